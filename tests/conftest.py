@@ -1,0 +1,158 @@
+"""Fixtures for all tests: one local Ray, one S3 server and one Prefect server a session, each only when asked for."""
+
+import itertools
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from infra.environment import apply_common_environment, free_port
+
+# Set before torch, ray or prefect are imported by any test: threads, homes and telemetry are read at import.
+apply_common_environment()
+SESSION_FOLDER = Path(tempfile.mkdtemp(prefix="inf-"))  # short: Ray's socket paths must stay under 107 bytes
+os.environ.update(
+    {
+        "OMP_NUM_THREADS": "1",
+        "MKL_NUM_THREADS": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_HUB_OFFLINE": "1",
+        "RAY_AUTH_MODE": "disabled",
+        "PREFECT_HOME": str(SESSION_FOLDER / "prefect"),
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+    }
+)
+for name in ("PREFECT_API_URL", "PREFECT_PROFILE", "RAY_ADDRESS", "AWS_PROFILE", "AWS_SESSION_TOKEN"):
+    os.environ.pop(name, None)
+
+
+def pytest_unconfigure() -> None:
+    """Remove the homes and Ray folders of this session."""
+    shutil.rmtree(SESSION_FOLDER, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of shared goldens and pictures: ``../shared`` beside the repository, or ``INFINITY_SHARED``."""
+    folder = Path(os.environ.get("INFINITY_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+    if not folder.is_dir():
+        pytest.skip(f"no shared folder at {folder}; set INFINITY_SHARED to run the reference tests")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """URL of an S3 server (moto over real HTTP); AWS_* in the environment point to it for the whole session."""
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    url = f"http://{host}:{port}"
+    patch = pytest.MonkeyPatch()
+    patch.setenv("AWS_ENDPOINT_URL_S3", url)
+    patch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    patch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+    patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    patch.setenv("AWS_REGION", "us-east-1")
+    yield url
+    patch.undo()
+    server.stop()
+
+
+_bucket_numbers = itertools.count(1)
+
+
+@pytest.fixture
+def s3_server(s3_endpoint: str) -> str:
+    """URI of a fresh bucket, for example ``s3://infinity-test-3``."""
+    import boto3
+    from botocore.config import Config
+
+    bucket = f"infinity-test-{next(_bucket_numbers)}"
+    client = boto3.client("s3", endpoint_url=s3_endpoint, config=Config(s3={"addressing_style": "path"}))
+    client.create_bucket(Bucket=bucket)
+    return f"s3://{bucket}"
+
+
+@pytest.fixture(scope="session")
+def local_ray(s3_endpoint: str) -> Iterator[None]:
+    """A local Ray with two CPUs, shared by all tests of the session.
+
+    It depends on the S3 server because Ray's workers inherit the environment of the moment Ray starts.
+    """
+    import ray
+
+    folder = SESSION_FOLDER / "ray"
+    ray.init(
+        address="local",
+        num_cpus=2,
+        include_dashboard=False,
+        object_store_memory=200 * 2**20,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        _temp_dir=str(folder),
+        _node_ip_address="127.0.0.1",
+    )
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def prefect_server() -> Iterator[str]:
+    """API URL of a real Prefect server process with a new SQLite database; this process's flows use it too."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/api"
+    log = SESSION_FOLDER / "prefect-server.log"
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
+    try:
+        _wait_until_healthy(process, f"{url}/health", log, timeout_s=120)
+        from prefect.settings import PREFECT_API_URL, temporary_settings
+
+        patch = pytest.MonkeyPatch()
+        patch.setenv("PREFECT_API_URL", url)  # for processes that tests start
+        with temporary_settings(updates={PREFECT_API_URL: url}):
+            yield url
+        patch.undo()
+    finally:
+        _stop_group(process)
+
+
+def _wait_until_healthy(process: subprocess.Popen[bytes], url: str, log: Path, timeout_s: float) -> None:
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            break
+        try:
+            if httpx.get(url, timeout=2, trust_env=False).status_code == 200:
+                return
+        except httpx.TransportError:
+            time.sleep(0.3)
+    tail = log.read_text(encoding="utf-8", errors="replace")[-2000:]
+    pytest.fail(f"Prefect server is not healthy after {timeout_s:.0f} s (exit code {process.poll()}):\n{tail}")
+
+
+def _stop_group(process: subprocess.Popen[bytes]) -> None:
+    """End the process and its children by their group: first politely, after ten seconds for certain."""
+    for sign, patience_s in ((signal.SIGTERM, 10), (signal.SIGKILL, 10)):
+        try:
+            os.killpg(process.pid, sign)
+            process.wait(timeout=patience_s)
+        except ProcessLookupError:
+            return
+        except subprocess.TimeoutExpired:
+            continue
