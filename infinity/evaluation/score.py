@@ -1,0 +1,89 @@
+"""A figure with its passport: what was measured, on how much, how surely, and by which protocol."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Self
+
+from infinity.config import Config
+
+Z_95 = 1.959963984540054
+"""Two-sided 95 % quantile of the standard normal distribution."""
+
+_METRIC = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Score(Config):
+    """One figure of a report.
+
+    Args:
+        metric: Slug with dots, for example "scene_geneval.overall".
+        value: The figure, or None when it was not measured; ``note`` then says why.
+        unit: Unit of the value: "share" (0 to 1), "dB", "nats", "pictures", "" for a number without one.
+        n: Size of the sample behind the value; 0 when not measured.
+        protocol: How it was measured, with the version of the procedure; figures compare only under one protocol.
+        low: Lower end of the 95 % interval in the value's unit, None when no interval is known.
+        high: Upper end of the 95 % interval.
+        note: What a reader must know beside the number.
+    """
+
+    metric: str
+    value: float | None
+    unit: str
+    n: int
+    protocol: str
+    low: float | None = None
+    high: float | None = None
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        if not _METRIC.fullmatch(self.metric):
+            raise ValueError(f"Score.metric: expected lower-case words joined by dots, got {self.metric!r}")
+        if self.n < 0:
+            raise ValueError(f"Score.n of {self.metric}: expected at least 0, got {self.n}")
+        if (self.low is None) != (self.high is None):
+            raise ValueError(
+                f"Score of {self.metric}: expected both ends of the interval or none, got {self.low} and {self.high}"
+            )
+        if self.value is None:
+            if not self.note or self.low is not None:
+                raise ValueError(
+                    f"Score of {self.metric}: a figure that was not measured needs a note and has no interval"
+                )
+        elif not math.isfinite(self.value):
+            raise ValueError(
+                f"Score.value of {self.metric}: expected a finite number, or None with a note, got {self.value}"
+            )
+
+    @classmethod
+    def share(cls, metric: str, correct: int, n: int, *, protocol: str, note: str = "") -> Self:
+        """A share of successes with its Wilson interval; not measured when ``n`` is zero."""
+        if n == 0:
+            return cls.not_measured(metric, "share", protocol=protocol, reason=note or "there was nothing to count")
+        low, high = wilson_interval(correct, n)
+        return cls(
+            metric=metric, value=correct / n, unit="share", n=n, protocol=protocol, low=low, high=high, note=note
+        )
+
+    @classmethod
+    def not_measured(cls, metric: str, unit: str, *, protocol: str, reason: str) -> Self:
+        """The place of a figure that could not be had, with the reason; nothing else may stand under its name."""
+        return cls(metric=metric, value=None, unit=unit, n=0, protocol=protocol, note=f"not measured: {reason}")
+
+
+def wilson_interval(correct: int, n: int) -> tuple[float, float]:
+    """95 % interval of a binomial share by Wilson's score method, which stays inside [0, 1] also near its ends.
+
+    Raises:
+        ValueError: Not 0 <= correct <= n, or n is zero.
+    """
+    if n < 1 or not 0 <= correct <= n:
+        raise ValueError(f"expected 0 <= correct <= n and n >= 1, got {correct} of {n}")
+    share, z2 = correct / n, Z_95 * Z_95
+    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
+    half = Z_95 / (1 + z2 / n) * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
+    # At the ends the formula gives exactly 0 or 1 up to rounding.
+    return (0.0 if correct == 0 else centre - half, 1.0 if correct == n else centre + half)
