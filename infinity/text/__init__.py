@@ -1,0 +1,17 @@
+"""Captions to conditions: packed text features, from Flan-T5 or from a built-in encoder."""
+
+from infinity.text.builtin import BuiltinTextConfig, BuiltinTextEncoder
+from infinity.text.condition import TextCondition
+from infinity.text.encoder import TextConfig, TextEncoder, build_text_encoder
+from infinity.text.t5 import T5TextConfig, T5TextEncoder
+
+__all__ = [
+    "BuiltinTextConfig",
+    "BuiltinTextEncoder",
+    "T5TextConfig",
+    "T5TextEncoder",
+    "TextCondition",
+    "TextConfig",
+    "TextEncoder",
+    "build_text_encoder",
+]

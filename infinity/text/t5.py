@@ -1,0 +1,118 @@
+"""The encoder of a T5 through transformers (paper 4.1: Flan-T5-XL, 2048 channels, frozen)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from infinity.config import Config
+from infinity.text.condition import TextCondition
+
+TextDtype = Literal["float32", "bfloat16", "float16"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class T5TextConfig(Config):
+    """A T5 encoder.
+
+    Attributes:
+        kind: Tells it from other encoders in JSON.
+        model: A local folder (config.json, weights, tokenizer files) or a hub name such as "google/flan-t5-xl".
+        max_tokens: Longer captions are cut to this many tokens, the closing token included (512 in the paper).
+        dtype: Of the weights and the arithmetic; features are float32. Half precision is slow on most CPUs.
+        batch_size: Captions that run at once; bounds the memory.
+    """
+
+    kind: Literal["t5"] = "t5"
+    model: str
+    max_tokens: int = 512
+    dtype: TextDtype = "float32"
+    batch_size: int = 64
+
+    def __post_init__(self) -> None:
+        if not self.model.strip():
+            raise ValueError("T5TextConfig.model: expected a folder or a hub name such as 'google/flan-t5-xl', got ''")
+        if self.max_tokens < 1 or self.batch_size < 1:
+            raise ValueError(
+                f"T5TextConfig: expected max_tokens and batch_size of at least 1, got {self.max_tokens}, {self.batch_size}"
+            )
+
+
+class T5TextEncoder:
+    """Last hidden states of a frozen T5 encoder, padding removed.
+
+    Raises:
+        ValueError: The folder or hub name has no T5 encoder, or a tokenizer that does not belong to it.
+    """
+
+    def __init__(self, config: T5TextConfig, device: str = "cpu") -> None:
+        # Imported here: transformers takes seconds to import, and only this encoder needs it.
+        from transformers import AutoConfig, AutoTokenizer, T5EncoderModel
+
+        self.config = config
+        try:
+            self._check_is_t5(AutoConfig.from_pretrained(config.model))
+            # AutoTokenizer reads spiece.model as sentencepiece does; T5Tokenizer(vocab_file=...) maps all to <unk>.
+            self._tokenizer: Any = AutoTokenizer.from_pretrained(config.model)
+            self._model: Any = T5EncoderModel.from_pretrained(config.model, dtype=getattr(torch, config.dtype))
+        except (OSError, ValueError, ImportError, TypeError) as error:
+            raise ValueError(_explain(config.model, error)) from error
+        self._check_tokenizer()
+        self._model.eval().requires_grad_(False).to(device)
+
+    @property
+    def channels(self) -> int:
+        """Dt, 2048 for Flan-T5-XL."""
+        return int(self._model.config.d_model)
+
+    @property
+    def max_tokens(self) -> int:
+        """Longer captions are cut."""
+        return self.config.max_tokens
+
+    @torch.no_grad()
+    def encode(self, prompts: Sequence[str]) -> TextCondition:
+        """Float32 features on the encoder's device; a caption has at least its closing token."""
+        captions: list[torch.Tensor] = []
+        for start in range(0, len(prompts), self.config.batch_size):
+            captions += self._encode(list(prompts[start : start + self.config.batch_size]))
+        return TextCondition.pack(captions)
+
+    def _encode(self, prompts: list[str]) -> list[torch.Tensor]:
+        tokens = self._tokenizer(
+            prompts, truncation=True, max_length=self.config.max_tokens, padding="longest", return_tensors="pt"
+        ).to(self._model.device)
+        hidden = self._model(input_ids=tokens.input_ids, attention_mask=tokens.attention_mask).last_hidden_state
+        masks = tokens.attention_mask.bool()
+        return [features[mask].float() for features, mask in zip(hidden, masks, strict=True)]
+
+    def _check_is_t5(self, found: Any) -> None:
+        if found.model_type not in ("t5", "mt5", "umt5"):
+            raise ValueError(f"it holds a model of type {found.model_type!r}")
+
+    def _check_tokenizer(self) -> None:
+        rows = int(self._model.config.vocab_size)
+        if len(self._tokenizer) > rows:
+            raise ValueError(
+                f"text encoder {self.config.model!r}: the tokenizer knows {len(self._tokenizer)} tokens, the weights have "
+                f"rows for {rows}; tokenizer and weights belong to different models"
+            )
+        first, second = (self._tokenizer(text).input_ids for text in ("a red cube", "two blue balls"))
+        if first == second:
+            raise ValueError(
+                f"text encoder {self.config.model!r}: its tokenizer gives the same tokens for different captions; "
+                "expected spiece.model or tokenizer.json of the same model in the folder"
+            )
+
+
+def _explain(model: str, error: Exception) -> str:
+    place = "folder" if Path(model).is_dir() else "hub name (or a folder that does not exist)"
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return (
+        f"no T5 text encoder could be loaded from the {place} {model!r}: {reason}. Expected a folder with config.json, "
+        "model.safetensors and spiece.model or tokenizer.json, or a hub name that this machine can reach"
+    )
