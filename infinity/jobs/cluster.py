@@ -1,0 +1,84 @@
+"""A connection to Ray: the given cluster, or a small local one that ends with the block that asked for it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+MAX_FOLDER_LENGTH = 40
+"""Ray puts sockets about 65 characters deeper, and the path of a socket ends at 107 bytes."""
+
+LOCAL_ENVIRONMENT = {
+    "RAY_AUTH_MODE": "disabled",  # a cluster on loopback needs no token file in the user's home
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DEDUP_LOGS": "1",
+    # Ray warns about a future default of this name at every start; we never ask for accelerators without naming them.
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+
+
+@contextmanager
+def connect(
+    address: str | None = None,
+    *,
+    num_cpus: int | None = None,
+    dashboard: bool = False,
+    object_store_bytes: int = 200 * 2**20,
+) -> Iterator[None]:
+    """Be connected to Ray inside the block.
+
+    A process that is connected already stays so, and the block starts and stops nothing: jobs can be nested, and tests
+    share one cluster.
+
+    Args:
+        address: ``host:port`` of a running cluster; None or ``"local"`` starts one on this machine. Never left to Ray,
+            which would join whichever cluster ran last on the machine.
+        num_cpus: CPUs that the local cluster lends out; None takes all of the machine.
+        dashboard: Whether the local cluster serves its page on 127.0.0.1:8265.
+        object_store_bytes: Shared memory of the local cluster.
+
+    Raises:
+        ConnectionError: No cluster answers at the address.
+    """
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    if address not in (None, "local"):
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        try:
+            yield
+        finally:
+            ray.shutdown()
+        return
+    for name, value in LOCAL_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    folder = short_temporary_folder()
+    try:
+        ray.init(
+            address="local",
+            num_cpus=num_cpus,
+            include_dashboard=dashboard,
+            object_store_memory=object_store_bytes,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            _temp_dir=str(folder),
+            _node_ip_address="127.0.0.1",
+        )
+        yield
+    finally:
+        ray.shutdown()
+        shutil.rmtree(folder, ignore_errors=True)  # a dying process of Ray may still write a log line
+
+
+def short_temporary_folder() -> Path:
+    """A new folder whose path leaves room for Ray's sockets: in the usual place, or in /tmp where that is too deep."""
+    usual = tempfile.gettempdir()
+    parent = usual if len(usual) + len("/inf-12345678") <= MAX_FOLDER_LENGTH else "/tmp"
+    return Path(tempfile.mkdtemp(prefix="inf-", dir=parent))
