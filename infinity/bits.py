@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import torch
+from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+from infinity.scales import ScaleSchedule
 
 MAX_INDEX_BITS = 62
 """An integer label needs one bit a channel; more would overflow int64."""
@@ -12,7 +18,7 @@ MAX_INDEX_BITS = 62
 
 def bits_to_codes(bits: Bool[Tensor, "*grid C"]) -> Float[Tensor, "*grid C"]:
     """Unit vectors of binary spherical quantization: +1/sqrt(C) for a set bit, -1/sqrt(C) for a clear one, float32."""
-    return torch.where(bits, 1.0, -1.0) * bits.shape[-1] ** -0.5
+    return torch.where(bits, 1.0, -1.0) * float(bits.shape[-1] ** -0.5)
 
 
 def codes_to_bits(codes: Float[Tensor, "*grid C"]) -> Bool[Tensor, "*grid C"]:
@@ -47,6 +53,64 @@ def unfold(maps: Tensor) -> Tensor:
     return torch.nn.functional.pixel_shuffle(maps, 2)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class BitLabels:
+    """The bits of every token of a batch of pictures, coarse to fine.
+
+    Attributes:
+        schedule: Grids of the tokens; all pictures of a batch share it.
+        bits_BLC: Bits of all scales after one another, each scale row by row. Where a tokenizer folds 2x2 positions
+            into one token, C is four times the bits of a position.
+    """
+
+    schedule: ScaleSchedule
+    bits_BLC: Bool[Tensor, "B L C"]
+
+    def __post_init__(self) -> None:
+        if self.bits_BLC.dtype != torch.bool or self.bits_BLC.ndim != 3:
+            found = f"{tuple(self.bits_BLC.shape)} of {self.bits_BLC.dtype}"
+            raise ValueError(f"BitLabels: expected a bool tensor (pictures, tokens, bits), got {found}")
+        if self.bits_BLC.shape[1] != self.schedule.num_tokens:
+            expected = f"{self.schedule.num_tokens} tokens for grids {self.schedule.grids}"
+            raise ValueError(f"BitLabels: expected {expected}, got {self.bits_BLC.shape[1]}")
+
+    @classmethod
+    def from_scales(cls, schedule: ScaleSchedule, scales: Sequence[Bool[Tensor, "B H W C"]]) -> BitLabels:
+        """Join one bit map a scale.
+
+        Raises:
+            ValueError: A number of maps or a grid that is not the schedule's.
+        """
+        found = tuple(tuple(bits.shape[1:3]) for bits in scales)
+        if found != schedule.grids:
+            raise ValueError(f"BitLabels: expected bit maps of grids {schedule.grids}, got {found}")
+        return cls(schedule, torch.cat([bits.flatten(1, 2) for bits in scales], dim=1))
+
+    @property
+    def num_bits(self) -> int:
+        """C, the bits of one token."""
+        return self.bits_BLC.shape[-1]
+
+    @property
+    def batch_size(self) -> int:
+        """B, the pictures."""
+        return self.bits_BLC.shape[0]
+
+    def scale(self, k: int) -> Bool[Tensor, "B H W C"]:
+        """The bit map of scale k, counted from 0."""
+        return rearrange(self.bits_BLC[:, self.schedule.spans[k]], "B (H W) C -> B H W C", H=self.schedule.grids[k][0])
+
+    def select(self, rows: Sequence[int] | slice | Tensor) -> BitLabels:
+        """The labels of some pictures of the batch, in the given order; ``rows``: indices, a slice or a bool mask."""
+        return BitLabels(self.schedule, self.bits_BLC[rows if isinstance(rows, slice | Tensor) else list(rows)])
+
+    def to(self, device: torch.device | str) -> BitLabels:
+        """The same labels on another device."""
+        return BitLabels(self.schedule, self.bits_BLC.to(device))
+
+
 def _check_index_bits(num_bits: int) -> None:
     if num_bits > MAX_INDEX_BITS:
-        raise ValueError(f"an integer label holds at most {MAX_INDEX_BITS} bits, got {num_bits}; keep the bits themselves")
+        raise ValueError(
+            f"an integer label holds at most {MAX_INDEX_BITS} bits, got {num_bits}; keep the bits themselves"
+        )
