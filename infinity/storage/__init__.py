@@ -1,0 +1,220 @@
+"""Bytes at a URI: a local path, ``file://...`` or ``s3://bucket/key``.
+
+Every room reads and writes through these functions, so that a folder may lie on a disk or in a bucket. A written file
+is either whole or absent. S3 is configured by the standard ``AWS_*`` variables alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+from urllib.parse import quote, unquote
+
+from infinity.storage import local, s3
+from infinity.storage.errors import FileAlreadyThereError, FileMissingError, StorageError
+
+__all__ = [
+    "FileAlreadyThereError",
+    "FileMissingError",
+    "StorageError",
+    "absolute",
+    "delete_tree",
+    "download_folder",
+    "exists",
+    "join",
+    "list_files",
+    "local_path",
+    "name",
+    "parent",
+    "read_bytes",
+    "read_text",
+    "sha256",
+    "upload_folder",
+    "write_bytes",
+    "write_text",
+]
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_CHUNK_BYTES = 16 * 2**20
+
+
+def join(uri: str, *parts: str) -> str:
+    """The URI of ``parts`` below ``uri``; one slash between them, whatever they begin or end with."""
+    joined = uri.rstrip("/") if uri != "/" else ""
+    return "/".join([joined, *(part.strip("/") for part in parts if part.strip("/"))])
+
+
+def name(uri: str) -> str:
+    """The last part of a URI: the file's or folder's own name."""
+    return uri.rstrip("/").rsplit("/", 1)[-1]
+
+
+def parent(uri: str) -> str:
+    """The URI of the folder that holds this file or folder; "." for a bare name."""
+    head, slash, _ = uri.rstrip("/").rpartition("/")
+    return (head or "/") if slash else "."
+
+
+def absolute(uri: str) -> str:
+    """The same place for processes with another working directory; only relative local paths change."""
+    return uri if _SCHEME.match(uri) else str(Path(uri).absolute())
+
+
+def local_path(uri: str) -> Path | None:
+    """The path on this machine, or None for a URI in S3.
+
+    Raises:
+        StorageError: A scheme that is none of ours.
+    """
+    match = _SCHEME.match(uri)
+    if match is None:
+        return Path(uri)
+    scheme = match[1].lower()
+    if scheme == "file":
+        return Path(unquote(uri[match.end() :].removeprefix("localhost")))
+    if scheme == "s3":
+        return None
+    raise StorageError(f"{uri}: expected a local path, file://... or s3://bucket/key, found the scheme {scheme!r}")
+
+
+def exists(uri: str) -> bool:
+    """Whether a file is there, or a folder (in S3: a prefix that holds at least one file).
+
+    Raises:
+        StorageError: The place cannot be asked: no such bucket, refused credentials, no connection.
+    """
+    path = local_path(uri)
+    return s3.exists(uri) if path is None else local.exists(path)
+
+
+def read_bytes(uri: str, *, start: int | None = None, length: int | None = None) -> bytes:
+    """A whole file, or ``length`` bytes from offset ``start``; fewer where the file ends before.
+
+    Raises:
+        FileMissingError: There is no such file.
+        StorageError: It cannot be read.
+    """
+    offset = start or 0
+    if offset < 0 or (length is not None and length < 0):
+        raise ValueError(f"{uri}: expected a start and a length of at least 0, got {start} and {length}")
+    path = local_path(uri)
+    return s3.read(uri, offset, length) if path is None else local.read(path, offset, length)
+
+
+def read_text(uri: str) -> str:
+    """A whole UTF-8 file.
+
+    Raises:
+        StorageError: Missing, unreadable or not UTF-8.
+    """
+    try:
+        return read_bytes(uri).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise StorageError(
+            f"{uri}: expected UTF-8 text, found byte {error.object[error.start]:#x} at offset {error.start}"
+        ) from error
+
+
+def write_bytes(uri: str, data: bytes | bytearray | memoryview, *, if_absent: bool = False) -> None:
+    """Write a file as a whole, making its folders; readers see the old content or the new, never a part.
+
+    Args:
+        uri: The file.
+        data: Its content.
+        if_absent: Write only if nothing is there; of several writers exactly one succeeds.
+
+    Raises:
+        FileAlreadyThereError: ``if_absent`` and the file is there.
+        StorageError: No space left, no such bucket, refused credentials and the like.
+    """
+    path = local_path(uri)
+    if path is None:
+        s3.write(uri, bytes(data), if_absent=if_absent)
+    else:
+        local.write(path, data, if_absent=if_absent)
+
+
+def write_text(uri: str, text: str, *, if_absent: bool = False) -> None:
+    """``write_bytes`` of a text in UTF-8."""
+    write_bytes(uri, text.encode("utf-8"), if_absent=if_absent)
+
+
+def list_files(uri: str) -> tuple[str, ...]:
+    """URIs of all files below a folder, sub-folders included, sorted; empty if the folder is empty or absent.
+
+    Raises:
+        StorageError: The folder cannot be listed: no such bucket, refused credentials.
+    """
+    path = local_path(uri)
+    relatives = s3.list_relative(uri) if path is None else local.list_relative(path)
+    return tuple(_below(uri, relative) for relative in relatives)
+
+
+def _below(uri: str, relative: str) -> str:
+    """The URI of a relative path; only file:// URIs spell special characters as %xx."""
+    return join(uri, quote(relative) if uri.lower().startswith("file://") else relative)
+
+
+def delete_tree(uri: str) -> None:
+    """Delete a file, or a folder with all below it; nothing there is no error.
+
+    Raises:
+        StorageError: It cannot be deleted.
+    """
+    path = local_path(uri)
+    if path is None:
+        s3.delete_tree(uri)
+    else:
+        local.delete_tree(path)
+
+
+def upload_folder(folder: Path | str, uri: str) -> None:
+    """Copy all files of a local folder to a URI, in sorted order.
+
+    Raises:
+        StorageError: The folder is absent, or a file cannot be read or written.
+    """
+    source = Path(folder)
+    if not source.is_dir():
+        raise FileMissingError(f"{source}: expected a folder to copy from, found none")
+    for relative in local.list_relative(source):
+        target = _below(uri, relative)
+        path = local_path(target)
+        if path is None:
+            s3.upload_file(source / relative, target)
+        else:
+            local.copy(source / relative, path)
+
+
+def download_folder(uri: str, folder: Path | str) -> None:
+    """Copy all files below a URI into a local folder, which is made.
+
+    Raises:
+        StorageError: There is no file below the URI, or one cannot be read or written.
+    """
+    source = local_path(uri)
+    relatives = s3.list_relative(uri) if source is None else local.list_relative(source)
+    if not relatives:
+        raise FileMissingError(f"{uri}: expected a folder to copy from, found no files")
+    for relative in relatives:
+        target = Path(folder) / relative
+        if source is None:
+            s3.download_file(join(uri, relative), target)
+        else:
+            local.copy(source / relative, target)
+
+
+def sha256(uri: str) -> str:
+    """64 hexadecimal digits over the file's bytes, read in pieces.
+
+    Raises:
+        StorageError: Missing or unreadable.
+    """
+    digest, offset = hashlib.sha256(), 0
+    while piece := read_bytes(uri, start=offset, length=_CHUNK_BYTES):
+        digest.update(piece)
+        offset += len(piece)
+        if len(piece) < _CHUNK_BYTES:
+            break
+    return digest.hexdigest()

@@ -1,0 +1,202 @@
+"""Objects in S3 and its kin through boto3: conditional writes and clear errors."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from infinity.storage import local
+from infinity.storage.errors import FileAlreadyThereError, FileMissingError, StorageError
+
+if TYPE_CHECKING:
+    from types_boto3_s3.client import S3Client
+
+_ATTEMPTS = 5
+_MULTIPART_FROM_BYTES = 64 * 2**20  # one request may carry 5 GiB, but a failed one starts over
+_DELETE_BATCH = 1000  # the protocol's limit
+_CREDENTIAL_CODES = frozenset(
+    ("403", "AccessDenied", "ExpiredToken", "Forbidden", "InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch")
+)
+_CREDENTIAL_HELP = "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and the rights on the bucket"
+
+
+def client() -> S3Client:
+    """The client for the AWS_* variables as they are now; one a process and setting, safe to share among threads."""
+    names = (
+        "ENDPOINT_URL_S3",
+        "ENDPOINT_URL",
+        "ACCESS_KEY_ID",
+        "SECRET_ACCESS_KEY",
+        "SESSION_TOKEN",
+        "REGION",
+        "PROFILE",
+    )
+    return _client(os.getpid(), tuple(os.environ.get(f"AWS_{name}") for name in names))
+
+
+@lru_cache(maxsize=4)
+def _client(process: int, settings: tuple[str | None, ...]) -> S3Client:
+    import boto3  # half a second, which a run on local files need not spend
+    from botocore.config import Config
+
+    # Other servers than Amazon's answer at one host name, where bucket names cannot be sub-domains.
+    style: Literal["path", "auto"] = "path" if settings[0] or settings[1] else "auto"
+    config = Config(
+        s3={"addressing_style": style},
+        retries={"max_attempts": _ATTEMPTS, "mode": "standard"},
+        connect_timeout=10,
+        read_timeout=60,
+    )
+    with _explained("connect to", "S3"):
+        return boto3.client("s3", region_name=settings[5] or os.environ.get("AWS_DEFAULT_REGION"), config=config)
+
+
+def split(uri: str) -> tuple[str, str]:
+    """Bucket and key of ``s3://bucket/key``; the key of a whole bucket is empty.
+
+    Raises:
+        StorageError: No bucket.
+    """
+    bucket, _, key = uri[len("s3://") :].partition("/")
+    if not bucket:
+        raise StorageError(f"{uri}: expected s3://bucket/key, found no bucket name")
+    return bucket, key
+
+
+@contextmanager
+def _explained(action: str, uri: str) -> Iterator[None]:
+    """Turn botocore's and boto3's errors into a StorageError that names the URI and the reason."""
+    from boto3.exceptions import Boto3Error
+    from botocore.exceptions import (
+        BotoCoreError,
+        ClientError,
+        EndpointConnectionError,
+        NoCredentialsError,
+        PartialCredentialsError,
+    )
+
+    try:
+        yield
+    except ClientError as error:
+        raise _translate(error, action, uri) from error
+    except (NoCredentialsError, PartialCredentialsError) as error:
+        raise StorageError(f"cannot {action} {uri}: no S3 credentials found; {_CREDENTIAL_HELP}") from error
+    except EndpointConnectionError as error:
+        raise StorageError(
+            f"cannot {action} {uri}: no connection to the S3 endpoint; check AWS_ENDPOINT_URL_S3 ({error})"
+        ) from error
+    except Boto3Error as error:  # boto3's transfer manager wraps the ClientError
+        cause = error.__context__
+        if isinstance(cause, ClientError):
+            raise _translate(cause, action, uri) from error
+        raise StorageError(f"cannot {action} {uri}: {error}") from error
+    except (BotoCoreError, ValueError) as error:  # ValueError: a malformed endpoint
+        raise StorageError(f"cannot {action} {uri}: {error}") from error
+
+
+def _translate(error: object, action: str, uri: str) -> StorageError:
+    response = getattr(error, "response", {})
+    code = str(response.get("Error", {}).get("Code", ""))
+    where = f"cannot {action} {uri}"
+    if code == "NoSuchBucket":
+        return StorageError(f"{where}: there is no bucket {split(uri)[0]!r}; create it or correct the name")
+    if code in ("NoSuchKey", "404", "NotFound"):
+        return FileMissingError(f"{where}: there is no such file")
+    if code in ("PreconditionFailed", "ConditionalRequestConflict", "412"):
+        return FileAlreadyThereError(f"{uri}: is there already")
+    if code in _CREDENTIAL_CODES:
+        return StorageError(f"{where}: S3 refused the credentials ({code}); {_CREDENTIAL_HELP}")
+    return StorageError(f"{where}: {error}")
+
+
+def exists(uri: str) -> bool:
+    """Whether an object has this key or lies below it."""
+    bucket, key = split(uri)
+    with _explained("look for", uri):
+        # A listing, not a HEAD request: only a listing tells a missing bucket from a missing key.
+        # Among keys with a common prefix the prefix itself sorts first, so one entry is enough.
+        for prefix in (key.rstrip("/"), f"{key.rstrip('/')}/"):
+            found = client().list_objects_v2(Bucket=bucket, Prefix=prefix.lstrip("/"), MaxKeys=1).get("Contents", [])
+            if found and (not key or found[0]["Key"] == prefix or found[0]["Key"].startswith(f"{key.rstrip('/')}/")):
+                return True
+    return False
+
+
+def read(uri: str, start: int, length: int | None) -> bytes:
+    """``length`` bytes from ``start``, or all from there."""
+    if length == 0:
+        return b""
+    bucket, key = split(uri)
+    with _explained("read", uri):
+        if start == 0 and length is None:
+            return client().get_object(Bucket=bucket, Key=key)["Body"].read()
+        last = "" if length is None else str(start + length - 1)
+        try:
+            return client().get_object(Bucket=bucket, Key=key, Range=f"bytes={start}-{last}")["Body"].read()
+        except client().exceptions.ClientError as error:
+            if error.response.get("Error", {}).get("Code") in ("InvalidRange", "416"):
+                return b""  # from the end on there is nothing, as in a local file
+            raise
+
+
+def write(uri: str, data: bytes, *, if_absent: bool) -> None:
+    """Put one object; in S3 a put is atomic by itself."""
+    bucket, key = split(uri)
+    with _explained("write", uri):
+        if if_absent:
+            client().put_object(Bucket=bucket, Key=key, Body=data, IfNoneMatch="*")
+        elif len(data) < _MULTIPART_FROM_BYTES:
+            client().put_object(Bucket=bucket, Key=key, Body=data)
+        else:
+            client().upload_fileobj(io.BytesIO(data), bucket, key)
+
+
+def list_relative(uri: str) -> list[str]:
+    """Keys below a prefix relative to it, sorted."""
+    bucket, key = split(uri)
+    prefix = f"{key.rstrip('/')}/" if key.strip("/") else ""
+    found: list[str] = []
+    with _explained("list", uri):
+        for page in client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+            found += [item["Key"][len(prefix) :] for item in page.get("Contents", [])]
+    # A key that ends with a slash is what consoles create to show an empty folder.
+    return sorted(relative for relative in found if relative and not relative.endswith("/"))
+
+
+def delete_tree(uri: str) -> None:
+    """Delete the object of this key and all below it."""
+    bucket, key = split(uri)
+    keys = [f"{key.rstrip('/')}/{relative}".lstrip("/") for relative in list_relative(uri)]
+    if key and not key.endswith("/"):
+        keys.append(key)
+    with _explained("delete", uri):
+        for start in range(0, len(keys), _DELETE_BATCH):
+            batch = [{"Key": item} for item in keys[start : start + _DELETE_BATCH]]
+            answer = client().delete_objects(Bucket=bucket, Delete={"Objects": batch, "Quiet": True})  # type: ignore[typeddict-item]
+            if errors := answer.get("Errors"):
+                raise StorageError(f"cannot delete {uri}: {errors[0].get('Code')} for {errors[0].get('Key')}")
+
+
+def upload_file(path: Path, uri: str) -> None:
+    """Copy a local file of any size to S3."""
+    bucket, key = split(uri)
+    with _explained("write", uri):
+        client().upload_file(str(path), bucket, key)
+
+
+def download_file(uri: str, path: Path) -> None:
+    """Copy an object of any size to a local file, whole or not at all."""
+    bucket, key = split(uri)
+    with _explained("read", uri):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = local.part_of(path)
+        try:
+            client().download_file(bucket, key, str(part))
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
