@@ -7,9 +7,10 @@ from collections.abc import MutableMapping
 from pathlib import Path
 
 _LINE = re.compile(r"export ([A-Z][A-Z0-9_]*)=([^\s\"'$`]+)")
+_ENV_FILE = Path(__file__).with_name("env.sh")
 
 
-def common_environment(path: Path = Path(__file__).with_name("env.sh")) -> dict[str, str]:
+def common_environment(path: Path = _ENV_FILE) -> dict[str, str]:
     """Names and values of ``env.sh``: no telemetry, no promotional pages, patient start-up of Prefect.
 
     Raises:

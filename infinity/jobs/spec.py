@@ -1,0 +1,94 @@
+"""What goes into a job and what comes out: frozen, JSON, found again by content.
+
+This module imports neither torch nor ray, so that asking "is it done?" costs nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeVar
+
+from infinity import storage
+from infinity.config import Config, digest_of
+
+SPEC_FILE = "spec.json"
+REPORT_FILE = "report.json"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobSpec(Config):
+    """What a job shall do.
+
+    Attributes:
+        output: URI under which the job makes its own folder; not part of the job's identity.
+        kind: Class constant, the job's name in folder names and spec files.
+    """
+
+    kind: ClassVar[str] = ""
+
+    output: str
+
+    def __post_init__(self) -> None:
+        if not self.output:
+            raise ValueError(f"{type(self).__name__}.output: expected a path or URI, got an empty text")
+
+    def digest(self) -> str:
+        """16 hexadecimal digits over the kind and every field except ``output``."""
+        fields = {name: value for name, value in self.to_json().items() if name != "output"}
+        return digest_of({"kind": self.kind, "spec": fields})
+
+    @property
+    def folder(self) -> str:
+        """URI of the folder that belongs to this spec alone: a repeated or restarted job finds itself there."""
+        return storage.join(self.output, f"{self.kind}-{self.digest()}")
+
+    def to_file(self) -> dict[str, Any]:
+        """What a spec file holds: the kind beside the fields."""
+        return {"kind": self.kind, "spec": self.to_json()}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobReport(Config):
+    """What a job did; it names every output by URI."""
+
+
+R = TypeVar("R", bound=JobReport)
+
+
+def begin(spec: JobSpec) -> str:
+    """Write ``spec.json`` into the job's folder and return the folder's URI."""
+    text = json.dumps(spec.to_file(), indent=2, ensure_ascii=False) + "\n"
+    storage.write_text(storage.join(spec.folder, SPEC_FILE), text)
+    return spec.folder
+
+
+def report_uri(spec: JobSpec) -> str:
+    """Where the report of a finished spec lies."""
+    return storage.join(spec.folder, REPORT_FILE)
+
+
+def is_done(spec: JobSpec) -> bool:
+    """Whether the report is there; it is written last, so everything it names is there too.
+
+    Raises:
+        StorageError: The place cannot be asked (no such bucket, refused credentials).
+    """
+    return storage.exists(report_uri(spec))
+
+
+def load_report(spec: JobSpec, report_type: type[R]) -> R:
+    """The report of a finished spec.
+
+    Raises:
+        ConfigError: The file is not a report of this type.
+        StorageError: There is none.
+    """
+    uri = report_uri(spec)
+    return report_type.parse(storage.read_text(uri), where=uri)
+
+
+def commit(spec: JobSpec, report: R) -> R:
+    """Write ``report.json``, the mark of a finished job, and hand the report back."""
+    storage.write_text(report_uri(spec), report.dump())
+    return report

@@ -1,0 +1,86 @@
+"""Curves out of a metrics.jsonl file: one series a metric, thinned and smoothed for the eye."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import isfinite
+from statistics import fmean
+
+from infinity import storage
+
+Points = tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """A named line; ``points`` are (x, y) with rising x."""
+
+    label: str
+    points: Points
+    tone: str = "tone-1"
+
+
+def read_curves(uri: str) -> dict[str, Points]:
+    """The finite numbers of a JSON lines file of metrics, by metric name, as (step, value) in order of the step.
+
+    Of a step that was logged twice (a resumed run redoes some) the later line counts.
+
+    Raises:
+        ValueError: A line is not a JSON object with a ``step``.
+    """
+    curves: dict[str, dict[float, float]] = {}
+    for number, line in enumerate(storage.read_text(uri).splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            step = float(row.pop("step"))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{uri} line {number}: expected a JSON object with a step, got {line[:80]!r}") from error
+        for name, value in row.items():
+            if isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value):
+                curves.setdefault(name, {})[step] = float(value)
+    return {name: tuple(sorted(points.items())) for name, points in curves.items()}
+
+
+def per_scale(curves: dict[str, Points], metric: str) -> tuple[Points, ...]:
+    """The curves of ``<metric>.scale_<k>`` in order of k."""
+    pattern = re.compile(re.escape(metric) + r"\.scale_(\d+)")
+    found = sorted((int(match[1]), name) for name in curves if (match := pattern.fullmatch(name)))
+    return tuple(curves[name] for _, name in found)
+
+
+def thinned(points: Points, most: int = 240) -> Points:
+    """At most ``most`` points: means of neighbouring points."""
+    if len(points) <= most:
+        return points
+    size = -(-len(points) // most)
+    groups = (points[start : start + size] for start in range(0, len(points), size))
+    return tuple((fmean(x for x, _ in group), fmean(y for _, y in group)) for group in groups)
+
+
+def smoothed(points: Points, weight: float = 0.9) -> Points:
+    """Running mean with exponentially fading weights, without the pull of a zero start."""
+    total = mass = 0.0
+    result = []
+    for x, y in points:
+        total, mass = weight * total + y, weight * mass + 1.0
+        result.append((x, total / mass))
+    return tuple(result)
+
+
+def joined(parts: Iterable[Points]) -> Points:
+    """Curves of consecutive trainings as one, each beginning where the last one ended."""
+    result: list[tuple[float, float]] = []
+    for points in parts:
+        start = result[-1][0] if result else 0.0
+        result.extend((start + x, y) for x, y in points)
+    return tuple(result)
+
+
+def last(points: Sequence[tuple[float, float]]) -> float:
+    """The y of the last point."""
+    return points[-1][1]

@@ -1,0 +1,169 @@
+"""The page of a run: one HTML file with everything inside, readable without a network."""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from infinity import storage
+from infinity.evaluation.score import Score
+from infinity.reporting.charts import interval, line_chart
+from infinity.reporting.curves import Points, Series, per_scale, read_curves
+from infinity.reporting.summary import DatasetSummary, RunSummary, Sheet, TrainingSummary
+
+_PAGE = Path(__file__).with_name("page")
+_TONES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class _Chart:
+    """How a metric of the training log is drawn; metrics that a training did not log have no chart."""
+
+    metric: str
+    title: str
+    unit: str = ""
+    log: bool = False
+    smooth: bool = False
+    by_scale: bool = False
+
+
+_CHARTS = (
+    _Chart("loss", "loss", smooth=True, log=True),
+    _Chart("reconstruction", "reconstruction loss", smooth=True, log=True),
+    _Chart("psnr_db", "reconstruction PSNR", unit="dB", smooth=True),
+    _Chart("bit_accuracy", "bit accuracy", smooth=True),
+    _Chart("token_accuracy", "token accuracy (all bits right)", smooth=True),
+    _Chart("bit_accuracy", "bit accuracy by scale", smooth=True, by_scale=True),
+    _Chart("token_accuracy", "token accuracy by scale", smooth=True, by_scale=True),
+    _Chart("bit_entropy", "entropy of a bit over the batch", unit="bit", smooth=True),
+    _Chart("grad_norm", "gradient norm", smooth=True, log=True),
+    _Chart("learning_rate", "learning rate"),
+    _Chart("pictures_per_s", "training speed", unit="pictures/s", smooth=True),
+)
+
+
+def render_page(run: RunSummary) -> str:
+    """The HTML text of a run; pictures are read from their URIs and put inside.
+
+    Raises:
+        StorageError: A picture or a training log that the summary names is not there.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(_PAGE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    template = environment.get_template("page.html.j2")
+    return template.render(
+        run=run,
+        css=Markup((_PAGE / "page.css").read_text(encoding="utf-8")),
+        js=Markup((_PAGE / "page.js").read_text(encoding="utf-8")),
+        cards=_cards(run),
+        funnel=_funnel(run.dataset),
+        balance=_balance(run.dataset),
+        trainings=[_training(training) for training in run.trainings],
+        scores=[_score_row(score) for score in run.scores],
+        total_seconds=sum(stage.seconds for stage in run.stages),
+        picture=picture_data_uri,
+        pretty=lambda settings: json.dumps(settings, indent=2, ensure_ascii=False),
+    )
+
+
+def picture_data_uri(uri: str) -> str:
+    """A PNG file as a ``data:`` URI for the ``src`` of a picture."""
+    return "data:image/png;base64," + base64.b64encode(storage.read_bytes(uri)).decode("ascii")
+
+
+def _cards(run: RunSummary) -> list[dict[str, str]]:
+    scores = {score.metric: score for score in run.scores}
+    counts = run.dataset.counts
+    cards = [{"label": "pictures", "value": f"{counts['kept']:,}", "hint": f"kept of {counts['read']:,} read"}]
+    wanted = {
+        "reconstruction.psnr_db": "reconstruction",
+        "bit_accuracy.mean": "bit accuracy",
+        "scene_geneval.overall": "scene-GenEval",
+        "rfid": "rFID",
+        "fid": "FID",
+    }
+    for metric, label in wanted.items():
+        if (score := scores.get(metric)) is not None and score.value is not None:
+            unit = f" {score.unit}" if score.unit == "dB" else ""
+            cards.append({"label": label, "value": f"{_number(score.value)}{unit}", "hint": f"n = {score.n:,}"})
+    seconds = sum(stage.seconds for stage in run.stages)
+    cards.append({"label": "computing time", "value": f"{seconds / 60:.1f} min", "hint": f"{len(run.stages)} stages"})
+    return cards
+
+
+def _funnel(dataset: DatasetSummary) -> list[dict[str, Any]]:
+    counts, read = dataset.counts, max(1, dataset.counts["read"])
+    rows = [("read", counts["read"], "")]
+    if counts.get("unreadable"):
+        rows.append(("unreadable", counts["unreadable"], "dropped"))
+    prefix = "dropped_"
+    rows += [
+        (f"dropped: {name.removeprefix(prefix).replace('_', ' ')}", count, "dropped")
+        for name, count in sorted(counts.items(), key=lambda item: -item[1])
+        if name.startswith(prefix) and count
+    ]
+    rows.append(("kept", counts["kept"], ""))
+    return [{"label": label, "count": f"{count:,}", "share": count / read, "tone": tone} for label, count, tone in rows]
+
+
+def _balance(dataset: DatasetSummary) -> str:
+    counts = dataset.counts
+    dropped = sum(count for name, count in counts.items() if name.startswith("dropped_"))
+    return f"{counts['read']:,} = {counts['kept']:,} + {dropped:,} + {counts.get('unreadable', 0):,}"
+
+
+def _training(training: TrainingSummary) -> dict[str, Any]:
+    curves = read_curves(training.metrics)
+    prompts = next((sheet.captions for sheet in training.samples if sheet.captions), ())
+    return {
+        "title": training.title,
+        "num_parameters": training.num_parameters,
+        "num_steps": training.num_steps,
+        "charts": [drawn for chart in _CHARTS if (drawn := _draw(chart, curves)) is not None],
+        "samples": training.samples,
+        "prompts": prompts,
+    }
+
+
+def _draw(chart: _Chart, curves: dict[str, Points]) -> Markup | None:
+    if chart.by_scale:
+        lines = [
+            Series(f"scale {k + 1}", points, f"tone-{k % _TONES + 1}")
+            for k, points in enumerate(per_scale(curves, chart.metric))
+        ]
+    else:
+        lines = [Series(chart.metric, curves[chart.metric])] if chart.metric in curves else []
+    if not any(line.points for line in lines):
+        return None
+    positive = all(y > 0 for line in lines for _, y in line.points)
+    return line_chart(lines, title=chart.title, unit=chart.unit, log=chart.log and positive, smooth=chart.smooth)
+
+
+def _score_row(score: Score) -> dict[str, Any]:
+    measured = score.value is not None
+    known = score.low is not None and score.high is not None
+    is_share = measured and score.unit == "share"
+    return {
+        "metric": score.metric,
+        "value": f"{_number(score.value)} {'' if is_share else score.unit}".strip() if measured else "not measured",
+        "mark": interval(score.value, score.low, score.high) if is_share else "",
+        "interval": f"{_number(score.low)} – {_number(score.high)}" if known else "",
+        "n": f"{score.n:,}" if measured else "",
+        "protocol": score.protocol,
+        "note": score.note,
+    }
+
+
+def _number(value: float | None) -> str:
+    assert value is not None
+    return f"{value:.4g}" if abs(value) < 10 else f"{value:.2f}".rstrip("0").rstrip(".")
+
+
+__all__ = ["Sheet", "picture_data_uri", "render_page"]

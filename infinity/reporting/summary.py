@@ -1,0 +1,104 @@
+"""What a report is composed of: plain values that the stages' reports are poured into, so that this room knows no job."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from infinity.config import Config
+from infinity.evaluation.score import Score
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sheet(Config):
+    """One PNG that holds several pictures side by side.
+
+    Args:
+        image: URI of the PNG.
+        title: What the sheet shows, for example "step 400".
+        captions: Captions of the pictures, row by row; empty when the pictures need none.
+    """
+
+    image: str
+    title: str
+    captions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StageSummary(Config):
+    """One stage of the run: where its files are, how long it took, with which settings, and how to do it again.
+
+    Args:
+        name: Slug used as a key of ``seconds`` in report.json.
+        title: Words for people.
+        folder: URI of the stage's outputs.
+        seconds: Time the stage took when it was computed; a later run that skips it keeps this figure.
+        command: Shell command that computes the stage's numbers again.
+        settings: The stage's spec as JSON.
+    """
+
+    name: str
+    title: str
+    folder: str
+    seconds: float
+    command: str
+    settings: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DatasetSummary(Config):
+    """The funnel of the data stage; ``counts`` holds read, kept, unreadable and one ``dropped_<reason>`` a reason."""
+
+    counts: dict[str, int]
+    ratios: dict[str, int]
+    splits: dict[str, int]
+    examples: dict[str, tuple[str, ...]]
+    caption_examples: tuple[str, ...]
+    num_shards: int
+    num_bytes: int
+    thumbnails: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingSummary(Config):
+    """One training run.
+
+    Args:
+        stage: Slug of the stage it belongs to.
+        title: Words for people.
+        metrics: URI of the JSON lines file with one object per logged step.
+        final: Last value of each metric.
+        samples: Sheets of the same prompts or pictures, in order of their step.
+    """
+
+    stage: str
+    title: str
+    metrics: str
+    final: dict[str, float]
+    samples: tuple[Sheet, ...]
+    num_parameters: int
+    num_steps: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunSummary(Config):
+    """Everything the page and report.json say about one end-to-end run.
+
+    Args:
+        title: Name of the run.
+        digest: 16 hexadecimal digits over the parameters of the run.
+        command: Shell command that repeats the whole run.
+        stages: In the order in which they ran.
+        pictures: Sheets of the evaluation by name: "samples" or "samples.<task>", "reconstructions", "worst", ....
+        notes: Facts a reader needs to judge the numbers, one sentence each.
+    """
+
+    title: str
+    digest: str
+    command: str
+    stages: tuple[StageSummary, ...]
+    dataset: DatasetSummary
+    trainings: tuple[TrainingSummary, ...]
+    scores: tuple[Score, ...]
+    pictures: dict[str, Sheet]
+    notes: tuple[str, ...] = field(default=())
