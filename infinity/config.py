@@ -46,11 +46,12 @@ class Config:
             raise ConfigError(f"{where}: expected an object with the fields of {cls.__name__}, got {_kind(data)}")
         fields = {field.name: field for field in dataclasses.fields(cls)}
         if unknown := sorted(set(data) - set(fields)):
-            raise ConfigError(f"{where}: unknown {', '.join(map(repr, unknown))}; {cls.__name__} has {', '.join(fields)}")
+            names = ", ".join(map(repr, unknown))
+            raise ConfigError(f"{where}: unknown {names}; {cls.__name__} has {', '.join(fields)}")
         required = {n for n, f in fields.items() if f.default is f.default_factory is dataclasses.MISSING}
         if missing := sorted(required - set(data)):
             raise ConfigError(f"{where}: missing {', '.join(map(repr, missing))} of {cls.__name__}")
-        hints = _hints(cls)
+        hints = _hints(cls)  # type: ignore[arg-type]  # a class is hashable; the checker doubts type[Self]
         return cls(**{name: _decode(hints[name], value, f"{where}.{name}") for name, value in data.items()})
 
     @classmethod

@@ -1,7 +1,7 @@
 """Line charts and interval marks as HTML with inline SVG, without a plotting library.
 
-The drawing stretches to the width of its box while the labels stay HTML text: readable on a phone, sharp at any zoom, and
-in the colours of the page, dark or light. ``page.js`` shows the values under the pointer.
+The drawing stretches to the width of its box while the labels stay HTML text: readable on a phone, sharp at any zoom,
+and in the colours of the page, dark or light. ``page.js`` shows the values under the pointer.
 """
 
 from __future__ import annotations
@@ -48,12 +48,15 @@ def line_chart(
     x_labels = [f'<span style="left:{x_axis.along(t):.2f}%">{_tick(t)}</span>' for t in x_axis.ticks]
     hover = {
         "x": [x_axis.low, x_axis.high], "y": [y_axis.low, y_axis.high], "log": log, "unit": unit,
-        "lines": [{"label": s.label, "tone": s.tone, "points": [[_short(x), _short(y)] for x, y in s.points]} for s in main],
+        "lines": [
+            {"label": s.label, "tone": s.tone, "points": [[_short(x), _short(y)] for x, y in s.points]} for s in main
+        ],
     }  # fmt: skip
     return Markup(
         f'<figure class="chart"><figcaption>{escape(title)}{_legend(main)}</figcaption>'
         f'<div class="frame" data-chart="{escape(json.dumps(hover))}"><div class="y">{"".join(y_labels)}</div>'
-        f'<div class="plot"><svg viewBox="0 0 100 100" preserveAspectRatio="none" role="img" aria-label="{escape(title)}">'
+        f'<div class="plot">'
+        f'<svg viewBox="0 0 100 100" preserveAspectRatio="none" role="img" aria-label="{escape(title)}">'
         f'{"".join(grid)}{"".join(paths)}</svg></div><div class="x">{"".join(x_labels)}</div></div></figure>'
     )
 

@@ -149,11 +149,14 @@ def _draw(chart: _Chart, curves: dict[str, Points]) -> Markup | None:
 def _score_row(score: Score) -> dict[str, Any]:
     measured = score.value is not None
     known = score.low is not None and score.high is not None
-    is_share = measured and score.unit == "share"
     return {
         "metric": score.metric,
-        "value": f"{_number(score.value)} {'' if is_share else score.unit}".strip() if measured else "not measured",
-        "mark": interval(score.value, score.low, score.high) if is_share else "",
+        "value": f"{_number(score.value)} {'' if score.unit == 'share' else score.unit}".strip()
+        if measured
+        else "not measured",
+        "mark": interval(score.value, score.low, score.high)
+        if score.value is not None and score.unit == "share"
+        else "",
         "interval": f"{_number(score.low)} – {_number(score.high)}" if known else "",
         "n": f"{score.n:,}" if measured else "",
         "protocol": score.protocol,

@@ -1,4 +1,4 @@
-"""What a report is composed of: plain values that the stages' reports are poured into, so that this room knows no job."""
+"""What a report is composed of: plain values that the stages' reports are poured into; this room knows no job."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class RunSummary(Config):
 
     Args:
         title: Name of the run.
-        digest: 16 hexadecimal digits over the parameters of the run.
+        run_digest: 16 hexadecimal digits over the parameters of the run.
         command: Shell command that repeats the whole run.
         stages: In the order in which they ran.
         pictures: Sheets of the evaluation by name: "samples" or "samples.<task>", "reconstructions", "worst", ....
@@ -94,7 +94,7 @@ class RunSummary(Config):
     """
 
     title: str
-    digest: str
+    run_digest: str
     command: str
     stages: tuple[StageSummary, ...]
     dataset: DatasetSummary

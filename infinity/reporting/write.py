@@ -1,4 +1,4 @@
-"""The files of a report: ``report.json`` for scripts, ``report.html`` for people, ``summary.json`` to draw the page again."""
+"""A report's files: ``report.json`` for scripts, ``report.html`` for people, ``summary.json`` to draw it again."""
 
 from __future__ import annotations
 
@@ -36,8 +36,9 @@ def write_report(run: RunSummary, folder: str) -> ReportFiles:
 def figures(run: RunSummary) -> dict[str, Any]:
     """The numbers of a run by name.
 
-    Every figure stands under its dotted name ("reconstruction.psnr_db") and, for readers that take the dot as a step into
-    an object, under the nested one. ``scores`` adds sample size, interval and protocol; a figure that was not measured is null.
+    Every figure stands under its dotted name ("reconstruction.psnr_db") and, for readers that take the dot as a step
+    into an object, under the nested one. ``scores`` adds sample size, interval and protocol; a figure that was not
+    measured is null.
     """
     flat: dict[str, Any] = {score.metric: score.value for score in run.scores}
     flat |= {f"dataset.{name}": count for name, count in run.dataset.counts.items()}
@@ -45,7 +46,7 @@ def figures(run: RunSummary) -> dict[str, Any]:
     flat["seconds.total"] = round(sum(stage.seconds for stage in run.stages), 3)
     return {
         "title": run.title,
-        "digest": run.digest,
+        "digest": run.run_digest,
         "command": run.command,
         **flat,
         **_nested(flat),

@@ -29,7 +29,7 @@ def run(tmp_path: Path) -> RunSummary:
     metrics.write_text("\n".join(json.dumps(row) for row in rows))
     return RunSummary(
         title="A <run> & more",
-        digest="0123456789abcdef",
+        run_digest="0123456789abcdef",
         command="make demo",
         stages=(
             StageSummary(

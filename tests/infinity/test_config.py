@@ -1,0 +1,78 @@
+"""Configs: frozen, strict, and the same value after a trip through JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Literal
+
+import pytest
+
+from infinity.config import Config, ConfigError, digest_of
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Inner(Config):
+    size: int
+    mode: Literal["a", "b"] = "a"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Other(Config):
+    rate: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outer(Config):
+    name: str
+    part: Inner | Other
+    pairs: tuple[tuple[int, float], ...] = ()
+    table: dict[str, Inner] = field(default_factory=dict)
+    maybe: float | None = None
+
+
+FULL = Outer(name="n", part=Inner(size=3), pairs=((1, 2.0), (3, 4.5)), table={"k": Inner(size=1, mode="b")}, maybe=1.0)
+
+
+@pytest.mark.parametrize("value", [FULL, Outer(name="", part=Other(rate=0.5))])
+def test_json_and_back_is_the_identity(value: Outer) -> None:
+    assert Outer.parse(value.dump()) == value
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"nmae": "x"}, "unknown 'nmae'; Outer has name"),
+        ({"name": 3}, "Outer.name: expected str, got int 3"),
+        ({"part": {"size": 1, "mode": "c"}}, "expected one of 'a', 'b', got 'c'"),
+        ({"pairs": [[1, 2.0, 3]]}, r"pairs\[0\]: expected 2 values, got 3"),
+        ({"part": {"size": True}}, "expected int, got bool True"),
+        ({"table": [1]}, "expected an object"),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_place(change: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Outer.from_json(FULL.to_json() | change)
+
+
+def test_a_missing_key_and_broken_json_are_named() -> None:
+    with pytest.raises(ConfigError, match="missing 'part'"):
+        Outer.from_json({"name": "x"})
+    with pytest.raises(ConfigError, match=r"file\.json: not valid JSON"):
+        Outer.parse("{", where="file.json")
+
+
+def test_the_digest_follows_the_value_not_the_object() -> None:
+    assert FULL.digest() == Outer.parse(FULL.dump()).digest() == digest_of(FULL.to_json())
+    assert FULL.digest() != FULL.replace(maybe=2.0).digest()
+
+
+def test_a_config_cannot_be_changed_and_infinity_is_not_json() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        FULL.name = "other"  # type: ignore[misc]
+    with pytest.raises(ConfigError, match="inf"):
+        FULL.replace(maybe=float("inf")).to_json()
+
+
+def test_whole_numbers_are_read_as_floats_where_floats_are_asked_for() -> None:
+    assert Other.from_json({"rate": 1}) == Other(rate=1.0)
