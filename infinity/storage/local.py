@@ -81,7 +81,7 @@ def copy(source: Path, target: Path) -> None:
 
 
 def list_relative(folder: Path) -> list[str]:
-    """Paths of all files below a folder relative to it, with "/", sorted; leftovers of a killed writer are not listed."""
+    """Paths with "/" of all files below a folder, relative to it, sorted; leftovers of a killed writer do not count."""
 
     def fail(error: OSError) -> None:
         raise error

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _ATTEMPTS = 5
 _MULTIPART_FROM_BYTES = 64 * 2**20  # one request may carry 5 GiB, but a failed one starts over
-_DELETE_BATCH = 1000  # the protocol's limit
+_PAGE_KEYS = 1000  # the protocol's limit for one listing and for one deletion
 _CREDENTIAL_CODES = frozenset(
     ("403", "AccessDenied", "ExpiredToken", "Forbidden", "InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch")
 )
@@ -53,7 +53,10 @@ def _client(process: int, settings: tuple[str | None, ...]) -> S3Client:
         read_timeout=60,
     )
     with _explained("connect to", "S3"):
-        return boto3.client("s3", region_name=settings[5] or os.environ.get("AWS_DEFAULT_REGION"), config=config)
+        # A session of its own: boto3's default session would keep the first credentials it saw.
+        return boto3.Session().client(
+            "s3", region_name=settings[5] or os.environ.get("AWS_DEFAULT_REGION"), config=config
+        )
 
 
 def split(uri: str) -> tuple[str, str]:
@@ -162,7 +165,8 @@ def list_relative(uri: str) -> list[str]:
     prefix = f"{key.rstrip('/')}/" if key.strip("/") else ""
     found: list[str] = []
     with _explained("list", uri):
-        for page in client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+        pages = client().get_paginator("list_objects_v2")
+        for page in pages.paginate(Bucket=bucket, Prefix=prefix, PaginationConfig={"PageSize": _PAGE_KEYS}):
             found += [item["Key"][len(prefix) :] for item in page.get("Contents", [])]
     # A key that ends with a slash is what consoles create to show an empty folder.
     return sorted(relative for relative in found if relative and not relative.endswith("/"))
@@ -175,8 +179,8 @@ def delete_tree(uri: str) -> None:
     if key and not key.endswith("/"):
         keys.append(key)
     with _explained("delete", uri):
-        for start in range(0, len(keys), _DELETE_BATCH):
-            batch = [{"Key": item} for item in keys[start : start + _DELETE_BATCH]]
+        for start in range(0, len(keys), _PAGE_KEYS):
+            batch = [{"Key": item} for item in keys[start : start + _PAGE_KEYS]]
             answer = client().delete_objects(Bucket=bucket, Delete={"Objects": batch, "Quiet": True})  # type: ignore[typeddict-item]
             if errors := answer.get("Errors"):
                 raise StorageError(f"cannot delete {uri}: {errors[0].get('Code')} for {errors[0].get('Key')}")
