@@ -23,7 +23,7 @@ class _Body(io.BytesIO):
 
 @contextmanager
 def answers(operation: str, answer: Callable[[], tuple[int, str] | None]) -> Iterator[None]:
-    """Answer requests in the client with (status, S3 error code), so that botocore's own code runs; None lets it pass."""
+    """Answer requests in the client with (status, S3 error code), so that botocore itself runs; None lets it pass."""
 
     def respond(request: Any, **_: Any) -> AWSResponse | None:
         given = answer()
