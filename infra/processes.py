@@ -1,0 +1,132 @@
+"""Processes that outlive the command that started them: recorded in a file, and only those are ever stopped."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A process that we started.
+
+    Attributes:
+        name: What it is, unique in a stack.
+        pid: Its process id, which is also the id of its process group.
+        birth: When it started, as the system tells it; tells it apart from a later process with the same id.
+        url: Where it answers; empty when it only asks.
+        log: File of all it says.
+    """
+
+    name: str
+    pid: int
+    birth: str
+    url: str
+    log: str
+
+    def is_alive(self) -> bool:
+        """Whether this very process still runs."""
+        return _birth(self.pid) == self.birth
+
+    def log_tail(self, num_lines: int = 15) -> str:
+        """The last lines of its log."""
+        path = Path(self.log)
+        if not path.exists():
+            return "(no log)"
+        return "\n".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[-num_lines:])
+
+
+class Register:
+    """The JSON file that remembers the services of one stack."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def services(self) -> dict[str, Service]:
+        """Every recorded service by name, dead ones too."""
+        if not self._path.exists():
+            return {}
+        try:
+            return {name: Service(**fields) for name, fields in json.loads(self._path.read_text("utf-8")).items()}
+        except (ValueError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f"{self._path} is not a record of services ({error}); stop them by hand and delete it"
+            ) from error
+
+    def living(self, name: str) -> Service | None:
+        """The service of this name if it runs."""
+        service = self.services().get(name)
+        return service if service is not None and service.is_alive() else None
+
+    def add(self, service: Service) -> None:
+        """Remember a service, in the place of an older one of its name."""
+        self._write({**self.services(), service.name: service})
+
+    def remove(self, name: str) -> None:
+        """Forget a service."""
+        self._write({key: value for key, value in self.services().items() if key != name})
+
+    def _write(self, services: Mapping[str, Service]) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self._path.with_name(f"{self._path.name}.{os.getpid()}")
+        temporary.write_text(json.dumps({k: asdict(v) for k, v in services.items()}, indent=2) + "\n", "utf-8")
+        temporary.replace(self._path)
+
+
+def start(
+    name: str, command: Sequence[str], *, environment: Mapping[str, str], log: Path, url: str = "", cwd: Path
+) -> Service:
+    """Start a process in a group of its own, so that Ctrl-C in this terminal does not reach it."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            list(command),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=dict(environment),
+            cwd=cwd,
+            start_new_session=True,
+        )
+    process.returncode = 0  # it is meant to outlive us: no warning about a child that nobody waited for
+    return Service(name=name, pid=process.pid, birth=_birth(process.pid) or "", url=url, log=str(log))
+
+
+def stop(service: Service, *, patience_s: float = 15.0) -> bool:
+    """End the process and its children: first politely, then for certain.
+
+    Returns:
+        Whether there was anything to stop.
+    """
+    if not service.is_alive():
+        return False
+    for sign in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(service.pid, sign)
+        deadline = time.monotonic() + patience_s
+        while service.is_alive() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        if not service.is_alive():
+            break
+    with contextlib.suppress(ChildProcessError):  # ours to wait for only if this very process started it
+        os.waitpid(service.pid, os.WNOHANG)
+    return True
+
+
+def _birth(pid: int) -> str | None:
+    """Start time of a running process in whatever form the system gives it; None when there is none."""
+    stat = Path(f"/proc/{pid}/stat")
+    if Path("/proc/self/stat").exists():
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            return None
+        return None if fields[0] in "ZX" else fields[19]
+    answer = subprocess.run(["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    state, _, started = answer.stdout.strip().partition(" ")
+    return None if not state or state.startswith("Z") else started.strip()

@@ -1,0 +1,85 @@
+"""Where everything is: addresses and roots, read from the environment here and nowhere else."""
+
+from functools import cache
+from pathlib import Path
+
+from pydantic import AliasChoices, Field, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+class Settings(BaseSettings):
+    """Places and addresses; an empty variable counts as not set.
+
+    Secrets are not among them: S3 keys stay in the standard AWS_* variables or files, where boto3 finds them.
+    """
+
+    model_config = SettingsConfigDict(env_ignore_empty=True, frozen=True, extra="ignore", populate_by_name=True)
+
+    runs: str = Field(
+        default="runs",
+        validation_alias=AliasChoices("runs", "INFINITY_RUNS"),
+        description="Root of all outputs: a folder or s3://bucket/prefix. Relative paths start at the working folder.",
+    )
+    data: str = Field(
+        default="data",
+        validation_alias=AliasChoices("data", "INFINITY_DATA"),
+        description="Root of captioned pictures: a folder or s3://bucket/prefix.",
+    )
+    ray_address: str | None = Field(
+        default=None,
+        validation_alias=AliasChoices("ray_address", "RAY_ADDRESS"),
+        description="ray://host:port or host:port of a cluster; not set: a local Ray for the time of a stage.",
+    )
+    ray_num_cpus: int | None = Field(
+        default=None,
+        ge=1,
+        validation_alias=AliasChoices("ray_num_cpus", "INFINITY_RAY_NUM_CPUS"),
+        description="CPUs that a local Ray lends out; not set: all of the machine.",
+    )
+    s3_endpoint: str | None = Field(
+        default=None,
+        validation_alias=AliasChoices("s3_endpoint", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),
+        description="URL of an S3 server other than Amazon's.",
+    )
+    prefect_api_url: str | None = Field(
+        default=None,
+        validation_alias=AliasChoices("prefect_api_url", "PREFECT_API_URL"),
+        description="API of a Prefect server that runs elsewhere; not set: the local stack's own server.",
+    )
+    prefect_port: int | None = Field(
+        default=None,
+        ge=1,
+        le=65535,
+        validation_alias=AliasChoices("prefect_port", "INFINITY_PREFECT_PORT"),
+        description="Port of the local server; not set: 4200, or any free one where that is taken.",
+    )
+    work_pool: str = Field(
+        default="local",
+        validation_alias=AliasChoices("work_pool", "INFINITY_WORK_POOL"),
+        description="Name of the work pool that prefect.yaml deploys to and the local worker serves.",
+    )
+    state: Path = Field(
+        default=REPOSITORY / ".local",
+        validation_alias=AliasChoices("state", "INFINITY_STATE"),
+        description="Folder of the local stack: process ids, logs and Prefect's database.",
+    )
+
+    @field_validator("ray_address", "s3_endpoint", "prefect_api_url")
+    @classmethod
+    def _strip(cls, value: str | None) -> str | None:
+        return value.rstrip("/") if value else value
+
+    @field_validator("prefect_api_url")
+    @classmethod
+    def _ends_in_api(cls, value: str | None) -> str | None:
+        if value is not None and not (value.startswith(("http://", "https://")) and "/api" in value):
+            raise ValueError(f"PREFECT_API_URL: expected something like http://127.0.0.1:4200/api, got {value!r}")
+        return value
+
+
+@cache
+def settings() -> Settings:
+    """The settings of this process, read once."""
+    return Settings()

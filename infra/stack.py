@@ -1,0 +1,249 @@
+"""The local stack: a Prefect server, a worker with its deployments, and if wanted a Ray.
+
+python -m infra.stack up [--ray]     start what does not run yet, and wait until it answers
+python -m infra.stack status         what runs, and where its log is
+python -m infra.stack down           stop what `up` started, and nothing else
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from infra import processes
+from infra.environment import common_environment, free_port, is_free_port
+from infra.processes import Register, Service
+from infra.settings import REPOSITORY, Settings, settings
+
+DEFAULT_PORT = 4200
+START_TIMEOUT_S = 180.0
+"""A server with a new database needs 16 s on an idle machine of two cores, and far longer on a busy one."""
+
+
+class StackError(RuntimeError):
+    """A part of the stack does not run; the message says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A Prefect server that answers."""
+
+    api_url: str
+
+    @property
+    def ui_url(self) -> str:
+        """Where a browser finds its pages."""
+        return self.api_url.removesuffix("/api")
+
+
+class Stack:
+    """The services of one state folder."""
+
+    def __init__(self, config: Settings) -> None:
+        self.config = config
+        self.register = Register(config.state / "stack" / "services.json")
+
+    def server_up(self, *, timeout_s: float = START_TIMEOUT_S) -> Server:
+        """The server that PREFECT_API_URL names, or the local one, started if need be.
+
+        Raises:
+            StackError: It does not answer in time, it died, or its port belongs to somebody else.
+        """
+        if self.config.prefect_api_url is not None:
+            server = Server(self.config.prefect_api_url)
+            if not _is_healthy(server.api_url):
+                raise StackError(
+                    f"nobody answers at PREFECT_API_URL={server.api_url}; start that server, "
+                    "or unset the variable to use a local one"
+                )
+            return server
+        service = self.register.living("server")
+        if service is None:
+            service = self._start_server(self._choose_port())
+        self._wait(service, lambda: _is_healthy(service.url), timeout_s)
+        return Server(service.url)
+
+    def worker_up(self, server: Server, *, timeout_s: float = START_TIMEOUT_S) -> Service:
+        """A process worker for the pool, after every flow of prefect.yaml has been deployed to it."""
+        pool = self.config.work_pool
+        self._prefect(server, "work-pool", "create", pool, "--type", "process", "--overwrite")
+        self._prefect(server, "--no-prompt", "deploy", "--all", "--prefect-file", str(REPOSITORY / "prefect.yaml"))
+        service = self.register.living("worker")
+        if service is None:
+            command = _prefect_command("worker", "start", "--pool", pool, "--name", "local", "--type", "process")
+            service = self._start("worker", command, self._environment(server))
+        self._wait(service, lambda: _has_worker(server.api_url, pool), timeout_s)
+        return service
+
+    def ray_up(self, *, timeout_s: float = START_TIMEOUT_S) -> Service:
+        """A Ray of this machine that stays between runs; the worker started after it uses it."""
+        service = self.register.living("ray")
+        if service is None:
+            port = free_port()
+            command = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block"]
+            command += ["--node-ip-address=127.0.0.1", f"--port={port}", "--include-dashboard=false"]
+            command += ["--disable-usage-stats"]
+            if self.config.ray_num_cpus is not None:
+                command.append(f"--num-cpus={self.config.ray_num_cpus}")
+            service = self._start("ray", command, self._environment(None), url=f"127.0.0.1:{port}")
+        self._wait(service, lambda: "Ray runtime started" in Path(service.log).read_text("utf-8"), timeout_s)
+        return service
+
+    def down(self) -> list[str]:
+        """Stop every recorded service, the youngest first; the names of those that still ran."""
+        stopped = []
+        for name in ("worker", "ray", "server"):
+            service = self.register.services().get(name)
+            if service is not None:
+                if processes.stop(service):
+                    stopped.append(name)
+                self.register.remove(name)
+        return stopped
+
+    def client_environment(self, server: Server) -> dict[str, str]:
+        """What a process needs in its environment to talk to this stack's server."""
+        return {"PREFECT_API_URL": server.api_url, "PREFECT_HOME": str(self._prefect_home)}
+
+    @property
+    def _prefect_home(self) -> Path:
+        return self.config.state.resolve() / "prefect"
+
+    def _environment(self, server: Server | None) -> dict[str, str]:
+        environment = {**common_environment(), **os.environ, "PREFECT_HOME": str(self._prefect_home)}
+        environment.pop("PREFECT_API_URL", None)
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH", "")]))
+        environment["PYTHONUNBUFFERED"] = "1"
+        if server is not None:
+            environment["PREFECT_API_URL"] = server.api_url
+        if (ray := self.register.living("ray")) is not None:
+            environment["RAY_ADDRESS"] = ray.url
+        if self.config.ray_address is None:  # a cluster on loopback needs no token
+            environment.setdefault("RAY_AUTH_MODE", "disabled")
+        return environment
+
+    def _choose_port(self) -> int:
+        wanted = self.config.prefect_port
+        if wanted is not None and not is_free_port(wanted):
+            raise StackError(
+                f"port {wanted} (INFINITY_PREFECT_PORT) is taken by another program; choose another port, "
+                f"or set PREFECT_API_URL=http://127.0.0.1:{wanted}/api if that program is a Prefect server to use"
+            )
+        if wanted is not None:
+            return wanted
+        return DEFAULT_PORT if is_free_port(DEFAULT_PORT) else free_port()
+
+    def _start_server(self, port: int) -> Service:
+        url = f"http://127.0.0.1:{port}/api"
+        environment = self._environment(None)
+        # The page in the browser asks this address; without it a proxy setting of the user would be asked instead.
+        environment["PREFECT_UI_API_URL"] = url
+        command = _prefect_command("server", "start", "--host", "127.0.0.1", "--port", str(port))
+        return self._start("server", command, environment, url=url)
+
+    def _start(self, name: str, command: Sequence[str], environment: dict[str, str], url: str = "") -> Service:
+        log = self.config.state.resolve() / "stack" / f"{name}.log"
+        service = processes.start(name, command, environment=environment, log=log, url=url, cwd=REPOSITORY)
+        self.register.add(service)
+        return service
+
+    def _wait(self, service: Service, is_ready: Callable[[], bool], timeout_s: float) -> None:
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            if not service.is_alive():
+                self.register.remove(service.name)
+                raise StackError(f"{service.name} died while starting; the end of {service.log}:\n{service.log_tail()}")
+            if is_ready():
+                return
+            time.sleep(0.3)
+        raise StackError(
+            f"{service.name} (process {service.pid}) is not ready after {timeout_s:.0f} s; "
+            f"the end of {service.log}:\n{service.log_tail()}"
+        )
+
+    def _prefect(self, server: Server, *arguments: str) -> None:
+        result = subprocess.run(
+            _prefect_command(*arguments),
+            env=self._environment(server),
+            cwd=REPOSITORY,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if result.returncode != 0:
+            said = (result.stdout + result.stderr).strip()[-2000:]
+            raise StackError(f"'prefect {' '.join(arguments)}' failed with code {result.returncode}:\n{said}")
+
+
+def _prefect_command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "prefect", *arguments]
+
+
+def _is_healthy(api_url: str) -> bool:
+    try:
+        return httpx.get(f"{api_url}/health", timeout=5, trust_env=not _is_local(api_url)).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def _has_worker(api_url: str, pool: str) -> bool:
+    try:
+        answer = httpx.post(
+            f"{api_url}/work_pools/{pool}/workers/filter", json={}, timeout=5, trust_env=not _is_local(api_url)
+        )
+    except httpx.HTTPError:
+        return False
+    return answer.status_code == 200 and any(worker.get("status") == "ONLINE" for worker in answer.json())
+
+
+def _is_local(url: str) -> bool:
+    return httpx.URL(url).host in ("127.0.0.1", "localhost", "::1")
+
+
+def _up(stack: Stack, with_ray: bool) -> None:
+    server = stack.server_up()
+    print(f"Prefect server: {server.ui_url}", flush=True)
+    if with_ray:
+        print(f"Ray:            {stack.ray_up().url}", flush=True)
+    stack.worker_up(server)
+    print(f"worker:         serves the pool '{stack.config.work_pool}'; every flow of prefect.yaml is deployed")
+    print("Stop all of it with: make down")
+
+
+def _status(stack: Stack) -> None:
+    services = stack.register.services()
+    if not services:
+        print("nothing runs; start it with: make up")
+    for service in services.values():
+        state = "runs" if service.is_alive() else "died"
+        print(f"{service.name:8} {state}  process {service.pid}  {service.url or '-'}  log {service.log}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry of the command line; 0 when all went well."""
+    parser = argparse.ArgumentParser(prog="python -m infra.stack", description=__doc__.partition("\n")[0])
+    parser.add_argument("action", choices=["up", "down", "status"])
+    parser.add_argument("--ray", action="store_true", help="up: keep a Ray running between runs")
+    options = parser.parse_args(arguments)
+    try:
+        stack = Stack(settings())
+        if options.action == "up":
+            _up(stack, options.ray)
+        elif options.action == "down":
+            print(f"stopped: {', '.join(stack.down()) or 'nothing ran'}")
+        else:
+            _status(stack)
+    except (StackError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
