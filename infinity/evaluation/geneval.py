@@ -1,0 +1,294 @@
+"""GenEval: does a picture show what its templated prompt asks for? Detections in, a verdict with its reason out.
+
+The same scorer serves the real benchmark (boxes of Mask2Former, colours of CLIP) and drawn scenes (an exact detector).
+Rules and messages are those of the public scorer (github.com/djghosh13/geneval, commit af4902f), also where they
+surprise: objects are not used up, so two entries of one class look at the same boxes, and duplicates count.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float32
+
+from infinity.config import Config
+
+COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white")
+"""The ten colours of the benchmark, in the order in which reasons list them."""
+
+TASKS = ("single_object", "two_object", "counting", "colors", "position", "color_attr")
+"""Tags of the six tasks as the official prompt file spells them."""
+
+Relation = Literal["left of", "right of", "above", "below"]
+RELATIONS: tuple[Relation, ...] = ("left of", "right of", "above", "below")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GenevalConfig(Config):
+    """Thresholds of the scorer; the defaults are the official setting.
+
+    Args:
+        threshold: Boxes must score strictly above this, compared in float32.
+        counting_threshold: The same for prompts of the counting task.
+        max_objects: So many best boxes of each class are kept, before suppression.
+        max_overlap: Boxes that overlap a better one of their class by at least this IoU are dropped; 1 drops none.
+        position_threshold: Share of the summed sizes by which centres must differ to stand in a relation.
+    """
+
+    threshold: float = 0.3
+    counting_threshold: float = 0.9
+    max_objects: int = 16
+    max_overlap: float = 1.0
+    position_threshold: float = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """One entry of a prompt: at least (include) or fewer than (exclude) ``count`` objects of a class.
+
+    Args:
+        object_class: Name of the class.
+        count: At least 1.
+        colour: Colour that all of the ``count`` best boxes must have, or None.
+        position: Relation to the boxes of an earlier entry, and that entry's index, or None.
+    """
+
+    object_class: str
+    count: int
+    colour: str | None = None
+    position: tuple[Relation, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GenevalPrompt:
+    """One prompt with what its pictures must show."""
+
+    task: str
+    prompt: str
+    include: tuple[Requirement, ...]
+    exclude: tuple[Requirement, ...]
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, Any]) -> GenevalPrompt:
+        """Read a line of the official jsonl: ``tag``, ``prompt``, ``include``, ``exclude``.
+
+        Raises:
+            ValueError: A key is missing or unknown, or a position points to an entry that is not before it.
+        """
+        if unknown := set(metadata) - {"tag", "prompt", "include", "exclude"}:
+            raise ValueError(f"GenEval metadata: unknown keys {sorted(unknown)} in {json.dumps(metadata)[:200]}")
+        if not isinstance(metadata.get("tag"), str) or not isinstance(metadata.get("prompt"), str):
+            raise ValueError(f"GenEval metadata: expected texts tag and prompt, got {json.dumps(metadata)[:200]}")
+        include = tuple(_requirement(entry, before=i) for i, entry in enumerate(metadata.get("include", ())))
+        exclude = tuple(_requirement(entry, before=0) for entry in metadata.get("exclude", ()))
+        return cls(metadata["tag"], metadata["prompt"], include, exclude)
+
+    def to_metadata(self) -> dict[str, Any]:
+        """The official form; entries that are absent stay absent."""
+        include, exclude = ([_entry(item) for item in items] for items in (self.include, self.exclude))
+        return {
+            "tag": self.task,
+            "include": include,
+            **({"exclude": exclude} if exclude else {}),
+            "prompt": self.prompt,
+        }
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClassDetections:
+    """What a detector found of one class, in any order.
+
+    Args:
+        boxes: Left, top, right, bottom in pixels.
+        scores: Confidence of each box, 0 to 1.
+        colours: Name of the colour of each box; may look when asked, since only colours that matter are read.
+    """
+
+    boxes: Float32[np.ndarray, "n 4"]
+    scores: Float32[np.ndarray, " n"]
+    colours: Sequence[str]
+
+    def __post_init__(self) -> None:
+        if self.boxes.shape != (len(self.scores), 4) or len(self.colours) != len(self.scores):
+            raise ValueError(
+                f"ClassDetections: expected n boxes (n, 4), n scores and n colours, got boxes {self.boxes.shape}, "
+                f"{len(self.scores)} scores, {len(self.colours)} colours"
+            )
+        if self.boxes.dtype != np.float32 or self.scores.dtype != np.float32:
+            raise ValueError(
+                f"ClassDetections: expected float32 boxes and scores, got {self.boxes.dtype} and {self.scores.dtype}"
+            )
+
+
+Detections = Mapping[str, ClassDetections]
+"""Everything found in one picture, by class; an absent class has no boxes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether one picture fulfils its prompt; ``reason`` has a line for each broken requirement, none when correct."""
+
+    correct: bool
+    reason: str
+
+
+def judge(prompt: GenevalPrompt, detections: Detections, config: GenevalConfig | None = None) -> Verdict:
+    """Check one picture.
+
+    Args:
+        prompt: What it must show.
+        detections: What was found in it.
+        config: Thresholds; the official ones when None.
+    """
+    config = config or GenevalConfig()
+    kept = keep(detections, counting=prompt.task == "counting", config=config)
+    reasons: list[str] = []
+    groups: list[_Boxes | None] = []
+    for requirement in prompt.include:
+        failure = _check_include(requirement, kept.get(requirement.object_class, _NO_BOXES), groups, config)
+        groups.append(None if failure else kept[requirement.object_class].first(requirement.count))
+        reasons += [failure] if failure else []
+    for requirement in prompt.exclude:
+        found = len(kept.get(requirement.object_class, _NO_BOXES).boxes)
+        if found >= requirement.count:
+            reasons.append(f"expected {requirement.object_class}<{requirement.count}, found {found}")
+    return Verdict(not reasons, "\n".join(reasons))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Boxes:
+    """Kept boxes of one class, best first; ``colour(i)`` names the colour of the i-th."""
+
+    boxes: Float32[np.ndarray, "n 4"]
+    colour: Callable[[int], str]
+
+    def first(self, count: int) -> _Boxes:
+        return _Boxes(self.boxes[:count], self.colour)
+
+
+_NO_BOXES = _Boxes(np.zeros((0, 4), np.float32), lambda i: "")
+
+
+def keep(detections: Detections, *, counting: bool, config: GenevalConfig) -> dict[str, _Boxes]:
+    """Threshold, sort, cap, suppress: the boxes of each class that count, best first; classes without any are absent.
+
+    Of equal scores the later row comes first, as in the public scorer (an ascending stable sort, reversed).
+    """
+    threshold = np.float32(config.counting_threshold if counting else config.threshold)
+    kept = {}
+    for name, found in detections.items():
+        order = np.argsort(found.scores, kind="stable")[::-1]
+        order = order[found.scores[order] > threshold][: config.max_objects]
+        rows = _suppress(found.boxes, order, config.max_overlap)
+        if rows:
+            kept[name] = _Boxes(found.boxes[rows], lambda i, rows=rows, found=found: found.colours[rows[i]])  # type: ignore[misc]
+    return kept
+
+
+def _suppress(boxes: Float32[np.ndarray, "n 4"], order: Any, max_overlap: float) -> list[int]:
+    remaining = [int(row) for row in order]
+    if max_overlap == 1:
+        return remaining
+    chosen: list[int] = []
+    for row in remaining:
+        if all(overlap(boxes[best], boxes[row]) < np.float32(max_overlap) for best in chosen):
+            chosen.append(row)
+    return chosen
+
+
+def overlap(a: Float32[np.ndarray, " 4"], b: Float32[np.ndarray, " 4"]) -> np.float32:
+    """Intersection over union of two boxes whose right and bottom pixels are inclusive; 0 when the union is empty."""
+    common = _area(np.concatenate([np.maximum(a[:2], b[:2]), np.minimum(a[2:], b[2:])]))
+    union = _area(a) + _area(b) - common
+    return np.float32(common / union) if union else np.float32(0)
+
+
+def _area(box: Float32[np.ndarray, " 4"]) -> np.float32:
+    width, height = np.maximum(box[2:] - box[:2] + 1, 0)
+    return np.float32(width * height)
+
+
+def relations(
+    a: Float32[np.ndarray, " 4"], b: Float32[np.ndarray, " 4"], position_threshold: float = 0.1
+) -> tuple[Relation, ...]:
+    """How box ``a`` lies relative to box ``b``: none, one, or two relations, computed in float32.
+
+    The offset of the centres is shortened on each axis by ``position_threshold`` times the summed sizes, then divided
+    by the length of the offset before shortening; beyond half of that on an axis is a relation.
+    """
+    corners_a, corners_b = a.reshape(2, 2), b.reshape(2, 2)
+    offset = corners_a.mean(axis=0) - corners_b.mean(axis=0)
+    sizes = np.abs(corners_a[1] - corners_a[0]) + np.abs(corners_b[1] - corners_b[0])
+    shortened = np.maximum(np.abs(offset) - position_threshold * sizes, 0) * np.sign(offset)
+    if (np.abs(shortened) < 1e-3).all():
+        return ()
+    x, y = shortened / np.linalg.norm(offset)
+    holds = (x < -0.5, x > 0.5, y < -0.5, y > 0.5)
+    return tuple(relation for relation, true in zip(RELATIONS, holds, strict=True) if true)
+
+
+def _check_include(want: Requirement, kept: _Boxes, groups: list[_Boxes | None], config: GenevalConfig) -> str:
+    """The reason why an entry does not hold, or an empty text."""
+    found = kept.first(want.count)
+    if len(found.boxes) < want.count:
+        return f"expected {want.object_class}>={want.count}, found {len(found.boxes)}"
+    if want.colour is not None and (failure := _check_colour(want, found)):
+        return failure
+    if want.position is not None:
+        return _check_position(want, found, groups, config)
+    return ""
+
+
+def _check_colour(want: Requirement, found: _Boxes) -> str:
+    colours = [found.colour(i) for i in range(want.count)]
+    right = colours.count(str(want.colour))
+    if right >= want.count:
+        return ""
+    present = ", ".join(f"{colours.count(colour)} {colour}" for colour in COLOURS if colour in colours)
+    return f"expected {want.colour} {want.object_class}>={want.count}, found {right} {want.colour}; and {present}"
+
+
+def _check_position(want: Requirement, found: _Boxes, groups: list[_Boxes | None], config: GenevalConfig) -> str:
+    assert want.position is not None
+    relation, target_index = want.position
+    target = groups[target_index]
+    if target is None:
+        return f"no target for {want.object_class} to be {relation}"
+    for box, other in _pairs(found, target):
+        true = relations(box, other, config.position_threshold)
+        if relation not in true:
+            return f"expected {want.object_class} {relation} target, found {' and '.join(true)} target"
+    return ""
+
+
+def _pairs(a: _Boxes, b: _Boxes) -> Iterator[tuple[Float32[np.ndarray, " 4"], Float32[np.ndarray, " 4"]]]:
+    return ((box, other) for box in a.boxes for other in b.boxes)
+
+
+def _requirement(entry: Mapping[str, Any], *, before: int) -> Requirement:
+    if unknown := set(entry) - {"class", "count", "color", "position"}:
+        raise ValueError(f"GenEval metadata: unknown keys {sorted(unknown)} in entry {json.dumps(entry)}")
+    if not isinstance(entry.get("class"), str) or not isinstance(entry.get("count"), int) or entry["count"] < 1:
+        raise ValueError(f"GenEval metadata: expected a class name and a count of at least 1, got {json.dumps(entry)}")
+    position = entry.get("position")
+    if position is not None:
+        relation, target = position
+        if relation not in RELATIONS or not 0 <= target < before:
+            raise ValueError(
+                f"GenEval metadata: expected one of {RELATIONS} and the index of an earlier entry, got {position!r}"
+            )
+        position = (relation, target)
+    return Requirement(entry["class"], entry["count"], entry.get("color"), position)
+
+
+def _entry(requirement: Requirement) -> dict[str, Any]:
+    entry: dict[str, Any] = {"class": requirement.object_class, "count": requirement.count}
+    if requirement.colour is not None:
+        entry["color"] = requirement.colour
+    if requirement.position is not None:
+        entry["position"] = list(requirement.position)
+    return entry

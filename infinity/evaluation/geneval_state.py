@@ -1,0 +1,118 @@
+"""Verdicts that add up: counts of right pictures by prompt, and the scores of the six tasks out of them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from infinity.evaluation.geneval import TASKS, GenevalPrompt, Verdict
+from infinity.evaluation.score import Z_95, Score
+
+
+@dataclass(frozen=True, slots=True)
+class PromptCount:
+    """How many pictures of one prompt were judged, and how many were right."""
+
+    task: str
+    correct: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class GenevalState:
+    """Counts by prompt; states of disjoint pictures add up to the state of all, whatever the split.
+
+    Prompts with the same metadata are one prompt, as in the public scorer.
+    """
+
+    prompts: Mapping[str, PromptCount] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, judged: Iterable[tuple[GenevalPrompt, Verdict]]) -> GenevalState:
+        """The state of judged pictures."""
+        prompts: dict[str, PromptCount] = {}
+        for prompt, verdict in judged:
+            key = json.dumps(prompt.to_metadata())
+            old = prompts.get(key, PromptCount(prompt.task, 0, 0))
+            prompts[key] = PromptCount(prompt.task, old.correct + verdict.correct, old.total + 1)
+        return cls(prompts)
+
+    def __add__(self, other: GenevalState) -> GenevalState:
+        prompts = dict(self.prompts)
+        for key, count in other.prompts.items():
+            old = prompts.get(key, PromptCount(count.task, 0, 0))
+            prompts[key] = PromptCount(count.task, old.correct + count.correct, old.total + count.total)
+        return GenevalState(prompts)
+
+    @property
+    def tasks(self) -> dict[str, tuple[int, int]]:
+        """(right, all) pictures of every task that has any, official tasks first in the paper's order."""
+        found: dict[str, tuple[int, int]] = {}
+        for count in self.prompts.values():
+            correct, total = found.get(count.task, (0, 0))
+            found[count.task] = (correct + count.correct, total + count.total)
+        order = [*(task for task in TASKS if task in found), *sorted(set(found) - set(TASKS))]
+        return {task: found[task] for task in order}
+
+    @property
+    def num_pictures(self) -> int:
+        return sum(count.total for count in self.prompts.values())
+
+    @property
+    def num_correct(self) -> int:
+        return sum(count.correct for count in self.prompts.values())
+
+    @property
+    def overall(self) -> float:
+        """Plain mean of the shares of right pictures of the tasks present.
+
+        Raises:
+            ValueError: No picture was judged.
+        """
+        if not self.prompts:
+            raise ValueError("GenEval: expected at least one judged picture, got none")
+        shares = [correct / total for correct, total in self.tasks.values()]
+        return sum(shares) / len(shares)
+
+    @property
+    def share_of_prompts(self) -> float:
+        """Share of prompts with at least one right picture."""
+        if not self.prompts:
+            raise ValueError("GenEval: expected at least one judged picture, got none")
+        return sum(count.correct > 0 for count in self.prompts.values()) / len(self.prompts)
+
+    def scores(self, name: str, *, protocol: str) -> tuple[Score, ...]:
+        """``<name>.overall``, ``<name>.<task>`` for every task present, and ``<name>.prompts``, the number of prompts.
+
+        A task's interval is Wilson's and takes its pictures as independent; that of the overall figure comes from the
+        spread between prompts, since pictures of one prompt are right and wrong together.
+        """
+        share = self.overall
+        low, high = self._overall_interval()
+        overall = Score(
+            metric=f"{name}.overall", value=share, unit="share", n=self.num_pictures, protocol=protocol,
+            low=low, high=high, note=f"plain mean of {len(self.tasks)} tasks; interval from the spread between prompts",
+        )  # fmt: skip
+        tasks = (
+            Score.share(f"{name}.{task}", correct, total, protocol=protocol, note="Wilson interval over pictures")
+            for task, (correct, total) in self.tasks.items()
+        )
+        prompts = Score(
+            metric=f"{name}.prompts", value=float(len(self.prompts)), unit="prompts", n=self.num_pictures,
+            protocol=protocol, note=f"{self.share_of_prompts:.1%} have at least one right picture",
+        )  # fmt: skip
+        return (overall, *tasks, prompts)
+
+    def _overall_interval(self) -> tuple[float | None, float | None]:
+        """Normal 95 % interval, clipped to [0, 1]; None when a task has a single prompt, whose spread is unknown."""
+        variance = 0.0
+        for task in self.tasks:
+            shares = [count.correct / count.total for count in self.prompts.values() if count.task == task]
+            if len(shares) < 2:
+                return None, None
+            mean = math.fsum(shares) / len(shares)  # exact sums: the order of merging must not show
+            variance += math.fsum((share - mean) ** 2 for share in shares) / (len(shares) - 1) / len(shares)
+        half = Z_95 * math.sqrt(variance) / len(self.tasks)
+        return max(0.0, self.overall - half), min(1.0, self.overall + half)
