@@ -59,8 +59,8 @@ class BuiltinTextEncoder:
     """Words to seeded vectors, each with its neighbours, its position and a fading memory of the words before it.
 
     The channels of a token are, in eighths: two for the word itself, two for the word before, two for the word after
-    (so that one look at "cube" in "red cube and blue ball" also sees "red"), one for its position, one for the sum of all
-    earlier words, halved with every step (so that "ball" knows what it is left of).
+    (so that one look at "cube" in "red cube and blue ball" also sees "red"), one for its position, one for the sum of
+    all earlier words, halved with every step (so that "ball" knows what it is left of).
     """
 
     def __init__(self, config: BuiltinTextConfig) -> None:

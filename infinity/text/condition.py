@@ -1,4 +1,4 @@
-"""Text features of a batch, packed without padding (paper 3.1 of the specification; repository infinity/models/infinity.py)."""
+"""Text features of a batch, packed without padding (repository infinity/models/infinity.py)."""
 
 from __future__ import annotations
 
@@ -85,6 +85,6 @@ class TextCondition:
         """Features spread over (B, longest caption), zeros elsewhere, and where text is."""
         mask = self.mask()
         if len(set(self.lengths)) == 1:
-            return self.features_TD.unflatten(0, (self.batch_size, -1)), mask
+            return self.features_TD.view(self.batch_size, -1, self.channels), mask
         padded = self.features_TD.new_zeros(*mask.shape, self.channels)
         return padded.masked_scatter(mask.unsqueeze(-1), self.features_TD), mask

@@ -38,7 +38,7 @@ class T5TextConfig(Config):
             raise ValueError("T5TextConfig.model: expected a folder or a hub name such as 'google/flan-t5-xl', got ''")
         if self.max_tokens < 1 or self.batch_size < 1:
             raise ValueError(
-                f"T5TextConfig: expected max_tokens and batch_size of at least 1, got {self.max_tokens}, {self.batch_size}"
+                f"T5TextConfig: expected max_tokens and batch_size >= 1, got {self.max_tokens} and {self.batch_size}"
             )
 
 
@@ -98,8 +98,8 @@ class T5TextEncoder:
         rows = int(self._model.config.vocab_size)
         if len(self._tokenizer) > rows:
             raise ValueError(
-                f"text encoder {self.config.model!r}: the tokenizer knows {len(self._tokenizer)} tokens, the weights have "
-                f"rows for {rows}; tokenizer and weights belong to different models"
+                f"text encoder {self.config.model!r}: the tokenizer knows {len(self._tokenizer)} tokens, the weights "
+                f"have rows for {rows}; tokenizer and weights belong to different models"
             )
         first, second = (self._tokenizer(text).input_ids for text in ("a red cube", "two blue balls"))
         if first == second:
