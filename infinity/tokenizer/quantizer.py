@@ -1,0 +1,128 @@
+"""Binary quantizers and their penalties (paper 3.2, Eq. 4; BSQ: arXiv:2406.07548; LFQ: arXiv:2310.05737)."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+QuantizerKind = Literal["bsq", "lfq"]
+
+MAX_BRUTE_FORCE_BITS = 16
+"""The brute-force entropy compares every position with all 2**C codes; beyond this memory explodes (paper Table 3)."""
+
+MIN_LENGTH = 1e-12
+"""Divisor of a residual of length zero (repository multiscale_bsq.py, through torch's ``normalize``)."""
+
+
+def code_magnitude(num_bits: int, kind: QuantizerKind) -> float:
+    """Absolute value of every coordinate of a code: 1/sqrt(C) puts BSQ codes on the unit sphere, LFQ codes are +-1."""
+    return float(num_bits**-0.5) if kind == "bsq" else 1.0
+
+
+def bits_to_maps(bits_BHWC: Bool[Tensor, "B H W C"], kind: QuantizerKind) -> Float[Tensor, "B C H W"]:
+    """Codes of bits as maps, float32, channels last in memory."""
+    magnitude = code_magnitude(bits_BHWC.shape[-1], kind)
+    return torch.where(bits_BHWC, magnitude, -magnitude).permute(0, 3, 1, 2)
+
+
+def maps_to_bits(maps_BCHW: Float[Tensor, "B C H W"]) -> Bool[Tensor, "B H W C"]:
+    """Bits of residuals or codes; only signs matter, and zero counts as negative."""
+    return maps_BCHW.permute(0, 2, 3, 1) > 0
+
+
+class _SphericalStraightThrough(torch.autograd.Function):
+    """Residual to (code, residual over its length); the code's gradient goes to the latter as if they were equal.
+
+    One function instead of a chain of small ones, since on small latents the chain costs more than its arithmetic.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, residual: Tensor) -> tuple[Tensor, Tensor]:
+        length = torch.linalg.vector_norm(residual, dim=1, keepdim=True).clamp_min_(MIN_LENGTH)
+        unit = residual / length
+        magnitude = code_magnitude(residual.shape[1], "bsq")
+        ctx.save_for_backward(unit, length)
+        return torch.where(residual > 0, magnitude, -magnitude), unit
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_codes: Tensor, grad_unit: Tensor) -> Tensor:
+        unit, length = ctx.saved_tensors
+        grad = grad_codes + grad_unit
+        along = (grad * unit).sum(dim=1, keepdim=True)
+        return torch.addcmul(grad, unit, along, value=-1.0).div_(length)
+
+
+def straight_through(
+    residual: Float[Tensor, "B C H W"], kind: QuantizerKind
+) -> tuple[Float[Tensor, "B C H W"], Float[Tensor, "B C H W"]]:
+    """Quantize with a gradient.
+
+    Returns:
+        The codes, whose gradient flows into the second value unchanged; and what they are compared with: the residual
+        divided by its length for BSQ, the residual itself for LFQ.
+    """
+    if kind == "bsq":
+        codes, unit = _SphericalStraightThrough.apply(residual)  # type: ignore[no-untyped-call]
+        return codes, unit
+    return residual + (torch.where(residual > 0, 1.0, -1.0) - residual).detach(), residual
+
+
+def commitment(unit: Float[Tensor, "B C H W"], codes: Float[Tensor, "B C H W"]) -> Float[Tensor, ""]:
+    """Mean squared distance, over positions and channels, between the normalised residual and its detached code."""
+    return F.mse_loss(unit, codes.detach())
+
+
+def binary_entropy(probability: Tensor) -> Tensor:
+    """Entropy in nats of a two-way choice; exact at 0 and 1."""
+    entropy: Tensor = torch.special.entr(probability) + torch.special.entr(1.0 - probability)
+    return entropy
+
+
+def factorised_entropies(
+    unit: Float[Tensor, "B C H W"], inverse_temperature: float, kind: QuantizerKind = "bsq"
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """Entropy terms of the soft assignment with memory O(C) (paper 3.2).
+
+    The softmax over squared distances to all 2**C codes factorises over bits, since each coordinate m of a code is
+    +-1/sqrt(C) (LFQ: +-1) on its own: a bit is set with probability sigmoid(4 * inverse_temperature * m * u).
+
+    Returns:
+        Two scalars in nats, summed over the C bits: the mean entropy of a position (exact), and the entropy of the mean
+        assignment (an upper bound of the joint entropy, reached when the bits are independent over the batch).
+    """
+    logits = 4.0 * inverse_temperature * code_magnitude(unit.shape[1], kind) * unit.float()
+    probability = torch.sigmoid(logits)
+    # h(p) = softplus(l) - l * p, which stays finite in value and gradient where p rounds to 0 or 1.
+    per_position = F.softplus(logits) - logits * probability
+    of_mean = binary_entropy(probability.mean(dim=(0, 2, 3)))
+    return per_position.mean(dim=(0, 2, 3)).sum(), of_mean.sum()
+
+
+def brute_force_entropies(
+    unit: Float[Tensor, "B C H W"], inverse_temperature: float, kind: QuantizerKind = "lfq"
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """The same two terms by comparing every position with all 2**C codes; the entropy of the mean is exact here.
+
+    Raises:
+        ValueError: More than 16 bits.
+    """
+    num_bits = unit.shape[1]
+    if num_bits > MAX_BRUTE_FORCE_BITS:
+        raise ValueError(
+            f"the entropy over all 2**C codes is for at most {MAX_BRUTE_FORCE_BITS} bits, got {num_bits}; "
+            "use the factorised entropy"
+        )
+    index = torch.arange(2**num_bits, device=unit.device)
+    signs = ((index.unsqueeze(-1) >> torch.arange(num_bits, device=unit.device)) & 1) * 2.0 - 1.0
+    codes = signs * code_magnitude(num_bits, kind)
+    positions = unit.float().movedim(1, -1).reshape(-1, num_bits)
+    # |u - q|^2 = |u|^2 + |q|^2 - 2 u.q and the first two are the same for all codes, so only the product counts.
+    log_p = torch.log_softmax(2.0 * inverse_temperature * positions @ codes.T, dim=-1)
+    p = log_p.exp()
+    return -(p * log_p).sum(-1).mean(), torch.special.entr(p.mean(dim=0)).sum()

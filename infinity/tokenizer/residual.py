@@ -1,0 +1,115 @@
+"""The residual loop over scales (paper Alg. 1 and 2): one loop serves encoding, self-correction and generation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from infinity.bits import fold as fold_maps
+from infinity.scales import Grid, ScaleSchedule
+from infinity.tokenizer.quantizer import QuantizerKind, bits_to_maps, maps_to_bits
+
+
+def shrink(maps: Float[Tensor, "B C H W"], grid: Grid) -> Float[Tensor, "B C h w"]:
+    """Area averaging, as the published code does; the paper says bilinear."""
+    return maps if tuple(maps.shape[-2:]) == grid else F.adaptive_avg_pool2d(maps, grid)
+
+
+def resize(maps: Float[Tensor, "B C H W"], grid: Grid) -> Float[Tensor, "B C h w"]:
+    """Bilinear without antialiasing, half-pixel centres: enlarges codes, and makes the input of the next scale.
+
+    Training and sampling must use this same operation, also where it shrinks (repository bitwise_self_correction.py).
+    """
+    if tuple(maps.shape[-2:]) == grid:
+        return maps
+    if maps.shape[-2:] == (1, 1):
+        return maps.expand(-1, -1, *grid)
+    return F.interpolate(maps, size=grid, mode="bilinear", align_corners=False)
+
+
+def fold_bits(bits: Bool[Tensor, "B H2 W2 C"]) -> Bool[Tensor, "B H W C4"]:
+    """Bits of positions to bits of tokens that hold 2x2 positions: bit 4c + 2dy + dx."""
+    batch, rows, columns, num_bits = bits.shape
+    split = bits.reshape(batch, rows // 2, 2, columns // 2, 2, num_bits)
+    return split.permute(0, 1, 3, 5, 2, 4).reshape(batch, rows // 2, columns // 2, 4 * num_bits)
+
+
+def unfold_bits(bits: Bool[Tensor, "B H W C4"]) -> Bool[Tensor, "B H2 W2 C"]:
+    """The inverse of ``fold_bits``."""
+    batch, rows, columns, num_bits = bits.shape
+    split = bits.reshape(batch, rows, columns, num_bits // 4, 2, 2)
+    return split.permute(0, 1, 4, 2, 5, 3).reshape(batch, 2 * rows, 2 * columns, num_bits // 4)
+
+
+class ResidualLoop:
+    """The running sum F_k of enlarged codes of one batch, from F_0 = 0; scales are counted from 0.
+
+    Bits and inputs are those of *tokens*; with ``fold`` a token holds 2x2 positions of the maps (8B model).
+
+    Attributes:
+        total_BCHW: F_k after the scales added so far, float32: after all of them, what the decoder reads.
+    """
+
+    def __init__(
+        self,
+        schedule: ScaleSchedule,
+        *,
+        batch_size: int,
+        num_bits: int,
+        kind: QuantizerKind = "bsq",
+        fold: bool = False,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        """Start at zero.
+
+        Args:
+            schedule: Grids of the tokens.
+            batch_size: B.
+            num_bits: C, bits of one position of the maps (not of a folded token).
+            kind: Which codes the bits stand for.
+            fold: Whether a token holds 2x2 positions.
+            device: Where the sum lives.
+        """
+        self.schedule = schedule
+        self.kind: QuantizerKind = kind
+        self.fold = fold
+        self.grids = schedule.unfolded().grids if fold else schedule.grids
+        shape = (batch_size, num_bits, *self.grids[-1])
+        self.total_BCHW: Float[Tensor, "B C H W"] = torch.zeros(shape, device=device).contiguous(
+            memory_format=torch.channels_last
+        )
+
+    def residual(self, k: int, features_BCHW: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C h w"]:
+        """What is left of the features, averaged over the areas of scale k."""
+        return shrink(features_BCHW - self.total_BCHW, self.grids[k])
+
+    def add(self, bits_BHWC: Bool[Tensor, "B H W C"]) -> None:
+        """Add the codes of the token bits of a scale."""
+        self.add_codes(bits_to_maps(unfold_bits(bits_BHWC) if self.fold else bits_BHWC, self.kind))
+
+    def add_codes(self, codes_BChw: Float[Tensor, "B C h w"]) -> None:
+        """Add codes of any grid, enlarged; a gradient flows if they have one."""
+        self.total_BCHW = self.total_BCHW + resize(codes_BChw, self.grids[-1])
+
+    def next_input(self, k: int) -> Float[Tensor, "B M C"]:
+        """What the transformer reads for scale k + 1: F_k resized to its grid, one row a token."""
+        maps = resize(self.total_BCHW, self.grids[k + 1])
+        return (fold_maps(maps) if self.fold else maps).flatten(2).transpose(1, 2)
+
+    def label(
+        self, features_BCHW: Float[Tensor, "B C H W"], flips: Sequence[Bool[Tensor, "B H W C"]] | None = None
+    ) -> Iterator[Bool[Tensor, "B H W C"]]:
+        """Quantize features scale by scale: yield the token bits of each scale once its codes are in the sum.
+
+        The bits yielded are those of the residual; with ``flips`` the codes that enter the sum have the marked bits
+        inverted, so that the labels of later scales undo the errors (paper 3.4, Alg. 2). No gradient flows.
+        """
+        for k in range(self.schedule.num_scales):
+            bits = maps_to_bits(self.residual(k, features_BCHW))
+            bits = fold_bits(bits) if self.fold else bits
+            self.add(bits if flips is None or k >= len(flips) else bits ^ flips[k])
+            yield bits
