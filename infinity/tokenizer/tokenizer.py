@@ -129,7 +129,7 @@ class Tokenizer(nn.Module):
         self.decoder = Decoder(config.autoencoder)
 
     def init_weights(self, generator: torch.Generator) -> None:
-        """Fill all weights from ``generator``: convolutions uniform within 1 / sqrt(fan-in), which is torch's default."""
+        """Fill all weights from ``generator``: convolutions uniform within 1 / sqrt(fan-in), torch's default."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 bound = (module.in_channels * module.kernel_size[0] * module.kernel_size[1]) ** -0.5
