@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 from urllib.parse import quote, unquote
 
 from infinity.storage import local, s3
@@ -16,13 +20,16 @@ from infinity.storage.errors import FileAlreadyThereError, FileMissingError, Sto
 
 __all__ = [
     "FileAlreadyThereError",
+    "FileInfo",
     "FileMissingError",
     "StorageError",
     "absolute",
+    "create",
     "delete_tree",
     "download_folder",
     "exists",
     "join",
+    "list_details",
     "list_files",
     "local_path",
     "name",
@@ -37,6 +44,15 @@ __all__ = [
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _CHUNK_BYTES = 16 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class FileInfo:
+    """One listed file: its URI, size, and a text that changes with the content: time of change, or the ETag in S3."""
+
+    uri: str
+    num_bytes: int
+    version: str
 
 
 def join(uri: str, *parts: str) -> str:
@@ -140,15 +156,36 @@ def write_text(uri: str, text: str, *, if_absent: bool = False) -> None:
     write_bytes(uri, text.encode("utf-8"), if_absent=if_absent)
 
 
+@contextmanager
+def create(uri: str) -> Iterator[BinaryIO]:
+    """A file to be written piece by piece; it gets its name, whole, when the block ends without an error.
+
+    Raises:
+        StorageError: As for ``write_bytes``; from inside the block too.
+    """
+    path = local_path(uri)
+    with s3.create(uri) if path is None else local.create(path) as file:
+        yield file
+
+
 def list_files(uri: str) -> tuple[str, ...]:
     """URIs of all files below a folder, sub-folders included, sorted; empty if the folder is empty or absent.
 
     Raises:
         StorageError: The folder cannot be listed: no such bucket, refused credentials.
     """
+    return tuple(info.uri for info in list_details(uri))
+
+
+def list_details(uri: str) -> tuple[FileInfo, ...]:
+    """``list_files`` with size and version of every file.
+
+    Raises:
+        StorageError: As for ``list_files``.
+    """
     path = local_path(uri)
-    relatives = s3.list_relative(uri) if path is None else local.list_relative(path)
-    return tuple(_below(uri, relative) for relative in relatives)
+    entries = s3.list_entries(uri) if path is None else local.list_entries(path)
+    return tuple(FileInfo(_below(uri, relative), num_bytes, version) for relative, num_bytes, version in entries)
 
 
 def _below(uri: str, relative: str) -> str:
@@ -178,7 +215,7 @@ def upload_folder(folder: Path | str, uri: str) -> None:
     source = Path(folder)
     if not source.is_dir():
         raise FileMissingError(f"{source}: expected a folder to copy from, found none")
-    for relative in local.list_relative(source):
+    for relative, _, _ in local.list_entries(source):
         target = _below(uri, relative)
         path = local_path(target)
         if path is None:
@@ -194,10 +231,10 @@ def download_folder(uri: str, folder: Path | str) -> None:
         StorageError: There is no file below the URI, or one cannot be read or written.
     """
     source = local_path(uri)
-    relatives = s3.list_relative(uri) if source is None else local.list_relative(source)
-    if not relatives:
+    entries = s3.list_entries(uri) if source is None else local.list_entries(source)
+    if not entries:
         raise FileMissingError(f"{uri}: expected a folder to copy from, found no files")
-    for relative in relatives:
+    for relative, _, _ in entries:
         target = Path(folder) / relative
         if source is None:
             s3.download_file(join(uri, relative), target)

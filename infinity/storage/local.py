@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from infinity.storage.errors import FileAlreadyThereError, FileMissingError, StorageError
 
@@ -27,7 +28,7 @@ _REASONS = {
 
 
 @contextmanager
-def _explained(action: str, path: Path) -> Iterator[None]:
+def explained(action: str, path: Path | str) -> Iterator[None]:
     """Turn the operating system's errors into a StorageError that names the path and the reason."""
     try:
         yield
@@ -38,19 +39,21 @@ def _explained(action: str, path: Path) -> Iterator[None]:
     except OSError as error:
         reason = _REASONS.get(error.errno or 0, error.strerror or str(error))
         raise StorageError(f"cannot {action} {path}: {reason}") from error
-    except ValueError as error:  # a path with a NUL byte
-        raise StorageError(f"cannot {action} {str(path)!r}: {error}") from error
+    except ValueError as error:
+        if "\0" not in str(path) and not isinstance(error, UnicodeEncodeError):
+            raise  # not about the path
+        raise StorageError(f"cannot {action} {str(path)!r}: a file name cannot hold these characters") from error
 
 
 def exists(path: Path) -> bool:
     """Whether a file or folder is there."""
-    with _explained("look for", path):
+    with explained("look for", path):
         return path.exists()
 
 
 def read(path: Path, start: int, length: int | None) -> bytes:
     """``length`` bytes from ``start``, or all from there."""
-    with _explained("read", path), path.open("rb") as file:
+    with explained("read", path), path.open("rb") as file:
         if start:
             file.seek(start)
         return file.read() if length is None else file.read(length)
@@ -58,7 +61,7 @@ def read(path: Path, start: int, length: int | None) -> bytes:
 
 def write(path: Path, data: bytes | bytearray | memoryview, *, if_absent: bool) -> None:
     """Write a temporary neighbour, flush it to the disk, then give it its name in one step."""
-    with _explained("write", path):
+    with explained("write", path):
         path.parent.mkdir(parents=True, exist_ok=True)
         part = part_of(path)
         try:
@@ -68,9 +71,25 @@ def write(path: Path, data: bytes | bytearray | memoryview, *, if_absent: bool) 
             part.unlink(missing_ok=True)
 
 
+@contextmanager
+def create(path: Path) -> Iterator[BinaryIO]:
+    """A temporary neighbour to write into, which gets its name at the end."""
+    with explained("write", path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = part_of(path)
+        try:
+            with part.open("xb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+
+
 def copy(source: Path, target: Path) -> None:
     """Copy one file so that the target is whole or absent."""
-    with _explained("copy to", target):
+    with explained("copy to", target):
         target.parent.mkdir(parents=True, exist_ok=True)
         part = part_of(target)
         try:
@@ -80,27 +99,34 @@ def copy(source: Path, target: Path) -> None:
             part.unlink(missing_ok=True)
 
 
-def list_relative(folder: Path) -> list[str]:
-    """Paths with "/" of all files below a folder, relative to it, sorted; leftovers of a killed writer do not count."""
+def list_entries(folder: Path) -> list[tuple[str, int, str]]:
+    """(path relative to the folder with "/", bytes, time of change) of all files below it, sorted by path.
+
+    What a killed writer left behind, and a link that points nowhere, is not listed.
+    """
 
     def fail(error: OSError) -> None:
         raise error
 
-    found: list[str] = []
-    with _explained("list", folder):
+    found: list[tuple[str, int, str]] = []
+    with explained("list", folder):
         if not folder.exists():
             return found
         if not folder.is_dir():
             raise StorageError(f"cannot list {folder}: expected a folder, found a file")
         for root, _, names in os.walk(folder, onerror=fail, followlinks=True):
             base = Path(root).relative_to(folder)
-            found += [(base / file).as_posix() for file in names if not _is_part(file)]
+            for file in names:
+                path = Path(root, file)
+                if not _is_part(file) and path.exists():
+                    status = path.stat()
+                    found.append(((base / file).as_posix(), status.st_size, str(status.st_mtime_ns)))
     return sorted(found)
 
 
 def delete_tree(path: Path) -> None:
     """Delete a file or a folder with all below it."""
-    with _explained("delete", path):
+    with explained("delete", path):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:

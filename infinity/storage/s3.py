@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, BinaryIO, Literal
 
 from infinity.storage import local
 from infinity.storage.errors import FileAlreadyThereError, FileMissingError, StorageError
@@ -159,23 +160,37 @@ def write(uri: str, data: bytes, *, if_absent: bool) -> None:
             client().upload_fileobj(io.BytesIO(data), bucket, key)
 
 
-def list_relative(uri: str) -> list[str]:
-    """Keys below a prefix relative to it, sorted."""
+@contextmanager
+def create(uri: str) -> Iterator[BinaryIO]:
+    """A temporary local file to write into, which is uploaded at the end."""
+    bucket, key = split(uri)
+    with tempfile.TemporaryFile() as file:
+        with local.explained("write", f"a temporary file in {tempfile.gettempdir()} for {uri}"):
+            yield file
+            file.seek(0)
+        with _explained("write", uri):
+            client().upload_fileobj(file, bucket, key)
+
+
+def list_entries(uri: str) -> list[tuple[str, int, str]]:
+    """(key relative to the prefix, bytes, ETag) of all objects below a prefix, sorted by key."""
     bucket, key = split(uri)
     prefix = f"{key.rstrip('/')}/" if key.strip("/") else ""
-    found: list[str] = []
+    found: list[tuple[str, int, str]] = []
     with _explained("list", uri):
         pages = client().get_paginator("list_objects_v2")
         for page in pages.paginate(Bucket=bucket, Prefix=prefix, PaginationConfig={"PageSize": _PAGE_KEYS}):
-            found += [item["Key"][len(prefix) :] for item in page.get("Contents", [])]
+            found += [
+                (item["Key"][len(prefix) :], item["Size"], item["ETag"].strip('"')) for item in page.get("Contents", [])
+            ]
     # A key that ends with a slash is what consoles create to show an empty folder.
-    return sorted(relative for relative in found if relative and not relative.endswith("/"))
+    return sorted(entry for entry in found if entry[0] and not entry[0].endswith("/"))
 
 
 def delete_tree(uri: str) -> None:
     """Delete the object of this key and all below it."""
     bucket, key = split(uri)
-    keys = [f"{key.rstrip('/')}/{relative}".lstrip("/") for relative in list_relative(uri)]
+    keys = [f"{key.rstrip('/')}/{relative}".lstrip("/") for relative, _, _ in list_entries(uri)]
     if key and not key.endswith("/"):
         keys.append(key)
     with _explained("delete", uri):

@@ -119,6 +119,31 @@ def test_write_beyond_the_allowed_file_size_is_a_clear_error(tmp_path: Path) -> 
     assert os.listdir(tmp_path) == []
 
 
+def test_file_written_in_pieces_appears_whole_or_not_at_all(root: str) -> None:
+    uri = storage.join(root, "x")
+    with storage.create(uri) as file:
+        file.write(b"ab")
+        assert not storage.exists(uri)
+        file.write(b"c")
+    assert storage.read_bytes(uri) == b"abc"
+    with pytest.raises(ZeroDivisionError), storage.create(uri) as file:
+        file.write(b"half" * (1 // 0))
+    with pytest.raises(StorageError, match="no space left"), storage.create(uri) as file:
+        raise OSError(28, "No space left on device")
+    assert storage.read_bytes(uri) == b"abc"
+    assert storage.list_files(root) == (uri,)
+
+
+def test_details_change_with_the_content(tmp_path: Path) -> None:
+    uri = str(tmp_path / "x")
+    storage.write_text(uri, "a")
+    (before,) = storage.list_details(str(tmp_path))
+    storage.write_text(uri, "b")
+    (after,) = storage.list_details(str(tmp_path))
+    assert (before.uri, before.num_bytes) == (after.uri, after.num_bytes) == (uri, 1)
+    assert before.version != after.version
+
+
 def test_what_a_killed_writer_left_is_not_listed(tmp_path: Path) -> None:
     (tmp_path / ".x.txt.0123.part").write_bytes(b"half")
     assert storage.list_files(str(tmp_path)) == ()
@@ -130,7 +155,7 @@ def test_what_a_killed_writer_left_is_not_listed(tmp_path: Path) -> None:
         ("absent.txt", "there is no such file"),
         (".", "it is a folder, not a file"),
         ("file.txt/x", "a part of the path is a file"),
-        ("nul\0byte", "null byte"),
+        ("nul\0byte", "cannot hold these characters"),
         ("x" * 300, "the name is too long"),
     ],
 )

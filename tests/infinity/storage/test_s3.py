@@ -111,6 +111,27 @@ def test_large_file_goes_up_in_parts(s3_server: str, monkeypatch: pytest.MonkeyP
     assert storage.read_bytes(f"{s3_server}/x") == b"x" * 200
 
 
+def test_file_written_in_pieces_appears_whole_or_not_at_all(s3_server: str) -> None:
+    uri = f"{s3_server}/x"
+    with storage.create(uri) as file:
+        file.write(b"abc")
+    assert storage.read_bytes(uri) == b"abc"
+    with pytest.raises(ZeroDivisionError), storage.create(uri) as file:
+        file.write(b"half" * (1 // 0))
+    assert storage.read_bytes(uri) == b"abc"
+    with pytest.raises(StorageError, match="no bucket"), storage.create("s3://no-such-bucket/x") as file:
+        file.write(b"abc")
+
+
+def test_details_change_with_the_content(s3_server: str) -> None:
+    storage.write_text(f"{s3_server}/x", "a")
+    (before,) = storage.list_details(s3_server)
+    storage.write_text(f"{s3_server}/x", "b")
+    (after,) = storage.list_details(s3_server)
+    assert (before.uri, before.num_bytes) == (after.uri, after.num_bytes) == (f"{s3_server}/x", 1)
+    assert before.version != after.version
+
+
 def test_missing_bucket_is_a_clear_error_in_every_operation(s3_endpoint: str, tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"")
     uri = "s3://no-such-bucket/x"
