@@ -1,0 +1,76 @@
+"""The one writer of metrics: a JSON lines file for our report, and TensorBoard files."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from tensorboardX import SummaryWriter
+
+from infinity import storage
+from infinity.training.state import Row
+
+METRICS_FILE, TENSORBOARD_FOLDER = "metrics.jsonl", "tensorboard"
+
+
+class MetricsWriter:
+    """Keeps ``metrics.jsonl`` and ``tensorboard/`` of a folder up to date.
+
+    The whole file is written anew each time, since a bucket cannot append: after a resume it holds no step twice.
+    """
+
+    def __init__(self, folder: str, *, first_step: int = 0, period_s: float = 5.0) -> None:
+        """Begin to write.
+
+        Args:
+            folder: URI.
+            first_step: Step from which the run goes on; TensorBoard drops what an interrupted run wrote after it.
+            period_s: Seconds that pass at least between two writings of the JSON lines file.
+        """
+        self.uri = storage.join(folder, METRICS_FILE)
+        self._target = storage.join(folder, TENSORBOARD_FOLDER)
+        self._period_s, self._written_at = period_s, -period_s
+        self._history: Sequence[Row] = ()
+        local = storage.local_path(self._target)
+        # TensorBoard's writer appends to a local file; for a bucket it is copied at the end.
+        self._temporary = tempfile.TemporaryDirectory(prefix="tensorboard-") if local is None else None
+        self._folder = local or Path(self._temporary.name if self._temporary else "")
+        self._board = SummaryWriter(str(self._folder), purge_step=first_step or None)
+
+    def write(self, history: Sequence[Row]) -> None:
+        """Take in the last row of ``history``; the file follows at once or a little later."""
+        self._history = history
+        row = history[-1]
+        for name, value in row.items():
+            if name != "step":
+                self._board.add_scalar(name.replace(".", "/", 1), value, int(row["step"]))
+        if time.monotonic() - self._written_at >= self._period_s:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the JSON lines file."""
+        text = "".join(json.dumps(row) + "\n" for row in self._history)
+        storage.write_text(self.uri, text)
+        self._written_at = time.monotonic()
+
+    def close(self) -> None:
+        """Write what is left."""
+        self._board.close()
+        if self._history:
+            self.flush()
+        if self._temporary is not None:
+            storage.upload_folder(self._folder, self._target)
+            self._temporary.cleanup()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,94 @@
+"""AdamW: which weights decay, and how the learning rate moves."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from infinity.config import Config
+
+DECAYING = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OptimizerConfig(Config):
+    """AdamW and its learning rate.
+
+    Attributes:
+        learning_rate: The rate itself, at its highest; no other setting multiplies it, unlike the base rate of the
+            reference's command line, which grows with the batch.
+        betas: Decay of the running means of the gradient and of its square.
+        eps: Added to the root of the second.
+        weight_decay: Of linear maps and convolutions; norms, biases, embeddings and learned tables never decay.
+        clip_norm: Longest gradient, as the norm over all weights; None does not clip.
+        warmup_steps: Steps in which the rate rises linearly from near zero.
+        decay: How the rate falls from the end of the warm-up to the last step: not at all, or along half a cosine or a
+            line to ``final_share`` of it.
+        final_share: Rate of the last step over the highest.
+    """
+
+    learning_rate: float
+    betas: tuple[float, float] = (0.9, 0.97)
+    eps: float = 1e-8
+    weight_decay: float = 0.005
+    clip_norm: float | None = 5.0
+    warmup_steps: int = 0
+    decay: Literal["constant", "cosine", "linear"] = "constant"
+    final_share: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.learning_rate <= 0:
+            raise ValueError(f"OptimizerConfig.learning_rate: expected a positive rate, got {self.learning_rate}")
+        if not all(0.0 <= beta < 1.0 for beta in self.betas):
+            raise ValueError(f"OptimizerConfig.betas: expected two numbers from 0 to below 1, got {self.betas}")
+        if self.clip_norm is not None and self.clip_norm <= 0:
+            raise ValueError(f"OptimizerConfig.clip_norm: expected a positive norm or None, got {self.clip_norm}")
+        if self.warmup_steps < 0 or self.weight_decay < 0:
+            raise ValueError("OptimizerConfig: warmup_steps and weight_decay must not be negative")
+        if not 0.0 <= self.final_share <= 1.0:
+            raise ValueError(f"OptimizerConfig.final_share: expected a share from 0 to 1, got {self.final_share}")
+
+
+def learning_rate_at(config: OptimizerConfig, step: int, num_steps: int) -> float:
+    """The rate of the update that follows ``step`` finished ones, of a run of ``num_steps``."""
+    if step < config.warmup_steps:
+        return config.learning_rate * (step + 1) / (config.warmup_steps + 1)
+    if config.decay == "constant":
+        return config.learning_rate
+    done = (step - config.warmup_steps) / max(num_steps - 1 - config.warmup_steps, 1)
+    left = 1.0 - min(done, 1.0)
+    share = left if config.decay == "linear" else 0.5 - 0.5 * math.cos(math.pi * left)
+    return config.learning_rate * (config.final_share + (1.0 - config.final_share) * share)
+
+
+def make_optimizer(module: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
+    """AdamW over all weights that take a gradient, in one fused kernel a group."""
+    decaying, others = split_by_decay(module)
+    groups = [{"params": decaying, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]],
+        lr=config.learning_rate,
+        betas=config.betas,
+        eps=config.eps,
+        fused=True,
+    )
+
+
+def split_by_decay(module: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
+    """Weights that decay, and all others: only the matrices and kernels of linear maps and convolutions decay.
+
+    An allow-list, since a learned table or a gate is a parameter of two axes too, and shrinking it would be wrong.
+    """
+    decay = {id(part.weight) for part in module.modules() if isinstance(part, DECAYING)}
+    weights = [weight for weight in module.parameters() if weight.requires_grad]
+    return [w for w in weights if id(w) in decay], [w for w in weights if id(w) not in decay]
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """The rate of the next update, in all groups."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate

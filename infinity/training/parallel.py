@@ -1,0 +1,87 @@
+"""Data parallel training in plain torch.distributed: who works on which samples, and how gradients come together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+BUCKET_ELEMENTS = 16 * 2**20
+"""Gradients travel in pieces of 64 MiB of float32: few enough calls, and no second copy of a large model."""
+
+S = TypeVar("S", bound=Sequence[Any])
+
+
+@dataclass(frozen=True, slots=True)
+class Team:
+    """The processes that train one model together; a single process is a team of one and never communicates."""
+
+    rank: int = 0
+    size: int = 1
+
+    @classmethod
+    def current(cls) -> Team:
+        """The team of the default process group, or a team of one where there is none."""
+        if not dist.is_available() or not dist.is_initialized():
+            return cls()
+        return cls(rank=dist.get_rank(), size=dist.get_world_size())
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes the files and draws the samples."""
+        return self.rank == 0
+
+    def share(self, items: S, part: int = 0, num_parts: int = 1) -> S:
+        """This process's items of one of the parts that a batch is worked off in.
+
+        All shares of all parts are disjoint and together everything; where items are few, some shares are empty.
+        """
+        return items[self.rank * num_parts + part :: self.size * num_parts]  # type: ignore[return-value]
+
+    def sum_gradients(self, weights: Iterable[Tensor], also: Tensor) -> None:
+        """Replace the gradients, and ``also``, by their sums over the team. Every weight must have a gradient."""
+        if self.size == 1:
+            return
+        gradients = [weight.grad for weight in weights if weight.grad is not None]
+        pending = [dist.all_reduce(also, async_op=True)]
+        returns: list[tuple[Tensor, list[Tensor]]] = []
+        for bucket in _buckets(gradients):
+            flat = torch.cat([gradient.reshape(-1) for gradient in bucket])
+            pending.append(dist.all_reduce(flat, async_op=True))
+            returns.append((flat, bucket))
+        for work in pending:
+            work.wait()
+        for flat, bucket in returns:
+            pieces = torch.split(flat, [gradient.numel() for gradient in bucket])
+            torch._foreach_copy_(bucket, [p.view_as(g) for p, g in zip(pieces, bucket, strict=True)])
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The sum over the team, in place."""
+        if self.size > 1:
+            dist.all_reduce(values)
+        return values
+
+    def gather(self, value: Any) -> list[Any]:
+        """The values of all processes, in order of their rank."""
+        if self.size == 1:
+            return [value]
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value)
+        return values
+
+
+def _buckets(gradients: Sequence[Tensor]) -> Iterable[list[Tensor]]:
+    bucket: list[Tensor] = []
+    size = 0
+    for gradient in gradients:
+        if bucket and size + gradient.numel() > BUCKET_ELEMENTS:
+            yield bucket
+            bucket, size = [], 0
+        bucket.append(gradient)
+        size += gradient.numel()
+    if bucket:
+        yield bucket

@@ -1,0 +1,37 @@
+"""Metrics are written where the report and TensorBoard find them."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from infinity import storage
+from infinity.training.metrics import METRICS_FILE, TENSORBOARD_FOLDER, MetricsWriter
+
+HISTORY = [{"step": step, "loss": 1.0 / step, "bit_accuracy.scale_0": 0.5} for step in (1, 2, 3)]
+
+
+def write(folder: str) -> list[dict[str, float]]:
+    with MetricsWriter(folder) as writer:
+        for n in range(1, 4):
+            writer.write(HISTORY[:n])
+    return [json.loads(line) for line in storage.read_text(storage.join(folder, METRICS_FILE)).splitlines()]
+
+
+def test_the_file_holds_one_line_a_logged_step(tmp_path: Path) -> None:
+    assert write(str(tmp_path)) == HISTORY
+
+
+def test_tensorboard_reads_the_scalars(tmp_path: Path) -> None:
+    write(str(tmp_path))
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    board = accumulator.EventAccumulator(str(tmp_path / TENSORBOARD_FOLDER))
+    board.Reload()
+    assert [event.step for event in board.Scalars("loss")] == [1, 2, 3]
+    assert board.Tags()["scalars"] == ["loss", "bit_accuracy/scale_0"]
+
+
+def test_a_folder_in_a_bucket_gets_both(s3_server: str) -> None:
+    folder = storage.join(s3_server, "run")
+    assert write(folder) == HISTORY
+    assert len(storage.list_files(storage.join(folder, TENSORBOARD_FOLDER))) == 1
