@@ -1,0 +1,207 @@
+"""Attention of a block: among image tokens across scales, and from image tokens to the caption."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Complex64, Float
+from torch import Tensor, nn
+
+from infinity.scales import ScaleSchedule
+from infinity.transformer.elementwise import unit_queries_and_keys
+
+_DENSE_TOKENS = 192
+"""Up to so many leading tokens share one masked call: below it, a call costs more than the masked part."""
+
+_EXPLICIT_SCORES = 256 * 256
+"""Up to so many scores a head, plain matrix products beat the fused kernel on a CPU (twice as fast at 85 tokens)."""
+
+
+def attend(
+    query: Float[Tensor, "B N Lq E"],
+    key: Float[Tensor, "B N Lk E"],
+    value: Float[Tensor, "B N Lk E"],
+    bias: Float[Tensor, "#B 1 #Lq Lk"] | None,
+    scale: float,
+) -> Float[Tensor, "B N Lq E"]:
+    """softmax(scale * q k + bias) v: the one place that chooses a kernel. ``bias`` is 0 or minus infinity."""
+    if query.device.type == "cpu" and query.shape[2] * key.shape[2] <= _EXPLICIT_SCORES:
+        scores = torch.matmul(query if scale == 1.0 else query * scale, key.transpose(2, 3))
+        return torch.matmul((scores if bias is None else scores + bias).softmax(dim=-1), value)
+    bias = bias if bias is None else bias.to(query.dtype)
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=scale)
+
+
+def visibility_bias(visible: Bool[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """0 where something is seen, minus infinity elsewhere."""
+    return torch.zeros(visible.shape, device=visible.device).masked_fill_(~visible, -math.inf)
+
+
+def scale_mask(schedule: ScaleSchedule, device: torch.device) -> Bool[Tensor, "L L"]:
+    """Who (row) sees whom (column): a token sees all tokens of its own and of coarser scales (paper 3.1)."""
+    lengths = torch.tensor([h * w for h, w in schedule.grids])
+    scale = torch.arange(schedule.num_scales).repeat_interleave(lengths)
+    return (scale[:, None] >= scale[None, :]).to(device)
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Neighbouring scales that share one attention call: their queries see the tokens up to ``queries.stop``."""
+
+    queries: slice
+    bias: Float[Tensor, "Lq Lk"] | None
+
+
+@lru_cache(maxsize=64)
+def windows(schedule: ScaleSchedule, device: torch.device) -> tuple[Window, ...]:
+    """Cut the block-causal mask into calls.
+
+    The coarse scales share one call with a small mask; every fine scale is an unmasked call over its prefix, so that
+    nothing invisible is computed.
+    """
+    spans = schedule.spans
+    dense = [span for span in spans if span.stop <= _DENSE_TOKENS]
+    calls = [Window(span, None) for span in spans[len(dense) :]]
+    if dense:
+        prefix = schedule.prefix(len(dense))
+        bias = visibility_bias(scale_mask(prefix, device)) if len(dense) > 1 else None
+        calls.insert(0, Window(slice(0, dense[-1].stop), bias))
+    return tuple(calls)
+
+
+def block_causal_attention(
+    query: Float[Tensor, "B N L E"],
+    key: Float[Tensor, "B N L E"],
+    value: Float[Tensor, "B N L E"],
+    calls: tuple[Window, ...],
+) -> Float[Tensor, "B N L E"]:
+    """softmax(q k) v under ``scale_mask``, without a factor."""
+    if len(calls) == 1:
+        return attend(query, key, value, calls[0].bias, 1.0)
+    parts = [
+        attend(query[:, :, c.queries], key[:, :, : c.queries.stop], value[:, :, : c.queries.stop], c.bias, 1.0)
+        for c in calls
+    ]
+    return torch.cat(parts, dim=2)
+
+
+class KeyValueCache:
+    """Keys and values of the scales generated so far; room for ``capacity`` tokens is taken at the first scale."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.length = 0
+        self._keys = torch.empty(0)
+        self._values = torch.empty(0)
+
+    def extend(
+        self, keys: Float[Tensor, "B N M E"], values: Float[Tensor, "B N M E"]
+    ) -> tuple[Float[Tensor, "B N S E"], Float[Tensor, "B N S E"]]:
+        """Store a scale's keys and values and return those of all scales so far."""
+        if self.length == 0:
+            shape = (*keys.shape[:2], self.capacity, keys.shape[3])
+            self._keys, self._values = keys.new_empty(shape), values.new_empty(shape)
+        end = self.length + keys.shape[2]
+        self._keys[:, :, self.length : end] = keys
+        self._values[:, :, self.length : end] = values
+        self.length = end
+        return self._keys[:, :, :end], self._values[:, :, :end]
+
+
+class SelfAttention(nn.Module):
+    """Queries and keys of length one, a learned scale per head, then RoPE; no bias on keys (paper 3.3)."""
+
+    def __init__(self, width: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.query_key = nn.Linear(width, 2 * width, bias=False)
+        self.query_bias = nn.Parameter(torch.empty(width))
+        self.value = nn.Linear(width, width)
+        self.log_scale = nn.Parameter(torch.empty(num_heads))
+        self.project = nn.Linear(width, width)
+
+    def forward(
+        self,
+        x_BLD: Float[Tensor, "B L D"],
+        turn: Complex64[Tensor, "L P"],
+        visible: tuple[Window, ...] | KeyValueCache,
+    ) -> Float[Tensor, "B L D"]:
+        """All scales at once in windows; or one scale after those in the cache."""
+        bias = torch.cat([self.query_bias, torch.zeros_like(self.query_bias)])
+        joint = F.linear(x_BLD, self.query_key.weight, bias).unflatten(-1, (2 * self.num_heads, -1))
+        value = self.value(x_BLD).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+        joint = unit_queries_and_keys(joint, self.log_scale, turn).to(value.dtype)
+        query, key = joint.transpose(1, 2).split(self.num_heads, dim=1)
+        if isinstance(visible, KeyValueCache):
+            key, value = visible.extend(key, value)
+            attended = attend(query, key, value, None, 1.0)
+        else:
+            attended = block_causal_attention(query, key, value, visible)
+        projected: Tensor = self.project(attended.transpose(1, 2).flatten(2))
+        return projected
+
+
+@dataclass(frozen=True, slots=True)
+class TextMemory:
+    """Keys and values of the captions, padded to M tokens; ``bias`` hides the padding, None where there is none."""
+
+    keys: Float[Tensor, "B N M E"]
+    values: Float[Tensor, "B N M E"]
+    bias: Float[Tensor, "B 1 1 M"] | None
+
+
+class KeyValue(nn.Module):
+    """Keys without and values with a bias, from text tokens."""
+
+    def __init__(self, text_width: int, width: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.key = nn.Linear(text_width, width, bias=False)
+        self.value = nn.Linear(text_width, width)
+
+    def forward(self, text_BMD: Float[Tensor, "B M D"], bias: Float[Tensor, "B 1 1 M"] | None) -> TextMemory:
+        """Split into heads."""
+        keys, values = (
+            linear(text_BMD).unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for linear in (self.key, self.value)
+        )
+        return TextMemory(keys, values, bias)
+
+
+class CrossAttention(nn.Module):
+    """Ordinary scaled dot-product attention from image tokens to their own caption."""
+
+    def __init__(self, width: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.query = nn.Linear(width, width)
+        self.key_value = KeyValue(width, width, num_heads)
+        self.project = nn.Linear(width, width)
+
+    def forward(self, x_BLD: Float[Tensor, "B L D"], text: TextMemory) -> Float[Tensor, "B L D"]:
+        """What every image token reads from its caption."""
+        query = self.query(x_BLD).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+        attended = attend(query, text.keys, text.values, text.bias, query.shape[-1] ** -0.5)
+        projected: Tensor = self.project(attended.transpose(1, 2).flatten(2))
+        return projected
+
+
+class CaptionPool(nn.Module):
+    """Attention with one learned query: a caption to one vector of the model's width."""
+
+    def __init__(self, text_channels: int, width: int, num_heads: int) -> None:
+        super().__init__()
+        self.query = nn.Parameter(torch.empty(num_heads, width // num_heads))
+        self.key_value = KeyValue(text_channels, width, num_heads)
+        self.project = nn.Linear(width, width)
+
+    def forward(self, text_BMF: Float[Tensor, "B M F"], bias: Float[Tensor, "B 1 1 M"] | None) -> Float[Tensor, "B D"]:
+        """One vector a caption."""
+        text = self.key_value(text_BMF, bias)
+        query = self.query[None, :, None].expand(text_BMF.shape[0], -1, -1, -1).to(text.keys.dtype)
+        pooled = attend(query, text.keys, text.values, bias, query.shape[-1] ** -0.5)
+        projected: Tensor = self.project(pooled.flatten(1))
+        return projected

@@ -1,0 +1,118 @@
+"""Shape of the transformer (paper 3.5; sizes in paper Table 6)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from infinity.config import Config
+
+Positions = Literal["frame", "grid", "interpolated"]
+Head = Literal["bitwise", "joint"]
+
+MAX_JOINT_BITS = 16
+"""A 2**C-way classifier beyond 16 bits has more weights than the rest of the model (paper Table 5)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TransformerConfig(Config):
+    """Everything that decides the weights' shapes, the forward pass and what is dropped in training.
+
+    Attributes:
+        width: Model width D.
+        num_heads: Attention heads N; the channels of a head must be a multiple of 4 (RoPE turns pairs along two axes).
+        depth: Blocks.
+        num_bits: Bits C of one token; four times the tokenizer's where 2x2 positions are folded into a token.
+        text_channels: Channels Dt of the text features (2048 for Flan-T5-XL).
+        max_text_tokens: Longest caption; rows of the learned table that stands in for a dropped caption.
+        mlp_ratio: Hidden width of the feed-forward over the width, before rounding to a multiple of 256.
+        head: "bitwise" is the infinite-vocabulary classifier, "joint" one class for each of the 2**C codes.
+        positions: RoPE coordinates: "frame" puts all scales into the frame of the largest one (published models),
+            "grid" counts rows and columns of each grid, "interpolated" resizes one table of cosines and sines to each.
+        scale_embedding_period: 0 adds the scale embedding once, before the first block; n adds it before every n-th.
+        cross_attention_layer_scale: Where not None, a learned vector multiplies what cross-attention adds, and this is
+            its value at the start.
+        max_scales: Rows of the scale embedding.
+        drop_path: Share of samples for which the last block's modulated branches are skipped in training; earlier
+            blocks linearly less, the first never.
+        condition_drop: Share of captions replaced by the learned table in training.
+        norm_eps: Added to variances and mean squares.
+    """
+
+    width: int
+    num_heads: int
+    depth: int
+    num_bits: int
+    text_channels: int
+    max_text_tokens: int = 512
+    mlp_ratio: float = 4.0
+    head: Head = "bitwise"
+    positions: Positions = "frame"
+    scale_embedding_period: int = 0
+    cross_attention_layer_scale: float | None = None
+    max_scales: int = 15
+    drop_path: float = 0.1
+    condition_drop: float = 0.1
+    norm_eps: float = 1e-6
+
+    def __post_init__(self) -> None:
+        for name in ("width", "num_heads", "depth", "num_bits", "text_channels", "max_text_tokens", "max_scales"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"TransformerConfig.{name}: expected at least 1, got {getattr(self, name)}")
+        if self.width % self.num_heads or self.head_width % 4:
+            raise ValueError(
+                f"TransformerConfig: width {self.width} over {self.num_heads} heads must give a multiple of 4 "
+                "channels a head"
+            )
+        if self.width % self.num_pool_heads:
+            raise ValueError(
+                f"TransformerConfig: width {self.width} must be a multiple of the {self.num_pool_heads} heads that "
+                f"{self.text_channels} text channels need for pooling the caption"
+            )
+        if self.head == "joint" and self.num_bits > MAX_JOINT_BITS:
+            raise ValueError(
+                f"TransformerConfig: a joint head of {self.num_bits} bits would have 2**{self.num_bits} classes; at "
+                f"most {MAX_JOINT_BITS} bits are possible, use head='bitwise'"
+            )
+        for name in ("drop_path", "condition_drop"):
+            if not 0.0 <= getattr(self, name) < 1.0:
+                raise ValueError(
+                    f"TransformerConfig.{name}: expected a share from 0 to below 1, got {getattr(self, name)}"
+                )
+        if self.scale_embedding_period < 0 or self.mlp_ratio <= 0:
+            raise ValueError(
+                "TransformerConfig: expected scale_embedding_period of at least 0 and a positive mlp_ratio, got "
+                f"{self.scale_embedding_period} and {self.mlp_ratio}"
+            )
+
+    @property
+    def head_width(self) -> int:
+        """E, the channels of one attention head."""
+        return self.width // self.num_heads
+
+    @property
+    def hidden_width(self) -> int:
+        """Hidden channels of the feed-forward: a multiple of 256, ties to even as in the published models.
+
+        A width so small that this gives nothing keeps its exact product.
+        """
+        exact = self.width * self.mlp_ratio
+        return round(exact / 256) * 256 or max(1, round(exact))
+
+    @property
+    def num_pool_heads(self) -> int:
+        """Heads of the attention that pools the caption: 128 text channels each, 64 in models wider than 4096."""
+        return max(1, self.text_channels // (64 if self.width > 4096 else 128))
+
+    @property
+    def num_outputs(self) -> int:
+        """Logits of a token: two a bit, or one a class."""
+        return 2 * self.num_bits if self.head == "bitwise" else 2**self.num_bits
+
+    def drop_path_rate(self, block: int) -> float:
+        """Share of samples that skip the modulated branches of a block, counted from 0."""
+        return self.drop_path * block / max(self.depth - 1, 1)
+
+    def adds_scale_embedding(self, block: int) -> bool:
+        """Whether the scale embedding is added before this block, counted from 0."""
+        return block == 0 if self.scale_embedding_period == 0 else block % self.scale_embedding_period == 0

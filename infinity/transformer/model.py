@@ -1,0 +1,244 @@
+"""The transformer (paper Fig. 3): one masked pass in training, one cached pass a scale in generation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Complex64, Float
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from infinity.scales import ScaleSchedule
+from infinity.text import TextCondition
+from infinity.transformer.attention import CaptionPool, KeyValueCache, TextMemory, visibility_bias, windows
+from infinity.transformer.block import Block, Keep, Modulation
+from infinity.transformer.config import TransformerConfig
+from infinity.transformer.elementwise import modulated_norm
+from infinity.transformer.initialisation import init_weights
+from infinity.transformer.rope import rotations
+
+MixFeatures = Callable[[int, Tensor], Tensor]
+"""Output of a block, counted from 0, (B, M, D) of one scale, to what the next block (or the head) reads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caption:
+    """Captions as the blocks read them: the pooled vectors, and one modulation and one memory a block."""
+
+    pooled_BD: Float[Tensor, "B D"]
+    modulations: tuple[Modulation, ...]
+    memories: tuple[TextMemory, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Decoding:
+    """Generation between two scales: captions read once, and the caches of all blocks (these grow)."""
+
+    caption: Caption
+    caches: tuple[KeyValueCache, ...]
+    schedule: ScaleSchedule
+
+
+class Transformer(nn.Module):
+    """Predicts the bits of every scale from the caption and all coarser scales (paper 3.1, 3.3).
+
+    Text, start tokens, the residual stream, norms and the head are float32; under autocast the matrix products of the
+    blocks may be bfloat16.
+    """
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.width
+        self.unconditional_text = nn.Parameter(torch.empty(config.max_text_tokens, config.text_channels))
+        self.text_norm = nn.RMSNorm(config.text_channels, eps=config.norm_eps)
+        self.pool = CaptionPool(config.text_channels, width, config.num_pool_heads)
+        self.text_project = nn.Sequential(
+            nn.Linear(config.text_channels, width), nn.GELU(approximate="tanh"), nn.Linear(width, width)
+        )
+        self.start = nn.Parameter(torch.empty(width))
+        self.scale_embedding = nn.Parameter(torch.empty(config.max_scales, width))
+        self.token_project = nn.Linear(config.num_bits, width)
+        self.modulate = nn.Linear(width, 6 * width)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
+        self.head_modulate = nn.Linear(width, 2 * width)
+        self.head = nn.Linear(width, config.num_outputs)
+
+    def init_weights(self, generator: torch.Generator) -> None:
+        """Draw all weights as published; until then, or until weights are loaded, they hold no defined values."""
+        init_weights(self, generator)
+
+    def forward(
+        self,
+        text: TextCondition,
+        inputs_BMC: Float[Tensor, "B M C"],
+        schedule: ScaleSchedule,
+        *,
+        generator: torch.Generator | None = None,
+        recompute: bool = False,
+    ) -> Float[Tensor, "B L C 2"] | Float[Tensor, "B L V"]:
+        """Logits of all tokens, given the resized running sums of scales 2 to K (teacher forcing).
+
+        Args:
+            text: Features of B captions.
+            inputs_BMC: Scales 2 to K after one another; M is L without the tokens of the first scale.
+            schedule: Grids of the tokens.
+            generator: Source of dropped captions and of stochastic depth; needed in training where a rate is above 0.
+            recompute: Keep only the inputs of every block for the backward pass and compute the rest again.
+
+        Returns:
+            Float32 logits: the last axis of the bitwise head scores (bit is 0, bit is 1), that of the joint head the
+            V = 2**C codes in the order of ``bits.bits_to_index``.
+
+        Raises:
+            ValueError: Inputs that do not fit the schedule or the configuration; training without a generator.
+        """
+        self._check(text, inputs_BMC, schedule)
+        if self.training:
+            text = self._drop_captions(text, generator)
+        keeps = self._draw_keeps(text.batch_size, generator)
+        caption = self.read(text)
+        with torch.autocast(inputs_BMC.device.type, enabled=False):
+            start = self._start_tokens(caption, schedule)
+            x_BLD = torch.cat([start, self.token_project(inputs_BMC.float())], dim=1)
+        areas = torch.tensor([h * w for h, w in schedule.grids], device=x_BLD.device)
+        embedding = self.scale_embedding[: schedule.num_scales].repeat_interleave(areas, dim=0)
+        turn, calls = self._rotations(schedule), windows(schedule, x_BLD.device)
+        for i, block in enumerate(self.blocks):
+            if self.config.adds_scale_embedding(i):
+                x_BLD = x_BLD + embedding
+            inputs = (x_BLD, caption.modulations[i], caption.memories[i], turn, calls, keeps[i])
+            x_BLD = checkpoint(block, *inputs, use_reentrant=False) if recompute else block(*inputs)
+        return self.logits(x_BLD, caption.pooled_BD)
+
+    def read(self, text: TextCondition) -> Caption:
+        """Pool the captions and make every block's modulation and text memory, once for all scales."""
+        with torch.autocast(text.features_TD.device.type, enabled=False):
+            normed = TextCondition(self.text_norm(text.features_TD.float()), text.lengths)
+            is_padded = len(set(text.lengths)) > 1
+            bias = visibility_bias(text.mask())[:, None, None] if is_padded else None
+            pooled = self.pool(normed.padded()[0], bias)
+            memory = TextCondition(self.text_project(normed.features_TD), text.lengths).padded()[0]
+            shared = self.modulate(F.silu(pooled)).unflatten(-1, (6, -1))
+            modulations = tuple(block.modulation(shared) for block in self._blocks())
+        memories = tuple(block.cross_attention.key_value(memory, bias) for block in self._blocks())
+        return Caption(pooled, modulations, memories)
+
+    def unconditional(self, text: TextCondition) -> TextCondition:
+        """The learned stand-in for missing captions: as many of its rows as each caption has tokens."""
+        rows = torch.cat([self.unconditional_text[:length] for length in text.lengths])
+        return TextCondition(rows, text.lengths)
+
+    def start_decoding(self, text: TextCondition, schedule: ScaleSchedule) -> Decoding:
+        """Read the captions and make empty caches for ``schedule``."""
+        self._check(text, None, schedule)
+        caches = tuple(KeyValueCache(schedule.num_tokens) for _ in self.blocks)
+        return Decoding(self.read(text), caches, schedule)
+
+    def decode_scale(
+        self,
+        decoding: Decoding,
+        k: int,
+        inputs_BMC: Float[Tensor, "B M C"] | None,
+        mix: MixFeatures | None = None,
+    ) -> Float[Tensor, "B M D"]:
+        """Hidden features of scale k, given the resized running sum; to be turned into logits by ``logits``.
+
+        Args:
+            decoding: Of ``start_decoding``; scales must come in order.
+            k: Scale, from 0.
+            inputs_BMC: (B, h_k * w_k, C); None for the first scale.
+            mix: Applied to the output of every block, for guidance on features.
+        """
+        schedule, caption = decoding.schedule, decoding.caption
+        span = schedule.spans[k]
+        assert decoding.caches[0].length == span.start, "scales must be decoded in order"
+        assert (inputs_BMC is None) == (k == 0), "every scale but the first has inputs"
+        with torch.autocast(caption.pooled_BD.device.type, enabled=False):
+            x_BMD = self._start_tokens(caption, schedule)
+            if inputs_BMC is not None:
+                x_BMD = self.token_project(inputs_BMC.float())
+        turn = self._rotations(schedule)[span]
+        for i, block in enumerate(self.blocks):
+            if self.config.adds_scale_embedding(i):
+                x_BMD = x_BMD + self.scale_embedding[k]
+            x_BMD = block(x_BMD, caption.modulations[i], caption.memories[i], turn, decoding.caches[i])
+            if mix is not None:
+                x_BMD = mix(i, x_BMD)
+        return x_BMD
+
+    def logits(
+        self, x_BLD: Float[Tensor, "B L D"], pooled_BD: Float[Tensor, "B D"]
+    ) -> Float[Tensor, "B L C 2"] | Float[Tensor, "B L V"]:
+        """The head: adaptive norm by the pooled caption, then the classifier, all in float32."""
+        with torch.autocast(x_BLD.device.type, enabled=False):
+            scale, shift = self.head_modulate(F.silu(pooled_BD)).unsqueeze(1).chunk(2, dim=-1)
+            logits: Tensor = self.head(modulated_norm(x_BLD, scale + 1, shift, self.config.norm_eps))
+        return logits.unflatten(-1, (-1, 2)) if self.config.head == "bitwise" else logits
+
+    def _blocks(self) -> Iterable[Block]:
+        return cast("Iterable[Block]", self.blocks)
+
+    def _start_tokens(self, caption: Caption, schedule: ScaleSchedule) -> Float[Tensor, "B M D"]:
+        return (caption.pooled_BD + self.start).unsqueeze(1).expand(-1, schedule.spans[0].stop, -1)
+
+    def _rotations(self, schedule: ScaleSchedule) -> Complex64[Tensor, "L P"]:
+        return rotations(schedule, self.config.head_width, self.config.positions, self.start.device)
+
+    def _drop_captions(self, text: TextCondition, generator: torch.Generator | None) -> TextCondition:
+        """Replace a share of the captions by the learned table, which stays in the graph even when none is dropped."""
+        drop = _draw(self.config.condition_drop, (text.batch_size,), generator, text.features_TD.device)
+        lengths = torch.tensor(text.lengths, device=drop.device)
+        dropped = drop.repeat_interleave(lengths).unsqueeze(-1)
+        features = torch.where(dropped, self.unconditional(text).features_TD, text.features_TD.float())
+        return TextCondition(features, text.lengths)
+
+    def _draw_keeps(self, batch_size: int, generator: torch.Generator | None) -> list[Keep | None]:
+        keeps: list[Keep | None] = []
+        for i in range(self.config.depth):
+            rate = self.config.drop_path_rate(i)
+            if not self.training or rate == 0.0:
+                keeps.append(None)
+                continue
+            kept = ~_draw(rate, (2, batch_size, 1, 1), generator, self.start.device)
+            keeps.append(Keep(*(kept.float() / (1.0 - rate)).unbind(0)))
+        return keeps
+
+    def _check(self, text: TextCondition, inputs_BMC: Tensor | None, schedule: ScaleSchedule) -> None:
+        config = self.config
+        if max(text.lengths) > config.max_text_tokens or text.channels != config.text_channels:
+            raise ValueError(
+                f"Transformer: expected captions of at most {config.max_text_tokens} tokens with "
+                f"{config.text_channels} channels, got up to {max(text.lengths)} tokens with {text.channels}; "
+                "was another text encoder used?"
+            )
+        if schedule.num_scales > config.max_scales:
+            raise ValueError(
+                f"Transformer: this model embeds {config.max_scales} scales, the schedule has {schedule.num_scales}"
+            )
+        if inputs_BMC is None:
+            return
+        expected = (text.batch_size, schedule.num_tokens - schedule.spans[0].stop, config.num_bits)
+        if tuple(inputs_BMC.shape) != expected:
+            raise ValueError(
+                f"Transformer: expected inputs of shape {expected} (captions, tokens after the first scale, bits of a "
+                f"token), got {tuple(inputs_BMC.shape)}; another schedule or tokenizer?"
+            )
+
+
+def _draw(
+    rate: float, shape: tuple[int, ...], generator: torch.Generator | None, device: torch.device
+) -> Bool[Tensor, "*shape"]:
+    """True with probability ``rate``; drawn where the generator lives."""
+    if rate == 0.0:
+        return torch.zeros(shape, dtype=torch.bool, device=device)
+    if generator is None:
+        raise ValueError(
+            "Transformer: training with condition_drop or drop_path above 0 draws random numbers; pass a generator, or "
+            "call eval()"
+        )
+    return (torch.rand(shape, generator=generator, device=generator.device) < rate).to(device)
