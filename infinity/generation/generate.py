@@ -1,0 +1,238 @@
+"""Prompts to pictures, scale by scale with cached keys and values (paper 3.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor
+
+from infinity.bits import BitLabels
+from infinity.generation.sampling import SamplingConfig, draw_bits, draw_codes, mix_guided, picture_generator
+from infinity.scales import ScaleSchedule
+from infinity.text import TextCondition, TextEncoder
+from infinity.tokenizer import Tokenizer
+from infinity.transformer import Decoding, Transformer
+from infinity.transformer.loss import likeliest_bits
+
+OnProgress = Callable[[float], None]
+"""Called with the share of the work that is done, from 0 to 1."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class SampledBits:
+    """The bits of a batch of pictures and where they came from.
+
+    Attributes:
+        labels: The chosen bits of all scales.
+        summed_BCHW: The sum of their codes, which the decoder reads.
+        logits: After temperature and guidance, (B, L, C, 2) or (B, L, V); None unless asked for.
+        head_logits: What the head gave at each scale, before both; 2 B rows, conditional first, where logits are
+            guided, else B. None unless asked for.
+    """
+
+    labels: BitLabels
+    summed_BCHW: Float[Tensor, "B C H W"]
+    logits: Tensor | None
+    head_logits: tuple[Tensor, ...] | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Generated:
+    """Pictures and the bits they were decoded from.
+
+    Attributes:
+        images_BHW3: RGB, 0 to 255.
+        labels: The bits of all scales.
+    """
+
+    images_BHW3: UInt8[Tensor, "B H W 3"]
+    labels: BitLabels
+
+
+def generate(
+    transformer: Transformer,
+    tokenizer: Tokenizer,
+    text_encoder: TextEncoder,
+    prompts: Sequence[str],
+    *,
+    schedule: ScaleSchedule,
+    sampling: SamplingConfig,
+    seeds: Sequence[int],
+    progress: OnProgress | None = None,
+) -> Generated:
+    """One picture a prompt, all of one size.
+
+    The random numbers of a picture depend on its prompt, seed and schedule only, so a picture comes out the same alone
+    and in any batch, up to bits that rounding decides.
+
+    Args:
+        transformer: In evaluation mode.
+        tokenizer: Of as many bits a token as the transformer predicts.
+        text_encoder: The one the transformer was trained with.
+        prompts: May be empty strings; lengths may differ.
+        schedule: Grids of the tokens.
+        sampling: How bits are drawn.
+        seeds: One a prompt.
+        progress: Told after every scale.
+
+    Raises:
+        ValueError: Numbers of prompts and seeds that differ, or parts that do not fit each other.
+    """
+    if not prompts or len(prompts) != len(seeds):
+        raise ValueError(f"generate: expected one seed a prompt, got {len(prompts)} prompts and {len(seeds)} seeds")
+    device = transformer.start.device
+    negative = None
+    if sampling.negative_prompt is not None:
+        negative = text_encoder.encode([sampling.negative_prompt] * len(prompts)).to(device)
+    sampled = sample_bits(
+        transformer,
+        tokenizer,
+        text_encoder.encode(prompts).to(device),
+        schedule=schedule,
+        sampling=sampling,
+        generators=[picture_generator(*picture, schedule) for picture in zip(prompts, seeds, strict=True)],
+        negative=negative,
+        progress=progress,
+    )
+    with torch.no_grad():
+        images = to_uint8(tokenizer.decode(sampled.summed_BCHW))
+    return Generated(images_BHW3=images, labels=sampled.labels)
+
+
+def to_uint8(images_B3HW: Float[Tensor, "B 3 H W"]) -> UInt8[Tensor, "B H W 3"]:
+    """Pixels in [-1, 1] to 0 to 255 by truncation, as published, on the CPU."""
+    return ((images_B3HW.float() + 1) / 2 * 255).clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu()
+
+
+@torch.no_grad()
+def sample_bits(
+    transformer: Transformer,
+    tokenizer: Tokenizer,
+    text: TextCondition,
+    *,
+    schedule: ScaleSchedule,
+    sampling: SamplingConfig,
+    generators: Sequence[torch.Generator],
+    negative: TextCondition | None = None,
+    keep_logits: bool = False,
+    progress: OnProgress | None = None,
+) -> SampledBits:
+    """Bits of all scales for text features.
+
+    With any guidance but 1, every caption runs twice: rows 0 to B - 1 are conditional, rows B to 2 B - 1 unconditional.
+
+    Args:
+        transformer: In evaluation mode.
+        tokenizer: Gives the codes of the bits.
+        text: Features of B captions, on the transformer's device.
+        schedule: Grids of the tokens.
+        sampling: How bits are drawn; its ``negative_prompt`` is not looked at.
+        generators: One a caption; not used if greedy.
+        negative: What stands in for the unconditional table.
+        keep_logits: Whether to return logits.
+        progress: Told after every scale.
+
+    Raises:
+        ValueError: Parts that do not fit each other.
+    """
+    _check(transformer, tokenizer, text, generators, negative)
+    plan = _Plan.of(sampling, schedule, transformer.config.depth)
+    loop = tokenizer.start_loop(schedule, text.batch_size)
+    if plan.is_doubled:
+        text = text.concat(transformer.unconditional(text) if negative is None else negative)
+    decoding = transformer.start_decoding(text, schedule)
+    bits: list[Tensor] = []
+    kept: list[tuple[Tensor, Tensor]] = []
+    for k, (rows, columns) in enumerate(schedule.grids):
+        inputs = loop.next_input(k - 1) if k > 0 else None
+        head, logits = plan.logits(transformer, decoding, k, inputs)
+        chosen = _choose(logits, sampling, generators, transformer.config.num_bits)
+        bits.append(chosen.unflatten(1, (rows, columns)))
+        loop.add(bits[-1])
+        if keep_logits:
+            kept.append((head, logits))
+        if progress is not None:
+            progress(schedule.spans[k].stop / schedule.num_tokens)
+    return SampledBits(
+        labels=BitLabels.from_scales(schedule, bits),
+        summed_BCHW=loop.total_BCHW,
+        logits=torch.cat([logits for _, logits in kept], dim=1) if keep_logits else None,
+        head_logits=tuple(head for head, _ in kept) if keep_logits else None,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """Guidance and temperature of every scale, for one model."""
+
+    guidance: tuple[float, ...]
+    temperature: tuple[float, ...]
+    guide_logits: bool
+    guided_blocks: frozenset[int]
+
+    @classmethod
+    def of(cls, sampling: SamplingConfig, schedule: ScaleSchedule, depth: int) -> _Plan:
+        return cls(
+            sampling.guidance_at(schedule),
+            sampling.temperature_at(schedule),
+            sampling.guide_logits,
+            sampling.guided_block_numbers(depth),
+        )
+
+    @property
+    def is_doubled(self) -> bool:
+        """Whether any scale needs the unconditional half; then all scales run it, since later ones read its cache."""
+        return any(factor != 1.0 for factor in self.guidance)
+
+    def logits(
+        self, transformer: Transformer, decoding: Decoding, k: int, inputs: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """What the head gives at scale k, and that after temperature and guidance."""
+        factor = self.guidance[k]
+        is_guided = factor != 1.0
+
+        def mix(block: int, x: Tensor) -> Tensor:
+            return mix_guided(x, factor).repeat(2, 1, 1) if block in self.guided_blocks else x
+
+        if inputs is not None and self.is_doubled:
+            inputs = inputs.repeat(2, 1, 1)
+        mixing = mix if is_guided and self.guided_blocks else None
+        hidden = transformer.decode_scale(decoding, k, inputs, mixing)
+        pooled = decoding.caption.pooled_BD
+        if self.is_doubled and not (is_guided and self.guide_logits):
+            hidden, pooled = hidden.chunk(2)[0], pooled.chunk(2)[0]
+        head = transformer.logits(hidden, pooled)
+        logits = head * (1 / self.temperature[k])
+        return head, mix_guided(logits, factor) if is_guided and self.guide_logits else logits
+
+
+def _choose(
+    logits: Tensor, sampling: SamplingConfig, generators: Sequence[torch.Generator], num_bits: int
+) -> Bool[Tensor, "B M C"]:
+    if sampling.greedy:
+        return likeliest_bits(logits, num_bits)
+    draw = draw_bits if logits.ndim == 4 else draw_codes
+    return draw(logits.float(), generators, sampling.nucleus)
+
+
+def _check(
+    transformer: Transformer,
+    tokenizer: Tokenizer,
+    text: TextCondition,
+    generators: Sequence[torch.Generator],
+    negative: TextCondition | None,
+) -> None:
+    if transformer.training:
+        raise ValueError("generation: the transformer is in training mode and would drop captions; call eval() first")
+    if transformer.config.num_bits != tokenizer.config.token_bits:
+        raise ValueError(
+            f"generation: the transformer predicts {transformer.config.num_bits} bits a token, the tokenizer has "
+            f"{tokenizer.config.token_bits}; they do not belong together"
+        )
+    if len(generators) != text.batch_size or (negative is not None and negative.batch_size != text.batch_size):
+        raise ValueError(
+            f"generation: expected a generator and a negative caption for each of {text.batch_size} captions"
+        )

@@ -1,0 +1,160 @@
+"""From logits to bits: guidance, temperature, nucleus, and random numbers that belong to one picture (paper 4.7)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from infinity.bits import index_to_bits
+from infinity.config import Config
+from infinity.scales import ScaleSchedule
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PyramidGuidance(Config):
+    """Guidance that grows linearly over the scales, from ``start`` to ``end`` (paper Table 9)."""
+
+    start: float = 1.0
+    end: float = 3.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SamplingConfig(Config):
+    """How bits are drawn.
+
+    The defaults are what the paper recommends for pictures: guidance 3 on logits, and a bit whose rarer value has a
+    probability of at most 0.03 is fixed.
+
+    Attributes:
+        guidance: c of c * conditional + (1 - c) * unconditional; 1 is none. One number, one number a scale (at least as
+            many as there are scales), or a pyramid.
+        guide_logits: Whether guidance mixes logits.
+        guided_blocks: Blocks whose output guidance mixes instead or too, counted from 0, or from the end if negative.
+        temperature: Divides the logits; one number, or one a scale (at least as many as there are scales).
+        greedy: Take the likelier value of every bit; nothing is drawn then.
+        nucleus: Keep the smallest set of likeliest values whose probability reaches this share; 1 keeps all.
+        negative_prompt: What to steer away from; None is the learned unconditional table.
+    """
+
+    guidance: float | tuple[float, ...] | PyramidGuidance = 3.0
+    guide_logits: bool = True
+    guided_blocks: tuple[int, ...] = ()
+    temperature: float | tuple[float, ...] = 1.0
+    greedy: bool = False
+    nucleus: float = 0.97
+    negative_prompt: str | None = None
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.nucleus <= 1.0:
+            raise ValueError(
+                f"SamplingConfig.nucleus: expected a share above 0 up to 1 (1 keeps all), got {self.nucleus}"
+            )
+        temperatures = self.temperature if isinstance(self.temperature, tuple) else (self.temperature,)
+        if not temperatures or min(temperatures) <= 0:
+            raise ValueError(
+                f"SamplingConfig.temperature: expected positive numbers (greedy=True is the limit of 0), "
+                f"got {temperatures}"
+            )
+        is_none = self.guidance == 1.0 or self.guidance == ()
+        if not (self.guide_logits or self.guided_blocks or is_none):
+            raise ValueError("SamplingConfig: guidance needs guide_logits or guided_blocks, got neither")
+
+    def guidance_at(self, schedule: ScaleSchedule) -> tuple[float, ...]:
+        """One guidance factor a scale.
+
+        Raises:
+            ValueError: A list shorter than the schedule.
+        """
+        if isinstance(self.guidance, PyramidGuidance):
+            steps = max(schedule.num_scales - 1, 1)
+            grow = (self.guidance.end - self.guidance.start) / steps
+            return tuple(self.guidance.start + grow * k for k in range(schedule.num_scales))
+        return _per_scale("guidance", self.guidance, schedule)
+
+    def temperature_at(self, schedule: ScaleSchedule) -> tuple[float, ...]:
+        """One temperature a scale.
+
+        Raises:
+            ValueError: A list shorter than the schedule.
+        """
+        return _per_scale("temperature", self.temperature, schedule)
+
+    def guided_block_numbers(self, depth: int) -> frozenset[int]:
+        """Blocks whose output is mixed, counted from 0.
+
+        Raises:
+            ValueError: A block that a model of this depth does not have.
+        """
+        if any(not -depth <= block < depth for block in self.guided_blocks):
+            raise ValueError(
+                f"SamplingConfig.guided_blocks: this model has {depth} blocks, got {self.guided_blocks}; "
+                "counted from 0, or from the end if negative"
+            )
+        return frozenset(block % depth for block in self.guided_blocks)
+
+
+def _per_scale(name: str, value: float | tuple[float, ...], schedule: ScaleSchedule) -> tuple[float, ...]:
+    if not isinstance(value, tuple):
+        return (value,) * schedule.num_scales
+    if len(value) < schedule.num_scales:
+        raise ValueError(
+            f"SamplingConfig.{name}: expected one number or at least {schedule.num_scales}, one a scale, "
+            f"got {len(value)}"
+        )
+    return value[: schedule.num_scales]
+
+
+def picture_generator(prompt: str, seed: int, schedule: ScaleSchedule) -> torch.Generator:
+    """Random numbers of one picture, a function of prompt, seed and grids alone: the same alone and in any batch.
+
+    They are drawn on the CPU, so that every device gets the same.
+    """
+    name = json.dumps([prompt, seed, schedule.to_json()], sort_keys=True)
+    digest = hashlib.sha256(name.encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little", signed=True))
+
+
+def mix_guided(doubled: Float[Tensor, "B2 ..."], guidance: float) -> Float[Tensor, "B ..."]:
+    """guidance * conditional + (1 - guidance) * unconditional, given both halves of the batch."""
+    conditional, unconditional = doubled.chunk(2)
+    return guidance * conditional + (1 - guidance) * unconditional
+
+
+def draw_bits(
+    logits: Float[Tensor, "B M C 2"], generators: Sequence[torch.Generator], nucleus: float
+) -> Bool[Tensor, "B M C"]:
+    """Sample every bit on its own; row b draws from ``generators[b]``.
+
+    A bit whose rarer value has a probability of at most 1 - nucleus takes the likelier value (the reference's nucleus
+    sampling among two classes).
+    """
+    one = torch.sigmoid(logits[..., 1] - logits[..., 0])
+    drawn = _uniform(one.shape[1:], generators, one.device) < one
+    is_fixed = torch.minimum(one, 1 - one) <= 1 - nucleus
+    return torch.where(is_fixed, logits[..., 1] > logits[..., 0], drawn)
+
+
+def draw_codes(
+    logits: Float[Tensor, "B M V"], generators: Sequence[torch.Generator], nucleus: float
+) -> Bool[Tensor, "B M C"]:
+    """Sample one of the V = 2**C codes of every token, and return its bits; row b draws from ``generators[b]``."""
+    ordered, codes = logits.double().softmax(dim=-1).sort(dim=-1)
+    reached = ordered.cumsum(dim=-1)
+    ordered = torch.where(reached <= 1 - nucleus, 0.0, ordered)
+    reached = ordered.cumsum(dim=-1)
+    place = _uniform(logits.shape[1:2], generators, logits.device).double().unsqueeze(-1) * reached[..., -1:]
+    chosen = torch.searchsorted(reached, place, right=True).clamp_(max=logits.shape[-1] - 1)
+    index = codes.gather(-1, chosen).squeeze(-1)
+    return index_to_bits(index, round(math.log2(logits.shape[-1])))
+
+
+def _uniform(shape: torch.Size, generators: Sequence[torch.Generator], device: torch.device) -> Float[Tensor, "B ..."]:
+    """Uniform in [0, 1), one generator a row."""
+    return torch.stack([torch.rand(shape, generator=generator) for generator in generators]).to(device)
