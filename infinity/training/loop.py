@@ -202,11 +202,11 @@ class Update(Generic[P]):
         loss = torch.zeros(1, device=self.device)
         seen = []
         for number, part in enumerate(parts):
-            generator = generator_for(self.seed, "step", self.state.step, self.team.rank, number, device=self.device)
+            generator = generator_for(self.seed, "step", self.state.step, self.team.rank, number)
             losses = self.learner.losses(part, generator, measured=measured)
             share = len(part.keys) / self.config.batch_size
             total = (losses.per_sample.mean() + losses.shared) * share
-            total.backward()  # type: ignore[no-untyped-call]
+            total.backward()
             loss += total.detach()
             seen.append(Losses(losses.per_sample.detach(), losses.shared.detach(), losses.metrics))
         for weight in self.weights:

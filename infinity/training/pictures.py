@@ -1,0 +1,133 @@
+"""Feeds of pictures: this worker's parts of every step's batch, ready before they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from infinity.data.batches import BatchIds, BatchPlan, ImageCache
+from infinity.data.manifest import Manifest
+from infinity.scales import Resolution, ScaleSchedule
+from infinity.training.parallel import Team
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PictureBatch:
+    """Pictures of one aspect ratio.
+
+    Attributes:
+        keys: Their names in the source of the data set.
+        rows: Their rows in the manifest.
+        schedule: Their grids.
+        images_BHWC: RGB, 0 to 255, of the schedule's size.
+    """
+
+    keys: tuple[str, ...]
+    rows: tuple[int, ...]
+    schedule: ScaleSchedule
+    images_BHWC: UInt8[Tensor, "B H W 3"]
+
+
+def to_pixels(images_BHWC: UInt8[Tensor, "B H W 3"], device: torch.device) -> Float[Tensor, "B 3 H W"]:
+    """RGB in [-1, 1], channels last in memory."""
+    images = images_BHWC.to(device, non_blocking=True).permute(0, 3, 1, 2)
+    return images.to(torch.float32).div_(127.5).sub_(1.0)
+
+
+def to_images(pixels_B3HW: Float[Tensor, "B 3 H W"]) -> UInt8[Tensor, "B H W 3"]:
+    """RGB 0 to 255 on the CPU, rounded, from [-1, 1]; values outside are clamped."""
+    scaled = pixels_B3HW.detach().float().clamp(-1.0, 1.0).add(1.0).mul(127.5).round_()
+    return scaled.to(torch.uint8).permute(0, 2, 3, 1).cpu().contiguous()
+
+
+class PictureFeed:
+    """This worker's pictures of every step's batch, in as many parts as gradients are accumulated over."""
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        plan: BatchPlan,
+        resolution: Resolution,
+        stride_px: int,
+        *,
+        team: Team,
+        num_parts: int = 1,
+        cache_bytes: int = 2**30,
+    ) -> None:
+        """Prepare to read.
+
+        Args:
+            manifest: The data set.
+            plan: Which rows make up which step.
+            resolution: Grids of every aspect ratio.
+            stride_px: Pixels of a token's side.
+            team: Whose member this worker is.
+            num_parts: Parts of a worker's share.
+            cache_bytes: Memory for pictures that were read once.
+        """
+        self._plan, self._resolution, self._stride_px = plan, resolution, stride_px
+        self._team, self._num_parts = team, num_parts
+        self._cache = ImageCache(manifest, cache_bytes)
+        self._names = Names(manifest)
+
+    def __call__(self, step: int) -> Sequence[PictureBatch]:
+        """The parts of the batch that follows ``step`` finished ones; empty parts are left out."""
+        return [self.load(ids) for ids in shares(self._plan.batch(step), self._team, self._num_parts)]
+
+    def load(self, ids: BatchIds) -> PictureBatch:
+        """The pictures of some rows."""
+        schedule = self._resolution.schedule(ids.aspect_ratio)
+        images = self._cache.load(ids.rows, schedule.image_size_px(self._stride_px))
+        return PictureBatch(self._names.of(ids.rows), ids.rows, schedule, torch.from_numpy(images))
+
+
+class Names:
+    """What a manifest's rows are called, for error messages."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self._column = manifest.table["source"].to_pylist()
+
+    def of(self, rows: Sequence[int]) -> tuple[str, ...]:
+        """One name a row."""
+        return tuple(self._column[row] for row in rows)
+
+
+def shares(ids: BatchIds, team: Team, num_parts: int) -> list[BatchIds]:
+    """A worker's parts of a batch that are not empty."""
+    parts = (team.share(ids.rows, part, num_parts) for part in range(num_parts))
+    return [BatchIds(ids.aspect_ratio, rows) for rows in parts if rows]
+
+
+class Ahead(Generic[T]):
+    """A feed that prepares the next steps in a thread while one is worked on; the same values as without it."""
+
+    def __init__(self, feed: Callable[[int], T], num_steps: int, *, depth: int = 2) -> None:
+        """Wrap a feed.
+
+        Args:
+            feed: A pure function of the step.
+            num_steps: Steps of the run; none beyond is prepared.
+            depth: How many steps are prepared at most.
+        """
+        self._feed, self._num_steps, self._depth = feed, num_steps, depth
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="feed")
+        self._pending: dict[int, Future[T]] = {}
+
+    def __call__(self, step: int) -> T:
+        """The feed's value, waiting where it is not ready; errors of the feed are raised here."""
+        for ahead in range(step, min(step + self._depth, self._num_steps - 1) + 1):
+            if ahead not in self._pending:
+                self._pending[ahead] = self._pool.submit(self._feed, ahead)
+        return self._pending.pop(step).result()
+
+    def close(self) -> None:
+        """Forget what was prepared."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
