@@ -11,7 +11,7 @@ from torch import Tensor
 
 from infinity.bits import fold as fold_maps
 from infinity.scales import Grid, ScaleSchedule
-from infinity.tokenizer.quantizer import QuantizerKind, bits_to_maps, maps_to_bits
+from infinity.tokenizer.quantizer import QuantizerKind, bits_to_maps, scale_codes
 
 
 def shrink(maps: Float[Tensor, "B C H W"], grid: Grid) -> Float[Tensor, "B C h w"]:
@@ -48,10 +48,12 @@ def unfold_bits(bits: Bool[Tensor, "B H W C4"]) -> Bool[Tensor, "B H2 W2 C"]:
 class ResidualLoop:
     """The running sum F_k of enlarged codes of one batch, from F_0 = 0; scales are counted from 0.
 
-    Bits and inputs are those of *tokens*; with ``fold`` a token holds 2x2 positions of the maps (8B model).
+    Bits and inputs are those of *tokens*; with ``fold`` a token holds 2x2 positions of the maps (8B model). Maps lie
+    channels last in memory, where every resampling is several times faster than channels first.
 
     Attributes:
-        total_BCHW: F_k after the scales added so far, float32: after all of them, what the decoder reads.
+        total_BCHW: F_k after the scales added so far, float32: after all of them, what the decoder reads. Additions
+            without gradient change it in place.
     """
 
     def __init__(
@@ -78,38 +80,54 @@ class ResidualLoop:
         self.kind: QuantizerKind = kind
         self.fold = fold
         self.grids = schedule.unfolded().grids if fold else schedule.grids
-        shape = (batch_size, num_bits, *self.grids[-1])
-        self.total_BCHW: Float[Tensor, "B C H W"] = torch.zeros(shape, device=device).contiguous(
-            memory_format=torch.channels_last
-        )
+        zeros = torch.zeros(batch_size, *self.grids[-1], num_bits, device=device)
+        self.total_BCHW: Float[Tensor, "B C H W"] = zeros.permute(0, 3, 1, 2)
 
     def residual(self, k: int, features_BCHW: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C h w"]:
         """What is left of the features, averaged over the areas of scale k."""
         return shrink(features_BCHW - self.total_BCHW, self.grids[k])
 
     def add(self, bits_BHWC: Bool[Tensor, "B H W C"]) -> None:
-        """Add the codes of the token bits of a scale."""
+        """Add the codes of the token bits of one scale."""
         self.add_codes(bits_to_maps(unfold_bits(bits_BHWC) if self.fold else bits_BHWC, self.kind))
 
     def add_codes(self, codes_BChw: Float[Tensor, "B C h w"]) -> None:
         """Add codes of any grid, enlarged; a gradient flows if they have one."""
-        self.total_BCHW = self.total_BCHW + resize(codes_BChw, self.grids[-1])
+        enlarged = resize(codes_BChw, self.grids[-1])
+        if enlarged.requires_grad or self.total_BCHW.requires_grad:
+            self.total_BCHW = self.total_BCHW + enlarged
+        else:
+            self.total_BCHW += enlarged
 
-    def next_input(self, k: int) -> Float[Tensor, "B M C"]:
+    def next_input(self, k: int) -> Float[Tensor, "B N C"]:
         """What the transformer reads for scale k + 1: F_k resized to its grid, one row a token."""
-        maps = resize(self.total_BCHW, self.grids[k + 1])
+        grid = self.grids[k + 1]
+        maps = self.total_BCHW.clone() if grid == self.grids[-1] else resize(self.total_BCHW, grid)
         return (fold_maps(maps) if self.fold else maps).flatten(2).transpose(1, 2)
 
+    @torch.no_grad()
     def label(
-        self, features_BCHW: Float[Tensor, "B C H W"], flips: Sequence[Bool[Tensor, "B H W C"]] | None = None
+        self, features_BCHW: Float[Tensor, "B C H W"], flips: Sequence[Bool[Tensor, "B H W C"]] = ()
     ) -> Iterator[Bool[Tensor, "B H W C"]]:
         """Quantize features scale by scale: yield the token bits of each scale once its codes are in the sum.
 
         The bits yielded are those of the residual; with ``flips`` the codes that enter the sum have the marked bits
         inverted, so that the labels of later scales undo the errors (paper 3.4, Alg. 2). No gradient flows.
+
+        Args:
+            features_BCHW: Float32, at full size.
+            flips: Masks of the first scales; the scales after them have no errors.
         """
-        for k in range(self.schedule.num_scales):
-            bits = maps_to_bits(self.residual(k, features_BCHW))
+        features = features_BCHW.contiguous(memory_format=torch.channels_last)
+        left = torch.empty_like(features)
+        for k, grid in enumerate(self.grids):
+            residual = shrink(torch.sub(features, self.total_BCHW, out=left), grid)
+            # Only signs matter, so nothing is normalised: 1.0 where a bit is set, in place of the residual.
+            is_set = residual.gt_(0.0).permute(0, 2, 3, 1)
+            bits = is_set.to(torch.bool)
             bits = fold_bits(bits) if self.fold else bits
-            self.add(bits if flips is None or k >= len(flips) else bits ^ flips[k])
+            if k < len(flips):
+                self.add(bits ^ flips[k])
+            else:
+                self.add_codes(scale_codes(is_set, self.kind).permute(0, 3, 1, 2))
             yield bits
