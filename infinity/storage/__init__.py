@@ -37,6 +37,7 @@ __all__ = [
     "read_bytes",
     "read_text",
     "sha256",
+    "size",
     "upload_folder",
     "write_bytes",
     "write_text",
@@ -240,6 +241,16 @@ def download_folder(uri: str, folder: Path | str) -> None:
             s3.download_file(join(uri, relative), target)
         else:
             local.copy(source / relative, target)
+
+
+def size(uri: str) -> int:
+    """Bytes of a file.
+
+    Raises:
+        StorageError: Missing or unreadable.
+    """
+    path = local_path(uri)
+    return s3.size(uri) if path is None else local.size(path)
 
 
 def sha256(uri: str) -> str:

@@ -59,6 +59,12 @@ def read(path: Path, start: int, length: int | None) -> bytes:
         return file.read() if length is None else file.read(length)
 
 
+def size(path: Path) -> int:
+    """Bytes of a file."""
+    with explained("look at", path):
+        return path.stat().st_size
+
+
 def write(path: Path, data: bytes | bytearray | memoryview, *, if_absent: bool) -> None:
     """Write a temporary neighbour, flush it to the disk, then give it its name in one step."""
     with explained("write", path):

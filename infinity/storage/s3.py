@@ -148,6 +148,13 @@ def read(uri: str, start: int, length: int | None) -> bytes:
             raise
 
 
+def size(uri: str) -> int:
+    """Bytes of an object."""
+    bucket, key = split(uri)
+    with _explained("look at", uri):
+        return client().head_object(Bucket=bucket, Key=key)["ContentLength"]
+
+
 def write(uri: str, data: bytes, *, if_absent: bool) -> None:
     """Put one object; in S3 a put is atomic by itself."""
     bucket, key = split(uri)

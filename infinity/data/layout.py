@@ -1,0 +1,90 @@
+"""The steps that need to know all pictures, on small facts only: duplicates, splits, and which shard holds what.
+
+Everything here is a pure function of the candidates in source order: it does not matter who checked what when.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Bool, Float, Int64
+
+from infinity.data.checking import Tally
+from infinity.data.filters import DUPLICATE
+from infinity.data.manifest import Split
+from infinity.scales import nearest_aspect_ratio
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShardPlan:
+    """One shard to write: its path below the data set's folder, and its samples in order (columns of CANDIDATES)."""
+
+    path: str
+    split: Split
+    aspect_ratio: float
+    samples: pa.Table
+
+
+def drop_duplicates(candidates: pa.Table, duplicates: str) -> tuple[pa.Table, Tally]:
+    """Keep the first of exact duplicates, as ``FilterConfig.duplicates`` defines them."""
+    if duplicates == "keep":
+        return candidates, Tally.of()
+    names, captions = candidates["name"].to_pylist(), candidates["caption"].to_pylist()
+    first: dict[tuple[bytes, str], int] = {}
+    keep = np.ones(candidates.num_rows, bool)
+    tallies = []
+    for index, pixels in enumerate(candidates["pixels"].to_pylist()):
+        key = (pixels, captions[index] if duplicates == "picture_and_caption" else "")
+        if (original := first.setdefault(key, index)) != index:
+            keep[index] = False
+            tallies.append(Tally.of(dropped=DUPLICATE, example=f"{names[index]}: same as {names[original]}"))
+    return candidates.filter(pa.array(keep)), Tally.sum(tallies)
+
+
+def choose_validation(look: Int64[np.ndarray, " n"], share: float, seed: int) -> Bool[np.ndarray, " n"]:
+    """Which pictures are set aside for validation: whole groups of pictures that look alike, about ``share`` of all.
+
+    The groups come in an order given by a hash of seed and content, and those that still fit are taken. So the number
+    is exact wherever groups are small, at least one picture is set aside (if that leaves others), and a picture never
+    has an equal in the other split.
+    """
+    total = len(look)
+    target = max(1, round(share * total)) if share > 0 and total > 1 else 0
+    sizes = Counter(look.tolist())
+    order = sorted(sizes, key=lambda value: hashlib.sha256(f"{seed}:{value}".encode()).digest())
+    chosen: list[int] = []
+    for value in order:
+        if sizes[value] <= target:
+            chosen.append(value)
+            target -= sizes[value]
+    if not chosen and target and len(order) > 1:
+        chosen = [min(order, key=lambda value: sizes[value])]
+    return np.isin(look, np.array(chosen, np.int64))
+
+
+def plan_shards(
+    candidates: pa.Table, *, aspect_ratios: Sequence[float], validation_share: float, samples_per_shard: int, seed: int
+) -> tuple[ShardPlan, ...]:
+    """Deal the kept pictures to shards: by split, then by nearest aspect ratio, then in source order."""
+    ratios = _nearest_ratios(candidates, aspect_ratios)
+    validation = choose_validation(candidates["look"].to_numpy(), validation_share, seed)
+    plans: list[ShardPlan] = []
+    splits: tuple[Split, Split] = ("train", "validation")
+    for split in splits:
+        for ratio in sorted(aspect_ratios):
+            rows = np.flatnonzero((validation == (split == "validation")) & (ratios == ratio))
+            for number, start in enumerate(range(0, len(rows), samples_per_shard)):
+                path = f"shards/{split}-{ratio:.3f}-{number:06d}.tar"
+                samples = candidates.take(pa.array(rows[start : start + samples_per_shard]))
+                plans.append(ShardPlan(path=path, split=split, aspect_ratio=ratio, samples=samples))
+    return tuple(plans)
+
+
+def _nearest_ratios(candidates: pa.Table, aspect_ratios: Sequence[float]) -> Float[np.ndarray, " n"]:
+    sizes = zip(candidates["height_px"].to_pylist(), candidates["width_px"].to_pylist(), strict=True)
+    return np.array([nearest_aspect_ratio(height, width, aspect_ratios) for height, width in sizes], np.float64)

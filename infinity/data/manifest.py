@@ -1,0 +1,165 @@
+"""The manifest: one Parquet file that says what a data set holds, where every picture lies, and why it is what it is.
+
+The head (counts, shards and their checksums) is JSON in the Parquet file's own metadata, so that table and head cannot
+part. The manifest is written after everything it names; its presence means that the data set is complete.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from jaxtyping import Int
+
+from infinity import storage
+from infinity.config import Config
+
+FORMAT = 1
+_HEAD_KEY = b"infinity.dataset"
+
+Split = Literal["train", "validation"]
+
+SCHEMA = pa.schema(
+    [
+        ("key", pa.string()),  # name of the sample's files in its shard
+        ("shard", pa.string()),  # relative to the manifest's folder
+        ("offset", pa.int64()),  # of the picture's bytes in the shard
+        ("num_bytes", pa.int64()),
+        ("width_px", pa.int32()),
+        ("height_px", pa.int32()),
+        ("aspect_ratio", pa.float64()),  # the trained ratio (height / width) nearest to the picture's
+        ("caption", pa.string()),
+        ("split", pa.string()),
+        ("sha256", pa.string()),  # of the picture's bytes
+        ("source", pa.string()),  # the picture's name where it came from
+    ]
+)
+"""Columns of the manifest; rows are ordered by split, aspect ratio and place in the source."""
+
+
+class ManifestError(ValueError):
+    """A file is not a manifest, or not one of this version."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShardInfo(Config):
+    """One tar file of the data set: path relative to the manifest, size, checksum and number of samples."""
+
+    path: str
+    num_bytes: int
+    num_samples: int
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ManifestHead(Config):
+    """What is true of the data set as a whole.
+
+    Attributes:
+        counts: read, kept, unreadable and one ``dropped_<reason>`` a reason; read is the sum of the others.
+        unreadable: How many pictures were unreadable for which reason.
+        shards: In the order of the table.
+        spec: The settings the data set was built with.
+    """
+
+    counts: dict[str, int]
+    unreadable: dict[str, int]
+    shards: tuple[ShardInfo, ...]
+    spec: dict[str, Any]
+    format: int = FORMAT
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """A data set's table and head, in memory.
+
+    A picture is named by its row number in the table, the same for every process that loads the manifest.
+    """
+
+    uri: str
+    head: ManifestHead
+    table: pa.Table = field(repr=False)
+
+    @classmethod
+    def load(cls, uri: str) -> Manifest:
+        """Read a manifest.
+
+        Raises:
+            ManifestError: Not a manifest, or of another version.
+            StorageError: Missing or unreadable.
+        """
+        try:
+            table = pq.read_table(io.BytesIO(storage.read_bytes(uri)))
+        except pa.ArrowInvalid as error:
+            raise ManifestError(f"{uri}: expected a manifest, which is a Parquet file ({error})") from error
+        text = (table.schema.metadata or {}).get(_HEAD_KEY)
+        if text is None:
+            raise ManifestError(
+                f"{uri}: expected a manifest, found a Parquet file without its head; build the data set first"
+            )
+        data = json.loads(text)
+        if data.get("format") != FORMAT:
+            raise ManifestError(
+                f"{uri}: expected manifest format {FORMAT}, found {data.get('format')}; build the data set again"
+            )
+        return cls(uri=uri, head=ManifestHead.from_json(data, where=uri), table=table.replace_schema_metadata(None))
+
+    def save(self) -> None:
+        """Write the manifest under its URI, whole; the same content gives the same bytes."""
+        head = json.dumps(self.head.to_json(), sort_keys=True, ensure_ascii=True)
+        table = self.table.cast(SCHEMA).replace_schema_metadata({_HEAD_KEY: head.encode()})
+        buffer = io.BytesIO()
+        pq.write_table(table, buffer, compression="zstd", row_group_size=100_000)
+        storage.write_bytes(self.uri, buffer.getvalue())
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    @cached_property
+    def aspect_ratios(self) -> np.ndarray:
+        """Float64, one value a row."""
+        values: np.ndarray = self.table["aspect_ratio"].to_numpy()
+        return values
+
+    @cached_property
+    def _places(self) -> tuple[pa.ChunkedArray, np.ndarray, np.ndarray]:
+        return self.table["shard"], self.table["offset"].to_numpy(), self.table["num_bytes"].to_numpy()
+
+    def rows(self, split: Split, aspect_ratio: float | None = None) -> Int[np.ndarray, " n"]:
+        """Row numbers of one split, or of one ratio in it, ascending."""
+        chosen = pc.equal(self.table["split"], split).to_numpy(zero_copy_only=False)
+        if aspect_ratio is not None:
+            chosen = chosen & (self.aspect_ratios == aspect_ratio)
+        return np.flatnonzero(chosen)
+
+    def captions(self, rows: Sequence[int] | Int[np.ndarray, " n"]) -> list[str]:
+        """Captions of the rows, in their order."""
+        return list(self.table["caption"].take(pa.array(rows, pa.int64())).to_pylist())
+
+    def place(self, row: int) -> tuple[str, int, int]:
+        """URI of the shard, offset and number of bytes of one picture."""
+        shards, offsets, sizes = self._places
+        return storage.join(storage.parent(self.uri), shards[row].as_py()), int(offsets[row]), int(sizes[row])
+
+    def read_image(self, row: int) -> bytes:
+        """The picture's file: JPEG, PNG or WebP.
+
+        Raises:
+            ManifestError: The shard is shorter than the manifest says.
+            StorageError: The shard is missing or unreadable.
+        """
+        shard, offset, size = self.place(row)
+        data = storage.read_bytes(shard, start=offset, length=size)
+        if len(data) != size:
+            raise ManifestError(
+                f"{shard}: expected {size} bytes at offset {offset}, found {len(data)}; build the data set again"
+            )
+        return data
