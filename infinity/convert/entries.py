@@ -1,0 +1,124 @@
+"""One line of a translation table between two ways to name the same tensors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from infinity.checkpoint import CheckpointError
+
+_MOST_NAMES = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One tensor of a published file and what it is in ours.
+
+    Attributes:
+        published: Its name there.
+        shape: Its shape there.
+        ours: Our names; several share its rows in this order, so that published[0:n] is the first of them.
+        constant: For a buffer that says nothing (and has no names of ours): its value, given the file's tensors, whose
+            types it may follow.
+    """
+
+    published: str
+    shape: tuple[int, ...]
+    ours: tuple[str, ...]
+    constant: Callable[[Mapping[str, Tensor]], Tensor] | None = None
+
+
+def read_entries(
+    entries: Sequence[Entry], published: Mapping[str, Tensor], own_shapes: Mapping[str, tuple[int, ...]], *, where: str
+) -> dict[str, Tensor]:
+    """Published tensors under our names and in our shapes; types are kept, memory is shared.
+
+    Raises:
+        CheckpointError: Missing, unknown or differently shaped tensors, or a constant of another value; all are named.
+    """
+    check_names(set(published), {entry.published for entry in entries}, where=where)
+    wrong = [
+        f"{entry.published} of shape {tuple(published[entry.published].shape)}, expected {entry.shape}"
+        for entry in entries
+        if tuple(published[entry.published].shape) != entry.shape
+    ]
+    if wrong:
+        raise CheckpointError(f"{where}: unexpected shapes: {shorten(wrong)}")
+    ours: dict[str, Tensor] = {}
+    for entry in entries:
+        tensor = published[entry.published]
+        if entry.constant is not None:
+            _check_constant(entry, tensor, published, where)
+        if not entry.ours:
+            continue
+        shapes = [own_shapes[name] for name in entry.ours]
+        if len(shapes) == 1:
+            ours[entry.ours[0]] = tensor.reshape(shapes[0])
+        else:
+            ours |= zip(entry.ours, tensor.split([shape[0] for shape in shapes]), strict=True)
+    return ours
+
+
+def write_entries(entries: Sequence[Entry], ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The inverse of ``read_entries``, in the order of the entries; every tensor has its own memory."""
+    published: dict[str, Tensor] = {}
+    for entry in entries:
+        if entry.ours:
+            parts = [ours[name].detach().to("cpu") for name in entry.ours]
+            whole = parts[0].clone() if len(parts) == 1 else torch.cat(parts)
+            published[entry.published] = whole.reshape(entry.shape).contiguous()
+    for entry in entries:
+        if entry.constant is not None:
+            published[entry.published] = entry.constant(published)
+    return {entry.published: published[entry.published] for entry in entries}
+
+
+def check_names(found: set[str], expected: set[str], *, where: str) -> None:
+    """Raise a CheckpointError that names every missing and unknown tensor."""
+    problems = []
+    if missing := sorted(expected - found):
+        problems.append(f"missing {shorten(missing)}")
+    if unknown := sorted(found - expected):
+        problems.append(f"unknown {shorten(unknown)}")
+    if problems:
+        raise CheckpointError(f"{where}: not the tensors of a published checkpoint: {'; '.join(problems)}")
+
+
+def shape_of(published: Mapping[str, Tensor], name: str, num_axes: int, *, where: str) -> tuple[int, ...]:
+    """The shape of a tensor from which a configuration is inferred.
+
+    Raises:
+        CheckpointError: It is missing or has another number of axes.
+    """
+    if name not in published:
+        few = shorten(sorted(published)) if published else "no tensors"
+        raise CheckpointError(f"{where}: not the tensors of a published checkpoint: missing {name}; found {few}")
+    shape = tuple(published[name].shape)
+    if len(shape) != num_axes:
+        raise CheckpointError(f"{where}: {name} has the shape {shape}, expected {num_axes} axes")
+    return shape
+
+
+def count_numbered(names: Iterable[str], prefix: str) -> int:
+    """How many numbers n there are in names that begin with ``prefix`` followed by n and a dot."""
+    return len({name[len(prefix) :].split(".", 1)[0] for name in names if name.startswith(prefix)})
+
+
+def shorten(names: Sequence[str]) -> str:
+    """The names, or the first of them and how many more there are."""
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return ", ".join(names[:_MOST_NAMES]) + more
+
+
+def _check_constant(entry: Entry, tensor: Tensor, published: Mapping[str, Tensor], where: str) -> None:
+    assert entry.constant is not None
+    expected = entry.constant(published)
+    assert math.prod(entry.shape) == expected.numel()
+    if not torch.equal(tensor.to(expected.dtype), expected):
+        raise CheckpointError(
+            f"{where}: the buffer {entry.published} does not hold its only known value, {expected.tolist()[:4]}..."
+        )

@@ -1,0 +1,159 @@
+"""Files of published checkpoints: pickled dictionaries, safetensors, and folders of shards with an index.
+
+Pickles are read with ``weights_only``, so that no file can run code.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import zipfile
+from collections.abc import Mapping
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from infinity import storage
+from infinity.checkpoint import CheckpointError
+from infinity.convert.entries import check_names, shorten
+
+TOKENIZER_KEY = "vae"
+"""Under which a published tokenizer file holds its tensors."""
+
+MAX_SHARD_BYTES = 5 * 2**30
+_INDEX_SUFFIX = ".index.json"
+_TRAINING_KEYS = {False: "gpt_fsdp", True: "gpt_ema_fsdp"}
+
+
+def read_transformer_file(uri: str, *, ema: bool = False) -> dict[str, Tensor]:
+    """Tensors of a transformer: a file of tensors by name, a training checkpoint, or a folder of shards.
+
+    Args:
+        uri: ``.pth`` (or another pickle), ``.safetensors``, or a folder with an index file.
+        ema: Of a training checkpoint take the averaged weights.
+
+    Raises:
+        CheckpointError: Not such a file, or a damaged one.
+    """
+    if uri.endswith((".pth", ".pt", ".bin", ".safetensors")):
+        content = _read_file(uri)
+    elif storage.exists(uri):
+        content = _read_shards(uri)
+    else:
+        raise CheckpointError(f"{uri}: expected a checkpoint file or folder, found nothing there")
+    if "trainer" in content:
+        trainer = content["trainer"]
+        key = _TRAINING_KEYS[ema]
+        if not isinstance(trainer, Mapping) or key not in trainer:
+            found = ", ".join(map(str, trainer)) if isinstance(trainer, Mapping) else type(trainer).__name__
+            raise CheckpointError(f"{uri}: expected a training checkpoint with trainer/{key}, found {found}")
+        content = trainer[key]
+    elif ema:
+        raise CheckpointError(f"{uri}: only training checkpoints hold averaged weights; this file has plain tensors")
+    return _only_tensors(content, uri)
+
+
+def read_tokenizer_file(uri: str) -> dict[str, Tensor]:
+    """Tensors of a tokenizer file, which lie under the key ``vae``.
+
+    Raises:
+        CheckpointError: Not such a file, or a damaged one.
+    """
+    content = _read_file(uri)
+    if TOKENIZER_KEY not in content:
+        found = shorten([str(key) for key in content])
+        raise CheckpointError(f"{uri}: expected a tokenizer under the key {TOKENIZER_KEY!r}, found the keys {found}")
+    tensors = content[TOKENIZER_KEY]
+    if not isinstance(tensors, Mapping):
+        raise CheckpointError(
+            f"{uri}: expected tensors by name under {TOKENIZER_KEY!r}, found {type(tensors).__name__}"
+        )
+    return _only_tensors(tensors, uri)
+
+
+def write_pickle(uri: str, content: Mapping[str, Any]) -> None:
+    """Write what ``torch.load(weights_only=True)`` reads.
+
+    Raises:
+        StorageError: The file cannot be written.
+    """
+    buffer = io.BytesIO()
+    torch.save(dict(content), buffer)
+    storage.write_bytes(uri, buffer.getvalue())
+
+
+def write_shards(folder: str, tensors: Mapping[str, Tensor], *, max_shard_bytes: int = MAX_SHARD_BYTES) -> None:
+    """Write a folder of shards with an index, as the published 8B model has it.
+
+    Raises:
+        StorageError: A file cannot be written.
+    """
+    shards: list[dict[str, Tensor]] = [{}]
+    size = 0
+    for name, tensor in tensors.items():
+        num_bytes = tensor.numel() * tensor.element_size()
+        if shards[-1] and size + num_bytes > max_shard_bytes:
+            shards.append({})
+            size = 0
+        shards[-1][name] = tensor
+        size += num_bytes
+    weight_map: dict[str, str] = {}
+    for number, shard in enumerate(shards, start=1):
+        file = f"pytorch_model-{number:05d}-of-{len(shards):05d}.bin"
+        write_pickle(storage.join(folder, file), shard)
+        weight_map |= dict.fromkeys(shard, file)
+    total = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+    text = json.dumps(index, indent=2, sort_keys=True) + "\n"
+    storage.write_text(storage.join(folder, f"pytorch_model.bin{_INDEX_SUFFIX}"), text)
+
+
+def _read_shards(folder: str) -> dict[str, Any]:
+    indices = [file for file in storage.list_files(folder) if file.endswith(_INDEX_SUFFIX)]
+    if len(indices) != 1:
+        found = shorten([storage.name(file) for file in storage.list_files(folder)])
+        raise CheckpointError(f"{folder}: expected one file *{_INDEX_SUFFIX} that lists the shards, found {found}")
+    try:
+        weight_map = json.loads(storage.read_text(indices[0]))["weight_map"]
+        files = sorted(set(weight_map.values()))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{indices[0]}: expected JSON with a weight_map of tensor names to files") from error
+    tensors: dict[str, Any] = {}
+    for file in files:
+        if not isinstance(file, str) or "/" in file or "\\" in file:
+            raise CheckpointError(f"{indices[0]}: expected shards in the same folder, found {file!r}")
+        shard = _read_file(storage.join(storage.parent(indices[0]), file))
+        expected = {name for name, place in weight_map.items() if place == file}
+        check_names(set(shard), expected, where=storage.join(folder, file))
+        tensors |= shard
+    return {name: tensors[name] for name in weight_map}
+
+
+def _read_file(uri: str) -> dict[str, Any]:
+    try:
+        data = storage.read_bytes(uri)
+    except storage.FileMissingError as error:
+        raise CheckpointError(f"{uri}: expected a checkpoint file, found nothing there") from error
+    try:
+        if uri.endswith(".safetensors"):
+            return dict(safetensors.torch.load(data))
+        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        reason = "it is damaged, or holds Python objects beside tensors, which are not loaded since they could run code"
+        raise CheckpointError(f"{uri}: not a file of tensors: {reason}") from error
+    except (SafetensorError, RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise CheckpointError(f"{uri}: damaged file, or not one of tensors ({type(error).__name__})") from error
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f"{uri}: expected a dictionary of tensors, found {type(content).__name__}")
+    return dict(content)
+
+
+def _only_tensors(content: Mapping[str, Any], uri: str) -> dict[str, Tensor]:
+    others = [str(name) for name, value in content.items() if not isinstance(value, Tensor)]
+    if others:
+        raise CheckpointError(f"{uri}: expected tensors by name, found other values under {shorten(others)}")
+    return dict(content)
