@@ -11,10 +11,11 @@ from torch import Tensor
 
 from infinity.config import Config
 from infinity.tokenizer.quantizer import binary_entropy
+from infinity.training.loop import TrainingError
 from infinity.training.state import Row
 
 
-class CollapseError(RuntimeError):
+class CollapseError(TrainingError):
     """The bits of a tokenizer have collapsed; the message gives the figures and what may help."""
 
 

@@ -103,7 +103,11 @@ Feed = Callable[[int], Sequence[P]]
 """This worker's parts of the batch that follows so many finished steps: a pure function of the step."""
 
 
-class NonFiniteLossError(RuntimeError):
+class TrainingError(RuntimeError):
+    """A training had to stop, for a reason that all its workers found and that a restart would find again."""
+
+
+class NonFiniteLossError(TrainingError):
     """A loss or gradient is infinite or not a number; the weights are those before the step."""
 
 

@@ -1,0 +1,240 @@
+"""Train a transformer on the bits of a frozen tokenizer: pretraining and finetuning are this one job."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+
+from infinity.checkpoint import load_checkpoint
+from infinity.data.batches import BatchPlan
+from infinity.data.manifest import Manifest
+from infinity.data.pictures import compose_sheet
+from infinity.generation.generate import generate
+from infinity.generation.pipeline import load_transformer, save_model
+from infinity.generation.sampling import SamplingConfig
+from infinity.jobs.progress import ProgressSink, silent
+from infinity.jobs.spec import JobSpec, is_done, load_report
+from infinity.jobs.train_tokenizer import SHEET_SIDE_PX, sample_rows
+from infinity.jobs.training import Samples, Session, Told, TrainReport, TrainSpec, run_training
+from infinity.scales import ScaleSchedule
+from infinity.text import BuiltinTextConfig, TextConfig, TextEncoder, build_text_encoder
+from infinity.tokenizer.saved import KIND as TOKENIZER_KIND
+from infinity.tokenizer.saved import load_tokenizer
+from infinity.tokenizer.tokenizer import Tokenizer, TokenizerConfig
+from infinity.training.collapse import CollapseConfig, check_labels
+from infinity.training.ema import Ema, averaged
+from infinity.training.latents import CaptionFeatures, LatentBatch, LatentFeed
+from infinity.training.loop import TrainingError
+from infinity.training.optimizer import make_optimizer
+from infinity.training.parallel import Team
+from infinity.training.state import TrainState, generator_for
+from infinity.training.transformer_step import TransformerLearner, Weighting
+from infinity.transformer.config import TransformerConfig
+from infinity.transformer.model import Transformer
+
+_MAY_DIFFER = {"drop_path", "condition_drop"}
+"""Fields of a transformer that change how it is trained, not what its weights mean."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainTransformerSpec(TrainSpec):
+    """What a transformer is trained on, and how.
+
+    Attributes:
+        tokenizer: URI of the frozen tokenizer's checkpoint.
+        model: Shape of the transformer.
+        text: Which encoder turns captions into features.
+        start_from: URI of a model folder to start from, trained with the same tokenizer, text encoder and shape; its
+            resolution and data may be others. None for random weights.
+        self_correction: Highest rate of wrong bits in the history, 0 to 1; 0.3 is the paper's best.
+        weighting: Whether a token counts by its scale (published) or all count the same.
+        recompute: Save memory by computing every block twice.
+        prompts: Of the sample pictures; captions of the data set where empty.
+        sampling: How the sample pictures are drawn.
+    """
+
+    kind: ClassVar[str] = "transformer"
+
+    tokenizer: str
+    model: TransformerConfig
+    text: TextConfig
+    start_from: str | None = None
+    self_correction: float = 0.3
+    weighting: Weighting = "by_scale"
+    recompute: bool = False
+    prompts: tuple[str, ...] = ()
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    stage: str = "pretrain"
+
+    def __post_init__(self) -> None:
+        JobSpec.__post_init__(self)  # super() does not work in a dataclass with slots
+        if not 0.0 <= self.self_correction <= 1.0:
+            raise ValueError(f"self_correction: expected a share from 0 to 1, got {self.self_correction}")
+        if self.text.max_tokens > self.model.max_text_tokens:
+            raise ValueError(
+                f"text.max_tokens: the transformer holds captions of at most {self.model.max_text_tokens} tokens, the "
+                f"text encoder gives up to {self.text.max_tokens}"
+            )
+        if isinstance(self.text, BuiltinTextConfig) and self.text.channels != self.model.text_channels:
+            raise ValueError(
+                f"text.channels: the transformer reads {self.model.text_channels} channels, the text encoder gives "
+                f"{self.text.channels}"
+            )
+
+
+def run(spec: TrainTransformerSpec, *, progress: ProgressSink = silent) -> TrainReport:
+    """Train; a finished spec is not trained again, an interrupted one goes on from its last checkpoint.
+
+    Raises:
+        ValueError: Data set, tokenizer or start checkpoint do not fit the spec.
+        StorageError: A file cannot be read or written.
+        TrainingError: The training had to stop.
+    """
+    if is_done(spec):
+        return load_report(spec, TrainReport)
+    check(spec)
+    return run_training(spec, build, spec.stage.capitalize(), progress)
+
+
+def check(spec: TrainTransformerSpec) -> None:
+    """Find before any worker starts what can never work."""
+    manifest = Manifest.load(spec.manifest)
+    BatchPlan(manifest, "train", spec.loop.batch_size)
+    tokenizer = load_checkpoint(spec.tokenizer, kind=TOKENIZER_KIND)
+    token_bits = TokenizerConfig.from_json(tokenizer.config, where=spec.tokenizer).token_bits
+    if token_bits != spec.model.num_bits:
+        raise ValueError(
+            f"model.num_bits: the tokenizer {spec.tokenizer} has {token_bits} bits a token, the transformer would "
+            f"predict {spec.model.num_bits}"
+        )
+    for ratio in {float(value) for value in manifest.aspect_ratios}:
+        num_scales = spec.resolution.schedule(ratio).num_scales
+        if num_scales > spec.model.max_scales:
+            raise ValueError(f"model.max_scales: {num_scales} scales are needed, got {spec.model.max_scales}")
+    if spec.start_from is not None:
+        _check_start(spec, tokenizer.digest, spec.start_from)
+
+
+def build(spec: TrainTransformerSpec, team: Team, device: torch.device, told: Told) -> Session[LatentBatch]:
+    """Make the training ready in one worker: everything frozen is computed now where there is room."""
+    told(0.0, "reading data set and tokenizer")
+    manifest = Manifest.load(spec.manifest)
+    tokenizer = load_tokenizer(spec.tokenizer).to(device)
+    encoder = _text_encoder(spec, device)
+    captions = CaptionFeatures(encoder)
+    plan = BatchPlan(manifest, "train", spec.loop.batch_size, spec.seed)
+    feed = LatentFeed(
+        manifest,
+        plan,
+        spec.resolution,
+        tokenizer,
+        captions,
+        num_steps=spec.loop.num_steps,
+        team=team,
+        num_parts=spec.loop.accumulate,
+        told=told,
+    )
+    check_labels(feed.usage(), CollapseConfig(), spec.tokenizer)
+    transformer = _transformer(spec).to(device)
+    state = TrainState(
+        module=transformer,
+        optimizer=make_optimizer(transformer, spec.optimizer),
+        ema=None if spec.loop.ema_decay is None else Ema(transformer, spec.loop.ema_decay),
+    )
+    ids = sample_rows(manifest, 8)
+    prompts = spec.prompts or tuple(manifest.captions(ids.rows))
+    schedule = spec.resolution.schedule(ids.aspect_ratio)
+    extra = {"spec": spec.digest(), "stage": spec.stage, "num_steps": spec.loop.num_steps}
+
+    def export(uri: str) -> None:
+        with averaged(transformer, state.ema):
+            save_model(
+                uri,
+                transformer,
+                text=spec.text,
+                resolution=spec.resolution,
+                tokenizer_uri=spec.tokenizer,
+                extra=extra,
+            )
+
+    return Session(
+        state=state,
+        learner=TransformerLearner(
+            transformer,
+            tokenizer.config,
+            self_correction=spec.self_correction,
+            weighting=spec.weighting,
+            recompute=spec.recompute,
+        ),
+        feed=feed,
+        draw=lambda: _draw(state, transformer, tokenizer, encoder, prompts, schedule, spec.sampling),
+        export=export,
+    )
+
+
+def _transformer(spec: TrainTransformerSpec) -> Transformer:
+    transformer = Transformer(spec.model)
+    if spec.start_from is None:
+        transformer.init_weights(generator_for(spec.seed, "weights"))
+    else:
+        transformer.load_state_dict(load_transformer(spec.start_from)[1].state_dict())
+    return transformer
+
+
+def _text_encoder(spec: TrainTransformerSpec, device: torch.device) -> TextEncoder:
+    encoder = build_text_encoder(spec.text, str(device))
+    if encoder.channels != spec.model.text_channels:
+        raise TrainingError(
+            f"text: the transformer reads {spec.model.text_channels} channels, the encoder gives {encoder.channels}"
+        )
+    return encoder
+
+
+def _draw(
+    state: TrainState,
+    transformer: Transformer,
+    tokenizer: Tokenizer,
+    encoder: TextEncoder,
+    prompts: tuple[str, ...],
+    schedule: ScaleSchedule,
+    sampling: SamplingConfig,
+) -> Samples:
+    """One picture a prompt, always with the same random numbers."""
+    device = transformer.start.device.type
+    with averaged(transformer, state.ema), torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+        drawn = generate(
+            transformer,
+            tokenizer,
+            encoder,
+            prompts,
+            schedule=schedule,
+            sampling=sampling,
+            seeds=[0] * len(prompts),
+        )
+    pictures = list(drawn.images_BHW3.cpu().numpy())
+    enlarge = max(1, SHEET_SIDE_PX // pictures[0].shape[0])
+    return Samples(compose_sheet(pictures, columns=min(8, len(pictures)), enlarge=enlarge), prompts)
+
+
+def _check_start(spec: TrainTransformerSpec, tokenizer_digest: str, uri: str) -> None:
+    """Refuse weights that mean something else.
+
+    Raises:
+        ValueError: Another shape, tokenizer or text encoder; the message tells which.
+    """
+    config, _ = load_transformer(uri)
+    ours, theirs = spec.model.to_json(), config.transformer.to_json()
+    if differing := [name for name in ours if ours[name] != theirs[name] and name not in _MAY_DIFFER]:
+        facts = ", ".join(f"{name} is {theirs[name]} there and {ours[name]} here" for name in differing)
+        raise ValueError(f"{uri}: cannot start from a transformer of another shape: {facts}")
+    if config.tokenizer_digest != tokenizer_digest:
+        raise ValueError(
+            f"{uri}: trained with the tokenizer {config.tokenizer_digest}, but {spec.tokenizer} is {tokenizer_digest}; "
+            "the bits of one mean nothing to the other. Use the tokenizer of the start checkpoint"
+        )
+    if config.text != spec.text:
+        raise ValueError(
+            f"{uri}: trained with the text encoder {config.text.to_json()}, the spec asks for {spec.text.to_json()}"
+        )

@@ -1,0 +1,369 @@
+"""One training on Ray Train: workers that share a batch, checkpoints that a killed worker or driver goes on from.
+
+What is trained comes from the two jobs ``train_tokenizer`` and ``train_transformer``; everything else is the same.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import torch
+
+from infinity import storage
+from infinity.config import Config
+from infinity.jobs.cluster import connect
+from infinity.jobs.progress import Progress, ProgressSink, relayed
+from infinity.jobs.spec import JobReport, JobSpec, begin, commit
+from infinity.reporting.summary import Sheet, TrainingSummary
+from infinity.scales import Resolution
+from infinity.training.collapse import CollapseError
+from infinity.training.loop import (
+    Feed,
+    Learner,
+    Listeners,
+    LoopConfig,
+    NonFiniteLossError,
+    Part,
+    TrainingError,
+    train,
+)
+from infinity.training.metrics import MetricsWriter
+from infinity.training.optimizer import OptimizerConfig
+from infinity.training.parallel import Team
+from infinity.training.state import TrainState
+
+logger = logging.getLogger(__name__)
+
+MODEL_FOLDER, SAMPLES_FOLDER, STATE_FOLDER = "model", "samples", "state"
+PREPARATION = 0.05
+"""Share of the progress that loading and encoding get."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorkersConfig(Config):
+    """Who trains.
+
+    Attributes:
+        num_workers: Processes that share every batch.
+        threads: CPU threads of each, and the CPUs that it takes from the cluster.
+        use_gpu: Give each worker a GPU; matrix products of the transformer are bfloat16 then.
+        max_failures: How often dead workers are replaced before the job fails.
+    """
+
+    num_workers: int = 1
+    threads: int = 2
+    use_gpu: bool = False
+    max_failures: int = 2
+
+    def __post_init__(self) -> None:
+        if self.num_workers < 1 or self.threads < 1 or self.max_failures < 0:
+            raise ValueError(
+                "WorkersConfig: expected at least one worker and one thread and no negative max_failures, got "
+                f"{self.num_workers}, {self.threads} and {self.max_failures}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainReport(JobReport):
+    """What a training made.
+
+    Attributes:
+        model: URI of the folder with the averaged weights (or the last, without averaging).
+        training: For the report page.
+        seconds: From start to end of the job, or of its last part where it was interrupted.
+    """
+
+    model: str
+    training: TrainingSummary
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainSpec(JobSpec):
+    """What the specs of both trainings have.
+
+    Attributes:
+        manifest: URI of the data set's manifest.
+        resolution: Grids of every aspect ratio; with the tokenizer's stride they set the size of the pictures.
+        optimizer: AdamW and its learning rate.
+        loop: How long and how often.
+        workers: Who trains.
+        seed: Of weights, order of pictures and all draws.
+        stage: Slug of the stage in reports, such as "tokenizer", "pretrain" or "finetune".
+    """
+
+    manifest: str
+    resolution: Resolution
+    optimizer: OptimizerConfig
+    loop: LoopConfig
+    workers: WorkersConfig = field(default_factory=WorkersConfig)
+    seed: int = 0
+    stage: str = "train"
+
+
+P = TypeVar("P", bound=Part)
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """A sheet of pictures as PNG bytes, and a caption a picture where it needs one."""
+
+    png: bytes
+    captions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Session(Generic[P]):
+    """A training made ready in one worker.
+
+    Attributes:
+        state: At step 0.
+        learner: What is trained, with its loss.
+        feed: The worker's batches.
+        draw: Sample pictures of the present state; called in the first worker only.
+        export: Write the model folder; called in the first worker only.
+    """
+
+    state: TrainState
+    learner: Learner[P]
+    feed: Feed[P]
+    draw: Callable[[], Samples]
+    export: Callable[[str], None]
+
+
+Told = Callable[[float, str], None]
+Build = Callable[[Any, Team, torch.device, Told], "Session[Any]"]
+"""Makes a session from the spec, the team, the device, and a listener to the preparation; a function of a module."""
+
+_STOPS: dict[str, type[TrainingError]] = {c.__name__: c for c in (NonFiniteLossError, CollapseError, TrainingError)}
+
+
+def run_training(spec: TrainSpec, build: Build, title: str, progress: ProgressSink) -> TrainReport:
+    """Train on the connected cluster, or on a local one for the time it takes.
+
+    Args:
+        spec: A checked spec of either kind that is not done.
+        build: Makes the session in every worker.
+        title: Words for people.
+        progress: Who listens.
+
+    Raises:
+        NonFiniteLossError: A loss was not finite.
+        CollapseError: A tokenizer has collapsed.
+        TrainingError: Workers died more often than allowed, or raised something else.
+    """
+    started = time.monotonic()
+    folder = begin(spec)
+    workers = spec.workers
+    progress(Progress(0.0, "starting workers"))
+    with connect(num_cpus=max(os.cpu_count() or 1, workers.num_workers * workers.threads)):
+        _check_resources(workers)
+        with relayed(progress) as sink:
+            outcome = _fit(spec, build, sink)
+    if "stopped" in outcome:
+        raise _STOPS[outcome["stopped"]](outcome["message"])
+    training = TrainingSummary(
+        stage=spec.stage,
+        title=title,
+        metrics=outcome["metrics"],
+        final=outcome["final"],
+        samples=_sheets(folder, spec.loop.num_steps, outcome["captions"]),
+        num_parameters=outcome["num_parameters"],
+        num_steps=spec.loop.num_steps,
+    )
+    report = TrainReport(
+        model=storage.join(folder, MODEL_FOLDER), training=training, seconds=round(time.monotonic() - started, 2)
+    )
+    commit(spec, report)
+    progress(Progress(1.0, "trained"))
+    return report
+
+
+def _check_resources(workers: WorkersConfig) -> None:
+    """Refuse what the cluster can never give; Ray would wait for it without end."""
+    import ray
+
+    have = ray.cluster_resources()
+    wanted = {"CPU": workers.num_workers * workers.threads, "GPU": workers.num_workers * workers.use_gpu}
+    for name, number in wanted.items():
+        if number > have.get(name, 0):
+            raise TrainingError(
+                f"training wants {number} {name}s ({workers.num_workers} workers), the Ray cluster has "
+                f"{have.get(name, 0):.0f}; change workers.num_workers, workers.threads or workers.use_gpu"
+            )
+
+
+def _fit(spec: TrainSpec, build: Build, sink: ProgressSink) -> dict[str, Any]:
+    """Run the workers; the same name and place let Ray Train find the checkpoints of an interrupted run."""
+    from ray.train import CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig, TrainingFailedError
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    workers = spec.workers
+    path, filesystem = _ray_storage(storage.join(spec.folder, STATE_FOLDER))
+    trainer = TorchTrainer(
+        _work,
+        train_loop_config={"spec": spec, "build": build, "sink": sink},
+        torch_config=TorchConfig(backend="cpu:gloo,cuda:nccl" if workers.use_gpu else "cpu:gloo"),
+        scaling_config=ScalingConfig(
+            num_workers=workers.num_workers,
+            use_gpu=workers.use_gpu,
+            resources_per_worker={"CPU": workers.threads} | ({"GPU": 1} if workers.use_gpu else {}),
+        ),
+        run_config=RunConfig(
+            name=f"{spec.kind}-{spec.digest()}",
+            storage_path=path,
+            storage_filesystem=filesystem,
+            failure_config=FailureConfig(max_failures=workers.max_failures),
+            checkpoint_config=CheckpointConfig(num_to_keep=2),
+            logging_config=LoggingConfig(log_level="ERROR"),
+        ),
+    )
+    try:
+        outcome: dict[str, Any] | None = trainer.fit().return_value
+    except TrainingFailedError as error:
+        raise TrainingError(f"training stopped: {_first_cause(error)}") from error
+    assert outcome is not None, "the first worker returns its outcome"
+    return outcome
+
+
+def _first_cause(error: Exception) -> str:
+    """The error of the first worker that failed by itself, in one line."""
+    failures = getattr(error, "worker_failures", None) or {0: error}
+    text = str(failures[min(failures)]).strip()
+    return text.splitlines()[-1] if text else type(error).__name__
+
+
+def _ray_storage(uri: str) -> tuple[str, Any]:
+    """Place and filesystem as Ray Train wants them: it takes buckets through pyarrow."""
+    local = storage.local_path(uri)
+    if local is not None:
+        return str(local.absolute()), None
+    from pyarrow.fs import S3FileSystem
+
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
+    scheme, _, host = endpoint.rpartition("://")
+    options: dict[str, Any] = {"endpoint_override": host, "scheme": scheme or "https"} if endpoint else {}
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    return uri.removeprefix("s3://"), S3FileSystem(region=region, **options)
+
+
+def _sheets(folder: str, num_steps: int, captions: tuple[str, ...]) -> tuple[Sheet, ...]:
+    """Every sheet of the run, also of the parts before an interruption."""
+    found = []
+    for uri in storage.list_files(storage.join(folder, SAMPLES_FOLDER)):
+        step = int(storage.name(uri).removeprefix("step-").removesuffix(".png"))
+        if step <= num_steps:
+            found.append(Sheet(image=uri, title=f"step {step}", captions=captions))
+    return tuple(found)
+
+
+# --- In a worker -----------------------------------------------------------------------------------------------------
+
+
+def _work(task: dict[str, Any]) -> dict[str, Any]:
+    """What every worker does; the return value of the first one is the outcome of the training."""
+    import ray.train.torch
+
+    spec, team, sink = task["spec"], Team.current(), task["sink"]
+    torch.set_num_threads(spec.workers.threads)
+    device: torch.device = ray.train.torch.get_device()
+
+    def tell(share: float, message: str) -> None:
+        if team.leads:
+            sink(Progress(min(1.0, share), message))
+
+    try:
+        session: Session[Any] = task["build"](spec, team, device, lambda s, m: tell(PREPARATION * s, m))
+        return _train(spec, session, team, tell)
+    except TrainingError as error:
+        # All workers stop at the same place, for a reason that a restart would meet again.
+        kind = type(error).__name__
+        return {"stopped": kind if kind in _STOPS else TrainingError.__name__, "message": str(error)}
+
+
+def _train(spec: TrainSpec, session: Session[Any], team: Team, tell: Told) -> dict[str, Any]:
+    state, folder, config = session.state, spec.folder, spec.loop
+    _resume(state)
+    captions: tuple[str, ...] = ()
+    with _metrics_writer(team, folder, state) as write:
+
+        def log(now: TrainState) -> None:
+            write(now)
+            row = now.history[-1]
+            share = PREPARATION + (1.0 - PREPARATION) * now.step / config.num_steps
+            speed = f"{row['pictures_per_s']:.0f} pictures/s"
+            tell(share, f"step {now.step} of {config.num_steps}, loss {row['loss']:.4f}, {speed}")
+
+        def sample(now: TrainState) -> None:
+            nonlocal captions
+            if team.leads:
+                samples = session.draw()
+                captions = samples.captions
+                storage.write_bytes(storage.join(folder, SAMPLES_FOLDER, f"step-{now.step:08d}.png"), samples.png)
+
+        train(
+            state,
+            session.learner,
+            session.feed,
+            config,
+            spec.optimizer,
+            Listeners(log=log, sample=sample, save=_save),
+            seed=spec.seed,
+            team=team,
+        )
+    if not team.leads:
+        return {}
+    session.export(storage.join(folder, MODEL_FOLDER))
+    return {
+        "metrics": storage.join(folder, "metrics.jsonl"),
+        "final": {name: value for name, value in state.history[-1].items() if name != "step"},
+        "captions": captions or session.draw().captions,
+        "num_parameters": sum(weight.numel() for weight in session.learner.module.parameters()),
+    }
+
+
+@contextmanager
+def _metrics_writer(team: Team, folder: str, state: TrainState) -> Iterator[Callable[[TrainState], None]]:
+    if not team.leads:
+        yield lambda _state: None
+        return
+    with MetricsWriter(folder, first_step=state.step) as writer:
+        yield lambda now: writer.write(now.history)
+
+
+def _resume(state: TrainState) -> None:
+    """Go on from the last checkpoint that Ray Train knows to be whole, if there is one."""
+    import ray.train
+
+    checkpoint = ray.train.get_checkpoint()
+    if checkpoint is None:
+        return
+    with checkpoint.as_directory() as folder:
+        state.load(Path(folder))
+    logger.info("resumed at step %d", state.step)
+
+
+def _save(state: TrainState) -> None:
+    """Hand the state to Ray Train, which copies it to its storage; every worker takes part, the first brings it."""
+    import ray.train
+
+    name = f"step-{state.step:08d}"
+    if not Team.current().leads:
+        ray.train.report({"step": state.step}, checkpoint_dir_name=name)
+        return
+    folder = Path(tempfile.mkdtemp(prefix="infinity-state-"))
+    try:
+        state.save(folder / name)
+        checkpoint = ray.train.Checkpoint.from_directory(folder / name)
+        ray.train.report({"step": state.step}, checkpoint=checkpoint, checkpoint_dir_name=name)
+    finally:
+        shutil.rmtree(folder)
