@@ -1,0 +1,31 @@
+"""``python -m tests.parity <case folder>...``: one JSON object a case; exit code 1 if any failed."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+from tests.parity.replay import find_cases, replay
+
+
+def main(arguments: list[str]) -> int:
+    """Replay the cases in and below the given folders."""
+    if not arguments or set(arguments) & {"-h", "--help"}:
+        print(f"usage: python -m tests.parity <case folder>...\n\n{__doc__}", file=sys.stderr)
+        return 0 if arguments else 2
+    torch.set_num_threads(1)  # sums in one order, whatever the machine
+    results = [replay(case) for argument in arguments for case in find_cases(Path(argument))]
+    for result in results:
+        print(json.dumps(result, indent=2, allow_nan=False))
+    failed = [str(result["case"]) for result in results if not result["passed"]]
+    print(f"{len(results) - len(failed)} of {len(results)} cases passed", file=sys.stderr)
+    for case in failed:
+        print(f"FAILED {case}", file=sys.stderr)
+    return 1 if failed or not results else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,79 @@
+"""Which replays a case needs, and their run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+
+from infinity.checkpoint import CheckpointError
+from tests.parity.case import Case, CaseError
+from tests.parity.inference import replay_inference
+from tests.parity.ledger import Ledger
+from tests.parity.quantizer import replay_quantizer
+from tests.parity.schedules import replay_schedules
+from tests.parity.self_correction import replay_self_correction
+from tests.parity.tokenizer import replay_tokenizer
+from tests.parity.transformer import replay_transformer
+
+_BY_NAME: dict[str, Callable[[Ledger], None]] = {
+    "bsq_quantizer": replay_quantizer,
+    "tokenizer": replay_tokenizer,
+    "bitwise_self_correction": replay_self_correction,
+    "transformer_train_forward": replay_transformer,
+    "autoregressive_inference": replay_inference,
+    "dynamic_resolution": replay_schedules,
+}
+
+
+def find_cases(folder: Path) -> list[Path]:
+    """The folder itself if it has a ``case.json``, else all case folders below it; itself again if there are none."""
+    if (folder / "case.json").is_file():
+        return [folder]
+    return sorted(path.parent for path in folder.rglob("case.json")) or [folder]
+
+
+def replay(folder: Path) -> dict[str, Any]:
+    """Compare one case and say how it went; nothing that a case can contain raises."""
+    try:
+        case = Case.load(folder)
+    except (CaseError, OSError, json.JSONDecodeError) as error:
+        return _broken(folder, error)
+    ledger = Ledger(case)
+    try:
+        for run in _replays(case):
+            run(ledger)
+    except (CaseError, CheckpointError, SafetensorError) as error:
+        ledger.failures.append(str(error))
+    except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
+        ledger.failures.append(f"the case does not fit together: {type(error).__name__}: {error}")
+    ledger.finish()
+    return ledger.summary()
+
+
+def _replays(case: Case) -> list[Callable[[Ledger], None]]:
+    """By the name of the case, and where that is unknown by what it holds (a case may hold several parts)."""
+    named = _BY_NAME.get(str(case.about.get("case")))
+    if named is not None:
+        return [named]
+    found = []
+    signs: list[tuple[str, Callable[[Ledger], None]]] = [
+        ("quantized_out", replay_quantizer),
+        ("decode_z", replay_tokenizer),
+        ("x_clean", replay_self_correction),
+        ("logits", replay_transformer),
+        ("bits.0", replay_inference),
+    ]
+    found = [run for sign, run in signs if sign in case.expected]
+    if "table" in case.about:
+        found.append(replay_schedules)
+    if not found:
+        raise CaseError(f"case: expected one of {', '.join(_BY_NAME)}, found {case.about.get('case')!r}")
+    return found
+
+
+def _broken(folder: Path, error: Exception) -> dict[str, Any]:
+    return {"case": str(folder), "kind": None, "passed": False, "failures": [str(error)], "tensors": {}}
