@@ -59,6 +59,8 @@ class _UnitRotate(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
         x, y, length, factor, log_scale, turn = ctx.saved_tensors
+        if grad.stride(-1) != 1:  # an expanded gradient: pairs of channels must be neighbours in memory
+            grad = grad.contiguous()
         product = (grad * y).sum(dim=-1, keepdim=True)
         grad_x = rotate(grad, turn.conj().resolve_conj()).mul_(factor).addcmul_(x, product / length.square(), value=-1)
         per_head = product[:, :, : log_scale.shape[0], 0].sum(dim=(0, 1))

@@ -1,0 +1,45 @@
+"""What a transformer configuration derives and refuses."""
+
+import pytest
+
+from infinity.transformer import TransformerConfig
+from tests.infinity.transformer.tiny import tiny_config
+
+
+def test_configuration_survives_json() -> None:
+    config = tiny_config(cross_attention_layer_scale=0.5, positions="grid", head="joint")
+    assert TransformerConfig.from_json(config.to_json()) == config
+
+
+@pytest.mark.parametrize(
+    ("width", "ratio", "hidden"),
+    [(128, 4.0, 512), (96, 4.0, 512), (160, 4.0, 512), (224, 4.0, 1024), (2080, 4.0, 8192), (1152, 4.0, 4608)],
+)
+def test_hidden_width_is_rounded_to_256_with_ties_to_even(width: int, ratio: float, hidden: int) -> None:
+    assert tiny_config(width=width, mlp_ratio=ratio).hidden_width == hidden
+
+
+def test_hidden_width_too_small_to_round_is_exact() -> None:
+    assert tiny_config(width=32, mlp_ratio=4.0).hidden_width == 128
+
+
+def test_pool_has_one_head_for_128_text_channels_and_64_in_wide_models() -> None:
+    assert tiny_config(width=2048, num_heads=16, text_channels=2048).num_pool_heads == 16
+    assert tiny_config(width=4608, num_heads=36, text_channels=2304).num_pool_heads == 36
+    assert tiny_config(text_channels=24).num_pool_heads == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"width": 30}, "multiple of 4 channels a head"),
+        ({"width": 36, "num_heads": 3, "text_channels": 640}, "5 heads"),
+        ({"depth": 0}, "depth: expected at least 1"),
+        ({"drop_path": 1.0}, "drop_path: expected a share"),
+        ({"condition_drop": -0.1}, "condition_drop: expected a share"),
+        ({"mlp_ratio": 0.0}, "positive mlp_ratio"),
+    ],
+)
+def test_impossible_shapes_are_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        tiny_config(**changes)
