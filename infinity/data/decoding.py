@@ -78,7 +78,7 @@ class Decoded:
     def encode(self) -> bytes:
         """A PNG of the same pixels, for where the original bytes cannot stay."""
         buffer = io.BytesIO()
-        self.image.save(buffer, format="PNG", compress_level=6)
+        self.image.save(buffer, format="PNG", compress_level=3)  # 6 takes twice the time for 3 % of the bytes
         return buffer.getvalue()
 
 

@@ -39,7 +39,12 @@ CaptionChoice = Literal["long", "short"]
 
 
 class Slice(Protocol):
-    """Some rows of a source."""
+    """Some rows of a source, from ``first_row`` on."""
+
+    @property
+    def first_row(self) -> int:
+        """The smallest row."""
+        ...
 
     def read(self, wanted: frozenset[int] | None = None) -> Iterator[Record]:
         """The slice's records in order of their row; of ``wanted`` rows only, if given."""
