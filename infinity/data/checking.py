@@ -36,7 +36,6 @@ CANDIDATES = pa.schema(
         ("keep_bytes", pa.bool_()),  # whether the original file can be stored as it is
         ("content", pa.binary(32)),  # sha256 of the file as it was read
         ("pixels", pa.binary(32)),  # sha256 of size and pixels
-        ("look", pa.int64()),  # equal for pictures that look alike
     ]
 )
 """What is remembered of a picture that passed its rules."""
@@ -162,7 +161,6 @@ def _facts(record: Record, sample: Sample, data: bytes, picture: Decoded) -> dic
         "keep_bytes": picture.keep_bytes,
         "content": hashlib.sha256(data).digest(),
         "pixels": picture.pixels_sha256,
-        "look": picture.look,
     }
 
 

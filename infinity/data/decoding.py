@@ -69,12 +69,6 @@ class Decoded:
         digest.update(self.image.tobytes())
         return digest.digest()
 
-    @property
-    def look(self) -> int:
-        """64 bits, equal for most pictures that look alike: is each of 8 x 8 fields darker than its right neighbour?"""
-        fields = np.asarray(self.image.convert("L").resize((9, 8), Image.Resampling.BOX), np.int16)
-        return int.from_bytes(np.packbits(fields[:, :-1] < fields[:, 1:]).tobytes(), "big", signed=True)
-
     def encode(self) -> bytes:
         """A PNG of the same pixels, for where the original bytes cannot stay."""
         buffer = io.BytesIO()
