@@ -1,0 +1,192 @@
+"""Pictures drawn for captions of the data set: a sheet to look at; FID and rFID where Inception weights are given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from infinity.config import Config
+from infinity.data.batches import load_images
+from infinity.data.manifest import Manifest
+from infinity.data.pictures import compose_sheet
+from infinity.evaluation.frechet import GaussianStats, frechet_distance
+from infinity.evaluation.inception import PROTOCOL, prepare
+from infinity.evaluation.measure import (
+    Material,
+    Outcome,
+    Picture,
+    Rows,
+    SheetImage,
+    Subject,
+    batches,
+    magnification,
+    spread,
+)
+from infinity.evaluation.reconstruction import reconstruct
+from infinity.evaluation.score import Score
+
+FEATURE_WIDTH = 2048
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SampleMeasure(Config):
+    """One drawing for each of some captions, to look at.
+
+    Args:
+        num_pictures: How many captions, spread over the split.
+    """
+
+    num_pictures: int = 16
+
+    def __post_init__(self) -> None:
+        if self.num_pictures < 1:
+            raise ValueError(f"SampleMeasure.num_pictures: expected at least 1, got {self.num_pictures}")
+
+    def parts(self, subject: Subject, manifest: Manifest) -> tuple[SamplePart, ...]:
+        """One part a batch of captions."""
+        rows = spread(manifest, subject.split, self.num_pictures)
+        return tuple(SamplePart(batch=batch) for batch in batches(manifest, rows, subject.batch_size))
+
+    def outcome(self, state: tuple[tuple[str, Picture], ...]) -> Outcome:
+        """The sheet "samples" with the captions in the order of the pictures."""
+        pictures = [picture for _, picture in state]
+        sheet = SheetImage(
+            png=compose_sheet(pictures, 8, enlarge=magnification(pictures[0])),
+            title="Drawings for captions the model was not trained on, left to right",
+            captions=tuple(caption for caption, _ in state),
+        )
+        return Outcome(sheets={"samples": sheet})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SamplePart:
+    """A batch of captions."""
+
+    batch: Rows
+
+    @property
+    def num_pictures(self) -> int:
+        """Pictures that are drawn."""
+        return len(self.batch.rows)
+
+    def compute(self, material: Material) -> tuple[tuple[str, Picture], ...]:
+        """Captions and drawings."""
+        return tuple(zip(material.manifest.captions(self.batch.rows), draw(material, self.batch), strict=True))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DistributionMeasure(Config):
+    """FID of drawings and rFID of reconstructions, both against the same pictures.
+
+    Args:
+        num_pictures: How many, spread over the split; None takes all. FID compares only at equal numbers.
+    """
+
+    num_pictures: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.num_pictures is not None and self.num_pictures < 2:
+            raise ValueError(f"DistributionMeasure.num_pictures: expected at least 2, got {self.num_pictures}")
+
+    def parts(self, subject: Subject, manifest: Manifest) -> tuple[DistributionPart, ...]:
+        """One part a batch of rows.
+
+        Raises:
+            ValueError: The split has a single picture.
+        """
+        rows = spread(manifest, subject.split, self.num_pictures)
+        if len(rows) < 2:
+            raise ValueError(f"{manifest.uri}: FID needs at least 2 pictures in the split {subject.split!r}, found 1")
+        return tuple(DistributionPart(batch=batch) for batch in batches(manifest, rows, subject.batch_size))
+
+    def outcome(self, state: DistributionState) -> Outcome:
+        """``rfid`` and ``fid``."""
+        count = state.originals.count
+        note = "biased upwards: fewer pictures than features; compares only at this n" if count <= FEATURE_WIDTH else ""
+        clouds = {"rfid": state.reconstructions, "fid": state.drawings}
+        return Outcome(
+            scores=tuple(
+                Score(metric=name, value=frechet_distance(cloud, state.originals), unit="", n=count,
+                      protocol=protocol(name), note=note)
+                for name, cloud in clouds.items()
+            )
+        )  # fmt: skip
+
+
+def protocol(metric: str) -> str:
+    """How ``rfid`` or ``fid`` is measured."""
+    what = {"rfid": "reconstructions", "fid": "one drawing a caption"}[metric]
+    return f"{metric}/1: {what} against the same pictures, fitted to the model's size; {PROTOCOL}"
+
+
+def not_measured() -> Outcome:
+    """What stands in for the figures where no weights are given."""
+    reason = "no Inception weights given; name the standard file pt_inception-2015-12-05-6726825d.pth"
+    return Outcome(
+        scores=tuple(
+            Score.not_measured(metric, "", protocol=protocol(metric), reason=reason) for metric in ("rfid", "fid")
+        )
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class DistributionState:
+    """Features of the pictures, of their reconstructions, and of what was drawn for their captions."""
+
+    originals: GaussianStats
+    reconstructions: GaussianStats
+    drawings: GaussianStats
+
+    def __add__(self, other: DistributionState) -> DistributionState:
+        return DistributionState(
+            originals=self.originals + other.originals,
+            reconstructions=self.reconstructions + other.reconstructions,
+            drawings=self.drawings + other.drawings,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DistributionPart:
+    """A batch of rows."""
+
+    batch: Rows
+
+    @property
+    def num_pictures(self) -> int:
+        """Pictures that go through the feature network."""
+        return 3 * len(self.batch.rows)
+
+    def compute(self, material: Material) -> DistributionState:
+        """Draw, reconstruct, and take features."""
+        tokenizer = material.pipeline.tokenizer
+        schedule = material.pipeline.config.resolution.schedule(self.batch.aspect_ratio)
+        originals = load_images(material.manifest, self.batch.rows, schedule.image_size_px(tokenizer.config.stride_px))
+        return DistributionState(
+            originals=GaussianStats.of(features(material, originals)),
+            reconstructions=GaussianStats.of(features(material, reconstruct(tokenizer, originals, schedule))),
+            drawings=GaussianStats.of(features(material, draw(material, self.batch))),
+        )
+
+
+def draw(material: Material, batch: Rows) -> UInt8[np.ndarray, "B H W 3"]:
+    """One picture for the caption of every row; the seed of a row is the subject's seed plus its number."""
+    generated = material.pipeline.generate(
+        material.manifest.captions(batch.rows),
+        aspect_ratio=batch.aspect_ratio,
+        sampling=material.subject.sampling,
+        seeds=[material.subject.seed + row for row in batch.rows],
+        batch_size=len(batch.rows),
+    )
+    return np.asarray(generated.images_BHW3.numpy())
+
+
+@torch.no_grad()
+def features(material: Material, images: UInt8[np.ndarray, "B H W 3"]) -> Float[Tensor, "B 2048"]:
+    """The 2048 Inception features of every picture, on the CPU."""
+    prepared = prepare(torch.from_numpy(images).to(material.subject.device))
+    found: Tensor = material.inception(prepared).features_2048
+    return found.cpu()

@@ -1,0 +1,156 @@
+"""How well the tokenizer alone gives pictures back: PSNR, SSIM, and pairs to look at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+
+from infinity.config import Config
+from infinity.data.batches import load_images
+from infinity.data.manifest import Manifest
+from infinity.data.pictures import compose_sheet
+from infinity.evaluation.image_quality import PROTOCOL, WINDOW_PX, psnr_db, ssim
+from infinity.evaluation.mean_state import MeanState
+from infinity.evaluation.measure import (
+    Material,
+    Outcome,
+    Picture,
+    Rows,
+    SheetImage,
+    Subject,
+    batches,
+    magnification,
+    spread,
+)
+from infinity.scales import ScaleSchedule
+from infinity.tokenizer import Tokenizer
+from infinity.tokenizer.pixels import to_images, to_pixels
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReconstructionMeasure(Config):
+    """PSNR and SSIM of pictures that went through all bits of the tokenizer.
+
+    Args:
+        num_pictures: How many, spread over the split; None takes all.
+        num_shown: Pairs on the sheet of examples, and as many on that of the worst.
+    """
+
+    num_pictures: int | None = 256
+    num_shown: int = 8
+
+    def __post_init__(self) -> None:
+        if (self.num_pictures is not None and self.num_pictures < 1) or self.num_shown < 0:
+            raise ValueError(
+                f"ReconstructionMeasure: expected pictures, got {self.num_pictures} and {self.num_shown} shown"
+            )
+
+    def parts(self, subject: Subject, manifest: Manifest) -> tuple[ReconstructionPart, ...]:
+        """One part a batch of rows."""
+        rows = spread(manifest, subject.split, self.num_pictures)
+        places = np.arange(min(self.num_shown, len(rows))) * len(rows) // max(1, min(self.num_shown, len(rows)))
+        shown = frozenset(rows[int(place)] for place in places)
+        return tuple(
+            ReconstructionPart(
+                batch=batch, shown=tuple(row for row in batch.rows if row in shown), num_worst=self.num_shown
+            )
+            for batch in batches(manifest, rows, subject.batch_size)
+        )
+
+    def outcome(self, state: ReconstructionState) -> Outcome:
+        """``reconstruction.psnr_db`` and ``reconstruction.ssim``; sheets "reconstructions" and "worst"."""
+        small = f"pictures have less than {WINDOW_PX} px a side"
+        scores = (
+            state.psnr.score("reconstruction.psnr_db", "dB", protocol=PROTOCOL),
+            state.ssim.score("reconstruction.ssim", "", protocol=PROTOCOL, note="" if state.ssim.count else small),
+        )
+        sheets = {}
+        if state.shown:
+            sheets["reconstructions"] = _sheet(state.shown, "Original | reconstruction")
+        if state.worst:
+            lowest = f"{state.worst[0].psnr_db:.1f} to {state.worst[-1].psnr_db:.1f} dB"
+            sheets["worst"] = _sheet(state.worst, f"Original | reconstruction, the worst: {lowest}")
+        return Outcome(scores=scores, sheets=sheets)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pair:
+    """A picture before and after, and how far apart they are."""
+
+    row: int
+    psnr_db: float
+    original: Picture
+    reconstruction: Picture
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReconstructionState:
+    """Values by picture, added up; pairs to show, and the worst pairs in order."""
+
+    psnr: MeanState
+    ssim: MeanState
+    shown: tuple[Pair, ...]
+    worst: tuple[Pair, ...]
+    num_worst: int
+
+    def __add__(self, other: ReconstructionState) -> ReconstructionState:
+        num_worst = max(self.num_worst, other.num_worst)
+        return ReconstructionState(
+            psnr=self.psnr + other.psnr,
+            ssim=self.ssim + other.ssim,
+            shown=self.shown + other.shown,
+            worst=_worst((*self.worst, *other.worst), num_worst),
+            num_worst=num_worst,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReconstructionPart:
+    """A batch of rows; ``shown`` are those whose pairs are kept."""
+
+    batch: Rows
+    shown: tuple[int, ...]
+    num_worst: int
+
+    @property
+    def num_pictures(self) -> int:
+        """Pictures that are encoded and decoded."""
+        return len(self.batch.rows)
+
+    def compute(self, material: Material) -> ReconstructionState:
+        """Reconstruct the pictures and compare."""
+        pipeline = material.pipeline
+        schedule = pipeline.config.resolution.schedule(self.batch.aspect_ratio)
+        size_px = schedule.image_size_px(pipeline.tokenizer.config.stride_px)
+        originals = load_images(material.manifest, self.batch.rows, size_px)
+        decoded = reconstruct(pipeline.tokenizer, originals, schedule)
+        values = psnr_db(originals, decoded)
+        pairs = tuple(map(Pair, self.batch.rows, values.tolist(), originals, decoded))
+        return ReconstructionState(
+            psnr=MeanState.of(values),
+            ssim=MeanState.of(ssim(originals, decoded)) if min(size_px) >= WINDOW_PX else MeanState(),
+            shown=tuple(pair for pair in pairs if pair.row in self.shown),
+            worst=_worst(pairs, self.num_worst),
+            num_worst=self.num_worst,
+        )
+
+
+def reconstruct(
+    tokenizer: Tokenizer, images: UInt8[np.ndarray, "B H W 3"], schedule: ScaleSchedule
+) -> UInt8[np.ndarray, "B H W 3"]:
+    """Pictures encoded to bits of all scales and decoded again, rounded to 8 bits."""
+    device = next(tokenizer.parameters()).device
+    pixels = tokenizer.reconstruct(to_pixels(torch.from_numpy(images), device), schedule)
+    return np.asarray(to_images(pixels).numpy())
+
+
+def _worst(pairs: tuple[Pair, ...], number: int) -> tuple[Pair, ...]:
+    return tuple(sorted(pairs, key=lambda pair: (pair.psnr_db, pair.row))[:number])
+
+
+def _sheet(pairs: tuple[Pair, ...], title: str) -> SheetImage:
+    pictures = [picture for pair in pairs for picture in (pair.original, pair.reconstruction)]
+    return SheetImage(png=compose_sheet(pictures, 8, enlarge=magnification(pictures[0])), title=title)

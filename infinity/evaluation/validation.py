@@ -1,0 +1,158 @@
+"""How well the transformer predicts bits it was not trained on: loss and accuracy by scale (paper Fig. 10)."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from infinity.config import Config
+from infinity.data.batches import load_images
+from infinity.data.manifest import Manifest
+from infinity.evaluation.mean_state import MeanState
+from infinity.evaluation.measure import Material, Outcome, Rows, Subject, batches, spread
+from infinity.generation.pipeline import Pipeline
+from infinity.scales import ScaleSchedule
+from infinity.tokenizer.pixels import to_pixels
+from infinity.tokenizer.self_correction import draw_flips, teacher_forcing
+from infinity.transformer.loss import likeliest_bits, token_cross_entropy
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ValidationMeasure(Config):
+    """Cross-entropy and accuracy of teacher-forced bits.
+
+    Args:
+        num_pictures: How many, spread over the split; None takes all.
+        self_correction: Highest rate of wrong bits in the history: that of the training. 0 measures on clean history.
+    """
+
+    num_pictures: int | None = 256
+    self_correction: float = 0.3
+
+    def __post_init__(self) -> None:
+        if self.num_pictures is not None and self.num_pictures < 1:
+            raise ValueError(f"ValidationMeasure.num_pictures: expected at least 1, got {self.num_pictures}")
+        if not 0.0 <= self.self_correction <= 1.0:
+            raise ValueError(
+                f"ValidationMeasure.self_correction: expected a share from 0 to 1, got {self.self_correction}"
+            )
+
+    def parts(self, subject: Subject, manifest: Manifest) -> tuple[ValidationPart, ...]:
+        """One part a batch of rows."""
+        rows = spread(manifest, subject.split, self.num_pictures)
+        return tuple(
+            ValidationPart(batch=batch, self_correction=self.self_correction)
+            for batch in batches(manifest, rows, subject.batch_size)
+        )
+
+    def outcome(self, state: ValidationState) -> Outcome:
+        """``validation.loss``, ``bit_accuracy.mean``, ``bit_accuracy.scale_<k>``, and the same of whole tokens."""
+        protocol = (
+            f"validation/1: teacher forcing, self-correction noise up to {self.self_correction:g}, whole captions, "
+            "tokens weighted equally, mean over pictures"
+        )
+        scores = [
+            state.loss.score("validation.loss", "nats", protocol=protocol, note="per bit; chance is 0.693"),
+            state.bits.score("bit_accuracy.mean", "share", protocol=protocol, note="chance is 0.5"),
+            state.tokens.score("token_accuracy.mean", "share", protocol=protocol, note="all bits of a token right"),
+        ]
+        for name, means in (("bit_accuracy", state.bits_by_scale), ("token_accuracy", state.tokens_by_scale)):
+            scores += [mean.score(f"{name}.scale_{k}", "share", protocol=protocol) for k, mean in enumerate(means)]
+        return Outcome(scores=tuple(scores))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ValidationState:
+    """Means over pictures; those by scale are in the order of the scales."""
+
+    loss: MeanState
+    bits: MeanState
+    tokens: MeanState
+    bits_by_scale: tuple[MeanState, ...]
+    tokens_by_scale: tuple[MeanState, ...]
+
+    def __add__(self, other: ValidationState) -> ValidationState:
+        return ValidationState(
+            loss=self.loss + other.loss,
+            bits=self.bits + other.bits,
+            tokens=self.tokens + other.tokens,
+            bits_by_scale=_add(self.bits_by_scale, other.bits_by_scale),
+            tokens_by_scale=_add(self.tokens_by_scale, other.tokens_by_scale),
+        )
+
+    @classmethod
+    def of(cls, logits: Tensor, bits_BLC: Bool[Tensor, "B L C"], schedule: ScaleSchedule) -> ValidationState:
+        """The state of one batch; logits as of either head."""
+        right = likeliest_bits(logits, bits_BLC.shape[-1]) == bits_BLC
+        bits_BL, tokens_BL = right.double().mean(dim=-1), right.all(dim=-1).double()
+        return cls(
+            loss=_mean(token_cross_entropy(logits, bits_BLC)),
+            bits=_mean(bits_BL),
+            tokens=_mean(tokens_BL),
+            bits_by_scale=tuple(_mean(bits_BL[:, span]) for span in schedule.spans),
+            tokens_by_scale=tuple(_mean(tokens_BL[:, span]) for span in schedule.spans),
+        )
+
+
+def _mean(values_BL: Float[Tensor, "B L"]) -> MeanState:
+    return MeanState.of(values_BL.double().mean(dim=-1).tolist())
+
+
+def _add(a: tuple[MeanState, ...], b: tuple[MeanState, ...]) -> tuple[MeanState, ...]:
+    return tuple(x + y for x, y in zip(a, b, strict=True))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ValidationPart:
+    """A batch of rows."""
+
+    batch: Rows
+    self_correction: float
+
+    @property
+    def num_pictures(self) -> int:
+        """Pictures that are predicted."""
+        return len(self.batch.rows)
+
+    @torch.no_grad()
+    def compute(self, material: Material) -> ValidationState:
+        """Predict the bits of the pictures from their captions and coarser scales."""
+        pipeline, rows = material.pipeline, self.batch.rows
+        config, device = pipeline.tokenizer.config, pipeline.transformer.start.device
+        schedule = pipeline.config.resolution.schedule(self.batch.aspect_ratio)
+        images = load_images(material.manifest, rows, schedule.image_size_px(config.stride_px))
+        features = pipeline.tokenizer.encode(to_pixels(torch.from_numpy(images), device))
+        taught = teacher_forcing(
+            features, schedule, kind=config.quantizer, fold=config.fold, flips=self._flips(pipeline, schedule, material)
+        )
+        text = pipeline.text_encoder.encode(material.manifest.captions(rows)).to(device)
+        with torch.autocast("cuda", torch.bfloat16, enabled=device.type == "cuda"):
+            logits = pipeline.transformer(text, taught.inputs_BMC, schedule)
+        return ValidationState.of(logits, taught.labels.bits_BLC, schedule)
+
+    def _flips(self, pipeline: Pipeline, schedule: ScaleSchedule, material: Material) -> list[Tensor] | None:
+        """Wrong bits drawn for every picture on its own, so that batches do not matter."""
+        if self.self_correction == 0:
+            return None
+        drawn = [
+            draw_flips(
+                schedule,
+                batch_size=1,
+                num_bits=pipeline.tokenizer.config.token_bits,
+                max_rate=self.self_correction,
+                generator=row_generator(material.subject.seed, row),
+            )
+            for row in self.batch.rows
+        ]
+        device = pipeline.transformer.start.device
+        return [torch.cat(masks).to(device) for masks in zip(*drawn, strict=True)]
+
+
+def row_generator(seed: int, row: int) -> torch.Generator:
+    """Random numbers of one picture of the data set."""
+    digest = hashlib.sha256(f"validation {seed} {row}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little", signed=True))

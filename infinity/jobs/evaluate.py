@@ -1,0 +1,216 @@
+"""Score a model: reconstruction, prediction of bits, drawn scenes, FID; in parallel, with the same figures always."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import reduce
+from itertools import chain
+from operator import add
+from typing import Any, ClassVar
+
+from infinity import storage
+from infinity.checkpoint import MARKER_FILE, CheckpointError, read_kind_and_config
+from infinity.data.manifest import Manifest, Split
+from infinity.evaluation.drawings import DistributionMeasure, SampleMeasure, not_measured
+from infinity.evaluation.inception_weights import InceptionWeights
+from infinity.evaluation.measure import Measure, Outcome, Part, Subject
+from infinity.evaluation.reconstruction import ReconstructionMeasure
+from infinity.evaluation.scene_geneval import SceneMeasure
+from infinity.evaluation.score import Score
+from infinity.evaluation.validation import ValidationMeasure
+from infinity.generation.pipeline import KIND, TOKENIZER_FOLDER, TOKENIZER_KIND, ModelConfig
+from infinity.generation.sampling import SamplingConfig
+from infinity.jobs.cluster import connect
+from infinity.jobs.parts import compute_parts
+from infinity.jobs.progress import Progress, ProgressSink, section, silent
+from infinity.jobs.spec import JobReport, JobSpec, begin, commit, is_done, load_report
+from infinity.jobs.training import WorkersConfig
+from infinity.reporting.summary import Sheet
+from infinity.tokenizer import TokenizerConfig
+
+SHEETS_FOLDER = "sheets"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvaluateSpec(JobSpec):
+    """What is scored, and on what.
+
+    Attributes:
+        model: URI of a model folder.
+        manifest: URI of the data set's manifest.
+        split: Which part of the data set is measured on; "train" must be asked for on purpose, and figures then say so.
+        reconstruction: PSNR and SSIM, or None to leave them out.
+        validation: Loss and accuracy of bits, or None.
+        samples: Drawings to look at, or None.
+        scenes: The six GenEval tasks over drawn scenes, or None where the model never learned scenes.
+        distribution: How FID and rFID are measured where ``inception`` is given.
+        inception: Weights of the feature network; None reports FID and rFID as not measured.
+        sampling: How pictures are drawn.
+        batch_size: Pictures that are worked on at a time.
+        workers: Who works; their number changes no figure.
+        seed: Number from which the seed of every drawing follows.
+    """
+
+    kind: ClassVar[str] = "evaluation"
+
+    model: str
+    manifest: str
+    split: Split = "validation"
+    reconstruction: ReconstructionMeasure | None = field(default_factory=ReconstructionMeasure)
+    validation: ValidationMeasure | None = field(default_factory=ValidationMeasure)
+    samples: SampleMeasure | None = field(default_factory=SampleMeasure)
+    scenes: SceneMeasure | None = None
+    distribution: DistributionMeasure = field(default_factory=DistributionMeasure)
+    inception: InceptionWeights | None = None
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    batch_size: int = 32
+    workers: WorkersConfig = field(default_factory=WorkersConfig)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        JobSpec.__post_init__(self)
+        if self.batch_size < 1:
+            raise ValueError(f"EvaluateSpec.batch_size: expected at least 1, got {self.batch_size}")
+        if not any((self.reconstruction, self.validation, self.samples, self.scenes, self.inception)):
+            raise ValueError("EvaluateSpec: expected at least one measure, got none")
+
+    @property
+    def subject(self) -> Subject:
+        """What the workers load."""
+        return Subject(
+            model=self.model,
+            manifest=self.manifest,
+            split=self.split,
+            sampling=self.sampling,
+            seed=self.seed,
+            batch_size=self.batch_size,
+            inception=self.inception,
+            device="cuda" if self.workers.use_gpu else "cpu",
+        )
+
+    def measures(self) -> Iterator[tuple[str, Measure[Any]]]:
+        """What is measured, with words for people; the longest work first, so that workers end together."""
+        if self.inception is not None:
+            yield "FID", self.distribution
+        named = {
+            "scenes": self.scenes,
+            "samples": self.samples,
+            "validation": self.validation,
+            "reconstruction": self.reconstruction,
+        }
+        for name, measure in named.items():
+            if measure is not None:
+                yield name, measure
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvaluateReport(JobReport):
+    """What was measured.
+
+    Attributes:
+        model_digest: Of the checkpoint that was scored.
+        scores: Every figure with its sample size and protocol; those that could not be had are there and say why.
+        pictures: Sheets by name: "samples", "samples.<task>", "reconstructions", "worst".
+        records: URIs of JSON lines files by name, for example the verdict on every drawn scene.
+        seconds: From start to end of the job.
+    """
+
+    model_digest: str
+    scores: tuple[Score, ...]
+    pictures: dict[str, Sheet]
+    records: dict[str, str]
+    seconds: float
+
+
+def run(spec: EvaluateSpec, *, progress: ProgressSink = silent) -> EvaluateReport:
+    """Score the model; a finished spec is not computed twice.
+
+    Raises:
+        ValueError: The model or the data set cannot be used, for example an empty validation split.
+        StorageError: A file cannot be read or written.
+        EvaluationError: The cluster has no room, or workers die.
+    """
+    if is_done(spec):
+        return load_report(spec, EvaluateReport)
+    started = time.monotonic()
+    progress(Progress(0.0, "checking model and data set"))
+    digest = check_model(spec.model)
+    manifest = Manifest.load(spec.manifest)
+    plans = [(name, measure, measure.parts(spec.subject, manifest)) for name, measure in spec.measures()]
+    folder = begin(spec)
+    outcomes = _measure(spec, plans, section(progress, 0.02, 0.98))
+    if spec.inception is None:
+        outcomes.append(not_measured())
+    report = EvaluateReport(
+        model_digest=digest,
+        scores=tuple(_on_split(score, spec.split) for outcome in outcomes for score in outcome.scores),
+        pictures=_write_sheets(folder, outcomes),
+        records=_write_records(folder, outcomes),
+        seconds=round(time.monotonic() - started, 2),
+    )
+    commit(spec, report)
+    progress(Progress(1.0, "evaluated"))
+    return report
+
+
+def _measure(
+    spec: EvaluateSpec, plans: Sequence[tuple[str, Measure[Any], Sequence[Part[Any]]]], progress: ProgressSink
+) -> list[Outcome]:
+    with connect():
+        progress(Progress(0.0, "starting workers"))
+        work = [(name, part) for name, _, parts in plans for part in parts]
+        states = iter(compute_parts(spec.subject, work, spec.workers, progress))
+        # Still connected: large arrays in the states lie in Ray's shared memory.
+        return [measure.outcome(reduce(add, [next(states) for _ in parts])) for _, measure, parts in plans]
+
+
+def check_model(uri: str) -> str:
+    """Find before any worker starts what can never work; returns the digest of the transformer's checkpoint.
+
+    Raises:
+        CheckpointError: No model folder there, or one whose parts do not belong together.
+    """
+    kind, config = read_kind_and_config(uri)
+    if kind != KIND:
+        raise CheckpointError(f"{uri}: expected a model folder (a checkpoint of kind {KIND!r}), found kind {kind!r}")
+    model = ModelConfig.from_json(config, where=uri)
+    where = storage.join(uri, TOKENIZER_FOLDER)
+    kind, config = read_kind_and_config(where)
+    if kind != TOKENIZER_KIND:
+        raise CheckpointError(f"{where}: expected a checkpoint of kind {TOKENIZER_KIND!r}, found kind {kind!r}")
+    bits = TokenizerConfig.from_json(config, where=where).token_bits
+    if bits != model.transformer.num_bits:
+        raise CheckpointError(
+            f"{uri}: the transformer predicts {model.transformer.num_bits} bits a token, the tokenizer in it has "
+            f"{bits}; they do not belong together"
+        )
+    return storage.read_text(storage.join(uri, MARKER_FILE)).strip()
+
+
+def _on_split(score: Score, split: Split) -> Score:
+    """The score, saying so where it was measured on what the model was trained on."""
+    if split == "validation" or score.value is None or score.metric.startswith("scene_geneval"):
+        return score
+    note = "measured on the training split"
+    return score.replace(note=f"{note}; {score.note}" if score.note else note)
+
+
+def _write_sheets(folder: str, outcomes: list[Outcome]) -> dict[str, Sheet]:
+    sheets = {}
+    for name, sheet in chain.from_iterable(outcome.sheets.items() for outcome in outcomes):
+        uri = storage.join(folder, SHEETS_FOLDER, f"{name}.png")
+        storage.write_bytes(uri, sheet.png)
+        sheets[name] = Sheet(image=uri, title=sheet.title, captions=sheet.captions)
+    return sheets
+
+
+def _write_records(folder: str, outcomes: list[Outcome]) -> dict[str, str]:
+    written = {}
+    for name, records in chain.from_iterable(outcome.records.items() for outcome in outcomes):
+        uri = storage.join(folder, name)
+        storage.write_text(uri, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
+        written[name] = uri
+    return written

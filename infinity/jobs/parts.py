@@ -1,0 +1,124 @@
+"""Parts of an evaluation on actors of the cluster: dealt out one by one, results in the order of the parts."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from infinity.evaluation.measure import Material, Part, Subject
+from infinity.jobs.progress import Progress, ProgressSink
+from infinity.jobs.training import WorkersConfig
+
+logger = logging.getLogger(__name__)
+
+
+class EvaluationError(RuntimeError):
+    """Workers died more often than allowed, or the cluster cannot give what was asked for."""
+
+
+def compute_parts(
+    subject: Subject, parts: Sequence[tuple[str, Part[Any]]], workers: WorkersConfig, progress: ProgressSink
+) -> list[Any]:
+    """The states of all parts, in the order of the parts, whoever computed them.
+
+    Args:
+        subject: What the workers load.
+        parts: Words for people ("scenes") and the work; the first are begun first.
+        workers: How many actors. The cluster may have room for fewer, which changes no result.
+        progress: Told after every part.
+
+    Raises:
+        EvaluationError: No room for a single worker, or workers that die.
+        Exception: What a part raised, as it was raised in the worker.
+    """
+    import ray
+
+    states: list[Any] = [None] * len(parts)
+    total = sum(part.num_pictures for _, part in parts)
+    waiting, done = deque(enumerate(parts)), 0
+    with _actors(subject, workers, most=len(parts)) as idle:
+        running: dict[Any, tuple[int, Any]] = {}
+        while waiting or running:
+            while waiting and idle:
+                index, (_, part) = waiting.popleft()
+                actor = idle.pop()
+                running[actor.compute.remote(part)] = index, actor
+            (ready,), _ = ray.wait(list(running), num_returns=1)
+            index, actor = running.pop(ready)
+            states[index] = _result(ready)
+            idle.append(actor)
+            name, part = parts[index]
+            done += part.num_pictures
+            progress(Progress(done / total, f"{name}: {done} of {total} pictures measured"))
+    return states
+
+
+def _result(reference: Any) -> Any:
+    import ray
+
+    try:
+        return ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        # The cause is what the worker raised: a sentence for people. Ray's own text is a trace of internals.
+        raise error.cause from error
+    except ray.exceptions.RayActorError as error:
+        raise EvaluationError(
+            "a worker of the evaluation died again and again, perhaps for want of memory; use fewer workers or a "
+            f"smaller batch_size ({str(error).splitlines()[0]})"
+        ) from error
+
+
+@contextmanager
+def _actors(subject: Subject, workers: WorkersConfig, most: int) -> Iterator[list[Any]]:
+    """Actors that load the subject when they get their first part, and end with the block."""
+    import ray
+
+    number = min(most, _room(workers))
+    if number < min(most, workers.num_workers):
+        logger.info("the cluster has room for %d of %d workers", number, workers.num_workers)
+    actor_type = ray.remote(_Worker).options(
+        num_cpus=workers.threads,
+        num_gpus=int(workers.use_gpu),
+        max_restarts=workers.max_failures,
+        max_task_retries=workers.max_failures,
+    )
+    actors = [actor_type.remote(subject, workers.threads) for _ in range(number)]
+    try:
+        yield list(actors)
+    finally:
+        for actor in actors:
+            ray.kill(actor)
+
+
+def _room(workers: WorkersConfig) -> int:
+    """How many of the wanted actors the cluster can ever hold; Ray would wait for more without end."""
+    import ray
+
+    have = ray.cluster_resources()
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    room = sum(int(node.get("CPU", 0) // workers.threads) for node in nodes)
+    if workers.use_gpu:
+        room = min(room, int(have.get("GPU", 0)))
+    if room < 1:
+        wanted = f"{workers.threads} CPUs" + (" and a GPU" if workers.use_gpu else "")
+        raise EvaluationError(
+            f"an evaluation worker wants {wanted} on one machine; the Ray cluster has {have.get('CPU', 0):.0f} CPUs "
+            f"and {have.get('GPU', 0):.0f} GPUs on {len(nodes)} machines; change workers.threads or workers.use_gpu"
+        )
+    return min(workers.num_workers, room)
+
+
+class _Worker:
+    """An actor: holds the models, computes one part after the other."""
+
+    def __init__(self, subject: Subject, threads: int) -> None:
+        torch.set_num_threads(threads)
+        self._material = Material(subject)
+
+    def compute(self, part: Part[Any]) -> Any:
+        return part.compute(self._material)
