@@ -26,7 +26,7 @@ def test_hidden_width_too_small_to_round_is_exact() -> None:
 def test_pool_has_one_head_for_128_text_channels_and_64_in_wide_models() -> None:
     assert tiny_config(width=2048, num_heads=16, text_channels=2048).num_pool_heads == 16
     assert tiny_config(width=4608, num_heads=36, text_channels=2304).num_pool_heads == 36
-    assert tiny_config(text_channels=24).num_pool_heads == 1
+    assert tiny_config(text_channels=48).num_pool_heads == 1
 
 
 @pytest.mark.parametrize(

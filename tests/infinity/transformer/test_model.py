@@ -204,7 +204,7 @@ def test_bfloat16_autocast_keeps_head_and_residual_stream_in_float32() -> None:
 
 def test_what_does_not_fit_is_refused_with_both_numbers() -> None:
     model, inputs = random_transformer(), random_inputs(SQUARE, 1)
-    with pytest.raises(ValueError, match="at most 8 tokens with 24 channels, got up to 9"):
+    with pytest.raises(ValueError, match="at most 8 tokens with 48 channels, got up to 9"):
         model(random_text((9,)), inputs, SQUARE)
     with pytest.raises(ValueError, match="another text encoder"):
         model(TextCondition(torch.zeros(2, TEXT_CHANNELS + 1), (2,)), inputs, SQUARE)

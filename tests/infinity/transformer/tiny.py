@@ -9,7 +9,7 @@ from infinity.scales import ScaleSchedule
 from infinity.text import TextCondition
 from infinity.transformer import Transformer, TransformerConfig
 
-TEXT_CHANNELS = 24
+TEXT_CHANNELS = 48
 
 
 def tiny_config(**changes: object) -> TransformerConfig:

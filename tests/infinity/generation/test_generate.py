@@ -1,0 +1,174 @@
+"""Laws of generation."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from infinity.generation import Generated, PyramidGuidance, SampledBits, SamplingConfig, generate, sample_bits, to_uint8
+from infinity.scales import ASPECT_RATIOS, published_schedule
+from infinity.text import TextCondition
+from infinity.tokenizer import ResidualLoop
+from tests.infinity.generation.tiny import PROMPTS, SCHEDULE, SEEDS, tiny_parts, tiny_tokenizer
+from tests.infinity.transformer.tiny import random_text, random_transformer, tiny_config
+
+PLAIN = SamplingConfig(guidance=1.0, nucleus=1.0)
+
+
+def _generate(
+    prompts: Any = PROMPTS, seeds: Any = SEEDS, sampling: SamplingConfig = PLAIN, **changes: Any
+) -> Generated:
+    return generate(*tiny_parts(**changes), prompts, schedule=SCHEDULE, sampling=sampling, seeds=seeds)
+
+
+def _sample(sampling: SamplingConfig, text: TextCondition, negative: TextCondition | None = None) -> SampledBits:
+    generators = [torch.Generator().manual_seed(b) for b in range(text.batch_size)]
+    return sample_bits(
+        random_transformer(),
+        tiny_tokenizer(),
+        text,
+        schedule=SCHEDULE,
+        sampling=sampling,
+        generators=generators,
+        negative=negative,
+        keep_logits=True,
+    )
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        PLAIN,
+        SamplingConfig(guidance=3.0),
+        SamplingConfig(guidance=PyramidGuidance(), temperature=(1.0, 0.9, 0.8, 0.7)),
+        SamplingConfig(guidance=2.0, guide_logits=False, guided_blocks=(-2,)),
+        SamplingConfig(guidance=2.0, negative_prompt="a blurred picture"),
+        SamplingConfig(greedy=True),
+    ],
+    ids=["plain", "guided", "pyramid", "features", "negative", "greedy"],
+)
+@pytest.mark.parametrize("head", ["bitwise", "joint"])
+def test_batch_of_many_equals_one_by_one_in_bits(sampling: SamplingConfig, head: str) -> None:
+    together = _generate(sampling=sampling, head=head)
+    for b, (prompt, seed) in enumerate(zip(PROMPTS, SEEDS, strict=True)):
+        alone = _generate([prompt], [seed], sampling, head=head)
+        assert torch.equal(alone.labels.bits_BLC, together.labels.select([b]).bits_BLC)
+
+
+def test_seed_prompt_and_size_each_change_the_picture() -> None:
+    first, again, other_seed, other_prompt = (
+        _generate([prompt], [seed]).labels.bits_BLC
+        for prompt, seed in (("a dog", 1), ("a dog", 1), ("a dog", 2), ("a cat", 1))
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other_seed)
+    assert not torch.equal(first, other_prompt)
+
+
+def test_guidance_of_one_equals_none_and_runs_captions_once() -> None:
+    text = random_text((3, 5))
+    plain = _sample(SamplingConfig(guidance=1.0), text)
+    listed = _sample(SamplingConfig(guidance=(1.0,) * 4), text)
+    assert plain.head_logits is not None
+    assert [logits.shape[0] for logits in plain.head_logits] == [2] * 4
+    assert torch.equal(plain.labels.bits_BLC, listed.labels.bits_BLC)
+    nearly = _sample(SamplingConfig(guidance=1.0 + 1e-6), text)
+    assert nearly.head_logits is not None
+    assert [logits.shape[0] for logits in nearly.head_logits] == [4] * 4
+    assert torch.equal(plain.labels.bits_BLC, nearly.labels.bits_BLC)
+
+
+def test_guidance_with_equal_captions_on_both_sides_changes_nothing() -> None:
+    text = random_text((3, 5))
+    plain, guided = _sample(SamplingConfig(guidance=1.0), text), _sample(SamplingConfig(guidance=5.0), text, text)
+    assert torch.equal(plain.labels.bits_BLC, guided.labels.bits_BLC)
+
+
+def test_guided_logits_are_the_mix_of_both_halves_after_temperature() -> None:
+    sampled = _sample(
+        SamplingConfig(guidance=(2.0, 1.0, 3.0, 4.0), temperature=(1.0, 0.5, 2.0, 1.0)), random_text((3, 5))
+    )
+    assert sampled.head_logits is not None
+    assert sampled.logits is not None
+    expected = []
+    for head, guidance, temperature in zip(
+        sampled.head_logits, (2.0, 1.0, 3.0, 4.0), (1.0, 0.5, 2.0, 1.0), strict=True
+    ):
+        if guidance == 1.0:
+            assert head.shape[0] == 2
+            expected.append(head / temperature)
+        else:
+            expected.append((guidance * head[:2] + (1 - guidance) * head[2:]) / temperature)
+    torch.testing.assert_close(sampled.logits, torch.cat(expected, dim=1), atol=1e-5, rtol=1e-5)
+
+
+def test_guidance_on_the_last_block_nears_guidance_on_logits_but_is_not_it() -> None:
+    text = random_text((3, 5))
+    logits, features = (
+        _sample(SamplingConfig(guidance=2.0, greedy=True, guide_logits=on_logits, guided_blocks=blocks), text)
+        for on_logits, blocks in ((True, ()), (False, (-1,)))
+    )
+    assert features.head_logits is not None
+    assert [head.shape[0] for head in features.head_logits] == [2] * 4
+    assert not torch.equal(logits.labels.bits_BLC, features.labels.bits_BLC)
+
+
+def test_teacher_forcing_with_the_generated_bits_gives_the_logits_of_generation() -> None:
+    text = random_text((3, 5))
+    sampled = _sample(PLAIN, text)
+    loop = ResidualLoop(SCHEDULE, batch_size=2, num_bits=6)
+    inputs = []
+    for k in range(SCHEDULE.num_scales - 1):
+        loop.add(sampled.labels.scale(k))
+        inputs.append(loop.next_input(k))
+    with torch.no_grad():
+        expected = random_transformer()(text, torch.cat(inputs, dim=1), SCHEDULE)
+    torch.testing.assert_close(sampled.logits, expected, atol=2e-4, rtol=0)
+
+
+@pytest.mark.parametrize("aspect_ratio", ASPECT_RATIOS[::4])
+def test_every_ratio_and_folded_tokens_give_pictures_of_their_size(aspect_ratio: float) -> None:
+    schedule = published_schedule(aspect_ratio, "256").prefix(5)
+    _, plain, encoder = tiny_parts()
+    for tokenizer, bits in ((plain, 6), (tiny_tokenizer(fold=True), 8)):
+        model = random_transformer(tiny_config(num_bits=bits))
+        generated = generate(
+            model, tokenizer, encoder, PROMPTS[:2], schedule=schedule, sampling=SamplingConfig(), seeds=(0, 1)
+        )
+        assert generated.images_BHW3.shape == (2, *schedule.image_size_px(tokenizer.config.stride_px), 3)
+        assert generated.labels.bits_BLC.shape == (2, schedule.num_tokens, bits)
+
+
+def test_pictures_are_the_decoded_bits_in_rgb_order() -> None:
+    _, tokenizer, _ = tiny_parts()
+    generated = _generate()
+    assert torch.equal(generated.images_BHW3, to_uint8(tokenizer.decode_labels(generated.labels)))
+    red = torch.tensor([1.0, -1.0, 0.0]).view(1, 3, 1, 1).expand(1, 3, 2, 2)
+    assert to_uint8(red)[0, 0, 0].tolist() == [255, 0, 127]
+
+
+def test_progress_ends_at_one() -> None:
+    seen: list[float] = []
+    generate(*tiny_parts(), PROMPTS, schedule=SCHEDULE, sampling=PLAIN, seeds=SEEDS, progress=seen.append)
+    assert len(seen) == SCHEDULE.num_scales
+    assert seen == sorted(seen)
+    assert seen[-1] == 1.0
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    transformer, tokenizer, encoder = tiny_parts()
+    arguments: dict[str, Any] = {"schedule": SCHEDULE, "sampling": PLAIN}
+    with pytest.raises(ValueError, match="4 prompts and 1 seeds"):
+        generate(transformer, tokenizer, encoder, PROMPTS, seeds=(1,), **arguments)
+    with pytest.raises(ValueError, match="predicts 6 bits a token, the tokenizer has 8"):
+        generate(transformer, tiny_tokenizer(fold=True), encoder, PROMPTS, seeds=SEEDS, **arguments)
+    with pytest.raises(ValueError, match="call eval"):
+        generate(transformer.train(), tokenizer, encoder, PROMPTS, seeds=SEEDS, **arguments)
+    transformer.eval()
+    for sampling, message in (
+        (SamplingConfig(guidance=(1.0, 2.0)), "at least 4, one a scale, got 2"),
+        (SamplingConfig(guided_blocks=(3,)), "3 blocks, got"),
+    ):
+        arguments["sampling"] = sampling
+        with pytest.raises(ValueError, match=message):
+            generate(transformer, tokenizer, encoder, PROMPTS, seeds=SEEDS, **arguments)

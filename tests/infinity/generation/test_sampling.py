@@ -1,0 +1,102 @@
+"""Laws of drawing bits."""
+
+import pytest
+import torch
+
+from infinity.bits import bits_to_index
+from infinity.generation import PyramidGuidance, SamplingConfig, picture_generator
+from infinity.generation.sampling import draw_bits, draw_codes
+from infinity.scales import Resolution, published_schedule
+
+SCHEDULE = Resolution(sides=(1, 2, 3, 4)).schedule(1.0)
+DRAWS = 20_000
+
+
+def _generators(number: int = 1) -> list[torch.Generator]:
+    return [torch.Generator().manual_seed(b) for b in range(number)]
+
+
+@pytest.mark.parametrize("probability", [0.02, 0.3, 0.5, 0.9])
+def test_bits_are_set_with_their_probability(probability: float) -> None:
+    logit = torch.logit(torch.tensor(probability))
+    logits = torch.stack([torch.zeros(()), logit]).expand(1, DRAWS, 1, 2)
+    share = draw_bits(logits, _generators(), nucleus=1.0).float().mean().item()
+    assert share == pytest.approx(probability, abs=4 * (0.25 / DRAWS) ** 0.5)
+
+
+def test_codes_are_drawn_with_their_probabilities() -> None:
+    probabilities = torch.tensor([0.5, 0.05, 0.0, 0.2, 0.05, 0.1, 0.02, 0.08])
+    logits = probabilities.log().expand(1, DRAWS, 8)
+    index = bits_to_index(draw_codes(logits, _generators(), nucleus=1.0))
+    shares = torch.bincount(index.flatten(), minlength=8) / DRAWS
+    torch.testing.assert_close(shares, probabilities, atol=4 * (0.25 / DRAWS) ** 0.5, rtol=0)
+
+
+def test_nucleus_fixes_bits_whose_rarer_value_is_too_rare() -> None:
+    logits = torch.zeros(1, DRAWS, 2, 2)
+    logits[..., 0, 1] = torch.logit(torch.tensor(0.98))
+    logits[..., 1, 1] = torch.logit(torch.tensor(0.04))
+    shares = draw_bits(logits, _generators(), nucleus=0.97).float().mean(dim=(0, 1))
+    assert shares[0] == 1.0
+    assert 0.03 < shares[1] < 0.05
+
+
+def test_nucleus_keeps_the_likeliest_codes_only() -> None:
+    logits = torch.tensor([0.5, 0.3, 0.15, 0.05]).log().expand(1, DRAWS, 4)
+    index = bits_to_index(draw_codes(logits, _generators(), nucleus=0.75))
+    shares = torch.bincount(index.flatten(), minlength=4) / DRAWS
+    torch.testing.assert_close(shares, torch.tensor([0.625, 0.375, 0.0, 0.0]), atol=0.02, rtol=0)
+
+
+def test_rows_draw_from_their_own_generator() -> None:
+    logits = torch.zeros(3, 50, 4, 2)
+    together = draw_bits(logits, _generators(3), nucleus=1.0)
+    alone = draw_bits(logits[:1], _generators(3)[2:], nucleus=1.0)
+    assert torch.equal(together[2:], alone)
+    assert not torch.equal(together[0], together[1])
+
+
+def test_picture_generator_depends_on_prompt_seed_and_grids() -> None:
+    def numbers(prompt: str, seed: int, schedule: object = SCHEDULE) -> list[float]:
+        return torch.rand(4, generator=picture_generator(prompt, seed, schedule)).tolist()
+
+    assert numbers("a dog", 1) == numbers("a dog", 1)
+    others = [numbers("a dog", 2), numbers("a cat", 1), numbers("a dog", 1, published_schedule(1.0, "256"))]
+    assert all(numbers("a dog", 1) != other for other in others)
+
+
+def test_pyramid_grows_linearly_from_start_to_end() -> None:
+    assert SamplingConfig(guidance=PyramidGuidance(start=1.0, end=4.0)).guidance_at(SCHEDULE) == (1.0, 2.0, 3.0, 4.0)
+
+
+def test_lists_may_be_longer_than_the_schedule() -> None:
+    sampling = SamplingConfig(guidance=(1.0, 2.0, 3.0, 4.0, 5.0), temperature=0.5)
+    assert sampling.guidance_at(SCHEDULE) == (1.0, 2.0, 3.0, 4.0)
+    assert sampling.temperature_at(SCHEDULE) == (0.5,) * 4
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        SamplingConfig(),
+        SamplingConfig(guidance=(1.0, 2.0), temperature=(0.5, 1.0), guided_blocks=(-1,), negative_prompt=""),
+        SamplingConfig(guidance=PyramidGuidance(end=5.0), greedy=True),
+    ],
+    ids=["defaults", "lists", "pyramid"],
+)
+def test_configuration_survives_json(sampling: SamplingConfig) -> None:
+    assert SamplingConfig.from_json(sampling.to_json()) == sampling
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"nucleus": 0.0}, "nucleus: expected a share"),
+        ({"temperature": 0.0}, "temperature: expected positive"),
+        ({"temperature": (1.0, -1.0)}, "temperature: expected positive"),
+        ({"guide_logits": False}, "needs guide_logits or guided_blocks"),
+    ],
+)
+def test_impossible_settings_are_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        SamplingConfig(**changes)  # type: ignore[arg-type]
