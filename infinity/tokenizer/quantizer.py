@@ -15,6 +15,9 @@ QuantizerKind = Literal["bsq", "lfq"]
 MAX_BRUTE_FORCE_BITS = 16
 """The brute-force entropy compares every position with all 2**C codes; beyond this memory explodes (paper Table 3)."""
 
+MIN_SHARE = 1e-6
+"""Means of soft bits are kept this far from 0 and 1 in the entropy of the batch."""
+
 MIN_LENGTH = 1e-12
 """Divisor of a residual of length zero (repository multiscale_bsq.py, through torch's ``normalize``)."""
 
@@ -101,7 +104,8 @@ def factorised_entropies(
     probability = torch.sigmoid(logits)
     # h(p) = softplus(l) - l * p, which stays finite in value and gradient where p rounds to 0 or 1.
     per_position = F.softplus(logits) - logits * probability
-    of_mean = binary_entropy(probability.mean(dim=(0, 2, 3)))
+    # A bit that is surely constant has a mean of exactly 0 or 1, where the entropy's slope is infinite.
+    of_mean = binary_entropy(probability.mean(dim=(0, 2, 3)).clamp(MIN_SHARE, 1.0 - MIN_SHARE))
     return per_position.mean(dim=(0, 2, 3)).sum(), of_mean.sum()
 
 
