@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -26,7 +27,7 @@ def infer_tokenizer_config(published: Mapping[str, Tensor], *, where: str, fold:
     """
     encoder, decoder = (_level_widths(published, prefix, where) for prefix in ("encoder.down.", "decoder.up."))
     base_width = math.gcd(*encoder, *decoder)
-    halvings = sum(f"encoder.down.{level}.downsample.conv.conv.weight" in published for level in range(len(encoder)))
+    halving = {level for level in range(len(encoder)) if count_numbered(published, f"encoder.down.{level}.downsample.")}
     try:
         return TokenizerConfig(
             num_bits=shape_of(published, "encoder.conv_out.conv.weight", 4, where=where)[0],
@@ -34,13 +35,14 @@ def infer_tokenizer_config(published: Mapping[str, Tensor], *, where: str, fold:
             encoder_multipliers=tuple(width // base_width for width in encoder),
             decoder_multipliers=tuple(width // base_width for width in decoder),
             num_res_blocks=count_numbered(published, "encoder.down.0.block."),
-            num_downsamples=halvings,
+            num_downsamples=len(halving),
             fold=fold,
         )
     except ValueError as error:
         raise CheckpointError(f"{where}: the tensors' shapes fit no tokenizer: {error}") from error
 
 
+@lru_cache(maxsize=8)
 def own_shapes(config: TokenizerConfig) -> dict[str, tuple[int, ...]]:
     """Our names and shapes, without memory for values."""
     with torch.device("meta"):

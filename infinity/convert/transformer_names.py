@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -83,6 +84,7 @@ def infer_transformer_config(
     return config if config.hidden_width == hidden else config.replace(mlp_ratio=hidden / width)
 
 
+@lru_cache(maxsize=8)
 def own_shapes(config: TransformerConfig) -> dict[str, tuple[int, ...]]:
     """Our names and shapes, without memory for values."""
     with torch.device("meta"):
