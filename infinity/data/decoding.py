@@ -166,7 +166,4 @@ def _from_deep_grey(image: Image.Image) -> Image.Image:
 
 def _says_truncated(error: Exception) -> bool:
     text = str(error).lower()
-    return any(
-        word in text
-        for word in ("truncated", "incomplete", "unexpected end", "eof", "not enough", "broken data stream")
-    )
+    return any(word in text for word in ("truncated", "incomplete", "unexpected end", "eof", "not enough"))

@@ -1,0 +1,92 @@
+"""The global steps: first of duplicates, no leak between the splits, every picture in exactly one shard."""
+
+import hashlib
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from infinity.data.checking import CANDIDATES
+from infinity.data.layout import choose_validation, drop_duplicates, plan_shards
+from infinity.scales import ASPECT_RATIOS, nearest_aspect_ratio
+
+
+def candidates(
+    contents: list[int], captions: list[str] | None = None, sizes: list[tuple[int, int]] | None = None
+) -> pa.Table:
+    """Candidates whose pixels are equal where ``contents`` are."""
+    rows = [
+        {
+            "row": 10 * index,
+            "name": f"{index}.png",
+            "caption": captions[index] if captions else "a",
+            "width_px": sizes[index][1] if sizes else 64,
+            "height_px": sizes[index][0] if sizes else 64,
+            "extension": "png",
+            "keep_bytes": True,
+            "content": bytes(32),
+            "pixels": hashlib.sha256(str(content).encode()).digest(),
+        }
+        for index, content in enumerate(contents)
+    ]
+    return pa.Table.from_pylist(rows, schema=CANDIDATES)
+
+
+def test_the_first_of_equal_pictures_is_kept() -> None:
+    kept, tally = drop_duplicates(candidates([1, 2, 1, 3, 2, 1]), "picture")
+    assert kept["name"].to_pylist() == ["0.png", "1.png", "3.png"]
+    assert tally.dropped == {"duplicate": 3}
+    assert tally.read == 0  # they were counted as read when they were checked
+    assert tally.examples["duplicate"] == ("2.png: same as 0.png", "4.png: same as 1.png", "5.png: same as 0.png")
+
+
+def test_several_captions_of_a_picture_can_be_kept() -> None:
+    table = candidates([1, 1, 1], captions=["a", "b", "a"])
+    assert drop_duplicates(table, "picture_and_caption")[0]["caption"].to_pylist() == ["a", "b"]
+    assert drop_duplicates(table, "keep")[0].num_rows == 3
+
+
+@given(st.lists(st.integers(0, 1000), min_size=2, max_size=200, unique=True), st.floats(0, 0.9), st.integers(0, 9))
+def test_exactly_the_wanted_share_is_set_aside(contents: list[int], share: float, seed: int) -> None:
+    pixels = candidates(contents)["pixels"].to_pylist()
+    chosen = choose_validation(pixels, share, seed)
+    assert chosen.sum() == (max(1, round(share * len(contents))) if share > 0 else 0)
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=60), st.floats(0, 0.9))
+def test_equal_pictures_never_lie_in_both_splits(contents: list[int], share: float) -> None:
+    chosen = choose_validation(candidates(contents)["pixels"].to_pylist(), share, 0)
+    values = np.array(contents)
+    assert not set(values[chosen]) & set(values[~chosen])
+    assert not chosen.all()
+
+
+def test_another_seed_sets_other_pictures_aside_and_order_does_not_matter() -> None:
+    pixels = candidates(list(range(100)))["pixels"].to_pylist()
+    first = choose_validation(pixels, 0.1, 0)
+    assert (first != choose_validation(pixels, 0.1, 1)).any()
+    assert (choose_validation(pixels[::-1], 0.1, 0)[::-1] == first).all()
+
+
+@settings(max_examples=30)
+@given(st.lists(st.tuples(st.integers(32, 300), st.integers(32, 300)), min_size=1, max_size=60), st.integers(1, 7))
+def test_every_picture_lies_in_one_shard_of_its_ratio_in_source_order(sizes: list[tuple[int, int]], most: int) -> None:
+    table = candidates(list(range(len(sizes))), sizes=sizes)
+    plans = plan_shards(table, aspect_ratios=ASPECT_RATIOS, validation_share=0.2, samples_per_shard=most, seed=0)
+    rows = [row for plan in plans for row in plan.samples["row"].to_pylist()]
+    assert sorted(rows) == table["row"].to_pylist()
+    assert len({plan.path for plan in plans}) == len(plans)
+    for plan in plans:
+        assert 1 <= plan.samples.num_rows <= most
+        assert plan.samples["row"].to_pylist() == sorted(plan.samples["row"].to_pylist())
+        for sample in plan.samples.to_pylist():
+            assert nearest_aspect_ratio(sample["height_px"], sample["width_px"]) == plan.aspect_ratio
+
+
+@pytest.mark.parametrize("ratios", [(1.0,), (0.5, 1.0)])
+def test_only_the_wanted_ratios_are_used(ratios: tuple[float, ...]) -> None:
+    table = candidates([1, 2], sizes=[(64, 128), (128, 64)])
+    plans = plan_shards(table, aspect_ratios=ratios, validation_share=0, samples_per_shard=9, seed=0)
+    assert {plan.aspect_ratio for plan in plans} == set(ratios)
