@@ -127,6 +127,7 @@ class Tokenizer(nn.Module):
         self.config = config
         self.encoder = Encoder(config.autoencoder)
         self.decoder = Decoder(config.autoencoder)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def init_weights(self, generator: torch.Generator) -> None:
         """Fill all weights from ``generator``: convolutions uniform within 1 / sqrt(fan-in), torch's default."""
