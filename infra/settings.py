@@ -55,6 +55,11 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("prefect_port", "INFINITY_PREFECT_PORT"),
         description="Port of the local server; not set: 4200, or any free one where that is taken.",
     )
+    files_url: str | None = Field(
+        default=None,
+        validation_alias=AliasChoices("files_url", "INFINITY_FILES_URL"),
+        description="URL under which a browser finds the root of runs; the local stack serves it and sets this.",
+    )
     work_pool: str = Field(
         default="local",
         validation_alias=AliasChoices("work_pool", "INFINITY_WORK_POOL"),
@@ -66,7 +71,7 @@ class Settings(BaseSettings):
         description="Folder of the local stack: process ids, logs and Prefect's database.",
     )
 
-    @field_validator("ray_address", "s3_endpoint", "prefect_api_url")
+    @field_validator("ray_address", "s3_endpoint", "prefect_api_url", "files_url")
     @classmethod
     def _strip(cls, value: str | None) -> str | None:
         return value.rstrip("/") if value else value

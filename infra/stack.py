@@ -69,6 +69,28 @@ class Stack:
         self._wait(service, lambda: _is_healthy(service.url), timeout_s)
         return Server(service.url)
 
+    def files_up(self, *, timeout_s: float = START_TIMEOUT_S) -> str | None:
+        """A file server on loopback for the root of runs, so that links open; None for runs in a bucket."""
+        if "://" in self.config.runs:
+            return None
+        service = self.register.living("files")
+        if service is None:
+            folder, port = Path(self.config.runs).resolve(), free_port()
+            folder.mkdir(parents=True, exist_ok=True)
+            command = [
+                sys.executable,
+                "-m",
+                "http.server",
+                str(port),
+                "--bind",
+                "127.0.0.1",
+                "--directory",
+                str(folder),
+            ]
+            service = self._start("files", command, self._environment(None), url=f"http://127.0.0.1:{port}")
+        self._wait(service, lambda: _answers(service.url), timeout_s)
+        return service.url
+
     def worker_up(self, server: Server, *, timeout_s: float = START_TIMEOUT_S) -> Service:
         """A process worker for the pool, after every flow of prefect.yaml has been deployed to it."""
         pool = self.config.work_pool
@@ -98,7 +120,7 @@ class Stack:
     def down(self) -> list[str]:
         """Stop every recorded service, the youngest first; the names of those that still ran."""
         stopped = []
-        for name in ("worker", "ray", "server"):
+        for name in ("worker", "ray", "files", "server"):
             service = self.register.services().get(name)
             if service is not None:
                 if processes.stop(service):
@@ -107,8 +129,11 @@ class Stack:
         return stopped
 
     def client_environment(self, server: Server) -> dict[str, str]:
-        """What a process needs in its environment to talk to this stack's server."""
-        return {"PREFECT_API_URL": server.api_url, "PREFECT_HOME": str(self._prefect_home)}
+        """What a process needs in its environment to talk to this stack."""
+        environment = {"PREFECT_API_URL": server.api_url, "PREFECT_HOME": str(self._prefect_home)}
+        if (files := self.register.living("files")) is not None:
+            environment["INFINITY_FILES_URL"] = files.url
+        return environment
 
     @property
     def _prefect_home(self) -> Path:
@@ -120,7 +145,7 @@ class Stack:
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH", "")]))
         environment["PYTHONUNBUFFERED"] = "1"
         if server is not None:
-            environment["PREFECT_API_URL"] = server.api_url
+            environment |= self.client_environment(server)
         if (ray := self.register.living("ray")) is not None:
             environment["RAY_ADDRESS"] = ray.url
         if self.config.ray_address is None:  # a cluster on loopback needs no token
@@ -192,6 +217,13 @@ def _is_healthy(api_url: str) -> bool:
         return False
 
 
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=5, trust_env=False).status_code < 500
+    except httpx.HTTPError:
+        return False
+
+
 def _has_worker(api_url: str, pool: str) -> bool:
     try:
         answer = httpx.post(
@@ -211,6 +243,8 @@ def _up(stack: Stack, with_ray: bool) -> None:
     print(f"Prefect server: {server.ui_url}", flush=True)
     if with_ray:
         print(f"Ray:            {stack.ray_up().url}", flush=True)
+    if (files := stack.files_up()) is not None:
+        print(f"files:          {files}", flush=True)
     stack.worker_up(server)
     print(f"worker:         serves the pool '{stack.config.work_pool}'; every flow of prefect.yaml is deployed")
     print("Stop all of it with: make down")

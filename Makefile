@@ -1,0 +1,51 @@
+# The doors of the house. Plain pip and a virtual environment in .venv; nothing else on the machine is touched.
+#   make demo                       drawn scenes -> tokenizer -> transformer -> scored report, in runs/demo
+#   make demo DATA=<folder> [RUN=<name>]   the same on a folder of captioned pictures
+#   make test | check | bench       tests | format, lint, types, layers | speed
+#   make up | down | status         the local stack: Prefect server, worker with every flow deployed
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check bench up down status
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+IN_ENV := set -eu; source infra/env.sh; export PATH="$(CURDIR)/$(BIN):$$PATH";
+
+help:
+	@sed -n '2,5s/^# *//p' Makefile
+
+setup: $(STAMP)
+
+# Repeated only when the dependencies change. TORCH_INDEX_URL adds an index that offers another build of torch, for example
+# PyTorch's own index of CPU wheels; a machine with CUDA needs none.
+$(STAMP): pyproject.toml constraints.txt
+	@set -eu; python="$$(PYTHON="$(PYTHON)" bash infra/find_python.sh)"; \
+	if [ ! -x $(BIN)/python ]; then \
+	  echo "creating $(VENV) with $$python"; \
+	  "$$python" -m venv $(VENV) || { echo "error: '$$python -m venv' failed; on Debian and Ubuntu install python3-venv" >&2; exit 1; }; \
+	fi
+	@echo "installing packages into $(VENV): about 2 GB, a few minutes"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	  $(if $(TORCH_INDEX_URL),--extra-index-url "$(TORCH_INDEX_URL)") -c constraints.txt -e '.[dev]'
+	@$(BIN)/python -c 'import torch, prefect, ray; print("torch", torch.__version__, "| prefect", prefect.__version__, "| ray", ray.__version__)'
+	@touch $(STAMP)
+
+demo: $(STAMP)
+	@$(IN_ENV) exec python -m flows.demo $(if $(DATA),--data "$(DATA)") $(if $(RUN),--run "$(RUN)") $(DEMO_OPTIONS)
+
+test: $(STAMP)
+	@$(IN_ENV) exec python -m pytest $(PYTEST_OPTIONS)
+
+check: $(STAMP)
+	@$(IN_ENV) ruff format --check .; ruff check .; mypy; lint-imports
+
+bench: $(STAMP)
+	@$(IN_ENV) exec python -m benchmarks $(BENCH_OPTIONS)
+
+up: $(STAMP)
+	@$(IN_ENV) exec python -m infra.stack up $(UP_OPTIONS)
+
+down status: $(STAMP)
+	@$(IN_ENV) exec python -m infra.stack $@

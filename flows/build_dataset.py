@@ -1,0 +1,32 @@
+"""Captioned pictures to filtered, bucketed shards with a manifest."""
+
+from infinity.jobs.recipes import RecipeName
+from prefect import flow
+
+from flows.parameters import DatasetForm
+from flows.plan import changed, folder_of, new_plan, save_plan
+from flows.stage import flow_body
+from flows.stages import dataset_stage
+from infinity.jobs.build_dataset import BuildDatasetReport
+
+
+@flow(name="build-dataset", flow_run_name="{run}: build dataset")
+@flow_body
+def build_dataset(
+    run: str = "demo",
+    data: str | None = None,
+    recipe: RecipeName = "demo",
+    dataset: DatasetForm = DatasetForm(),  # noqa: B008
+) -> BuildDatasetReport:
+    """Begin a run: read the pictures, drop what is unfit with a counted reason, and write shards by aspect ratio.
+
+    Args:
+        run: Name of the run: a folder in the root of runs. A path or an s3:// URI stands for itself.
+        data: Captioned pictures: a folder with metadata.jsonl, a .jsonl or a .parquet file. Empty: scenes are drawn.
+        recipe: Sizes and lengths of everything that is left empty, in this stage and in later ones.
+        dataset: What is kept of the pictures.
+    """
+    folder = folder_of(run)
+    plan = changed(new_plan(recipe, data, folder), {"dataset": dataset.change})
+    save_plan(plan, folder)
+    return dataset_stage(plan.dataset)

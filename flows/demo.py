@@ -1,0 +1,86 @@
+"""``make demo``: the whole pipeline on this machine, with a local Prefect server, a local Ray and local files.
+
+python -m flows.demo                          drawn scenes
+python -m flows.demo --data <folder>          any folder of captioned pictures
+"""
+
+import argparse
+import os
+import re
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from infra.environment import apply_common_environment
+from infra.settings import settings
+from infra.stack import Server, Stack, StackError
+
+if TYPE_CHECKING:
+    from infinity.reporting.write import ReportFiles
+
+INTERRUPTED = 130
+"""The exit code that shells use for a command ended by Ctrl-C."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry of the command line: 0 when the report is written."""
+    options = _parser().parse_args(arguments)
+    apply_common_environment()
+    try:
+        stack = Stack(settings())
+        if settings().prefect_api_url is None:
+            print("Prefect server: starting, or found running ...", flush=True)
+        server = stack.server_up()
+        stack.files_up()
+        # Prefect and the settings of this process read the environment once, after this point.
+        os.environ.update(stack.client_environment(server))
+        settings.cache_clear()
+        return _run(server, options.run or _run_name(options.data), options.data, options.recipe)
+    except (StackError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(
+            "\ninterrupted. Finished stages are kept, and a training goes on from its last checkpoint: "
+            "run the same command again.\nThe Prefect server still runs; stop it with: make down",
+            file=sys.stderr,
+        )
+        return INTERRUPTED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m flows.demo", description=__doc__.partition("\n")[0])
+    parser.add_argument("--data", help="folder, .jsonl or .parquet of captioned pictures; without it scenes are drawn")
+    parser.add_argument("--run", help="name of the run, a folder in runs/; 'demo', or the name of the data")
+    parser.add_argument("--recipe", default="demo", help="sizes and lengths: demo (20 minutes) or mini (2 minutes)")
+    return parser
+
+
+def _run_name(data: str | None) -> str:
+    if data is None:
+        return "demo"
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", data.rstrip("/").rpartition("/")[2].partition(".")[0]).strip("-.")
+    return name or "pictures"
+
+
+def _run(server: Server, run: str, data: str | None, recipe: str) -> int:
+    from prefect import tags
+
+    from flows.end_to_end import end_to_end
+
+    with tags("infinity", recipe):
+        state = end_to_end(run=run, data=data, recipe=recipe, return_state=True)
+    page = f"{server.ui_url}/runs/flow-run/{state.state_details.flow_run_id}"
+    if not state.is_completed():
+        print(f"\nerror: {state.message}\nPrefect page: {page}\nStop the server with: make down", file=sys.stderr)
+        return 1
+    files: ReportFiles = state.result()
+    print(f"\nReport:       {files.html}")
+    print(f"Figures:      {files.json}")
+    print(f"Prefect page: {page}")
+    print("The Prefect server stays up, so that its pages can be opened; stop it with: make down")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,92 @@
+"""From captioned pictures to a scored model, and a report about it."""
+
+import json
+import shlex
+
+from infinity.jobs.recipes import RecipeName
+from prefect import flow
+from prefect.logging import get_run_logger
+
+from flows import pages
+from flows.parameters import DatasetForm, EvaluationForm, FinetuneForm, Form, PretrainForm, TokenizerForm
+from flows.plan import Change, changed, folder_of, new_plan, save_plan
+from flows.stage import flow_body
+from flows.stages import dataset_stage, evaluation_stage, training_stage
+from flows.summary import summarize
+from infinity.reporting.write import ReportFiles, write_report
+
+
+@flow(name="end-to-end", flow_run_name="{run}: end to end", log_prints=False)
+@flow_body
+def end_to_end(
+    run: str = "demo",
+    data: str | None = None,
+    recipe: RecipeName = "demo",
+    dataset: DatasetForm = DatasetForm(),  # noqa: B008 - a frozen value, and the form shows its defaults
+    tokenizer: TokenizerForm = TokenizerForm(),  # noqa: B008
+    pretrain: PretrainForm = PretrainForm(),  # noqa: B008
+    finetune: FinetuneForm = FinetuneForm(),  # noqa: B008
+    evaluation: EvaluationForm = EvaluationForm(),  # noqa: B008
+) -> ReportFiles:
+    """Build a dataset, train a tokenizer and a transformer, finetune, evaluate, and write the report.
+
+    A stage that an earlier run finished with the same settings is not computed again.
+
+    Args:
+        run: Name of the run: a folder in the root of runs. A path or an s3:// URI stands for itself.
+        data: Captioned pictures: a folder with metadata.jsonl, a .jsonl or a .parquet file. Empty: scenes are drawn.
+        recipe: Sizes and lengths of everything that is left empty below.
+        dataset: What is kept of the pictures.
+        tokenizer: How the tokenizer is trained.
+        pretrain: How the transformer is trained from nothing.
+        finetune: How it is trained further.
+        evaluation: What is measured, and on how much.
+    """
+    folder = folder_of(run)
+    changes: dict[str, Change] = {
+        "dataset": dataset.change,
+        "tokenizer": tokenizer.change,
+        "pretrain": pretrain.change,
+        "finetune": finetune.change,
+        "evaluation": evaluation.change,
+    }
+    plan = changed(new_plan(recipe, data, folder), changes)
+    save_plan(plan, folder)
+    summary = summarize(
+        plan,
+        title=run,
+        command=_command(
+            run,
+            data,
+            recipe,
+            dataset=dataset,
+            tokenizer=tokenizer,
+            pretrain=pretrain,
+            finetune=finetune,
+            evaluation=evaluation,
+        ),
+        dataset=dataset_stage(plan.dataset),
+        tokenizer=training_stage("tokenizer", plan.tokenizer),
+        pretrain=training_stage("pretrain", plan.pretrain),
+        finetune=training_stage("finetune", plan.finetune),
+        evaluation=evaluation_stage(plan.evaluation),
+    )
+    files = write_report(summary, folder)
+    seconds = {stage.name: stage.seconds for stage in summary.stages}
+    pages.publish_run({"report": files.html, "figures": files.json}, summary.scores, seconds)
+    get_run_logger().info("The report is at %s", files.html)
+    return files
+
+
+def _command(run: str, data: str | None, recipe: str, **forms: Form) -> str:
+    """The shell command that repeats a run: the demo's door where nothing was filled in, a deployment otherwise."""
+    filled = {name: form.model_dump(exclude_none=True) for name, form in forms.items()}
+    filled = {name: values for name, values in filled.items() if values}
+    given = {"data": data, "run": run}
+    if not filled and recipe == "demo":
+        return "make demo" + "".join(f" {k.upper()}={shlex.quote(v)}" for k, v in given.items() if v is not None)
+    values = {"run": run, "recipe": recipe} | ({} if data is None else {"data": data})
+    parameters = [f"{name}={json.dumps(value)}" for name, value in (values | filled).items()]
+    return "prefect deployment run end-to-end/local --watch " + " ".join(
+        f"--param {shlex.quote(parameter)}" for parameter in parameters
+    )

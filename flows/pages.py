@@ -1,0 +1,103 @@
+"""What a stage leaves on its run page: a table of numbers, and pictures with links to the files.
+
+Keys of artifacts stay the same from run to run, so that Prefect keeps a history of each.
+"""
+
+from collections.abc import Iterable, Mapping
+from urllib.parse import quote
+
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+
+from flows.pictures import figure, inline
+from infinity import storage
+from infinity.evaluation.score import Score
+from infinity.reporting.summary import DatasetSummary, Sheet, TrainingSummary
+from infra.settings import settings
+
+MAX_SHEETS = 4
+"""More pictures than these make a page slow; the report has them all."""
+
+
+def publish_dataset(stage: str, files: Mapping[str, str], summary: DatasetSummary) -> None:
+    """The funnel as a table; thumbnails, captions and ratios as a page."""
+    groups = {"samples": summary.counts, "split": summary.splits, "aspect ratio": summary.ratios}
+    table = [
+        {"what": group, "which": which, "count": count}
+        for group, rows in groups.items()
+        for which, count in rows.items()
+    ]
+    table.append({"what": "files", "which": "shards", "count": summary.num_shards})
+    table.append({"what": "files", "which": "bytes", "count": summary.num_bytes})
+    create_table_artifact(key=f"{stage}-numbers", table=table, description=f"What became of the pictures: {stage}")
+    sheets = [] if summary.thumbnails is None else [Sheet(image=summary.thumbnails, title="Pictures of the dataset")]
+    captions = "".join(f"- {inline(caption)}\n" for caption in summary.caption_examples)
+    _publish_page(stage, files, sheets, f"## Captions\n\n{captions}" if captions else "")
+
+
+def publish_training(stage: str, files: Mapping[str, str], summary: TrainingSummary) -> None:
+    """The last metrics as a table; samples from the first step to the last as a page."""
+    table: list[dict[str, str | float]] = [
+        {"metric": "parameters", "value": summary.num_parameters},
+        {"metric": "steps", "value": summary.num_steps},
+    ]
+    table += [{"metric": name, "value": value} for name, value in summary.final.items()]
+    create_table_artifact(key=f"{stage}-numbers", table=table, description=f"{summary.title}: last values")
+    _publish_page(stage, files, _spread(summary.samples, MAX_SHEETS))
+
+
+def publish_evaluation(
+    stage: str, files: Mapping[str, str], scores: Iterable[Score], pictures: Mapping[str, Sheet]
+) -> None:
+    """Scores with their sample sizes as a table; samples and reconstructions as a page."""
+    table = [score_row(score) for score in scores]
+    create_table_artifact(key=f"{stage}-numbers", table=table, description="Scores with sample sizes and intervals")
+    _publish_page(stage, files, list(pictures.values())[:MAX_SHEETS])
+
+
+def publish_run(files: Mapping[str, str], scores: Iterable[Score], seconds: Mapping[str, float]) -> None:
+    """The last page of an end-to-end run: where the report is, the scores, and how the time divides."""
+    lines = ["# Report", "", *(f"- {name}: {link(uri)}" for name, uri in files.items()), "", "## Scores", ""]
+    lines += ["| metric | value | n |", "|---|---|---|"]
+    for row in map(score_row, scores):
+        lines.append(f"| {row['metric']} | {inline(row['value'])} | {row['n']} |")
+    lines += ["", "## Seconds", "", "| stage | seconds |", "|---|---|"]
+    lines += [f"| {stage} | {value:.1f} |" for stage, value in seconds.items()]
+    create_markdown_artifact(key="report", markdown="\n".join(lines) + "\n", description="Report of the run")
+
+
+def score_row(score: Score) -> dict[str, str]:
+    """A score for people: the value in its unit, or "not measured" with the reason."""
+    interval = "" if score.low is None or score.high is None else f"{score.low:.4g} to {score.high:.4g}"
+    value = "not measured" if score.value is None else f"{score.value:.4g} {score.unit}".strip()
+    return {
+        "metric": score.metric,
+        "value": value,
+        "95 % interval": interval,
+        "n": str(score.n),
+        "protocol": score.protocol,
+        "note": score.note,
+    }
+
+
+def link(uri: str) -> str:
+    """Markdown that leads to a file where a browser can follow, and names its place where it cannot."""
+    base, path = settings().files_url, storage.local_path(uri)
+    runs = storage.local_path(settings().runs)
+    if base is not None and path is not None and runs is not None and path.resolve().is_relative_to(runs.resolve()):
+        address = f"{base}/{quote(path.resolve().relative_to(runs.resolve()).as_posix())}"
+        return f"[{inline(uri)}]({address})"
+    return f"`{uri}`"
+
+
+def _publish_page(stage: str, files: Mapping[str, str], sheets: Iterable[Sheet], text: str = "") -> None:
+    parts = [f"# {stage}", "\n".join(f"- {name}: {link(uri)}" for name, uri in files.items())]
+    parts += [figure(sheet) for sheet in sheets]
+    markdown = "\n\n".join(filter(None, [*parts, text])) + "\n"
+    create_markdown_artifact(key=f"{stage}-pictures", markdown=markdown, description=f"Pictures and files: {stage}")
+
+
+def _spread(sheets: tuple[Sheet, ...], most: int) -> list[Sheet]:
+    """At most so many sheets, evenly from the first to the last."""
+    if len(sheets) <= most:
+        return list(sheets)
+    return [sheets[round(i * (len(sheets) - 1) / (most - 1))] for i in range(most)]

@@ -1,0 +1,195 @@
+"""What a person may set on a flow's form, and how it changes the specs of a recipe.
+
+A box that stays empty keeps the recipe's value. Bounds are checked when a run is submitted; what depends on several
+values at once is checked by the specs themselves, when the run begins.
+"""
+
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from infinity.config import Config
+from infinity.evaluation.drawings import SampleMeasure
+from infinity.evaluation.inception_weights import InceptionWeights
+from infinity.evaluation.reconstruction import ReconstructionMeasure
+from infinity.evaluation.scene_geneval import SceneMeasure
+from infinity.evaluation.validation import ValidationMeasure
+from infinity.jobs.build_dataset import BuildDatasetSpec
+from infinity.jobs.evaluate import EvaluateSpec
+from infinity.jobs.train_tokenizer import TrainTokenizerSpec
+from infinity.jobs.train_transformer import TrainTransformerSpec
+from infinity.jobs.training import TrainSpec
+
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+
+AnyConfig = TypeVar("AnyConfig", bound=Config)
+AnyTrainSpec = TypeVar("AnyTrainSpec", bound=TrainSpec)
+
+
+class Form(BaseModel):
+    """A box of the form; unknown names are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def given(self, *names: str) -> dict[str, Any]:
+        """The filled-in fields among ``names``."""
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+
+class DatasetForm(Form):
+    """What is kept of the pictures. Empty boxes: as the recipe says."""
+
+    num_scenes: Count | None = Field(default=None, description="Number of drawn scenes, where no pictures are given.")
+    min_side_px: Count | None = Field(default=None, description="Shortest side that is kept, in pixels.")
+    max_elongation: Annotated[float, Field(ge=1.0)] | None = Field(
+        default=None, description="Largest longer side divided by shorter side that is kept."
+    )
+    min_caption_chars: Count | None = Field(default=None, description="Shortest caption that is kept.")
+    duplicates: Literal["picture", "picture_and_caption", "keep"] | None = Field(
+        default=None, description="Of exact duplicates only the first is kept: same pixels, or same pixels and caption."
+    )
+    validation_share: Annotated[float, Field(gt=0.0, lt=1.0)] | None = Field(
+        default=None, description="Share of the pictures that no training sees."
+    )
+    max_unreadable_share: Share | None = Field(
+        default=None, description="With a larger share of unreadable pictures the stage fails."
+    )
+    samples_per_shard: Count | None = Field(default=None, description="Pictures in one shard.")
+    seed: Seed | None = Field(default=None, description="Seed of the split and of drawn scenes.")
+
+    def change(self, spec: BuildDatasetSpec) -> BuildDatasetSpec:
+        """The spec with what was filled in."""
+        filters = self.given("min_side_px", "max_elongation", "min_caption_chars", "duplicates")
+        changes = self.given("validation_share", "max_unreadable_share", "samples_per_shard", "seed")
+        if spec.scenes is not None:
+            scenes = self.given("seed") | ({} if self.num_scenes is None else {"count": self.num_scenes})
+            changes["scenes"] = spec.scenes.replace(**scenes)
+        elif self.num_scenes is not None:
+            raise ValueError("num_scenes: counts drawn scenes, but this run has pictures of its own; leave it empty")
+        return spec.replace(filters=spec.filters.replace(**filters), **changes)
+
+
+class TrainingForm(Form):
+    """How long, how fast and on what a model is trained. Empty boxes: as the recipe says."""
+
+    num_steps: Count | None = Field(default=None, description="Updates of the whole training.")
+    batch_size: Count | None = Field(default=None, description="Pictures of one update, over all workers.")
+    accumulate: Count | None = Field(
+        default=None, description="Parts in which a worker works off its batch, to save memory."
+    )
+    learning_rate: Positive | None = Field(default=None, description="Highest learning rate.")
+    save_every_steps: Count | None = Field(
+        default=None, description="Steps that an interrupted training loses at most."
+    )
+    sample_every_steps: Count | None = Field(default=None, description="Steps between two sheets of sample pictures.")
+    num_workers: Count | None = Field(default=None, description="Processes that share every batch.")
+    threads: Count | None = Field(default=None, description="CPU threads of each worker.")
+    use_gpu: bool | None = Field(default=None, description="One GPU for each worker, with bfloat16.")
+    seed: Seed | None = Field(default=None, description="Seed of weights, order of pictures and all draws.")
+
+    def change_training(self, spec: AnyTrainSpec) -> AnyTrainSpec:
+        """The spec with what was filled in here."""
+        loop = self.given("num_steps", "batch_size", "accumulate", "save_every_steps", "sample_every_steps")
+        return spec.replace(
+            loop=spec.loop.replace(**loop),
+            optimizer=spec.optimizer.replace(**self.given("learning_rate")),
+            workers=spec.workers.replace(**self.given("num_workers", "threads", "use_gpu")),
+            **self.given("seed"),
+        )
+
+
+class TokenizerForm(TrainingForm):
+    """How the tokenizer is trained. Empty boxes: as the recipe says."""
+
+    num_bits: Annotated[int, Field(ge=1, le=64)] | None = Field(
+        default=None, description="Bits of one position. The transformers of the run follow."
+    )
+
+    def change(self, spec: TrainTokenizerSpec) -> TrainTokenizerSpec:
+        """The spec with what was filled in."""
+        return self.change_training(spec.replace(model=spec.model.replace(**self.given("num_bits"))))
+
+
+class FinetuneForm(TrainingForm):
+    """How a transformer is trained further. Empty boxes: as the recipe says."""
+
+    self_correction: Share | None = Field(
+        default=None,
+        description="Highest rate of wrong bits shown in training, so that the model learns to correct itself.",
+    )
+
+    def change(self, spec: TrainTransformerSpec) -> TrainTransformerSpec:
+        """The spec with what was filled in."""
+        return self.change_training(spec.replace(**self.given("self_correction")))
+
+
+class PretrainForm(FinetuneForm):
+    """How a transformer is trained from nothing. Empty boxes: as the recipe says."""
+
+    depth: Count | None = Field(default=None, description="Number of blocks.")
+    width: Count | None = Field(default=None, description="Channels; a multiple of the number of heads.")
+
+    def change(self, spec: TrainTransformerSpec) -> TrainTransformerSpec:
+        """The spec with what was filled in."""
+        return FinetuneForm.change(self, spec.replace(model=spec.model.replace(**self.given("depth", "width"))))
+
+
+class EvaluationForm(Form):
+    """What is measured, and on how much. Empty boxes: as the recipe says."""
+
+    reconstruction_pictures: Count | None = Field(default=None, description="Pictures for PSNR and SSIM.")
+    validation_pictures: Count | None = Field(
+        default=None, description="Pictures for the loss and the accuracy of bits."
+    )
+    sample_pictures: Count | None = Field(default=None, description="Drawings to look at.")
+    scene_prompts_per_task: Count | None = Field(
+        default=None,
+        description="Prompts of each of the six GenEval tasks over drawn scenes, for models that learned scenes.",
+    )
+    pictures_per_prompt: Count | None = Field(
+        default=None, description="Drawings of each of these prompts; GenEval has 4."
+    )
+    guidance: Positive | None = Field(
+        default=None, description="How strongly drawings follow their caption; 1 is not at all."
+    )
+    temperature: Positive | None = Field(
+        default=None, description="Divides the logits: below 1 is safer, above 1 more varied."
+    )
+    nucleus: Annotated[float, Field(gt=0.0, le=1.0)] | None = Field(
+        default=None, description="Share of the probability of each bit that is drawn from; 1 is all."
+    )
+    inception_uri: str | None = Field(
+        default=None,
+        description="Inception weights of 2015 (path, s3:// or http URI); without them FID is not measured.",
+    )
+    inception_sha256: str | None = Field(default=None, description="First digits of the checksum of these weights.")
+    num_workers: Count | None = Field(default=None, description="Processes that work side by side; changes no figure.")
+    use_gpu: bool | None = Field(default=None, description="One GPU for each worker.")
+    seed: Seed | None = Field(default=None, description="Number from which the seed of every drawing follows.")
+
+    def change(self, spec: EvaluateSpec) -> EvaluateSpec:
+        """The spec with what was filled in."""
+        changes: dict[str, Any] = self.given("seed")
+        changes["sampling"] = spec.sampling.replace(**self.given("guidance", "temperature", "nucleus"))
+        changes["workers"] = spec.workers.replace(**self.given("num_workers", "use_gpu"))
+        for field, measure, kind in (
+            ("reconstruction_pictures", "reconstruction", ReconstructionMeasure),
+            ("validation_pictures", "validation", ValidationMeasure),
+            ("sample_pictures", "samples", SampleMeasure),
+        ):
+            if (number := getattr(self, field)) is not None:
+                changes[measure] = (getattr(spec, measure) or kind()).replace(num_pictures=number)
+        if scenes := self.given("pictures_per_prompt"):
+            changes["scenes"] = (spec.scenes or SceneMeasure()).replace(**scenes)
+        if self.scene_prompts_per_task is not None:
+            before = changes.get("scenes", spec.scenes) or SceneMeasure()
+            changes["scenes"] = before.replace(prompts_per_task=self.scene_prompts_per_task)
+        if inception := self.given("inception_uri", "inception_sha256"):
+            before_weights = spec.inception or InceptionWeights()
+            changes["inception"] = before_weights.replace(
+                **{name.removeprefix("inception_"): value for name, value in inception.items()}
+            )
+        return spec.replace(**changes)

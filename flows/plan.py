@@ -1,0 +1,107 @@
+"""The plan of a run: the specs of its five stages, kept as ``run.json`` beside their outputs.
+
+A stage names its inputs by the folders of the stages before it, and a folder's name follows from its spec. So a changed
+stage changes the folders that later stages must name; `changed` follows these links through.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from infinity.jobs.recipes import EndToEnd, RecipeName, end_to_end
+
+from infinity import storage
+from infinity.jobs.build_dataset import BuildDatasetSpec, fingerprint
+from infinity.jobs.spec import JobSpec
+from infinity.jobs.train_transformer import TrainTransformerSpec
+from infinity.transformer.config import TransformerConfig
+from infra.settings import settings
+
+PLAN_FILE = "run.json"
+STAGES = ("dataset", "tokenizer", "pretrain", "finetune", "evaluation")
+"""Names of the stages, which are fields of `EndToEnd`, in the order in which they run."""
+
+Change = Callable[[Any], JobSpec]
+"""From a stage's spec to the spec that is wanted instead."""
+
+
+def folder_of(run: str) -> str:
+    """The folder of a run: a name stands for a folder in the root of runs; a path with a slash or a URI for itself."""
+    if not run.strip() or ".." in run.split("/"):
+        raise ValueError(f"run: expected a name like 'demo', a path or an s3:// URI, got {run!r}")
+    return storage.absolute(run if "/" in run else storage.join(settings().runs, run))
+
+
+def new_plan(recipe: RecipeName, data: str | None, folder: str) -> EndToEnd:
+    """A recipe for captioned pictures, or for drawn scenes, with its outputs in ``folder``."""
+    return end_to_end(recipe, source=None if data is None else storage.absolute(data), output=folder)
+
+
+def changed(plan: EndToEnd, changes: Mapping[str, Change]) -> EndToEnd:
+    """The plan with some stages changed, every later stage pointing to the changed outputs, and models that fit."""
+    specs: dict[str, JobSpec] = {}
+    moved: dict[str, str] = {}
+    for stage in STAGES:
+        before: JobSpec = getattr(plan, stage)
+        after: Any = type(before).from_json(_renamed(before.to_json(), moved), where=stage)
+        if isinstance(after, TrainTransformerSpec):
+            after = after.replace(model=_fitting(stage, after.model, specs))
+        if stage in changes:
+            after = changes[stage](after)
+        specs[stage] = after
+        moved[before.folder] = after.folder
+    return plan.replace(**specs)
+
+
+def with_data(plan: EndToEnd, data: str, change: Change) -> tuple[BuildDatasetSpec, EndToEnd]:
+    """The spec of a dataset of other pictures, and the plan that finetunes and evaluates on it."""
+    uri = storage.absolute(data)
+    other = change(plan.dataset.replace(source=uri, scenes=None, fingerprint=fingerprint(uri)))
+    assert isinstance(other, BuildDatasetSpec)
+    moved = {plan.dataset.folder: other.folder}
+    later = {
+        stage: type(spec).from_json(_renamed(spec.to_json(), moved), where=stage)
+        for stage, spec in (("finetune", plan.finetune), ("evaluation", plan.evaluation))
+    }
+    return other, plan.replace(**later)
+
+
+def save_plan(plan: EndToEnd, folder: str) -> str:
+    """Write ``run.json`` and return its URI."""
+    uri = storage.join(folder, PLAN_FILE)
+    storage.write_text(uri, json.dumps(plan.to_json(), indent=2, ensure_ascii=False) + "\n")
+    return uri
+
+
+def load_plan(run: str) -> EndToEnd:
+    """The plan of a run that was begun.
+
+    Raises:
+        ValueError: No run of this name was begun, or its plan is of another version.
+    """
+    uri = storage.join(folder_of(run), PLAN_FILE)
+    if not storage.exists(uri):
+        raise ValueError(f"no run {run!r}: {uri} is not there; begin it with the flow build-dataset or end-to-end")
+    return EndToEnd.parse(storage.read_text(uri), where=uri)
+
+
+def _fitting(stage: str, model: TransformerConfig, specs: Mapping[str, Any]) -> TransformerConfig:
+    """The transformer predicts the tokenizer's bits, and a finetuned one has the shape of the pretrained."""
+    if stage == "finetune":
+        start: TransformerConfig = specs["pretrain"].model
+        return start.replace(drop_path=model.drop_path, condition_drop=model.condition_drop)
+    return model.replace(num_bits=specs["tokenizer"].model.token_bits)
+
+
+def _renamed(value: Any, moved: Mapping[str, str]) -> Any:
+    """JSON with the folders of changed stages replaced wherever a text names them or something below them."""
+    if isinstance(value, str):
+        for old, new in moved.items():
+            if value == old or value.startswith(f"{old}/"):
+                return new + value[len(old) :]
+        return value
+    if isinstance(value, list):
+        return [_renamed(item, moved) for item in value]
+    if isinstance(value, dict):
+        return {key: _renamed(item, moved) for key, item in value.items()}
+    return value

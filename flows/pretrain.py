@@ -1,0 +1,26 @@
+"""Train the transformer of a run from nothing."""
+
+from prefect import flow
+
+from flows.parameters import PretrainForm
+from flows.plan import changed, folder_of, load_plan, save_plan
+from flows.stage import flow_body
+from flows.stages import training_stage
+from infinity.jobs.training import TrainReport
+
+
+@flow(name="pretrain", flow_run_name="{run}: pretrain")
+@flow_body
+def pretrain(
+    run: str = "demo",
+    transformer: PretrainForm = PretrainForm(),  # noqa: B008
+) -> TrainReport:
+    """Train a transformer from nothing, on the dataset and with the tokenizer of a run.
+
+    Args:
+        run: A run whose tokenizer is trained.
+        transformer: What is trained, and how.
+    """
+    plan = changed(load_plan(run), {"pretrain": transformer.change})
+    save_plan(plan, folder_of(run))
+    return training_stage("pretrain", plan.pretrain)

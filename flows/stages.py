@@ -1,0 +1,39 @@
+"""The kinds of stage, each run and shown on the page of the flow run that calls it."""
+
+from flows import pages
+from flows.stage import run_stage
+from infinity import storage
+from infinity.jobs.build_dataset import BuildDatasetReport, BuildDatasetSpec
+from infinity.jobs.evaluate import EvaluateReport, EvaluateSpec
+from infinity.jobs.spec import REPORT_FILE, SPEC_FILE, JobSpec
+from infinity.jobs.train_tokenizer import TrainTokenizerSpec
+from infinity.jobs.train_transformer import TrainTransformerSpec
+from infinity.jobs.training import TrainReport
+
+
+def dataset_stage(spec: BuildDatasetSpec, stage: str = "dataset") -> BuildDatasetReport:
+    """Build the dataset and show its funnel."""
+    report = run_stage(stage, spec, BuildDatasetReport).report
+    files = {"manifest": report.manifest, **_files(spec)}
+    pages.publish_dataset(stage, files, report.summary)
+    return report
+
+
+def training_stage(stage: str, spec: TrainTokenizerSpec | TrainTransformerSpec) -> TrainReport:
+    """Train a tokenizer or a transformer and show its last metrics and its samples."""
+    report = run_stage(stage, spec, TrainReport).report
+    files = {"model": report.model, "metrics": report.training.metrics, **_files(spec)}
+    pages.publish_training(stage, files, report.training)
+    return report
+
+
+def evaluation_stage(spec: EvaluateSpec, stage: str = "evaluation") -> EvaluateReport:
+    """Score a model and show its scores and pictures."""
+    report = run_stage(stage, spec, EvaluateReport).report
+    files = {"model": spec.model, **_files(spec)}
+    pages.publish_evaluation(stage, files, report.scores, report.pictures)
+    return report
+
+
+def _files(spec: JobSpec) -> dict[str, str]:
+    return {"spec": storage.join(spec.folder, SPEC_FILE), "report": storage.join(spec.folder, REPORT_FILE)}

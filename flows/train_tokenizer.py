@@ -1,0 +1,26 @@
+"""Train the visual tokenizer of a run."""
+
+from prefect import flow
+
+from flows.parameters import TokenizerForm
+from flows.plan import changed, folder_of, load_plan, save_plan
+from flows.stage import flow_body
+from flows.stages import training_stage
+from infinity.jobs.training import TrainReport
+
+
+@flow(name="train-tokenizer", flow_run_name="{run}: train tokenizer")
+@flow_body
+def train_tokenizer(
+    run: str = "demo",
+    tokenizer: TokenizerForm = TokenizerForm(),  # noqa: B008
+) -> TrainReport:
+    """Train the tokenizer on the dataset of a run.
+
+    Args:
+        run: A run that build-dataset began.
+        tokenizer: What is trained, and how.
+    """
+    plan = changed(load_plan(run), {"tokenizer": tokenizer.change})
+    save_plan(plan, folder_of(run))
+    return training_stage("tokenizer", plan.tokenizer)

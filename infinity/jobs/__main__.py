@@ -1,0 +1,74 @@
+"""Run one job from its spec file: ``python -m infinity.jobs run <spec.json>``.
+
+What a cluster's job manifest calls, and what repeats a stage of an earlier run: every job leaves its ``spec.json``
+beside its outputs. Reports progress through logging; ends with code 1 and one line when the job cannot be done.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from typing import Annotated
+
+import typer
+
+from infinity.jobs.cluster import connect
+from infinity.jobs.parts import EvaluationError
+from infinity.jobs.progress import Progress
+from infinity.jobs.registry import load_spec, run_spec
+from infinity.jobs.spec import is_done, report_uri
+from infinity.training.loop import TrainingError
+
+logger = logging.getLogger("infinity.jobs")
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="Run the stages of a pipeline one by one.")
+
+
+@app.callback()
+def _options() -> None:
+    """Run the stages of a pipeline one by one."""
+
+
+@app.command()
+def run(
+    spec_file: Annotated[str, typer.Argument(help="Path or s3:// URI of a spec.json.")],
+    ray_address: Annotated[
+        str | None, typer.Option(envvar="RAY_ADDRESS", help="Address of a Ray cluster; without one a local Ray starts.")
+    ] = None,
+) -> None:
+    """Run the job that a spec file describes, unless it is done already."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    try:
+        spec = load_spec(spec_file)
+        if is_done(spec):
+            logger.info("done before: %s", report_uri(spec))
+            return
+        with connect(ray_address):
+            run_spec(spec, progress=LogSink())
+        logger.info("done: %s", report_uri(spec))
+    except (ValueError, OSError, TrainingError, EvaluationError) as error:
+        logger.debug("the job failed", exc_info=True)
+        logger.error("error: %s", error)
+        raise typer.Exit(1) from error
+    except KeyboardInterrupt as error:
+        logger.error("interrupted; run the same command again to go on from the last checkpoint")
+        raise typer.Exit(130) from error
+
+
+class LogSink:
+    """Progress as log lines, at most one in ``period_s`` besides the last."""
+
+    def __init__(self, period_s: float = 5.0) -> None:
+        self._period_s = period_s
+        self._logged_at = float("-inf")
+
+    def __call__(self, progress: Progress) -> None:
+        """Write a line, unless one was written just now."""
+        now = time.monotonic()
+        if progress.fraction >= 1.0 or now - self._logged_at >= self._period_s:
+            self._logged_at = now
+            logger.info("%3.0f %%  %s", 100.0 * progress.fraction, progress.message)
+
+
+if __name__ == "__main__":
+    app()

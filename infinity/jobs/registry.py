@@ -1,0 +1,77 @@
+"""Which job does a spec ask for: from the kind in a spec file to the module that runs it."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from infinity import storage
+from infinity.config import ConfigError
+from infinity.jobs.progress import ProgressSink, silent
+from infinity.jobs.spec import JobReport, JobSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A kind of job: the types of what goes in and comes out, and the function between them."""
+
+    spec_type: type[JobSpec]
+    report_type: type[JobReport]
+    run: Callable[..., JobReport]
+
+
+_NAMES = {
+    "dataset": ("build_dataset", "BuildDatasetSpec", "BuildDatasetReport"),
+    "tokenizer": ("train_tokenizer", "TrainTokenizerSpec", "TrainReport"),
+    "transformer": ("train_transformer", "TrainTransformerSpec", "TrainReport"),
+    "evaluation": ("evaluate", "EvaluateSpec", "EvaluateReport"),
+}
+
+KINDS = tuple(_NAMES)
+"""Every kind of job, in the order in which a pipeline runs them."""
+
+
+def job_of(kind: str) -> Job:
+    """The job of this kind; its module is imported only now, since some are heavy.
+
+    Raises:
+        ConfigError: There is no such kind.
+    """
+    if kind not in _NAMES:
+        raise ConfigError(f"unknown kind of job {kind!r}; expected one of {', '.join(KINDS)}")
+    module_name, spec_name, report_name = _NAMES[kind]
+    module = importlib.import_module(f"infinity.jobs.{module_name}")
+    return Job(getattr(module, spec_name), getattr(module, report_name), module.run)
+
+
+def parse_spec(data: Any, *, where: str = "spec") -> JobSpec:
+    """A spec from what a spec file holds: ``{"kind": ..., "spec": {...}}``.
+
+    Raises:
+        ConfigError: Another form, an unknown kind, or fields that the kind does not have.
+    """
+    if not isinstance(data, Mapping) or set(data) != {"kind", "spec"}:
+        raise ConfigError(f"{where}: expected an object with exactly the keys 'kind' and 'spec'")
+    return job_of(str(data["kind"])).spec_type.from_json(data["spec"], where=f"{where}.spec")
+
+
+def load_spec(uri: str) -> JobSpec:
+    """The spec in a file, for example the ``spec.json`` of an earlier job.
+
+    Raises:
+        ConfigError: The file is no spec.
+        StorageError: There is no such file.
+    """
+    try:
+        data = json.loads(storage.read_text(uri))
+    except ValueError as error:
+        raise ConfigError(f"{uri}: not valid JSON ({error})") from error
+    return parse_spec(data, where=uri)
+
+
+def run_spec(spec: JobSpec, *, progress: ProgressSink = silent) -> JobReport:
+    """Run the job that the spec asks for; a finished one is not run again."""
+    return job_of(spec.kind).run(spec, progress=progress)

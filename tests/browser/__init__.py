@@ -1,0 +1,1 @@
+"""Looking at pages with a real browser."""

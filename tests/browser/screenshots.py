@@ -1,0 +1,153 @@
+"""Pictures of the pages that people see: a run with its artifacts, the form of a deployment, the report.
+
+    python -m tests.browser.screenshots --api http://127.0.0.1:4200/api --report runs/demo/report.html --out shots
+
+Takes the newest finished end-to-end run and the deployment end-to-end/local of the server.
+"""
+
+import argparse
+import json
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+from selenium import webdriver
+from selenium.common.exceptions import WebDriverException
+from selenium.webdriver.chrome.options import Options
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-dev-shm-usage",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--hide-scrollbars",
+)
+WIDTH_PX = 1400
+MAX_HEIGHT_PX = 12_000
+
+
+class Browser:
+    """One headless browser that remembers which hosts its pages asked."""
+
+    def __init__(self, driver: webdriver.Chrome) -> None:
+        self._driver = driver
+
+    def open(self, url: str, *, settle_s: float = 5.0, click: str | None = None) -> str:
+        """Load a page, give its scripts time, if asked click the element with this text, and return its text."""
+        self._driver.set_window_size(WIDTH_PX, 1200)
+        self._driver.get(url)
+        time.sleep(settle_s)
+        if click is not None:
+            self._driver.find_element(By.XPATH, f"//*[normalize-space(text())={click!r}]").click()
+            time.sleep(settle_s / 2)
+        return self.text()
+
+    def text(self) -> str:
+        """What a person can read on the page."""
+        return self._driver.find_element(By.TAG_NAME, "body").text
+
+    def shoot(self, path: Path) -> Path:
+        """Write the page as a PNG, as high as the page is."""
+        height = self._driver.execute_script(
+            "return Math.max(document.body.scrollHeight, document.documentElement.scrollHeight,"
+            " ...[...document.querySelectorAll('main, [class*=layout]')].map(e => e.scrollHeight))"
+        )
+        self._driver.set_window_size(WIDTH_PX, min(int(height) + 150, MAX_HEIGHT_PX))
+        time.sleep(1.0)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._driver.save_screenshot(str(path))
+        return path
+
+    def errors(self) -> list[str]:
+        """Severe messages of the console since the last call, such as failed scripts and missing files."""
+        return [entry["message"] for entry in self._driver.get_log("browser") if entry["level"] == "SEVERE"]
+
+    def asked_hosts(self) -> set[str]:
+        """Hosts that pages asked since the last call; files and data inside the page have none."""
+        hosts = set()
+        for entry in self._driver.get_log("performance"):
+            message = json.loads(entry["message"])["message"]
+            if message["method"] == "Network.requestWillBeSent":
+                hosts.add(httpx.URL(message["params"]["request"]["url"]).host)
+        return hosts - {""}
+
+
+def why_no_browser() -> str | None:
+    """The reason why there is no browser to look with, or None."""
+    missing = [name for name in ("chromium", "chromedriver") if shutil.which(name) is None]
+    return f"{' and '.join(missing)} not found (Debian: apt-get install chromium chromium-driver)" if missing else None
+
+
+@contextmanager
+def open_browser() -> Iterator[Browser]:
+    """A browser with an empty profile of its own, closed at the end."""
+    profile = tempfile.mkdtemp(prefix="inf-browser-")
+    options = Options()
+    options.binary_location = shutil.which("chromium") or ""
+    for flag in (*FLAGS, f"--user-data-dir={profile}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
+    try:
+        driver.set_page_load_timeout(60)
+        yield Browser(driver)
+    finally:
+        driver.quit()
+        shutil.rmtree(profile, ignore_errors=True)
+
+
+def _ask(api: str, path: str, query: dict[str, Any]) -> Any:
+    answer = httpx.post(f"{api}/{path}", json=query, trust_env=False)
+    answer.raise_for_status()
+    return answer.json()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry of the command line."""
+    parser = argparse.ArgumentParser(prog="python -m tests.browser.screenshots")
+    parser.add_argument("--api", default="http://127.0.0.1:4200/api")
+    parser.add_argument("--report", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args(arguments)
+    if (reason := why_no_browser()) is not None:
+        print(f"error: {reason}", file=sys.stderr)
+        return 1
+    ui = options.api.removesuffix("/api")
+    runs = _ask(
+        options.api,
+        "flow_runs/filter",
+        {"sort": "START_TIME_DESC", "limit": 1, "flows": {"name": {"any_": ["end-to-end"]}}},
+    )
+    deployments = _ask(options.api, "deployments/filter", {"flows": {"name": {"any_": ["end-to-end"]}}, "limit": 1})
+    pages = {"report": (options.report.resolve().as_uri(), None)}
+    if runs:
+        run = f"{ui}/runs/flow-run/{runs[0]['id']}"
+        pages |= {"run": (run, None), "run-artifacts": (run, "Artifacts")}
+    if deployments:
+        pages["form"] = (f"{ui}/deployments/deployment/{deployments[0]['id']}/run", None)
+    with open_browser() as browser:
+        for name, (url, click) in pages.items():
+            try:
+                browser.open(url, click=click)
+            except WebDriverException as error:
+                print(f"error: {name} ({url}): {error.msg}", file=sys.stderr)
+                return 1
+            print(browser.shoot(options.out / f"{name}.png"))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,82 @@
+"""Processes are recorded, recognised and stopped, and no other process is."""
+
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from infra import processes
+from infra.processes import Register, Service
+
+SLEEP = [sys.executable, "-c", "import time; print('here', flush=True); time.sleep(60)"]
+
+
+def _start(folder: Path, command: list[str] = SLEEP) -> Service:
+    return processes.start("sleeper", command, environment={}, log=folder / "sleeper.log", cwd=folder)
+
+
+def test_a_started_process_lives_until_it_is_stopped(tmp_path: Path) -> None:
+    service = _start(tmp_path)
+    assert service.is_alive()
+    assert processes.stop(service)
+    assert not service.is_alive()
+    assert not processes.stop(service)
+
+
+def test_children_end_with_their_parent(tmp_path: Path) -> None:
+    script = (
+        "import subprocess, sys, time; p = subprocess.Popen(['sleep', '60']); print(p.pid, flush=True); time.sleep(60)"
+    )
+    service = _start(tmp_path, [sys.executable, "-c", script])
+    while not (text := (tmp_path / "sleeper.log").read_text()).strip():
+        time.sleep(0.05)
+    child = int(text)
+    processes.stop(service)
+    deadline = time.monotonic() + 5
+    while processes._birth(child) is not None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert processes._birth(child) is None
+
+
+def test_a_process_that_ignores_the_polite_signal_is_ended_all_the_same(tmp_path: Path) -> None:
+    script = (
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('on', flush=True); time.sleep(60)"
+    )
+    service = _start(tmp_path, [sys.executable, "-c", script])
+    while "on" not in (tmp_path / "sleeper.log").read_text():
+        time.sleep(0.05)
+    processes.stop(service, patience_s=0.5)
+    assert not service.is_alive()
+
+
+def test_another_process_with_the_same_id_is_not_ours(tmp_path: Path) -> None:
+    stranger = subprocess.Popen(SLEEP, stdout=subprocess.DEVNULL, start_new_session=True)
+    try:
+        service = Service(name="old", pid=stranger.pid, birth="of another process", url="", log="")
+        assert not service.is_alive()
+        assert not processes.stop(service)
+        assert stranger.poll() is None
+    finally:
+        stranger.kill()
+        stranger.wait()
+
+
+def test_the_register_remembers_across_processes_and_forgets_the_dead(tmp_path: Path) -> None:
+    service = Service(name="server", pid=1, birth="never", url="http://127.0.0.1:1/api", log="x.log")
+    Register(tmp_path / "services.json").add(service)
+    register = Register(tmp_path / "services.json")
+    assert register.services() == {"server": service}
+    assert register.living("server") is None
+    register.add(replace(service, pid=2))
+    assert register.services()["server"].pid == 2
+    register.remove("server")
+    assert register.services() == {}
+
+
+def test_a_broken_register_is_a_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "services.json").write_text("{")
+    with pytest.raises(ValueError, match="not a record of services"):
+        Register(tmp_path / "services.json").services()

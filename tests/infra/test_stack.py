@@ -1,0 +1,107 @@
+"""The local stack says clearly why it does not run, and starts, is found again and stops when it does."""
+
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from infra import stack as stack_module
+from infra.environment import free_port, is_free_port
+from infra.settings import Settings
+from infra.stack import Stack, StackError
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    return Settings(state=tmp_path / "state", runs=str(tmp_path / "runs"), prefect_port=free_port())
+
+
+@pytest.fixture
+def taken_port() -> Iterator[int]:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        yield listener.getsockname()[1]
+
+
+def test_a_listening_port_is_not_free(taken_port: int) -> None:
+    assert not is_free_port(taken_port)
+    assert is_free_port(free_port())
+
+
+def test_a_chosen_port_that_is_taken_is_a_clear_error(config: Settings, taken_port: int) -> None:
+    stack = Stack(config.model_copy(update={"prefect_port": taken_port}))
+    with pytest.raises(StackError, match=f"port {taken_port} .* is taken by another program; choose another port"):
+        stack.server_up()
+    assert stack.register.services() == {}
+
+
+def test_without_a_chosen_port_a_taken_default_is_stepped_round(
+    config: Settings, taken_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stack_module, "DEFAULT_PORT", taken_port)
+    port = Stack(config.model_copy(update={"prefect_port": None}))._choose_port()
+    assert port != taken_port
+    assert is_free_port(port)
+
+
+def test_a_named_server_that_does_not_answer_is_a_clear_error(config: Settings) -> None:
+    url = f"http://127.0.0.1:{free_port()}/api"
+    with pytest.raises(StackError, match=f"nobody answers at PREFECT_API_URL={url}"):
+        Stack(config.model_copy(update={"prefect_api_url": url})).server_up()
+
+
+def test_a_server_that_dies_shows_the_end_of_its_log(config: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = [sys.executable, "-c", "raise SystemExit('the database is gone')"]
+    monkeypatch.setattr(stack_module, "_prefect_command", lambda *arguments: command)
+    stack = Stack(config)
+    with pytest.raises(StackError, match=r"server died while starting(.|\n)*the database is gone"):
+        stack.server_up()
+    assert stack.register.services() == {}
+
+
+def test_a_server_that_never_answers_is_given_up_and_stays_recorded(
+    config: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = [sys.executable, "-c", "import time; print('still thinking', flush=True); time.sleep(60)"]
+    monkeypatch.setattr(stack_module, "_prefect_command", lambda *arguments: command)
+    stack = Stack(config)
+    with pytest.raises(StackError, match=r"not ready after 1 s(.|\n)*still thinking"):
+        stack.server_up(timeout_s=1.0)
+    assert stack.down() == ["server"]
+    assert stack.down() == []
+
+
+def test_files_of_runs_are_served_on_loopback(config: Settings) -> None:
+    stack = Stack(config)
+    try:
+        url = stack.files_up()
+        assert url == stack.files_up()
+        Path(config.runs, "page.html").write_text("a page")
+        assert httpx.get(f"{url}/page.html", trust_env=False).text == "a page"
+    finally:
+        assert stack.down() == ["files"]
+    assert Stack(config.model_copy(update={"runs": "s3://bucket/runs"})).files_up() is None
+
+
+@pytest.mark.prefect
+@pytest.mark.slow
+def test_the_stack_starts_deploys_every_flow_is_found_again_and_stops(config: Settings) -> None:
+    stack = Stack(config)
+    try:
+        server = stack.server_up()
+        assert Stack(config).server_up() == server
+        worker = stack.worker_up(server)
+        assert worker.is_alive()
+        found = httpx.post(f"{server.api_url}/deployments/filter", json={}, trust_env=False).json()
+        assert len(found) == 6
+        assert {deployment["work_pool_name"] for deployment in found} == {"local"}
+    finally:
+        assert stack.down() == ["worker", "server"]
+    assert not worker.is_alive()
+    with pytest.raises(httpx.TransportError):
+        httpx.get(f"{server.api_url}/health", timeout=2, trust_env=False)
