@@ -53,8 +53,8 @@ def frechet_distance(a: GaussianStats, b: GaussianStats) -> float:
     """Squared Fréchet distance of the two normal distributions with the given means and covariances.
 
     |mu_a - mu_b|^2 + tr(S_a) + tr(S_b) - 2 tr((S_a S_b)^(1/2)); the last trace is the sum of the square roots of the
-    eigenvalues of the symmetric S_a^(1/2) S_b S_a^(1/2). The result is not clamped: of equal clouds it may be -1e-7.
-    Biased upwards for few rows, so compare at equal counts only.
+    eigenvalues of the symmetric F^T S_b F, where S_a = F F^T. The result is not clamped: of equal clouds it may be
+    -1e-7. Biased upwards for few rows, so compare at equal counts only.
 
     Raises:
         ValueError: Widths differ, or a cloud has less than two rows.
@@ -63,14 +63,18 @@ def frechet_distance(a: GaussianStats, b: GaussianStats) -> float:
         raise ValueError(f"frechet_distance: expected equal widths, got {len(a.total)} and {len(b.total)}")
     covariance_a, covariance_b = a.covariance, b.covariance
     offset = a.mean - b.mean
-    root_a = _square_root(covariance_a)
-    eigenvalues = torch.linalg.eigvalsh(root_a @ covariance_b @ root_a)
+    factor = _factor(covariance_a)
+    eigenvalues = torch.linalg.eigvalsh(factor.T @ covariance_b @ factor)
     cross = eigenvalues.clamp(min=0).sqrt().sum()
     return float(offset @ offset + covariance_a.trace() + covariance_b.trace() - 2 * cross)
 
 
-def _square_root(symmetric: Float64[Tensor, "D D"]) -> Float64[Tensor, "D D"]:
-    """Of a positive semi-definite matrix; eigenvalues below zero are rounding noise and count as zero."""
+def _factor(symmetric: Float64[Tensor, "D D"]) -> Float64[Tensor, "D r"]:
+    """F with F F^T equal to a positive semi-definite matrix of rank r.
+
+    Eigenvalues within rounding of zero are left out: they are noise, and fewer rows than features leave many of them.
+    """
     values, vectors = torch.linalg.eigh(symmetric)
-    root: Tensor = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
-    return root
+    real = values > values.max().clamp(min=0) * len(values) * torch.finfo(values.dtype).eps
+    factor: Tensor = vectors[:, real] * values[real].sqrt()
+    return factor

@@ -146,7 +146,7 @@ def run(spec: EvaluateSpec, *, progress: ProgressSink = silent) -> EvaluateRepor
         outcomes.append(not_measured())
     report = EvaluateReport(
         model_digest=digest,
-        scores=tuple(_on_split(score, spec.split) for outcome in outcomes for score in outcome.scores),
+        scores=tuple(on_split(score, spec.split) for outcome in outcomes for score in outcome.scores),
         pictures=_write_sheets(folder, outcomes),
         records=_write_records(folder, outcomes),
         seconds=round(time.monotonic() - started, 2),
@@ -190,7 +190,7 @@ def check_model(uri: str) -> str:
     return storage.read_text(storage.join(uri, MARKER_FILE)).strip()
 
 
-def _on_split(score: Score, split: Split) -> Score:
+def on_split(score: Score, split: Split) -> Score:
     """The score, saying so where it was measured on what the model was trained on."""
     if split == "validation" or score.value is None or score.metric.startswith("scene_geneval"):
         return score

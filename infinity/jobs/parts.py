@@ -16,6 +16,9 @@ from infinity.jobs.training import WorkersConfig
 
 logger = logging.getLogger(__name__)
 
+PATIENCE_S = 10.0
+"""How long an evaluation that has failed waits for the parts that are being computed."""
+
 
 class EvaluationError(RuntimeError):
     """Workers died more often than allowed, or the cluster cannot give what was asked for."""
@@ -36,26 +39,39 @@ def compute_parts(
         EvaluationError: No room for a single worker, or workers that die.
         Exception: What a part raised, as it was raised in the worker.
     """
-    import ray
-
     states: list[Any] = [None] * len(parts)
-    total = sum(part.num_pictures for _, part in parts)
-    waiting, done = deque(enumerate(parts)), 0
-    with _actors(subject, workers, most=len(parts)) as idle:
-        running: dict[Any, tuple[int, Any]] = {}
-        while waiting or running:
-            while waiting and idle:
-                index, (_, part) = waiting.popleft()
-                actor = idle.pop()
-                running[actor.compute.remote(part)] = index, actor
-            (ready,), _ = ray.wait(list(running), num_returns=1)
-            index, actor = running.pop(ready)
-            states[index] = _result(ready)
-            idle.append(actor)
+    total, done = sum(part.num_pictures for _, part in parts), 0
+    with _actors(subject, workers, most=len(parts)) as actors:
+        for index, state in _finished([part for _, part in parts], actors):
+            states[index] = state
             name, part = parts[index]
             done += part.num_pictures
             progress(Progress(done / total, f"{name}: {done} of {total} pictures measured"))
     return states
+
+
+def _finished(parts: Sequence[Part[Any]], actors: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+    """Place and state of every part as it gets ready; an idle actor gets the next part."""
+    import ray
+
+    waiting, idle = deque(enumerate(parts)), list(actors)
+    running: dict[Any, tuple[int, Any]] = {}
+    while waiting or running:
+        while waiting and idle:
+            index, part = waiting.popleft()
+            actor = idle.pop()
+            running[actor.compute.remote(part)] = index, actor
+        (ready,), _ = ray.wait(list(running), num_returns=1)
+        index, actor = running.pop(ready)
+        try:
+            state = _result(ready)
+        except Exception:
+            # Let the others finish what they do: an actor that is killed at work is reported on the terminal.
+            if running:
+                ray.wait(list(running), num_returns=len(running), timeout=PATIENCE_S)
+            raise
+        idle.append(actor)
+        yield index, state
 
 
 def _result(reference: Any) -> Any:
