@@ -37,7 +37,7 @@ class FilterConfig(Config):
         max_pixels: Pictures with more pixels are unreadable; the header decides.
     """
 
-    min_side_px: int = 32
+    min_side_px: int = 24
     max_elongation: float = 3.5
     min_caption_chars: int = 2
     duplicates: Literal["picture", "picture_and_caption", "keep"] = "picture"

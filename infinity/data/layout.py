@@ -49,12 +49,12 @@ def drop_duplicates(candidates: pa.Table, duplicates: str) -> tuple[pa.Table, Ta
 def choose_validation(pixels: Sequence[bytes], share: float, seed: int) -> Bool[np.ndarray, " n"]:
     """Which pictures are set aside for validation: about ``share`` of all, at least one if that leaves others.
 
-    Pictures come in an order given by a hash of seed and content, and equal pictures go together. So adding pictures to a
-    source moves few between the splits, and no picture has an equal in the other split. Pictures are not grouped by
+    Pictures come in an order given by a hash of seed and content, and equal pictures go together. So adding pictures to
+    a source moves few between the splits, and no picture has an equal in the other split. Pictures are not grouped by
     likeness or caption: in a set with few captions that would set aside whole kinds of pictures.
     """
     total = len(pixels)
-    wanted = max(1, round(share * total)) if share > 0 and total > 1 else 0
+    wanted = min(max(1, round(share * total)), total - 1) if share > 0 else 0
     sizes = Counter(pixels)
     chosen: set[bytes] = set()
     for value in sorted(sizes, key=lambda value: hashlib.sha256(f"{seed}:".encode() + value).digest()):

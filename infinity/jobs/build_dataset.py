@@ -249,21 +249,25 @@ def _refuse_unreadable(spec: BuildDatasetSpec, tally: Tally) -> None:
     unreadable = sum(tally.unreadable.values())
     if unreadable > spec.max_unreadable_share * tally.read:
         raise DatasetError(
-            f"{spec.source}: {unreadable} of {tally.read} pictures cannot be read ({_reasons(tally.unreadable)}), more "
+            f"{_name(spec)}: {unreadable} of {tally.read} pictures cannot be read ({_reasons(tally.unreadable)}), more "
             f"than the allowed share of {spec.max_unreadable_share:g}; {_for_example(tally)}"
         )
 
 
+def _name(spec: BuildDatasetSpec) -> str:
+    return spec.source or "drawn scenes"
+
+
 def _nothing_left(spec: BuildDatasetSpec, tally: Tally) -> str:
     if not tally.read:
-        return f"{spec.source}: found no rows"
+        return f"{_name(spec)}: found no rows"
     left_out = tally.dropped | {f"{UNREADABLE}_{reason}": number for reason, number in tally.unreadable.items()}
     if set(tally.dropped) == {"caption_missing"}:
         return (
-            f"{spec.source}: no captions at all: {_reasons(left_out)} of {tally.read} pictures; give each a row "
+            f"{_name(spec)}: no captions at all: {_reasons(left_out)} of {tally.read} pictures; give each a row "
             f"with a text in metadata.jsonl; {_for_example(tally)}"
         )
-    return f"{spec.source}: no picture is left of {tally.read} ({_reasons(left_out)}); {_for_example(tally)}"
+    return f"{_name(spec)}: no picture is left of {tally.read} ({_reasons(left_out)}); {_for_example(tally)}"
 
 
 def _reasons(numbers: dict[str, int]) -> str:
