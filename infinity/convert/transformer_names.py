@@ -36,8 +36,8 @@ def infer_transformer_config(
         published: Tensors under their published names.
         where: Their source, for error messages.
         positions: RoPE coordinates; no shape tells them. Released models use the common frame.
-        scale_embedding_each_chunk: Whether the scale embedding is added before every chunk of blocks; released
-            models add it once.
+        scale_embedding_each_chunk: Whether the scale embedding is added before every chunk of blocks (every
+            block where there is one chunk); released models add it once.
         norm_eps: Of all norms.
 
     Raises:
@@ -74,7 +74,7 @@ def infer_transformer_config(
             max_text_tokens=max_text_tokens,
             mlp_ratio=_USUAL_MLP_RATIO,
             positions=positions,
-            scale_embedding_period=depth // chunks if scale_embedding_each_chunk else 0,
+            scale_embedding_period=(depth // chunks if chunks > 1 else 1) if scale_embedding_each_chunk else 0,
             cross_attention_layer_scale=1.0 if has_gate else None,
             max_scales=shape_of(published, "lvl_embed.weight", 2, where=where)[0],
             norm_eps=norm_eps,

@@ -17,7 +17,7 @@ from infinity.tokenizer.residual import unfold_bits
 from infinity.transformer import Transformer
 from infinity.transformer.loss import likeliest_bits
 from tests.parity.case import Case, CaseError
-from tests.parity.ledger import LOGITS, QUANTIZER, STATISTIC, TOKENIZER, Ledger
+from tests.parity.ledger import LOGITS, MARGIN, QUANTIZER, STATISTIC, TOKENIZER, Ledger
 from tests.parity.tokenizer import build_tokenizer
 from tests.parity.transformer import build_transformer, check_codebook_dim
 
@@ -162,8 +162,9 @@ def _compare_head_logits(ledger: Ledger, run: Run, rebuilt: Tensor) -> None:
 
 
 def _filler(recorded: Tensor, unconditional: Tensor) -> Tensor:
-    """Rows that a case may record where the reference has none: zeros, or what the head would have given."""
-    return recorded if bool((recorded == 0).all()) else unconditional
+    """Rows where the reference has none: a case may record only zeros, only NaN, or what the head would give."""
+    is_filler = bool((recorded == 0).all() or recorded.isnan().all())
+    return recorded if is_filler else unconditional
 
 
 def _compare_pictures(ledger: Ledger, run: Run) -> None:
@@ -188,7 +189,7 @@ def _compare_figures(ledger: Ledger, run: Run, rebuilt: Tensor) -> None:
     scales = [labels.scale(k).double() for k in range(schedule.num_scales)]
     varies = [float((s != s[:, :1, :1]).flatten(1, 2).any(dim=1).double().mean()) for s in scales]
     ledger.listed_numbers(
-        {"min_abs_logit_margin_per_scale": [float(margins[:, s].min()) for s in schedule.spans]}, LOGITS
+        {"min_abs_logit_margin_per_scale": [float(margins[:, s].min()) for s in schedule.spans]}, MARGIN
     )
     means = {"bit_mean_per_scale": [float(scale.mean()) for scale in scales]}
     ledger.listed_numbers(means | {"fraction_of_bit_planes_that_vary_in_space": varies}, STATISTIC)

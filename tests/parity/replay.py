@@ -37,21 +37,26 @@ def find_cases(folder: Path) -> list[Path]:
 
 
 def replay(folder: Path) -> dict[str, Any]:
-    """Compare one case and say how it went; nothing that a case can contain raises."""
+    """Compare one case folder and say how it went; nothing that a folder can contain raises."""
     try:
         case = Case.load(folder)
     except (CaseError, OSError, json.JSONDecodeError) as error:
-        return _broken(folder, error)
+        return {"case": str(folder), "kind": None, "passed": False, "failures": [str(error)], "tensors": {}}
+    return compare(case).summary()
+
+
+def compare(case: Case) -> Ledger:
+    """Replay a case and compare everything it expects; what does not fit together is a failure."""
     ledger = Ledger(case)
     try:
         for run in _replays(case):
             run(ledger)
     except (CaseError, CheckpointError, SafetensorError) as error:
         ledger.failures.append(str(error))
-    except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
+    except (KeyError, IndexError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         ledger.failures.append(f"the case does not fit together: {type(error).__name__}: {error}")
     ledger.finish()
-    return ledger.summary()
+    return ledger
 
 
 def _replays(case: Case) -> list[Callable[[Ledger], None]]:
@@ -59,7 +64,6 @@ def _replays(case: Case) -> list[Callable[[Ledger], None]]:
     named = _BY_NAME.get(str(case.about.get("case")))
     if named is not None:
         return [named]
-    found = []
     signs: list[tuple[str, Callable[[Ledger], None]]] = [
         ("quantized_out", replay_quantizer),
         ("decode_z", replay_tokenizer),
@@ -73,7 +77,3 @@ def _replays(case: Case) -> list[Callable[[Ledger], None]]:
     if not found:
         raise CaseError(f"case: expected one of {', '.join(_BY_NAME)}, found {case.about.get('case')!r}")
     return found
-
-
-def _broken(folder: Path, error: Exception) -> dict[str, Any]:
-    return {"case": str(folder), "kind": None, "passed": False, "failures": [str(error)], "tensors": {}}
