@@ -3,6 +3,7 @@
 from infinity.tokenizer.autoencoder import AutoencoderConfig, Decoder, Encoder
 from infinity.tokenizer.quantizer import QuantizerKind
 from infinity.tokenizer.residual import ResidualLoop
+from infinity.tokenizer.saved import load_tokenizer, save_tokenizer
 from infinity.tokenizer.self_correction import TeacherForcing, draw_flips, teacher_forcing
 from infinity.tokenizer.tokenizer import Quantized, Tokenizer, TokenizerConfig, TokenizerOutput
 
@@ -18,5 +19,7 @@ __all__ = [
     "TokenizerConfig",
     "TokenizerOutput",
     "draw_flips",
+    "load_tokenizer",
+    "save_tokenizer",
     "teacher_forcing",
 ]
