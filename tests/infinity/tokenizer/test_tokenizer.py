@@ -1,0 +1,156 @@
+"""Laws of the whole tokenizer."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from infinity.bits import BitLabels, fold
+from infinity.checkpoint import CheckpointError
+from infinity.scales import ScaleSchedule, custom_schedule
+from infinity.tokenizer import Tokenizer, TokenizerConfig, load_tokenizer, save_tokenizer
+
+TINY = TokenizerConfig(
+    num_bits=6,
+    base_width=8,
+    encoder_multipliers=(1, 1, 2),
+    decoder_multipliers=(1, 2, 2),
+    num_res_blocks=1,
+    num_downsamples=2,
+)
+SCHEDULE = custom_schedule(1.0, (4, 4), 4)
+
+
+def new_tokenizer(config: TokenizerConfig = TINY, seed: int = 0) -> Tokenizer:
+    tokenizer = Tokenizer(config)
+    tokenizer.init_weights(torch.Generator().manual_seed(seed))
+    return tokenizer
+
+
+def random_images(batch: int = 2, height: int = 16, width: int = 16, seed: int = 0) -> Tensor:
+    return torch.rand(batch, 3, height, width, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+@pytest.mark.parametrize("folded", [False, True])
+@torch.no_grad()
+def test_decoding_bits_equals_decoding_the_quantizers_sum(folded: bool) -> None:
+    tokenizer = new_tokenizer(TINY.replace(fold=folded))
+    schedule = custom_schedule(1.0, (2, 2), 2) if folded else SCHEDULE
+    quantized = tokenizer.quantize(tokenizer.encode(random_images()), schedule)
+    assert quantized.labels.num_bits == tokenizer.config.token_bits
+    assert torch.equal(tokenizer.sum_codes(quantized.labels), quantized.summed_BCHW)
+    assert torch.equal(tokenizer.decode_labels(quantized.labels), tokenizer.decode(quantized.summed_BCHW))
+
+
+@torch.no_grad()
+def test_folded_labels_are_the_unfolded_ones_on_half_the_grid() -> None:
+    plain, folded = new_tokenizer(), new_tokenizer(TINY.replace(fold=True))
+    schedule = ScaleSchedule(aspect_ratio=1.0, grids=((1, 1), (2, 2)), frame=(2, 2))
+    features = plain.encode(random_images())
+    flat = plain.quantize(features, schedule.unfolded())
+    tokens = folded.quantize(features, schedule)
+    assert torch.equal(flat.summed_BCHW, tokens.summed_BCHW)
+    for k in range(schedule.num_scales):
+        maps = fold(flat.labels.scale(k).permute(0, 3, 1, 2).float()) > 0.5
+        assert torch.equal(tokens.labels.scale(k), maps.permute(0, 2, 3, 1))
+
+
+@pytest.mark.parametrize("quantizer", ["bsq", "lfq"])
+def test_training_pass_reconstructs_what_evaluation_reconstructs(quantizer: str) -> None:
+    tokenizer = new_tokenizer(TINY.replace(quantizer=quantizer))
+    output = tokenizer(images := random_images(), SCHEDULE)
+    torch.testing.assert_close(
+        output.reconstruction_B3HW.clamp(-1, 1), tokenizer.reconstruct(images, SCHEDULE), atol=1e-5, rtol=0.0
+    )
+
+
+def test_every_weight_gets_a_gradient() -> None:
+    tokenizer = new_tokenizer()
+    output = tokenizer(images := random_images(), SCHEDULE)
+    (output.reconstruction_B3HW - images).abs().mean().backward()
+    assert [name for name, weight in tokenizer.named_parameters() if weight.grad is None or not weight.grad.any()] == []
+
+
+def test_entropies_and_usage_are_those_of_the_bits() -> None:
+    output = new_tokenizer()(random_images(8), SCHEDULE)
+    assert 0.0 <= output.entropy_per_sample <= math.log(2)
+    assert 0.0 <= output.entropy_batch <= math.log(2)
+    assert output.usage_SC.shape == (4, 6)
+    tokenizer = new_tokenizer()
+    labels = tokenizer.quantize(tokenizer.encode(random_images(8)), SCHEDULE).labels
+    usage = torch.stack([labels.scale(k).float().mean(dim=(0, 1, 2)) for k in range(4)])
+    torch.testing.assert_close(output.usage_SC, usage)
+    assert 0.0 <= output.bit_entropy() <= 1.0
+
+
+def test_constant_bits_have_no_entropy() -> None:
+    """A collapsed encoder: the same strong features everywhere."""
+    tokenizer = new_tokenizer()
+    with torch.no_grad():
+        tokenizer.encoder.conv_out.weight.zero_()
+        tokenizer.encoder.conv_out.bias.copy_(torch.tensor([1.0, -1.0, 1.0, -1.0, 1.0, -1.0]))
+    assert tokenizer(random_images(), SCHEDULE).bit_entropy() == 0.0
+
+
+def test_skipped_scales_are_drawn_and_the_last_is_always_kept() -> None:
+    tokenizer, generator = new_tokenizer(), torch.Generator().manual_seed(0)
+    images = random_images(1)
+    kept = [len(tokenizer(images, SCHEDULE, keep_probability=0.5, generator=generator).usage_SC) for _ in range(60)]
+    assert set(kept) == {1, 2, 3, 4}
+    assert abs(sum(kept) / 60 - 2.5) < 0.5
+    alone = tokenizer(images, SCHEDULE, keep_probability=0.0, generator=generator)
+    last_only = custom_schedule(1.0, (4, 4), 1)
+    assert torch.equal(alone.reconstruction_B3HW, tokenizer(images, last_only).reconstruction_B3HW)
+
+
+def test_quantization_runs_in_float32_under_autocast() -> None:
+    tokenizer = new_tokenizer()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        features = tokenizer.encode(random_images())
+        assert features.dtype == torch.bfloat16
+        assert tokenizer.quantize(features, SCHEDULE).summed_BCHW.dtype == torch.float32
+        output = tokenizer(random_images(), SCHEDULE)
+    assert output.commitment.dtype == torch.float32
+    assert output.entropy_batch.dtype == torch.float32
+
+
+def test_same_seed_gives_the_same_weights() -> None:
+    one, two, other = new_tokenizer(seed=1), new_tokenizer(seed=1), new_tokenizer(seed=2)
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
+    assert not torch.equal(one.encoder.conv_in.weight, other.encoder.conv_in.weight)
+
+
+def test_saved_tokenizer_comes_back_equal(tmp_path: Path) -> None:
+    tokenizer = new_tokenizer().eval()
+    save_tokenizer(str(tmp_path / "tokenizer"), tokenizer, {"step": 7})
+    loaded = load_tokenizer(str(tmp_path / "tokenizer"))
+    assert loaded.config == tokenizer.config
+    assert not loaded.training
+    assert not any(weight.requires_grad for weight in loaded.parameters())
+    images = random_images()
+    assert torch.equal(loaded.reconstruct(images, SCHEDULE), tokenizer.reconstruct(images, SCHEDULE))
+
+
+def test_missing_folder_is_a_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="expected a checkpoint folder"):
+        load_tokenizer(str(tmp_path / "nothing"))
+
+
+def test_wrong_sizes_and_bit_widths_are_refused() -> None:
+    tokenizer = new_tokenizer()
+    with pytest.raises(ValueError, match="multiples of the stride of 4 px"):
+        tokenizer.encode(random_images(height=18))
+    with pytest.raises(ValueError, match="for this schedule"):
+        tokenizer.quantize(torch.zeros(1, 6, 8, 8), SCHEDULE)
+    with pytest.raises(ValueError, match="expected labels of 6 bits a token, got 5"):
+        tokenizer.decode_labels(BitLabels(SCHEDULE, torch.zeros(1, SCHEDULE.num_tokens, 5, dtype=torch.bool)))
+    with pytest.raises(ValueError, match="keep_probability"):
+        tokenizer(random_images(), SCHEDULE, keep_probability=2.0)
+
+
+def test_strides_and_bits_of_the_published_tokenizers() -> None:
+    assert TokenizerConfig(num_bits=32).stride_px == 16
+    eight = TokenizerConfig(num_bits=14, num_downsamples=3, fold=True)
+    assert (eight.stride_px, eight.token_bits) == (16, 56)
