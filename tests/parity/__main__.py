@@ -1,4 +1,4 @@
-"""``python -m tests.parity <case folder>...``: one JSON object a case; exit code 1 if any failed."""
+"""``python -m tests.parity <case folder>...``: one line of JSON a case; exit code 1 if any failed."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import torch
 
 from tests.parity.replay import find_cases, replay
 
+_MOST_FAILURES = 20
+
 
 def main(arguments: list[str]) -> int:
     """Replay the cases in and below the given folders."""
@@ -17,13 +19,14 @@ def main(arguments: list[str]) -> int:
         print(f"usage: python -m tests.parity <case folder>...\n\n{__doc__}", file=sys.stderr)
         return 0 if arguments else 2
     torch.set_num_threads(1)  # sums in one order, whatever the machine
-    results = [replay(case) for argument in arguments for case in find_cases(Path(argument))]
-    for result in results:
-        print(json.dumps(result, indent=2, allow_nan=False))
-    failed = [str(result["case"]) for result in results if not result["passed"]]
+    results = []
+    for case in (case for argument in arguments for case in find_cases(Path(argument))):
+        results.append(replay(case))
+        print(json.dumps(results[-1], allow_nan=False), flush=True)
+    failed = [result for result in results if not result["passed"]]
+    for result in failed:
+        print(f"FAILED {result['case']}: " + "\n  ".join(result["failures"][:_MOST_FAILURES]), file=sys.stderr)
     print(f"{len(results) - len(failed)} of {len(results)} cases passed", file=sys.stderr)
-    for case in failed:
-        print(f"FAILED {case}", file=sys.stderr)
     return 1 if failed or not results else 0
 
 
