@@ -27,13 +27,17 @@ class SceneDetectorConfig(Config):
 
     Attributes:
         min_overlap: Least agreement with a shape's drawing: sum of the smaller over sum of the larger coverage, 0 to 1.
-            Two different shapes of the vocabulary agree at most by 0.84 (circle and square), equal ones by over 0.92.
+            Exact drawings reach over 0.92.
+        min_lead: By how much a region must agree better with a shape than any other shape of the vocabulary does. A
+            circle and a square agree by 0.84, so that these two need almost exact outlines, while a moon, which is like
+            nothing else, is recognised from ``min_overlap`` on.
         min_margin: By how much the best shape must beat the second.
         min_contrast: RGB distance from the background below which a pixel belongs to it.
         size_slack: A shape's side may leave the range of the drawings by this factor.
     """
 
-    min_overlap: float = 0.85
+    min_overlap: float = 0.75
+    min_lead: float = 0.02
     min_margin: float = 0.02
     min_contrast: float = 45.0
     size_slack: float = 1.4
@@ -103,7 +107,8 @@ def _recognise(
     center = (float((cover * (columns + 0.5)).sum() / area), float((cover * (rows + 0.5)).sum() / area))
     overlaps = {shape: _overlap(cover, shape, center, area, config) for shape in PLURALS}
     (best, overlap), (_, second) = sorted(overlaps.items(), key=lambda item: -item[1])[:2]
-    if overlap < config.min_overlap or overlap - second < config.min_margin:
+    needed = max(config.min_overlap, _likeness(best) + config.min_lead)
+    if overlap < needed or overlap - second < config.min_margin:
         return None
     ys, xs = np.nonzero(cover >= 0.5)
     box = (float(xs.min()), float(ys.min()), float(xs.max() + 1), float(ys.max() + 1))
@@ -123,6 +128,21 @@ def _overlap(
         return 0.0
     drawn = coverage(shape, (center[0] - dx * side, center[1] - dy * side), side, size_px)
     return float(np.minimum(cover, drawn).sum() / np.maximum(cover, drawn).sum())
+
+
+@cache
+def _likeness(shape: str) -> float:
+    """The best agreement of a drawing of any other shape with this one."""
+    size_px = 48
+    config, side = SceneDetectorConfig(), sum(SIZE_RANGE) / 2 * size_px
+    best = 0.0
+    for other in PLURALS.keys() - {shape}:
+        unit_area, (dx, dy) = _moments(other)
+        middle = size_px / 2
+        drawn = coverage(other, (middle, middle), side, size_px)
+        center = (middle + dx * side, middle + dy * side)
+        best = max(best, _overlap(drawn, shape, center, unit_area * side**2, config))
+    return best
 
 
 @cache
