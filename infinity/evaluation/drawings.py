@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
-from torch import Tensor
+from jaxtyping import Float32, UInt8
 
 from infinity.config import Config
 from infinity.data.batches import load_images
@@ -105,16 +106,23 @@ class DistributionMeasure(Config):
 
     def outcome(self, state: DistributionState) -> Outcome:
         """``rfid`` and ``fid``."""
-        count = state.originals.count
-        note = "biased upwards: fewer pictures than features; compares only at this n" if count <= FEATURE_WIDTH else ""
+        originals = gaussian(state.originals)
+        note = ""
+        if originals.count <= FEATURE_WIDTH:
+            note = "biased upwards: fewer pictures than features; compares only at this n"
         clouds = {"rfid": state.reconstructions, "fid": state.drawings}
-        return Outcome(
-            scores=tuple(
-                Score(metric=name, value=frechet_distance(cloud, state.originals), unit="", n=count,
-                      protocol=protocol(name), note=note)
-                for name, cloud in clouds.items()
+        scores = (
+            Score(
+                metric=name,
+                value=frechet_distance(originals, gaussian(cloud)),
+                unit="",
+                n=originals.count,
+                protocol=protocol(name),
+                note=note,
             )
-        )  # fmt: skip
+            for name, cloud in clouds.items()
+        )
+        return Outcome(scores=tuple(scores))
 
 
 def protocol(metric: str) -> str:
@@ -133,13 +141,20 @@ def not_measured() -> Outcome:
     )
 
 
+Features = Float32[np.ndarray, "n 2048"]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class DistributionState:
-    """Features of the pictures, of their reconstructions, and of what was drawn for their captions."""
+    """Features of the pictures, of their reconstructions, and of what was drawn for their captions; one array a part.
 
-    originals: GaussianStats
-    reconstructions: GaussianStats
-    drawings: GaussianStats
+    Rows travel from the workers, since the sums of one part, three matrices of 2048 x 2048, weigh a hundred times as
+    much.
+    """
+
+    originals: tuple[Features, ...]
+    reconstructions: tuple[Features, ...]
+    drawings: tuple[Features, ...]
 
     def __add__(self, other: DistributionState) -> DistributionState:
         return DistributionState(
@@ -147,6 +162,11 @@ class DistributionState:
             reconstructions=self.reconstructions + other.reconstructions,
             drawings=self.drawings + other.drawings,
         )
+
+
+def gaussian(parts: tuple[Features, ...]) -> GaussianStats:
+    """The sums over all rows, added part by part."""
+    return reduce(add, (GaussianStats.of(torch.from_numpy(np.array(rows))) for rows in parts))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -166,9 +186,9 @@ class DistributionPart:
         schedule = material.pipeline.config.resolution.schedule(self.batch.aspect_ratio)
         originals = load_images(material.manifest, self.batch.rows, schedule.image_size_px(tokenizer.config.stride_px))
         return DistributionState(
-            originals=GaussianStats.of(features(material, originals)),
-            reconstructions=GaussianStats.of(features(material, reconstruct(tokenizer, originals, schedule))),
-            drawings=GaussianStats.of(features(material, draw(material, self.batch))),
+            originals=(features(material, originals),),
+            reconstructions=(features(material, reconstruct(tokenizer, originals, schedule)),),
+            drawings=(features(material, draw(material, self.batch)),),
         )
 
 
@@ -185,8 +205,7 @@ def draw(material: Material, batch: Rows) -> UInt8[np.ndarray, "B H W 3"]:
 
 
 @torch.no_grad()
-def features(material: Material, images: UInt8[np.ndarray, "B H W 3"]) -> Float[Tensor, "B 2048"]:
-    """The 2048 Inception features of every picture, on the CPU."""
+def features(material: Material, images: UInt8[np.ndarray, "B H W 3"]) -> Features:
+    """The 2048 Inception features of every picture."""
     prepared = prepare(torch.from_numpy(images).to(material.subject.device))
-    found: Tensor = material.inception(prepared).features_2048
-    return found.cpu()
+    return np.asarray(material.inception(prepared).features_2048.float().cpu().numpy())

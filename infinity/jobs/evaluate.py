@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import reduce
 from itertools import chain
-from operator import add
 from typing import Any, ClassVar
 
 from infinity import storage
@@ -16,7 +14,7 @@ from infinity.checkpoint import MARKER_FILE, CheckpointError, read_kind_and_conf
 from infinity.data.manifest import Manifest, Split
 from infinity.evaluation.drawings import DistributionMeasure, SampleMeasure, not_measured
 from infinity.evaluation.inception_weights import InceptionWeights
-from infinity.evaluation.measure import Measure, Outcome, Part, Subject
+from infinity.evaluation.measure import Measure, Outcome, Subject
 from infinity.evaluation.reconstruction import ReconstructionMeasure
 from infinity.evaluation.scene_geneval import SceneMeasure
 from infinity.evaluation.score import Score
@@ -24,7 +22,7 @@ from infinity.evaluation.validation import ValidationMeasure
 from infinity.generation.pipeline import KIND, TOKENIZER_FOLDER, TOKENIZER_KIND, ModelConfig
 from infinity.generation.sampling import SamplingConfig
 from infinity.jobs.cluster import connect
-from infinity.jobs.parts import compute_parts
+from infinity.jobs.parts import Work, compute
 from infinity.jobs.progress import Progress, ProgressSink, section, silent
 from infinity.jobs.spec import JobReport, JobSpec, begin, commit, is_done, load_report
 from infinity.jobs.training import WorkersConfig
@@ -139,9 +137,14 @@ def run(spec: EvaluateSpec, *, progress: ProgressSink = silent) -> EvaluateRepor
     progress(Progress(0.0, "checking model and data set"))
     digest = check_model(spec.model)
     manifest = Manifest.load(spec.manifest)
-    plans = [(name, measure, measure.parts(spec.subject, manifest)) for name, measure in spec.measures()]
+    measures = list(spec.measures())
+    work = [Work(name, measure.parts(spec.subject, manifest)) for name, measure in measures]
     folder = begin(spec)
-    outcomes = _measure(spec, plans, section(progress, 0.02, 0.98))
+    with connect():
+        progress(Progress(0.01, "starting workers"))
+        states = compute(spec.subject, work, spec.workers, section(progress, 0.02, 0.98))
+        # Still connected: large arrays in the states lie in Ray's shared memory.
+        outcomes = [measure.outcome(state) for (_, measure), state in zip(measures, states, strict=True)]
     if spec.inception is None:
         outcomes.append(not_measured())
     report = EvaluateReport(
@@ -154,17 +157,6 @@ def run(spec: EvaluateSpec, *, progress: ProgressSink = silent) -> EvaluateRepor
     commit(spec, report)
     progress(Progress(1.0, "evaluated"))
     return report
-
-
-def _measure(
-    spec: EvaluateSpec, plans: Sequence[tuple[str, Measure[Any], Sequence[Part[Any]]]], progress: ProgressSink
-) -> list[Outcome]:
-    with connect():
-        progress(Progress(0.0, "starting workers"))
-        work = [(name, part) for name, _, parts in plans for part in parts]
-        states = iter(compute_parts(spec.subject, work, spec.workers, progress))
-        # Still connected: large arrays in the states lie in Ray's shared memory.
-        return [measure.outcome(reduce(add, [next(states) for _ in parts])) for _, measure, parts in plans]
 
 
 def check_model(uri: str) -> str:

@@ -6,6 +6,7 @@ import logging
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -24,14 +25,20 @@ class EvaluationError(RuntimeError):
     """Workers died more often than allowed, or the cluster cannot give what was asked for."""
 
 
-def compute_parts(
-    subject: Subject, parts: Sequence[tuple[str, Part[Any]]], workers: WorkersConfig, progress: ProgressSink
-) -> list[Any]:
-    """The states of all parts, in the order of the parts, whoever computed them.
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One measure's parts, with words for people."""
+
+    name: str
+    parts: Sequence[Part[Any]]
+
+
+def compute(subject: Subject, work: Sequence[Work], workers: WorkersConfig, progress: ProgressSink) -> list[Any]:
+    """The summed state of every measure; states are added in the order of the parts, whoever computed them and when.
 
     Args:
         subject: What the workers load.
-        parts: Words for people ("scenes") and the work; the first are begun first.
+        work: At least one part each; the first are begun first.
         workers: How many actors. The cluster may have room for fewer, which changes no result.
         progress: Told after every part.
 
@@ -39,15 +46,22 @@ def compute_parts(
         EvaluationError: No room for a single worker, or workers that die.
         Exception: What a part raised, as it was raised in the worker.
     """
-    states: list[Any] = [None] * len(parts)
-    total, done = sum(part.num_pictures for _, part in parts), 0
+    parts = [part for each in work for part in each.parts]
+    owners = [number for number, each in enumerate(work) for _ in each.parts]
+    total, done = sum(part.num_pictures for part in parts), 0
+    sums: list[Any] = [None] * len(work)
+    early: dict[int, Any] = {}
+    added = 0
     with _actors(subject, workers, most=len(parts)) as actors:
-        for index, state in _finished([part for _, part in parts], actors):
-            states[index] = state
-            name, part = parts[index]
-            done += part.num_pictures
-            progress(Progress(done / total, f"{name}: {done} of {total} pictures measured"))
-    return states
+        for index, state in _finished(parts, actors):
+            early[index] = state
+            while added in early:
+                ready, owner = early.pop(added), owners[added]
+                sums[owner] = ready if sums[owner] is None else sums[owner] + ready
+                added += 1
+            done += parts[index].num_pictures
+            progress(Progress(done / total, f"{work[owners[index]].name}: {done} of {total} pictures measured"))
+    return sums
 
 
 def _finished(parts: Sequence[Part[Any]], actors: Sequence[Any]) -> Iterator[tuple[int, Any]]:
