@@ -48,12 +48,14 @@ def dead_share(usage_SC: Float[Tensor, "S C"], dead_entropy: float) -> Float[Ten
 
 
 def constant_picture_error(images_B3HW: Float[Tensor, "B 3 H W"]) -> Float[Tensor, ""]:
-    """Mean squared error of the best constant picture on other pictures of the same kind; not a number for one picture.
+    """Mean squared error of the best constant picture on other pictures of the same kind; zero for a single picture.
 
     The mean of B pictures fits these B better than others, by (B - 1) / B; that is corrected, since small batches would
     otherwise make it look good.
     """
-    return images_B3HW.float().var(dim=0, correction=1).mean()
+    images = images_B3HW.float()
+    squares = (images - images.mean(dim=0)).square().sum(dim=0)
+    return squares.mean() / max(len(images) - 1, 1)
 
 
 def check_reconstruction(metrics: Row, step: int, config: CollapseConfig) -> None:

@@ -14,9 +14,10 @@ from infinity.data.batches import BatchIds, BatchPlan, ImageCache, load_images
 from infinity.data.manifest import Manifest
 from infinity.scales import Resolution, ScaleSchedule
 from infinity.text import TextCondition, TextEncoder
+from infinity.tokenizer.pixels import to_pixels
 from infinity.tokenizer.tokenizer import Tokenizer
 from infinity.training.parallel import Team
-from infinity.training.pictures import Ahead, Names, shares, to_pixels
+from infinity.training.pictures import Ahead, Names, shares
 
 logger = logging.getLogger(__name__)
 

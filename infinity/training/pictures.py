@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from torch import Tensor
 
 from infinity.data.batches import BatchIds, BatchPlan, ImageCache
@@ -34,18 +34,6 @@ class PictureBatch:
     rows: tuple[int, ...]
     schedule: ScaleSchedule
     images_BHWC: UInt8[Tensor, "B H W 3"]
-
-
-def to_pixels(images_BHWC: UInt8[Tensor, "B H W 3"], device: torch.device) -> Float[Tensor, "B 3 H W"]:
-    """RGB in [-1, 1], channels last in memory."""
-    images = images_BHWC.to(device, non_blocking=True).permute(0, 3, 1, 2)
-    return images.to(torch.float32).div_(127.5).sub_(1.0)
-
-
-def to_images(pixels_B3HW: Float[Tensor, "B 3 H W"]) -> UInt8[Tensor, "B H W 3"]:
-    """RGB 0 to 255 on the CPU, rounded, from [-1, 1]; values outside are clamped."""
-    scaled = pixels_B3HW.detach().float().clamp(-1.0, 1.0).add(1.0).mul(127.5).round_()
-    return scaled.to(torch.uint8).permute(0, 2, 3, 1).cpu().contiguous()
 
 
 class PictureFeed:

@@ -107,8 +107,14 @@ class TrainState:
             self.ema.load(below("ema/"))
         for name, weight in self.module.named_parameters():
             if slots := below(f"optimizer/{name}/"):
-                # "step" may live on the CPU beside weights on a GPU; the others follow their weight.
-                self.optimizer.state[weight] = {slot: value.to(weight.device) for slot, value in slots.items()}
+                self.optimizer.state[weight] = {slot: _like(value, weight) for slot, value in slots.items()}
+
+
+def _like(value: Tensor, weight: Tensor) -> Tensor:
+    """A running mean where its weight is, and in the same order in memory: the fused update walks both side by side."""
+    if value.shape != weight.shape:
+        return value.to(weight.device)
+    return torch.empty_like(weight, dtype=value.dtype).copy_(value)
 
 
 def generator_for(seed: int, purpose: str, *numbers: int, device: torch.device | str = "cpu") -> torch.Generator:

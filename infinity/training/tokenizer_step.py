@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from infinity.config import Config
+from infinity.tokenizer.pixels import to_pixels
 from infinity.tokenizer.tokenizer import Tokenizer, TokenizerOutput
 from infinity.training.collapse import (
     CollapseConfig,
@@ -17,7 +18,7 @@ from infinity.training.collapse import (
     psnr_db,
 )
 from infinity.training.loop import Losses
-from infinity.training.pictures import PictureBatch, to_pixels
+from infinity.training.pictures import PictureBatch
 from infinity.training.state import Row
 
 CONSTANT_ERROR = 1e-4
@@ -93,7 +94,7 @@ class TokenizerLearner:
             "dead_bits": dead_share(output.usage_SC, self._collapse.dead_entropy),
         }
         constant = constant_picture_error(images)
-        if constant > CONSTANT_ERROR:  # false also for a single picture, whose error is not a number
+        if constant > CONSTANT_ERROR:  # false also for a single picture
             metrics["gain_db"] = psnr_db(error) - psnr_db(constant)
         return metrics
 

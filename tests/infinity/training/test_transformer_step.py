@@ -1,0 +1,118 @@
+"""A transformer learns from latents computed once, resumes exactly, and refuses bits that carry nothing."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from infinity.data.batches import BatchPlan
+from infinity.data.manifest import Manifest
+from infinity.text import build_text_encoder
+from infinity.tokenizer.saved import load_tokenizer, save_tokenizer
+from infinity.training.collapse import CollapseError
+from infinity.training.latents import CaptionFeatures, LatentFeed
+from infinity.training.parallel import Team
+from tests.infinity.training.pictures import RESOLUTION, TEXT, TRANSFORMER, make_data
+from tests.infinity.training.sessions import LOOP, make_tokenizer, session, train_here, transformer_spec, untimed
+from tests.infinity.training.toy import assert_same
+
+STILL = TRANSFORMER.replace(condition_drop=0.0, drop_path=0.0)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """A manifest and a tokenizer."""
+    folder = tmp_path_factory.mktemp("data")
+    manifest = make_data(folder)
+    return manifest, make_tokenizer(folder, manifest)
+
+
+def test_the_bits_are_learned_and_measured_by_scale(tmp_path: Path, data: tuple[str, str]) -> None:
+    spec = transformer_spec(tmp_path, *data)
+    history = train_here(spec.replace(loop=LOOP.replace(num_steps=60, log_every_steps=30))).state.history
+    assert history[-1]["loss"] < 0.9 * history[0]["loss"]
+    assert history[-1]["bit_accuracy"] > 0.6
+    for k in range(3):
+        assert 0.0 <= history[-1][f"token_accuracy.scale_{k}"] <= history[-1][f"bit_accuracy.scale_{k}"] <= 1.0
+
+
+def test_a_resumed_transformer_equals_the_uninterrupted_one_bit_for_bit(tmp_path: Path, data: tuple[str, str]) -> None:
+    """With self-correction, dropped captions and dropped blocks, whose draws belong to the step."""
+    spec = transformer_spec(tmp_path, *data)
+    whole = train_here(spec, saves=tmp_path).state
+    resumed = train_here(spec, resume=tmp_path / "3").state
+    assert_same(whole, resumed)
+    assert untimed(whole.history) == untimed(resumed.history)
+
+
+def test_accumulated_parts_equal_the_big_batch_where_nothing_is_drawn(tmp_path: Path, data: tuple[str, str]) -> None:
+    spec = transformer_spec(tmp_path, *data, model=STILL, self_correction=0.0)
+    parts = train_here(spec.replace(loop=LOOP.replace(accumulate=3))).state
+    assert_close(train_here(spec).state.history, parts.history)
+
+
+def test_equal_loss_of_all_tokens_is_another_loss(tmp_path: Path, data: tuple[str, str]) -> None:
+    spec = transformer_spec(tmp_path, *data, model=STILL, self_correction=0.0)
+    by_scale = train_here(spec).state.history[-1]["loss"]
+    by_token = train_here(spec.replace(weighting="by_token")).state.history[-1]["loss"]
+    assert by_scale != pytest.approx(by_token, rel=1e-6)
+
+
+def test_latents_are_the_same_whether_they_are_kept_or_computed_at_every_step(data: tuple[str, str]) -> None:
+    manifest, tokenizer = Manifest.load(data[0]), load_tokenizer(data[1])
+    plan = BatchPlan(manifest, "train", 8, seed=3)
+
+    def feed(cache_bytes: int) -> LatentFeed:
+        captions = CaptionFeatures(build_text_encoder(TEXT), cache_bytes)
+        return LatentFeed(
+            manifest, plan, RESOLUTION, tokenizer, captions, num_steps=4, team=Team(), cache_bytes=cache_bytes
+        )
+
+    kept, computed = feed(2**30), feed(0)
+    for step in (0, 3, 1):
+        (a,), (b,) = kept(step), computed(step)
+        assert a.keys == b.keys
+        torch.testing.assert_close(a.features_BCHW, b.features_BCHW)
+        assert torch.equal(a.text.features_TD, b.text.features_TD)
+    torch.testing.assert_close(kept.usage(), computed.usage())
+    computed.close()
+
+
+def test_a_tokenizer_with_constant_bits_is_refused_before_training(tmp_path: Path, data: tuple[str, str]) -> None:
+    tokenizer = load_tokenizer(data[1])
+    with torch.no_grad():
+        tokenizer.encoder.conv_out.weight.zero_()
+    save_tokenizer(str(tmp_path / "constant"), tokenizer)
+    spec = transformer_spec(tmp_path, data[0], str(tmp_path / "constant"))
+    with pytest.raises(CollapseError, match="100% of its bits hardly ever change"):
+        session(spec)
+
+
+def _two_ranks(rank: int, folder: str, data: tuple[str, str]) -> None:
+    os.environ.update(GLOO_SOCKET_IFNAME="lo")
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    spec = transformer_spec(folder, *data, model=STILL, self_correction=0.0)
+    train_here(spec, saves=Path(folder) / f"rank-{rank}", team=Team.current())
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_two_ranks_equal_one_on_the_same_batches(tmp_path: Path, data: tuple[str, str]) -> None:
+    mp.spawn(_two_ranks, args=(str(tmp_path), data), nprocs=2)
+    spec = transformer_spec(tmp_path, *data, model=STILL, self_correction=0.0)
+    alone = train_here(spec).state
+    for rank in (0, 1):
+        state = session(spec).state
+        state.load(tmp_path / f"rank-{rank}" / str(LOOP.num_steps))
+        assert_close(alone.history, state.history)
+        for name, value in alone.module.state_dict().items():
+            torch.testing.assert_close(value, state.module.state_dict()[name], rtol=1e-3, atol=1e-4)
+
+
+def assert_close(history, other) -> None:  # type: ignore[no-untyped-def]
+    for a, b in zip(untimed(history), untimed(other), strict=True):
+        assert a == pytest.approx(b, rel=1e-3, abs=1e-3)
