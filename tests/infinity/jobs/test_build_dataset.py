@@ -21,6 +21,7 @@ from infinity.jobs.spec import is_done
 from infinity.storage import StorageError
 from tests.infinity.data.builders import encoded, good_folder, image_folder, noise
 from tests.infinity.data.test_checking import bad_folder
+from tests.infinity.storage.test_s3 import answers
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]
 
@@ -201,6 +202,24 @@ def test_output_that_cannot_be_written_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="a part of the path is a file"):
         run(spec(good_folder(tmp_path / "in", 3), tmp_path / "file"))
+
+
+def test_wrong_credentials_are_a_clear_error_for_source_and_output(tmp_path: Path, s3_server: str) -> None:
+    refused = r"S3 refused the credentials \(InvalidAccessKeyId\); check AWS_ACCESS_KEY_ID"
+    with answers("ListObjectsV2", lambda: (403, "InvalidAccessKeyId")), pytest.raises(StorageError, match=refused):
+        run(spec(f"{s3_server}/in", tmp_path / "out"))
+    with answers("PutObject", lambda: (403, "InvalidAccessKeyId")), pytest.raises(StorageError, match=refused):
+        run(spec(good_folder(tmp_path / "in", 3), s3_server))
+
+
+def test_no_space_left_is_a_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int, data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    source = good_folder(tmp_path / "in", 3)
+    monkeypatch.setattr("infinity.storage.local.os.write", full)
+    with pytest.raises(StorageError, match="no space left on the disk; free some or choose another place"):
+        run(spec(source, tmp_path / "out"))
 
 
 @pytest.mark.parametrize(
