@@ -32,23 +32,24 @@ def compose_sheet(
         columns: Pictures in a row.
         gap_px: White space between pictures, in pixels of the sheet.
         enlarge: Whole factor by which small pictures are magnified, without smoothing.
-        marks: For each image an RGB colour of a frame drawn inside its cell's gap, or None for no frame.
+        marks: For each image the RGB colour of a frame around it, as wide as the gap, or None for no frame.
 
     Raises:
         ValueError: No image, an image that is not uint8 (H, W, 3), or counts that do not fit.
     """
     _check(images, columns, gap_px, enlarge, marks)
+    frame_px = 0 if marks is None else max(1, gap_px)
     cells = [np.repeat(np.repeat(image, enlarge, axis=0), enlarge, axis=1) for image in images]
-    height, width = (max(cell.shape[axis] for cell in cells) + gap_px for axis in (0, 1))
+    pitch = [max(cell.shape[axis] for cell in cells) + 2 * frame_px + gap_px for axis in (0, 1)]
     rows = -(-len(cells) // columns)
     columns = min(columns, len(cells))
-    sheet = np.full((rows * height + gap_px, columns * width + gap_px, 3), BACKGROUND, dtype=np.uint8)
+    sheet = np.full((rows * pitch[0] + gap_px, columns * pitch[1] + gap_px, 3), BACKGROUND, dtype=np.uint8)
     for index, cell in enumerate(cells):
-        top, left = index // columns * height, index % columns * width
-        bottom, right = top + gap_px + cell.shape[0], left + gap_px + cell.shape[1]
+        top, left = (gap_px + place * step for place, step in zip(divmod(index, columns), pitch, strict=True))
+        height, width = cell.shape[0] + 2 * frame_px, cell.shape[1] + 2 * frame_px
         if marks is not None and (colour := marks[index]) is not None:
-            sheet[top : bottom + gap_px, left : right + gap_px] = colour
-        sheet[top + gap_px : bottom, left + gap_px : right] = cell
+            sheet[top : top + height, left : left + width] = colour
+        sheet[top + frame_px : top + height - frame_px, left + frame_px : left + width - frame_px] = cell
     return encode_png(sheet)
 
 

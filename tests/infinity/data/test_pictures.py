@@ -39,9 +39,11 @@ def test_enlarging_repeats_pixels() -> None:
 def test_marks_frame_their_picture_only() -> None:
     images = some_images(2)
     sheet = pixels(compose_sheet(images, 2, gap_px=2, marks=[(10, 160, 60), None]))
-    assert (sheet[0, :11] == (10, 160, 60)).all()
-    assert (sheet[0, 11:] == 255).all()
-    np.testing.assert_array_equal(sheet[2:7, 2:9], images[0])
+    assert (sheet[2:4, 2:13] == (10, 160, 60)).all()
+    assert (sheet[2:11, 11:13] == (10, 160, 60)).all()
+    assert (sheet[:, 13:17] == 255).all()
+    np.testing.assert_array_equal(sheet[4:9, 4:11], images[0])
+    np.testing.assert_array_equal(sheet[4:9, 17:24], images[1])
 
 
 def test_pictures_of_several_sizes_share_a_sheet() -> None:
