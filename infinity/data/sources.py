@@ -233,7 +233,7 @@ def _folder(
         named.update(
             posixpath.normpath(str(record.image)) for piece in lines for record in piece.read() if not record.problem
         )
-    rest = [f for f in files if f.lower().endswith(PICTURE_ENDINGS) and posixpath.normpath(f) not in named]
+    rest = [file for file in files if _is_picture(file) and posixpath.normpath(file) not in named]
     for start in range(0, len(rest), rows_per_slice):
         uris = tuple(rest[start : start + rows_per_slice])
         slices.append(FilesSlice(uris, tuple(file[len(uri.rstrip("/")) + 1 :] for file in uris), row + start))
@@ -266,6 +266,11 @@ def _source(kind: str, slices: list[Any], uri: str) -> Source:
     return Source(kind=kind, slices=tuple(slices))
 
 
+def _is_picture(uri: str) -> bool:
+    """By its name; hidden files, which some systems strew about, are nobody's pictures."""
+    return uri.lower().endswith(PICTURE_ENDINGS) and not storage.name(uri).startswith(".")
+
+
 def _plain(uri: str) -> str:
     """A path for file://..., so that names in tables can be joined to it without quoting."""
     path = storage.local_path(uri)
@@ -287,7 +292,7 @@ def _version(uri: str) -> list[int] | None:
 
 
 def _what_is_missing(files: tuple[str, ...]) -> str:
-    pictures = sum(file.lower().endswith(PICTURE_ENDINGS) for file in files)
+    pictures = sum(_is_picture(file) for file in files)
     if pictures:
         other = [
             name for name in ("metadata.csv", "metadata.parquet") if any(storage.name(file) == name for file in files)

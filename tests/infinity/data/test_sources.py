@@ -56,6 +56,7 @@ def test_metadata_in_sub_folders_names_pictures_relative_to_itself(tmp_path: Pat
 def test_picture_of_a_folder_without_a_row_has_no_caption(tmp_path: Path) -> None:
     good_folder(tmp_path, 2)
     (tmp_path / "images" / "extra.JPG").write_bytes(b"")
+    (tmp_path / "images" / "._extra.JPG").write_bytes(b"")
     (tmp_path / "notes.txt").write_text("not a picture")
     assert [(r.name, r.caption) for r in records(open_source(str(tmp_path)))][2:] == [("images/extra.JPG", None)]
 
