@@ -19,11 +19,13 @@ from infinity.transformer.loss import bitwise_cross_entropy, likeliest_bits, sca
 from tests.parity.case import CaseError
 from tests.parity.ledger import GRADIENT_RELATIVE, LOGITS, LOSS, STATISTIC, Ledger
 
-HALF_CROSS_ATTENTION = 0.3
+HALF_CROSS_ATTENTION = 0.6
 """Distance allowed to the recording with bfloat16 cross-attention, as a share of its own distance to exact logits.
 
-Operands that differ by a float32 rounding error may round to neighbouring bfloat16 values, 0.4 % apart.
+Operands that differ by a float32 rounding error may round to neighbouring bfloat16 values, 0.4 % apart; over several
+configurations this alone made up to a third of that distance.
 """
+_HALF_FLOOR = 1e-2
 
 _POSITIONS: dict[int, Positions] = {0: "grid", 1: "interpolated", 2: "frame"}
 
@@ -158,7 +160,7 @@ def _compare_half_cross_attention(
     distance = float((expected["logits"] - expected[name]).abs().max())
     ledger.listed_numbers({"checks.max_abs_vs_bf16_cross_attention": distance}, 1e-7)
     with _half_cross_attention():
-        ledger.close(name, model(text, inputs, schedule).flatten(2), max(HALF_CROSS_ATTENTION * distance, LOGITS))
+        ledger.close(name, model(text, inputs, schedule).flatten(2), max(HALF_CROSS_ATTENTION * distance, _HALF_FLOOR))
 
 
 @contextmanager
