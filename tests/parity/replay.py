@@ -64,14 +64,14 @@ def _replays(case: Case) -> list[Callable[[Ledger], None]]:
     named = _BY_NAME.get(str(case.about.get("case")))
     if named is not None:
         return [named]
-    signs: list[tuple[str, Callable[[Ledger], None]]] = [
-        ("quantized_out", replay_quantizer),
-        ("decode_z", replay_tokenizer),
-        ("x_clean", replay_self_correction),
-        ("logits", replay_transformer),
-        ("bits.0", replay_inference),
+    signs: list[tuple[set[str], Callable[[Ledger], None]]] = [
+        ({"quantized_out"}, replay_quantizer),
+        ({"decode_z", "decode_raw_features"}, replay_tokenizer),
+        ({"x_clean", "x_flip"}, replay_self_correction),
+        ({"logits", "loss_per_token"}, replay_transformer),
+        ({"bits.0", "final_logits"}, replay_inference),
     ]
-    found = [run for sign, run in signs if sign in case.expected]
+    found = [run for sign, run in signs if sign & set(case.expected)]
     if "table" in case.about:
         found.append(replay_schedules)
     if not found:

@@ -20,7 +20,7 @@ def replay_self_correction(ledger: Ledger) -> None:
     case = ledger.case
     features, schedule, fold = case.inputs["raw_features"], case.schedule(), case.folds
     names = sorted((n for n in case.inputs if n.startswith("flip_mask.")), key=lambda n: int(n.rsplit(".", 1)[1]))
-    flips = [_token_bits(case.inputs[name], grid, fold) for name, grid in zip(names, schedule.grids, strict=True)]
+    flips = [_token_bits(case.inputs[name], grid, fold) for name, grid in zip(names, schedule.grids, strict=False)]
     num_full = int(case.about.get("noise_apply_layers_full", len(flips)))
     num_partial = int(case.about.get("noise_apply_layers_partial", len(flips)))
     runs = {"clean": None, "flip": flips[:num_full], "flip_partial": flips[:num_partial]}

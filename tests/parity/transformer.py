@@ -16,7 +16,7 @@ from infinity.text import TextCondition
 from infinity.transformer import Transformer, attention
 from infinity.transformer.config import Positions
 from infinity.transformer.loss import bitwise_cross_entropy, likeliest_bits, scale_weights
-from tests.parity.case import CaseError
+from tests.parity.case import Case, CaseError
 from tests.parity.ledger import GRADIENT_RELATIVE, LOGITS, LOSS, STATISTIC, Ledger
 
 HALF_CROSS_ATTENTION = 0.6
@@ -93,7 +93,7 @@ def replay_transformer(ledger: Ledger) -> None:
     case = ledger.case
     model, num_chunks = build_transformer(ledger)
     schedule, text = case.schedule(), case.text()
-    inputs, bits = case.inputs["x_BLC_wo_prefix"], case.inputs["gt_bits"].bool()
+    inputs, bits = _inputs_and_bits(case)
     logits = model(text, inputs, schedule)
     ledger.close("logits", logits.detach().flatten(2), LOGITS)
     per_token = bitwise_cross_entropy(logits, bits)
@@ -116,6 +116,14 @@ def replay_transformer(ledger: Ledger) -> None:
     ledger.listed_numbers({"text_lens": list(text.lengths), "batch": text.batch_size, "mode": "eval()"})
     check_codebook_dim(ledger, bits.shape[-1])
     _compare_half_cross_attention(ledger, model, text, inputs, schedule)
+
+
+def _inputs_and_bits(case: Case) -> tuple[Tensor, Tensor]:
+    """As recorded; in a case of several parts those of its clean teacher forcing."""
+    if "x_BLC_wo_prefix" in case.inputs:
+        return case.inputs["x_BLC_wo_prefix"], case.inputs["gt_bits"].bool()
+    names = sorted((n for n in case.expected if n.startswith("gt_bits_clean.")), key=lambda n: int(n.split(".")[1]))
+    return case.expected["x_clean"], torch.cat([case.expected[name] for name in names], dim=1).bool()
 
 
 def check_codebook_dim(ledger: Ledger, num_bits: int) -> None:
