@@ -1,0 +1,1 @@
+"""Timings of the parts that decide how long things take; ``python -m benchmarks.run --help``."""
