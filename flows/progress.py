@@ -1,6 +1,5 @@
 """From a job's progress to the run page: a bar that moves and lines in the run's log."""
 
-import logging
 import time
 from uuid import UUID
 
@@ -19,7 +18,6 @@ class RunPageSink:
 
     def __init__(self, stage: str, *, period_s: float = 1.0, log_period_s: float = 10.0) -> None:
         self._logger = get_run_logger()
-        self._stage = stage
         artifact = create_progress_artifact(progress=0.0, key=f"{stage}-progress", description=f"Progress of {stage}")
         assert isinstance(artifact, UUID)
         self._artifact = artifact
@@ -35,7 +33,4 @@ class RunPageSink:
             update_progress_artifact(self._artifact, progress=round(100.0 * progress.fraction, 1))
         if progress.message != self._message and (is_last or now - self._logged_at >= self._log_period_s):
             self._logged_at, self._message = now, progress.message
-            self._log(progress)
-
-    def _log(self, progress: Progress) -> None:
-        self._logger.log(logging.INFO, "%s %3.0f %%  %s", self._stage, 100.0 * progress.fraction, progress.message)
+            self._logger.info("%3.0f %%  %s", 100.0 * progress.fraction, progress.message)

@@ -22,6 +22,8 @@ from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
+from selenium.webdriver.support.expected_conditions import element_to_be_clickable
+from selenium.webdriver.support.wait import WebDriverWait
 
 FLAGS = (
     "--headless",
@@ -51,7 +53,8 @@ class Browser:
         self._driver.get(url)
         time.sleep(settle_s)
         if click is not None:
-            self._driver.find_element(By.XPATH, f"//*[normalize-space(text())={click!r}]").click()
+            words = (By.XPATH, f"(//*[normalize-space(.)={click!r}])[last()]")
+            WebDriverWait(self._driver, 30).until(element_to_be_clickable(words)).click()
             time.sleep(settle_s / 2)
         return self.text()
 

@@ -1,0 +1,41 @@
+"""One end-to-end run in miniature, shared by the tests that look at it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from infra.settings import settings
+
+
+@dataclass(frozen=True, slots=True)
+class MiniRun:
+    """A finished run.
+
+    Attributes:
+        folder: Its outputs.
+        flow_run: Its id on the Prefect server.
+    """
+
+    folder: Path
+    flow_run: str
+
+
+@pytest.fixture(autouse=True)
+def _fresh_settings() -> Iterator[None]:
+    """Settings are read once a process; tests change the environment."""
+    settings.cache_clear()
+    yield
+    settings.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def mini_run(prefect_server: str, local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> MiniRun:
+    """Drawn scenes to report with the recipe "mini", through a real Prefect server and a real Ray."""
+    from flows.end_to_end import end_to_end
+
+    folder = tmp_path_factory.mktemp("runs") / "mini"
+    state = end_to_end(run=str(folder), recipe="mini", return_state=True)
+    assert state.is_completed(), state.message
+    return MiniRun(folder, str(state.state_details.flow_run_id))
