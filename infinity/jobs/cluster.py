@@ -10,15 +10,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+logger = logging.getLogger(__name__)
+
 MAX_FOLDER_LENGTH = 40
 """Ray puts sockets about 65 characters deeper, and the path of a socket ends at 107 bytes."""
+
+START_ATTEMPTS = 3
+"""Ray gives itself 30 seconds to start, which a busy machine may exceed."""
 
 LOCAL_ENVIRONMENT = {
     "RAY_AUTH_MODE": "disabled",  # a cluster on loopback needs no token file in the user's home
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DEDUP_LOGS": "1",
-    # Threads of a worker that wait for one another sleep after some 20 microseconds: on a machine whose cores have other
-    # work too, spinning made training ten times slower.
+    # Threads of a worker that wait for one another sleep after some 20 microseconds: on a machine whose cores have
+    # other work too, spinning made training ten times slower.
     "GOMP_SPINCOUNT": "10000",
     # Ray warns about a future default of this name at every start; we never ask for accelerators without naming them.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -60,24 +65,38 @@ def connect(
         finally:
             ray.shutdown()
         return
-    for name, value in LOCAL_ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
     folder = short_temporary_folder()
     try:
-        ray.init(
-            address="local",
-            num_cpus=num_cpus,
-            include_dashboard=dashboard,
-            object_store_memory=object_store_bytes,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            _temp_dir=str(folder),
-            _node_ip_address="127.0.0.1",
-        )
+        _start_local(folder, num_cpus, dashboard, object_store_bytes)
         yield
     finally:
         ray.shutdown()
         shutil.rmtree(folder, ignore_errors=True)  # a dying process of Ray may still write a log line
+
+
+def _start_local(folder: Path, num_cpus: int | None, dashboard: bool, object_store_bytes: int) -> None:
+    import ray
+
+    for name, value in LOCAL_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    for attempt in range(1, START_ATTEMPTS + 1):
+        try:
+            ray.init(
+                address="local",
+                num_cpus=num_cpus,
+                include_dashboard=dashboard,
+                object_store_memory=object_store_bytes,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                _temp_dir=str(folder),
+                _node_ip_address="127.0.0.1",
+            )
+            return
+        except Exception as error:  # Ray raises nothing narrower
+            if "timed out during startup" not in str(error) or attempt == START_ATTEMPTS:
+                raise
+            logger.warning("the machine is busy, Ray did not start within 30 s; trying again")
+            ray.shutdown()
 
 
 def short_temporary_folder() -> Path:

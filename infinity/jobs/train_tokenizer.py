@@ -17,13 +17,14 @@ from infinity.jobs.progress import ProgressSink, silent
 from infinity.jobs.spec import is_done, load_report
 from infinity.jobs.training import Samples, Session, Told, TrainReport, TrainSpec, run_training
 from infinity.scales import Resolution
+from infinity.tokenizer.pixels import to_images, to_pixels
 from infinity.tokenizer.saved import KIND, save_tokenizer
 from infinity.tokenizer.tokenizer import Tokenizer, TokenizerConfig
 from infinity.training.collapse import CollapseConfig
 from infinity.training.ema import Ema, averaged
 from infinity.training.optimizer import make_optimizer
 from infinity.training.parallel import Team
-from infinity.training.pictures import Ahead, PictureBatch, PictureFeed, to_images, to_pixels
+from infinity.training.pictures import Ahead, PictureBatch, PictureFeed
 from infinity.training.state import TrainState, generator_for
 from infinity.training.tokenizer_step import TokenizerLearner, TokenizerLosses
 
