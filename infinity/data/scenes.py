@@ -24,17 +24,17 @@ BACKGROUND: tuple[int, int, int] = (235, 235, 235)
 
 TASK_SHARES: dict[Task, float] = {
     "single_object": 0.06,
-    "two_object": 0.16,
-    "counting": 0.16,
-    "colors": 0.14,
+    "two_object": 0.14,
+    "counting": 0.24,
+    "colors": 0.12,
     "position": 0.24,
-    "color_attr": 0.24,
+    "color_attr": 0.20,
 }
 """Share of the training pictures that each task gets; the tasks with more to learn get more."""
 
-SIZE_RANGE = (0.36, 0.42)
+SIZE_RANGE = (0.34, 0.39)
 """Smallest and largest side of a shape's frame, in picture sides."""
-JITTER = 0.03
+JITTER = 0.025
 """How far a shape's centre strays from its place, in picture sides, along each axis."""
 
 _SUPERSAMPLING = 8
@@ -179,7 +179,7 @@ def _any_color(random: np.random.Generator) -> str:
 
 def _places(prompt: ScenePrompt) -> list[Point]:
     """Where the centres of the objects go, in picture sides, in the order of ``include``."""
-    near, middle, far = 0.26, 0.5, 0.74
+    near, middle, far = 0.25, 0.5, 0.75
     left_of = [(near, middle), (far, middle)]
     if prompt.task == "position":
         relation = next(entry.position[0] for entry in prompt.include if entry.position)
