@@ -12,13 +12,13 @@ import platform
 
 import torch
 
-from benchmarks import tokenizer
+from benchmarks import tokenizer, transformer
 from benchmarks.timing import Item, measure
 
 
 def all_items() -> list[Item]:
     """Every item, in the order of their letters."""
-    return sorted([*tokenizer.items()], key=lambda item: item.group)
+    return sorted([*transformer.items(), *tokenizer.items()], key=lambda item: item.group)
 
 
 def chosen(names: str | None) -> list[Item]:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Complex64, Float
 from torch import Tensor, nn
 
 from infinity.transformer.attention import CrossAttention, KeyValueCache, SelfAttention, TextMemory, Window
 from infinity.transformer.config import TransformerConfig
-from infinity.transformer.elementwise import modulated_norm
+from infinity.transformer.elementwise import gelu_tanh, modulated_norm
 
 
 class Modulation(NamedTuple):
@@ -42,7 +41,7 @@ class FeedForward(nn.Module):
 
     def forward(self, x_BLD: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
         """Same shape."""
-        contracted: Tensor = self.contract(F.gelu(self.expand(x_BLD), approximate="tanh"))
+        contracted: Tensor = self.contract(gelu_tanh(self.expand(x_BLD)))
         return contracted
 
 

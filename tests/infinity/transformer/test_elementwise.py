@@ -6,24 +6,31 @@ import torch
 import torch.nn.functional as F
 
 from infinity.scales import Resolution
-from infinity.transformer.elementwise import MAX_LOG_SCALE, modulated_norm, unit_queries_and_keys
-from infinity.transformer.rope import rotate, rotations
+from infinity.transformer.elementwise import MAX_LOG_SCALE, gelu_tanh, modulated_norm, unit_queries_and_keys
+from infinity.transformer.rope import rotations
 
 SCHEDULE = Resolution(sides=(1, 2, 3)).schedule(1.0)
 TURN = rotations(SCHEDULE, 8, "frame", torch.device("cpu"))
 
 
+def _rotate(x: torch.Tensor) -> torch.Tensor:
+    even, odd = x.unflatten(-1, (-1, 2)).unbind(-1)
+    return torch.stack([even * TURN.real - odd * TURN.imag, even * TURN.imag + odd * TURN.real], dim=-1).flatten(-2)
+
+
 def _plain(joint: torch.Tensor, log_scale: torch.Tensor) -> torch.Tensor:
-    query, key = F.normalize(joint, dim=-1).chunk(2, dim=2)
-    return rotate(torch.cat([query * log_scale.clamp(max=MAX_LOG_SCALE).exp()[:, None], key], dim=2), TURN)
+    query, key = F.normalize(joint, dim=-1).transpose(1, 2).chunk(2, dim=1)
+    scale = log_scale.clamp(max=MAX_LOG_SCALE).exp()[:, None, None]
+    return torch.stack([_rotate(query * scale), _rotate(key)])
 
 
 def test_unit_queries_and_keys_equal_the_plain_formula() -> None:
     generator = torch.Generator().manual_seed(0)
     joint = torch.randn(2, SCHEDULE.num_tokens, 6, 8, generator=generator, requires_grad=True)
     log_scale = torch.tensor([0.5, 1.0, 5.0], requires_grad=True)  # the last one is above the bound
-    weight = torch.randn(joint.shape, generator=generator)
-    found, expected = unit_queries_and_keys(joint, log_scale, TURN), _plain(joint, log_scale)
+    expected = _plain(joint, log_scale)
+    weight = torch.randn(expected.shape, generator=generator)
+    found = torch.stack(unit_queries_and_keys(joint, log_scale, TURN))
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
     for a, b in zip(
         torch.autograd.grad((found * weight).sum(), (joint, log_scale)),
@@ -35,13 +42,16 @@ def test_unit_queries_and_keys_equal_the_plain_formula() -> None:
 
 def test_queries_have_their_scale_and_keys_length_one() -> None:
     joint = torch.randn(1, SCHEDULE.num_tokens, 4, 8, generator=torch.Generator().manual_seed(0))
-    lengths = unit_queries_and_keys(joint, torch.tensor([math.log(4.0), 10.0]), TURN).norm(dim=-1)
-    torch.testing.assert_close(lengths, torch.tensor([4.0, 100.0, 1.0, 1.0]).expand_as(lengths))
+    query, key = unit_queries_and_keys(joint, torch.tensor([math.log(4.0), 10.0]), TURN)
+    lengths = query.norm(dim=-1)
+    torch.testing.assert_close(lengths, torch.tensor([4.0, 100.0])[:, None].expand_as(lengths))
+    torch.testing.assert_close(key.norm(dim=-1), torch.ones_like(lengths))
 
 
 def test_zero_vector_stays_finite() -> None:
     joint = torch.zeros(1, SCHEDULE.num_tokens, 2, 8, requires_grad=True)
-    unit_queries_and_keys(joint, torch.zeros(1), TURN).sum().backward()
+    query, key = unit_queries_and_keys(joint, torch.zeros(1), TURN)
+    (query.sum() + key.sum()).backward()
     assert joint.grad is not None
     assert joint.grad.isfinite().all()
 
@@ -50,3 +60,13 @@ def test_modulated_norm_is_layer_norm_with_a_gain_and_shift_of_each_sample() -> 
     x, gain, shift = (torch.randn(2, n, 8, generator=torch.Generator().manual_seed(n)) for n in (5, 1, 1))
     expected = (x - x.mean(-1, keepdim=True)) / (x.var(-1, correction=0, keepdim=True) + 1e-6).sqrt() * gain + shift
     torch.testing.assert_close(modulated_norm(x, gain, shift, 1e-6), expected)
+
+
+def test_gelu_and_its_slope_equal_the_formula_in_float64() -> None:
+    x = torch.linspace(-12, 12, 10_001, requires_grad=True)
+    exact = x.detach().double().requires_grad_()
+    found, expected = gelu_tanh(x), F.gelu(exact, approximate="tanh")
+    torch.testing.assert_close(found.double(), expected, atol=2e-6, rtol=0)
+    (slope,) = torch.autograd.grad(found.sum(), x)
+    (exact_slope,) = torch.autograd.grad(expected.sum(), exact)
+    torch.testing.assert_close(slope.double(), exact_slope, atol=4e-6, rtol=0)

@@ -5,15 +5,21 @@ import torch
 
 from infinity.scales import ASPECT_RATIOS, Resolution, published_schedule
 from infinity.transformer.config import Positions
-from infinity.transformer.rope import rotate, rotations
+from infinity.transformer.rope import rotate_into, rotations
 
 CPU = torch.device("cpu")
+
+
+def rotate(x: torch.Tensor, turn: torch.Tensor) -> torch.Tensor:
+    out = torch.empty_like(x)
+    rotate_into(out, x, turn)
+    return out
 
 
 @pytest.mark.parametrize("positions", ["frame", "grid"])
 def test_turning_keeps_lengths(positions: Positions) -> None:
     schedule = published_schedule(0.75, "256")
-    x = torch.randn(2, schedule.num_tokens, 3, 16, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(2, 3, schedule.num_tokens, 16, generator=torch.Generator().manual_seed(0))
     turned = rotate(x, rotations(schedule, 16, positions, CPU))
     torch.testing.assert_close(turned.norm(dim=-1), x.norm(dim=-1))
 
@@ -24,8 +30,8 @@ def test_product_depends_on_the_distance_only() -> None:
     query, key = torch.randn(2, 16, generator=torch.Generator().manual_seed(0))
 
     def product(row_q: int, column_q: int, row_k: int, column_k: int) -> float:
-        q = rotate(query[None, None, None], turn[row_q, column_q][None])
-        k = rotate(key[None, None, None], turn[row_k, column_k][None])
+        q = rotate(query[None], turn[row_q, column_q][None])
+        k = rotate(key[None], turn[row_k, column_k][None])
         return float((q * k).sum())
 
     assert product(1, 2, 3, 5) == pytest.approx(product(4, 1, 6, 4), abs=1e-5)
