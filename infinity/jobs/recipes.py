@@ -132,7 +132,7 @@ def end_to_end(recipe: RecipeName, *, source: str | None, output: str) -> EndToE
     # The rate falls to zero only in the finetuning: short trainings gain most in the fall.
     finetune = pretrain.replace(
         start_from=storage.join(pretrain.folder, MODEL_FOLDER),
-        optimizer=_optimizer(sizes.transformer_rate, sizes.finetune_loop, decay="linear", warmup_share=0.0),
+        optimizer=_optimizer(sizes.transformer_rate, sizes.finetune_loop, decay="linear"),
         loop=sizes.finetune_loop,
         stage="finetune",
     )
@@ -191,7 +191,7 @@ def _loop(num_steps: int, batch_size: int, *, num_sheets: int = 4, ema_decay: fl
 
 def _demo() -> Recipe:
     """Twenty minutes on two cores, all stages together."""
-    num_bits = 16
+    num_bits = 24
     return Recipe(
         num_scenes=8000,
         size_px=48,
@@ -207,20 +207,20 @@ def _demo() -> Recipe:
             norm_groups=4,
         ),
         losses=TokenizerLosses(l1=1.0, l2=1.0, commitment=0.5, certainty=0.05, balance=0.05),
-        tokenizer_loop=_loop(2600, 16),
-        tokenizer_rate=3e-3,
+        tokenizer_loop=_loop(2800, 16),
+        tokenizer_rate=6e-3,
         transformer=TransformerConfig(
             width=128,
             num_heads=4,
             depth=4,
             num_bits=num_bits,
             text_channels=128,
-            max_text_tokens=32,
+            max_text_tokens=64,
             drop_path=0.0,
             condition_drop=0.1,
         ),
-        pretrain_loop=_loop(1200, 32),
-        finetune_loop=_loop(600, 32),
+        pretrain_loop=_loop(1600, 32),
+        finetune_loop=_loop(900, 32),
         transformer_rate=2e-3,
         scenes=SceneMeasure(),
         num_measured=256,
