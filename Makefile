@@ -42,7 +42,7 @@ check: $(STAMP)
 	@$(IN_ENV) ruff format --check .; ruff check .; mypy; lint-imports
 
 bench: $(STAMP)
-	@$(IN_ENV) exec python -m benchmarks $(BENCH_OPTIONS)
+	@$(IN_ENV) exec python -m benchmarks.run $(BENCH_OPTIONS)
 
 up: $(STAMP)
 	@$(IN_ENV) exec python -m infra.stack up $(UP_OPTIONS)

@@ -7,6 +7,7 @@ python -m infra.stack down           stop what `up` started, and nothing else
 
 import argparse
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -259,10 +260,18 @@ def _status(stack: Stack) -> None:
         print(f"{service.name:8} {state}  process {service.pid}  {service.url or '-'}  log {service.log}")
 
 
+def _env(stack: Stack) -> None:
+    server = stack.register.living("server")
+    if server is None:
+        raise StackError("no server of this stack runs; start it with: make up")
+    for name, value in stack.client_environment(Server(server.url)).items():
+        print(f"export {name}={shlex.quote(value)}")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry of the command line; 0 when all went well."""
     parser = argparse.ArgumentParser(prog="python -m infra.stack", description=__doc__.partition("\n")[0])
-    parser.add_argument("action", choices=["up", "down", "status"])
+    parser.add_argument("action", choices=["up", "down", "status", "env"])
     parser.add_argument("--ray", action="store_true", help="up: keep a Ray running between runs")
     options = parser.parse_args(arguments)
     try:
@@ -271,6 +280,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _up(stack, options.ray)
         elif options.action == "down":
             print(f"stopped: {', '.join(stack.down()) or 'nothing ran'}")
+        elif options.action == "env":
+            _env(stack)
         else:
             _status(stack)
     except (StackError, ValueError) as error:
