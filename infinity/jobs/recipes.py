@@ -221,7 +221,7 @@ def _demo() -> Recipe:
         ),
         pretrain_loop=_loop(1600, 32),
         finetune_loop=_loop(900, 32),
-        transformer_rate=2e-3,
+        transformer_rate=3e-3,
         scenes=SceneMeasure(),
         num_measured=256,
         sampling=SamplingConfig(guidance=2.0, temperature=0.5),
