@@ -1,0 +1,137 @@
+"""The tokenizer's training as a job: checked before it starts, resumed after a death, skipped when done."""
+
+import contextlib
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+from infinity import storage
+from infinity.checkpoint import CheckpointError
+from infinity.data.manifest import ManifestError
+from infinity.jobs import train_tokenizer
+from infinity.jobs.progress import Progress
+from infinity.jobs.spec import is_done
+from infinity.jobs.training import WorkersConfig
+from infinity.reporting.curves import read_curves
+from infinity.storage import StorageError
+from infinity.tokenizer.saved import load_tokenizer
+from infinity.training.ema import averaged
+from infinity.training.loop import NonFiniteLossError, TrainingError
+from infinity.training.optimizer import OptimizerConfig
+from tests.infinity.training.pictures import TOKENIZER, make_data
+from tests.infinity.training.sessions import LOOP, make_tokenizer, tokenizer_spec, train_here
+
+ONE = WorkersConfig(num_workers=1, threads=1, max_failures=0)
+LONG = LOOP.replace(num_steps=240, log_every_steps=10, save_every_steps=40, sample_every_steps=120)
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return make_data(tmp_path_factory.mktemp("data"))
+
+
+def test_a_spec_comes_back_from_json_and_its_folder_does_not_depend_on_the_output(manifest: str) -> None:
+    spec = tokenizer_spec("/a", manifest)
+    assert train_tokenizer.TrainTokenizerSpec.parse(spec.dump()) == spec
+    assert storage.name(spec.folder) == storage.name(spec.replace(output="/b").folder)
+    assert spec.digest() != spec.replace(seed=1).digest()
+
+
+def kill_training_workers() -> int:
+    """As if the machine's memory had run out: no worker of this process's trainings has time to say a word."""
+    parents = {}
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            name, _, rest = status.read_text().partition("(")[2].rpartition(")")
+            parents[int(status.parent.name)] = name, int(rest.split()[1])
+
+    def is_ours(pid: int) -> bool:
+        return pid == os.getpid() or (pid in parents and is_ours(parents[pid][1]))
+
+    ours = [pid for pid, (name, _) in parents.items() if name.startswith("ray::RayTrain") and is_ours(pid)]
+    for pid in ours:
+        os.kill(pid, signal.SIGKILL)
+    return len(ours)
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_job_whose_worker_was_killed_goes_on_when_it_is_run_again_and_ends_as_if_nothing_had_happened(
+    local_ray: None, tmp_path: Path, manifest: str
+) -> None:
+    spec = tokenizer_spec(tmp_path, manifest, workers=ONE, loop=LONG)
+    killed: list[int] = []
+
+    def kill_at_some_step(progress: Progress) -> None:
+        if not killed and progress.message.startswith("step ") and progress.fraction > 0.3:
+            killed.append(kill_training_workers())
+
+    with pytest.raises(TrainingError, match="training stopped"):
+        train_tokenizer.run(spec, progress=kill_at_some_step)
+    assert killed == [1]
+    assert not is_done(spec)
+
+    again: list[Progress] = []
+    report = train_tokenizer.run(spec, progress=again.append)
+    first_steps = [int(p.message.split()[1]) for p in again if p.message.startswith("step ")]
+    assert first_steps[0] > 40, "the second run goes on from a checkpoint"
+
+    alone = train_here(spec)
+    tokenizer = load_tokenizer(report.model)
+    with averaged(alone.learner.module, alone.state.ema):
+        for name, value in alone.learner.module.state_dict().items():
+            assert torch.equal(value, tokenizer.state_dict()[name]), name
+    assert [step for step, _ in read_curves(report.training.metrics)["loss"]] == [*range(10, 250, 10)]
+    assert [sheet.title for sheet in report.training.samples] == ["step 120", "step 240"]
+    assert report.training.final["psnr_db"] == pytest.approx(alone.state.history[-1]["psnr_db"])
+
+    skipped: list[Progress] = []
+    assert train_tokenizer.run(spec, progress=skipped.append) == report
+    assert skipped == []
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_loss_that_explodes_ends_the_job_with_its_step_and_samples(
+    local_ray: None, tmp_path: Path, manifest: str
+) -> None:
+    wild = OptimizerConfig(learning_rate=1e30, clip_norm=None)
+    with pytest.raises(NonFiniteLossError, match=r"step 2: loss nan.*picture-\d+\.png"):
+        train_tokenizer.run(tokenizer_spec(tmp_path, manifest, workers=ONE, optimizer=wild))
+
+
+@pytest.mark.ray
+def test_more_workers_than_the_cluster_has_are_refused_instead_of_waited_for(
+    local_ray: None, tmp_path: Path, manifest: str
+) -> None:
+    spec = tokenizer_spec(tmp_path, manifest, workers=WorkersConfig(num_workers=64, threads=2))
+    with pytest.raises(TrainingError, match="training wants 128 CPUs"):
+        train_tokenizer.run(spec)
+
+
+def test_a_start_of_another_bit_width_is_refused_before_training(tmp_path: Path, manifest: str) -> None:
+    start = make_tokenizer(tmp_path, manifest, num_steps=1)
+    spec = tokenizer_spec(tmp_path, manifest, model=TOKENIZER.replace(num_bits=4), start_from=start)
+    with pytest.raises(ValueError, match="num_bits is 8 there and 4 here"):
+        train_tokenizer.run(spec)
+
+
+def test_a_start_gives_its_weights(tmp_path: Path, manifest: str) -> None:
+    start = make_tokenizer(tmp_path, manifest, num_steps=1)
+    spec = tokenizer_spec(tmp_path, manifest, start_from=start)
+    made = train_tokenizer.build(spec, train_tokenizer.Team(), torch.device("cpu"), lambda _s, _m: None)
+    for name, value in load_tokenizer(start).state_dict().items():
+        assert torch.equal(value, made.learner.module.state_dict()[name])
+
+
+def test_missing_inputs_are_named(tmp_path: Path, manifest: str) -> None:
+    with pytest.raises(StorageError, match=r"nowhere\.parquet"):
+        train_tokenizer.run(tokenizer_spec(tmp_path, str(tmp_path / "nowhere.parquet")))
+    (tmp_path / "text.parquet").write_text("no table")
+    with pytest.raises(ManifestError, match="expected a manifest"):
+        train_tokenizer.run(tokenizer_spec(tmp_path, str(tmp_path / "text.parquet")))
+    with pytest.raises(CheckpointError, match="found nothing there"):
+        train_tokenizer.run(tokenizer_spec(tmp_path, manifest, start_from=str(tmp_path / "nothing")))
