@@ -179,7 +179,7 @@ def test_truncated_picture_is_unreadable(format: str, share: float) -> None:
     assert reason(data[: int(len(data) * share)]) in ("truncated", "corrupt")
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     format=st.sampled_from(["JPEG", "PNG", "WEBP", "GIF"]),
     cut=st.integers(0, 3000),
