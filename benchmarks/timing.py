@@ -27,11 +27,15 @@ class Item:
 
 
 def measure(item: Item, *, repeats: int, warmups: int = 2) -> dict[str, Any]:
-    """Time an item; seconds of wall clock, the median with the quartiles and the extremes."""
+    """Time an item: seconds of wall clock (median, distance of the quartiles, extremes) and of processor time.
+
+    The processor time of all threads together tells something even when other programs use the machine.
+    """
     run = item.prepare()
     for _ in range(warmups):
         run()
-    seconds = sorted(_seconds(run) for _ in range(repeats))
+    pairs = [_seconds(run) for _ in range(repeats)]
+    seconds = sorted(wall for wall, _ in pairs)
     low, _, high = statistics.quantiles(seconds, n=4, method="inclusive") if repeats > 1 else seconds * 3
     return {
         "item": item.name,
@@ -40,12 +44,14 @@ def measure(item: Item, *, repeats: int, warmups: int = 2) -> dict[str, Any]:
         "spread_s": high - low,
         "min_s": seconds[0],
         "max_s": seconds[-1],
+        "median_cpu_s": statistics.median(processor for _, processor in pairs),
         "repeats": repeats,
         **item.about,
     }
 
 
-def _seconds(run: Callable[[], object]) -> float:
-    start = time.perf_counter()
+def _seconds(run: Callable[[], object]) -> tuple[float, float]:
+    """Wall clock and processor time of one run."""
+    processor, wall = time.process_time(), time.perf_counter()
     run()
-    return time.perf_counter() - start
+    return time.perf_counter() - wall, time.process_time() - processor
