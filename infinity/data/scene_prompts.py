@@ -108,13 +108,16 @@ def held_out_prompts(task: Task | None = None) -> tuple[ScenePrompt, ...]:
 
     Within each task the captions are ordered by the sha256 of their group, and the first ``NUM_HELD_OUT`` are taken. A
     caption is its own group, except that "a photo of a star and a ring" and "a photo of a ring and a star" form one and
-    are kept out together (for two objects and for colour attribution alike). So the split depends on nothing but
-    the texts: not on a seed, a size or a count. Shapes, colours and their pairs do occur in training, in other
-    captions.
+    are kept out together (for two objects and for colour attribution alike). Of the three counts of a shape only the
+    first in this order can be taken, so that training shows how every shape looks in numbers. So the split depends on
+    nothing but the texts: not on a seed, a size or a count. Shapes, colours and their pairs do occur in training, in
+    other captions.
     """
     if task is None:
         return tuple(prompt for each in TASKS for prompt in held_out_prompts(each))
     ordered = sorted(all_prompts(task), key=lambda prompt: (_hash(_group(prompt)), prompt.prompt))
+    if task == "counting":
+        ordered = list({prompt.include[0].shape: prompt for prompt in reversed(ordered)}.values())[::-1]
     return tuple(ordered[: NUM_HELD_OUT[task]])
 
 

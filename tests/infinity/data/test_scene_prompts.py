@@ -49,6 +49,11 @@ def test_every_shape_and_colour_of_held_out_captions_occurs_in_training() -> Non
     assert {entry.color for entry in training if entry.color} == set(COLORS)
 
 
+def test_training_shows_two_of_the_three_counts_of_every_shape() -> None:
+    shapes = [prompt.include[0].shape for prompt in training_prompts("counting")]
+    assert sorted(shapes) == sorted([*PLURALS, *PLURALS])
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_metadata_is_read_and_written_back_by_the_scorer(task: Task) -> None:
     for prompt in all_prompts(task)[:200]:
