@@ -25,6 +25,8 @@ LOCAL_ENVIRONMENT = {
     # Threads of a worker that wait for one another sleep after some 20 microseconds: on a machine whose cores have
     # other work too, spinning made training ten times slower.
     "GOMP_SPINCOUNT": "10000",
+    # Ray gives its workers niceness 15, so that any other program takes their cores; here the workers are the program.
+    "RAY_worker_niceness": "0",
     # Ray warns about a future default of this name at every start; we never ask for accelerators without naming them.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
