@@ -2,12 +2,11 @@
 
 import shlex
 
-from infinity.jobs.recipes import EndToEnd
-
 from flows.plan import STAGES
 from infinity import storage
 from infinity.jobs.build_dataset import BuildDatasetReport
 from infinity.jobs.evaluate import EvaluateReport
+from infinity.jobs.recipes import EndToEnd
 from infinity.jobs.spec import SPEC_FILE, JobSpec
 from infinity.jobs.training import TrainReport
 from infinity.reporting.summary import RunSummary, StageSummary
@@ -69,6 +68,6 @@ def _stage(name: str, spec: JobSpec, seconds: float) -> StageSummary:
         title=TITLES[name],
         folder=spec.folder,
         seconds=seconds,
-        command=f"python -m infinity.jobs run {shlex.quote(storage.join(spec.folder, SPEC_FILE))}",
+        command=f"infinity run {shlex.quote(storage.join(spec.folder, SPEC_FILE))} --output again",
         settings=spec.to_json(),
     )

@@ -208,6 +208,10 @@ def info(checkpoint: Annotated[str, typer.Argument(help="Checkpoint or model fol
 @app.command()
 def run(
     spec_file: Annotated[str, typer.Argument(help="Path or s3:// URI of a spec.json, as every stage leaves it.")],
+    output: Annotated[
+        str | None,
+        typer.Option(help="Folder for the outputs instead of the spec's own: computes a finished stage again."),
+    ] = None,
     ray_address: Annotated[
         str | None, typer.Option(envvar="RAY_ADDRESS", help="Address of a Ray cluster; without one a local Ray starts.")
     ] = None,
@@ -215,7 +219,7 @@ def run(
     """Run one stage from its spec file, unless it is done already."""
     from infinity.jobs.__main__ import run as run_stage
 
-    run_stage(spec_file, ray_address)
+    run_stage(spec_file, output, ray_address)
 
 
 @app.command()

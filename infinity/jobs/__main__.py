@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from infinity import storage
 from infinity.jobs.cluster import connect
 from infinity.jobs.parts import EvaluationError
 from infinity.jobs.progress import Progress
@@ -32,6 +33,10 @@ def _options() -> None:
 @app.command()
 def run(
     spec_file: Annotated[str, typer.Argument(help="Path or s3:// URI of a spec.json.")],
+    output: Annotated[
+        str | None,
+        typer.Option(help="Folder for the outputs instead of the spec's own: computes a finished job again."),
+    ] = None,
     ray_address: Annotated[
         str | None, typer.Option(envvar="RAY_ADDRESS", help="Address of a Ray cluster; without one a local Ray starts.")
     ] = None,
@@ -40,6 +45,8 @@ def run(
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
     try:
         spec = load_spec(spec_file)
+        if output is not None:
+            spec = spec.replace(output=storage.absolute(output))
         if is_done(spec):
             logger.info("done before: %s", report_uri(spec))
             return
