@@ -19,13 +19,34 @@ Grid = tuple[int, int]
 # Last-to-first order never matters; the order of the ratios does: of two equally near ratios the first one wins.
 _TALL_GRIDS: dict[float, tuple[Grid, ...]] = {
     1.0: tuple((n, n) for n in (1, 2, 4, 6, 8, 12, 16, 20, 24, 32, 40, 48, 64)),
-    1.25: ((1, 1), (2, 2), (3, 3), (5, 4), (10, 8), (15, 12), (20, 16), (25, 20), (30, 24), (35, 28), (45, 36), (55, 44), (70, 56)),
-    1.333: ((1, 1), (2, 2), (4, 3), (8, 6), (12, 9), (16, 12), (20, 15), (24, 18), (28, 21), (36, 27), (48, 36), (60, 45), (72, 54)),
-    1.5: ((1, 1), (2, 2), (3, 2), (6, 4), (9, 6), (15, 10), (21, 14), (27, 18), (33, 22), (39, 26), (48, 32), (63, 42), (78, 52)),
-    1.75: ((1, 1), (2, 2), (3, 3), (7, 4), (11, 6), (14, 8), (21, 12), (28, 16), (35, 20), (42, 24), (56, 32), (70, 40), (84, 48)),
-    2.0: ((1, 1), (2, 2), (4, 2), (6, 3), (10, 5), (16, 8), (22, 11), (30, 15), (38, 19), (46, 23), (60, 30), (74, 37), (90, 45)),
-    2.5: ((1, 1), (2, 2), (5, 2), (10, 4), (15, 6), (20, 8), (25, 10), (30, 12), (40, 16), (50, 20), (65, 26), (80, 32), (100, 40)),
-    3.0: ((1, 1), (2, 2), (6, 2), (9, 3), (15, 5), (21, 7), (27, 9), (36, 12), (45, 15), (54, 18), (72, 24), (90, 30), (111, 37)),
+    1.25: (
+        (1, 1), (2, 2), (3, 3), (5, 4), (10, 8), (15, 12), (20, 16),
+        (25, 20), (30, 24), (35, 28), (45, 36), (55, 44), (70, 56),
+    ),
+    1.333: (
+        (1, 1), (2, 2), (4, 3), (8, 6), (12, 9), (16, 12), (20, 15),
+        (24, 18), (28, 21), (36, 27), (48, 36), (60, 45), (72, 54),
+    ),
+    1.5: (
+        (1, 1), (2, 2), (3, 2), (6, 4), (9, 6), (15, 10), (21, 14),
+        (27, 18), (33, 22), (39, 26), (48, 32), (63, 42), (78, 52),
+    ),
+    1.75: (
+        (1, 1), (2, 2), (3, 3), (7, 4), (11, 6), (14, 8), (21, 12),
+        (28, 16), (35, 20), (42, 24), (56, 32), (70, 40), (84, 48),
+    ),
+    2.0: (
+        (1, 1), (2, 2), (4, 2), (6, 3), (10, 5), (16, 8), (22, 11),
+        (30, 15), (38, 19), (46, 23), (60, 30), (74, 37), (90, 45),
+    ),
+    2.5: (
+        (1, 1), (2, 2), (5, 2), (10, 4), (15, 6), (20, 8), (25, 10),
+        (30, 12), (40, 16), (50, 20), (65, 26), (80, 32), (100, 40),
+    ),
+    3.0: (
+        (1, 1), (2, 2), (6, 2), (9, 3), (15, 5), (21, 7), (27, 9),
+        (36, 12), (45, 15), (54, 18), (72, 24), (90, 30), (111, 37),
+    ),
 }  # fmt: skip
 _WIDE_OF_TALL = {1.25: 0.8, 1.333: 0.75, 1.5: 0.666, 1.75: 0.571, 2.0: 0.5, 2.5: 0.4, 3.0: 0.333}
 
@@ -116,7 +137,7 @@ def published_schedule(aspect_ratio: float, size: Size) -> ScaleSchedule:
 
 
 def custom_schedule(aspect_ratio: float, last_grid: Grid, num_scales: int) -> ScaleSchedule:
-    """Grids for small pictures: from (1, 1) to ``last_grid`` in ``num_scales`` steps, areas growing evenly in side length.
+    """Grids for small pictures: from (1, 1) to ``last_grid`` in ``num_scales`` steps.
 
     Sides grow linearly, since a geometric row would spend most scales on a handful of tokens in a small picture.
 
@@ -136,8 +157,8 @@ def custom_schedule(aspect_ratio: float, last_grid: Grid, num_scales: int) -> Sc
 class Resolution(Config):
     """Which schedule every aspect ratio gets: a published size, or grid sides chosen by hand for small pictures.
 
-    Exactly one of the two is set. ``sides`` are the grid sides of a square picture, coarse to fine; another ratio r gets
-    grids of about the same area, rows n * sqrt(r) and columns n / sqrt(r), rounded and at least 1.
+    Exactly one of the two is set. ``sides`` are the grid sides of a square picture, coarse to fine; another ratio r
+    gets grids of about the same area, rows n * sqrt(r) and columns n / sqrt(r), rounded and at least 1.
     """
 
     size: Size | None = None
@@ -162,7 +183,8 @@ class Resolution(Config):
 def nearest_aspect_ratio(height: float, width: float, among: Sequence[float] = ASPECT_RATIOS) -> float:
     """The ratio in ``among`` with the least absolute difference of height / width; of equals the first.
 
-    The reference compares the ratios themselves, not their logarithms (repository infinity/utils/dynamic_resolution.py).
+    The reference compares the ratios themselves, not their logarithms (repository
+    infinity/utils/dynamic_resolution.py).
     """
     if height <= 0 or width <= 0:
         raise ValueError(f"expected a positive height and width, got {height} x {width}")
