@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from infinity.config import Config
+from infinity.tokenizer.winograd import Conv3x3
 
 MIN_PHASE_SIZE = 8
 """Smaller maps are doubled before their convolution: the borders of the phases would cost more than they save."""
@@ -95,17 +96,17 @@ class ResidualBlock(nn.Module):
     def __init__(self, in_width: int, out_width: int, groups: int | None) -> None:
         super().__init__()
         self.norm_1 = group_norm(in_width, groups)
-        self.conv_1 = nn.Conv2d(in_width, out_width, 3, padding=1)
+        self.conv_1 = Conv3x3(in_width, out_width)
         self.norm_2 = group_norm(out_width, groups)
-        self.conv_2 = nn.Conv2d(out_width, out_width, 3, padding=1)
+        self.conv_2 = Conv3x3(out_width, out_width)
         self.shortcut = nn.Conv2d(in_width, out_width, 1) if in_width != out_width else nn.Identity()
 
     def forward(self, x_BDHW: Float[Tensor, "B D H W"]) -> Float[Tensor, "B E H W"]:
         """Same size; the width may change."""
-        hidden = self.conv_1(F.silu(self.norm_1(x_BDHW)))
-        hidden = self.conv_2(F.silu(self.norm_2(hidden)))
-        total: Tensor = self.shortcut(x_BDHW) + hidden
-        return total
+        hidden: Tensor = self.conv_1(swish(self.norm_1(x_BDHW)))
+        hidden = self.conv_2(swish(self.norm_2(hidden)))
+        hidden += self.shortcut(x_BDHW)
+        return hidden
 
 
 class Downsample(nn.Module):
@@ -203,7 +204,7 @@ class Encoder(nn.Module):
         hidden = self.conv_in(pixels.contiguous(memory_format=torch.channels_last))
         for level in self.levels:
             hidden = level(hidden)
-        features: Tensor = self.conv_out(F.silu(self.norm_out(self.middle(hidden))))
+        features: Tensor = self.conv_out(swish(self.norm_out(self.middle(hidden))))
         return features
 
 
@@ -233,8 +234,13 @@ class Decoder(nn.Module):
         hidden = self.middle(self.conv_in(features_BCHW.contiguous(memory_format=torch.channels_last)))
         for level in reversed(self.levels):
             hidden = level(hidden)
-        pixels: Tensor = self.conv_out(F.silu(self.norm_out(hidden)))
+        pixels: Tensor = self.conv_out(swish(self.norm_out(hidden)))
         return F.pixel_shuffle(pixels, self.stem_px) if self.stem_px > 1 else pixels
+
+
+def swish(x: Tensor) -> Tensor:
+    """x * sigmoid(x); overwrites its argument where no gradient is needed, which spares decoding large copies."""
+    return F.silu(x, inplace=not torch.is_grad_enabled())
 
 
 def group_norm(width: int, groups: int | None) -> nn.GroupNorm:
