@@ -27,6 +27,7 @@ os.environ.update(
         "TOKENIZERS_PARALLELISM": "false",
         "HF_HUB_OFFLINE": "1",
         "RAY_AUTH_MODE": "disabled",
+        "RAY_worker_niceness": "0",
         "PREFECT_HOME": str(SESSION_FOLDER / "prefect"),
         "AWS_EC2_METADATA_DISABLED": "true",
         "AWS_CONFIG_FILE": os.devnull,

@@ -35,7 +35,7 @@ def line_chart(
         raise ValueError(f"chart {title!r}: expected at least one point, got none")
     if log and min(y for line in raw for _, y in line.points) <= 0:
         raise ValueError(f"chart {title!r}: a logarithmic axis needs positive values")
-    main = [Series(line.label, smoothed(line.points), line.tone) for line in raw] if smooth else raw
+    main = [Series(line.label, smoothed(line.points, _fade(line.points)), line.tone) for line in raw] if smooth else raw
     x_axis = _Axis.around([x for line in raw for x, _ in line.points], log=False, from_zero=True)
     y_axis = _Axis.around([y for line in raw for _, y in line.points], log=log)
     paths = [_path(line, x_axis, y_axis, "raw") for line in raw] if smooth else []
@@ -104,6 +104,11 @@ class _Axis:
 
     def down(self, value: float) -> float:
         return 100 - self.along(value)
+
+
+def _fade(points: Points) -> float:
+    """Weight of the running mean: about the last twelfth of a line counts, so that short lines do not lag behind."""
+    return min(0.95, max(0.0, 1 - 12 / len(points)))
 
 
 def _round_step(rough: float) -> float:
