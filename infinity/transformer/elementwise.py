@@ -38,20 +38,24 @@ def gelu_tanh(x: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch D"]:
 
 
 class _GeluTanh(torch.autograd.Function):
-    """y = x s with s = sigmoid(a x + b x^3); dy/dx = s + y (1 - s) (a + 3 b x^2)."""
+    """y = x s with s = sigmoid(x a) and a = p + q x^2; dy/dx = s + y (1 - s) (3 a - 2 p).
+
+    Every line below reads and writes the whole tensor once, and memory traffic is what this costs.
+    """
 
     LINEAR = 2 * math.sqrt(2 / math.pi)
     CUBIC = LINEAR * 0.044715
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        squared = x.square()
-        sigmoid = (squared * _GeluTanh.CUBIC).add_(_GeluTanh.LINEAR).mul_(x).sigmoid_()
+        rate = torch.addcmul(x.new_tensor(_GeluTanh.LINEAR), x, x, value=_GeluTanh.CUBIC)
+        if not ctx.needs_input_grad[0]:
+            return rate.mul_(x).sigmoid_().mul_(x)
+        sigmoid = (rate * x).sigmoid_()
         y: Tensor = x * sigmoid
-        if ctx.needs_input_grad[0]:
-            slope = squared.mul_(3 * _GeluTanh.CUBIC).add_(_GeluTanh.LINEAR)
-            slope.mul_(torch.addcmul(y, y, sigmoid, value=-1)).add_(sigmoid)
-            ctx.save_for_backward(slope)
+        rest = torch.addcmul(y, y, sigmoid, value=-1)
+        slope = sigmoid.addcmul_(rest, rate, value=3).add_(rest, alpha=-2 * _GeluTanh.LINEAR)
+        ctx.save_for_backward(slope)
         return y
 
     @staticmethod
