@@ -11,7 +11,6 @@ from functools import cache
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -53,33 +52,52 @@ def winograd_conv(
 ) -> Float[Tensor, "B E H W"]:
     """The convolution with padding 1; channels last in memory, without gradient."""
     to_points, weight_to_points, to_results = _matrices()
-    batch, _, rows, columns = x_BDHW.shape
+    batch, in_width, rows, columns = x_BDHW.shape
     width = weight.shape[0]
     tile_rows, tile_columns = -(-rows // TILE), -(-columns // TILE)
     # [window pixel, D, E] of the weights, read as (E, 9, D) which they are in memory.
-    weights = (weight_to_points @ weight.permute(0, 2, 3, 1).flatten(1, 2)).permute(1, 2, 0)
-    margins = (0, 0, 1, 1 + tile_columns * TILE - columns, 1, 1 + tile_rows * TILE - rows)
-    pixels = F.pad(x_BDHW.permute(0, 2, 3, 1), margins)
+    squared = torch.kron(weight_to_points, weight_to_points)
+    weights = (squared @ weight.permute(0, 2, 3, 1).flatten(1, 2)).permute(1, 2, 0)
+    pixels = _with_margins(x_BDHW, TILE * tile_rows, TILE * tile_columns)
     results = pixels.new_empty(batch, tile_rows, TILE, tile_columns, TILE, width)
-    strip_rows = max(1, STRIP_BYTES // (4 * WINDOW**2 * batch * tile_columns * max(x_BDHW.shape[1], width)))
+    strip_rows = max(1, STRIP_BYTES // (4 * WINDOW**2 * batch * tile_columns * max(in_width, width)))
     for first in range(0, tile_rows, strip_rows):
         last = min(first + strip_rows, tile_rows)
         strip = pixels[:, TILE * first : TILE * last + 2]
         # [row and column in the window, B, tile row, tile column, D]
         windows = strip.unfold(1, WINDOW, TILE).unfold(2, WINDOW, TILE).permute(4, 5, 0, 1, 2, 3)
-        points = to_points @ windows.reshape(WINDOW**2, -1)
-        products = torch.bmm(points.view(WINDOW**2, -1, weights.shape[1]), weights)
-        tiles = (to_results @ products.view(WINDOW**2, -1)).view(TILE, TILE, batch, -1, tile_columns, width)
-        results[:, first:last] = tiles.permute(2, 3, 0, 4, 1, 5)
+        points = _both_ways(to_points, windows)
+        products = torch.bmm(points.view(WINDOW**2, -1, in_width), weights)
+        tiles = _both_ways(to_results, products.view(WINDOW, WINDOW, -1)).view(
+            TILE, TILE, batch, -1, tile_columns, width
+        )
+        results[:, first:last] = tiles.add_(bias).permute(2, 3, 0, 4, 1, 5)
     maps = results.view(batch, tile_rows * TILE, tile_columns * TILE, width)[:, :rows, :columns]
-    return (maps + bias).permute(0, 3, 1, 2)
+    return maps.permute(0, 3, 1, 2)
+
+
+def _both_ways(matrix: Float[Tensor, "m n"], squares: Float[Tensor, "n n *rest"]) -> Float[Tensor, "m m rest"]:
+    """The matrix applied to rows and columns of squares, whose further axes become one."""
+    m, n = matrix.shape
+    by_row = matrix @ squares.reshape(n, -1)
+    return matrix @ by_row.view(m, n, -1)
+
+
+def _with_margins(x_BDHW: Tensor, rows: int, columns: int) -> Float[Tensor, "B H W D"]:
+    """One row and column of zeros before, and zeros up to one after ``rows`` and ``columns``."""
+    batch, width, height, length = x_BDHW.shape
+    padded = x_BDHW.new_empty(batch, rows + 2, columns + 2, width)
+    padded[:, 1 : height + 1, 1 : length + 1] = x_BDHW.permute(0, 2, 3, 1)
+    for margin in (padded[:, :1], padded[:, height + 1 :], padded[:, :, :1], padded[:, :, length + 1 :]):
+        margin.zero_()
+    return padded
 
 
 @cache
 def _matrices() -> tuple[Tensor, Tensor, Tensor]:
-    """For flattened squares: pixels to points (36, 36), weights to points (36, 9), products to results (16, 36).
+    """In one dimension: pixels to points (6, 6), weights to points (6, 3), products to results (4, 6).
 
-    Toom-Cook interpolation in one dimension, at five finite points and infinity, and its Kronecker square.
+    Toom-Cook interpolation at five finite points and infinity.
     """
     finite = np.array([0.0, 0.5**0.5, -(0.5**0.5), 2.0**0.5, -(2.0**0.5)])
     to_points, weight_to_points, to_results = (
@@ -94,7 +112,5 @@ def _matrices() -> tuple[Tensor, Tensor, Tensor]:
         to_results[:, i] = point ** np.arange(TILE)
     to_points[-1] = np.poly(finite)[::-1]
     weight_to_points[-1, -1] = to_results[-1, -1] = 1.0
-    one, two, three = (
-        torch.tensor(np.kron(m, m), dtype=torch.float32) for m in (to_points, weight_to_points, to_results)
-    )
+    one, two, three = (torch.from_numpy(m).float() for m in (to_points, weight_to_points, to_results))
     return one, two, three
