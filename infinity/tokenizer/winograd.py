@@ -37,11 +37,12 @@ class Conv3x3(nn.Conv2d):
     def forward(self, x_BDHW: Float[Tensor, "B D H W"]) -> Float[Tensor, "B E H W"]:
         """Same size; the width may change."""
         assert self.bias is not None
-        if self._is_worthwhile(x_BDHW):
+        if self.takes_short_way(x_BDHW):
             return winograd_conv(x_BDHW, self.weight, self.bias)
         return super().forward(x_BDHW)
 
-    def _is_worthwhile(self, x_BDHW: Tensor) -> bool:
+    def takes_short_way(self, x_BDHW: Float[Tensor, "B D H W"]) -> bool:
+        """Whether the short way is open for a map (float32 on a processor, no gradient) and pays."""
         large = min(self.in_channels, self.out_channels) >= MIN_WIDTH and x_BDHW[0, 0].numel() >= MIN_PIXELS
         plain = x_BDHW.device.type == "cpu" and x_BDHW.dtype == self.weight.dtype == torch.float32
         return large and plain and not torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu")

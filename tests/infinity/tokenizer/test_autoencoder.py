@@ -111,10 +111,10 @@ def test_wide_decoder_without_gradient_gives_the_picture_of_the_plain_convolutio
     config = AutoencoderConfig(
         num_bits=4,
         base_width=128,
-        encoder_multipliers=(1,),
-        decoder_multipliers=(1,),
+        encoder_multipliers=(1, 1),
+        decoder_multipliers=(1, 1),
         num_res_blocks=1,
-        num_downsamples=0,
+        num_downsamples=1,
     )
     decoder, features = Decoder(config), random_maps(1, 4, 32, 36)
     plain = decoder(features).detach()
