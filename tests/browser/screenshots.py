@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 from selenium import webdriver
@@ -84,8 +85,9 @@ class Browser:
         for entry in self._driver.get_log("performance"):
             message = json.loads(entry["message"])["message"]
             if message["method"] == "Network.requestWillBeSent":
-                hosts.add(httpx.URL(message["params"]["request"]["url"]).host)
-        return hosts - {""}
+                # Not httpx.URL: it refuses the length of pictures inside a page (data: addresses).
+                hosts.add(urlsplit(message["params"]["request"]["url"]).hostname)
+        return {host for host in hosts if host}
 
 
 def why_no_browser() -> str | None:
@@ -135,7 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         {"sort": "START_TIME_DESC", "limit": 1, "flows": {"name": {"any_": ["end-to-end"]}}},
     )
     deployments = _ask(options.api, "deployments/filter", {"flows": {"name": {"any_": ["end-to-end"]}}, "limit": 1})
-    pages = {"report": (options.report.resolve().as_uri(), None)}
+    pages: dict[str, tuple[str, str | None]] = {"report": (options.report.resolve().as_uri(), None)}
     if runs:
         run = f"{ui}/runs/flow-run/{runs[0]['id']}"
         pages |= {"run": (run, None), "run-artifacts": (run, "Artifacts")}

@@ -1,0 +1,72 @@
+"""What a person sees: the run with its artifacts, the form of a deployment, the report; none asks the outside."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from flows.end_to_end import end_to_end
+from flows.parameters import PretrainForm
+from tests.browser.screenshots import Browser, open_browser, why_no_browser
+from tests.flows.conftest import MiniRun
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.prefect,
+    pytest.mark.ray,
+    pytest.mark.slow,
+    pytest.mark.skipif(why_no_browser() is not None, reason=why_no_browser() or ""),
+]
+
+HERE = {"127.0.0.1", "localhost"}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with open_browser() as opened:
+        yield opened
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Where screenshots go: a new folder, or INFINITY_SCREENSHOTS to look at them afterwards."""
+    return Path(os.environ.get("INFINITY_SCREENSHOTS", tmp_path))
+
+
+def test_the_run_page_names_every_stage_and_shows_its_artifacts(
+    browser: Browser, mini_run: MiniRun, prefect_server: str, pictures: Path
+) -> None:
+    url = f"{prefect_server.removesuffix('/api')}/runs/flow-run/{mini_run.flow_run}"
+    text = browser.open(url)
+    assert "mini: end to end" in text
+    assert "Completed" in text
+    browser.shoot(pictures / "run.png")
+    text = browser.open(url, click="Artifacts")
+    for key in ("dataset-numbers", "pretrain-pictures", "evaluation-numbers", "report"):
+        assert key in text
+    browser.shoot(pictures / "run-artifacts.png")
+    assert browser.asked_hosts() <= HERE
+
+
+def test_the_form_of_the_deployment_has_a_described_box_for_every_parameter(
+    browser: Browser, prefect_server: str, pictures: Path
+) -> None:
+    deployment = end_to_end.to_deployment(name="form").apply()
+    text = browser.open(f"{prefect_server.removesuffix('/api')}/deployments/deployment/{deployment}/run")
+    description = PretrainForm.model_fields["learning_rate"].description
+    assert description is not None
+    for words in ("recipe", "Captioned pictures", description):
+        assert words in text
+    browser.shoot(pictures / "form.png")
+    assert browser.asked_hosts() <= HERE
+
+
+def test_the_report_is_whole_without_a_network(browser: Browser, mini_run: MiniRun, pictures: Path) -> None:
+    browser.asked_hosts()
+    browser.errors()
+    text = browser.open((mini_run.folder / "report.html").as_uri(), settle_s=1.0)
+    assert "mini" in text
+    assert browser.errors() == []
+    assert browser.asked_hosts() == set()
+    browser.shoot(pictures / "report.png")
