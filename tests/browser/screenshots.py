@@ -85,8 +85,11 @@ class Browser:
         for entry in self._driver.get_log("performance"):
             message = json.loads(entry["message"])["message"]
             if message["method"] == "Network.requestWillBeSent":
-                # Not httpx.URL: it refuses the length of pictures inside a page (data: addresses).
-                hosts.add(urlsplit(message["params"]["request"]["url"]).hostname)
+                # Not httpx.URL: it refuses the length of pictures inside a page (data: addresses). The browser's own
+                # first page has chrome: addresses.
+                address = urlsplit(message["params"]["request"]["url"])
+                if address.scheme in ("http", "https", "ws", "wss"):
+                    hosts.add(address.hostname)
         return {host for host in hosts if host}
 
 
