@@ -1,9 +1,8 @@
 """Metrics are written where the report and TensorBoard find them."""
 
+import importlib
 import json
 from pathlib import Path
-
-import pytest
 
 from infinity import storage
 from infinity.training.metrics import METRICS_FILE, TENSORBOARD_FOLDER, MetricsWriter
@@ -24,7 +23,8 @@ def test_the_file_holds_one_line_a_logged_step(tmp_path: Path) -> None:
 
 def test_tensorboard_reads_the_scalars(tmp_path: Path) -> None:
     write(str(tmp_path))
-    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    # Imported here, since it is slow and one test needs it; it is among the packages that tests require.
+    accumulator = importlib.import_module("tensorboard.backend.event_processing.event_accumulator")
     board = accumulator.EventAccumulator(str(tmp_path / TENSORBOARD_FOLDER))
     board.Reload()
     assert [event.step for event in board.Scalars("loss")] == [1, 2, 3]
