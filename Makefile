@@ -39,7 +39,7 @@ test: $(STAMP)
 	@$(IN_ENV) exec python -m pytest $(PYTEST_OPTIONS)
 
 check: $(STAMP)
-	@$(IN_ENV) ruff format --check .; ruff check .; mypy; lint-imports
+	@$(IN_ENV) ruff format --no-cache --check .; ruff check --no-cache .; mypy; lint-imports
 
 bench: $(STAMP)
 	@$(IN_ENV) exec python -m benchmarks.run $(BENCH_OPTIONS)

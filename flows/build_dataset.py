@@ -1,6 +1,5 @@
 """Captioned pictures to filtered, bucketed shards with a manifest."""
 
-from infinity.jobs.recipes import RecipeName
 from prefect import flow
 
 from flows.parameters import DatasetForm
@@ -8,6 +7,7 @@ from flows.plan import changed, folder_of, new_plan, save_plan
 from flows.stage import flow_body
 from flows.stages import dataset_stage
 from infinity.jobs.build_dataset import BuildDatasetReport
+from infinity.jobs.recipes import RecipeName
 
 
 @flow(name="build-dataset", flow_run_name="{run}: build dataset")

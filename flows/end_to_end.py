@@ -3,7 +3,6 @@
 import json
 import shlex
 
-from infinity.jobs.recipes import RecipeName
 from prefect import flow
 from prefect.logging import get_run_logger
 
@@ -13,6 +12,7 @@ from flows.plan import Change, changed, folder_of, new_plan, save_plan
 from flows.stage import flow_body
 from flows.stages import dataset_stage, evaluation_stage, training_stage
 from flows.summary import summarize
+from infinity.jobs.recipes import RecipeName
 from infinity.reporting.write import ReportFiles, write_report
 
 

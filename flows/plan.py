@@ -8,10 +8,9 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from infinity.jobs.recipes import EndToEnd, RecipeName, end_to_end
-
 from infinity import storage
 from infinity.jobs.build_dataset import BuildDatasetSpec, fingerprint
+from infinity.jobs.recipes import EndToEnd, RecipeName, end_to_end
 from infinity.jobs.spec import JobSpec
 from infinity.jobs.train_transformer import TrainTransformerSpec
 from infinity.transformer.config import TransformerConfig
