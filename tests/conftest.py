@@ -43,6 +43,16 @@ def pytest_unconfigure() -> None:
     shutil.rmtree(SESSION_FOLDER, ignore_errors=True)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--exhaustive", action="store_true", help="run every case of tests that sample by default")
+
+
+@pytest.fixture(scope="session")
+def exhaustive(request: pytest.FixtureRequest) -> bool:
+    """Whether every case shall run where a test otherwise samples a few."""
+    return bool(request.config.getoption("--exhaustive"))
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of shared goldens and pictures: ``../shared`` beside the repository, or ``INFINITY_SHARED``."""

@@ -1,0 +1,1 @@
+"""Pretrained networks that judge pictures: loaded from published weights, by path or URL."""
