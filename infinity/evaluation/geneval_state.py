@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -104,6 +105,24 @@ class GenevalState:
             protocol=protocol, note=f"{self.share_of_prompts:.1%} have at least one right picture",
         )  # fmt: skip
         return (overall, *tasks, prompts)
+
+    def items(self, name: str, ids: Mapping[str, str]) -> dict[str, dict[str, float]]:
+        """Values of prompts by metric, each with the plain mean that `scores` reports.
+
+        Of ``<name>.<task>`` the share of right pictures of every prompt, where all prompts have as many pictures. Of
+        ``<name>.overall`` the same, weighted by how few prompts the prompt's task has.
+
+        Args:
+            name: As in `scores`.
+            ids: Name of every prompt, by the key of ``prompts``.
+        """
+        sizes = Counter(count.task for count in self.prompts.values())
+        items: dict[str, dict[str, float]] = {f"{name}.overall": {}, **{f"{name}.{task}": {} for task in self.tasks}}
+        for key, count in self.prompts.items():
+            share, weight = count.correct / count.total, len(self.prompts) / (len(sizes) * sizes[count.task])
+            items[f"{name}.overall"][ids[key]] = weight * share
+            items[f"{name}.{count.task}"][ids[key]] = share
+        return items
 
     def _overall_interval(self) -> tuple[float | None, float | None]:
         """Normal 95 % interval, clipped to [0, 1]; None when a task has a single prompt, whose spread is unknown."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -96,11 +97,20 @@ class SheetImage:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
-    """What a measure found: figures, sheets by name, and by file name lines of JSON for a closer look."""
+    """What a measure found.
+
+    Attributes:
+        scores: Figures.
+        sheets: Pictures by name.
+        records: By file name lines of JSON for a closer look.
+        items: By metric the value of every item (a prompt's or a picture's id), whose plain mean is the metric's score:
+            what two models are compared by, item by item.
+    """
 
     scores: tuple[Score, ...] = ()
     sheets: Mapping[str, SheetImage] = field(default_factory=dict)
     records: Mapping[str, Sequence[Mapping[str, object]]] = field(default_factory=dict)
+    items: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 class Measure(Protocol[State]):
@@ -157,6 +167,17 @@ def batches(manifest: Manifest, rows: Sequence[int], batch_size: int) -> tuple[R
         for ratio, chosen in sorted(by_ratio.items())
         for start in range(0, len(chosen), batch_size)
     )
+
+
+def picture_ids(manifest: Manifest, rows: Sequence[int]) -> tuple[str, ...]:
+    """Names of pictures that hold across data sets: 16 digits of the file's sha256; its second copy ends in "-2"."""
+    wanted = {int(row): "" for row in rows}
+    seen: Counter[str] = Counter()
+    for row, digest in enumerate(manifest.table["sha256"].to_pylist()[: max(wanted, default=-1) + 1]):
+        seen[digest] += 1
+        if row in wanted:
+            wanted[row] = digest[:16] + (f"-{seen[digest]}" if seen[digest] > 1 else "")
+    return tuple(wanted[int(row)] for row in rows)
 
 
 def magnification(picture: Picture) -> int:

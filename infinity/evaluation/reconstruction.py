@@ -23,6 +23,7 @@ from infinity.evaluation.measure import (
     Subject,
     batches,
     magnification,
+    picture_ids,
     spread,
 )
 from infinity.scales import ScaleSchedule
@@ -73,7 +74,7 @@ class ReconstructionMeasure(Config):
         if state.worst:
             lowest = f"{state.worst[0].psnr_db:.1f} to {state.worst[-1].psnr_db:.1f} dB"
             sheets["worst"] = _sheet(state.worst, f"Original | reconstruction, the worst: {lowest}")
-        return Outcome(scores=scores, sheets=sheets)
+        return Outcome(scores=scores, sheets=sheets, items={"reconstruction.psnr_db": dict(state.items)})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,13 +89,14 @@ class Pair:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ReconstructionState:
-    """Values by picture, added up; pairs to show, and the worst pairs in order."""
+    """Values by picture, added up; pairs to show, the worst pairs in order, and the PSNR of every picture by its id."""
 
     psnr: MeanState
     ssim: MeanState
     shown: tuple[Pair, ...]
     worst: tuple[Pair, ...]
     num_worst: int
+    items: tuple[tuple[str, float], ...] = ()
 
     def __add__(self, other: ReconstructionState) -> ReconstructionState:
         num_worst = max(self.num_worst, other.num_worst)
@@ -104,6 +106,7 @@ class ReconstructionState:
             shown=self.shown + other.shown,
             worst=_worst((*self.worst, *other.worst), num_worst),
             num_worst=num_worst,
+            items=self.items + other.items,
         )
 
 
@@ -135,6 +138,7 @@ class ReconstructionPart:
             shown=tuple(pair for pair in pairs if pair.row in self.shown),
             worst=_worst(pairs, self.num_worst),
             num_worst=self.num_worst,
+            items=tuple(zip(picture_ids(material.manifest, self.batch.rows), values.tolist(), strict=True)),
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -82,7 +83,13 @@ class SceneMeasure(Config):
             if any(shown.task == task for shown in state.shown)
         }
         records = {"scene_verdicts.jsonl": state.records}
-        return Outcome(scores=state.counts.scores("scene_geneval", protocol=protocol), sheets=sheets, records=records)
+        ids = {key: json.loads(key)["prompt"] for key in state.counts.prompts}
+        return Outcome(
+            scores=state.counts.scores("scene_geneval", protocol=protocol),
+            sheets=sheets,
+            records=records,
+            items=state.counts.items("scene_geneval", ids),
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +14,7 @@ from infinity.config import Config
 from infinity.data.batches import load_images
 from infinity.data.manifest import Manifest
 from infinity.evaluation.mean_state import MeanState
-from infinity.evaluation.measure import Material, Outcome, Rows, Subject, batches, spread
+from infinity.evaluation.measure import Material, Outcome, Rows, Subject, batches, picture_ids, spread
 from infinity.generation.pipeline import Pipeline
 from infinity.scales import ScaleSchedule
 from infinity.tokenizer.pixels import to_pixels
@@ -62,18 +63,19 @@ class ValidationMeasure(Config):
         ]
         for name, means in (("bit_accuracy", state.bits_by_scale), ("token_accuracy", state.tokens_by_scale)):
             scores += [mean.score(f"{name}.scale_{k}", "share", protocol=protocol) for k, mean in enumerate(means)]
-        return Outcome(scores=tuple(scores))
+        return Outcome(scores=tuple(scores), items={"validation.loss": dict(state.items)})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ValidationState:
-    """Means over pictures; those by scale are in the order of the scales."""
+    """Means over pictures; those by scale are in the order of the scales; ``items`` are losses by picture id."""
 
     loss: MeanState
     bits: MeanState
     tokens: MeanState
     bits_by_scale: tuple[MeanState, ...]
     tokens_by_scale: tuple[MeanState, ...]
+    items: tuple[tuple[str, float], ...] = ()
 
     def __add__(self, other: ValidationState) -> ValidationState:
         return ValidationState(
@@ -82,15 +84,21 @@ class ValidationState:
             tokens=self.tokens + other.tokens,
             bits_by_scale=_add(self.bits_by_scale, other.bits_by_scale),
             tokens_by_scale=_add(self.tokens_by_scale, other.tokens_by_scale),
+            items=self.items + other.items,
         )
 
     @classmethod
-    def of(cls, logits: Tensor, bits_BLC: Bool[Tensor, "B L C"], schedule: ScaleSchedule) -> ValidationState:
-        """The state of one batch; logits as of either head."""
+    def of(
+        cls, logits: Tensor, bits_BLC: Bool[Tensor, "B L C"], schedule: ScaleSchedule, ids: Sequence[str] = ()
+    ) -> ValidationState:
+        """The state of one batch; logits as of either head. Pictures without ids have no items."""
         right = likeliest_bits(logits, bits_BLC.shape[-1]) == bits_BLC
         bits_BL, tokens_BL = right.double().mean(dim=-1), right.all(dim=-1).double()
+        losses_BL = token_cross_entropy(logits, bits_BLC)
+        values = losses_BL.double().mean(dim=-1).tolist()
         return cls(
-            loss=_mean(token_cross_entropy(logits, bits_BLC)),
+            items=tuple(zip(ids, values, strict=True)) if ids else (),
+            loss=_mean(losses_BL),
             bits=_mean(bits_BL),
             tokens=_mean(tokens_BL),
             bits_by_scale=tuple(_mean(bits_BL[:, span]) for span in schedule.spans),
@@ -132,7 +140,7 @@ class ValidationPart:
         text = pipeline.text_encoder.encode(material.manifest.captions(rows)).to(device)
         with torch.autocast("cuda", torch.bfloat16, enabled=device.type == "cuda"):
             logits = pipeline.transformer(text, taught.inputs_BMC, schedule)
-        return ValidationState.of(logits, taught.labels.bits_BLC, schedule)
+        return ValidationState.of(logits, taught.labels.bits_BLC, schedule, picture_ids(material.manifest, rows))
 
     def _flips(self, pipeline: Pipeline, schedule: ScaleSchedule, material: Material) -> list[Tensor] | None:
         """Wrong bits drawn for every picture on its own, so that batches do not matter."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -30,6 +31,7 @@ from infinity.reporting.summary import Sheet
 from infinity.tokenizer import TokenizerConfig
 
 SHEETS_FOLDER = "sheets"
+ITEMS_FILE = "items.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -113,6 +115,8 @@ class EvaluateReport(JobReport):
         scores: Every figure with its sample size and protocol; those that could not be had are there and say why.
         pictures: Sheets by name: "samples", "samples.<task>", "reconstructions", "worst".
         records: URIs of JSON lines files by name, for example the verdict on every drawn scene.
+        items: URI of the JSON lines file with the value of every prompt or picture: metric, id, value. The plain mean
+            of a metric's values is its score; metrics that are no mean over items have none. None: no metric has any.
         seconds: From start to end of the job.
     """
 
@@ -120,6 +124,7 @@ class EvaluateReport(JobReport):
     scores: tuple[Score, ...]
     pictures: dict[str, Sheet]
     records: dict[str, str]
+    items: str | None = None
     seconds: float
 
 
@@ -152,6 +157,7 @@ def run(spec: EvaluateSpec, *, progress: ProgressSink = silent) -> EvaluateRepor
         scores=tuple(on_split(score, spec.split) for outcome in outcomes for score in outcome.scores),
         pictures=_write_sheets(folder, outcomes),
         records=_write_records(folder, outcomes),
+        items=_write_items(folder, outcomes),
         seconds=round(time.monotonic() - started, 2),
     )
     commit(spec, report)
@@ -206,3 +212,18 @@ def _write_records(folder: str, outcomes: list[Outcome]) -> dict[str, str]:
         storage.write_text(uri, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
         written[name] = uri
     return written
+
+
+def _write_items(folder: str, outcomes: list[Outcome]) -> str | None:
+    """One line a metric and item; values that JSON has no number for, such as the PSNR of equal pictures, are null."""
+    lines = [
+        {"metric": metric, "id": name, "value": value if math.isfinite(value) else None}
+        for outcome in outcomes
+        for metric, values in outcome.items.items()
+        for name, value in values.items()
+    ]
+    if not lines:
+        return None
+    uri = storage.join(folder, ITEMS_FILE)
+    storage.write_text(uri, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+    return uri

@@ -79,6 +79,20 @@ def test_sheets_and_records_are_where_the_report_says(report: EvaluateReport) ->
     assert set(json.loads(lines[0])) == {"tag", "prompt", "seed", "correct", "reason"}
 
 
+def test_items_average_to_the_scores_they_stand_for(report: EvaluateReport) -> None:
+    assert report.items is not None
+    values: dict[str, dict[str, float]] = {}
+    for line in Path(report.items).read_text().splitlines():
+        item = json.loads(line)
+        assert set(item) == {"metric", "id", "value"}
+        assert item["id"] not in values.setdefault(item["metric"], {})
+        values[item["metric"]][item["id"]] = item["value"]
+    scores = {score.metric: score.value for score in report.scores}
+    assert set(values) >= {"reconstruction.psnr_db", "validation.loss", "scene_geneval.overall"}
+    for metric, by_id in values.items():
+        assert np.mean(list(by_id.values())) == pytest.approx(scores[metric], rel=1e-9), metric
+
+
 def test_one_worker_gives_the_same_figures_and_pictures(
     report: EvaluateReport, inputs: tuple[str, str], tmp_path: Path
 ) -> None:
@@ -87,6 +101,7 @@ def test_one_worker_gives_the_same_figures_and_pictures(
     assert [step.fraction for step in heard] == sorted(step.fraction for step in heard)
     assert heard[-1].fraction == 1.0
     assert alone.scores == report.scores
+    assert Path(alone.items).read_bytes() == Path(report.items).read_bytes()
     for name, sheet in alone.pictures.items():
         assert Path(sheet.image).read_bytes() == Path(report.pictures[name].image).read_bytes()
 
