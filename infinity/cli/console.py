@@ -1,0 +1,50 @@
+"""What all commands share: consoles, common options, errors as one line, a progress bar."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+out = Console()
+err = Console(stderr=True)
+
+Checkpoint = Annotated[str, typer.Option("--checkpoint", "-c", help="Model folder: a path or s3:// URI.")]
+Device = Annotated[str, typer.Option(help="Where to compute, for example cpu or cuda.")]
+
+
+@contextlib.contextmanager
+def clear_errors() -> Iterator[None]:
+    """What a user can get wrong becomes one line and exit code 1; a fault of ours keeps its trace."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        err.print(f"error: {error}", style="red", markup=False, highlight=False)
+        raise typer.Exit(1) from error
+
+
+@contextlib.contextmanager
+def bar(title: str) -> Iterator[Callable[[float], None]]:
+    """A progress bar; what it yields takes the share that is done."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err, transient=True) as progress:
+        task = progress.add_task(title, total=1.0)
+        yield lambda share: progress.update(task, completed=share)
+
+
+def numbers(name: str, text: str) -> float | tuple[float, ...]:
+    """One number, or several joined by commas; ``name`` is the option's."""
+    values = tuple(number(name, part) for part in text.split(","))
+    return values[0] if len(values) == 1 else values
+
+
+def number(name: str, text: str) -> float:
+    """The number that a text spells; ``name`` is the option's."""
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"--{name}: expected a number, got {text!r}") from None
