@@ -8,8 +8,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
+from jaxtyping import Float64
+
+from infinity.evaluation.bootstrap import stratified_interval
 from infinity.evaluation.geneval import TASKS, GenevalPrompt, Verdict
-from infinity.evaluation.score import Z_95, Score
+from infinity.evaluation.score import Z_95, Score, wilson_interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,33 +88,71 @@ class GenevalState:
             raise ValueError("GenEval: expected at least one judged picture, got none")
         return sum(count.correct > 0 for count in self.prompts.values()) / len(self.prompts)
 
-    def scores(self, name: str, *, protocol: str) -> tuple[Score, ...]:
+    def scores(self, name: str, *, protocol: str, note: str = "") -> tuple[Score, ...]:
         """``<name>.overall``, ``<name>.<task>`` for every task present, and ``<name>.prompts``, the number of prompts.
 
-        A task's interval is Wilson's and takes its pictures as independent; that of the overall figure comes from the
-        spread between prompts, since pictures of one prompt are right and wrong together.
+        Intervals come from resampling prompts, since pictures of one prompt are right and wrong together; the notes
+        have beside them the interval that takes pictures as independent (Wilson's), and for the overall figure the
+        normal one. Where all prompts of a task agree, resampling says nothing and Wilson's interval over prompts stands
+        in.
+
+        Args:
+            name: Begins the names of the metrics.
+            protocol: How they were measured.
+            note: What every figure must say, such as pictures that are missing.
         """
         share = self.overall
-        low, high = self._overall_interval()
+        resampled = stratified_interval([self._clusters(task) for task in self.tasks])
+        normal = self._overall_interval()
+        low, high = resampled or (normal if normal[0] is None else self._mean_of_wilson())
+        about = f"plain mean of {len(self.tasks)} tasks; interval from resampling prompts within tasks"
+        if normal[0] is not None:
+            about += f", by the normal formula {normal[0]:.4f} to {normal[1]:.4f}"
         overall = Score(
             metric=f"{name}.overall", value=share, unit="share", n=self.num_pictures, protocol=protocol,
-            low=low, high=high, note=f"plain mean of {len(self.tasks)} tasks; interval from the spread between prompts",
+            low=low, high=high, note=f"{note}; {about}" if note else about,
         )  # fmt: skip
-        tasks = (
-            Score.share(f"{name}.{task}", correct, total, protocol=protocol, note="Wilson interval over pictures")
-            for task, (correct, total) in self.tasks.items()
-        )
+        tasks = (self._task_score(f"{name}.{task}", task, protocol=protocol, note=note) for task in self.tasks)
         prompts = Score(
             metric=f"{name}.prompts", value=float(len(self.prompts)), unit="prompts", n=self.num_pictures,
             protocol=protocol, note=f"{self.share_of_prompts:.1%} have at least one right picture",
         )  # fmt: skip
         return (overall, *tasks, prompts)
 
+    def _task_score(self, metric: str, task: str, *, protocol: str, note: str) -> Score:
+        correct, total = self.tasks[task]
+        wilson = wilson_interval(correct, total)
+        values, weights = self._clusters(task)
+        resampled = stratified_interval([(values, weights)])
+        if resampled is None:
+            # All prompts agree: as many successes as prompts, or a share of them.
+            resampled = wilson_interval(round(correct / total * len(values)), len(values))
+            about = "interval of Wilson over prompts, which all agree"
+        else:
+            about = "interval from resampling prompts"
+        about += f"; of Wilson over pictures {wilson[0]:.4f} to {wilson[1]:.4f}"
+        return Score(
+            metric=metric, value=correct / total, unit="share", n=total, protocol=protocol,
+            low=resampled[0], high=resampled[1], note=f"{note}; {about}" if note else about,
+        )  # fmt: skip
+
+    def _mean_of_wilson(self) -> tuple[float, float]:
+        """Mean over tasks of Wilson's ends over prompts, which is wider than any interval of the mean."""
+        sizes = Counter(count.task for count in self.prompts.values())
+        ends = [wilson_interval(round(c / n * sizes[task]), sizes[task]) for task, (c, n) in self.tasks.items()]
+        return tuple(math.fsum(side) / len(ends) for side in zip(*ends, strict=True))  # type: ignore[return-value]
+
+    def _clusters(self, task: str) -> tuple[Float64[np.ndarray, " n"], Float64[np.ndarray, " n"]]:
+        counts = [(count.correct, count.total) for count in self.prompts.values() if count.task == task]
+        table = np.array(counts, np.float64)
+        return table[:, 0], table[:, 1]
+
     def items(self, name: str, ids: Mapping[str, str]) -> dict[str, dict[str, float]]:
         """Values of prompts by metric, each with the plain mean that `scores` reports.
 
-        Of ``<name>.<task>`` the share of right pictures of every prompt, where all prompts have as many pictures. Of
-        ``<name>.overall`` the same, weighted by how few prompts the prompt's task has.
+        Of ``<name>.<task>`` the share of right pictures of every prompt; where prompts have different numbers of
+        pictures, right pictures over the mean number. Of ``<name>.overall`` the same, weighted by how few prompts the
+        prompt's task has.
 
         Args:
             name: As in `scores`.
@@ -119,7 +161,8 @@ class GenevalState:
         sizes = Counter(count.task for count in self.prompts.values())
         items: dict[str, dict[str, float]] = {f"{name}.overall": {}, **{f"{name}.{task}": {} for task in self.tasks}}
         for key, count in self.prompts.items():
-            share, weight = count.correct / count.total, len(self.prompts) / (len(sizes) * sizes[count.task])
+            size = sizes[count.task]
+            share, weight = count.correct * size / self.tasks[count.task][1], len(self.prompts) / (len(sizes) * size)
             items[f"{name}.overall"][ids[key]] = weight * share
             items[f"{name}.{count.task}"][ids[key]] = share
         return items

@@ -14,6 +14,7 @@ from jaxtyping import UInt8
 from infinity.data.manifest import Manifest, Split
 from infinity.evaluation.inception import Inception
 from infinity.evaluation.inception_weights import InceptionWeights, load_inception
+from infinity.evaluation.networks import Networks
 from infinity.evaluation.score import Score
 from infinity.generation.pipeline import Pipeline
 from infinity.generation.sampling import SamplingConfig
@@ -27,7 +28,7 @@ class Subject:
 
     Attributes:
         model: URI of a model folder.
-        manifest: URI of a data set's manifest.
+        manifest: URI of a data set's manifest; None where nothing is measured on a data set.
         split: Which part of the data set is measured on.
         sampling: How pictures are drawn.
         seed: Number from which the seed of every drawing follows.
@@ -37,7 +38,7 @@ class Subject:
     """
 
     model: str
-    manifest: str
+    manifest: str | None
     split: Split
     sampling: SamplingConfig
     seed: int
@@ -47,10 +48,16 @@ class Subject:
 
 
 class Material:
-    """What a worker holds: everything that a subject names, read when first asked for."""
+    """What a worker holds: everything that a subject names, read when first asked for.
 
-    def __init__(self, subject: Subject) -> None:
+    Args:
+        subject: What is measured.
+        networks: Those that the worker has loaded already, for other subjects too.
+    """
+
+    def __init__(self, subject: Subject, networks: Networks | None = None) -> None:
         self.subject = subject
+        self.networks = networks or Networks(subject.device)
 
     @cached_property
     def pipeline(self) -> Pipeline:
@@ -59,7 +66,8 @@ class Material:
 
     @cached_property
     def manifest(self) -> Manifest:
-        """The data set."""
+        """The data set; only where the subject names one."""
+        assert self.subject.manifest is not None
         return Manifest.load(self.subject.manifest)
 
     @cached_property

@@ -2,33 +2,49 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-
-import numpy as np
-from jaxtyping import UInt8
+from typing import Any, Literal
 
 from infinity.config import Config
-from infinity.data.manifest import Manifest
-from infinity.data.pictures import compose_sheet
-from infinity.data.scene_prompts import TASKS, ScenePrompt, held_out_prompts
-from infinity.evaluation.geneval import GenevalConfig, GenevalPrompt, Verdict, judge
-from infinity.evaluation.geneval_state import GenevalState
-from infinity.evaluation.measure import Material, Outcome, Picture, SheetImage, Subject, magnification
+from infinity.data.scene_prompts import TASKS, held_out_prompts
+from infinity.evaluation.geneval import Detections, GenevalConfig
+from infinity.evaluation.geneval_verdicts import GenevalJudge, summarise
+from infinity.evaluation.measure import Outcome
+from infinity.evaluation.networks import Networks
+from infinity.evaluation.picture_store import Picture
+from infinity.evaluation.prompt_measure import Asked, Item, PictureFolder, Results, locate
 from infinity.evaluation.scene_detector import detect
 
-RIGHT, WRONG = (30, 150, 70), (205, 60, 50)
-"""RGB of the frames around right and wrong pictures."""
+DETECTOR_VERSION = 1
+"""To be raised when the exact detector finds something else in the same picture."""
 
-_TITLES = {
-    "single_object": "Single object",
-    "two_object": "Two objects",
-    "counting": "Counting",
-    "colors": "Colours",
-    "position": "Position",
-    "color_attr": "Colour attribution",
-}
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SceneDetector(Config):
+    """The exact detector of drawn scenes.
+
+    Attributes:
+        kind: Tells it from other detectors in JSON.
+    """
+
+    kind: Literal["scenes"] = "scenes"
+
+    def load(self, networks: Networks) -> SceneDetector:
+        """Itself: it has no weights."""
+        return self
+
+    def describe(self) -> str:
+        """For the protocol of figures."""
+        return f"exact detector of drawn scenes, version {DETECTOR_VERSION}"
+
+    def settings(self) -> dict[str, Any]:
+        """All that a detection depends on."""
+        return {**self.to_json(), "version": DETECTOR_VERSION}
+
+    def __call__(self, pictures: Sequence[Picture]) -> list[Detections]:
+        """Shapes in every picture, which must be square."""
+        return [detect(picture) for picture in pictures]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,7 +53,7 @@ class SceneMeasure(Config):
 
     Args:
         pictures_per_prompt: Drawings of every caption; GenEval has 4.
-        prompts_per_task: At most so many captions of a task; None takes all that are held out, 120 in all.
+        prompts_per_task: At most so many captions of a task; None takes all that are held out, 121 in all.
         num_shown: Captions of each task on its sheet.
     """
 
@@ -54,131 +70,44 @@ class SceneMeasure(Config):
         if self.prompts_per_task is not None and self.prompts_per_task < 1:
             raise ValueError(f"SceneMeasure.prompts_per_task: expected at least 1, got {self.prompts_per_task}")
 
-    def parts(self, subject: Subject, manifest: Manifest) -> tuple[ScenePart, ...]:
-        """Captions in batches of about ``batch_size`` pictures; the data set plays no part."""
-        chosen: list[tuple[ScenePrompt, bool]] = []
-        for task in TASKS:
-            prompts = held_out_prompts(task)[: self.prompts_per_task]
-            chosen += [(prompt, number < self.num_shown) for number, prompt in enumerate(prompts)]
-        size = max(1, subject.batch_size // self.pictures_per_prompt)
-        groups = (chosen[start : start + size] for start in range(0, len(chosen), size))
-        return tuple(
-            ScenePart(
-                prompts=tuple(prompt for prompt, _ in group),
-                shown=tuple(is_shown for _, is_shown in group),
-                pictures_per_prompt=self.pictures_per_prompt,
-            )
-            for group in groups
-        )
+    @property
+    def rewriter(self) -> None:
+        """Captions of scenes are drawn as they are."""
+        return None
 
-    def outcome(self, state: SceneState) -> Outcome:
+    @property
+    def pictures(self) -> None:
+        """They are always drawn."""
+        return None
+
+    def items(self) -> tuple[Item, ...]:
+        """The held-out captions, task by task, each named by itself."""
+        prompts = [prompt for task in TASKS for prompt in held_out_prompts(task)[: self.prompts_per_task]]
+        return tuple(Item(id=prompt.prompt, prompt=prompt.prompt, about=prompt.metadata()) for prompt in prompts)
+
+    def find(self, folder: PictureFolder, items: Sequence[Item]) -> list[Asked]:
+        """Pictures that were drawn elsewhere."""
+        return locate(folder, items, self.pictures_per_prompt)
+
+    def judge_settings(self) -> Mapping[str, Any]:
+        """The detector and the official thresholds."""
+        return {"rules": "scene-geneval/1", "detector": SceneDetector().settings(), **GenevalConfig().to_json()}
+
+    def judge(self, networks: Networks) -> GenevalJudge:
+        """The official rules over the exact detector."""
+        return GenevalJudge(SceneDetector(), GenevalConfig())
+
+    def outcome(self, results: Results) -> Outcome:
         """``scene_geneval.overall``, ``.<task>`` and ``.prompts``; a sheet and the verdicts of every task."""
         protocol = (
             f"scene-geneval/1: held-out captions of drawn scenes, {self.pictures_per_prompt} pictures each, exact "
             "detector, official GenEval rules and thresholds; overall is the plain mean of the tasks"
         )
-        sheets = {
-            f"samples.{task}": _sheet(task, [shown for shown in state.shown if shown.task == task])
-            for task in TASKS
-            if any(shown.task == task for shown in state.shown)
-        }
-        records = {"scene_verdicts.jsonl": state.records}
-        ids = {key: json.loads(key)["prompt"] for key in state.counts.prompts}
-        return Outcome(
-            scores=state.counts.scores("scene_geneval", protocol=protocol),
-            sheets=sheets,
-            records=records,
-            items=state.counts.items("scene_geneval", ids),
+        return summarise(
+            results,
+            "scene_geneval",
+            protocol=protocol,
+            num_shown=self.num_shown,
+            sheets="samples",
+            records="scene_verdicts.jsonl",
         )
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ShownPrompt:
-    """All pictures of one caption, and which of them are right."""
-
-    task: str
-    prompt: str
-    pictures: tuple[Picture, ...]
-    right: tuple[bool, ...]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class SceneState:
-    """Counts of verdicts, captions to show, and one record a picture."""
-
-    counts: GenevalState
-    shown: tuple[ShownPrompt, ...]
-    records: tuple[Mapping[str, object], ...]
-
-    def __add__(self, other: SceneState) -> SceneState:
-        return SceneState(self.counts + other.counts, self.shown + other.shown, self.records + other.records)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ScenePart:
-    """Some captions; ``shown`` tells which of them go on the sheets."""
-
-    prompts: tuple[ScenePrompt, ...]
-    shown: tuple[bool, ...]
-    pictures_per_prompt: int
-
-    @property
-    def num_pictures(self) -> int:
-        """Pictures that are drawn."""
-        return len(self.prompts) * self.pictures_per_prompt
-
-    def compute(self, material: Material) -> SceneState:
-        """Draw the pictures and judge them; picture j of a caption has the subject's seed plus j."""
-        each = self.pictures_per_prompt
-        seeds = [material.subject.seed + j for j in range(each)] * len(self.prompts)
-        generated = material.pipeline.generate(
-            [prompt.prompt for prompt in self.prompts for _ in range(each)],
-            sampling=material.subject.sampling,
-            seeds=seeds,
-            batch_size=self.num_pictures,
-        )
-        return self.judge(generated.images_BHW3.numpy(), seeds)
-
-    def judge(self, pictures_NHWC: UInt8[np.ndarray, "N H W 3"], seeds: list[int]) -> SceneState:
-        """The state of drawn pictures, ``pictures_per_prompt`` of the first caption first."""
-        each = self.pictures_per_prompt
-        prompts = [GenevalPrompt.from_metadata(prompt.metadata()) for prompt in self.prompts for _ in range(each)]
-        verdicts = [judge_scene(prompt, picture) for prompt, picture in zip(prompts, pictures_NHWC, strict=True)]
-        judged = list(zip(prompts, verdicts, strict=True))
-        shown = tuple(
-            ShownPrompt(
-                prompt.task,
-                prompt.prompt,
-                tuple(pictures_NHWC[number * each : (number + 1) * each]),
-                tuple(verdict.correct for verdict in verdicts[number * each : (number + 1) * each]),
-            )
-            for number, (prompt, is_shown) in enumerate(zip(self.prompts, self.shown, strict=True))
-            if is_shown
-        )
-        records = tuple(
-            {
-                "tag": prompt.task,
-                "prompt": prompt.prompt,
-                "seed": seed,
-                "correct": verdict.correct,
-                "reason": verdict.reason,
-            }
-            for (prompt, verdict), seed in zip(judged, seeds, strict=True)
-        )
-        return SceneState(GenevalState.of(judged), shown, records)
-
-
-def judge_scene(prompt: GenevalPrompt, picture: Picture) -> Verdict:
-    """Whether a drawn scene shows what its caption asks for."""
-    return judge(prompt, detect(picture), GenevalConfig())
-
-
-def _sheet(task: str, shown: list[ShownPrompt]) -> SheetImage:
-    pictures = [picture for row in shown for picture in row.pictures]
-    marks = [RIGHT if right else WRONG for row in shown for right in row.right]
-    columns = len(shown[0].pictures)
-    return SheetImage(
-        png=compose_sheet(pictures, columns, gap_px=3, enlarge=magnification(pictures[0]), marks=marks),
-        title=f"{_TITLES[task]}: one caption a row; a green frame marks a right picture, a red one a wrong picture",
-        captions=tuple(f"{row.prompt} ({sum(row.right)} of {len(row.right)} right)" for row in shown),
-    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, ClassVar
@@ -16,6 +16,7 @@ from infinity.data.manifest import Manifest, Split
 from infinity.evaluation.drawings import DistributionMeasure, SampleMeasure, not_measured
 from infinity.evaluation.inception_weights import InceptionWeights
 from infinity.evaluation.measure import Measure, Outcome, Subject
+from infinity.evaluation.prompt_measure import PromptMeasure
 from infinity.evaluation.reconstruction import ReconstructionMeasure
 from infinity.evaluation.scene_geneval import SceneMeasure
 from infinity.evaluation.score import Score
@@ -23,7 +24,8 @@ from infinity.evaluation.validation import ValidationMeasure
 from infinity.generation.pipeline import KIND, TOKENIZER_FOLDER, TOKENIZER_KIND, ModelConfig
 from infinity.generation.sampling import SamplingConfig
 from infinity.jobs.cluster import connect
-from infinity.jobs.parts import Work, compute
+from infinity.jobs.evaluation_steps import Evaluation, compute
+from infinity.jobs.parts import team
 from infinity.jobs.progress import Progress, ProgressSink, section, silent
 from infinity.jobs.spec import JobReport, JobSpec, begin, commit, is_done, load_report
 from infinity.jobs.training import WorkersConfig
@@ -31,7 +33,7 @@ from infinity.reporting.summary import Sheet
 from infinity.tokenizer import TokenizerConfig
 
 SHEETS_FOLDER = "sheets"
-ITEMS_FILE = "items.jsonl"
+ITEMS_FILE, SCORES_FILE, STORE_FOLDER = "items.jsonl", "scores.json", "store"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,7 +42,7 @@ class EvaluateSpec(JobSpec):
 
     Attributes:
         model: URI of a model folder.
-        manifest: URI of the data set's manifest.
+        manifest: URI of the data set's manifest; None where nothing is measured on a data set.
         split: Which part of the data set is measured on; "train" must be asked for on purpose, and figures then say so.
         reconstruction: PSNR and SSIM, or None to leave them out.
         validation: Loss and accuracy of bits, or None.
@@ -52,12 +54,15 @@ class EvaluateSpec(JobSpec):
         batch_size: Pictures that are worked on at a time.
         workers: Who works; their number changes no figure.
         seed: Number from which the seed of every drawing follows.
+        store: URI where drawings and verdicts are kept, shared by all evaluations that name it: pictures that are there
+            are not drawn again. None is the folder "store" in ``output``. No part of the job's identity.
     """
 
     kind: ClassVar[str] = "evaluation"
+    elsewhere: ClassVar[frozenset[str]] = frozenset({"output", "workers", "store"})
 
     model: str
-    manifest: str
+    manifest: str | None = None
     split: Split = "validation"
     reconstruction: ReconstructionMeasure | None = field(default_factory=ReconstructionMeasure)
     validation: ValidationMeasure | None = field(default_factory=ValidationMeasure)
@@ -69,13 +74,19 @@ class EvaluateSpec(JobSpec):
     batch_size: int = 32
     workers: WorkersConfig = field(default_factory=WorkersConfig)
     seed: int = 0
+    store: str | None = None
 
     def __post_init__(self) -> None:
         JobSpec.__post_init__(self)
         if self.batch_size < 1:
             raise ValueError(f"EvaluateSpec.batch_size: expected at least 1, got {self.batch_size}")
-        if not any((self.reconstruction, self.validation, self.samples, self.scenes, self.inception)):
+        on_data = [name for name, _ in self.measures()]
+        if not on_data and not list(self.benchmarks()):
             raise ValueError("EvaluateSpec: expected at least one measure, got none")
+        if self.manifest is None and on_data:
+            raise ValueError(
+                f"EvaluateSpec.manifest: {', '.join(on_data)} need a data set; name its manifest, or set them to None"
+            )
 
     @property
     def subject(self) -> Subject:
@@ -92,11 +103,10 @@ class EvaluateSpec(JobSpec):
         )
 
     def measures(self) -> Iterator[tuple[str, Measure[Any]]]:
-        """What is measured, with words for people; the longest work first, so that workers end together."""
+        """What is measured on the data set, with words for people; the longest work first."""
         if self.inception is not None:
             yield "FID", self.distribution
         named = {
-            "scenes": self.scenes,
             "samples": self.samples,
             "validation": self.validation,
             "reconstruction": self.reconstruction,
@@ -104,6 +114,11 @@ class EvaluateSpec(JobSpec):
         for name, measure in named.items():
             if measure is not None:
                 yield name, measure
+
+    def benchmarks(self) -> Iterator[tuple[str, PromptMeasure]]:
+        """What is measured over prompts."""
+        if self.scenes is not None:
+            yield "scenes", self.scenes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -136,33 +151,77 @@ def run(spec: EvaluateSpec, *, progress: ProgressSink = silent) -> EvaluateRepor
         StorageError: A file cannot be read or written.
         EvaluationError: The cluster has no room, or workers die.
     """
-    if is_done(spec):
-        return load_report(spec, EvaluateReport)
-    started = time.monotonic()
-    progress(Progress(0.0, "checking model and data set"))
-    digest = check_model(spec.model)
-    manifest = Manifest.load(spec.manifest)
-    measures = list(spec.measures())
-    work = [Work(name, measure.parts(spec.subject, manifest)) for name, measure in measures]
-    folder = begin(spec)
-    with connect():
-        progress(Progress(0.01, "starting workers"))
-        states = compute(spec.subject, work, spec.workers, section(progress, 0.02, 0.98))
-        # Still connected: large arrays in the states lie in Ray's shared memory.
-        outcomes = [measure.outcome(state) for (_, measure), state in zip(measures, states, strict=True)]
-    if spec.inception is None:
-        outcomes.append(not_measured())
+    (report,) = run_all([spec], progress=progress)
+    return report
+
+
+def run_all(specs: Sequence[EvaluateSpec], *, progress: ProgressSink = silent) -> list[EvaluateReport]:
+    """Score several models together, as if one by one: workers load a scorer once and draw a shared picture once.
+
+    Args:
+        specs: Any number; those that are finished are read. The first that is not says who works.
+        progress: Told how far the whole is.
+
+    Raises:
+        ValueError: As for `run`; found before any worker starts.
+        StorageError: A file cannot be read or written.
+        EvaluationError: The cluster has no room, or workers die.
+    """
+    waiting = [spec for spec in dict.fromkeys(specs) if not is_done(spec)]
+    if waiting:
+        started = time.monotonic()
+        progress(Progress(0.0, "checking models and data sets"))
+        evaluations = [_prepare(spec) for spec in waiting]
+        folders = [begin(spec) for spec in waiting]
+        with connect():
+            progress(Progress(0.01, "starting workers"))
+            with team(waiting[0].workers) as workers:
+                outcomes = compute(evaluations, workers, section(progress, 0.02, 0.98))
+            # Still connected: large arrays in the states lie in Ray's shared memory.
+            for spec, evaluation, folder, found in zip(waiting, evaluations, folders, outcomes, strict=True):
+                _finish(spec, evaluation.model_digest, folder, found, round(time.monotonic() - started, 2))
+        progress(Progress(1.0, "evaluated"))
+    return [load_report(spec, EvaluateReport) for spec in specs]
+
+
+def _prepare(spec: EvaluateSpec) -> Evaluation:
+    """Everything that can be found out without a worker."""
+    model_digest = check_model(spec.model)
+    benchmarks = list(spec.benchmarks())
+    measures = []
+    if spec.manifest is not None:
+        manifest = Manifest.load(spec.manifest)
+        measures = [(name, measure, measure.parts(spec.subject, manifest)) for name, measure in spec.measures()]
+    return Evaluation(
+        subject=spec.subject,
+        model_digest=model_digest,
+        store=spec.store or storage.join(spec.output, STORE_FOLDER),
+        measures=measures,
+        benchmarks=benchmarks,
+        items=[benchmark.items() for _, benchmark in benchmarks],
+    )
+
+
+def _finish(spec: EvaluateSpec, digest: str, folder: str, outcomes: list[Outcome], seconds: float) -> None:
+    """Write everything down, the report last."""
+    if spec.inception is None and spec.manifest is not None:
+        outcomes = [*outcomes, not_measured()]
+    on_data = sum(1 for _ in spec.measures())
+    scores = tuple(
+        on_split(score, spec.split) if number < on_data else score
+        for number, outcome in enumerate(outcomes)
+        for score in outcome.scores
+    )
+    storage.write_text(storage.join(folder, SCORES_FILE), json.dumps([score.to_json() for score in scores], indent=2))
     report = EvaluateReport(
         model_digest=digest,
-        scores=tuple(on_split(score, spec.split) for outcome in outcomes for score in outcome.scores),
+        scores=scores,
         pictures=_write_sheets(folder, outcomes),
         records=_write_records(folder, outcomes),
         items=_write_items(folder, outcomes),
-        seconds=round(time.monotonic() - started, 2),
+        seconds=seconds,
     )
     commit(spec, report)
-    progress(Progress(1.0, "evaluated"))
-    return report
 
 
 def check_model(uri: str) -> str:
@@ -190,7 +249,7 @@ def check_model(uri: str) -> str:
 
 def on_split(score: Score, split: Split) -> Score:
     """The score, saying so where it was measured on what the model was trained on."""
-    if split == "validation" or score.value is None or score.metric.startswith("scene_geneval"):
+    if split == "validation" or score.value is None:
         return score
     note = "measured on the training split"
     return score.replace(note=f"{note}; {score.note}" if score.note else note)

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from infinity.evaluation.measure import Material, Part, Subject
+from infinity.evaluation.networks import Networks
 from infinity.jobs.progress import Progress, ProgressSink
 from infinity.jobs.training import WorkersConfig
 
@@ -27,44 +28,48 @@ class EvaluationError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One measure's parts, with words for people."""
+    """One measure's parts on one subject, with words for people."""
 
     name: str
+    subject: Subject
     parts: Sequence[Part[Any]]
 
 
-def compute(subject: Subject, work: Sequence[Work], workers: WorkersConfig, progress: ProgressSink) -> list[Any]:
-    """The summed state of every measure; states are added in the order of the parts, whoever computed them and when.
+class Team:
+    """Actors that live as long as the evaluation, so that what they have loaded serves all of its steps."""
 
-    Args:
-        subject: What the workers load.
-        work: At least one part each; the first are begun first.
-        workers: How many actors. The cluster may have room for fewer, which changes no result.
-        progress: Told after every part.
+    def __init__(self, actors: Sequence[Any]) -> None:
+        self._actors = tuple(actors)
 
-    Raises:
-        EvaluationError: No room for a single worker, or workers that die.
-        Exception: What a part raised, as it was raised in the worker.
-    """
-    parts = [part for each in work for part in each.parts]
-    owners = [number for number, each in enumerate(work) for _ in each.parts]
-    total, done = sum(part.num_pictures for part in parts), 0
-    sums: list[Any] = [None] * len(work)
-    early: dict[int, Any] = {}
-    added = 0
-    with _actors(subject, workers, most=len(parts)) as actors:
-        for index, state in _finished(parts, actors):
+    def compute(self, work: Sequence[Work], progress: ProgressSink) -> list[Any]:
+        """The summed state of every work; states are added in the order of its parts, whoever computed them and when.
+
+        Args:
+            work: None for one without parts; the first are begun first.
+            progress: Told after every part.
+
+        Raises:
+            EvaluationError: Workers that die.
+            Exception: What a part raised, as it was raised in the worker.
+        """
+        parts = [(each.subject, part) for each in work for part in each.parts]
+        owners = [number for number, each in enumerate(work) for _ in each.parts]
+        total, done = sum(part.num_pictures for _, part in parts), 0
+        sums: list[Any] = [None] * len(work)
+        early: dict[int, Any] = {}
+        added = 0
+        for index, state in _finished(parts, self._actors):
             early[index] = state
             while added in early:
                 ready, owner = early.pop(added), owners[added]
                 sums[owner] = ready if sums[owner] is None else sums[owner] + ready
                 added += 1
-            done += parts[index].num_pictures
-            progress(Progress(done / total, f"{work[owners[index]].name}: {done} of {total} pictures measured"))
-    return sums
+            done += parts[index][1].num_pictures
+            progress(Progress(done / max(total, 1), f"{work[owners[index]].name}: {done} of {total} pictures"))
+        return sums
 
 
-def _finished(parts: Sequence[Part[Any]], actors: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+def _finished(parts: Sequence[tuple[Subject, Part[Any]]], actors: Sequence[Any]) -> Iterator[tuple[int, Any]]:
     """Place and state of every part as it gets ready; an idle actor gets the next part."""
     import ray
 
@@ -72,9 +77,9 @@ def _finished(parts: Sequence[Part[Any]], actors: Sequence[Any]) -> Iterator[tup
     running: dict[Any, tuple[int, Any]] = {}
     while waiting or running:
         while waiting and idle:
-            index, part = waiting.popleft()
+            index, (subject, part) = waiting.popleft()
             actor = idle.pop()
-            running[actor.compute.remote(part)] = index, actor
+            running[actor.compute.remote(subject, part)] = index, actor
         (ready,), _ = ray.wait(list(running), num_returns=1)
         index, actor = running.pop(ready)
         try:
@@ -104,12 +109,19 @@ def _result(reference: Any) -> Any:
 
 
 @contextmanager
-def _actors(subject: Subject, workers: WorkersConfig, most: int) -> Iterator[list[Any]]:
-    """Actors that load the subject when they get their first part, and end with the block."""
+def team(workers: WorkersConfig) -> Iterator[Team]:
+    """Actors that load what a part needs when they get it, and end with the block.
+
+    Args:
+        workers: How many. The cluster may have room for fewer, which changes no result.
+
+    Raises:
+        EvaluationError: No room for a single worker.
+    """
     import ray
 
-    number = min(most, _room(workers))
-    if number < min(most, workers.num_workers):
+    number = _room(workers)
+    if number < workers.num_workers:
         logger.info("the cluster has room for %d of %d workers", number, workers.num_workers)
     actor_type = ray.remote(_Worker).options(
         num_cpus=workers.threads,
@@ -117,9 +129,9 @@ def _actors(subject: Subject, workers: WorkersConfig, most: int) -> Iterator[lis
         max_restarts=workers.max_failures,
         max_task_retries=workers.max_failures,
     )
-    actors = [actor_type.remote(subject, workers.threads) for _ in range(number)]
+    actors = [actor_type.remote("cuda" if workers.use_gpu else "cpu", workers.threads) for _ in range(number)]
     try:
-        yield list(actors)
+        yield Team(actors)
     finally:
         for actor in actors:
             ray.kill(actor)
@@ -144,11 +156,14 @@ def _room(workers: WorkersConfig) -> int:
 
 
 class _Worker:
-    """An actor: holds the models, computes one part after the other."""
+    """An actor: computes one part after the other, keeps the model of the last one and all networks that judge."""
 
-    def __init__(self, subject: Subject, threads: int) -> None:
+    def __init__(self, device: str, threads: int) -> None:
         torch.set_num_threads(threads)
-        self._material = Material(subject)
+        self._networks = Networks(device)
+        self._material: Material | None = None
 
-    def compute(self, part: Part[Any]) -> Any:
+    def compute(self, subject: Subject, part: Part[Any]) -> Any:
+        if self._material is None or self._material.subject != subject:
+            self._material = Material(subject, self._networks)
         return part.compute(self._material)

@@ -76,7 +76,7 @@ def test_sheets_and_records_are_where_the_report_says(report: EvaluateReport) ->
         assert np.asarray(Image.open(sheet.image)).std() > 0
     lines = Path(report.records["scene_verdicts.jsonl"]).read_text().splitlines()
     assert len(lines) == 24
-    assert set(json.loads(lines[0])) == {"tag", "prompt", "seed", "correct", "reason"}
+    assert set(json.loads(lines[0])) == {"id", "tag", "prompt", "number", "picture", "size_px", "correct", "reason"}
 
 
 def test_items_average_to_the_scores_they_stand_for(report: EvaluateReport) -> None:

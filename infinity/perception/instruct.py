@@ -1,0 +1,91 @@
+"""A language model that follows instructions, through transformers: questions in, answers out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+from infinity.config import Config
+from infinity.perception.loading import explain
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InstructConfig(Config):
+    """Which model, and how long its answers may be.
+
+    Attributes:
+        model: A local folder or hub name of a causal language model whose tokenizer has a chat template.
+        max_new_tokens: Longer answers are cut.
+        dtype: Of the weights and the arithmetic.
+        batch_size: Questions that run at once.
+    """
+
+    model: str
+    max_new_tokens: int = 160
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    batch_size: int = 8
+
+    def __post_init__(self) -> None:
+        if not self.model.strip():
+            raise ValueError("InstructConfig.model: expected a folder or a hub name, got ''")
+        if self.max_new_tokens < 1 or self.batch_size < 1:
+            raise ValueError(
+                "InstructConfig: expected max_new_tokens and batch_size of at least 1, got "
+                f"{self.max_new_tokens} and {self.batch_size}"
+            )
+
+
+class InstructModel:
+    """Greedy answers, so that the same question has the same answer.
+
+    Raises:
+        ValueError: No language model there, or one without a chat template.
+    """
+
+    def __init__(self, config: InstructConfig, device: str = "cpu") -> None:
+        # Imported here: transformers takes seconds to import.
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        self.config = config
+        try:
+            # Answers are read behind the question, so the padding lies before it.
+            self._tokenizer: Any = AutoTokenizer.from_pretrained(config.model, padding_side="left")
+            self._model: Any = AutoModelForCausalLM.from_pretrained(config.model, dtype=getattr(torch, config.dtype))
+        except (OSError, ValueError, ImportError, TypeError, KeyError) as error:
+            raise ValueError(explain("language model", config.model, error)) from error
+        if self._tokenizer.chat_template is None:
+            raise ValueError(
+                f"{config.model}: expected a tokenizer with a chat template (chat_template.jinja or "
+                "tokenizer_config.json), found none; take an instruction-tuned model"
+            )
+        if self._tokenizer.pad_token_id is None:
+            self._tokenizer.pad_token = self._tokenizer.eos_token
+        self._model.eval().requires_grad_(False).to(device)
+
+    @torch.no_grad()
+    def answer(self, questions: Sequence[str]) -> list[str]:
+        """One answer a question, blanks at its ends removed."""
+        answers: list[str] = []
+        for start in range(0, len(questions), self.config.batch_size):
+            answers += self._answer(questions[start : start + self.config.batch_size])
+        return answers
+
+    def _answer(self, questions: Sequence[str]) -> list[str]:
+        chats = [[{"role": "user", "content": question}] for question in questions]
+        tokens = self._tokenizer.apply_chat_template(
+            chats, add_generation_prompt=True, padding=True, return_tensors="pt", return_dict=True
+        ).to(self._model.device)
+        generated = self._model.generate(
+            **tokens,
+            max_new_tokens=self.config.max_new_tokens,
+            do_sample=False,
+            temperature=None,
+            top_p=None,
+            top_k=None,
+            pad_token_id=self._tokenizer.pad_token_id,
+        )
+        new = generated[:, tokens["input_ids"].shape[1] :]
+        return [str(text).strip() for text in self._tokenizer.batch_decode(new, skip_special_tokens=True)]

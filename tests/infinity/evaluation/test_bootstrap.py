@@ -1,0 +1,45 @@
+"""Intervals by resampling cover the truth, repeat themselves, and admit what they cannot know."""
+
+import numpy as np
+import pytest
+
+from infinity.evaluation.bootstrap import mean_interval, stratified_interval
+
+
+def test_interval_holds_the_truth_about_as_often_as_it_says() -> None:
+    random = np.random.default_rng(0)
+    truths = np.array([0.3, 0.7])
+    hits = 0
+    for _ in range(150):
+        strata = []
+        for truth in truths:
+            chances = random.beta(2 * truth, 2 * (1 - truth), 60)
+            strata.append((random.binomial(4, chances).astype(float), np.full(60, 4.0)))
+        low, high = stratified_interval(strata) or (0, 0)
+        hits += low <= truths.mean() <= high
+    assert 0.88 <= hits / 150 <= 1.0
+
+
+def test_clusters_make_wider_intervals_than_independent_pictures() -> None:
+    together = np.repeat([0.0, 4.0], 25)
+    apart = np.tile([2.0, 2.0, 1.0, 3.0, 2.0], 10)
+    weights = np.full(50, 4.0)
+    widths = [np.ptp(stratified_interval([(values, weights)])) for values in (together, apart)]
+    assert widths[0] > 2 * widths[1]
+
+
+def test_order_of_the_clusters_does_not_show() -> None:
+    random = np.random.default_rng(1)
+    values, weights = random.integers(0, 5, 40).astype(float), np.full(40, 4.0)
+    order = random.permutation(40)
+    assert stratified_interval([(values, weights)]) == stratified_interval([(values[order], weights[order])])
+
+
+def test_unequal_numbers_of_pictures_count_by_their_number() -> None:
+    low, high = stratified_interval([(np.array([3.0, 0.0, 1.0]), np.array([4.0, 1.0, 4.0]))]) or (0, 0)
+    assert 0 <= low <= 4 / 9 <= high <= 1
+
+
+@pytest.mark.parametrize("values", [[1.0], [0.5, 0.5, 0.5], [0.0, 0.0]])
+def test_nothing_is_known_where_all_agree(values: list[float]) -> None:
+    assert mean_interval(values) is None
