@@ -77,8 +77,8 @@ class TrainingForm(Form):
 
     num_steps: Count | None = Field(default=None, description="Updates of the whole training.")
     batch_size: Count | None = Field(default=None, description="Pictures of one update, over all workers.")
-    accumulate: Count | None = Field(
-        default=None, description="Parts in which a worker works off its batch, to save memory."
+    num_parts: Count | None = Field(
+        default=None, description="Parts of a batch, over all workers; more parts, less memory. Empty: one a worker."
     )
     learning_rate: Positive | None = Field(default=None, description="Highest learning rate.")
     save_every_steps: Count | None = Field(
@@ -92,7 +92,9 @@ class TrainingForm(Form):
 
     def change_training(self, spec: AnyTrainSpec) -> AnyTrainSpec:
         """The spec with what was filled in here."""
-        loop = self.given("num_steps", "batch_size", "accumulate", "save_every_steps", "sample_every_steps")
+        loop = self.given("num_steps", "batch_size", "num_parts", "save_every_steps", "sample_every_steps")
+        if self.num_workers is not None and self.num_parts is None:
+            loop["num_parts"] = max(spec.loop.num_parts, self.num_workers)
         return spec.replace(
             loop=spec.loop.replace(**loop),
             optimizer=spec.optimizer.replace(**self.given("learning_rate")),

@@ -217,7 +217,7 @@ def _read_checksums(uri: str) -> tuple[str, dict[str, dict[str, Any]]]:
                 f"{uri}: no finished checkpoint: the file {MARKER_FILE}, which is written last, is missing"
             )
         raise CheckpointError(f"{uri}: expected a checkpoint folder, found nothing there")
-    marker = storage.read_text(storage.join(uri, MARKER_FILE)).strip()
+    marker = storage.read_bytes(storage.join(uri, MARKER_FILE)).decode("utf-8", "replace").strip()
     try:
         data = storage.read_bytes(storage.join(uri, CHECKSUMS_FILE))
     except storage.FileMissingError as error:

@@ -177,11 +177,14 @@ def _optimizer(
     )
 
 
-def _loop(num_steps: int, batch_size: int, *, num_sheets: int = 4, ema_decay: float = 0.995) -> LoopConfig:
+def _loop(
+    num_steps: int, batch_size: int, *, num_parts: int = 1, num_sheets: int = 4, ema_decay: float = 0.995
+) -> LoopConfig:
     """Short averages, about fifty logged steps, few sheets of samples and few checkpoints: they cost time."""
     return LoopConfig(
         num_steps=num_steps,
         batch_size=batch_size,
+        num_parts=num_parts,
         log_every_steps=max(1, num_steps // 50),
         save_every_steps=max(1, -(-num_steps // 3)),
         sample_every_steps=max(1, -(-num_steps // num_sheets)),
@@ -207,7 +210,7 @@ def _demo() -> Recipe:
             norm_groups=4,
         ),
         losses=TokenizerLosses(l1=1.0, l2=1.0, commitment=0.5, certainty=0.05, balance=0.05),
-        tokenizer_loop=_loop(2800, 16),
+        tokenizer_loop=_loop(2800, 16, num_parts=2),
         tokenizer_rate=6e-3,
         transformer=TransformerConfig(
             width=128,
@@ -219,8 +222,8 @@ def _demo() -> Recipe:
             drop_path=0.0,
             condition_drop=0.1,
         ),
-        pretrain_loop=_loop(1600, 32),
-        finetune_loop=_loop(900, 32),
+        pretrain_loop=_loop(1600, 32, num_parts=2),
+        finetune_loop=_loop(900, 32, num_parts=2),
         transformer_rate=3e-3,
         scenes=SceneMeasure(),
         num_measured=256,

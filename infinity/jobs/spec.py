@@ -23,9 +23,12 @@ class JobSpec(Config):
     Attributes:
         output: URI under which the job makes its own folder; not part of the job's identity.
         kind: Class constant, the job's name in folder names and spec files.
+        elsewhere: Class constant, the fields that say where and by whom the work is done, not what: with another number
+            of workers a job finds its own folder again and goes on there.
     """
 
     kind: ClassVar[str] = ""
+    elsewhere: ClassVar[frozenset[str]] = frozenset({"output", "workers"})
 
     output: str
 
@@ -34,8 +37,8 @@ class JobSpec(Config):
             raise ValueError(f"{type(self).__name__}.output: expected a path or URI, got an empty text")
 
     def digest(self) -> str:
-        """16 hexadecimal digits over the kind and every field except ``output``."""
-        fields = {name: value for name, value in self.to_json().items() if name != "output"}
+        """16 hexadecimal digits over the kind and every field that may change a result."""
+        fields = {name: value for name, value in self.to_json().items() if name not in self.elsewhere}
         return digest_of({"kind": self.kind, "spec": fields})
 
     @property

@@ -93,7 +93,7 @@ def build(spec: TrainTokenizerSpec, team: Team, device: torch.device, told: Told
         ema=None if spec.loop.ema_decay is None else Ema(tokenizer, spec.loop.ema_decay),
     )
     plan = BatchPlan(manifest, "train", spec.loop.batch_size, spec.seed)
-    feed = PictureFeed(manifest, plan, spec.resolution, spec.model.stride_px, team=team, num_parts=spec.loop.accumulate)
+    feed = PictureFeed(manifest, plan, spec.resolution, spec.model.stride_px, team=team, num_parts=spec.loop.num_parts)
     ids = sample_rows(manifest, spec.num_samples)
     extra = {"spec": spec.digest(), "stage": spec.stage, "num_steps": spec.loop.num_steps}
 

@@ -133,7 +133,7 @@ def build(spec: TrainTransformerSpec, team: Team, device: torch.device, told: To
         captions,
         num_steps=spec.loop.num_steps,
         team=team,
-        num_parts=spec.loop.accumulate,
+        num_parts=spec.loop.num_parts,
         told=told,
     )
     check_labels(feed.usage(), CollapseConfig(), spec.tokenizer)

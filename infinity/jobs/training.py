@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
-import tempfile
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -23,27 +21,29 @@ from infinity.config import Config
 from infinity.jobs.cluster import connect
 from infinity.jobs.progress import Progress, ProgressSink, relayed
 from infinity.jobs.spec import JobReport, JobSpec, begin, commit
+from infinity.jobs.stopping import StopSign, stopping_on_signal
 from infinity.reporting.summary import Sheet, TrainingSummary
 from infinity.scales import Resolution
+from infinity.training.checkpoints import LostStateError, StateStore
 from infinity.training.collapse import CollapseError
 from infinity.training.loop import (
     Feed,
+    InterruptedTraining,
     Learner,
-    Listeners,
     LoopConfig,
     NonFiniteLossError,
     Part,
     TrainingError,
-    train,
 )
 from infinity.training.metrics import MetricsWriter
 from infinity.training.optimizer import OptimizerConfig
 from infinity.training.parallel import Team
 from infinity.training.state import TrainState
+from infinity.training.train import Listeners, train
 
 logger = logging.getLogger(__name__)
 
-MODEL_FOLDER, SAMPLES_FOLDER, STATE_FOLDER = "model", "samples", "state"
+MODEL_FOLDER, SAMPLES_FOLDER, STATE_FOLDER, RAY_FOLDER = "model", "samples", "state", "ray"
 PREPARATION = 0.05
 """Share of the progress that loading and encoding get."""
 
@@ -56,7 +56,8 @@ class WorkersConfig(Config):
         num_workers: Processes that share every batch.
         threads: CPU threads of each, and the CPUs that it takes from the cluster.
         use_gpu: Give each worker a GPU; matrix products of the transformer are bfloat16 then.
-        max_failures: How often dead workers are replaced before the job fails.
+        max_failures: How often dead workers are replaced, without a newer stored state in between, before the job
+            fails.
     """
 
     num_workers: int = 1
@@ -80,11 +81,14 @@ class TrainReport(JobReport):
         model: URI of the folder with the averaged weights (or the last, without averaging).
         training: For the report page.
         seconds: From start to end of the job, or of its last part where it was interrupted.
+        notes: What should not have happened, for people: damaged states that were passed over, batches that were
+            skipped, returns to a checkpoint.
     """
 
     model: str
     training: TrainingSummary
     seconds: float
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -144,7 +148,9 @@ Told = Callable[[float, str], None]
 Build = Callable[[Any, Team, torch.device, Told], "Session[Any]"]
 """Makes a session from the spec, the team, the device, and a listener to the preparation; a function of a module."""
 
-_STOPS: dict[str, type[TrainingError]] = {c.__name__: c for c in (NonFiniteLossError, CollapseError, TrainingError)}
+_STOPS: dict[str, type[TrainingError]] = {
+    c.__name__: c for c in (NonFiniteLossError, CollapseError, InterruptedTraining, LostStateError, TrainingError)
+}
 
 
 def run_training(spec: TrainSpec, build: Build, title: str, progress: ProgressSink) -> TrainReport:
@@ -157,18 +163,26 @@ def run_training(spec: TrainSpec, build: Build, title: str, progress: ProgressSi
         progress: Who listens.
 
     Raises:
-        NonFiniteLossError: A loss was not finite.
+        ValueError: More workers than parts of a batch.
+        NonFiniteLossError: More losses were not finite, or far too large, than ``loop.guard`` bears.
         CollapseError: A tokenizer has collapsed.
+        InterruptedTraining: This process got a SIGTERM; the state is stored.
+        LostStateError: No stored state of a run that has done steps can be loaded.
         TrainingError: Workers died more often than allowed, or raised something else.
     """
     started = time.monotonic()
     folder = begin(spec)
     workers = spec.workers
+    if workers.num_workers > spec.loop.num_parts:
+        raise ValueError(
+            f"loop.num_parts: {workers.num_workers} workers need batches of at least as many parts, got "
+            f"{spec.loop.num_parts}"
+        )
     progress(Progress(0.0, "starting workers"))
     with connect(num_cpus=max(os.cpu_count() or 1, workers.num_workers * workers.threads)):
         _check_resources(workers)
-        with relayed(progress) as sink:
-            outcome = _fit(spec, build, sink)
+        with relayed(progress) as sink, stopping_on_signal() as stop:
+            outcome = _fit_while_it_gets_on(spec, {"spec": spec, "build": build, "sink": sink, "stop": stop})
     if "stopped" in outcome:
         raise _STOPS[outcome["stopped"]](outcome["message"])
     training = TrainingSummary(
@@ -181,7 +195,10 @@ def run_training(spec: TrainSpec, build: Build, title: str, progress: ProgressSi
         num_steps=spec.loop.num_steps,
     )
     report = TrainReport(
-        model=storage.join(folder, MODEL_FOLDER), training=training, seconds=round(time.monotonic() - started, 2)
+        model=storage.join(folder, MODEL_FOLDER),
+        training=training,
+        seconds=round(time.monotonic() - started, 2),
+        notes=tuple(outcome["notes"]),
     )
     commit(spec, report)
     progress(Progress(1.0, "trained"))
@@ -202,16 +219,35 @@ def _check_resources(workers: WorkersConfig) -> None:
             )
 
 
-def _fit(spec: TrainSpec, build: Build, sink: ProgressSink) -> dict[str, Any]:
-    """Run the workers; the same name and place let Ray Train find the checkpoints of an interrupted run."""
-    from ray.train import CheckpointConfig, FailureConfig, LoggingConfig, RunConfig, ScalingConfig, TrainingFailedError
+def _fit_while_it_gets_on(spec: TrainSpec, task: dict[str, Any]) -> dict[str, Any]:
+    """Replace dead workers as long as a newer state was stored since others died.
+
+    Raises:
+        TrainingError: Workers died more often than allowed without getting on.
+    """
+    store = StateStore(storage.join(spec.folder, STATE_FOLDER), background=False)
+    before = store.newest_step()
+    while True:
+        try:
+            return _fit(spec, task)
+        except TrainingError:
+            if (now := store.newest_step()) <= before:
+                raise
+            logger.warning("workers died too often, but the run got on from step %d to %d; going on", before, now)
+            before = now
+
+
+def _fit(spec: TrainSpec, task: dict[str, Any]) -> dict[str, Any]:
+    """Run the workers, which find their own stored states; Ray Train replaces those that die."""
+    from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig, TrainingFailedError
     from ray.train.torch import TorchConfig, TorchTrainer
 
     workers = spec.workers
-    path, filesystem = _ray_storage(storage.join(spec.folder, STATE_FOLDER))
+    scratch = storage.join(spec.folder, RAY_FOLDER)
+    path, filesystem = _ray_storage(scratch)
     trainer = TorchTrainer(
         _work,
-        train_loop_config={"spec": spec, "build": build, "sink": sink},
+        train_loop_config=task,
         torch_config=TorchConfig(backend="cpu:gloo,cuda:nccl" if workers.use_gpu else "cpu:gloo"),
         scaling_config=ScalingConfig(
             num_workers=workers.num_workers,
@@ -219,11 +255,10 @@ def _fit(spec: TrainSpec, build: Build, sink: ProgressSink) -> dict[str, Any]:
             resources_per_worker={"CPU": workers.threads} | ({"GPU": 1} if workers.use_gpu else {}),
         ),
         run_config=RunConfig(
-            name=f"{spec.kind}-{spec.digest()}",
+            name=f"fit-{uuid.uuid4().hex}",
             storage_path=path,
             storage_filesystem=filesystem,
             failure_config=FailureConfig(max_failures=workers.max_failures),
-            checkpoint_config=CheckpointConfig(num_to_keep=2),
             logging_config=LoggingConfig(log_level="ERROR"),
         ),
     )
@@ -231,6 +266,8 @@ def _fit(spec: TrainSpec, build: Build, sink: ProgressSink) -> dict[str, Any]:
         outcome: dict[str, Any] | None = trainer.fit().return_value
     except TrainingFailedError as error:
         raise TrainingError(f"training stopped: {_first_cause(error)}") from error
+    finally:
+        storage.delete_tree(scratch)
     assert outcome is not None, "the first worker returns its outcome"
     return outcome
 
@@ -283,25 +320,72 @@ def _work(task: dict[str, Any]) -> dict[str, Any]:
 
     try:
         session: Session[Any] = task["build"](spec, team, device, lambda s, m: tell(PREPARATION * s, m))
-        return _train(spec, session, team, tell)
+        return _train(spec, session, team, tell, task["stop"])
     except TrainingError as error:
         # All workers stop at the same place, for a reason that a restart would meet again.
         kind = type(error).__name__
         return {"stopped": kind if kind in _STOPS else TrainingError.__name__, "message": str(error)}
 
 
-def _train(spec: TrainSpec, session: Session[Any], team: Team, tell: Told) -> dict[str, Any]:
+def _train(spec: TrainSpec, session: Session[Any], team: Team, tell: Told, stop: StopSign) -> dict[str, Any]:
     state, folder, config = session.state, spec.folder, spec.loop
-    _resume(state)
+    notes: list[str] = []
+
+    def note(text: str) -> None:
+        notes.append(text)
+        logger.warning("%s", text)
+        tell(_share(state, config), text)
+
+    with _states(spec, team) as store:
+        resume(state, store, team, note)
+        captions = _advance(spec, session, team, store, Voice(tell, note, stop))
+    if not team.leads:
+        return {}
+    session.export(storage.join(folder, MODEL_FOLDER))
+    return {
+        "metrics": storage.join(folder, "metrics.jsonl"),
+        "final": {name: value for name, value in state.history[-1].items() if name != "step"},
+        "captions": captions or session.draw().captions,
+        "num_parameters": sum(weight.numel() for weight in session.learner.module.parameters()),
+        "notes": notes,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Voice:
+    """How a worker and the people before the run page hear of each other.
+
+    Attributes:
+        tell: Progress, from the first worker.
+        note: What should not happen.
+        stop: Whether the driver wants the training to stop.
+    """
+
+    tell: Told
+    note: Callable[[str], None]
+    stop: Callable[[], bool]
+
+
+def _share(state: TrainState, config: LoopConfig) -> float:
+    return PREPARATION + (1.0 - PREPARATION) * state.step / config.num_steps
+
+
+def _advance(spec: TrainSpec, session: Session[Any], team: Team, store: StateStore, voice: Voice) -> tuple[str, ...]:
+    """Train to the end; the captions of the last sheet of samples, if one was drawn."""
+    state, folder, config = session.state, spec.folder, spec.loop
     captions: tuple[str, ...] = ()
+    started, first_step = time.monotonic(), state.step
     with _metrics_writer(team, folder, state) as write:
 
         def log(now: TrainState) -> None:
             write(now)
             row = now.history[-1]
-            share = PREPARATION + (1.0 - PREPARATION) * now.step / config.num_steps
-            speed = f"{row['pictures_per_s']:.0f} pictures/s"
-            tell(share, f"step {now.step} of {config.num_steps}, loss {row['loss']:.4f}, {speed}")
+            rest_s = (time.monotonic() - started) * (config.num_steps - now.step) / max(1, now.step - first_step)
+            voice.tell(
+                _share(now, config),
+                f"step {now.step} of {config.num_steps}, loss {row['loss']:.4f}, "
+                f"{row['pictures_per_s']:.0f} pictures/s, about {rest_s / 60:.0f} min to go",
+            )
 
         def sample(now: TrainState) -> None:
             nonlocal captions
@@ -316,19 +400,27 @@ def _train(spec: TrainSpec, session: Session[Any], team: Team, tell: Told) -> di
             session.feed,
             config,
             spec.optimizer,
-            Listeners(log=log, sample=sample, save=_save),
+            Listeners(
+                log=log,
+                sample=sample,
+                save=lambda now: store.save(now) if team.leads else None,
+                rewind=lambda now: resume(now, store, team, voice.note),
+                note=voice.note,
+                stop=voice.stop if team.leads else lambda: False,
+            ),
             seed=spec.seed,
             team=team,
         )
-    if not team.leads:
-        return {}
-    session.export(storage.join(folder, MODEL_FOLDER))
-    return {
-        "metrics": storage.join(folder, "metrics.jsonl"),
-        "final": {name: value for name, value in state.history[-1].items() if name != "step"},
-        "captions": captions or session.draw().captions,
-        "num_parameters": sum(weight.numel() for weight in session.learner.module.parameters()),
-    }
+    return captions
+
+
+@contextmanager
+def _states(spec: TrainSpec, team: Team) -> Iterator[StateStore]:
+    store = StateStore(storage.join(spec.folder, STATE_FOLDER))
+    try:
+        yield store
+    finally:
+        store.close()
 
 
 @contextmanager
@@ -340,30 +432,25 @@ def _metrics_writer(team: Team, folder: str, state: TrainState) -> Iterator[Call
         yield lambda now: writer.write(now.history)
 
 
-def _resume(state: TrainState) -> None:
-    """Go on from the last checkpoint that Ray Train knows to be whole, if there is one."""
-    import ray.train
+def resume(state: TrainState, store: StateStore, team: Team, note: Callable[[str], None]) -> None:
+    """Go on from the newest stored state that is whole, if there is one: the same on all workers.
 
-    checkpoint = ray.train.get_checkpoint()
-    if checkpoint is None:
-        return
-    with checkpoint.as_directory() as folder:
-        state.load(Path(folder))
-    logger.info("resumed at step %d", state.step)
-
-
-def _save(state: TrainState) -> None:
-    """Hand the state to Ray Train, which copies it to its storage; every worker takes part, the first brings it."""
-    import ray.train
-
-    name = f"step-{state.step:08d}"
-    if not Team.current().leads:
-        ray.train.report({"step": state.step}, checkpoint_dir_name=name)
-        return
-    folder = Path(tempfile.mkdtemp(prefix="infinity-state-"))
-    try:
-        state.save(folder / name)
-        checkpoint = ray.train.Checkpoint.from_directory(folder / name)
-        ray.train.report({"step": state.step}, checkpoint=checkpoint, checkpoint_dir_name=name)
-    finally:
-        shutil.rmtree(folder)
+    Raises:
+        LostStateError: There are states, but none can be loaded.
+    """
+    found: tuple[str | None, str | None] = (None, None)
+    notes: tuple[str, ...] = ()
+    if team.leads:
+        try:
+            newest, notes = store.newest()
+            found = (None if newest is None else newest.uri, None)
+        except LostStateError as error:
+            found = (None, str(error))
+    uri, lost = team.gather(found)[0]
+    if lost is not None:
+        raise LostStateError(lost)
+    for text in notes:
+        note(text)
+    if uri is not None:
+        store.restore(state, uri)
+        logger.info("resumed at step %d", state.step)

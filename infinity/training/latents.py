@@ -17,7 +17,7 @@ from infinity.text import TextCondition, TextEncoder
 from infinity.tokenizer.pixels import to_pixels
 from infinity.tokenizer.tokenizer import Tokenizer
 from infinity.training.parallel import Team
-from infinity.training.pictures import Ahead, Names, shares
+from infinity.training.pictures import Ahead, Names, left_over, shares
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +42,17 @@ class LatentBatch:
     schedule: ScaleSchedule
     features_BCHW: Float[Tensor, "B C H W"]
     text: TextCondition
+
+    def without(self, keys: frozenset[str]) -> LatentBatch | None:
+        """The batch without some of its pictures; None if none is left."""
+        kept = left_over(self.keys, keys)
+        if len(kept) == len(self.keys):
+            return self
+        if not kept:
+            return None
+        return LatentBatch(
+            tuple(self.keys[i] for i in kept), self.schedule, self.features_BCHW[kept], self.text.select(kept)
+        )
 
 
 class CaptionFeatures:
@@ -69,7 +80,7 @@ class CaptionFeatures:
 
 
 class LatentFeed:
-    """This worker's latents of every step's batch, in as many parts as gradients are accumulated over.
+    """This worker's parts of every step's batch, as latents.
 
     The encoder's features of a small data set are computed before the first step and kept; those of a large one are
     computed at every step from pictures that a thread reads ahead.
@@ -99,7 +110,7 @@ class LatentFeed:
             captions: Features of captions.
             num_steps: Steps of the run.
             team: Whose member this worker is; the members share the encoding.
-            num_parts: Parts of a worker's share.
+            num_parts: Parts of a batch, over all workers.
             cache_bytes: Memory for features, and again for pictures where the features do not fit.
             told: Hears how far the encoding is.
         """
@@ -119,7 +130,7 @@ class LatentFeed:
             self._pictures = Ahead(self._read, num_steps)
 
     def __call__(self, step: int) -> Sequence[LatentBatch]:
-        """The parts of the batch that follows ``step`` finished ones; empty parts are left out."""
+        """The worker's parts of batch number ``step``, from 0."""
         parts = shares(self._plan.batch(step), self._team, self._num_parts)
         if self._pictures is None:
             features = [self._remembered(ids) for ids in parts]

@@ -16,6 +16,14 @@ BUCKET_ELEMENTS = 16 * 2**20
 S = TypeVar("S", bound=Sequence[Any])
 
 
+def part_of(items: S, part: int, num_parts: int) -> S:
+    """One of the parts that a batch is dealt into; they are disjoint and together everything.
+
+    What a part holds does not depend on who works it off, so that another number of processes trains on the same parts.
+    """
+    return items[part::num_parts]  # type: ignore[return-value]
+
+
 @dataclass(frozen=True, slots=True)
 class Team:
     """The processes that train one model together; a single process is a team of one and never communicates."""
@@ -35,12 +43,9 @@ class Team:
         """Whether this process writes the files and draws the samples."""
         return self.rank == 0
 
-    def share(self, items: S, part: int = 0, num_parts: int = 1) -> S:
-        """This process's items of one of the parts that a batch is worked off in.
-
-        All shares of all parts are disjoint and together everything; where items are few, some shares are empty.
-        """
-        return items[self.rank * num_parts + part :: self.size * num_parts]  # type: ignore[return-value]
+    def parts(self, num_parts: int) -> range:
+        """Numbers of this process's parts of every batch; the parts of all processes are all parts."""
+        return range(self.rank, num_parts, self.size)
 
     def sum_gradients(self, weights: Iterable[Tensor], also: Tensor) -> None:
         """Replace the gradients, and ``also``, by their sums over the team. Every weight must have a gradient."""

@@ -14,7 +14,7 @@ from torch import Tensor
 from infinity.data.batches import BatchIds, BatchPlan, ImageCache
 from infinity.data.manifest import Manifest
 from infinity.scales import Resolution, ScaleSchedule
-from infinity.training.parallel import Team
+from infinity.training.parallel import Team, part_of
 
 T = TypeVar("T")
 
@@ -35,9 +35,20 @@ class PictureBatch:
     schedule: ScaleSchedule
     images_BHWC: UInt8[Tensor, "B H W 3"]
 
+    def without(self, keys: frozenset[str]) -> PictureBatch | None:
+        """The batch without some of its pictures; None if none is left."""
+        kept = left_over(self.keys, keys)
+        if len(kept) == len(self.keys):
+            return self
+        if not kept:
+            return None
+        return PictureBatch(
+            tuple(self.keys[i] for i in kept), tuple(self.rows[i] for i in kept), self.schedule, self.images_BHWC[kept]
+        )
+
 
 class PictureFeed:
-    """This worker's pictures of every step's batch, in as many parts as gradients are accumulated over."""
+    """This worker's parts of every step's batch, as pictures."""
 
     def __init__(
         self,
@@ -58,7 +69,7 @@ class PictureFeed:
             resolution: Grids of every aspect ratio.
             stride_px: Pixels of a token's side.
             team: Whose member this worker is.
-            num_parts: Parts of a worker's share.
+            num_parts: Parts of a batch, over all workers.
             cache_bytes: Memory for pictures that were read once.
         """
         self._plan, self._resolution, self._stride_px = plan, resolution, stride_px
@@ -67,7 +78,7 @@ class PictureFeed:
         self._names = Names(manifest)
 
     def __call__(self, step: int) -> Sequence[PictureBatch]:
-        """The parts of the batch that follows ``step`` finished ones; empty parts are left out."""
+        """The worker's parts of batch number ``step``, from 0."""
         return [self.load(ids) for ids in shares(self._plan.batch(step), self._team, self._num_parts)]
 
     def load(self, ids: BatchIds) -> PictureBatch:
@@ -75,6 +86,11 @@ class PictureFeed:
         schedule = self._resolution.schedule(ids.aspect_ratio)
         images = self._cache.load(ids.rows, schedule.image_size_px(self._stride_px))
         return PictureBatch(self._names.of(ids.rows), ids.rows, schedule, torch.from_numpy(images))
+
+
+def left_over(keys: Sequence[str], unwanted: frozenset[str]) -> list[int]:
+    """Places of the samples that are not unwanted."""
+    return [place for place, key in enumerate(keys) if key not in unwanted]
 
 
 class Names:
@@ -89,9 +105,8 @@ class Names:
 
 
 def shares(ids: BatchIds, team: Team, num_parts: int) -> list[BatchIds]:
-    """A worker's parts of a batch that are not empty."""
-    parts = (team.share(ids.rows, part, num_parts) for part in range(num_parts))
-    return [BatchIds(ids.aspect_ratio, rows) for rows in parts if rows]
+    """A worker's parts of a batch, in order of their numbers (``Team.parts``)."""
+    return [BatchIds(ids.aspect_ratio, part_of(ids.rows, part, num_parts)) for part in team.parts(num_parts)]
 
 
 class Ahead(Generic[T]):
@@ -111,7 +126,9 @@ class Ahead(Generic[T]):
 
     def __call__(self, step: int) -> T:
         """The feed's value, waiting where it is not ready; errors of the feed are raised here."""
-        for ahead in range(step, min(step + self._depth, self._num_steps - 1) + 1):
+        for stale in [number for number in self._pending if not step <= number <= step + self._depth]:
+            self._pending.pop(stale).cancel()
+        for ahead in range(step, max(step, min(step + self._depth, self._num_steps - 1)) + 1):
             if ahead not in self._pending:
                 self._pending[ahead] = self._pool.submit(self._feed, ahead)
         return self._pending.pop(step).result()

@@ -1,23 +1,18 @@
-"""Everything a resumed run needs, as one value and as one folder."""
+"""Everything a resumed run needs, as one value."""
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from infinity.training.ema import Ema
-
-FORMAT = 1
-STATE_FILE, TENSOR_FILE, MARKER = "state.json", "state.safetensors", "COMMITTED"
+from infinity.training.guard import Skipped
 
 Row = dict[str, float]
 """One logged step: "step" and its figures by name."""
@@ -25,89 +20,113 @@ Row = dict[str, float]
 
 @dataclass(slots=True)
 class TrainState:
-    """Where a run is.
+    """Where a run is: everything a resume needs, as one value.
 
-    Position in the data, the learning rate and all random numbers are functions of the step (and of the spec), so that
-    the step stands for them.
+    The learning rate and all random numbers are functions of the spec, the step and the position, so that these stand
+    for them.
 
     Attributes:
         module: What is trained; only weights that may differ between two steps, never a frozen tokenizer.
         optimizer: Of its weights.
         ema: Its slow copy, or None.
         step: Updates done.
+        position: Number of the next batch; ahead of ``step`` by the batches that were skipped.
         history: What was logged, in order.
+        recent: Losses of the last updates, of which the guard takes the usual loss.
         loss_sum: Losses of the steps that are done but not logged yet.
         loss_count: How many those are.
+        skipped: Batches that were not trained on, in order.
+        skips_in_row: How many of them came since the last update.
+        rewinds: How often the run went back to a checkpoint.
+        banned: Names of samples that are left out since then.
+        left_out: Numbers of batches that are left out since then.
     """
 
     module: nn.Module
     optimizer: torch.optim.Optimizer
     ema: Ema | None = None
     step: int = 0
+    position: int = 0
     history: list[Row] = field(default_factory=list)
+    recent: list[float] = field(default_factory=list)
     loss_sum: float = 0.0
     loss_count: int = 0
+    skipped: list[Skipped] = field(default_factory=list)
+    skips_in_row: int = 0
+    rewinds: int = 0
+    banned: list[str] = field(default_factory=list)
+    left_out: list[int] = field(default_factory=list)
 
-    def save(self, folder: Path) -> None:
-        """Write the state into a new folder, which appears under its name only when it is whole.
+    def count(self, loss: float, *, window: int) -> None:
+        """An update was done on the batch at ``position``."""
+        self.step += 1
+        self.position += 1
+        self.skips_in_row = 0
+        self.recent = [*self.recent, loss][-window:]
+        self.loss_sum += loss
+        self.loss_count += 1
 
-        Raises:
-            OSError: No space left, no permission.
-        """
-        partial = folder.with_name(f"{folder.name}.partial-{os.getpid()}")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        save_file(dict(self._tensors()), partial / TENSOR_FILE)
-        facts = {
-            "format": FORMAT,
-            "step": self.step,
-            "loss_sum": self.loss_sum,
-            "loss_count": self.loss_count,
-            "history": self.history,
-        }
-        (partial / STATE_FILE).write_text(json.dumps(facts), encoding="utf-8")
-        (partial / MARKER).touch()
-        if folder.exists():
-            shutil.rmtree(folder)
-        partial.rename(folder)
+    def take_loss(self) -> float:
+        """Mean loss since it was last asked for."""
+        mean = self.loss_sum / self.loss_count
+        self.loss_sum, self.loss_count = 0.0, 0
+        return mean
 
-    def load(self, folder: Path) -> None:
-        """Take over a saved state; module, optimizer and average must be those of the same spec.
+    def facts(self) -> dict[str, Any]:
+        """Everything but tensors, as JSON."""
+        values = {name: getattr(self, name) for name in _PLAIN}
+        values["history"] = [_writable(row) for row in self.history]
+        return values | {"skipped": [each.to_json() for each in self.skipped]}
 
-        Raises:
-            ValueError: The folder is not a whole state, or one of other weights.
-        """
-        if not (folder / MARKER).is_file():
-            raise ValueError(f"{folder}: no training state (its marker {MARKER} is missing); start from an earlier one")
-        facts = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
-        if facts["format"] != FORMAT:
-            raise ValueError(f"{folder}: expected training state format {FORMAT}, found {facts['format']}")
-        self._load_tensors(load_file(folder / TENSOR_FILE), folder)
-        self.step, self.history = facts["step"], facts["history"]
-        self.loss_sum, self.loss_count = facts["loss_sum"], facts["loss_count"]
-
-    def _tensors(self) -> Iterator[tuple[str, Tensor]]:
+    def tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """Weights, averages and running means of the optimizer by name; not copies."""
         for name, value in self.module.state_dict().items():
-            yield f"weights/{name}", value.detach().contiguous()
-        for name, value in self.ema.weights().items() if self.ema is not None else ():
-            yield f"ema/{name}", value.contiguous()
+            yield f"weights/{name}", value.detach()
+        yield from ((f"ema/{name}", value) for name, value in (self.ema.weights().items() if self.ema else ()))
         for name, weight in self.module.named_parameters():
             for slot, value in self.optimizer.state.get(weight, {}).items():
-                yield f"optimizer/{name}/{slot}", value.detach().contiguous()
+                yield f"optimizer/{name}/{slot}", value.detach()
 
-    def _load_tensors(self, tensors: Mapping[str, Tensor], folder: Path) -> None:
+    def load(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any], *, where: str) -> None:
+        """Take over a stored state; module, optimizer and average must be those of the same spec.
+
+        Raises:
+            ValueError: A state of other weights.
+        """
+        self._load_tensors(tensors, where)
+        for name in _PLAIN:
+            setattr(self, name, facts[name])
+        self.history = [{name: float(value) for name, value in row.items()} for row in facts["history"]]
+        for row in self.history:
+            row["step"] = int(row["step"])
+        self.skipped = [Skipped.from_json(each, where=where) for each in facts["skipped"]]
+
+    def _load_tensors(self, tensors: Mapping[str, Tensor], where: str) -> None:
         def below(prefix: str) -> dict[str, Tensor]:
-            return {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
+            return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
-        weights = below("weights/")
-        if mismatch := sorted(weights.keys() ^ self.module.state_dict().keys()):
-            raise ValueError(f"{folder}: the state is of another model; weights that differ: {mismatch[:5]}")
+        weights, own = below("weights/"), self.module.state_dict()
+        if mismatch := sorted(
+            name
+            for name in own.keys() | weights.keys()
+            if name not in own or name not in weights or own[name].shape != weights[name].shape
+        ):
+            raise ValueError(f"{where}: state of another model; weights that differ: {mismatch[:5]}")
         self.module.load_state_dict(weights)
         if self.ema is not None:
             self.ema.load(below("ema/"))
+        self.optimizer.state.clear()
         for name, weight in self.module.named_parameters():
             if slots := below(f"optimizer/{name}/"):
                 self.optimizer.state[weight] = {slot: _like(value, weight) for slot, value in slots.items()}
+
+
+_PLAIN = ("step", "position", "recent", "loss_sum", "loss_count", "skips_in_row", "rewinds", "banned", "left_out")
+
+
+def _writable(row: Row) -> dict[str, float | str]:
+    """Numbers that JSON has no word for as texts, which ``float`` reads."""
+    return {name: value if math.isfinite(value) else str(value) for name, value in row.items()}
 
 
 def _like(value: Tensor, weight: Tensor) -> Tensor:

@@ -60,6 +60,9 @@ class TokenizerLearner:
         self.module = tokenizer
         self._weights, self._collapse = losses, collapse
 
+    loss_at_start = 1.0
+    """Pixels lie in [-1, 1], and the terms of the bits are fractions."""
+
     def losses(self, part: PictureBatch, generator: torch.Generator, *, measured: bool) -> Losses:
         """Reconstruction of each picture, and the terms of the bits of all of them."""
         weights = self._weights

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import Literal
 
@@ -46,6 +47,9 @@ class TransformerLearner:
         self.module = transformer
         self._tokenizer, self._rate = tokenizer, self_correction
         self._weighting, self._recompute = weighting, recompute
+
+    loss_at_start = math.log(2)
+    """Of a bit that is guessed."""
 
     def losses(self, part: LatentBatch, generator: torch.Generator, *, measured: bool) -> Losses:
         """Cross-entropy in nats a bit, averaged over the tokens of each picture."""

@@ -13,8 +13,7 @@ from infinity.checkpoint import CheckpointError
 from infinity.data.manifest import ManifestError
 from infinity.jobs import train_tokenizer
 from infinity.jobs.progress import Progress
-from infinity.jobs.spec import is_done
-from infinity.jobs.training import WorkersConfig
+from infinity.jobs.training import STATE_FOLDER, WorkersConfig
 from infinity.reporting.curves import read_curves
 from infinity.storage import StorageError
 from infinity.tokenizer.saved import load_tokenizer
@@ -59,25 +58,23 @@ def kill_training_workers() -> int:
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_job_whose_worker_was_killed_goes_on_when_it_is_run_again_and_ends_as_if_nothing_had_happened(
+def test_a_job_whose_worker_is_killed_goes_on_and_ends_as_if_nothing_had_happened(
     local_ray: None, tmp_path: Path, manifest: str
 ) -> None:
     spec = tokenizer_spec(tmp_path, manifest, workers=ONE, loop=LONG)
     killed: list[int] = []
+    steps: list[int] = []
 
     def kill_at_some_step(progress: Progress) -> None:
-        if not killed and progress.message.startswith("step ") and progress.fraction > 0.3:
-            killed.append(kill_training_workers())
+        if progress.message.startswith("step "):
+            steps.append(int(progress.message.split()[1]))
+            if not killed and progress.fraction > 0.3:
+                killed.append(kill_training_workers())
 
-    with pytest.raises(TrainingError, match="training stopped"):
-        train_tokenizer.run(spec, progress=kill_at_some_step)
+    report = train_tokenizer.run(spec, progress=kill_at_some_step)
     assert killed == [1]
-    assert not is_done(spec)
-
-    again: list[Progress] = []
-    report = train_tokenizer.run(spec, progress=again.append)
-    first_steps = [int(p.message.split()[1]) for p in again if p.message.startswith("step ")]
-    assert first_steps[0] > 40, "the second run goes on from a checkpoint"
+    assert steps.count(10) <= 1
+    assert steps[-1] == 240, "the new worker goes on from a checkpoint"
 
     alone = train_here(spec)
     tokenizer = load_tokenizer(report.model)
@@ -95,19 +92,23 @@ def test_a_job_whose_worker_was_killed_goes_on_when_it_is_run_again_and_ends_as_
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_loss_that_explodes_ends_the_job_with_its_step_and_samples(
+def test_a_loss_that_stays_bad_ends_the_job_with_its_step_and_leaves_its_states(
     local_ray: None, tmp_path: Path, manifest: str
 ) -> None:
     wild = OptimizerConfig(learning_rate=1e30, clip_norm=None)
-    with pytest.raises(NonFiniteLossError, match=r"step 2: loss nan.*picture-\d+\.png"):
-        train_tokenizer.run(tokenizer_spec(tmp_path, manifest, workers=ONE, optimizer=wild))
+    spec = tokenizer_spec(tmp_path, manifest, workers=ONE, optimizer=wild)
+    with pytest.raises(NonFiniteLossError, match=r"at step 2: loss nan.*after 2 returns to a checkpoint"):
+        train_tokenizer.run(spec)
+    assert storage.exists(storage.join(spec.folder, STATE_FOLDER, "step-00000000", "COMMITTED"))
 
 
 @pytest.mark.ray
 def test_more_workers_than_the_cluster_has_are_refused_instead_of_waited_for(
     local_ray: None, tmp_path: Path, manifest: str
 ) -> None:
-    spec = tokenizer_spec(tmp_path, manifest, workers=WorkersConfig(num_workers=64, threads=2))
+    spec = tokenizer_spec(
+        tmp_path, manifest, loop=LOOP.replace(num_parts=8), workers=WorkersConfig(num_workers=8, threads=16)
+    )
     with pytest.raises(TrainingError, match="training wants 128 CPUs"):
         train_tokenizer.run(spec)
 

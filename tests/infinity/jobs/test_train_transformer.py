@@ -47,7 +47,7 @@ def test_two_workers_train_in_a_bucket_and_the_model_folder_draws(
     local_ray: None, s3_server: str, data: tuple[str, str]
 ) -> None:
     loop = LOOP.replace(num_steps=4, save_every_steps=2, sample_every_steps=2)
-    spec = transformer_spec(s3_server, *data, workers=TWO, loop=loop)
+    spec = transformer_spec(s3_server, *data, workers=TWO, loop=loop.replace(num_parts=2))
     report = train_transformer.run(spec)
     assert report.model == storage.join(spec.folder, "model")
     drawn = Pipeline.load(report.model).generate(["a red square", "a green square"])

@@ -11,11 +11,13 @@ import torch
 
 from infinity.jobs import train_tokenizer, train_transformer
 from infinity.jobs.training import Session, TrainSpec
-from infinity.training.loop import Listeners, LoopConfig, train
+from infinity.training.loop import LoopConfig
 from infinity.training.optimizer import OptimizerConfig
 from infinity.training.parallel import Team
-from infinity.training.state import Row, TrainState
+from infinity.training.state import Row
+from infinity.training.train import train
 from tests.infinity.training.pictures import RESOLUTION, TEXT, TOKENIZER, TRANSFORMER
+from tests.infinity.training.toy import all_states, quiet
 
 LOOP = LoopConfig(
     num_steps=6, batch_size=8, log_every_steps=2, save_every_steps=3, sample_every_steps=100, ema_decay=0.9
@@ -59,17 +61,11 @@ def session(spec: TrainSpec, team: Team = ALONE) -> Session[Any]:
 def train_here(
     spec: TrainSpec, *, saves: Path | None = None, resume: Path | None = None, team: Team = ALONE
 ) -> Session[Any]:
-    """Train to the end in this process, saving each due state as ``<saves>/<step>``."""
+    """Train to the end in this process, saving each due state as ``<saves>/step-<step>``."""
     made = session(spec, team)
     if resume is not None:
-        made.state.load(resume)
-
-    def save(state: TrainState) -> None:
-        if saves is not None:
-            state.save(saves / str(state.step))
-
-    listeners = Listeners(log=lambda _: None, sample=lambda _: None, save=save)
-    train(made.state, made.learner, made.feed, spec.loop, spec.optimizer, listeners, seed=spec.seed, team=team)
+        all_states(resume.parent).restore(made.state, str(resume))
+    train(made.state, made.learner, made.feed, spec.loop, spec.optimizer, quiet(saves), seed=spec.seed, team=team)
     return made
 
 
@@ -82,4 +78,7 @@ def make_tokenizer(folder: Path, manifest: str, num_steps: int = 40) -> str:
 
 def untimed(history: list[Row]) -> list[Row]:
     """What two equal runs have in common."""
-    return [{name: value for name, value in row.items() if name != "pictures_per_s"} for row in history]
+    return [
+        {name: value for name, value in row.items() if name not in ("pictures_per_s", "data_wait_share")}
+        for row in history
+    ]

@@ -9,65 +9,61 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from infinity.training.loop import LoopConfig, NonFiniteLossError
-from infinity.training.parallel import Team
-from tests.infinity.training.toy import BATCH, Regression, assert_same, new_state, run
+from infinity.training.loop import LoopConfig
+from infinity.training.parallel import Team, part_of
+from infinity.training.state import Row
+from tests.infinity.training.toy import BATCH, Regression, assert_same, run
 
 CONFIG = LoopConfig(
     num_steps=12, batch_size=BATCH, log_every_steps=5, save_every_steps=4, sample_every_steps=100, ema_decay=0.9
 )
+TWO_PARTS = CONFIG.replace(num_parts=2)
 
 
 def test_the_loss_falls_and_every_due_step_is_logged_once() -> None:
     state = run(CONFIG.replace(num_steps=102, ema_decay=None))
     assert [row["step"] for row in state.history] == [*range(5, 105, 5), 102]
     assert state.history[-1]["loss"] < 0.5 * state.history[0]["loss"]
-    assert {"loss", "learning_rate", "grad_norm", "pictures_per_s", "mean_error", "step"} == state.history[0].keys()
+    assert {
+        "loss",
+        "learning_rate",
+        "grad_norm",
+        "pictures_per_s",
+        "data_wait_share",
+        "skipped",
+        "mean_error",
+        "step",
+    } == state.history[0].keys()
     assert all(math.isfinite(value) for row in state.history for value in row.values())
 
 
-@pytest.mark.parametrize("step", [4, 8])
-def test_a_resumed_run_equals_the_uninterrupted_run_bit_for_bit(tmp_path: Path, step: int) -> None:
-    whole = run(CONFIG, saves=tmp_path)
-    resumed = run(CONFIG, resume=tmp_path / str(step))
+@pytest.mark.parametrize("step", range(13))
+def test_a_run_resumed_at_any_step_equals_the_uninterrupted_run_bit_for_bit(tmp_path: Path, step: int) -> None:
+    every = CONFIG.replace(save_every_steps=1)
+    whole = run(every, saves=tmp_path)
+    resumed = run(every, resume=tmp_path / f"step-{step:08d}")
     assert_same(whole, resumed)
-    timed = {"pictures_per_s"}
-    assert [{k: v for k, v in row.items() if k not in timed} for row in whole.history] == [
-        {k: v for k, v in row.items() if k not in timed} for row in resumed.history
-    ]
+    assert untimed(whole.history) == untimed(resumed.history)
 
 
-def test_a_finished_run_resumes_to_itself(tmp_path: Path) -> None:
-    whole = run(CONFIG, saves=tmp_path)
-    assert_same(whole, run(CONFIG, resume=tmp_path / "12"))
+def test_parts_worked_off_by_one_or_by_several_are_the_same_run() -> None:
+    """Up to the order of sums, noise and all: it belongs to the part."""
+    config = CONFIG.replace(num_parts=4)
+    whole = run(config)
+    assert whole.history[-1]["mean_error"] != run(CONFIG).history[-1]["mean_error"]
+    assert_same(run(config), whole)
 
 
-def test_accumulated_parts_equal_the_big_batch() -> None:
-    """Up to the order of sums: the parts draw their own noise, so it is off."""
+def test_parts_equal_the_big_batch_where_nothing_is_drawn() -> None:
     whole = run(CONFIG, learner=Regression(noise=0.0))
-    parts = run(CONFIG.replace(accumulate=3), learner=Regression(noise=0.0))
+    parts = run(CONFIG.replace(num_parts=3), learner=Regression(noise=0.0))
     assert_same(whole, parts, exact=False)
     assert whole.history[-1]["mean_error"] == pytest.approx(parts.history[-1]["mean_error"], rel=1e-4)
 
 
-def test_a_non_finite_loss_stops_before_the_update_and_names_the_sample(tmp_path: Path) -> None:
-    learner = Regression(spoil="sample-6-2")
-    with pytest.raises(NonFiniteLossError, match=r"step 7: loss nan.*samples sample-6-2"):
-        run(CONFIG.replace(save_every_steps=1), learner=learner, saves=tmp_path)
-    before = new_state(Regression(), CONFIG)
-    before.load(tmp_path / "6")
-    for name, value in before.module.state_dict().items():
-        assert torch.equal(value, learner.module.state_dict()[name])
-
-
-def test_a_gradient_that_overflows_stops_too() -> None:
-    class Overflow(Regression):
-        def losses(self, part, generator, *, measured):  # type: ignore[no-untyped-def]
-            losses = super().losses(part, generator, measured=measured)
-            return type(losses)(losses.per_sample * 1e25, losses.shared, losses.metrics)
-
-    with pytest.raises(NonFiniteLossError, match=r"gradient norm inf.*no single sample"):
-        run(CONFIG, learner=Overflow())
+def untimed(history: list[Row]) -> list[Row]:
+    timed = ("pictures_per_s", "data_wait_share")
+    return [{name: value for name, value in row.items() if name not in timed} for row in history]
 
 
 def test_the_learner_may_stop_a_run_whose_figures_are_hopeless() -> None:
@@ -85,31 +81,51 @@ def _two_ranks(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     team = Team.current()
-    run(CONFIG, learner=Regression(noise=0.0), saves=Path(folder) / f"rank-{rank}", team=team)
-    try:
-        run(CONFIG, learner=Regression(spoil="sample-6-2"), team=team)
-    except NonFiniteLossError as error:
-        (Path(folder) / f"error-{rank}").write_text(str(error))
+    run(TWO_PARTS, saves=Path(folder) / f"rank-{rank}", team=team)
+    poisoned = run(TWO_PARTS, learner=Regression(spoil="sample-6-2"), team=team)
+    (Path(folder) / f"skipped-{rank}").write_text(str(*poisoned.skipped))
+    dist.barrier()
     dist.destroy_process_group()
 
 
-def test_two_ranks_equal_one_on_the_same_batches_and_stop_together(tmp_path: Path) -> None:
-    mp.spawn(_two_ranks, args=(str(tmp_path),), nprocs=2)
-    alone = run(CONFIG, learner=Regression(noise=0.0), saves=tmp_path / "alone")
+@pytest.fixture(scope="module")
+def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders of the states of a run of two workers, with and without poison."""
+    folder = tmp_path_factory.mktemp("two-ranks")
+    mp.spawn(_two_ranks, args=(str(folder),), nprocs=2)
+    return folder
+
+
+def test_two_ranks_equal_one_on_the_same_batches_and_skip_together(two_ranks: Path) -> None:
+    alone = run(TWO_PARTS)
     for rank in (0, 1):
-        state = run(CONFIG, resume=tmp_path / f"rank-{rank}" / "12")
+        state = run(TWO_PARTS, resume=two_ranks / f"rank-{rank}" / "step-00000012")
         assert_same(alone, state, exact=False)
-        assert state.history[-1]["mean_error"] == pytest.approx(alone.history[-1]["mean_error"], rel=1e-4)
-        assert "samples sample-6-2" in (tmp_path / f"error-{rank}").read_text()
+        for mine, theirs in zip(alone.history, state.history, strict=True):
+            assert mine["loss"] == pytest.approx(theirs["loss"], abs=1e-6)
+        assert "batch 6 at step 7: loss nan" in (two_ranks / f"skipped-{rank}").read_text()
 
 
-def test_shares_of_all_ranks_and_parts_are_the_batch() -> None:
+def test_a_run_goes_on_with_another_number_of_workers(two_ranks: Path) -> None:
+    """Two workers to step 4 or 8, one to the end."""
+    whole = run(TWO_PARTS)
+    for step in (4, 8):
+        resumed = run(TWO_PARTS, resume=two_ranks / "rank-0" / f"step-{step:08d}")
+        assert_same(resumed, whole, exact=False)
+
+
+def test_more_workers_than_parts_are_refused() -> None:
+    with pytest.raises(ValueError, match="2 workers need at least as many parts"):
+        run(CONFIG, team=Team(rank=0, size=2))
+
+
+def test_parts_of_all_ranks_are_the_batch() -> None:
     items = tuple(range(7))
-    shares = [Team(rank=r, size=2).share(items, part, 3) for r in (0, 1) for part in range(3)]
-    assert sorted(item for share in shares for item in share) == list(items)
+    dealt = [part_of(items, part, 3) for rank in (0, 1) for part in Team(rank=rank, size=2).parts(3)]
+    assert sorted(item for part in dealt for item in part) == list(items)
 
 
-@pytest.mark.parametrize("name", ["num_steps", "batch_size", "accumulate", "log_every_steps"])
+@pytest.mark.parametrize("name", ["num_steps", "batch_size", "num_parts", "log_every_steps"])
 def test_counts_below_one_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match=f"LoopConfig.{name}: expected at least 1, got 0"):
         CONFIG.replace(**{name: 0})

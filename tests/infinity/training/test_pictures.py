@@ -31,14 +31,6 @@ def test_workers_and_parts_together_have_the_batch_of_one(manifest: Manifest) ->
     assert whole.images_BHWC.dtype == torch.uint8
 
 
-def test_a_batch_smaller_than_the_team_leaves_some_without_work(manifest: Manifest) -> None:
-    plan = BatchPlan(manifest, "train", 1, seed=1)
-    parts = [
-        PictureFeed(manifest, plan, RESOLUTION, 4, team=Team(rank=rank, size=2), num_parts=2)(0) for rank in (0, 1)
-    ]
-    assert [len(part) for part in parts] == [1, 0]
-
-
 def test_steps_prepared_ahead_are_those_of_the_feed_from_any_start() -> None:
     asked: list[int] = []
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from infinity.training.checkpoints import StateStore
 from infinity.training.ema import Ema
-from infinity.training.loop import Listeners, LoopConfig, Losses, train
+from infinity.training.loop import LoopConfig, Losses
 from infinity.training.optimizer import OptimizerConfig, make_optimizer
-from infinity.training.parallel import Team
+from infinity.training.parallel import Team, part_of
 from infinity.training.state import Row, TrainState, generator_for
+from infinity.training.train import Listeners, train
 
 BATCH = 8
 OPTIMIZER = OptimizerConfig(learning_rate=1e-2, warmup_steps=3, decay="cosine", clip_norm=1.0, weight_decay=0.1)
@@ -26,6 +29,10 @@ class Numbers:
     keys: tuple[str, ...]
     values: Tensor
 
+    def without(self, keys: frozenset[str]) -> Numbers | None:
+        kept = [place for place, key in enumerate(self.keys) if key not in keys]
+        return Numbers(tuple(self.keys[i] for i in kept), self.values[kept]) if kept else None
+
 
 class Regression:
     """Learns the sum of four numbers; ``noise`` scales random errors of the inputs, ``spoil`` makes one sample bad."""
@@ -37,6 +44,8 @@ class Regression:
             nn.init.normal_(weight, std=0.3, generator=generator)
         self.noise, self.spoil = noise, spoil
         self.checked: list[Row] = []
+
+    loss_at_start = 4.0
 
     def losses(self, part: Numbers, generator: torch.Generator, *, measured: bool) -> Losses:
         inputs = part.values + self.noise * torch.randn(part.values.shape, generator=generator)
@@ -53,12 +62,33 @@ def feed(step: int, team: Team = Team(), parts: int = 1) -> Sequence[Numbers]:  
     """The team member's parts of the batch of a step."""
     values = torch.randn(BATCH, 4, generator=generator_for(1, "data", step))
     keys = tuple(f"sample-{step}-{row}" for row in range(BATCH))
-    return [Numbers(team.share(keys, n, parts), team.share(values, n, parts)) for n in range(parts)]
+    return [Numbers(part_of(keys, n, parts), part_of(values, n, parts)) for n in team.parts(parts)]
 
 
 def new_state(learner: Regression, config: LoopConfig) -> TrainState:
     ema = None if config.ema_decay is None else Ema(learner.module, config.ema_decay)
     return TrainState(module=learner.module, optimizer=make_optimizer(learner.module, OPTIMIZER), ema=ema)
+
+
+def all_states(folder: Path) -> StateStore:
+    """Keeps every state."""
+    return StateStore(str(folder), keep=10**6, background=False)
+
+
+def quiet(saves: Path | None) -> Listeners:
+    """Save where there is a place, go back to the newest there, and say nothing."""
+
+    def save(now: TrainState) -> None:
+        if saves is not None:
+            all_states(saves).save(now)
+
+    def rewind(now: TrainState) -> None:
+        assert saves is not None
+        found, _ = all_states(saves).newest()
+        assert found is not None
+        all_states(saves).restore(now, found.uri)
+
+    return Listeners(log=lambda _: None, sample=lambda _: None, save=save, rewind=rewind)
 
 
 def run(
@@ -68,22 +98,18 @@ def run(
     saves: Path | None = None,
     resume: Path | None = None,
     team: Team = Team(),  # noqa: B008 - frozen
+    **changes: Any,
 ) -> TrainState:
-    """Train with the toy, saving each due state as ``<saves>/<step>``."""
+    """Train with the toy, saving each due state as ``<saves>/step-<step>``; ``changes`` replaces listeners."""
     learner = learner or Regression()
     state = new_state(learner, config)
     if resume is not None:
-        state.load(resume)
-
-    def save(now: TrainState) -> None:
-        if saves is not None:
-            now.save(saves / str(now.step))
-
-    listeners = Listeners(log=lambda _: None, sample=lambda _: None, save=save)
+        all_states(resume.parent).restore(state, str(resume))
+    listeners = replace(quiet(saves), **changes)
     train(
         state,
         learner,
-        lambda step: feed(step, team, config.accumulate),
+        lambda step: feed(step, team, config.num_parts),
         config,
         OPTIMIZER,
         listeners,
@@ -96,7 +122,7 @@ def run(
 def assert_same(a: TrainState, b: TrainState, *, exact: bool = True) -> None:
     """Equal step, weights, averages and optimizer; bit for bit unless told otherwise."""
     assert a.step == b.step
-    tensors_a, tensors_b = dict(a._tensors()), dict(b._tensors())
+    tensors_a, tensors_b = dict(a.tensors()), dict(b.tensors())
     assert tensors_a.keys() == tensors_b.keys()
     for name, value in tensors_a.items():
         if exact:

@@ -1,0 +1,89 @@
+"""A word from the driver to the workers of a training: store your state and stop."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+POLL_S = 0.5
+"""Seconds between two questions of a worker."""
+
+
+class _Bell:
+    """The state of the actor."""
+
+    def __init__(self) -> None:
+        self._rung = False
+
+    def ring(self) -> None:
+        self._rung = True
+
+    def rung(self) -> bool:
+        return self._rung
+
+
+class StopSign:
+    """Travels to a worker, which looks at it at every step; looking costs next to nothing and never waits."""
+
+    def __init__(self, bell: Any) -> None:
+        self._bell = bell
+        self._asked: Any = None
+        self._next_s = 0.0
+        self._seen = False
+
+    def __call__(self) -> bool:
+        """Whether the driver wants the training to stop, as of about half a second ago."""
+        import ray
+
+        if not self._seen and self._asked is None and time.monotonic() >= self._next_s:
+            self._asked = self._bell.rung.remote()
+        if self._asked is not None:
+            ready, _ = ray.wait([self._asked], timeout=0)
+            if ready:
+                self._seen, self._asked = ray.get(self._asked), None
+                self._next_s = time.monotonic() + POLL_S
+        return self._seen
+
+
+@contextmanager
+def stopping_on_signal() -> Iterator[StopSign]:
+    """Inside the block a SIGTERM to this process asks the workers to store their state and stop.
+
+    A scheduler that takes the machine away, a worker pool that cancels a flow run: both send it. A second SIGTERM does
+    what it did before the block. Outside the main thread signals cannot be caught, and nothing is changed.
+    """
+    import ray
+
+    bell = ray.remote(num_cpus=0)(_Bell).remote()
+    asked, done = threading.Event(), threading.Event()
+
+    def pass_on() -> None:
+        asked.wait()
+        if not done.is_set():
+            ray.get(bell.ring.remote())
+
+    in_main = threading.current_thread() is threading.main_thread()
+    previous = signal.getsignal(signal.SIGTERM) if in_main else None
+
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, previous or signal.SIG_DFL)
+        asked.set()
+
+    thread = threading.Thread(target=pass_on, name="stop", daemon=True)
+    thread.start()
+    if in_main:
+        signal.signal(signal.SIGTERM, on_signal)
+    try:
+        yield StopSign(bell)
+    finally:
+        done.set()
+        asked.set()
+        if in_main:
+            signal.signal(signal.SIGTERM, previous or signal.SIG_DFL)
+        thread.join()
+        ray.kill(bell)

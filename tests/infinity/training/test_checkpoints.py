@@ -1,0 +1,165 @@
+"""No stored state is lost or believed wrongly, whatever happens to its files."""
+
+import errno
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from infinity import storage
+from infinity.training.checkpoints import LostStateError, StateStore
+from infinity.training.loop import LoopConfig
+from infinity.training.state import TrainState
+from tests.infinity.training.toy import BATCH, Regression, assert_same, new_state, run
+
+CONFIG = LoopConfig(
+    num_steps=12, batch_size=BATCH, log_every_steps=5, save_every_steps=4, sample_every_steps=100, ema_decay=0.9
+)
+Harm = Callable[[Path, random.Random], None]
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """States of steps 4, 8 and 12, of which a store keeps the last two."""
+    folder = tmp_path_factory.mktemp("stored")
+    store = StateStore(str(folder), background=False)
+    run(CONFIG, save=store.save)
+    return folder
+
+
+def test_the_newest_two_are_kept(stored: Path) -> None:
+    assert sorted(path.name for path in stored.iterdir()) == ["step-00000008", "step-00000012"]
+
+
+def flip(file: Path, draw: random.Random) -> None:
+    data = bytearray(file.read_bytes())
+    data[draw.randrange(len(data))] ^= 1 << draw.randrange(8)
+    file.write_bytes(data)
+
+
+def truncate(file: Path, draw: random.Random) -> None:
+    file.write_bytes(file.read_bytes()[: draw.randrange(file.stat().st_size)])
+
+
+def delete(file: Path, draw: random.Random) -> None:
+    file.unlink()
+
+
+def replace_by_garbage(file: Path, draw: random.Random) -> None:
+    file.write_bytes(draw.randbytes(draw.randrange(2000)))
+
+
+HARMS: tuple[Harm, ...] = (flip, truncate, delete, replace_by_garbage)
+
+
+def newest(folder: Path) -> tuple[TrainState, tuple[str, ...]]:
+    store = StateStore(str(folder), background=False)
+    found, notes = store.newest()
+    assert found is not None
+    state = new_state(Regression(), CONFIG)
+    store.restore(state, found.uri)
+    return state, notes
+
+
+def test_any_damage_to_the_newest_state_costs_one_interval_and_is_said(
+    stored: Path, tmp_path: Path, exhaustive: bool
+) -> None:
+    whole = run(CONFIG)
+    good, _ = newest(stored)
+    assert_same(good, whole)
+    for trial in range(2000 if exhaustive else 60):
+        draw = random.Random(trial)
+        shutil.copytree(stored, tmp_path / "harmed")
+        harmed = draw.choice(sorted((tmp_path / "harmed" / "step-00000012").iterdir()))
+        draw.choice(HARMS)(harmed, draw)
+        if harmed.is_file() and harmed.read_bytes() == (stored / "step-00000012" / harmed.name).read_bytes():
+            shutil.rmtree(tmp_path / "harmed")
+            continue
+        state, notes = newest(tmp_path / "harmed")
+        assert state.step == 8, harmed.name
+        assert "step 12" in notes[0]
+        shutil.rmtree(tmp_path / "harmed")
+
+
+def test_a_run_goes_on_from_the_older_state_and_ends_equal(stored: Path, tmp_path: Path) -> None:
+    shutil.copytree(stored, tmp_path / "harmed")
+    flip(tmp_path / "harmed" / "step-00000012" / "model.safetensors", random.Random(0))
+    store = StateStore(str(tmp_path / "harmed"), background=False)
+    found, _ = store.newest()
+    assert found is not None
+    resumed = run(CONFIG, resume=Path(found.uri), save=store.save)
+    assert_same(resumed, run(CONFIG))
+    again, notes = newest(tmp_path / "harmed")
+    assert (again.step, notes) == (12, ()), "the damaged folder was written anew"
+
+
+def test_a_run_never_begins_again_in_silence(stored: Path, tmp_path: Path) -> None:
+    shutil.copytree(stored, tmp_path / "harmed")
+    for folder in (tmp_path / "harmed").iterdir():
+        flip(folder / "model.safetensors", random.Random(1))
+    with pytest.raises(LostStateError, match=r"done 12 steps.*step 12 is damaged.*step 8 is damaged.*on purpose"):
+        StateStore(str(tmp_path / "harmed"), background=False).newest()
+
+
+def test_nothing_stored_is_a_new_run(tmp_path: Path) -> None:
+    assert StateStore(str(tmp_path / "none"), background=False).newest() == (None, ())
+
+
+def test_a_cut_at_any_file_of_a_save_leaves_the_state_before(stored: Path, tmp_path: Path) -> None:
+    """As a kill does: the files of a folder appear in order, the marker last."""
+    files = ["config.json", "model.safetensors", "checksums.json", "COMMITTED"]
+    assert sorted(files) == sorted(path.name for path in (stored / "step-00000012").iterdir())
+    for number in range(len(files)):
+        shutil.copytree(stored, tmp_path / "cut")
+        for name in files[number:]:
+            (tmp_path / "cut" / "step-00000012" / name).unlink()
+        assert newest(tmp_path / "cut")[0].step == 8
+        shutil.rmtree(tmp_path / "cut")
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_a_full_disk_stops_with_its_reason_and_keeps_what_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, background: bool
+) -> None:
+    store = StateStore(str(tmp_path), background=background)
+    write, calls = storage.write_bytes, 0
+
+    def full(uri: str, data: Any, **options: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls > 10:
+            raise storage.StorageError(f"cannot write {uri}: no space left on device") from OSError(errno.ENOSPC, "")
+        write(uri, data, **options)
+
+    monkeypatch.setattr(storage, "write_bytes", full)
+
+    def run_and_wait() -> None:
+        run(CONFIG, save=store.save)
+        store.wait()
+
+    with pytest.raises(storage.StorageError, match="no space left"):
+        run_and_wait()
+    monkeypatch.undo()
+    state, _ = newest(tmp_path)
+    assert state.step in (4, 8)
+    assert_same(run(CONFIG, resume=tmp_path / f"step-{state.step:08d}"), run(CONFIG))
+
+
+def test_a_save_in_the_background_stores_the_moment_it_was_asked(tmp_path: Path) -> None:
+    store = StateStore(str(tmp_path), background=True)
+    state = run(CONFIG)
+    store.save(state)
+    with torch.no_grad():
+        for weight in state.module.parameters():
+            weight.zero_()
+    store.close()
+    assert_same(newest(tmp_path)[0], run(CONFIG))
+
+
+def test_one_stored_state_is_not_enough() -> None:
+    with pytest.raises(ValueError, match="at least 2"):
+        StateStore("anywhere", keep=1)
