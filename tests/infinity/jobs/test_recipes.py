@@ -59,5 +59,5 @@ def test_demo_scores_at_least_120_captions_with_four_pictures_each(tmp_path: Pat
 
 
 def test_an_unknown_recipe_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="demo, mini"):
+    with pytest.raises(ValueError, match="demo, emoji, mini"):
         end_to_end("huge", source=None, output=str(tmp_path))  # type: ignore[arg-type]
