@@ -1,0 +1,283 @@
+"""The champion of every model family: numbered records in storage, each written only if nobody else wrote it first.
+
+Layout::
+
+    <root>/<family>/000001.json, 000002.json, ...
+
+The record with the highest number is the present one. A change names the number it follows and writes the next one if
+that is absent, so that of two changes at once exactly one is made and the other is told. No record is ever changed or
+deleted.
+"""
+
+from __future__ import annotations
+
+import getpass
+import re
+import socket
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
+
+from infinity import storage
+from infinity.checkpoint import MARKER_FILE
+from infinity.config import Config
+from infinity.evaluation.score import Score
+
+_FAMILY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_RECORD = re.compile(r"(\d{6})\.json")
+
+
+class ChampionError(ValueError):
+    """The registry does not say what is asked of it, or is damaged."""
+
+
+class ChampionChangedError(ChampionError):
+    """Somebody else changed the champion since it was looked at; nothing was written."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Champion(Config):
+    """One record of a family's history.
+
+    Args:
+        family: Which models compete with each other.
+        number: Of this record, counted from 1.
+        parent: Number of the record before it; 0 for the first.
+        action: A better model came, or an earlier one was called back.
+        model: URI of the model folder.
+        model_digest: Of the checkpoint there.
+        evaluation: URI of the folder of the evaluation that decided; None for a rollback.
+        scores: Of the model, with their passports.
+        why: The reason in one sentence.
+        who: User and machine.
+        when: Time of the change, UTC, ISO 8601.
+        token: Random, so that a writer whose answer got lost knows its own record again.
+    """
+
+    family: str
+    number: int
+    parent: int
+    action: Literal["promote", "rollback"]
+    model: str
+    model_digest: str
+    evaluation: str | None
+    scores: tuple[Score, ...]
+    why: str
+    who: str
+    when: str
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Champions:
+    """The registry below one root, a folder or a bucket's prefix."""
+
+    root: str
+
+    def families(self) -> tuple[str, ...]:
+        """Names of all families that have a champion.
+
+        Raises:
+            StorageError: The root cannot be listed.
+        """
+        start = len(self.root.rstrip("/")) + 1
+        paths = (uri[start:].split("/") for uri in storage.list_files(self.root))
+        return tuple(sorted({path[0] for path in paths if len(path) == 2 and _RECORD.fullmatch(path[1])}))
+
+    def history(self, family: str) -> tuple[Champion, ...]:
+        """All records of a family, oldest first; empty if it has none.
+
+        Raises:
+            ChampionError: A record is missing, damaged or another family's.
+        """
+        numbers = self._numbers(family)
+        return tuple(self._read(family, number) for number in numbers)
+
+    def champion(self, family: str) -> Champion | None:
+        """The present champion, or None if the family has none.
+
+        Raises:
+            ChampionError: The record is damaged.
+        """
+        numbers = self._numbers(family)
+        return self._read(family, numbers[-1]) if numbers else None
+
+    def promote(
+        self,
+        family: str,
+        *,
+        follows: Champion | None,
+        model: str,
+        model_digest: str,
+        evaluation: str,
+        scores: tuple[Score, ...],
+        why: str,
+    ) -> Champion:
+        """Make a model the champion, if the champion is still the one it was compared with.
+
+        Args:
+            family: The family.
+            follows: The champion it was compared with; None where there was none.
+            model: URI of the model folder.
+            model_digest: Of its checkpoint.
+            evaluation: URI of the folder of its evaluation.
+            scores: What was measured.
+            why: The reason in one sentence.
+
+        Raises:
+            ChampionChangedError: Another change came first.
+            ChampionError: The folder does not hold the checkpoint that was evaluated.
+        """
+        check_digest(model, model_digest)
+        parent = 0 if follows is None else follows.number
+        return self._append(
+            family,
+            parent,
+            action="promote",
+            model=model,
+            model_digest=model_digest,
+            evaluation=evaluation,
+            scores=scores,
+            why=why,
+        )
+
+    def rollback(self, family: str, *, to: int | None = None, why: str = "", follows: int | None = None) -> Champion:
+        """Call an earlier champion back, as a new record.
+
+        Args:
+            family: The family.
+            to: Number of the record whose model becomes champion again; None takes the last one with another model than
+                the present.
+            why: The reason, for the history.
+            follows: Number of the record that the caller takes for the present one; None takes the present one.
+
+        Raises:
+            ChampionError: There is no such record, it is the present model's, or the model's folder has changed.
+            ChampionChangedError: Another change came first.
+        """
+        history = self.history(family)
+        if not history:
+            raise ChampionError(f"{self.root}: the family {family!r} has no champion; {self._known()}")
+        present = history[-1]
+        earlier = [record for record in history if record.model_digest != present.model_digest]
+        if to is None:
+            if not earlier:
+                raise ChampionError(f"{self.root}: the family {family!r} never had another champion to go back to")
+            target = earlier[-1]
+        else:
+            target = next((record for record in history if record.number == to), None) or self._no_record(family, to)
+            if target.model_digest == present.model_digest:
+                raise ChampionError(f"{family}: record {to} is the present champion's model; nothing to roll back")
+        check_digest(target.model, target.model_digest)
+        return self._append(
+            family,
+            present.number if follows is None else follows,
+            action="rollback",
+            model=target.model,
+            model_digest=target.model_digest,
+            evaluation=target.evaluation,
+            scores=target.scores,
+            why=f"back to record {target.number}" + (f": {why}" if why else ""),
+        )
+
+    def _append(
+        self,
+        family: str,
+        parent: int,
+        *,
+        action: Literal["promote", "rollback"],
+        model: str,
+        model_digest: str,
+        evaluation: str | None,
+        scores: tuple[Score, ...],
+        why: str,
+    ) -> Champion:
+        record = Champion(
+            family=family,
+            number=parent + 1,
+            parent=parent,
+            action=action,
+            model=model,
+            model_digest=model_digest,
+            evaluation=evaluation,
+            scores=scores,
+            why=why,
+            who=_who(),
+            when=datetime.now(UTC).isoformat(timespec="seconds"),
+            token=uuid.uuid4().hex,
+        )
+        numbers = self._numbers(family)
+        if (numbers[-1] if numbers else 0) < parent:
+            raise ChampionError(f"{self.root}: the family {family!r} has no record {parent} to follow")
+        try:
+            storage.write_text(self._uri(family, record.number), record.dump(), if_absent=True)
+        except storage.FileAlreadyThereError as error:
+            other = self._read(family, record.number)
+            if other.token != record.token:  # else it is ours: the write was repeated after a lost answer
+                raise ChampionChangedError(
+                    f"{family}: {other.who} made {other.model} (digest {other.model_digest}) champion at {other.when}, "
+                    "after this change looked; nothing was changed. Compare with the new champion and try again"
+                ) from error
+        return record
+
+    def _numbers(self, family: str) -> list[int]:
+        """Numbers of the records that are there, ascending and without a gap."""
+        names = (storage.name(uri) for uri in storage.list_files(self._folder(family)))
+        numbers = sorted(int(match[1]) for name in names if (match := _RECORD.fullmatch(name)))
+        if numbers != list(range(1, len(numbers) + 1)):
+            missing = min(set(range(1, numbers[-1] + 1)) - set(numbers))
+            raise ChampionError(
+                f"{self._uri(family, missing)}: this record of the history is missing; restore the file"
+            )
+        return numbers
+
+    def _read(self, family: str, number: int) -> Champion:
+        uri = self._uri(family, number)
+        record = Champion.parse(storage.read_text(uri), where=uri)
+        if (record.family, record.number, record.parent) != (family, number, number - 1):
+            raise ChampionError(
+                f"{uri}: expected record {number} of the family {family!r}, found record {record.number} of "
+                f"{record.family!r} after {record.parent}"
+            )
+        return record
+
+    def _folder(self, family: str) -> str:
+        if not _FAMILY.fullmatch(family):
+            raise ChampionError(f"family: expected letters, digits, dots and dashes like 'demo', got {family!r}")
+        return storage.join(self.root, family)
+
+    def _uri(self, family: str, number: int) -> str:
+        return storage.join(self._folder(family), f"{number:06d}.json")
+
+    def _known(self) -> str:
+        return f"there are champions of {', '.join(self.families()) or 'no family'}"
+
+    def _no_record(self, family: str, number: int) -> Champion:
+        raise ChampionError(
+            f"{self.root}: the family {family!r} has no record {number}; `infinity registry show` lists"
+        )
+
+
+def check_digest(model: str, digest: str) -> None:
+    """Whether the folder still holds the checkpoint that is meant.
+
+    Raises:
+        ChampionError: It holds another one or none.
+    """
+    marker = storage.join(model, MARKER_FILE)
+    found = storage.read_text(marker).strip() if storage.exists(marker) else ""
+    if found != digest:
+        raise ChampionError(
+            f"{model}: expected the checkpoint {digest}, found {found or 'none'}; it was trained again or deleted "
+            "since it was evaluated"
+        )
+
+
+def _who() -> str:
+    """User and machine, as far as they are known."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container whose user has no name
+        user = "unknown"
+    return f"{user}@{socket.gethostname()}"
