@@ -10,11 +10,14 @@ import hashlib
 import io
 import struct
 import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+
+from infinity.data.headers import BrokenHeaderError, Header, foreign_content, read_header
 
 UnreadableReason = Literal[
     "missing_file",
@@ -24,15 +27,48 @@ UnreadableReason = Literal[
     "not_a_picture",
     "format",
     "too_many_pixels",
+    "too_much_memory",
+    "too_many_frames",
+    "too_much_metadata",
+    "polyglot",
     "truncated",
     "corrupt",
     "bad_row",
+    "bad_file",
+    "row_too_large",
+    "outside_source",
+    "unsafe_member",
+    "not_fetched",
+    "url_malformed",
+    "url_scheme",
+    "address_not_public",
+    "host_unknown",
+    "opted_out",
+    "no_connection",
+    "timed_out",
+    "http_status",
+    "too_many_redirects",
+    "body_too_large",
+    "body_incomplete",
 ]
 
 FORMATS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif"}
 """Formats that are read, and their file endings."""
 
 _STORED = ("JPEG", "PNG", "WEBP")
+_OTHERS = ("BMP", "TIFF", "AVIF", "JPEG2000", "ICO", "PSD", "TGA", "PPM")  # told apart in messages, never decoded
+_SNIFF_BYTES = 2**16
+_STRIP_PIXELS = 2**20
+
+MAX_FRAMES = 1000
+"""Most pictures of an animation, or scans of a progressive JPEG."""
+
+MAX_METADATA_BYTES = 8 * 2**20
+"""Most bytes of text, profiles and EXIF; Pillow itself unpacks at most 1 MB of each compressed text."""
+
+MAX_MEMORY_BYTES = 320 * 2**20
+"""Most memory that decoding one picture may need; a little under what ``capped_memory`` allows a slice."""
+
 MAX_PIXELS = 178_000_000
 """Pillow itself refuses a few pixels more than this; a setting may only be stricter."""
 
@@ -66,7 +102,8 @@ class Decoded:
     def pixels_sha256(self) -> bytes:
         """32 bytes that are equal exactly for pictures with the same size and the same pixels."""
         digest = hashlib.sha256(struct.pack("<II", *self.image.size))
-        digest.update(self.image.tobytes())
+        for strip in _strips(self.image):
+            digest.update(strip.tobytes())
         return digest.digest()
 
     def encode(self) -> bytes:
@@ -76,37 +113,70 @@ class Decoded:
         return buffer.getvalue()
 
 
-def decode(data: bytes, max_pixels: int) -> Decoded:
+def decode(data: bytes, max_pixels: int, max_memory_bytes: int = MAX_MEMORY_BYTES) -> Decoded:
     """Decode one picture completely; of a moving one the first frame.
 
     Args:
         data: A whole file.
         max_pixels: Largest width times height that is decoded; more is refused from the header.
+        max_memory_bytes: Largest need of memory, the file included, as far as the header tells.
 
     Raises:
         UnreadableError: With the reason.
     """
     if not data:
         raise UnreadableError("empty_file", "the file is empty")
+    header = check_header(data, max_pixels)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata and large pictures; both are dealt with here
+        warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        need = len(data) + header.width_px * header.height_px * (4 + header.buffer_bytes_per_px)
+        _check_memory(header, need, max_memory_bytes)
         image = _open(data)
-        if image.width * image.height > max_pixels:
-            raise UnreadableError("too_many_pixels", f"{image.width} x {image.height} pixels, more than {max_pixels:,}")
+        plain = image.mode in ("RGB", "L") and "transparency" not in image.info
+        copy = 4 * header.width_px * header.height_px
+        need += copy * (image.mode != "RGB" or not plain)
+        _check_memory(header, need, max_memory_bytes)
         try:
             image.load()
-            turned = _orientation(image) != 1
+            turned = _orientation(image) != 1  # some formats keep it behind the pixels
+            _check_memory(header, need + copy * turned, max_memory_bytes)
             upright = ImageOps.exif_transpose(image) if turned else image
             rgb = to_rgb(upright)
+        except UnreadableError:
+            raise
         except Exception as error:  # broken files make decoders raise nearly anything; the reason is kept and counted
-            reason: UnreadableReason = "truncated" if _says_truncated(error) else "corrupt"
-            raise UnreadableError(reason, str(error) or type(error).__name__) from error
-    plain = image.mode in ("RGB", "L") and "transparency" not in image.info
-    # Phones append depth maps to a JPEG and mark it as MPO; every JPEG reader shows the first picture.
-    name = "JPEG" if image.format == "MPO" else str(image.format)
-    still = name == "JPEG" or getattr(image, "n_frames", 1) == 1
-    keep = name in _STORED and plain and still and not turned
-    return Decoded(image=rgb, extension=FORMATS[name] if keep else "png", keep_bytes=keep)
+            raise UnreadableError(_reason(error), str(error) or type(error).__name__) from error
+    still = header.format == "JPEG" or header.num_frames == 1
+    keep = header.format in _STORED and plain and still and not turned
+    return Decoded(image=rgb, extension=FORMATS[header.format] if keep else "png", keep_bytes=keep)
+
+
+def check_header(data: bytes, max_pixels: int) -> Header:
+    """Refuse from its container alone what is too large, too long, hides something, or is no picture.
+
+    Raises:
+        UnreadableError: With the reason.
+    """
+    try:
+        header = read_header(data)
+    except BrokenHeaderError as error:
+        raise UnreadableError("truncated", f"begins as a picture, but {error}") from error
+    if header is None:
+        raise _unidentified(data)
+    if header.width_px * header.height_px > max_pixels:
+        raise UnreadableError(
+            "too_many_pixels", f"{header.width_px} x {header.height_px} pixels, more than {max_pixels:,}"
+        )
+    if header.num_frames > MAX_FRAMES:
+        raise UnreadableError("too_many_frames", f"{header.num_frames:,} frames or scans, more than {MAX_FRAMES:,}")
+    if header.metadata_bytes > MAX_METADATA_BYTES:
+        raise UnreadableError(
+            "too_much_metadata", f"{header.metadata_bytes:,} bytes of metadata, more than {MAX_METADATA_BYTES:,}"
+        )
+    if (hidden := foreign_content(data, header)) is not None:
+        raise UnreadableError("polyglot", f"behind the picture lies other content that begins with {hidden!r}")
+    return header
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -114,35 +184,65 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode.startswith("I") or image.mode == "F":
-        return _from_deep_grey(image)
+        return _by_strips(image, _from_deep_grey)
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
-        clear = image.convert("RGBA")
-        paper = Image.new("RGBA", clear.size, (255, 255, 255, 255))
-        return Image.alpha_composite(paper, clear).convert("RGB")
+        return _by_strips(image, _on_white)
     return image.convert("RGB")
 
 
+def _by_strips(image: Image.Image, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    """A conversion whose intermediate steps need memory for a strip only."""
+    whole = Image.new("RGB", image.size)
+    top = 0
+    for strip in _strips(image):
+        whole.paste(convert(strip), (0, top))
+        top += strip.height
+    return whole
+
+
+def _strips(image: Image.Image) -> Iterator[Image.Image]:
+    height = max(1, _STRIP_PIXELS // max(1, image.width))
+    for top in range(0, image.height, height):
+        strip = image.crop((0, top, image.width, min(image.height, top + height)))
+        if "transparency" in image.info:
+            strip.info["transparency"] = image.info["transparency"]
+        yield strip
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    clear = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", clear.size, (255, 255, 255, 255)), clear).convert("RGB")
+
+
+def _check_memory(header: Header, need: float, limit: int) -> None:
+    if need > limit:
+        raise UnreadableError(
+            "too_much_memory",
+            f"{header.width_px} x {header.height_px} pixels of this kind of {header.format} take {need / 2**20:,.0f} "
+            f"MB to decode, more than {limit / 2**20:,.0f}",
+        )
+
+
 def _open(data: bytes) -> Image.Image:
-    """Read the header only."""
+    """Let Pillow read the header."""
     try:
         return Image.open(io.BytesIO(data), formats=list(FORMATS))
-    except Image.DecompressionBombError as error:
-        raise UnreadableError("too_many_pixels", f"more than {MAX_PIXELS:,} pixels") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise UnreadableError("too_many_pixels", str(error)) from error
     except UnidentifiedImageError as error:
-        raise _unidentified(data) from error
+        raise UnreadableError("truncated", "begins as a picture, but the header is incomplete or broken") from error
     except Exception as error:  # a header that begins well and goes on badly
-        reason: UnreadableReason = "truncated" if _says_truncated(error) else "corrupt"
-        raise UnreadableError(reason, str(error) or type(error).__name__) from error
+        raise UnreadableError(_reason(error), str(error) or type(error).__name__) from error
 
 
 def _unidentified(data: bytes) -> UnreadableError:
     """Tell a picture of another format from something that is no picture."""
-    signatures = {b"\xff\xd8\xff": "JPEG", b"\x89PNG\r\n\x1a\n": "PNG", b"GIF8": "GIF"}
-    for signature, name in signatures.items():
-        if data.startswith(signature):
-            return UnreadableError("truncated", f"begins as {name}, but the header is incomplete or broken")
+    if len(data) < 12 and any(data.startswith(start) for start in (b"\xff\xd8", b"\x89PNG", b"GIF8", b"RIFF")):
+        return UnreadableError("truncated", f"only {len(data)} bytes: {data!r}")
     try:
-        name = str(Image.open(io.BytesIO(data)).format)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            name = str(Image.open(io.BytesIO(data[:_SNIFF_BYTES]), formats=_OTHERS).format)
     except Exception:  # no decoder knows it
         return UnreadableError("not_a_picture", f"begins with {data[:16]!r}")
     return UnreadableError("format", f"{name} is not one of {', '.join(FORMATS)}")
@@ -164,6 +264,11 @@ def _from_deep_grey(image: Image.Image) -> Image.Image:
     return Image.fromarray(np.rint(np.clip(values, 0, 255)).astype(np.uint8)).convert("RGB")
 
 
-def _says_truncated(error: Exception) -> bool:
+def _reason(error: Exception) -> UnreadableReason:
     text = str(error).lower()
-    return any(word in text for word in ("truncated", "incomplete", "unexpected end", "eof", "not enough"))
+    if isinstance(error, MemoryError):
+        return "too_much_memory"
+    if "max_text" in text or "too much memory used in text chunks" in text:
+        return "too_much_metadata"
+    cut = any(word in text for word in ("truncated", "incomplete", "unexpected end", "eof", "not enough"))
+    return "truncated" if cut else "corrupt"

@@ -1,0 +1,47 @@
+"""A cap on what a worker may claim while it reads what strangers made."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+WORKER_BYTES = 512 * 2**20
+"""What a worker of the data stage stays under, with the interpreter and its libraries."""
+
+SLICE_BYTES = 352 * 2**20
+"""What it may claim for one slice on top of what it had: one file, its pixels, and what is kept of bad rows."""
+
+
+@contextmanager
+def capped_memory(num_bytes: int = SLICE_BYTES) -> Iterator[None]:
+    """Let this process claim at most ``num_bytes`` more inside the block; a larger claim raises MemoryError.
+
+    The last line of defence: what a header tells is refused before. The cap is the kernel's (RLIMIT_DATA, private
+    memory that can be written), so it holds for decoders in C as well; it is lifted at the end of the block. Elsewhere
+    than on Linux nothing is capped.
+
+    Args:
+        num_bytes: How much more than now, at least 1.
+    """
+    if sys.platform != "linux":
+        yield
+        return
+    import resource  # not on every system
+
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    wanted = _claimed_bytes() + num_bytes
+    allowed = [limit for limit in before if limit != resource.RLIM_INFINITY]
+    resource.setrlimit(resource.RLIMIT_DATA, (min([wanted, *allowed]), before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, before)
+
+
+def _claimed_bytes() -> int:
+    with open("/proc/self/status", encoding="ascii", errors="replace") as file:
+        for line in file:
+            if line.startswith("VmData:"):
+                return int(line.split()[1]) * 1024
+    raise RuntimeError("/proc/self/status: expected a line VmData, found none")
