@@ -34,15 +34,17 @@ def publish_dataset(stage: str, files: Mapping[str, str], summary: DatasetSummar
     _publish_page(stage, files, sheets, f"## Captions\n\n{captions}" if captions else "")
 
 
-def publish_training(stage: str, files: Mapping[str, str], summary: TrainingSummary) -> None:
-    """The last metrics as a table; samples from the first step to the last as a page."""
+def publish_training(stage: str, files: Mapping[str, str], summary: TrainingSummary, notes: Iterable[str]) -> None:
+    """The last metrics as a table; what should not have happened, and samples from first to last step, as a page."""
     table: list[dict[str, str | float]] = [
         {"metric": "parameters", "value": summary.num_parameters},
         {"metric": "steps", "value": summary.num_steps},
     ]
     table += [{"metric": name, "value": value} for name, value in summary.final.items()]
     create_table_artifact(key=f"{stage}-numbers", table=table, description=f"{summary.title}: last values")
-    _publish_page(stage, files, _spread(summary.samples, MAX_SHEETS))
+    told = "".join(f"- {inline(note)}\n" for note in notes)
+    text = f"## What happened on the way\n\n{told}" if told else ""
+    _publish_page(stage, files, _spread(summary.samples, MAX_SHEETS), text)
 
 
 def publish_evaluation(

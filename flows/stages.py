@@ -23,7 +23,7 @@ def training_stage(stage: str, spec: TrainTokenizerSpec | TrainTransformerSpec) 
     """Train a tokenizer or a transformer and show its last metrics and its samples."""
     report = run_stage(stage, spec, TrainReport).report
     files = {"model": report.model, "metrics": report.training.metrics, **_files(spec)}
-    pages.publish_training(stage, files, report.training)
+    pages.publish_training(stage, files, report.training, report.notes)
     return report
 
 

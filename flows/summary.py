@@ -59,6 +59,11 @@ def summarize(
         trainings=(tokenizer.training, pretrain.training, finetune.training),
         scores=evaluation.scores,
         pictures=evaluation.pictures,
+        notes=tuple(
+            f"{TITLES[stage]}: {note}"
+            for stage, report in (("tokenizer", tokenizer), ("pretrain", pretrain), ("finetune", finetune))
+            for note in report.notes
+        ),
     )
 
 

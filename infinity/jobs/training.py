@@ -329,10 +329,9 @@ def _work(task: dict[str, Any]) -> dict[str, Any]:
 
 def _train(spec: TrainSpec, session: Session[Any], team: Team, tell: Told, stop: StopSign) -> dict[str, Any]:
     state, folder, config = session.state, spec.folder, spec.loop
-    notes: list[str] = []
 
     def note(text: str) -> None:
-        notes.append(text)
+        state.notes.append(text)
         logger.warning("%s", text)
         tell(_share(state, config), text)
 
@@ -347,7 +346,7 @@ def _train(spec: TrainSpec, session: Session[Any], team: Team, tell: Told, stop:
         "final": {name: value for name, value in state.history[-1].items() if name != "step"},
         "captions": captions or session.draw().captions,
         "num_parameters": sum(weight.numel() for weight in session.learner.module.parameters()),
-        "notes": notes,
+        "notes": state.notes,
     }
 
 
@@ -449,8 +448,10 @@ def resume(state: TrainState, store: StateStore, team: Team, note: Callable[[str
     uri, lost = team.gather(found)[0]
     if lost is not None:
         raise LostStateError(lost)
+    if uri is not None:
+        said = state.notes
+        store.restore(state, uri)
+        state.notes = [*state.notes, *(text for text in said if text not in state.notes)]
+        logger.info("resumed at step %d", state.step)
     for text in notes:
         note(text)
-    if uri is not None:
-        store.restore(state, uri)
-        logger.info("resumed at step %d", state.step)

@@ -40,6 +40,7 @@ class TrainState:
         rewinds: How often the run went back to a checkpoint.
         banned: Names of samples that are left out since then.
         left_out: Numbers of batches that are left out since then.
+        notes: What should not have happened, for people.
     """
 
     module: nn.Module
@@ -56,6 +57,7 @@ class TrainState:
     rewinds: int = 0
     banned: list[str] = field(default_factory=list)
     left_out: list[int] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def count(self, loss: float, *, window: int) -> None:
         """An update was done on the batch at ``position``."""
@@ -121,7 +123,18 @@ class TrainState:
                 self.optimizer.state[weight] = {slot: _like(value, weight) for slot, value in slots.items()}
 
 
-_PLAIN = ("step", "position", "recent", "loss_sum", "loss_count", "skips_in_row", "rewinds", "banned", "left_out")
+_PLAIN = (
+    "step",
+    "position",
+    "recent",
+    "loss_sum",
+    "loss_count",
+    "skips_in_row",
+    "rewinds",
+    "banned",
+    "left_out",
+    "notes",
+)
 
 
 def _writable(row: Row) -> dict[str, float | str]:
