@@ -152,6 +152,11 @@ class PromptMeasure(Protocol):
     """One benchmark over prompts."""
 
     @property
+    def name(self) -> str:
+        """Slug that begins the names of its metrics."""
+        ...
+
+    @property
     def pictures_per_prompt(self) -> int:
         """Drawings of every prompt, with seeds from the subject's on."""
         ...

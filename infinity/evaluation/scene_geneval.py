@@ -71,6 +71,11 @@ class SceneMeasure(Config):
             raise ValueError(f"SceneMeasure.prompts_per_task: expected at least 1, got {self.prompts_per_task}")
 
     @property
+    def name(self) -> str:
+        """Begins the names of metrics."""
+        return "scene_geneval"
+
+    @property
     def rewriter(self) -> None:
         """Captions of scenes are drawn as they are."""
         return None
@@ -105,7 +110,7 @@ class SceneMeasure(Config):
         )
         return summarise(
             results,
-            "scene_geneval",
+            self.name,
             protocol=protocol,
             num_shown=self.num_shown,
             sheets="samples",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, ClassVar
@@ -13,7 +13,9 @@ from typing import Any, ClassVar
 from infinity import storage
 from infinity.checkpoint import MARKER_FILE, CheckpointError, read_kind_and_config
 from infinity.data.manifest import Manifest, Split
+from infinity.evaluation.dpg_measure import DpgMeasure
 from infinity.evaluation.drawings import DistributionMeasure, SampleMeasure, not_measured
+from infinity.evaluation.geneval_measure import GenevalMeasure
 from infinity.evaluation.inception_weights import InceptionWeights
 from infinity.evaluation.measure import Measure, Outcome, Subject
 from infinity.evaluation.prompt_measure import PromptMeasure
@@ -24,7 +26,7 @@ from infinity.evaluation.validation import ValidationMeasure
 from infinity.generation.pipeline import KIND, TOKENIZER_FOLDER, TOKENIZER_KIND, ModelConfig
 from infinity.generation.sampling import SamplingConfig
 from infinity.jobs.cluster import connect
-from infinity.jobs.evaluation_steps import Evaluation, compute
+from infinity.jobs.evaluation_steps import Evaluation, Findings, compute
 from infinity.jobs.parts import team
 from infinity.jobs.progress import Progress, ProgressSink, section, silent
 from infinity.jobs.spec import JobReport, JobSpec, begin, commit, is_done, load_report
@@ -33,7 +35,7 @@ from infinity.reporting.summary import Sheet
 from infinity.tokenizer import TokenizerConfig
 
 SHEETS_FOLDER = "sheets"
-ITEMS_FILE, SCORES_FILE, STORE_FOLDER = "items.jsonl", "scores.json", "store"
+ITEMS_FILE, DRAWINGS_FILE, SCORES_FILE, STORE_FOLDER = "items.jsonl", "drawings.jsonl", "scores.json", "store"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,6 +50,8 @@ class EvaluateSpec(JobSpec):
         validation: Loss and accuracy of bits, or None.
         samples: Drawings to look at, or None.
         scenes: The six GenEval tasks over drawn scenes, or None where the model never learned scenes.
+        geneval: GenEval on its official prompts, or None.
+        dpg: DPG-Bench, or None.
         distribution: How FID and rFID are measured where ``inception`` is given.
         inception: Weights of the feature network; None reports FID and rFID as not measured.
         sampling: How pictures are drawn.
@@ -68,6 +72,8 @@ class EvaluateSpec(JobSpec):
     validation: ValidationMeasure | None = field(default_factory=ValidationMeasure)
     samples: SampleMeasure | None = field(default_factory=SampleMeasure)
     scenes: SceneMeasure | None = None
+    geneval: GenevalMeasure | None = None
+    dpg: DpgMeasure | None = None
     distribution: DistributionMeasure = field(default_factory=DistributionMeasure)
     inception: InceptionWeights | None = None
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
@@ -106,7 +112,7 @@ class EvaluateSpec(JobSpec):
         """What is measured on the data set, with words for people; the longest work first."""
         if self.inception is not None:
             yield "FID", self.distribution
-        named = {
+        named: dict[str, Measure[Any] | None] = {
             "samples": self.samples,
             "validation": self.validation,
             "reconstruction": self.reconstruction,
@@ -117,8 +123,10 @@ class EvaluateSpec(JobSpec):
 
     def benchmarks(self) -> Iterator[tuple[str, PromptMeasure]]:
         """What is measured over prompts."""
-        if self.scenes is not None:
-            yield "scenes", self.scenes
+        named = {"scenes": self.scenes, "GenEval": self.geneval, "DPG-Bench": self.dpg}
+        for name, benchmark in named.items():
+            if benchmark is not None:
+                yield name, benchmark
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -130,6 +138,9 @@ class EvaluateReport(JobReport):
         scores: Every figure with its sample size and protocol; those that could not be had are there and say why.
         pictures: Sheets by name: "samples", "samples.<task>", "reconstructions", "worst".
         records: URIs of JSON lines files by name, for example the verdict on every drawn scene.
+        drawings: URI of the JSON lines file with the pictures of every prompt: benchmark (as the metrics begin), id (as
+            in ``items``), prompt, drawn (where it was rewritten), seeds (of pictures that were drawn here), pictures
+            (URIs). None: nothing was measured over prompts.
         items: URI of the JSON lines file with the value of every prompt or picture: metric, id, value. The plain mean
             of a metric's values is its score; metrics that are no mean over items have none. None: no metric has any.
         seconds: From start to end of the job.
@@ -140,6 +151,7 @@ class EvaluateReport(JobReport):
     pictures: dict[str, Sheet]
     records: dict[str, str]
     items: str | None = None
+    drawings: str | None = None
     seconds: float
 
 
@@ -176,10 +188,10 @@ def run_all(specs: Sequence[EvaluateSpec], *, progress: ProgressSink = silent) -
         with connect():
             progress(Progress(0.01, "starting workers"))
             with team(waiting[0].workers) as workers:
-                outcomes = compute(evaluations, workers, section(progress, 0.02, 0.98))
+                findings = compute(evaluations, workers, section(progress, 0.02, 0.98))
             # Still connected: large arrays in the states lie in Ray's shared memory.
-            for spec, evaluation, folder, found in zip(waiting, evaluations, folders, outcomes, strict=True):
-                _finish(spec, evaluation.model_digest, folder, found, round(time.monotonic() - started, 2))
+            for spec, evaluation, folder, found in zip(waiting, evaluations, folders, findings, strict=True):
+                _finish(spec, evaluation, folder, found, round(time.monotonic() - started, 2))
         progress(Progress(1.0, "evaluated"))
     return [load_report(spec, EvaluateReport) for spec in specs]
 
@@ -202,8 +214,9 @@ def _prepare(spec: EvaluateSpec) -> Evaluation:
     )
 
 
-def _finish(spec: EvaluateSpec, digest: str, folder: str, outcomes: list[Outcome], seconds: float) -> None:
+def _finish(spec: EvaluateSpec, evaluation: Evaluation, folder: str, found: Findings, seconds: float) -> None:
     """Write everything down, the report last."""
+    outcomes = list(found.outcomes)
     if spec.inception is None and spec.manifest is not None:
         outcomes = [*outcomes, not_measured()]
     on_data = sum(1 for _ in spec.measures())
@@ -214,11 +227,12 @@ def _finish(spec: EvaluateSpec, digest: str, folder: str, outcomes: list[Outcome
     )
     storage.write_text(storage.join(folder, SCORES_FILE), json.dumps([score.to_json() for score in scores], indent=2))
     report = EvaluateReport(
-        model_digest=digest,
+        model_digest=evaluation.model_digest,
         scores=scores,
         pictures=_write_sheets(folder, outcomes),
         records=_write_records(folder, outcomes),
         items=_write_items(folder, outcomes),
+        drawings=_write_lines(folder, DRAWINGS_FILE, list(found.drawings(evaluation))),
         seconds=seconds,
     )
     commit(spec, report)
@@ -281,8 +295,13 @@ def _write_items(folder: str, outcomes: list[Outcome]) -> str | None:
         for metric, values in outcome.items.items()
         for name, value in values.items()
     ]
+    return _write_lines(folder, ITEMS_FILE, lines)
+
+
+def _write_lines(folder: str, name: str, lines: Sequence[Mapping[str, object]]) -> str | None:
+    """A file of JSON lines, and where it lies; no file where there is no line."""
     if not lines:
         return None
-    uri = storage.join(folder, ITEMS_FILE)
+    uri = storage.join(folder, name)
     storage.write_text(uri, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
     return uri

@@ -10,7 +10,7 @@ from infinity import storage
 from infinity.config import digest_of
 from infinity.evaluation.measure import Measure, Outcome, Part, Subject
 from infinity.evaluation.picture_store import Drawing, PictureStore
-from infinity.evaluation.prompt_measure import Asked, Item, PromptMeasure, Results, drawings, in_store
+from infinity.evaluation.prompt_measure import Asked, Item, Place, PromptMeasure, Results, described, drawings, in_store
 from infinity.evaluation.prompt_parts import PICTURES_FOLDER, draw_parts, judge_parts, rewrite_parts
 from infinity.evaluation.rewriting import InstructRewriter
 from infinity.jobs.parts import Team, Work
@@ -47,8 +47,25 @@ class Evaluation:
         return PictureStore(folder, self.model_digest, self.subject.sampling, self.subject.device)
 
 
-def compute(evaluations: Sequence[Evaluation], team: Team, progress: ProgressSink) -> list[list[Outcome]]:
-    """The outcomes of every evaluation: of its measures, then of its benchmarks.
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What was found of one model: outcomes of its measures, then of its benchmarks, and what was asked for these."""
+
+    outcomes: Sequence[Outcome]
+    asked: Sequence[Sequence[Asked]]
+
+    def drawings(self, evaluation: Evaluation) -> Iterator[Mapping[str, object]]:
+        """A line for every prompt of every benchmark: where its pictures lie."""
+        seed = evaluation.subject.seed
+        for (_, benchmark), answers in zip(evaluation.benchmarks, self.asked, strict=True):
+            for asked in answers:
+                pictures = [place.uri for place in asked.places if isinstance(place, Place)]
+                seeds = [] if benchmark.pictures is not None else [seed + j for j in range(len(pictures))]
+                yield {"benchmark": benchmark.name, **described(asked), "seeds": seeds, "pictures": pictures}
+
+
+def compute(evaluations: Sequence[Evaluation], team: Team, progress: ProgressSink) -> list[Findings]:
+    """What is found of every evaluation.
 
     What lies in the store already is not done again: rewritings, drawings, verdicts.
 
@@ -61,13 +78,13 @@ def compute(evaluations: Sequence[Evaluation], team: Team, progress: ProgressSin
     _draw(evaluations, asked, team, section(progress, 0.05, 0.6))
     work = [each for pair in zip(evaluations, asked, strict=True) for each in _measure(*pair)]
     states = iter(team.compute(work, section(progress, 0.6, 1.0)))
-    outcomes = []
+    findings = []
     for evaluation, answers in zip(evaluations, asked, strict=True):
         found = [measure.outcome(next(states)) for _, measure, _ in evaluation.measures]
         for (_, benchmark), each in zip(evaluation.benchmarks, answers, strict=True):
             found.append(benchmark.outcome(Results(asked=tuple(each), records=next(states))))
-        outcomes.append(found)
-    return outcomes
+        findings.append(Findings(found, answers))
+    return findings
 
 
 def _rewrite(evaluations: Sequence[Evaluation], team: Team, progress: ProgressSink) -> Rewritings:

@@ -1,4 +1,4 @@
-"""``python -m tests.parity <case folder>...``: one line of JSON a case; exit code 1 if any failed."""
+"""``python -m tests.parity <folder or file>...``: one line of JSON a case; exit code 1 if any failed."""
 
 from __future__ import annotations
 
@@ -8,21 +8,25 @@ from pathlib import Path
 
 import torch
 
+from tests.parity.evaluation import find_files, replay_file
 from tests.parity.replay import find_cases, replay
 
 _MOST_FAILURES = 20
 
 
 def main(arguments: list[str]) -> int:
-    """Replay the cases in and below the given folders."""
+    """Replay the cases and the files of evaluation in and below the given folders."""
     if not arguments or set(arguments) & {"-h", "--help"}:
-        print(f"usage: python -m tests.parity <case folder>...\n\n{__doc__}", file=sys.stderr)
+        print(f"usage: python -m tests.parity <folder or file>...\n\n{__doc__}", file=sys.stderr)
         return 0 if arguments else 2
     torch.set_num_threads(1)  # sums in one order, whatever the machine
     results = []
-    for case in (case for argument in arguments for case in find_cases(Path(argument))):
-        results.append(replay(case))
-        print(json.dumps(results[-1], allow_nan=False), flush=True)
+    for argument in map(Path, arguments):
+        files = find_files(argument)
+        cases = [] if files and not any(argument.rglob("case.json")) else find_cases(argument)
+        for path in [*cases, *files]:
+            results.append(replay(path) if path in cases else replay_file(path))
+            print(json.dumps(results[-1], allow_nan=False), flush=True)
     failed = [result for result in results if not result["passed"]]
     for result in failed:
         print(f"FAILED {result['case']}: " + "\n  ".join(result["failures"][:_MOST_FAILURES]), file=sys.stderr)

@@ -1,0 +1,163 @@
+"""GenEval: the official prompt file, four pictures of every prompt, the shares of right pictures of six tasks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from infinity.config import Config
+from infinity.evaluation.coco_detector import CLASSES, CocoDetectorConfig
+from infinity.evaluation.geneval import GenevalConfig, GenevalPrompt
+from infinity.evaluation.geneval_verdicts import GenevalJudge, summarise
+from infinity.evaluation.measure import Outcome
+from infinity.evaluation.networks import Networks
+from infinity.evaluation.prompt_measure import Asked, Item, PictureFolder, Results, locate
+from infinity.evaluation.rewriting import Rewriter, describe
+from infinity.evaluation.scene_geneval import SceneDetector
+from infinity.storage.pinned import PinnedFile
+
+OFFICIAL_PROMPTS = PinnedFile(
+    uri="https://raw.githubusercontent.com/djghosh13/geneval/af4902f24d3ca90ebbb446dd9891a59e0f82725f/"
+    "prompts/evaluation_metadata.jsonl",
+    sha256="5c48e0813e812e3c373fa5c8ed07a8f0a483be30272b4427b0559c8048e67c13",
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GenevalMeasure(Config):
+    """GenEval.
+
+    Attributes:
+        prompts: JSON lines as the official file has them; the number of a line, counted from 0, is the prompt's id.
+        detector: Finds objects and their colours.
+        thresholds: Of the scorer; the official ones by default.
+        pictures_per_prompt: The benchmark has 4.
+        prompts_per_task: At most so many prompts of each task, spread over all; None takes all. Figures of a part say
+            so.
+        num_shown: Captions of each task on its sheet.
+        rewriter: Who rewrites prompts before they are drawn.
+        pictures: Pictures that were drawn elsewhere, ``<five digits>/samples/<number>.png``; None draws them.
+    """
+
+    prompts: PinnedFile = OFFICIAL_PROMPTS
+    detector: CocoDetectorConfig | SceneDetector = field(default_factory=CocoDetectorConfig)
+    thresholds: GenevalConfig = field(default_factory=GenevalConfig)
+    pictures_per_prompt: int = 4
+    prompts_per_task: int | None = None
+    num_shown: int = 8
+    rewriter: Rewriter | None = None
+    pictures: PictureFolder | None = None
+
+    def __post_init__(self) -> None:
+        if self.pictures_per_prompt < 1 or self.num_shown < 0:
+            raise ValueError(
+                "GenevalMeasure: expected at least 1 picture a prompt and num_shown of at least 0, got "
+                f"{self.pictures_per_prompt} and {self.num_shown}"
+            )
+        if self.prompts_per_task is not None and self.prompts_per_task < 1:
+            raise ValueError(f"GenevalMeasure.prompts_per_task: expected at least 1, got {self.prompts_per_task}")
+
+    @property
+    def name(self) -> str:
+        """Begins the names of metrics; figures with rewritten prompts have names of their own."""
+        return "geneval" if self.rewriter is None else "geneval_rewritten"
+
+    def items(self) -> tuple[Item, ...]:
+        """The prompts of the file.
+
+        Raises:
+            ValueError: A broken line, by its number, a class that the detector does not know, or no prompt.
+            StorageError: The file is missing.
+        """
+        prompts = read_prompts(self.prompts)
+        if isinstance(self.detector, CocoDetectorConfig):
+            _check_classes(prompts, self.prompts.uri)
+        chosen = sorted(_spread(prompts, self.prompts_per_task))
+        return tuple(
+            Item(id=f"{number:05d}", prompt=prompts[number].prompt, about=prompts[number].to_metadata())
+            for number in chosen
+        )
+
+    def find(self, folder: PictureFolder, items: Sequence[Item]) -> list[Asked]:
+        """Pictures that were drawn elsewhere."""
+        return locate(folder, items, self.pictures_per_prompt)
+
+    def judge_settings(self) -> Mapping[str, Any]:
+        """The detector and the thresholds."""
+        return {"rules": "geneval/1", "detector": self.detector.settings(), **self.thresholds.to_json()}
+
+    def judge(self, networks: Networks) -> GenevalJudge:
+        """The official rules over the detector."""
+        return GenevalJudge(self.detector.load(networks), self.thresholds)
+
+    def outcome(self, results: Results) -> Outcome:
+        """``geneval.overall``, ``.<task>`` and ``.prompts``; a sheet and the verdicts of every task."""
+        return summarise(
+            results,
+            self.name,
+            protocol=self._passport(),
+            num_shown=self.num_shown,
+            sheets=self.name,
+            records=f"{self.name}_verdicts.jsonl",
+        )
+
+    def _passport(self) -> str:
+        part = "" if self.prompts_per_task is None else f"; a part: {self.prompts_per_task} prompts a task"
+        own = self.thresholds.to_json().items()
+        official = GenevalConfig().to_json()
+        changed = ", ".join(f"{name} {value}" for name, value in own if value != official[name])
+        rules = f"official rules with {changed}" if changed else "official rules and thresholds"
+        file = f"sha256 {self.prompts.sha256[:16]}" if self.prompts.sha256 else self.prompts.uri
+        return (
+            f"geneval/1: prompts {file}, {self.pictures_per_prompt} pictures each, {self.detector.describe()}, "
+            f"{rules}, {describe(self.rewriter)}; overall is the plain mean of the tasks{part}"
+        )
+
+
+def read_prompts(file: PinnedFile) -> list[GenevalPrompt]:
+    """The prompts of a file of JSON lines; blank lines at the end are none.
+
+    Raises:
+        ValueError: Not UTF-8, a line that is no prompt, by its number, or no prompt at all.
+        StorageError: The file is missing.
+    """
+    try:
+        lines = file.read().decode("utf-8").rstrip().split("\n")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file.uri}: expected UTF-8, found byte {error.object[error.start]:#x}") from error
+    if lines == [""]:
+        raise ValueError(f"{file.uri}: expected prompts, found an empty file")
+    prompts = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            data = json.loads(line)
+            if not isinstance(data, dict):
+                raise ValueError(f"expected a JSON object, found {line[:80]!r}")
+            prompts.append(GenevalPrompt.from_metadata(data))
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{file.uri}, line {number}: {error}") from error
+    return prompts
+
+
+def _check_classes(prompts: Sequence[GenevalPrompt], where: str) -> None:
+    for number, prompt in enumerate(prompts, start=1):
+        for entry in (*prompt.include, *prompt.exclude):
+            if entry.object_class not in CLASSES:
+                raise ValueError(
+                    f"{where}, line {number}: expected one of the {len(CLASSES)} classes of COCO, found "
+                    f"{entry.object_class!r}, which the detector can never see"
+                )
+
+
+def _spread(prompts: Sequence[GenevalPrompt], most: int | None) -> list[int]:
+    """Numbers of prompts: all, or at most so many of every task, spread over them."""
+    by_task: dict[str, list[int]] = {}
+    for number, prompt in enumerate(prompts):
+        by_task.setdefault(prompt.task, []).append(number)
+    chosen = []
+    for numbers in by_task.values():
+        size = len(numbers) if most is None else min(most, len(numbers))
+        chosen += [numbers[place * len(numbers) // size] for place in range(size)]
+    return chosen

@@ -1,0 +1,156 @@
+"""Mask2Former through transformers: objects of the 80 COCO classes with boxes, scores and masks.
+
+The rows are those of the detector that the public GenEval scorer calls (mmdet's Mask2Former): every pair of a query and
+a class competes, the best 100 of a picture remain, a row's score is the class's probability times the mean probability
+within its mask, and its box is the frame of the mask. transformers' own post-processing decides one class a query and
+answers at another mask size, so it is not used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float32, Int64, UInt8
+from torch import Tensor
+
+from infinity.config import Config
+from infinity.perception.loading import check_weights, explain
+
+MAX_ROWS = 100
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Mask2FormerConfig(Config):
+    """Which weights.
+
+    Attributes:
+        model: A local folder or hub name of a Mask2Former for instances.
+        sha256: First 8 to 64 digits of the checksum of the folder's weights; None checks nothing.
+        batch_size: Pictures that run at once.
+    """
+
+    model: str = "facebook/mask2former-swin-small-coco-instance"
+    sha256: str | None = None
+    batch_size: int = 4
+
+    def __post_init__(self) -> None:
+        if not self.model.strip() or self.batch_size < 1:
+            raise ValueError(
+                f"Mask2FormerConfig: expected a model and a batch_size of at least 1, got {self.model!r} and "
+                f"{self.batch_size}"
+            )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Instances:
+    """Rows of one picture, best first.
+
+    Attributes:
+        labels: Number of the class of every row.
+        scores: 0 to 1.
+        boxes: Left, top, right, bottom in pixels of the picture; right and bottom are just outside of the mask.
+        masks: Where the object is.
+    """
+
+    labels: Int64[np.ndarray, " n"]
+    scores: Float32[np.ndarray, " n"]
+    boxes: Float32[np.ndarray, "n 4"]
+    masks: Bool[np.ndarray, "n H W"]
+
+
+class Mask2Former:
+    """The detector in evaluation mode.
+
+    Raises:
+        ValueError: No Mask2Former there, other weights than expected, or weights with tensors missing.
+    """
+
+    def __init__(self, config: Mask2FormerConfig, device: str = "cpu") -> None:
+        # Imported here: transformers takes seconds to import.
+        from transformers import AutoImageProcessor, Mask2FormerForUniversalSegmentation
+
+        check_weights(config.model, config.sha256)
+        self.config = config
+        try:
+            # The Pillow processor wherever it runs: torchvision's resizes with other rounding.
+            self._processor: Any = AutoImageProcessor.from_pretrained(config.model, backend="pil")
+            self._model, report = Mask2FormerForUniversalSegmentation.from_pretrained(
+                config.model, output_loading_info=True
+            )
+        except (OSError, ValueError, ImportError, TypeError, KeyError) as error:
+            raise ValueError(explain("Mask2Former", config.model, error)) from error
+        if missing := sorted(report["missing_keys"]):
+            raise ValueError(f"{config.model}: expected all tensors of a Mask2Former, missing {', '.join(missing[:5])}")
+        self._model.eval().requires_grad_(False).to(device)
+
+    @property
+    def num_classes(self) -> int:
+        """80 for COCO."""
+        return int(self._model.config.num_labels)
+
+    @torch.no_grad()
+    def __call__(self, pictures: Sequence[UInt8[np.ndarray, "H W 3"]]) -> list[Instances]:
+        """The rows of every picture."""
+        found: list[Instances] = []
+        for start in range(0, len(pictures), self.config.batch_size):
+            found += self._detect(pictures[start : start + self.config.batch_size])
+        return found
+
+    def _detect(self, pictures: Sequence[UInt8[np.ndarray, "H W 3"]]) -> list[Instances]:
+        inputs = self._processor(images=list(pictures), return_tensors="pt", input_data_format="channels_last")
+        inputs = inputs.to(self._model.device)
+        output = self._model(pixel_values=inputs["pixel_values"], pixel_mask=inputs["pixel_mask"])
+        padded = inputs["pixel_values"].shape[-2:]
+        masks = F.interpolate(output.masks_queries_logits.float(), size=padded, mode="bilinear", align_corners=False)
+        instances = []
+        for picture, classes, mask, valid in zip(
+            pictures, output.class_queries_logits.float(), masks, inputs["pixel_mask"], strict=True
+        ):
+            rows, columns = int(valid[:, 0].sum()), int(valid[0].sum())
+            instances.append(rows_of(classes, mask[:, :rows, :columns], (int(picture.shape[0]), int(picture.shape[1]))))
+        return instances
+
+
+def rows_of(
+    class_logits: Float32[Tensor, "Q C1"], mask_logits: Float32[Tensor, "Q h w"], size_px: tuple[int, int]
+) -> Instances:
+    """Rows of one picture from what the network gives.
+
+    Args:
+        class_logits: Of every query; the last class is "no object".
+        mask_logits: Of every query, at the size the picture was resized to, without padding.
+        size_px: Rows and columns of the picture.
+    """
+    probabilities = class_logits.softmax(dim=-1)[:, :-1]
+    num_classes = probabilities.shape[1]
+    best = probabilities.flatten().topk(min(MAX_ROWS, probabilities.numel()))
+    queries, labels = best.indices // num_classes, best.indices % num_classes
+    used, places = queries.unique(return_inverse=True)
+    resized = F.interpolate(mask_logits[used][:, None], size=size_px, mode="bilinear", align_corners=False)[:, 0]
+    inside = resized > 0
+    certainty = (resized.sigmoid() * inside).flatten(1).sum(1) / (inside.flatten(1).sum(1) + 1e-6)
+    frames = frames_of(inside)
+    scores = best.values * certainty[places]
+    order = scores.argsort(descending=True, stable=True)
+    places = places[order]
+    return Instances(
+        labels=labels[order].cpu().numpy(),
+        scores=scores[order].cpu().numpy(),
+        boxes=frames[places].cpu().numpy(),
+        masks=inside[places].cpu().numpy(),
+    )
+
+
+def frames_of(masks: Bool[Tensor, "n H W"]) -> Float32[Tensor, "n 4"]:
+    """Left, top, right, bottom of every mask, the last two just outside; zeros for an empty mask."""
+    boxes = torch.zeros(len(masks), 4)
+    for number, mask in enumerate(masks):
+        rows, columns = mask.any(dim=1).nonzero()[:, 0], mask.any(dim=0).nonzero()[:, 0]
+        if len(rows):
+            boxes[number] = torch.tensor([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])
+    return boxes

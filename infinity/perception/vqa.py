@@ -1,0 +1,142 @@
+"""Questions about pictures through transformers: BLIP, ViLT, and vision-language models that follow instructions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+
+from infinity.config import Config
+from infinity.perception.loading import check_weights, explain
+
+Picture = UInt8[np.ndarray, "H W 3"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VqaConfig(Config):
+    """Which model answers, and how it is asked.
+
+    Attributes:
+        model: A local folder or hub name: BLIP for question answering, ViLT for question answering, or any
+            image-text-to-text model with a chat template; the folder's config.json tells which.
+        sha256: First 8 to 64 digits of the checksum of the folder's weights; None checks nothing.
+        dtype: Of the weights and the arithmetic.
+        batch_size: Questions that run at once.
+        instruction: How an image-text-to-text model is asked; ``{question}`` is replaced. Others get the bare question.
+        max_new_tokens: Longer answers are cut.
+    """
+
+    model: str = "Salesforce/blip-vqa-capfilt-large"
+    sha256: str | None = None
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    batch_size: int = 16
+    instruction: str = "{question} Answer with one word in lower case: yes or no."
+    max_new_tokens: int = 10
+
+    def __post_init__(self) -> None:
+        if not self.model.strip():
+            raise ValueError("VqaConfig.model: expected a folder or a hub name, got ''")
+        if self.batch_size < 1 or self.max_new_tokens < 1:
+            raise ValueError(
+                "VqaConfig: expected batch_size and max_new_tokens of at least 1, got "
+                f"{self.batch_size} and {self.max_new_tokens}"
+            )
+        if "{question}" not in self.instruction:
+            raise ValueError(f"VqaConfig.instruction: expected the place of the {{question}}, got {self.instruction!r}")
+
+    def describe(self) -> str:
+        """For the protocol of figures."""
+        weights = f" sha256 {self.sha256[:16]}" if self.sha256 else ""
+        return f"VQA by {self.model}{weights} ({self.dtype})"
+
+
+class Vqa:
+    """Greedy answers; the same question about the same picture has the same answer.
+
+    Raises:
+        ValueError: No such model there, other weights than expected, or weights with tensors missing.
+    """
+
+    def __init__(self, config: VqaConfig, device: str = "cpu") -> None:
+        # Imported here: transformers takes seconds to import.
+        import transformers
+        from transformers import AutoConfig, AutoProcessor
+
+        check_weights(config.model, config.sha256)
+        self.config = config
+        try:
+            self._kind = str(AutoConfig.from_pretrained(config.model).model_type)
+            loaders = {"blip": "BlipForQuestionAnswering", "vilt": "ViltForQuestionAnswering"}
+            loader = getattr(transformers, loaders.get(self._kind, "AutoModelForImageTextToText"))
+            # Answers are read behind the question, so the padding of instructed models lies before it.
+            side = {} if self._kind in loaders else {"padding_side": "left"}
+            self._processor: Any = AutoProcessor.from_pretrained(config.model, backend="pil", **side)
+            self._model, report = loader.from_pretrained(
+                config.model, dtype=getattr(torch, config.dtype), output_loading_info=True
+            )
+        except (OSError, ValueError, ImportError, TypeError, KeyError) as error:
+            raise ValueError(explain("model that answers questions about pictures", config.model, error)) from error
+        if missing := sorted(report["missing_keys"]):
+            raise ValueError(f"{config.model}: expected all tensors of the model, missing {', '.join(missing[:5])}")
+        if self._kind not in loaders and getattr(self._processor, "chat_template", None) is None:
+            raise ValueError(f"{config.model}: expected a processor with a chat template, found none")
+        self._model.eval().requires_grad_(False).to(device)
+
+    @torch.no_grad()
+    def answer(self, asked: Sequence[tuple[Picture, str]]) -> list[str]:
+        """One answer for every picture and question."""
+        answers: dict[int, str] = {}
+        for places in self._batches([question for _, question in asked]):
+            found = self._answer([asked[place][0] for place in places], [asked[place][1] for place in places])
+            answers.update(zip(places, found, strict=True))
+        return [answers[place] for place in range(len(asked))]
+
+    def _batches(self, questions: Sequence[str]) -> list[list[int]]:
+        """Places of the questions that run together.
+
+        BLIP's decoder looks at padding as if it were text, so that only questions of one length run together there.
+        """
+        groups: dict[int, list[int]] = {}
+        for place, question in enumerate(questions):
+            length = len(self._processor.tokenizer(question).input_ids) if self._kind == "blip" else 0
+            groups.setdefault(length, []).append(place)
+        size = self.config.batch_size
+        return [group[at : at + size] for _, group in sorted(groups.items()) for at in range(0, len(group), size)]
+
+    def _answer(self, pictures: list[Picture], questions: list[str]) -> list[str]:
+        if self._kind not in ("blip", "vilt"):
+            return self._instructed(pictures, questions)
+        inputs = self._inputs(images=pictures, text=questions, padding=True, truncation=True, return_tensors="pt")
+        if self._kind == "vilt":
+            best = self._model(**inputs).logits.argmax(dim=-1).tolist()
+            return [str(self._model.config.id2label[number]) for number in best]
+        generated = self._model.generate(**inputs, max_new_tokens=self.config.max_new_tokens, do_sample=False)
+        return [str(text) for text in self._processor.batch_decode(generated, skip_special_tokens=True)]
+
+    def _instructed(self, pictures: list[Picture], questions: list[str]) -> list[str]:
+        texts = [
+            self._processor.apply_chat_template(
+                [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": self._ask(question)}]}],
+                add_generation_prompt=True,
+                tokenize=False,
+            )
+            for question in questions
+        ]
+        inputs = self._inputs(images=[[picture] for picture in pictures], text=texts, padding=True, return_tensors="pt")
+        generated = self._model.generate(**inputs, max_new_tokens=self.config.max_new_tokens, do_sample=False)
+        new = generated[:, inputs["input_ids"].shape[1] :]
+        return [str(text).strip() for text in self._processor.batch_decode(new, skip_special_tokens=True)]
+
+    def _inputs(self, **arguments: Any) -> Any:
+        inputs = self._processor(**arguments).to(self._model.device)
+        for name, value in inputs.items():
+            if torch.is_floating_point(value):
+                inputs[name] = value.to(self._model.dtype)
+        return inputs
+
+    def _ask(self, question: str) -> str:
+        return self.config.instruction.replace("{question}", question)

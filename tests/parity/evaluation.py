@@ -1,0 +1,110 @@
+"""Golden files of evaluation: which files are any, recognised by what they hold, and how each is replayed.
+
+A kind is a function that looks at a file's JSON and hands back its replay, or None where the file is of another kind.
+New kinds are added to `kinds`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+Compare = Callable[["Figures"], None]
+Kind = Callable[[Path, Any], Compare | None]
+
+
+@dataclass
+class Figures:
+    """Comparisons of one file.
+
+    Attributes:
+        compared: How many values were compared.
+        largest_difference: Of all numbers that were compared.
+        failures: Sentences; the file passed if there are none.
+        information: What is told beside.
+    """
+
+    compared: int = 0
+    largest_difference: float = 0.0
+    failures: list[str] = field(default_factory=list)
+    information: dict[str, Any] = field(default_factory=dict)
+
+    def equal(self, name: str, found: Any, expected: Any) -> None:
+        """Compare two values exactly; truth values equal only truth values."""
+        self.compared += 1
+        if found != expected or isinstance(found, bool) != isinstance(expected, bool):
+            self.failures.append(f"{name}: expected {expected!r}, found {found!r}")
+
+    def close(self, name: str, found: float, expected: Any, *, absolute: float = 0.0, relative: float = 0.0) -> None:
+        """Compare two numbers; "not a number" and infinities equal themselves only."""
+        self.compared += 1
+        expected = float(expected)
+        if found == expected or (found != found and expected != expected):
+            return
+        difference = abs(found - expected)
+        self.largest_difference = max(self.largest_difference, difference)
+        if not difference <= absolute + relative * abs(expected):
+            self.failures.append(f"{name}: expected {expected!r}, found {found!r}, off by {difference:g}")
+
+    def same_names(self, name: str, found: Any, expected: Any) -> bool:
+        """Whether two collections hold the same names; a failure where not."""
+        self.compared += 1
+        missing, more = sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
+        if missing or more:
+            self.failures.append(f"{name}: expected but absent {missing[:5]}, found but not expected {more[:5]}")
+        return not (missing or more)
+
+
+def find_files(folder: Path) -> list[Path]:
+    """JSON files in and below a folder that some kind knows, or the file itself."""
+    if folder.is_file():
+        return [folder]
+    return [path for path in sorted(folder.rglob("*.json")) if path.name != "case.json" and _kinds_of(path)]
+
+
+def replay_file(path: Path) -> dict[str, Any]:
+    """Compare one file and say how it went; nothing that a file can contain raises."""
+    figures = Figures()
+    names = []
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        for name, compare in _replays(path, data):
+            names.append(name)
+            compare(figures)
+        if not names:
+            figures.failures.append("no kind of evaluation file that is known")
+    except (OSError, KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        figures.failures.append(f"the file does not fit together: {type(error).__name__}: {error}")
+    return {
+        "case": str(path),
+        "kind": " + ".join(names) or None,
+        "passed": not figures.failures,
+        "failures": figures.failures,
+        "numbers": {"compared": figures.compared, "largest_difference": figures.largest_difference},
+        "information": figures.information,
+    }
+
+
+def _kinds_of(path: Path) -> list[str]:
+    try:
+        return [name for name, _ in _replays(path, json.loads(path.read_text(encoding="utf-8")))]
+    except (OSError, ValueError):
+        return []
+
+
+def _replays(path: Path, data: Any) -> Iterator[tuple[str, Compare]]:
+    for name, kind in kinds().items():
+        compare = kind(path, data)
+        if compare is not None:
+            yield name, compare
+
+
+def kinds() -> dict[str, Kind]:
+    """Every kind by its name."""
+    from tests.parity.dpg import dpg_kind
+    from tests.parity.geneval import geneval_kind
+
+    return {"geneval_scoring": geneval_kind, "dpg_scoring": dpg_kind}

@@ -1,0 +1,91 @@
+"""Recorded files of evaluation pass wherever they lie, and any changed value that they expect is seen."""
+
+import copy
+import json
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.parity.evaluation import find_files, replay_file
+
+pytestmark = pytest.mark.reference
+
+INPUTS = frozenset({"detections", "colors", "metadata", "config", "answers", "official_line", "image_size", "id"})
+STEERING = frozenset({"resolution", "pic_num", "images", "csv", "notes", "name", "note"})
+"""What is read, not compared: changing it need not change any expected value."""
+
+
+def leaves(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    """Places and values of everything that a file expects."""
+    if isinstance(node, dict):
+        items = [(key, value) for key, value in node.items() if key not in INPUTS]
+        items = [(key, value) for key, value in items if key not in STEERING or isinstance(value, list)]
+    else:
+        items = list(enumerate(node)) if isinstance(node, list) else []
+    for key, value in items:
+        if isinstance(value, dict | list):
+            yield from leaves(value, (*path, key))
+        elif key not in STEERING and "images" not in path[-1:]:
+            yield (*path, key), value
+
+
+def changed(value: Any) -> Any:
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, str):
+        return value + "1"
+    return value + 1 if isinstance(value, int) else value * (1 + 1e-6) + 1e-9
+
+
+def with_value(data: Any, path: tuple[Any, ...], value: Any) -> Any:
+    copied = copy.deepcopy(data)
+    node = copied
+    for key in path[:-1]:
+        node = node[key]
+    node[path[-1]] = value
+    return copied
+
+
+@pytest.mark.parametrize("name", ["geneval_scoring.json", "dpg/dpg_scoring.json"])
+def test_recorded_scores_pass(shared: Path, name: str) -> None:
+    result = replay_file(shared / "goldens/eval" / name)
+    assert result["passed"], result["failures"]
+    assert result["information"]["pictures"] == {"geneval_scoring.json": 502}.get(name, 166)
+
+
+@pytest.mark.parametrize("name", ["geneval_scoring.json", "dpg/dpg_scoring.json"])
+def test_any_changed_value_is_seen(shared: Path, name: str, tmp_path: Path, exhaustive: bool) -> None:
+    source = shared / "goldens/eval" / name
+    shutil.copytree(source.parent, tmp_path / "case", ignore=None if "dpg" in name else lambda *_: ["fid"])
+    path = tmp_path / "case" / source.name
+    path.parent.chmod(0o755)
+    data = json.loads(source.read_text())
+    places = list(leaves(data))
+    assert len(places) > 500
+    if not exhaustive:
+        places = random.Random(0).sample(places, 25)
+    for place, value in places:
+        path.unlink()
+        path.write_text(json.dumps(with_value(data, place, changed(value))))
+        assert not replay_file(path)["passed"], (place, value)
+
+
+def test_a_file_of_another_name_in_another_place_is_found(shared: Path, tmp_path: Path) -> None:
+    shutil.copy(shared / "goldens/eval/geneval_scoring.json", tmp_path / "renamed.json")
+    (tmp_path / "other.json").write_text("[1, 2]")
+    assert find_files(tmp_path) == [tmp_path / "renamed.json"]
+
+
+def test_command_passes_on_good_files_and_fails_on_others(shared: Path, tmp_path: Path) -> None:
+    (tmp_path / "unknown.json").write_text('{"groups": []}')
+    for path, code in ((shared / "goldens/eval/dpg", 0), (tmp_path / "unknown.json", 1)):
+        command = [sys.executable, "-m", "tests.parity", str(path)]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2], check=False)
+        assert done.returncode == code, done.stderr
+        assert json.loads(done.stdout)["passed"] is (code == 0)
