@@ -38,7 +38,7 @@ UnreadableReason = Literal[
     "row_too_large",
     "outside_source",
     "unsafe_member",
-    "not_fetched",
+    "bad_response",
     "url_malformed",
     "url_scheme",
     "address_not_public",

@@ -174,14 +174,14 @@ def replayed(row: int, values: dict[str, Any]) -> Record:
     )
 
 
-def quarantine_slices(uris: tuple[str, ...]) -> list[QuarantineSlice]:
-    """Quarantine files as slices of a source."""
-    slices, row = [], 0
-    for uri in uris:
-        slices.append(QuarantineSlice(uri, row))
-        with _opened(uri) as file:
-            row += file.metadata.num_rows
-    return slices
+def num_quarantined(uri: str) -> int:
+    """How many rows a quarantine file has.
+
+    Raises:
+        SourceError: It is no quarantine.
+    """
+    with _opened(uri) as file:
+        return int(file.metadata.num_rows)
 
 
 def export(uri: str, folder: str) -> int:

@@ -57,12 +57,3 @@ class Captions:
         chosen = (long or short) if choice == "long" else (short or long)
         both = long is not None and short is not None
         return cls(chosen, long if both else None, short if both else None)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Sample:
-    """What rules judge: the size of a readable picture, upright, and its cleaned caption."""
-
-    width_px: int
-    height_px: int
-    caption: str

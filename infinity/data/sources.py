@@ -1,4 +1,4 @@
-"""Where captioned pictures come from: an image folder, the reference's JSON lines, Parquet files, or drawn scenes.
+"""Where captioned pictures come from: folders, tables, shards, lists of addresses, or drawn scenes.
 
 ``open_source`` recognises the form and cuts it into slices. A slice is small, says where its rows are and not what they
 hold, and can be read alone on any machine: a job deals slices to workers, and no process ever holds the whole source.
@@ -9,33 +9,42 @@ from __future__ import annotations
 import io
 import json
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from PIL import Image
 
 from infinity import storage
 from infinity.config import digest_of
+from infinity.data.columns import SourceColumns
 from infinity.data.decoding import UnreadableError
-from infinity.data.parquet_source import parquet_slices, resolve
-from infinity.data.samples import Record, SourceError
+from infinity.data.lines_source import CsvSlice, LinesSlice, csv_slices, holds_urls, lines_slices
+from infinity.data.parquet_source import parquet_kind, parquet_slices
+from infinity.data.quarantine import QuarantineSlice, num_quarantined
+from infinity.data.samples import CaptionChoice, Record, SourceError
 from infinity.data.scenes import ScenesConfig, training_scene
+from infinity.data.webdataset_source import ROWS_PER_SHARD, shard_slices
 
 ROWS_PER_SLICE = 64
 """Small enough that progress moves and workers end together, large enough that a task is worth its overhead."""
 
 PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic")
-METADATA_NAME = "metadata.jsonl"
+METADATA_NAMES = ("metadata.jsonl", "metadata.csv")
+TABLES = (".jsonl", ".csv", ".tsv")
+FILES = (*TABLES, ".parquet", ".tar")
+"""Endings of files that are sources themselves."""
+
+URL_LIST = "URL list"
+"""The kind of a source whose pictures must be downloaded first."""
+
 EXPECTED = (
-    "expected an image folder with metadata.jsonl (fields file_name and text), a .jsonl file of the reference "
-    "(fields image_path and long_caption or text), .parquet files (a column image or bytes, and text), or a folder "
-    "of one of the last two"
+    "expected an image folder with metadata.jsonl or metadata.csv (file_name and text), a .jsonl file of the reference "
+    "(image_path and long_caption or text), .parquet files (image or bytes, and text), webdataset shards (.tar), a "
+    "list of addresses (.parquet, .csv or .tsv with url and text), or a folder of one of these"
 )
 _CHUNK_BYTES = 2**24
-
-CaptionChoice = Literal["long", "short"]
 
 
 class Slice(Protocol):
@@ -56,7 +65,7 @@ class Source:
     """A recognised source.
 
     Attributes:
-        kind: For messages: "image folder", "JSON lines", "Parquet", "drawn scenes".
+        kind: "image folder", "JSON lines", "CSV", "Parquet", "webdataset", "URL list", "quarantine", "drawn scenes".
         slices: All rows, each in exactly one slice; rows of a later slice are larger.
     """
 
@@ -65,40 +74,18 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class LinesSlice:
-    """Lines of one JSON-lines file: ``length`` bytes from ``start``; pictures are named relative to ``folder``."""
+class BrokenFile:
+    """A file of a source that cannot be read at all, while others can: one row with the problem."""
 
     uri: str
-    start: int
-    length: int
     first_row: int
-    folder: str
-    captions: CaptionChoice
+    detail: str
 
     def read(self, wanted: frozenset[int] | None = None) -> Iterator[Record]:
-        """One record a line that is not blank."""
-        data = storage.read_bytes(self.uri, start=self.start, length=self.length)
-        for number, line in enumerate(data.split(b"\n")):
-            row = self.first_row + number
-            if line.strip() and (wanted is None or row in wanted):
-                yield self._record(row, line)
-
-    def _record(self, row: int, line: bytes) -> Record:
-        where = f"{storage.name(self.uri)} row {row}"
-        try:
-            fields = json.loads(line.removeprefix(b"\xef\xbb\xbf"))
-        except ValueError as error:
-            return Record(row=row, name=where, problem=UnreadableError("bad_row", f"not a line of JSON: {error}"))
-        image = (fields.get("file_name") or fields.get("image_path")) if isinstance(fields, dict) else None
-        if not isinstance(image, str):
-            return Record(
-                row=row, name=where, problem=UnreadableError("bad_row", "names no picture (file_name or image_path)")
-            )
-        try:
-            caption = _caption(fields, self.captions)
-        except TypeError as error:
-            return Record(row=row, name=image, problem=UnreadableError("bad_row", str(error)))
-        return Record(row=row, name=image, image=resolve(self.folder, image), caption=caption)
+        """The one record."""
+        if wanted is None or self.first_row in wanted:
+            problem = UnreadableError("bad_file", self.detail)
+            yield Record(row=self.first_row, name=storage.name(self.uri), problem=problem, raw=self.uri.encode())
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,65 +127,151 @@ def scene_source(config: ScenesConfig, rows_per_slice: int = ROWS_PER_SLICE) -> 
     return Source(kind="drawn scenes", slices=tuple(ScenesSlice(config, a, b) for a, b in pairwise(edges)))
 
 
-def _caption(fields: dict[str, Any], choice: CaptionChoice) -> str | None:
-    """The wanted caption, or the other one where that is missing or blank."""
-    names = ("long_caption", "text") if choice == "long" else ("text", "long_caption")
-    for name in names:
-        value = fields.get(name)
-        if value is not None and not isinstance(value, str):
-            raise TypeError(f"expected a text or null as {name}, found {type(value).__name__}")
-        if value is not None and value.strip():
-            return value
-    return None
-
-
-def open_source(uri: str, *, captions: CaptionChoice = "long", rows_per_slice: int = ROWS_PER_SLICE) -> Source:
+def open_source(
+    uri: str,
+    *,
+    captions: CaptionChoice = "long",
+    rows_per_slice: int = ROWS_PER_SLICE,
+    columns: SourceColumns | None = None,
+) -> Source:
     """Recognise a source and cut it into slices; pictures are not opened.
 
     Args:
         uri: A folder or a file, local or in S3.
         captions: Which caption is taken where a row has a long and a short one.
-        rows_per_slice: Rows that one task handles.
+        rows_per_slice: Rows that one task handles; a shard is always one task.
+        columns: Names of columns; None guesses.
 
     Raises:
         SourceError: Nothing there, an unknown form, or no captions at all; the message says what is expected.
         StorageError: The place cannot be read.
     """
     uri = _plain(uri)
-    if uri.endswith(".jsonl"):
+    how = _Opening(captions, rows_per_slice, columns or SourceColumns())
+    if uri.endswith(FILES):
         _check_file(uri)
-        slices = _lines(uri, storage.parent(uri), 0, captions, rows_per_slice)
-        return _source("JSON lines", slices, uri)
-    if uri.endswith(".parquet"):
-        _check_file(uri)
-        return _source("Parquet", parquet_slices((uri,), captions), uri)
+        return how.files((uri,), uri)
     files = storage.list_files(uri)
     if not files:
         raise SourceError(f"{uri}: found no files; {EXPECTED}")
-    metadata = tuple(file for file in files if storage.name(file) == METADATA_NAME)
-    tables = metadata or tuple(file for file in files if file.endswith(".jsonl") and names_pictures(file))
-    if tables:
-        return _folder(uri, files, tables, captions, rows_per_slice)
-    if parquet := tuple(file for file in files if file.endswith(".parquet")):
-        return _source("Parquet", parquet_slices(parquet, captions), uri)
+    parquet, shards, lines, csv, tsv = (
+        tuple(file for file in files if file.endswith(ending))
+        for ending in (".parquet", ".tar", ".jsonl", ".csv", ".tsv")
+    )
+    if tables := _metadata(files) or tuple(file for file in lines if _names_pictures(file, how.columns)):
+        return how.folder(uri, files, tables)
+    # Downloaders leave a table of addresses beside each shard: the pictures are in the shards.
+    if shards and not (parquet and how.kind(parquet[0]) == "Parquet"):
+        return how.files(shards, uri)
+    addresses = tuple(file for file in lines if _names_pictures(file, how.columns, urls=True))
+    if found := parquet or addresses or csv or tsv:
+        return how.files(found, uri)
     raise SourceError(f"{uri}: {_what_is_missing(files)}; {EXPECTED}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Opening:
+    """How a source shall be cut and read."""
+
+    captions: CaptionChoice
+    rows_per_slice: int
+    columns: SourceColumns
+
+    def files(self, files: tuple[str, ...], uri: str) -> Source:
+        """All rows of some files of one kind; one that cannot be read is a row with a problem if others can."""
+        slices: list[Slice] = []
+        errors: list[SourceError] = []
+        row, kind = 0, ""
+        for file in files:
+            try:
+                found, row, of_kind = self._file(file, row)
+                kind = kind or of_kind
+            except SourceError as error:
+                errors.append(error)
+                found, row = [BrokenFile(file, row, str(error))], row + 1
+            slices += found
+        if errors and len(errors) == len(files):
+            raise errors[0]
+        if not slices:
+            raise SourceError(f"{uri}: found no rows; {EXPECTED}")
+        return Source(kind=kind, slices=tuple(slices))
+
+    def kind(self, uri: str) -> str:
+        """The kind of a Parquet file; "unreadable" if it is none."""
+        try:
+            return parquet_kind(uri, self.columns)
+        except SourceError:
+            return "unreadable"
+
+    def _file(self, uri: str, row: int) -> tuple[Sequence[Slice], int, str]:
+        """Slices of one file, the row behind its last, and its kind."""
+        if uri.endswith(".tar"):
+            shards = shard_slices((uri,), self.captions, self.columns, row)
+            return shards, row + ROWS_PER_SHARD, "webdataset"
+        if uri.endswith(".parquet"):
+            kind = parquet_kind(uri, self.columns)
+            if kind == "quarantine":
+                return [QuarantineSlice(uri, row)], row + num_quarantined(uri), kind
+            pieces, row = parquet_slices(uri, row, self.captions, self.columns)
+            return pieces, row, kind
+        lines, row = self.table(uri, row)
+        kind = "JSON lines" if uri.endswith(".jsonl") else "CSV"
+        return lines, row, URL_LIST if holds_urls(lines) else kind
+
+    def table(self, uri: str, row: int) -> tuple[Sequence[LinesSlice] | Sequence[CsvSlice], int]:
+        if uri.endswith(".jsonl"):
+            return lines_slices(uri, row, self.captions, self.columns, self.rows_per_slice)
+        return csv_slices(uri, row, self.captions, self.columns, self.rows_per_slice)
+
+    def folder(self, uri: str, files: tuple[str, ...], tables: tuple[str, ...]) -> Source:
+        """The rows of all tables, then the pictures that none of them names."""
+        slices: list[Slice] = []
+        named: set[str] = set()
+        row = 0
+        for table in tables:
+            lines, row = self.table(table, row)
+            slices += lines
+            named.update(
+                posixpath.normpath(str(record.image))
+                for piece in lines
+                for record in piece.read()
+                if not record.problem
+            )
+        rest = [file for file in files if _is_picture(file) and posixpath.normpath(file) not in named]
+        for start in range(0, len(rest), self.rows_per_slice):
+            uris = tuple(rest[start : start + self.rows_per_slice])
+            slices.append(FilesSlice(uris, tuple(file[len(uri.rstrip("/")) + 1 :] for file in uris), row + start))
+        kind = "image folder" if storage.name(tables[0]) in METADATA_NAMES else "folder of JSON lines"
+        return Source(kind=kind, slices=tuple(slices))
+
+
+def _metadata(files: tuple[str, ...]) -> tuple[str, ...]:
+    """The tables of an image folder; where a folder has both, the JSON lines."""
+    both = {name: {storage.parent(file) for file in files if storage.name(file) == name} for name in METADATA_NAMES}
+    csv_folders = both["metadata.csv"] - both["metadata.jsonl"]
+    return tuple(
+        file
+        for file in files
+        if storage.name(file) == "metadata.jsonl"
+        or (storage.name(file) == "metadata.csv" and storage.parent(file) in csv_folders)
+    )
 
 
 def fingerprint(uri: str) -> str:
     """16 hexadecimal digits that change when the source does: names, sizes and versions of its files.
 
-    Of a JSON-lines file on this machine also those of the pictures it names; of one in S3 only the file itself.
+    Of a table on this machine also those of the pictures it names; of one in S3 only the file itself.
 
     Raises:
         SourceError: Nothing there.
         StorageError: The place cannot be listed.
     """
     uri = _plain(uri)
-    if uri.endswith((".jsonl", ".parquet")):
+    if uri.endswith(FILES):
         _check_file(uri)
         parts: list[Any] = [storage.sha256(uri)]
-        if uri.endswith(".jsonl") and storage.local_path(uri) is not None:
-            for piece in _lines(uri, storage.parent(uri), 0, "long", ROWS_PER_SLICE):
+        if uri.endswith(TABLES) and storage.local_path(uri) is not None:
+            for piece in _Opening("long", ROWS_PER_SLICE, SourceColumns()).table(uri, 0)[0]:
                 parts += [[record.name, _version(str(record.image))] for record in piece.read() if not record.problem]
         return digest_of(parts)
     details = storage.list_details(uri)
@@ -207,63 +280,16 @@ def fingerprint(uri: str) -> str:
     return digest_of([[info.uri[len(uri) :], info.num_bytes, info.version] for info in details])
 
 
-def names_pictures(uri: str) -> bool:
-    """Whether the first line of a JSON-lines file has one of the fields that name a picture."""
+def _names_pictures(uri: str, columns: SourceColumns, *, urls: bool = False) -> bool:
+    """Whether the first line of a JSON-lines file has one of the fields that name a picture, or its address."""
     for line in storage.read_bytes(uri, start=0, length=_CHUNK_BYTES).split(b"\n"):
         if line.strip():
             try:
                 fields = json.loads(line.removeprefix(b"\xef\xbb\xbf"))
-            except ValueError:
+            except (ValueError, RecursionError):
                 return False
-            return isinstance(fields, dict) and ("image_path" in fields or "file_name" in fields)
+            return isinstance(fields, dict) and bool(columns.urls(fields) if urls else columns.pictures(fields))
     return False
-
-
-def _folder(
-    uri: str, files: tuple[str, ...], tables: tuple[str, ...], captions: CaptionChoice, rows_per_slice: int
-) -> Source:
-    """The rows of all tables, then the pictures that none of them names."""
-    slices: list[Slice] = []
-    named: set[str] = set()
-    row = 0
-    for table in tables:
-        lines = _lines(table, storage.parent(table), row, captions, rows_per_slice)
-        slices += lines
-        row = (lines[-1].first_row + rows_per_slice) if lines else row
-        named.update(
-            posixpath.normpath(str(record.image)) for piece in lines for record in piece.read() if not record.problem
-        )
-    rest = [file for file in files if _is_picture(file) and posixpath.normpath(file) not in named]
-    for start in range(0, len(rest), rows_per_slice):
-        uris = tuple(rest[start : start + rows_per_slice])
-        slices.append(FilesSlice(uris, tuple(file[len(uri.rstrip("/")) + 1 :] for file in uris), row + start))
-    kind = "image folder" if storage.name(tables[0]) == METADATA_NAME else "folder of JSON lines"
-    return Source(kind=kind, slices=tuple(slices))
-
-
-def _lines(uri: str, folder: str, first_row: int, captions: CaptionChoice, rows_per_slice: int) -> list[LinesSlice]:
-    """Cut a file at line ends, reading it in pieces."""
-    slices: list[LinesSlice] = []
-    start = position = lines = row = 0
-    while chunk := storage.read_bytes(uri, start=position, length=_CHUNK_BYTES):
-        at = chunk.find(b"\n")
-        while at >= 0:
-            lines += 1
-            if lines == rows_per_slice:
-                end = position + at + 1
-                slices.append(LinesSlice(uri, start, end - start, first_row + row, folder, captions))
-                start, row, lines = end, row + lines, 0
-            at = chunk.find(b"\n", at + 1)
-        position += len(chunk)
-    if position > start:
-        slices.append(LinesSlice(uri, start, position - start, first_row + row, folder, captions))
-    return slices
-
-
-def _source(kind: str, slices: list[Any], uri: str) -> Source:
-    if not slices:
-        raise SourceError(f"{uri}: found no rows; {EXPECTED}")
-    return Source(kind=kind, slices=tuple(slices))
 
 
 def _is_picture(uri: str) -> bool:
@@ -294,9 +320,5 @@ def _version(uri: str) -> list[int] | None:
 def _what_is_missing(files: tuple[str, ...]) -> str:
     pictures = sum(_is_picture(file) for file in files)
     if pictures:
-        other = [
-            name for name in ("metadata.csv", "metadata.parquet") if any(storage.name(file) == name for file in files)
-        ]
-        hint = f" (found {other[0]}, which is not read)" if other else ""
-        return f"no captions at all: found {pictures} pictures but no {METADATA_NAME}{hint}"
+        return f"no captions at all: found {pictures} pictures but no {' or '.join(METADATA_NAMES)}"
     return f"found {len(files)} files, but no pictures and no table of pictures, for example {storage.name(files[0])}"

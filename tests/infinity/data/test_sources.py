@@ -177,8 +177,13 @@ def test_fingerprint_follows_pictures_and_captions(tmp_path: Path) -> None:
         ({}, "", "found no files; expected an image folder"),
         ({}, "absent", "found no files; expected an image folder"),
         ({}, "absent.jsonl", "there is no such file"),
-        ({"a.png": b"", "b.jpg": b""}, "", "no captions at all: found 2 pictures but no metadata.jsonl"),
-        ({"a.png": b"", "metadata.csv": b""}, "", r"found metadata.csv, which is not read"),
+        (
+            {"a.png": b"", "b.jpg": b""},
+            "",
+            "no captions at all: found 2 pictures but no metadata.jsonl or metadata.csv",
+        ),
+        ({"a.png": b"", "metadata.csv": b""}, "", "expected a header with the names of the columns"),
+        ({"a.png": b"", "metadata.parquet": b""}, "", "expected a Parquet file"),
         ({"a.txt": b"", "other.jsonl": b"{}"}, "", "found 2 files, but no pictures and no table of pictures"),
         ({"x.jsonl": b""}, "x.jsonl", "found no rows"),
         ({"x.parquet": b"not parquet"}, "x.parquet", "expected a Parquet file"),
@@ -194,7 +199,7 @@ def test_useless_source_is_a_clear_error(tmp_path: Path, files: dict[str, bytes]
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"text": ["a"]}, "no pictures: expected a column image, bytes or path, found text"),
+        ({"text": ["a"]}, "no pictures: expected a column image, bytes or path, or url, found text"),
         ({"image": [b""]}, "no captions at all: expected a column text, caption or long_caption, found image"),
         ({"image": [b""], "text": [["a"]]}, "column text: expected texts, found list"),
     ],

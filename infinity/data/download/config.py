@@ -1,0 +1,58 @@
+"""How pictures are fetched from the web."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from infinity.config import Config
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DownloadConfig(Config):
+    """Limits of a download, and what is refused.
+
+    Attributes:
+        connections: Requests at the same time, over all workers.
+        per_host: Of these, to one host.
+        max_bytes: Largest picture, after unpacking.
+        timeout_s: Longest time for one request, from the look-up of its host to its last byte.
+        retries: Further attempts after an error that may pass: no connection, a time-out, a body that ends early, and
+            the statuses 408, 425, 429, 500, 502, 503 and 504.
+        backoff_s: Wait before the first retry; it doubles with each, unless the server says how long (Retry-After).
+        max_wait_s: Longest such wait; a server that asks for more is not asked again.
+        max_redirects: Redirections that are followed; every address on the way is checked like the first.
+        ports: Ports that are dialled.
+        allow_hosts: Names or addresses that may be dialled although they are not public, on any port: a cache in the
+            own network, a test server.
+        opt_outs: Directives of the header X-Robots-Tag that forbid us a picture. ``noindex`` and ``noimageindex`` may
+            be added for those who read them so.
+        user_agent: How we introduce ourselves; its name before "/" is the one that robots directives can address.
+    """
+
+    connections: int = 64
+    per_host: int = 8
+    max_bytes: int = 32 * 2**20
+    timeout_s: float = 30.0
+    retries: int = 2
+    backoff_s: float = 0.5
+    max_wait_s: float = 30.0
+    max_redirects: int = 5
+    ports: tuple[int, ...] = (80, 443, 8080, 8443)
+    allow_hosts: tuple[str, ...] = ()
+    opt_outs: tuple[str, ...] = ("noai", "noimageai")
+    user_agent: str = "infinity-t2i/0.1"
+
+    def __post_init__(self) -> None:
+        if min(self.connections, self.per_host, self.max_bytes) < 1:
+            raise ValueError(
+                f"DownloadConfig: expected connections, per_host and max_bytes of at least 1, got {self.connections}, "
+                f"{self.per_host} and {self.max_bytes}"
+            )
+        if min(self.timeout_s, self.max_wait_s) <= 0 or min(self.retries, self.backoff_s, self.max_redirects) < 0:
+            raise ValueError(
+                f"DownloadConfig: expected positive times and no negative counts, got timeout_s {self.timeout_s}, "
+                f"max_wait_s {self.max_wait_s}, backoff_s {self.backoff_s}, retries {self.retries} and max_redirects "
+                f"{self.max_redirects}"
+            )
+        if not self.user_agent.isprintable() or not self.user_agent.strip():
+            raise ValueError(f"DownloadConfig.user_agent: expected printable text, got {self.user_agent!r}")
