@@ -5,9 +5,11 @@ A new command is a function of a topic's module that is added here; a new group 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import typer
 
-from infinity.cli import pictures, published, records
+from infinity.cli import evaluation, pictures, published, records, registry
 
 app = typer.Typer(
     add_completion=False,
@@ -15,8 +17,20 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Infinity: bitwise autoregressive text-to-image models.",
 )
-for command in (pictures.generate, pictures.reconstruct, records.info, records.run, records.report):
+commands: tuple[Callable[..., None], ...] = (
+    pictures.generate,
+    pictures.reconstruct,
+    evaluation.evaluate,
+    evaluation.compare,
+    evaluation.leaderboard,
+    evaluation.card,
+    records.info,
+    records.run,
+    records.report,
+)
+for command in commands:
     app.command()(command)
+app.add_typer(registry.app, name="registry")
 app.add_typer(published.app, name="published")
 
 __all__ = ["app"]

@@ -21,7 +21,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 from jaxtyping import Float64
@@ -62,8 +62,9 @@ class Margin(Config):
 MARGINS = (
     Margin(metric="scene_geneval.overall", delta=0.08, unit="share"),
     Margin(metric="scene_geneval.*", delta=0.25, unit="share"),  # 20 prompts a task decide no finer
-    Margin(metric="geneval.overall", delta=0.04, unit="share"),
-    Margin(metric="geneval.*", delta=0.1, unit="share"),  # 80 to 100 prompts a task
+    Margin(metric="geneval*.overall", delta=0.04, unit="share"),  # with rewritten prompts too
+    Margin(metric="geneval*", delta=0.1, unit="share"),  # 80 to 100 prompts a task
+    Margin(metric="dpg*.overall", delta=1.5, unit="percent"),
     Margin(metric="reconstruction.psnr_db", delta=0.2, unit="dB"),
     Margin(metric="validation.loss", delta=0.005, unit="nats", better="lower"),
 )
@@ -95,6 +96,20 @@ class GateConfig(Config):
                 "GateConfig: expected min_items of at least 2 and num_resamples of at least 1000, got "
                 f"{self.min_items} and {self.num_resamples}"
             )
+
+    def with_deltas(self, deltas: Mapping[str, float]) -> Self:
+        """The same gate with other margins; unit and direction of a metric stay those it has here.
+
+        Raises:
+            ValueError: A metric without a margin here, or a margin that is not above 0.
+        """
+        changed = []
+        for metric, delta in deltas.items():
+            if (margin := self.margin(metric)) is None:
+                known = ", ".join(margin.metric for margin in self.margins)
+                raise ValueError(f"deltas: no metric {metric!r} is gated; expected one of {known}")
+            changed.append(margin.replace(metric=metric, delta=delta))
+        return self.replace(margins=(*changed, *self.margins))
 
     def margin(self, metric: str) -> Margin | None:
         """The margin of a metric, or None where it has none."""

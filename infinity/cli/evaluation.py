@@ -1,0 +1,220 @@
+"""Commands about figures: measure models, put two side by side, ours beside published ones, write a model's card."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import types
+import typing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from infinity.cli.console import Device, bar, clear_errors, out
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from infinity.evaluation.leaderboard import Group
+    from infinity.evaluation.score import Score
+
+
+def evaluate(
+    checkpoints: Annotated[list[str], typer.Argument(help="Model folders: paths or s3:// URIs.")],
+    benchmark: Annotated[
+        list[str],
+        typer.Option(
+            "--benchmark",
+            "-b",
+            help="What is measured, as often as wanted: a name such as scenes, reconstruction or validation, or a name "
+            'with settings as JSON, scenes={"pictures_per_prompt": 2}. An unknown name lists all.',
+        ),
+    ],
+    manifest: Annotated[str | None, typer.Option(help="Manifest of a data set, for what is measured on one.")] = None,
+    output: Annotated[str, typer.Option("--output", "-o", help="Folder that gets a folder of every evaluation.")] = (
+        "runs/evaluations"
+    ),
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Another setting of the evaluation as path=JSON, such as sampling.guidance=3."),
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes side by side; changes no figure.")] = 1,
+    device: Device = "cpu",
+) -> None:
+    """Score models. What was scored before with the same settings is read, not computed."""
+    with clear_errors():
+        from infinity import storage
+        from infinity.jobs.evaluate import EvaluateSpec, run_all
+
+        spec: dict[str, Any] = {
+            "manifest": None if manifest is None else storage.absolute(manifest),
+            "output": storage.absolute(output),
+            "workers": {"num_workers": workers, "threads": 1, "use_gpu": device.startswith("cuda")},
+        }
+        names = _benchmarks(EvaluateSpec)
+        spec |= dict.fromkeys(names)
+        for text in benchmark:
+            name, _, value = text.partition("=")
+            if name not in names:
+                raise ValueError(f"--benchmark: expected one of {', '.join(names)}, got {name!r}")
+            spec[name] = _json(f"--benchmark {name}", value) if value else {}
+        for text in settings or ():
+            _put(spec, text)
+        specs = [
+            EvaluateSpec.from_json({**spec, "model": storage.absolute(model)}, where="evaluate")
+            for model in checkpoints
+        ]
+        with bar(f"scoring {len(specs)} model{'s' if len(specs) > 1 else ''}") as report:
+            reports = run_all(specs, progress=lambda progress: report(progress.fraction))
+        for each, found in zip(specs, reports, strict=True):
+            out.print(f"{each.model}  digest {found.model_digest}", markup=False, highlight=False, soft_wrap=True)
+            out.print(_scores(found.scores))
+            out.print(f"files: {each.folder}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _benchmarks(spec_type: type[Any]) -> list[str]:
+    """Fields of a spec that are a configuration or None: what can be measured or left out."""
+    from infinity.config import Config
+
+    hints = typing.get_type_hints(spec_type)
+    names = []
+    for field in dataclasses.fields(spec_type):
+        options = typing.get_args(hints[field.name])
+        if isinstance(hints[field.name], types.UnionType) and types.NoneType in options:
+            kinds = [option for option in options if isinstance(option, type) and issubclass(option, Config)]
+            names += [field.name] if kinds else []
+    return names
+
+
+def _put(spec: dict[str, Any], text: str) -> None:
+    """Set ``a.b=JSON`` inside a spec."""
+    path, equals, value = text.partition("=")
+    *groups, last = path.split(".")
+    if not equals or not all((*groups, last)):
+        raise ValueError(f"--set: expected path=JSON such as sampling.guidance=3, got {text!r}")
+    place = spec
+    for group in groups:
+        place = place.setdefault(group, {})
+        if not isinstance(place, dict):
+            raise ValueError(f"--set {path}: {group!r} has no fields; name its benchmark with -b first")
+    place[last] = _json(f"--set {path}", value)
+
+
+def _json(where: str, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"{where}: expected JSON (texts in double quotes), got {text!r} ({error})") from None
+
+
+def _scores(scores: Iterable[Score]) -> Table:
+    table = Table("metric", "value", "95 % interval", "n", "note", box=None)
+    for score in scores:
+        value = "not measured" if score.value is None else f"{score.value:.4g} {score.unit}"
+        interval = "" if score.low is None else f"{score.low:.4g} to {score.high:.4g}"
+        table.add_row(score.metric, value.strip(), interval, f"{score.n:,}", score.note)
+    return table
+
+
+def compare(
+    first: Annotated[str, typer.Argument(help="Folder of an evaluation, of a run, or of a model inside a run.")],
+    second: Annotated[str, typer.Argument(help="The other one.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the page.")] = Path("comparison"),
+    prompts: Annotated[int, typer.Option(min=1, help="Most prompts on the page.")] = 120,
+) -> None:
+    """Two models side by side: the same prompts and seeds under a slider, and paired figures with intervals."""
+    with clear_errors():
+        from infinity.evaluation.gate import GateConfig
+        from infinity.jobs.comparing import write_comparison
+        from infinity.jobs.evaluated import find
+
+        before, after = find(first), find(second)
+        files, report, refusal = write_comparison(
+            before, after, str(output), titles=_titles(first, second), config=GateConfig(), max_prompts=prompts
+        )
+        if report is None:
+            out.print(f"no paired figures: {refusal}", markup=False, highlight=False, soft_wrap=True)
+        else:
+            table = Table("metric", "first", "second", "gain", "95 % interval", "δ", "n", "verdict", box=None)
+            for each in report.comparisons:
+                figures = (f"{each.champion:.4g}", f"{each.candidate:.4g}", f"{each.gain:+.3g}")
+                ends = f"{each.low:+.3g} to {each.high:+.3g}"
+                table.add_row(each.metric, *figures, ends, f"{each.delta:g}", str(each.n), each.verdict)
+            out.print(table)
+        out.print(files.html, markup=False, highlight=False, soft_wrap=True)
+
+
+def _titles(first: str, second: str) -> tuple[str, str]:
+    """The parts in which two paths differ, as short names."""
+    parts = [uri.rstrip("/").split("/") for uri in (first, second)]
+    for one, other in zip(*parts, strict=False):
+        if one != other:
+            return one, other
+    return "first", "second"
+
+
+def leaderboard(
+    evaluations: Annotated[
+        list[str] | None, typer.Argument(help="Ours: folders of evaluations, of runs, or of models inside runs.")
+    ] = None,
+    metric: Annotated[str, typer.Option(help="Only metrics that begin so, for example geneval.overall.")] = "",
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="File to write, ending in .md or .html, instead of tables here."),
+    ] = None,
+) -> None:
+    """Our figures beside published ones, each among figures of its own protocol."""
+    with clear_errors():
+        from infinity.evaluation.leaderboard import leaderboard as ranked
+        from infinity.evaluation.leaderboard import ours, published
+        from infinity.jobs.evaluated import find
+        from infinity.reporting.leaderboard import leaderboard_html, leaderboard_markdown
+
+        entries = [*published()]
+        for uri in evaluations or ():
+            found = find(uri)
+            entries += ours(f"{uri.rstrip('/')} (ours)", found.report.scores, found.folder)
+        groups = [group for group in ranked(entries) if group.metric.startswith(metric)]
+        if not groups:
+            raise ValueError(f"--metric: no metric begins with {metric!r}")
+        if output is None:
+            _print_groups(groups)
+            return
+        writers = {".md": leaderboard_markdown, ".html": leaderboard_html}
+        if output.suffix not in writers:
+            raise ValueError(f"--output: expected a file ending in .md or .html, got {output}")
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(writers[output.suffix](groups), encoding="utf-8")
+        out.print(str(output), markup=False, highlight=False, soft_wrap=True)
+
+
+def _print_groups(groups: Iterable[Group]) -> None:
+    from infinity.reporting.leaderboard import interval, shown_source, shown_value
+
+    for group in groups:
+        table = Table("model", "value", "95 % interval", "n", "source", box=None)
+        for entry in group.entries:
+            cells = (entry.model, shown_value(entry), interval(entry), "" if entry.n is None else f"{entry.n:,}")
+            table.add_row(*cells, shown_source(entry), style="bold" if entry.is_ours else None)
+        out.print(f"\n{group.metric}  ({group.protocol})", markup=False, highlight=False, soft_wrap=True)
+        out.print(table)
+
+
+def card(
+    model: Annotated[str, typer.Argument(help="Model folder, or folder of a run: then its last model.")],
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", help="Folder to write; by default 'card' beside the model folder.")
+    ] = None,
+) -> None:
+    """Write a model's card from its records: README.md with pictures, and one card.html."""
+    with clear_errors():
+        from infinity import storage
+        from infinity.jobs.card import gather
+        from infinity.reporting.card import write_card
+
+        found = gather(model)
+        files = write_card(found, output or storage.join(storage.parent(found.model), "card"))
+        for uri in (files.markdown, files.html):
+            out.print(uri, markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,78 @@
+"""``infinity registry``: the champion of every model family, its history, and the way back."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from infinity.cli.console import clear_errors, out
+
+if TYPE_CHECKING:
+    from infinity.evaluation.champions import Champions
+
+app = typer.Typer(no_args_is_help=True, help="The champion of every model family: look, and roll back.")
+
+Root = Annotated[
+    str | None,
+    typer.Option(
+        "--registry",
+        envvar="INFINITY_REGISTRY",
+        help="Folder or s3:// URI of the registry; by default 'registry' in INFINITY_RUNS, or in runs.",
+    ),
+]
+
+
+@app.command()
+def show(
+    family: Annotated[str | None, typer.Argument(help="One family with its history; all champions without.")] = None,
+    registry: Root = None,
+) -> None:
+    """Show the champions, or the history of one family."""
+    with clear_errors():
+        champions = _open(registry)
+        if family is None:
+            records = [record for name in champions.families() if (record := champions.champion(name)) is not None]
+            if not records:
+                out.print(f"no champions in {champions.root}", markup=False, highlight=False, soft_wrap=True)
+                return
+        else:
+            records = list(champions.history(family))
+            if not records:
+                known = ", ".join(champions.families()) or "none"
+                raise ValueError(f"{champions.root}: no champion of {family!r}; families: {known}")
+        table = Table("family", "record", "when", "who", "what", "digest", "model", "why", box=None)
+        for each in records:
+            table.add_row(
+                each.family, str(each.number), each.when, each.who, each.action, each.model_digest, each.model, each.why
+            )
+        out.print(table)
+
+
+@app.command()
+def rollback(
+    family: Annotated[str, typer.Argument(help="The family.")],
+    to: Annotated[
+        int | None, typer.Option(help="Record to go back to; by default the last one with another model.")
+    ] = None,
+    why: Annotated[str, typer.Option(help="The reason, for the history.")] = "",
+    registry: Root = None,
+) -> None:
+    """Make an earlier champion the champion again; the history gains a record and loses none."""
+    with clear_errors():
+        record = _open(registry).rollback(family, to=to, why=why)
+        out.print(
+            f"{family}: {record.model} (digest {record.model_digest}) is champion again, record {record.number}",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+def _open(root: str | None) -> Champions:
+    from infinity import storage
+    from infinity.evaluation.champions import Champions
+
+    return Champions(storage.absolute(root or storage.join(os.environ.get("INFINITY_RUNS") or "runs", "registry")))

@@ -1,0 +1,151 @@
+"""A model's card: what it is, what it learned from, how it was trained, what was measured, and what it draws.
+
+Everything comes from records beside the model; nothing is said of now (no date, no machine), so that the card of the
+same records has the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from infinity import storage
+from infinity.evaluation.score import Score
+from infinity.reporting.comparison import PAGE, number, thumbnail
+from infinity.reporting.leaderboard import plain
+from infinity.reporting.summary import Sheet
+
+CARD_FILE, PAGE_FILE, PICTURES_FOLDER = "README.md", "card.html", "pictures"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DataFacts:
+    """The data set of a model.
+
+    Attributes:
+        uri: Of the manifest.
+        sha256: Of the manifest's file.
+        counts: read, kept, unreadable and one ``dropped_<reason>`` a reason.
+        splits: Pictures of every split.
+        settings: What it was built with, as JSON.
+    """
+
+    uri: str
+    sha256: str
+    counts: Mapping[str, int]
+    splits: Mapping[str, int]
+    settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingFacts:
+    """One training that led to the model, as its records tell.
+
+    Attributes:
+        title: Words for people.
+        folder: URI of the job's folder.
+        num_steps: Updates.
+        num_parameters: Of what was trained.
+        final: Last value of every logged metric.
+        settings: The spec, as JSON.
+    """
+
+    title: str
+    folder: str
+    num_steps: int
+    num_parameters: int
+    final: Mapping[str, float]
+    settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvaluationFacts:
+    """One evaluation of the model: its scores with their passports, its pictures."""
+
+    folder: str
+    scores: tuple[Score, ...]
+    sheets: tuple[Sheet, ...]
+    settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelCard:
+    """Everything that a card says.
+
+    Attributes:
+        title: Name of the model.
+        model: URI of its folder.
+        digest: Of its checkpoint.
+        facts: What it is, by name: parameters, resolution, text encoder and so on.
+        config: Its configuration as JSON.
+        data: By data set; empty where no record names one.
+        trainings: In the order in which they were done.
+        evaluations: Those whose model it is.
+        gaps: Records that are not there, one sentence each.
+    """
+
+    title: str
+    model: str
+    digest: str
+    facts: Mapping[str, str]
+    config: Mapping[str, Any]
+    data: tuple[DataFacts, ...]
+    trainings: tuple[TrainingFacts, ...]
+    evaluations: tuple[EvaluationFacts, ...]
+    gaps: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CardFiles:
+    """URIs of the written files."""
+
+    markdown: str
+    html: str
+
+
+def write_card(card: ModelCard, folder: str) -> CardFiles:
+    """Write ``README.md`` with its pictures, and ``card.html`` with everything inside, into a folder (a path or URI).
+
+    Raises:
+        StorageError: A picture that the records name is missing, or the folder cannot be written.
+    """
+    pictures = {
+        sheet.image: f"{PICTURES_FOLDER}/{number_}-{storage.name(sheet.image)}"
+        for number_, sheet in enumerate((sheet for found in card.evaluations for sheet in found.sheets), start=1)
+    }
+    for uri, name in pictures.items():
+        storage.write_bytes(storage.join(folder, name), storage.read_bytes(uri))
+    files = CardFiles(storage.join(folder, CARD_FILE), storage.join(folder, PAGE_FILE))
+    storage.write_text(files.markdown, _render(card, "card.md.j2", pictures, escape=False))
+    storage.write_text(files.html, _render(card, "card.html.j2", pictures, escape=True))
+    return files
+
+
+def _render(card: ModelCard, template: str, pictures: Mapping[str, str], *, escape: bool) -> str:
+    environment = Environment(
+        loader=FileSystemLoader(PAGE),
+        autoescape=escape,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(template).render(
+        card=card,
+        css=Markup((PAGE / "page.css").read_text(encoding="utf-8")),
+        pictures=pictures,
+        picture=sheet_data_uri,
+        plain=plain,
+        number=number,
+        words=lambda name: name.replace("_", " "),
+        pretty=lambda settings: json.dumps(settings, indent=2, ensure_ascii=False, sort_keys=True),
+    )
+
+
+def sheet_data_uri(uri: str) -> str:
+    """A sheet at full size where it is small, else shrunk."""
+    return thumbnail(uri, max_png_bytes=400_000, max_side_px=1400)

@@ -1,0 +1,189 @@
+"""Two models side by side: one HTML file with a slider of prompts and paired figures with their intervals."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from PIL import Image
+
+from infinity import storage
+from infinity.evaluation.gate import Comparison, GateReport
+from infinity.evaluation.score import Score
+
+PAGE = Path(__file__).with_name("page")
+MAX_SIDE_PX = 384
+"""Larger pictures are shrunk, so that a page of a hundred prompts stays a file that can be mailed."""
+MAX_PNG_BYTES = 30_000
+
+WORDS = {
+    "better": "better",
+    "passes": "not worse",
+    "worse": "worse",
+    "too_small": "sample too small to decide",
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Side:
+    """One of the two models: words for people, the place of its folder, and its scores."""
+
+    title: str
+    model: str
+    digest: str
+    scores: tuple[Score, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShownPrompt:
+    """One prompt with the pictures of both models.
+
+    Attributes:
+        benchmark: Where it comes from.
+        id: Its name there.
+        prompt: What was asked.
+        seeds: Of the pictures, the same for both.
+        before: URIs of the first model's pictures.
+        after: URIs of the second model's.
+        values: (metric, first model's value, second model's value).
+        loss: How much the second model loses here, for the order.
+    """
+
+    benchmark: str
+    id: str
+    prompt: str
+    seeds: tuple[int, ...]
+    before: tuple[str, ...]
+    after: tuple[str, ...]
+    values: tuple[tuple[str, float, float], ...]
+    loss: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ComparisonPage:
+    """Everything that the page says.
+
+    Attributes:
+        before: The first model, such as the champion.
+        after: The second, such as the candidate.
+        report: What the gate says, or None where it refuses.
+        refusal: Why it refuses.
+        prompts: In the order of the slider.
+        num_prompts: How many there are in all.
+    """
+
+    before: Side
+    after: Side
+    report: GateReport | None
+    refusal: str
+    prompts: tuple[ShownPrompt, ...]
+    num_prompts: int
+
+
+def render_comparison(page: ComparisonPage) -> str:
+    """The HTML text; pictures are read from their URIs and put inside.
+
+    Raises:
+        StorageError: A picture is not there.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(PAGE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.get_template("comparison.html.j2").render(
+        page=page,
+        css=Markup((PAGE / "page.css").read_text(encoding="utf-8") + (PAGE / "comparison.css").read_text("utf-8")),
+        js=Markup((PAGE / "comparison.js").read_text(encoding="utf-8")),
+        rows=[] if page.report is None else [comparison_row(comparison) for comparison in page.report.comparisons],
+        others=_others(page),
+        picture=thumbnail,
+        number=number,
+    )
+
+
+def comparison_row(comparison: Comparison) -> dict[str, str]:
+    """One metric of the gate for people."""
+    return {
+        "metric": comparison.metric,
+        "champion": number(comparison.champion),
+        "candidate": number(comparison.candidate),
+        "gain": f"{comparison.gain:+.3g}",
+        "interval": f"{comparison.low:+.3g} to {comparison.high:+.3g}",
+        "noise": number(comparison.noise),
+        "delta": number(comparison.delta),
+        "unit": comparison.unit,
+        "n": f"{comparison.n:,}",
+        "verdict": WORDS[comparison.verdict],
+        "tone": comparison.verdict,
+    }
+
+
+def thumbnail(uri: str, *, max_png_bytes: int = MAX_PNG_BYTES, max_side_px: int = MAX_SIDE_PX) -> str:
+    """A picture as ``data:`` URI: small PNG files as they are, others as JPEG of at most so many pixels a side."""
+    data = storage.read_bytes(uri)
+    with Image.open(io.BytesIO(data)) as image:
+        if len(data) <= max_png_bytes and image.format == "PNG":
+            return "data:image/png;base64," + base64.b64encode(data).decode("ascii")
+        smaller = image.convert("RGB")
+    smaller.thumbnail((max_side_px, max_side_px))
+    buffer = io.BytesIO()
+    smaller.save(buffer, "JPEG", quality=85)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def chosen(prompts: Sequence[ShownPrompt], most: int) -> tuple[ShownPrompt, ...]:
+    """The heaviest losses first; of too many prompts the worst, the best, and some spread over those between."""
+    ordered = sorted(prompts, key=lambda shown: -shown.loss)
+    if len(ordered) <= most:
+        return tuple(ordered)
+    third = most // 3
+    between = ordered[third : len(ordered) - third]
+    wanted = most - 2 * third
+    middle = [between[number * len(between) // wanted] for number in range(wanted)]
+    return (*ordered[:third], *middle, *ordered[len(ordered) - third :])
+
+
+def number(value: float | None) -> str:
+    """A figure for people."""
+    return "not measured" if value is None else f"{value:.4g}"
+
+
+def _others(page: ComparisonPage) -> list[dict[str, str]]:
+    """Scores that are not paired; both stand in one line only under one protocol."""
+    paired = set() if page.report is None else {comparison.metric for comparison in page.report.comparisons}
+    before = {score.metric: score for score in page.before.scores}
+    after = {score.metric: score for score in page.after.scores}
+    rows = []
+    for metric in [*before, *(metric for metric in after if metric not in before)]:
+        if metric in paired:
+            continue
+        old, new = before.get(metric), after.get(metric)
+        protocols = {score.protocol for score in (old, new) if score is not None}
+        for protocol in sorted(protocols):
+            sides = [score if score is not None and score.protocol == protocol else None for score in (old, new)]
+            rows.append({"metric": metric, "protocol": protocol, **_sides(sides)})
+    return rows
+
+
+def _sides(sides: Sequence[Score | None]) -> dict[str, str]:
+    texts = {}
+    for name, score in zip(("champion", "candidate"), sides, strict=True):
+        texts[name] = "" if score is None else f"{number(score.value)} {score.unit}".strip()
+    return texts
+
+
+def write_figures(page: ComparisonPage) -> str:
+    """The paired figures as JSON, for scripts."""
+    content = {
+        "before": {"model": page.before.model, "digest": page.before.digest},
+        "after": {"model": page.after.model, "digest": page.after.digest},
+        "decision": None if page.report is None else page.report.decision,
+        "cause": page.refusal if page.report is None else page.report.cause,
+        "report": None if page.report is None else page.report.to_json(),
+    }
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"

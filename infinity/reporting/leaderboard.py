@@ -1,0 +1,69 @@
+"""The leaderboard as Markdown and as an HTML page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from infinity.evaluation.leaderboard import Entry, Group
+from infinity.reporting.comparison import PAGE, number
+
+PROMISE = "Figures are ranked only against figures of the same protocol; every group names its own."
+
+
+def leaderboard_markdown(groups: Sequence[Group]) -> str:
+    """One table a group; ours in bold."""
+    lines = ["# Leaderboard", "", PROMISE, ""]
+    metric = ""
+    for group in groups:
+        if group.metric != metric:
+            metric = group.metric
+            lines += [f"## {metric}", ""]
+        lines += [f"Protocol: {plain(group.protocol)}", "", "| model | value | 95 % interval | n | source |"]
+        lines.append("|---|---|---|---|---|")
+        for entry in group.entries:
+            cells = [entry.model, shown_value(entry), interval(entry), "" if entry.n is None else f"{entry.n:,}"]
+            texts = [plain(cell) for cell in (*cells, shown_source(entry))]
+            if entry.is_ours:
+                texts[0] = f"**{texts[0]}**"
+            lines.append(f"| {' | '.join(texts)} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def leaderboard_html(groups: Sequence[Group]) -> str:
+    """The page, readable without a network."""
+    environment = Environment(
+        loader=FileSystemLoader(PAGE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.get_template("leaderboard.html.j2").render(
+        sections=[(metric, tuple(found)) for metric, found in groupby(groups, key=lambda group: group.metric)],
+        promise=PROMISE,
+        css=Markup((PAGE / "page.css").read_text(encoding="utf-8")),
+        value=shown_value,
+        interval=interval,
+        source=shown_source,
+    )
+
+
+def shown_value(entry: Entry) -> str:
+    """The figure with its unit, a share as it is usually printed."""
+    return f"{number(entry.value)} {'' if entry.unit == 'share' or entry.value is None else entry.unit}".strip()
+
+
+def interval(entry: Entry) -> str:
+    """The 95 % interval, empty where none is known."""
+    return "" if entry.low is None else f"{number(entry.low)} to {number(entry.high)}"
+
+
+def shown_source(entry: Entry) -> str:
+    """Where it comes from, with what a reader must know."""
+    return f"{entry.source}; {entry.note}" if entry.note else entry.source
+
+
+def plain(text: str) -> str:
+    """A text as one cell of a Markdown table that means nothing but itself."""
+    return "".join(f"\\{char}" if char in "\\`*_[]<>|#" else char for char in " ".join(text.split()))
