@@ -7,12 +7,14 @@ from prefect import flow
 from prefect.logging import get_run_logger
 
 from flows import pages
+from flows.events import announce_model
 from flows.parameters import DatasetForm, EvaluationForm, FinetuneForm, Form, PretrainForm, TokenizerForm
 from flows.plan import Change, changed, folder_of, new_plan, save_plan
 from flows.stage import flow_body
 from flows.stages import dataset_stage, evaluation_stage, training_stage
 from flows.summary import summarize
 from infinity.jobs.recipes import RecipeName
+from infinity.jobs.spec import is_done
 from infinity.reporting.write import ReportFiles, write_report
 
 
@@ -52,6 +54,7 @@ def end_to_end(
     }
     plan = changed(new_plan(recipe, data, folder), changes)
     save_plan(plan, folder)
+    is_new = not is_done(plan.finetune)
     summary = summarize(
         plan,
         title=run,
@@ -74,6 +77,8 @@ def end_to_end(
     files = write_report(summary, folder)
     seconds = {stage.name: stage.seconds for stage in summary.stages}
     pages.publish_run({"report": files.html, "figures": files.json}, summary.scores, seconds)
+    if is_new:
+        announce_model(run, plan.evaluation.model)
     get_run_logger().info("The report is at %s", files.html)
     return files
 

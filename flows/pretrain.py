@@ -2,10 +2,12 @@
 
 from prefect import flow
 
+from flows.events import announce_model
 from flows.parameters import PretrainForm
 from flows.plan import changed, folder_of, load_plan, save_plan
 from flows.stage import flow_body
 from flows.stages import training_stage
+from infinity.jobs.spec import is_done
 from infinity.jobs.training import TrainReport
 
 
@@ -23,4 +25,8 @@ def pretrain(
     """
     plan = changed(load_plan(run), {"pretrain": transformer.change})
     save_plan(plan, folder_of(run))
-    return training_stage("pretrain", plan.pretrain)
+    is_new = not is_done(plan.pretrain)
+    report = training_stage("pretrain", plan.pretrain)
+    if is_new:
+        announce_model(run, report.model)
+    return report

@@ -27,6 +27,11 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("data", "INFINITY_DATA"),
         description="Root of captioned pictures: a folder or s3://bucket/prefix.",
     )
+    registry: str | None = Field(
+        default=None,
+        validation_alias=AliasChoices("registry", "INFINITY_REGISTRY"),
+        description="Root of the registry of champions: a folder or s3://bucket/prefix; not set: 'registry' in runs.",
+    )
     ray_address: str | None = Field(
         default=None,
         validation_alias=AliasChoices("ray_address", "RAY_ADDRESS"),
@@ -70,6 +75,11 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("state", "INFINITY_STATE"),
         description="Folder of the local stack: process ids, logs and Prefect's database.",
     )
+
+    @property
+    def champions(self) -> str:
+        """Where the registry of champions lies."""
+        return self.registry or f"{self.runs.rstrip('/')}/registry"
 
     @field_validator("ray_address", "s3_endpoint", "prefect_api_url", "files_url")
     @classmethod

@@ -1,0 +1,128 @@
+"""The end of an evaluation: is the model the new champion of its family? The run's final state names the cause."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.client.schemas.objects import State
+from prefect.logging import get_run_logger
+from prefect.states import Completed, Failed
+from pydantic import Field
+
+from flows import pages
+from flows.parameters import Form
+from flows.pictures import figure, inline
+from flows.stages import evaluation_stage
+from infinity import storage
+from infinity.evaluation.champions import Champion, ChampionChangedError, Champions, check_digest
+from infinity.evaluation.gate import GateConfig, GateError, GateReport
+from infinity.jobs import evaluated
+from infinity.jobs.comparing import write_comparison
+from infinity.jobs.evaluate import EvaluateReport, EvaluateSpec
+from infinity.reporting.comparison import comparison_row
+from infinity.reporting.summary import Sheet
+from infra.settings import settings
+
+GATE_FOLDER = "gate"
+
+
+class GateForm(Form):
+    """What becomes of the model after it was scored."""
+
+    promote: bool = Field(
+        default=True, description="Make it the champion of its family, if no metric is worse. Off: it is only scored."
+    )
+    family: str | None = Field(
+        default=None, description="Which models compete with each other. Empty: those of the run, under its name."
+    )
+    deltas: dict[str, float] = Field(
+        default_factory=dict,
+        description="Largest loss without consequence by metric (or pattern with *), in the metric's unit, instead of "
+        'the usual ones: {"scene_geneval.counting": 0.1}.',
+    )
+
+    def config(self) -> GateConfig:
+        """The gate with these margins.
+
+        Raises:
+            ValueError: A metric that has no usual margin, or a margin that is not above 0.
+        """
+        return GateConfig().with_deltas(self.deltas)
+
+
+def decide(spec: EvaluateSpec, report: EvaluateReport, family: str, form: GateForm) -> State[Any]:
+    """Compare with the champion, promote or not, and say so.
+
+    Raises:
+        ValueError: The champion's folder was changed, or the two cannot be compared.
+        StageFailed: The champion could not be scored.
+    """
+    if not form.promote:
+        return Completed(name="Scored", message=f"{report.model_digest} was scored only, as asked", data=report)
+    champions = Champions(storage.absolute(settings().champions))
+    champion = champions.champion(family)
+    if champion is None:
+        return _promote(champions, family, None, spec, report, "the first model of its family")
+    if champion.model_digest == report.model_digest:
+        message = f"{report.model_digest} is the champion of {family} already (record {champion.number})"
+        return Completed(name="Unchanged", message=message, data=report)
+    check_digest(champion.model, champion.model_digest)
+    evaluation_stage(spec.replace(model=champion.model), "champion")
+    found = _compare(spec, champion, form.config())
+    if found.decision == "block":
+        return Failed(name="Blocked", message=f"Blocked: {found.cause}")
+    if found.decision == "undecided":
+        return Completed(name="Undecided", message=f"Not promoted, too small a sample: {found.cause}", data=report)
+    return _promote(champions, family, champion, spec, report, found.cause)
+
+
+def _compare(spec: EvaluateSpec, champion: Champion, config: GateConfig) -> GateReport:
+    """The gate's report, shown on the run page."""
+    before, after = (evaluated.load(each.folder) for each in (spec.replace(model=champion.model), spec))
+    folder = storage.join(spec.folder, GATE_FOLDER, champion.model_digest)
+    files, report, refusal = write_comparison(
+        before, after, folder, titles=(f"champion {champion.number}", "candidate"), config=config
+    )
+    if report is None:
+        raise GateError(refusal)
+    links = {"all prompts side by side": files.html, "figures": files.json, "candidate": after.folder}
+    _publish(links | {"champion": before.folder}, report, files.worst)
+    return report
+
+
+def _publish(links: Mapping[str, str], report: GateReport, worst: Sheet | None) -> None:
+    """What was compared as a table with intervals; the prompts that became worse as a page."""
+    table = []
+    for comparison in report.comparisons:
+        row = comparison_row(comparison)
+        shown = {name: row[name] for name in ("metric", "champion", "candidate", "gain")}
+        shown |= {"95 % interval of the gain": row["interval"], "loss by chance": row["noise"]}
+        table.append(shown | {name: row[name] for name in ("delta", "unit", "n", "verdict")})
+    create_table_artifact(key="gate-numbers", table=table, description=report.cause)
+    parts = ["# gate", inline(f"{report.decision}: {report.cause}")]
+    parts.append("\n".join(f"- {name}: {pages.link(uri)}" for name, uri in links.items()))
+    parts.append("No prompt became worse." if worst is None else figure(worst))
+    if report.ungated:
+        reasons = (f"- `{metric}`: {inline(reason)}" for metric, reason in report.ungated.items())
+        parts.append("## Not gated\n\n" + "\n".join(reasons))
+    create_markdown_artifact(key="gate-pictures", markdown="\n\n".join(parts) + "\n", description="Worst prompts")
+
+
+def _promote(
+    champions: Champions, family: str, follows: Champion | None, spec: EvaluateSpec, report: EvaluateReport, why: str
+) -> State[Any]:
+    try:
+        record = champions.promote(
+            family,
+            follows=follows,
+            model=spec.model,
+            model_digest=report.model_digest,
+            evaluation=spec.folder,
+            scores=report.scores,
+            why=why,
+        )
+    except ChampionChangedError as error:
+        return Completed(name="Overtaken", message=str(error), data=report)
+    message = f"{report.model_digest} is champion {record.number} of {family}: {why}"
+    get_run_logger().info("%s", message)
+    return Completed(name="Promoted", message=message, data=report)
