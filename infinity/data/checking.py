@@ -1,22 +1,14 @@
-"""The first pass over a source: open every picture of a slice, judge it, and remember small facts about the good ones.
-
-Pixels never leave this pass; one picture is in memory at a time.
-"""
+"""What the first pass over a source fetches, and the counts of what became of it."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import reduce
 
-import pyarrow as pa
-
 from infinity import storage
-from infinity.data.decoding import Decoded, UnreadableError, decode
-from infinity.data.filters import FilterConfig, Rule, clean_caption, first_reason
-from infinity.data.samples import Record, Sample
-from infinity.data.sources import Slice
+from infinity.data.decoding import UnreadableError
+from infinity.data.samples import Record
 
 UNREADABLE = "unreadable"
 EXAMPLES = 5
@@ -24,21 +16,6 @@ EXAMPLES = 5
 
 MAX_FILE_BYTES = 2**28
 """Larger files are not read to the end; no picture within the pixel limit needs more."""
-
-CANDIDATES = pa.schema(
-    [
-        ("row", pa.int64()),
-        ("name", pa.string()),
-        ("caption", pa.string()),
-        ("width_px", pa.int32()),
-        ("height_px", pa.int32()),
-        ("extension", pa.string()),
-        ("keep_bytes", pa.bool_()),  # whether the original file can be stored as it is
-        ("content", pa.binary(32)),  # sha256 of the file as it was read
-        ("pixels", pa.binary(32)),  # sha256 of size and pixels
-    ]
-)
-"""What is remembered of a picture that passed its rules."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,43 +56,6 @@ class Tally:
         return reduce(cls.__add__, tallies, cls.of())
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Checked:
-    """What the first pass found in one slice."""
-
-    candidates: pa.Table
-    tally: Tally
-
-
-def check_slice(piece: Slice, filters: FilterConfig) -> Checked:
-    """Open and judge every picture of a slice.
-
-    Raises:
-        StorageError: A bucket that does not exist, refused credentials: the place is wrong, not a picture.
-    """
-    rules = filters.rules()
-    rows, tallies = [], []
-    for record in piece.read():
-        row, tally = check_record(record, rules, filters.max_pixels)
-        tallies.append(tally)
-        if row is not None:
-            rows.append(row)
-    return Checked(candidates=pa.Table.from_pylist(rows, schema=CANDIDATES), tally=Tally.sum(tallies))
-
-
-def check_record(record: Record, rules: tuple[Rule, ...], max_pixels: int) -> tuple[dict[str, object] | None, Tally]:
-    """The facts about one picture, or None if it is left out; and what to count."""
-    try:
-        data = fetch(record)
-        picture = decode(data, max_pixels)
-    except UnreadableError as error:
-        return None, Tally.of(read=1, unreadable=error.reason, example=f"{record.name}: {error.reason}, {error.detail}")
-    sample = Sample(width_px=picture.image.width, height_px=picture.image.height, caption=clean_caption(record.caption))
-    if reason := first_reason(sample, rules):
-        return None, Tally.of(read=1, dropped=reason, example=_example(record, sample))
-    return _facts(record, sample, data, picture), Tally.of(read=1)
-
-
 def fetch(record: Record) -> bytes:
     """The bytes of a record's picture.
 
@@ -148,25 +88,6 @@ def printable(text: str) -> str:
 def _spelled(text: str) -> Iterator[str]:
     for char in text:
         yield char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
-
-
-def _facts(record: Record, sample: Sample, data: bytes, picture: Decoded) -> dict[str, object]:
-    return {
-        "row": record.row,
-        "name": printable(record.name),
-        "caption": sample.caption,
-        "width_px": sample.width_px,
-        "height_px": sample.height_px,
-        "extension": picture.extension,
-        "keep_bytes": picture.keep_bytes,
-        "content": hashlib.sha256(data).digest(),
-        "pixels": picture.pixels_sha256,
-    }
-
-
-def _example(record: Record, sample: Sample) -> str:
-    caption = sample.caption if len(sample.caption) <= 80 else sample.caption[:79] + "…"
-    return f"{record.name} ({sample.width_px} x {sample.height_px}): {caption!r}"
 
 
 def _added(a: dict[str, int], b: dict[str, int]) -> dict[str, int]:

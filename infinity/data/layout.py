@@ -1,6 +1,6 @@
-"""The steps that need to know all pictures, on small facts only: duplicates, splits, and which shard holds what.
+"""The steps that need to know all kept pictures, on small facts only: splits, and which shard holds what.
 
-Everything here is a pure function of the candidates in source order: it does not matter who checked what when.
+Everything here is a pure function of the candidates in source order: it does not matter who measured what when.
 """
 
 from __future__ import annotations
@@ -14,36 +14,18 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Bool, Float
 
-from infinity.data.checking import Tally
-from infinity.data.filters import DUPLICATE
 from infinity.data.manifest import Split
 from infinity.scales import nearest_aspect_ratio
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ShardPlan:
-    """One shard to write: its path below the data set's folder, and its samples in order (columns of CANDIDATES)."""
+    """One shard to write: its path below the data set's folder, and its samples in order (columns of FACTS)."""
 
     path: str
     split: Split
     aspect_ratio: float
     samples: pa.Table
-
-
-def drop_duplicates(candidates: pa.Table, duplicates: str) -> tuple[pa.Table, Tally]:
-    """Keep the first of exact duplicates, as ``FilterConfig.duplicates`` defines them."""
-    if duplicates == "keep":
-        return candidates, Tally.of()
-    names, captions = candidates["name"].to_pylist(), candidates["caption"].to_pylist()
-    first: dict[tuple[bytes, str], int] = {}
-    keep = np.ones(candidates.num_rows, bool)
-    tallies = []
-    for index, pixels in enumerate(candidates["pixels"].to_pylist()):
-        key = (pixels, captions[index] if duplicates == "picture_and_caption" else "")
-        if (original := first.setdefault(key, index)) != index:
-            keep[index] = False
-            tallies.append(Tally.of(dropped=DUPLICATE, example=f"{names[index]}: same as {names[original]}"))
-    return candidates.filter(pa.array(keep)), Tally.sum(tallies)
 
 
 def choose_validation(pixels: Sequence[bytes], share: float, seed: int) -> Bool[np.ndarray, " n"]:

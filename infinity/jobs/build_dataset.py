@@ -13,9 +13,11 @@ import pyarrow as pa
 
 from infinity import storage
 from infinity.data.batches import load_images
-from infinity.data.checking import UNREADABLE, Checked, Tally, check_slice
+from infinity.data.checking import UNREADABLE, Tally
+from infinity.data.decisions import decide
+from infinity.data.facts import Measured, measure_slice
 from infinity.data.filters import FilterConfig
-from infinity.data.layout import ShardPlan, drop_duplicates, plan_shards
+from infinity.data.layout import ShardPlan, plan_shards
 from infinity.data.manifest import SCHEMA, Manifest, ManifestHead
 from infinity.data.pictures import compose_sheet
 from infinity.data.scenes import ScenesConfig
@@ -157,23 +159,19 @@ def _open(spec: BuildDatasetSpec) -> Source:
 
 
 def _check(spec: BuildDatasetSpec, source: Source, progress: ProgressSink) -> tuple[pa.Table, Tally]:
-    """Judge every picture on the cluster, then drop duplicates; the candidates in source order."""
+    """Measure every picture on the cluster, then decide; the facts of what is kept in source order."""
     total = len(source.slices)
 
     def on_done(done: int) -> None:
         progress(Progress(done / total, f"checked {done:,} of {total:,} slices ({source.kind})"))
 
-    calls = [(piece, spec.filters) for piece in source.slices]
-    checked: list[Checked] = fan_out(check_slice, calls, on_done)
-    tally = Tally.sum(part.tally for part in checked)
-    _refuse_unreadable(spec, tally)
-    candidates, repeated = drop_duplicates(
-        pa.concat_tables(part.candidates for part in checked), spec.filters.duplicates
-    )
-    tally = tally + repeated
-    if not candidates.num_rows:
-        raise DatasetError(_nothing_left(spec, tally))
-    return candidates, tally
+    calls = [(piece, spec.filters.max_pixels) for piece in source.slices]
+    measured: list[Measured] = fan_out(measure_slice, calls, on_done)
+    decisions = decide(pa.concat_tables(part.facts for part in measured), spec.filters)
+    _refuse_unreadable(spec, decisions.tally)
+    if not decisions.kept.num_rows:
+        raise DatasetError(_nothing_left(spec, decisions.tally))
+    return decisions.kept, decisions.tally
 
 
 def _write(

@@ -1,4 +1,4 @@
-"""The global steps: first of duplicates, no leak between the splits, every picture in exactly one shard."""
+"""The global steps: no leak between the splits, every picture in exactly one shard."""
 
 import hashlib
 
@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infinity.data.checking import CANDIDATES
-from infinity.data.layout import choose_validation, drop_duplicates, plan_shards
+from infinity.data.facts import FACTS
+from infinity.data.layout import choose_validation, plan_shards
 from infinity.scales import ASPECT_RATIOS, nearest_aspect_ratio
 
 
@@ -31,21 +31,7 @@ def candidates(
         }
         for index, content in enumerate(contents)
     ]
-    return pa.Table.from_pylist(rows, schema=CANDIDATES)
-
-
-def test_the_first_of_equal_pictures_is_kept() -> None:
-    kept, tally = drop_duplicates(candidates([1, 2, 1, 3, 2, 1]), "picture")
-    assert kept["name"].to_pylist() == ["0.png", "1.png", "3.png"]
-    assert tally.dropped == {"duplicate": 3}
-    assert tally.read == 0  # they were counted as read when they were checked
-    assert tally.examples["duplicate"] == ("2.png: same as 0.png", "4.png: same as 1.png", "5.png: same as 0.png")
-
-
-def test_several_captions_of_a_picture_can_be_kept() -> None:
-    table = candidates([1, 1, 1], captions=["a", "b", "a"])
-    assert drop_duplicates(table, "picture_and_caption")[0]["caption"].to_pylist() == ["a", "b"]
-    assert drop_duplicates(table, "keep")[0].num_rows == 3
+    return pa.Table.from_pylist(rows, schema=FACTS)
 
 
 @settings(max_examples=50, deadline=None)

@@ -12,8 +12,7 @@ import pytest
 from PIL import Image
 
 from infinity import storage
-from infinity.data.checking import check_slice
-from infinity.data.filters import FilterConfig
+from infinity.data.facts import measure_slice
 from infinity.data.layout import plan_shards
 from infinity.data.samples import SourceError
 from infinity.data.shards import WrittenShard, write_shard
@@ -39,7 +38,7 @@ def folder_of_formats(folder: Path) -> Path:
 
 def write(source_uri: str, folder: str, rows_per_slice: int = 2) -> WrittenShard:
     source = open_source(source_uri, rows_per_slice=rows_per_slice)
-    tables = [check_slice(piece, FilterConfig()).candidates for piece in source.slices]
+    tables = [measure_slice(piece, LIMIT).facts for piece in source.slices]
     (plan,) = plan_shards(
         pa.concat_tables(tables), aspect_ratios=(1.0,), validation_share=0, samples_per_shard=99, seed=0
     )
@@ -117,7 +116,7 @@ def test_shards_in_s3_equal_local_ones(tmp_path: Path, s3_server: str) -> None:
 def test_source_that_changes_meanwhile_is_a_clear_error(tmp_path: Path) -> None:
     source_folder = folder_of_formats(tmp_path / "in")
     source = open_source(str(source_folder))
-    table = check_slice(source.slices[0], FilterConfig()).candidates
+    table = measure_slice(source.slices[0], LIMIT).facts
     (plan,) = plan_shards(table, aspect_ratios=(1.0,), validation_share=0, samples_per_shard=99, seed=0)
     (source_folder / "b.png").write_bytes(encoded(noise(seed=9)))
     with pytest.raises(SourceError, match=r"b.png: changed while the data set was built"):

@@ -59,7 +59,7 @@ def test_read_is_kept_and_dropped_and_unreadable(tmp_path: Path) -> None:
     }
     assert counts["read"] == sum(number for name, number in counts.items() if name != "read")
     assert sum(report.unreadable.values()) == 7
-    assert report.summary.examples["duplicate"] == ("copy.png: same as good.png",)
+    assert report.summary.examples["duplicate"] == ("copy.png (40 x 40): 'the copy', same as good.png",)
     assert Manifest.load(report.manifest).head.counts == counts
 
 

@@ -1,0 +1,83 @@
+"""Numbers about captions that rules judge: lengths, letters, repetition, script and language."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+from jaxtyping import Float
+
+CAPTION_SCORES = (
+    "caption_chars",
+    "caption_words",
+    "caption_letters",
+    "caption_char_run",
+    "caption_word_repeats",
+    "caption_script",
+    "caption_english",
+)
+
+_WORD = re.compile(r"\w+")
+_RUN = re.compile(r"(.)\1*", re.DOTALL)
+_ENGLISH = frozenset(
+    re.findall(
+        "[a-z]+",
+        "a an the of in on at with and or to for from by is are was were be been being it its this that these those "
+        "there has have had as into over under near his her their which who while two three one some other another up "
+        "out no not he she they you we i",
+    )
+)
+
+
+def caption_scores(captions: Sequence[str], script: str) -> dict[str, Float[np.ndarray, " n"]]:
+    """The scores of cleaned captions, one array a name.
+
+    ``caption_chars`` and ``caption_words`` count. ``caption_letters`` is the share of letters among all that is not
+    blank. ``caption_char_run`` is the longest run of one character that is no digit. ``caption_word_repeats`` is the
+    share of words that are the caption's commonest word, less one occurrence: 0 where no word comes twice.
+    ``caption_script`` is the share of letters that belong to ``script``; 1 where there are no letters.
+    ``caption_english`` is the share of words that are among the commonest function words of English: running text has
+    0.3 to 0.5, lists of keywords and other languages about 0.
+
+    Args:
+        captions: Cleaned captions.
+        script: First word of the Unicode names of the script's letters, for example ``LATIN``.
+    """
+    rows = [_scores(caption, script) for caption in captions]
+    values = np.array(rows, np.float64).reshape(len(rows), len(CAPTION_SCORES))
+    return dict(zip(CAPTION_SCORES, values.T, strict=True))
+
+
+def is_damaged(caption: str) -> bool:
+    """Whether a caption holds NUL, another control character or half a surrogate pair."""
+    return any(unicodedata.category(char) in ("Cc", "Cs") for char in caption)
+
+
+def words(text: str) -> list[str]:
+    """The words of a text as they are compared: compatibility forms and case folded, punctuation gone."""
+    return _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
+
+
+def _scores(caption: str, script: str) -> tuple[float, ...]:
+    found = words(caption)
+    solid = [char for char in caption if not char.isspace()]
+    letters = [char for char in solid if char.isalpha()]
+    commonest = max(Counter(found).values(), default=0)
+    return (
+        len(caption),
+        len(found),
+        len(letters) / len(solid) if solid else 0.0,
+        max((len(match[0]) for match in _RUN.finditer(caption) if not match[1].isdigit()), default=0),
+        (commonest - 1) / len(found) if found else 0.0,
+        sum(_script(char) == script for char in letters) / len(letters) if letters else 1.0,
+        sum(word in _ENGLISH for word in found) / len(found) if found else 0.0,
+    )
+
+
+@lru_cache(maxsize=65536)
+def _script(letter: str) -> str:
+    return unicodedata.name(letter, "").split(" ")[0]

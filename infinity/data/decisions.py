@@ -1,0 +1,241 @@
+"""From facts and settings to what is kept: a pure function that opens no picture and does not depend on any order.
+
+Every row has exactly one fate: unreadable, dropped for the first reason that applies, or kept. Reasons are asked in
+this order: the caption is missing or damaged, thresholds on scores, likeness to an evaluation set, duplicates.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from jaxtyping import Bool, Float
+
+from infinity.config import Config
+from infinity.data.caption_scores import caption_scores, is_damaged
+from infinity.data.checking import EXAMPLES, UNREADABLE, Tally, printable
+from infinity.data.duplicates import Match, exact_duplicates
+from infinity.data.filters import CAPTION_DAMAGED, CAPTION_MISSING, DUPLICATE, MODEL_SCORES, FilterConfig, ScoreRule
+from infinity.data.histograms import Histogram
+
+DROPPED = pa.schema([("row", pa.int64()), ("name", pa.string()), ("reason", pa.string()), ("detail", pa.string())])
+"""Every row that is not kept, and why; unreadable ones with reason ``unreadable_<slug>``."""
+
+_PREFIX = f"{UNREADABLE}_"
+
+
+class MissingScoreError(ValueError):
+    """A rule asks for a score that no model has written."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RuleCount(Config):
+    """One rule as it was applied: its slug, its setting in words ("off" if not asked), and how many it dropped."""
+
+    reason: str
+    setting: str
+    dropped: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Decisions:
+    """The fate of every row.
+
+    Attributes:
+        kept: Facts of the pictures that stay, by row.
+        dropped: Columns of ``DROPPED``, by row; all the others.
+        tally: Counts and examples.
+        rules: All rules, also those that are off, in the order in which they are asked.
+        histograms: One a score, over all readable pictures.
+    """
+
+    kept: pa.Table
+    dropped: pa.Table
+    tally: Tally
+    rules: tuple[RuleCount, ...]
+    histograms: tuple[Histogram, ...]
+
+
+class _Fates:
+    """The reason of each row, set once."""
+
+    def __init__(self, facts: pa.Table) -> None:
+        self.facts = facts
+        self.reasons = np.full(facts.num_rows, "", dtype=object)
+        self.details = np.full(facts.num_rows, "", dtype=object)
+        self.rules: list[RuleCount] = []
+
+    @property
+    def open(self) -> Bool[np.ndarray, " n"]:
+        """Which rows have no reason yet."""
+        return np.asarray(self.reasons == "", bool)
+
+    def drop(self, reason: str, setting: str, rejected: Bool[np.ndarray, " n"], details: Sequence[str]) -> None:
+        """Give the reason to the rejected rows that have none; ``details`` are those of all rejected rows."""
+        chosen = np.flatnonzero(rejected)
+        texts = dict(zip(chosen.tolist(), details, strict=True))
+        chosen = chosen[self.open[chosen]]
+        self.reasons[chosen] = reason
+        self.details[chosen] = [texts[index] for index in chosen.tolist()]
+        self.rules.append(RuleCount(reason=reason, setting=setting, dropped=len(chosen)))
+
+    def drop_matches(self, reason: str, setting: str, matches: Sequence[Match], index_of: np.ndarray) -> None:
+        """Drop what matched something that stays; ``index_of`` gives the row's place here for its place there."""
+        rejected = np.zeros(len(self.reasons), bool)
+        places = [int(index_of[match.index]) for match in matches]
+        rejected[places] = True
+        details = [match.detail for _, match in sorted(zip(places, matches, strict=True), key=lambda pair: pair[0])]
+        self.drop(reason, setting, rejected, details)
+
+
+def decide(facts: pa.Table, filters: FilterConfig) -> Decisions:
+    """Give every row of a source its fate.
+
+    Args:
+        facts: Columns of ``FACTS`` of all slices, in any order, and a column for each score of a model.
+        filters: Which pictures are left out.
+
+    Raises:
+        MissingScoreError: A rule asks for a score that is not there, or not there for every readable picture.
+    """
+    facts = facts.sort_by("row").combine_chunks()
+    readable = facts.filter(pc.is_null(facts["problem"]))
+    fates = _Fates(readable)
+    captions = readable["caption"].to_pylist()
+    missing = np.array([not caption for caption in captions], bool)
+    fates.drop(CAPTION_MISSING, "caption", missing, [""] * int(missing.sum()))
+    damaged = np.array([is_damaged(caption) for caption in captions], bool)
+    fates.drop(CAPTION_DAMAGED, "caption", damaged, [""] * int(damaged.sum()))
+    scores = all_scores(readable, filters)
+    for rule in filters.rules():
+        _apply(fates, rule, scores)
+    _drop_duplicates(fates, filters)
+    return _decisions(facts, readable, fates, filters, scores)
+
+
+def all_scores(readable: pa.Table, filters: FilterConfig) -> dict[str, Float[np.ndarray, " n"]]:
+    """Every score of readable pictures by its name.
+
+    Raises:
+        MissingScoreError: As ``decide``.
+    """
+    width, height = (readable[name].to_numpy().astype(np.float64) for name in ("width_px", "height_px"))
+    scores = caption_scores(readable["caption"].to_pylist(), filters.captions.script)
+    scores |= {
+        "side_px": np.minimum(width, height),
+        "num_pixels": width * height,
+        "elongation": np.maximum(width, height) / np.minimum(width, height),
+        "contrast": readable["contrast"].to_numpy().astype(np.float64),
+        "sharpness": readable["sharpness"].to_numpy().astype(np.float64),
+    }
+    for name in MODEL_SCORES:
+        if name in readable.column_names and readable[name].null_count == 0:
+            scores[name] = readable[name].to_numpy().astype(np.float64)
+    for name in filters.models.needed():
+        if name not in scores or np.isnan(scores[name]).any():
+            raise MissingScoreError(_missing(name, readable))
+    return scores
+
+
+def _missing(name: str, readable: pa.Table) -> str:
+    if name not in readable.column_names:
+        return f"a filter asks for the score {name}, which no model has written; score the pictures first"
+    values = readable[name].cast(pa.float64()).to_numpy(zero_copy_only=False)
+    absent = np.flatnonzero(np.isnan(values))
+    return (
+        f"a filter asks for the score {name}, which {len(absent)} of {readable.num_rows} pictures do not have, for "
+        f"example {readable['name'][int(absent[0])].as_py()}; score them first"
+    )
+
+
+def _apply(fates: _Fates, rule: ScoreRule, scores: dict[str, Float[np.ndarray, " n"]]) -> None:
+    rejected = np.zeros(len(fates.reasons), bool)
+    if rule.is_on:
+        values = scores[rule.score]
+        if rule.minimum is not None:
+            rejected |= values < rule.minimum
+        if rule.maximum is not None:
+            rejected |= values > rule.maximum
+        rejected &= fates.open
+        details = [f"{rule.score} {value:.4g}" for value in values[rejected].tolist()]
+    else:
+        details = []
+    fates.drop(rule.reason, _setting(rule), rejected, details)
+
+
+def _setting(rule: ScoreRule) -> str:
+    limits = [f"at least {rule.minimum:g}"] if rule.minimum is not None else []
+    limits += [f"at most {rule.maximum:g}"] if rule.maximum is not None else []
+    return f"{rule.score} {' and '.join(limits)}" if limits else "off"
+
+
+def _drop_duplicates(fates: _Fates, filters: FilterConfig) -> None:
+    index_of = np.flatnonzero(fates.open)
+    rows = fates.facts.take(pa.array(index_of))
+    matches = exact_duplicates(rows, filters.duplicates)
+    fates.drop_matches(DUPLICATE, "off" if filters.duplicates == "keep" else filters.duplicates, matches, index_of)
+
+
+def _decisions(
+    facts: pa.Table,
+    readable: pa.Table,
+    fates: _Fates,
+    filters: FilterConfig,
+    scores: dict[str, Float[np.ndarray, " n"]],
+) -> Decisions:
+    limits = {rule.score: rule for rule in filters.rules() if rule.is_on}
+    histograms = [
+        Histogram.of(name, values, *((limits[name].minimum, limits[name].maximum) if name in limits else (None, None)))
+        for name, values in scores.items()
+    ]
+    dropped = _dropped(facts, readable, fates)
+    return Decisions(
+        kept=readable.filter(pa.array(fates.open)),
+        dropped=dropped,
+        tally=_tally(facts.num_rows, dropped, readable),
+        rules=tuple(fates.rules),
+        histograms=tuple(histograms),
+    )
+
+
+def _dropped(facts: pa.Table, readable: pa.Table, fates: _Fates) -> pa.Table:
+    unreadable = facts.filter(pc.is_valid(facts["problem"]))
+    closed = np.flatnonzero(~fates.open)
+    rejected = readable.take(pa.array(closed))
+    rows = {
+        "row": unreadable["row"].to_pylist() + rejected["row"].to_pylist(),
+        "name": unreadable["name"].to_pylist() + rejected["name"].to_pylist(),
+        "reason": [_PREFIX + slug for slug in unreadable["problem"].to_pylist()] + fates.reasons[closed].tolist(),
+        "detail": unreadable["detail"].to_pylist() + fates.details[closed].tolist(),
+    }
+    return pa.Table.from_pydict(rows, schema=DROPPED).sort_by("row")
+
+
+def _tally(num_rows: int, dropped: pa.Table, readable: pa.Table) -> Tally:
+    counts = dict(sorted(Counter(dropped["reason"].to_pylist()).items()))
+    unreadable = {slug.removeprefix(_PREFIX): n for slug, n in counts.items() if slug.startswith(_PREFIX)}
+    examples: dict[str, tuple[str, ...]] = {}
+    for reason in counts:
+        lines = dropped.filter(pc.equal(dropped["reason"], reason)).slice(0, EXAMPLES).to_pylist()
+        facts = readable.filter(pc.is_in(readable["row"], pa.array([line["row"] for line in lines])))
+        described = {row["row"]: row for row in facts.select(["row", "width_px", "height_px", "caption"]).to_pylist()}
+        examples[reason] = tuple(printable(_example(line, described.get(line["row"]))) for line in lines)
+    return Tally(
+        read=num_rows,
+        dropped={reason: n for reason, n in counts.items() if not reason.startswith(_PREFIX)},
+        unreadable=unreadable,
+        examples=examples,
+    )
+
+
+def _example(line: dict[str, str], facts: dict[str, object] | None) -> str:
+    if facts is None:
+        return f"{line['name']}: {line['reason'].removeprefix(_PREFIX)}, {line['detail']}"
+    caption = str(facts["caption"])
+    caption = caption if len(caption) <= 80 else caption[:79] + "…"
+    detail = f", {line['detail']}" if line["detail"] else ""
+    return f"{line['name']} ({facts['width_px']} x {facts['height_px']}): {caption!r}{detail}"
