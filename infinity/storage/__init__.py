@@ -12,13 +12,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 from urllib.parse import quote, unquote
 
 from infinity.storage import local, s3
 from infinity.storage.errors import FileAlreadyThereError, FileMissingError, StorageError
 
 __all__ = [
+    "Draft",
     "FileAlreadyThereError",
     "FileInfo",
     "FileMissingError",
@@ -27,6 +28,7 @@ __all__ = [
     "create",
     "delete_tree",
     "download_folder",
+    "draft",
     "exists",
     "join",
     "list_details",
@@ -34,6 +36,7 @@ __all__ = [
     "local_path",
     "name",
     "parent",
+    "put_once",
     "read_bytes",
     "read_text",
     "sha256",
@@ -54,6 +57,18 @@ class FileInfo:
     uri: str
     num_bytes: int
     version: str
+
+
+class Draft(Protocol):
+    """A file that is written piece by piece and gets its name at the end, for example one made from its content."""
+
+    def write(self, data: bytes, /) -> int:
+        """Append; returns the number of bytes."""
+        ...
+
+    def publish(self, name: str) -> bool:
+        """Make the file appear under ``name``, whole; False if a file of that name was there, which then stays."""
+        ...
 
 
 def join(uri: str, *parts: str) -> str:
@@ -167,6 +182,36 @@ def create(uri: str) -> Iterator[BinaryIO]:
     path = local_path(uri)
     with s3.create(uri) if path is None else local.create(path) as file:
         yield file
+
+
+@contextmanager
+def draft(folder: str) -> Iterator[Draft]:
+    """A file in a folder whose name is not known before it is written; without ``publish`` nothing stays.
+
+    Raises:
+        StorageError: As for ``write_bytes``; from inside the block too.
+    """
+    path = local_path(folder)
+    with s3.draft(folder) if path is None else local.draft(path) as file:
+        yield file
+
+
+def put_once(uri: str, data: bytes) -> bool:
+    """Write a file that never changes: absent before, or there with the same content; whether it was absent.
+
+    So a writer that was killed, or whose answer was lost, may write again.
+
+    Raises:
+        FileAlreadyThereError: The file is there with another content.
+        StorageError: As for ``write_bytes``.
+    """
+    try:
+        write_bytes(uri, data, if_absent=True)
+    except FileAlreadyThereError as error:
+        if read_bytes(uri) != data:
+            raise FileAlreadyThereError(f"{uri}: is there already, with another content") from error
+        return False
+    return True
 
 
 def list_files(uri: str) -> tuple[str, ...]:

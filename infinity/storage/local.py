@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import shutil
+import stat
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, cast
 
 from infinity.storage.errors import FileAlreadyThereError, FileMissingError, StorageError
 
@@ -48,64 +50,93 @@ def explained(action: str, path: Path | str) -> Iterator[None]:
 def exists(path: Path) -> bool:
     """Whether a file or folder is there."""
     with explained("look for", path):
-        return path.exists()
+        return _status(path) is not None
 
 
 def read(path: Path, start: int, length: int | None) -> bytes:
     """``length`` bytes from ``start``, or all from there."""
-    with explained("read", path), path.open("rb") as file:
-        if start:
-            file.seek(start)
-        if length is None:
-            return file.read()
-        # Python makes room for all that is asked for, so ask for no more than there is.
-        return file.read(max(0, min(length, os.fstat(file.fileno()).st_size - start)))
+    with explained("read", path):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            # Make room for no more than there is, however much is asked for.
+            end = os.fstat(descriptor).st_size
+            end = end if length is None else min(end, start + length)
+            return _read_range(descriptor, start, end)
+        finally:
+            os.close(descriptor)
 
 
 def size(path: Path) -> int:
     """Bytes of a file."""
     with explained("look at", path):
-        return path.stat().st_size
+        return os.stat(path).st_size
 
 
 def write(path: Path, data: bytes | bytearray | memoryview, *, if_absent: bool) -> None:
     """Write a temporary neighbour, flush it to the disk, then give it its name in one step."""
     with explained("write", path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = part_of(path)
-        try:
-            _write_new(part, memoryview(data).cast("B"))
-            _publish(part, path, if_absent=if_absent)
-        finally:
-            part.unlink(missing_ok=True)
+        os.makedirs(path.parent, exist_ok=True)
+        with _Part(path) as part:
+            part.write(data)
+            part.publish(path, if_absent=if_absent)
 
 
 @contextmanager
 def create(path: Path) -> Iterator[BinaryIO]:
     """A temporary neighbour to write into, which gets its name at the end."""
     with explained("write", path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = part_of(path)
+        os.makedirs(path.parent, exist_ok=True)
+        with _Part(path) as part:
+            yield cast(BinaryIO, part)
+            part.publish(path, if_absent=False)
+
+
+class LocalDraft:
+    """A temporary file in a folder, which gets its name at the end."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._part = _Part(folder / "draft")
+
+    def write(self, data: bytes) -> int:
+        """Append; returns the number of bytes."""
+        return self._part.write(data)
+
+    def publish(self, name: str) -> bool:
+        """Give the file its name unless it is taken; whether it was free."""
         try:
-            with part.open("xb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
+            self._part.publish(self._folder / name, if_absent=True)
+        except FileAlreadyThereError:
+            return False
+        return True
+
+    def close(self) -> None:
+        """Forget the file, unless it was published."""
+        self._part.close()
+
+
+@contextmanager
+def draft(folder: Path) -> Iterator[LocalDraft]:
+    """A file in ``folder`` whose name is known at the end only."""
+    with explained("write a file in", folder):
+        os.makedirs(folder, exist_ok=True)
+        file = LocalDraft(folder)
+        try:
+            yield file
         finally:
-            part.unlink(missing_ok=True)
+            file.close()
 
 
 def copy(source: Path, target: Path) -> None:
     """Copy one file so that the target is whole or absent."""
     with explained("copy to", target):
-        target.parent.mkdir(parents=True, exist_ok=True)
+        os.makedirs(target.parent, exist_ok=True)
         part = part_of(target)
         try:
             shutil.copyfile(source, part)
-            part.replace(target)
+            os.replace(part, target)
         finally:
-            part.unlink(missing_ok=True)
+            _unlink(part)
 
 
 def list_entries(folder: Path) -> list[tuple[str, int, str]]:
@@ -119,16 +150,15 @@ def list_entries(folder: Path) -> list[tuple[str, int, str]]:
 
     found: list[tuple[str, int, str]] = []
     with explained("list", folder):
-        if not folder.exists():
+        status = _status(folder)
+        if status is None:
             return found
-        if not folder.is_dir():
+        if not stat.S_ISDIR(status.st_mode):
             raise StorageError(f"cannot list {folder}: expected a folder, found a file")
         for root, _, names in os.walk(folder, onerror=fail, followlinks=True):
             base = Path(root).relative_to(folder)
             for file in names:
-                path = Path(root, file)
-                if not _is_part(file) and path.exists():
-                    status = path.stat()
+                if not _is_part(file) and (status := _status(Path(root, file))) is not None:
                     found.append(((base / file).as_posix(), status.st_size, str(status.st_mtime_ns)))
     return sorted(found)
 
@@ -139,7 +169,7 @@ def delete_tree(path: Path) -> None:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
-            path.unlink(missing_ok=True)
+            _unlink(path)
 
 
 def part_of(path: Path) -> Path:
@@ -151,22 +181,71 @@ def _is_part(file: str) -> bool:
     return file.startswith(".") and file.endswith(_PART_SUFFIX)
 
 
-def _write_new(part: Path, data: memoryview) -> None:
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+class _Part(io.RawIOBase):
+    """A new file under a name that no other writer uses; gone at the end unless it was published."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = part_of(path)
+        self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        """Write all of it: one call of the system writes at most 2 GiB, and may write less than it was given."""
+        view, written = memoryview(data).cast("B"), 0
+        while written < len(view):
+            written += os.write(self._descriptor, view[written:])
+        return written
+
+    def publish(self, path: Path, *, if_absent: bool) -> None:
+        """Give the file its name, after its content: no crash of the machine leaves a short file."""
+        os.fsync(self._descriptor)
+        if if_absent:
+            try:
+                os.link(self._path, path)  # unlike a rename, fails if the name is taken
+            except FileExistsError as error:
+                raise FileAlreadyThereError(f"{path}: is there already") from error
+        else:
+            os.replace(self._path, path)
+        _sync_folder(path.parent)
+
+    def close(self) -> None:
+        if not self.closed:
+            super().close()
+            os.close(self._descriptor)
+            _unlink(self._path)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Put a folder's names on the disk, so that a file that names another is never there without it."""
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        written = 0
-        while written < len(data):  # one call writes at most 2 GiB
-            written += os.write(descriptor, data[written:])
-        os.fsync(descriptor)  # else a crash of the machine may leave an empty file under the final name
+        os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
 
-def _publish(part: Path, path: Path, *, if_absent: bool) -> None:
-    if not if_absent:
-        part.replace(path)
-        return
+def _status(path: Path) -> os.stat_result | None:
     try:
-        os.link(part, path)  # unlike a rename, fails if the name is taken
-    except FileExistsError as error:
-        raise FileAlreadyThereError(f"{path}: is there already") from error
+        return os.stat(path)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EBADF, errno.ELOOP):
+            return None
+        raise
+
+
+def _read_range(descriptor: int, start: int, end: int) -> bytes:
+    if start >= end:
+        return b""
+    os.lseek(descriptor, start, os.SEEK_SET)
+    pieces, missing = [], end - start
+    while missing > 0 and (piece := os.read(descriptor, missing)):
+        pieces.append(piece)
+        missing -= len(piece)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def _unlink(path: Path) -> None:
+    with suppress(FileNotFoundError):
+        os.unlink(path)

@@ -6,10 +6,11 @@ import io
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
+from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Literal
+from typing import TYPE_CHECKING, BinaryIO, Literal, cast
 
 from infinity.storage import local
 from infinity.storage.errors import FileAlreadyThereError, FileMissingError, StorageError
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 _ATTEMPTS = 5
 _MULTIPART_FROM_BYTES = 64 * 2**20  # one request may carry 5 GiB, but a failed one starts over
+_PART_BYTES = 32 * 2**20  # of at most 10,000 parts
 _PAGE_KEYS = 1000  # the protocol's limit for one listing and for one deletion
 _CREDENTIAL_CODES = frozenset(
     ("403", "AccessDenied", "ExpiredToken", "Forbidden", "InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch")
@@ -160,7 +162,7 @@ def write(uri: str, data: bytes, *, if_absent: bool) -> None:
     bucket, key = split(uri)
     with _explained("write", uri):
         if if_absent:
-            client().put_object(Bucket=bucket, Key=key, Body=data, IfNoneMatch="*")
+            _put_absent(bucket, key, io.BytesIO(data), len(data))
         elif len(data) < _MULTIPART_FROM_BYTES:
             client().put_object(Bucket=bucket, Key=key, Body=data)
         else:
@@ -177,6 +179,68 @@ def create(uri: str) -> Iterator[BinaryIO]:
             file.seek(0)
         with _explained("write", uri):
             client().upload_fileobj(file, bucket, key)
+
+
+class S3Draft:
+    """A temporary local file, which is uploaded under its name at the end."""
+
+    def __init__(self, folder: str, file: BinaryIO) -> None:
+        self._folder = folder
+        self._file = file
+
+    def write(self, data: bytes) -> int:
+        """Append; returns the number of bytes."""
+        with local.explained("write", f"a temporary file in {tempfile.gettempdir()} for {self._folder}"):
+            return self._file.write(data)
+
+    def publish(self, name: str) -> bool:
+        """Upload the file unless the name is taken; whether it was free."""
+        uri = f"{self._folder.rstrip('/')}/{name}"
+        if exists(uri):
+            return False
+        bucket, key = split(uri)
+        with local.explained("write", f"a temporary file in {tempfile.gettempdir()} for {uri}"):
+            num_bytes = self._file.seek(0, io.SEEK_END)
+            self._file.seek(0)
+        try:
+            with _explained("write", uri):
+                _put_absent(bucket, key, self._file, num_bytes)
+        except FileAlreadyThereError:
+            return False
+        return True
+
+
+@contextmanager
+def draft(folder: str) -> Iterator[S3Draft]:
+    """A file below ``folder`` whose name is known at the end only."""
+    with tempfile.TemporaryFile() as file:
+        yield S3Draft(folder, cast(BinaryIO, file))
+
+
+def _put_absent(bucket: str, key: str, file: BinaryIO, num_bytes: int) -> None:
+    """Put one object in one request or in parts, if there is none of this key when the last byte has arrived."""
+    if num_bytes < _MULTIPART_FROM_BYTES:
+        client().put_object(Bucket=bucket, Key=key, Body=file, IfNoneMatch="*")
+        return
+    upload = client().create_multipart_upload(Bucket=bucket, Key=key)["UploadId"]
+    try:
+        parts = []
+        for number in count(1):
+            if not (data := file.read(_PART_BYTES)):
+                break
+            answer = client().upload_part(Bucket=bucket, Key=key, UploadId=upload, PartNumber=number, Body=data)
+            parts.append({"PartNumber": number, "ETag": answer["ETag"]})
+        client().complete_multipart_upload(
+            Bucket=bucket,
+            Key=key,
+            UploadId=upload,
+            IfNoneMatch="*",
+            MultipartUpload={"Parts": parts},  # type: ignore[typeddict-item]
+        )
+    except BaseException:
+        with suppress(Exception):  # the first error counts; what cannot be aborted now, the bucket's lifecycle collects
+            client().abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload)
+        raise
 
 
 def list_entries(uri: str) -> list[tuple[str, int, str]]:
