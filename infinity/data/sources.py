@@ -309,8 +309,8 @@ def _check_file(uri: str) -> None:
 
 
 def _version(uri: str) -> list[int] | None:
-    path = storage.local_path(uri)
     try:
+        path = storage.local_path(uri)
         status = path.stat() if path is not None else None
     except (OSError, ValueError):
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import logging
 import os
 import shutil
@@ -32,6 +33,24 @@ LOCAL_ENVIRONMENT = {
 }
 
 
+_in_process: contextvars.ContextVar[bool] = contextvars.ContextVar("in_process", default=False)
+
+
+@contextmanager
+def in_process() -> Iterator[None]:
+    """Inside the block jobs that fan out run their calls one after the other in this process, without Ray."""
+    token = _in_process.set(True)
+    try:
+        yield
+    finally:
+        _in_process.reset(token)
+
+
+def is_in_process() -> bool:
+    """Whether calls run in this process."""
+    return _in_process.get()
+
+
 @contextmanager
 def connect(
     address: str | None = None,
@@ -55,6 +74,9 @@ def connect(
     Raises:
         ConnectionError: No cluster answers at the address.
     """
+    if is_in_process():
+        yield
+        return
     import ray
 
     if ray.is_initialized():
@@ -74,6 +96,13 @@ def connect(
     finally:
         ray.shutdown()
         shutil.rmtree(folder, ignore_errors=True)  # a dying process of Ray may still write a log line
+
+
+def num_cpus() -> int:
+    """CPUs of the cluster that this process is connected to; 1 without one."""
+    import ray
+
+    return max(1, int(ray.cluster_resources().get("CPU", 1))) if ray.is_initialized() else 1
 
 
 def _start_local(folder: Path, num_cpus: int | None, dashboard: bool, object_store_bytes: int) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+from infinity.jobs.cluster import is_in_process
+
 R = TypeVar("R")
 
 _CALLS_PER_CPU = 2
@@ -12,7 +14,11 @@ _CALLS_PER_CPU = 2
 
 
 def fan_out(
-    function: Callable[..., R], arguments: Sequence[tuple[Any, ...]], on_done: Callable[[int], None] = lambda done: None
+    function: Callable[..., R],
+    arguments: Sequence[tuple[Any, ...]],
+    on_done: Callable[[int], None] = lambda done: None,
+    *,
+    at_once: int | None = None,
 ) -> list[R]:
     """``[function(*a) for a in arguments]``, each call a Ray task on one CPU; results in the order of the arguments.
 
@@ -20,15 +26,23 @@ def fan_out(
         function: Importable on every machine.
         arguments: One tuple a call.
         on_done: Called in this process after every finished call with the number of finished ones.
+        at_once: Most calls at the same time, where they share something scarcer than CPUs; None for as many as fit.
 
     Raises:
         Exception: What the first failed call raised, as it was raised there; calls that wait are cancelled.
     """
+    if is_in_process():
+        done: list[R] = []
+        for call in arguments:
+            done.append(function(*call))
+            on_done(len(done))
+        return done
     import ray
     from ray.exceptions import RayTaskError
 
     task = ray.remote(num_cpus=1)(function)
     limit = _CALLS_PER_CPU * max(1, int(ray.cluster_resources().get("CPU", 1)))
+    limit = limit if at_once is None else min(limit, at_once)
     results: dict[int, R] = {}
     running: dict[Any, int] = {}
     waiting = iter(enumerate(arguments))

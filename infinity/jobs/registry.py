@@ -24,6 +24,7 @@ class Job:
 
 
 _NAMES = {
+    "download": ("download", "DownloadSpec", "DownloadReport"),
     "dataset": ("build_dataset", "BuildDatasetSpec", "BuildDatasetReport"),
     "tokenizer": ("train_tokenizer", "TrainTokenizerSpec", "TrainReport"),
     "transformer": ("train_transformer", "TrainTransformerSpec", "TrainReport"),
