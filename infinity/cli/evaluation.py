@@ -129,6 +129,7 @@ def compare(
         from infinity.evaluation.gate import GateConfig
         from infinity.jobs.comparing import write_comparison
         from infinity.jobs.evaluated import find
+        from infinity.reporting.comparison import comparison_row
 
         before, after = find(first), find(second)
         files, report, refusal = write_comparison(
@@ -139,9 +140,11 @@ def compare(
         else:
             table = Table("metric", "first", "second", "gain", "95 % interval", "δ", "n", "verdict", box=None)
             for each in report.comparisons:
-                figures = (f"{each.champion:.4g}", f"{each.candidate:.4g}", f"{each.gain:+.3g}")
-                ends = f"{each.low:+.3g} to {each.high:+.3g}"
-                table.add_row(each.metric, *figures, ends, f"{each.delta:g}", str(each.n), each.verdict)
+                row = comparison_row(each)
+                table.add_row(
+                    *(row[name] for name in ("metric", "champion", "candidate", "gain", "interval", "delta")),
+                    row["n"], row["verdict"],
+                )  # fmt: skip
             out.print(table)
         out.print(files.html, markup=False, highlight=False, soft_wrap=True)
 

@@ -146,9 +146,9 @@ class Comparison(Config):
         champion: Mean of the champion.
         candidate: Mean of the candidate.
         gain: Mean difference, positive where the candidate is better.
-        low: Lower end of the 95 % interval of the gain.
+        low: Lower end of the 95 % interval of the gain; None with a single item, whose spread is unknown.
         high: Upper end.
-        noise: Loss that a model which changed nothing may show by chance, over all metrics together.
+        noise: Loss that a model which changed nothing may show by chance, over all metrics together; None as above.
         delta: The margin.
         num_needed: About how many items of this spread are enough to decide.
         verdict: See the module.
@@ -160,9 +160,9 @@ class Comparison(Config):
     champion: float
     candidate: float
     gain: float
-    low: float
-    high: float
-    noise: float
+    low: float | None
+    high: float | None
+    noise: float | None
     delta: float
     num_needed: int
     verdict: Verdict
@@ -173,10 +173,10 @@ class Comparison(Config):
         change = f"{'better' if self.gain >= 0 else 'worse'} by {_short(abs(self.gain))}"
         facts = f"{self.metric} {change} (δ {_short(self.delta)}"
         if self.verdict == "too_small":
-            return (
-                f"{facts}, but chance alone may show a loss of {_short(self.noise)} with {self.n} items; "
-                f"about {self.num_needed} items decide)"
-            )
+            chance = "any loss" if self.noise is None else f"a loss of {_short(self.noise)}"
+            return f"{facts}, but chance alone may show {chance} with {self.n} items; about {self.num_needed} decide)"
+        assert self.low is not None
+        assert self.high is not None
         return f"{facts}, 95 % interval {_short(self.low)} to {_short(self.high)})"
 
 
@@ -353,6 +353,8 @@ def _check(metric: str, champion: Measured, candidate: Measured, margin: Margin)
         )
     if first.n != second.n:
         raise GateError(f"{metric}: {first.n} values behind the champion's score, {second.n} behind the candidate's")
+    if not old:
+        raise GateError(f"{metric}: expected items to compare, got none")
     for side, values in ((champion, old), (candidate, new)):
         empty = sorted(name for name, value in values.items() if value is None or not math.isfinite(value))
         if empty:
@@ -360,8 +362,6 @@ def _check(metric: str, champion: Measured, candidate: Measured, margin: Margin)
                 f"{metric} of {side.model} has no finite value for {len(empty)} of {len(values)} items (first: "
                 f"{empty[0]!r}); leave these items out of both evaluations"
             )
-    if len(old) < 2:
-        raise GateError(f"{metric}: expected at least 2 items to compare, got {len(old)}")
 
 
 def _comparison(
@@ -373,24 +373,31 @@ def _comparison(
     config: GateConfig,
     num_metrics: int,
 ) -> Comparison:
-    found = judge(gains[:, None], np.array([margin.delta]), config, num_metrics=num_metrics)
-    verdict: Verdict = next(
-        (name for name in ("worse", "too_small", "better") if found[name][0]),
-        "passes",
-    )
-    return Comparison(
+    base = Comparison(
         metric=metric,
         unit=margin.unit,
         n=len(gains),
         champion=_mean(old),
         candidate=_mean(new),
-        gain=float(found["gain"][0]),
+        gain=float(gains.mean()),
+        low=None,
+        high=None,
+        noise=None,
+        delta=margin.delta,
+        num_needed=config.min_items,
+        verdict="too_small",
+    )
+    if len(gains) < 2:
+        return base
+    found = judge(gains[:, None], np.array([margin.delta]), config, num_metrics=num_metrics)
+    verdicts: tuple[Verdict, ...] = ("worse", "too_small", "better")
+    noise = float(found["noise"][0])
+    return base.replace(
         low=float(found["low"][0]),
         high=float(found["high"][0]),
-        noise=float(found["noise"][0]),
-        delta=margin.delta,
-        num_needed=max(config.min_items, math.ceil(len(gains) * (float(found["noise"][0]) / margin.delta) ** 2)),
-        verdict=verdict,
+        noise=noise,
+        num_needed=max(config.min_items, math.ceil(len(gains) * (noise / margin.delta) ** 2)),
+        verdict=next((name for name in verdicts if found[name][0]), "passes"),
     )
 
 

@@ -90,16 +90,13 @@ def shown_prompts(before: Evaluated, after: Evaluated, config: GateConfig) -> li
         old = old_drawings.get((new.benchmark, new.id))
         if old is None or old.drawn != new.drawn or old.seeds != new.seeds:
             continue
-        values = []
-        loss = 0.0
-        for metric in sorted(set(old_items) & set(new_items)):
-            first, second = old_items[metric].get(new.id), new_items[metric].get(new.id)
-            if not _is_about(metric, new) or first is None or second is None:
-                continue
-            values.append((metric, first, second))
-            if (margin := config.margin(metric)) is not None and not metric.endswith(".overall"):
-                sign = 1.0 if margin.better == "higher" else -1.0
-                loss = max(loss, sign * (first - second) / margin.delta, key=abs)
+        values = [
+            (metric, first, second)
+            for metric in sorted(set(old_items) & set(new_items))
+            if _is_about(metric, new)
+            and (first := old_items[metric].get(new.id)) is not None
+            and (second := new_items[metric].get(new.id)) is not None
+        ]
         prompts.append(
             ShownPrompt(
                 benchmark=new.benchmark,
@@ -109,10 +106,21 @@ def shown_prompts(before: Evaluated, after: Evaluated, config: GateConfig) -> li
                 before=old.pictures,
                 after=new.pictures,
                 values=tuple(values),
-                loss=loss,
+                loss=_loss(values, config),
             )
         )
     return prompts
+
+
+def _loss(values: Sequence[tuple[str, float, float]], config: GateConfig) -> float:
+    """The heaviest loss in margins; an overall metric counts only where no task's says the same."""
+    losses: dict[str, float] = {}
+    for metric, first, second in values:
+        if (margin := config.margin(metric)) is not None:
+            lost = first - second if margin.better == "higher" else second - first
+            losses[metric] = lost / margin.delta
+    tasks = {metric: loss for metric, loss in losses.items() if not metric.endswith(".overall")}
+    return max((tasks or losses).values(), default=0.0)
 
 
 def _is_about(metric: str, drawn: Drawn) -> bool:

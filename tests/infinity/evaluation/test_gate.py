@@ -163,8 +163,17 @@ def test_too_few_items_are_undecided_and_the_sentence_says_how_many_decide() -> 
     old, new = pair(np.array([0.3, -0.3, 0.2, -0.25]))
     report = compare(old, new, FAST)
     assert report.decision == "undecided"
-    assert "items decide" in report.cause
+    assert "with 4 items; about" in report.cause
     assert report.comparisons[0].num_needed >= 10
+
+
+def test_a_single_item_is_undecided() -> None:
+    old, new = pair(np.array([0.0]))
+    report = compare(old, new, FAST)
+    assert report.decision == "undecided"
+    assert "chance alone may show any loss with 1 items; about 10 decide" in report.cause
+    assert report.comparisons[0].low is None
+    assert type(report).parse(report.dump()) == report
 
 
 def test_metrics_without_a_margin_are_shown_and_block_nothing() -> None:

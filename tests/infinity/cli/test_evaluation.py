@@ -1,0 +1,105 @@
+"""Commands about figures, as a user runs them."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from infinity.cli import app
+from tests.infinity.evaluation.small_world import write_data, write_model
+from tests.infinity.jobs.evaluations import prompts, write_evaluation
+
+
+@pytest.fixture(autouse=True)
+def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "250")
+
+
+def run(*args: object) -> tuple[int, str]:
+    result = CliRunner().invoke(app, [str(arg) for arg in args], catch_exceptions=False)
+    return result.exit_code, " ".join(result.output.split())
+
+
+@pytest.mark.ray
+def test_evaluate_scores_several_checkpoints_and_compare_finds_them(local_ray: None, tmp_path: Path) -> None:
+    models = [write_model(tmp_path / name) for name in ("one", "two")]
+    manifest = write_data(tmp_path / "data", num_validation=4)
+    options = ("-b", "reconstruction", "-b", 'scenes={"pictures_per_prompt": 1, "prompts_per_task": 1, "num_shown": 1}')
+    options = (
+        *options,
+        "--manifest",
+        manifest,
+        "-o",
+        tmp_path / "out",
+        "--set",
+        "sampling.greedy=true",
+        "--set",
+        "seed=3",
+    )
+    code, output = run("evaluate", *models, *options)
+    assert code == 0, output
+    assert output.count("scene_geneval.overall") == 2
+    assert "reconstruction.psnr_db" in output
+    folders = [part for part in output.split() if part.startswith(str(tmp_path / "out" / "evaluation-"))]
+    assert len(folders) == 2
+    code, output = run("compare", *folders, "-o", tmp_path / "page")
+    assert code == 0, output
+    assert "reconstruction.psnr_db" in output
+    assert (tmp_path / "page" / "comparison.html").is_file()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("-b", "magic"), "--benchmark: expected one of reconstruction, validation, samples, scenes"),
+        (("-b", "scenes=much"), "--benchmark scenes: expected JSON"),
+        (("-b", 'scenes={"prompts": 2}'), "unknown 'prompts'"),
+        (("-b", "scenes", "--set", "sampling"), "--set: expected path=JSON"),
+        (("-b", "scenes", "--set", "sampling.magic=1"), "unknown 'magic'"),
+        (("-b", "scenes", "--set", "seed.x=1"), "evaluate.seed"),
+        (("-b", "reconstruction"), "need a data set"),
+        (("-b", "scenes"), "expected a checkpoint folder"),
+    ],
+)
+def test_impossible_evaluations_are_one_clear_line(tmp_path: Path, options: tuple[str, ...], words: str) -> None:
+    code, output = run("evaluate", tmp_path / "none", *options, "-o", tmp_path / "out")
+    assert code == 1, output
+    assert words in output
+    assert "Traceback" not in output
+
+
+def test_compare_writes_a_page_and_says_when_there_is_nothing_to_compare(tmp_path: Path) -> None:
+    before = write_evaluation(tmp_path / "a", "one", prompts(20, 0.5))
+    after = write_evaluation(tmp_path / "b", "two", prompts(20, 0.5))
+    code, output = run("compare", tmp_path / "a", after.folder, "-o", tmp_path / "page")
+    assert code == 0, output
+    assert "scene_geneval.overall 0.5 0.5 +0" in output
+    other = write_evaluation(tmp_path / "c", "two", prompts(20, 0.5), guidance=9.0)
+    code, output = run("compare", before.folder, other.folder, "-o", tmp_path / "page")
+    assert code == 0
+    assert "no paired figures" in output
+    code, output = run("compare", before.folder, tmp_path, "-o", tmp_path / "page")
+    assert code == 1
+    assert "found 0" in output
+
+
+def test_leaderboard_prints_and_writes(tmp_path: Path) -> None:
+    write_evaluation(tmp_path / "a", "one", prompts(20, 0.5))
+    code, output = run("leaderboard", tmp_path / "a", "--metric", "scene_geneval")
+    assert code == 0
+    assert "(ours) 0.5" in output
+    assert "scene-geneval/1" in output
+    for name in ("board.md", "board.html"):
+        code, output = run("leaderboard", tmp_path / "a", "-o", tmp_path / name)
+        assert code == 0
+        text = (tmp_path / name).read_text()
+        assert "Infinity-2B, paper" in text
+        assert "(ours)" in text
+    assert run("leaderboard", "-o", tmp_path / "board.pdf")[0] == 1
+    assert "no metric begins with 'x.'" in run("leaderboard", "--metric", "x.")[1]
+
+
+def test_card_names_what_is_no_model(tmp_path: Path) -> None:
+    code, output = run("card", tmp_path)
+    assert code == 1
+    assert "expected a model folder" in output
