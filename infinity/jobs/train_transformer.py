@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -29,6 +31,7 @@ from infinity.training.latents import CaptionFeatures, LatentBatch, LatentFeed
 from infinity.training.loop import TrainingError
 from infinity.training.optimizer import make_optimizer
 from infinity.training.parallel import Team
+from infinity.training.sharding import is_sharded, shard, whole
 from infinity.training.state import TrainState, generator_for
 from infinity.training.transformer_step import TransformerLearner, Weighting
 from infinity.transformer.config import TransformerConfig
@@ -138,6 +141,8 @@ def build(spec: TrainTransformerSpec, team: Team, device: torch.device, told: To
     )
     check_labels(feed.usage(), CollapseConfig(), spec.tokenizer)
     transformer = _transformer(spec).to(device)
+    if sharded := spec.workers.shard:
+        shard(transformer, team, device)
     state = TrainState(
         module=transformer,
         optimizer=make_optimizer(transformer, spec.optimizer),
@@ -146,13 +151,20 @@ def build(spec: TrainTransformerSpec, team: Team, device: torch.device, told: To
     ids = sample_rows(manifest, 8)
     prompts = spec.prompts or tuple(manifest.captions(ids.rows))
     schedule = spec.resolution.schedule(ids.aspect_ratio)
+
+    def draw() -> Samples:
+        with drawable(transformer, state.ema, team) as model:
+            return Samples(b"") if model is None else _draw(model, tokenizer, encoder, prompts, schedule, spec.sampling)
+
     extra = {"spec": spec.digest(), "stage": spec.stage, "num_steps": spec.loop.num_steps}
 
     def export(uri: str) -> None:
-        with averaged(transformer, state.ema):
+        with drawable(transformer, state.ema, team) as model:
+            if model is None:
+                return
             save_model(
                 uri,
-                transformer,
+                model,
                 text=spec.text,
                 resolution=spec.resolution,
                 tokenizer_uri=spec.tokenizer,
@@ -169,9 +181,30 @@ def build(spec: TrainTransformerSpec, team: Team, device: torch.device, told: To
             recompute=spec.recompute,
         ),
         feed=feed,
-        draw=lambda: _draw(state, transformer, tokenizer, encoder, prompts, schedule, spec.sampling),
+        draw=draw,
         export=export,
+        joint=sharded,
     )
+
+
+@contextmanager
+def drawable(transformer: Transformer, ema: Ema | None, team: Team) -> Iterator[Transformer | None]:
+    """The model with its averaged weights; of a sharded one a whole copy, in the first worker only.
+
+    All workers of a sharded training must come here together.
+    """
+    if not is_sharded(transformer):
+        with averaged(transformer, ema):
+            yield transformer
+        return
+    weights = transformer.state_dict() if ema is None else ema.weights()
+    copy = Transformer(transformer.config).to(transformer.start.device).eval() if team.leads else None
+    held = {} if copy is None else copy.state_dict()
+    for name, value in weights.items():
+        gathered = whole(value.detach())
+        if copy is not None:
+            held[name].copy_(gathered)
+    yield copy
 
 
 def _transformer(spec: TrainTransformerSpec) -> Transformer:
@@ -193,7 +226,6 @@ def _text_encoder(spec: TrainTransformerSpec, device: torch.device) -> TextEncod
 
 
 def _draw(
-    state: TrainState,
     transformer: Transformer,
     tokenizer: Tokenizer,
     encoder: TextEncoder,
@@ -203,7 +235,7 @@ def _draw(
 ) -> Samples:
     """One picture a prompt, always with the same random numbers."""
     device = transformer.start.device.type
-    with averaged(transformer, state.ema), torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+    with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
         drawn = generate(
             transformer,
             tokenizer,

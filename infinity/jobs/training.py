@@ -55,6 +55,8 @@ class WorkersConfig(Config):
     Attributes:
         num_workers: Processes that share every batch.
         threads: CPU threads of each, and the CPUs that it takes from the cluster.
+        shard: Share out the weights of a transformer, its averages and running means among the workers (FSDP2) instead
+            of copying them; a tokenizer is small and always copied.
         use_gpu: Give each worker a GPU; matrix products of the transformer are bfloat16 then.
         max_failures: How often dead workers are replaced, without a newer stored state in between, before the job
             fails.
@@ -63,6 +65,7 @@ class WorkersConfig(Config):
     num_workers: int = 1
     threads: int = 2
     use_gpu: bool = False
+    shard: bool = False
     max_failures: int = 2
 
     def __post_init__(self) -> None:
@@ -133,8 +136,9 @@ class Session(Generic[P]):
         state: At step 0.
         learner: What is trained, with its loss.
         feed: The worker's batches.
-        draw: Sample pictures of the present state; called in the first worker only.
-        export: Write the model folder; called in the first worker only.
+        draw: Sample pictures of the present state; called in the first worker only, unless joint.
+        export: Write the model folder; called in the first worker only, unless joint.
+        joint: Whether no worker holds all weights, so that drawing and exporting take them all.
     """
 
     state: TrainState
@@ -142,6 +146,7 @@ class Session(Generic[P]):
     feed: Feed[P]
     draw: Callable[[], Samples]
     export: Callable[[str], None]
+    joint: bool = False
 
 
 Told = Callable[[float, str], None]
@@ -338,13 +343,15 @@ def _train(spec: TrainSpec, session: Session[Any], team: Team, tell: Told, stop:
     with _states(spec, team) as store:
         resume(state, store, team, note)
         captions = _advance(spec, session, team, store, Voice(tell, note, stop))
+    if team.leads or session.joint:
+        session.export(storage.join(folder, MODEL_FOLDER))
+        captions = captions or session.draw().captions
     if not team.leads:
         return {}
-    session.export(storage.join(folder, MODEL_FOLDER))
     return {
         "metrics": storage.join(folder, "metrics.jsonl"),
         "final": {name: value for name, value in state.history[-1].items() if name != "step"},
-        "captions": captions or session.draw().captions,
+        "captions": captions,
         "num_parameters": sum(weight.numel() for weight in session.learner.module.parameters()),
         "notes": state.notes,
     }
@@ -388,10 +395,17 @@ def _advance(spec: TrainSpec, session: Session[Any], team: Team, store: StateSto
 
         def sample(now: TrainState) -> None:
             nonlocal captions
-            if team.leads:
-                samples = session.draw()
+            samples = session.draw() if team.leads or session.joint else None
+            if samples is not None and team.leads:
                 captions = samples.captions
                 storage.write_bytes(storage.join(folder, SAMPLES_FOLDER, f"step-{now.step:08d}.png"), samples.png)
+
+        def save(now: TrainState) -> None:
+            if team.leads:
+                store.save(now)
+            elif session.joint:
+                for _ in now.tensors():
+                    pass  # gathered by all, written by the first
 
         train(
             state,
@@ -402,7 +416,7 @@ def _advance(spec: TrainSpec, session: Session[Any], team: Team, store: StateSto
             Listeners(
                 log=log,
                 sample=sample,
-                save=lambda now: store.save(now) if team.leads else None,
+                save=save,
                 rewind=lambda now: resume(now, store, team, voice.note),
                 note=voice.note,
                 stop=voice.stop if team.leads else lambda: False,

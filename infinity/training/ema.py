@@ -8,6 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from infinity.training.sharding import assign, local
+
 
 class Ema:
     """A slow copy of a module's weights and buffers, float32.
@@ -20,10 +22,10 @@ class Ema:
             raise ValueError(f"EMA decay: expected a share from 0 to below 1, got {decay}")
         self.decay = decay
         live = {name: value.detach() for name, value in module.state_dict().items()}
-        self._average = {name: value.clone() for name, value in live.items()}
+        self._average = {name: value.clone() for name, value in live.items()}  # sharded like the weights
         # The module's tensors keep their storage for life, so that they are looked up once and not at every update.
         moving = [name for name, value in live.items() if value.is_floating_point()]
-        self._moving = [self._average[name] for name in moving], [live[name] for name in moving]
+        self._moving = [local(self._average[name]) for name in moving], [local(live[name]) for name in moving]
         self._copied = [(self._average[name], live[name]) for name in live.keys() - set(moving)]
 
     def decay_at(self, num_updates: int) -> float:
@@ -39,7 +41,7 @@ class Ema:
             average.copy_(value)
 
     def weights(self) -> dict[str, Tensor]:
-        """The averaged weights by name; not copies."""
+        """The averaged weights by name, sharded where the module is; not copies."""
         return dict(self._average)
 
     def load(self, weights: Mapping[str, Tensor]) -> None:
@@ -49,7 +51,7 @@ class Ema:
                 f"EMA: saved and present weights differ in {sorted(weights.keys() ^ self._average.keys())}"
             )
         for name, value in weights.items():
-            self._average[name].copy_(value)
+            assign(self._average[name], value)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from infinity.training.ema import Ema
 from infinity.training.guard import Skipped
+from infinity.training.sharding import assign, like, whole
 
 Row = dict[str, float]
 """One logged step: "step" and its figures by name."""
@@ -81,13 +82,16 @@ class TrainState:
         return values | {"skipped": [each.to_json() for each in self.skipped]}
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
-        """Weights, averages and running means of the optimizer by name; not copies."""
+        """Weights, averages and running means of the optimizer by name, whole; not copies unless they are sharded.
+
+        All workers of a sharded training must go through them together.
+        """
         for name, value in self.module.state_dict().items():
-            yield f"weights/{name}", value.detach()
-        yield from ((f"ema/{name}", value) for name, value in (self.ema.weights().items() if self.ema else ()))
+            yield f"weights/{name}", whole(value.detach())
+        yield from ((f"ema/{name}", whole(value)) for name, value in (self.ema.weights().items() if self.ema else ()))
         for name, weight in self.module.named_parameters():
-            for slot, value in self.optimizer.state.get(weight, {}).items():
-                yield f"optimizer/{name}/{slot}", value.detach()
+            for slot, value in sorted(self.optimizer.state.get(weight, {}).items()):
+                yield f"optimizer/{name}/{slot}", whole(value.detach())
 
     def load(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any], *, where: str) -> None:
         """Take over a stored state; module, optimizer and average must be those of the same spec.
@@ -114,13 +118,14 @@ class TrainState:
             if name not in own or name not in weights or own[name].shape != weights[name].shape
         ):
             raise ValueError(f"{where}: state of another model; weights that differ: {mismatch[:5]}")
-        self.module.load_state_dict(weights)
+        for name, value in own.items():
+            assign(value, weights[name])
         if self.ema is not None:
             self.ema.load(below("ema/"))
         self.optimizer.state.clear()
         for name, weight in self.module.named_parameters():
             if slots := below(f"optimizer/{name}/"):
-                self.optimizer.state[weight] = {slot: _like(value, weight) for slot, value in slots.items()}
+                self.optimizer.state[weight] = {slot: like(value, weight) for slot, value in slots.items()}
 
 
 _PLAIN = (
@@ -140,13 +145,6 @@ _PLAIN = (
 def _writable(row: Row) -> dict[str, float | str]:
     """Numbers that JSON has no word for as texts, which ``float`` reads."""
     return {name: value if math.isfinite(value) else str(value) for name, value in row.items()}
-
-
-def _like(value: Tensor, weight: Tensor) -> Tensor:
-    """A running mean where its weight is, and in the same order in memory: the fused update walks both side by side."""
-    if value.shape != weight.shape:
-        return value.to(weight.device)
-    return torch.empty_like(weight, dtype=value.dtype).copy_(value)
 
 
 def generator_for(seed: int, purpose: str, *numbers: int, device: torch.device | str = "cpu") -> torch.Generator:

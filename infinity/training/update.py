@@ -13,6 +13,7 @@ from infinity.training.guard import Skipped
 from infinity.training.loop import Learner, LoopConfig, Losses, Part
 from infinity.training.optimizer import OptimizerConfig, learning_rate_at, set_learning_rate
 from infinity.training.parallel import Team
+from infinity.training.sharding import clip, gradient_norm, is_sharded
 from infinity.training.state import Row, TrainState, generator_for
 
 P = TypeVar("P", bound=Part)
@@ -39,6 +40,7 @@ class Update(Generic[P]):
         self.seed, self.team = seed, team
         self.weights = [weight for weight in learner.module.parameters() if weight.requires_grad]
         self.device = self.weights[0].device
+        self.sharded = is_sharded(learner.module)
         self.row: Row | None = None
         self.must_stop = False
 
@@ -58,7 +60,7 @@ class Update(Generic[P]):
         set_learning_rate(state.optimizer, rate)
         state.optimizer.zero_grad(set_to_none=True)
         loss, seen = self._gradients(parts, measured, stop)
-        norm = torch.nn.utils.get_total_norm([weight.grad for weight in self.weights if weight.grad is not None])
+        norm = gradient_norm(self.weights)
         # One look at two numbers a step. On a GPU it waits for the step; updating weights with what was not looked at
         # would cost more.
         limit = self.config.guard.limit(state.recent, self.learner.loss_at_start)
@@ -67,7 +69,7 @@ class Update(Generic[P]):
             state.optimizer.zero_grad(set_to_none=True)
             return self._skipped(seen, loss, norm_, limit)
         if self.optimizer.clip_norm is not None:
-            torch.nn.utils.clip_grads_with_norm_(self.weights, self.optimizer.clip_norm, norm)
+            clip(self.weights, self.optimizer.clip_norm, norm)
         state.optimizer.step()
         state.count(loss, window=self.config.guard.window)
         if state.ema is not None:
@@ -96,7 +98,8 @@ class Update(Generic[P]):
         for weight in self.weights:
             if weight.grad is None:  # a weight no sample used, perhaps only on this worker
                 weight.grad = torch.zeros_like(weight)
-        self.team.sum_gradients(self.weights, shared)
+        # Sharded weights have the sums of the whole team already: each backward pass shares them out.
+        self.team.sum_gradients([] if self.sharded else self.weights, shared)
         loss, asked = shared.tolist()
         self.must_stop = asked > 0
         return loss, seen

@@ -49,7 +49,7 @@ def _init_unconditional(table: nn.Parameter, generator: torch.Generator) -> None
 def _init_blocks(model: Transformer, generator: torch.Generator) -> None:
     config = model.config
     shrink = 1 / math.sqrt(2 * config.depth)  # the variance of the residual stream must not grow with depth
-    for block in model._blocks():
+    for block in model.block_modules():
         for project in (block.self_attention.project, block.cross_attention.project, block.feed_forward.contract):
             project.weight.mul_(shrink)
         block.self_attention.query_bias.zero_()

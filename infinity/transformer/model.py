@@ -124,8 +124,8 @@ class Transformer(nn.Module):
             pooled = self.pool(normed.padded()[0], bias)
             memory = TextCondition(self.text_project(normed.features_TD), text.lengths).padded()[0]
             shared = self.modulate(F.silu(pooled)).unflatten(-1, (6, -1))
-            modulations = tuple(block.modulation(shared) for block in self._blocks())
-        memories = tuple(block.cross_attention.key_value(memory, bias) for block in self._blocks())
+            modulations = tuple(block.modulation(shared) for block in self.block_modules())
+        memories = tuple(block.cross_attention.key_value(memory, bias) for block in self.block_modules())
         return Caption(pooled, modulations, memories)
 
     def unconditional(self, text: TextCondition) -> TextCondition:
@@ -180,7 +180,8 @@ class Transformer(nn.Module):
             logits: Tensor = self.head(modulated_norm(x_BLD, scale + 1, shift, self.config.norm_eps))
         return logits.unflatten(-1, (-1, 2)) if self.config.head == "bitwise" else logits
 
-    def _blocks(self) -> Iterable[Block]:
+    def block_modules(self) -> Iterable[Block]:
+        """The blocks, first to last."""
         return cast("Iterable[Block]", self.blocks)
 
     def _start_tokens(self, caption: Caption, schedule: ScaleSchedule) -> Float[Tensor, "B M D"]:

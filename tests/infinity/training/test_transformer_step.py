@@ -10,6 +10,8 @@ import torch.multiprocessing as mp
 
 from infinity.data.batches import BatchPlan
 from infinity.data.manifest import Manifest
+from infinity.generation.pipeline import load_transformer
+from infinity.jobs.training import WorkersConfig
 from infinity.text import build_text_encoder
 from infinity.tokenizer.saved import load_tokenizer, save_tokenizer
 from infinity.training.collapse import CollapseError
@@ -20,6 +22,8 @@ from tests.infinity.training.sessions import LOOP, make_tokenizer, session, trai
 from tests.infinity.training.toy import all_states, assert_same
 
 STILL = TRANSFORMER.replace(condition_drop=0.0, drop_path=0.0)
+
+SHARDED = WorkersConfig(num_workers=2, threads=1, shard=True)
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +118,37 @@ def test_two_ranks_equal_one_on_the_same_batches(tmp_path: Path, data: tuple[str
             assert mine["loss"] == pytest.approx(theirs["loss"], abs=1e-6)
         for name, value in alone.module.state_dict().items():
             torch.testing.assert_close(value, state.module.state_dict()[name], rtol=1e-3, atol=1e-4)
+
+
+def _two_shards(rank: int, folder: str, data: tuple[str, str]) -> None:
+    os.environ.update(GLOO_SOCKET_IFNAME="lo")
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/shard-meeting", rank=rank, world_size=2)
+    spec = transformer_spec(folder, *data, loop=LOOP.replace(num_parts=2), workers=SHARDED, recompute=True)
+    made = train_here(spec, saves=Path(folder) / f"shard-{rank}", team=Team.current())
+    samples = made.draw()
+    made.export(str(Path(folder) / "sharded-model"))
+    assert bool(samples.png) == (rank == 0)
+    again = train_here(spec, resume=Path(folder) / f"shard-{rank}" / "step-00000003", team=Team.current())
+    for (name, mine), (_, theirs) in zip(made.state.tensors(), again.state.tensors(), strict=True):
+        assert torch.equal(mine, theirs), (name, mine, theirs)
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_sharded_ranks_equal_one_resume_exactly_and_export_a_plain_model(tmp_path: Path, data: tuple[str, str]) -> None:
+    mp.spawn(_two_shards, args=(str(tmp_path), data), nprocs=2)
+    spec = transformer_spec(tmp_path, *data, loop=LOOP.replace(num_parts=2))
+    alone = train_here(spec, saves=tmp_path / "alone")
+    stored = session(spec).state
+    all_states(tmp_path / "shard-0").restore(stored, str(tmp_path / "shard-0" / "step-00000006"))
+    for mine, theirs in zip(alone.state.history, stored.history, strict=True):
+        assert mine["loss"] == pytest.approx(theirs["loss"], abs=1e-5)
+        assert mine["grad_norm"] == pytest.approx(theirs["grad_norm"], rel=1e-4)
+    for name, value in alone.state.module.state_dict().items():
+        torch.testing.assert_close(value, stored.module.state_dict()[name], rtol=1e-3, atol=1e-4)
+    assert set(load_transformer(str(tmp_path / "sharded-model"))[1].state_dict()) == set(stored.module.state_dict())
 
 
 def assert_close(history, other) -> None:  # type: ignore[no-untyped-def]
