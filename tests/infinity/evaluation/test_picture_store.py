@@ -1,0 +1,69 @@
+"""Drawings are found again under all that they depend on, and never overwritten."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from infinity.evaluation.picture_store import Drawing, PictureError, PictureStore
+from infinity.evaluation.prompt_measure import Item, in_store
+from infinity.evaluation.prompt_parts import draw_parts
+from infinity.generation.sampling import SamplingConfig
+
+
+def store(folder: object, **changes: object) -> PictureStore:
+    settings = {"model_digest": "m" * 64, "sampling": SamplingConfig(), "device": "cpu", **changes}
+    return PictureStore(str(folder), **settings)  # type: ignore[arg-type]
+
+
+def picture(value: int) -> np.ndarray:
+    return np.full((4, 5, 3), value, np.uint8)
+
+
+def test_a_drawing_comes_back_and_the_first_one_stays(tmp_path: Path) -> None:
+    kept, drawing = store(tmp_path), Drawing("a red cup", 3)
+    kept.write(drawing, picture(7))
+    kept.write(drawing, picture(8))
+    np.testing.assert_array_equal(kept.read(drawing), picture(7))
+    assert kept.present() == {kept.key(drawing)}
+
+
+def test_everything_that_a_picture_depends_on_is_in_its_name(tmp_path: Path) -> None:
+    base, drawing = store(tmp_path), Drawing("a", 0)
+    keys = {
+        base.key(drawing), base.key(Drawing("b", 0)), base.key(Drawing("a", 1)), base.key(Drawing("a", 0, 2.0)),
+        store(tmp_path, model_digest="n" * 64).key(drawing), store(tmp_path, device="cuda").key(drawing),
+        store(tmp_path, sampling=SamplingConfig(guidance=2.0)).key(drawing),
+    }  # fmt: skip
+    assert len(keys) == 7
+    assert store("elsewhere").key(drawing) == base.key(drawing)
+
+
+def test_works_in_a_bucket(s3_server: str) -> None:
+    kept, drawing = store(f"{s3_server}/pictures"), Drawing("a", 0)
+    assert kept.present() == frozenset()
+    kept.write(drawing, picture(1))
+    kept.write(drawing, picture(2))
+    assert kept.present() == {kept.key(drawing)}
+    np.testing.assert_array_equal(kept.read(drawing), picture(1))
+
+
+def test_only_batches_with_a_gap_are_drawn_and_they_stay_the_same_batches(tmp_path: Path) -> None:
+    kept = store(tmp_path)
+    wanted = [Drawing(f"prompt {number}", 0) for number in (1, 2, 3, 2, 4, 5)]
+    whole = draw_parts(kept, wanted, 2)
+    assert [len(part.drawings) for part in whole] == [2, 2, 1]
+    for drawing in (wanted[0], wanted[2], wanted[4]):
+        kept.write(drawing, picture(0))
+    assert draw_parts(kept, wanted, 2) == [whole[0], whole[2]]
+
+
+def test_a_drawing_that_is_gone_or_damaged_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
+    kept, drawing = store(tmp_path), Drawing("a", 0)
+    asked = in_store(kept, Item(id="1", prompt="a"), "a", (drawing,))
+    with pytest.raises(PictureError, match="found none; run the evaluation again"):
+        asked.pictures()
+    kept.write(drawing, picture(0))
+    Path(kept.uri(drawing)).write_bytes(b"\x89PNG broken")
+    with pytest.raises(PictureError, match=r"damaged file .*; delete it and run the evaluation again"):
+        asked.pictures()
