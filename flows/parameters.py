@@ -6,8 +6,10 @@ values at once is checked by the specs themselves, when the run begins.
 
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from flows.benchmark_forms import DpgForm, GenevalForm
+from flows.form import Count, Form, Positive, Seed, Share
 from infinity.config import Config
 from infinity.evaluation.drawings import SampleMeasure
 from infinity.evaluation.inception_weights import InceptionWeights
@@ -20,23 +22,8 @@ from infinity.jobs.train_tokenizer import TrainTokenizerSpec
 from infinity.jobs.train_transformer import TrainTransformerSpec
 from infinity.jobs.training import TrainSpec
 
-Count = Annotated[int, Field(ge=1)]
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
-Positive = Annotated[float, Field(gt=0.0)]
-Seed = Annotated[int, Field(ge=0, lt=2**31)]
-
 AnyConfig = TypeVar("AnyConfig", bound=Config)
 AnyTrainSpec = TypeVar("AnyTrainSpec", bound=TrainSpec)
-
-
-class Form(BaseModel):
-    """A box of the form; unknown names are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    def given(self, *names: str) -> dict[str, Any]:
-        """The filled-in fields among ``names``."""
-        return {name: value for name in names if (value := getattr(self, name)) is not None}
 
 
 class DatasetForm(Form):
@@ -154,6 +141,8 @@ class EvaluationForm(Form):
     pictures_per_prompt: Count | None = Field(
         default=None, description="Drawings of each of these prompts; GenEval has 4."
     )
+    geneval: GenevalForm | None = Field(default=None, description="GenEval on its official prompts, for real pictures.")
+    dpg: DpgForm | None = Field(default=None, description="DPG-Bench, for models that draw long prompts.")
     guidance: Positive | None = Field(
         default=None, description="How strongly drawings follow their caption; 1 is not at all."
     )
@@ -189,6 +178,10 @@ class EvaluationForm(Form):
         if self.scene_prompts_per_task is not None:
             before = changes.get("scenes", spec.scenes) or SceneMeasure()
             changes["scenes"] = before.replace(prompts_per_task=self.scene_prompts_per_task)
+        if self.geneval is not None:
+            changes["geneval"] = self.geneval.change(spec.geneval)
+        if self.dpg is not None:
+            changes["dpg"] = self.dpg.change(spec.dpg)
         if inception := self.given("inception_uri", "inception_sha256"):
             before_weights = spec.inception or InceptionWeights()
             changes["inception"] = before_weights.replace(

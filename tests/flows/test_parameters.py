@@ -3,7 +3,13 @@
 import pytest
 from pydantic import ValidationError
 
+from flows.benchmark_forms import DpgForm, GenevalForm
 from flows.parameters import DatasetForm, EvaluationForm, FinetuneForm, PretrainForm, TokenizerForm
+from infinity.evaluation.coco_detector import CocoDetectorConfig
+from infinity.evaluation.dpg_measure import DpgMeasure
+from infinity.evaluation.geneval_measure import GenevalMeasure
+from infinity.evaluation.rewriting import InstructRewriter, RewriteFile
+from infinity.evaluation.scene_geneval import SceneDetector
 from infinity.jobs.recipes import EndToEnd, end_to_end
 
 
@@ -85,3 +91,29 @@ def test_every_box_says_what_it_is(form: type) -> None:
     schema = form.model_json_schema()  # type: ignore[attr-defined]
     assert schema["description"]
     assert all(field.get("description") for field in schema["properties"].values())
+
+
+def test_benchmark_boxes_change_their_networks_prompts_and_rewriting(plan: EndToEnd) -> None:
+    form = EvaluationForm(
+        geneval=GenevalForm(
+            prompts_uri="/p.jsonl", objects_model="/m2f", prompts_per_task=2, rewritten_file="/r.jsonl"
+        ),
+        dpg=DpgForm(prompts="/dpg", questions_uri="/q.csv", vqa_model="/blip", rewriter_model="org/chat"),
+    )
+    spec = form.change(plan.evaluation)
+    geneval, dpg = spec.geneval, spec.dpg
+    assert geneval is not None
+    assert dpg is not None
+    assert isinstance(geneval.detector, CocoDetectorConfig)
+    assert (geneval.prompts.uri, geneval.detector.objects.model, geneval.prompts_per_task) == ("/p.jsonl", "/m2f", 2)
+    assert geneval.prompts.sha256 == GenevalMeasure().prompts.sha256
+    assert isinstance(geneval.rewriter, RewriteFile)
+    assert (dpg.prompts, dpg.questions.uri, dpg.vqa.model) == ("/dpg", "/q.csv", "/blip")
+    assert dpg.questions.git_blob == DpgMeasure().questions.git_blob
+    assert isinstance(dpg.rewriter, InstructRewriter)
+    assert EvaluationForm(seed=1).change(spec).geneval == geneval
+    scenes = GenevalForm(detector="scenes").change(geneval)
+    assert isinstance(scenes.detector, SceneDetector)
+    assert GenevalForm(detector="coco").change(scenes).detector == CocoDetectorConfig()
+    with pytest.raises(ValueError, match="a file or a model, got both"):
+        DpgForm(rewritten_file="/r", rewriter_model="m").change(None)

@@ -1,0 +1,95 @@
+"""The boxes of GenEval and DPG-Bench on the form of an evaluation."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from flows.form import Count, Form
+from infinity.evaluation.coco_detector import CocoDetectorConfig
+from infinity.evaluation.dpg_measure import DpgMeasure
+from infinity.evaluation.geneval_measure import GenevalMeasure
+from infinity.evaluation.rewriting import InstructRewriter, RewriteFile, Rewriter
+from infinity.evaluation.scene_geneval import SceneDetector
+from infinity.perception.instruct import InstructConfig
+from infinity.storage.pinned import PinnedFile
+
+
+class RewritingForm(Form):
+    """Prompts that are rewritten before they are drawn; figures have names of their own then. Empty: as they are."""
+
+    rewritten_file: str | None = Field(
+        default=None,
+        description='JSON lines {"prompt": …, "rewritten": …} with every prompt (path, s3:// or http URI).',
+    )
+    rewriter_model: str | None = Field(
+        default=None, description="Instead of a file: a language model that rewrites them (folder or hub name)."
+    )
+
+    def rewriter(self, before: Rewriter | None) -> Rewriter | None:
+        """Who rewrites, with what was filled in."""
+        if self.rewritten_file is not None and self.rewriter_model is not None:
+            raise ValueError("rewriting: expected a file or a model, got both; leave one of the two boxes empty")
+        if self.rewritten_file is not None:
+            return RewriteFile(file=PinnedFile(uri=self.rewritten_file))
+        if self.rewriter_model is not None:
+            return InstructRewriter(model=InstructConfig(model=self.rewriter_model))
+        return before
+
+
+class GenevalForm(RewritingForm):
+    """GenEval on its official prompts. Empty boxes: the official file and networks."""
+
+    prompts_uri: str | None = Field(default=None, description="Copy of the official file (path, s3:// or http URI).")
+    prompts_sha256: str | None = Field(default=None, description="Checksum of another file of prompts.")
+    detector: Literal["coco", "scenes"] | None = Field(
+        default=None, description="coco: Mask2Former and CLIP. scenes: the exact detector, for prompts of drawn scenes."
+    )
+    objects_model: str | None = Field(default=None, description="Mask2Former that finds objects (folder or hub name).")
+    colours_model: str | None = Field(default=None, description="CLIP that names colours (folder or hub name).")
+    prompts_per_task: Count | None = Field(default=None, description="At most so many prompts of each task.")
+    pictures_per_prompt: Count | None = Field(default=None, description="The benchmark has 4.")
+
+    def change(self, before: GenevalMeasure | None) -> GenevalMeasure:
+        """The benchmark with what was filled in."""
+        measure = before or GenevalMeasure()
+        prompts = {name.removeprefix("prompts_"): v for name, v in self.given("prompts_uri", "prompts_sha256").items()}
+        return measure.replace(
+            prompts=measure.prompts.replace(**prompts),
+            detector=self._detector(measure.detector),
+            rewriter=self.rewriter(measure.rewriter),
+            **self.given("prompts_per_task", "pictures_per_prompt"),
+        )
+
+    def _detector(self, before: CocoDetectorConfig | SceneDetector) -> CocoDetectorConfig | SceneDetector:
+        if self.detector == "scenes":
+            return SceneDetector()
+        detector = CocoDetectorConfig() if self.detector == "coco" and isinstance(before, SceneDetector) else before
+        if isinstance(detector, SceneDetector):
+            return detector
+        if self.objects_model is not None:
+            detector = detector.replace(objects=detector.objects.replace(model=self.objects_model))
+        if self.colours_model is not None:
+            detector = detector.replace(colours=detector.colours.replace(model=self.colours_model))
+        return detector
+
+
+class DpgForm(RewritingForm):
+    """DPG-Bench. Empty boxes: the official prompts and questions, and a BLIP that answers them."""
+
+    prompts: str | None = Field(default=None, description="Folder of the prompts, <item id>.txt (path or s3:// URI).")
+    questions_uri: str | None = Field(
+        default=None, description="Copy of the official table of questions, checked by its checksum."
+    )
+    vqa_model: str | None = Field(
+        default=None, description="BLIP, ViLT or an image-text-to-text model that answers (folder or hub name)."
+    )
+    num_prompts: Count | None = Field(default=None, description="Only so many prompts, spread over all.")
+
+    def change(self, before: DpgMeasure | None) -> DpgMeasure:
+        """The benchmark with what was filled in."""
+        measure = before or DpgMeasure()
+        if self.questions_uri is not None:
+            measure = measure.replace(questions=measure.questions.replace(uri=self.questions_uri))
+        if self.vqa_model is not None:
+            measure = measure.replace(vqa=measure.vqa.replace(model=self.vqa_model))
+        return measure.replace(rewriter=self.rewriter(measure.rewriter), **self.given("prompts", "num_prompts"))
