@@ -193,8 +193,11 @@ class DpgMeasure(Config):
         )
 
     def _note(self, results: Results) -> str:
+        sizes = sorted({tuple(record["size_px"]) for record in results.records if "size_px" in record})
+        about = "tiles of " + ", ".join(f"{rows}x{columns}" for rows, columns in sizes) + " pixels" if sizes else ""
         padded = sum(bool(record.get("padded")) for record in results.records)
-        return f"{padded} grids are smaller than two tiles a side and were filled up with black" if padded else ""
+        black = f"{padded} grids are smaller than two tiles a side and were filled up with black" if padded else ""
+        return join_notes(about, black)
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +217,8 @@ class DpgJudge:
                 records.append({"missing": reasons[0] if reasons else "no picture"})
                 continue
             tiles, padded = self._tiles(usable)
-            records.append({"answers": [{} for _ in tiles], **({"padded": True} if padded else {})})
+            size = {"size_px": list(tiles[0].shape[:2])}
+            records.append({"answers": [{} for _ in tiles], **size, **({"padded": True} if padded else {})})
             waiting += [(part, question) for part in tiles for question in one.item.about["questions"]]
         answers = iter(self.vqa.answer(waiting))
         for one, record in zip(asked, records, strict=True):

@@ -14,6 +14,7 @@ from infinity.config import Config
 from infinity.data.batches import load_images
 from infinity.data.manifest import Manifest
 from infinity.data.pictures import compose_sheet
+from infinity.evaluation import drawn
 from infinity.evaluation.frechet import GaussianStats, frechet_distance
 from infinity.evaluation.inception import PROTOCOL, prepare
 from infinity.evaluation.measure import (
@@ -27,6 +28,7 @@ from infinity.evaluation.measure import (
     magnification,
     spread,
 )
+from infinity.evaluation.picture_store import Drawing
 from infinity.evaluation.reconstruction import reconstruct
 from infinity.evaluation.score import Score
 
@@ -194,14 +196,10 @@ class DistributionPart:
 
 def draw(material: Material, batch: Rows) -> UInt8[np.ndarray, "B H W 3"]:
     """One picture for the caption of every row; the seed of a row is the subject's seed plus its number."""
-    generated = material.pipeline.generate(
-        material.manifest.captions(batch.rows),
-        aspect_ratio=batch.aspect_ratio,
-        sampling=material.subject.sampling,
-        seeds=[material.subject.seed + row for row in batch.rows],
-        batch_size=len(batch.rows),
-    )
-    return np.asarray(generated.images_BHW3.numpy())
+    captions = material.manifest.captions(batch.rows)
+    seeds = [material.subject.seed + row for row in batch.rows]
+    wanted = [Drawing(caption, seed, batch.aspect_ratio) for caption, seed in zip(captions, seeds, strict=True)]
+    return drawn.draw(material, wanted)
 
 
 @torch.no_grad()

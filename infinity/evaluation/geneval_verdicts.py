@@ -116,9 +116,9 @@ def summarise(results: Results, name: str, *, protocol: str, num_shown: int, she
 
 
 def _note_of(sizes: set[tuple[int, int]]) -> str:
-    if len(sizes) <= 1:
-        return ""
     listed = ", ".join(f"{rows}x{columns}" for rows, columns in sorted(sizes))
+    if len(sizes) <= 1:
+        return f"pictures of {listed} pixels" if sizes else ""
     return f"pictures of {len(sizes)} sizes (rows x columns): {listed}"
 
 

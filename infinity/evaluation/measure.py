@@ -11,10 +11,12 @@ from typing import Protocol, TypeVar
 import numpy as np
 from jaxtyping import UInt8
 
+from infinity import storage
 from infinity.data.manifest import Manifest, Split
 from infinity.evaluation.inception import Inception
 from infinity.evaluation.inception_weights import InceptionWeights, load_inception
 from infinity.evaluation.networks import Networks
+from infinity.evaluation.picture_store import PICTURES_FOLDER, PictureStore
 from infinity.evaluation.score import Score
 from infinity.generation.pipeline import Pipeline
 from infinity.generation.sampling import SamplingConfig
@@ -35,6 +37,8 @@ class Subject:
         batch_size: Pictures in one part of the work. Part of the protocol, since parts are summed in their order.
         inception: Weights for FID, or None.
         device: Where the models run.
+        store: URI of the folder where drawings are kept, shared by evaluations; None keeps none.
+        model_digest: Of the model's checkpoint, under which its drawings are kept.
     """
 
     model: str
@@ -45,6 +49,16 @@ class Subject:
     batch_size: int
     inception: InceptionWeights | None
     device: str
+    store: str | None = None
+    model_digest: str = ""
+
+    @property
+    def pictures(self) -> PictureStore | None:
+        """Where this model's drawings lie."""
+        if self.store is None:
+            return None
+        folder = storage.join(self.store, PICTURES_FOLDER)
+        return PictureStore(folder, self.model_digest, self.sampling, self.device)
 
 
 class Material:

@@ -14,6 +14,9 @@ from infinity.config import digest_of
 from infinity.data.pictures import encode_png
 from infinity.generation.sampling import SamplingConfig
 
+PICTURES_FOLDER = "pictures"
+"""Of a store that holds more than pictures."""
+
 VERSION = 1
 """Of the drawing: to be raised when the same model, prompt and seed no longer give the same picture."""
 

@@ -13,13 +13,14 @@ from typing import Any
 
 from infinity import storage
 from infinity.config import digest_of
+from infinity.evaluation.drawn import draw
 from infinity.evaluation.measure import Material
 from infinity.evaluation.picture_store import Drawing, PictureStore
 from infinity.evaluation.prompt_measure import Asked, PromptMeasure, Record
 from infinity.evaluation.rewriting import InstructRewriter
 from infinity.perception.instruct import InstructConfig, InstructModel
 
-PICTURES_FOLDER, VERDICTS_FOLDER, REWRITINGS_FOLDER = "pictures", "verdicts", "rewritings"
+VERDICTS_FOLDER, REWRITINGS_FOLDER = "verdicts", "rewritings"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +37,7 @@ class DrawPart:
 
     def compute(self, material: Material) -> int:
         """Draw all and keep those that are missing; how many there are."""
-        generated = material.pipeline.generate(
-            [drawing.prompt for drawing in self.drawings],
-            aspect_ratio=self.drawings[0].aspect_ratio,
-            sampling=self.store.sampling,
-            seeds=[drawing.seed for drawing in self.drawings],
-            batch_size=len(self.drawings),
-        )
-        for drawing, picture in zip(self.drawings, generated.images_BHW3.numpy(), strict=True):
-            self.store.write(drawing, picture)
-        return len(self.drawings)
+        return len(draw(material, self.drawings))
 
 
 def draw_parts(store: PictureStore, wanted: Iterable[Drawing], batch_size: int) -> list[DrawPart]:

@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any, ClassVar
 
@@ -198,16 +198,18 @@ def run_all(specs: Sequence[EvaluateSpec], *, progress: ProgressSink = silent) -
 
 def _prepare(spec: EvaluateSpec) -> Evaluation:
     """Everything that can be found out without a worker."""
-    model_digest = check_model(spec.model)
+    subject = replace(
+        spec.subject,
+        model_digest=check_model(spec.model),
+        store=spec.store or storage.join(spec.output, STORE_FOLDER),
+    )
     benchmarks = list(spec.benchmarks())
     measures = []
     if spec.manifest is not None:
         manifest = Manifest.load(spec.manifest)
-        measures = [(name, measure, measure.parts(spec.subject, manifest)) for name, measure in spec.measures()]
+        measures = [(name, measure, measure.parts(subject, manifest)) for name, measure in spec.measures()]
     return Evaluation(
-        subject=spec.subject,
-        model_digest=model_digest,
-        store=spec.store or storage.join(spec.output, STORE_FOLDER),
+        subject=subject,
         measures=measures,
         benchmarks=benchmarks,
         items=[benchmark.items() for _, benchmark in benchmarks],
@@ -227,7 +229,7 @@ def _finish(spec: EvaluateSpec, evaluation: Evaluation, folder: str, found: Find
     )
     storage.write_text(storage.join(folder, SCORES_FILE), json.dumps([score.to_json() for score in scores], indent=2))
     report = EvaluateReport(
-        model_digest=evaluation.model_digest,
+        model_digest=evaluation.subject.model_digest,
         scores=scores,
         pictures=_write_sheets(folder, outcomes),
         records=_write_records(folder, outcomes),

@@ -6,12 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from infinity import storage
 from infinity.config import digest_of
 from infinity.evaluation.measure import Measure, Outcome, Part, Subject
 from infinity.evaluation.picture_store import Drawing, PictureStore
 from infinity.evaluation.prompt_measure import Asked, Item, Place, PromptMeasure, Results, described, drawings, in_store
-from infinity.evaluation.prompt_parts import PICTURES_FOLDER, draw_parts, judge_parts, rewrite_parts
+from infinity.evaluation.prompt_parts import draw_parts, judge_parts, rewrite_parts
 from infinity.evaluation.rewriting import InstructRewriter
 from infinity.jobs.parts import Team, Work
 from infinity.jobs.progress import ProgressSink, section
@@ -25,26 +24,28 @@ class Evaluation:
     """One model, and everything that is measured of it, with words for people.
 
     Attributes:
-        subject: What the workers load.
-        model_digest: Of the model's checkpoint.
-        store: URI of the folder of pictures and verdicts, which evaluations share.
+        subject: What the workers load; it names a store.
         measures: What is measured on the data set, and its work.
         benchmarks: What is measured over prompts.
         items: The prompts of every benchmark.
     """
 
     subject: Subject
-    model_digest: str
-    store: str
     measures: Sequence[tuple[str, Measure[Any], Sequence[Part[Any]]]]
     benchmarks: Sequence[tuple[str, PromptMeasure]]
     items: Sequence[tuple[Item, ...]]
 
     @property
+    def store(self) -> str:
+        """URI of the folder of pictures and verdicts, which evaluations share."""
+        assert self.subject.store is not None
+        return self.subject.store
+
+    @property
     def pictures(self) -> PictureStore:
         """Where this model's drawings lie."""
-        folder = storage.join(self.store, PICTURES_FOLDER)
-        return PictureStore(folder, self.model_digest, self.subject.sampling, self.subject.device)
+        assert self.subject.pictures is not None
+        return self.subject.pictures
 
 
 @dataclass(frozen=True, slots=True)
