@@ -15,12 +15,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Bool, Float
 
-from infinity.config import Config
 from infinity.data.caption_scores import caption_scores, is_damaged
 from infinity.data.checking import EXAMPLES, UNREADABLE, Tally, printable
 from infinity.data.duplicates import Match, exact_duplicates
 from infinity.data.filters import CAPTION_DAMAGED, CAPTION_MISSING, DUPLICATE, MODEL_SCORES, FilterConfig, ScoreRule
 from infinity.data.histograms import Histogram
+from infinity.data.rule_counts import RuleCount
 
 DROPPED = pa.schema([("row", pa.int64()), ("name", pa.string()), ("reason", pa.string()), ("detail", pa.string())])
 """Every row that is not kept, and why; unreadable ones with reason ``unreadable_<slug>``."""
@@ -30,15 +30,6 @@ _PREFIX = f"{UNREADABLE}_"
 
 class MissingScoreError(ValueError):
     """A rule asks for a score that no model has written."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RuleCount(Config):
-    """One rule as it was applied: its slug, its setting in words ("off" if not asked), and how many it dropped."""
-
-    reason: str
-    setting: str
-    dropped: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,6 +6,7 @@ part. The manifest is written after everything it names; its presence means that
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 from collections.abc import Sequence
@@ -21,28 +22,42 @@ from jaxtyping import Int
 
 from infinity import storage
 from infinity.config import Config
+from infinity.data.columns import SourceColumns
+from infinity.data.download.config import DownloadConfig
+from infinity.data.histograms import Histogram
+from infinity.data.rule_counts import RuleCount
+from infinity.data.samples import CaptionChoice
+from infinity.data.scenes import ScenesConfig
+from infinity.data.takedown import TakedownList
 
-FORMAT = 1
+FORMAT = 2
 _HEAD_KEY = b"infinity.dataset"
 
 Split = Literal["train", "validation"]
 
 SCHEMA = pa.schema(
     [
-        ("key", pa.string()),  # name of the sample's files in its shard
-        ("shard", pa.string()),  # relative to the manifest's folder
+        ("key", pa.string()),  # name of the sample's files in its shard: a checksum of picture and captions
+        ("shard", pa.string()),  # relative to the root that the head names
         ("offset", pa.int64()),  # of the picture's bytes in the shard
         ("num_bytes", pa.int64()),
         ("width_px", pa.int32()),
         ("height_px", pa.int32()),
+        ("extension", pa.string()),  # of the picture's file in the shard
         ("aspect_ratio", pa.float64()),  # the trained ratio (height / width) nearest to the picture's
         ("caption", pa.string()),
+        ("caption_long", pa.string()),  # both null unless the source gives a long and a short one
+        ("caption_short", pa.string()),
         ("split", pa.string()),
-        ("sha256", pa.string()),  # of the picture's bytes
+        ("sha256", pa.string()),  # of the picture's bytes in the shard
+        ("original_sha256", pa.string()),  # of the file in the source; another one where the picture had to change
+        ("pixels_sha256", pa.string()),  # of size and pixels
+        ("phash", pa.uint64()),
+        ("url", pa.string()),
         ("source", pa.string()),  # the picture's name where it came from
     ]
 )
-"""Columns of the manifest; rows are ordered by split, aspect ratio and place in the source."""
+"""Columns of the manifest; rows are ordered by split, aspect ratio, shard and place in the shard."""
 
 
 class ManifestError(ValueError):
@@ -60,6 +75,27 @@ class ShardInfo(Config):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class SourceRecord(Config):
+    """One source of a data set, as it was when its pictures were measured.
+
+    Attributes:
+        source: URI; None for drawn scenes.
+        scenes: Which scenes were drawn, or None.
+        fingerprint: Changes when the source does.
+        captions: Which caption was taken where a row has a long and a short one.
+        columns: Names of columns, where guessing was not enough.
+        download: How pictures were fetched, if the source is a list of addresses.
+    """
+
+    source: str | None = None
+    scenes: ScenesConfig | None = None
+    fingerprint: str = ""
+    captions: CaptionChoice = "long"
+    columns: SourceColumns = field(default_factory=SourceColumns)
+    download: DownloadConfig = field(default_factory=DownloadConfig)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ManifestHead(Config):
     """What is true of the data set as a whole.
 
@@ -67,13 +103,31 @@ class ManifestHead(Config):
         counts: read, kept, unreadable and one ``dropped_<reason>`` a reason; read is the sum of the others.
         unreadable: How many pictures were unreadable for which reason.
         shards: In the order of the table.
-        spec: The settings the data set was built with.
+        spec: The settings the data set was built with, filters included.
+        root: Where the paths of shards begin: "." for the manifest's folder, ".." for the folder above it.
+        parent: Digest of the manifest that this one was made from; empty if it was made from sources alone.
+        parent_uri: Where that one lay, below the root or absolute.
+        sources: All sources, in the order of their rows.
+        takedown: What was taken down, here and in all versions before.
+        rules: Every rule with its setting and its count.
+        histograms: How each score is spread over the readable pictures.
+        examples: A few examples of each reason.
+        code_version: Of the program that wrote the data set.
     """
 
     counts: dict[str, int]
     unreadable: dict[str, int]
     shards: tuple[ShardInfo, ...]
     spec: dict[str, Any]
+    root: Literal[".", ".."] = "."
+    parent: str = ""
+    parent_uri: str = ""
+    sources: tuple[SourceRecord, ...] = ()
+    takedown: TakedownList = field(default_factory=TakedownList)
+    rules: tuple[RuleCount, ...] = ()
+    histograms: tuple[Histogram, ...] = ()
+    examples: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    code_version: str = ""
     format: int = FORMAT
 
 
@@ -87,6 +141,7 @@ class Manifest:
     uri: str
     head: ManifestHead
     table: pa.Table = field(repr=False)
+    saved_digest: str = field(default="", repr=False)  # of the file it was loaded from
 
     @classmethod
     def load(cls, uri: str) -> Manifest:
@@ -96,8 +151,9 @@ class Manifest:
             ManifestError: Not a manifest, or of another version.
             StorageError: Missing or unreadable.
         """
+        content = storage.read_bytes(uri)
         try:
-            table = pq.read_table(io.BytesIO(storage.read_bytes(uri)))
+            table = pq.read_table(io.BytesIO(content))
         except pa.ArrowInvalid as error:
             raise ManifestError(f"{uri}: expected a manifest, which is a Parquet file ({error})") from error
         text = (table.schema.metadata or {}).get(_HEAD_KEY)
@@ -110,15 +166,40 @@ class Manifest:
             raise ManifestError(
                 f"{uri}: expected manifest format {FORMAT}, found {data.get('format')}; build the data set again"
             )
-        return cls(uri=uri, head=ManifestHead.from_json(data, where=uri), table=table.replace_schema_metadata(None))
+        return cls(
+            uri=uri,
+            head=ManifestHead.from_json(data, where=uri),
+            table=table.replace_schema_metadata(None),
+            saved_digest=hashlib.sha256(content).hexdigest(),
+        )
 
     def save(self) -> None:
-        """Write the manifest under its URI, whole; the same content gives the same bytes."""
+        """Write the manifest under its URI, whole and once; the same content gives the same bytes.
+
+        Raises:
+            FileAlreadyThereError: Another manifest lies there.
+            StorageError: It cannot be written.
+        """
+        storage.put_once(self.uri, self.to_bytes())
+
+    @cached_property
+    def digest(self) -> str:
+        """64 hexadecimal digits that name this version of the data set: sha256 of the manifest's file."""
+        return self.saved_digest or hashlib.sha256(self.to_bytes()).hexdigest()
+
+    @property
+    def root(self) -> str:
+        """URI of the folder that holds the shards, which several versions of a data set share."""
+        folder = storage.parent(self.uri)
+        return folder if self.head.root == "." else storage.parent(folder)
+
+    def to_bytes(self) -> bytes:
+        """The manifest's file."""
         head = json.dumps(self.head.to_json(), sort_keys=True, ensure_ascii=True)
         table = self.table.cast(SCHEMA).replace_schema_metadata({_HEAD_KEY: head.encode()})
         buffer = io.BytesIO()
         pq.write_table(table, buffer, compression="zstd", row_group_size=100_000)
-        storage.write_bytes(self.uri, buffer.getvalue())
+        return buffer.getvalue()
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -147,7 +228,7 @@ class Manifest:
     def place(self, row: int) -> tuple[str, int, int]:
         """URI of the shard, offset and number of bytes of one picture."""
         shards, offsets, sizes = self._places
-        return storage.join(storage.parent(self.uri), shards[row].as_py()), int(offsets[row]), int(sizes[row])
+        return storage.join(self.root, shards[row].as_py()), int(offsets[row]), int(sizes[row])
 
     def read_image(self, row: int) -> bytes:
         """The picture's file: JPEG, PNG or WebP.

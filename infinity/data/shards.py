@@ -3,6 +3,10 @@
 A sample is three files with one name: the picture, ``.txt`` with its caption, and ``.json`` with its size and origin.
 The original bytes of a picture are kept wherever they show the right pixels to every reader; else a PNG takes their
 place.
+
+A shard is named by its content and never changes. Beside it lies an index, named by the plan that the shard was
+written for: whoever has the same plan again, after a kill or for another version of the data set, finds the shard
+without reading a picture.
 """
 
 from __future__ import annotations
@@ -11,8 +15,9 @@ import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
@@ -21,10 +26,13 @@ from infinity import storage
 from infinity.config import ConfigError
 from infinity.data.checking import fetch
 from infinity.data.decoding import UnreadableError, decode
-from infinity.data.layout import ShardPlan
-from infinity.data.manifest import SCHEMA, ShardInfo
+from infinity.data.layout import Origin, ShardPlan
+from infinity.data.manifest import SCHEMA, ManifestError, ShardInfo
 from infinity.data.samples import Record, SourceError
 from infinity.data.sources import Slice
+
+SHARDS_FOLDER = "shards"
+INDEX_FOLDER = "shards/index"
 
 _HEADER_BYTES = tarfile.BLOCKSIZE  # of a member with a short name
 
@@ -37,82 +45,141 @@ class WrittenShard:
     rows: pa.Table
 
 
-def write_shard(plan: ShardPlan, slices: Sequence[Slice], folder: str, max_pixels: int) -> WrittenShard:
-    """Write one shard and, after it, its index; a shard whose index is there already is not written again.
+@dataclass(frozen=True, slots=True)
+class ShiftedSlice:
+    """A slice of one source among several: its rows begin behind those of the sources before."""
+
+    piece: Slice
+    shift: int
+
+    @property
+    def first_row(self) -> int:
+        """The smallest row."""
+        return self.piece.first_row + self.shift
+
+    def read(self, wanted: frozenset[int] | None = None) -> Iterator[Record]:
+        """The slice's records, or those of ``wanted`` rows."""
+        inner = None if wanted is None else frozenset(row - self.shift for row in wanted)
+        for record in self.piece.read(inner):
+            yield replace(record, row=record.row + self.shift)
+
+
+def write_shard(plan: ShardPlan, slices: Sequence[Slice], root: str, max_pixels: int) -> WrittenShard:
+    """Write one shard and, after it, its index; what is there already is not written again.
+
+    One picture is in memory at a time, however many the shard holds.
 
     Args:
         plan: What goes in.
-        slices: The slices of the source in which the plan's rows lie, in order.
-        folder: URI of the data set.
+        slices: The slices of the source that hold the plan's samples without an origin, in order.
+        root: URI of the folder whose ``shards`` folder all versions of a data set share.
         max_pixels: As in the first pass.
 
     Raises:
         SourceError: A picture is not what it was in the first pass.
+        ManifestError: A shard of an earlier version is not what its manifest says.
         StorageError: The source cannot be read or the shard not be written.
     """
-    index = storage.join(folder, plan.path.removesuffix(".tar") + ".json")
-    if storage.exists(index):
-        return _from_json(json.loads(storage.read_text(index)), index)
-    wanted = {sample["row"]: sample for sample in plan.samples.to_pylist()}
+    index = storage.join(root, INDEX_FOLDER, f"{plan.digest}.json")
+    if (found := _from_index(index, root)) is not None:
+        return found
+    samples = plan.samples.to_pylist()
+    wanted = frozenset(sample["row"] for sample in samples if sample["key"] not in plan.origins)
+    records = chain.from_iterable(piece.read(wanted) for piece in slices)
     rows: list[dict[str, Any]] = []
-    with storage.create(storage.join(folder, plan.path)) as file:
+    with storage.draft(storage.join(root, SHARDS_FOLDER)) as file:
         hashed = _HashedFile(file)
         with tarfile.open(fileobj=cast(BinaryIO, hashed), mode="w|", format=tarfile.USTAR_FORMAT) as tar:
-            for piece in slices:
-                for record in piece.read(frozenset(wanted)):
-                    rows.append(_add_sample(tar, plan, wanted.pop(record.row), record, max_pixels))
-        if wanted:
-            raise SourceError(f"{len(wanted)} pictures are gone since they were checked, for example row {min(wanted)}")
-    info = ShardInfo(
-        path=plan.path, num_bytes=hashed.num_bytes, num_samples=len(rows), sha256=hashed.digest.hexdigest()
-    )
+            for sample in samples:
+                origin = plan.origins.get(sample["key"])
+                image = _from_origin(origin) if origin else _from_source(sample, next(records, None), max_pixels)
+                rows.append(_add_sample(tar, plan, sample, image))
+        sha256 = hashed.digest.hexdigest()
+        name = f"{plan.split}-{plan.aspect_ratio:.3f}-{sha256[:32]}.tar"
+        file.publish(name)
+    path = storage.join(SHARDS_FOLDER, name)
+    info = ShardInfo(path=path, num_bytes=hashed.num_bytes, num_samples=len(rows), sha256=sha256)
+    rows = [row | {"shard": path} for row in rows]
     storage.write_text(index, json.dumps({"info": info.to_json(), "rows": rows}, ensure_ascii=True))
     return WrittenShard(info=info, rows=pa.Table.from_pylist(rows, schema=SCHEMA))
 
 
-def _from_json(data: dict[str, Any], where: str) -> WrittenShard:
+def _from_index(uri: str, root: str) -> WrittenShard | None:
+    """The shard that was written for this plan, if it is still there."""
     try:
-        return WrittenShard(
-            info=ShardInfo.from_json(data["info"], where=where), rows=pa.Table.from_pylist(data["rows"], schema=SCHEMA)
-        )
-    except (KeyError, ConfigError, pa.ArrowException) as error:
-        raise ConfigError(
-            f"{where}: expected the index of a shard ({error}); delete the folder to build it again"
-        ) from error
+        text = storage.read_text(uri)
+    except storage.FileMissingError:
+        return None
+    try:
+        data = json.loads(text)
+        info = ShardInfo.from_json(data["info"], where=uri)
+        rows = pa.Table.from_pylist(data["rows"], schema=SCHEMA)
+    except (KeyError, ValueError, pa.ArrowException) as error:
+        raise ConfigError(f"{uri}: expected the index of a shard ({error}); delete it to write it again") from error
+    try:
+        size = storage.size(storage.join(root, info.path))
+    except storage.FileMissingError:
+        return None  # somebody collected it; its index is about to be replaced
+    if size != info.num_bytes:
+        raise ManifestError(f"{root}/{info.path}: expected {info.num_bytes:,} bytes, found {size:,}; delete it")
+    return WrittenShard(info=info, rows=rows)
 
 
-def _add_sample(
-    tar: tarfile.TarFile, plan: ShardPlan, sample: dict[str, Any], record: Record, max_pixels: int
-) -> dict[str, Any]:
-    """Append the three files of one sample and return its row of the manifest."""
-    image = _image_bytes(sample, record, max_pixels)
-    key = f"{sample['row']:09d}"
-    facts = {"width_px": sample["width_px"], "height_px": sample["height_px"], "source": sample["name"]}
+def _add_sample(tar: tarfile.TarFile, plan: ShardPlan, sample: dict[str, Any], image: bytes) -> dict[str, Any]:
+    """Append the three files of one sample and return its row of the manifest, without the shard's name."""
+    key = sample["key"]
+    told = {name: sample[name] for name in ("url", "caption_long", "caption_short") if sample[name] is not None}
+    facts = {"width_px": sample["width_px"], "height_px": sample["height_px"], "source": sample["name"], **told}
     offset = _add_file(tar, f"{key}.{sample['extension']}", image)
     _add_file(tar, f"{key}.txt", sample["caption"].encode())
     _add_file(tar, f"{key}.json", json.dumps(facts, sort_keys=True, ensure_ascii=True).encode())
     return {
         "key": key,
-        "shard": plan.path,
         "offset": offset,
         "num_bytes": len(image),
-        "width_px": sample["width_px"],
-        "height_px": sample["height_px"],
         "aspect_ratio": plan.aspect_ratio,
-        "caption": sample["caption"],
         "split": plan.split,
         "sha256": hashlib.sha256(image).hexdigest(),
+        "original_sha256": sample["content"].hex(),
+        "pixels_sha256": sample["pixels"].hex(),
         "source": sample["name"],
+        **{
+            name: sample[name]
+            for name in (
+                "width_px",
+                "height_px",
+                "extension",
+                "caption",
+                "caption_long",
+                "caption_short",
+                "phash",
+                "url",
+            )
+        },
     }
 
 
-def _image_bytes(sample: dict[str, Any], record: Record, max_pixels: int) -> bytes:
+def _from_origin(origin: Origin) -> bytes:
+    """The picture as an earlier version stored it."""
+    data = storage.read_bytes(origin.shard, start=origin.offset, length=origin.num_bytes)
+    if hashlib.sha256(data).hexdigest() != origin.sha256:
+        raise ManifestError(
+            f"{origin.shard}: the picture at offset {origin.offset} is not the one that the parent's manifest names; "
+            "verify the parent"
+        )
+    return data
+
+
+def _from_source(sample: dict[str, Any], record: Record | None, max_pixels: int) -> bytes:
     """Read the picture again and encode it as the first pass decided."""
+    if record is None or record.row != sample["row"]:
+        raise SourceError(f"{sample['name']}: is gone since it was measured; start again when the source is at rest")
     try:
         data = fetch(record)
         if hashlib.sha256(data).digest() != sample["content"]:
             raise SourceError(
-                f"{record.name}: changed while the data set was built; start again when the source is at rest"
+                f"{record.name}: changed since it was measured; start again when the source is at rest, without the "
+                "folder of facts"
             )
         return data if sample["keep_bytes"] else decode(data, max_pixels).encode()
     except UnreadableError as error:
@@ -131,7 +198,7 @@ def _add_file(tar: tarfile.TarFile, name: str, data: bytes) -> int:
 class _HashedFile:
     """Counts and hashes what is written through it."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: storage.Draft) -> None:
         self._file = file
         self.digest = hashlib.sha256()
         self.num_bytes = 0

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from infinity.config import Config
+from infinity.data.histograms import Histogram
+from infinity.data.rule_counts import RuleCount
 from infinity.evaluation.score import Score
 
 
@@ -47,7 +49,10 @@ class StageSummary(Config):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DatasetSummary(Config):
-    """The funnel of the data stage; ``counts`` holds read, kept, unreadable and one ``dropped_<reason>`` a reason."""
+    """The funnel of the data stage; ``counts`` holds read, kept, unreadable and one ``dropped_<reason>`` a reason.
+
+    ``rules`` and ``histograms`` say what each filter asked for and how its score is spread.
+    """
 
     counts: dict[str, int]
     ratios: dict[str, int]
@@ -57,6 +62,8 @@ class DatasetSummary(Config):
     num_shards: int
     num_bytes: int
     thumbnails: str | None = None
+    rules: tuple[RuleCount, ...] = ()
+    histograms: tuple[Histogram, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

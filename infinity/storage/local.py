@@ -56,10 +56,13 @@ def exists(path: Path) -> bool:
 def read(path: Path, start: int, length: int | None) -> bytes:
     """``length`` bytes from ``start``, or all from there."""
     with explained("read", path):
-        descriptor = os.open(path, os.O_RDONLY)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe without a writer would block for ever
         try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
+                raise StorageError(f"cannot read {path}: expected a file, found a pipe, a socket or a device")
             # Make room for no more than there is, however much is asked for.
-            end = os.fstat(descriptor).st_size
+            end = status.st_size
             end = end if length is None else min(end, start + length)
             return _read_range(descriptor, start, end)
         finally:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infinity.data.facts import FACTS
-from infinity.data.layout import choose_validation, plan_shards
+from infinity.data.layout import ShardLimits, ShardPlan, choose_validation, cut_evenly, plan_shards, sample_keys
 from infinity.scales import ASPECT_RATIOS, nearest_aspect_ratio
 
 
@@ -26,7 +26,8 @@ def candidates(
             "height_px": sizes[index][0] if sizes else 64,
             "extension": "png",
             "keep_bytes": True,
-            "content": bytes(32),
+            "content": hashlib.sha256(str(content).encode()).digest(),
+            "num_bytes": 100,
             "pixels": hashlib.sha256(str(content).encode()).digest(),
         }
         for index, content in enumerate(contents)
@@ -62,10 +63,17 @@ def test_another_seed_sets_other_pictures_aside_and_order_does_not_matter() -> N
 @given(st.lists(st.tuples(st.integers(32, 300), st.integers(32, 300)), min_size=1, max_size=60), st.integers(1, 7))
 def test_every_picture_lies_in_one_shard_of_its_ratio_in_source_order(sizes: list[tuple[int, int]], most: int) -> None:
     table = candidates(list(range(len(sizes))), sizes=sizes)
-    plans = plan_shards(table, aspect_ratios=ASPECT_RATIOS, validation_share=0.2, samples_per_shard=most, seed=0)
+    plans = plan_shards(
+        table,
+        aspect_ratios=ASPECT_RATIOS,
+        validation_share=0.2,
+        limits=ShardLimits(samples=most, num_bytes=10**9),
+        seed=0,
+    )
+    assert all(isinstance(plan, ShardPlan) for plan in plans)
     rows = [row for plan in plans for row in plan.samples["row"].to_pylist()]
     assert sorted(rows) == table["row"].to_pylist()
-    assert len({plan.path for plan in plans}) == len(plans)
+    assert len({plan.digest for plan in plans}) == len(plans)
     for plan in plans:
         assert 1 <= plan.samples.num_rows <= most
         assert plan.samples["row"].to_pylist() == sorted(plan.samples["row"].to_pylist())
@@ -76,5 +84,44 @@ def test_every_picture_lies_in_one_shard_of_its_ratio_in_source_order(sizes: lis
 @pytest.mark.parametrize("ratios", [(1.0,), (0.5, 1.0)])
 def test_only_the_wanted_ratios_are_used(ratios: tuple[float, ...]) -> None:
     table = candidates([1, 2], sizes=[(64, 128), (128, 64)])
-    plans = plan_shards(table, aspect_ratios=ratios, validation_share=0, samples_per_shard=9, seed=0)
+    plans = plan_shards(
+        table, aspect_ratios=ratios, validation_share=0, limits=ShardLimits(samples=9, num_bytes=10**9), seed=0
+    )
     assert {plan.aspect_ratio for plan in plans} == set(ratios)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.integers(1, 1000) | st.integers(1, 10**7), min_size=1, max_size=300),
+    st.integers(1, 40),
+    st.integers(100, 10**7),
+)
+def test_shards_keep_their_limits_and_hold_all_in_order(sizes: list[int], samples: int, num_bytes: int) -> None:
+    limits = ShardLimits(samples=samples, num_bytes=num_bytes)
+    shards = cut_evenly(np.array(sizes), limits)
+    assert shards[0] == 0
+    assert set(np.diff(shards).tolist()) <= {0, 1}
+    for shard in range(shards[-1] + 1):
+        inside = np.array(sizes)[shards == shard]
+        assert len(inside) <= samples
+        assert inside.sum() <= num_bytes or len(inside) == 1
+
+
+def test_shards_are_about_equally_large_by_count_and_by_bytes() -> None:
+    random = np.random.default_rng(0)
+    limits = ShardLimits(samples=512, num_bytes=10**12)
+    counts = np.bincount(cut_evenly(np.full(1025, 1000), limits))
+    assert sorted(counts.tolist()) == [341, 342, 342]  # not 512, 512 and 1
+    sizes = random.lognormal(11, 0.6, 20_000).astype(np.int64)
+    shards = cut_evenly(sizes, limits)
+    for part in (np.bincount(shards), np.bincount(shards, sizes)):
+        assert part.max() / part.min() < 1.25
+
+
+def test_keys_do_not_depend_on_the_place_in_the_source() -> None:
+    table = candidates([1, 2, 3, 1], captions=["a", "b", "c", "a"])
+    keys = sample_keys(table)
+    assert len(set(keys)) == 4
+    assert keys[3] == f"{keys[0]}-1"
+    assert sample_keys(table.slice(1, 2)) == keys[1:3]
+    assert sample_keys(candidates([1], captions=["other"])) != keys[:1]

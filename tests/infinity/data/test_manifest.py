@@ -8,7 +8,7 @@ import pytest
 
 from infinity import storage
 from infinity.data.manifest import SCHEMA, Manifest, ManifestError, ManifestHead, ShardInfo
-from infinity.storage import FileMissingError
+from infinity.storage import FileAlreadyThereError, FileMissingError
 
 
 def manifest(
@@ -45,6 +45,7 @@ def test_loaded_manifest_equals_saved_one(tmp_path: Path, s3_server: str) -> Non
         saved.save()
         loaded = Manifest.load(uri)
         assert loaded.head == saved.head
+        assert loaded.digest == saved.digest == storage.sha256(uri)
         assert loaded.table.equals(saved.table)
     assert storage.sha256(str(tmp_path / "m.parquet")) == storage.sha256(f"{s3_server}/m.parquet")
 
@@ -57,6 +58,19 @@ def test_rows_captions_and_places() -> None:
     assert m.captions([3, 0, 3]) == ["caption 3", "caption 0", "caption 3"]
     assert m.captions(m.rows("train"))[1] == "caption 2"
     assert m.place(3) == ("s3://bucket/set/shards/a.tar", 30, 10)
+
+
+def test_shards_of_several_versions_lie_beside_their_folders() -> None:
+    m = manifest("s3://bucket/set/dataset-1/manifest.parquet")
+    shared = Manifest(uri=m.uri, head=m.head.replace(root=".."), table=m.table)
+    assert shared.place(3) == ("s3://bucket/set/shards/a.tar", 30, 10)
+
+
+def test_another_manifest_in_the_same_place_is_refused(tmp_path: Path) -> None:
+    manifest(str(tmp_path / "m.parquet")).save()
+    manifest(str(tmp_path / "m.parquet")).save()
+    with pytest.raises(FileAlreadyThereError, match="with another content"):
+        manifest(str(tmp_path / "m.parquet"), ratios=(1.0, 2.0)).save()
 
 
 def test_shorter_shard_is_a_clear_error(tmp_path: Path) -> None:
@@ -82,5 +96,5 @@ def test_what_is_no_manifest_is_a_clear_error(tmp_path: Path) -> None:
 def test_manifest_of_another_version_is_a_clear_error(tmp_path: Path) -> None:
     m = manifest(str(tmp_path / "m.parquet"))
     Manifest(uri=m.uri, head=m.head.replace(format=99), table=m.table).save()
-    with pytest.raises(ManifestError, match="expected manifest format 1, found 99"):
+    with pytest.raises(ManifestError, match="expected manifest format 2, found 99"):
         Manifest.load(m.uri)

@@ -13,7 +13,7 @@ from PIL import Image
 
 from infinity import storage
 from infinity.data.facts import measure_slice
-from infinity.data.layout import plan_shards
+from infinity.data.layout import ShardLimits, ShardPlan, plan_shards
 from infinity.data.samples import SourceError
 from infinity.data.shards import WrittenShard, write_shard
 from infinity.data.sources import open_source
@@ -21,6 +21,7 @@ from infinity.storage import StorageError
 from tests.infinity.data.builders import encoded, image_folder, noise
 
 LIMIT = 10**8
+LIMITS = ShardLimits(samples=99, num_bytes=10**9)
 
 
 def folder_of_formats(folder: Path) -> Path:
@@ -39,9 +40,8 @@ def folder_of_formats(folder: Path) -> Path:
 def write(source_uri: str, folder: str, rows_per_slice: int = 2) -> WrittenShard:
     source = open_source(source_uri, rows_per_slice=rows_per_slice)
     tables = [measure_slice(piece, LIMIT).facts for piece in source.slices]
-    (plan,) = plan_shards(
-        pa.concat_tables(tables), aspect_ratios=(1.0,), validation_share=0, samples_per_shard=99, seed=0
-    )
+    (plan,) = plan_shards(pa.concat_tables(tables), aspect_ratios=(1.0,), validation_share=0, limits=LIMITS, seed=0)
+    assert isinstance(plan, ShardPlan)
     return write_shard(plan, source.slices, folder, LIMIT)
 
 
@@ -67,10 +67,11 @@ def test_any_reader_of_tar_files_finds_picture_text_and_facts(tmp_path: Path) ->
     written = write(str(folder_of_formats(tmp_path / "in")), str(tmp_path / "out"))
     with tarfile.open(tmp_path / "out" / written.info.path) as tar:
         members = tar.getmembers()
-        assert [m.name for m in members[:3]] == ["000000000.jpg", "000000000.txt", "000000000.json"]
+        key = written.rows["key"][0].as_py()
+        assert [m.name for m in members[:3]] == [f"{key}.jpg", f"{key}.txt", f"{key}.json"]
         assert {(m.mtime, m.uid, m.gid, m.mode) for m in members} == {(0, 0, 0, 0o644)}
-        text = tar.extractfile("000000000.txt")
-        facts = tar.extractfile("000000000.json")
+        text = tar.extractfile(f"{key}.txt")
+        facts = tar.extractfile(f"{key}.json")
         assert text is not None
         assert facts is not None
         assert text.read().decode() == "the a.jpg é"
@@ -83,7 +84,7 @@ def test_webdataset_reads_the_shard(tmp_path: Path) -> None:
     written = write(str(folder_of_formats(tmp_path / "in")), str(tmp_path / "out"))
     with (tmp_path / "out" / written.info.path).open("rb") as stream:
         samples = list(group_by_keys(tar_file_expander([{"url": written.info.path, "stream": stream}])))
-    assert [sample["__key__"] for sample in samples] == [f"{i:09d}" for i in range(5)]
+    assert [sample["__key__"] for sample in samples] == written.rows["key"].to_pylist()
     assert samples[0]["txt"].decode() == "the a.jpg é"
 
 
@@ -102,8 +103,12 @@ def test_finished_shard_is_not_written_again(tmp_path: Path) -> None:
     assert path.stat().st_mtime_ns == before
     assert again.info == first.info
     assert again.rows.equals(first.rows)
-    storage.delete_tree(str(path.with_suffix(".json")))  # the writer was killed before its mark
+    storage.delete_tree(storage.join(out, "shards", "index"))  # the writer was killed before its mark
     assert write(source, out).info == first.info
+    assert path.stat().st_mtime_ns == before  # the same name was there already
+    path.unlink()  # somebody collected it
+    assert write(source, out).info == first.info
+    assert path.exists()
 
 
 def test_shards_in_s3_equal_local_ones(tmp_path: Path, s3_server: str) -> None:
@@ -117,9 +122,9 @@ def test_source_that_changes_meanwhile_is_a_clear_error(tmp_path: Path) -> None:
     source_folder = folder_of_formats(tmp_path / "in")
     source = open_source(str(source_folder))
     table = measure_slice(source.slices[0], LIMIT).facts
-    (plan,) = plan_shards(table, aspect_ratios=(1.0,), validation_share=0, samples_per_shard=99, seed=0)
+    (plan,) = plan_shards(table, aspect_ratios=(1.0,), validation_share=0, limits=LIMITS, seed=0)
     (source_folder / "b.png").write_bytes(encoded(noise(seed=9)))
-    with pytest.raises(SourceError, match=r"b.png: changed while the data set was built"):
+    with pytest.raises(SourceError, match=r"b.png: changed since it was measured"):
         write_shard(plan, source.slices, str(tmp_path / "out"), LIMIT)
     (source_folder / "b.png").unlink()
     with pytest.raises(SourceError, match=r"b.png: could be read at first, then no longer"):
@@ -134,6 +139,6 @@ def test_no_space_left_is_a_clear_error_and_leaves_nothing(tmp_path: Path, monke
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("infinity.data.shards._HashedFile.write", full)
-    with pytest.raises(StorageError, match=r"cannot write .*\.tar: no space left on the disk"):
+    with pytest.raises(StorageError, match=r"cannot write a file in .*shards: no space left on the disk"):
         write(source, str(tmp_path / "out"))
     assert not storage.list_files(str(tmp_path / "out"))

@@ -1,7 +1,6 @@
 """The data stage on a local Ray: exact counts, equal bytes, clear errors."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,9 @@ from infinity.data.batches import load_images
 from infinity.data.manifest import Manifest
 from infinity.data.samples import SourceError
 from infinity.data.scenes import ScenesConfig, training_scene
-from infinity.jobs import build_dataset
+from infinity.jobs import dataset_facts
 from infinity.jobs.build_dataset import BuildDatasetReport, BuildDatasetSpec, DatasetError, fingerprint, run
+from infinity.jobs.cluster import in_process
 from infinity.jobs.progress import Progress
 from infinity.jobs.spec import is_done
 from infinity.storage import StorageError
@@ -31,11 +31,11 @@ def spec(source: Path | str, output: Path | str, **settings: Any) -> BuildDatase
 
 
 def files_of(report: BuildDatasetReport) -> dict[str, str]:
-    folder = storage.parent(report.manifest)
+    folder = Manifest.load(report.manifest).root
     return {
         uri[len(folder) :]: storage.sha256(uri)
         for uri in storage.list_files(folder)
-        if storage.name(uri) not in ("spec.json", "report.json")
+        if uri.endswith((".tar", "manifest.parquet", "thumbnails.png")) and "/facts/" not in uri
     }
 
 
@@ -77,7 +77,7 @@ def test_every_picture_can_be_loaded_and_the_report_says_what_there_is(tmp_path:
         assert manifest.captions([row]) == [f"picture {seed}"]
         np.testing.assert_array_equal(load_images(manifest, [row], (size, 40))[0], noise(size, 40, seed))
     for shard in manifest.head.shards:
-        assert storage.sha256(storage.join(storage.parent(report.manifest), shard.path)) == shard.sha256
+        assert storage.sha256(storage.join(manifest.root, shard.path)) == shard.sha256
     assert summary.thumbnails is not None
     with Image.open(summary.thumbnails) as sheet:
         assert sheet.width > 96
@@ -90,12 +90,9 @@ def test_bytes_do_not_depend_on_parallelism_or_place(
     first = run(spec(source, tmp_path / "a", samples_per_shard=7))
     assert len(first.summary.caption_examples) == 12
 
-    def one_after_the_other(function: Callable[..., Any], arguments: list[tuple[Any, ...]], on_done: Any) -> list[Any]:
-        return [function(*call) for call in arguments]
-
-    monkeypatch.setattr(build_dataset, "fan_out", one_after_the_other)
-    monkeypatch.setattr(build_dataset, "open_source", lambda uri, captions: _in_threes(uri))
-    second = run(spec(source, tmp_path / "b", samples_per_shard=7))
+    monkeypatch.setattr(dataset_facts, "open_source", lambda uri, **_: _in_threes(uri))
+    with in_process():
+        second = run(spec(source, tmp_path / "b", samples_per_shard=7))
     monkeypatch.undo()
     third = run(spec(source, s3_server, samples_per_shard=7))
     assert files_of(first) == files_of(second) == files_of(third)
@@ -112,7 +109,7 @@ def test_finished_spec_is_not_computed_again(tmp_path: Path, monkeypatch: pytest
     wanted = spec(source, tmp_path / "out", fingerprint=fingerprint(str(source)))
     report = run(wanted)
     assert is_done(wanted)
-    monkeypatch.setattr(build_dataset, "open_source", lambda *_, **__: pytest.fail("computed again"))
+    monkeypatch.setattr(dataset_facts, "open_source", lambda *_, **__: pytest.fail("computed again"))
     assert run(wanted) == report
 
 
@@ -120,12 +117,13 @@ def test_interrupted_job_keeps_its_finished_shards(tmp_path: Path) -> None:
     wanted = spec(good_folder(tmp_path / "in", 10), tmp_path / "out", samples_per_shard=3)
     first = run(wanted)
     folder = Path(storage.parent(first.manifest))
-    times = {path: path.stat().st_mtime_ns for path in folder.rglob("*.tar")}
+    times = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.tar")}
+    assert len(times) == 4
     before = files_of(first)
     (folder / "report.json").unlink()
     (folder / "manifest.parquet").unlink()
     assert files_of(run(wanted)) == before
-    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*.tar")} == times
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.tar")} == times
 
 
 def test_progress_rises_to_one(tmp_path: Path) -> None:
@@ -143,7 +141,7 @@ def test_drawn_scenes_become_a_data_set(tmp_path: Path) -> None:
     manifest = Manifest.load(report.manifest)
     assert report.summary.counts["read"] == report.summary.counts["kept"] == 70
     row = 5
-    scene = training_scene(config, int(manifest.table["key"][row].as_py()))
+    scene = training_scene(config, int(manifest.table["source"][row].as_py().removeprefix("scene ")))
     np.testing.assert_array_equal(load_images(manifest, [row], (24, 24))[0], scene.image)
     assert manifest.captions([row]) == [scene.prompt.prompt]
 
