@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 
+from infinity import storage
 from infinity.checkpoint import load_checkpoint
+from infinity.data.augment import AugmentConfig
 from infinity.data.batches import BatchPlan
+from infinity.data.captions import CaptionConfig, CaptionDraw
 from infinity.data.manifest import Manifest
 from infinity.data.pictures import compose_sheet
 from infinity.generation.generate import generate
@@ -25,9 +28,11 @@ from infinity.text import BuiltinTextConfig, TextConfig, TextEncoder, build_text
 from infinity.tokenizer.saved import KIND as TOKENIZER_KIND
 from infinity.tokenizer.saved import load_tokenizer
 from infinity.tokenizer.tokenizer import Tokenizer, TokenizerConfig
+from infinity.training.adapters import AdapterConfig, add_adapters, has_adapters, merged
 from infinity.training.collapse import CollapseConfig, check_labels
 from infinity.training.ema import Ema, averaged
-from infinity.training.latents import CaptionFeatures, LatentBatch, LatentFeed
+from infinity.training.encoded import EncodedCaptions, EncodedFiles, EncodedIndex, EncodedLatents
+from infinity.training.latents import CaptionFeatures, Captions, LatentBatch, LatentFeed
 from infinity.training.loop import TrainingError
 from infinity.training.optimizer import make_optimizer
 from infinity.training.parallel import Team
@@ -54,6 +59,10 @@ class TrainTransformerSpec(TrainSpec):
         self_correction: Highest rate of wrong bits in the history, 0 to 1; 0.3 is the paper's best.
         weighting: Whether a token counts by its scale (published) or all count the same.
         recompute: Save memory by computing every block twice.
+        adapters: Train low-rank adapters of a start model instead of all weights; the exported model is plain.
+        captions: Which caption of a picture is taken at each visit.
+        encoded: URI of the index of a store that ``infinity.jobs.encode`` made of this data set, tokenizer and text
+            encoder; what it holds is read instead of computed. None to compute everything.
         prompts: Of the sample pictures; captions of the data set where empty.
         sampling: How the sample pictures are drawn.
     """
@@ -67,6 +76,7 @@ class TrainTransformerSpec(TrainSpec):
     self_correction: float = 0.3
     weighting: Weighting = "by_scale"
     recompute: bool = False
+    adapters: AdapterConfig | None = None
     prompts: tuple[str, ...] = ()
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     stage: str = "pretrain"
@@ -75,6 +85,11 @@ class TrainTransformerSpec(TrainSpec):
         JobSpec.__post_init__(self)  # super() does not work in a dataclass with slots
         if not 0.0 <= self.self_correction <= 1.0:
             raise ValueError(f"self_correction: expected a share from 0 to 1, got {self.self_correction}")
+        if self.adapters is not None and (self.start_from is None or self.workers.shard):
+            raise ValueError(
+                "adapters: expected a start_from, whose weights they adapt, and workers that do not share out weights, "
+                f"got {self.start_from} and workers.shard {self.workers.shard}"
+            )
         if self.text.max_tokens > self.model.max_text_tokens:
             raise ValueError(
                 f"text.max_tokens: the transformer holds captions of at most {self.model.max_text_tokens} tokens, the "
@@ -116,6 +131,8 @@ def check(spec: TrainTransformerSpec) -> None:
         num_scales = spec.resolution.schedule(ratio).num_scales
         if num_scales > spec.model.max_scales:
             raise ValueError(f"model.max_scales: {num_scales} scales are needed, got {spec.model.max_scales}")
+    if spec.encoded is not None:
+        _check_encoded(spec, manifest, tokenizer.digest, spec.encoded)
     if spec.start_from is not None:
         _check_start(spec, tokenizer.digest, spec.start_from)
 
@@ -126,8 +143,8 @@ def build(spec: TrainTransformerSpec, team: Team, device: torch.device, told: To
     manifest = Manifest.load(spec.manifest)
     tokenizer = load_tokenizer(spec.tokenizer).to(device)
     encoder = _text_encoder(spec, device)
-    captions = CaptionFeatures(encoder)
-    plan = BatchPlan(manifest, "train", spec.loop.batch_size, spec.seed)
+    plan = BatchPlan(manifest, "train", spec.loop.batch_size, spec.seed, spec.order)
+    latents, captions = _stored(spec, manifest, tokenizer.config, encoder, plan.key)
     feed = LatentFeed(
         manifest,
         plan,
@@ -137,10 +154,16 @@ def build(spec: TrainTransformerSpec, team: Team, device: torch.device, told: To
         num_steps=spec.loop.num_steps,
         team=team,
         num_parts=spec.loop.num_parts,
+        reading=spec.reading,
+        augment=spec.augment,
+        encoded=latents,
         told=told,
     )
     check_labels(feed.usage(), CollapseConfig(), spec.tokenizer)
-    transformer = _transformer(spec).to(device)
+    transformer = _transformer(spec)
+    if spec.adapters is not None:
+        add_adapters(transformer, spec.adapters)
+    transformer.to(device)
     if sharded := spec.workers.shard:
         shard(transformer, team, device)
     state = TrainState(
@@ -195,7 +218,7 @@ def drawable(transformer: Transformer, ema: Ema | None, team: Team) -> Iterator[
     """
     if not is_sharded(transformer):
         with averaged(transformer, ema):
-            yield transformer
+            yield merged(transformer) if has_adapters(transformer) else transformer
         return
     weights = transformer.state_dict() if ema is None else ema.weights()
     copy = Transformer(transformer.config).to(transformer.start.device).eval() if team.leads else None
@@ -214,6 +237,46 @@ def _transformer(spec: TrainTransformerSpec) -> Transformer:
     else:
         transformer.load_state_dict(load_transformer(spec.start_from)[1].state_dict())
     return transformer
+
+
+def _stored(
+    spec: TrainTransformerSpec, manifest: Manifest, config: TokenizerConfig, encoder: TextEncoder, key: int
+) -> tuple[EncodedLatents | None, Captions]:
+    """Where latents and features of captions come from."""
+    draw = CaptionDraw(manifest, spec.captions, key, encoder.num_tokens, encoder.max_tokens)
+    captions = CaptionFeatures(draw, encoder)
+    if spec.encoded is None:
+        return None, captions
+    index = EncodedIndex.parse(storage.read_text(spec.encoded), where=spec.encoded)
+    files = EncodedFiles(storage.parent(spec.encoded), spec.reading)
+    latents = None if index.tokenizer is None else EncodedLatents(manifest, index, files, config)
+    return latents, captions if index.text_encoder is None else EncodedCaptions(manifest, index, files, draw)
+
+
+def _check_encoded(spec: TrainTransformerSpec, manifest: Manifest, tokenizer_digest: str, uri: str) -> None:
+    """Refuse a store of other numbers than the training would compute.
+
+    Raises:
+        ValueError: What differs; the message tells what is there and what is needed.
+    """
+    index = EncodedIndex.parse(storage.read_text(uri), where=uri)
+    pairs: list[tuple[str, Any, Any]] = [("manifest", index.manifest, manifest.digest)]
+    if index.tokenizer is not None:
+        pairs += [
+            ("tokenizer", index.tokenizer, tokenizer_digest),
+            ("resolution", index.resolution, spec.resolution),
+            ("augment", AugmentConfig(), spec.augment),
+        ]
+        if index.latents == "bits" and spec.self_correction > 0:
+            raise ValueError(
+                f"{uri}: holds bits, but self_correction {spec.self_correction} needs the encoder's features to find "
+                "other bits after wrong ones; encode with latents 'features', or train with self_correction 0"
+            )
+    if index.text_encoder is not None:
+        pairs += [("text", index.text_encoder, spec.text), ("captions", index.captions, spec.captions)]
+    for name, found, needed in pairs:
+        if found != needed:
+            raise ValueError(f"{uri}: was made for {name} {found}, the training has {needed}; encode again")
 
 
 def _text_encoder(spec: TrainTransformerSpec, device: torch.device) -> TextEncoder:

@@ -86,8 +86,10 @@ class TrainState:
 
         All workers of a sharded training must go through them together.
         """
+        frozen = self._frozen()
         for name, value in self.module.state_dict().items():
-            yield f"weights/{name}", whole(value.detach())
+            if name not in frozen:
+                yield f"weights/{name}", whole(value.detach())
         yield from ((f"ema/{name}", whole(value)) for name, value in (self.ema.weights().items() if self.ema else ()))
         for name, weight in self.module.named_parameters():
             for slot, value in sorted(self.optimizer.state.get(weight, {}).items()):
@@ -107,11 +109,17 @@ class TrainState:
             row["step"] = int(row["step"])
         self.skipped = [Skipped.from_json(each, where=where) for each in facts["skipped"]]
 
+    def _frozen(self) -> frozenset[str]:
+        """Names of weights that the training does not change; they come from where it started."""
+        return frozenset(name for name, weight in self.module.named_parameters() if not weight.requires_grad)
+
     def _load_tensors(self, tensors: Mapping[str, Tensor], where: str) -> None:
         def below(prefix: str) -> dict[str, Tensor]:
             return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
-        weights, own = below("weights/"), self.module.state_dict()
+        frozen = self._frozen()
+        weights = below("weights/")
+        own = {name: value for name, value in self.module.state_dict().items() if name not in frozen}
         if mismatch := sorted(
             name
             for name in own.keys() | weights.keys()

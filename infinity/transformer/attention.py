@@ -145,7 +145,11 @@ class SelfAttention(nn.Module):
     ) -> Float[Tensor, "B L D"]:
         """All scales at once in windows; or one scale after those in the cache."""
         bias = torch.cat([self.query_bias, torch.zeros_like(self.query_bias)])
-        joint = F.linear(x_BLD, self.query_key.weight, bias).unflatten(-1, (2 * self.num_heads, -1))
+        if type(self.query_key) is nn.Linear:
+            joint = F.linear(x_BLD, self.query_key.weight, bias)  # one pass over memory for product and bias
+        else:
+            joint = self.query_key(x_BLD) + bias  # with an adapter
+        joint = joint.unflatten(-1, (2 * self.num_heads, -1))
         value = self.value(x_BLD).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
         query, key = (part.to(value.dtype) for part in unit_queries_and_keys(joint, self.log_scale, turn))
         if isinstance(visible, KeyValueCache):
