@@ -61,7 +61,7 @@ def add_adapters(transformer: Transformer, config: AdapterConfig) -> None:
     names = "|".join(config.targets)
     lora = LoraConfig(
         r=config.rank,
-        lora_alpha=config.alpha,  # type: ignore[arg-type]  # any number works
+        lora_alpha=config.alpha,
         lora_dropout=config.dropout,
         use_dora=config.dora,
         target_modules=rf"blocks\.\d+\.(.+\.)?({names})",
