@@ -1,0 +1,113 @@
+"""The end of an evaluation, in real flow runs on a real server: promoted, unchanged, blocked, undecided, overtaken."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
+from prefect.client.schemas.objects import State
+
+from flows import gate
+from flows.gate import GateForm, decide
+from flows.stage import flow_body
+from infinity.evaluation.champions import Champion, Champions
+from infinity.jobs.evaluated import Evaluated
+from tests.infinity.jobs.evaluations import prompts, write_evaluation
+
+pytestmark = pytest.mark.prefect
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prefect_server: str) -> Path:
+    monkeypatch.setenv("INFINITY_RUNS", str(tmp_path))
+    # Both are evaluated already; the stage would only find that out.
+    monkeypatch.setattr(gate, "evaluation_stage", lambda spec, stage: None)
+    return tmp_path / "run"
+
+
+def end_of(candidate: Evaluated, **form: Any) -> State[Any]:
+    """The final state of a flow run that decides about this evaluation."""
+
+    @flow(name="decide")
+    @flow_body
+    def decide_flow() -> State[Any]:
+        return decide(candidate.spec, candidate.report, "demo", GateForm(**form))
+
+    state: State[Any] = decide_flow(return_state=True)
+    return state
+
+
+def artifacts_of(state: State[Any]) -> Mapping[str, str]:
+    run_id = state.state_details.flow_run_id
+    with get_client(sync_client=True) as client:
+        found = client.read_artifacts(
+            artifact_filter=ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run_id]))
+        )
+    return {artifact.key: str(artifact.data) for artifact in found if artifact.key}
+
+
+def champions(run: Path) -> Champions:
+    return Champions(str(run.parent / "registry"))
+
+
+def test_promoted_unchanged_blocked_and_undecided_with_the_cause_in_the_state(run: Path) -> None:
+    first = write_evaluation(run, "first", prompts(40, 0.5))
+    state = end_of(first)
+    assert (state.type.value, state.name) == ("COMPLETED", "Promoted")
+    assert "the first model of its family" in str(state.message)
+    state = end_of(first)
+    assert (state.type.value, state.name) == ("COMPLETED", "Unchanged")
+
+    better = write_evaluation(run, "better", prompts(40, 0.75))
+    state = end_of(better)
+    assert (state.type.value, state.name) == ("COMPLETED", "Promoted")
+    assert "better: scene_geneval.overall" in str(state.message)
+    artifacts = artifacts_of(state)
+    assert "scene_geneval.overall" in artifacts["gate-numbers"]
+    assert "+0.25 to +0.25" in artifacts["gate-numbers"]
+    assert "No prompt became worse." in artifacts["gate-pictures"]
+
+    worse = write_evaluation(run, "worse", prompts(40, 0.75) | {f"a photo of {n} stars": 0.0 for n in range(20)})
+    state = end_of(worse)
+    assert (state.type.value, state.name) == ("FAILED", "Blocked")
+    assert str(state.message).startswith("Blocked: scene_geneval.overall worse by 0.375 (δ 0.08, 95 % interval -0.")
+    assert "data:image/png;base64," in artifacts_of(state)["gate-pictures"]
+    assert "comparison.html" in artifacts_of(state)["gate-pictures"]
+
+    noisy = prompts(40, 0.75) | {f"a photo of {n} stars": 1.0 if n % 2 else 0.4 for n in range(40)}
+    state = end_of(write_evaluation(run, "noisy", noisy))
+    assert (state.type.value, state.name) == ("COMPLETED", "Undecided")
+    assert "items; about" in str(state.message)
+    history = champions(run).history("demo")
+    assert [record.model for record in history] == [first.spec.model, better.spec.model]
+    assert history[1].evaluation == better.folder
+
+
+def test_a_promotion_that_comes_second_is_told(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second, third = (write_evaluation(run, name, prompts(40, 0.5)) for name in ("first", "second", "third"))
+    end_of(first)
+    stale: Champion | None = champions(run).champion("demo")
+    end_of(second)
+    monkeypatch.setattr(Champions, "champion", lambda self, family: stale)
+    state = end_of(third)
+    assert (state.type.value, state.name) == ("COMPLETED", "Overtaken")
+    assert second.spec.model in str(state.message)
+
+
+def test_what_cannot_be_compared_fails_with_its_sentence_and_scores_only_when_asked(run: Path) -> None:
+    first = write_evaluation(run, "first", prompts(40, 0.5))
+    other = write_evaluation(run, "other", prompts(41, 0.5))
+    end_of(first)
+    state = end_of(other)
+    assert state.is_failed()
+    assert "1 only on the candidate" in str(state.message)
+    state = end_of(other, deltas={"beauty": 1.0})
+    assert "no metric 'beauty' is gated" in str(state.message)
+    state = end_of(other, promote=False)
+    assert (state.type.value, state.name) == ("COMPLETED", "Scored")
+    Path(first.spec.model, "COMMITTED").write_text("trained again\n")
+    state = end_of(other)
+    assert "it was trained again or deleted" in str(state.message)
