@@ -108,10 +108,13 @@ def run_with_kills(spec: EvaluateSpec, folder: Path, kills: list[Kill], patience
 
 
 def files_of(spec: EvaluateSpec) -> dict[str, bytes]:
-    """Every file of a finished evaluation and of its store; the place and the time that passed are left out."""
+    """Every file of a finished evaluation and of its store.
+
+    Left out are the place, the time that passed, and drafts (hidden files, which nothing reads) of killed writers.
+    """
     folder, found = Path(spec.output), {}
     for path in sorted(folder.rglob("*")):
-        if path.is_file():
+        if path.is_file() and not path.name.startswith("."):
             content = path.read_bytes().replace(str(folder).encode(), b"<output>")
             if path.name == "spec.json":
                 content = json.dumps({**json.loads(content)["spec"], "workers": None}).encode()
