@@ -39,7 +39,7 @@ class LinesSlice:
         where = f"{storage.name(self.uri)} row {row}"
         try:
             _check_length(line)
-            fields = json.loads(line.content.removeprefix(_BOM))
+            fields = json.loads(line.content.removeprefix(_BOM).decode("utf-8"))
         except UnreadableError as error:
             return Record(row=row, name=where, problem=error, raw=line.content)
         except (ValueError, RecursionError) as error:

@@ -33,6 +33,7 @@ MAX_EXTENSION_BYTES = 2**16
 PICTURES = ("jpg", "jpeg", "png", "webp", "gif")
 _TEXTS = ("txt", "text", "caption")
 _MAX_MEMBERS = 64
+_MAX_LINKS = 1000
 _PICKLES = ("pkl", "pickle", "pyd", "pth", "pt", "joblib", "dill")
 _BLOCK = tarfile.BLOCKSIZE
 _READ_BYTES = 2**20
@@ -173,6 +174,7 @@ def members(reader: RangeReader, start: int = 0) -> Iterator[Member]:
         start: Offset of a header.
     """
     offset, begin, long_name = start, start, ""
+    links: set[str] = set()
     while offset + _BLOCK <= reader.size:
         block = reader.pread(offset, _BLOCK)
         if block.count(0) == _BLOCK:
@@ -192,16 +194,21 @@ def members(reader: RangeReader, start: int = 0) -> Iterator[Member]:
         if info.type in (tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE) and size <= MAX_EXTENSION_BYTES:
             long_name = _long_name(info, reader.pread(content, size)) or long_name
         elif info.type not in (tarfile.XGLTYPE, tarfile.GNUTYPE_LONGLINK, tarfile.DIRTYPE):
-            yield _member(long_name or info.name, info, begin, content)
+            name = long_name or info.name
+            if info.type in (tarfile.SYMTYPE, tarfile.LNKTYPE) and len(links) < _MAX_LINKS:
+                links.add(name.rstrip("/"))
+            yield _member(name, info, begin, content, links)
             long_name, begin = "", offset
     problem = UnreadableError("bad_file", f"no end mark at offset {offset}: the shard may be cut off")
     yield Member(f"offset {offset}", begin, offset, 0, problem)
 
 
-def _member(name: str, info: tarfile.TarInfo, begin: int, start: int) -> Member:
+def _member(name: str, info: tarfile.TarInfo, begin: int, start: int, links: set[str]) -> Member:
     problem = None
     if info.type not in _REGULAR:
         problem = UnreadableError("unsafe_member", f"{name!r} is no plain file (tar type {info.type!r})")
+    elif any(name[:at] in links for at, char in enumerate(name[:MAX_NAME_BYTES]) if char == "/"):
+        problem = UnreadableError("unsafe_member", f"{name[:100]!r} lies below a link")
     elif len(name) > MAX_NAME_BYTES or "\0" in name or "\\" in name:
         problem = UnreadableError("unsafe_member", f"{name[:100]!r}: a name that is none")
     else:

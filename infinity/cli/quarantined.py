@@ -1,0 +1,56 @@
+"""Commands about rows that could not be used: look at them, repair them, put them through again."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from infinity.cli.console import bar, clear_errors, out
+
+ManifestUri = Annotated[str, typer.Argument(help="Manifest of a data set: a path or s3:// URI of manifest.parquet.")]
+
+
+def quarantine(
+    manifest: ManifestUri,
+    export: Annotated[
+        str | None,
+        typer.Option(help="Folder to write the rows into, as an image folder whose metadata.jsonl tells each reason."),
+    ] = None,
+) -> None:
+    """Show how many rows of a data set are in quarantine and why; with --export write them out for repair."""
+    with clear_errors():
+        from infinity.data.manifest import Manifest
+        from infinity.data.quarantine import export as export_rows
+        from infinity.jobs import replay as job
+
+        loaded = Manifest.load(manifest)
+        table = Table("reason", "rows", box=None)
+        for reason, number in job.reasons_of(loaded).items():
+            table.add_row(reason, f"{number:,}")
+        out.print(table)
+        if export is not None:
+            number = export_rows(job.collect(loaded), export)
+            out.print(f"{number:,} rows written to {export}", markup=False, highlight=False, soft_wrap=True)
+
+
+def replay(
+    manifest: ManifestUri,
+    source: Annotated[
+        str | None,
+        typer.Argument(help="Folder of repaired rows, from 'quarantine --export'; without it the rows as they are."),
+    ] = None,
+) -> None:
+    """Put quarantined rows through again; the result is a child version of the data set."""
+    with clear_errors():
+        from infinity.data.manifest import Manifest
+        from infinity.jobs import build_dataset
+        from infinity.jobs.replay import replay_spec
+
+        with bar("replaying") as show:
+            spec = replay_spec(Manifest.load(manifest), source)
+            report = build_dataset.run(spec, progress=lambda progress: show(progress.fraction))
+        counts = report.summary.counts
+        out.print(f"{counts['kept']:,} of {counts['read']:,} rows kept", markup=False, highlight=False)
+        out.print(report.manifest, markup=False, highlight=False, soft_wrap=True)
