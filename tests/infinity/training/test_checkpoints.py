@@ -80,8 +80,12 @@ def test_any_damage_to_the_newest_state_costs_one_interval_and_is_said(
             shutil.rmtree(tmp_path / "harmed")
             continue
         state, notes = newest(tmp_path / "harmed")
-        assert state.step == 8, harmed.name
-        assert "step 12" in notes[0]
+        if state.step == 12:  # the line end behind the digest was cut off: nothing is missing
+            assert harmed.name == "COMMITTED"
+            assert_same(state, whole)
+        else:
+            assert state.step == 8, harmed.name
+            assert "step 12" in notes[0]
         shutil.rmtree(tmp_path / "harmed")
 
 
