@@ -1,0 +1,144 @@
+"""CLIP through transformers: pictures and captions as vectors that can be compared.
+
+One wrapper serves the filters of the data stage and the measures of the evaluation. Pictures are prepared as the
+published processor says (for OpenAI's models: Pillow's bicubic filter brings the short side to 224 pixels, the middle
+224 x 224 are cut out, levels are normalised); captions have at most 77 tokens, longer ones are cut so that the closing
+token, whose features stand for the sentence, stays the last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from PIL import Image
+from torch import Tensor
+
+from infinity.config import Config
+from infinity.perception.loading import check_weights, explain, folder_digest, model_folder
+
+Picture = UInt8[np.ndarray, "H W 3"] | Image.Image
+"""RGB of any size, levels [0, 255]; a Pillow picture of another mode is converted."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClipConfig(Config):
+    """Which CLIP.
+
+    Attributes:
+        model: A local folder or hub name of a CLIP.
+        revision: Commit, tag or branch of a hub name; None for the newest.
+        sha256: First 8 to 64 digits of the checksum of the weights (see ``loading.check_weights``); None checks
+            nothing.
+        dtype: Of the weights and the arithmetic; vectors are float32.
+        batch_size: Pictures or captions that run at once.
+    """
+
+    model: str = "openai/clip-vit-large-patch14"
+    revision: str | None = None
+    sha256: str | None = None
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    batch_size: int = 32
+
+    def __post_init__(self) -> None:
+        if not self.model.strip() or self.batch_size < 1:
+            raise ValueError(
+                f"ClipConfig: expected a model and a batch_size of at least 1, got {self.model!r}, {self.batch_size}"
+            )
+
+
+class Clip:
+    """CLIP in evaluation mode.
+
+    Attributes:
+        config: What was loaded.
+        digest: 16 digits that name weights, processor and tokenizer: for the keys of caches.
+
+    Raises:
+        ValueError: No CLIP there, other weights than expected, or weights with tensors missing.
+    """
+
+    def __init__(self, config: ClipConfig, device: str = "cpu") -> None:
+        # Imported here: transformers takes seconds to import.
+        from transformers import AutoProcessor, CLIPModel
+
+        self.config = config
+        folder = model_folder("CLIP", config.model, config.revision)
+        check_weights(str(folder), config.sha256)
+        try:
+            # The Pillow processor wherever it runs: torchvision's resizes with other rounding.
+            self._processor: Any = AutoProcessor.from_pretrained(folder, backend="pil")
+            self._model, report = CLIPModel.from_pretrained(
+                folder, dtype=getattr(torch, config.dtype), output_loading_info=True
+            )
+        except (OSError, ValueError, ImportError, TypeError, KeyError) as error:
+            raise ValueError(explain("CLIP", config.model, error)) from error
+        if missing := sorted(report["missing_keys"]):
+            raise ValueError(f"{config.model}: expected all tensors of a CLIP, missing {', '.join(missing[:5])}")
+        self._model.eval().requires_grad_(False).to(device)
+        self.digest = folder_digest(folder)
+
+    @property
+    def num_channels(self) -> int:
+        """D, the length of a vector: 768 for ViT-L/14."""
+        return int(self._model.config.projection_dim)
+
+    @property
+    def max_tokens(self) -> int:
+        """77: longer captions are cut."""
+        return int(self._model.config.text_config.max_position_embeddings)
+
+    @torch.no_grad()
+    def embed_pictures(self, pictures: Sequence[Picture]) -> Float[Tensor, "n D"]:
+        """Float32 vectors on the network's device, not normalised."""
+        vectors = [self._empty()]
+        for start in range(0, len(pictures), self.config.batch_size):
+            batch = [_rgb(picture) for picture in pictures[start : start + self.config.batch_size]]
+            inputs = self._processor(images=batch, return_tensors="pt", input_data_format="channels_last")
+            pixels = inputs["pixel_values"].to(self._model.device, self._model.dtype)
+            vectors.append(_unwrapped(self._model.get_image_features(pixels)))
+        return torch.cat(vectors)
+
+    @torch.no_grad()
+    def embed_texts(self, texts: Sequence[str]) -> Float[Tensor, "n D"]:
+        """Float32 vectors on the network's device, not normalised."""
+        vectors = [self._empty()]
+        for start in range(0, len(texts), self.config.batch_size):
+            tokens = self._processor(
+                text=list(texts[start : start + self.config.batch_size]),
+                padding=True,
+                truncation=True,
+                max_length=self.max_tokens,
+                return_tensors="pt",
+            ).to(self._model.device)
+            vectors.append(_unwrapped(self._model.get_text_features(**tokens)))
+        return torch.cat(vectors)
+
+    def similarity(self, pictures: Sequence[Picture], texts: Sequence[str]) -> Float[Tensor, " n"]:
+        """Cosine, -1 to 1, of each picture and the caption at the same place."""
+        if len(pictures) != len(texts):
+            raise ValueError(f"expected as many captions as pictures, got {len(texts)} and {len(pictures)}")
+        return (normalised(self.embed_pictures(pictures)) * normalised(self.embed_texts(texts))).sum(dim=-1)
+
+    def _empty(self) -> Float[Tensor, "0 D"]:
+        return torch.zeros(0, self.num_channels, device=self._model.device)
+
+
+def normalised(vectors: Float[Tensor, "n D"]) -> Float[Tensor, "n D"]:
+    """The same directions with length 1."""
+    scaled: Tensor = vectors / vectors.norm(dim=-1, keepdim=True)
+    return scaled
+
+
+def _rgb(picture: Picture) -> UInt8[np.ndarray, "H W 3"]:
+    return np.asarray(picture.convert("RGB")) if isinstance(picture, Image.Image) else picture
+
+
+def _unwrapped(output: Any) -> Float[Tensor, "n D"]:
+    """Some versions of transformers wrap the vectors."""
+    vectors: Tensor = getattr(output, "pooler_output", output).float()
+    return vectors
