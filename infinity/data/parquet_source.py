@@ -26,6 +26,9 @@ PICTURE_COLUMNS = ("image", "bytes", "path", "file_name")
 DOWNLOADED = {b"infinity.kind": b"downloaded"}
 """Metadata of a file that the downloader wrote; the columns ``reason`` and ``detail`` say what could not be fetched."""
 
+MAX_ROW_BYTES = 2**27
+"""Rows that are larger on the average, unpacked, are not read: a page of a few of them would fill a worker."""
+
 _ROWS_AT_ONCE = 16  # pictures in memory at the same time
 _BYTES_AT_ONCE = 2**24  # fewer, where they are large
 _READ_BYTES = 2**20
@@ -70,9 +73,11 @@ class ParquetSlice:
         with _opened(self.uri) as file:
             names = _needed(file.schema_arrow, self.columns)
             group = file.metadata.row_group(self.group)
+            if group.total_byte_size > MAX_ROW_BYTES * max(1, group.num_rows):
+                raise MemoryError(f"{group.total_byte_size:,} bytes in {group.num_rows:,} rows")
             at_once = max(1, min(_ROWS_AT_ONCE, _BYTES_AT_ONCE * group.num_rows // max(1, group.total_byte_size)))
             position = 0
-            for batch in file.iter_batches(at_once, row_groups=[self.group], columns=names):
+            for batch in file.iter_batches(at_once, row_groups=[self.group], columns=names, use_threads=False):
                 for index in range(batch.num_rows):
                     if position >= self.skip + self.num_rows:
                         return
