@@ -77,7 +77,8 @@ class GateConfig(Config):
     Args:
         margins: By metric. Metrics without a margin are shown and block nothing.
         confidence: Of the intervals; a model that changed nothing is blocked in half of the rest of cases.
-        min_items: Below this number of items a metric is too small to decide, whatever they say.
+        min_items: Below this number of items a metric is too small to decide, whatever they say; a task of a benchmark
+            with fewer is left to the benchmark's overall metric.
         num_resamples: Bootstrap replicates.
         seed: Of the resampling; the same input gives the same decision.
     """
@@ -173,8 +174,10 @@ class Comparison(Config):
         change = f"{'better' if self.gain >= 0 else 'worse'} by {_short(abs(self.gain))}"
         facts = f"{self.metric} {change} (δ {_short(self.delta)}"
         if self.verdict == "too_small":
-            chance = "any loss" if self.noise is None else f"a loss of {_short(self.noise)}"
-            return f"{facts}, but chance alone may show {chance} with {self.n} items; about {self.num_needed} decide)"
+            if self.noise is None or self.noise <= self.delta:
+                return f"{facts}, but only {self.n} items; at least {self.num_needed} decide)"
+            chance = f"chance alone may show a loss of {_short(self.noise)} with {self.n} items"
+            return f"{facts}, but {chance}; about {self.num_needed} decide)"
         assert self.low is not None
         assert self.high is not None
         return f"{facts}, 95 % interval {_short(self.low)} to {_short(self.high)})"
@@ -325,9 +328,24 @@ def _gated(champion: Measured, candidate: Measured, config: GateConfig) -> tuple
                 f"{metric} was not measured per item on {lacking.model}, but on the other model; evaluate both again "
                 "with the same measures"
             )
+        elif whole := _whole_of(metric, champion, config):
+            few = len(champion.items[metric])
+            ungated[metric] = f"{few} items are too few to judge alone (expected {config.min_items}); {whole} has them"
         else:
             gated[metric] = margin
     return gated, ungated
+
+
+def _whole_of(metric: str, measured: Measured, config: GateConfig) -> str | None:
+    """The overall metric that judges the items of a task with too few of its own, where there is one."""
+    whole = f"{metric.rpartition('.')[0]}.overall"
+    items, all_items = measured.items[metric], measured.items.get(whole, {})
+    is_judged = config.margin(whole) is not None and len(all_items) >= config.min_items
+    return (
+        whole
+        if metric != whole and len(items) < config.min_items and is_judged and set(items) <= set(all_items)
+        else None
+    )
 
 
 def _check(metric: str, champion: Measured, candidate: Measured, margin: Margin) -> None:

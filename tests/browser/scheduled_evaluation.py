@@ -109,7 +109,9 @@ def told(what: str, run: dict[str, Any]) -> None:
 def watch(server: Server) -> dict[str, dict[str, Any]]:
     """Let everything happen; runs by name of the picture."""
     seen = {}
-    end_to_end = server.start("end-to-end", {"run": RUN, "recipe": "mini", "evaluation": EVALUATION})
+    end_to_end = server.start(
+        "end-to-end", {"run": RUN, "recipe": "mini", "dataset": {"num_scenes": 600}, "evaluation": EVALUATION}
+    )
     seen["end-to-end"] = server.ended(end_to_end)
     told("started through its deployment", seen["end-to-end"])
     (seen["first-model"],) = server.evaluations("AUTOMATION", 1)

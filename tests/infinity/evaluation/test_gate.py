@@ -171,9 +171,21 @@ def test_a_single_item_is_undecided() -> None:
     old, new = pair(np.array([0.0]))
     report = compare(old, new, FAST)
     assert report.decision == "undecided"
-    assert "chance alone may show any loss with 1 items; about 10 decide" in report.cause
+    assert "but only 1 items; at least 10 decide" in report.cause
     assert report.comparisons[0].low is None
     assert type(report).parse(report.dump()) == report
+
+
+def test_a_task_of_few_items_is_left_to_the_overall_metric_that_has_them() -> None:
+    task = {f"s{i}": 1.0 for i in range(5)}
+    rest = {f"r{i}": 0.5 for i in range(20)}
+    old = measured("old", {"scene_geneval.overall": task | rest, "scene_geneval.single_object": task})
+    report = compare(old, old, FAST)
+    assert report.decision == "promote"
+    reason = "5 items are too few to judge alone (expected 10); scene_geneval.overall has them"
+    assert report.ungated == {"scene_geneval.single_object": reason}
+    alone = measured("old", {"scene_geneval.single_object": task})
+    assert compare(alone, alone, FAST).decision == "undecided"
 
 
 def test_metrics_without_a_margin_are_shown_and_block_nothing() -> None:
