@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import typer
 
-from infinity.cli import evaluation, pictures, published, records, registry
+from infinity.cli import data, evaluation, pictures, published, quarantined, records, registry
 
 app = typer.Typer(
     add_completion=False,
@@ -30,6 +30,9 @@ commands: tuple[Callable[..., None], ...] = (
 )
 for command in commands:
     app.command()(command)
+for command in (quarantined.quarantine, quarantined.replay):
+    data.app.command()(command)
+app.add_typer(data.app, name="data")
 app.add_typer(registry.app, name="registry")
 app.add_typer(published.app, name="published")
 

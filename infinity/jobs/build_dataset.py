@@ -17,6 +17,7 @@ from infinity.data.checking import UNREADABLE, Tally
 from infinity.data.columns import SourceColumns
 from infinity.data.decisions import decide
 from infinity.data.download.config import DownloadConfig
+from infinity.data.dropped import DROPPED_FILE, dropped_file
 from infinity.data.facts import MEASURE_VERSION
 from infinity.data.filters import FilterConfig
 from infinity.data.histograms import Histogram
@@ -176,6 +177,10 @@ def _build(spec: BuildDatasetSpec, parent: Manifest | None, uri: str, root: str,
         begin(spec)
         rows = gather(opened, spec.filters.max_pixels, root, section(progress, 0.02, 0.6)) if opened else None
         judged = _judge(spec, rows, takedown) if rows else _judge_again(cast(Manifest, parent), takedown)
+        if rows and judged.dropped is not None:
+            storage.write_bytes(
+                storage.join(storage.parent(uri), DROPPED_FILE), dropped_file(judged.dropped, rows.facts)
+            )
         if not judged.kept.num_rows:
             raise DatasetError(_nothing_left(spec, judged.tally))
         planned = plan_shards(
@@ -217,6 +222,7 @@ class _Judged:
     tally: Tally
     rules: tuple[RuleCount, ...]
     histograms: tuple[Histogram, ...]
+    dropped: pa.Table | None = None
 
 
 def _judge(spec: BuildDatasetSpec, rows: Rows, takedown: TakedownList) -> _Judged:
@@ -225,7 +231,13 @@ def _judge(spec: BuildDatasetSpec, rows: Rows, takedown: TakedownList) -> _Judge
     decisions = decide(facts, spec.filters)
     tally = taken + decisions.tally
     _refuse_unreadable(spec, tally)
-    return _Judged(kept=decisions.kept, tally=tally, rules=decisions.rules, histograms=decisions.histograms)
+    return _Judged(
+        kept=decisions.kept,
+        tally=tally,
+        rules=decisions.rules,
+        histograms=decisions.histograms,
+        dropped=decisions.dropped,
+    )
 
 
 def _judge_again(parent: Manifest, takedown: TakedownList) -> _Judged:

@@ -3,6 +3,8 @@
 import hashlib
 import io
 import json
+import os
+import pickle
 import tarfile
 from pathlib import Path
 
@@ -86,6 +88,31 @@ def test_webdataset_reads_the_shard(tmp_path: Path) -> None:
         samples = list(group_by_keys(tar_file_expander([{"url": written.info.path, "stream": stream}])))
     assert [sample["__key__"] for sample in samples] == written.rows["key"].to_pylist()
     assert samples[0]["txt"].decode() == "the a.jpg é"
+
+
+def test_pickled_members_are_not_executed(tmp_path: Path) -> None:
+    """A stranger's shard with a pickle that would make a folder; the field's reader runs it unless told not to."""
+    canary = tmp_path / "canary"
+
+    class Bomb:
+        def __reduce__(self) -> tuple[object, ...]:
+            return os.mkdir, (str(canary),)
+
+    with tarfile.open(tmp_path / "evil.tar", "w") as tar:
+        for name, data in (("0.pyd", pickle.dumps(Bomb())), ("0.png", encoded(noise())), ("0.txt", b"a caption")):
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    records = [record for piece in open_source(str(tmp_path / "evil.tar")).slices for record in piece.read()]
+    assert len(records) == 1
+    assert not canary.exists()
+
+    import webdataset
+
+    assert os.environ["WDS_SECURE"] == "1"  # infra/env.sh, read before any test; webdataset looks at its import
+    with pytest.raises(Exception, match="Unpickling is not allowed"):
+        list(webdataset.WebDataset(str(tmp_path / "evil.tar"), shardshuffle=False).decode())
+    assert not canary.exists()
 
 
 def test_bytes_do_not_depend_on_how_the_source_was_cut(tmp_path: Path) -> None:
