@@ -6,8 +6,12 @@ from pathlib import Path
 import pytest
 
 from infinity.data.download.config import DownloadConfig
+from infinity.data.manifest import Manifest
 from infinity.data.samples import SourceError
 from infinity.data.sources import fingerprint, open_source
+from infinity.jobs import build_dataset
+from infinity.jobs.build_dataset import BuildDatasetSpec
+from infinity.jobs.cluster import in_process
 from infinity.jobs.download import DownloadReport, DownloadSpec, _shared, run
 from infinity.jobs.spec import is_done
 from tests.infinity.data.builders import good_folder
@@ -38,6 +42,21 @@ def test_list_becomes_a_source_and_is_fetched_once(tmp_path: Path) -> None:
         assert again.replace(seconds=0.0) == report.replace(seconds=0.0)
         assert len(site.asked) == asked
         assert DownloadReport.parse(report.dump()) == report
+
+
+def test_data_stage_downloads_a_list_and_accounts_for_every_address(tmp_path: Path) -> None:
+    with serving({"/a.png": plain(1), "/b.png": plain(2), "/gone.png": status(404)}) as site:
+        lines = [f"{site.url(f'/{n}.png', '127.0.0.1')}\tthe picture {n}" for n in ("a", "b", "gone")]
+        (tmp_path / "urls.tsv").write_text("\n".join(["URL\tTEXT", *lines, "http://[::1]/x\ta secret"]) + "\n")
+        spec = BuildDatasetSpec(source=str(tmp_path / "urls.tsv"), output=str(tmp_path / "out"), download=CONFIG)
+        with in_process():
+            report = build_dataset.run(spec)
+            assert build_dataset.run(spec) == report
+        assert site.counts() == {"/a.png": 1, "/b.png": 1, "/gone.png": 1}
+    assert report.summary.counts == {"read": 4, "kept": 2, "unreadable": 2}
+    assert report.unreadable == {"address_not_public": 1, "http_status": 1}
+    manifest = Manifest.load(report.manifest)
+    assert sorted(manifest.table["url"].to_pylist()) == [site.url(f"/{n}.png", "127.0.0.1") for n in ("a", "b")]
 
 
 def test_source_with_pictures_is_no_list(tmp_path: Path) -> None:
