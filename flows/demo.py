@@ -50,7 +50,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m flows.demo", description=__doc__.partition("\n")[0])
-    parser.add_argument("--data", help="folder, .jsonl or .parquet of captioned pictures; without it scenes are drawn")
+    parser.add_argument(
+        "--data",
+        help="folder, .jsonl, .parquet, .tar or list of addresses of captioned pictures; without it scenes are drawn",
+    )
     parser.add_argument("--run", help="name of the run, a folder in runs/; 'demo', or the name of the data")
     parser.add_argument(
         "--recipe", default="demo", help="sizes and lengths: demo (20 minutes), emoji (2 hours) or mini (2 minutes)"

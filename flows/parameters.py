@@ -45,6 +45,9 @@ class DatasetForm(Form):
         default=None, description="With a larger share of unreadable pictures the stage fails."
     )
     samples_per_shard: Count | None = Field(default=None, description="Pictures in one shard.")
+    allow_hosts: tuple[str, ...] | None = Field(
+        default=None, description="Of an address list: hosts that may be asked although they are not public."
+    )
     seed: Seed | None = Field(default=None, description="Seed of the split and of drawn scenes.")
 
     def change(self, spec: BuildDatasetSpec) -> BuildDatasetSpec:
@@ -56,6 +59,7 @@ class DatasetForm(Form):
             changes["scenes"] = spec.scenes.replace(**scenes)
         elif self.num_scenes is not None:
             raise ValueError("num_scenes: counts drawn scenes, but this run has pictures of its own; leave it empty")
+        changes["download"] = spec.download.replace(**self.given("allow_hosts"))
         return spec.replace(filters=spec.filters.replace(**filters), **changes)
 
 
