@@ -105,22 +105,26 @@ def shown_prompts(before: Evaluated, after: Evaluated, config: GateConfig) -> li
                 seeds=new.seeds,
                 before=old.pictures,
                 after=new.pictures,
-                values=tuple(values),
-                loss=_loss(values, config),
+                values=_own(values),
+                loss=_loss(_own(values), config),
             )
         )
     return prompts
 
 
+def _own(values: Sequence[tuple[str, float, float]]) -> tuple[tuple[str, float, float], ...]:
+    """Without the overall metric, whose values are weighted, where a task's metric says the same plainly."""
+    tasks = tuple(value for value in values if not value[0].endswith(".overall"))
+    return tasks or tuple(values)
+
+
 def _loss(values: Sequence[tuple[str, float, float]], config: GateConfig) -> float:
-    """The heaviest loss in margins; an overall metric counts only where no task's says the same."""
-    losses: dict[str, float] = {}
+    """The heaviest loss in margins; 0 where no metric has one."""
+    losses = []
     for metric, first, second in values:
         if (margin := config.margin(metric)) is not None:
-            lost = first - second if margin.better == "higher" else second - first
-            losses[metric] = lost / margin.delta
-    tasks = {metric: loss for metric, loss in losses.items() if not metric.endswith(".overall")}
-    return max((tasks or losses).values(), default=0.0)
+            losses.append((first - second if margin.better == "higher" else second - first) / margin.delta)
+    return max(losses, default=0.0)
 
 
 def _is_about(metric: str, drawn: Drawn) -> bool:
