@@ -24,7 +24,7 @@ from infinity.training.collapse import CollapseConfig
 from infinity.training.ema import Ema, averaged
 from infinity.training.optimizer import make_optimizer
 from infinity.training.parallel import Team
-from infinity.training.pictures import Ahead, PictureBatch, PictureFeed
+from infinity.training.pictures import PictureBatch, PictureFeed
 from infinity.training.state import TrainState, generator_for
 from infinity.training.tokenizer_step import TokenizerLearner, TokenizerLosses
 
@@ -92,8 +92,18 @@ def build(spec: TrainTokenizerSpec, team: Team, device: torch.device, told: Told
         optimizer=make_optimizer(tokenizer, spec.optimizer),
         ema=None if spec.loop.ema_decay is None else Ema(tokenizer, spec.loop.ema_decay),
     )
-    plan = BatchPlan(manifest, "train", spec.loop.batch_size, spec.seed)
-    feed = PictureFeed(manifest, plan, spec.resolution, spec.model.stride_px, team=team, num_parts=spec.loop.num_parts)
+    plan = BatchPlan(manifest, "train", spec.loop.batch_size, spec.seed, spec.order)
+    feed = PictureFeed(
+        manifest,
+        plan,
+        spec.resolution,
+        spec.model.stride_px,
+        team=team,
+        num_parts=spec.loop.num_parts,
+        num_steps=spec.loop.num_steps,
+        reading=spec.reading,
+        augment=spec.augment,
+    )
     ids = sample_rows(manifest, spec.num_samples)
     extra = {"spec": spec.digest(), "stage": spec.stage, "num_steps": spec.loop.num_steps}
 
@@ -104,7 +114,7 @@ def build(spec: TrainTokenizerSpec, team: Team, device: torch.device, told: Told
     return Session(
         state=state,
         learner=TokenizerLearner(tokenizer, spec.losses, spec.collapse),
-        feed=Ahead(feed, spec.loop.num_steps),
+        feed=feed,
         draw=lambda: _draw(tokenizer, state, manifest, ids, spec.resolution),
         export=export,
     )

@@ -77,6 +77,8 @@ class TrainTransformerSpec(TrainSpec):
     weighting: Weighting = "by_scale"
     recompute: bool = False
     adapters: AdapterConfig | None = None
+    captions: CaptionConfig = field(default_factory=CaptionConfig)
+    encoded: str | None = None
     prompts: tuple[str, ...] = ()
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     stage: str = "pretrain"

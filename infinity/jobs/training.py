@@ -12,12 +12,15 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 
 from infinity import storage
 from infinity.config import Config
+from infinity.data.augment import AugmentConfig
+from infinity.data.shuffle import OrderConfig
+from infinity.data.stored import ReadingConfig
 from infinity.jobs.cluster import connect
 from infinity.jobs.progress import Progress, ProgressSink, relayed
 from infinity.jobs.spec import JobReport, JobSpec, begin, commit
@@ -104,15 +107,23 @@ class TrainSpec(JobSpec):
         optimizer: AdamW and its learning rate.
         loop: How long and how often.
         workers: Who trains.
+        order: How pictures are mixed.
+        augment: What is drawn for a picture at each visit.
+        reading: How pictures reach the workers; changes nothing about the model.
         seed: Of weights, order of pictures and all draws.
         stage: Slug of the stage in reports, such as "tokenizer", "pretrain" or "finetune".
     """
+
+    elsewhere: ClassVar[frozenset[str]] = JobSpec.elsewhere | {"reading"}
 
     manifest: str
     resolution: Resolution
     optimizer: OptimizerConfig
     loop: LoopConfig
     workers: WorkersConfig = field(default_factory=WorkersConfig)
+    order: OrderConfig = field(default_factory=OrderConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    reading: ReadingConfig = field(default_factory=ReadingConfig)
     seed: int = 0
     stage: str = "train"
 

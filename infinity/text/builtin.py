@@ -77,6 +77,10 @@ class BuiltinTextEncoder:
         """Longer captions are cut."""
         return self.config.max_tokens
 
+    def num_tokens(self, prompt: str) -> int:
+        """Words, marks, and the closing token."""
+        return len(words(prompt)) + 1
+
     def encode(self, prompts: Sequence[str]) -> TextCondition:
         """Float32 features on the CPU, about unit variance a channel."""
         return TextCondition.pack([torch.from_numpy(self._encode(prompt)) for prompt in prompts])

@@ -26,6 +26,10 @@ class TextEncoder(Protocol):
         """Longer captions are cut to this many tokens."""
         ...
 
+    def num_tokens(self, prompt: str) -> int:
+        """Tokens of a caption before it is cut, the closing token included."""
+        ...
+
     def encode(self, prompts: Sequence[str]) -> TextCondition:
         """Float32 features of every prompt, at least one token each."""
         ...

@@ -74,6 +74,10 @@ class T5TextEncoder:
         """Longer captions are cut."""
         return self.config.max_tokens
 
+    def num_tokens(self, prompt: str) -> int:
+        """Tokens of a caption before it is cut, the closing token included."""
+        return len(self._tokenizer(prompt, truncation=False, verbose=False).input_ids)
+
     @torch.no_grad()
     def encode(self, prompts: Sequence[str]) -> TextCondition:
         """Float32 features on the encoder's device; a caption has at least its closing token."""

@@ -67,6 +67,30 @@ def teacher_forcing(
     return TeacherForcing(inputs_BMC=inputs, labels=BitLabels.from_scales(schedule, labels))
 
 
+@torch.no_grad()
+def teacher_forcing_of_bits(labels: BitLabels, *, kind: QuantizerKind = "bsq", fold: bool = False) -> TeacherForcing:
+    """Inputs and labels for the bits of plain encoding: what ``teacher_forcing`` gives without flips.
+
+    The features themselves are not needed for that, only for other bits of later scales after flipped ones.
+    """
+    schedule, num_bits = labels.schedule, labels.bits_BLC.shape[-1]
+    loop = ResidualLoop(
+        schedule,
+        batch_size=labels.bits_BLC.shape[0],
+        num_bits=num_bits // 4 if fold else num_bits,
+        kind=kind,
+        fold=fold,
+        device=labels.bits_BLC.device,
+    )
+    inputs = []
+    with torch.autocast(labels.bits_BLC.device.type, enabled=False):
+        for k in range(schedule.num_scales - 1):
+            loop.add(labels.scale(k))
+            inputs.append(loop.next_input(k))
+    empty = torch.zeros(labels.bits_BLC.shape[0], 0, num_bits, device=labels.bits_BLC.device)
+    return TeacherForcing(inputs_BMC=torch.cat([empty, *inputs], dim=1), labels=labels)
+
+
 def start_loop(
     features_BCHW: Float[Tensor, "B C H W"], schedule: ScaleSchedule, *, kind: QuantizerKind, fold: bool
 ) -> ResidualLoop:

@@ -1,21 +1,28 @@
-"""Feeds of latents: what frozen tokenizer and text encoder make of a batch, computed once where there is room."""
+"""Feeds of latents: what frozen tokenizer and text encoder make of a batch."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from infinity.data.batches import BatchIds, BatchPlan, ImageCache, load_images
+from infinity.bits import BitLabels
+from infinity.data.augment import AugmentConfig
+from infinity.data.batches import BatchIds, BatchPlan
+from infinity.data.captions import CaptionDraw
 from infinity.data.manifest import Manifest
+from infinity.data.stored import ReadingConfig
+from infinity.data.stream import PictureStream
 from infinity.scales import Resolution, ScaleSchedule
 from infinity.text import TextCondition, TextEncoder
 from infinity.tokenizer.pixels import to_pixels
 from infinity.tokenizer.tokenizer import Tokenizer
+from infinity.training.encoded import EncodedLatents
 from infinity.training.parallel import Team
 from infinity.training.pictures import Ahead, Names, left_over, shares
 
@@ -34,13 +41,14 @@ class LatentBatch:
     Attributes:
         keys: Names of the pictures.
         schedule: Their grids.
-        features_BCHW: What the frozen encoder makes of them, float32.
+        latents: What the frozen tokenizer makes of them: the encoder's features, float32, or the bits of plain
+            encoding, bool, which are enough where no bits are flipped.
         text: Features of their captions.
     """
 
     keys: tuple[str, ...]
     schedule: ScaleSchedule
-    features_BCHW: Float[Tensor, "B C H W"]
+    latents: Float[Tensor, "B C H W"] | Bool[Tensor, "B L C"]
     text: TextCondition
 
     def without(self, keys: frozenset[str]) -> LatentBatch | None:
@@ -50,20 +58,27 @@ class LatentBatch:
             return self
         if not kept:
             return None
-        return LatentBatch(
-            tuple(self.keys[i] for i in kept), self.schedule, self.features_BCHW[kept], self.text.select(kept)
-        )
+        return LatentBatch(tuple(self.keys[i] for i in kept), self.schedule, self.latents[kept], self.text.select(kept))
+
+
+class Captions(Protocol):
+    """Features of the captions of some visits."""
+
+    def __call__(self, ids: BatchIds) -> TextCondition:
+        """One caption a picture, in their order."""
+        ...
 
 
 class CaptionFeatures:
-    """Text features of captions; each distinct one is encoded once while there is room."""
+    """Captions of visits through a text encoder; each distinct text is encoded once while there is room."""
 
-    def __init__(self, encoder: TextEncoder, max_bytes: int = 2**30) -> None:
-        self._encoder, self._room_bytes = encoder, max_bytes
+    def __init__(self, draw: CaptionDraw, encoder: TextEncoder, max_bytes: int = 2**30) -> None:
+        self._draw, self._encoder, self._room_bytes = draw, encoder, max_bytes
         self._known: dict[str, Float[Tensor, "t Dt"]] = {}
 
-    def __call__(self, captions: Sequence[str]) -> TextCondition:
-        """Features of the captions, in their order."""
+    def __call__(self, ids: BatchIds) -> TextCondition:
+        """Features of the captions that the visits take."""
+        captions = self._draw(ids.rows, ids.visits)
         known = self._known
         new = [caption for caption in dict.fromkeys(captions) if caption not in known]
         if not new:
@@ -82,8 +97,9 @@ class CaptionFeatures:
 class LatentFeed:
     """This worker's parts of every step's batch, as latents.
 
-    The encoder's features of a small data set are computed before the first step and kept; those of a large one are
-    computed at every step from pictures that a thread reads ahead.
+    Features come from a store where one is given (``encoded``), are computed before the first step and kept where a
+    data set is small and looks the same at every visit, or are computed at every step from pictures that are read
+    ahead. All three ways give the same training.
     """
 
     def __init__(
@@ -92,12 +108,15 @@ class LatentFeed:
         plan: BatchPlan,
         resolution: Resolution,
         tokenizer: Tokenizer,
-        captions: CaptionFeatures,
+        captions: Captions,
         *,
         num_steps: int,
         team: Team,
         num_parts: int = 1,
         cache_bytes: int = 2**31,
+        reading: ReadingConfig | None = None,
+        augment: AugmentConfig | None = None,
+        encoded: EncodedLatents | None = None,
         told: Told = lambda _share, _message: None,
     ) -> None:
         """Prepare, which may mean to encode the whole training split.
@@ -107,48 +126,69 @@ class LatentFeed:
             plan: Which rows make up which step, of the split "train".
             resolution: Grids of every aspect ratio.
             tokenizer: Frozen, on the device that it shall run on.
-            captions: Features of captions.
+            captions: Features of the captions of some visits.
             num_steps: Steps of the run.
             team: Whose member this worker is; the members share the encoding.
             num_parts: Parts of a batch, over all workers.
-            cache_bytes: Memory for features, and again for pictures where the features do not fit.
+            cache_bytes: Memory for features.
+            reading: How pictures are read where features are not kept.
+            augment: What is drawn for a picture at each visit.
+            encoded: A store of what the tokenizer makes of the pictures.
             told: Hears how far the encoding is.
         """
         self._manifest, self._plan, self._resolution = manifest, plan, resolution
         self._tokenizer, self._captions, self._team = tokenizer, captions, team
         self._num_parts = num_parts
         self._names = Names(manifest)
-        self._all_captions: list[str] = manifest.table["caption"].to_pylist()
         self._features: dict[float, tuple[dict[int, int], Tensor]] = {}
+        self._ahead: Ahead[list[Tensor]] | None = None
+        self._encoded = encoded
+        self._pictures = PictureStream(
+            manifest,
+            self._parts,
+            lambda ratio: resolution.schedule(ratio).image_size_px(tokenizer.config.stride_px),
+            reading,
+            augment=augment,
+            key=plan.key,
+            num_steps=num_steps,
+        )
+        if encoded is not None:
+            self._ahead = Ahead(lambda step: [encoded.read(ids) for ids in self._parts(step)], num_steps)
+            return
         needed = sum(len(manifest.rows("train", r)) * self._num_floats(r) * 4 for r in self._ratios())
-        self._pictures: Ahead[list[Tensor]] | None = None
-        if needed <= cache_bytes:
+        if needed <= cache_bytes and (augment or AugmentConfig()).changes_nothing:
             self._encode_all(told)
         else:
             logger.info("features of %.1f GB are computed anew at every step", needed / 1e9)
-            self._images = ImageCache(manifest, cache_bytes)
-            self._pictures = Ahead(self._read, num_steps)
 
     def __call__(self, step: int) -> Sequence[LatentBatch]:
         """The worker's parts of batch number ``step``, from 0."""
-        parts = shares(self._plan.batch(step), self._team, self._num_parts)
-        if self._pictures is None:
+        parts = self._parts(step)
+        if self._ahead is not None:
+            features = self._ahead(step)
+        elif self._features:
             features = [self._remembered(ids) for ids in parts]
         else:
-            features = [self._encode(images) for images in self._pictures(step)]
+            features = [self._encode(torch.from_numpy(batch.images)) for batch in self._pictures(step)]
         return [self._join(ids, part) for ids, part in zip(parts, features, strict=True)]
 
     def close(self) -> None:
         """End the reading ahead."""
-        if self._pictures is not None:
-            self._pictures.close()
+        self._pictures.close()
+        if self._ahead is not None:
+            self._ahead.close()
 
-    def usage(self, max_pictures: int = 256) -> Float[Tensor, "S C"]:
+    def usage(self, max_pictures: int = 256) -> Float[Tensor, "K C"]:
         """How often each bit is set at each scale, over some pictures of the commonest aspect ratio."""
         ratio = max(self._ratios(), key=lambda r: len(self._manifest.rows("train", r)))
         rows = tuple(int(row) for row in self._manifest.rows("train", ratio)[:max_pictures])
         schedule = self._resolution.schedule(ratio)
-        if self._pictures is None:
+        if self._encoded is not None:
+            features = self._encoded.read(BatchIds(ratio, rows))
+            if features.dtype == torch.bool:
+                scales = BitLabels(schedule, features)
+                return torch.stack([scales.scale(k).float().mean(dim=(0, 1, 2)) for k in range(schedule.num_scales)])
+        elif self._features:
             features = self._remembered(BatchIds(ratio, rows))
         else:
             chunks = [rows[start : start + _CHUNK] for start in range(0, len(rows), _CHUNK)]
@@ -168,14 +208,11 @@ class LatentFeed:
         rows, columns = self._resolution.schedule(ratio).last_grid
         return rows * columns * self._tokenizer.config.token_bits
 
-    def _load(self, ids: BatchIds) -> Tensor:
-        size_px = self._resolution.schedule(ids.aspect_ratio).image_size_px(self._tokenizer.config.stride_px)
-        if self._pictures is None:
-            return torch.from_numpy(load_images(self._manifest, ids.rows, size_px))
-        return torch.from_numpy(self._images.load(ids.rows, size_px))
+    def _parts(self, step: int) -> list[BatchIds]:
+        return shares(self._plan.batch(step), self._team, self._num_parts)
 
-    def _read(self, step: int) -> list[Tensor]:
-        return [self._load(ids) for ids in shares(self._plan.batch(step), self._team, self._num_parts)]
+    def _load(self, ids: BatchIds) -> Tensor:
+        return torch.from_numpy(self._pictures.load(ids))
 
     @torch.no_grad()
     def _encode(self, images_BHWC: Tensor) -> Tensor:
@@ -186,7 +223,7 @@ class LatentFeed:
         return features[torch.tensor([places[row] for row in ids.rows])]
 
     def _join(self, ids: BatchIds, features: Tensor) -> LatentBatch:
-        text = self._captions([self._all_captions[row] for row in ids.rows])
+        text = self._captions(ids)
         return LatentBatch(self._names.of(ids.rows), self._resolution.schedule(ids.aspect_ratio), features, text)
 
     def _encode_all(self, told: Told) -> None:

@@ -7,12 +7,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+import pyarrow as pa
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from infinity.data.batches import BatchIds, BatchPlan, ImageCache
+from infinity.data.augment import AugmentConfig
+from infinity.data.batches import BatchIds, BatchPlan
 from infinity.data.manifest import Manifest
+from infinity.data.stored import ReadingConfig
+from infinity.data.stream import LoadedBatch, PictureStream
 from infinity.scales import Resolution, ScaleSchedule
 from infinity.training.parallel import Team, part_of
 
@@ -48,7 +52,7 @@ class PictureBatch:
 
 
 class PictureFeed:
-    """This worker's parts of every step's batch, as pictures."""
+    """This worker's parts of every step's batch, as pictures; the next steps are prepared while one is worked on."""
 
     def __init__(
         self,
@@ -59,7 +63,9 @@ class PictureFeed:
         *,
         team: Team,
         num_parts: int = 1,
-        cache_bytes: int = 2**30,
+        num_steps: int | None = None,
+        reading: ReadingConfig | None = None,
+        augment: AugmentConfig | None = None,
     ) -> None:
         """Prepare to read.
 
@@ -70,22 +76,33 @@ class PictureFeed:
             stride_px: Pixels of a token's side.
             team: Whose member this worker is.
             num_parts: Parts of a batch, over all workers.
-            cache_bytes: Memory for pictures that were read once.
+            num_steps: Steps of the run; none beyond is prepared.
+            reading: How to read.
+            augment: What is drawn for a picture at each visit.
         """
-        self._plan, self._resolution, self._stride_px = plan, resolution, stride_px
-        self._team, self._num_parts = team, num_parts
-        self._cache = ImageCache(manifest, cache_bytes)
+        self._resolution = resolution
         self._names = Names(manifest)
+        self._stream = PictureStream(
+            manifest,
+            lambda step: shares(plan.batch(step), team, num_parts),
+            lambda ratio: resolution.schedule(ratio).image_size_px(stride_px),
+            reading,
+            augment=augment,
+            key=plan.key,
+            num_steps=num_steps,
+        )
 
     def __call__(self, step: int) -> Sequence[PictureBatch]:
         """The worker's parts of batch number ``step``, from 0."""
-        return [self.load(ids) for ids in shares(self._plan.batch(step), self._team, self._num_parts)]
+        return [self._named(batch) for batch in self._stream(step)]
 
-    def load(self, ids: BatchIds) -> PictureBatch:
-        """The pictures of some rows."""
-        schedule = self._resolution.schedule(ids.aspect_ratio)
-        images = self._cache.load(ids.rows, schedule.image_size_px(self._stride_px))
-        return PictureBatch(self._names.of(ids.rows), ids.rows, schedule, torch.from_numpy(images))
+    def close(self) -> None:
+        """End the reading ahead."""
+        self._stream.close()
+
+    def _named(self, batch: LoadedBatch) -> PictureBatch:
+        rows, schedule = batch.ids.rows, self._resolution.schedule(batch.ids.aspect_ratio)
+        return PictureBatch(self._names.of(rows), rows, schedule, torch.from_numpy(batch.images))
 
 
 def left_over(keys: Sequence[str], unwanted: frozenset[str]) -> list[int]:
@@ -97,16 +114,19 @@ class Names:
     """What a manifest's rows are called, for error messages."""
 
     def __init__(self, manifest: Manifest) -> None:
-        self._column = manifest.table["source"].to_pylist()
+        self._column = manifest.table["source"].combine_chunks()
 
     def of(self, rows: Sequence[int]) -> tuple[str, ...]:
         """One name a row."""
-        return tuple(self._column[row] for row in rows)
+        return tuple(self._column.take(pa.array(rows, pa.int64())).to_pylist())
 
 
 def shares(ids: BatchIds, team: Team, num_parts: int) -> list[BatchIds]:
     """A worker's parts of a batch, in order of their numbers (``Team.parts``)."""
-    return [BatchIds(ids.aspect_ratio, part_of(ids.rows, part, num_parts)) for part in team.parts(num_parts)]
+    return [
+        BatchIds(ids.aspect_ratio, part_of(ids.rows, part, num_parts), part_of(ids.visits, part, num_parts))
+        for part in team.parts(num_parts)
+    ]
 
 
 class Ahead(Generic[T]):

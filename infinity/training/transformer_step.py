@@ -10,8 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from infinity.bits import BitLabels
 from infinity.scales import ScaleSchedule
-from infinity.tokenizer.self_correction import draw_flips, teacher_forcing
+from infinity.tokenizer.self_correction import TeacherForcing, draw_flips, teacher_forcing, teacher_forcing_of_bits
 from infinity.tokenizer.tokenizer import TokenizerConfig
 from infinity.training.latents import LatentBatch
 from infinity.training.loop import Losses
@@ -54,8 +55,23 @@ class TransformerLearner:
     def losses(self, part: LatentBatch, generator: torch.Generator, *, measured: bool) -> Losses:
         """Cross-entropy in nats a bit, averaged over the tokens of each picture."""
         device = self.module.head.weight.device
-        features = part.features_BCHW.to(device, non_blocking=True)
-        text = part.text.to(device)
+        taught, text = self._teach(part, generator), part.text.to(device)
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
+            logits = self.module(text, taught.inputs_BMC, part.schedule, generator=generator, recompute=self._recompute)
+        bits = taught.labels.bits_BLC
+        per_token = token_cross_entropy(logits, bits)
+        per_sample = per_token @ _weights(part.schedule, self._weighting, device)
+        metrics = _accuracies(logits, bits, part.schedule) if measured else {}
+        return Losses(per_sample, torch.zeros((), device=device), metrics)
+
+    def _teach(self, part: LatentBatch, generator: torch.Generator) -> TeacherForcing:
+        """Inputs and labels, with wrong bits in the history where the rate is above 0."""
+        device = self.module.head.weight.device
+        latents = part.latents.to(device, non_blocking=True)
+        kind, fold = self._tokenizer.quantizer, self._tokenizer.fold
+        if latents.dtype == torch.bool:
+            assert self._rate == 0, "self-correction needs the encoder's features, not only their bits"
+            return teacher_forcing_of_bits(BitLabels(part.schedule, latents), kind=kind, fold=fold)
         flips: list[Tensor] = []
         if self._rate > 0:
             flips = draw_flips(
@@ -65,16 +81,7 @@ class TransformerLearner:
                 max_rate=self._rate,
                 generator=_on_device(generator, device),
             )
-        taught = teacher_forcing(
-            features, part.schedule, kind=self._tokenizer.quantizer, fold=self._tokenizer.fold, flips=flips
-        )
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
-            logits = self.module(text, taught.inputs_BMC, part.schedule, generator=generator, recompute=self._recompute)
-        bits = taught.labels.bits_BLC
-        per_token = token_cross_entropy(logits, bits)
-        per_sample = per_token @ _weights(part.schedule, self._weighting, device)
-        metrics = _accuracies(logits, bits, part.schedule) if measured else {}
-        return Losses(per_sample, torch.zeros((), device=device), metrics)
+        return teacher_forcing(latents, part.schedule, kind=kind, fold=fold, flips=flips)
 
     def check(self, metrics: Row, step: int) -> None:
         """Nothing to stop for: constant bits are refused before the training."""

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from infinity import storage
-from infinity.data import batches
 from infinity.data.batches import BatchPlan, ImageCache, fit, load_images, whole_split
+from infinity.data.draws import key_of, uniform_at
 from infinity.data.manifest import Manifest
 from tests.infinity.data.builders import encoded, noise
 from tests.infinity.data.test_manifest import manifest
@@ -62,7 +62,7 @@ def test_a_round_is_a_new_shuffle() -> None:
     assert sorted(first) == sorted(second) == list(range(12))
     assert first != second
     assert first != [row for step in range(3) for row in plan((1.0,) * 12, 4, seed=1).batch(step).rows]
-    assert p.steps_per_round == 3.0
+    assert p.steps_per_epoch == 3.0
 
 
 def test_few_pictures_repeat_within_a_batch() -> None:
@@ -134,19 +134,66 @@ def test_fitted_picture_covers_the_frame_and_loses_only_the_long_side() -> None:
     assert (fit(Image.fromarray(np.full((7, 9, 3), 80, np.uint8)), (64, 32)) == 80).all()
 
 
-def test_cache_gives_the_same_pixels_and_reads_once(pictures: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
-    cache, read = ImageCache(pictures), []
-    monkeypatch.setattr(batches, "load_images", lambda m, rows, size: read.extend(rows) or load_images(m, rows, size))
-    for rows in ([0, 1, 1], [1, 0], [4, 0]):
-        np.testing.assert_array_equal(cache.load(rows, (8, 8)), load_images(pictures, rows, (8, 8)))
-    assert read == [0, 1, 4]
-    cache.load([0], (4, 4))
-    assert read == [0, 1, 4, 0]
+def test_cache_gives_back_what_was_kept_and_forgets_the_least_recently_used() -> None:
+    images = np.stack([noise(8, 8, seed=seed) for seed in range(3)])
+    cache = ImageCache(max_bytes=2 * 8 * 8 * 3)
+    for row in (0, 1):
+        cache.keep(row, (8, 8), images[row])
+    np.testing.assert_array_equal(cache.find([0, 0], (8, 8))[0], images[0])
+    assert cache.find([1], (4, 4)) == {}
+    assert cache.find([0], (8, 8))  # now 1 is the one that was not used for longer
+    cache.keep(2, (8, 8), images[2])
+    assert sorted(cache.find([0, 1, 2], (8, 8))) == [0, 2]
+    cache.keep(7, (16, 16), np.zeros((16, 16, 3), np.uint8))
+    assert cache.find([7], (16, 16)) == {}
 
 
-def test_cache_forgets_the_least_recently_used(pictures: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
-    cache, read = ImageCache(pictures, max_bytes=2 * 8 * 8 * 3), []
-    monkeypatch.setattr(batches, "load_images", lambda m, rows, size: read.extend(rows) or load_images(m, rows, size))
-    for row in (0, 1, 0, 2, 0, 1):
-        cache.load([row], (8, 8))
-    assert read == [0, 1, 2, 1]
+@settings(max_examples=20, deadline=None)
+@given(st.dictionaries(st.sampled_from([0.5, 1.0, 1.5]), st.integers(1, 25), min_size=1), st.integers(1, 6))
+def test_epochs_hold_every_picture_once_up_to_the_rest_of_a_ratio(counts: dict[float, int], size: int) -> None:
+    """The rest comes at the beginning of the next epoch; nothing is dropped, nothing repeated to fill a batch."""
+    ratios = tuple(ratio for ratio, number in sorted(counts.items()) for _ in range(number))
+    p = plan(ratios, size)
+    for epoch in range(4):
+        first, last = p.first_step(epoch), p.first_step(epoch + 1)
+        steps = [p.batch(step) for step in range(first, last)]
+        assert [p.epoch(step) for step in range(first, last)] == [epoch] * len(steps)
+        for ratio, number in counts.items():
+            batches = [ids for ids in steps if ids.aspect_ratio == ratio]
+            assert len(batches) == (epoch + 1) * number // size - epoch * number // size
+            visits = [visit for ids in batches for visit in ids.visits]
+            assert visits == sorted(visits)
+            if number >= size:
+                assert set(visits) <= {epoch - 1, epoch}
+                assert visits.count(epoch - 1) == epoch * number % size
+    seen = Counter((row, visit) for step in range(p.first_step(4)) for row, visit in _visits(p, step))
+    assert set(seen.values()) <= {1}
+
+
+def _visits(p: BatchPlan, step: int) -> list[tuple[int, int]]:
+    ids = p.batch(step)
+    return list(zip(ids.rows, ids.visits, strict=True))
+
+
+def test_the_order_belongs_to_the_digest_of_the_manifest() -> None:
+    ratios = (1.0,) * 30
+    m = manifest("m", ratios, validation=())
+    moved = Manifest(uri="elsewhere", head=m.head, table=m.table)
+    other = Manifest(uri="m", head=m.head.replace(code_version="2"), table=m.table)
+    first, second, third = ([BatchPlan(each, "train", 4).batch(s) for s in range(9)] for each in (m, moved, other))
+    assert first == second
+    assert first != third
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.integers(0, 40), min_size=1, max_size=6).filter(any), st.integers(0, 5))
+def test_turns_of_an_epoch_are_those_of_their_times(numbers: list[int], epoch: int) -> None:
+    """The k-th turn is found directly; here all of them are written down and sorted."""
+    p, counts = plan((1.0, 1.5), 1), np.array(numbers)
+    phases = uniform_at(key_of(p.key, "turns", epoch), np.arange(len(numbers)))
+    times = [
+        ((turn + phases[which]) / number, which, turn) for which, number in enumerate(numbers) for turn in range(number)
+    ]
+    assert [p._turn(epoch, counts, place) for place in range(sum(numbers))] == [
+        tuple(each[1:]) for each in sorted(times)
+    ]

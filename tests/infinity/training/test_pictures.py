@@ -1,15 +1,21 @@
 """Feeds give every worker its part of the same batches, whatever is prepared ahead."""
 
+import os
 import time
 from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
 
+from infinity.data.augment import AugmentConfig
 from infinity.data.batches import BatchPlan
 from infinity.data.manifest import Manifest
+from infinity.data.shuffle import OrderConfig
 from infinity.training.parallel import Team
 from infinity.training.pictures import Ahead, PictureFeed
+from tests.infinity.data.stored_sets import make_set
 from tests.infinity.training.pictures import RESOLUTION, SIZE_PX, make_data
 
 
@@ -29,6 +35,56 @@ def test_workers_and_parts_together_have_the_batch_of_one(manifest: Manifest) ->
     assert sorted(key for part in parts for key in part.keys) == sorted(whole.keys)
     assert whole.images_BHWC.shape == (8, SIZE_PX, SIZE_PX, 3)
     assert whole.images_BHWC.dtype == torch.uint8
+
+
+SEVERAL = {0.5: 30, 1.0: 50, 1.5: 20}
+NUM_STEPS = 20
+
+
+def _read_as_a_rank(rank: int, folder: str, size: int) -> None:
+    os.environ.update(GLOO_SOCKET_IFNAME="lo")
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting-{size}", rank=rank, world_size=size)
+    team, manifest = Team.current(), Manifest.load(f"{folder}/set/manifest.parquet")
+    several = feed_of_several(manifest, team)
+    mine = []
+    for step in range(NUM_STEPS):
+        parts = several(step)
+        numbers = torch.zeros(4, dtype=torch.int64)
+        numbers[list(team.parts(4))] = torch.tensor([part.images_BHWC.long().sum() for part in parts])
+        team.sum(numbers)  # a step that the ranks do together, as a training does
+        shapes = {shape for each in team.gather([tuple(part.images_BHWC.shape) for part in parts]) for shape in each}
+        mine.append((sorted(shapes), numbers.tolist(), team.gather([part.rows for part in parts])))
+    several.close()
+    if team.leads:
+        torch.save(mine, f"{folder}/read-by-{size}")
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def feed_of_several(manifest: Manifest, team: Team) -> PictureFeed:
+    plan = BatchPlan(manifest, "train", 8, 1, OrderConfig(window_pictures=20))
+    return PictureFeed(
+        manifest, plan, RESOLUTION, 4, team=team, num_parts=4, augment=AugmentConfig(crop="random", flip=0.5)
+    )
+
+
+@pytest.mark.slow
+def test_two_ranks_read_several_ratios_at_once(tmp_path: Path) -> None:
+    """Real processes: every step's batch has one shape on all ranks, and the pictures of a single process."""
+    manifest = make_set(str(tmp_path / "set"), SEVERAL)
+    mp.spawn(_read_as_a_rank, args=(str(tmp_path), 2), nprocs=2)
+    steps = torch.load(tmp_path / "read-by-2")
+    alone = feed_of_several(manifest, Team())
+    seen = set()
+    for step, (shapes, sums, rows) in enumerate(steps):
+        parts = alone(step)
+        assert shapes == [tuple(parts[0].images_BHWC.shape)]
+        assert sums == [int(part.images_BHWC.long().sum()) for part in parts]
+        assert [rows[0][0], rows[1][0], rows[0][1], rows[1][1]] == [part.rows for part in parts]
+        seen.add(shapes[0])
+    alone.close()
+    assert len(seen) == 3
 
 
 def test_steps_prepared_ahead_are_those_of_the_feed_from_any_start() -> None:

@@ -9,6 +9,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from infinity.data.batches import BatchPlan
+from infinity.data.captions import CaptionConfig, CaptionDraw
 from infinity.data.manifest import Manifest
 from infinity.generation.pipeline import load_transformer
 from infinity.jobs.training import WorkersConfig
@@ -70,7 +71,9 @@ def test_latents_are_the_same_whether_they_are_kept_or_computed_at_every_step(da
     plan = BatchPlan(manifest, "train", 8, seed=3)
 
     def feed(cache_bytes: int) -> LatentFeed:
-        captions = CaptionFeatures(build_text_encoder(TEXT), cache_bytes)
+        encoder = build_text_encoder(TEXT)
+        draw = CaptionDraw(manifest, CaptionConfig(), plan.key, encoder.num_tokens, encoder.max_tokens)
+        captions = CaptionFeatures(draw, encoder, cache_bytes)
         return LatentFeed(
             manifest, plan, RESOLUTION, tokenizer, captions, num_steps=4, team=Team(), cache_bytes=cache_bytes
         )
@@ -79,7 +82,7 @@ def test_latents_are_the_same_whether_they_are_kept_or_computed_at_every_step(da
     for step in (0, 3, 1):
         (a,), (b,) = kept(step), computed(step)
         assert a.keys == b.keys
-        torch.testing.assert_close(a.features_BCHW, b.features_BCHW)
+        torch.testing.assert_close(a.latents, b.latents)
         assert torch.equal(a.text.features_TD, b.text.features_TD)
     torch.testing.assert_close(kept.usage(), computed.usage())
     computed.close()
