@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import tarfile
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -169,3 +170,19 @@ def test_no_space_left_is_a_clear_error_and_leaves_nothing(tmp_path: Path, monke
     with pytest.raises(StorageError, match=r"cannot write a file in .*shards: no space left on the disk"):
         write(source, str(tmp_path / "out"))
     assert not storage.list_files(str(tmp_path / "out"))
+
+
+def test_memory_does_not_grow_with_the_shard(tmp_path: Path) -> None:
+    size = 2**20
+    files = {f"{index}.png": encoded(noise(seed=index)) + bytes(size) for index in range(24)}  # padded behind its end
+    source = image_folder(tmp_path / "in", files, [{"file_name": name, "text": name} for name in files])
+    pieces = open_source(str(source)).slices
+    facts = pa.concat_tables(measure_slice(piece, LIMIT).facts for piece in pieces)
+    (plan,) = plan_shards(facts, aspect_ratios=(1.0,), validation_share=0, limits=LIMITS, seed=0)
+    assert isinstance(plan, ShardPlan)
+    tracemalloc.start()
+    written = write_shard(plan, pieces, str(tmp_path / "out"), LIMIT)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert written.info.num_bytes > 24 * size
+    assert peak < 5 * size
