@@ -13,7 +13,7 @@ from jaxtyping import UInt8
 
 from infinity import storage
 from infinity.data.manifest import Manifest, Split
-from infinity.evaluation.inception import Inception
+from infinity.evaluation.folded_inception import FoldedInception
 from infinity.evaluation.inception_weights import InceptionWeights, load_inception
 from infinity.evaluation.networks import Networks
 from infinity.evaluation.picture_store import PICTURES_FOLDER, PictureStore
@@ -85,10 +85,10 @@ class Material:
         return Manifest.load(self.subject.manifest)
 
     @cached_property
-    def inception(self) -> Inception:
+    def inception(self) -> FoldedInception:
         """The feature network; only where the subject names its weights."""
         assert self.subject.inception is not None
-        return load_inception(self.subject.inception).to(self.subject.device)
+        return FoldedInception(load_inception(self.subject.inception)).to(self.subject.device)
 
 
 State_co = TypeVar("State_co", covariant=True)

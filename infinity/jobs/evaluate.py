@@ -13,8 +13,9 @@ from typing import Any, ClassVar
 from infinity import storage
 from infinity.checkpoint import MARKER_FILE, CheckpointError, read_kind_and_config
 from infinity.data.manifest import Manifest, Split
+from infinity.evaluation.distribution import DistributionMeasure
 from infinity.evaluation.dpg_measure import DpgMeasure
-from infinity.evaluation.drawings import DistributionMeasure, SampleMeasure, not_measured
+from infinity.evaluation.drawings import SampleMeasure
 from infinity.evaluation.geneval_measure import GenevalMeasure
 from infinity.evaluation.inception_weights import InceptionWeights
 from infinity.evaluation.measure import Measure, Outcome, Subject
@@ -52,8 +53,8 @@ class EvaluateSpec(JobSpec):
         scenes: The six GenEval tasks over drawn scenes, or None where the model never learned scenes.
         geneval: GenEval on its official prompts, or None.
         dpg: DPG-Bench, or None.
-        distribution: How FID and rFID are measured where ``inception`` is given.
-        inception: Weights of the feature network; None reports FID and rFID as not measured.
+        distribution: How FID, KID, Inception Score, precision and recall are measured where ``inception`` is given.
+        inception: Weights of the feature network; None reports FID and all that needs it as not measured.
         sampling: How pictures are drawn.
         batch_size: Pictures that are worked on at a time.
         workers: Who works; their number changes no figure.
@@ -220,7 +221,7 @@ def _finish(spec: EvaluateSpec, evaluation: Evaluation, folder: str, found: Find
     """Write everything down, the report last."""
     outcomes = list(found.outcomes)
     if spec.inception is None and spec.manifest is not None:
-        outcomes = [*outcomes, not_measured()]
+        outcomes = [*outcomes, spec.distribution.not_measured()]
     on_data = sum(1 for _ in spec.measures())
     scores = tuple(
         on_split(score, spec.split) if number < on_data else score

@@ -1,16 +1,19 @@
 """Golden files of evaluation: which files are any, recognised by what they hold, and how each is replayed.
 
-A kind is a function that looks at a file's JSON and hands back its replay, or None where the file is of another kind.
-New kinds are added to `kinds`.
+A kind is a function that looks at a file's JSON (or arrays) and hands back its replay, or None where the file is of
+another kind. New kinds are added to `kinds`.
 """
 
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 Compare = Callable[["Figures"], None]
 Kind = Callable[[Path, Any], Compare | None]
@@ -23,12 +26,14 @@ class Figures:
     Attributes:
         compared: How many values were compared.
         largest_difference: Of all numbers that were compared.
+        by_figure: The same by the last word of a figure's name that is no number.
         failures: Sentences; the file passed if there are none.
         information: What is told beside.
     """
 
     compared: int = 0
     largest_difference: float = 0.0
+    by_figure: dict[str, float] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
     information: dict[str, Any] = field(default_factory=dict)
 
@@ -46,6 +51,8 @@ class Figures:
             return
         difference = abs(found - expected)
         self.largest_difference = max(self.largest_difference, difference)
+        words = [word for word in name.split(".") if not word.isdigit()]
+        self.by_figure[words[-1]] = max(self.by_figure.get(words[-1], 0.0), difference)
         if not difference <= absolute + relative * abs(expected):
             self.failures.append(f"{name}: expected {expected!r}, found {found!r}, off by {difference:g}")
 
@@ -59,10 +66,11 @@ class Figures:
 
 
 def find_files(folder: Path) -> list[Path]:
-    """JSON files in and below a folder that some kind knows, or the file itself."""
+    """JSON and .npz files in and below a folder that some kind knows, or the file itself."""
     if folder.is_file():
         return [folder]
-    return [path for path in sorted(folder.rglob("*.json")) if path.name != "case.json" and _kinds_of(path)]
+    files = sorted([*folder.rglob("*.json"), *folder.rglob("*.npz")])
+    return [path for path in files if path.name != "case.json" and _kinds_of(path)]
 
 
 def replay_file(path: Path) -> dict[str, Any]:
@@ -70,29 +78,39 @@ def replay_file(path: Path) -> dict[str, Any]:
     figures = Figures()
     names = []
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        for name, compare in _replays(path, data):
+        for name, compare in _replays(path, _content(path)):
             names.append(name)
             compare(figures)
         if not names:
             figures.failures.append("no kind of evaluation file that is known")
-    except (OSError, KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+    except (OSError, KeyError, IndexError, TypeError, ValueError, AttributeError, zipfile.BadZipFile) as error:
         figures.failures.append(f"the file does not fit together: {type(error).__name__}: {error}")
     return {
         "case": str(path),
         "kind": " + ".join(names) or None,
         "passed": not figures.failures,
         "failures": figures.failures,
-        "numbers": {"compared": figures.compared, "largest_difference": figures.largest_difference},
+        "numbers": {
+            "compared": figures.compared,
+            "largest_difference": figures.largest_difference,
+            "by_figure": figures.by_figure,
+        },
         "information": figures.information,
     }
 
 
 def _kinds_of(path: Path) -> list[str]:
     try:
-        return [name for name, _ in _replays(path, json.loads(path.read_text(encoding="utf-8")))]
-    except (OSError, ValueError):
+        return [name for name, _ in _replays(path, _content(path))]
+    except (OSError, ValueError, zipfile.BadZipFile):
         return []
+
+
+def _content(path: Path) -> Any:
+    """The JSON of a file, or the arrays of an .npz file."""
+    if path.suffix == ".npz":
+        return np.load(path, allow_pickle=False)
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _replays(path: Path, data: Any) -> Iterator[tuple[str, Compare]]:
@@ -104,7 +122,19 @@ def _replays(path: Path, data: Any) -> Iterator[tuple[str, Compare]]:
 
 def kinds() -> dict[str, Kind]:
     """Every kind by its name."""
+    from tests.parity import fid
+    from tests.parity.clip_score import clip_score_kind
     from tests.parity.dpg import dpg_kind
     from tests.parity.geneval import geneval_kind
+    from tests.parity.psnr_ssim import psnr_ssim_kind
 
-    return {"geneval_scoring": geneval_kind, "dpg_scoring": dpg_kind}
+    return {
+        "geneval_scoring": geneval_kind,
+        "dpg_scoring": dpg_kind,
+        "inception_weights": fid.weights_kind,
+        "inception_features": fid.features_kind,
+        "feature_metrics": fid.metrics_kind,
+        "end_to_end": fid.end_to_end_kind,
+        "psnr_ssim": psnr_ssim_kind,
+        "clip_score": clip_score_kind,
+    }

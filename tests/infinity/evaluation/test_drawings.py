@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 
 from infinity.data.manifest import Manifest
-from infinity.evaluation.drawings import DistributionMeasure
+from infinity.evaluation.distribution import METRICS, DistributionMeasure
+from infinity.evaluation.feature_distances import KidConfig
 from infinity.evaluation.inception import InceptionFeatures
 from infinity.evaluation.measure import Material
 
@@ -26,16 +27,29 @@ def small_network(images: torch.Tensor) -> InceptionFeatures:
 def test_fid_and_rfid_compare_with_the_same_pictures_and_carry_their_protocol(tmp_path: Path) -> None:
     material = Material(subject(write_model(tmp_path), write_data(tmp_path / "data", num_validation=4), batch_size=2))
     material.__dict__["inception"] = small_network  # what the cached property holds after reading a weights file
-    measure = DistributionMeasure()
+    measure = DistributionMeasure(kid=KidConfig(subsets=3, subset_size=3), splits=2, neighbours=1)
     states = [part.compute(material) for part in measure.parts(material.subject, material.manifest)]
     scores = {score.metric: score for score in measure.outcome(reduce(add, states)).scores}
-    assert set(scores) == {"rfid", "fid"}
+    assert set(scores) == set(METRICS)
     for name, score in scores.items():
         assert score.value is not None
-        assert score.value > 0
         assert score.n == 4
-        assert score.protocol.startswith(f"{name}/1")
-        assert "biased" in score.note
+        assert score.protocol.startswith(f"{name}/2")
+        assert "TensorFlow-1 bilinear" in score.protocol
+    for name in ("rfid", "fid"):
+        assert scores[name].value > 0
+        assert "biased" in scores[name].note
+
+
+def test_too_few_pictures_leave_a_gap_that_says_so(tmp_path: Path) -> None:
+    material = Material(subject(write_model(tmp_path), write_data(tmp_path / "data", num_validation=2), batch_size=2))
+    material.__dict__["inception"] = small_network
+    measure = DistributionMeasure()
+    (part,) = measure.parts(material.subject, material.manifest)
+    scores = {score.metric: score for score in measure.outcome(part.compute(material)).scores}
+    for name, words in {"kid": "fewer than a subset", "inception_score": "10 splits", "recall": "3 neighbours"}.items():
+        assert scores[name].value is None
+        assert words in scores[name].note
 
 
 def test_a_single_picture_has_no_distribution(tmp_path: Path) -> None:

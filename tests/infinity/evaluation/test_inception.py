@@ -13,8 +13,9 @@ import torch
 from PIL import Image
 
 from infinity.checkpoint import CheckpointError
-from infinity.evaluation.inception import Inception, prepare, resize_tf1
+from infinity.evaluation.inception import Inception
 from infinity.evaluation.inception_weights import InceptionWeights, WeightsError, load_inception
+from infinity.evaluation.preparation import PREPARATIONS, resize_tf1
 
 from .inception_recipe import recipe_tensors
 
@@ -63,7 +64,7 @@ def test_features_equal_torch_fidelity(folder: Path, golden: Any, tensors: dict[
     network.load_state_dict(tensors)
     for row in (3, 4, 5):  # the small, the grey and the transparent picture: the rest takes the same path
         with torch.no_grad():
-            found = network(prepare(picture(folder, golden["names"][row])))
+            found = network(PREPARATIONS["tf1"](picture(folder, golden["names"][row])))
         pairs = {
             "64": found.features_64,
             "192": found.features_192,

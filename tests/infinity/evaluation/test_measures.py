@@ -13,7 +13,8 @@ from PIL import Image
 
 from infinity.data.batches import load_images
 from infinity.data.manifest import Manifest
-from infinity.evaluation.drawings import SampleMeasure, not_measured
+from infinity.evaluation.distribution import METRICS, DistributionMeasure
+from infinity.evaluation.drawings import SampleMeasure
 from infinity.evaluation.image_quality import psnr_db
 from infinity.evaluation.measure import Material, Measure, Outcome, Subject, batches, spread
 from infinity.evaluation.reconstruction import ReconstructionMeasure, reconstruct
@@ -134,8 +135,8 @@ def test_samples_come_with_their_captions_and_repeat_whatever_the_batch(world: S
 
 
 def test_fid_without_weights_is_not_measured_and_says_so() -> None:
-    scores = not_measured().scores
-    assert [(score.metric, score.value) for score in scores] == [("rfid", None), ("fid", None)]
+    scores = DistributionMeasure().not_measured().scores
+    assert [(score.metric, score.value) for score in scores] == [(name, None) for name in METRICS]
     assert all(score.note.startswith("not measured: no Inception weights given") for score in scores)
 
 

@@ -1,0 +1,42 @@
+"""CLIP score out of embeddings: how well pictures fit their texts, in the two published conventions."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float, Float64
+
+PROTOCOL = "clip-score/1: 100 * cosine, not clamped per pair; the mean over pairs, not below 0"
+CLIPSCORE_PROTOCOL = "clipscore/1: 2.5 * max(cosine, 0) per pair (arXiv:2104.08718); the mean over pairs"
+
+Embeddings = Float[np.ndarray, "n D"]
+
+
+def clip_scores(pictures: Embeddings, texts: Embeddings) -> Float64[np.ndarray, " n"]:
+    """100 * cosine of every pair, -100 to 100; embeddings need no unit length.
+
+    Raises:
+        ValueError: Shapes differ, or an embedding is zero or not finite, which has no direction.
+    """
+    if pictures.shape != texts.shape or pictures.ndim != 2:
+        raise ValueError(f"clip_scores: expected two equal shapes (n, D), got {pictures.shape} and {texts.shape}")
+    wide = [rows.astype(np.float64) for rows in (pictures, texts)]
+    lengths = [np.linalg.norm(rows, axis=1) for rows in wide]
+    if not all(np.isfinite(length).all() and (length > 0).all() for length in lengths):
+        raise ValueError("clip_scores: expected finite embeddings that are not zero")
+    return np.asarray(100 * (wide[0] * wide[1]).sum(axis=1) / (lengths[0] * lengths[1]))
+
+
+def mean_clip_score(scores: Float[np.ndarray, " n"]) -> float:
+    """The benchmark's figure: torchmetrics clamps the mean at 0, never a pair.
+
+    Raises:
+        ValueError: There is no pair.
+    """
+    if not len(scores):
+        raise ValueError("mean_clip_score: expected at least one pair of picture and text, got none")
+    return max(float(np.mean(scores)), 0.0)
+
+
+def clipscore(scores: Float[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
+    """Of every pair the score of the CLIPScore paper, 0 to 2.5, out of ``clip_scores``."""
+    return np.asarray(2.5 * np.maximum(scores.astype(np.float64) / 100, 0))
