@@ -134,8 +134,9 @@ def watch(server: Server) -> dict[str, dict[str, Any]]:
     return seen
 
 
-def look(browser: Browser, ui: str, seen: dict[str, dict[str, Any]], deployment: str, runs: Path, out: Path) -> None:
+def look(browser: Browser, server: Server, seen: dict[str, dict[str, Any]], runs: Path, out: Path) -> None:
     """Pictures of the run pages, their artifacts, the deployment, and the page of the comparison."""
+    ui = server.api.removesuffix("/api")
     for name, run in seen.items():
         url = f"{ui}/runs/flow-run/{run['id']}"
         browser.open(url)
@@ -143,11 +144,12 @@ def look(browser: Browser, ui: str, seen: dict[str, dict[str, Any]], deployment:
         if name in ("first-model", "scheduled-2", "worse-model"):
             browser.open(url, click="Artifacts")
             print(browser.shoot(out / f"{name}-artifacts.png"))
-    browser.open(f"{ui}/deployments/deployment/{deployment}")
+    browser.open(f"{ui}/deployments/deployment/{server.deployment('evaluate')}")
     print(browser.shoot(out / "deployment.png"))
-    for artifact in ("gate-numbers", "gate-pictures"):
-        browser.open(f"{ui}/artifacts/key/{artifact}")
-        print(browser.shoot(out / f"{artifact}.png"))
+    for key in ("gate-numbers", "gate-pictures"):
+        for artifact in server.ask("artifacts/latest/filter", {"artifacts": {"key": {"any_": [key]}}}):
+            browser.open(f"{ui}/artifacts/artifact/{artifact['latest_id']}")
+            print(browser.shoot(out / f"{key}.png"))
     for page in sorted(runs.rglob("comparison.html"))[:1]:
         browser.open(page.as_uri(), settle_s=1.0)
         print(browser.shoot(out / "comparison.png"))
@@ -177,7 +179,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         server = Server(up.api_url)
         seen = watch(server)
         with open_browser() as browser:
-            look(browser, up.ui_url, seen, server.deployment("evaluate"), runs, options.out)
+            look(browser, server, seen, runs, options.out)
     finally:
         stack.down()
     return 0
