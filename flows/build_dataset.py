@@ -22,8 +22,8 @@ def build_dataset(
 
     Args:
         run: Name of the run: a folder in the root of runs. A path or an s3:// URI stands for itself.
-        data: Captioned pictures: a folder with metadata.jsonl or .csv, a .jsonl or .parquet file, webdataset shards, or a
-            list of addresses (.parquet, .csv, .tsv with url and text). Empty: scenes are drawn.
+        data: Captioned pictures: a folder with metadata.jsonl or .csv, a .jsonl or .parquet file, webdataset shards, or
+            a list of addresses (.parquet, .csv, .tsv with url and text). Empty: scenes are drawn.
         recipe: Sizes and lengths of everything that is left empty, in this stage and in later ones.
         dataset: What is kept of the pictures.
     """

@@ -148,7 +148,7 @@ def read_header(uri: str, columns: SourceColumns) -> tuple[tuple[str, ...], str,
             return found, delimiter, first.num_bytes
     raise SourceError(
         f"{uri}: expected columns for a picture (file_name or url) and for a caption (text or caption), found "
-        f"{', '.join(found)[:200]}; name them in the settings of the source"
+        f"{first.content[:200].decode('utf-8', 'replace').strip()}; name them in the settings of the source"
     )
 
 

@@ -43,7 +43,7 @@ def test_a_spec_file_gives_the_spec_back(spec: BuildDatasetSpec, tmp_path: Path)
     [
         ([], "exactly the keys 'kind' and 'spec'"),
         ({"kind": "dataset"}, "exactly the keys 'kind' and 'spec'"),
-        ({"kind": "cooking", "spec": {}}, "unknown kind of job 'cooking'; expected one of dataset"),
+        ({"kind": "cooking", "spec": {}}, "unknown kind of job 'cooking'; expected one of download, dataset"),
         ({"kind": "dataset", "spec": {"output": "x", "sauce": 1}}, "unknown 'sauce'"),
     ],
 )
