@@ -13,12 +13,25 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from infinity.data.caption_scores import caption_scores, is_damaged
 from infinity.data.checking import EXAMPLES, UNREADABLE, Tally, printable
-from infinity.data.duplicates import Match, exact_duplicates
-from infinity.data.filters import CAPTION_DAMAGED, CAPTION_MISSING, DUPLICATE, MODEL_SCORES, FilterConfig, ScoreRule
+from infinity.data.decontamination import EvaluationSets, matching_captions, matching_pictures
+from infinity.data.duplicates import Match, caption_duplicates, exact_duplicates, near_duplicates
+from infinity.data.filters import (
+    CAPTION_DAMAGED,
+    CAPTION_DUPLICATE,
+    CAPTION_MISSING,
+    DUPLICATE,
+    EVALUATION_CAPTION,
+    EVALUATION_PICTURE,
+    MODEL_SCORES,
+    NEAR_DUPLICATE,
+    FilterConfig,
+    NearDuplicates,
+    ScoreRule,
+)
 from infinity.data.histograms import Histogram
 from infinity.data.rule_counts import RuleCount
 
@@ -65,6 +78,11 @@ class _Fates:
         """Which rows have no reason yet."""
         return np.asarray(self.reasons == "", bool)
 
+    def left(self) -> tuple[pa.Table, Int[np.ndarray, " m"]]:
+        """The rows without a reason, and their places."""
+        places = np.flatnonzero(self.open)
+        return self.facts.take(pa.array(places)), places
+
     def drop(self, reason: str, setting: str, rejected: Bool[np.ndarray, " n"], details: Sequence[str]) -> None:
         """Give the reason to the rejected rows that have none; ``details`` are those of all rejected rows."""
         chosen = np.flatnonzero(rejected)
@@ -83,14 +101,16 @@ class _Fates:
         self.drop(reason, setting, rejected, details)
 
 
-def decide(facts: pa.Table, filters: FilterConfig) -> Decisions:
+def decide(facts: pa.Table, filters: FilterConfig, evaluation: EvaluationSets | None = None) -> Decisions:
     """Give every row of a source its fate.
 
     Args:
         facts: Columns of ``FACTS`` of all slices, in any order, and a column for each score of a model.
         filters: Which pictures are left out.
+        evaluation: The evaluation sets that the filters name, loaded.
 
     Raises:
+        ValueError: The filters name evaluation sets, and none are given.
         MissingScoreError: A rule asks for a score that is not there, or not there for every readable picture.
     """
     facts = facts.sort_by("row").combine_chunks()
@@ -104,6 +124,7 @@ def decide(facts: pa.Table, filters: FilterConfig) -> Decisions:
     scores = all_scores(readable, filters)
     for rule in filters.rules():
         _apply(fates, rule, scores)
+    _drop_evaluation(fates, filters, evaluation)
     _drop_duplicates(fates, filters)
     return _decisions(facts, readable, fates, filters, scores)
 
@@ -164,11 +185,44 @@ def _setting(rule: ScoreRule) -> str:
     return f"{rule.score} {' and '.join(limits)}" if limits else "off"
 
 
+def _drop_evaluation(fates: _Fates, filters: FilterConfig, evaluation: EvaluationSets | None) -> None:
+    sets = filters.evaluation
+    if (sets.prompts or sets.pictures) and evaluation is None:
+        raise ValueError("decide: the filters name evaluation sets; load them and hand them in")
+    rows, index_of = fates.left()
+    matches = matching_captions(rows, evaluation.prompts, sets) if evaluation and evaluation.prompts else []
+    setting = f"{len(sets.prompts)} prompt lists, {sets.containment:g} of {sets.ngram} words" if sets.prompts else "off"
+    fates.drop_matches(EVALUATION_CAPTION, setting, matches, index_of)
+    rows, index_of = fates.left()
+    matches = matching_pictures(rows, evaluation.pictures, sets) if evaluation and sets.pictures else []
+    setting = f"{len(sets.pictures)} sets, {_near(sets.near)}" if sets.pictures else "off"
+    fates.drop_matches(EVALUATION_PICTURE, setting, matches, index_of)
+
+
 def _drop_duplicates(fates: _Fates, filters: FilterConfig) -> None:
-    index_of = np.flatnonzero(fates.open)
-    rows = fates.facts.take(pa.array(index_of))
+    rows, index_of = fates.left()
     matches = exact_duplicates(rows, filters.duplicates)
     fates.drop_matches(DUPLICATE, "off" if filters.duplicates == "keep" else filters.duplicates, matches, index_of)
+    rows, index_of = fates.left()
+    near = filters.near_duplicates
+    fates.drop_matches(
+        NEAR_DUPLICATE,
+        _near(near) if near else "off",
+        near_duplicates(rows, near) if near else [],
+        index_of,
+    )
+    rows, index_of = fates.left()
+    alike = filters.caption_duplicates
+    fates.drop_matches(
+        CAPTION_DUPLICATE,
+        f"similarity at least {alike.similarity:g}, {alike.scope}" if alike else "off",
+        caption_duplicates(rows, alike) if alike else [],
+        index_of,
+    )
+
+
+def _near(limits: NearDuplicates) -> str:
+    return f"hash at most {limits.distance} bits, colours at most {limits.difference:g} levels"
 
 
 def _decisions(

@@ -118,6 +118,70 @@ class ModelFilters(Config):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class NearDuplicates(Config):
+    """What counts as nearly the same picture: both must hold. The defaults were chosen on emoji; see decision 0016.
+
+    Attributes:
+        distance: Largest number of different bits of the perceptual hash, 0 to 20.
+        difference: Largest difference of any place and channel of the 16 x 16 thumbnails, laid over each other as well
+            as a crop of 5 % allows and smoothed; in levels [0, 255].
+    """
+
+    distance: int = 12
+    difference: float = 15.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.distance <= 20:
+            raise ValueError(f"NearDuplicates.distance: expected 0 to 20 bits, got {self.distance}")
+        if self.difference < 0:
+            raise ValueError(f"NearDuplicates.difference: expected at least 0 levels, got {self.difference}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CaptionDuplicates(Config):
+    """What counts as nearly the same caption.
+
+    Attributes:
+        similarity: Smallest Jaccard similarity of the captions' word pairs, above 0 to 1; 1 is the same words.
+        scope: Where repetitions are looked for: among rows with the same pixels ("picture") or everywhere ("anywhere").
+    """
+
+    similarity: float = 0.8
+    scope: Literal["picture", "anywhere"] = "picture"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.similarity <= 1:
+            raise ValueError(f"CaptionDuplicates.similarity: expected above 0 to 1, got {self.similarity}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Decontamination(Config):
+    """Evaluation sets that must not be trained on; without any, nothing is compared.
+
+    Attributes:
+        prompts: URIs of prompt lists: .jsonl (field prompt or text), .txt with a prompt a line, .csv with a column
+            prompt, or a folder of .txt files with one prompt each.
+        pictures: URIs of sources of pictures: whatever a data set can be built from.
+        ngram: Words of the sequences that are compared; prompts with fewer words must be equal to a caption.
+        containment: Smallest share of the sequences of the shorter text that the longer one holds, above 0 to 1.
+        near: What counts as nearly the same picture.
+    """
+
+    prompts: tuple[str, ...] = ()
+    pictures: tuple[str, ...] = ()
+    ngram: int = 8
+    containment: float = 0.5
+    near: NearDuplicates = field(default_factory=NearDuplicates)
+
+    def __post_init__(self) -> None:
+        if self.ngram < 2 or not 0 < self.containment <= 1:
+            raise ValueError(
+                f"Decontamination: expected ngram of at least 2 and containment above 0 to 1, got {self.ngram} and "
+                f"{self.containment}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class FilterConfig(Config):
     """Which pictures are left out; None switches a rule off.
 
@@ -130,6 +194,9 @@ class FilterConfig(Config):
         min_sharpness: Smallest variance of the Laplacian; what is blurred depends on the kind of pictures.
         duplicates: What counts as an exact duplicate: the same pixels ("picture"), the same pixels with the same
             caption ("picture_and_caption", for sources with several captions a picture), or nothing ("keep").
+        near_duplicates: What counts as a near duplicate; None keeps them, as drawn scenes need it, which differ little.
+        caption_duplicates: What counts as a repeated caption; None keeps them.
+        evaluation: Evaluation sets that the data must not hold.
         max_pixels: Pictures with more pixels are unreadable; the header decides.
         captions: Further rules on captions.
         models: Rules on the scores of pretrained networks.
@@ -142,6 +209,9 @@ class FilterConfig(Config):
     min_contrast: float | None = 1.0
     min_sharpness: float | None = None
     duplicates: Literal["picture", "picture_and_caption", "keep"] = "picture"
+    near_duplicates: NearDuplicates | None = None
+    caption_duplicates: CaptionDuplicates | None = None
+    evaluation: Decontamination = field(default_factory=Decontamination)
     max_pixels: int = 64_000_000
     captions: CaptionFilters = field(default_factory=CaptionFilters)
     models: ModelFilters = field(default_factory=ModelFilters)

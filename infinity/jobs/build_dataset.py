@@ -16,6 +16,7 @@ from infinity.data.batches import load_images
 from infinity.data.checking import UNREADABLE, Tally
 from infinity.data.columns import SourceColumns
 from infinity.data.decisions import decide
+from infinity.data.decontamination import load_evaluation_sets
 from infinity.data.download.config import DownloadConfig
 from infinity.data.dropped import DROPPED_FILE, dropped_file
 from infinity.data.facts import MEASURE_VERSION
@@ -228,7 +229,8 @@ class _Judged:
 def _judge(spec: BuildDatasetSpec, rows: Rows, takedown: TakedownList) -> _Judged:
     """Decide on all rows; what was taken down is out before duplicates are looked for."""
     facts, taken = split_taken_down(rows.facts, takedown)
-    decisions = decide(facts, spec.filters)
+    evaluation = load_evaluation_sets(spec.filters.evaluation, spec.filters.max_pixels)
+    decisions = decide(facts, spec.filters, evaluation)
     tally = taken + decisions.tally
     _refuse_unreadable(spec, tally)
     return _Judged(
