@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 
 from infinity.config import Config
-from infinity.perception.loading import explain
+from infinity.perception.loading import check_complete, explain
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,9 +53,12 @@ class InstructModel:
         try:
             # Answers are read behind the question, so the padding lies before it.
             self._tokenizer: Any = AutoTokenizer.from_pretrained(config.model, padding_side="left")
-            self._model: Any = AutoModelForCausalLM.from_pretrained(config.model, dtype=getattr(torch, config.dtype))
+            self._model, report = AutoModelForCausalLM.from_pretrained(
+                config.model, dtype=getattr(torch, config.dtype), output_loading_info=True
+            )
         except (OSError, ValueError, ImportError, TypeError, KeyError) as error:
             raise ValueError(explain("language model", config.model, error)) from error
+        check_complete(self._model, report, config.model)
         if self._tokenizer.chat_template is None:
             raise ValueError(
                 f"{config.model}: expected a tokenizer with a chat template (chat_template.jinja or "

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from functools import cache
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 

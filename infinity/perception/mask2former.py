@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float32, Int64, UInt8
 from torch import Tensor
 
 from infinity.config import Config
-from infinity.perception.loading import check_weights, explain
+from infinity.perception.loading import check_complete, check_weights, explain
 
 MAX_ROWS = 100
 
@@ -84,8 +84,7 @@ class Mask2Former:
             )
         except (OSError, ValueError, ImportError, TypeError, KeyError) as error:
             raise ValueError(explain("Mask2Former", config.model, error)) from error
-        if missing := sorted(report["missing_keys"]):
-            raise ValueError(f"{config.model}: expected all tensors of a Mask2Former, missing {', '.join(missing[:5])}")
+        check_complete(self._model, report, config.model)
         self._model.eval().requires_grad_(False).to(device)
 
     @property

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import UInt8
 
 from infinity.config import Config
-from infinity.perception.loading import check_weights, explain
+from infinity.perception.loading import check_complete, check_weights, explain
 
 Picture = UInt8[np.ndarray, "H W 3"]
 
@@ -80,8 +80,7 @@ class Vqa:
             )
         except (OSError, ValueError, ImportError, TypeError, KeyError) as error:
             raise ValueError(explain("model that answers questions about pictures", config.model, error)) from error
-        if missing := sorted(report["missing_keys"]):
-            raise ValueError(f"{config.model}: expected all tensors of the model, missing {', '.join(missing[:5])}")
+        check_complete(self._model, report, config.model)
         if self._kind not in loaders and getattr(self._processor, "chat_template", None) is None:
             raise ValueError(f"{config.model}: expected a processor with a chat template, found none")
         self._model.eval().requires_grad_(False).to(device)

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from infinity.perception.mask2former import Mask2Former, Mask2FormerConfig, frames_of, rows_of
 
@@ -71,3 +72,12 @@ def test_missing_weights_and_other_checksums_are_clear_errors(folder: str, tmp_p
         Mask2Former(Mask2FormerConfig(model=str(tmp_path / "nowhere")))
     with pytest.raises(ValueError, match="expected sha256 00000000, found"):
         Mask2Former(Mask2FormerConfig(model=folder, sha256="00000000"))
+
+
+def test_a_file_that_lacks_weights_is_refused_instead_of_filled_with_random_numbers(tmp_path: Path) -> None:
+    folder = write_mask2former(tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    del tensors["class_predictor.bias"], tensors["criterion.empty_weight"]
+    save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=r"missing 1: class_predictor\.bias; the folder holds another kind"):
+        Mask2Former(Mask2FormerConfig(model=folder))
