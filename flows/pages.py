@@ -12,6 +12,7 @@ from flows.pictures import figure, inline
 from infinity import storage
 from infinity.evaluation.score import Score
 from infinity.reporting.summary import DatasetSummary, Sheet, TrainingSummary
+from infinity.reporting.sweep import SweepRow
 from infra.settings import settings
 
 MAX_SHEETS = 4
@@ -54,6 +55,22 @@ def publish_evaluation(
     table = [score_row(score) for score in scores]
     create_table_artifact(key=f"{stage}-numbers", table=table, description="Scores with sample sizes and intervals")
     _publish_page(stage, files, list(pictures.values())[:MAX_SHEETS])
+
+
+def publish_sweep(stage: str, files: Mapping[str, str], rows: Iterable[SweepRow]) -> None:
+    """Every way of drawing with its figures as a table; where the page with the figure lies."""
+    table = [
+        {
+            "guidance on": row.guidance_on,
+            "strength": f"{row.strength:g}",
+            "temperature": "" if row.temperature is None else f"{row.temperature:g}",
+            "seed": str(row.seed),
+            **{score.metric: score_row(score)["value"] for score in row.scores},
+        }
+        for row in rows
+    ]
+    create_table_artifact(key=f"{stage}-numbers", table=table, description="Ways of drawing and what they are worth")
+    _publish_page(stage, files, [])
 
 
 def publish_run(files: Mapping[str, str], scores: Iterable[Score], seconds: Mapping[str, float]) -> None:

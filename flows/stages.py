@@ -6,6 +6,7 @@ from infinity import storage
 from infinity.jobs.build_dataset import BuildDatasetReport, BuildDatasetSpec
 from infinity.jobs.evaluate import EvaluateReport, EvaluateSpec
 from infinity.jobs.spec import REPORT_FILE, SPEC_FILE, JobSpec
+from infinity.jobs.sweep import SweepReport, SweepSpec
 from infinity.jobs.train_tokenizer import TrainTokenizerSpec
 from infinity.jobs.train_transformer import TrainTransformerSpec
 from infinity.jobs.training import TrainReport
@@ -32,6 +33,13 @@ def evaluation_stage(spec: EvaluateSpec, stage: str = "evaluation") -> EvaluateR
     report = run_stage(stage, spec, EvaluateReport).report
     files = {"model": spec.model, **_files(spec)}
     pages.publish_evaluation(stage, files, report.scores, report.pictures)
+    return report
+
+
+def sweep_stage(spec: SweepSpec, stage: str = "sweep") -> SweepReport:
+    """Draw with one model in many ways and show what each is worth."""
+    report = run_stage(stage, spec, SweepReport).report
+    pages.publish_sweep(stage, {"page": report.page, "table": report.table, **_files(spec)}, report.rows)
     return report
 
 

@@ -27,8 +27,10 @@ _NAMES = {
     "download": ("download", "DownloadSpec", "DownloadReport"),
     "dataset": ("build_dataset", "BuildDatasetSpec", "BuildDatasetReport"),
     "tokenizer": ("train_tokenizer", "TrainTokenizerSpec", "TrainReport"),
+    "encoded": ("encode", "EncodeSpec", "EncodeReport"),
     "transformer": ("train_transformer", "TrainTransformerSpec", "TrainReport"),
     "evaluation": ("evaluate", "EvaluateSpec", "EvaluateReport"),
+    "sweep": ("sweep", "SweepSpec", "SweepReport"),
 }
 
 KINDS = tuple(_NAMES)

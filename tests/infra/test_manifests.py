@@ -10,7 +10,7 @@ import yaml
 
 from infra.settings import REPOSITORY
 
-FLOWS = {"build_dataset", "train_tokenizer", "pretrain", "finetune", "evaluate", "end_to_end"}
+FLOWS = {"build_dataset", "train_tokenizer", "pretrain", "finetune", "evaluate", "sweep", "end_to_end"}
 
 
 def _load(name: str) -> Any:
@@ -84,9 +84,9 @@ def test_only_evaluation_runs_on_a_schedule() -> None:
     assert len(schedule["cron"].split()) == 5
 
 
-def test_runs_that_train_do_not_run_side_by_side() -> None:
+def test_runs_that_fill_the_machine_do_not_run_side_by_side() -> None:
     limited = {key.rpartition(":")[2] for key, entry in _deployments().items() if "concurrency_limit" in entry}
-    assert limited == {"train_tokenizer", "pretrain", "finetune", "end_to_end"}
+    assert limited == {"train_tokenizer", "pretrain", "finetune", "evaluate", "sweep", "end_to_end"}
 
 
 def test_compose_file_has_the_whole_stack() -> None:

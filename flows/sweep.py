@@ -1,0 +1,49 @@
+"""Draw with one model in many ways and score each."""
+
+from prefect import flow
+from pydantic import Field
+
+from flows.parameters import EvaluationForm, Form, Positive
+from flows.plan import load_plan
+from flows.stage import flow_body
+from flows.stages import sweep_stage
+from infinity import storage
+from infinity.jobs.sweep import SweepGrid, SweepReport, SweepSpec
+
+
+class GridForm(Form):
+    """Every kind of guidance at every strength, times temperatures, times seeds."""
+
+    on_logits: tuple[Positive, ...] = Field(
+        default=(1.0, 2.0, 3.0, 4.0, 5.0, 6.0), description="Strengths of guidance on the logits; 1 is none."
+    )
+    pyramid: tuple[Positive, ...] = Field(default=(), description="Last strengths of guidance that grows from 1.")
+    on_features: tuple[Positive, ...] = Field(default=(), description="Strengths of guidance on features.")
+    feature_blocks: tuple[int, ...] = Field(default=(-1,), description="Blocks whose output it mixes; -1 is the last.")
+    greedy: bool = Field(default=False, description="Draw also without chance.")
+    temperatures: tuple[Positive, ...] = Field(default=(0.5, 1.0), description="Temperatures of each.")
+    seeds: tuple[int, ...] = Field(default=(0,), description="Numbers from which the seeds of drawings follow.")
+
+
+@flow(name="sweep", flow_run_name="{run}: sweep")
+@flow_body
+def sweep(
+    run: str = "demo",
+    model: str | None = None,
+    metric: str = "scene_geneval",
+    grid: GridForm = GridForm(),  # noqa: B008
+    evaluation: EvaluationForm = EvaluationForm(),  # noqa: B008
+) -> SweepReport:
+    """Score a model at many settings of guidance, temperature and seed, with one table and one figure.
+
+    Args:
+        run: A run whose model is trained.
+        model: Folder of the model. Empty: the newest of the run.
+        metric: Figures that begin so go into table and figure, such as scene_geneval, geneval or dpg.
+        grid: The settings.
+        evaluation: What is measured at each of them, and on how much.
+    """
+    base = evaluation.change(load_plan(run).evaluation)
+    if model is not None:
+        base = base.replace(model=storage.absolute(model))
+    return sweep_stage(SweepSpec(output=base.output, base=base, grid=SweepGrid(**grid.model_dump()), metric=metric))

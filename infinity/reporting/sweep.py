@@ -1,0 +1,126 @@
+"""A sweep over ways of drawing as a page with one figure and one table, and as comma-separated values."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from infinity.config import Config
+from infinity.evaluation.score import Score
+from infinity.reporting.charts import line_chart
+from infinity.reporting.comparison import PAGE, number
+from infinity.reporting.curves import Series
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SweepRow(Config):
+    """One way of drawing, scored.
+
+    Attributes:
+        guidance_on: "logits", "pyramid", "features" or "greedy".
+        strength: Of the guidance; of a pyramid at its last scale.
+        temperature: None where nothing is drawn by chance.
+        seed: Of the drawings.
+        scores: Its figures; the first is the one that is shown in the figure.
+    """
+
+    guidance_on: str
+    strength: float
+    temperature: float | None
+    seed: int
+    scores: tuple[Score, ...]
+
+    def __post_init__(self) -> None:
+        if not self.scores:
+            raise ValueError("SweepRow: expected at least one score, got none")
+
+    @property
+    def line(self) -> str:
+        """Which line of the figure it lies on."""
+        return self.guidance_on if self.temperature is None else f"{self.guidance_on}, temperature {self.temperature:g}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SweepPage:
+    """What the page shows."""
+
+    model: str
+    metric: str
+    rows: tuple[SweepRow, ...]
+
+    @property
+    def metrics(self) -> list[str]:
+        """Names of all figures, in the order of the rows."""
+        return list(dict.fromkeys(score.metric for row in self.rows for score in row.scores))
+
+    @property
+    def shown(self) -> str:
+        """The figure that is drawn: the overall one where there is one."""
+        overall = f"{self.metric}.overall"
+        return overall if overall in self.metrics else self.metrics[0]
+
+
+def sweep_html(page: SweepPage) -> str:
+    """The page, readable without a network."""
+    environment = Environment(
+        loader=FileSystemLoader(PAGE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    first = next(score for row in page.rows for score in row.scores if score.metric == page.shown)
+    best = max(page.rows, key=lambda row: _value(row, page.shown))
+    return environment.get_template("sweep.html.j2").render(
+        page=page,
+        chart=line_chart(_lines(page), title=f"{page.shown} over strength of guidance"),
+        best=best,
+        first=first,
+        table=[[*_ways(row), *(_cell(row, metric) for metric in page.metrics)] for row in page.rows],
+        css=Markup((PAGE / "page.css").read_text(encoding="utf-8")),
+        js=Markup((PAGE / "page.js").read_text(encoding="utf-8")),
+    )
+
+
+def sweep_csv(page: SweepPage) -> str:
+    """One line a point; every figure with its interval and sample size."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    sides = [f"{metric}{side}" for metric in page.metrics for side in ("", ".low", ".high", ".n")]
+    writer.writerow(["guidance_on", "strength", "temperature", "seed", *sides])
+    for row in page.rows:
+        scores = {score.metric: score for score in row.scores}
+        cells: list[object] = []
+        for metric in page.metrics:
+            score = scores.get(metric)
+            cells += ["", "", "", ""] if score is None else [score.value, score.low, score.high, score.n]
+        writer.writerow([row.guidance_on, row.strength, row.temperature, row.seed, *cells])
+    return buffer.getvalue()
+
+
+def _lines(page: SweepPage) -> list[Series]:
+    """Mean over seeds at every strength, a line for every kind of guidance and temperature."""
+    points: dict[str, dict[float, list[float]]] = {}
+    for row in page.rows:
+        points.setdefault(row.line, {}).setdefault(row.strength, []).append(_value(row, page.shown))
+    return [
+        Series(name, tuple((x, sum(ys) / len(ys)) for x, ys in sorted(line.items())), f"tone-{place % 8 + 1}")
+        for place, (name, line) in enumerate(points.items())
+    ]
+
+
+def _value(row: SweepRow, metric: str) -> float:
+    return next((s.value for s in row.scores if s.metric == metric and s.value is not None), float("-inf"))
+
+
+def _ways(row: SweepRow) -> Sequence[str]:
+    temperature = "" if row.temperature is None else f"{row.temperature:g}"
+    return (row.guidance_on, f"{row.strength:g}", temperature, str(row.seed))
+
+
+def _cell(row: SweepRow, metric: str) -> str:
+    score = next((s for s in row.scores if s.metric == metric), None)
+    if score is None or score.value is None:
+        return "not measured"
+    return number(score.value) + ("" if score.low is None else f" ({number(score.low)} to {number(score.high)})")
