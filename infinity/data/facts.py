@@ -23,7 +23,7 @@ from infinity.data.quarantine import Quarantine
 from infinity.data.samples import Record
 from infinity.data.sources import Slice
 
-MEASURE_VERSION = 1
+MEASURE_VERSION = 2
 """Changes whenever a fact of the same picture would get another value; facts of other versions are measured again."""
 
 FACTS = pa.schema(
