@@ -74,6 +74,7 @@ def _folded_conv(unit: Unit) -> nn.Conv2d:
         padding=conv.padding,
         device=conv.weight.device,
     )
+    assert folded.bias is not None
     with torch.no_grad():
         folded.weight.copy_(conv.weight.double() * scale.view(-1, 1, 1, 1))
         folded.bias.copy_(norm.bias.double() - norm.running_mean.double() * scale)
@@ -152,6 +153,7 @@ def _joint(convs: Sequence[nn.Conv2d]) -> nn.Conv2d:
         1,
         device=convs[0].weight.device,
     )
+    assert joint.bias is not None
     with torch.no_grad():
         joint.weight.copy_(torch.cat([conv.weight for conv in convs]))
         biases = [conv.bias for conv in convs if conv.bias is not None]

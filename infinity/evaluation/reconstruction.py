@@ -1,8 +1,8 @@
-"""How well the tokenizer alone gives pictures back: PSNR, SSIM, and pairs to look at."""
+"""How well the tokenizer alone gives pictures back: PSNR, SSIM, LPIPS, and pairs to look at."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -26,21 +26,27 @@ from infinity.evaluation.measure import (
     picture_ids,
     spread,
 )
+from infinity.evaluation.score import Score
+from infinity.perception.lpips import LpipsConfig, load_lpips
 from infinity.scales import ScaleSchedule
 from infinity.tokenizer import Tokenizer
 from infinity.tokenizer.pixels import to_images, to_pixels
 
+Pictures = UInt8[np.ndarray, "B H W 3"]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReconstructionMeasure(Config):
-    """PSNR and SSIM of pictures that went through all bits of the tokenizer.
+    """PSNR, SSIM and LPIPS of pictures that went through all bits of the tokenizer.
 
     Args:
         num_pictures: How many, spread over the split; None takes all.
+        lpips: Weights of LPIPS; None reports it as not measured.
         num_shown: Pairs on the sheet of examples, and as many on that of the worst.
     """
 
     num_pictures: int | None = 256
+    lpips: LpipsConfig | None = None
     num_shown: int = 8
 
     def __post_init__(self) -> None:
@@ -56,17 +62,20 @@ class ReconstructionMeasure(Config):
         shown = frozenset(rows[int(place)] for place in places)
         return tuple(
             ReconstructionPart(
-                batch=batch, shown=tuple(row for row in batch.rows if row in shown), num_worst=self.num_shown
+                batch=batch,
+                shown=tuple(row for row in batch.rows if row in shown),
+                num_worst=self.num_shown,
+                lpips=self.lpips,
             )
             for batch in batches(manifest, rows, subject.batch_size)
         )
 
     def outcome(self, state: ReconstructionState) -> Outcome:
-        """``reconstruction.psnr_db`` and ``reconstruction.ssim``; sheets "reconstructions" and "worst"."""
-        small = f"pictures have less than {WINDOW_PX} px a side"
+        """``reconstruction.psnr_db``, ``.ssim`` and ``.lpips``; sheets "reconstructions" and "worst"."""
         scores = (
             state.psnr.score("reconstruction.psnr_db", "dB", protocol=PROTOCOL),
-            state.ssim.score("reconstruction.ssim", "", protocol=PROTOCOL, note="" if state.ssim.count else small),
+            _score_of(state.ssim, "reconstruction.ssim", PROTOCOL, state.psnr.count, f"below {WINDOW_PX} px a side"),
+            self._lpips(state),
         )
         sheets = {}
         if state.shown:
@@ -74,7 +83,23 @@ class ReconstructionMeasure(Config):
         if state.worst:
             lowest = f"{state.worst[0].psnr_db:.1f} to {state.worst[-1].psnr_db:.1f} dB"
             sheets["worst"] = _sheet(state.worst, f"Original | reconstruction, the worst: {lowest}")
-        return Outcome(scores=scores, sheets=sheets, items={"reconstruction.psnr_db": dict(state.items)})
+        items = {"reconstruction.psnr_db": dict(state.items)}
+        if state.lpips_items:
+            items["reconstruction.lpips"] = dict(state.lpips_items)
+        return Outcome(scores=scores, sheets=sheets, items=items)
+
+    def _lpips(self, state: ReconstructionState) -> Score:
+        if self.lpips is None:
+            reason = "no LPIPS weights named (reconstruction.lpips)"
+            return Score.not_measured("reconstruction.lpips", "", protocol="lpips/0.1", reason=reason)
+        small = "too small for its trunk"
+        return _score_of(state.lpips, "reconstruction.lpips", self.lpips.protocol, state.psnr.count, small)
+
+
+def _score_of(state: MeanState, metric: str, protocol: str, wanted: int, gap: str) -> Score:
+    """A mean that says so where pictures are missing from it."""
+    note = "" if state.count == wanted else f"{wanted - state.count} of {wanted} pictures left out: {gap}"
+    return state.score(metric, "", protocol=protocol, note=note)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,6 +122,8 @@ class ReconstructionState:
     worst: tuple[Pair, ...]
     num_worst: int
     items: tuple[tuple[str, float], ...] = ()
+    lpips: MeanState = field(default_factory=MeanState)
+    lpips_items: tuple[tuple[str, float], ...] = ()
 
     def __add__(self, other: ReconstructionState) -> ReconstructionState:
         num_worst = max(self.num_worst, other.num_worst)
@@ -107,6 +134,8 @@ class ReconstructionState:
             worst=_worst((*self.worst, *other.worst), num_worst),
             num_worst=num_worst,
             items=self.items + other.items,
+            lpips=self.lpips + other.lpips,
+            lpips_items=self.lpips_items + other.lpips_items,
         )
 
 
@@ -117,6 +146,7 @@ class ReconstructionPart:
     batch: Rows
     shown: tuple[int, ...]
     num_worst: int
+    lpips: LpipsConfig | None = None
 
     @property
     def num_pictures(self) -> int:
@@ -131,6 +161,8 @@ class ReconstructionPart:
         originals = load_images(material.manifest, self.batch.rows, size_px)
         decoded = reconstruct(pipeline.tokenizer, originals, schedule)
         values = psnr_db(originals, decoded)
+        ids = picture_ids(material.manifest, self.batch.rows)
+        distances = self._distances(material, originals, decoded)
         pairs = tuple(map(Pair, self.batch.rows, values.tolist(), originals, decoded))
         return ReconstructionState(
             psnr=MeanState.of(values),
@@ -138,8 +170,23 @@ class ReconstructionPart:
             shown=tuple(pair for pair in pairs if pair.row in self.shown),
             worst=_worst(pairs, self.num_worst),
             num_worst=self.num_worst,
-            items=tuple(zip(picture_ids(material.manifest, self.batch.rows), values.tolist(), strict=True)),
+            items=tuple(zip(ids, values.tolist(), strict=True)),
+            lpips=MeanState.of(distances),
+            lpips_items=tuple(zip(ids, distances, strict=True)) if distances else (),
         )
+
+    @torch.inference_mode()
+    def _distances(self, material: Material, originals: Pictures, decoded: Pictures) -> list[float]:
+        """LPIPS of every pair; none where it is not asked for or the pictures are too small."""
+        if self.lpips is None:
+            return []
+        network = material.networks.get(self.lpips, load_lpips)
+        if min(originals.shape[1:3]) < network.least_px:
+            return []
+        pixels = (
+            to_pixels(torch.from_numpy(each), torch.device(material.subject.device)) for each in (originals, decoded)
+        )
+        return [float(value) for value in network(*pixels).double()]
 
 
 def reconstruct(

@@ -2,8 +2,8 @@
 
 A trunk trained on ImageNet gives features at five places; each place's feature vectors are brought to unit length,
 their squared differences are weighed by published numbers learned from people's judgements, and averaged over the
-picture. Evaluation reports it; a tokenizer's training may minimise it. Names are those of torchvision's trunks and of the
-published weights of the judgements, so that both files load as they are.
+picture. Evaluation reports it; a tokenizer's training may minimise it. Names are those of torchvision's trunks and of
+the published weights of the judgements, so that both files load as they are.
 """
 
 from __future__ import annotations
