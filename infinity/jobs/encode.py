@@ -27,7 +27,7 @@ from infinity.training.encoding import CHUNK, Frozen, Stretch, encode_part, stre
 
 logger = logging.getLogger(__name__)
 
-PARTS_FOLDER = "parts"
+PARTS_FOLDER, INDEX_FILE = "parts", "index.json"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,6 +65,11 @@ class EncodeSpec(JobSpec):
             raise ValueError(
                 f"EncodeSpec.pictures_per_part: expected a multiple of {CHUNK}, got {self.pictures_per_part}"
             )
+
+    @property
+    def index(self) -> str:
+        """URI of the index, known before the job has run: what a training names in ``encoded``."""
+        return storage.join(self.folder, INDEX_FILE)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -113,11 +118,10 @@ def run(spec: EncodeSpec, *, progress: ProgressSink = silent) -> EncodeReport:
         captions=spec.captions,
         parts=tuple(found[stretch] for stretch in wanted),
     )
-    uri = storage.join(folder, "index.json")
-    storage.write_text(uri, index.dump())
+    storage.write_text(spec.index, index.dump())
     files = [info for part in index.parts for info in (part.latents, part.text) if info is not None]
     report = EncodeReport(
-        index=uri,
+        index=spec.index,
         num_pictures=sum(stretch.stop - stretch.start for stretch in wanted),
         num_bytes=sum(info.num_bytes for info in files),
         seconds=round(time.monotonic() - started, 2),

@@ -104,13 +104,14 @@ def test_an_interrupted_job_goes_on_and_a_finished_one_does_nothing(
         patch.setattr(encode, "encode_part", part)
         with pytest.raises(KeyboardInterrupt):
             encoded(spec)
-    assert not storage.exists(storage.join(spec.folder, "index.json"))
+    assert not storage.exists(spec.index)
     monkeypatch.setattr(encode, "encode_part", lambda *given: done.append(given[1]) or real(*given))
     report = encoded(spec)
     assert len(done) == len(set(done)) == 3
     assert encoded(spec) == report
     assert len(done) == 3
     assert report.num_pictures == 150
+    assert report.index == spec.index
 
 
 @pytest.mark.ray
