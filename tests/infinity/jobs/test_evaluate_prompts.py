@@ -36,8 +36,26 @@ def spec(tmp_path_factory: pytest.TempPathFactory, shared: Path) -> EvaluateSpec
 
 
 @pytest.fixture(scope="module")
-def report(local_ray: None, spec: EvaluateSpec) -> EvaluateReport:
-    return run(spec)
+def reports(local_ray: None, spec: EvaluateSpec) -> tuple[EvaluateReport, ...]:
+    """Three evaluations together: of a model, of another one, and of the first with rewritten prompts."""
+    folder = Path(spec.model).parent
+    checkpoint = load_checkpoint(spec.model)
+    tensors = {name: value.flip(0) for name, value in checkpoint.tensors.items()}
+    config = ModelConfig.from_json(checkpoint.config)
+    save_checkpoint(str(folder / "other"), kind="transformer", config=config, tensors=tensors)
+    (folder / "other/tokenizer").symlink_to(folder / "model/tokenizer")
+    assert spec.geneval is not None
+    instruct = InstructConfig(model=write_instruct(folder / "instruct"), max_new_tokens=6)
+    second = spec.replace(output=str(folder / "others"), model=str(folder / "other"), dpg=None)
+    third = second.replace(
+        model=spec.model, geneval=spec.geneval.replace(rewriter=InstructRewriter(model=instruct), pictures_per_prompt=1)
+    )
+    return tuple(run_all([spec, second, third]))
+
+
+@pytest.fixture(scope="module")
+def report(reports: tuple[EvaluateReport, ...]) -> EvaluateReport:
+    return reports[0]
 
 
 def kill_workers() -> int:
@@ -66,10 +84,10 @@ class Crash(RuntimeError):
     pass
 
 
-def test_crash_and_killed_workers_leave_the_same_files_and_nothing_is_drawn_twice(
+def test_alone_after_a_crash_and_killed_workers_it_leaves_the_same_files_and_draws_nothing_twice(
     report: EvaluateReport, spec: EvaluateSpec, tmp_path: Path
 ) -> None:
-    again = spec.replace(output=str(tmp_path / "run"), workers=spec.workers.replace(num_workers=2))
+    again = spec.replace(output=str(tmp_path / "run"))
     killed: list[int] = []
 
     def crash(progress: Progress) -> None:
@@ -105,29 +123,18 @@ def test_report_names_figures_items_and_pictures(report: EvaluateReport) -> None
     assert {len(line["pictures"]) for line in lines} == {4}
 
 
-def test_several_models_together_score_as_alone_and_share_judges_and_rewritten_prompts_have_names_of_their_own(
-    report: EvaluateReport, spec: EvaluateSpec, tmp_path: Path
+def test_models_and_rewritten_prompts_are_kept_apart_and_share_judges(
+    reports: tuple[EvaluateReport, ...], spec: EvaluateSpec
 ) -> None:
-    alone = spec.replace(output=str(tmp_path), dpg=None)
-    checkpoint = load_checkpoint(spec.model)
-    other = tmp_path / "other"
-    tensors = {name: value.flip(0) for name, value in checkpoint.tensors.items()}
-    config = ModelConfig.from_json(checkpoint.config)
-    save_checkpoint(str(other), kind="transformer", config=config, tensors=tensors)
-    (other / "tokenizer").symlink_to(Path(spec.model) / "tokenizer")
-    assert spec.geneval is not None
-    instruct = InstructConfig(model=write_instruct(tmp_path / "instruct"), max_new_tokens=6)
-    rewritten = alone.replace(geneval=spec.geneval.replace(rewriter=InstructRewriter(model=instruct)))
-    a, b, c, again = run_all([alone, alone.replace(model=str(other)), rewritten, alone])
-    assert a == again
-    assert list(a.scores) == [score for score in report.scores if score.metric.startswith("geneval")]
-    assert a.model_digest == c.model_digest != b.model_digest
-    assert len(list((tmp_path / "store/pictures").iterdir())) == 2
-    assert len(list((tmp_path / "store/verdicts").iterdir())) == 1
-    assert len(list((tmp_path / "store/rewritings").rglob("*.json"))) == 6
-    assert {score.metric.split(".")[0] for score in c.scores} == {"geneval_rewritten"}
-    assert "prompts rewritten by" in c.scores[0].protocol
-    lines = [json.loads(line) for line in Path(str(c.drawings)).read_text().splitlines()]
+    first, second, third = reports
+    assert first.model_digest == third.model_digest != second.model_digest
+    store = Path(spec.output).parent / "others/store"
+    assert len(list((store / "pictures").iterdir())) == 2
+    assert len(list((store / "verdicts").iterdir())) == 1
+    assert len(list((store / "rewritings").rglob("*.json"))) == 6
+    assert {score.metric.split(".")[0] for score in third.scores} == {"geneval_rewritten"}
+    assert "prompts rewritten by" in third.scores[0].protocol
+    lines = [json.loads(line) for line in Path(str(third.drawings)).read_text().splitlines()]
     assert len({line["drawn"] for line in lines}) > 1
 
 
