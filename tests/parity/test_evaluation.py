@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.parity.evaluation import find_files, replay_file
@@ -89,3 +90,53 @@ def test_command_passes_on_good_files_and_fails_on_others(shared: Path, tmp_path
         done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2], check=False)
         assert done.returncode == code, done.stderr
         assert json.loads(done.stdout)["passed"] is (code == 0)
+
+
+def numbers(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Places of all figures that are expected; what they were made with is left alone."""
+    pairs = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    for key, value in pairs:
+        if key in ("args", "versions", "settings"):
+            continue
+        if isinstance(value, dict | list):
+            yield from numbers(value, (*path, key))
+        elif isinstance(value, int | float):
+            yield (*path, key)
+
+
+@pytest.mark.parametrize(
+    "name", ["fid/metric_expected.json", "psnr_ssim/expected.json", "clip_score/clip_expected.json"]
+)
+def test_figures_pass_and_every_changed_one_is_seen(shared: Path, name: str, tmp_path: Path) -> None:
+    """All figures are changed at once, and as many failures are told."""
+    source = shared / "goldens/eval" / name
+    assert replay_file(source)["passed"]
+    for beside in source.parent.glob("*.npz"):
+        if beside.name in ("metric_inputs.npz", "clip_embeddings.npz"):
+            shutil.copy(beside, tmp_path)
+    if (source.parent / "images").is_dir() and "psnr" in name:
+        (tmp_path / "images").symlink_to(source.parent / "images")
+    data = json.loads(source.read_text())
+    places = list(numbers(data))
+    for place in places:
+        node = data
+        for key in place[:-1]:
+            node = node[key]
+        node[place[-1]] = node[place[-1]] * 1.01 + 1e-3
+    (tmp_path / "elsewhere.json").write_text(json.dumps(data))
+    failures = replay_file(tmp_path / "elsewhere.json")["failures"]
+    assert len(places) > 20
+    assert len(failures) == len(places), failures
+
+
+def test_a_changed_feature_is_seen(shared: Path, tmp_path: Path) -> None:
+    source = shared / "goldens/eval/fid"
+    with np.load(source / "inception_features.npz") as content:
+        arrays = {name: content[name][3:4] for name in ("names", "tf1_64", "tf1_2048", "pt_probe", "clean_probe")}
+        arrays |= {name: content[name] for name in ("probe_rows", "probe_cols")}
+    (tmp_path / "images").symlink_to(source / "images")
+    for change, passes in ((0.0, True), (1e-3, False)):
+        arrays["tf1_64"] = arrays["tf1_64"] * (1 + change)
+        np.savez(tmp_path / "other.npz", **arrays)
+        assert find_files(tmp_path) == [tmp_path / "other.npz"]
+        assert replay_file(tmp_path / "other.npz")["passed"] is passes
