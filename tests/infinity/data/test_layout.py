@@ -70,7 +70,8 @@ def test_every_picture_lies_in_one_shard_of_its_ratio_in_source_order(sizes: lis
         limits=ShardLimits(samples=most, num_bytes=10**9),
         seed=0,
     )
-    assert all(isinstance(plan, ShardPlan) for plan in plans)
+    plans = [plan for plan in planned if isinstance(plan, ShardPlan)]
+    assert len(plans) == len(planned)
     rows = [row for plan in plans for row in plan.samples["row"].to_pylist()]
     assert sorted(rows) == table["row"].to_pylist()
     assert len({plan.digest for plan in plans}) == len(plans)
@@ -87,7 +88,7 @@ def test_only_the_wanted_ratios_are_used(ratios: tuple[float, ...]) -> None:
     plans = plan_shards(
         table, aspect_ratios=ratios, validation_share=0, limits=ShardLimits(samples=9, num_bytes=10**9), seed=0
     )
-    assert {plan.aspect_ratio for plan in plans} == set(ratios)
+    assert {plan.aspect_ratio for plan in plans if isinstance(plan, ShardPlan)} == set(ratios)
 
 
 @settings(max_examples=100, deadline=None)

@@ -151,6 +151,7 @@ def test_source_that_changes_meanwhile_is_a_clear_error(tmp_path: Path) -> None:
     source = open_source(str(source_folder))
     table = measure_slice(source.slices[0], LIMIT).facts
     (plan,) = plan_shards(table, aspect_ratios=(1.0,), validation_share=0, limits=LIMITS, seed=0)
+    assert isinstance(plan, ShardPlan)
     (source_folder / "b.png").write_bytes(encoded(noise(seed=9)))
     with pytest.raises(SourceError, match=r"b.png: changed since it was measured"):
         write_shard(plan, source.slices, str(tmp_path / "out"), LIMIT)

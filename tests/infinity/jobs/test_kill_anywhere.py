@@ -217,7 +217,7 @@ def test_kill_anywhere_on_a_disk(
     tmp_path: Path, source: str, exhaustive: bool, child: bool, record_property: Callable[[str, Any], None]
 ) -> None:
     world = World(place=lambda n: str(tmp_path / str(n)), faulty=faulty_disk, source=source, child=child)
-    sweep(world, LOCAL_KINDS, exhaustive, 6, record_property)
+    sweep(world, LOCAL_KINDS, exhaustive, 5, record_property)
 
 
 @pytest.mark.parametrize("parts", [False, True], ids=["one request", "in parts"])
@@ -235,7 +235,7 @@ def test_kill_anywhere_in_s3(
         monkeypatch.setattr("moto.s3.models.S3_UPLOAD_PART_MIN_SIZE", 1)
     world = World(place=lambda n: f"{s3_server}/{n}", faulty=faulty_s3, source=source)
     with s3_without_retries():
-        sweep(world, S3_KINDS, exhaustive, 2, record_property)
+        sweep(world, S3_KINDS, exhaustive, 1, record_property)
 
 
 def test_a_process_that_is_really_killed(tmp_path: Path, source: str, exhaustive: bool) -> None:
