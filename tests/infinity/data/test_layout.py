@@ -63,7 +63,7 @@ def test_another_seed_sets_other_pictures_aside_and_order_does_not_matter() -> N
 @given(st.lists(st.tuples(st.integers(32, 300), st.integers(32, 300)), min_size=1, max_size=60), st.integers(1, 7))
 def test_every_picture_lies_in_one_shard_of_its_ratio_in_source_order(sizes: list[tuple[int, int]], most: int) -> None:
     table = candidates(list(range(len(sizes))), sizes=sizes)
-    plans = plan_shards(
+    planned = plan_shards(
         table,
         aspect_ratios=ASPECT_RATIOS,
         validation_share=0.2,
