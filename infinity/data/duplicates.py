@@ -94,7 +94,7 @@ def similar_pictures(
 ) -> tuple[Int[np.ndarray, " p"], Int[np.ndarray, " p"]]:
     """All pairs i < j of rows that are near by hash, then by shape, by 4 x 4 means, and by aligned thumbnails."""
     left, right = near_pairs(rows["phash"].to_numpy(), limits.distance, partitions)
-    pictures = _thumbnails(rows)
+    pictures = thumbnails_of(rows)
     ratios = np.log(rows["height_px"].to_numpy() / rows["width_px"].to_numpy())
     slack = _MAX_STRETCH + 1.0 / np.minimum(rows["height_px"].to_numpy(), rows["width_px"].to_numpy())
     near = np.abs(ratios[left] - ratios[right]) <= np.maximum(slack[left], slack[right])
@@ -138,7 +138,8 @@ def _looks(rows: pa.Table) -> np.ndarray:
     return np.array([b"%d,%d,%d," % (h, x, y) + t for h, t, x, y in zip(*columns, strict=True)], dtype=object)
 
 
-def _thumbnails(rows: pa.Table) -> UInt8[np.ndarray, "n 16 16 3"]:
+def thumbnails_of(rows: pa.Table) -> UInt8[np.ndarray, "n 16 16 3"]:
+    """The thumbnails of readable pictures, from their facts."""
     data = b"".join(rows["thumbnail"].to_pylist())
     return np.frombuffer(data, np.uint8).reshape(-1, THUMBNAIL_PX, THUMBNAIL_PX, 3)
 
