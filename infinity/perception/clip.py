@@ -83,6 +83,12 @@ class Clip:
         self.digest = folder_digest(folder)
 
     @property
+    def device(self) -> torch.device:
+        """Where it runs."""
+        device: torch.device = self._model.device
+        return device
+
+    @property
     def num_channels(self) -> int:
         """D, the length of a vector: 768 for ViT-L/14."""
         return int(self._model.config.projection_dim)
@@ -97,7 +103,7 @@ class Clip:
         """Float32 vectors on the network's device, not normalised."""
         vectors = [self._empty()]
         for start in range(0, len(pictures), self.config.batch_size):
-            batch = [_rgb(picture) for picture in pictures[start : start + self.config.batch_size]]
+            batch = [rgb(picture) for picture in pictures[start : start + self.config.batch_size]]
             inputs = self._processor(images=batch, return_tensors="pt", input_data_format="channels_last")
             pixels = inputs["pixel_values"].to(self._model.device, self._model.dtype)
             vectors.append(_unwrapped(self._model.get_image_features(pixels)))
@@ -134,7 +140,8 @@ def normalised(vectors: Float[Tensor, "n D"]) -> Float[Tensor, "n D"]:
     return scaled
 
 
-def _rgb(picture: Picture) -> UInt8[np.ndarray, "H W 3"]:
+def rgb(picture: Picture) -> UInt8[np.ndarray, "H W 3"]:
+    """As an array, in RGB."""
     return np.asarray(picture.convert("RGB")) if isinstance(picture, Image.Image) else picture
 
 

@@ -73,6 +73,21 @@ def write_clip(folder: Path) -> str:
     return str(folder)
 
 
+def write_image_classifier(folder: Path, labels: tuple[str, ...], *, seed: int = 0) -> str:
+    """As Falconsai/nsfw_image_detection lies on the hub: a vision transformer with a name for each class."""
+    from transformers import ViTConfig, ViTForImageClassification
+    from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
+
+    torch.manual_seed(seed)
+    config = ViTConfig(
+        hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=8, patch_size=4,
+        id2label=dict(enumerate(labels)), label2id={label: n for n, label in enumerate(labels)}, initializer_range=0.5,
+    )  # fmt: skip
+    ViTForImageClassification(config).save_pretrained(folder)
+    ViTImageProcessorPil(size={"height": 8, "width": 8}).save_pretrained(folder)
+    return str(folder)
+
+
 def write_vilt(folder: Path) -> str:
     """As dandelin/vilt-b32-finetuned-vqa lies on the hub; it answers yes, no or Yes."""
     from transformers import BertTokenizerFast, ViltConfig, ViltForQuestionAnswering

@@ -1,0 +1,113 @@
+"""LAION's improved aesthetic predictor, version 2: what people would give a picture, about 1 to 10.
+
+A stack of linear layers without nonlinearity over CLIP's vector of the picture, brought to length 1 (ViT-L/14 by
+OpenAI). The published file is ``sac+logos+ava1-l14-linearMSE.pth``.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32
+from torch import Tensor, nn
+
+from infinity.checkpoint import load_weights
+from infinity.config import Config, digest_of
+from infinity.perception.clip import Clip, ClipConfig, Picture, normalised
+from infinity.perception.loading import folder_digest, model_folder
+from infinity.storage.pinned import PinnedFile
+
+STANDARD = PinnedFile(
+    uri="https://github.com/christophschuhmann/improved-aesthetic-predictor/raw/main/sac%2Blogos%2Bava1-l14-linearMSE.pth",
+    sha256="21dd590f3ccdc646f0d53120778b296013b096a035a2718c9cb0d511bff0f1e0",
+)
+"""The published weights."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AestheticConfig(Config):
+    """Which predictor over which CLIP.
+
+    Attributes:
+        kind: Tells it from other scorers in JSON.
+        weights: The predictor's file.
+        clip: The CLIP that it was trained on.
+    """
+
+    kind: Literal["aesthetic"] = "aesthetic"
+    weights: PinnedFile = STANDARD
+    clip: ClipConfig = field(default_factory=ClipConfig)
+
+    @property
+    def score(self) -> str:
+        """Name of the score."""
+        return "aesthetic"
+
+    def weights_digest(self) -> str:
+        """16 digits that name everything a score follows from besides picture and caption."""
+        folder = model_folder("CLIP", self.clip.model, self.clip.revision)
+        return digest_of([folder_digest(folder), self.clip.dtype, digest_of(self.weights.read().hex())])
+
+
+class AestheticHead(nn.Module):
+    """The layers of the published file, under its names; dropout plays no part in evaluation mode."""
+
+    def __init__(self, num_channels: int = 768) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(num_channels, 1024),
+            nn.Dropout(0.2),
+            nn.Linear(1024, 128),
+            nn.Dropout(0.2),
+            nn.Linear(128, 64),
+            nn.Dropout(0.1),
+            nn.Linear(64, 16),
+            nn.Linear(16, 1),
+        )
+
+    def forward(self, vectors: Float[Tensor, "n D"]) -> Float[Tensor, " n"]:
+        """Scores of vectors of length 1."""
+        scores: Tensor = self.layers(vectors)[:, 0]
+        return scores
+
+
+class Aesthetic:
+    """The predictor in evaluation mode.
+
+    Args:
+        config: Which one.
+        clip: Its CLIP, loaded.
+
+    Raises:
+        ValueError: The file is not what its checksum says, holds no tensors, or was made for another CLIP.
+        StorageError: It cannot be read.
+    """
+
+    def __init__(self, config: AestheticConfig, clip: Clip) -> None:
+        self._clip = clip
+        self._head = AestheticHead(clip.num_channels)
+        load_weights(self._head, _tensors(config.weights), where=config.weights.uri)
+        self._head.eval().requires_grad_(False).to(clip.device)
+
+    @torch.no_grad()
+    def __call__(self, pictures: Sequence[Picture], captions: Sequence[str] = ()) -> Float32[np.ndarray, " n"]:
+        """The score of every picture; captions play no part."""
+        return np.asarray(self._head(normalised(self._clip.embed_pictures(pictures))).cpu().numpy(), np.float32)
+
+
+def _tensors(weights: PinnedFile) -> dict[str, Tensor]:
+    data = weights.read()
+    try:
+        found = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except Exception as error:  # torch's unpickler raises many types; all mean the same to the caller
+        raise ValueError(
+            f"{weights.uri}: expected a PyTorch file of tensors ({type(error).__name__}: {error})"
+        ) from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{weights.uri}: expected a dictionary of tensors, got {type(found).__name__}")
+    return found

@@ -1,0 +1,103 @@
+"""Published detectors that are image classifiers: how likely one of the labels that count is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+
+from infinity.config import Config, digest_of
+from infinity.perception.clip import Picture, rgb
+from infinity.perception.loading import check_weights, explain, folder_digest, model_folder
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImageClassifierConfig(Config):
+    """Which classifier, and which of its labels count.
+
+    Attributes:
+        model: A local folder or hub name of any image classifier that transformers knows.
+        labels: Labels, in the model's own spelling, whose probability is the score; the sum of several.
+        revision: Commit, tag or branch of a hub name; None for the newest.
+        sha256: First 8 to 64 digits of the checksum of the weights (see ``loading.check_weights``); None checks
+            nothing.
+        dtype: Of the weights and the arithmetic.
+        batch_size: Pictures that run at once.
+    """
+
+    model: str
+    labels: tuple[str, ...]
+    revision: str | None = None
+    sha256: str | None = None
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    batch_size: int = 32
+
+    def __post_init__(self) -> None:
+        if not self.model.strip() or self.batch_size < 1 or not self.labels:
+            raise ValueError(
+                f"{type(self).__name__}: expected a model, at least one label and a batch_size of at least 1, got "
+                f"{self.model!r}, {self.labels} and {self.batch_size}"
+            )
+
+    def weights_digest(self) -> str:
+        """16 digits that name everything a score follows from besides the picture."""
+        folder = model_folder("image classifier", self.model, self.revision)
+        return digest_of([folder_digest(folder), sorted(self.labels), self.dtype])
+
+
+class ImageClassifier:
+    """A classifier in evaluation mode.
+
+    Raises:
+        ValueError: No image classifier there, other weights than expected, tensors missing, or a label it lacks.
+    """
+
+    def __init__(self, config: ImageClassifierConfig, device: str = "cpu") -> None:
+        # Imported here: transformers takes seconds to import.
+        from transformers import AutoImageProcessor, AutoModelForImageClassification
+
+        self._batch_size = config.batch_size
+        folder = model_folder("image classifier", config.model, config.revision)
+        check_weights(str(folder), config.sha256)
+        try:
+            # The Pillow processor wherever it runs: torchvision's resizes with other rounding.
+            self._processor: Any = AutoImageProcessor.from_pretrained(folder, backend="pil")
+            self._model, report = AutoModelForImageClassification.from_pretrained(
+                folder, dtype=getattr(torch, config.dtype), output_loading_info=True
+            )
+        except (OSError, ValueError, ImportError, TypeError, KeyError) as error:
+            raise ValueError(explain("image classifier", config.model, error)) from error
+        if missing := sorted(report["missing_keys"]):
+            raise ValueError(f"{config.model}: expected all tensors of a classifier, missing {', '.join(missing[:5])}")
+        self._places = _places(config, {str(name): int(n) for n, name in self._model.config.id2label.items()})
+        self._is_multi_label = self._model.config.problem_type == "multi_label_classification"
+        self._model.eval().requires_grad_(False).to(device)
+
+    @torch.no_grad()
+    def __call__(self, pictures: Sequence[Picture], captions: Sequence[str] = ()) -> Float32[np.ndarray, " n"]:
+        """Probability, 0 to 1, of the labels that count; where labels do not exclude each other, of the likeliest."""
+        scores = [np.zeros(0, np.float32)]
+        for start in range(0, len(pictures), self._batch_size):
+            batch = [rgb(picture) for picture in pictures[start : start + self._batch_size]]
+            inputs = self._processor(images=batch, return_tensors="pt", input_data_format="channels_last")
+            pixels = inputs["pixel_values"].to(self._model.device, self._model.dtype)
+            logits = self._model(pixel_values=pixels).logits.float()
+            if self._is_multi_label:
+                found = logits.sigmoid()[:, self._places].amax(dim=-1)
+            else:
+                found = logits.softmax(dim=-1)[:, self._places].sum(dim=-1)
+            scores.append(found.cpu().numpy())
+        return np.concatenate(scores)
+
+
+def _places(config: ImageClassifierConfig, numbers: dict[str, int]) -> list[int]:
+    if unknown := sorted(set(config.labels) - set(numbers)):
+        raise ValueError(
+            f"{config.model}: expected labels among {', '.join(map(repr, sorted(numbers)))}, got "
+            f"{', '.join(map(repr, unknown))}"
+        )
+    return [numbers[label] for label in sorted(set(config.labels))]

@@ -1,0 +1,122 @@
+"""The share of a picture that text covers, by RapidOCR (PP-OCR networks on ONNX Runtime; its wheel brings them).
+
+A detector marks quadrilaterals, a recogniser reads them; what it cannot read with enough confidence is no text. The
+share is that of the pixels within any quadrilateral, so that overlaps count once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float32
+from PIL import Image, ImageDraw
+
+from infinity.config import Config, digest_of
+from infinity.perception.clip import Picture, rgb
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TextAreaConfig(Config):
+    """How text is looked for.
+
+    Attributes:
+        kind: Tells it from other scorers in JSON.
+        min_confidence: What the recogniser must say of a word, 0 to 1.
+        max_side_px: Larger pictures are reduced to this longer side first.
+    """
+
+    kind: Literal["text_area"] = "text_area"
+    min_confidence: float = 0.7
+    max_side_px: int = 2000
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.min_confidence <= 1 or self.max_side_px < 32:
+            raise ValueError(
+                f"TextAreaConfig: expected min_confidence of 0 to 1 and max_side_px of at least 32, got "
+                f"{self.min_confidence} and {self.max_side_px}"
+            )
+
+    @property
+    def score(self) -> str:
+        """Name of the score."""
+        return "text_area"
+
+    def weights_digest(self) -> str:
+        """16 digits that name everything a score follows from besides the picture; the wheel carries the networks.
+
+        Raises:
+            ValueError: The library is not installed.
+        """
+        try:
+            versions = [version("rapidocr"), version("onnxruntime")]
+        except PackageNotFoundError as error:
+            raise ValueError(_missing(error)) from error
+        return digest_of([*versions, self.min_confidence, self.max_side_px])
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """Some text in a picture.
+
+    Attributes:
+        text: As it was read.
+        confidence: 0 to 1.
+        corners: Four points (x, y) in pixels.
+    """
+
+    text: str
+    confidence: float
+    corners: tuple[tuple[float, float], ...]
+
+
+class TextArea:
+    """RapidOCR, loaded.
+
+    Raises:
+        ValueError: The library is not installed.
+    """
+
+    def __init__(self, config: TextAreaConfig, threads: int = 1) -> None:
+        try:
+            import onnxruntime  # noqa: F401  # the message below is better than that of the library
+            from rapidocr import RapidOCR
+        except ImportError as error:
+            raise ValueError(_missing(error)) from error
+        self._engine: Any = RapidOCR(
+            params={
+                "Global.log_level": "critical",  # it warns of every picture without text
+                "Global.text_score": config.min_confidence,
+                "Global.max_side_len": config.max_side_px,
+                "EngineConfig.onnxruntime.intra_op_num_threads": threads,
+                "EngineConfig.onnxruntime.inter_op_num_threads": 1,
+            }
+        )
+
+    def words(self, picture: Picture) -> list[Word]:
+        """What can be read in a picture."""
+        found = self._engine(np.ascontiguousarray(rgb(picture)[:, :, ::-1]))  # the library wants BGR
+        if found.boxes is None or found.txts is None:
+            return []
+        return [
+            Word(str(text), float(confidence), tuple((float(x), float(y)) for x, y in corners))
+            for text, confidence, corners in zip(found.txts, found.scores, found.boxes, strict=True)
+        ]
+
+    def __call__(self, pictures: Sequence[Picture], captions: Sequence[str] = ()) -> Float32[np.ndarray, " n"]:
+        """The share, 0 to 1, of every picture; captions play no part."""
+        return np.array([self._share(rgb(picture)) for picture in pictures], np.float32)
+
+    def _share(self, picture: np.ndarray) -> float:
+        covered = Image.new("1", (picture.shape[1], picture.shape[0]))
+        draw = ImageDraw.Draw(covered)
+        for word in self.words(picture):
+            draw.polygon(word.corners, fill=1)
+        return float(np.asarray(covered).mean())
+
+
+def _missing(error: ImportError) -> str:
+    return f"reading text in pictures needs RapidOCR ({error}); install it with: pip install 'infinity-t2i[ocr]'"

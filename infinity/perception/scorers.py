@@ -1,0 +1,71 @@
+"""All scorers of the data stage: a picture and its caption in, one number out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Float32
+
+from infinity.config import digest_of
+from infinity.perception.aesthetic import Aesthetic, AestheticConfig
+from infinity.perception.clip import Clip, ClipConfig, Picture
+from infinity.perception.image_classifier import ImageClassifier
+from infinity.perception.nsfw import NsfwConfig
+from infinity.perception.ocr import TextArea, TextAreaConfig
+from infinity.perception.similarity import ClipSimilarity, ClipSimilarityConfig
+from infinity.perception.watermark import WatermarkConfig
+
+ScorerConfig = ClipSimilarityConfig | AestheticConfig | WatermarkConfig | NsfwConfig | TextAreaConfig
+"""Which scorer; the key ``kind`` tells them apart in JSON, ``score`` is the name of the number."""
+
+SCORE_VERSION = 1
+"""Changes whenever the same network would give the same picture another number."""
+
+PAPER_SCORERS: tuple[ScorerConfig, ...] = (TextAreaConfig(), WatermarkConfig(), AestheticConfig())
+"""The three by which the paper's data was chosen."""
+
+
+class Scorer(Protocol):
+    """A loaded scorer."""
+
+    def __call__(self, pictures: Sequence[Picture], captions: Sequence[str]) -> Float32[np.ndarray, " n"]:
+        """One number a picture, whatever others are scored with it."""
+        ...
+
+
+def score_key(config: ScorerConfig) -> str:
+    """16 digits that change with everything a score follows from, and with nothing else (folder, batch, checksum).
+
+    Raises:
+        ValueError: The weights are not there, or an optional library is missing.
+        StorageError: They cannot be read.
+    """
+    return digest_of([SCORE_VERSION, config.kind, config.weights_digest()])
+
+
+def load_scorers(configs: Sequence[ScorerConfig], device: str, threads: int = 1) -> list[Scorer]:
+    """Load the networks; scorers of one CLIP share it.
+
+    Raises:
+        ValueError: Missing or other weights, an unknown label, a missing library.
+        StorageError: Weights that cannot be read.
+    """
+    clips: dict[ClipConfig, Clip] = {}
+
+    def clip(config: ClipConfig) -> Clip:
+        if config not in clips:
+            clips[config] = Clip(config, device)
+        return clips[config]
+
+    def load(config: ScorerConfig) -> Scorer:
+        if isinstance(config, ClipSimilarityConfig):
+            return ClipSimilarity(clip(config.clip))
+        if isinstance(config, AestheticConfig):
+            return Aesthetic(config, clip(config.clip))
+        if isinstance(config, TextAreaConfig):
+            return TextArea(config, threads)
+        return ImageClassifier(config, device)
+
+    return [load(config) for config in configs]
