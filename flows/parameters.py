@@ -11,6 +11,7 @@ from pydantic import Field
 from flows.benchmark_forms import DpgForm, GenevalForm
 from flows.form import Count, Form, Positive, Seed, Share
 from infinity.config import Config
+from infinity.data.filters import FilterConfig, NearDuplicates
 from infinity.evaluation.drawings import SampleMeasure
 from infinity.evaluation.inception_weights import InceptionWeights
 from infinity.evaluation.reconstruction import ReconstructionMeasure
@@ -38,6 +39,25 @@ class DatasetForm(Form):
     duplicates: Literal["picture", "picture_and_caption", "keep"] | None = Field(
         default=None, description="Of exact duplicates only the first is kept: same pixels, or same pixels and caption."
     )
+    near_duplicates: bool | None = Field(
+        default=None,
+        description="Drop pictures that nearly repeat another one: encoded again, resized, slightly cropped.",
+    )
+    min_pixels: Count | None = Field(default=None, description="Smallest width times height that is kept.")
+    min_contrast: Annotated[float, Field(ge=0.0)] | None = Field(
+        default=None, description="Smallest deviation of the levels, 0 to 128; below 1 a picture is one flat colour."
+    )
+    min_sharpness: Annotated[float, Field(ge=0.0)] | None = Field(
+        default=None, description="Smallest variance of the Laplacian; see the histogram of an earlier run."
+    )
+    max_caption_chars: Count | None = Field(default=None, description="Longest caption that is kept.")
+    min_caption_words: Count | None = Field(default=None, description="Fewest words of a caption that is kept.")
+    min_english: Share | None = Field(
+        default=None, description="Smallest share of English function words in a caption; 0.1 keeps sentences."
+    )
+    evaluation_prompts: str | None = Field(
+        default=None, description="URI of a prompt list whose captions must not be trained on (.jsonl, .csv, .txt)."
+    )
     validation_share: Annotated[float, Field(gt=0.0, lt=1.0)] | None = Field(
         default=None, description="Share of the pictures that no training sees."
     )
@@ -52,7 +72,6 @@ class DatasetForm(Form):
 
     def change(self, spec: BuildDatasetSpec) -> BuildDatasetSpec:
         """The spec with what was filled in."""
-        filters = self.given("min_side_px", "max_elongation", "min_caption_chars", "duplicates")
         changes = self.given("validation_share", "max_unreadable_share", "samples_per_shard", "seed")
         if spec.scenes is not None:
             scenes = self.given("seed") | ({} if self.num_scenes is None else {"count": self.num_scenes})
@@ -60,7 +79,18 @@ class DatasetForm(Form):
         elif self.num_scenes is not None:
             raise ValueError("num_scenes: counts drawn scenes, but this run has pictures of its own; leave it empty")
         changes["download"] = spec.download.replace(**self.given("allow_hosts"))
-        return spec.replace(filters=spec.filters.replace(**filters), **changes)
+        return spec.replace(filters=self._filters(spec.filters), **changes)
+
+    def _filters(self, filters: FilterConfig) -> FilterConfig:
+        simple = ("min_side_px", "min_pixels", "max_elongation", "min_caption_chars", "duplicates", "min_contrast")
+        changes = self.given(*simple, "min_sharpness")
+        if self.near_duplicates is not None:
+            changes["near_duplicates"] = NearDuplicates() if self.near_duplicates else None
+        if self.evaluation_prompts is not None:
+            changes["evaluation"] = filters.evaluation.replace(prompts=(self.evaluation_prompts,))
+        names = {"max_caption_chars": "max_chars", "min_caption_words": "min_words", "min_english": "min_english"}
+        captions = {names[name]: value for name, value in self.given(*names).items()}
+        return filters.replace(captions=filters.captions.replace(**captions), **changes)
 
 
 class TrainingForm(Form):

@@ -55,7 +55,7 @@ def fates(facts: pa.Table, partitions: int = 1) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def planted_rows(exhaustive: bool) -> pa.Table:
-    return planted(20_000 if exhaustive else 600)
+    return planted(20_000 if exhaustive else 400)
 
 
 def test_planted_copies_are_found_and_nothing_else_is_merged(planted_rows: pa.Table) -> None:
