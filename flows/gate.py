@@ -50,8 +50,14 @@ class GateForm(Form):
         return GateConfig().with_deltas(self.deltas)
 
 
-def decide(spec: EvaluateSpec, report: EvaluateReport, family: str, form: GateForm) -> State[Any]:
+def decide(spec: EvaluateSpec, report: EvaluateReport, folder: str, form: GateForm) -> State[Any]:
     """Compare with the champion, promote or not, and say so.
+
+    Args:
+        spec: The evaluation that was done.
+        report: What it found.
+        folder: Of the run, whose name is the family's where the form has none, and beside which the registry lies.
+        form: What is wanted.
 
     Raises:
         ValueError: The champion's folder was changed, or the two cannot be compared.
@@ -59,7 +65,8 @@ def decide(spec: EvaluateSpec, report: EvaluateReport, family: str, form: GateFo
     """
     if not form.promote:
         return Completed(name="Scored", message=f"{report.model_digest} was scored only, as asked", data=report)
-    champions = Champions(storage.absolute(settings().champions))
+    family = form.family or storage.name(folder)
+    champions = Champions(storage.absolute(settings().registry or storage.join(storage.parent(folder), "registry")))
     champion = champions.champion(family)
     if champion is None:
         return _promote(champions, family, None, spec, report, "the first model of its family")

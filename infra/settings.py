@@ -30,7 +30,7 @@ class Settings(BaseSettings):
     registry: str | None = Field(
         default=None,
         validation_alias=AliasChoices("registry", "INFINITY_REGISTRY"),
-        description="Root of the registry of champions: a folder or s3://bucket/prefix; not set: 'registry' in runs.",
+        description="Root of the registry of champions: a folder or s3:// URI; not set: 'registry' beside the run.",
     )
     ray_address: str | None = Field(
         default=None,
@@ -75,11 +75,6 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("state", "INFINITY_STATE"),
         description="Folder of the local stack: process ids, logs and Prefect's database.",
     )
-
-    @property
-    def champions(self) -> str:
-        """Where the registry of champions lies."""
-        return self.registry or f"{self.runs.rstrip('/')}/registry"
 
     @field_validator("ray_address", "s3_endpoint", "prefect_api_url", "files_url")
     @classmethod

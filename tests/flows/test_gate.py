@@ -22,7 +22,7 @@ pytestmark = pytest.mark.prefect
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prefect_server: str) -> Path:
-    monkeypatch.setenv("INFINITY_RUNS", str(tmp_path))
+    monkeypatch.delenv("INFINITY_REGISTRY", raising=False)
     # Both are evaluated already; the stage would only find that out.
     monkeypatch.setattr(gate, "evaluation_stage", lambda spec, stage: None)
     return tmp_path / "run"
@@ -34,7 +34,7 @@ def end_of(candidate: Evaluated, **form: Any) -> State[Any]:
     @flow(name="decide")
     @flow_body
     def decide_flow() -> State[Any]:
-        return decide(candidate.spec, candidate.report, "demo", GateForm(**form))
+        return decide(candidate.spec, candidate.report, candidate.spec.output, GateForm(family="demo", **form))
 
     state: State[Any] = decide_flow(return_state=True)
     return state
