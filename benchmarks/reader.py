@@ -76,7 +76,7 @@ def reader(manifest: Manifest, size_px: int, num_workers: int) -> int:
 def main() -> None:
     """Parse the command line, make the shards, and print a line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pictures", type=int, default=2000)
+    parser.add_argument("--pictures", type=int, default=500)
     parser.add_argument("--side", type=int, default=512, help="pixels of the stored pictures' sides (512)")
     parser.add_argument("--size", type=int, default=256, help="pixels of the batches' sides (256)")
     parser.add_argument("--threads", type=int, default=1, help="of the reader (1, as plain iteration has)")
