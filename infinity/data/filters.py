@@ -117,6 +117,10 @@ class ModelFilters(Config):
         return tuple(rule.score for rule in self.rules() if rule.is_on)
 
 
+PAPER_FILTERS = ModelFilters(max_text_area=0.1, max_watermark=0.5, min_aesthetic=4.75)
+"""The three scores by which the paper chose its data (4.1); it gives no thresholds, these are ours."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NearDuplicates(Config):
     """What counts as nearly the same picture: both must hold. The defaults were chosen on emoji; see decision 0016.

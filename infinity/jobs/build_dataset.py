@@ -34,8 +34,12 @@ from infinity.data.versions import check_name, check_next, publish
 from infinity.jobs.cluster import connect
 from infinity.jobs.dataset_facts import DatasetError, Rows, gather, open_record
 from infinity.jobs.fan_out import fan_out
+from infinity.jobs.judging import JudgesConfig
 from infinity.jobs.progress import Progress, ProgressSink, section, silent
 from infinity.jobs.spec import JobReport, JobSpec, begin, commit, is_done, load_report
+from infinity.jobs.training import WorkersConfig
+from infinity.perception.captioner import CaptionerConfig
+from infinity.perception.scorers import ScorerConfig
 from infinity.reporting.summary import DatasetSummary
 from infinity.scales import ASPECT_RATIOS
 
@@ -62,6 +66,9 @@ class BuildDatasetSpec(JobSpec):
         columns: Names of the source's columns, where guessing is not enough.
         download: How pictures are fetched where the source is a list of addresses.
         filters: Which pictures are left out.
+        scorers: Pretrained networks that score the pictures, for the thresholds in ``filters.models``.
+        captioner: Vision-language model that writes long captions; the source's stay as the short ones.
+        workers: Who runs these networks; changes no result.
         aspect_ratios: Ratios (height / width) that pictures are sorted into.
         validation_share: Share of the pictures that is set aside, 0 to below 1.
         samples_per_shard: Most samples in one shard.
@@ -83,6 +90,9 @@ class BuildDatasetSpec(JobSpec):
     columns: SourceColumns = field(default_factory=SourceColumns)
     download: DownloadConfig = field(default_factory=DownloadConfig)
     filters: FilterConfig = field(default_factory=FilterConfig)
+    scorers: tuple[ScorerConfig, ...] = ()
+    captioner: CaptionerConfig | None = None
+    workers: WorkersConfig = field(default_factory=WorkersConfig)
     aspect_ratios: tuple[float, ...] = ASPECT_RATIOS
     validation_share: float = 0.05
     samples_per_shard: int = 512
@@ -113,6 +123,7 @@ class BuildDatasetSpec(JobSpec):
             )
         if self.name:
             check_name(self.name)
+        _judges(self)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -176,7 +187,11 @@ def _build(spec: BuildDatasetSpec, parent: Manifest | None, uri: str, root: str,
     with connect():
         opened = tuple(open_record(record, spec.output, section(progress, 0.0, 0.02)) for record in records)
         begin(spec)
-        rows = gather(opened, spec.filters.max_pixels, root, section(progress, 0.02, 0.6)) if opened else None
+        rows = (
+            gather(opened, spec.filters.max_pixels, root, section(progress, 0.02, 0.6), _judges(spec))
+            if opened
+            else None
+        )
         judged = _judge(spec, rows, takedown) if rows else _judge_again(cast(Manifest, parent), takedown)
         if rows and judged.dropped is not None:
             storage.write_bytes(
@@ -199,7 +214,11 @@ def _build(spec: BuildDatasetSpec, parent: Manifest | None, uri: str, root: str,
         counts=_counts(judged.tally, table.num_rows),
         unreadable=judged.tally.unreadable,
         shards=tuple(shard.info for shard in shards),
-        spec={name: value for name, value in spec.to_json().items() if name not in ("output", "parent", "takedown")},
+        spec={
+            name: value
+            for name, value in spec.to_json().items()
+            if name not in ("output", "parent", "takedown", "workers")
+        },
         root="..",
         parent=parent.digest if parent else "",
         parent_uri=_below(parent.uri, root) if parent else "",
@@ -213,6 +232,18 @@ def _build(spec: BuildDatasetSpec, parent: Manifest | None, uri: str, root: str,
     manifest = Manifest(uri=uri, head=head, table=table)
     manifest.save()
     return manifest
+
+
+def _judges(spec: BuildDatasetSpec) -> JudgesConfig | None:
+    """The networks that the spec names; None for none."""
+    judges = JudgesConfig(
+        scorers=spec.scorers,
+        captioner=spec.captioner,
+        captions=spec.captions,
+        workers=spec.workers,
+        max_pixels=spec.filters.max_pixels,
+    )
+    return judges if judges.scorers or judges.captioner else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -259,7 +290,9 @@ def _only_takes_down(spec: BuildDatasetSpec, parent: Manifest | None) -> bool:
     """Whether the parent's rows can stay without another look at their facts."""
     if parent is None or spec.source is not None or spec.scenes is not None:
         return False
-    return all(parent.head.spec.get(name) == spec.to_json()[name] for name in ("filters", "captions"))
+    return all(
+        parent.head.spec.get(name) == spec.to_json()[name] for name in ("filters", "captions", "scorers", "captioner")
+    )
 
 
 def _sources(spec: BuildDatasetSpec, parent: Manifest | None) -> tuple[SourceRecord, ...]:

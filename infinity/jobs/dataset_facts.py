@@ -17,7 +17,8 @@ from infinity.data.manifest import SourceRecord
 from infinity.data.shards import ShiftedSlice
 from infinity.data.sources import URL_LIST, Slice, Source, fingerprint, open_source, scene_source
 from infinity.jobs.fan_out import fan_out
-from infinity.jobs.progress import Progress, ProgressSink
+from infinity.jobs.judging import JudgesConfig, MeasuredSlice, judge
+from infinity.jobs.progress import Progress, ProgressSink, section
 
 FACTS_FOLDER = "facts"
 QUARANTINE_FOLDER = "quarantine"
@@ -103,7 +104,13 @@ def _downloaded(record: SourceRecord, output: str, progress: ProgressSink) -> st
     return download.run(spec, progress=progress).pictures
 
 
-def gather(opened: Sequence[OpenedSource], max_pixels: int, root: str, progress: ProgressSink) -> Rows:
+def gather(
+    opened: Sequence[OpenedSource],
+    max_pixels: int,
+    root: str,
+    progress: ProgressSink,
+    judges: JudgesConfig | None = None,
+) -> Rows:
     """The facts of all rows, measured on the cluster where they are not known; rows of a later source come later.
 
     Args:
@@ -111,10 +118,14 @@ def gather(opened: Sequence[OpenedSource], max_pixels: int, root: str, progress:
         max_pixels: Larger pictures are unreadable.
         root: URI of the folder that all versions of the data set share.
         progress: Told after every slice.
+        judges: Networks that score the pictures or write captions, or None.
 
     Raises:
+        ValueError: A network cannot be loaded.
+        WorkersError: No room for networks on the cluster, or workers that die.
         StorageError: A source cannot be read, or the facts not be written.
     """
+    measuring = section(progress, 0.0, 0.5 if judges else 1.0)
     calls: list[tuple[Slice, int, str, str]] = []
     for each in opened:
         folder = each.folder(max_pixels)
@@ -125,9 +136,15 @@ def gather(opened: Sequence[OpenedSource], max_pixels: int, root: str, progress:
     kinds = " and ".join(dict.fromkeys(each.source.kind for each in opened))
 
     def on_done(done: int) -> None:
-        progress(Progress(done / len(calls), f"checked {done:,} of {len(calls):,} slices ({kinds})"))
+        measuring(Progress(done / len(calls), f"checked {done:,} of {len(calls):,} slices ({kinds})"))
 
     tables = fan_out(slice_facts, calls, on_done)
+    if judges is not None:
+        measured = [
+            MeasuredSlice(call[0], table, storage.join(storage.name(storage.parent(call[2])), storage.name(call[2])))
+            for call, table in zip(calls, tables, strict=True)
+        ]
+        tables = judge(measured, judges, root, section(progress, 0.5, 1.0))
     return _joined(opened, tables)
 
 

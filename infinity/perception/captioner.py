@@ -1,0 +1,114 @@
+"""Long captions by a vision-language model through transformers (the paper's were written by InternVL 2.0)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+from infinity.config import Config, digest_of
+from infinity.perception.clip import Picture, rgb
+from infinity.perception.loading import check_weights, explain, folder_digest, model_folder
+
+CAPTION_VERSION = 1
+"""Changes whenever the same model would write another caption for the same picture."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CaptionerConfig(Config):
+    """Which model writes captions, and what it is asked.
+
+    Attributes:
+        model: A local folder or hub name of a model that turns a picture and a text into a text.
+        prompt: What a model with a chat template is asked; for others (BLIP) the words a caption begins with, which may
+            be empty.
+        max_new_tokens: Longer captions are cut.
+        revision: Commit, tag or branch of a hub name; None for the newest.
+        sha256: First 8 to 64 digits of the checksum of the weights (see ``loading.check_weights``); None checks
+            nothing.
+        dtype: Of the weights and the arithmetic.
+        batch_size: Pictures that run at once.
+    """
+
+    model: str
+    prompt: str = "Describe this picture in detail."
+    max_new_tokens: int = 256
+    revision: str | None = None
+    sha256: str | None = None
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    batch_size: int = 8
+
+    def __post_init__(self) -> None:
+        if not self.model.strip() or self.batch_size < 1 or self.max_new_tokens < 1:
+            raise ValueError(
+                "CaptionerConfig: expected a model, and a batch_size and max_new_tokens of at least 1, got "
+                f"{self.model!r}, {self.batch_size} and {self.max_new_tokens}"
+            )
+
+    def weights_digest(self) -> str:
+        """16 digits that name everything a caption follows from besides the picture."""
+        folder = model_folder("captioner", self.model, self.revision)
+        return digest_of([CAPTION_VERSION, folder_digest(folder), self.prompt, self.max_new_tokens, self.dtype])
+
+
+class Captioner:
+    """Greedy captions: the same picture always gets the same.
+
+    Raises:
+        ValueError: No such model there, other weights than expected, or weights with tensors missing.
+    """
+
+    def __init__(self, config: CaptionerConfig, device: str = "cpu") -> None:
+        # Imported here: transformers takes seconds to import.
+        from transformers import AutoModelForImageTextToText, AutoProcessor
+
+        self.config = config
+        folder = model_folder("captioner", config.model, config.revision)
+        check_weights(str(folder), config.sha256)
+        try:
+            # Captions are read behind the prompt, so the padding lies before it.
+            self._processor: Any = AutoProcessor.from_pretrained(folder, backend="pil", padding_side="left")
+            self._model, report = AutoModelForImageTextToText.from_pretrained(
+                folder, dtype=getattr(torch, config.dtype), output_loading_info=True
+            )
+        except (OSError, ValueError, ImportError, TypeError, KeyError) as error:
+            raise ValueError(explain("captioner", config.model, error)) from error
+        if missing := sorted(report["missing_keys"]):
+            raise ValueError(f"{config.model}: expected all tensors of the model, missing {', '.join(missing[:5])}")
+        self._has_chat = getattr(self._processor, "chat_template", None) is not None
+        self._model.eval().requires_grad_(False).to(device)
+
+    @torch.no_grad()
+    def __call__(self, pictures: Sequence[Picture]) -> list[str]:
+        """One caption a picture on one line; empty where the model has nothing to say."""
+        captions: list[str] = []
+        for start in range(0, len(pictures), self.config.batch_size):
+            captions += self._describe([rgb(picture) for picture in pictures[start : start + self.config.batch_size]])
+        return captions
+
+    def _describe(self, pictures: list[Any]) -> list[str]:
+        inputs = self._inputs(pictures)
+        generated = self._model.generate(**inputs, max_new_tokens=self.config.max_new_tokens, do_sample=False)
+        if self._has_chat and not self._model.config.is_encoder_decoder:
+            generated = generated[:, inputs["input_ids"].shape[1] :]
+        texts = self._processor.batch_decode(generated, skip_special_tokens=True)
+        return [" ".join(str(text).split()) for text in texts]
+
+    def _inputs(self, pictures: list[Any]) -> Any:
+        texts: dict[str, Any] = {}
+        if self._has_chat:
+            content = [{"type": "image"}, {"type": "text", "text": self.config.prompt}]
+            question = self._processor.apply_chat_template(
+                [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
+            )
+            texts = {"text": [question] * len(pictures), "padding": True}
+        elif self.config.prompt:
+            texts = {"text": [self.config.prompt] * len(pictures), "padding": True}
+        images = [[picture] for picture in pictures] if self._has_chat else pictures
+        inputs = self._processor(images=images, return_tensors="pt", **texts).to(self._model.device)
+        for name, value in inputs.items():
+            if torch.is_floating_point(value):
+                inputs[name] = value.to(self._model.dtype)
+        return inputs
