@@ -123,7 +123,7 @@ PAPER_FILTERS = ModelFilters(max_text_area=0.1, max_watermark=0.5, min_aesthetic
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NearDuplicates(Config):
-    """What counts as nearly the same picture: both must hold. The defaults were chosen on emoji; see decision 0016.
+    """What counts as nearly the same picture: both must hold. Decision 0016 has the data behind the defaults.
 
     Attributes:
         distance: Largest number of different bits of the perceptual hash, 0 to 20.
