@@ -22,6 +22,8 @@ from infinity.jobs.evaluate import EvaluateSpec
 from infinity.jobs.train_tokenizer import TrainTokenizerSpec
 from infinity.jobs.train_transformer import TrainTransformerSpec
 from infinity.jobs.training import TrainSpec
+from infinity.perception.captioner import CaptionerConfig
+from infinity.perception.scorers import DEFAULT_SCORERS
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)
 AnyTrainSpec = TypeVar("AnyTrainSpec", bound=TrainSpec)
@@ -55,6 +57,16 @@ class DatasetForm(Form):
     min_english: Share | None = Field(
         default=None, description="Smallest share of English function words in a caption; 0.1 keeps sentences."
     )
+    max_text_area: Share | None = Field(default=None, description="Largest share of a picture that text covers.")
+    max_watermark: Share | None = Field(default=None, description="Largest probability of a watermark.")
+    max_nsfw: Share | None = Field(default=None, description="Largest probability of unsafe content.")
+    min_aesthetic: float | None = Field(default=None, description="Smallest aesthetic score, about 1 to 10.")
+    min_clip_similarity: Annotated[float, Field(ge=-1.0, le=1.0)] | None = Field(
+        default=None, description="Smallest cosine between the CLIP vectors of picture and caption."
+    )
+    captioner: str | None = Field(
+        default=None, description="Folder or hub name of a vision-language model that writes long captions."
+    )
     evaluation_prompts: str | None = Field(
         default=None, description="URI of a prompt list whose captions must not be trained on (.jsonl, .csv, .txt)."
     )
@@ -79,7 +91,13 @@ class DatasetForm(Form):
         elif self.num_scenes is not None:
             raise ValueError("num_scenes: counts drawn scenes, but this run has pictures of its own; leave it empty")
         changes["download"] = spec.download.replace(**self.given("allow_hosts"))
-        return spec.replace(filters=self._filters(spec.filters), **changes)
+        filters = self._filters(spec.filters)
+        known = {scorer.score for scorer in spec.scorers}
+        absent = [name for name in filters.models.needed() if name not in known]
+        changes["scorers"] = (*spec.scorers, *(DEFAULT_SCORERS[name] for name in absent))
+        if self.captioner is not None:
+            changes["captioner"] = CaptionerConfig(model=self.captioner)
+        return spec.replace(filters=filters, **changes)
 
     def _filters(self, filters: FilterConfig) -> FilterConfig:
         simple = ("min_side_px", "min_pixels", "max_elongation", "min_caption_chars", "duplicates", "min_contrast")
@@ -90,6 +108,8 @@ class DatasetForm(Form):
             changes["evaluation"] = filters.evaluation.replace(prompts=(self.evaluation_prompts,))
         names = {"max_caption_chars": "max_chars", "min_caption_words": "min_words", "min_english": "min_english"}
         captions = {names[name]: value for name, value in self.given(*names).items()}
+        models = self.given("max_text_area", "max_watermark", "max_nsfw", "min_aesthetic", "min_clip_similarity")
+        changes["models"] = filters.models.replace(**models)
         return filters.replace(captions=filters.captions.replace(**captions), **changes)
 
 

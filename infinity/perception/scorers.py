@@ -26,6 +26,11 @@ SCORE_VERSION = 1
 PAPER_SCORERS: tuple[ScorerConfig, ...] = (TextAreaConfig(), WatermarkConfig(), AestheticConfig())
 """The three by which the paper's data was chosen."""
 
+DEFAULT_SCORERS: dict[str, ScorerConfig] = {
+    scorer.score: scorer for scorer in (*PAPER_SCORERS, NsfwConfig(), ClipSimilarityConfig())
+}
+"""One for every score."""
+
 
 class Scorer(Protocol):
     """A loaded scorer."""
