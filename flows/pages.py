@@ -3,24 +3,27 @@
 Keys of artifacts stay the same from run to run, so that Prefect keeps a history of each.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from urllib.parse import quote
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from flows.pictures import figure, inline
 from infinity import storage
+from infinity.data.histograms import Histogram
 from infinity.evaluation.score import Score
 from infinity.reporting.summary import DatasetSummary, Sheet, TrainingSummary
 from infinity.reporting.sweep import SweepRow
 from infra.settings import settings
+
+_BARS = "▁▂▃▄▅▆▇█"
 
 MAX_SHEETS = 4
 """More pictures than these make a page slow; the report has them all."""
 
 
 def publish_dataset(stage: str, files: Mapping[str, str], summary: DatasetSummary) -> None:
-    """The funnel as a table; thumbnails, captions and ratios as a page."""
+    """Funnel and rules as tables; thumbnails, spread of scores, examples for each reason and captions as a page."""
     groups = {"samples": summary.counts, "split": summary.splits, "aspect ratio": summary.ratios}
     table = [
         {"what": group, "which": which, "count": count}
@@ -30,9 +33,49 @@ def publish_dataset(stage: str, files: Mapping[str, str], summary: DatasetSummar
     table.append({"what": "files", "which": "shards", "count": summary.num_shards})
     table.append({"what": "files", "which": "bytes", "count": summary.num_bytes})
     create_table_artifact(key=f"{stage}-numbers", table=table, description=f"What became of the pictures: {stage}")
+    rules = [{"rule": rule.reason, "setting": rule.setting, "dropped": rule.dropped} for rule in summary.rules]
+    if rules:
+        create_table_artifact(key=f"{stage}-rules", table=rules, description=f"What each rule asked for: {stage}")
     sheets = [] if summary.thumbnails is None else [Sheet(image=summary.thumbnails, title="Pictures of the dataset")]
-    captions = "".join(f"- {inline(caption)}\n" for caption in summary.caption_examples)
-    _publish_page(stage, files, sheets, f"## Captions\n\n{captions}" if captions else "")
+    _publish_page(stage, files, sheets, "\n".join(_dataset_text(summary)))
+
+
+def _dataset_text(summary: DatasetSummary) -> Iterator[str]:
+    if spread := [histogram for histogram in summary.histograms if sum(histogram.counts)]:
+        yield "## How scores are spread\n\n| score | from | | to | kept |\n|---|---|---|---|---|"
+        for histogram in spread:
+            low, high, bars = outline(histogram)
+            kept = " and ".join(
+                f"{sign} {limit:g}"
+                for sign, limit in (("≥", histogram.minimum), ("≤", histogram.maximum))
+                if limit is not None
+            )
+            yield f"| {histogram.score} | {low:.4g} | `{bars}` | {high:.4g} | {kept or 'all'} |"
+        yield ""
+    if summary.examples:
+        yield "## Left out, for example\n"
+        for reason, examples in summary.examples.items():
+            yield f"**{inline(reason)}**\n"
+            yield from (f"- {inline(example)}" for example in examples)
+            yield ""
+    if summary.caption_examples:
+        yield "## Captions\n"
+        yield from (f"- {inline(caption)}" for caption in summary.caption_examples)
+
+
+def outline(histogram: Histogram) -> tuple[float, float, str]:
+    """Lower border of the first bin that holds anything, upper border of the last, and the bins between as bars.
+
+    The tallest bar is the fullest bin; a dot is an empty one, and any picture at all shows as the lowest bar.
+    """
+    filled = [place for place, count in enumerate(histogram.counts) if count]
+    first, last = filled[0], filled[-1]
+    most = max(histogram.counts)
+    bars = "".join(
+        "·" if not count else _BARS[min(len(_BARS) - 1, count * len(_BARS) // (most + 1))]
+        for count in histogram.counts[first : last + 1]
+    )
+    return histogram.edges[first], histogram.edges[last + 1], bars
 
 
 def publish_training(stage: str, files: Mapping[str, str], summary: TrainingSummary, notes: Iterable[str]) -> None:
