@@ -98,7 +98,7 @@ def test_the_stack_starts_deploys_every_flow_is_found_again_and_stops(config: Se
         worker = stack.worker_up(server)
         assert worker.is_alive()
         found = httpx.post(f"{server.api_url}/deployments/filter", json={}, trust_env=False).json()
-        assert len(found) == 6
+        assert len(found) == 7
         assert {deployment["work_pool_name"] for deployment in found} == {"local"}
     finally:
         assert stack.down() == ["worker", "server"]

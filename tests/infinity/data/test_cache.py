@@ -141,7 +141,7 @@ def _go_round(folder: Path, shards: list[tuple[str, ShardInfo]], seed: int) -> N
 
 def test_a_killed_download_leaves_nothing_that_counts(tmp_path: Path) -> None:
     uri, info = shard(tmp_path, 1)
-    context = multiprocessing.get_context("fork")
+    context = multiprocessing.get_context("spawn")
     process = context.Process(target=_die_in_the_middle, args=(tmp_path / "cache", uri, info))
     process.start()
     process.join(20)
@@ -155,7 +155,7 @@ def test_a_killed_download_leaves_nothing_that_counts(tmp_path: Path) -> None:
 
 def test_processes_share_a_cache_that_is_too_small_for_them(tmp_path: Path) -> None:
     shards = [shard(tmp_path, seed) for seed in range(5)]
-    context = multiprocessing.get_context("fork")
+    context = multiprocessing.get_context("spawn")
     processes = [context.Process(target=_go_round, args=(tmp_path / "cache", shards, seed)) for seed in range(3)]
     for process in processes:
         process.start()

@@ -62,6 +62,7 @@ def train_here(
     spec: TrainSpec, *, saves: Path | None = None, resume: Path | None = None, team: Team = ALONE
 ) -> Session[Any]:
     """Train to the end in this process, saving each due state as ``<saves>/step-<step>``."""
+    torch.set_num_threads(1)  # as the workers of a job: sums in another order are other sums
     made = session(spec, team)
     if resume is not None:
         all_states(resume.parent).restore(made.state, str(resume))

@@ -23,7 +23,7 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def test_reconstructions_get_better(tmp_path: Path, manifest: str) -> None:
     spec = tokenizer_spec(tmp_path, manifest, optimizer=OptimizerConfig(learning_rate=5e-3))
-    history = train_here(spec.replace(loop=LOOP.replace(num_steps=60, log_every_steps=20))).state.history
+    history = train_here(spec.replace(loop=LOOP.replace(num_steps=120, log_every_steps=5))).state.history
     assert history[-1]["loss"] < 0.8 * history[0]["loss"]
     assert history[-1]["psnr_db"] > history[0]["psnr_db"] + 0.5
     assert {"bit_entropy", "dead_bits", "gain_db", "l1", "commitment"} <= history[-1].keys()

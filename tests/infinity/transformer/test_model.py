@@ -174,7 +174,7 @@ def test_initial_weights_are_a_function_of_the_generator() -> None:
     first, again, other = (model.state_dict() for model in models)
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not torch.equal(first["head.weight"], other["head.weight"])
-    for block in models[0]._blocks():
+    for block in models[0].block_modules():
         torch.testing.assert_close(block.self_attention.log_scale, torch.full((2,), math.log(4.0)))
         assert block.modulation_offset[:2].abs().max() < 1e-5
 
