@@ -19,8 +19,8 @@ from prefect.logging import get_run_logger
 from prefect.states import Completed, Failed
 
 from flows.progress import RunPageSink
+from infinity.jobs.actors import WorkersError
 from infinity.jobs.cluster import connect
-from infinity.jobs.parts import EvaluationError
 from infinity.jobs.registry import job_of
 from infinity.jobs.spec import JobReport, JobSpec, is_done, load_report
 from infinity.training.loop import TrainingError
@@ -34,7 +34,7 @@ UNREACHABLE = "Unreachable"
 """Name of the state of a stage whose cluster did not answer or broke off: the one failure that a retry may cure."""
 
 
-FORESEEN = (ValueError, OSError, TrainingError, EvaluationError)
+FORESEEN = (ValueError, OSError, TrainingError, WorkersError)
 """Errors that jobs raise on purpose; their text is written for the user."""
 
 _flow_exit: ContextVar[ExitStack | None] = ContextVar("flow_exit", default=None)

@@ -14,8 +14,8 @@ from typing import Annotated
 import typer
 
 from infinity import storage
+from infinity.jobs.actors import WorkersError
 from infinity.jobs.cluster import connect
-from infinity.jobs.parts import EvaluationError
 from infinity.jobs.progress import Progress
 from infinity.jobs.registry import load_spec, run_spec
 from infinity.jobs.spec import is_done, report_uri
@@ -53,7 +53,7 @@ def run(
         with connect(ray_address):
             run_spec(spec, progress=LogSink())
         logger.info("done: %s", report_uri(spec))
-    except (ValueError, OSError, TrainingError, EvaluationError) as error:
+    except (ValueError, OSError, TrainingError, WorkersError) as error:
         logger.debug("the job failed", exc_info=True)
         logger.error("error: %s", error)
         raise typer.Exit(1) from error

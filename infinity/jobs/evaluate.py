@@ -162,7 +162,7 @@ def run(spec: EvaluateSpec, *, progress: ProgressSink = silent) -> EvaluateRepor
     Raises:
         ValueError: The model or the data set cannot be used, for example an empty validation split.
         StorageError: A file cannot be read or written.
-        EvaluationError: The cluster has no room, or workers die.
+        WorkersError: The cluster has no room, or workers die.
     """
     (report,) = run_all([spec], progress=progress)
     return report
@@ -178,7 +178,7 @@ def run_all(specs: Sequence[EvaluateSpec], *, progress: ProgressSink = silent) -
     Raises:
         ValueError: As for `run`; found before any worker starts.
         StorageError: A file cannot be read or written.
-        EvaluationError: The cluster has no room, or workers die.
+        WorkersError: The cluster has no room, or workers die.
     """
     waiting = [spec for spec in dict.fromkeys(specs) if not is_done(spec)]
     if waiting:

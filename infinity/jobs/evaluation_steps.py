@@ -71,7 +71,7 @@ def compute(evaluations: Sequence[Evaluation], team: Team, progress: ProgressSin
     What lies in the store already is not done again: rewritings, drawings, verdicts.
 
     Raises:
-        EvaluationError: Workers die.
+        WorkersError: Workers die.
         Exception: What a part raised.
     """
     rewritings = _rewrite(evaluations, team, section(progress, 0.0, 0.05))

@@ -129,7 +129,7 @@ def run(spec: SweepSpec, *, progress: ProgressSink = silent) -> SweepReport:
     Raises:
         ValueError: As for an evaluation; or no figure begins with ``spec.metric``.
         StorageError: A file cannot be read or written.
-        EvaluationError: The cluster has no room, or workers die.
+        WorkersError: The cluster has no room, or workers die.
     """
     if is_done(spec):
         return load_report(spec, SweepReport)

@@ -18,8 +18,8 @@ from infinity.evaluation.score import Score
 from infinity.evaluation.validation import ValidationMeasure
 from infinity.generation.pipeline import ModelConfig
 from infinity.generation.sampling import SamplingConfig
+from infinity.jobs.actors import WorkersError
 from infinity.jobs.evaluate import EvaluateReport, EvaluateSpec, on_split, run
-from infinity.jobs.parts import EvaluationError
 from infinity.jobs.progress import Progress
 from infinity.jobs.registry import load_spec, run_spec
 from infinity.jobs.spec import is_done
@@ -161,7 +161,7 @@ def test_missing_or_other_checkpoints_are_refused(tmp_path: Path, inputs: tuple[
 def test_more_threads_than_any_machine_has_are_refused_instead_of_waited_for(
     local_ray: None, inputs: tuple[str, str], tmp_path: Path
 ) -> None:
-    with pytest.raises(EvaluationError, match="wants 64 CPUs"):
+    with pytest.raises(WorkersError, match="wants 64 CPUs"):
         run(spec(inputs, tmp_path, workers=WorkersConfig(threads=64)))
 
 
