@@ -45,12 +45,23 @@ def pytest_unconfigure() -> None:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--exhaustive", action="store_true", help="run every case of tests that sample by default")
+    parser.addoption("--share", default="1/1", help="with --exhaustive: 2/8 runs the second eighth of the kill points")
 
 
 @pytest.fixture(scope="session")
 def exhaustive(request: pytest.FixtureRequest) -> bool:
     """Whether every case shall run where a test otherwise samples a few."""
     return bool(request.config.getoption("--exhaustive"))
+
+
+@pytest.fixture(scope="session")
+def share(request: pytest.FixtureRequest) -> slice:
+    """Which of the cases of a long sweep run here, so that several processes or evenings can share it."""
+    text = str(request.config.getoption("--share"))
+    which, _, of = text.partition("/")
+    if not (which.isdecimal() and of.isdecimal() and 1 <= int(which) <= int(of)):
+        raise pytest.UsageError(f"--share: expected k/n with 1 <= k <= n, got {text!r}")
+    return slice(int(which) - 1, None, int(of))
 
 
 @pytest.fixture(scope="session")

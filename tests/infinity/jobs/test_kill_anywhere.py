@@ -1,8 +1,8 @@
 """Whatever storage operation fails, and however: a restart ends with the rows and the bytes of a quiet run.
 
 The job runs in this process, with the code that a cluster runs, so that a kill point takes a fraction of a second. By
-default some points are sampled; ``pytest --exhaustive`` meets every operation with every kind of failure. Points that
-ran are counted in the property ``kill_points`` and printed.
+default some points are sampled; ``pytest --exhaustive`` meets every operation with every kind of failure, and
+``--share 2/8`` the second eighth of these. Points that ran are counted in the property ``kill_points`` and printed.
 """
 
 from __future__ import annotations
@@ -190,34 +190,42 @@ def meet(world: World, number: int, kind: Kind, at: int, quiet: dict[str, str], 
     storage.delete_tree(spec.output)
 
 
-def points(num_operations: int, kinds: tuple[Kind, ...], exhaustive: bool, sampled: int) -> list[tuple[Kind, int]]:
-    """Every operation with every kind of failure, or a sample of these."""
-    every = [(kind, at) for at in range(1, num_operations + 1) for kind in kinds]
-    if exhaustive:
-        return every
-    return [every[index] for index in np.random.default_rng(num_operations).permutation(len(every))[:sampled]]
+@dataclass(frozen=True, kw_only=True)
+class Amount:
+    """How many kill points run: so many sampled ones, or a share of all, which is None by default."""
+
+    sampled: int
+    share: slice | None
+
+    def of(self, every: list[tuple[Kind, int]]) -> list[tuple[Kind, int]]:
+        if self.share is not None:
+            return every[self.share]
+        return [every[index] for index in np.random.default_rng(len(every)).permutation(len(every))[: self.sampled]]
 
 
-def sweep(
-    world: World, kinds: tuple[Kind, ...], exhaustive: bool, sampled: int, record: Callable[[str, Any], None]
-) -> None:
+def sweep(world: World, kinds: tuple[Kind, ...], amount: Amount, record: Callable[[str, Any], None]) -> None:
     quiet, num_operations, num_replaced = quiet_run(world)
     assert len(quiet) > 6
-    chosen = points(num_operations, kinds, exhaustive, sampled)
+    chosen = amount.of([(kind, at) for at in range(1, num_operations + 1) for kind in kinds])
     for number, (kind, at) in enumerate(chosen, start=1):
         meet(world, number, kind, at, quiet, num_replaced)
         if number % 100 == 0:
             logger.info("%d of %d kill points", number, len(chosen))
     record("kill_points", len(chosen))
-    print(f"{len(chosen)} kill points of {num_operations} operations x {len(kinds)} kinds of failure")
+    print(f"{len(chosen)} kill points ran of {num_operations} operations x {len(kinds)} kinds of failure")
 
 
 @pytest.mark.parametrize("child", [False, True], ids=["first version", "takedown"])
 def test_kill_anywhere_on_a_disk(
-    tmp_path: Path, source: str, exhaustive: bool, child: bool, record_property: Callable[[str, Any], None]
+    tmp_path: Path,
+    source: str,
+    exhaustive: bool,
+    share: slice,
+    child: bool,
+    record_property: Callable[[str, Any], None],
 ) -> None:
     world = World(place=lambda n: str(tmp_path / str(n)), faulty=faulty_disk, source=source, child=child)
-    sweep(world, LOCAL_KINDS, exhaustive, 5, record_property)
+    sweep(world, LOCAL_KINDS, Amount(sampled=5, share=share if exhaustive else None), record_property)
 
 
 @pytest.mark.parametrize("parts", [False, True], ids=["one request", "in parts"])
@@ -225,6 +233,7 @@ def test_kill_anywhere_in_s3(
     s3_server: str,
     source: str,
     exhaustive: bool,
+    share: slice,
     parts: bool,
     record_property: Callable[[str, Any], None],
     monkeypatch: pytest.MonkeyPatch,
@@ -235,7 +244,7 @@ def test_kill_anywhere_in_s3(
         monkeypatch.setattr("moto.s3.models.S3_UPLOAD_PART_MIN_SIZE", 1)
     world = World(place=lambda n: f"{s3_server}/{n}", faulty=faulty_s3, source=source)
     with s3_without_retries():
-        sweep(world, S3_KINDS, exhaustive, 1, record_property)
+        sweep(world, S3_KINDS, Amount(sampled=1, share=share if exhaustive else None), record_property)
 
 
 def test_a_process_that_is_really_killed(tmp_path: Path, source: str, exhaustive: bool) -> None:
