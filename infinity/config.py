@@ -11,7 +11,7 @@ import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 
 class ConfigError(ValueError):
@@ -24,11 +24,27 @@ class Config:
 
     Field types may be ``bool | int | float | str``, ``Literal``, another ``Config``, ``X | None``, a union of Configs
     that differ in their keys, ``tuple[X, ...]``, ``tuple[X, Y]`` and ``dict[str, X]``.
+
+    Attributes:
+        later: Class constant, the fields that came after values of this kind were first named by their content: at
+            their defaults they are no part of ``identity``, so that what was computed before is found again.
     """
+
+    later: ClassVar[frozenset[str]] = frozenset()
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; tuples become lists."""
         return {field.name: _encode(getattr(self, field.name)) for field in dataclasses.fields(self)}
+
+    def identity(self) -> dict[str, Any]:
+        """``to_json`` without the fields of ``later`` that have their defaults, here and in all values within."""
+        own = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        plain = {field.name: field for field in dataclasses.fields(self) if field.name in self.later}
+        return {
+            name: _encode(value, identity=True)
+            for name, value in own.items()
+            if name not in plain or value != _default(plain[name])
+        }
 
     @classmethod
     def from_json(cls, data: Any, *, where: str = "") -> Self:
@@ -91,13 +107,17 @@ def _kind(value: Any) -> str:
     return f"{type(value).__name__} {value!r:.80}"
 
 
-def _encode(value: Any) -> Any:
+def _default(field: dataclasses.Field[Any]) -> Any:
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+
+
+def _encode(value: Any, *, identity: bool = False) -> Any:
     if isinstance(value, Config):
-        return value.to_json()
+        return value.identity() if identity else value.to_json()
     if isinstance(value, tuple | list):
-        return [_encode(item) for item in value]
+        return [_encode(item, identity=identity) for item in value]
     if isinstance(value, Mapping):
-        return {str(key): _encode(item) for key, item in value.items()}
+        return {str(key): _encode(item, identity=identity) for key, item in value.items()}
     if isinstance(value, float) and not math.isfinite(value):
         raise ConfigError(f"JSON has no {value}; store None for a value that was not measured")
     return value

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 from infinity.config import Config
 
@@ -153,16 +154,44 @@ def custom_schedule(aspect_ratio: float, last_grid: Grid, num_scales: int) -> Sc
     return ScaleSchedule(aspect_ratio=aspect_ratio, grids=grids, frame=last_grid)
 
 
+def denser(schedule: ScaleSchedule) -> ScaleSchedule:
+    """A schedule with grids added between its own, as tokenizers are trained (repository BitVAE).
+
+    A square of the 1024 class gets the sides 1, 2, ..., 16, 20, ..., 32, 40, ..., 64, smaller classes the beginning of
+    that list. Between two grids of any schedule lie the ones that divide their distance as these sides divide that of
+    the squares of the same area. First, last and all other grids of the schedule stay, and so does its frame.
+    """
+    grids = list(schedule.grids[:1])
+    for (top, left), (bottom, right) in pairwise(schedule.grids):
+        small, large = (top * left) ** 0.5, (bottom * right) ** 0.5
+        sides = [n for n in range(math.floor(small) + 1, math.ceil(large)) if _is_dense(n)]
+        for share in ((n - small) / (large - small) for n in sides):
+            grid = round(top + share * (bottom - top)), round(left + share * (right - left))
+            if grid not in (grids[-1], (bottom, right)):
+                grids.append(grid)
+        grids.append((bottom, right))
+    return schedule.replace(grids=tuple(grids))
+
+
+def _is_dense(side: int) -> bool:
+    """Whether the published training lists have this side: steps of 1 to 16, of 4 to 32, then of 8."""
+    return side % (1 if side <= 16 else 4 if side <= 32 else 8) == 0
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Resolution(Config):
     """Which schedule every aspect ratio gets: a published size, or grid sides chosen by hand for small pictures.
 
     Exactly one of the two is set. ``sides`` are the grid sides of a square picture, coarse to fine; another ratio r
-    gets grids of about the same area, rows n * sqrt(r) and columns n / sqrt(r), rounded and at least 1.
+    gets grids of about the same area, rows n * sqrt(r) and columns n / sqrt(r), rounded and at least 1. ``dense`` adds
+    the grids that only the training of a tokenizer has (``denser``); pictures keep their sizes.
     """
+
+    later: ClassVar[frozenset[str]] = frozenset({"dense"})
 
     size: Size | None = None
     sides: tuple[int, ...] | None = None
+    dense: bool = False
 
     def __post_init__(self) -> None:
         if (self.size is None) == (self.sides is None):
@@ -172,6 +201,10 @@ class Resolution(Config):
 
     def schedule(self, aspect_ratio: float) -> ScaleSchedule:
         """The schedule of one aspect ratio (height / width)."""
+        sparse = self._sparse(aspect_ratio)
+        return denser(sparse) if self.dense else sparse
+
+    def _sparse(self, aspect_ratio: float) -> ScaleSchedule:
         if self.size is not None:
             return published_schedule(aspect_ratio, self.size)
         assert self.sides is not None

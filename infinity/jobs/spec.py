@@ -38,7 +38,7 @@ class JobSpec(Config):
 
     def digest(self) -> str:
         """16 hexadecimal digits over the kind and every field that may change a result."""
-        fields = {name: value for name, value in self.to_json().items() if name not in self.elsewhere}
+        fields = {name: value for name, value in self.identity().items() if name not in self.elsewhere}
         return digest_of({"kind": self.kind, "spec": fields})
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -27,9 +27,12 @@ class OptimizerConfig(Config):
         clip_norm: Longest gradient, as the norm over all weights; None does not clip.
         warmup_steps: Steps in which the rate rises linearly from near zero.
         decay: How the rate falls from the end of the warm-up to the last step: not at all, or along half a cosine or a
-            line to ``final_share`` of it.
+            line to ``final_share`` of it, or at once to that share after ``drop_step`` steps.
         final_share: Rate of the last step over the highest.
+        drop_step: Steps before the fall of ``decay="drop"``.
     """
+
+    later: ClassVar[frozenset[str]] = frozenset({"drop_step"})
 
     learning_rate: float
     betas: tuple[float, float] = (0.9, 0.97)
@@ -37,8 +40,9 @@ class OptimizerConfig(Config):
     weight_decay: float = 0.005
     clip_norm: float | None = 5.0
     warmup_steps: int = 0
-    decay: Literal["constant", "cosine", "linear"] = "constant"
+    decay: Literal["constant", "cosine", "linear", "drop"] = "constant"
     final_share: float = 0.0
+    drop_step: int | None = None
 
     def __post_init__(self) -> None:
         if self.learning_rate <= 0:
@@ -51,6 +55,11 @@ class OptimizerConfig(Config):
             raise ValueError("OptimizerConfig: warmup_steps and weight_decay must not be negative")
         if not 0.0 <= self.final_share <= 1.0:
             raise ValueError(f"OptimizerConfig.final_share: expected a share from 0 to 1, got {self.final_share}")
+        if (self.decay == "drop") != (self.drop_step is not None) or (self.drop_step or 0) < 0:
+            raise ValueError(
+                "OptimizerConfig.drop_step: expected a number of steps with decay='drop', and None with every other "
+                f"decay, got {self.drop_step} with {self.decay!r}"
+            )
 
 
 def learning_rate_at(config: OptimizerConfig, step: int, num_steps: int) -> float:
@@ -59,6 +68,8 @@ def learning_rate_at(config: OptimizerConfig, step: int, num_steps: int) -> floa
         return config.learning_rate * (step + 1) / (config.warmup_steps + 1)
     if config.decay == "constant":
         return config.learning_rate
+    if config.drop_step is not None:
+        return config.learning_rate * (config.final_share if step >= config.drop_step else 1.0)
     done = (step - config.warmup_steps) / max(num_steps - 1 - config.warmup_steps, 1)
     left = 1.0 - min(done, 1.0)
     share = left if config.decay == "linear" else 0.5 - 0.5 * math.cos(math.pi * left)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 import pytest
 
@@ -65,6 +65,28 @@ def test_a_missing_key_and_broken_json_are_named() -> None:
 def test_the_digest_follows_the_value_not_the_object() -> None:
     assert FULL.digest() == Outer.parse(FULL.dump()).digest() == digest_of(FULL.to_json())
     assert FULL.digest() != FULL.replace(maybe=2.0).digest()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Grown(Config):
+    later: ClassVar[frozenset[str]] = frozenset({"extra", "parts"})
+    size: int
+    extra: int | None = None
+    parts: tuple[Inner, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GrownOuter(Config):
+    inner: tuple[Grown, ...]
+    table: dict[str, Grown] = field(default_factory=dict)
+
+
+def test_a_field_that_came_later_changes_no_name_until_it_is_used() -> None:
+    value = GrownOuter(inner=(Grown(size=1), Grown(size=2, extra=3)), table={"a": Grown(size=4)})
+    assert value.identity() == {"inner": [{"size": 1}, {"size": 2, "extra": 3}], "table": {"a": {"size": 4}}}
+    assert value.to_json()["inner"][0] == {"size": 1, "extra": None, "parts": []}
+    assert FULL.identity() == FULL.to_json()
+    assert GrownOuter.from_json(value.identity()) == value
 
 
 def test_a_config_cannot_be_changed_and_infinity_is_not_json() -> None:

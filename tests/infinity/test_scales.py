@@ -11,6 +11,7 @@ from infinity.scales import (
     Resolution,
     ScaleSchedule,
     custom_schedule,
+    denser,
     nearest_aspect_ratio,
     published_schedule,
 )
@@ -88,6 +89,24 @@ def test_a_resolution_gives_every_ratio_about_the_same_area() -> None:
         height, width = resolution.schedule(ratio).last_grid
         assert 50 <= height * width <= 80
     assert Resolution(size="256").schedule(1.0) == published_schedule(1.0, "256")
+
+
+@pytest.mark.parametrize("schedule", ALL, ids=lambda s: f"{s.aspect_ratio}-{s.num_scales}")
+def test_denser_grids_keep_those_of_use_and_the_size_of_the_picture(schedule: ScaleSchedule) -> None:
+    dense = denser(schedule)
+    assert set(schedule.grids) <= set(dense.grids)
+    assert (dense.grids[0], dense.last_grid, dense.frame) == (schedule.grids[0], schedule.last_grid, schedule.frame)
+    assert len(set(dense.grids)) == dense.num_scales > schedule.num_scales
+
+
+def test_dense_squares_are_the_published_training_lists() -> None:
+    upto = [*range(1, 17), 20, 24, 28, 32, 40, 48, 56, 64]
+    for size, last in (("256", 16), ("512", 32), ("1024", 64)):
+        schedule = Resolution.from_json({"size": size, "dense": True}).schedule(1.0)
+        assert [rows for rows, _ in schedule.grids] == [n for n in upto if n <= last]
+    assert Resolution(sides=(1, 2, 4, 8), dense=True).schedule(1.0).grids == tuple((n, n) for n in range(1, 9))
+    repeated = custom_schedule(1.0, (2, 2), 5)
+    assert denser(repeated) == repeated
 
 
 def test_impossible_schedules_are_refused_with_a_reason() -> None:

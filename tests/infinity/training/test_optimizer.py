@@ -45,6 +45,14 @@ def test_the_rate_falls_from_the_highest_to_the_final_share(decay: str) -> None:
     assert rates[11] == pytest.approx((2.0 + 0.2) / 2)
 
 
+def test_the_rate_drops_once_after_so_many_steps() -> None:
+    config = OptimizerConfig(learning_rate=1.0, warmup_steps=1, decay="drop", final_share=0.1, drop_step=4)
+    assert [learning_rate_at(config, step, 7) for step in range(7)] == [0.5, 1.0, 1.0, 1.0, 0.1, 0.1, 0.1]
+    for wrong in ({"decay": "constant"}, {"drop_step": None}, {"drop_step": -1}):
+        with pytest.raises(ValueError, match="drop_step: expected a number of steps with decay='drop'"):
+            OptimizerConfig.from_json(config.to_json() | wrong)
+
+
 @pytest.mark.parametrize(
     ("field", "value"), [("learning_rate", 0.0), ("clip_norm", -1.0), ("betas", (0.9, 1.0)), ("final_share", 1.5)]
 )
