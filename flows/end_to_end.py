@@ -2,13 +2,14 @@
 
 import json
 import shlex
+from typing import NamedTuple
 
 from prefect import flow
 from prefect.logging import get_run_logger
 
 from flows import pages
 from flows.events import announce_model
-from flows.parameters import DatasetForm, EvaluationForm, FinetuneForm, Form, PretrainForm, TokenizerForm
+from flows.parameters import DatasetForm, EvaluationForm, FinetuneForm, PretrainForm, TokenizerForm
 from flows.plan import Change, changed, folder_of, new_plan, save_plan
 from flows.stage import flow_body
 from flows.stages import dataset_stage, evaluation_stage, training_stage
@@ -46,29 +47,15 @@ def end_to_end(
         evaluation: What is measured, and on how much.
     """
     folder = folder_of(run)
-    changes: dict[str, Change] = {
-        "dataset": dataset.change,
-        "tokenizer": tokenizer.change,
-        "pretrain": pretrain.change,
-        "finetune": finetune.change,
-        "evaluation": evaluation.change,
-    }
+    forms = _Forms(dataset, tokenizer, pretrain, finetune, evaluation)
+    changes: dict[str, Change] = {name: form.change for name, form in forms._asdict().items()}
     plan = changed(new_plan(recipe, data, folder), changes)
     save_plan(plan, folder)
     is_new = not is_done(plan.finetune)
     summary = summarize(
         plan,
         title=run,
-        command=_command(
-            run,
-            data,
-            recipe,
-            dataset=dataset,
-            tokenizer=tokenizer,
-            pretrain=pretrain,
-            finetune=finetune,
-            evaluation=evaluation,
-        ),
+        command=_command(run, data, recipe, forms),
         dataset=dataset_stage(plan.dataset),
         tokenizer=training_stage("tokenizer", plan.tokenizer),
         pretrain=training_stage("pretrain", plan.pretrain),
@@ -84,9 +71,19 @@ def end_to_end(
     return files
 
 
-def _command(run: str, data: str | None, recipe: str, **forms: Form) -> str:
+class _Forms(NamedTuple):
+    """The forms of all stages, by the names of the stages."""
+
+    dataset: DatasetForm
+    tokenizer: TokenizerForm
+    pretrain: PretrainForm
+    finetune: FinetuneForm
+    evaluation: EvaluationForm
+
+
+def _command(run: str, data: str | None, recipe: str, forms: _Forms) -> str:
     """The shell command that repeats a run: the demo's door where nothing was filled in, a deployment otherwise."""
-    filled = {name: form.model_dump(exclude_none=True) for name, form in forms.items()}
+    filled = {name: form.model_dump(exclude_none=True) for name, form in forms._asdict().items()}
     filled = {name: values for name, values in filled.items() if values}
     given = {"data": data, "run": run}
     if not filled and recipe == "demo":

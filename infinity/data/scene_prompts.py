@@ -128,6 +128,13 @@ def training_prompts(task: Task) -> tuple[ScenePrompt, ...]:
     return tuple(prompt for prompt in all_prompts(task) if _group(prompt) not in held_out)
 
 
+@cache
+def prompts_to_ask(task: Task) -> tuple[ScenePrompt, ...]:
+    """Every caption of one task: the held-out ones as they come, then those of training in the order of their hash."""
+    rest = sorted(training_prompts(task), key=lambda prompt: (_hash(prompt.prompt), prompt.prompt))
+    return held_out_prompts(task) + tuple(rest)
+
+
 def with_article(noun: str) -> str:
     """``noun`` behind "a" or "an"."""
     return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from infinity.config import Config
-from infinity.data.scene_prompts import TASKS, held_out_prompts
+from infinity.data.scene_prompts import TASKS, held_out_prompts, prompts_to_ask
 from infinity.evaluation.geneval import Detections, GenevalConfig
 from infinity.evaluation.geneval_verdicts import GenevalJudge, summarise
 from infinity.evaluation.measure import Outcome
@@ -53,13 +53,18 @@ class SceneMeasure(Config):
 
     Args:
         pictures_per_prompt: Drawings of every caption; GenEval has 4.
-        prompts_per_task: At most so many captions of a task; None takes all that are held out, 121 in all.
+        prompts_per_task: At most so many captions of a task; None takes all of them.
         num_shown: Captions of each task on its sheet.
+        captions: "held_out" asks for captions that no training picture carries, 121 in all; "all" goes on with those
+            of training behind them: 50 a task are 240 in all, since some tasks have fewer.
     """
+
+    later: ClassVar[frozenset[str]] = frozenset({"captions"})
 
     pictures_per_prompt: int = 4
     prompts_per_task: int | None = None
     num_shown: int = 8
+    captions: Literal["held_out", "all"] = "held_out"
 
     def __post_init__(self) -> None:
         if self.pictures_per_prompt < 1 or self.num_shown < 0:
@@ -86,8 +91,9 @@ class SceneMeasure(Config):
         return None
 
     def items(self) -> tuple[Item, ...]:
-        """The held-out captions, task by task, each named by itself."""
-        prompts = [prompt for task in TASKS for prompt in held_out_prompts(task)[: self.prompts_per_task]]
+        """The captions, task by task, the held-out ones of each first, each named by itself."""
+        source = held_out_prompts if self.captions == "held_out" else prompts_to_ask
+        prompts = [prompt for task in TASKS for prompt in source(task)[: self.prompts_per_task]]
         return tuple(Item(id=prompt.prompt, prompt=prompt.prompt, about=prompt.metadata()) for prompt in prompts)
 
     def find(self, folder: PictureFolder, items: Sequence[Item]) -> list[Asked]:
@@ -104,8 +110,9 @@ class SceneMeasure(Config):
 
     def outcome(self, results: Results) -> Outcome:
         """``scene_geneval.overall``, ``.<task>`` and ``.prompts``; a sheet and the verdicts of every task."""
+        which = "held-out captions" if self.captions == "held_out" else "captions, held-out and trained ones,"
         protocol = (
-            f"scene-geneval/1: held-out captions of drawn scenes, {self.pictures_per_prompt} pictures each, exact "
+            f"scene-geneval/1: {which} of drawn scenes, {self.pictures_per_prompt} pictures each, exact "
             "detector, official GenEval rules and thresholds; overall is the plain mean of the tasks"
         )
         return summarise(

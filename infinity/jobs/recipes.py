@@ -103,33 +103,8 @@ def end_to_end(recipe: RecipeName, *, source: str | None, output: str) -> EndToE
     sizes = {"demo": _demo, "emoji": _emoji, "mini": _mini}[recipe]()
     dataset = _dataset(sizes, source, output)
     manifest = storage.join(dataset.folder, MANIFEST_FILE)
-    resolution = Resolution(sides=sizes.sides)
-    tokenizer = TrainTokenizerSpec(
-        output=output,
-        manifest=manifest,
-        resolution=resolution,
-        optimizer=_optimizer(sizes.tokenizer_rate, sizes.tokenizer_loop, weight_decay=0.0),
-        loop=sizes.tokenizer_loop,
-        workers=sizes.workers,
-        model=sizes.tokenizer,
-        losses=sizes.losses,
-        collapse=CollapseConfig(from_step=max(300, sizes.tokenizer_loop.num_steps // 4)),
-    )
-    pretrain = TrainTransformerSpec(
-        output=output,
-        manifest=manifest,
-        resolution=resolution,
-        optimizer=_optimizer(sizes.transformer_rate, sizes.pretrain_loop, decay="constant"),
-        loop=sizes.pretrain_loop,
-        workers=sizes.workers,
-        tokenizer=storage.join(tokenizer.folder, MODEL_FOLDER),
-        model=sizes.transformer,
-        text=BuiltinTextConfig(
-            channels=sizes.transformer.text_channels, max_tokens=sizes.transformer.max_text_tokens, seed=0
-        ),
-        self_correction=SELF_CORRECTION,
-        sampling=sizes.sampling,
-    )
+    tokenizer = _tokenizer(sizes, manifest, output)
+    pretrain = _pretrain(sizes, tokenizer)
     # The rate falls to zero only in the finetuning: short trainings gain most in the fall.
     finetune = pretrain.replace(
         start_from=storage.join(pretrain.folder, MODEL_FOLDER),
@@ -150,6 +125,38 @@ def end_to_end(recipe: RecipeName, *, source: str | None, output: str) -> EndToE
         workers=sizes.workers.replace(num_workers=2, threads=1),
     )
     return EndToEnd(dataset=dataset, tokenizer=tokenizer, pretrain=pretrain, finetune=finetune, evaluation=evaluation)
+
+
+def _tokenizer(sizes: Recipe, manifest: str, output: str) -> TrainTokenizerSpec:
+    return TrainTokenizerSpec(
+        output=output,
+        manifest=manifest,
+        resolution=Resolution(sides=sizes.sides),
+        optimizer=_optimizer(sizes.tokenizer_rate, sizes.tokenizer_loop, weight_decay=0.0),
+        loop=sizes.tokenizer_loop,
+        workers=sizes.workers,
+        model=sizes.tokenizer,
+        losses=sizes.losses,
+        collapse=CollapseConfig(from_step=max(300, sizes.tokenizer_loop.num_steps // 4)),
+    )
+
+
+def _pretrain(sizes: Recipe, tokenizer: TrainTokenizerSpec) -> TrainTransformerSpec:
+    return TrainTransformerSpec(
+        output=tokenizer.output,
+        manifest=tokenizer.manifest,
+        resolution=tokenizer.resolution,
+        optimizer=_optimizer(sizes.transformer_rate, sizes.pretrain_loop, decay="constant"),
+        loop=sizes.pretrain_loop,
+        workers=sizes.workers,
+        tokenizer=storage.join(tokenizer.folder, MODEL_FOLDER),
+        model=sizes.transformer,
+        text=BuiltinTextConfig(
+            channels=sizes.transformer.text_channels, max_tokens=sizes.transformer.max_text_tokens, seed=0
+        ),
+        self_correction=SELF_CORRECTION,
+        sampling=sizes.sampling,
+    )
 
 
 def _dataset(sizes: Recipe, source: str | None, output: str) -> BuildDatasetSpec:

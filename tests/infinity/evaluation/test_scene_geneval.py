@@ -1,5 +1,6 @@
 """GenEval over drawn scenes: right pictures are right, pictures of other captions are not."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +68,21 @@ def test_a_missing_picture_is_counted_and_named_in_every_figure(tmp_path: Path) 
 
 def test_every_held_out_caption_is_asked() -> None:
     assert [item.prompt for item in SceneMeasure().items()] == [prompt.prompt for prompt in held_out_prompts()]
+
+
+def test_more_captions_than_are_held_out_may_be_asked_and_the_protocol_says_so(tmp_path: Path) -> None:
+    measure = SceneMeasure(captions="all", prompts_per_task=50)
+    asked = [item.prompt for item in measure.items()]
+    assert len(asked) == len(set(asked)) == 240
+    assert [prompt for prompt in asked if prompt in {p.prompt for p in held_out_prompts()}] == [
+        prompt.prompt for prompt in held_out_prompts()
+    ]
+    items = write_scenes(tmp_path, 1)
+    found = [replace(measure, pictures_per_prompt=1).find(PictureFolder(uri=str(tmp_path)), items)]
+    records = measure.judge(Networks("cpu"))(found[0], [one.pictures() for one in found[0]])
+    outcome = measure.outcome(Results(asked=tuple(found[0]), records=tuple(records)))
+    assert "trained ones" in outcome.scores[0].protocol
+    assert SceneMeasure().identity().keys() == SceneMeasure().to_json().keys() - {"captions"}
 
 
 @pytest.mark.parametrize(

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import sys
 
-import ray
-
+from infinity.jobs.cluster import connect
 from infinity.jobs.progress import Progress
 from infinity.jobs.registry import load_spec, run_spec
 
 
 def main() -> None:
     """Run the job of a spec file on a small cluster of this process alone."""
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False)
-    run_spec(load_spec(sys.argv[1]), progress=_say)
+    with connect(num_cpus=2):
+        run_spec(load_spec(sys.argv[1]), progress=_say)
 
 
 def _say(progress: Progress) -> None:

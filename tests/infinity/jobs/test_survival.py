@@ -1,15 +1,18 @@
-"""Kills of workers and of the driver, at any moment, change nothing about the weights in the end."""
+"""Kills of workers and of the driver, at any moment, change nothing about the weights in the end.
+
+``pytest --exhaustive`` runs every round; ``--share 2/8`` the second eighth of them. Kills are counted and printed.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -19,13 +22,18 @@ from infinity import storage
 from infinity.checkpoint import load_checkpoint
 from infinity.jobs.spec import is_done
 from infinity.jobs.training import STATE_FOLDER, TrainSpec, WorkersConfig
+from tests.infinity.jobs.killing import Victim
 from tests.infinity.training.pictures import make_data
 from tests.infinity.training.sessions import LOOP, make_tokenizer, tokenizer_spec, train_here, transformer_spec
 
-REPOSITORY = Path(__file__).parents[3]
 LONG = LOOP.replace(num_steps=400, log_every_steps=10, save_every_steps=10, sample_every_steps=400)
 ONE = WorkersConfig(num_workers=1, threads=1, max_failures=1)
+KILLS, STEPS = 10, 900
+"""Of one round."""
 
+ROUNDS = [(kind, number) for number in range(4) for kind in ("tokenizer", "transformer")]
+
+logger = logging.getLogger(__name__)
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 
@@ -34,47 +42,20 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> str:
     return make_data(tmp_path_factory.mktemp("data"))
 
 
-class Job:
-    """A driver process with its cluster; whatever is left of them is gone at the end."""
-
-    def __init__(self, spec: TrainSpec, folder: Path) -> None:
-        file = folder / "job.json"
-        file.write_text(json.dumps(spec.to_file()))
-        self.log = folder / "job.log"
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.infinity.jobs.chaos", str(file)],
-                cwd=REPOSITORY, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
-                env={**os.environ, "OMP_NUM_THREADS": "1", "RAY_worker_niceness": "0"},
-            )  # fmt: skip
-
-    def workers(self) -> list[int]:
-        """Processes of this job's session that train."""
-        found = []
-        for status in Path("/proc").glob("[0-9]*/stat"):
-            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-                text = status.read_text()
-                name, session = text.partition("(")[2].rpartition(")")[0], int(text.rpartition(")")[2].split()[3])
-                if session == self.process.pid and name.startswith("ray::RayTrain"):
-                    found.append(int(status.parent.name))
-        return found
-
-    def end(self) -> None:
-        """Kill everything of the session."""
-        for status in Path("/proc").glob("[0-9]*/stat"):
-            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-                if int(status.read_text().rpartition(")")[2].split()[3]) == self.process.pid:
-                    os.kill(int(status.parent.name), signal.SIGKILL)
-        self.process.wait(timeout=30)
+def start(spec: TrainSpec, folder: Path) -> Victim:
+    """A driver process with its cluster."""
+    file = folder / "job.json"
+    file.write_text(json.dumps(spec.to_file()))
+    return Victim(["tests.infinity.jobs.chaos", str(file)], folder / "job.log")
 
 
-def wait_for_step(job: Job, spec: TrainSpec, step: int, patience_s: float = 120.0) -> bool:
+def wait_for_step(job: Victim, spec: TrainSpec, step: int, patience_s: float = 240.0) -> bool:
     """Until a state of this step or a later one is stored; False if the job ended before."""
     until = time.monotonic() + patience_s
     while time.monotonic() < until:
         if _newest(spec) >= step:
             return True
-        if job.process.poll() is not None:
+        if job.has_ended:
             return False
         time.sleep(0.05)
     raise AssertionError(f"no step {step} within {patience_s} s: {job.log.read_text()[-2000:]}")
@@ -86,60 +67,77 @@ def _newest(spec: TrainSpec) -> int:
     return max((int(marker.parent.name.removeprefix("step-")) for marker in markers), default=-1)
 
 
-def killed_at_random(spec: TrainSpec, folder: Path, *, kills: int, seed: int) -> int:
-    """Run the job, killing driver or worker at random moments while kills are left; how many there were."""
-    draw, done = random.Random(seed), 0
-    job = Job(spec, folder)
+def killed_at_random(spec: TrainSpec, folder: Path, *, kills: int, seed: int) -> Counter[str]:
+    """Run the job, killing at random moments while kills are left; how often who was killed.
+
+    A worker dies alone; a driver with all it started, or alone, so that what it started must notice that by itself
+    while the same job begins again beside it.
+    """
+    draw, done = random.Random(seed), Counter[str]()
+    jobs = [start(spec, folder)]
     try:
         while not is_done(spec):
-            if job.process.poll() is not None:
-                job.end()
-                job = Job(spec, folder)
-            if done >= kills:
-                job.process.wait(timeout=300)
+            if jobs[-1].has_ended:
+                jobs.append(start(spec, folder))
+            if done.total() >= kills:
+                jobs[-1].process.wait(timeout=300)
                 continue
-            if not wait_for_step(job, spec, _newest(spec) + draw.choice((0, 10, 20))):
+            if not wait_for_step(jobs[-1], spec, _newest(spec) + draw.choice((0, 10, 20))):
                 continue
             time.sleep(draw.random())
-            if workers := job.workers():
-                if draw.random() < 0.3:
-                    job.end()
-                else:
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(draw.choice(workers), signal.SIGKILL)
-                done += 1
+            workers = jobs[-1].workers()
+            if not workers or is_done(spec):
+                continue
+            victim = draw.choice(("worker", "worker", "worker", "driver", "driver with its cluster"))
+            if victim == "worker":
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(draw.choice(workers), signal.SIGKILL)
+            elif victim == "driver":
+                jobs[-1].kill_driver()
+            else:
+                jobs.pop().end()
+                jobs.append(start(spec, folder))
+            done[victim] += 1
+            while len(jobs) > 2:
+                jobs.pop(0).end()
     finally:
-        job.end()
+        for job in jobs:
+            job.end()
     return done
 
 
-@pytest.mark.parametrize("kind", ["tokenizer", "transformer"])
+@pytest.mark.parametrize(("kind", "number"), ROUNDS)
 def test_random_kills_of_workers_and_driver_end_in_the_same_weights(
-    kind: str, tmp_path: Path, manifest: str, exhaustive: bool
+    kind: str, number: int, tmp_path: Path, manifest: str, exhaustive: bool, share: slice
 ) -> None:
     if not exhaustive:
-        pytest.skip("minutes; one kill of a worker is in test_train_tokenizer.py, --exhaustive runs fifty of each kind")
-    steps = 6000
-    loop = LONG.replace(num_steps=steps, sample_every_steps=steps)
+        pytest.skip(
+            "minutes; one kill of a worker is in test_train_tokenizer.py, --exhaustive runs eight rounds of ten"
+        )
+    if (kind, number) not in ROUNDS[share]:
+        pytest.skip("another share")
+    loop = LONG.replace(num_steps=STEPS, sample_every_steps=STEPS)
     if kind == "tokenizer":
         spec: TrainSpec = tokenizer_spec(tmp_path, manifest, loop=loop, workers=ONE)
     else:
         spec = transformer_spec(tmp_path, manifest, make_tokenizer(tmp_path, manifest), loop=loop, workers=ONE)
-    kills = killed_at_random(spec, tmp_path, kills=50, seed=1)
-    assert kills > 0
-    end = load_checkpoint(storage.join(spec.folder, STATE_FOLDER, f"step-{steps:08d}"))
+    done = killed_at_random(spec, tmp_path, kills=KILLS, seed=number)
+    logger.warning("%s, round %d: %d kills: %s", kind, number, done.total(), dict(done))
+    assert done.total() == KILLS, "the run was over before all kills"
+    end = load_checkpoint(storage.join(spec.folder, STATE_FOLDER, f"step-{STEPS:08d}"))
     quiet = train_here(spec).state
-    assert {name: value.shape for name, value in end.tensors.items()} == {
-        name: value.shape for name, value in quiet.tensors()
-    }
-    for name, value in quiet.tensors():
+    expected = dict(quiet.tensors())
+    assert end.tensors.keys() == expected.keys()
+    for name, value in expected.items():
         assert torch.equal(value, end.tensors[name]), name
+    rows = [json.loads(line) for line in (Path(spec.folder) / "metrics.jsonl").read_text().splitlines()]
+    assert [row["loss"] for row in rows] == [row["loss"] for row in quiet.history]
 
 
 def test_sigterm_stores_the_state_and_the_job_goes_on_from_there(tmp_path: Path, manifest: str) -> None:
     rarely = LONG.replace(num_steps=3000, save_every_steps=3000, sample_every_steps=3000)
     spec = tokenizer_spec(tmp_path, manifest, loop=rarely, workers=ONE)
-    job = Job(spec, tmp_path)
+    job = start(spec, tmp_path)
     try:
         until = time.monotonic() + 120
         while "step 20 of" not in job.log.read_text() and time.monotonic() < until:
