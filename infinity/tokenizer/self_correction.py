@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from jaxtyping import Bool, Float, Int16
@@ -37,6 +38,7 @@ def teacher_forcing(
     kind: QuantizerKind = "bsq",
     fold: bool = False,
     flips: Sequence[Bool[Tensor, "B H W C"]] | None = None,
+    num_scales: int | None = None,
 ) -> TeacherForcing:
     """Inputs and labels of the transformer for encoder features.
 
@@ -46,11 +48,13 @@ def teacher_forcing(
         kind: Which codes the bits stand for.
         fold: Whether a token holds 2x2 positions.
         flips: Masks of the first scales, true where a bit of the history is wrong. None: plain encoding.
+        num_scales: Leave out all finer scales; the picture keeps its size, and nothing about the others changes.
 
     Raises:
         ValueError: Features of another size than the schedule's, or more masks than scales.
     """
     loop = start_loop(features_BCHW, schedule, kind=kind, fold=fold)
+    schedule = schedule if num_scales is None else schedule.prefix(num_scales)
     flips = flips or []
     if len(flips) > schedule.num_scales:
         raise ValueError(f"expected flips of at most {schedule.num_scales} scales, got {len(flips)}")
@@ -59,7 +63,7 @@ def teacher_forcing(
     inputs = torch.empty(shape, device=features_BCHW.device)
     labels = []
     with torch.autocast(features_BCHW.device.type, enabled=False):
-        for k, bits in enumerate(loop.label(features_BCHW.float(), flips)):
+        for k, bits in enumerate(islice(loop.label(features_BCHW.float(), flips), schedule.num_scales)):
             labels.append(bits)
             if k + 1 < schedule.num_scales:
                 span = schedule.spans[k + 1]
@@ -68,12 +72,15 @@ def teacher_forcing(
 
 
 @torch.no_grad()
-def teacher_forcing_of_bits(labels: BitLabels, *, kind: QuantizerKind = "bsq", fold: bool = False) -> TeacherForcing:
+def teacher_forcing_of_bits(
+    labels: BitLabels, *, kind: QuantizerKind = "bsq", fold: bool = False, num_scales: int | None = None
+) -> TeacherForcing:
     """Inputs and labels for the bits of plain encoding: what ``teacher_forcing`` gives without flips.
 
     The features themselves are not needed for that, only for other bits of later scales after flipped ones.
     """
     schedule, num_bits = labels.schedule, labels.bits_BLC.shape[-1]
+    kept = schedule if num_scales is None else schedule.prefix(num_scales)
     loop = ResidualLoop(
         schedule,
         batch_size=labels.bits_BLC.shape[0],
@@ -84,10 +91,11 @@ def teacher_forcing_of_bits(labels: BitLabels, *, kind: QuantizerKind = "bsq", f
     )
     inputs = []
     with torch.autocast(labels.bits_BLC.device.type, enabled=False):
-        for k in range(schedule.num_scales - 1):
+        for k in range(kept.num_scales - 1):
             loop.add(labels.scale(k))
             inputs.append(loop.next_input(k))
     empty = torch.zeros(labels.bits_BLC.shape[0], 0, num_bits, device=labels.bits_BLC.device)
+    labels = BitLabels(kept, labels.bits_BLC[:, : kept.num_tokens])
     return TeacherForcing(inputs_BMC=torch.cat([empty, *inputs], dim=1), labels=labels)
 
 

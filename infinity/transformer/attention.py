@@ -2,104 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Complex64, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from infinity.scales import ScaleSchedule
 from infinity.transformer.elementwise import unit_queries_and_keys
-
-_DENSE_TOKENS = 192
-"""Up to so many leading tokens share one masked call: below it, a call costs more than the masked part."""
-
-_EXPLICIT_SCORES = 96 * 96
-"""Up to so many scores a head, plain matrix products beat the fused kernel on a CPU (twice as fast at 30 tokens)."""
-
-
-def attend(
-    query: Float[Tensor, "B N Lq E"],
-    key: Float[Tensor, "B N Lk E"],
-    value: Float[Tensor, "B N Lk E"],
-    bias: Float[Tensor, "#B 1 #Lq Lk"] | None,
-    scale: float,
-) -> Float[Tensor, "B N Lq E"]:
-    """softmax(scale * q k + bias) v: the one place that chooses a kernel. ``bias`` is 0 or minus infinity."""
-    if query.device.type == "cpu" and query.shape[2] * key.shape[2] <= _EXPLICIT_SCORES:
-        return _attend_explicitly(query, key, value, bias, scale)
-    bias = bias if bias is None else bias.to(query.dtype)
-    return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=scale)
-
-
-def _attend_explicitly(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, scale: float) -> Tensor:
-    """Two batched matrix products with all heads of all samples in one axis."""
-    batch, heads, length, _ = query.shape
-    query, key, value = query.flatten(0, 1), key.flatten(0, 1), value.flatten(0, 1)
-    scores_shape = (batch, heads, length, key.shape[1])
-    if bias is None:
-        added = query.new_empty(()).expand(batch * heads, *scores_shape[2:])  # not read, as beta is 0
-    else:
-        added = bias.to(query.dtype).expand(scores_shape).flatten(0, 1)
-    scores = torch.baddbmm(added, query, key.transpose(1, 2), alpha=scale, beta=0 if bias is None else 1)
-    attended: Tensor = torch.bmm(scores.softmax(dim=-1), value).unflatten(0, (batch, heads))
-    return attended
-
-
-def visibility_bias(visible: Bool[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """0 where something is seen, minus infinity elsewhere."""
-    return torch.zeros(visible.shape, device=visible.device).masked_fill_(~visible, -math.inf)
-
-
-def scale_mask(schedule: ScaleSchedule, device: torch.device) -> Bool[Tensor, "L L"]:
-    """Who (row) sees whom (column): a token sees all tokens of its own and of coarser scales (paper 3.1)."""
-    lengths = torch.tensor([h * w for h, w in schedule.grids])
-    scale = torch.arange(schedule.num_scales).repeat_interleave(lengths)
-    return (scale[:, None] >= scale[None, :]).to(device)
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """Neighbouring scales that share one attention call: their queries see the tokens up to ``queries.stop``."""
-
-    queries: slice
-    bias: Float[Tensor, "Lq Lk"] | None
-
-
-@lru_cache(maxsize=64)
-def windows(schedule: ScaleSchedule, device: torch.device) -> tuple[Window, ...]:
-    """Cut the block-causal mask into calls.
-
-    The coarse scales share one call with a small mask; every fine scale is an unmasked call over its prefix, so that
-    nothing invisible is computed.
-    """
-    spans = schedule.spans
-    dense = [span for span in spans if span.stop <= _DENSE_TOKENS]
-    calls = [Window(span, None) for span in spans[len(dense) :]]
-    if dense:
-        prefix = schedule.prefix(len(dense))
-        bias = visibility_bias(scale_mask(prefix, device)) if len(dense) > 1 else None
-        calls.insert(0, Window(slice(0, dense[-1].stop), bias))
-    return tuple(calls)
-
-
-def block_causal_attention(
-    query: Float[Tensor, "B N L E"],
-    key: Float[Tensor, "B N L E"],
-    value: Float[Tensor, "B N L E"],
-    calls: tuple[Window, ...],
-) -> Float[Tensor, "B N L E"]:
-    """softmax(q k) v under ``scale_mask``, without a factor."""
-    if len(calls) == 1:
-        return attend(query, key, value, calls[0].bias, 1.0)
-    parts = [
-        attend(query[:, :, c.queries], key[:, :, : c.queries.stop], value[:, :, : c.queries.stop], c.bias, 1.0)
-        for c in calls
-    ]
-    return torch.cat(parts, dim=2)
+from infinity.transformer.scale_attention import Visibility, attend, block_causal_attention
 
 
 class KeyValueCache:
@@ -140,10 +51,10 @@ class SelfAttention(nn.Module):
     def forward(
         self,
         x_BLD: Float[Tensor, "B L D"],
-        turn: Complex64[Tensor, "L P"],
-        visible: tuple[Window, ...] | KeyValueCache,
+        turn: Float[Tensor, "L P 2"],
+        visible: Visibility | KeyValueCache,
     ) -> Float[Tensor, "B L D"]:
-        """All scales at once in windows; or one scale after those in the cache."""
+        """All scales at once under the block-causal mask; or one scale after those in the cache."""
         bias = torch.cat([self.query_bias, torch.zeros_like(self.query_bias)])
         if type(self.query_key) is nn.Linear:
             joint = F.linear(x_BLD, self.query_key.weight, bias)  # one pass over memory for product and bias

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Complex64, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from infinity.transformer.attention import CrossAttention, KeyValueCache, SelfAttention, TextMemory, Window
+from infinity.transformer.attention import CrossAttention, KeyValueCache, SelfAttention, TextMemory
 from infinity.transformer.config import TransformerConfig
 from infinity.transformer.elementwise import gelu_tanh, modulated_norm
+from infinity.transformer.scale_attention import Visibility
 
 
 class Modulation(NamedTuple):
@@ -70,8 +71,8 @@ class Block(nn.Module):
         x_BLD: Float[Tensor, "B L D"],
         modulation: Modulation,
         text: TextMemory,
-        turn: Complex64[Tensor, "L P"],
-        visible: tuple[Window, ...] | KeyValueCache,
+        turn: Float[Tensor, "L P 2"],
+        visible: Visibility | KeyValueCache,
         keep: Keep | None = None,
     ) -> Float[Tensor, "B L D"]:
         """The residual stream stays float32."""

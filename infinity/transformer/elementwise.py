@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Complex64, Float
+from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -31,7 +31,7 @@ def gelu_tanh(x: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch D"]:
 
     On a CPU torch's own kernel spends most of its time in tanh; this is a third faster, forward and backward.
     """
-    if x.device.type != "cpu" or x.dtype != torch.float32:
+    if x.device.type != "cpu" or x.dtype != torch.float32 or torch.compiler.is_compiling():
         return F.gelu(x, approximate="tanh")
     result: Tensor = _GeluTanh.apply(x)  # type: ignore[no-untyped-call]
     return result
@@ -67,20 +67,36 @@ class _GeluTanh(torch.autograd.Function):
 
 
 def unit_queries_and_keys(
-    joint: Float[Tensor, "B L M E"], log_scale: Float[Tensor, " N"], turn: Complex64[Tensor, "L P"]
+    joint: Float[Tensor, "B L M E"], log_scale: Float[Tensor, " N"], turn: Float[Tensor, "L P 2"]
 ) -> tuple[Float[Tensor, "B N L E"], Float[Tensor, "B N L E"]]:
     """Queries and keys of length one, queries times exp(log_scale), both turned by their positions (paper 3.3).
 
     Args:
         joint: Queries of the N heads, then keys of the N heads: M is 2 N.
         log_scale: One number a head; above ln 100 it counts as ln 100.
-        turn: Rotations of the L tokens.
+        turn: Rotations of the L tokens: cosine and sine of every pair of channels.
 
     Returns:
         Queries and keys, float32, head by head in memory as the attention kernels read them.
     """
-    query, key = _UnitRotate.apply(joint.float(), log_scale, turn)  # type: ignore[no-untyped-call]
+    if torch.compiler.is_compiling():
+        return plain_unit_queries_and_keys(joint, log_scale, turn)
+    turn_LP = torch.view_as_complex(turn)
+    query, key = _UnitRotate.apply(joint.float(), log_scale, turn_LP)  # type: ignore[no-untyped-call]
     return query, key
+
+
+def plain_unit_queries_and_keys(
+    joint: Float[Tensor, "B L M E"], log_scale: Float[Tensor, " N"], turn: Float[Tensor, "L P 2"]
+) -> tuple[Float[Tensor, "B N L E"], Float[Tensor, "B N L E"]]:
+    """The same in operations that a compiler joins by itself, with autograd's gradients."""
+    x_SBNLE = joint.float().unflatten(2, (2, -1)).permute(2, 0, 3, 1, 4)
+    scale = torch.stack([log_scale.clamp(max=MAX_LOG_SCALE).exp(), torch.ones_like(log_scale)])
+    unit = F.normalize(x_SBNLE, dim=-1, eps=_MIN_LENGTH) * scale[:, None, :, None, None]
+    even, odd = unit.unflatten(-1, (-1, 2)).unbind(-1)
+    cosine, sine = turn.unbind(-1)
+    y = torch.stack([even * cosine - odd * sine, even * sine + odd * cosine], dim=-1).flatten(-2)
+    return y[0], y[1]
 
 
 class _UnitRotate(torch.autograd.Function):

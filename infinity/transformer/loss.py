@@ -39,6 +39,19 @@ def token_cross_entropy(logits: Tensor, bits: Bool[Tensor, "B L C"]) -> Float[Te
     return bitwise_cross_entropy(logits, bits) if logits.ndim == 4 else joint_cross_entropy(logits, bits)
 
 
+def log_partition_penalty(logits: Tensor) -> Float[Tensor, "B L"]:
+    """Square of the logarithm of the sum of exponentials, of every token, averaged over its bits (z-loss of PaLM).
+
+    The cross-entropy does not see a constant that is added to all logits of a choice; this keeps it near zero, so that
+    logits do not drift to where bfloat16 is coarse.
+
+    Args:
+        logits: (B, L, C, 2) of the bitwise or (B, L, 2**C) of the joint head.
+    """
+    square = logits.float().logsumexp(dim=-1).square()
+    return square.mean(dim=-1) if logits.ndim == 4 else square
+
+
 def likeliest_bits(logits: Tensor, num_bits: int) -> Bool[Tensor, "B L C"]:
     """The more probable value of every bit, or the bits of the most probable code; of equals the smaller."""
     if logits.ndim == 4:

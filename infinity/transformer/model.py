@@ -8,18 +8,19 @@ from typing import cast
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Complex64, Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from infinity.scales import ScaleSchedule
 from infinity.text import TextCondition
-from infinity.transformer.attention import CaptionPool, KeyValueCache, TextMemory, visibility_bias, windows
+from infinity.transformer.attention import CaptionPool, KeyValueCache, TextMemory
 from infinity.transformer.block import Block, Keep, Modulation
 from infinity.transformer.config import TransformerConfig
 from infinity.transformer.elementwise import modulated_norm
 from infinity.transformer.initialisation import init_weights
 from infinity.transformer.rope import rotations
+from infinity.transformer.scale_attention import Kernel, visibility, visibility_bias
 
 MixFeatures = Callable[[int, Tensor], Tensor]
 """Output of a block, counted from 0, (B, M, D) of one scale, to what the next block (or the head) reads."""
@@ -48,11 +49,15 @@ class Transformer(nn.Module):
 
     Text, start tokens, the residual stream, norms and the head are float32; under autocast the matrix products of the
     blocks may be bfloat16.
+
+    Attributes:
+        kernel: How training respects the block-causal mask; changes no result beyond rounding.
     """
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.config = config
+        self.kernel: Kernel = "auto"
         width = config.width
         self.unconditional_text = nn.Parameter(torch.empty(config.max_text_tokens, config.text_channels))
         self.text_norm = nn.RMSNorm(config.text_channels, eps=config.norm_eps)
@@ -106,12 +111,14 @@ class Transformer(nn.Module):
             start = self._start_tokens(caption, schedule)
             x_BLD = torch.cat([start, self.token_project(inputs_BMC.float())], dim=1)
         areas = torch.tensor([h * w for h, w in schedule.grids], device=x_BLD.device)
-        embedding = self.scale_embedding[: schedule.num_scales].repeat_interleave(areas, dim=0)
-        turn, calls = self._rotations(schedule), windows(schedule, x_BLD.device)
+        embedding = self.scale_embedding[: schedule.num_scales].repeat_interleave(
+            areas, dim=0, output_size=schedule.num_tokens
+        )
+        turn, visible = self._rotations(schedule), visibility(schedule, x_BLD.device, self.kernel)
         for i, block in enumerate(self.blocks):
             if self.config.adds_scale_embedding(i):
                 x_BLD = x_BLD + embedding
-            inputs = (x_BLD, caption.modulations[i], caption.memories[i], turn, calls, keeps[i])
+            inputs = (x_BLD, caption.modulations[i], caption.memories[i], turn, visible, keeps[i])
             x_BLD = checkpoint(block, *inputs, use_reentrant=False) if recompute else block(*inputs)
         return self.logits(x_BLD, caption.pooled_BD)
 
@@ -187,8 +194,10 @@ class Transformer(nn.Module):
     def _start_tokens(self, caption: Caption, schedule: ScaleSchedule) -> Float[Tensor, "B M D"]:
         return (caption.pooled_BD + self.start).unsqueeze(1).expand(-1, schedule.spans[0].stop, -1)
 
-    def _rotations(self, schedule: ScaleSchedule) -> Complex64[Tensor, "L P"]:
-        return rotations(schedule, self.config.head_width, self.config.positions, self.start.device)
+    def _rotations(self, schedule: ScaleSchedule) -> Float[Tensor, "L P 2"]:
+        """Cosine and sine, since compilers know no complex numbers."""
+        turn = rotations(schedule, self.config.head_width, self.config.positions, self.start.device)
+        return torch.view_as_real(turn)
 
     def _drop_captions(self, text: TextCondition, generator: torch.Generator | None) -> TextCondition:
         """Replace a share of the captions by the learned table, which stays in the graph even when none is dropped."""

@@ -7,6 +7,7 @@ from torch import Tensor
 from infinity.bits import BitLabels
 from infinity.scales import ScaleSchedule, custom_schedule, published_schedule
 from infinity.tokenizer import ResidualLoop, Tokenizer, TokenizerConfig, draw_flips, teacher_forcing
+from infinity.tokenizer.self_correction import teacher_forcing_of_bits
 
 SCHEDULE = published_schedule(1.0, "256")
 
@@ -136,3 +137,23 @@ def test_half_precision_features_give_float32_inputs() -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         step = teacher_forcing(random_features(1, 8).bfloat16(), SCHEDULE)
     assert step.inputs_BMC.dtype == torch.float32
+
+
+@pytest.mark.parametrize("fold", [False, True])
+def test_fewer_scales_are_the_beginning_of_all(fold: bool) -> None:
+    """The finer scales are left out, the picture keeps its size: inputs and labels of the others stay what they are."""
+    schedule = custom_schedule(1.0, (8, 8), 5)
+    features = random_features(2, 6, (16, 16) if fold else (8, 8))
+    generator = torch.Generator().manual_seed(1)
+    flips = draw_flips(schedule, batch_size=2, num_bits=24 if fold else 6, max_rate=0.3, generator=generator)
+    whole = teacher_forcing(features, schedule, fold=fold, flips=flips)
+    some = teacher_forcing(features, schedule, fold=fold, flips=flips[:3], num_scales=3)
+    assert some.labels.schedule == schedule.prefix(3)
+    length = some.labels.schedule.num_tokens
+    assert torch.equal(some.labels.bits_BLC, whole.labels.bits_BLC[:, :length])
+    assert torch.equal(some.inputs_BMC, whole.inputs_BMC[:, : length - 1])
+    plain = teacher_forcing(features, schedule, fold=fold)
+    of_bits = teacher_forcing_of_bits(plain.labels, fold=fold, num_scales=3)
+    of_features = teacher_forcing(features, schedule, fold=fold, num_scales=3)
+    assert torch.equal(of_bits.labels.bits_BLC, of_features.labels.bits_BLC)
+    torch.testing.assert_close(of_bits.inputs_BMC, of_features.inputs_BMC, atol=1e-6, rtol=0)

@@ -1,21 +1,30 @@
 """Hand-written gradients equal those of the plain formula."""
 
 import math
+from collections.abc import Callable
 
+import pytest
 import torch
 import torch.nn.functional as F
 
 from infinity.scales import Resolution
-from infinity.transformer.elementwise import MAX_LOG_SCALE, gelu_tanh, modulated_norm, unit_queries_and_keys
+from infinity.transformer.elementwise import (
+    MAX_LOG_SCALE,
+    gelu_tanh,
+    modulated_norm,
+    plain_unit_queries_and_keys,
+    unit_queries_and_keys,
+)
 from infinity.transformer.rope import rotations
 
 SCHEDULE = Resolution(sides=(1, 2, 3)).schedule(1.0)
-TURN = rotations(SCHEDULE, 8, "frame", torch.device("cpu"))
+TURN = torch.view_as_real(rotations(SCHEDULE, 8, "frame", torch.device("cpu")))
 
 
 def _rotate(x: torch.Tensor) -> torch.Tensor:
     even, odd = x.unflatten(-1, (-1, 2)).unbind(-1)
-    return torch.stack([even * TURN.real - odd * TURN.imag, even * TURN.imag + odd * TURN.real], dim=-1).flatten(-2)
+    cosine, sine = TURN.unbind(-1)
+    return torch.stack([even * cosine - odd * sine, even * sine + odd * cosine], dim=-1).flatten(-2)
 
 
 def _plain(joint: torch.Tensor, log_scale: torch.Tensor) -> torch.Tensor:
@@ -24,13 +33,14 @@ def _plain(joint: torch.Tensor, log_scale: torch.Tensor) -> torch.Tensor:
     return torch.stack([_rotate(query * scale), _rotate(key)])
 
 
-def test_unit_queries_and_keys_equal_the_plain_formula() -> None:
+@pytest.mark.parametrize("way", [unit_queries_and_keys, plain_unit_queries_and_keys])
+def test_unit_queries_and_keys_equal_the_plain_formula(way: Callable[..., tuple[torch.Tensor, torch.Tensor]]) -> None:
     generator = torch.Generator().manual_seed(0)
     joint = torch.randn(2, SCHEDULE.num_tokens, 6, 8, generator=generator, requires_grad=True)
     log_scale = torch.tensor([0.5, 1.0, 5.0], requires_grad=True)  # the last one is above the bound
     expected = _plain(joint, log_scale)
     weight = torch.randn(expected.shape, generator=generator)
-    found = torch.stack(unit_queries_and_keys(joint, log_scale, TURN))
+    found = torch.stack(way(joint, log_scale, TURN))
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
     for a, b in zip(
         torch.autograd.grad((found * weight).sum(), (joint, log_scale)),

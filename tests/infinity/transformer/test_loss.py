@@ -13,6 +13,7 @@ from infinity.transformer.loss import (
     bitwise_cross_entropy,
     joint_cross_entropy,
     likeliest_bits,
+    log_partition_penalty,
     scale_weights,
     token_cross_entropy,
 )
@@ -67,3 +68,12 @@ def test_accuracy_counts_bits_and_whole_tokens() -> None:
     torch.testing.assert_close(accuracy.tokens_K, torch.tensor([1.0, 0.75, 1.0]))
     joint = F.one_hot(bits_to_index(bits), 2**5).float()
     assert accuracy_per_scale(joint, bits, SCHEDULE).tokens_K.tolist() == [1.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 5, 2), (2, 3, 32)])
+def test_log_partition_penalty_is_zero_for_normalised_logits_and_grows_with_a_common_constant(
+    shape: tuple[int, ...],
+) -> None:
+    logits = torch.randn(shape, generator=torch.Generator().manual_seed(0)).log_softmax(dim=-1)
+    torch.testing.assert_close(log_partition_penalty(logits), torch.zeros(2, 3), atol=1e-6, rtol=0)
+    torch.testing.assert_close(log_partition_penalty(logits - 3.0), torch.full((2, 3), 9.0))
