@@ -24,6 +24,8 @@ from infinity.convert.entries import check_names, shorten
 TOKENIZER_KEY = "vae"
 """Under which a published tokenizer file holds its tensors."""
 
+PICKLES = (".pth", ".pt", ".bin")
+"""How the names of pickled files end."""
 MAX_SHARD_BYTES = 5 * 2**30
 _INDEX_SUFFIX = ".index.json"
 _TRAINING_KEYS = {False: "gpt_fsdp", True: "gpt_ema_fsdp"}
@@ -39,7 +41,7 @@ def read_transformer_file(uri: str, *, ema: bool = False) -> dict[str, Tensor]:
     Raises:
         CheckpointError: Not such a file, or a damaged one.
     """
-    if uri.endswith((".pth", ".pt", ".bin", ".safetensors")):
+    if uri.endswith((*PICKLES, ".safetensors")):
         content = _read_file(uri)
     elif storage.exists(uri):
         content = _read_shards(uri)

@@ -14,6 +14,7 @@ from infinity.convert import tokenizer_names, transformer_names
 from infinity.convert.entries import read_entries, write_entries
 from infinity.convert.files import (
     MAX_SHARD_BYTES,
+    PICKLES,
     TOKENIZER_KEY,
     read_tokenizer_file,
     read_transformer_file,
@@ -196,7 +197,7 @@ def export_transformer(
     tensors = {n: t.to(getattr(torch, dtypes.get(n, "float32"))) for n, t in checkpoint.tensors.items()}
     chunks = num_chunks or remembered.get("num_chunks", 1)
     published = transformer_to_published(config, tensors, num_chunks=chunks)
-    if target.endswith((".pth", ".pt", ".bin")):
+    if target.endswith(PICKLES):
         write_pickle(target, published)
     else:
         write_shards(target, published, max_shard_bytes=max_shard_bytes)
@@ -226,7 +227,7 @@ def export_tokenizer(tokenizer: str, target: str) -> None:
     Raises:
         CheckpointError: No tokenizer folder, or one that no published file can hold.
     """
-    if not target.endswith((".pth", ".pt", ".bin")):
+    if not target.endswith(PICKLES):
         raise CheckpointError(f"{target}: expected a file name that ends in .pth for a published tokenizer")
     checkpoint = load_checkpoint(tokenizer, kind=_TOKENIZER_KIND)
     config = TokenizerConfig.from_json(checkpoint.config, where=tokenizer)

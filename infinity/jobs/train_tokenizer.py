@@ -1,35 +1,48 @@
-"""Train a tokenizer on the pictures of a data set."""
+"""Train a tokenizer on the pictures of a data set, if wanted against a discriminator."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
+from torch import Tensor
 
 from infinity import storage
-from infinity.checkpoint import load_checkpoint, load_weights
+from infinity.checkpoint import is_committed, load_checkpoint, load_weights, save_checkpoint
+from infinity.convert import tokenizer_from_published
+from infinity.convert.files import PICKLES, read_tokenizer_file
 from infinity.data.batches import BatchIds, BatchPlan, load_images
+from infinity.data.draws import key_of
 from infinity.data.manifest import Manifest
 from infinity.data.pictures import compose_sheet
 from infinity.jobs.progress import ProgressSink, silent
 from infinity.jobs.spec import is_done, load_report
-from infinity.jobs.training import Samples, Session, Told, TrainReport, TrainSpec, run_training
+from infinity.jobs.training import Samples, Session, Told, TrainReport, TrainSpec, run_training, weightings
+from infinity.perception.lpips import Lpips, load_lpips
 from infinity.scales import Resolution
+from infinity.storage.pinned import NoDownloadError
 from infinity.tokenizer.pixels import to_images, to_pixels
 from infinity.tokenizer.saved import KIND, save_tokenizer
 from infinity.tokenizer.tokenizer import Tokenizer, TokenizerConfig
 from infinity.training.collapse import CollapseConfig
+from infinity.training.discriminator import AdversarialConfig, PatchDiscriminator
 from infinity.training.ema import Ema, averaged
+from infinity.training.loop import Feed, TrainingError
+from infinity.training.mixing import MixedFeed, MixedResolution
+from infinity.training.opponent import Opponent
 from infinity.training.optimizer import make_optimizer
 from infinity.training.parallel import Team
 from infinity.training.pictures import PictureBatch, PictureFeed
 from infinity.training.state import TrainState, generator_for
-from infinity.training.tokenizer_step import TokenizerLearner, TokenizerLosses
+from infinity.training.tokenizer_step import PerceptualConfig, TokenizerLearner, TokenizerLosses
 
 SHEET_SIDE_PX = 128
 """Small pictures are magnified to about this side on a sheet."""
+DISCRIMINATOR_FOLDER, DISCRIMINATOR_KIND = "discriminator", "discriminator"
+LPIPS = "lpips"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,18 +53,33 @@ class TrainTokenizerSpec(TrainSpec):
         model: Shape of the tokenizer.
         losses: Weights of the loss.
         collapse: When the bits count as collapsed.
-        start_from: URI of a tokenizer of the same shape to start from, or None for random weights.
+        perceptual: A loss that sees as a classifier does, or None. Where its weights cannot be had, the run goes on
+            without it to its end, and its report says so.
+        adversarial: The discriminator, or None. The trained one is stored in the model folder's ``discriminator``.
+        mixed: Resolutions that take turns, each with a batch size instead of the loop's; empty: always ``resolution``,
+            which in any case is what sheets are drawn with, without its dense grids.
+        start_from: URI of a tokenizer of the same shape to start from, ours or a published file (.pth), or None for
+            random weights. A discriminator beside it is started from too.
         num_samples: Pictures on a sheet of reconstructions.
     """
 
     kind: ClassVar[str] = "tokenizer"
+    later: ClassVar[frozenset[str]] = frozenset({"perceptual", "adversarial", "mixed"})
 
     model: TokenizerConfig
     losses: TokenizerLosses = field(default_factory=TokenizerLosses)
     collapse: CollapseConfig = field(default_factory=CollapseConfig)
+    perceptual: PerceptualConfig | None = None
+    adversarial: AdversarialConfig | None = None
+    mixed: tuple[MixedResolution, ...] = ()
     start_from: str | None = None
     num_samples: int = 8
     stage: str = "tokenizer"
+
+    @property
+    def turns(self) -> tuple[MixedResolution, ...]:
+        """What takes turns: one resolution at least."""
+        return self.mixed or (MixedResolution(resolution=self.resolution, batch_size=self.loop.batch_size),)
 
 
 def run(spec: TrainTokenizerSpec, *, progress: ProgressSink = silent) -> TrainReport:
@@ -71,11 +99,31 @@ def run(spec: TrainTokenizerSpec, *, progress: ProgressSink = silent) -> TrainRe
 def check(spec: TrainTokenizerSpec) -> None:
     """Find before any worker starts what can never work."""
     manifest = Manifest.load(spec.manifest)
-    BatchPlan(manifest, "train", spec.loop.batch_size)
-    for ratio in {float(value) for value in manifest.aspect_ratios}:
-        spec.resolution.schedule(ratio)
+    for turn in spec.turns:
+        BatchPlan(manifest, "train", turn.batch_size)
+        if turn.batch_size < spec.loop.num_parts:
+            raise ValueError(f"mixed: a batch of {turn.batch_size} cannot have {spec.loop.num_parts} parts (num_parts)")
+        for ratio in {float(value) for value in manifest.aspect_ratios}:
+            _check_size(spec, turn.resolution.schedule(ratio).image_size_px(spec.model.stride_px))
     if spec.start_from is not None:
         _start(Tokenizer(spec.model), spec.start_from)
+        if spec.adversarial is not None:
+            _start_discriminator(PatchDiscriminator(spec.adversarial), spec.start_from)
+
+
+def _check_size(spec: TrainTokenizerSpec, size_px: tuple[int, int]) -> None:
+    """Refuse pictures that a network of the losses cannot look at."""
+    needs = {}
+    if spec.adversarial is not None:
+        needs["adversarial.num_layers"] = PatchDiscriminator(spec.adversarial).least_px
+    if spec.perceptual is not None:
+        needs["perceptual.network.trunk"] = Lpips(spec.perceptual.network.trunk).least_px
+    for name, least_px in needs.items():
+        if min(size_px) < least_px:
+            raise ValueError(
+                f"{name}: needs pictures of at least {least_px} px a side as it is set, the training has pictures of "
+                f"{size_px[0]} x {size_px[1]} px"
+            )
 
 
 def build(spec: TrainTokenizerSpec, team: Team, device: torch.device, told: Told) -> Session[PictureBatch]:
@@ -87,22 +135,20 @@ def build(spec: TrainTokenizerSpec, team: Team, device: torch.device, told: Told
     if spec.start_from is not None:
         _start(tokenizer, spec.start_from)
     tokenizer.to(device)
+    opponent = _opponent(spec, device)
     state = TrainState(
         module=tokenizer,
         optimizer=make_optimizer(tokenizer, spec.optimizer),
         ema=None if spec.loop.ema_decay is None else Ema(tokenizer, spec.loop.ema_decay),
+        opponent=opponent,
     )
-    plan = BatchPlan(manifest, "train", spec.loop.batch_size, spec.seed, spec.order)
-    feed = PictureFeed(
-        manifest,
-        plan,
-        spec.resolution,
-        spec.model.stride_px,
-        team=team,
-        num_parts=spec.loop.num_parts,
-        num_steps=spec.loop.num_steps,
-        reading=spec.reading,
-        augment=spec.augment,
+    network, missing = _perceptual(spec, team, device)
+    learner = TokenizerLearner(
+        tokenizer,
+        spec.losses,
+        spec.collapse,
+        perceptual=None if network is None or spec.perceptual is None else (spec.perceptual.weight, network),
+        opponent=opponent,
     )
     ids = sample_rows(manifest, spec.num_samples)
     extra = {"spec": spec.digest(), "stage": spec.stage, "num_steps": spec.loop.num_steps}
@@ -110,14 +156,99 @@ def build(spec: TrainTokenizerSpec, team: Team, device: torch.device, told: Told
     def export(uri: str) -> None:
         with averaged(tokenizer, state.ema):
             save_tokenizer(uri, tokenizer, extra=extra)
+        if opponent is not None and spec.adversarial is not None:
+            beside = storage.join(uri, DISCRIMINATOR_FOLDER)
+            tensors = opponent.module.state_dict()
+            save_checkpoint(beside, kind=DISCRIMINATOR_KIND, config=spec.adversarial, tensors=tensors)
 
     return Session(
         state=state,
-        learner=TokenizerLearner(tokenizer, spec.losses, spec.collapse),
-        feed=feed,
-        draw=lambda: _draw(tokenizer, state, manifest, ids, spec.resolution),
+        learner=learner,
+        feed=_feed(spec, manifest, team),
+        draw=lambda: _draw(tokenizer, state, manifest, ids, spec.resolution.replace(dense=False)),
         export=export,
+        ready=lambda note: _agree_on_perceptual(state, learner, missing, note),
     )
+
+
+def _feed(spec: TrainTokenizerSpec, manifest: Manifest, team: Team) -> Feed[PictureBatch]:
+    """Batches of the resolution, or of several in turn, each with an order of pictures of its own."""
+    feeds = [
+        PictureFeed(
+            manifest,
+            BatchPlan(
+                manifest,
+                "train",
+                turn.batch_size,
+                key_of("resolution", spec.seed, number) if number else spec.seed,
+                spec.order,
+            ),
+            turn.resolution,
+            spec.model.stride_px,
+            team=team,
+            num_parts=spec.loop.num_parts,
+            num_steps=-(-spec.loop.num_steps // len(spec.turns)),
+            reading=spec.reading,
+            augment=spec.augment,
+        )
+        for number, turn in enumerate(spec.turns)
+    ]
+    return feeds[0] if len(feeds) == 1 else MixedFeed(feeds, spec.seed)
+
+
+def _opponent(spec: TrainTokenizerSpec, device: torch.device) -> Opponent | None:
+    config = spec.adversarial
+    if config is None:
+        return None
+    discriminator = PatchDiscriminator(config)
+    discriminator.init_weights(generator_for(spec.seed, "discriminator"))
+    if spec.start_from is not None:
+        _start_discriminator(discriminator, spec.start_from)
+    discriminator.to(device)
+    optimizer = make_optimizer(discriminator, config.optimizer)
+    return Opponent(discriminator, optimizer, config.optimizer, from_step=config.from_step, num_seen=2)
+
+
+def _perceptual(spec: TrainTokenizerSpec, team: Team, device: torch.device) -> tuple[Lpips | None, str | None]:
+    """The network, or why it cannot be had, which all workers agree on.
+
+    Raises:
+        ValueError: The weights are there, but damaged or others.
+    """
+    if spec.perceptual is None:
+        return None, None
+    network, missing = None, None
+    try:
+        network = load_lpips(spec.perceptual.network, str(device))
+    except (storage.FileMissingError, NoDownloadError) as error:
+        missing = str(error)
+    missing = next((each for each in team.gather(missing) if each is not None), None)
+    return (network if missing is None else None), missing
+
+
+def _agree_on_perceptual(
+    state: TrainState, learner: TokenizerLearner, missing: str | None, note: Callable[[str], None]
+) -> None:
+    """A run keeps the loss it began with.
+
+    Raises:
+        TrainingError: It began with weights that are not there any more.
+    """
+    if missing is not None and LPIPS not in state.without:
+        if state.position > 0:
+            raise TrainingError(
+                f"this run began with the weights of LPIPS, which are missing now ({missing}); bring them back to go on"
+            )
+        state.without.append(LPIPS)
+        note(
+            f"the weights of LPIPS are missing, so the perceptual loss has weight 0 in the whole run ({missing}); name "
+            "them in perceptual.network.trunk_weights and perceptual.network.linear_weights"
+        )
+    elif missing is None and LPIPS in state.without:
+        learner.perceptual = None
+        said = "the weights of LPIPS are there now, but this run began without them and goes on without them"
+        if said not in state.notes:
+            note(said)
 
 
 def sample_rows(manifest: Manifest, number: int) -> BatchIds:
@@ -132,27 +263,51 @@ def sample_rows(manifest: Manifest, number: int) -> BatchIds:
 def _draw(
     tokenizer: Tokenizer, state: TrainState, manifest: Manifest, ids: BatchIds, resolution: Resolution
 ) -> Samples:
-    """Originals above their reconstructions."""
+    """Originals above their reconstructions: with averaged weights where there are any, and with the last ones."""
     schedule = resolution.schedule(ids.aspect_ratio)
     size_px = schedule.image_size_px(tokenizer.config.stride_px)
     originals = torch.from_numpy(load_images(manifest, ids.rows, size_px))
     device = next(tokenizer.parameters()).device
-    with averaged(tokenizer, state.ema):
-        rebuilt = to_images(tokenizer.reconstruct(to_pixels(originals, device), schedule))
-    pictures = [*originals.numpy(), *rebuilt.numpy()]
-    return Samples(compose_sheet(pictures, columns=len(ids.rows), enlarge=max(1, SHEET_SIDE_PX // size_px[0])))
+    pictures, rows = [*originals.numpy()], ["originals"]
+    for ema, name in weightings(state.ema):
+        with averaged(tokenizer, ema):
+            rebuilt = to_images(tokenizer.reconstruct(to_pixels(originals, device), schedule))
+        pictures += [*rebuilt.numpy()]
+        rows.append(f"reconstructions with {name}")
+    sheet = compose_sheet(pictures, columns=len(ids.rows), enlarge=max(1, SHEET_SIDE_PX // size_px[0]))
+    return Samples(sheet, rows=tuple(rows))
 
 
 def _start(tokenizer: Tokenizer, uri: str) -> None:
-    """Fill a tokenizer from a checkpoint of the same shape.
+    """Fill a tokenizer from a checkpoint of the same shape, or from a published file.
 
     Raises:
         ValueError: A checkpoint of another shape; the fields that differ are named.
     """
-    checkpoint = load_checkpoint(uri, kind=KIND)
-    ours, theirs = tokenizer.config.to_json(), TokenizerConfig.from_json(checkpoint.config, where=uri).to_json()
+    config, tensors = _read_tokenizer(uri, fold=tokenizer.config.fold)
+    ours, theirs = tokenizer.config.to_json(), config.to_json()
     free = {"inverse_temperature"}  # a setting of the loss, not of the weights
     if differing := [name for name in ours if ours[name] != theirs[name] and name not in free]:
         facts = ", ".join(f"{name} is {theirs[name]} there and {ours[name]} here" for name in differing)
         raise ValueError(f"{storage.absolute(uri)}: cannot start from a tokenizer of another shape: {facts}")
-    load_weights(tokenizer, checkpoint.tensors, where=uri)
+    load_weights(tokenizer, tensors, where=uri)
+
+
+def _read_tokenizer(uri: str, *, fold: bool) -> tuple[TokenizerConfig, dict[str, Tensor]]:
+    if uri.endswith(PICKLES):
+        published = tokenizer_from_published(read_tokenizer_file(uri), where=uri, fold=fold)
+        return published.config, published.tensors
+    checkpoint = load_checkpoint(uri, kind=KIND)
+    return TokenizerConfig.from_json(checkpoint.config, where=uri), checkpoint.tensors
+
+
+def _start_discriminator(discriminator: PatchDiscriminator, start_from: str) -> None:
+    """Fill it from the one beside the tokenizer, if there is one.
+
+    Raises:
+        CheckpointError: A damaged one, or one of another shape.
+    """
+    uri = storage.join(start_from, DISCRIMINATOR_FOLDER)
+    if start_from.endswith(PICKLES) or not is_committed(uri):
+        return
+    load_weights(discriminator, load_checkpoint(uri, kind=DISCRIMINATOR_KIND).tensors, where=uri)

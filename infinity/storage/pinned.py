@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import httpx
@@ -13,9 +15,15 @@ import httpx
 from infinity import storage
 from infinity.config import Config
 
+_PIECE_BYTES = 4 * 2**20
+
 
 class PinnedFileError(ValueError):
     """A file cannot be had, or is not the one that is meant."""
+
+
+class NoDownloadError(PinnedFileError):
+    """A file cannot be had: there is no network, or nothing at its address."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,34 +56,111 @@ class PinnedFile(Config):
             PinnedFileError: No download, or another content.
             StorageError: The file is missing or unreadable.
         """
-        if not self.uri.startswith(("http://", "https://")):
+        if not _is_web(self.uri):
             return self._checked(storage.read_bytes(self.uri), self.uri)
-        cached = cache_folder() / hashlib.sha256(self.uri.encode()).hexdigest()[:16] / storage.name(self.uri)
+        cached = self._cached()
         if cached.exists() and (self.sha256 or self.git_blob):
             return self._checked(cached.read_bytes(), str(cached))
         try:
             response = httpx.get(self.uri, follow_redirects=True, timeout=60)
             response.raise_for_status()
         except httpx.HTTPError as error:
-            raise PinnedFileError(
-                f"{self.uri}: no download ({error}); fetch the file elsewhere and give its path instead"
-            ) from error
+            raise self._no_download(error) from error
         data = self._checked(response.content, self.uri)
         storage.write_bytes(str(cached), data)
         return data
 
-    def _checked(self, data: bytes, where: str) -> bytes:
-        found = hashlib.sha256(data).hexdigest()
+    def fetch(self) -> Path:
+        """A path on this machine that holds the file, for contents of gigabytes: never all of it in memory.
+
+        A local file is used where it lies. Others are copied into the user's cache in pieces, once; without a checksum
+        what lies there is taken, so that whoever reports a figure must name `digest`.
+
+        Raises:
+            PinnedFileError: No download, or another content.
+            StorageError: The file is missing or unreadable.
+        """
+        if not _is_web(self.uri) and (path := storage.local_path(self.uri)) is not None:
+            if not path.is_file():
+                raise storage.FileMissingError(f"{self.uri}: expected a file, found none")
+            return self._fetched(path)
+        path = self._cached()
+        if not path.is_file():
+            draft = path.with_name(f".{path.name}.{os.getpid()}.part")
+            draft.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with draft.open("wb") as file:
+                    for piece in self._pieces():
+                        file.write(piece)
+                self._fetched(draft)
+                draft.replace(path)
+            finally:
+                draft.unlink(missing_ok=True)
+        return self._fetched(path)
+
+    def content_digest(self) -> str:
+        """64 hexadecimal digits of sha256 over the file as it lies there.
+
+        Raises:
+            PinnedFileError: No download, or another content.
+            StorageError: The file is missing or unreadable.
+        """
+        return file_sha256(self.fetch())
+
+    def _cached(self) -> Path:
+        return cache_folder() / hashlib.sha256(self.uri.encode()).hexdigest()[:16] / storage.name(self.uri)
+
+    def _pieces(self) -> Iterator[bytes]:
+        if not _is_web(self.uri):
+            for start in range(0, storage.size(self.uri), _PIECE_BYTES):
+                yield storage.read_bytes(self.uri, start=start, length=_PIECE_BYTES)
+            return
+        try:
+            with httpx.stream("GET", self.uri, follow_redirects=True, timeout=60) as response:
+                response.raise_for_status()
+                yield from response.iter_bytes(_PIECE_BYTES)
+        except httpx.HTTPError as error:
+            raise self._no_download(error) from error
+
+    def _no_download(self, error: httpx.HTTPError) -> NoDownloadError:
+        return NoDownloadError(f"{self.uri}: no download ({error}); fetch the file elsewhere and give its path instead")
+
+    def _fetched(self, path: Path) -> Path:
+        if self.git_blob is not None:
+            self._checked(path.read_bytes(), str(path))
+        elif self.sha256 is not None:
+            self._check_sha256(file_sha256(path), str(path))
+        return path
+
+    def _check_sha256(self, found: str, where: str) -> None:
         if self.sha256 is not None and not found.startswith(self.sha256):
             raise PinnedFileError(
                 f"{where}: expected sha256 {self.sha256}, found {found}; the file is damaged or another one"
             )
+
+    def _checked(self, data: bytes, where: str) -> bytes:
+        self._check_sha256(hashlib.sha256(data).hexdigest(), where)
         blob = git_blob_id(data)
         if self.git_blob is not None and blob != self.git_blob:
             raise PinnedFileError(
                 f"{where}: expected the git blob {self.git_blob}, found {blob}; the file is damaged or another one"
             )
         return data
+
+
+def file_sha256(path: Path) -> str:
+    """64 hexadecimal digits over a local file; one that did not change since is not read again."""
+    about = path.stat()
+    return _sha256(str(path), about.st_size, about.st_mtime_ns)
+
+
+@cache
+def _sha256(path: str, num_bytes: int, changed_ns: int) -> str:
+    return storage.sha256(path)
+
+
+def _is_web(uri: str) -> bool:
+    return uri.startswith(("http://", "https://"))
 
 
 def git_blob_id(data: bytes) -> str:

@@ -106,6 +106,8 @@ class TokenizerOutput:
         entropy_per_sample: Mean entropy of the soft bits of a position, in nats a bit (0: every position is sure).
         entropy_batch: Entropy of the mean soft bits of the batch, in nats a bit (ln 2: both values equally common).
         usage_SC: How often each bit is set at each kept scale, 0 to 1, without gradient.
+        truncated_B3HW: Decoded from the first kept scales alone, not clamped; None where that was not asked for, or
+            only one scale was kept.
     """
 
     reconstruction_B3HW: Float[Tensor, "B 3 H W"]
@@ -113,6 +115,7 @@ class TokenizerOutput:
     entropy_per_sample: Float[Tensor, ""]
     entropy_batch: Float[Tensor, ""]
     usage_SC: Float[Tensor, "S C"]
+    truncated_B3HW: Float[Tensor, "B 3 H W"] | None = None
 
     def bit_entropy(self) -> float:
         """Mean entropy of the hard bits, in bits: 1 where both values are equally common, 0 where bits are constant."""
@@ -210,6 +213,7 @@ class Tokenizer(nn.Module):
         schedule: ScaleSchedule,
         *,
         keep_probability: float = 1.0,
+        truncate: bool = False,
         generator: torch.Generator | None = None,
     ) -> TokenizerOutput:
         """One training pass: gradients flow through the whole residual chain, straight through the codes.
@@ -219,13 +223,17 @@ class Tokenizer(nn.Module):
             schedule: Grids of the tokens; training wants denser ones than use.
             keep_probability: Every scale but the last takes part with this probability, drawn for the whole batch; 0.5
                 in the published recipe, so that one tokenizer serves many schedules.
-            generator: Source of that draw, on the CPU.
+            truncate: Whether to decode a second picture from the first of the kept scales alone, how many of them is
+                drawn for the whole batch: what early scales say by themselves.
+            generator: Source of these draws, on the CPU.
         """
         features = self.encode(images_B3HW)
         kept = _draw_kept(schedule.num_scales, keep_probability, generator)
+        cut = int(torch.randint(1, len(kept), (), generator=generator)) if truncate and len(kept) > 1 else 0
         with torch.autocast(features.device.type, enabled=False):
-            summed, terms, usage = self._quantize_with_gradient(features.float(), schedule, kept)
+            (early, summed), terms, usage = self._quantize_with_gradient(features.float(), schedule, kept, cut)
         return TokenizerOutput(
+            truncated_B3HW=self.decoder(early) if cut else None,
             reconstruction_B3HW=self.decoder(summed),
             commitment=terms[0],
             entropy_per_sample=terms[1],
@@ -234,18 +242,22 @@ class Tokenizer(nn.Module):
         )
 
     def _quantize_with_gradient(
-        self, features: Tensor, schedule: ScaleSchedule, kept: list[int]
-    ) -> tuple[Tensor, Tensor, Tensor]:
+        self, features: Tensor, schedule: ScaleSchedule, kept: list[int], cut: int
+    ) -> tuple[tuple[Tensor, Tensor], Tensor, Tensor]:
+        """Sums of the codes of the first ``cut`` kept scales and of all, the three terms, and the usage of bits."""
         config = self.config
         loop = start_loop(features, schedule, kind=config.quantizer, fold=config.fold)
+        early = loop.total_BCHW
         terms, usage = [], []
-        for k in kept:
+        for number, k in enumerate(kept, start=1):
             codes, unit = straight_through(loop.residual(k, features), config.quantizer)
             loop.add_codes(codes)
             sure, spread = factorised_entropies(unit, config.inverse_temperature, config.quantizer)
             terms.append(torch.stack([commitment(unit, codes), sure / config.num_bits, spread / config.num_bits]))
             usage.append((codes.detach() > 0).float().mean(dim=(0, 2, 3)))
-        return loop.total_BCHW, torch.stack(terms).mean(dim=0), torch.stack(usage)
+            if number == cut:
+                early = loop.total_BCHW.clone()  # additions without gradient change it in place
+        return (early, loop.total_BCHW), torch.stack(terms).mean(dim=0), torch.stack(usage)
 
 
 def _draw_kept(num_scales: int, keep_probability: float, generator: torch.Generator | None) -> list[int]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from infinity.config import Config
 from infinity.training.guard import GuardConfig
+from infinity.training.opponent import Move
 from infinity.training.state import Row
 
 
@@ -69,6 +70,11 @@ class Part(Protocol):
         """Names of the samples; one a sample."""
         ...
 
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of all samples together."""
+        ...
+
     def without(self, keys: frozenset[str]) -> Self | None:
         """The part without some of its samples, itself where it has none of them, or None if nothing is left."""
         ...
@@ -86,11 +92,18 @@ class Losses:
         per_sample: Loss of each sample.
         shared: A loss of the part as a whole, for example of the balance of bits; zero where there is none.
         metrics: Figures of the part, averaged over parts and workers by their samples; empty unless asked.
+        unguarded: A loss of the part that is trained on but neither logged nor judged, since it has no usual size:
+            the answer of a second network. Its gradient is judged with the rest.
+        move: What trains that second network; None while there is none, or it has not begun.
+        batch_size: Samples of the whole batch, over all parts and workers; None for the loop's ``batch_size``.
     """
 
     per_sample: Float[Tensor, " B"]
     shared: Float[Tensor, ""]
     metrics: dict[str, Tensor] = field(default_factory=dict)
+    unguarded: Float[Tensor, ""] | None = None
+    move: Move | None = None
+    batch_size: int | None = None
 
 
 class Learner(Protocol[P_contra]):
@@ -108,6 +121,10 @@ class Learner(Protocol[P_contra]):
 
     def losses(self, part: P_contra, generator: torch.Generator, *, measured: bool) -> Losses:
         """Loss of a part; all randomness comes from ``generator``, and metrics only when ``measured``."""
+        ...
+
+    def flops(self, part: P_contra) -> float:
+        """Floating-point operations of a part's forward and backward pass; 0 where nobody counts them."""
         ...
 
     def check(self, metrics: Row, step: int) -> None:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
-import pyarrow as pa
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
@@ -32,12 +31,19 @@ class PictureBatch:
         rows: Their rows in the manifest.
         schedule: Their grids.
         images_BHWC: RGB, 0 to 255, of the schedule's size.
+        batch_size: Pictures of the whole batch, over all parts and workers.
     """
 
     keys: tuple[str, ...]
     rows: tuple[int, ...]
     schedule: ScaleSchedule
     images_BHWC: UInt8[Tensor, "B H W 3"]
+    batch_size: int
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of all pictures together."""
+        return len(self.keys) * self.schedule.num_tokens
 
     def without(self, keys: frozenset[str]) -> PictureBatch | None:
         """The batch without some of its pictures; None if none is left."""
@@ -46,8 +52,11 @@ class PictureBatch:
             return self
         if not kept:
             return None
-        return PictureBatch(
-            tuple(self.keys[i] for i in kept), tuple(self.rows[i] for i in kept), self.schedule, self.images_BHWC[kept]
+        return replace(
+            self,
+            keys=tuple(self.keys[i] for i in kept),
+            rows=tuple(self.rows[i] for i in kept),
+            images_BHWC=self.images_BHWC[kept],
         )
 
 
@@ -80,7 +89,7 @@ class PictureFeed:
             reading: How to read.
             augment: What is drawn for a picture at each visit.
         """
-        self._resolution = resolution
+        self._resolution, self._batch_size = resolution, plan.batch_size
         self._names = Names(manifest)
         self._stream = PictureStream(
             manifest,
@@ -102,7 +111,7 @@ class PictureFeed:
 
     def _named(self, batch: LoadedBatch) -> PictureBatch:
         rows, schedule = batch.ids.rows, self._resolution.schedule(batch.ids.aspect_ratio)
-        return PictureBatch(self._names.of(rows), rows, schedule, torch.from_numpy(batch.images))
+        return PictureBatch(self._names.of(rows), rows, schedule, torch.from_numpy(batch.images), self._batch_size)
 
 
 def left_over(keys: Sequence[str], unwanted: frozenset[str]) -> list[int]:
@@ -114,11 +123,11 @@ class Names:
     """What a manifest's rows are called, for error messages."""
 
     def __init__(self, manifest: Manifest) -> None:
-        self._column = manifest.table["source"].combine_chunks()
+        self._manifest = manifest
 
     def of(self, rows: Sequence[int]) -> tuple[str, ...]:
         """One name a row."""
-        return tuple(self._column.take(pa.array(rows, pa.int64())).to_pylist())
+        return tuple(self._manifest.values("source", rows))
 
 
 def shares(ids: BatchIds, team: Team, num_parts: int) -> list[BatchIds]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from infinity.training.ema import Ema
 from infinity.training.guard import Skipped
+from infinity.training.opponent import Opponent
 from infinity.training.sharding import assign, like, whole
 
 Row = dict[str, float]
@@ -30,6 +31,7 @@ class TrainState:
         module: What is trained; only weights that may differ between two steps, never a frozen tokenizer.
         optimizer: Of its weights.
         ema: Its slow copy, or None.
+        opponent: A second network that is trained against it, or None.
         step: Updates done.
         position: Number of the next batch; ahead of ``step`` by the batches that were skipped.
         history: What was logged, in order.
@@ -41,12 +43,14 @@ class TrainState:
         rewinds: How often the run went back to a checkpoint.
         banned: Names of samples that are left out since then.
         left_out: Numbers of batches that are left out since then.
+        without: What the run had to begin without, and so goes on without: names of missing inputs.
         notes: What should not have happened, for people.
     """
 
     module: nn.Module
     optimizer: torch.optim.Optimizer
     ema: Ema | None = None
+    opponent: Opponent | None = None
     step: int = 0
     position: int = 0
     history: list[Row] = field(default_factory=list)
@@ -58,6 +62,7 @@ class TrainState:
     rewinds: int = 0
     banned: list[str] = field(default_factory=list)
     left_out: list[int] = field(default_factory=list)
+    without: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def count(self, loss: float, *, window: int) -> None:
@@ -79,6 +84,8 @@ class TrainState:
         """Everything but tensors, as JSON."""
         values = {name: getattr(self, name) for name in _PLAIN}
         values["history"] = [_writable(row) for row in self.history]
+        values["without"] = self.without
+        values["opponent_recent"] = self.opponent.recent if self.opponent else []
         return values | {"skipped": [each.to_json() for each in self.skipped]}
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
@@ -94,6 +101,8 @@ class TrainState:
         for name, weight in self.module.named_parameters():
             for slot, value in sorted(self.optimizer.state.get(weight, {}).items()):
                 yield f"optimizer/{name}/{slot}", whole(value.detach())
+        if self.opponent is not None:
+            yield from ((f"opponent/{name}", value) for name, value in self.opponent.tensors())
 
     def load(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any], *, where: str) -> None:
         """Take over a stored state; module, optimizer and average must be those of the same spec.
@@ -104,6 +113,9 @@ class TrainState:
         self._load_tensors(tensors, where)
         for name in _PLAIN:
             setattr(self, name, facts[name])
+        self.without = list(facts.get("without", []))  # states of earlier versions know of none
+        if self.opponent is not None:
+            self.opponent.recent = list(facts["opponent_recent"])
         self.history = [{name: float(value) for name, value in row.items()} for row in facts["history"]]
         for row in self.history:
             row["step"] = int(row["step"])
@@ -117,6 +129,10 @@ class TrainState:
         def below(prefix: str) -> dict[str, Tensor]:
             return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
+        played = below("opponent/")
+        if (self.opponent is not None) != bool(played):
+            stored, wanted = ("with", "none") if played else ("without", "one")
+            raise ValueError(f"{where}: state of a training {stored} a discriminator, expected {wanted}")
         frozen = self._frozen()
         weights = below("weights/")
         own = {name: value for name, value in self.module.state_dict().items() if name not in frozen}
@@ -130,6 +146,8 @@ class TrainState:
             assign(value, weights[name])
         if self.ema is not None:
             self.ema.load(below("ema/"))
+        if self.opponent is not None:
+            self.opponent.load(played, where=where)
         self.optimizer.state.clear()
         for name, weight in self.module.named_parameters():
             if slots := below(f"optimizer/{name}/"):

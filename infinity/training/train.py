@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
 from infinity.training.guard import GuardConfig, Skipped
 from infinity.training.loop import Feed, InterruptedTraining, Learner, LoopConfig, NonFiniteLossError, Part
+from infinity.training.meter import Meter
 from infinity.training.optimizer import OptimizerConfig
 from infinity.training.parallel import Team
 from infinity.training.state import Row, TrainState
@@ -72,23 +72,23 @@ def train(
         )
     learner.module.train()
     update = Update(state, learner, config, optimizer, seed, team)
-    clock = Stopwatch()
+    meter = Meter(update.device)
     if state.position == 0:
         listeners.save(state)
     while state.step < config.num_steps:
         if state.position in config.skip_batches or state.position in state.left_out:
             state.position += 1
             continue
-        clock.start()
+        meter.start()
         parts = feed(state.position)
-        clock.fed()
+        meter.fed()
         measured = config.is_due(state.step + 1, config.log_every_steps)
         skipped = update(parts, measured, stop=listeners.stop())
-        clock.stop()
+        meter.stop(learner, parts, update.batch_size)
         if skipped is not None:
             deal_with(skipped, state, config.guard, listeners)
         else:
-            _listen(state, learner, config, listeners, update.row, clock)
+            _listen(state, learner, config, listeners, update.row, meter)
         if update.must_stop:
             listeners.save(state)
             raise InterruptedTraining(f"stopped as asked after step {state.step}; the same job goes on from there")
@@ -129,11 +129,11 @@ def deal_with(skipped: Skipped, state: TrainState, guard: GuardConfig, listeners
 
 
 def _listen(
-    state: TrainState, learner: Learner[P], config: LoopConfig, listeners: Listeners, row: Row | None, clock: Stopwatch
+    state: TrainState, learner: Learner[P], config: LoopConfig, listeners: Listeners, row: Row | None, meter: Meter
 ) -> None:
     """Log, sample and store where it is due after a step."""
     if row is not None:
-        row |= clock.figures(config.batch_size)
+        row |= meter.figures(config.num_steps - state.step)
         state.history.append({"step": state.step, **row})
         listeners.log(state)
         learner.check(row, state.step)
@@ -141,32 +141,3 @@ def _listen(
         listeners.sample(state)
     if config.is_due(state.step, config.save_every_steps):
         listeners.save(state)
-
-
-class Stopwatch:
-    """Time of the steps between two logged ones, and how much of it was waiting for data."""
-
-    def __init__(self) -> None:
-        self._busy_s = self._waited_s = self._started = 0.0
-        self._num_steps = 0
-
-    def start(self) -> None:
-        """A step begins."""
-        self._started = time.monotonic()
-
-    def fed(self) -> None:
-        """Its data is there."""
-        self._waited_s += time.monotonic() - self._started
-
-    def stop(self) -> None:
-        """It is done."""
-        self._busy_s += time.monotonic() - self._started
-        self._num_steps += 1
-
-    def figures(self, batch_size: int) -> Row:
-        """Figures of the time since they were last asked for."""
-        busy_s = max(self._busy_s, 1e-9)
-        row = {"pictures_per_s": self._num_steps * batch_size / busy_s, "data_wait_share": self._waited_s / busy_s}
-        self._busy_s = self._waited_s = 0.0
-        self._num_steps = 0
-        return row

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from infinity.training.guard import Skipped
 from infinity.training.loop import Learner, LoopConfig, Losses, Part
+from infinity.training.opponent import LOSS_AT_START, Opponent
 from infinity.training.optimizer import OptimizerConfig, learning_rate_at, set_learning_rate
 from infinity.training.parallel import Team
 from infinity.training.sharding import clip, gradient_norm, is_sharded
@@ -19,10 +21,31 @@ from infinity.training.state import Row, TrainState, generator_for
 P = TypeVar("P", bound=Part)
 
 
+@dataclass(frozen=True, slots=True)
+class _Sums(Generic[P]):
+    """What all parts of all workers gave, each weighed by its share of the batch.
+
+    Attributes:
+        loss: Of the module.
+        move: Loss of the opponent, 0 where it rests.
+        figures: What the opponent has seen.
+        seen: This worker's parts with their losses.
+    """
+
+    loss: float
+    move: float
+    figures: Tensor
+    seen: list[tuple[P, Losses]]
+
+
 class Update(Generic[P]):
     """Advances a state by one step, or leaves it as it is and says why.
 
+    Where the state has an opponent, both learn from the same pass, each with its own optimizer and clipping: either
+    both take their step or neither does.
+
     Attributes:
+        batch_size: Samples of the last batch, over all workers.
         row: Figures of the last update, if they were asked for.
         must_stop: Whether any worker was asked to stop.
     """
@@ -43,6 +66,7 @@ class Update(Generic[P]):
         self.sharded = is_sharded(learner.module)
         self.row: Row | None = None
         self.must_stop = False
+        self.batch_size = config.batch_size
 
     def __call__(self, parts: Sequence[P], measured: bool, *, stop: bool = False) -> Skipped | None:
         """Work off this worker's parts of the batch at ``state.position``.
@@ -58,29 +82,74 @@ class Update(Generic[P]):
         state = self.state
         rate = learning_rate_at(self.optimizer, state.step, self.config.num_steps)
         set_learning_rate(state.optimizer, rate)
-        state.optimizer.zero_grad(set_to_none=True)
-        loss, seen = self._gradients(parts, measured, stop)
+        opponent = self._wake()
+        self._forget()
+        sums = self._gradients(parts, measured, stop, opponent)
         norm = gradient_norm(self.weights)
-        # One look at two numbers a step. On a GPU it waits for the step; updating weights with what was not looked at
+        # One look at a few numbers a step. On a GPU it waits for the step; updating weights with what was not looked at
         # would cost more.
-        limit = self.config.guard.limit(state.recent, self.learner.loss_at_start)
+        norm_ = float(norm)
         self.row = None
-        if not (math.isfinite(norm_ := float(norm)) and math.isfinite(loss) and loss <= limit):
-            state.optimizer.zero_grad(set_to_none=True)
-            return self._skipped(seen, loss, norm_, limit)
+        wrong = self._wrong(sums.loss, norm_)
+        if opponent is not None:
+            move_norm = gradient_norm(opponent.weights)
+            wrong = wrong or self._wrong_move(opponent, sums.move, float(move_norm))
+        if wrong is not None:
+            self._forget()
+            return self._skipped(sums.seen, wrong)
         if self.optimizer.clip_norm is not None:
             clip(self.weights, self.optimizer.clip_norm, norm)
         state.optimizer.step()
-        state.count(loss, window=self.config.guard.window)
+        if opponent is not None:
+            if opponent.config.clip_norm is not None:
+                clip(opponent.weights, opponent.config.clip_norm, move_norm)
+            opponent.optimizer.step()
+            opponent.count(sums.move, sums.figures, window=self.config.guard.window)
+        state.count(sums.loss, window=self.config.guard.window)
         if state.ema is not None:
             state.ema.update(state.step)
         if measured:
-            self.row = self._row([losses for _, losses in seen], rate, norm_)
+            self.row = self._row([losses for _, losses in sums.seen], rate, norm_)
+            if opponent is not None:
+                self.row |= {"opponent_grad_norm": float(move_norm)}
         return None
 
-    def _gradients(self, parts: Sequence[P], measured: bool, stop: bool) -> tuple[float, list[tuple[P, Losses]]]:
+    def _wake(self) -> Opponent | None:
+        """The opponent, where it takes part in the present step."""
+        opponent, step = self.state.opponent, self.state.step
+        if opponent is None:
+            return None
+        opponent.awake = step >= opponent.from_step
+        if not opponent.awake:
+            return None
+        set_learning_rate(opponent.optimizer, learning_rate_at(opponent.config, step, self.config.num_steps))
+        return opponent
+
+    def _forget(self) -> None:
+        """Drop all gradients."""
+        self.state.optimizer.zero_grad(set_to_none=True)
+        if self.state.opponent is not None:
+            self.state.opponent.optimizer.zero_grad(set_to_none=True)
+
+    def _wrong(self, loss: float, norm: float) -> str | None:
+        """What speaks against the update, for people."""
+        if not (math.isfinite(norm) and math.isfinite(loss)):
+            return f"loss {loss}, gradient norm {norm}"
+        limit = self.config.guard.limit(self.state.recent, self.learner.loss_at_start)
+        return None if loss <= limit else f"loss {loss:.4g}, over the limit of {limit:.4g} that recent losses set"
+
+    def _wrong_move(self, opponent: Opponent, loss: float, norm: float) -> str | None:
+        if not (math.isfinite(norm) and math.isfinite(loss)):
+            return f"discriminator's loss {loss}, gradient norm {norm}"
+        limit = self.config.guard.limit(opponent.recent, LOSS_AT_START)
+        if loss <= limit:
+            return None
+        return f"discriminator's loss {loss:.4g}, over the limit of {limit:.4g} that recent losses set"
+
+    def _gradients(self, parts: Sequence[P], measured: bool, stop: bool, opponent: Opponent | None) -> _Sums[P]:
         """Sum gradients and losses of all parts of all workers, each weighed by its share of the batch."""
-        shared = torch.zeros(2, device=self.device)  # the loss, and how many workers were asked to stop
+        # The loss, how many workers were asked to stop, the opponent's loss, and what it has seen.
+        shared = torch.zeros(3 + (opponent.num_seen if opponent is not None else 0), device=self.device)
         shared[1] = float(stop)
         seen = []
         banned = frozenset(self.state.banned)
@@ -90,19 +159,26 @@ class Update(Generic[P]):
                 continue
             generator = generator_for(self.seed, "step", self.state.position, number)
             losses = self.learner.losses(part, generator, measured=measured)
-            share = len(part.keys) / self.config.batch_size
+            self.batch_size = losses.batch_size or self.config.batch_size
+            share = len(part.keys) / self.batch_size
             total = (losses.per_sample.mean() + losses.shared) * share
-            total.backward()
+            (total if losses.unguarded is None else total + losses.unguarded * share).backward()
             shared[0] += total.detach()
+            if losses.move is not None:
+                move = losses.move.loss * share
+                move.backward()
+                shared[2] += move.detach()
+                shared[3:] += losses.move.seen * share
             seen.append((part, Losses(losses.per_sample.detach(), losses.shared.detach(), losses.metrics)))
-        for weight in self.weights:
+        others = opponent.weights if opponent is not None else []
+        for weight in [*self.weights, *others]:
             if weight.grad is None:  # a weight no sample used, perhaps only on this worker
                 weight.grad = torch.zeros_like(weight)
         # Sharded weights have the sums of the whole team already: each backward pass shares them out.
-        self.team.sum_gradients([] if self.sharded else self.weights, shared)
-        loss, asked = shared.tolist()
+        self.team.sum_gradients([*([] if self.sharded else self.weights), *others], shared)
+        loss, asked, move_loss = shared[:3].tolist()
         self.must_stop = asked > 0
-        return loss, seen
+        return _Sums(loss, move_loss, shared[3:], seen)
 
     def _row(self, seen: Sequence[Losses], rate: float, norm: float) -> Row:
         state = self.state
@@ -124,7 +200,8 @@ class Update(Generic[P]):
         total, count = self.team.sum(sums)
         return row | dict(zip(names, (total / count).tolist(), strict=True))
 
-    def _skipped(self, seen: Sequence[tuple[P, Losses]], loss: float, norm: float, limit: float) -> Skipped:
+    def _skipped(self, seen: Sequence[tuple[P, Losses]], reason: str) -> Skipped:
+        limit = self.config.guard.limit(self.state.recent, self.learner.loss_at_start)
         bad = [
             key
             for part, losses in seen
@@ -135,9 +212,6 @@ class Update(Generic[P]):
         samples = sorted(key for each in self.team.gather(bad) for key in each)
         if len(samples) == num_samples:
             samples = []  # then it is the weights, or the whole batch
-        reason = f"loss {loss}, gradient norm {norm}"
-        if math.isfinite(loss) and math.isfinite(norm):
-            reason = f"loss {loss:.4g}, over the limit of {limit:.4g} that recent losses set"
         return Skipped(position=self.state.position, step=self.state.step, reason=reason, samples=tuple(samples))
 
 

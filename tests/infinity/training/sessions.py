@@ -12,6 +12,7 @@ import torch
 from infinity.jobs import train_tokenizer, train_transformer
 from infinity.jobs.training import Session, TrainSpec
 from infinity.training.loop import LoopConfig
+from infinity.training.meter import TIMED
 from infinity.training.optimizer import OptimizerConfig
 from infinity.training.parallel import Team
 from infinity.training.state import Row
@@ -79,7 +80,4 @@ def make_tokenizer(folder: Path, manifest: str, num_steps: int = 40) -> str:
 
 def untimed(history: list[Row]) -> list[Row]:
     """What two equal runs have in common."""
-    return [
-        {name: value for name, value in row.items() if name not in ("pictures_per_s", "data_wait_share")}
-        for row in history
-    ]
+    return [{name: value for name, value in row.items() if name not in TIMED} for row in history]

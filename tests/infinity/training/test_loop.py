@@ -10,6 +10,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from infinity.training.loop import LoopConfig
+from infinity.training.meter import TIMED
 from infinity.training.parallel import Team, part_of
 from infinity.training.state import Row
 from tests.infinity.training.toy import BATCH, Regression, assert_same, run
@@ -28,8 +29,7 @@ def test_the_loss_falls_and_every_due_step_is_logged_once() -> None:
         "loss",
         "learning_rate",
         "grad_norm",
-        "pictures_per_s",
-        "data_wait_share",
+        *(TIMED - {"mfu"}),
         "skipped",
         "mean_error",
         "step",
@@ -62,8 +62,7 @@ def test_parts_equal_the_big_batch_where_nothing_is_drawn() -> None:
 
 
 def untimed(history: list[Row]) -> list[Row]:
-    timed = ("pictures_per_s", "data_wait_share")
-    return [{name: value for name, value in row.items() if name not in timed} for row in history]
+    return [{name: value for name, value in row.items() if name not in TIMED} for row in history]
 
 
 def test_the_learner_may_stop_a_run_whose_figures_are_hopeless() -> None:

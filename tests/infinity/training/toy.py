@@ -29,6 +29,10 @@ class Numbers:
     keys: tuple[str, ...]
     values: Tensor
 
+    @property
+    def num_tokens(self) -> int:
+        return self.values.numel()
+
     def without(self, keys: frozenset[str]) -> Numbers | None:
         kept = [place for place, key in enumerate(self.keys) if key not in keys]
         return Numbers(tuple(self.keys[i] for i in kept), self.values[kept]) if kept else None
@@ -53,6 +57,9 @@ class Regression:
         if self.spoil in part.keys:
             error = error * torch.tensor([float("nan") if key == self.spoil else 1.0 for key in part.keys])
         return Losses(error, torch.zeros(()), {"mean_error": error.detach().sqrt().mean()} if measured else {})
+
+    def flops(self, part: Numbers) -> float:
+        return 1e6 * len(part.keys)
 
     def check(self, metrics: Row, step: int) -> None:
         self.checked.append(metrics)
