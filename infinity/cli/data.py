@@ -53,7 +53,7 @@ def show(manifest: ManifestUri) -> None:
         _table("data set", about)
         _table("funnel", funnel(head.counts))
         for name in ("split", "aspect_ratio"):
-            values = loaded.table[name].value_counts().to_pylist()
+            values = loaded.column(name).value_counts().to_pylist()
             _table(name, sorted((str(value["values"]), value["counts"]) for value in values))
         _table("rules", [(rule.reason, rule.setting, rule.dropped) for rule in head.rules])
         _table("sources", [(record.source or "drawn scenes", record.fingerprint) for record in head.sources])

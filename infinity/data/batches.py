@@ -136,6 +136,8 @@ class BatchPlan:
         batches. Found without writing the order down: count the turns before a time that is surely early enough, then
         go on turn by turn.
         """
+        if len(numbers) == 1:
+            return 0, place
         phases = uniform_at(key_of(self.key, "turns", epoch), np.arange(len(numbers)))
         some = np.maximum(numbers, 1)
         time = max(0, place - len(numbers)) / numbers.sum()
@@ -152,8 +154,8 @@ class BatchPlan:
 
 def _runs(manifest: Manifest, split: Split) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Ratio, first row and number of rows of every stretch of rows of the split with one ratio and one shard."""
-    shards = manifest.table["shard"].dictionary_encode().combine_chunks().indices.to_numpy()
-    inside = pc.equal(manifest.table["split"], split).to_numpy(zero_copy_only=False)
+    shards = manifest.column("shard").dictionary_encode().combine_chunks().indices.to_numpy()
+    inside = pc.equal(manifest.column("split"), split).to_numpy(zero_copy_only=False)
     ratios = manifest.aspect_ratios
     if not len(shards):
         return ratios, np.zeros(0, np.int64), np.zeros(0, np.int64)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -76,22 +77,23 @@ class CaptionDraw:
             num_tokens: How many tokens a caption has for the text encoder.
             max_tokens: How many the encoder reads.
         """
-        self._table = manifest.table.select(["caption", "caption_long", "caption_short"])
+        self._manifest = manifest
         self._config, self._key = config, key
         self._num_tokens, self._max_tokens = num_tokens, max_tokens
 
     def __call__(self, rows: tuple[int, ...], visits: tuple[int, ...]) -> list[str]:
         """One caption a picture, in their order."""
-        table = self._table.take(np.asarray(rows, np.int64))
-        columns = zip(*(column.to_pylist() for column in table.columns), strict=True)
+        columns = zip(*self._texts(rows), strict=True)
         return [self._draw(row, visit, *texts) for row, visit, texts in zip(rows, visits, columns, strict=True)]
+
+    def _texts(self, rows: tuple[int, ...]) -> list[list[Any]]:
+        """Taken, long and short captions of some rows; the last two None where there is but one."""
+        return [self._manifest.values(name, rows) for name in ("caption", "caption_long", "caption_short")]
 
     def possible(self, row: int) -> list[str]:
         """Every caption that some visit of a row may take, without repetition."""
         config = self._config
-        ((chosen, long, short),) = zip(
-            *(column.to_pylist() for column in self._table.take(np.array([row])).columns), strict=True
-        )
+        ((chosen,), (long,), (short,)) = self._texts((row,))
         found: list[str] = []
         texts = [(chosen, True)]
         if config.short_probability is not None and long is not None and short is not None:

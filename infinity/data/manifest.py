@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -25,13 +26,18 @@ from infinity.config import Config
 from infinity.data.columns import SourceColumns
 from infinity.data.download.config import DownloadConfig
 from infinity.data.histograms import Histogram
+from infinity.data.parquet_columns import ParquetColumns
 from infinity.data.rule_counts import RuleCount
 from infinity.data.samples import CaptionChoice
 from infinity.data.scenes import ScenesConfig
 from infinity.data.takedown import TakedownList
 
 FORMAT = 2
+ROWS_PER_GROUP = 8192
+"""Rows that are decoded together where a reader asks for the checksum, name or caption of one of them."""
+
 _HEAD_KEY = b"infinity.dataset"
+_REPEATING = ("shard", "extension", "split")
 
 Split = Literal["train", "validation"]
 
@@ -131,17 +137,31 @@ class ManifestHead(Config):
     format: int = FORMAT
 
 
-@dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """A data set's table and head, in memory.
+    """A data set's table and head.
 
-    A picture is named by its row number in the table, the same for every process that loads the manifest.
+    A picture is named by its row number in the table, the same for every process that loads the manifest. Of a loaded
+    manifest the file is kept as it is, and its columns are decoded when they are asked for: reading for a training
+    needs a third of them.
+
+    Attributes:
+        uri: Where it lies, or shall lie.
+        head: What is true of the data set as a whole.
     """
 
-    uri: str
-    head: ManifestHead
-    table: pa.Table = field(repr=False)
-    saved_digest: str = field(default="", repr=False)  # of the file it was loaded from
+    def __init__(
+        self, *, uri: str, head: ManifestHead, table: pa.Table | ParquetColumns, saved_digest: str = ""
+    ) -> None:
+        """Compose a manifest.
+
+        Args:
+            uri: Where it lies, or shall lie.
+            head: What is true of the data set as a whole.
+            table: Its rows, with the columns of ``SCHEMA``.
+            saved_digest: sha256 of the file it was loaded from; empty for one that was not.
+        """
+        self.uri, self.head = uri, head
+        self._rows, self._saved_digest = table, saved_digest
 
     @classmethod
     def load(cls, uri: str) -> Manifest:
@@ -153,10 +173,10 @@ class Manifest:
         """
         content = storage.read_bytes(uri)
         try:
-            table = pq.read_table(io.BytesIO(content))
-        except pa.ArrowInvalid as error:
+            columns = ParquetColumns(content, _REPEATING)
+        except (pa.ArrowInvalid, OSError) as error:
             raise ManifestError(f"{uri}: expected a manifest, which is a Parquet file ({error})") from error
-        text = (table.schema.metadata or {}).get(_HEAD_KEY)
+        text = columns.metadata.get(_HEAD_KEY)
         if text is None:
             raise ManifestError(
                 f"{uri}: expected a manifest, found a Parquet file without its head; build the data set first"
@@ -169,9 +189,37 @@ class Manifest:
         return cls(
             uri=uri,
             head=ManifestHead.from_json(data, where=uri),
-            table=table.replace_schema_metadata(None),
+            table=columns,
             saved_digest=hashlib.sha256(content).hexdigest(),
         )
+
+    @cached_property
+    def table(self) -> pa.Table:
+        """All rows and columns, decoded; ``column`` is quicker for one of them.
+
+        Raises:
+            ManifestError: The file is damaged.
+        """
+        with self._whole():
+            return self._rows.whole() if isinstance(self._rows, ParquetColumns) else self._rows
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """One column of ``SCHEMA``; shard, extension and split may come as dictionaries of texts.
+
+        Raises:
+            ManifestError: The file is damaged.
+        """
+        if "table" in self.__dict__ or not isinstance(self._rows, ParquetColumns):
+            return self.table[name]
+        with self._whole():
+            return self._rows.column(name)
+
+    @contextmanager
+    def _whole(self) -> Iterator[None]:
+        try:
+            yield
+        except (pa.ArrowInvalid, OSError) as error:
+            raise ManifestError(f"{self.uri}: the manifest is damaged ({error}); build the data set again") from error
 
     def save(self) -> None:
         """Write the manifest under its URI, whole and once; the same content gives the same bytes.
@@ -185,7 +233,7 @@ class Manifest:
     @cached_property
     def digest(self) -> str:
         """64 hexadecimal digits that name this version of the data set: sha256 of the manifest's file."""
-        return self.saved_digest or hashlib.sha256(self.to_bytes()).hexdigest()
+        return self._saved_digest or hashlib.sha256(self.to_bytes()).hexdigest()
 
     @property
     def root(self) -> str:
@@ -198,32 +246,45 @@ class Manifest:
         head = json.dumps(self.head.to_json(), sort_keys=True, ensure_ascii=True)
         table = self.table.cast(SCHEMA).replace_schema_metadata({_HEAD_KEY: head.encode()})
         buffer = io.BytesIO()
-        pq.write_table(table, buffer, compression="zstd", row_group_size=100_000)
+        pq.write_table(table, buffer, compression="zstd", row_group_size=ROWS_PER_GROUP)
         return buffer.getvalue()
 
     def __len__(self) -> int:
-        return int(self.table.num_rows)
+        return int(self._rows.num_rows)
 
     @cached_property
     def aspect_ratios(self) -> np.ndarray:
         """Float64, one value a row."""
-        values: np.ndarray = self.table["aspect_ratio"].to_numpy()
+        values: np.ndarray = self.column("aspect_ratio").to_numpy()
         return values
 
     @cached_property
     def _places(self) -> tuple[pa.ChunkedArray, np.ndarray, np.ndarray]:
-        return self.table["shard"], self.table["offset"].to_numpy(), self.table["num_bytes"].to_numpy()
+        return self.column("shard"), self.column("offset").to_numpy(), self.column("num_bytes").to_numpy()
 
     def rows(self, split: Split, aspect_ratio: float | None = None) -> Int[np.ndarray, " n"]:
         """Row numbers of one split, or of one ratio in it, ascending."""
-        chosen = pc.equal(self.table["split"], split).to_numpy(zero_copy_only=False)
+        chosen = pc.equal(self.column("split"), split).to_numpy(zero_copy_only=False)
         if aspect_ratio is not None:
             chosen = chosen & (self.aspect_ratios == aspect_ratio)
         return np.flatnonzero(chosen)
 
     def captions(self, rows: Sequence[int] | Int[np.ndarray, " n"]) -> list[str]:
         """Captions of the rows, in their order."""
-        return list(self.table["caption"].take(pa.array(rows, pa.int64())).to_pylist())
+        return self.values("caption", rows)
+
+    def values(self, name: str, rows: Sequence[int] | Int[np.ndarray, " n"]) -> list[Any]:
+        """Values of a column in some rows, in their order; of a loaded manifest, no more than that part is decoded.
+
+        Raises:
+            ManifestError: The file is damaged.
+        """
+        numbers = [int(row) for row in rows]
+        if "table" not in self.__dict__ and isinstance(self._rows, ParquetColumns):
+            with self._whole():
+                return self._rows.values(name, numbers)
+        column = self.table[name]
+        return [column[row].as_py() for row in numbers]
 
     def place(self, row: int) -> tuple[str, int, int]:
         """URI of the shard, offset and number of bytes of one picture."""

@@ -8,8 +8,6 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from infinity import storage
 from infinity.config import Config
 from infinity.data.cache import ShardCache
@@ -67,7 +65,6 @@ class StoredPictures:
             StorageError: The cache's folder cannot be made.
         """
         self._manifest, self._patience = manifest, config.patience
-        self._sha256 = manifest.table["sha256"].combine_chunks()
         self._is_remote = storage.local_path(manifest.uri) is None
         self._cache: ShardCache | None = None
         self._infos: dict[str, ShardInfo] = {}
@@ -113,8 +110,7 @@ class StoredPictures:
 
     def shards(self, rows: Sequence[int]) -> set[str]:
         """URIs of the shards that hold these rows."""
-        column = self._manifest.table["shard"].take(np.asarray(rows, np.int64)).unique()
-        return {storage.join(self._manifest.root, path) for path in column.to_pylist()}
+        return {storage.join(self._manifest.root, path) for path in set(self._manifest.values("shard", rows))}
 
     def _bytes(self, uri: str, offset: int, size: int) -> bytes:
         if self._cache is not None:
@@ -131,7 +127,7 @@ class StoredPictures:
         return self._patience.read(uri, what, lambda: storage.read_bytes(uri, start=offset, length=size))
 
     def _is_right(self, row: int, data: bytes, size: int) -> bool:
-        return len(data) == size and hashlib.sha256(data).hexdigest() == self._sha256[row].as_py()
+        return len(data) == size and [hashlib.sha256(data).hexdigest()] == self._manifest.values("sha256", [row])
 
     def _info(self, uri: str) -> ShardInfo:
         info = self._infos.get(uri)

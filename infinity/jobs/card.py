@@ -140,7 +140,7 @@ def _data(trainings: tuple[TrainingFacts, ...], gaps: list[str]) -> Iterator[Dat
             continue
         manifest = Manifest.load(uri)
         head = manifest.head
-        splits = Counter(manifest.table["split"].to_pylist())
+        splits = Counter(manifest.column("split").to_pylist())
         yield DataFacts(
             uri=uri,
             sha256=storage.sha256(uri),

@@ -1,13 +1,19 @@
 """A manifest comes back as it was saved, or says what is wrong with it."""
 
+import io
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from infinity import storage
+from infinity.data.batches import BatchPlan
 from infinity.data.manifest import SCHEMA, Manifest, ManifestError, ManifestHead, ShardInfo
+from infinity.data.parquet_columns import ParquetColumns
+from infinity.data.stored import ReadingConfig, StoredPictures
 from infinity.storage import FileAlreadyThereError, FileMissingError
 
 
@@ -98,3 +104,60 @@ def test_manifest_of_another_version_is_a_clear_error(tmp_path: Path) -> None:
     Manifest(uri=m.uri, head=m.head.replace(format=99), table=m.table).save()
     with pytest.raises(ManifestError, match="expected manifest format 2, found 99"):
         Manifest.load(m.uri)
+
+
+def test_columns_that_are_asked_for_alone_equal_those_of_the_whole_table(tmp_path: Path) -> None:
+    saved = manifest(str(tmp_path / "m.parquet"))
+    saved.save()
+    for name in SCHEMA.names:
+        loaded = Manifest.load(saved.uri)
+        assert loaded.column(name).to_pylist() == saved.table[name].to_pylist()
+        assert loaded.values(name, [3, 0, 3]) == saved.values(name, [3, 0, 3])
+        assert loaded.table.schema.equals(SCHEMA)
+        assert loaded.column(name).equals(saved.table[name])
+    assert [loaded.place(row) for row in range(5)] == [saved.place(row) for row in range(5)]
+    assert loaded.rows("train", 1.5).tolist() == saved.rows("train", 1.5).tolist()
+
+
+def test_reading_needs_no_column_that_no_reader_asks_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest(str(tmp_path / "m.parquet")).save()
+    asked: list[str] = []
+    real = ParquetColumns.column
+    monkeypatch.setattr(ParquetColumns, "column", lambda columns, name: asked.append(name) or real(columns, name))
+    monkeypatch.setattr(ParquetColumns, "whole", lambda columns: pytest.fail("the whole table was decoded"))
+    loaded = Manifest.load(str(tmp_path / "m.parquet"))
+    assert asked == []
+    for row in BatchPlan(loaded, "train", 2).batch(7).rows:
+        StoredPictures(loaded, ReadingConfig()).shards([row])
+        loaded.place(row)
+    assert set(asked) == {"shard", "split", "aspect_ratio", "offset", "num_bytes"}
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(0, 40), max_size=60), st.integers(1, 50))
+def test_values_of_any_rows_come_from_the_parts_that_hold_them(rows: list[int], per_group: int) -> None:
+    texts = [None if row % 7 == 0 else f"text {row}" for row in range(41)]
+    buffer = io.BytesIO()
+    pq.write_table(pa.table({"a": texts, "b": ["x"] * 41}), buffer, row_group_size=per_group)
+    columns = ParquetColumns(buffer.getvalue(), ("b", "none such"))
+    assert columns.values("a", rows) == [texts[row] for row in rows]
+    assert columns.values("b", rows) == ["x"] * len(rows)
+    assert columns.column("a").to_pylist() == texts
+    assert columns.values("a", rows) == [texts[row] for row in rows]
+    for row in (-1, 41):
+        with pytest.raises(IndexError, match="expected rows 0 to 40"):
+            ParquetColumns(buffer.getvalue()).values("a", [row])
+
+
+def test_a_damaged_column_is_a_clear_error(tmp_path: Path) -> None:
+    saved = manifest(str(tmp_path / "m.parquet"))
+    saved.save()
+    data = bytearray(storage.read_bytes(saved.uri))
+    place = data.index(b"\x28\xb5\x2f\xfd")  # the first page that zstd packed, which is the column "key"
+    data[place : place + 4] = b"oops"
+    Path(saved.uri).write_bytes(data)
+    loaded = Manifest.load(saved.uri)
+    with pytest.raises(ManifestError, match="the manifest is damaged"):
+        loaded.column("key")
+    with pytest.raises(ManifestError, match="the manifest is damaged"):
+        _ = loaded.table

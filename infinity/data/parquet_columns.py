@@ -1,0 +1,106 @@
+"""A Parquet file whose columns are decoded when they are asked for, whole or only around some rows."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from jaxtyping import Int
+
+_PIECES = 1024
+"""Row groups of single columns that are kept: those of a shuffle's windows come again and again."""
+
+
+class ParquetColumns:
+    """Columns of a Parquet file that lies in memory as it is. Safe to share among threads.
+
+    Args:
+        content: The file.
+        repeating: Columns of few distinct texts: they come as dictionaries, which saves their time and memory.
+
+    Raises:
+        pyarrow.ArrowInvalid: Not a Parquet file.
+    """
+
+    def __init__(self, content: bytes, repeating: tuple[str, ...] = ()) -> None:
+        self._buffer = pa.BufferReader(content)
+        metadata = pq.read_metadata(self._buffer)
+        names = set(metadata.schema.to_arrow_schema().names)
+        self._file = pq.ParquetFile(
+            self._buffer, metadata=metadata, read_dictionary=[name for name in repeating if name in names]
+        )
+        counts = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+        self._starts: Int[np.ndarray, " groups"] = np.cumsum([0, *counts])
+        self._lock = threading.Lock()
+        self._whole: dict[str, pa.ChunkedArray] = {}
+        self._pieces: OrderedDict[tuple[str, int], pa.Array] = OrderedDict()
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of the file."""
+        return int(self._starts[-1])
+
+    @property
+    def metadata(self) -> dict[bytes, bytes]:
+        """The schema's metadata."""
+        return dict(self._file.schema_arrow.metadata or {})
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """One column, which is remembered.
+
+        Raises:
+            KeyError: There is none of that name.
+            pyarrow.ArrowInvalid: The file is damaged.
+            OSError: The same.
+        """
+        with self._lock:
+            if name not in self._whole:
+                self._whole[name] = self._file.read(columns=[name], use_threads=False)[name]
+            return self._whole[name]
+
+    def values(self, name: str, rows: Sequence[int]) -> list[Any]:
+        """Values of a column in some rows, in their order; no more is decoded than the row groups that hold them.
+
+        Raises:
+            KeyError: There is no such column.
+            IndexError: There is no such row.
+            pyarrow.ArrowInvalid: The file is damaged.
+            OSError: The same.
+        """
+        if (whole := self._whole.get(name)) is not None:
+            return [whole[row].as_py() for row in rows]
+        groups = (np.searchsorted(self._starts, rows, side="right") - 1).tolist()
+        pieces = {group: (self._piece(name, group), int(self._starts[group])) for group in set(groups)}
+        found = []
+        for row, group in zip(rows, groups, strict=True):
+            piece, start = pieces[group]
+            found.append(piece[row - start].as_py())
+        return found
+
+    def whole(self) -> pa.Table:
+        """All columns, none as a dictionary; not remembered.
+
+        Raises:
+            pyarrow.ArrowInvalid: The file is damaged.
+            OSError: The same.
+        """
+        with self._lock:
+            self._buffer.seek(0)
+            return pq.read_table(self._buffer).replace_schema_metadata(None)
+
+    def _piece(self, name: str, group: int) -> pa.Array:
+        if group < 0 or group >= len(self._starts) - 1:
+            raise IndexError(f"expected rows 0 to {self.num_rows - 1}, got another one")
+        with self._lock:
+            piece = self._pieces.pop((name, group), None)
+            if piece is None:
+                piece = self._file.read_row_group(group, columns=[name], use_threads=False)[name].combine_chunks()
+            self._pieces[name, group] = piece
+            if len(self._pieces) > _PIECES:
+                self._pieces.popitem(last=False)
+            return piece
