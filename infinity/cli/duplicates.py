@@ -14,7 +14,7 @@ def duplicates(
     source: Annotated[str, typer.Argument(help="URI of a source: whatever a data set can be built from.")],
     output: Annotated[str, typer.Option(help="Folder for duplicates.json and duplicates.png.")],
     distance: Annotated[int, typer.Option(help="Largest number of different bits of the hash.")] = 12,
-    difference: Annotated[float, typer.Option(help="Largest difference of thumbnails, in levels.")] = 15.0,
+    difference: Annotated[float, typer.Option(help="Largest difference of thumbnails, in levels.")] = 18.0,
 ) -> None:
     """Find near duplicates in a source, and write the clusters and the histogram of differences."""
     with clear_errors():

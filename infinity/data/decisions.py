@@ -33,6 +33,7 @@ from infinity.data.filters import (
     ScoreRule,
 )
 from infinity.data.histograms import Histogram
+from infinity.data.looks import Thumbnails
 from infinity.data.rule_counts import RuleCount
 
 DROPPED = pa.schema([("row", pa.int64()), ("name", pa.string()), ("reason", pa.string()), ("detail", pa.string())])
@@ -101,13 +102,19 @@ class _Fates:
         self.drop(reason, setting, rejected, details)
 
 
-def decide(facts: pa.Table, filters: FilterConfig, evaluation: EvaluationSets | None = None) -> Decisions:
+def decide(
+    facts: pa.Table,
+    filters: FilterConfig,
+    evaluation: EvaluationSets | None = None,
+    thumbnails: Thumbnails | None = None,
+) -> Decisions:
     """Give every row of a source its fate.
 
     Args:
         facts: Columns of ``FACTS`` of all slices, in any order, and a column for each score of a model.
         filters: Which pictures are left out.
         evaluation: The evaluation sets that the filters name, loaded.
+        thumbnails: Gives the thumbnails of rows by their number; None takes them from the column ``thumbnail``.
 
     Raises:
         ValueError: The filters name evaluation sets, and none are given.
@@ -124,8 +131,8 @@ def decide(facts: pa.Table, filters: FilterConfig, evaluation: EvaluationSets | 
     scores = all_scores(readable, filters)
     for rule in filters.rules():
         _apply(fates, rule, scores)
-    _drop_evaluation(fates, filters, evaluation)
-    _drop_duplicates(fates, filters)
+    _drop_evaluation(fates, filters, evaluation, thumbnails)
+    _drop_duplicates(fates, filters, thumbnails)
     return _decisions(facts, readable, fates, filters, scores)
 
 
@@ -185,7 +192,9 @@ def _setting(rule: ScoreRule) -> str:
     return f"{rule.score} {' and '.join(limits)}" if limits else "off"
 
 
-def _drop_evaluation(fates: _Fates, filters: FilterConfig, evaluation: EvaluationSets | None) -> None:
+def _drop_evaluation(
+    fates: _Fates, filters: FilterConfig, evaluation: EvaluationSets | None, thumbnails: Thumbnails | None
+) -> None:
     sets = filters.evaluation
     if (sets.prompts or sets.pictures) and evaluation is None:
         raise ValueError("decide: the filters name evaluation sets; load them and hand them in")
@@ -194,12 +203,13 @@ def _drop_evaluation(fates: _Fates, filters: FilterConfig, evaluation: Evaluatio
     setting = f"{len(sets.prompts)} prompt lists, {sets.containment:g} of {sets.ngram} words" if sets.prompts else "off"
     fates.drop_matches(EVALUATION_CAPTION, setting, matches, index_of)
     rows, index_of = fates.left()
-    matches = matching_pictures(rows, evaluation.pictures, sets) if evaluation and sets.pictures else []
+    get = _by_place(rows, thumbnails)
+    matches = matching_pictures(rows, evaluation.pictures, sets, get) if evaluation and sets.pictures else []
     setting = f"{len(sets.pictures)} sets, {_near(sets.near)}" if sets.pictures else "off"
     fates.drop_matches(EVALUATION_PICTURE, setting, matches, index_of)
 
 
-def _drop_duplicates(fates: _Fates, filters: FilterConfig) -> None:
+def _drop_duplicates(fates: _Fates, filters: FilterConfig, thumbnails: Thumbnails | None) -> None:
     rows, index_of = fates.left()
     matches = exact_duplicates(rows, filters.duplicates)
     fates.drop_matches(DUPLICATE, "off" if filters.duplicates == "keep" else filters.duplicates, matches, index_of)
@@ -208,7 +218,7 @@ def _drop_duplicates(fates: _Fates, filters: FilterConfig) -> None:
     fates.drop_matches(
         NEAR_DUPLICATE,
         _near(near) if near else "off",
-        near_duplicates(rows, near) if near else [],
+        near_duplicates(rows, near, thumbnails=_by_place(rows, thumbnails)) if near else [],
         index_of,
     )
     rows, index_of = fates.left()
@@ -219,6 +229,14 @@ def _drop_duplicates(fates: _Fates, filters: FilterConfig) -> None:
         caption_duplicates(rows, alike) if alike else [],
         index_of,
     )
+
+
+def _by_place(rows: pa.Table, thumbnails: Thumbnails | None) -> Thumbnails | None:
+    """Thumbnails by place in a table, from thumbnails by number of row."""
+    if thumbnails is None:
+        return None
+    numbers = rows["row"].to_numpy()
+    return lambda places: thumbnails(numbers[places])
 
 
 def _near(limits: NearDuplicates) -> str:

@@ -12,14 +12,18 @@ import json
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from jaxtyping import Int, UInt8
 
 from infinity import storage
 from infinity.data.caption_scores import words
-from infinity.data.duplicates import Match, similar_pictures
+from infinity.data.duplicates import Match
 from infinity.data.facts import FACTS, measure_slice
 from infinity.data.filters import Decontamination
+from infinity.data.likeness import THUMBNAIL_PX
+from infinity.data.looks import Looks, Thumbnails, similar_to_known, thumbnails_in
 from infinity.data.minhash import shingles
 from infinity.data.sources import open_source
 
@@ -93,18 +97,41 @@ def matching_captions(rows: pa.Table, prompts: tuple[str, ...], config: Decontam
     return matches
 
 
-def matching_pictures(rows: pa.Table, pictures: pa.Table, config: Decontamination) -> list[Match]:
-    """Rows whose picture is one of an evaluation set, or nearly one, with the name of that one."""
+def matching_pictures(
+    rows: pa.Table, pictures: pa.Table, config: Decontamination, thumbnails: Thumbnails | None = None
+) -> list[Match]:
+    """Rows whose picture is one of an evaluation set, or nearly one, with the name of that one.
+
+    Args:
+        rows: Facts of readable pictures.
+        pictures: Facts of those of the evaluation sets.
+        config: What counts as near.
+        thumbnails: Gives the thumbnails of places in ``rows``; None takes them from the column ``thumbnail``.
+    """
     names = pictures["name"].to_pylist()
     exact = dict(zip(pictures["pixels"].to_pylist(), names, strict=True))
     found = {row: exact[value] for row, value in enumerate(rows["pixels"].to_pylist()) if value in exact}
-    columns = ["phash", "thumbnail", "width_px", "height_px"]
+    columns = ["phash", "width_px", "height_px"]
     together = pa.concat_tables([pictures.select(columns), rows.select(columns)]).combine_chunks()
-    left, right = similar_pictures(together, config.near)
-    across = (left < len(names)) & (right >= len(names))
-    for known, row in zip(left[across].tolist(), (right[across] - len(names)).tolist(), strict=True):
-        found.setdefault(row, names[known])
+    looks = Looks.of(
+        together, _one_behind_another(len(names), thumbnails_in(pictures), thumbnails or thumbnails_in(rows))
+    )
+    known, new = similar_to_known(looks, config.near, len(names))
+    for picture, row in zip(known.tolist(), (new - len(names)).tolist(), strict=True):
+        found.setdefault(row, names[picture])
     return [Match(row, f"evaluation picture {found[row]}") for row in sorted(found)]
+
+
+def _one_behind_another(number: int, first: Thumbnails, second: Thumbnails) -> Thumbnails:
+    """Thumbnails of places in two tables, of which the first has ``number`` rows."""
+
+    def get(places: Int[np.ndarray, " m"]) -> UInt8[np.ndarray, "m 32 32 3"]:
+        found = np.empty((len(places), THUMBNAIL_PX, THUMBNAIL_PX, 3), np.uint8)
+        before = places < number
+        found[before], found[~before] = first(places[before]), second(places[~before] - number)
+        return found
+
+    return get
 
 
 class _PromptIndex:

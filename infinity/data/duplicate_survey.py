@@ -12,12 +12,12 @@ import pyarrow.compute as pc
 from jaxtyping import UInt8
 
 from infinity.config import Config
-from infinity.data.alignment import thumbnail_difference
 from infinity.data.checking import fetch
 from infinity.data.decoding import decode
-from infinity.data.duplicates import near_duplicates, similar_pictures, thumbnails_of
+from infinity.data.duplicates import near_duplicates
 from infinity.data.facts import measure_slice
 from infinity.data.filters import FilterConfig, NearDuplicates
+from infinity.data.looks import Looks, pair_differences, similar_looks, thumbnails_in
 from infinity.data.pictures import compose_sheet
 from infinity.data.sources import Slice
 
@@ -71,9 +71,9 @@ def survey(slices: Sequence[Slice], limits: NearDuplicates) -> tuple[DuplicateSu
         (Cluster(kept=kept, dropped=tuple(sorted(dropped))) for kept, dropped in groups.items()),
         key=lambda cluster: (-len(cluster.dropped), cluster.kept),
     )
-    left, right = similar_pictures(readable, limits.replace(difference=float(MAX_DIFFERENCE)))
-    thumbnails = thumbnails_of(readable)
-    values = thumbnail_difference(thumbnails[left], thumbnails[right])
+    looks = Looks.of(readable, thumbnails_in(readable))
+    pairs = similar_looks(looks, limits.replace(difference=float(MAX_DIFFERENCE)))
+    values = pair_differences(looks, *pairs)
     counts = np.histogram(values, bins=np.arange(MAX_DIFFERENCE + 1))[0]
     found = DuplicateSurvey(
         limits=limits, pictures=len(names), clusters=tuple(clusters), differences=tuple(counts.tolist())

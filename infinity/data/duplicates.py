@@ -7,27 +7,31 @@ is not alike, and neither the order nor the partition of the source matters.
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Int, UInt8
+import pyarrow.compute as pc
+from jaxtyping import Int
 
-from infinity.data.alignment import coarse_difference, thumbnail_difference
 from infinity.data.filters import CaptionDuplicates, NearDuplicates
-from infinity.data.hamming import near_pairs
-from infinity.data.likeness import THUMBNAIL_PX
+from infinity.data.looks import Looks, Thumbnails, similar_looks, similar_to_known, thumbnails_in
 from infinity.data.minhash import similar_captions
 
-_MAX_STRETCH = 0.08
-"""How far the logarithm of the aspect ratio may differ: a crop of 5 % along one axis, and a little for rounding."""
+_FIRST_BLOCK, _LAST_BLOCK = 2048, 16384
 
-_COARSE_SLACK = 24.0
-"""By how many levels the 4 x 4 means of a crop may differ beyond what its aligned thumbnail may."""
-
-_AT_ONCE = 100_000
+_PREFERENCE = (
+    ("num_pixels", "descending"),
+    ("num_bytes", "descending"),
+    ("caption_length", "descending"),
+    ("content", "ascending"),
+    ("caption", "ascending"),
+    ("name", "ascending"),
+    ("row", "ascending"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,71 +48,65 @@ def preference(rows: pa.Table) -> Int[np.ndarray, " n"]:
     More pixels first, then more bytes (less was lost in encoding), then the longer caption; then by checksum, caption
     and name, which decide between what is equally good. Only rows that are equal in all of this go by their number.
     """
-    columns = {
-        name: rows[name].to_pylist()
-        for name in ("width_px", "height_px", "num_bytes", "content", "caption", "name", "row")
-    }
-    keys = [
-        (-width * height, -num_bytes, -len(caption), content, caption, name, row)
-        for width, height, num_bytes, content, caption, name, row in zip(*columns.values(), strict=True)
-    ]
-    return np.array(sorted(range(rows.num_rows), key=keys.__getitem__), np.int64)
+    columns = {name: rows[name] for name in ("num_bytes", "content", "caption", "name", "row")}
+    columns["num_pixels"] = pc.multiply(rows["width_px"].cast(pa.int64()), rows["height_px"].cast(pa.int64()))
+    columns["caption_length"] = pc.utf8_length(rows["caption"])
+    order = pc.sort_indices(pa.table(columns), sort_keys=list(_PREFERENCE))
+    return np.asarray(order.to_numpy(), np.int64)
 
 
 def exact_duplicates(rows: pa.Table, duplicates: str) -> list[Match]:
     """All but the preferred one of rows with the same pixels, as ``FilterConfig.duplicates`` defines them."""
     if duplicates == "keep":
         return []
-    pixels, captions = rows["pixels"].to_pylist(), rows["caption"].to_pylist()
-    names = rows["name"]
-    first: dict[tuple[bytes, str], int] = {}
-    matches = []
-    for index in preference(rows).tolist():
-        key = (pixels[index], captions[index] if duplicates == "picture_and_caption" else "")
-        if (original := first.setdefault(key, index)) != index:
-            matches.append(Match(index, f"same as {names[original].as_py()}"))
-    return matches
+    keys = [_codes(rows["pixels"])]
+    if duplicates == "picture_and_caption":
+        keys.append(_codes(rows["caption"]))
+    order = preference(rows)
+    columns = np.stack(keys, axis=1)[order]
+    _, first, group = np.unique(columns, axis=0, return_index=True, return_inverse=True)
+    originals = order[first[group.ravel()]]
+    repeats = np.flatnonzero(originals != order)
+    names = rows["name"].take(pa.array(originals[repeats])).to_pylist()
+    return [Match(index, f"same as {name}") for index, name in zip(order[repeats].tolist(), names, strict=True)]
 
 
-def near_duplicates(rows: pa.Table, limits: NearDuplicates, partitions: int = 1) -> list[Match]:
+def near_duplicates(
+    rows: pa.Table, limits: NearDuplicates, partitions: int = 1, thumbnails: Thumbnails | None = None
+) -> list[Match]:
     """Rows whose picture is nearly that of a preferred row that stays.
+
+    Rows are looked at in blocks, the best first, and compared with those that stay only: what was dropped needs no
+    further comparison. So a thousand versions of one picture cost a thousand comparisons and not half a million, and
+    memory grows with the pairs of a block that are near, not with all pairs.
 
     Args:
         rows: Columns of ``FACTS`` of readable pictures.
         limits: What counts as near.
         partitions: As ``near_pairs``.
+        thumbnails: Gives the thumbnails of places in ``rows``; None takes them from the column ``thumbnail``.
     """
+    get = thumbnails or thumbnails_in(rows)
     order = preference(rows)
-    looks = _looks(rows.take(pa.array(order)))
-    first, look_of = np.unique(looks, return_index=True, return_inverse=True)[1:]
-    ranked = rows.take(pa.array(order[first]))  # one row a look: the preferred one
-    pairs = similar_pictures(ranked, limits, partitions)
+    first, twins = _twins(rows, order, get)
+    looks = Looks.of(rows, get).take(order[first])  # one a look: the preferred one
+    dropped: dict[int, int] = {}
+    stays = np.empty(0, np.int64)
+    at = 0
+    while at < len(first):
+        block = np.arange(at, min(len(first), at + min(_LAST_BLOCK, max(_FIRST_BLOCK, at // 4))))
+        at = int(block[-1]) + 1
+        both = looks.take(np.concatenate([stays, block]))
+        known, new = similar_to_known(both, limits, len(stays), partitions=partitions)
+        dropped |= dict(zip(block[new - len(stays)].tolist(), stays[known].tolist(), strict=True))
+        rest = np.delete(block, new - len(stays))
+        pairs = similar_looks(looks.take(rest), limits, partitions=partitions)
+        among = _greedy(zip(*(rest[side].tolist() for side in pairs), strict=True))
+        dropped |= among
+        stays = np.concatenate([stays, rest[~np.isin(rest, np.fromiter(among, np.int64, len(among)))]])
     by_rank = first.tolist()
-    links = [(by_rank[i], by_rank[j]) for i, j in zip(*(side.tolist() for side in pairs), strict=True)]
-    twins = {rank: by_rank[look] for rank, look in enumerate(look_of.tolist()) if by_rank[look] != rank}
-    return _matches(rows, order, "nearly", _greedy(links, twins))
-
-
-def similar_pictures(
-    rows: pa.Table, limits: NearDuplicates, partitions: int = 1
-) -> tuple[Int[np.ndarray, " p"], Int[np.ndarray, " p"]]:
-    """All pairs i < j of rows that are near by hash, then by shape, by 4 x 4 means, and by aligned thumbnails."""
-    left, right = near_pairs(rows["phash"].to_numpy(), limits.distance, partitions)
-    pictures = thumbnails_of(rows)
-    ratios = np.log(rows["height_px"].to_numpy() / rows["width_px"].to_numpy())
-    slack = _MAX_STRETCH + 1.0 / np.minimum(rows["height_px"].to_numpy(), rows["width_px"].to_numpy())
-    near = np.abs(ratios[left] - ratios[right]) <= np.maximum(slack[left], slack[right])
-    left, right = left[near], right[near]
-    for measure, limit in (
-        (coarse_difference, _COARSE_SLACK + limits.difference),
-        (thumbnail_difference, limits.difference),
-    ):
-        near = np.empty(len(left), bool)
-        for at in range(0, len(left), _AT_ONCE):
-            piece = slice(at, at + _AT_ONCE)
-            near[piece] = measure(pictures[left[piece]], pictures[right[piece]]) <= limit
-        left, right = left[near], right[near]
-    return left, right
+    fates = {by_rank[look]: by_rank[kept] for look, kept in dropped.items()}
+    return _matches(rows, order, "nearly", _with_twins(fates, twins))
 
 
 def caption_duplicates(rows: pa.Table, limits: CaptionDuplicates) -> list[Match]:
@@ -124,7 +122,7 @@ def caption_duplicates(rows: pa.Table, limits: CaptionDuplicates) -> list[Match]
         pairs, equal = similar_captions([captions[rank] for rank in ranks], limits.similarity)
         links += [(ranks[a], ranks[b]) for a, b in pairs]
         twins |= {ranks[a]: ranks[b] for a, b in equal.items()}
-    return _matches(rows, order, "caption of", _greedy(links, twins))
+    return _matches(rows, order, "caption of", _with_twins(_greedy(links), twins))
 
 
 def _matches(rows: pa.Table, order: Int[np.ndarray, " n"], word: str, dropped: Mapping[int, int]) -> list[Match]:
@@ -132,25 +130,30 @@ def _matches(rows: pa.Table, order: Int[np.ndarray, " n"], word: str, dropped: M
     return [Match(int(order[rank]), f"{word} {names[int(order[kept])].as_py()}") for rank, kept in dropped.items()]
 
 
-def _looks(rows: pa.Table) -> np.ndarray:
-    """Bytes that are equal for rows that no comparison could tell apart."""
-    columns = [rows[name].to_pylist() for name in ("phash", "thumbnail", "width_px", "height_px")]
-    return np.array([b"%d,%d,%d," % (h, x, y) + t for h, t, x, y in zip(*columns, strict=True)], dtype=object)
+def _codes(column: pa.ChunkedArray) -> Int[np.ndarray, " n"]:
+    """A number for each value, equal for equal values."""
+    return np.asarray(column.combine_chunks().dictionary_encode().indices.to_numpy(zero_copy_only=False), np.int64)
 
 
-def thumbnails_of(rows: pa.Table) -> UInt8[np.ndarray, "n 16 16 3"]:
-    """The thumbnails of readable pictures, from their facts."""
-    data = b"".join(rows["thumbnail"].to_pylist())
-    return np.frombuffer(data, np.uint8).reshape(-1, THUMBNAIL_PX, THUMBNAIL_PX, 3)
+def _twins(
+    rows: pa.Table, order: Int[np.ndarray, " n"], thumbnails: Thumbnails
+) -> tuple[Int[np.ndarray, " m"], dict[int, int]]:
+    """Ranks with a look of their own, and for all others the better rank that no comparison could tell from them."""
+    first: dict[bytes, int] = {}
+    twins: dict[int, int] = {}
+    columns = [rows[name].to_numpy() for name in ("phash", "width_px", "height_px")]
+    for start in range(0, len(order), _FIRST_BLOCK):
+        places = order[start : start + _FIRST_BLOCK]
+        values = zip(*(column[places].tolist() for column in columns), thumbnails(places), strict=True)
+        for rank, (phash, width, height, picture) in enumerate(values, start=start):
+            key = hashlib.sha256(b"%d,%d,%d," % (phash, width, height) + picture.tobytes()).digest()[:16]
+            if (better := first.setdefault(key, rank)) != rank:
+                twins[rank] = better
+    return np.fromiter(first.values(), np.int64, len(first)), twins
 
 
-def _greedy(links: Iterable[tuple[int, int]], twins: Mapping[int, int]) -> dict[int, int]:
-    """Of ranks, 0 the best: which are dropped, and for which better one that stays.
-
-    Args:
-        links: Pairs of ranks that are near.
-        twins: Ranks that nothing tells apart from a better one, and that one; they share its fate, and never stay.
-    """
+def _greedy(links: Iterable[tuple[int, int]]) -> dict[int, int]:
+    """Of ranks, 0 the best, and pairs of them that are near: which are dropped, and for which better one that stays."""
     better: defaultdict[int, list[int]] = defaultdict(list)
     for a, b in links:
         better[max(a, b)].append(min(a, b))
@@ -158,4 +161,9 @@ def _greedy(links: Iterable[tuple[int, int]], twins: Mapping[int, int]) -> dict[
     for rank in sorted(better):
         if stays := [each for each in better[rank] if each not in dropped]:
             dropped[rank] = min(stays)
+    return dropped
+
+
+def _with_twins(dropped: dict[int, int], twins: Mapping[int, int]) -> dict[int, int]:
+    """Ranks that nothing tells apart from a better one share its fate, and never stay."""
     return dropped | {rank: dropped.get(twin, twin) for rank, twin in twins.items()}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -22,8 +23,9 @@ from infinity.data.memory import capped_memory
 from infinity.data.quarantine import Quarantine
 from infinity.data.samples import Record
 from infinity.data.sources import Slice
+from infinity.data.storing import ReducedWriter
 
-MEASURE_VERSION = 2
+MEASURE_VERSION = 3
 """Changes whenever a fact of the same picture would get another value; facts of other versions are measured again."""
 
 FACTS = pa.schema(
@@ -53,6 +55,9 @@ FACTS = pa.schema(
 )
 """What is remembered of every row of a source; scores of models are further columns."""
 
+SMALL_FACTS = tuple(name for name in FACTS.names if name != "thumbnail")
+"""All but the thumbnail, which is ten times the rest: what is held of all rows at once."""
+
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
@@ -68,19 +73,20 @@ class Measured:
     quarantine: pa.Table
 
 
-def measure_slice(piece: Slice, max_pixels: int) -> Measured:
+def measure_slice(piece: Slice, max_pixels: int, reduced: ReducedWriter | None = None) -> Measured:
     """Open and measure every picture of a slice.
 
     Args:
         piece: Some rows of a source.
         max_pixels: Larger pictures are unreadable; the header decides.
+        reduced: Gets every readable picture, so that none is decoded once more to be stored in another size.
 
     Raises:
         StorageError: A bucket that does not exist, refused credentials: the place is wrong, not a picture.
     """
     quarantine = Quarantine()
     with capped_memory():
-        rows = [_measure(record, max_pixels, quarantine) for record in piece.read()]
+        rows = [_measure(record, max_pixels, quarantine, reduced) for record in piece.read()]
     return Measured(facts=pa.Table.from_pylist(rows, schema=FACTS), quarantine=quarantine.table())
 
 
@@ -110,18 +116,19 @@ def to_bytes(facts: pa.Table) -> bytes:
     return buffer.getvalue()
 
 
-def from_bytes(data: bytes, where: str) -> pa.Table:
+def from_bytes(data: bytes, where: str, columns: Sequence[str] | None = None) -> pa.Table:
     """Read what ``to_bytes`` wrote.
 
     Args:
         data: The whole file.
         where: Its place, for messages.
+        columns: Which are read; None for all.
 
     Raises:
         FactsError: It is no file of facts, or one of another version.
     """
     try:
-        table = pq.read_table(io.BytesIO(data))
+        table = pq.read_table(io.BytesIO(data), columns=None if columns is None else list(columns))
     except pa.ArrowInvalid as error:
         raise FactsError(f"{where}: expected a Parquet file of facts ({error}); delete it to measure again") from error
     found = (table.schema.metadata or {}).get(b"infinity.version", b"none").decode()
@@ -130,7 +137,9 @@ def from_bytes(data: bytes, where: str) -> pa.Table:
     return table
 
 
-def _measure(record: Record, max_pixels: int, quarantine: Quarantine) -> dict[str, object]:
+def _measure(
+    record: Record, max_pixels: int, quarantine: Quarantine, reduced: ReducedWriter | None
+) -> dict[str, object]:
     data = b""
     try:
         data = fetch(record)
@@ -138,6 +147,8 @@ def _measure(record: Record, max_pixels: int, quarantine: Quarantine) -> dict[st
     except UnreadableError as error:
         quarantine.add(record, error, data)
         return _described(record) | {"problem": error.reason, "detail": printable(error.detail)[:1000]}
+    if reduced is not None:
+        reduced.add(record.row, picture.image)
     return measure_record(record, data, picture)
 
 

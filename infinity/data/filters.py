@@ -127,12 +127,12 @@ class NearDuplicates(Config):
 
     Attributes:
         distance: Largest number of different bits of the perceptual hash, 0 to 20.
-        difference: Largest difference of any place and channel of the 16 x 16 thumbnails, laid over each other as well
+        difference: Largest difference of any place and channel of the 32 x 32 thumbnails, laid over each other as well
             as a crop of 5 % allows and smoothed; in levels [0, 255].
     """
 
     distance: int = 12
-    difference: float = 15.0
+    difference: float = 18.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.distance <= 20:

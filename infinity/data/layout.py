@@ -60,6 +60,21 @@ class Origin:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Stored:
+    """How the pictures of a data set are stored.
+
+    Attributes:
+        digest: Of the settings by which pictures are reduced; empty if they are stored as they came.
+        origins: By row, where reduced pictures lie already.
+        as_parent: Whether the parent's pictures were stored in the same way, so that its shards can stay.
+    """
+
+    digest: str = ""
+    origins: Mapping[int, Origin] = field(default_factory=dict)
+    as_parent: bool = True
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ShardPlan:
     """One shard to write.
 
@@ -67,13 +82,16 @@ class ShardPlan:
         split: Which split its samples belong to.
         aspect_ratio: The ratio that is nearest to all of them.
         samples: In order: SAMPLE_COLUMNS and ``key``.
-        origins: By key, for the samples that an earlier version holds; the others come from the source.
+        origins: By key, for the samples that lie as they will be stored, in an earlier version or beside the facts; the
+            others come from the source.
+        storing: Digest of the settings by which pictures were reduced; empty if they are stored as they came.
     """
 
     split: Split
     aspect_ratio: float
     samples: pa.Table
     origins: Mapping[str, Origin] = field(default_factory=dict)
+    storing: str = ""
 
     @property
     def digest(self) -> str:
@@ -81,7 +99,8 @@ class ShardPlan:
         samples = self.samples.drop_columns(["row"])
         lines = json.dumps(samples.to_pylist(), sort_keys=True, ensure_ascii=True, default=bytes.hex)
         content = hashlib.sha256(lines.encode()).hexdigest()
-        return digest_of([SHARD_VERSION, self.split, self.aspect_ratio, content])
+        storing = [self.storing] if self.storing else []
+        return digest_of([SHARD_VERSION, self.split, self.aspect_ratio, content, *storing])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -171,6 +190,7 @@ def plan_shards(
     limits: ShardLimits,
     seed: int,
     parent: Manifest | None = None,
+    stored: Stored = Stored(),  # frozen
 ) -> tuple[ShardPlan | KeptShard, ...]:
     """Deal the kept pictures to shards: by split, then by nearest aspect ratio, then in source order.
 
@@ -181,11 +201,12 @@ def plan_shards(
         limits: How large shards become.
         seed: Another seed sets aside other pictures.
         parent: The version whose shards are kept where nothing in them changes.
+        stored: How pictures are stored, and which lie as they will be stored.
     """
     samples = kept.select(SAMPLE_COLUMNS).combine_chunks()
     keys = sample_keys(samples)
     samples = samples.append_column("key", pa.array(keys, pa.string()))
-    before = _Parent(parent)
+    before = _Parent(parent, stored.as_parent)
     ratios = _nearest_ratios(samples, aspect_ratios)
     validation = _validation(samples, keys, before, validation_share, seed)
     sizes = np.array(samples["num_bytes"].to_pylist(), np.int64)
@@ -197,16 +218,20 @@ def plan_shards(
             planned += stay
             places = np.array(sorted(loose), np.int64)
             for part in _parts(places, cut_evenly(sizes[places], limits)):
-                origins = {keys[i]: before.origins[keys[i]] for i in part.tolist() if keys[i] in before.origins}
                 table = samples.take(pa.array(part))
-                planned.append(ShardPlan(split=split, aspect_ratio=ratio, samples=table, origins=origins))
+                rows = zip(table["key"].to_pylist(), table["row"].to_pylist(), strict=True)
+                found = {key: before.origins.get(key) or stored.origins.get(row) for key, row in rows}
+                origins = {key: origin for key, origin in found.items() if origin is not None}
+                planned.append(
+                    ShardPlan(split=split, aspect_ratio=ratio, samples=table, origins=origins, storing=stored.digest)
+                )
     return tuple(planned)
 
 
 class _Parent:
     """What an earlier version holds, by key; nothing without one."""
 
-    def __init__(self, manifest: Manifest | None) -> None:
+    def __init__(self, manifest: Manifest | None, reusable: bool) -> None:
         self.shards: list[KeptShard] = []
         self.groups: list[tuple[str, float]] = []
         self.splits: dict[str, str] = {}
@@ -217,11 +242,14 @@ class _Parent:
         names = np.array(manifest.table["shard"].to_pylist(), dtype=object)
         for info in manifest.head.shards:
             rows = manifest.table.filter(pa.array(names == info.path))
-            self.shards.append(KeptShard(info=info, rows=rows))
-            self.groups.append((rows["split"][0].as_py(), rows["aspect_ratio"][0].as_py()))
+            if reusable:
+                self.shards.append(KeptShard(info=info, rows=rows))
+                self.groups.append((rows["split"][0].as_py(), rows["aspect_ratio"][0].as_py()))
             for row in rows.select(["key", "split", "pixels_sha256", "offset", "num_bytes", "sha256"]).to_pylist():
                 self.splits[row["key"]] = self.pixel_splits[row["pixels_sha256"]] = row["split"]
                 shard = storage.join(manifest.root, info.path)
+                if not reusable:
+                    continue
                 self.origins[row["key"]] = Origin(shard, row["offset"], row["num_bytes"], row["sha256"])
 
     def divide(

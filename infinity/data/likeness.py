@@ -16,10 +16,9 @@ from PIL import Image
 REDUCED_PX = 256
 """Longer side of the copy that is measured; smaller pictures are measured as they are."""
 
-THUMBNAIL_PX = 16
-"""Side of the colour thumbnail by which a likely pair of near duplicates is checked."""
+THUMBNAIL_PX = 32
+"""Side of the colour thumbnail of which the hash is taken, and by which a likely pair of near duplicates is checked."""
 
-_HASH_PX = 32
 _NUM_LUMA, _NUM_CHROMA = 32, 16  # bits from brightness, and from each of the two colour differences
 _DEAD_SHARE = 0.04  # of the length of the coefficients; what is nearer to 0 counts as 0
 _DEAD_LEVELS = 8.0  # the same in absolute terms: 1/4 grey level over the picture
@@ -32,14 +31,14 @@ class Likeness:
 
     Attributes:
         phash: Perceptual hash of 64 bits; the number of different bits is a distance.
-        thumbnail: 16 x 16 RGB, the whole picture squeezed into a square.
+        thumbnail: 32 x 32 RGB, the whole picture squeezed into a square.
         contrast: Standard deviation of the levels [0, 255] of the channel that varies most; 0 is one flat colour.
         sharpness: Variance of the Laplacian (four neighbours) of the grey levels, longer side at most 256; low is
             blurred or flat.
     """
 
     phash: int
-    thumbnail: UInt8[np.ndarray, "16 16 3"]
+    thumbnail: UInt8[np.ndarray, "32 32 3"]
     contrast: float
     sharpness: float
 
@@ -47,9 +46,10 @@ class Likeness:
 def measure_likeness(image: Image.Image) -> Likeness:
     """Measure an RGB picture of any size."""
     small = reduced(image)
+    thumbnail = small.resize((THUMBNAIL_PX, THUMBNAIL_PX), _FILTER)
     return Likeness(
-        phash=perceptual_hash(small),
-        thumbnail=np.asarray(small.resize((THUMBNAIL_PX, THUMBNAIL_PX), _FILTER)),
+        phash=perceptual_hash(thumbnail),
+        thumbnail=np.asarray(thumbnail),
         contrast=widest_deviation(small),
         sharpness=laplacian_variance(np.asarray(small.convert("L"))),
     )
@@ -64,14 +64,14 @@ def reduced(image: Image.Image) -> Image.Image:
     return image.resize((width, height), _FILTER, reducing_gap=1.0)
 
 
-def perceptual_hash(image: Image.Image) -> int:
+def perceptual_hash(thumbnail: Image.Image) -> int:
     """64 bits: which of the lowest frequencies of brightness (32) and of the two colour differences (16 each) are high.
 
     A DCT hash as pHash has made it known, with two changes. A coefficient must be above a dead zone rather than above
     the median: symmetric drawings have many coefficients of exactly 0, whose sign is the encoder's noise. And half of
     the bits tell of colour, since drawings of equal outline in other colours are other pictures.
     """
-    values = np.asarray(image.resize((_HASH_PX, _HASH_PX), _FILTER).convert("YCbCr"), np.float64)
+    values = np.asarray(thumbnail.convert("YCbCr"), np.float64)
     basis = _cosines()
     spectrum = np.einsum("ky,yxc,lx->klc", basis, values, basis, optimize=True)
     rows, columns = _lowest_frequencies()
@@ -108,8 +108,8 @@ def _is_high(coefficients: Float[np.ndarray, " n"]) -> np.ndarray:
 @cache
 def _cosines() -> Float[np.ndarray, "8 32"]:
     """The first rows of the orthonormal DCT-II."""
-    at = np.arange(_HASH_PX) + 0.5
-    rows = np.cos(np.pi / _HASH_PX * np.arange(8)[:, None] * at) * np.sqrt(2 / _HASH_PX)
+    at = np.arange(THUMBNAIL_PX) + 0.5
+    rows = np.cos(np.pi / THUMBNAIL_PX * np.arange(8)[:, None] * at) * np.sqrt(2 / THUMBNAIL_PX)
     rows[0] /= np.sqrt(2)
     return np.asarray(rows)
 

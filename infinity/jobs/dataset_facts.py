@@ -3,25 +3,40 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from infinity import storage
 from infinity.config import digest_of
 from infinity.data import facts as facts_files
 from infinity.data import quarantine as quarantine_files
-from infinity.data.facts import MEASURE_VERSION, measure_slice
+from infinity.data.facts import MEASURE_VERSION, SMALL_FACTS, measure_slice
+from infinity.data.layout import Origin
+from infinity.data.looks import thumbnails_in
 from infinity.data.manifest import SourceRecord
 from infinity.data.shards import ShiftedSlice
 from infinity.data.sources import URL_LIST, Slice, Source, fingerprint, open_source, scene_source
+from infinity.data.storing import (
+    REDUCED,
+    REDUCED_EXTENSION,
+    ReducedWriter,
+    StoringConfig,
+    load_reduced,
+    pictures_uri,
+    reduce_slice,
+)
+from infinity.data.thumbnail_store import Stretch, ThumbnailStore
 from infinity.jobs.fan_out import fan_out
 from infinity.jobs.judging import JudgesConfig, MeasuredSlice, judge
 from infinity.jobs.progress import Progress, ProgressSink, section
 
 FACTS_FOLDER = "facts"
 QUARANTINE_FOLDER = "quarantine"
+REDUCED_FOLDER = "reduced"
 
 
 class DatasetError(ValueError):
@@ -47,16 +62,104 @@ class OpenedSource:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class MeasuringCall:
+    """One slice to measure, and where its files go.
+
+    Attributes:
+        piece: Its rows.
+        max_pixels: Larger pictures are unreadable.
+        facts: URI of its facts.
+        quarantine: URI of what cannot be used of it.
+        reduced: URI of the places of its reduced pictures.
+        storing: Which pictures are reduced.
+    """
+
+    piece: Slice
+    max_pixels: int
+    facts: str
+    quarantine: str
+    reduced: str
+    storing: StoringConfig
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Rows:
-    """All rows of a data set's sources: slices with rows that are unique, and the facts by row."""
+    """All rows of a data set's sources, numbered through.
+
+    Attributes:
+        slices: In order.
+        facts: By row, without thumbnails.
+        files: URI of the facts of each slice, thumbnails included.
+        shifts: By how much the rows of each slice are numbered higher than in its file.
+        reduced: Rows whose pictures are stored in another size: columns of ``REDUCED``, and ``uri`` of their file.
+    """
 
     slices: tuple[Slice, ...]
     facts: pa.Table
+    files: tuple[str, ...]
+    shifts: tuple[int, ...]
+    reduced: pa.Table = field(default_factory=lambda: _placed(REDUCED.empty_table(), "", 0))
 
     def slices_of(self, rows: Sequence[int]) -> tuple[Slice, ...]:
         """The slices that hold these rows, in order."""
+        return tuple(self.slices[index] for index in self._holders(rows))
+
+    def thumbnails(self) -> ThumbnailStore:
+        """The thumbnails of all readable pictures, in a file of this machine.
+
+        Raises:
+            StorageError: The facts cannot be read.
+        """
+        return ThumbnailStore(self._stretches(range(len(self.files))))
+
+    def thumbnails_of(self, rows: Sequence[int]) -> pa.Table:
+        """Columns ``row`` and ``thumbnail`` of some rows; only the slices that hold them are read.
+
+        Raises:
+            StorageError: The facts cannot be read.
+        """
+        wanted = pa.array(rows, pa.int64())
+        found = [pa.table({"row": pa.array([], pa.int64()), "thumbnail": pa.array([], pa.binary())})]
+        for index in self._holders(rows):
+            table = self._with_thumbnails(index).cast(found[0].schema)
+            found.append(table.filter(pc.is_in(table["row"], wanted)))
+        return pa.concat_tables(found)
+
+    def as_stored(self, kept: pa.Table) -> tuple[pa.Table, dict[int, Origin]]:
+        """Facts of pictures as they will be stored, and where those that are reduced lie already, by row."""
+        if not self.reduced.num_rows:
+            return kept, {}
+        places = {row["row"]: row for row in self.reduced.to_pylist()}
+        columns = ("width_px", "height_px", "num_bytes", "extension", "keep_bytes")
+        rows = kept.select(["row", *columns]).to_pylist()
+        for row in rows:
+            if (place := places.get(row["row"])) is not None:
+                row |= {name: place[name] for name in ("width_px", "height_px", "num_bytes")}
+                row |= {"extension": REDUCED_EXTENSION, "keep_bytes": False}
+        for name in columns:
+            values = pa.array([row[name] for row in rows], kept.schema.field(name).type)
+            kept = kept.set_column(kept.schema.get_field_index(name), name, values)
+        wanted = {row["row"] for row in rows}
+        return kept, {
+            row: Origin(place["uri"], place["offset"], place["num_bytes"], place["sha256"])
+            for row, place in places.items()
+            if row in wanted
+        }
+
+    def _holders(self, rows: Sequence[int]) -> list[int]:
         first_rows = [piece.first_row for piece in self.slices]
-        return tuple(self.slices[index] for index in sorted({bisect_right(first_rows, row) - 1 for row in rows}))
+        return sorted({bisect_right(first_rows, row) - 1 for row in rows})
+
+    def _with_thumbnails(self, index: int) -> pa.Table:
+        uri = self.files[index]
+        table = facts_files.from_bytes(storage.read_bytes(uri), uri, ["row", "thumbnail"])
+        return _shifted(table.filter(pc.is_valid(table["thumbnail"])), self.shifts[index])
+
+    def _stretches(self, indices: Sequence[int]) -> Iterator[Stretch]:
+        for index in indices:
+            table = self._with_thumbnails(index)
+            numbers = table["row"].to_numpy()
+            yield numbers, thumbnails_in(table)(np.arange(len(numbers)))
 
 
 def open_record(record: SourceRecord, output: str, progress: ProgressSink) -> OpenedSource:
@@ -110,6 +213,7 @@ def gather(
     root: str,
     progress: ProgressSink,
     judges: JudgesConfig | None = None,
+    storing: StoringConfig = StoringConfig(),  # noqa: B008  # frozen
 ) -> Rows:
     """The facts of all rows, measured on the cluster where they are not known; rows of a later source come later.
 
@@ -119,6 +223,7 @@ def gather(
         root: URI of the folder that all versions of the data set share.
         progress: Told after every slice.
         judges: Networks that score the pictures or write captions, or None.
+        storing: Which pictures are reduced on the way.
 
     Raises:
         ValueError: A network cannot be loaded.
@@ -126,63 +231,108 @@ def gather(
         StorageError: A source cannot be read, or the facts not be written.
     """
     measuring = section(progress, 0.0, 0.5 if judges else 1.0)
-    calls: list[tuple[Slice, int, str, str]] = []
+    calls: list[MeasuringCall] = []
     for each in opened:
         folder = each.folder(max_pixels)
+        reduced = f"{folder}-{storing.digest()}"
         for piece in each.source.slices:
             name = f"{piece.first_row:012d}.parquet"
-            where = [storage.join(root, kind, folder, name) for kind in (FACTS_FOLDER, QUARANTINE_FOLDER)]
-            calls.append((piece, max_pixels, where[0], where[1]))
+            calls.append(
+                MeasuringCall(
+                    piece=piece,
+                    max_pixels=max_pixels,
+                    facts=storage.join(root, FACTS_FOLDER, folder, name),
+                    quarantine=storage.join(root, QUARANTINE_FOLDER, folder, name),
+                    reduced=storage.join(root, REDUCED_FOLDER, reduced, name),
+                    storing=storing,
+                )
+            )
     kinds = " and ".join(dict.fromkeys(each.source.kind for each in opened))
 
     def on_done(done: int) -> None:
         measuring(Progress(done / len(calls), f"checked {done:,} of {len(calls):,} slices ({kinds})"))
 
-    tables = fan_out(slice_facts, calls, on_done)
+    found = fan_out(measure, [(call,) for call in calls], on_done)
+    tables = [facts for facts, _ in found]
     if judges is not None:
         measured = [
-            MeasuredSlice(call[0], table, storage.join(storage.name(storage.parent(call[2])), storage.name(call[2])))
+            MeasuredSlice(call.piece, table, storage.join(*map(storage.name, (storage.parent(call.facts), call.facts))))
             for call, table in zip(calls, tables, strict=True)
         ]
         tables = judge(measured, judges, root, section(progress, 0.5, 1.0))
-    return _joined(opened, tables)
+    return _joined(opened, calls, tables, [reduced for _, reduced in found])
 
 
-def slice_facts(piece: Slice, max_pixels: int, facts_uri: str, quarantine_uri: str) -> pa.Table:
-    """The facts of one slice: read if they were measured before, else measured and kept.
+def measure(call: MeasuringCall) -> tuple[pa.Table, pa.Table]:
+    """The facts of one slice without thumbnails, and the places of its reduced pictures; what is there is read.
 
     Raises:
-        FactsError: What lies at ``facts_uri`` are no facts.
-        StorageError: The slice cannot be read or the facts not be written.
+        FactsError: What lies at the facts' place are no facts.
+        StorageError: The slice cannot be read or its files not be written.
     """
+    reduces = call.storing.side_px is not None
+    reduced = load_reduced(call.reduced) if reduces else REDUCED.empty_table()
     try:
-        return facts_files.from_bytes(storage.read_bytes(facts_uri), facts_uri)
+        facts = facts_files.from_bytes(storage.read_bytes(call.facts), call.facts, SMALL_FACTS)
     except storage.FileMissingError:
-        measured = measure_slice(piece, max_pixels)
+        return _measured(call)
+    if reduced is None:
+        writer = ReducedWriter(call.reduced, call.storing)
+        reduce_slice(call.piece, facts, writer, call.max_pixels)
+        reduced = writer.save()
+    return facts, reduced
+
+
+def _measured(call: MeasuringCall) -> tuple[pa.Table, pa.Table]:
+    """Measure a slice. The facts are written last: where they are, the quarantine is complete."""
+    writer = ReducedWriter(call.reduced, call.storing) if call.storing.side_px is not None else None
+    measured = measure_slice(call.piece, call.max_pixels, writer)
     if measured.quarantine.num_rows:
-        storage.write_bytes(quarantine_uri, quarantine_files.to_bytes(measured.quarantine))
-    try:  # The facts come last: where they are, the quarantine is complete.
-        storage.write_bytes(facts_uri, facts_files.to_bytes(measured.facts), if_absent=True)
+        storage.write_bytes(call.quarantine, quarantine_files.to_bytes(measured.quarantine))
+    reduced = writer.save() if writer is not None else REDUCED.empty_table()
+    try:
+        storage.write_bytes(call.facts, facts_files.to_bytes(measured.facts), if_absent=True)
     except storage.FileAlreadyThereError:
-        return facts_files.from_bytes(storage.read_bytes(facts_uri), facts_uri)
-    return measured.facts
+        return facts_files.from_bytes(storage.read_bytes(call.facts), call.facts, SMALL_FACTS), reduced
+    return measured.facts.select(SMALL_FACTS), reduced
 
 
-def _joined(opened: Sequence[OpenedSource], tables: Sequence[pa.Table]) -> Rows:
+def _joined(
+    opened: Sequence[OpenedSource],
+    calls: Sequence[MeasuringCall],
+    tables: Sequence[pa.Table],
+    reduced: Sequence[pa.Table],
+) -> Rows:
     """All facts in one table, rows of each source shifted behind those of the sources before."""
     slices: list[Slice] = []
     shifted: list[pa.Table] = []
+    shifts: list[int] = []
     shift, position = 0, 0
     for each in opened:
         behind = shift
         for piece in each.source.slices:
-            table = tables[position]
+            table = _shifted(tables[position], shift)
             position += 1
-            if shift:
-                rows = pa.array([row + shift for row in table["row"].to_pylist()], pa.int64())
-                table = table.set_column(table.schema.get_field_index("row"), "row", rows)
             slices.append(ShiftedSlice(piece, shift) if shift else piece)
             shifted.append(table)
+            shifts.append(shift)
             behind = max(behind, piece.first_row + shift + 1, *(row + 1 for row in table["row"].to_pylist()[-1:]))
         shift = behind
-    return Rows(slices=tuple(slices), facts=pa.concat_tables(shifted))
+    placed = [_placed(table, call.reduced, by) for table, call, by in zip(reduced, calls, shifts, strict=True)]
+    return Rows(
+        slices=tuple(slices),
+        facts=pa.concat_tables(shifted),
+        files=tuple(call.facts for call in calls),
+        shifts=tuple(shifts),
+        reduced=pa.concat_tables(placed),
+    )
+
+
+def _shifted(table: pa.Table, shift: int) -> pa.Table:
+    rows = pc.add(table["row"], pa.scalar(shift, pa.int64()))
+    return table.set_column(table.schema.get_field_index("row"), "row", rows) if shift else table
+
+
+def _placed(reduced: pa.Table, uri: str, shift: int) -> pa.Table:
+    files = pa.array([pictures_uri(uri)] * reduced.num_rows, pa.string())
+    return _shifted(reduced, shift).append_column("uri", files)

@@ -28,7 +28,7 @@ def facts_of(rows: Sequence[dict[str, Any]], **scores: Sequence[float | None]) -
             "content": seed,
             "pixels": seed,
             "phash": int(random.integers(2**63)),
-            "thumbnail": random.integers(0, 256, (16, 16, 3), dtype=np.uint8).tobytes(),
+            "thumbnail": random.integers(0, 256, (32, 32, 3), dtype=np.uint8).tobytes(),
             "contrast": 50.0,
             "sharpness": 100.0,
         }

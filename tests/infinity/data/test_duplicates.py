@@ -1,5 +1,6 @@
 """Near duplicates: planted copies are found, other pictures stay, and neither order nor partition matters."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from PIL import Image
 from infinity.data.decisions import decide
 from infinity.data.duplicates import near_duplicates, preference
 from infinity.data.filters import CaptionDuplicates, FilterConfig, NearDuplicates
-from infinity.data.hamming import near_pairs
+from infinity.data.hamming import Pairs, _Bands, _by_bands, near_pairs
 from infinity.data.likeness import measure_likeness
 from tests.infinity.data.drawn import cropped, drawing, encoded_again, resized
 from tests.infinity.data.facts_builder import facts_of
@@ -93,9 +94,19 @@ def test_every_pair_within_the_distance_is_found(distance: int, seed: int, count
         hashes[index] = hashes[index - 1] ^ np.uint64(sum(1 << int(bit) for bit in flips))
     left, right = np.triu_indices(count, 1)
     near = np.bitwise_count(hashes[left] ^ hashes[right]) <= distance
-    found = near_pairs(hashes, distance, partitions)
-    assert np.array_equal(found[0], left[near])
-    assert np.array_equal(found[1], right[near])
+    expected = list(zip(left[near].tolist(), right[near].tolist(), strict=True))
+    assert pairs_of(near_pairs(hashes, distance, partitions=partitions)) == expected
+    known = count // 3
+    across = [(i, j) for i, j in expected if i < known <= j]
+    assert known == 0 or pairs_of(near_pairs(hashes, distance, between=known, partitions=partitions)) == across
+    bands = _Bands.of(distance + 2, distance)
+    found = (piece for chosen in bands.choices() for piece in _by_bands(hashes, bands, chosen, known, 0, 1))
+    assert pairs_of(found) == (across if known else expected)
+
+
+def pairs_of(pieces: Iterable[Pairs]) -> list[tuple[int, int]]:
+    """All pairs in order; one that came twice is twice there."""
+    return sorted(pair for i, j in pieces for pair in zip(i.tolist(), j.tolist(), strict=True))
 
 
 def test_no_chain_of_likenesses_joins_what_is_unlike() -> None:
@@ -134,7 +145,7 @@ def test_near_duplicates_are_dropped_with_their_reason_only_where_asked_for() ->
     assert decisions.dropped["reason"].to_pylist() == ["near_duplicate"]
     assert decisions.dropped["detail"].to_pylist() == ["nearly large"]
     listed = {rule.reason: rule.setting for rule in decisions.rules}
-    assert listed["near_duplicate"] == "hash at most 12 bits, colours at most 15 levels"
+    assert listed["near_duplicate"] == "hash at most 12 bits, colours at most 18 levels"
 
 
 def test_repeated_captions_are_dropped_for_the_same_picture_or_anywhere() -> None:

@@ -1,0 +1,49 @@
+"""Thumbnails of many pictures in a file on this machine, so that memory does not grow with their number."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable
+
+import numpy as np
+from jaxtyping import Int, UInt8
+
+from infinity.data.likeness import THUMBNAIL_PX
+
+_SHAPE = (THUMBNAIL_PX, THUMBNAIL_PX, 3)
+
+Stretch = tuple[Int[np.ndarray, " n"], UInt8[np.ndarray, "n 32 32 3"]]
+"""Some rows, ascending, and their thumbnails."""
+
+
+class ThumbnailStore:
+    """3 KB a picture in a temporary file that ends with the object; the system keeps in memory what it has room for."""
+
+    def __init__(self, stretches: Iterable[Stretch]) -> None:
+        """Write all thumbnails.
+
+        Args:
+            stretches: Rows that are larger in each stretch than in the one before.
+        """
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115  # it is open as long as the store is used
+        rows = [np.empty(0, np.int64)]
+        for numbers, thumbnails in stretches:
+            self._file.write(np.ascontiguousarray(thumbnails).data)
+            rows.append(numbers)
+        self._file.flush()
+        self._rows = np.concatenate(rows)
+        if not (np.diff(self._rows) > 0).all():
+            raise ValueError("ThumbnailStore: expected rows in ascending order")
+        shape = (len(self._rows), *_SHAPE)
+        self._pixels = np.memmap(self._file, np.uint8, "r", shape=shape) if len(self._rows) else np.empty(shape, "u1")
+
+    def of(self, rows: Int[np.ndarray, " m"]) -> UInt8[np.ndarray, "m 32 32 3"]:
+        """The thumbnails of rows, in their order.
+
+        Raises:
+            KeyError: A row that has none.
+        """
+        places = np.minimum(np.searchsorted(self._rows, rows), max(len(self._rows) - 1, 0))
+        if len(rows) and not (len(self._rows) and (self._rows[places] == rows).all()):
+            raise KeyError("ThumbnailStore: asked for rows that have no thumbnail")
+        return np.asarray(self._pixels[places])

@@ -1,0 +1,55 @@
+"""A data set for people: counts, captions, and a sheet of pictures."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+
+from infinity import storage
+from infinity.data.batches import load_images
+from infinity.data.manifest import Manifest
+from infinity.data.pictures import compose_sheet
+from infinity.reporting.summary import DatasetSummary
+
+THUMBNAILS_FILE = "thumbnails.png"
+
+_THUMBNAILS = 40
+_THUMBNAIL_COLUMNS = 10
+_THUMBNAIL_PX = 96
+_CAPTION_EXAMPLES = 12
+
+
+def save_thumbnails(manifest: Manifest, folder: str) -> str:
+    """A sheet of pictures spread evenly over the data set, each in the shape of its aspect ratio."""
+    images = []
+    for row in _spread(len(manifest), _THUMBNAILS):
+        ratio = float(manifest.aspect_ratios[row])
+        height, width = (round(_THUMBNAIL_PX * min(1.0, side)) for side in (ratio, 1 / ratio))
+        images.append(load_images(manifest, [row], (max(1, height), max(1, width)))[0])
+    uri = storage.join(folder, THUMBNAILS_FILE)
+    storage.write_bytes(uri, compose_sheet(images, _THUMBNAIL_COLUMNS))
+    return uri
+
+
+def summarise(manifest: Manifest, thumbnails: str) -> DatasetSummary:
+    ratios = Counter(manifest.aspect_ratios.tolist())
+    splits = Counter(manifest.column("split").to_pylist())
+    captions = manifest.captions(_spread(len(manifest), _CAPTION_EXAMPLES))
+    return DatasetSummary(
+        counts=manifest.head.counts,
+        ratios={f"{ratio:.3f}": ratios[ratio] for ratio in sorted(ratios)},
+        splits={split: splits[split] for split in ("train", "validation")},
+        examples=manifest.head.examples,
+        caption_examples=tuple(captions),
+        num_shards=len(manifest.head.shards),
+        num_bytes=sum(shard.num_bytes for shard in manifest.head.shards),
+        thumbnails=thumbnails,
+        rules=manifest.head.rules,
+        histograms=manifest.head.histograms,
+    )
+
+
+def _spread(total: int, wanted: int) -> list[int]:
+    """At most ``wanted`` different row numbers, evenly over all."""
+    return sorted({int(row) for row in np.linspace(0, total - 1, min(wanted, total))})
