@@ -1,6 +1,6 @@
-"""The boxes of GenEval and DPG-Bench on the form of an evaluation."""
+"""The boxes of the benchmarks over prompts on the form of an evaluation."""
 
-from typing import Literal
+from typing import Literal, TypeVar
 
 from pydantic import Field
 
@@ -8,10 +8,14 @@ from flows.form import Count, Form
 from infinity.evaluation.coco_detector import CocoDetectorConfig
 from infinity.evaluation.dpg_measure import DpgMeasure
 from infinity.evaluation.geneval_measure import GenevalMeasure
+from infinity.evaluation.prompt_fit import ClipScoreMeasure, FitMeasure, HpsMeasure, ImageRewardMeasure
+from infinity.evaluation.prompt_lists import PromptList
 from infinity.evaluation.rewriting import InstructRewriter, RewriteFile, Rewriter
 from infinity.evaluation.scene_geneval import SceneDetector
 from infinity.perception.instruct import InstructConfig
 from infinity.storage.pinned import PinnedFile
+
+AnyFit = TypeVar("AnyFit", bound=FitMeasure)
 
 
 class RewritingForm(Form):
@@ -93,3 +97,72 @@ class DpgForm(RewritingForm):
         if self.vqa_model is not None:
             measure = measure.replace(vqa=measure.vqa.replace(model=self.vqa_model))
         return measure.replace(rewriter=self.rewriter(measure.rewriter), **self.given("prompts", "num_prompts"))
+
+
+class FitForm(RewritingForm):
+    """What CLIP score, ImageReward and HPSv2 have in common."""
+
+    prompts_uri: str | None = Field(
+        default=None,
+        description="Prompts instead of the benchmark's: .txt with one a line, .jsonl, or a .json list (path, s3:// or "
+        "http URI).",
+    )
+    num_prompts: Count | None = Field(default=None, description="Only so many prompts of every category.")
+    pictures_per_prompt: Count | None = Field(default=None, description="Drawings of every prompt.")
+
+    def common(self, measure: AnyFit) -> AnyFit:
+        """The benchmark with what was filled in of these."""
+        if self.prompts_uri is not None:
+            measure = measure.replace(prompts=(PromptList(file=PinnedFile(uri=self.prompts_uri)),))
+        changes = self.given("num_prompts", "pictures_per_prompt")
+        return measure.replace(rewriter=self.rewriter(measure.rewriter), **changes)
+
+
+class ClipScoreForm(FitForm):
+    """CLIP score, by default on the prompts of ImageReward's benchmark."""
+
+    clip_model: str | None = Field(default=None, description="CLIP (folder or hub name); by default ViT-L/14.")
+
+    def change(self, before: ClipScoreMeasure | None) -> ClipScoreMeasure:
+        """The benchmark with what was filled in."""
+        measure = self.common(before or ClipScoreMeasure())
+        return measure if self.clip_model is None else measure.replace(clip=measure.clip.replace(model=self.clip_model))
+
+
+class WeightsForm(FitForm):
+    """A scorer whose weights are one published file."""
+
+    weights_uri: str | None = Field(
+        default=None, description="Copy of the published weights file (path, s3:// or http URI)."
+    )
+    weights_sha256: str | None = Field(default=None, description="First digits of its checksum.")
+    tokenizer: str | None = Field(default=None, description="Tokenizer of its prompts (folder or hub name).")
+
+    def weights(self, before: PinnedFile) -> PinnedFile:
+        """The weights file with what was filled in."""
+        given = self.given("weights_uri", "weights_sha256")
+        return before.replace(**{name.removeprefix("weights_"): value for name, value in given.items()})
+
+
+class ImageRewardForm(WeightsForm):
+    """ImageReward on its 100 prompts, ten pictures each."""
+
+    def change(self, before: ImageRewardMeasure | None) -> ImageRewardMeasure:
+        """The benchmark with what was filled in."""
+        measure = self.common(before or ImageRewardMeasure())
+        network = measure.network.replace(weights=self.weights(measure.network.weights), **self.given("tokenizer"))
+        return measure.replace(network=network)
+
+
+class HpsForm(WeightsForm):
+    """HPSv2 on its 3,200 prompts of four styles, one picture each."""
+
+    version: Literal["v2.1", "v2.0"] | None = Field(default=None, description="Figures of versions do not compare.")
+
+    def change(self, before: HpsMeasure | None) -> HpsMeasure:
+        """The benchmark with what was filled in."""
+        measure = self.common(before or HpsMeasure())
+        network = measure.network.replace(**self.given("version", "tokenizer"))
+        if self.weights_uri is not None or self.weights_sha256 is not None:
+            network = network.replace(weights=self.weights(network.file))
+        return measure.replace(network=network)

@@ -15,7 +15,8 @@ from flows.pictures import figure, inline
 from flows.stages import evaluation_stage
 from infinity import storage
 from infinity.evaluation.champions import Champion, ChampionChangedError, Champions, check_digest
-from infinity.evaluation.gate import GateConfig, GateError, GateReport
+from infinity.evaluation.gate import GateError, GateReport
+from infinity.evaluation.margins import GateConfig
 from infinity.jobs import evaluated
 from infinity.jobs.comparing import write_comparison
 from infinity.jobs.evaluate import EvaluateReport, EvaluateSpec

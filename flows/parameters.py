@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field
 
-from flows.benchmark_forms import DpgForm, GenevalForm
+from flows.benchmark_forms import ClipScoreForm, DpgForm, GenevalForm, HpsForm, ImageRewardForm
 from flows.form import Count, Form, Positive, Seed, Share
 from infinity.config import Config
 from infinity.data.filters import FilterConfig, NearDuplicates
@@ -197,6 +197,9 @@ class EvaluationForm(Form):
     )
     geneval: GenevalForm | None = Field(default=None, description="GenEval on its official prompts, for real pictures.")
     dpg: DpgForm | None = Field(default=None, description="DPG-Bench, for models that draw long prompts.")
+    clip_score: ClipScoreForm | None = Field(default=None, description="How well pictures fit prompts, by CLIP.")
+    image_reward: ImageRewardForm | None = Field(default=None, description="What people would give, by ImageReward.")
+    hps: HpsForm | None = Field(default=None, description="What people would prefer, by HPSv2.")
     guidance: Positive | None = Field(
         default=None, description="How strongly drawings follow their caption; 1 is not at all."
     )
@@ -232,10 +235,9 @@ class EvaluationForm(Form):
         if self.scene_prompts_per_task is not None:
             before = changes.get("scenes", spec.scenes) or SceneMeasure()
             changes["scenes"] = before.replace(prompts_per_task=self.scene_prompts_per_task)
-        if self.geneval is not None:
-            changes["geneval"] = self.geneval.change(spec.geneval)
-        if self.dpg is not None:
-            changes["dpg"] = self.dpg.change(spec.dpg)
+        for name in ("geneval", "dpg", "clip_score", "image_reward", "hps"):
+            if (form := getattr(self, name)) is not None:
+                changes[name] = form.change(getattr(spec, name))
         if inception := self.given("inception_uri", "inception_sha256"):
             before_weights = spec.inception or InceptionWeights()
             changes["inception"] = before_weights.replace(

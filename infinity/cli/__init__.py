@@ -23,6 +23,7 @@ commands: tuple[Callable[..., None], ...] = (
     evaluation.evaluate,
     evaluation.compare,
     evaluation.leaderboard,
+    evaluation.statistics,
     evaluation.card,
     records.info,
     records.run,

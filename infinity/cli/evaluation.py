@@ -126,7 +126,7 @@ def compare(
 ) -> None:
     """Two models side by side: the same prompts and seeds under a slider, and paired figures with intervals."""
     with clear_errors():
-        from infinity.evaluation.gate import GateConfig
+        from infinity.evaluation.margins import GateConfig
         from infinity.jobs.comparing import write_comparison
         from infinity.jobs.evaluated import find
         from infinity.reporting.comparison import comparison_row
@@ -203,6 +203,46 @@ def _print_groups(groups: Iterable[Group]) -> None:
             table.add_row(*cells, shown_source(entry), style="bold" if entry.is_ours else None)
         out.print(f"\n{group.metric}  ({group.protocol})", markup=False, highlight=False, soft_wrap=True)
         out.print(table)
+
+
+def statistics(
+    source: Annotated[str, typer.Argument(help="Folder of pictures, or manifest of a data set: a path or s3:// URI.")],
+    output: Annotated[str, typer.Argument(help="File to write, ending in .npz.")],
+    convention: Annotated[
+        str, typer.Option(help="How pictures are prepared: tf1, pytorch_fid, clean_fid or imagenet_norm.")
+    ] = "tf1",
+    size_px: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="First scale the middle of every picture to a square of this side, as a model sees it."
+        ),
+    ] = None,
+    split: Annotated[str, typer.Option(help="Of a data set: validation or train.")] = "validation",
+    feature: Annotated[int, typer.Option(help="Which Inception features: 64, 192, 768 or 2048.")] = 2048,
+    weights: Annotated[str | None, typer.Option(help="Inception weights of 2015; else downloaded.")] = None,
+    sha256: Annotated[str | None, typer.Option(help="First digits of the checksum of these weights.")] = None,
+    device: Device = "cpu",
+) -> None:
+    """Write reference statistics of a set of pictures, for fid_reference and for other tools that read .npz."""
+    with clear_errors():
+        from infinity import storage
+        from infinity.evaluation.folded_inception import FoldedInception
+        from infinity.evaluation.inception_weights import InceptionWeights, load_inception
+        from infinity.evaluation.reference_sets import ReferenceSet, measure
+        from infinity.evaluation.reference_statistics import write_statistics
+
+        if not output.endswith(".npz"):
+            raise ValueError(f"output: expected a file ending in .npz, got {output}")
+        about = {"convention": convention, "size_px": size_px, "split": split, "feature": feature}
+        reference = ReferenceSet.from_json({"uri": storage.absolute(source), **about}, where="statistics")
+        found = {name: value for name, value in (("uri", weights), ("sha256", sha256)) if value is not None}
+        reference.files()  # before weights are downloaded
+        network = FoldedInception(load_inception(InceptionWeights().replace(**found))).to(device)
+        with bar(f"reading {source}") as report:
+            stats, passport = measure(reference, network, device=device, progress=report)
+        write_statistics(output, stats, passport)
+        for line in (output, f"{stats.count} pictures, {passport.protocol}", passport.source):
+            out.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def card(

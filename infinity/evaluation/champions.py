@@ -132,14 +132,18 @@ class Champions:
         check_digest(model, model_digest)
         parent = 0 if follows is None else follows.number
         return self._append(
-            family,
-            parent,
-            action="promote",
-            model=model,
-            model_digest=model_digest,
-            evaluation=evaluation,
-            scores=scores,
-            why=why,
+            Champion(
+                family=family,
+                number=parent + 1,
+                parent=parent,
+                action="promote",
+                model=model,
+                model_digest=model_digest,
+                evaluation=evaluation,
+                scores=scores,
+                why=why,
+                **_signature(),
+            )
         )
 
     def rollback(self, family: str, *, to: int | None = None, why: str = "", follows: int | None = None) -> Champion:
@@ -170,43 +174,19 @@ class Champions:
             if target.model_digest == present.model_digest:
                 raise ChampionError(f"{family}: record {to} is the present champion's model; nothing to roll back")
         check_digest(target.model, target.model_digest)
+        parent = present.number if follows is None else follows
         return self._append(
-            family,
-            present.number if follows is None else follows,
-            action="rollback",
-            model=target.model,
-            model_digest=target.model_digest,
-            evaluation=target.evaluation,
-            scores=target.scores,
-            why=f"back to record {target.number}" + (f": {why}" if why else ""),
+            target.replace(
+                number=parent + 1,
+                parent=parent,
+                action="rollback",
+                why=f"back to record {target.number}" + (f": {why}" if why else ""),
+                **_signature(),
+            )
         )
 
-    def _append(
-        self,
-        family: str,
-        parent: int,
-        *,
-        action: Literal["promote", "rollback"],
-        model: str,
-        model_digest: str,
-        evaluation: str | None,
-        scores: tuple[Score, ...],
-        why: str,
-    ) -> Champion:
-        record = Champion(
-            family=family,
-            number=parent + 1,
-            parent=parent,
-            action=action,
-            model=model,
-            model_digest=model_digest,
-            evaluation=evaluation,
-            scores=scores,
-            why=why,
-            who=_who(),
-            when=datetime.now(UTC).isoformat(timespec="seconds"),
-            token=uuid.uuid4().hex,
-        )
+    def _append(self, record: Champion) -> Champion:
+        family, parent = record.family, record.parent
         numbers = self._numbers(family)
         if (numbers[-1] if numbers else 0) < parent:
             raise ChampionError(f"{self.root}: the family {family!r} has no record {parent} to follow")
@@ -272,6 +252,12 @@ def check_digest(model: str, digest: str) -> None:
             f"{model}: expected the checkpoint {digest}, found {found or 'none'}; it was trained again or deleted "
             "since it was evaluated"
         )
+
+
+def _signature() -> dict[str, str]:
+    """Who writes a record, and when."""
+    when = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"who": _who(), "when": when, "token": uuid.uuid4().hex}
 
 
 def _who() -> str:

@@ -45,7 +45,7 @@ from infinity.evaluation.prompt_measure import (
     place_of,
 )
 from infinity.evaluation.rewriting import Rewriter, describe
-from infinity.evaluation.score import Score
+from infinity.evaluation.score import Score, slug
 from infinity.perception.vqa import Vqa, VqaConfig
 from infinity.storage.pinned import PinnedFile
 
@@ -173,7 +173,7 @@ class DpgMeasure(Config):
         averages = {item: 100 * picture.average for item, picture in scored.items()}
         overall = _percent(f"{name}.overall", {item: (value, 1.0) for item, value in averages.items()}, passport, note)
         categories = [
-            _percent(f"{name}.{level}.{_slug(category)}", values, passport, note)
+            _percent(f"{name}.{level}.{slug(category)}", values, passport, note)
             for level in ("l1", "l2")
             for category, values in sorted(pool(scored, protocol, level).items())
         ]
@@ -326,11 +326,6 @@ def _percent(metric: str, values: Mapping[str, tuple[float, float]], protocol: s
         metric=metric, value=float(sums.sum() / numbers.sum()), unit="percent", n=int(numbers.sum()),
         protocol=protocol, low=low, high=high, note=join_notes(note, about),
     )  # fmt: skip
-
-
-def _slug(category: str) -> str:
-    """A category as a word of a metric's name: "entity - whole" becomes "entity_whole"."""
-    return re.sub(r"[^a-z0-9]+", "_", category.lower()).strip("_") or "none"
 
 
 def _load_vqa(config: VqaConfig, device: str) -> Vqa:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import UInt8
@@ -20,11 +21,10 @@ from infinity.evaluation.measure import (
     Subject,
     batches,
     magnification,
+    picture_ids,
     spread,
 )
 from infinity.evaluation.picture_store import Drawing
-
-FEATURE_WIDTH = 2048
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,15 +46,44 @@ class SampleMeasure(Config):
         rows = spread(manifest, subject.split, self.num_pictures)
         return tuple(SamplePart(batch=batch) for batch in batches(manifest, rows, subject.batch_size))
 
-    def outcome(self, state: tuple[tuple[str, Picture], ...]) -> Outcome:
-        """The sheet "samples" with the captions in the order of the pictures."""
-        pictures = [picture for _, picture in state]
+    def outcome(self, state: tuple[Sample, ...]) -> Outcome:
+        """The sheet "samples" with the captions in the order of the pictures, and where these lie."""
+        pictures = [sample.picture for sample in state]
         sheet = SheetImage(
             png=compose_sheet(pictures, 8, enlarge=magnification(pictures[0])),
             title="Drawings for captions the model was not trained on, left to right",
-            captions=tuple(caption for caption, _ in state),
+            captions=tuple(sample.caption for sample in state),
         )
-        return Outcome(sheets={"samples": sheet})
+        return Outcome(sheets={"samples": sheet}, drawings=[sample.line() for sample in state if sample.uri])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Sample:
+    """One drawing for the caption of a picture.
+
+    Attributes:
+        id: Of the picture; see ``picture_ids``.
+        caption: What was drawn.
+        seed: Of the drawing.
+        uri: Where it is kept; None where nothing is.
+        picture: The drawing.
+    """
+
+    id: str
+    caption: str
+    seed: int
+    uri: str | None
+    picture: Picture = field(repr=False)
+
+    def line(self) -> Mapping[str, object]:
+        """As the drawings of benchmarks are listed."""
+        return {
+            "benchmark": "samples",
+            "id": self.id,
+            "prompt": self.caption,
+            "seeds": [self.seed],
+            "pictures": [self.uri],
+        }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,14 +97,28 @@ class SamplePart:
         """Pictures that are drawn."""
         return len(self.batch.rows)
 
-    def compute(self, material: Material) -> tuple[tuple[str, Picture], ...]:
+    def compute(self, material: Material) -> tuple[Sample, ...]:
         """Captions and drawings."""
-        return tuple(zip(material.manifest.captions(self.batch.rows), draw(material, self.batch), strict=True))
+        ids, store = picture_ids(material.manifest, self.batch.rows), material.subject.pictures
+        wanted = _wanted(material, self.batch)
+        return tuple(
+            Sample(
+                id=name,
+                caption=drawing.prompt,
+                seed=drawing.seed,
+                uri=None if store is None else store.uri(drawing),
+                picture=picture,
+            )
+            for name, drawing, picture in zip(ids, wanted, drawn.draw(material, wanted), strict=True)
+        )
 
 
 def draw(material: Material, batch: Rows) -> UInt8[np.ndarray, "B H W 3"]:
     """One picture for the caption of every row; the seed of a row is the subject's seed plus its number."""
+    return drawn.draw(material, _wanted(material, batch))
+
+
+def _wanted(material: Material, batch: Rows) -> list[Drawing]:
     captions = material.manifest.captions(batch.rows)
     seeds = [material.subject.seed + row for row in batch.rows]
-    wanted = [Drawing(caption, seed, batch.aspect_ratio) for caption, seed in zip(captions, seeds, strict=True)]
-    return drawn.draw(material, wanted)
+    return [Drawing(caption, seed, batch.aspect_ratio) for caption, seed in zip(captions, seeds, strict=True)]

@@ -127,12 +127,15 @@ class Outcome:
         records: By file name lines of JSON for a closer look.
         items: By metric the value of every item (a prompt's or a picture's id), whose plain mean is the metric's score:
             what two models are compared by, item by item.
+        drawings: Lines that say where drawings lie, as a report's ``drawings`` has them; of benchmarks over prompts the
+            job knows them.
     """
 
     scores: tuple[Score, ...] = ()
     sheets: Mapping[str, SheetImage] = field(default_factory=dict)
     records: Mapping[str, Sequence[Mapping[str, object]]] = field(default_factory=dict)
     items: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    drawings: Sequence[Mapping[str, object]] = ()
 
 
 class Measure(Protocol[State]):
@@ -195,7 +198,7 @@ def picture_ids(manifest: Manifest, rows: Sequence[int]) -> tuple[str, ...]:
     """Names of pictures that hold across data sets: 16 digits of the file's sha256; its second copy ends in "-2"."""
     wanted = {int(row): "" for row in rows}
     seen: Counter[str] = Counter()
-    for row, digest in enumerate(manifest.table["sha256"].to_pylist()[: max(wanted, default=-1) + 1]):
+    for row, digest in enumerate(manifest.column("sha256")[: max(wanted, default=-1) + 1].to_pylist()):
         seen[digest] += 1
         if row in wanted:
             wanted[row] = digest[:16] + (f"-{seen[digest]}" if seen[digest] > 1 else "")

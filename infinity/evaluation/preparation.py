@@ -17,6 +17,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from infinity.perception.squares import centre_square
+
 INPUT_PX = 299
 Convention = Literal["tf1", "pytorch_fid", "clean_fid", "imagenet_norm"]
 
@@ -95,21 +97,12 @@ def _resize_clean(images: Images) -> Resized:
 
 def _resize_imagenet(images: Images) -> Resized:
     """Short side to 299 px with Pillow's bilinear, rounded to 8 bits; centre crop; ImageNet's mean and deviation."""
-    pictures = [_centre_crop(Image.fromarray(picture)) for picture in images.cpu().numpy()]
+    bilinear = Image.Resampling.BILINEAR
+    pictures = [centre_square(Image.fromarray(picture), INPUT_PX, bilinear) for picture in images.cpu().numpy()]
     planes = torch.from_numpy(np.stack(pictures)).to(images.device).permute(0, 3, 1, 2).float() / 255
     mean = planes.new_tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
     deviation = planes.new_tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
     return (planes - mean) / deviation
-
-
-def _centre_crop(picture: Image.Image) -> UInt8[np.ndarray, "299 299 3"]:
-    width, height = picture.size
-    short = min(width, height)
-    if short != INPUT_PX:
-        size = (INPUT_PX * width // short, INPUT_PX * height // short)
-        picture = picture.resize(size, Image.Resampling.BILINEAR)
-    left, top = (round((side - INPUT_PX) / 2) for side in picture.size)
-    return np.asarray(picture.crop((left, top, left + INPUT_PX, top + INPUT_PX)))
 
 
 def _centre(resized: Resized) -> Resized:

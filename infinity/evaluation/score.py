@@ -74,6 +74,11 @@ class Score(Config):
         return cls(metric=metric, value=None, unit=unit, n=0, protocol=protocol, note=f"not measured: {reason}")
 
 
+def slug(words: str) -> str:
+    """Words as one word of a metric's name: "entity - whole" becomes "entity_whole"."""
+    return re.sub(r"[^a-z0-9]+", "_", words.lower()).strip("_") or "none"
+
+
 def wilson_interval(correct: int, n: int) -> tuple[float, float]:
     """95 % interval of a binomial share by Wilson's score method, which stays inside [0, 1] also near its ends.
 

@@ -11,7 +11,8 @@ from PIL import Image
 
 from infinity import storage
 from infinity.data.pictures import compose_sheet
-from infinity.evaluation.gate import GateConfig, GateError, GateReport, compare
+from infinity.evaluation.gate import GateError, GateReport, compare
+from infinity.evaluation.margins import GateConfig
 from infinity.evaluation.measure import Picture, magnification
 from infinity.jobs.evaluated import Drawn, Evaluated
 from infinity.reporting.comparison import ComparisonPage, ShownPrompt, Side, chosen, render_comparison, write_figures

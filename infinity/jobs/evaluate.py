@@ -19,6 +19,7 @@ from infinity.evaluation.drawings import SampleMeasure
 from infinity.evaluation.geneval_measure import GenevalMeasure
 from infinity.evaluation.inception_weights import InceptionWeights
 from infinity.evaluation.measure import Measure, Outcome, Subject
+from infinity.evaluation.prompt_fit import ClipScoreMeasure, HpsMeasure, ImageRewardMeasure
 from infinity.evaluation.prompt_measure import PromptMeasure
 from infinity.evaluation.reconstruction import ReconstructionMeasure
 from infinity.evaluation.scene_geneval import SceneMeasure
@@ -53,6 +54,9 @@ class EvaluateSpec(JobSpec):
         scenes: The six GenEval tasks over drawn scenes, or None where the model never learned scenes.
         geneval: GenEval on its official prompts, or None.
         dpg: DPG-Bench, or None.
+        clip_score: CLIP score over lists of prompts, or None.
+        image_reward: ImageReward on its benchmark, or None.
+        hps: HPSv2 on its benchmark, or None.
         distribution: How FID, KID, Inception Score, precision and recall are measured where ``inception`` is given.
         inception: Weights of the feature network; None reports FID and all that needs it as not measured.
         sampling: How pictures are drawn.
@@ -65,6 +69,7 @@ class EvaluateSpec(JobSpec):
 
     kind: ClassVar[str] = "evaluation"
     elsewhere: ClassVar[frozenset[str]] = frozenset({"output", "workers", "store"})
+    later: ClassVar[frozenset[str]] = frozenset({"clip_score", "image_reward", "hps"})
 
     model: str
     manifest: str | None = None
@@ -75,6 +80,9 @@ class EvaluateSpec(JobSpec):
     scenes: SceneMeasure | None = None
     geneval: GenevalMeasure | None = None
     dpg: DpgMeasure | None = None
+    clip_score: ClipScoreMeasure | None = None
+    image_reward: ImageRewardMeasure | None = None
+    hps: HpsMeasure | None = None
     distribution: DistributionMeasure = field(default_factory=DistributionMeasure)
     inception: InceptionWeights | None = None
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
@@ -124,7 +132,14 @@ class EvaluateSpec(JobSpec):
 
     def benchmarks(self) -> Iterator[tuple[str, PromptMeasure]]:
         """What is measured over prompts."""
-        named = {"scenes": self.scenes, "GenEval": self.geneval, "DPG-Bench": self.dpg}
+        named: dict[str, PromptMeasure | None] = {
+            "scenes": self.scenes,
+            "GenEval": self.geneval,
+            "DPG-Bench": self.dpg,
+            "CLIP score": self.clip_score,
+            "ImageReward": self.image_reward,
+            "HPSv2": self.hps,
+        }
         for name, benchmark in named.items():
             if benchmark is not None:
                 yield name, benchmark
@@ -140,8 +155,8 @@ class EvaluateReport(JobReport):
         pictures: Sheets by name: "samples", "samples.<task>", "reconstructions", "worst".
         records: URIs of JSON lines files by name, for example the verdict on every drawn scene.
         drawings: URI of the JSON lines file with the pictures of every prompt: benchmark (as the metrics begin), id (as
-            in ``items``), prompt, drawn (where it was rewritten), seeds (of pictures that were drawn here), pictures
-            (URIs). None: nothing was measured over prompts.
+            in ``items``; "samples": a caption of the data set), prompt, drawn (where it was rewritten), seeds (of
+            pictures that were drawn here), pictures (URIs). None: nothing was drawn for prompts or to look at.
         items: URI of the JSON lines file with the value of every prompt or picture: metric, id, value. The plain mean
             of a metric's values is its score; metrics that are no mean over items have none. None: no metric has any.
         seconds: From start to end of the job.
@@ -205,6 +220,8 @@ def _prepare(spec: EvaluateSpec) -> Evaluation:
         store=spec.store or storage.join(spec.output, STORE_FOLDER),
     )
     benchmarks = list(spec.benchmarks())
+    for _, benchmark in benchmarks:
+        benchmark.judge_settings()  # names weights: those that are missing are told before hours of drawing
     measures = []
     if spec.manifest is not None:
         manifest = Manifest.load(spec.manifest)
@@ -228,6 +245,7 @@ def _finish(spec: EvaluateSpec, evaluation: Evaluation, folder: str, found: Find
         for number, outcome in enumerate(outcomes)
         for score in outcome.scores
     )
+    lines = chain.from_iterable(outcome.drawings for outcome in outcomes)
     storage.write_text(storage.join(folder, SCORES_FILE), json.dumps([score.to_json() for score in scores], indent=2))
     report = EvaluateReport(
         model_digest=evaluation.subject.model_digest,
@@ -235,7 +253,7 @@ def _finish(spec: EvaluateSpec, evaluation: Evaluation, folder: str, found: Find
         pictures=_write_sheets(folder, outcomes),
         records=_write_records(folder, outcomes),
         items=_write_items(folder, outcomes),
-        drawings=_write_lines(folder, DRAWINGS_FILE, list(found.drawings(evaluation))),
+        drawings=_write_lines(folder, DRAWINGS_FILE, [*found.drawings(evaluation), *lines]),
         seconds=seconds,
     )
     commit(spec, report)

@@ -6,7 +6,6 @@ OpenAI). The published file is ``sac+logos+ava1-l14-linearMSE.pth``.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 from infinity.checkpoint import load_weights
 from infinity.config import Config, digest_of
 from infinity.perception.clip import Clip, ClipConfig, Picture, normalised
-from infinity.perception.loading import folder_digest, model_folder
+from infinity.perception.loading import folder_digest, model_folder, read_tensors
 from infinity.storage.pinned import PinnedFile
 
 STANDARD = PinnedFile(
@@ -91,23 +90,10 @@ class Aesthetic:
     def __init__(self, config: AestheticConfig, clip: Clip) -> None:
         self._clip = clip
         self._head = AestheticHead(clip.num_channels)
-        load_weights(self._head, _tensors(config.weights), where=config.weights.uri)
+        load_weights(self._head, read_tensors(config.weights), where=config.weights.uri)
         self._head.eval().requires_grad_(False).to(clip.device)
 
     @torch.no_grad()
     def __call__(self, pictures: Sequence[Picture], captions: Sequence[str] = ()) -> Float32[np.ndarray, " n"]:
         """The score of every picture; captions play no part."""
         return np.asarray(self._head(normalised(self._clip.embed_pictures(pictures))).cpu().numpy(), np.float32)
-
-
-def _tensors(weights: PinnedFile) -> dict[str, Tensor]:
-    data = weights.read()
-    try:
-        found = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except Exception as error:  # torch's unpickler raises many types; all mean the same to the caller
-        raise ValueError(
-            f"{weights.uri}: expected a PyTorch file of tensors ({type(error).__name__}: {error})"
-        ) from error
-    if not isinstance(found, dict):
-        raise ValueError(f"{weights.uri}: expected a dictionary of tensors, got {type(found).__name__}")
-    return found

@@ -10,7 +10,7 @@ import torch
 
 from infinity.config import Config, digest_of
 from infinity.perception.clip import Picture, rgb
-from infinity.perception.loading import check_weights, explain, folder_digest, model_folder
+from infinity.perception.loading import folder_digest, load_pretrained, model_folder
 
 CAPTION_VERSION = 1
 """Changes whenever the same model would write another caption for the same picture."""
@@ -65,18 +65,9 @@ class Captioner:
         from transformers import AutoModelForImageTextToText, AutoProcessor
 
         self.config = config
-        folder = model_folder("captioner", config.model, config.revision)
-        check_weights(str(folder), config.sha256)
-        try:
-            # Captions are read behind the prompt, so the padding lies before it.
-            self._processor: Any = AutoProcessor.from_pretrained(folder, backend="pil", padding_side="left")
-            self._model, report = AutoModelForImageTextToText.from_pretrained(
-                folder, dtype=getattr(torch, config.dtype), output_loading_info=True
-            )
-        except (OSError, ValueError, ImportError, TypeError, KeyError) as error:
-            raise ValueError(explain("captioner", config.model, error)) from error
-        if missing := sorted(report["missing_keys"]):
-            raise ValueError(f"{config.model}: expected all tensors of the model, missing {', '.join(missing[:5])}")
+        loaders = AutoProcessor, AutoModelForImageTextToText
+        # Captions are read behind the prompt, so the padding lies before it.
+        self._processor, self._model = load_pretrained("captioner", config, *loaders, padding_side="left")
         self._has_chat = getattr(self._processor, "chat_template", None) is not None
         self._model.eval().requires_grad_(False).to(device)
 

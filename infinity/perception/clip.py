@@ -8,7 +8,8 @@ token, whose features stand for the sentence, stays the last.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,8 +19,8 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
-from infinity.config import Config
-from infinity.perception.loading import check_weights, explain, folder_digest, model_folder
+from infinity.config import Config, digest_of
+from infinity.perception.loading import folder_digest, load_pretrained, model_folder
 
 Picture = UInt8[np.ndarray, "H W 3"] | Image.Image
 """RGB of any size, levels [0, 255]; a Pillow picture of another mode is converted."""
@@ -50,37 +51,31 @@ class ClipConfig(Config):
                 f"ClipConfig: expected a model and a batch_size of at least 1, got {self.model!r}, {self.batch_size}"
             )
 
+    def weights_digest(self) -> str:
+        """16 digits that name everything a vector follows from besides picture and caption."""
+        return digest_of([folder_digest(model_folder("CLIP", self.model, self.revision)), self.dtype])
 
-class Clip:
-    """CLIP in evaluation mode.
 
-    Attributes:
-        config: What was loaded.
-        digest: 16 digits that name weights, processor and tokenizer: for the keys of caches.
+class PictureTextEncoder(ABC):
+    """Two encoders into one space: vectors of pictures and of texts that can be compared.
 
-    Raises:
-        ValueError: No CLIP there, other weights than expected, or weights with tensors missing.
+    Args:
+        model: A CLIP of transformers; it is put into evaluation mode.
+        batch_size: Pictures or texts that run at once.
+        device: Where it runs.
     """
 
-    def __init__(self, config: ClipConfig, device: str = "cpu") -> None:
-        # Imported here: transformers takes seconds to import.
-        from transformers import AutoProcessor, CLIPModel
-
-        self.config = config
-        folder = model_folder("CLIP", config.model, config.revision)
-        check_weights(str(folder), config.sha256)
-        try:
-            # The Pillow processor wherever it runs: torchvision's resizes with other rounding.
-            self._processor: Any = AutoProcessor.from_pretrained(folder, backend="pil")
-            self._model, report = CLIPModel.from_pretrained(
-                folder, dtype=getattr(torch, config.dtype), output_loading_info=True
-            )
-        except (OSError, ValueError, ImportError, TypeError, KeyError) as error:
-            raise ValueError(explain("CLIP", config.model, error)) from error
-        if missing := sorted(report["missing_keys"]):
-            raise ValueError(f"{config.model}: expected all tensors of a CLIP, missing {', '.join(missing[:5])}")
+    def __init__(self, model: Any, batch_size: int, device: str) -> None:
+        self._model, self._batch_size = model, batch_size
         self._model.eval().requires_grad_(False).to(device)
-        self.digest = folder_digest(folder)
+
+    @abstractmethod
+    def prepare(self, pictures: Sequence[Picture]) -> Float[Tensor, "n 3 S S"]:
+        """What the network sees of pictures."""
+
+    @abstractmethod
+    def tokens(self, texts: Sequence[str]) -> Mapping[str, Tensor]:
+        """What the network sees of texts."""
 
     @property
     def device(self) -> torch.device:
@@ -102,10 +97,8 @@ class Clip:
     def embed_pictures(self, pictures: Sequence[Picture]) -> Float[Tensor, "n D"]:
         """Float32 vectors on the network's device, not normalised."""
         vectors = [self._empty()]
-        for start in range(0, len(pictures), self.config.batch_size):
-            batch = [rgb(picture) for picture in pictures[start : start + self.config.batch_size]]
-            inputs = self._processor(images=batch, return_tensors="pt", input_data_format="channels_last")
-            pixels = inputs["pixel_values"].to(self._model.device, self._model.dtype)
+        for start in range(0, len(pictures), self._batch_size):
+            pixels = self.prepare(pictures[start : start + self._batch_size]).to(self.device, self._model.dtype)
             vectors.append(_unwrapped(self._model.get_image_features(pixels)))
         return torch.cat(vectors)
 
@@ -113,15 +106,11 @@ class Clip:
     def embed_texts(self, texts: Sequence[str]) -> Float[Tensor, "n D"]:
         """Float32 vectors on the network's device, not normalised."""
         vectors = [self._empty()]
-        for start in range(0, len(texts), self.config.batch_size):
-            tokens = self._processor(
-                text=list(texts[start : start + self.config.batch_size]),
-                padding=True,
-                truncation=True,
-                max_length=self.max_tokens,
-                return_tensors="pt",
-            ).to(self._model.device)
-            vectors.append(_unwrapped(self._model.get_text_features(**tokens)))
+        for start in range(0, len(texts), self._batch_size):
+            tokens = self.tokens(texts[start : start + self._batch_size])
+            vectors.append(
+                _unwrapped(self._model.get_text_features(**{k: v.to(self.device) for k, v in tokens.items()}))
+            )
         return torch.cat(vectors)
 
     def similarity(self, pictures: Sequence[Picture], texts: Sequence[str]) -> Float[Tensor, " n"]:
@@ -131,7 +120,42 @@ class Clip:
         return (normalised(self.embed_pictures(pictures)) * normalised(self.embed_texts(texts))).sum(dim=-1)
 
     def _empty(self) -> Float[Tensor, "0 D"]:
-        return torch.zeros(0, self.num_channels, device=self._model.device)
+        return torch.zeros(0, self.num_channels, device=self.device)
+
+
+class Clip(PictureTextEncoder):
+    """CLIP in evaluation mode.
+
+    Attributes:
+        config: What was loaded.
+        digest: 16 digits that name weights, processor and tokenizer: for the keys of caches.
+
+    Raises:
+        ValueError: No CLIP there, other weights than expected, or weights with tensors missing.
+    """
+
+    def __init__(self, config: ClipConfig, device: str = "cpu") -> None:
+        # Imported here: transformers takes seconds to import.
+        from transformers import AutoProcessor, CLIPModel
+
+        self.config = config
+        self._processor, model = load_pretrained("CLIP", config, AutoProcessor, CLIPModel)
+        super().__init__(model, config.batch_size, device)
+        self.digest = folder_digest(model_folder("CLIP", config.model, config.revision))
+
+    def prepare(self, pictures: Sequence[Picture]) -> Float[Tensor, "n 3 S S"]:
+        """As the published processor says."""
+        batch = [rgb(picture) for picture in pictures]
+        inputs = self._processor(images=batch, return_tensors="pt", input_data_format="channels_last")
+        pixels: Tensor = inputs["pixel_values"]
+        return pixels
+
+    def tokens(self, texts: Sequence[str]) -> Mapping[str, Tensor]:
+        """Of the published tokenizer, cut to 77."""
+        tokens: Mapping[str, Tensor] = self._processor(
+            text=list(texts), padding=True, truncation=True, max_length=self.max_tokens, return_tensors="pt"
+        )
+        return tokens
 
 
 def normalised(vectors: Float[Tensor, "n D"]) -> Float[Tensor, "n D"]:

@@ -1,10 +1,10 @@
-"""Published detectors that are image classifiers: how likely one of the labels that count is."""
+"""Published detectors that are image classifiers, of unsafe content and of watermarks: how likely their labels are."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from jaxtyping import Float32
 
 from infinity.config import Config, digest_of
 from infinity.perception.clip import Picture, rgb
-from infinity.perception.loading import check_weights, explain, folder_digest, model_folder
+from infinity.perception.loading import folder_digest, load_pretrained, model_folder
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -20,6 +20,7 @@ class ImageClassifierConfig(Config):
     """Which classifier, and which of its labels count.
 
     Attributes:
+        kind: Tells it from other scorers in JSON; also the name of the score.
         model: A local folder or hub name of any image classifier that transformers knows.
         labels: Labels, in the model's own spelling, whose probability is the score; the sum of several.
         revision: Commit, tag or branch of a hub name; None for the newest.
@@ -29,6 +30,7 @@ class ImageClassifierConfig(Config):
         batch_size: Pictures that run at once.
     """
 
+    kind: str
     model: str
     labels: tuple[str, ...]
     revision: str | None = None
@@ -43,10 +45,33 @@ class ImageClassifierConfig(Config):
                 f"{self.model!r}, {self.labels} and {self.batch_size}"
             )
 
+    @property
+    def score(self) -> str:
+        """Name of the score."""
+        return self.kind
+
     def weights_digest(self) -> str:
         """16 digits that name everything a score follows from besides the picture."""
         folder = model_folder("image classifier", self.model, self.revision)
         return digest_of([folder_digest(folder), sorted(self.labels), self.dtype])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NsfwConfig(ImageClassifierConfig):
+    """Finds unsafe content; by default a vision transformer with the labels normal and nsfw."""
+
+    kind: Literal["nsfw"] = "nsfw"
+    model: str = "Falconsai/nsfw_image_detection"
+    labels: tuple[str, ...] = ("nsfw",)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WatermarkConfig(ImageClassifierConfig):
+    """Finds watermarks; by default a SigLIP 2 that was trained on scenery with and without them."""
+
+    kind: Literal["watermark"] = "watermark"
+    model: str = "prithivMLmods/Watermark-Detection-SigLIP2"
+    labels: tuple[str, ...] = ("Watermark",)
 
 
 class ImageClassifier:
@@ -61,18 +86,8 @@ class ImageClassifier:
         from transformers import AutoImageProcessor, AutoModelForImageClassification
 
         self._batch_size = config.batch_size
-        folder = model_folder("image classifier", config.model, config.revision)
-        check_weights(str(folder), config.sha256)
-        try:
-            # The Pillow processor wherever it runs: torchvision's resizes with other rounding.
-            self._processor: Any = AutoImageProcessor.from_pretrained(folder, backend="pil")
-            self._model, report = AutoModelForImageClassification.from_pretrained(
-                folder, dtype=getattr(torch, config.dtype), output_loading_info=True
-            )
-        except (OSError, ValueError, ImportError, TypeError, KeyError) as error:
-            raise ValueError(explain("image classifier", config.model, error)) from error
-        if missing := sorted(report["missing_keys"]):
-            raise ValueError(f"{config.model}: expected all tensors of a classifier, missing {', '.join(missing[:5])}")
+        loaders = AutoImageProcessor, AutoModelForImageClassification
+        self._processor, self._model = load_pretrained("image classifier", config, *loaders)
         self._places = _places(config, {str(name): int(n) for n, name in self._model.config.id2label.items()})
         self._is_multi_label = self._model.config.problem_type == "multi_label_classification"
         self._model.eval().requires_grad_(False).to(device)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import zipfile
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
 
 from infinity import storage
+from infinity.storage.pinned import PinnedFile, file_sha256
 
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 _SETTINGS = ("*.json", "*.txt", "*.model", "*.jinja")
@@ -41,13 +45,14 @@ def check_weights(model: str, sha256: str | None) -> None:
         raise ValueError(f"{where}: expected sha256 {sha256}, found {found}; the file is damaged or another model's")
 
 
-def model_folder(what: str, model: str, revision: str | None = None) -> Path:
+def model_folder(what: str, model: str, revision: str | None = None, *, weights: bool = True) -> Path:
     """The local folder of a model; a hub name is downloaded to the hub's own cache first.
 
     Args:
         what: Kind of model, for messages.
         model: A local folder or a hub name.
         revision: Commit, tag or branch of a hub name; None for the newest. A local folder has none.
+        weights: Whether they are downloaded too, or settings alone.
 
     Raises:
         ValueError: No such folder, and no such name that this machine can reach.
@@ -61,8 +66,9 @@ def model_folder(what: str, model: str, revision: str | None = None) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        found = Path(snapshot_download(model, revision=revision, allow_patterns=[*_SETTINGS, _WEIGHTS[0]]))
-        if not _weights_of(found):
+        wanted = [*_SETTINGS, _WEIGHTS[0]] if weights else [*_SETTINGS]
+        found = Path(snapshot_download(model, revision=revision, allow_patterns=wanted))
+        if weights and not _weights_of(found):
             found = Path(snapshot_download(model, revision=revision, allow_patterns=[*_SETTINGS, _WEIGHTS[1]]))
     except (OSError, ValueError) as error:
         raise ValueError(explain(what, model, error)) from error
@@ -74,14 +80,33 @@ def folder_digest(folder: Path) -> str:
     files = {file for pattern in _SETTINGS for file in folder.glob(pattern)} | set(_weights_of(folder))
     total = hashlib.sha256()
     for file in sorted(files):
-        about = file.stat()
-        total.update(f"{file.name} {_sha256(str(file), about.st_size, about.st_mtime_ns)}\n".encode())
+        total.update(f"{file.name} {file_sha256(file)}\n".encode())
     return total.hexdigest()[:16]
 
 
-@cache
-def _sha256(path: str, num_bytes: int, changed_ns: int) -> str:
-    return storage.sha256(path)
+def read_tensors(file: PinnedFile) -> dict[str, Tensor]:
+    """The tensors of a PyTorch file, by name; a training's file that keeps them under ``state_dict`` is one too.
+
+    Raises:
+        ValueError: No such file, or one that holds other things than tensors; nothing in it is run.
+        PinnedFileError: No download, or another checksum.
+        StorageError: The file is missing or unreadable.
+    """
+    path = file.fetch()
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_mappable(path))
+    except Exception as error:  # torch's unpickler raises many types; all mean the same to the caller
+        raise ValueError(f"{file.uri}: expected a PyTorch file of tensors ({type(error).__name__}: {error})") from error
+    if isinstance(found, dict) and isinstance(found.get("state_dict"), dict):
+        found = found["state_dict"]
+    if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
+        raise ValueError(f"{file.uri}: expected a dictionary of tensors by name, got {type(found).__name__}")
+    return dict(found)
+
+
+def _is_mappable(path: Path) -> bool:
+    """Whether torch can map it into memory; files of torch 1.5 and older are no archives."""
+    return zipfile.is_zipfile(path)
 
 
 def _weights_of(folder: Path) -> list[Path]:
@@ -110,6 +135,123 @@ def check_complete(network: Any, report: Mapping[str, Any], model: str) -> None:
             f"{model}: expected all weights of a {type(network).__name__}, missing {len(missing)}: "
             f"{', '.join(missing[:5])}; the folder holds another kind of model, or part of one"
         )
+
+
+class Pretrained(Protocol):
+    """What names a network of transformers."""
+
+    @property
+    def model(self) -> str:
+        """A local folder or hub name."""
+        ...
+
+    @property
+    def revision(self) -> str | None:
+        """Commit, tag or branch of a hub name; None for the newest."""
+        ...
+
+    @property
+    def sha256(self) -> str | None:
+        """First digits of the checksum of the weights; None checks nothing."""
+        ...
+
+    @property
+    def dtype(self) -> str:
+        """Of the weights and the arithmetic."""
+        ...
+
+
+def load_pretrained(what: str, config: Pretrained, processors: Any, networks: Any, **options: Any) -> tuple[Any, Any]:
+    """Processor and network of a folder of transformers.
+
+    Args:
+        what: Kind of model, for messages.
+        config: Names it.
+        processors: Class of transformers that loads the processor.
+        networks: Class of transformers that loads the network.
+        options: Of the processor.
+
+    Raises:
+        ValueError: No such model there, other weights than expected, or weights with tensors missing.
+    """
+    folder = model_folder(what, config.model, config.revision)
+    check_weights(str(folder), config.sha256)
+    try:
+        # The Pillow processor wherever it runs: torchvision's resizes with other rounding.
+        processor = processors.from_pretrained(folder, backend="pil", **options)
+        network, report = networks.from_pretrained(folder, dtype=getattr(torch, config.dtype), output_loading_info=True)
+    except (OSError, ValueError, ImportError, TypeError, KeyError) as error:
+        raise ValueError(explain(what, config.model, error)) from error
+    if missing := sorted(report["missing_keys"]):
+        raise ValueError(f"{config.model}: expected all tensors of a {what}, missing {', '.join(missing[:5])}")
+    return processor, network
+
+
+def tokenizer_folder(model: str) -> Path:
+    """The local folder of a tokenizer; a hub name is downloaded first, without the weights beside it.
+
+    Raises:
+        ValueError: No such folder, and no such name that this machine can reach.
+    """
+    return model_folder("tokenizer", model, weights=False)
+
+
+def load_tokenizer(model: str) -> Any:
+    """A tokenizer of transformers.
+
+    Raises:
+        ValueError: There is none.
+    """
+    # Imported here: transformers takes seconds to import.
+    from transformers import AutoTokenizer
+
+    folder = tokenizer_folder(model)
+    try:
+        return AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError, ImportError, TypeError, KeyError) as error:
+        raise ValueError(explain("tokenizer", model, error)) from error
+
+
+def build(kind: Any, config: Any, tensors: Mapping[str, Tensor], where: str, **options: Any) -> Any:
+    """A network of transformers, in float32, with these tensors and no other values in it.
+
+    Args:
+        kind: Its class.
+        config: Its configuration.
+        tensors: By its own names.
+        where: Name of their source in error messages.
+        options: Of its constructor.
+
+    Raises:
+        ValueError: Tensors missing, unknown or of other shapes.
+    """
+    try:
+        network, report = kind.from_pretrained(
+            None, config=config, state_dict=dict(tensors), dtype=torch.float32, output_loading_info=True, **options
+        )
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(f"{where}: these tensors are not those of a {kind.__name__}: {error}") from error
+    weights = {name for name, _ in network.named_parameters()}
+    if missing := sorted(weights & set(report["missing_keys"])):
+        raise ValueError(f"{where}: a {kind.__name__} has {len(missing)} tensors more: {', '.join(missing[:5])}")
+    if unknown := sorted(report["unexpected_keys"]):
+        raise ValueError(f"{where}: a {kind.__name__} has no {', '.join(unknown[:5])} ({len(unknown)} unknown)")
+    return network
+
+
+def shape_of(tensors: Mapping[str, Tensor], name: str, num_axes: int, where: str) -> tuple[int, ...]:
+    """Shape of a tensor that must be there.
+
+    Raises:
+        ValueError: It is missing or has another number of axes.
+    """
+    if name not in tensors:
+        some = ", ".join(sorted(tensors)[:5]) or "none"
+        raise ValueError(f"{where}: expected a tensor {name}, found none among {len(tensors)} ({some}, ...)")
+    shape = tuple(tensors[name].shape)
+    if len(shape) != num_axes:
+        raise ValueError(f"{where}: expected {num_axes} axes of {name}, found the shape {shape}")
+    return shape
 
 
 def explain(what: str, model: str, error: Exception) -> str:

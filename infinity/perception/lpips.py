@@ -8,7 +8,6 @@ the published weights of the judgements, so that both files load as they are.
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 
 from infinity.checkpoint import load_weights
 from infinity.config import Config
+from infinity.perception.loading import read_tensors
 from infinity.storage.pinned import PinnedFile
 
 Trunk = Literal["vgg16", "alexnet"]
@@ -55,10 +55,6 @@ class LpipsConfig(Config):
     def protocol(self) -> str:
         """In words."""
         return f"lpips/0.1: {self.trunk}, RGB in [-1, 1] at the model's size, mean of per-picture values"
-
-
-class LpipsError(ValueError):
-    """The weights cannot be used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +136,7 @@ def load_lpips(config: LpipsConfig, device: str = "cpu") -> Lpips:
     """The network with its weights.
 
     Raises:
-        LpipsError: A file that holds no tensors.
+        ValueError: A file that holds no tensors.
         PinnedFileError: No download, or another checksum.
         CheckpointError: Missing, unknown or mis-shaped tensors.
         StorageError: A file cannot be read.
@@ -149,22 +145,11 @@ def load_lpips(config: LpipsConfig, device: str = "cpu") -> Lpips:
     trunk, linear = config.trunk_weights or trunk, config.linear_weights or linear
     network = Lpips(config.trunk)
     own = network.trunk.state_dict()
-    found = {name: value for name, value in _tensors(trunk).items() if name.startswith("features.")}
+    found = {name: value for name, value in read_tensors(trunk).items() if name.startswith("features.")}
     extra = {name for name in found if name not in own and int(name.split(".")[1]) > max(network._taps)}
     load_weights(network.trunk, {k: v for k, v in found.items() if k not in extra}, where=trunk.uri)
-    load_weights(network.linear, _tensors(linear), where=linear.uri)
+    load_weights(network.linear, read_tensors(linear), where=linear.uri)
     return network.to(device)
-
-
-def _tensors(file: PinnedFile) -> dict[str, Tensor]:
-    data = file.read()
-    try:
-        tensors = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except Exception as error:  # torch's unpickler raises many types; all mean the same to the caller
-        raise LpipsError(f"{file.uri}: expected a PyTorch file of tensors ({type(error).__name__}: {error})") from error
-    if not isinstance(tensors, dict) or not all(isinstance(name, str) for name in tensors):
-        raise LpipsError(f"{file.uri}: expected a dictionary of tensors by name, got {type(tensors).__name__}")
-    return dict(tensors)
 
 
 def _conv(channels_in: int, channels_out: int, kernel: int = 3, stride: int = 1, padding: int = 1) -> nn.Conv2d:

@@ -11,11 +11,9 @@ from jaxtyping import Float32
 from infinity.config import digest_of
 from infinity.perception.aesthetic import Aesthetic, AestheticConfig
 from infinity.perception.clip import Clip, ClipConfig, Picture
-from infinity.perception.image_classifier import ImageClassifier
-from infinity.perception.nsfw import NsfwConfig
+from infinity.perception.image_classifier import ImageClassifier, NsfwConfig, WatermarkConfig
 from infinity.perception.ocr import TextArea, TextAreaConfig
 from infinity.perception.similarity import ClipSimilarity, ClipSimilarityConfig
-from infinity.perception.watermark import WatermarkConfig
 
 ScorerConfig = ClipSimilarityConfig | AestheticConfig | WatermarkConfig | NsfwConfig | TextAreaConfig
 """Which scorer; the key ``kind`` tells them apart in JSON, ``score`` is the name of the number."""

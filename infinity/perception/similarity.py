@@ -9,9 +9,8 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float32
 
-from infinity.config import Config, digest_of
+from infinity.config import Config
 from infinity.perception.clip import Clip, ClipConfig, Picture
-from infinity.perception.loading import folder_digest, model_folder
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,7 +32,7 @@ class ClipSimilarityConfig(Config):
 
     def weights_digest(self) -> str:
         """16 digits that name everything a score follows from besides picture and caption."""
-        return digest_of([folder_digest(model_folder("CLIP", self.clip.model, self.clip.revision)), self.clip.dtype])
+        return self.clip.weights_digest()
 
 
 class ClipSimilarity:

@@ -3,11 +3,12 @@
 import pytest
 from pydantic import ValidationError
 
-from flows.benchmark_forms import DpgForm, GenevalForm
+from flows.benchmark_forms import ClipScoreForm, DpgForm, GenevalForm, HpsForm, ImageRewardForm
 from flows.parameters import DatasetForm, EvaluationForm, FinetuneForm, PretrainForm, TokenizerForm
 from infinity.evaluation.coco_detector import CocoDetectorConfig
 from infinity.evaluation.dpg_measure import DpgMeasure
 from infinity.evaluation.geneval_measure import GenevalMeasure
+from infinity.evaluation.prompt_fit import ImageRewardMeasure
 from infinity.evaluation.rewriting import InstructRewriter, RewriteFile
 from infinity.evaluation.scene_geneval import SceneDetector
 from infinity.jobs.recipes import EndToEnd, end_to_end
@@ -117,3 +118,26 @@ def test_benchmark_boxes_change_their_networks_prompts_and_rewriting(plan: EndTo
     assert GenevalForm(detector="coco").change(scenes).detector == CocoDetectorConfig()
     with pytest.raises(ValueError, match="a file or a model, got both"):
         DpgForm(rewritten_file="/r", rewriter_model="m").change(None)
+
+
+def test_boxes_of_scorers_change_weights_prompts_and_numbers(plan: EndToEnd) -> None:
+    form = EvaluationForm(
+        clip_score=ClipScoreForm(clip_model="/clip", prompts_uri="/p.txt", pictures_per_prompt=2),
+        image_reward=ImageRewardForm(weights_uri="/reward.pt", weights_sha256="0" * 8, tokenizer="/bert"),
+        hps=HpsForm(version="v2.0", num_prompts=3, rewriter_model="org/chat"),
+    )
+    spec = form.change(plan.evaluation)
+    clip_score, reward, hps = spec.clip_score, spec.image_reward, spec.hps
+    assert clip_score is not None
+    assert reward is not None
+    assert hps is not None
+    assert (clip_score.clip.model, clip_score.prompts[0].file.uri) == ("/clip", "/p.txt")
+    assert (clip_score.pictures_per_prompt, reward.pictures_per_prompt, hps.pictures_per_prompt) == (2, 10, 1)
+    assert (reward.network.weights.uri, reward.network.weights.sha256) == ("/reward.pt", "0" * 8)
+    assert (reward.network.tokenizer, reward.prompts) == ("/bert", ImageRewardMeasure().prompts)
+    assert (hps.metric, hps.num_prompts, len(hps.prompts)) == ("hps_v20", 3, 4)
+    assert hps.network.file.uri.endswith("HPS_v2_compressed.pt")
+    assert isinstance(hps.rewriter, InstructRewriter)
+    given = HpsForm(weights_sha256="1" * 8).change(None).network
+    assert (given.file.sha256, given.file.uri[-23:]) == ("1" * 8, "/HPS_v2.1_compressed.pt")
+    assert EvaluationForm(seed=1).change(spec).hps == hps

@@ -1,11 +1,17 @@
 """Commands about figures, as a user runs them."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
 from typer.testing import CliRunner
 
 from infinity.cli import app
+from infinity.evaluation.inception import InceptionFeatures
 from tests.infinity.evaluation.small_world import write_data, write_model
 from tests.infinity.jobs.evaluations import prompts, write_evaluation
 
@@ -103,3 +109,41 @@ def test_card_names_what_is_no_model(tmp_path: Path) -> None:
     code, output = run("card", tmp_path)
     assert code == 1
     assert "expected a model folder" in output
+
+
+def test_statistics_of_a_folder_are_written_with_their_passport(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from infinity.evaluation import folded_inception, inception_weights
+
+    class Network:
+        def __init__(self, loaded: object) -> None:
+            assert loaded == "weights.pth"
+
+        def to(self, device: str) -> Network:
+            return self
+
+        def __call__(self, images: torch.Tensor) -> InceptionFeatures:
+            features = images.mean(dim=(2, 3)).repeat(1, 22)[:, :64]
+            return InceptionFeatures(features, features, features, features, features, features)
+
+    monkeypatch.setattr(inception_weights, "load_inception", lambda weights: weights.uri)
+    monkeypatch.setattr(folded_inception, "FoldedInception", Network)
+    for number in range(3):
+        Image.new("RGB", (8 + number, 9), (number, 0, 0)).save(tmp_path / f"{number}.png")
+    options = ("--feature", "64", "--weights", "weights.pth", "--convention", "pytorch_fid", "--size-px", "8")
+    code, output = run("statistics", tmp_path, tmp_path / "out.npz", *options)
+    assert code == 0, output
+    assert "3 pictures, inception-2015/2 (pytorch_fid)" in output
+    with np.load(tmp_path / "out.npz", allow_pickle=False) as found:
+        assert found["mu"].shape == (64,)
+        assert "8 x 8 px" in str(found["passport"])
+    for wrong, words in (
+        ((tmp_path / "none", "a.npz"), "expected at least 2 pictures"),
+        ((tmp_path, "a.pt"), "ending in .npz"),
+        ((tmp_path, "a.npz", "--convention", "magic"), "expected one of 'tf1'"),
+        ((tmp_path, "a.npz", "--split", "test"), "expected one of"),
+    ):
+        code, output = run("statistics", *wrong)
+        assert code == 1, output
+        assert words in output

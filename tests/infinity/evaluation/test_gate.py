@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from infinity.evaluation.gate import GateConfig, GateError, Margin, Measured, compare, judge
+from infinity.evaluation.gate import GateError, Measured, compare, judge
+from infinity.evaluation.margins import GateConfig, Margin
 from infinity.evaluation.resampling import resample
 from infinity.evaluation.score import Score
 

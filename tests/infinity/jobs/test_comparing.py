@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from infinity.evaluation.gate import GateConfig
+from infinity.evaluation.margins import GateConfig
 from infinity.jobs.comparing import shown_prompts, write_comparison
 from tests.infinity.jobs.evaluations import prompts, write_evaluation
 

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from infinity.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from infinity.data.manifest import Manifest
 from infinity.data.scene_prompts import TASKS
 from infinity.evaluation.drawings import SampleMeasure
 from infinity.evaluation.reconstruction import ReconstructionMeasure
@@ -77,6 +78,21 @@ def test_sheets_and_records_are_where_the_report_says(report: EvaluateReport) ->
     lines = Path(report.records["scene_verdicts.jsonl"]).read_text().splitlines()
     assert len(lines) == 24
     assert set(json.loads(lines[0])) == {"id", "tag", "prompt", "number", "picture", "size_px", "correct", "reason"}
+
+
+def test_drawings_to_look_at_are_listed_with_their_files(report: EvaluateReport, inputs: tuple[str, str]) -> None:
+    assert report.drawings is not None
+    lines = [json.loads(line) for line in Path(report.drawings).read_text().splitlines()]
+    samples = [line for line in lines if line["benchmark"] == "samples"]
+    assert tuple(line["prompt"] for line in samples) == report.pictures["samples"].captions
+    manifest = Manifest.load(inputs[1])
+    rows = {caption: row for row, caption in enumerate(manifest.captions(range(len(manifest))))}
+    for line in samples:
+        row = rows[line["prompt"]]
+        assert line["id"] == manifest.column("sha256")[row].as_py()[:16]
+        assert line["seeds"] == [row]
+        assert np.asarray(Image.open(line["pictures"][0])).std() > 0
+    assert {line["benchmark"] for line in lines} == {"samples", "scene_geneval"}
 
 
 def test_items_average_to_the_scores_they_stand_for(report: EvaluateReport) -> None:

@@ -12,8 +12,7 @@ from infinity.jobs import build_dataset, judging
 from infinity.jobs.build_dataset import BuildDatasetSpec
 from infinity.jobs.cluster import in_process
 from infinity.perception.captioner import CaptionerConfig
-from infinity.perception.image_classifier import ImageClassifier
-from infinity.perception.watermark import WatermarkConfig
+from infinity.perception.image_classifier import ImageClassifier, WatermarkConfig
 from tests.infinity.perception.tiny_networks import write_image_classifier, write_llava
 
 NUM_PICTURES = 12

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from infinity.checkpoint import CheckpointError
-from infinity.perception.lpips import PUBLISHED, Lpips, LpipsConfig, LpipsError, Trunk, load_lpips
+from infinity.perception.lpips import PUBLISHED, Lpips, LpipsConfig, Trunk, load_lpips
 from infinity.storage.pinned import PinnedFile, PinnedFileError
 
 SIZES: dict[Trunk, int] = {"vgg16": 16, "alexnet": 31}
@@ -82,7 +82,7 @@ def test_wrong_files_are_refused(config: LpipsConfig, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"missing .*features\.0\.bias"):
         load_lpips(config.replace(trunk_weights=pinned({"classifier.0.weight": torch.zeros(1)}, tmp_path / "a")))
     (tmp_path / "b").write_bytes(b"no tensors")
-    with pytest.raises(LpipsError, match="PyTorch file"):
+    with pytest.raises(ValueError, match="PyTorch file"):
         load_lpips(config.replace(linear_weights=PinnedFile(uri=str(tmp_path / "b"))))
 
 

@@ -10,11 +10,9 @@ from PIL import Image
 from infinity import storage
 from infinity.perception.aesthetic import AestheticConfig, AestheticHead
 from infinity.perception.clip import Clip, ClipConfig, normalised
-from infinity.perception.image_classifier import ImageClassifier
-from infinity.perception.nsfw import NsfwConfig
+from infinity.perception.image_classifier import ImageClassifier, NsfwConfig, WatermarkConfig
 from infinity.perception.scorers import PAPER_SCORERS, ScorerConfig, load_scorers, score_key
 from infinity.perception.similarity import ClipSimilarityConfig
-from infinity.perception.watermark import WatermarkConfig
 from infinity.storage.pinned import PinnedFile
 
 from .tiny_networks import write_clip, write_image_classifier
