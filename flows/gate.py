@@ -9,7 +9,7 @@ from prefect.logging import get_run_logger
 from prefect.states import Completed, Failed
 from pydantic import Field
 
-from flows import pages
+from flows.links import link
 from flows.parameters import Form
 from flows.pictures import figure, inline
 from flows.stages import evaluation_stage
@@ -108,7 +108,7 @@ def _publish(links: Mapping[str, str], report: GateReport, worst: Sheet | None) 
         table.append(shown | {name: row[name] for name in ("delta", "unit", "n", "verdict")})
     create_table_artifact(key="gate-numbers", table=table, description=report.cause)
     parts = ["# gate", inline(f"{report.decision}: {report.cause}")]
-    parts.append("\n".join(f"- {name}: {pages.link(uri)}" for name, uri in links.items()))
+    parts.append("\n".join(f"- {name}: {link(uri)}" for name, uri in links.items()))
     parts.append("No prompt became worse." if worst is None else figure(worst))
     if report.ungated:
         reasons = (f"- `{metric}`: {inline(reason)}" for metric, reason in report.ungated.items())

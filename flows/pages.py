@@ -3,27 +3,25 @@
 Keys of artifacts stay the same from run to run, so that Prefect keeps a history of each.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from urllib.parse import quote
+from collections.abc import Iterable, Mapping
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
+from flows.dataset_page import dataset_page
+from flows.links import link
 from flows.pictures import figure, inline
-from infinity import storage
-from infinity.data.histograms import Histogram
+from infinity.data.manifest import Manifest
 from infinity.evaluation.score import Score
+from infinity.jobs.encode import EncodeReport
 from infinity.reporting.summary import DatasetSummary, Sheet, TrainingSummary
 from infinity.reporting.sweep import SweepRow
-from infra.settings import settings
-
-_BARS = "▁▂▃▄▅▆▇█"
 
 MAX_SHEETS = 4
 """More pictures than these make a page slow; the report has them all."""
 
 
-def publish_dataset(stage: str, files: Mapping[str, str], summary: DatasetSummary) -> None:
-    """Funnel and rules as tables; thumbnails, spread of scores, examples for each reason and captions as a page."""
+def publish_dataset(stage: str, files: Mapping[str, str], summary: DatasetSummary, manifest: Manifest) -> None:
+    """Funnel and rules as tables; a page with all that is known of the data set and its pictures."""
     groups = {"samples": summary.counts, "split": summary.splits, "aspect ratio": summary.ratios}
     table = [
         {"what": group, "which": which, "count": count}
@@ -36,46 +34,18 @@ def publish_dataset(stage: str, files: Mapping[str, str], summary: DatasetSummar
     rules = [{"rule": rule.reason, "setting": rule.setting, "dropped": rule.dropped} for rule in summary.rules]
     if rules:
         create_table_artifact(key=f"{stage}-rules", table=rules, description=f"What each rule asked for: {stage}")
-    sheets = [] if summary.thumbnails is None else [Sheet(image=summary.thumbnails, title="Pictures of the dataset")]
-    _publish_page(stage, files, sheets, "\n".join(_dataset_text(summary)))
-
-
-def _dataset_text(summary: DatasetSummary) -> Iterator[str]:
-    if spread := [histogram for histogram in summary.histograms if sum(histogram.counts)]:
-        yield "## How scores are spread\n\n| score | from | | to | kept |\n|---|---|---|---|---|"
-        for histogram in spread:
-            low, high, bars = outline(histogram)
-            kept = " and ".join(
-                f"{sign} {limit:g}"
-                for sign, limit in (("≥", histogram.minimum), ("≤", histogram.maximum))
-                if limit is not None
-            )
-            yield f"| {histogram.score} | {low:.4g} | `{bars}` | {high:.4g} | {kept or 'all'} |"
-        yield ""
-    if summary.examples:
-        yield "## Left out, for example\n"
-        for reason, examples in summary.examples.items():
-            yield f"**{inline(reason)}**\n"
-            yield from (f"- {inline(example)}" for example in examples)
-            yield ""
-    if summary.caption_examples:
-        yield "## Captions\n"
-        yield from (f"- {inline(caption)}" for caption in summary.caption_examples)
-
-
-def outline(histogram: Histogram) -> tuple[float, float, str]:
-    """Lower border of the first bin that holds anything, upper border of the last, and the bins between as bars.
-
-    The tallest bar is the fullest bin; a dot is an empty one, and any picture at all shows as the lowest bar.
-    """
-    filled = [place for place, count in enumerate(histogram.counts) if count]
-    first, last = filled[0], filled[-1]
-    most = max(histogram.counts)
-    bars = "".join(
-        "·" if not count else _BARS[min(len(_BARS) - 1, count * len(_BARS) // (most + 1))]
-        for count in histogram.counts[first : last + 1]
+    page = dataset_page(manifest, files, summary)
+    create_markdown_artifact(
+        key=f"{stage}-pictures", markdown=page, description=f"Funnel, examples, quarantine, scores: {stage}"
     )
-    return histogram.edges[first], histogram.edges[last + 1], bars
+
+
+def publish_store(stage: str, files: Mapping[str, str], report: EncodeReport) -> None:
+    """How much lies in a store of latents and text features, as a table; where its files are."""
+    values = {"pictures": report.num_pictures, "bytes": report.num_bytes, "seconds": report.seconds}
+    table = [{"what": name, "value": value} for name, value in values.items()]
+    create_table_artifact(key=f"{stage}-numbers", table=table, description="Latents and text features, stored once")
+    _publish_page(stage, files, [])
 
 
 def publish_training(stage: str, files: Mapping[str, str], summary: TrainingSummary, notes: Iterable[str]) -> None:
@@ -88,6 +58,8 @@ def publish_training(stage: str, files: Mapping[str, str], summary: TrainingSumm
     create_table_artifact(key=f"{stage}-numbers", table=table, description=f"{summary.title}: last values")
     told = "".join(f"- {inline(note)}\n" for note in notes)
     text = f"## What happened on the way\n\n{told}" if told else ""
+    if summary.rows:
+        text = f"Rows of a sheet: {', '.join(summary.rows)}.\n\n{text}"
     _publish_page(stage, files, _spread(summary.samples, MAX_SHEETS), text)
 
 
@@ -139,16 +111,6 @@ def score_row(score: Score) -> dict[str, str]:
         "protocol": score.protocol,
         "note": score.note,
     }
-
-
-def link(uri: str) -> str:
-    """Markdown that leads to a file where a browser can follow, and names its place where it cannot."""
-    base, path = settings().files_url, storage.local_path(uri)
-    runs = storage.local_path(settings().runs)
-    if base is not None and path is not None and runs is not None and path.resolve().is_relative_to(runs.resolve()):
-        address = f"{base}/{quote(path.resolve().relative_to(runs.resolve()).as_posix())}"
-        return f"[{inline(uri)}]({address})"
-    return f"`{uri}`"
 
 
 def _publish_page(stage: str, files: Mapping[str, str], sheets: Iterable[Sheet], text: str = "") -> None:

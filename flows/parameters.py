@@ -10,20 +10,22 @@ from pydantic import Field
 
 from flows.benchmark_forms import ClipScoreForm, DpgForm, GenevalForm, HpsForm, ImageRewardForm
 from flows.form import Count, Form, Positive, Seed, Share
+from infinity import storage
 from infinity.config import Config
-from infinity.data.filters import FilterConfig, NearDuplicates
+from infinity.data.filters import FilterConfig, ModelFilters, NearDuplicates
 from infinity.evaluation.drawings import SampleMeasure
 from infinity.evaluation.inception_weights import InceptionWeights
 from infinity.evaluation.reconstruction import ReconstructionMeasure
 from infinity.evaluation.scene_geneval import SceneMeasure
 from infinity.evaluation.validation import ValidationMeasure
 from infinity.jobs.build_dataset import BuildDatasetSpec
+from infinity.jobs.encode import from_store
 from infinity.jobs.evaluate import EvaluateSpec
+from infinity.jobs.filter_sets import FilterSet, filter_set, with_model_filters
 from infinity.jobs.train_tokenizer import TrainTokenizerSpec
 from infinity.jobs.train_transformer import TrainTransformerSpec
 from infinity.jobs.training import TrainSpec
 from infinity.perception.captioner import CaptionerConfig
-from infinity.perception.scorers import DEFAULT_SCORERS
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)
 AnyTrainSpec = TypeVar("AnyTrainSpec", bound=TrainSpec)
@@ -57,6 +59,11 @@ class DatasetForm(Form):
     min_english: Share | None = Field(
         default=None, description="Smallest share of English function words in a caption; 0.1 keeps sentences."
     )
+    filter_set: FilterSet | None = Field(
+        default=None,
+        description="Thresholds of pretrained networks by name; 'paper': text on at most 0.1 of the picture, watermark "
+        "at most 0.5, aesthetic score at least 4.75. The boxes below change single ones.",
+    )
     max_text_area: Share | None = Field(default=None, description="Largest share of a picture that text covers.")
     max_watermark: Share | None = Field(default=None, description="Largest probability of a watermark.")
     max_nsfw: Share | None = Field(default=None, description="Largest probability of unsafe content.")
@@ -77,6 +84,11 @@ class DatasetForm(Form):
         default=None, description="With a larger share of unreadable pictures the stage fails."
     )
     samples_per_shard: Count | None = Field(default=None, description="Pictures in one shard.")
+    name: str | None = Field(default=None, description="Name of the data set whose next version this becomes.")
+    parent: str | None = Field(
+        default=None,
+        description="URI of the manifest of an earlier version in the same run; shards without a change are kept.",
+    )
     allow_hosts: tuple[str, ...] | None = Field(
         default=None, description="Of an address list: hosts that may be asked although they are not public."
     )
@@ -84,20 +96,19 @@ class DatasetForm(Form):
 
     def change(self, spec: BuildDatasetSpec) -> BuildDatasetSpec:
         """The spec with what was filled in."""
-        changes = self.given("validation_share", "max_unreadable_share", "samples_per_shard", "seed")
+        changes = self.given("validation_share", "max_unreadable_share", "samples_per_shard", "seed", "name")
+        if self.parent is not None:
+            changes["parent"] = storage.absolute(self.parent)
         if spec.scenes is not None:
             scenes = self.given("seed") | ({} if self.num_scenes is None else {"count": self.num_scenes})
             changes["scenes"] = spec.scenes.replace(**scenes)
         elif self.num_scenes is not None:
             raise ValueError("num_scenes: counts drawn scenes, but this run has pictures of its own; leave it empty")
         changes["download"] = spec.download.replace(**self.given("allow_hosts"))
-        filters = self._filters(spec.filters)
-        known = {scorer.score for scorer in spec.scorers}
-        absent = [name for name in filters.models.needed() if name not in known]
-        changes["scorers"] = (*spec.scorers, *(DEFAULT_SCORERS[name] for name in absent))
         if self.captioner is not None:
             changes["captioner"] = CaptionerConfig(model=self.captioner)
-        return spec.replace(filters=filters, **changes)
+        spec = spec.replace(filters=self._filters(spec.filters), **changes)
+        return with_model_filters(spec, self._models(spec.filters.models))
 
     def _filters(self, filters: FilterConfig) -> FilterConfig:
         simple = ("min_side_px", "min_pixels", "max_elongation", "min_caption_chars", "duplicates", "min_contrast")
@@ -108,9 +119,12 @@ class DatasetForm(Form):
             changes["evaluation"] = filters.evaluation.replace(prompts=(self.evaluation_prompts,))
         names = {"max_caption_chars": "max_chars", "min_caption_words": "min_words", "min_english": "min_english"}
         captions = {names[name]: value for name, value in self.given(*names).items()}
-        models = self.given("max_text_area", "max_watermark", "max_nsfw", "min_aesthetic", "min_clip_similarity")
-        changes["models"] = filters.models.replace(**models)
         return filters.replace(captions=filters.captions.replace(**captions), **changes)
+
+    def _models(self, before: ModelFilters) -> ModelFilters:
+        models = before if self.filter_set is None else filter_set(self.filter_set)
+        single = ("max_text_area", "max_watermark", "max_nsfw", "min_aesthetic", "min_clip_similarity")
+        return models.replace(**self.given(*single))
 
 
 class TrainingForm(Form):
@@ -164,9 +178,18 @@ class FinetuneForm(TrainingForm):
         description="Highest rate of wrong bits shown in training, so that the model learns to correct itself.",
     )
 
+    stored: bool | None = Field(
+        default=None,
+        description="Let tokenizer and text encoder look at every picture and caption once, before the training, and "
+        "keep what they say; the same weights come out, sooner where they are large or there are many epochs.",
+    )
+
     def change(self, spec: TrainTransformerSpec) -> TrainTransformerSpec:
         """The spec with what was filled in."""
-        return self.change_training(spec.replace(**self.given("self_correction")))
+        spec = self.change_training(spec.replace(**self.given("self_correction")))
+        if self.stored is None:
+            return spec
+        return from_store(spec) if self.stored else spec.replace(encoded=None)
 
 
 class PretrainForm(FinetuneForm):

@@ -18,7 +18,11 @@ def embedded(uri: str, *, max_bytes: int = MAX_BYTES) -> str:
     Raises:
         StorageError: The picture is not there.
     """
-    data = storage.read_bytes(uri)
+    return embedded_png(storage.read_bytes(uri), max_bytes=max_bytes)
+
+
+def embedded_png(data: bytes, *, max_bytes: int = MAX_BYTES) -> str:
+    """A picture's file as ``data:`` URI of at most ``max_bytes`` before base64: a PNG itself, or a JPEG of it."""
     if len(data) <= max_bytes and data.startswith(b"\x89PNG"):
         return _data_uri("png", data)
     image = Image.open(io.BytesIO(data)).convert("RGB")

@@ -10,6 +10,7 @@ from typing import Any
 
 from infinity import storage
 from infinity.jobs.build_dataset import BuildDatasetSpec, fingerprint
+from infinity.jobs.encode import from_store
 from infinity.jobs.recipes import EndToEnd, RecipeName, end_to_end
 from infinity.jobs.spec import JobSpec
 from infinity.jobs.train_transformer import TrainTransformerSpec
@@ -47,6 +48,8 @@ def changed(plan: EndToEnd, changes: Mapping[str, Change]) -> EndToEnd:
             after = after.replace(model=_fitting(stage, after.model, specs))
         if stage in changes:
             after = changes[stage](after)
+        if isinstance(after, TrainTransformerSpec) and after.encoded is not None:
+            after = from_store(after)
         specs[stage] = after
         moved[before.folder] = after.folder
     return plan.replace(**specs)

@@ -3,9 +3,11 @@
 from flows import pages
 from flows.stage import run_stage
 from infinity import storage
+from infinity.data.manifest import Manifest
 from infinity.jobs.build_dataset import BuildDatasetReport, BuildDatasetSpec
+from infinity.jobs.encode import EncodeReport, store_for
 from infinity.jobs.evaluate import EvaluateReport, EvaluateSpec
-from infinity.jobs.spec import REPORT_FILE, SPEC_FILE, JobSpec
+from infinity.jobs.spec import REPORT_FILE, SPEC_FILE, JobSpec, is_done
 from infinity.jobs.sweep import SweepReport, SweepSpec
 from infinity.jobs.train_tokenizer import TrainTokenizerSpec
 from infinity.jobs.train_transformer import TrainTransformerSpec
@@ -16,12 +18,23 @@ def dataset_stage(spec: BuildDatasetSpec, stage: str = "dataset") -> BuildDatase
     """Build the dataset and show its funnel."""
     report = run_stage(stage, spec, BuildDatasetReport).report
     files = {"manifest": report.manifest, **_files(spec)}
-    pages.publish_dataset(stage, files, report.summary)
+    pages.publish_dataset(stage, files, report.summary, Manifest.load(report.manifest))
     return report
 
 
 def training_stage(stage: str, spec: TrainTokenizerSpec | TrainTransformerSpec) -> TrainReport:
-    """Train a tokenizer or a transformer and show its last metrics and its samples."""
+    """Train a tokenizer or a transformer and show its last metrics and its samples.
+
+    A transformer that reads latents and text features from a store gets it first, as a task of its own.
+    """
+    if isinstance(spec, TrainTransformerSpec) and spec.encoded is not None and not is_done(spec):
+        store = store_for(spec)
+        if store.index != spec.encoded:
+            raise ValueError(
+                f"{stage}: expected the store {store.index}, which this training fills, got {spec.encoded}"
+            )
+        encoded = run_stage(f"{stage}-store", store, EncodeReport).report
+        pages.publish_store(f"{stage}-store", {"index": encoded.index, **_files(store)}, encoded)
     report = run_stage(stage, spec, TrainReport).report
     files = {"model": report.model, "metrics": report.training.metrics, **_files(spec)}
     pages.publish_training(stage, files, report.training, report.notes)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import typer
 
-from infinity.cli import data, duplicates, evaluation, pictures, published, quarantined, records, registry
+from infinity.cli import building, data, duplicates, evaluation, pictures, published, quarantined, records, registry
 
 app = typer.Typer(
     add_completion=False,
@@ -31,7 +31,7 @@ commands: tuple[Callable[..., None], ...] = (
 )
 for command in commands:
     app.command()(command)
-for command in (quarantined.quarantine, quarantined.replay, duplicates.duplicates):
+for command in (building.build, quarantined.quarantine, quarantined.replay, duplicates.duplicates):
     data.app.command()(command)
 app.add_typer(data.app, name="data")
 app.add_typer(registry.app, name="registry")

@@ -17,6 +17,7 @@ from infinity.data.manifest import Manifest
 from infinity.jobs.cluster import connect, is_in_process
 from infinity.jobs.progress import Progress, ProgressSink, silent
 from infinity.jobs.spec import JobReport, JobSpec, begin, commit, is_done, load_report
+from infinity.jobs.train_transformer import TrainTransformerSpec
 from infinity.jobs.training import WorkersConfig
 from infinity.scales import Resolution
 from infinity.text import TextConfig, build_text_encoder
@@ -70,6 +71,29 @@ class EncodeSpec(JobSpec):
     def index(self) -> str:
         """URI of the index, known before the job has run: what a training names in ``encoded``."""
         return storage.join(self.folder, INDEX_FILE)
+
+
+def store_for(spec: TrainTransformerSpec) -> EncodeSpec:
+    """The store from which a training reads all that its frozen models would compute.
+
+    Trainings that draw alike share one. Latents are left out where pictures look different at every visit.
+    """
+    is_still = spec.augment.changes_nothing
+    return EncodeSpec(
+        output=spec.output,
+        manifest=spec.manifest,
+        resolution=spec.resolution,
+        tokenizer=spec.tokenizer if is_still else None,
+        latents="features" if spec.self_correction > 0 or not is_still else "bits",
+        text=spec.text,
+        captions=spec.captions,
+        workers=spec.workers,
+    )
+
+
+def from_store(spec: TrainTransformerSpec) -> TrainTransformerSpec:
+    """The training that reads from its store, which ``store_for`` describes; its numbers stay the same."""
+    return spec.replace(encoded=store_for(spec).index)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -103,6 +103,10 @@ class TrainTransformerSpec(TrainSpec):
                 f"{self.text.channels}"
             )
 
+    def digest(self) -> str:
+        """As of every job; whether frozen models run or their numbers are read from a store changes no weight."""
+        return JobSpec.digest(self if self.encoded is None else self.replace(encoded=None))
+
 
 def run(spec: TrainTransformerSpec, *, progress: ProgressSink = silent) -> TrainReport:
     """Train; a finished spec is not trained again, an interrupted one goes on from its last checkpoint.

@@ -3,32 +3,24 @@
 from __future__ import annotations
 
 import base64
-import io
 from collections.abc import Sequence
 from html import escape
-from typing import Any
 
 import numpy as np
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from jaxtyping import UInt8
-from PIL import Image
 
-from infinity import storage
 from infinity.data.batches import load_images
-from infinity.data.dropped import DROPPED_FILE, SHOWN
+from infinity.data.dropped import DroppedRow, load_dropped
 from infinity.data.manifest import Manifest
 from infinity.data.pictures import encode_png
 
 _AREA_PX = 128
-_SMALL_PX = 96
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 76rem; padding: 0 1rem; color: #222; }
 h1 { font-size: 1.5rem } h2 { font-size: 1.1rem; margin-top: 2rem }
 .grid { display: flex; flex-wrap: wrap; gap: .75rem }
 figure { margin: 0; width: 10rem } figure img { max-width: 100%; display: block }
 figcaption { font-size: .75rem; color: #555; overflow-wrap: anywhere }
-.small img { image-rendering: pixelated }
 table { border-collapse: collapse } td { padding: .1rem 1rem .1rem 0 } td + td { text-align: right }
 """
 
@@ -72,7 +64,7 @@ def _ratios(manifest: Manifest, per_ratio: int, seed: int) -> list[str]:
         chosen = np.sort(random.permutation(rows)[:per_ratio])
         size = (max(1, round(_AREA_PX * ratio**0.5)), max(1, round(_AREA_PX / ratio**0.5)))
         captions = manifest.captions(chosen)
-        names = manifest.table["source"].take(chosen).to_pylist()
+        names = manifest.values("source", chosen)
         figures = [
             _figure(image, f"{name}: {caption}")
             for image, name, caption in zip(load_images(manifest, chosen, size), names, captions, strict=True)
@@ -83,31 +75,19 @@ def _ratios(manifest: Manifest, per_ratio: int, seed: int) -> list[str]:
 
 def _reasons(manifest: Manifest, most: int) -> list[str]:
     """Examples of what was dropped; from the manifest's own words where the table of dropped rows is not there."""
-    try:
-        content = storage.read_bytes(storage.join(storage.parent(manifest.uri), DROPPED_FILE))
-    except storage.FileMissingError:
-        return [
-            _section(f"Dropped: {reason}", [_words(line) for line in lines], "")
-            for reason, lines in sorted(manifest.head.examples.items())
-        ]
-    dropped, parts = pq.read_table(io.BytesIO(content)), []
-    for reason in sorted(pc.unique(dropped["reason"]).to_pylist()):
-        rows = dropped.filter(pc.equal(dropped["reason"], reason))
-        figures = [_dropped(row) for row in rows.slice(0, min(most, SHOWN)).to_pylist()]
-        parts.append(_section(f"Dropped: {reason}, {rows.num_rows:,} rows", figures, "small"))
-    told = set(pc.unique(dropped["reason"]).to_pylist())
+    dropped = load_dropped(manifest.uri, most) or ()
+    parts = [
+        _section(f"Dropped: {rows.reason}, {rows.number:,} rows", [_dropped(row) for row in rows.examples], "")
+        for rows in dropped
+    ]
+    told = {rows.reason for rows in dropped}
     rest = [(reason, lines) for reason, lines in sorted(manifest.head.examples.items()) if reason not in told]
     return parts + [_section(f"Dropped: {reason}", [_words(line) for line in lines], "") for reason, lines in rest]
 
 
-def _dropped(row: dict[str, Any]) -> str:
-    text = f"{row['name']}: {row['detail']}" if row["detail"] else str(row["name"])
-    if row["thumbnail"] is None:
-        return _words(text)
-    side = round((len(row["thumbnail"]) / 3) ** 0.5)
-    pixels = np.frombuffer(row["thumbnail"], np.uint8).reshape(side, side, 3)
-    large = Image.fromarray(pixels).resize((_SMALL_PX, _SMALL_PX), Image.Resampling.NEAREST)
-    return _figure(np.asarray(large), text)
+def _dropped(row: DroppedRow) -> str:
+    text = f"{row.name}: {row.detail}" if row.detail else row.name
+    return _words(text) if row.image is None else _figure(row.image, text)
 
 
 def _section(title: str, figures: Sequence[str], kind: str) -> str:

@@ -7,6 +7,7 @@ from PIL import Image
 
 from flows.parameters import EvaluationForm, FinetuneForm, PretrainForm, TokenizerForm
 from flows.plan import STAGES, changed, folder_of, load_plan, new_plan, save_plan, with_data
+from infinity.jobs.encode import store_for
 from infinity.jobs.recipes import EndToEnd
 
 
@@ -79,3 +80,17 @@ def test_other_pictures_move_the_finetuning_but_not_the_model_it_starts_from(pla
     assert after.finetune.manifest.startswith(dataset.folder)
     assert after.finetune.start_from == plan.finetune.start_from
     assert after.dataset == plan.dataset
+
+
+def test_a_training_from_a_store_names_the_store_of_what_it_will_train_on(plan: EndToEnd) -> None:
+    stored = changed(plan, {"finetune": FinetuneForm(stored=True, self_correction=0.1).change})
+    assert stored.pretrain.encoded is None
+    assert stored.finetune.encoded == store_for(stored.finetune).index
+    assert stored.evaluation.model.startswith(stored.finetune.folder)
+    later = changed(stored, {"tokenizer": TokenizerForm(num_steps=7).change})
+    assert later.finetune.encoded == store_for(later.finetune).index != stored.finetune.encoded
+    assert store_for(later.finetune).tokenizer == f"{later.tokenizer.folder}/model"
+    without = changed(later, {"finetune": FinetuneForm(stored=False).change})
+    assert without.finetune.encoded is None
+    assert without.finetune.folder == later.finetune.folder
+    assert changed(later, {"finetune": FinetuneForm().change}) == later

@@ -165,3 +165,26 @@ def test_a_spec_that_asks_for_nothing_is_refused(data: tuple[str, str]) -> None:
     with pytest.raises(ValueError, match="expected a multiple of 64, got 100"):
         spec_of("/a", data, pictures_per_part=100)
     assert EncodeSpec.parse(spec_of("/a", data).dump()) == spec_of("/a", data)
+
+
+def test_a_training_and_its_store_find_each_other(tmp_path: Path, data: tuple[str, str]) -> None:
+    plain = transformer_spec(tmp_path, *data, self_correction=0.0)
+    stored = encode.from_store(plain)
+    assert encode.store_for(plain).latents == "bits"
+    assert encode.store_for(stored) == encode.store_for(plain)
+    assert encode.store_for(plain.replace(self_correction=0.1)).latents == "features"
+    assert encode.store_for(plain.replace(augment=plain.augment.replace(flip=0.5))).tokenizer is None
+    assert encoded(encode.store_for(plain)).index == stored.encoded
+    train_transformer.check(stored)
+    assert_same(train_here(plain).state, train_here(stored).state)
+    assert stored.folder == plain.folder  # the same job: its weights are the same
+    assert stored.replace(seed=9).folder == plain.replace(seed=9).folder != plain.folder
+
+
+def test_moving_pictures_have_a_store_of_captions_alone(tmp_path: Path, data: tuple[str, str]) -> None:
+    plain = transformer_spec(tmp_path, *data)
+    plain = plain.replace(augment=plain.augment.replace(flip=0.5))
+    stored = encode.from_store(plain)
+    encoded(encode.store_for(plain))
+    train_transformer.check(stored)
+    assert_same(train_here(plain).state, train_here(stored).state)

@@ -1,0 +1,56 @@
+"""The command that builds a data set without Prefect."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from infinity.cli.console import bar, clear_errors, out
+
+
+class Filters(StrEnum):
+    """Names of sets of thresholds on networks' scores."""
+
+    none = "none"
+    paper = "paper"
+
+
+def build(
+    source: Annotated[str, typer.Argument(help="Captioned pictures: folder, .jsonl, .parquet, .tar, or addresses.")],
+    output: Annotated[str, typer.Option("--output", "-o", help="Folder or s3:// URI that gets the data set.")],
+    filters: Annotated[
+        Filters,
+        typer.Option(help="paper: drop pictures with much text, with watermarks, or of a low aesthetic score."),
+    ] = Filters.none,
+    near_duplicates: Annotated[bool, typer.Option(help="Drop pictures that nearly repeat another one.")] = False,
+    name: Annotated[str, typer.Option(help="Name of the data set whose next version this becomes.")] = "",
+    parent: Annotated[str | None, typer.Option(help="Manifest of the version before, in the same output.")] = None,
+    ray_address: Annotated[
+        str | None, typer.Option(envvar="RAY_ADDRESS", help="Address of a Ray cluster; without one a local Ray starts.")
+    ] = None,
+) -> None:
+    """Build a data set: read the pictures, drop what is unfit with a counted reason, write shards and a manifest."""
+    with clear_errors():
+        from infinity import storage
+        from infinity.data.filters import FilterConfig, NearDuplicates
+        from infinity.jobs import build_dataset as job
+        from infinity.jobs.cluster import connect
+        from infinity.jobs.filter_sets import filter_set, with_model_filters
+
+        uri = storage.absolute(source)
+        spec = job.BuildDatasetSpec(
+            source=uri,
+            fingerprint=job.fingerprint(uri),
+            output=storage.absolute(output),
+            filters=FilterConfig(near_duplicates=NearDuplicates() if near_duplicates else None),
+            name=name,
+            parent=None if parent is None else storage.absolute(parent),
+        )
+        spec = with_model_filters(spec, filter_set(filters.value))
+        with connect(ray_address), bar("building") as show:
+            report = job.run(spec, progress=lambda progress: show(progress.fraction))
+        counts = report.summary.counts
+        out.print(f"{counts['kept']:,} of {counts['read']:,} pictures kept", markup=False, highlight=False)
+        out.print(report.manifest, markup=False, highlight=False, soft_wrap=True)
