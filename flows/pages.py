@@ -13,6 +13,7 @@ from flows.pictures import figure, inline
 from infinity.data.manifest import Manifest
 from infinity.evaluation.score import Score
 from infinity.jobs.encode import EncodeReport
+from infinity.reporting.bands import judge
 from infinity.reporting.summary import DatasetSummary, Sheet, TrainingSummary
 from infinity.reporting.sweep import SweepRow
 
@@ -51,10 +52,13 @@ def publish_store(stage: str, files: Mapping[str, str], report: EncodeReport) ->
 def publish_training(stage: str, files: Mapping[str, str], summary: TrainingSummary, notes: Iterable[str]) -> None:
     """The last metrics as a table; what should not have happened, and samples from first to last step, as a page."""
     table: list[dict[str, str | float]] = [
-        {"metric": "parameters", "value": summary.num_parameters},
-        {"metric": "steps", "value": summary.num_steps},
+        {"metric": "parameters", "value": summary.num_parameters, "judged": ""},
+        {"metric": "steps", "value": summary.num_steps, "judged": ""},
     ]
-    table += [{"metric": name, "value": value} for name, value in summary.final.items()]
+    for name, value in summary.final.items():
+        if ".bit_" not in name:  # the page shows them as curves
+            band = judge(name, value)
+            table.append({"metric": name, "value": value, "judged": f"{band.verdict}: {band.text}" if band else ""})
     create_table_artifact(key=f"{stage}-numbers", table=table, description=f"{summary.title}: last values")
     told = "".join(f"- {inline(note)}\n" for note in notes)
     text = f"## What happened on the way\n\n{told}" if told else ""

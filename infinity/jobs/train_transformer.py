@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 
 from infinity import storage
@@ -22,7 +23,7 @@ from infinity.generation.sampling import SamplingConfig
 from infinity.jobs.progress import ProgressSink, silent
 from infinity.jobs.spec import JobSpec, is_done, load_report
 from infinity.jobs.train_tokenizer import SHEET_SIDE_PX, sample_rows
-from infinity.jobs.training import Samples, Session, Told, TrainReport, TrainSpec, run_training
+from infinity.jobs.training import Samples, Session, Told, TrainReport, TrainSpec, run_training, weightings
 from infinity.scales import ScaleSchedule
 from infinity.text import BuiltinTextConfig, TextConfig, TextEncoder, build_text_encoder
 from infinity.tokenizer.saved import KIND as TOKENIZER_KIND
@@ -36,6 +37,7 @@ from infinity.training.latents import CaptionFeatures, Captions, LatentBatch, La
 from infinity.training.loop import TrainingError
 from infinity.training.optimizer import make_optimizer
 from infinity.training.parallel import Team
+from infinity.training.pictures import WorkerShare
 from infinity.training.sharding import is_sharded, shard, whole
 from infinity.training.state import TrainState, generator_for
 from infinity.training.transformer_step import TransformerLearner, Weighting
@@ -151,20 +153,17 @@ def build(spec: TrainTransformerSpec, team: Team, device: torch.device, told: To
     encoder = _text_encoder(spec, device)
     plan = BatchPlan(manifest, "train", spec.loop.batch_size, spec.seed, spec.order)
     latents, captions = _stored(spec, manifest, tokenizer.config, encoder, plan.key)
-    feed = LatentFeed(
-        manifest,
-        plan,
-        spec.resolution,
-        tokenizer,
-        captions,
-        num_steps=spec.loop.num_steps,
+    share = WorkerShare(
+        manifest=manifest,
+        plan=plan,
+        resolution=spec.resolution,
         team=team,
         num_parts=spec.loop.num_parts,
+        num_steps=spec.loop.num_steps,
         reading=spec.reading,
         augment=spec.augment,
-        encoded=latents,
-        told=told,
     )
+    feed = LatentFeed(share, tokenizer, captions, encoded=latents, told=told)
     check_labels(feed.usage(), CollapseConfig(), spec.tokenizer)
     transformer = _transformer(spec)
     if spec.adapters is not None:
@@ -182,8 +181,12 @@ def build(spec: TrainTransformerSpec, team: Team, device: torch.device, told: To
     schedule = spec.resolution.schedule(ids.aspect_ratio)
 
     def draw() -> Samples:
-        with drawable(transformer, state.ema, team) as model:
-            return Samples(b"") if model is None else _draw(model, tokenizer, encoder, prompts, schedule, spec.sampling)
+        rows: dict[str, list[np.ndarray]] = {}
+        for ema, name in weightings(state.ema):
+            with drawable(transformer, ema, team) as model:
+                if model is not None:
+                    rows[name] = _draw(model, tokenizer, encoder, prompts, schedule, spec.sampling)
+        return _sheet(rows, prompts)
 
     extra = {"spec": spec.digest(), "stage": spec.stage, "num_steps": spec.loop.num_steps}
 
@@ -301,7 +304,7 @@ def _draw(
     prompts: tuple[str, ...],
     schedule: ScaleSchedule,
     sampling: SamplingConfig,
-) -> Samples:
+) -> list[np.ndarray]:
     """One picture a prompt, always with the same random numbers."""
     device = transformer.start.device.type
     with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
@@ -314,9 +317,16 @@ def _draw(
             sampling=sampling,
             seeds=[0] * len(prompts),
         )
-    pictures = list(drawn.images_BHW3.cpu().numpy())
-    enlarge = max(1, SHEET_SIDE_PX // pictures[0].shape[0])
-    return Samples(compose_sheet(pictures, columns=min(8, len(pictures)), enlarge=enlarge), prompts)
+    return list(drawn.images_BHW3.cpu().numpy())
+
+
+def _sheet(rows: Mapping[str, list[np.ndarray]], prompts: tuple[str, ...]) -> Samples:
+    """Pictures of the same prompts with each kind of weights, one below the other; nothing where nothing was drawn."""
+    pictures = [picture for each in rows.values() for picture in each]
+    if not pictures:
+        return Samples(b"")
+    sheet = compose_sheet(pictures, columns=min(8, len(prompts)), enlarge=max(1, SHEET_SIDE_PX // pictures[0].shape[0]))
+    return Samples(sheet, prompts, tuple(f"drawn with {name}" for name in rows))
 
 
 def _check_start(spec: TrainTransformerSpec, tokenizer_digest: str, uri: str) -> None:

@@ -25,10 +25,12 @@ from infinity.jobs.cluster import connect
 from infinity.jobs.progress import Progress, ProgressSink, relayed
 from infinity.jobs.spec import JobReport, JobSpec, begin, commit
 from infinity.jobs.stopping import StopSign, stopping_on_signal
+from infinity.reporting.bands import judge
 from infinity.reporting.summary import Sheet, TrainingSummary
 from infinity.scales import Resolution
 from infinity.training.checkpoints import LostStateError, StateStore
 from infinity.training.collapse import CollapseError
+from infinity.training.ema import Ema
 from infinity.training.loop import (
     Feed,
     InterruptedTraining,
@@ -41,7 +43,7 @@ from infinity.training.loop import (
 from infinity.training.metrics import MetricsWriter
 from infinity.training.optimizer import OptimizerConfig
 from infinity.training.parallel import Team
-from infinity.training.state import TrainState
+from infinity.training.state import Row, TrainState
 from infinity.training.train import Listeners, train
 
 logger = logging.getLogger(__name__)
@@ -133,10 +135,11 @@ P = TypeVar("P", bound=Part)
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """A sheet of pictures as PNG bytes, and a caption a picture where it needs one."""
+    """A sheet of pictures as PNG bytes, what its rows show, and a caption a column where it needs one."""
 
     png: bytes
     captions: tuple[str, ...] = ()
+    rows: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +153,8 @@ class Session(Generic[P]):
         draw: Sample pictures of the present state; called in the first worker only, unless joint.
         export: Write the model folder; called in the first worker only, unless joint.
         joint: Whether no worker holds all weights, so that drawing and exporting take them all.
+        ready: Called in every worker when the state is the one that the run goes on from, with a listener to what
+            people should know of it.
     """
 
     state: TrainState
@@ -158,6 +163,7 @@ class Session(Generic[P]):
     draw: Callable[[], Samples]
     export: Callable[[str], None]
     joint: bool = False
+    ready: Callable[[Callable[[str], None]], None] = lambda _: None
 
 
 Told = Callable[[float, str], None]
@@ -209,6 +215,7 @@ def run_training(spec: TrainSpec, build: Build, title: str, progress: ProgressSi
         samples=_sheets(folder, spec.loop.num_steps, outcome["captions"]),
         num_parameters=outcome["num_parameters"],
         num_steps=spec.loop.num_steps,
+        rows=outcome["rows"],
     )
     report = TrainReport(
         model=storage.join(folder, MODEL_FOLDER),
@@ -219,6 +226,12 @@ def run_training(spec: TrainSpec, build: Build, title: str, progress: ProgressSi
     commit(spec, report)
     progress(Progress(1.0, "trained"))
     return report
+
+
+def weightings(ema: Ema | None) -> tuple[tuple[Ema | None, str], ...]:
+    """With which weights sample pictures are drawn, and their names: the averaged ones, if any, and the last ones."""
+    last: tuple[Ema | None, str] = (None, "the last weights")
+    return (last,) if ema is None else ((ema, "averaged weights"), last)
 
 
 def _check_resources(workers: WorkersConfig) -> None:
@@ -353,16 +366,18 @@ def _train(spec: TrainSpec, session: Session[Any], team: Team, tell: Told, stop:
 
     with _states(spec, team) as store:
         resume(state, store, team, note)
-        captions = _advance(spec, session, team, store, Voice(tell, note, stop))
+        session.ready(note)
+        samples = _advance(spec, session, team, store, Voice(tell, note, stop))
     if team.leads or session.joint:
         session.export(storage.join(folder, MODEL_FOLDER))
-        captions = captions or session.draw().captions
+        samples = samples or session.draw()
     if not team.leads:
         return {}
     return {
         "metrics": storage.join(folder, "metrics.jsonl"),
         "final": {name: value for name, value in state.history[-1].items() if name != "step"},
-        "captions": captions,
+        "captions": samples.captions if samples else (),
+        "rows": samples.rows if samples else (),
         "num_parameters": sum(weight.numel() for weight in session.learner.module.parameters()),
         "notes": state.notes,
     }
@@ -387,28 +402,21 @@ def _share(state: TrainState, config: LoopConfig) -> float:
     return PREPARATION + (1.0 - PREPARATION) * state.step / config.num_steps
 
 
-def _advance(spec: TrainSpec, session: Session[Any], team: Team, store: StateStore, voice: Voice) -> tuple[str, ...]:
-    """Train to the end; the captions of the last sheet of samples, if one was drawn."""
+def _advance(spec: TrainSpec, session: Session[Any], team: Team, store: StateStore, voice: Voice) -> Samples | None:
+    """Train to the end; the last sheet of samples, if one was drawn."""
     state, folder, config = session.state, spec.folder, spec.loop
-    captions: tuple[str, ...] = ()
-    started, first_step = time.monotonic(), state.step
+    drawn: Samples | None = None
     with _metrics_writer(team, folder, state) as write:
 
         def log(now: TrainState) -> None:
             write(now)
-            row = now.history[-1]
-            rest_s = (time.monotonic() - started) * (config.num_steps - now.step) / max(1, now.step - first_step)
-            voice.tell(
-                _share(now, config),
-                f"step {now.step} of {config.num_steps}, loss {row['loss']:.4f}, "
-                f"{row['pictures_per_s']:.0f} pictures/s, about {rest_s / 60:.0f} min to go",
-            )
+            voice.tell(_share(now, config), sentence(now.history[-1], config.num_steps))
 
         def sample(now: TrainState) -> None:
-            nonlocal captions
+            nonlocal drawn
             samples = session.draw() if team.leads or session.joint else None
             if samples is not None and team.leads:
-                captions = samples.captions
+                drawn = samples
                 storage.write_bytes(storage.join(folder, SAMPLES_FOLDER, f"step-{now.step:08d}.png"), samples.png)
 
         def save(now: TrainState) -> None:
@@ -435,7 +443,26 @@ def _advance(spec: TrainSpec, session: Session[Any], team: Team, store: StateSto
             seed=spec.seed,
             team=team,
         )
-    return captions
+    return drawn
+
+
+def sentence(row: Row, num_steps: int) -> str:
+    """A logged step for people; after a quarter of the steps with a word about figures that are not as they should be.
+
+    Before that every training looks broken.
+    """
+    words = [f"step {row['step']} of {num_steps}", f"loss {row['loss']:.4f}"]
+    if "bit_accuracy" in row:
+        words.append(f"bit accuracy {row['bit_accuracy']:.3f}")
+    if "psnr_db" in row:
+        words.append(f"PSNR {row['psnr_db']:.1f} dB")
+    if row["step"] >= num_steps / 4:
+        for name, value in row.items():
+            band = judge(name, value)
+            if band is not None and band.verdict == "broken":
+                words.append(f"{name.replace('_', ' ')} {value:.2g}: {band.text}")
+    words += [f"{row['pictures_per_s']:.0f} pictures/s", f"about {row['rest_s'] / 60:.0f} min to go"]
+    return ", ".join(words)
 
 
 @contextmanager

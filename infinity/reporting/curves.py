@@ -48,7 +48,16 @@ def read_curves(uri: str) -> dict[str, Points]:
 
 def per_scale(curves: dict[str, Points], metric: str) -> tuple[Points, ...]:
     """The curves of ``<metric>.scale_<k>`` in order of k."""
-    pattern = re.compile(re.escape(metric) + r"\.scale_(\d+)")
+    return _numbered(curves, f"{metric}.scale_")
+
+
+def per_bit(curves: dict[str, Points], metric: str) -> tuple[Points, ...]:
+    """The curves of ``<metric>.bit_<c>`` in order of c."""
+    return _numbered(curves, f"{metric}.bit_")
+
+
+def _numbered(curves: dict[str, Points], prefix: str) -> tuple[Points, ...]:
+    pattern = re.compile(re.escape(prefix) + r"(\d+)")
     found = sorted((int(match[1]), name) for name in curves if (match := pattern.fullmatch(name)))
     return tuple(curves[name] for _, name in found)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ from markupsafe import Markup
 
 from infinity import storage
 from infinity.evaluation.score import Score
+from infinity.reporting.bands import judge
 from infinity.reporting.charts import interval, line_chart
-from infinity.reporting.curves import Points, Series, per_scale, read_curves
+from infinity.reporting.curves import Points, Series, last, per_bit, per_scale, read_curves
 from infinity.reporting.summary import DatasetSummary, RunSummary, Sheet, TrainingSummary
 
 _PAGE = Path(__file__).with_name("page")
@@ -31,20 +33,32 @@ class _Chart:
     log: bool = False
     smooth: bool = False
     by_scale: bool = False
+    by_bit: bool = False
 
 
 _CHARTS = (
     _Chart("loss", "loss", smooth=True, log=True),
     _Chart("reconstruction", "reconstruction loss", smooth=True, log=True),
     _Chart("psnr_db", "reconstruction PSNR", unit="dB", smooth=True),
+    _Chart("truncated_psnr_db", "PSNR of truncated pyramids", unit="dB", smooth=True),
+    _Chart("lpips", "LPIPS distance", smooth=True),
+    _Chart("discriminator", "loss of the discriminator", smooth=True),
+    _Chart("adversarial", "adversarial term of the tokenizer, unweighted", smooth=True),
     _Chart("bit_accuracy", "bit accuracy", smooth=True),
     _Chart("token_accuracy", "token accuracy (all bits right)", smooth=True),
     _Chart("bit_accuracy", "bit accuracy by scale", smooth=True, by_scale=True),
     _Chart("token_accuracy", "token accuracy by scale", smooth=True, by_scale=True),
+    _Chart("bit_accuracy", "bit accuracy by bit, at the end", by_bit=True),
     _Chart("bit_entropy", "entropy of a bit over the batch", unit="bit", smooth=True),
+    _Chart("bit_entropy", "entropy of a bit by scale", unit="bit", smooth=True, by_scale=True),
+    _Chart("bit_entropy", "entropy by bit, at the end", unit="bit", by_bit=True),
     _Chart("grad_norm", "gradient norm", smooth=True, log=True),
     _Chart("learning_rate", "learning rate"),
     _Chart("pictures_per_s", "training speed", unit="pictures/s", smooth=True),
+    _Chart("tokens_per_s", "image tokens", unit="tokens/s", smooth=True),
+    _Chart("data_wait_share", "share of the time spent waiting for data", smooth=True),
+    _Chart("mfu", "share of the GPU's operations (MFU)", smooth=True),
+    _Chart("memory_mib", "most memory so far", unit="MiB"),
 )
 
 
@@ -54,22 +68,42 @@ def render_page(run: RunSummary) -> str:
     Raises:
         StorageError: A picture or a training log that the summary names is not there.
     """
-    environment = Environment(
-        loader=FileSystemLoader(_PAGE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    template = environment.get_template("page.html.j2")
-    return template.render(
+    return _render(
+        "page.html.j2",
         run=run,
-        css=Markup((_PAGE / "page.css").read_text(encoding="utf-8")),
-        js=Markup((_PAGE / "page.js").read_text(encoding="utf-8")),
         cards=_cards(run),
         funnel=_funnel(run.dataset),
         balance=_balance(run.dataset),
         trainings=[_training(training) for training in run.trainings],
         scores=[_score_row(score) for score in run.scores],
         total_seconds=sum(stage.seconds for stage in run.stages),
-        picture=picture_data_uri,
         pretty=lambda settings: json.dumps(settings, indent=2, ensure_ascii=False),
+    )
+
+
+def render_training(training: TrainingSummary, about: str, notes: Iterable[str] = ()) -> str:
+    """The HTML text of one training alone.
+
+    Args:
+        training: What it came to so far.
+        about: A sentence on where this is from.
+        notes: What should not have happened.
+
+    Raises:
+        StorageError: A picture or the training log is not there.
+    """
+    return _render("training.html.j2", training=_training(training), about=about, notes=tuple(notes))
+
+
+def _render(name: str, **values: Any) -> str:
+    environment = Environment(
+        loader=FileSystemLoader(_PAGE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.get_template(name).render(
+        css=Markup((_PAGE / "page.css").read_text(encoding="utf-8")),
+        js=Markup((_PAGE / "page.js").read_text(encoding="utf-8")),
+        picture=picture_data_uri,
+        **values,
     )
 
 
@@ -127,9 +161,21 @@ def _training(training: TrainingSummary) -> dict[str, Any]:
         "num_parameters": training.num_parameters,
         "num_steps": training.num_steps,
         "charts": [drawn for chart in _CHARTS if (drawn := _draw(chart, curves)) is not None],
+        "judged": judged(training.final),
         "samples": training.samples,
+        "rows": training.rows,
         "prompts": prompts,
     }
+
+
+def judged(final: Mapping[str, float]) -> list[dict[str, str]]:
+    """Figures that have bands, with their word and what it means."""
+    found = ((name, value, judge(name, value)) for name, value in final.items())
+    return [
+        {"metric": name.replace("_", " "), "value": _number(value), "verdict": band.verdict, "text": band.text}
+        for name, value, band in found
+        if band is not None
+    ]
 
 
 def _draw(chart: _Chart, curves: dict[str, Points]) -> Markup | None:
@@ -138,6 +184,9 @@ def _draw(chart: _Chart, curves: dict[str, Points]) -> Markup | None:
             Series(f"scale {k + 1}", points, f"tone-{k % _TONES + 1}")
             for k, points in enumerate(per_scale(curves, chart.metric))
         ]
+    elif chart.by_bit:
+        lasts = [last(points) for points in per_bit(curves, chart.metric)]
+        lines = [Series(chart.metric, tuple((float(bit + 1), value) for bit, value in enumerate(lasts)))]
     else:
         lines = [Series(chart.metric, curves[chart.metric])] if chart.metric in curves else []
     if not any(line.points for line in lines):

@@ -76,6 +76,7 @@ class TrainingSummary(Config):
         metrics: URI of the JSON lines file with one object per logged step.
         final: Last value of each metric.
         samples: Sheets of the same prompts or pictures, in order of their step.
+        rows: What the rows of a sheet show, top to bottom; empty where nobody said.
     """
 
     stage: str
@@ -85,6 +86,7 @@ class TrainingSummary(Config):
     samples: tuple[Sheet, ...]
     num_parameters: int
     num_steps: int
+    rows: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -84,9 +84,9 @@ class StateStore:
         """
         self.wait()
         notes: list[str] = []
-        steps = self._steps()
+        steps = self.steps()
         for step in reversed(steps):
-            folder = self._folder(step)
+            folder = self.folder(step)
             if not is_committed(folder):
                 notes.append(f"the stored state of step {step} was never finished, as when a save is cut off")
                 continue
@@ -110,7 +110,7 @@ class StateStore:
 
     def newest_step(self) -> int:
         """Step of the newest finished state, -1 where there is none; nothing is verified."""
-        return max((step for step in self._steps() if is_committed(self._folder(step))), default=-1)
+        return max((step for step in self.steps() if is_committed(self.folder(step))), default=-1)
 
     def restore(self, state: TrainState, uri: str) -> None:
         """Take over the stored state in this folder.
@@ -131,19 +131,20 @@ class StateStore:
                 self._pool.shutdown()
 
     def _write(self, step: int, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        folder = self._folder(step)
+        folder = self.folder(step)
         if is_committed(folder) and step not in self._damaged:
             return  # the same step of the same run; replacing it would leave a moment without it
         save_checkpoint(folder, kind=KIND, config=StateConfig(step=step), tensors=tensors, extra=facts)
         self._damaged.discard(step)
-        committed = [each for each in self._steps() if each not in self._damaged and is_committed(self._folder(each))]
-        for old in [each for each in self._steps() if each < min(committed[-self._keep :])]:
-            storage.delete_tree(self._folder(old))
+        committed = [each for each in self.steps() if each not in self._damaged and is_committed(self.folder(each))]
+        for old in [each for each in self.steps() if each < min(committed[-self._keep :])]:
+            storage.delete_tree(self.folder(old))
 
-    def _folder(self, step: int) -> str:
+    def folder(self, step: int) -> str:
+        """URI of the stored state of a step, whether it is there or not."""
         return storage.join(self.uri, f"step-{step:08d}")
 
-    def _steps(self) -> list[int]:
+    def steps(self) -> list[int]:
         """Steps of all folders, finished or not, ascending."""
         prefix = storage.join(self.uri, "")
         names = {uri[len(prefix) :].lstrip("/").split("/")[0] for uri in storage.list_files(self.uri)}

@@ -26,22 +26,25 @@ def peak_flops(device: torch.device) -> float | None:
     return next((peak for part, peak in PEAKS.items() if part in name), None)
 
 
+def visible_pairs(schedule: ScaleSchedule) -> int:
+    """Pairs of tokens of which the first sees the second: of its own scale or a coarser one."""
+    return sum((span.stop - span.start) * span.stop for span in schedule.spans)
+
+
 def forward_flops(config: TransformerConfig, schedule: ScaleSchedule, text_tokens: int) -> int:
     """Operations of one picture's forward pass.
 
     Args:
         config: Shape of the transformer.
-        schedule: Grids of the picture; a token sees its own scale and all coarser ones.
+        schedule: Grids of the picture.
         text_tokens: Of its caption.
     """
     width, tokens = config.width, schedule.num_tokens
-    areas = [rows * columns for rows, columns in schedule.grids]
-    pairs = sum(area * sum(areas[: k + 1]) for k, area in enumerate(areas))
     a_token = 2 * width * (4 * width + 2 * width + 2 * config.hidden_width)  # self-attention, cross-attention, MLP
-    attention = 4 * width * (pairs + tokens * text_tokens)
+    attention = 4 * width * (visible_pairs(schedule) + tokens * text_tokens)
     text = 4 * width * width * text_tokens  # keys and values of cross-attention
     blocks = config.depth * (a_token * tokens + attention + text)
-    ends = 2 * width * (config.num_bits * (tokens - areas[0]) + config.num_outputs * tokens)
+    ends = 2 * width * (config.num_bits * (tokens - schedule.spans[0].stop) + config.num_outputs * tokens)
     channels = config.text_channels
     caption = text_tokens * (2 * channels * 2 * width + 2 * width * (channels + width)) + 2 * width * 9 * width
     return blocks + ends + caption

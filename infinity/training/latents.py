@@ -12,19 +12,14 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from infinity.bits import BitLabels
-from infinity.data.augment import AugmentConfig
-from infinity.data.batches import BatchIds, BatchPlan
+from infinity.data.batches import BatchIds
 from infinity.data.captions import CaptionDraw
-from infinity.data.manifest import Manifest
-from infinity.data.stored import ReadingConfig
-from infinity.data.stream import PictureStream
-from infinity.scales import Resolution, ScaleSchedule
+from infinity.scales import ScaleSchedule
 from infinity.text import TextCondition, TextEncoder
 from infinity.tokenizer.pixels import to_pixels
 from infinity.tokenizer.tokenizer import Tokenizer
 from infinity.training.encoded import EncodedLatents
-from infinity.training.parallel import Team
-from infinity.training.pictures import Ahead, Names, left_over, shares
+from infinity.training.pictures import Ahead, Names, WorkerShare, left_over
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +45,11 @@ class LatentBatch:
     schedule: ScaleSchedule
     latents: Float[Tensor, "B C H W"] | Bool[Tensor, "B L C"]
     text: TextCondition
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of all pictures together, those of captions not counted."""
+        return len(self.keys) * self.schedule.num_tokens
 
     def without(self, keys: frozenset[str]) -> LatentBatch | None:
         """The batch without some of its pictures; None if none is left."""
@@ -104,66 +104,43 @@ class LatentFeed:
 
     def __init__(
         self,
-        manifest: Manifest,
-        plan: BatchPlan,
-        resolution: Resolution,
+        share: WorkerShare,
         tokenizer: Tokenizer,
         captions: Captions,
         *,
-        num_steps: int,
-        team: Team,
-        num_parts: int = 1,
         cache_bytes: int = 2**31,
-        reading: ReadingConfig | None = None,
-        augment: AugmentConfig | None = None,
         encoded: EncodedLatents | None = None,
         told: Told = lambda _share, _message: None,
     ) -> None:
         """Prepare, which may mean to encode the whole training split.
 
         Args:
-            manifest: The data set.
-            plan: Which rows make up which step, of the split "train".
-            resolution: Grids of every aspect ratio.
+            share: What is read, of the split "train"; the members of its team share the encoding.
             tokenizer: Frozen, on the device that it shall run on.
             captions: Features of the captions of some visits.
-            num_steps: Steps of the run.
-            team: Whose member this worker is; the members share the encoding.
-            num_parts: Parts of a batch, over all workers.
             cache_bytes: Memory for features.
-            reading: How pictures are read where features are not kept.
-            augment: What is drawn for a picture at each visit.
             encoded: A store of what the tokenizer makes of the pictures.
             told: Hears how far the encoding is.
         """
-        self._manifest, self._plan, self._resolution = manifest, plan, resolution
-        self._tokenizer, self._captions, self._team = tokenizer, captions, team
-        self._num_parts = num_parts
-        self._names = Names(manifest)
+        self._share, self._manifest, self._resolution = share, share.manifest, share.resolution
+        self._tokenizer, self._captions = tokenizer, captions
+        self._names = Names(share.manifest)
         self._features: dict[float, tuple[dict[int, int], Tensor]] = {}
         self._ahead: Ahead[list[Tensor]] | None = None
         self._encoded = encoded
-        self._pictures = PictureStream(
-            manifest,
-            self._parts,
-            lambda ratio: resolution.schedule(ratio).image_size_px(tokenizer.config.stride_px),
-            reading,
-            augment=augment,
-            key=plan.key,
-            num_steps=num_steps,
-        )
+        self._pictures = share.stream(tokenizer.config.stride_px)
         if encoded is not None:
-            self._ahead = Ahead(lambda step: [encoded.read(ids) for ids in self._parts(step)], num_steps)
+            self._ahead = Ahead(lambda step: [encoded.read(ids) for ids in share.parts(step)], share.num_steps)
             return
-        needed = sum(len(manifest.rows("train", r)) * self._num_floats(r) * 4 for r in self._ratios())
-        if needed <= cache_bytes and (augment or AugmentConfig()).changes_nothing:
+        needed = sum(len(self._manifest.rows("train", r)) * self._num_floats(r) * 4 for r in self._ratios())
+        if needed <= cache_bytes and share.augment.changes_nothing:
             self._encode_all(told)
         else:
             logger.info("features of %.1f GB are computed anew at every step", needed / 1e9)
 
     def __call__(self, step: int) -> Sequence[LatentBatch]:
         """The worker's parts of batch number ``step``, from 0."""
-        parts = self._parts(step)
+        parts = self._share.parts(step)
         if self._ahead is not None:
             features = self._ahead(step)
         elif self._features:
@@ -208,9 +185,6 @@ class LatentFeed:
         rows, columns = self._resolution.schedule(ratio).last_grid
         return rows * columns * self._tokenizer.config.token_bits
 
-    def _parts(self, step: int) -> list[BatchIds]:
-        return shares(self._plan.batch(step), self._team, self._num_parts)
-
     def _load(self, ids: BatchIds) -> Tensor:
         return torch.from_numpy(self._pictures.load(ids))
 
@@ -234,7 +208,7 @@ class LatentFeed:
             features: Tensor | None = None
             for number, start in enumerate(range(0, len(rows), _CHUNK)):
                 chunk = rows[start : start + _CHUNK]
-                if number % self._team.size == self._team.rank:
+                if number % self._share.team.size == self._share.team.rank:
                     encoded = self._encode(self._load(BatchIds(ratio, tuple(chunk))))
                     if features is None:
                         features = encoded.new_zeros(len(rows), *encoded.shape[1:])
@@ -245,4 +219,4 @@ class LatentFeed:
                 shape = self._encode(self._load(BatchIds(ratio, tuple(rows[:1])))).shape[1:]
                 features = torch.zeros(len(rows), *shape, device=self._device)
             places = {row: place for place, row in enumerate(rows)}
-            self._features[ratio] = places, self._team.sum(features).contiguous().cpu()
+            self._features[ratio] = places, self._share.team.sum(features).contiguous().cpu()

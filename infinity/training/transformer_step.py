@@ -14,10 +14,11 @@ from infinity.bits import BitLabels
 from infinity.scales import ScaleSchedule
 from infinity.tokenizer.self_correction import TeacherForcing, draw_flips, teacher_forcing, teacher_forcing_of_bits
 from infinity.tokenizer.tokenizer import TokenizerConfig
+from infinity.training.flops import training_flops
 from infinity.training.latents import LatentBatch
 from infinity.training.loop import Losses
 from infinity.training.state import Row
-from infinity.transformer.loss import accuracy_per_scale, scale_weights, token_cross_entropy
+from infinity.transformer.loss import accuracy_per_bit, accuracy_per_scale, scale_weights, token_cross_entropy
 from infinity.transformer.model import Transformer
 
 Weighting = Literal["by_scale", "by_token"]
@@ -83,6 +84,10 @@ class TransformerLearner:
             )
         return teacher_forcing(latents, part.schedule, kind=kind, fold=fold, flips=flips)
 
+    def flops(self, part: LatentBatch) -> float:
+        """Of the transformer; the frozen models are not counted."""
+        return training_flops(self.module.config, part.schedule, part.text.lengths)
+
     def check(self, metrics: Row, step: int) -> None:
         """Nothing to stop for: constant bits are refused before the training."""
 
@@ -95,7 +100,7 @@ def _weights(schedule: ScaleSchedule, weighting: Weighting, device: torch.device
 
 
 def _accuracies(logits: Tensor, bits: Tensor, schedule: ScaleSchedule) -> dict[str, Tensor]:
-    """Accuracy of bits and of whole tokens, over all tokens and by scale."""
+    """Accuracy of bits and of whole tokens, over all tokens and by scale; that of bits also by bit."""
     by_scale = accuracy_per_scale(logits.detach(), bits, schedule)
     areas = torch.tensor([h * w for h, w in schedule.grids], device=logits.device, dtype=torch.float32)
     share = areas / areas.sum()
@@ -103,6 +108,8 @@ def _accuracies(logits: Tensor, bits: Tensor, schedule: ScaleSchedule) -> dict[s
     for k in range(schedule.num_scales):
         metrics[f"bit_accuracy.scale_{k}"] = by_scale.bits_K[k]
         metrics[f"token_accuracy.scale_{k}"] = by_scale.tokens_K[k]
+    for number, accuracy in enumerate(accuracy_per_bit(logits.detach(), bits)):
+        metrics[f"bit_accuracy.bit_{number}"] = accuracy
     return metrics
 
 

@@ -65,7 +65,7 @@ def scale_weights(schedule: ScaleSchedule, device: torch.device | str = "cpu") -
     Without them the last scale, half of all tokens, would drown the few tokens that decide the composition.
     """
     areas = torch.tensor([h * w for h, w in schedule.grids])
-    weights = areas.float().rsqrt().repeat_interleave(areas)
+    weights = areas.float().rsqrt().repeat_interleave(areas, output_size=schedule.num_tokens)
     return (weights / weights.sum()).to(device)
 
 
@@ -79,6 +79,12 @@ class ScaleAccuracy(NamedTuple):
 
     bits_K: Float[Tensor, " K"]
     tokens_K: Float[Tensor, " K"]
+
+
+@torch.no_grad()
+def accuracy_per_bit(logits: Tensor, bits: Bool[Tensor, "B L C"]) -> Float[Tensor, " C"]:
+    """How often the likeliest value of each of the C bits is right, over all tokens."""
+    return (likeliest_bits(logits, bits.shape[-1]) == bits).float().mean(dim=(0, 1))
 
 
 @torch.no_grad()

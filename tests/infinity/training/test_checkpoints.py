@@ -1,6 +1,7 @@
 """No stored state is lost or believed wrongly, whatever happens to its files."""
 
 import errno
+import logging
 import random
 import shutil
 from collections.abc import Callable
@@ -14,11 +15,13 @@ from infinity import storage
 from infinity.training.checkpoints import LostStateError, StateStore
 from infinity.training.loop import LoopConfig
 from infinity.training.state import TrainState
+from tests.infinity.storage.faults import LOCAL_KINDS, Fault, KilledError, Kind, faulty_disk
 from tests.infinity.training.toy import BATCH, Regression, assert_same, new_state, run
 
 CONFIG = LoopConfig(
     num_steps=12, batch_size=BATCH, log_every_steps=5, save_every_steps=4, sample_every_steps=100, ema_decay=0.9
 )
+logger = logging.getLogger(__name__)
 Harm = Callable[[Path, random.Random], None]
 
 
@@ -167,3 +170,49 @@ def test_a_save_in_the_background_stores_the_moment_it_was_asked(tmp_path: Path)
 def test_one_stored_state_is_not_enough() -> None:
     with pytest.raises(ValueError, match="at least 2"):
         StateStore("anywhere", keep=1)
+
+
+def saved_through(folder: Path, fault: Fault) -> tuple[list[int], BaseException | None]:
+    """A run on a disk that fails once: steps whose save came to its end, and what ended the run."""
+    store, done = StateStore(str(folder), background=False), []
+
+    def save(state: TrainState) -> None:
+        store.save(state)
+        done.append(state.step)
+
+    try:
+        with faulty_disk(fault):
+            run(CONFIG, save=save)
+    except (storage.StorageError, KilledError) as error:
+        return done, error
+    return done, None
+
+
+@pytest.mark.parametrize("kind", LOCAL_KINDS)
+def test_whatever_operation_of_a_save_fails_or_is_the_last_no_finished_state_is_lost(
+    kind: Kind, tmp_path: Path, exhaustive: bool
+) -> None:
+    """Killed, the disk full, an error, a time-out or a short write at every call of the system that saves make."""
+    whole = run(CONFIG)
+    quiet = Fault()
+    assert saved_through(tmp_path / "quiet", quiet) == ([0, 4, 8, 12], None)
+    every = range(1, quiet.count + 1)
+    failed = 0
+    for at in every if exhaustive else random.Random(kind).sample(every, 4):
+        folder = tmp_path / str(at)
+        done, error = saved_through(folder, Fault(kind, at))
+        failed += error is not None
+        found, _ = StateStore(str(folder), background=False).newest()
+        assert found is not None or not done, f"{kind} at operation {at}"
+        if found is not None:
+            assert found.extra["step"] >= max(done, default=0), f"{kind} at operation {at}"
+        store = StateStore(str(folder), background=False)
+        resumed = run(CONFIG, resume=None if found is None else Path(found.uri), save=store.save)
+        assert_same(resumed, whole)
+        assert newest(folder)[0].step == 12
+        shutil.rmtree(folder)
+    if kind == "kill":
+        assert failed == (len(every) if exhaustive else 4)
+    logger.warning(
+        "%s: %d of %d operations, %d ended the run", kind, len(every) if exhaustive else 4, len(every), failed
+    )
