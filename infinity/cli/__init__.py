@@ -9,7 +9,19 @@ from collections.abc import Callable
 
 import typer
 
-from infinity.cli import building, data, duplicates, evaluation, pictures, published, quarantined, records, registry
+from infinity.cli import (
+    building,
+    data,
+    duplicates,
+    evaluation,
+    pictures,
+    published,
+    quarantined,
+    recipes,
+    records,
+    redraw,
+    registry,
+)
 
 app = typer.Typer(
     add_completion=False,
@@ -25,9 +37,11 @@ commands: tuple[Callable[..., None], ...] = (
     evaluation.leaderboard,
     evaluation.statistics,
     evaluation.card,
+    recipes.tokenizer_spec,
     records.info,
     records.run,
     records.report,
+    redraw.redraw,
 )
 for command in commands:
     app.command()(command)

@@ -1,0 +1,115 @@
+"""Seconds and most memory of one training step of a tokenizer: plain, and with each term of the published recipe.
+
+``python -m benchmarks.tokenizer_training --size-px 256 --width 128``: one JSON line a variant, each in a process of its
+own, float32 on the processor. LPIPS and discriminator have random weights, which cost what trained ones cost.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+
+import torch
+
+from infinity.perception.lpips import Lpips
+from infinity.scales import Resolution
+from infinity.tokenizer.tokenizer import Tokenizer, TokenizerConfig
+from infinity.training.collapse import CollapseConfig
+from infinity.training.discriminator import AdversarialConfig, PatchDiscriminator
+from infinity.training.loop import LoopConfig
+from infinity.training.opponent import Opponent
+from infinity.training.optimizer import OptimizerConfig, make_optimizer
+from infinity.training.parallel import Team
+from infinity.training.pictures import PictureBatch
+from infinity.training.state import TrainState
+from infinity.training.tokenizer_step import TokenizerLearner, TokenizerLosses
+from infinity.training.update import Update
+
+VARIANTS = ("plain", "dense", "truncated", "lpips", "discriminator", "all")
+RATE = OptimizerConfig(learning_rate=1e-5)
+
+
+def step_of(variant: str, size_px: int, width: int, num_bits: int) -> Update[PictureBatch]:
+    """One training, ready for steps; everything is drawn from fixed seeds."""
+    generator = torch.Generator().manual_seed(0)
+    tokenizer = Tokenizer(TokenizerConfig(num_bits=num_bits, base_width=width))
+    tokenizer.init_weights(generator)
+    has = {name: variant in (name, "all") for name in VARIANTS}
+    opponent = None
+    if has["discriminator"]:
+        discriminator = PatchDiscriminator(AdversarialConfig(optimizer=RATE))
+        discriminator.init_weights(generator)
+        opponent = Opponent(discriminator, make_optimizer(discriminator, RATE), RATE, num_seen=2)
+    losses = TokenizerLosses(truncated=0.5 if has["truncated"] else 0.0)
+    learner = TokenizerLearner(
+        tokenizer,
+        losses,
+        CollapseConfig(),
+        perceptual=(1.0, Lpips("vgg16")) if has["lpips"] else None,
+        opponent=opponent,
+    )
+    state = TrainState(tokenizer, make_optimizer(tokenizer, RATE), opponent=opponent)
+    return Update(state, learner, LoopConfig(num_steps=100, batch_size=1), RATE, 0, Team())
+
+
+def batch(variant: str, size_px: int) -> PictureBatch:
+    """One picture of noise."""
+    side = size_px // 16
+    sides = (*(n for n in (1, 2, 4, 6, 8, 12, 16, 20, 24, 32, 40, 48, 64) if n < side), side)
+    schedule = Resolution(sides=sides, dense=variant in ("dense", "all")).schedule(1.0)
+    pixels = torch.randint(256, (1, size_px, size_px, 3), generator=torch.Generator().manual_seed(1))
+    return PictureBatch(("noise",), (0,), schedule, pixels.to(torch.uint8), 1)
+
+
+def measure(variant: str, size_px: int, width: int, num_bits: int, repeats: int) -> dict[str, object]:
+    """Median wall-clock and processor seconds of a step after a first one, and the most memory of the process."""
+    update, part = step_of(variant, size_px, width, num_bits), batch(variant, size_px)
+    pairs = []
+    for _ in range(repeats + 1):
+        wall, busy = time.perf_counter(), time.process_time()
+        if (skipped := update([part], measured=False)) is not None:
+            raise RuntimeError(f"a step was skipped: {skipped}")
+        pairs.append((time.perf_counter() - wall, time.process_time() - busy))
+    return {
+        "variant": variant,
+        "size_px": size_px,
+        "width": width,
+        "num_bits": num_bits,
+        "median_s": round(statistics.median(wall for wall, _ in pairs[1:]), 3),
+        "median_cpu_s": round(statistics.median(busy for _, busy in pairs[1:]), 3),
+        "peak_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "load": os.getloadavg()[0],
+    }
+
+
+def main() -> None:
+    """Print a line for each variant."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--variants", default=",".join(VARIANTS), help=f"of {', '.join(VARIANTS)}")
+    parser.add_argument("--size-px", type=int, default=256, help="side of the picture (256)")
+    parser.add_argument("--width", type=int, default=128, help="base width of the tokenizer (128)")
+    parser.add_argument("--num-bits", type=int, default=32, help="bits of a position (32)")
+    parser.add_argument("--threads", type=int, default=1, help="threads of torch (1)")
+    parser.add_argument("--repeats", type=int, default=3, help="timed steps of each variant (3)")
+    args = parser.parse_args()
+    names = args.variants.split(",")
+    if unknown := set(names) - set(VARIANTS):
+        raise SystemExit(f"unknown {sorted(unknown)}; there are {', '.join(VARIANTS)}")
+    if len(names) == 1:
+        torch.set_num_threads(args.threads)
+        print(json.dumps(measure(names[0], args.size_px, args.width, args.num_bits, args.repeats)), flush=True)
+        return
+    for name in names:  # each in its own process, since the most memory of a process never falls
+        arguments = [f"--{key}={getattr(args, key.replace('-', '_'))}" for key in ("size-px", "width", "num-bits")]
+        arguments += [f"--threads={args.threads}", f"--repeats={args.repeats}", f"--variants={name}"]
+        subprocess.run([sys.executable, "-m", "benchmarks.tokenizer_training", *arguments], check=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""``infinity tokenizer-spec``: a named recipe as a spec file, to be looked at, changed and run."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from infinity.cli.console import clear_errors, out
+
+
+def tokenizer_spec(
+    recipe: Annotated[str, typer.Argument(help="paper-1, paper-2 or scenes.")],
+    manifest: Annotated[str, typer.Argument(help="The data set's manifest.parquet: a path or s3:// URI.")],
+    spec_file: Annotated[str, typer.Argument(help="JSON file to write.")],
+    output: Annotated[str, typer.Option(help="Folder that gets the folder of the training.")] = "runs/tokenizer",
+    num_bits: Annotated[int, typer.Option(help="Bits of one position: 16, 24, 32 or 64.")] = 32,
+    start_from: Annotated[str | None, typer.Option(help="Tokenizer folder or published .pth to begin with.")] = None,
+    reg: Annotated[bool, typer.Option("--reg", help="Press early scales to say more.")] = False,
+    vgg: Annotated[str | None, typer.Option(help="vgg16-397923af.pth; by default downloaded.")] = None,
+    lpips: Annotated[str | None, typer.Option(help="LPIPS 0.1's vgg.pth; by default downloaded.")] = None,
+    num_workers: Annotated[int | None, typer.Option(help="GPUs, at most 32; for scenes processes, at most 2.")] = None,
+) -> None:
+    """Write the spec of a tokenizer's training; ``python -m infinity.jobs run SPEC_FILE`` trains."""
+    with clear_errors():
+        import json
+
+        from infinity import storage
+        from infinity.jobs.tokenizer_recipes import TOKENIZER_RECIPES, TokenizerInputs, tokenizer_recipe
+        from infinity.perception.lpips import PUBLISHED, LpipsConfig
+
+        known = {name: name for name in TOKENIZER_RECIPES}
+        if recipe not in known:
+            raise ValueError(f"recipe: expected one of {', '.join(known)}, got {recipe!r}")
+        trunk, judgements = PUBLISHED["vgg16"]
+        inputs = TokenizerInputs(
+            manifest=storage.absolute(manifest),
+            output=storage.absolute(output),
+            num_bits=num_bits,
+            start_from=None if start_from is None else storage.absolute(start_from),
+            reg=reg,
+            lpips=LpipsConfig(
+                trunk_weights=None if vgg is None else trunk.replace(uri=storage.absolute(vgg)),
+                linear_weights=None if lpips is None else judgements.replace(uri=storage.absolute(lpips)),
+            ),
+            num_workers=num_workers,
+        )
+        spec = tokenizer_recipe(known[recipe], inputs)
+        storage.write_text(spec_file, json.dumps(spec.to_file(), indent=2, ensure_ascii=False) + "\n")
+        out.print(f"{spec_file}  trains into {spec.folder}", soft_wrap=True)

@@ -1,0 +1,43 @@
+"""A page of figures with words and tables: what a benchmark shows, readable without a network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from infinity.reporting.comparison import PAGE
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One figure.
+
+    Attributes:
+        title: What it is about.
+        text: What it shows, one paragraph.
+        charts: Drawn by ``charts.line_chart``.
+        sheet: ``data:`` URI of a PNG, or None.
+        table: Rows of cells; the first has the names of the columns. May be empty.
+    """
+
+    title: str
+    text: str
+    charts: tuple[Markup, ...]
+    sheet: str | None = None
+    table: tuple[tuple[str, ...], ...] = ()
+
+
+def figures_html(title: str, about: str, figures: tuple[Figure, ...]) -> str:
+    """The page."""
+    environment = Environment(
+        loader=FileSystemLoader(PAGE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.get_template("figures.html.j2").render(
+        title=title,
+        about=about,
+        figures=figures,
+        css=Markup((PAGE / "page.css").read_text(encoding="utf-8")),
+        js=Markup((PAGE / "page.js").read_text(encoding="utf-8")),
+    )
