@@ -35,7 +35,7 @@ from infinity.training.mixing import MixedFeed, MixedResolution
 from infinity.training.opponent import Opponent
 from infinity.training.optimizer import make_optimizer
 from infinity.training.parallel import Team
-from infinity.training.pictures import PictureBatch, PictureFeed
+from infinity.training.pictures import PictureBatch, PictureFeed, WorkerShare
 from infinity.training.state import TrainState, generator_for
 from infinity.training.tokenizer_step import PerceptualConfig, TokenizerLearner, TokenizerLosses
 
@@ -175,21 +175,23 @@ def _feed(spec: TrainTokenizerSpec, manifest: Manifest, team: Team) -> Feed[Pict
     """Batches of the resolution, or of several in turn, each with an order of pictures of its own."""
     feeds = [
         PictureFeed(
-            manifest,
-            BatchPlan(
-                manifest,
-                "train",
-                turn.batch_size,
-                key_of("resolution", spec.seed, number) if number else spec.seed,
-                spec.order,
+            WorkerShare(
+                manifest=manifest,
+                plan=BatchPlan(
+                    manifest,
+                    "train",
+                    turn.batch_size,
+                    key_of("resolution", spec.seed, number) if number else spec.seed,
+                    spec.order,
+                ),
+                resolution=turn.resolution,
+                team=team,
+                num_parts=spec.loop.num_parts,
+                num_steps=-(-spec.loop.num_steps // len(spec.turns)),
+                reading=spec.reading,
+                augment=spec.augment,
             ),
-            turn.resolution,
             spec.model.stride_px,
-            team=team,
-            num_parts=spec.loop.num_parts,
-            num_steps=-(-spec.loop.num_steps // len(spec.turns)),
-            reading=spec.reading,
-            augment=spec.augment,
         )
         for number, turn in enumerate(spec.turns)
     ]

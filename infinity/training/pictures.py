@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
 import torch
@@ -60,46 +60,59 @@ class PictureBatch:
         )
 
 
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class WorkerShare:
+    """What one worker reads: its parts of every step's batch, and how.
+
+    Attributes:
+        manifest: The data set.
+        plan: Which rows make up which step.
+        resolution: Grids of every aspect ratio.
+        team: Whose member this worker is.
+        num_parts: Parts of a batch, over all workers.
+        num_steps: Steps of the run; none beyond is prepared. None for a run without end.
+        reading: How to read.
+        augment: What is drawn for a picture at each visit.
+    """
+
+    manifest: Manifest
+    plan: BatchPlan
+    resolution: Resolution
+    team: Team
+    num_parts: int = 1
+    num_steps: int | None = None
+    reading: ReadingConfig = field(default_factory=ReadingConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+
+    def parts(self, step: int) -> list[BatchIds]:
+        """The worker's parts of a step's batch, in order of their numbers."""
+        return shares(self.plan.batch(step), self.team, self.num_parts)
+
+    def stream(self, stride_px: int) -> PictureStream:
+        """Their pixels, for a token of this side."""
+        return PictureStream(
+            self.manifest,
+            self.parts,
+            lambda ratio: self.resolution.schedule(ratio).image_size_px(stride_px),
+            self.reading,
+            augment=self.augment,
+            key=self.plan.key,
+            num_steps=self.num_steps,
+        )
+
+
 class PictureFeed:
     """This worker's parts of every step's batch, as pictures; the next steps are prepared while one is worked on."""
 
-    def __init__(
-        self,
-        manifest: Manifest,
-        plan: BatchPlan,
-        resolution: Resolution,
-        stride_px: int,
-        *,
-        team: Team,
-        num_parts: int = 1,
-        num_steps: int | None = None,
-        reading: ReadingConfig | None = None,
-        augment: AugmentConfig | None = None,
-    ) -> None:
+    def __init__(self, share: WorkerShare, stride_px: int) -> None:
         """Prepare to read.
 
         Args:
-            manifest: The data set.
-            plan: Which rows make up which step.
-            resolution: Grids of every aspect ratio.
+            share: What is read.
             stride_px: Pixels of a token's side.
-            team: Whose member this worker is.
-            num_parts: Parts of a batch, over all workers.
-            num_steps: Steps of the run; none beyond is prepared.
-            reading: How to read.
-            augment: What is drawn for a picture at each visit.
         """
-        self._resolution, self._batch_size = resolution, plan.batch_size
-        self._names = Names(manifest)
-        self._stream = PictureStream(
-            manifest,
-            lambda step: shares(plan.batch(step), team, num_parts),
-            lambda ratio: resolution.schedule(ratio).image_size_px(stride_px),
-            reading,
-            augment=augment,
-            key=plan.key,
-            num_steps=num_steps,
-        )
+        self._share, self._names = share, Names(share.manifest)
+        self._stream = share.stream(stride_px)
 
     def __call__(self, step: int) -> Sequence[PictureBatch]:
         """The worker's parts of batch number ``step``, from 0."""
@@ -110,8 +123,9 @@ class PictureFeed:
         self._stream.close()
 
     def _named(self, batch: LoadedBatch) -> PictureBatch:
-        rows, schedule = batch.ids.rows, self._resolution.schedule(batch.ids.aspect_ratio)
-        return PictureBatch(self._names.of(rows), rows, schedule, torch.from_numpy(batch.images), self._batch_size)
+        rows, schedule = batch.ids.rows, self._share.resolution.schedule(batch.ids.aspect_ratio)
+        images = torch.from_numpy(batch.images)
+        return PictureBatch(self._names.of(rows), rows, schedule, images, self._share.plan.batch_size)
 
 
 def left_over(keys: Sequence[str], unwanted: frozenset[str]) -> list[int]:
@@ -141,12 +155,12 @@ def shares(ids: BatchIds, team: Team, num_parts: int) -> list[BatchIds]:
 class Ahead(Generic[T]):
     """A feed that prepares the next steps in a thread while one is worked on; the same values as without it."""
 
-    def __init__(self, feed: Callable[[int], T], num_steps: int, *, depth: int = 2) -> None:
+    def __init__(self, feed: Callable[[int], T], num_steps: int | None, *, depth: int = 2) -> None:
         """Wrap a feed.
 
         Args:
             feed: A pure function of the step.
-            num_steps: Steps of the run; none beyond is prepared.
+            num_steps: Steps of the run; none beyond is prepared. None for a run without end.
             depth: How many steps are prepared at most.
         """
         self._feed, self._num_steps, self._depth = feed, num_steps, depth
@@ -157,7 +171,8 @@ class Ahead(Generic[T]):
         """The feed's value, waiting where it is not ready; errors of the feed are raised here."""
         for stale in [number for number in self._pending if not step <= number <= step + self._depth]:
             self._pending.pop(stale).cancel()
-        for ahead in range(step, max(step, min(step + self._depth, self._num_steps - 1)) + 1):
+        last = step + self._depth if self._num_steps is None else min(step + self._depth, self._num_steps - 1)
+        for ahead in range(step, max(step, last) + 1):
             if ahead not in self._pending:
                 self._pending[ahead] = self._pool.submit(self._feed, ahead)
         return self._pending.pop(step).result()

@@ -1,9 +1,11 @@
 """The boxes of the form that change filters."""
 
 from flows.parameters import DatasetForm
-from infinity.data.filters import CaptionFilters, Decontamination, FilterConfig, NearDuplicates
+from infinity.data.filters import PAPER_FILTERS, CaptionFilters, Decontamination, FilterConfig, NearDuplicates
 from infinity.data.scenes import ScenesConfig
 from infinity.jobs.build_dataset import BuildDatasetSpec
+from infinity.perception.scorers import PAPER_SCORERS
+from infinity.perception.image_classifier import WatermarkConfig
 
 SPEC = BuildDatasetSpec(output="out", scenes=ScenesConfig(count=4))
 
@@ -22,3 +24,19 @@ def test_filled_boxes_become_filters() -> None:
         captions=CaptionFilters(min_words=3, min_english=0.1),
         evaluation=Decontamination(prompts=("p.jsonl",)),
     )
+
+
+def test_one_word_takes_the_papers_filters_with_their_networks() -> None:
+    spec = DatasetForm(filter_set="paper").change(SPEC)
+    assert spec.filters == FilterConfig(models=PAPER_FILTERS)
+    assert set(spec.scorers) == set(PAPER_SCORERS)
+    stricter = DatasetForm(filter_set="paper", min_aesthetic=6.0).change(SPEC)
+    assert stricter.filters.models == PAPER_FILTERS.replace(min_aesthetic=6.0)
+    assert DatasetForm(filter_set="none").change(spec).filters == FilterConfig()
+
+
+def test_networks_that_a_spec_names_stay() -> None:
+    own = WatermarkConfig(model="/networks/mine")
+    spec = DatasetForm(filter_set="paper").change(SPEC.replace(scorers=(own,)))
+    assert own in spec.scorers
+    assert [scorer.score for scorer in spec.scorers].count("watermark") == 1

@@ -14,7 +14,7 @@ from infinity.data.batches import BatchPlan
 from infinity.data.manifest import Manifest
 from infinity.data.shuffle import OrderConfig
 from infinity.training.parallel import Team
-from infinity.training.pictures import Ahead, PictureFeed
+from infinity.training.pictures import Ahead, PictureFeed, WorkerShare
 from tests.infinity.data.stored_sets import make_set
 from tests.infinity.training.pictures import RESOLUTION, SIZE_PX, make_data
 
@@ -26,7 +26,9 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
 
 def feed(manifest: Manifest, team: Team, num_parts: int = 1) -> PictureFeed:
     plan = BatchPlan(manifest, "train", 8, seed=1)
-    return PictureFeed(manifest, plan, RESOLUTION, 4, team=team, num_parts=num_parts)
+    return PictureFeed(
+        WorkerShare(manifest=manifest, plan=plan, resolution=RESOLUTION, team=team, num_parts=num_parts), 4
+    )
 
 
 def test_workers_and_parts_together_have_the_batch_of_one(manifest: Manifest) -> None:
@@ -64,9 +66,9 @@ def _read_as_a_rank(rank: int, folder: str, size: int) -> None:
 
 def feed_of_several(manifest: Manifest, team: Team) -> PictureFeed:
     plan = BatchPlan(manifest, "train", 8, 1, OrderConfig(window_pictures=20))
-    return PictureFeed(
-        manifest, plan, RESOLUTION, 4, team=team, num_parts=4, augment=AugmentConfig(crop="random", flip=0.5)
-    )
+    augment = AugmentConfig(crop="random", flip=0.5)
+    share = WorkerShare(manifest=manifest, plan=plan, resolution=RESOLUTION, team=team, num_parts=4, augment=augment)
+    return PictureFeed(share, 4)
 
 
 @pytest.mark.slow

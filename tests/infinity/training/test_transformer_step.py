@@ -18,6 +18,7 @@ from infinity.tokenizer.saved import load_tokenizer, save_tokenizer
 from infinity.training.collapse import CollapseError
 from infinity.training.latents import CaptionFeatures, LatentFeed
 from infinity.training.parallel import Team
+from infinity.training.pictures import WorkerShare
 from tests.infinity.training.pictures import RESOLUTION, TEXT, TRANSFORMER, make_data
 from tests.infinity.training.sessions import LOOP, make_tokenizer, session, train_here, transformer_spec, untimed
 from tests.infinity.training.toy import all_states, assert_same
@@ -74,9 +75,8 @@ def test_latents_are_the_same_whether_they_are_kept_or_computed_at_every_step(da
         encoder = build_text_encoder(TEXT)
         draw = CaptionDraw(manifest, CaptionConfig(), plan.key, encoder.num_tokens, encoder.max_tokens)
         captions = CaptionFeatures(draw, encoder, cache_bytes)
-        return LatentFeed(
-            manifest, plan, RESOLUTION, tokenizer, captions, num_steps=4, team=Team(), cache_bytes=cache_bytes
-        )
+        share = WorkerShare(manifest=manifest, plan=plan, resolution=RESOLUTION, team=Team(), num_steps=4)
+        return LatentFeed(share, tokenizer, captions, cache_bytes=cache_bytes)
 
     kept, computed = feed(2**30), feed(0)
     for step in (0, 3, 1):
