@@ -3,8 +3,10 @@
 import hashlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from numpy.lib.stride_tricks import sliding_window_view
 
 from infinity.checkpoint import CheckpointError
 from infinity.perception.lpips import PUBLISHED, Lpips, LpipsConfig, Trunk, load_lpips
@@ -54,6 +56,52 @@ def test_it_is_zero_of_equals_symmetric_and_grows_with_the_difference(config: Lp
     assert (little > 0).all()
     assert (little < much).all()
     torch.testing.assert_close(network(a, noise), network(noise, a))
+
+
+PLANS = {
+    "vgg16": "64 64 tap pool 128 128 tap pool 256 256 256 tap pool 512 512 512 tap pool 512 512 512 tap",
+    "alexnet": "64 tap pool 192 tap pool 384 tap 256 tap 256 tap",
+}
+
+
+def test_distances_are_those_of_the_formula_written_out_in_float64(config: LpipsConfig) -> None:
+    """As the LPIPS paper has it, layer by layer; arXiv:1801.03924, equation 1."""
+    trunk, linear = random_tensors(config.trunk)
+    convolutions = [name[:-7] for name in trunk if name.startswith("features.") and name.endswith(".weight")]
+    shapes = {1: (11, 4, 2), 2: (5, 1, 2)} if config.trunk == "alexnet" else {}
+
+    def features(picture: np.ndarray) -> list[np.ndarray]:
+        mean, deviation = np.array([-0.030, -0.088, -0.188]), np.array([0.458, 0.448, 0.450])
+        x = (picture - mean[:, None, None]) / deviation[:, None, None]
+        found, number = [], 0
+        for word in PLANS[config.trunk].split():
+            if word == "tap":
+                found.append(x)
+            elif word == "pool":
+                side = 2 if config.trunk == "vgg16" else 3
+                windows = sliding_window_view(x, (side, side), axis=(1, 2))[:, ::2, ::2]
+                x = windows.max(axis=(3, 4))
+            else:
+                name, number = convolutions[number], number + 1
+                weight, bias = (trunk[f"{name}.{kind}"].double().numpy() for kind in ("weight", "bias"))
+                kernel, stride, padding = shapes.get(number, (3, 1, 1))
+                padded = np.pad(x, ((0, 0), (padding, padding), (padding, padding)))
+                windows = sliding_window_view(padded, (kernel, kernel), axis=(1, 2))[:, ::stride, ::stride]
+                x = np.maximum(np.einsum("cyxij,ocij->oyx", windows, weight, optimize=True) + bias[:, None, None], 0)
+                assert len(x) == int(word)
+        return found
+
+    def distance(a: np.ndarray, b: np.ndarray) -> float:
+        total = 0.0
+        for place, (left, right) in enumerate(zip(features(a), features(b), strict=True)):
+            units = [x / (np.sqrt((x**2).sum(axis=0, keepdims=True)) + 1e-10) for x in (left, right)]
+            weights = linear[f"lin{place}.model.1.weight"].double().numpy()[0, :, 0, 0]
+            total += float(np.tensordot(weights, (units[0] - units[1]) ** 2, axes=1).mean())
+        return total
+
+    a, b = pictures(2, SIZES[config.trunk] + 5, 3), pictures(2, SIZES[config.trunk] + 5, 4)
+    wanted = [distance(*pair) for pair in zip(a.double().numpy(), b.double().numpy(), strict=True)]
+    torch.testing.assert_close(load_lpips(config)(a, b).double(), torch.tensor(wanted).double(), rtol=1e-5, atol=1e-6)
 
 
 def test_gradients_reach_the_pictures_and_are_finite_also_where_features_are_zero(config: LpipsConfig) -> None:
