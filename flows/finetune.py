@@ -2,12 +2,10 @@
 
 from prefect import flow
 
-from flows.events import announce_model
 from flows.parameters import DatasetForm, FinetuneForm
 from flows.plan import changed, folder_of, load_plan, save_plan, with_data
 from flows.stage import flow_body
-from flows.stages import dataset_stage, training_stage
-from infinity.jobs.spec import is_done
+from flows.stages import announced_training, dataset_stage
 from infinity.jobs.training import TrainReport
 
 
@@ -33,8 +31,4 @@ def finetune(
         dataset_stage(pictures)
     plan = changed(plan, {"finetune": transformer.change})
     save_plan(plan, folder_of(run))
-    is_new = not is_done(plan.finetune)
-    report = training_stage("finetune", plan.finetune)
-    if is_new:
-        announce_model(run, report.model)
-    return report
+    return announced_training(run, "finetune", plan.finetune)

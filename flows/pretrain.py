@@ -2,12 +2,10 @@
 
 from prefect import flow
 
-from flows.events import announce_model
 from flows.parameters import PretrainForm
 from flows.plan import changed, folder_of, load_plan, save_plan
 from flows.stage import flow_body
-from flows.stages import training_stage
-from infinity.jobs.spec import is_done
+from flows.stages import announced_training
 from infinity.jobs.training import TrainReport
 
 
@@ -25,8 +23,4 @@ def pretrain(
     """
     plan = changed(load_plan(run), {"pretrain": transformer.change})
     save_plan(plan, folder_of(run))
-    is_new = not is_done(plan.pretrain)
-    report = training_stage("pretrain", plan.pretrain)
-    if is_new:
-        announce_model(run, report.model)
-    return report
+    return announced_training(run, "pretrain", plan.pretrain)

@@ -1,6 +1,7 @@
 """The kinds of stage, each run and shown on the page of the flow run that calls it."""
 
 from flows import pages
+from flows.events import announce_model
 from flows.stage import run_stage
 from infinity import storage
 from infinity.data.manifest import Manifest
@@ -38,6 +39,15 @@ def training_stage(stage: str, spec: TrainTokenizerSpec | TrainTransformerSpec) 
     report = run_stage(stage, spec, TrainReport).report
     files = {"model": report.model, "metrics": report.training.metrics, **_files(spec)}
     pages.publish_training(stage, files, report.training, report.notes)
+    return report
+
+
+def announced_training(run: str, stage: str, spec: TrainTransformerSpec) -> TrainReport:
+    """Train a transformer; a model that was not there before is announced, so that it gets evaluated."""
+    is_new = not is_done(spec)
+    report = training_stage(stage, spec)
+    if is_new:
+        announce_model(run, report.model)
     return report
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from infinity import storage
 from infinity.data.columns import SourceColumns
@@ -18,8 +19,8 @@ _DELIMITERS = (",", "\t", ";")
 
 
 @dataclass(frozen=True, slots=True)
-class LinesSlice:
-    """Lines of one JSON-lines file: ``length`` bytes from ``start``; pictures are named relative to ``folder``."""
+class _TextSlice(ABC):
+    """Rows of one file of text: ``length`` bytes from ``start``; pictures are named relative to ``folder``."""
 
     uri: str
     start: int
@@ -27,54 +28,56 @@ class LinesSlice:
     first_row: int
     folder: str
     captions: CaptionChoice
-    columns: SourceColumns = field(default_factory=SourceColumns)
+    columns: SourceColumns
 
     def read(self, wanted: frozenset[int] | None = None) -> Iterator[Record]:
-        """One record a line that is not blank."""
-        for row, line in enumerate(lines(self.uri, self.start, self.length), start=self.first_row):
-            if not line.is_blank and (wanted is None or row in wanted):
-                yield self._record(row, line)
+        """One record a row that is not blank."""
+        for row, text in enumerate(self._rows(), start=self.first_row):
+            if not text.is_blank and (wanted is None or row in wanted):
+                yield self._record(row, f"{storage.name(self.uri)} row {row}", text)
 
-    def _record(self, row: int, line: TextRow) -> Record:
-        where = f"{storage.name(self.uri)} row {row}"
+    @abstractmethod
+    def _rows(self) -> Iterator[TextRow]: ...
+
+    @abstractmethod
+    def _record(self, row: int, where: str, text: TextRow) -> Record: ...
+
+
+@dataclass(frozen=True, slots=True)
+class LinesSlice(_TextSlice):
+    """Lines of one JSON-lines file."""
+
+    def _rows(self) -> Iterator[TextRow]:
+        return lines(self.uri, self.start, self.length)
+
+    def _record(self, row: int, where: str, text: TextRow) -> Record:
         try:
-            _check_length(line)
-            fields = json.loads(line.content.removeprefix(_BOM).decode("utf-8"))
+            _check_length(text)
+            fields = json.loads(text.content.removeprefix(_BOM).decode("utf-8"))
         except UnreadableError as error:
-            return Record(row=row, name=where, problem=error, raw=line.content)
+            return Record(row=row, name=where, problem=error, raw=text.content)
         except (ValueError, RecursionError) as error:
             problem = UnreadableError("bad_row", f"not a line of JSON: {error}")
-            return Record(row=row, name=where, problem=problem, raw=line.content)
+            return Record(row=row, name=where, problem=problem, raw=text.content)
         if not isinstance(fields, dict):
             problem = UnreadableError("bad_row", f"expected an object, found {type(fields).__name__}")
-            return Record(row=row, name=where, problem=problem, raw=line.content)
+            return Record(row=row, name=where, problem=problem, raw=text.content)
         return self.columns.record_of(
-            fields, row=row, where=where, folder=self.folder, choice=self.captions, raw=line.content
+            fields, row=row, where=where, folder=self.folder, choice=self.captions, raw=text.content
         )
 
 
 @dataclass(frozen=True, slots=True)
-class CsvSlice:
-    """Rows of one CSV file with a header: ``length`` bytes from ``start``."""
+class CsvSlice(_TextSlice):
+    """Rows of one CSV file with a header."""
 
-    uri: str
-    start: int
-    length: int
-    first_row: int
-    folder: str
-    captions: CaptionChoice
     header: tuple[str, ...]
     delimiter: str
-    columns: SourceColumns = field(default_factory=SourceColumns)
 
-    def read(self, wanted: frozenset[int] | None = None) -> Iterator[Record]:
-        """One record a row that is not blank."""
-        for row, text in enumerate(quoted_rows(self.uri, self.start, self.length), start=self.first_row):
-            if not text.is_blank and (wanted is None or row in wanted):
-                yield self._record(row, text)
+    def _rows(self) -> Iterator[TextRow]:
+        return quoted_rows(self.uri, self.start, self.length)
 
-    def _record(self, row: int, text: TextRow) -> Record:
-        where = f"{storage.name(self.uri)} row {row}"
+    def _record(self, row: int, where: str, text: TextRow) -> Record:
         try:
             _check_length(text)
             cells = _cells(text.content, self.delimiter)
@@ -121,7 +124,7 @@ def csv_slices(
     spans, num_rows = cut(uri, quoted_rows, start, rows_per_slice)
     folder = storage.parent(uri)
     slices = [
-        CsvSlice(uri, s.start, s.num_bytes, first_row + s.row, folder, captions, header, delimiter, columns)
+        CsvSlice(uri, s.start, s.num_bytes, first_row + s.row, folder, captions, columns, header, delimiter)
         for s in spans
     ]
     return slices, first_row + num_rows
