@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from torch.multiprocessing.spawn import spawn
 
 from infinity.data.pictures import encode_png
 from infinity.data.scenes import ScenesConfig, draw_scenes
@@ -253,7 +253,7 @@ def measured(spec: TrainTransformerSpec, processes: int) -> Run:
     if processes == 1:
         return measure(spec)
     with tempfile.TemporaryDirectory() as folder:
-        mp.spawn(_member, args=(folder, spec.dump()), nprocs=processes)
+        spawn(_member, args=(folder, spec.dump()), nprocs=processes)
         losses, accuracy, held, seconds = json.loads((Path(folder) / "run.json").read_text())
         return Run(tuple(losses), accuracy, held, seconds)
 

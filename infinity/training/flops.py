@@ -47,7 +47,8 @@ def forward_flops(config: TransformerConfig, schedule: ScaleSchedule, text_token
     ends = 2 * width * (config.num_bits * (tokens - schedule.spans[0].stop) + config.num_outputs * tokens)
     channels = config.text_channels
     caption = text_tokens * (2 * channels * 2 * width + 2 * width * (channels + width)) + 2 * width * 9 * width
-    return blocks + ends + caption
+    operations: int = blocks + ends + caption
+    return operations
 
 
 def training_flops(config: TransformerConfig, schedule: ScaleSchedule, text_lengths: Sequence[int]) -> int:
