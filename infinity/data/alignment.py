@@ -51,9 +51,27 @@ def thumbnail_difference(a: Thumbnails, b: Thumbnails, limit: float = np.inf) ->
     return found
 
 
-def coarse_colours(thumbnails: Thumbnails) -> UInt8[np.ndarray, "P 48"]:
-    """The means of 4 x 4 fields: cheap to compare, and little changed by any crop."""
-    return np.asarray(np.rint(_reduced(thumbnails, 4)).astype(np.uint8).reshape(-1, 48))
+def mean_colours(thumbnails: Thumbnails, side: int) -> UInt8[np.ndarray, "P N"]:
+    """The means of ``side`` x ``side`` fields, RGB: cheap to compare, and little changed by any crop where few."""
+    return np.asarray(np.rint(_reduced(thumbnails, side)).astype(np.uint8).reshape(len(thumbnails), -1))
+
+
+def unexplained(picture: UInt8[np.ndarray, " 192"], others: UInt8[np.ndarray, "P 192"]) -> Differences:
+    """How much of the difference to a picture no small shift or scale explains, as far as both are linear.
+
+    Takes means of 8 x 8 fields. The root of the mean square of what is left is below 20 levels for 99 of 100 crops of
+    5 %; it costs a thousandth of laying one over the other.
+    """
+    fields = picture.astype(np.float32).reshape(1, 8, 8, 3)
+    down, right = (_gradient(fields, axis)[0] for axis in (1, 2))
+    places = ((np.arange(8) + 0.5) / 8).astype(np.float32)
+    slopes = np.stack([right, right * places[:, None], down, down * places[:, None, None]]).reshape(4, -1)
+    basis = np.linalg.svd(slopes, full_matrices=False)
+    negligible = 1e-3 * max(float(basis.S.max()), 1.0)
+    directions = basis.Vh[negligible < basis.S]
+    difference = others.astype(np.float32) - picture
+    left = np.square(difference).sum(axis=1) - np.square(difference @ directions.T).sum(axis=1)
+    return np.asarray(np.sqrt(np.maximum(left, 0) / picture.size))
 
 
 def _aligned(a: Thumbnails, b: Thumbnails, limit: float) -> Differences:
@@ -163,10 +181,11 @@ def _shifted(values: Pictures, axis: int, by: int) -> Pictures:
 
 def _reduced(thumbnails: Thumbnails, side: int) -> Pictures:
     """Float copies of ``side`` x ``side`` means."""
-    field = THUMBNAIL_PX // side
-    if field == 1:
-        return thumbnails.astype(np.float32)
-    return np.asarray(thumbnails.reshape(-1, side, field, side, field, 3).mean(axis=(2, 4), dtype=np.float32))
+    means: Pictures = thumbnails.astype(np.float32)
+    while means.shape[1] > side:
+        means = means[:, ::2] + means[:, 1::2]
+        means = np.float32(0.25) * (means[:, :, ::2] + means[:, :, 1::2])
+    return means
 
 
 def _by_parts(side: int, measure: Callable[[slice], Differences], total: int) -> Differences:

@@ -58,7 +58,7 @@ FORMATS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif"}
 _STORED = ("JPEG", "PNG", "WEBP")
 _OTHERS = ("BMP", "TIFF", "AVIF", "JPEG2000", "ICO", "PSD", "TGA", "PPM")  # told apart in messages, never decoded
 _SNIFF_BYTES = 2**16
-_STRIP_PIXELS = 2**20
+_STRIP_PIXELS = 2**17  # what the processor's caches hold
 
 MAX_FRAMES = 1000
 """Most pictures of an animation, or scans of a progressive JPEG."""
@@ -92,16 +92,18 @@ class Decoded:
         image: RGB, upright, transparency replaced by white.
         extension: Ending of the file that will be stored: the original's if its bytes can stay, else ``png``.
         keep_bytes: Whether the original bytes show exactly ``image`` to every reader, so that they can be stored.
+        size: Width and height of the picture, upright; ``image`` is smaller if it was decoded at a fraction.
     """
 
     image: Image.Image
     extension: str
     keep_bytes: bool
+    size: tuple[int, int]
 
     @property
     def pixels_sha256(self) -> bytes:
-        """32 bytes that are equal exactly for pictures with the same size and the same pixels."""
-        digest = hashlib.sha256(struct.pack("<II", *self.image.size))
+        """32 bytes that are equal exactly for pictures with the same size and the same pixels, as far as decoded."""
+        digest = hashlib.sha256(struct.pack("<II", *self.size))
         for strip in _strips(self.image):
             digest.update(strip.tobytes())
         return digest.digest()
@@ -113,13 +115,17 @@ class Decoded:
         return buffer.getvalue()
 
 
-def decode(data: bytes, max_pixels: int, max_memory_bytes: int = MAX_MEMORY_BYTES) -> Decoded:
+def decode(
+    data: bytes, max_pixels: int, max_memory_bytes: int = MAX_MEMORY_BYTES, side_px: int | None = None
+) -> Decoded:
     """Decode one picture completely; of a moving one the first frame.
 
     Args:
         data: A whole file.
         max_pixels: Largest width times height that is decoded; more is refused from the header.
         max_memory_bytes: Largest need of memory, the file included, as far as the header tells.
+        side_px: A JPEG may be decoded at a half, quarter or eighth of its size, as long as the shorter side keeps this
+            many pixels; its coefficients are read to the end all the same. None decodes at full size.
 
     Raises:
         UnreadableError: With the reason.
@@ -137,9 +143,12 @@ def decode(data: bytes, max_pixels: int, max_memory_bytes: int = MAX_MEMORY_BYTE
         copy = 4 * header.width_px * header.height_px
         need += copy * (image.mode != "RGB" or not plain)
         _check_memory(header, need, max_memory_bytes)
+        if side_px is not None:
+            image.draft(None, (side_px, side_px))  # only JPEG knows how
         try:
             image.load()
-            turned = _orientation(image) != 1  # some formats keep it behind the pixels
+            orientation = _orientation(image)  # some formats keep it behind the pixels
+            turned, swapped = orientation != 1, orientation >= 5
             _check_memory(header, need + copy * turned, max_memory_bytes)
             upright = ImageOps.exif_transpose(image) if turned else image
             rgb = to_rgb(upright)
@@ -149,7 +158,9 @@ def decode(data: bytes, max_pixels: int, max_memory_bytes: int = MAX_MEMORY_BYTE
             raise UnreadableError(_reason(error), str(error) or type(error).__name__) from error
     still = header.format == "JPEG" or header.num_frames == 1
     keep = header.format in _STORED and plain and still and not turned
-    return Decoded(image=rgb, extension=FORMATS[header.format] if keep else "png", keep_bytes=keep)
+    extension = FORMATS[header.format] if keep else "png"
+    size = (header.height_px, header.width_px) if swapped else (header.width_px, header.height_px)
+    return Decoded(image=rgb, extension=extension, keep_bytes=keep, size=size)
 
 
 def check_header(data: bytes, max_pixels: int) -> Header:

@@ -21,7 +21,7 @@ from infinity.data.filters import CaptionDuplicates, NearDuplicates
 from infinity.data.looks import Looks, Thumbnails, similar_looks, similar_to_known, thumbnails_in
 from infinity.data.minhash import similar_captions
 
-_FIRST_BLOCK, _LAST_BLOCK = 2048, 16384
+_FIRST_BLOCK, _LAST_BLOCK = 256, 1024
 
 _PREFERENCE = (
     ("num_pixels", "descending"),
@@ -78,7 +78,7 @@ def near_duplicates(
 
     Rows are looked at in blocks, the best first, and compared with those that stay only: what was dropped needs no
     further comparison. So a thousand versions of one picture cost a thousand comparisons and not half a million, and
-    memory grows with the pairs of a block that are near, not with all pairs.
+    memory does not grow with the number of pairs.
 
     Args:
         rows: Columns of ``FACTS`` of readable pictures.
@@ -94,7 +94,7 @@ def near_duplicates(
     stays = np.empty(0, np.int64)
     at = 0
     while at < len(first):
-        block = np.arange(at, min(len(first), at + min(_LAST_BLOCK, max(_FIRST_BLOCK, at // 4))))
+        block = np.arange(at, min(len(first), at + min(_LAST_BLOCK, max(_FIRST_BLOCK, at // 16))))
         at = int(block[-1]) + 1
         both = looks.take(np.concatenate([stays, block]))
         known, new = similar_to_known(both, limits, len(stays), partitions=partitions)

@@ -45,7 +45,7 @@ FACTS = pa.schema(
         ("extension", pa.string()),
         ("keep_bytes", pa.bool_()),  # whether the original file can be stored as it is
         ("content", pa.binary(32)),  # sha256 of the file as it was read
-        ("pixels", pa.binary(32)),  # sha256 of size and pixels
+        ("pixels", pa.binary(32)),  # sha256 of size and pixels, as far as they are decoded
         ("phash", pa.uint64()),
         ("thumbnail", pa.binary(THUMBNAIL_PX * THUMBNAIL_PX * 3)),
         ("contrast", pa.float32()),
@@ -95,8 +95,8 @@ def measure_record(record: Record, data: bytes, picture: Decoded) -> dict[str, o
     likeness = measure_likeness(picture.image)
     return _described(record) | {
         "num_bytes": len(data),
-        "width_px": picture.image.width,
-        "height_px": picture.image.height,
+        "width_px": picture.size[0],
+        "height_px": picture.size[1],
         "extension": picture.extension,
         "keep_bytes": picture.keep_bytes,
         "content": hashlib.sha256(data).digest(),
@@ -143,12 +143,12 @@ def _measure(
     data = b""
     try:
         data = fetch(record)
-        picture = decode(data, max_pixels)
+        picture = decode(data, max_pixels, side_px=None if reduced is None else reduced.config.side_px)
     except UnreadableError as error:
         quarantine.add(record, error, data)
         return _described(record) | {"problem": error.reason, "detail": printable(error.detail)[:1000]}
     if reduced is not None:
-        reduced.add(record.row, picture.image)
+        reduced.add(record.row, picture)
     return measure_record(record, data, picture)
 
 

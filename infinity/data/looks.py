@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float, Int, UInt8, UInt64
 
-from infinity.data.alignment import coarse_colours, thumbnail_difference
+from infinity.data.alignment import mean_colours, thumbnail_difference, unexplained
 from infinity.data.filters import NearDuplicates
 from infinity.data.hamming import Pairs, near_pairs
 from infinity.data.likeness import THUMBNAIL_PX
@@ -26,8 +26,15 @@ _COARSE_SLACK = 24.0
 _COARSE_AT_ONCE = 200_000
 _ALIGNED_AT_ONCE = 8192
 _WAITING = 100_000
-_ROUNDS = ((0, 4), (4, 16), (16, 64), (64, 2**62))
-"""Which of its likely partners, nearest coarse colours first, a picture is compared with at a time."""
+_MOST = 8
+"""With how many known pictures a new one is compared at most: those that small shifts explain best. In a set of
+photographs few have more likely partners; in one of drawings that all look alike a limit is what makes an end."""
+
+_MOST_UNEXPLAINED = 20.0
+"""Levels; 1 in 200 crops of 5 % has more."""
+
+_ROUNDS = ((0, 2), (2, _MOST))
+"""Which of its likely partners, the best first, a picture is compared with at a time."""
 
 _NO_PAIRS: Pairs = (np.empty(0, np.int64), np.empty(0, np.int64))
 
@@ -39,7 +46,8 @@ class Looks:
     hashes: UInt64[np.ndarray, " n"]
     ratios: Float[np.ndarray, " n"]  # logarithm of height / width
     slack: Float[np.ndarray, " n"]  # how far that one may be off
-    coarse: UInt8[np.ndarray, "n 48"]
+    coarse: UInt8[np.ndarray, "n 48"]  # means of 4 x 4 fields
+    fields: UInt8[np.ndarray, "n 192"]  # means of 8 x 8 fields
     places: Int[np.ndarray, " n"]
     thumbnails: Thumbnails
 
@@ -49,12 +57,17 @@ class Looks:
         width, height = (rows[name].to_numpy().astype(np.float64) for name in ("width_px", "height_px"))
         places = np.arange(rows.num_rows)
         parts = [places[at : at + _ALIGNED_AT_ONCE] for at in range(0, len(places), _ALIGNED_AT_ONCE)]
-        coarse = [np.empty((0, 48), np.uint8), *(coarse_colours(thumbnails(part)) for part in parts)]
+        means = [[np.empty((0, side * side * 3), np.uint8)] for side in (4, 8)]
+        for part in parts:
+            pictures = thumbnails(part)
+            for side, found in zip((4, 8), means, strict=True):
+                found.append(mean_colours(pictures, side))
         return cls(
             hashes=rows["phash"].to_numpy().astype(np.uint64),
             ratios=np.log(height / width),
             slack=_MAX_STRETCH + 1.0 / np.minimum(width, height),
-            coarse=np.concatenate(coarse),
+            coarse=np.concatenate(means[0]),
+            fields=np.concatenate(means[1]),
             places=places,
             thumbnails=thumbnails,
         )
@@ -66,6 +79,7 @@ class Looks:
             ratios=self.ratios[chosen],
             slack=self.slack[chosen],
             coarse=self.coarse[chosen],
+            fields=self.fields[chosen],
             places=self.places[chosen],
             thumbnails=self.thumbnails,
         )
@@ -91,8 +105,8 @@ def similar_looks(looks: Looks, limits: NearDuplicates, *, partitions: int = 1) 
 def similar_to_known(looks: Looks, limits: NearDuplicates, known: int, *, partitions: int = 1) -> Pairs:
     """For pictures that are near one of the first ``known``: that one, and the picture.
 
-    Of several the one with the nearest coarse colours is taken. They are asked in this order, some at a time, so that
-    a picture which repeats a known one is soon done with, and only one that repeats none is compared with all.
+    Of several the one is taken whose difference small shifts explain best. They are asked in this order, some at a
+    time, so that a picture which repeats a known one is soon done with.
 
     Args:
         looks: Pictures that are known, then new ones.
@@ -103,19 +117,34 @@ def similar_to_known(looks: Looks, limits: NearDuplicates, known: int, *, partit
     if not known:
         return _NO_PAIRS
     left, right = _joined([_NO_PAIRS, *_likely(looks, limits, known, partitions)])
-    distances = np.concatenate([np.empty(0, np.uint8), *(_coarse_distances(looks, *p) for p in _pieces(left, right))])
-    order = np.lexsort((left, distances, right))
-    left, right = left[order], right[order]
-    starts = np.unique(right, return_index=True)[1]
-    place = np.arange(len(right)) - np.repeat(starts, np.diff(np.append(starts, len(right))))
+    left, right, place = _best_first(looks, left, right)
     match = np.full(len(looks.hashes), -1)
     for first, last in _ROUNDS:
         asked = np.flatnonzero((place >= first) & (place < last) & (match[right] < 0))
         differences = pair_differences(looks, left[asked], right[asked], limits.difference)
-        near = asked[differences <= limits.difference][::-1]  # the nearest is written last
+        near = asked[differences <= limits.difference][::-1]  # the best is written last
         match[right[near]] = left[near]
     found = np.flatnonzero(match >= 0)
     return match[found], found
+
+
+def _best_first(
+    looks: Looks, left: Int[np.ndarray, " p"], right: Int[np.ndarray, " p"]
+) -> tuple[Int[np.ndarray, " q"], Int[np.ndarray, " q"], Int[np.ndarray, " q"]]:
+    """Of each new picture the known ones that small shifts explain best: both, and the place in this order."""
+    order = np.lexsort((left, right))
+    left, right = left[order], right[order]
+    new, starts = np.unique(right, return_index=True)
+    chosen = [np.empty(0, np.int64)]
+    places = [np.empty(0, np.int64)]
+    for picture, start, end in zip(new.tolist(), starts.tolist(), [*starts[1:].tolist(), len(right)], strict=True):
+        rest = unexplained(looks.fields[picture], looks.fields[left[start:end]])
+        best = np.argsort(rest, kind="stable")[:_MOST]
+        best = best[rest[best] <= _MOST_UNEXPLAINED]
+        chosen.append(start + best)
+        places.append(np.arange(len(best)))
+    kept = np.concatenate(chosen)
+    return left[kept], right[kept], np.concatenate(places)
 
 
 def _likely(looks: Looks, limits: NearDuplicates, between: int, partitions: int) -> Iterator[Pairs]:

@@ -19,7 +19,7 @@ from PIL import Image
 from infinity import storage
 from infinity.config import Config
 from infinity.data.checking import fetch
-from infinity.data.decoding import UnreadableError, decode
+from infinity.data.decoding import Decoded, UnreadableError, decode
 from infinity.data.memory import capped_memory
 from infinity.data.samples import SourceError
 from infinity.data.sources import Slice
@@ -72,9 +72,9 @@ class StoringConfig(Config):
         return width, height
 
 
-def reduce_picture(image: Image.Image, config: StoringConfig) -> bytes:
-    """A JPEG of an RGB picture that ``config`` reduces: every pixel the mean of the area that it covers."""
-    small = image.resize(config.size_of(*image.size), Image.Resampling.BOX)
+def reduce_picture(picture: Decoded, config: StoringConfig) -> bytes:
+    """A JPEG of a picture that ``config`` reduces: every pixel the mean of the area that it covers."""
+    small = picture.image.resize(config.size_of(*picture.size), Image.Resampling.BOX)
     buffer = io.BytesIO()
     small.save(buffer, format="JPEG", quality=config.quality)
     return buffer.getvalue()
@@ -101,7 +101,7 @@ def reduce_slice(piece: Slice, facts: pa.Table, writer: ReducedWriter, max_pixel
                 data = fetch(record)
                 if hashlib.sha256(data).digest() != known[record.row]:
                     raise SourceError(f"{record.name}: changed since it was measured; start again at rest")
-                writer.add(record.row, decode(data, max_pixels).image)
+                writer.add(record.row, decode(data, max_pixels, side_px=writer.config.side_px))
             except UnreadableError as error:
                 raise SourceError(f"{record.name}: could be read at first, then no longer: {error.detail}") from error
 
@@ -111,17 +111,17 @@ class ReducedWriter:
 
     def __init__(self, uri: str, config: StoringConfig) -> None:
         self._uri = uri
-        self._config = config
+        self.config = config
         self._rows: list[dict[str, object]] = []
         self._pictures: list[bytes] = []
         self._offset = 0
 
-    def add(self, row: int, image: Image.Image) -> None:
+    def add(self, row: int, picture: Decoded) -> None:
         """Keep a picture if it is stored in another size than its own."""
-        if not self._config.reduces(*image.size):
+        if not self.config.reduces(*picture.size):
             return
-        data = reduce_picture(image, self._config)
-        width, height = self._config.size_of(*image.size)
+        data = reduce_picture(picture, self.config)
+        width, height = self.config.size_of(*picture.size)
         self._rows.append(
             {
                 "row": row,

@@ -13,22 +13,14 @@ import pyarrow.compute as pc
 from infinity import storage
 from infinity.config import digest_of
 from infinity.data import facts as facts_files
-from infinity.data import quarantine as quarantine_files
-from infinity.data.facts import MEASURE_VERSION, SMALL_FACTS, measure_slice
+from infinity.data.facts import MEASURE_VERSION
 from infinity.data.layout import Origin
 from infinity.data.looks import thumbnails_in
 from infinity.data.manifest import SourceRecord
+from infinity.data.measuring import MeasuringCall, measure
 from infinity.data.shards import ShiftedSlice
 from infinity.data.sources import URL_LIST, Slice, Source, fingerprint, open_source, scene_source
-from infinity.data.storing import (
-    REDUCED,
-    REDUCED_EXTENSION,
-    ReducedWriter,
-    StoringConfig,
-    load_reduced,
-    pictures_uri,
-    reduce_slice,
-)
+from infinity.data.storing import REDUCED, REDUCED_EXTENSION, StoringConfig, pictures_uri
 from infinity.data.thumbnail_store import Stretch, ThumbnailStore
 from infinity.jobs.fan_out import fan_out
 from infinity.jobs.judging import JudgesConfig, MeasuredSlice, judge
@@ -55,31 +47,11 @@ class OpenedSource:
     record: SourceRecord
     source: Source
 
-    def folder(self, max_pixels: int) -> str:
+    def folder(self, max_pixels: int, side_px: int | None = None) -> str:
         """Name of the folder of its facts: it follows from everything that the facts follow from."""
         parts = [piece.first_row for piece in self.source.slices]
-        return digest_of([self.record.replace(source=None).to_json(), MEASURE_VERSION, max_pixels, parts])
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class MeasuringCall:
-    """One slice to measure, and where its files go.
-
-    Attributes:
-        piece: Its rows.
-        max_pixels: Larger pictures are unreadable.
-        facts: URI of its facts.
-        quarantine: URI of what cannot be used of it.
-        reduced: URI of the places of its reduced pictures.
-        storing: Which pictures are reduced.
-    """
-
-    piece: Slice
-    max_pixels: int
-    facts: str
-    quarantine: str
-    reduced: str
-    storing: StoringConfig
+        decoded = [] if side_px is None else [side_px]
+        return digest_of([self.record.replace(source=None).to_json(), MEASURE_VERSION, max_pixels, parts, *decoded])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -233,7 +205,7 @@ def gather(
     measuring = section(progress, 0.0, 0.5 if judges else 1.0)
     calls: list[MeasuringCall] = []
     for each in opened:
-        folder = each.folder(max_pixels)
+        folder = each.folder(max_pixels, storing.side_px)
         reduced = f"{folder}-{storing.digest()}"
         for piece in each.source.slices:
             name = f"{piece.first_row:012d}.parquet"
@@ -261,40 +233,6 @@ def gather(
         ]
         tables = judge(measured, judges, root, section(progress, 0.5, 1.0))
     return _joined(opened, calls, tables, [reduced for _, reduced in found])
-
-
-def measure(call: MeasuringCall) -> tuple[pa.Table, pa.Table]:
-    """The facts of one slice without thumbnails, and the places of its reduced pictures; what is there is read.
-
-    Raises:
-        FactsError: What lies at the facts' place are no facts.
-        StorageError: The slice cannot be read or its files not be written.
-    """
-    reduces = call.storing.side_px is not None
-    reduced = load_reduced(call.reduced) if reduces else REDUCED.empty_table()
-    try:
-        facts = facts_files.from_bytes(storage.read_bytes(call.facts), call.facts, SMALL_FACTS)
-    except storage.FileMissingError:
-        return _measured(call)
-    if reduced is None:
-        writer = ReducedWriter(call.reduced, call.storing)
-        reduce_slice(call.piece, facts, writer, call.max_pixels)
-        reduced = writer.save()
-    return facts, reduced
-
-
-def _measured(call: MeasuringCall) -> tuple[pa.Table, pa.Table]:
-    """Measure a slice. The facts are written last: where they are, the quarantine is complete."""
-    writer = ReducedWriter(call.reduced, call.storing) if call.storing.side_px is not None else None
-    measured = measure_slice(call.piece, call.max_pixels, writer)
-    if measured.quarantine.num_rows:
-        storage.write_bytes(call.quarantine, quarantine_files.to_bytes(measured.quarantine))
-    reduced = writer.save() if writer is not None else REDUCED.empty_table()
-    try:
-        storage.write_bytes(call.facts, facts_files.to_bytes(measured.facts), if_absent=True)
-    except storage.FileAlreadyThereError:
-        return facts_files.from_bytes(storage.read_bytes(call.facts), call.facts, SMALL_FACTS), reduced
-    return measured.facts.select(SMALL_FACTS), reduced
 
 
 def _joined(

@@ -10,6 +10,7 @@ from infinity.data.columns import SourceColumns
 from infinity.data.manifest import Manifest
 from infinity.data.samples import SourceError
 from infinity.data.sources import fingerprint
+from infinity.data.storing import StoringConfig
 from infinity.jobs.build_dataset import BuildDatasetSpec
 from infinity.jobs.dataset_facts import QUARANTINE_FOLDER, open_record
 from infinity.jobs.progress import silent
@@ -26,10 +27,12 @@ def quarantined(manifest: Manifest) -> tuple[str, ...]:
         StorageError: A source or the quarantine cannot be reached.
     """
     max_pixels = int(manifest.head.spec["filters"]["max_pixels"])
+    side_px = manifest.head.spec.get("storing", StoringConfig().to_json())["side_px"]
     files: list[str] = []
     for record in manifest.head.sources:
         opened = open_record(record, manifest.root, silent)
-        files += quarantine.files_of(storage.join(manifest.root, QUARANTINE_FOLDER, opened.folder(max_pixels)))
+        folder = opened.folder(max_pixels, side_px)
+        files += quarantine.files_of(storage.join(manifest.root, QUARANTINE_FOLDER, folder))
     return tuple(files)
 
 

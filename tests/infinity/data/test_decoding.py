@@ -143,7 +143,8 @@ def test_of_a_moving_picture_the_first_frame_is_taken() -> None:
 
 def test_fingerprint_of_pixels_knows_size_and_content() -> None:
     def of(image: np.ndarray) -> bytes:
-        return Decoded(image=Image.fromarray(image), extension="png", keep_bytes=True).pixels_sha256
+        picture = Image.fromarray(image)
+        return Decoded(image=picture, extension="png", keep_bytes=True, size=picture.size).pixels_sha256
 
     assert of(noise()) == of(noise().copy())
     assert of(noise()) != of(noise(seed=1))

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from infinity import storage
+from infinity.data.decoding import UnreadableError, decode
 from infinity.data.facts import measure_slice
 from infinity.data.manifest import Manifest
 from infinity.data.sources import open_source
@@ -68,12 +69,14 @@ def test_reduced_pictures_are_stored_once_encoded_and_small_ones_as_they_came(tm
             assert data == original
             assert row["extension"] == "png"
         else:
-            before = Image.open(io.BytesIO(original)).convert("RGB")
             assert min(image.size) == 64
             assert row["extension"] == "jpg"
+            before = decode(original, 10**6, side_px=64).image
             expected = io.BytesIO()
             before.resize(image.size, Image.Resampling.BOX).save(expected, "JPEG", quality=95)
             assert data == expected.getvalue()
+            whole = decode(original, 10**6).image.resize(image.size, Image.Resampling.BOX)
+            assert np.abs(np.asarray(whole, np.int16) - np.asarray(image, np.int16)).mean() < 8
             assert row["original_sha256"] != row["sha256"]
 
 
@@ -101,6 +104,27 @@ def test_another_quality_makes_other_shards_beside_a_parent(tmp_path: Path) -> N
     old, new = ({row["source"]: row for row in each.table.to_pylist()} for each in manifests)
     assert all(new[name]["num_bytes"] < old[name]["num_bytes"] for name in old if name != "small.png")
     assert all(new[name]["split"] == old[name]["split"] for name in old)
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_large_jpeg_is_decoded_at_a_fraction_and_keeps_its_size(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    buffer = io.BytesIO()
+    drawing(3).resize((400, 300)).save(buffer, "JPEG", exif=exif)
+    picture = decode(buffer.getvalue(), 10**6, side_px=70)
+    turned = orientation == 6
+    assert picture.size == ((300, 400) if turned else (400, 300))
+    assert picture.image.size == ((75, 100) if turned else (100, 75))
+    assert decode(buffer.getvalue(), 10**6, side_px=290).image.size == picture.size
+    assert picture.keep_bytes is not turned
+
+
+def test_cut_jpeg_is_found_at_a_fraction_too() -> None:
+    buffer = io.BytesIO()
+    drawing(3).resize((400, 300)).save(buffer, "JPEG")
+    with pytest.raises(UnreadableError):
+        decode(buffer.getvalue()[:-400], 10**6, side_px=30)
 
 
 def test_stored_settings_name_another_data_set_only_where_they_are_used(tmp_path: Path) -> None:

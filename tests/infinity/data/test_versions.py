@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 
 from infinity import storage
+from infinity.data import measuring
 from infinity.data.difference import compare
 from infinity.data.filters import FilterConfig
 from infinity.data.manifest import Manifest
@@ -15,7 +16,7 @@ from infinity.data.shards import write_shard
 from infinity.data.takedown import TakedownList, load_takedown, split_taken_down
 from infinity.data.verify import verify
 from infinity.data.versions import VersionConflictError, load_version, publish, versions
-from infinity.jobs import build_dataset, dataset_facts
+from infinity.jobs import build_dataset
 from infinity.jobs.build_dataset import BuildDatasetSpec, run
 from infinity.jobs.cluster import in_process
 from tests.infinity.data.builders import good_folder
@@ -121,7 +122,7 @@ def test_another_filter_opens_no_picture_that_it_does_not_need(
     parent = built(spec(source, out))
     before = inodes(out)
     counted_writes.clear()
-    monkeypatch.setattr(dataset_facts, "measure_slice", lambda *_: pytest.fail("measured again"))
+    monkeypatch.setattr(measuring, "measure_slice", lambda *_: pytest.fail("measured again"))
     monkeypatch.setattr("infinity.data.shards.fetch", lambda *_: pytest.fail("read the source again"))
     child = built(spec(None, out, parent=parent.uri, filters=FilterConfig(min_side_px=8, max_elongation=2.0)))
     assert child.head.counts["dropped_aspect_ratio"] == 20

@@ -15,7 +15,7 @@ from infinity.data.facts import measure_slice
 from infinity.data.filters import FilterConfig, ModelFilters
 from infinity.data.manifest import Manifest
 from infinity.data.sources import open_source
-from infinity.jobs import build_dataset, judging
+from infinity.jobs import build_dataset, dataset_decisions, judging
 from infinity.jobs.build_dataset import BuildDatasetSpec
 from infinity.jobs.cluster import in_process
 from infinity.jobs.progress import Progress
@@ -96,7 +96,7 @@ def test_a_killed_job_does_not_ask_again(
 
     with in_process():
         with monkeypatch.context() as patch:
-            patch.setattr(build_dataset, "decide", killed)
+            patch.setattr(dataset_decisions, "decide", killed)
             with pytest.raises(KeyboardInterrupt):
                 build_dataset.run(spec)
         build_dataset.run(spec)

@@ -57,7 +57,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Pictures are decoded once for all points: what is tried here is storage, and bytes stay what they are."""
     from infinity.data import facts
     from infinity.data.decoding import decode
-    from infinity.jobs import build_dataset
+    from infinity.jobs import dataset_summary
 
     measured: dict[bytes, dict[str, object]] = {}
     really_measure, really_decode = facts.measure_record, decode
@@ -71,8 +71,8 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     sheet = encoded(noise(8, 8))
     monkeypatch.setattr(facts, "measure_record", measure)
     monkeypatch.setattr(facts, "decode", lru_cache(None)(really_decode))
-    monkeypatch.setattr(build_dataset, "load_images", lambda manifest, rows, size: [np.zeros((1, 1, 3), np.uint8)])
-    monkeypatch.setattr(build_dataset, "compose_sheet", lambda images, columns: sheet)
+    monkeypatch.setattr(dataset_summary, "load_images", lambda manifest, rows, size: [np.zeros((1, 1, 3), np.uint8)])
+    monkeypatch.setattr(dataset_summary, "compose_sheet", lambda images, columns: sheet)
     with in_process():
         yield
 

@@ -1,0 +1,78 @@
+"""Drawn scenes through the flow of the data stage: time, pictures per second, memory, Prefect task runs.
+
+``python -m benchmarks.scale --pictures 1000 10000 100000`` runs the flow once for each number, in a process of its own
+with a temporary Prefect server and two Ray workers, and prints a line of JSON for each: the whole stage from the call
+of the flow to its end (Ray's start included), the largest resident memory of all processes together (server, Ray and
+workers; shared pages count in each process), and that of the largest process. ``--near-duplicates`` looks for them too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks.watching import watch
+
+
+def run_flow(folder: str, pictures: int, near_duplicates: bool) -> None:
+    """One run of the flow, told to the process that watches this one."""
+    os.environ["INFINITY_RAY_NUM_CPUS"] = "2"
+    from prefect.client.orchestration import get_client
+    from prefect.testing.utilities import prefect_test_harness
+
+    from flows.build_dataset import build_dataset
+    from flows.parameters import DatasetForm
+
+    form = DatasetForm(num_scenes=pictures, near_duplicates=near_duplicates or None)
+    with prefect_test_harness(server_startup_timeout=300):
+        print("begin")
+        report = build_dataset(run=folder, dataset=form)
+        print("end")
+        with get_client(sync_client=True) as client:
+            runs = client.read_task_runs()
+    told = {
+        "task_runs": len(runs),
+        "counts": report.summary.counts,
+        "shards": report.summary.num_shards,
+        "bytes": report.summary.num_bytes,
+        "stage_s": round(report.seconds, 1),
+    }
+    print(json.dumps(told))
+
+
+def main() -> None:
+    """Parse the command line and run the flow for each number of pictures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pictures", type=int, nargs="+", default=[1000, 10_000, 100_000])
+    parser.add_argument("--near-duplicates", action="store_true", help="look for near duplicates")
+    parser.add_argument("--folder", type=Path, help="where the data sets go, in a folder each; else they are not kept")
+    parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.child:
+        run_flow(args.child[0], int(args.child[1]), args.child[2] == "True")
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        for number in args.pictures:
+            folder = (args.folder or Path(temporary)) / str(number)
+            child = [str(folder), str(number), str(args.near_duplicates)]
+            watched = watch([sys.executable, "-m", "benchmarks.scale", "--child", *child])
+            figures = {
+                "pictures": number,
+                "near_duplicates": args.near_duplicates,
+                "wall_s": round(watched.wall_s, 1),
+                "pictures_per_s": round(number / watched.wall_s, 1),
+                "cpu_ms_per_picture": round(1000 * watched.cpu_s / number, 2),
+                "peak_rss_mib": round(watched.peak_rss_bytes / 2**20),
+                "largest_process_mib": round(watched.largest_rss_bytes / 2**20),
+                "load": os.getloadavg()[0],
+                **json.loads(watched.lines[-1]),
+            }
+            print(json.dumps(figures), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""A command and all processes that it starts, watched from outside: wall clock, processor time and memory.
+
+Processes are found by a mark in their environment, since a cluster's processes leave the tree of those who started
+them. Linux only (``/proc``).
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+_MARK = "BENCHMARK_MARK"
+_EVERY_S = 0.1
+_TICKS = os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Watched:
+    """What a command took.
+
+    Attributes:
+        wall_s: From the line ``begin`` on its standard output to the line ``end``.
+        cpu_s: Processor time of all its processes between the two lines.
+        peak_rss_bytes: Largest sum of the resident memory of all its processes, at any time; shared pages count in
+            each process that holds them.
+        largest_rss_bytes: Largest resident memory of a single process.
+        lines: All it said.
+    """
+
+    wall_s: float
+    cpu_s: float
+    peak_rss_bytes: int
+    largest_rss_bytes: int
+    lines: tuple[str, ...]
+
+
+def watch(command: Sequence[str], environment: dict[str, str] | None = None) -> Watched:
+    """Run a command that says ``begin`` and ``end``.
+
+    Raises:
+        RuntimeError: It failed, or did not say so; the message holds the end of what it said.
+    """
+    mark = uuid.uuid4().hex
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, **(environment or {}), _MARK: mark, "PYTHONUNBUFFERED": "1"},
+    )
+    watcher = _Watcher(mark, process.pid)
+    watcher.start()
+    lines, moments = [], {}
+    assert process.stdout is not None
+    for line in process.stdout:
+        lines.append(line.rstrip("\n"))
+        if lines[-1] in ("begin", "end"):
+            moments[lines[-1]] = (time.perf_counter(), watcher.look())
+    code = process.wait()
+    watcher.stop()
+    if code or set(moments) != {"begin", "end"}:
+        raise RuntimeError(f"{command[:3]} ended with {code}:\n" + "\n".join(lines[-15:]))
+    (begun, cpu_before), (ended, cpu_after) = moments["begin"], moments["end"]
+    return Watched(
+        wall_s=ended - begun,
+        cpu_s=cpu_after - cpu_before,
+        peak_rss_bytes=watcher.peak_bytes,
+        largest_rss_bytes=watcher.largest_bytes,
+        lines=tuple(lines),
+    )
+
+
+class _Watcher(threading.Thread):
+    """Looks at all marked processes again and again; what a process used stays counted when it has ended."""
+
+    def __init__(self, mark: str, pid: int) -> None:
+        super().__init__(daemon=True)
+        self._mark, self._own = f"{_MARK}={mark}".encode(), pid
+        self._known: dict[int, bool] = {}
+        self._cpu: dict[int, float] = {}
+        self._done = threading.Event()
+        self._lock = threading.Lock()
+        self.peak_bytes = self.largest_bytes = 0
+
+    def run(self) -> None:
+        while not self._done.wait(_EVERY_S):
+            self.look()
+
+    def stop(self) -> None:
+        self._done.set()
+        self.join()
+
+    def look(self) -> float:
+        """Processor time so far."""
+        with self._lock:
+            resident = 0
+            for folder in Path("/proc").iterdir():
+                if folder.name.isdigit() and self._is_marked(int(folder.name)):
+                    own = self._read(int(folder.name))
+                    resident += own
+                    self.largest_bytes = max(self.largest_bytes, own)
+            self.peak_bytes = max(self.peak_bytes, resident)
+            return sum(self._cpu.values())
+
+    def _is_marked(self, pid: int) -> bool:
+        if pid not in self._known:
+            try:
+                environment = Path(f"/proc/{pid}/environ").read_bytes()
+            except OSError:
+                return False
+            self._known[pid] = self._mark in environment.split(b"\0")
+        return self._known[pid]
+
+    def _read(self, pid: int) -> int:
+        try:
+            fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+            resident = int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE
+        except OSError:
+            return 0
+        self._cpu[pid] = (int(fields[11]) + int(fields[12])) / _TICKS
+        return resident
