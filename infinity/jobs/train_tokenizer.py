@@ -20,7 +20,8 @@ from infinity.data.manifest import Manifest
 from infinity.data.pictures import compose_sheet
 from infinity.jobs.progress import ProgressSink, silent
 from infinity.jobs.spec import is_done, load_report
-from infinity.jobs.training import Samples, Session, Told, TrainReport, TrainSpec, run_training, weightings
+from infinity.jobs.training import Samples, Session, Told, TrainReport, TrainSpec, weightings
+from infinity.jobs.training_driver import run_training
 from infinity.perception.lpips import Lpips, load_lpips
 from infinity.scales import Resolution
 from infinity.storage.pinned import NoDownloadError

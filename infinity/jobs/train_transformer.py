@@ -23,7 +23,8 @@ from infinity.generation.sampling import SamplingConfig
 from infinity.jobs.progress import ProgressSink, silent
 from infinity.jobs.spec import JobSpec, is_done, load_report
 from infinity.jobs.train_tokenizer import SHEET_SIDE_PX, sample_rows
-from infinity.jobs.training import Samples, Session, Told, TrainReport, TrainSpec, run_training, weightings
+from infinity.jobs.training import Samples, Session, Told, TrainReport, TrainSpec, weightings
+from infinity.jobs.training_driver import run_training
 from infinity.scales import ScaleSchedule
 from infinity.text import BuiltinTextConfig, TextConfig, TextEncoder, build_text_encoder
 from infinity.tokenizer.saved import KIND as TOKENIZER_KIND

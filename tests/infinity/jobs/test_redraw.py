@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from infinity.checkpoint import CheckpointError
 from infinity.cli import app
-from infinity.jobs import training
+from infinity.jobs import training_worker
 from infinity.jobs.redraw import Redrawn, redraw
 from infinity.jobs.spec import begin
 from infinity.jobs.training import TrainSpec
@@ -21,7 +21,7 @@ SHORT = LOOP.replace(num_steps=6, log_every_steps=1, save_every_steps=3, sample_
 def trained(spec: TrainSpec) -> Path:
     """The folder of a training that a worker has done."""
     folder = begin(spec)
-    training._train(spec, session(spec), ALONE, lambda _share, _message: None, lambda: False)  # type: ignore[arg-type]
+    training_worker.train_session(spec, session(spec), ALONE, lambda _share, _message: None, lambda: False)
     return Path(folder)
 
 

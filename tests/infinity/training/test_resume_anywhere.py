@@ -22,7 +22,7 @@ from torch import Tensor
 
 from infinity import storage
 from infinity.checkpoint import load_checkpoint
-from infinity.jobs import training
+from infinity.jobs import training_worker
 from infinity.jobs.training import MODEL_FOLDER, SAMPLES_FOLDER, STATE_FOLDER, TrainSpec
 from infinity.training.meter import TIMED
 from infinity.training.metrics import METRICS_FILE
@@ -141,7 +141,7 @@ def work(spec: TrainSpec, kill: tuple[int, Act] | None = None) -> None:
     learner.losses = losses
     state.optimizer.step = update
     storage.write_bytes = write  # type: ignore[assignment]
-    training._train(spec, made, ALONE, tell, lambda: False)  # type: ignore[arg-type]
+    training_worker.train_session(spec, made, ALONE, tell, lambda: False)
 
 
 def points(exhaustive: bool) -> list[tuple[int, Act]]:
