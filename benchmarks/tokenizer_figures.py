@@ -34,8 +34,12 @@ class Results:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self.runs: dict[str, dict[str, Any]] = {
-            run.name: json.loads((folder / f"{run.name}.json").read_text()) for run in RUNS
+            run.name: json.loads(path.read_text()) for run in RUNS if (path := folder / f"{run.name}.json").exists()
         }
+
+    def have(self, names: dict[str, str]) -> dict[str, str]:
+        """Those of the trainings that there are."""
+        return {run: label for run, label in names.items() if run in self.runs}
 
     def curve(self, run: str, figure: str, place: str = "curves") -> Points:
         """A figure over the steps of a training."""
@@ -60,7 +64,7 @@ class Results:
 
 def bits_figure(found: Results) -> Figure:
     """BSQ with 16 and 64 bits."""
-    names = {"d16": "d = 16", "d64": "d = 64"}
+    names = found.have({"d16": "d = 16", "d64": "d = 64"})
     rows = [
         (label, f"{found.last(run, 'psnr_db'):.2f}", f"{found.runs[run]['bits']['entropy']:.3f}",
          f"{found.runs[run]['bits']['dead']:.0%}", *(f"{value:.1f}" for value in found.runs[run]["by_scale"]))
@@ -112,7 +116,7 @@ def memory_figure() -> Figure:
 
 def entropy_figure(found: Results) -> Figure:
     """What the entropy terms do for the use of codes."""
-    names = {"no-entropy": "no entropy terms", "d16": "weight 0.05", "strong-entropy": "weight 0.2"}
+    names = found.have({"no-entropy": "no entropy terms", "d16": "weight 0.05", "strong-entropy": "weight 0.2"})
     rows = [
         (label, f"{found.runs[run]['bits']['entropy']:.3f}", f"{found.runs[run]['bits']['dead']:.0%}",
          f"{found.runs[run]['bits']['codes']:.0%}", f"{found.last(run, 'psnr_db'):.2f}")
@@ -131,7 +135,7 @@ def entropy_figure(found: Results) -> Figure:
 
 def sharpness_figure(found: Results) -> Figure:
     """What the discriminator does for sharpness."""
-    names = {"d16": "without", "discriminator": "with a discriminator"}
+    names = found.have({"d16": "without", "discriminator": "with a discriminator"})
     rows = [
         (label, f"{found.last(run, 'sharpness'):.3f}", f"{found.last(run, 'psnr_db'):.2f}",
          f"{found.runs[run]['processor_s']:.0f}")
@@ -151,7 +155,7 @@ def sharpness_figure(found: Results) -> Figure:
 
 def scales_figure(found: Results) -> Figure:
     """What early scales say, with and without the pressure on them."""
-    names = {"d16": "whole pyramids alone", "reg": "truncated pyramids too"}
+    names = found.have({"d16": "whole pyramids alone", "reg": "truncated pyramids too"})
     lines = [
         Series(label, tuple(enumerate(found.runs[run]["by_scale"], start=1)), f"tone-{tone}")
         for tone, (run, label) in enumerate(names.items(), start=1)
@@ -172,10 +176,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder of the page and of what the trainings leave")
     parser.add_argument("--steps", type=int, default=800, help="updates of each training (800)")
+    parser.add_argument("--runs", default=",".join(run.name for run in RUNS), help="only some of the trainings")
     parser.add_argument("--threads", type=int, default=1, help="threads of torch (1)")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    for run in RUNS:
+    wanted = set(args.runs.split(","))
+    if unknown := wanted - {run.name for run in RUNS}:
+        raise SystemExit(f"unknown {sorted(unknown)}; there are {', '.join(run.name for run in RUNS)}")
+    for run in (run for run in RUNS if run.name in wanted):
         done = args.out / f"{run.name}.json"
         if not (done.exists() and json.loads(done.read_text())["num_steps"] == args.steps):
             train_one(run, args.steps, args.out, args.threads)

@@ -64,8 +64,8 @@ RUNS = (
     Run("d16"),
     Run("d64", num_bits=64),
     Run("no-entropy", losses=LOSSES.replace(certainty=0.0, balance=0.0)),
-    Run("strong-entropy", losses=LOSSES.replace(certainty=0.2, balance=0.2)),
     Run("discriminator", discriminator_from=0.5),
+    Run("strong-entropy", losses=LOSSES.replace(certainty=0.2, balance=0.2)),
     Run("reg", losses=LOSSES.replace(truncated=0.5)),
 )
 

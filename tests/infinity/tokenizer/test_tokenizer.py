@@ -122,6 +122,39 @@ def test_same_seed_gives_the_same_weights() -> None:
     assert not torch.equal(one.encoder.conv_in.weight, other.encoder.conv_in.weight)
 
 
+@pytest.mark.parametrize("with_gradient", [True, False])
+def test_a_truncated_pyramid_is_the_first_scales_alone(with_gradient: bool) -> None:
+    """For every number of scales that can be drawn; the whole pyramid is the one without truncation."""
+    tokenizer, images = new_tokenizer(), random_images()
+    seen = set()
+    with torch.set_grad_enabled(with_gradient):
+        for seed in range(20):
+            generator = torch.Generator().manual_seed(seed)
+            output = tokenizer(images, SCHEDULE, truncate=True, generator=generator)
+            torch.testing.assert_close(output.reconstruction_B3HW, tokenizer(images, SCHEDULE).reconstruction_B3HW)
+            labels = tokenizer.quantize(tokenizer.encode(images), SCHEDULE).labels
+            loop = tokenizer.start_loop(SCHEDULE, 2)
+            for k in range(SCHEDULE.num_scales - 1):
+                loop.add(labels.scale(k))
+                if torch.allclose(tokenizer.decoder(loop.total_BCHW.clone()), output.truncated_B3HW, atol=1e-5):
+                    seen.add(k)
+                    break
+            else:
+                pytest.fail("no number of first scales gives this picture")
+    assert seen == set(range(SCHEDULE.num_scales - 1))
+
+
+def test_truncation_presses_early_scales_and_needs_two() -> None:
+    tokenizer, images = new_tokenizer(), random_images()
+    single = ScaleSchedule(aspect_ratio=1.0, grids=((4, 4),), frame=(4, 4))
+    assert tokenizer(images, single, truncate=True).truncated_B3HW is None
+    assert tokenizer(images, SCHEDULE).truncated_B3HW is None
+    output = tokenizer(images, SCHEDULE, truncate=True, generator=torch.Generator().manual_seed(0))
+    output.truncated_B3HW.square().mean().backward()
+    assert all(weight.grad is not None for weight in tokenizer.parameters())
+    assert any(bool((weight.grad != 0).any()) for weight in tokenizer.encoder.parameters() if weight.grad is not None)
+
+
 def test_saved_tokenizer_comes_back_equal(tmp_path: Path) -> None:
     tokenizer = new_tokenizer().eval()
     save_tokenizer(str(tmp_path / "tokenizer"), tokenizer, {"step": 7})
