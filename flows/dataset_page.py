@@ -16,7 +16,7 @@ from infinity.reporting.summary import DatasetSummary
 EXAMPLES = 10
 """Pictures shown of every reason."""
 
-_BAR = 24
+_BAR = 8
 _UNREADABLE = "unreadable_"
 
 
@@ -97,13 +97,13 @@ def _parent_uri(manifest: Manifest) -> str:
 
 
 def _look_closer(manifest: Manifest) -> Iterator[str]:
-    uri = shlex.quote(manifest.uri)
-    yield "## Look closer\n\n```bash"
-    yield f"# pictures of every ratio and every reason\ninfinity data gallery {uri} --output gallery.html"
-    yield f"# every shard against its checksums\ninfinity data verify {uri}"
-    yield f"# all settings\ninfinity data show {uri}"
+    yield f"## Look closer\n\n```bash\nMANIFEST={shlex.quote(manifest.uri)}"
+    yield "infinity data gallery $MANIFEST --output gallery.html  # pictures of every ratio and every reason"
+    yield "infinity data verify $MANIFEST                         # every shard against its checksums"
+    yield "infinity data show $MANIFEST                           # all settings"
     if manifest.head.parent:
-        yield f"# what changed\ninfinity data diff {shlex.quote(_parent_uri(manifest))} {uri}"
+        yield f"PARENT={shlex.quote(_parent_uri(manifest))}"
+        yield "infinity data diff $PARENT $MANIFEST                   # what changed"
     yield "```\n"
 
 
@@ -137,7 +137,7 @@ def _examples(rows: DroppedRows) -> Iterator[str]:
     if images:
         sheet = embedded_png(compose_sheet(images, EXAMPLES, gap_px=6))
         yield f"![Pictures left out: {inline(rows.reason)}]({sheet})\n"
-    yield from (f"{number}. {_named(row)}" for number, row in enumerate(rows.examples, start=1))
+    yield " · ".join(f"**{number}** {_named(row)}" for number, row in enumerate(rows.examples, start=1))
     yield ""
 
 
@@ -148,14 +148,14 @@ def _named(row: DroppedRow) -> str:
 def _quarantine(manifest: Manifest, summary: DatasetSummary) -> Iterator[str]:
     if not summary.counts["unreadable"]:
         return
-    uri = shlex.quote(manifest.uri)
     yield "## In quarantine\n\n| reason | rows | for example |\n|---|--:|---|"
     for reason, number in sorted(manifest.head.unreadable.items(), key=lambda item: -item[1]):
         example = next(iter(summary.examples.get(f"{_UNREADABLE}{reason}", ())), "")
         yield f"| {inline(reason)} | {number:,} | {inline(example)} |"
     yield "\nTheir bytes are kept. To look at them, repair them, and put them through again as a child version:\n"
-    yield f"```bash\ninfinity data quarantine {uri} --export repair\n# mend what lies in repair/, then"
-    yield f"infinity data replay {uri} repair\n```\n"
+    yield f"```bash\nMANIFEST={shlex.quote(manifest.uri)}"
+    yield "infinity data quarantine $MANIFEST --export repair  # then mend what lies in repair/"
+    yield "infinity data replay $MANIFEST repair\n```\n"
 
 
 def _spread(summary: DatasetSummary) -> Iterator[str]:

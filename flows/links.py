@@ -2,7 +2,6 @@
 
 from urllib.parse import quote
 
-from flows.pictures import inline
 from infinity import storage
 from infra.settings import settings
 
@@ -13,5 +12,5 @@ def link(uri: str) -> str:
     runs = storage.local_path(settings().runs)
     if base is not None and path is not None and runs is not None and path.resolve().is_relative_to(runs.resolve()):
         address = f"{base}/{quote(path.resolve().relative_to(runs.resolve()).as_posix())}"
-        return f"[{inline(uri)}]({address})"
+        return f"[`{uri}`]({address})"  # as code: the page shows the escapes of a link's text
     return f"`{uri}`"

@@ -51,8 +51,8 @@ def diagram(histogram: Histogram) -> UInt8[np.ndarray, "H W 3"]:
             draw.rectangle(box, fill=_KEPT if is_kept else _OUT)
     draw.line((_LEFT_PX, _BOTTOM_PX + 1, _RIGHT_PX, _BOTTOM_PX + 1), fill=_GREY)
     small = ImageFont.load_default(12)
-    draw.text((_LEFT_PX, _BOTTOM_PX + 4), f"{histogram.edges[axis.first]:.4g}", fill=_GREY, font=small)
-    draw.text((_RIGHT_PX, _BOTTOM_PX + 4), f"{histogram.edges[axis.last + 1]:.4g}", fill=_GREY, font=small, anchor="ra")
+    draw.text((_LEFT_PX, _BOTTOM_PX + 4), _number(histogram.edges[axis.first]), fill=_GREY, font=small)
+    draw.text((_RIGHT_PX, _BOTTOM_PX + 4), _number(histogram.edges[axis.last + 1]), fill=_GREY, font=small, anchor="ra")
     for limit in (histogram.minimum, histogram.maximum):
         if limit is not None and histogram.edges[axis.first] <= limit <= histogram.edges[axis.last + 1]:
             draw.line((axis.x(limit), _TOP_PX - 4, axis.x(limit), _BOTTOM_PX), fill=_OUT, width=2)
@@ -99,6 +99,10 @@ def _pieces(histogram: Histogram, start: float, end: float) -> list[tuple[float,
     high = np.inf if histogram.maximum is None else histogram.maximum
     cuts = [start, *(limit for limit in sorted((low, high)) if start < limit < end), end]
     return [(a, b, low <= (a + b) / 2 <= high) for a, b in pairwise(cuts)]
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def _limits(histogram: Histogram) -> str:

@@ -57,8 +57,9 @@ def test_the_page_shows_pictures_of_every_reason_and_scores_with_their_threshold
 
 def test_the_page_says_how_to_look_closer_and_how_to_repair(report: BuildDatasetReport) -> None:
     page = page_of(report)
+    assert page.count(f"MANIFEST={report.manifest}\n") == 2
     for command in ("gallery", "verify", "show", "quarantine", "replay"):
-        assert f"infinity data {command} {report.manifest}" in page
+        assert f"infinity data {command} $MANIFEST" in page
     assert "not\\_a\\_picture" in page
     assert f"digest: `{Manifest.load(report.manifest).digest}`" in page
     assert "name: toy, version 1" in page
@@ -75,7 +76,7 @@ def test_the_page_of_a_child_names_its_parent_and_what_was_taken_down(
         child = build_dataset.run(spec.replace(source=None, parent=parent.uri, takedown=gone))
     page = page_of(child)
     assert f"parent: `{parent.digest}`, `{parent.uri}`" in page
-    assert f"infinity data diff {parent.uri} {child.manifest}" in page
+    assert f"PARENT={parent.uri}\ninfinity data diff $PARENT $MANIFEST" in page
     assert "name: toy, version 2" in page
     assert "taken down: 1 entries" in page
     assert "### small\\_side: 8\n" in page  # in words: the rows were not looked at again
