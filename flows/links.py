@@ -12,5 +12,7 @@ def link(uri: str) -> str:
     runs = storage.local_path(settings().runs)
     if base is not None and path is not None and runs is not None and path.resolve().is_relative_to(runs.resolve()):
         address = f"{base}/{quote(path.resolve().relative_to(runs.resolve()).as_posix())}"
-        return f"[`{uri}`]({address})"  # as code: the page shows the escapes of a link's text
+        # The page shows the text of a link as it stands, other escapes included.
+        text = "".join(f"\\{char}" if char in "\\[]" else char for char in uri)
+        return f"[{text}]({address})"
     return f"`{uri}`"
