@@ -22,6 +22,8 @@ from infinity.training.state import TrainState
 
 KIND = "training-state"
 _NAME = re.compile(r"step-(\d{8,})")
+_LOOKS = 5
+"""How often stored states are listed while another worker adds and drops some."""
 
 
 class LostStateError(TrainingError):
@@ -79,12 +81,30 @@ class StateStore:
     def newest(self) -> tuple[Checkpoint | None, tuple[str, ...]]:
         """The newest stored state that is whole, and what is to be said about newer ones that are not.
 
+        A worker whose driver died may still store states, and drop older ones while they are looked at here; then there
+        are others, which are looked at in their turn.
+
         Raises:
             LostStateError: Updates were done, but no stored state can be loaded.
         """
         self.wait()
+        for _ in range(_LOOKS):
+            steps = self.steps()
+            found, notes = self._whole(steps)
+            if found is not None or self.steps() == steps:
+                break
+        if found is None and any(step > 0 for step in steps):
+            told = "; ".join(notes) or "none of them was finished"
+            raise LostStateError(
+                f"{self.uri}: this run has done {max(steps)} steps or more, but no stored state of it can be loaded: "
+                f"{told}. Restore one of the folders from a copy; to begin again from step 0 on purpose, delete this "
+                "folder"
+            )
+        return found, tuple(notes)
+
+    def _whole(self, steps: list[int]) -> tuple[Checkpoint | None, list[str]]:
+        """The newest of these states that can be loaded, and why newer ones cannot."""
         notes: list[str] = []
-        steps = self.steps()
         for step in reversed(steps):
             folder = self.folder(step)
             if not is_committed(folder):
@@ -98,15 +118,8 @@ class StateStore:
                 continue
             if notes:
                 notes.append(f"went on from the stored state of step {step} instead")
-            return found, tuple(notes)
-        if any(step > 0 for step in steps):
-            told = "; ".join(notes) or "none of them was finished"
-            raise LostStateError(
-                f"{self.uri}: this run has done {max(steps)} steps or more, but no stored state of it can be loaded: "
-                f"{told}. Restore one of the folders from a copy; to begin again from step 0 on purpose, delete this "
-                "folder"
-            )
-        return None, tuple(notes)
+            return found, notes
+        return None, notes
 
     def newest_step(self) -> int:
         """Step of the newest finished state, -1 where there is none; nothing is verified."""

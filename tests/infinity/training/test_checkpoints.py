@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from infinity import storage
+from infinity.training import checkpoints
 from infinity.training.checkpoints import LostStateError, StateStore
 from infinity.training.loop import LoopConfig
 from infinity.training.state import TrainState
@@ -110,6 +111,26 @@ def test_a_run_never_begins_again_in_silence(stored: Path, tmp_path: Path) -> No
         flip(folder / "model.safetensors", random.Random(1))
     with pytest.raises(LostStateError, match=r"done 12 steps.*step 12 is damaged.*step 8 is damaged.*on purpose"):
         StateStore(str(tmp_path / "harmed"), background=False).newest()
+
+
+def test_states_that_another_worker_drops_while_they_are_looked_at_are_not_lost(
+    stored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one does whose driver died, and that still trains while the job begins again."""
+    shutil.copytree(stored / "step-00000008", tmp_path / "step-00000008")
+    load = checkpoints.load_checkpoint
+
+    def gets_on(uri: str, **options: Any) -> Any:
+        if not (tmp_path / "step-00000012").exists():
+            shutil.copytree(stored / "step-00000012", tmp_path / "step-00000012")
+            shutil.rmtree(tmp_path / "step-00000008")
+        return load(uri, **options)
+
+    monkeypatch.setattr(checkpoints, "load_checkpoint", gets_on)
+    found, notes = StateStore(str(tmp_path), background=False).newest()
+    assert found is not None
+    assert found.extra["step"] == 12
+    assert notes == ()
 
 
 def test_nothing_stored_is_a_new_run(tmp_path: Path) -> None:
