@@ -1,4 +1,4 @@
-"""CLIP score, ImageReward and HPSv2 through the real job: shared pictures, nothing done twice, early refusals."""
+"""CLIP score, ImageReward, HPSv2 through the real job in one process: shared pictures, nothing twice, refusals."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 from infinity.evaluation.prompt_fit import ClipScoreMeasure, HpsMeasure, ImageRewardMeasure
 from infinity.evaluation.prompt_lists import PromptList
 from infinity.generation.sampling import SamplingConfig
+from infinity.jobs.cluster import in_process
 from infinity.jobs.evaluate import EvaluateReport, EvaluateSpec, run
 from infinity.jobs.training import WorkersConfig
 from infinity.perception.clip import ClipConfig
@@ -17,8 +18,6 @@ from infinity.storage.pinned import PinnedFile
 from tests.infinity.evaluation.small_world import write_model
 from tests.infinity.perception.published_networks import write_hps, write_image_reward
 from tests.infinity.perception.tiny_networks import write_clip
-
-pytestmark = pytest.mark.ray
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +48,9 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> EvaluateSpec:
 
 
 @pytest.fixture(scope="module")
-def report(local_ray: None, spec: EvaluateSpec) -> EvaluateReport:
-    return run(spec)
+def report(spec: EvaluateSpec) -> EvaluateReport:
+    with in_process():
+        return run(spec)
 
 
 def test_benchmarks_share_pictures_and_report_with_passports(report: EvaluateReport, spec: EvaluateSpec) -> None:
@@ -71,13 +71,14 @@ def test_benchmarks_share_pictures_and_report_with_passports(report: EvaluateRep
 
 
 def test_another_scorer_draws_nothing_and_the_others_are_not_asked_again(
-    report: EvaluateReport, spec: EvaluateSpec, local_ray: None
+    report: EvaluateReport, spec: EvaluateSpec
 ) -> None:
     assert spec.hps is not None
     store = Path(spec.output) / "store"
     before = {path: path.stat().st_mtime_ns for path in store.rglob("*") if path.is_file()}
     network = spec.hps.network.replace(antialias=False)
-    again = run(spec.replace(hps=spec.hps.replace(network=network)))
+    with in_process():
+        again = run(spec.replace(hps=spec.hps.replace(network=network)))
     assert {path: path.stat().st_mtime_ns for path in before} == before
     added = [path for path in store.rglob("*") if path.is_file() and path not in before]
     assert len(added) == 2
@@ -106,6 +107,6 @@ def test_what_cannot_work_is_refused_before_anything_is_drawn(spec: EvaluateSpec
         ({"hps": listed("broken.jsonl")}, r"broken\.jsonl, line 2: not valid JSON"),
         ({"hps": listed("empty.txt")}, "expected prompts, found none"),
     ):
-        with pytest.raises((ValueError, OSError), match=message):
+        with in_process(), pytest.raises((ValueError, OSError), match=message):
             run(spec.replace(output=str(tmp_path / "run"), **changes))
     assert not (tmp_path / "run/store").exists()
