@@ -48,3 +48,35 @@ def tokenizer_spec(
         spec = tokenizer_recipe(known[recipe], inputs)
         storage.write_text(spec_file, json.dumps(spec.to_file(), indent=2, ensure_ascii=False) + "\n")
         out.print(f"{spec_file}  trains into {spec.folder}", soft_wrap=True)
+
+
+def transformer_specs(
+    manifest: Annotated[list[str], typer.Argument(help="Manifest of all three stages, or one manifest a stage.")],
+    tokenizer: Annotated[str, typer.Option(help="Folder of the frozen tokenizer.")],
+    specs: Annotated[str, typer.Option(help="Folder for the three spec files.")],
+    output: Annotated[str, typer.Option(help="Folder that gets a folder of every stage.")] = "runs/transformer",
+    model: Annotated[str, typer.Option(help="Named transformer, such as 2B-released or 125M.")] = "2B-released",
+    text_model: Annotated[str, typer.Option(help="Folder or hub name of the T5 encoder.")] = "google/flan-t5-xl",
+    num_workers: Annotated[int, typer.Option(help="GPUs.")] = 64,
+    part_size: Annotated[int, typer.Option(help="Pictures that a GPU computes at once.")] = 4,
+) -> None:
+    """Write the specs of the paper's three stages (256, 512, 1024); `infinity run SPEC_FILE` trains one."""
+    with clear_errors():
+        import json
+
+        from infinity import storage
+        from infinity.jobs.transformer_recipes import TransformerInputs, paper_stages
+
+        inputs = TransformerInputs(
+            manifests=tuple(storage.absolute(each) for each in manifest),
+            tokenizer=storage.absolute(tokenizer),
+            output=storage.absolute(output),
+            model=model,
+            text_model=text_model,
+            num_workers=num_workers,
+            part_size=part_size,
+        )
+        for spec in paper_stages(inputs):
+            file = storage.join(specs, f"{spec.stage}.json")
+            storage.write_text(file, json.dumps(spec.to_file(), indent=2, ensure_ascii=False) + "\n")
+            out.print(f"{file}  trains into {spec.folder}", soft_wrap=True)

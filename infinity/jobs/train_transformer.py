@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -34,6 +34,7 @@ from infinity.training.adapters import AdapterConfig, add_adapters, has_adapters
 from infinity.training.collapse import CollapseConfig, check_labels
 from infinity.training.ema import Ema, averaged
 from infinity.training.encoded import EncodedCaptions, EncodedFiles, EncodedIndex, EncodedLatents
+from infinity.training.engine import EngineConfig, return_freed_memory, set_up
 from infinity.training.latents import CaptionFeatures, Captions, LatentBatch, LatentFeed
 from infinity.training.loop import TrainingError
 from infinity.training.optimizer import make_optimizer
@@ -41,7 +42,7 @@ from infinity.training.parallel import Team
 from infinity.training.pictures import WorkerShare
 from infinity.training.sharding import is_sharded, shard, whole
 from infinity.training.state import TrainState, generator_for
-from infinity.training.transformer_step import TransformerLearner, Weighting
+from infinity.training.transformer_step import Lesson, TransformerLearner, Weighting
 from infinity.transformer.config import TransformerConfig
 from infinity.transformer.model import Transformer
 
@@ -61,7 +62,10 @@ class TrainTransformerSpec(TrainSpec):
             resolution and data may be others. None for random weights.
         self_correction: Highest rate of wrong bits in the history, 0 to 1; 0.3 is the paper's best.
         weighting: Whether a token counts by its scale (published) or all count the same.
+        z_loss: Weight of the squared logarithm of the partition function; 0 is none, 1e-4 is usual.
+        num_scales: Train only on the first so many scales, which saves the memory of the finer ones; None for all.
         recompute: Save memory by computing every block twice.
+        engine: Which attention kernel, and whether blocks are compiled.
         adapters: Train low-rank adapters of a start model instead of all weights; the exported model is plain.
         captions: Which caption of a picture is taken at each visit.
         encoded: URI of the index of a store that ``infinity.jobs.encode`` made of this data set, tokenizer and text
@@ -71,6 +75,7 @@ class TrainTransformerSpec(TrainSpec):
     """
 
     kind: ClassVar[str] = "transformer"
+    later: ClassVar[frozenset[str]] = TrainSpec.later | {"z_loss", "num_scales", "engine"}
 
     tokenizer: str
     model: TransformerConfig
@@ -78,7 +83,10 @@ class TrainTransformerSpec(TrainSpec):
     start_from: str | None = None
     self_correction: float = 0.3
     weighting: Weighting = "by_scale"
+    z_loss: float = 0.0
+    num_scales: int | None = None
     recompute: bool = False
+    engine: EngineConfig = field(default_factory=EngineConfig)
     adapters: AdapterConfig | None = None
     captions: CaptionConfig = field(default_factory=CaptionConfig)
     encoded: str | None = None
@@ -88,8 +96,13 @@ class TrainTransformerSpec(TrainSpec):
 
     def __post_init__(self) -> None:
         JobSpec.__post_init__(self)  # super() does not work in a dataclass with slots
-        if not 0.0 <= self.self_correction <= 1.0:
-            raise ValueError(f"self_correction: expected a share from 0 to 1, got {self.self_correction}")
+        self.engine.check(on_gpu=self.workers.use_gpu)
+        _ = self.lesson  # checked where it is made
+        if self.optimizer.states == "8bit" and self.workers.shard:
+            raise ValueError(
+                "optimizer.states: means of 8 bits cannot be stored of weights that are shared out; expected 'float32' "
+                "with workers.shard; workers.offload is for GPUs that cannot hold them"
+            )
         if self.adapters is not None and (self.start_from is None or self.workers.shard):
             raise ValueError(
                 "adapters: expected a start_from, whose weights they adapt, and workers that do not share out weights, "
@@ -109,6 +122,16 @@ class TrainTransformerSpec(TrainSpec):
     def digest(self) -> str:
         """As of every job; whether frozen models run or their numbers are read from a store changes no weight."""
         return JobSpec.digest(self if self.encoded is None else self.replace(encoded=None))
+
+    @property
+    def lesson(self) -> Lesson:
+        """What is taught from a batch."""
+        return Lesson(
+            self_correction=self.self_correction,
+            weighting=self.weighting,
+            z_loss=self.z_loss,
+            num_scales=self.num_scales,
+        )
 
 
 def run(spec: TrainTransformerSpec, *, progress: ProgressSink = silent) -> TrainReport:
@@ -166,17 +189,48 @@ def build(spec: TrainTransformerSpec, team: Team, device: torch.device, told: To
     )
     feed = LatentFeed(share, tokenizer, captions, encoded=latents, told=told)
     check_labels(feed.usage(), CollapseConfig(), spec.tokenizer)
-    transformer = _transformer(spec)
+    if spec.recompute and device.type == "cpu":
+        return_freed_memory()
+    state, learner = learning(spec, _transformer(spec), tokenizer.config, team, device)
+    transformer = learner.module
+    return Session(
+        state=state,
+        learner=learner,
+        feed=feed,
+        draw=_drawing(spec, manifest, state, transformer, team, (tokenizer, encoder)),
+        export=_exporting(spec, state, transformer, team),
+        joint=spec.workers.shard,
+    )
+
+
+def learning(
+    spec: TrainTransformerSpec, transformer: Transformer, tokenizer: TokenizerConfig, team: Team, device: torch.device
+) -> tuple[TrainState, TransformerLearner]:
+    """State of step 0 and learner of a transformer with its first weights; it changes into what is trained."""
     if spec.adapters is not None:
         add_adapters(transformer, spec.adapters)
-    transformer.to(device)
-    if sharded := spec.workers.shard:
-        shard(transformer, team, device)
+    if transformer.start.device != device and not spec.workers.offload:
+        transformer.to(device)
+    set_up(transformer, spec.engine, device, sharded=spec.workers.shard)
+    if spec.workers.shard:
+        shard(transformer, team, device, offload=spec.workers.offload)
     state = TrainState(
         module=transformer,
         optimizer=make_optimizer(transformer, spec.optimizer),
         ema=None if spec.loop.ema_decay is None else Ema(transformer, spec.loop.ema_decay),
     )
+    return state, TransformerLearner(transformer, tokenizer, spec.lesson, recompute=spec.recompute, device=device)
+
+
+def _drawing(
+    spec: TrainTransformerSpec,
+    manifest: Manifest,
+    state: TrainState,
+    transformer: Transformer,
+    team: Team,
+    frozen: tuple[Tokenizer, TextEncoder],
+) -> Callable[[], Samples]:
+    """Sample pictures of the present state."""
     ids = sample_rows(manifest, 8)
     prompts = spec.prompts or tuple(manifest.captions(ids.rows))
     schedule = spec.resolution.schedule(ids.aspect_ratio)
@@ -186,38 +240,31 @@ def build(spec: TrainTransformerSpec, team: Team, device: torch.device, told: To
         for ema, name in weightings(state.ema):
             with drawable(transformer, ema, team) as model:
                 if model is not None:
-                    rows[name] = _draw(model, tokenizer, encoder, prompts, schedule, spec.sampling)
+                    rows[name] = _draw(model, *frozen, prompts, schedule, spec.sampling)
         return _sheet(rows, prompts)
 
+    return draw
+
+
+def _exporting(
+    spec: TrainTransformerSpec, state: TrainState, transformer: Transformer, team: Team
+) -> Callable[[str], None]:
+    """Writes the model folder of the present state."""
     extra = {"spec": spec.digest(), "stage": spec.stage, "num_steps": spec.loop.num_steps}
 
     def export(uri: str) -> None:
         with drawable(transformer, state.ema, team) as model:
-            if model is None:
-                return
-            save_model(
-                uri,
-                model,
-                text=spec.text,
-                resolution=spec.resolution,
-                tokenizer_uri=spec.tokenizer,
-                extra=extra,
-            )
+            if model is not None:
+                save_model(
+                    uri,
+                    model,
+                    text=spec.text,
+                    resolution=spec.resolution,
+                    tokenizer_uri=spec.tokenizer,
+                    extra=extra,
+                )
 
-    return Session(
-        state=state,
-        learner=TransformerLearner(
-            transformer,
-            tokenizer.config,
-            self_correction=spec.self_correction,
-            weighting=spec.weighting,
-            recompute=spec.recompute,
-        ),
-        feed=feed,
-        draw=draw,
-        export=export,
-        joint=sharded,
-    )
+    return export
 
 
 @contextmanager

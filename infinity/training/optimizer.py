@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from infinity.config import Config
+from infinity.training.eight_bit import eight_bit_adamw
 
 DECAYING = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d)
 
@@ -30,9 +31,10 @@ class OptimizerConfig(Config):
             line to ``final_share`` of it, or at once to that share after ``drop_step`` steps.
         final_share: Rate of the last step over the highest.
         drop_step: Steps before the fall of ``decay="drop"``.
+        states: How the two running means are kept: "8bit" needs a quarter of the memory, and the library torchao.
     """
 
-    later: ClassVar[frozenset[str]] = frozenset({"drop_step"})
+    later: ClassVar[frozenset[str]] = frozenset({"drop_step", "states"})
 
     learning_rate: float
     betas: tuple[float, float] = (0.9, 0.97)
@@ -43,6 +45,7 @@ class OptimizerConfig(Config):
     decay: Literal["constant", "cosine", "linear", "drop"] = "constant"
     final_share: float = 0.0
     drop_step: int | None = None
+    states: Literal["float32", "8bit"] = "float32"
 
     def __post_init__(self) -> None:
         if self.learning_rate <= 0:
@@ -76,17 +79,18 @@ def learning_rate_at(config: OptimizerConfig, step: int, num_steps: int) -> floa
     return config.learning_rate * (config.final_share + (1.0 - config.final_share) * share)
 
 
-def make_optimizer(module: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
-    """AdamW over all weights that take a gradient, in one fused kernel a group."""
+def make_optimizer(module: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
+    """AdamW over all weights that take a gradient; with float32 states in one fused kernel a group.
+
+    Raises:
+        ImportError: States of 8 bits, but the library torchao is not installed.
+    """
     decaying, others = split_by_decay(module)
     groups = [{"params": decaying, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(
-        [group for group in groups if group["params"]],
-        lr=config.learning_rate,
-        betas=config.betas,
-        eps=config.eps,
-        fused=True,
-    )
+    groups = [group for group in groups if group["params"]]
+    if config.states == "8bit":
+        return eight_bit_adamw(groups, lr=config.learning_rate, betas=config.betas, eps=config.eps)
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, eps=config.eps, fused=True)
 
 
 def split_by_decay(module: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
@@ -102,4 +106,7 @@ def split_by_decay(module: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     """The rate of the next update, in all groups."""
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)  # a compiled update reads it there
+        else:
+            group["lr"] = rate

@@ -13,24 +13,32 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, OffloadPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from infinity.training.parallel import Team
 from infinity.transformer.model import Transformer
 
 
-def shard(transformer: Transformer, team: Team, device: torch.device) -> None:
+def shard(transformer: Transformer, team: Team, device: torch.device, *, offload: bool = False) -> None:
     """Deal the weights out to the team; each part of a block is a unit that is gathered just before it is used.
 
     Gradients are summed, not averaged, as `infinity.training.update` expects.
+
+    Args:
+        transformer: Its weights become sharded.
+        team: Who shares them.
+        device: Where is computed.
+        offload: Keep weights, gradients and running means in the memory of the CPU, and update them there; only the
+            unit that is computed with is on the device.
     """
     mesh = init_device_mesh(device.type, (team.size,))
+    policy = CPUOffloadPolicy(pin_memory=device.type == "cuda") if offload else OffloadPolicy()
     for block in transformer.block_modules():
         # The text memories of all blocks are made before the first block runs, so they are gathered apart.
         for unit in (block.cross_attention.key_value, block.cross_attention, block.self_attention, block.feed_forward):
-            fully_shard(unit, mesh=mesh)
-    fully_shard(transformer, mesh=mesh)
+            fully_shard(unit, mesh=mesh, offload_policy=policy)
+    fully_shard(transformer, mesh=mesh, offload_policy=policy)
     for part in transformer.modules():
         if isinstance(part, FSDPModule):
             part.set_gradient_divide_factor(1.0)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from infinity.training.eight_bit import closed, opened
 from infinity.training.ema import Ema
 from infinity.training.guard import Skipped
 from infinity.training.opponent import Opponent
@@ -99,7 +100,7 @@ class TrainState:
                 yield f"weights/{name}", whole(value.detach())
         yield from ((f"ema/{name}", whole(value)) for name, value in (self.ema.weights().items() if self.ema else ()))
         for name, weight in self.module.named_parameters():
-            for slot, value in sorted(self.optimizer.state.get(weight, {}).items()):
+            for slot, value in opened(self.optimizer.state.get(weight, {})):
                 yield f"optimizer/{name}/{slot}", whole(value.detach())
         if self.opponent is not None:
             yield from ((f"opponent/{name}", value) for name, value in self.opponent.tensors())
@@ -151,7 +152,8 @@ class TrainState:
         self.optimizer.state.clear()
         for name, weight in self.module.named_parameters():
             if slots := below(f"optimizer/{name}/"):
-                self.optimizer.state[weight] = {slot: like(value, weight) for slot, value in slots.items()}
+                placed = {slot: like(value, weight) for slot, value in slots.items()}
+                self.optimizer.state[weight] = closed(placed, weight)
 
 
 _PLAIN = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
@@ -11,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from infinity.bits import BitLabels
+from infinity.config import Config
 from infinity.scales import ScaleSchedule
 from infinity.tokenizer.self_correction import TeacherForcing, draw_flips, teacher_forcing, teacher_forcing_of_bits
 from infinity.tokenizer.tokenizer import TokenizerConfig
@@ -18,75 +20,127 @@ from infinity.training.flops import training_flops
 from infinity.training.latents import LatentBatch
 from infinity.training.loop import Losses
 from infinity.training.state import Row
-from infinity.transformer.loss import accuracy_per_bit, accuracy_per_scale, scale_weights, token_cross_entropy
+from infinity.transformer.loss import (
+    accuracy_per_bit,
+    accuracy_per_scale,
+    log_partition_penalty,
+    scale_weights,
+    token_cross_entropy,
+)
 from infinity.transformer.model import Transformer
 
 Weighting = Literal["by_scale", "by_token"]
 """Whether a token counts 1 / sqrt(tokens of its scale) (published), or all tokens count the same."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Lesson(Config):
+    """What a transformer is taught from a batch.
+
+    Attributes:
+        self_correction: Highest rate at which bits of the history are wrong; 0 to 1, 0.3 is the paper's best.
+        weighting: How tokens of different scales count.
+        z_loss: Weight of the squared logarithm of the partition function, which keeps logits from drifting; 0 is none,
+            1e-4 is usual.
+        num_scales: Teach only the first so many scales of every picture, which saves the memory of the finer ones;
+            those keep what they know. None for all.
+    """
+
+    self_correction: float = 0.3
+    weighting: Weighting = "by_scale"
+    z_loss: float = 0.0
+    num_scales: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.self_correction <= 1.0:
+            raise ValueError(f"self_correction: expected a share from 0 to 1, got {self.self_correction}")
+        if self.z_loss < 0:
+            raise ValueError(f"z_loss: expected a weight of at least 0, got {self.z_loss}")
+        if self.num_scales is not None and self.num_scales < 1:
+            raise ValueError(f"num_scales: expected at least 1 scale or None, got {self.num_scales}")
+
+    def taught(self, schedule: ScaleSchedule) -> ScaleSchedule:
+        """The grids that are trained on."""
+        if self.num_scales is None or self.num_scales >= schedule.num_scales:
+            return schedule
+        return schedule.prefix(self.num_scales)
+
+
 class TransformerLearner:
-    """A transformer with its loss; on a GPU matrix products are bfloat16, on a CPU float32."""
+    """A transformer with its loss; on a GPU matrix products are bfloat16, on a CPU float32.
+
+    Attributes:
+        module: What is trained.
+        bfloat16: Whether the matrix products of the blocks are; the residual stream, norms and head never.
+    """
 
     def __init__(
         self,
         transformer: Transformer,
         tokenizer: TokenizerConfig,
+        lesson: Lesson,
         *,
-        self_correction: float,
-        weighting: Weighting = "by_scale",
         recompute: bool = False,
+        device: torch.device | None = None,
     ) -> None:
         """Join a transformer with what it learns from.
 
         Args:
             transformer: What is trained.
             tokenizer: Of the encoder that made the features.
-            self_correction: Highest rate at which bits of the history are wrong; 0 to 1, 0.3 is the paper's best.
-            weighting: How tokens of different scales count.
+            lesson: Which loss.
             recompute: Save memory by computing every block twice.
+            device: Where to compute; where the weights are, unless they wait on the CPU for their turn.
         """
         self.module = transformer
-        self._tokenizer, self._rate = tokenizer, self_correction
-        self._weighting, self._recompute = weighting, recompute
+        self._tokenizer, self._lesson, self._recompute = tokenizer, lesson, recompute
+        self._device = device or transformer.head.weight.device
+        self.bfloat16 = self._device.type == "cuda"
 
     loss_at_start = math.log(2)
     """Of a bit that is guessed."""
 
     def losses(self, part: LatentBatch, generator: torch.Generator, *, measured: bool) -> Losses:
         """Cross-entropy in nats a bit, averaged over the tokens of each picture."""
-        device = self.module.head.weight.device
+        device, lesson = self._device, self._lesson
         taught, text = self._teach(part, generator), part.text.to(device)
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
-            logits = self.module(text, taught.inputs_BMC, part.schedule, generator=generator, recompute=self._recompute)
-        bits = taught.labels.bits_BLC
+        schedule, bits = taught.labels.schedule, taught.labels.bits_BLC
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
+            logits = self.module(text, taught.inputs_BMC, schedule, generator=generator, recompute=self._recompute)
         per_token = token_cross_entropy(logits, bits)
-        per_sample = per_token @ _weights(part.schedule, self._weighting, device)
-        metrics = _accuracies(logits, bits, part.schedule) if measured else {}
+        metrics = _accuracies(logits, bits, schedule) if measured else {}
+        if lesson.z_loss:
+            penalty = log_partition_penalty(logits)
+            per_token = per_token + lesson.z_loss * penalty
+            if measured:
+                metrics["log_partition_square"] = penalty.detach().mean()
+        per_sample = per_token @ _weights(schedule, lesson.weighting, device)
         return Losses(per_sample, torch.zeros((), device=device), metrics)
 
     def _teach(self, part: LatentBatch, generator: torch.Generator) -> TeacherForcing:
         """Inputs and labels, with wrong bits in the history where the rate is above 0."""
-        device = self.module.head.weight.device
+        device, rate = self._device, self._lesson.self_correction
         latents = part.latents.to(device, non_blocking=True)
         kind, fold = self._tokenizer.quantizer, self._tokenizer.fold
+        schedule = self._lesson.taught(part.schedule)
+        number = schedule.num_scales
         if latents.dtype == torch.bool:
-            assert self._rate == 0, "self-correction needs the encoder's features, not only their bits"
-            return teacher_forcing_of_bits(BitLabels(part.schedule, latents), kind=kind, fold=fold)
+            assert rate == 0, "self-correction needs the encoder's features, not only their bits"
+            return teacher_forcing_of_bits(BitLabels(part.schedule, latents), kind=kind, fold=fold, num_scales=number)
         flips: list[Tensor] = []
-        if self._rate > 0:
+        if rate > 0:
             flips = draw_flips(
-                part.schedule,
+                schedule,
                 batch_size=len(part.keys),
                 num_bits=self._tokenizer.token_bits,
-                max_rate=self._rate,
+                max_rate=rate,
                 generator=_on_device(generator, device),
             )
-        return teacher_forcing(latents, part.schedule, kind=kind, fold=fold, flips=flips)
+        return teacher_forcing(latents, part.schedule, kind=kind, fold=fold, flips=flips, num_scales=number)
 
     def flops(self, part: LatentBatch) -> float:
         """Of the transformer; the frozen models are not counted."""
-        return training_flops(self.module.config, part.schedule, part.text.lengths)
+        return training_flops(self.module.config, self._lesson.taught(part.schedule), part.text.lengths)
 
     def check(self, metrics: Row, step: int) -> None:
         """Nothing to stop for: constant bits are refused before the training."""

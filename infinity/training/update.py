@@ -163,7 +163,7 @@ class Update(Generic[P]):
             share = len(part.keys) / self.batch_size
             total = (losses.per_sample.mean() + losses.shared) * share
             (total if losses.unguarded is None else total + losses.unguarded * share).backward()
-            shared[0] += total.detach()
+            shared[0] += total.detach().to(self.device)  # weights may wait on the CPU
             if losses.move is not None:
                 move = losses.move.loss * share
                 move.backward()
@@ -195,7 +195,7 @@ class Update(Generic[P]):
         for losses in seen:
             for column, name in enumerate(names):
                 if name in losses.metrics:  # batches of several workers are of one ratio, so all have the same names
-                    sums[0, column] += losses.metrics[name].double() * len(losses.per_sample)
+                    sums[0, column] += losses.metrics[name].double().to(self.device) * len(losses.per_sample)
                     sums[1, column] += len(losses.per_sample)
         total, count = self.team.sum(sums)
         return row | dict(zip(names, (total / count).tolist(), strict=True))

@@ -203,7 +203,7 @@ class Transformer(nn.Module):
         """Replace a share of the captions by the learned table, which stays in the graph even when none is dropped."""
         drop = _draw(self.config.condition_drop, (text.batch_size,), generator, text.features_TD.device)
         lengths = torch.tensor(text.lengths, device=drop.device)
-        dropped = drop.repeat_interleave(lengths).unsqueeze(-1)
+        dropped = drop.repeat_interleave(lengths, output_size=sum(text.lengths)).unsqueeze(-1)
         features = torch.where(dropped, self.unconditional(text).features_TD, text.features_TD.float())
         return TextCondition(features, text.lengths)
 

@@ -66,7 +66,7 @@ def visibility_bias(visible: Bool[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 def scale_of_token(schedule: ScaleSchedule) -> Int64[Tensor, " L"]:
     """Number of every token's scale, from 0."""
     lengths = torch.tensor([h * w for h, w in schedule.grids])
-    return torch.arange(schedule.num_scales).repeat_interleave(lengths)
+    return torch.arange(schedule.num_scales).repeat_interleave(lengths, output_size=schedule.num_tokens)
 
 
 def scale_mask(schedule: ScaleSchedule, device: torch.device) -> Bool[Tensor, "L L"]:

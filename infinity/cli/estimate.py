@@ -1,0 +1,113 @@
+"""How much memory and time a training will take, before it runs."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from infinity.cli.console import clear_errors, out
+
+if TYPE_CHECKING:
+    from infinity.jobs.estimating import Estimate
+    from infinity.jobs.rehearsal import AnyTrainSpec
+    from infinity.tokenizer.tokenizer import TokenizerConfig
+
+GIGA = 10**9
+
+
+def estimate(
+    spec_file: Annotated[
+        str | None, typer.Argument(help="spec.json of a training, as `infinity recipe` or a stage leaves it.")
+    ] = None,
+    recipe: Annotated[str | None, typer.Option(help="All trainings of a recipe instead: demo, emoji or mini.")] = None,
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(help="Named tokenizer of a transformer's spec (d32, …); without it the spec's own is read."),
+    ] = None,
+    aspect_ratio: Annotated[float, typer.Option(help="Height over width of the pictures.")] = 1.0,
+    text_tokens: Annotated[int | None, typer.Option(help="Tokens of a caption; the encoder's most, up to 128.")] = None,
+    num_pictures: Annotated[int, typer.Option(help="Pictures of the training split.")] = 0,
+    tflops: Annotated[
+        float | None,
+        typer.Option(help="Speed of the device in practice, in 10^12 operations a second; without it a CPU is timed."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Figures for programs.")] = False,
+) -> None:
+    """Estimate memory and seconds per step: the training's own step, traced without memory, and a short calibration."""
+    with clear_errors():
+        from infinity.jobs.estimating import Assumptions, calibrate
+        from infinity.jobs.estimating import estimate as estimate_spec
+
+        assumed = Assumptions(
+            aspect_ratio=aspect_ratio,
+            text_tokens=text_tokens,
+            num_pictures=num_pictures,
+            flops_per_s=None if tflops is None else tflops * 1e12,
+        )
+        found: dict[str, Estimate] = {}
+        for name, spec, shape in _trainings(spec_file, recipe, tokenizer):
+            timed = None if spec.workers.use_gpu else calibrate(spec, assumed, tokenizer=shape)
+            found[name] = estimate_spec(spec, assumed, tokenizer=shape, calibration=timed)
+        if as_json:
+            out.print_json(json.dumps({name: each.to_json() | _sums(each) for name, each in found.items()}))
+            return
+        out.print(_table(found))
+
+
+def _trainings(
+    spec_file: str | None, recipe: str | None, tokenizer: str | None
+) -> list[tuple[str, AnyTrainSpec, TokenizerConfig | None]]:
+    from infinity.checkpoint import read_kind_and_config
+    from infinity.jobs.recipes import end_to_end
+    from infinity.jobs.registry import load_spec
+    from infinity.jobs.train_tokenizer import TrainTokenizerSpec
+    from infinity.jobs.train_transformer import TrainTransformerSpec
+    from infinity.presets import tokenizer_preset
+    from infinity.tokenizer.tokenizer import TokenizerConfig
+
+    if (spec_file is None) == (recipe is None):
+        raise ValueError("estimate: expected either the spec file of a training or --recipe")
+    if recipe is not None:
+        specs = end_to_end(recipe, source=None, output="runs")  # type: ignore[arg-type]  # it checks the name itself
+        shape = specs.tokenizer.model
+        return [
+            ("tokenizer", specs.tokenizer, None),
+            ("pretrain", specs.pretrain, shape),
+            ("finetune", specs.finetune, shape),
+        ]
+    assert spec_file is not None
+    spec = load_spec(spec_file)
+    if isinstance(spec, TrainTokenizerSpec):
+        return [(spec.stage, spec, None)]
+    if not isinstance(spec, TrainTransformerSpec):
+        raise ValueError(f"{spec_file}: expected the spec of a training, got one of kind {spec.kind!r}")
+    if tokenizer is not None:
+        return [(spec.stage, spec, tokenizer_preset(tokenizer))]
+    config = read_kind_and_config(spec.tokenizer)[1]
+    return [(spec.stage, spec, TokenizerConfig.from_json(config, where=spec.tokenizer))]
+
+
+def _sums(each: Estimate) -> dict[str, int]:
+    return {"device_bytes": each.device_bytes, "total_bytes": each.total_bytes}
+
+
+def _table(found: dict[str, Estimate]) -> Table:
+    table = Table(title="A worker's memory in GB, and time")
+    table.add_column("")
+    for name in found:
+        table.add_column(name, justify="right")
+    parts = ("weights", "gradients", "optimizer", "average", "activations", "frozen", "process", "saving")
+    for part in parts:
+        table.add_row(part, *(f"{getattr(each, part) / GIGA:.2f}" for each in found.values()))
+    table.add_row("of a step", *(f"{each.device_bytes / GIGA:.2f}" for each in found.values()), style="bold")
+    table.add_row("at most", *(f"{each.total_bytes / GIGA:.2f}" for each in found.values()), style="bold")
+    table.add_row("of these, logits", *(f"{each.logits / GIGA:.3f}" for each in found.values()))
+    times = [each.seconds_per_step for each in found.values()]
+    table.add_row("seconds per step", *("not known" if time is None else f"{time:.3g}" for time in times))
+    hours = [None if t is None else t * each.num_steps / 3600 for t, each in zip(times, found.values(), strict=True)]
+    table.add_row("hours in all", *("not known" if time is None else f"{time:.3g}" for time in hours))
+    table.add_row("10^12 operations per step", *(f"{each.flops_per_step / 1e12:.3g}" for each in found.values()))
+    return table

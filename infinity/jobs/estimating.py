@@ -1,0 +1,279 @@
+"""Memory and time of a training before it runs: the spec's own step, traced with fake tensors, and a calibration."""
+
+from __future__ import annotations
+
+import multiprocessing
+import resource
+import statistics
+import sys
+import time
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from infinity.checkpoint import MAX_FILE_BYTES
+from infinity.config import Config
+from infinity.jobs.rehearsal import AnyTrainSpec, Load, Rehearsal, rehearse
+from infinity.jobs.train_tokenizer import TrainTokenizerSpec
+from infinity.jobs.train_transformer import TrainTransformerSpec
+from infinity.text import BuiltinTextConfig
+from infinity.tokenizer.tokenizer import Tokenizer, TokenizerConfig
+from infinity.training.flops import training_flops
+from infinity.training.tracing import Tracer, tracing
+
+CACHE_BYTES = 2**31
+"""Features of a data set that a worker keeps at most (`infinity.training.latents`)."""
+
+GPU_CONTEXT_BYTES = 600 * 2**20
+"""What CUDA, its libraries and the allocator's rounding take beside tensors."""
+
+FLAN_T5_XL_WEIGHTS = 1_222_000_000
+"""Of the encoder half."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Estimate(Config):
+    """What a worker of a training needs at most, in bytes, and how long a step takes.
+
+    Attributes:
+        weights: Of what is trained, this worker's share.
+        gradients: As many as weights that are trained.
+        optimizer: Running means.
+        average: Averaged weights.
+        activations: Everything else that is alive when a step holds most: activations, logits, what is gathered.
+        logits: The part of it that the head gives; for information.
+        frozen: Weights of the tokenizer, text encoder and networks of the losses; cached features.
+        saving: Copies that a stored state is written from, in the memory of the CPU.
+        process: Python, libraries and what they keep; on a GPU its context.
+        seconds_per_step: None where neither a calibration nor a device's speed was given.
+        flops_per_step: Of the whole batch and all workers, forward and backward.
+        num_steps: Of the training.
+    """
+
+    weights: int
+    gradients: int
+    optimizer: int
+    average: int
+    activations: int
+    logits: int
+    frozen: int
+    saving: int
+    process: int
+    seconds_per_step: float | None
+    flops_per_step: int
+    num_steps: int
+
+    @property
+    def device_bytes(self) -> int:
+        """The most that a step takes where it is computed, without ``saving``."""
+        held = self.weights + self.gradients + self.optimizer + self.average
+        return held + self.activations + self.frozen + self.process
+
+    @property
+    def total_bytes(self) -> int:
+        """The most that a process on a CPU takes, while a state is stored beside a step."""
+        return self.device_bytes + self.saving
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Calibration(Config):
+    """What a short run on this machine told.
+
+    Attributes:
+        process: Bytes that a training process takes beside its tensors.
+        seconds_per_step: Of the training, on this machine's CPU.
+    """
+
+    process: int
+    seconds_per_step: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Assumptions(Config):
+    """What a spec does not say.
+
+    Attributes:
+        aspect_ratio: Of the pictures; the largest schedule of a data set counts.
+        text_tokens: Of a caption; None takes the text encoder's most, up to 128.
+        num_pictures: Of the training split, for the cache of features.
+        flops_per_s: What a device does in practice; None leaves the seconds to a calibration.
+    """
+
+    aspect_ratio: float = 1.0
+    text_tokens: int | None = None
+    num_pictures: int = 0
+    flops_per_s: float | None = None
+
+
+def estimate(
+    spec: AnyTrainSpec,
+    assumed: Assumptions | None = None,
+    *,
+    tokenizer: TokenizerConfig | None = None,
+    calibration: Calibration | None = None,
+) -> Estimate:
+    """Trace one step of a training.
+
+    Args:
+        spec: Of either training; nothing that it names is opened.
+        assumed: What it does not say.
+        tokenizer: Shape of a transformer's frozen tokenizer.
+        calibration: Of ``calibrate``; without it the process counts nothing on a CPU.
+
+    Raises:
+        ValueError: A transformer without the shape of its tokenizer.
+    """
+    assumed = assumed or Assumptions()
+    if isinstance(spec, TrainTransformerSpec) and tokenizer is None:
+        raise ValueError("estimate: a transformer needs the shape of its tokenizer")
+    load = Load.of(spec, aspect_ratio=assumed.aspect_ratio, text_tokens=assumed.text_tokens)
+    on_gpu = spec.workers.use_gpu
+    with tracing() as trace:
+        rehearsal = rehearse(spec, load, tokenizer=tokenizer, real=False, bfloat16=on_gpu)
+        peak = _peak(trace, rehearsal)
+        held = _held(rehearsal)
+        flops = _flops(spec, load, rehearsal, trace)
+    share = spec.workers.num_workers if spec.workers.shard else 1
+    kept = {name: -(-size // share) for name, size in held.items()}
+    activations = max(0, peak - rehearsal.resting_bytes - sum(held.values()))
+    if share > 1:
+        activations += 2 * _unit(spec, held["weights"])  # gathered while it is used, and the next one ahead
+    if spec.workers.offload:
+        kept, host = dict.fromkeys(kept, 0), sum(kept.values())
+    else:
+        host = 0
+    kept_to_save = kept["weights"] + kept["optimizer"] + kept["average"]
+    whole = held["weights"] + held["optimizer"] + held["average"]
+    saving = host + whole + 2 * min(whole, MAX_FILE_BYTES) if kept_to_save or host else 0
+    seconds = calibration.seconds_per_step if calibration is not None else None
+    if assumed.flops_per_s is not None:
+        recomputed = 4 / 3 if getattr(spec, "recompute", False) else 1.0
+        seconds = recomputed * flops / spec.workers.num_workers / assumed.flops_per_s
+    base = calibration.process if calibration is not None else 0
+    return Estimate(
+        **kept,
+        activations=activations,
+        logits=_logits(spec, load),
+        frozen=rehearsal.resting_bytes + _frozen(spec, tokenizer, load, assumed.num_pictures),
+        saving=saving,
+        process=GPU_CONTEXT_BYTES if on_gpu else base,
+        seconds_per_step=seconds,
+        flops_per_step=flops,
+        num_steps=spec.loop.num_steps,
+    )
+
+
+def calibrate(
+    spec: AnyTrainSpec, assumed: Assumptions | None = None, *, tokenizer: TokenizerConfig | None = None
+) -> Calibration:
+    """Run a few steps of two small relatives of the training in a process of its own, and draw the line through them.
+
+    A transformer's relatives have one and three blocks and its full sequence, a tokenizer's one and three pictures.
+    What a process takes beside its tensors is what the smaller took beyond its own trace.
+    """
+    assumed = assumed or Assumptions()
+    load = Load.of(spec, aspect_ratio=assumed.aspect_ratio, text_tokens=assumed.text_tokens)
+    relatives = [_relative(spec, load, size) for size in (1, 3)]
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(1) as pool:
+        taken, seconds = pool.apply(_time, (relatives, tokenizer, spec.workers.threads))
+    with tracing() as trace:
+        small = rehearse(*relatives[0], tokenizer=tokenizer, real=False)
+        traced = _peak(trace, small)
+    slope = (seconds[1] - seconds[0]) / 2
+    units = load.part_size if isinstance(spec, TrainTokenizerSpec) else spec.model.depth
+    a_part = max(seconds[0] + slope * (units - 1), 1e-9)
+    return Calibration(process=max(0, taken - traced), seconds_per_step=a_part * load.num_parts)
+
+
+def _relative(spec: AnyTrainSpec, load: Load, size: int) -> tuple[AnyTrainSpec, Load]:
+    one = Load(load.schedule, load.part_size, 1, load.text_tokens)
+    if isinstance(spec, TrainTransformerSpec):
+        return spec.replace(model=spec.model.replace(depth=size)), one
+    return spec, Load(load.schedule, size, 1)
+
+
+def _time(
+    relatives: list[tuple[AnyTrainSpec, Load]], tokenizer: TokenizerConfig | None, threads: int
+) -> tuple[int, list[float]]:
+    """In the other process: bytes after the first relative, and the seconds of a step of each."""
+    torch.set_num_threads(threads)
+    taken, seconds = 0, []
+    for spec, load in relatives:
+        rehearsal = rehearse(spec, load, tokenizer=tokenizer)
+        rehearsal.step()
+        seconds.append(statistics.median(_seconds(rehearsal) for _ in range(3)))
+        taken = taken or peak_bytes()
+    return taken, seconds
+
+
+def _seconds(rehearsal: Rehearsal) -> float:
+    started = time.perf_counter()
+    rehearsal.step()
+    return time.perf_counter() - started
+
+
+def peak_bytes() -> int:
+    """The most memory that this process has had."""
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
+
+
+def _peak(trace: Tracer, rehearsal: Rehearsal) -> int:
+    """Bytes alive at the worst moment of a step; the second step has the running means from its beginning."""
+    trace(rehearsal.step)
+    return trace(rehearsal.step).peak_bytes
+
+
+def _held(rehearsal: Rehearsal) -> dict[str, int]:
+    """Bytes between two steps by what they are, and of gradients; those of a discriminator are with the others."""
+    state = rehearsal.state
+    modules = [state.module, *([state.opponent.module] if state.opponent is not None else [])]
+    optimizers = [state.optimizer, *([state.opponent.optimizer] if state.opponent is not None else [])]
+    weights = [value for module in modules for value in module.state_dict().values()]
+    trained = [weight for module in modules for weight in module.parameters() if weight.requires_grad]
+    means = [value for each in optimizers for slots in each.state.values() for value in slots.values()]
+    return {
+        "weights": _size(weights),
+        "gradients": _size(trained),
+        "optimizer": _size([value for value in means if isinstance(value, Tensor)]),
+        "average": _size(list(state.ema.weights().values())) if state.ema is not None else 0,
+    }
+
+
+def _size(tensors: list[Tensor]) -> int:
+    sizes = [value.codes.nbytes + value.scale.nbytes if hasattr(value, "codes") else value.nbytes for value in tensors]
+    return sum(sizes)
+
+
+def _unit(spec: AnyTrainSpec, weights: int) -> int:
+    """Bytes of the largest part that is gathered at once: a feed-forward has half of a block's weights."""
+    return weights // (2 * spec.model.depth) if isinstance(spec, TrainTransformerSpec) else 0
+
+
+def _flops(spec: AnyTrainSpec, load: Load, rehearsal: Rehearsal, trace: Tracer) -> int:
+    if isinstance(spec, TrainTransformerSpec):
+        lengths = [load.text_tokens] * spec.loop.batch_size
+        return training_flops(spec.model, spec.lesson.taught(load.schedule), lengths)
+    return trace.flops(rehearsal.step) * spec.workers.num_workers
+
+
+def _logits(spec: AnyTrainSpec, load: Load) -> int:
+    if isinstance(spec, TrainTokenizerSpec):
+        return 0
+    return load.part_size * spec.lesson.taught(load.schedule).num_tokens * spec.model.num_outputs * 4
+
+
+def _frozen(spec: AnyTrainSpec, tokenizer: TokenizerConfig | None, load: Load, num_pictures: int) -> int:
+    """Models that only look on, and features that are kept."""
+    if isinstance(spec, TrainTokenizerSpec) or tokenizer is None:
+        return 0
+    with torch.device("meta"):
+        weights = sum(weight.nbytes for weight in Tokenizer(tokenizer).parameters())
+    if spec.encoded is None and not isinstance(spec.text, BuiltinTextConfig):
+        weights += FLAN_T5_XL_WEIGHTS * (4 if spec.text.dtype == "float32" else 2)
+    rows, columns = load.schedule.last_grid
+    features = num_pictures * rows * columns * tokenizer.token_bits * 4
+    cached = features if features <= CACHE_BYTES and spec.augment.changes_nothing and spec.encoded is None else 0
+    return weights + (0 if spec.workers.use_gpu else cached)
