@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +13,13 @@ from infinity.tokenizer.quantizer import MAX_BRUTE_FORCE_BITS, brute_force_entro
 
 POSITIONS = 256
 """Positions of one picture of 256 px at stride 16."""
-ALL_CODES_TENSORS, BITWISE_TENSORS = 4, 8
+ALL_CODES_TENSORS, BITWISE_TENSORS = 5, 7
 """Tensors of the largest size that are alive at once in forward and backward pass: logarithm, probability, products and
 gradients over all codes of all positions; and the like over all bits of all positions."""
+
+
+MEASURED_VALUES = 2**23
+"""Numbers of the largest tensor of a measurement, at least: 32 MiB."""
 
 
 @dataclass(frozen=True)
@@ -39,14 +44,18 @@ def bitwise(num_bits: int, *, measure: bool) -> Point:
 
 
 def peak_mib(num_bits: int, *, exact: bool) -> float:
-    """Most memory that the two entropies and their gradient take beyond what was there, as the system counts it.
+    """Most memory that the two entropies and their gradient take beyond what was there, for one picture.
+
+    It is counted by the system, in pages: so small values are measured on many pictures and divided, since all large
+    tensors grow with the positions.
 
     Raises:
         ValueError: More bits than the penalty over all codes takes.
         OSError: No Linux, where a process may ask for its own peak.
     """
     entropies = brute_force_entropies if exact else factorised_entropies
-    unit = torch.nn.functional.normalize(torch.randn(1, num_bits, 16, 16), dim=1).requires_grad_()
+    pictures = max(1, MEASURED_VALUES // (POSITIONS * (2**num_bits if exact else num_bits)))
+    unit = torch.nn.functional.normalize(torch.randn(pictures, num_bits, 16, 16), dim=1).requires_grad_()
 
     def once() -> None:
         sure, spread = entropies(unit, 100.0, "lfq" if exact else "bsq")
@@ -56,10 +65,11 @@ def peak_mib(num_bits: int, *, exact: bool) -> float:
     if num_bits < MAX_BRUTE_FORCE_BITS:
         once()  # what is made once and kept does not count
     gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)  # memory that the allocator kept would be used again without being counted
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
     before = _status("VmRSS")
     once()
-    return max(0.0, _status("VmHWM") - before)
+    return max(0.0, _status("VmHWM") - before) / pictures
 
 
 def _status(name: str) -> float:

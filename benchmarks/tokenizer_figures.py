@@ -43,7 +43,8 @@ class Results:
 
     def curve(self, run: str, figure: str, place: str = "curves") -> Points:
         """A figure over the steps of a training."""
-        return tuple((row["step"], row[figure]) for row in self.runs[run][place] if figure in row)
+        rows = self.runs[run][place][2:]  # the first ones, of a network that knows nothing, would set the axis
+        return tuple((row["step"], row[figure]) for row in rows if figure in row)
 
     def last(self, run: str, figure: str) -> float:
         """Its value at the end."""
@@ -106,8 +107,7 @@ def memory_figure() -> Figure:
         "Memory of the entropy penalty over the number of bits",
         f"Both entropies and their gradient at the {POSITIONS} positions of one picture of 256 px, float32 on a "
         "processor, most memory beyond what was there before. Comparing every position with all codes doubles with "
-        "every bit; bit by bit it grows with d and drowns in the granularity of the measurement. With 8 pictures "
-        "a GPU, 20 bits would take 8 times the figure shown.",
+        "every bit: a GPU with 8 such pictures needs 8 times what is shown. Bit by bit it grows with d alone.",
         (line_chart(lines, title="memory over d", unit="MiB", log=True),),
         None,
         (("d", "penalty", "calculated, MiB", "measured, MiB"), *table),
