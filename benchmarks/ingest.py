@@ -145,7 +145,7 @@ def main() -> None:
                     {
                         "wall": args.number / watched.wall_s,
                         "cpu": args.number / watched.cpu_s,
-                        "rss_mib": watched.peak_rss_bytes / 2**20,
+                        "mib": watched.peak_bytes / 2**20,
                     }
                 )
                 print(json.dumps({way: runs[way][-1], "load": os.getloadavg()[0], "said": watched.lines[-1][:200]}))
@@ -157,9 +157,7 @@ def _summary(runs: dict[str, list[dict[str, float]]], number: int) -> dict[str, 
     """Medians, and medians of the ratios of neighbouring runs."""
     told: dict[str, object] = {"pictures": number, "pairs": len(runs["stage"])}
     for way, each in runs.items():
-        told[way] = {
-            name: round(statistics.median(run[name] for run in each), 1) for name in ("wall", "cpu", "rss_mib")
-        }
+        told[way] = {name: round(statistics.median(run[name] for run in each), 1) for name in ("wall", "cpu", "mib")}
         if way != "img2dataset" and "img2dataset" in runs:
             for name in ("wall", "cpu"):
                 ratios = [a[name] / b[name] for a, b in zip(each, runs["img2dataset"], strict=True)]

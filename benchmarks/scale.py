@@ -3,7 +3,7 @@
 ``python -m benchmarks.scale --pictures 1000 10000 100000`` runs the flow once for each number, in a process of its own
 with a temporary Prefect server and two Ray workers, and prints a line of JSON for each: the whole stage from the call
 of the flow to its end (Ray's start included), the largest resident memory of all processes together (server, Ray and
-workers; shared pages count in each process), and that of the largest process. ``--near-duplicates`` looks for them too.
+workers; shared pages once), and that of the largest process. ``--near-duplicates`` looks for them too.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ def main() -> None:
                 "wall_s": round(watched.wall_s, 1),
                 "pictures_per_s": round(number / watched.wall_s, 1),
                 "cpu_ms_per_picture": round(1000 * watched.cpu_s / number, 2),
-                "peak_rss_mib": round(watched.peak_rss_bytes / 2**20),
-                "largest_process_mib": round(watched.largest_rss_bytes / 2**20),
+                "peak_mib": round(watched.peak_bytes / 2**20),
+                "largest_process_mib": round(watched.largest_bytes / 2**20),
                 "load": os.getloadavg()[0],
                 **json.loads(watched.lines[-1]),
             }

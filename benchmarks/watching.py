@@ -16,9 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _MARK = "BENCHMARK_MARK"
-_EVERY_S = 0.1
+_EVERY_S = 0.5
 _TICKS = os.sysconf("SC_CLK_TCK")
-_PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,16 +27,16 @@ class Watched:
     Attributes:
         wall_s: From the line ``begin`` on its standard output to the line ``end``.
         cpu_s: Processor time of all its processes between the two lines.
-        peak_rss_bytes: Largest sum of the resident memory of all its processes, at any time; shared pages count in
-            each process that holds them.
-        largest_rss_bytes: Largest resident memory of a single process.
+        peak_bytes: Largest sum of the resident memory of all its processes, at any time; a page that several hold
+            counts once (the kernel's proportional set size).
+        largest_bytes: Largest resident memory of a single process, shared pages in proportion.
         lines: All it said.
     """
 
     wall_s: float
     cpu_s: float
-    peak_rss_bytes: int
-    largest_rss_bytes: int
+    peak_bytes: int
+    largest_bytes: int
     lines: tuple[str, ...]
 
 
@@ -71,8 +70,8 @@ def watch(command: Sequence[str], environment: dict[str, str] | None = None) -> 
     return Watched(
         wall_s=ended - begun,
         cpu_s=cpu_after - cpu_before,
-        peak_rss_bytes=watcher.peak_bytes,
-        largest_rss_bytes=watcher.largest_bytes,
+        peak_bytes=watcher.peak_bytes,
+        largest_bytes=watcher.largest_bytes,
         lines=tuple(lines),
     )
 
@@ -121,8 +120,9 @@ class _Watcher(threading.Thread):
     def _read(self, pid: int) -> int:
         try:
             fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-            resident = int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE
+            rollup = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
         except OSError:
             return 0
+        resident = sum(int(line.split()[1]) * 1024 for line in rollup if line.startswith("Pss:"))
         self._cpu[pid] = (int(fields[11]) + int(fields[12])) / _TICKS
         return resident

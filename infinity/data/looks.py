@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -137,7 +138,8 @@ def _best_first(
     new, starts = np.unique(right, return_index=True)
     chosen = [np.empty(0, np.int64)]
     places = [np.empty(0, np.int64)]
-    for picture, start, end in zip(new.tolist(), starts.tolist(), [*starts[1:].tolist(), len(right)], strict=True):
+    edges = [*starts.tolist(), len(right)]
+    for picture, (start, end) in zip(new.tolist(), pairwise(edges), strict=True):
         rest = unexplained(looks.fields[picture], looks.fields[left[start:end]])
         best = np.argsort(rest, kind="stable")[:_MOST]
         best = best[rest[best] <= _MOST_UNEXPLAINED]

@@ -25,17 +25,18 @@ class ThumbnailStore:
         Args:
             stretches: Rows that are larger in each stretch than in the one before.
         """
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115  # it is open as long as the store is used
         rows = [np.empty(0, np.int64)]
-        for numbers, thumbnails in stretches:
-            self._file.write(np.ascontiguousarray(thumbnails).data)
-            rows.append(numbers)
-        self._file.flush()
-        self._rows = np.concatenate(rows)
-        if not (np.diff(self._rows) > 0).all():
-            raise ValueError("ThumbnailStore: expected rows in ascending order")
-        shape = (len(self._rows), *_SHAPE)
-        self._pixels = np.memmap(self._file, np.uint8, "r", shape=shape) if len(self._rows) else np.empty(shape, "u1")
+        with tempfile.TemporaryFile() as file:
+            for numbers, thumbnails in stretches:
+                file.write(np.ascontiguousarray(thumbnails).data)
+                rows.append(numbers)
+            file.flush()
+            self._rows = np.concatenate(rows)
+            if not (np.diff(self._rows) > 0).all():
+                raise ValueError("ThumbnailStore: expected rows in ascending order")
+            shape = (len(self._rows), *_SHAPE)
+            # The map keeps the file's content until it goes itself.
+            self._pixels = np.memmap(file, np.uint8, "r", shape=shape) if len(self._rows) else np.empty(shape, np.uint8)
 
     def of(self, rows: Int[np.ndarray, " m"]) -> UInt8[np.ndarray, "m 32 32 3"]:
         """The thumbnails of rows, in their order.

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from infinity.data import duplicates
 from infinity.data.decisions import decide
 from infinity.data.duplicates import near_duplicates, preference
 from infinity.data.filters import CaptionDuplicates, FilterConfig, NearDuplicates
@@ -82,6 +83,17 @@ def test_survivors_do_not_depend_on_order_or_partition(planted_rows: pa.Table) -
     for partitions in (1, 2, 8):
         order = np.random.default_rng(partitions).permutation(facts.num_rows)
         assert fates(facts.take(pa.array(order)), partitions) == expected
+
+
+def test_blocks_drop_what_a_comparison_of_all_pairs_drops(
+    planted_rows: pa.Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = pa.concat_tables([planted_rows.slice(0, 100), planted_rows.slice(planted_rows.num_rows - 100)])
+    found = []
+    for first_block in (8, 64, 1000):
+        monkeypatch.setattr(duplicates, "_FIRST_BLOCK", first_block)
+        found.append(set(fates(facts)))
+    assert found[0] == found[1] == found[2] != set()
 
 
 @settings(max_examples=30, deadline=None)
