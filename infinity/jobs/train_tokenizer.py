@@ -65,7 +65,7 @@ class TrainTokenizerSpec(TrainSpec):
     """
 
     kind: ClassVar[str] = "tokenizer"
-    later: ClassVar[frozenset[str]] = frozenset({"perceptual", "adversarial", "mixed"})
+    later: ClassVar[frozenset[str]] = TrainSpec.later | {"perceptual", "adversarial", "mixed"}
 
     model: TokenizerConfig
     losses: TokenizerLosses = field(default_factory=TokenizerLosses)

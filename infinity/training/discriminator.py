@@ -7,7 +7,7 @@ keeps the mean answers of a batch near zero, the original keeps answers near run
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -36,8 +36,6 @@ class AdversarialConfig(Config):
         lecam_margin: How far the mean answer may be from zero before the published form acts.
         lecam_decay: Decay of the running means of the original form; None for the published form.
     """
-
-    later: ClassVar[frozenset[str]] = frozenset()
 
     optimizer: OptimizerConfig
     from_step: int = 0
