@@ -1,0 +1,64 @@
+"""A training that reads from a store gets the store first, once, and only where it is going to train."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows import pages, stages
+from flows.parameters import FinetuneForm
+from flows.plan import new_plan
+from flows.stage import Outcome
+from infinity.jobs.encode import EncodeReport, store_for
+from infinity.jobs.spec import JobSpec
+from infinity.jobs.train_transformer import TrainTransformerSpec
+from infinity.jobs.training import TrainReport
+from infinity.reporting.summary import TrainingSummary
+
+SUMMARY = TrainingSummary(
+    stage="finetune", title="Finetune", metrics="m.jsonl", final={}, samples=(), num_parameters=1, num_steps=1
+)
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, JobSpec]]:
+    """The stages that were run, without running them."""
+    calls: list[tuple[str, JobSpec]] = []
+
+    def run_stage(stage: str, spec: JobSpec, report_type: type[Any]) -> Outcome[Any]:
+        calls.append((stage, spec))
+        if report_type is EncodeReport:
+            return Outcome(EncodeReport(index="index.json", num_pictures=3, num_bytes=5, seconds=1.0), False)
+        return Outcome(TrainReport(model="model", training=SUMMARY, seconds=1.0), False)
+
+    monkeypatch.setattr(stages, "run_stage", run_stage)
+    monkeypatch.setattr(pages, "create_table_artifact", lambda **_: None)
+    monkeypatch.setattr(pages, "create_markdown_artifact", lambda **_: None)
+    return calls
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> TrainTransformerSpec:
+    return FinetuneForm(stored=True).change(new_plan("mini", None, str(tmp_path)).finetune)
+
+
+def test_the_store_is_filled_before_the_training(
+    asked: list[tuple[str, JobSpec]], stored: TrainTransformerSpec
+) -> None:
+    stages.training_stage("finetune", stored)
+    assert asked == [("finetune-store", store_for(stored)), ("finetune", stored)]
+
+
+def test_without_a_store_or_when_all_is_done_nothing_is_stored(
+    asked: list[tuple[str, JobSpec]], stored: TrainTransformerSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stages.training_stage("finetune", stored.replace(encoded=None))
+    monkeypatch.setattr(stages, "is_done", lambda _: True)
+    stages.training_stage("finetune", stored)
+    assert [stage for stage, _ in asked] == ["finetune", "finetune"]
+
+
+def test_a_store_of_another_training_is_refused(asked: list[tuple[str, JobSpec]], stored: TrainTransformerSpec) -> None:
+    with pytest.raises(ValueError, match=r"finetune: expected the store .*, which this training fills, got"):
+        stages.training_stage("finetune", stored.replace(self_correction=0.0))
+    assert asked == []
