@@ -49,19 +49,23 @@ def measure(call: MeasuringCall) -> tuple[pa.Table, pa.Table]:
     except storage.FileMissingError:
         return _measured(call)
     if reduced is None:
-        writer = ReducedWriter(call.reduced, call.storing)
-        reduce_slice(call.piece, facts, writer, call.max_pixels)
-        reduced = writer.save()
+        with ReducedWriter(call.reduced, call.storing) as writer:
+            reduce_slice(call.piece, facts, writer, call.max_pixels)
+            reduced = writer.save()
     return facts, reduced
 
 
 def _measured(call: MeasuringCall) -> tuple[pa.Table, pa.Table]:
     """Measure a slice. The facts are written last: where they are, the quarantine is complete."""
-    writer = ReducedWriter(call.reduced, call.storing) if call.storing.side_px is not None else None
-    measured = measure_slice(call.piece, call.max_pixels, writer)
+    reduced = REDUCED.empty_table()
+    if call.storing.side_px is None:
+        measured = measure_slice(call.piece, call.max_pixels)
+    else:
+        with ReducedWriter(call.reduced, call.storing) as writer:
+            measured = measure_slice(call.piece, call.max_pixels, writer)
+            reduced = writer.save()
     if measured.quarantine.num_rows:
         storage.write_bytes(call.quarantine, quarantine_files.to_bytes(measured.quarantine))
-    reduced = writer.save() if writer is not None else REDUCED.empty_table()
     try:
         storage.write_bytes(call.facts, facts_files.to_bytes(measured.facts), if_absent=True)
     except storage.FileAlreadyThereError:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import io
+from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -107,21 +109,44 @@ def reduce_slice(piece: Slice, facts: pa.Table, writer: ReducedWriter, max_pixel
 
 
 class ReducedWriter:
-    """Collects the reduced pictures of one slice: a file of pictures as they come, then their places."""
+    """The reduced pictures of one slice: a file of pictures, written as they come, then the table of their places.
+
+    A context manager: where the block ends with an error, nothing of the slice stays.
+    """
 
     def __init__(self, uri: str, config: StoringConfig) -> None:
+        """Begin a slice.
+
+        Args:
+            uri: Where the table goes, with the ending ``.parquet``; the pictures go beside it.
+            config: Which pictures are reduced.
+        """
         self._uri = uri
         self.config = config
         self._rows: list[dict[str, object]] = []
-        self._pictures: list[bytes] = []
+        self._file: BinaryIO | None = None
         self._offset = 0
+        self._stack = ExitStack()
+
+    def __enter__(self) -> ReducedWriter:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._stack.__exit__(*error)
 
     def add(self, row: int, picture: Decoded) -> None:
-        """Keep a picture if it is stored in another size than its own."""
+        """Keep a picture if it is stored in another size than its own.
+
+        Raises:
+            StorageError: It cannot be written.
+        """
         if not self.config.reduces(*picture.size):
             return
         data = reduce_picture(picture, self.config)
         width, height = self.config.size_of(*picture.size)
+        if self._file is None:
+            self._file = self._stack.enter_context(storage.create(pictures_uri(self._uri)))
+        self._file.write(data)
         self._rows.append(
             {
                 "row": row,
@@ -132,14 +157,16 @@ class ReducedWriter:
                 "sha256": hashlib.sha256(data).hexdigest(),
             }
         )
-        self._pictures.append(data)
         self._offset += len(data)
 
     def save(self) -> pa.Table:
-        """Write the pictures, then the table of their places, and return it."""
+        """Put the pictures into their place, then the table, and return it.
+
+        Raises:
+            StorageError: They cannot be written.
+        """
+        self._stack.close()
         table = pa.Table.from_pylist(self._rows, schema=REDUCED)
-        if self._rows:
-            storage.write_bytes(pictures_uri(self._uri), b"".join(self._pictures))
         buffer = io.BytesIO()
         pq.write_table(table, buffer, compression="zstd", write_statistics=False)
         storage.write_bytes(self._uri, buffer.getvalue())

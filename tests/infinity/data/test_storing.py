@@ -135,12 +135,24 @@ def test_stored_settings_name_another_data_set_only_where_they_are_used(tmp_path
 
 def test_reduced_pictures_of_a_measured_slice_are_those_of_the_first_pass(tmp_path: Path) -> None:
     (piece,) = open_source(str(folder(tmp_path / "source"))).slices
-    writers = [ReducedWriter(str(tmp_path / name), SMALL) for name in ("a.parquet", "b.parquet")]
-    facts = measure_slice(piece, 10**6, writers[0]).facts
-    reduce_slice(piece, facts, writers[1], 10**6)
-    tables = [writer.save() for writer in writers]
+    uris = [str(tmp_path / name) for name in ("a.parquet", "b.parquet")]
+    with ReducedWriter(uris[0], SMALL) as first, ReducedWriter(uris[1], SMALL) as second:
+        facts = measure_slice(piece, 10**6, first).facts
+        reduce_slice(piece, facts, second, 10**6)
+        tables = [writer.save() for writer in (first, second)]
     assert tables[0].equals(tables[1])
     assert np.array_equal(*(np.fromfile(pictures_uri(str(tmp_path / f"{n}.parquet")), np.uint8) for n in "ab"))
     assert load_reduced(str(tmp_path / "a.parquet")).equals(tables[0])  # type: ignore[union-attr]
     Path(pictures_uri(str(tmp_path / "a.parquet"))).unlink()
     assert load_reduced(str(tmp_path / "a.parquet")) is None
+
+
+def test_slice_that_fails_leaves_no_pictures(tmp_path: Path) -> None:
+    def fail() -> None:
+        with ReducedWriter(str(tmp_path / "a.parquet"), SMALL) as writer:
+            writer.add(0, decode(encoded(1), 10**6))
+            raise KeyError("a failure")
+
+    with pytest.raises(KeyError):
+        fail()
+    assert not [path for path in tmp_path.iterdir() if not path.name.startswith(".")]
