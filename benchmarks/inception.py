@@ -1,9 +1,10 @@
 """Throughput of the Inception network per core against pytorch-fid's, and the time of a Fréchet distance.
 
-``python -m benchmarks.inception --reference <folder of pip install --no-deps --target>`` prints one JSON line. Both
-networks hold the same random weights and see the same 8-bit pictures; they take turns, so that other programs on the
-machine slow both. Processor time is told beside wall clock for the same reason. Without ``--reference`` the layer by
-layer form of our network, which is what the reference computes, stands in.
+``python -m benchmarks.inception --reference <folder>`` prints one JSON line; the folder comes from ``pip install
+--no-deps --target <folder> pytorch-fid torchvision`` (torchvision from PyTorch's index for CPUs, of torch's own
+version). Both networks hold the same random weights and see the same 8-bit pictures; they take turns, so that other
+programs on the machine slow both. Processor time is told beside wall clock for the same reason. Without
+``--reference`` the layer by layer form of our network, which is what the reference computes, stands in.
 """
 
 from __future__ import annotations
@@ -95,9 +96,9 @@ def main() -> None:
     """Parse the command line and print a line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--reference", help="folder with pytorch_fid and torchvision")
-    parser.add_argument("--pictures", type=int, default=8, help="in a batch (8)")
+    parser.add_argument("--pictures", type=int, default=32, help="in a batch (32, as an evaluation has)")
     parser.add_argument("--size", type=int, default=256, help="side of a picture in px (256)")
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rows", type=int, default=4096, help="of each cloud of the Fréchet distance (4096)")
     args = parser.parse_args()

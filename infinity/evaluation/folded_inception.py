@@ -5,11 +5,11 @@ as one; that behind an average pool joins them, since a mean of places and a mix
 pool then sees a tenth of the channels. Pictures lie channels-last, so that a pointwise convolution is one product of
 matrices, and a maximum pool a maximum of shifted pictures.
 
-The large maps of the beginning are computed for few pictures at a time, or they would not stay in a core's cache: on
-the machine of ``docs/proofs.md`` the third convolution does 53 GFLOP/s for eight pictures and 82 for two. Some
-convolutions run in parts of their outputs, whose weights stay closer (64 to 96 channels: 67 GFLOP/s whole, 88 in three
-parts). Where a pool follows, it makes the parts small before they are joined, and the ReLU follows it: a maximum of
-ReLUs is the ReLU of the maximum.
+On a CPU few pictures run at a time, and fewer where maps are large, or these would not stay in its cache: where
+``docs/proofs.md`` measured, the third convolution does 53 GFLOP/s for eight pictures and 82 for two. Some convolutions
+run in parts of their outputs, whose weights stay closer (64 to 96 channels: 67 GFLOP/s whole, 88 in three parts). Where
+a pool follows, it makes the parts small before they are joined, and the ReLU follows it: the maximum of ReLUs is the
+ReLU of the maximum.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from torch.nn import functional as F
 
 from infinity.evaluation.inception import Branch, Inception, InceptionFeatures, Mixed, Unit, pool, spatial_mean
 
-_PICTURES_AT_ONCE = 2
-"""In the beginning of the network."""
+_PICTURES, _PICTURES_IN_BEGINNING = 8, 2
+"""That run at once on a CPU: in all of the network, and where its maps are large."""
 
 _PARTS = {"branch5x5_2": 4, "branch3x3dbl_2": 3}
 """Convolutions of blocks that are faster in parts of their outputs."""
@@ -48,19 +48,26 @@ class FoldedInception(nn.Module):
 
     def forward(self, images: Float[Tensor, "B 3 299 299"]) -> InceptionFeatures:
         """Features of prepared pictures, about -1 to 1 (see ``preparation``)."""
-        parts = [self._begin(part) for part in images.split(_PICTURES_AT_ONCE)]
-        features_64, features_192, x = (torch.cat(column) for column in zip(*parts, strict=True))
-        x = middle = self.middle(self.early(x))
-        last = spatial_mean(self.late(x))
+        size = len(images) if images.is_cuda else _PICTURES
+        groups = [self._means(group) for group in images.split(size)]
+        features_64, features_192, features_768, last = (torch.cat(means) for means in zip(*groups, strict=True))
         without_bias = F.linear(last, self.classes.weight)
         return InceptionFeatures(
             features_64=features_64,
             features_192=features_192,
-            features_768=spatial_mean(middle),
+            features_768=features_768,
             features_2048=last,
             logits=without_bias + self.classes.bias,
             logits_without_bias=without_bias,
         )
+
+    def _means(self, images: Float[Tensor, "B 3 299 299"]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Spatial means at the four places, of some pictures."""
+        size = len(images) if images.is_cuda else _PICTURES_IN_BEGINNING
+        begun = [self._begin(part) for part in images.split(size)]
+        features_64, features_192, x = (torch.cat(column) for column in zip(*begun, strict=True))
+        middle = self.middle(self.early(x))
+        return features_64, features_192, spatial_mean(middle), spatial_mean(self.late(middle))
 
     def _begin(self, images: Float[Tensor, "B 3 299 299"]) -> tuple[Tensor, Tensor, Tensor]:
         """Features 64 and 192, and the maps behind them, of few pictures."""
