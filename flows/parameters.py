@@ -77,6 +77,11 @@ class DatasetForm(Form):
     evaluation_prompts: str | None = Field(
         default=None, description="URI of a prompt list whose captions must not be trained on (.jsonl, .csv, .txt)."
     )
+    store_side_px: Annotated[int, Field(ge=24)] | None = Field(
+        default=None,
+        description="Larger pictures are stored with a shorter side of so many pixels, as JPEG of quality 95. "
+        "Empty: as they came.",
+    )
     validation_share: Annotated[float, Field(gt=0.0, lt=1.0)] | None = Field(
         default=None, description="Share of the pictures that no training sees."
     )
@@ -105,6 +110,8 @@ class DatasetForm(Form):
         elif self.num_scenes is not None:
             raise ValueError("num_scenes: counts drawn scenes, but this run has pictures of its own; leave it empty")
         changes["download"] = spec.download.replace(**self.given("allow_hosts"))
+        if self.store_side_px is not None:
+            changes["storing"] = spec.storing.replace(side_px=self.store_side_px)
         if self.captioner is not None:
             changes["captioner"] = CaptionerConfig(model=self.captioner)
         spec = spec.replace(filters=self._filters(spec.filters), **changes)

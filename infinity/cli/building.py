@@ -25,6 +25,9 @@ def build(
         typer.Option(help="paper: drop pictures with much text, with watermarks, or of a low aesthetic score."),
     ] = Filters.none,
     near_duplicates: Annotated[bool, typer.Option(help="Drop pictures that nearly repeat another one.")] = False,
+    store_side_px: Annotated[
+        int | None, typer.Option(help="Store larger pictures with a shorter side of so many pixels, as JPEG.")
+    ] = None,
     name: Annotated[str, typer.Option(help="Name of the data set whose next version this becomes.")] = "",
     parent: Annotated[str | None, typer.Option(help="Manifest of the version before, in the same output.")] = None,
     ray_address: Annotated[
@@ -35,6 +38,7 @@ def build(
     with clear_errors():
         from infinity import storage
         from infinity.data.filters import FilterConfig, NearDuplicates
+        from infinity.data.storing import StoringConfig
         from infinity.jobs import build_dataset as job
         from infinity.jobs.cluster import connect
         from infinity.jobs.filter_sets import filter_set, with_model_filters
@@ -45,6 +49,7 @@ def build(
             fingerprint=job.fingerprint(uri),
             output=storage.absolute(output),
             filters=FilterConfig(near_duplicates=NearDuplicates() if near_duplicates else None),
+            storing=StoringConfig(side_px=store_side_px),
             name=name,
             parent=None if parent is None else storage.absolute(parent),
         )

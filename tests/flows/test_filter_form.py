@@ -3,9 +3,10 @@
 from flows.parameters import DatasetForm
 from infinity.data.filters import PAPER_FILTERS, CaptionFilters, Decontamination, FilterConfig, NearDuplicates
 from infinity.data.scenes import ScenesConfig
+from infinity.data.storing import StoringConfig
 from infinity.jobs.build_dataset import BuildDatasetSpec
-from infinity.perception.scorers import PAPER_SCORERS
 from infinity.perception.image_classifier import WatermarkConfig
+from infinity.perception.scorers import PAPER_SCORERS
 
 SPEC = BuildDatasetSpec(output="out", scenes=ScenesConfig(count=4))
 
@@ -40,3 +41,9 @@ def test_networks_that_a_spec_names_stay() -> None:
     spec = DatasetForm(filter_set="paper").change(SPEC.replace(scorers=(own,)))
     assert own in spec.scorers
     assert [scorer.score for scorer in spec.scorers].count("watermark") == 1
+
+
+def test_box_of_the_stored_size_reaches_the_spec() -> None:
+    spec = BuildDatasetSpec(output="out", source="pictures")
+    assert DatasetForm(store_side_px=512).change(spec).storing == StoringConfig(side_px=512)
+    assert DatasetForm().change(spec) == spec
