@@ -83,18 +83,24 @@ def measure(spec: AnyTrainSpec, tokenizer: TokenizerConfig | None, num_steps: in
         return_freed_memory()
     load = Load.of(spec)
     rehearsal = rehearse(spec, load, tokenizer=tokenizer)
-    seconds = []
+    wall, processor = [], []
     for _ in range(num_steps):
-        started = time.perf_counter()
+        started = time.perf_counter(), time.process_time()
         rehearsal.step()
-        seconds.append(time.perf_counter() - started)
+        wall.append(time.perf_counter() - started[0])
+        processor.append(time.process_time() - started[1])
     of_a_step = peak_bytes()
     with tempfile.TemporaryDirectory() as folder:
         store = StateStore(folder)
         store.save(rehearsal.state)
         rehearsal.step()
         store.close()
-    return {"seconds": statistics.median(seconds[1:]), "step_bytes": of_a_step, "peak_bytes": peak_bytes()}
+    return {
+        "wall_s": statistics.median(wall[1:]),
+        "processor_s": statistics.median(processor[1:]),
+        "step_bytes": of_a_step,
+        "peak_bytes": peak_bytes(),
+    }
 
 
 def compare(name: str, configuration: Configuration, num_steps: int) -> dict[str, Any]:
@@ -108,7 +114,8 @@ def compare(name: str, configuration: Configuration, num_steps: int) -> dict[str
     pairs = {
         "step_mb": ((guess.device_bytes - frozen) / 1e6, found["step_bytes"] / 1e6),
         "peak_mb": ((guess.total_bytes - frozen) / 1e6, found["peak_bytes"] / 1e6),
-        "seconds": (guess.seconds_per_step or 0.0, found["seconds"]),
+        "processor_s": (calibration.processor_seconds, found["processor_s"]),
+        "wall_s": (guess.seconds_per_step or 0.0, found["wall_s"]),
     }
     return {
         "configuration": name,

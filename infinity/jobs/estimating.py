@@ -82,11 +82,13 @@ class Calibration(Config):
 
     Attributes:
         process: Bytes that a training process takes beside its tensors.
-        seconds_per_step: Of the training, on this machine's CPU.
+        seconds_per_step: Of the training, on this machine's CPU and with all else that it does now.
+        processor_seconds: Of processor time, over all threads; other programs disturb it least.
     """
 
     process: int
     seconds_per_step: float
+    processor_seconds: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -181,10 +183,13 @@ def calibrate(
     with tracing() as trace:
         small = rehearse(*relatives[0], tokenizer=tokenizer, real=False)
         traced = _peak(trace, small)
-    slope = (seconds[1] - seconds[0]) / 2
     units = load.part_size if isinstance(spec, TrainTokenizerSpec) else spec.model.depth
-    a_part = max(seconds[0] + slope * (units - 1), 1e-9)
-    return Calibration(process=max(0, taken - traced), seconds_per_step=a_part * load.num_parts)
+    wall, processor = (max(a + (b - a) / 2 * (units - 1), 1e-9) for a, b in zip(*seconds, strict=True))
+    return Calibration(
+        process=max(0, taken - traced),
+        seconds_per_step=wall * load.num_parts,
+        processor_seconds=processor * load.num_parts,
+    )
 
 
 def _relative(spec: AnyTrainSpec, load: Load, size: int) -> tuple[AnyTrainSpec, Load]:
@@ -196,22 +201,23 @@ def _relative(spec: AnyTrainSpec, load: Load, size: int) -> tuple[AnyTrainSpec, 
 
 def _time(
     relatives: list[tuple[AnyTrainSpec, Load]], tokenizer: TokenizerConfig | None, threads: int
-) -> tuple[int, list[float]]:
-    """In the other process: bytes after the first relative, and the seconds of a step of each."""
+) -> tuple[int, list[tuple[float, float]]]:
+    """In the other process: bytes after the first relative, and seconds and processor seconds of a step of each."""
     torch.set_num_threads(threads)
     taken, seconds = 0, []
     for spec, load in relatives:
         rehearsal = rehearse(spec, load, tokenizer=tokenizer)
         rehearsal.step()
-        seconds.append(statistics.median(_seconds(rehearsal) for _ in range(3)))
+        pairs = [_seconds(rehearsal) for _ in range(5)]
+        seconds.append((statistics.median(w for w, _ in pairs), statistics.median(p for _, p in pairs)))
         taken = taken or peak_bytes()
     return taken, seconds
 
 
-def _seconds(rehearsal: Rehearsal) -> float:
-    started = time.perf_counter()
+def _seconds(rehearsal: Rehearsal) -> tuple[float, float]:
+    wall, processor = time.perf_counter(), time.process_time()
     rehearsal.step()
-    return time.perf_counter() - started
+    return time.perf_counter() - wall, time.process_time() - processor
 
 
 def peak_bytes() -> int:
