@@ -74,7 +74,7 @@ class ParquetColumns:
         """
         if (whole := self._whole.get(name)) is not None:
             return [whole[row].as_py() for row in rows]
-        groups = (np.searchsorted(self._starts, rows, side="right") - 1).tolist()
+        groups: list[int] = (np.searchsorted(self._starts, np.asarray(rows), side="right") - 1).tolist()
         pieces = {group: (self._piece(name, group), int(self._starts[group])) for group in set(groups)}
         found = []
         for row, group in zip(rows, groups, strict=True):

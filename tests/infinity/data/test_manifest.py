@@ -123,7 +123,12 @@ def test_reading_needs_no_column_that_no_reader_asks_for(tmp_path: Path, monkeyp
     manifest(str(tmp_path / "m.parquet")).save()
     asked: list[str] = []
     real = ParquetColumns.column
-    monkeypatch.setattr(ParquetColumns, "column", lambda columns, name: asked.append(name) or real(columns, name))
+
+    def column(columns: ParquetColumns, name: str) -> pa.ChunkedArray:
+        asked.append(name)
+        return real(columns, name)
+
+    monkeypatch.setattr(ParquetColumns, "column", column)
     monkeypatch.setattr(ParquetColumns, "whole", lambda columns: pytest.fail("the whole table was decoded"))
     loaded = Manifest.load(str(tmp_path / "m.parquet"))
     assert asked == []
