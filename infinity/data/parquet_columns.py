@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import threading
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from jaxtyping import Int
 
 _PIECES = 1024
 """Row groups of single columns that are kept: those of a shuffle's windows come again and again."""
@@ -35,7 +35,7 @@ class ParquetColumns:
             self._buffer, metadata=metadata, read_dictionary=[name for name in repeating if name in names]
         )
         counts = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
-        self._starts: Int[np.ndarray, " groups"] = np.cumsum([0, *counts])
+        self._starts = list(accumulate(counts, initial=0))
         self._lock = threading.Lock()
         self._whole: dict[str, pa.ChunkedArray] = {}
         self._pieces: OrderedDict[tuple[str, int], pa.Array] = OrderedDict()
@@ -43,7 +43,7 @@ class ParquetColumns:
     @property
     def num_rows(self) -> int:
         """Rows of the file."""
-        return int(self._starts[-1])
+        return self._starts[-1]
 
     @property
     def metadata(self) -> dict[bytes, bytes]:
@@ -74,8 +74,8 @@ class ParquetColumns:
         """
         if (whole := self._whole.get(name)) is not None:
             return [whole[row].as_py() for row in rows]
-        groups: list[int] = (np.searchsorted(self._starts, np.asarray(rows), side="right") - 1).tolist()
-        pieces = {group: (self._piece(name, group), int(self._starts[group])) for group in set(groups)}
+        groups = [bisect_right(self._starts, row) - 1 for row in rows]
+        pieces = {group: (self._piece(name, group), self._starts[group]) for group in set(groups)}
         found = []
         for row, group in zip(rows, groups, strict=True):
             piece, start = pieces[group]
