@@ -24,6 +24,7 @@ from torch.nn import functional as F
 from infinity.config import Config, digest_of
 from infinity.perception.clip import Picture, PictureTextEncoder, rgb
 from infinity.perception.loading import build, folder_digest, load_tokenizer, read_tensors, shape_of, tokenizer_folder
+from infinity.perception.squares import normalise
 from infinity.storage.pinned import PinnedFile
 
 Version = Literal["v2.1", "v2.0"]
@@ -34,8 +35,6 @@ PUBLISHED: dict[Version, PinnedFile] = {
     "v2.0": PinnedFile(uri=_HUB + "HPS_v2_compressed.pt"),
 }
 """The published weights; no checksum was published with them."""
-
-_MEAN, _DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,8 +105,7 @@ class Hps(PictureTextEncoder):
     def prepare(self, pictures: Sequence[Picture]) -> Float[Tensor, "n 3 S S"]:
         """What the network sees: fitted into a square, black around, levels normalised."""
         squares = [fit(rgb(picture), self._side_px, antialias=self._antialias) for picture in pictures]
-        mean, deviation = (torch.tensor(values).view(3, 1, 1) for values in (_MEAN, _DEVIATION))
-        return (torch.stack(squares) - mean) / deviation
+        return normalise(torch.stack(squares))
 
     def tokens(self, texts: Sequence[str]) -> Mapping[str, Tensor]:
         """Cleaned as the public tokenizer does, cut to 77 tokens."""

@@ -23,7 +23,7 @@ from infinity.config import Config, digest_of
 from infinity.perception.aesthetic import AestheticHead
 from infinity.perception.clip import Picture, rgb
 from infinity.perception.loading import build, folder_digest, load_tokenizer, read_tensors, shape_of, tokenizer_folder
-from infinity.perception.squares import centre_square
+from infinity.perception.squares import centre_square, normalise
 from infinity.storage.pinned import PinnedFile
 
 STANDARD = PinnedFile(uri="https://huggingface.co/THUDM/ImageReward/resolve/main/ImageReward.pt")
@@ -31,8 +31,6 @@ STANDARD = PinnedFile(uri="https://huggingface.co/THUDM/ImageReward/resolve/main
 
 REWARD_MEAN, REWARD_DEVIATION = 0.16717362830052426, 1.0333394966054072
 """Of the head's answers on the authors' own pictures: rewards are normalised by them."""
-
-_MEAN, _DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -127,9 +125,7 @@ class ImageReward:
             centre_square(Image.fromarray(rgb(picture)), self._side_px, Image.Resampling.BICUBIC)
             for picture in pictures
         ]
-        levels = torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2).float() / 255
-        mean, deviation = (torch.tensor(values).view(3, 1, 1) for values in (_MEAN, _DEVIATION))
-        return (levels - mean) / deviation
+        return normalise(torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2).float() / 255)
 
 
 _VISION, _TEXT, _HEAD = "blip.visual_encoder.", "blip.text_encoder.", "mlp."

@@ -1,10 +1,13 @@
-"""Pictures cut to the square that a network looks at."""
+"""Pictures as the square that a CLIP or BLIP looks at: cut, and with its mean and deviation taken out."""
 
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from PIL import Image
+from torch import Tensor
+
+_MEAN, _DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 
 def centre_square(picture: Image.Image, side_px: int, resample: Image.Resampling) -> UInt8[np.ndarray, "S S 3"]:
@@ -15,3 +18,9 @@ def centre_square(picture: Image.Image, side_px: int, resample: Image.Resampling
         picture = picture.resize((side_px * width // short, side_px * height // short), resample)
     left, top = (round((side - side_px) / 2) for side in picture.size)
     return np.asarray(picture.crop((left, top, left + side_px, top + side_px)))
+
+
+def normalise(levels: Float[Tensor, "n 3 S S"]) -> Float[Tensor, "n 3 S S"]:
+    """RGB levels of 0 to 1 with the mean and deviation of OpenAI's pictures taken out."""
+    mean, deviation = (levels.new_tensor(values).view(3, 1, 1) for values in (_MEAN, _DEVIATION))
+    return (levels - mean) / deviation
