@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -86,7 +86,10 @@ def make_optimizer(module: nn.Module, config: OptimizerConfig) -> torch.optim.Op
         ImportError: States of 8 bits, but the library torchao is not installed.
     """
     decaying, others = split_by_decay(module)
-    groups = [{"params": decaying, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    groups: list[dict[str, Any]] = [
+        {"params": decaying, "weight_decay": config.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
     groups = [group for group in groups if group["params"]]
     if config.states == "8bit":
         return eight_bit_adamw(groups, lr=config.learning_rate, betas=config.betas, eps=config.eps)
