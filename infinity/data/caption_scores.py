@@ -47,8 +47,9 @@ def caption_scores(captions: Sequence[str], script: str) -> dict[str, Float[np.n
         captions: Cleaned captions.
         script: First word of the Unicode names of the script's letters, for example ``LATIN``.
     """
-    rows = [_scores(caption, script) for caption in captions]
-    values = np.array(rows, np.float64).reshape(len(rows), len(CAPTION_SCORES))
+    values = np.empty((len(captions), len(CAPTION_SCORES)), np.float64)
+    for row, caption in enumerate(captions):
+        values[row] = _scores(caption, script)
     return dict(zip(CAPTION_SCORES, values.T, strict=True))
 
 

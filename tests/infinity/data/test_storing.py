@@ -2,6 +2,7 @@
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -156,3 +157,32 @@ def test_slice_that_fails_leaves_no_pictures(tmp_path: Path) -> None:
     with pytest.raises(KeyError):
         fail()
     assert not [path for path in tmp_path.iterdir() if not path.name.startswith(".")]
+
+
+@pytest.mark.parametrize("failing", [".pictures", "reduced/", "facts/", "shards/index/", "manifest"])
+def test_job_that_failed_while_writing_ends_with_the_same_shards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    source = folder(tmp_path / "source")
+    quiet, shaken = (
+        BuildDatasetSpec(output=str(tmp_path / name), source=str(source), storing=SMALL) for name in ("a", "b")
+    )
+
+    def unless(really: Any) -> Any:
+        def write(uri: str, *args: Any, **kwargs: Any) -> Any:
+            if failing in uri:
+                raise storage.StorageError("no space")
+            return really(uri, *args, **kwargs)
+
+        return write
+
+    with in_process():
+        expected = Manifest.load(run(quiet).manifest)
+        with monkeypatch.context() as patch:
+            for name in ("write_bytes", "write_text", "create", "put_once"):
+                patch.setattr(storage, name, unless(getattr(storage, name)))
+            with pytest.raises(storage.StorageError):
+                run(shaken)
+        found = Manifest.load(run(shaken).manifest)
+    assert found.head.shards == expected.head.shards
+    assert found.table.equals(expected.table)
