@@ -21,7 +21,9 @@ def test_all_questions_are_asked() -> None:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.group}-{case.name}")
-def test_a_case_runs(case) -> None:  # type: ignore[no-untyped-def]
+def test_a_case_runs(case, exhaustive: bool) -> None:  # type: ignore[no-untyped-def]
+    if not exhaustive and case.name not in ("256-class", "compiled", "lora"):
+        pytest.skip("as the others; runs with --exhaustive")
     if case.name == "full-8bit":
         pytest.importorskip("torchao")
     if case.name == "lora":
