@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 Kernel = Literal["auto", "windows", "dense", "flex"]
 """How the block-causal mask of a training pass is respected: a call for every fine scale, one call with a mask of all
-tokens by all tokens, or FlexAttention with a mask of blocks. "auto" is "flex" on a GPU and "windows" on a CPU."""
+tokens by all tokens, or FlexAttention with a mask of blocks. "auto" is "flex" on a GPU with Triton, else "windows"."""
 
 KERNELS: tuple[Kernel, ...] = get_args(Kernel)
 
@@ -109,12 +110,17 @@ def visibility(schedule: ScaleSchedule, device: torch.device, kernel: Kernel = "
     if kernel not in KERNELS:
         raise ValueError(f"attention: expected one of {', '.join(KERNELS)}, got {kernel!r}")
     if kernel == "auto":
-        kernel = "flex" if device.type == "cuda" else "windows"
+        kernel = "flex" if device.type == "cuda" and _has_triton() else "windows"
     if kernel == "flex":
         return Visibility(blocks=_blocks(schedule, device))
     if kernel == "dense":
         return Visibility(bias=visibility_bias(scale_mask(schedule, device)))
     return Visibility(calls=_windows(schedule, device))
+
+
+def _has_triton() -> bool:
+    """Whether FlexAttention can be compiled for a GPU; uncompiled it holds all scores."""
+    return importlib.util.find_spec("triton") is not None
 
 
 def _windows(schedule: ScaleSchedule, device: torch.device) -> tuple[Window, ...]:

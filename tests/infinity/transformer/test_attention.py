@@ -67,11 +67,15 @@ def test_flex_attention_equals_the_dense_mask(aspect_ratio: float, size: Size) -
     torch.testing.assert_close(block_causal_attention(query, key, value, visible), expected, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize(("device", "kernel"), [("cpu", "windows"), ("cuda", "flex")])
+@pytest.mark.parametrize(
+    ("device", "triton", "kernel"), [("cpu", True, "windows"), ("cuda", True, "flex"), ("cuda", False, "windows")]
+)
 def test_the_device_decides_the_kernel_where_nobody_asks(
-    device: str, kernel: str, monkeypatch: pytest.MonkeyPatch
+    device: str, triton: bool, kernel: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(scale_attention, "_blocks", lambda schedule, device: "blocks")
+    monkeypatch.setattr(scale_attention, "_has_triton", lambda: triton)
+    monkeypatch.setattr(scale_attention, "_windows", lambda schedule, device: ("window",))
     found = visibility.__wrapped__(published_schedule(1.0, "256"), torch.device(device))
     assert (found.blocks == "blocks") == (kernel == "flex")
     assert bool(found.calls) == (kernel == "windows")
