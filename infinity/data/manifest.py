@@ -57,7 +57,7 @@ SCHEMA = pa.schema(
         ("split", pa.string()),
         ("sha256", pa.string()),  # of the picture's bytes in the shard
         ("original_sha256", pa.string()),  # of the file in the source; another one where the picture had to change
-        ("pixels_sha256", pa.string()),  # of size and pixels
+        ("pixels_sha256", pa.string()),  # of size and pixels, as they were decoded to be measured
         ("phash", pa.uint64()),
         ("url", pa.string()),
         ("source", pa.string()),  # the picture's name where it came from
