@@ -51,35 +51,46 @@ class Run:
         name: Of its files.
         num_bits: d.
         losses: Weights of the terms.
-        discriminator_from: Share of the steps before the discriminator begins; None for none.
+        share: Of the steps that are asked for.
+        start: The training whose tokenizer it goes on with, at a low rate that stays; None for random weights.
+        adversarial: Weight of the discriminator's term, from the first step on; None for no discriminator.
     """
 
     name: str
     num_bits: int = 16
     losses: TokenizerLosses = LOSSES
-    discriminator_from: float | None = None
+    share: float = 1.0
+    start: str | None = None
+    adversarial: float | None = None
 
 
 RUNS = (
     Run("d16"),
     Run("d64", num_bits=64),
     Run("no-entropy", losses=LOSSES.replace(certainty=0.0, balance=0.0)),
-    Run("discriminator", discriminator_from=0.5),
+    Run("base", share=0.4),
+    Run("alone", share=0.2, start="base"),
+    Run("weak-discriminator", share=0.2, start="base", adversarial=0.005),
+    Run("discriminator", share=0.2, start="base", adversarial=0.02),
     Run("strong-entropy", losses=LOSSES.replace(certainty=0.2, balance=0.2)),
     Run("reg", losses=LOSSES.replace(truncated=0.5)),
 )
 
 
-def train_one(run: Run, num_steps: int, out: Path, threads: int) -> None:
+def train_one(run: Run, asked_steps: int, out: Path, threads: int) -> None:
     """Train, measure on pictures that were not trained on, and write ``<name>.json`` and ``<name>.npy``."""
     torch.set_num_threads(threads)
+    num_steps = round(run.share * asked_steps)
     images = scenes(4000 + NUM_MEASURED)
     measured, images = images[:NUM_MEASURED], images[NUM_MEASURED:]
     tokenizer = Tokenizer(MODEL.replace(num_bits=run.num_bits))
     tokenizer.init_weights(generator_for(0, "weights"))
     optimizer = OptimizerConfig(learning_rate=RATE, clip_norm=1.0, weight_decay=0.0, warmup_steps=60, decay="cosine")
+    if run.start is not None:
+        tokenizer.load_state_dict(torch.load(out / f"{run.start}.pt"))
+        optimizer = optimizer.replace(learning_rate=RATE / 6, warmup_steps=0, decay="constant")
     loop = LoopConfig(num_steps=num_steps, batch_size=BATCH, log_every_steps=max(1, num_steps // 60))
-    opponent = _opponent(run, num_steps)
+    opponent = _opponent(run)
     state = TrainState(tokenizer, make_optimizer(tokenizer, optimizer), opponent=opponent)
     curves: list[dict[str, float]] = []
 
@@ -98,7 +109,7 @@ def train_one(run: Run, num_steps: int, out: Path, threads: int) -> None:
     result = {
         "name": run.name,
         "num_bits": run.num_bits,
-        "num_steps": num_steps,
+        "num_steps": asked_steps,
         "wall_s": time.monotonic() - started,
         "processor_s": time.process_time() - busy,
         "load": os.getloadavg()[0],
@@ -112,6 +123,7 @@ def train_one(run: Run, num_steps: int, out: Path, threads: int) -> None:
     with torch.no_grad():
         tokenizer.eval()
         shown = to_images(tokenizer.reconstruct(to_pixels(measured[:NUM_SHOWN]), SCHEDULE))
+    torch.save(tokenizer.state_dict(), out / f"{run.name}.pt")
     np.save(out / f"{run.name}.npy", shown.numpy())
 
 
@@ -122,15 +134,14 @@ def scenes(count: int) -> Tensor:
     )
 
 
-def _opponent(run: Run, num_steps: int) -> Opponent | None:
-    if run.discriminator_from is None:
+def _opponent(run: Run) -> Opponent | None:
+    if run.adversarial is None:
         return None
     rate = OptimizerConfig(learning_rate=1e-3, betas=(0.5, 0.9), clip_norm=1.0, weight_decay=0.0)
-    config = AdversarialConfig(optimizer=rate, num_layers=2, base_width=32, weight=0.1)
+    config = AdversarialConfig(optimizer=rate, num_layers=2, base_width=32, weight=run.adversarial)
     discriminator = PatchDiscriminator(config)
     discriminator.init_weights(generator_for(0, "discriminator"))
-    start = round(run.discriminator_from * num_steps)
-    return Opponent(discriminator, make_optimizer(discriminator, rate), rate, from_step=start, num_seen=2)
+    return Opponent(discriminator, make_optimizer(discriminator, rate), rate, num_seen=2)
 
 
 @torch.no_grad()

@@ -162,7 +162,7 @@ def _scenes(inputs: TokenizerInputs) -> TrainTokenizerSpec:
         adversarial=AdversarialConfig(
             optimizer=OptimizerConfig(learning_rate=1e-3, betas=(0.5, 0.9), clip_norm=1.0, weight_decay=0.0),
             from_step=loop.num_steps // 2,
-            weight=0.1,
+            weight=0.005,  # 0.1 took 4 dB from the reconstruction at these rates
             num_layers=2,
             base_width=32,
         ),
