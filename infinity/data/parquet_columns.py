@@ -35,7 +35,7 @@ class ParquetColumns:
             self._buffer, metadata=metadata, read_dictionary=[name for name in repeating if name in names]
         )
         counts = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
-        self._starts = list(accumulate(counts, initial=0))
+        self._starts: list[int] = list(accumulate(counts, initial=0))
         self._lock = threading.Lock()
         self._whole: dict[str, pa.ChunkedArray] = {}
         self._pieces: OrderedDict[tuple[str, int], pa.Array] = OrderedDict()

@@ -138,8 +138,11 @@ def own_actors() -> Iterator[int]:
 
 @pytest.mark.ray
 def test_scores_of_actors_of_which_one_is_killed_equal_those_of_one_process(
-    networks: Path, tmp_path: Path, local_ray: None
+    networks: Path, tmp_path: Path, exhaustive: bool, request: pytest.FixtureRequest
 ) -> None:
+    if not exhaustive:
+        pytest.skip("starts three processes that import everything, half a minute: pytest --exhaustive")
+    request.getfixturevalue("local_ray")
     scorers = (
         WatermarkConfig(model=str(networks / "watermark")),
         ClipSimilarityConfig(clip=ClipConfig(model=str(networks / "clip"))),
