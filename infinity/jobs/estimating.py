@@ -7,6 +7,7 @@ import resource
 import statistics
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +20,7 @@ from infinity.jobs.train_tokenizer import TrainTokenizerSpec
 from infinity.jobs.train_transformer import TrainTransformerSpec
 from infinity.text import BuiltinTextConfig
 from infinity.tokenizer.tokenizer import Tokenizer, TokenizerConfig
+from infinity.training.eight_bit import opened
 from infinity.training.flops import training_flops
 from infinity.training.tracing import Tracer, tracing
 
@@ -239,18 +241,17 @@ def _held(rehearsal: Rehearsal) -> dict[str, int]:
     optimizers = [state.optimizer, *([state.opponent.optimizer] if state.opponent is not None else [])]
     weights = [value for module in modules for value in module.state_dict().values()]
     trained = [weight for module in modules for weight in module.parameters() if weight.requires_grad]
-    means = [value for each in optimizers for slots in each.state.values() for value in slots.values()]
+    means = [value for each in optimizers for slots in each.state.values() for _, value in opened(slots)]
     return {
         "weights": _size(weights),
         "gradients": _size(trained),
-        "optimizer": _size([value for value in means if isinstance(value, Tensor)]),
-        "average": _size(list(state.ema.weights().values())) if state.ema is not None else 0,
+        "optimizer": _size(means),
+        "average": _size(state.ema.weights().values()) if state.ema is not None else 0,
     }
 
 
-def _size(tensors: list[Tensor]) -> int:
-    sizes = [value.codes.nbytes + value.scale.nbytes if hasattr(value, "codes") else value.nbytes for value in tensors]
-    return sum(sizes)
+def _size(tensors: Iterable[Tensor]) -> int:
+    return sum(value.nbytes for value in tensors)
 
 
 def _unit(spec: AnyTrainSpec, weights: int) -> int:

@@ -32,7 +32,7 @@ class LiveBytes(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.now = self.peak = 0
         self._alive: dict[int, weakref.ref[Any]] = {}
 
@@ -110,7 +110,7 @@ class Tracer:
         """
         with FlopCounterMode(display=False) as counter:
             piece()
-        return counter.get_total_flops()
+        return int(counter.get_total_flops())
 
 
 @contextmanager
