@@ -167,11 +167,21 @@ def holds_urls(slices: Sequence[LinesSlice] | Sequence[CsvSlice]) -> bool:
 def _cells(content: bytes, delimiter: str) -> list[str]:
     try:
         text = content.decode("utf-8").rstrip("\r")
-        return next(csv.reader([text], delimiter=delimiter, strict=True), [])
+        try:
+            return _parsed(text, delimiter)
+        except csv.Error:
+            if "\r" not in text:
+                raise
+            # Writers that end their rows with a line feed leave a carriage return in a field without quotes.
+            return _parsed(text.replace("\r", " "), delimiter)
     except UnicodeDecodeError as error:
         raise UnreadableError("bad_row", f"not UTF-8: byte {error.object[error.start]:#x}") from error
     except csv.Error as error:
         raise UnreadableError("bad_row", f"not a row of CSV: {error}") from error
+
+
+def _parsed(text: str, delimiter: str) -> list[str]:
+    return next(csv.reader([text], delimiter=delimiter, strict=True), [])
 
 
 def _check_length(row: TextRow) -> None:

@@ -164,3 +164,10 @@ def test_every_kind_is_accounted_for(form: str, tmp_path: Path) -> None:
     content += [(JPEG, "a fine caption"), (JPEG, "another of the same")]
     decisions = check_ledger(tmp_path, write(tmp_path, content, bad_rows))
     assert 1 <= decisions.kept.num_rows <= 10
+
+
+def test_a_carriage_return_without_quotes_breaks_no_row(tmp_path: Path) -> None:
+    (tmp_path / "0.png").write_bytes(encoded(noise(seed=3)))
+    (tmp_path / "metadata.csv").write_bytes(b"file_name,text\n0.png,a cup\rof tea\n")
+    decisions = check_ledger(tmp_path, 1)
+    assert decisions.kept["caption"].to_pylist() == ["a cup of tea"]
