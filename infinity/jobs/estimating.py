@@ -21,6 +21,7 @@ from infinity.jobs.train_transformer import TrainTransformerSpec
 from infinity.text import BuiltinTextConfig
 from infinity.tokenizer.tokenizer import Tokenizer, TokenizerConfig
 from infinity.training.eight_bit import opened
+from infinity.training.engine import return_freed_memory
 from infinity.training.flops import training_flops
 from infinity.training.tracing import Tracer, tracing
 
@@ -206,6 +207,8 @@ def _time(
 ) -> tuple[int, list[tuple[float, float]]]:
     """In the other process: bytes after the first relative, and seconds and processor seconds of a step of each."""
     torch.set_num_threads(threads)
+    if getattr(relatives[0][0], "recompute", False):
+        return_freed_memory()  # as the training does; it costs time
     taken, seconds = 0, []
     for spec, load in relatives:
         rehearsal = rehearse(spec, load, tokenizer=tokenizer)
