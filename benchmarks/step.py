@@ -1,4 +1,4 @@
-"""Memory and seconds of the reference-sized training pass (item a), alone in a process: one JSON line a case.
+"""Memory and seconds of the reference-sized training pass (item a), alone in a process: one JSON line a process.
 
 ``python -m benchmarks.step --before <another checkout>``: this checkout and another one in turn, then what activation
 checkpointing, truncated scales and accumulated parts save. Memory is the largest that the process had, and what it had
@@ -88,22 +88,23 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=3, help="timed passes of a process, after a first one (3)")
     parser.add_argument("--rounds", type=int, default=2, help="processes of each case, in turn (2)")
+    parser.add_argument("--cases", nargs="*", help="some cases by name, in their order (all)")
     args = parser.parse_args()
-    found: dict[str, list[dict[str, Any]]] = {}
     known = cases(args.before)
+    if unknown := set(args.cases or ()) - known.keys():
+        raise SystemExit(f"unknown {sorted(unknown)}; there are {', '.join(known)}")
     for _ in range(args.rounds):
-        for name, (folder, run) in known.items():
-            found.setdefault(name, []).append(measure(folder, run, threads=args.threads, repeats=args.repeats))
-    for name, rows in found.items():
-        line = {
-            "case": name,
-            "peak_mb": round(statistics.median(row["peak_mb"] for row in rows)),
-            "before_the_first_pass_mb": round(statistics.median(row["before_mb"] for row in rows)),
-            "wall_s": round(statistics.median(s for row in rows for s in row["wall"]), 3),
-            "processor_s": round(statistics.median(s for row in rows for s in row["processor"]), 3),
-            "load": round(os.getloadavg()[0], 1),
-        }
-        print(json.dumps(line), flush=True)
+        for name in args.cases or known:
+            row = measure(*known[name], threads=args.threads, repeats=args.repeats)
+            line = {
+                "case": name,
+                "peak_mb": round(row["peak_mb"]),
+                "before_the_first_pass_mb": round(row["before_mb"]),
+                "wall_s": round(statistics.median(row["wall"]), 3),
+                "processor_s": round(statistics.median(row["processor"]), 3),
+                "load": round(os.getloadavg()[0], 1),
+            }
+            print(json.dumps(line), flush=True)
 
 
 if __name__ == "__main__":
