@@ -20,6 +20,7 @@ def test_all_questions_are_asked() -> None:
     assert {("finetune", "lora"), ("finetune", "full")} <= names
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # a first import of the compiler
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.group}-{case.name}")
 def test_a_case_runs(case, exhaustive: bool) -> None:  # type: ignore[no-untyped-def]
     if not exhaustive and case.name not in ("256-class", "compiled", "lora"):
