@@ -36,10 +36,12 @@ from infinity.scales import Resolution
 from infinity.text import BuiltinTextConfig
 from infinity.tokenizer.tokenizer import TokenizerConfig
 from infinity.training.ema import averaged
+from infinity.training.engine import EngineConfig
 from infinity.training.loop import LoopConfig
 from infinity.training.optimizer import OptimizerConfig
 from infinity.training.parallel import Team
 from infinity.training.state import generator_for
+from infinity.training.tokenizer_step import TokenizerLosses
 from infinity.training.train import Listeners, train
 from infinity.transformer.config import TransformerConfig
 
@@ -47,6 +49,9 @@ SIZE_PX, NUM_PICTURES, NUM_HELD = 32, 160, 4
 RESOLUTION = Resolution(sides=(1, 2, 4))
 LOOP = LoopConfig(num_steps=80, batch_size=8, num_parts=2, log_every_steps=1, ema_decay=0.95)
 ONE = WorkersConfig(num_workers=1, threads=1)
+EARLY = 10
+"""Steps in which rounding has not grown yet."""
+
 SEEDS = (1, 2)
 """Of further controls: how far trainings differ that differ in their draws alone."""
 
@@ -81,8 +86,8 @@ class Switch:
         name: What is switched.
         without: The control.
         within: The same training with the switch.
-        limit: Largest difference that a logged loss may have at any step; None where the switch changes what is drawn
-            or seen, so that only the ends can be compared.
+        limit: Largest difference that a logged loss may have in the first ``EARLY`` steps; later rounding has grown,
+            and the ends are compared. None where the switch changes what is drawn or seen: then only the ends are.
         processes: Of the training with the switch.
     """
 
@@ -118,20 +123,22 @@ def make_manifest(folder: Path, *, mixed: bool) -> str:
 
 
 def make_tokenizer(folder: Path, manifest: str) -> str:
-    """A tokenizer that was trained a little."""
+    """A tokenizer that was trained a little; it has to beat a constant picture, or the training stops."""
     spec = TrainTokenizerSpec(
         output=str(folder),
         manifest=manifest,
         resolution=RESOLUTION,
-        optimizer=OptimizerConfig(learning_rate=3e-3),
-        loop=LOOP.replace(num_steps=80, num_parts=1),
+        optimizer=OptimizerConfig(learning_rate=6e-3, warmup_steps=20, decay="cosine", clip_norm=1.0, weight_decay=0.0),
+        loop=LOOP.replace(num_steps=500, num_parts=1),
+        losses=TokenizerLosses(l1=1.0, l2=1.0, commitment=0.5, certainty=0.05, balance=0.05),
         model=TokenizerConfig(
             num_bits=8,
-            base_width=8,
-            encoder_multipliers=(1, 2, 2, 2),
-            decoder_multipliers=(1, 2, 2, 2),
+            base_width=16,
+            encoder_multipliers=(1, 2, 4),
+            decoder_multipliers=(1, 2, 4),
             num_res_blocks=1,
-            num_downsamples=3,
+            num_downsamples=2,
+            stem_px=2,
             norm_groups=4,
         ),
     )
@@ -162,7 +169,7 @@ def control(folder: Path, manifest: str, tokenizer: str) -> TrainTransformerSpec
 def switches(folder: Path) -> tuple[TrainTransformerSpec, list[Switch]]:
     """The control, and every switch with the control that it is compared with."""
     square, mixed = (make_manifest(folder / name, mixed=name == "mixed") for name in ("square", "mixed"))
-    tokenizer = make_tokenizer(folder, square)
+    tokenizer = make_tokenizer(folder, mixed)
     full = control(folder, square, tokenizer)
     still = full.replace(model=full.model.replace(drop_path=0.0, condition_drop=0.0), self_correction=0.0)
     store = EncodeSpec(
@@ -180,7 +187,13 @@ def switches(folder: Path) -> tuple[TrainTransformerSpec, list[Switch]]:
         Switch("accumulation: 4 parts for 1, each with its draws", full.replace(loop=LOOP.replace(num_parts=1)),
                full.replace(loop=LOOP.replace(num_parts=4)), None),
         Switch("activation checkpointing", full, full.replace(recompute=True), 0.0),
-        Switch("buckets: three aspect ratios for one (other pictures)", full, full.replace(manifest=mixed), None),
+        Switch("compiled blocks (torch.compile)", full, full.replace(engine=EngineConfig(compile=True)), 1e-5),
+        Switch("attention with one dense mask", full, full.replace(engine=EngineConfig(attention="dense")), 1e-5),
+        Switch("buckets: batches of one ratio for single pictures, of three ratios, nothing drawn",
+               still.replace(manifest=mixed, loop=LOOP.replace(num_parts=LOOP.batch_size)),
+               still.replace(manifest=mixed, loop=LOOP.replace(num_parts=1)), 1e-5),
+        Switch("buckets: pictures of three ratios for squares (other pictures)", full, full.replace(manifest=mixed),
+               None),
         Switch("two workers for one", full, full.replace(workers=two), 1e-5, processes=2),
         Switch("FSDP2 on two workers", full, full.replace(workers=two.replace(shard=True)), 1e-5, processes=2),
         Switch("stored latents", full, full.replace(encoded=stores["latents"].index), 0.0),
@@ -189,15 +202,17 @@ def switches(folder: Path) -> tuple[TrainTransformerSpec, list[Switch]]:
     return full, rows
 
 
-def measure(spec: TrainTransformerSpec, team: Team = Team()) -> Run:  # noqa: B008 - frozen
-    """Train, and look at the next batches."""
+def measure(spec: TrainTransformerSpec, team: Team = Team(), *, nudged: bool = False) -> Run:  # noqa: B008 - frozen
+    """Train, and look at the next batches; if nudged, from weights of which half are the next larger numbers."""
     torch.set_num_threads(1)
     session = train_transformer.build(spec, team, torch.device("cpu"), _silent)
+    if nudged:
+        _nudge(session)
     moments = _train(spec, session, team)
     rows = session.state.history
     tenth = max(1, len(rows) // 10)
     held = 0.0
-    if not session.joint:
+    if team.size == 1:
         with torch.no_grad(), averaged(session.learner.module, session.state.ema):
             held = float(np.mean([_held(session, spec, LOOP.num_steps + n, team) for n in range(NUM_HELD)]))
     return Run(
@@ -206,6 +221,14 @@ def measure(spec: TrainTransformerSpec, team: Team = Team()) -> Run:  # noqa: B0
         held=held,
         seconds=float(np.median([b - a for a, b in pairwise(moments)])),
     )
+
+
+def _nudge(session: Session[Any]) -> None:
+    generator = generator_for(0, "nudge")
+    with torch.no_grad():
+        for weight in session.state.module.parameters():
+            chosen = torch.rand(weight.shape, generator=generator) < 0.5
+            weight.copy_(torch.where(chosen, torch.nextafter(weight, weight + 1), weight))
 
 
 def _held(session: Session[Any], spec: TrainTransformerSpec, step: int, team: Team) -> float:
@@ -258,47 +281,78 @@ def measured(spec: TrainTransformerSpec, processes: int) -> Run:
         return Run(tuple(losses), accuracy, held, seconds)
 
 
-def table(rows: Sequence[tuple[Switch, Run, Run]], spread: float, seeds: Sequence[Run]) -> str:
+@dataclass(frozen=True)
+class Noise:
+    """How far trainings differ that mean the same.
+
+    Attributes:
+        rounding: Largest difference of a logged loss between the control and itself from weights that differ in their
+            last bit.
+        ends: Losses at the end of trainings that differ in their seed.
+    """
+
+    rounding: float
+    ends: tuple[float, ...]
+
+    @property
+    def spread(self) -> float:
+        """From the smallest end to the largest."""
+        return max(self.ends) - min(self.ends)
+
+
+def difference(a: Run, b: Run, steps: int | None = None) -> float:
+    """Largest difference of the losses of the first steps, or of all."""
+    pairs = zip(a.losses[:steps], b.losses[:steps], strict=True)
+    return max(abs(x - y) for x, y in pairs)
+
+
+def verdict(switch: Switch, without: Run, within: Run, noise: Noise) -> str:
+    """Whether the switch changes the training more than it may."""
+    apart = abs(without.end - within.end)
+    if switch.limit is None:
+        same = apart <= 2 * noise.spread
+    elif switch.limit == 0.0:
+        same = without.losses == within.losses
+    else:
+        same = difference(without, within, EARLY) <= switch.limit and apart <= 0.1 * noise.spread
+    return "the same" if same else "DIFFERENT"
+
+
+def table(rows: Sequence[tuple[Switch, Run, Run]], noise: Noise) -> str:
     """The page."""
     lines = [
         "# Switches of a training",
         "",
-        "Each switch against the same training without it: `python -m benchmarks.switches`, on a CPU. A transformer of "
-        f"three blocks learns drawn scenes of {SIZE_PX} pixels for {LOOP.num_steps} steps of {LOOP.batch_size} "
-        "pictures with wrong bits in the history, dropped captions and blocks; control and switch see the same "
-        "batches. *Largest difference* is that of the logged losses over all steps. *At the end* is the mean loss of "
-        "the last tenth of the steps in nats a bit, *next batches* the loss on the four batches after them (averaged "
-        "weights where there are any; not measured for shared-out weights).",
+        "Each switch against the same training without it: `python -m benchmarks.switches`, on a CPU. A transformer",
+        f"of three blocks learns drawn scenes of {SIZE_PX} pixels for {LOOP.num_steps} steps of {LOOP.batch_size}",
+        "pictures, with wrong bits in the history, dropped captions and blocks, and both see the same batches.",
         "",
-        f"Trainings that differ in their seed alone end at {', '.join(f'{run.end:.4f}' for run in seeds)}: within "
-        f"{spread:.4f}. A switch that changes what is drawn or seen must stay within twice that; every other one must "
-        "stay below its limit at each step.",
+        f"- *Differences* are the largest of the logged losses, in the first {EARLY} steps and in all. From weights of",
+        "  which half are the next larger float32 the control's own losses differ by up to "
+        f"{noise.rounding:.2g}: rounding grows.",
+        "- *At the end* is the mean loss of the last tenth of the steps in nats a bit. Trainings that differ in their",
+        f"  seed end at {', '.join(f'{end:.4f}' for end in noise.ends)}: {noise.spread:.3f} apart.",
+        "- A switch either changes no bit; or stays within its limit at first and ends within a tenth of that spread;",
+        "  or, where it changes what is drawn or seen, ends within twice the spread, which finds only large faults.",
+        "- *Next batches* is the loss on the four batches after the last step, without draws, with averaged weights",
+        "  where there are any; not measured with two workers.",
         "",
-        "| switch | largest difference | limit | at the end: without, with | next batches: without, with | bit "
-        "accuracy: without, with | ms a step: without, with | verdict |",
+        "| switch | differences: at first, in all | limit | at the end: without, with | next batches: without, with "
+        "| bit accuracy: without, with | ms a step: without, with | verdict |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for switch, a, b in rows:
-        differ = max(abs(x - y) for x, y in zip(a.losses, b.losses, strict=True))
-        held = "" if not b.held else f"{a.held:.4f}, {b.held:.4f}"
+        held = f"{a.held:.4f}, {b.held:.4f}" if b.held else ""
         lines.append(
-            f"| {switch.name} | {differ:.2g} | {_limit(switch.limit)} | {a.end:.4f}, {b.end:.4f} | {held} | "
-            f"{a.accuracy:.3f}, {b.accuracy:.3f} | {1000 * a.seconds:.0f}, {1000 * b.seconds:.0f} | "
-            f"{verdict(switch, a, b, spread)} |"
+            f"| {switch.name} | {difference(a, b, EARLY):.2g}, {difference(a, b):.2g} | {_limit(switch.limit)} | "
+            f"{a.end:.4f}, {b.end:.4f} | {held} | {a.accuracy:.3f}, {b.accuracy:.3f} | "
+            f"{1000 * a.seconds:.0f}, {1000 * b.seconds:.0f} | {verdict(switch, a, b, noise)} |"
         )
     return "\n".join(lines) + "\n"
 
 
 def _limit(limit: float | None) -> str:
-    return "ends alike" if limit is None else "none: equal bit for bit" if limit == 0.0 else f"{limit:g}"
-
-
-def verdict(switch: Switch, without: Run, within: Run, spread: float) -> str:
-    """Whether the switch changes the training more than it may."""
-    if switch.limit is None:
-        return "the same" if abs(without.end - within.end) <= 2 * spread else "DIFFERENT"
-    differ = max(abs(x - y) for x, y in zip(without.losses, within.losses, strict=True))
-    return "the same" if differ <= switch.limit else "DIFFERENT"
+    return "ends alike" if limit is None else "no bit" if limit == 0.0 else f"{limit:g}, ends alike"
 
 
 def main() -> None:
@@ -310,9 +364,9 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING)
     with tempfile.TemporaryDirectory() as folder:
         full, rows = switches(Path(folder))
-        seeds = [measure(full.replace(seed=seed)) for seed in (0, *SEEDS)]
-        ends = [run.end for run in seeds]
-        spread = max(ends) - min(ends)
+        seeds = [measure(full.replace(seed=seed)) for seed in (full.seed, *SEEDS)]
+        rounding = difference(seeds[0], measure(full, nudged=True))
+        noise = Noise(rounding=rounding, ends=tuple(run.end for run in seeds))
         known: dict[str, Run] = {full.digest(): seeds[0]}
         found = []
         for switch in rows:
@@ -320,7 +374,7 @@ def main() -> None:
                 key = switch.without.digest()
                 known[key] = known.get(key) or measured(switch.without, 1)
                 found.append((switch, known[key], measured(switch.within, switch.processes)))
-    page = table(found, spread, seeds)
+    page = table(found, noise)
     if args.only:
         print(page)
     else:
