@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from infinity import storage
-from infinity.checkpoint import CheckpointError
+from infinity.checkpoint import Checkpoint, CheckpointError, load_checkpoint
 from infinity.jobs import train_tokenizer, train_transformer
 from infinity.jobs.registry import load_spec
 from infinity.jobs.spec import SPEC_FILE
@@ -16,7 +16,7 @@ from infinity.jobs.train_transformer import TrainTransformerSpec
 from infinity.jobs.training import STATE_FOLDER, Session
 from infinity.reporting.render import render_training
 from infinity.reporting.summary import Sheet, TrainingSummary
-from infinity.training.checkpoints import StateStore
+from infinity.training.checkpoints import KIND, StateStore
 from infinity.training.latents import LatentBatch
 from infinity.training.metrics import METRICS_FILE, TENSORBOARD_FOLDER, MetricsWriter
 from infinity.training.parallel import Team
@@ -63,10 +63,10 @@ def redraw(
     if not isinstance(spec, TrainTokenizerSpec | TrainTransformerSpec):
         raise ValueError(f"{folder}: expected the folder of a training, found a job of kind {spec.kind!r}")
     states = StateStore(storage.join(folder, STATE_FOLDER), background=False)
-    uri = _state_uri(states, step)
+    stored = _read(states, step)  # whole and at once: a running training drops it soon
     session = _session(spec, prompts, torch.device(device))
     state = session.state
-    states.restore(state, uri)
+    state.load(stored.tensors, stored.extra, where=stored.uri)
     session.ready(lambda _: None)
     samples = session.draw()
     sheet = storage.join(output, SHEET_FILE)
@@ -88,21 +88,21 @@ def redraw(
         rows=samples.rows,
     )
     page = storage.join(output, PAGE_FILE)
-    about = f"State of step {state.step} of {spec.loop.num_steps}, {uri}."
+    about = f"State of step {state.step} of {spec.loop.num_steps}, {stored.uri}."
     storage.write_text(page, render_training(summary, about, state.notes))
     return Redrawn(state.step, page, sheet, metrics)
 
 
-def _state_uri(states: StateStore, step: int | None) -> str:
+def _read(states: StateStore, step: int | None) -> Checkpoint:
     if step is not None:
         if step not in (steps := states.steps()):
             there = ", ".join(map(str, steps)) or "none"
             raise CheckpointError(f"{states.uri}: no stored state of step {step}; there are: {there}")
-        return states.folder(step)
+        return load_checkpoint(states.folder(step), kind=KIND)
     newest, _ = states.newest()
     if newest is None:
         raise CheckpointError(f"{states.uri}: no stored state; has the training begun?")
-    return newest.uri
+    return newest
 
 
 def _session(

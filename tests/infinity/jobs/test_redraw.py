@@ -1,13 +1,16 @@
 """A training is seen again from its stored states, as it was seen when they were stored."""
 
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from infinity.checkpoint import CheckpointError
 from infinity.cli import app
+from infinity.jobs import redraw as redrawing
 from infinity.jobs import training_worker
 from infinity.jobs.redraw import Redrawn, redraw
 from infinity.jobs.spec import begin
@@ -70,3 +73,18 @@ def test_states_that_are_not_there_are_named(folders: dict[str, Path], tmp_path:
         redraw(str(folders["tokenizer"]), str(tmp_path), step=4)
     with pytest.raises(ValueError, match="draws reconstructions"):
         redraw(str(folders["tokenizer"]), str(tmp_path), prompts=("a cat",))
+
+
+def test_a_running_training_may_drop_the_state_that_was_read(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "running"
+    shutil.copytree(folders["tokenizer"], folder)
+    make = redrawing._session
+
+    def gets_on(*given: Any) -> Any:
+        shutil.rmtree(folder / "state")
+        return make(*given)
+
+    monkeypatch.setattr(redrawing, "_session", gets_on)
+    assert redraw(str(folder), str(tmp_path / "redrawn")).step == 6
