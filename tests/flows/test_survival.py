@@ -17,7 +17,7 @@ from infinity.jobs.training import MODEL_FOLDER, TrainSpec
 from tests.infinity.jobs.killing import Victim
 from tests.infinity.training.sessions import train_here
 
-KILLS = 20
+KILLS = 10
 logger = logging.getLogger(__name__)
 pytestmark = [pytest.mark.ray, pytest.mark.prefect, pytest.mark.slow]
 
@@ -66,7 +66,7 @@ def killed_at_random(folder: Path, *, kills: int, seed: int) -> Counter[str]:
 
 def test_random_kills_of_a_flow_end_in_the_same_models(tmp_path: Path, prefect_server: str, exhaustive: bool) -> None:
     if not exhaustive:
-        pytest.skip("minutes; --exhaustive kills a flow twenty times")
+        pytest.skip("minutes; --exhaustive kills a flow ten times")
     folder = tmp_path / "run"
     done = killed_at_random(folder, kills=KILLS, seed=0)
     logger.warning("%d kills: %s", done.total(), dict(done))

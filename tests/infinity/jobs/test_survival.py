@@ -31,7 +31,7 @@ ONE = WorkersConfig(num_workers=1, threads=1, max_failures=1)
 KILLS, STEPS = 10, 900
 """Of one round."""
 
-ROUNDS = [(kind, number) for number in range(4) for kind in ("tokenizer", "transformer")]
+ROUNDS = [(kind, number) for number in range(5) for kind in ("tokenizer", "transformer")]
 
 logger = logging.getLogger(__name__)
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
