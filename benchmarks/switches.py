@@ -29,19 +29,19 @@ from infinity.jobs.build_dataset import MANIFEST_FILE, BuildDatasetSpec, fingerp
 from infinity.jobs.build_dataset import run as build_dataset
 from infinity.jobs.cluster import in_process
 from infinity.jobs.encode import EncodeSpec
+from infinity.jobs.recipes import SCENE_LOSSES
 from infinity.jobs.train_tokenizer import TrainTokenizerSpec
 from infinity.jobs.train_transformer import TrainTransformerSpec
 from infinity.jobs.training import Session, TrainSpec, WorkersConfig
+from infinity.presets import tokenizer_preset
 from infinity.scales import Resolution
 from infinity.text import BuiltinTextConfig
-from infinity.tokenizer.tokenizer import TokenizerConfig
 from infinity.training.ema import averaged
 from infinity.training.engine import EngineConfig
 from infinity.training.loop import LoopConfig
 from infinity.training.optimizer import OptimizerConfig
 from infinity.training.parallel import Team
 from infinity.training.state import generator_for
-from infinity.training.tokenizer_step import TokenizerLosses
 from infinity.training.train import Listeners, train
 from infinity.transformer.config import TransformerConfig
 
@@ -130,17 +130,8 @@ def make_tokenizer(folder: Path, manifest: str) -> str:
         resolution=RESOLUTION,
         optimizer=OptimizerConfig(learning_rate=6e-3, warmup_steps=20, decay="cosine", clip_norm=1.0, weight_decay=0.0),
         loop=LOOP.replace(num_steps=500, num_parts=1),
-        losses=TokenizerLosses(l1=1.0, l2=1.0, commitment=0.5, certainty=0.05, balance=0.05),
-        model=TokenizerConfig(
-            num_bits=8,
-            base_width=16,
-            encoder_multipliers=(1, 2, 4),
-            decoder_multipliers=(1, 2, 4),
-            num_res_blocks=1,
-            num_downsamples=2,
-            stem_px=2,
-            norm_groups=4,
-        ),
+        losses=SCENE_LOSSES,
+        model=tokenizer_preset("scenes").replace(num_bits=8),
     )
     session = train_tokenizer.build(spec, Team(), torch.device("cpu"), _silent)
     _train(spec, session, Team())

@@ -14,11 +14,13 @@ from torch import Tensor
 
 from infinity.data.pictures import compose_sheet
 from infinity.data.scenes import ScenesConfig, draw_scenes
+from infinity.jobs.recipes import SCENE_LOSSES
+from infinity.presets import tokenizer_preset
 from infinity.scales import Resolution, ScaleSchedule
 from infinity.tokenizer.pixels import to_images, to_pixels
-from infinity.tokenizer.tokenizer import Tokenizer, TokenizerConfig
+from infinity.tokenizer.tokenizer import Tokenizer
 from infinity.training.collapse import CollapseConfig, psnr_db
-from infinity.training.discriminator import AdversarialConfig, PatchDiscriminator
+from infinity.training.discriminator import AdversarialConfig, PatchDiscriminator, opponent_of
 from infinity.training.loop import LoopConfig
 from infinity.training.opponent import Opponent
 from infinity.training.optimizer import OptimizerConfig, make_optimizer
@@ -29,17 +31,7 @@ from infinity.training.train import Listeners, train
 
 SIZE_PX, BATCH, NUM_SHOWN, NUM_MEASURED = 32, 16, 12, 128
 SCHEDULE = Resolution(sides=(1, 2, 3, 4)).schedule(1.0)
-MODEL = TokenizerConfig(
-    num_bits=16,
-    base_width=16,
-    encoder_multipliers=(1, 2, 4),
-    decoder_multipliers=(1, 2, 4),
-    num_res_blocks=1,
-    num_downsamples=2,
-    stem_px=2,
-    norm_groups=4,
-)
-LOSSES = TokenizerLosses(l1=1.0, l2=1.0, commitment=0.5, certainty=0.05, balance=0.05)
+MODEL = tokenizer_preset("scenes").replace(num_bits=16)
 RATE = 6e-3
 
 
@@ -58,7 +50,7 @@ class Run:
 
     name: str
     num_bits: int = 16
-    losses: TokenizerLosses = LOSSES
+    losses: TokenizerLosses = SCENE_LOSSES
     share: float = 1.0
     start: str | None = None
     adversarial: float | None = None
@@ -67,13 +59,13 @@ class Run:
 RUNS = (
     Run("d16"),
     Run("d64", num_bits=64),
-    Run("no-entropy", losses=LOSSES.replace(certainty=0.0, balance=0.0)),
+    Run("no-entropy", losses=SCENE_LOSSES.replace(certainty=0.0, balance=0.0)),
     Run("base", share=0.4),
     Run("alone", share=0.2, start="base"),
     Run("weak-discriminator", share=0.2, start="base", adversarial=0.005),
     Run("discriminator", share=0.2, start="base", adversarial=0.02),
-    Run("strong-entropy", losses=LOSSES.replace(certainty=0.2, balance=0.2)),
-    Run("reg", losses=LOSSES.replace(truncated=0.5)),
+    Run("strong-entropy", losses=SCENE_LOSSES.replace(certainty=0.2, balance=0.2)),
+    Run("reg", losses=SCENE_LOSSES.replace(truncated=0.5)),
 )
 
 
@@ -141,7 +133,7 @@ def _opponent(run: Run) -> Opponent | None:
     config = AdversarialConfig(optimizer=rate, num_layers=2, base_width=32, weight=run.adversarial)
     discriminator = PatchDiscriminator(config)
     discriminator.init_weights(generator_for(0, "discriminator"))
-    return Opponent(discriminator, make_optimizer(discriminator, rate), rate, num_seen=2)
+    return opponent_of(discriminator)
 
 
 @torch.no_grad()

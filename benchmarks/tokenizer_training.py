@@ -21,9 +21,8 @@ from infinity.perception.lpips import Lpips
 from infinity.scales import Resolution
 from infinity.tokenizer.tokenizer import Tokenizer, TokenizerConfig
 from infinity.training.collapse import CollapseConfig
-from infinity.training.discriminator import AdversarialConfig, PatchDiscriminator
+from infinity.training.discriminator import AdversarialConfig, PatchDiscriminator, opponent_of
 from infinity.training.loop import LoopConfig
-from infinity.training.opponent import Opponent
 from infinity.training.optimizer import OptimizerConfig, make_optimizer
 from infinity.training.parallel import Team
 from infinity.training.pictures import PictureBatch
@@ -45,7 +44,7 @@ def step_of(variant: str, size_px: int, width: int, num_bits: int) -> Update[Pic
     if has["discriminator"]:
         discriminator = PatchDiscriminator(AdversarialConfig(optimizer=RATE))
         discriminator.init_weights(generator)
-        opponent = Opponent(discriminator, make_optimizer(discriminator, RATE), RATE, num_seen=2)
+        opponent = opponent_of(discriminator)
     losses = TokenizerLosses(truncated=0.5 if has["truncated"] else 0.0)
     learner = TokenizerLearner(
         tokenizer,

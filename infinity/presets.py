@@ -74,6 +74,17 @@ TOKENIZERS: Mapping[str, TokenizerConfig] = MappingProxyType(
             num_res_blocks=1,
             norm_groups=4,
         ),
+        # Of the demo: pictures of 48 px, stride 4 after a stem of 2.
+        "scenes": TokenizerConfig(
+            num_bits=24,
+            base_width=16,
+            encoder_multipliers=(1, 2, 4),
+            decoder_multipliers=(1, 2, 4),
+            num_res_blocks=1,
+            num_downsamples=2,
+            stem_px=2,
+            norm_groups=4,
+        ),
         "small": TokenizerConfig(
             num_bits=12,
             base_width=32,

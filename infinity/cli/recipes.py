@@ -1,12 +1,16 @@
-"""``infinity tokenizer-spec``: a named recipe as a spec file, to be looked at, changed and run."""
+"""Named recipes as spec files, to be looked at, changed and run: ``tokenizer-spec``, ``transformer-specs``."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import json
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from infinity.cli.console import clear_errors, out
+
+if TYPE_CHECKING:
+    from infinity.jobs.training import TrainSpec
 
 
 def tokenizer_spec(
@@ -21,10 +25,8 @@ def tokenizer_spec(
     lpips: Annotated[str | None, typer.Option(help="LPIPS 0.1's vgg.pth; by default downloaded.")] = None,
     num_workers: Annotated[int | None, typer.Option(help="GPUs, at most 32; for scenes processes, at most 2.")] = None,
 ) -> None:
-    """Write the spec of a tokenizer's training; ``python -m infinity.jobs run SPEC_FILE`` trains."""
+    """Write the spec of a tokenizer's training; ``infinity run SPEC_FILE`` trains."""
     with clear_errors():
-        import json
-
         from infinity import storage
         from infinity.jobs.tokenizer_recipes import TOKENIZER_RECIPES, TokenizerInputs, tokenizer_recipe
         from infinity.perception.lpips import PUBLISHED, LpipsConfig
@@ -46,8 +48,7 @@ def tokenizer_spec(
             num_workers=num_workers,
         )
         spec = tokenizer_recipe(known[recipe], inputs)
-        storage.write_text(spec_file, json.dumps(spec.to_file(), indent=2, ensure_ascii=False) + "\n")
-        out.print(f"{spec_file}  trains into {spec.folder}", soft_wrap=True)
+        _write(spec, spec_file)
 
 
 def transformer_specs(
@@ -62,8 +63,6 @@ def transformer_specs(
 ) -> None:
     """Write the specs of the paper's three stages (256, 512, 1024); `infinity run SPEC_FILE` trains one."""
     with clear_errors():
-        import json
-
         from infinity import storage
         from infinity.jobs.transformer_recipes import TransformerInputs, paper_stages
 
@@ -77,6 +76,11 @@ def transformer_specs(
             part_size=part_size,
         )
         for spec in paper_stages(inputs):
-            file = storage.join(specs, f"{spec.stage}.json")
-            storage.write_text(file, json.dumps(spec.to_file(), indent=2, ensure_ascii=False) + "\n")
-            out.print(f"{file}  trains into {spec.folder}", soft_wrap=True)
+            _write(spec, storage.join(specs, f"{spec.stage}.json"))
+
+
+def _write(spec: TrainSpec, uri: str) -> None:
+    from infinity import storage
+
+    storage.write_text(uri, json.dumps(spec.to_file(), indent=2, ensure_ascii=False) + "\n")
+    out.print(f"{uri}  trains into {spec.folder}", soft_wrap=True)

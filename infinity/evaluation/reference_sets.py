@@ -143,7 +143,7 @@ def _picture(name: str, data: bytes, size_px: int | None) -> UInt8[np.ndarray, "
             image = to_rgb(opened)
             # A copy: a picture's own memory may be read-only, which torch warns of.
             return np.array(image) if size_px is None else fit(image, (size_px, size_px)).copy()
-    except (OSError, ValueError, SyntaxError) as error:  # Pillow reports damaged files as any of these
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # Pillow's words for damage
         raise PictureError(
             f"{name}: expected a picture, found a damaged file ({error}); take it out or repair it"
         ) from error

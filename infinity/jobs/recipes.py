@@ -19,6 +19,7 @@ from infinity.jobs.evaluate import EvaluateSpec
 from infinity.jobs.train_tokenizer import TrainTokenizerSpec
 from infinity.jobs.train_transformer import TrainTransformerSpec
 from infinity.jobs.training import MODEL_FOLDER, WorkersConfig
+from infinity.presets import tokenizer_preset
 from infinity.scales import Resolution
 from infinity.text import BuiltinTextConfig
 from infinity.tokenizer.tokenizer import TokenizerConfig
@@ -30,6 +31,9 @@ from infinity.transformer.config import TransformerConfig
 
 RecipeName = Literal["demo", "emoji", "mini"]
 RECIPES: tuple[RecipeName, ...] = get_args(RecipeName)
+
+SCENE_LOSSES = TokenizerLosses(l1=1.0, l2=1.0, commitment=0.5, certainty=0.05, balance=0.05)
+"""Weights of the terms for small pictures with few colours."""
 
 SELF_CORRECTION = 0.2
 """Highest rate of wrong bits in the history that a transformer sees while it is trained."""
@@ -207,17 +211,8 @@ def _demo() -> Recipe:
         num_scenes=8000,
         size_px=48,
         sides=(1, 2, 4, 6),
-        tokenizer=TokenizerConfig(
-            num_bits=num_bits,
-            base_width=16,
-            encoder_multipliers=(1, 2, 4),
-            decoder_multipliers=(1, 2, 4),
-            num_res_blocks=1,
-            num_downsamples=2,
-            stem_px=2,
-            norm_groups=4,
-        ),
-        losses=TokenizerLosses(l1=1.0, l2=1.0, commitment=0.5, certainty=0.05, balance=0.05),
+        tokenizer=tokenizer_preset("scenes").replace(num_bits=num_bits),
+        losses=SCENE_LOSSES,
         tokenizer_loop=_loop(2800, 16, num_parts=2),
         tokenizer_rate=6e-3,
         transformer=TransformerConfig(
@@ -267,17 +262,8 @@ def _mini() -> Recipe:
         num_scenes=160,
         size_px=32,
         sides=(1, 2, 4),
-        tokenizer=TokenizerConfig(
-            num_bits=num_bits,
-            base_width=8,
-            encoder_multipliers=(1, 2, 4),
-            decoder_multipliers=(1, 2, 4),
-            num_res_blocks=1,
-            num_downsamples=2,
-            stem_px=2,
-            norm_groups=2,
-        ),
-        losses=TokenizerLosses(l1=1.0, l2=1.0, commitment=0.5, certainty=0.05, balance=0.05),
+        tokenizer=tokenizer_preset("scenes").replace(num_bits=num_bits, base_width=8, norm_groups=2),
+        losses=SCENE_LOSSES,
         tokenizer_loop=_loop(40, 8, num_sheets=2, ema_decay=0.9),
         tokenizer_rate=3e-3,
         transformer=TransformerConfig(

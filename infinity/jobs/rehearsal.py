@@ -13,16 +13,14 @@ from typing import Any
 import torch
 
 from infinity.jobs.train_tokenizer import TrainTokenizerSpec
+from infinity.jobs.train_tokenizer import learning as learning_tokenizer
 from infinity.jobs.train_transformer import TrainTransformerSpec, learning
 from infinity.perception.lpips import Lpips
 from infinity.scales import ScaleSchedule
 from infinity.text import TextCondition
 from infinity.tokenizer.tokenizer import Tokenizer, TokenizerConfig
-from infinity.training.discriminator import PatchDiscriminator
-from infinity.training.ema import Ema
+from infinity.training.discriminator import PatchDiscriminator, opponent_of
 from infinity.training.latents import LatentBatch
-from infinity.training.opponent import Opponent
-from infinity.training.optimizer import make_optimizer
 from infinity.training.parallel import Team
 from infinity.training.pictures import PictureBatch
 from infinity.training.state import TrainState, generator_for
@@ -149,19 +147,16 @@ def _rehearse_tokenizer(spec: TrainTokenizerSpec, load: Load, *, real: bool) -> 
     tokenizer = Tokenizer(spec.model)
     opponent = network = None
     if spec.adversarial is not None:
-        rate = spec.adversarial.optimizer
         discriminator = PatchDiscriminator(spec.adversarial)
         if real:
             discriminator.init_weights(generator_for(0, "discriminator"))
-        opponent = Opponent(discriminator, make_optimizer(discriminator, rate), rate, num_seen=2)
+        opponent = opponent_of(discriminator)
+        opponent.from_step = 0  # a step that it takes part in
     if real:
         tokenizer.init_weights(generator_for(0, "weights"))
     if spec.perceptual is not None:
         network = Lpips(spec.perceptual.network.trunk).requires_grad_(False)
-    ema = None if spec.loop.ema_decay is None else Ema(tokenizer, spec.loop.ema_decay)
-    state = TrainState(tokenizer, make_optimizer(tokenizer, spec.optimizer), ema=ema, opponent=opponent)
-    perceptual = None if network is None or spec.perceptual is None else (spec.perceptual.weight, network)
-    learner = TokenizerLearner(tokenizer, spec.losses, spec.collapse, perceptual=perceptual, opponent=opponent)
+    state, learner = learning_tokenizer(spec, tokenizer, opponent, network)
     size = load.part_size
     shape = (size, *load.schedule.image_size_px(spec.model.stride_px), 3)
     images = torch.randint(0, 256, shape, dtype=torch.uint8)

@@ -149,13 +149,7 @@ def _scenes(inputs: TokenizerInputs) -> TrainTokenizerSpec:
         loop=loop,
         workers=WorkersConfig(num_workers=inputs.num_workers or 1, threads=1),
         stage="tokenizer-scenes",
-        model=tokenizer_preset("tiny").replace(
-            num_bits=inputs.num_bits,
-            num_downsamples=2,
-            stem_px=2,
-            encoder_multipliers=(1, 2, 4),
-            decoder_multipliers=(1, 2, 4),
-        ),
+        model=tokenizer_preset("scenes").replace(num_bits=inputs.num_bits),
         losses=TokenizerLosses(
             l1=1.0, l2=1.0, commitment=0.5, keep_probability=0.75, truncated=TRUNCATED if inputs.reg else 0.0
         ),

@@ -29,7 +29,7 @@ from infinity.tokenizer.pixels import to_images, to_pixels
 from infinity.tokenizer.saved import KIND, save_tokenizer
 from infinity.tokenizer.tokenizer import Tokenizer, TokenizerConfig
 from infinity.training.collapse import CollapseConfig
-from infinity.training.discriminator import AdversarialConfig, PatchDiscriminator
+from infinity.training.discriminator import AdversarialConfig, PatchDiscriminator, opponent_of
 from infinity.training.ema import Ema, averaged
 from infinity.training.loop import Feed, TrainingError
 from infinity.training.mixing import MixedFeed, MixedResolution
@@ -137,20 +137,8 @@ def build(spec: TrainTokenizerSpec, team: Team, device: torch.device, told: Told
         _start(tokenizer, spec.start_from)
     tokenizer.to(device)
     opponent = _opponent(spec, device)
-    state = TrainState(
-        module=tokenizer,
-        optimizer=make_optimizer(tokenizer, spec.optimizer),
-        ema=None if spec.loop.ema_decay is None else Ema(tokenizer, spec.loop.ema_decay),
-        opponent=opponent,
-    )
     network, missing = _perceptual(spec, team, device)
-    learner = TokenizerLearner(
-        tokenizer,
-        spec.losses,
-        spec.collapse,
-        perceptual=None if network is None or spec.perceptual is None else (spec.perceptual.weight, network),
-        opponent=opponent,
-    )
+    state, learner = learning(spec, tokenizer, opponent, network)
     ids = sample_rows(manifest, spec.num_samples)
     extra = {"spec": spec.digest(), "stage": spec.stage, "num_steps": spec.loop.num_steps}
 
@@ -170,6 +158,26 @@ def build(spec: TrainTokenizerSpec, team: Team, device: torch.device, told: Told
         export=export,
         ready=lambda note: _agree_on_perceptual(state, learner, missing, note),
     )
+
+
+def learning(
+    spec: TrainTokenizerSpec, tokenizer: Tokenizer, opponent: Opponent | None, network: Lpips | None
+) -> tuple[TrainState, TokenizerLearner]:
+    """State of step 0 and learner of networks with their first weights."""
+    state = TrainState(
+        module=tokenizer,
+        optimizer=make_optimizer(tokenizer, spec.optimizer),
+        ema=None if spec.loop.ema_decay is None else Ema(tokenizer, spec.loop.ema_decay),
+        opponent=opponent,
+    )
+    learner = TokenizerLearner(
+        tokenizer,
+        spec.losses,
+        spec.collapse,
+        perceptual=None if network is None or spec.perceptual is None else (spec.perceptual.weight, network),
+        opponent=opponent,
+    )
+    return state, learner
 
 
 def _feed(spec: TrainTokenizerSpec, manifest: Manifest, team: Team) -> Feed[PictureBatch]:
@@ -208,8 +216,7 @@ def _opponent(spec: TrainTokenizerSpec, device: torch.device) -> Opponent | None
     if spec.start_from is not None:
         _start_discriminator(discriminator, spec.start_from)
     discriminator.to(device)
-    optimizer = make_optimizer(discriminator, config.optimizer)
-    return Opponent(discriminator, optimizer, config.optimizer, from_step=config.from_step, num_seen=2)
+    return opponent_of(discriminator)
 
 
 def _perceptual(spec: TrainTokenizerSpec, team: Team, device: torch.device) -> tuple[Lpips | None, str | None]:

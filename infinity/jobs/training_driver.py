@@ -26,9 +26,7 @@ from infinity.jobs.training import (
 from infinity.jobs.training_worker import STOPS, work
 from infinity.reporting.summary import Sheet, TrainingSummary
 from infinity.training.checkpoints import StateStore
-from infinity.training.loop import (
-    TrainingError,
-)
+from infinity.training.loop import TrainingError
 
 logger = logging.getLogger(__name__)
 

@@ -15,8 +15,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from infinity.config import Config
-from infinity.training.opponent import Move
-from infinity.training.optimizer import OptimizerConfig
+from infinity.training.opponent import Move, Opponent
+from infinity.training.optimizer import OptimizerConfig, make_optimizer
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -148,6 +148,14 @@ class PatchDiscriminator(nn.Module):
             return F.relu(real.mean().abs() - margin).square() + F.relu(fake.mean().abs() - margin).square()
         of_real, of_fake = self.get_buffer("averages").unbind()
         return F.relu(real - of_fake).square().mean() + F.relu(of_real - fake).square().mean()
+
+
+def opponent_of(discriminator: PatchDiscriminator) -> Opponent:
+    """A discriminator, where its weights are to stay, with its optimizer: what is trained against a tokenizer."""
+    config = discriminator.config
+    optimizer = make_optimizer(discriminator, config.optimizer)
+    # What it has seen: its mean answers to pictures and to reconstructions.
+    return Opponent(discriminator, optimizer, config.optimizer, from_step=config.from_step, num_seen=2)
 
 
 def _norm(width: int, kind: Literal["batch", "group"]) -> nn.Module:

@@ -90,10 +90,12 @@ class Update(Generic[P]):
         # would cost more.
         norm_ = float(norm)
         self.row = None
-        wrong = self._wrong(sums.loss, norm_)
+        guard = self.config.guard
+        wrong = self._wrong("", sums.loss, norm_, guard.limit(state.recent, self.learner.loss_at_start))
         if opponent is not None:
             move_norm = gradient_norm(opponent.weights)
-            wrong = wrong or self._wrong_move(opponent, sums.move, float(move_norm))
+            limit = guard.limit(opponent.recent, LOSS_AT_START)
+            wrong = wrong or self._wrong("discriminator's ", sums.move, float(move_norm), limit)
         if wrong is not None:
             self._forget()
             return self._skipped(sums.seen, wrong)
@@ -104,8 +106,8 @@ class Update(Generic[P]):
             if opponent.config.clip_norm is not None:
                 clip(opponent.weights, opponent.config.clip_norm, move_norm)
             opponent.optimizer.step()
-            opponent.count(sums.move, sums.figures, window=self.config.guard.window)
-        state.count(sums.loss, window=self.config.guard.window)
+            opponent.count(sums.move, sums.figures, window=guard.window)
+        state.count(sums.loss, window=guard.window)
         if state.ema is not None:
             state.ema.update(state.step)
         if measured:
@@ -131,20 +133,14 @@ class Update(Generic[P]):
         if self.state.opponent is not None:
             self.state.opponent.optimizer.zero_grad(set_to_none=True)
 
-    def _wrong(self, loss: float, norm: float) -> str | None:
-        """What speaks against the update, for people."""
+    @staticmethod
+    def _wrong(whose: str, loss: float, norm: float, limit: float) -> str | None:
+        """What speaks against an update, for people."""
         if not (math.isfinite(norm) and math.isfinite(loss)):
-            return f"loss {loss}, gradient norm {norm}"
-        limit = self.config.guard.limit(self.state.recent, self.learner.loss_at_start)
-        return None if loss <= limit else f"loss {loss:.4g}, over the limit of {limit:.4g} that recent losses set"
-
-    def _wrong_move(self, opponent: Opponent, loss: float, norm: float) -> str | None:
-        if not (math.isfinite(norm) and math.isfinite(loss)):
-            return f"discriminator's loss {loss}, gradient norm {norm}"
-        limit = self.config.guard.limit(opponent.recent, LOSS_AT_START)
-        if loss <= limit:
-            return None
-        return f"discriminator's loss {loss:.4g}, over the limit of {limit:.4g} that recent losses set"
+            return f"{whose}loss {loss}, gradient norm {norm}"
+        return (
+            None if loss <= limit else f"{whose}loss {loss:.4g}, over the limit of {limit:.4g} that recent losses set"
+        )
 
     def _gradients(self, parts: Sequence[P], measured: bool, stop: bool, opponent: Opponent | None) -> _Sums[P]:
         """Sum gradients and losses of all parts of all workers, each weighed by its share of the batch."""
