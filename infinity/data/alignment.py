@@ -25,6 +25,13 @@ differ more than the thumbnail may: of the crops that are near in the end, 1 in 
 _AT_ONCE = {8: 4096, 16: 1024, THUMBNAIL_PX: 256}
 """Pairs in memory at a time: about 30 MB at every level."""
 
+_LUMA_CHROMA = np.array([[0.299, 0.587, 0.114], [-0.118, -0.232, 0.35], [0.35, -0.293, -0.057]], np.float32).T
+"""From R, G, B to Y and seven tenths of Cb and Cr (JFIF, ITU-T T.871)."""
+
+_LUMA_FACTOR = 2.1
+"""One level of these counts as so many of R, G and B: at the default limit of 18, 8.6 levels are near. No pair of
+unlike emoji is below 9.1, no copy that JPEG encoded at quality 50 above 7.1 (decision 16)."""
+
 Thumbnails = UInt8[np.ndarray, "P 32 32 3"]
 Pictures = Float[np.ndarray, "P N N 3"]
 Differences = Float[np.ndarray, " P"]
@@ -36,7 +43,9 @@ def thumbnail_difference(a: Thumbnails, b: Thumbnails, limit: float = np.inf) ->
     """The largest difference of any cell and channel, in levels [0, 255], of each pair laid over each other.
 
     Differences are averaged over neighbouring cells (1-2-1 along both axes) first: interpolation errs from cell to
-    cell, a changed colour covers several. The order of a pair does not matter.
+    cell, a changed colour covers several. They are taken in red, green and blue, and in luma and chroma at a rate of
+    their own, and the smaller counts: what JPEG does to Cb, which it keeps coarsely, is nearly doubled in blue. The
+    order of a pair does not matter.
 
     Args:
         a: One picture of each pair.
@@ -170,7 +179,8 @@ def _largest(difference: Pictures) -> Differences:
     """The largest level of any cell and channel after a 1-2-1 mean along both axes; borders count twice."""
     for axis in (1, 2):
         difference = (_shifted(difference, axis, -1) + 2 * difference + _shifted(difference, axis, 1)) / 4
-    return np.asarray(np.abs(difference).max(axis=(1, 2, 3)))
+    colours, luma = (np.abs(each).max(axis=(1, 2, 3)) for each in (difference, difference @ _LUMA_CHROMA))
+    return np.asarray(np.minimum(colours, _LUMA_FACTOR * luma))
 
 
 def _shifted(values: Pictures, axis: int, by: int) -> Pictures:

@@ -19,7 +19,17 @@ PUBLISHED = Path(__file__).with_name("published.csv")
 """Columns metric, model, value, unit, protocol, source; the only place of published figures."""
 
 COLUMNS = ("metric", "model", "value", "unit", "protocol", "source")
-LOWER_IS_BETTER = ("fid", "rfid", "fid_reference", "kid", "rkid", "lpips", "loss", "seconds_per_picture")
+LOWER_IS_BETTER = (
+    "fid",
+    "rfid",
+    "fid_reference",
+    "kid",
+    "rkid",
+    "lpips",
+    "loss",
+    "validation_loss",
+    "seconds_per_picture",
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -51,7 +51,7 @@ class ValidationMeasure(Config):
         )
 
     def outcome(self, state: ValidationState) -> Outcome:
-        """``validation.loss``, ``bit_accuracy.mean``, ``bit_accuracy.scale_<k>``, and the same of whole tokens."""
+        """``validation.loss`` and ``validation_loss.scale_<k>``, and ``mean`` and scales of both accuracies."""
         protocol = (
             f"validation/1: teacher forcing, self-correction noise up to {self.self_correction:g}, whole captions, "
             "tokens weighted equally, mean over pictures"
@@ -61,8 +61,12 @@ class ValidationMeasure(Config):
             state.bits.score("bit_accuracy.mean", "share", protocol=protocol, note="chance is 0.5"),
             state.tokens.score("token_accuracy.mean", "share", protocol=protocol, note="all bits of a token right"),
         ]
-        for name, means in (("bit_accuracy", state.bits_by_scale), ("token_accuracy", state.tokens_by_scale)):
-            scores += [mean.score(f"{name}.scale_{k}", "share", protocol=protocol) for k, mean in enumerate(means)]
+        for name, unit, means in (
+            ("validation_loss", "nats", state.loss_by_scale),
+            ("bit_accuracy", "share", state.bits_by_scale),
+            ("token_accuracy", "share", state.tokens_by_scale),
+        ):
+            scores += [mean.score(f"{name}.scale_{k}", unit, protocol=protocol) for k, mean in enumerate(means)]
         return Outcome(scores=tuple(scores), items={"validation.loss": dict(state.items)})
 
 
@@ -73,6 +77,7 @@ class ValidationState:
     loss: MeanState
     bits: MeanState
     tokens: MeanState
+    loss_by_scale: tuple[MeanState, ...]
     bits_by_scale: tuple[MeanState, ...]
     tokens_by_scale: tuple[MeanState, ...]
     items: tuple[tuple[str, float], ...] = ()
@@ -82,6 +87,7 @@ class ValidationState:
             loss=self.loss + other.loss,
             bits=self.bits + other.bits,
             tokens=self.tokens + other.tokens,
+            loss_by_scale=_add(self.loss_by_scale, other.loss_by_scale),
             bits_by_scale=_add(self.bits_by_scale, other.bits_by_scale),
             tokens_by_scale=_add(self.tokens_by_scale, other.tokens_by_scale),
             items=self.items + other.items,
@@ -101,6 +107,7 @@ class ValidationState:
             loss=_mean(losses_BL),
             bits=_mean(bits_BL),
             tokens=_mean(tokens_BL),
+            loss_by_scale=tuple(_mean(losses_BL[:, span]) for span in schedule.spans),
             bits_by_scale=tuple(_mean(bits_BL[:, span]) for span in schedule.spans),
             tokens_by_scale=tuple(_mean(tokens_BL[:, span]) for span in schedule.spans),
         )

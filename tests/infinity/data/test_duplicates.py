@@ -125,7 +125,7 @@ def test_no_chain_of_likenesses_joins_what_is_unlike() -> None:
     """Ten steps of colour, each too small to see: every dropped one is near one that stays."""
     steps = [np.full((64, 64, 3), 100, np.uint8) for _ in range(10)]
     for index, step in enumerate(steps):
-        step[16:48, 16:48] = (60 + 12 * index, 40, 40)
+        step[16:48, 16:48] = (60 + 14 * index, 40, 40)
     facts = facts_of([facts_of_picture(Image.fromarray(step), str(index)) for index, step in enumerate(steps)])
     dropped = fates(facts)
     assert 0 < len(dropped) < 9

@@ -105,7 +105,8 @@ def test_small_pictures_have_no_ssim_and_say_why(tmp_path: Path) -> None:
 
 def test_validation_names_loss_and_accuracies_of_every_scale(world: Subject) -> None:
     found = values(measured(ValidationMeasure(), world).scores)
-    scales = [f"{name}.scale_{k}" for name in ("bit_accuracy", "token_accuracy") for k in range(4)]
+    names = ("validation_loss", "bit_accuracy", "token_accuracy")
+    scales = [f"{name}.scale_{k}" for name in names for k in range(4)]
     assert list(found) == ["validation.loss", "bit_accuracy.mean", "token_accuracy.mean", *scales]
     assert 0.5 < found["validation.loss"] < 1.0  # random weights: about ln 2 a bit
 
@@ -119,6 +120,17 @@ def test_right_logits_have_accuracy_one_and_uniform_ones_cost_ln_2() -> None:
     assert [mean.mean for mean in state.bits_by_scale] == [1.0, 1.0, 1.0]
     assert state.loss.mean == pytest.approx(0.0, abs=1e-6)
     assert ValidationState.of(0 * sure, bits, schedule).loss.mean == pytest.approx(np.log(2), abs=1e-6)
+
+
+def test_losses_of_scales_weighed_by_their_tokens_give_the_loss() -> None:
+    schedule = custom_schedule(1.0, (3, 3), 3)
+    random = torch.Generator().manual_seed(0)
+    bits = torch.rand(2, schedule.num_tokens, 4, generator=random) > 0.5
+    state = ValidationState.of(torch.randn(2, schedule.num_tokens, 4, 2, generator=random), bits, schedule)
+    shares = [(span.stop - span.start) / schedule.num_tokens for span in schedule.spans]
+    found = [mean.mean for mean in state.loss_by_scale]
+    assert len(set(found)) == 3
+    assert np.dot(found, shares) == pytest.approx(state.loss.mean, abs=1e-6)
 
 
 def test_noise_in_the_history_changes_the_loss_and_repeats_itself(world: Subject) -> None:
