@@ -2,7 +2,8 @@
 
 A cached shard is named by its checksum, so that versions of a data set share what they have in common, and nothing ever
 has to be asked whether it is still valid. It is downloaded beside its place, checked, and renamed: whole or absent.
-Locks are those of the operating system, which a killed process loses.
+Locks are those of the operating system, which a killed process loses. A download that fails leaves its reason in its
+lock's file for those who waited for it: a store that is down is waited for once, not once by each of them in turn.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 from infinity import storage
 from infinity.data.manifest import ShardInfo
-from infinity.data.patience import DamagedError, Patience
+from infinity.data.patience import DamagedError, Patience, UnreachableError
 from infinity.storage import StorageError, local
 
 _PIECE_BYTES = 8 * 2**20
@@ -41,8 +43,8 @@ class ShardCache:
         Args:
             folder: On a local disk; made if absent. Several data sets may share it.
             max_bytes: Of all shards in it together.
-            patience: How long to insist on a download. A process that waits for another's download waits as long as
-                the other may take.
+            patience: How long to insist on each piece of a download. Who waits for another's download waits as long
+                as the other may take, and gets its error.
         """
         self._folder = Path(folder)
         self._max_bytes = max_bytes
@@ -58,7 +60,9 @@ class ShardCache:
             info: What it is.
 
         Raises:
-            UnreachableError: The store did not give it, or gave something else, after all attempts.
+            UnreachableError: The store did not give it after all attempts, to this caller or to the one that it waited
+                for.
+            DamagedError: The store gave something else, twice.
             FileMissingError: The store has no such file.
             StorageError: It does not fit into the cache, or another process has been at it for too long.
         """
@@ -71,8 +75,19 @@ class ShardCache:
                 f"({self._max_bytes:,}); raise cache_bytes"
             )
         waits = f"another process or thread is downloading {uri} into {self._folder}"
-        with self._locked(int(info.sha256[:8], 16) % _LOCKS, waits):
-            return _opened(path) or self._download(uri, info, path)
+        pieces = -(-info.num_bytes // _PIECE_BYTES)
+        with self._locked(int(info.sha256[:8], 16) % _LOCKS, waits, pieces) as lock:
+            if (file := _opened(path)) is not None:
+                return file
+            if lock.was_taken and (reason := lock.reason(info.sha256)):
+                raise UnreachableError(reason)
+            lock.note(b"")
+            try:
+                return self._download(uri, info, path)
+            except UnreachableError as error:
+                with suppress(OSError):  # a full disk keeps no reason: who waited then asks the store itself
+                    lock.note(f"{info.sha256} {error}".encode())
+                raise
 
     def forget(self, info: ShardInfo) -> None:
         """Remove a shard that turned out to be damaged on this disk."""
@@ -141,14 +156,39 @@ class ShardCache:
         return self._folder / ("room.lock" if number is None else f"{number:02x}.lock")
 
     @contextmanager
-    def _locked(self, number: int | None, why_wait: str) -> Iterator[None]:
+    def _locked(self, number: int | None, why_wait: str, pieces: int = 1) -> Iterator[_Lock]:
         """Hold one of the locks. Who holds a shard's waits for none but the room's, so nobody waits in a ring."""
         descriptor = os.open(self._lock_path(number), os.O_RDWR | os.O_CREAT)
         try:
-            _wait_for(lambda: _try_lock(descriptor), 2 * self._patience.total_s, why_wait)
-            yield
+            was_taken = not _try_lock(descriptor)
+            if was_taken:
+                # Room may have to be made first, and a damaged shard is downloaded twice.
+                _wait_for(lambda: _try_lock(descriptor), (1 + 2 * pieces) * self._patience.total_s, why_wait)
+            yield _Lock(descriptor, was_taken)
         finally:
             os.close(descriptor)  # gives the lock back
+
+
+@dataclass(frozen=True, slots=True)
+class _Lock:
+    """A lock that is held, and what its file says of the last download under it: nothing, or how it failed.
+
+    Who had to wait for the lock waited for a download that began by clearing the file, so what it reads is no older
+    than its own waiting.
+    """
+
+    descriptor: int
+    was_taken: bool
+
+    def note(self, text: bytes) -> None:
+        os.ftruncate(self.descriptor, 0)
+        os.pwrite(self.descriptor, text, 0)
+
+    def reason(self, sha256: str) -> str:
+        """Why the last download of this shard failed; empty if it did not."""
+        text = os.pread(self.descriptor, os.fstat(self.descriptor).st_size, 0).decode(errors="replace")
+        found, _, reason = text.partition(" ")
+        return reason if found == sha256 else ""
 
 
 def _opened(path: Path) -> BinaryIO | None:

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +18,7 @@ from infinity.data.patience import DamagedError, Patience, UnreachableError
 from infinity.storage import FileMissingError, StorageError
 from tests.infinity.data.stored_sets import _write
 
-QUICK = Patience(attempts=3, timeout_s=0.3, pause_s=0.01)
+QUICK = Patience(attempts=3, timeout_s=30, pause_s=0.01)
 
 
 def shard(folder: Path, seed: int, num_bytes: int = 1000) -> tuple[str, ShardInfo]:
@@ -95,10 +96,42 @@ def test_a_failing_store_is_asked_again_and_then_named(tmp_path: Path, monkeypat
     for words in (uri, "a disk of this machine", "3 attempts", "attempts 1 to 3: 503 slow down"):
         assert words in str(caught.value)
     asked.clear()
-    monkeypatch.setattr(storage, "read_bytes", failing(1, lambda: time.sleep(2)))
-    started = time.monotonic()
-    ShardCache(tmp_path / "third", 5000, QUICK).open(uri, info).close()
-    assert time.monotonic() - started < 1.5
+    over = threading.Event()
+    monkeypatch.setattr(storage, "read_bytes", failing(1, lambda: over.wait(60)))
+    patience = Patience(attempts=20, timeout_s=0.5, pause_s=0.01)
+    ShardCache(tmp_path / "third", 5000, patience).open(uri, info).close()
+    assert not over.is_set()  # the call that hangs was left behind
+    over.set()
+
+
+def test_those_who_wait_for_a_download_that_fails_get_its_error_and_do_not_ask_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri, info = shard(tmp_path, 1)
+    real, real_wait = storage.read_bytes, cache_module._wait_for
+    all_wait, failed = threading.Semaphore(0), []
+
+    def refuse(uri: str, **where: int) -> bytes:
+        for _ in range(5 if not failed else 0):
+            assert all_wait.acquire(timeout=60)
+        failed.append(uri)
+        raise StorageError("503 slow down")
+
+    def wait(*args: object) -> None:
+        all_wait.release()
+        real_wait(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(storage, "read_bytes", refuse)
+    monkeypatch.setattr(cache_module, "_wait_for", wait)
+    cache = ShardCache(tmp_path / "cache", 5000, QUICK)
+    with ThreadPoolExecutor(6) as pool:
+        errors = [task.exception() for task in [pool.submit(cache.open, uri, info) for _ in range(6)]]
+    assert len({str(error) for error in errors}) == 1
+    assert all(isinstance(error, UnreachableError) and "503 slow down" in str(error) for error in errors)
+    assert len(failed) == QUICK.attempts
+    monkeypatch.setattr(storage, "read_bytes", real)  # who comes later did not wait, and asks
+    with cache.open(uri, info) as file:
+        assert file.read() == bytes([1]) * 1000
 
 
 def test_threads_that_want_the_same_shard_download_it_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,7 +177,7 @@ def test_a_killed_download_leaves_nothing_that_counts(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     process = context.Process(target=_die_in_the_middle, args=(tmp_path / "cache", uri, info))
     process.start()
-    process.join(20)
+    process.join(120)
     assert process.exitcode == 9
     assert names(tmp_path / "cache") == [f"{info.sha256}.part"]
     cache = ShardCache(tmp_path / "cache", 1500, QUICK)
@@ -160,6 +193,6 @@ def test_processes_share_a_cache_that_is_too_small_for_them(tmp_path: Path) -> N
     for process in processes:
         process.start()
     for process in processes:
-        process.join(60)
+        process.join(180)
         assert process.exitcode == 0
     assert len(names(tmp_path / "cache")) <= 2
