@@ -13,9 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import hypothesis
 import pytest
 
 from infra.environment import apply_common_environment, free_port
+from tests.limits import AGES_S
 
 # Set before torch, ray or prefect are imported by any test: threads, homes and telemetry are read at import.
 apply_common_environment()
@@ -36,6 +38,12 @@ os.environ.update(
 )
 for name in ("PREFECT_API_URL", "PREFECT_PROFILE", "RAY_ADDRESS", "AWS_PROFILE", "AWS_SESSION_TOKEN"):
     os.environ.pop(name, None)
+
+# How long an example takes says how busy the machine is.
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any machine")
 
 
 def pytest_unconfigure() -> None:
@@ -145,7 +153,7 @@ def prefect_server() -> Iterator[str]:
             command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True, env=environment
         )
     try:
-        _wait_until_healthy(process, f"{url}/health", log, timeout_s=120)
+        _wait_until_healthy(process, f"{url}/health", log)
         from prefect.settings import PREFECT_API_URL, temporary_settings
 
         patch = pytest.MonkeyPatch()
@@ -157,18 +165,18 @@ def prefect_server() -> Iterator[str]:
         _stop_group(process)
 
 
-def _wait_until_healthy(process: subprocess.Popen[bytes], url: str, log: Path, timeout_s: float) -> None:
-    deadline = time.monotonic() + timeout_s
+def _wait_until_healthy(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+    deadline = time.monotonic() + AGES_S
     while time.monotonic() < deadline:
         if process.poll() is not None:
             break
         try:
-            if httpx.get(url, timeout=2, trust_env=False).status_code == 200:
+            if httpx.get(url, timeout=30, trust_env=False).status_code == 200:
                 return
         except httpx.TransportError:
             time.sleep(0.3)
     tail = log.read_text(encoding="utf-8", errors="replace")[-2000:]
-    pytest.fail(f"Prefect server is not healthy after {timeout_s:.0f} s (exit code {process.poll()}):\n{tail}")
+    pytest.fail(f"Prefect server is not healthy after {AGES_S:.0f} s (exit code {process.poll()}):\n{tail}")
 
 
 def _stop_group(process: subprocess.Popen[bytes]) -> None:

@@ -149,10 +149,10 @@ def test_another_kind_is_a_clear_error(tmp_path: Path) -> None:
 
 
 def test_another_format_is_a_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("infinity.checkpoint.FORMAT", 2)
+    monkeypatch.setattr("infinity.checkpoint.writing.FORMAT", 3)
     save(str(tmp_path))
     monkeypatch.undo()
-    with pytest.raises(CheckpointError, match="format 1, found 2"):
+    with pytest.raises(CheckpointError, match="format 1 or 2, found 3"):
         load_checkpoint(str(tmp_path))
 
 

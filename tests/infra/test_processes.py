@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,8 +9,9 @@ import pytest
 
 from infra import processes
 from infra.processes import Register, Service
+from tests.limits import wait_until
 
-SLEEP = [sys.executable, "-c", "import time; print('here', flush=True); time.sleep(60)"]
+SLEEP = [sys.executable, "-c", "import time; print('here', flush=True); time.sleep(3600)"]
 
 
 def _start(folder: Path, command: list[str] = SLEEP) -> Service:
@@ -27,27 +27,19 @@ def test_a_started_process_lives_until_it_is_stopped(tmp_path: Path) -> None:
 
 
 def test_children_end_with_their_parent(tmp_path: Path) -> None:
-    script = (
-        "import subprocess, sys, time; p = subprocess.Popen(['sleep', '60']); print(p.pid, flush=True); time.sleep(60)"
-    )
+    script = "import subprocess; p = subprocess.Popen(['sleep', '3600']); print(p.pid, flush=True); p.wait()"
     service = _start(tmp_path, [sys.executable, "-c", script])
-    while not (text := (tmp_path / "sleeper.log").read_text()).strip():
-        time.sleep(0.05)
-    child = int(text)
+    child = int(wait_until((tmp_path / "sleeper.log").read_text, "the number of the child"))
     processes.stop(service)
-    deadline = time.monotonic() + 5
-    while processes._birth(child) is not None and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert processes._birth(child) is None
+    wait_until(lambda: processes._birth(child) is None, "the end of the child")
 
 
 def test_a_process_that_ignores_the_polite_signal_is_ended_all_the_same(tmp_path: Path) -> None:
     script = (
-        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('on', flush=True); time.sleep(60)"
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('on', flush=True); time.sleep(3600)"
     )
     service = _start(tmp_path, [sys.executable, "-c", script])
-    while "on" not in (tmp_path / "sleeper.log").read_text():
-        time.sleep(0.05)
+    wait_until(lambda: "on" in (tmp_path / "sleeper.log").read_text(), "its word that it ignores the signal")
     processes.stop(service, patience_s=0.5)
     assert not service.is_alive()
 

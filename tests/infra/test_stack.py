@@ -4,6 +4,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -12,6 +13,8 @@ from infra import stack as stack_module
 from infra.environment import free_port, is_free_port
 from infra.settings import Settings
 from infra.stack import Stack, StackError
+from tests.limits import AGES_S, wait_until
+from tests.prefect_api import ask
 
 
 @pytest.fixture
@@ -67,9 +70,17 @@ def test_a_server_that_dies_shows_the_end_of_its_log(config: Settings, monkeypat
 def test_a_server_that_never_answers_is_given_up_and_stays_recorded(
     config: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    command = [sys.executable, "-c", "import time; print('still thinking', flush=True); time.sleep(60)"]
+    command = [sys.executable, "-c", "import time; print('still thinking', flush=True); time.sleep(3600)"]
     monkeypatch.setattr(stack_module, "_prefect_command", lambda *arguments: command)
-    stack = Stack(config)
+    stack, now = Stack(config), [0.0]
+
+    def sleep(seconds: float) -> None:
+        """Time passes when the process has had its say."""
+        log = stack.register.services()["server"].log
+        wait_until(lambda: "still thinking" in Path(log).read_text("utf-8"), "a word of the process")
+        now[0] += seconds
+
+    monkeypatch.setattr(stack_module, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=sleep))
     with pytest.raises(StackError, match=r"not ready after 1 s(.|\n)*still thinking"):
         stack.server_up(timeout_s=1.0)
     assert stack.down() == ["server"]
@@ -82,7 +93,7 @@ def test_files_of_runs_are_served_on_loopback(config: Settings) -> None:
         url = stack.files_up()
         assert url == stack.files_up()
         Path(config.runs, "page.html").write_text("a page")
-        assert httpx.get(f"{url}/page.html", trust_env=False).text == "a page"
+        assert httpx.get(f"{url}/page.html", trust_env=False, timeout=AGES_S).text == "a page"
     finally:
         assert stack.down() == ["files"]
     assert Stack(config.model_copy(update={"runs": "s3://bucket/runs"})).files_up() is None
@@ -97,11 +108,11 @@ def test_the_stack_starts_deploys_every_flow_is_found_again_and_stops(config: Se
         assert Stack(config).server_up() == server
         worker = stack.worker_up(server)
         assert worker.is_alive()
-        found = httpx.post(f"{server.api_url}/deployments/filter", json={}, trust_env=False).json()
+        found = ask(server.api_url, "deployments/filter")
         assert len(found) == 7
         assert {deployment["work_pool_name"] for deployment in found} == {"local"}
     finally:
         assert stack.down() == ["worker", "server"]
     assert not worker.is_alive()
     with pytest.raises(httpx.TransportError):
-        httpx.get(f"{server.api_url}/health", timeout=2, trust_env=False)
+        httpx.get(f"{server.api_url}/health", timeout=AGES_S, trust_env=False)

@@ -23,7 +23,7 @@ def plan(ratios: tuple[float, ...], batch_size: int, seed: int = 0) -> BatchPlan
     return BatchPlan(manifest("m", ratios, validation=()), "train", batch_size, seed)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(RATIOS, st.integers(1, 9), st.integers(0, 3), st.lists(st.integers(0, 3000), min_size=1, max_size=5))
 def test_a_step_is_the_same_whatever_was_asked_before(
     ratios: tuple[float, ...], size: int, seed: int, steps: list[int]
@@ -33,7 +33,7 @@ def test_a_step_is_the_same_whatever_was_asked_before(
         assert used.batch(step) == plan(ratios, size, seed).batch(step)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(RATIOS, st.integers(1, 9))
 def test_a_batch_is_full_and_holds_one_ratio(ratios: tuple[float, ...], size: int) -> None:
     p = plan(ratios, size)
@@ -43,7 +43,7 @@ def test_a_batch_is_full_and_holds_one_ratio(ratios: tuple[float, ...], size: in
         assert {ratios[row] for row in ids.rows} == {ids.aspect_ratio}
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(RATIOS, st.integers(1, 5))
 def test_every_picture_is_seen_about_equally_often(ratios: tuple[float, ...], size: int) -> None:
     p, rounds = plan(ratios, size), 10
@@ -116,7 +116,7 @@ def test_pictures_in_s3_equal_local_ones(pictures: Manifest, s3_server: str) -> 
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 70), st.integers(1, 70), st.integers(1, 40), st.integers(1, 40))
 def test_fitted_picture_has_the_size_and_stays_centred(height: int, width: int, rows: int, columns: int) -> None:
     ramp = np.broadcast_to(np.linspace(0, 255, width, dtype=np.uint8)[None, :, None], (height, width, 3))
@@ -148,7 +148,7 @@ def test_cache_gives_back_what_was_kept_and_forgets_the_least_recently_used() ->
     assert cache.find([7], (16, 16)) == {}
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.dictionaries(st.sampled_from([0.5, 1.0, 1.5]), st.integers(1, 25), min_size=1), st.integers(1, 6))
 def test_epochs_hold_every_picture_once_up_to_the_rest_of_a_ratio(counts: dict[float, int], size: int) -> None:
     """The rest comes at the beginning of the next epoch; nothing is dropped, nothing repeated to fill a batch."""
@@ -185,7 +185,7 @@ def test_the_order_belongs_to_the_digest_of_the_manifest() -> None:
     assert first != third
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.integers(0, 40), min_size=1, max_size=6).filter(any), st.integers(0, 5))
 def test_turns_of_an_epoch_are_those_of_their_times(numbers: list[int], epoch: int) -> None:
     """The k-th turn is found directly; here all of them are written down and sorted."""

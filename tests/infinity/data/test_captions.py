@@ -21,7 +21,7 @@ def draw(config: CaptionConfig, long: str | None = LONG, short: str | None = "a 
     return CaptionDraw(whole, config, 5, lambda text: len(text.split()) + 1, tokens)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.text(max_size=200))
 def test_sentences_joined_are_the_text(text: str) -> None:
     assert "".join(sentences(text)) == text

@@ -63,14 +63,13 @@ tallies = st.builds(
 )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(tallies, tallies, tallies)
 def test_tallies_add_up_in_any_grouping(a: Tally, b: Tally, c: Tally) -> None:
     assert (a + b) + c == a + (b + c)
     assert a + Tally.of() == Tally.of() + a == a
 
 
-@settings(deadline=None)
 @given(st.text())
 def test_printable_text_can_be_written_and_keeps_what_is_printable(text: str) -> None:
     assert printable(text).isprintable()

@@ -140,7 +140,7 @@ def fates(decisions: Decisions) -> list[tuple[Any, ...]]:
     return sorted(zip(decisions.dropped["row"].to_pylist(), decisions.dropped["reason"].to_pylist(), strict=True))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(rows, st.randoms(use_true_random=False))
 def test_each_row_has_one_fate_whatever_the_order(cases: list[dict[str, Any]], random: Any) -> None:
     table = facts_of(cases)

@@ -2,13 +2,12 @@
 
 import contextlib
 import io
-import time
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageFile
 
 from infinity.data.decoding import FORMATS, Decoded, UnreadableError, decode
 from tests.infinity.data.builders import encoded, huge_png, noise
@@ -151,12 +150,11 @@ def test_fingerprint_of_pixels_knows_size_and_content() -> None:
     assert of(np.zeros((2, 8, 3), np.uint8)) != of(np.zeros((8, 2, 3), np.uint8))
 
 
-def test_huge_picture_is_refused_from_its_header() -> None:
-    started = time.monotonic()
+def test_huge_picture_is_refused_from_its_header(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda picture: pytest.fail("its pixels were decoded"))
     assert reason(huge_png()) == "too_many_pixels"
     assert reason(huge_png(10_000)) == "too_many_pixels"  # above our limit, below Pillow's
     assert reason(encoded(noise()), limit=1599) == "too_many_pixels"
-    assert time.monotonic() - started < 1
 
 
 @pytest.mark.parametrize(
@@ -180,7 +178,7 @@ def test_truncated_picture_is_unreadable(format: str, share: float) -> None:
     assert reason(data[: int(len(data) * share)]) in ("truncated", "corrupt")
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     format=st.sampled_from(["JPEG", "PNG", "WEBP", "GIF"]),
     cut=st.integers(0, 3000),

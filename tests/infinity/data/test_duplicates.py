@@ -96,7 +96,7 @@ def test_blocks_drop_what_a_comparison_of_all_pairs_drops(
     assert found[0] == found[1] == found[2] != set()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 16), st.integers(0, 2**32 - 1), st.integers(0, 150), st.sampled_from([1, 2, 8]))
 def test_every_pair_within_the_distance_is_found(distance: int, seed: int, count: int, partitions: int) -> None:
     random = np.random.default_rng(seed)

@@ -18,6 +18,7 @@ from tests.infinity.data.builders import encoded, image_folder, noise
 from tests.infinity.data.download.server import canary as listening
 from tests.infinity.data.hostile_pictures import hostile_pictures
 from tests.infinity.data.hostile_sources import hostile_csv_rows, hostile_lines, hostile_shards, hostile_tables
+from tests.limits import AGES_S
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
         command = [sys.executable, measure_hostile.__file__]
         command += [str(path) for group in groups.values() for path in group.values()]
         environment = {**os.environ, "PYTHONPATH": os.getcwd()}
-        done = subprocess.run(command, capture_output=True, timeout=300, env=environment, check=False)
+        done = subprocess.run(command, capture_output=True, timeout=AGES_S, env=environment, check=False)
         assert done.returncode == 0, done.stderr.decode()[-3000:]
         result = json.loads(done.stdout)
         new_files = set(top.rglob("*")) - before

@@ -35,7 +35,7 @@ def candidates(
     return pa.Table.from_pylist(rows, schema=FACTS)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.integers(0, 1000), min_size=2, max_size=200, unique=True), st.floats(0, 0.9), st.integers(0, 9))
 def test_exactly_the_wanted_share_is_set_aside(contents: list[int], share: float, seed: int) -> None:
     pixels = candidates(contents)["pixels"].to_pylist()
@@ -43,7 +43,7 @@ def test_exactly_the_wanted_share_is_set_aside(contents: list[int], share: float
     assert chosen.sum() == (min(max(1, round(share * len(contents))), len(contents) - 1) if share > 0 else 0)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=60), st.floats(0, 0.9))
 def test_equal_pictures_never_lie_in_both_splits(contents: list[int], share: float) -> None:
     chosen = choose_validation(candidates(contents)["pixels"].to_pylist(), share, 0)
@@ -59,7 +59,7 @@ def test_another_seed_sets_other_pictures_aside_and_order_does_not_matter() -> N
     assert (choose_validation(pixels[::-1], 0.1, 0)[::-1] == first).all()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.tuples(st.integers(32, 300), st.integers(32, 300)), min_size=1, max_size=60), st.integers(1, 7))
 def test_every_picture_lies_in_one_shard_of_its_ratio_in_source_order(sizes: list[tuple[int, int]], most: int) -> None:
     table = candidates(list(range(len(sizes))), sizes=sizes)
@@ -91,7 +91,7 @@ def test_only_the_wanted_ratios_are_used(ratios: tuple[float, ...]) -> None:
     assert {plan.aspect_ratio for plan in plans if isinstance(plan, ShardPlan)} == set(ratios)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.lists(st.integers(1, 1000) | st.integers(1, 10**7), min_size=1, max_size=300),
     st.integers(1, 40),

@@ -138,7 +138,7 @@ def test_reading_needs_no_column_that_no_reader_asks_for(tmp_path: Path, monkeyp
     assert set(asked) == {"shard", "split", "aspect_ratio", "offset", "num_bytes"}
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.integers(0, 40), max_size=60), st.integers(1, 50))
 def test_values_of_any_rows_come_from_the_parts_that_hold_them(rows: list[int], per_group: int) -> None:
     texts = [None if row % 7 == 0 else f"text {row}" for row in range(41)]

@@ -15,7 +15,7 @@ def rounds(counts: list[int], window: int, key: int = 1) -> Rounds:
     return Rounds(gaps, np.array(counts), key, OrderConfig(window_pictures=window))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(COUNTS, st.integers(1, 20), st.integers(0, 3))
 def test_a_round_holds_every_row_once(counts: list[int], window: int, round_: int) -> None:
     number = sum(counts)
@@ -26,7 +26,7 @@ def test_a_round_holds_every_row_once(counts: list[int], window: int, round_: in
     assert set(which.tolist()) == {round_}
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(COUNTS, st.integers(1, 20), st.lists(st.tuples(st.integers(0, 200), st.integers(1, 30)), max_size=4))
 def test_places_do_not_depend_on_what_was_asked_before(
     counts: list[int], window: int, asked: list[tuple[int, int]]

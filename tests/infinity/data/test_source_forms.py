@@ -162,7 +162,7 @@ def test_table_in_s3_names_no_local_file(s3_server: str) -> None:
     assert record.problem.reason == "outside_source"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.sampled_from(["a,b\n", '"x\ny",b\n', "\n", '"\n', "long" * 10 + "\n", '""",\n']), max_size=12),
     st.integers(1, 4),

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from infinity.evaluation.dpg import (
@@ -112,7 +112,6 @@ def test_categories_count_the_last_tile_before_or_all_tiles_after_dependencies()
     assert picture.average == 0.5
 
 
-@settings(deadline=None)
 @given(st.permutations(range(1, 7)), st.lists(st.booleans(), min_size=6, max_size=6), st.data())
 def test_corrected_scores_do_not_depend_on_the_order_of_rows(
     order: list[int], yes: list[bool], data: st.DataObject

@@ -16,8 +16,9 @@ from infinity.jobs.download import DownloadReport, DownloadSpec, _shared, run
 from infinity.jobs.spec import is_done
 from tests.infinity.data.builders import good_folder
 from tests.infinity.data.download.server import plain, serving, status
+from tests.limits import AGES_S
 
-CONFIG = DownloadConfig(allow_hosts=("127.0.0.1",), timeout_s=2.0, retries=0)
+CONFIG = DownloadConfig(allow_hosts=("127.0.0.1",), timeout_s=AGES_S, retries=0)
 
 
 @pytest.mark.ray

@@ -24,6 +24,7 @@ import pytest
 from infinity.jobs.evaluate import EvaluateReport, EvaluateSpec
 from infinity.jobs.spec import is_done, load_report
 from tests.infinity.jobs.prompt_sets import prompt_sets_spec
+from tests.limits import AGES_S
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -74,7 +75,7 @@ class Job:
         for number, _ in list(self.processes()):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(number, signal.SIGKILL)
-        self.process.wait(timeout=30)
+        self.process.wait(timeout=AGES_S)
 
 
 def num_files(spec: EvaluateSpec, folder: str) -> int:
@@ -100,7 +101,7 @@ def run_with_kills(spec: EvaluateSpec, folder: Path, kills: list[Kill], patience
                 elif job.kill_worker():
                     waiting.pop(0)
             time.sleep(0.02)
-        job.process.wait(timeout=60)
+        job.process.wait(timeout=AGES_S)
     finally:
         job.end()
     assert not waiting, f"finished before {waiting[0]}"

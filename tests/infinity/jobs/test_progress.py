@@ -1,11 +1,11 @@
 """Progress travels from workers to the sink."""
 
 import contextvars
-import time
 
 import pytest
 
 from infinity.jobs.progress import Progress, relayed, section
+from tests.limits import wait_until
 
 
 def test_a_section_maps_its_fractions_into_the_whole() -> None:
@@ -37,9 +37,7 @@ def test_messages_of_workers_reach_the_sink_in_order_and_in_the_callers_context(
                 sink(Progress(n / 5, f"part {n}"))
 
         ray.get(work.remote())
-        deadline = time.monotonic() + 20
-        while len(heard) < 5 and time.monotonic() < deadline:
-            time.sleep(0.05)
+        wait_until(lambda: len(heard) == 5, "the last message")
     assert [text for _, text in heard] == [f"part {n}" for n in range(5)]
 
 

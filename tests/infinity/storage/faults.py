@@ -16,6 +16,7 @@ from botocore.awsrequest import AWSResponse
 from botocore.exceptions import ReadTimeoutError
 
 from infinity.storage import local, s3
+from tests.limits import AGES_S
 
 Kind = Literal["error", "time-out", "short", "no space", "lost answer", "kill", "exit"]
 LOCAL_KINDS: tuple[Kind, ...] = ("error", "time-out", "short", "no space", "kill")
@@ -151,7 +152,7 @@ class _HalfBody(_Body):
         super().__init__(content[: len(content) // 2])
 
 
-def in_a_dying_process(work: Callable[[], None], limit_s: float = 60.0) -> int:
+def in_a_dying_process(work: Callable[[], None]) -> int:
     """Run ``work`` in a fork of this process; its exit code: 0 when it came to the end, 9 when it was killed."""
     child = os.fork()
     if child == 0:
@@ -161,7 +162,7 @@ def in_a_dying_process(work: Callable[[], None], limit_s: float = 60.0) -> int:
             code = 0
         finally:
             os._exit(code)
-    deadline = time.monotonic() + limit_s
+    deadline = time.monotonic() + AGES_S
     while time.monotonic() < deadline:
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
@@ -169,4 +170,4 @@ def in_a_dying_process(work: Callable[[], None], limit_s: float = 60.0) -> int:
         time.sleep(0.01)
     os.kill(child, 9)
     os.waitpid(child, 0)
-    raise TimeoutError(f"the process did not end within {limit_s:g} s")
+    raise TimeoutError(f"the process did not end within {AGES_S:g} s")

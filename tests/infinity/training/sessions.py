@@ -67,7 +67,8 @@ def train_here(
     made = session(spec, team)
     if resume is not None:
         all_states(resume.parent).restore(made.state, str(resume))
-    train(made.state, made.learner, made.feed, spec.loop, spec.optimizer, quiet(saves), seed=spec.seed, team=team)
+    listeners = quiet(saves, team if made.joint else ALONE)
+    train(made.state, made.learner, made.feed, spec.loop, spec.optimizer, listeners, seed=spec.seed, team=team)
     return made
 
 

@@ -128,24 +128,33 @@ def _two_shards(rank: int, folder: str, data: tuple[str, str]) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/shard-meeting", rank=rank, world_size=2)
     spec = transformer_spec(folder, *data, loop=LOOP.replace(num_parts=2), workers=SHARDED, recompute=True)
-    made = train_here(spec, saves=Path(folder) / f"shard-{rank}", team=Team.current())
+    made = train_here(spec, saves=Path(folder) / "shards", team=Team.current())
     samples = made.draw()
     made.export(str(Path(folder) / "sharded-model"))
     assert bool(samples.png) == (rank == 0)
-    again = train_here(spec, resume=Path(folder) / f"shard-{rank}" / "step-00000003", team=Team.current())
+    again = train_here(spec, resume=Path(folder) / "shards" / "step-00000003", team=Team.current())
     for (name, mine), (_, theirs) in zip(made.state.tensors(), again.state.tensors(), strict=True):
         assert torch.equal(mine, theirs), (name, mine, theirs)
+    one = train_here(spec, resume=Path(folder) / "alone" / "step-00000003", team=Team.current())
+    assert one.state.history[-1]["loss"] == pytest.approx(made.state.history[-1]["loss"], abs=1e-5)
     dist.barrier()
     dist.destroy_process_group()
 
 
 @pytest.mark.slow
 def test_sharded_ranks_equal_one_resume_exactly_and_export_a_plain_model(tmp_path: Path, data: tuple[str, str]) -> None:
-    mp.spawn(_two_shards, args=(str(tmp_path), data), nprocs=2)
+    """Each rank stores its own rows; either number of ranks goes on with what the other has stored."""
     spec = transformer_spec(tmp_path, *data, loop=LOOP.replace(num_parts=2))
     alone = train_here(spec, saves=tmp_path / "alone")
+    mp.spawn(_two_shards, args=(str(tmp_path), data), nprocs=2)
     stored = session(spec).state
-    all_states(tmp_path / "shard-0").restore(stored, str(tmp_path / "shard-0" / "step-00000006"))
+    last = tmp_path / "shards" / "step-00000006"
+    files = [last / "model-1of2.safetensors", last / "model-2of2.safetensors"]
+    assert sorted(last.glob("*.safetensors")) == files
+    assert 0.8 < files[0].stat().st_size / files[1].stat().st_size < 1.6
+    all_states(tmp_path / "shards").restore(stored, str(last))
+    gone_on = train_here(spec, resume=tmp_path / "shards" / "step-00000003").state
+    assert gone_on.history[-1]["loss"] == pytest.approx(alone.state.history[-1]["loss"], abs=1e-5)
     for mine, theirs in zip(alone.state.history, stored.history, strict=True):
         assert mine["loss"] == pytest.approx(theirs["loss"], abs=1e-5)
         assert mine["grad_norm"] == pytest.approx(theirs["grad_norm"], rel=1e-4)

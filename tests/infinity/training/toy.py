@@ -77,23 +77,24 @@ def new_state(learner: Regression, config: LoopConfig) -> TrainState:
     return TrainState(module=learner.module, optimizer=make_optimizer(learner.module, OPTIMIZER), ema=ema)
 
 
-def all_states(folder: Path) -> StateStore:
+def all_states(folder: Path, writers: Team = Team()) -> StateStore:  # noqa: B008 - frozen
     """Keeps every state."""
-    return StateStore(str(folder), keep=10**6, background=False)
+    return StateStore(str(folder), keep=10**6, background=False, writers=writers)
 
 
-def quiet(saves: Path | None) -> Listeners:
+def quiet(saves: Path | None, writers: Team = Team()) -> Listeners:  # noqa: B008 - frozen
     """Save where there is a place, go back to the newest there, and say nothing."""
+    store = None if saves is None else all_states(saves, writers)
 
     def save(now: TrainState) -> None:
-        if saves is not None:
-            all_states(saves).save(now)
+        if store is not None:
+            store.save(now)
 
     def rewind(now: TrainState) -> None:
-        assert saves is not None
-        found, _ = all_states(saves).newest()
+        assert store is not None
+        found, _ = store.newest()
         assert found is not None
-        all_states(saves).restore(now, found.uri)
+        store.restore(now, found.uri)
 
     return Listeners(log=lambda _: None, sample=lambda _: None, save=save, rewind=rewind)
 

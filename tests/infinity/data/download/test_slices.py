@@ -14,8 +14,9 @@ from infinity.data.download.slices import SliceCounts, download_slice
 from infinity.data.sources import URL_LIST, Slice, open_source
 from tests.infinity.data.download import server
 from tests.infinity.data.download.server import HOST, Site, lookup, picture, plain, serving, status
+from tests.limits import AGES_S
 
-CONFIG = DownloadConfig(allow_hosts=(HOST,), timeout_s=1.0, retries=0)
+CONFIG = DownloadConfig(allow_hosts=(HOST,), timeout_s=AGES_S, retries=0)
 ANSWERS = {f"/{i}": plain(i) for i in range(8)} | {"/gone": status(404), "/cut": server.short}
 
 
