@@ -76,7 +76,7 @@ def train_session(
         logger.warning("%s", text)
         tell(_share(state, config), text)
 
-    with _states(spec, team) as store:
+    with _states(spec, team if session.joint else Team()) as store:
         resume(state, store, team, note)
         session.ready(note)
         samples = _advance(spec, session, team, store, Voice(tell, note, stop))
@@ -132,11 +132,8 @@ def _advance(spec: TrainSpec, session: Session[Any], team: Team, store: StateSto
                 storage.write_bytes(storage.join(folder, SAMPLES_FOLDER, f"step-{now.step:08d}.png"), samples.png)
 
         def save(now: TrainState) -> None:
-            if team.leads:
+            if team.leads or session.joint:
                 store.save(now)
-            elif session.joint:
-                for _ in now.tensors():
-                    pass  # gathered by all, written by the first
 
         train(
             state,
@@ -150,7 +147,8 @@ def _advance(spec: TrainSpec, session: Session[Any], team: Team, store: StateSto
                 save=save,
                 rewind=lambda now: resume(now, store, team, voice.note),
                 note=voice.note,
-                stop=voice.stop if team.leads else lambda: False,
+                # A worker whose last save failed asks all to store again, where all learn why.
+                stop=lambda: store.has_failed or (team.leads and voice.stop()),
             ),
             seed=spec.seed,
             team=team,
@@ -178,8 +176,8 @@ def sentence(row: Row, num_steps: int) -> str:
 
 
 @contextmanager
-def _states(spec: TrainSpec, team: Team) -> Iterator[StateStore]:
-    store = StateStore(storage.join(spec.folder, STATE_FOLDER))
+def _states(spec: TrainSpec, writers: Team) -> Iterator[StateStore]:
+    store = StateStore(storage.join(spec.folder, STATE_FOLDER), writers=writers)
     try:
         yield store
     finally:
@@ -205,8 +203,8 @@ def resume(state: TrainState, store: StateStore, team: Team, note: Callable[[str
     notes: tuple[str, ...] = ()
     if team.leads:
         try:
-            newest, notes = store.newest()
-            found = (None if newest is None else newest.uri, None)
+            newest, notes = store.newest_place()
+            found = (newest, None)
         except LostStateError as error:
             found = (None, str(error))
     uri, lost = team.gather(found)[0]

@@ -3,22 +3,40 @@
 Layout: a checkpoint folder (`infinity.checkpoint`) for each stored step, ``step-00000000`` and so on. Its marker is
 written last, and the sha256 of every file is checked before anything is loaded. The newest two are kept, and an older
 one goes only after a newer one is committed.
+
+Workers that share out the weights store together: each writes what it holds, and the first commits when all have
+written.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any
-
-from torch import Tensor
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, TypeVar
 
 from infinity import storage
-from infinity.checkpoint import Checkpoint, CheckpointError, is_committed, load_checkpoint, save_checkpoint
+from infinity.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    OpenCheckpoint,
+    Piece,
+    commit_parts,
+    is_committed,
+    load_checkpoint,
+    open_checkpoint,
+    withdraw,
+    write_part,
+)
 from infinity.config import Config
 from infinity.training.loop import TrainingError
+from infinity.training.parallel import Team
+from infinity.training.sharding import own_piece
 from infinity.training.state import TrainState
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 KIND = "training-state"
 _NAME = re.compile(r"step-(\d{8,})")
@@ -37,6 +55,12 @@ class StateConfig(Config):
     step: int
 
 
+class _Look(Protocol[T_co]):
+    """How a folder is looked at; refuses one that is damaged."""
+
+    def __call__(self, uri: str, /, *, kind: str) -> T_co: ...
+
+
 class StateStore:
     """The stored states of one run.
 
@@ -44,29 +68,45 @@ class StateStore:
         uri: Folder of the run's states.
         keep: How many of the newest are kept; at least 2, so that a damaged one costs one interval.
         background: Whether tensors are copied and then written by a thread while the training goes on.
+        writers: Who stores together because each holds only a part of the weights; all must make a store at the same
+            time, and save at the same steps. One alone stores everything.
     """
 
-    def __init__(self, uri: str, *, keep: int = 2, background: bool = True) -> None:
+    def __init__(
+        self,
+        uri: str,
+        *,
+        keep: int = 2,
+        background: bool = True,
+        writers: Team = Team(),  # noqa: B008 - frozen
+    ) -> None:
         if keep < 2:
             raise ValueError(f"keep: expected at least 2 stored states, got {keep}")
-        self.uri, self._keep = uri, keep
+        self.uri, self._keep, self._writers = uri, keep, writers.apart()
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="state") if background else None
         self._pending: Future[None] | None = None
         self._damaged: set[int] = set()
 
     def save(self, state: TrainState) -> None:
-        """Store the state; in the background this returns when the tensors are copied.
+        """Store the state; in the background this returns when what this worker holds is copied.
 
         Raises:
-            StorageError: No space left, refused credentials and the like; also of the save before this one.
+            StorageError: No space left, refused credentials and the like, of any writer; also of the save before this.
         """
         self.wait()
         facts, step = state.facts(), state.step
+        pieces = {name: piece for name, value in state.held() if (piece := own_piece(value, self._writers))}
         if self._pool is None:
-            self._write(step, dict(state.tensors()), facts)
+            self._write(step, pieces, facts)
             return
-        copies = {name: value.to("cpu", copy=True) for name, value in state.tensors()}
+        copies = {name: replace(piece, tensor=piece.tensor.to("cpu", copy=True)) for name, piece in pieces.items()}
         self._pending = self._pool.submit(self._write, step, copies, facts)
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the save in the background has failed already: ``wait``, or the next save, says why."""
+        pending = self._pending
+        return pending is not None and pending.done() and pending.exception() is not None
 
     def wait(self) -> None:
         """Until what was saved is committed.
@@ -79,7 +119,7 @@ class StateStore:
             pending.result()
 
     def newest(self) -> tuple[Checkpoint | None, tuple[str, ...]]:
-        """The newest stored state that is whole, and what is to be said about newer ones that are not.
+        """The newest stored state that is whole, read, and what is to be said about newer ones that are not.
 
         A worker whose driver died may still store states, and drop older ones while they are looked at here; then there
         are others, which are looked at in their turn.
@@ -87,10 +127,22 @@ class StateStore:
         Raises:
             LostStateError: Updates were done, but no stored state can be loaded.
         """
+        return self._newest(load_checkpoint)
+
+    def newest_place(self) -> tuple[str | None, tuple[str, ...]]:
+        """URI of what ``newest`` would give; every file is verified, but no tensor is held.
+
+        Raises:
+            LostStateError: As ``newest``.
+        """
+        found, notes = self._newest(_verified)
+        return None if found is None else found.uri, notes
+
+    def _newest(self, look: _Look[T]) -> tuple[T | None, tuple[str, ...]]:
         self.wait()
         for _ in range(_LOOKS):
             steps = self.steps()
-            found, notes = self._whole(steps)
+            found, notes = self._whole(steps, look)
             if found is not None or self.steps() == steps:
                 break
         if found is None and any(step > 0 for step in steps):
@@ -102,7 +154,7 @@ class StateStore:
             )
         return found, tuple(notes)
 
-    def _whole(self, steps: list[int]) -> tuple[Checkpoint | None, list[str]]:
+    def _whole(self, steps: list[int], look: _Look[T]) -> tuple[T | None, list[str]]:
         """The newest of these states that can be loaded, and why newer ones cannot."""
         notes: list[str] = []
         for step in reversed(steps):
@@ -111,7 +163,7 @@ class StateStore:
                 notes.append(f"the stored state of step {step} was never finished, as when a save is cut off")
                 continue
             try:
-                found = load_checkpoint(folder, kind=KIND)
+                found = look(folder, kind=KIND)
             except (CheckpointError, storage.FileMissingError) as error:
                 self._damaged.add(step)
                 notes.append(f"the stored state of step {step} is damaged and was not loaded ({error})")
@@ -126,13 +178,15 @@ class StateStore:
         return max((step for step in self.steps() if is_committed(self.folder(step))), default=-1)
 
     def restore(self, state: TrainState, uri: str) -> None:
-        """Take over the stored state in this folder.
+        """Take over the stored state in this folder; of sharded weights a worker reads its own rows.
 
         Raises:
             CheckpointError: It is damaged.
             ValueError: It belongs to another model.
         """
-        found = load_checkpoint(uri, kind=KIND)
+        found = open_checkpoint(uri, kind=KIND)
+        if self._writers.size == 1:
+            found.verify()  # nothing is changed by a state that is damaged
         state.load(found.tensors, found.extra, where=uri)
 
     def close(self) -> None:
@@ -143,15 +197,56 @@ class StateStore:
             if self._pool is not None:
                 self._pool.shutdown()
 
-    def _write(self, step: int, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+    def _write(self, step: int, pieces: dict[str, Piece], facts: dict[str, Any]) -> None:
+        """What each of the writers does, in three steps that all take together."""
+        folder, team = self.folder(step), self._writers
+        begun = self._together(lambda: team.leads and self._begin(step))[0]
+        if not begun:
+            return  # the same step of the same run; replacing it would leave a moment without it
+        parts = self._together(lambda: write_part(folder, pieces, writer=team.rank, num_writers=team.size))
+
+        def commit() -> None:
+            if team.leads:
+                commit_parts(folder, parts, kind=KIND, config=StateConfig(step=step), extra=facts)
+                self._drop_older(step)
+
+        self._together(commit)
+
+    def _begin(self, step: int) -> bool:
+        """Make room for a state; False where a good one is there."""
         folder = self.folder(step)
         if is_committed(folder) and step not in self._damaged:
-            return  # the same step of the same run; replacing it would leave a moment without it
-        save_checkpoint(folder, kind=KIND, config=StateConfig(step=step), tensors=tensors, extra=facts)
+            return False
+        withdraw(folder)
+        return True
+
+    def _drop_older(self, step: int) -> None:
         self._damaged.discard(step)
         committed = [each for each in self.steps() if each not in self._damaged and is_committed(self.folder(each))]
         for old in [each for each in self.steps() if each < min(committed[-self._keep :])]:
             storage.delete_tree(self.folder(old))
+
+    def _together(self, act: Callable[[], T]) -> list[T]:
+        """What the act of every writer gave; if one of them fails, it fails for all.
+
+        Raises:
+            StorageError: Of this writer, or that another one had.
+        """
+        if self._writers.size == 1:
+            return [act()]
+        given: T | None = None
+        failed: Exception | None = None
+        try:
+            given = act()
+        except Exception as error:  # told to the others first
+            failed = error
+        told = self._writers.gather((given, None if failed is None else f"{type(failed).__name__}: {failed}"))
+        if failed is not None:
+            raise failed
+        for rank, (_, trouble) in enumerate(told):
+            if trouble is not None:
+                raise storage.StorageError(f"worker {rank} could not store its part of the state: {trouble}")
+        return [each for each, _ in told]
 
     def folder(self, step: int) -> str:
         """URI of the stored state of a step, whether it is there or not."""
@@ -162,3 +257,9 @@ class StateStore:
         prefix = storage.join(self.uri, "")
         names = {uri[len(prefix) :].lstrip("/").split("/")[0] for uri in storage.list_files(self.uri)}
         return sorted(int(match[1]) for name in names if (match := _NAME.fullmatch(name)))
+
+
+def _verified(uri: str, /, *, kind: str) -> OpenCheckpoint:
+    found = open_checkpoint(uri, kind=kind)
+    found.verify()
+    return found

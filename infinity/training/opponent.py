@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from infinity.training.optimizer import OptimizerConfig
-from infinity.training.sharding import like
+from infinity.training.sharding import Rows, assign, like
 
 LOSS_AT_START = 2.0
 """Order of magnitude of the hinge loss of a network that knows nothing, and of one that errs now and then."""
@@ -81,7 +81,7 @@ class Opponent:
                 yield f"optimizer/{name}/{slot}", value.detach()
 
     @torch.no_grad()
-    def load(self, tensors: Mapping[str, Tensor], *, where: str) -> None:
+    def load(self, tensors: Mapping[str, Rows], *, where: str) -> None:
         """Take over what ``tensors`` gave.
 
         Raises:
@@ -96,7 +96,7 @@ class Opponent:
         ):
             raise ValueError(f"{where}: state of another discriminator; weights that differ: {differing[:5]}")
         for name, value in own.items():
-            value.copy_(found[name])
+            assign(value, found[name])
         self.optimizer.state.clear()
         for name, weight in self.module.named_parameters():
             slots = {

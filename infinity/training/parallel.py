@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import torch
@@ -26,10 +26,17 @@ def part_of(items: S, part: int, num_parts: int) -> S:
 
 @dataclass(frozen=True, slots=True)
 class Team:
-    """The processes that train one model together; a single process is a team of one and never communicates."""
+    """The processes that train one model together; a single process is a team of one and never communicates.
+
+    Attributes:
+        rank: Number of this process.
+        size: How many there are.
+        group: The connection they speak over; None is the one that all of PyTorch uses.
+    """
 
     rank: int = 0
     size: int = 1
+    group: dist.ProcessGroup | None = None
 
     @classmethod
     def current(cls) -> Team:
@@ -37,6 +44,13 @@ class Team:
         if not dist.is_available() or not dist.is_initialized():
             return cls()
         return cls(rank=dist.get_rank(), size=dist.get_world_size())
+
+    def apart(self) -> Team:
+        """The same team over a connection of its own, for a thread beside the training. All must ask for it together.
+
+        Collective calls of two threads over one connection would mix.
+        """
+        return self if self.size == 1 else replace(self, group=dist.new_group(backend="gloo"))
 
     @property
     def leads(self) -> bool:
@@ -52,11 +66,11 @@ class Team:
         if self.size == 1:
             return
         gradients = [weight.grad for weight in weights if weight.grad is not None]
-        pending = [dist.all_reduce(also, async_op=True)]
+        pending = [dist.all_reduce(also, group=self.group, async_op=True)]
         returns: list[tuple[Tensor, list[Tensor]]] = []
         for bucket in _buckets(gradients):
             flat = torch.cat([gradient.reshape(-1) for gradient in bucket])
-            pending.append(dist.all_reduce(flat, async_op=True))
+            pending.append(dist.all_reduce(flat, group=self.group, async_op=True))
             returns.append((flat, bucket))
         for work in pending:
             work.wait()
@@ -67,7 +81,7 @@ class Team:
     def sum(self, values: Tensor) -> Tensor:
         """The sum over the team, in place."""
         if self.size > 1:
-            dist.all_reduce(values)
+            dist.all_reduce(values, group=self.group)
         return values
 
     def gather(self, value: Any) -> list[Any]:
@@ -75,7 +89,7 @@ class Team:
         if self.size == 1:
             return [value]
         values: list[Any] = [None] * self.size
-        dist.all_gather_object(values, value)
+        dist.all_gather_object(values, value, group=self.group)
         return values
 
 

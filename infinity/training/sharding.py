@@ -1,21 +1,24 @@
 """Weights that the workers of a training share out instead of copying (FSDP2), and the few things that differ then.
 
 A sharded parameter is a ``DTensor``: every worker holds some rows of it, of its gradient, of its average and of the
-optimizer's running means. Everything stored is whole, so that a run goes on with another number of workers, sharded or
-not.
+optimizer's running means. Each stores its own rows, and takes over whichever are its own from what any number of
+workers stored, so that a run goes on with another number of them, sharded or not.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from types import EllipsisType
+from typing import Protocol
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, OffloadPolicy, fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.tensor import DTensor, Shard
 
+from infinity.checkpoint import Piece
 from infinity.training.parallel import Team
 from infinity.transformer.model import Transformer
 
@@ -60,23 +63,73 @@ def local(tensor: Tensor) -> Tensor:
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
+class Rows(Protocol):
+    """A tensor, or one that is stored and read when it is asked for."""
+
+    @property
+    def shape(self) -> torch.Size:
+        """Of the whole."""
+        ...
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of its numbers."""
+        ...
+
+    def __getitem__(self, rows: slice | EllipsisType, /) -> Tensor:
+        """All of it (``...``), or some of its rows."""
+        ...
+
+
+def own_rows(tensor: DTensor) -> slice:
+    """Numbers of the rows that this worker holds; it may hold none.
+
+    Raises:
+        ValueError: Shared out in another way than FSDP2 does by default: among one row of workers, by rows.
+    """
+    mesh = tensor.device_mesh
+    if mesh.ndim != 1 or tuple(tensor.placements) != (Shard(0),):
+        raise ValueError(f"sharded weights: expected rows among one line of workers, found {tensor.placements}")
+    total, size, rank = tensor.shape[0], mesh.size(), mesh.get_local_rank()
+    chunk = -(-total // size)
+    return slice(min(rank * chunk, total), min((rank + 1) * chunk, total))
+
+
+def own_piece(tensor: Tensor, team: Team) -> Piece | None:
+    """What this worker stores of a tensor: its rows; of one that all hold, the first stores the whole. A view.
+
+    Raises:
+        ValueError: Shared out among others than ``team``, who could not store all of it.
+    """
+    if isinstance(tensor, DTensor):
+        if tensor.device_mesh.size() != team.size:
+            raise ValueError(
+                f"weights shared out among {tensor.device_mesh.size()} workers cannot be stored by {team.size}"
+            )
+        rows = own_rows(tensor)
+        if rows != slice(0, tensor.shape[0]):
+            held = tensor.to_local()
+            return Piece(held, rows.start, tensor.shape[0]) if len(held) else None
+        tensor = tensor.to_local()
+    return Piece(tensor) if team.leads else None
+
+
 @torch.no_grad()
-def assign(target: Tensor, value: Tensor) -> None:
-    """Copy a whole tensor into one that may be sharded; every worker has the whole one."""
+def assign(target: Tensor, value: Rows) -> None:
+    """Copy a tensor into one that may be sharded; of a stored one only this worker's rows are read then."""
     if isinstance(target, DTensor):
-        rows = distribute_tensor(value.to(target.device), target.device_mesh, target.placements, src_data_rank=None)
-        target.to_local().copy_(rows.to_local())
+        target.to_local().copy_(value[own_rows(target)])
     else:
-        target.copy_(value)
+        target.copy_(value[...])
 
 
-def like(value: Tensor, weight: Tensor) -> Tensor:
+def like(value: Rows, weight: Tensor) -> Tensor:
     """A running mean where its weight is, shared out like it, and in the same order in memory.
 
     The fused update walks both side by side. Other values, such as a count of steps, only change their device.
     """
     if value.shape != weight.shape:
-        return value.to(weight.device)
+        return value[...].to(weight.device, copy=True)
     target = torch.empty_like(weight, dtype=value.dtype, requires_grad=False)
     assign(target, value)
     return target

@@ -15,7 +15,7 @@ from infinity.training.eight_bit import closed, opened
 from infinity.training.ema import Ema
 from infinity.training.guard import Skipped
 from infinity.training.opponent import Opponent
-from infinity.training.sharding import assign, like, whole
+from infinity.training.sharding import Rows, assign, like, whole
 
 Row = dict[str, float]
 """One logged step: "step" and its figures by name."""
@@ -90,23 +90,29 @@ class TrainState:
         return values | {"skipped": [each.to_json() for each in self.skipped]}
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
-        """Weights, averages and running means of the optimizer by name, whole; not copies unless they are sharded.
+        """What ``held`` gives, whole. All workers of a sharded training must go through them together."""
+        return ((name, whole(value)) for name, value in self.held())
 
-        All workers of a sharded training must go through them together.
-        """
+    def held(self) -> Iterator[tuple[str, Tensor]]:
+        """Weights, averages and running means of the optimizer by name, as this worker holds them; not copies."""
         frozen = self._frozen()
         for name, value in self.module.state_dict().items():
             if name not in frozen:
-                yield f"weights/{name}", whole(value.detach())
-        yield from ((f"ema/{name}", whole(value)) for name, value in (self.ema.weights().items() if self.ema else ()))
+                yield f"weights/{name}", value.detach()
+        yield from ((f"ema/{name}", value) for name, value in (self.ema.weights().items() if self.ema else ()))
         for name, weight in self.module.named_parameters():
             for slot, value in opened(self.optimizer.state.get(weight, {})):
-                yield f"optimizer/{name}/{slot}", whole(value.detach())
+                yield f"optimizer/{name}/{slot}", value.detach()
         if self.opponent is not None:
             yield from ((f"opponent/{name}", value) for name, value in self.opponent.tensors())
 
-    def load(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any], *, where: str) -> None:
+    def load(self, tensors: Mapping[str, Rows], facts: Mapping[str, Any], *, where: str) -> None:
         """Take over a stored state; module, optimizer and average must be those of the same spec.
+
+        Args:
+            tensors: Whole ones by name, or stored ones, of which a worker of a sharded training reads its rows.
+            facts: As ``facts`` gave them.
+            where: Where they come from, for messages.
 
         Raises:
             ValueError: A state of other weights.
@@ -126,8 +132,8 @@ class TrainState:
         """Names of weights that the training does not change; they come from where it started."""
         return frozenset(name for name, weight in self.module.named_parameters() if not weight.requires_grad)
 
-    def _load_tensors(self, tensors: Mapping[str, Tensor], where: str) -> None:
-        def below(prefix: str) -> dict[str, Tensor]:
+    def _load_tensors(self, tensors: Mapping[str, Rows], where: str) -> None:
+        def below(prefix: str) -> dict[str, Rows]:
             return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
         played = below("opponent/")

@@ -1,0 +1,67 @@
+"""A folder of weights: what the model is beside its tensors, checksums, and a marker that is written last.
+
+Layout::
+
+    config.json            {"format": 1, "kind": ..., "config": {...}, "extra": {...}}
+    model.safetensors      the tensors; model-00001.safetensors and so on where they fill more than one file
+    checksums.json         {"files": {name: {"sha256": ..., "bytes": ...}}}
+    COMMITTED              the digest; a folder without it is not a checkpoint
+
+A folder that several workers wrote together has the format 2: each worker's files, model-1of2.safetensors and so on,
+hold its rows of every tensor, and ``config.json`` says under "pieces" which rows of which tensor lie where. Both are
+read alike.
+"""
+
+from __future__ import annotations
+
+from infinity.checkpoint.reading import (
+    Checkpoint,
+    OpenCheckpoint,
+    StoredTensor,
+    load_checkpoint,
+    open_checkpoint,
+    read_kind_and_config,
+)
+from infinity.checkpoint.record import (
+    CHECKSUMS_FILE,
+    CONFIG_FILE,
+    FORMAT,
+    JOINT_FORMAT,
+    MARKER_FILE,
+    CheckpointError,
+    is_committed,
+)
+from infinity.checkpoint.weights import load_weights
+from infinity.checkpoint.writing import (
+    MAX_FILE_BYTES,
+    Part,
+    Piece,
+    commit_parts,
+    save_checkpoint,
+    withdraw,
+    write_part,
+)
+
+__all__ = [
+    "CHECKSUMS_FILE",
+    "CONFIG_FILE",
+    "FORMAT",
+    "JOINT_FORMAT",
+    "MARKER_FILE",
+    "MAX_FILE_BYTES",
+    "Checkpoint",
+    "CheckpointError",
+    "OpenCheckpoint",
+    "Part",
+    "Piece",
+    "StoredTensor",
+    "commit_parts",
+    "is_committed",
+    "load_checkpoint",
+    "load_weights",
+    "open_checkpoint",
+    "read_kind_and_config",
+    "save_checkpoint",
+    "withdraw",
+    "write_part",
+]

@@ -1,0 +1,242 @@
+"""Read a checkpoint folder: whole, or only the rows that are asked for; never a file that was not verified."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import EllipsisType
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from infinity import storage
+from infinity.checkpoint.record import CheckpointError, read_about, read_checksums, read_verified, verify
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Checkpoint:
+    """A checkpoint that was read and verified.
+
+    Attributes:
+        uri: Where it lies.
+        kind: What was saved, such as "tokenizer" or "transformer".
+        config: JSON of the model's configuration; ``SomeConfig.from_json(checkpoint.config)`` reads it.
+        tensors: By name, on the CPU, in the type they were saved in.
+        extra: Further JSON, such as the training step and metrics.
+        digest: 16 hexadecimal digits over configuration, extra and tensors.
+    """
+
+    uri: str
+    kind: str
+    config: dict[str, Any]
+    tensors: dict[str, Tensor]
+    extra: dict[str, Any]
+    digest: str
+
+
+class StoredTensor:
+    """A tensor of an open checkpoint: ``stored[...]`` is all of it, ``stored[a:b]`` some of its rows.
+
+    A file is verified before the first tensor is read from it.
+
+    Attributes:
+        shape: Of the whole.
+        dtype: As it was saved.
+    """
+
+    def __init__(self, name: str, shape: torch.Size, dtype: torch.dtype, places: list[_Place]) -> None:
+        self.shape, self.dtype = shape, dtype
+        self._name, self._places = name, places
+
+    def __getitem__(self, rows: slice | EllipsisType) -> Tensor:
+        """On the CPU; it may lie in a mapping of the file.
+
+        Raises:
+            CheckpointError: A file is damaged or missing.
+        """
+        if rows is Ellipsis:
+            first, last = 0, (self.shape[0] if self.shape else 0)
+        else:
+            first, last, _ = rows.indices(self.shape[0])
+        found = []
+        for place in self._places:
+            if place.last is None:
+                whole = place.file.opened.whole(self._name)
+                return whole if rows is Ellipsis else whole[first:last].clone()
+            start, stop = max(first, place.first), min(last, place.last)
+            if start < stop:
+                found.append(place.file.opened.rows(self._name, start - place.first, stop - place.first))
+        if sum(len(piece) for piece in found) != last - first:
+            raise CheckpointError(
+                f"{self._places[0].file.uri}: rows {first} to {last} of {self._name} are not all there"
+            )
+        if not found:
+            return torch.empty((0, *self.shape[1:]), dtype=self.dtype)
+        return found[0] if len(found) == 1 else torch.cat(found)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenCheckpoint:
+    """A finished checkpoint whose tensors are read when they are asked for.
+
+    Attributes:
+        uri: Where it lies.
+        kind: As of ``Checkpoint``, like ``config``, ``extra`` and ``digest``.
+        tensors: By name.
+        files: That hold tensors.
+    """
+
+    uri: str
+    kind: str
+    config: dict[str, Any]
+    tensors: Mapping[str, StoredTensor]
+    extra: dict[str, Any]
+    digest: str
+    files: tuple[_File, ...]
+
+    def verify(self) -> None:
+        """Compare the sha256 of every file, one after the other; those that were read already are not read again.
+
+        Raises:
+            CheckpointError: A file is damaged or missing.
+        """
+        for file in self.files:
+            file.verify()
+
+
+def open_checkpoint(uri: str, *, kind: str | None = None) -> OpenCheckpoint:
+    """Look at a checkpoint without reading its tensors; each file is verified before anything of it is used.
+
+    Raises:
+        CheckpointError: No folder, an unfinished one, a damaged description, another format or another kind.
+        StorageError: The place cannot be read.
+    """
+    digest, entries = read_checksums(uri)
+    about = read_about(uri, entries)
+    if kind is not None and about["kind"] != kind:
+        raise CheckpointError(f"{uri}: expected a checkpoint of kind {kind!r}, found {about['kind']!r}")
+    files = {name: _File(uri, name, entries[name]) for name in sorted(entries) if name.endswith(".safetensors")}
+    tensors = _tensors(files, about.get("pieces"))
+    return OpenCheckpoint(uri, about["kind"], about["config"], tensors, about["extra"], digest, tuple(files.values()))
+
+
+def load_checkpoint(uri: str, *, kind: str | None = None) -> Checkpoint:
+    """Read a checkpoint and verify every file of it.
+
+    Args:
+        uri: The folder.
+        kind: The kind it must be; any if None.
+
+    Raises:
+        CheckpointError: No folder, an unfinished or damaged one, another format or another kind.
+        StorageError: The place cannot be read (no such bucket, refused credentials).
+    """
+    found = open_checkpoint(uri, kind=kind)
+    tensors = {name: stored[...] for name, stored in found.tensors.items()}
+    return Checkpoint(
+        uri=uri, kind=found.kind, config=found.config, tensors=tensors, extra=found.extra, digest=found.digest
+    )
+
+
+def read_kind_and_config(uri: str) -> tuple[str, dict[str, Any]]:
+    """Kind and configuration of a finished checkpoint without reading its tensors.
+
+    Raises:
+        CheckpointError: No folder, an unfinished one, or a damaged description.
+    """
+    about = read_about(uri, read_checksums(uri)[1])
+    return about["kind"], about["config"]
+
+
+class _Mapped:
+    """A file on a disk; its tensors lie in a mapping of it."""
+
+    def __init__(self, path: Path) -> None:
+        self._file: Any = safe_open(path, framework="pt")
+
+    def names(self) -> list[str]:
+        return list(self._file.keys())
+
+    def whole(self, name: str) -> Tensor:
+        found: Tensor = self._file.get_tensor(name)
+        return found
+
+    def rows(self, name: str, first: int, last: int) -> Tensor:
+        found: Tensor = self._file.get_slice(name)[first:last]
+        return found
+
+
+class _Held:
+    """A file of a bucket, in memory."""
+
+    def __init__(self, data: bytes) -> None:
+        self._tensors: dict[str, Tensor] = safetensors.torch.load(data)
+
+    def names(self) -> list[str]:
+        return list(self._tensors)
+
+    def whole(self, name: str) -> Tensor:
+        return self._tensors[name]
+
+    def rows(self, name: str, first: int, last: int) -> Tensor:
+        return self._tensors[name][first:last].clone()
+
+
+class _File:
+    """A file of tensors, verified before it is opened."""
+
+    def __init__(self, uri: str, name: str, expected: Mapping[str, Any]) -> None:
+        self.uri, self.name, self._expected = uri, name, expected
+        self._verified = False
+
+    def verify(self) -> None:
+        if not self._verified:
+            verify(self.uri, self.name, self._expected)
+        self._verified = True
+
+    @cached_property
+    def opened(self) -> _Mapped | _Held:
+        path = storage.local_path(storage.join(self.uri, self.name))
+        try:
+            if path is not None:
+                self.verify()
+                return _Mapped(path)
+            return _Held(read_verified(self.uri, self.name, self._expected))
+        except SafetensorError as error:
+            raise CheckpointError(
+                f"{self.uri}: damaged checkpoint: {self.name} is not a safetensors file ({error})"
+            ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Rows ``first`` to ``last`` of a tensor lie in a file; all of it where ``last`` is None."""
+
+    file: _File
+    first: int
+    last: int | None
+
+
+def _tensors(files: Mapping[str, _File], pieces: Mapping[str, Any] | None) -> dict[str, StoredTensor]:
+    """Without a description of pieces every file holds whole tensors, and is opened to see which."""
+    if pieces is not None:
+        return {
+            name: StoredTensor(
+                name,
+                torch.Size(piece["shape"]),
+                getattr(torch, piece["dtype"]),
+                [_Place(files[file], first, last) for file, first, last in piece["places"]],
+            )
+            for name, piece in pieces.items()
+        }
+    found = {}
+    for file in files.values():
+        for name in file.opened.names():
+            tensor = file.opened.whole(name)  # only mapped, or in memory already
+            found[name] = StoredTensor(name, tensor.shape, tensor.dtype, [_Place(file, 0, None)])
+    return found

@@ -1,0 +1,188 @@
+"""Write a checkpoint folder, alone or together with others: files, their checksums, the marker last."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import safetensors.torch
+from torch import Tensor
+
+from infinity import storage
+from infinity.checkpoint.record import (
+    CHECKSUMS_FILE,
+    CONFIG_FILE,
+    FORMAT,
+    JOINT_FORMAT,
+    MARKER_FILE,
+    digest_of,
+    to_json,
+)
+from infinity.config import Config
+
+MAX_FILE_BYTES = 2 * 2**30
+"""Tensors of more than this are spread over several files, so that no upload and no buffer becomes huge."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Some rows of a tensor, or all of it.
+
+    Attributes:
+        tensor: The rows.
+        first: Number of the first of them.
+        total: Rows of the whole tensor; None where ``tensor`` is the whole, of any number of axes.
+    """
+
+    tensor: Tensor
+    first: int = 0
+    total: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What one writer contributed to a folder.
+
+    Attributes:
+        files: Name to sha256 and size.
+        pieces: Tensor to its type, its whole shape, and the file and rows that were written of it.
+    """
+
+    files: dict[str, dict[str, Any]] = field(default_factory=dict)
+    pieces: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+def save_checkpoint(
+    uri: str,
+    *,
+    kind: str,
+    config: Config,
+    tensors: Mapping[str, Tensor],
+    extra: Mapping[str, Any] | None = None,
+    max_file_bytes: int = MAX_FILE_BYTES,
+) -> str:
+    """Write a checkpoint folder; until the marker, its last file, is there it does not count.
+
+    Args:
+        uri: The folder. A checkpoint that is already there loses its marker first and is then replaced.
+        kind: What is saved.
+        config: Of the model.
+        tensors: Weights and buffers by name, on any device.
+        extra: Further JSON values.
+        max_file_bytes: Start another file beyond this.
+
+    Returns:
+        The digest.
+
+    Raises:
+        StorageError: The folder cannot be written; nothing that looks finished is left.
+    """
+    withdraw(uri)
+    part = write_part(uri, {name: Piece(value) for name, value in tensors.items()}, max_file_bytes=max_file_bytes)
+    return commit_parts(uri, [part], kind=kind, config=config, extra=extra)
+
+
+def withdraw(uri: str) -> None:
+    """Take the marker away: what lies there counts no longer, and its files may be replaced."""
+    storage.delete_tree(storage.join(uri, MARKER_FILE))
+
+
+def write_part(
+    uri: str,
+    pieces: Mapping[str, Piece],
+    *,
+    writer: int = 0,
+    num_writers: int = 1,
+    max_file_bytes: int = MAX_FILE_BYTES,
+) -> Part:
+    """Write the tensors of one of the writers of a folder whose marker was taken away.
+
+    Args:
+        uri: The folder.
+        pieces: By name; of a tensor that is not whole, all writers together must write every row once.
+        writer: Number of this one, from 0.
+        num_writers: How many write. One alone writes whole tensors.
+        max_file_bytes: Start another file beyond this.
+
+    Raises:
+        StorageError: A file cannot be written.
+    """
+    stem = "model" if num_writers == 1 else f"model-{writer + 1}of{num_writers}"
+    part = Part()
+    groups = list(_groups(pieces, max_file_bytes))
+    for number, names in enumerate(groups, start=1):
+        file = f"{stem}.safetensors" if len(groups) == 1 else f"{stem}-{number:05d}.safetensors"
+        data = safetensors.torch.save({name: _plain(pieces[name].tensor) for name in names})
+        part.files[file] = _write(uri, file, data)
+        part.pieces.update((name, _described(pieces[name], file)) for name in names)
+    return part
+
+
+def commit_parts(
+    uri: str, parts: Sequence[Part], *, kind: str, config: Config, extra: Mapping[str, Any] | None = None
+) -> str:
+    """Make a folder whose parts are all written a checkpoint.
+
+    Returns:
+        The digest.
+
+    Raises:
+        StorageError: A file cannot be written; the folder does not count then.
+    """
+    about = {"format": FORMAT, "kind": kind, "config": config.to_json(), "extra": dict(extra or {})}
+    if len(parts) > 1:
+        about |= {"format": JOINT_FORMAT, "pieces": _joined(parts)}
+    files = {CONFIG_FILE: _write(uri, CONFIG_FILE, to_json(about))}
+    for part in parts:
+        files |= part.files
+    checksums = to_json({"files": files})
+    digest = digest_of(checksums)
+    storage.write_bytes(storage.join(uri, CHECKSUMS_FILE), checksums)
+    storage.write_text(storage.join(uri, MARKER_FILE), digest + "\n")
+    return digest
+
+
+def _joined(parts: Sequence[Part]) -> dict[str, dict[str, Any]]:
+    """Tensor to type, shape and its places in order of their rows."""
+    joined: dict[str, dict[str, Any]] = {}
+    for part in parts:
+        for name, piece in part.pieces.items():
+            places = joined.get(name, {"places": []})["places"]
+            joined[name] = piece | {"places": sorted(places + piece["places"], key=lambda place: int(place[1]))}
+    return joined
+
+
+def _described(piece: Piece, file: str) -> dict[str, Any]:
+    shape = list(piece.tensor.shape)
+    last = None
+    if piece.total is not None:
+        last = piece.first + shape[0]
+        shape[0] = piece.total
+    dtype = str(piece.tensor.dtype).removeprefix("torch.")
+    return {"dtype": dtype, "shape": shape, "places": [[file, piece.first, last]]}
+
+
+def _write(uri: str, name: str, data: bytes) -> dict[str, Any]:
+    storage.write_bytes(storage.join(uri, name), data)
+    return {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+
+
+def _groups(pieces: Mapping[str, Piece], max_file_bytes: int) -> Iterator[list[str]]:
+    """Names of the tensors of each file, in order; an empty model has one empty file."""
+    names: list[str] = []
+    size = 0
+    for name, piece in pieces.items():
+        num_bytes = piece.tensor.nbytes
+        if names and size + num_bytes > max_file_bytes:
+            yield names
+            names, size = [], 0
+        names.append(name)
+        size += num_bytes
+    yield names
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    """A contiguous copy on the CPU that shares its memory with no other tensor, as the file format asks."""
+    return tensor.detach().to("cpu", copy=True).contiguous()
