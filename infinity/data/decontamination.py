@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 
@@ -26,6 +25,7 @@ from infinity.data.likeness import THUMBNAIL_PX
 from infinity.data.looks import Looks, Thumbnails, similar_to_known, thumbnails_in
 from infinity.data.minhash import shingles
 from infinity.data.sources import open_source
+from infinity.storage.lines import json_objects, text_lines
 
 _PROMPT_FIELDS = ("prompt", "text", "caption")
 
@@ -69,11 +69,11 @@ def read_prompts(uri: str) -> list[str]:
         StorageError: The place cannot be read.
     """
     if uri.endswith(".jsonl"):
-        found = [_field(json.loads(line), uri) for line in storage.read_text(uri).splitlines() if line.strip()]
+        found = [_field(row, where) for where, row in json_objects(storage.read_bytes(uri), uri)]
     elif uri.endswith(".csv"):
         found = [_field(row, uri) for row in csv.DictReader(io.StringIO(storage.read_text(uri)))]
     elif uri.endswith(".txt"):
-        found = storage.read_text(uri).splitlines()
+        found = [line for _, line in text_lines(storage.read_bytes(uri), uri)]
     else:
         found = [storage.read_text(file) for file in storage.list_files(uri) if file.endswith(".txt")]
     prompts = [" ".join(text.split()) for text in found if text.strip()]

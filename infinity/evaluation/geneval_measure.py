@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +15,7 @@ from infinity.evaluation.networks import Networks
 from infinity.evaluation.prompt_measure import Asked, Item, PictureFolder, Results, locate
 from infinity.evaluation.rewriting import Rewriter, describe
 from infinity.evaluation.scene_geneval import SceneDetector
+from infinity.storage.lines import json_objects
 from infinity.storage.pinned import PinnedFile
 
 OFFICIAL_PROMPTS = PinnedFile(
@@ -117,27 +117,20 @@ class GenevalMeasure(Config):
 
 
 def read_prompts(file: PinnedFile) -> list[GenevalPrompt]:
-    """The prompts of a file of JSON lines; blank lines at the end are none.
+    """The prompts of a file of JSON lines.
 
     Raises:
         ValueError: Not UTF-8, a line that is no prompt, by its number, or no prompt at all.
         StorageError: The file is missing.
     """
-    try:
-        lines = file.read().decode("utf-8").rstrip().split("\n")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{file.uri}: expected UTF-8, found byte {error.object[error.start]:#x}") from error
-    if lines == [""]:
-        raise ValueError(f"{file.uri}: expected prompts, found an empty file")
     prompts = []
-    for number, line in enumerate(lines, start=1):
+    for where, data in json_objects(file.read(), file.uri):
         try:
-            data = json.loads(line)
-            if not isinstance(data, dict):
-                raise ValueError(f"expected a JSON object, found {line[:80]!r}")
             prompts.append(GenevalPrompt.from_metadata(data))
         except (ValueError, TypeError) as error:
-            raise ValueError(f"{file.uri}, line {number}: {error}") from error
+            raise ValueError(f"{where}: {error}") from error
+    if not prompts:
+        raise ValueError(f"{file.uri}: expected prompts, found an empty file")
     return prompts
 
 

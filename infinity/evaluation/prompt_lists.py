@@ -6,11 +6,13 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
 from infinity.config import Config, digest_of
 from infinity.evaluation.prompt_measure import Item
 from infinity.evaluation.score import slug
+from infinity.storage.lines import json_lines, text_lines
 from infinity.storage.pinned import PinnedFile
 
 
@@ -36,11 +38,8 @@ class PromptList(Config):
             StorageError: The file is missing.
         """
         uri = self.file.uri
-        try:
-            text = self.file.read().decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{uri}: expected UTF-8, found byte {error.object[error.start]:#x}") from error
-        entries = list(_list(text, uri) if uri.endswith(".json") else _lines(text, uri))
+        form = {".json": _list, ".jsonl": json_lines}.get(PurePosixPath(uri).suffix, _texts)
+        entries = list(form(self.file.read(), uri))
         if not entries:
             raise ValueError(f"{uri}: expected prompts, found none")
         items: dict[str, Item] = {}
@@ -107,29 +106,20 @@ def describe(items: Sequence[Item]) -> str:
     return f"{len(items)} prompts {digest_of([[item.id, item.prompt] for item in items])}"
 
 
-def _lines(text: str, uri: str) -> Iterator[tuple[str, object]]:
-    """Not splitlines: it also splits at characters that a prompt may hold, such as U+2028."""
-    for number, line in enumerate(text.removesuffix("\n").split("\n"), start=1):
-        where, line = f"{uri}, line {number}", line.removesuffix("\r")
-        if not line.strip():
-            if not text.strip():
-                return
-            raise ValueError(f"{where}: expected a prompt, found an empty line")
-        if not uri.endswith(".jsonl"):
+def _texts(data: bytes, uri: str) -> Iterator[tuple[str, object]]:
+    if data.strip():
+        for where, line in text_lines(data, uri):
+            if not line.strip():
+                raise ValueError(f"{where}: expected a prompt, found an empty line")
             yield where, line
-            continue
-        try:
-            yield where, json.loads(line)
-        except ValueError as error:
-            raise ValueError(f"{where}: not valid JSON ({error}): {line[:80]!r}") from error
 
 
-def _list(text: str, uri: str) -> Iterator[tuple[str, object]]:
+def _list(data: bytes, uri: str) -> Iterator[tuple[str, object]]:
     try:
-        data = json.loads(text)
+        found = json.loads(data)
     except ValueError as error:
         raise ValueError(f"{uri}: not valid JSON ({error})") from error
-    if not isinstance(data, list):
-        raise ValueError(f"{uri}: expected a list of prompts, found {type(data).__name__}")
-    for number, entry in enumerate(data, start=1):
+    if not isinstance(found, list):
+        raise ValueError(f"{uri}: expected a list of prompts, found {type(found).__name__}")
+    for number, entry in enumerate(found, start=1):
         yield f"{uri}, entry {number}", entry

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from infinity.config import Config
 from infinity.perception.instruct import InstructConfig
+from infinity.storage.lines import json_objects
 from infinity.storage.pinned import PinnedFile
 
 INSTRUCTION = (
@@ -38,17 +38,12 @@ class RewriteFile(Config):
             StorageError: The file is missing.
         """
         found: dict[str, str] = {}
-        for number, line in enumerate(self.file.read().decode("utf-8").splitlines(), start=1):
-            where = f"{self.file.uri}, line {number}"
-            try:
-                data = json.loads(line)
-            except ValueError as error:
-                raise ValueError(f"{where}: expected a JSON object, found {line[:80]!r} ({error})") from error
-            if not isinstance(data, Mapping) or set(data) != {"prompt", "rewritten"}:
-                raise ValueError(f'{where}: expected {{"prompt": ..., "rewritten": ...}}, found {line[:120]}')
+        for where, data in json_objects(self.file.read(), self.file.uri):
+            if set(data) != {"prompt", "rewritten"}:
+                raise ValueError(f'{where}: expected {{"prompt": ..., "rewritten": ...}}, found {str(data)[:120]}')
             prompt, rewritten = data["prompt"], data["rewritten"]
             if not isinstance(prompt, str) or not isinstance(rewritten, str) or not rewritten.strip():
-                raise ValueError(f"{where}: expected two texts, the rewritten one not empty, found {line[:120]}")
+                raise ValueError(f"{where}: expected two texts, the rewritten one not empty, found {str(data)[:120]}")
             if found.get(prompt, rewritten) != rewritten:
                 raise ValueError(f"{where}: a second, different rewriting of {prompt!r}")
             found[prompt] = rewritten

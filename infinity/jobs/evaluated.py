@@ -13,6 +13,7 @@ from infinity.evaluation.gate import Measured
 from infinity.jobs.evaluate import EvaluateReport, EvaluateSpec
 from infinity.jobs.registry import parse_spec
 from infinity.jobs.spec import REPORT_FILE, SPEC_FILE
+from infinity.storage.lines import json_objects
 
 FOLDER_PREFIX = f"{EvaluateSpec.kind}-"
 
@@ -162,14 +163,4 @@ def _same_place(one: str, other: str) -> bool:
 
 def _lines(uri: str | None) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """The objects of a JSON lines file, each with its place; none for no file."""
-    if uri is None:
-        return
-    # Not splitlines: it also splits at characters that a prompt may hold, such as U+2028.
-    for number, text in enumerate(storage.read_text(uri).removesuffix("\n").split("\n"), start=1):
-        try:
-            line = json.loads(text)
-        except ValueError as error:
-            raise ValueError(f"{uri} line {number}: not valid JSON ({error})") from error
-        if not isinstance(line, dict):
-            raise ValueError(f"{uri} line {number}: expected an object, got {text[:80]!r}")
-        yield f"{uri} line {number}", line
+    return iter(()) if uri is None else json_objects(storage.read_bytes(uri), uri)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from math import isfinite
 from statistics import fmean
 
 from infinity import storage
+from infinity.storage.lines import json_objects
 
 Points = tuple[tuple[float, float], ...]
 
@@ -32,14 +32,11 @@ def read_curves(uri: str) -> dict[str, Points]:
         ValueError: A line is not a JSON object with a ``step``.
     """
     curves: dict[str, dict[float, float]] = {}
-    for number, line in enumerate(storage.read_text(uri).splitlines(), start=1):
-        if not line.strip():
-            continue
+    for where, row in json_objects(storage.read_bytes(uri), uri):
         try:
-            row = json.loads(line)
             step = float(row.pop("step"))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{uri} line {number}: expected a JSON object with a step, got {line[:80]!r}") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{where}: expected an object with a step, found {str(row)[:80]}") from error
         for name, value in row.items():
             if isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value):
                 curves.setdefault(name, {})[step] = float(value)

@@ -125,7 +125,7 @@ def test_different_sizes_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("{oops", "line 2: Expecting property name"),
+        ("{oops", "line 2: not valid JSON"),
         ("[1]", "line 2: expected a JSON object"),
         ('{"tag": "colors"}', "line 2: GenEval metadata: expected texts tag and prompt"),
         (json.dumps({**CUP, "include": [{"class": "dragon", "count": 1}]}), "line 2: .*found 'dragon'"),

@@ -28,7 +28,7 @@ def test_prompts_without_a_rewriting_are_counted_and_named(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("{oops", "line 2: expected a JSON object"),
+        ("{oops", "line 2: not valid JSON"),
         ({"prompt": "b"}, "line 2: expected"),
         ({"prompt": "b", "rewritten": " "}, "not empty"),
         ({"prompt": "a", "rewritten": "other"}, "a second, different rewriting of 'a'"),

@@ -46,7 +46,7 @@ def test_what_is_no_finished_evaluation_is_named(tmp_path: Path) -> None:
     ("line", "sentence"),
     [
         ("{broken", "line 2: not valid JSON"),
-        ('["list"]', "line 2: expected an object"),
+        ('["list"]', "line 2: expected a JSON object"),
         ('{"metric": "m", "id": "a"}', "line 2: expected metric, id and value"),
         (json.dumps({"metric": METRIC, "id": "a photo of 0 stars", "value": 1}), "is there twice"),
     ],
