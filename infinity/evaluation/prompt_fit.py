@@ -6,7 +6,6 @@ prompt's pictures, the mean over prompts, and over the prompts of every category
 
 from __future__ import annotations
 
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,14 +27,14 @@ from infinity.evaluation.prompt_measure import (
     Gap,
     Item,
     PictureFolder,
-    Place,
     Record,
     Results,
     count_gaps,
     described,
+    in_folders_or_flat,
     join_notes,
+    locate,
     note_of_gaps,
-    place_of,
 )
 from infinity.evaluation.rewriting import Rewriter
 from infinity.evaluation.rewriting import describe as describe_rewriter
@@ -134,7 +133,8 @@ class FitMeasure(Config, ABC):
 
     def find(self, folder: PictureFolder, items: Sequence[Item]) -> list[Asked]:
         """Pictures that were drawn elsewhere."""
-        return locate(folder, items, self.pictures_per_prompt)
+        number = self.pictures_per_prompt
+        return locate(folder, items, number, layout=in_folders_or_flat, most=number)
 
     def judge_settings(self) -> Mapping[str, Any]:
         """The network and the arithmetic.
@@ -320,21 +320,3 @@ def cosines(encoder: PictureTextEncoder) -> Fit:
         return found
 
     return fit
-
-
-def locate(folder: PictureFolder, items: Sequence[Item], number: int) -> list[Asked]:
-    """Pictures of items in any of the three layouts, in the order of their numbers; missing ones are gaps."""
-    found: dict[str, list[tuple[int, str]]] = {}
-    files = folder.files()
-    for path in files:
-        if match := re.fullmatch(r"(.+?)(?:/samples/(\d+)[^/]*|_(\d+)|)\.(?:png|jpg)", path):
-            found.setdefault(match[1], []).append((int(match[2] or match[3] or 0), path))
-            if match[3]:  # an id may itself end in a number
-                found.setdefault(path.rpartition(".")[0], []).append((0, path))
-    asked = []
-    for item in items:
-        paths = [path for _, path in sorted(found.get(item.id, []))][:number]
-        places: list[Place | Gap] = [place_of(folder, files[path]) for path in paths]
-        places += [Gap("no such file")] * (number - len(places))
-        asked.append(Asked(item=item, drawn=item.prompt, places=tuple(places), size_px=folder.size_px))
-    return asked

@@ -7,7 +7,7 @@ benchmarks, cutting the work into parts and going on after a crash is the busine
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -192,20 +192,47 @@ class PromptMeasure(Protocol):
         ...
 
 
-def locate(folder: PictureFolder, items: Sequence[Item], number: int) -> list[Asked]:
-    """Pictures of items in a folder of the layout ``<id>/samples/<number>.png``, as many an item as ``number``.
+Layout = Callable[[str], list[tuple[str, int]]]
+"""Of which items a file may be a picture by its path, and the number that it has among theirs."""
 
-    Files that begin with digits count, in the order of these digits, as in the public scorer; ``.jpg`` too.
+
+def in_folders(path: str) -> list[tuple[str, int]]:
+    """``<id>/samples/<number>.png``: files that begin with digits count, as in GenEval's scorer; ``.jpg`` too."""
+    match = re.fullmatch(r"(.+)/samples/(\d+)[^/]*\.(?:png|jpg)", path)
+    return [(match[1], int(match[2]))] if match else []
+
+
+def in_folders_or_flat(path: str) -> list[tuple[str, int]]:
+    """``<id>_<number>.png`` and ``<id>.png`` too; an id may itself end in a number."""
+    if found := in_folders(path):
+        return found
+    match = re.fullmatch(r"((.+)_(\d+)|.+)\.(?:png|jpg)", path)
+    if match is None:
+        return []
+    return [(match[1], 0), *([(match[2], int(match[3]))] if match[2] else [])]
+
+
+def locate(
+    folder: PictureFolder, items: Sequence[Item], number: int, *, layout: Layout = in_folders, most: int | None = None
+) -> list[Asked]:
+    """Pictures of items in a folder, in the order of their numbers.
+
+    Args:
+        folder: The folder.
+        items: Whose pictures.
+        number: As many an item should have; what is missing is a gap.
+        layout: How files are named.
+        most: An item's pictures beyond so many are left out; None takes all there are.
     """
-    by_item: dict[str, list[tuple[int, storage.FileInfo]]] = {}
-    for path, info in folder.files().items():
-        match = re.fullmatch(r"(.+)/samples/(\d+)[^/]*\.(png|jpg)", path)
-        if match:
-            by_item.setdefault(match[1], []).append((int(match[2]), info))
+    files = folder.files()
+    by_item: dict[str, list[tuple[int, str]]] = {}
+    for path in files:
+        for item_id, place in layout(path):
+            by_item.setdefault(item_id, []).append((place, path))
     asked = []
     for item in items:
-        found = [info for _, info in sorted(by_item.get(item.id, []), key=lambda entry: (entry[0], entry[1].uri))]
-        places: list[Place | Gap] = [place_of(folder, info) for info in found]
+        paths = [path for _, path in sorted(by_item.get(item.id, []))][:most]
+        places: list[Place | Gap] = [place_of(folder, files[path]) for path in paths]
         places += [Gap("no such file")] * (number - len(places))
         asked.append(Asked(item=item, drawn=item.prompt, places=tuple(places), size_px=folder.size_px))
     return asked
