@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -25,6 +26,8 @@ from infra.settings import REPOSITORY, Settings, settings
 DEFAULT_PORT = 4200
 START_TIMEOUT_S = 180.0
 """A server with a new database needs 16 s on an idle machine of two cores, and far longer on a busy one."""
+ANSWER_TIMEOUT_S = 30.0
+"""A busy machine answers late; where nobody listens, it says so at once."""
 
 
 class StackError(RuntimeError):
@@ -120,14 +123,16 @@ class Stack:
 
     def down(self) -> list[str]:
         """Stop every recorded service, the youngest first; the names of those that still ran."""
-        stopped = []
-        for name in ("worker", "ray", "files", "server"):
-            service = self.register.services().get(name)
-            if service is not None:
-                if processes.stop(service):
-                    stopped.append(name)
-                self.register.remove(name)
-        return stopped
+        return [name for name in ("worker", "ray", "files", "server") if self.stop(name)]
+
+    def stop(self, name: str) -> bool:
+        """Stop and forget a service, if it is recorded; whether it still ran."""
+        service = self.register.services().get(name)
+        if service is None:
+            return False
+        still_ran = processes.stop(service)
+        self.register.remove(name)
+        return still_ran
 
     def client_environment(self, server: Server) -> dict[str, str]:
         """What a process needs in its environment to talk to this stack."""
@@ -212,27 +217,28 @@ def _prefect_command(*arguments: str) -> list[str]:
 
 
 def _is_healthy(api_url: str) -> bool:
-    try:
-        return httpx.get(f"{api_url}/health", timeout=5, trust_env=not _is_local(api_url)).status_code == 200
-    except httpx.HTTPError:
-        return False
+    answer = _asked("GET", f"{api_url}/health")
+    return answer is not None and answer.status_code == 200
 
 
 def _answers(url: str) -> bool:
-    try:
-        return httpx.get(url, timeout=5, trust_env=False).status_code < 500
-    except httpx.HTTPError:
-        return False
+    answer = _asked("GET", url)
+    return answer is not None and answer.status_code < 500
 
 
 def _has_worker(api_url: str, pool: str) -> bool:
-    try:
-        answer = httpx.post(
-            f"{api_url}/work_pools/{pool}/workers/filter", json={}, timeout=5, trust_env=not _is_local(api_url)
-        )
-    except httpx.HTTPError:
+    answer = _asked("POST", f"{api_url}/work_pools/{pool}/workers/filter", json={})
+    if answer is None or answer.status_code != 200:
         return False
-    return answer.status_code == 200 and any(worker.get("status") == "ONLINE" for worker in answer.json())
+    return any(worker.get("status") == "ONLINE" for worker in answer.json())
+
+
+def _asked(method: str, url: str, **content: Any) -> httpx.Response | None:
+    """The answer, or None if there is none."""
+    try:
+        return httpx.request(method, url, timeout=ANSWER_TIMEOUT_S, trust_env=not _is_local(url), **content)
+    except httpx.HTTPError:
+        return None
 
 
 def _is_local(url: str) -> bool:

@@ -4,11 +4,7 @@ import itertools
 import logging
 import os
 import shutil
-import signal
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +13,8 @@ import hypothesis
 import pytest
 
 from infra.environment import apply_common_environment, free_port
+from infra.settings import Settings
+from infra.stack import Stack
 from tests.limits import AGES_S
 
 # Set before torch, ray or prefect are imported by any test: threads, homes and telemetry are read at import.
@@ -141,51 +139,28 @@ def local_ray(s3_endpoint: str) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def prefect_server() -> Iterator[str]:
-    """API URL of a real Prefect server process with a new SQLite database; this process's flows use it too."""
-    port = free_port()
-    url = f"http://127.0.0.1:{port}/api"
-    log = SESSION_FOLDER / "prefect-server.log"
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    environment = {**os.environ, "PREFECT_UI_API_URL": url}  # what the page in a browser asks
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True, env=environment
-        )
+def prefect_stack() -> Iterator[Stack]:
+    """A local stack with nothing but a Prefect server, whose SQLite database is new."""
+    folder = SESSION_FOLDER
+    stack = Stack(Settings(state=folder, runs=str(folder / "runs"), prefect_api_url=None, prefect_port=free_port()))
     try:
-        _wait_until_healthy(process, f"{url}/health", log)
-        from prefect.settings import PREFECT_API_URL, temporary_settings
-
-        patch = pytest.MonkeyPatch()
-        patch.setenv("PREFECT_API_URL", url)  # for processes that tests start
-        with temporary_settings(updates={PREFECT_API_URL: url}):
-            yield url
-        patch.undo()
+        server = stack.server_up(timeout_s=AGES_S)
+        yield stack
     finally:
-        _stop_group(process)
+        stopped = stack.down()
+    assert stopped == ["server"]
+    with pytest.raises(httpx.TransportError):
+        httpx.get(f"{server.api_url}/health", timeout=AGES_S, trust_env=False)
 
 
-def _wait_until_healthy(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
-    deadline = time.monotonic() + AGES_S
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            break
-        try:
-            if httpx.get(url, timeout=30, trust_env=False).status_code == 200:
-                return
-        except httpx.TransportError:
-            time.sleep(0.3)
-    tail = log.read_text(encoding="utf-8", errors="replace")[-2000:]
-    pytest.fail(f"Prefect server is not healthy after {AGES_S:.0f} s (exit code {process.poll()}):\n{tail}")
+@pytest.fixture(scope="session")
+def prefect_server(prefect_stack: Stack) -> Iterator[str]:
+    """API URL of a real Prefect server process; this process's flows use it too."""
+    from prefect.settings import PREFECT_API_URL, temporary_settings
 
-
-def _stop_group(process: subprocess.Popen[bytes]) -> None:
-    """End the process and its children by their group: first politely, after ten seconds for certain."""
-    for sign, patience_s in ((signal.SIGTERM, 10), (signal.SIGKILL, 10)):
-        try:
-            os.killpg(process.pid, sign)
-            process.wait(timeout=patience_s)
-        except ProcessLookupError:
-            return
-        except subprocess.TimeoutExpired:
-            continue
+    url = prefect_stack.server_up().api_url
+    patch = pytest.MonkeyPatch()
+    patch.setenv("PREFECT_API_URL", url)  # for processes that tests start
+    with temporary_settings(updates={PREFECT_API_URL: url}):
+        yield url
+    patch.undo()

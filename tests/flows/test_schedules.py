@@ -1,12 +1,9 @@
 """Deployments start by themselves: a schedule makes runs, and a new model sets off its evaluation."""
 
-import time
-from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import yaml
 from prefect import flow
@@ -15,9 +12,10 @@ from prefect.events import DeploymentEventTrigger
 from flows.evaluate import evaluate
 from flows.events import MODEL_TRAINED, announce_model
 from infra.settings import REPOSITORY
+from tests.limits import wait_until
+from tests.prefect_api import ask
 
 pytestmark = pytest.mark.prefect
-PATIENCE_S = 90.0
 
 
 @flow(name="tick")
@@ -25,24 +23,15 @@ def tick(run: str = "", model: str = "") -> None:
     """Does nothing."""
 
 
-def wait(look: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + PATIENCE_S
-    while time.monotonic() < deadline:
-        if found := look():
-            return found
-        time.sleep(1.0)
-    pytest.fail(f"nothing happened within {PATIENCE_S:.0f} s")
-
-
 def runs(api: str, deployment: object, made_by: str) -> list[dict[str, Any]]:
     query = {"deployments": {"id": {"any_": [str(deployment)]}}}
-    found = httpx.post(f"{api}/flow_runs/filter", json=query, trust_env=False, timeout=30).json()
+    found = ask(api, "flow_runs/filter", query)
     return [run for run in found if (run["created_by"] or {}).get("type") == made_by]
 
 
 def test_a_schedule_makes_runs(prefect_server: str) -> None:
     deployment = tick.to_deployment(name="often", interval=timedelta(seconds=60)).apply()
-    assert len(wait(lambda: runs(prefect_server, deployment, "SCHEDULE"))) >= 2
+    wait_until(lambda: len(runs(prefect_server, deployment, "SCHEDULE")) >= 2, "two runs by the schedule", period_s=1.0)
 
 
 def test_a_new_model_sets_off_a_run_with_its_name(prefect_server: str, tmp_path: Path) -> None:
@@ -57,7 +46,7 @@ def test_a_new_model_sets_off_a_run_with_its_name(prefect_server: str, tmp_path:
         announce_model("demo", str(model))  # again and again: the server takes a moment to notice a new trigger
         return runs(prefect_server, deployment, "AUTOMATION")
 
-    run = wait(told)[0]
+    run = wait_until(told, "a run by the new model", period_s=1.0)[0]
     assert run["parameters"] == {"run": "demo", "model": str(model)}
 
 

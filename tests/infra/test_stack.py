@@ -101,18 +101,20 @@ def test_files_of_runs_are_served_on_loopback(config: Settings) -> None:
 
 @pytest.mark.prefect
 @pytest.mark.slow
-def test_the_stack_starts_deploys_every_flow_is_found_again_and_stops(config: Settings) -> None:
-    stack = Stack(config)
+def test_the_stack_is_found_again_deploys_every_flow_and_stops_its_worker(prefect_stack: Stack) -> None:
+    """That its server starts and stops is seen where the session's server does."""
+    server = prefect_stack.server_up()
+    again = Stack(prefect_stack.config)
+    assert again.server_up() == server
     try:
-        server = stack.server_up()
-        assert Stack(config).server_up() == server
-        worker = stack.worker_up(server)
+        worker = prefect_stack.worker_up(server)
         assert worker.is_alive()
-        found = ask(server.api_url, "deployments/filter")
+        assert again.register.living("worker") == worker
+        query = {"deployments": {"name": {"any_": ["local"]}}}
+        found = ask(server.api_url, "deployments/filter", query)
         assert len(found) == 7
         assert {deployment["work_pool_name"] for deployment in found} == {"local"}
     finally:
-        assert stack.down() == ["worker", "server"]
+        prefect_stack.stop("worker")
     assert not worker.is_alive()
-    with pytest.raises(httpx.TransportError):
-        httpx.get(f"{server.api_url}/health", timeout=AGES_S, trust_env=False)
+    assert again.register.living("worker") is None
