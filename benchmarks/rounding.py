@@ -12,7 +12,7 @@ import json
 
 import torch
 
-from infinity.generation import SamplingConfig, picture_generator, sample_bits
+from infinity.generation import Conditions, SamplingConfig, picture_generator, sample_bits
 from infinity.scales import Resolution
 from infinity.text import BuiltinTextConfig, TextCondition, build_text_encoder
 from infinity.tokenizer import Tokenizer, TokenizerConfig
@@ -53,10 +53,9 @@ def sample(
     return sample_bits(
         transformer,
         tokenizer,
-        text,
+        Conditions(text, [picture_generator(prompt, 0, SCHEDULE) for prompt in prompts]),
         schedule=SCHEDULE,
         sampling=SamplingConfig(guidance=guidance, nucleus=1.0),
-        generators=[picture_generator(prompt, 0, SCHEDULE) for prompt in prompts],
     ).labels.bits_BLC
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from benchmarks.timing import Item
-from infinity.generation import SamplingConfig, sample_bits
+from infinity.generation import Conditions, SamplingConfig, sample_bits
 from infinity.scales import ScaleSchedule, Size, published_schedule
 from infinity.text import TextCondition
 from infinity.tokenizer import Tokenizer, TokenizerConfig
@@ -63,7 +63,8 @@ def prepare_training(schedule: ScaleSchedule) -> Callable[[], object]:
 
 def prepare_generation(schedule: ScaleSchedule) -> Callable[[], object]:
     """Sampled bits of one picture and the sum of their codes, without the decoder, which is an item of its own."""
-    model, text, generators = random_model().eval(), random_text(1), [torch.Generator().manual_seed(0)]
+    model = random_model().eval()
+    conditions = Conditions(random_text(1), [torch.Generator().manual_seed(0)])
     # The decoder is not used: the smallest networks around the codes will do.
     tokenizer = Tokenizer(
         TokenizerConfig(
@@ -75,7 +76,7 @@ def prepare_generation(schedule: ScaleSchedule) -> Callable[[], object]:
         )
     )
     sampling = SamplingConfig(guidance=GUIDANCE, nucleus=1.0)
-    return lambda: sample_bits(model, tokenizer, text, schedule=schedule, sampling=sampling, generators=generators)
+    return lambda: sample_bits(model, tokenizer, conditions, schedule=schedule, sampling=sampling)
 
 
 def random_model() -> Transformer:

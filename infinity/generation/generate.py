@@ -21,6 +21,29 @@ OnProgress = Callable[[float], None]
 """Called with the share of the work that is done, from 0 to 1."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Conditions:
+    """What the pictures of a batch are drawn from, a row a picture.
+
+    Attributes:
+        text: Features of B captions, on the transformer's device.
+        generators: Their random numbers; not used if greedy.
+        negative: Features that stand in for the unconditional table.
+    """
+
+    text: TextCondition
+    generators: Sequence[torch.Generator]
+    negative: TextCondition | None = None
+
+    def __post_init__(self) -> None:
+        size, negative = self.text.batch_size, self.negative
+        if len(self.generators) != size or (negative is not None and negative.batch_size != size):
+            raise ValueError(
+                f"Conditions: expected a generator and a negative caption for each of {size} captions, got "
+                f"{len(self.generators)} and {'none' if negative is None else negative.batch_size}"
+            )
+
+
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class SampledBits:
     """The bits of a batch of pictures and where they came from.
@@ -87,16 +110,12 @@ def generate(
     negative = None
     if sampling.negative_prompt is not None:
         negative = text_encoder.encode([sampling.negative_prompt] * len(prompts)).to(device)
-    sampled = sample_bits(
-        transformer,
-        tokenizer,
+    conditions = Conditions(
         text_encoder.encode(prompts).to(device),
-        schedule=schedule,
-        sampling=sampling,
-        generators=[picture_generator(*picture, schedule) for picture in zip(prompts, seeds, strict=True)],
-        negative=negative,
-        progress=progress,
+        [picture_generator(*picture, schedule) for picture in zip(prompts, seeds, strict=True)],
+        negative,
     )
+    sampled = sample_bits(transformer, tokenizer, conditions, schedule=schedule, sampling=sampling, progress=progress)
     with torch.no_grad():
         images = to_uint8(tokenizer.decode(sampled.summed_BCHW))
     return Generated(images_BHW3=images, labels=sampled.labels)
@@ -111,35 +130,32 @@ def to_uint8(images_B3HW: Float[Tensor, "B 3 H W"]) -> UInt8[Tensor, "B H W 3"]:
 def sample_bits(
     transformer: Transformer,
     tokenizer: Tokenizer,
-    text: TextCondition,
+    conditions: Conditions,
     *,
     schedule: ScaleSchedule,
     sampling: SamplingConfig,
-    generators: Sequence[torch.Generator],
-    negative: TextCondition | None = None,
     keep_logits: bool = False,
     progress: OnProgress | None = None,
 ) -> SampledBits:
-    """Bits of all scales for text features.
+    """Bits of all scales for B captions.
 
     With any guidance but 1, every caption runs twice: rows 0 to B - 1 are conditional, rows B to 2 B - 1 unconditional.
 
     Args:
         transformer: In evaluation mode.
         tokenizer: Gives the codes of the bits.
-        text: Features of B captions, on the transformer's device.
+        conditions: Captions and random numbers.
         schedule: Grids of the tokens.
         sampling: How bits are drawn; its ``negative_prompt`` is not looked at.
-        generators: One a caption; not used if greedy.
-        negative: What stands in for the unconditional table.
         keep_logits: Whether to return logits.
         progress: Told after every scale.
 
     Raises:
         ValueError: Parts that do not fit each other.
     """
-    _check(transformer, tokenizer, text, generators, negative)
+    _check(transformer, tokenizer)
     plan = _Plan.of(sampling, schedule, transformer.config.depth)
+    text, negative = conditions.text, conditions.negative
     loop = tokenizer.start_loop(schedule, text.batch_size)
     if plan.is_doubled:
         text = text.concat(transformer.unconditional(text) if negative is None else negative)
@@ -149,7 +165,7 @@ def sample_bits(
     for k, (rows, columns) in enumerate(schedule.grids):
         inputs = loop.next_input(k - 1) if k > 0 else None
         head, logits = plan.logits(transformer, decoding, k, inputs)
-        chosen = _choose(logits, sampling, generators, transformer.config.num_bits)
+        chosen = _choose(logits, sampling, conditions.generators, transformer.config.num_bits)
         bits.append(chosen.unflatten(1, (rows, columns)))
         loop.add(bits[-1])
         if keep_logits:
@@ -218,21 +234,11 @@ def _choose(
     return draw(logits.float(), generators, sampling.nucleus)
 
 
-def _check(
-    transformer: Transformer,
-    tokenizer: Tokenizer,
-    text: TextCondition,
-    generators: Sequence[torch.Generator],
-    negative: TextCondition | None,
-) -> None:
+def _check(transformer: Transformer, tokenizer: Tokenizer) -> None:
     if transformer.training:
         raise ValueError("generation: the transformer is in training mode and would drop captions; call eval() first")
     if transformer.config.num_bits != tokenizer.config.token_bits:
         raise ValueError(
             f"generation: the transformer predicts {transformer.config.num_bits} bits a token, the tokenizer has "
             f"{tokenizer.config.token_bits}; they do not belong together"
-        )
-    if len(generators) != text.batch_size or (negative is not None and negative.batch_size != text.batch_size):
-        raise ValueError(
-            f"generation: expected a generator and a negative caption for each of {text.batch_size} captions"
         )

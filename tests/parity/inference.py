@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from infinity.bits import BitLabels
-from infinity.generation import SampledBits, SamplingConfig, sample_bits, to_uint8
+from infinity.generation import Conditions, SampledBits, SamplingConfig, sample_bits, to_uint8
 from infinity.scales import ScaleSchedule
 from infinity.text import TextCondition
 from infinity.tokenizer import Tokenizer, TokenizerConfig
@@ -61,11 +61,9 @@ def _run(ledger: Ledger) -> Run:
     sampled = sample_bits(
         transformer,
         tokenizer,
-        text,
+        Conditions(text, [torch.Generator() for _ in text.lengths], negative),  # greedy: nothing is drawn
         schedule=schedule,
         sampling=sampling,
-        generators=[torch.Generator() for _ in text.lengths],  # greedy: nothing is drawn
-        negative=negative,
         keep_logits=True,
     )
     about = {

@@ -5,7 +5,16 @@ from typing import Any
 import pytest
 import torch
 
-from infinity.generation import Generated, PyramidGuidance, SampledBits, SamplingConfig, generate, sample_bits, to_uint8
+from infinity.generation import (
+    Conditions,
+    Generated,
+    PyramidGuidance,
+    SampledBits,
+    SamplingConfig,
+    generate,
+    sample_bits,
+    to_uint8,
+)
 from infinity.scales import ASPECT_RATIOS, published_schedule
 from infinity.text import TextCondition
 from infinity.tokenizer import ResidualLoop
@@ -26,11 +35,9 @@ def _sample(sampling: SamplingConfig, text: TextCondition, negative: TextConditi
     return sample_bits(
         random_transformer(),
         tiny_tokenizer(),
-        text,
+        Conditions(text, generators, negative),
         schedule=SCHEDULE,
         sampling=sampling,
-        generators=generators,
-        negative=negative,
         keep_logits=True,
     )
 
@@ -172,3 +179,11 @@ def test_what_does_not_fit_is_refused() -> None:
         arguments["sampling"] = sampling
         with pytest.raises(ValueError, match=message):
             generate(transformer, tokenizer, encoder, PROMPTS, seeds=SEEDS, **arguments)
+
+
+def test_conditions_have_a_generator_and_a_negative_caption_for_each_picture() -> None:
+    text = tiny_parts()[2].encode(PROMPTS)
+    with pytest.raises(ValueError, match="each of 4 captions, got 3 and none"):
+        Conditions(text, [torch.Generator()] * 3)
+    with pytest.raises(ValueError, match="each of 4 captions, got 4 and 2"):
+        Conditions(text, [torch.Generator()] * 4, tiny_parts()[2].encode(PROMPTS[:2]))

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from infinity.convert import tokenizer_from_published, transformer_from_published, transformer_to_published
-from infinity.generation import SamplingConfig, sample_bits, to_uint8
+from infinity.generation import Conditions, SamplingConfig, sample_bits, to_uint8
 from infinity.scales import ScaleSchedule, published_schedule
 from infinity.text import TextCondition
 from infinity.transformer import Transformer
@@ -82,10 +82,9 @@ def test_greedy_generation_with_guidance(shared: Path) -> None:
     sampled = sample_bits(
         case.model,
         tokenizer,
-        case.text,
+        Conditions(case.text, [torch.Generator()] * 2),
         schedule=case.schedule,
         sampling=sampling,
-        generators=[torch.Generator()] * 2,
         keep_logits=True,
     )
     for k in range(case.schedule.num_scales):
