@@ -2,7 +2,6 @@
 
 import hashlib
 import threading
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from infinity.storage import StorageError
 from infinity.training.parallel import Team
 from infinity.training.pictures import shares
 from tests.infinity.data.stored_sets import SIZES, make_set
+from tests.limits import AGES_S
 
 BATCH, SEED, NUM_STEPS = 12, 3, 9
 ALONE = Team()
@@ -158,7 +158,7 @@ def test_a_store_that_is_down_is_named_by_the_step_that_needs_it(
 
     def hang(uri: str, **where: int) -> bytes:
         if "shards" in uri:
-            over.wait(60)
+            over.wait(AGES_S)
         return real(uri, **where)
 
     for folder in (None, str(tmp_path)):
@@ -173,11 +173,14 @@ def test_a_store_that_is_down_is_named_by_the_step_that_needs_it(
 
 
 def test_a_disk_that_hangs_is_named(manifest: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stored_module.StoredPictures, "read", lambda self, row: time.sleep(0.5))
+    over = threading.Event()
+    monkeypatch.setattr(stored_module.StoredPictures, "read", lambda self, row: over.wait(AGES_S))
     config = ReadingConfig(num_workers=1, patience=Patience(attempts=1, timeout_s=0.05), prefetch_steps=0)
     words = r"pictures of step 4 were not ready within 0\.2 s; they lie in .*shards"
-    with stream_of(manifest, config=config) as stream, pytest.raises(StorageError, match=words):
-        stream(4)
+    with stream_of(manifest, config=config) as stream:
+        with pytest.raises(StorageError, match=words):
+            stream(4)
+        over.set()
 
 
 def test_a_failing_disk_is_asked_again(manifest: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
