@@ -17,8 +17,9 @@ from infinity.data.manifest import ShardInfo
 from infinity.data.patience import DamagedError, Patience, UnreachableError
 from infinity.storage import FileMissingError, StorageError
 from tests.infinity.data.stored_sets import _write
+from tests.limits import AGES_S
 
-QUICK = Patience(attempts=3, timeout_s=30, pause_s=0.01)
+QUICK = Patience(attempts=3, timeout_s=AGES_S, pause_s=0.01)
 
 
 def shard(folder: Path, seed: int, num_bytes: int = 1000) -> tuple[str, ShardInfo]:
@@ -165,7 +166,7 @@ def _die_in_the_middle(folder: Path, uri: str, info: ShardInfo) -> None:
 
 
 def _go_round(folder: Path, shards: list[tuple[str, ShardInfo]], seed: int) -> None:
-    cache = ShardCache(folder, 2500, Patience(attempts=3, timeout_s=5, pause_s=0.01))
+    cache = ShardCache(folder, 2500, Patience(attempts=3, timeout_s=AGES_S, pause_s=0.01))
     for turn in range(30):
         number = (turn * (seed + 1) + seed) % len(shards)
         with cache.open(*shards[number]) as file:
