@@ -93,16 +93,32 @@ def bits_figure(found: Results) -> Figure | None:
         return None
     rows = [
         (label, f"{found.last(run, 'psnr_db'):.2f}", f"{found.runs[run]['bits']['entropy']:.3f}",
-         f"{found.runs[run]['bits']['dead']:.0%}", *(f"{value:.1f}" for value in found.runs[run]["by_scale"]))
+         f"{found.runs[run]['bits']['dead']:.0%}",
+         f"{found.runs[run]['bits']['codes']:.0%}", *(f"{value:.1f}" for value in found.runs[run]["by_scale"]))
         for run, label in names.items()
     ]  # fmt: skip
     return Figure(
         "BSQ with 16 and with 64 bits a position",
         "The same network, data and steps; only the channels of the latent differ. More bits give pictures back more "
-        "exactly; the entropy says that the added bits are used. Below: originals, 16 bits, 64 bits.",
+        "exactly. Entropy (of a bit over all positions of the last scale, 1 at most), dead bits (below 0.03) and "
+        "different codes (over the number of positions) say whether the added bits are used. Below: originals, 16 "
+        "bits, 64 bits.",
         (line_chart(found.lines("psnr_db", names), title="PSNR of new pictures in dB, by step", unit="dB"),),
         found.pictures(drawn_scenes(), *names),
-        (("", "PSNR, dB", "entropy of a bit", "dead bits", "1 scale, dB", "2", "3", "4"), *rows),
+        (
+            (
+                "",
+                "PSNR, dB",
+                "entropy of a bit, bits",
+                "dead bits",
+                "different codes a position",
+                "PSNR of 1 scale, dB",
+                "2 scales",
+                "3",
+                "4",
+            ),
+            *rows,
+        ),
     )
 
 
@@ -152,11 +168,13 @@ def entropy_figure(found: Results) -> Figure | None:
     return Figure(
         "What the entropy terms do for the use of codes",
         "The entropy of a bit over the pictures of a batch is 1 where both its values are equally common and 0 where "
-        "it never changes. The terms ask every position to be sure and all positions together to be various. 16 bits.",
+        "it never changes. The terms ask every position to be sure and all positions together to be various. 16 bits; "
+        "the first chart is the mean of all scales, a batch of 16 a point.",
         (line_chart(found.lines("bit_entropy", names, "history"), title="entropy of a bit, in bits, by step"),
          line_chart(found.lines("psnr_db", names), title="PSNR of new pictures in dB, by step", unit="dB")),
         None,
-        (("weights of both terms", "entropy of a bit, last scale", "dead bits", "different codes", "PSNR, dB"), *rows),
+        (("weights of both terms", "entropy of a bit, last scale", "dead bits", "different codes a position", "PSNR, dB"),
+         *rows),
     )  # fmt: skip
 
 
@@ -227,7 +245,7 @@ def scales_figure(found: Results) -> Figure | None:
         "shows into early scales, at some cost of the whole.",
         (line_chart(lines, title="PSNR of new pictures in dB, by number of scales", unit="dB"),),
         None,
-        (("", "1 scale", "2", "3", "4"), *rows),
+        (("PSNR in dB from", "1 scale", "2 scales", "3", "4"), *rows),
     )
 
 
