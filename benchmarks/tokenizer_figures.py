@@ -111,7 +111,7 @@ def bits_figure(found: Results) -> Figure | None:
                 "PSNR, dB",
                 "entropy of a bit, bits",
                 "dead bits",
-                "different codes a position",
+                "codes a position",
                 "PSNR of 1 scale, dB",
                 "2 scales",
                 "3",
@@ -173,7 +173,7 @@ def entropy_figure(found: Results) -> Figure | None:
         (line_chart(found.lines("bit_entropy", names, "history"), title="entropy of a bit, in bits, by step"),
          line_chart(found.lines("psnr_db", names), title="PSNR of new pictures in dB, by step", unit="dB")),
         None,
-        (("weights of both terms", "entropy of a bit, last scale", "dead bits", "different codes a position", "PSNR, dB"),
+        (("weights of both terms", "entropy of a bit, last scale", "dead bits", "codes a position", "PSNR, dB"),
          *rows),
     )  # fmt: skip
 
