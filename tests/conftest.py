@@ -5,6 +5,7 @@ import logging
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -82,14 +83,22 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:
     """URL of an S3 server (moto over real HTTP); AWS_* in the environment point to it for the whole session."""
+    from moto.s3.responses import S3Response
     from moto.server import ThreadedMotoServer
 
+    put, lock, patch = S3Response.put_object, threading.Lock(), pytest.MonkeyPatch()
+
+    def put_at_once(response: S3Response) -> object:
+        """It looks whether a key is there and then writes it, and of two threads both may find nothing; not so S3."""
+        with lock:
+            return put(response)
+
+    patch.setattr(S3Response, "put_object", put_at_once)
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
     server.start()
     host, port = server.get_host_and_port()
     url = f"http://{host}:{port}"
-    patch = pytest.MonkeyPatch()
     patch.setenv("AWS_ENDPOINT_URL_S3", url)
     patch.setenv("AWS_ACCESS_KEY_ID", "testing")
     patch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
