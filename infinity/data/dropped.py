@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,10 +14,16 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from infinity import storage
+from infinity.data.checking import fetch
+from infinity.data.decoding import UnreadableError, decode
+from infinity.data.sources import Slice
 
 DROPPED_FILE = "dropped.parquet"
 SHOWN = 24
 """How many rows of each reason keep their small picture."""
+
+SIDE_PX = 112
+"""Longer side of these pictures."""
 
 _ENLARGED_PX = 96
 
@@ -113,3 +119,22 @@ def dropped_file(dropped: pa.Table, thumbnails: pa.Table, pictures: Mapping[int,
     buffer = io.BytesIO()
     pq.write_table(dropped, buffer, compression="zstd", write_statistics=False)
     return buffer.getvalue()
+
+
+def small_pictures(piece: Slice, wanted: Sequence[int], max_pixels: int) -> dict[int, bytes]:
+    """Some rows of a slice as JPEG files of at most ``SIDE_PX`` pixels a side; what is gone meanwhile is left out.
+
+    Raises:
+        StorageError: The slice cannot be read.
+    """
+    found = {}
+    for record in piece.read(frozenset(wanted)):
+        try:
+            image = decode(fetch(record), max_pixels, side_px=SIDE_PX).image.copy()
+        except UnreadableError:
+            continue  # it only illustrates; that a source changes is found by those who store its pictures
+        image.thumbnail((SIDE_PX, SIDE_PX))
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG", quality=88)
+        found[record.row] = buffer.getvalue()
+    return found

@@ -25,7 +25,7 @@ from infinity.data.samples import Record
 from infinity.data.sources import Slice
 from infinity.data.storing import ReducedWriter
 
-MEASURE_VERSION = 3
+MEASURE_VERSION = 4
 """Changes whenever a fact of the same picture would get another value; facts of other versions are measured again."""
 
 FACTS = pa.schema(

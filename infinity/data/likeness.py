@@ -13,6 +13,8 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
+from infinity.data.resizing import shrink
+
 REDUCED_PX = 256
 """Longer side of the copy that is measured; smaller pictures are measured as they are."""
 
@@ -56,12 +58,12 @@ def measure_likeness(image: Image.Image) -> Likeness:
 
 
 def reduced(image: Image.Image) -> Image.Image:
-    """The picture with its longer side at most ``REDUCED_PX``, box-averaged first where it is much larger."""
+    """The picture with its longer side at most ``REDUCED_PX``, averaged over whole pixels first where it is larger."""
     scale = REDUCED_PX / max(image.size)
     if scale >= 1:
         return image
     width, height = (max(1, round(side * scale)) for side in image.size)
-    return image.resize((width, height), _FILTER, reducing_gap=1.0)
+    return shrink(image, (width, height), "bilinear", averaged=True)
 
 
 def perceptual_hash(thumbnail: Image.Image) -> int:
@@ -73,7 +75,7 @@ def perceptual_hash(thumbnail: Image.Image) -> int:
     """
     values = np.asarray(thumbnail.convert("YCbCr"), np.float64)
     basis = _cosines()
-    spectrum = np.einsum("ky,yxc,lx->klc", basis, values, basis, optimize=True)
+    spectrum = np.stack([basis @ values[..., channel] @ basis.T for channel in range(3)], axis=-1)
     rows, columns = _lowest_frequencies()
     luma = spectrum[rows, columns, 0]
     chroma = spectrum[rows[:_NUM_CHROMA], columns[:_NUM_CHROMA], 1:].T.ravel()

@@ -49,6 +49,8 @@ def similar_captions(captions: Sequence[str], similarity: float) -> tuple[list[t
     for index, caption in enumerate(captions):
         if (earlier := first.setdefault(shingles(caption), index)) != index:
             equal[index] = earlier
+    if similarity == 1:
+        return [], equal  # what is not equal is less alike
     sets = [each for each in first if each]
     pairs = []
     for a, b in _candidates(sets):

@@ -132,7 +132,7 @@ def _planned(
         seed=spec.seed,
         parent=parent,
         stored=Stored(
-            digest=spec.storing.digest() if reduces else "", origins=origins, as_parent=stores_as(parent, spec)
+            digest=spec.storing.recipe if reduces else "", origins=origins, as_parent=stores_as(parent, spec)
         ),
     )
 

@@ -206,7 +206,7 @@ def gather(
     calls: list[MeasuringCall] = []
     for each in opened:
         folder = each.folder(max_pixels, storing.side_px)
-        reduced = f"{folder}-{storing.digest()}"
+        reduced = f"{folder}-{storing.recipe}"
         for piece in each.source.slices:
             name = f"{piece.first_row:012d}.parquet"
             calls.append(

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 from collections import Counter
 
 import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
 
 from infinity import storage
-from infinity.data.batches import load_images
+from infinity.data.batches import CENTRE, fit
+from infinity.data.decoding import to_rgb
 from infinity.data.manifest import Manifest
 from infinity.data.pictures import compose_sheet
 from infinity.reporting.summary import DatasetSummary
@@ -26,7 +30,7 @@ def save_thumbnails(manifest: Manifest, folder: str) -> str:
     for row in _spread(len(manifest), _THUMBNAILS):
         ratio = float(manifest.aspect_ratios[row])
         height, width = (round(_THUMBNAIL_PX * min(1.0, side)) for side in (ratio, 1 / ratio))
-        images.append(load_images(manifest, [row], (max(1, height), max(1, width)))[0])
+        images.append(_small(manifest.read_image(row), (max(1, height), max(1, width))))
     uri = storage.join(folder, THUMBNAILS_FILE)
     storage.write_bytes(uri, compose_sheet(images, _THUMBNAIL_COLUMNS))
     return uri
@@ -48,6 +52,13 @@ def summarise(manifest: Manifest, thumbnails: str) -> DatasetSummary:
         rules=manifest.head.rules,
         histograms=manifest.head.histograms,
     )
+
+
+def _small(data: bytes, size_px: tuple[int, int]) -> UInt8[np.ndarray, "H W 3"]:
+    """A picture's file, cut and shrunk to (height, width); a JPEG is decoded no larger than that needs."""
+    image = Image.open(io.BytesIO(data))
+    image.draft(None, (2 * size_px[1], 2 * size_px[0]))
+    return fit(to_rgb(image), size_px, CENTRE)
 
 
 def _spread(total: int, wanted: int) -> list[int]:

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Sequence
-
 import pyarrow as pa
 import pyarrow.compute as pc
-from PIL import Image
 
-from infinity.data.checking import UNREADABLE, fetch
-from infinity.data.decoding import UnreadableError, decode
+from infinity.data.checking import UNREADABLE
+from infinity.data.dropped import small_pictures
 from infinity.data.sources import Slice
 from infinity.jobs.dataset_facts import Rows
 from infinity.jobs.fan_out import fan_out
 
 PER_REASON = 10
-SIDE_PX = 112
 MAX_SLICES = 32
 """Slices that are read again at most: those that hold most examples. The others keep their thumbnail of the facts."""
 
@@ -43,22 +38,3 @@ def dropped_pictures(rows: Rows, dropped: pa.Table, max_pixels: int) -> dict[int
     most_first = sorted(wanted.values(), key=lambda item: (-len(item[1]), item[0].first_row))
     found = fan_out(small_pictures, [(piece, chosen, max_pixels) for piece, chosen in most_first[:MAX_SLICES]])
     return {row: data for part in found for row, data in part.items()}
-
-
-def small_pictures(piece: Slice, wanted: Sequence[int], max_pixels: int) -> dict[int, bytes]:
-    """Some rows of a slice as JPEG files of at most ``SIDE_PX`` pixels a side; what is gone meanwhile is left out.
-
-    Raises:
-        StorageError: The slice cannot be read.
-    """
-    found = {}
-    for record in piece.read(frozenset(wanted)):
-        try:
-            image: Image.Image = decode(fetch(record), max_pixels).image.copy()
-        except UnreadableError:
-            continue  # it only illustrates; that a source changes is found by those who store its pictures
-        image.thumbnail((SIDE_PX, SIDE_PX))
-        buffer = io.BytesIO()
-        image.save(buffer, "JPEG", quality=88)
-        found[record.row] = buffer.getvalue()
-    return found

@@ -12,6 +12,7 @@ from infinity import storage
 from infinity.data.decoding import UnreadableError, decode
 from infinity.data.facts import measure_slice
 from infinity.data.manifest import Manifest
+from infinity.data.resizing import shrink
 from infinity.data.sources import open_source
 from infinity.data.storing import ReducedWriter, StoringConfig, load_reduced, pictures_uri, reduce_slice
 from infinity.jobs.build_dataset import BuildDatasetSpec, run
@@ -74,9 +75,9 @@ def test_reduced_pictures_are_stored_once_encoded_and_small_ones_as_they_came(tm
             assert row["extension"] == "jpg"
             before = decode(original, 10**6, side_px=64).image
             expected = io.BytesIO()
-            before.resize(image.size, Image.Resampling.BOX).save(expected, "JPEG", quality=95)
+            shrink(before, image.size, "bicubic").save(expected, "JPEG", quality=95)
             assert data == expected.getvalue()
-            whole = decode(original, 10**6).image.resize(image.size, Image.Resampling.BOX)
+            whole = decode(original, 10**6).image.resize(image.size, Image.Resampling.BICUBIC)
             assert np.abs(np.asarray(whole, np.int16) - np.asarray(image, np.int16)).mean() < 8
             assert row["original_sha256"] != row["sha256"]
 

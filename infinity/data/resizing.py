@@ -1,0 +1,42 @@
+"""Smaller copies of RGB pictures, as Pillow would make them, in a quarter of its time.
+
+The library convolves with integers, as Pillow does, on whole vectors; its bytes are the same whatever vectors a
+processor has, so shards do not depend on the machine.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from cykooz_resizer import CropBox, FilterType, ResizeAlg, ResizeOptions, Resizer
+from PIL import Image
+
+Filter = Literal["bilinear", "bicubic"]
+"""A triangle over twice the area that a pixel covers, or the cubic of Catmull and Rom over four times that area."""
+
+_FILTERS = {"bilinear": FilterType.bilinear, "bicubic": FilterType.catmull_rom}
+
+
+def shrink(image: Image.Image, size: tuple[int, int], how: Filter, *, averaged: bool = False) -> Image.Image:
+    """A smaller copy of a picture.
+
+    Args:
+        image: RGB.
+        size: Width and height of the copy, at most the picture's.
+        how: By which filter.
+        averaged: Whether whole numbers of pixels are averaged first; faster where the copy is much smaller.
+
+    Raises:
+        ValueError: The picture is not RGB, or smaller than the copy.
+    """
+    if image.mode != "RGB" or size[0] > image.width or size[1] > image.height:
+        raise ValueError(f"shrink: expected RGB of at least {size}, got {image.mode} of {image.size}")
+    options = ResizeOptions(resize_alg=ResizeAlg.convolution(_FILTERS[how]))
+    if averaged:
+        across, down = image.width // size[0], image.height // size[1]
+        # The last pixels of the averages may cover a part only.
+        options.crop_box = CropBox(0.0, 0.0, image.width / across, image.height / down)
+        image = image.reduce((across, down))
+    small = Image.new("RGB", size)
+    Resizer().resize_pil(image, small, options)
+    return small
