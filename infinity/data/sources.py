@@ -45,6 +45,8 @@ EXPECTED = (
     "list of addresses (.parquet, .csv or .tsv with url and text), or a folder of one of these"
 )
 _CHUNK_BYTES = 2**24
+_BYTES_READ = 2**28
+"""So much is read in about a second."""
 
 
 class Slice(Protocol):
@@ -258,9 +260,11 @@ def _metadata(files: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def fingerprint(uri: str) -> str:
-    """16 hexadecimal digits that change when the source does: names, sizes and versions of its files.
+    """16 hexadecimal digits that change when the source does: names of its files, and what tells contents apart.
 
-    Of a table on this machine also those of the pictures it names; of one in S3 only the file itself.
+    That is the bytes themselves where all files together are small: a copy, such as a fresh checkout, is the same
+    source. Of more, sizes and times of change, which ``cp -a`` and ``rsync -a`` keep; in S3, sizes and versions. Of a
+    table on this machine the pictures that it names count too; of one in S3 only the file itself.
 
     Raises:
         SourceError: Nothing there.
@@ -269,15 +273,47 @@ def fingerprint(uri: str) -> str:
     uri = _plain(uri)
     if uri.endswith(FILES):
         _check_file(uri)
-        parts: list[Any] = [storage.sha256(uri)]
+        named: list[_Seen] = []
         if uri.endswith(TABLES) and storage.local_path(uri) is not None:
             for piece in _table_or_nothing(uri):
-                parts += [[record.name, _version(str(record.image))] for record in piece.read() if not record.problem]
-        return digest_of(parts)
+                found = [(record.name, str(record.image)) for record in piece.read() if not record.problem]
+                named += [_Seen(name, image, *_version(image)) for name, image in found]
+        return digest_of([storage.sha256(uri), *_contents(named)])
     details = storage.list_details(uri)
     if not details:
         raise SourceError(f"{uri}: found no files; {EXPECTED}")
-    return digest_of([[info.uri[len(uri) :], info.num_bytes, info.version] for info in details])
+    seen = [_Seen(info.uri[len(uri) :], info.uri, info.num_bytes, info.version) for info in details]
+    if storage.local_path(uri) is None:
+        return digest_of([file.without_content for file in seen])
+    return digest_of(_contents(seen))
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """A file as a listing shows it; -1 bytes where there is none."""
+
+    name: str
+    uri: str
+    num_bytes: int
+    version: str
+
+    @property
+    def without_content(self) -> list[Any]:
+        return [self.name, self.num_bytes, self.version]
+
+
+def _contents(files: Sequence[_Seen]) -> list[list[Any]]:
+    """Files of this machine by their bytes; by sizes and versions where those would take long to read."""
+    if sum(max(file.num_bytes, 0) for file in files) > _BYTES_READ:
+        return [file.without_content for file in files]
+    known: dict[str, list[Any]] = {}
+    for file in files:
+        if file.uri not in known:
+            try:
+                known[file.uri] = [storage.sha256(file.uri) if file.num_bytes >= 0 else None]
+            except storage.StorageError:  # what cannot be read is a row's problem, not the source's
+                known[file.uri] = [file.num_bytes, file.version]
+    return [[file.name, *known[file.uri]] for file in files]
 
 
 def _table_or_nothing(uri: str) -> Sequence[Slice]:
@@ -316,13 +352,14 @@ def _check_file(uri: str) -> None:
         raise SourceError(f"{uri}: there is no such file; {EXPECTED}")
 
 
-def _version(uri: str) -> list[int] | None:
+def _version(uri: str) -> tuple[int, str]:
+    """Size and time of change of a file that a table names; -1 where there is none on this machine."""
     try:
         path = storage.local_path(uri)
         status = path.stat() if path is not None else None
     except (OSError, ValueError):
-        return None
-    return [status.st_size, status.st_mtime_ns] if status is not None else None
+        status = None
+    return (-1, "") if status is None else (status.st_size, str(status.st_mtime_ns))
 
 
 def _what_is_missing(files: tuple[str, ...]) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pyarrow as pa
@@ -9,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from infinity import storage
+from infinity.data import sources
 from infinity.data.checking import fetch
 from infinity.data.samples import Record, SourceError
 from infinity.data.scenes import ScenesConfig
@@ -164,11 +166,51 @@ def test_fingerprint_follows_pictures_and_captions(tmp_path: Path) -> None:
     lines = tmp_path / "lines.jsonl"
     lines.write_text('{"image_path": "images/001.png", "text": "a"}\n')
     seen |= {fingerprint(str(lines)), fingerprint(str(lines))}
-    os.utime(tmp_path / "images" / "001.png", ns=(1, 1))
+    change_one_byte(tmp_path / "images" / "001.png")
     seen.add(fingerprint(str(lines)))
     (tmp_path / "images" / "001.png").unlink()
     seen.add(fingerprint(str(lines)))
     assert len(seen) == 5
+
+
+def change_one_byte(path: Path) -> None:
+    """Size and time of change stay."""
+    data, times = bytearray(path.read_bytes()), path.stat()
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+@pytest.mark.parametrize("source", ["", "lines.jsonl", "lines.csv"])
+def test_fingerprint_of_a_copy_is_that_of_the_original(
+    tmp_path: Path, source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a small one whatever happened to its times; of a large one if they were kept."""
+    folder = good_folder(tmp_path / "here", 3)
+    (folder / "lines.jsonl").write_text('{"image_path": "images/001.png", "text": "a"}\n')
+    (folder / "lines.csv").write_text("file_name,text\nimages/001.png,a\nimages/absent.png,b\n")
+    fresh, kept = tmp_path / "fresh", tmp_path / "kept"
+    shutil.copytree(folder, kept)
+    shutil.copytree(folder, fresh)
+    for path in fresh.rglob("*"):
+        os.utime(path, ns=(1, 1))
+
+    def of(place: Path) -> str:
+        return fingerprint(storage.join(str(place), source))
+
+    assert of(folder) == of(fresh) == of(kept)
+    change_one_byte(fresh / "images" / "001.png")
+    assert of(folder) != of(fresh)
+    monkeypatch.setattr(sources, "_BYTES_READ", 10)
+    assert of(folder) == of(kept)
+    os.utime(kept / "images" / "001.png", ns=(1, 1))
+    assert of(folder) != of(kept)
+
+
+def test_fingerprint_of_what_cannot_be_read_is_still_one(tmp_path: Path) -> None:
+    folder = good_folder(tmp_path, 1)
+    os.mkfifo(folder / "pipe.png")
+    assert fingerprint(str(folder)) == fingerprint(str(folder))
 
 
 @pytest.mark.parametrize(
