@@ -33,13 +33,13 @@ from infinity.transformer.config import TransformerConfig
 
 SIZE_PX, NUM_PICTURES, NUM_HELD = 32, 160, 16
 RESOLUTION = Resolution(sides=(1, 2, 4))
-LOOP = LoopConfig(num_steps=120, batch_size=8, num_parts=2, log_every_steps=1, ema_decay=0.95)
+LOOP = LoopConfig(num_steps=80, batch_size=8, num_parts=2, log_every_steps=1, ema_decay=0.95)
 ONE = WorkersConfig(num_workers=1, threads=1)
 
 
 def write_pictures(folder: Path, *, mixed: bool) -> None:
     """Drawn scenes as an image folder; if mixed, two of three lose a quarter of their height or width."""
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     lines = []
     for number, scene in enumerate(draw_scenes(ScenesConfig(count=NUM_PICTURES, size_px=SIZE_PX))):
         image, quarter = np.asarray(scene.image), SIZE_PX // 8
@@ -52,7 +52,8 @@ def write_pictures(folder: Path, *, mixed: bool) -> None:
 
 def make_manifest(folder: Path, *, mixed: bool) -> str:
     """A data set of these pictures."""
-    write_pictures(folder / "pictures", mixed=mixed)
+    if not (folder / "pictures" / "metadata.jsonl").exists():
+        write_pictures(folder / "pictures", mixed=mixed)
     source = str(folder / "pictures")
     spec = BuildDatasetSpec(output=str(folder), source=source, fingerprint=fingerprint(source))
     spec = spec.replace(filters=spec.filters.replace(min_side_px=8, duplicates="keep"))
@@ -63,6 +64,8 @@ def make_manifest(folder: Path, *, mixed: bool) -> str:
 
 def make_tokenizer(folder: Path, manifest: str) -> str:
     """A tokenizer that was trained a little; it has to beat a constant picture, or the training stops."""
+    if (folder / "tokenizer" / "COMMITTED").exists():
+        return str(folder / "tokenizer")
     spec = TrainTokenizerSpec(
         output=str(folder),
         manifest=manifest,

@@ -8,6 +8,7 @@ Planted faults show what each rule finds.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -51,6 +52,12 @@ class Run:
     held: float | None
     averaged: float | None
     seconds: float
+
+    @classmethod
+    def parse(cls, text: str) -> Run:
+        """From JSON."""
+        values = json.loads(text)
+        return cls(**values | {"losses": tuple(values["losses"])})
 
 
 @dataclass(frozen=True)

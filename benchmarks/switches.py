@@ -13,7 +13,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from infinity.training.engine import EngineConfig
 from infinity.training.parallel import Team
 from infinity.training.state import generator_for
 
-NUM_NUDGED = 4
+NUM_NUDGED = 3
 """Trainings from which the reach of rounding is taken, for each control."""
 
 
@@ -101,18 +101,21 @@ def drawn_switches(bench: Bench) -> list[Switch]:
 
 
 class Trainer:
-    """Trains what is asked for, every training once."""
+    """Trains what is asked for, every training once: what came of it is kept in the present folder."""
 
     def __init__(self, bench: Bench) -> None:
         self._judge = train_transformer.build(bench.still, Team(), torch.device("cpu"), nobody)
-        self._known: dict[tuple[str, int, int | None], Run] = {}
 
     def run(self, spec: TrainTransformerSpec, *, processes: int = 1, nudged: int | None = None) -> Run:
         """Train, and judge what came of it; with a number, from weights that are nudged before every step."""
-        key = (spec.dump(), processes, nudged)
-        if key not in self._known:
-            self._known[key] = self._two(spec) if processes == 2 else measure(spec, self._judge, nudged=nudged)
-        return self._known[key]
+        name = hashlib.sha256(f"{spec.dump()} {processes} {nudged}".encode()).hexdigest()[:16]
+        kept = Path("trainings") / f"{name}.json"
+        if kept.exists():
+            return Run.parse(kept.read_text())
+        run = self._two(spec) if processes == 2 else measure(spec, self._judge, nudged=nudged)
+        kept.parent.mkdir(exist_ok=True)
+        kept.write_text(json.dumps(asdict(run)))
+        return run
 
     def rounding(self, spec: TrainTransformerSpec) -> tuple[float, float]:
         """How far the losses of a training move by rounding, in the first steps and in all."""
@@ -244,11 +247,14 @@ def main() -> None:
     """Parse the command line, train everything, and write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=Path("docs/switches.md"))
+    parser.add_argument("--work", type=Path, help="folder that keeps finished trainings; a fleeting one if left out")
     parser.add_argument("--only", default="", help="switches whose name holds this text; prints instead of writing")
     args = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
     output = args.output.absolute()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as fleeting:
+        folder = args.work or Path(fleeting)
+        folder.mkdir(parents=True, exist_ok=True)
         os.chdir(folder)  # names of data sets hold their paths, and the order of pictures follows from the names
         bench = prepare(Path())
         trainer, rows = Trainer(bench), []
@@ -258,6 +264,7 @@ def main() -> None:
                 print(rows[-1].name, rows[-1].verdict, flush=True)
         if not args.only:
             rows.append(trainer.averages(bench.full))
+        os.chdir("/")
     if args.only:
         print(page(rows))
     else:
