@@ -19,7 +19,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 from PIL import Image, ImageFilter
 
@@ -27,6 +26,7 @@ from infra.environment import apply_common_environment
 from infra.settings import Settings
 from infra.stack import Stack
 from tests.browser.screenshots import Browser, open_browser, why_no_browser
+from tests.prefect_api import ask
 
 RUN = "looked-at"
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -127,11 +127,7 @@ def look(browser: Browser, api: str, runs: Sequence[str], out: Path) -> None:
         print(browser.shoot(out / f"dataset-{number}-run.png"))
         browser.open(f"{ui}/runs/flow-run/{run}", click="Artifacts")
         print(browser.shoot(out / f"dataset-{number}-artifacts.png"))
-        answer = httpx.post(
-            f"{api}/artifacts/filter", json={"flow_runs": {"id": {"any_": [run]}}}, trust_env=False, timeout=60
-        )
-        answer.raise_for_status()
-        for artifact in answer.json():
+        for artifact in ask(api, "artifacts/filter", {"flow_runs": {"id": {"any_": [run]}}}):
             if artifact["key"]:
                 browser.open(f"{ui}/artifacts/artifact/{artifact['id']}")
                 print(browser.shoot(out / f"dataset-{number}-{artifact['key']}.png"))

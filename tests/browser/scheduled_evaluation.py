@@ -17,12 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
-
 from infra.environment import apply_common_environment
 from infra.settings import Settings
 from infra.stack import Stack
 from tests.browser.screenshots import Browser, open_browser, why_no_browser
+from tests.prefect_api import ask
 
 RUN = "watched"
 INTERVAL_S = 90
@@ -31,7 +30,6 @@ EVALUATION = {
 }  # fmt: skip
 ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 TIMEOUT_S = 900.0
-BUSY_S = 120.0
 
 
 class NotSeenError(RuntimeError):
@@ -46,14 +44,7 @@ class Server:
 
     def ask(self, path: str, content: dict[str, Any], *, method: str = "POST") -> Any:
         """One request; the JSON of its answer."""
-        deadline = time.monotonic() + BUSY_S
-        while True:
-            answer = httpx.request(method, f"{self.api}/{path}", json=content, trust_env=False, timeout=60)
-            if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE or time.monotonic() > deadline:
-                break
-            time.sleep(2.0)  # its database is locked for a moment
-        answer.raise_for_status()
-        return answer.json() if answer.content else None
+        return ask(self.api, path, content, method=method)
 
     def deployment(self, flow: str) -> str:
         """Id of ``<flow>/local``."""

@@ -14,17 +14,18 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
-import httpx
 from selenium import webdriver
-from selenium.common.exceptions import WebDriverException
+from selenium.common.exceptions import StaleElementReferenceException, WebDriverException
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.expected_conditions import element_to_be_clickable
 from selenium.webdriver.support.wait import WebDriverWait
+
+from tests.limits import AGES_S
+from tests.prefect_api import ask
 
 FLAGS = (
     "--headless",
@@ -48,15 +49,24 @@ class Browser:
     def __init__(self, driver: webdriver.Chrome) -> None:
         self._driver = driver
 
-    def open(self, url: str, *, settle_s: float = 5.0, click: str | None = None) -> str:
-        """Load a page, give its scripts time, if asked click the element with this text, and return its text."""
+    def open(self, url: str, *, click: str | None = None, until: Sequence[str] = (), settle_s: float = 5.0) -> str:
+        """Load a page and return its text.
+
+        Args:
+            url: Of the page.
+            click: If given, the element with this text is clicked as soon as it is there.
+            until: What the page shows in the end; it is waited for.
+            settle_s: Time for what the page may do after that.
+        """
         self._driver.set_window_size(WIDTH_PX, 1200)
         self._driver.get(url)
-        time.sleep(settle_s)
+        wait = WebDriverWait(self._driver, AGES_S, ignored_exceptions=(StaleElementReferenceException,))
         if click is not None:
-            words = (By.XPATH, f"(//*[normalize-space(.)={click!r}])[last()]")
-            WebDriverWait(self._driver, 30).until(element_to_be_clickable(words)).click()
-            time.sleep(settle_s / 2)
+            named = (By.XPATH, f"(//*[normalize-space(.)={click!r}])[last()]")
+            wait.until(element_to_be_clickable(named)).click()
+        for words in until:
+            wait.until(lambda _, words=words: words in self.text(), f"the page shows {words!r}: {url}")
+        time.sleep(settle_s)
         return self.text()
 
     def text(self) -> str:
@@ -110,17 +120,11 @@ def open_browser() -> Iterator[Browser]:
     options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
     driver = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
     try:
-        driver.set_page_load_timeout(60)
+        driver.set_page_load_timeout(AGES_S)
         yield Browser(driver)
     finally:
         driver.quit()
         shutil.rmtree(profile, ignore_errors=True)
-
-
-def _ask(api: str, path: str, query: dict[str, Any]) -> Any:
-    answer = httpx.post(f"{api}/{path}", json=query, trust_env=False)
-    answer.raise_for_status()
-    return answer.json()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -134,12 +138,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {reason}", file=sys.stderr)
         return 1
     ui = options.api.removesuffix("/api")
-    runs = _ask(
+    runs = ask(
         options.api,
         "flow_runs/filter",
         {"sort": "START_TIME_DESC", "limit": 1, "flows": {"name": {"any_": ["end-to-end"]}}},
     )
-    deployments = _ask(options.api, "deployments/filter", {"flows": {"name": {"any_": ["end-to-end"]}}, "limit": 1})
+    deployments = ask(options.api, "deployments/filter", {"flows": {"name": {"any_": ["end-to-end"]}}, "limit": 1})
     pages: dict[str, tuple[str, str | None]] = {"report": (options.report.resolve().as_uri(), None)}
     if runs:
         run = f"{ui}/runs/flow-run/{runs[0]['id']}"
