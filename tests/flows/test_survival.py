@@ -42,7 +42,7 @@ def killed_at_random(folder: Path, *, kills: int, seed: int) -> Counter[str]:
             while len(flows) > 2:
                 flows.pop(0).end()
             if done.total() >= kills:
-                flows[-1].process.wait(timeout=900)
+                flows[-1].process.wait(timeout=3600)
                 continue
             before, early = marks(folder), draw.random() < 0.25  # early: perhaps before anything was stored
             until = time.monotonic() + (draw.uniform(0.0, 10.0) if early else 300.0)

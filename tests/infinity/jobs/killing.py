@@ -12,6 +12,8 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from tests.limits import AGES_S
+
 REPOSITORY = Path(__file__).parents[3]
 
 
@@ -47,7 +49,7 @@ class Victim:
         """Kill the process alone; its cluster has to notice by itself."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.process.pid, signal.SIGKILL)
-        self.process.wait(timeout=30)
+        self.process.wait(timeout=AGES_S)
 
     def end(self) -> None:
         """Kill everything of the session."""
@@ -56,7 +58,7 @@ class Victim:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(number, signal.SIGKILL)
             self.process.poll()
-        self.process.wait(timeout=30)
+        self.process.wait(timeout=AGES_S)
         shutil.rmtree(self._scratch, ignore_errors=True)
 
     def _session(self) -> Iterator[tuple[int, str]]:

@@ -25,6 +25,7 @@ from infinity.jobs.training import STATE_FOLDER, TrainSpec, WorkersConfig
 from tests.infinity.jobs.killing import Victim
 from tests.infinity.training.pictures import make_data
 from tests.infinity.training.sessions import LOOP, make_tokenizer, tokenizer_spec, train_here, transformer_spec
+from tests.limits import AGES_S, wait_until
 
 LONG = LOOP.replace(num_steps=400, log_every_steps=10, save_every_steps=10, sample_every_steps=400)
 ONE = WorkersConfig(num_workers=1, threads=1, max_failures=1)
@@ -49,16 +50,16 @@ def start(spec: TrainSpec, folder: Path) -> Victim:
     return Victim(["tests.infinity.jobs.chaos", str(file)], folder / "job.log")
 
 
-def wait_for_step(job: Victim, spec: TrainSpec, step: int, patience_s: float = 240.0) -> bool:
+def wait_for_step(job: Victim, spec: TrainSpec, step: int) -> bool:
     """Until a state of this step or a later one is stored; False if the job ended before."""
-    until = time.monotonic() + patience_s
+    until = time.monotonic() + AGES_S
     while time.monotonic() < until:
         if _newest(spec) >= step:
             return True
         if job.has_ended:
             return False
         time.sleep(0.05)
-    raise AssertionError(f"no step {step} within {patience_s} s: {job.log.read_text()[-2000:]}")
+    raise AssertionError(f"no step {step} within {AGES_S:.0f} s: {job.log.read_text()[-2000:]}")
 
 
 def _newest(spec: TrainSpec) -> int:
@@ -80,7 +81,7 @@ def killed_at_random(spec: TrainSpec, folder: Path, *, kills: int, seed: int) ->
             if jobs[-1].has_ended:
                 jobs.append(start(spec, folder))
             if done.total() >= kills:
-                jobs[-1].process.wait(timeout=300)
+                jobs[-1].process.wait(timeout=AGES_S)
                 continue
             if not wait_for_step(jobs[-1], spec, _newest(spec) + draw.choice((0, 10, 20))):
                 continue
@@ -135,16 +136,15 @@ def test_random_kills_of_workers_and_driver_end_in_the_same_weights(
 
 
 def test_sigterm_stores_the_state_and_the_job_goes_on_from_there(tmp_path: Path, manifest: str) -> None:
-    rarely = LONG.replace(num_steps=3000, save_every_steps=3000, sample_every_steps=3000)
+    never = 30_000
+    rarely = LONG.replace(num_steps=never, save_every_steps=never, sample_every_steps=never)
     spec = tokenizer_spec(tmp_path, manifest, loop=rarely, workers=ONE)
     job = start(spec, tmp_path)
     try:
-        until = time.monotonic() + 120
-        while "step 20 of" not in job.log.read_text() and time.monotonic() < until:
-            time.sleep(0.1)
+        wait_until(lambda: "step 20 of" in job.log.read_text() or job.has_ended, "step 20", period_s=0.1)
         os.kill(job.process.pid, signal.SIGTERM)
-        job.process.wait(timeout=60)
+        job.process.wait(timeout=AGES_S)
     finally:
         job.end()
     assert "InterruptedTraining: stopped as asked after step" in job.log.read_text()
-    assert 20 <= _newest(spec) < 3000
+    assert 20 <= _newest(spec) < never
