@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from infinity.data.arrow_rows import table_of
 from infinity.data.checking import fetch, printable
 from infinity.data.decoding import Decoded, UnreadableError, decode
 from infinity.data.filters import clean_caption
@@ -87,7 +88,7 @@ def measure_slice(piece: Slice, max_pixels: int, reduced: ReducedWriter | None =
     quarantine = Quarantine()
     with capped_memory():
         rows = [_measure(record, max_pixels, quarantine, reduced) for record in piece.read()]
-    return Measured(facts=pa.Table.from_pylist(rows, schema=FACTS), quarantine=quarantine.table())
+    return Measured(facts=table_of(rows, FACTS), quarantine=quarantine.table())
 
 
 def measure_record(record: Record, data: bytes, picture: Decoded) -> dict[str, object]:

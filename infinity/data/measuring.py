@@ -9,6 +9,7 @@ import pyarrow as pa
 from infinity import storage
 from infinity.data import facts as facts_files
 from infinity.data import quarantine as quarantine_files
+from infinity.data.arrow_rows import table_of
 from infinity.data.facts import SMALL_FACTS, measure_slice
 from infinity.data.sources import Slice
 from infinity.data.storing import REDUCED, ReducedWriter, StoringConfig, load_reduced, reduce_slice
@@ -43,7 +44,7 @@ def measure(call: MeasuringCall) -> tuple[pa.Table, pa.Table]:
         StorageError: The slice cannot be read or its files not be written.
     """
     reduces = call.storing.side_px is not None
-    reduced = load_reduced(call.reduced) if reduces else REDUCED.empty_table()
+    reduced = load_reduced(call.reduced) if reduces else table_of([], REDUCED)
     try:
         facts = facts_files.from_bytes(storage.read_bytes(call.facts), call.facts, SMALL_FACTS)
     except storage.FileMissingError:
@@ -57,7 +58,7 @@ def measure(call: MeasuringCall) -> tuple[pa.Table, pa.Table]:
 
 def _measured(call: MeasuringCall) -> tuple[pa.Table, pa.Table]:
     """Measure a slice. The facts are written last: where they are, the quarantine is complete."""
-    reduced = REDUCED.empty_table()
+    reduced = table_of([], REDUCED)
     if call.storing.side_px is None:
         measured = measure_slice(call.piece, call.max_pixels)
     else:

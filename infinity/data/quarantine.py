@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from infinity import storage
+from infinity.data.arrow_rows import table_of
 from infinity.data.decoding import UnreadableError
 from infinity.data.samples import Record, SourceError
 
@@ -100,7 +101,7 @@ class Quarantine:
 
     def table(self) -> pa.Table:
         """All rows in the order in which they came, in the columns of ``QUARANTINE``."""
-        return pa.Table.from_pylist(self._rows, schema=QUARANTINE)
+        return table_of(self._rows, QUARANTINE)
 
 
 def writable(text: str) -> str:

@@ -24,6 +24,7 @@ import pyarrow as pa
 
 from infinity import storage
 from infinity.config import ConfigError
+from infinity.data.arrow_rows import table_of
 from infinity.data.checking import fetch
 from infinity.data.decoding import UnreadableError, decode
 from infinity.data.layout import Origin, ShardPlan
@@ -101,7 +102,7 @@ def write_shard(plan: ShardPlan, slices: Sequence[Slice], root: str, max_pixels:
     info = ShardInfo(path=path, num_bytes=hashed.num_bytes, num_samples=len(rows), sha256=sha256)
     rows = [row | {"shard": path} for row in rows]
     storage.write_text(index, json.dumps({"info": info.to_json(), "rows": rows}, ensure_ascii=True))
-    return WrittenShard(info=info, rows=pa.Table.from_pylist(rows, schema=SCHEMA))
+    return WrittenShard(info=info, rows=table_of(rows, SCHEMA))
 
 
 def _from_index(uri: str, root: str) -> WrittenShard | None:
@@ -113,7 +114,7 @@ def _from_index(uri: str, root: str) -> WrittenShard | None:
     try:
         data = json.loads(text)
         info = ShardInfo.from_json(data["info"], where=uri)
-        rows = pa.Table.from_pylist(data["rows"], schema=SCHEMA)
+        rows = pa.Table.from_pylist(data["rows"], schema=SCHEMA)  # whatever lies there
     except (KeyError, ValueError, pa.ArrowException) as error:
         raise ConfigError(f"{uri}: expected the index of a shard ({error}); delete it to write it again") from error
     try:

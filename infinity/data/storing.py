@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from infinity import storage
 from infinity.config import Config, digest_of
+from infinity.data.arrow_rows import table_of
 from infinity.data.checking import fetch
 from infinity.data.decoding import Decoded, UnreadableError, decode
 from infinity.data.memory import capped_memory
@@ -174,7 +175,7 @@ class ReducedWriter:
             StorageError: They cannot be written.
         """
         self._stack.close()
-        table = pa.Table.from_pylist(self._rows, schema=REDUCED)
+        table = table_of(self._rows, REDUCED)
         buffer = io.BytesIO()
         pq.write_table(table, buffer, compression="zstd", write_statistics=False)
         storage.write_bytes(self._uri, buffer.getvalue())

@@ -1,7 +1,9 @@
 """What a file shows, and why some files show nothing."""
 
 import contextlib
+import hashlib
 import io
+import struct
 
 import numpy as np
 import pytest
@@ -145,6 +147,9 @@ def test_fingerprint_of_pixels_knows_size_and_content() -> None:
         picture = Image.fromarray(image)
         return Decoded(image=picture, extension="png", keep_bytes=True, size=picture.size).pixels_sha256
 
+    tall = noise()
+    height, width, _ = tall.shape
+    assert of(tall) == hashlib.sha256(struct.pack("<II", width, height) + tall.tobytes()).digest()
     assert of(noise()) == of(noise().copy())
     assert of(noise()) != of(noise(seed=1))
     assert of(np.zeros((2, 8, 3), np.uint8)) != of(np.zeros((8, 2, 3), np.uint8))
