@@ -27,8 +27,6 @@ os.environ.update(
         "MKL_NUM_THREADS": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "HF_HUB_OFFLINE": "1",
-        "RAY_AUTH_MODE": "disabled",
-        "RAY_worker_niceness": "0",
         "PREFECT_HOME": str(SESSION_FOLDER / "prefect"),
         "AWS_EC2_METADATA_DISABLED": "true",
         "AWS_CONFIG_FILE": os.devnull,
@@ -130,21 +128,10 @@ def local_ray(s3_endpoint: str) -> Iterator[None]:
 
     It depends on the S3 server because Ray's workers inherit the environment of the moment Ray starts.
     """
-    import ray
+    from infinity.jobs.cluster import connect
 
-    folder = SESSION_FOLDER / "ray"
-    ray.init(
-        address="local",
-        num_cpus=2,
-        include_dashboard=False,
-        object_store_memory=200 * 2**20,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        _temp_dir=str(folder),
-        _node_ip_address="127.0.0.1",
-    )
-    yield
-    ray.shutdown()
+    with connect(num_cpus=2):
+        yield
 
 
 @pytest.fixture(scope="session")

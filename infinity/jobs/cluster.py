@@ -30,6 +30,12 @@ LOCAL_ENVIRONMENT = {
     "RAY_worker_niceness": "0",
     # Ray warns about a future default of this name at every start; we never ask for accelerators without naming them.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # Processes of Ray that import Python modules are given up after 30 to 60 seconds, and the driver ends with them
+    # without a word; on a busy machine they need longer.
+    "RAY_agent_register_timeout_ms": "600000",
+    "RAY_worker_register_timeout_seconds": "600",
+    "RAY_health_check_timeout_ms": "60000",
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "600",
 }
 
 
