@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from tests.parity.evaluation import find_files, replay_file
+from tests.parity.evaluation import find_files, passed_over, replay_file
 from tests.parity.replay import find_cases, replay
 
 _MOST_FAILURES = 20
@@ -27,6 +27,12 @@ def main(arguments: list[str]) -> int:
         for path in [*cases, *files]:
             results.append(replay(path) if path in cases else replay_file(path))
             print(json.dumps(results[-1], allow_nan=False), flush=True)
+        if unknown := passed_over(argument):
+            names = ", ".join(str(path.relative_to(argument)) for path in unknown)
+            print(
+                f"{argument}: {len(unknown)} files are of no kind of their own (inputs of others?): {names}",
+                file=sys.stderr,
+            )
     failed = [result for result in results if not result["passed"]]
     for result in failed:
         print(f"FAILED {result['case']}: " + "\n  ".join(result["failures"][:_MOST_FAILURES]), file=sys.stderr)

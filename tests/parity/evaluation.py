@@ -66,11 +66,22 @@ class Figures:
 
 
 def find_files(folder: Path) -> list[Path]:
-    """JSON and .npz files in and below a folder that some kind knows, or the file itself."""
+    """JSON and .npz files in and below a folder that some kind knows or that are damaged, or the file itself."""
     if folder.is_file():
         return [folder]
+    return [path for path in _candidates(folder) if _kinds_of(path) != []]
+
+
+def passed_over(folder: Path) -> list[Path]:
+    """JSON and .npz files of a folder that are whole and that no kind knows: most are inputs of others."""
+    return [] if folder.is_file() else [path for path in _candidates(folder) if _kinds_of(path) == []]
+
+
+def _candidates(folder: Path) -> list[Path]:
+    """All that may be a file of evaluation: none of the files of a case."""
     files = sorted([*folder.rglob("*.json"), *folder.rglob("*.npz")])
-    return [path for path in files if path.name != "case.json" and _kinds_of(path)]
+    cases = {path.parent for path in files if path.name == "case.json"}
+    return [path for path in files if path.parent not in cases]
 
 
 def replay_file(path: Path) -> dict[str, Any]:
@@ -99,11 +110,12 @@ def replay_file(path: Path) -> dict[str, Any]:
     }
 
 
-def _kinds_of(path: Path) -> list[str]:
+def _kinds_of(path: Path) -> list[str] | None:
+    """Who knows a file; None where it cannot be read."""
     try:
         return [name for name, _ in _replays(path, _content(path))]
     except (OSError, ValueError, zipfile.BadZipFile):
-        return []
+        return None
 
 
 def _content(path: Path) -> Any:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.parity.evaluation import find_files, replay_file
+from tests.parity.evaluation import find_files, passed_over, replay_file
 
 pytestmark = pytest.mark.reference
 
@@ -81,6 +81,18 @@ def test_a_file_of_another_name_in_another_place_is_found(shared: Path, tmp_path
     shutil.copy(shared / "goldens/eval/geneval_scoring.json", tmp_path / "renamed.json")
     (tmp_path / "other.json").write_text("[1, 2]")
     assert find_files(tmp_path) == [tmp_path / "renamed.json"]
+
+
+def test_a_damaged_file_among_good_ones_fails_and_others_are_named(shared: Path, tmp_path: Path) -> None:
+    text = (shared / "goldens/eval/geneval_scoring.json").read_text(encoding="utf-8")
+    (tmp_path / "good.json").write_text(text, encoding="utf-8")
+    (tmp_path / "cut.json").write_text(text[: len(text) // 2], encoding="utf-8")
+    (tmp_path / "cut.npz").write_bytes(b"PK")
+    (tmp_path / "other.json").write_text("{}", encoding="utf-8")
+    assert find_files(tmp_path) == [tmp_path / name for name in ("cut.json", "cut.npz", "good.json")]
+    assert passed_over(tmp_path) == [tmp_path / "other.json"]
+    assert "does not fit together: JSONDecodeError" in replay_file(tmp_path / "cut.json")["failures"][0]
+    assert not replay_file(tmp_path / "cut.npz")["passed"]
 
 
 def test_command_passes_on_good_files_and_fails_on_others(shared: Path, tmp_path: Path) -> None:
