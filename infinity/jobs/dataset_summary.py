@@ -30,7 +30,7 @@ def save_thumbnails(manifest: Manifest, folder: str) -> str:
     for row in _spread(len(manifest), _THUMBNAILS):
         ratio = float(manifest.aspect_ratios[row])
         height, width = (round(_THUMBNAIL_PX * min(1.0, side)) for side in (ratio, 1 / ratio))
-        images.append(_small(manifest.read_image(row), (max(1, height), max(1, width))))
+        images.append(small_picture(manifest, row, (max(1, height), max(1, width))))
     uri = storage.join(folder, THUMBNAILS_FILE)
     storage.write_bytes(uri, compose_sheet(images, _THUMBNAIL_COLUMNS))
     return uri
@@ -54,9 +54,9 @@ def summarise(manifest: Manifest, thumbnails: str) -> DatasetSummary:
     )
 
 
-def _small(data: bytes, size_px: tuple[int, int]) -> UInt8[np.ndarray, "H W 3"]:
-    """A picture's file, cut and shrunk to (height, width); a JPEG is decoded no larger than that needs."""
-    image = Image.open(io.BytesIO(data))
+def small_picture(manifest: Manifest, row: int, size_px: tuple[int, int]) -> UInt8[np.ndarray, "H W 3"]:
+    """A picture, cut and shrunk to (height, width); a JPEG is decoded no larger than that needs."""
+    image = Image.open(io.BytesIO(manifest.read_image(row)))
     image.draft(None, (2 * size_px[1], 2 * size_px[0]))
     return fit(to_rgb(image), size_px, CENTRE)
 
