@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 import numpy as np
 from jaxtyping import Float32
@@ -83,6 +83,9 @@ class GenevalPrompt:
             raise ValueError(f"GenEval metadata: unknown keys {sorted(unknown)} in {json.dumps(metadata)[:200]}")
         if not isinstance(metadata.get("tag"), str) or not isinstance(metadata.get("prompt"), str):
             raise ValueError(f"GenEval metadata: expected texts tag and prompt, got {json.dumps(metadata)[:200]}")
+        for key in ("include", "exclude"):
+            if not isinstance(metadata.get(key, []), list):
+                raise ValueError(f"GenEval metadata: expected a list {key}, got {json.dumps(metadata[key])[:80]}")
         include = tuple(_requirement(entry, before=i) for i, entry in enumerate(metadata.get("include", ())))
         exclude = tuple(_requirement(entry, before=0) for entry in metadata.get("exclude", ()))
         return cls(metadata["tag"], metadata["prompt"], include, exclude)
@@ -269,20 +272,30 @@ def _pairs(a: _Boxes, b: _Boxes) -> Iterator[tuple[Float32[np.ndarray, " 4"], Fl
     return ((box, other) for box in a.boxes for other in b.boxes)
 
 
-def _requirement(entry: Mapping[str, Any], *, before: int) -> Requirement:
+def _requirement(entry: object, *, before: int) -> Requirement:
+    if not isinstance(entry, Mapping):
+        raise ValueError(f"GenEval metadata: expected entries with a class and a count, got {json.dumps(entry)[:80]}")
     if unknown := set(entry) - {"class", "count", "color", "position"}:
         raise ValueError(f"GenEval metadata: unknown keys {sorted(unknown)} in entry {json.dumps(entry)}")
-    if not isinstance(entry.get("class"), str) or not isinstance(entry.get("count"), int) or entry["count"] < 1:
+    name, count, colour, position = (entry.get(key) for key in ("class", "count", "color", "position"))
+    if not isinstance(name, str) or not _is_index(count) or count < 1:
         raise ValueError(f"GenEval metadata: expected a class name and a count of at least 1, got {json.dumps(entry)}")
-    position = entry.get("position")
-    if position is not None:
-        relation, target = position
-        if relation not in RELATIONS or not 0 <= target < before:
-            raise ValueError(
-                f"GenEval metadata: expected one of {RELATIONS} and the index of an earlier entry, got {position!r}"
-            )
-        position = (relation, target)
-    return Requirement(entry["class"], entry["count"], entry.get("color"), position)
+    if colour is not None and not isinstance(colour, str):
+        raise ValueError(f"GenEval metadata: expected the name of a colour, got {json.dumps(entry)}")
+    return Requirement(name, count, colour, None if position is None else _position(position, before))
+
+
+def _position(value: object, before: int) -> tuple[Relation, int]:
+    match value:
+        case [relation, target] if relation in RELATIONS and _is_index(target) and 0 <= target < before:
+            return relation, target
+    raise ValueError(
+        f"GenEval metadata: expected one of {RELATIONS} and the index of an earlier entry, got {json.dumps(value)[:80]}"
+    )
+
+
+def _is_index(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _entry(requirement: Requirement) -> dict[str, Any]:

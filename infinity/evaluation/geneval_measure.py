@@ -8,7 +8,7 @@ from typing import Any
 
 from infinity.config import Config
 from infinity.evaluation.coco_detector import CLASSES, CocoDetectorConfig
-from infinity.evaluation.geneval import GenevalConfig, GenevalPrompt
+from infinity.evaluation.geneval import COLOURS, GenevalConfig, GenevalPrompt
 from infinity.evaluation.geneval_verdicts import GenevalJudge, summarise
 from infinity.evaluation.measure import Outcome
 from infinity.evaluation.networks import Networks
@@ -71,9 +71,7 @@ class GenevalMeasure(Config):
             ValueError: A broken line, by its number, a class that the detector does not know, or no prompt.
             StorageError: The file is missing.
         """
-        prompts = read_prompts(self.prompts)
-        if isinstance(self.detector, CocoDetectorConfig):
-            _check_classes(prompts, self.prompts.uri)
+        prompts = read_prompts(self.prompts, CLASSES if isinstance(self.detector, CocoDetectorConfig) else None)
         chosen = sorted(_spread(prompts, self.prompts_per_task))
         return tuple(
             Item(id=f"{number:05d}", prompt=prompts[number].prompt, about=prompts[number].to_metadata())
@@ -116,8 +114,12 @@ class GenevalMeasure(Config):
         )
 
 
-def read_prompts(file: PinnedFile) -> list[GenevalPrompt]:
+def read_prompts(file: PinnedFile, classes: Sequence[str] | None = None) -> list[GenevalPrompt]:
     """The prompts of a file of JSON lines.
+
+    Args:
+        file: The file.
+        classes: All that the detector can see; None where that is not known.
 
     Raises:
         ValueError: Not UTF-8, a line that is no prompt, by its number, or no prompt at all.
@@ -126,22 +128,33 @@ def read_prompts(file: PinnedFile) -> list[GenevalPrompt]:
     prompts = []
     for where, data in json_objects(file.read(), file.uri):
         try:
-            prompts.append(GenevalPrompt.from_metadata(data))
-        except (ValueError, TypeError) as error:
+            prompt = GenevalPrompt.from_metadata(data)
+            _check(prompt, classes)
+        except ValueError as error:
             raise ValueError(f"{where}: {error}") from error
+        prompts.append(prompt)
     if not prompts:
         raise ValueError(f"{file.uri}: expected prompts, found an empty file")
     return prompts
 
 
-def _check_classes(prompts: Sequence[GenevalPrompt], where: str) -> None:
-    for number, prompt in enumerate(prompts, start=1):
-        for entry in (*prompt.include, *prompt.exclude):
-            if entry.object_class not in CLASSES:
-                raise ValueError(
-                    f"{where}, line {number}: expected one of the {len(CLASSES)} classes of COCO, found "
-                    f"{entry.object_class!r}, which the detector can never see"
-                )
+def _check(prompt: GenevalPrompt, classes: Sequence[str] | None) -> None:
+    """Refuse what could be scored but would mean nothing: always wrong, or always right."""
+    if not prompt.prompt.strip():
+        raise ValueError("expected a text to draw, found an empty prompt")
+    if not prompt.include and not prompt.exclude:
+        raise ValueError("expected at least one object in include or exclude, found none: any picture would be right")
+    for entry in (*prompt.include, *prompt.exclude):
+        if classes is not None and entry.object_class not in classes:
+            raise ValueError(
+                f"expected one of the {len(classes)} classes of COCO, found {entry.object_class!r}, which the detector "
+                "can never see"
+            )
+        if entry.colour is not None and entry.colour not in COLOURS:
+            raise ValueError(
+                f"expected one of the colours {', '.join(COLOURS)}, found {entry.colour!r}, which the classifier can "
+                "never name"
+            )
 
 
 def _spread(prompts: Sequence[GenevalPrompt], most: int | None) -> list[int]:

@@ -17,11 +17,12 @@ from infinity.evaluation.distribution import DistributionMeasure
 from infinity.evaluation.dpg_measure import DpgMeasure
 from infinity.evaluation.drawings import SampleMeasure
 from infinity.evaluation.geneval_measure import GenevalMeasure
-from infinity.evaluation.inception_weights import InceptionWeights
+from infinity.evaluation.inception_weights import InceptionWeights, load_inception
 from infinity.evaluation.measure import Measure, Outcome, Subject
 from infinity.evaluation.prompt_fit import ClipScoreMeasure, HpsMeasure, ImageRewardMeasure
 from infinity.evaluation.prompt_measure import PromptMeasure
 from infinity.evaluation.reconstruction import ReconstructionMeasure
+from infinity.evaluation.rewriting import RewriteFile
 from infinity.evaluation.scene_geneval import SceneMeasure
 from infinity.evaluation.score import Score
 from infinity.evaluation.validation import ValidationMeasure
@@ -33,6 +34,7 @@ from infinity.jobs.parts import team
 from infinity.jobs.progress import Progress, ProgressSink, section, silent
 from infinity.jobs.spec import JobReport, JobSpec, begin, commit, is_done, load_report
 from infinity.jobs.training import WorkersConfig
+from infinity.perception.lpips import load_lpips
 from infinity.reporting.summary import Sheet
 from infinity.tokenizer import TokenizerConfig
 
@@ -220,8 +222,12 @@ def _prepare(spec: EvaluateSpec) -> Evaluation:
         store=spec.store or storage.join(spec.output, STORE_FOLDER),
     )
     benchmarks = list(spec.benchmarks())
-    for _, benchmark in benchmarks:
+    items = [benchmark.items() for _, benchmark in benchmarks]
+    for (_, benchmark), asked in zip(benchmarks, items, strict=True):
         benchmark.judge_settings()  # names weights: those that are missing are told before hours of drawing
+        if isinstance(benchmark.rewriter, RewriteFile) and benchmark.pictures is None:
+            benchmark.rewriter.rewrite([item.prompt for item in asked])  # tells which are missing
+    check_networks(spec)
     measures = []
     if spec.manifest is not None:
         manifest = Manifest.load(spec.manifest)
@@ -230,8 +236,23 @@ def _prepare(spec: EvaluateSpec) -> Evaluation:
         subject=subject,
         measures=measures,
         benchmarks=benchmarks,
-        items=[benchmark.items() for _, benchmark in benchmarks],
+        items=items,
     )
+
+
+def check_networks(spec: EvaluateSpec) -> None:
+    """Load what measures on a data set will need, which is small, so that nothing is missed on a worker.
+
+    Raises:
+        ValueError: Weights that cannot be had, of another checksum or of another network.
+        StorageError: Weights that cannot be read.
+    """
+    if spec.manifest is None:
+        return
+    if spec.inception is not None:
+        load_inception(spec.inception)
+    if spec.reconstruction is not None and spec.reconstruction.lpips is not None:
+        load_lpips(spec.reconstruction.lpips)
 
 
 def _finish(spec: EvaluateSpec, evaluation: Evaluation, folder: str, found: Findings, seconds: float) -> None:

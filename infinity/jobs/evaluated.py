@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from infinity import storage
+from infinity.checkpoint import MARKER_FILE
 from infinity.config import ConfigError, digest_of
 from infinity.evaluation.gate import Measured
 from infinity.jobs.evaluate import EvaluateReport, EvaluateSpec
@@ -144,14 +145,14 @@ def find(uri: str) -> Evaluated:
     if storage.exists(storage.join(uri, REPORT_FILE)) and storage.name(uri).startswith(FOLDER_PREFIX):
         return load(uri)
     found = below(uri)
-    if not found:
+    if not found and storage.exists(storage.join(uri, MARKER_FILE)):
         # <run>/transformer-<digest>/model
         inside = below(storage.parent(storage.parent(uri)))
         found = tuple(folder for folder in inside if _same_place(load(folder).spec.model, uri))
     if len(found) != 1:
         listed = "".join(f"\n  {folder}" for folder in found)
         raise EvaluationNotFoundError(
-            f"{uri}: expected the folder of one finished evaluation, found {len(found)}; "
+            f"{uri}: expected the folder of one finished evaluation, of a run or of a model in it, found {len(found)}; "
             + (f"name one of these:{listed}" if found else "run `infinity evaluate` first")
         )
     return load(found[0])

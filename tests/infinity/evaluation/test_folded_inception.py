@@ -2,7 +2,7 @@
 
 import torch
 
-from infinity.evaluation.folded_inception import FoldedInception, _shrink
+from infinity.evaluation.folded_inception import FoldedInception, shrink
 from infinity.evaluation.inception import Inception
 
 from .inception_recipe import recipe_tensors
@@ -27,4 +27,4 @@ def test_shrinking_is_the_maximum_pool() -> None:
     for height, width in ((9, 9), (8, 11), (3, 4)):
         maps = torch.randn(2, 5, height, width, generator=torch.Generator().manual_seed(0))
         for x in (maps, maps.contiguous(memory_format=torch.channels_last)):
-            assert torch.equal(_shrink(x), torch.nn.functional.max_pool2d(x, 3, stride=2))
+            assert torch.equal(shrink(shrink(x, axis=2), axis=3), torch.nn.functional.max_pool2d(x, 3, stride=2))

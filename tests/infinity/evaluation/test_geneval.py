@@ -142,6 +142,8 @@ def test_only_the_colours_that_matter_are_looked_up() -> None:
         ({"class": "cup", "count": 1, "size": 3}, "size"),
         ({"class": "cup", "count": 1, "position": ["left of", 0]}, "earlier entry"),
         ({"class": "cup", "count": 1, "position": ["near", 0]}, "left of"),
+        ({"class": "cup", "count": 1, "position": ["left of", "0"]}, "earlier entry"),
+        ({"class": "cup", "count": 1, "color": 3}, "name of a colour"),
     ],
 )
 def test_ill_formed_metadata_is_refused(entry: dict[str, Any], message: str) -> None:

@@ -129,7 +129,16 @@ def test_different_sizes_are_named(tmp_path: Path) -> None:
         ("[1]", "line 2: expected a JSON object"),
         ('{"tag": "colors"}', "line 2: GenEval metadata: expected texts tag and prompt"),
         (json.dumps({**CUP, "include": [{"class": "dragon", "count": 1}]}), "line 2: .*found 'dragon'"),
-        (json.dumps({**CUP, "include": [{"class": "cup", "count": 1, "position": 3}]}), "line 2: "),
+        (
+            json.dumps({**CUP, "include": [{"class": "cup", "count": 1, "position": 3}]}),
+            "line 2: .*earlier entry, got 3",
+        ),
+        (json.dumps({**CUP, "include": [{"class": "cup", "count": True}]}), "line 2: .*a count of at least 1, got"),
+        (json.dumps({**CUP, "include": [{"class": "cup", "count": 1, "color": "mauve"}]}), "line 2: .*found 'mauve'"),
+        (json.dumps({**CUP, "include": {"class": "cup", "count": 1}}), "line 2: .*expected a list include"),
+        (json.dumps({**CUP, "include": [3]}), "line 2: .*expected entries with a class and a count, got 3"),
+        (json.dumps({**CUP, "include": []}), "line 2: expected at least one object"),
+        (json.dumps({**CUP, "prompt": " "}), "line 2: expected a text to draw"),
     ],
 )
 def test_broken_lines_are_named_by_their_number(tmp_path: Path, line: str, message: str) -> None:

@@ -13,6 +13,7 @@ from infinity.checkpoint import CheckpointError, load_checkpoint, save_checkpoin
 from infinity.data.manifest import Manifest
 from infinity.data.scene_prompts import TASKS
 from infinity.evaluation.drawings import SampleMeasure
+from infinity.evaluation.inception_weights import InceptionWeights
 from infinity.evaluation.reconstruction import ReconstructionMeasure
 from infinity.evaluation.scene_geneval import SceneMeasure
 from infinity.evaluation.score import Score
@@ -25,6 +26,8 @@ from infinity.jobs.progress import Progress
 from infinity.jobs.registry import load_spec, run_spec
 from infinity.jobs.spec import is_done
 from infinity.jobs.training import WorkersConfig
+from infinity.perception.lpips import LpipsConfig
+from infinity.storage.pinned import PinnedFile
 from tests.infinity.evaluation.small_world import TOKENIZER, write_data, write_model
 
 pytestmark = pytest.mark.ray
@@ -186,3 +189,17 @@ def test_a_spec_that_measures_nothing_is_refused(tmp_path: Path, inputs: tuple[s
         spec(inputs, tmp_path, reconstruction=None, validation=None, samples=None, scenes=None)
     with pytest.raises(ValueError, match="batch_size"):
         spec(inputs, tmp_path, batch_size=0)
+
+
+def test_weights_that_cannot_be_had_are_told_before_any_worker_starts(tmp_path: Path, inputs: tuple[str, str]) -> None:
+    other = tmp_path / "other.pth"
+    other.write_bytes(b"of another network")
+    missing = PinnedFile(uri=str(tmp_path / "no-trunk.pth"))
+    lpips = LpipsConfig(trunk_weights=missing, linear_weights=missing)
+    for changes, message in (
+        ({"inception": InceptionWeights(uri=str(tmp_path / "nowhere.pth"))}, r"cannot read .*nowhere\.pth"),
+        ({"inception": InceptionWeights(uri=str(other))}, "expected sha256 6726825d"),
+        ({"reconstruction": ReconstructionMeasure(lpips=lpips)}, r"cannot read .*no-trunk\.pth"),
+    ):
+        with pytest.raises((ValueError, OSError), match=message):
+            run(spec(inputs, tmp_path, workers=WorkersConfig(threads=64), **changes))
