@@ -16,23 +16,15 @@ from infinity.evaluation.measure import Subject
 from infinity.generation.pipeline import save_model
 from infinity.generation.sampling import SamplingConfig
 from infinity.scales import Resolution
-from infinity.text import BuiltinTextConfig
 from infinity.tokenizer.saved import save_tokenizer
 from infinity.tokenizer.tokenizer import Tokenizer, TokenizerConfig
-from infinity.transformer import Transformer, TransformerConfig
+from infinity.transformer import Transformer
+from tests.infinity.training import pictures as trained
 
 RESOLUTION = Resolution(sides=(1, 2, 3, 6))
-TOKENIZER = TokenizerConfig(
-    num_bits=4,
-    base_width=8,
-    encoder_multipliers=(1, 2, 2),
-    decoder_multipliers=(1, 2, 2),
-    num_res_blocks=1,
-    num_downsamples=2,
-    norm_groups=4,
-)
-TEXT = BuiltinTextConfig(channels=32, max_tokens=32)
-TRANSFORMER = TransformerConfig(width=32, num_heads=2, depth=2, num_bits=4, text_channels=32, max_text_tokens=32)
+TOKENIZER = trained.TOKENIZER.replace(num_bits=4)
+TEXT = trained.TEXT.replace(max_tokens=32)
+TRANSFORMER = trained.TRANSFORMER.replace(num_bits=4, max_text_tokens=32)
 
 
 def write_model(folder: Path, *, tokenizer: TokenizerConfig = TOKENIZER) -> str:

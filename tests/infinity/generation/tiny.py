@@ -4,8 +4,9 @@ import torch
 
 from infinity.scales import Resolution
 from infinity.text import BuiltinTextConfig, BuiltinTextEncoder
-from infinity.tokenizer import Tokenizer, TokenizerConfig
+from infinity.tokenizer import Tokenizer
 from infinity.transformer import Transformer
+from tests.infinity.training.pictures import TOKENIZER
 from tests.infinity.transformer.tiny import TEXT_CHANNELS, random_transformer, tiny_config
 
 RESOLUTION = Resolution(sides=(1, 2, 3, 4))
@@ -17,15 +18,8 @@ SEEDS = (1, 2, 3, 4)
 
 def tiny_tokenizer(*, fold: bool = False) -> Tokenizer:
     """6 bits a token without folding, 8 with; stride 4 pixels without folding, 8 with."""
-    config = TokenizerConfig(
-        num_bits=2 if fold else 6,
-        base_width=8,
-        encoder_multipliers=(1, 1, 1),
-        decoder_multipliers=(1, 1, 1),
-        num_res_blocks=1,
-        num_downsamples=2,
-        norm_groups=4,
-        fold=fold,
+    config = TOKENIZER.replace(
+        num_bits=2 if fold else 6, encoder_multipliers=(1, 1, 1), decoder_multipliers=(1, 1, 1), fold=fold
     )
     tokenizer = Tokenizer(config)
     tokenizer.init_weights(torch.Generator().manual_seed(0))
