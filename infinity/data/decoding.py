@@ -12,7 +12,7 @@ import struct
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import BinaryIO, Literal, cast
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -105,7 +105,7 @@ class Decoded:
         """32 bytes that are equal exactly for pictures with the same size and the same pixels, as far as decoded."""
         hashed = _HashedPixels(self.image.size)
         hashed.digest.update(struct.pack("<II", *self.size))
-        self.image.save(hashed, "PPM")
+        self.image.save(cast(BinaryIO, hashed), "PPM")
         return hashed.digest.digest()
 
     def encode(self) -> bytes:

@@ -71,7 +71,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     sheet = encoded(noise(8, 8))
     monkeypatch.setattr(facts, "measure_record", measure)
     monkeypatch.setattr(facts, "decode", lru_cache(None)(really_decode))
-    monkeypatch.setattr(dataset_summary, "load_images", lambda manifest, rows, size: [np.zeros((1, 1, 3), np.uint8)])
+    monkeypatch.setattr(dataset_summary, "small_picture", lambda manifest, row, size: np.zeros((1, 1, 3), np.uint8))
     monkeypatch.setattr(dataset_summary, "compose_sheet", lambda images, columns: sheet)
     with in_process():
         yield
