@@ -114,7 +114,7 @@ def write_part(
     groups = list(_groups(pieces, max_file_bytes))
     for number, names in enumerate(groups, start=1):
         file = f"{stem}.safetensors" if len(groups) == 1 else f"{stem}-{number:05d}.safetensors"
-        data = safetensors.torch.save({name: _plain(pieces[name].tensor) for name in names})
+        data = safetensors.torch.save(_plain({name: pieces[name].tensor for name in names}))
         part.files[file] = _write(uri, file, data)
         part.pieces.update((name, _described(pieces[name], file)) for name in names)
     return part
@@ -183,6 +183,14 @@ def _groups(pieces: Mapping[str, Piece], max_file_bytes: int) -> Iterator[list[s
     yield names
 
 
-def _plain(tensor: Tensor) -> Tensor:
-    """A contiguous copy on the CPU that shares its memory with no other tensor, as the file format asks."""
-    return tensor.detach().to("cpu", copy=True).contiguous()
+def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Contiguous tensors on the CPU, none of which shares its memory, as the file format asks; copies where need be."""
+    plain: dict[str, Tensor] = {}
+    taken: set[int] = set()
+    for name, tensor in tensors.items():
+        value = tensor.detach().cpu().contiguous()
+        if value.untyped_storage().nbytes() != value.nbytes or value.data_ptr() in taken:
+            value = value.clone()
+        taken.add(value.data_ptr())
+        plain[name] = value
+    return plain

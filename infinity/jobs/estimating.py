@@ -144,13 +144,12 @@ def estimate(
     activations = max(0, peak - rehearsal.resting_bytes - sum(held.values()))
     if share > 1:
         activations += 2 * _unit(spec, held["weights"])  # gathered while it is used, and the next one ahead
+    stored = kept["weights"] + kept["optimizer"] + kept["average"]  # each worker stores what it holds
     if spec.workers.offload:
         kept, host = dict.fromkeys(kept, 0), sum(kept.values())
     else:
         host = 0
-    kept_to_save = kept["weights"] + kept["optimizer"] + kept["average"]
-    whole = held["weights"] + held["optimizer"] + held["average"]
-    saving = host + whole + 2 * min(whole, MAX_FILE_BYTES) if kept_to_save or host else 0
+    saving = host + stored + 2 * min(stored, MAX_FILE_BYTES)
     seconds = calibration.seconds_per_step if calibration is not None else None
     if assumed.flops_per_s is not None:
         recomputed = 4 / 3 if getattr(spec, "recompute", False) else 1.0

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from infinity.transformer.attention import CrossAttention, KeyValueCache, SelfAttention, TextMemory
 from infinity.transformer.config import TransformerConfig
-from infinity.transformer.elementwise import gelu_tanh, modulated_norm
+from infinity.transformer.elementwise import feed_forward, modulated_norm
 from infinity.transformer.scale_attention import Visibility
 
 
@@ -42,8 +42,7 @@ class FeedForward(nn.Module):
 
     def forward(self, x_BLD: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
         """Same shape."""
-        contracted: Tensor = self.contract(gelu_tanh(self.expand(x_BLD)))
-        return contracted
+        return feed_forward(x_BLD, self.expand, self.contract)
 
 
 class Block(nn.Module):

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from infinity.scales import Resolution
 from infinity.transformer.elementwise import (
     MAX_LOG_SCALE,
+    feed_forward,
     gelu_tanh,
     modulated_norm,
     plain_unit_queries_and_keys,
@@ -68,8 +69,46 @@ def test_zero_vector_stays_finite() -> None:
 
 def test_modulated_norm_is_layer_norm_with_a_gain_and_shift_of_each_sample() -> None:
     x, gain, shift = (torch.randn(2, n, 8, generator=torch.Generator().manual_seed(n)) for n in (5, 1, 1))
+    leaves = [each.requires_grad_() for each in (x, gain, shift)]
     expected = (x - x.mean(-1, keepdim=True)) / (x.var(-1, correction=0, keepdim=True) + 1e-6).sqrt() * gain + shift
-    torch.testing.assert_close(modulated_norm(x, gain, shift, 1e-6), expected)
+    found = modulated_norm(x, gain, shift, 1e-6)
+    torch.testing.assert_close(found, expected)
+    with torch.no_grad():
+        torch.testing.assert_close(modulated_norm(x, gain, shift, 1e-6), expected)
+    weight = torch.randn(expected.shape, generator=torch.Generator().manual_seed(9))
+    for a, b in zip(
+        torch.autograd.grad((found * weight).sum(), leaves),
+        torch.autograd.grad((expected * weight).sum(), leaves),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("group", [16 * 64, 2**19])
+@pytest.mark.parametrize("frozen", [False, True])
+def test_feed_forward_in_groups_of_rows_equals_its_formula(
+    group: int, frozen: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With groups of 64 rows, of which the last is short, and with all rows at once; weights may be frozen."""
+    monkeypatch.setattr("infinity.transformer.elementwise._FeedForward.GROUP", group)
+    torch.manual_seed(0)
+    expand, contract = torch.nn.Linear(8, 16), torch.nn.Linear(16, 8)
+    for linear in (expand, contract):
+        linear.requires_grad_(not frozen)
+    x = torch.randn(3, 50, 8, requires_grad=True)
+    leaves = [x, *([] if frozen else [*expand.parameters(), *contract.parameters()])]
+    found = feed_forward(x, expand, contract)
+    expected = contract(F.gelu(expand(x), approximate="tanh"))
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+    with torch.no_grad():
+        torch.testing.assert_close(feed_forward(x, expand, contract), expected, atol=1e-5, rtol=0)
+    weight = torch.randn(expected.shape)
+    for a, b in zip(
+        torch.autograd.grad((found * weight).sum(), leaves),
+        torch.autograd.grad((expected * weight).sum(), leaves),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
 
 
 def test_gelu_and_its_slope_equal_the_formula_in_float64() -> None:
