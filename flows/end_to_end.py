@@ -13,7 +13,7 @@ from flows.parameters import DatasetForm, EvaluationForm, FinetuneForm, Pretrain
 from flows.plan import Change, changed, folder_of, new_plan, save_plan
 from flows.stage import flow_body
 from flows.stages import dataset_stage, evaluation_stage, training_stage
-from flows.summary import summarize
+from flows.summary import StageReports, summarize
 from infinity.jobs.recipes import RecipeName
 from infinity.jobs.spec import is_done
 from infinity.reporting.write import ReportFiles, write_report
@@ -52,16 +52,14 @@ def end_to_end(
     plan = changed(new_plan(recipe, data, folder), changes)
     save_plan(plan, folder)
     is_new = not is_done(plan.finetune)
-    summary = summarize(
-        plan,
-        title=run,
-        command=_command(run, data, recipe, forms),
+    reports = StageReports(
         dataset=dataset_stage(plan.dataset),
         tokenizer=training_stage("tokenizer", plan.tokenizer),
         pretrain=training_stage("pretrain", plan.pretrain),
         finetune=training_stage("finetune", plan.finetune),
         evaluation=evaluation_stage(plan.evaluation),
     )
+    summary = summarize(plan, reports, title=run, command=_command(run, data, recipe, forms))
     files = write_report(summary, folder)
     seconds = {stage.name: stage.seconds for stage in summary.stages}
     pages.publish_run({"report": files.html, "figures": files.json}, summary.scores, seconds)

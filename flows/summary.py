@@ -1,6 +1,7 @@
 """From the reports of a run's stages to the one value that its report is written from."""
 
 import shlex
+from dataclasses import dataclass
 
 from flows.plan import STAGES
 from infinity import storage
@@ -20,50 +21,41 @@ TITLES = {
 }
 
 
-def summarize(
-    plan: EndToEnd,
-    *,
-    title: str,
-    command: str,
-    dataset: BuildDatasetReport,
-    tokenizer: TrainReport,
-    pretrain: TrainReport,
-    finetune: TrainReport,
-    evaluation: EvaluateReport,
-) -> RunSummary:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StageReports:
+    """What the stages of a run reported, by their names."""
+
+    dataset: BuildDatasetReport
+    tokenizer: TrainReport
+    pretrain: TrainReport
+    finetune: TrainReport
+    evaluation: EvaluateReport
+
+    @property
+    def trainings(self) -> dict[str, TrainReport]:
+        """Those of trainings, in their order."""
+        return {"tokenizer": self.tokenizer, "pretrain": self.pretrain, "finetune": self.finetune}
+
+
+def summarize(plan: EndToEnd, reports: StageReports, *, title: str, command: str) -> RunSummary:
     """Everything that the report of an end-to-end run says.
 
     Args:
         plan: The specs that were run.
+        reports: What came of them.
         title: Name of the run.
         command: Shell command that repeats it.
-        dataset: Report of the first stage.
-        tokenizer: Report of the second.
-        pretrain: Report of the third.
-        finetune: Report of the fourth.
-        evaluation: Report of the fifth.
     """
-    seconds = {
-        "dataset": dataset.seconds,
-        "tokenizer": tokenizer.seconds,
-        "pretrain": pretrain.seconds,
-        "finetune": finetune.seconds,
-        "evaluation": evaluation.seconds,
-    }
     return RunSummary(
         title=title,
         run_digest=plan.digest(),
         command=command,
-        stages=tuple(_stage(name, getattr(plan, name), seconds[name]) for name in STAGES),
-        dataset=dataset.summary,
-        trainings=(tokenizer.training, pretrain.training, finetune.training),
-        scores=evaluation.scores,
-        pictures=evaluation.pictures,
-        notes=tuple(
-            f"{TITLES[stage]}: {note}"
-            for stage, report in (("tokenizer", tokenizer), ("pretrain", pretrain), ("finetune", finetune))
-            for note in report.notes
-        ),
+        stages=tuple(_stage(name, getattr(plan, name), getattr(reports, name).seconds) for name in STAGES),
+        dataset=reports.dataset.summary,
+        trainings=tuple(report.training for report in reports.trainings.values()),
+        scores=reports.evaluation.scores,
+        pictures=reports.evaluation.pictures,
+        notes=tuple(f"{TITLES[stage]}: {note}" for stage, report in reports.trainings.items() for note in report.notes),
     )
 
 
