@@ -10,7 +10,8 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from infinity import storage
-from infinity.data.batches import CENTRE, fit
+from infinity.data.augment import CENTRE
+from infinity.data.batches import fit
 from infinity.data.decoding import to_rgb
 from infinity.data.manifest import Manifest
 from infinity.data.pictures import compose_sheet
