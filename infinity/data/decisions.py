@@ -7,13 +7,14 @@ this order: the caption is missing or damaged, thresholds on scores, likeness to
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 
 from infinity.data.caption_scores import caption_scores, is_damaged
 from infinity.data.checking import EXAMPLES, UNREADABLE, Tally, printable
@@ -79,11 +80,6 @@ class _Fates:
         """Which rows have no reason yet."""
         return np.asarray(self.reasons == "", bool)
 
-    def left(self) -> tuple[pa.Table, Int[np.ndarray, " m"]]:
-        """The rows without a reason, and their places."""
-        places = np.flatnonzero(self.open)
-        return self.facts.take(pa.array(places)), places
-
     def drop(self, reason: str, setting: str, rejected: Bool[np.ndarray, " n"], details: Sequence[str]) -> None:
         """Give the reason to the rejected rows that have none; ``details`` are those of all rejected rows."""
         chosen = np.flatnonzero(rejected)
@@ -93,13 +89,19 @@ class _Fates:
         self.details[chosen] = [texts[index] for index in chosen.tolist()]
         self.rules.append(RuleCount(reason=reason, setting=setting, dropped=len(chosen)))
 
-    def drop_matches(self, reason: str, setting: str, matches: Sequence[Match], index_of: np.ndarray) -> None:
-        """Drop what matched something that stays; ``index_of`` gives the row's place here for its place there."""
-        rejected = np.zeros(len(self.reasons), bool)
-        places = [int(index_of[match.index]) for match in matches]
-        rejected[places] = True
-        details = [match.detail for _, match in sorted(zip(places, matches, strict=True), key=lambda pair: pair[0])]
-        self.drop(reason, setting, rejected, details)
+    def drop_matches(self, reason: str, setting: str, find: Callable[[pa.Table], Sequence[Match]] | None) -> None:
+        """Drop what matches something that stays, among the rows without a reason; None finds nothing."""
+        rejected, matches = np.zeros(len(self.reasons), bool), list[Match]()
+        places = np.flatnonzero(self.open)
+        if find is not None:
+            everything = len(places) == len(self.reasons)
+            matches = sorted(find(self.facts if everything else self.facts.take(pa.array(places))), key=_index)
+        rejected[places[[match.index for match in matches]]] = True
+        self.drop(reason, setting, rejected, [match.detail for match in matches])
+
+
+def _index(match: Match) -> int:
+    return match.index
 
 
 def decide(
@@ -204,37 +206,33 @@ def _drop_evaluation(
     sets = filters.evaluation
     if (sets.prompts or sets.pictures) and evaluation is None:
         raise ValueError("decide: the filters name evaluation sets; load them and hand them in")
-    rows, index_of = fates.left()
-    matches = matching_captions(rows, evaluation.prompts, sets) if evaluation and evaluation.prompts else []
+    prompts = (
+        partial(matching_captions, prompts=evaluation.prompts, config=sets) if evaluation and sets.prompts else None
+    )
     setting = f"{len(sets.prompts)} prompt lists, {sets.containment:g} of {sets.ngram} words" if sets.prompts else "off"
-    fates.drop_matches(EVALUATION_CAPTION, setting, matches, index_of)
-    rows, index_of = fates.left()
-    get = _by_place(rows, thumbnails)
-    matches = matching_pictures(rows, evaluation.pictures, sets, get) if evaluation and sets.pictures else []
+    fates.drop_matches(EVALUATION_CAPTION, setting, prompts)
+
+    def pictures(rows: pa.Table) -> Sequence[Match]:
+        assert evaluation is not None
+        return matching_pictures(rows, evaluation.pictures, sets, _by_place(rows, thumbnails))
+
     setting = f"{len(sets.pictures)} sets, {_near(sets.near)}" if sets.pictures else "off"
-    fates.drop_matches(EVALUATION_PICTURE, setting, matches, index_of)
+    fates.drop_matches(EVALUATION_PICTURE, setting, pictures if sets.pictures else None)
 
 
 def _drop_duplicates(fates: _Fates, filters: FilterConfig, thumbnails: Thumbnails | None) -> None:
-    rows, index_of = fates.left()
-    matches = exact_duplicates(rows, filters.duplicates)
-    fates.drop_matches(DUPLICATE, "off" if filters.duplicates == "keep" else filters.duplicates, matches, index_of)
-    rows, index_of = fates.left()
-    near = filters.near_duplicates
-    fates.drop_matches(
-        NEAR_DUPLICATE,
-        _near(near) if near else "off",
-        near_duplicates(rows, near, thumbnails=_by_place(rows, thumbnails)) if near else [],
-        index_of,
-    )
-    rows, index_of = fates.left()
-    alike = filters.caption_duplicates
-    fates.drop_matches(
-        CAPTION_DUPLICATE,
-        f"similarity at least {alike.similarity:g}, {alike.scope}" if alike else "off",
-        caption_duplicates(rows, alike) if alike else [],
-        index_of,
-    )
+    same, near, alike = filters.duplicates, filters.near_duplicates, filters.caption_duplicates
+    exact = None if same == "keep" else partial(exact_duplicates, duplicates=same)
+    fates.drop_matches(DUPLICATE, same if exact else "off", exact)
+
+    def looks(rows: pa.Table) -> Sequence[Match]:
+        assert near is not None
+        return near_duplicates(rows, near, thumbnails=_by_place(rows, thumbnails))
+
+    fates.drop_matches(NEAR_DUPLICATE, _near(near) if near else "off", looks if near else None)
+    setting = f"similarity at least {alike.similarity:g}, {alike.scope}" if alike else "off"
+    captions = partial(caption_duplicates, limits=alike) if alike else None
+    fates.drop_matches(CAPTION_DUPLICATE, setting, captions)
 
 
 def _by_place(rows: pa.Table, thumbnails: Thumbnails | None) -> Thumbnails | None:
