@@ -86,7 +86,7 @@ def _split(x: Float[Tensor, "B C H W"], size: int) -> Sequence[Tensor]:
 
 
 class _Step(nn.Module, ABC):
-    """Something that writes maps where they are wanted. Its input brings rows of zeros above and below."""
+    """Something that makes maps, perhaps where they are wanted. Its input brings rows of zeros above and below."""
 
     rows_around: int = 0
 
@@ -98,16 +98,24 @@ class _Step(nn.Module, ABC):
     def into(self, x: Float[Tensor, "B C H W"], place: Float[Tensor, "B C2 H2 W2"]) -> None:
         """Write it."""
 
+    def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C2 H2 W2"]:
+        """The same in memory of its own."""
+        maps = _empty_maps(x, *self.size(x))
+        self.into(x, maps)
+        return maps
+
 
 def _run(x: Float[Tensor, "B C H W"], steps: Sequence[_Step], rows_around: int) -> Float[Tensor, "B C2 H2 W2"]:
     """Steps one after the other; the result gets rows of zeros above and below."""
     wanted = [*(step.rows_around for step in steps[1:]), rows_around]
     for step, following in zip(steps, wanted, strict=False):
+        if not following:
+            x = step(x)
+            continue
         channels, height, width = step.size(x)
         maps = _empty_maps(x, channels, height + 2 * following, width)
-        if following:
-            maps[:, :, :following].zero_()
-            maps[:, :, -following:].zero_()
+        maps[:, :, :following].zero_()
+        maps[:, :, -following:].zero_()
         step.into(x, maps[:, :, following : following + height])
         x = maps
     return x
@@ -182,6 +190,10 @@ class _Folded(_Step):
     def into(self, x: Float[Tensor, "B C H W"], place: Float[Tensor, "B C2 H2 W2"]) -> None:
         for part, its_place in zip(self.parts, place.chunk(len(self.parts), dim=1), strict=True):
             torch.clamp_min(part(x), 0, out=its_place)
+
+    def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C2 H2 W2"]:
+        # New memory costs more than the maxima: where nothing else is wanted, the convolution's own is used.
+        return F.relu_(self.parts[0](x)) if len(self.parts) == 1 else super().forward(x)
 
 
 class _FoldedRows(_Step):
