@@ -232,7 +232,7 @@ def _spread(values: list[float], digits: int) -> str:
 def scales_figure(found: Results) -> Figure | None:
     """What early scales say, with and without the pressure on them."""
     names = found.have({"d16": "whole pyramids alone", "reg": "truncated pyramids too"})
-    if not names:
+    if len(names) < 2:
         return None
     lines = [
         Series(label, tuple(enumerate(found.runs[run]["by_scale"], start=1)), f"tone-{tone}")
