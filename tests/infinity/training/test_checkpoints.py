@@ -188,6 +188,32 @@ def test_a_save_in_the_background_stores_the_moment_it_was_asked(tmp_path: Path)
     assert_same(newest(tmp_path)[0], run(CONFIG))
 
 
+def test_a_save_that_failed_in_the_background_ends_the_run_at_the_next_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, steps = StateStore(str(tmp_path), background=True), 0
+
+    def save(state: TrainState) -> None:
+        if state.step == 4:
+            monkeypatch.setattr(storage, "write_bytes", full)
+        store.save(state)
+
+    def full(uri: str, data: Any, **options: Any) -> None:
+        raise storage.StorageError(f"cannot write {uri}: no space left on device")
+
+    def stop() -> bool:
+        nonlocal steps
+        steps += 1
+        assert store._pool is not None
+        store._pool.submit(lambda: None).result()  # behind the save: it has come to its end
+        return store.has_failed
+
+    with pytest.raises(storage.StorageError, match="no space left"):
+        run(CONFIG, save=save, stop=stop)
+    assert steps == 5
+    assert newest(tmp_path)[0].step == 0
+
+
 def test_one_stored_state_is_not_enough() -> None:
     with pytest.raises(ValueError, match="at least 2"):
         StateStore("anywhere", keep=1)
