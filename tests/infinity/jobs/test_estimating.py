@@ -34,7 +34,7 @@ def test_what_is_held_is_counted_exactly(plain: Estimate) -> None:
 def test_switches_save_what_they_are_for(plain: Estimate, exhaustive: bool) -> None:
     spec = MINI.pretrain
     again = of(spec.replace(recompute=True), flops_per_s=1e9)
-    assert again.activations < 0.7 * plain.activations
+    assert again.activations < 0.8 * plain.activations  # two blocks: the head and one block stay
     assert again.seconds_per_step == pytest.approx(4 / 3 * plain.flops_per_step / 1e9)
     if not exhaustive:
         return  # every estimate takes seconds
