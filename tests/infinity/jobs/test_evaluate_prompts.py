@@ -143,7 +143,8 @@ def test_what_cannot_work_is_refused(local_ray: None, spec: EvaluateSpec, tmp_pa
     assert spec.dpg is not None
     geneval, dpg = spec.geneval, spec.dpg
     broken = tmp_path / "broken.jsonl"
-    broken.write_text('{"tag": "counting", "include": [], "prompt": "x"}\n{"tag": "counting"\n')
+    whole = {"tag": "counting", "include": [{"class": "cup", "count": 1}], "prompt": "x"}
+    broken.write_text(json.dumps(whole) + '\n{"tag": "counting"\n')
     empty = tmp_path / "empty.jsonl"
     empty.write_text("\n")
     (tmp_path / "no-prompts").mkdir()
