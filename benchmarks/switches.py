@@ -240,9 +240,9 @@ def page(rows: Sequence[Row]) -> str:
         *rules(NUM_NUDGED),
         *table(rows),
         "",
-        "An interval that holds 0 means that these seeds do not tell the two apart, whatever the rule says of the mean.",
-        "Pictures of three ratios are other pictures, of which one in three is a square: a training on them may well",
-        "be worse on squares. What batches of one ratio change by themselves stands under rounding.",
+        "An interval that holds 0 means that these seeds do not tell the two apart, whatever the rule says of the",
+        "mean. Pictures of three ratios are other pictures, of which one in three is a square: a training on them may",
+        "well be worse on squares. What batches of one ratio change by themselves stands under rounding.",
     ]
     return "\n".join(lines) + "\n"
 
