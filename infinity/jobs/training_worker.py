@@ -127,8 +127,8 @@ def _advance(spec: TrainSpec, session: Session[Any], team: Team, store: StateSto
         def sample(now: TrainState) -> None:
             nonlocal drawn
             samples = session.draw() if team.leads or session.joint else None
+            drawn = samples  # also where it is not written: all that draw together must agree on whether it was done
             if samples is not None and team.leads:
-                drawn = samples
                 storage.write_bytes(storage.join(folder, SAMPLES_FOLDER, f"step-{now.step:08d}.png"), samples.png)
 
         def save(now: TrainState) -> None:

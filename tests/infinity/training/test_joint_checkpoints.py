@@ -171,7 +171,7 @@ def test_whichever_worker_dies_at_whatever_operation_no_finished_state_is_lost(
         for rank in (0, 1)
         for at in range(1, 1 + len(json.loads((stored / f"operations-{rank}").read_text())))
     ]
-    for rank, at in points if exhaustive else random.Random(0).sample(points, 3):
+    for rank, at in points if exhaustive else random.Random(0).sample(points, 2):
         folder = tmp_path / f"{rank}-{at}"
         folder.mkdir()
         faults = (Fault("exit", at), Fault()) if rank == 0 else (Fault(), Fault("exit", at))

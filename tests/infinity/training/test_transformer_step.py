@@ -1,6 +1,7 @@
 """A transformer learns from latents computed once, resumes exactly, and refuses bits that carry nothing."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,15 +13,18 @@ from infinity.data.batches import BatchPlan
 from infinity.data.captions import CaptionConfig, CaptionDraw
 from infinity.data.manifest import Manifest
 from infinity.generation.pipeline import load_transformer
-from infinity.jobs.training import WorkersConfig
+from infinity.jobs.training import STATE_FOLDER, WorkersConfig
+from infinity.jobs.training_worker import train_session
 from infinity.text import build_text_encoder
 from infinity.tokenizer.saved import load_tokenizer, save_tokenizer
 from infinity.training.collapse import CollapseError
 from infinity.training.latents import CaptionFeatures, LatentFeed
+from infinity.training.loop import InterruptedTraining
 from infinity.training.parallel import Team
 from infinity.training.pictures import WorkerShare
 from tests.infinity.training.pictures import RESOLUTION, TEXT, TRANSFORMER, make_data
 from tests.infinity.training.sessions import LOOP, make_tokenizer, session, train_here, transformer_spec, untimed
+from tests.infinity.training.test_joint_checkpoints import two_workers
 from tests.infinity.training.toy import all_states, assert_same
 
 STILL = TRANSFORMER.replace(condition_drop=0.0, drop_path=0.0)
@@ -161,6 +165,32 @@ def test_sharded_ranks_equal_one_resume_exactly_and_export_a_plain_model(tmp_pat
     for name, value in alone.state.module.state_dict().items():
         torch.testing.assert_close(value, stored.module.state_dict()[name], rtol=1e-3, atol=1e-4)
     assert set(load_transformer(str(tmp_path / "sharded-model"))[1].state_dict()) == set(stored.module.state_dict())
+
+
+@pytest.mark.filterwarnings("ignore:FSDP2-wrapped module")  # nothing changes these views in place
+def test_sharded_workers_of_a_job_stop_together_go_on_and_end(tmp_path: Path, data: tuple[str, str]) -> None:
+    """What each worker of a job does: asked to stop, both store; again, both come to the end and export once."""
+    spec = transformer_spec(tmp_path, *data, loop=LOOP.replace(num_parts=2), workers=SHARDED)
+    states = Path(spec.folder) / STATE_FOLDER
+
+    def work(stops: bool) -> Callable[[int], None]:
+        def one(_rank: int) -> None:
+            team, asked = Team.current(), iter([False, False, False, stops])
+            made = session(spec, team)
+            if stops:
+                with pytest.raises(InterruptedTraining, match="after step 4"):
+                    train_session(spec, made, team, lambda _share, _text: None, lambda: next(asked))
+            else:
+                train_session(spec, made, team, lambda _share, _text: None, lambda: False)
+                assert made.state.step == 6
+
+        return one
+
+    assert two_workers(work(stops=True), tmp_path / "first") == [0, 0]
+    assert sorted(path.name for path in states.iterdir()) == ["step-00000003", "step-00000004"]
+    assert two_workers(work(stops=False), tmp_path / "second") == [0, 0]
+    assert (states / "step-00000006" / "COMMITTED").exists()
+    load_transformer(f"{spec.folder}/model")
 
 
 def assert_close(history, other) -> None:  # type: ignore[no-untyped-def]
