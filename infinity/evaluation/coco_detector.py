@@ -59,6 +59,16 @@ class CocoDetectorConfig(Config):
             )
         return CocoDetector(objects, networks.get(self.colours, _load_colours))
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of all objects that it can see."""
+        return CLASSES
+
+    @property
+    def colour_names(self) -> tuple[str, ...]:
+        """Of all colours that it can name."""
+        return COLOURS
+
     def describe(self) -> str:
         """For the protocol of figures."""
         named = [(self.objects.model, self.objects.sha256), (self.colours.model, self.colours.sha256)]

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from infinity.config import Config
-from infinity.evaluation.coco_detector import CLASSES, CocoDetectorConfig
-from infinity.evaluation.geneval import COLOURS, GenevalConfig, GenevalPrompt
+from infinity.evaluation.coco_detector import CocoDetectorConfig
+from infinity.evaluation.geneval import GenevalConfig, GenevalPrompt
 from infinity.evaluation.geneval_verdicts import GenevalJudge, summarise
 from infinity.evaluation.measure import Outcome
 from infinity.evaluation.networks import Networks
@@ -23,6 +23,9 @@ OFFICIAL_PROMPTS = PinnedFile(
     "prompts/evaluation_metadata.jsonl",
     sha256="5c48e0813e812e3c373fa5c8ed07a8f0a483be30272b4427b0559c8048e67c13",
 )
+
+_NAMED = 8
+"""Classes that a message names."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,7 +74,7 @@ class GenevalMeasure(Config):
             ValueError: A broken line, by its number, a class that the detector does not know, or no prompt.
             StorageError: The file is missing.
         """
-        prompts = read_prompts(self.prompts, CLASSES if isinstance(self.detector, CocoDetectorConfig) else None)
+        prompts = read_prompts(self.prompts, self.detector.classes, self.detector.colour_names)
         chosen = sorted(_spread(prompts, self.prompts_per_task))
         return tuple(
             Item(id=f"{number:05d}", prompt=prompts[number].prompt, about=prompts[number].to_metadata())
@@ -114,12 +117,13 @@ class GenevalMeasure(Config):
         )
 
 
-def read_prompts(file: PinnedFile, classes: Sequence[str] | None = None) -> list[GenevalPrompt]:
+def read_prompts(file: PinnedFile, classes: Sequence[str], colours: Sequence[str]) -> list[GenevalPrompt]:
     """The prompts of a file of JSON lines.
 
     Args:
         file: The file.
-        classes: All that the detector can see; None where that is not known.
+        classes: All that the detector can see.
+        colours: All that it can name.
 
     Raises:
         ValueError: Not UTF-8, a line that is no prompt, by its number, or no prompt at all.
@@ -129,7 +133,7 @@ def read_prompts(file: PinnedFile, classes: Sequence[str] | None = None) -> list
     for where, data in json_objects(file.read(), file.uri):
         try:
             prompt = GenevalPrompt.from_metadata(data)
-            _check(prompt, classes)
+            _check(prompt, classes, colours)
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from error
         prompts.append(prompt)
@@ -138,21 +142,22 @@ def read_prompts(file: PinnedFile, classes: Sequence[str] | None = None) -> list
     return prompts
 
 
-def _check(prompt: GenevalPrompt, classes: Sequence[str] | None) -> None:
+def _check(prompt: GenevalPrompt, classes: Sequence[str], colours: Sequence[str]) -> None:
     """Refuse what could be scored but would mean nothing: always wrong, or always right."""
     if not prompt.prompt.strip():
         raise ValueError("expected a text to draw, found an empty prompt")
     if not prompt.include and not prompt.exclude:
         raise ValueError("expected at least one object in include or exclude, found none: any picture would be right")
     for entry in (*prompt.include, *prompt.exclude):
-        if classes is not None and entry.object_class not in classes:
+        if entry.object_class not in classes:
+            some = ", ".join(classes[:_NAMED])
             raise ValueError(
-                f"expected one of the {len(classes)} classes of COCO, found {entry.object_class!r}, which the detector "
-                "can never see"
+                f"expected one of the detector's {len(classes)} classes ({some}, ...), found {entry.object_class!r}, "
+                "which it can never see; choose another detector or take the line out"
             )
-        if entry.colour is not None and entry.colour not in COLOURS:
+        if entry.colour is not None and entry.colour not in colours:
             raise ValueError(
-                f"expected one of the colours {', '.join(COLOURS)}, found {entry.colour!r}, which the classifier can "
+                f"expected one of the colours {', '.join(colours)}, found {entry.colour!r}, which the detector can "
                 "never name"
             )
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from infinity.config import Config
-from infinity.data.scene_prompts import TASKS, held_out_prompts, prompts_to_ask
+from infinity.data.scene_prompts import COLORS, PLURALS, TASKS, held_out_prompts, prompts_to_ask
 from infinity.evaluation.geneval import Detections, GenevalConfig
 from infinity.evaluation.geneval_verdicts import GenevalJudge, summarise
 from infinity.evaluation.measure import Outcome
@@ -33,6 +33,16 @@ class SceneDetector(Config):
     def load(self, networks: Networks) -> SceneDetector:
         """Itself: it has no weights."""
         return self
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of all shapes that it can see."""
+        return tuple(PLURALS)
+
+    @property
+    def colour_names(self) -> tuple[str, ...]:
+        """Of all colours that it can tell apart."""
+        return tuple(COLORS)
 
     def describe(self) -> str:
         """For the protocol of figures."""

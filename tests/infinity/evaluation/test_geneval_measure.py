@@ -147,12 +147,35 @@ def test_broken_lines_are_named_by_their_number(tmp_path: Path, line: str, messa
         GenevalMeasure(prompts=PinnedFile(uri=str(tmp_path / "p"))).items()
 
 
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"class": "cup", "count": 1}, r"line 2: expected one of the detector's 10 classes \(circle, .*found 'cup'"),
+        ({"class": "star", "count": 1, "color": "brown"}, "line 2: expected one of the colours .*found 'brown'"),
+    ],
+)
+def test_what_another_detector_sees_is_no_prompt_for_this_one(
+    tmp_path: Path, entry: Mapping[str, Any], message: str
+) -> None:
+    star = {**CUP, "include": [{"class": "star", "count": 1}]}
+    measure = GenevalMeasure(
+        prompts=write_prompts(tmp_path / "p", star, {**CUP, "include": [entry]}), detector=SceneDetector()
+    )
+    with pytest.raises(ValueError, match=message):
+        measure.items()
+
+
 def test_protocol_names_what_figures_depend_on(tmp_path: Path) -> None:
     prompts = write_prompts(tmp_path / "p", CUP, RED)
     plain = GenevalMeasure(prompts=prompts, pictures_per_prompt=1)
     write_pictures(tmp_path / "pictures", (255,), (0,))
     folder = PictureFolder(uri=str(tmp_path / "pictures"))
-    changed = plain.replace(detector=SceneDetector(), thresholds=GenevalConfig(max_overlap=0.5))
+    stars = [{**CUP, "include": [{"class": "star", "count": n}]} for n in (1, 2)]
+    changed = plain.replace(
+        prompts=write_prompts(tmp_path / "stars", *stars),
+        detector=SceneDetector(),
+        thresholds=GenevalConfig(max_overlap=0.5),
+    )
     first, second = (judged(each, folder).scores[0].protocol for each in (plain, changed))
     assert "openai/clip-vit-large-patch14" in first
     assert "official rules and thresholds" in first
