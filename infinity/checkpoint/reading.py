@@ -19,14 +19,13 @@ from infinity.checkpoint.record import CheckpointError, read_about, read_checksu
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Checkpoint:
-    """A checkpoint that was read and verified.
+class _Described:
+    """What a checkpoint is beside its tensors.
 
     Attributes:
         uri: Where it lies.
         kind: What was saved, such as "tokenizer" or "transformer".
         config: JSON of the model's configuration; ``SomeConfig.from_json(checkpoint.config)`` reads it.
-        tensors: By name, on the CPU, in the type they were saved in.
         extra: Further JSON, such as the training step and metrics.
         digest: 16 hexadecimal digits over configuration, extra and tensors.
     """
@@ -34,9 +33,19 @@ class Checkpoint:
     uri: str
     kind: str
     config: dict[str, Any]
-    tensors: dict[str, Tensor]
     extra: dict[str, Any]
     digest: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Checkpoint(_Described):
+    """A checkpoint that was read and verified.
+
+    Attributes:
+        tensors: By name, on the CPU, in the type they were saved in.
+    """
+
+    tensors: dict[str, Tensor]
 
 
 class StoredTensor:
@@ -80,23 +89,16 @@ class StoredTensor:
         return found[0] if len(found) == 1 else torch.cat(found)
 
 
-@dataclass(frozen=True, slots=True)
-class OpenCheckpoint:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OpenCheckpoint(_Described):
     """A finished checkpoint whose tensors are read when they are asked for.
 
     Attributes:
-        uri: Where it lies.
-        kind: As of ``Checkpoint``, like ``config``, ``extra`` and ``digest``.
         tensors: By name.
         files: That hold tensors.
     """
 
-    uri: str
-    kind: str
-    config: dict[str, Any]
     tensors: Mapping[str, StoredTensor]
-    extra: dict[str, Any]
-    digest: str
     files: tuple[_File, ...]
 
     def verify(self) -> None:
@@ -121,8 +123,15 @@ def open_checkpoint(uri: str, *, kind: str | None = None) -> OpenCheckpoint:
     if kind is not None and about["kind"] != kind:
         raise CheckpointError(f"{uri}: expected a checkpoint of kind {kind!r}, found {about['kind']!r}")
     files = {name: _File(uri, name, entries[name]) for name in sorted(entries) if name.endswith(".safetensors")}
-    tensors = _tensors(files, about.get("pieces"))
-    return OpenCheckpoint(uri, about["kind"], about["config"], tensors, about["extra"], digest, tuple(files.values()))
+    return OpenCheckpoint(
+        uri=uri,
+        kind=about["kind"],
+        config=about["config"],
+        extra=about["extra"],
+        digest=digest,
+        tensors=_tensors(files, about.get("pieces")),
+        files=tuple(files.values()),
+    )
 
 
 def load_checkpoint(uri: str, *, kind: str | None = None) -> Checkpoint:
@@ -137,9 +146,13 @@ def load_checkpoint(uri: str, *, kind: str | None = None) -> Checkpoint:
         StorageError: The place cannot be read (no such bucket, refused credentials).
     """
     found = open_checkpoint(uri, kind=kind)
-    tensors = {name: stored[...] for name, stored in found.tensors.items()}
     return Checkpoint(
-        uri=uri, kind=found.kind, config=found.config, tensors=tensors, extra=found.extra, digest=found.digest
+        uri=uri,
+        kind=found.kind,
+        config=found.config,
+        extra=found.extra,
+        digest=found.digest,
+        tensors={name: stored[...] for name, stored in found.tensors.items()},
     )
 
 

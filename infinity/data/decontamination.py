@@ -69,7 +69,7 @@ def read_prompts(uri: str) -> list[str]:
         StorageError: The place cannot be read.
     """
     if uri.endswith(".jsonl"):
-        found = [_field(row, where) for where, row in json_objects(storage.read_bytes(uri), uri)]
+        found = [_field(row, where) for where, row in json_objects(storage.read_bytes(uri), uri, skips_blank=True)]
     elif uri.endswith(".csv"):
         found = [_field(row, uri) for row in csv.DictReader(io.StringIO(storage.read_text(uri)))]
     elif uri.endswith(".txt"):

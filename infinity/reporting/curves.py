@@ -32,7 +32,7 @@ def read_curves(uri: str) -> dict[str, Points]:
         ValueError: A line is not a JSON object with a ``step``.
     """
     curves: dict[str, dict[float, float]] = {}
-    for where, row in json_objects(storage.read_bytes(uri), uri):
+    for where, row in json_objects(storage.read_bytes(uri), uri, skips_blank=True):
         try:
             step = float(row.pop("step"))
         except (ValueError, KeyError, TypeError) as error:

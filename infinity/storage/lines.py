@@ -30,28 +30,39 @@ def text_lines(data: bytes, uri: str) -> Iterator[tuple[str, str]]:
             yield f"{uri}, line {number}", line.removesuffix("\r")
 
 
-def json_lines(data: bytes, uri: str) -> Iterator[tuple[str, Any]]:
-    """The values of a file of JSON lines, each behind its place; blank lines are none.
+def json_lines(data: bytes, uri: str, *, skips_blank: bool = False) -> Iterator[tuple[str, Any]]:
+    """The values of a file of JSON lines, each behind its place; blank lines at the end are none.
+
+    Args:
+        data: The lines.
+        uri: Of the file, for messages.
+        skips_blank: Whether blank lines among the others are none either. Where a line's number is the name of what
+            it holds, as in lists of prompts, they must not be passed over.
 
     Raises:
         ValueError: Not UTF-8, or a line that is not JSON.
     """
+    blank = ""
     for where, line in text_lines(data, uri):
-        if line.strip():
-            try:
-                value = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise ValueError(f"{where}: not valid JSON ({error}): {line[:80]!r}") from error
-            yield where, value
+        if not line.strip():
+            blank = blank or where
+            continue
+        if blank and not skips_blank:
+            raise ValueError(f"{blank}: expected JSON, found an empty line before others; take it out")
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{where}: not valid JSON ({error}): {line[:80]!r}") from error
+        yield where, value
 
 
-def json_objects(data: bytes, uri: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def json_objects(data: bytes, uri: str, *, skips_blank: bool = False) -> Iterator[tuple[str, dict[str, Any]]]:
     """As ``json_lines``, of which every line has to be an object.
 
     Raises:
         ValueError: Not UTF-8, or a line that is no object in JSON.
     """
-    for where, value in json_lines(data, uri):
+    for where, value in json_lines(data, uri, skips_blank=skips_blank):
         if not isinstance(value, dict):
             raise ValueError(f"{where}: expected a JSON object, found {json.dumps(value, ensure_ascii=False)[:80]}")
         yield where, value

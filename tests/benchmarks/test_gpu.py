@@ -24,11 +24,11 @@ def test_all_questions_are_asked() -> None:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.group}-{case.name}")
 def test_a_case_runs(case, exhaustive: bool) -> None:  # type: ignore[no-untyped-def]
     if not exhaustive and case.name not in ("256-class", "compiled", "lora"):
-        pytest.skip("as the others; runs with --exhaustive")
+        pytest.skip("one case of each kind runs by default; --exhaustive runs this one too")
     if case.name == "full-8bit":
-        pytest.importorskip("torchao")
+        pytest.importorskip("torchao", reason="8-bit means need torchao: pip install -e .[eight-bit]")
     if case.name == "lora":
-        pytest.importorskip("peft")
+        pytest.importorskip("peft", reason="adapters need peft: pip install -e .[adapters]")
     with torch.compiler.set_stance("force_eager"):
         found = run(case, torch.device("cpu"), repeats=1, peak_tflops=790.0)
     assert found["seconds_per_step"] > 0

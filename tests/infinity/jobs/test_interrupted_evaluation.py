@@ -127,7 +127,7 @@ def files_of(spec: EvaluateSpec) -> dict[str, bytes]:
 
 def test_killed_evaluation_ends_in_the_same_files(tmp_path: Path, shared: Path, exhaustive: bool) -> None:
     if not exhaustive:
-        pytest.skip("takes minutes; --exhaustive runs it")
+        pytest.skip("ten minutes; a slice is killed in test_evaluate_prompts.py, --exhaustive kills the whole sets")
     spec = prompt_sets_spec(tmp_path, shared, prompts_per_task=None, num_prompts=None, batch_size=64)
     kills = [
         Kill("driver", "pictures", 800),

@@ -228,6 +228,7 @@ def test_kill_anywhere_on_a_disk(
     sweep(world, LOCAL_KINDS, Amount(sampled=5, share=share if exhaustive else None), record_property)
 
 
+@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")  # who is killed closes no connection
 @pytest.mark.parametrize("parts", [False, True], ids=["one request", "in parts"])
 def test_kill_anywhere_in_s3(
     s3_server: str,

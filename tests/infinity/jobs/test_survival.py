@@ -1,6 +1,6 @@
 """Kills of workers and of the driver, at any moment, change nothing about the weights in the end.
 
-``pytest --exhaustive`` runs every round; ``--share 2/8`` the second eighth of them. Kills are counted and printed.
+``pytest --exhaustive`` runs every round; ``--share 2/10`` the second of them. Kills are counted and printed.
 """
 
 from __future__ import annotations
@@ -112,9 +112,7 @@ def test_random_kills_of_workers_and_driver_end_in_the_same_weights(
     kind: str, number: int, tmp_path: Path, manifest: str, exhaustive: bool, share: slice
 ) -> None:
     if not exhaustive:
-        pytest.skip(
-            "minutes; one kill of a worker is in test_train_tokenizer.py, --exhaustive runs eight rounds of ten"
-        )
+        pytest.skip("minutes; one kill of a worker is in test_train_tokenizer.py, --exhaustive runs ten rounds of ten")
     if (kind, number) not in ROUNDS[share]:
         pytest.skip("another share")
     loop = LONG.replace(num_steps=STEPS, sample_every_steps=STEPS)

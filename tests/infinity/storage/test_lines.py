@@ -19,7 +19,9 @@ def test_lines_are_those_that_were_written(texts: list[str], end: str) -> None:
 
 def test_the_last_line_needs_no_end_and_blank_lines_hold_no_json() -> None:
     data = '\n{"a": "two\u2028rows"}\r\n  \n[1]'.encode()
-    assert list(json_lines(data, "x")) == [("x, line 2", {"a": "two\u2028rows"}), ("x, line 4", [1])]
+    expected = [("x, line 2", {"a": "two\u2028rows"}), ("x, line 4", [1])]
+    assert list(json_lines(data, "x", skips_blank=True)) == expected
+    assert list(json_lines(b"[1]\n \n\n", "x")) == [("x, line 1", [1])]
     assert list(json_lines(b"", "x")) == []
 
 
@@ -29,7 +31,8 @@ def test_the_last_line_needs_no_end_and_blank_lines_hold_no_json() -> None:
         (text_lines, b"ab\xff", "x: expected UTF-8, found byte 0xff at offset 2"),
         (json_lines, b"1\n{oops\n", r"x, line 2: not valid JSON \(.*\): '{oops'"),
         (json_lines, b"[" * 100_000, r"x, line 1: not valid JSON \(.*recursion"),
-        (json_objects, b'{}\n\n["a"]\n', r'x, line 3: expected a JSON object, found \["a"\]'),
+        (json_lines, b"1\n \n2\n", "x, line 2: expected JSON, found an empty line before others"),
+        (json_objects, b'{}\n{}\n["a"]\n', r'x, line 3: expected a JSON object, found \["a"\]'),
     ],
 )
 def test_what_is_wrong_is_named_by_its_place(read: Callable[[bytes, str], object], data: bytes, message: str) -> None:
