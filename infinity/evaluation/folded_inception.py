@@ -126,13 +126,27 @@ def _empty_maps(x: Tensor, channels: int, height: int, width: int) -> Float[Tens
     return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
 
 
-def _size_behind(conv: nn.Conv2d, x: Float[Tensor, "B C H W"]) -> tuple[int, int, int]:
-    assert isinstance(conv.padding, tuple)
-    height, width = (
-        (side + 2 * around - kernel) // stride + 1
-        for side, around, kernel, stride in zip(x.shape[2:], conv.padding, conv.kernel_size, conv.stride, strict=True)
-    )
-    return conv.out_channels, height, width
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """What a convolution looks at and makes, without its weights."""
+
+    channels: int
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    around: tuple[int, ...]
+
+    @classmethod
+    def of(cls, conv: nn.Conv2d) -> _Window:
+        assert isinstance(conv.padding, tuple)
+        return cls(conv.out_channels, conv.kernel_size, conv.stride, conv.padding)
+
+    def size(self, x: Float[Tensor, "B C H W"]) -> tuple[int, int, int]:
+        """Channels, height and width behind the convolution."""
+        height, width = (
+            (side + 2 * around - kernel) // stride + 1
+            for side, around, kernel, stride in zip(x.shape[2:], self.around, self.kernel, self.stride, strict=True)
+        )
+        return self.channels, height, width
 
 
 class _Rectified(_Step):
@@ -180,12 +194,13 @@ class _Folded(_Step):
 
     def __init__(self, unit: Unit, parts: int = 1) -> None:
         super().__init__()
-        self.conv = _folded_conv(unit)
-        is_pointwise = self.conv.kernel_size == (1, 1)
-        self.parts = nn.ModuleList([_Pointwise(self.conv)] if is_pointwise else _cut(self.conv, parts))
+        conv = _folded_conv(unit)
+        self._window = _Window.of(conv)
+        is_pointwise = conv.kernel_size == (1, 1)
+        self.parts = nn.ModuleList([_Pointwise(conv)] if is_pointwise else _cut(conv, parts))
 
     def size(self, x: Float[Tensor, "B C H W"]) -> tuple[int, int, int]:
-        return _size_behind(self.conv, x)
+        return self._window.size(x)
 
     def into(self, x: Float[Tensor, "B C H W"], place: Float[Tensor, "B C2 H2 W2"]) -> None:
         for part, its_place in zip(self.parts, place.chunk(len(self.parts), dim=1), strict=True):
@@ -208,7 +223,7 @@ class _FoldedRows(_Step):
         self.rows = RowsConv(self.conv.weight, self.conv.bias, columns_around=columns_around)
 
     def size(self, x: Float[Tensor, "B C H W"]) -> tuple[int, int, int]:
-        return _size_behind(self.conv, x)
+        return _Window.of(self.conv).size(x)
 
     def into(self, x: Float[Tensor, "B C H W"], place: Float[Tensor, "B C2 H2 W2"]) -> None:
         if x.device.type != "cpu":
