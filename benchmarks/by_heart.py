@@ -8,6 +8,7 @@ pixels that they stand for, for every seed. Exit status 1 where it does not.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import shutil
 import tempfile
@@ -114,10 +115,12 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     resolution = Resolution(sides=tuple(int(side) for side in args.sides.split(",")))
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        manifest = one_picture(folder, args.picture, args.caption)
-        tokenizer = args.tokenizer or small_tokenizer(folder, make_manifest(folder / "scenes", mixed=True))
+    picture, given = args.picture.absolute(), args.tokenizer and str(Path(args.tokenizer).absolute())
+    # Inside of the folder, since names of data sets hold their paths, and the order of pictures follows from the names.
+    with tempfile.TemporaryDirectory() as name, contextlib.chdir(name):
+        folder = Path()
+        manifest = one_picture(folder, picture, args.caption)
+        tokenizer = given or small_tokenizer(folder, make_manifest(folder / "scenes", mixed=True))
         found = drawn_again(learn(folder, manifest, tokenizer, resolution, args.steps), manifest, args.seeds)
     print(json.dumps(found))
     if any(found["wrong_bits"]) or found["equal_pixels"] != args.seeds:  # type: ignore[arg-type]

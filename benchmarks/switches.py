@@ -94,8 +94,8 @@ def drawn_switches(bench: Bench) -> list[Switch]:
     slower = full.optimizer.replace(learning_rate=full.optimizer.learning_rate / 2)
     return [
         Switch("accumulation: 4 parts for 1, each with its draws", "seeds", parts[1], parts[4]),
-        Switch("buckets: pictures of three ratios for squares, judged on squares", "seeds", full,
-               full.replace(manifest=bench.mixed)),
+        Switch("other pictures: of three ratios for squares, judged on squares", "seeds", full,
+               full.replace(manifest=bench.mixed), planted=True),
         Switch("half the rate", "seeds", full, full.replace(optimizer=slower), planted=True),
     ]  # fmt: skip
 
@@ -241,8 +241,8 @@ def page(rows: Sequence[Row]) -> str:
         *table(rows),
         "",
         "An interval that holds 0 means that these seeds do not tell the two apart, whatever the rule says of the",
-        "mean. Pictures of three ratios are other pictures, of which one in three is a square: a training on them may",
-        "well be worse on squares. What batches of one ratio change by themselves stands under rounding.",
+        "mean. A training on pictures of three ratios sees a third of the squares, so the rule has to tell it from one",
+        "on squares alone. What batches of one ratio change by themselves stands under rounding.",
     ]
     return "\n".join(lines) + "\n"
 

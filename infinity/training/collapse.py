@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -25,12 +28,17 @@ class CollapseConfig(Config):
 
     Attributes:
         from_step: Steps that a young tokenizer is given; looked at from then on, at logged steps.
+        num_rows: Logged steps whose mean is judged, none before ``from_step``: a single batch of a few pictures may
+            be one that a constant picture fits well (of 200 batches of 8 in a good training one was).
         dead_entropy: A bit of a scale is dead when its entropy over the batch is below this; 1 is a fair coin.
         max_dead_share: Share of dead bits, over all scales, above which the tokenizer has collapsed.
         min_gain_db: Decibels by which reconstructions must beat the best constant picture.
     """
 
+    later: ClassVar[frozenset[str]] = frozenset({"num_rows"})
+
     from_step: int = 300
+    num_rows: int = 5
     dead_entropy: float = 0.03
     max_dead_share: float = 0.75
     min_gain_db: float = 0.5
@@ -58,24 +66,33 @@ def constant_picture_error(images_B3HW: Float[Tensor, "B 3 H W"]) -> Float[Tenso
     return squares.mean() / max(len(images) - 1, 1)
 
 
-def check_reconstruction(metrics: Row, step: int, config: CollapseConfig) -> None:
-    """Look at the logged figures of a tokenizer.
+def check_reconstruction(history: Sequence[Row], config: CollapseConfig) -> None:
+    """Look at the last logged figures of a tokenizer.
+
+    Args:
+        history: What was logged, the newest step last.
+        config: When a tokenizer counts as collapsed.
 
     Raises:
         CollapseError: They show a collapse.
     """
-    if step < config.from_step:
+    rows = [row for row in history[-config.num_rows :] if row["step"] >= config.from_step]
+    if len(rows) < config.num_rows:
         return
-    if metrics["dead_bits"] > config.max_dead_share:
+    where = f"step {rows[-1]['step']:.0f}: the tokenizer has collapsed"
+    mean = f"mean of {len(rows)} logged steps"
+    dead = fmean(row["dead_bits"] for row in rows)
+    if dead > config.max_dead_share:
         raise CollapseError(
-            f"step {step}: the tokenizer has collapsed: {metrics['dead_bits']:.0%} of its bits hardly ever change (at "
-            f"most {config.max_dead_share:.0%} may), so they carry nothing. {ADVICE}"
+            f"{where}: {dead:.0%} of its bits hardly ever change ({mean}; at most {config.max_dead_share:.0%} may), so "
+            f"they carry nothing. {ADVICE}"
         )
-    gain_db = metrics.get("gain_db", math.inf)  # none for pictures that are all alike
+    gain_db = fmean(row.get("gain_db", math.inf) for row in rows)  # none for pictures that are all alike
     if gain_db < config.min_gain_db:
+        psnr = fmean(row["psnr_db"] for row in rows)
         raise CollapseError(
-            f"step {step}: the tokenizer has collapsed: its reconstructions ({metrics['psnr_db']:.1f} dB) are only "
-            f"{gain_db:.2f} dB better than one constant picture ({config.min_gain_db} dB are needed). {ADVICE}"
+            f"{where}: its reconstructions ({psnr:.1f} dB) are only {gain_db:.2f} dB better than one constant picture "
+            f"({mean}; {config.min_gain_db} dB are needed). {ADVICE}"
         )
 
 

@@ -127,8 +127,8 @@ class Learner(Protocol[P_contra]):
         """Floating-point operations of a part's forward and backward pass; 0 where nobody counts them."""
         ...
 
-    def check(self, metrics: Row, step: int) -> None:
-        """Raise if the figures of a logged step show that going on is pointless."""
+    def check(self, history: Sequence[Row]) -> None:
+        """Raise if what was logged, the newest step last, shows that going on is pointless."""
         ...
 
 

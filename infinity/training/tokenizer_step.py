@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -196,9 +197,9 @@ class TokenizerLearner:
         """Not counted."""
         return 0.0
 
-    def check(self, metrics: Row, step: int) -> None:
+    def check(self, history: Sequence[Row]) -> None:
         """Stop a tokenizer that has collapsed."""
-        check_reconstruction(metrics, step, self._collapse)
+        check_reconstruction(history, self._collapse)
 
 
 def _happens(share: float, generator: torch.Generator) -> bool:

@@ -136,7 +136,7 @@ def _listen(
         row |= meter.figures(config.num_steps - state.step)
         state.history.append({"step": state.step, **row})
         listeners.log(state)
-        learner.check(row, state.step)
+        learner.check(state.history)
     if config.is_due(state.step, config.sample_every_steps):
         listeners.sample(state)
     if config.is_due(state.step, config.save_every_steps):

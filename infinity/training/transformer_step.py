@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -142,7 +143,7 @@ class TransformerLearner:
         """Of the transformer; the frozen models are not counted."""
         return training_flops(self.module.config, self._lesson.taught(part.schedule), part.text.lengths)
 
-    def check(self, metrics: Row, step: int) -> None:
+    def check(self, history: Sequence[Row]) -> None:
         """Nothing to stop for: constant bits are refused before the training."""
 
 

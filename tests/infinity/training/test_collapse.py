@@ -7,6 +7,7 @@ from infinity.training.collapse import (
     CollapseConfig,
     CollapseError,
     check_labels,
+    check_reconstruction,
     constant_picture_error,
     dead_share,
     psnr_db,
@@ -38,3 +39,28 @@ def test_living_labels_pass_and_dead_ones_are_refused() -> None:
 def test_a_maximal_error_is_zero_decibels() -> None:
     assert psnr_db(torch.tensor(4.0)) == pytest.approx(0.0)
     assert psnr_db(torch.tensor(4e-3)) == pytest.approx(30.0, abs=1e-4)
+
+
+def logged(*gains_db: float, dead: float = 0.0, first: int = 0) -> list[dict[str, float]]:
+    """Rows of a training, one a step."""
+    return [
+        {"step": float(step), "psnr_db": 15.0, "gain_db": gain, "dead_bits": dead}
+        for step, gain in enumerate(gains_db, first)
+    ]
+
+
+def test_one_batch_that_a_constant_picture_fits_well_stops_nothing() -> None:
+    config = CollapseConfig(from_step=2)
+    check_reconstruction(logged(0.0, 0.0, 3.1, 2.4, -0.1, 3.0, 2.9), config)
+    with pytest.raises(CollapseError, match=r"step 6: .*only 0\.20 dB better .*mean of 5 logged steps; 0\.5 dB"):
+        check_reconstruction(logged(0.0, 0.0, 0.2, 0.4, -0.1, 0.3, 0.2), config)
+    with pytest.raises(CollapseError, match=r"step 6: .*90% of its bits"):
+        check_reconstruction(logged(*[9.0] * 7, dead=0.9), config)
+
+
+def test_a_young_tokenizer_is_left_alone_until_enough_is_logged() -> None:
+    config = CollapseConfig(from_step=300)
+    check_reconstruction(logged(*[0.0] * 304), config)  # steps 0 to 303: four rows count
+    with pytest.raises(CollapseError, match="step 304"):
+        check_reconstruction(logged(*[0.0] * 305), config)
+    check_reconstruction([], config)

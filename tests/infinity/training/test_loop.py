@@ -67,9 +67,9 @@ def untimed(history: list[Row]) -> list[Row]:
 
 def test_the_learner_may_stop_a_run_whose_figures_are_hopeless() -> None:
     class Hopeless(Regression):
-        def check(self, metrics, step):  # type: ignore[no-untyped-def]
-            if step >= 10:
-                raise RuntimeError(f"hopeless at step {step}")
+        def check(self, history):  # type: ignore[no-untyped-def]
+            if history[-1]["step"] >= 10:
+                raise RuntimeError(f"hopeless at step {history[-1]['step']:.0f}")
 
     with pytest.raises(RuntimeError, match="hopeless at step 10"):
         run(CONFIG, learner=Hopeless())

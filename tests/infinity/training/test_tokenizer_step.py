@@ -53,7 +53,7 @@ def test_accumulated_parts_equal_the_big_batch_where_samples_do_not_meet(tmp_pat
 
 
 def test_constant_bits_stop_the_run(tmp_path: Path, manifest: str) -> None:
-    spec = tokenizer_spec(tmp_path, manifest, collapse=CollapseConfig(from_step=2))
+    spec = tokenizer_spec(tmp_path, manifest, collapse=CollapseConfig(from_step=2, num_rows=1))
     made = session(spec)
     with torch.no_grad():  # an encoder that says the same of every picture
         made.learner.module.encoder.conv_out.weight.zero_()
@@ -62,14 +62,14 @@ def test_constant_bits_stop_the_run(tmp_path: Path, manifest: str) -> None:
 
 
 def test_reconstructions_no_better_than_a_constant_picture_stop_the_run(tmp_path: Path, manifest: str) -> None:
-    spec = tokenizer_spec(tmp_path, manifest, collapse=CollapseConfig(from_step=2, max_dead_share=1.0))
+    spec = tokenizer_spec(tmp_path, manifest, collapse=CollapseConfig(from_step=2, num_rows=1, max_dead_share=1.0))
     with pytest.raises(CollapseError, match=r"only -?\d\.\d\d dB better than one constant picture"):
         train_here(spec)  # two steps are too few for more, which is why the default gives hundreds
 
 
 def test_pictures_that_are_all_alike_are_no_collapse(tmp_path: Path) -> None:
     spec = tokenizer_spec(tmp_path, make_data(tmp_path / "data", same=True))
-    trained = train_here(spec.replace(collapse=CollapseConfig(from_step=2, max_dead_share=1.0)))
+    trained = train_here(spec.replace(collapse=CollapseConfig(from_step=2, num_rows=1, max_dead_share=1.0)))
     assert trained.state.step == LOOP.num_steps
     assert "gain_db" not in trained.state.history[-1]
 
