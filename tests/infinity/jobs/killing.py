@@ -1,4 +1,4 @@
-"""Processes that tests kill: a driver or a flow with the Ray cluster that it starts, in a session of their own."""
+"""Processes that tests kill: workers of a job here, or a driver or flow with its cluster in a session of its own."""
 
 from __future__ import annotations
 
@@ -9,12 +9,21 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
+from infinity.jobs.progress import Progress
+from infinity.jobs.training import STATE_FOLDER, TrainReport, TrainSpec
 from tests.limits import AGES_S
 
 REPOSITORY = Path(__file__).parents[3]
+WORKER = "ray::RayTrain"
+"""How the names of processes that train begin."""
+
+S = TypeVar("S", bound=TrainSpec)
 
 
 class Victim:
@@ -43,7 +52,7 @@ class Victim:
 
     def workers(self) -> list[int]:
         """Processes of this session that train."""
-        return [number for number, name in self._session() if name.startswith("ray::RayTrain")]
+        return [process.number for process in self._session() if process.name.startswith(WORKER)]
 
     def kill_driver(self) -> None:
         """Kill the process alone; its cluster has to notice by itself."""
@@ -53,19 +62,94 @@ class Victim:
 
     def end(self) -> None:
         """Kill everything of the session."""
-        while left := [number for number, _ in self._session()]:
-            for number in left:
+        while left := list(self._session()):
+            for process in left:
                 with contextlib.suppress(ProcessLookupError):
-                    os.kill(number, signal.SIGKILL)
+                    os.kill(process.number, signal.SIGKILL)
             self.process.poll()
         self.process.wait(timeout=AGES_S)
         shutil.rmtree(self._scratch, ignore_errors=True)
 
-    def _session(self) -> Iterator[tuple[int, str]]:
-        """Number and name of every living process of the session."""
-        for status in Path("/proc").glob("[0-9]*/stat"):
-            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-                text = status.read_text()
-                name, rest = text.partition("(")[2].rpartition(")")[0], text.rpartition(")")[2].split()
-                if int(rest[3]) == self.process.pid and rest[0] not in "ZX":
-                    yield int(status.parent.name), name
+    def _session(self) -> Iterator[Process]:
+        """Every living process of the session."""
+        return (process for process in living() if process.session == self.process.pid)
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A process of this machine: its number and name, and the numbers of its parent and its session."""
+
+    number: int
+    name: str
+    parent: int
+    session: int
+
+
+def living() -> Iterator[Process]:
+    """Every process that is not dead."""
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            text = status.read_text()
+            name, rest = text.partition("(")[2].rpartition(")")[0], text.rpartition(")")[2].split()
+            if rest[0] not in "ZX":
+                yield Process(int(status.parent.name), name, parent=int(rest[1]), session=int(rest[3]))
+
+
+def own_workers() -> list[int]:
+    """Processes that train for a job of this process."""
+    found = {process.number: process for process in living()}
+
+    def is_ours(number: int) -> bool:
+        return number == os.getpid() or (number in found and is_ours(found[number].parent))
+
+    return [number for number, process in found.items() if process.name.startswith(WORKER) and is_ours(number)]
+
+
+def newest_step(spec: TrainSpec) -> int:
+    """Step of the newest stored state, -1 without one."""
+    markers = (Path(spec.folder) / STATE_FOLDER).glob("step-*/COMMITTED")
+    return max((int(marker.parent.name.removeprefix("step-")) for marker in markers), default=-1)
+
+
+@contextlib.contextmanager
+def one_worker_killed(spec: TrainSpec, step: int) -> Iterator[None]:
+    """Inside the block, when a state of this step or a later one is stored, the last worker gets a SIGKILL.
+
+    As if the machine's memory had run out: it has no time to say a word.
+    """
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.02):
+            if newest_step(spec) >= step and (workers := own_workers()):
+                os.kill(max(workers), signal.SIGKILL)
+                return
+
+    thread = threading.Thread(target=watch, name="killer", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def train_with_a_kill(
+    run: Callable[..., TrainReport], spec_in: Callable[[str], S], step: int
+) -> tuple[S, TrainReport, list[int]]:
+    """A job that loses a worker after a step and goes on: its spec, its report, and the steps that it told of.
+
+    Args:
+        run: The job.
+        spec_in: The spec with an output folder of this name.
+        step: When the worker dies, at the earliest.
+    """
+    for attempt in range(10):
+        spec, told = spec_in(f"killed-{attempt}"), list[Progress]()
+        with one_worker_killed(spec, step):
+            report = run(spec, progress=told.append)
+        said = [progress.message for progress in told]
+        if sum(message.startswith("reading") for message in said) == 2:
+            return spec, report, [int(message.split()[1]) for message in said if message.startswith("step ")]
+        # This process was asleep when the training was at its steps: once more, elsewhere.
+    raise AssertionError("in ten jobs no worker was replaced by a new one")

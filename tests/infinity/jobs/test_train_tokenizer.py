@@ -1,8 +1,5 @@
 """The tokenizer's training as a job: checked before it starts, resumed after a death, skipped when done."""
 
-import contextlib
-import os
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +24,7 @@ from infinity.training.mixing import MixedResolution
 from infinity.training.optimizer import OptimizerConfig
 from infinity.training.tokenizer_step import PerceptualConfig
 from infinity.training.train import train
+from tests.infinity.jobs.killing import train_with_a_kill
 from tests.infinity.perception.test_lpips import pinned, random_tensors
 from tests.infinity.training.pictures import RESOLUTION, TOKENIZER, make_data
 from tests.infinity.training.sessions import LOOP, make_tokenizer, session, tokenizer_spec, train_here
@@ -49,46 +47,15 @@ def test_a_spec_comes_back_from_json_and_its_folder_does_not_depend_on_the_outpu
     assert spec.digest() != spec.replace(seed=1).digest()
 
 
-def kill_training_workers() -> int:
-    """As if the machine's memory had run out: no worker of this process's trainings has time to say a word."""
-    parents = {}
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            name, _, rest = status.read_text().partition("(")[2].rpartition(")")
-            parents[int(status.parent.name)] = name, int(rest.split()[1])
-
-    def is_ours(pid: int) -> bool:
-        return pid == os.getpid() or (pid in parents and is_ours(parents[pid][1]))
-
-    ours = [pid for pid, (name, _) in parents.items() if name.startswith("ray::RayTrain") and is_ours(pid)]
-    for pid in ours:
-        os.kill(pid, signal.SIGKILL)
-    return len(ours)
-
-
 @pytest.mark.ray
 @pytest.mark.slow
 def test_a_job_whose_worker_is_killed_goes_on_and_ends_as_if_nothing_had_happened(
     local_ray: None, tmp_path: Path, manifest: str
 ) -> None:
-    spec, killed, steps = tokenizer_spec(tmp_path, manifest, workers=ONE, loop=LONG), list[int](), list[int]()
+    def spec_in(name: str) -> train_tokenizer.TrainTokenizerSpec:
+        return tokenizer_spec(tmp_path / name, manifest, workers=ONE, loop=LONG)
 
-    def kill_at_some_step(progress: Progress) -> None:
-        if progress.message.startswith("step "):
-            steps.append(int(progress.message.split()[1]))
-            if not killed and progress.fraction > 0.3:
-                killed.append(kill_training_workers())
-
-    report = train_tokenizer.run(spec, progress=kill_at_some_step)
-    for again in range(10):
-        if killed == [1]:
-            break
-        # This process was asleep when the training was at its steps: once more, elsewhere.
-        spec = tokenizer_spec(tmp_path / str(again), manifest, workers=ONE, loop=LONG)
-        killed.clear()
-        steps.clear()
-        report = train_tokenizer.run(spec, progress=kill_at_some_step)
-    assert killed == [1]
+    spec, report, steps = train_with_a_kill(train_tokenizer.run, spec_in, step=80)
     assert steps.count(10) <= 1
     assert steps[-1] == 240, "the new worker goes on from a checkpoint"
 
