@@ -184,7 +184,11 @@ class FinetuneForm(TrainingForm):
         default=None,
         description="Highest rate of wrong bits shown in training, so that the model learns to correct itself.",
     )
-
+    shard: bool | None = Field(
+        default=None,
+        description="Share out weights, averages and running means among the workers (FSDP2) instead of copying them: "
+        "for models that one GPU cannot hold. The same model comes out but for rounding, as a plain checkpoint.",
+    )
     stored: bool | None = Field(
         default=None,
         description="Let tokenizer and text encoder look at every picture and caption once, before the training, and "
@@ -194,6 +198,7 @@ class FinetuneForm(TrainingForm):
     def change(self, spec: TrainTransformerSpec) -> TrainTransformerSpec:
         """The spec with what was filled in."""
         spec = self.change_training(spec.replace(**self.given("self_correction")))
+        spec = spec.replace(workers=spec.workers.replace(**self.given("shard")))
         if self.stored is None:
             return spec
         return from_store(spec) if self.stored else spec.replace(encoded=None)

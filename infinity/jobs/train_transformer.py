@@ -100,8 +100,9 @@ class TrainTransformerSpec(TrainSpec):
         _ = self.lesson  # checked where it is made
         if self.optimizer.states == "8bit" and self.workers.shard:
             raise ValueError(
-                "optimizer.states: means of 8 bits cannot be stored of weights that are shared out; expected 'float32' "
-                "with workers.shard; workers.offload is for GPUs that cannot hold them"
+                "optimizer.states '8bit' with workers.shard: which means have 8 bits, and which numbers share a scale, "
+                "would depend on the number of workers, so that a stored state could not go on with another one; "
+                "expected 'float32' with workers.shard (workers.offload keeps them off a GPU), or no workers.shard"
             )
         if self.adapters is not None and (self.start_from is None or self.workers.shard):
             raise ValueError(

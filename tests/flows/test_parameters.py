@@ -51,6 +51,8 @@ def test_training_forms_change_loop_optimizer_workers_and_model(plan: EndToEnd) 
     assert (spec.optimizer.learning_rate, spec.workers.threads) == (0.1, 3)
     assert (spec.model.depth, spec.model.width) == (1, plan.pretrain.model.width)
     assert (spec.self_correction, spec.seed) == (0.2, 9)
+    workers = FinetuneForm(num_workers=2, shard=True).change(plan.finetune).workers
+    assert workers == plan.finetune.workers.replace(num_workers=2, shard=True)
     assert TokenizerForm(num_bits=5).change(plan.tokenizer).model.num_bits == 5
 
 
@@ -77,6 +79,7 @@ def test_evaluation_form_changes_measures_sampling_and_weights(plan: EndToEnd) -
         (PretrainForm, {"learning_rate": 0.0}),
         (PretrainForm, {"self_correction": 1.5}),
         (FinetuneForm, {"depth": 3}),
+        (TokenizerForm, {"shard": True}),
         (DatasetForm, {"validation_share": 1.0}),
         (EvaluationForm, {"nucleus": 0.0}),
         (EvaluationForm, {"guidence": 2.0}),

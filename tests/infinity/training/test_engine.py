@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
+import torch.multiprocessing as mp
 
 from infinity.jobs.training import WorkersConfig
 from infinity.training import engine
@@ -19,8 +20,9 @@ from infinity.training.transformer_step import Lesson
 from infinity.transformer.loss import accuracy_per_scale, token_cross_entropy
 from tests.infinity.training.pictures import TRANSFORMER, make_data
 from tests.infinity.training.sessions import LOOP, OPTIMIZER, make_tokenizer, session, train_here, transformer_spec
-from tests.infinity.training.toy import assert_same
+from tests.infinity.training.toy import all_states, assert_same
 
+SHARDED = WorkersConfig(num_workers=2, threads=1, shard=True)
 STILL = TRANSFORMER.replace(condition_drop=0.0, drop_path=0.0)
 
 
@@ -73,6 +75,38 @@ def test_compiled_blocks_change_no_loss(tmp_path: Path, data: tuple[str, str], e
         pytest.skip("compiling takes minutes; runs with --exhaustive")
     compiled = losses_of(tmp_path, data, engine=EngineConfig(compile=True))
     assert compiled == pytest.approx(losses_of(tmp_path, data), abs=1e-5)
+
+
+def _compiled_shards(rank: int, folder: str, data: tuple[str, str]) -> None:
+    from torch._dynamo.utils import counters
+
+    os.environ.update(GLOO_SOCKET_IFNAME="lo")
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    team, states = Team.current(), Path(folder) / "states"
+    spec = transformer_spec(
+        folder, *data, loop=LOOP.replace(num_parts=2), workers=SHARDED, engine=EngineConfig(compile=True)
+    )
+    whole = train_here(spec, saves=states, team=team).state
+    assert counters["stats"]["unique_graphs"] > 0, "nothing was compiled"
+    assert not counters["graph_break"]
+    assert_same(whole, train_here(spec, resume=states / "step-00000003", team=team).state)
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_compiled_blocks_of_shared_out_weights_change_no_loss_and_resume_bit_for_bit(
+    tmp_path: Path, data: tuple[str, str], exhaustive: bool
+) -> None:
+    if not exhaustive:
+        pytest.skip("compiling takes minutes; runs with --exhaustive")
+    mp.spawn(_compiled_shards, args=(str(tmp_path), data), nprocs=2)
+    spec = transformer_spec(tmp_path, *data, loop=LOOP.replace(num_parts=2))
+    compiled = session(spec).state
+    all_states(tmp_path / "states").restore(compiled, str(tmp_path / "states" / "step-00000006"))
+    eager = train_here(spec).state
+    assert [row["loss"] for row in compiled.history] == pytest.approx([row["loss"] for row in eager.history], abs=1e-5)
 
 
 @pytest.mark.filterwarnings("ignore:FSDP2-wrapped module")  # it returns views, which nobody changes
@@ -134,6 +168,14 @@ def test_eight_bit_means_learn_nearly_the_same_and_resume_bit_for_bit(
     assert_same(whole, resumed)
     exact = losses_of(tmp_path / "exact", data, model=model)
     assert [row["loss"] for row in whole.history] == pytest.approx(exact, abs=5e-3)
+
+
+def test_eight_bit_means_of_shared_out_weights_are_refused_with_the_reason(
+    tmp_path: Path, data: tuple[str, str]
+) -> None:
+    spec = transformer_spec(tmp_path, *data, optimizer=OPTIMIZER.replace(states="8bit"))
+    with pytest.raises(ValueError, match=r"which numbers share a scale.*expected 'float32' with workers.shard"):
+        spec.replace(workers=SHARDED)
 
 
 def test_eight_bit_means_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
