@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import resource
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,24 +35,58 @@ def measure(item: Item, *, repeats: int, warmups: int = 2) -> dict[str, Any]:
     run = item.prepare()
     for _ in range(warmups):
         run()
-    pairs = [_seconds(run) for _ in range(repeats)]
-    seconds = sorted(wall for wall, _ in pairs)
-    low, _, high = statistics.quantiles(seconds, n=4, method="inclusive") if repeats > 1 else seconds * 3
+    figures = _figures([seconds_of(run) for _ in range(repeats)])
+    return {"item": item.name, "group": item.group, **figures, **item.about}
+
+
+def alternately(runs: Mapping[str, Callable[[], object]], *, repeats: int) -> dict[str, dict[str, float]]:
+    """Time several things in turn, so that other work on the machine disturbs all of them alike.
+
+    Each has the figures of ``measure`` and, but for the first one, what it takes over what the first one took just
+    before it: the median of all turns and the distance of the quartiles, of the clock and of processor time.
+
+    Args:
+        runs: By name; already warmed up.
+        repeats: Turns.
+    """
+    turns = [{name: seconds_of(run) for name, run in runs.items()} for _ in range(repeats)]
+    first, *others = runs
+    found = {name: _figures([turn[name] for turn in turns]) for name in runs}
+    for name in others:
+        for which, what in enumerate(("ratio", "ratio_cpu")):
+            ratios = [turn[name][which] / turn[first][which] for turn in turns]
+            found[name] |= {what: statistics.median(ratios), f"{what}_spread": _spread(ratios)}
+    return found
+
+
+def _figures(pairs: Sequence[tuple[float, float]]) -> dict[str, float]:
+    seconds = [wall for wall, _ in pairs]
     return {
-        "item": item.name,
-        "group": item.group,
         "median_s": statistics.median(seconds),
-        "spread_s": high - low,
-        "min_s": seconds[0],
-        "max_s": seconds[-1],
+        "spread_s": _spread(seconds),
+        "min_s": min(seconds),
+        "max_s": max(seconds),
         "median_cpu_s": statistics.median(processor for _, processor in pairs),
-        "repeats": repeats,
-        **item.about,
+        "repeats": len(pairs),
     }
 
 
-def _seconds(run: Callable[[], object]) -> tuple[float, float]:
+def _spread(values: Sequence[float]) -> float:
+    """Distance of the quartiles; 0 of a single value."""
+    if len(values) == 1:
+        return 0.0
+    low, _, high = statistics.quantiles(values, n=4, method="inclusive")
+    return high - low
+
+
+def seconds_of(run: Callable[[], object]) -> tuple[float, float]:
     """Wall clock and processor time of one run."""
-    processor, wall = time.process_time(), time.perf_counter()
+    processor, wall = _processor_s(), time.perf_counter()
     run()
-    return time.perf_counter() - wall, time.process_time() - processor
+    return time.perf_counter() - wall, _processor_s() - processor
+
+
+def _processor_s() -> float:
+    """Processor time of this process and of the processes that it has waited for, such as a compiler."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
