@@ -64,8 +64,8 @@ def learn(folder: Path, manifest: str, tokenizer: str, resolution: Resolution, n
         manifest=manifest,
         tokenizer=tokenizer,
         resolution=resolution,
-        optimizer=OptimizerConfig(learning_rate=5e-3, warmup_steps=10, decay="linear"),
-        loop=LoopConfig(num_steps=num_steps, batch_size=2, log_every_steps=num_steps),
+        optimizer=OptimizerConfig(learning_rate=2e-3, warmup_steps=10, decay="linear"),
+        loop=LoopConfig(num_steps=num_steps, batch_size=4, log_every_steps=num_steps),
         model=TransformerConfig(
             width=64, num_heads=4, depth=2, num_bits=num_bits, text_channels=32, max_text_tokens=64
         ),
