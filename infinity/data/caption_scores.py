@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable
 from functools import lru_cache
 
 import numpy as np
@@ -33,7 +33,7 @@ _ENGLISH = frozenset(
 )
 
 
-def caption_scores(captions: Sequence[str], script: str) -> dict[str, Float[np.ndarray, " n"]]:
+def caption_scores(captions: Iterable[str], script: str) -> dict[str, Float[np.ndarray, " n"]]:
     """The scores of cleaned captions, one array a name.
 
     ``caption_chars`` and ``caption_words`` count. ``caption_letters`` is the share of letters among all that is not
@@ -47,9 +47,8 @@ def caption_scores(captions: Sequence[str], script: str) -> dict[str, Float[np.n
         captions: Cleaned captions.
         script: First word of the Unicode names of the script's letters, for example ``LATIN``.
     """
-    values = np.empty((len(captions), len(CAPTION_SCORES)), np.float64)
-    for row, caption in enumerate(captions):
-        values[row] = _scores(caption, script)
+    kind = np.dtype((np.float64, len(CAPTION_SCORES)))
+    values = np.fromiter((_scores(caption, script) for caption in captions), kind)
     return dict(zip(CAPTION_SCORES, values.T, strict=True))
 
 

@@ -7,7 +7,7 @@ this order: the caption is missing or damaged, thresholds on scores, likeness to
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -41,6 +41,7 @@ DROPPED = pa.schema([("row", pa.int64()), ("name", pa.string()), ("reason", pa.s
 """Every row that is not kept, and why; unreadable ones with reason ``unreadable_<slug>``."""
 
 _PREFIX = f"{UNREADABLE}_"
+_CAPTIONS_AT_ONCE = 8192
 
 
 class MissingScoreError(ValueError):
@@ -71,30 +72,26 @@ class _Fates:
 
     def __init__(self, facts: pa.Table) -> None:
         self.facts = facts
-        self.reasons = np.full(facts.num_rows, "", dtype=object)
-        self.details = np.full(facts.num_rows, "", dtype=object)
-        self.rules: list[RuleCount] = []
-
-    @property
-    def open(self) -> Bool[np.ndarray, " n"]:
+        self.open: Bool[np.ndarray, " n"] = np.ones(facts.num_rows, bool)
         """Which rows have no reason yet."""
-        return np.asarray(self.reasons == "", bool)
+        self.dropped: dict[int, tuple[str, str]] = {}
+        """Reason and detail of the others, by their place."""
+        self.rules: list[RuleCount] = []
 
     def drop(self, reason: str, setting: str, rejected: Bool[np.ndarray, " n"], details: Sequence[str]) -> None:
         """Give the reason to the rejected rows that have none; ``details`` are those of all rejected rows."""
-        chosen = np.flatnonzero(rejected)
-        texts = dict(zip(chosen.tolist(), details, strict=True))
-        chosen = chosen[self.open[chosen]]
-        self.reasons[chosen] = reason
-        self.details[chosen] = [texts[index] for index in chosen.tolist()]
-        self.rules.append(RuleCount(reason=reason, setting=setting, dropped=len(chosen)))
+        before = len(self.dropped)
+        for place, detail in zip(np.flatnonzero(rejected).tolist(), details, strict=True):
+            self.dropped.setdefault(place, (reason, detail))
+        self.open &= ~rejected
+        self.rules.append(RuleCount(reason=reason, setting=setting, dropped=len(self.dropped) - before))
 
     def drop_matches(self, reason: str, setting: str, find: Callable[[pa.Table], Sequence[Match]] | None) -> None:
         """Drop what matches something that stays, among the rows without a reason; None finds nothing."""
-        rejected, matches = np.zeros(len(self.reasons), bool), list[Match]()
+        rejected, matches = np.zeros(len(self.open), bool), list[Match]()
         places = np.flatnonzero(self.open)
         if find is not None:
-            everything = len(places) == len(self.reasons)
+            everything = len(places) == len(self.open)
             matches = sorted(find(self.facts if everything else self.facts.take(pa.array(places))), key=_index)
         rejected[places[[match.index for match in matches]]] = True
         self.drop(reason, setting, rejected, [match.detail for match in matches])
@@ -125,23 +122,42 @@ def decide(
     facts = _by_row(facts)
     readable = facts.filter(pc.is_null(facts["problem"])) if facts["problem"].null_count < facts.num_rows else facts
     fates = _Fates(readable)
-    captions = readable["caption"].to_pylist()
-    missing = np.array([not caption for caption in captions], bool)
+    missing = np.fromiter((not caption for caption in _captions(readable)), bool, readable.num_rows)
     fates.drop(CAPTION_MISSING, "caption", missing, [""] * int(missing.sum()))
-    damaged = np.array([is_damaged(caption) for caption in captions], bool)
+    damaged = np.fromiter((is_damaged(caption) for caption in _captions(readable)), bool, readable.num_rows)
     fates.drop(CAPTION_DAMAGED, "caption", damaged, [""] * int(damaged.sum()))
-    scores = all_scores(readable, filters)
-    for rule in filters.rules():
-        _apply(fates, rule, scores)
+    histograms = _drop_by_scores(fates, filters)
     _drop_evaluation(fates, filters, evaluation, thumbnails)
     _drop_duplicates(fates, filters, thumbnails)
-    return _decisions(facts, readable, fates, filters, scores)
+    dropped = _dropped(facts, fates)
+    return Decisions(
+        kept=readable if fates.open.all() else readable.filter(pa.array(fates.open)),
+        dropped=dropped,
+        tally=_tally(facts.num_rows, dropped, readable),
+        rules=tuple(fates.rules),
+        histograms=histograms,
+    )
 
 
 def _by_row(facts: pa.Table) -> pa.Table:
     """In order, without a copy of what is in order already."""
     rows = facts["row"].to_numpy()
     return facts if (np.diff(rows) > 0).all() else facts.sort_by("row").combine_chunks()
+
+
+def _captions(readable: pa.Table) -> Iterator[str]:
+    """All captions, of which some thousand are Python's texts at a time."""
+    for batch in readable.select(["caption"]).to_batches(max_chunksize=_CAPTIONS_AT_ONCE):
+        yield from batch["caption"].to_pylist()
+
+
+def _drop_by_scores(fates: _Fates, filters: FilterConfig) -> tuple[Histogram, ...]:
+    """Ask the rules on scores, and count these; the scores go before duplicates, which need room, are looked for."""
+    scores = all_scores(fates.facts, filters)
+    for rule in filters.rules():
+        _apply(fates, rule, scores)
+    limits = {rule.score: (rule.minimum, rule.maximum) for rule in filters.rules() if rule.is_on}
+    return tuple(Histogram.of(name, values, *limits.get(name, (None, None))) for name, values in scores.items())
 
 
 def all_scores(readable: pa.Table, filters: FilterConfig) -> dict[str, Float[np.ndarray, " n"]]:
@@ -151,7 +167,7 @@ def all_scores(readable: pa.Table, filters: FilterConfig) -> dict[str, Float[np.
         MissingScoreError: As ``decide``.
     """
     width, height = (readable[name].to_numpy().astype(np.float64) for name in ("width_px", "height_px"))
-    scores = caption_scores(readable["caption"].to_pylist(), filters.captions.script)
+    scores = caption_scores(_captions(readable), filters.captions.script)
     scores |= {
         "side_px": np.minimum(width, height),
         "num_pixels": width * height,
@@ -180,7 +196,7 @@ def _missing(name: str, readable: pa.Table) -> str:
 
 
 def _apply(fates: _Fates, rule: ScoreRule, scores: dict[str, Float[np.ndarray, " n"]]) -> None:
-    rejected = np.zeros(len(fates.reasons), bool)
+    rejected = np.zeros(len(fates.open), bool)
     if rule.is_on:
         values = scores[rule.score]
         if rule.minimum is not None:
@@ -247,37 +263,16 @@ def _near(limits: NearDuplicates) -> str:
     return f"hash at most {limits.distance} bits, colours at most {limits.difference:g} levels"
 
 
-def _decisions(
-    facts: pa.Table,
-    readable: pa.Table,
-    fates: _Fates,
-    filters: FilterConfig,
-    scores: dict[str, Float[np.ndarray, " n"]],
-) -> Decisions:
-    limits = {rule.score: rule for rule in filters.rules() if rule.is_on}
-    histograms = [
-        Histogram.of(name, values, *((limits[name].minimum, limits[name].maximum) if name in limits else (None, None)))
-        for name, values in scores.items()
-    ]
-    dropped = _dropped(facts, readable, fates)
-    return Decisions(
-        kept=readable.filter(pa.array(fates.open)),
-        dropped=dropped,
-        tally=_tally(facts.num_rows, dropped, readable),
-        rules=tuple(fates.rules),
-        histograms=tuple(histograms),
-    )
-
-
-def _dropped(facts: pa.Table, readable: pa.Table, fates: _Fates) -> pa.Table:
+def _dropped(facts: pa.Table, fates: _Fates) -> pa.Table:
     unreadable = facts.filter(pc.is_valid(facts["problem"]))
-    closed = np.flatnonzero(~fates.open)
-    rejected = readable.take(pa.array(closed))
+    closed = sorted(fates.dropped)
+    rejected = fates.facts.select(["row", "name"]).take(pa.array(closed, pa.int64()))
+    reasons, details = zip(*(fates.dropped[place] for place in closed), strict=True) if closed else ((), ())
     rows = {
         "row": unreadable["row"].to_pylist() + rejected["row"].to_pylist(),
         "name": unreadable["name"].to_pylist() + rejected["name"].to_pylist(),
-        "reason": [_PREFIX + slug for slug in unreadable["problem"].to_pylist()] + fates.reasons[closed].tolist(),
-        "detail": unreadable["detail"].to_pylist() + fates.details[closed].tolist(),
+        "reason": [_PREFIX + slug for slug in unreadable["problem"].to_pylist()] + list(reasons),
+        "detail": unreadable["detail"].to_pylist() + list(details),
     }
     return pa.Table.from_pydict(rows, schema=DROPPED).sort_by("row")
 

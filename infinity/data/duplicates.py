@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Int
 
+from infinity.data.checksums import as_rows, equal_codes
 from infinity.data.filters import CaptionDuplicates, NearDuplicates
 from infinity.data.looks import Looks, Thumbnails, similar_looks, similar_to_known, thumbnails_in
 from infinity.data.minhash import similar_captions
@@ -59,13 +60,13 @@ def exact_duplicates(rows: pa.Table, duplicates: str) -> list[Match]:
     """All but the preferred one of rows with the same pixels, as ``FilterConfig.duplicates`` defines them."""
     if duplicates == "keep":
         return []
-    keys = [_codes(rows["pixels"])]
+    keys = equal_codes(as_rows(rows["pixels"]))
     if duplicates == "picture_and_caption":
-        keys.append(_codes(rows["caption"]))
+        captions = _codes(rows["caption"])
+        keys = keys * (captions.max(initial=0) + 1) + captions
     order = preference(rows)
-    columns = np.stack(keys, axis=1)[order]
-    _, first, group = np.unique(columns, axis=0, return_index=True, return_inverse=True)
-    originals = order[first[group.ravel()]]
+    _, first, group = np.unique(keys[order], return_index=True, return_inverse=True)
+    originals = order[first[group]]
     repeats = np.flatnonzero(originals != order)
     names = rows["name"].take(pa.array(originals[repeats])).to_pylist()
     return [Match(index, f"same as {name}") for index, name in zip(order[repeats].tolist(), names, strict=True)]
@@ -132,7 +133,8 @@ def _matches(rows: pa.Table, order: Int[np.ndarray, " n"], word: str, dropped: M
 
 def _codes(column: pa.ChunkedArray) -> Int[np.ndarray, " n"]:
     """A number for each value, equal for equal values."""
-    return np.asarray(column.combine_chunks().dictionary_encode().indices.to_numpy(zero_copy_only=False), np.int64)
+    pieces = [piece.indices.to_numpy(zero_copy_only=False) for piece in column.dictionary_encode().chunks]
+    return np.concatenate([np.empty(0, np.int64), *pieces], dtype=np.int64, casting="unsafe")
 
 
 def _twins(

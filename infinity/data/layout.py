@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 
 from infinity import storage
 from infinity.config import Config, digest_of
+from infinity.data.checksums import as_rows, as_values, earlier_equals
 from infinity.data.manifest import Manifest, ShardInfo, Split
 from infinity.scales import nearest_aspect_ratio
 
@@ -32,6 +32,12 @@ SAMPLE_COLUMNS = (
     "extension", "keep_bytes", "content", "pixels", "phash",
 )  # fmt: skip
 """What is needed of the facts to write a picture."""
+
+_ROWS_AT_ONCE = 8192
+"""Of how many rows there are objects of Python at a time."""
+
+_KEY_BYTES = 10  # twice as many digits
+T = TypeVar("T")
 
 _SPLITS: tuple[Split, Split] = ("train", "validation")
 
@@ -111,6 +117,66 @@ class KeptShard:
     rows: pa.Table
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Part:
+    """Samples of one shard to write, by their places among all samples."""
+
+    split: Split
+    aspect_ratio: float
+    places: Int[np.ndarray, " n"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShardPlans:
+    """All shards of a data set, in order; a new one gets its samples when it is asked for, so that no copy of all lies
+    in memory.
+
+    Attributes:
+        samples: All of them: SAMPLE_COLUMNS and ``key``, by row.
+        shards: Those of the parent that stay, and which samples make the others.
+        parent_origins: By key, where the parent holds a picture as it will be stored.
+        stored: How pictures are stored.
+    """
+
+    samples: pa.Table
+    shards: tuple[KeptShard | _Part, ...]
+    parent_origins: Mapping[str, Origin]
+    stored: Stored
+
+    def __iter__(self) -> Iterator[ShardPlan | KeptShard]:
+        return (self._plan(each) if isinstance(each, _Part) else each for each in self.shards)
+
+    def new(self) -> Iterator[ShardPlan]:
+        """Those to write."""
+        return (self._plan(each) for each in self.shards if isinstance(each, _Part))
+
+    @property
+    def num_new(self) -> int:
+        """How many are to write."""
+        return sum(isinstance(each, _Part) for each in self.shards)
+
+    def joined(self, written: Iterator[T]) -> Iterator[KeptShard | T]:
+        """What was made of the new ones, in order, among those that stay."""
+        return (next(written) if isinstance(each, _Part) else each for each in self.shards)
+
+    def _plan(self, part: _Part) -> ShardPlan:
+        first = int(part.places[0])
+        near = self.samples.slice(first, int(part.places[-1]) + 1 - first)  # to take from all copies all first
+        samples = near.take(pa.array(part.places - first))
+        origins = {}
+        if self.parent_origins or self.stored.origins:
+            rows = zip(samples["key"].to_pylist(), samples["row"].to_pylist(), strict=True)
+            found = {key: self.parent_origins.get(key) or self.stored.origins.get(row) for key, row in rows}
+            origins = {key: origin for key, origin in found.items() if origin is not None}
+        return ShardPlan(
+            split=part.split,
+            aspect_ratio=part.aspect_ratio,
+            samples=samples,
+            origins=origins,
+            storing=self.stored.digest,
+        )
+
+
 def samples_of(manifest: Manifest) -> pa.Table:
     """The samples of a data set as ``plan_shards`` takes them, in the order of its rows, without asking the source."""
     table = manifest.table
@@ -127,37 +193,53 @@ def samples_of(manifest: Manifest) -> pa.Table:
     return pa.table({name: columns[name] if name in columns else table[name] for name in SAMPLE_COLUMNS})
 
 
-def sample_keys(kept: pa.Table) -> list[str]:
+def sample_keys(kept: pa.Table) -> pa.ChunkedArray:
     """A name for each sample: 20 hexadecimal digits over picture and captions, and a number for repetitions.
 
     It does not depend on the place in the source, so a sample is recognised in a source that grew.
     """
-    seen: Counter[str] = Counter()
-    keys = []
-    columns = [kept[name].to_pylist() for name in ("caption", "caption_long", "caption_short")]
-    for content, *captions in zip(kept["content"].to_pylist(), *columns, strict=True):
-        key = hashlib.sha256(content + json.dumps(captions).encode()).hexdigest()[:20]
-        keys.append(f"{key}-{seen[key]}" if seen[key] else key)
-        seen[key] += 1
-    return keys
+    parts, keys = [np.empty((0, _KEY_BYTES), np.uint8)], list[pa.Array]()
+    for batch in kept.select(["content", "caption", "caption_long", "caption_short"]).to_batches(_ROWS_AT_ONCE):
+        contents, *captions = (column.to_pylist() for column in batch.columns)
+        digests = [
+            hashlib.sha256(content + json.dumps(texts).encode()).digest()[:_KEY_BYTES]
+            for content, *texts in zip(contents, *captions, strict=True)
+        ]
+        parts.append(np.frombuffer(b"".join(digests), np.uint8).reshape(-1, _KEY_BYTES))
+        keys.append(pa.array([digest.hex() for digest in digests], pa.string()))
+    found, repetitions = pa.chunked_array(keys, pa.string()), earlier_equals(np.concatenate(parts))
+    if not repetitions.any():
+        return found
+    numbers = pa.array([f"-{number}" if number else "" for number in repetitions.tolist()], pa.string())
+    return pc.binary_join_element_wise(found, numbers, "")
 
 
-def choose_validation(pixels: Sequence[bytes], share: float, seed: int) -> Bool[np.ndarray, " n"]:
+def choose_validation(pixels: UInt8[np.ndarray, "n 32"], share: float, seed: int) -> Bool[np.ndarray, " n"]:
     """Which pictures are set aside for validation: about ``share`` of all, at least one if that leaves others.
 
     Pictures come in an order given by a hash of seed and content, and equal pictures go together. So adding pictures to
     a source moves few between the splits, and no picture has an equal in the other split. Pictures are not grouped by
     likeness or caption: in a set with few captions that would set aside whole kinds of pictures.
+
+    Args:
+        pixels: A checksum of each picture.
+        share: 0 to below 1.
+        seed: Chooses others.
     """
     total = len(pixels)
     wanted = min(max(1, round(share * total)), total - 1) if share > 0 else 0
-    sizes = Counter(pixels)
-    chosen: set[bytes] = set()
-    for value in sorted(sizes, key=lambda value: hashlib.sha256(f"{seed}:".encode() + value).digest()):
-        if sizes[value] <= wanted:
-            chosen.add(value)
-            wanted -= sizes[value]
-    return np.array([value in chosen for value in pixels], bool)
+    values, codes, sizes = np.unique(as_values(pixels), return_inverse=True, return_counts=True)
+    salt, hashes = f"{seed}:".encode(), bytearray()
+    for value in values:
+        hashes += hashlib.sha256(salt + value.tobytes()).digest()
+    chosen = np.zeros(len(values), bool)
+    for place in np.argsort(np.frombuffer(hashes, "V32"), kind="stable"):
+        if not wanted:
+            break
+        if sizes[place] <= wanted:
+            chosen[place] = True
+            wanted -= int(sizes[place])
+    return np.asarray(chosen[codes], bool)
 
 
 def cut_evenly(num_bytes: Int[np.ndarray, " n"], limits: ShardLimits) -> Int[np.ndarray, " n"]:
@@ -191,7 +273,7 @@ def plan_shards(
     seed: int,
     parent: Manifest | None = None,
     stored: Stored = Stored(),  # frozen
-) -> tuple[ShardPlan | KeptShard, ...]:
+) -> ShardPlans:
     """Deal the kept pictures to shards: by split, then by nearest aspect ratio, then in source order.
 
     Args:
@@ -203,29 +285,21 @@ def plan_shards(
         parent: The version whose shards are kept where nothing in them changes.
         stored: How pictures are stored, and which lie as they will be stored.
     """
-    samples = kept.select(SAMPLE_COLUMNS).combine_chunks()
-    keys = sample_keys(samples)
-    samples = samples.append_column("key", pa.array(keys, pa.string()))
+    samples = kept.select(SAMPLE_COLUMNS)
+    samples = samples.append_column("key", sample_keys(samples))
     before = _Parent(parent, stored.as_parent)
     ratios = _nearest_ratios(samples, aspect_ratios)
-    validation = _validation(samples, keys, before, validation_share, seed)
-    sizes = np.array(samples["num_bytes"].to_pylist(), np.int64)
-    planned: list[ShardPlan | KeptShard] = []
+    validation = _validation(samples, before, validation_share, seed)
+    sizes = samples["num_bytes"].to_numpy()
+    planned: list[KeptShard | _Part] = []
     for split in _SPLITS:
         for ratio in sorted(set(aspect_ratios)):
             group = np.flatnonzero((validation == (split == "validation")) & (ratios == ratio))
-            stay, loose = before.divide({keys[index]: int(index) for index in group}, split, ratio, limits)
+            stay, places = before.divide(samples["key"], group, split, ratio, limits)
             planned += stay
-            places = np.array(sorted(loose), np.int64)
-            for part in _parts(places, cut_evenly(sizes[places], limits)):
-                table = samples.take(pa.array(part))
-                rows = zip(table["key"].to_pylist(), table["row"].to_pylist(), strict=True)
-                found = {key: before.origins.get(key) or stored.origins.get(row) for key, row in rows}
-                origins = {key: origin for key, origin in found.items() if origin is not None}
-                planned.append(
-                    ShardPlan(split=split, aspect_ratio=ratio, samples=table, origins=origins, storing=stored.digest)
-                )
-    return tuple(planned)
+            parts = _parts(places, cut_evenly(sizes[places], limits))
+            planned += [_Part(split=split, aspect_ratio=ratio, places=part) for part in parts]
+    return ShardPlans(samples=samples, shards=tuple(planned), parent_origins=before.origins, stored=stored)
 
 
 class _Parent:
@@ -253,13 +327,16 @@ class _Parent:
                 self.origins[row["key"]] = Origin(shard, row["offset"], row["num_bytes"], row["sha256"])
 
     def divide(
-        self, wanted: Mapping[str, int], split: str, ratio: float, limits: ShardLimits
-    ) -> tuple[list[KeptShard], set[int]]:
-        """Shards of this group that stay, and the places of all samples that are in none of them.
+        self, keys: pa.ChunkedArray, group: Int[np.ndarray, " n"], split: str, ratio: float, limits: ShardLimits
+    ) -> tuple[list[KeptShard], Int[np.ndarray, " m"]]:
+        """Shards of this group that stay, and the places of all samples that are in none of them, ascending.
 
         Where new shards are written anyway, those of the parent that are less than half full join them: versions that
         each add a little do not end in thousands of small shards.
         """
+        if not self.shards:
+            return [], group
+        wanted = dict(zip(keys.take(pa.array(group)).to_pylist(), group.tolist(), strict=True))
         whole = [
             shard
             for shard, group in zip(self.shards, self.groups, strict=True)
@@ -267,34 +344,38 @@ class _Parent:
         ]
         full = [shard for shard in whole if not _is_small(shard.info, limits)]
         loose = _without(wanted, whole)
-        return (whole, loose) if not loose else (full, _without(wanted, full))
+        return (whole, loose) if not len(loose) else (full, _without(wanted, full))
 
 
 def _is_small(info: ShardInfo, limits: ShardLimits) -> bool:
     return 2 * info.num_samples < limits.samples and 2 * info.num_bytes < limits.num_bytes
 
 
-def _without(wanted: Mapping[str, int], shards: Sequence[KeptShard]) -> set[int]:
+def _without(wanted: Mapping[str, int], shards: Sequence[KeptShard]) -> Int[np.ndarray, " m"]:
     held = {key for shard in shards for key in shard.rows["key"].to_pylist()}
-    return {place for key, place in wanted.items() if key not in held}
+    return np.array(sorted(place for key, place in wanted.items() if key not in held), np.int64)
 
 
 def _parts(places: Int[np.ndarray, " n"], shards: Int[np.ndarray, " n"]) -> list[Int[np.ndarray, " m"]]:
     return np.split(places, np.flatnonzero(np.diff(shards)) + 1) if len(places) else []
 
 
-def _validation(
-    samples: pa.Table, keys: Sequence[str], before: _Parent, share: float, seed: int
-) -> Bool[np.ndarray, " n"]:
+def _validation(samples: pa.Table, before: _Parent, share: float, seed: int) -> Bool[np.ndarray, " n"]:
     """Samples of the parent stay where they are, and so do others with the same pixels; new ones are chosen."""
-    pixels: list[Any] = samples["pixels"].to_pylist()
-    known = [before.splits.get(k) or before.pixel_splits.get(p.hex()) for k, p in zip(keys, pixels, strict=True)]
-    new = [index for index, split in enumerate(known) if split is None]
-    validation = np.array([split == "validation" for split in known], bool)
-    validation[new] = choose_validation([pixels[index] for index in new], share, seed)
+    pixels = as_rows(samples["pixels"])
+    validation, new = np.zeros(len(pixels), bool), np.ones(len(pixels), bool)
+    if before.splits:
+        rows = zip(samples["key"].to_pylist(), samples["pixels"].to_pylist(), strict=True)
+        known = [before.splits.get(key) or before.pixel_splits.get(value.hex()) for key, value in rows]
+        new = np.array([split is None for split in known], bool)
+        validation = np.array([split == "validation" for split in known], bool)
+    validation[new] = choose_validation(pixels if new.all() else pixels[new], share, seed)
     return validation
 
 
 def _nearest_ratios(samples: pa.Table, aspect_ratios: Sequence[float]) -> Float[np.ndarray, " n"]:
-    sizes = zip(samples["height_px"].to_pylist(), samples["width_px"].to_pylist(), strict=True)
-    return np.array([nearest_aspect_ratio(height, width, aspect_ratios) for height, width in sizes], np.float64)
+    heights, widths = (samples[name].to_numpy() for name in ("height_px", "width_px"))
+    sizes, codes = np.unique(heights.astype(np.int64) << 32 | widths, return_inverse=True)
+    sides = ((size >> 32, size & 0xFFFFFFFF) for size in sizes.tolist())
+    ratios = [nearest_aspect_ratio(height, width, aspect_ratios) for height, width in sides]
+    return np.array(ratios, np.float64)[codes]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -171,7 +171,28 @@ class Manifest:
             ManifestError: Not a manifest, or of another version.
             StorageError: Missing or unreadable.
         """
-        content = storage.read_bytes(uri)
+        return cls._parsed(uri, storage.read_bytes(uri))
+
+    @classmethod
+    def write(cls, uri: str, head: ManifestHead, tables: Iterable[pa.Table]) -> Manifest:
+        """Write a manifest whose rows come a piece at a time, and give it as it would be loaded.
+
+        Args:
+            uri: Where it shall lie.
+            head: What is true of the data set as a whole.
+            tables: Its rows, with the columns of ``SCHEMA``; those of one row group are in memory at a time. The same
+                rows in the same pieces give the same bytes.
+
+        Raises:
+            FileAlreadyThereError: Another manifest lies there.
+            StorageError: It cannot be written.
+        """
+        content = _file_of(head, tables)
+        storage.put_once(uri, content)
+        return cls._parsed(uri, content)
+
+    @classmethod
+    def _parsed(cls, uri: str, content: bytes | memoryview) -> Manifest:
         try:
             columns = ParquetColumns(content, _REPEATING)
         except (pa.ArrowInvalid, OSError) as error:
@@ -243,11 +264,7 @@ class Manifest:
 
     def to_bytes(self) -> bytes:
         """The manifest's file."""
-        head = json.dumps(self.head.to_json(), sort_keys=True, ensure_ascii=True)
-        table = self.table.cast(SCHEMA).replace_schema_metadata({_HEAD_KEY: head.encode()})
-        buffer = io.BytesIO()
-        pq.write_table(table, buffer, compression="zstd", row_group_size=ROWS_PER_GROUP)
-        return buffer.getvalue()
+        return bytes(_file_of(self.head, [self.table]))
 
     def __len__(self) -> int:
         return int(self._rows.num_rows)
@@ -305,3 +322,26 @@ class Manifest:
                 f"{shard}: expected {size} bytes at offset {offset}, found {len(data)}; build the data set again"
             )
         return data
+
+
+def _file_of(head: ManifestHead, tables: Iterable[pa.Table]) -> memoryview:
+    text = json.dumps(head.to_json(), sort_keys=True, ensure_ascii=True)
+    file = io.BytesIO()
+    with pq.ParquetWriter(file, SCHEMA.with_metadata({_HEAD_KEY: text.encode()}), compression="zstd") as writer:
+        for rows in _whole_groups(tables):
+            writer.write_table(rows, row_group_size=ROWS_PER_GROUP)
+    return file.getbuffer()
+
+
+def _whole_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """The same rows in pieces of one or more row groups, the last one of what is left; never nothing."""
+    waiting, number, is_first = [SCHEMA.empty_table()], 0, True
+    for table in tables:
+        waiting.append(table.cast(SCHEMA))
+        number += table.num_rows
+        if number >= ROWS_PER_GROUP:
+            rows, number = pa.concat_tables(waiting), number % ROWS_PER_GROUP
+            yield rows.slice(0, rows.num_rows - number)
+            waiting, is_first = [rows.slice(rows.num_rows - number)], False
+    if number or is_first:
+        yield pa.concat_tables(waiting)

@@ -27,7 +27,7 @@ class ParquetColumns:
         pyarrow.ArrowInvalid: Not a Parquet file.
     """
 
-    def __init__(self, content: bytes, repeating: tuple[str, ...] = ()) -> None:
+    def __init__(self, content: bytes | memoryview, repeating: tuple[str, ...] = ()) -> None:
         self._buffer = pa.BufferReader(content)
         metadata = pq.read_metadata(self._buffer)
         names = set(metadata.schema.to_arrow_schema().names)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from importlib.metadata import version
 from typing import cast
 
@@ -11,11 +12,13 @@ import pyarrow as pa
 from infinity import storage
 from infinity.data.dropped import DROPPED_FILE, dropped_file, shown_rows
 from infinity.data.facts import MEASURE_VERSION
-from infinity.data.layout import SHARD_VERSION, KeptShard, ShardLimits, ShardPlan, Stored, plan_shards
-from infinity.data.manifest import SCHEMA, Manifest, ManifestHead
-from infinity.data.shards import WrittenShard, write_shard
-from infinity.data.sources import fingerprint
+from infinity.data.layout import SHARD_VERSION, ShardLimits, ShardPlan, ShardPlans, Stored, plan_shards
+from infinity.data.manifest import SCHEMA, Manifest, ManifestHead, ShardInfo
+from infinity.data.memory import give_back
+from infinity.data.shards import write_shard
+from infinity.data.sources import Slice, fingerprint
 from infinity.data.versions import check_next, publish
+from infinity.data.waiting_rows import WaitingRows
 from infinity.jobs.cluster import connect
 from infinity.jobs.dataset_decisions import Judged, counts_of, decide_again, decide_rows, nothing_left
 from infinity.jobs.dataset_facts import DatasetError, Rows, gather, open_record
@@ -23,7 +26,7 @@ from infinity.jobs.dataset_sources import only_takes_down, sources_of, stores_as
 from infinity.jobs.dataset_spec import BuildDatasetReport, BuildDatasetSpec, judges_of
 from infinity.jobs.dataset_summary import save_thumbnails, summarise
 from infinity.jobs.dropped_pictures import dropped_pictures
-from infinity.jobs.fan_out import fan_out
+from infinity.jobs.fan_out import each_result
 from infinity.jobs.progress import Progress, ProgressSink, section, silent
 from infinity.jobs.spec import begin, commit, is_done, load_report
 
@@ -73,25 +76,45 @@ def _build(spec: BuildDatasetSpec, parent: Manifest | None, uri: str, root: str,
     """Everything up to the manifest, which is written last."""
     takedown = takedown_of(spec, parent)
     records = () if only_takes_down(spec, parent) else sources_of(spec, parent)
-    with connect():
-        opened = tuple(open_record(record, spec.output, section(progress, 0.0, 0.02)) for record in records)
-        begin(spec)
-        rows = None
-        if opened:
-            measuring = section(progress, 0.02, 0.6)
-            rows = gather(opened, spec.filters.max_pixels, root, measuring, judges_of(spec), spec.storing)
-        judged = decide_rows(spec, rows, takedown) if rows else decide_again(cast(Manifest, parent), takedown)
-        if rows and judged.dropped is not None:
-            _save_dropped(rows, judged.dropped, spec, storage.parent(uri))
-        if not judged.kept.num_rows:
-            raise DatasetError(nothing_left(spec, judged.tally))
-        shards = _write(spec, rows, _planned(spec, rows, judged, parent), root, section(progress, 0.6, 0.95))
-    progress(Progress(0.95, "writing the manifest"))
-    table = pa.concat_tables([shard.rows.cast(SCHEMA) for shard in shards])
-    head = ManifestHead(
-        counts=counts_of(judged.tally, table.num_rows),
+    with WaitingRows(SCHEMA) as samples:
+        with connect():
+            opened = tuple(open_record(record, spec.output, section(progress, 0.0, 0.02)) for record in records)
+            begin(spec)
+            rows = None
+            if opened:
+                measuring = section(progress, 0.02, 0.6)
+                rows = gather(opened, spec.filters.max_pixels, root, measuring, judges_of(spec), spec.storing)
+            judged = decide_rows(spec, rows, takedown) if rows else decide_again(cast(Manifest, parent), takedown)
+            if rows and judged.dropped is not None:
+                _save_dropped(rows, judged.dropped, spec, storage.parent(uri))
+            if not judged.kept.num_rows:
+                raise DatasetError(nothing_left(spec, judged.tally))
+            rows = rows.without_facts() if rows else None
+            give_back()
+            planned = _planned(spec, rows, judged, parent)
+            shards = _write(spec, rows, planned, root, section(progress, 0.6, 0.95), samples)
+            del planned  # with all that is known of the samples, before the manifest needs its room
+        progress(Progress(0.95, "writing the manifest"))
+        judged = judged.without_rows()
+        sources = tuple(each.record for each in opened) or (parent.head.sources if parent else ())
+        head = _head(spec, judged, parent, root, shards, samples.num_rows)
+        give_back()
+        return Manifest.write(uri, head.replace(sources=sources, takedown=takedown), samples.tables())
+
+
+def _head(
+    spec: BuildDatasetSpec,
+    judged: Judged,
+    parent: Manifest | None,
+    root: str,
+    shards: tuple[ShardInfo, ...],
+    num_samples: int,
+) -> ManifestHead:
+    """What the manifest says of the whole, but for the sources and what was taken down."""
+    return ManifestHead(
+        counts=counts_of(judged.tally, num_samples),
         unreadable=judged.tally.unreadable,
-        shards=tuple(shard.info for shard in shards),
+        shards=shards,
         spec={
             name: value
             for name, value in spec.to_json().items()
@@ -100,16 +123,11 @@ def _build(spec: BuildDatasetSpec, parent: Manifest | None, uri: str, root: str,
         root="..",
         parent=parent.digest if parent else "",
         parent_uri=_below(parent.uri, root) if parent else "",
-        sources=tuple(each.record for each in opened) or (parent.head.sources if parent else ()),
-        takedown=takedown,
         rules=judged.rules,
         histograms=judged.histograms,
         examples=judged.tally.examples,
         code_version=f"{version('infinity-t2i')}, facts {MEASURE_VERSION}, shards {SHARD_VERSION}",
     )
-    manifest = Manifest(uri=uri, head=head, table=table)
-    manifest.save()
-    return manifest
 
 
 def _save_dropped(rows: Rows, dropped: pa.Table, spec: BuildDatasetSpec, folder: str) -> None:
@@ -119,9 +137,7 @@ def _save_dropped(rows: Rows, dropped: pa.Table, spec: BuildDatasetSpec, folder:
     storage.write_bytes(storage.join(folder, DROPPED_FILE), dropped_file(dropped, thumbnails, pictures))
 
 
-def _planned(
-    spec: BuildDatasetSpec, rows: Rows | None, judged: Judged, parent: Manifest | None
-) -> tuple[ShardPlan | KeptShard, ...]:
+def _planned(spec: BuildDatasetSpec, rows: Rows | None, judged: Judged, parent: Manifest | None) -> ShardPlans:
     kept, origins = rows.as_stored(judged.kept) if rows else (judged.kept, {})
     reduces = spec.storing.side_px is not None
     return plan_shards(
@@ -140,24 +156,29 @@ def _planned(
 def _write(
     spec: BuildDatasetSpec,
     rows: Rows | None,
-    planned: tuple[ShardPlan | KeptShard, ...],
+    planned: ShardPlans,
     root: str,
     progress: ProgressSink,
-) -> list[WrittenShard | KeptShard]:
-    """Write all new shards on the cluster; all shards in order."""
-    plans = [plan for plan in planned if isinstance(plan, ShardPlan)]
+    samples: WaitingRows,
+) -> tuple[ShardInfo, ...]:
+    """Write all new shards on the cluster; all shards in order, whose rows of the manifest join ``samples``."""
+    give_back()
+    number = planned.num_new
 
     def on_done(done: int) -> None:
-        progress(Progress(done / len(plans), f"wrote {done:,} of {len(plans):,} shards"))
+        progress(Progress(done / number, f"wrote {done:,} of {number:,} shards"))
 
-    calls = []
-    for plan in plans:
-        samples = zip(plan.samples["row"].to_pylist(), plan.samples["key"].to_pylist(), strict=True)
-        needed = [row for row, key in samples if key not in plan.origins]
-        slices = rows.slices_of(needed) if rows else ()
-        calls.append((plan, slices, root, spec.filters.max_pixels))
-    written = iter(fan_out(write_shard, calls, on_done))
-    return [next(written) if isinstance(plan, ShardPlan) else plan for plan in planned]
+    def calls() -> Iterator[tuple[ShardPlan, tuple[Slice, ...], str, int]]:
+        for plan in planned.new():
+            numbers = zip(plan.samples["row"].to_pylist(), plan.samples["key"].to_pylist(), strict=True)
+            needed = [row for row, key in numbers if key not in plan.origins]
+            yield plan, rows.slices_of(needed) if rows else (), root, spec.filters.max_pixels
+
+    shards: list[ShardInfo] = []
+    for shard in planned.joined(each_result(write_shard, calls(), on_done)):
+        shards.append(shard.info)
+        samples.add(shard.rows.cast(SCHEMA))
+    return tuple(shards)
 
 
 def _below(uri: str, root: str) -> str:

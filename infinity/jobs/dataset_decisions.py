@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
@@ -27,6 +27,10 @@ class Judged:
     rules: tuple[RuleCount, ...]
     histograms: tuple[Histogram, ...]
     dropped: pa.Table | None = None
+
+    def without_rows(self) -> Judged:
+        """Only what the manifest tells about the others."""
+        return replace(self, kept=self.kept.schema.empty_table(), dropped=None)
 
 
 def decide_rows(spec: BuildDatasetSpec, rows: Rows, takedown: TakedownList) -> Judged:

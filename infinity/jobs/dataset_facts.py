@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
@@ -20,9 +20,10 @@ from infinity.data.manifest import SourceRecord
 from infinity.data.measuring import MeasuringCall, measure
 from infinity.data.shards import ShiftedSlice
 from infinity.data.sources import URL_LIST, Slice, Source, fingerprint, open_source, scene_source
+from infinity.data.stack import Stack
 from infinity.data.storing import REDUCED, REDUCED_EXTENSION, StoringConfig, pictures_uri
 from infinity.data.thumbnail_store import Stretch, ThumbnailStore
-from infinity.jobs.fan_out import fan_out
+from infinity.jobs.fan_out import each_result
 from infinity.jobs.judging import JudgesConfig, MeasuredSlice, judge
 from infinity.jobs.progress import Progress, ProgressSink, section
 
@@ -71,6 +72,10 @@ class Rows:
     files: tuple[str, ...]
     shifts: tuple[int, ...]
     reduced: pa.Table = field(default_factory=lambda: _placed(REDUCED.empty_table(), "", 0))
+
+    def without_facts(self) -> Rows:
+        """The same rows, of which only places are known: all that is needed once it is decided which of them stay."""
+        return replace(self, facts=self.facts.schema.empty_table())
 
     def slices_of(self, rows: Sequence[int]) -> tuple[Slice, ...]:
         """The slices that hold these rows, in order."""
@@ -224,45 +229,57 @@ def gather(
     def on_done(done: int) -> None:
         measuring(Progress(done / len(calls), f"checked {done:,} of {len(calls):,} slices ({kinds})"))
 
-    found = fan_out(measure, [(call,) for call in calls], on_done)
-    tables = [facts for facts, _ in found]
+    found = each_result(measure, ((call,) for call in calls), on_done)
     if judges is not None:
-        measured = [
-            MeasuredSlice(call.piece, table, storage.join(*map(storage.name, (storage.parent(call.facts), call.facts))))
-            for call, table in zip(calls, tables, strict=True)
-        ]
-        tables = judge(measured, judges, root, section(progress, 0.5, 1.0))
-    return _joined(opened, calls, tables, [reduced for _, reduced in found])
+        found = _judged(calls, list(found), judges, root, section(progress, 0.5, 1.0))
+    return _joined(opened, calls, found)
+
+
+def _judged(
+    calls: Sequence[MeasuringCall],
+    found: Sequence[tuple[pa.Table, pa.Table]],
+    judges: JudgesConfig,
+    root: str,
+    progress: ProgressSink,
+) -> Iterator[tuple[pa.Table, pa.Table]]:
+    measured = [
+        MeasuredSlice(call.piece, table, storage.join(*map(storage.name, (storage.parent(call.facts), call.facts))))
+        for call, (table, _) in zip(calls, found, strict=True)
+    ]
+    return zip(judge(measured, judges, root, progress), [reduced for _, reduced in found], strict=True)
 
 
 def _joined(
-    opened: Sequence[OpenedSource],
-    calls: Sequence[MeasuringCall],
-    tables: Sequence[pa.Table],
-    reduced: Sequence[pa.Table],
+    opened: Sequence[OpenedSource], calls: Sequence[MeasuringCall], found: Iterator[tuple[pa.Table, pa.Table]]
 ) -> Rows:
-    """All facts in one table, rows of each source shifted behind those of the sources before."""
+    """All facts in one table, rows of each source shifted behind those of the sources before.
+
+    Args:
+        opened: The sources.
+        calls: One for each slice of all sources.
+        found: Facts and reduced pictures of every slice; held for a few at a time.
+    """
     slices: list[Slice] = []
-    shifted: list[pa.Table] = []
+    facts, reduced = Stack(), Stack()
     shifts: list[int] = []
-    shift, position = 0, 0
+    shift = 0
     for each in opened:
         behind = shift
         for piece in each.source.slices:
-            table = _shifted(tables[position], shift)
-            position += 1
+            measured, stored = next(found)
+            table = _shifted(measured, shift)
+            facts.add(table)
+            reduced.add(_placed(stored, calls[len(slices)].reduced, shift))
             slices.append(ShiftedSlice(piece, shift) if shift else piece)
-            shifted.append(table)
             shifts.append(shift)
-            behind = max(behind, piece.first_row + shift + 1, *(row + 1 for row in table["row"].to_pylist()[-1:]))
+            behind = max(behind, piece.first_row + shift + 1, *(row + 1 for row in table["row"][-1:].to_pylist()))
         shift = behind
-    placed = [_placed(table, call.reduced, by) for table, call, by in zip(reduced, calls, shifts, strict=True)]
     return Rows(
         slices=tuple(slices),
-        facts=pa.concat_tables(shifted),
+        facts=facts.whole(),
         files=tuple(call.facts for call in calls),
         shifts=tuple(shifts),
-        reduced=pa.concat_tables(placed),
+        reduced=reduced.whole(),
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections import Counter
 
 import numpy as np
 from jaxtyping import UInt8
@@ -38,13 +37,12 @@ def save_thumbnails(manifest: Manifest, folder: str) -> str:
 
 
 def summarise(manifest: Manifest, thumbnails: str) -> DatasetSummary:
-    ratios = Counter(manifest.aspect_ratios.tolist())
-    splits = Counter(manifest.column("split").to_pylist())
+    ratios, numbers = np.unique(manifest.aspect_ratios, return_counts=True)
     captions = manifest.captions(_spread(len(manifest), _CAPTION_EXAMPLES))
     return DatasetSummary(
         counts=manifest.head.counts,
-        ratios={f"{ratio:.3f}": ratios[ratio] for ratio in sorted(ratios)},
-        splits={split: splits[split] for split in ("train", "validation")},
+        ratios={f"{ratio:.3f}": number for ratio, number in zip(ratios.tolist(), numbers.tolist(), strict=True)},
+        splits={"train": len(manifest.rows("train")), "validation": len(manifest.rows("validation"))},
         examples=manifest.head.examples,
         caption_examples=tuple(captions),
         num_shards=len(manifest.head.shards),

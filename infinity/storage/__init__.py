@@ -196,7 +196,7 @@ def draft(folder: str) -> Iterator[Draft]:
         yield file
 
 
-def put_once(uri: str, data: bytes) -> bool:
+def put_once(uri: str, data: bytes | memoryview) -> bool:
     """Write a file that never changes: absent before, or there with the same content; whether it was absent.
 
     So a writer that was killed, or whose answer was lost, may write again.

@@ -1,6 +1,8 @@
 """The global steps: no leak between the splits, every picture in exactly one shard."""
 
 import hashlib
+import pickle
+from collections import Counter
 
 import numpy as np
 import pyarrow as pa
@@ -8,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from infinity.data.checksums import as_rows
 from infinity.data.facts import FACTS
 from infinity.data.layout import ShardLimits, ShardPlan, choose_validation, cut_evenly, plan_shards, sample_keys
 from infinity.scales import ASPECT_RATIOS, nearest_aspect_ratio
@@ -38,7 +41,7 @@ def candidates(
 @settings(max_examples=50)
 @given(st.lists(st.integers(0, 1000), min_size=2, max_size=200, unique=True), st.floats(0, 0.9), st.integers(0, 9))
 def test_exactly_the_wanted_share_is_set_aside(contents: list[int], share: float, seed: int) -> None:
-    pixels = candidates(contents)["pixels"].to_pylist()
+    pixels = as_rows(candidates(contents)["pixels"])
     chosen = choose_validation(pixels, share, seed)
     assert chosen.sum() == (min(max(1, round(share * len(contents))), len(contents) - 1) if share > 0 else 0)
 
@@ -46,14 +49,29 @@ def test_exactly_the_wanted_share_is_set_aside(contents: list[int], share: float
 @settings(max_examples=50)
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=60), st.floats(0, 0.9))
 def test_equal_pictures_never_lie_in_both_splits(contents: list[int], share: float) -> None:
-    chosen = choose_validation(candidates(contents)["pixels"].to_pylist(), share, 0)
+    chosen = choose_validation(as_rows(candidates(contents)["pixels"]), share, 0)
     values = np.array(contents)
     assert not set(values[chosen]) & set(values[~chosen])
     assert not chosen.all()
 
 
+@settings(max_examples=50)
+@given(st.lists(st.integers(0, 30), min_size=1, max_size=60), st.floats(0, 0.9), st.integers(0, 9))
+def test_pictures_are_set_aside_in_the_order_of_a_hash(contents: list[int], share: float, seed: int) -> None:
+    column = candidates(contents)["pixels"]
+    pixels = column.to_pylist()
+    wanted = min(max(1, round(share * len(pixels))), len(pixels) - 1) if share > 0 else 0
+    chosen = set()
+    for value in sorted(set(pixels), key=lambda value: hashlib.sha256(f"{seed}:".encode() + value).digest()):
+        if (number := pixels.count(value)) <= wanted:
+            chosen.add(value)
+            wanted -= number
+    found = choose_validation(as_rows(column), share, seed)
+    assert found.tolist() == [value in chosen for value in pixels]
+
+
 def test_another_seed_sets_other_pictures_aside_and_order_does_not_matter() -> None:
-    pixels = candidates(list(range(100)))["pixels"].to_pylist()
+    pixels = as_rows(candidates(list(range(100)))["pixels"])
     first = choose_validation(pixels, 0.1, 0)
     assert (first != choose_validation(pixels, 0.1, 1)).any()
     assert (choose_validation(pixels[::-1], 0.1, 0)[::-1] == first).all()
@@ -70,8 +88,8 @@ def test_every_picture_lies_in_one_shard_of_its_ratio_in_source_order(sizes: lis
         limits=ShardLimits(samples=most, num_bytes=10**9),
         seed=0,
     )
-    plans = [plan for plan in planned if isinstance(plan, ShardPlan)]
-    assert len(plans) == len(planned)
+    plans = list(planned.new())
+    assert len(plans) == len(list(planned)) == planned.num_new
     rows = [row for plan in plans for row in plan.samples["row"].to_pylist()]
     assert sorted(rows) == table["row"].to_pylist()
     assert len({plan.digest for plan in plans}) == len(plans)
@@ -121,8 +139,32 @@ def test_shards_are_about_equally_large_by_count_and_by_bytes() -> None:
 
 def test_keys_do_not_depend_on_the_place_in_the_source() -> None:
     table = candidates([1, 2, 3, 1], captions=["a", "b", "c", "a"])
-    keys = sample_keys(table)
+    keys = sample_keys(table).to_pylist()
     assert len(set(keys)) == 4
     assert keys[3] == f"{keys[0]}-1"
-    assert sample_keys(table.slice(1, 2)) == keys[1:3]
-    assert sample_keys(candidates([1], captions=["other"])) != keys[:1]
+    assert sample_keys(table.slice(1, 2)).to_pylist() == keys[1:3]
+    assert sample_keys(candidates([1], captions=["other"])).to_pylist() != keys[:1]
+
+
+@settings(max_examples=50)
+@given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from("ab")), max_size=40))
+def test_every_repetition_gets_the_next_number(samples: list[tuple[int, str]]) -> None:
+    table = candidates([content for content, _ in samples], captions=[caption for _, caption in samples])
+    seen: Counter[tuple[int, str]] = Counter()
+    for sample, key in zip(samples, sample_keys(table).to_pylist(), strict=True):
+        assert key[20:] == (f"-{seen[sample]}" if seen[sample] else "")
+        seen[sample] += 1
+
+
+def test_a_plan_holds_no_more_than_its_own_samples() -> None:
+    contents = list(range(1000))
+    planned = plan_shards(
+        candidates(contents),
+        aspect_ratios=(1.0,),
+        validation_share=0.05,
+        limits=ShardLimits(samples=20, num_bytes=10**9),
+        seed=0,
+    )
+    for plan in planned.new():
+        assert plan.samples.num_rows <= 20
+        assert len(pickle.dumps(plan)) < 30_000  # a part of a table would take all 1,000 along

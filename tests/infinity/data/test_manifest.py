@@ -1,6 +1,8 @@
 """A manifest comes back as it was saved, or says what is wrong with it."""
 
 import io
+import json
+import tempfile
 from pathlib import Path
 
 import pyarrow as pa
@@ -166,3 +168,26 @@ def test_a_damaged_column_is_a_clear_error(tmp_path: Path) -> None:
         loaded.column("key")
     with pytest.raises(ManifestError, match="the manifest is damaged"):
         _ = loaded.table
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.lists(st.sampled_from([1, 3, 100, 512, 5000, 8192, 9000]), min_size=1, max_size=8), st.booleans())
+def test_rows_that_come_in_pieces_give_the_bytes_of_the_whole_table(sizes: list[int], long_captions: bool) -> None:
+    """Captions of 200 letters fill more than one page of a row group, whose borders depend on the pieces."""
+    pieces = []
+    for number, size in enumerate(sizes):
+        captions = [f"{number} {row} " * (25 if long_captions else 1) for row in range(size)]
+        columns = {"key": captions, "caption": captions, "offset": list(range(size)), "split": ["train"] * size}
+        absent = {name: [None] * size for name in SCHEMA.names if name not in columns}
+        pieces.append(pa.table({name: (columns | absent)[name] for name in SCHEMA.names}, schema=SCHEMA))
+    head = manifest("m").head
+    whole = Manifest(uri="m", head=head, table=pa.concat_tables(pieces))
+    buffer = io.BytesIO()
+    text = json.dumps(head.to_json(), sort_keys=True, ensure_ascii=True).encode()
+    table = whole.table.replace_schema_metadata({b"infinity.dataset": text})
+    pq.write_table(table, buffer, compression="zstd", row_group_size=8192)
+    with tempfile.TemporaryDirectory() as folder:
+        written = Manifest.write(f"{folder}/m.parquet", head, iter(pieces))
+        assert storage.read_bytes(written.uri) == whole.to_bytes() == buffer.getvalue()
+        assert written.digest == whole.digest
+        assert written.table.equals(whole.table)
