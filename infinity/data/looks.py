@@ -26,6 +26,9 @@ _COARSE_SLACK = 24.0
 
 _COARSE_AT_ONCE = 200_000
 _ALIGNED_AT_ONCE = 8192
+_REDUCED_AT_ONCE = 512
+"""Thumbnails whose means are taken together: about 20 MB of numbers."""
+
 _WAITING = 100_000
 _MOST = 8
 """With how many known pictures a new one is compared at most: those that small shifts explain best. In a set of
@@ -57,7 +60,7 @@ class Looks:
         """Of readable pictures, from the columns of their facts."""
         width, height = (rows[name].to_numpy().astype(np.float64) for name in ("width_px", "height_px"))
         places = np.arange(rows.num_rows)
-        parts = [places[at : at + _ALIGNED_AT_ONCE] for at in range(0, len(places), _ALIGNED_AT_ONCE)]
+        parts = [places[at : at + _REDUCED_AT_ONCE] for at in range(0, len(places), _REDUCED_AT_ONCE)]
         means = [[np.empty((0, side * side * 3), np.uint8)] for side in (4, 8)]
         for part in parts:
             pictures = thumbnails(part)

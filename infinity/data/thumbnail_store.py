@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import tempfile
 from collections.abc import Iterable
 
@@ -34,9 +35,8 @@ class ThumbnailStore:
             self._rows = np.concatenate(rows)
             if not (np.diff(self._rows) > 0).all():
                 raise ValueError("ThumbnailStore: expected rows in ascending order")
-            shape = (len(self._rows), *_SHAPE)
-            # The map keeps the file's content until it goes itself.
-            self._pixels = np.memmap(file, np.uint8, "r", shape=shape) if len(self._rows) else np.empty(shape, np.uint8)
+            # The map keeps the file's content until it goes itself; nothing cannot be mapped.
+            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if len(self._rows) else None
 
     def of(self, rows: Int[np.ndarray, " m"]) -> UInt8[np.ndarray, "m 32 32 3"]:
         """The thumbnails of rows, in their order.
@@ -47,4 +47,9 @@ class ThumbnailStore:
         places = np.minimum(np.searchsorted(self._rows, rows), max(len(self._rows) - 1, 0))
         if len(rows) and not (len(self._rows) and (self._rows[places] == rows).all()):
             raise KeyError("ThumbnailStore: asked for rows that have no thumbnail")
-        return np.asarray(self._pixels[places])
+        if self._map is None:
+            return np.empty((0, *_SHAPE), np.uint8)
+        found = np.frombuffer(self._map, np.uint8).reshape(-1, *_SHAPE)[places]
+        # What was looked at stays in the system's cache as long as there is room, and is no memory of this process.
+        self._map.madvise(mmap.MADV_DONTNEED)
+        return found
