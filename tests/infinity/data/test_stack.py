@@ -1,7 +1,7 @@
 """Many small tables become one of few pieces."""
 
 import pyarrow as pa
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from infinity.data.stack import Stack
@@ -10,6 +10,7 @@ TEXTS = pa.schema([("row", pa.int64()), ("text", pa.string())])
 
 
 @settings(max_examples=30)
+@example([100] * 300)
 @given(st.lists(st.integers(0, 200), min_size=1, max_size=300))
 def test_a_stack_holds_all_rows_in_order_in_few_pieces(sizes: list[int]) -> None:
     stack, rows = Stack(), 0
