@@ -79,18 +79,18 @@ class SourceColumns(Config):
             raw: The row as it was found.
         """
         names = tuple(fields)
-        name = where
+        name, place = where, ""
         try:
             column, image = _first_text(fields, self.pictures(names))
             _, url = _first_text(fields, self.urls(names))
             name = image or url or where
             if not image and not url:
                 raise UnreadableError("bad_row", "names no picture (file_name or image_path) and no url")
-            captions = self.captions_of(fields, choice)
             free = column.lower() in FREE_PICTURE_COLUMNS
             place = place_of(folder, image, free=free) if image else url
+            captions = self.captions_of(fields, choice)
         except UnreadableError as error:
-            return Record(row=row, name=name, problem=error, raw=raw)
+            return Record(row=row, name=name, image=place, problem=error, raw=raw)
         return Record(
             row=row,
             name=name,

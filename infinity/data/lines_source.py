@@ -175,7 +175,8 @@ def _cells(content: bytes, delimiter: str) -> list[str]:
             # Writers that end their rows with a line feed leave a carriage return in a field without quotes.
             return _parsed(text.replace("\r", " "), delimiter)
     except UnicodeDecodeError as error:
-        raise UnreadableError("bad_row", f"not UTF-8: byte {error.object[error.start]:#x}") from error
+        found = f"byte {error.object[error.start]:#x}"
+        raise UnreadableError("bad_row", f"not UTF-8: {found}; save the table as UTF-8") from error
     except csv.Error as error:
         raise UnreadableError("bad_row", f"not a row of CSV: {error}") from error
 

@@ -22,7 +22,7 @@ class Record:
     Attributes:
         row: Position in the source, unique; it orders the data set and names the sample.
         name: What people call it: a file name, or a file name and a row number.
-        image: URI of the picture's file, or its bytes.
+        image: URI of the picture's file, or its bytes; empty where a row with a problem names none.
         caption: As the source gives it; None where it gives none.
         caption_long: The long caption where the row has a long and a short one, else None.
         caption_short: The short one, likewise.

@@ -237,7 +237,7 @@ class _Opening:
                 posixpath.normpath(str(record.image))
                 for piece in lines
                 for record in piece.read()
-                if not record.problem
+                if record.image
             )
         rest = [file for file in files if _is_picture(file) and posixpath.normpath(file) not in named]
         for start in range(0, len(rest), self.rows_per_slice):

@@ -63,6 +63,17 @@ def test_picture_of_a_folder_without_a_row_has_no_caption(tmp_path: Path) -> Non
     assert [(r.name, r.caption) for r in records(open_source(str(tmp_path)))][2:] == [("images/extra.JPG", None)]
 
 
+def test_picture_of_a_row_with_a_bad_caption_is_not_listed_once_more(tmp_path: Path) -> None:
+    rows = [{"file_name": "x.png", "text": ["short", "long"]}, {"file_name": "../y.png", "text": "outside"}]
+    image_folder(tmp_path, {"x.png": encoded(noise()), "y.png": encoded(noise())}, rows)
+    found = records(open_source(str(tmp_path)))
+    assert [(r.name, r.problem and r.problem.reason) for r in found] == [
+        ("x.png", "bad_row"),
+        ("../y.png", "outside_source"),
+        ("y.png", None),
+    ]
+
+
 def test_broken_lines_are_records_with_a_problem(tmp_path: Path) -> None:
     lines = [
         '{"file_name": "x.png", "text": "fine"}',
