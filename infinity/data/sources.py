@@ -234,10 +234,7 @@ class _Opening:
             lines, row = self.table(table, row)
             slices += lines
             named.update(
-                posixpath.normpath(str(record.image))
-                for piece in lines
-                for record in piece.read()
-                if record.image
+                posixpath.normpath(str(record.image)) for piece in lines for record in piece.read() if record.image
             )
         rest = [file for file in files if _is_picture(file) and posixpath.normpath(file) not in named]
         for start in range(0, len(rest), self.rows_per_slice):

@@ -31,6 +31,13 @@ CACHE_BYTES = 2**31
 GPU_CONTEXT_BYTES = 600 * 2**20
 """What CUDA, its libraries and the allocator's rounding take beside tensors."""
 
+_NUM_TIMED = 5
+"""Steps of a relative, after a first one."""
+_LONGEST_S = 10.0
+"""About what these may take."""
+_MOST_HEAP = 1.5
+"""More is no hole in a heap but a disturbed measurement."""
+
 FLAN_T5_XL_WEIGHTS = 1_222_000_000
 """Of the encoder half."""
 
@@ -48,7 +55,7 @@ class Estimate(Config):
         logits: The part of it that the head gives; for information.
         frozen: Weights of the tokenizer, text encoder and networks of the losses; cached features.
         saving: Copies that a stored state is written from, in the memory of the CPU.
-        process: Python, libraries and what they keep; on a GPU its context.
+        process: Python, libraries and what they keep, and what the heap loses between tensors; on a GPU its context.
         seconds_per_step: None where neither a calibration nor a device's speed was given.
         flops_per_step: Of the whole batch and all workers, forward and backward.
         num_steps: Of the training.
@@ -85,11 +92,13 @@ class Calibration(Config):
 
     Attributes:
         process: Bytes that a training process takes beside its tensors.
+        heap: Bytes that it takes for each byte of tensors: what lies free between them costs memory, too.
         seconds_per_step: Of the training, on this machine's CPU and with all else that it does now.
         processor_seconds: Of processor time, over all threads; other programs disturb it least.
     """
 
     process: int
+    heap: float = 1.0
     seconds_per_step: float
     processor_seconds: float
 
@@ -124,7 +133,7 @@ def estimate(
         spec: Of either training; nothing that it names is opened.
         assumed: What it does not say.
         tokenizer: Shape of a transformer's frozen tokenizer.
-        calibration: Of ``calibrate``; without it the process counts nothing on a CPU.
+        calibration: Of ``calibrate``; without it process and heap count nothing on a CPU.
 
     Raises:
         ValueError: A transformer without the shape of its tokenizer.
@@ -154,7 +163,7 @@ def estimate(
     if assumed.flops_per_s is not None:
         recomputed = 4 / 3 if getattr(spec, "recompute", False) else 1.0
         seconds = recomputed * flops / spec.workers.num_workers / assumed.flops_per_s
-    base = calibration.process if calibration is not None else 0
+    base = calibration.process + int((calibration.heap - 1) * peak) if calibration is not None else 0
     return Estimate(
         **kept,
         activations=activations,
@@ -173,22 +182,27 @@ def calibrate(
 ) -> Calibration:
     """Run a few steps of two small relatives of the training in a process of its own, and draw the line through them.
 
-    A transformer's relatives have one and three blocks and its full sequence, a tokenizer's one and three pictures.
-    What a process takes beside its tensors is what the smaller took beyond its own trace.
+    A transformer's relatives have fewer blocks and its full sequence, a tokenizer's fewer pictures: the larger half as
+    many as the training has, fewer where that takes too long, and at least three; the smaller half as many as that.
+    Memory is a line through both, too: what a process takes beside tensors, and what it takes for each byte of them.
     """
     assumed = assumed or Assumptions()
     load = Load.of(spec, aspect_ratio=assumed.aspect_ratio, text_tokens=assumed.text_tokens)
-    relatives = [_relative(spec, load, size) for size in (1, 3)]
+    units = load.part_size if isinstance(spec, TrainTokenizerSpec) else spec.model.depth
     context = multiprocessing.get_context("spawn")
     with context.Pool(1) as pool:
-        taken, seconds = pool.apply(_time, (relatives, tokenizer, spec.workers.threads))
-    with tracing() as trace:
-        small = rehearse(*relatives[0], tokenizer=tokenizer, real=False)
-        traced = _peak(trace, small)
-    units = load.part_size if isinstance(spec, TrainTokenizerSpec) else spec.model.depth
-    wall, processor = (max(a + (b - a) / 2 * (units - 1), 1e-9) for a, b in zip(*seconds, strict=True))
+        small, large = pool.apply(_run_relatives, (spec, load, tokenizer, units))
+    per_unit = large.size - small.size
+    wall, processor = (
+        max(a + (b - a) / per_unit * (units - small.size), 1e-9)
+        for a, b in ((small.wall_s, large.wall_s), (small.processor_s, large.processor_s))
+    )
+    traced = [_traced(*_relative(spec, load, each.size), tokenizer) for each in (small, large)]
+    heap = (large.taken - small.taken) / max(1, traced[1] - traced[0])
+    heap = min(max(heap, 1.0), _MOST_HEAP)
     return Calibration(
-        process=max(0, taken - traced),
+        process=max(0, int(large.taken - heap * traced[1])),
+        heap=heap,
         seconds_per_step=wall * load.num_parts,
         processor_seconds=processor * load.num_parts,
     )
@@ -201,21 +215,39 @@ def _relative(spec: AnyTrainSpec, load: Load, size: int) -> tuple[AnyTrainSpec, 
     return spec, Load(load.schedule, size, 1)
 
 
-def _time(
-    relatives: list[tuple[AnyTrainSpec, Load]], tokenizer: TokenizerConfig | None, threads: int
-) -> tuple[int, list[tuple[float, float]]]:
-    """In the other process: bytes after the first relative, and seconds and processor seconds of a step of each."""
-    torch.set_num_threads(threads)
-    if getattr(relatives[0][0], "recompute", False):
+@dataclass(frozen=True, slots=True)
+class _Ran:
+    """What a relative took: blocks or pictures, most memory of the process so far, and seconds of a step."""
+
+    size: int
+    taken: int
+    wall_s: float
+    processor_s: float
+
+
+def _run_relatives(spec: AnyTrainSpec, load: Load, tokenizer: TokenizerConfig | None, units: int) -> tuple[_Ran, _Ran]:
+    """In the other process: the smaller relative, then the larger one."""
+    torch.set_num_threads(spec.workers.threads)
+    if getattr(spec, "recompute", False):
         return_freed_memory()  # as the training does; it costs time
-    taken, seconds = 0, []
-    for spec, load in relatives:
-        rehearsal = rehearse(spec, load, tokenizer=tokenizer)
-        rehearsal.step()
-        pairs = [_seconds(rehearsal) for _ in range(5)]
-        seconds.append((statistics.median(w for w, _ in pairs), statistics.median(p for _, p in pairs)))
-        taken = taken or peak_bytes()
-    return taken, seconds
+    one = rehearse(*_relative(spec, load, 1), tokenizer=tokenizer)
+    one.step()
+    fitting = int(_LONGEST_S / (_NUM_TIMED * _seconds(one)[0]))
+    del one
+    large = max(3, min(fitting, -(-units // 2)))
+    return _ran(spec, load, tokenizer, large // 2), _ran(spec, load, tokenizer, large)
+
+
+def _ran(spec: AnyTrainSpec, load: Load, tokenizer: TokenizerConfig | None, size: int) -> _Ran:
+    rehearsal = rehearse(*_relative(spec, load, size), tokenizer=tokenizer)
+    rehearsal.step()
+    wall, processor = zip(*(_seconds(rehearsal) for _ in range(_NUM_TIMED)), strict=True)
+    return _Ran(size, peak_bytes(), statistics.median(wall), statistics.median(processor))
+
+
+def _traced(spec: AnyTrainSpec, load: Load, tokenizer: TokenizerConfig | None) -> int:
+    with tracing() as trace:
+        return _peak(trace, rehearse(spec, load, tokenizer=tokenizer, real=False))
 
 
 def _seconds(rehearsal: Rehearsal) -> tuple[float, float]:

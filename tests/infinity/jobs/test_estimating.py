@@ -2,7 +2,7 @@
 
 import pytest
 
-from infinity.jobs.estimating import Assumptions, Calibration, Estimate, _frozen, estimate
+from infinity.jobs.estimating import Assumptions, Calibration, Estimate, _frozen, calibrate, estimate
 from infinity.jobs.recipes import end_to_end
 from infinity.jobs.rehearsal import Load
 from infinity.jobs.train_transformer import TrainTransformerSpec
@@ -66,6 +66,22 @@ def test_a_tokenizer_is_traced_too() -> None:
     assert found.seconds_per_step == 0.5
     assert found.flops_per_step > 0
     assert found.total_bytes > found.device_bytes > found.process + found.weights
+
+
+def test_holes_of_the_heap_grow_with_what_is_alive() -> None:
+    calibration = Calibration(process=10**8, seconds_per_step=0.5, processor_seconds=0.4)
+    tight, holes = (estimate(MINI.tokenizer, calibration=calibration.replace(heap=heap)) for heap in (1.0, 1.25))
+    alive = tight.device_bytes - tight.process - tight.frozen
+    assert holes.process - tight.process == pytest.approx(0.25 * alive, rel=0.2)  # frozen networks may count in part
+
+
+@pytest.mark.slow
+def test_a_calibration_measures_a_process_and_its_heap() -> None:
+    """How near it comes is for `benchmarks.estimate`: other programs disturb seconds."""
+    found = calibrate(MINI.tokenizer)
+    assert 5e7 < found.process < 1e9, "Python with torch takes some hundred MB"
+    assert 1.0 <= found.heap <= 1.5
+    assert found.processor_seconds > 0
 
 
 def test_seconds_are_not_guessed(plain: Estimate) -> None:
