@@ -20,7 +20,7 @@ GIGA = 10**9
 
 def estimate(
     spec_file: Annotated[
-        str | None, typer.Argument(help="spec.json of a training, as `infinity recipe` or a stage leaves it.")
+        str | None, typer.Argument(help="spec.json of a training, as `infinity tokenizer-spec` or a stage leaves it.")
     ] = None,
     recipe: Annotated[str | None, typer.Option(help="All trainings of a recipe instead: demo, emoji or mini.")] = None,
     tokenizer: Annotated[
