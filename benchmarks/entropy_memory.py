@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from infinity.data.memory import status_bytes
 from infinity.tokenizer.quantizer import MAX_BRUTE_FORCE_BITS, brute_force_entropies, factorised_entropies
 
 POSITIONS = 256
@@ -73,5 +74,4 @@ def peak_mib(num_bits: int, *, exact: bool) -> float:
 
 
 def _status(name: str) -> float:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(float(line.split()[1]) for line in lines if line.startswith(f"{name}:")) / 1024
+    return status_bytes(name) / 2**20

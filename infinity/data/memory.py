@@ -1,4 +1,4 @@
-"""A cap on what a worker may claim while it reads what strangers made."""
+"""Memory of this process: what it has, a cap on what it may claim, and what it gives back."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def capped_memory(num_bytes: int = SLICE_BYTES) -> Iterator[None]:
     import resource  # not on every system
 
     before = resource.getrlimit(resource.RLIMIT_DATA)
-    wanted = _claimed_bytes() + num_bytes
+    wanted = status_bytes("VmData") + num_bytes
     allowed = [limit for limit in before if limit != resource.RLIM_INFINITY]
     resource.setrlimit(resource.RLIMIT_DATA, (min([wanted, *allowed]), before[1]))
     try:
@@ -53,9 +53,10 @@ def give_back() -> None:
         libc.malloc_trim(0)
 
 
-def _claimed_bytes() -> int:
+def status_bytes(name: str) -> int:
+    """A size that Linux tells of this process in ``/proc/self/status``, such as ``VmHWM``, the most it has had."""
     with open("/proc/self/status", encoding="ascii", errors="replace") as file:
         for line in file:
-            if line.startswith("VmData:"):
+            if line.startswith(f"{name}:"):
                 return int(line.split()[1]) * 1024
-    raise RuntimeError("/proc/self/status: expected a line VmData, found none")
+    raise RuntimeError(f"/proc/self/status: expected a line {name}, found none")

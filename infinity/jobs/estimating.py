@@ -15,6 +15,7 @@ from torch import Tensor
 
 from infinity.checkpoint import MAX_FILE_BYTES
 from infinity.config import Config
+from infinity.data.memory import status_bytes
 from infinity.jobs.rehearsal import AnyTrainSpec, Load, Rehearsal, rehearse
 from infinity.jobs.train_tokenizer import TrainTokenizerSpec
 from infinity.jobs.train_transformer import TrainTransformerSpec
@@ -257,9 +258,15 @@ def _seconds(rehearsal: Rehearsal) -> tuple[float, float]:
 
 
 def peak_bytes() -> int:
-    """The most memory that this process has had."""
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if sys.platform == "darwin" else most * 1024
+    """The most memory that this process has had.
+
+    On Linux not what ``getrusage`` says: that begins with the memory of the process that started this one.
+    """
+    if sys.platform == "linux":
+        return status_bytes("VmHWM")
+    else:  # the platform's checks of types skip a block, not what follows it
+        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return most if sys.platform == "darwin" else most * 1024
 
 
 def _peak(trace: Tracer, rehearsal: Rehearsal) -> int:

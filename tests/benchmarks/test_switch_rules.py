@@ -46,7 +46,7 @@ def test_rounding_has_a_limit_at_first_and_one_by_what_it_does_to_the_control(st
 @pytest.mark.parametrize(("factor", "same"), [(0.9, True), (1.1, False), (-1.1, False)])
 def test_results_over_seeds_may_differ_by_the_spread_of_the_controls(factor: float, same: bool) -> None:
     controls = [replace(CONTROL, held=0.4 + 0.01 * seed) for seed in range(NUM_SEEDS)]
-    spread = 0.01 * 2.5**0.5  # of 0 to 4, by n - 1
+    spread = 0.01 * (NUM_SEEDS * (NUM_SEEDS + 1) / 12) ** 0.5  # of 0, 1, 2, ..., by n - 1
     pairs = [(each, replace(each, held=(each.held or 0.0) + factor * spread)) for each in controls]
     found = row("seeds", *pairs)
     assert found.spread == pytest.approx(spread)
