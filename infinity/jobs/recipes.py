@@ -213,7 +213,7 @@ def _demo() -> Recipe:
         sides=(1, 2, 4, 6),
         tokenizer=tokenizer_preset("scenes").replace(num_bits=num_bits),
         losses=SCENE_LOSSES,
-        tokenizer_loop=_loop(2800, 16, num_parts=2),
+        tokenizer_loop=_loop(3200, 16, num_parts=2),
         tokenizer_rate=6e-3,
         transformer=TransformerConfig(
             width=128,
