@@ -13,12 +13,12 @@ import multiprocessing
 import os
 import statistics
 import tempfile
-import time
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 
+from benchmarks.timing import seconds_of
 from benchmarks.transformer import CONFIG
 from infinity.jobs.estimating import Calibration, Estimate, calibrate, estimate, peak_bytes
 from infinity.jobs.recipes import end_to_end
@@ -83,12 +83,7 @@ def measure(spec: AnyTrainSpec, tokenizer: TokenizerConfig | None, num_steps: in
         return_freed_memory()
     load = Load.of(spec)
     rehearsal = rehearse(spec, load, tokenizer=tokenizer)
-    wall, processor = [], []
-    for _ in range(num_steps):
-        started = time.perf_counter(), time.process_time()
-        rehearsal.step()
-        wall.append(time.perf_counter() - started[0])
-        processor.append(time.process_time() - started[1])
+    wall, processor = zip(*(seconds_of(rehearsal.step) for _ in range(num_steps)), strict=True)
     of_a_step = peak_bytes()
     with tempfile.TemporaryDirectory() as folder:
         store = StateStore(folder)

@@ -43,6 +43,10 @@ class CollapseConfig(Config):
     max_dead_share: float = 0.75
     min_gain_db: float = 0.5
 
+    def __post_init__(self) -> None:
+        if self.num_rows < 1:
+            raise ValueError(f"CollapseConfig.num_rows: expected at least 1 logged step, got {self.num_rows}")
+
 
 def dead_share(usage_SC: Float[Tensor, "S C"], dead_entropy: float) -> Float[Tensor, ""]:
     """Share of the bits, of all scales, that hardly ever change.

@@ -58,6 +58,11 @@ def test_one_batch_that_a_constant_picture_fits_well_stops_nothing() -> None:
         check_reconstruction(logged(*[9.0] * 7, dead=0.9), config)
 
 
+def test_a_mean_of_no_steps_is_refused() -> None:
+    with pytest.raises(ValueError, match="num_rows: expected at least 1 logged step, got 0"):
+        CollapseConfig(num_rows=0)
+
+
 def test_a_young_tokenizer_is_left_alone_until_enough_is_logged() -> None:
     config = CollapseConfig(from_step=300)
     check_reconstruction(logged(*[0.0] * 304), config)  # steps 0 to 303: four rows count
