@@ -24,13 +24,13 @@ from PIL import Image
 os.environ["WDS_SECURE"] = "1"  # before its import: else members that are pickles are executed
 import webdataset
 
-from infinity.data.batches import BatchPlan, picture
-from infinity.data.manifest import Manifest
-from infinity.data.stored import ReadingConfig
-from infinity.data.stream import PictureStream
-from infinity.jobs.build_dataset import BuildDatasetSpec
-from infinity.jobs.build_dataset import run as build_dataset
-from infinity.jobs.cluster import in_process
+from infinity.data.dataset.manifest import Manifest
+from infinity.data.loading.batches import BatchPlan, picture
+from infinity.data.loading.stored import ReadingConfig
+from infinity.data.loading.stream import PictureStream
+from infinity.jobs.cluster.connection import in_process
+from infinity.jobs.dataset.build import BuildDatasetSpec
+from infinity.jobs.dataset.build import run as build_dataset
 
 BATCH = 32
 CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}

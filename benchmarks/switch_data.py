@@ -11,24 +11,25 @@ from typing import Any
 import numpy as np
 import torch
 
-from infinity.data.pictures import encode_png
-from infinity.data.scenes import ScenesConfig, draw_scenes
-from infinity.jobs import encode, train_tokenizer
-from infinity.jobs.build_dataset import MANIFEST_FILE, BuildDatasetSpec, fingerprint
-from infinity.jobs.build_dataset import run as build_dataset
-from infinity.jobs.cluster import in_process
-from infinity.jobs.encode import EncodeSpec
-from infinity.jobs.recipes import SCENE_LOSSES
-from infinity.jobs.train_tokenizer import TrainTokenizerSpec
-from infinity.jobs.train_transformer import TrainTransformerSpec
-from infinity.jobs.training import Session, TrainSpec, WorkersConfig
+from infinity.data.images.contact_sheet import encode_png
+from infinity.jobs.cluster.connection import in_process
+from infinity.jobs.dataset.build import MANIFEST_FILE, BuildDatasetSpec, fingerprint
+from infinity.jobs.dataset.build import run as build_dataset
+from infinity.jobs.training import encode
+from infinity.jobs.training import tokenizer as train_tokenizer
+from infinity.jobs.training.base import Session, TrainSpec, WorkersConfig
+from infinity.jobs.training.encode import EncodeSpec
+from infinity.jobs.training.tokenizer import TrainTokenizerSpec
+from infinity.jobs.training.transformer import TrainTransformerSpec
 from infinity.presets import tokenizer_preset
+from infinity.recipes.runs import SCENE_LOSSES
 from infinity.scales import Resolution
+from infinity.scenes.drawing import ScenesConfig, draw_scenes
 from infinity.text import BuiltinTextConfig
-from infinity.training.loop import LoopConfig
+from infinity.training.distributed.parallel import Team
+from infinity.training.learner import LoopConfig
+from infinity.training.loop import Listeners, train
 from infinity.training.optimizer import OptimizerConfig
-from infinity.training.parallel import Team
-from infinity.training.train import Listeners, train
 from infinity.transformer.config import TransformerConfig
 
 SIZE_PX, NUM_PICTURES, NUM_HELD = 32, 160, 16

@@ -26,12 +26,12 @@ from torch.multiprocessing.spawn import spawn
 
 from benchmarks.switch_data import LOOP, NUM_HELD, ONE, SIZE_PX, Bench, nobody, prepare, train_alone
 from benchmarks.switch_rules import NUM_SEEDS, Row, Rule, Run, apart, rules, table
-from infinity.jobs import train_transformer
-from infinity.jobs.train_transformer import TrainTransformerSpec
-from infinity.jobs.training import Session
-from infinity.training.engine import EngineConfig
-from infinity.training.parallel import Team
+from infinity.jobs.training import transformer as train_transformer
+from infinity.jobs.training.base import Session
+from infinity.jobs.training.transformer import TrainTransformerSpec
+from infinity.training.distributed.parallel import Team
 from infinity.training.state import generator_for
+from infinity.training.transformer.engine import EngineConfig
 
 NUM_NUDGED = 3
 """Trainings from which the reach of rounding is taken, for each control."""

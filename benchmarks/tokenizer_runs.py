@@ -14,22 +14,22 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from infinity.data.pictures import compose_sheet
-from infinity.data.scenes import ScenesConfig, draw_scenes
-from infinity.jobs.recipes import SCENE_LOSSES
+from infinity.data.images.contact_sheet import compose_sheet
 from infinity.presets import tokenizer_preset
+from infinity.recipes.runs import SCENE_LOSSES
 from infinity.scales import Resolution, ScaleSchedule
+from infinity.scenes.drawing import ScenesConfig, draw_scenes
 from infinity.tokenizer.pixels import to_images, to_pixels
 from infinity.tokenizer.tokenizer import Tokenizer
-from infinity.training.collapse import CollapseConfig, psnr_db
-from infinity.training.discriminator import AdversarialConfig, PatchDiscriminator, opponent_of
-from infinity.training.loop import LoopConfig
-from infinity.training.opponent import Opponent
+from infinity.training.adversary import Opponent
+from infinity.training.learner import LoopConfig
+from infinity.training.loaders.pictures import PictureBatch
+from infinity.training.loop import Listeners, train
 from infinity.training.optimizer import OptimizerConfig, make_optimizer
-from infinity.training.pictures import PictureBatch
 from infinity.training.state import TrainState, generator_for
-from infinity.training.tokenizer_step import TokenizerLearner, TokenizerLosses
-from infinity.training.train import Listeners, train
+from infinity.training.tokenizer.collapse import CollapseConfig, psnr_db
+from infinity.training.tokenizer.discriminator import AdversarialConfig, PatchDiscriminator, opponent_of
+from infinity.training.tokenizer.objective import TokenizerLearner, TokenizerLosses
 
 BATCH, NUM_SHOWN = 16, 12
 MODEL = tokenizer_preset("scenes").replace(num_bits=16)

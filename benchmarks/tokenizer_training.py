@@ -20,15 +20,15 @@ import torch
 from infinity.perception.lpips import Lpips
 from infinity.scales import Resolution
 from infinity.tokenizer.tokenizer import Tokenizer, TokenizerConfig
-from infinity.training.collapse import CollapseConfig
-from infinity.training.discriminator import AdversarialConfig, PatchDiscriminator, opponent_of
-from infinity.training.loop import LoopConfig
+from infinity.training.distributed.parallel import Team
+from infinity.training.learner import LoopConfig
+from infinity.training.loaders.pictures import PictureBatch
 from infinity.training.optimizer import OptimizerConfig, make_optimizer
-from infinity.training.parallel import Team
-from infinity.training.pictures import PictureBatch
 from infinity.training.state import TrainState
-from infinity.training.tokenizer_step import TokenizerLearner, TokenizerLosses
-from infinity.training.update import Update
+from infinity.training.step import Update
+from infinity.training.tokenizer.collapse import CollapseConfig
+from infinity.training.tokenizer.discriminator import AdversarialConfig, PatchDiscriminator, opponent_of
+from infinity.training.tokenizer.objective import TokenizerLearner, TokenizerLosses
 
 VARIANTS = ("plain", "dense", "truncated", "lpips", "discriminator", "all")
 RATE = OptimizerConfig(learning_rate=1e-5)

@@ -19,11 +19,11 @@ from prefect.logging import get_run_logger
 from prefect.states import Completed, Failed
 
 from flows.progress import RunPageSink
-from infinity.jobs.actors import WorkersError
-from infinity.jobs.cluster import connect
+from infinity.jobs.cluster.actors import WorkersError
+from infinity.jobs.cluster.connection import connect
 from infinity.jobs.registry import job_of
 from infinity.jobs.spec import JobReport, JobSpec, is_done, load_report
-from infinity.training.loop import TrainingError
+from infinity.training.learner import TrainingError
 from infra.settings import settings
 
 P = ParamSpec("P")

@@ -9,10 +9,10 @@ import numpy as np
 from jaxtyping import UInt8
 
 from infinity.config import Config
-from infinity.data.manifest import Manifest
-from infinity.data.pictures import compose_sheet
+from infinity.data.dataset.manifest import Manifest
+from infinity.data.images.contact_sheet import compose_sheet
 from infinity.evaluation import drawn
-from infinity.evaluation.measure import (
+from infinity.evaluation.benchmark import (
     Material,
     Outcome,
     Picture,

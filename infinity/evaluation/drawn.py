@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from infinity import storage
-from infinity.evaluation.measure import Material
+from infinity.evaluation.benchmark import Material
 from infinity.evaluation.picture_store import Drawing
 
 

@@ -11,10 +11,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from infinity.config import Config
-from infinity.data.batches import load_images
-from infinity.data.manifest import Manifest
+from infinity.data.dataset.manifest import Manifest
+from infinity.data.loading.batches import load_images
+from infinity.evaluation.benchmark import Material, Outcome, Rows, Subject, batches, picture_ids, spread
 from infinity.evaluation.mean_state import MeanState
-from infinity.evaluation.measure import Material, Outcome, Rows, Subject, batches, picture_ids, spread
 from infinity.generation.pipeline import Pipeline
 from infinity.scales import ScaleSchedule
 from infinity.tokenizer.pixels import to_pixels

@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-from infinity.data.histograms import Histogram
-from infinity.data.pictures import compose_sheet
+from infinity.data.curation.histograms import Histogram
+from infinity.data.images.contact_sheet import compose_sheet
 
 _WIDTH_PX, _HEIGHT_PX = 400, 190
 _LEFT_PX, _RIGHT_PX, _TOP_PX, _BOTTOM_PX = 14, 386, 54, 166

@@ -8,7 +8,7 @@ from itertools import groupby
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from infinity.evaluation.leaderboard import Entry, Group
+from infinity.evaluation.promotion.leaderboard import Entry, Group
 from infinity.reporting.comparison import PAGE, number
 
 PROMISE = "Figures are ranked only against figures of the same protocol; every group names its own."

@@ -30,9 +30,9 @@ from infinity.checkpoint import (
     write_part,
 )
 from infinity.config import Config
-from infinity.training.loop import TrainingError
-from infinity.training.parallel import Team
-from infinity.training.sharding import own_piece
+from infinity.training.distributed.parallel import Team
+from infinity.training.distributed.sharding import own_piece
+from infinity.training.learner import TrainingError
 from infinity.training.state import TrainState
 
 T = TypeVar("T")

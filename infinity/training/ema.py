@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from infinity.training.sharding import Rows, assign, local
+from infinity.training.distributed.sharding import Rows, assign, local
 
 
 class Ema:

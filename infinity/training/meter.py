@@ -11,7 +11,7 @@ from typing import TypeVar
 import torch
 
 from infinity.training.flops import peak_flops
-from infinity.training.loop import Learner, Part
+from infinity.training.learner import Learner, Part
 from infinity.training.state import Row
 
 P = TypeVar("P", bound=Part)

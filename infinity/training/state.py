@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from infinity.training.adversary import Opponent
+from infinity.training.distributed.sharding import Rows, assign, like, whole
 from infinity.training.eight_bit import closed, opened
 from infinity.training.ema import Ema
 from infinity.training.guard import Skipped
-from infinity.training.opponent import Opponent
-from infinity.training.sharding import Rows, assign, like, whole
 
 Row = dict[str, float]
 """One logged step: "step" and its figures by name."""

@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from infinity.kernels.blocks import feed_forward, modulated_norm
 from infinity.transformer.attention import CrossAttention, KeyValueCache, SelfAttention, TextMemory
 from infinity.transformer.config import TransformerConfig
-from infinity.transformer.elementwise import feed_forward, modulated_norm
 from infinity.transformer.scale_attention import Visibility
 
 

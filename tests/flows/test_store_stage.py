@@ -9,10 +9,10 @@ from flows import pages, stages
 from flows.parameters import FinetuneForm
 from flows.plan import new_plan
 from flows.stage import Outcome
-from infinity.jobs.encode import EncodeReport, store_for
 from infinity.jobs.spec import JobSpec
-from infinity.jobs.train_transformer import TrainTransformerSpec
-from infinity.jobs.training import TrainReport
+from infinity.jobs.training.base import TrainReport
+from infinity.jobs.training.encode import EncodeReport, store_for
+from infinity.jobs.training.transformer import TrainTransformerSpec
 from infinity.reporting.summary import TrainingSummary
 
 SUMMARY = TrainingSummary(

@@ -8,13 +8,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from infinity.data.manifest import Manifest
-from infinity.evaluation.distribution import METRICS, DistributionMeasure
-from infinity.evaluation.feature_distances import KidConfig
-from infinity.evaluation.inception import InceptionFeatures
-from infinity.evaluation.measure import Material
-
-from .small_world import subject, write_data, write_model
+from infinity.data.dataset.manifest import Manifest
+from infinity.evaluation.benchmark import Material
+from infinity.evaluation.fid.distribution import METRICS, DistributionMeasure
+from infinity.evaluation.fid.feature_distances import KidConfig
+from infinity.evaluation.fid.inception import InceptionFeatures
+from tests.fixtures.small_world import subject, write_data, write_model
 
 
 def small_network(images: torch.Tensor) -> InceptionFeatures:

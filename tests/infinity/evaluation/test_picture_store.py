@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from infinity.evaluation.picture_store import Drawing, PictureError, PictureStore
-from infinity.evaluation.prompt_measure import Item, in_store
-from infinity.evaluation.prompt_parts import draw_parts
+from infinity.evaluation.prompts.benchmark import Item, in_store
+from infinity.evaluation.prompts.parts import draw_parts
 from infinity.generation.sampling import SamplingConfig
 
 
