@@ -24,10 +24,10 @@ from infinity.generation.generate import to_uint8
 from infinity.generation.pipeline import Pipeline
 from infinity.generation.sampling import SamplingConfig
 from infinity.jobs.cluster.connection import in_process
+from infinity.jobs.cluster.workers import WorkersConfig
 from infinity.jobs.dataset.build import MANIFEST_FILE, BuildDatasetSpec, fingerprint
 from infinity.jobs.dataset.build import run as build_dataset
 from infinity.jobs.training import transformer as train_transformer
-from infinity.jobs.training.base import WorkersConfig
 from infinity.jobs.training.transformer import TrainTransformerSpec
 from infinity.scales import Resolution
 from infinity.text import BuiltinTextConfig

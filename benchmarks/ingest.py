@@ -73,8 +73,9 @@ def make_pictures(source: Path, folder: Path, number: int) -> None:
 
 def run_stage(source: str, output: str, filters: str) -> None:
     """One run of the stage, in a process of its own."""
-    from infinity.data.curation.filters import CaptionDuplicates, CaptionFilters, FilterConfig, NearDuplicates
+    from infinity.data.curation.filters import CaptionFilters, FilterConfig
     from infinity.data.curation.storing import StoringConfig
+    from infinity.data.dedup.config import CaptionDuplicates, NearDuplicates
     from infinity.jobs.cluster.connection import connect
     from infinity.jobs.dataset.build import BuildDatasetSpec, run
 

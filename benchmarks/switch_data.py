@@ -13,11 +13,12 @@ import torch
 
 from infinity.data.images.contact_sheet import encode_png
 from infinity.jobs.cluster.connection import in_process
+from infinity.jobs.cluster.workers import WorkersConfig
 from infinity.jobs.dataset.build import MANIFEST_FILE, BuildDatasetSpec, fingerprint
 from infinity.jobs.dataset.build import run as build_dataset
 from infinity.jobs.training import encode
 from infinity.jobs.training import tokenizer as train_tokenizer
-from infinity.jobs.training.base import Session, TrainSpec, WorkersConfig
+from infinity.jobs.training.base import Session, TrainSpec
 from infinity.jobs.training.encode import EncodeSpec
 from infinity.jobs.training.tokenizer import TrainTokenizerSpec
 from infinity.jobs.training.transformer import TrainTransformerSpec

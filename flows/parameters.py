@@ -12,7 +12,8 @@ from flows.benchmark_forms import ClipScoreForm, DpgForm, GenevalForm, HpsForm, 
 from flows.form import Count, Form, Positive, Seed, Share
 from infinity import storage
 from infinity.config import Config
-from infinity.data.curation.filters import FilterConfig, ModelFilters, NearDuplicates
+from infinity.data.curation.filters import FilterConfig, ModelFilters
+from infinity.data.dedup.config import NearDuplicates
 from infinity.evaluation.drawings import SampleMeasure
 from infinity.evaluation.fid.inception_weights import InceptionWeights
 from infinity.evaluation.geneval.scenes import SceneMeasure

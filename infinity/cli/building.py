@@ -37,8 +37,9 @@ def build(
     """Build a data set: read the pictures, drop what is unfit with a counted reason, write shards and a manifest."""
     with clear_errors():
         from infinity import storage
-        from infinity.data.curation.filters import FilterConfig, NearDuplicates
+        from infinity.data.curation.filters import FilterConfig
         from infinity.data.curation.storing import StoringConfig
+        from infinity.data.dedup.config import NearDuplicates
         from infinity.jobs.cluster.connection import connect
         from infinity.jobs.dataset import build as job
         from infinity.jobs.dataset.filter_sets import filter_set, with_model_filters

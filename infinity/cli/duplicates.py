@@ -20,7 +20,7 @@ def duplicates(
     with clear_errors():
         from infinity import storage
         from infinity.data.curation.duplicate_survey import survey
-        from infinity.data.curation.filters import NearDuplicates
+        from infinity.data.dedup.config import NearDuplicates
         from infinity.data.sources.opening import open_source
 
         limits = NearDuplicates(distance=distance, difference=difference)

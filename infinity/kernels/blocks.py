@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from infinity.transformer.rope import rotate_into
+from infinity.kernels.rotation import rotate_into
 
 MAX_LOG_SCALE = math.log(100.0)
 """Upper bound of the learned logarithmic scale of the queries (paper 3.3)."""

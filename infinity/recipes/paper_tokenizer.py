@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 from infinity.config import Config
 from infinity.data.loading.augment import AugmentConfig
-from infinity.jobs.training.base import WorkersConfig
+from infinity.jobs.cluster.workers import WorkersConfig
 from infinity.jobs.training.tokenizer import TrainTokenizerSpec
 from infinity.perception.lpips import LpipsConfig
 from infinity.presets import tokenizer_preset

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from infinity import storage
 from infinity.config import Config
 from infinity.data.loading.augment import AugmentConfig
-from infinity.jobs.training.base import MODEL_FOLDER, WorkersConfig
+from infinity.jobs.cluster.workers import WorkersConfig
+from infinity.jobs.training.base import MODEL_FOLDER
 from infinity.jobs.training.transformer import TrainTransformerSpec
 from infinity.presets import transformer_preset
 from infinity.scales import Resolution, Size

@@ -13,9 +13,10 @@ from infinity.evaluation.geneval.scenes import SceneMeasure
 from infinity.evaluation.reconstruction.benchmark import ReconstructionMeasure
 from infinity.evaluation.validation import ValidationMeasure
 from infinity.generation.sampling import SamplingConfig
+from infinity.jobs.cluster.workers import WorkersConfig
 from infinity.jobs.dataset.build import MANIFEST_FILE, BuildDatasetSpec, fingerprint
 from infinity.jobs.evaluation.evaluate import EvaluateSpec
-from infinity.jobs.training.base import MODEL_FOLDER, WorkersConfig
+from infinity.jobs.training.base import MODEL_FOLDER
 from infinity.jobs.training.tokenizer import TrainTokenizerSpec
 from infinity.jobs.training.transformer import TrainTransformerSpec
 from infinity.presets import tokenizer_preset

@@ -61,18 +61,3 @@ def _interpolated(grid: Grid, frame: Grid, head_width: int) -> Complex64[Tensor,
     resized = F.interpolate(table, size=grid, mode="bilinear", align_corners=True)
     cosine, sine = resized.flatten(2).transpose(1, 2).contiguous().unbind(0)
     return torch.complex(cosine, sine)
-
-
-def rotate_into(
-    out: Float[Tensor, "*batch L E"], x: Float[Tensor, "*batch L E"], turn: Complex64[Tensor, "L P"]
-) -> None:
-    """Turn adjacent pairs of channels (2i, 2i + 1) of every token; float32, without gradient.
-
-    ``out`` and ``x`` may lie differently in memory as long as the channels are neighbours.
-    """
-    torch.mul(_pairs(x), turn, out=_pairs(out))
-
-
-def _pairs(x: Tensor) -> Tensor:
-    """Adjacent channels as complex numbers, sharing memory."""
-    return torch.view_as_complex(x.unflatten(-1, (-1, 2)))

@@ -1,8 +1,9 @@
 """The boxes of the form that change filters."""
 
 from flows.parameters import DatasetForm
-from infinity.data.curation.filters import PAPER_FILTERS, CaptionFilters, Decontamination, FilterConfig, NearDuplicates
+from infinity.data.curation.filters import PAPER_FILTERS, CaptionFilters, Decontamination, FilterConfig
 from infinity.data.curation.storing import StoringConfig
+from infinity.data.dedup.config import NearDuplicates
 from infinity.jobs.dataset.build import BuildDatasetSpec
 from infinity.perception.image_classifier import WatermarkConfig
 from infinity.perception.scorers import PAPER_SCORERS

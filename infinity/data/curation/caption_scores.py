@@ -11,6 +11,8 @@ from functools import lru_cache
 import numpy as np
 from jaxtyping import Float
 
+from infinity.data.dedup.words import words
+
 CAPTION_SCORES = (
     "caption_chars",
     "caption_words",
@@ -21,7 +23,6 @@ CAPTION_SCORES = (
     "caption_english",
 )
 
-_WORD = re.compile(r"\w+")
 _RUN = re.compile(r"(.)\1*", re.DOTALL)
 _ENGLISH = frozenset(
     re.findall(
@@ -55,11 +56,6 @@ def caption_scores(captions: Iterable[str], script: str) -> dict[str, Float[np.n
 def is_damaged(caption: str) -> bool:
     """Whether a caption holds NUL, another control character or half a surrogate pair."""
     return any(unicodedata.category(char) in ("Cc", "Cs") for char in caption)
-
-
-def words(text: str) -> list[str]:
-    """The words of a text as they are compared: compatibility forms and case folded, punctuation gone."""
-    return _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
 
 
 def _scores(caption: str, script: str) -> tuple[float, ...]:

@@ -28,11 +28,11 @@ from infinity.data.curation.filters import (
     MODEL_SCORES,
     NEAR_DUPLICATE,
     FilterConfig,
-    NearDuplicates,
     ScoreRule,
 )
 from infinity.data.curation.histograms import Histogram
 from infinity.data.curation.rule_counts import RuleCount
+from infinity.data.dedup.config import NearDuplicates
 from infinity.data.dedup.duplicates import Match, caption_duplicates, exact_duplicates, near_duplicates
 from infinity.data.dedup.near_duplicates import Thumbnails
 from infinity.data.sources.checking import EXAMPLES, UNREADABLE, Tally, printable

@@ -17,12 +17,12 @@ import pyarrow.compute as pc
 from jaxtyping import Int, UInt8
 
 from infinity import storage
-from infinity.data.curation.caption_scores import words
 from infinity.data.curation.facts import FACTS, measure_slice
 from infinity.data.curation.filters import Decontamination
 from infinity.data.dedup.duplicates import Match
 from infinity.data.dedup.minhash import shingles
 from infinity.data.dedup.near_duplicates import Looks, Thumbnails, similar_to_known, thumbnails_in
+from infinity.data.dedup.words import words
 from infinity.data.images.fingerprint import THUMBNAIL_PX
 from infinity.data.sources.opening import open_source
 from infinity.storage.lines import json_objects, text_lines

@@ -13,7 +13,8 @@ from jaxtyping import UInt8
 
 from infinity.config import Config
 from infinity.data.curation.facts import measure_slice
-from infinity.data.curation.filters import FilterConfig, NearDuplicates
+from infinity.data.curation.filters import FilterConfig
+from infinity.data.dedup.config import NearDuplicates
 from infinity.data.dedup.duplicates import near_duplicates
 from infinity.data.dedup.near_duplicates import Looks, pair_differences, similar_looks, thumbnails_in
 from infinity.data.images.contact_sheet import compose_sheet

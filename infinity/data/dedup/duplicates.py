@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Int
 
-from infinity.data.curation.filters import CaptionDuplicates, NearDuplicates
 from infinity.data.dedup.checksums import as_rows, equal_codes
+from infinity.data.dedup.config import CaptionDuplicates, NearDuplicates
 from infinity.data.dedup.minhash import similar_captions
 from infinity.data.dedup.near_duplicates import Looks, Thumbnails, similar_looks, similar_to_known, thumbnails_in
 

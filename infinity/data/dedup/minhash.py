@@ -16,7 +16,7 @@ from itertools import combinations
 import numpy as np
 from jaxtyping import UInt64
 
-from infinity.data.curation.caption_scores import words
+from infinity.data.dedup.words import words
 
 _BANDS, _ROWS = 32, 4
 _MULTIPLIERS, _ADDENDS = np.random.default_rng(0x1F).integers(0, 2**63, (2, _BANDS * _ROWS), dtype=np.uint64)

@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float, Int, UInt8, UInt64
 
-from infinity.data.curation.filters import NearDuplicates
 from infinity.data.dedup.alignment import mean_colours, thumbnail_difference, unexplained
+from infinity.data.dedup.config import NearDuplicates
 from infinity.data.dedup.hamming import Pairs, near_pairs
 from infinity.data.images.fingerprint import THUMBNAIL_PX
 

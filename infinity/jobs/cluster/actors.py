@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from infinity.jobs.cluster.connection import is_in_process
-from infinity.jobs.training.base import WorkersConfig
+from infinity.jobs.cluster.workers import WorkersConfig
 
 logger = logging.getLogger(__name__)
 

@@ -26,8 +26,8 @@ from infinity.data.sources.checking import fetch
 from infinity.data.sources.opening import Slice
 from infinity.data.sources.samples import CaptionChoice, SourceError
 from infinity.jobs.cluster.actors import actors, each
+from infinity.jobs.cluster.workers import WorkersConfig
 from infinity.jobs.progress import Progress, ProgressSink, section
-from infinity.jobs.training.base import WorkersConfig
 from infinity.perception.captioner import Captioner, CaptionerConfig
 from infinity.perception.scorers import ScorerConfig, load_scorers, score_key
 

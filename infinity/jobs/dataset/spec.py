@@ -11,9 +11,9 @@ from infinity.data.curation.takedown import TakedownList
 from infinity.data.dataset.versions import check_name
 from infinity.data.sources.columns import SourceColumns
 from infinity.data.sources.download.config import DownloadConfig
+from infinity.jobs.cluster.workers import WorkersConfig
 from infinity.jobs.dataset.scoring import JudgesConfig
 from infinity.jobs.spec import JobReport, JobSpec
-from infinity.jobs.training.base import WorkersConfig
 from infinity.perception.captioner import CaptionerConfig
 from infinity.perception.scorers import ScorerConfig
 from infinity.reporting.summary import DatasetSummary

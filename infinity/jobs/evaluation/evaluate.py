@@ -29,11 +29,11 @@ from infinity.evaluation.validation import ValidationMeasure
 from infinity.generation.pipeline import KIND, TOKENIZER_FOLDER, TOKENIZER_KIND, ModelConfig
 from infinity.generation.sampling import SamplingConfig
 from infinity.jobs.cluster.connection import connect
+from infinity.jobs.cluster.workers import WorkersConfig
 from infinity.jobs.evaluation.parts import team
 from infinity.jobs.evaluation.steps import Evaluation, Findings, compute
 from infinity.jobs.progress import Progress, ProgressSink, section, silent
 from infinity.jobs.spec import JobReport, JobSpec, begin, commit, is_done, load_report
-from infinity.jobs.training.base import WorkersConfig
 from infinity.perception.lpips import load_lpips
 from infinity.reporting.summary import Sheet
 from infinity.tokenizer import TokenizerConfig

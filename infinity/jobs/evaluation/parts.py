@@ -12,8 +12,8 @@ import torch
 from infinity.evaluation.benchmark import Material, Part, Subject
 from infinity.evaluation.networks import Networks
 from infinity.jobs.cluster.actors import actors, each
+from infinity.jobs.cluster.workers import WorkersConfig
 from infinity.jobs.progress import Progress, ProgressSink
-from infinity.jobs.training.base import WorkersConfig
 
 
 @dataclass(frozen=True, slots=True)

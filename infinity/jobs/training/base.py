@@ -12,10 +12,10 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 
-from infinity.config import Config
 from infinity.data.loading.augment import AugmentConfig
 from infinity.data.loading.shuffle import OrderConfig
 from infinity.data.loading.stored import ReadingConfig
+from infinity.jobs.cluster.workers import WorkersConfig
 from infinity.jobs.spec import JobReport, JobSpec
 from infinity.reporting.summary import TrainingSummary
 from infinity.scales import Resolution
@@ -33,38 +33,6 @@ from infinity.training.state import TrainState
 MODEL_FOLDER, SAMPLES_FOLDER, STATE_FOLDER, RAY_FOLDER = "model", "samples", "state", "ray"
 PREPARATION = 0.05
 """Share of the progress that loading and encoding get."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class WorkersConfig(Config):
-    """Who trains.
-
-    Attributes:
-        num_workers: Processes that share every batch.
-        threads: CPU threads of each, and the CPUs that it takes from the cluster.
-        shard: Share out the weights of a transformer, its averages and running means among the workers (FSDP2) instead
-            of copying them; a tokenizer is small and always copied.
-        offload: With ``shard``, keep what is shared out in the memory of the CPU: for GPUs that cannot hold it.
-        use_gpu: Give each worker a GPU; matrix products of the transformer are bfloat16 then.
-        max_failures: How often dead workers are replaced, without a newer stored state in between, before the job
-            fails.
-    """
-
-    num_workers: int = 1
-    threads: int = 2
-    use_gpu: bool = False
-    shard: bool = False
-    offload: bool = False
-    max_failures: int = 2
-
-    def __post_init__(self) -> None:
-        if self.num_workers < 1 or self.threads < 1 or self.max_failures < 0:
-            raise ValueError(
-                "WorkersConfig: expected at least one worker and one thread and no negative max_failures, got "
-                f"{self.num_workers}, {self.threads} and {self.max_failures}"
-            )
-        if self.offload and not self.shard:
-            raise ValueError("WorkersConfig.offload: only weights that are shared out can be offloaded; set shard too")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -10,6 +10,7 @@ from typing import Any
 
 from infinity import storage
 from infinity.jobs.cluster.connection import connect
+from infinity.jobs.cluster.workers import WorkersConfig
 from infinity.jobs.progress import Progress, ProgressSink, relayed
 from infinity.jobs.spec import begin, commit
 from infinity.jobs.training.base import (
@@ -20,7 +21,6 @@ from infinity.jobs.training.base import (
     Build,
     TrainReport,
     TrainSpec,
-    WorkersConfig,
 )
 from infinity.jobs.training.stopping import stopping_on_signal
 from infinity.jobs.training.worker import STOPS, work

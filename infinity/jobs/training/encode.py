@@ -15,9 +15,9 @@ from infinity.checkpoint import load_checkpoint
 from infinity.data.dataset.manifest import Manifest
 from infinity.data.loading.captions import CaptionConfig, CaptionDraw
 from infinity.jobs.cluster.connection import connect, is_in_process
+from infinity.jobs.cluster.workers import WorkersConfig
 from infinity.jobs.progress import Progress, ProgressSink, silent
 from infinity.jobs.spec import JobReport, JobSpec, begin, commit, is_done, load_report
-from infinity.jobs.training.base import WorkersConfig
 from infinity.jobs.training.transformer import TrainTransformerSpec
 from infinity.scales import Resolution
 from infinity.text import TextConfig, build_text_encoder

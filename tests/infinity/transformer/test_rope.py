@@ -3,9 +3,10 @@
 import pytest
 import torch
 
+from infinity.kernels.rotation import rotate_into
 from infinity.scales import ASPECT_RATIOS, Resolution, published_schedule
 from infinity.transformer.config import Positions
-from infinity.transformer.rope import rotate_into, rotations
+from infinity.transformer.rope import rotations
 
 CPU = torch.device("cpu")
 

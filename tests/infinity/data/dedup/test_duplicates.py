@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from infinity.data.curation.decisions import decide
-from infinity.data.curation.filters import CaptionDuplicates, FilterConfig, NearDuplicates
+from infinity.data.curation.filters import FilterConfig
 from infinity.data.dedup import duplicates
+from infinity.data.dedup.config import CaptionDuplicates, NearDuplicates
 from infinity.data.dedup.duplicates import near_duplicates, preference
 from infinity.data.dedup.hamming import Pairs, _Bands, _by_bands, near_pairs
 from infinity.data.images.fingerprint import measure_likeness

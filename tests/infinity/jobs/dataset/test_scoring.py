@@ -16,12 +16,12 @@ from infinity.data.curation.filters import FilterConfig, ModelFilters
 from infinity.data.dataset.manifest import Manifest
 from infinity.data.sources.opening import open_source
 from infinity.jobs.cluster.connection import in_process
+from infinity.jobs.cluster.workers import WorkersConfig
 from infinity.jobs.dataset import build as build_dataset
 from infinity.jobs.dataset import decisions as dataset_decisions
 from infinity.jobs.dataset import scoring as judging
 from infinity.jobs.dataset.build import BuildDatasetSpec
 from infinity.jobs.progress import Progress
-from infinity.jobs.training.base import WorkersConfig
 from infinity.perception.captioner import CaptionerConfig
 from infinity.perception.clip import ClipConfig
 from infinity.perception.image_classifier import ImageClassifier, WatermarkConfig

@@ -20,11 +20,11 @@ from infinity.evaluation.validation import ValidationMeasure
 from infinity.generation.pipeline import ModelConfig
 from infinity.generation.sampling import SamplingConfig
 from infinity.jobs.cluster.actors import WorkersError
+from infinity.jobs.cluster.workers import WorkersConfig
 from infinity.jobs.evaluation.evaluate import EvaluateReport, EvaluateSpec, on_split, run
 from infinity.jobs.progress import Progress
 from infinity.jobs.registry import load_spec, run_spec
 from infinity.jobs.spec import is_done
-from infinity.jobs.training.base import WorkersConfig
 from infinity.perception.lpips import LpipsConfig
 from infinity.scenes.prompts import TASKS
 from infinity.storage.pinned import PinnedFile

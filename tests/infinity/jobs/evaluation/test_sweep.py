@@ -8,9 +8,9 @@ import pytest
 from infinity import storage
 from infinity.evaluation.geneval.scenes import SceneMeasure
 from infinity.generation.sampling import PyramidGuidance, SamplingConfig
+from infinity.jobs.cluster.workers import WorkersConfig
 from infinity.jobs.evaluation.evaluate import EvaluateSpec
 from infinity.jobs.evaluation.sweep import SweepGrid, SweepReport, SweepSpec, run
-from infinity.jobs.training.base import WorkersConfig
 from tests.fixtures.small_world import write_model
 
 GRID = SweepGrid(

@@ -23,9 +23,10 @@ from torch import Tensor
 from infinity import storage
 from infinity.checkpoint import load_checkpoint
 from infinity.generation.pipeline import Pipeline, load_transformer
+from infinity.jobs.cluster.workers import WorkersConfig
 from infinity.jobs.spec import is_done
 from infinity.jobs.training import transformer as train_transformer
-from infinity.jobs.training.base import STATE_FOLDER, TrainSpec, WorkersConfig
+from infinity.jobs.training.base import STATE_FOLDER, TrainSpec
 from infinity.jobs.training.transformer import TrainTransformerSpec
 from infinity.training.distributed.parallel import Team
 from infinity.training.state import Row

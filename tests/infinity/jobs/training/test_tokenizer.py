@@ -10,9 +10,10 @@ from infinity import storage
 from infinity.checkpoint import CheckpointError
 from infinity.convert import export_tokenizer
 from infinity.data.dataset.manifest import ManifestError
+from infinity.jobs.cluster.workers import WorkersConfig
 from infinity.jobs.progress import Progress
 from infinity.jobs.training import tokenizer as train_tokenizer
-from infinity.jobs.training.base import STATE_FOLDER, Session, WorkersConfig
+from infinity.jobs.training.base import STATE_FOLDER, Session
 from infinity.perception.lpips import LpipsConfig
 from infinity.reporting.curves import read_curves
 from infinity.storage import StorageError

@@ -8,8 +8,8 @@ import torch
 from infinity import storage
 from infinity.checkpoint import CheckpointError
 from infinity.generation.pipeline import Pipeline, load_transformer
+from infinity.jobs.cluster.workers import WorkersConfig
 from infinity.jobs.training import transformer as train_transformer
-from infinity.jobs.training.base import WorkersConfig
 from infinity.text import BuiltinTextConfig
 from infinity.tokenizer.saved import load_tokenizer, save_tokenizer
 from infinity.training.distributed.parallel import Team

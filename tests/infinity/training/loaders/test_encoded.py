@@ -10,9 +10,9 @@ from infinity.bits import BitLabels
 from infinity.data.dataset.manifest import Manifest
 from infinity.data.loading.captions import CaptionConfig
 from infinity.jobs.cluster.connection import in_process
+from infinity.jobs.cluster.workers import WorkersConfig
 from infinity.jobs.training import encode
 from infinity.jobs.training import transformer as train_transformer
-from infinity.jobs.training.base import WorkersConfig
 from infinity.jobs.training.encode import EncodeReport, EncodeSpec
 from infinity.storage.retries import DamagedError
 from infinity.tokenizer.saved import load_tokenizer, save_tokenizer

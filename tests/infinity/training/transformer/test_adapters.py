@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from infinity.generation.pipeline import Pipeline, load_transformer
+from infinity.jobs.cluster.workers import WorkersConfig
 from infinity.jobs.training import transformer as train_transformer
-from infinity.jobs.training.base import WorkersConfig
 from infinity.training.transformer.adapters import AdapterConfig, add_adapters, merged
 from tests.fixtures.toy_training import assert_same
 from tests.fixtures.training_pictures import make_data

@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from infinity.jobs.training.base import WorkersConfig
+from infinity.jobs.cluster.workers import WorkersConfig
 from infinity.training.distributed.parallel import Team
 from infinity.training.learner import TrainingError
 from infinity.training.optimizer import OptimizerConfig

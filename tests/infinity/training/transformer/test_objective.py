@@ -13,7 +13,8 @@ from infinity.data.dataset.manifest import Manifest
 from infinity.data.loading.batches import BatchPlan
 from infinity.data.loading.captions import CaptionConfig, CaptionDraw
 from infinity.generation.pipeline import load_transformer
-from infinity.jobs.training.base import STATE_FOLDER, WorkersConfig
+from infinity.jobs.cluster.workers import WorkersConfig
+from infinity.jobs.training.base import STATE_FOLDER
 from infinity.jobs.training.worker import train_session
 from infinity.text import build_text_encoder
 from infinity.tokenizer.saved import load_tokenizer, save_tokenizer

@@ -1,0 +1,39 @@
+"""How many processes work on a job, and what each of them takes from the cluster."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from infinity.config import Config
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorkersConfig(Config):
+    """Who trains.
+
+    Attributes:
+        num_workers: Processes that share every batch.
+        threads: CPU threads of each, and the CPUs that it takes from the cluster.
+        shard: Share out the weights of a transformer, its averages and running means among the workers (FSDP2) instead
+            of copying them; a tokenizer is small and always copied.
+        offload: With ``shard``, keep what is shared out in the memory of the CPU: for GPUs that cannot hold it.
+        use_gpu: Give each worker a GPU; matrix products of the transformer are bfloat16 then.
+        max_failures: How often dead workers are replaced, without a newer stored state in between, before the job
+            fails.
+    """
+
+    num_workers: int = 1
+    threads: int = 2
+    use_gpu: bool = False
+    shard: bool = False
+    offload: bool = False
+    max_failures: int = 2
+
+    def __post_init__(self) -> None:
+        if self.num_workers < 1 or self.threads < 1 or self.max_failures < 0:
+            raise ValueError(
+                "WorkersConfig: expected at least one worker and one thread and no negative max_failures, got "
+                f"{self.num_workers}, {self.threads} and {self.max_failures}"
+            )
+        if self.offload and not self.shard:
+            raise ValueError("WorkersConfig.offload: only weights that are shared out can be offloaded; set shard too")
