@@ -1,0 +1,5 @@
+"""Data loading: which samples make up step n, as a pure function, and their pixels, ready before they are needed.
+
+May import every room of ``infinity.data``. Start with ``batches.py``; ``stream.py`` is the data loader with its
+threads. Decision 8 says why a step is a function of its number.
+"""

@@ -1,0 +1,4 @@
+"""How well the tokenizer alone gives pictures back: PSNR, SSIM, LPIPS.
+
+Start with ``benchmark.py``.
+"""
