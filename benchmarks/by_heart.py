@@ -33,7 +33,7 @@ from infinity.scales import Resolution
 from infinity.text import BuiltinTextConfig
 from infinity.tokenizer.pixels import to_pixels
 from infinity.tokenizer.saved import load_tokenizer
-from infinity.training.distributed.parallel import Team
+from infinity.training.distributed.parallel import ProcessGroup
 from infinity.training.learner import LoopConfig
 from infinity.training.optimizer import OptimizerConfig
 from infinity.transformer.config import TransformerConfig
@@ -73,8 +73,8 @@ def learn(folder: Path, manifest: str, tokenizer: str, resolution: Resolution, n
         workers=WorkersConfig(num_workers=1, threads=1),
         self_correction=0.0,
     )
-    session = train_transformer.build(spec, Team(), torch.device("cpu"), nobody)
-    train_alone(spec, session, Team())
+    session = train_transformer.build(spec, ProcessGroup(), torch.device("cpu"), nobody)
+    train_alone(spec, session, ProcessGroup())
     session.export(str(folder / "model"))
     return str(folder / "model")
 

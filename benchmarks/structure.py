@@ -1,6 +1,7 @@
 """Measure the structure of the repository: sizes, parameters, docstrings, comments, folders, names.
 
-``python -m benchmarks.structure [--root FOLDER] [--json FILE]`` prints one table; run it on two checkouts to compare them.
+``python -m benchmarks.structure [--root FOLDER] [--json FILE]`` prints one table. Run it on two checkouts to compare
+them.
 """
 
 from __future__ import annotations
@@ -131,9 +132,9 @@ def _prose(root: Path, texts: dict[Path, str]) -> dict[str, Any]:
     docstrings, comments, leaning, idioms = [], 0, 0, 0
     for path, text in texts.items():
         for node in ast.walk(ast.parse(text)):
-            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-                if docstring := ast.get_docstring(node):
-                    docstrings.append(docstring)
+            documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+            if documented and (docstring := ast.get_docstring(node)):
+                docstrings.append(docstring)
         with path.open("rb") as file:
             comments += sum(token.type == tokenize.COMMENT for token in tokenize.tokenize(file.readline))
         leaning += len(LEANING_ARGUMENT.findall(text))

@@ -27,9 +27,9 @@ from infinity.recipes.runs import SCENE_LOSSES
 from infinity.scales import Resolution
 from infinity.scenes.drawing import ScenesConfig, draw_scenes
 from infinity.text import BuiltinTextConfig
-from infinity.training.distributed.parallel import Team
+from infinity.training.distributed.parallel import ProcessGroup
 from infinity.training.learner import LoopConfig
-from infinity.training.loop import Listeners, train
+from infinity.training.loop import Callbacks, train
 from infinity.training.optimizer import OptimizerConfig
 from infinity.transformer.config import TransformerConfig
 
@@ -77,8 +77,8 @@ def make_tokenizer(folder: Path, manifest: str) -> str:
         losses=SCENE_LOSSES,
         model=tokenizer_preset("scenes").replace(num_bits=8),
     )
-    session = train_tokenizer.build(spec, Team(), torch.device("cpu"), nobody)
-    train_alone(spec, session, Team())
+    session = train_tokenizer.build(spec, ProcessGroup(), torch.device("cpu"), nobody)
+    train_alone(spec, session, ProcessGroup())
     session.export(str(folder / "tokenizer"))
     return str(folder / "tokenizer")
 
@@ -138,10 +138,10 @@ def prepare(folder: Path) -> Bench:
     return Bench(full, still, mixed, {name: each.index for name, each in stores.items()})
 
 
-def train_alone(spec: TrainSpec, session: Session[Any], team: Team) -> list[float]:
+def train_alone(spec: TrainSpec, session: Session[Any], team: ProcessGroup) -> list[float]:
     """Train without storing anything; the time of every step."""
     moments: list[float] = []
-    ears = Listeners(
+    ears = Callbacks(
         log=lambda _: moments.append(time.perf_counter()),
         sample=lambda _: None,
         save=lambda _: None,

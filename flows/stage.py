@@ -45,7 +45,7 @@ class StageFailed(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome(Generic[Report]):
+class StageResult(Generic[Report]):
     """What a stage came to.
 
     Attributes:
@@ -57,7 +57,7 @@ class Outcome(Generic[Report]):
     was_done: bool
 
 
-def run_stage(stage: str, spec: JobSpec, report_type: type[Report]) -> Outcome[Report]:
+def run_stage(stage: str, spec: JobSpec, report_type: type[Report]) -> StageResult[Report]:
     """Run one job as a task of the flow run that calls this, or find its report.
 
     Args:
@@ -72,7 +72,7 @@ def run_stage(stage: str, spec: JobSpec, report_type: type[Report]) -> Outcome[R
     if not state.is_completed():
         raise StageFailed(f"{stage}: {state.message}")
     outcome = state.result()
-    assert isinstance(outcome, Outcome)
+    assert isinstance(outcome, StageResult)
     assert isinstance(outcome.report, report_type)
     return outcome
 
@@ -98,11 +98,11 @@ def _run_job(stage: str, spec: JobSpec) -> State[Any]:
         if is_done(spec):
             logger.info("%s was done before; nothing to compute. Its files: %s", stage, spec.folder)
             report = load_report(spec, job.report_type)
-            return Completed(name="Cached", message=f"done before in {spec.folder}", data=Outcome(report, True))
+            return Completed(name="Cached", message=f"done before in {spec.folder}", data=StageResult(report, True))
         logger.info("%s begins; its files go to %s", stage, spec.folder)
         with _connected():
             report = job.run(spec, progress=RunPageSink(stage))
-        return Completed(message=f"files in {spec.folder}", data=Outcome(report, False))
+        return Completed(message=f"files in {spec.folder}", data=StageResult(report, False))
     except (ConnectionError, TimeoutError) as error:
         return Failed(name=UNREACHABLE, message=str(error))
     except FORESEEN as error:

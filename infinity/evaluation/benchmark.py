@@ -25,7 +25,7 @@ Picture = UInt8[np.ndarray, "H W 3"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Subject:
+class EvalTarget:
     """What is measured, by name: the same for all workers.
 
     Attributes:
@@ -61,7 +61,7 @@ class Subject:
         return PictureStore(folder, self.model_digest, self.sampling, self.device)
 
 
-class Material:
+class EvalContext:
     """What a worker holds: everything that a subject names, read when first asked for.
 
     Args:
@@ -69,7 +69,7 @@ class Material:
         networks: Those that the worker has loaded already, for other subjects too.
     """
 
-    def __init__(self, subject: Subject, networks: Networks | None = None) -> None:
+    def __init__(self, subject: EvalTarget, networks: Networks | None = None) -> None:
         self.subject = subject
         self.networks = networks or Networks(subject.device)
 
@@ -95,7 +95,7 @@ State_co = TypeVar("State_co", covariant=True)
 State = TypeVar("State")
 
 
-class Part(Protocol[State_co]):
+class WorkItem(Protocol[State_co]):
     """Some of a measure's work: picklable, and the same result on every worker."""
 
     @property
@@ -103,7 +103,7 @@ class Part(Protocol[State_co]):
         """How much work it is, for progress."""
         ...
 
-    def compute(self, material: Material) -> State_co:
+    def compute(self, material: EvalContext) -> State_co:
         """Do it."""
         ...
 
@@ -118,7 +118,7 @@ class SheetImage:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Outcome:
+class BenchmarkResult:
     """What a measure found.
 
     Attributes:
@@ -138,24 +138,24 @@ class Outcome:
     drawings: Sequence[Mapping[str, object]] = ()
 
 
-class Measure(Protocol[State]):
+class Benchmark(Protocol[State]):
     """One kind of figure.
 
     ``parts`` depends on the subject alone, never on the number of workers; ``outcome`` gets the sum of the parts'
     states in their order. So one worker or a hundred give the same figures.
     """
 
-    def parts(self, subject: Subject, manifest: Manifest) -> tuple[Part[State], ...]:
+    def parts(self, subject: EvalTarget, manifest: Manifest) -> tuple[WorkItem[State], ...]:
         """The work."""
         ...
 
-    def outcome(self, state: State) -> Outcome:
+    def outcome(self, state: State) -> BenchmarkResult:
         """Figures out of the summed state."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class RowBatch:
     """Pictures of the manifest that share an aspect ratio (height / width)."""
 
     aspect_ratio: float
@@ -181,14 +181,14 @@ def spread(manifest: Manifest, split: Split, num_pictures: int | None) -> tuple[
     return tuple(int(row) for row in rows[places])
 
 
-def batches(manifest: Manifest, rows: Sequence[int], batch_size: int) -> tuple[Rows, ...]:
+def batches(manifest: Manifest, rows: Sequence[int], batch_size: int) -> tuple[RowBatch, ...]:
     """The rows in batches of one aspect ratio; rows keep their order within a ratio."""
     ratios = manifest.aspect_ratios
     by_ratio: dict[float, list[int]] = {}
     for row in rows:
         by_ratio.setdefault(float(ratios[row]), []).append(row)
     return tuple(
-        Rows(ratio, tuple(chosen[start : start + batch_size]))
+        RowBatch(ratio, tuple(chosen[start : start + batch_size]))
         for ratio, chosen in sorted(by_ratio.items())
         for start in range(0, len(chosen), batch_size)
     )

@@ -58,7 +58,7 @@ NUM_HELD_OUT: dict[Task, int] = {
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Requirement(Config):
+class SceneRequirement(Config):
     """``count`` objects of one shape, if asked for of one colour and in a relation to an earlier requirement.
 
     ``position`` is (relation, index of the earlier requirement), for example ("left of", 0).
@@ -85,8 +85,8 @@ class ScenePrompt(Config):
 
     task: Task
     prompt: str
-    include: tuple[Requirement, ...]
-    exclude: tuple[Requirement, ...] = ()
+    include: tuple[SceneRequirement, ...]
+    exclude: tuple[SceneRequirement, ...] = ()
 
     def metadata(self) -> dict[str, Any]:
         """A line of GenEval's metadata file: tag, include, exclude where there is one, prompt."""
@@ -156,7 +156,7 @@ def _single_object() -> Iterator[ScenePrompt]:
         yield ScenePrompt(
             task="single_object",
             prompt=f"a photo of {with_article(shape)}",
-            include=(Requirement(shape=shape),),
+            include=(SceneRequirement(shape=shape),),
         )
 
 
@@ -165,7 +165,7 @@ def _two_object() -> Iterator[ScenePrompt]:
         yield ScenePrompt(
             task="two_object",
             prompt=f"a photo of {with_article(a)} and {with_article(b)}",
-            include=(Requirement(shape=a), Requirement(shape=b)),
+            include=(SceneRequirement(shape=a), SceneRequirement(shape=b)),
         )
 
 
@@ -175,8 +175,8 @@ def _counting() -> Iterator[ScenePrompt]:
             yield ScenePrompt(
                 task="counting",
                 prompt=f"a photo of {number} {plural}",
-                include=(Requirement(shape=shape, count=count),),
-                exclude=(Requirement(shape=shape, count=count + 1),),
+                include=(SceneRequirement(shape=shape, count=count),),
+                exclude=(SceneRequirement(shape=shape, count=count + 1),),
             )
 
 
@@ -186,7 +186,7 @@ def _colors() -> Iterator[ScenePrompt]:
             yield ScenePrompt(
                 task="colors",
                 prompt=f"a photo of {with_article(f'{color} {shape}')}",
-                include=(Requirement(shape=shape, color=color),),
+                include=(SceneRequirement(shape=shape, color=color),),
             )
 
 
@@ -196,7 +196,7 @@ def _position() -> Iterator[ScenePrompt]:
             yield ScenePrompt(
                 task="position",
                 prompt=f"a photo of {with_article(a)} {relation} {with_article(b)}",
-                include=(Requirement(shape=b), Requirement(shape=a, position=(relation, 0))),
+                include=(SceneRequirement(shape=b), SceneRequirement(shape=a, position=(relation, 0))),
             )
 
 
@@ -208,7 +208,7 @@ def _color_attr() -> Iterator[ScenePrompt]:
                     yield ScenePrompt(
                         task="color_attr",
                         prompt=f"a photo of {with_article(f'{color_a} {a}')} and {with_article(f'{color_b} {b}')}",
-                        include=(Requirement(shape=a, color=color_a), Requirement(shape=b, color=color_b)),
+                        include=(SceneRequirement(shape=a, color=color_a), SceneRequirement(shape=b, color=color_b)),
                     )
 
 

@@ -10,23 +10,23 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from infinity.training.distributed.sharding import Rows, assign, like
+from infinity.training.distributed.sharding import TensorSource, assign, like
 from infinity.training.optimizer import OptimizerConfig
 
 LOSS_AT_START = 2.0
 """Order of magnitude of the hinge loss of a network that knows nothing, and of one that errs now and then."""
 
 
-class Player(Protocol):
+class AdversaryNetwork(Protocol):
     """What the loop asks of the second network besides its weights and buffers."""
 
     def absorb(self, seen: Float[Tensor, " n"]) -> None:
-        """Take the means over the batch of what ``Move.seen`` held into its averages, after an update."""
+        """Take the means over the batch of what ``AdversarialLoss.seen`` held into its averages, after an update."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class Move:
+class AdversarialLoss:
     """What a learner says about the second network on one part.
 
     Attributes:
@@ -39,16 +39,16 @@ class Move:
 
 
 @dataclass(slots=True)
-class Opponent:
+class Adversary:
     """The second network with its optimizer: what ``TrainState`` holds of it.
 
     Attributes:
-        module: A network of its own that is a ``Player``; copied to every worker, never sharded. Running averages are
-            buffers, so that they are stored like weights.
+        module: A network of its own that is an ``AdversaryNetwork``; copied to every worker, never sharded. Running
+            averages are buffers, so that they are stored like weights.
         optimizer: Of its weights.
         config: Its learning rate and clipping.
         from_step: Updates of the first network before it begins.
-        num_seen: How many figures ``Move.seen`` has.
+        num_seen: How many figures ``AdversarialLoss.seen`` has.
         recent: Its losses of the last updates, of which the guard takes the usual loss.
         awake: Whether the present step trains it; set by the loop.
     """
@@ -69,7 +69,7 @@ class Opponent:
     def count(self, loss: float, seen: Tensor, *, window: int) -> None:
         """An update was done."""
         self.recent = [*self.recent, loss][-window:]
-        player: Player = self.module  # type: ignore[assignment]  # a module's attributes are Any
+        player: AdversaryNetwork = self.module  # type: ignore[assignment]  # a module's attributes are Any
         player.absorb(seen)
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
@@ -81,7 +81,7 @@ class Opponent:
                 yield f"optimizer/{name}/{slot}", value.detach()
 
     @torch.no_grad()
-    def load(self, tensors: Mapping[str, Rows], *, where: str) -> None:
+    def load(self, tensors: Mapping[str, TensorSource], *, where: str) -> None:
         """Take over what ``tensors`` gave.
 
         Raises:

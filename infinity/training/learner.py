@@ -11,9 +11,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from infinity.config import Config
-from infinity.training.adversary import Move
+from infinity.training.adversary import AdversarialLoss
 from infinity.training.guard import GuardConfig
-from infinity.training.state import Row
+from infinity.training.state import MetricRow
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,7 +62,7 @@ class LoopConfig(Config):
         return step % every_steps == 0 or step == self.num_steps
 
 
-class Part(Protocol):
+class MicroBatch(Protocol):
     """What the loop knows of the samples that go through the model at once."""
 
     @property
@@ -80,8 +80,8 @@ class Part(Protocol):
         ...
 
 
-P_contra = TypeVar("P_contra", bound=Part, contravariant=True)
-P = TypeVar("P", bound=Part)
+P_contra = TypeVar("P_contra", bound=MicroBatch, contravariant=True)
+P = TypeVar("P", bound=MicroBatch)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +102,11 @@ class Losses:
     shared: Float[Tensor, ""]
     metrics: dict[str, Tensor] = field(default_factory=dict)
     unguarded: Float[Tensor, ""] | None = None
-    move: Move | None = None
+    move: AdversarialLoss | None = None
     batch_size: int | None = None
 
 
-class Learner(Protocol[P_contra]):
+class Task(Protocol[P_contra]):
     """A model with its loss."""
 
     @property
@@ -127,12 +127,12 @@ class Learner(Protocol[P_contra]):
         """Floating-point operations of a part's forward and backward pass; 0 where nobody counts them."""
         ...
 
-    def check(self, history: Sequence[Row]) -> None:
+    def check(self, history: Sequence[MetricRow]) -> None:
         """Raise if what was logged, the newest step last, shows that going on is pointless."""
         ...
 
 
-Feed = Callable[[int], Sequence[P]]
+BatchLoader = Callable[[int], Sequence[P]]
 """This worker's parts of batch number so and so, in order of their numbers: a pure function of the batch's number."""
 
 

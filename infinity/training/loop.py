@@ -6,19 +6,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from infinity.training.distributed.parallel import Team
+from infinity.training.distributed.parallel import ProcessGroup
 from infinity.training.guard import GuardConfig, Skipped
-from infinity.training.learner import Feed, InterruptedTraining, Learner, LoopConfig, NonFiniteLossError, Part
+from infinity.training.learner import BatchLoader, InterruptedTraining, LoopConfig, MicroBatch, NonFiniteLossError, Task
 from infinity.training.meter import Meter
 from infinity.training.optimizer import OptimizerConfig
-from infinity.training.state import Row, TrainState
-from infinity.training.step import Update
+from infinity.training.state import MetricRow, TrainState
+from infinity.training.step import TrainStep
 
-P = TypeVar("P", bound=Part)
+P = TypeVar("P", bound=MicroBatch)
 
 
 @dataclass(frozen=True, slots=True)
-class Listeners:
+class Callbacks:
     """Who is called when something is due; each gets the state after the step.
 
     Attributes:
@@ -46,14 +46,14 @@ _ADVICE = (
 
 def train(
     state: TrainState,
-    learner: Learner[P],
-    feed: Feed[P],
+    learner: Task[P],
+    feed: BatchLoader[P],
     config: LoopConfig,
     optimizer: OptimizerConfig,
-    listeners: Listeners,
+    listeners: Callbacks,
     *,
     seed: int,
-    team: Team = Team(),  # noqa: B008 - frozen
+    team: ProcessGroup = ProcessGroup(),  # noqa: B008 - frozen
 ) -> None:
     """Advance ``state`` to ``config.num_steps``.
 
@@ -71,7 +71,7 @@ def train(
             "goes on with at most as many workers as its batches have parts"
         )
     learner.module.train()
-    update = Update(state, learner, config, optimizer, seed, team)
+    update = TrainStep(state, learner, config, optimizer, seed, team)
     meter = Meter(update.device)
     if state.position == 0:
         listeners.save(state)
@@ -94,7 +94,7 @@ def train(
             raise InterruptedTraining(f"stopped as asked after step {state.step}; the same job goes on from there")
 
 
-def deal_with(skipped: Skipped, state: TrainState, guard: GuardConfig, listeners: Listeners) -> None:
+def deal_with(skipped: Skipped, state: TrainState, guard: GuardConfig, listeners: Callbacks) -> None:
     """Skip a batch, go back to the last stored state, or give up.
 
     Raises:
@@ -129,7 +129,7 @@ def deal_with(skipped: Skipped, state: TrainState, guard: GuardConfig, listeners
 
 
 def _listen(
-    state: TrainState, learner: Learner[P], config: LoopConfig, listeners: Listeners, row: Row | None, meter: Meter
+    state: TrainState, learner: Task[P], config: LoopConfig, listeners: Callbacks, row: MetricRow | None, meter: Meter
 ) -> None:
     """Log, sample and store where it is due after a step."""
     if row is not None:

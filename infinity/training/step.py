@@ -10,15 +10,15 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
-from infinity.training.adversary import LOSS_AT_START, Opponent
-from infinity.training.distributed.parallel import Team
+from infinity.training.adversary import LOSS_AT_START, Adversary
+from infinity.training.distributed.parallel import ProcessGroup
 from infinity.training.distributed.sharding import clip, gradient_norm, is_sharded
 from infinity.training.guard import Skipped
-from infinity.training.learner import Learner, LoopConfig, Losses, Part
+from infinity.training.learner import LoopConfig, Losses, MicroBatch, Task
 from infinity.training.optimizer import OptimizerConfig, learning_rate_at, set_learning_rate
-from infinity.training.state import Row, TrainState, generator_for
+from infinity.training.state import MetricRow, TrainState, generator_for
 
-P = TypeVar("P", bound=Part)
+P = TypeVar("P", bound=MicroBatch)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class _Sums(Generic[P]):
     seen: list[tuple[P, Losses]]
 
 
-class Update(Generic[P]):
+class TrainStep(Generic[P]):
     """Advances a state by one step, or leaves it as it is and says why.
 
     Where the state has an opponent, both learn from the same pass, each with its own optimizer and clipping: either
@@ -53,18 +53,18 @@ class Update(Generic[P]):
     def __init__(
         self,
         state: TrainState,
-        learner: Learner[P],
+        learner: Task[P],
         config: LoopConfig,
         optimizer: OptimizerConfig,
         seed: int,
-        team: Team,
+        team: ProcessGroup,
     ) -> None:
         self.state, self.learner, self.config, self.optimizer = state, learner, config, optimizer
         self.seed, self.team = seed, team
         self.weights = [weight for weight in learner.module.parameters() if weight.requires_grad]
         self.device = self.weights[0].device
         self.sharded = is_sharded(learner.module)
-        self.row: Row | None = None
+        self.row: MetricRow | None = None
         self.must_stop = False
         self.batch_size = config.batch_size
 
@@ -116,7 +116,7 @@ class Update(Generic[P]):
                 self.row |= {"opponent_grad_norm": float(move_norm)}
         return None
 
-    def _wake(self) -> Opponent | None:
+    def _wake(self) -> Adversary | None:
         """The opponent, where it takes part in the present step."""
         opponent, step = self.state.opponent, self.state.step
         if opponent is None:
@@ -142,7 +142,7 @@ class Update(Generic[P]):
             None if loss <= limit else f"{whose}loss {loss:.4g}, over the limit of {limit:.4g} that recent losses set"
         )
 
-    def _gradients(self, parts: Sequence[P], measured: bool, stop: bool, opponent: Opponent | None) -> _Sums[P]:
+    def _gradients(self, parts: Sequence[P], measured: bool, stop: bool, opponent: Adversary | None) -> _Sums[P]:
         """Sum gradients and losses of all parts of all workers, each weighed by its share of the batch."""
         # The loss, how many workers were asked to stop, the opponent's loss, and what it has seen.
         shared = torch.zeros(3 + (opponent.num_seen if opponent is not None else 0), device=self.device)
@@ -176,7 +176,7 @@ class Update(Generic[P]):
         self.must_stop = asked > 0
         return _Sums(loss, move_loss, shared[3:], seen)
 
-    def _row(self, seen: Sequence[Losses], rate: float, norm: float) -> Row:
+    def _row(self, seen: Sequence[Losses], rate: float, norm: float) -> MetricRow:
         state = self.state
         row = {
             "loss": state.take_loss(),

@@ -67,7 +67,7 @@ class Decisions:
     histograms: tuple[Histogram, ...]
 
 
-class _Fates:
+class _RowReasons:
     """The reason of each row, set once."""
 
     def __init__(self, facts: pa.Table) -> None:
@@ -121,7 +121,7 @@ def decide(
     """
     facts = _by_row(facts)
     readable = facts.filter(pc.is_null(facts["problem"])) if facts["problem"].null_count < facts.num_rows else facts
-    fates = _Fates(readable)
+    fates = _RowReasons(readable)
     missing = np.fromiter((not caption for caption in _captions(readable)), bool, readable.num_rows)
     fates.drop(CAPTION_MISSING, "caption", missing, [""] * int(missing.sum()))
     damaged = np.fromiter((is_damaged(caption) for caption in _captions(readable)), bool, readable.num_rows)
@@ -151,7 +151,7 @@ def _captions(readable: pa.Table) -> Iterator[str]:
         yield from batch["caption"].to_pylist()
 
 
-def _drop_by_scores(fates: _Fates, filters: FilterConfig) -> tuple[Histogram, ...]:
+def _drop_by_scores(fates: _RowReasons, filters: FilterConfig) -> tuple[Histogram, ...]:
     """Ask the rules on scores, and count these; the scores go before duplicates, which need room, are looked for."""
     scores = all_scores(fates.facts, filters)
     for rule in filters.rules():
@@ -195,7 +195,7 @@ def _missing(name: str, readable: pa.Table) -> str:
     )
 
 
-def _apply(fates: _Fates, rule: ScoreRule, scores: dict[str, Float[np.ndarray, " n"]]) -> None:
+def _apply(fates: _RowReasons, rule: ScoreRule, scores: dict[str, Float[np.ndarray, " n"]]) -> None:
     rejected = np.zeros(len(fates.open), bool)
     if rule.is_on:
         values = scores[rule.score]
@@ -217,7 +217,7 @@ def _setting(rule: ScoreRule) -> str:
 
 
 def _drop_evaluation(
-    fates: _Fates, filters: FilterConfig, evaluation: EvaluationSets | None, thumbnails: Thumbnails | None
+    fates: _RowReasons, filters: FilterConfig, evaluation: EvaluationSets | None, thumbnails: Thumbnails | None
 ) -> None:
     sets = filters.evaluation
     if (sets.prompts or sets.pictures) and evaluation is None:
@@ -236,7 +236,7 @@ def _drop_evaluation(
     fates.drop_matches(EVALUATION_PICTURE, setting, pictures if sets.pictures else None)
 
 
-def _drop_duplicates(fates: _Fates, filters: FilterConfig, thumbnails: Thumbnails | None) -> None:
+def _drop_duplicates(fates: _RowReasons, filters: FilterConfig, thumbnails: Thumbnails | None) -> None:
     same, near, alike = filters.duplicates, filters.near_duplicates, filters.caption_duplicates
     exact = None if same == "keep" else partial(exact_duplicates, duplicates=same)
     fates.drop_matches(DUPLICATE, same if exact else "off", exact)
@@ -263,7 +263,7 @@ def _near(limits: NearDuplicates) -> str:
     return f"hash at most {limits.distance} bits, colours at most {limits.difference:g} levels"
 
 
-def _dropped(facts: pa.Table, fates: _Fates) -> pa.Table:
+def _dropped(facts: pa.Table, fates: _RowReasons) -> pa.Table:
     unreadable = facts.filter(pc.is_valid(facts["problem"]))
     closed = sorted(fates.dropped)
     rejected = fates.facts.select(["row", "name"]).take(pa.array(closed, pa.int64()))

@@ -21,7 +21,7 @@ from infinity.data.curation.facts import FACTS, measure_slice
 from infinity.data.curation.filters import Decontamination
 from infinity.data.dedup.duplicates import Match
 from infinity.data.dedup.minhash import shingles
-from infinity.data.dedup.near_duplicates import Looks, Thumbnails, similar_to_known, thumbnails_in
+from infinity.data.dedup.near_duplicates import Fingerprints, Thumbnails, similar_to_known, thumbnails_in
 from infinity.data.dedup.words import words
 from infinity.data.images.fingerprint import THUMBNAIL_PX
 from infinity.data.sources.opening import open_source
@@ -113,7 +113,7 @@ def matching_pictures(
     found = {row: exact[value] for row, value in enumerate(rows["pixels"].to_pylist()) if value in exact}
     columns = ["phash", "width_px", "height_px"]
     together = pa.concat_tables([pictures.select(columns), rows.select(columns)]).combine_chunks()
-    looks = Looks.of(
+    looks = Fingerprints.of(
         together, _one_behind_another(len(names), thumbnails_in(pictures), thumbnails or thumbnails_in(rows))
     )
     known, new = similar_to_known(looks, config.near, len(names))

@@ -16,7 +16,7 @@ from infinity.data.curation.facts import measure_slice
 from infinity.data.curation.filters import FilterConfig
 from infinity.data.dedup.config import NearDuplicates
 from infinity.data.dedup.duplicates import near_duplicates
-from infinity.data.dedup.near_duplicates import Looks, pair_differences, similar_looks, thumbnails_in
+from infinity.data.dedup.near_duplicates import Fingerprints, pair_differences, similar_fingerprints, thumbnails_in
 from infinity.data.images.contact_sheet import compose_sheet
 from infinity.data.images.decoding import decode
 from infinity.data.sources.checking import fetch
@@ -72,8 +72,8 @@ def survey(slices: Sequence[Slice], limits: NearDuplicates) -> tuple[DuplicateSu
         (Cluster(kept=kept, dropped=tuple(sorted(dropped))) for kept, dropped in groups.items()),
         key=lambda cluster: (-len(cluster.dropped), cluster.kept),
     )
-    looks = Looks.of(readable, thumbnails_in(readable))
-    pairs = similar_looks(looks, limits.replace(difference=float(MAX_DIFFERENCE)))
+    looks = Fingerprints.of(readable, thumbnails_in(readable))
+    pairs = similar_fingerprints(looks, limits.replace(difference=float(MAX_DIFFERENCE)))
     values = pair_differences(looks, *pairs)
     counts = np.histogram(values, bins=np.arange(MAX_DIFFERENCE + 1))[0]
     found = DuplicateSurvey(

@@ -67,14 +67,14 @@ class FactsError(ValueError):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Measured:
+class SliceFacts:
     """What the first pass found in one slice: a row of ``FACTS`` for every record, and what could not be used."""
 
     facts: pa.Table
     quarantine: pa.Table
 
 
-def measure_slice(piece: Slice, max_pixels: int, reduced: ReducedWriter | None = None) -> Measured:
+def measure_slice(piece: Slice, max_pixels: int, reduced: ReducedWriter | None = None) -> SliceFacts:
     """Open and measure every picture of a slice.
 
     Args:
@@ -88,7 +88,7 @@ def measure_slice(piece: Slice, max_pixels: int, reduced: ReducedWriter | None =
     quarantine = Quarantine()
     with capped_memory():
         rows = [_measure(record, max_pixels, quarantine, reduced) for record in piece.read()]
-    return Measured(facts=table_of(rows, FACTS), quarantine=quarantine.table())
+    return SliceFacts(facts=table_of(rows, FACTS), quarantine=quarantine.table())
 
 
 def measure_record(record: Record, data: bytes, picture: Decoded) -> dict[str, object]:

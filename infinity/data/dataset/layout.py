@@ -118,7 +118,7 @@ class KeptShard:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Part:
+class _ShardPart:
     """Samples of one shard to write, by their places among all samples."""
 
     split: Split
@@ -139,27 +139,27 @@ class ShardPlans:
     """
 
     samples: pa.Table
-    shards: tuple[KeptShard | _Part, ...]
+    shards: tuple[KeptShard | _ShardPart, ...]
     parent_origins: Mapping[str, Origin]
     stored: Stored
 
     def __iter__(self) -> Iterator[ShardPlan | KeptShard]:
-        return (self._plan(each) if isinstance(each, _Part) else each for each in self.shards)
+        return (self._plan(each) if isinstance(each, _ShardPart) else each for each in self.shards)
 
     def new(self) -> Iterator[ShardPlan]:
         """Those to write."""
-        return (self._plan(each) for each in self.shards if isinstance(each, _Part))
+        return (self._plan(each) for each in self.shards if isinstance(each, _ShardPart))
 
     @property
     def num_new(self) -> int:
         """How many are to write."""
-        return sum(isinstance(each, _Part) for each in self.shards)
+        return sum(isinstance(each, _ShardPart) for each in self.shards)
 
     def joined(self, written: Iterator[T]) -> Iterator[KeptShard | T]:
         """What was made of the new ones, in order, among those that stay."""
-        return (next(written) if isinstance(each, _Part) else each for each in self.shards)
+        return (next(written) if isinstance(each, _ShardPart) else each for each in self.shards)
 
-    def _plan(self, part: _Part) -> ShardPlan:
+    def _plan(self, part: _ShardPart) -> ShardPlan:
         first = int(part.places[0])
         near = self.samples.slice(first, int(part.places[-1]) + 1 - first)  # to take from all copies all first
         samples = near.take(pa.array(part.places - first))
@@ -291,14 +291,14 @@ def plan_shards(
     ratios = _nearest_ratios(samples, aspect_ratios)
     validation = _validation(samples, before, validation_share, seed)
     sizes = samples["num_bytes"].to_numpy()
-    planned: list[KeptShard | _Part] = []
+    planned: list[KeptShard | _ShardPart] = []
     for split in _SPLITS:
         for ratio in sorted(set(aspect_ratios)):
             group = np.flatnonzero((validation == (split == "validation")) & (ratios == ratio))
             stay, places = before.divide(samples["key"], group, split, ratio, limits)
             planned += stay
             parts = _parts(places, cut_evenly(sizes[places], limits))
-            planned += [_Part(split=split, aspect_ratio=ratio, places=part) for part in parts]
+            planned += [_ShardPart(split=split, aspect_ratio=ratio, places=part) for part in parts]
     return ShardPlans(samples=samples, shards=tuple(planned), parent_origins=before.origins, stored=stored)
 
 

@@ -20,7 +20,13 @@ from jaxtyping import Int
 from infinity.data.dedup.checksums import as_rows, equal_codes
 from infinity.data.dedup.config import CaptionDuplicates, NearDuplicates
 from infinity.data.dedup.minhash import similar_captions
-from infinity.data.dedup.near_duplicates import Looks, Thumbnails, similar_looks, similar_to_known, thumbnails_in
+from infinity.data.dedup.near_duplicates import (
+    Fingerprints,
+    Thumbnails,
+    similar_fingerprints,
+    similar_to_known,
+    thumbnails_in,
+)
 
 _FIRST_BLOCK, _LAST_BLOCK = 256, 1024
 
@@ -90,7 +96,7 @@ def near_duplicates(
     get = thumbnails or thumbnails_in(rows)
     order = preference(rows)
     first, twins = _twins(rows, order, get)
-    looks = Looks.of(rows, get).take(order[first])  # one a look: the preferred one
+    looks = Fingerprints.of(rows, get).take(order[first])  # one a look: the preferred one
     dropped: dict[int, int] = {}
     stays = np.empty(0, np.int64)
     at = 0
@@ -101,7 +107,7 @@ def near_duplicates(
         known, new = similar_to_known(both, limits, len(stays), partitions=partitions)
         dropped |= dict(zip(block[new - len(stays)].tolist(), stays[known].tolist(), strict=True))
         rest = np.delete(block, new - len(stays))
-        pairs = similar_looks(looks.take(rest), limits, partitions=partitions)
+        pairs = similar_fingerprints(looks.take(rest), limits, partitions=partitions)
         among = _greedy(zip(*(rest[side].tolist() for side in pairs), strict=True))
         dropped |= among
         stays = np.concatenate([stays, rest[~np.isin(rest, np.fromiter(among, np.int64, len(among)))]])

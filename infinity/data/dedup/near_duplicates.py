@@ -44,7 +44,7 @@ _NO_PAIRS: Pairs = (np.empty(0, np.int64), np.empty(0, np.int64))
 
 
 @dataclass(frozen=True, slots=True)
-class Looks:
+class Fingerprints:
     """What is compared of pictures, an entry a picture; thumbnails are fetched when they are needed."""
 
     hashes: UInt64[np.ndarray, " n"]
@@ -56,7 +56,7 @@ class Looks:
     thumbnails: Thumbnails
 
     @classmethod
-    def of(cls, rows: pa.Table, thumbnails: Thumbnails) -> Looks:
+    def of(cls, rows: pa.Table, thumbnails: Thumbnails) -> Fingerprints:
         """Of readable pictures, from the columns of their facts."""
         width, height = (rows[name].to_numpy().astype(np.float64) for name in ("width_px", "height_px"))
         places = np.arange(rows.num_rows)
@@ -76,9 +76,9 @@ class Looks:
             thumbnails=thumbnails,
         )
 
-    def take(self, chosen: Int[np.ndarray, " m"]) -> Looks:
+    def take(self, chosen: Int[np.ndarray, " m"]) -> Fingerprints:
         """Some of them, in the given order."""
-        return Looks(
+        return Fingerprints(
             hashes=self.hashes[chosen],
             ratios=self.ratios[chosen],
             slack=self.slack[chosen],
@@ -89,7 +89,7 @@ class Looks:
         )
 
 
-def similar_looks(looks: Looks, limits: NearDuplicates, *, partitions: int = 1) -> Pairs:
+def similar_fingerprints(looks: Fingerprints, limits: NearDuplicates, *, partitions: int = 1) -> Pairs:
     """All pairs i < j that are near, ordered by (i, j).
 
     Args:
@@ -106,7 +106,7 @@ def similar_looks(looks: Looks, limits: NearDuplicates, *, partitions: int = 1) 
     return left[order], right[order]
 
 
-def similar_to_known(looks: Looks, limits: NearDuplicates, known: int, *, partitions: int = 1) -> Pairs:
+def similar_to_known(looks: Fingerprints, limits: NearDuplicates, known: int, *, partitions: int = 1) -> Pairs:
     """For pictures that are near one of the first ``known``: that one, and the picture.
 
     Of several the one is taken whose difference small shifts explain best. They are asked in this order, some at a
@@ -133,7 +133,7 @@ def similar_to_known(looks: Looks, limits: NearDuplicates, known: int, *, partit
 
 
 def _best_first(
-    looks: Looks, left: Int[np.ndarray, " p"], right: Int[np.ndarray, " p"]
+    looks: Fingerprints, left: Int[np.ndarray, " p"], right: Int[np.ndarray, " p"]
 ) -> tuple[Int[np.ndarray, " q"], Int[np.ndarray, " q"], Int[np.ndarray, " q"]]:
     """Of each new picture the known ones that small shifts explain best: both, and the place in this order."""
     order = np.lexsort((left, right))
@@ -152,7 +152,7 @@ def _best_first(
     return left[kept], right[kept], np.concatenate(places)
 
 
-def _likely(looks: Looks, limits: NearDuplicates, between: int, partitions: int) -> Iterator[Pairs]:
+def _likely(looks: Fingerprints, limits: NearDuplicates, between: int, partitions: int) -> Iterator[Pairs]:
     """Pairs that are near by hash, shape and coarse colours, in pieces of bounded size."""
     waiting, number = [_NO_PAIRS], 0
     for left, right in near_pairs(looks.hashes, limits.distance, between=between, partitions=partitions):
@@ -169,7 +169,7 @@ def _likely(looks: Looks, limits: NearDuplicates, between: int, partitions: int)
 
 
 def pair_differences(
-    looks: Looks, left: Int[np.ndarray, " p"], right: Int[np.ndarray, " p"], limit: float = np.inf
+    looks: Fingerprints, left: Int[np.ndarray, " p"], right: Int[np.ndarray, " p"], limit: float = np.inf
 ) -> Float[np.ndarray, " p"]:
     """How different the thumbnails of pairs are, laid over each other, in levels; above the limit not exactly."""
     parts = [np.empty(0, np.float32)]
@@ -191,7 +191,7 @@ def thumbnails_in(rows: pa.Table) -> Thumbnails:
     return lambda places: pictures[places]
 
 
-def _coarse_distances(looks: Looks, left: Int[np.ndarray, " p"], right: Int[np.ndarray, " p"]) -> np.ndarray:
+def _coarse_distances(looks: Fingerprints, left: Int[np.ndarray, " p"], right: Int[np.ndarray, " p"]) -> np.ndarray:
     """The largest difference of the 4 x 4 means of pairs, in levels."""
     a, b = looks.coarse[left], looks.coarse[right]
     return np.asarray((np.maximum(a, b) - np.minimum(a, b)).max(axis=1))

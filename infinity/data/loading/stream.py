@@ -48,7 +48,7 @@ class Loading:
     tasks: list[Future[None]]
 
 
-class PictureStream:
+class PixelLoader:
     """What ``ids_of`` names for every step, as pixels; steps may be asked for in any order, rising ones are fast.
 
     Use as a context manager, or close it.

@@ -9,7 +9,7 @@ from typing import Any
 from infinity import storage
 from infinity.config import Config
 from infinity.data.images.decoding import UnreadableError
-from infinity.data.sources.samples import CaptionChoice, Captions, Record
+from infinity.data.sources.samples import CaptionChoice, Record, RowCaptions
 
 FREE_PICTURE_COLUMNS = ("image_path",)
 """Columns of the reference's own tables, whose paths may be absolute or URIs."""
@@ -56,14 +56,14 @@ class SourceColumns(Config):
         """The columns of ``found`` that may hold a short or only caption."""
         return _among(found, self.caption, SHORT_COLUMNS)
 
-    def captions_of(self, fields: Mapping[str, Any], choice: CaptionChoice) -> Captions:
+    def captions_of(self, fields: Mapping[str, Any], choice: CaptionChoice) -> RowCaptions:
         """The captions of one row.
 
         Raises:
             UnreadableError: One is neither a text nor missing.
         """
         names = tuple(fields)
-        return Captions.of(_text(fields, self.longs(names)), _text(fields, self.shorts(names)), choice)
+        return RowCaptions.of(_text(fields, self.longs(names)), _text(fields, self.shorts(names)), choice)
 
     def record_of(
         self, fields: Mapping[str, Any], *, row: int, where: str, folder: str, choice: CaptionChoice, raw: bytes

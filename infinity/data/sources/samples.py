@@ -43,7 +43,7 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
-class Captions:
+class RowCaptions:
     """The captions of one row, as three fields of a record."""
 
     caption: str | None
@@ -51,7 +51,7 @@ class Captions:
     caption_short: str | None
 
     @classmethod
-    def of(cls, long: str | None, short: str | None, choice: CaptionChoice) -> Captions:
+    def of(cls, long: str | None, short: str | None, choice: CaptionChoice) -> RowCaptions:
         """The wanted caption, or the other one where that is missing or blank; both where there are two."""
         long, short = (text if text and text.strip() else None for text in (long, short))
         chosen = (long or short) if choice == "long" else (short or long)

@@ -14,7 +14,7 @@ import numpy as np
 
 from infinity import storage
 from infinity.config import Config
-from infinity.evaluation.benchmark import Outcome
+from infinity.evaluation.benchmark import BenchmarkResult
 from infinity.evaluation.bootstrap import stratified_interval
 from infinity.evaluation.dpg.scoring import (
     PROTOCOLS,
@@ -31,13 +31,13 @@ from infinity.evaluation.dpg.scoring import (
 from infinity.evaluation.networks import Networks
 from infinity.evaluation.picture_store import Picture
 from infinity.evaluation.prompts.benchmark import (
-    Asked,
-    Gap,
-    Item,
+    JudgedPrompts,
+    MissingPicture,
     PictureFolder,
-    Place,
+    PicturePlace,
+    PromptItem,
+    PromptSample,
     Record,
-    Results,
     count_gaps,
     described,
     join_notes,
@@ -99,7 +99,7 @@ class DpgMeasure(Config):
         """Begins the names of metrics and files; figures with rewritten prompts have names of their own."""
         return "dpg" if self.rewriter is None else "dpg_rewritten"
 
-    def items(self) -> tuple[Item, ...]:
+    def items(self) -> tuple[PromptItem, ...]:
         """All prompts with the questions about each, by either protocol, in the order of their names.
 
         Raises:
@@ -112,17 +112,20 @@ class DpgMeasure(Config):
         if self.num_prompts is not None and self.num_prompts < len(names):
             names = [names[place * len(names) // self.num_prompts] for place in range(self.num_prompts)]
         return tuple(
-            Item(id=name, prompt=prompts[name], about={"questions": _texts(name, tables.values())}) for name in names
+            PromptItem(id=name, prompt=prompts[name], about={"questions": _texts(name, tables.values())})
+            for name in names
         )
 
-    def find(self, folder: PictureFolder, items: Sequence[Item]) -> list[Asked]:
+    def find(self, folder: PictureFolder, items: Sequence[PromptItem]) -> list[PromptSample]:
         """The grid of every item: the file whose name up to the first dot is the item's id."""
         by_name = {path.split(".")[0]: info for path, info in sorted(folder.files().items()) if "/" not in path}
         asked = []
         for item in items:
             info = by_name.get(item.id.split(".")[0])
-            place: Place | Gap = Gap("no such file") if info is None else place_of(folder, info)
-            asked.append(Asked(item=item, drawn=item.prompt, places=(place,), size_px=folder.size_px))
+            place: PicturePlace | MissingPicture = (
+                MissingPicture("no such file") if info is None else place_of(folder, info)
+            )
+            asked.append(PromptSample(item=item, drawn=item.prompt, places=(place,), size_px=folder.size_px))
         return asked
 
     def judge_settings(self) -> Mapping[str, Any]:
@@ -139,13 +142,13 @@ class DpgMeasure(Config):
         """Asks all questions about all tiles."""
         return DpgJudge(networks.get(self.vqa, _load_vqa), self)
 
-    def outcome(self, results: Results) -> Outcome:
+    def outcome(self, results: JudgedPrompts) -> BenchmarkResult:
         """Of both protocols ``dpg…overall``, ``.l1.<category>``, ``.l2.<category>`` and ``.failed``; all answers."""
         tables = self._tables()
         names = {"reference": self.name, "corrected": self.name.replace("dpg", "dpg_corrected")}
         parts = [self._figures(results, tables[each], each, names[each]) for each in PROTOCOLS]
         lines = [{**described(asked), **record} for asked, record in results]
-        return Outcome(
+        return BenchmarkResult(
             scores=tuple(chain.from_iterable(scores for scores, _ in parts)),
             records={f"{self.name}_answers.jsonl": lines},
             items={metric: values for _, items in parts for metric, values in items.items()},
@@ -156,7 +159,7 @@ class DpgMeasure(Config):
         return {protocol: read_table(data, protocol, where=self.questions.uri) for protocol in PROTOCOLS}
 
     def _figures(
-        self, results: Results, table: Table, protocol: Protocol, name: str
+        self, results: JudgedPrompts, table: Table, protocol: Protocol, name: str
     ) -> tuple[list[Score], dict[str, dict[str, float]]]:
         scored, failed = score_all(results, table, protocol)
         passport = self._passport(protocol)
@@ -192,7 +195,7 @@ class DpgMeasure(Config):
             f"question table {table[:16]}, {describe(self.rewriter)}; {quirks}{part}"
         )
 
-    def _note(self, results: Results) -> str:
+    def _note(self, results: JudgedPrompts) -> str:
         sizes = sorted({tuple(record["size_px"]) for record in results.records if "size_px" in record})
         about = "tiles of " + ", ".join(f"{rows}x{columns}" for rows, columns in sizes) + " pixels" if sizes else ""
         padded = sum(bool(record.get("padded")) for record in results.records)
@@ -207,7 +210,9 @@ class DpgJudge:
     vqa: Vqa
     measure: DpgMeasure
 
-    def __call__(self, asked: Sequence[Asked], pictures: Sequence[Sequence[Picture | Gap]]) -> list[Record]:
+    def __call__(
+        self, asked: Sequence[PromptSample], pictures: Sequence[Sequence[Picture | MissingPicture]]
+    ) -> list[Record]:
         """All questions of all items in batches."""
         records: list[dict[str, Any]] = []
         waiting: list[tuple[Picture, str]] = []
@@ -237,7 +242,9 @@ class DpgJudge:
         return cut(grid, size, self.measure.pictures_per_prompt), padded
 
 
-def score_all(results: Results, table: Table, protocol: Protocol) -> tuple[dict[str, PictureScore], dict[str, str]]:
+def score_all(
+    results: JudgedPrompts, table: Table, protocol: Protocol
+) -> tuple[dict[str, PictureScore], dict[str, str]]:
     """Scores by item, and reasons of items that have none."""
     scored: dict[str, PictureScore] = {}
     failed: dict[str, str] = {}

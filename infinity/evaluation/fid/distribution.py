@@ -13,7 +13,7 @@ from torch import Tensor
 from infinity.config import Config
 from infinity.data.dataset.manifest import Manifest
 from infinity.data.loading.batches import load_images
-from infinity.evaluation.benchmark import Material, Outcome, Rows, Subject, batches, spread
+from infinity.evaluation.benchmark import BenchmarkResult, EvalContext, EvalTarget, RowBatch, batches, spread
 from infinity.evaluation.drawings import draw
 from infinity.evaluation.fid import preparation
 from infinity.evaluation.fid.feature_distances import KidConfig, inception_score, kernel_distance, precision_recall
@@ -62,7 +62,7 @@ class DistributionMeasure(Config):
                 f"{self.neighbours}"
             )
 
-    def parts(self, subject: Subject, manifest: Manifest) -> tuple[DistributionPart, ...]:
+    def parts(self, subject: EvalTarget, manifest: Manifest) -> tuple[DistributionPart, ...]:
         """One part a batch of rows.
 
         Raises:
@@ -78,7 +78,7 @@ class DistributionMeasure(Config):
             for batch in batches(manifest, rows, subject.batch_size)
         )
 
-    def outcome(self, state: DistributionState) -> Outcome:
+    def outcome(self, state: DistributionState) -> BenchmarkResult:
         """The figures of `METRICS`, and ``fid_reference`` where there is a reference.
 
         Raises:
@@ -102,17 +102,17 @@ class DistributionMeasure(Config):
         reference = self._read_reference()
         if reference is not None:
             scores.append(self._against(reference, drawings))
-        return Outcome(scores=tuple(scores))
+        return BenchmarkResult(scores=tuple(scores))
 
     def protocol(self, metric: str) -> str:
         """How a figure is measured."""
         return f"{metric}/2: {_what(self, metric)}; {preparation.protocol(self.convention)}"
 
-    def not_measured(self) -> Outcome:
+    def not_measured(self) -> BenchmarkResult:
         """What stands in for the figures where no weights are given."""
         reason = "no Inception weights given; name the standard file pt_inception-2015-12-05-6726825d.pth"
         names = METRICS if self.reference is None else (*METRICS, "fid_reference")
-        return Outcome(
+        return BenchmarkResult(
             scores=tuple(Score.not_measured(name, "", protocol=self.protocol(name), reason=reason) for name in names)
         )
 
@@ -243,7 +243,7 @@ def _joined(parts: tuple[Features, ...]) -> Tensor:
 class DistributionPart:
     """A batch of rows."""
 
-    batch: Rows
+    batch: RowBatch
     convention: Convention = "tf1"
 
     @property
@@ -251,7 +251,7 @@ class DistributionPart:
         """Pictures that go through the feature network."""
         return 3 * len(self.batch.rows)
 
-    def compute(self, material: Material) -> DistributionState:
+    def compute(self, material: EvalContext) -> DistributionState:
         """Draw, reconstruct, and take features."""
         tokenizer = material.pipeline.tokenizer
         schedule = material.pipeline.config.resolution.schedule(self.batch.aspect_ratio)
@@ -265,7 +265,7 @@ class DistributionPart:
         )
 
     @torch.inference_mode()
-    def _features(self, material: Material, images: UInt8[np.ndarray, "B H W 3"]) -> tuple[Features, Features]:
+    def _features(self, material: EvalContext, images: UInt8[np.ndarray, "B H W 3"]) -> tuple[Features, Features]:
         """The 2048 Inception features and the class scores without bias of every picture."""
         prepared = PREPARATIONS[self.convention](torch.from_numpy(images).to(material.subject.device))
         found = material.inception(prepared)

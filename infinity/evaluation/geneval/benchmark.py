@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from infinity.config import Config
-from infinity.evaluation.benchmark import Outcome
+from infinity.evaluation.benchmark import BenchmarkResult
 from infinity.evaluation.geneval.coco_detector import CocoDetectorConfig
 from infinity.evaluation.geneval.scenes import SceneDetector
 from infinity.evaluation.geneval.scoring import GenevalConfig, GenevalPrompt
 from infinity.evaluation.geneval.verdicts import GenevalJudge, summarise
 from infinity.evaluation.networks import Networks
-from infinity.evaluation.prompts.benchmark import Asked, Item, PictureFolder, Results, locate
+from infinity.evaluation.prompts.benchmark import JudgedPrompts, PictureFolder, PromptItem, PromptSample, locate
 from infinity.evaluation.prompts.rewriting import Rewriter, describe
 from infinity.storage.lines import json_objects
 from infinity.storage.pinned import PinnedFile
@@ -67,7 +67,7 @@ class GenevalMeasure(Config):
         """Begins the names of metrics; figures with rewritten prompts have names of their own."""
         return "geneval" if self.rewriter is None else "geneval_rewritten"
 
-    def items(self) -> tuple[Item, ...]:
+    def items(self) -> tuple[PromptItem, ...]:
         """The prompts of the file.
 
         Raises:
@@ -77,11 +77,11 @@ class GenevalMeasure(Config):
         prompts = read_prompts(self.prompts, self.detector.classes, self.detector.colour_names)
         chosen = sorted(_spread(prompts, self.prompts_per_task))
         return tuple(
-            Item(id=f"{number:05d}", prompt=prompts[number].prompt, about=prompts[number].to_metadata())
+            PromptItem(id=f"{number:05d}", prompt=prompts[number].prompt, about=prompts[number].to_metadata())
             for number in chosen
         )
 
-    def find(self, folder: PictureFolder, items: Sequence[Item]) -> list[Asked]:
+    def find(self, folder: PictureFolder, items: Sequence[PromptItem]) -> list[PromptSample]:
         """Pictures that were drawn elsewhere."""
         return locate(folder, items, self.pictures_per_prompt)
 
@@ -93,7 +93,7 @@ class GenevalMeasure(Config):
         """The official rules over the detector."""
         return GenevalJudge(self.detector.load(networks), self.thresholds)
 
-    def outcome(self, results: Results) -> Outcome:
+    def outcome(self, results: JudgedPrompts) -> BenchmarkResult:
         """``geneval.overall``, ``.<task>`` and ``.prompts``; a sheet and the verdicts of every task."""
         return summarise(
             results,

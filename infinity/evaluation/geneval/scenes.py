@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from infinity.config import Config
-from infinity.evaluation.benchmark import Outcome
+from infinity.evaluation.benchmark import BenchmarkResult
 from infinity.evaluation.geneval.scene_detector import detect
 from infinity.evaluation.geneval.scoring import Detections, GenevalConfig
 from infinity.evaluation.geneval.verdicts import GenevalJudge, summarise
 from infinity.evaluation.networks import Networks
 from infinity.evaluation.picture_store import Picture
-from infinity.evaluation.prompts.benchmark import Asked, Item, PictureFolder, Results, locate
+from infinity.evaluation.prompts.benchmark import JudgedPrompts, PictureFolder, PromptItem, PromptSample, locate
 from infinity.scenes.prompts import COLORS, PLURALS, TASKS, held_out_prompts, prompts_to_ask
 
 DETECTOR_VERSION = 1
@@ -100,13 +100,13 @@ class SceneMeasure(Config):
         """They are always drawn."""
         return None
 
-    def items(self) -> tuple[Item, ...]:
+    def items(self) -> tuple[PromptItem, ...]:
         """The captions, task by task, the held-out ones of each first, each named by itself."""
         source = held_out_prompts if self.captions == "held_out" else prompts_to_ask
         prompts = [prompt for task in TASKS for prompt in source(task)[: self.prompts_per_task]]
-        return tuple(Item(id=prompt.prompt, prompt=prompt.prompt, about=prompt.metadata()) for prompt in prompts)
+        return tuple(PromptItem(id=prompt.prompt, prompt=prompt.prompt, about=prompt.metadata()) for prompt in prompts)
 
-    def find(self, folder: PictureFolder, items: Sequence[Item]) -> list[Asked]:
+    def find(self, folder: PictureFolder, items: Sequence[PromptItem]) -> list[PromptSample]:
         """Pictures that were drawn elsewhere."""
         return locate(folder, items, self.pictures_per_prompt)
 
@@ -118,7 +118,7 @@ class SceneMeasure(Config):
         """The official rules over the exact detector."""
         return GenevalJudge(SceneDetector(), GenevalConfig())
 
-    def outcome(self, results: Results) -> Outcome:
+    def outcome(self, results: JudgedPrompts) -> BenchmarkResult:
         """``scene_geneval.overall``, ``.<task>`` and ``.prompts``; a sheet and the verdicts of every task."""
         which = "held-out captions" if self.captions == "held_out" else "captions, held-out and trained ones,"
         protocol = (

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from infinity.data.images.contact_sheet import compose_sheet
-from infinity.evaluation.benchmark import Outcome, SheetImage, magnification
+from infinity.evaluation.benchmark import BenchmarkResult, SheetImage, magnification
 from infinity.evaluation.geneval.scoring import TASKS, Detections, GenevalConfig, GenevalPrompt, Verdict, judge
 from infinity.evaluation.geneval.state import GenevalState
 from infinity.evaluation.picture_store import Picture
 from infinity.evaluation.prompts.benchmark import (
-    Asked,
-    Gap,
+    JudgedPrompts,
+    MissingPicture,
+    PromptSample,
     Record,
-    Results,
     count_gaps,
     described,
     join_notes,
@@ -52,7 +52,9 @@ class GenevalJudge:
     detector: Detector
     thresholds: GenevalConfig
 
-    def __call__(self, asked: Sequence[Asked], pictures: Sequence[Sequence[Picture | Gap]]) -> list[Record]:
+    def __call__(
+        self, asked: Sequence[PromptSample], pictures: Sequence[Sequence[Picture | MissingPicture]]
+    ) -> list[Record]:
         """Detect on all pictures together, then judge one by one."""
         usable = [count_gaps(found)[0] for found in pictures]
         detections = iter(self.detector([picture for found in usable for picture in found]))
@@ -61,7 +63,7 @@ class GenevalJudge:
             prompt = GenevalPrompt.from_metadata(one.item.about)
             entries = [
                 {"missing": picture.reason}
-                if isinstance(picture, Gap)
+                if isinstance(picture, MissingPicture)
                 else _entry(picture, judge(prompt, next(detections), self.thresholds))
                 for picture in found
             ]
@@ -73,7 +75,9 @@ def _entry(picture: Picture, verdict: Verdict) -> Record:
     return {"size_px": list(picture.shape[:2]), "correct": verdict.correct, "reason": verdict.reason}
 
 
-def summarise(results: Results, name: str, *, protocol: str, num_shown: int, sheets: str, records: str) -> Outcome:
+def summarise(
+    results: JudgedPrompts, name: str, *, protocol: str, num_shown: int, sheets: str, records: str
+) -> BenchmarkResult:
     """Figures, a sheet of pictures and the lines of all verdicts of GenEval prompts.
 
     Args:
@@ -107,7 +111,7 @@ def summarise(results: Results, name: str, *, protocol: str, num_shown: int, she
         scores: tuple[Score, ...] = (Score.not_measured(f"{name}.overall", "share", protocol=protocol, reason=reason),)
     else:
         scores = state.scores(name, protocol=protocol, note=note)
-    return Outcome(
+    return BenchmarkResult(
         scores=scores,
         sheets={f"{sheets}.{task}": sheet for task in TASKS if (sheet := _sheet(results, task, num_shown))},
         records={records: _lines(results)},
@@ -122,14 +126,14 @@ def _note_of(sizes: set[tuple[int, int]]) -> str:
     return f"pictures of {len(sizes)} sizes (rows x columns): {listed}"
 
 
-def _lines(results: Results) -> list[Record]:
+def _lines(results: JudgedPrompts) -> list[Record]:
     """One line a picture."""
     return [
         {
             **described(asked),
             "tag": asked.item.about["tag"],
             "number": number,
-            "picture": None if isinstance(place, Gap) else place.name,
+            "picture": None if isinstance(place, MissingPicture) else place.name,
             **entry,
         }
         for asked, record in results
@@ -137,7 +141,7 @@ def _lines(results: Results) -> list[Record]:
     ]
 
 
-def _sheet(results: Results, task: str, num_shown: int) -> SheetImage | None:
+def _sheet(results: JudgedPrompts, task: str, num_shown: int) -> SheetImage | None:
     """The first captions of a task whose pictures are all there, each in a row."""
     rows = [
         (asked, record["pictures"])

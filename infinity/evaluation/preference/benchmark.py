@@ -15,19 +15,19 @@ from typing import Any, ClassVar
 import numpy as np
 
 from infinity.config import Config
-from infinity.evaluation.benchmark import Outcome
+from infinity.evaluation.benchmark import BenchmarkResult
 from infinity.evaluation.bootstrap import mean_interval
 from infinity.evaluation.networks import Networks
 from infinity.evaluation.picture_store import Picture
 from infinity.evaluation.preference.clip_score import PROTOCOL as CLIP_SCORE
 from infinity.evaluation.preference.clip_score import clip_scores
 from infinity.evaluation.prompts.benchmark import (
-    Asked,
-    Gap,
-    Item,
+    JudgedPrompts,
+    MissingPicture,
     PictureFolder,
+    PromptItem,
+    PromptSample,
     Record,
-    Results,
     count_gaps,
     described,
     in_folders_or_flat,
@@ -122,7 +122,7 @@ class FitMeasure(Config, ABC):
         """Begins the names of metrics and files; figures with rewritten prompts have names of their own."""
         return self.metric if self.rewriter is None else f"{self.metric}_rewritten"
 
-    def items(self) -> tuple[Item, ...]:
+    def items(self) -> tuple[PromptItem, ...]:
         """The prompts.
 
         Raises:
@@ -131,7 +131,7 @@ class FitMeasure(Config, ABC):
         """
         return read_lists(self.prompts, self.num_prompts)
 
-    def find(self, folder: PictureFolder, items: Sequence[Item]) -> list[Asked]:
+    def find(self, folder: PictureFolder, items: Sequence[PromptItem]) -> list[PromptSample]:
         """Pictures that were drawn elsewhere."""
         number = self.pictures_per_prompt
         return locate(folder, items, number, layout=in_folders_or_flat, most=number)
@@ -148,7 +148,7 @@ class FitMeasure(Config, ABC):
         """Scores every picture."""
         return FitJudge(self.fit(networks))
 
-    def outcome(self, results: Results) -> Outcome:
+    def outcome(self, results: JudgedPrompts) -> BenchmarkResult:
         """``<name>.overall`` and ``.<category>``; the numbers of all pictures."""
         scored: dict[str, dict[str, float]] = {}
         failed: list[str] = []
@@ -162,7 +162,7 @@ class FitMeasure(Config, ABC):
         means = {item: value for values in scored.values() for item, value in values.items()}
         named = {slug(category): values for category, values in sorted(scored.items()) if category}
         groups = {"overall": means, **named}
-        return Outcome(
+        return BenchmarkResult(
             scores=tuple(self._score(part, values, protocol, note) for part, values in groups.items()),
             records={f"{self.name}_scores.jsonl": [{**described(asked), **record} for asked, record in results]},
             items={f"{self.name}.overall": means} if means else {},
@@ -181,7 +181,7 @@ class FitMeasure(Config, ABC):
             high=high, note=join_notes(note, about),
         )  # fmt: skip
 
-    def _passport(self, results: Results) -> str:
+    def _passport(self, results: JudgedPrompts) -> str:
         part = "" if self.num_prompts is None else f"; a part of the prompts: {self.num_prompts} a category"
         return (
             f"{self.describe()}; {describe([asked.item for asked in results.asked])}, {self.pictures_per_prompt} "
@@ -290,7 +290,9 @@ class FitJudge:
 
     fit: Fit
 
-    def __call__(self, asked: Sequence[Asked], pictures: Sequence[Sequence[Picture | Gap]]) -> list[Record]:
+    def __call__(
+        self, asked: Sequence[PromptSample], pictures: Sequence[Sequence[Picture | MissingPicture]]
+    ) -> list[Record]:
         """All pictures of all items in batches. An item with a gap has no number: its mean would be another's."""
         records: list[dict[str, Any]] = []
         waiting: list[tuple[dict[str, Any], Picture, str]] = []

@@ -39,7 +39,7 @@ class GateError(ValueError):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Measured:
+class ScoredModel:
     """One model's evaluation.
 
     Attributes:
@@ -186,7 +186,7 @@ def judge(
     }  # fmt: skip
 
 
-def compare(champion: Measured, candidate: Measured, config: GateConfig, *, num_worst: int = 6) -> GateReport:
+def compare(champion: ScoredModel, candidate: ScoredModel, config: GateConfig, *, num_worst: int = 6) -> GateReport:
     """Compare two evaluations, item by item.
 
     Args:
@@ -228,7 +228,9 @@ def compare(champion: Measured, candidate: Measured, config: GateConfig, *, num_
     )
 
 
-def _gated(champion: Measured, candidate: Measured, config: GateConfig) -> tuple[dict[str, Margin], dict[str, str]]:
+def _gated(
+    champion: ScoredModel, candidate: ScoredModel, config: GateConfig
+) -> tuple[dict[str, Margin], dict[str, str]]:
     """Metrics that decide, and the others with their reason.
 
     Raises:
@@ -257,7 +259,7 @@ def _gated(champion: Measured, candidate: Measured, config: GateConfig) -> tuple
     return gated, ungated
 
 
-def _whole_of(metric: str, measured: Measured, config: GateConfig) -> str | None:
+def _whole_of(metric: str, measured: ScoredModel, config: GateConfig) -> str | None:
     """The overall metric that judges the items of a task with too few of its own, where there is one."""
     whole = f"{metric.rpartition('.')[0]}.overall"
     items, all_items = measured.items[metric], measured.items.get(whole, {})
@@ -269,7 +271,7 @@ def _whole_of(metric: str, measured: Measured, config: GateConfig) -> str | None
     )
 
 
-def _check(metric: str, champion: Measured, candidate: Measured, margin: Margin) -> None:
+def _check(metric: str, champion: ScoredModel, candidate: ScoredModel, margin: Margin) -> None:
     """Refuse what only looks comparable."""
     scores = [side.scores.get(metric) for side in (champion, candidate)]
     for side, score in zip((champion, candidate), scores, strict=True):

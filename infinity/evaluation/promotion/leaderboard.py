@@ -33,7 +33,7 @@ LOWER_IS_BETTER = (
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Entry:
+class LeaderboardEntry:
     """One figure of one model.
 
     Attributes:
@@ -69,7 +69,7 @@ class Group:
 
     metric: str
     protocol: str
-    entries: tuple[Entry, ...]
+    entries: tuple[LeaderboardEntry, ...]
 
     @property
     def has_ours(self) -> bool:
@@ -77,7 +77,7 @@ class Group:
         return any(entry.is_ours for entry in self.entries)
 
 
-def published(text: str | None = None, *, where: str = PUBLISHED.name) -> tuple[Entry, ...]:
+def published(text: str | None = None, *, where: str = PUBLISHED.name) -> tuple[LeaderboardEntry, ...]:
     """The published figures.
 
     Args:
@@ -92,7 +92,7 @@ def published(text: str | None = None, *, where: str = PUBLISHED.name) -> tuple[
     header = tuple(next(reader, ()))
     if header != COLUMNS:
         raise ValueError(f"{where}: expected the columns {', '.join(COLUMNS)}, found {', '.join(header) or 'none'}")
-    entries: dict[tuple[str, ...], Entry] = {}
+    entries: dict[tuple[str, ...], LeaderboardEntry] = {}
     for number, row in enumerate(reader, start=2):
         if len(row) != len(COLUMNS) or not all(row[index].strip() for index in (0, 1, 2, 4, 5)):
             raise ValueError(f"{where} line {number}: expected a value for every column but unit, got {row}")
@@ -106,14 +106,16 @@ def published(text: str | None = None, *, where: str = PUBLISHED.name) -> tuple[
         key = (metric, model, protocol, source)
         if key in entries:
             raise ValueError(f"{where} line {number}: the figure of {model!r} for {metric} is there twice")
-        entries[key] = Entry(metric=metric, model=model, value=figure, unit=unit, protocol=protocol, source=source)
+        entries[key] = LeaderboardEntry(
+            metric=metric, model=model, value=figure, unit=unit, protocol=protocol, source=source
+        )
     return tuple(entries.values())
 
 
-def ours(model: str, scores: Iterable[Score], source: str) -> tuple[Entry, ...]:
+def ours(model: str, scores: Iterable[Score], source: str) -> tuple[LeaderboardEntry, ...]:
     """Figures that were measured here; those that were not measured stay, with their reason."""
     return tuple(
-        Entry(
+        LeaderboardEntry(
             metric=score.metric,
             model=model,
             value=score.value,
@@ -130,9 +132,9 @@ def ours(model: str, scores: Iterable[Score], source: str) -> tuple[Entry, ...]:
     )
 
 
-def leaderboard(entries: Iterable[Entry]) -> tuple[Group, ...]:
+def leaderboard(entries: Iterable[LeaderboardEntry]) -> tuple[Group, ...]:
     """Groups by metric and protocol: metrics in the order in which they come, groups with our figures first."""
-    groups: dict[tuple[str, str], list[Entry]] = {}
+    groups: dict[tuple[str, str], list[LeaderboardEntry]] = {}
     for entry in entries:
         groups.setdefault((entry.metric, entry.protocol), []).append(entry)
     metrics = list(dict.fromkeys(metric for metric, _ in groups))
@@ -145,10 +147,10 @@ def is_lower_better(metric: str) -> bool:
     return any(word in LOWER_IS_BETTER for word in metric.split("."))
 
 
-def _ranked(metric: str, entries: list[Entry]) -> tuple[Entry, ...]:
+def _ranked(metric: str, entries: list[LeaderboardEntry]) -> tuple[LeaderboardEntry, ...]:
     sign = 1.0 if is_lower_better(metric) else -1.0
 
-    def key(entry: Entry) -> tuple[bool, float, str]:
+    def key(entry: LeaderboardEntry) -> tuple[bool, float, str]:
         return entry.value is None, 0.0 if entry.value is None else sign * entry.value, entry.model
 
     return tuple(sorted(entries, key=key))

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from infinity import storage
 from infinity.config import Config, digest_of
-from infinity.evaluation.benchmark import Outcome
+from infinity.evaluation.benchmark import BenchmarkResult
 from infinity.evaluation.networks import Networks
 from infinity.evaluation.picture_store import Drawing, Picture, PictureError, PictureStore, read_picture
 from infinity.evaluation.prompts.rewriting import Rewriter
@@ -23,7 +23,7 @@ Record = Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Item:
+class PromptItem:
     """One prompt of a benchmark.
 
     Attributes:
@@ -64,7 +64,7 @@ class PictureFolder(Config):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class PicturePlace:
     """Where one picture lies.
 
     Attributes:
@@ -79,14 +79,14 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Gap:
+class MissingPicture:
     """A picture that is not there or not fit, and why."""
 
     reason: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Asked:
+class PromptSample:
     """An item with what was drawn for it.
 
     Attributes:
@@ -97,58 +97,60 @@ class Asked:
         must_be_there: A picture that cannot be read is an error instead of a gap: it was drawn here.
     """
 
-    item: Item
+    item: PromptItem
     drawn: str
-    places: tuple[Place | Gap, ...]
+    places: tuple[PicturePlace | MissingPicture, ...]
     size_px: tuple[int, int] | None = None
     must_be_there: bool = False
 
-    def pictures(self) -> tuple[Picture | Gap, ...]:
+    def pictures(self) -> tuple[Picture | MissingPicture, ...]:
         """The pictures, read from storage; what cannot be used is a gap.
 
         Raises:
             PictureError: One that was drawn here is missing or damaged.
         """
-        return tuple(place if isinstance(place, Gap) else self._read(place) for place in self.places)
+        return tuple(place if isinstance(place, MissingPicture) else self._read(place) for place in self.places)
 
     def digest(self) -> str:
         """Names all that a verdict depends on beside the judge."""
-        versions = [place.reason if isinstance(place, Gap) else place.version for place in self.places]
+        versions = [place.reason if isinstance(place, MissingPicture) else place.version for place in self.places]
         return digest_of([self.item.id, self.item.prompt, self.item.about, self.drawn, versions, self.size_px])
 
-    def _read(self, place: Place) -> Picture | Gap:
+    def _read(self, place: PicturePlace) -> Picture | MissingPicture:
         try:
             picture = read_picture(place.uri)
         except PictureError as error:
             if self.must_be_there:
                 raise
-            return Gap(str(error))
+            return MissingPicture(str(error))
         if self.size_px is not None and picture.shape[:2] != self.size_px:
             found, wanted = ("x".join(map(str, size)) for size in (picture.shape[:2], self.size_px))
-            return Gap(f"expected {wanted} pixels (rows x columns), found {found}")
+            return MissingPicture(f"expected {wanted} pixels (rows x columns), found {found}")
         return picture
 
 
 class Judge(Protocol):
     """Looks at pictures; the same answer on every worker."""
 
-    def __call__(self, asked: Sequence[Asked], pictures: Sequence[Sequence[Picture | Gap]]) -> Sequence[Record]:
+    def __call__(
+        self, asked: Sequence[PromptSample], pictures: Sequence[Sequence[Picture | MissingPicture]]
+    ) -> Sequence[Record]:
         """One record for every item."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Results:
+class JudgedPrompts:
     """Everything that was asked and what the judge found, in the order of the benchmark."""
 
-    asked: tuple[Asked, ...]
+    asked: tuple[PromptSample, ...]
     records: tuple[Record, ...]
 
-    def __iter__(self) -> Iterator[tuple[Asked, Record]]:
+    def __iter__(self) -> Iterator[tuple[PromptSample, Record]]:
         return iter(zip(self.asked, self.records, strict=True))
 
 
-class PromptMeasure(Protocol):
+class PromptBenchmark(Protocol):
     """One benchmark over prompts."""
 
     @property
@@ -171,11 +173,11 @@ class PromptMeasure(Protocol):
         """Pictures that were drawn elsewhere; None draws them."""
         ...
 
-    def items(self) -> tuple[Item, ...]:
+    def items(self) -> tuple[PromptItem, ...]:
         """The prompts; raises ValueError where there is none."""
         ...
 
-    def find(self, folder: PictureFolder, items: Sequence[Item]) -> list[Asked]:
+    def find(self, folder: PictureFolder, items: Sequence[PromptItem]) -> list[PromptSample]:
         """Pictures of the items in a folder of pictures that were drawn elsewhere."""
         ...
 
@@ -187,7 +189,7 @@ class PromptMeasure(Protocol):
         """The judge, on a worker."""
         ...
 
-    def outcome(self, results: Results) -> Outcome:
+    def outcome(self, results: JudgedPrompts) -> BenchmarkResult:
         """Figures out of all records."""
         ...
 
@@ -213,8 +215,13 @@ def in_folders_or_flat(path: str) -> list[tuple[str, int]]:
 
 
 def locate(
-    folder: PictureFolder, items: Sequence[Item], number: int, *, layout: Layout = in_folders, most: int | None = None
-) -> list[Asked]:
+    folder: PictureFolder,
+    items: Sequence[PromptItem],
+    number: int,
+    *,
+    layout: Layout = in_folders,
+    most: int | None = None,
+) -> list[PromptSample]:
     """Pictures of items in a folder, in the order of their numbers.
 
     Args:
@@ -232,16 +239,16 @@ def locate(
     asked = []
     for item in items:
         paths = [path for _, path in sorted(by_item.get(item.id, []))][:most]
-        places: list[Place | Gap] = [place_of(folder, files[path]) for path in paths]
-        places += [Gap("no such file")] * (number - len(places))
-        asked.append(Asked(item=item, drawn=item.prompt, places=tuple(places), size_px=folder.size_px))
+        places: list[PicturePlace | MissingPicture] = [place_of(folder, files[path]) for path in paths]
+        places += [MissingPicture("no such file")] * (number - len(places))
+        asked.append(PromptSample(item=item, drawn=item.prompt, places=tuple(places), size_px=folder.size_px))
     return asked
 
 
-def place_of(folder: PictureFolder, info: storage.FileInfo) -> Place:
+def place_of(folder: PictureFolder, info: storage.FileInfo) -> PicturePlace:
     """A file of a folder as the place of a picture."""
     name = info.uri[len(folder.uri.rstrip("/")) + 1 :]
-    return Place(info.uri, name, f"{info.uri} {info.num_bytes} {info.version}")
+    return PicturePlace(info.uri, name, f"{info.uri} {info.num_bytes} {info.version}")
 
 
 def drawings(drawn: str, number: int, seed: int) -> tuple[Drawing, ...]:
@@ -249,16 +256,16 @@ def drawings(drawn: str, number: int, seed: int) -> tuple[Drawing, ...]:
     return tuple(Drawing(drawn, seed + j) for j in range(number))
 
 
-def in_store(store: PictureStore, item: Item, drawn: str, wanted: Sequence[Drawing]) -> Asked:
+def in_store(store: PictureStore, item: PromptItem, drawn: str, wanted: Sequence[Drawing]) -> PromptSample:
     """An item whose pictures are drawings of a store."""
-    places = tuple(Place(store.uri(drawing), store.key(drawing), store.key(drawing)) for drawing in wanted)
-    return Asked(item=item, drawn=drawn, places=places, must_be_there=True)
+    places = tuple(PicturePlace(store.uri(drawing), store.key(drawing), store.key(drawing)) for drawing in wanted)
+    return PromptSample(item=item, drawn=drawn, places=places, must_be_there=True)
 
 
-def count_gaps(pictures: Sequence[Picture | Gap]) -> tuple[list[Picture], list[str]]:
+def count_gaps(pictures: Sequence[Picture | MissingPicture]) -> tuple[list[Picture], list[str]]:
     """The pictures that can be judged, and the reasons why others cannot."""
-    usable = [picture for picture in pictures if not isinstance(picture, Gap)]
-    return usable, [picture.reason for picture in pictures if isinstance(picture, Gap)]
+    usable = [picture for picture in pictures if not isinstance(picture, MissingPicture)]
+    return usable, [picture.reason for picture in pictures if isinstance(picture, MissingPicture)]
 
 
 def note_of_gaps(missing: int, total: int, what: str, first: str) -> str:
@@ -273,7 +280,7 @@ def join_notes(*notes: str) -> str:
     return "; ".join(note for note in notes if note)
 
 
-def described(asked: Asked) -> Record:
+def described(asked: PromptSample) -> Record:
     """How an item begins on a line of a record: id, prompt, and what was drawn where that is something else."""
     drawn = {} if asked.drawn == asked.item.prompt else {"drawn": asked.drawn}
     return {"id": asked.item.id, "prompt": asked.item.prompt, **drawn}

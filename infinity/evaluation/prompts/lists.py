@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from infinity.config import Config, digest_of
-from infinity.evaluation.prompts.benchmark import Item
+from infinity.evaluation.prompts.benchmark import PromptItem
 from infinity.evaluation.score import slug
 from infinity.storage.lines import json_lines, text_lines
 from infinity.storage.pinned import PinnedFile
@@ -29,7 +29,7 @@ class PromptList(Config):
     file: PinnedFile
     category: str | None = None
 
-    def read(self) -> tuple[Item, ...]:
+    def read(self) -> tuple[PromptItem, ...]:
         """The prompts in the order of the file. A prompt without an id has its number, of five digits, counted from 0.
 
         Raises:
@@ -42,7 +42,7 @@ class PromptList(Config):
         entries = list(form(self.file.read(), uri))
         if not entries:
             raise ValueError(f"{uri}: expected prompts, found none")
-        items: dict[str, Item] = {}
+        items: dict[str, PromptItem] = {}
         for number, (where, entry) in enumerate(entries):
             item = self._item(entry, number, where)
             if item.id in items:
@@ -50,7 +50,7 @@ class PromptList(Config):
             items[item.id] = item
         return tuple(items.values())
 
-    def _item(self, entry: object, number: int, where: str) -> Item:
+    def _item(self, entry: object, number: int, where: str) -> PromptItem:
         data: Mapping[str, Any] = {"prompt": entry} if isinstance(entry, str) else entry  # type: ignore[assignment]
         if not isinstance(data, Mapping):
             raise ValueError(f'{where}: expected {{"prompt": ...}} or a text, found {str(entry)[:80]!r}')
@@ -62,10 +62,10 @@ class PromptList(Config):
             raise ValueError(f"{where}: expected texts as id and category, found {str(entry)[:80]!r}")
         # Files of several categories number their prompts alike.
         full = str(name) if category is None else f"{category}/{name}"
-        return Item(id=full, prompt=prompt.strip(), about={} if category is None else {"category": category})
+        return PromptItem(id=full, prompt=prompt.strip(), about={} if category is None else {"category": category})
 
 
-def read_lists(lists: Sequence[PromptList], most: int | None) -> tuple[Item, ...]:
+def read_lists(lists: Sequence[PromptList], most: int | None) -> tuple[PromptItem, ...]:
     """The prompts of several files, one after the other.
 
     Args:
@@ -78,7 +78,7 @@ def read_lists(lists: Sequence[PromptList], most: int | None) -> tuple[Item, ...
     """
     if not lists:
         raise ValueError("expected at least one list of prompts, got none")
-    by_category: dict[str, dict[str, Item]] = {}
+    by_category: dict[str, dict[str, PromptItem]] = {}
     for one in lists:
         for item in one.read():
             group = by_category.setdefault(category_of(item), {})
@@ -88,7 +88,7 @@ def read_lists(lists: Sequence[PromptList], most: int | None) -> tuple[Item, ...
     words = Counter(slug(category) for category in by_category if category)
     if clash := sorted(word for word, number in words.items() if number > 1 or word == "overall"):
         raise ValueError(f"expected categories with names of their own, got {clash[0]!r} twice or as a category")
-    chosen: list[Item] = []
+    chosen: list[PromptItem] = []
     for group in by_category.values():
         items = list(group.values())
         size = len(items) if most is None else min(most, len(items))
@@ -96,12 +96,12 @@ def read_lists(lists: Sequence[PromptList], most: int | None) -> tuple[Item, ...
     return tuple(chosen)
 
 
-def category_of(item: Item) -> str:
+def category_of(item: PromptItem) -> str:
     """Its category; empty for none."""
     return str(item.about.get("category", ""))
 
 
-def describe(items: Sequence[Item]) -> str:
+def describe(items: Sequence[PromptItem]) -> str:
     """Number and digest of prompts, for the protocol of a figure."""
     return f"{len(items)} prompts {digest_of([[item.id, item.prompt] for item in items])}"
 

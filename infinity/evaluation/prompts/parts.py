@@ -13,10 +13,10 @@ from typing import Any
 
 from infinity import storage
 from infinity.config import digest_of
-from infinity.evaluation.benchmark import Material
+from infinity.evaluation.benchmark import EvalContext
 from infinity.evaluation.drawn import draw
 from infinity.evaluation.picture_store import Drawing, PictureStore
-from infinity.evaluation.prompts.benchmark import Asked, PromptMeasure, Record
+from infinity.evaluation.prompts.benchmark import PromptBenchmark, PromptSample, Record
 from infinity.evaluation.prompts.rewriting import InstructRewriter
 from infinity.perception.instruct import InstructConfig, InstructModel
 
@@ -35,7 +35,7 @@ class DrawPart:
         """Pictures that are drawn."""
         return len(self.drawings)
 
-    def compute(self, material: Material) -> int:
+    def compute(self, material: EvalContext) -> int:
         """Draw all and keep those that are missing; how many there are."""
         return len(draw(material, self.drawings))
 
@@ -61,8 +61,8 @@ def draw_parts(store: PictureStore, wanted: Iterable[Drawing], batch_size: int) 
 class JudgePart:
     """Some items of a benchmark; their verdicts are kept under ``folder``."""
 
-    measure: PromptMeasure
-    asked: tuple[Asked, ...]
+    measure: PromptBenchmark
+    asked: tuple[PromptSample, ...]
     folder: str
 
     @property
@@ -70,7 +70,7 @@ class JudgePart:
         """Pictures that are judged."""
         return sum(len(asked.places) for asked in self.asked)
 
-    def compute(self, material: Material) -> tuple[Record, ...]:
+    def compute(self, material: EvalContext) -> tuple[Record, ...]:
         """The record of every item, from storage where all of the part is there."""
 
         def judge() -> Sequence[Record]:
@@ -79,7 +79,9 @@ class JudgePart:
         return _kept(self.folder, [asked.digest() for asked in self.asked], judge)
 
 
-def judge_parts(measure: PromptMeasure, asked: Sequence[Asked], folder: str, batch_size: int) -> list[JudgePart]:
+def judge_parts(
+    measure: PromptBenchmark, asked: Sequence[PromptSample], folder: str, batch_size: int
+) -> list[JudgePart]:
     """Items in parts of about ``batch_size`` pictures."""
     size = max(1, batch_size // max(1, measure.pictures_per_prompt))
     settings = digest_of(measure.judge_settings())
@@ -100,7 +102,7 @@ class RewritePart:
         """Prompts, each as much work as a picture."""
         return len(self.prompts)
 
-    def compute(self, material: Material) -> tuple[str, ...]:
+    def compute(self, material: EvalContext) -> tuple[str, ...]:
         """The rewriting of every prompt.
 
         Raises:

@@ -13,12 +13,12 @@ from infinity.data.dataset.manifest import Manifest
 from infinity.data.images.contact_sheet import compose_sheet
 from infinity.data.loading.batches import load_images
 from infinity.evaluation.benchmark import (
-    Material,
-    Outcome,
+    BenchmarkResult,
+    EvalContext,
+    EvalTarget,
     Picture,
-    Rows,
+    RowBatch,
     SheetImage,
-    Subject,
     batches,
     magnification,
     picture_ids,
@@ -55,7 +55,7 @@ class ReconstructionMeasure(Config):
                 f"ReconstructionMeasure: expected pictures, got {self.num_pictures} and {self.num_shown} shown"
             )
 
-    def parts(self, subject: Subject, manifest: Manifest) -> tuple[ReconstructionPart, ...]:
+    def parts(self, subject: EvalTarget, manifest: Manifest) -> tuple[ReconstructionPart, ...]:
         """One part a batch of rows."""
         rows = spread(manifest, subject.split, self.num_pictures)
         places = np.arange(min(self.num_shown, len(rows))) * len(rows) // max(1, min(self.num_shown, len(rows)))
@@ -70,7 +70,7 @@ class ReconstructionMeasure(Config):
             for batch in batches(manifest, rows, subject.batch_size)
         )
 
-    def outcome(self, state: ReconstructionState) -> Outcome:
+    def outcome(self, state: ReconstructionState) -> BenchmarkResult:
         """``reconstruction.psnr_db``, ``.ssim`` and ``.lpips``; sheets "reconstructions" and "worst"."""
         scores = (
             state.psnr.score("reconstruction.psnr_db", "dB", protocol=PROTOCOL),
@@ -86,7 +86,7 @@ class ReconstructionMeasure(Config):
         items = {"reconstruction.psnr_db": dict(state.items)}
         if state.lpips_items:
             items["reconstruction.lpips"] = dict(state.lpips_items)
-        return Outcome(scores=scores, sheets=sheets, items=items)
+        return BenchmarkResult(scores=scores, sheets=sheets, items=items)
 
     def _lpips(self, state: ReconstructionState) -> Score:
         if self.lpips is None:
@@ -143,7 +143,7 @@ class ReconstructionState:
 class ReconstructionPart:
     """A batch of rows; ``shown`` are those whose pairs are kept."""
 
-    batch: Rows
+    batch: RowBatch
     shown: tuple[int, ...]
     num_worst: int
     lpips: LpipsConfig | None = None
@@ -153,7 +153,7 @@ class ReconstructionPart:
         """Pictures that are encoded and decoded."""
         return len(self.batch.rows)
 
-    def compute(self, material: Material) -> ReconstructionState:
+    def compute(self, material: EvalContext) -> ReconstructionState:
         """Reconstruct the pictures and compare."""
         pipeline = material.pipeline
         schedule = pipeline.config.resolution.schedule(self.batch.aspect_ratio)
@@ -176,7 +176,7 @@ class ReconstructionPart:
         )
 
     @torch.inference_mode()
-    def _distances(self, material: Material, originals: Pictures, decoded: Pictures) -> list[float]:
+    def _distances(self, material: EvalContext, originals: Pictures, decoded: Pictures) -> list[float]:
         """LPIPS of every pair; none where it is not asked for or the pictures are too small."""
         if self.lpips is None:
             return []

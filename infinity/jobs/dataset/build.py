@@ -21,9 +21,9 @@ from infinity.data.sources.opening import Slice, fingerprint
 from infinity.data.waiting_rows import WaitingRows
 from infinity.jobs.cluster.connection import connect
 from infinity.jobs.cluster.fan_out import each_result
-from infinity.jobs.dataset.decisions import Judged, counts_of, decide_again, decide_rows, nothing_left
+from infinity.jobs.dataset.decisions import FilterDecisions, counts_of, decide_again, decide_rows, nothing_left
 from infinity.jobs.dataset.dropped_pictures import dropped_pictures
-from infinity.jobs.dataset.facts import DatasetError, Rows, gather, open_record
+from infinity.jobs.dataset.facts import DatasetError, SourceTable, gather, open_record
 from infinity.jobs.dataset.sources import only_takes_down, sources_of, stores_as, takedown_of
 from infinity.jobs.dataset.spec import BuildDatasetReport, BuildDatasetSpec, judges_of
 from infinity.jobs.dataset.summary import save_thumbnails, summarise
@@ -104,7 +104,7 @@ def _build(spec: BuildDatasetSpec, parent: Manifest | None, uri: str, root: str,
 
 def _head(
     spec: BuildDatasetSpec,
-    judged: Judged,
+    judged: FilterDecisions,
     parent: Manifest | None,
     root: str,
     shards: tuple[ShardInfo, ...],
@@ -130,14 +130,16 @@ def _head(
     )
 
 
-def _save_dropped(rows: Rows, dropped: pa.Table, spec: BuildDatasetSpec, folder: str) -> None:
+def _save_dropped(rows: SourceTable, dropped: pa.Table, spec: BuildDatasetSpec, folder: str) -> None:
     """What was left out, beside the manifest, with examples to look at."""
     pictures = dropped_pictures(rows, dropped, spec.filters.max_pixels)
     thumbnails = rows.thumbnails_of(shown_rows(dropped))
     storage.write_bytes(storage.join(folder, DROPPED_FILE), dropped_file(dropped, thumbnails, pictures))
 
 
-def _planned(spec: BuildDatasetSpec, rows: Rows | None, judged: Judged, parent: Manifest | None) -> ShardPlans:
+def _planned(
+    spec: BuildDatasetSpec, rows: SourceTable | None, judged: FilterDecisions, parent: Manifest | None
+) -> ShardPlans:
     kept, origins = rows.as_stored(judged.kept) if rows else (judged.kept, {})
     reduces = spec.storing.side_px is not None
     return plan_shards(
@@ -155,7 +157,7 @@ def _planned(spec: BuildDatasetSpec, rows: Rows | None, judged: Judged, parent: 
 
 def _write(
     spec: BuildDatasetSpec,
-    rows: Rows | None,
+    rows: SourceTable | None,
     planned: ShardPlans,
     root: str,
     progress: ProgressSink,

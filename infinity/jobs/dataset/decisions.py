@@ -14,12 +14,12 @@ from infinity.data.curation.takedown import TakedownList, split_taken_down
 from infinity.data.dataset.layout import samples_of
 from infinity.data.dataset.manifest import Manifest
 from infinity.data.sources.checking import UNREADABLE, Tally
-from infinity.jobs.dataset.facts import DatasetError, Rows
+from infinity.jobs.dataset.facts import DatasetError, SourceTable
 from infinity.jobs.dataset.spec import BuildDatasetSpec
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Judged:
+class FilterDecisions:
     """Samples that stay, and what the manifest tells about the others."""
 
     kept: pa.Table
@@ -28,12 +28,12 @@ class Judged:
     histograms: tuple[Histogram, ...]
     dropped: pa.Table | None = None
 
-    def without_rows(self) -> Judged:
+    def without_rows(self) -> FilterDecisions:
         """Only what the manifest tells about the others."""
         return replace(self, kept=self.kept.schema.empty_table(), dropped=None)
 
 
-def decide_rows(spec: BuildDatasetSpec, rows: Rows, takedown: TakedownList) -> Judged:
+def decide_rows(spec: BuildDatasetSpec, rows: SourceTable, takedown: TakedownList) -> FilterDecisions:
     """Decide on all rows; what was taken down is out before duplicates are looked for."""
     facts, taken = split_taken_down(rows.facts, takedown)
     evaluation = load_evaluation_sets(spec.filters.evaluation, spec.filters.max_pixels)
@@ -42,7 +42,7 @@ def decide_rows(spec: BuildDatasetSpec, rows: Rows, takedown: TakedownList) -> J
     decisions = decide(facts, spec.filters, evaluation, thumbnails)
     tally = taken + decisions.tally
     _refuse_unreadable(spec, tally)
-    return Judged(
+    return FilterDecisions(
         kept=decisions.kept,
         tally=tally,
         rules=decisions.rules,
@@ -51,7 +51,7 @@ def decide_rows(spec: BuildDatasetSpec, rows: Rows, takedown: TakedownList) -> J
     )
 
 
-def decide_again(parent: Manifest, takedown: TakedownList) -> Judged:
+def decide_again(parent: Manifest, takedown: TakedownList) -> FilterDecisions:
     """The parent without what was taken down, from its manifest alone: sources and facts may be gone."""
     kept, taken = split_taken_down(samples_of(parent), takedown)
     head = parent.head
@@ -61,7 +61,7 @@ def decide_again(parent: Manifest, takedown: TakedownList) -> Judged:
     before = Tally(
         read=head.counts["read"] - taken.read, dropped=dropped, unreadable=head.unreadable, examples=head.examples
     )
-    return Judged(kept=kept, tally=before + taken, rules=head.rules, histograms=head.histograms)
+    return FilterDecisions(kept=kept, tally=before + taken, rules=head.rules, histograms=head.histograms)
 
 
 def counts_of(tally: Tally, kept: int) -> dict[str, int]:

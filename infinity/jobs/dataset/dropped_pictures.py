@@ -9,14 +9,14 @@ from infinity.data.curation.dropped import small_pictures
 from infinity.data.sources.checking import UNREADABLE
 from infinity.data.sources.opening import Slice
 from infinity.jobs.cluster.fan_out import fan_out
-from infinity.jobs.dataset.facts import Rows
+from infinity.jobs.dataset.facts import SourceTable
 
 PER_REASON = 10
 MAX_SLICES = 32
 """Slices that are read again at most: those that hold most examples. The others keep their thumbnail of the facts."""
 
 
-def dropped_pictures(rows: Rows, dropped: pa.Table, max_pixels: int) -> dict[int, bytes]:
+def dropped_pictures(rows: SourceTable, dropped: pa.Table, max_pixels: int) -> dict[int, bytes]:
     """JPEG files of the first few rows of every reason, by row; none of rows that cannot be read.
 
     Args:

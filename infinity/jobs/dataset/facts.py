@@ -22,9 +22,9 @@ from infinity.data.dataset.shards import ShiftedSlice
 from infinity.data.dedup.near_duplicates import thumbnails_in
 from infinity.data.dedup.thumbnail_store import Stretch, ThumbnailStore
 from infinity.data.sources.opening import URL_LIST, Slice, Source, fingerprint, open_source, scene_source
-from infinity.data.stack import Stack
+from infinity.data.stack import TableStack
 from infinity.jobs.cluster.fan_out import each_result
-from infinity.jobs.dataset.scoring import JudgesConfig, MeasuredSlice, judge
+from infinity.jobs.dataset.scoring import MeasuredSlice, ScorersConfig, judge
 from infinity.jobs.progress import Progress, ProgressSink, section
 
 FACTS_FOLDER = "facts"
@@ -56,7 +56,7 @@ class OpenedSource:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Rows:
+class SourceTable:
     """All rows of a data set's sources, numbered through.
 
     Attributes:
@@ -73,7 +73,7 @@ class Rows:
     shifts: tuple[int, ...]
     reduced: pa.Table = field(default_factory=lambda: _placed(REDUCED.empty_table(), "", 0))
 
-    def without_facts(self) -> Rows:
+    def without_facts(self) -> SourceTable:
         """The same rows, of which only places are known: all that is needed once it is decided which of them stay."""
         return replace(self, facts=self.facts.schema.empty_table())
 
@@ -189,9 +189,9 @@ def gather(
     max_pixels: int,
     root: str,
     progress: ProgressSink,
-    judges: JudgesConfig | None = None,
+    judges: ScorersConfig | None = None,
     storing: StoringConfig = StoringConfig(),  # noqa: B008  # frozen
-) -> Rows:
+) -> SourceTable:
     """The facts of all rows, measured on the cluster where they are not known; rows of a later source come later.
 
     Args:
@@ -238,7 +238,7 @@ def gather(
 def _judged(
     calls: Sequence[MeasuringCall],
     found: Sequence[tuple[pa.Table, pa.Table]],
-    judges: JudgesConfig,
+    judges: ScorersConfig,
     root: str,
     progress: ProgressSink,
 ) -> Iterator[tuple[pa.Table, pa.Table]]:
@@ -251,7 +251,7 @@ def _judged(
 
 def _joined(
     opened: Sequence[OpenedSource], calls: Sequence[MeasuringCall], found: Iterator[tuple[pa.Table, pa.Table]]
-) -> Rows:
+) -> SourceTable:
     """All facts in one table, rows of each source shifted behind those of the sources before.
 
     Args:
@@ -260,7 +260,7 @@ def _joined(
         found: Facts and reduced pictures of every slice; held for a few at a time.
     """
     slices: list[Slice] = []
-    facts, reduced = Stack(), Stack()
+    facts, reduced = TableStack(), TableStack()
     shifts: list[int] = []
     shift = 0
     for each in opened:
@@ -274,7 +274,7 @@ def _joined(
             shifts.append(shift)
             behind = max(behind, piece.first_row + shift + 1, *(row + 1 for row in table["row"][-1:].to_pylist()))
         shift = behind
-    return Rows(
+    return SourceTable(
         slices=tuple(slices),
         facts=facts.whole(),
         files=tuple(call.facts for call in calls),

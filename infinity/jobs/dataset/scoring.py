@@ -40,7 +40,7 @@ _PIXELS_AT_ONCE = 32_000_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class JudgesConfig(Config):
+class ScorersConfig(Config):
     """Which networks look at the pictures.
 
     Attributes:
@@ -72,7 +72,7 @@ class MeasuredSlice:
     name: str
 
 
-def judge(slices: Sequence[MeasuredSlice], config: JudgesConfig, root: str, progress: ProgressSink) -> list[pa.Table]:
+def judge(slices: Sequence[MeasuredSlice], config: ScorersConfig, root: str, progress: ProgressSink) -> list[pa.Table]:
     """The facts of every slice with new captions and a column for each score.
 
     Args:
@@ -114,7 +114,7 @@ def _answers(
     slices: Sequence[MeasuredSlice],
     tables: Sequence[pa.Table],
     judges: Mapping[str, tuple[str, Config]],
-    config: JudgesConfig,
+    config: ScorersConfig,
     progress: ProgressSink,
 ) -> list[dict[str, pa.Array]]:
     """For each slice the column of every judge, in the order of its readable rows."""
@@ -130,7 +130,7 @@ def _answers(
     if not calls:
         return found
     wanted = {name: judge_config for name, (_, judge_config) in judges.items()}
-    with actors(_Worker, config.workers, len(calls)) as team:
+    with actors(_ScoringActor, config.workers, len(calls)) as team:
         work = [(wanted, call[0], call[1], call[2], config.max_pixels) for call in calls]
         for done, (index, answer) in enumerate(each(team, "judge", work), start=1):
             found[calls[index][3]] |= answer
@@ -138,7 +138,7 @@ def _answers(
     return found
 
 
-class _Worker:
+class _ScoringActor:
     """An actor: holds the networks, looks at one slice after the other."""
 
     def __init__(self, device: str, threads: int) -> None:

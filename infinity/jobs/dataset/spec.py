@@ -12,7 +12,7 @@ from infinity.data.dataset.versions import check_name
 from infinity.data.sources.columns import SourceColumns
 from infinity.data.sources.download.config import DownloadConfig
 from infinity.jobs.cluster.workers import WorkersConfig
-from infinity.jobs.dataset.scoring import JudgesConfig
+from infinity.jobs.dataset.scoring import ScorersConfig
 from infinity.jobs.spec import JobReport, JobSpec
 from infinity.perception.captioner import CaptionerConfig
 from infinity.perception.scorers import ScorerConfig
@@ -113,9 +113,9 @@ class BuildDatasetReport(JobReport):
     seconds: float
 
 
-def judges_of(spec: BuildDatasetSpec) -> JudgesConfig | None:
+def judges_of(spec: BuildDatasetSpec) -> ScorersConfig | None:
     """The networks that the spec names; None for none."""
-    judges = JudgesConfig(
+    judges = ScorersConfig(
         scorers=spec.scorers,
         captioner=spec.captioner,
         captions=spec.captions,

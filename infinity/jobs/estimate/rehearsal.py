@@ -19,14 +19,14 @@ from infinity.perception.lpips import Lpips
 from infinity.scales import ScaleSchedule
 from infinity.text import TextCondition
 from infinity.tokenizer.tokenizer import Tokenizer, TokenizerConfig
-from infinity.training.distributed.parallel import Team
+from infinity.training.distributed.parallel import ProcessGroup
 from infinity.training.loaders.latents import LatentBatch
 from infinity.training.loaders.pictures import PictureBatch
 from infinity.training.state import TrainState, generator_for
-from infinity.training.step import Update
+from infinity.training.step import TrainStep
 from infinity.training.tokenizer.discriminator import PatchDiscriminator, opponent_of
-from infinity.training.tokenizer.objective import TokenizerLearner
-from infinity.training.transformer.objective import TransformerLearner
+from infinity.training.tokenizer.objective import TokenizerTask
+from infinity.training.transformer.objective import TransformerTask
 from infinity.transformer.model import Transformer
 
 AnyTrainSpec = TrainTokenizerSpec | TrainTransformerSpec
@@ -45,7 +45,7 @@ class Rehearsal:
     """
 
     state: TrainState
-    update: Update[Any]
+    update: TrainStep[Any]
     parts: Sequence[Any]
     resting_bytes: int = 0
 
@@ -123,7 +123,7 @@ def rehearse(
 
 def _rehearse_transformer(
     spec: TrainTransformerSpec, load: Load, tokenizer: TokenizerConfig, *, real: bool, device: torch.device
-) -> tuple[Rehearsal, TransformerLearner]:
+) -> tuple[Rehearsal, TransformerTask]:
     with device:
         transformer = Transformer(spec.model)
     if real:
@@ -134,7 +134,7 @@ def _rehearse_transformer(
         workers=spec.workers.replace(shard=False, offload=False, use_gpu=on_gpu),
         engine=spec.engine.replace(attention=kernel, compile=real and spec.engine.compile),
     )
-    state, learner = learning(here, transformer, tokenizer, Team(), device)
+    state, learner = learning(here, transformer, tokenizer, ProcessGroup(), device)
     size, tokens = load.part_size, load.text_tokens
     grid = load.schedule.unfolded().last_grid if tokenizer.fold else load.schedule.last_grid
     latents = torch.randn(size, tokenizer.num_bits, *grid)
@@ -169,7 +169,7 @@ def _ready(
     spec: AnyTrainSpec,
     load: Load,
     state: TrainState,
-    learner: TransformerLearner | TokenizerLearner,
+    learner: TransformerTask | TokenizerTask,
     part: Any,
     resting_bytes: int = 0,
 ) -> Rehearsal:
@@ -177,5 +177,5 @@ def _ready(
     # One worker that works off all parts of its own batch; losses of made-up data are never too large.
     guard = spec.loop.guard.replace(explosion=None)
     loop = spec.loop.replace(batch_size=load.part_size * load.num_parts, num_parts=load.num_parts, guard=guard)
-    update: Update[Any] = Update(state, learner, loop, spec.optimizer, 0, Team())
+    update: TrainStep[Any] = TrainStep(state, learner, loop, spec.optimizer, 0, ProcessGroup())
     return Rehearsal(state, update, [part] * load.num_parts, resting_bytes)

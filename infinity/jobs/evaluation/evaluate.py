@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from infinity import storage
 from infinity.checkpoint import MARKER_FILE, CheckpointError, read_kind_and_config
 from infinity.data.dataset.manifest import Manifest, Split
-from infinity.evaluation.benchmark import Measure, Outcome, Subject
+from infinity.evaluation.benchmark import Benchmark, BenchmarkResult, EvalTarget
 from infinity.evaluation.dpg.benchmark import DpgMeasure
 from infinity.evaluation.drawings import SampleMeasure
 from infinity.evaluation.fid.distribution import DistributionMeasure
@@ -21,7 +21,7 @@ from infinity.evaluation.fid.inception_weights import InceptionWeights, load_inc
 from infinity.evaluation.geneval.benchmark import GenevalMeasure
 from infinity.evaluation.geneval.scenes import SceneMeasure
 from infinity.evaluation.preference.benchmark import ClipScoreMeasure, HpsMeasure, ImageRewardMeasure
-from infinity.evaluation.prompts.benchmark import PromptMeasure
+from infinity.evaluation.prompts.benchmark import PromptBenchmark
 from infinity.evaluation.prompts.rewriting import RewriteFile
 from infinity.evaluation.reconstruction.benchmark import ReconstructionMeasure
 from infinity.evaluation.score import Score
@@ -30,8 +30,8 @@ from infinity.generation.pipeline import KIND, TOKENIZER_FOLDER, TOKENIZER_KIND,
 from infinity.generation.sampling import SamplingConfig
 from infinity.jobs.cluster.connection import connect
 from infinity.jobs.cluster.workers import WorkersConfig
-from infinity.jobs.evaluation.parts import team
-from infinity.jobs.evaluation.steps import Evaluation, Findings, compute
+from infinity.jobs.evaluation.parts import worker_pool
+from infinity.jobs.evaluation.steps import Evaluation, ModelResults, compute
 from infinity.jobs.progress import Progress, ProgressSink, section, silent
 from infinity.jobs.spec import JobReport, JobSpec, begin, commit, is_done, load_report
 from infinity.perception.lpips import load_lpips
@@ -106,9 +106,9 @@ class EvaluateSpec(JobSpec):
             )
 
     @property
-    def subject(self) -> Subject:
+    def subject(self) -> EvalTarget:
         """What the workers load."""
-        return Subject(
+        return EvalTarget(
             model=self.model,
             manifest=self.manifest,
             split=self.split,
@@ -119,11 +119,11 @@ class EvaluateSpec(JobSpec):
             device="cuda" if self.workers.use_gpu else "cpu",
         )
 
-    def measures(self) -> Iterator[tuple[str, Measure[Any]]]:
+    def measures(self) -> Iterator[tuple[str, Benchmark[Any]]]:
         """What is measured on the data set, with words for people; the longest work first."""
         if self.inception is not None:
             yield "FID", self.distribution
-        named: dict[str, Measure[Any] | None] = {
+        named: dict[str, Benchmark[Any] | None] = {
             "samples": self.samples,
             "validation": self.validation,
             "reconstruction": self.reconstruction,
@@ -132,9 +132,9 @@ class EvaluateSpec(JobSpec):
             if measure is not None:
                 yield name, measure
 
-    def benchmarks(self) -> Iterator[tuple[str, PromptMeasure]]:
+    def benchmarks(self) -> Iterator[tuple[str, PromptBenchmark]]:
         """What is measured over prompts."""
-        named: dict[str, PromptMeasure | None] = {
+        named: dict[str, PromptBenchmark | None] = {
             "scenes": self.scenes,
             "GenEval": self.geneval,
             "DPG-Bench": self.dpg,
@@ -205,7 +205,7 @@ def run_all(specs: Sequence[EvaluateSpec], *, progress: ProgressSink = silent) -
         folders = [begin(spec) for spec in waiting]
         with connect():
             progress(Progress(0.01, "starting workers"))
-            with team(waiting[0].workers) as workers:
+            with worker_pool(waiting[0].workers) as workers:
                 findings = compute(evaluations, workers, section(progress, 0.02, 0.98))
             # Still connected: large arrays in the states lie in Ray's shared memory.
             for spec, evaluation, folder, found in zip(waiting, evaluations, folders, findings, strict=True):
@@ -255,7 +255,7 @@ def check_networks(spec: EvaluateSpec) -> None:
         load_lpips(spec.reconstruction.lpips)
 
 
-def _finish(spec: EvaluateSpec, evaluation: Evaluation, folder: str, found: Findings, seconds: float) -> None:
+def _finish(spec: EvaluateSpec, evaluation: Evaluation, folder: str, found: ModelResults, seconds: float) -> None:
     """Write everything down, the report last."""
     outcomes = list(found.outcomes)
     if spec.inception is None and spec.manifest is not None:
@@ -311,7 +311,7 @@ def on_split(score: Score, split: Split) -> Score:
     return score.replace(note=f"{note}; {score.note}" if score.note else note)
 
 
-def _write_sheets(folder: str, outcomes: list[Outcome]) -> dict[str, Sheet]:
+def _write_sheets(folder: str, outcomes: list[BenchmarkResult]) -> dict[str, Sheet]:
     sheets = {}
     for name, sheet in chain.from_iterable(outcome.sheets.items() for outcome in outcomes):
         uri = storage.join(folder, SHEETS_FOLDER, f"{name}.png")
@@ -320,7 +320,7 @@ def _write_sheets(folder: str, outcomes: list[Outcome]) -> dict[str, Sheet]:
     return sheets
 
 
-def _write_records(folder: str, outcomes: list[Outcome]) -> dict[str, str]:
+def _write_records(folder: str, outcomes: list[BenchmarkResult]) -> dict[str, str]:
     written = {}
     for name, records in chain.from_iterable(outcome.records.items() for outcome in outcomes):
         uri = storage.join(folder, name)
@@ -329,7 +329,7 @@ def _write_records(folder: str, outcomes: list[Outcome]) -> dict[str, str]:
     return written
 
 
-def _write_items(folder: str, outcomes: list[Outcome]) -> str | None:
+def _write_items(folder: str, outcomes: list[BenchmarkResult]) -> str | None:
     """One line a metric and item; values that JSON has no number for, such as the PSNR of equal pictures, are null."""
     lines = [
         {"metric": metric, "id": name, "value": value if math.isfinite(value) else None}

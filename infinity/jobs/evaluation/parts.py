@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from infinity.evaluation.benchmark import Material, Part, Subject
+from infinity.evaluation.benchmark import EvalContext, EvalTarget, WorkItem
 from infinity.evaluation.networks import Networks
 from infinity.jobs.cluster.actors import actors, each
 from infinity.jobs.cluster.workers import WorkersConfig
@@ -21,11 +21,11 @@ class Work:
     """One measure's parts on one subject, with words for people."""
 
     name: str
-    subject: Subject
-    parts: Sequence[Part[Any]]
+    subject: EvalTarget
+    parts: Sequence[WorkItem[Any]]
 
 
-class Team:
+class WorkerPool:
     """Actors that live as long as the evaluation, so that what they have loaded serves all of its steps."""
 
     def __init__(self, members: Sequence[Any]) -> None:
@@ -60,7 +60,7 @@ class Team:
 
 
 @contextmanager
-def team(workers: WorkersConfig) -> Iterator[Team]:
+def worker_pool(workers: WorkersConfig) -> Iterator[WorkerPool]:
     """Actors that load what a part needs when they get it, and end with the block.
 
     Args:
@@ -69,19 +69,19 @@ def team(workers: WorkersConfig) -> Iterator[Team]:
     Raises:
         WorkersError: No room for a single worker.
     """
-    with actors(_Worker, workers, most=workers.num_workers) as found:
-        yield Team(found)
+    with actors(_EvaluationActor, workers, most=workers.num_workers) as found:
+        yield WorkerPool(found)
 
 
-class _Worker:
+class _EvaluationActor:
     """An actor: computes one part after the other, keeps the model of the last one and all networks that judge."""
 
     def __init__(self, device: str, threads: int) -> None:
         torch.set_num_threads(threads)
         self._networks = Networks(device)
-        self._material: Material | None = None
+        self._material: EvalContext | None = None
 
-    def compute(self, subject: Subject, part: Part[Any]) -> Any:
+    def compute(self, subject: EvalTarget, part: WorkItem[Any]) -> Any:
         if self._material is None or self._material.subject != subject:
-            self._material = Material(subject, self._networks)
+            self._material = EvalContext(subject, self._networks)
         return part.compute(self._material)

@@ -10,7 +10,7 @@ from typing import Any
 from infinity import storage
 from infinity.checkpoint import MARKER_FILE
 from infinity.config import ConfigError, digest_of
-from infinity.evaluation.promotion.gate import Measured
+from infinity.evaluation.promotion.gate import ScoredModel
 from infinity.jobs.evaluation.evaluate import EvaluateReport, EvaluateSpec
 from infinity.jobs.registry import parse_spec
 from infinity.jobs.spec import REPORT_FILE, SPEC_FILE
@@ -53,13 +53,13 @@ class Evaluated:
     report: EvaluateReport
 
     @property
-    def measured(self) -> Measured:
+    def measured(self) -> ScoredModel:
         """What the gate compares.
 
         Raises:
             ValueError: The file of values per item is damaged.
         """
-        return Measured(
+        return ScoredModel(
             model=self.spec.model,
             digest=self.report.model_digest,
             setting=setting(self.spec),

@@ -7,21 +7,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from infinity.config import digest_of
-from infinity.evaluation.benchmark import Measure, Outcome, Part, Subject
+from infinity.evaluation.benchmark import Benchmark, BenchmarkResult, EvalTarget, WorkItem
 from infinity.evaluation.picture_store import Drawing, PictureStore
 from infinity.evaluation.prompts.benchmark import (
-    Asked,
-    Item,
-    Place,
-    PromptMeasure,
-    Results,
+    JudgedPrompts,
+    PicturePlace,
+    PromptBenchmark,
+    PromptItem,
+    PromptSample,
     described,
     drawings,
     in_store,
 )
 from infinity.evaluation.prompts.parts import draw_parts, judge_parts, rewrite_parts
 from infinity.evaluation.prompts.rewriting import InstructRewriter
-from infinity.jobs.evaluation.parts import Team, Work
+from infinity.jobs.evaluation.parts import Work, WorkerPool
 from infinity.jobs.progress import ProgressSink, section
 
 Rewritings = Mapping[tuple[str, str], str]
@@ -39,10 +39,10 @@ class Evaluation:
         items: The prompts of every benchmark.
     """
 
-    subject: Subject
-    measures: Sequence[tuple[str, Measure[Any], Sequence[Part[Any]]]]
-    benchmarks: Sequence[tuple[str, PromptMeasure]]
-    items: Sequence[tuple[Item, ...]]
+    subject: EvalTarget
+    measures: Sequence[tuple[str, Benchmark[Any], Sequence[WorkItem[Any]]]]
+    benchmarks: Sequence[tuple[str, PromptBenchmark]]
+    items: Sequence[tuple[PromptItem, ...]]
 
     @property
     def store(self) -> str:
@@ -58,23 +58,23 @@ class Evaluation:
 
 
 @dataclass(frozen=True, slots=True)
-class Findings:
+class ModelResults:
     """What was found of one model: outcomes of its measures, then of its benchmarks, and what was asked for these."""
 
-    outcomes: Sequence[Outcome]
-    asked: Sequence[Sequence[Asked]]
+    outcomes: Sequence[BenchmarkResult]
+    asked: Sequence[Sequence[PromptSample]]
 
     def drawings(self, evaluation: Evaluation) -> Iterator[Mapping[str, object]]:
         """A line for every prompt of every benchmark: where its pictures lie."""
         seed = evaluation.subject.seed
         for (_, benchmark), answers in zip(evaluation.benchmarks, self.asked, strict=True):
             for asked in answers:
-                pictures = [place.uri for place in asked.places if isinstance(place, Place)]
+                pictures = [place.uri for place in asked.places if isinstance(place, PicturePlace)]
                 seeds = [] if benchmark.pictures is not None else [seed + j for j in range(len(pictures))]
                 yield {"benchmark": benchmark.name, **described(asked), "seeds": seeds, "pictures": pictures}
 
 
-def compute(evaluations: Sequence[Evaluation], team: Team, progress: ProgressSink) -> list[Findings]:
+def compute(evaluations: Sequence[Evaluation], team: WorkerPool, progress: ProgressSink) -> list[ModelResults]:
     """What is found of every evaluation.
 
     What lies in the store already is not done again: rewritings, drawings, verdicts.
@@ -92,12 +92,12 @@ def compute(evaluations: Sequence[Evaluation], team: Team, progress: ProgressSin
     for evaluation, answers in zip(evaluations, asked, strict=True):
         found = [measure.outcome(next(states)) for _, measure, _ in evaluation.measures]
         for (_, benchmark), each in zip(evaluation.benchmarks, answers, strict=True):
-            found.append(benchmark.outcome(Results(asked=tuple(each), records=next(states))))
-        findings.append(Findings(found, answers))
+            found.append(benchmark.outcome(JudgedPrompts(asked=tuple(each), records=next(states))))
+        findings.append(ModelResults(found, answers))
     return findings
 
 
-def _rewrite(evaluations: Sequence[Evaluation], team: Team, progress: ProgressSink) -> Rewritings:
+def _rewrite(evaluations: Sequence[Evaluation], team: WorkerPool, progress: ProgressSink) -> Rewritings:
     """All rewritings by language models, each once however many models draw it."""
     work: dict[str, tuple[InstructRewriter, list[str], Work]] = {}
     for evaluation in evaluations:
@@ -115,7 +115,7 @@ def _rewrite(evaluations: Sequence[Evaluation], team: Team, progress: ProgressSi
     }
 
 
-def _ask(evaluation: Evaluation, rewritings: Rewritings) -> Iterator[list[Asked]]:
+def _ask(evaluation: Evaluation, rewritings: Rewritings) -> Iterator[list[PromptSample]]:
     """For every benchmark its items with their pictures: drawn elsewhere, or to be drawn."""
     for (_, benchmark), items in zip(evaluation.benchmarks, evaluation.items, strict=True):
         if benchmark.pictures is not None:
@@ -127,7 +127,7 @@ def _ask(evaluation: Evaluation, rewritings: Rewritings) -> Iterator[list[Asked]
         ]
 
 
-def _texts(benchmark: PromptMeasure, items: Sequence[Item], rewritings: Rewritings) -> list[str]:
+def _texts(benchmark: PromptBenchmark, items: Sequence[PromptItem], rewritings: Rewritings) -> list[str]:
     rewriter, prompts = benchmark.rewriter, [item.prompt for item in items]
     if rewriter is None:
         return prompts
@@ -136,15 +136,18 @@ def _texts(benchmark: PromptMeasure, items: Sequence[Item], rewritings: Rewritin
     return rewriter.rewrite(prompts)
 
 
-def _wanted(evaluation: Evaluation, benchmark: PromptMeasure, text: str) -> tuple[Drawing, ...]:
+def _wanted(evaluation: Evaluation, benchmark: PromptBenchmark, text: str) -> tuple[Drawing, ...]:
     return drawings(text, benchmark.pictures_per_prompt, evaluation.subject.seed)
 
 
 def _draw(
-    evaluations: Sequence[Evaluation], asked: Sequence[Sequence[Sequence[Asked]]], team: Team, progress: ProgressSink
+    evaluations: Sequence[Evaluation],
+    asked: Sequence[Sequence[Sequence[PromptSample]]],
+    team: WorkerPool,
+    progress: ProgressSink,
 ) -> None:
     """Draw what any benchmark wants and the store does not have; a model draws each picture once."""
-    wanted: dict[PictureStore, tuple[Subject, dict[Drawing, None]]] = {}
+    wanted: dict[PictureStore, tuple[EvalTarget, dict[Drawing, None]]] = {}
     for evaluation, answers in zip(evaluations, asked, strict=True):
         _, drawn = wanted.setdefault(evaluation.pictures, (evaluation.subject, {}))
         for (_, benchmark), each in zip(evaluation.benchmarks, answers, strict=True):
@@ -157,7 +160,7 @@ def _draw(
     team.compute(work, progress)
 
 
-def _measure(evaluation: Evaluation, asked: Sequence[Sequence[Asked]]) -> Iterator[Work]:
+def _measure(evaluation: Evaluation, asked: Sequence[Sequence[PromptSample]]) -> Iterator[Work]:
     """The work of the last step: measures on the data set, then verdicts on pictures."""
     subject = evaluation.subject
     for name, _, parts in evaluation.measures:

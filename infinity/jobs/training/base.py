@@ -19,13 +19,13 @@ from infinity.jobs.cluster.workers import WorkersConfig
 from infinity.jobs.spec import JobReport, JobSpec
 from infinity.reporting.summary import TrainingSummary
 from infinity.scales import Resolution
-from infinity.training.distributed.parallel import Team
+from infinity.training.distributed.parallel import ProcessGroup
 from infinity.training.ema import Ema
 from infinity.training.learner import (
-    Feed,
-    Learner,
+    BatchLoader,
     LoopConfig,
-    Part,
+    MicroBatch,
+    Task,
 )
 from infinity.training.optimizer import OptimizerConfig
 from infinity.training.state import TrainState
@@ -84,7 +84,7 @@ class TrainSpec(JobSpec):
     stage: str = "train"
 
 
-P = TypeVar("P", bound=Part)
+P = TypeVar("P", bound=MicroBatch)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +112,8 @@ class Session(Generic[P]):
     """
 
     state: TrainState
-    learner: Learner[P]
-    feed: Feed[P]
+    learner: Task[P]
+    feed: BatchLoader[P]
     draw: Callable[[], Samples]
     export: Callable[[str], None]
     joint: bool = False
@@ -121,7 +121,7 @@ class Session(Generic[P]):
 
 
 Told = Callable[[float, str], None]
-Build = Callable[[Any, Team, torch.device, Told], "Session[Any]"]
+Build = Callable[[Any, ProcessGroup, torch.device, Told], "Session[Any]"]
 """Makes a session from the spec, the team, the device, and a listener to the preparation; a function of a module."""
 
 

@@ -170,7 +170,7 @@ def _stored(folder: str, stretch: Stretch) -> EncodedPart | None:
 def _encode(spec: EncodeSpec, missing: Sequence[Stretch]) -> Iterator[tuple[Stretch, EncodedPart]]:
     """Parts as they get ready, from actors that load the models once."""
     if is_in_process():
-        worker = _Worker(spec)
+        worker = _EncodingActor(spec)
         for stretch in missing:
             yield stretch, worker.encode(stretch)
         return
@@ -179,7 +179,7 @@ def _encode(spec: EncodeSpec, missing: Sequence[Stretch]) -> Iterator[tuple[Stre
     from ray.util import ActorPool
 
     workers = spec.workers
-    actor = ray.remote(_Worker).options(
+    actor = ray.remote(_EncodingActor).options(
         num_cpus=workers.threads,
         num_gpus=int(workers.use_gpu),
         max_restarts=workers.max_failures,
@@ -196,7 +196,7 @@ def _encode(spec: EncodeSpec, missing: Sequence[Stretch]) -> Iterator[tuple[Stre
             ray.kill(each)
 
 
-class _Worker:
+class _EncodingActor:
     """Holds the models, and encodes one part after the other."""
 
     def __init__(self, spec: EncodeSpec) -> None:

@@ -18,7 +18,7 @@ from infinity.jobs.training.transformer import TrainTransformerSpec
 from infinity.reporting.render import render_training
 from infinity.reporting.summary import Sheet, TrainingSummary
 from infinity.training.checkpoints import KIND, StateStore
-from infinity.training.distributed.parallel import Team
+from infinity.training.distributed.parallel import ProcessGroup
 from infinity.training.loaders.latents import LatentBatch
 from infinity.training.loaders.pictures import PictureBatch
 from infinity.training.metrics import METRICS_FILE, TENSORBOARD_FOLDER, MetricsWriter
@@ -114,9 +114,9 @@ def _session(
     if isinstance(spec, TrainTokenizerSpec):
         if prompts:
             raise ValueError("prompts: a tokenizer draws reconstructions of pictures, not prompts")
-        return train_tokenizer.build(spec.replace(workers=workers), Team(), device, _silent)
+        return train_tokenizer.build(spec.replace(workers=workers), ProcessGroup(), device, _silent)
     wanted = spec.replace(workers=workers, prompts=prompts or spec.prompts)
-    return train_transformer.build(wanted, Team(), device, _silent)
+    return train_transformer.build(wanted, ProcessGroup(), device, _silent)
 
 
 def _silent(_share: float, _message: str) -> None:

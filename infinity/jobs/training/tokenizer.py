@@ -28,17 +28,17 @@ from infinity.storage.pinned import NoDownloadError
 from infinity.tokenizer.pixels import to_images, to_pixels
 from infinity.tokenizer.saved import KIND, save_tokenizer
 from infinity.tokenizer.tokenizer import Tokenizer, TokenizerConfig
-from infinity.training.adversary import Opponent
-from infinity.training.distributed.parallel import Team
+from infinity.training.adversary import Adversary
+from infinity.training.distributed.parallel import ProcessGroup
 from infinity.training.ema import Ema, averaged
-from infinity.training.learner import Feed, TrainingError
+from infinity.training.learner import BatchLoader, TrainingError
 from infinity.training.loaders.mixing import MixedFeed, MixedResolution
-from infinity.training.loaders.pictures import PictureBatch, PictureFeed, WorkerShare
+from infinity.training.loaders.pictures import LoaderConfig, PictureBatch, PictureLoader
 from infinity.training.optimizer import make_optimizer
 from infinity.training.state import TrainState, generator_for
 from infinity.training.tokenizer.collapse import CollapseConfig
 from infinity.training.tokenizer.discriminator import AdversarialConfig, PatchDiscriminator, opponent_of
-from infinity.training.tokenizer.objective import PerceptualConfig, TokenizerLearner, TokenizerLosses
+from infinity.training.tokenizer.objective import PerceptualConfig, TokenizerLosses, TokenizerTask
 
 SHEET_SIDE_PX = 128
 """Small pictures are magnified to about this side on a sheet."""
@@ -127,7 +127,7 @@ def _check_size(spec: TrainTokenizerSpec, size_px: tuple[int, int]) -> None:
             )
 
 
-def build(spec: TrainTokenizerSpec, team: Team, device: torch.device, told: Told) -> Session[PictureBatch]:
+def build(spec: TrainTokenizerSpec, team: ProcessGroup, device: torch.device, told: Told) -> Session[PictureBatch]:
     """Make the training ready in one worker."""
     told(0.0, "reading the data set")
     manifest = Manifest.load(spec.manifest)
@@ -161,8 +161,8 @@ def build(spec: TrainTokenizerSpec, team: Team, device: torch.device, told: Told
 
 
 def learning(
-    spec: TrainTokenizerSpec, tokenizer: Tokenizer, opponent: Opponent | None, network: Lpips | None
-) -> tuple[TrainState, TokenizerLearner]:
+    spec: TrainTokenizerSpec, tokenizer: Tokenizer, opponent: Adversary | None, network: Lpips | None
+) -> tuple[TrainState, TokenizerTask]:
     """State of step 0 and learner of networks with their first weights."""
     state = TrainState(
         module=tokenizer,
@@ -170,7 +170,7 @@ def learning(
         ema=None if spec.loop.ema_decay is None else Ema(tokenizer, spec.loop.ema_decay),
         opponent=opponent,
     )
-    learner = TokenizerLearner(
+    learner = TokenizerTask(
         tokenizer,
         spec.losses,
         spec.collapse,
@@ -180,11 +180,11 @@ def learning(
     return state, learner
 
 
-def _feed(spec: TrainTokenizerSpec, manifest: Manifest, team: Team) -> Feed[PictureBatch]:
+def _feed(spec: TrainTokenizerSpec, manifest: Manifest, team: ProcessGroup) -> BatchLoader[PictureBatch]:
     """Batches of the resolution, or of several in turn, each with an order of pictures of its own."""
     feeds = [
-        PictureFeed(
-            WorkerShare(
+        PictureLoader(
+            LoaderConfig(
                 manifest=manifest,
                 plan=BatchPlan(
                     manifest,
@@ -207,7 +207,7 @@ def _feed(spec: TrainTokenizerSpec, manifest: Manifest, team: Team) -> Feed[Pict
     return feeds[0] if len(feeds) == 1 else MixedFeed(feeds, spec.seed)
 
 
-def _opponent(spec: TrainTokenizerSpec, device: torch.device) -> Opponent | None:
+def _opponent(spec: TrainTokenizerSpec, device: torch.device) -> Adversary | None:
     config = spec.adversarial
     if config is None:
         return None
@@ -219,7 +219,7 @@ def _opponent(spec: TrainTokenizerSpec, device: torch.device) -> Opponent | None
     return opponent_of(discriminator)
 
 
-def _perceptual(spec: TrainTokenizerSpec, team: Team, device: torch.device) -> tuple[Lpips | None, str | None]:
+def _perceptual(spec: TrainTokenizerSpec, team: ProcessGroup, device: torch.device) -> tuple[Lpips | None, str | None]:
     """The network, or why it cannot be had, which all workers agree on.
 
     Raises:
@@ -237,7 +237,7 @@ def _perceptual(spec: TrainTokenizerSpec, team: Team, device: torch.device) -> t
 
 
 def _agree_on_perceptual(
-    state: TrainState, learner: TokenizerLearner, missing: str | None, note: Callable[[str], None]
+    state: TrainState, learner: TokenizerTask, missing: str | None, note: Callable[[str], None]
 ) -> None:
     """A run keeps the loss it began with.
 

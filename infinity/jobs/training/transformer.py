@@ -30,19 +30,19 @@ from infinity.text import BuiltinTextConfig, TextConfig, TextEncoder, build_text
 from infinity.tokenizer.saved import KIND as TOKENIZER_KIND
 from infinity.tokenizer.saved import load_tokenizer
 from infinity.tokenizer.tokenizer import Tokenizer, TokenizerConfig
-from infinity.training.distributed.parallel import Team
+from infinity.training.distributed.parallel import ProcessGroup
 from infinity.training.distributed.sharding import is_sharded, shard, whole
 from infinity.training.ema import Ema, averaged
 from infinity.training.learner import TrainingError
 from infinity.training.loaders.encoded import EncodedCaptions, EncodedFiles, EncodedIndex, EncodedLatents
-from infinity.training.loaders.latents import CaptionFeatures, Captions, LatentBatch, LatentFeed
-from infinity.training.loaders.pictures import WorkerShare
+from infinity.training.loaders.latents import CaptionEncoder, CaptionFeatures, LatentBatch, LatentLoader
+from infinity.training.loaders.pictures import LoaderConfig
 from infinity.training.optimizer import make_optimizer
 from infinity.training.state import TrainState, generator_for
 from infinity.training.tokenizer.collapse import CollapseConfig, check_labels
 from infinity.training.transformer.adapters import AdapterConfig, add_adapters, has_adapters, merged
 from infinity.training.transformer.engine import EngineConfig, return_freed_memory, set_up
-from infinity.training.transformer.objective import Lesson, TransformerLearner, Weighting
+from infinity.training.transformer.objective import TransformerObjective, TransformerTask, Weighting
 from infinity.transformer.config import TransformerConfig
 from infinity.transformer.model import Transformer
 
@@ -125,9 +125,9 @@ class TrainTransformerSpec(TrainSpec):
         return JobSpec.digest(self if self.encoded is None else self.replace(encoded=None))
 
     @property
-    def lesson(self) -> Lesson:
+    def lesson(self) -> TransformerObjective:
         """What is taught from a batch."""
-        return Lesson(
+        return TransformerObjective(
             self_correction=self.self_correction,
             weighting=self.weighting,
             z_loss=self.z_loss,
@@ -170,7 +170,7 @@ def check(spec: TrainTransformerSpec) -> None:
         _check_start(spec, tokenizer.digest, spec.start_from)
 
 
-def build(spec: TrainTransformerSpec, team: Team, device: torch.device, told: Told) -> Session[LatentBatch]:
+def build(spec: TrainTransformerSpec, team: ProcessGroup, device: torch.device, told: Told) -> Session[LatentBatch]:
     """Make the training ready in one worker: everything frozen is computed now where there is room."""
     told(0.0, "reading data set and tokenizer")
     manifest = Manifest.load(spec.manifest)
@@ -178,7 +178,7 @@ def build(spec: TrainTransformerSpec, team: Team, device: torch.device, told: To
     encoder = _text_encoder(spec, device)
     plan = BatchPlan(manifest, "train", spec.loop.batch_size, spec.seed, spec.order)
     latents, captions = _stored(spec, manifest, tokenizer.config, encoder, plan.key)
-    share = WorkerShare(
+    share = LoaderConfig(
         manifest=manifest,
         plan=plan,
         resolution=spec.resolution,
@@ -188,7 +188,7 @@ def build(spec: TrainTransformerSpec, team: Team, device: torch.device, told: To
         reading=spec.reading,
         augment=spec.augment,
     )
-    feed = LatentFeed(share, tokenizer, captions, encoded=latents, told=told)
+    feed = LatentLoader(share, tokenizer, captions, encoded=latents, told=told)
     check_labels(feed.usage(), CollapseConfig(), spec.tokenizer)
     if spec.recompute and device.type == "cpu":
         return_freed_memory()
@@ -205,8 +205,12 @@ def build(spec: TrainTransformerSpec, team: Team, device: torch.device, told: To
 
 
 def learning(
-    spec: TrainTransformerSpec, transformer: Transformer, tokenizer: TokenizerConfig, team: Team, device: torch.device
-) -> tuple[TrainState, TransformerLearner]:
+    spec: TrainTransformerSpec,
+    transformer: Transformer,
+    tokenizer: TokenizerConfig,
+    team: ProcessGroup,
+    device: torch.device,
+) -> tuple[TrainState, TransformerTask]:
     """State of step 0 and learner of a transformer with its first weights; it changes into what is trained."""
     if spec.adapters is not None:
         add_adapters(transformer, spec.adapters)
@@ -220,7 +224,7 @@ def learning(
         optimizer=make_optimizer(transformer, spec.optimizer),
         ema=None if spec.loop.ema_decay is None else Ema(transformer, spec.loop.ema_decay),
     )
-    return state, TransformerLearner(transformer, tokenizer, spec.lesson, recompute=spec.recompute, device=device)
+    return state, TransformerTask(transformer, tokenizer, spec.lesson, recompute=spec.recompute, device=device)
 
 
 def _drawing(
@@ -228,7 +232,7 @@ def _drawing(
     manifest: Manifest,
     state: TrainState,
     transformer: Transformer,
-    team: Team,
+    team: ProcessGroup,
     frozen: tuple[Tokenizer, TextEncoder],
 ) -> Callable[[], Samples]:
     """Sample pictures of the present state."""
@@ -248,7 +252,7 @@ def _drawing(
 
 
 def _exporting(
-    spec: TrainTransformerSpec, state: TrainState, transformer: Transformer, team: Team
+    spec: TrainTransformerSpec, state: TrainState, transformer: Transformer, team: ProcessGroup
 ) -> Callable[[str], None]:
     """Writes the model folder of the present state."""
     extra = {"spec": spec.digest(), "stage": spec.stage, "num_steps": spec.loop.num_steps}
@@ -269,7 +273,7 @@ def _exporting(
 
 
 @contextmanager
-def drawable(transformer: Transformer, ema: Ema | None, team: Team) -> Iterator[Transformer | None]:
+def drawable(transformer: Transformer, ema: Ema | None, team: ProcessGroup) -> Iterator[Transformer | None]:
     """The model with its averaged weights; of a sharded one a whole copy, in the first worker only.
 
     All workers of a sharded training must come here together.
@@ -299,7 +303,7 @@ def _transformer(spec: TrainTransformerSpec) -> Transformer:
 
 def _stored(
     spec: TrainTransformerSpec, manifest: Manifest, config: TokenizerConfig, encoder: TextEncoder, key: int
-) -> tuple[EncodedLatents | None, Captions]:
+) -> tuple[EncodedLatents | None, CaptionEncoder]:
     """Where latents and features of captions come from."""
     draw = CaptionDraw(manifest, spec.captions, key, encoder.num_tokens, encoder.max_tokens)
     captions = CaptionFeatures(draw, encoder)

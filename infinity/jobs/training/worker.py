@@ -24,16 +24,16 @@ from infinity.jobs.training.base import (
 )
 from infinity.reporting.bands import judge
 from infinity.training.checkpoints import LostStateError, StateStore
-from infinity.training.distributed.parallel import Team
+from infinity.training.distributed.parallel import ProcessGroup
 from infinity.training.learner import (
     InterruptedTraining,
     LoopConfig,
     NonFiniteLossError,
     TrainingError,
 )
-from infinity.training.loop import Listeners, train
+from infinity.training.loop import Callbacks, train
 from infinity.training.metrics import MetricsWriter
-from infinity.training.state import Row, TrainState
+from infinity.training.state import MetricRow, TrainState
 from infinity.training.tokenizer.collapse import CollapseError
 
 logger = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ def work(task: dict[str, Any]) -> dict[str, Any]:
     """What every worker does; the return value of the first one is the outcome of the training."""
     import ray.train.torch
 
-    spec, team, sink = task["spec"], Team.current(), task["sink"]
+    spec, team, sink = task["spec"], ProcessGroup.current(), task["sink"]
     torch.set_num_threads(spec.workers.threads)
     device: torch.device = ray.train.torch.get_device()
 
@@ -66,7 +66,7 @@ def work(task: dict[str, Any]) -> dict[str, Any]:
 
 
 def train_session(
-    spec: TrainSpec, session: Session[Any], team: Team, tell: Told, stop: Callable[[], bool]
+    spec: TrainSpec, session: Session[Any], team: ProcessGroup, tell: Told, stop: Callable[[], bool]
 ) -> dict[str, Any]:
     """Go on from the newest stored state, train to the end and export; the outcome, in the first worker only."""
     state, folder, config = session.state, spec.folder, spec.loop
@@ -76,10 +76,10 @@ def train_session(
         logger.warning("%s", text)
         tell(_share(state, config), text)
 
-    with _states(spec, team if session.joint else Team()) as store:
+    with _states(spec, team if session.joint else ProcessGroup()) as store:
         resume(state, store, team, note)
         session.ready(note)
-        samples = _advance(spec, session, team, store, Voice(tell, note, stop))
+        samples = _advance(spec, session, team, store, WorkerMessages(tell, note, stop))
     if team.leads or session.joint:
         session.export(storage.join(folder, MODEL_FOLDER))
         samples = samples or session.draw()
@@ -96,7 +96,7 @@ def train_session(
 
 
 @dataclass(frozen=True, slots=True)
-class Voice:
+class WorkerMessages:
     """How a worker and the people before the run page hear of each other.
 
     Attributes:
@@ -114,7 +114,9 @@ def _share(state: TrainState, config: LoopConfig) -> float:
     return PREPARATION + (1.0 - PREPARATION) * state.step / config.num_steps
 
 
-def _advance(spec: TrainSpec, session: Session[Any], team: Team, store: StateStore, voice: Voice) -> Samples | None:
+def _advance(
+    spec: TrainSpec, session: Session[Any], team: ProcessGroup, store: StateStore, voice: WorkerMessages
+) -> Samples | None:
     """Train to the end; the last sheet of samples, if one was drawn."""
     state, folder, config = session.state, spec.folder, spec.loop
     drawn: Samples | None = None
@@ -141,7 +143,7 @@ def _advance(spec: TrainSpec, session: Session[Any], team: Team, store: StateSto
             session.feed,
             config,
             spec.optimizer,
-            Listeners(
+            Callbacks(
                 log=log,
                 sample=sample,
                 save=save,
@@ -156,7 +158,7 @@ def _advance(spec: TrainSpec, session: Session[Any], team: Team, store: StateSto
     return drawn
 
 
-def sentence(row: Row, num_steps: int) -> str:
+def sentence(row: MetricRow, num_steps: int) -> str:
     """A logged step for people; after a quarter of the steps with a word about figures that are not as they should be.
 
     Before that every training looks broken.
@@ -176,7 +178,7 @@ def sentence(row: Row, num_steps: int) -> str:
 
 
 @contextmanager
-def _states(spec: TrainSpec, writers: Team) -> Iterator[StateStore]:
+def _states(spec: TrainSpec, writers: ProcessGroup) -> Iterator[StateStore]:
     store = StateStore(storage.join(spec.folder, STATE_FOLDER), writers=writers)
     try:
         yield store
@@ -185,7 +187,7 @@ def _states(spec: TrainSpec, writers: Team) -> Iterator[StateStore]:
 
 
 @contextmanager
-def _metrics_writer(team: Team, folder: str, state: TrainState) -> Iterator[Callable[[TrainState], None]]:
+def _metrics_writer(team: ProcessGroup, folder: str, state: TrainState) -> Iterator[Callable[[TrainState], None]]:
     if not team.leads:
         yield lambda _state: None
         return
@@ -193,7 +195,7 @@ def _metrics_writer(team: Team, folder: str, state: TrainState) -> Iterator[Call
         yield lambda now: writer.write(now.history)
 
 
-def resume(state: TrainState, store: StateStore, team: Team, note: Callable[[str], None]) -> None:
+def resume(state: TrainState, store: StateStore, team: ProcessGroup, note: Callable[[str], None]) -> None:
     """Go on from the newest stored state that is whole, if there is one: the same on all workers.
 
     Raises:

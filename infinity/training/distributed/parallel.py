@@ -16,7 +16,7 @@ BUCKET_ELEMENTS = 16 * 2**20
 S = TypeVar("S", bound=Sequence[Any])
 
 
-def part_of(items: S, part: int, num_parts: int) -> S:
+def micro_batch_of(items: S, part: int, num_parts: int) -> S:
     """One of the parts that a batch is dealt into; they are disjoint and together everything.
 
     What a part holds does not depend on who works it off, so that another number of processes trains on the same parts.
@@ -25,7 +25,7 @@ def part_of(items: S, part: int, num_parts: int) -> S:
 
 
 @dataclass(frozen=True, slots=True)
-class Team:
+class ProcessGroup:
     """The processes that train one model together; a single process is a team of one and never communicates.
 
     Attributes:
@@ -39,13 +39,13 @@ class Team:
     group: dist.ProcessGroup | None = None
 
     @classmethod
-    def current(cls) -> Team:
+    def current(cls) -> ProcessGroup:
         """The team of the default process group, or a team of one where there is none."""
         if not dist.is_available() or not dist.is_initialized():
             return cls()
         return cls(rank=dist.get_rank(), size=dist.get_world_size())
 
-    def apart(self) -> Team:
+    def apart(self) -> ProcessGroup:
         """The same team over a connection of its own, for a thread beside the training. All must ask for it together.
 
         Collective calls of two threads over one connection would mix.

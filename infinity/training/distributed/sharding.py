@@ -19,11 +19,11 @@ from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, OffloadPolicy, 
 from torch.distributed.tensor import DTensor, Shard
 
 from infinity.checkpoint import Piece
-from infinity.training.distributed.parallel import Team
+from infinity.training.distributed.parallel import ProcessGroup
 from infinity.transformer.model import Transformer
 
 
-def shard(transformer: Transformer, team: Team, device: torch.device, *, offload: bool = False) -> None:
+def shard(transformer: Transformer, team: ProcessGroup, device: torch.device, *, offload: bool = False) -> None:
     """Deal the weights out to the team; each part of a block is a unit that is gathered just before it is used.
 
     Gradients are summed, not averaged, as `infinity.training.step` expects.
@@ -63,7 +63,7 @@ def local(tensor: Tensor) -> Tensor:
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
-class Rows(Protocol):
+class TensorSource(Protocol):
     """A tensor, or one that is stored and read when it is asked for."""
 
     @property
@@ -95,7 +95,7 @@ def own_rows(tensor: DTensor) -> slice:
     return slice(min(rank * chunk, total), min((rank + 1) * chunk, total))
 
 
-def own_piece(tensor: Tensor, team: Team) -> Piece | None:
+def own_piece(tensor: Tensor, team: ProcessGroup) -> Piece | None:
     """What this worker stores of a tensor: its rows; of one that all hold, the first stores the whole. A view.
 
     Raises:
@@ -115,7 +115,7 @@ def own_piece(tensor: Tensor, team: Team) -> Piece | None:
 
 
 @torch.no_grad()
-def assign(target: Tensor, value: Rows) -> None:
+def assign(target: Tensor, value: TensorSource) -> None:
     """Copy a tensor into one that may be sharded; of a stored one only this worker's rows are read then."""
     if isinstance(target, DTensor):
         target.to_local().copy_(value[own_rows(target)])
@@ -123,7 +123,7 @@ def assign(target: Tensor, value: Rows) -> None:
         target.copy_(value[...])
 
 
-def like(value: Rows, weight: Tensor) -> Tensor:
+def like(value: TensorSource, weight: Tensor) -> Tensor:
     """A running mean where its weight is, shared out like it, and in the same order in memory.
 
     The fused update walks both side by side. Other values, such as a count of steps, only change their device.

@@ -19,7 +19,7 @@ from infinity.text import TextCondition, TextEncoder
 from infinity.tokenizer.pixels import to_pixels
 from infinity.tokenizer.tokenizer import Tokenizer
 from infinity.training.loaders.encoded import EncodedLatents
-from infinity.training.loaders.pictures import Ahead, Names, WorkerShare, left_over
+from infinity.training.loaders.pictures import LoaderConfig, Names, Prefetcher, left_over
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class LatentBatch:
         return LatentBatch(tuple(self.keys[i] for i in kept), self.schedule, self.latents[kept], self.text.select(kept))
 
 
-class Captions(Protocol):
+class CaptionEncoder(Protocol):
     """Features of the captions of some visits."""
 
     def __call__(self, ids: BatchIds) -> TextCondition:
@@ -94,7 +94,7 @@ class CaptionFeatures:
         return packed
 
 
-class LatentFeed:
+class LatentLoader:
     """This worker's parts of every step's batch, as latents.
 
     Features come from a store where one is given (``encoded``), are computed before the first step and kept where a
@@ -104,9 +104,9 @@ class LatentFeed:
 
     def __init__(
         self,
-        share: WorkerShare,
+        share: LoaderConfig,
         tokenizer: Tokenizer,
-        captions: Captions,
+        captions: CaptionEncoder,
         *,
         cache_bytes: int = 2**31,
         encoded: EncodedLatents | None = None,
@@ -126,11 +126,11 @@ class LatentFeed:
         self._tokenizer, self._captions = tokenizer, captions
         self._names = Names(share.manifest)
         self._features: dict[float, tuple[dict[int, int], Tensor]] = {}
-        self._ahead: Ahead[list[Tensor]] | None = None
+        self._ahead: Prefetcher[list[Tensor]] | None = None
         self._encoded = encoded
         self._pictures = share.stream(tokenizer.config.stride_px)
         if encoded is not None:
-            self._ahead = Ahead(lambda step: [encoded.read(ids) for ids in share.parts(step)], share.num_steps)
+            self._ahead = Prefetcher(lambda step: [encoded.read(ids) for ids in share.parts(step)], share.num_steps)
             return
         needed = sum(len(self._manifest.rows("train", r)) * self._num_floats(r) * 4 for r in self._ratios())
         if needed <= cache_bytes and share.augment.changes_nothing:

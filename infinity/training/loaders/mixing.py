@@ -9,9 +9,9 @@ from typing import Generic, TypeVar
 from infinity.config import Config
 from infinity.data.loading.draws import key_of, permutation
 from infinity.scales import Resolution
-from infinity.training.learner import Feed, Part
+from infinity.training.learner import BatchLoader, MicroBatch
 
-P = TypeVar("P", bound=Part)
+P = TypeVar("P", bound=MicroBatch)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,7 +38,7 @@ class MixedFeed(Generic[P]):
     place among that feed's own steps are functions of the step's number.
     """
 
-    def __init__(self, feeds: Sequence[Feed[P]], seed: int) -> None:
+    def __init__(self, feeds: Sequence[BatchLoader[P]], seed: int) -> None:
         if not feeds:
             raise ValueError("MixedFeed: expected at least one feed, got none")
         self._feeds, self._seed = tuple(feeds), seed

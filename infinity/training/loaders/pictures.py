@@ -15,9 +15,9 @@ from infinity.data.dataset.manifest import Manifest
 from infinity.data.loading.augment import AugmentConfig
 from infinity.data.loading.batches import BatchIds, BatchPlan
 from infinity.data.loading.stored import ReadingConfig
-from infinity.data.loading.stream import LoadedBatch, PictureStream
+from infinity.data.loading.stream import LoadedBatch, PixelLoader
 from infinity.scales import Resolution, ScaleSchedule
-from infinity.training.distributed.parallel import Team, part_of
+from infinity.training.distributed.parallel import ProcessGroup, micro_batch_of
 
 T = TypeVar("T")
 
@@ -61,7 +61,7 @@ class PictureBatch:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class WorkerShare:
+class LoaderConfig:
     """What one worker reads: its parts of every step's batch, and how.
 
     Attributes:
@@ -78,7 +78,7 @@ class WorkerShare:
     manifest: Manifest
     plan: BatchPlan
     resolution: Resolution
-    team: Team
+    team: ProcessGroup
     num_parts: int = 1
     num_steps: int | None = None
     reading: ReadingConfig = field(default_factory=ReadingConfig)
@@ -86,11 +86,11 @@ class WorkerShare:
 
     def parts(self, step: int) -> list[BatchIds]:
         """The worker's parts of a step's batch, in order of their numbers."""
-        return shares(self.plan.batch(step), self.team, self.num_parts)
+        return micro_batches(self.plan.batch(step), self.team, self.num_parts)
 
-    def stream(self, stride_px: int) -> PictureStream:
+    def stream(self, stride_px: int) -> PixelLoader:
         """Their pixels, for a token of this side."""
-        return PictureStream(
+        return PixelLoader(
             self.manifest,
             self.parts,
             lambda ratio: self.resolution.schedule(ratio).image_size_px(stride_px),
@@ -101,10 +101,10 @@ class WorkerShare:
         )
 
 
-class PictureFeed:
+class PictureLoader:
     """This worker's parts of every step's batch, as pictures; the next steps are prepared while one is worked on."""
 
-    def __init__(self, share: WorkerShare, stride_px: int) -> None:
+    def __init__(self, share: LoaderConfig, stride_px: int) -> None:
         """Prepare to read.
 
         Args:
@@ -144,15 +144,17 @@ class Names:
         return tuple(self._manifest.values("source", rows))
 
 
-def shares(ids: BatchIds, team: Team, num_parts: int) -> list[BatchIds]:
-    """A worker's parts of a batch, in order of their numbers (``Team.parts``)."""
+def micro_batches(ids: BatchIds, team: ProcessGroup, num_parts: int) -> list[BatchIds]:
+    """A worker's parts of a batch, in order of their numbers (``ProcessGroup.parts``)."""
     return [
-        BatchIds(ids.aspect_ratio, part_of(ids.rows, part, num_parts), part_of(ids.visits, part, num_parts))
+        BatchIds(
+            ids.aspect_ratio, micro_batch_of(ids.rows, part, num_parts), micro_batch_of(ids.visits, part, num_parts)
+        )
         for part in team.parts(num_parts)
     ]
 
 
-class Ahead(Generic[T]):
+class Prefetcher(Generic[T]):
     """A feed that prepares the next steps in a thread while one is worked on; the same values as without it."""
 
     def __init__(self, feed: Callable[[int], T], num_steps: int | None, *, depth: int = 2) -> None:

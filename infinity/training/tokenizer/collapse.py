@@ -15,7 +15,7 @@ from torch import Tensor
 from infinity.config import Config
 from infinity.tokenizer.quantizer import binary_entropy
 from infinity.training.learner import TrainingError
-from infinity.training.state import Row
+from infinity.training.state import MetricRow
 
 
 class CollapseError(TrainingError):
@@ -70,7 +70,7 @@ def constant_picture_error(images_B3HW: Float[Tensor, "B 3 H W"]) -> Float[Tenso
     return squares.mean() / max(len(images) - 1, 1)
 
 
-def check_reconstruction(history: Sequence[Row], config: CollapseConfig) -> None:
+def check_reconstruction(history: Sequence[MetricRow], config: CollapseConfig) -> None:
     """Look at the last logged figures of a tokenizer.
 
     Args:

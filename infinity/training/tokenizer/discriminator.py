@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from infinity.config import Config
-from infinity.training.adversary import Move, Opponent
+from infinity.training.adversary import AdversarialLoss, Adversary
 from infinity.training.optimizer import OptimizerConfig, make_optimizer
 
 
@@ -129,13 +129,13 @@ class PatchDiscriminator(nn.Module):
             for weight in weights:
                 weight.requires_grad_(True)
 
-    def move(self, images_B3HW: Float[Tensor, "B 3 H W"], rebuilt_B3HW: Float[Tensor, "B 3 H W"]) -> Move:
+    def move(self, images_B3HW: Float[Tensor, "B 3 H W"], rebuilt_B3HW: Float[Tensor, "B 3 H W"]) -> AdversarialLoss:
         """Its own loss, and the mean answers to pictures and to reconstructions."""
         real, fake = self(images_B3HW), self(rebuilt_B3HW.detach())
         loss = 0.5 * (F.relu(1.0 - real).mean() + F.relu(1.0 + fake).mean())
         if self.config.lecam > 0:
             loss = loss + self.config.lecam * self._regulariser(real, fake)
-        return Move(loss, torch.stack([real.detach().mean(), fake.detach().mean()]))
+        return AdversarialLoss(loss, torch.stack([real.detach().mean(), fake.detach().mean()]))
 
     def absorb(self, seen: Float[Tensor, " 2"]) -> None:
         """Move the running means towards the answers of a batch that was trained on."""
@@ -150,12 +150,12 @@ class PatchDiscriminator(nn.Module):
         return F.relu(real - of_fake).square().mean() + F.relu(of_real - fake).square().mean()
 
 
-def opponent_of(discriminator: PatchDiscriminator) -> Opponent:
+def opponent_of(discriminator: PatchDiscriminator) -> Adversary:
     """A discriminator, where its weights are to stay, with its optimizer: what is trained against a tokenizer."""
     config = discriminator.config
     optimizer = make_optimizer(discriminator, config.optimizer)
     # What it has seen: its mean answers to pictures and to reconstructions.
-    return Opponent(discriminator, optimizer, config.optimizer, from_step=config.from_step, num_seen=2)
+    return Adversary(discriminator, optimizer, config.optimizer, from_step=config.from_step, num_seen=2)
 
 
 def _norm(width: int, kind: Literal["batch", "group"]) -> nn.Module:

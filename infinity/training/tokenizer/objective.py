@@ -15,10 +15,10 @@ from infinity.perception.lpips import Lpips, LpipsConfig
 from infinity.tokenizer.pixels import to_pixels
 from infinity.tokenizer.quantizer import binary_entropy
 from infinity.tokenizer.tokenizer import Tokenizer, TokenizerOutput
-from infinity.training.adversary import Move, Opponent
+from infinity.training.adversary import AdversarialLoss, Adversary
 from infinity.training.learner import Losses
 from infinity.training.loaders.pictures import PictureBatch
-from infinity.training.state import Row
+from infinity.training.state import MetricRow
 from infinity.training.tokenizer.collapse import (
     CollapseConfig,
     check_reconstruction,
@@ -88,7 +88,7 @@ class PerceptualConfig(Config):
             raise ValueError(f"PerceptualConfig.weight: expected more than 0, got {self.weight}; leave it out for none")
 
 
-class TokenizerLearner:
+class TokenizerTask:
     """A tokenizer with its loss; every scale, bit and pixel is float32, also on a GPU, as published.
 
     Attributes:
@@ -102,7 +102,7 @@ class TokenizerLearner:
         collapse: CollapseConfig,
         *,
         perceptual: tuple[float, Lpips] | None = None,
-        opponent: Opponent | None = None,
+        opponent: Adversary | None = None,
     ) -> None:
         """Put together.
 
@@ -161,7 +161,9 @@ class TokenizerLearner:
             per_sample = per_sample + weights.l2 * difference.square().mean(dim=(1, 2, 3))
         return per_sample
 
-    def _play(self, images: Tensor, rebuilt: Tensor, seen: dict[str, Tensor]) -> tuple[Tensor | None, Move | None]:
+    def _play(
+        self, images: Tensor, rebuilt: Tensor, seen: dict[str, Tensor]
+    ) -> tuple[Tensor | None, AdversarialLoss | None]:
         """The tokenizer's adversarial term, weighed, and what trains the discriminator."""
         if self._opponent is None or not self._opponent.awake:
             return None, None
@@ -197,7 +199,7 @@ class TokenizerLearner:
         """Not counted."""
         return 0.0
 
-    def check(self, history: Sequence[Row]) -> None:
+    def check(self, history: Sequence[MetricRow]) -> None:
         """Stop a tokenizer that has collapsed."""
         check_reconstruction(history, self._collapse)
 

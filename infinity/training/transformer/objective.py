@@ -20,7 +20,7 @@ from infinity.tokenizer.tokenizer import TokenizerConfig
 from infinity.training.flops import training_flops
 from infinity.training.learner import Losses
 from infinity.training.loaders.latents import LatentBatch
-from infinity.training.state import Row
+from infinity.training.state import MetricRow
 from infinity.transformer.loss import (
     accuracy_per_bit,
     accuracy_per_scale,
@@ -35,7 +35,7 @@ Weighting = Literal["by_scale", "by_token"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Lesson(Config):
+class TransformerObjective(Config):
     """What a transformer is taught from a batch.
 
     Attributes:
@@ -67,7 +67,7 @@ class Lesson(Config):
         return schedule.prefix(self.num_scales)
 
 
-class TransformerLearner:
+class TransformerTask:
     """A transformer with its loss; on a GPU matrix products are bfloat16, on a CPU float32.
 
     Attributes:
@@ -79,7 +79,7 @@ class TransformerLearner:
         self,
         transformer: Transformer,
         tokenizer: TokenizerConfig,
-        lesson: Lesson,
+        lesson: TransformerObjective,
         *,
         recompute: bool = False,
         device: torch.device | None = None,
@@ -143,7 +143,7 @@ class TransformerLearner:
         """Of the transformer; the frozen models are not counted."""
         return training_flops(self.module.config, self._lesson.taught(part.schedule), part.text.lengths)
 
-    def check(self, history: Sequence[Row]) -> None:
+    def check(self, history: Sequence[MetricRow]) -> None:
         """Nothing to stop for: constant bits are refused before the training."""
 
 

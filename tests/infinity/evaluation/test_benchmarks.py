@@ -13,7 +13,7 @@ from PIL import Image
 
 from infinity.data.dataset.manifest import Manifest
 from infinity.data.loading.batches import load_images
-from infinity.evaluation.benchmark import Material, Measure, Outcome, Subject, batches, spread
+from infinity.evaluation.benchmark import Benchmark, BenchmarkResult, EvalContext, EvalTarget, batches, spread
 from infinity.evaluation.drawings import SampleMeasure
 from infinity.evaluation.fid.distribution import METRICS, DistributionMeasure
 from infinity.evaluation.reconstruction.benchmark import ReconstructionMeasure, reconstruct
@@ -25,18 +25,18 @@ from tests.fixtures.small_world import subject, values, write_data, write_model
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Subject:
+def world(tmp_path_factory: pytest.TempPathFactory) -> EvalTarget:
     folder = tmp_path_factory.mktemp("world")
     return subject(write_model(folder), write_data(folder / "data"))
 
 
-def measured(measure: Measure[Any], subject: Subject) -> Outcome:
-    material = Material(subject)
+def measured(measure: Benchmark[Any], subject: EvalTarget) -> BenchmarkResult:
+    material = EvalContext(subject)
     parts = measure.parts(subject, material.manifest)
     return measure.outcome(reduce(add, [part.compute(material) for part in parts]))
 
 
-def test_every_picture_of_the_split_is_in_one_batch_of_its_ratio(world: Subject) -> None:
+def test_every_picture_of_the_split_is_in_one_batch_of_its_ratio(world: EvalTarget) -> None:
     manifest = Manifest.load(world.manifest)
     rows = spread(manifest, "validation", None)
     cut = batches(manifest, rows, 4)
@@ -45,7 +45,7 @@ def test_every_picture_of_the_split_is_in_one_batch_of_its_ratio(world: Subject)
     assert max(len(batch.rows) for batch in cut) == 4
 
 
-def test_fewer_pictures_are_spread_over_the_split(world: Subject) -> None:
+def test_fewer_pictures_are_spread_over_the_split(world: EvalTarget) -> None:
     manifest = Manifest.load(world.manifest)
     assert spread(manifest, "validation", 3) == (3, 6, 10)
     assert spread(manifest, "train", 99) == (0, 1, 2)
@@ -58,7 +58,7 @@ def test_empty_split_is_an_error_that_names_the_choices(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("measure", [ReconstructionMeasure(), ValidationMeasure()])
-def test_figures_do_not_depend_on_the_size_of_the_parts(world: Subject, measure: Measure[Any]) -> None:
+def test_figures_do_not_depend_on_the_size_of_the_parts(world: EvalTarget, measure: Benchmark[Any]) -> None:
     whole = measured(measure, world)
     pieces = measured(measure, subject(world.model, world.manifest, batch_size=1))
     assert [score.metric for score in whole.scores] == [score.metric for score in pieces.scores]
@@ -70,9 +70,9 @@ def test_figures_do_not_depend_on_the_size_of_the_parts(world: Subject, measure:
         assert a.value == pytest.approx(b.value, rel=1e-3)
 
 
-def test_reconstruction_is_the_mean_over_pictures_of_both_ratios(world: Subject) -> None:
+def test_reconstruction_is_the_mean_over_pictures_of_both_ratios(world: EvalTarget) -> None:
     outcome = measured(ReconstructionMeasure(num_shown=2), world)
-    pipeline, manifest = Material(world).pipeline, Manifest.load(world.manifest)
+    pipeline, manifest = EvalContext(world).pipeline, Manifest.load(world.manifest)
     expected = []
     for row in manifest.rows("validation"):
         schedule = pipeline.config.resolution.schedule(float(manifest.aspect_ratios[row]))
@@ -83,7 +83,7 @@ def test_reconstruction_is_the_mean_over_pictures_of_both_ratios(world: Subject)
     assert f"{min(expected):.1f} to" in outcome.sheets["worst"].title
 
 
-def test_reconstruction_sheet_has_the_originals_beside_their_reconstructions(world: Subject) -> None:
+def test_reconstruction_sheet_has_the_originals_beside_their_reconstructions(world: EvalTarget) -> None:
     sheet = measured(ReconstructionMeasure(num_pictures=1, num_shown=1), world).sheets["reconstructions"]
     pixels = np.asarray(Image.open(io.BytesIO(sheet.png)))
     manifest = Manifest.load(world.manifest)
@@ -102,7 +102,7 @@ def test_small_pictures_have_no_ssim_and_say_why(tmp_path: Path) -> None:
     assert "1 of 1 pictures left out: below 11 px" in scores["reconstruction.ssim"].note
 
 
-def test_validation_names_loss_and_accuracies_of_every_scale(world: Subject) -> None:
+def test_validation_names_loss_and_accuracies_of_every_scale(world: EvalTarget) -> None:
     found = values(measured(ValidationMeasure(), world).scores)
     names = ("validation_loss", "bit_accuracy", "token_accuracy")
     scales = [f"{name}.scale_{k}" for name in names for k in range(4)]
@@ -132,7 +132,7 @@ def test_losses_of_scales_weighed_by_their_tokens_give_the_loss() -> None:
     assert np.dot(found, shares) == pytest.approx(state.loss.mean, abs=1e-6)
 
 
-def test_noise_in_the_history_changes_the_loss_and_repeats_itself(world: Subject) -> None:
+def test_noise_in_the_history_changes_the_loss_and_repeats_itself(world: EvalTarget) -> None:
     clean, noisy, again = (
         values(measured(ValidationMeasure(self_correction=rate), world).scores)["validation.loss"]
         for rate in (0.0, 0.3, 0.3)
@@ -140,7 +140,7 @@ def test_noise_in_the_history_changes_the_loss_and_repeats_itself(world: Subject
     assert noisy == again != clean
 
 
-def test_samples_come_with_their_captions_and_repeat_whatever_the_batch(world: Subject) -> None:
+def test_samples_come_with_their_captions_and_repeat_whatever_the_batch(world: EvalTarget) -> None:
     drawn = subject(world.model, world.manifest, batch_size=4, sampling=SamplingConfig(guidance=1.0))
     sheet = measured(SampleMeasure(num_pictures=3), drawn).sheets["samples"]
     assert set(sheet.captions) == {"waves number 3", "waves number 6", "waves number 10"}

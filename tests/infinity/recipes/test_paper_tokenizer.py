@@ -14,7 +14,7 @@ from infinity.jobs.training import tokenizer as train_tokenizer
 from infinity.recipes.paper_tokenizer import TokenizerInputs, tokenizer_recipe
 from infinity.recipes.runs import end_to_end
 from infinity.tokenizer.tokenizer import Tokenizer
-from infinity.training.distributed.parallel import Team
+from infinity.training.distributed.parallel import ProcessGroup
 from infinity.training.optimizer import learning_rate_at
 from tests.fixtures.training_pictures import make_data
 
@@ -70,7 +70,7 @@ def test_the_small_recipe_begins_on_any_pictures(tmp_path: Path) -> None:
     manifest = make_data(tmp_path / "data")
     spec = tokenizer_recipe("scenes", INPUTS.replace(manifest=manifest, num_bits=16))
     train_tokenizer.check(spec)
-    made = train_tokenizer.build(spec, Team(), torch.device("cpu"), lambda _s, _m: None)
+    made = train_tokenizer.build(spec, ProcessGroup(), torch.device("cpu"), lambda _s, _m: None)
     assert made.feed(0)[0].images_BHWC.shape[1:3] == (48, 48)
     assert isinstance(made.learner.module, Tokenizer)
 

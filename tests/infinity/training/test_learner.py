@@ -9,10 +9,10 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from infinity.training.distributed.parallel import Team, part_of
+from infinity.training.distributed.parallel import ProcessGroup, micro_batch_of
 from infinity.training.learner import LoopConfig
 from infinity.training.meter import TIMED
-from infinity.training.state import Row
+from infinity.training.state import MetricRow
 from tests.fixtures.toy_training import BATCH, Regression, assert_same, run
 
 CONFIG = LoopConfig(
@@ -61,7 +61,7 @@ def test_parts_equal_the_big_batch_where_nothing_is_drawn() -> None:
     assert whole.history[-1]["mean_error"] == pytest.approx(parts.history[-1]["mean_error"], rel=1e-4)
 
 
-def untimed(history: list[Row]) -> list[Row]:
+def untimed(history: list[MetricRow]) -> list[MetricRow]:
     return [{name: value for name, value in row.items() if name not in TIMED} for row in history]
 
 
@@ -79,7 +79,7 @@ def _two_ranks(rank: int, folder: str) -> None:
     os.environ.update(GLOO_SOCKET_IFNAME="lo")
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
-    team = Team.current()
+    team = ProcessGroup.current()
     run(TWO_PARTS, saves=Path(folder) / f"rank-{rank}", team=team)
     poisoned = run(TWO_PARTS, learner=Regression(spoil="sample-6-2"), team=team)
     (Path(folder) / f"skipped-{rank}").write_text(str(*poisoned.skipped))
@@ -115,12 +115,12 @@ def test_a_run_goes_on_with_another_number_of_workers(two_ranks: Path) -> None:
 
 def test_more_workers_than_parts_are_refused() -> None:
     with pytest.raises(ValueError, match="2 workers need at least as many parts"):
-        run(CONFIG, team=Team(rank=0, size=2))
+        run(CONFIG, team=ProcessGroup(rank=0, size=2))
 
 
 def test_parts_of_all_ranks_are_the_batch() -> None:
     items = tuple(range(7))
-    dealt = [part_of(items, part, 3) for rank in (0, 1) for part in Team(rank=rank, size=2).parts(3)]
+    dealt = [micro_batch_of(items, part, 3) for rank in (0, 1) for part in ProcessGroup(rank=rank, size=2).parts(3)]
     assert sorted(item for part in dealt for item in part) == list(items)
 
 

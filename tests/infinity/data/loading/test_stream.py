@@ -15,16 +15,16 @@ from infinity.data.loading.augment import AugmentConfig
 from infinity.data.loading.batches import BatchIds, BatchPlan, load_images
 from infinity.data.loading.shuffle import OrderConfig
 from infinity.data.loading.stored import ReadingConfig, StoredPictures
-from infinity.data.loading.stream import PictureStream
+from infinity.data.loading.stream import PixelLoader
 from infinity.storage import StorageError
 from infinity.storage.retries import DamagedError, Patience, UnreachableError
-from infinity.training.distributed.parallel import Team
-from infinity.training.loaders.pictures import shares
+from infinity.training.distributed.parallel import ProcessGroup
+from infinity.training.loaders.pictures import micro_batches
 from tests.fixtures.limits import AGES_S
 from tests.fixtures.stored_sets import SIZES, make_set
 
 BATCH, SEED, NUM_STEPS = 12, 3, 9
-ALONE = Team()
+ALONE = ProcessGroup()
 RANDOM = AugmentConfig(crop="random", flip=0.5)
 TOPOLOGIES = [(ranks, workers) for ranks in (1, 2, 3, 4, 6, 12) for workers in (1, 2, 5)]
 
@@ -45,20 +45,20 @@ def plan_of(manifest: Manifest) -> BatchPlan:
 
 def stream_of(
     manifest: Manifest,
-    team: Team = ALONE,
+    team: ProcessGroup = ALONE,
     config: ReadingConfig | None = None,
     **options: object,
-) -> PictureStream:
+) -> PixelLoader:
     """This rank's parts of every batch, dealt into as many parts as there are ranks."""
     plan = plan_of(manifest)
-    parts: Callable[[int], Sequence[BatchIds]] = lambda step: shares(plan.batch(step), team, team.size)  # noqa: E731
-    return PictureStream(manifest, parts, size_px, config, key=plan.key, **options)  # type: ignore[arg-type]
+    parts: Callable[[int], Sequence[BatchIds]] = lambda step: micro_batches(plan.batch(step), team, team.size)  # noqa: E731
+    return PixelLoader(manifest, parts, size_px, config, key=plan.key, **options)  # type: ignore[arg-type]
 
 
 def whole(manifest: Manifest, ranks: int, config: ReadingConfig, steps: Sequence[int]) -> tuple[str, str]:
     """Hashes of ids and of pixels of the batches that all ranks have together, rank by rank put in their places."""
     ids, pixels = hashlib.sha256(), hashlib.sha256()
-    streams = [stream_of(manifest, Team(rank=r, size=ranks), config, augment=RANDOM) for r in range(ranks)]
+    streams = [stream_of(manifest, ProcessGroup(rank=r, size=ranks), config, augment=RANDOM) for r in range(ranks)]
     for step in steps:
         rows = np.empty((BATCH, 2), np.int64)
         images: np.ndarray | None = None

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from infinity.data.images.contact_sheet import encode_png
-from infinity.evaluation.benchmark import Outcome
+from infinity.evaluation.benchmark import BenchmarkResult
 from infinity.evaluation.dpg.benchmark import DpgJudge, DpgMeasure, read_prompts
-from infinity.evaluation.prompts.benchmark import PictureFolder, Results
+from infinity.evaluation.prompts.benchmark import JudgedPrompts, PictureFolder
 from infinity.storage.pinned import PinnedFile
 from tests.fixtures.small_world import values
 from tests.infinity.evaluation.dpg.test_scoring import HEADER
@@ -47,11 +47,11 @@ def write_grid(folder: Path, name: str, tiles: Sequence[int], side: int = 8) -> 
     (folder / f"{name}.png").write_bytes(encode_png(np.repeat(grid[..., None], 3, axis=2)))
 
 
-def judged(measure: DpgMeasure) -> Outcome:
+def judged(measure: DpgMeasure) -> BenchmarkResult:
     assert measure.pictures is not None
     asked = measure.find(measure.pictures, measure.items())
     records = DpgJudge(Eyes(), measure)(asked, [one.pictures() for one in asked])  # type: ignore[arg-type]
-    return measure.outcome(Results(asked=tuple(asked), records=tuple(records)))
+    return measure.outcome(JudgedPrompts(asked=tuple(asked), records=tuple(records)))
 
 
 def test_both_protocols_stand_side_by_side(measure: DpgMeasure, tmp_path: Path) -> None:

@@ -11,14 +11,14 @@ import pytest
 from PIL import Image
 
 from infinity.data.images.contact_sheet import encode_png
-from infinity.evaluation.benchmark import Outcome
+from infinity.evaluation.benchmark import BenchmarkResult
 from infinity.evaluation.geneval.benchmark import GenevalMeasure
 from infinity.evaluation.geneval.coco_detector import CLASSES, CocoDetector, crop_of
 from infinity.evaluation.geneval.scenes import SceneDetector
 from infinity.evaluation.geneval.scoring import COLOURS, ClassDetections, Detections, GenevalConfig
 from infinity.evaluation.geneval.verdicts import GenevalJudge
 from infinity.evaluation.picture_store import read_picture
-from infinity.evaluation.prompts.benchmark import PictureFolder, Results
+from infinity.evaluation.prompts.benchmark import JudgedPrompts, PictureFolder
 from infinity.perception.mask2former import Instances
 from infinity.storage.pinned import PinnedFile
 from tests.fixtures.small_world import values
@@ -38,11 +38,11 @@ def bright_is_a_red_cup(pictures: Sequence[np.ndarray]) -> list[Detections]:
     return [{"cup": cup} if picture.mean() > 128 else {} for picture in pictures]
 
 
-def judged(measure: GenevalMeasure, folder: PictureFolder) -> Outcome:
+def judged(measure: GenevalMeasure, folder: PictureFolder) -> BenchmarkResult:
     asked = measure.find(folder, measure.items())
     judge = GenevalJudge(bright_is_a_red_cup, GenevalConfig())
     records = judge(asked, [one.pictures() for one in asked])
-    return measure.outcome(Results(asked=tuple(asked), records=tuple(records)))
+    return measure.outcome(JudgedPrompts(asked=tuple(asked), records=tuple(records)))
 
 
 def write_pictures(folder: Path, *rows: Sequence[int], size: tuple[int, int] = (8, 8)) -> None:

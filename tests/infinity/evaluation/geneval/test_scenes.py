@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 
 from infinity.data.images.contact_sheet import encode_png
-from infinity.evaluation.benchmark import Outcome
+from infinity.evaluation.benchmark import BenchmarkResult
 from infinity.evaluation.geneval.scenes import SceneMeasure
 from infinity.evaluation.networks import Networks
-from infinity.evaluation.prompts.benchmark import Asked, Item, PictureFolder, Results
+from infinity.evaluation.prompts.benchmark import JudgedPrompts, PictureFolder, PromptItem, PromptSample
 from infinity.scenes.drawing import draw_scene
 from infinity.scenes.prompts import TASKS, held_out_prompts
 from tests.fixtures.small_world import values
 
 
-def write_scenes(folder: Path, number: int, shift: int = 0) -> list[Item]:
+def write_scenes(folder: Path, number: int, shift: int = 0) -> list[PromptItem]:
     """One new picture for each of the first held-out captions of every task, ``shift`` captions too late."""
     random = np.random.default_rng(0)
     prompts = [prompt for task in TASKS for prompt in held_out_prompts(task)[:number]]
@@ -28,11 +28,11 @@ def write_scenes(folder: Path, number: int, shift: int = 0) -> list[Item]:
     return list(SceneMeasure(prompts_per_task=number).items())
 
 
-def judged(folder: Path, items: list[Item]) -> Outcome:
+def judged(folder: Path, items: list[PromptItem]) -> BenchmarkResult:
     measure = SceneMeasure(pictures_per_prompt=1)
-    asked: list[Asked] = measure.find(PictureFolder(uri=str(folder)), items)
+    asked: list[PromptSample] = measure.find(PictureFolder(uri=str(folder)), items)
     records = measure.judge(Networks("cpu"))(asked, [one.pictures() for one in asked])
-    return measure.outcome(Results(asked=tuple(asked), records=tuple(records)))
+    return measure.outcome(JudgedPrompts(asked=tuple(asked), records=tuple(records)))
 
 
 def test_freshly_drawn_pictures_are_right_and_those_of_other_captions_are_not(tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_more_captions_than_are_held_out_may_be_asked_and_the_protocol_says_so(t
     items = write_scenes(tmp_path, 1)
     found = [replace(measure, pictures_per_prompt=1).find(PictureFolder(uri=str(tmp_path)), items)]
     records = measure.judge(Networks("cpu"))(found[0], [one.pictures() for one in found[0]])
-    outcome = measure.outcome(Results(asked=tuple(found[0]), records=tuple(records)))
+    outcome = measure.outcome(JudgedPrompts(asked=tuple(found[0]), records=tuple(records)))
     assert "trained ones" in outcome.scores[0].protocol
     assert SceneMeasure().identity().keys() == SceneMeasure().to_json().keys() - {"captions"}
 

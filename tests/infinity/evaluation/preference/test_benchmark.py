@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from infinity.evaluation.benchmark import Outcome
+from infinity.evaluation.benchmark import BenchmarkResult
 from infinity.evaluation.networks import Networks
 from infinity.evaluation.preference.benchmark import ClipScoreMeasure, FitMeasure, HpsMeasure, ImageRewardMeasure
 from infinity.evaluation.promotion.leaderboard import published
 from infinity.evaluation.promotion.margins import GateConfig
-from infinity.evaluation.prompts.benchmark import PictureFolder, PromptMeasure, Results
+from infinity.evaluation.prompts.benchmark import JudgedPrompts, PictureFolder, PromptBenchmark
 from infinity.evaluation.prompts.lists import PromptList
 from infinity.perception.clip import Clip, ClipConfig
 from infinity.perception.hps import Hps
@@ -54,12 +54,12 @@ def measures(folder: Path) -> dict[str, FitMeasure]:
     }
 
 
-def judged(measure: FitMeasure) -> Outcome:
-    as_benchmark: PromptMeasure = measure
+def judged(measure: FitMeasure) -> BenchmarkResult:
+    as_benchmark: PromptBenchmark = measure
     assert measure.pictures is not None
     asked = measure.find(measure.pictures, measure.items())
     records = as_benchmark.judge(Networks("cpu"))(asked, [one.pictures() for one in asked])
-    return measure.outcome(Results(asked=tuple(asked), records=tuple(records)))
+    return measure.outcome(JudgedPrompts(asked=tuple(asked), records=tuple(records)))
 
 
 @pytest.mark.parametrize("name", ["clip_score", "image_reward", "hps_v21"])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from infinity.evaluation.promotion.gate import GateError, Measured, compare, judge
+from infinity.evaluation.promotion.gate import GateError, ScoredModel, compare, judge
 from infinity.evaluation.promotion.margins import GateConfig, Margin
 from infinity.evaluation.promotion.resampling import resample
 from infinity.evaluation.score import Score
@@ -21,15 +21,15 @@ def measured(
     protocol: str = "p/1",
     unit: str = "share",
     setting: str = "s",
-) -> Measured:
+) -> ScoredModel:
     scores = {
         metric: Score(metric=metric, value=0.5, unit=unit, n=len(values), protocol=protocol)
         for metric, values in items.items()
     }
-    return Measured(model=f"/{name}", digest=name, setting=setting, scores=scores, items=items)
+    return ScoredModel(model=f"/{name}", digest=name, setting=setting, scores=scores, items=items)
 
 
-def pair(gains: np.ndarray, metric: str = "geneval.overall") -> tuple[Measured, Measured]:
+def pair(gains: np.ndarray, metric: str = "geneval.overall") -> tuple[ScoredModel, ScoredModel]:
     old = {f"{i:04d}": 0.5 for i in range(len(gains))}
     new = {f"{i:04d}": 0.5 + float(gain) for i, gain in enumerate(gains)}
     return measured("old", {metric: old}), measured("new", {metric: new})

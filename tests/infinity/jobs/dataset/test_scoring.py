@@ -119,7 +119,7 @@ def test_captions_of_a_model_stand_beside_those_of_the_source(networks: Path, so
 def test_two_scorers_of_one_score_are_refused(networks: Path, source: str, tmp_path: Path) -> None:
     scorer = WatermarkConfig(model=str(networks / "watermark"))
     with pytest.raises(ValueError, match="expected at most one for each score, got several for watermark"):
-        judging.JudgesConfig(scorers=(scorer, scorer.replace(labels=("No Watermark",))))
+        judging.ScorersConfig(scorers=(scorer, scorer.replace(labels=("No Watermark",))))
     with pytest.raises(ValueError, match="expected at most one for each score"):
         BuildDatasetSpec(output=str(tmp_path), source=source, scorers=(scorer, scorer))
 

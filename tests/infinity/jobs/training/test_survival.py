@@ -28,8 +28,8 @@ from infinity.jobs.spec import is_done
 from infinity.jobs.training import transformer as train_transformer
 from infinity.jobs.training.base import STATE_FOLDER, TrainSpec
 from infinity.jobs.training.transformer import TrainTransformerSpec
-from infinity.training.distributed.parallel import Team
-from infinity.training.state import Row
+from infinity.training.distributed.parallel import ProcessGroup
+from infinity.training.state import MetricRow
 from tests.fixtures.killing import Victim, newest_step, train_with_a_kill
 from tests.fixtures.limits import AGES_S, wait_until
 from tests.fixtures.training_pictures import make_data
@@ -69,7 +69,7 @@ class End:
     """What two equal runs have in common: weights, averages and running means by name, and the logged rows."""
 
     tensors: dict[str, Tensor]
-    rows: list[Row]
+    rows: list[MetricRow]
 
     @classmethod
     def stored(cls, folder: str) -> End:
@@ -93,7 +93,7 @@ class End:
             return cls(dict(state.tensors()), untimed(state.history))
 
         def work(_rank: int) -> None:
-            train_here(spec, saves=folder / "quiet", team=Team.current())
+            train_here(spec, saves=folder / "quiet", team=ProcessGroup.current())
 
         assert two_workers(work, folder / "meeting") == [0, 0]
         return cls.stored(str(folder / "quiet" / f"step-{spec.loop.num_steps:08d}"))

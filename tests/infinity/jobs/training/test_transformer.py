@@ -12,7 +12,7 @@ from infinity.jobs.cluster.workers import WorkersConfig
 from infinity.jobs.training import transformer as train_transformer
 from infinity.text import BuiltinTextConfig
 from infinity.tokenizer.saved import load_tokenizer, save_tokenizer
-from infinity.training.distributed.parallel import Team
+from infinity.training.distributed.parallel import ProcessGroup
 from infinity.training.state import generator_for
 from tests.fixtures.training_pictures import TEXT, TRANSFORMER, make_data
 from tests.fixtures.training_sessions import LOOP, make_tokenizer, train_here, transformer_spec
@@ -62,7 +62,7 @@ def test_two_workers_train_in_a_bucket_and_the_model_folder_draws(
 def test_finetuning_starts_from_the_given_weights(tmp_path: Path, data: tuple[str, str], model: str) -> None:
     spec = transformer_spec(tmp_path, *data, start_from=model, stage="finetune", model=TRANSFORMER.replace(drop_path=0))
     train_transformer.check(spec)
-    made = train_transformer.build(spec, Team(), torch.device("cpu"), lambda _s, _m: None)
+    made = train_transformer.build(spec, ProcessGroup(), torch.device("cpu"), lambda _s, _m: None)
     for name, value in load_transformer(model)[1].state_dict().items():
         assert torch.equal(value, made.learner.module.state_dict()[name])
 

@@ -21,7 +21,7 @@ from torch.distributed.fsdp import fully_shard
 from infinity import storage
 from infinity.checkpoint import CheckpointError, load_checkpoint, open_checkpoint
 from infinity.training.checkpoints import StateStore
-from infinity.training.distributed.parallel import Team
+from infinity.training.distributed.parallel import ProcessGroup
 from infinity.training.distributed.sharding import assign
 from infinity.training.ema import Ema
 from infinity.training.state import TrainState
@@ -95,7 +95,7 @@ def save_twice(uri: str, faults: tuple[Fault, Fault]) -> Callable[[int], None]:
     """Both store the first state, and the second one on disks that fail."""
 
     def work(rank: int) -> None:
-        store = StateStore(uri, writers=Team.current())
+        store = StateStore(uri, writers=ProcessGroup.current())
         state = state_at(FIRST, sharded=True)
         store.save(state)
         store.wait()
@@ -146,7 +146,7 @@ def test_two_workers_read_what_two_or_one_stored(stored: Path, tmp_path: Path, s
     StateStore(uri, background=False).save(state_at(FIRST))
 
     def go_on(rank: int) -> None:
-        store, state = StateStore(uri, writers=Team.current()), state_at(0, sharded=True)
+        store, state = StateStore(uri, writers=ProcessGroup.current()), state_at(0, sharded=True)
         store.restore(state, store.folder(FIRST))
         check(state, FIRST)
         move_to(state, SECOND)

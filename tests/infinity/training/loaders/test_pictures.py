@@ -13,8 +13,8 @@ from infinity.data.dataset.manifest import Manifest
 from infinity.data.loading.augment import AugmentConfig
 from infinity.data.loading.batches import BatchPlan
 from infinity.data.loading.shuffle import OrderConfig
-from infinity.training.distributed.parallel import Team
-from infinity.training.loaders.pictures import Ahead, PictureFeed, WorkerShare
+from infinity.training.distributed.parallel import ProcessGroup
+from infinity.training.loaders.pictures import LoaderConfig, PictureLoader, Prefetcher
 from tests.fixtures.stored_sets import make_set
 from tests.fixtures.training_pictures import RESOLUTION, SIZE_PX, make_data
 
@@ -24,16 +24,16 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
     return Manifest.load(make_data(tmp_path_factory.mktemp("data")))
 
 
-def feed(manifest: Manifest, team: Team, num_parts: int = 1) -> PictureFeed:
+def feed(manifest: Manifest, team: ProcessGroup, num_parts: int = 1) -> PictureLoader:
     plan = BatchPlan(manifest, "train", 8, seed=1)
-    return PictureFeed(
-        WorkerShare(manifest=manifest, plan=plan, resolution=RESOLUTION, team=team, num_parts=num_parts), 4
+    return PictureLoader(
+        LoaderConfig(manifest=manifest, plan=plan, resolution=RESOLUTION, team=team, num_parts=num_parts), 4
     )
 
 
 def test_workers_and_parts_together_have_the_batch_of_one(manifest: Manifest) -> None:
-    (whole,) = feed(manifest, Team())(5)
-    parts = [part for rank in (0, 1) for part in feed(manifest, Team(rank=rank, size=2), 2)(5)]
+    (whole,) = feed(manifest, ProcessGroup())(5)
+    parts = [part for rank in (0, 1) for part in feed(manifest, ProcessGroup(rank=rank, size=2), 2)(5)]
     assert sorted(key for part in parts for key in part.keys) == sorted(whole.keys)
     assert whole.images_BHWC.shape == (8, SIZE_PX, SIZE_PX, 3)
     assert whole.images_BHWC.dtype == torch.uint8
@@ -47,7 +47,7 @@ def _read_as_a_rank(rank: int, folder: str, size: int) -> None:
     os.environ.update(GLOO_SOCKET_IFNAME="lo")
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting-{size}", rank=rank, world_size=size)
-    team, manifest = Team.current(), Manifest.load(f"{folder}/set/manifest.parquet")
+    team, manifest = ProcessGroup.current(), Manifest.load(f"{folder}/set/manifest.parquet")
     several = feed_of_several(manifest, team)
     mine = []
     for step in range(NUM_STEPS):
@@ -64,11 +64,11 @@ def _read_as_a_rank(rank: int, folder: str, size: int) -> None:
     dist.destroy_process_group()
 
 
-def feed_of_several(manifest: Manifest, team: Team) -> PictureFeed:
+def feed_of_several(manifest: Manifest, team: ProcessGroup) -> PictureLoader:
     plan = BatchPlan(manifest, "train", 8, 1, OrderConfig(window_pictures=20))
     augment = AugmentConfig(crop="random", flip=0.5)
-    share = WorkerShare(manifest=manifest, plan=plan, resolution=RESOLUTION, team=team, num_parts=4, augment=augment)
-    return PictureFeed(share, 4)
+    share = LoaderConfig(manifest=manifest, plan=plan, resolution=RESOLUTION, team=team, num_parts=4, augment=augment)
+    return PictureLoader(share, 4)
 
 
 @pytest.mark.slow
@@ -77,7 +77,7 @@ def test_two_ranks_read_several_ratios_at_once(tmp_path: Path) -> None:
     manifest = make_set(str(tmp_path / "set"), SEVERAL)
     mp.spawn(_read_as_a_rank, args=(str(tmp_path), 2), nprocs=2)
     steps = torch.load(tmp_path / "read-by-2")
-    alone = feed_of_several(manifest, Team())
+    alone = feed_of_several(manifest, ProcessGroup())
     seen = set()
     for step, (shapes, sums, rows) in enumerate(steps):
         parts = alone(step)
@@ -97,7 +97,7 @@ def test_steps_prepared_ahead_are_those_of_the_feed_from_any_start() -> None:
         time.sleep(0.001)
         return step * step
 
-    ahead = Ahead(slow, num_steps=7, depth=2)
+    ahead = Prefetcher(slow, num_steps=7, depth=2)
     assert [ahead(step) for step in range(3, 7)] == [9, 16, 25, 36]
     assert asked == [3, 4, 5, 6]
     ahead.close()
@@ -109,7 +109,7 @@ def test_an_error_of_the_feed_is_raised_at_its_step(tmp_path: Path) -> None:
             raise OSError("shard is missing")
         return step
 
-    ahead = Ahead(broken, num_steps=5)
+    ahead = Prefetcher(broken, num_steps=5)
     assert [ahead(0), ahead(1)] == [0, 1]
     with pytest.raises(OSError, match="shard is missing"):
         ahead(2)

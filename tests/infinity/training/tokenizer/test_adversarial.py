@@ -16,8 +16,8 @@ from torch import Tensor
 from infinity.jobs.training.base import Session
 from infinity.jobs.training.tokenizer import TrainTokenizerSpec
 from infinity.scales import Resolution
-from infinity.training.adversary import Move
-from infinity.training.distributed.parallel import Team
+from infinity.training.adversary import AdversarialLoss
+from infinity.training.distributed.parallel import ProcessGroup
 from infinity.training.guard import GuardConfig
 from infinity.training.learner import LoopConfig, Losses
 from infinity.training.loaders.mixing import MixedResolution
@@ -151,7 +151,7 @@ class Poisoned:
         which, factor = self._poisons.get(self.at, ("", 1.0))
         move, answer, per_sample = losses.move, losses.unguarded, losses.per_sample
         if which == "move" and move is not None:
-            move = Move(move.loss * factor, move.seen)
+            move = AdversarialLoss(move.loss * factor, move.seen)
         elif which == "answer" and answer is not None:
             answer = answer * factor
         elif which == "picture":
@@ -193,7 +193,7 @@ def _two_ranks(rank: int, folder: str, spec: TrainTokenizerSpec) -> None:
     os.environ.update(GLOO_SOCKET_IFNAME="lo")
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
-    made = train_here(spec, team=Team.current())
+    made = train_here(spec, team=ProcessGroup.current())
     torch.save((dict(made.state.tensors()), made.state.history), f"{folder}/rank-{rank}")
     dist.barrier()
     dist.destroy_process_group()
@@ -232,7 +232,7 @@ def test_steps_take_turns_with_resolutions_and_weigh_each_batch_whole(
         assert sorted(seen[first : first + 2]) == sorted([large, small]), "each once a round"
     assert len({tuple(map(tuple, seen[first])) for first in range(0, 8, 2)}) == 2, "in a drawn order"
     for rank in (0, 1):
-        mine = session(spec, Team(rank=rank, size=2))
+        mine = session(spec, ProcessGroup(rank=rank, size=2))
         assert [mine.feed(n)[0].rows for n in range(8)] == [made.feed(n)[rank].rows for n in range(8)]
     rows = whole[0].state.history
     assert max(row["loss"] for row in rows) < 2.5 * min(row["loss"] for row in rows), "no batch counts half"

@@ -10,13 +10,13 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from infinity.jobs.cluster.workers import WorkersConfig
-from infinity.training.distributed.parallel import Team
+from infinity.training.distributed.parallel import ProcessGroup
 from infinity.training.learner import TrainingError
 from infinity.training.optimizer import OptimizerConfig
 from infinity.training.state import generator_for
 from infinity.training.transformer import engine
 from infinity.training.transformer.engine import EngineConfig, check_compiler
-from infinity.training.transformer.objective import Lesson
+from infinity.training.transformer.objective import TransformerObjective
 from infinity.transformer.loss import accuracy_per_scale, token_cross_entropy
 from tests.fixtures.toy_training import all_states, assert_same
 from tests.fixtures.training_pictures import TRANSFORMER, make_data
@@ -42,11 +42,11 @@ def eager() -> Iterator[None]:
 
 
 @pytest.fixture
-def team_of_one(tmp_path: Path) -> Iterator[Team]:
+def team_of_one(tmp_path: Path) -> Iterator[ProcessGroup]:
     """A process group of this process alone."""
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     dist.init_process_group("gloo", init_method=f"file://{tmp_path}/meeting", rank=0, world_size=1)
-    yield Team.current()
+    yield ProcessGroup.current()
     dist.destroy_process_group()
 
 
@@ -83,7 +83,7 @@ def _compiled_shards(rank: int, folder: str, data: tuple[str, str]) -> None:
     os.environ.update(GLOO_SOCKET_IFNAME="lo")
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
-    team, states = Team.current(), Path(folder) / "states"
+    team, states = ProcessGroup.current(), Path(folder) / "states"
     spec = transformer_spec(
         folder, *data, loop=LOOP.replace(num_parts=2), workers=SHARDED, engine=EngineConfig(compile=True)
     )
@@ -110,7 +110,9 @@ def test_compiled_blocks_of_shared_out_weights_change_no_loss_and_resume_bit_for
 
 
 @pytest.mark.filterwarnings("ignore:FSDP2-wrapped module")  # it returns views, which nobody changes
-def test_weights_that_wait_on_the_cpu_change_no_loss(tmp_path: Path, data: tuple[str, str], team_of_one: Team) -> None:
+def test_weights_that_wait_on_the_cpu_change_no_loss(
+    tmp_path: Path, data: tuple[str, str], team_of_one: ProcessGroup
+) -> None:
     workers = WorkersConfig(num_workers=1, threads=1, shard=True, offload=True)
     spec = transformer_spec(tmp_path, *data, workers=workers)
     offloaded = [row["loss"] for row in train_here(spec, team=team_of_one).state.history]
@@ -210,7 +212,7 @@ def test_later_switches_keep_the_names_of_earlier_jobs(tmp_path: Path) -> None:
 @pytest.mark.parametrize("lesson", [{"z_loss": -1.0}, {"num_scales": 0}, {"self_correction": 1.5}])
 def test_wrong_lessons_are_refused(lesson: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(lesson))):
-        Lesson(**lesson)  # type: ignore[arg-type]
+        TransformerObjective(**lesson)  # type: ignore[arg-type]
 
 
 def test_accumulated_parts_may_have_the_memory_of_one(tmp_path: Path, data: tuple[str, str]) -> None:

@@ -18,10 +18,10 @@ from infinity.jobs.training.base import STATE_FOLDER
 from infinity.jobs.training.worker import train_session
 from infinity.text import build_text_encoder
 from infinity.tokenizer.saved import load_tokenizer, save_tokenizer
-from infinity.training.distributed.parallel import Team
+from infinity.training.distributed.parallel import ProcessGroup
 from infinity.training.learner import InterruptedTraining
-from infinity.training.loaders.latents import CaptionFeatures, LatentFeed
-from infinity.training.loaders.pictures import WorkerShare
+from infinity.training.loaders.latents import CaptionFeatures, LatentLoader
+from infinity.training.loaders.pictures import LoaderConfig
 from infinity.training.tokenizer.collapse import CollapseError
 from tests.fixtures.toy_training import all_states, assert_same
 from tests.fixtures.training_pictures import RESOLUTION, TEXT, TRANSFORMER, make_data
@@ -76,12 +76,12 @@ def test_latents_are_the_same_whether_they_are_kept_or_computed_at_every_step(da
     manifest, tokenizer = Manifest.load(data[0]), load_tokenizer(data[1])
     plan = BatchPlan(manifest, "train", 8, seed=3)
 
-    def feed(cache_bytes: int) -> LatentFeed:
+    def feed(cache_bytes: int) -> LatentLoader:
         encoder = build_text_encoder(TEXT)
         draw = CaptionDraw(manifest, CaptionConfig(), plan.key, encoder.num_tokens, encoder.max_tokens)
         captions = CaptionFeatures(draw, encoder, cache_bytes)
-        share = WorkerShare(manifest=manifest, plan=plan, resolution=RESOLUTION, team=Team(), num_steps=4)
-        return LatentFeed(share, tokenizer, captions, cache_bytes=cache_bytes)
+        share = LoaderConfig(manifest=manifest, plan=plan, resolution=RESOLUTION, team=ProcessGroup(), num_steps=4)
+        return LatentLoader(share, tokenizer, captions, cache_bytes=cache_bytes)
 
     kept, computed = feed(2**30), feed(0)
     for step in (0, 3, 1):
@@ -108,7 +108,7 @@ def _two_ranks(rank: int, folder: str, data: tuple[str, str]) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     spec = transformer_spec(folder, *data, loop=LOOP.replace(num_parts=2))
-    train_here(spec, saves=Path(folder) / f"rank-{rank}", team=Team.current())
+    train_here(spec, saves=Path(folder) / f"rank-{rank}", team=ProcessGroup.current())
     dist.barrier()
     dist.destroy_process_group()
 
@@ -133,14 +133,14 @@ def _two_shards(rank: int, folder: str, data: tuple[str, str]) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/shard-meeting", rank=rank, world_size=2)
     spec = transformer_spec(folder, *data, loop=LOOP.replace(num_parts=2), workers=SHARDED, recompute=True)
-    made = train_here(spec, saves=Path(folder) / "shards", team=Team.current())
+    made = train_here(spec, saves=Path(folder) / "shards", team=ProcessGroup.current())
     samples = made.draw()
     made.export(str(Path(folder) / "sharded-model"))
     assert bool(samples.png) == (rank == 0)
-    again = train_here(spec, resume=Path(folder) / "shards" / "step-00000003", team=Team.current())
+    again = train_here(spec, resume=Path(folder) / "shards" / "step-00000003", team=ProcessGroup.current())
     for (name, mine), (_, theirs) in zip(made.state.tensors(), again.state.tensors(), strict=True):
         assert torch.equal(mine, theirs), (name, mine, theirs)
-    one = train_here(spec, resume=Path(folder) / "alone" / "step-00000003", team=Team.current())
+    one = train_here(spec, resume=Path(folder) / "alone" / "step-00000003", team=ProcessGroup.current())
     assert one.state.history[-1]["loss"] == pytest.approx(made.state.history[-1]["loss"], abs=1e-5)
     dist.barrier()
     dist.destroy_process_group()
@@ -176,7 +176,7 @@ def test_sharded_workers_of_a_job_stop_together_go_on_and_end(tmp_path: Path, da
 
     def work(stops: bool) -> Callable[[int], None]:
         def one(_rank: int) -> None:
-            team, asked = Team.current(), iter([False, False, False, stops])
+            team, asked = ProcessGroup.current(), iter([False, False, False, stops])
             made = session(spec, team)
             if stops:
                 with pytest.raises(InterruptedTraining, match="after step 4"):
