@@ -1,5 +1,5 @@
-"""Fast twins of plain formulas: the same numbers with less time or memory on a CPU.
+"""Fast twins of plain formulas: the same numbers up to rounding, with less time or memory on a CPU.
 
-Each has an equality test against the plain formula and a line in ``benchmarks``. Imports torch and ``scales`` only.
-Start with ``blocks.py`` (unit queries and keys); ``winograd.py`` is a convolution for decoding.
+Each has its plain formula, an equality test and a line in ``benchmarks/kernels.py`` that shows what it earns. Imports
+torch only. Start with ``switch.py``, the one place that chooses between plain and fast.
 """

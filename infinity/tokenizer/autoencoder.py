@@ -8,20 +8,14 @@ convolutions run fastest.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import product
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from infinity.config import Config
-from infinity.kernels.winograd import Conv3x3
-
-MIN_PHASE_SIZE = 8
-"""Smaller maps are doubled before their convolution: the borders of the phases would cost more than they save."""
+from infinity.kernels.upsample import doubled_conv
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,9 +90,9 @@ class ResidualBlock(nn.Module):
     def __init__(self, in_width: int, out_width: int, groups: int | None) -> None:
         super().__init__()
         self.norm_1 = group_norm(in_width, groups)
-        self.conv_1 = Conv3x3(in_width, out_width)
+        self.conv_1 = nn.Conv2d(in_width, out_width, 3, padding=1)
         self.norm_2 = group_norm(out_width, groups)
-        self.conv_2 = Conv3x3(out_width, out_width)
+        self.conv_2 = nn.Conv2d(out_width, out_width, 3, padding=1)
         self.shortcut = nn.Conv2d(in_width, out_width, 1) if in_width != out_width else nn.Identity()
 
     def forward(self, x_BDHW: Float[Tensor, "B D H W"]) -> Float[Tensor, "B E H W"]:
@@ -123,60 +117,15 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Double the size by repetition, then a 3x3 convolution.
-
-    A pixel of the result sees only 2x2 different pixels of the small map, so that each of the four phases (row, column
-    modulo 2) is a 2x2 convolution of the small map with sums of weights: 16 products a small pixel instead of 36. Where
-    ``Conv3x3`` can take its short way, that is shorter still: 9 products.
-    """
+    """Double the size by repeating every pixel, then a 3x3 convolution."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.conv = Conv3x3(width, width)
-        # Which of the three taps fall together, [phase, small tap, tap].
-        taps = torch.tensor([[[1.0, 0.0, 0.0], [0.0, 1.0, 1.0]], [[1.0, 1.0, 0.0], [0.0, 0.0, 1.0]]])
-        self.register_buffer("taps", taps, persistent=False)
+        self.conv = nn.Conv2d(width, width, 3, padding=1)
 
     def forward(self, x_BDhw: Float[Tensor, "B D h w"]) -> Float[Tensor, "B D H W"]:
         """(h, w) to (2 h, 2 w)."""
-        if min(x_BDhw.shape[-2:]) < MIN_PHASE_SIZE or self.conv.takes_short_way(x_BDhw):
-            result: Tensor = self.conv(F.interpolate(x_BDhw, scale_factor=2.0, mode="nearest"))
-            return result
-        assert self.conv.bias is not None
-        phases = torch.einsum("pai,qbj,ocij->pqocab", self.taps, self.taps, self.conv.weight).flatten(0, 2)
-        phases = phases.contiguous(memory_format=torch.channels_last)
-        maps = F.conv2d(x_BDhw, phases, self.conv.bias.repeat(4), padding=1)
-        result = _Interleave.apply(maps)  # type: ignore[no-untyped-call]
-        return result
-
-
-class _Interleave(torch.autograd.Function):
-    """Four phases, each one pixel larger than the small map, to one map of twice its size, channels last.
-
-    Phase (p, q) of pixel (y, x) lies at (y + p, x + q) and channels 2p + q. Slices under autograd would give four
-    gradients of full size and their sum; here it is one.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, maps: Tensor) -> Tensor:
-        batch, width, rows, columns = maps.shape
-        rows, columns, width = rows - 1, columns - 1, width // 4
-        source = maps.permute(0, 2, 3, 1).reshape(batch, rows + 1, columns + 1, 4, width)
-        doubled = maps.new_empty(batch, rows, 2, columns, 2, width)
-        for p, q in product((0, 1), repeat=2):
-            doubled[:, :, p, :, q] = source[:, p : p + rows, q : q + columns, 2 * p + q]
-        return doubled.reshape(batch, 2 * rows, 2 * columns, width).permute(0, 3, 1, 2)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        batch, width, rows, columns = grad.shape
-        rows, columns = rows // 2, columns // 2
-        source = grad.permute(0, 2, 3, 1).reshape(batch, rows, 2, columns, 2, width)
-        maps = grad.new_zeros(batch, rows + 1, columns + 1, 4, width)
-        for p, q in product((0, 1), repeat=2):
-            maps[:, p : p + rows, q : q + columns, 2 * p + q] = source[:, :, p, :, q]
-        return maps.flatten(3).permute(0, 3, 1, 2)
+        return doubled_conv(x_BDhw, self.conv)
 
 
 class Encoder(nn.Module):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+
+from infinity.kernels.straight_through import spherical_straight_through
 
 QuantizerKind = Literal["bsq", "lfq"]
 
@@ -17,9 +18,6 @@ MAX_BRUTE_FORCE_BITS = 16
 
 MIN_SHARE = 1e-6
 """Means of soft bits are kept this far from 0 and 1 in the entropy of the batch."""
-
-MIN_LENGTH = 1e-12
-"""Divisor of a residual of length zero (repository multiscale_bsq.py, through torch's ``normalize``)."""
 
 
 def code_magnitude(num_bits: int, kind: QuantizerKind) -> float:
@@ -39,29 +37,6 @@ def scale_codes(set_BHWC: Float[Tensor, "B H W C"], kind: QuantizerKind) -> Floa
     return set_BHWC.mul_(2.0 * magnitude).sub_(magnitude)
 
 
-class _SphericalStraightThrough(torch.autograd.Function):
-    """Residual to (code, residual over its length); the code's gradient goes to the latter as if they were equal.
-
-    One function instead of a chain of small ones, since on small latents the chain costs more than its arithmetic.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, residual: Tensor) -> tuple[Tensor, Tensor]:
-        length = torch.linalg.vector_norm(residual, dim=1, keepdim=True).clamp_min_(MIN_LENGTH)
-        unit = residual / length
-        magnitude = code_magnitude(residual.shape[1], "bsq")
-        ctx.save_for_backward(unit, length)
-        return torch.where(residual > 0, magnitude, -magnitude), unit
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_codes: Tensor, grad_unit: Tensor) -> Tensor:
-        unit, length = ctx.saved_tensors
-        grad = grad_codes + grad_unit
-        along = (grad * unit).sum(dim=1, keepdim=True)
-        return torch.addcmul(grad, unit, along, value=-1.0).div_(length)
-
-
 def straight_through(
     residual: Float[Tensor, "B C H W"], kind: QuantizerKind
 ) -> tuple[Float[Tensor, "B C H W"], Float[Tensor, "B C H W"]]:
@@ -72,8 +47,7 @@ def straight_through(
         divided by its length for BSQ, the residual itself for LFQ.
     """
     if kind == "bsq":
-        codes, unit = _SphericalStraightThrough.apply(residual)  # type: ignore[no-untyped-call]
-        return codes, unit
+        return spherical_straight_through(residual)
     return residual + (torch.where(residual > 0, 1.0, -1.0) - residual).detach(), residual
 
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from infinity.kernels.blocks import unit_queries_and_keys
+from infinity.kernels.unit_rotation import unit_queries_and_keys
 from infinity.transformer.scale_attention import AttentionMask, attend, block_causal_attention
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from infinity.kernels.blocks import feed_forward, modulated_norm
+from infinity.kernels.feed_forward import feed_forward
 from infinity.transformer.attention import CrossAttention, KeyValueCache, SelfAttention, TextMemory
 from infinity.transformer.config import TransformerConfig
 from infinity.transformer.scale_attention import AttentionMask
@@ -30,6 +31,13 @@ class DropPathMask(NamedTuple):
 
     attend: Tensor
     expand: Tensor
+
+
+def modulated_norm(
+    x_BLD: Float[Tensor, "B L D"], gain_B1D: Float[Tensor, "B 1 D"], shift_B1D: Float[Tensor, "B 1 D"], eps: float
+) -> Float[Tensor, "B L D"]:
+    """Layer norm without weights of its own, then gain * x + shift per sample; float32 (paper 3.1)."""
+    return torch.addcmul(shift_B1D, F.layer_norm(x_BLD.float(), x_BLD.shape[-1:], eps=eps), gain_B1D)
 
 
 class FeedForward(nn.Module):

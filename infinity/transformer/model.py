@@ -12,11 +12,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from infinity.kernels.blocks import modulated_norm
 from infinity.scales import ScaleSchedule
 from infinity.text import TextCondition
 from infinity.transformer.attention import CaptionPool, KeyValueCache, TextMemory
-from infinity.transformer.block import Block, DropPathMask, Modulation
+from infinity.transformer.block import Block, DropPathMask, Modulation, modulated_norm
 from infinity.transformer.config import TransformerConfig
 from infinity.transformer.initialisation import init_weights
 from infinity.transformer.rope import rotations

@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from infinity.scales import ScaleSchedule
 
@@ -165,76 +164,11 @@ def block_causal_attention(
         return attended
     if visible.bias is not None:
         return attend(query, key, value, visible.bias, 1.0)
-    if _keeps_windows(query, visible):
-        joined: Tensor = _Windows.apply(query, key, value, visible.calls)  # type: ignore[no-untyped-call]
-        return joined
     parts = [
         attend(query[:, :, c.start : c.stop], key[:, :, : c.stop], value[:, :, : c.stop], c.bias, 1.0)
         for c in visible.calls
     ]
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
-
-
-def _keeps_windows(query: Tensor, visible: AttentionMask) -> bool:
-    """Whether gradients of several fused calls are put together by hand; small calls are plain products anyway."""
-    return (
-        len(visible.calls) > 1
-        and query.device.type == "cpu"
-        and query.requires_grad
-        and torch.is_grad_enabled()
-        and not torch.compiler.is_compiling()
-        and all((call.stop - call.start) * call.stop > _EXPLICIT_SCORES for call in visible.calls)
-    )
-
-
-class _Windows(torch.autograd.Function):
-    """The windows' outputs lie in one tensor, and their gradients are added where they belong.
-
-    Autograd would make a tensor of zeros for every slice of queries, keys and values, and keep each output twice: these
-    passes over memory were a twentieth of a training step. Outputs lie token by token, as the projection reads them.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, calls: tuple[PrefixChunk, ...]) -> Tensor:
-        batch, heads, length, width = query.shape
-        attended = query.new_empty(batch, length, heads, width).transpose(1, 2)
-        sums = []
-        for call in calls:
-            rows, stop = slice(call.start, call.stop), call.stop
-            attended[:, :, rows], log_sum = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-                query[:, :, rows], key[:, :, :stop], value[:, :, :stop], attn_mask=_mask(call, query), scale=1.0
-            )
-            sums.append(log_sum)
-        ctx.save_for_backward(query, key, value, attended, *sums)
-        ctx.calls = calls
-        return attended
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        query, key, value, attended, *sums = ctx.saved_tensors
-        if grad.stride(-1) != 1:
-            grad = grad.contiguous()
-        grad_query, grad_key, grad_value = torch.empty_like(query), None, None
-        for call, log_sum in zip(reversed(ctx.calls), reversed(sums), strict=True):
-            rows, stop = slice(call.start, call.stop), call.stop
-            of_query, of_key, of_value = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
-                *(grad[:, :, rows], query[:, :, rows], key[:, :, :stop], value[:, :, :stop], attended[:, :, rows]),
-                *(log_sum, 0.0, False),
-                attn_mask=_mask(call, query),
-                scale=1.0,
-            )
-            grad_query[:, :, rows] = of_query
-            if grad_key is None or grad_value is None:  # the last window sees all tokens
-                grad_key, grad_value = of_key, of_value
-            else:
-                grad_key[:, :, :stop] += of_key
-                grad_value[:, :, :stop] += of_value
-        return grad_query, grad_key, grad_value, None
-
-
-def _mask(call: PrefixChunk, like: Tensor) -> Tensor | None:
-    return call.bias if call.bias is None else call.bias.to(like.dtype)
 
 
 def _flex(device: torch.device) -> Any:

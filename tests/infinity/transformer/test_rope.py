@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from infinity.kernels.rotation import rotate_into
+from infinity.kernels.unit_rotation import rotate_into
 from infinity.scales import ASPECT_RATIOS, Resolution, published_schedule
 from infinity.transformer.config import Positions
 from infinity.transformer.rope import rotations

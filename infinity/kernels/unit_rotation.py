@@ -1,0 +1,111 @@
+"""Queries and keys of length one, rotated by their positions: one autograd function that keeps only its result.
+
+Fast twin of ``plain_unit_queries_and_keys``. ``python -m benchmarks.kernels`` shows what it earns.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Complex64, Float
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from infinity.kernels.switch import uses_fast
+
+MAX_LOG_SCALE = math.log(100.0)
+"""Upper bound of the learned logarithmic scale of the queries (paper 3.3)."""
+
+_MIN_LENGTH = 1e-12
+
+
+def unit_queries_and_keys(
+    joint: Float[Tensor, "B L M E"], log_scale: Float[Tensor, " N"], turn: Float[Tensor, "L P 2"]
+) -> tuple[Float[Tensor, "B N L E"], Float[Tensor, "B N L E"]]:
+    """Queries and keys of length one, queries times exp(log_scale), both turned by their positions (paper 3.3).
+
+    Args:
+        joint: Queries of the N heads, then keys of the N heads: M is 2 N.
+        log_scale: One number a head; above ln 100 it counts as ln 100.
+        turn: Rotations of the L tokens: cosine and sine of every pair of channels.
+
+    Returns:
+        Queries and keys, float32, head by head in memory as the attention kernels read them.
+    """
+    if not uses_fast(joint):
+        return plain_unit_queries_and_keys(joint, log_scale, turn)
+    turn_LP = torch.view_as_complex(turn)
+    query, key = _UnitRotate.apply(joint.float(), log_scale, turn_LP)  # type: ignore[no-untyped-call]
+    return query, key
+
+
+def plain_unit_queries_and_keys(
+    joint: Float[Tensor, "B L M E"], log_scale: Float[Tensor, " N"], turn: Float[Tensor, "L P 2"]
+) -> tuple[Float[Tensor, "B N L E"], Float[Tensor, "B N L E"]]:
+    """The same in operations that a compiler joins by itself, with autograd's gradients."""
+    x_SBNLE = joint.float().unflatten(2, (2, -1)).permute(2, 0, 3, 1, 4)
+    scale = torch.stack([log_scale.clamp(max=MAX_LOG_SCALE).exp(), torch.ones_like(log_scale)])
+    unit = F.normalize(x_SBNLE, dim=-1, eps=_MIN_LENGTH) * scale[:, None, :, None, None]
+    even, odd = unit.unflatten(-1, (-1, 2)).unbind(-1)
+    cosine, sine = turn.unbind(-1)
+    y = torch.stack([even * cosine - odd * sine, even * sine + odd * cosine], dim=-1).flatten(-2)
+    return y[0], y[1]
+
+
+class _UnitRotate(torch.autograd.Function):
+    """y = rotate(x) * scale / |x|. A rotation keeps lengths and products: y and y.dy are all that the gradients need:
+
+    dlog_scale = sum of y.dy, and dx = rotate_back(dy - y * (y.dy) / scale^2) * scale / |x|.
+
+    So x is not kept. The rotation also moves the head axis to the front, which then costs nothing; below S is 2:
+    queries and keys.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, log_scale: Tensor, turn: Tensor) -> tuple[Tensor, Tensor]:
+        x_SBNLE = x.unflatten(2, (2, -1)).permute(2, 0, 3, 1, 4)
+        inverse = torch.linalg.vector_norm(x_SBNLE, dim=-1, keepdim=True).clamp_min_(_MIN_LENGTH).reciprocal_()
+        scale = torch.stack([log_scale.clamp(max=MAX_LOG_SCALE).exp(), torch.ones_like(log_scale)])
+        factor = inverse * scale[:, None, :, None, None]
+        y = torch.empty(x_SBNLE.shape, device=x.device)
+        rotate_into(y, x_SBNLE, turn)
+        y.mul_(factor)
+        ctx.save_for_backward(y, factor, scale, log_scale, turn)
+        return y[0], y[1]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
+        y, factor, scale, log_scale, turn = ctx.saved_tensors
+        _, batch, heads, length, width = y.shape
+        grad_x = y.new_empty(batch, length, 2 * heads, width)
+        grad_SBNLE = grad_x.unflatten(2, (2, -1)).permute(2, 0, 3, 1, 4)
+        back = turn.conj().resolve_conj()
+        products = []
+        for half, grad in enumerate(grads):
+            if grad.stride(-1) != 1:  # an expanded gradient: pairs of channels must be neighbours in memory
+                grad = grad.contiguous()
+            product = (grad * y[half]).sum(dim=-1, keepdim=True)
+            share = product / scale[half, :, None, None].square()
+            rotate_into(grad_SBNLE[half], torch.addcmul(grad, y[half], share, value=-1).mul_(factor[half]), back)
+            products.append(product)
+        per_head = products[0].sum(dim=(0, 2, 3))
+        return grad_x, per_head * (log_scale <= MAX_LOG_SCALE), None
+
+
+def rotate_into(
+    out: Float[Tensor, "*batch L E"], x: Float[Tensor, "*batch L E"], turn: Complex64[Tensor, "L P"]
+) -> None:
+    """Turn adjacent pairs of channels (2i, 2i + 1) of every token; float32, without gradient.
+
+    ``out`` and ``x`` may lie differently in memory as long as the channels are neighbours.
+    """
+    torch.mul(_pairs(x), turn, out=_pairs(out))
+
+
+def _pairs(x: Tensor) -> Tensor:
+    """Adjacent channels as complex numbers, sharing memory."""
+    return torch.view_as_complex(x.unflatten(-1, (-1, 2)))

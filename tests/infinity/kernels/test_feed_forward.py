@@ -1,0 +1,48 @@
+"""The feed-forward layer that keeps less equals its formula."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from infinity.kernels.feed_forward import feed_forward
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("shape", [(3, 50, 8), (7, 8), (1, 1, 8)])
+def test_value_and_gradients_equal_the_formula(shape: tuple[int, ...], frozen: bool) -> None:
+    torch.manual_seed(0)
+    expand, contract = nn.Linear(8, 16), nn.Linear(16, 8)
+    for linear in (expand, contract):
+        linear.requires_grad_(not frozen)
+    x = torch.randn(shape, requires_grad=True)
+    leaves = [x, *([] if frozen else [*expand.parameters(), *contract.parameters()])]
+    found = feed_forward(x, expand, contract)
+    expected = contract(F.gelu(expand(x), approximate="tanh"))
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
+    weight = torch.randn(expected.shape)
+    for ours, plain in zip(
+        torch.autograd.grad((found * weight).sum(), leaves),
+        torch.autograd.grad((expected * weight).sum(), leaves),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours, plain, atol=1e-5, rtol=1e-5)
+
+
+def test_less_is_kept_for_the_backward_pass() -> None:
+    """Of the hidden width one tensor is kept instead of two."""
+    expand, contract, x = nn.Linear(8, 64), nn.Linear(64, 8), torch.randn(10, 8, requires_grad=True)
+
+    def kept(run: object) -> int:
+        sizes: list[int] = []
+
+        def pack(tensor: torch.Tensor) -> torch.Tensor:
+            sizes.append(tensor.numel() if tensor.shape[-1] == 64 and tensor.shape[0] == 10 else 0)
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            run() if callable(run) else None
+        return sum(sizes)
+
+    assert kept(lambda: feed_forward(x, expand, contract)) == 640
+    assert kept(lambda: contract(F.gelu(expand(x), approximate="tanh"))) == 1280
