@@ -21,8 +21,8 @@ from typing import Any
 
 import torch
 
-from infinity.evaluation.fid.folded_inception import FoldedInception
 from infinity.evaluation.fid.frechet import GaussianStats, frechet_distance
+from infinity.evaluation.fid.fused_inception import FusedInception
 from infinity.evaluation.fid.inception import Inception
 from infinity.evaluation.fid.preparation import PREPARATIONS, Convention
 
@@ -31,7 +31,7 @@ Run = Callable[[torch.Tensor], torch.Tensor]
 
 def ours(network: Inception, convention: Convention) -> Run:
     """The way an evaluation takes features."""
-    folded = FoldedInception(network)
+    folded = FusedInception(network)
 
     @torch.inference_mode()
     def run(images: torch.Tensor) -> torch.Tensor:

@@ -13,7 +13,7 @@ from jaxtyping import UInt8
 
 from infinity import storage
 from infinity.data.dataset.manifest import Manifest, Split
-from infinity.evaluation.fid.folded_inception import FoldedInception
+from infinity.evaluation.fid.fused_inception import FusedInception
 from infinity.evaluation.fid.inception_weights import InceptionWeights, load_inception
 from infinity.evaluation.networks import Networks
 from infinity.evaluation.picture_store import PICTURES_FOLDER, PictureStore
@@ -85,10 +85,10 @@ class EvalContext:
         return Manifest.load(self.subject.manifest)
 
     @cached_property
-    def inception(self) -> FoldedInception:
+    def inception(self) -> FusedInception:
         """The feature network; only where the subject names its weights."""
         assert self.subject.inception is not None
-        return FoldedInception(load_inception(self.subject.inception)).to(self.subject.device)
+        return FusedInception(load_inception(self.subject.inception)).to(self.subject.device)
 
 
 State_co = TypeVar("State_co", covariant=True)

@@ -20,8 +20,8 @@ from infinity.evaluation.fid.feature_distances import (
     precision_recall,
     sliced_distance,
 )
-from infinity.evaluation.fid.folded_inception import FoldedInception
 from infinity.evaluation.fid.frechet import GaussianStats, frechet_distance
+from infinity.evaluation.fid.fused_inception import FusedInception
 from infinity.evaluation.fid.inception import Inception, InceptionFeatures
 from infinity.evaluation.fid.preparation import PREPARATIONS, Convention
 from tests.fixtures.inception_recipe import recipe_tensors
@@ -47,9 +47,9 @@ _DISTANCES = frozenset({
 
 
 @cache
-def network() -> FoldedInception:
+def network() -> FusedInception:
     """With the recipe's weights, in float32."""
-    return FoldedInception(reference_network())
+    return FusedInception(reference_network())
 
 
 @cache
