@@ -23,7 +23,7 @@ import torch
 
 from infinity.evaluation.fid.frechet import GaussianStats, frechet_distance
 from infinity.evaluation.fid.fused_inception import FusedInception
-from infinity.evaluation.fid.inception import Inception
+from infinity.evaluation.fid.inception import Inception, InceptionFeatures
 from infinity.evaluation.fid.preparation import PREPARATIONS, Convention
 
 Run = Callable[[torch.Tensor], torch.Tensor]
@@ -35,7 +35,8 @@ def ours(network: Inception, convention: Convention) -> Run:
 
     @torch.inference_mode()
     def run(images: torch.Tensor) -> torch.Tensor:
-        return folded(PREPARATIONS[convention](images)).features_2048
+        features: InceptionFeatures = folded(PREPARATIONS[convention](images))
+        return features.features_2048
 
     return run
 
@@ -45,7 +46,8 @@ def layer_by_layer(network: Inception) -> Run:
 
     @torch.no_grad()
     def run(images: torch.Tensor) -> torch.Tensor:
-        return network(PREPARATIONS["pytorch_fid"](images)).features_2048
+        features: InceptionFeatures = network(PREPARATIONS["pytorch_fid"](images))
+        return features.features_2048
 
     return run
 

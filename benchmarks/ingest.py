@@ -25,6 +25,7 @@ import shutil
 import statistics
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -130,7 +131,10 @@ def main() -> None:
         source = str(folder / "pictures")
         (folder / "reference.py").write_text(_REFERENCE)
         own = [sys.executable, "-m", "benchmarks.ingest", "--stage", source]
-        ways = {"stage": lambda out: [*own, out, "none"], "stage, all filters": lambda out: [*own, out, "all"]}
+        ways: dict[str, Callable[[str], list[str]]] = {
+            "stage": lambda out: [*own, out, "none"],
+            "stage, all filters": lambda out: [*own, out, "all"],
+        }
         if args.reference:
             reference, settings = (
                 [args.reference, str(folder / "reference.py")],

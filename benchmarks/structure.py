@@ -132,8 +132,9 @@ def _prose(root: Path, texts: dict[Path, str]) -> dict[str, Any]:
     docstrings, comments, leaning, idioms = [], 0, 0, 0
     for path, text in texts.items():
         for node in ast.walk(ast.parse(text)):
-            documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-            if documented and (docstring := ast.get_docstring(node)):
+            if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                continue
+            if docstring := ast.get_docstring(node):
                 docstrings.append(docstring)
         with path.open("rb") as file:
             comments += sum(token.type == tokenize.COMMENT for token in tokenize.tokenize(file.readline))

@@ -9,8 +9,8 @@ from prefect.logging import get_run_logger
 from prefect.states import Completed, Failed
 from pydantic import Field
 
+from flows.form import Form
 from flows.links import link
-from flows.parameters import Form
 from flows.pictures import figure, inline
 from flows.stages import evaluation_stage
 from infinity import storage

@@ -68,7 +68,7 @@ def run_stage(stage: str, spec: JobSpec, report_type: type[Report]) -> StageResu
     Raises:
         StageFailed: The job failed.
     """
-    state = cast("State[Outcome[Report]]", _run_job(stage, spec, return_state=True))
+    state = cast("State[StageResult[Report]]", _run_job(stage, spec, return_state=True))
     if not state.is_completed():
         raise StageFailed(f"{stage}: {state.message}")
     outcome = state.result()

@@ -3,7 +3,8 @@
 from prefect import flow
 from pydantic import Field
 
-from flows.parameters import EvaluationForm, Form, Positive
+from flows.form import Form, Positive
+from flows.parameters import EvaluationForm
 from flows.plan import load_plan
 from flows.stage import flow_body
 from flows.stages import sweep_stage
