@@ -18,24 +18,24 @@ import torch
 
 from benchmarks.switch_data import make_manifest, nobody, train_alone
 from benchmarks.switch_data import make_tokenizer as small_tokenizer
-from infinity.data.batches import BatchIds, load_images
-from infinity.data.manifest import Manifest
+from infinity.data.dataset.manifest import Manifest
+from infinity.data.loading.batches import BatchIds, load_images
 from infinity.generation.generate import to_uint8
 from infinity.generation.pipeline import Pipeline
 from infinity.generation.sampling import SamplingConfig
-from infinity.jobs import train_transformer
-from infinity.jobs.build_dataset import MANIFEST_FILE, BuildDatasetSpec, fingerprint
-from infinity.jobs.build_dataset import run as build_dataset
-from infinity.jobs.cluster import in_process
-from infinity.jobs.train_transformer import TrainTransformerSpec
-from infinity.jobs.training import WorkersConfig
+from infinity.jobs.cluster.connection import in_process
+from infinity.jobs.dataset.build import MANIFEST_FILE, BuildDatasetSpec, fingerprint
+from infinity.jobs.dataset.build import run as build_dataset
+from infinity.jobs.training import transformer as train_transformer
+from infinity.jobs.training.base import WorkersConfig
+from infinity.jobs.training.transformer import TrainTransformerSpec
 from infinity.scales import Resolution
 from infinity.text import BuiltinTextConfig
 from infinity.tokenizer.pixels import to_pixels
 from infinity.tokenizer.saved import load_tokenizer
-from infinity.training.loop import LoopConfig
+from infinity.training.distributed.parallel import ProcessGroup
+from infinity.training.learner import LoopConfig
 from infinity.training.optimizer import OptimizerConfig
-from infinity.training.parallel import Team
 from infinity.transformer.config import TransformerConfig
 
 DRAWN = SamplingConfig()
@@ -73,8 +73,8 @@ def learn(folder: Path, manifest: str, tokenizer: str, resolution: Resolution, n
         workers=WorkersConfig(num_workers=1, threads=1),
         self_correction=0.0,
     )
-    session = train_transformer.build(spec, Team(), torch.device("cpu"), nobody)
-    train_alone(spec, session, Team())
+    session = train_transformer.build(spec, ProcessGroup(), torch.device("cpu"), nobody)
+    train_alone(spec, session, ProcessGroup())
     session.export(str(folder / "model"))
     return str(folder / "model")
 

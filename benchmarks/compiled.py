@@ -20,9 +20,9 @@ import torch
 
 from benchmarks.estimate import Configuration, configurations
 from benchmarks.timing import alternately, seconds_of
-from infinity.jobs.rehearsal import Load, Rehearsal, rehearse
-from infinity.jobs.train_transformer import TrainTransformerSpec
-from infinity.training.engine import EngineConfig
+from infinity.jobs.estimate.rehearsal import Load, Rehearsal, rehearse
+from infinity.jobs.training.transformer import TrainTransformerSpec
+from infinity.training.transformer.engine import EngineConfig
 
 BATCH = 4
 WARMUPS = 3

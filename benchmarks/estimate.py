@@ -20,16 +20,16 @@ import torch
 
 from benchmarks.timing import seconds_of
 from benchmarks.transformer import CONFIG
-from infinity.jobs.estimating import Calibration, Estimate, calibrate, estimate, peak_bytes
-from infinity.jobs.recipes import end_to_end
-from infinity.jobs.rehearsal import AnyTrainSpec, Load, rehearse
-from infinity.jobs.train_transformer import TrainTransformerSpec
+from infinity.jobs.estimate.estimate import Calibration, Estimate, calibrate, estimate, peak_bytes
+from infinity.jobs.estimate.rehearsal import AnyTrainSpec, Load, rehearse
+from infinity.jobs.training.transformer import TrainTransformerSpec
 from infinity.presets import tokenizer_preset, transformer_preset
+from infinity.recipes.runs import end_to_end
 from infinity.scales import Resolution
 from infinity.text import BuiltinTextConfig
 from infinity.tokenizer.tokenizer import TokenizerConfig
 from infinity.training.checkpoints import StateStore
-from infinity.training.engine import return_freed_memory
+from infinity.training.transformer.engine import return_freed_memory
 
 Configuration = tuple[AnyTrainSpec, TokenizerConfig | None]
 

@@ -25,16 +25,16 @@ from typing import Any
 
 import torch
 
-from infinity.jobs.estimating import peak_bytes
-from infinity.jobs.rehearsal import Load, rehearse
-from infinity.jobs.train_transformer import TrainTransformerSpec
-from infinity.jobs.transformer_recipes import TransformerInputs, paper_stages
+from infinity.jobs.estimate.estimate import peak_bytes
+from infinity.jobs.estimate.rehearsal import Load, rehearse
+from infinity.jobs.training.transformer import TrainTransformerSpec
 from infinity.presets import transformer_preset
+from infinity.recipes.paper_transformer import TransformerInputs, paper_stages
 from infinity.scales import Resolution, Size
 from infinity.text import BuiltinTextConfig
 from infinity.tokenizer.tokenizer import TokenizerConfig
-from infinity.training.adapters import AdapterConfig
 from infinity.training.flops import training_flops
+from infinity.training.transformer.adapters import AdapterConfig
 
 SIZES: tuple[Size, ...] = ("256", "512", "1024")
 TEXT_TOKENS = 128

@@ -21,10 +21,10 @@ from typing import Any
 
 import torch
 
-from infinity.evaluation.folded_inception import FoldedInception
-from infinity.evaluation.frechet import GaussianStats, frechet_distance
-from infinity.evaluation.inception import Inception
-from infinity.evaluation.preparation import PREPARATIONS, Convention
+from infinity.evaluation.fid.folded_inception import FoldedInception
+from infinity.evaluation.fid.frechet import GaussianStats, frechet_distance
+from infinity.evaluation.fid.inception import Inception
+from infinity.evaluation.fid.preparation import PREPARATIONS, Convention
 
 Run = Callable[[torch.Tensor], torch.Tensor]
 

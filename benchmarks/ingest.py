@@ -73,10 +73,10 @@ def make_pictures(source: Path, folder: Path, number: int) -> None:
 
 def run_stage(source: str, output: str, filters: str) -> None:
     """One run of the stage, in a process of its own."""
-    from infinity.data.filters import CaptionDuplicates, CaptionFilters, FilterConfig, NearDuplicates
-    from infinity.data.storing import StoringConfig
-    from infinity.jobs.build_dataset import BuildDatasetSpec, run
-    from infinity.jobs.cluster import connect
+    from infinity.data.curation.filters import CaptionDuplicates, CaptionFilters, FilterConfig, NearDuplicates
+    from infinity.data.curation.storing import StoringConfig
+    from infinity.jobs.cluster.connection import connect
+    from infinity.jobs.dataset.build import BuildDatasetSpec, run
 
     none = FilterConfig(min_side_px=1, min_caption_chars=1, min_contrast=None, max_elongation=1e9, duplicates="keep")
     every = FilterConfig(

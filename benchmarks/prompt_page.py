@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from infinity.data.manifest import Manifest
+from infinity.data.dataset.manifest import Manifest
 from infinity.generation.pipeline import Pipeline
 from infinity.generation.sampling import SamplingConfig
 

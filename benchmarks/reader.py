@@ -24,13 +24,13 @@ from PIL import Image
 os.environ["WDS_SECURE"] = "1"  # before its import: else members that are pickles are executed
 import webdataset
 
-from infinity.data.batches import BatchPlan, picture
-from infinity.data.manifest import Manifest
-from infinity.data.stored import ReadingConfig
-from infinity.data.stream import PictureStream
-from infinity.jobs.build_dataset import BuildDatasetSpec
-from infinity.jobs.build_dataset import run as build_dataset
-from infinity.jobs.cluster import in_process
+from infinity.data.dataset.manifest import Manifest
+from infinity.data.loading.batches import BatchPlan, picture
+from infinity.data.loading.stored import ReadingConfig
+from infinity.data.loading.stream import PixelLoader
+from infinity.jobs.cluster.connection import in_process
+from infinity.jobs.dataset.build import BuildDatasetSpec
+from infinity.jobs.dataset.build import run as build_dataset
 
 BATCH = 32
 CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
@@ -67,7 +67,7 @@ def reader(manifest: Manifest, size_px: int, num_workers: int) -> int:
     plan = BatchPlan(manifest, "train", BATCH)
     config = ReadingConfig(num_workers=num_workers, memory_bytes=0)
     steps, number = plan.first_step(1), 0
-    with PictureStream(
+    with PixelLoader(
         manifest, lambda step: [plan.batch(step)], lambda _: (size_px, size_px), config, num_steps=steps
     ) as stream:
         for (batch,) in stream.from_step(0):

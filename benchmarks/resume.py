@@ -12,8 +12,8 @@ import time
 import numpy as np
 import pyarrow as pa
 
-from infinity.data.batches import BatchPlan
-from infinity.data.manifest import SCHEMA, Manifest, ManifestHead, ShardInfo
+from infinity.data.dataset.manifest import SCHEMA, Manifest, ManifestHead, ShardInfo
+from infinity.data.loading.batches import BatchPlan
 
 PER_SHARD = 500
 

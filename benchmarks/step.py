@@ -39,7 +39,7 @@ print(json.dumps(dict(before_mb=before, peak_mb=most(), wall=wall[1:], processor
 _PLAIN = "run = prepare_training(schedule)"
 
 _CHANGED = """
-from infinity.training.engine import return_freed_memory
+from infinity.training.transformer.engine import return_freed_memory
 if {recompute}: return_freed_memory()
 model, text = random_model().train(), random_text(BATCH // {parts})
 taught = schedule.prefix({num_scales})

@@ -11,24 +11,25 @@ from typing import Any
 import numpy as np
 import torch
 
-from infinity.data.pictures import encode_png
-from infinity.data.scenes import ScenesConfig, draw_scenes
-from infinity.jobs import encode, train_tokenizer
-from infinity.jobs.build_dataset import MANIFEST_FILE, BuildDatasetSpec, fingerprint
-from infinity.jobs.build_dataset import run as build_dataset
-from infinity.jobs.cluster import in_process
-from infinity.jobs.encode import EncodeSpec
-from infinity.jobs.recipes import SCENE_LOSSES
-from infinity.jobs.train_tokenizer import TrainTokenizerSpec
-from infinity.jobs.train_transformer import TrainTransformerSpec
-from infinity.jobs.training import Session, TrainSpec, WorkersConfig
+from infinity.data.images.contact_sheet import encode_png
+from infinity.jobs.cluster.connection import in_process
+from infinity.jobs.dataset.build import MANIFEST_FILE, BuildDatasetSpec, fingerprint
+from infinity.jobs.dataset.build import run as build_dataset
+from infinity.jobs.training import encode
+from infinity.jobs.training import tokenizer as train_tokenizer
+from infinity.jobs.training.base import Session, TrainSpec, WorkersConfig
+from infinity.jobs.training.encode import EncodeSpec
+from infinity.jobs.training.tokenizer import TrainTokenizerSpec
+from infinity.jobs.training.transformer import TrainTransformerSpec
 from infinity.presets import tokenizer_preset
+from infinity.recipes.runs import SCENE_LOSSES
 from infinity.scales import Resolution
+from infinity.scenes.drawing import ScenesConfig, draw_scenes
 from infinity.text import BuiltinTextConfig
-from infinity.training.loop import LoopConfig
+from infinity.training.distributed.parallel import ProcessGroup
+from infinity.training.learner import LoopConfig
+from infinity.training.loop import Callbacks, train
 from infinity.training.optimizer import OptimizerConfig
-from infinity.training.parallel import Team
-from infinity.training.train import Listeners, train
 from infinity.transformer.config import TransformerConfig
 
 SIZE_PX, NUM_PICTURES, NUM_HELD = 32, 160, 16
@@ -75,8 +76,8 @@ def make_tokenizer(folder: Path, manifest: str) -> str:
         losses=SCENE_LOSSES,
         model=tokenizer_preset("scenes").replace(num_bits=8),
     )
-    session = train_tokenizer.build(spec, Team(), torch.device("cpu"), nobody)
-    train_alone(spec, session, Team())
+    session = train_tokenizer.build(spec, ProcessGroup(), torch.device("cpu"), nobody)
+    train_alone(spec, session, ProcessGroup())
     session.export(str(folder / "tokenizer"))
     return str(folder / "tokenizer")
 
@@ -136,10 +137,10 @@ def prepare(folder: Path) -> Bench:
     return Bench(full, still, mixed, {name: each.index for name, each in stores.items()})
 
 
-def train_alone(spec: TrainSpec, session: Session[Any], team: Team) -> list[float]:
+def train_alone(spec: TrainSpec, session: Session[Any], team: ProcessGroup) -> list[float]:
     """Train without storing anything; the time of every step."""
     moments: list[float] = []
-    ears = Listeners(
+    ears = Callbacks(
         log=lambda _: moments.append(time.perf_counter()),
         sample=lambda _: None,
         save=lambda _: None,

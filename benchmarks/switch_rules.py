@@ -36,7 +36,7 @@ NAMES: dict[Rule, str] = {
 
 
 @dataclass(frozen=True)
-class Run:
+class SwitchRun:
     """What a training came to.
 
     Attributes:
@@ -54,14 +54,14 @@ class Run:
     seconds: float
 
     @classmethod
-    def parse(cls, text: str) -> Run:
+    def parse(cls, text: str) -> SwitchRun:
         """From JSON."""
         values = json.loads(text)
         return cls(**values | {"losses": tuple(values["losses"])})
 
 
 @dataclass(frozen=True)
-class Row:
+class SwitchRow:
     """One switch with its trainings.
 
     Attributes:
@@ -74,7 +74,7 @@ class Row:
 
     name: str
     rule: Rule
-    pairs: tuple[tuple[Run, Run], ...]
+    pairs: tuple[tuple[SwitchRun, SwitchRun], ...]
     rounding: tuple[float, float] = (0.0, 0.0)
     planted: bool = False
 
@@ -116,7 +116,7 @@ class Row:
         return "the same" if self.same else "DIFFERENT"
 
 
-def apart(a: Run, b: Run) -> tuple[float, float]:
+def apart(a: SwitchRun, b: SwitchRun) -> tuple[float, float]:
     """Largest difference of the losses of two trainings, in the first steps and in all."""
     differences = [abs(x - y) for x, y in zip(a.losses, b.losses, strict=True)]
     return max(differences[:EARLY]), max(differences)
@@ -137,7 +137,7 @@ def rules(num_nudged: int) -> list[str]:
     ]
 
 
-def table(rows: Sequence[Row]) -> list[str]:
+def table(rows: Sequence[SwitchRow]) -> list[str]:
     """The rows, those of each rule under a head of their own."""
     lines: list[str] = []
     for rule in NAMES:
@@ -152,7 +152,7 @@ def table(rows: Sequence[Row]) -> list[str]:
     return lines
 
 
-def _exact(rows: Sequence[Row]) -> list[str]:
+def _exact(rows: Sequence[SwitchRow]) -> list[str]:
     lines = [
         f"| switch | differences of losses: first {EARLY} steps, all | rounding of the control: first {EARLY}, all |"
         " last weights | next batches: without, with | ms a step: without, with | verdict |",
@@ -169,7 +169,7 @@ def _exact(rows: Sequence[Row]) -> list[str]:
     return lines
 
 
-def _seeds(rows: Sequence[Row]) -> list[str]:
+def _seeds(rows: Sequence[SwitchRow]) -> list[str]:
     lines = [
         "| switch | seeds | next batches, mean: without, with | mean difference (95 % interval) |"
         " standard deviation of controls | verdict |",
@@ -186,7 +186,7 @@ def _seeds(rows: Sequence[Row]) -> list[str]:
     return lines
 
 
-def _name(row: Row) -> str:
+def _name(row: SwitchRow) -> str:
     return f"*planted:* {row.name}" if row.planted else row.name
 
 

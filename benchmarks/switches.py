@@ -25,13 +25,13 @@ from torch import Tensor
 from torch.multiprocessing.spawn import spawn
 
 from benchmarks.switch_data import LOOP, NUM_HELD, ONE, SIZE_PX, Bench, nobody, prepare, train_alone
-from benchmarks.switch_rules import NUM_SEEDS, Row, Rule, Run, apart, rules, table
-from infinity.jobs import train_transformer
-from infinity.jobs.train_transformer import TrainTransformerSpec
-from infinity.jobs.training import Session
-from infinity.training.engine import EngineConfig
-from infinity.training.parallel import Team
+from benchmarks.switch_rules import NUM_SEEDS, Rule, SwitchRow, SwitchRun, apart, rules, table
+from infinity.jobs.training import transformer as train_transformer
+from infinity.jobs.training.base import Session
+from infinity.jobs.training.transformer import TrainTransformerSpec
+from infinity.training.distributed.parallel import ProcessGroup
 from infinity.training.state import generator_for
+from infinity.training.transformer.engine import EngineConfig
 
 NUM_NUDGED = 3
 """Trainings from which the reach of rounding is taken, for each control."""
@@ -104,14 +104,14 @@ class Trainer:
     """Trains what is asked for, every training once: what came of it is kept in the present folder."""
 
     def __init__(self, bench: Bench) -> None:
-        self._judge = train_transformer.build(bench.still, Team(), torch.device("cpu"), nobody)
+        self._judge = train_transformer.build(bench.still, ProcessGroup(), torch.device("cpu"), nobody)
 
-    def run(self, spec: TrainTransformerSpec, *, processes: int = 1, nudged: int | None = None) -> Run:
+    def run(self, spec: TrainTransformerSpec, *, processes: int = 1, nudged: int | None = None) -> SwitchRun:
         """Train, and judge what came of it; with a number, from weights that are nudged before every step."""
         name = hashlib.sha256(f"{spec.dump()} {processes} {nudged}".encode()).hexdigest()[:16]
         kept = Path("trainings") / f"{name}.json"
         if kept.exists():
-            return Run.parse(kept.read_text())
+            return SwitchRun.parse(kept.read_text())
         run = self._two(spec) if processes == 2 else measure(spec, self._judge, nudged=nudged)
         kept.parent.mkdir(exist_ok=True)
         kept.write_text(json.dumps(asdict(run)))
@@ -123,7 +123,7 @@ class Trainer:
         moved = [apart(plain, self.run(spec, nudged=number)) for number in range(NUM_NUDGED)]
         return max(first for first, _ in moved), max(whole for _, whole in moved)
 
-    def row(self, switch: Switch) -> Row:
+    def row(self, switch: Switch) -> SwitchRow:
         """Everything for one row."""
         without, within = switch.without, switch.within
         seeds = range(NUM_SEEDS) if switch.rule == "seeds" else range(1)
@@ -132,20 +132,20 @@ class Trainer:
             for seed in seeds
         )
         rounding = self.rounding(without) if switch.rule == "rounding" else (0.0, 0.0)
-        return Row(switch.name, switch.rule, pairs, rounding, switch.planted)
+        return SwitchRow(switch.name, switch.rule, pairs, rounding, switch.planted)
 
-    def averages(self, spec: TrainTransformerSpec) -> Row:
+    def averages(self, spec: TrainTransformerSpec) -> SwitchRow:
         """Averaged weights against the weights themselves, of the same trainings."""
         runs = [self.run(_seeded(spec, seed)) for seed in range(NUM_SEEDS)]
         pairs = tuple((run, replace(run, held=run.averaged)) for run in runs)
-        return Row("averaged weights (EMA): the average for the weights themselves", "seeds", pairs)
+        return SwitchRow("averaged weights (EMA): the average for the weights themselves", "seeds", pairs)
 
     @staticmethod
-    def _two(spec: TrainTransformerSpec) -> Run:
+    def _two(spec: TrainTransformerSpec) -> SwitchRun:
         with tempfile.TemporaryDirectory() as folder:
             spawn(_member, args=(folder, spec.dump()), nprocs=2)
             losses, seconds = json.loads((Path(folder) / "run.json").read_text())
-        return Run(tuple(losses), "", None, None, seconds)
+        return SwitchRun(tuple(losses), "", None, None, seconds)
 
 
 def _seeded(spec: TrainTransformerSpec, number: int) -> TrainTransformerSpec:
@@ -153,16 +153,16 @@ def _seeded(spec: TrainTransformerSpec, number: int) -> TrainTransformerSpec:
     return spec if number == 0 else spec.replace(seed=spec.seed + number)
 
 
-def measure(spec: TrainTransformerSpec, judge: Session[Any], *, nudged: int | None = None) -> Run:
+def measure(spec: TrainTransformerSpec, judge: Session[Any], *, nudged: int | None = None) -> SwitchRun:
     """Train in this process, and look at the next batches of ``judge``, which draws nothing."""
     torch.set_num_threads(1)
-    session = train_transformer.build(spec, Team(), torch.device("cpu"), nobody)
+    session = train_transformer.build(spec, ProcessGroup(), torch.device("cpu"), nobody)
     if nudged is not None:
         session = _nudging(session, nudged)
-    moments = train_alone(spec, session, Team())
+    moments = train_alone(spec, session, ProcessGroup())
     state = session.state
     weights = {name: value.detach() for name, value in state.module.state_dict().items()}
-    return Run(
+    return SwitchRun(
         losses=tuple(row["loss"] for row in state.history),
         weights=_checksum(weights),
         held=_held(judge, weights),
@@ -215,8 +215,8 @@ def _member(rank: int, folder: str, spec: str) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     torch.set_num_threads(1)
     parsed = TrainTransformerSpec.parse(spec)
-    session = train_transformer.build(parsed, Team.current(), torch.device("cpu"), nobody)
-    moments = train_alone(parsed, session, Team.current())
+    session = train_transformer.build(parsed, ProcessGroup.current(), torch.device("cpu"), nobody)
+    moments = train_alone(parsed, session, ProcessGroup.current())
     if rank == 0:
         values = [[row["loss"] for row in session.state.history], _median(moments)]
         (Path(folder) / "run.json").write_text(json.dumps(values))
@@ -224,7 +224,7 @@ def _member(rank: int, folder: str, spec: str) -> None:
     dist.destroy_process_group()
 
 
-def page(rows: Sequence[Row]) -> str:
+def page(rows: Sequence[SwitchRow]) -> str:
     """What stands in the documentation."""
     lines = [
         "# Switches of a training",

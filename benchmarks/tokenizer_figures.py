@@ -41,7 +41,7 @@ CODES_CALCULATED = (18, 20, 22, 24)
 BITS = (4, 8, 16, 24, 32, 48, 64)
 
 
-class Results:
+class FigureResults:
     """What the trainings wrote."""
 
     def __init__(self, folder: Path) -> None:
@@ -86,7 +86,7 @@ class Results:
         return tuple((float(step), float(value)) for step, value in curves.mean(axis=0))
 
 
-def bits_figure(found: Results) -> Figure | None:
+def bits_figure(found: FigureResults) -> Figure | None:
     """BSQ with 16 and 64 bits."""
     names = found.have({"d16": "d = 16", "d64": "d = 64"})
     if not names:
@@ -155,7 +155,7 @@ def memory_figure() -> Figure:
     )
 
 
-def entropy_figure(found: Results) -> Figure | None:
+def entropy_figure(found: FigureResults) -> Figure | None:
     """What the entropy terms do for the use of codes."""
     names = found.have({"no-entropy": "no entropy terms", "d16": "weight 0.05", "strong-entropy": "weight 0.2"})
     if not names:
@@ -178,7 +178,7 @@ def entropy_figure(found: Results) -> Figure | None:
     )  # fmt: skip
 
 
-def sharpness_figure(found: Results, shown: Pictures) -> Figure | None:
+def sharpness_figure(found: FigureResults, shown: Pictures) -> Figure | None:
     """What the discriminator does for sharpness."""
     runs = {weight: found.over_seeds(weight) for weight in (None, *WEIGHTS)}
     runs = {weight: names for weight, names in runs.items() if names}
@@ -229,7 +229,7 @@ def _spread(values: list[float], digits: int) -> str:
     return mean if len(values) < 2 else f"{mean} ({min(values):.{digits}f} to {max(values):.{digits}f})"
 
 
-def scales_figure(found: Results) -> Figure | None:
+def scales_figure(found: FigureResults) -> Figure | None:
     """What early scales say, with and without the pressure on them."""
     names = found.have({"d16": "whole pyramids alone", "reg": "truncated pyramids too"})
     if len(names) < 2:
@@ -268,7 +268,7 @@ def main() -> None:
         if not (done.exists() and json.loads(done.read_text())["num_steps"] == args.steps):
             train_one(run, args.steps, args.out, drawn_scenes() if run.world == "scenes" else emoji(args.emoji))
             print(f"trained {run.name}", flush=True)
-    found = Results(args.out)
+    found = FigureResults(args.out)
     sharpness = sharpness_figure(found, emoji(args.emoji)) if args.emoji else None
     drawn = (bits_figure(found), memory_figure(), entropy_figure(found), sharpness, scales_figure(found))
     page = figures_html(

@@ -14,22 +14,22 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from infinity.data.pictures import compose_sheet
-from infinity.data.scenes import ScenesConfig, draw_scenes
-from infinity.jobs.recipes import SCENE_LOSSES
+from infinity.data.images.contact_sheet import compose_sheet
 from infinity.presets import tokenizer_preset
+from infinity.recipes.runs import SCENE_LOSSES
 from infinity.scales import Resolution, ScaleSchedule
+from infinity.scenes.drawing import ScenesConfig, draw_scenes
 from infinity.tokenizer.pixels import to_images, to_pixels
 from infinity.tokenizer.tokenizer import Tokenizer
-from infinity.training.collapse import CollapseConfig, psnr_db
-from infinity.training.discriminator import AdversarialConfig, PatchDiscriminator, opponent_of
-from infinity.training.loop import LoopConfig
-from infinity.training.opponent import Opponent
+from infinity.training.adversary import Adversary
+from infinity.training.learner import LoopConfig
+from infinity.training.loaders.pictures import PictureBatch
+from infinity.training.loop import Callbacks, train
 from infinity.training.optimizer import OptimizerConfig, make_optimizer
-from infinity.training.pictures import PictureBatch
 from infinity.training.state import TrainState, generator_for
-from infinity.training.tokenizer_step import TokenizerLearner, TokenizerLosses
-from infinity.training.train import Listeners, train
+from infinity.training.tokenizer.collapse import CollapseConfig, psnr_db
+from infinity.training.tokenizer.discriminator import AdversarialConfig, PatchDiscriminator, opponent_of
+from infinity.training.tokenizer.objective import TokenizerLosses, TokenizerTask
 
 BATCH, NUM_SHOWN = 16, 12
 MODEL = tokenizer_preset("scenes").replace(num_bits=16)
@@ -44,7 +44,7 @@ World = Literal["scenes", "emoji"]
 
 
 @dataclass(frozen=True)
-class Run:
+class TokenizerRun:
     """One training.
 
     Attributes:
@@ -73,19 +73,19 @@ BLURRED = "emoji"
 """The training from which those with and without a discriminator go on."""
 
 
-def sharpening(weight: float | None, seed: int) -> Run:
+def sharpening(weight: float | None, seed: int) -> TokenizerRun:
     """A tokenizer of emoji that goes on with a discriminator of this weight, or without."""
     name = f"{BLURRED}-{'alone' if weight is None else weight}-{seed}"
-    return Run(name, share=0.3, start=BLURRED, adversarial=weight, seed=seed, world="emoji")
+    return TokenizerRun(name, share=0.3, start=BLURRED, adversarial=weight, seed=seed, world="emoji")
 
 
 RUNS = (
-    Run("d16"),
-    Run("d64", num_bits=64),
-    Run("no-entropy", losses=SCENE_LOSSES.replace(certainty=0.0, balance=0.0)),
-    Run("strong-entropy", losses=SCENE_LOSSES.replace(certainty=0.2, balance=0.2)),
-    Run("reg", losses=SCENE_LOSSES.replace(truncated=0.5)),
-    Run(BLURRED, share=1.0, world="emoji"),
+    TokenizerRun("d16"),
+    TokenizerRun("d64", num_bits=64),
+    TokenizerRun("no-entropy", losses=SCENE_LOSSES.replace(certainty=0.0, balance=0.0)),
+    TokenizerRun("strong-entropy", losses=SCENE_LOSSES.replace(certainty=0.2, balance=0.2)),
+    TokenizerRun("reg", losses=SCENE_LOSSES.replace(truncated=0.5)),
+    TokenizerRun(BLURRED, share=1.0, world="emoji"),
     *(sharpening(weight, seed) for seed in SEEDS for weight in (None, *WEIGHTS)),
 )
 
@@ -129,7 +129,7 @@ def _on_white(path: Path, side_px: int) -> np.ndarray:
     return np.asarray(paper.convert("RGB").resize((side_px, side_px), Image.Resampling.LANCZOS))
 
 
-def train_one(run: Run, asked_steps: int, out: Path, pictures: Pictures) -> None:
+def train_one(run: TokenizerRun, asked_steps: int, out: Path, pictures: Pictures) -> None:
     """Train, measure on pictures that were not trained on, and write ``<name>.json`` and ``<name>.npy``."""
     num_steps, images, measured = round(run.share * asked_steps), pictures.training, pictures.measured
     schedule = pictures.schedule
@@ -152,9 +152,9 @@ def train_one(run: Run, asked_steps: int, out: Path, pictures: Pictures) -> None
         names = tuple(str(int(row)) for row in rows)
         return [PictureBatch(names, tuple(int(row) for row in rows), schedule, images[rows], BATCH)]
 
-    learner = TokenizerLearner(tokenizer, run.losses, CollapseConfig(from_step=num_steps + 1), opponent=opponent)
+    learner = TokenizerTask(tokenizer, run.losses, CollapseConfig(from_step=num_steps + 1), opponent=opponent)
     busy = time.process_time()
-    nothing = Listeners(log=look, sample=lambda _: None, save=lambda _: None, rewind=lambda _: None)
+    nothing = Callbacks(log=look, sample=lambda _: None, save=lambda _: None, rewind=lambda _: None)
     train(state, learner, feed, loop, optimizer, nothing, seed=run.seed)
     tokenizer.eval()
     rebuilt = rebuild(tokenizer, pictures)
@@ -176,7 +176,7 @@ def train_one(run: Run, asked_steps: int, out: Path, pictures: Pictures) -> None
     np.save(out / f"{run.name}.npy", to_images(rebuilt[:NUM_SHOWN]).numpy())
 
 
-def _opponent(run: Run) -> Opponent | None:
+def _opponent(run: TokenizerRun) -> Adversary | None:
     if run.adversarial is None:
         return None
     rate = OptimizerConfig(learning_rate=1e-3, betas=(0.5, 0.9), clip_norm=1.0, weight_decay=0.0)
@@ -186,7 +186,7 @@ def _opponent(run: Run) -> Opponent | None:
     return opponent_of(discriminator)
 
 
-def balance(learner: TokenizerLearner, opponent: Opponent, part: PictureBatch) -> float:
+def balance(learner: TokenizerTask, opponent: Adversary, part: PictureBatch) -> float:
     """The weight at which the discriminator's term pulls at the decoder's last layer as hard as the pixels' terms.
 
     VQGAN weighs the term by this ratio anew at every step; the published recipe of this tokenizer has a fixed weight.

@@ -20,21 +20,21 @@ import torch
 from infinity.perception.lpips import Lpips
 from infinity.scales import Resolution
 from infinity.tokenizer.tokenizer import Tokenizer, TokenizerConfig
-from infinity.training.collapse import CollapseConfig
-from infinity.training.discriminator import AdversarialConfig, PatchDiscriminator, opponent_of
-from infinity.training.loop import LoopConfig
+from infinity.training.distributed.parallel import ProcessGroup
+from infinity.training.learner import LoopConfig
+from infinity.training.loaders.pictures import PictureBatch
 from infinity.training.optimizer import OptimizerConfig, make_optimizer
-from infinity.training.parallel import Team
-from infinity.training.pictures import PictureBatch
 from infinity.training.state import TrainState
-from infinity.training.tokenizer_step import TokenizerLearner, TokenizerLosses
-from infinity.training.update import Update
+from infinity.training.step import TrainStep
+from infinity.training.tokenizer.collapse import CollapseConfig
+from infinity.training.tokenizer.discriminator import AdversarialConfig, PatchDiscriminator, opponent_of
+from infinity.training.tokenizer.objective import TokenizerLosses, TokenizerTask
 
 VARIANTS = ("plain", "dense", "truncated", "lpips", "discriminator", "all")
 RATE = OptimizerConfig(learning_rate=1e-5)
 
 
-def step_of(variant: str, size_px: int, width: int, num_bits: int) -> Update[PictureBatch]:
+def step_of(variant: str, size_px: int, width: int, num_bits: int) -> TrainStep[PictureBatch]:
     """One training, ready for steps; everything is drawn from fixed seeds."""
     generator = torch.Generator().manual_seed(0)
     tokenizer = Tokenizer(TokenizerConfig(num_bits=num_bits, base_width=width))
@@ -46,7 +46,7 @@ def step_of(variant: str, size_px: int, width: int, num_bits: int) -> Update[Pic
         discriminator.init_weights(generator)
         opponent = opponent_of(discriminator)
     losses = TokenizerLosses(truncated=0.5 if has["truncated"] else 0.0)
-    learner = TokenizerLearner(
+    learner = TokenizerTask(
         tokenizer,
         losses,
         CollapseConfig(),
@@ -54,7 +54,7 @@ def step_of(variant: str, size_px: int, width: int, num_bits: int) -> Update[Pic
         opponent=opponent,
     )
     state = TrainState(tokenizer, make_optimizer(tokenizer, RATE), opponent=opponent)
-    return Update(state, learner, LoopConfig(num_steps=100, batch_size=1), RATE, 0, Team())
+    return TrainStep(state, learner, LoopConfig(num_steps=100, batch_size=1), RATE, 0, ProcessGroup())
 
 
 def batch(variant: str, size_px: int) -> PictureBatch:

@@ -5,13 +5,13 @@ from typing import Literal, TypeVar
 from pydantic import Field
 
 from flows.form import Count, Form
-from infinity.evaluation.coco_detector import CocoDetectorConfig
-from infinity.evaluation.dpg_measure import DpgMeasure
-from infinity.evaluation.geneval_measure import GenevalMeasure
-from infinity.evaluation.prompt_fit import ClipScoreMeasure, FitMeasure, HpsMeasure, ImageRewardMeasure
-from infinity.evaluation.prompt_lists import PromptList
-from infinity.evaluation.rewriting import InstructRewriter, RewriteFile, Rewriter
-from infinity.evaluation.scene_geneval import SceneDetector
+from infinity.evaluation.dpg.benchmark import DpgMeasure
+from infinity.evaluation.geneval.benchmark import GenevalMeasure
+from infinity.evaluation.geneval.coco_detector import CocoDetectorConfig
+from infinity.evaluation.geneval.scenes import SceneDetector
+from infinity.evaluation.preference.benchmark import ClipScoreMeasure, FitMeasure, HpsMeasure, ImageRewardMeasure
+from infinity.evaluation.prompts.lists import PromptList
+from infinity.evaluation.prompts.rewriting import InstructRewriter, RewriteFile, Rewriter
 from infinity.perception.instruct import InstructConfig
 from infinity.storage.pinned import PinnedFile
 

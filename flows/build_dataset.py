@@ -6,8 +6,8 @@ from flows.parameters import DatasetForm
 from flows.plan import changed, folder_of, new_plan, save_plan
 from flows.stage import flow_body
 from flows.stages import dataset_stage
-from infinity.jobs.build_dataset import BuildDatasetReport
-from infinity.jobs.recipes import RecipeName
+from infinity.jobs.dataset.build import BuildDatasetReport
+from infinity.recipes.runs import RecipeName
 
 
 @flow(name="build-dataset", flow_run_name="{run}: build dataset")

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from flows.links import link
 from flows.pictures import embedded, embedded_png, inline
 from infinity import storage
-from infinity.data.dropped import DroppedRow, DroppedRows, load_dropped
-from infinity.data.manifest import Manifest
-from infinity.data.pictures import compose_sheet
-from infinity.data.versions import versions
+from infinity.data.curation.dropped import DroppedRow, DroppedRows, load_dropped
+from infinity.data.dataset.manifest import Manifest
+from infinity.data.dataset.versions import versions
+from infinity.data.images.contact_sheet import compose_sheet
 from infinity.reporting.histogram_sheet import histogram_sheet
 from infinity.reporting.summary import DatasetSummary
 

@@ -14,8 +14,8 @@ from flows.plan import Change, changed, folder_of, new_plan, save_plan
 from flows.stage import flow_body
 from flows.stages import dataset_stage, evaluation_stage, training_stage
 from flows.summary import StageReports, summarize
-from infinity.jobs.recipes import RecipeName
 from infinity.jobs.spec import is_done
+from infinity.recipes.runs import RecipeName
 from infinity.reporting.write import ReportFiles, write_report
 
 

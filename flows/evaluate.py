@@ -12,8 +12,8 @@ from flows.stage import flow_body
 from flows.stages import evaluation_stage
 from infinity import storage
 from infinity.checkpoint import is_committed
-from infinity.jobs.recipes import EndToEnd
-from infinity.jobs.training import MODEL_FOLDER
+from infinity.jobs.training.base import MODEL_FOLDER
+from infinity.recipes.runs import EndToEnd
 
 
 @flow(name="evaluate", flow_run_name="{run}: evaluate")

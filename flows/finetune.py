@@ -6,7 +6,7 @@ from flows.parameters import DatasetForm, FinetuneForm
 from flows.plan import changed, folder_of, load_plan, save_plan, with_data
 from flows.stage import flow_body
 from flows.stages import announced_training, dataset_stage
-from infinity.jobs.training import TrainReport
+from infinity.jobs.training.base import TrainReport
 
 
 @flow(name="finetune", flow_run_name="{run}: finetune")

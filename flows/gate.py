@@ -14,12 +14,12 @@ from flows.parameters import Form
 from flows.pictures import figure, inline
 from flows.stages import evaluation_stage
 from infinity import storage
-from infinity.evaluation.champions import Champion, ChampionChangedError, Champions, check_digest
-from infinity.evaluation.gate import GateError, GateReport
-from infinity.evaluation.margins import GateConfig
-from infinity.jobs import evaluated
-from infinity.jobs.comparing import write_comparison
-from infinity.jobs.evaluate import EvaluateReport, EvaluateSpec
+from infinity.evaluation.promotion.champions import Champion, ChampionChangedError, Champions, check_digest
+from infinity.evaluation.promotion.gate import GateError, GateReport
+from infinity.evaluation.promotion.margins import GateConfig
+from infinity.jobs.evaluation import results as evaluated
+from infinity.jobs.evaluation.comparing import write_comparison
+from infinity.jobs.evaluation.evaluate import EvaluateReport, EvaluateSpec
 from infinity.reporting.comparison import comparison_row
 from infinity.reporting.summary import Sheet
 from infra.settings import settings

@@ -10,9 +10,9 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from flows.dataset_page import dataset_page
 from flows.links import link
 from flows.pictures import figure, inline
-from infinity.data.manifest import Manifest
+from infinity.data.dataset.manifest import Manifest
 from infinity.evaluation.score import Score
-from infinity.jobs.encode import EncodeReport
+from infinity.jobs.training.encode import EncodeReport
 from infinity.reporting.bands import judge
 from infinity.reporting.summary import DatasetSummary, Sheet, TrainingSummary
 from infinity.reporting.sweep import SweepRow

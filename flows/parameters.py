@@ -12,19 +12,19 @@ from flows.benchmark_forms import ClipScoreForm, DpgForm, GenevalForm, HpsForm, 
 from flows.form import Count, Form, Positive, Seed, Share
 from infinity import storage
 from infinity.config import Config
-from infinity.data.filters import FilterConfig, ModelFilters, NearDuplicates
+from infinity.data.curation.filters import FilterConfig, ModelFilters, NearDuplicates
 from infinity.evaluation.drawings import SampleMeasure
-from infinity.evaluation.inception_weights import InceptionWeights
-from infinity.evaluation.reconstruction import ReconstructionMeasure
-from infinity.evaluation.scene_geneval import SceneMeasure
+from infinity.evaluation.fid.inception_weights import InceptionWeights
+from infinity.evaluation.geneval.scenes import SceneMeasure
+from infinity.evaluation.reconstruction.benchmark import ReconstructionMeasure
 from infinity.evaluation.validation import ValidationMeasure
-from infinity.jobs.build_dataset import BuildDatasetSpec
-from infinity.jobs.encode import from_store
-from infinity.jobs.evaluate import EvaluateSpec
-from infinity.jobs.filter_sets import FilterSet, filter_set, with_model_filters
-from infinity.jobs.train_tokenizer import TrainTokenizerSpec
-from infinity.jobs.train_transformer import TrainTransformerSpec
-from infinity.jobs.training import TrainSpec
+from infinity.jobs.dataset.build import BuildDatasetSpec
+from infinity.jobs.dataset.filter_sets import FilterSet, filter_set, with_model_filters
+from infinity.jobs.evaluation.evaluate import EvaluateSpec
+from infinity.jobs.training.base import TrainSpec
+from infinity.jobs.training.encode import from_store
+from infinity.jobs.training.tokenizer import TrainTokenizerSpec
+from infinity.jobs.training.transformer import TrainTransformerSpec
 from infinity.perception.captioner import CaptionerConfig
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)

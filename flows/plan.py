@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from infinity import storage
-from infinity.jobs.build_dataset import BuildDatasetSpec, fingerprint
-from infinity.jobs.encode import from_store
-from infinity.jobs.recipes import EndToEnd, RecipeName, end_to_end
+from infinity.jobs.dataset.build import BuildDatasetSpec, fingerprint
 from infinity.jobs.spec import JobSpec
-from infinity.jobs.train_transformer import TrainTransformerSpec
+from infinity.jobs.training.encode import from_store
+from infinity.jobs.training.transformer import TrainTransformerSpec
+from infinity.recipes.runs import EndToEnd, RecipeName, end_to_end
 from infinity.transformer.config import TransformerConfig
 from infra.settings import settings
 

@@ -6,7 +6,7 @@ from flows.parameters import PretrainForm
 from flows.plan import changed, folder_of, load_plan, save_plan
 from flows.stage import flow_body
 from flows.stages import announced_training
-from infinity.jobs.training import TrainReport
+from infinity.jobs.training.base import TrainReport
 
 
 @flow(name="pretrain", flow_run_name="{run}: pretrain")

@@ -19,11 +19,11 @@ from prefect.logging import get_run_logger
 from prefect.states import Completed, Failed
 
 from flows.progress import RunPageSink
-from infinity.jobs.actors import WorkersError
-from infinity.jobs.cluster import connect
+from infinity.jobs.cluster.actors import WorkersError
+from infinity.jobs.cluster.connection import connect
 from infinity.jobs.registry import job_of
 from infinity.jobs.spec import JobReport, JobSpec, is_done, load_report
-from infinity.training.loop import TrainingError
+from infinity.training.learner import TrainingError
 from infra.settings import settings
 
 P = ParamSpec("P")
@@ -45,7 +45,7 @@ class StageFailed(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome(Generic[Report]):
+class StageResult(Generic[Report]):
     """What a stage came to.
 
     Attributes:
@@ -57,7 +57,7 @@ class Outcome(Generic[Report]):
     was_done: bool
 
 
-def run_stage(stage: str, spec: JobSpec, report_type: type[Report]) -> Outcome[Report]:
+def run_stage(stage: str, spec: JobSpec, report_type: type[Report]) -> StageResult[Report]:
     """Run one job as a task of the flow run that calls this, or find its report.
 
     Args:
@@ -68,11 +68,11 @@ def run_stage(stage: str, spec: JobSpec, report_type: type[Report]) -> Outcome[R
     Raises:
         StageFailed: The job failed.
     """
-    state = cast("State[Outcome[Report]]", _run_job(stage, spec, return_state=True))
+    state = cast("State[StageResult[Report]]", _run_job(stage, spec, return_state=True))
     if not state.is_completed():
         raise StageFailed(f"{stage}: {state.message}")
     outcome = state.result()
-    assert isinstance(outcome, Outcome)
+    assert isinstance(outcome, StageResult)
     assert isinstance(outcome.report, report_type)
     return outcome
 
@@ -98,11 +98,11 @@ def _run_job(stage: str, spec: JobSpec) -> State[Any]:
         if is_done(spec):
             logger.info("%s was done before; nothing to compute. Its files: %s", stage, spec.folder)
             report = load_report(spec, job.report_type)
-            return Completed(name="Cached", message=f"done before in {spec.folder}", data=Outcome(report, True))
+            return Completed(name="Cached", message=f"done before in {spec.folder}", data=StageResult(report, True))
         logger.info("%s begins; its files go to %s", stage, spec.folder)
         with _connected():
             report = job.run(spec, progress=RunPageSink(stage))
-        return Completed(message=f"files in {spec.folder}", data=Outcome(report, False))
+        return Completed(message=f"files in {spec.folder}", data=StageResult(report, False))
     except (ConnectionError, TimeoutError) as error:
         return Failed(name=UNREACHABLE, message=str(error))
     except FORESEEN as error:

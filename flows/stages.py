@@ -4,15 +4,15 @@ from flows import pages
 from flows.events import announce_model
 from flows.stage import run_stage
 from infinity import storage
-from infinity.data.manifest import Manifest
-from infinity.jobs.build_dataset import BuildDatasetReport, BuildDatasetSpec
-from infinity.jobs.encode import EncodeReport, store_for
-from infinity.jobs.evaluate import EvaluateReport, EvaluateSpec
+from infinity.data.dataset.manifest import Manifest
+from infinity.jobs.dataset.build import BuildDatasetReport, BuildDatasetSpec
+from infinity.jobs.evaluation.evaluate import EvaluateReport, EvaluateSpec
+from infinity.jobs.evaluation.sweep import SweepReport, SweepSpec
 from infinity.jobs.spec import REPORT_FILE, SPEC_FILE, JobSpec, is_done
-from infinity.jobs.sweep import SweepReport, SweepSpec
-from infinity.jobs.train_tokenizer import TrainTokenizerSpec
-from infinity.jobs.train_transformer import TrainTransformerSpec
-from infinity.jobs.training import TrainReport
+from infinity.jobs.training.base import TrainReport
+from infinity.jobs.training.encode import EncodeReport, store_for
+from infinity.jobs.training.tokenizer import TrainTokenizerSpec
+from infinity.jobs.training.transformer import TrainTransformerSpec
 
 
 def dataset_stage(spec: BuildDatasetSpec, stage: str = "dataset") -> BuildDatasetReport:

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 from flows.plan import STAGES
 from infinity import storage
-from infinity.jobs.build_dataset import BuildDatasetReport
-from infinity.jobs.evaluate import EvaluateReport
-from infinity.jobs.recipes import EndToEnd
+from infinity.jobs.dataset.build import BuildDatasetReport
+from infinity.jobs.evaluation.evaluate import EvaluateReport
 from infinity.jobs.spec import SPEC_FILE, JobSpec
-from infinity.jobs.training import TrainReport
+from infinity.jobs.training.base import TrainReport
+from infinity.recipes.runs import EndToEnd
 from infinity.reporting.summary import RunSummary, StageSummary
 
 TITLES = {

@@ -8,7 +8,7 @@ from flows.plan import load_plan
 from flows.stage import flow_body
 from flows.stages import sweep_stage
 from infinity import storage
-from infinity.jobs.sweep import SweepGrid, SweepReport, SweepSpec
+from infinity.jobs.evaluation.sweep import SweepGrid, SweepReport, SweepSpec
 
 
 class GridForm(Form):

@@ -6,7 +6,7 @@ from flows.parameters import TokenizerForm
 from flows.plan import changed, folder_of, load_plan, save_plan
 from flows.stage import flow_body
 from flows.stages import training_stage
-from infinity.jobs.training import TrainReport
+from infinity.jobs.training.base import TrainReport
 
 
 @flow(name="train-tokenizer", flow_run_name="{run}: train tokenizer")

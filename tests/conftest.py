@@ -16,7 +16,7 @@ import pytest
 from infra.environment import apply_common_environment, free_port
 from infra.settings import Settings
 from infra.stack import Stack
-from tests.limits import AGES_S
+from tests.fixtures.limits import AGES_S
 
 # Set before torch, ray or prefect are imported by any test: threads, homes and telemetry are read at import.
 apply_common_environment()
@@ -128,7 +128,7 @@ def local_ray(s3_endpoint: str) -> Iterator[None]:
 
     It depends on the S3 server because Ray's workers inherit the environment of the moment Ray starts.
     """
-    from infinity.jobs.cluster import connect
+    from infinity.jobs.cluster.connection import connect
 
     with connect(num_cpus=2):
         yield

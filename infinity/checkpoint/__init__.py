@@ -34,8 +34,8 @@ from infinity.checkpoint.record import (
 from infinity.checkpoint.weights import load_weights
 from infinity.checkpoint.writing import (
     MAX_FILE_BYTES,
-    Part,
     Piece,
+    WriterPart,
     commit_parts,
     save_checkpoint,
     withdraw,
@@ -52,9 +52,9 @@ __all__ = [
     "Checkpoint",
     "CheckpointError",
     "OpenCheckpoint",
-    "Part",
     "Piece",
     "StoredTensor",
+    "WriterPart",
     "commit_parts",
     "is_committed",
     "load_checkpoint",

@@ -42,7 +42,7 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class WriterPart:
     """What one writer contributed to a folder.
 
     Attributes:
@@ -96,7 +96,7 @@ def write_part(
     writer: int = 0,
     num_writers: int = 1,
     max_file_bytes: int = MAX_FILE_BYTES,
-) -> Part:
+) -> WriterPart:
     """Write the tensors of one of the writers of a folder whose marker was taken away.
 
     Args:
@@ -110,7 +110,7 @@ def write_part(
         StorageError: A file cannot be written.
     """
     stem = "model" if num_writers == 1 else f"model-{writer + 1}of{num_writers}"
-    part = Part()
+    part = WriterPart()
     groups = list(_groups(pieces, max_file_bytes))
     for number, names in enumerate(groups, start=1):
         file = f"{stem}.safetensors" if len(groups) == 1 else f"{stem}-{number:05d}.safetensors"
@@ -121,7 +121,7 @@ def write_part(
 
 
 def commit_parts(
-    uri: str, parts: Sequence[Part], *, kind: str, config: Config, extra: Mapping[str, Any] | None = None
+    uri: str, parts: Sequence[WriterPart], *, kind: str, config: Config, extra: Mapping[str, Any] | None = None
 ) -> str:
     """Make a folder whose parts are all written a checkpoint.
 
@@ -144,7 +144,7 @@ def commit_parts(
     return digest
 
 
-def _joined(parts: Sequence[Part]) -> dict[str, dict[str, Any]]:
+def _joined(parts: Sequence[WriterPart]) -> dict[str, dict[str, Any]]:
     """Tensor to type, shape and its places in order of their rows."""
     joined: dict[str, dict[str, Any]] = {}
     for part in parts:

@@ -37,11 +37,11 @@ def build(
     """Build a data set: read the pictures, drop what is unfit with a counted reason, write shards and a manifest."""
     with clear_errors():
         from infinity import storage
-        from infinity.data.filters import FilterConfig, NearDuplicates
-        from infinity.data.storing import StoringConfig
-        from infinity.jobs import build_dataset as job
-        from infinity.jobs.cluster import connect
-        from infinity.jobs.filter_sets import filter_set, with_model_filters
+        from infinity.data.curation.filters import FilterConfig, NearDuplicates
+        from infinity.data.curation.storing import StoringConfig
+        from infinity.jobs.cluster.connection import connect
+        from infinity.jobs.dataset import build as job
+        from infinity.jobs.dataset.filter_sets import filter_set, with_model_filters
 
         uri = storage.absolute(source)
         spec = job.BuildDatasetSpec(

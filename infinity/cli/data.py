@@ -11,8 +11,8 @@ from rich.table import Table
 from infinity.cli.console import clear_errors, err, out
 
 if TYPE_CHECKING:
-    from infinity.data.difference import Change
-    from infinity.data.manifest import Manifest
+    from infinity.data.dataset.difference import Change
+    from infinity.data.dataset.manifest import Manifest
 
 app = typer.Typer(no_args_is_help=True, help="Look at data sets, compare versions, verify shards, take pictures down.")
 
@@ -21,7 +21,7 @@ ManifestUri = Annotated[str, typer.Argument(help="URI of a manifest.parquet, or 
 
 def _load(uri: str) -> Manifest:
     from infinity import storage
-    from infinity.data.manifest import Manifest
+    from infinity.data.dataset.manifest import Manifest
 
     return Manifest.load(storage.absolute(uri if uri.endswith(".parquet") else storage.join(uri, "manifest.parquet")))
 
@@ -68,7 +68,7 @@ def diff(
 ) -> None:
     """Compare two versions: rows added, removed and moved, shards kept and written anew, settings that changed."""
     with clear_errors():
-        from infinity.data.difference import compare
+        from infinity.data.dataset.difference import compare
 
         found = compare(_load(first), _load(second))
         if as_json:
@@ -103,7 +103,7 @@ def verify(manifest: ManifestUri) -> None:
     Ends with code 1 and a list of what is broken, if anything is.
     """
     with clear_errors():
-        from infinity.data.verify import verify as find_faults
+        from infinity.data.dataset.verify import verify as find_faults
 
         loaded = _load(manifest)
         faults = find_faults(loaded)
@@ -146,9 +146,9 @@ def takedown(
     """Make a new version without the listed pictures; shards that hold none of them stay as they are."""
     with clear_errors():
         from infinity import storage
-        from infinity.data.takedown import load_takedown
-        from infinity.jobs.build_dataset import BuildDatasetSpec, run
-        from infinity.jobs.cluster import connect
+        from infinity.data.curation.takedown import load_takedown
+        from infinity.jobs.cluster.connection import connect
+        from infinity.jobs.dataset.build import BuildDatasetSpec, run
 
         parent = _load(manifest)
         settings = {

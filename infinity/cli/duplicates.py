@@ -19,9 +19,9 @@ def duplicates(
     """Find near duplicates in a source, and write the clusters and the histogram of differences."""
     with clear_errors():
         from infinity import storage
-        from infinity.data.duplicate_survey import survey
-        from infinity.data.filters import NearDuplicates
-        from infinity.data.sources import open_source
+        from infinity.data.curation.duplicate_survey import survey
+        from infinity.data.curation.filters import NearDuplicates
+        from infinity.data.sources.opening import open_source
 
         limits = NearDuplicates(distance=distance, difference=difference)
         found, sheet = survey(open_source(storage.absolute(source)).slices, limits)

@@ -11,8 +11,8 @@ from rich.table import Table
 from infinity.cli.console import clear_errors, out
 
 if TYPE_CHECKING:
-    from infinity.jobs.estimating import Estimate
-    from infinity.jobs.rehearsal import AnyTrainSpec
+    from infinity.jobs.estimate.estimate import Estimate
+    from infinity.jobs.estimate.rehearsal import AnyTrainSpec
     from infinity.tokenizer.tokenizer import TokenizerConfig
 
 GIGA = 10**9
@@ -38,8 +38,8 @@ def estimate(
 ) -> None:
     """Estimate memory and seconds per step: the training's own step, traced without memory, and a short calibration."""
     with clear_errors():
-        from infinity.jobs.estimating import Assumptions, calibrate
-        from infinity.jobs.estimating import estimate as estimate_spec
+        from infinity.jobs.estimate.estimate import Assumptions, calibrate
+        from infinity.jobs.estimate.estimate import estimate as estimate_spec
 
         assumed = Assumptions(
             aspect_ratio=aspect_ratio,
@@ -61,11 +61,11 @@ def _trainings(
     spec_file: str | None, recipe: str | None, tokenizer: str | None
 ) -> list[tuple[str, AnyTrainSpec, TokenizerConfig | None]]:
     from infinity.checkpoint import read_kind_and_config
-    from infinity.jobs.recipes import end_to_end
     from infinity.jobs.registry import load_spec
-    from infinity.jobs.train_tokenizer import TrainTokenizerSpec
-    from infinity.jobs.train_transformer import TrainTransformerSpec
+    from infinity.jobs.training.tokenizer import TrainTokenizerSpec
+    from infinity.jobs.training.transformer import TrainTransformerSpec
     from infinity.presets import tokenizer_preset
+    from infinity.recipes.runs import end_to_end
     from infinity.tokenizer.tokenizer import TokenizerConfig
 
     if (spec_file is None) == (recipe is None):

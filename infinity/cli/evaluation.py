@@ -17,7 +17,7 @@ from infinity.cli.console import Device, bar, clear_errors, out
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from infinity.evaluation.leaderboard import Group
+    from infinity.evaluation.promotion.leaderboard import Group
     from infinity.evaluation.score import Score
 
 
@@ -46,7 +46,7 @@ def evaluate(
     """Score models. What was scored before with the same settings is read, not computed."""
     with clear_errors():
         from infinity import storage
-        from infinity.jobs.evaluate import EvaluateSpec, run_all
+        from infinity.jobs.evaluation.evaluate import EvaluateSpec, run_all
 
         spec: dict[str, Any] = {
             "manifest": None if manifest is None else storage.absolute(manifest),
@@ -126,9 +126,9 @@ def compare(
 ) -> None:
     """Two models side by side: the same prompts and seeds under a slider, and paired figures with intervals."""
     with clear_errors():
-        from infinity.evaluation.margins import GateConfig
-        from infinity.jobs.comparing import write_comparison
-        from infinity.jobs.evaluated import find
+        from infinity.evaluation.promotion.margins import GateConfig
+        from infinity.jobs.evaluation.comparing import write_comparison
+        from infinity.jobs.evaluation.results import find
         from infinity.reporting.comparison import comparison_row
 
         before, after = find(first), find(second)
@@ -170,9 +170,9 @@ def leaderboard(
 ) -> None:
     """Our figures beside published ones, each among figures of its own protocol."""
     with clear_errors():
-        from infinity.evaluation.leaderboard import leaderboard as ranked
-        from infinity.evaluation.leaderboard import ours, published
-        from infinity.jobs.evaluated import find
+        from infinity.evaluation.promotion.leaderboard import leaderboard as ranked
+        from infinity.evaluation.promotion.leaderboard import ours, published
+        from infinity.jobs.evaluation.results import find
         from infinity.reporting.leaderboard import leaderboard_html, leaderboard_markdown
 
         entries = [*published()]
@@ -226,10 +226,10 @@ def statistics(
     """Write reference statistics of a set of pictures, for fid_reference and for other tools that read .npz."""
     with clear_errors():
         from infinity import storage
-        from infinity.evaluation.folded_inception import FoldedInception
-        from infinity.evaluation.inception_weights import InceptionWeights, load_inception
-        from infinity.evaluation.reference_sets import ReferenceSet, measure
-        from infinity.evaluation.reference_statistics import write_statistics
+        from infinity.evaluation.fid.folded_inception import FoldedInception
+        from infinity.evaluation.fid.inception_weights import InceptionWeights, load_inception
+        from infinity.evaluation.fid.reference_sets import ReferenceSet, measure
+        from infinity.evaluation.fid.reference_statistics import write_statistics
 
         if not output.endswith(".npz"):
             raise ValueError(f"output: expected a file ending in .npz, got {output}")
@@ -254,7 +254,7 @@ def card(
     """Write a model's card from its records: README.md with pictures, and one card.html."""
     with clear_errors():
         from infinity import storage
-        from infinity.jobs.card import gather
+        from infinity.jobs.evaluation.card import gather
         from infinity.reporting.card import write_card
 
         found = gather(model)

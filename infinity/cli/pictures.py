@@ -100,10 +100,10 @@ def reconstruct(
     with clear_errors():
         import torch
 
-        from infinity.data.batches import fit
-        from infinity.data.decoding import MAX_PIXELS, decode
-        from infinity.data.pictures import compose_sheet
-        from infinity.evaluation.image_quality import psnr_db
+        from infinity.data.images.contact_sheet import compose_sheet
+        from infinity.data.images.decoding import MAX_PIXELS, decode
+        from infinity.data.loading.batches import fit
+        from infinity.evaluation.reconstruction.image_quality import psnr_db
         from infinity.scales import Resolution, nearest_aspect_ratio
         from infinity.tokenizer.pixels import to_images, to_pixels
 

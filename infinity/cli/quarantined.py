@@ -21,9 +21,9 @@ def quarantine(
 ) -> None:
     """Show how many rows of a data set are in quarantine and why; with --export write them out for repair."""
     with clear_errors():
-        from infinity.data.manifest import Manifest
-        from infinity.data.quarantine import export as export_rows
-        from infinity.jobs import replay as job
+        from infinity.data.dataset.manifest import Manifest
+        from infinity.data.sources.quarantine import export as export_rows
+        from infinity.jobs.dataset import replay as job
 
         loaded = Manifest.load(manifest)
         table = Table("reason", "rows", box=None)
@@ -44,9 +44,9 @@ def replay(
 ) -> None:
     """Put quarantined rows through again; the result is a child version of the data set."""
     with clear_errors():
-        from infinity.data.manifest import Manifest
-        from infinity.jobs import build_dataset
-        from infinity.jobs.replay import replay_spec
+        from infinity.data.dataset.manifest import Manifest
+        from infinity.jobs.dataset import build as build_dataset
+        from infinity.jobs.dataset.replay import replay_spec
 
         with bar("replaying") as show:
             spec = replay_spec(Manifest.load(manifest), source)

@@ -10,7 +10,7 @@ import typer
 from infinity.cli.console import clear_errors, out
 
 if TYPE_CHECKING:
-    from infinity.jobs.training import TrainSpec
+    from infinity.jobs.training.base import TrainSpec
 
 
 def tokenizer_spec(
@@ -28,8 +28,8 @@ def tokenizer_spec(
     """Write the spec of a tokenizer's training; ``infinity run SPEC_FILE`` trains."""
     with clear_errors():
         from infinity import storage
-        from infinity.jobs.tokenizer_recipes import TOKENIZER_RECIPES, TokenizerInputs, tokenizer_recipe
         from infinity.perception.lpips import PUBLISHED, LpipsConfig
+        from infinity.recipes.paper_tokenizer import TOKENIZER_RECIPES, TokenizerInputs, tokenizer_recipe
 
         known = {name: name for name in TOKENIZER_RECIPES}
         if recipe not in known:
@@ -64,7 +64,7 @@ def transformer_specs(
     """Write the specs of the paper's three stages (256, 512, 1024); `infinity run SPEC_FILE` trains one."""
     with clear_errors():
         from infinity import storage
-        from infinity.jobs.transformer_recipes import TransformerInputs, paper_stages
+        from infinity.recipes.paper_transformer import TransformerInputs, paper_stages
 
         inputs = TransformerInputs(
             manifests=tuple(storage.absolute(each) for each in manifest),

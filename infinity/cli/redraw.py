@@ -23,7 +23,7 @@ def redraw(
     """Draw a training's samples, curves and page again from one of its stored states."""
     with clear_errors():
         from infinity import storage
-        from infinity.jobs.redraw import redraw as draw_again
+        from infinity.jobs.training.redraw import redraw as draw_again
 
         found = draw_again(
             storage.absolute(training), storage.absolute(output), step=step, prompts=tuple(prompt or ()), device=device

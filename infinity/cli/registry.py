@@ -11,7 +11,7 @@ from rich.table import Table
 from infinity.cli.console import clear_errors, out
 
 if TYPE_CHECKING:
-    from infinity.evaluation.champions import Champions
+    from infinity.evaluation.promotion.champions import Champions
 
 app = typer.Typer(no_args_is_help=True, help="The champion of every model family: look, and roll back.")
 
@@ -73,6 +73,6 @@ def rollback(
 
 def _open(root: str | None) -> Champions:
     from infinity import storage
-    from infinity.evaluation.champions import Champions
+    from infinity.evaluation.promotion.champions import Champions
 
     return Champions(storage.absolute(root or storage.join(os.environ.get("INFINITY_RUNS") or "runs", "registry")))

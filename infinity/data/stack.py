@@ -8,7 +8,7 @@ _ROWS, _TABLES = 8192, 128
 """How many wait at most until they are one piece, whose own cost is then lost among its values."""
 
 
-class Stack:
+class TableStack:
     """Tables with the same columns, one below the other; what was added is copied and need not be kept.
 
     A table of 64 rows and 18 columns takes five times the memory of its values.

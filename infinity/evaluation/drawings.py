@@ -9,16 +9,16 @@ import numpy as np
 from jaxtyping import UInt8
 
 from infinity.config import Config
-from infinity.data.manifest import Manifest
-from infinity.data.pictures import compose_sheet
+from infinity.data.dataset.manifest import Manifest
+from infinity.data.images.contact_sheet import compose_sheet
 from infinity.evaluation import drawn
-from infinity.evaluation.measure import (
-    Material,
-    Outcome,
+from infinity.evaluation.benchmark import (
+    BenchmarkResult,
+    EvalContext,
+    EvalTarget,
     Picture,
-    Rows,
+    RowBatch,
     SheetImage,
-    Subject,
     batches,
     magnification,
     picture_ids,
@@ -41,12 +41,12 @@ class SampleMeasure(Config):
         if self.num_pictures < 1:
             raise ValueError(f"SampleMeasure.num_pictures: expected at least 1, got {self.num_pictures}")
 
-    def parts(self, subject: Subject, manifest: Manifest) -> tuple[SamplePart, ...]:
+    def parts(self, subject: EvalTarget, manifest: Manifest) -> tuple[SamplePart, ...]:
         """One part a batch of captions."""
         rows = spread(manifest, subject.split, self.num_pictures)
         return tuple(SamplePart(batch=batch) for batch in batches(manifest, rows, subject.batch_size))
 
-    def outcome(self, state: tuple[Sample, ...]) -> Outcome:
+    def outcome(self, state: tuple[Sample, ...]) -> BenchmarkResult:
         """The sheet "samples" with the captions in the order of the pictures, and where these lie."""
         pictures = [sample.picture for sample in state]
         sheet = SheetImage(
@@ -54,7 +54,7 @@ class SampleMeasure(Config):
             title="Drawings for captions the model was not trained on, left to right",
             captions=tuple(sample.caption for sample in state),
         )
-        return Outcome(sheets={"samples": sheet}, drawings=[sample.line() for sample in state if sample.uri])
+        return BenchmarkResult(sheets={"samples": sheet}, drawings=[sample.line() for sample in state if sample.uri])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -90,14 +90,14 @@ class Sample:
 class SamplePart:
     """A batch of captions."""
 
-    batch: Rows
+    batch: RowBatch
 
     @property
     def num_pictures(self) -> int:
         """Pictures that are drawn."""
         return len(self.batch.rows)
 
-    def compute(self, material: Material) -> tuple[Sample, ...]:
+    def compute(self, material: EvalContext) -> tuple[Sample, ...]:
         """Captions and drawings."""
         ids, store = picture_ids(material.manifest, self.batch.rows), material.subject.pictures
         wanted = _wanted(material, self.batch)
@@ -113,12 +113,12 @@ class SamplePart:
         )
 
 
-def draw(material: Material, batch: Rows) -> UInt8[np.ndarray, "B H W 3"]:
+def draw(material: EvalContext, batch: RowBatch) -> UInt8[np.ndarray, "B H W 3"]:
     """One picture for the caption of every row; the seed of a row is the subject's seed plus its number."""
     return drawn.draw(material, _wanted(material, batch))
 
 
-def _wanted(material: Material, batch: Rows) -> list[Drawing]:
+def _wanted(material: EvalContext, batch: RowBatch) -> list[Drawing]:
     captions = material.manifest.captions(batch.rows)
     seeds = [material.subject.seed + row for row in batch.rows]
     return [Drawing(caption, seed, batch.aspect_ratio) for caption, seed in zip(captions, seeds, strict=True)]

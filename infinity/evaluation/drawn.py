@@ -8,11 +8,11 @@ import numpy as np
 from jaxtyping import UInt8
 
 from infinity import storage
-from infinity.evaluation.measure import Material
+from infinity.evaluation.benchmark import EvalContext
 from infinity.evaluation.picture_store import Drawing
 
 
-def draw(material: Material, wanted: Sequence[Drawing]) -> UInt8[np.ndarray, "B H W 3"]:
+def draw(material: EvalContext, wanted: Sequence[Drawing]) -> UInt8[np.ndarray, "B H W 3"]:
     """Drawings of one aspect ratio in one batch.
 
     They come from the subject's store where all of them are there; else all are drawn together, so that a batch is the

@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 
 from infinity import storage
 from infinity.config import digest_of
-from infinity.data.pictures import encode_png
+from infinity.data.images.contact_sheet import encode_png
 from infinity.generation.sampling import SamplingConfig
 
 PICTURES_FOLDER = "pictures"

@@ -11,10 +11,18 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from infinity.config import Config
-from infinity.data.batches import load_images
-from infinity.data.manifest import Manifest
+from infinity.data.dataset.manifest import Manifest
+from infinity.data.loading.batches import load_images
+from infinity.evaluation.benchmark import (
+    BenchmarkResult,
+    EvalContext,
+    EvalTarget,
+    RowBatch,
+    batches,
+    picture_ids,
+    spread,
+)
 from infinity.evaluation.mean_state import MeanState
-from infinity.evaluation.measure import Material, Outcome, Rows, Subject, batches, picture_ids, spread
 from infinity.generation.pipeline import Pipeline
 from infinity.scales import ScaleSchedule
 from infinity.tokenizer.pixels import to_pixels
@@ -42,7 +50,7 @@ class ValidationMeasure(Config):
                 f"ValidationMeasure.self_correction: expected a share from 0 to 1, got {self.self_correction}"
             )
 
-    def parts(self, subject: Subject, manifest: Manifest) -> tuple[ValidationPart, ...]:
+    def parts(self, subject: EvalTarget, manifest: Manifest) -> tuple[ValidationPart, ...]:
         """One part a batch of rows."""
         rows = spread(manifest, subject.split, self.num_pictures)
         return tuple(
@@ -50,7 +58,7 @@ class ValidationMeasure(Config):
             for batch in batches(manifest, rows, subject.batch_size)
         )
 
-    def outcome(self, state: ValidationState) -> Outcome:
+    def outcome(self, state: ValidationState) -> BenchmarkResult:
         """``validation.loss`` and ``validation_loss.scale_<k>``, and ``mean`` and scales of both accuracies."""
         protocol = (
             f"validation/1: teacher forcing, self-correction noise up to {self.self_correction:g}, whole captions, "
@@ -67,7 +75,7 @@ class ValidationMeasure(Config):
             ("token_accuracy", "share", state.tokens_by_scale),
         ):
             scores += [mean.score(f"{name}.scale_{k}", unit, protocol=protocol) for k, mean in enumerate(means)]
-        return Outcome(scores=tuple(scores), items={"validation.loss": dict(state.items)})
+        return BenchmarkResult(scores=tuple(scores), items={"validation.loss": dict(state.items)})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -125,7 +133,7 @@ def _add(a: tuple[MeanState, ...], b: tuple[MeanState, ...]) -> tuple[MeanState,
 class ValidationPart:
     """A batch of rows."""
 
-    batch: Rows
+    batch: RowBatch
     self_correction: float
 
     @property
@@ -134,7 +142,7 @@ class ValidationPart:
         return len(self.batch.rows)
 
     @torch.no_grad()
-    def compute(self, material: Material) -> ValidationState:
+    def compute(self, material: EvalContext) -> ValidationState:
         """Predict the bits of the pictures from their captions and coarser scales."""
         pipeline, rows = material.pipeline, self.batch.rows
         config, device = pipeline.tokenizer.config, pipeline.transformer.start.device
@@ -149,7 +157,7 @@ class ValidationPart:
             logits = pipeline.transformer(text, taught.inputs_BMC, schedule)
         return ValidationState.of(logits, taught.labels.bits_BLC, schedule, picture_ids(material.manifest, rows))
 
-    def _flips(self, pipeline: Pipeline, schedule: ScaleSchedule, material: Material) -> list[Tensor] | None:
+    def _flips(self, pipeline: Pipeline, schedule: ScaleSchedule, material: EvalContext) -> list[Tensor] | None:
         """Wrong bits drawn for every picture on its own, so that batches do not matter."""
         if self.self_correction == 0:
             return None

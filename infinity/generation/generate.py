@@ -154,7 +154,7 @@ def sample_bits(
         ValueError: Parts that do not fit each other.
     """
     _check(transformer, tokenizer)
-    plan = _Plan.of(sampling, schedule, transformer.config.depth)
+    plan = _SamplingPlan.of(sampling, schedule, transformer.config.depth)
     text, negative = conditions.text, conditions.negative
     loop = tokenizer.start_loop(schedule, text.batch_size)
     if plan.is_doubled:
@@ -181,7 +181,7 @@ def sample_bits(
 
 
 @dataclass(frozen=True, slots=True)
-class _Plan:
+class _SamplingPlan:
     """Guidance and temperature of every scale, for one model."""
 
     guidance: tuple[float, ...]
@@ -190,7 +190,7 @@ class _Plan:
     guided_blocks: frozenset[int]
 
     @classmethod
-    def of(cls, sampling: SamplingConfig, schedule: ScaleSchedule, depth: int) -> _Plan:
+    def of(cls, sampling: SamplingConfig, schedule: ScaleSchedule, depth: int) -> _SamplingPlan:
         return cls(
             sampling.guidance_at(schedule),
             sampling.temperature_at(schedule),

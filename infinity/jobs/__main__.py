@@ -14,12 +14,12 @@ from typing import Annotated
 import typer
 
 from infinity import storage
-from infinity.jobs.actors import WorkersError
-from infinity.jobs.cluster import connect
+from infinity.jobs.cluster.actors import WorkersError
+from infinity.jobs.cluster.connection import connect
 from infinity.jobs.progress import Progress
 from infinity.jobs.registry import load_spec, run_spec
 from infinity.jobs.spec import is_done, report_uri
-from infinity.training.loop import TrainingError
+from infinity.training.learner import TrainingError
 
 logger = logging.getLogger("infinity.jobs")
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Run the stages of a pipeline one by one.")

@@ -24,13 +24,13 @@ class Job:
 
 
 _NAMES = {
-    "download": ("download", "DownloadSpec", "DownloadReport"),
-    "dataset": ("build_dataset", "BuildDatasetSpec", "BuildDatasetReport"),
-    "tokenizer": ("train_tokenizer", "TrainTokenizerSpec", "TrainReport"),
-    "encoded": ("encode", "EncodeSpec", "EncodeReport"),
-    "transformer": ("train_transformer", "TrainTransformerSpec", "TrainReport"),
-    "evaluation": ("evaluate", "EvaluateSpec", "EvaluateReport"),
-    "sweep": ("sweep", "SweepSpec", "SweepReport"),
+    "download": ("dataset.download", "DownloadSpec", "DownloadReport"),
+    "dataset": ("dataset.build", "BuildDatasetSpec", "BuildDatasetReport"),
+    "tokenizer": ("training.tokenizer", "TrainTokenizerSpec", "TrainReport"),
+    "encoded": ("training.encode", "EncodeSpec", "EncodeReport"),
+    "transformer": ("training.transformer", "TrainTransformerSpec", "TrainReport"),
+    "evaluation": ("evaluation.evaluate", "EvaluateSpec", "EvaluateReport"),
+    "sweep": ("evaluation.sweep", "SweepSpec", "SweepReport"),
 }
 
 KINDS = tuple(_NAMES)

@@ -2,7 +2,7 @@
 
 Bit accuracy: users of the published code report 0.65 to 0.70 for runs that were broken or early, and about 0.80 for
 good ones (github.com/FoundationVision/Infinity, issues 65 and 81); guessing gives 0.5, and bits that never change 1.
-Entropy and gain follow the limits at which a training stops as collapsed (``infinity.training.collapse``).
+Entropy and gain follow the limits at which a training stops as collapsed (``infinity.training.tokenizer.collapse``).
 Utilisation: PaLM reports 0.46 (arXiv:2204.02311). Waiting is time lost: a share of 0.05 is a step in twenty.
 """
 

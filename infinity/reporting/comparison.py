@@ -14,7 +14,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from infinity import storage
-from infinity.evaluation.gate import Comparison, GateReport
+from infinity.evaluation.promotion.gate import Comparison, GateReport
 from infinity.evaluation.score import Score
 
 PAGE = Path(__file__).with_name("page")

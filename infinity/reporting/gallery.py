@@ -9,10 +9,10 @@ from html import escape
 import numpy as np
 from jaxtyping import UInt8
 
-from infinity.data.batches import load_images
-from infinity.data.dropped import DroppedRow, load_dropped
-from infinity.data.manifest import Manifest
-from infinity.data.pictures import encode_png
+from infinity.data.curation.dropped import DroppedRow, load_dropped
+from infinity.data.dataset.manifest import Manifest
+from infinity.data.images.contact_sheet import encode_png
+from infinity.data.loading.batches import load_images
 
 _AREA_PX = 128
 _STYLE = """

@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-from infinity.data.histograms import Histogram
-from infinity.data.pictures import compose_sheet
+from infinity.data.curation.histograms import Histogram
+from infinity.data.images.contact_sheet import compose_sheet
 
 _WIDTH_PX, _HEIGHT_PX = 400, 190
 _LEFT_PX, _RIGHT_PX, _TOP_PX, _BOTTOM_PX = 14, 386, 54, 166
@@ -36,7 +36,7 @@ def diagram(histogram: Histogram) -> UInt8[np.ndarray, "H W 3"]:
     Raises:
         ValueError: There is no picture in any bin.
     """
-    axis = _Axis.of(histogram)
+    axis = _ScoreAxis.of(histogram)
     image = Image.new("RGB", (_WIDTH_PX, _HEIGHT_PX), "white")
     draw = ImageDraw.Draw(image)
     draw.text((_LEFT_PX, 6), histogram.score, fill=_INK, font=ImageFont.load_default(16))
@@ -60,7 +60,7 @@ def diagram(histogram: Histogram) -> UInt8[np.ndarray, "H W 3"]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Axis:
+class _ScoreAxis:
     """From scores to columns of pixels; bins are equally wide, also where their borders grow geometrically.
 
     Attributes:
@@ -74,7 +74,7 @@ class _Axis:
     last: int
 
     @classmethod
-    def of(cls, histogram: Histogram) -> _Axis:
+    def of(cls, histogram: Histogram) -> _ScoreAxis:
         """From the first bin that holds anything to the last, and to the thresholds where these are near."""
         filled = [place for place, count in enumerate(histogram.counts) if count]
         if not filled:

@@ -8,7 +8,7 @@ from itertools import groupby
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from infinity.evaluation.leaderboard import Entry, Group
+from infinity.evaluation.promotion.leaderboard import Group, LeaderboardEntry
 from infinity.reporting.comparison import PAGE, number
 
 PROMISE = "Figures are ranked only against figures of the same protocol; every group names its own."
@@ -49,17 +49,17 @@ def leaderboard_html(groups: Sequence[Group]) -> str:
     )
 
 
-def shown_value(entry: Entry) -> str:
+def shown_value(entry: LeaderboardEntry) -> str:
     """The figure with its unit, a share as it is usually printed."""
     return f"{number(entry.value)} {'' if entry.unit == 'share' or entry.value is None else entry.unit}".strip()
 
 
-def interval(entry: Entry) -> str:
+def interval(entry: LeaderboardEntry) -> str:
     """The 95 % interval, empty where none is known."""
     return "" if entry.low is None else f"{number(entry.low)} to {number(entry.high)}"
 
 
-def shown_source(entry: Entry) -> str:
+def shown_source(entry: LeaderboardEntry) -> str:
     """Where it comes from, with what a reader must know."""
     return f"{entry.source}; {entry.note}" if entry.note else entry.source
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from infinity.config import Config
-from infinity.data.histograms import Histogram
-from infinity.data.rule_counts import RuleCount
+from infinity.data.curation.histograms import Histogram
+from infinity.data.curation.rule_counts import RuleCount
 from infinity.evaluation.score import Score
 
 

@@ -79,7 +79,7 @@ def write(path: Path, data: bytes | bytearray | memoryview, *, if_absent: bool) 
     """Write a temporary neighbour, flush it to the disk, then give it its name in one step."""
     with explained("write", path):
         os.makedirs(path.parent, exist_ok=True)
-        with _Part(path) as part:
+        with _DraftFile(path) as part:
             part.write(data)
             part.publish(path, if_absent=if_absent)
 
@@ -89,7 +89,7 @@ def create(path: Path) -> Iterator[BinaryIO]:
     """A temporary neighbour to write into, which gets its name at the end."""
     with explained("write", path):
         os.makedirs(path.parent, exist_ok=True)
-        with _Part(path) as part:
+        with _DraftFile(path) as part:
             yield cast(BinaryIO, part)
             part.publish(path, if_absent=False)
 
@@ -99,7 +99,7 @@ class LocalDraft:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._part = _Part(folder / "draft")
+        self._part = _DraftFile(folder / "draft")
 
     def write(self, data: bytes) -> int:
         """Append; returns the number of bytes."""
@@ -184,7 +184,7 @@ def _is_part(file: str) -> bool:
     return file.startswith(".") and file.endswith(_PART_SUFFIX)
 
 
-class _Part(io.RawIOBase):
+class _DraftFile(io.RawIOBase):
     """A new file under a name that no other writer uses; gone at the end unless it was published."""
 
     def __init__(self, path: Path) -> None:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from infinity.config import Config
-from infinity.tokenizer.winograd import Conv3x3
+from infinity.kernels.winograd import Conv3x3
 
 MIN_PHASE_SIZE = 8
 """Smaller maps are doubled before their convolution: the borders of the phases would cost more than they save."""

@@ -30,9 +30,9 @@ from infinity.checkpoint import (
     write_part,
 )
 from infinity.config import Config
-from infinity.training.loop import TrainingError
-from infinity.training.parallel import Team
-from infinity.training.sharding import own_piece
+from infinity.training.distributed.parallel import ProcessGroup
+from infinity.training.distributed.sharding import own_piece
+from infinity.training.learner import TrainingError
 from infinity.training.state import TrainState
 
 T = TypeVar("T")
@@ -78,7 +78,7 @@ class StateStore:
         *,
         keep: int = 2,
         background: bool = True,
-        writers: Team = Team(),  # noqa: B008 - frozen
+        writers: ProcessGroup = ProcessGroup(),  # noqa: B008 - frozen
     ) -> None:
         if keep < 2:
             raise ValueError(f"keep: expected at least 2 stored states, got {keep}")

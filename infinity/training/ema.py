@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from infinity.training.sharding import Rows, assign, local
+from infinity.training.distributed.sharding import TensorSource, assign, local
 
 
 class Ema:
@@ -44,7 +44,7 @@ class Ema:
         """The averaged weights by name, sharded where the module is; not copies."""
         return dict(self._average)
 
-    def load(self, weights: Mapping[str, Rows]) -> None:
+    def load(self, weights: Mapping[str, TensorSource]) -> None:
         """Take over saved averages."""
         if weights.keys() != self._average.keys():
             raise ValueError(

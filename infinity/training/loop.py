@@ -1,148 +1,143 @@
-"""The terms of the loop: how long, what is trained, on what, and why it may stop."""
+"""The loop: batches in, a trained state out, whatever is trained."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol, Self, TypeVar
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
 
-import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from infinity.training.distributed.parallel import ProcessGroup
+from infinity.training.guard import GuardConfig, Skipped
+from infinity.training.learner import BatchLoader, InterruptedTraining, LoopConfig, MicroBatch, NonFiniteLossError, Task
+from infinity.training.meter import Meter
+from infinity.training.optimizer import OptimizerConfig
+from infinity.training.state import MetricRow, TrainState
+from infinity.training.step import TrainStep
 
-from infinity.config import Config
-from infinity.training.guard import GuardConfig
-from infinity.training.opponent import Move
-from infinity.training.state import Row
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LoopConfig(Config):
-    """How long and how often.
-
-    Attributes:
-        num_steps: Updates of the whole run.
-        batch_size: Samples of one update, over all workers and parts.
-        num_parts: Parts that every batch is dealt into, at least one a worker; a worker with several works them off one
-            after the other, which saves memory. Samples, draws and losses belong to a part, so that another number of
-            workers trains the same model.
-        log_every_steps: Steps between two logged ones; the last step is always logged.
-        save_every_steps: Steps that an interrupted run loses at most.
-        sample_every_steps: Steps between two sheets of sample pictures; the last step always has one.
-        ema_decay: Decay of the averaged weights, which are drawn with and exported; None for none.
-        guard: What is done about losses that are not finite or far too large.
-        skip_batches: Numbers of batches, from 0, that are never trained on; others take their place.
-    """
-
-    num_steps: int
-    batch_size: int
-    num_parts: int = 1
-    log_every_steps: int = 50
-    save_every_steps: int = 1000
-    sample_every_steps: int = 1000
-    ema_decay: float | None = None
-    guard: GuardConfig = field(default_factory=GuardConfig)
-    skip_batches: tuple[int, ...] = ()
-
-    def __post_init__(self) -> None:
-        for name in (
-            "num_steps", "batch_size", "num_parts", "log_every_steps", "save_every_steps", "sample_every_steps",
-        ):  # fmt: skip
-            if getattr(self, name) < 1:
-                raise ValueError(f"LoopConfig.{name}: expected at least 1, got {getattr(self, name)}")
-        if self.num_parts > self.batch_size:
-            raise ValueError(
-                f"LoopConfig.num_parts: a batch of {self.batch_size} samples cannot have {self.num_parts} parts"
-            )
-        if self.ema_decay is not None and not 0.0 <= self.ema_decay < 1.0:
-            raise ValueError(f"LoopConfig.ema_decay: expected a share from 0 to below 1, got {self.ema_decay}")
-
-    def is_due(self, step: int, every_steps: int) -> bool:
-        """Whether something that happens every so many steps happens after ``step``; always after the last."""
-        return step % every_steps == 0 or step == self.num_steps
-
-
-class Part(Protocol):
-    """What the loop knows of the samples that go through the model at once."""
-
-    @property
-    def keys(self) -> Sequence[str]:
-        """Names of the samples; one a sample."""
-        ...
-
-    @property
-    def num_tokens(self) -> int:
-        """Tokens of all samples together."""
-        ...
-
-    def without(self, keys: frozenset[str]) -> Self | None:
-        """The part without some of its samples, itself where it has none of them, or None if nothing is left."""
-        ...
-
-
-P_contra = TypeVar("P_contra", bound=Part, contravariant=True)
-P = TypeVar("P", bound=Part)
+P = TypeVar("P", bound=MicroBatch)
 
 
 @dataclass(frozen=True, slots=True)
-class Losses:
-    """What a learner says about one part.
+class Callbacks:
+    """Who is called when something is due; each gets the state after the step.
 
     Attributes:
-        per_sample: Loss of each sample.
-        shared: A loss of the part as a whole, for example of the balance of bits; zero where there is none.
-        metrics: Figures of the part, averaged over parts and workers by their samples; empty unless asked.
-        unguarded: A loss of the part that is trained on but neither logged nor judged, since it has no usual size:
-            the answer of a second network. Its gradient is judged with the rest.
-        move: What trains that second network; None while there is none, or it has not begun.
-        batch_size: Samples of the whole batch, over all parts and workers; None for the loop's ``batch_size``.
+        log: After a row was added to the history.
+        sample: To draw pictures.
+        save: To store the state. All workers are called, since storing may be a joint act.
+        rewind: To take over the last stored state, on all workers.
+        note: To tell people of what should not happen.
+        stop: Whether this worker was asked to stop; one of them is enough.
     """
 
-    per_sample: Float[Tensor, " B"]
-    shared: Float[Tensor, ""]
-    metrics: dict[str, Tensor] = field(default_factory=dict)
-    unguarded: Float[Tensor, ""] | None = None
-    move: Move | None = None
-    batch_size: int | None = None
+    log: Callable[[TrainState], None]
+    sample: Callable[[TrainState], None]
+    save: Callable[[TrainState], None]
+    rewind: Callable[[TrainState], None]
+    note: Callable[[str], None] = lambda _: None
+    stop: Callable[[], bool] = lambda: False
 
 
-class Learner(Protocol[P_contra]):
-    """A model with its loss."""
-
-    @property
-    def module(self) -> nn.Module:
-        """What is trained."""
-        ...
-
-    @property
-    def loss_at_start(self) -> float:
-        """Order of magnitude of an untrained model's loss, above 0: what the first losses are compared with."""
-        ...
-
-    def losses(self, part: P_contra, generator: torch.Generator, *, measured: bool) -> Losses:
-        """Loss of a part; all randomness comes from ``generator``, and metrics only when ``measured``."""
-        ...
-
-    def flops(self, part: P_contra) -> float:
-        """Floating-point operations of a part's forward and backward pass; 0 where nobody counts them."""
-        ...
-
-    def check(self, history: Sequence[Row]) -> None:
-        """Raise if what was logged, the newest step last, shows that going on is pointless."""
-        ...
+_ADVICE = (
+    "Look at these samples, or lower the learning rate; loop.skip_batches leaves out batches by number, and a raised "
+    "loop.guard.explosion lets larger losses pass"
+)
 
 
-Feed = Callable[[int], Sequence[P]]
-"""This worker's parts of batch number so and so, in order of their numbers: a pure function of the batch's number."""
+def train(
+    state: TrainState,
+    learner: Task[P],
+    feed: BatchLoader[P],
+    config: LoopConfig,
+    optimizer: OptimizerConfig,
+    listeners: Callbacks,
+    *,
+    seed: int,
+    team: ProcessGroup = ProcessGroup(),  # noqa: B008 - frozen
+) -> None:
+    """Advance ``state`` to ``config.num_steps``.
+
+    The state of step 0 is stored before the first update: a place that cannot be written is found at once, and there is
+    always something to go back to.
+
+    Raises:
+        NonFiniteLossError: More poison than ``config.guard`` bears; raised by all workers.
+        InterruptedTraining: A worker was asked to stop; the state is stored.
+        ValueError: More workers than parts of a batch.
+    """
+    if team.size > config.num_parts:
+        raise ValueError(
+            f"num_parts: {team.size} workers need at least as many parts of a batch, got {config.num_parts}; a run "
+            "goes on with at most as many workers as its batches have parts"
+        )
+    learner.module.train()
+    update = TrainStep(state, learner, config, optimizer, seed, team)
+    meter = Meter(update.device)
+    if state.position == 0:
+        listeners.save(state)
+    while state.step < config.num_steps:
+        if state.position in config.skip_batches or state.position in state.left_out:
+            state.position += 1
+            continue
+        meter.start()
+        parts = feed(state.position)
+        meter.fed()
+        measured = config.is_due(state.step + 1, config.log_every_steps)
+        skipped = update(parts, measured, stop=listeners.stop())
+        meter.stop(learner, parts, update.batch_size)
+        if skipped is not None:
+            deal_with(skipped, state, config.guard, listeners)
+        else:
+            _listen(state, learner, config, listeners, update.row, meter)
+        if update.must_stop:
+            listeners.save(state)
+            raise InterruptedTraining(f"stopped as asked after step {state.step}; the same job goes on from there")
 
 
-class TrainingError(RuntimeError):
-    """A training had to stop, for a reason that all its workers found and that a restart would find again."""
+def deal_with(skipped: Skipped, state: TrainState, guard: GuardConfig, listeners: Callbacks) -> None:
+    """Skip a batch, go back to the last stored state, or give up.
+
+    Raises:
+        NonFiniteLossError: The guard bears no more.
+    """
+    state.skipped.append(skipped)
+    state.position += 1
+    state.skips_in_row += 1
+    seen = f"{skipped} (the weights were not changed)"
+    if len(state.skipped) > guard.max_skipped:
+        raise NonFiniteLossError(
+            f"{seen}. That is one more than the {guard.max_skipped} batches that may be skipped. {_ADVICE}"
+        )
+    if state.skips_in_row < guard.repeats:
+        listeners.note(f"skipped {seen}")
+        return
+    if state.rewinds >= guard.max_rewinds:
+        raise NonFiniteLossError(
+            f"{seen}. {state.skips_in_row} batches in a row were wrong, after {state.rewinds} returns to a checkpoint. "
+            f"{_ADVICE}"
+        )
+    row = state.skipped[-state.skips_in_row :]
+    skips, rewinds, was = list(state.skipped), state.rewinds + 1, state.step
+    listeners.rewind(state)
+    state.skipped, state.rewinds, state.skips_in_row = skips, rewinds, 0
+    state.banned = sorted({*state.banned, *(name for each in row for name in each.samples)})
+    state.left_out = sorted({*state.left_out, *(each.position for each in row if not each.samples)})
+    listeners.note(
+        f"went back from step {was} to step {state.step} after {len(row)} wrong batches in a row; left out from here "
+        f"on: {', '.join([*state.banned[:8], *(f'batch {number}' for number in state.left_out[:8])])}. Last: {skipped}"
+    )
 
 
-class NonFiniteLossError(TrainingError):
-    """More losses were not finite or far too large than the guard bears; no weight was changed by any of them."""
-
-
-class InterruptedTraining(TrainingError):
-    """The training was asked to stop; its state is saved, and the same job goes on from there."""
+def _listen(
+    state: TrainState, learner: Task[P], config: LoopConfig, listeners: Callbacks, row: MetricRow | None, meter: Meter
+) -> None:
+    """Log, sample and store where it is due after a step."""
+    if row is not None:
+        row |= meter.figures(config.num_steps - state.step)
+        state.history.append({"step": state.step, **row})
+        listeners.log(state)
+        learner.check(state.history)
+    if config.is_due(state.step, config.sample_every_steps):
+        listeners.sample(state)
+    if config.is_due(state.step, config.save_every_steps):
+        listeners.save(state)

@@ -11,10 +11,10 @@ from typing import TypeVar
 import torch
 
 from infinity.training.flops import peak_flops
-from infinity.training.loop import Learner, Part
-from infinity.training.state import Row
+from infinity.training.learner import MicroBatch, Task
+from infinity.training.state import MetricRow
 
-P = TypeVar("P", bound=Part)
+P = TypeVar("P", bound=MicroBatch)
 
 TIMED = frozenset(
     {
@@ -52,7 +52,7 @@ class Meter:
         """Its data is there."""
         self._waited_s += time.monotonic() - self._started
 
-    def stop(self, learner: Learner[P], parts: Sequence[P], batch_size: int) -> None:
+    def stop(self, learner: Task[P], parts: Sequence[P], batch_size: int) -> None:
         """It is done, on these parts of a batch of so many samples, which are of one schedule over all workers."""
         self._busy_s += time.monotonic() - self._started
         self._num_steps += 1
@@ -61,7 +61,7 @@ class Meter:
         self._tokens += sum(part.num_tokens for part in parts) * batch_size / max(1, own)
         self._flops += sum(learner.flops(part) for part in parts)
 
-    def figures(self, steps_left: int) -> Row:
+    def figures(self, steps_left: int) -> MetricRow:
         """Figures of the time since they were last asked for: of all workers pictures and tokens, of this one the rest.
 
         Returns:

@@ -13,7 +13,7 @@ from typing import Self
 from tensorboardX import SummaryWriter
 
 from infinity import storage
-from infinity.training.state import Row
+from infinity.training.state import MetricRow
 
 METRICS_FILE, TENSORBOARD_FOLDER = "metrics.jsonl", "tensorboard"
 
@@ -35,14 +35,14 @@ class MetricsWriter:
         self.uri = storage.join(folder, METRICS_FILE)
         self._target = storage.join(folder, TENSORBOARD_FOLDER)
         self._period_s, self._written_at = period_s, -period_s
-        self._history: Sequence[Row] = ()
+        self._history: Sequence[MetricRow] = ()
         local = storage.local_path(self._target)
         # TensorBoard's writer appends to a local file; for a bucket it is copied at the end.
         self._temporary = tempfile.TemporaryDirectory(prefix="tensorboard-") if local is None else None
         self._folder = local or Path(self._temporary.name if self._temporary else "")
         self._board = SummaryWriter(str(self._folder), purge_step=first_step or None)
 
-    def write(self, history: Sequence[Row]) -> None:
+    def write(self, history: Sequence[MetricRow]) -> None:
         """Take in the last row of ``history``; the file follows at once or a little later."""
         self._history = history
         row = history[-1]

@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from infinity.training.adversary import Adversary
+from infinity.training.distributed.sharding import TensorSource, assign, like, whole
 from infinity.training.eight_bit import closed, opened
 from infinity.training.ema import Ema
 from infinity.training.guard import Skipped
-from infinity.training.opponent import Opponent
-from infinity.training.sharding import Rows, assign, like, whole
 
-Row = dict[str, float]
+MetricRow = dict[str, float]
 """One logged step: "step" and its figures by name."""
 
 
@@ -51,10 +51,10 @@ class TrainState:
     module: nn.Module
     optimizer: torch.optim.Optimizer
     ema: Ema | None = None
-    opponent: Opponent | None = None
+    opponent: Adversary | None = None
     step: int = 0
     position: int = 0
-    history: list[Row] = field(default_factory=list)
+    history: list[MetricRow] = field(default_factory=list)
     recent: list[float] = field(default_factory=list)
     loss_sum: float = 0.0
     loss_count: int = 0
@@ -106,7 +106,7 @@ class TrainState:
         if self.opponent is not None:
             yield from ((f"opponent/{name}", value) for name, value in self.opponent.tensors())
 
-    def load(self, tensors: Mapping[str, Rows], facts: Mapping[str, Any], *, where: str) -> None:
+    def load(self, tensors: Mapping[str, TensorSource], facts: Mapping[str, Any], *, where: str) -> None:
         """Take over a stored state; module, optimizer and average must be those of the same spec.
 
         Args:
@@ -132,8 +132,8 @@ class TrainState:
         """Names of weights that the training does not change; they come from where it started."""
         return frozenset(name for name, weight in self.module.named_parameters() if not weight.requires_grad)
 
-    def _load_tensors(self, tensors: Mapping[str, Rows], where: str) -> None:
-        def below(prefix: str) -> dict[str, Rows]:
+    def _load_tensors(self, tensors: Mapping[str, TensorSource], where: str) -> None:
+        def below(prefix: str) -> dict[str, TensorSource]:
             return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
         played = below("opponent/")
@@ -176,7 +176,7 @@ _PLAIN = (
 )
 
 
-def _writable(row: Row) -> dict[str, float | str]:
+def _writable(row: MetricRow) -> dict[str, float | str]:
     """Numbers that JSON has no word for as texts, which ``float`` reads."""
     return {name: value if math.isfinite(value) else str(value) for name, value in row.items()}
 

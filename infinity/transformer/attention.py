@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from infinity.transformer.elementwise import unit_queries_and_keys
-from infinity.transformer.scale_attention import Visibility, attend, block_causal_attention
+from infinity.kernels.blocks import unit_queries_and_keys
+from infinity.transformer.scale_attention import AttentionMask, attend, block_causal_attention
 
 
 class KeyValueCache:
@@ -52,7 +52,7 @@ class SelfAttention(nn.Module):
         self,
         x_BLD: Float[Tensor, "B L D"],
         turn: Float[Tensor, "L P 2"],
-        visible: Visibility | KeyValueCache,
+        visible: AttentionMask | KeyValueCache,
     ) -> Float[Tensor, "B L D"]:
         """All scales at once under the block-causal mask; or one scale after those in the cache."""
         bias = torch.cat([self.query_bias, torch.zeros_like(self.query_bias)])

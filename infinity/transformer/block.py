@@ -8,10 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from infinity.kernels.blocks import feed_forward, modulated_norm
 from infinity.transformer.attention import CrossAttention, KeyValueCache, SelfAttention, TextMemory
 from infinity.transformer.config import TransformerConfig
-from infinity.transformer.elementwise import feed_forward, modulated_norm
-from infinity.transformer.scale_attention import Visibility
+from infinity.transformer.scale_attention import AttentionMask
 
 
 class Modulation(NamedTuple):
@@ -25,7 +25,7 @@ class Modulation(NamedTuple):
     expand_shift: Tensor
 
 
-class Keep(NamedTuple):
+class DropPathMask(NamedTuple):
     """Stochastic depth: factor (B, 1, 1) of either modulated branch, 0 where a sample skips it."""
 
     attend: Tensor
@@ -71,8 +71,8 @@ class Block(nn.Module):
         modulation: Modulation,
         text: TextMemory,
         turn: Float[Tensor, "L P 2"],
-        visible: Visibility | KeyValueCache,
-        keep: Keep | None = None,
+        visible: AttentionMask | KeyValueCache,
+        keep: DropPathMask | None = None,
     ) -> Float[Tensor, "B L D"]:
         """The residual stream stays float32."""
         m = modulation

@@ -12,12 +12,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from infinity.kernels.blocks import modulated_norm
 from infinity.scales import ScaleSchedule
 from infinity.text import TextCondition
 from infinity.transformer.attention import CaptionPool, KeyValueCache, TextMemory
-from infinity.transformer.block import Block, Keep, Modulation
+from infinity.transformer.block import Block, DropPathMask, Modulation
 from infinity.transformer.config import TransformerConfig
-from infinity.transformer.elementwise import modulated_norm
 from infinity.transformer.initialisation import init_weights
 from infinity.transformer.rope import rotations
 from infinity.transformer.scale_attention import Kernel, visibility, visibility_bias
@@ -27,7 +27,7 @@ MixFeatures = Callable[[int, Tensor], Tensor]
 
 
 @dataclass(frozen=True, slots=True)
-class Caption:
+class CaptionContext:
     """Captions as the blocks read them: the pooled vectors, and one modulation and one memory a block."""
 
     pooled_BD: Float[Tensor, "B D"]
@@ -39,7 +39,7 @@ class Caption:
 class Decoding:
     """Generation between two scales: captions read once, and the caches of all blocks (these grow)."""
 
-    caption: Caption
+    caption: CaptionContext
     caches: tuple[KeyValueCache, ...]
     schedule: ScaleSchedule
 
@@ -122,7 +122,7 @@ class Transformer(nn.Module):
             x_BLD = checkpoint(block, *inputs, use_reentrant=False) if recompute else block(*inputs)
         return self.logits(x_BLD, caption.pooled_BD)
 
-    def read(self, text: TextCondition) -> Caption:
+    def read(self, text: TextCondition) -> CaptionContext:
         """Pool the captions and make every block's modulation and text memory, once for all scales."""
         with torch.autocast(text.features_TD.device.type, enabled=False):
             normed = TextCondition(self.text_norm(text.features_TD.float()), text.lengths)
@@ -133,7 +133,7 @@ class Transformer(nn.Module):
             shared = self.modulate(F.silu(pooled)).unflatten(-1, (6, -1))
             modulations = tuple(block.modulation(shared) for block in self.block_modules())
         memories = tuple(block.cross_attention.key_value(memory, bias) for block in self.block_modules())
-        return Caption(pooled, modulations, memories)
+        return CaptionContext(pooled, modulations, memories)
 
     def unconditional(self, text: TextCondition) -> TextCondition:
         """The learned stand-in for missing captions: as many of its rows as each caption has tokens."""
@@ -191,7 +191,7 @@ class Transformer(nn.Module):
         """The blocks, first to last."""
         return cast("Iterable[Block]", self.blocks)
 
-    def _start_tokens(self, caption: Caption, schedule: ScaleSchedule) -> Float[Tensor, "B M D"]:
+    def _start_tokens(self, caption: CaptionContext, schedule: ScaleSchedule) -> Float[Tensor, "B M D"]:
         return (caption.pooled_BD + self.start).unsqueeze(1).expand(-1, schedule.spans[0].stop, -1)
 
     def _rotations(self, schedule: ScaleSchedule) -> Float[Tensor, "L P 2"]:
@@ -207,15 +207,15 @@ class Transformer(nn.Module):
         features = torch.where(dropped, self.unconditional(text).features_TD, text.features_TD.float())
         return TextCondition(features, text.lengths)
 
-    def _draw_keeps(self, batch_size: int, generator: torch.Generator | None) -> list[Keep | None]:
-        keeps: list[Keep | None] = []
+    def _draw_keeps(self, batch_size: int, generator: torch.Generator | None) -> list[DropPathMask | None]:
+        keeps: list[DropPathMask | None] = []
         for i in range(self.config.depth):
             rate = self.config.drop_path_rate(i)
             if not self.training or rate == 0.0:
                 keeps.append(None)
                 continue
             kept = ~_draw(rate, (2, batch_size, 1, 1), generator, self.start.device)
-            keeps.append(Keep(*(kept.float() / (1.0 - rate)).unbind(0)))
+            keeps.append(DropPathMask(*(kept.float() / (1.0 - rate)).unbind(0)))
         return keeps
 
     def _check(self, text: TextCondition, inputs_BMC: Tensor | None, schedule: ScaleSchedule) -> None:

@@ -78,7 +78,7 @@ def scale_mask(schedule: ScaleSchedule, device: torch.device) -> Bool[Tensor, "L
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class PrefixChunk:
     """Neighbouring scales that share one attention call: their queries see the tokens up to ``stop``."""
 
     start: int
@@ -87,7 +87,7 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Visibility:
+class AttentionMask:
     """Who sees whom in a training pass, made ready for a kernel: exactly one of the three is set.
 
     Attributes:
@@ -96,13 +96,13 @@ class Visibility:
         blocks: FlexAttention's mask.
     """
 
-    calls: tuple[Window, ...] = ()
+    calls: tuple[PrefixChunk, ...] = ()
     bias: Float[Tensor, "L L"] | None = None
     blocks: BlockMask | None = None
 
 
 @lru_cache(maxsize=64)
-def visibility(schedule: ScaleSchedule, device: torch.device, kernel: Kernel = "auto") -> Visibility:
+def visibility(schedule: ScaleSchedule, device: torch.device, kernel: Kernel = "auto") -> AttentionMask:
     """The block-causal mask of a schedule, for the kernel that was asked for or fits the device.
 
     Raises:
@@ -113,10 +113,10 @@ def visibility(schedule: ScaleSchedule, device: torch.device, kernel: Kernel = "
     if kernel == "auto":
         kernel = "flex" if device.type == "cuda" and _has_triton() else "windows"
     if kernel == "flex":
-        return Visibility(blocks=_blocks(schedule, device))
+        return AttentionMask(blocks=_blocks(schedule, device))
     if kernel == "dense":
-        return Visibility(bias=visibility_bias(scale_mask(schedule, device)))
-    return Visibility(calls=_windows(schedule, device))
+        return AttentionMask(bias=visibility_bias(scale_mask(schedule, device)))
+    return AttentionMask(calls=_windows(schedule, device))
 
 
 def _has_triton() -> bool:
@@ -124,7 +124,7 @@ def _has_triton() -> bool:
     return importlib.util.find_spec("triton") is not None
 
 
-def _windows(schedule: ScaleSchedule, device: torch.device) -> tuple[Window, ...]:
+def _windows(schedule: ScaleSchedule, device: torch.device) -> tuple[PrefixChunk, ...]:
     """Cut the block-causal mask into calls.
 
     The coarse scales share one call with a small mask; every fine scale is an unmasked call over its prefix, so that
@@ -132,11 +132,11 @@ def _windows(schedule: ScaleSchedule, device: torch.device) -> tuple[Window, ...
     """
     spans = schedule.spans
     dense = [span for span in spans if span.stop <= _DENSE_TOKENS]
-    calls = [Window(span.start, span.stop, None) for span in spans[len(dense) :]]
+    calls = [PrefixChunk(span.start, span.stop, None) for span in spans[len(dense) :]]
     if dense:
         prefix = schedule.prefix(len(dense))
         bias = visibility_bias(scale_mask(prefix, device)) if len(dense) > 1 else None
-        calls.insert(0, Window(0, dense[-1].stop, bias))
+        calls.insert(0, PrefixChunk(0, dense[-1].stop, bias))
     return tuple(calls)
 
 
@@ -157,7 +157,7 @@ def block_causal_attention(
     query: Float[Tensor, "B N L E"],
     key: Float[Tensor, "B N L E"],
     value: Float[Tensor, "B N L E"],
-    visible: Visibility,
+    visible: AttentionMask,
 ) -> Float[Tensor, "B N L E"]:
     """softmax(q k) v under ``scale_mask``, without a factor."""
     if visible.blocks is not None:
@@ -175,7 +175,7 @@ def block_causal_attention(
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
 
 
-def _keeps_windows(query: Tensor, visible: Visibility) -> bool:
+def _keeps_windows(query: Tensor, visible: AttentionMask) -> bool:
     """Whether gradients of several fused calls are put together by hand; small calls are plain products anyway."""
     return (
         len(visible.calls) > 1
@@ -195,7 +195,7 @@ class _Windows(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, calls: tuple[Window, ...]) -> Tensor:
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, calls: tuple[PrefixChunk, ...]) -> Tensor:
         batch, heads, length, width = query.shape
         attended = query.new_empty(batch, length, heads, width).transpose(1, 2)
         sums = []
@@ -233,7 +233,7 @@ class _Windows(torch.autograd.Function):
         return grad_query, grad_key, grad_value, None
 
 
-def _mask(call: Window, like: Tensor) -> Tensor | None:
+def _mask(call: PrefixChunk, like: Tensor) -> Tensor | None:
     return call.bias if call.bias is None else call.bias.to(like.dtype)
 
 

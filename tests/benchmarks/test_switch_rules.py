@@ -4,26 +4,36 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.switch_rules import EARLY, EARLY_LIMIT, NUM_SEEDS, TIMES_ROUNDING, Row, Rule, Run, rules, table
+from benchmarks.switch_rules import (
+    EARLY,
+    EARLY_LIMIT,
+    NUM_SEEDS,
+    TIMES_ROUNDING,
+    Rule,
+    SwitchRow,
+    SwitchRun,
+    rules,
+    table,
+)
 
 ROUNDING = 2e-7
-CONTROL = Run(losses=(0.5,) * (2 * EARLY), weights="a", held=0.4, averaged=0.41, seconds=0.01)
+CONTROL = SwitchRun(losses=(0.5,) * (2 * EARLY), weights="a", held=0.4, averaged=0.41, seconds=0.01)
 
 
-def moved(step: int, by: float) -> Run:
+def moved(step: int, by: float) -> SwitchRun:
     """The control with one loss of another value."""
     losses = [*CONTROL.losses]
     losses[step] += by
     return replace(CONTROL, losses=tuple(losses))
 
 
-def row(rule: Rule, *pairs: tuple[Run, Run]) -> Row:
+def row(rule: Rule, *pairs: tuple[SwitchRun, SwitchRun]) -> SwitchRow:
     """A row of these trainings."""
-    return Row("a switch", rule, pairs, rounding=(ROUNDING, ROUNDING))
+    return SwitchRow("a switch", rule, pairs, rounding=(ROUNDING, ROUNDING))
 
 
 @pytest.mark.parametrize("within", [moved(2 * EARLY - 1, 1e-16), replace(CONTROL, weights="b")])
-def test_where_no_bit_may_change_one_bit_of_a_loss_or_of_the_weights_is_found(within: Run) -> None:
+def test_where_no_bit_may_change_one_bit_of_a_loss_or_of_the_weights_is_found(within: SwitchRun) -> None:
     assert row("bits", (CONTROL, CONTROL)).same
     assert within.losses != CONTROL.losses or within.weights != CONTROL.weights
     assert not row("bits", (CONTROL, within)).same

@@ -26,7 +26,7 @@ from infra.environment import apply_common_environment
 from infra.settings import Settings
 from infra.stack import Stack
 from tests.browser.screenshots import Browser, open_browser, why_no_browser
-from tests.prefect_api import ask
+from tests.fixtures.prefect_api import ask
 
 RUN = "looked-at"
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -104,7 +104,7 @@ def build(runs: Path, source: Path) -> list[str]:
     """Run the flow, and a second time with other thresholds as a child of the first; ids of the flow runs."""
     from flows.build_dataset import build_dataset
     from flows.parameters import DatasetForm
-    from infinity.data.versions import load_version
+    from infinity.data.dataset.versions import load_version
 
     first = DatasetForm(
         name="emoji", near_duplicates=True, min_sharpness=30.0, max_caption_chars=160, samples_per_shard=64

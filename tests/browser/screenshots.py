@@ -24,8 +24,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.expected_conditions import element_to_be_clickable
 from selenium.webdriver.support.wait import WebDriverWait
 
-from tests.limits import AGES_S
-from tests.prefect_api import ask
+from tests.fixtures.limits import AGES_S
+from tests.fixtures.prefect_api import ask
 
 FLAGS = (
     "--headless",

@@ -5,13 +5,13 @@ import re
 import pytest
 
 from flows.dataset_page import dataset_page
-from infinity.data.filters import FilterConfig
-from infinity.data.manifest import Manifest
-from infinity.data.takedown import TakedownList
-from infinity.jobs import build_dataset
-from infinity.jobs.build_dataset import BuildDatasetReport, BuildDatasetSpec
-from infinity.jobs.cluster import in_process
-from tests.infinity.data.builders import encoded, good_folder, noise
+from infinity.data.curation.filters import FilterConfig
+from infinity.data.curation.takedown import TakedownList
+from infinity.data.dataset.manifest import Manifest
+from infinity.jobs.cluster.connection import in_process
+from infinity.jobs.dataset import build as build_dataset
+from infinity.jobs.dataset.build import BuildDatasetReport, BuildDatasetSpec
+from tests.fixtures.pictures_on_disk import encoded, good_folder, noise
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,9 @@ from flows.finetune import finetune
 from flows.parameters import EvaluationForm, FinetuneForm
 from flows.plan import STAGES, load_plan, save_plan
 from flows.pretrain import pretrain
-from infinity.data.manifest import Manifest
+from infinity.data.dataset.manifest import Manifest
+from tests.fixtures.prefect_api import ask
 from tests.flows.conftest import MiniRun
-from tests.prefect_api import ask
 
 pytestmark = [pytest.mark.prefect, pytest.mark.ray, pytest.mark.slow]
 

@@ -1,12 +1,12 @@
 """The boxes of the form that change filters."""
 
 from flows.parameters import DatasetForm
-from infinity.data.filters import PAPER_FILTERS, CaptionFilters, Decontamination, FilterConfig, NearDuplicates
-from infinity.data.scenes import ScenesConfig
-from infinity.data.storing import StoringConfig
-from infinity.jobs.build_dataset import BuildDatasetSpec
+from infinity.data.curation.filters import PAPER_FILTERS, CaptionFilters, Decontamination, FilterConfig, NearDuplicates
+from infinity.data.curation.storing import StoringConfig
+from infinity.jobs.dataset.build import BuildDatasetSpec
 from infinity.perception.image_classifier import WatermarkConfig
 from infinity.perception.scorers import PAPER_SCORERS
+from infinity.scenes.drawing import ScenesConfig
 
 SPEC = BuildDatasetSpec(output="out", scenes=ScenesConfig(count=4))
 

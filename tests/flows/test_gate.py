@@ -13,9 +13,9 @@ from prefect.client.schemas.objects import State
 from flows import gate
 from flows.gate import GateForm, decide
 from flows.stage import flow_body
-from infinity.evaluation.champions import Champion, Champions
-from infinity.jobs.evaluated import Evaluated
-from tests.infinity.jobs.evaluations import prompts, write_evaluation
+from infinity.evaluation.promotion.champions import Champion, Champions
+from infinity.jobs.evaluation.results import Evaluated
+from tests.fixtures.evaluations import prompts, write_evaluation
 
 pytestmark = pytest.mark.prefect
 

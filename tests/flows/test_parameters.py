@@ -5,13 +5,13 @@ from pydantic import ValidationError
 
 from flows.benchmark_forms import ClipScoreForm, DpgForm, GenevalForm, HpsForm, ImageRewardForm
 from flows.parameters import DatasetForm, EvaluationForm, FinetuneForm, PretrainForm, TokenizerForm
-from infinity.evaluation.coco_detector import CocoDetectorConfig
-from infinity.evaluation.dpg_measure import DpgMeasure
-from infinity.evaluation.geneval_measure import GenevalMeasure
-from infinity.evaluation.prompt_fit import ImageRewardMeasure
-from infinity.evaluation.rewriting import InstructRewriter, RewriteFile
-from infinity.evaluation.scene_geneval import SceneDetector
-from infinity.jobs.recipes import EndToEnd, end_to_end
+from infinity.evaluation.dpg.benchmark import DpgMeasure
+from infinity.evaluation.geneval.benchmark import GenevalMeasure
+from infinity.evaluation.geneval.coco_detector import CocoDetectorConfig
+from infinity.evaluation.geneval.scenes import SceneDetector
+from infinity.evaluation.preference.benchmark import ImageRewardMeasure
+from infinity.evaluation.prompts.rewriting import InstructRewriter, RewriteFile
+from infinity.recipes.runs import EndToEnd, end_to_end
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ from PIL import Image
 
 from flows.parameters import EvaluationForm, FinetuneForm, PretrainForm, TokenizerForm
 from flows.plan import STAGES, changed, folder_of, load_plan, new_plan, save_plan, with_data
-from infinity.jobs.encode import store_for
-from infinity.jobs.recipes import EndToEnd
+from infinity.jobs.training.encode import store_for
+from infinity.recipes.runs import EndToEnd
 
 
 @pytest.fixture

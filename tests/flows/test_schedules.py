@@ -12,8 +12,8 @@ from prefect.events import DeploymentEventTrigger
 from flows.evaluate import evaluate
 from flows.events import MODEL_TRAINED, announce_model
 from infra.settings import REPOSITORY
-from tests.limits import wait_until
-from tests.prefect_api import ask
+from tests.fixtures.limits import wait_until
+from tests.fixtures.prefect_api import ask
 
 pytestmark = pytest.mark.prefect
 

@@ -11,7 +11,7 @@ import pytest
 from prefect import flow
 
 from flows import stage as stage_module
-from flows.stage import Outcome, flow_body, run_stage
+from flows.stage import StageResult, flow_body, run_stage
 from infinity.jobs import registry
 from infinity.jobs.progress import Progress, ProgressSink
 from infinity.jobs.spec import JobReport, JobSpec, begin, commit
@@ -60,19 +60,19 @@ def use_job(monkeypatch: pytest.MonkeyPatch, prefect_server: str, local_ray: Non
 
 @flow(name="count")
 @flow_body
-def _flow(output: str) -> Outcome[CountReport]:
+def _flow(output: str) -> StageResult[CountReport]:
     return run_stage("count", CountSpec(output=output), CountReport)
 
 
 def test_a_finished_stage_is_found_and_not_run_again(use_job: Callable[[Run], None], tmp_path: Path) -> None:
     use_job(_count)
-    assert _flow(str(tmp_path)) == Outcome(CountReport(number=3), was_done=False)
+    assert _flow(str(tmp_path)) == StageResult(CountReport(number=3), was_done=False)
 
     def never(spec: CountSpec, *, progress: ProgressSink) -> CountReport:
         raise AssertionError("ran again")
 
     use_job(never)
-    assert _flow(str(tmp_path)) == Outcome(CountReport(number=3), was_done=True)
+    assert _flow(str(tmp_path)) == StageResult(CountReport(number=3), was_done=True)
 
 
 def test_a_refused_stage_ends_the_flow_with_its_sentence_at_once(

@@ -8,11 +8,11 @@ import pytest
 from flows import pages, stages
 from flows.parameters import FinetuneForm
 from flows.plan import new_plan
-from flows.stage import Outcome
-from infinity.jobs.encode import EncodeReport, store_for
+from flows.stage import StageResult
 from infinity.jobs.spec import JobSpec
-from infinity.jobs.train_transformer import TrainTransformerSpec
-from infinity.jobs.training import TrainReport
+from infinity.jobs.training.base import TrainReport
+from infinity.jobs.training.encode import EncodeReport, store_for
+from infinity.jobs.training.transformer import TrainTransformerSpec
 from infinity.reporting.summary import TrainingSummary
 
 SUMMARY = TrainingSummary(
@@ -25,11 +25,11 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, JobSpec]]:
     """The stages that were run, without running them."""
     calls: list[tuple[str, JobSpec]] = []
 
-    def run_stage(stage: str, spec: JobSpec, report_type: type[Any]) -> Outcome[Any]:
+    def run_stage(stage: str, spec: JobSpec, report_type: type[Any]) -> StageResult[Any]:
         calls.append((stage, spec))
         if report_type is EncodeReport:
-            return Outcome(EncodeReport(index="index.json", num_pictures=3, num_bytes=5, seconds=1.0), False)
-        return Outcome(TrainReport(model="model", training=SUMMARY, seconds=1.0), False)
+            return StageResult(EncodeReport(index="index.json", num_pictures=3, num_bytes=5, seconds=1.0), False)
+        return StageResult(TrainReport(model="model", training=SUMMARY, seconds=1.0), False)
 
     monkeypatch.setattr(stages, "run_stage", run_stage)
     monkeypatch.setattr(pages, "create_table_artifact", lambda **_: None)

@@ -14,9 +14,9 @@ import torch
 
 from flows.plan import load_plan
 from infinity.checkpoint import load_checkpoint
-from infinity.jobs.training import MODEL_FOLDER, TrainSpec
-from tests.infinity.jobs.killing import Victim
-from tests.infinity.training.sessions import train_here
+from infinity.jobs.training.base import MODEL_FOLDER, TrainSpec
+from tests.fixtures.killing import Victim
+from tests.fixtures.training_sessions import train_here
 
 KILLS = 10
 logger = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ def killed_at_random(folder: Path, *, kills: int, seed: int) -> Counter[str]:
     flows: list[Victim] = []
     try:
         while not is_finished(folder):
-            flows.append(Victim(["tests.flows.chaos", str(folder)], log))
+            flows.append(Victim(["tests.fixtures.flow_chaos", str(folder)], log))
             while len(flows) > 2:
                 flows.pop(0).end()
             if done.total() >= kills:

@@ -9,7 +9,7 @@ import pytest
 
 from infra import processes
 from infra.processes import Register, Service
-from tests.limits import wait_until
+from tests.fixtures.limits import wait_until
 
 SLEEP = [sys.executable, "-c", "import time; print('here', flush=True); time.sleep(3600)"]
 

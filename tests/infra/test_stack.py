@@ -13,8 +13,8 @@ from infra import stack as stack_module
 from infra.environment import free_port, is_free_port
 from infra.settings import Settings
 from infra.stack import Stack, StackError
-from tests.limits import AGES_S, wait_until
-from tests.prefect_api import ask
+from tests.fixtures.limits import AGES_S, wait_until
+from tests.fixtures.prefect_api import ask
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from infinity.evaluation.clip_score import clip_scores, mean_clip_score
+from infinity.evaluation.preference.clip_score import clip_scores, mean_clip_score
 from tests.parity.arrays import arrays_beside
 from tests.parity.evaluation import Compare, Figures
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from infinity.evaluation.dpg import (
+from infinity.evaluation.dpg.benchmark import pool
+from infinity.evaluation.dpg.scoring import (
     MissingParentError,
     PictureScore,
     Table,
@@ -14,7 +15,6 @@ from infinity.evaluation.dpg import (
     read_table,
     score_picture,
 )
-from infinity.evaluation.dpg_measure import pool
 from tests.parity.evaluation import Compare, Figures
 
 RELATIVE = 1e-12

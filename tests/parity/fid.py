@@ -13,18 +13,18 @@ import torch
 from numpy.random import RandomState
 from torch import Tensor
 
-from infinity.evaluation.feature_distances import (
+from infinity.evaluation.fid.feature_distances import (
     KidConfig,
     inception_score,
     kernel_distance,
     precision_recall,
     sliced_distance,
 )
-from infinity.evaluation.folded_inception import FoldedInception
-from infinity.evaluation.frechet import GaussianStats, frechet_distance
-from infinity.evaluation.inception import Inception, InceptionFeatures
-from infinity.evaluation.preparation import PREPARATIONS, Convention
-from tests.infinity.evaluation.inception_recipe import recipe_tensors
+from infinity.evaluation.fid.folded_inception import FoldedInception
+from infinity.evaluation.fid.frechet import GaussianStats, frechet_distance
+from infinity.evaluation.fid.inception import Inception, InceptionFeatures
+from infinity.evaluation.fid.preparation import PREPARATIONS, Convention
+from tests.fixtures.inception_recipe import recipe_tensors
 from tests.parity.arrays import arrays_beside, rgb
 from tests.parity.evaluation import Compare, Figures
 

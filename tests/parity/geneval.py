@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from infinity.evaluation.geneval import ClassDetections, Detections, GenevalConfig, GenevalPrompt, judge, keep
-from infinity.evaluation.geneval_state import GenevalState
+from infinity.evaluation.geneval.scoring import ClassDetections, Detections, GenevalConfig, GenevalPrompt, judge, keep
+from infinity.evaluation.geneval.state import GenevalState
 from tests.parity.evaluation import Compare, Figures
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from infinity.evaluation.image_quality import SsimWindow, multiscale_ssim, psnr_db, ssim, ssim_of_planes
+from infinity.evaluation.reconstruction.image_quality import SsimWindow, multiscale_ssim, psnr_db, ssim, ssim_of_planes
 from tests.parity.arrays import rgb
 from tests.parity.evaluation import Compare, Figures
 

@@ -6,13 +6,13 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from infinity.cli import app
-from infinity.data.filters import PAPER_FILTERS, FilterConfig
-from infinity.data.manifest import Manifest
-from infinity.jobs import build_dataset
-from infinity.jobs.build_dataset import BuildDatasetReport, BuildDatasetSpec
-from infinity.jobs.cluster import in_process
+from infinity.data.curation.filters import PAPER_FILTERS, FilterConfig
+from infinity.data.dataset.manifest import Manifest
+from infinity.jobs.cluster.connection import in_process
+from infinity.jobs.dataset import build as build_dataset
+from infinity.jobs.dataset.build import BuildDatasetReport, BuildDatasetSpec
 from infinity.perception.scorers import PAPER_SCORERS
-from tests.infinity.data.builders import good_folder
+from tests.fixtures.pictures_on_disk import good_folder
 
 
 def build(*arguments: str) -> Result:

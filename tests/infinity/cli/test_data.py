@@ -7,11 +7,11 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from infinity.cli import app
-from infinity.data.filters import FilterConfig
-from infinity.data.manifest import Manifest
-from infinity.jobs.build_dataset import BuildDatasetSpec, run
-from infinity.jobs.cluster import in_process
-from tests.infinity.data.builders import good_folder
+from infinity.data.curation.filters import FilterConfig
+from infinity.data.dataset.manifest import Manifest
+from infinity.jobs.cluster.connection import in_process
+from infinity.jobs.dataset.build import BuildDatasetSpec, run
+from tests.fixtures.pictures_on_disk import good_folder
 
 
 def call(*arguments: str) -> Result:

@@ -7,8 +7,8 @@ import pytest
 from typer.testing import CliRunner
 
 from infinity.cli import app
-from infinity.jobs import estimating
-from infinity.jobs.estimating import Calibration, Estimate
+from infinity.jobs.estimate import estimate as estimating
+from infinity.jobs.estimate.estimate import Calibration, Estimate
 
 FOUND = Estimate(
     weights=10**9,

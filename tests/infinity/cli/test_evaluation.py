@@ -11,9 +11,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from infinity.cli import app
-from infinity.evaluation.inception import InceptionFeatures
-from tests.infinity.evaluation.small_world import write_data, write_model
-from tests.infinity.jobs.evaluations import prompts, write_evaluation
+from infinity.evaluation.fid.inception import InceptionFeatures
+from tests.fixtures.evaluations import prompts, write_evaluation
+from tests.fixtures.small_world import write_data, write_model
 
 
 @pytest.fixture(autouse=True)
@@ -114,7 +114,7 @@ def test_card_names_what_is_no_model(tmp_path: Path) -> None:
 def test_statistics_of_a_folder_are_written_with_their_passport(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from infinity.evaluation import folded_inception, inception_weights
+    from infinity.evaluation.fid import folded_inception, inception_weights
 
     class Network:
         def __init__(self, loaded: object) -> None:

@@ -6,8 +6,8 @@ import pytest
 from typer.testing import CliRunner
 
 from infinity.cli import app
-from infinity.evaluation.champions import Champions
-from tests.infinity.jobs.evaluations import write_mark
+from infinity.evaluation.promotion.champions import Champions
+from tests.fixtures.evaluations import write_mark
 
 
 @pytest.fixture

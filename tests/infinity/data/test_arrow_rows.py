@@ -61,13 +61,13 @@ def test_columns_of_other_kinds_are_refused() -> None:
 def test_measuring_and_writing_load_neither_pandas_nor_torch() -> None:
     code = """
 import sys, tempfile
-from infinity.data.dropped import small_pictures
-from infinity.data.layout import ShardPlan
-from infinity.data.measuring import MeasuringCall, measure
-from infinity.data.scenes import ScenesConfig
-from infinity.data.shards import write_shard
-from infinity.data.sources import scene_source
-from infinity.data.storing import StoringConfig
+from infinity.data.curation.dropped import small_pictures
+from infinity.data.dataset.layout import ShardPlan
+from infinity.data.curation.measuring import MeasuringCall, measure
+from infinity.scenes.drawing import ScenesConfig
+from infinity.data.dataset.shards import write_shard
+from infinity.data.sources.opening import scene_source
+from infinity.data.curation.storing import StoringConfig
 (piece,) = scene_source(ScenesConfig(count=3)).slices
 with tempfile.TemporaryDirectory() as folder:
     places = {name: f"{folder}/{name}.parquet" for name in ("facts", "quarantine", "reduced")}

@@ -4,7 +4,7 @@ import pyarrow as pa
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from infinity.data.stack import Stack
+from infinity.data.stack import TableStack
 
 TEXTS = pa.schema([("row", pa.int64()), ("text", pa.string())])
 
@@ -13,7 +13,7 @@ TEXTS = pa.schema([("row", pa.int64()), ("text", pa.string())])
 @example([100] * 300)
 @given(st.lists(st.integers(0, 200), min_size=1, max_size=300))
 def test_a_stack_holds_all_rows_in_order_in_few_pieces(sizes: list[int]) -> None:
-    stack, rows = Stack(), 0
+    stack, rows = TableStack(), 0
     for size in sizes:
         values = list(range(rows, rows + size))
         stack.add(pa.table({"row": values, "text": [str(value) for value in values]}, schema=TEXTS))
@@ -27,7 +27,7 @@ def test_a_stack_holds_all_rows_in_order_in_few_pieces(sizes: list[int]) -> None
 
 def test_what_was_added_need_not_be_kept() -> None:
     before = pa.total_allocated_bytes()
-    stack = Stack()
+    stack = TableStack()
     for _ in range(1000):
         table = pa.table({"row": pa.array([1]), "text": pa.array(["x" * 4096])}, schema=TEXTS)
         stack.add(table.slice(0, 1))

@@ -8,13 +8,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from infinity.data.manifest import Manifest
-from infinity.evaluation.distribution import METRICS, DistributionMeasure
-from infinity.evaluation.feature_distances import KidConfig
-from infinity.evaluation.inception import InceptionFeatures
-from infinity.evaluation.measure import Material
-
-from .small_world import subject, write_data, write_model
+from infinity.data.dataset.manifest import Manifest
+from infinity.evaluation.benchmark import EvalContext
+from infinity.evaluation.fid.distribution import METRICS, DistributionMeasure
+from infinity.evaluation.fid.feature_distances import KidConfig
+from infinity.evaluation.fid.inception import InceptionFeatures
+from tests.fixtures.small_world import subject, write_data, write_model
 
 
 def small_network(images: torch.Tensor) -> InceptionFeatures:
@@ -25,7 +24,9 @@ def small_network(images: torch.Tensor) -> InceptionFeatures:
 
 
 def test_fid_and_rfid_compare_with_the_same_pictures_and_carry_their_protocol(tmp_path: Path) -> None:
-    material = Material(subject(write_model(tmp_path), write_data(tmp_path / "data", num_validation=4), batch_size=2))
+    material = EvalContext(
+        subject(write_model(tmp_path), write_data(tmp_path / "data", num_validation=4), batch_size=2)
+    )
     material.__dict__["inception"] = small_network  # what the cached property holds after reading a weights file
     measure = DistributionMeasure(kid=KidConfig(subsets=3, subset_size=3), splits=2, neighbours=1)
     states = [part.compute(material) for part in measure.parts(material.subject, material.manifest)]
@@ -42,7 +43,9 @@ def test_fid_and_rfid_compare_with_the_same_pictures_and_carry_their_protocol(tm
 
 
 def test_too_few_pictures_leave_a_gap_that_says_so(tmp_path: Path) -> None:
-    material = Material(subject(write_model(tmp_path), write_data(tmp_path / "data", num_validation=2), batch_size=2))
+    material = EvalContext(
+        subject(write_model(tmp_path), write_data(tmp_path / "data", num_validation=2), batch_size=2)
+    )
     material.__dict__["inception"] = small_network
     measure = DistributionMeasure()
     (part,) = measure.parts(material.subject, material.manifest)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from infinity.evaluation.picture_store import Drawing, PictureError, PictureStore
-from infinity.evaluation.prompt_measure import Item, in_store
-from infinity.evaluation.prompt_parts import draw_parts
+from infinity.evaluation.prompts.benchmark import PromptItem, in_store
+from infinity.evaluation.prompts.parts import draw_parts
 from infinity.generation.sampling import SamplingConfig
 
 
@@ -60,7 +60,7 @@ def test_only_batches_with_a_gap_are_drawn_and_they_stay_the_same_batches(tmp_pa
 
 def test_a_drawing_that_is_gone_or_damaged_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
     kept, drawing = store(tmp_path), Drawing("a", 0)
-    asked = in_store(kept, Item(id="1", prompt="a"), "a", (drawing,))
+    asked = in_store(kept, PromptItem(id="1", prompt="a"), "a", (drawing,))
     with pytest.raises(PictureError, match="found none; run the evaluation again"):
         asked.pictures()
     kept.write(drawing, picture(0))

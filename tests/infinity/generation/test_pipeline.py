@@ -9,7 +9,7 @@ from infinity.checkpoint import CheckpointError
 from infinity.generation import Pipeline, SamplingConfig, generate, load_transformer, save_model
 from infinity.text import BuiltinTextConfig
 from infinity.tokenizer.saved import save_tokenizer
-from tests.infinity.generation.tiny import PROMPTS, RESOLUTION, SCHEDULE, SEEDS, TEXT, tiny_parts, tiny_tokenizer
+from tests.fixtures.tiny_pipeline import PROMPTS, RESOLUTION, SCHEDULE, SEEDS, TEXT, tiny_parts, tiny_tokenizer
 
 
 @pytest.fixture

@@ -7,12 +7,12 @@ import pytest
 from typer.testing import CliRunner
 
 from infinity.config import ConfigError
-from infinity.data.filters import FilterConfig
-from infinity.data.scenes import ScenesConfig
+from infinity.data.curation.filters import FilterConfig
 from infinity.jobs import __main__ as command
-from infinity.jobs.build_dataset import BuildDatasetReport, BuildDatasetSpec
+from infinity.jobs.dataset.build import BuildDatasetReport, BuildDatasetSpec
 from infinity.jobs.registry import KINDS, job_of, load_spec, parse_spec
 from infinity.jobs.spec import load_report
+from infinity.scenes.drawing import ScenesConfig
 
 
 @pytest.fixture

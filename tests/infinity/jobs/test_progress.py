@@ -5,7 +5,7 @@ import contextvars
 import pytest
 
 from infinity.jobs.progress import Progress, relayed, section
-from tests.limits import wait_until
+from tests.fixtures.limits import wait_until
 
 
 def test_a_section_maps_its_fractions_into_the_whole() -> None:

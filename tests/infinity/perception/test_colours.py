@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from infinity.perception.colours import TEMPLATES, ColourClassifier, ColourConfig
-
-from .tiny_networks import write_clip
+from tests.fixtures.tiny_networks import write_clip
 
 COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white")
 

@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from infinity.perception.instruct import InstructConfig, InstructModel
-
-from .tiny_networks import write_instruct
+from tests.fixtures.tiny_networks import write_instruct
 
 
 def test_answers_depend_on_no_neighbour_and_leave_the_question_out(tmp_path: Path) -> None:

@@ -8,8 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from infinity.perception.mask2former import Mask2Former, Mask2FormerConfig, frames_of, rows_of
-
-from .tiny_networks import write_mask2former
+from tests.fixtures.tiny_networks import write_mask2former
 
 
 @pytest.fixture(scope="module")

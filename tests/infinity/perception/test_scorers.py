@@ -14,8 +14,7 @@ from infinity.perception.image_classifier import ImageClassifier, NsfwConfig, Wa
 from infinity.perception.scorers import PAPER_SCORERS, ScorerConfig, load_scorers, score_key
 from infinity.perception.similarity import ClipSimilarityConfig
 from infinity.storage.pinned import PinnedFile
-
-from .tiny_networks import write_clip, write_image_classifier
+from tests.fixtures.tiny_networks import write_clip, write_image_classifier
 
 PUBLISHED_KEYS = [f"layers.{n}.{part}" for n in (0, 2, 4, 6, 7) for part in ("weight", "bias")]
 

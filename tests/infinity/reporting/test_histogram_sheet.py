@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from infinity.data.histograms import Histogram
+from infinity.data.curation.histograms import Histogram
 from infinity.reporting.histogram_sheet import diagram, histogram_sheet
 
 KEPT, OUT = (74, 122, 180), (214, 96, 77)

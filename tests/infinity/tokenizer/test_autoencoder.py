@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from infinity.tokenizer import winograd
+from infinity.kernels import winograd
 from infinity.tokenizer.autoencoder import AutoencoderConfig, Decoder, Encoder, Upsample, num_groups
 
 

@@ -14,8 +14,8 @@ from infinity.text import TextCondition
 from infinity.training import meter
 from infinity.training.flops import forward_flops, training_flops, visible_pairs
 from infinity.training.meter import TIMED, Meter
-from tests.infinity.training.toy import Regression, feed
-from tests.infinity.transformer.tiny import TEXT_CHANNELS, random_transformer, tiny_config
+from tests.fixtures.tiny_transformer import TEXT_CHANNELS, random_transformer, tiny_config
+from tests.fixtures.toy_training import Regression, feed
 
 SCHEDULE = Resolution(sides=(1, 2, 4)).schedule(1.0)
 TEXT_TOKENS = 5

@@ -22,14 +22,14 @@ from torch import Tensor
 
 from infinity import storage
 from infinity.checkpoint import load_checkpoint
-from infinity.jobs import training_worker
-from infinity.jobs.training import MODEL_FOLDER, SAMPLES_FOLDER, STATE_FOLDER, TrainSpec
+from infinity.jobs.training import worker as training_worker
+from infinity.jobs.training.base import MODEL_FOLDER, SAMPLES_FOLDER, STATE_FOLDER, TrainSpec
 from infinity.training.meter import TIMED
 from infinity.training.metrics import METRICS_FILE
-from infinity.training.tokenizer_step import TokenizerLosses
-from tests.infinity.storage.faults import in_a_dying_process
-from tests.infinity.training.pictures import make_data
-from tests.infinity.training.sessions import ALONE, LOOP, make_tokenizer, session, tokenizer_spec, transformer_spec
+from infinity.training.tokenizer.objective import TokenizerLosses
+from tests.fixtures.storage_faults import in_a_dying_process
+from tests.fixtures.training_pictures import make_data
+from tests.fixtures.training_sessions import ALONE, LOOP, make_tokenizer, session, tokenizer_spec, transformer_spec
 
 Act = Literal["loss", "update", "log", "sample", "save"]
 ACTS: tuple[Act, ...] = get_args(Act)

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from infinity.training.loop import LoopConfig
+from infinity.training.learner import LoopConfig
 from infinity.training.state import TrainState, generator_for
-from tests.infinity.training.toy import BATCH, Regression, all_states, assert_same, new_state, run
+from tests.fixtures.toy_training import BATCH, Regression, all_states, assert_same, new_state, run
 
 CONFIG = LoopConfig(num_steps=3, batch_size=BATCH, ema_decay=0.9)
 

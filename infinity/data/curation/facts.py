@@ -1,0 +1,169 @@
+"""The first pass over a source: open every picture of a slice once, and remember what every later decision needs.
+
+Facts do not depend on any threshold, so a data set with other filters is planned from them without opening a picture.
+Pixels never leave this pass; one picture is in memory at a time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from infinity.data.arrow_rows import table_of
+from infinity.data.curation.filters import clean_caption
+from infinity.data.curation.storing import ReducedWriter
+from infinity.data.images.decoding import Decoded, UnreadableError, decode
+from infinity.data.images.fingerprint import THUMBNAIL_PX, measure_likeness
+from infinity.data.memory import capped_memory
+from infinity.data.sources.checking import fetch, printable
+from infinity.data.sources.opening import Slice
+from infinity.data.sources.quarantine import Quarantine
+from infinity.data.sources.samples import Record
+
+MEASURE_VERSION = 4
+"""Changes whenever a fact of the same picture would get another value; facts of other versions are measured again."""
+
+FACTS = pa.schema(
+    [
+        ("row", pa.int64()),
+        ("name", pa.string()),
+        ("url", pa.string()),  # null where the source gives none
+        ("caption", pa.string()),  # cleaned, as all captions; empty where there is none
+        ("caption_long", pa.string()),  # both null unless the source gives a long and a short one
+        ("caption_short", pa.string()),
+        ("problem", pa.string()),  # why it cannot be read; null for readable pictures
+        ("detail", pa.string()),  # the same in words
+        # Everything below is null where there is a problem.
+        ("num_bytes", pa.int64()),  # of the file as it was read
+        ("width_px", pa.int32()),
+        ("height_px", pa.int32()),
+        ("extension", pa.string()),
+        ("keep_bytes", pa.bool_()),  # whether the original file can be stored as it is
+        ("content", pa.binary(32)),  # sha256 of the file as it was read
+        ("pixels", pa.binary(32)),  # sha256 of size and pixels, as far as they are decoded
+        ("phash", pa.uint64()),
+        ("thumbnail", pa.binary(THUMBNAIL_PX * THUMBNAIL_PX * 3)),
+        ("contrast", pa.float32()),
+        ("sharpness", pa.float32()),
+    ],
+    metadata={b"infinity.kind": b"facts"},
+)
+"""What is remembered of every row of a source; scores of models are further columns."""
+
+SMALL_FACTS = tuple(name for name in FACTS.names if name != "thumbnail")
+"""All but the thumbnail, which is ten times the rest: what is held of all rows at once."""
+
+_SURROGATES = re.compile("[\ud800-\udfff]")
+
+
+class FactsError(ValueError):
+    """A file does not hold facts of this version."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SliceFacts:
+    """What the first pass found in one slice: a row of ``FACTS`` for every record, and what could not be used."""
+
+    facts: pa.Table
+    quarantine: pa.Table
+
+
+def measure_slice(piece: Slice, max_pixels: int, reduced: ReducedWriter | None = None) -> SliceFacts:
+    """Open and measure every picture of a slice.
+
+    Args:
+        piece: Some rows of a source.
+        max_pixels: Larger pictures are unreadable; the header decides.
+        reduced: Gets every readable picture, so that none is decoded once more to be stored in another size.
+
+    Raises:
+        StorageError: A bucket that does not exist, refused credentials: the place is wrong, not a picture.
+    """
+    quarantine = Quarantine()
+    with capped_memory():
+        rows = [_measure(record, max_pixels, quarantine, reduced) for record in piece.read()]
+    return SliceFacts(facts=table_of(rows, FACTS), quarantine=quarantine.table())
+
+
+def measure_record(record: Record, data: bytes, picture: Decoded) -> dict[str, object]:
+    """The facts of one readable picture."""
+    likeness = measure_likeness(picture.image)
+    return _described(record) | {
+        "num_bytes": len(data),
+        "width_px": picture.size[0],
+        "height_px": picture.size[1],
+        "extension": picture.extension,
+        "keep_bytes": picture.keep_bytes,
+        "content": hashlib.sha256(data).digest(),
+        "pixels": picture.pixels_sha256,
+        "phash": likeness.phash,
+        "thumbnail": likeness.thumbnail.tobytes(),
+        "contrast": likeness.contrast,
+        "sharpness": likeness.sharpness,
+    }
+
+
+def to_bytes(facts: pa.Table) -> bytes:
+    """A Parquet file of facts, the same bytes for the same rows."""
+    buffer = io.BytesIO()
+    schema = facts.schema.with_metadata({**(facts.schema.metadata or {}), b"infinity.version": b"%d" % MEASURE_VERSION})
+    pq.write_table(facts.replace_schema_metadata(schema.metadata), buffer, compression="zstd", write_statistics=False)
+    return buffer.getvalue()
+
+
+def from_bytes(data: bytes, where: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read what ``to_bytes`` wrote.
+
+    Args:
+        data: The whole file.
+        where: Its place, for messages.
+        columns: Which are read; None for all.
+
+    Raises:
+        FactsError: It is no file of facts, or one of another version.
+    """
+    try:
+        table = pq.read_table(io.BytesIO(data), columns=None if columns is None else list(columns))
+    except pa.ArrowInvalid as error:
+        raise FactsError(f"{where}: expected a Parquet file of facts ({error}); delete it to measure again") from error
+    found = (table.schema.metadata or {}).get(b"infinity.version", b"none").decode()
+    if found != str(MEASURE_VERSION):
+        raise FactsError(f"{where}: expected facts of version {MEASURE_VERSION}, found {found}; delete it")
+    return table
+
+
+def _measure(
+    record: Record, max_pixels: int, quarantine: Quarantine, reduced: ReducedWriter | None
+) -> dict[str, object]:
+    data = b""
+    try:
+        data = fetch(record)
+        picture = decode(data, max_pixels, side_px=None if reduced is None else reduced.config.side_px)
+    except UnreadableError as error:
+        quarantine.add(record, error, data)
+        return _described(record) | {"problem": error.reason, "detail": printable(error.detail)[:1000]}
+    if reduced is not None:
+        reduced.add(record.row, picture)
+    return measure_record(record, data, picture)
+
+
+def _described(record: Record) -> dict[str, object]:
+    return {
+        "row": record.row,
+        "name": printable(record.name),
+        "url": None if record.url is None else printable(record.url),
+        "caption": _writable_caption(record.caption),
+        "caption_long": None if record.caption_long is None else _writable_caption(record.caption_long),
+        "caption_short": None if record.caption_short is None else _writable_caption(record.caption_short),
+    }
+
+
+def _writable_caption(text: str | None) -> str:
+    """Cleaned; half a surrogate pair, which no file holds, becomes NUL, so that the rule on damage still sees it."""
+    return _SURROGATES.sub("\0", clean_caption(text))

@@ -1,0 +1,265 @@
+"""Which pictures are left out: settings, and rules that are thresholds on scores.
+
+A caption is cleaned first: white space of all kinds becomes single blanks. A caption that holds a NUL byte, another
+control character or half a surrogate pair is not repaired but dropped: it was damaged before it came here, and nobody
+knows how much.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+from infinity.config import Config
+from infinity.data.images.decoding import MAX_PIXELS
+
+CAPTION_MISSING = "caption_missing"
+CAPTION_DAMAGED = "caption_control_characters"
+DUPLICATE = "duplicate"
+NEAR_DUPLICATE = "near_duplicate"
+CAPTION_DUPLICATE = "caption_near_duplicate"
+EVALUATION_PICTURE = "evaluation_picture"
+EVALUATION_CAPTION = "evaluation_caption"
+
+MODEL_SCORES = ("clip_similarity", "aesthetic", "watermark", "nsfw", "text_area")
+"""Columns that models write beside the facts, one number a readable picture."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScoreRule(Config):
+    """Drop pictures whose score lies outside of [minimum, maximum]; without both the rule is off.
+
+    Attributes:
+        reason: The slug that is counted.
+        score: Name of the score.
+        minimum: Smallest score that is kept, or None.
+        maximum: Largest score that is kept, or None.
+    """
+
+    reason: str
+    score: str
+    minimum: float | None = None
+    maximum: float | None = None
+
+    @property
+    def is_on(self) -> bool:
+        """Whether there is a threshold."""
+        return self.minimum is not None or self.maximum is not None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CaptionFilters(Config):
+    """Rules on captions beyond the shortest length; None switches a rule off. See ``caption_scores`` for the scores.
+
+    Attributes:
+        max_chars: Longest caption.
+        min_words: Fewest words.
+        max_words: Most words.
+        min_letters: Smallest share of letters among all characters that are not blank, 0 to 1.
+        max_char_run: Longest run of one character.
+        max_word_repeats: Largest share of words that repeat the commonest one, 0 to 1.
+        script: Script that letters are counted against, as the first word of their Unicode names.
+        min_script: Smallest share of letters of that script, 0 to 1.
+        min_english: Smallest share of English function words, 0 to 1; 0.1 keeps sentences.
+    """
+
+    max_chars: int | None = None
+    min_words: int | None = None
+    max_words: int | None = None
+    min_letters: float | None = None
+    max_char_run: int | None = None
+    max_word_repeats: float | None = None
+    script: str = "LATIN"
+    min_script: float | None = None
+    min_english: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("max_chars", "min_words", "max_words", "max_char_run"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ValueError(f"CaptionFilters.{name}: expected at least 1 or null, got {value}")
+        for name in ("min_letters", "max_word_repeats", "min_script", "min_english"):
+            if (value := getattr(self, name)) is not None and not 0 <= value <= 1:
+                raise ValueError(f"CaptionFilters.{name}: expected 0 to 1 or null, got {value}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelFilters(Config):
+    """Thresholds on the scores of pretrained networks; None switches a rule off, and its score need not be there.
+
+    Attributes:
+        min_clip_similarity: Smallest cosine between picture and caption, -1 to 1.
+        min_aesthetic: Smallest aesthetic score, about 1 to 10.
+        max_watermark: Largest probability of a watermark, 0 to 1.
+        max_nsfw: Largest probability of unsafe content, 0 to 1.
+        max_text_area: Largest share of the picture that text covers, 0 to 1.
+    """
+
+    min_clip_similarity: float | None = None
+    min_aesthetic: float | None = None
+    max_watermark: float | None = None
+    max_nsfw: float | None = None
+    max_text_area: float | None = None
+
+    def rules(self) -> tuple[ScoreRule, ...]:
+        """In the order in which they are asked."""
+        return (
+            ScoreRule(reason="low_clip_similarity", score="clip_similarity", minimum=self.min_clip_similarity),
+            ScoreRule(reason="low_aesthetic", score="aesthetic", minimum=self.min_aesthetic),
+            ScoreRule(reason="watermark", score="watermark", maximum=self.max_watermark),
+            ScoreRule(reason="nsfw", score="nsfw", maximum=self.max_nsfw),
+            ScoreRule(reason="text_area", score="text_area", maximum=self.max_text_area),
+        )
+
+    def needed(self) -> tuple[str, ...]:
+        """Names of the scores that some rule asks for."""
+        return tuple(rule.score for rule in self.rules() if rule.is_on)
+
+
+PAPER_FILTERS = ModelFilters(max_text_area=0.1, max_watermark=0.5, min_aesthetic=4.75)
+"""The three scores by which the paper chose its data (4.1); it gives no thresholds, these are ours."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NearDuplicates(Config):
+    """What counts as nearly the same picture: both must hold. Decision 0016 has the data behind the defaults.
+
+    Attributes:
+        distance: Largest number of different bits of the perceptual hash, 0 to 20.
+        difference: Largest difference of any place and channel of the 32 x 32 thumbnails, laid over each other as well
+            as a crop of 5 % allows and smoothed; in levels [0, 255].
+    """
+
+    distance: int = 12
+    difference: float = 18.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.distance <= 20:
+            raise ValueError(f"NearDuplicates.distance: expected 0 to 20 bits, got {self.distance}")
+        if self.difference < 0:
+            raise ValueError(f"NearDuplicates.difference: expected at least 0 levels, got {self.difference}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CaptionDuplicates(Config):
+    """What counts as nearly the same caption.
+
+    Attributes:
+        similarity: Smallest Jaccard similarity of the captions' word pairs, above 0 to 1; 1 is the same words.
+        scope: Where repetitions are looked for: among rows with the same pixels ("picture") or everywhere ("anywhere").
+    """
+
+    similarity: float = 0.8
+    scope: Literal["picture", "anywhere"] = "picture"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.similarity <= 1:
+            raise ValueError(f"CaptionDuplicates.similarity: expected above 0 to 1, got {self.similarity}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Decontamination(Config):
+    """Evaluation sets that must not be trained on; without any, nothing is compared.
+
+    Attributes:
+        prompts: URIs of prompt lists: .jsonl (field prompt or text), .txt with a prompt a line, .csv with a column
+            prompt, or a folder of .txt files with one prompt each.
+        pictures: URIs of sources of pictures: whatever a data set can be built from.
+        ngram: Words of the sequences that are compared; prompts with fewer words must be equal to a caption.
+        containment: Smallest share of the sequences of the shorter text that the longer one holds, above 0 to 1.
+        near: What counts as nearly the same picture.
+    """
+
+    prompts: tuple[str, ...] = ()
+    pictures: tuple[str, ...] = ()
+    ngram: int = 8
+    containment: float = 0.5
+    near: NearDuplicates = field(default_factory=NearDuplicates)
+
+    def __post_init__(self) -> None:
+        if self.ngram < 2 or not 0 < self.containment <= 1:
+            raise ValueError(
+                f"Decontamination: expected ngram of at least 2 and containment above 0 to 1, got {self.ngram} and "
+                f"{self.containment}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FilterConfig(Config):
+    """Which pictures are left out; None switches a rule off.
+
+    Attributes:
+        min_side_px: Shortest side that is kept, in pixels.
+        min_pixels: Smallest width times height that is kept.
+        max_elongation: Largest longer side divided by shorter side that is kept; the longest trained ratio is 3.
+        min_caption_chars: Shortest caption that is kept, after cleaning.
+        min_contrast: Smallest standard deviation of the levels [0, 255]; below 1 a picture is one flat colour.
+        min_sharpness: Smallest variance of the Laplacian; what is blurred depends on the kind of pictures.
+        duplicates: What counts as an exact duplicate: the same pixels ("picture"), the same pixels with the same
+            caption ("picture_and_caption", for sources with several captions a picture), or nothing ("keep").
+        near_duplicates: What counts as a near duplicate; None keeps them, as drawn scenes need it, which differ little.
+        caption_duplicates: What counts as a repeated caption; None keeps them.
+        evaluation: Evaluation sets that the data must not hold.
+        max_pixels: Pictures with more pixels are unreadable; the header decides.
+        captions: Further rules on captions.
+        models: Rules on the scores of pretrained networks.
+    """
+
+    min_side_px: int = 24
+    min_pixels: int | None = None
+    max_elongation: float = 3.5
+    min_caption_chars: int = 2
+    min_contrast: float | None = 1.0
+    min_sharpness: float | None = None
+    duplicates: Literal["picture", "picture_and_caption", "keep"] = "picture"
+    near_duplicates: NearDuplicates | None = None
+    caption_duplicates: CaptionDuplicates | None = None
+    evaluation: Decontamination = field(default_factory=Decontamination)
+    max_pixels: int = 64_000_000
+    captions: CaptionFilters = field(default_factory=CaptionFilters)
+    models: ModelFilters = field(default_factory=ModelFilters)
+
+    def __post_init__(self) -> None:
+        if self.min_side_px < 1 or self.min_caption_chars < 1:
+            raise ValueError(
+                f"FilterConfig: expected min_side_px and min_caption_chars of at least 1, got {self.min_side_px} and "
+                f"{self.min_caption_chars}"
+            )
+        if self.max_elongation < 1:
+            raise ValueError(
+                f"FilterConfig.max_elongation: expected at least 1, which keeps squares, got {self.max_elongation}"
+            )
+        if not 1 <= self.max_pixels <= MAX_PIXELS:
+            raise ValueError(f"FilterConfig.max_pixels: expected 1 to {MAX_PIXELS:,}, got {self.max_pixels:,}")
+        for name in ("min_pixels", "min_contrast", "min_sharpness"):
+            if (value := getattr(self, name)) is not None and value < 0:
+                raise ValueError(f"FilterConfig.{name}: expected at least 0 or null, got {value}")
+
+    def rules(self) -> tuple[ScoreRule, ...]:
+        """In the order in which they are asked; the first reason counts."""
+        return (*self._caption_rules(), *self._picture_rules(), *self.models.rules())
+
+    def _caption_rules(self) -> Iterator[ScoreRule]:
+        limits = self.captions
+        yield ScoreRule(reason="caption_too_short", score="caption_chars", minimum=self.min_caption_chars)
+        yield ScoreRule(reason="caption_too_long", score="caption_chars", maximum=limits.max_chars)
+        yield ScoreRule(reason="caption_few_words", score="caption_words", minimum=limits.min_words)
+        yield ScoreRule(reason="caption_many_words", score="caption_words", maximum=limits.max_words)
+        yield ScoreRule(reason="caption_few_letters", score="caption_letters", minimum=limits.min_letters)
+        yield ScoreRule(reason="caption_repeats_character", score="caption_char_run", maximum=limits.max_char_run)
+        yield ScoreRule(reason="caption_repeats_word", score="caption_word_repeats", maximum=limits.max_word_repeats)
+        yield ScoreRule(reason="caption_script", score="caption_script", minimum=limits.min_script)
+        yield ScoreRule(reason="caption_language", score="caption_english", minimum=limits.min_english)
+
+    def _picture_rules(self) -> Iterator[ScoreRule]:
+        yield ScoreRule(reason="small_side", score="side_px", minimum=self.min_side_px)
+        yield ScoreRule(reason="few_pixels", score="num_pixels", minimum=self.min_pixels)
+        yield ScoreRule(reason="aspect_ratio", score="elongation", maximum=self.max_elongation)
+        yield ScoreRule(reason="blank", score="contrast", minimum=self.min_contrast)
+        yield ScoreRule(reason="blurred", score="sharpness", minimum=self.min_sharpness)
+
+
+def clean_caption(text: str | None) -> str:
+    """One line, single blanks, composed characters (NFC), nothing around it; empty for None."""
+    return unicodedata.normalize("NFC", " ".join((text or "").split()))

@@ -1,0 +1,74 @@
+"""One slice of a source on a worker: its facts, its quarantine and its reduced pictures, made once and then read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from infinity import storage
+from infinity.data.arrow_rows import table_of
+from infinity.data.curation import facts as facts_files
+from infinity.data.curation.facts import SMALL_FACTS, measure_slice
+from infinity.data.curation.storing import REDUCED, ReducedWriter, StoringConfig, load_reduced, reduce_slice
+from infinity.data.sources import quarantine as quarantine_files
+from infinity.data.sources.opening import Slice
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MeasuringCall:
+    """One slice to measure, and where its files go.
+
+    Attributes:
+        piece: Its rows.
+        max_pixels: Larger pictures are unreadable.
+        facts: URI of its facts.
+        quarantine: URI of what cannot be used of it.
+        reduced: URI of the places of its reduced pictures.
+        storing: Which pictures are reduced.
+    """
+
+    piece: Slice
+    max_pixels: int
+    facts: str
+    quarantine: str
+    reduced: str
+    storing: StoringConfig
+
+
+def measure(call: MeasuringCall) -> tuple[pa.Table, pa.Table]:
+    """The facts of one slice without thumbnails, and the places of its reduced pictures; what is there is read.
+
+    Raises:
+        FactsError: What lies at the facts' place are no facts.
+        StorageError: The slice cannot be read or its files not be written.
+    """
+    reduces = call.storing.side_px is not None
+    reduced = load_reduced(call.reduced) if reduces else table_of([], REDUCED)
+    try:
+        facts = facts_files.from_bytes(storage.read_bytes(call.facts), call.facts, SMALL_FACTS)
+    except storage.FileMissingError:
+        return _measured(call)
+    if reduced is None:
+        with ReducedWriter(call.reduced, call.storing) as writer:
+            reduce_slice(call.piece, facts, writer, call.max_pixels)
+            reduced = writer.save()
+    return facts, reduced
+
+
+def _measured(call: MeasuringCall) -> tuple[pa.Table, pa.Table]:
+    """Measure a slice. The facts are written last: where they are, the quarantine is complete."""
+    reduced = table_of([], REDUCED)
+    if call.storing.side_px is None:
+        measured = measure_slice(call.piece, call.max_pixels)
+    else:
+        with ReducedWriter(call.reduced, call.storing) as writer:
+            measured = measure_slice(call.piece, call.max_pixels, writer)
+            reduced = writer.save()
+    if measured.quarantine.num_rows:
+        storage.write_bytes(call.quarantine, quarantine_files.to_bytes(measured.quarantine))
+    try:
+        storage.write_bytes(call.facts, facts_files.to_bytes(measured.facts), if_absent=True)
+    except storage.FileAlreadyThereError:
+        return facts_files.from_bytes(storage.read_bytes(call.facts), call.facts, SMALL_FACTS), reduced
+    return measured.facts.select(SMALL_FACTS), reduced

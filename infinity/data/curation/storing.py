@@ -1,0 +1,202 @@
+"""How pictures are stored: as they came, or reduced to the size that a training needs.
+
+A reduced picture is made in the pass that decodes the original anyway, and put beside its facts: the pass that writes
+shards copies it, and another set of filters decodes nothing. These files may be deleted at any time; what is missing
+is made again, with the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from infinity import storage
+from infinity.config import Config, digest_of
+from infinity.data.arrow_rows import table_of
+from infinity.data.images.decoding import Decoded, UnreadableError, decode
+from infinity.data.images.resizing import shrink
+from infinity.data.memory import capped_memory
+from infinity.data.sources.checking import fetch
+from infinity.data.sources.opening import Slice
+from infinity.data.sources.samples import SourceError
+
+REDUCED_EXTENSION = "jpg"
+
+REDUCE_VERSION = 2
+"""Changes whenever a picture would be reduced to other bytes; pictures of other versions are reduced again."""
+
+REDUCED = pa.schema(
+    [
+        ("row", pa.int64()),
+        ("offset", pa.int64()),  # in the file of pictures
+        ("num_bytes", pa.int64()),
+        ("width_px", pa.int32()),
+        ("height_px", pa.int32()),
+        ("sha256", pa.string()),
+    ]
+)
+"""Where the reduced pictures of a slice lie; pictures that are stored as they came have no row."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoringConfig(Config):
+    """What becomes of pictures that are larger than a training needs.
+
+    Attributes:
+        side_px: Longer pictures are reduced until their shorter side has this many pixels, and encoded as JPEG; None
+            stores every picture as it came.
+        quality: Of these JPEGs, 1 to 100.
+    """
+
+    side_px: int | None = None
+    quality: int = 95
+
+    def __post_init__(self) -> None:
+        if self.side_px is not None and self.side_px < 24:
+            raise ValueError(f"StoringConfig.side_px: expected at least 24 pixels or null, got {self.side_px}")
+        if not 1 <= self.quality <= 100:
+            raise ValueError(f"StoringConfig.quality: expected 1 to 100, got {self.quality}")
+
+    @property
+    def recipe(self) -> str:
+        """16 hexadecimal digits over everything that the bytes of a reduced picture follow from."""
+        return digest_of([REDUCE_VERSION, self.to_json()])
+
+    def reduces(self, width_px: int, height_px: int) -> bool:
+        """Whether a picture of this size is stored in a smaller one."""
+        return self.side_px is not None and min(width_px, height_px) > self.side_px
+
+    def size_of(self, width_px: int, height_px: int) -> tuple[int, int]:
+        """Width and height as they are stored: the ratio stays, up to rounding."""
+        if not self.reduces(width_px, height_px):
+            return width_px, height_px
+        assert self.side_px is not None
+        shorter = min(width_px, height_px)
+        width, height = ((side * self.side_px + shorter // 2) // shorter for side in (width_px, height_px))
+        return width, height
+
+
+def reduce_picture(picture: Decoded, config: StoringConfig) -> bytes:
+    """A JPEG of a picture that ``config`` reduces, by a bicubic filter as wide as the reduction asks for."""
+    small = shrink(picture.image, config.size_of(*picture.size), "bicubic")
+    buffer = io.BytesIO()
+    small.save(buffer, format="JPEG", quality=config.quality)
+    return buffer.getvalue()
+
+
+def reduce_slice(piece: Slice, facts: pa.Table, writer: ReducedWriter, max_pixels: int) -> None:
+    """Make the reduced pictures of a slice that was measured before.
+
+    Args:
+        piece: The slice.
+        facts: Its facts.
+        writer: Gets all pictures that can be read.
+        max_pixels: As in the first pass.
+
+    Raises:
+        SourceError: A picture is not what it was in the first pass.
+        StorageError: The slice cannot be read.
+    """
+    readable = facts.filter(pc.is_null(facts["problem"]))
+    known = dict(zip(readable["row"].to_pylist(), readable["content"].to_pylist(), strict=True))
+    with capped_memory():
+        for record in piece.read(frozenset(known)):
+            try:
+                data = fetch(record)
+                if hashlib.sha256(data).digest() != known[record.row]:
+                    raise SourceError(f"{record.name}: changed since it was measured; start again at rest")
+                writer.add(record.row, decode(data, max_pixels, side_px=writer.config.side_px))
+            except UnreadableError as error:
+                raise SourceError(f"{record.name}: could be read at first, then no longer: {error.detail}") from error
+
+
+class ReducedWriter:
+    """The reduced pictures of one slice: a file of pictures, written as they come, then the table of their places.
+
+    A context manager: where the block ends with an error, nothing of the slice stays.
+    """
+
+    def __init__(self, uri: str, config: StoringConfig) -> None:
+        """Begin a slice.
+
+        Args:
+            uri: Where the table goes, with the ending ``.parquet``; the pictures go beside it.
+            config: Which pictures are reduced.
+        """
+        self._uri = uri
+        self.config = config
+        self._rows: list[dict[str, object]] = []
+        self._file: BinaryIO | None = None
+        self._offset = 0
+        self._stack = ExitStack()
+
+    def __enter__(self) -> ReducedWriter:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._stack.__exit__(*error)
+
+    def add(self, row: int, picture: Decoded) -> None:
+        """Keep a picture if it is stored in another size than its own.
+
+        Raises:
+            StorageError: It cannot be written.
+        """
+        if not self.config.reduces(*picture.size):
+            return
+        data = reduce_picture(picture, self.config)
+        width, height = self.config.size_of(*picture.size)
+        if self._file is None:
+            self._file = self._stack.enter_context(storage.create(pictures_uri(self._uri)))
+        self._file.write(data)
+        self._rows.append(
+            {
+                "row": row,
+                "offset": self._offset,
+                "num_bytes": len(data),
+                "width_px": width,
+                "height_px": height,
+                "sha256": hashlib.sha256(data).hexdigest(),
+            }
+        )
+        self._offset += len(data)
+
+    def save(self) -> pa.Table:
+        """Put the pictures into their place, then the table, and return it.
+
+        Raises:
+            StorageError: They cannot be written.
+        """
+        self._stack.close()
+        table = table_of(self._rows, REDUCED)
+        buffer = io.BytesIO()
+        pq.write_table(table, buffer, compression="zstd", write_statistics=False)
+        storage.write_bytes(self._uri, buffer.getvalue())
+        return table
+
+
+def load_reduced(uri: str) -> pa.Table | None:
+    """The places of a slice's reduced pictures; None where they were never made or are gone.
+
+    Raises:
+        StorageError: The place cannot be read.
+    """
+    try:
+        table = pq.read_table(io.BytesIO(storage.read_bytes(uri)))
+        if table.num_rows and storage.size(pictures_uri(uri)) != sum(table["num_bytes"].to_pylist()):
+            return None
+    except (storage.FileMissingError, pa.ArrowInvalid):
+        return None
+    return table if table.schema.equals(REDUCED) else None
+
+
+def pictures_uri(uri: str) -> str:
+    """Where the pictures lie whose places are at ``uri``."""
+    return uri.removesuffix(".parquet") + ".pictures"

@@ -1,0 +1,153 @@
+"""Pictures that must not be in a data set any more, named by checksum, likeness or origin."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import UInt64
+
+from infinity import storage
+from infinity.config import Config, ConfigError
+from infinity.data.sources.checking import EXAMPLES, Tally
+
+TAKEN_DOWN = "taken_down"
+"""The reason that is counted."""
+
+_HEX_64 = re.compile(r"[0-9a-f]{64}")
+_HEX_16 = re.compile(r"[0-9a-f]{16}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TakedownList(Config):
+    """What must go; a picture goes if any of these names it, and with it every row with the same pixels.
+
+    Attributes:
+        sha256: Of the picture's file as it was found or as it lies in the shard, or of its pixels; 64 hexadecimal
+            digits each.
+        phash: Perceptual hashes, 16 hexadecimal digits each.
+        phash_distance: Most bits in which a picture's hash may differ from one of ``phash``.
+        urls: Addresses, as the source gave them.
+        domains: Host names; their sub-domains go too.
+    """
+
+    sha256: tuple[str, ...] = ()
+    phash: tuple[str, ...] = ()
+    phash_distance: int = 0
+    urls: tuple[str, ...] = ()
+    domains: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name, pattern, digits in (("sha256", _HEX_64, 64), ("phash", _HEX_16, 16)):
+            if bad := [value for value in getattr(self, name) if not pattern.fullmatch(value)]:
+                raise ValueError(f"TakedownList.{name}: expected {digits} hexadecimal digits each, got {bad[0]!r}")
+        if not 0 <= self.phash_distance <= 64:
+            raise ValueError(f"TakedownList.phash_distance: expected 0 to 64 bits, got {self.phash_distance}")
+        if bad := [value for value in self.domains if not value or "/" in value]:
+            raise ValueError(f"TakedownList.domains: expected host names, got {bad[0]!r}")
+
+    def __bool__(self) -> bool:
+        return bool(self.sha256 or self.phash or self.urls or self.domains)
+
+    def __or__(self, other: TakedownList) -> TakedownList:
+        """Both lists; hashes are compared with the larger distance."""
+        return TakedownList(
+            sha256=tuple(sorted({*self.sha256, *other.sha256})),
+            phash=tuple(sorted({*self.phash, *other.phash})),
+            phash_distance=max(self.phash_distance, other.phash_distance),
+            urls=tuple(sorted({*self.urls, *other.urls})),
+            domains=tuple(sorted({*self.domains, *other.domains})),
+        )
+
+
+def load_takedown(uri: str) -> TakedownList:
+    """A list from a file: JSON with the fields of TakedownList, or lines with one entry each.
+
+    A line is ``sha256:...``, ``phash:...``, ``url:...`` or ``domain:...``; empty ones and those with # are skipped.
+
+    Raises:
+        ConfigError: A line or a field that is none of these.
+        StorageError: The file cannot be read.
+    """
+    text = storage.read_text(uri)
+    if text.lstrip().startswith("{"):
+        return TakedownList.parse(text, where=uri)
+    kinds = {"sha256": "sha256", "phash": "phash", "url": "urls", "domain": "domains"}
+    found: dict[str, list[str]] = {name: [] for name in kinds.values()}
+    for number, line in enumerate(text.splitlines(), start=1):
+        kind, colon, value = line.strip().partition(":")
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        if not colon or kind not in kinds:
+            raise ConfigError(f"{uri} line {number}: expected one of {', '.join(kinds)} and a colon, got {line!r}")
+        found[kinds[kind]].append(value.strip() if kind == "url" else value.strip().lower())
+    return TakedownList.from_json(found, where=uri)
+
+
+def split_taken_down(facts: pa.Table, takedown: TakedownList) -> tuple[pa.Table, Tally]:
+    """The facts that stay, and the count of those that go; unreadable rows stay, they are counted elsewhere.
+
+    Args:
+        facts: Columns ``name``, ``content``, ``pixels``, ``phash`` and ``url`` of FACTS.
+        takedown: What must go.
+    """
+    if not takedown or not facts.num_rows:
+        return facts, Tally.of()
+    gone, details = np.zeros(facts.num_rows, bool), np.full(facts.num_rows, "", dtype=object)
+    for title, test in _tests(facts, takedown):
+        for index in np.flatnonzero(~gone):
+            if found := test(int(index)):
+                gone[index], details[index] = True, f"{title} {found}"
+    pixels = facts["pixels"].to_pylist()
+    named = {pixels[index] for index in np.flatnonzero(gone) if pixels[index] is not None}
+    same = np.array([value in named for value in pixels], bool) & ~gone
+    details[same] = "same pixels as one of these"
+    gone |= same
+    places = np.flatnonzero(gone)
+    names = facts["name"].take(pa.array(places[:EXAMPLES])).to_pylist()
+    tally = Tally(
+        read=len(places),
+        dropped={TAKEN_DOWN: len(places)} if len(places) else {},
+        unreadable={},
+        examples={TAKEN_DOWN: tuple(f"{n}: {d}" for n, d in zip(names, details[places[:EXAMPLES]], strict=True))}
+        if len(places)
+        else {},
+    )
+    return facts.filter(pa.array(~gone)), tally
+
+
+def _tests(facts: pa.Table, takedown: TakedownList) -> list[tuple[str, Callable[[int], str]]]:
+    """Name and test of each kind of entry; a test gives what was found, or an empty text."""
+    tests: list[tuple[str, Callable[[int], str]]] = []
+    if takedown.sha256:
+        wanted = {bytes.fromhex(value) for value in takedown.sha256}
+        columns = [facts["content"].to_pylist(), facts["pixels"].to_pylist()]
+        tests.append(("sha256", lambda i: next((c[i].hex() for c in columns if c[i] in wanted), "")))
+    if takedown.phash:
+        hashes = np.array([int(value, 16) for value in takedown.phash], np.uint64)
+        found = facts["phash"].to_pylist()
+        tests.append(("phash", lambda i: "" if found[i] is None else _near(found[i], hashes, takedown.phash_distance)))
+    if takedown.urls or takedown.domains:
+        urls, addresses, domains = facts["url"].to_pylist(), set(takedown.urls), set(takedown.domains)
+        tests.append(("url", lambda i: urls[i] if urls[i] in addresses else ""))
+        tests.append(("domain", lambda i: _domain(urls[i] or "", domains)))
+    return tests
+
+
+def _near(value: int, hashes: UInt64[np.ndarray, " n"], distance: int) -> str:
+    bits = np.bitwise_count(hashes ^ np.uint64(value))
+    return f"{int(hashes[int(bits.argmin())]):016x} in {int(bits.min())} bits" if bits.min() <= distance else ""
+
+
+def _domain(url: str, domains: set[str]) -> str:
+    """The listed domain that the address lies in, or an empty text."""
+    try:
+        host = (urlsplit(url).hostname or "").rstrip(".").lower()
+    except ValueError:
+        return ""  # no address that anybody could list by its domain
+    labels = host.split(".")
+    return next((name for i in range(len(labels)) if (name := ".".join(labels[i:])) in domains), "")

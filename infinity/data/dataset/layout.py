@@ -1,0 +1,381 @@
+"""The steps that need to know all kept pictures, on small facts only: splits, and which shard holds what.
+
+Everything here is a pure function of the facts and, where there is one, of the parent's manifest: it does not matter
+who measured what when. A shard of the parent all of whose samples are still wanted stays as it is; all other samples
+are dealt evenly to new shards.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from jaxtyping import Bool, Float, Int, UInt8
+
+from infinity import storage
+from infinity.config import Config, digest_of
+from infinity.data.dataset.manifest import Manifest, ShardInfo, Split
+from infinity.data.dedup.checksums import as_rows, as_values, earlier_equals
+from infinity.scales import nearest_aspect_ratio
+
+SHARD_VERSION = 1
+"""Changes whenever the same samples would make a shard of other bytes."""
+
+SAMPLE_COLUMNS = (
+    "row", "name", "url", "caption", "caption_long", "caption_short", "num_bytes", "width_px", "height_px",
+    "extension", "keep_bytes", "content", "pixels", "phash",
+)  # fmt: skip
+"""What is needed of the facts to write a picture."""
+
+_ROWS_AT_ONCE = 8192
+"""Of how many rows there are objects of Python at a time."""
+
+_KEY_BYTES = 10  # twice as many digits
+T = TypeVar("T")
+
+_SPLITS: tuple[Split, Split] = ("train", "validation")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShardLimits(Config):
+    """How large shards become at most.
+
+    Attributes:
+        samples: Samples in one shard.
+        num_bytes: Bytes of pictures in one shard, before those that must change; a larger picture has its own.
+    """
+
+    samples: int
+    num_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where an earlier version of the data set holds a sample's picture, as it will be stored."""
+
+    shard: str  # URI
+    offset: int
+    num_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stored:
+    """How the pictures of a data set are stored.
+
+    Attributes:
+        digest: Of the settings by which pictures are reduced; empty if they are stored as they came.
+        origins: By row, where reduced pictures lie already.
+        as_parent: Whether the parent's pictures were stored in the same way, so that its shards can stay.
+    """
+
+    digest: str = ""
+    origins: Mapping[int, Origin] = field(default_factory=dict)
+    as_parent: bool = True
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShardPlan:
+    """One shard to write.
+
+    Attributes:
+        split: Which split its samples belong to.
+        aspect_ratio: The ratio that is nearest to all of them.
+        samples: In order: SAMPLE_COLUMNS and ``key``.
+        origins: By key, for the samples that lie as they will be stored, in an earlier version or beside the facts; the
+            others come from the source.
+        storing: Digest of the settings by which pictures were reduced; empty if they are stored as they came.
+    """
+
+    split: Split
+    aspect_ratio: float
+    samples: pa.Table
+    origins: Mapping[str, Origin] = field(default_factory=dict)
+    storing: str = ""
+
+    @property
+    def digest(self) -> str:
+        """16 hexadecimal digits over everything that the shard's bytes and its rows of the manifest follow from."""
+        samples = self.samples.drop_columns(["row"])
+        lines = json.dumps(samples.to_pylist(), sort_keys=True, ensure_ascii=True, default=bytes.hex)
+        content = hashlib.sha256(lines.encode()).hexdigest()
+        storing = [self.storing] if self.storing else []
+        return digest_of([SHARD_VERSION, self.split, self.aspect_ratio, content, *storing])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KeptShard:
+    """A shard of the parent that stays as it is: its description and its rows of the parent's manifest."""
+
+    info: ShardInfo
+    rows: pa.Table
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _ShardPart:
+    """Samples of one shard to write, by their places among all samples."""
+
+    split: Split
+    aspect_ratio: float
+    places: Int[np.ndarray, " n"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShardPlans:
+    """All shards of a data set, in order; a new one gets its samples when it is asked for, so that no copy of all lies
+    in memory.
+
+    Attributes:
+        samples: All of them: SAMPLE_COLUMNS and ``key``, by row.
+        shards: Those of the parent that stay, and which samples make the others.
+        parent_origins: By key, where the parent holds a picture as it will be stored.
+        stored: How pictures are stored.
+    """
+
+    samples: pa.Table
+    shards: tuple[KeptShard | _ShardPart, ...]
+    parent_origins: Mapping[str, Origin]
+    stored: Stored
+
+    def __iter__(self) -> Iterator[ShardPlan | KeptShard]:
+        return (self._plan(each) if isinstance(each, _ShardPart) else each for each in self.shards)
+
+    def new(self) -> Iterator[ShardPlan]:
+        """Those to write."""
+        return (self._plan(each) for each in self.shards if isinstance(each, _ShardPart))
+
+    @property
+    def num_new(self) -> int:
+        """How many are to write."""
+        return sum(isinstance(each, _ShardPart) for each in self.shards)
+
+    def joined(self, written: Iterator[T]) -> Iterator[KeptShard | T]:
+        """What was made of the new ones, in order, among those that stay."""
+        return (next(written) if isinstance(each, _ShardPart) else each for each in self.shards)
+
+    def _plan(self, part: _ShardPart) -> ShardPlan:
+        first = int(part.places[0])
+        near = self.samples.slice(first, int(part.places[-1]) + 1 - first)  # to take from all copies all first
+        samples = near.take(pa.array(part.places - first))
+        origins = {}
+        if self.parent_origins or self.stored.origins:
+            rows = zip(samples["key"].to_pylist(), samples["row"].to_pylist(), strict=True)
+            found = {key: self.parent_origins.get(key) or self.stored.origins.get(row) for key, row in rows}
+            origins = {key: origin for key, origin in found.items() if origin is not None}
+        return ShardPlan(
+            split=part.split,
+            aspect_ratio=part.aspect_ratio,
+            samples=samples,
+            origins=origins,
+            storing=self.stored.digest,
+        )
+
+
+def samples_of(manifest: Manifest) -> pa.Table:
+    """The samples of a data set as ``plan_shards`` takes them, in the order of its rows, without asking the source."""
+    table = manifest.table
+    binary = {
+        name: pa.array([bytes.fromhex(value) for value in table[column].to_pylist()], pa.binary(32))
+        for name, column in (("content", "original_sha256"), ("pixels", "pixels_sha256"))
+    }
+    columns = {
+        "row": pa.array(range(len(manifest)), pa.int64()),
+        "name": table["source"],
+        "keep_bytes": pc.equal(table["sha256"], table["original_sha256"]),
+        **binary,
+    }
+    return pa.table({name: columns[name] if name in columns else table[name] for name in SAMPLE_COLUMNS})
+
+
+def sample_keys(kept: pa.Table) -> pa.ChunkedArray:
+    """A name for each sample: 20 hexadecimal digits over picture and captions, and a number for repetitions.
+
+    It does not depend on the place in the source, so a sample is recognised in a source that grew.
+    """
+    parts, keys = [np.empty((0, _KEY_BYTES), np.uint8)], list[pa.Array]()
+    for batch in kept.select(["content", "caption", "caption_long", "caption_short"]).to_batches(_ROWS_AT_ONCE):
+        contents, *captions = (column.to_pylist() for column in batch.columns)
+        digests = [
+            hashlib.sha256(content + json.dumps(texts).encode()).digest()[:_KEY_BYTES]
+            for content, *texts in zip(contents, *captions, strict=True)
+        ]
+        parts.append(np.frombuffer(b"".join(digests), np.uint8).reshape(-1, _KEY_BYTES))
+        keys.append(pa.array([digest.hex() for digest in digests], pa.string()))
+    found, repetitions = pa.chunked_array(keys, pa.string()), earlier_equals(np.concatenate(parts))
+    if not repetitions.any():
+        return found
+    numbers = pa.array([f"-{number}" if number else "" for number in repetitions.tolist()], pa.string())
+    return pc.binary_join_element_wise(found, numbers, "")
+
+
+def choose_validation(pixels: UInt8[np.ndarray, "n 32"], share: float, seed: int) -> Bool[np.ndarray, " n"]:
+    """Which pictures are set aside for validation: about ``share`` of all, at least one if that leaves others.
+
+    Pictures come in an order given by a hash of seed and content, and equal pictures go together. So adding pictures to
+    a source moves few between the splits, and no picture has an equal in the other split. Pictures are not grouped by
+    likeness or caption: in a set with few captions that would set aside whole kinds of pictures.
+
+    Args:
+        pixels: A checksum of each picture.
+        share: 0 to below 1.
+        seed: Chooses others.
+    """
+    total = len(pixels)
+    wanted = min(max(1, round(share * total)), total - 1) if share > 0 else 0
+    values, codes, sizes = np.unique(as_values(pixels), return_inverse=True, return_counts=True)
+    salt, hashes = f"{seed}:".encode(), bytearray()
+    for value in values:
+        hashes += hashlib.sha256(salt + value.tobytes()).digest()
+    chosen = np.zeros(len(values), bool)
+    for place in np.argsort(np.frombuffer(hashes, "V32"), kind="stable"):
+        if not wanted:
+            break
+        if sizes[place] <= wanted:
+            chosen[place] = True
+            wanted -= int(sizes[place])
+    return np.asarray(chosen[codes], bool)
+
+
+def cut_evenly(num_bytes: Int[np.ndarray, " n"], limits: ShardLimits) -> Int[np.ndarray, " n"]:
+    """The number of the shard of each sample, ascending: as few shards as the limits allow, all about equally large.
+
+    Half of a sample's weight is its share of the samples and half its share of the bytes, so that neither many small
+    pictures nor a few large ones make a shard that is unlike the others.
+    """
+    total = len(num_bytes)
+    if not total:
+        return np.zeros(0, np.int64)
+    sizes = np.maximum(num_bytes.astype(np.float64), 1.0)
+    weights = 0.5 / total + 0.5 * sizes / sizes.sum()
+    middles = np.cumsum(weights) - weights / 2
+    number = max(-(-total // limits.samples), int(-(-sizes.sum() // limits.num_bytes)))
+    while True:
+        shards = np.minimum((middles * number).astype(np.int64), number - 1)
+        _, shards, counts = np.unique(shards, return_inverse=True, return_counts=True)
+        too_large = (np.bincount(shards, sizes) > limits.num_bytes) & (counts > 1)
+        if counts.max() <= limits.samples and not too_large.any():
+            return shards
+        number = max(number + 1, number * 11 // 10)
+
+
+def plan_shards(
+    kept: pa.Table,
+    *,
+    aspect_ratios: Sequence[float],
+    validation_share: float,
+    limits: ShardLimits,
+    seed: int,
+    parent: Manifest | None = None,
+    stored: Stored = Stored(),  # frozen
+) -> ShardPlans:
+    """Deal the kept pictures to shards: by split, then by nearest aspect ratio, then in source order.
+
+    Args:
+        kept: Facts of the pictures, by row.
+        aspect_ratios: Ratios (height / width) that pictures are sorted into.
+        validation_share: Share of the pictures that is set aside; pictures of the parent stay in their split.
+        limits: How large shards become.
+        seed: Another seed sets aside other pictures.
+        parent: The version whose shards are kept where nothing in them changes.
+        stored: How pictures are stored, and which lie as they will be stored.
+    """
+    samples = kept.select(SAMPLE_COLUMNS)
+    samples = samples.append_column("key", sample_keys(samples))
+    before = _Parent(parent, stored.as_parent)
+    ratios = _nearest_ratios(samples, aspect_ratios)
+    validation = _validation(samples, before, validation_share, seed)
+    sizes = samples["num_bytes"].to_numpy()
+    planned: list[KeptShard | _ShardPart] = []
+    for split in _SPLITS:
+        for ratio in sorted(set(aspect_ratios)):
+            group = np.flatnonzero((validation == (split == "validation")) & (ratios == ratio))
+            stay, places = before.divide(samples["key"], group, split, ratio, limits)
+            planned += stay
+            parts = _parts(places, cut_evenly(sizes[places], limits))
+            planned += [_ShardPart(split=split, aspect_ratio=ratio, places=part) for part in parts]
+    return ShardPlans(samples=samples, shards=tuple(planned), parent_origins=before.origins, stored=stored)
+
+
+class _Parent:
+    """What an earlier version holds, by key; nothing without one."""
+
+    def __init__(self, manifest: Manifest | None, reusable: bool) -> None:
+        self.shards: list[KeptShard] = []
+        self.groups: list[tuple[str, float]] = []
+        self.splits: dict[str, str] = {}
+        self.pixel_splits: dict[str, str] = {}
+        self.origins: dict[str, Origin] = {}
+        if manifest is None:
+            return
+        names = np.array(manifest.table["shard"].to_pylist(), dtype=object)
+        for info in manifest.head.shards:
+            rows = manifest.table.filter(pa.array(names == info.path))
+            if reusable:
+                self.shards.append(KeptShard(info=info, rows=rows))
+                self.groups.append((rows["split"][0].as_py(), rows["aspect_ratio"][0].as_py()))
+            for row in rows.select(["key", "split", "pixels_sha256", "offset", "num_bytes", "sha256"]).to_pylist():
+                self.splits[row["key"]] = self.pixel_splits[row["pixels_sha256"]] = row["split"]
+                shard = storage.join(manifest.root, info.path)
+                if not reusable:
+                    continue
+                self.origins[row["key"]] = Origin(shard, row["offset"], row["num_bytes"], row["sha256"])
+
+    def divide(
+        self, keys: pa.ChunkedArray, group: Int[np.ndarray, " n"], split: str, ratio: float, limits: ShardLimits
+    ) -> tuple[list[KeptShard], Int[np.ndarray, " m"]]:
+        """Shards of this group that stay, and the places of all samples that are in none of them, ascending.
+
+        Where new shards are written anyway, those of the parent that are less than half full join them: versions that
+        each add a little do not end in thousands of small shards.
+        """
+        if not self.shards:
+            return [], group
+        wanted = dict(zip(keys.take(pa.array(group)).to_pylist(), group.tolist(), strict=True))
+        whole = [
+            shard
+            for shard, group in zip(self.shards, self.groups, strict=True)
+            if group == (split, ratio) and all(key in wanted for key in shard.rows["key"].to_pylist())
+        ]
+        full = [shard for shard in whole if not _is_small(shard.info, limits)]
+        loose = _without(wanted, whole)
+        return (whole, loose) if not len(loose) else (full, _without(wanted, full))
+
+
+def _is_small(info: ShardInfo, limits: ShardLimits) -> bool:
+    return 2 * info.num_samples < limits.samples and 2 * info.num_bytes < limits.num_bytes
+
+
+def _without(wanted: Mapping[str, int], shards: Sequence[KeptShard]) -> Int[np.ndarray, " m"]:
+    held = {key for shard in shards for key in shard.rows["key"].to_pylist()}
+    return np.array(sorted(place for key, place in wanted.items() if key not in held), np.int64)
+
+
+def _parts(places: Int[np.ndarray, " n"], shards: Int[np.ndarray, " n"]) -> list[Int[np.ndarray, " m"]]:
+    return np.split(places, np.flatnonzero(np.diff(shards)) + 1) if len(places) else []
+
+
+def _validation(samples: pa.Table, before: _Parent, share: float, seed: int) -> Bool[np.ndarray, " n"]:
+    """Samples of the parent stay where they are, and so do others with the same pixels; new ones are chosen."""
+    pixels = as_rows(samples["pixels"])
+    validation, new = np.zeros(len(pixels), bool), np.ones(len(pixels), bool)
+    if before.splits:
+        rows = zip(samples["key"].to_pylist(), samples["pixels"].to_pylist(), strict=True)
+        known = [before.splits.get(key) or before.pixel_splits.get(value.hex()) for key, value in rows]
+        new = np.array([split is None for split in known], bool)
+        validation = np.array([split == "validation" for split in known], bool)
+    validation[new] = choose_validation(pixels if new.all() else pixels[new], share, seed)
+    return validation
+
+
+def _nearest_ratios(samples: pa.Table, aspect_ratios: Sequence[float]) -> Float[np.ndarray, " n"]:
+    heights, widths = (samples[name].to_numpy() for name in ("height_px", "width_px"))
+    sizes, codes = np.unique(heights.astype(np.int64) << 32 | widths, return_inverse=True)
+    sides = ((size >> 32, size & 0xFFFFFFFF) for size in sizes.tolist())
+    ratios = [nearest_aspect_ratio(height, width, aspect_ratios) for height, width in sides]
+    return np.array(ratios, np.float64)[codes]

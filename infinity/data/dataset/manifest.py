@@ -1,0 +1,347 @@
+"""The manifest: one Parquet file that says what a data set holds, where every picture lies, and why it is what it is.
+
+The head (counts, shards and their checksums) is JSON in the Parquet file's own metadata, so that table and head cannot
+part. The manifest is written after everything it names; its presence means that the data set is complete.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from jaxtyping import Int
+
+from infinity import storage
+from infinity.config import Config
+from infinity.data.curation.histograms import Histogram
+from infinity.data.curation.rule_counts import RuleCount
+from infinity.data.curation.takedown import TakedownList
+from infinity.data.dataset.parquet_columns import ParquetColumns
+from infinity.data.sources.columns import SourceColumns
+from infinity.data.sources.download.config import DownloadConfig
+from infinity.data.sources.samples import CaptionChoice
+from infinity.scenes.drawing import ScenesConfig
+
+FORMAT = 2
+ROWS_PER_GROUP = 8192
+"""Rows that are decoded together where a reader asks for the checksum, name or caption of one of them."""
+
+_HEAD_KEY = b"infinity.dataset"
+_REPEATING = ("shard", "extension", "split")
+
+Split = Literal["train", "validation"]
+
+SCHEMA = pa.schema(
+    [
+        ("key", pa.string()),  # name of the sample's files in its shard: a checksum of picture and captions
+        ("shard", pa.string()),  # relative to the root that the head names
+        ("offset", pa.int64()),  # of the picture's bytes in the shard
+        ("num_bytes", pa.int64()),
+        ("width_px", pa.int32()),
+        ("height_px", pa.int32()),
+        ("extension", pa.string()),  # of the picture's file in the shard
+        ("aspect_ratio", pa.float64()),  # the trained ratio (height / width) nearest to the picture's
+        ("caption", pa.string()),
+        ("caption_long", pa.string()),  # both null unless the source gives a long and a short one
+        ("caption_short", pa.string()),
+        ("split", pa.string()),
+        ("sha256", pa.string()),  # of the picture's bytes in the shard
+        ("original_sha256", pa.string()),  # of the file in the source; another one where the picture had to change
+        ("pixels_sha256", pa.string()),  # of size and pixels, as they were decoded to be measured
+        ("phash", pa.uint64()),
+        ("url", pa.string()),
+        ("source", pa.string()),  # the picture's name where it came from
+    ]
+)
+"""Columns of the manifest; rows are ordered by split, aspect ratio, shard and place in the shard."""
+
+
+class ManifestError(ValueError):
+    """A file is not a manifest, or not one of this version."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShardInfo(Config):
+    """One tar file of the data set: path relative to the manifest, size, checksum and number of samples."""
+
+    path: str
+    num_bytes: int
+    num_samples: int
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SourceRecord(Config):
+    """One source of a data set, as it was when its pictures were measured.
+
+    Attributes:
+        source: URI; None for drawn scenes.
+        scenes: Which scenes were drawn, or None.
+        fingerprint: Changes when the source does.
+        captions: Which caption was taken where a row has a long and a short one.
+        columns: Names of columns, where guessing was not enough.
+        download: How pictures were fetched, if the source is a list of addresses.
+    """
+
+    source: str | None = None
+    scenes: ScenesConfig | None = None
+    fingerprint: str = ""
+    captions: CaptionChoice = "long"
+    columns: SourceColumns = field(default_factory=SourceColumns)
+    download: DownloadConfig = field(default_factory=DownloadConfig)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ManifestHead(Config):
+    """What is true of the data set as a whole.
+
+    Attributes:
+        counts: read, kept, unreadable and one ``dropped_<reason>`` a reason; read is the sum of the others.
+        unreadable: How many pictures were unreadable for which reason.
+        shards: In the order of the table.
+        spec: The settings the data set was built with, filters included.
+        root: Where the paths of shards begin: "." for the manifest's folder, ".." for the folder above it.
+        parent: Digest of the manifest that this one was made from; empty if it was made from sources alone.
+        parent_uri: Where that one lay, below the root or absolute.
+        sources: All sources, in the order of their rows.
+        takedown: What was taken down, here and in all versions before.
+        rules: Every rule with its setting and its count.
+        histograms: How each score is spread over the readable pictures.
+        examples: A few examples of each reason.
+        code_version: Of the program that wrote the data set.
+    """
+
+    counts: dict[str, int]
+    unreadable: dict[str, int]
+    shards: tuple[ShardInfo, ...]
+    spec: dict[str, Any]
+    root: Literal[".", ".."] = "."
+    parent: str = ""
+    parent_uri: str = ""
+    sources: tuple[SourceRecord, ...] = ()
+    takedown: TakedownList = field(default_factory=TakedownList)
+    rules: tuple[RuleCount, ...] = ()
+    histograms: tuple[Histogram, ...] = ()
+    examples: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    code_version: str = ""
+    format: int = FORMAT
+
+
+class Manifest:
+    """A data set's table and head.
+
+    A picture is named by its row number in the table, the same for every process that loads the manifest. Of a loaded
+    manifest the file is kept as it is, and its columns are decoded when they are asked for: reading for a training
+    needs a third of them.
+
+    Attributes:
+        uri: Where it lies, or shall lie.
+        head: What is true of the data set as a whole.
+    """
+
+    def __init__(
+        self, *, uri: str, head: ManifestHead, table: pa.Table | ParquetColumns, saved_digest: str = ""
+    ) -> None:
+        """Compose a manifest.
+
+        Args:
+            uri: Where it lies, or shall lie.
+            head: What is true of the data set as a whole.
+            table: Its rows, with the columns of ``SCHEMA``.
+            saved_digest: sha256 of the file it was loaded from; empty for one that was not.
+        """
+        self.uri, self.head = uri, head
+        self._rows, self._saved_digest = table, saved_digest
+
+    @classmethod
+    def load(cls, uri: str) -> Manifest:
+        """Read a manifest.
+
+        Raises:
+            ManifestError: Not a manifest, or of another version.
+            StorageError: Missing or unreadable.
+        """
+        return cls._parsed(uri, storage.read_bytes(uri))
+
+    @classmethod
+    def write(cls, uri: str, head: ManifestHead, tables: Iterable[pa.Table]) -> Manifest:
+        """Write a manifest whose rows come a piece at a time, and give it as it would be loaded.
+
+        Args:
+            uri: Where it shall lie.
+            head: What is true of the data set as a whole.
+            tables: Its rows, with the columns of ``SCHEMA``; those of one row group are in memory at a time. The same
+                rows in the same pieces give the same bytes.
+
+        Raises:
+            FileAlreadyThereError: Another manifest lies there.
+            StorageError: It cannot be written.
+        """
+        content = _file_of(head, tables)
+        storage.put_once(uri, content)
+        return cls._parsed(uri, content)
+
+    @classmethod
+    def _parsed(cls, uri: str, content: bytes | memoryview) -> Manifest:
+        try:
+            columns = ParquetColumns(content, _REPEATING)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise ManifestError(f"{uri}: expected a manifest, which is a Parquet file ({error})") from error
+        text = columns.metadata.get(_HEAD_KEY)
+        if text is None:
+            raise ManifestError(
+                f"{uri}: expected a manifest, found a Parquet file without its head; build the data set first"
+            )
+        data = json.loads(text)
+        if data.get("format") != FORMAT:
+            raise ManifestError(
+                f"{uri}: expected manifest format {FORMAT}, found {data.get('format')}; build the data set again"
+            )
+        return cls(
+            uri=uri,
+            head=ManifestHead.from_json(data, where=uri),
+            table=columns,
+            saved_digest=hashlib.sha256(content).hexdigest(),
+        )
+
+    @cached_property
+    def table(self) -> pa.Table:
+        """All rows and columns, decoded; ``column`` is quicker for one of them.
+
+        Raises:
+            ManifestError: The file is damaged.
+        """
+        with self._whole():
+            return self._rows.whole() if isinstance(self._rows, ParquetColumns) else self._rows
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """One column of ``SCHEMA``; shard, extension and split may come as dictionaries of texts.
+
+        Raises:
+            ManifestError: The file is damaged.
+        """
+        if "table" in self.__dict__ or not isinstance(self._rows, ParquetColumns):
+            return self.table[name]
+        with self._whole():
+            return self._rows.column(name)
+
+    @contextmanager
+    def _whole(self) -> Iterator[None]:
+        try:
+            yield
+        except (pa.ArrowInvalid, OSError) as error:
+            raise ManifestError(f"{self.uri}: the manifest is damaged ({error}); build the data set again") from error
+
+    def save(self) -> None:
+        """Write the manifest under its URI, whole and once; the same content gives the same bytes.
+
+        Raises:
+            FileAlreadyThereError: Another manifest lies there.
+            StorageError: It cannot be written.
+        """
+        storage.put_once(self.uri, self.to_bytes())
+
+    @cached_property
+    def digest(self) -> str:
+        """64 hexadecimal digits that name this version of the data set: sha256 of the manifest's file."""
+        return self._saved_digest or hashlib.sha256(self.to_bytes()).hexdigest()
+
+    @property
+    def root(self) -> str:
+        """URI of the folder that holds the shards, which several versions of a data set share."""
+        folder = storage.parent(self.uri)
+        return folder if self.head.root == "." else storage.parent(folder)
+
+    def to_bytes(self) -> bytes:
+        """The manifest's file."""
+        return bytes(_file_of(self.head, [self.table]))
+
+    def __len__(self) -> int:
+        return int(self._rows.num_rows)
+
+    @cached_property
+    def aspect_ratios(self) -> np.ndarray:
+        """Float64, one value a row."""
+        values: np.ndarray = self.column("aspect_ratio").to_numpy()
+        return values
+
+    @cached_property
+    def _places(self) -> tuple[pa.ChunkedArray, np.ndarray, np.ndarray]:
+        return self.column("shard"), self.column("offset").to_numpy(), self.column("num_bytes").to_numpy()
+
+    def rows(self, split: Split, aspect_ratio: float | None = None) -> Int[np.ndarray, " n"]:
+        """Row numbers of one split, or of one ratio in it, ascending."""
+        chosen = pc.equal(self.column("split"), split).to_numpy(zero_copy_only=False)
+        if aspect_ratio is not None:
+            chosen = chosen & (self.aspect_ratios == aspect_ratio)
+        return np.flatnonzero(chosen)
+
+    def captions(self, rows: Sequence[int] | Int[np.ndarray, " n"]) -> list[str]:
+        """Captions of the rows, in their order."""
+        return self.values("caption", rows)
+
+    def values(self, name: str, rows: Sequence[int] | Int[np.ndarray, " n"]) -> list[Any]:
+        """Values of a column in some rows, in their order; of a loaded manifest, no more than that part is decoded.
+
+        Raises:
+            ManifestError: The file is damaged.
+        """
+        numbers = [int(row) for row in rows]
+        if "table" not in self.__dict__ and isinstance(self._rows, ParquetColumns):
+            with self._whole():
+                return self._rows.values(name, numbers)
+        column = self.table[name]
+        return [column[row].as_py() for row in numbers]
+
+    def place(self, row: int) -> tuple[str, int, int]:
+        """URI of the shard, offset and number of bytes of one picture."""
+        shards, offsets, sizes = self._places
+        return storage.join(self.root, shards[row].as_py()), int(offsets[row]), int(sizes[row])
+
+    def read_image(self, row: int) -> bytes:
+        """The picture's file: JPEG, PNG or WebP.
+
+        Raises:
+            ManifestError: The shard is shorter than the manifest says.
+            StorageError: The shard is missing or unreadable.
+        """
+        shard, offset, size = self.place(row)
+        data = storage.read_bytes(shard, start=offset, length=size)
+        if len(data) != size:
+            raise ManifestError(
+                f"{shard}: expected {size} bytes at offset {offset}, found {len(data)}; build the data set again"
+            )
+        return data
+
+
+def _file_of(head: ManifestHead, tables: Iterable[pa.Table]) -> memoryview:
+    text = json.dumps(head.to_json(), sort_keys=True, ensure_ascii=True)
+    file = io.BytesIO()
+    with pq.ParquetWriter(file, SCHEMA.with_metadata({_HEAD_KEY: text.encode()}), compression="zstd") as writer:
+        for rows in _whole_groups(tables):
+            writer.write_table(rows, row_group_size=ROWS_PER_GROUP)
+    return file.getbuffer()
+
+
+def _whole_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """The same rows in pieces of one or more row groups, the last one of what is left; never nothing."""
+    waiting, number, is_first = [SCHEMA.empty_table()], 0, True
+    for table in tables:
+        waiting.append(table.cast(SCHEMA))
+        number += table.num_rows
+        if number >= ROWS_PER_GROUP:
+            rows, number = pa.concat_tables(waiting), number % ROWS_PER_GROUP
+            yield rows.slice(0, rows.num_rows - number)
+            waiting, is_first = [rows.slice(rows.num_rows - number)], False
+    if number or is_first:
+        yield pa.concat_tables(waiting)

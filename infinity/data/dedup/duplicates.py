@@ -1,0 +1,177 @@
+"""Which pictures repeat another one, and which of them stays.
+
+The survivor is chosen by content, never by who came first: rows are taken in an order of preference, and a row is
+dropped if it repeats one that stays. So every dropped row repeats a survivor itself, no chain of likenesses joins what
+is not alike, and neither the order nor the partition of the source matters.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from jaxtyping import Int
+
+from infinity.data.curation.filters import CaptionDuplicates, NearDuplicates
+from infinity.data.dedup.checksums import as_rows, equal_codes
+from infinity.data.dedup.minhash import similar_captions
+from infinity.data.dedup.near_duplicates import (
+    Fingerprints,
+    Thumbnails,
+    similar_fingerprints,
+    similar_to_known,
+    thumbnails_in,
+)
+
+_FIRST_BLOCK, _LAST_BLOCK = 256, 1024
+
+_PREFERENCE = (
+    ("num_pixels", "descending"),
+    ("num_bytes", "descending"),
+    ("caption_length", "descending"),
+    ("content", "ascending"),
+    ("caption", "ascending"),
+    ("name", "ascending"),
+    ("row", "ascending"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """The row at ``index`` is dropped because of something that stays, which ``detail`` names."""
+
+    index: int
+    detail: str
+
+
+def preference(rows: pa.Table) -> Int[np.ndarray, " n"]:
+    """Indices of rows from the one that is kept rather to the one that is dropped rather.
+
+    More pixels first, then more bytes (less was lost in encoding), then the longer caption; then by checksum, caption
+    and name, which decide between what is equally good. Only rows that are equal in all of this go by their number.
+    """
+    columns = {name: rows[name] for name in ("num_bytes", "content", "caption", "name", "row")}
+    columns["num_pixels"] = pc.multiply(rows["width_px"].cast(pa.int64()), rows["height_px"].cast(pa.int64()))
+    columns["caption_length"] = pc.utf8_length(rows["caption"])
+    order = pc.sort_indices(pa.table(columns), sort_keys=list(_PREFERENCE))
+    return np.asarray(order.to_numpy(), np.int64)
+
+
+def exact_duplicates(rows: pa.Table, duplicates: str) -> list[Match]:
+    """All but the preferred one of rows with the same pixels, as ``FilterConfig.duplicates`` defines them."""
+    if duplicates == "keep":
+        return []
+    keys = equal_codes(as_rows(rows["pixels"]))
+    if duplicates == "picture_and_caption":
+        captions = _codes(rows["caption"])
+        keys = keys * (captions.max(initial=0) + 1) + captions
+    order = preference(rows)
+    _, first, group = np.unique(keys[order], return_index=True, return_inverse=True)
+    originals = order[first[group]]
+    repeats = np.flatnonzero(originals != order)
+    names = rows["name"].take(pa.array(originals[repeats])).to_pylist()
+    return [Match(index, f"same as {name}") for index, name in zip(order[repeats].tolist(), names, strict=True)]
+
+
+def near_duplicates(
+    rows: pa.Table, limits: NearDuplicates, partitions: int = 1, thumbnails: Thumbnails | None = None
+) -> list[Match]:
+    """Rows whose picture is nearly that of a preferred row that stays.
+
+    Rows are looked at in blocks, the best first, and compared with those that stay only: what was dropped needs no
+    further comparison. So a thousand versions of one picture cost a thousand comparisons and not half a million, and
+    memory does not grow with the number of pairs.
+
+    Args:
+        rows: Columns of ``FACTS`` of readable pictures.
+        limits: What counts as near.
+        partitions: As ``near_pairs``.
+        thumbnails: Gives the thumbnails of places in ``rows``; None takes them from the column ``thumbnail``.
+    """
+    get = thumbnails or thumbnails_in(rows)
+    order = preference(rows)
+    first, twins = _twins(rows, order, get)
+    looks = Fingerprints.of(rows, get).take(order[first])  # one a look: the preferred one
+    dropped: dict[int, int] = {}
+    stays = np.empty(0, np.int64)
+    at = 0
+    while at < len(first):
+        block = np.arange(at, min(len(first), at + min(_LAST_BLOCK, max(_FIRST_BLOCK, at // 16))))
+        at = int(block[-1]) + 1
+        both = looks.take(np.concatenate([stays, block]))
+        known, new = similar_to_known(both, limits, len(stays), partitions=partitions)
+        dropped |= dict(zip(block[new - len(stays)].tolist(), stays[known].tolist(), strict=True))
+        rest = np.delete(block, new - len(stays))
+        pairs = similar_fingerprints(looks.take(rest), limits, partitions=partitions)
+        among = _greedy(zip(*(rest[side].tolist() for side in pairs), strict=True))
+        dropped |= among
+        stays = np.concatenate([stays, rest[~np.isin(rest, np.fromiter(among, np.int64, len(among)))]])
+    by_rank = first.tolist()
+    fates = {by_rank[look]: by_rank[kept] for look, kept in dropped.items()}
+    return _matches(rows, order, "nearly", _with_twins(fates, twins))
+
+
+def caption_duplicates(rows: pa.Table, limits: CaptionDuplicates) -> list[Match]:
+    """Rows whose caption nearly repeats that of a preferred row that stays."""
+    order = preference(rows)
+    captions = rows["caption"].take(pa.array(order)).to_pylist()
+    groups: defaultdict[bytes, list[int]] = defaultdict(list)
+    for rank, pixels in enumerate(rows["pixels"].take(pa.array(order)).to_pylist()):
+        groups[b"" if limits.scope == "anywhere" else pixels].append(rank)
+    links: list[tuple[int, int]] = []
+    twins: dict[int, int] = {}
+    for ranks in groups.values():
+        pairs, equal = similar_captions([captions[rank] for rank in ranks], limits.similarity)
+        links += [(ranks[a], ranks[b]) for a, b in pairs]
+        twins |= {ranks[a]: ranks[b] for a, b in equal.items()}
+    return _matches(rows, order, "caption of", _with_twins(_greedy(links), twins))
+
+
+def _matches(rows: pa.Table, order: Int[np.ndarray, " n"], word: str, dropped: Mapping[int, int]) -> list[Match]:
+    names = rows["name"]
+    return [Match(int(order[rank]), f"{word} {names[int(order[kept])].as_py()}") for rank, kept in dropped.items()]
+
+
+def _codes(column: pa.ChunkedArray) -> Int[np.ndarray, " n"]:
+    """A number for each value, equal for equal values."""
+    pieces = [piece.indices.to_numpy(zero_copy_only=False) for piece in column.dictionary_encode().chunks]
+    return np.concatenate([np.empty(0, np.int64), *pieces], dtype=np.int64, casting="unsafe")
+
+
+def _twins(
+    rows: pa.Table, order: Int[np.ndarray, " n"], thumbnails: Thumbnails
+) -> tuple[Int[np.ndarray, " m"], dict[int, int]]:
+    """Ranks with a look of their own, and for all others the better rank that no comparison could tell from them."""
+    first: dict[bytes, int] = {}
+    twins: dict[int, int] = {}
+    columns = [rows[name].to_numpy() for name in ("phash", "width_px", "height_px")]
+    for start in range(0, len(order), _FIRST_BLOCK):
+        places = order[start : start + _FIRST_BLOCK]
+        values = zip(*(column[places].tolist() for column in columns), thumbnails(places), strict=True)
+        for rank, (phash, width, height, picture) in enumerate(values, start=start):
+            key = hashlib.sha256(b"%d,%d,%d," % (phash, width, height) + picture.tobytes()).digest()[:16]
+            if (better := first.setdefault(key, rank)) != rank:
+                twins[rank] = better
+    return np.fromiter(first.values(), np.int64, len(first)), twins
+
+
+def _greedy(links: Iterable[tuple[int, int]]) -> dict[int, int]:
+    """Of ranks, 0 the best, and pairs of them that are near: which are dropped, and for which better one that stays."""
+    better: defaultdict[int, list[int]] = defaultdict(list)
+    for a, b in links:
+        better[max(a, b)].append(min(a, b))
+    dropped: dict[int, int] = {}
+    for rank in sorted(better):
+        if stays := [each for each in better[rank] if each not in dropped]:
+            dropped[rank] = min(stays)
+    return dropped
+
+
+def _with_twins(dropped: dict[int, int], twins: Mapping[int, int]) -> dict[int, int]:
+    """Ranks that nothing tells apart from a better one share its fate, and never stay."""
+    return dropped | {rank: dropped.get(twin, twin) for rank, twin in twins.items()}

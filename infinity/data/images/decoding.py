@@ -1,0 +1,302 @@
+"""From the bytes of a file to RGB pixels, or the reason why not.
+
+What a stranger's folder holds is opened with suspicion: the header alone decides about format and size before anything
+is decoded, and every way in which decoding can fail is one named reason.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import struct
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import BinaryIO, Literal, cast
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from infinity.data.images.headers import BrokenHeaderError, Header, foreign_content, read_header
+
+UnreadableReason = Literal[
+    "missing_file",
+    "not_accessible",
+    "empty_file",
+    "file_too_large",
+    "not_a_picture",
+    "format",
+    "too_many_pixels",
+    "too_much_memory",
+    "too_many_frames",
+    "too_much_metadata",
+    "polyglot",
+    "truncated",
+    "corrupt",
+    "bad_row",
+    "bad_file",
+    "row_too_large",
+    "outside_source",
+    "unsafe_member",
+    "bad_response",
+    "url_malformed",
+    "url_scheme",
+    "address_not_public",
+    "host_unknown",
+    "opted_out",
+    "no_connection",
+    "timed_out",
+    "http_status",
+    "too_many_redirects",
+    "body_too_large",
+    "body_incomplete",
+]
+
+FORMATS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif"}
+"""Formats that are read, and their file endings."""
+
+_STORED = ("JPEG", "PNG", "WEBP")
+_OTHERS = ("BMP", "TIFF", "AVIF", "JPEG2000", "ICO", "PSD", "TGA", "PPM")  # told apart in messages, never decoded
+_SNIFF_BYTES = 2**16
+_STRIP_PIXELS = 2**17  # what the processor's caches hold
+
+MAX_FRAMES = 1000
+"""Most pictures of an animation, or scans of a progressive JPEG."""
+
+MAX_METADATA_BYTES = 8 * 2**20
+"""Most bytes of text, profiles and EXIF; Pillow itself unpacks at most 1 MB of each compressed text."""
+
+MAX_MEMORY_BYTES = 320 * 2**20
+"""Most memory that decoding one picture may need; a little under what ``capped_memory`` allows a slice."""
+
+MAX_PIXELS = 178_000_000
+"""Pillow itself refuses a few pixels more than this; a setting may only be stricter."""
+
+_ORIENTATION = 0x0112  # the EXIF tag
+
+
+class UnreadableError(ValueError):
+    """A picture or a row of the source cannot be used; ``reason`` is the slug that is counted."""
+
+    def __init__(self, reason: UnreadableReason, detail: str) -> None:
+        super().__init__(reason, detail)
+        self.reason = reason
+        self.detail = detail
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Decoded:
+    """A picture that was decoded without complaint.
+
+    Attributes:
+        image: RGB, upright, transparency replaced by white.
+        extension: Ending of the file that will be stored: the original's if its bytes can stay, else ``png``.
+        keep_bytes: Whether the original bytes show exactly ``image`` to every reader, so that they can be stored.
+        size: Width and height of the picture, upright; ``image`` is smaller if it was decoded at a fraction.
+    """
+
+    image: Image.Image
+    extension: str
+    keep_bytes: bool
+    size: tuple[int, int]
+
+    @property
+    def pixels_sha256(self) -> bytes:
+        """32 bytes that are equal exactly for pictures with the same size and the same pixels, as far as decoded."""
+        hashed = _HashedPixels(self.image.size)
+        hashed.digest.update(struct.pack("<II", *self.size))
+        self.image.save(cast(BinaryIO, hashed), "PPM")
+        return hashed.digest.digest()
+
+    def encode(self) -> bytes:
+        """A PNG of the same pixels, for where the original bytes cannot stay."""
+        buffer = io.BytesIO()
+        self.image.save(buffer, format="PNG", compress_level=3)  # 6 takes twice the time for 3 % of the bytes
+        return buffer.getvalue()
+
+
+class _HashedPixels:
+    """What Pillow writes a PPM file into: its pixels are hashed piece by piece, without a copy of them all."""
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        self.digest = hashlib.sha256()
+        self._header_bytes = len(b"P6\n%d %d\n255\n" % size)
+
+    def write(self, data: bytes) -> int:
+        header = min(self._header_bytes, len(data))
+        self._header_bytes -= header
+        self.digest.update(memoryview(data)[header:])
+        return len(data)
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+
+def decode(
+    data: bytes, max_pixels: int, max_memory_bytes: int = MAX_MEMORY_BYTES, side_px: int | None = None
+) -> Decoded:
+    """Decode one picture completely; of a moving one the first frame.
+
+    Args:
+        data: A whole file.
+        max_pixels: Largest width times height that is decoded; more is refused from the header.
+        max_memory_bytes: Largest need of memory, the file included, as far as the header tells.
+        side_px: A JPEG may be decoded at a half, quarter or eighth of its size, as long as the shorter side keeps this
+            many pixels; its coefficients are read to the end all the same. None decodes at full size.
+
+    Raises:
+        UnreadableError: With the reason.
+    """
+    if not data:
+        raise UnreadableError("empty_file", "the file is empty")
+    header = check_header(data, max_pixels)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        need = len(data) + header.width_px * header.height_px * (4 + header.buffer_bytes_per_px)
+        _check_memory(header, need, max_memory_bytes)
+        image = _open(data)
+        plain = image.mode in ("RGB", "L") and "transparency" not in image.info
+        copy = 4 * header.width_px * header.height_px
+        need += copy * (image.mode != "RGB" or not plain)
+        _check_memory(header, need, max_memory_bytes)
+        if side_px is not None:
+            image.draft(None, (side_px, side_px))  # only JPEG knows how
+        try:
+            image.load()
+            orientation = _orientation(image)  # some formats keep it behind the pixels
+            turned, swapped = orientation != 1, orientation >= 5
+            _check_memory(header, need + copy * turned, max_memory_bytes)
+            upright = ImageOps.exif_transpose(image) if turned else image
+            rgb = to_rgb(upright)
+        except UnreadableError:
+            raise
+        except Exception as error:  # broken files make decoders raise nearly anything; the reason is kept and counted
+            raise UnreadableError(_reason(error), str(error) or type(error).__name__) from error
+    still = header.format == "JPEG" or header.num_frames == 1
+    keep = header.format in _STORED and plain and still and not turned
+    extension = FORMATS[header.format] if keep else "png"
+    size = (header.height_px, header.width_px) if swapped else (header.width_px, header.height_px)
+    return Decoded(image=rgb, extension=extension, keep_bytes=keep, size=size)
+
+
+def check_header(data: bytes, max_pixels: int) -> Header:
+    """Refuse from its container alone what is too large, too long, hides something, or is no picture.
+
+    Raises:
+        UnreadableError: With the reason.
+    """
+    try:
+        header = read_header(data)
+    except BrokenHeaderError as error:
+        raise UnreadableError("truncated", f"begins as a picture, but {error}") from error
+    if header is None:
+        raise _unidentified(data)
+    if header.width_px * header.height_px > max_pixels:
+        raise UnreadableError(
+            "too_many_pixels", f"{header.width_px} x {header.height_px} pixels, more than {max_pixels:,}"
+        )
+    if header.num_frames > MAX_FRAMES:
+        raise UnreadableError("too_many_frames", f"{header.num_frames:,} frames or scans, more than {MAX_FRAMES:,}")
+    if header.metadata_bytes > MAX_METADATA_BYTES:
+        raise UnreadableError(
+            "too_much_metadata", f"{header.metadata_bytes:,} bytes of metadata, more than {MAX_METADATA_BYTES:,}"
+        )
+    if (hidden := foreign_content(data, header)) is not None:
+        raise UnreadableError("polyglot", f"behind the picture lies other content that begins with {hidden!r}")
+    return header
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """RGB with 8 bits a channel: transparency shows white, 16-bit grey is scaled, other colour spaces are converted."""
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode.startswith("I") or image.mode == "F":
+        return _by_strips(image, _from_deep_grey)
+    if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
+        return _by_strips(image, _on_white)
+    return image.convert("RGB")
+
+
+def _by_strips(image: Image.Image, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    """A conversion whose intermediate steps need memory for a strip only."""
+    whole = Image.new("RGB", image.size)
+    top = 0
+    for strip in _strips(image):
+        whole.paste(convert(strip), (0, top))
+        top += strip.height
+    return whole
+
+
+def _strips(image: Image.Image) -> Iterator[Image.Image]:
+    height = max(1, _STRIP_PIXELS // max(1, image.width))
+    for top in range(0, image.height, height):
+        strip = image.crop((0, top, image.width, min(image.height, top + height)))
+        if "transparency" in image.info:
+            strip.info["transparency"] = image.info["transparency"]
+        yield strip
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    clear = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", clear.size, (255, 255, 255, 255)), clear).convert("RGB")
+
+
+def _check_memory(header: Header, need: float, limit: int) -> None:
+    if need > limit:
+        raise UnreadableError(
+            "too_much_memory",
+            f"{header.width_px} x {header.height_px} pixels of this kind of {header.format} take {need / 2**20:,.0f} "
+            f"MB to decode, more than {limit / 2**20:,.0f}",
+        )
+
+
+def _open(data: bytes) -> Image.Image:
+    """Let Pillow read the header."""
+    try:
+        return Image.open(io.BytesIO(data), formats=list(FORMATS))
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise UnreadableError("too_many_pixels", str(error)) from error
+    except UnidentifiedImageError as error:
+        raise UnreadableError("truncated", "begins as a picture, but the header is incomplete or broken") from error
+    except Exception as error:  # a header that begins well and goes on badly
+        raise UnreadableError(_reason(error), str(error) or type(error).__name__) from error
+
+
+def _unidentified(data: bytes) -> UnreadableError:
+    """Tell a picture of another format from something that is no picture."""
+    if len(data) < 12 and any(data.startswith(start) for start in (b"\xff\xd8", b"\x89PNG", b"GIF8", b"RIFF")):
+        return UnreadableError("truncated", f"only {len(data)} bytes: {data!r}")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            name = str(Image.open(io.BytesIO(data[:_SNIFF_BYTES]), formats=_OTHERS).format)
+    except Exception:  # no decoder knows it
+        return UnreadableError("not_a_picture", f"begins with {data[:16]!r}")
+    return UnreadableError("format", f"{name} is not one of {', '.join(FORMATS)}")
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8; 1 where the metadata is absent or broken, since the pixels may still be good."""
+    try:
+        value = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # Pillow's parser of EXIF raises nearly anything on broken data
+        return 1
+    return value if value in range(1, 9) else 1
+
+
+def _from_deep_grey(image: Image.Image) -> Image.Image:
+    values = np.asarray(image).astype(np.float64)
+    if image.mode != "F":
+        values = values / 257  # 65535 becomes 255
+    return Image.fromarray(np.rint(np.clip(values, 0, 255)).astype(np.uint8)).convert("RGB")
+
+
+def _reason(error: Exception) -> UnreadableReason:
+    text = str(error).lower()
+    if isinstance(error, MemoryError):
+        return "too_much_memory"
+    if "max_text" in text or "too much memory used in text chunks" in text:
+        return "too_much_metadata"
+    cut = any(word in text for word in ("truncated", "incomplete", "unexpected end", "eof", "not enough"))
+    return "truncated" if cut else "corrupt"

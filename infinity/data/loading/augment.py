@@ -1,0 +1,70 @@
+"""Which part of a picture is trained on: its centre or a random part, as it is or mirrored.
+
+What is drawn for a picture follows from the key of the plan, its row and its visit: not from the batch, the rank or the
+worker that it falls to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from infinity.config import Config
+from infinity.data.loading.draws import key_of, uniform_at
+
+Crop = Literal["centre", "random"]
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where the crop lies.
+
+    Attributes:
+        down: Share of the surplus height above the crop, 0 to 1.
+        across: Share of the surplus width left of the crop, 0 to 1.
+        mirrored: Whether left and right change sides.
+    """
+
+    down: float = 0.5
+    across: float = 0.5
+    mirrored: bool = False
+
+
+CENTRE = Placement()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AugmentConfig(Config):
+    """How pictures change from visit to visit. A picture is always scaled until it just covers its batch's size.
+
+    Attributes:
+        crop: Which part of the longer side is kept: the centre, as for the transformer, or a random part.
+        flip: Probability that a picture is mirrored. Mirrored pictures contradict captions that say left or right, and
+            letters, so it is 0 unless asked for.
+    """
+
+    crop: Crop = "centre"
+    flip: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.flip <= 1.0:
+            raise ValueError(f"AugmentConfig.flip: expected a probability from 0 to 1, got {self.flip}")
+
+    @property
+    def changes_nothing(self) -> bool:
+        """Whether a picture looks the same at every visit."""
+        return self.crop == "centre" and self.flip == 0.0
+
+    def place(self, key: int, rows: Sequence[int], visits: Sequence[int]) -> list[Placement]:
+        """What is drawn for every picture of a batch."""
+        if self.changes_nothing:
+            return [CENTRE] * len(rows)
+        random = np.array(
+            [uniform_at(key_of(key, "crop", r, v), np.arange(3)) for r, v in zip(rows, visits, strict=True)]
+        )
+        if self.crop == "centre":
+            random[:, :2] = 0.5
+        return [Placement(float(down), float(across), bool(flip < self.flip)) for down, across, flip in random]

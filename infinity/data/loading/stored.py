@@ -1,0 +1,139 @@
+"""The files of a data set's pictures, checked against the manifest, from a disk, a store or a cache of shards."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from infinity import storage
+from infinity.config import Config
+from infinity.data.dataset.manifest import Manifest, ManifestError, ShardInfo
+from infinity.data.loading.cache import ShardCache
+from infinity.storage import FileMissingError, StorageError
+from infinity.storage.retries import DamagedError, Patience
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReadingConfig(Config):
+    """How pictures reach a training. Nothing here changes what is trained on.
+
+    Attributes:
+        num_workers: Threads that read and decode; Pillow decodes and scales without the interpreter's lock.
+        prefetch_steps: Steps that are prepared before they are asked for.
+        memory_bytes: For pictures that were decoded once, of a small data set that looks the same at every visit.
+        cache_folder: A folder on this machine's disk for whole shards, shared by all processes; None to read every
+            picture by itself. Right where the data lies in S3 and each machine reads a good part of every shard.
+        cache_bytes: Of that folder. Best is room for the shards of one window of every ratio (``OrderConfig``).
+        cache_steps: How many steps ahead shards are fetched.
+        patience: How long to insist on a read.
+    """
+
+    num_workers: int = 2
+    prefetch_steps: int = 2
+    memory_bytes: int = 2**30
+    cache_folder: str | None = None
+    cache_bytes: int = 50 * 2**30
+    cache_steps: int = 32
+    patience: Patience = field(default_factory=Patience)
+
+    def __post_init__(self) -> None:
+        if self.num_workers < 1 or self.prefetch_steps < 0 or self.cache_steps < 0 or self.memory_bytes < 0:
+            raise ValueError(
+                "ReadingConfig: expected at least one worker and no negative prefetch_steps, cache_steps or "
+                f"memory_bytes, got {self.num_workers}, {self.prefetch_steps}, {self.cache_steps} and "
+                f"{self.memory_bytes}"
+            )
+
+
+class StoredPictures:
+    """Files of pictures by row; safe to share among threads."""
+
+    def __init__(self, manifest: Manifest, config: ReadingConfig) -> None:
+        """Prepare.
+
+        Args:
+            manifest: The data set.
+            config: How to read.
+
+        Raises:
+            ManifestError: Shards shall be cached, but the manifest does not describe them.
+            StorageError: The cache's folder cannot be made.
+        """
+        self._manifest, self._patience = manifest, config.patience
+        self._is_remote = storage.local_path(manifest.uri) is None
+        self._cache: ShardCache | None = None
+        self._infos: dict[str, ShardInfo] = {}
+        if config.cache_folder is not None:
+            self._cache = ShardCache(config.cache_folder, config.cache_bytes, config.patience)
+            self._infos = {storage.join(manifest.root, info.path): info for info in manifest.head.shards}
+
+    @property
+    def caches(self) -> bool:
+        """Whether whole shards are kept on this machine."""
+        return self._cache is not None
+
+    def read(self, row: int) -> bytes:
+        """The picture's file, as the manifest names it.
+
+        Raises:
+            UnreachableError: The store did not give it after all attempts.
+            DamagedError: The store holds something else.
+            StorageError: The shard is missing, or the cache has no room for it.
+        """
+        uri, offset, size = self._manifest.place(row)
+        for left in (1, 0):
+            data = self._bytes(uri, offset, size)
+            if self._is_right(row, data, size):
+                return data
+            if self._cache is not None:
+                self._cache.forget(self._info(uri))  # it was right when it was fetched
+            if not left:
+                break
+        raise DamagedError(
+            f"{uri}: the {size:,} bytes from offset {offset:,} are not the picture that {self._manifest.uri} names in "
+            f"row {row}, twice; the shard is damaged: restore it or build the data set again"
+        )
+
+    def fetch(self, uri: str) -> None:
+        """Bring a shard into the cache.
+
+        Raises:
+            StorageError: As for ``read``.
+        """
+        if self._cache is not None:
+            self._cache.open(uri, self._info(uri)).close()
+
+    def shards(self, rows: Sequence[int]) -> set[str]:
+        """URIs of the shards that hold these rows."""
+        return {storage.join(self._manifest.root, path) for path in set(self._manifest.values("shard", rows))}
+
+    def _bytes(self, uri: str, offset: int, size: int) -> bytes:
+        if self._cache is not None:
+            with self._cache.open(uri, self._info(uri)) as file:
+                return os.pread(file.fileno(), size, offset)
+        what = f"the {size:,} bytes from offset {offset:,}"
+        if not self._is_remote:  # a disk answers or fails at once; it is not worth a thread a picture
+            try:
+                return storage.read_bytes(uri, start=offset, length=size)
+            except FileMissingError:
+                raise
+            except StorageError as error:
+                logger.warning("%s; trying again", error)
+        return self._patience.read(uri, what, lambda: storage.read_bytes(uri, start=offset, length=size))
+
+    def _is_right(self, row: int, data: bytes, size: int) -> bool:
+        return len(data) == size and [hashlib.sha256(data).hexdigest()] == self._manifest.values("sha256", [row])
+
+    def _info(self, uri: str) -> ShardInfo:
+        info = self._infos.get(uri)
+        if info is None:
+            raise ManifestError(
+                f"{self._manifest.uri}: expected size and checksum of {uri} in its head, found none; only described "
+                "shards can be cached"
+            )
+        return info

@@ -1,0 +1,260 @@
+"""Webdataset shards as a source: tar files in which a picture, its caption and its facts share a name.
+
+A shard is read as a stream of headers and contents. Nothing is extracted, no name from inside is ever used as a path,
+and no member but pictures, texts and JSON is looked into: pickles lie there unread. A sample that holds a pickle, a
+link, a device or a name that leads out of its folder is not trusted with the rest of it either.
+"""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+from infinity import storage
+from infinity.data.images.decoding import UnreadableError
+from infinity.data.sources.columns import SourceColumns, place_of
+from infinity.data.sources.samples import CaptionChoice, Record, SourceError
+from infinity.storage.ranges import RangeReader
+
+ROWS_PER_SHARD = 2**20
+"""Row numbers that each shard gets for its own, since nobody counts its samples before it is read."""
+
+MAX_PICTURE_BYTES = 2**27
+MAX_TEXT_BYTES = 2**20
+MAX_NAME_BYTES = 4096
+MAX_EXTENSION_BYTES = 2**16
+"""A header of extended attributes that is larger holds no name that anybody gave a picture."""
+
+PICTURES = ("jpg", "jpeg", "png", "webp", "gif")
+_TEXTS = ("txt", "text", "caption")
+_MAX_MEMBERS = 64
+_MAX_LINKS = 1000
+_PICKLES = ("pkl", "pickle", "pyd", "pth", "pt", "joblib", "dill")
+_BLOCK = tarfile.BLOCKSIZE
+_READ_BYTES = 2**20
+_HEADER_BYTES = 2**16
+_REGULAR = (tarfile.REGTYPE, tarfile.AREGTYPE)
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One entry of a shard: its name, where its headers and its content lie, and why it cannot be used, or None."""
+
+    name: str
+    begin: int
+    offset: int
+    num_bytes: int
+    problem: UnreadableError | None = None
+
+    @property
+    def key(self) -> str:
+        """The sample's name: everything before the first dot of the file's name."""
+        folder, slash, file = self.name.rpartition("/")
+        return folder + slash + file.partition(".")[0]
+
+    @property
+    def ending(self) -> str:
+        """The last part of the file's name, in small letters."""
+        return self.name.rpartition("/")[2].rpartition(".")[2].lower()
+
+
+@dataclass(frozen=True, slots=True)
+class ShardSlice:
+    """One shard."""
+
+    uri: str
+    first_row: int
+    captions: CaptionChoice
+    columns: SourceColumns = field(default_factory=SourceColumns)
+
+    def read(self, wanted: frozenset[int] | None = None) -> Iterator[Record]:
+        """One record a sample; where a shard is damaged, one more with the problem, and then no more."""
+        if wanted is not None and not any(self.first_row <= row < self.first_row + ROWS_PER_SHARD for row in wanted):
+            return
+        reader = RangeReader(self.uri, _READ_BYTES)
+        if wanted is not None:
+            # Whoever wants some rows comes again for others: where each sample begins is remembered.
+            begins = _begins(self.uri, reader.size)
+            for row in sorted(row for row in wanted if 0 <= row - self.first_row < len(begins)):
+                sample = next(samples(reader, begins[row - self.first_row]))
+                yield self._record(row, sample, reader)
+            return
+        for row, sample in enumerate(samples(reader), start=self.first_row):
+            if row == self.first_row + ROWS_PER_SHARD - 1:
+                problem = UnreadableError("bad_file", f"more than {ROWS_PER_SHARD - 1:,} samples in one shard")
+                yield Record(row=row, name=storage.name(self.uri), problem=problem)
+                return
+            yield self._record(row, sample, reader)
+
+    def _record(self, row: int, sample: tuple[Member, ...], reader: RangeReader) -> Record:
+        name = f"{storage.name(self.uri)}/{sample[0].key}"
+        captions: dict[str, Any] = {}
+        try:
+            picture = _picture_of(sample)
+            fields = self._fields(sample, reader)
+            found = self.columns.captions_of(fields, self.captions)
+            captions = {
+                "caption": found.caption,
+                "caption_long": found.caption_long,
+                "caption_short": found.caption_short,
+                "url": next((fields[n] for n in self.columns.urls(fields) if isinstance(fields[n], str)), None),
+            }
+            data = _content(picture, reader, MAX_PICTURE_BYTES)
+        except UnreadableError as error:
+            shown = "\n".join(f"{member.name} {member.num_bytes}" for member in sample[:100])
+            raw = shown.encode("utf-8", "backslashreplace")
+            return Record(row=row, name=name, problem=error, raw=raw, **captions)
+        return Record(row=row, name=f"{storage.name(self.uri)}/{picture.name}", image=data, **captions)
+
+    def _fields(self, sample: tuple[Member, ...], reader: RangeReader) -> dict[str, Any]:
+        """The facts of a sample's JSON, with its text as the short or only caption."""
+        fields: dict[str, Any] = {}
+        for member in sample:
+            if member.ending == "json":
+                try:
+                    found = json.loads(_content(member, reader, MAX_TEXT_BYTES))
+                except (ValueError, RecursionError) as error:
+                    raise UnreadableError("bad_row", f"{member.name}: not JSON: {error}") from error
+                if not isinstance(found, dict):
+                    raise UnreadableError("bad_row", f"{member.name}: expected an object, found {type(found).__name__}")
+                fields.update(found)
+        for member in sample:
+            if member.ending in _TEXTS:
+                try:
+                    text = _content(member, reader, MAX_TEXT_BYTES).decode("utf-8")
+                except UnicodeDecodeError as error:
+                    raise UnreadableError("bad_row", f"{member.name}: not UTF-8: {error.reason}") from error
+                fields = {name: value for name, value in fields.items() if name not in self.columns.shorts(fields)}
+                fields[self.columns.caption or "text"] = text
+        return fields
+
+
+def shard_slices(
+    uris: tuple[str, ...], captions: CaptionChoice, columns: SourceColumns, first_row: int = 0
+) -> list[ShardSlice]:
+    """One slice a shard; a shard is not opened here.
+
+    Raises:
+        SourceError: More shards than row numbers.
+    """
+    if len(uris) >= 2**42:
+        raise SourceError(f"expected fewer than {2**42} shards, found {len(uris)}")
+    return [ShardSlice(uri, first_row + i * ROWS_PER_SHARD, captions, columns) for i, uri in enumerate(uris)]
+
+
+def samples(reader: RangeReader, start: int = 0) -> Iterator[tuple[Member, ...]]:
+    """Groups of members that follow one another and share a key, from the offset of a header on."""
+    group: list[Member] = []
+    for member in members(reader, start):
+        if group and member.key != group[0].key:
+            yield tuple(group)
+            group = []
+        if len(group) < _MAX_MEMBERS:
+            group.append(member)
+        else:
+            problem = UnreadableError("unsafe_member", f"more than {_MAX_MEMBERS} files of one name")
+            group[-1] = Member(member.name, member.begin, 0, 0, problem)
+    if group:
+        yield tuple(group)
+
+
+def members(reader: RangeReader, start: int = 0) -> Iterator[Member]:
+    """All entries of a tar in their order, headers only; damage is a member with a problem, and the last.
+
+    tarfile reads the headers one by one; the walk is ours, because tarfile follows chains of extended headers by
+    recursion and reads such a header into memory however large it says it is.
+
+    Args:
+        reader: The shard.
+        start: Offset of a header.
+    """
+    offset, begin, long_name = start, start, ""
+    links: set[str] = set()
+    while offset + _BLOCK <= reader.size:
+        block = reader.pread(offset, _BLOCK)
+        if block.count(0) == _BLOCK:
+            return
+        try:
+            info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+        except (tarfile.HeaderError, ValueError, OverflowError) as error:
+            problem = UnreadableError("bad_file", f"no tar header: {error}")
+            yield Member(f"offset {offset}", begin, offset, 0, problem)
+            return
+        content, size = offset + _BLOCK, info.size
+        if size < 0 or content + size > reader.size:
+            detail = f"{size:,} bytes promised, {reader.size - content:,} there: the shard is cut off"
+            yield Member(long_name or info.name, begin, content, 0, UnreadableError("bad_file", detail))
+            return
+        offset = content + (size + _BLOCK - 1) // _BLOCK * _BLOCK
+        if info.type in (tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE) and size <= MAX_EXTENSION_BYTES:
+            long_name = _long_name(info, reader.pread(content, size)) or long_name
+        elif info.type not in (tarfile.XGLTYPE, tarfile.GNUTYPE_LONGLINK, tarfile.DIRTYPE):
+            name = long_name or info.name
+            if info.type in (tarfile.SYMTYPE, tarfile.LNKTYPE) and len(links) < _MAX_LINKS:
+                links.add(name.rstrip("/"))
+            yield _member(name, info, begin, content, links)
+            long_name, begin = "", offset
+    problem = UnreadableError("bad_file", f"no end mark at offset {offset}: the shard may be cut off")
+    yield Member(f"offset {offset}", begin, offset, 0, problem)
+
+
+def _member(name: str, info: tarfile.TarInfo, begin: int, start: int, links: set[str]) -> Member:
+    problem = None
+    if info.type not in _REGULAR:
+        problem = UnreadableError("unsafe_member", f"{name!r} is no plain file (tar type {info.type!r})")
+    elif any(name[:at] in links for at, char in enumerate(name[:MAX_NAME_BYTES]) if char == "/"):
+        problem = UnreadableError("unsafe_member", f"{name[:100]!r} lies below a link")
+    elif len(name) > MAX_NAME_BYTES or "\0" in name or "\\" in name:
+        problem = UnreadableError("unsafe_member", f"{name[:100]!r}: a name that is none")
+    else:
+        try:
+            place_of("/", name, free=False)
+        except UnreadableError as error:
+            problem = UnreadableError("unsafe_member", error.detail)
+    return Member(name[:MAX_NAME_BYTES], begin, start, info.size, problem)
+
+
+def _long_name(info: tarfile.TarInfo, data: bytes) -> str:
+    """The name in a GNU long-name header, or in the ``path`` of a pax header; empty if there is none."""
+    if info.type == tarfile.GNUTYPE_LONGNAME:
+        return data.partition(b"\0")[0].decode("utf-8", "surrogateescape")
+    name, at = "", 0
+    while at < len(data):
+        digits, blank, _ = data[at : at + 20].partition(b" ")
+        if not blank or not digits.isdigit() or int(digits) <= len(digits) + 1:
+            break
+        keyword, _, value = data[at + len(digits) + 1 : at + int(digits) - 1].partition(b"=")
+        if keyword == b"path":
+            name = value.decode("utf-8", "surrogateescape")
+        at += int(digits)
+    return name
+
+
+@lru_cache(maxsize=16)
+def _begins(uri: str, num_bytes: int) -> array[int]:
+    """Offsets at which the samples of a shard begin; its size tells a shard that was written anew."""
+    return array("q", (sample[0].begin for sample in samples(RangeReader(uri, _HEADER_BYTES))))
+
+
+def _picture_of(sample: tuple[Member, ...]) -> Member:
+    for member in sample:
+        if member.problem is not None:
+            raise member.problem
+        if member.ending in _PICKLES:
+            raise UnreadableError("unsafe_member", f"{member.name}: a pickle, which is never opened")
+    pictures = [member for member in sample if member.ending in PICTURES]
+    if len(pictures) != 1:
+        names = ", ".join(member.name for member in sample[:5])
+        raise UnreadableError("bad_row", f"expected one picture, found {len(pictures)} among {names}")
+    return pictures[0]
+
+
+def _content(member: Member, reader: RangeReader, limit: int) -> bytes:
+    if member.num_bytes > limit:
+        raise UnreadableError("file_too_large", f"{member.name}: {member.num_bytes:,} bytes, more than {limit:,}")
+    return reader.pread(member.offset, member.num_bytes)

@@ -1,0 +1,339 @@
+"""DPG-Bench: long prompts, four pictures each, questions that a vision-language model answers; both protocols."""
+
+from __future__ import annotations
+
+import io
+import re
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any
+
+import numpy as np
+
+from infinity import storage
+from infinity.config import Config
+from infinity.evaluation.benchmark import BenchmarkResult
+from infinity.evaluation.bootstrap import stratified_interval
+from infinity.evaluation.dpg.scoring import (
+    PROTOCOLS,
+    ItemError,
+    PictureScore,
+    Protocol,
+    Table,
+    cut,
+    questions_of,
+    read_table,
+    score_picture,
+    tile,
+)
+from infinity.evaluation.networks import Networks
+from infinity.evaluation.picture_store import Picture
+from infinity.evaluation.prompts.benchmark import (
+    JudgedPrompts,
+    MissingPicture,
+    PictureFolder,
+    PicturePlace,
+    PromptItem,
+    PromptSample,
+    Record,
+    count_gaps,
+    described,
+    join_notes,
+    note_of_gaps,
+    place_of,
+)
+from infinity.evaluation.prompts.rewriting import Rewriter, describe
+from infinity.evaluation.score import Score, slug
+from infinity.perception.vqa import Vqa, VqaConfig
+from infinity.storage.pinned import PinnedFile
+
+OFFICIAL_TABLE = PinnedFile(
+    uri="https://raw.githubusercontent.com/TencentQQGYLab/ELLA/3c228f1dc6c4d3cad0a47493816151a419f14db3/"
+    "dpg_bench/dpg_bench.csv",
+    git_blob="98457fc9901943f51ff9a30367250fc292533bed",
+)
+OFFICIAL_PROMPTS = PinnedFile(
+    uri="https://github.com/TencentQQGYLab/ELLA/archive/3c228f1dc6c4d3cad0a47493816151a419f14db3.zip"
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DpgMeasure(Config):
+    """DPG-Bench.
+
+    Attributes:
+        prompts: A folder (path or s3://) of files ``<item id>.txt``, or a zip file that holds them in a folder
+            ``prompts``.
+        questions: The table of questions.
+        vqa: Who answers them.
+        pictures_per_prompt: Tiles of the grid; the benchmark has 4.
+        num_prompts: Only so many prompts, spread over all; None takes all. Figures of a part say so.
+        resolution_px: Side of a tile in a grid that was drawn elsewhere; None is half of the grid's side. By the
+            reference a smaller grid is filled up with black.
+        rewriter: Who rewrites prompts before they are drawn.
+        pictures: Grids ``<item id>.png`` that were drawn elsewhere; None draws them.
+    """
+
+    prompts: str | PinnedFile = OFFICIAL_PROMPTS
+    questions: PinnedFile = OFFICIAL_TABLE
+    vqa: VqaConfig = field(default_factory=VqaConfig)
+    pictures_per_prompt: int = 4
+    num_prompts: int | None = None
+    resolution_px: int | None = None
+    rewriter: Rewriter | None = None
+    pictures: PictureFolder | None = None
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.pictures_per_prompt <= 4:
+            raise ValueError(f"DpgMeasure.pictures_per_prompt: expected 1 to 4, got {self.pictures_per_prompt}")
+        if any(number is not None and number < 1 for number in (self.num_prompts, self.resolution_px)):
+            raise ValueError(
+                "DpgMeasure: expected num_prompts and resolution_px of at least 1, got "
+                f"{self.num_prompts} and {self.resolution_px}"
+            )
+
+    @property
+    def name(self) -> str:
+        """Begins the names of metrics and files; figures with rewritten prompts have names of their own."""
+        return "dpg" if self.rewriter is None else "dpg_rewritten"
+
+    def items(self) -> tuple[PromptItem, ...]:
+        """All prompts with the questions about each, by either protocol, in the order of their names.
+
+        Raises:
+            ValueError: No prompts, a prompt or a table that cannot be read.
+            StorageError: A file is missing.
+        """
+        tables = self._tables()
+        prompts = read_prompts(self.prompts)
+        names = sorted(prompts)
+        if self.num_prompts is not None and self.num_prompts < len(names):
+            names = [names[place * len(names) // self.num_prompts] for place in range(self.num_prompts)]
+        return tuple(
+            PromptItem(id=name, prompt=prompts[name], about={"questions": _texts(name, tables.values())})
+            for name in names
+        )
+
+    def find(self, folder: PictureFolder, items: Sequence[PromptItem]) -> list[PromptSample]:
+        """The grid of every item: the file whose name up to the first dot is the item's id."""
+        by_name = {path.split(".")[0]: info for path, info in sorted(folder.files().items()) if "/" not in path}
+        asked = []
+        for item in items:
+            info = by_name.get(item.id.split(".")[0])
+            place: PicturePlace | MissingPicture = (
+                MissingPicture("no such file") if info is None else place_of(folder, info)
+            )
+            asked.append(PromptSample(item=item, drawn=item.prompt, places=(place,), size_px=folder.size_px))
+        return asked
+
+    def judge_settings(self) -> Mapping[str, Any]:
+        """The model that answers, and how grids are cut."""
+        return {
+            "rules": "dpg/1",
+            "vqa": self.vqa.to_json(),
+            "tiles": self.pictures_per_prompt,
+            "grids": self.pictures is not None,
+            "resolution_px": self.resolution_px,
+        }
+
+    def judge(self, networks: Networks) -> DpgJudge:
+        """Asks all questions about all tiles."""
+        return DpgJudge(networks.get(self.vqa, _load_vqa), self)
+
+    def outcome(self, results: JudgedPrompts) -> BenchmarkResult:
+        """Of both protocols ``dpg…overall``, ``.l1.<category>``, ``.l2.<category>`` and ``.failed``; all answers."""
+        tables = self._tables()
+        names = {"reference": self.name, "corrected": self.name.replace("dpg", "dpg_corrected")}
+        parts = [self._figures(results, tables[each], each, names[each]) for each in PROTOCOLS]
+        lines = [{**described(asked), **record} for asked, record in results]
+        return BenchmarkResult(
+            scores=tuple(chain.from_iterable(scores for scores, _ in parts)),
+            records={f"{self.name}_answers.jsonl": lines},
+            items={metric: values for _, items in parts for metric, values in items.items()},
+        )
+
+    def _tables(self) -> dict[Protocol, Table]:
+        data = self.questions.read()
+        return {protocol: read_table(data, protocol, where=self.questions.uri) for protocol in PROTOCOLS}
+
+    def _figures(
+        self, results: JudgedPrompts, table: Table, protocol: Protocol, name: str
+    ) -> tuple[list[Score], dict[str, dict[str, float]]]:
+        scored, failed = score_all(results, table, protocol)
+        passport = self._passport(protocol)
+        total = len(scored) + len(failed)
+        first = next(iter(f"{item}: {reason}" for item, reason in failed.items()), "")
+        note = join_notes(note_of_gaps(len(failed), total, "prompts", first), self._note(results))
+        count = Score(
+            metric=f"{name}.failed", value=float(len(failed)), unit="prompts", n=total, protocol=passport,
+            note="prompts without a score: pictures missing, no questions, or questions that depend on absent ones",
+        )  # fmt: skip
+        if not scored:
+            reason = note or "there was no prompt"
+            return [Score.not_measured(f"{name}.overall", "percent", protocol=passport, reason=reason), count], {}
+        averages = {item: 100 * picture.average for item, picture in scored.items()}
+        overall = _percent(f"{name}.overall", {item: (value, 1.0) for item, value in averages.items()}, passport, note)
+        categories = [
+            _percent(f"{name}.{level}.{slug(category)}", values, passport, note)
+            for level in ("l1", "l2")
+            for category, values in sorted(pool(scored, protocol, level).items())
+        ]
+        return [overall, *categories, count], {f"{name}.overall": averages}
+
+    def _passport(self, protocol: Protocol) -> str:
+        quirks = {
+            "reference": "as the public script, quirks included: first table row skipped, categories from the last "
+            "tile before dependencies",
+            "corrected": "all table rows, dependencies reach all descendants, categories from all tiles after them",
+        }[protocol]
+        part = "" if self.num_prompts is None else f"; a part of the prompts: {self.num_prompts}"
+        table = self.questions.git_blob or self.questions.sha256 or self.questions.uri
+        return (
+            f"dpg-{protocol}/1: {self.pictures_per_prompt} pictures a prompt in a 2x2 grid, {self.vqa.describe()}, "
+            f"question table {table[:16]}, {describe(self.rewriter)}; {quirks}{part}"
+        )
+
+    def _note(self, results: JudgedPrompts) -> str:
+        sizes = sorted({tuple(record["size_px"]) for record in results.records if "size_px" in record})
+        about = "tiles of " + ", ".join(f"{rows}x{columns}" for rows, columns in sizes) + " pixels" if sizes else ""
+        padded = sum(bool(record.get("padded")) for record in results.records)
+        black = f"{padded} grids are smaller than two tiles a side and were filled up with black" if padded else ""
+        return join_notes(about, black)
+
+
+@dataclass(frozen=True, slots=True)
+class DpgJudge:
+    """Asks the questions; the record of an item has the answers of every tile by the text of the question."""
+
+    vqa: Vqa
+    measure: DpgMeasure
+
+    def __call__(
+        self, asked: Sequence[PromptSample], pictures: Sequence[Sequence[Picture | MissingPicture]]
+    ) -> list[Record]:
+        """All questions of all items in batches."""
+        records: list[dict[str, Any]] = []
+        waiting: list[tuple[Picture, str]] = []
+        for one, found in zip(asked, pictures, strict=True):
+            usable, reasons = count_gaps(found)
+            if reasons or not usable:
+                records.append({"missing": reasons[0] if reasons else "no picture"})
+                continue
+            tiles, padded = self._tiles(usable)
+            size = {"size_px": list(tiles[0].shape[:2])}
+            records.append({"answers": [{} for _ in tiles], **size, **({"padded": True} if padded else {})})
+            waiting += [(part, question) for part in tiles for question in one.item.about["questions"]]
+        answers = iter(self.vqa.answer(waiting))
+        for one, record in zip(asked, records, strict=True):
+            for by_question in record.get("answers", ()):
+                by_question.update({question: next(answers) for question in one.item.about["questions"]})
+        return list(records)
+
+    def _tiles(self, pictures: list[Picture]) -> tuple[list[Picture], bool]:
+        """The tiles of one item, and whether a grid was too small for them."""
+        if self.measure.pictures is None:
+            return cut(tile(pictures), (pictures[0].shape[0], pictures[0].shape[1]), len(pictures)), False
+        (grid,) = pictures
+        side = self.measure.resolution_px
+        size = (grid.shape[0] // 2, grid.shape[1] // 2) if side is None else (side, side)
+        padded = 2 * size[0] > grid.shape[0] or 2 * size[1] > grid.shape[1]
+        return cut(grid, size, self.measure.pictures_per_prompt), padded
+
+
+def score_all(
+    results: JudgedPrompts, table: Table, protocol: Protocol
+) -> tuple[dict[str, PictureScore], dict[str, str]]:
+    """Scores by item, and reasons of items that have none."""
+    scored: dict[str, PictureScore] = {}
+    failed: dict[str, str] = {}
+    for asked, record in results:
+        name = asked.item.id
+        if "missing" in record:
+            failed[name] = record["missing"]
+            continue
+        try:
+            questions = questions_of(table, name)
+            answers = [{question.id: part[question.text] for question in questions} for part in record["answers"]]
+            scored[name] = score_picture(questions, answers, protocol)
+        except ItemError as error:
+            failed[name] = str(error)
+    return scored, failed
+
+
+def pool(
+    scored: Mapping[str, PictureScore], protocol: Protocol, level: str
+) -> dict[str, dict[str, tuple[float, float]]]:
+    """By category and item the sum of the questions' scores and their number; level "l1" is coarse, "l2" fine."""
+    pooled: dict[str, dict[str, tuple[float, float]]] = {}
+    for item, picture in scored.items():
+        for question, value in picture.counted(protocol):
+            category = pooled.setdefault(question.group if level == "l1" else question.category, {})
+            total, number = category.get(item, (0.0, 0.0))
+            category[item] = total + value, number + 1
+    return {
+        category: {item: (100 * total, number) for item, (total, number) in values.items()}
+        for category, values in pooled.items()
+    }
+
+
+def read_prompts(source: str | PinnedFile) -> dict[str, str]:
+    """Prompts by the name of their file, blanks at their ends removed.
+
+    Raises:
+        ValueError: No prompt there, an empty one, or one that is not UTF-8.
+        StorageError: A file is missing.
+    """
+    found: dict[str, bytes] = {}
+    if isinstance(source, str):
+        where = source
+        for uri in storage.list_files(source):
+            if uri.endswith(".txt"):
+                found[storage.name(uri).removesuffix(".txt")] = storage.read_bytes(uri)
+    else:
+        where = source.uri
+        found = dict(_zipped(source))
+    if not found:
+        raise ValueError(f"{where}: expected prompts in files <item id>.txt, found none")
+    prompts = {}
+    for name, data in found.items():
+        try:
+            prompts[name] = data.decode("utf-8").strip()
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{where}: the prompt {name}.txt is not UTF-8 ({error.reason})") from error
+        if not prompts[name]:
+            raise ValueError(f"{where}: the prompt {name}.txt is empty")
+    return prompts
+
+
+def _zipped(source: PinnedFile) -> Iterable[tuple[str, bytes]]:
+    try:
+        with zipfile.ZipFile(io.BytesIO(source.read())) as archive:
+            for path in archive.namelist():
+                if match := re.fullmatch(r"(?:.*/)?prompts/([^/]+)\.txt", path):
+                    yield match[1], archive.read(path)
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"{source.uri}: expected a zip file with a folder of prompts ({error})") from error
+
+
+def _texts(name: str, tables: Iterable[Table]) -> list[str]:
+    """The questions about an item, each once, by any protocol."""
+    key = name.split(".")[0]
+    return list(dict.fromkeys(question.text for table in tables for question in table.get(key, ())))
+
+
+def _percent(metric: str, values: Mapping[str, tuple[float, float]], protocol: str, note: str) -> Score:
+    """Sum over number of all items, with an interval from resampling items."""
+    sums, numbers = (np.array([pair[side] for pair in values.values()], np.float64) for side in (0, 1))
+    interval = stratified_interval([(sums, numbers)])
+    low, high = interval or (None, None)
+    about = "interval from resampling prompts" if interval else ""
+    return Score(
+        metric=metric, value=float(sums.sum() / numbers.sum()), unit="percent", n=int(numbers.sum()),
+        protocol=protocol, low=low, high=high, note=join_notes(note, about),
+    )  # fmt: skip
+
+
+def _load_vqa(config: VqaConfig, device: str) -> Vqa:
+    return Vqa(config, device)

@@ -1,0 +1,274 @@
+"""Clouds of Inception features: FID, KID, Inception Score, precision and recall; both distances of rebuilt ones too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from jaxtyping import Float32, UInt8
+from torch import Tensor
+
+from infinity.config import Config
+from infinity.data.dataset.manifest import Manifest
+from infinity.data.loading.batches import load_images
+from infinity.evaluation.benchmark import BenchmarkResult, EvalContext, EvalTarget, RowBatch, batches, spread
+from infinity.evaluation.drawings import draw
+from infinity.evaluation.fid import preparation
+from infinity.evaluation.fid.feature_distances import KidConfig, inception_score, kernel_distance, precision_recall
+from infinity.evaluation.fid.frechet import GaussianStats, frechet_distance
+from infinity.evaluation.fid.preparation import PREPARATIONS, Convention
+from infinity.evaluation.fid.reference_statistics import (
+    Passport,
+    Statistics,
+    StatisticsFile,
+    read_statistics,
+    statistics_distance,
+)
+from infinity.evaluation.reconstruction.benchmark import reconstruct
+from infinity.evaluation.score import Score
+
+FEATURE_WIDTH = 2048
+METRICS = ("rfid", "fid", "rkid", "kid", "inception_score", "precision", "recall")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DistributionMeasure(Config):
+    """Drawings and reconstructions against the same pictures of the data set.
+
+    Args:
+        num_pictures: How many, spread over the split; None takes all. FID compares only at equal numbers.
+        convention: How pictures are prepared for Inception; part of the protocol.
+        kid: Kernel and subsets.
+        splits: Of the Inception Score.
+        neighbours: Of precision and recall.
+        reference: Statistics of another set that the drawings are compared with too (``fid_reference``), or None.
+    """
+
+    num_pictures: int | None = None
+    convention: Convention = "tf1"
+    kid: KidConfig = field(default_factory=KidConfig)
+    splits: int = 10
+    neighbours: int = 3
+    reference: StatisticsFile | None = None
+
+    def __post_init__(self) -> None:
+        if self.num_pictures is not None and self.num_pictures < 2:
+            raise ValueError(f"DistributionMeasure.num_pictures: expected at least 2, got {self.num_pictures}")
+        if min(self.splits, self.neighbours) < 1:
+            raise ValueError(
+                f"DistributionMeasure: expected splits and neighbours of at least 1, got {self.splits} and "
+                f"{self.neighbours}"
+            )
+
+    def parts(self, subject: EvalTarget, manifest: Manifest) -> tuple[DistributionPart, ...]:
+        """One part a batch of rows.
+
+        Raises:
+            ValueError: The split has a single picture, or the reference statistics are of another convention.
+            StorageError: The reference statistics cannot be read.
+        """
+        rows = spread(manifest, subject.split, self.num_pictures)
+        if len(rows) < 2:
+            raise ValueError(f"{manifest.uri}: FID needs at least 2 pictures in the split {subject.split!r}, found 1")
+        self._read_reference()  # before any worker starts
+        return tuple(
+            DistributionPart(batch=batch, convention=self.convention)
+            for batch in batches(manifest, rows, subject.batch_size)
+        )
+
+    def outcome(self, state: DistributionState) -> BenchmarkResult:
+        """The figures of `METRICS`, and ``fid_reference`` where there is a reference.
+
+        Raises:
+            ValueError: The clouds have different numbers of rows.
+        """
+        clouds = state.clouds()
+        originals = GaussianStats.of(clouds.originals)
+        drawings = GaussianStats.of(clouds.drawings)
+        reconstructions = GaussianStats.of(clouds.reconstructions)
+        biased = ""
+        if originals.count <= FEATURE_WIDTH:
+            biased = "biased upwards: fewer pictures than features; compares only at this n"
+        scores = [
+            self._score("rfid", frechet_distance(originals, reconstructions), originals.count, biased),
+            self._score("fid", frechet_distance(originals, drawings), originals.count, biased),
+            *self._kernel("rkid", clouds.reconstructions, clouds.originals),
+            *self._kernel("kid", clouds.drawings, clouds.originals),
+            *self._inception_score(clouds.drawing_logits),
+            *self._shares(clouds.drawings, clouds.originals),
+        ]
+        reference = self._read_reference()
+        if reference is not None:
+            scores.append(self._against(reference, drawings))
+        return BenchmarkResult(scores=tuple(scores))
+
+    def protocol(self, metric: str) -> str:
+        """How a figure is measured."""
+        return f"{metric}/2: {_what(self, metric)}; {preparation.protocol(self.convention)}"
+
+    def not_measured(self) -> BenchmarkResult:
+        """What stands in for the figures where no weights are given."""
+        reason = "no Inception weights given; name the standard file pt_inception-2015-12-05-6726825d.pth"
+        names = METRICS if self.reference is None else (*METRICS, "fid_reference")
+        return BenchmarkResult(
+            scores=tuple(Score.not_measured(name, "", protocol=self.protocol(name), reason=reason) for name in names)
+        )
+
+    def _score(self, metric: str, value: float, n: int, note: str = "") -> Score:
+        return Score(metric=metric, value=value, unit="", n=n, protocol=self.protocol(metric), note=note)
+
+    def _absent(self, metric: str, reason: str) -> Score:
+        return Score.not_measured(metric, "", protocol=self.protocol(metric), reason=reason)
+
+    def _kernel(self, metric: str, cloud: Tensor, originals: Tensor) -> Iterator[Score]:
+        if len(cloud) < self.kid.subset_size:
+            yield self._absent(metric, f"{len(cloud)} pictures are fewer than a subset of {self.kid.subset_size}")
+            return
+        found = kernel_distance(cloud, originals, self.kid)
+        yield self._score(metric, found.mean, len(cloud), f"deviation over subsets {found.deviation:.3g}")
+
+    def _inception_score(self, logits: Tensor) -> Iterator[Score]:
+        if len(logits) < self.splits:
+            yield self._absent("inception_score", f"{len(logits)} pictures are fewer than {self.splits} splits")
+            return
+        found = inception_score(logits, splits=self.splits)
+        yield self._score("inception_score", found.mean, len(logits), f"deviation over splits {found.deviation:.3g}")
+
+    def _shares(self, cloud: Tensor, originals: Tensor) -> Iterator[Score]:
+        if len(cloud) <= self.neighbours:
+            reason = f"{len(cloud)} pictures are too few for {self.neighbours} neighbours"
+            yield from (self._absent(name, reason) for name in ("precision", "recall"))
+            return
+        found = precision_recall(cloud, originals, neighbours=self.neighbours)
+        yield self._score("precision", found.precision, len(cloud))
+        yield self._score("recall", found.recall, len(cloud))
+
+    def _read_reference(self) -> Statistics | None:
+        if self.reference is None:
+            return None
+        found = read_statistics(self.reference)
+        if found.passport.protocol != preparation.protocol(self.convention):
+            raise ValueError(
+                f"DistributionMeasure.reference: {self.reference.file.uri} was taken under "
+                f"{found.passport.protocol!r}, the figures are under {preparation.protocol(self.convention)!r}; "
+                "conventions never mix"
+            )
+        return found
+
+    def _against(self, reference: Statistics, drawings: GaussianStats) -> Score:
+        ours = Statistics(
+            moments=drawings.moments(), passport=Passport(convention=self.convention, feature=drawings.width)
+        )
+        there = reference.moments.count
+        note = f"reference: {there or 'an unknown number of'} pictures"
+        if there != drawings.count:
+            note += f", not the {drawings.count} here: does not stand beside FIDs of another number"
+        return self._score("fid_reference", statistics_distance(reference, ours), drawings.count, note)
+
+
+_WHATS: dict[str, Callable[[DistributionMeasure], str]] = {
+    "rfid": lambda _: "reconstructions against the same pictures, fitted to the model's size, rounded to 8 bits",
+    "fid": lambda _: "one drawing a caption against the same pictures, fitted to the model's size, rounded to 8 bits",
+    "rkid": lambda measure: f"as rfid, {measure.kid.protocol}",
+    "kid": lambda measure: f"as fid, {measure.kid.protocol}",
+    "inception_score": lambda measure: (
+        f"one drawing a caption, scores without bias, shuffled with seed 2020, {measure.splits} splits"
+    ),
+    "precision": lambda measure: f"share of drawings in balls of {measure.neighbours} neighbours of the pictures",
+    "recall": lambda measure: f"share of pictures in balls of {measure.neighbours} neighbours of the drawings",
+}
+
+
+def _what(measure: DistributionMeasure, metric: str) -> str:
+    if metric == "fid_reference":
+        assert measure.reference is not None
+        return f"one drawing a caption against the statistics {measure.reference.file.uri}"
+    return _WHATS[metric](measure)
+
+
+Features = Float32[np.ndarray, "n D"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Clouds:
+    """Rows of all pictures, in the order of the parts."""
+
+    originals: Tensor
+    reconstructions: Tensor
+    drawings: Tensor
+    drawing_logits: Tensor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class DistributionState:
+    """Features of the pictures, of their reconstructions and of what was drawn for their captions; one array a part.
+
+    Rows travel, since distances of neighbours and kernels need them: 28 kB a picture, and sums of one part would weigh
+    more. Large arrays lie in the cluster's shared memory.
+    """
+
+    originals: tuple[Features, ...]
+    reconstructions: tuple[Features, ...]
+    drawings: tuple[Features, ...]
+    drawing_logits: tuple[Features, ...]
+
+    def __add__(self, other: DistributionState) -> DistributionState:
+        return DistributionState(
+            originals=self.originals + other.originals,
+            reconstructions=self.reconstructions + other.reconstructions,
+            drawings=self.drawings + other.drawings,
+            drawing_logits=self.drawing_logits + other.drawing_logits,
+        )
+
+    def clouds(self) -> Clouds:
+        """All rows.
+
+        Raises:
+            ValueError: The clouds have different numbers of rows, which never compare.
+        """
+        found = Clouds(*map(_joined, (self.originals, self.reconstructions, self.drawings, self.drawing_logits)))
+        counts = (len(found.originals), len(found.reconstructions), len(found.drawings), len(found.drawing_logits))
+        if len(set(counts)) != 1:
+            raise ValueError(f"distribution: expected equal numbers of pictures in all clouds, got {counts}")
+        return found
+
+
+def _joined(parts: tuple[Features, ...]) -> Tensor:
+    return torch.from_numpy(np.concatenate(parts))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DistributionPart:
+    """A batch of rows."""
+
+    batch: RowBatch
+    convention: Convention = "tf1"
+
+    @property
+    def num_pictures(self) -> int:
+        """Pictures that go through the feature network."""
+        return 3 * len(self.batch.rows)
+
+    def compute(self, material: EvalContext) -> DistributionState:
+        """Draw, reconstruct, and take features."""
+        tokenizer = material.pipeline.tokenizer
+        schedule = material.pipeline.config.resolution.schedule(self.batch.aspect_ratio)
+        originals = load_images(material.manifest, self.batch.rows, schedule.image_size_px(tokenizer.config.stride_px))
+        drawings, logits = self._features(material, draw(material, self.batch))
+        return DistributionState(
+            originals=(self._features(material, originals)[0],),
+            reconstructions=(self._features(material, reconstruct(tokenizer, originals, schedule))[0],),
+            drawings=(drawings,),
+            drawing_logits=(logits,),
+        )
+
+    @torch.inference_mode()
+    def _features(self, material: EvalContext, images: UInt8[np.ndarray, "B H W 3"]) -> tuple[Features, Features]:
+        """The 2048 Inception features and the class scores without bias of every picture."""
+        prepared = PREPARATIONS[self.convention](torch.from_numpy(images).to(material.subject.device))
+        found = material.inception(prepared)
+        rows = (found.features_2048, found.logits_without_bias)
+        features, logits = (np.asarray(row.float().cpu().numpy()) for row in rows)
+        return features, logits

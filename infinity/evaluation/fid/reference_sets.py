@@ -1,0 +1,149 @@
+"""Statistics of a set of pictures that others are compared with: a folder of files, or the split of a data set."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from PIL import Image
+
+from infinity import storage
+from infinity.config import Config
+from infinity.data.dataset.manifest import Manifest, Split
+from infinity.data.images.decoding import to_rgb
+from infinity.data.loading.batches import fit
+from infinity.data.sources.opening import PICTURE_ENDINGS
+from infinity.evaluation.fid.frechet import GaussianStats
+from infinity.evaluation.fid.inception import InceptionFeatures
+from infinity.evaluation.fid.preparation import PREPARATIONS, Convention
+from infinity.evaluation.fid.reference_statistics import Passport
+from infinity.evaluation.picture_store import PictureError
+
+FEATURES = (64, 192, 768, 2048)
+_ROWS_AT_ONCE = 512
+"""Features that are summed together: sums of fewer rows cost more than the rows."""
+
+Network = Callable[[torch.Tensor], InceptionFeatures]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReferenceSet(Config):
+    """Which pictures, and how they are looked at.
+
+    Attributes:
+        uri: A folder of pictures, read in the order of their names with all folders in it; or a manifest, or the folder
+            of one.
+        split: Of a data set; "train" must be asked for on purpose.
+        size_px: Rows and columns that every picture is brought to first, as a model sees it: the middle, scaled by a
+            Lanczos filter, rounded to 8 bits. None takes pictures as they are.
+        convention: Of preparing pictures for Inception.
+        feature: Which features, by their width.
+    """
+
+    uri: str
+    split: Split = "validation"
+    size_px: int | None = None
+    convention: Convention = "tf1"
+    feature: int = 2048
+
+    def __post_init__(self) -> None:
+        if self.feature not in FEATURES:
+            raise ValueError(f"ReferenceSet.feature: expected one of {FEATURES}, got {self.feature}")
+        if self.size_px is not None and self.size_px < 1:
+            raise ValueError(f"ReferenceSet.size_px: expected at least 1, got {self.size_px}")
+
+    def files(self) -> Files:
+        """What is read.
+
+        Raises:
+            ValueError: Less than two pictures, which have no spread.
+            StorageError: The place cannot be read.
+        """
+        manifest = self._manifest()
+        if manifest is not None:
+            rows = [int(row) for row in manifest.rows(self.split)]
+            found = Files(len(rows), lambda: ((f"{manifest.uri} row {row}", manifest.read_image(row)) for row in rows))
+        else:
+            uris = [uri for uri in storage.list_files(self.uri) if uri.lower().endswith(PICTURE_ENDINGS)]
+            found = Files(len(uris), lambda: ((uri, storage.read_bytes(uri)) for uri in sorted(uris)))
+        if found.number < 2:
+            what = f"the split {self.split!r}" if manifest is not None else f"{', '.join(PICTURE_ENDINGS)} files"
+            raise ValueError(f"{self.uri}: expected at least 2 pictures ({what}), found {found.number}")
+        return found
+
+    def _manifest(self) -> Manifest | None:
+        inside = storage.join(self.uri, "manifest.parquet")
+        if self.uri.endswith(".parquet"):
+            return Manifest.load(self.uri)
+        return Manifest.load(inside) if storage.exists(inside) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """How many there are, and each with its name when it is read."""
+
+    number: int
+    read: Callable[[], Iterator[tuple[str, bytes]]]
+
+
+@torch.inference_mode()
+def measure(
+    reference: ReferenceSet,
+    network: Network,
+    *,
+    device: str = "cpu",
+    batch_size: int = 32,
+    progress: Callable[[float], None] = lambda share: None,
+) -> tuple[GaussianStats, Passport]:
+    """Sums of the features of all pictures, and the passport that a file of them carries.
+
+    Args:
+        reference: Which pictures.
+        network: Of prepared pictures.
+        device: Where the network is.
+        batch_size: Pictures that run at once; changes no figure but by rounding.
+        progress: Told the share that is done.
+
+    Raises:
+        ValueError: Less than two pictures.
+        PictureError: A file that is no picture.
+        StorageError: A file cannot be read.
+    """
+    files, content = reference.files(), hashlib.sha256()
+    stats, rows, done = GaussianStats.empty(reference.feature), list[torch.Tensor](), 0
+    reading = files.read()
+    while batch := tuple(islice(reading, batch_size)):
+        prepared = []
+        for name, data in batch:
+            content.update(hashlib.sha256(data).digest())
+            picture = torch.from_numpy(_picture(name, data, reference.size_px)[None]).to(device)
+            prepared.append(PREPARATIONS[reference.convention](picture))
+        found = getattr(network(torch.cat(prepared)), f"features_{reference.feature}")
+        rows.append(found.float().cpu())
+        done += len(batch)
+        if sum(map(len, rows)) >= _ROWS_AT_ONCE or done == files.number:
+            stats, rows = stats + GaussianStats.of(torch.cat(rows)), []
+        progress(done / files.number)
+    side = reference.size_px
+    fitted = "as they are" if side is None else f"with the middle scaled to {side} x {side} px (Lanczos, 8 bits)"
+    where = storage.name(reference.uri.rstrip("/"))
+    source = f"{where}: {files.number} pictures {fitted}, content {content.hexdigest()[:16]}"
+    return stats, Passport(convention=reference.convention, feature=reference.feature, source=source)
+
+
+def _picture(name: str, data: bytes, size_px: int | None) -> UInt8[np.ndarray, "H W 3"]:
+    try:
+        with Image.open(io.BytesIO(data)) as opened:
+            image = to_rgb(opened)
+            # A copy: a picture's own memory may be read-only, which torch warns of.
+            return np.array(image) if size_px is None else fit(image, (size_px, size_px)).copy()
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # Pillow's words for damage
+        raise PictureError(
+            f"{name}: expected a picture, found a damaged file ({error}); take it out or repair it"
+        ) from error

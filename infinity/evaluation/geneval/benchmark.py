@@ -1,0 +1,174 @@
+"""GenEval: the official prompt file, four pictures of every prompt, the shares of right pictures of six tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from infinity.config import Config
+from infinity.evaluation.benchmark import BenchmarkResult
+from infinity.evaluation.geneval.coco_detector import CocoDetectorConfig
+from infinity.evaluation.geneval.scenes import SceneDetector
+from infinity.evaluation.geneval.scoring import GenevalConfig, GenevalPrompt
+from infinity.evaluation.geneval.verdicts import GenevalJudge, summarise
+from infinity.evaluation.networks import Networks
+from infinity.evaluation.prompts.benchmark import JudgedPrompts, PictureFolder, PromptItem, PromptSample, locate
+from infinity.evaluation.prompts.rewriting import Rewriter, describe
+from infinity.storage.lines import json_objects
+from infinity.storage.pinned import PinnedFile
+
+OFFICIAL_PROMPTS = PinnedFile(
+    uri="https://raw.githubusercontent.com/djghosh13/geneval/af4902f24d3ca90ebbb446dd9891a59e0f82725f/"
+    "prompts/evaluation_metadata.jsonl",
+    sha256="5c48e0813e812e3c373fa5c8ed07a8f0a483be30272b4427b0559c8048e67c13",
+)
+
+_NAMED = 8
+"""Classes that a message names."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GenevalMeasure(Config):
+    """GenEval.
+
+    Attributes:
+        prompts: JSON lines as the official file has them; the number of a line, counted from 0, is the prompt's id.
+        detector: Finds objects and their colours.
+        thresholds: Of the scorer; the official ones by default.
+        pictures_per_prompt: The benchmark has 4.
+        prompts_per_task: At most so many prompts of each task, spread over all; None takes all. Figures of a part say
+            so.
+        num_shown: Captions of each task on its sheet.
+        rewriter: Who rewrites prompts before they are drawn.
+        pictures: Pictures that were drawn elsewhere, ``<five digits>/samples/<number>.png``; None draws them.
+    """
+
+    prompts: PinnedFile = OFFICIAL_PROMPTS
+    detector: CocoDetectorConfig | SceneDetector = field(default_factory=CocoDetectorConfig)
+    thresholds: GenevalConfig = field(default_factory=GenevalConfig)
+    pictures_per_prompt: int = 4
+    prompts_per_task: int | None = None
+    num_shown: int = 8
+    rewriter: Rewriter | None = None
+    pictures: PictureFolder | None = None
+
+    def __post_init__(self) -> None:
+        if self.pictures_per_prompt < 1 or self.num_shown < 0:
+            raise ValueError(
+                "GenevalMeasure: expected at least 1 picture a prompt and num_shown of at least 0, got "
+                f"{self.pictures_per_prompt} and {self.num_shown}"
+            )
+        if self.prompts_per_task is not None and self.prompts_per_task < 1:
+            raise ValueError(f"GenevalMeasure.prompts_per_task: expected at least 1, got {self.prompts_per_task}")
+
+    @property
+    def name(self) -> str:
+        """Begins the names of metrics; figures with rewritten prompts have names of their own."""
+        return "geneval" if self.rewriter is None else "geneval_rewritten"
+
+    def items(self) -> tuple[PromptItem, ...]:
+        """The prompts of the file.
+
+        Raises:
+            ValueError: A broken line, by its number, a class that the detector does not know, or no prompt.
+            StorageError: The file is missing.
+        """
+        prompts = read_prompts(self.prompts, self.detector.classes, self.detector.colour_names)
+        chosen = sorted(_spread(prompts, self.prompts_per_task))
+        return tuple(
+            PromptItem(id=f"{number:05d}", prompt=prompts[number].prompt, about=prompts[number].to_metadata())
+            for number in chosen
+        )
+
+    def find(self, folder: PictureFolder, items: Sequence[PromptItem]) -> list[PromptSample]:
+        """Pictures that were drawn elsewhere."""
+        return locate(folder, items, self.pictures_per_prompt)
+
+    def judge_settings(self) -> Mapping[str, Any]:
+        """The detector and the thresholds."""
+        return {"rules": "geneval/1", "detector": self.detector.settings(), **self.thresholds.to_json()}
+
+    def judge(self, networks: Networks) -> GenevalJudge:
+        """The official rules over the detector."""
+        return GenevalJudge(self.detector.load(networks), self.thresholds)
+
+    def outcome(self, results: JudgedPrompts) -> BenchmarkResult:
+        """``geneval.overall``, ``.<task>`` and ``.prompts``; a sheet and the verdicts of every task."""
+        return summarise(
+            results,
+            self.name,
+            protocol=self._passport(),
+            num_shown=self.num_shown,
+            sheets=self.name,
+            records=f"{self.name}_verdicts.jsonl",
+        )
+
+    def _passport(self) -> str:
+        part = "" if self.prompts_per_task is None else f"; a part: {self.prompts_per_task} prompts a task"
+        own = self.thresholds.to_json().items()
+        official = GenevalConfig().to_json()
+        changed = ", ".join(f"{name} {value}" for name, value in own if value != official[name])
+        rules = f"official rules with {changed}" if changed else "official rules and thresholds"
+        file = f"sha256 {self.prompts.sha256[:16]}" if self.prompts.sha256 else self.prompts.uri
+        return (
+            f"geneval/1: prompts {file}, {self.pictures_per_prompt} pictures each, {self.detector.describe()}, "
+            f"{rules}, {describe(self.rewriter)}; overall is the plain mean of the tasks{part}"
+        )
+
+
+def read_prompts(file: PinnedFile, classes: Sequence[str], colours: Sequence[str]) -> list[GenevalPrompt]:
+    """The prompts of a file of JSON lines.
+
+    Args:
+        file: The file.
+        classes: All that the detector can see.
+        colours: All that it can name.
+
+    Raises:
+        ValueError: Not UTF-8, a line that is no prompt, by its number, or no prompt at all.
+        StorageError: The file is missing.
+    """
+    prompts = []
+    for where, data in json_objects(file.read(), file.uri):
+        try:
+            prompt = GenevalPrompt.from_metadata(data)
+            _check(prompt, classes, colours)
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from error
+        prompts.append(prompt)
+    if not prompts:
+        raise ValueError(f"{file.uri}: expected prompts, found an empty file")
+    return prompts
+
+
+def _check(prompt: GenevalPrompt, classes: Sequence[str], colours: Sequence[str]) -> None:
+    """Refuse what could be scored but would mean nothing: always wrong, or always right."""
+    if not prompt.prompt.strip():
+        raise ValueError("expected a text to draw, found an empty prompt")
+    if not prompt.include and not prompt.exclude:
+        raise ValueError("expected at least one object in include or exclude, found none: any picture would be right")
+    for entry in (*prompt.include, *prompt.exclude):
+        if entry.object_class not in classes:
+            some = ", ".join(classes[:_NAMED])
+            raise ValueError(
+                f"expected one of the detector's {len(classes)} classes ({some}, ...), found {entry.object_class!r}, "
+                "which it can never see; choose another detector or take the line out"
+            )
+        if entry.colour is not None and entry.colour not in colours:
+            raise ValueError(
+                f"expected one of the colours {', '.join(colours)}, found {entry.colour!r}, which the detector can "
+                "never name"
+            )
+
+
+def _spread(prompts: Sequence[GenevalPrompt], most: int | None) -> list[int]:
+    """Numbers of prompts: all, or at most so many of every task, spread over them."""
+    by_task: dict[str, list[int]] = {}
+    for number, prompt in enumerate(prompts):
+        by_task.setdefault(prompt.task, []).append(number)
+    chosen = []
+    for numbers in by_task.values():
+        size = len(numbers) if most is None else min(most, len(numbers))
+        chosen += [numbers[place * len(numbers) // size] for place in range(size)]
+    return chosen

@@ -1,0 +1,162 @@
+"""From pictures to verdicts to GenEval's six tasks: what the official prompts and drawn scenes have in common."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from infinity.data.images.contact_sheet import compose_sheet
+from infinity.evaluation.benchmark import BenchmarkResult, SheetImage, magnification
+from infinity.evaluation.geneval.scoring import TASKS, Detections, GenevalConfig, GenevalPrompt, Verdict, judge
+from infinity.evaluation.geneval.state import GenevalState
+from infinity.evaluation.picture_store import Picture
+from infinity.evaluation.prompts.benchmark import (
+    JudgedPrompts,
+    MissingPicture,
+    PromptSample,
+    Record,
+    count_gaps,
+    described,
+    join_notes,
+    note_of_gaps,
+)
+from infinity.evaluation.score import Score
+
+RIGHT, WRONG = (30, 150, 70), (205, 60, 50)
+"""RGB of the frames around right and wrong pictures."""
+
+TITLES = {
+    "single_object": "Single object",
+    "two_object": "Two objects",
+    "counting": "Counting",
+    "colors": "Colours",
+    "position": "Position",
+    "color_attr": "Colour attribution",
+}
+
+
+class Detector(Protocol):
+    """Finds objects and names their colours."""
+
+    def __call__(self, pictures: Sequence[Picture]) -> Sequence[Detections]:
+        """Everything found in every picture; colours are looked at when they are asked for."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class GenevalJudge:
+    """Verdicts on pictures of GenEval prompts; the record of an item has a line a picture."""
+
+    detector: Detector
+    thresholds: GenevalConfig
+
+    def __call__(
+        self, asked: Sequence[PromptSample], pictures: Sequence[Sequence[Picture | MissingPicture]]
+    ) -> list[Record]:
+        """Detect on all pictures together, then judge one by one."""
+        usable = [count_gaps(found)[0] for found in pictures]
+        detections = iter(self.detector([picture for found in usable for picture in found]))
+        records: list[Record] = []
+        for one, found in zip(asked, pictures, strict=True):
+            prompt = GenevalPrompt.from_metadata(one.item.about)
+            entries = [
+                {"missing": picture.reason}
+                if isinstance(picture, MissingPicture)
+                else _entry(picture, judge(prompt, next(detections), self.thresholds))
+                for picture in found
+            ]
+            records.append({"pictures": entries})
+        return records
+
+
+def _entry(picture: Picture, verdict: Verdict) -> Record:
+    return {"size_px": list(picture.shape[:2]), "correct": verdict.correct, "reason": verdict.reason}
+
+
+def summarise(
+    results: JudgedPrompts, name: str, *, protocol: str, num_shown: int, sheets: str, records: str
+) -> BenchmarkResult:
+    """Figures, a sheet of pictures and the lines of all verdicts of GenEval prompts.
+
+    Args:
+        results: Records of a `GenevalJudge`.
+        name: Begins the names of the metrics.
+        protocol: How they were measured.
+        num_shown: Captions of each task on its sheet.
+        sheets: Begins the names of the sheets, which end in the task.
+        records: Name of the file of verdicts.
+
+    Raises:
+        PictureError: A picture for a sheet cannot be read.
+    """
+    judged, missing = [], []
+    ids: dict[str, str] = {}
+    sizes: set[tuple[int, int]] = set()
+    for asked, record in results:
+        prompt = GenevalPrompt.from_metadata(asked.item.about)
+        ids.setdefault(json.dumps(prompt.to_metadata()), asked.item.id)
+        for entry in record["pictures"]:
+            if "missing" in entry:
+                missing.append(f"{asked.item.id}: {entry['missing']}")
+                continue
+            sizes.add(tuple(entry["size_px"]))
+            judged.append((prompt, Verdict(entry["correct"], entry["reason"])))
+    total = len(judged) + len(missing)
+    note = join_notes(note_of_gaps(len(missing), total, "pictures", missing[0] if missing else ""), _note_of(sizes))
+    state = GenevalState.of(judged)
+    if not judged:
+        reason = note or "there was no picture"
+        scores: tuple[Score, ...] = (Score.not_measured(f"{name}.overall", "share", protocol=protocol, reason=reason),)
+    else:
+        scores = state.scores(name, protocol=protocol, note=note)
+    return BenchmarkResult(
+        scores=scores,
+        sheets={f"{sheets}.{task}": sheet for task in TASKS if (sheet := _sheet(results, task, num_shown))},
+        records={records: _lines(results)},
+        items=state.items(name, ids) if judged else {},
+    )
+
+
+def _note_of(sizes: set[tuple[int, int]]) -> str:
+    listed = ", ".join(f"{rows}x{columns}" for rows, columns in sorted(sizes))
+    if len(sizes) <= 1:
+        return f"pictures of {listed} pixels" if sizes else ""
+    return f"pictures of {len(sizes)} sizes (rows x columns): {listed}"
+
+
+def _lines(results: JudgedPrompts) -> list[Record]:
+    """One line a picture."""
+    return [
+        {
+            **described(asked),
+            "tag": asked.item.about["tag"],
+            "number": number,
+            "picture": None if isinstance(place, MissingPicture) else place.name,
+            **entry,
+        }
+        for asked, record in results
+        for number, (place, entry) in enumerate(zip(asked.places, record["pictures"], strict=True))
+    ]
+
+
+def _sheet(results: JudgedPrompts, task: str, num_shown: int) -> SheetImage | None:
+    """The first captions of a task whose pictures are all there, each in a row."""
+    rows = [
+        (asked, record["pictures"])
+        for asked, record in results
+        if asked.item.about["tag"] == task and not any("missing" in entry for entry in record["pictures"])
+    ][:num_shown]
+    if not rows:
+        return None
+    pictures = [picture for asked, _ in rows for picture in count_gaps(asked.pictures())[0]]
+    marks = [RIGHT if entry["correct"] else WRONG for _, entries in rows for entry in entries]
+    return SheetImage(
+        png=compose_sheet(pictures, len(rows[0][1]), gap_px=3, enlarge=magnification(pictures[0]), marks=marks),
+        title=f"{TITLES[task]}: one caption a row; a green frame marks a right picture, a red one a wrong picture",
+        captions=tuple(
+            f"{asked.item.prompt} ({sum(entry['correct'] for entry in entries)} of {len(entries)} right)"
+            for asked, entries in rows
+        ),
+    )

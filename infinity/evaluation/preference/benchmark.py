@@ -1,0 +1,324 @@
+"""How well pictures fit their prompts, a number a picture: CLIP score, ImageReward, HPSv2.
+
+The three share everything but the network: prompts from lists, one or several pictures of each, the mean over a
+prompt's pictures, the mean over prompts, and over the prompts of every category where a list has some.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import Any, ClassVar
+
+import numpy as np
+
+from infinity.config import Config
+from infinity.evaluation.benchmark import BenchmarkResult
+from infinity.evaluation.bootstrap import mean_interval
+from infinity.evaluation.networks import Networks
+from infinity.evaluation.picture_store import Picture
+from infinity.evaluation.preference.clip_score import PROTOCOL as CLIP_SCORE
+from infinity.evaluation.preference.clip_score import clip_scores
+from infinity.evaluation.prompts.benchmark import (
+    JudgedPrompts,
+    MissingPicture,
+    PictureFolder,
+    PromptItem,
+    PromptSample,
+    Record,
+    count_gaps,
+    described,
+    in_folders_or_flat,
+    join_notes,
+    locate,
+    note_of_gaps,
+)
+from infinity.evaluation.prompts.lists import PromptList, category_of, describe, read_lists
+from infinity.evaluation.prompts.rewriting import Rewriter
+from infinity.evaluation.prompts.rewriting import describe as describe_rewriter
+from infinity.evaluation.score import Score, slug
+from infinity.perception.clip import Clip, ClipConfig, PictureTextEncoder
+from infinity.perception.hps import Hps, HpsConfig
+from infinity.perception.image_reward import ImageReward, ImageRewardConfig
+from infinity.storage.pinned import PinnedFile
+
+IMAGE_REWARD_PROMPTS = PromptList(
+    file=PinnedFile(
+        uri="https://raw.githubusercontent.com/THUDM/ImageReward/c1392c6dd0fd6ecd6d416c96959ab744a6d0a8fb/"
+        "benchmark/benchmark-prompts.json",
+        git_blob="24b1d4222f97110ea24317640f28795efa71165c",
+    )
+)
+"""100 prompts."""
+
+HPS_PROMPTS = tuple(
+    PromptList(
+        file=PinnedFile(uri=f"https://huggingface.co/datasets/zhwang/HPDv2/resolve/main/benchmark/{style}.json"),
+        category=style,
+    )
+    for style in ("anime", "concept-art", "paintings", "photo")
+)
+"""800 prompts of each of the four styles."""
+
+Fit = Callable[[Sequence[Picture], Sequence[str]], Iterable[float]]
+"""A number for each picture and the prompt at the same place."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FitMeasure(Config, ABC):
+    """What the three have in common.
+
+    Attributes:
+        prompts: Lists of prompts.
+        pictures_per_prompt: Drawings of every prompt.
+        num_prompts: Only so many prompts of every category, spread over it; None takes all. Figures of a part say so.
+        rewriter: Who rewrites prompts before they are drawn; pictures are judged by the prompt as it was.
+        pictures: Pictures that were drawn elsewhere, ``<id>/samples/<number>.png``, ``<id>_<number>.png`` or
+            ``<id>.png`` (``.jpg`` too), where an id begins with its category, ``<category>/``; None draws them.
+    """
+
+    unit: ClassVar[str] = ""
+
+    prompts: tuple[PromptList, ...] = (IMAGE_REWARD_PROMPTS,)
+    pictures_per_prompt: int = 1
+    num_prompts: int | None = None
+    rewriter: Rewriter | None = None
+    pictures: PictureFolder | None = None
+
+    def __post_init__(self) -> None:
+        if self.pictures_per_prompt < 1 or (self.num_prompts is not None and self.num_prompts < 1):
+            raise ValueError(
+                f"{type(self).__name__}: expected pictures_per_prompt and num_prompts of at least 1, got "
+                f"{self.pictures_per_prompt} and {self.num_prompts}"
+            )
+        if not self.prompts:
+            raise ValueError(f"{type(self).__name__}.prompts: expected at least one list, got none")
+
+    @property
+    @abstractmethod
+    def metric(self) -> str:
+        """Begins the names of metrics where prompts are drawn as they are."""
+
+    @abstractmethod
+    def rules(self) -> Mapping[str, Any]:
+        """All that a number depends on beside picture and prompt, as JSON.
+
+        Raises:
+            ValueError: The weights are not there, or other ones.
+        """
+
+    @abstractmethod
+    def fit(self, networks: Networks) -> Fit:
+        """The network, loaded."""
+
+    @abstractmethod
+    def describe(self) -> str:
+        """Version, network and arithmetic, for the protocol."""
+
+    @property
+    def name(self) -> str:
+        """Begins the names of metrics and files; figures with rewritten prompts have names of their own."""
+        return self.metric if self.rewriter is None else f"{self.metric}_rewritten"
+
+    def items(self) -> tuple[PromptItem, ...]:
+        """The prompts.
+
+        Raises:
+            ValueError: A broken line, by its number, or no prompt.
+            StorageError: A file is missing.
+        """
+        return read_lists(self.prompts, self.num_prompts)
+
+    def find(self, folder: PictureFolder, items: Sequence[PromptItem]) -> list[PromptSample]:
+        """Pictures that were drawn elsewhere."""
+        number = self.pictures_per_prompt
+        return locate(folder, items, number, layout=in_folders_or_flat, most=number)
+
+    def judge_settings(self) -> Mapping[str, Any]:
+        """The network and the arithmetic.
+
+        Raises:
+            ValueError: The weights are not there, or other ones.
+        """
+        return self.rules()
+
+    def judge(self, networks: Networks) -> FitJudge:
+        """Scores every picture."""
+        return FitJudge(self.fit(networks))
+
+    def outcome(self, results: JudgedPrompts) -> BenchmarkResult:
+        """``<name>.overall`` and ``.<category>``; the numbers of all pictures."""
+        scored: dict[str, dict[str, float]] = {}
+        failed: list[str] = []
+        for asked, record in results:
+            if "missing" in record:
+                failed.append(f"{asked.item.id}: {record['missing']}")
+                continue
+            scored.setdefault(category_of(asked.item), {})[asked.item.id] = fmean(record["scores"])
+        note = note_of_gaps(len(failed), len(results.asked), "prompts", next(iter(failed), ""))
+        protocol = self._passport(results)
+        means = {item: value for values in scored.values() for item, value in values.items()}
+        named = {slug(category): values for category, values in sorted(scored.items()) if category}
+        groups = {"overall": means, **named}
+        return BenchmarkResult(
+            scores=tuple(self._score(part, values, protocol, note) for part, values in groups.items()),
+            records={f"{self.name}_scores.jsonl": [{**described(asked), **record} for asked, record in results]},
+            items={f"{self.name}.overall": means} if means else {},
+        )
+
+    def _score(self, part: str, values: Mapping[str, float], protocol: str, note: str) -> Score:
+        metric = f"{self.name}.{part}"
+        if not values:
+            reason = note or "there was no prompt"
+            return Score.not_measured(metric, self.unit, protocol=protocol, reason=reason)
+        interval = mean_interval(list(values.values()))
+        low, high = interval or (None, None)
+        about = "interval from resampling prompts" if interval else ""
+        return Score(
+            metric=metric, value=fmean(values.values()), unit=self.unit, n=len(values), protocol=protocol, low=low,
+            high=high, note=join_notes(note, about),
+        )  # fmt: skip
+
+    def _passport(self, results: JudgedPrompts) -> str:
+        part = "" if self.num_prompts is None else f"; a part of the prompts: {self.num_prompts} a category"
+        return (
+            f"{self.describe()}; {describe([asked.item for asked in results.asked])}, {self.pictures_per_prompt} "
+            f"pictures each, mean of the prompts' means, {describe_rewriter(self.rewriter)}{part}"
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClipScoreMeasure(FitMeasure):
+    """CLIP score, 100 times the cosine: by default on the pictures of ImageReward's benchmark.
+
+    Attributes:
+        clip: The network.
+    """
+
+    clip: ClipConfig = field(default_factory=ClipConfig)
+    pictures_per_prompt: int = 10
+
+    @property
+    def metric(self) -> str:
+        """Begins the names of metrics."""
+        return "clip_score"
+
+    def rules(self) -> Mapping[str, Any]:
+        """Network and arithmetic."""
+        return {"rules": CLIP_SCORE, "clip": self.clip.weights_digest()}
+
+    def fit(self, networks: Networks) -> Fit:
+        """CLIP."""
+        return cosines(networks.get(self.clip, Clip))
+
+    def describe(self) -> str:
+        """Version, network and arithmetic."""
+        return f"{CLIP_SCORE}; {self.clip.model} digest {self.clip.weights_digest()} ({self.clip.dtype})"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImageRewardMeasure(FitMeasure):
+    """ImageReward 1.0 on its benchmark: 100 prompts, ten pictures each.
+
+    Attributes:
+        network: The network.
+    """
+
+    network: ImageRewardConfig = field(default_factory=ImageRewardConfig)
+    pictures_per_prompt: int = 10
+
+    @property
+    def metric(self) -> str:
+        """Begins the names of metrics."""
+        return "image_reward"
+
+    def rules(self) -> Mapping[str, Any]:
+        """Network and arithmetic."""
+        return {"rules": "image-reward/1", "weights": self.network.weights_digest()}
+
+    def fit(self, networks: Networks) -> Fit:
+        """ImageReward."""
+        return networks.get(self.network, ImageReward)
+
+    def describe(self) -> str:
+        """Version, network and arithmetic."""
+        return (
+            f"image-reward/1: weights sha256 {self.network.weights.content_digest()[:16]} (float32), short side to 224 "
+            f"px by Pillow's bicubic filter, centre crop, prompts cut to {self.network.max_tokens} tokens, normalised "
+            "by mean 0.1672 and deviation 1.0333"
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HpsMeasure(FitMeasure):
+    """HPSv2 on its benchmark: 800 prompts of each of four styles, one picture each; 100 times the cosine.
+
+    Attributes:
+        network: The network and its version.
+    """
+
+    network: HpsConfig = field(default_factory=HpsConfig)
+    prompts: tuple[PromptList, ...] = HPS_PROMPTS
+
+    @property
+    def metric(self) -> str:
+        """Begins the names of metrics; versions have names of their own, since they never compare."""
+        return f"hps_{self.network.version.replace('.', '')}"
+
+    def rules(self) -> Mapping[str, Any]:
+        """Network and arithmetic."""
+        return {"rules": "hps/1", "weights": self.network.weights_digest()}
+
+    def fit(self, networks: Networks) -> Fit:
+        """HPSv2."""
+        return cosines(networks.get(self.network, Hps))
+
+    def describe(self) -> str:
+        """Version, network and arithmetic."""
+        resize = "averaging" if self.network.antialias else "not averaging"
+        return (
+            f"hps/1: HPS {self.network.version} weights sha256 {self.network.file.content_digest()[:16]} (float32), "
+            f"longer side to 224 px by a bicubic filter ({resize}), black around, 100 * cosine, not clamped"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class FitJudge:
+    """The record of an item has the numbers of its pictures, or the reason why one is missing."""
+
+    fit: Fit
+
+    def __call__(
+        self, asked: Sequence[PromptSample], pictures: Sequence[Sequence[Picture | MissingPicture]]
+    ) -> list[Record]:
+        """All pictures of all items in batches. An item with a gap has no number: its mean would be another's."""
+        records: list[dict[str, Any]] = []
+        waiting: list[tuple[dict[str, Any], Picture, str]] = []
+        for one, found in zip(asked, pictures, strict=True):
+            usable, reasons = count_gaps(found)
+            if reasons or not usable:
+                records.append({"missing": reasons[0] if reasons else "no picture"})
+                continue
+            records.append({"scores": []})
+            waiting += [(records[-1], picture, one.item.prompt) for picture in usable]
+        numbers = self.fit([picture for _, picture, _ in waiting], [prompt for _, _, prompt in waiting])
+        for (record, _, _), number in zip(waiting, numbers, strict=True):
+            record["scores"].append(float(number))
+        return list(records)
+
+
+def cosines(encoder: PictureTextEncoder) -> Fit:
+    """100 * cosine of every picture and its prompt; a prompt is read once, however many pictures it has."""
+
+    def fit(pictures: Sequence[Picture], prompts: Sequence[str]) -> Iterable[float]:
+        if not pictures:
+            return []
+        unique = list(dict.fromkeys(prompts))
+        texts = dict(zip(unique, encoder.embed_texts(unique).cpu().numpy(), strict=True))
+        seen = encoder.embed_pictures(pictures).cpu().numpy()
+        found: list[float] = clip_scores(seen, np.stack([texts[prompt] for prompt in prompts])).tolist()
+        return found
+
+    return fit

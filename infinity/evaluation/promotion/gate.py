@@ -1,0 +1,357 @@
+"""May a new model take the champion's place? A paired comparison, prompt by prompt and picture by picture.
+
+The rule, for every metric with a margin delta, on gains (differences, positive where the candidate is better):
+
+* ``low`` to ``high`` is the 95 % interval of the mean gain, bootstrapped over the items.
+* ``noise`` is the loss that chance alone may show where nothing changed: half the width of the interval below zero at
+  95 % for *all* metrics together (each gets an equal part of the 5 %).
+
+A metric is *worse* if its loss is more than chance explains (gain < -noise) and a loss beyond delta is not ruled out
+(low < -delta). It is *too small to decide* if a loss beyond delta is not ruled out and chance alone may show one (noise
+> delta). Otherwise it *passes*. A model is promoted only if every metric passes; one that is worse blocks it.
+
+So a model that changed nothing is blocked in 2.5 % of cases (the 5 % of the interval have two ends; the promise is at
+most 5 %, and 1,000 trials scatter), and one that is worse by 2 delta in one metric is promoted in at most 2.5 %,
+whatever the sample: one with noise <= delta blocks it, a smaller one is undecided.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float64
+
+from infinity.config import Config
+from infinity.evaluation.promotion.margins import GateConfig, Margin
+from infinity.evaluation.promotion.resampling import resample
+from infinity.evaluation.score import Score
+
+Verdict = Literal["better", "passes", "worse", "too_small"]
+Decision = Literal["promote", "block", "undecided"]
+
+
+class GateError(ValueError):
+    """Two evaluations cannot be compared; the message says what differs and what to do."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScoredModel:
+    """One model's evaluation.
+
+    Attributes:
+        model: URI of the model folder.
+        digest: Of its checkpoint.
+        setting: Names everything the evaluation depends on beside the model: data, sampling, seeds, sizes.
+        scores: By metric, with their passports.
+        items: By metric the value of every prompt or picture; None where it has none (PSNR of equal pictures).
+    """
+
+    model: str
+    digest: str
+    setting: str
+    scores: Mapping[str, Score]
+    items: Mapping[str, Mapping[str, float | None]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Comparison(Config):
+    """One metric of two models, paired.
+
+    Args:
+        metric: Its name.
+        unit: Of all figures here.
+        n: Items that were compared.
+        champion: Mean of the champion.
+        candidate: Mean of the candidate.
+        gain: Mean difference, positive where the candidate is better.
+        low: Lower end of the 95 % interval of the gain; None with a single item, whose spread is unknown.
+        high: Upper end.
+        noise: Loss that a model which changed nothing may show by chance, over all metrics together; None as above.
+        delta: The margin.
+        num_needed: About how many items of this spread are enough to decide.
+        verdict: See the module.
+    """
+
+    metric: str
+    unit: str
+    n: int
+    champion: float
+    candidate: float
+    gain: float
+    low: float | None
+    high: float | None
+    noise: float | None
+    delta: float
+    num_needed: int
+    verdict: Verdict
+
+    @property
+    def sentence(self) -> str:
+        """What this metric says, for people."""
+        change = f"{'better' if self.gain >= 0 else 'worse'} by {_short(abs(self.gain))}"
+        facts = f"{self.metric} {change} (δ {_short(self.delta)}"
+        if self.verdict == "too_small":
+            if self.noise is None or self.noise <= self.delta:
+                return f"{facts}, but only {self.n} items; at least {self.num_needed} decide)"
+            chance = f"chance alone may show a loss of {_short(self.noise)} with {self.n} items"
+            return f"{facts}, but {chance}; about {self.num_needed} decide)"
+        assert self.low is not None
+        assert self.high is not None
+        return f"{facts}, 95 % interval {_short(self.low)} to {_short(self.high)})"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ItemLoss(Config):
+    """One prompt or picture on which the candidate is worse, for people to look at."""
+
+    metric: str
+    id: str
+    champion: float
+    candidate: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GateReport(Config):
+    """What came out of the comparison.
+
+    Args:
+        champion: Digest of the champion.
+        candidate: Digest of the candidate.
+        comparisons: One a gated metric.
+        ungated: Metrics that block nothing, each with the reason.
+        worst: Items with the largest losses, worst first within a metric.
+    """
+
+    champion: str
+    candidate: str
+    comparisons: tuple[Comparison, ...]
+    ungated: dict[str, str] = field(default_factory=dict)
+    worst: tuple[ItemLoss, ...] = ()
+
+    @property
+    def decision(self) -> Decision:
+        """Promote only if every metric passes."""
+        verdicts = {comparison.verdict for comparison in self.comparisons}
+        if "worse" in verdicts:
+            return "block"
+        return "undecided" if "too_small" in verdicts else "promote"
+
+    @property
+    def cause(self) -> str:
+        """Why, in one sentence; the metrics that decide, the heaviest loss in margins first."""
+        deciding = {"block": ("worse",), "undecided": ("too_small",), "promote": ("better", "passes")}[self.decision]
+        named = sorted((c for c in self.comparisons if c.verdict in deciding), key=lambda c: c.gain / c.delta)
+        if self.decision == "promote":
+            better = [c.metric for c in named if c.verdict == "better"]
+            nearest = f"nearest to its margin: {named[0].sentence}"
+            return f"no metric of {len(named)} is worse; better: {', '.join(better) or 'none'}; {nearest}"
+        return "; ".join(c.sentence for c in named)
+
+
+def judge(
+    differences: Float64[np.ndarray, "n k"],
+    delta: Float64[np.ndarray, " k"],
+    config: GateConfig,
+    *,
+    num_metrics: int,
+) -> dict[str, np.ndarray]:
+    """Apply the rule to k columns of gains over the same n items.
+
+    Args:
+        differences: Gain of every item, positive where the candidate is better.
+        delta: Margin of every column.
+        config: Of the gate.
+        num_metrics: How many metrics are judged together; the rate of false blocks is divided among them.
+
+    Returns:
+        By name "gain", "low", "high", "noise" (numbers) and "worse", "too_small", "better" (truth), one a column.
+    """
+    spread = resample(differences, num_resamples=config.num_resamples, seed=config.seed)
+    outside = 1.0 - config.confidence
+    low, high = spread.mean + spread.quantile(outside / 2), spread.mean + spread.quantile(1 - outside / 2)
+    # gain < -noise says the same as: the interval of the gain, at 1 - outside / num_metrics, lies below zero.
+    noise = np.maximum(0.0, spread.quantile(1 - outside / 2 / num_metrics))
+    enough = len(differences) >= config.min_items
+    ruled_out = enough & (low >= -delta)
+    worse = enough & ~ruled_out & (spread.mean < -noise)
+    too_small = ~ruled_out & ~worse & ((noise > delta) | (not enough))
+    better = ruled_out & (low > 0)
+    return {
+        "gain": spread.mean, "low": low, "high": high, "noise": noise,
+        "worse": worse, "too_small": too_small, "better": better,
+    }  # fmt: skip
+
+
+def compare(champion: ScoredModel, candidate: ScoredModel, config: GateConfig, *, num_worst: int = 6) -> GateReport:
+    """Compare two evaluations, item by item.
+
+    Args:
+        champion: The model whose place is at stake.
+        candidate: The model that wants it.
+        config: Of the gate.
+        num_worst: Items with losses that are named a metric.
+
+    Raises:
+        GateError: They were measured differently or on different items, or nothing can be compared.
+    """
+    if champion.setting != candidate.setting:
+        raise GateError(
+            f"{candidate.model} and {champion.model} were measured with different settings (data, sampling, seeds or "
+            f"sizes: {candidate.setting} and {champion.setting}); evaluate both with one spec"
+        )
+    gated, ungated = _gated(champion, candidate, config)
+    if not gated:
+        raise GateError(
+            f"{candidate.model} and {champion.model}: expected at least one metric with values per item and a margin, "
+            f"found none among {', '.join(sorted(candidate.scores)) or 'no scores'}; evaluate prompts or pictures"
+        )
+    comparisons, worst = [], []
+    for metric, margin in gated.items():
+        old, new = champion.items[metric], candidate.items[metric]
+        _check(metric, champion, candidate, margin)
+        ids = sorted(old)
+        sign = 1.0 if margin.better == "higher" else -1.0
+        gains = sign * (np.array([new[i] for i in ids], np.float64) - np.array([old[i] for i in ids], np.float64))
+        comparisons.append(_comparison(metric, margin, gains, old, new, config, len(gated)))
+        order = [index for index in np.argsort(gains, kind="stable")[:num_worst] if gains[index] < 0]
+        worst += [_loss(metric, ids[index], old, new) for index in order]
+    return GateReport(
+        champion=champion.digest,
+        candidate=candidate.digest,
+        comparisons=tuple(comparisons),
+        ungated=ungated,
+        worst=tuple(worst),
+    )
+
+
+def _gated(
+    champion: ScoredModel, candidate: ScoredModel, config: GateConfig
+) -> tuple[dict[str, Margin], dict[str, str]]:
+    """Metrics that decide, and the others with their reason.
+
+    Raises:
+        GateError: A metric that decides is there on one side only.
+    """
+    gated: dict[str, Margin] = {}
+    ungated: dict[str, str] = {}
+    for metric in sorted({*champion.scores, *candidate.scores, *champion.items, *candidate.items}):
+        margin = config.margin(metric)
+        sides = [metric in champion.items, metric in candidate.items]
+        if margin is None:
+            ungated[metric] = "no margin is set for it"
+        elif not any(sides):
+            ungated[metric] = "has no values per item to pair"
+        elif not all(sides):
+            lacking = champion if sides[1] else candidate
+            raise GateError(
+                f"{metric} was not measured per item on {lacking.model}, but on the other model; evaluate both again "
+                "with the same measures"
+            )
+        elif whole := _whole_of(metric, champion, config):
+            few = len(champion.items[metric])
+            ungated[metric] = f"{few} items are too few to judge alone (expected {config.min_items}); {whole} has them"
+        else:
+            gated[metric] = margin
+    return gated, ungated
+
+
+def _whole_of(metric: str, measured: ScoredModel, config: GateConfig) -> str | None:
+    """The overall metric that judges the items of a task with too few of its own, where there is one."""
+    whole = f"{metric.rpartition('.')[0]}.overall"
+    items, all_items = measured.items[metric], measured.items.get(whole, {})
+    is_judged = config.margin(whole) is not None and len(all_items) >= config.min_items
+    return (
+        whole
+        if metric != whole and len(items) < config.min_items and is_judged and set(items) <= set(all_items)
+        else None
+    )
+
+
+def _check(metric: str, champion: ScoredModel, candidate: ScoredModel, margin: Margin) -> None:
+    """Refuse what only looks comparable."""
+    scores = [side.scores.get(metric) for side in (champion, candidate)]
+    for side, score in zip((champion, candidate), scores, strict=True):
+        if score is None:
+            raise GateError(f"{metric} of {side.model} has values per item but no score with a protocol")
+        if score.unit != margin.unit:
+            raise GateError(f"{metric} of {side.model} is in {score.unit!r}; its margin is in {margin.unit!r}")
+    first, second = scores
+    assert first is not None
+    assert second is not None
+    if first.protocol != second.protocol:
+        raise GateError(f"{metric}: two protocols, {first.protocol!r} and {second.protocol!r}; evaluate both again")
+    old, new = champion.items[metric], candidate.items[metric]
+    lost, added = sorted(set(old) - set(new)), sorted(set(new) - set(old))
+    if lost or added:
+        raise GateError(
+            f"{metric}: the two models were measured on different items: {len(lost)} only on the champion"
+            f"{f' (first: {lost[0]!r})' if lost else ''}, {len(added)} only on the candidate"
+            f"{f' (first: {added[0]!r})' if added else ''}; evaluate both on the same ones"
+        )
+    if first.n != second.n:
+        raise GateError(f"{metric}: {first.n} values behind the champion's score, {second.n} behind the candidate's")
+    if not old:
+        raise GateError(f"{metric}: expected items to compare, got none")
+    for side, values in ((champion, old), (candidate, new)):
+        empty = sorted(name for name, value in values.items() if value is None or not math.isfinite(value))
+        if empty:
+            raise GateError(
+                f"{metric} of {side.model} has no finite value for {len(empty)} of {len(values)} items (first: "
+                f"{empty[0]!r}); leave these items out of both evaluations"
+            )
+
+
+def _comparison(
+    metric: str,
+    margin: Margin,
+    gains: Float64[np.ndarray, " n"],
+    old: Mapping[str, float | None],
+    new: Mapping[str, float | None],
+    config: GateConfig,
+    num_metrics: int,
+) -> Comparison:
+    base = Comparison(
+        metric=metric,
+        unit=margin.unit,
+        n=len(gains),
+        champion=_mean(old),
+        candidate=_mean(new),
+        gain=float(gains.mean()),
+        low=None,
+        high=None,
+        noise=None,
+        delta=margin.delta,
+        num_needed=config.min_items,
+        verdict="too_small",
+    )
+    if len(gains) < 2:
+        return base
+    found = judge(gains[:, None], np.array([margin.delta]), config, num_metrics=num_metrics)
+    verdicts: tuple[Verdict, ...] = ("worse", "too_small", "better")
+    noise = float(found["noise"][0])
+    return base.replace(
+        low=float(found["low"][0]),
+        high=float(found["high"][0]),
+        noise=noise,
+        num_needed=max(config.min_items, math.ceil(len(gains) * (noise / margin.delta) ** 2)),
+        verdict=next((name for name in verdicts if found[name][0]), "passes"),
+    )
+
+
+def _loss(metric: str, item: str, old: Mapping[str, float | None], new: Mapping[str, float | None]) -> ItemLoss:
+    before, after = old[item], new[item]
+    assert before is not None
+    assert after is not None
+    return ItemLoss(metric=metric, id=item, champion=before, candidate=after)
+
+
+def _mean(values: Mapping[str, float | None]) -> float:
+    return math.fsum(value for value in values.values() if value is not None) / len(values)
+
+
+def _short(value: float) -> str:
+    return f"{value:.3g}"

@@ -1,0 +1,156 @@
+"""Our figures beside published ones: one table a metric, and within it one group a protocol.
+
+Published scores of one model differ by several points between groups for reasons of protocol alone; so figures are
+ranked only against figures of the same protocol, and every group carries its own.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from infinity.evaluation.score import Score
+
+PUBLISHED = Path(__file__).with_name("published.csv")
+"""Columns metric, model, value, unit, protocol, source; the only place of published figures."""
+
+COLUMNS = ("metric", "model", "value", "unit", "protocol", "source")
+LOWER_IS_BETTER = (
+    "fid",
+    "rfid",
+    "fid_reference",
+    "kid",
+    "rkid",
+    "lpips",
+    "loss",
+    "validation_loss",
+    "seconds_per_picture",
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LeaderboardEntry:
+    """One figure of one model.
+
+    Attributes:
+        metric: Name of the metric.
+        model: Words for the model.
+        value: The figure, or None where it was not measured.
+        unit: Its unit.
+        protocol: How it was measured.
+        source: Where it was published; for ours the folder of the evaluation.
+        is_ours: Measured here.
+        n: Sample size; None where it was not published with the figure.
+        low: Lower end of the 95 % interval, None where unknown.
+        high: Upper end.
+        note: What a reader must know.
+    """
+
+    metric: str
+    model: str
+    value: float | None
+    unit: str
+    protocol: str
+    source: str
+    is_ours: bool = False
+    n: int | None = None
+    low: float | None = None
+    high: float | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Figures that compare: one metric, one protocol; the best first, what was not measured last."""
+
+    metric: str
+    protocol: str
+    entries: tuple[LeaderboardEntry, ...]
+
+    @property
+    def has_ours(self) -> bool:
+        """Whether one of the figures was measured here."""
+        return any(entry.is_ours for entry in self.entries)
+
+
+def published(text: str | None = None, *, where: str = PUBLISHED.name) -> tuple[LeaderboardEntry, ...]:
+    """The published figures.
+
+    Args:
+        text: CSV; None reads the table that comes with the package.
+        where: Its name in error messages.
+
+    Raises:
+        ValueError: Other columns, a value that is no number, a figure without protocol or source, one that is there
+            twice.
+    """
+    reader = csv.reader(io.StringIO(PUBLISHED.read_text(encoding="utf-8") if text is None else text))
+    header = tuple(next(reader, ()))
+    if header != COLUMNS:
+        raise ValueError(f"{where}: expected the columns {', '.join(COLUMNS)}, found {', '.join(header) or 'none'}")
+    entries: dict[tuple[str, ...], LeaderboardEntry] = {}
+    for number, row in enumerate(reader, start=2):
+        if len(row) != len(COLUMNS) or not all(row[index].strip() for index in (0, 1, 2, 4, 5)):
+            raise ValueError(f"{where} line {number}: expected a value for every column but unit, got {row}")
+        metric, model, value, unit, protocol, source = (cell.strip() for cell in row)
+        try:
+            figure = float(value)
+        except ValueError:
+            raise ValueError(f"{where} line {number}: expected a number as value, got {value!r}") from None
+        if not math.isfinite(figure):
+            raise ValueError(f"{where} line {number}: expected a finite number as value, got {value!r}")
+        key = (metric, model, protocol, source)
+        if key in entries:
+            raise ValueError(f"{where} line {number}: the figure of {model!r} for {metric} is there twice")
+        entries[key] = LeaderboardEntry(
+            metric=metric, model=model, value=figure, unit=unit, protocol=protocol, source=source
+        )
+    return tuple(entries.values())
+
+
+def ours(model: str, scores: Iterable[Score], source: str) -> tuple[LeaderboardEntry, ...]:
+    """Figures that were measured here; those that were not measured stay, with their reason."""
+    return tuple(
+        LeaderboardEntry(
+            metric=score.metric,
+            model=model,
+            value=score.value,
+            unit=score.unit,
+            protocol=score.protocol,
+            source=source,
+            is_ours=True,
+            n=score.n,
+            low=score.low,
+            high=score.high,
+            note=score.note,
+        )
+        for score in scores
+    )
+
+
+def leaderboard(entries: Iterable[LeaderboardEntry]) -> tuple[Group, ...]:
+    """Groups by metric and protocol: metrics in the order in which they come, groups with our figures first."""
+    groups: dict[tuple[str, str], list[LeaderboardEntry]] = {}
+    for entry in entries:
+        groups.setdefault((entry.metric, entry.protocol), []).append(entry)
+    metrics = list(dict.fromkeys(metric for metric, _ in groups))
+    ranked = [Group(metric, protocol, _ranked(metric, found)) for (metric, protocol), found in groups.items()]
+    return tuple(sorted(ranked, key=lambda group: (metrics.index(group.metric), not group.has_ours)))
+
+
+def is_lower_better(metric: str) -> bool:
+    """Whether a smaller figure is the better one."""
+    return any(word in LOWER_IS_BETTER for word in metric.split("."))
+
+
+def _ranked(metric: str, entries: list[LeaderboardEntry]) -> tuple[LeaderboardEntry, ...]:
+    sign = 1.0 if is_lower_better(metric) else -1.0
+
+    def key(entry: LeaderboardEntry) -> tuple[bool, float, str]:
+        return entry.value is None, 0.0 if entry.value is None else sign * entry.value, entry.model
+
+    return tuple(sorted(entries, key=key))

@@ -1,0 +1,125 @@
+"""Lists of prompts as benchmarks publish them: text with one a line, JSON lines, or one JSON list."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+from infinity.config import Config, digest_of
+from infinity.evaluation.prompts.benchmark import PromptItem
+from infinity.evaluation.score import slug
+from infinity.storage.lines import json_lines, text_lines
+from infinity.storage.pinned import PinnedFile
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PromptList(Config):
+    """A file of prompts.
+
+    Attributes:
+        file: ``.txt`` with one prompt a line; ``.jsonl`` with an object a line; ``.json`` with a list. An object has
+            ``prompt`` and perhaps ``id`` and ``category``; in a list or in JSON lines a bare text is a prompt too.
+        category: Of all prompts of the file that name none; figures are told a category too. None: they have none.
+    """
+
+    file: PinnedFile
+    category: str | None = None
+
+    def read(self) -> tuple[PromptItem, ...]:
+        """The prompts in the order of the file. A prompt without an id has its number, of five digits, counted from 0.
+
+        Raises:
+            ValueError: A broken line, by its number; an empty prompt; one id twice; no prompt at all.
+            PinnedFileError: No download, or another checksum.
+            StorageError: The file is missing.
+        """
+        uri = self.file.uri
+        form = {".json": _list, ".jsonl": json_lines}.get(PurePosixPath(uri).suffix, _texts)
+        entries = list(form(self.file.read(), uri))
+        if not entries:
+            raise ValueError(f"{uri}: expected prompts, found none")
+        items: dict[str, PromptItem] = {}
+        for number, (where, entry) in enumerate(entries):
+            item = self._item(entry, number, where)
+            if item.id in items:
+                raise ValueError(f"{where}: the id {item.id!r} is there twice")
+            items[item.id] = item
+        return tuple(items.values())
+
+    def _item(self, entry: object, number: int, where: str) -> PromptItem:
+        data: Mapping[str, Any] = {"prompt": entry} if isinstance(entry, str) else entry  # type: ignore[assignment]
+        if not isinstance(data, Mapping):
+            raise ValueError(f'{where}: expected {{"prompt": ...}} or a text, found {str(entry)[:80]!r}')
+        prompt, name = data.get("prompt"), data.get("id", f"{number:05d}")
+        category = data.get("category", self.category)
+        if not isinstance(prompt, str) or not prompt.strip():
+            raise ValueError(f"{where}: expected a prompt, found {str(entry)[:80]!r}")
+        if not isinstance(name, str | int) or not str(name).strip() or not isinstance(category, str | None):
+            raise ValueError(f"{where}: expected texts as id and category, found {str(entry)[:80]!r}")
+        # Files of several categories number their prompts alike.
+        full = str(name) if category is None else f"{category}/{name}"
+        return PromptItem(id=full, prompt=prompt.strip(), about={} if category is None else {"category": category})
+
+
+def read_lists(lists: Sequence[PromptList], most: int | None) -> tuple[PromptItem, ...]:
+    """The prompts of several files, one after the other.
+
+    Args:
+        lists: The files.
+        most: Only so many prompts of every category, spread over it; None takes all.
+
+    Raises:
+        ValueError: As `PromptList.read`; no file; one id twice; categories whose figures would have one name.
+        StorageError: A file is missing.
+    """
+    if not lists:
+        raise ValueError("expected at least one list of prompts, got none")
+    by_category: dict[str, dict[str, PromptItem]] = {}
+    for one in lists:
+        for item in one.read():
+            group = by_category.setdefault(category_of(item), {})
+            if item.id in group:
+                raise ValueError(f"{one.file.uri}: the id {item.id!r} is in another list too; give lists categories")
+            group[item.id] = item
+    words = Counter(slug(category) for category in by_category if category)
+    if clash := sorted(word for word, number in words.items() if number > 1 or word == "overall"):
+        raise ValueError(f"expected categories with names of their own, got {clash[0]!r} twice or as a category")
+    chosen: list[PromptItem] = []
+    for group in by_category.values():
+        items = list(group.values())
+        size = len(items) if most is None else min(most, len(items))
+        chosen += [items[place * len(items) // size] for place in range(size)]
+    return tuple(chosen)
+
+
+def category_of(item: PromptItem) -> str:
+    """Its category; empty for none."""
+    return str(item.about.get("category", ""))
+
+
+def describe(items: Sequence[PromptItem]) -> str:
+    """Number and digest of prompts, for the protocol of a figure."""
+    return f"{len(items)} prompts {digest_of([[item.id, item.prompt] for item in items])}"
+
+
+def _texts(data: bytes, uri: str) -> Iterator[tuple[str, object]]:
+    if data.strip():
+        for where, line in text_lines(data, uri):
+            if not line.strip():
+                raise ValueError(f"{where}: expected a prompt, found an empty line")
+            yield where, line
+
+
+def _list(data: bytes, uri: str) -> Iterator[tuple[str, object]]:
+    try:
+        found = json.loads(data)
+    except ValueError as error:
+        raise ValueError(f"{uri}: not valid JSON ({error})") from error
+    if not isinstance(found, list):
+        raise ValueError(f"{uri}: expected a list of prompts, found {type(found).__name__}")
+    for number, entry in enumerate(found, start=1):
+        yield f"{uri}, entry {number}", entry

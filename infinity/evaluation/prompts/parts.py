@@ -1,0 +1,151 @@
+"""The work of benchmarks over prompts, in parts that any worker may do and that leave their results in storage.
+
+A part is drawn or judged as a whole: batches are the same whether a run was interrupted or not, so that rounding, which
+may differ between batches, cannot make a difference either.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from infinity import storage
+from infinity.config import digest_of
+from infinity.evaluation.benchmark import EvalContext
+from infinity.evaluation.drawn import draw
+from infinity.evaluation.picture_store import Drawing, PictureStore
+from infinity.evaluation.prompts.benchmark import PromptBenchmark, PromptSample, Record
+from infinity.evaluation.prompts.rewriting import InstructRewriter
+from infinity.perception.instruct import InstructConfig, InstructModel
+
+VERDICTS_FOLDER, REWRITINGS_FOLDER = "verdicts", "rewritings"
+
+
+@dataclass(frozen=True, slots=True)
+class DrawPart:
+    """A batch of drawings of one aspect ratio, drawn together and put into the store."""
+
+    store: PictureStore
+    drawings: tuple[Drawing, ...]
+
+    @property
+    def num_pictures(self) -> int:
+        """Pictures that are drawn."""
+        return len(self.drawings)
+
+    def compute(self, material: EvalContext) -> int:
+        """Draw all and keep those that are missing; how many there are."""
+        return len(draw(material, self.drawings))
+
+
+def draw_parts(store: PictureStore, wanted: Iterable[Drawing], batch_size: int) -> list[DrawPart]:
+    """Parts that draw what is wanted, each drawing once; only those in which a drawing is missing.
+
+    The batches follow from what is wanted alone, not from what is there.
+    """
+    by_ratio: dict[float, list[Drawing]] = {}
+    for drawing in dict.fromkeys(wanted):
+        by_ratio.setdefault(drawing.aspect_ratio, []).append(drawing)
+    present = store.present()
+    parts = [
+        DrawPart(store, tuple(chosen[start : start + batch_size]))
+        for _, chosen in sorted(by_ratio.items())
+        for start in range(0, len(chosen), batch_size)
+    ]
+    return [part for part in parts if any(store.key(drawing) not in present for drawing in part.drawings)]
+
+
+@dataclass(frozen=True, slots=True)
+class JudgePart:
+    """Some items of a benchmark; their verdicts are kept under ``folder``."""
+
+    measure: PromptBenchmark
+    asked: tuple[PromptSample, ...]
+    folder: str
+
+    @property
+    def num_pictures(self) -> int:
+        """Pictures that are judged."""
+        return sum(len(asked.places) for asked in self.asked)
+
+    def compute(self, material: EvalContext) -> tuple[Record, ...]:
+        """The record of every item, from storage where all of the part is there."""
+
+        def judge() -> Sequence[Record]:
+            return self.measure.judge(material.networks)(self.asked, [asked.pictures() for asked in self.asked])
+
+        return _kept(self.folder, [asked.digest() for asked in self.asked], judge)
+
+
+def judge_parts(
+    measure: PromptBenchmark, asked: Sequence[PromptSample], folder: str, batch_size: int
+) -> list[JudgePart]:
+    """Items in parts of about ``batch_size`` pictures."""
+    size = max(1, batch_size // max(1, measure.pictures_per_prompt))
+    settings = digest_of(measure.judge_settings())
+    below = storage.join(folder, VERDICTS_FOLDER, settings)
+    return [JudgePart(measure, tuple(asked[start : start + size]), below) for start in range(0, len(asked), size)]
+
+
+@dataclass(frozen=True, slots=True)
+class RewritePart:
+    """Some prompts that a language model rewrites; its answers are kept under ``folder``."""
+
+    rewriter: InstructRewriter
+    prompts: tuple[str, ...]
+    folder: str
+
+    @property
+    def num_pictures(self) -> int:
+        """Prompts, each as much work as a picture."""
+        return len(self.prompts)
+
+    def compute(self, material: EvalContext) -> tuple[str, ...]:
+        """The rewriting of every prompt.
+
+        Raises:
+            ValueError: The model answers with nothing.
+        """
+
+        def rewrite() -> list[Record]:
+            model = material.networks.get(self.rewriter.model, _load_instruct)
+            answers = model.answer(self.rewriter.questions(self.prompts))
+            if empty := [prompt for prompt, answer in zip(self.prompts, answers, strict=True) if not answer]:
+                raise ValueError(
+                    f"{self.rewriter.model.model}: expected a rewritten prompt, got an empty answer for "
+                    f"{empty[0]!r} (and {len(empty) - 1} others of {len(answers)}); take another model"
+                )
+            return [{"rewritten": answer} for answer in answers]
+
+        records = _kept(self.folder, [digest_of(prompt) for prompt in self.prompts], rewrite)
+        return tuple(str(record["rewritten"]) for record in records)
+
+
+def rewrite_parts(rewriter: InstructRewriter, prompts: Sequence[str], folder: str) -> list[RewritePart]:
+    """Different prompts in parts of one batch of the language model."""
+    below, size = storage.join(folder, REWRITINGS_FOLDER, rewriter.digest()), rewriter.model.batch_size
+    unique = list(dict.fromkeys(prompts))
+    return [RewritePart(rewriter, tuple(unique[at : at + size]), below) for at in range(0, len(unique), size)]
+
+
+def _load_instruct(config: InstructConfig, device: str) -> InstructModel:
+    return InstructModel(config, device)
+
+
+def _kept(folder: str, names: Sequence[str], compute: Callable[[], Sequence[Record]]) -> tuple[Record, ...]:
+    """Records by name from storage, or all of them computed and written, each where none is."""
+    uris = [storage.join(folder, name[:2], f"{name}.json") for name in names]
+    if all(storage.exists(uri) for uri in uris):
+        return tuple(json.loads(storage.read_text(uri)) for uri in uris)
+    return tuple(_keep(uri, record) for uri, record in zip(uris, compute(), strict=True))
+
+
+def _keep(uri: str, record: Record) -> Any:
+    """Write a record, unless one is there; what lies there at last."""
+    try:
+        storage.write_text(uri, json.dumps(record, ensure_ascii=False) + "\n", if_absent=True)
+    except storage.FileAlreadyThereError:
+        return json.loads(storage.read_text(uri))
+    return json.loads(json.dumps(record))

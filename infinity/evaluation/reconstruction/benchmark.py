@@ -1,0 +1,207 @@
+"""How well the tokenizer alone gives pictures back: PSNR, SSIM, LPIPS, and pairs to look at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+
+from infinity.config import Config
+from infinity.data.dataset.manifest import Manifest
+from infinity.data.images.contact_sheet import compose_sheet
+from infinity.data.loading.batches import load_images
+from infinity.evaluation.benchmark import (
+    BenchmarkResult,
+    EvalContext,
+    EvalTarget,
+    Picture,
+    RowBatch,
+    SheetImage,
+    batches,
+    magnification,
+    picture_ids,
+    spread,
+)
+from infinity.evaluation.mean_state import MeanState
+from infinity.evaluation.reconstruction.image_quality import PROTOCOL, WINDOW_PX, psnr_db, ssim
+from infinity.evaluation.score import Score
+from infinity.perception.lpips import LpipsConfig, load_lpips
+from infinity.scales import ScaleSchedule
+from infinity.tokenizer import Tokenizer
+from infinity.tokenizer.pixels import to_images, to_pixels
+
+Pictures = UInt8[np.ndarray, "B H W 3"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReconstructionMeasure(Config):
+    """PSNR, SSIM and LPIPS of pictures that went through all bits of the tokenizer.
+
+    Args:
+        num_pictures: How many, spread over the split; None takes all.
+        lpips: Weights of LPIPS; None reports it as not measured.
+        num_shown: Pairs on the sheet of examples, and as many on that of the worst.
+    """
+
+    num_pictures: int | None = 256
+    lpips: LpipsConfig | None = None
+    num_shown: int = 8
+
+    def __post_init__(self) -> None:
+        if (self.num_pictures is not None and self.num_pictures < 1) or self.num_shown < 0:
+            raise ValueError(
+                f"ReconstructionMeasure: expected pictures, got {self.num_pictures} and {self.num_shown} shown"
+            )
+
+    def parts(self, subject: EvalTarget, manifest: Manifest) -> tuple[ReconstructionPart, ...]:
+        """One part a batch of rows."""
+        rows = spread(manifest, subject.split, self.num_pictures)
+        places = np.arange(min(self.num_shown, len(rows))) * len(rows) // max(1, min(self.num_shown, len(rows)))
+        shown = frozenset(rows[int(place)] for place in places)
+        return tuple(
+            ReconstructionPart(
+                batch=batch,
+                shown=tuple(row for row in batch.rows if row in shown),
+                num_worst=self.num_shown,
+                lpips=self.lpips,
+            )
+            for batch in batches(manifest, rows, subject.batch_size)
+        )
+
+    def outcome(self, state: ReconstructionState) -> BenchmarkResult:
+        """``reconstruction.psnr_db``, ``.ssim`` and ``.lpips``; sheets "reconstructions" and "worst"."""
+        scores = (
+            state.psnr.score("reconstruction.psnr_db", "dB", protocol=PROTOCOL),
+            _score_of(state.ssim, "reconstruction.ssim", PROTOCOL, state.psnr.count, f"below {WINDOW_PX} px a side"),
+            self._lpips(state),
+        )
+        sheets = {}
+        if state.shown:
+            sheets["reconstructions"] = _sheet(state.shown, "Original | reconstruction")
+        if state.worst:
+            lowest = f"{state.worst[0].psnr_db:.1f} to {state.worst[-1].psnr_db:.1f} dB"
+            sheets["worst"] = _sheet(state.worst, f"Original | reconstruction, the worst: {lowest}")
+        items = {"reconstruction.psnr_db": dict(state.items)}
+        if state.lpips_items:
+            items["reconstruction.lpips"] = dict(state.lpips_items)
+        return BenchmarkResult(scores=scores, sheets=sheets, items=items)
+
+    def _lpips(self, state: ReconstructionState) -> Score:
+        if self.lpips is None:
+            reason = "no LPIPS weights named (reconstruction.lpips)"
+            return Score.not_measured("reconstruction.lpips", "", protocol="lpips/0.1", reason=reason)
+        small = "too small for its trunk"
+        return _score_of(state.lpips, "reconstruction.lpips", self.lpips.protocol, state.psnr.count, small)
+
+
+def _score_of(state: MeanState, metric: str, protocol: str, wanted: int, gap: str) -> Score:
+    """A mean that says so where pictures are missing from it."""
+    note = "" if state.count == wanted else f"{wanted - state.count} of {wanted} pictures left out: {gap}"
+    return state.score(metric, "", protocol=protocol, note=note)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pair:
+    """A picture before and after, and how far apart they are."""
+
+    row: int
+    psnr_db: float
+    original: Picture
+    reconstruction: Picture
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReconstructionState:
+    """Values by picture, added up; pairs to show, the worst pairs in order, and the PSNR of every picture by its id."""
+
+    psnr: MeanState
+    ssim: MeanState
+    shown: tuple[Pair, ...]
+    worst: tuple[Pair, ...]
+    num_worst: int
+    items: tuple[tuple[str, float], ...] = ()
+    lpips: MeanState = field(default_factory=MeanState)
+    lpips_items: tuple[tuple[str, float], ...] = ()
+
+    def __add__(self, other: ReconstructionState) -> ReconstructionState:
+        num_worst = max(self.num_worst, other.num_worst)
+        return ReconstructionState(
+            psnr=self.psnr + other.psnr,
+            ssim=self.ssim + other.ssim,
+            shown=self.shown + other.shown,
+            worst=_worst((*self.worst, *other.worst), num_worst),
+            num_worst=num_worst,
+            items=self.items + other.items,
+            lpips=self.lpips + other.lpips,
+            lpips_items=self.lpips_items + other.lpips_items,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReconstructionPart:
+    """A batch of rows; ``shown`` are those whose pairs are kept."""
+
+    batch: RowBatch
+    shown: tuple[int, ...]
+    num_worst: int
+    lpips: LpipsConfig | None = None
+
+    @property
+    def num_pictures(self) -> int:
+        """Pictures that are encoded and decoded."""
+        return len(self.batch.rows)
+
+    def compute(self, material: EvalContext) -> ReconstructionState:
+        """Reconstruct the pictures and compare."""
+        pipeline = material.pipeline
+        schedule = pipeline.config.resolution.schedule(self.batch.aspect_ratio)
+        size_px = schedule.image_size_px(pipeline.tokenizer.config.stride_px)
+        originals = load_images(material.manifest, self.batch.rows, size_px)
+        decoded = reconstruct(pipeline.tokenizer, originals, schedule)
+        values = psnr_db(originals, decoded)
+        ids = picture_ids(material.manifest, self.batch.rows)
+        distances = self._distances(material, originals, decoded)
+        pairs = tuple(map(Pair, self.batch.rows, values.tolist(), originals, decoded))
+        return ReconstructionState(
+            psnr=MeanState.of(values),
+            ssim=MeanState.of(ssim(originals, decoded)) if min(size_px) >= WINDOW_PX else MeanState(),
+            shown=tuple(pair for pair in pairs if pair.row in self.shown),
+            worst=_worst(pairs, self.num_worst),
+            num_worst=self.num_worst,
+            items=tuple(zip(ids, values.tolist(), strict=True)),
+            lpips=MeanState.of(distances),
+            lpips_items=tuple(zip(ids, distances, strict=True)) if distances else (),
+        )
+
+    @torch.inference_mode()
+    def _distances(self, material: EvalContext, originals: Pictures, decoded: Pictures) -> list[float]:
+        """LPIPS of every pair; none where it is not asked for or the pictures are too small."""
+        if self.lpips is None:
+            return []
+        network = material.networks.get(self.lpips, load_lpips)
+        if min(originals.shape[1:3]) < network.least_px:
+            return []
+        pixels = (
+            to_pixels(torch.from_numpy(each), torch.device(material.subject.device)) for each in (originals, decoded)
+        )
+        return [float(value) for value in network(*pixels).double()]
+
+
+def reconstruct(
+    tokenizer: Tokenizer, images: UInt8[np.ndarray, "B H W 3"], schedule: ScaleSchedule
+) -> UInt8[np.ndarray, "B H W 3"]:
+    """Pictures encoded to bits of all scales and decoded again, rounded to 8 bits."""
+    device = next(tokenizer.parameters()).device
+    pixels = tokenizer.reconstruct(to_pixels(torch.from_numpy(images), device), schedule)
+    return np.asarray(to_images(pixels).numpy())
+
+
+def _worst(pairs: tuple[Pair, ...], number: int) -> tuple[Pair, ...]:
+    return tuple(sorted(pairs, key=lambda pair: (pair.psnr_db, pair.row))[:number])
+
+
+def _sheet(pairs: tuple[Pair, ...], title: str) -> SheetImage:
+    pictures = [picture for pair in pairs for picture in (pair.original, pair.reconstruction)]
+    return SheetImage(png=compose_sheet(pictures, 8, enlarge=magnification(pictures[0])), title=title)

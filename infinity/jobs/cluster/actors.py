@@ -1,0 +1,127 @@
+"""Actors of the cluster that hold something heavy: calls are dealt out one by one, dead actors are replaced."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from infinity.jobs.cluster.connection import is_in_process
+from infinity.jobs.training.base import WorkersConfig
+
+logger = logging.getLogger(__name__)
+
+PATIENCE_S = 10.0
+"""How long a job that has failed waits for the calls that are being computed."""
+
+
+class WorkersError(RuntimeError):
+    """Workers died more often than allowed, or the cluster cannot give what was asked for."""
+
+
+@contextmanager
+def actors(kind: type[Any], workers: WorkersConfig, most: int) -> Iterator[list[Any]]:
+    """Actors of a class that takes a device and a number of threads; they end with the block.
+
+    Args:
+        kind: The class.
+        workers: How many are wanted. The cluster may have room for fewer, which changes no result.
+        most: More than this are not needed.
+
+    Raises:
+        WorkersError: No room for a single worker.
+    """
+    device = "cuda" if workers.use_gpu else "cpu"
+    if is_in_process():
+        yield [kind(device, workers.threads)]
+        return
+    import ray
+
+    number = min(_room(workers), max(1, most))
+    actor_type = ray.remote(kind).options(
+        num_cpus=workers.threads,
+        num_gpus=int(workers.use_gpu),
+        max_restarts=workers.max_failures,
+        max_task_retries=workers.max_failures,
+    )
+    team = [actor_type.remote(device, workers.threads) for _ in range(number)]
+    try:
+        yield team
+    finally:
+        for actor in team:
+            ray.kill(actor)
+
+
+def each(team: Sequence[Any], method: str, calls: Sequence[tuple[Any, ...]]) -> Iterator[tuple[int, Any]]:
+    """Place and result of every call as it gets ready; an idle actor gets the next call.
+
+    Args:
+        team: What ``actors`` gave.
+        method: Name of the actors' method.
+        calls: Its arguments.
+
+    Raises:
+        WorkersError: Workers that die.
+        Exception: What a call raised, as it was raised in the worker.
+    """
+    if is_in_process():
+        for index, call in enumerate(calls):
+            yield index, getattr(team[0], method)(*call)
+        return
+    import ray
+
+    waiting, idle = deque(enumerate(calls)), list(team)
+    running: dict[Any, tuple[int, Any]] = {}
+    while waiting or running:
+        while waiting and idle:
+            index, call = waiting.popleft()
+            actor = idle.pop()
+            running[getattr(actor, method).remote(*call)] = index, actor
+        (ready,), _ = ray.wait(list(running), num_returns=1)
+        index, actor = running.pop(ready)
+        try:
+            result = _result(ready)
+        except Exception:
+            # Let the others finish what they do: an actor that is killed at work is reported on the terminal.
+            if running:
+                ray.wait(list(running), num_returns=len(running), timeout=PATIENCE_S)
+            raise
+        idle.append(actor)
+        yield index, result
+
+
+def _result(reference: Any) -> Any:
+    import ray
+
+    try:
+        return ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        # The cause is what the worker raised: a sentence for people. Ray's own text is a trace of internals.
+        raise error.cause from error
+    except ray.exceptions.RayActorError as error:
+        raise WorkersError(
+            "a worker died again and again, perhaps for want of memory; use fewer workers or a smaller batch_size "
+            f"({str(error).splitlines()[0]})"
+        ) from error
+
+
+def _room(workers: WorkersConfig) -> int:
+    """How many of the wanted actors the cluster can ever hold; Ray would wait for more without end."""
+    import ray
+
+    have = ray.cluster_resources()
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    room = sum(int(node.get("CPU", 0) // workers.threads) for node in nodes)
+    if workers.use_gpu:
+        room = min(room, int(have.get("GPU", 0)))
+    if room < 1:
+        wanted = f"{workers.threads} CPUs" + (" and a GPU" if workers.use_gpu else "")
+        raise WorkersError(
+            f"a worker wants {wanted} on one machine; the Ray cluster has {have.get('CPU', 0):.0f} CPUs and "
+            f"{have.get('GPU', 0):.0f} GPUs on {len(nodes)} machines; change workers.threads or workers.use_gpu"
+        )
+    if room < workers.num_workers:
+        logger.info("the cluster has room for %d of %d workers", room, workers.num_workers)
+    return min(workers.num_workers, room)

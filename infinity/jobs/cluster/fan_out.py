@@ -1,0 +1,92 @@
+"""One function over many arguments on all machines of the cluster, a bounded number of calls at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
+
+from infinity.jobs.cluster.connection import is_in_process
+
+R = TypeVar("R")
+
+_CALLS_PER_CPU = 2
+"""Enough that no worker waits for the driver, few enough that arguments and results stay small."""
+
+
+def fan_out(
+    function: Callable[..., R],
+    arguments: Sequence[tuple[Any, ...]],
+    on_done: Callable[[int], None] = lambda done: None,
+    *,
+    at_once: int | None = None,
+) -> list[R]:
+    """``[function(*a) for a in arguments]``, each call a Ray task on one CPU; results in the order of the arguments.
+
+    Args:
+        function: Importable on every machine.
+        arguments: One tuple a call.
+        on_done: Called in this process after every finished call with the number of finished ones.
+        at_once: Most calls at the same time, where they share something scarcer than CPUs; None for as many as fit.
+
+    Raises:
+        Exception: What the first failed call raised, as it was raised there; calls that wait are cancelled.
+    """
+    return list(each_result(function, arguments, on_done, at_once=at_once))
+
+
+def each_result(
+    function: Callable[..., R],
+    arguments: Iterable[tuple[Any, ...]],
+    on_done: Callable[[int], None] = lambda done: None,
+    *,
+    at_once: int | None = None,
+) -> Iterator[R]:
+    """The results of ``fan_out`` one by one, in the same order.
+
+    Arguments are made when a call begins, and of the results only those wait here that are ahead of a slower call: what
+    all calls together are given and give need not fit into this process.
+
+    Args:
+        function: As for ``fan_out``, and so are ``on_done`` and ``at_once``.
+        arguments: One tuple a call, taken one by one.
+        on_done: See there.
+        at_once: See there.
+
+    Raises:
+        Exception: As for ``fan_out``.
+    """
+    if is_in_process():
+        for done, call in enumerate(arguments, start=1):
+            result = function(*call)
+            on_done(done)
+            yield result
+        return
+    import ray
+    from ray.exceptions import RayTaskError
+
+    task = ray.remote(num_cpus=1)(function)
+    limit = _CALLS_PER_CPU * max(1, int(ray.cluster_resources().get("CPU", 1)))
+    limit = limit if at_once is None else min(limit, at_once)
+    early: dict[int, R] = {}
+    running: dict[Any, int] = {}
+    waiting = iter(enumerate(arguments))
+    done = given = 0
+    try:
+        while True:
+            while len(running) < limit and (following := next(waiting, None)) is not None:
+                running[task.remote(*following[1])] = following[0]
+            if not running:
+                return
+            (finished,), _ = ray.wait(list(running), num_returns=1)
+            early[running.pop(finished)] = ray.get(finished)
+            done += 1
+            on_done(done)
+            while given in early:
+                yield early.pop(given)
+                given += 1
+    except RayTaskError as error:
+        # The cause alone: the trace of a worker's internals is in Ray's logs.
+        raise error.cause from None
+    finally:
+        for reference in running:
+            ray.cancel(reference)

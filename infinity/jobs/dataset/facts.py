@@ -1,0 +1,293 @@
+"""Facts of every row of every source: measured once, kept beside the shards, read by every later version."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from infinity import storage
+from infinity.config import digest_of
+from infinity.data.curation import facts as facts_files
+from infinity.data.curation.facts import MEASURE_VERSION
+from infinity.data.curation.measuring import MeasuringCall, measure
+from infinity.data.curation.storing import REDUCED, REDUCED_EXTENSION, StoringConfig, pictures_uri
+from infinity.data.dataset.layout import Origin
+from infinity.data.dataset.manifest import SourceRecord
+from infinity.data.dataset.shards import ShiftedSlice
+from infinity.data.dedup.near_duplicates import thumbnails_in
+from infinity.data.dedup.thumbnail_store import Stretch, ThumbnailStore
+from infinity.data.sources.opening import URL_LIST, Slice, Source, fingerprint, open_source, scene_source
+from infinity.data.stack import TableStack
+from infinity.jobs.cluster.fan_out import each_result
+from infinity.jobs.dataset.scoring import MeasuredSlice, ScorersConfig, judge
+from infinity.jobs.progress import Progress, ProgressSink, section
+
+FACTS_FOLDER = "facts"
+QUARANTINE_FOLDER = "quarantine"
+REDUCED_FOLDER = "reduced"
+
+
+class DatasetError(ValueError):
+    """The source makes no data set: nothing is left of it, too much of it cannot be read, or it changed meanwhile."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OpenedSource:
+    """A source that is there and is what its record says.
+
+    Attributes:
+        record: What the manifest will say about it.
+        source: Its slices.
+    """
+
+    record: SourceRecord
+    source: Source
+
+    def folder(self, max_pixels: int, side_px: int | None = None) -> str:
+        """Name of the folder of its facts: it follows from everything that the facts follow from."""
+        parts = [piece.first_row for piece in self.source.slices]
+        decoded = [] if side_px is None else [side_px]
+        return digest_of([self.record.replace(source=None).to_json(), MEASURE_VERSION, max_pixels, parts, *decoded])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SourceTable:
+    """All rows of a data set's sources, numbered through.
+
+    Attributes:
+        slices: In order.
+        facts: By row, without thumbnails.
+        files: URI of the facts of each slice, thumbnails included.
+        shifts: By how much the rows of each slice are numbered higher than in its file.
+        reduced: Rows whose pictures are stored in another size: columns of ``REDUCED``, and ``uri`` of their file.
+    """
+
+    slices: tuple[Slice, ...]
+    facts: pa.Table
+    files: tuple[str, ...]
+    shifts: tuple[int, ...]
+    reduced: pa.Table = field(default_factory=lambda: _placed(REDUCED.empty_table(), "", 0))
+
+    def without_facts(self) -> SourceTable:
+        """The same rows, of which only places are known: all that is needed once it is decided which of them stay."""
+        return replace(self, facts=self.facts.schema.empty_table())
+
+    def slices_of(self, rows: Sequence[int]) -> tuple[Slice, ...]:
+        """The slices that hold these rows, in order."""
+        return tuple(self.slices[index] for index in self._holders(rows))
+
+    def thumbnails(self) -> ThumbnailStore:
+        """The thumbnails of all readable pictures, in a file of this machine.
+
+        Raises:
+            StorageError: The facts cannot be read.
+        """
+        return ThumbnailStore(self._stretches(range(len(self.files))))
+
+    def thumbnails_of(self, rows: Sequence[int]) -> pa.Table:
+        """Columns ``row`` and ``thumbnail`` of some rows; only the slices that hold them are read.
+
+        Raises:
+            StorageError: The facts cannot be read.
+        """
+        wanted = pa.array(rows, pa.int64())
+        found = [pa.table({"row": pa.array([], pa.int64()), "thumbnail": pa.array([], pa.binary())})]
+        for index in self._holders(rows):
+            table = self._with_thumbnails(index).cast(found[0].schema)
+            found.append(table.filter(pc.is_in(table["row"], wanted)))
+        return pa.concat_tables(found)
+
+    def as_stored(self, kept: pa.Table) -> tuple[pa.Table, dict[int, Origin]]:
+        """Facts of pictures as they will be stored, and where those that are reduced lie already, by row."""
+        if not self.reduced.num_rows:
+            return kept, {}
+        places = {row["row"]: row for row in self.reduced.to_pylist()}
+        columns = ("width_px", "height_px", "num_bytes", "extension", "keep_bytes")
+        rows = kept.select(["row", *columns]).to_pylist()
+        for row in rows:
+            if (place := places.get(row["row"])) is not None:
+                row |= {name: place[name] for name in ("width_px", "height_px", "num_bytes")}
+                row |= {"extension": REDUCED_EXTENSION, "keep_bytes": False}
+        for name in columns:
+            values = pa.array([row[name] for row in rows], kept.schema.field(name).type)
+            kept = kept.set_column(kept.schema.get_field_index(name), name, values)
+        wanted = {row["row"] for row in rows}
+        return kept, {
+            row: Origin(place["uri"], place["offset"], place["num_bytes"], place["sha256"])
+            for row, place in places.items()
+            if row in wanted
+        }
+
+    def _holders(self, rows: Sequence[int]) -> list[int]:
+        first_rows = [piece.first_row for piece in self.slices]
+        return sorted({bisect_right(first_rows, row) - 1 for row in rows})
+
+    def _with_thumbnails(self, index: int) -> pa.Table:
+        uri = self.files[index]
+        table = facts_files.from_bytes(storage.read_bytes(uri), uri, ["row", "thumbnail"])
+        return _shifted(table.filter(pc.is_valid(table["thumbnail"])), self.shifts[index])
+
+    def _stretches(self, indices: Sequence[int]) -> Iterator[Stretch]:
+        for index in indices:
+            table = self._with_thumbnails(index)
+            numbers = table["row"].to_numpy()
+            yield numbers, thumbnails_in(table)(np.arange(len(numbers)))
+
+
+def open_record(record: SourceRecord, output: str, progress: ProgressSink) -> OpenedSource:
+    """Open a source and see to it that it did not change; pictures of an address list are downloaded first.
+
+    Args:
+        record: The source.
+        output: URI under which a download makes its folder.
+        progress: Told about a download.
+
+    Raises:
+        SourceError: It is empty or of an unknown form.
+        DatasetError: It changed.
+        StorageError: It cannot be reached.
+    """
+    if record.source is None:
+        assert record.scenes is not None
+        return OpenedSource(record=record, source=scene_source(record.scenes))
+    uri = record.source
+    found = fingerprint(uri)
+    if record.fingerprint and found != record.fingerprint:
+        raise DatasetError(
+            f"{record.source}: expected the fingerprint {record.fingerprint}, found {found}: the source changed since "
+            "the job was planned; plan it again"
+        )
+    record = record.replace(fingerprint=found)
+    source = open_source(uri, captions=record.captions, columns=record.columns)
+    if source.kind == URL_LIST:
+        source = open_source(_downloaded(record, output, progress), captions=record.captions)
+    return OpenedSource(record=record, source=source)
+
+
+def _downloaded(record: SourceRecord, output: str, progress: ProgressSink) -> str:
+    """URI of the pictures of an address list."""
+    from infinity.jobs.dataset import download  # it brings an HTTP client, which only lists of addresses need
+
+    assert record.source is not None
+    spec = download.DownloadSpec(
+        output=output,
+        source=record.source,
+        fingerprint=record.fingerprint,
+        columns=record.columns,
+        download=record.download,
+    )
+    return download.run(spec, progress=progress).pictures
+
+
+def gather(
+    opened: Sequence[OpenedSource],
+    max_pixels: int,
+    root: str,
+    progress: ProgressSink,
+    judges: ScorersConfig | None = None,
+    storing: StoringConfig = StoringConfig(),  # noqa: B008  # frozen
+) -> SourceTable:
+    """The facts of all rows, measured on the cluster where they are not known; rows of a later source come later.
+
+    Args:
+        opened: The sources, in order.
+        max_pixels: Larger pictures are unreadable.
+        root: URI of the folder that all versions of the data set share.
+        progress: Told after every slice.
+        judges: Networks that score the pictures or write captions, or None.
+        storing: Which pictures are reduced on the way.
+
+    Raises:
+        ValueError: A network cannot be loaded.
+        WorkersError: No room for networks on the cluster, or workers that die.
+        StorageError: A source cannot be read, or the facts not be written.
+    """
+    measuring = section(progress, 0.0, 0.5 if judges else 1.0)
+    calls: list[MeasuringCall] = []
+    for each in opened:
+        folder = each.folder(max_pixels, storing.side_px)
+        reduced = f"{folder}-{storing.recipe}"
+        for piece in each.source.slices:
+            name = f"{piece.first_row:012d}.parquet"
+            calls.append(
+                MeasuringCall(
+                    piece=piece,
+                    max_pixels=max_pixels,
+                    facts=storage.join(root, FACTS_FOLDER, folder, name),
+                    quarantine=storage.join(root, QUARANTINE_FOLDER, folder, name),
+                    reduced=storage.join(root, REDUCED_FOLDER, reduced, name),
+                    storing=storing,
+                )
+            )
+    kinds = " and ".join(dict.fromkeys(each.source.kind for each in opened))
+
+    def on_done(done: int) -> None:
+        measuring(Progress(done / len(calls), f"checked {done:,} of {len(calls):,} slices ({kinds})"))
+
+    found = each_result(measure, ((call,) for call in calls), on_done)
+    if judges is not None:
+        found = _judged(calls, list(found), judges, root, section(progress, 0.5, 1.0))
+    return _joined(opened, calls, found)
+
+
+def _judged(
+    calls: Sequence[MeasuringCall],
+    found: Sequence[tuple[pa.Table, pa.Table]],
+    judges: ScorersConfig,
+    root: str,
+    progress: ProgressSink,
+) -> Iterator[tuple[pa.Table, pa.Table]]:
+    measured = [
+        MeasuredSlice(call.piece, table, storage.join(*map(storage.name, (storage.parent(call.facts), call.facts))))
+        for call, (table, _) in zip(calls, found, strict=True)
+    ]
+    return zip(judge(measured, judges, root, progress), [reduced for _, reduced in found], strict=True)
+
+
+def _joined(
+    opened: Sequence[OpenedSource], calls: Sequence[MeasuringCall], found: Iterator[tuple[pa.Table, pa.Table]]
+) -> SourceTable:
+    """All facts in one table, rows of each source shifted behind those of the sources before.
+
+    Args:
+        opened: The sources.
+        calls: One for each slice of all sources.
+        found: Facts and reduced pictures of every slice; held for a few at a time.
+    """
+    slices: list[Slice] = []
+    facts, reduced = TableStack(), TableStack()
+    shifts: list[int] = []
+    shift = 0
+    for each in opened:
+        behind = shift
+        for piece in each.source.slices:
+            measured, stored = next(found)
+            table = _shifted(measured, shift)
+            facts.add(table)
+            reduced.add(_placed(stored, calls[len(slices)].reduced, shift))
+            slices.append(ShiftedSlice(piece, shift) if shift else piece)
+            shifts.append(shift)
+            behind = max(behind, piece.first_row + shift + 1, *(row + 1 for row in table["row"][-1:].to_pylist()))
+        shift = behind
+    return SourceTable(
+        slices=tuple(slices),
+        facts=facts.whole(),
+        files=tuple(call.facts for call in calls),
+        shifts=tuple(shifts),
+        reduced=reduced.whole(),
+    )
+
+
+def _shifted(table: pa.Table, shift: int) -> pa.Table:
+    rows = pc.add(table["row"], pa.scalar(shift, pa.int64()))
+    return table.set_column(table.schema.get_field_index("row"), "row", rows) if shift else table
+
+
+def _placed(reduced: pa.Table, uri: str, shift: int) -> pa.Table:
+    files = pa.array([pictures_uri(uri)] * reduced.num_rows, pa.string())
+    return _shifted(reduced, shift).append_column("uri", files)

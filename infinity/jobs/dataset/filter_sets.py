@@ -1,0 +1,33 @@
+"""Sets of thresholds by name, with the networks that they need."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+from infinity.data.curation.filters import PAPER_FILTERS, ModelFilters
+from infinity.jobs.dataset.build import BuildDatasetSpec
+from infinity.perception.scorers import DEFAULT_SCORERS
+
+FilterSet = Literal["none", "paper"]
+FILTER_SETS: tuple[FilterSet, ...] = get_args(FilterSet)
+
+_SETS: dict[FilterSet, ModelFilters] = {"none": ModelFilters(), "paper": PAPER_FILTERS}
+
+
+def filter_set(name: FilterSet) -> ModelFilters:
+    """The thresholds of a set: "paper" has those on text, watermarks and aesthetic score, "none" has none.
+
+    Raises:
+        ValueError: No set of that name.
+    """
+    if name not in _SETS:
+        raise ValueError(f"filter set: expected one of {', '.join(FILTER_SETS)}, got {name!r}")
+    return _SETS[name]
+
+
+def with_model_filters(spec: BuildDatasetSpec, models: ModelFilters) -> BuildDatasetSpec:
+    """The spec with these thresholds, and the default network for every score that they ask for and none gives yet."""
+    known = {scorer.score for scorer in spec.scorers}
+    absent = [name for name in models.needed() if name not in known]
+    scorers = (*spec.scorers, *(DEFAULT_SCORERS[name] for name in absent))
+    return spec.replace(filters=spec.filters.replace(models=models), scorers=scorers)

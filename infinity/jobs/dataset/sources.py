@@ -1,0 +1,54 @@
+"""Where the rows of a version come from, and which pictures must go: its own sources and those of its parent."""
+
+from __future__ import annotations
+
+from infinity import storage
+from infinity.data.curation.storing import StoringConfig
+from infinity.data.curation.takedown import TakedownList
+from infinity.data.dataset.manifest import Manifest, SourceRecord
+from infinity.jobs.dataset.spec import BuildDatasetSpec
+
+
+def only_takes_down(spec: BuildDatasetSpec, parent: Manifest | None) -> bool:
+    """Whether the parent's rows can stay without another look at their facts."""
+    if parent is None or spec.source is not None or spec.scenes is not None:
+        return False
+    return all(
+        parent.head.spec.get(name) == spec.to_json()[name] for name in ("filters", "captions", "scorers", "captioner")
+    ) and stores_as(parent, spec)
+
+
+def sources_of(spec: BuildDatasetSpec, parent: Manifest | None) -> tuple[SourceRecord, ...]:
+    """The parent's sources, then the spec's own, which takes the place of an earlier state of itself."""
+    before = parent.head.sources if parent else ()
+    if spec.source is None and spec.scenes is None:
+        return before
+    uri = None if spec.source is None else storage.absolute(spec.source)
+    own = SourceRecord(
+        source=uri,
+        scenes=spec.scenes,
+        fingerprint=spec.fingerprint,
+        captions=spec.captions,
+        columns=spec.columns,
+        download=spec.download,
+    )
+    same = [(own.source, own.scenes) == (each.source, each.scenes) for each in before]
+    if any(same):
+        return tuple(own if is_same else each for is_same, each in zip(same, before, strict=True))
+    return (*before, own)
+
+
+def takedown_of(spec: BuildDatasetSpec, parent: Manifest | None) -> TakedownList:
+    """The spec's list and the parent's; pictures that the list names as they lie in shards are named as found, too."""
+    wanted = set(spec.takedown.sha256)
+    found: tuple[str, ...] = ()
+    if parent is not None and wanted:
+        columns = (parent.table[name].to_pylist() for name in ("sha256", "original_sha256"))
+        found = tuple(original for stored, original in zip(*columns, strict=True) if stored in wanted)
+    takedown = spec.takedown | TakedownList(sha256=found)
+    return takedown | parent.head.takedown if parent else takedown
+
+
+def stores_as(parent: Manifest | None, spec: BuildDatasetSpec) -> bool:
+    """Whether the parent's pictures, if there is one, are stored as the spec asks."""
+    return parent is None or parent.head.spec.get("storing", StoringConfig().to_json()) == spec.storing.to_json()

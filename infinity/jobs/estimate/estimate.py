@@ -1,0 +1,327 @@
+"""Memory and time of a training before it runs: the spec's own step, traced with fake tensors, and a calibration."""
+
+from __future__ import annotations
+
+import multiprocessing
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from infinity.checkpoint import MAX_FILE_BYTES
+from infinity.config import Config
+from infinity.data.memory import status_bytes
+from infinity.jobs.estimate.rehearsal import AnyTrainSpec, Load, Rehearsal, rehearse
+from infinity.jobs.estimate.tracing import Tracer, tracing
+from infinity.jobs.training.tokenizer import TrainTokenizerSpec
+from infinity.jobs.training.transformer import TrainTransformerSpec
+from infinity.text import BuiltinTextConfig
+from infinity.tokenizer.tokenizer import Tokenizer, TokenizerConfig
+from infinity.training.eight_bit import opened
+from infinity.training.flops import training_flops
+from infinity.training.transformer.engine import return_freed_memory
+
+CACHE_BYTES = 2**31
+"""Features of a data set that a worker keeps at most (`infinity.training.loaders.latents`)."""
+
+GPU_CONTEXT_BYTES = 600 * 2**20
+"""What CUDA, its libraries and the allocator's rounding take beside tensors."""
+
+_NUM_TIMED = 5
+"""Steps of a relative, after a first one."""
+_LONGEST_S = 10.0
+"""About what these may take."""
+_MOST_HEAP = 1.5
+"""More is no hole in a heap but a disturbed measurement."""
+
+FLAN_T5_XL_WEIGHTS = 1_222_000_000
+"""Of the encoder half."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Estimate(Config):
+    """What a worker of a training needs at most, in bytes, and how long a step takes.
+
+    Attributes:
+        weights: Of what is trained, this worker's share.
+        gradients: As many as weights that are trained.
+        optimizer: Running means.
+        average: Averaged weights.
+        activations: Everything else that is alive when a step holds most: activations, logits, what is gathered.
+        logits: The part of it that the head gives; for information.
+        frozen: Weights of the tokenizer, text encoder and networks of the losses; cached features.
+        saving: Copies that a stored state is written from, in the memory of the CPU.
+        process: Python, libraries and what they keep, and what the heap loses between tensors; on a GPU its context.
+        seconds_per_step: None where neither a calibration nor a device's speed was given.
+        flops_per_step: Of the whole batch and all workers, forward and backward.
+        num_steps: Of the training.
+    """
+
+    weights: int
+    gradients: int
+    optimizer: int
+    average: int
+    activations: int
+    logits: int
+    frozen: int
+    saving: int
+    process: int
+    seconds_per_step: float | None
+    flops_per_step: int
+    num_steps: int
+
+    @property
+    def device_bytes(self) -> int:
+        """The most that a step takes where it is computed, without ``saving``."""
+        held = self.weights + self.gradients + self.optimizer + self.average
+        return held + self.activations + self.frozen + self.process
+
+    @property
+    def total_bytes(self) -> int:
+        """The most that a process on a CPU takes, while a state is stored beside a step."""
+        return self.device_bytes + self.saving
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Calibration(Config):
+    """What a short run on this machine told.
+
+    Attributes:
+        process: Bytes that a training process takes beside its tensors.
+        heap: Bytes that it takes for each byte of tensors: what lies free between them costs memory, too.
+        seconds_per_step: Of the training, on this machine's CPU and with all else that it does now.
+        processor_seconds: Of processor time, over all threads; other programs disturb it least.
+    """
+
+    process: int
+    heap: float = 1.0
+    seconds_per_step: float
+    processor_seconds: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Assumptions(Config):
+    """What a spec does not say.
+
+    Attributes:
+        aspect_ratio: Of the pictures; the largest schedule of a data set counts.
+        text_tokens: Of a caption; None takes the text encoder's most, up to 128.
+        num_pictures: Of the training split, for the cache of features.
+        flops_per_s: What a device does in practice; None leaves the seconds to a calibration.
+    """
+
+    aspect_ratio: float = 1.0
+    text_tokens: int | None = None
+    num_pictures: int = 0
+    flops_per_s: float | None = None
+
+
+def estimate(
+    spec: AnyTrainSpec,
+    assumed: Assumptions | None = None,
+    *,
+    tokenizer: TokenizerConfig | None = None,
+    calibration: Calibration | None = None,
+) -> Estimate:
+    """Trace one step of a training.
+
+    Args:
+        spec: Of either training; nothing that it names is opened.
+        assumed: What it does not say.
+        tokenizer: Shape of a transformer's frozen tokenizer.
+        calibration: Of ``calibrate``; without it process and heap count nothing on a CPU.
+
+    Raises:
+        ValueError: A transformer without the shape of its tokenizer.
+    """
+    assumed = assumed or Assumptions()
+    if isinstance(spec, TrainTransformerSpec) and tokenizer is None:
+        raise ValueError("estimate: a transformer needs the shape of its tokenizer")
+    load = Load.of(spec, aspect_ratio=assumed.aspect_ratio, text_tokens=assumed.text_tokens)
+    on_gpu = spec.workers.use_gpu
+    with tracing() as trace:
+        rehearsal = rehearse(spec, load, tokenizer=tokenizer, real=False, bfloat16=on_gpu)
+        peak = _peak(trace, rehearsal)
+        held = _held(rehearsal)
+        flops = _flops(spec, load, rehearsal, trace)
+    share = spec.workers.num_workers if spec.workers.shard else 1
+    kept = {name: -(-size // share) for name, size in held.items()}
+    activations = max(0, peak - rehearsal.resting_bytes - sum(held.values()))
+    if share > 1:
+        activations += 2 * _unit(spec, held["weights"])  # gathered while it is used, and the next one ahead
+    stored = kept["weights"] + kept["optimizer"] + kept["average"]  # each worker stores what it holds
+    if spec.workers.offload:
+        kept, host = dict.fromkeys(kept, 0), sum(kept.values())
+    else:
+        host = 0
+    saving = host + stored + 2 * min(stored, MAX_FILE_BYTES)
+    seconds = calibration.seconds_per_step if calibration is not None else None
+    if assumed.flops_per_s is not None:
+        recomputed = 4 / 3 if getattr(spec, "recompute", False) else 1.0
+        seconds = recomputed * flops / spec.workers.num_workers / assumed.flops_per_s
+    base = calibration.process + int((calibration.heap - 1) * peak) if calibration is not None else 0
+    return Estimate(
+        **kept,
+        activations=activations,
+        logits=_logits(spec, load),
+        frozen=rehearsal.resting_bytes + _frozen(spec, tokenizer, load, assumed.num_pictures),
+        saving=saving,
+        process=GPU_CONTEXT_BYTES if on_gpu else base,
+        seconds_per_step=seconds,
+        flops_per_step=flops,
+        num_steps=spec.loop.num_steps,
+    )
+
+
+def calibrate(
+    spec: AnyTrainSpec, assumed: Assumptions | None = None, *, tokenizer: TokenizerConfig | None = None
+) -> Calibration:
+    """Run a few steps of two small relatives of the training in a process of its own, and draw the line through them.
+
+    A transformer's relatives have fewer blocks and its full sequence, a tokenizer's fewer pictures: the larger half as
+    many as the training has, fewer where that takes too long, and at least three; the smaller half as many as that.
+    Memory is a line through both, too: what a process takes beside tensors, and what it takes for each byte of them.
+    """
+    assumed = assumed or Assumptions()
+    load = Load.of(spec, aspect_ratio=assumed.aspect_ratio, text_tokens=assumed.text_tokens)
+    units = load.part_size if isinstance(spec, TrainTokenizerSpec) else spec.model.depth
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(1) as pool:
+        small, large = pool.apply(_run_relatives, (spec, load, tokenizer, units))
+    per_unit = large.size - small.size
+    wall, processor = (
+        max(a + (b - a) / per_unit * (units - small.size), 1e-9)
+        for a, b in ((small.wall_s, large.wall_s), (small.processor_s, large.processor_s))
+    )
+    traced = [_traced(*_relative(spec, load, each.size), tokenizer) for each in (small, large)]
+    heap = (large.taken - small.taken) / max(1, traced[1] - traced[0])
+    heap = min(max(heap, 1.0), _MOST_HEAP)
+    return Calibration(
+        process=max(0, int(large.taken - heap * traced[1])),
+        heap=heap,
+        seconds_per_step=wall * load.num_parts,
+        processor_seconds=processor * load.num_parts,
+    )
+
+
+def _relative(spec: AnyTrainSpec, load: Load, size: int) -> tuple[AnyTrainSpec, Load]:
+    one = Load(load.schedule, load.part_size, 1, load.text_tokens)
+    if isinstance(spec, TrainTransformerSpec):
+        return spec.replace(model=spec.model.replace(depth=size)), one
+    return spec, Load(load.schedule, size, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ran:
+    """What a relative took: blocks or pictures, most memory of the process so far, and seconds of a step."""
+
+    size: int
+    taken: int
+    wall_s: float
+    processor_s: float
+
+
+def _run_relatives(spec: AnyTrainSpec, load: Load, tokenizer: TokenizerConfig | None, units: int) -> tuple[_Ran, _Ran]:
+    """In the other process: the smaller relative, then the larger one."""
+    torch.set_num_threads(spec.workers.threads)
+    if getattr(spec, "recompute", False):
+        return_freed_memory()  # as the training does; it costs time
+    one = rehearse(*_relative(spec, load, 1), tokenizer=tokenizer)
+    one.step()
+    fitting = int(_LONGEST_S / (_NUM_TIMED * _seconds(one)[0]))
+    del one
+    large = max(3, min(fitting, -(-units // 2)))
+    return _ran(spec, load, tokenizer, large // 2), _ran(spec, load, tokenizer, large)
+
+
+def _ran(spec: AnyTrainSpec, load: Load, tokenizer: TokenizerConfig | None, size: int) -> _Ran:
+    rehearsal = rehearse(*_relative(spec, load, size), tokenizer=tokenizer)
+    rehearsal.step()
+    wall, processor = zip(*(_seconds(rehearsal) for _ in range(_NUM_TIMED)), strict=True)
+    return _Ran(size, peak_bytes(), statistics.median(wall), statistics.median(processor))
+
+
+def _traced(spec: AnyTrainSpec, load: Load, tokenizer: TokenizerConfig | None) -> int:
+    with tracing() as trace:
+        return _peak(trace, rehearse(spec, load, tokenizer=tokenizer, real=False))
+
+
+def _seconds(rehearsal: Rehearsal) -> tuple[float, float]:
+    wall, processor = time.perf_counter(), time.process_time()
+    rehearsal.step()
+    return time.perf_counter() - wall, time.process_time() - processor
+
+
+def peak_bytes() -> int:
+    """The most memory that this process has had.
+
+    On Linux not what ``getrusage`` says: that begins with the memory of the process that started this one.
+    """
+    if sys.platform == "linux":
+        return status_bytes("VmHWM")
+    else:  # the platform's checks of types skip a block, not what follows it
+        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return most if sys.platform == "darwin" else most * 1024
+
+
+def _peak(trace: Tracer, rehearsal: Rehearsal) -> int:
+    """Bytes alive at the worst moment of a step; the second step has the running means from its beginning."""
+    trace(rehearsal.step)
+    return trace(rehearsal.step).peak_bytes
+
+
+def _held(rehearsal: Rehearsal) -> dict[str, int]:
+    """Bytes between two steps by what they are, and of gradients; those of a discriminator are with the others."""
+    state = rehearsal.state
+    modules = [state.module, *([state.opponent.module] if state.opponent is not None else [])]
+    optimizers = [state.optimizer, *([state.opponent.optimizer] if state.opponent is not None else [])]
+    weights = [value for module in modules for value in module.state_dict().values()]
+    trained = [weight for module in modules for weight in module.parameters() if weight.requires_grad]
+    means = [value for each in optimizers for slots in each.state.values() for _, value in opened(slots)]
+    return {
+        "weights": _size(weights),
+        "gradients": _size(trained),
+        "optimizer": _size(means),
+        "average": _size(state.ema.weights().values()) if state.ema is not None else 0,
+    }
+
+
+def _size(tensors: Iterable[Tensor]) -> int:
+    return sum(value.nbytes for value in tensors)
+
+
+def _unit(spec: AnyTrainSpec, weights: int) -> int:
+    """Bytes of the largest part that is gathered at once: a feed-forward has half of a block's weights."""
+    return weights // (2 * spec.model.depth) if isinstance(spec, TrainTransformerSpec) else 0
+
+
+def _flops(spec: AnyTrainSpec, load: Load, rehearsal: Rehearsal, trace: Tracer) -> int:
+    if isinstance(spec, TrainTransformerSpec):
+        lengths = [load.text_tokens] * spec.loop.batch_size
+        return training_flops(spec.model, spec.lesson.taught(load.schedule), lengths)
+    return trace.flops(rehearsal.step) * spec.workers.num_workers
+
+
+def _logits(spec: AnyTrainSpec, load: Load) -> int:
+    if isinstance(spec, TrainTokenizerSpec):
+        return 0
+    return load.part_size * spec.lesson.taught(load.schedule).num_tokens * spec.model.num_outputs * 4
+
+
+def _frozen(spec: AnyTrainSpec, tokenizer: TokenizerConfig | None, load: Load, num_pictures: int) -> int:
+    """Models that only look on, and features that are kept."""
+    if isinstance(spec, TrainTokenizerSpec) or tokenizer is None:
+        return 0
+    with torch.device("meta"):
+        weights = sum(weight.nbytes for weight in Tokenizer(tokenizer).parameters())
+    if spec.encoded is None and not isinstance(spec.text, BuiltinTextConfig):
+        weights += FLAN_T5_XL_WEIGHTS * (4 if spec.text.dtype == "float32" else 2)
+    rows, columns = load.schedule.last_grid
+    features = num_pictures * rows * columns * tokenizer.token_bits * 4
+    cached = features if features <= CACHE_BYTES and spec.augment.changes_nothing and spec.encoded is None else 0
+    return weights + (0 if spec.workers.use_gpu else cached)

@@ -1,0 +1,182 @@
+"""The records of a model, gathered for its card: its folder, the trainings that led to it, their data, its evaluations.
+
+Records are read as plain JSON, so that a model's card can be written long after its specs had other fields.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from infinity import storage
+from infinity.checkpoint import MARKER_FILE, read_kind_and_config
+from infinity.config import Config, ConfigError
+from infinity.data.dataset.manifest import Manifest
+from infinity.evaluation.score import Score
+from infinity.generation.pipeline import KIND, ModelConfig
+from infinity.jobs.evaluation.results import below
+from infinity.jobs.spec import REPORT_FILE, SPEC_FILE
+from infinity.reporting.card import DataFacts, EvaluationFacts, ModelCard, TrainingFacts
+from infinity.reporting.summary import Sheet
+
+RUN_FILE = "run.json"
+MAX_SHEETS = 8
+
+
+class CardError(ValueError):
+    """There is no model to write a card of."""
+
+
+def model_of(uri: str) -> str:
+    """The model folder that a URI stands for: itself, or the last model of a run.
+
+    Raises:
+        CardError: Neither.
+    """
+    if storage.exists(storage.join(uri, MARKER_FILE)):
+        return uri
+    plan = storage.join(uri, RUN_FILE)
+    if storage.exists(plan):
+        model = str(_object(plan).get("evaluation", {}).get("model", ""))
+        if model and storage.exists(storage.join(model, MARKER_FILE)):
+            return model
+        raise CardError(f"{uri}: the run has no trained model yet ({model or 'its plan names none'})")
+    raise CardError(f"{uri}: expected a model folder ({MARKER_FILE}) or the folder of a run ({RUN_FILE})")
+
+
+def gather(uri: str) -> ModelCard:
+    """All that the records beside a model say.
+
+    Args:
+        uri: A model folder, or the folder of a run.
+
+    Raises:
+        CardError: No model there.
+        CheckpointError: A damaged one.
+        ConfigError: A record that cannot be read.
+    """
+    model = model_of(uri)
+    kind, config = read_kind_and_config(model)
+    if kind != KIND:
+        raise CardError(f"{model}: expected a checkpoint of kind {KIND!r}, found {kind!r}")
+    trainings = tuple(_trainings(model))
+    gaps = [] if trainings else ["No record of its training lies beside it."]
+    data = tuple(_data(trainings, gaps))
+    evaluations = tuple(_evaluations(model))
+    return ModelCard(
+        title=_title(model),
+        model=model,
+        digest=storage.read_text(storage.join(model, MARKER_FILE)).strip(),
+        facts=_facts(ModelConfig.from_json(config, where=model), trainings),
+        config=config,
+        data=data,
+        trainings=trainings,
+        evaluations=evaluations,
+        gaps=tuple(gaps),
+    )
+
+
+def _title(model: str) -> str:
+    """Run and job of a model folder ``<run>/<job>/model``; the folder's own name elsewhere."""
+    job = storage.parent(model)
+    if storage.exists(storage.join(job, SPEC_FILE)):
+        return f"{storage.name(storage.parent(job))}, {storage.name(job)}"
+    return storage.name(model)
+
+
+def _facts(config: ModelConfig, trainings: tuple[TrainingFacts, ...]) -> dict[str, str]:
+    shape = config.transformer
+    facts = {
+        "transformer": f"{shape.depth} blocks, width {shape.width}, {shape.num_heads} heads",
+        "bits of a token": str(shape.num_bits),
+        "text encoder": json.dumps(config.text.to_json(), sort_keys=True),
+        "resolution": json.dumps(config.resolution.to_json(), sort_keys=True),
+        "digest of its tokenizer": config.tokenizer_digest,
+    }
+    if trainings:
+        facts["parameters of the transformer"] = f"{trainings[-1].num_parameters:,}"
+    return facts
+
+
+def _trainings(model: str) -> Iterator[TrainingFacts]:
+    """The tokenizer's training and the transformer's, the earliest first; ends where a record is missing."""
+    chain: list[TrainingFacts] = []
+    seen: set[str] = set()
+    waiting = [model]
+    while waiting:
+        folder = storage.parent(waiting.pop())
+        spec_uri, report_uri = (storage.join(folder, name) for name in (SPEC_FILE, REPORT_FILE))
+        if folder in seen or not (storage.exists(spec_uri) and storage.exists(report_uri)):
+            continue
+        seen.add(folder)
+        spec, report = _object(spec_uri), _object(report_uri)
+        settings, training = spec.get("spec", {}), report.get("training")
+        if not isinstance(training, Mapping):
+            continue
+        chain.append(_training(folder, settings, training))
+        waiting += [settings[name] for name in ("tokenizer", "start_from") if isinstance(settings.get(name), str)]
+    # From the model the chain leads back to the start and at last to the tokenizer.
+    yield from reversed(chain)
+
+
+def _training(folder: str, settings: Mapping[str, Any], training: Mapping[str, Any]) -> TrainingFacts:
+    return TrainingFacts(
+        title=str(training["title"]),
+        folder=folder,
+        num_steps=int(training["num_steps"]),
+        num_parameters=int(training["num_parameters"]),
+        final={str(name): float(value) for name, value in sorted(training["final"].items())},
+        settings=settings,
+    )
+
+
+def _data(trainings: tuple[TrainingFacts, ...], gaps: list[str]) -> Iterator[DataFacts]:
+    """Every data set that a training names, once; one that is not there any more is a gap."""
+    for uri in dict.fromkeys(str(training.settings.get("manifest", "")) for training in trainings):
+        if not uri or not storage.exists(uri):
+            gaps.append(f"The manifest of its data is not there any more: {uri or 'no record names it'}.")
+            continue
+        manifest = Manifest.load(uri)
+        head = manifest.head
+        splits = Counter(manifest.column("split").to_pylist())
+        yield DataFacts(
+            uri=uri,
+            sha256=storage.sha256(uri),
+            counts=head.counts,
+            splits=dict(sorted(splits.items())),
+            settings=_settings(head),
+        )
+
+
+def _settings(head: Config) -> Mapping[str, Any]:
+    """The head without its lists of shards, which are the data and no setting."""
+    return {name: value for name, value in head.to_json().items() if name not in ("counts", "shards")}
+
+
+def _evaluations(model: str) -> Iterator[EvaluationFacts]:
+    """Evaluations in the model's run whose model it is and still has the digest that was measured."""
+    digest = storage.read_text(storage.join(model, MARKER_FILE)).strip()
+    for folder in below(storage.parent(storage.parent(model))):
+        spec, report_uri = _object(storage.join(folder, SPEC_FILE)), storage.join(folder, REPORT_FILE)
+        report = _object(report_uri)
+        if report.get("model_digest") != digest:
+            continue
+        sheets = [Sheet.from_json(sheet, where=report_uri) for sheet in report.get("pictures", {}).values()]
+        yield EvaluationFacts(
+            folder=folder,
+            scores=tuple(Score.from_json(score, where=report_uri) for score in report.get("scores", ())),
+            sheets=tuple(sheets[:MAX_SHEETS]),
+            settings=spec.get("spec", {}),
+        )
+
+
+def _object(uri: str) -> dict[str, Any]:
+    try:
+        data = json.loads(storage.read_text(uri))
+    except ValueError as error:
+        raise ConfigError(f"{uri}: not valid JSON ({error})") from error
+    if not isinstance(data, dict):
+        raise ConfigError(f"{uri}: expected an object, got {type(data).__name__}")
+    return data

@@ -1,0 +1,349 @@
+"""Score a model: reconstruction, prediction of bits, drawn scenes, FID; in parallel, with the same figures always."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from typing import Any, ClassVar
+
+from infinity import storage
+from infinity.checkpoint import MARKER_FILE, CheckpointError, read_kind_and_config
+from infinity.data.dataset.manifest import Manifest, Split
+from infinity.evaluation.benchmark import Benchmark, BenchmarkResult, EvalTarget
+from infinity.evaluation.dpg.benchmark import DpgMeasure
+from infinity.evaluation.drawings import SampleMeasure
+from infinity.evaluation.fid.distribution import DistributionMeasure
+from infinity.evaluation.fid.inception_weights import InceptionWeights, load_inception
+from infinity.evaluation.geneval.benchmark import GenevalMeasure
+from infinity.evaluation.geneval.scenes import SceneMeasure
+from infinity.evaluation.preference.benchmark import ClipScoreMeasure, HpsMeasure, ImageRewardMeasure
+from infinity.evaluation.prompts.benchmark import PromptBenchmark
+from infinity.evaluation.prompts.rewriting import RewriteFile
+from infinity.evaluation.reconstruction.benchmark import ReconstructionMeasure
+from infinity.evaluation.score import Score
+from infinity.evaluation.validation import ValidationMeasure
+from infinity.generation.pipeline import KIND, TOKENIZER_FOLDER, TOKENIZER_KIND, ModelConfig
+from infinity.generation.sampling import SamplingConfig
+from infinity.jobs.cluster.connection import connect
+from infinity.jobs.evaluation.parts import worker_pool
+from infinity.jobs.evaluation.steps import Evaluation, ModelResults, compute
+from infinity.jobs.progress import Progress, ProgressSink, section, silent
+from infinity.jobs.spec import JobReport, JobSpec, begin, commit, is_done, load_report
+from infinity.jobs.training.base import WorkersConfig
+from infinity.perception.lpips import load_lpips
+from infinity.reporting.summary import Sheet
+from infinity.tokenizer import TokenizerConfig
+
+SHEETS_FOLDER = "sheets"
+ITEMS_FILE, DRAWINGS_FILE, SCORES_FILE, STORE_FOLDER = "items.jsonl", "drawings.jsonl", "scores.json", "store"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvaluateSpec(JobSpec):
+    """What is scored, and on what.
+
+    Attributes:
+        model: URI of a model folder.
+        manifest: URI of the data set's manifest; None where nothing is measured on a data set.
+        split: Which part of the data set is measured on; "train" must be asked for on purpose, and figures then say so.
+        reconstruction: PSNR and SSIM, or None to leave them out.
+        validation: Loss and accuracy of bits, or None.
+        samples: Drawings to look at, or None.
+        scenes: The six GenEval tasks over drawn scenes, or None where the model never learned scenes.
+        geneval: GenEval on its official prompts, or None.
+        dpg: DPG-Bench, or None.
+        clip_score: CLIP score over lists of prompts, or None.
+        image_reward: ImageReward on its benchmark, or None.
+        hps: HPSv2 on its benchmark, or None.
+        distribution: How FID, KID, Inception Score, precision and recall are measured where ``inception`` is given.
+        inception: Weights of the feature network; None reports FID and all that needs it as not measured.
+        sampling: How pictures are drawn.
+        batch_size: Pictures that are worked on at a time.
+        workers: Who works; their number changes no figure.
+        seed: Number from which the seed of every drawing follows.
+        store: URI where drawings and verdicts are kept, shared by all evaluations that name it: pictures that are there
+            are not drawn again. None is the folder "store" in ``output``. No part of the job's identity.
+    """
+
+    kind: ClassVar[str] = "evaluation"
+    elsewhere: ClassVar[frozenset[str]] = frozenset({"output", "workers", "store"})
+    later: ClassVar[frozenset[str]] = frozenset({"clip_score", "image_reward", "hps"})
+
+    model: str
+    manifest: str | None = None
+    split: Split = "validation"
+    reconstruction: ReconstructionMeasure | None = field(default_factory=ReconstructionMeasure)
+    validation: ValidationMeasure | None = field(default_factory=ValidationMeasure)
+    samples: SampleMeasure | None = field(default_factory=SampleMeasure)
+    scenes: SceneMeasure | None = None
+    geneval: GenevalMeasure | None = None
+    dpg: DpgMeasure | None = None
+    clip_score: ClipScoreMeasure | None = None
+    image_reward: ImageRewardMeasure | None = None
+    hps: HpsMeasure | None = None
+    distribution: DistributionMeasure = field(default_factory=DistributionMeasure)
+    inception: InceptionWeights | None = None
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    batch_size: int = 32
+    workers: WorkersConfig = field(default_factory=WorkersConfig)
+    seed: int = 0
+    store: str | None = None
+
+    def __post_init__(self) -> None:
+        JobSpec.__post_init__(self)
+        if self.batch_size < 1:
+            raise ValueError(f"EvaluateSpec.batch_size: expected at least 1, got {self.batch_size}")
+        on_data = [name for name, _ in self.measures()]
+        if not on_data and not list(self.benchmarks()):
+            raise ValueError("EvaluateSpec: expected at least one measure, got none")
+        if self.manifest is None and on_data:
+            raise ValueError(
+                f"EvaluateSpec.manifest: {', '.join(on_data)} need a data set; name its manifest, or set them to None"
+            )
+
+    @property
+    def subject(self) -> EvalTarget:
+        """What the workers load."""
+        return EvalTarget(
+            model=self.model,
+            manifest=self.manifest,
+            split=self.split,
+            sampling=self.sampling,
+            seed=self.seed,
+            batch_size=self.batch_size,
+            inception=self.inception,
+            device="cuda" if self.workers.use_gpu else "cpu",
+        )
+
+    def measures(self) -> Iterator[tuple[str, Benchmark[Any]]]:
+        """What is measured on the data set, with words for people; the longest work first."""
+        if self.inception is not None:
+            yield "FID", self.distribution
+        named: dict[str, Benchmark[Any] | None] = {
+            "samples": self.samples,
+            "validation": self.validation,
+            "reconstruction": self.reconstruction,
+        }
+        for name, measure in named.items():
+            if measure is not None:
+                yield name, measure
+
+    def benchmarks(self) -> Iterator[tuple[str, PromptBenchmark]]:
+        """What is measured over prompts."""
+        named: dict[str, PromptBenchmark | None] = {
+            "scenes": self.scenes,
+            "GenEval": self.geneval,
+            "DPG-Bench": self.dpg,
+            "CLIP score": self.clip_score,
+            "ImageReward": self.image_reward,
+            "HPSv2": self.hps,
+        }
+        for name, benchmark in named.items():
+            if benchmark is not None:
+                yield name, benchmark
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvaluateReport(JobReport):
+    """What was measured.
+
+    Attributes:
+        model_digest: Of the checkpoint that was scored.
+        scores: Every figure with its sample size and protocol; those that could not be had are there and say why.
+        pictures: Sheets by name: "samples", "samples.<task>", "reconstructions", "worst".
+        records: URIs of JSON lines files by name, for example the verdict on every drawn scene.
+        drawings: URI of the JSON lines file with the pictures of every prompt: benchmark (as the metrics begin), id (as
+            in ``items``; "samples": a caption of the data set), prompt, drawn (where it was rewritten), seeds (of
+            pictures that were drawn here), pictures (URIs). None: nothing was drawn for prompts or to look at.
+        items: URI of the JSON lines file with the value of every prompt or picture: metric, id, value. The plain mean
+            of a metric's values is its score; metrics that are no mean over items have none. None: no metric has any.
+        seconds: From start to end of the job.
+    """
+
+    model_digest: str
+    scores: tuple[Score, ...]
+    pictures: dict[str, Sheet]
+    records: dict[str, str]
+    items: str | None = None
+    drawings: str | None = None
+    seconds: float
+
+
+def run(spec: EvaluateSpec, *, progress: ProgressSink = silent) -> EvaluateReport:
+    """Score the model; a finished spec is not computed twice.
+
+    Raises:
+        ValueError: The model or the data set cannot be used, for example an empty validation split.
+        StorageError: A file cannot be read or written.
+        WorkersError: The cluster has no room, or workers die.
+    """
+    (report,) = run_all([spec], progress=progress)
+    return report
+
+
+def run_all(specs: Sequence[EvaluateSpec], *, progress: ProgressSink = silent) -> list[EvaluateReport]:
+    """Score several models together, as if one by one: workers load a scorer once and draw a shared picture once.
+
+    Args:
+        specs: Any number; those that are finished are read. The first that is not says who works.
+        progress: Told how far the whole is.
+
+    Raises:
+        ValueError: As for `run`; found before any worker starts.
+        StorageError: A file cannot be read or written.
+        WorkersError: The cluster has no room, or workers die.
+    """
+    waiting = [spec for spec in dict.fromkeys(specs) if not is_done(spec)]
+    if waiting:
+        started = time.monotonic()
+        progress(Progress(0.0, "checking models and data sets"))
+        evaluations = [_prepare(spec) for spec in waiting]
+        folders = [begin(spec) for spec in waiting]
+        with connect():
+            progress(Progress(0.01, "starting workers"))
+            with worker_pool(waiting[0].workers) as workers:
+                findings = compute(evaluations, workers, section(progress, 0.02, 0.98))
+            # Still connected: large arrays in the states lie in Ray's shared memory.
+            for spec, evaluation, folder, found in zip(waiting, evaluations, folders, findings, strict=True):
+                _finish(spec, evaluation, folder, found, round(time.monotonic() - started, 2))
+        progress(Progress(1.0, "evaluated"))
+    return [load_report(spec, EvaluateReport) for spec in specs]
+
+
+def _prepare(spec: EvaluateSpec) -> Evaluation:
+    """Everything that can be found out without a worker."""
+    subject = replace(
+        spec.subject,
+        model_digest=check_model(spec.model),
+        store=spec.store or storage.join(spec.output, STORE_FOLDER),
+    )
+    benchmarks = list(spec.benchmarks())
+    items = [benchmark.items() for _, benchmark in benchmarks]
+    for (_, benchmark), asked in zip(benchmarks, items, strict=True):
+        benchmark.judge_settings()  # names weights: those that are missing are told before hours of drawing
+        if isinstance(benchmark.rewriter, RewriteFile) and benchmark.pictures is None:
+            benchmark.rewriter.rewrite([item.prompt for item in asked])  # tells which are missing
+    check_networks(spec)
+    measures = []
+    if spec.manifest is not None:
+        manifest = Manifest.load(spec.manifest)
+        measures = [(name, measure, measure.parts(subject, manifest)) for name, measure in spec.measures()]
+    return Evaluation(
+        subject=subject,
+        measures=measures,
+        benchmarks=benchmarks,
+        items=items,
+    )
+
+
+def check_networks(spec: EvaluateSpec) -> None:
+    """Load what measures on a data set will need, which is small, so that nothing is missed on a worker.
+
+    Raises:
+        ValueError: Weights that cannot be had, of another checksum or of another network.
+        StorageError: Weights that cannot be read.
+    """
+    if spec.manifest is None:
+        return
+    if spec.inception is not None:
+        load_inception(spec.inception)
+    if spec.reconstruction is not None and spec.reconstruction.lpips is not None:
+        load_lpips(spec.reconstruction.lpips)
+
+
+def _finish(spec: EvaluateSpec, evaluation: Evaluation, folder: str, found: ModelResults, seconds: float) -> None:
+    """Write everything down, the report last."""
+    outcomes = list(found.outcomes)
+    if spec.inception is None and spec.manifest is not None:
+        outcomes = [*outcomes, spec.distribution.not_measured()]
+    on_data = sum(1 for _ in spec.measures())
+    scores = tuple(
+        on_split(score, spec.split) if number < on_data else score
+        for number, outcome in enumerate(outcomes)
+        for score in outcome.scores
+    )
+    lines = chain.from_iterable(outcome.drawings for outcome in outcomes)
+    storage.write_text(storage.join(folder, SCORES_FILE), json.dumps([score.to_json() for score in scores], indent=2))
+    report = EvaluateReport(
+        model_digest=evaluation.subject.model_digest,
+        scores=scores,
+        pictures=_write_sheets(folder, outcomes),
+        records=_write_records(folder, outcomes),
+        items=_write_items(folder, outcomes),
+        drawings=_write_lines(folder, DRAWINGS_FILE, [*found.drawings(evaluation), *lines]),
+        seconds=seconds,
+    )
+    commit(spec, report)
+
+
+def check_model(uri: str) -> str:
+    """Find before any worker starts what can never work; returns the digest of the transformer's checkpoint.
+
+    Raises:
+        CheckpointError: No model folder there, or one whose parts do not belong together.
+    """
+    kind, config = read_kind_and_config(uri)
+    if kind != KIND:
+        raise CheckpointError(f"{uri}: expected a model folder (a checkpoint of kind {KIND!r}), found kind {kind!r}")
+    model = ModelConfig.from_json(config, where=uri)
+    where = storage.join(uri, TOKENIZER_FOLDER)
+    kind, config = read_kind_and_config(where)
+    if kind != TOKENIZER_KIND:
+        raise CheckpointError(f"{where}: expected a checkpoint of kind {TOKENIZER_KIND!r}, found kind {kind!r}")
+    bits = TokenizerConfig.from_json(config, where=where).token_bits
+    if bits != model.transformer.num_bits:
+        raise CheckpointError(
+            f"{uri}: the transformer predicts {model.transformer.num_bits} bits a token, the tokenizer in it has "
+            f"{bits}; they do not belong together"
+        )
+    return storage.read_text(storage.join(uri, MARKER_FILE)).strip()
+
+
+def on_split(score: Score, split: Split) -> Score:
+    """The score, saying so where it was measured on what the model was trained on."""
+    if split == "validation" or score.value is None:
+        return score
+    note = "measured on the training split"
+    return score.replace(note=f"{note}; {score.note}" if score.note else note)
+
+
+def _write_sheets(folder: str, outcomes: list[BenchmarkResult]) -> dict[str, Sheet]:
+    sheets = {}
+    for name, sheet in chain.from_iterable(outcome.sheets.items() for outcome in outcomes):
+        uri = storage.join(folder, SHEETS_FOLDER, f"{name}.png")
+        storage.write_bytes(uri, sheet.png)
+        sheets[name] = Sheet(image=uri, title=sheet.title, captions=sheet.captions)
+    return sheets
+
+
+def _write_records(folder: str, outcomes: list[BenchmarkResult]) -> dict[str, str]:
+    written = {}
+    for name, records in chain.from_iterable(outcome.records.items() for outcome in outcomes):
+        uri = storage.join(folder, name)
+        storage.write_text(uri, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
+        written[name] = uri
+    return written
+
+
+def _write_items(folder: str, outcomes: list[BenchmarkResult]) -> str | None:
+    """One line a metric and item; values that JSON has no number for, such as the PSNR of equal pictures, are null."""
+    lines = [
+        {"metric": metric, "id": name, "value": value if math.isfinite(value) else None}
+        for outcome in outcomes
+        for metric, values in outcome.items.items()
+        for name, value in values.items()
+    ]
+    return _write_lines(folder, ITEMS_FILE, lines)
+
+
+def _write_lines(folder: str, name: str, lines: Sequence[Mapping[str, object]]) -> str | None:
+    """A file of JSON lines, and where it lies; no file where there is no line."""
+    if not lines:
+        return None
+    uri = storage.join(folder, name)
+    storage.write_text(uri, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+    return uri

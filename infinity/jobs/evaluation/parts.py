@@ -1,0 +1,87 @@
+"""Parts of an evaluation on actors of the cluster: dealt out one by one, results in the order of the parts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from infinity.evaluation.benchmark import EvalContext, EvalTarget, WorkItem
+from infinity.evaluation.networks import Networks
+from infinity.jobs.cluster.actors import actors, each
+from infinity.jobs.progress import Progress, ProgressSink
+from infinity.jobs.training.base import WorkersConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One measure's parts on one subject, with words for people."""
+
+    name: str
+    subject: EvalTarget
+    parts: Sequence[WorkItem[Any]]
+
+
+class WorkerPool:
+    """Actors that live as long as the evaluation, so that what they have loaded serves all of its steps."""
+
+    def __init__(self, members: Sequence[Any]) -> None:
+        self._members = tuple(members)
+
+    def compute(self, work: Sequence[Work], progress: ProgressSink) -> list[Any]:
+        """The summed state of every work; states are added in the order of its parts, whoever computed them and when.
+
+        Args:
+            work: None for one without parts; the first are begun first.
+            progress: Told after every part.
+
+        Raises:
+            WorkersError: Workers that die.
+            Exception: What a part raised, as it was raised in the worker.
+        """
+        parts = [(one.subject, part) for one in work for part in one.parts]
+        owners = [number for number, one in enumerate(work) for _ in one.parts]
+        total, done = sum(part.num_pictures for _, part in parts), 0
+        sums: list[Any] = [None] * len(work)
+        early: dict[int, Any] = {}
+        added = 0
+        for index, state in each(self._members, "compute", parts):
+            early[index] = state
+            while added in early:
+                ready, owner = early.pop(added), owners[added]
+                sums[owner] = ready if sums[owner] is None else sums[owner] + ready
+                added += 1
+            done += parts[index][1].num_pictures
+            progress(Progress(done / max(total, 1), f"{work[owners[index]].name}: {done} of {total} pictures"))
+        return sums
+
+
+@contextmanager
+def worker_pool(workers: WorkersConfig) -> Iterator[WorkerPool]:
+    """Actors that load what a part needs when they get it, and end with the block.
+
+    Args:
+        workers: How many. The cluster may have room for fewer, which changes no result.
+
+    Raises:
+        WorkersError: No room for a single worker.
+    """
+    with actors(_EvaluationActor, workers, most=workers.num_workers) as found:
+        yield WorkerPool(found)
+
+
+class _EvaluationActor:
+    """An actor: computes one part after the other, keeps the model of the last one and all networks that judge."""
+
+    def __init__(self, device: str, threads: int) -> None:
+        torch.set_num_threads(threads)
+        self._networks = Networks(device)
+        self._material: EvalContext | None = None
+
+    def compute(self, subject: EvalTarget, part: WorkItem[Any]) -> Any:
+        if self._material is None or self._material.subject != subject:
+            self._material = EvalContext(subject, self._networks)
+        return part.compute(self._material)

@@ -1,0 +1,167 @@
+"""A finished evaluation, read back: figures, values per prompt, and where the pictures lie."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from infinity import storage
+from infinity.checkpoint import MARKER_FILE
+from infinity.config import ConfigError, digest_of
+from infinity.evaluation.promotion.gate import ScoredModel
+from infinity.jobs.evaluation.evaluate import EvaluateReport, EvaluateSpec
+from infinity.jobs.registry import parse_spec
+from infinity.jobs.spec import REPORT_FILE, SPEC_FILE
+from infinity.storage.lines import json_objects
+
+FOLDER_PREFIX = f"{EvaluateSpec.kind}-"
+
+
+class EvaluationNotFoundError(ValueError):
+    """There is no finished evaluation where one was named, or more than one."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Drawn:
+    """What was drawn for one prompt.
+
+    Attributes:
+        benchmark: Begins the names of the metrics that judge these pictures.
+        id: Of the prompt within the benchmark.
+        prompt: As the benchmark has it.
+        drawn: The text that was drawn: the prompt or its rewriting.
+        seeds: Of the pictures; empty where they were drawn elsewhere.
+        pictures: URIs.
+    """
+
+    benchmark: str
+    id: str
+    prompt: str
+    drawn: str
+    seeds: tuple[int, ...]
+    pictures: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """A finished evaluation."""
+
+    folder: str
+    spec: EvaluateSpec
+    report: EvaluateReport
+
+    @property
+    def measured(self) -> ScoredModel:
+        """What the gate compares.
+
+        Raises:
+            ValueError: The file of values per item is damaged.
+        """
+        return ScoredModel(
+            model=self.spec.model,
+            digest=self.report.model_digest,
+            setting=setting(self.spec),
+            scores={score.metric: score for score in self.report.scores},
+            items=self.items(),
+        )
+
+    def items(self) -> dict[str, dict[str, float | None]]:
+        """By metric the value of every item; empty where no metric has any."""
+        values: dict[str, dict[str, float | None]] = {}
+        for where, line in _lines(self.report.items):
+            if set(line) != {"metric", "id", "value"}:
+                raise ValueError(f"{where}: expected metric, id and value, got {', '.join(line)}")
+            by_id = values.setdefault(str(line["metric"]), {})
+            if str(line["id"]) in by_id:
+                raise ValueError(f"{where}: the item {line['id']!r} of {line['metric']} is there twice")
+            by_id[str(line["id"])] = None if line["value"] is None else float(line["value"])
+        return values
+
+    def drawings(self) -> tuple[Drawn, ...]:
+        """What was drawn for every prompt, in the order of the benchmarks; empty where nothing was drawn."""
+        return tuple(
+            Drawn(
+                benchmark=str(line["benchmark"]),
+                id=str(line["id"]),
+                prompt=str(line["prompt"]),
+                drawn=str(line.get("drawn") or line["prompt"]),
+                seeds=tuple(int(seed) for seed in line.get("seeds") or ()),
+                pictures=tuple(str(uri) for uri in line["pictures"]),
+            )
+            for _, line in _lines(self.report.drawings)
+        )
+
+
+def setting(spec: EvaluateSpec) -> str:
+    """Names everything that an evaluation depends on beside the model."""
+    apart = spec.elsewhere | {"model"}
+    return digest_of({name: value for name, value in spec.to_json().items() if name not in apart})
+
+
+def load(folder: str) -> Evaluated:
+    """The finished evaluation in a folder.
+
+    Raises:
+        EvaluationNotFoundError: There is none.
+        ConfigError: A file there is damaged or of another version.
+    """
+    spec_uri, report_uri = (storage.join(folder, name) for name in (SPEC_FILE, REPORT_FILE))
+    if not storage.exists(report_uri) or not storage.exists(spec_uri):
+        raise EvaluationNotFoundError(f"{folder}: expected a finished evaluation ({SPEC_FILE} and {REPORT_FILE})")
+    try:
+        data = json.loads(storage.read_text(spec_uri))
+    except ValueError as error:
+        raise ConfigError(f"{spec_uri}: not valid JSON ({error})") from error
+    spec = parse_spec(data, where=spec_uri)
+    if not isinstance(spec, EvaluateSpec):
+        raise EvaluationNotFoundError(f"{folder}: expected an evaluation, found a job of kind {spec.kind!r}")
+    report = EvaluateReport.parse(storage.read_text(report_uri), where=report_uri)
+    return Evaluated(folder, spec, report)
+
+
+def below(folder: str) -> tuple[str, ...]:
+    """Folders of the finished evaluations directly below a folder, such as a run's."""
+    start = len(folder.rstrip("/")) + 1
+    paths = (uri[start:].split("/") for uri in storage.list_files(folder))
+    return tuple(
+        storage.join(folder, path[0])
+        for path in paths
+        if len(path) == 2 and path[0].startswith(FOLDER_PREFIX) and path[1] == REPORT_FILE
+    )
+
+
+def find(uri: str) -> Evaluated:
+    """The one evaluation that a URI stands for.
+
+    Args:
+        uri: The folder of an evaluation, of a run with one evaluation, or of a model inside a run, whose evaluation
+            lies in that run.
+
+    Raises:
+        EvaluationNotFoundError: There is none, or more than one: then name its own folder.
+    """
+    if storage.exists(storage.join(uri, REPORT_FILE)) and storage.name(uri).startswith(FOLDER_PREFIX):
+        return load(uri)
+    found = below(uri)
+    if not found and storage.exists(storage.join(uri, MARKER_FILE)):
+        # <run>/transformer-<digest>/model
+        inside = below(storage.parent(storage.parent(uri)))
+        found = tuple(folder for folder in inside if _same_place(load(folder).spec.model, uri))
+    if len(found) != 1:
+        listed = "".join(f"\n  {folder}" for folder in found)
+        raise EvaluationNotFoundError(
+            f"{uri}: expected the folder of one finished evaluation, of a run or of a model in it, found {len(found)}; "
+            + (f"name one of these:{listed}" if found else "run `infinity evaluate` first")
+        )
+    return load(found[0])
+
+
+def _same_place(one: str, other: str) -> bool:
+    return storage.absolute(one).rstrip("/") == storage.absolute(other).rstrip("/")
+
+
+def _lines(uri: str | None) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The objects of a JSON lines file, each with its place; none for no file."""
+    return iter(()) if uri is None else json_objects(storage.read_bytes(uri), uri)

@@ -1,0 +1,170 @@
+"""The same model drawn with in many ways: guidance of every kind, temperature and seeds, in one table and one figure.
+
+As Table 9 and Figure 14 of the paper: what the way of drawing alone is worth.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import product
+from typing import ClassVar
+
+from infinity import storage
+from infinity.config import Config
+from infinity.evaluation.score import Score
+from infinity.generation.sampling import PyramidGuidance, SamplingConfig
+from infinity.jobs.evaluation.evaluate import STORE_FOLDER, EvaluateSpec, run_all
+from infinity.jobs.progress import ProgressSink, silent
+from infinity.jobs.spec import JobReport, JobSpec, begin, commit, is_done, load_report
+from infinity.reporting.sweep import SweepPage, SweepRow, sweep_csv, sweep_html
+
+PAGE_FILE, TABLE_FILE = "sweep.html", "sweep.csv"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SweepGrid(Config):
+    """Which ways of drawing are compared: every kind of guidance at every strength, times temperatures, times seeds.
+
+    Attributes:
+        on_logits: Strengths of guidance on the logits; 1 is none.
+        pyramid: Strengths at the last scale of guidance that grows from 1 at the first.
+        on_features: Strengths of guidance on the output of ``feature_blocks``.
+        feature_blocks: These blocks, counted from 0, or from the end if negative.
+        greedy: Draw also without chance, at the strengths on logits; temperatures mean nothing then.
+        temperatures: Of all but greedy drawing.
+        seeds: Numbers from which the seeds of the drawings follow.
+    """
+
+    on_logits: tuple[float, ...] = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0)
+    pyramid: tuple[float, ...] = ()
+    on_features: tuple[float, ...] = ()
+    feature_blocks: tuple[int, ...] = (-1,)
+    greedy: bool = False
+    temperatures: tuple[float, ...] = (1.0,)
+    seeds: tuple[int, ...] = (0,)
+
+    def __post_init__(self) -> None:
+        if not self.on_logits + self.pyramid + self.on_features or not self.temperatures or not self.seeds:
+            raise ValueError("SweepGrid: expected at least one strength of guidance, one temperature and one seed")
+
+    def ways(self, base: SamplingConfig) -> Iterator[tuple[str, float, SamplingConfig]]:
+        """Name, strength and settings of every way of drawing but the seed."""
+        for strength, temperature in product(self.on_logits, self.temperatures):
+            yield (
+                "logits",
+                strength,
+                base.replace(
+                    guidance=strength, guide_logits=True, guided_blocks=(), temperature=temperature, greedy=False
+                ),
+            )
+        for strength, temperature in product(self.pyramid, self.temperatures):
+            yield "pyramid", strength, base.replace(
+                guidance=PyramidGuidance(start=1.0, end=strength), guide_logits=True, guided_blocks=(),
+                temperature=temperature, greedy=False,
+            )  # fmt: skip
+        for strength, temperature in product(self.on_features, self.temperatures):
+            yield "features", strength, base.replace(
+                guidance=strength, guide_logits=False, guided_blocks=self.feature_blocks, temperature=temperature,
+                greedy=False,
+            )  # fmt: skip
+        for strength in self.on_logits if self.greedy else ():
+            yield "greedy", strength, base.replace(guidance=strength, guide_logits=True, guided_blocks=(), greedy=True)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SweepSpec(JobSpec):
+    """What is compared.
+
+    Attributes:
+        base: An evaluation; its sampling and seed are replaced point by point. What does not depend on how pictures are
+            drawn (reconstruction, validation) is left out.
+        grid: The points.
+        metric: Prefix of the figures that go into the table and the figure, such as "scene_geneval".
+    """
+
+    kind: ClassVar[str] = "sweep"
+
+    base: EvaluateSpec
+    grid: SweepGrid = field(default_factory=SweepGrid)
+    metric: str = "scene_geneval"
+
+    def points(self) -> list[tuple[str, float, EvaluateSpec]]:
+        """Name of the way, strength, and evaluation of every point."""
+        base = self.base.replace(
+            output=self.output,
+            reconstruction=None,
+            validation=None,
+            samples=None,
+            store=self.base.store or storage.join(self.output, STORE_FOLDER),
+        )
+        return [
+            (name, strength, base.replace(sampling=sampling, seed=seed))
+            for name, strength, sampling in self.grid.ways(self.base.sampling)
+            for seed in self.grid.seeds
+        ]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SweepReport(JobReport):
+    """What was found.
+
+    Attributes:
+        rows: One a point, in the order of the grid.
+        page: URI of the page with table and figure.
+        table: URI of the table as comma-separated values.
+        seconds: From start to end of the job.
+    """
+
+    rows: tuple[SweepRow, ...]
+    page: str
+    table: str
+    seconds: float
+
+
+def run(spec: SweepSpec, *, progress: ProgressSink = silent) -> SweepReport:
+    """Score every point; points that were scored before are read, and pictures that are there are not drawn again.
+
+    Raises:
+        ValueError: As for an evaluation; or no figure begins with ``spec.metric``.
+        StorageError: A file cannot be read or written.
+        WorkersError: The cluster has no room, or workers die.
+    """
+    if is_done(spec):
+        return load_report(spec, SweepReport)
+    started = time.monotonic()
+    points = spec.points()
+    folder = begin(spec)
+    reports = run_all([evaluation for _, _, evaluation in points], progress=progress)
+    rows = []
+    for (name, strength, evaluation), report in zip(points, reports, strict=True):
+        scores = tuple(score for score in report.scores if _is_wanted(score, spec.metric))
+        if not scores:
+            found = ", ".join(score.metric for score in report.scores)
+            raise ValueError(f"metric: expected figures that begin with {spec.metric!r}, the evaluation has {found}")
+        rows.append(
+            SweepRow(
+                guidance_on=name,
+                strength=strength,
+                temperature=None if evaluation.sampling.greedy else _number(evaluation.sampling.temperature),
+                seed=evaluation.seed,
+                scores=scores,
+            )
+        )
+    page = SweepPage(model=spec.base.model, metric=spec.metric, rows=tuple(rows))
+    uris = [storage.join(folder, name) for name in (PAGE_FILE, TABLE_FILE)]
+    storage.write_text(uris[0], sweep_html(page))
+    storage.write_text(uris[1], sweep_csv(page))
+    return commit(
+        spec,
+        SweepReport(rows=tuple(rows), page=uris[0], table=uris[1], seconds=round(time.monotonic() - started, 2)),
+    )
+
+
+def _is_wanted(score: Score, metric: str) -> bool:
+    return score.metric == metric or score.metric.startswith(f"{metric}.")
+
+
+def _number(temperature: float | tuple[float, ...]) -> float:
+    return temperature if isinstance(temperature, float) else temperature[-1]

@@ -1,0 +1,182 @@
+"""One training on Ray Train: workers that share a batch, states that a killed worker or driver goes on from."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+import uuid
+from typing import Any
+
+from infinity import storage
+from infinity.jobs.cluster.connection import connect
+from infinity.jobs.progress import Progress, ProgressSink, relayed
+from infinity.jobs.spec import begin, commit
+from infinity.jobs.training.base import (
+    MODEL_FOLDER,
+    RAY_FOLDER,
+    SAMPLES_FOLDER,
+    STATE_FOLDER,
+    Build,
+    TrainReport,
+    TrainSpec,
+    WorkersConfig,
+)
+from infinity.jobs.training.stopping import stopping_on_signal
+from infinity.jobs.training.worker import STOPS, work
+from infinity.reporting.summary import Sheet, TrainingSummary
+from infinity.training.checkpoints import StateStore
+from infinity.training.learner import TrainingError
+
+logger = logging.getLogger(__name__)
+
+
+def run_training(spec: TrainSpec, build: Build, title: str, progress: ProgressSink) -> TrainReport:
+    """Train on the connected cluster, or on a local one for the time it takes.
+
+    Args:
+        spec: A checked spec of either kind that is not done.
+        build: Makes the session in every worker.
+        title: Words for people.
+        progress: Who listens.
+
+    Raises:
+        ValueError: More workers than parts of a batch.
+        NonFiniteLossError: More losses were not finite, or far too large, than ``loop.guard`` bears.
+        CollapseError: A tokenizer has collapsed.
+        InterruptedTraining: This process got a SIGTERM; the state is stored.
+        LostStateError: No stored state of a run that has done steps can be loaded.
+        TrainingError: Workers died more often than allowed, or raised something else.
+    """
+    started = time.monotonic()
+    folder = begin(spec)
+    workers = spec.workers
+    if workers.num_workers > spec.loop.num_parts:
+        raise ValueError(
+            f"loop.num_parts: {workers.num_workers} workers need batches of at least as many parts, got "
+            f"{spec.loop.num_parts}"
+        )
+    progress(Progress(0.0, "starting workers"))
+    with connect(num_cpus=max(os.cpu_count() or 1, workers.num_workers * workers.threads)):
+        _check_resources(workers)
+        with relayed(progress) as sink, stopping_on_signal() as stop:
+            outcome = _fit_while_it_gets_on(spec, {"spec": spec, "build": build, "sink": sink, "stop": stop})
+    if "stopped" in outcome:
+        raise STOPS[outcome["stopped"]](outcome["message"])
+    training = TrainingSummary(
+        stage=spec.stage,
+        title=title,
+        metrics=outcome["metrics"],
+        final=outcome["final"],
+        samples=_sheets(folder, spec.loop.num_steps, outcome["captions"]),
+        num_parameters=outcome["num_parameters"],
+        num_steps=spec.loop.num_steps,
+        rows=outcome["rows"],
+    )
+    report = TrainReport(
+        model=storage.join(folder, MODEL_FOLDER),
+        training=training,
+        seconds=round(time.monotonic() - started, 2),
+        notes=tuple(outcome["notes"]),
+    )
+    commit(spec, report)
+    progress(Progress(1.0, "trained"))
+    return report
+
+
+def _check_resources(workers: WorkersConfig) -> None:
+    """Refuse what the cluster can never give; Ray would wait for it without end."""
+    import ray
+
+    have = ray.cluster_resources()
+    wanted = {"CPU": workers.num_workers * workers.threads, "GPU": workers.num_workers * workers.use_gpu}
+    for name, number in wanted.items():
+        if number > have.get(name, 0):
+            raise TrainingError(
+                f"training wants {number} {name}s ({workers.num_workers} workers), the Ray cluster has "
+                f"{have.get(name, 0):.0f}; change workers.num_workers, workers.threads or workers.use_gpu"
+            )
+
+
+def _fit_while_it_gets_on(spec: TrainSpec, task: dict[str, Any]) -> dict[str, Any]:
+    """Replace dead workers as long as a newer state was stored since others died.
+
+    Raises:
+        TrainingError: Workers died more often than allowed without getting on.
+    """
+    store = StateStore(storage.join(spec.folder, STATE_FOLDER), background=False)
+    before = store.newest_step()
+    while True:
+        try:
+            return _fit(spec, task)
+        except TrainingError:
+            if (now := store.newest_step()) <= before:
+                raise
+            logger.warning("workers died too often, but the run got on from step %d to %d; going on", before, now)
+            before = now
+
+
+def _fit(spec: TrainSpec, task: dict[str, Any]) -> dict[str, Any]:
+    """Run the workers, which find their own stored states; Ray Train replaces those that die."""
+    from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig, TrainingFailedError
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    workers = spec.workers
+    scratch = storage.join(spec.folder, RAY_FOLDER)
+    path, filesystem = _ray_storage(scratch)
+    trainer = TorchTrainer(
+        work,
+        train_loop_config=task,
+        torch_config=TorchConfig(backend="cpu:gloo,cuda:nccl" if workers.use_gpu else "cpu:gloo"),
+        scaling_config=ScalingConfig(
+            num_workers=workers.num_workers,
+            use_gpu=workers.use_gpu,
+            resources_per_worker={"CPU": workers.threads} | ({"GPU": 1} if workers.use_gpu else {}),
+        ),
+        run_config=RunConfig(
+            name=f"fit-{uuid.uuid4().hex}",
+            storage_path=path,
+            storage_filesystem=filesystem,
+            failure_config=FailureConfig(max_failures=workers.max_failures),
+            logging_config=LoggingConfig(log_level="ERROR"),
+        ),
+    )
+    try:
+        outcome: dict[str, Any] | None = trainer.fit().return_value
+    except TrainingFailedError as error:
+        raise TrainingError(f"training stopped: {_first_cause(error)}") from error
+    finally:
+        storage.delete_tree(scratch)
+    assert outcome is not None, "the first worker returns its outcome"
+    return outcome
+
+
+def _first_cause(error: Exception) -> str:
+    """The error of the first worker that failed by itself, in one line."""
+    failures = getattr(error, "worker_failures", None) or {0: error}
+    text = str(failures[min(failures)]).strip()
+    return text.splitlines()[-1] if text else type(error).__name__
+
+
+def _ray_storage(uri: str) -> tuple[str, Any]:
+    """Place and filesystem as Ray Train wants them: it takes buckets through pyarrow."""
+    local = storage.local_path(uri)
+    if local is not None:
+        return str(local.absolute()), None
+    from pyarrow.fs import S3FileSystem
+
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
+    scheme, _, host = endpoint.rpartition("://")
+    options: dict[str, Any] = {"endpoint_override": host, "scheme": scheme or "https"} if endpoint else {}
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    return uri.removeprefix("s3://"), S3FileSystem(region=region, **options)
+
+
+def _sheets(folder: str, num_steps: int, captions: tuple[str, ...]) -> tuple[Sheet, ...]:
+    """Every sheet of the run, also of the parts before an interruption."""
+    found = []
+    for uri in storage.list_files(storage.join(folder, SAMPLES_FOLDER)):
+        step = int(storage.name(uri).removeprefix("step-").removesuffix(".png"))
+        if step <= num_steps:
+            found.append(Sheet(image=uri, title=f"step {step}", captions=captions))
+    return tuple(found)

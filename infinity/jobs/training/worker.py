@@ -1,0 +1,221 @@
+"""One worker of a training: it finds its stored state, trains to the end, and writes what people see."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from infinity import storage
+from infinity.jobs.progress import Progress
+from infinity.jobs.training.base import (
+    MODEL_FOLDER,
+    PREPARATION,
+    SAMPLES_FOLDER,
+    STATE_FOLDER,
+    Samples,
+    Session,
+    Told,
+    TrainSpec,
+)
+from infinity.reporting.bands import judge
+from infinity.training.checkpoints import LostStateError, StateStore
+from infinity.training.distributed.parallel import ProcessGroup
+from infinity.training.learner import (
+    InterruptedTraining,
+    LoopConfig,
+    NonFiniteLossError,
+    TrainingError,
+)
+from infinity.training.loop import Callbacks, train
+from infinity.training.metrics import MetricsWriter
+from infinity.training.state import MetricRow, TrainState
+from infinity.training.tokenizer.collapse import CollapseError
+
+logger = logging.getLogger(__name__)
+
+STOPS: dict[str, type[TrainingError]] = {
+    c.__name__: c for c in (NonFiniteLossError, CollapseError, InterruptedTraining, LostStateError, TrainingError)
+}
+"""Reasons to stop that all workers find at the same place and a restart would find again, by name."""
+
+
+def work(task: dict[str, Any]) -> dict[str, Any]:
+    """What every worker does; the return value of the first one is the outcome of the training."""
+    import ray.train.torch
+
+    spec, team, sink = task["spec"], ProcessGroup.current(), task["sink"]
+    torch.set_num_threads(spec.workers.threads)
+    device: torch.device = ray.train.torch.get_device()
+
+    def tell(share: float, message: str) -> None:
+        if team.leads:
+            sink(Progress(min(1.0, share), message))
+
+    try:
+        session: Session[Any] = task["build"](spec, team, device, lambda s, m: tell(PREPARATION * s, m))
+        return train_session(spec, session, team, tell, task["stop"])
+    except TrainingError as error:
+        # All workers stop at the same place, for a reason that a restart would meet again.
+        kind = type(error).__name__
+        return {"stopped": kind if kind in STOPS else TrainingError.__name__, "message": str(error)}
+
+
+def train_session(
+    spec: TrainSpec, session: Session[Any], team: ProcessGroup, tell: Told, stop: Callable[[], bool]
+) -> dict[str, Any]:
+    """Go on from the newest stored state, train to the end and export; the outcome, in the first worker only."""
+    state, folder, config = session.state, spec.folder, spec.loop
+
+    def note(text: str) -> None:
+        state.notes.append(text)
+        logger.warning("%s", text)
+        tell(_share(state, config), text)
+
+    with _states(spec, team if session.joint else ProcessGroup()) as store:
+        resume(state, store, team, note)
+        session.ready(note)
+        samples = _advance(spec, session, team, store, WorkerMessages(tell, note, stop))
+    if team.leads or session.joint:
+        session.export(storage.join(folder, MODEL_FOLDER))
+        samples = samples or session.draw()
+    if not team.leads:
+        return {}
+    return {
+        "metrics": storage.join(folder, "metrics.jsonl"),
+        "final": {name: value for name, value in state.history[-1].items() if name != "step"},
+        "captions": samples.captions if samples else (),
+        "rows": samples.rows if samples else (),
+        "num_parameters": sum(weight.numel() for weight in session.learner.module.parameters()),
+        "notes": state.notes,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerMessages:
+    """How a worker and the people before the run page hear of each other.
+
+    Attributes:
+        tell: Progress, from the first worker.
+        note: What should not happen.
+        stop: Whether the driver wants the training to stop.
+    """
+
+    tell: Told
+    note: Callable[[str], None]
+    stop: Callable[[], bool]
+
+
+def _share(state: TrainState, config: LoopConfig) -> float:
+    return PREPARATION + (1.0 - PREPARATION) * state.step / config.num_steps
+
+
+def _advance(
+    spec: TrainSpec, session: Session[Any], team: ProcessGroup, store: StateStore, voice: WorkerMessages
+) -> Samples | None:
+    """Train to the end; the last sheet of samples, if one was drawn."""
+    state, folder, config = session.state, spec.folder, spec.loop
+    drawn: Samples | None = None
+    with _metrics_writer(team, folder, state) as write:
+
+        def log(now: TrainState) -> None:
+            write(now)
+            voice.tell(_share(now, config), sentence(now.history[-1], config.num_steps))
+
+        def sample(now: TrainState) -> None:
+            nonlocal drawn
+            samples = session.draw() if team.leads or session.joint else None
+            drawn = samples  # also where it is not written: all that draw together must agree on whether it was done
+            if samples is not None and team.leads:
+                storage.write_bytes(storage.join(folder, SAMPLES_FOLDER, f"step-{now.step:08d}.png"), samples.png)
+
+        def save(now: TrainState) -> None:
+            if team.leads or session.joint:
+                store.save(now)
+
+        train(
+            state,
+            session.learner,
+            session.feed,
+            config,
+            spec.optimizer,
+            Callbacks(
+                log=log,
+                sample=sample,
+                save=save,
+                rewind=lambda now: resume(now, store, team, voice.note),
+                note=voice.note,
+                # A worker whose last save failed asks all to store again, where all learn why.
+                stop=lambda: store.has_failed or (team.leads and voice.stop()),
+            ),
+            seed=spec.seed,
+            team=team,
+        )
+    return drawn
+
+
+def sentence(row: MetricRow, num_steps: int) -> str:
+    """A logged step for people; after a quarter of the steps with a word about figures that are not as they should be.
+
+    Before that every training looks broken.
+    """
+    words = [f"step {row['step']} of {num_steps}", f"loss {row['loss']:.4f}"]
+    if "bit_accuracy" in row:
+        words.append(f"bit accuracy {row['bit_accuracy']:.3f}")
+    if "psnr_db" in row:
+        words.append(f"PSNR {row['psnr_db']:.1f} dB")
+    if row["step"] >= num_steps / 4:
+        for name, value in row.items():
+            band = judge(name, value)
+            if band is not None and band.verdict == "broken":
+                words.append(f"{name.replace('_', ' ')} {value:.2g}: {band.text}")
+    words += [f"{row['pictures_per_s']:.0f} pictures/s", f"about {row['rest_s'] / 60:.0f} min to go"]
+    return ", ".join(words)
+
+
+@contextmanager
+def _states(spec: TrainSpec, writers: ProcessGroup) -> Iterator[StateStore]:
+    store = StateStore(storage.join(spec.folder, STATE_FOLDER), writers=writers)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+@contextmanager
+def _metrics_writer(team: ProcessGroup, folder: str, state: TrainState) -> Iterator[Callable[[TrainState], None]]:
+    if not team.leads:
+        yield lambda _state: None
+        return
+    with MetricsWriter(folder, first_step=state.step) as writer:
+        yield lambda now: writer.write(now.history)
+
+
+def resume(state: TrainState, store: StateStore, team: ProcessGroup, note: Callable[[str], None]) -> None:
+    """Go on from the newest stored state that is whole, if there is one: the same on all workers.
+
+    Raises:
+        LostStateError: There are states, but none can be loaded.
+    """
+    found: tuple[str | None, str | None] = (None, None)
+    notes: tuple[str, ...] = ()
+    if team.leads:
+        try:
+            newest, notes = store.newest_place()
+            found = (newest, None)
+        except LostStateError as error:
+            found = (None, str(error))
+    uri, lost = team.gather(found)[0]
+    if lost is not None:
+        raise LostStateError(lost)
+    if uri is not None:
+        said = state.notes
+        store.restore(state, uri)
+        state.notes = [*state.notes, *(text for text in said if text not in state.notes)]
+        logger.info("resumed at step %d", state.step)
+    for text in notes:
+        note(text)

@@ -1,0 +1,279 @@
+"""Named recipes: the specs of a whole run, from pictures or drawn scenes to a scored model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from infinity import storage
+from infinity.config import Config
+from infinity.data.curation.filters import FilterConfig
+from infinity.evaluation.drawings import SampleMeasure
+from infinity.evaluation.geneval.scenes import SceneMeasure
+from infinity.evaluation.reconstruction.benchmark import ReconstructionMeasure
+from infinity.evaluation.validation import ValidationMeasure
+from infinity.generation.sampling import SamplingConfig
+from infinity.jobs.dataset.build import MANIFEST_FILE, BuildDatasetSpec, fingerprint
+from infinity.jobs.evaluation.evaluate import EvaluateSpec
+from infinity.jobs.training.base import MODEL_FOLDER, WorkersConfig
+from infinity.jobs.training.tokenizer import TrainTokenizerSpec
+from infinity.jobs.training.transformer import TrainTransformerSpec
+from infinity.presets import tokenizer_preset
+from infinity.scales import Resolution
+from infinity.scenes.drawing import ScenesConfig
+from infinity.text import BuiltinTextConfig
+from infinity.tokenizer.tokenizer import TokenizerConfig
+from infinity.training.learner import LoopConfig
+from infinity.training.optimizer import OptimizerConfig
+from infinity.training.tokenizer.collapse import CollapseConfig
+from infinity.training.tokenizer.objective import TokenizerLosses
+from infinity.transformer.config import TransformerConfig
+
+RecipeName = Literal["demo", "emoji", "mini"]
+RECIPES: tuple[RecipeName, ...] = get_args(RecipeName)
+
+SCENE_LOSSES = TokenizerLosses(l1=1.0, l2=1.0, commitment=0.5, certainty=0.05, balance=0.05)
+"""Weights of the terms for small pictures with few colours."""
+
+SELF_CORRECTION = 0.2
+"""Highest rate of wrong bits in the history that a transformer sees while it is trained."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EndToEnd(Config):
+    """The five stages of a run; every stage names the outputs of those before it."""
+
+    dataset: BuildDatasetSpec
+    tokenizer: TrainTokenizerSpec
+    pretrain: TrainTransformerSpec
+    finetune: TrainTransformerSpec
+    evaluation: EvaluateSpec
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recipe(Config):
+    """Sizes and lengths of a run; what does not depend on them is said once, in ``end_to_end``.
+
+    Attributes:
+        num_scenes: Pictures that are drawn where no pictures are given.
+        size_px: Height and width of a drawn picture; pictures of other ratios get about this area.
+        sides: Grid sides of a square picture, coarse to fine.
+        tokenizer: Shape of the tokenizer.
+        losses: Weights of its loss.
+        tokenizer_loop: How long it is trained.
+        tokenizer_rate: Its highest learning rate.
+        transformer: Shape of the transformer.
+        pretrain_loop: How long it is trained at first.
+        finetune_loop: How long it is trained further.
+        transformer_rate: Highest learning rate of the pretraining, where the finetuning begins.
+        scenes: What is asked of a model that learned drawn scenes.
+        num_measured: Pictures for reconstruction, and for loss and accuracy of bits.
+        sampling: How pictures are drawn.
+        workers: Who trains and measures.
+    """
+
+    num_scenes: int
+    size_px: int
+    sides: tuple[int, ...]
+    tokenizer: TokenizerConfig
+    losses: TokenizerLosses
+    tokenizer_loop: LoopConfig
+    tokenizer_rate: float
+    transformer: TransformerConfig
+    pretrain_loop: LoopConfig
+    finetune_loop: LoopConfig
+    transformer_rate: float
+    scenes: SceneMeasure
+    num_measured: int
+    sampling: SamplingConfig
+    workers: WorkersConfig
+
+
+def end_to_end(recipe: RecipeName, *, source: str | None, output: str) -> EndToEnd:
+    """The specs of a run.
+
+    Args:
+        recipe: Which one: "demo" ends within 20 minutes on two cores, "emoji" is for a few thousand small pictures and
+            takes two hours, "mini" takes two minutes and learns next to nothing.
+        source: URI of captioned pictures (image folder, .jsonl or .parquet); None draws scenes.
+        output: URI of the folder that gets a folder of every stage.
+
+    Raises:
+        ValueError: No recipe of that name.
+        StorageError: The source cannot be listed.
+    """
+    if recipe not in RECIPES:
+        raise ValueError(f"recipe: expected one of {', '.join(RECIPES)}, got {recipe!r}")
+    sizes = {"demo": _demo, "emoji": _emoji, "mini": _mini}[recipe]()
+    dataset = _dataset(sizes, source, output)
+    manifest = storage.join(dataset.folder, MANIFEST_FILE)
+    tokenizer = _tokenizer(sizes, manifest, output)
+    pretrain = _pretrain(sizes, tokenizer)
+    # The rate falls to zero only in the finetuning: short trainings gain most in the fall.
+    finetune = pretrain.replace(
+        start_from=storage.join(pretrain.folder, MODEL_FOLDER),
+        optimizer=_optimizer(sizes.transformer_rate, sizes.finetune_loop, decay="linear"),
+        loop=sizes.finetune_loop,
+        stage="finetune",
+    )
+    evaluation = EvaluateSpec(
+        output=output,
+        model=storage.join(finetune.folder, MODEL_FOLDER),
+        manifest=manifest,
+        reconstruction=ReconstructionMeasure(num_pictures=sizes.num_measured),
+        validation=ValidationMeasure(num_pictures=sizes.num_measured, self_correction=SELF_CORRECTION),
+        samples=SampleMeasure(num_pictures=16),
+        scenes=sizes.scenes if source is None else None,
+        sampling=sizes.sampling,
+        batch_size=64,
+        workers=sizes.workers.replace(num_workers=2, threads=1),
+    )
+    return EndToEnd(dataset=dataset, tokenizer=tokenizer, pretrain=pretrain, finetune=finetune, evaluation=evaluation)
+
+
+def _tokenizer(sizes: Recipe, manifest: str, output: str) -> TrainTokenizerSpec:
+    return TrainTokenizerSpec(
+        output=output,
+        manifest=manifest,
+        resolution=Resolution(sides=sizes.sides),
+        optimizer=_optimizer(sizes.tokenizer_rate, sizes.tokenizer_loop, weight_decay=0.0),
+        loop=sizes.tokenizer_loop,
+        workers=sizes.workers,
+        model=sizes.tokenizer,
+        losses=sizes.losses,
+        collapse=CollapseConfig(from_step=max(300, sizes.tokenizer_loop.num_steps // 4)),
+    )
+
+
+def _pretrain(sizes: Recipe, tokenizer: TrainTokenizerSpec) -> TrainTransformerSpec:
+    return TrainTransformerSpec(
+        output=tokenizer.output,
+        manifest=tokenizer.manifest,
+        resolution=tokenizer.resolution,
+        optimizer=_optimizer(sizes.transformer_rate, sizes.pretrain_loop, decay="constant"),
+        loop=sizes.pretrain_loop,
+        workers=sizes.workers,
+        tokenizer=storage.join(tokenizer.folder, MODEL_FOLDER),
+        model=sizes.transformer,
+        text=BuiltinTextConfig(
+            channels=sizes.transformer.text_channels, max_tokens=sizes.transformer.max_text_tokens, seed=0
+        ),
+        self_correction=SELF_CORRECTION,
+        sampling=sizes.sampling,
+    )
+
+
+def _dataset(sizes: Recipe, source: str | None, output: str) -> BuildDatasetSpec:
+    """Drawn scenes, or pictures that are at least half as large as they are shown."""
+    if source is None:
+        scenes = ScenesConfig(count=sizes.num_scenes, size_px=sizes.size_px)
+        filters = FilterConfig(min_side_px=min(32, sizes.size_px))
+        return BuildDatasetSpec(output=output, scenes=scenes, filters=filters, validation_share=0.04)
+    return BuildDatasetSpec(output=output, source=source, fingerprint=fingerprint(source), validation_share=0.1)
+
+
+def _optimizer(
+    rate: float,
+    loop: LoopConfig,
+    *,
+    decay: Literal["constant", "cosine", "linear"] = "cosine",
+    warmup_share: float = 0.05,
+    weight_decay: float = 0.005,
+) -> OptimizerConfig:
+    return OptimizerConfig(
+        learning_rate=rate,
+        clip_norm=1.0,
+        weight_decay=weight_decay,
+        warmup_steps=min(100, round(warmup_share * loop.num_steps)),
+        decay=decay,
+    )
+
+
+def _loop(
+    num_steps: int, batch_size: int, *, num_parts: int = 1, num_sheets: int = 4, ema_decay: float = 0.995
+) -> LoopConfig:
+    """Short averages, about fifty logged steps, few sheets of samples and few checkpoints: they cost time."""
+    return LoopConfig(
+        num_steps=num_steps,
+        batch_size=batch_size,
+        num_parts=num_parts,
+        log_every_steps=max(1, num_steps // 50),
+        save_every_steps=max(1, -(-num_steps // 3)),
+        sample_every_steps=max(1, -(-num_steps // num_sheets)),
+        ema_decay=ema_decay,
+    )
+
+
+def _demo() -> Recipe:
+    """Twenty minutes on two cores, all stages together."""
+    num_bits = 24
+    return Recipe(
+        num_scenes=8000,
+        size_px=48,
+        sides=(1, 2, 4, 6),
+        tokenizer=tokenizer_preset("scenes").replace(num_bits=num_bits),
+        losses=SCENE_LOSSES,
+        tokenizer_loop=_loop(3200, 16, num_parts=2),
+        tokenizer_rate=6e-3,
+        transformer=TransformerConfig(
+            width=128,
+            num_heads=4,
+            depth=4,
+            num_bits=num_bits,
+            text_channels=128,
+            max_text_tokens=64,
+            drop_path=0.0,
+            condition_drop=0.1,
+        ),
+        pretrain_loop=_loop(1600, 32, num_parts=2),
+        finetune_loop=_loop(900, 32, num_parts=2),
+        transformer_rate=3e-3,
+        scenes=SceneMeasure(),
+        num_measured=256,
+        sampling=SamplingConfig(guidance=2.0, temperature=0.5),
+        # Two processes of one thread: small operations gain little from a second thread, half batches almost double.
+        workers=WorkersConfig(num_workers=2, threads=1),
+    )
+
+
+def _emoji() -> Recipe:
+    """Two hours on two cores, for a few thousand small pictures of many different things, each with a name of its own.
+
+    More bits and a wider tokenizer than for drawn scenes, whose few colours and shapes need less; few tokens and many
+    rounds over the pictures, since every name is seen only once a round.
+    """
+    num_bits, demo = 32, _demo()
+    return demo.replace(
+        tokenizer=demo.tokenizer.replace(num_bits=num_bits, base_width=24),
+        tokenizer_loop=_loop(5000, 16, num_parts=2),
+        tokenizer_rate=4e-3,
+        transformer=demo.transformer.replace(width=192, num_heads=6, depth=6, num_bits=num_bits),
+        pretrain_loop=_loop(3200, 32, num_parts=2, num_sheets=8),
+        finetune_loop=_loop(1800, 32, num_parts=2),
+        transformer_rate=2e-3,
+        sampling=SamplingConfig(guidance=3.0, temperature=0.4),
+    )
+
+
+def _mini() -> Recipe:
+    """Every stage and every file of a run, for tests; the pictures are nothing to look at."""
+    num_bits = 8
+    return Recipe(
+        num_scenes=160,
+        size_px=32,
+        sides=(1, 2, 4),
+        tokenizer=tokenizer_preset("scenes").replace(num_bits=num_bits, base_width=8, norm_groups=2),
+        losses=SCENE_LOSSES,
+        tokenizer_loop=_loop(40, 8, num_sheets=2, ema_decay=0.9),
+        tokenizer_rate=3e-3,
+        transformer=TransformerConfig(
+            width=32, num_heads=2, depth=2, num_bits=num_bits, text_channels=32, max_text_tokens=16, drop_path=0.0
+        ),
+        pretrain_loop=_loop(20, 8, num_sheets=2, ema_decay=0.9),
+        finetune_loop=_loop(10, 8, num_sheets=2, ema_decay=0.9),
+        transformer_rate=2e-3,
+        scenes=SceneMeasure(pictures_per_prompt=1, prompts_per_task=2, num_shown=2),
+        num_measured=16,
+        sampling=SamplingConfig(guidance=2.0, temperature=0.5),
+        workers=WorkersConfig(num_workers=1, threads=1),
+    )

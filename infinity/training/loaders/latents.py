@@ -1,0 +1,222 @@
+"""Feeds of latents: what frozen tokenizer and text encoder make of a batch."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from infinity.bits import BitLabels
+from infinity.data.loading.batches import BatchIds
+from infinity.data.loading.captions import CaptionDraw
+from infinity.scales import ScaleSchedule
+from infinity.text import TextCondition, TextEncoder
+from infinity.tokenizer.pixels import to_pixels
+from infinity.tokenizer.tokenizer import Tokenizer
+from infinity.training.loaders.encoded import EncodedLatents
+from infinity.training.loaders.pictures import LoaderConfig, Names, Prefetcher, left_over
+
+logger = logging.getLogger(__name__)
+
+_CHUNK = 64
+
+Told = Callable[[float, str], None]
+"""Who hears how far the preparation is: share of the work and a sentence."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LatentBatch:
+    """Pictures of one aspect ratio as a tokenizer sees them, with their captions.
+
+    Attributes:
+        keys: Names of the pictures.
+        schedule: Their grids.
+        latents: What the frozen tokenizer makes of them: the encoder's features, float32, or the bits of plain
+            encoding, bool, which are enough where no bits are flipped.
+        text: Features of their captions.
+    """
+
+    keys: tuple[str, ...]
+    schedule: ScaleSchedule
+    latents: Float[Tensor, "B C H W"] | Bool[Tensor, "B L C"]
+    text: TextCondition
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of all pictures together, those of captions not counted."""
+        return len(self.keys) * self.schedule.num_tokens
+
+    def without(self, keys: frozenset[str]) -> LatentBatch | None:
+        """The batch without some of its pictures; None if none is left."""
+        kept = left_over(self.keys, keys)
+        if len(kept) == len(self.keys):
+            return self
+        if not kept:
+            return None
+        return LatentBatch(tuple(self.keys[i] for i in kept), self.schedule, self.latents[kept], self.text.select(kept))
+
+
+class CaptionEncoder(Protocol):
+    """Features of the captions of some visits."""
+
+    def __call__(self, ids: BatchIds) -> TextCondition:
+        """One caption a picture, in their order."""
+        ...
+
+
+class CaptionFeatures:
+    """Captions of visits through a text encoder; each distinct text is encoded once while there is room."""
+
+    def __init__(self, draw: CaptionDraw, encoder: TextEncoder, max_bytes: int = 2**30) -> None:
+        self._draw, self._encoder, self._room_bytes = draw, encoder, max_bytes
+        self._known: dict[str, Float[Tensor, "t Dt"]] = {}
+
+    def __call__(self, ids: BatchIds) -> TextCondition:
+        """Features of the captions that the visits take."""
+        captions = self._draw(ids.rows, ids.visits)
+        known = self._known
+        new = [caption for caption in dict.fromkeys(captions) if caption not in known]
+        if not new:
+            return TextCondition.pack([known[caption] for caption in captions])
+        # A caption's features do not depend on what else is encoded with it, so a cache changes no number.
+        fresh = dict(zip(new, (f.clone() for f in self._encoder.encode(new).unpack()), strict=True))
+        packed = TextCondition.pack([known[c] if c in known else fresh[c] for c in captions])
+        for caption, features in fresh.items():
+            num_bytes = features.numel() * features.element_size()
+            if num_bytes <= self._room_bytes:
+                known[caption] = features
+                self._room_bytes -= num_bytes
+        return packed
+
+
+class LatentLoader:
+    """This worker's parts of every step's batch, as latents.
+
+    Features come from a store where one is given (``encoded``), are computed before the first step and kept where a
+    data set is small and looks the same at every visit, or are computed at every step from pictures that are read
+    ahead. All three ways give the same training.
+    """
+
+    def __init__(
+        self,
+        share: LoaderConfig,
+        tokenizer: Tokenizer,
+        captions: CaptionEncoder,
+        *,
+        cache_bytes: int = 2**31,
+        encoded: EncodedLatents | None = None,
+        told: Told = lambda _share, _message: None,
+    ) -> None:
+        """Prepare, which may mean to encode the whole training split.
+
+        Args:
+            share: What is read, of the split "train"; the members of its team share the encoding.
+            tokenizer: Frozen, on the device that it shall run on.
+            captions: Features of the captions of some visits.
+            cache_bytes: Memory for features.
+            encoded: A store of what the tokenizer makes of the pictures.
+            told: Hears how far the encoding is.
+        """
+        self._share, self._manifest, self._resolution = share, share.manifest, share.resolution
+        self._tokenizer, self._captions = tokenizer, captions
+        self._names = Names(share.manifest)
+        self._features: dict[float, tuple[dict[int, int], Tensor]] = {}
+        self._ahead: Prefetcher[list[Tensor]] | None = None
+        self._encoded = encoded
+        self._pictures = share.stream(tokenizer.config.stride_px)
+        if encoded is not None:
+            self._ahead = Prefetcher(lambda step: [encoded.read(ids) for ids in share.parts(step)], share.num_steps)
+            return
+        needed = sum(len(self._manifest.rows("train", r)) * self._num_floats(r) * 4 for r in self._ratios())
+        if needed <= cache_bytes and share.augment.changes_nothing:
+            self._encode_all(told)
+        else:
+            logger.info("features of %.1f GB are computed anew at every step", needed / 1e9)
+
+    def __call__(self, step: int) -> Sequence[LatentBatch]:
+        """The worker's parts of batch number ``step``, from 0."""
+        parts = self._share.parts(step)
+        if self._ahead is not None:
+            features = self._ahead(step)
+        elif self._features:
+            features = [self._remembered(ids) for ids in parts]
+        else:
+            features = [self._encode(torch.from_numpy(batch.images)) for batch in self._pictures(step)]
+        return [self._join(ids, part) for ids, part in zip(parts, features, strict=True)]
+
+    def close(self) -> None:
+        """End the reading ahead."""
+        self._pictures.close()
+        if self._ahead is not None:
+            self._ahead.close()
+
+    def usage(self, max_pictures: int = 256) -> Float[Tensor, "K C"]:
+        """How often each bit is set at each scale, over some pictures of the commonest aspect ratio."""
+        ratio = max(self._ratios(), key=lambda r: len(self._manifest.rows("train", r)))
+        rows = tuple(int(row) for row in self._manifest.rows("train", ratio)[:max_pictures])
+        schedule = self._resolution.schedule(ratio)
+        if self._encoded is not None:
+            features = self._encoded.read(BatchIds(ratio, rows))
+            if features.dtype == torch.bool:
+                scales = BitLabels(schedule, features)
+                return torch.stack([scales.scale(k).float().mean(dim=(0, 1, 2)) for k in range(schedule.num_scales)])
+        elif self._features:
+            features = self._remembered(BatchIds(ratio, rows))
+        else:
+            chunks = [rows[start : start + _CHUNK] for start in range(0, len(rows), _CHUNK)]
+            features = torch.cat([self._encode(self._load(BatchIds(ratio, chunk))) for chunk in chunks])
+        labels = self._tokenizer.quantize(features.to(self._device), schedule).labels
+        return torch.stack([labels.scale(k).float().mean(dim=(0, 1, 2)) for k in range(schedule.num_scales)]).cpu()
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self._tokenizer.parameters()).device
+
+    def _ratios(self) -> list[float]:
+        rows = self._manifest.rows("train")
+        return sorted({float(value) for value in self._manifest.aspect_ratios[rows]})
+
+    def _num_floats(self, ratio: float) -> int:
+        rows, columns = self._resolution.schedule(ratio).last_grid
+        return rows * columns * self._tokenizer.config.token_bits
+
+    def _load(self, ids: BatchIds) -> Tensor:
+        return torch.from_numpy(self._pictures.load(ids))
+
+    @torch.no_grad()
+    def _encode(self, images_BHWC: Tensor) -> Tensor:
+        return self._tokenizer.encode(to_pixels(images_BHWC, self._device))
+
+    def _remembered(self, ids: BatchIds) -> Tensor:
+        places, features = self._features[ids.aspect_ratio]
+        return features[torch.tensor([places[row] for row in ids.rows])]
+
+    def _join(self, ids: BatchIds, features: Tensor) -> LatentBatch:
+        text = self._captions(ids)
+        return LatentBatch(self._names.of(ids.rows), self._resolution.schedule(ids.aspect_ratio), features, text)
+
+    def _encode_all(self, told: Told) -> None:
+        """Each member encodes every so-manieth chunk; the sum of what all have, zero elsewhere, is everything."""
+        num_done, num_all = 0, len(self._manifest.rows("train"))
+        for ratio in self._ratios():
+            rows = [int(row) for row in self._manifest.rows("train", ratio)]
+            features: Tensor | None = None
+            for number, start in enumerate(range(0, len(rows), _CHUNK)):
+                chunk = rows[start : start + _CHUNK]
+                if number % self._share.team.size == self._share.team.rank:
+                    encoded = self._encode(self._load(BatchIds(ratio, tuple(chunk))))
+                    if features is None:
+                        features = encoded.new_zeros(len(rows), *encoded.shape[1:])
+                    features[start : start + len(chunk)] = encoded
+                num_done += len(chunk)
+                told(num_done / num_all, f"encoded {num_done} of {num_all} pictures")
+            if features is None:  # fewer chunks than members
+                shape = self._encode(self._load(BatchIds(ratio, tuple(rows[:1])))).shape[1:]
+                features = torch.zeros(len(rows), *shape, device=self._device)
+            places = {row: place for place, row in enumerate(rows)}
+            self._features[ratio] = places, self._share.team.sum(features).contiguous().cpu()

@@ -1,0 +1,164 @@
+"""What tells pictures from reconstructions, patch by patch (PatchGAN, arXiv:1611.07004; recipe of BitVAE).
+
+Hinge losses (arXiv:1705.02894), and the regulariser of LeCam (arXiv:2104.03310) in two forms: the published recipe
+keeps the mean answers of a batch near zero, the original keeps answers near running means of the opposite side.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from infinity.config import Config
+from infinity.training.adversary import AdversarialLoss, Adversary
+from infinity.training.optimizer import OptimizerConfig, make_optimizer
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AdversarialConfig(Config):
+    """A discriminator, its optimizer, and what its answers weigh. The defaults are the published recipe.
+
+    Attributes:
+        optimizer: Of the discriminator; the published rate is twice the tokenizer's.
+        from_step: Updates of the tokenizer before discriminator and adversarial term begin.
+        weight: Of the tokenizer's hinge term, which is minus the mean answer to its reconstructions.
+        num_layers: Convolutions of stride 2; a patch is ``9 * 2**num_layers - 2`` pixels wide.
+        base_width: Channels of the first; doubled by each, eight times this at most.
+        norm: Of the inner layers. "batch" takes the statistics of the part that goes through at once, of pictures and
+            reconstructions apart, and keeps no running ones, so that a skipped batch leaves no trace; "group" norms
+            every picture by itself, 32 channels a group.
+        lecam: Weight of the regulariser; 0 for none.
+        lecam_margin: How far the mean answer may be from zero before the published form acts.
+        lecam_decay: Decay of the running means of the original form; None for the published form.
+    """
+
+    optimizer: OptimizerConfig
+    from_step: int = 0
+    weight: float = 0.3
+    num_layers: int = 3
+    base_width: int = 128
+    norm: Literal["batch", "group"] = "batch"
+    lecam: float = 0.05
+    lecam_margin: float = 0.1
+    lecam_decay: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, least in (("from_step", 0), ("num_layers", 1), ("base_width", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"AdversarialConfig.{name}: expected at least {least}, got {getattr(self, name)}")
+        for name in ("weight", "lecam", "lecam_margin"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"AdversarialConfig.{name}: expected no negative number, got {getattr(self, name)}")
+        if self.lecam_decay is not None and not 0.0 <= self.lecam_decay < 1.0:
+            raise ValueError(
+                f"AdversarialConfig.lecam_decay: expected a share from 0 to below 1 or None, got {self.lecam_decay}"
+            )
+        if self.norm == "group" and self.base_width % 16:
+            raise ValueError(
+                f"AdversarialConfig.base_width: expected a multiple of 16 with norm='group', got {self.base_width}"
+            )
+
+
+class PatchDiscriminator(nn.Module):
+    """RGB in [-1, 1] to one answer a patch: large for pictures, small for reconstructions."""
+
+    def __init__(self, config: AdversarialConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.base_width
+        layers: list[nn.Module] = [nn.Conv2d(3, width, 4, stride=2, padding=1), nn.LeakyReLU(0.2, inplace=True)]
+        for number in range(1, config.num_layers + 1):
+            before, width = width, config.base_width * min(2**number, 8)
+            stride = 2 if number < config.num_layers else 1
+            layers += [
+                nn.Conv2d(before, width, 4, stride=stride, padding=1, bias=False),
+                _norm(width, config.norm),
+                nn.LeakyReLU(0.2, inplace=True),
+            ]
+        self.layers = nn.Sequential(*layers, nn.Conv2d(width, 1, 4, padding=1))
+        self.register_buffer("averages", torch.zeros(2))  # running mean answers to pictures and to reconstructions
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def init_weights(self, generator: torch.Generator) -> None:
+        """Kernels normal with deviation 0.02 and norms around 1, as published; biases 0."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.normal_(module.weight, 0.0, 0.02, generator=generator)
+            elif isinstance(module, nn.BatchNorm2d | nn.GroupNorm):
+                nn.init.normal_(module.weight, 1.0, 0.02, generator=generator)
+            else:
+                continue
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        self.get_buffer("averages").zero_()
+
+    @property
+    def least_px(self) -> int:
+        """Smallest side of a picture, for 2 x 2 answers: the last two convolutions take off one place each."""
+        return int(4 * 2**self.config.num_layers)
+
+    def forward(self, images_B3HW: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 1 h w"]:
+        """Answers of all patches.
+
+        Raises:
+            ValueError: Pictures that are too small for so many layers.
+        """
+        if min(images_B3HW.shape[-2:]) < self.least_px:
+            found = " x ".join(map(str, images_B3HW.shape[-2:]))
+            raise ValueError(
+                f"discriminator: {self.config.num_layers} layers need pictures of at least {self.least_px} px a side, "
+                f"got {found}; set adversarial.num_layers lower"
+            )
+        answers: Tensor = self.layers(images_B3HW.contiguous(memory_format=torch.channels_last))
+        return answers
+
+    def answer(self, rebuilt_B3HW: Float[Tensor, "B 3 H W"]) -> Float[Tensor, ""]:
+        """The tokenizer's hinge term, unweighted: minus the mean answer. No weight of this network gets a gradient."""
+        weights = list(self.parameters())
+        for weight in weights:
+            weight.requires_grad_(False)
+        try:
+            answers: Tensor = self(rebuilt_B3HW)
+            return -answers.mean()
+        finally:
+            for weight in weights:
+                weight.requires_grad_(True)
+
+    def move(self, images_B3HW: Float[Tensor, "B 3 H W"], rebuilt_B3HW: Float[Tensor, "B 3 H W"]) -> AdversarialLoss:
+        """Its own loss, and the mean answers to pictures and to reconstructions."""
+        real, fake = self(images_B3HW), self(rebuilt_B3HW.detach())
+        loss = 0.5 * (F.relu(1.0 - real).mean() + F.relu(1.0 + fake).mean())
+        if self.config.lecam > 0:
+            loss = loss + self.config.lecam * self._regulariser(real, fake)
+        return AdversarialLoss(loss, torch.stack([real.detach().mean(), fake.detach().mean()]))
+
+    def absorb(self, seen: Float[Tensor, " 2"]) -> None:
+        """Move the running means towards the answers of a batch that was trained on."""
+        if self.config.lecam_decay is not None:
+            self.get_buffer("averages").lerp_(seen, 1.0 - self.config.lecam_decay)
+
+    def _regulariser(self, real: Tensor, fake: Tensor) -> Tensor:
+        if self.config.lecam_decay is None:
+            margin = self.config.lecam_margin
+            return F.relu(real.mean().abs() - margin).square() + F.relu(fake.mean().abs() - margin).square()
+        of_real, of_fake = self.get_buffer("averages").unbind()
+        return F.relu(real - of_fake).square().mean() + F.relu(of_real - fake).square().mean()
+
+
+def opponent_of(discriminator: PatchDiscriminator) -> Adversary:
+    """A discriminator, where its weights are to stay, with its optimizer: what is trained against a tokenizer."""
+    config = discriminator.config
+    optimizer = make_optimizer(discriminator, config.optimizer)
+    # What it has seen: its mean answers to pictures and to reconstructions.
+    return Adversary(discriminator, optimizer, config.optimizer, from_step=config.from_step, num_seen=2)
+
+
+def _norm(width: int, kind: Literal["batch", "group"]) -> nn.Module:
+    if kind == "group":
+        return nn.GroupNorm(max(1, width // 32), width)
+    return nn.BatchNorm2d(width, track_running_stats=False)

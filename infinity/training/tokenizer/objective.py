@@ -1,0 +1,218 @@
+"""What a tokenizer learns: to give pictures back through its bits (paper section 3.2; tokenizer recipe of BitVAE)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from infinity.config import Config
+from infinity.perception.lpips import Lpips, LpipsConfig
+from infinity.tokenizer.pixels import to_pixels
+from infinity.tokenizer.quantizer import binary_entropy
+from infinity.tokenizer.tokenizer import Tokenizer, TokenizerOutput
+from infinity.training.adversary import AdversarialLoss, Adversary
+from infinity.training.learner import Losses
+from infinity.training.loaders.pictures import PictureBatch
+from infinity.training.state import MetricRow
+from infinity.training.tokenizer.collapse import (
+    CollapseConfig,
+    check_reconstruction,
+    constant_picture_error,
+    dead_share,
+    psnr_db,
+)
+from infinity.training.tokenizer.discriminator import PatchDiscriminator
+
+CONSTANT_ERROR = 1e-4
+"""Below this mean squared error of the best constant picture the pictures are alike, and beating it says nothing."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TokenizerLosses(Config):
+    """Weights of the terms. Those of the bits are means over the bits, so that they fit any number of bits.
+
+    Attributes:
+        l1: Of the mean absolute difference of pixels in [-1, 1].
+        l2: Of their mean squared difference.
+        commitment: Of the distance of the residuals to their codes.
+        certainty: Of the entropy of single positions, which is to be small.
+        balance: Of the entropy of the batch's mean, which is to be large.
+        keep_probability: Share of the passes in which a scale, except the last, takes part; 0.5 in the published
+            recipe, so that one tokenizer serves many schedules.
+        truncated: Of l1 and l2 of a second picture, decoded from the first scales alone, against the whole original: it
+            presses what a picture shows into early scales, which makes them easier to predict and the sum a little
+            worse ("reg" tokenizers). 0 decodes none.
+        truncated_share: Share of the passes that decode that second picture, each of which costs a decoding.
+    """
+
+    later: ClassVar[frozenset[str]] = frozenset({"truncated", "truncated_share"})
+
+    l1: float = 1.0
+    l2: float = 0.0
+    commitment: float = 0.25
+    certainty: float = 0.05
+    balance: float = 0.05
+    keep_probability: float = 1.0
+    truncated: float = 0.0
+    truncated_share: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.l1 < 0 or self.l2 < 0 or self.l1 + self.l2 <= 0:
+            raise ValueError(f"TokenizerLosses: expected l1 or l2 above 0, neither below, got {self.l1} and {self.l2}")
+        for name in ("keep_probability", "truncated_share"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ValueError(f"TokenizerLosses.{name}: expected a share, got {getattr(self, name)}")
+        if self.truncated < 0:
+            raise ValueError(f"TokenizerLosses.truncated: expected no negative weight, got {self.truncated}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PerceptualConfig(Config):
+    """A loss that sees pictures as a classifier does.
+
+    Attributes:
+        weight: Of the mean LPIPS distance.
+        network: Which one, and where its two files of weights lie.
+    """
+
+    weight: float = 1.0
+    network: LpipsConfig = LpipsConfig()  # noqa: RUF009 - frozen
+
+    def __post_init__(self) -> None:
+        if self.weight <= 0:
+            raise ValueError(f"PerceptualConfig.weight: expected more than 0, got {self.weight}; leave it out for none")
+
+
+class TokenizerTask:
+    """A tokenizer with its loss; every scale, bit and pixel is float32, also on a GPU, as published.
+
+    Attributes:
+        perceptual: Weight and network of the perceptual loss, or None.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        losses: TokenizerLosses,
+        collapse: CollapseConfig,
+        *,
+        perceptual: tuple[float, Lpips] | None = None,
+        opponent: Adversary | None = None,
+    ) -> None:
+        """Put together.
+
+        Args:
+            tokenizer: What learns.
+            losses: Weights of its loss.
+            collapse: When its bits count as collapsed.
+            perceptual: Weight and frozen network of the perceptual loss.
+            opponent: The discriminator as the state holds it; the loop says at which steps it takes part.
+        """
+        self.module = tokenizer
+        self.perceptual = perceptual
+        self._weights, self._collapse, self._opponent = losses, collapse, opponent
+
+    loss_at_start = 1.0
+    """Pixels lie in [-1, 1], and the terms of the bits are fractions."""
+
+    def losses(self, part: PictureBatch, generator: torch.Generator, *, measured: bool) -> Losses:
+        """Reconstruction of each picture, the terms of the bits of all of them, and the discriminator's."""
+        weights = self._weights
+        images = to_pixels(part.images_BHWC, next(self.module.parameters()).device)
+        truncate = weights.truncated > 0 and _happens(weights.truncated_share, generator)
+        output: TokenizerOutput = self.module(
+            images,
+            part.schedule,
+            keep_probability=weights.keep_probability,
+            truncate=truncate,
+            generator=generator,
+        )
+        rebuilt = output.reconstruction_B3HW
+        seen = {}
+        per_sample = self._distance(rebuilt, images)
+        if output.truncated_B3HW is not None:
+            per_sample = per_sample + weights.truncated * self._distance(output.truncated_B3HW, images)
+        if self.perceptual is not None:
+            share, network = self.perceptual
+            distance = network(rebuilt, images)
+            per_sample = per_sample + share * distance
+            seen["lpips"] = distance.mean()
+        shared = (
+            weights.commitment * output.commitment
+            + weights.certainty * output.entropy_per_sample
+            - weights.balance * output.entropy_batch
+        )
+        answer, move = self._play(images, rebuilt, seen)
+        metrics = self._metrics(part, images, output) | {k: v.detach() for k, v in seen.items()} if measured else {}
+        return Losses(per_sample, shared, metrics, answer, move, part.batch_size)
+
+    def _distance(self, rebuilt: Tensor, images: Tensor) -> Tensor:
+        """Weighed difference of the pixels of each picture."""
+        difference, weights = rebuilt - images, self._weights
+        per_sample = torch.zeros((), device=images.device)
+        if weights.l1:
+            per_sample = per_sample + weights.l1 * difference.abs().mean(dim=(1, 2, 3))
+        if weights.l2:
+            per_sample = per_sample + weights.l2 * difference.square().mean(dim=(1, 2, 3))
+        return per_sample
+
+    def _play(
+        self, images: Tensor, rebuilt: Tensor, seen: dict[str, Tensor]
+    ) -> tuple[Tensor | None, AdversarialLoss | None]:
+        """The tokenizer's adversarial term, weighed, and what trains the discriminator."""
+        if self._opponent is None or not self._opponent.awake:
+            return None, None
+        discriminator = self._opponent.module
+        assert isinstance(discriminator, PatchDiscriminator)
+        answer, move = discriminator.answer(rebuilt), discriminator.move(images, rebuilt)
+        real, fake = move.seen.unbind()
+        seen |= {"adversarial": answer, "discriminator": move.loss, "answer_real": real, "answer_fake": fake}
+        return discriminator.config.weight * answer, move
+
+    @torch.no_grad()
+    def _metrics(self, part: PictureBatch, images: Tensor, output: TokenizerOutput) -> dict[str, Tensor]:
+        rebuilt = output.reconstruction_B3HW.clamp(-1.0, 1.0)
+        error = (rebuilt - images).square().mean()
+        metrics = {
+            "l1": (rebuilt - images).abs().mean(),
+            "psnr_db": psnr_db(error),
+            "commitment": output.commitment.detach(),
+            "entropy_per_sample": output.entropy_per_sample.detach(),
+            "entropy_batch": output.entropy_batch.detach(),
+            "bit_entropy": torch.tensor(output.bit_entropy()),
+            "dead_bits": dead_share(output.usage_SC, self._collapse.dead_entropy),
+        }
+        if output.truncated_B3HW is not None:
+            metrics["truncated_psnr_db"] = psnr_db((output.truncated_B3HW.clamp(-1.0, 1.0) - images).square().mean())
+        metrics |= _entropies(output.usage_SC, part.schedule.num_scales)
+        constant = constant_picture_error(images)
+        if constant > CONSTANT_ERROR:  # false also for a single picture
+            metrics["gain_db"] = psnr_db(error) - psnr_db(constant)
+        return metrics
+
+    def flops(self, part: PictureBatch) -> float:
+        """Not counted."""
+        return 0.0
+
+    def check(self, history: Sequence[MetricRow]) -> None:
+        """Stop a tokenizer that has collapsed."""
+        check_reconstruction(history, self._collapse)
+
+
+def _happens(share: float, generator: torch.Generator) -> bool:
+    """Whether something that happens in so many of the passes happens in this one; certain things draw nothing."""
+    return share >= 1.0 or float(torch.rand((), generator=generator)) < share
+
+
+def _entropies(usage_SC: Tensor, num_scales: int) -> dict[str, Tensor]:
+    """How evenly each bit is used, in bits; by scale only in passes that kept them all."""
+    entropy_SC = binary_entropy(usage_SC) / math.log(2.0)
+    metrics = {f"bit_entropy.bit_{number}": entropy for number, entropy in enumerate(entropy_SC.mean(dim=0))}
+    if len(entropy_SC) == num_scales:
+        metrics |= {f"bit_entropy.scale_{k}": entropy for k, entropy in enumerate(entropy_SC.mean(dim=1))}
+    return metrics

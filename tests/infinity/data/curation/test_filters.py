@@ -1,0 +1,39 @@
+"""Settings are checked when they are made, and captions are cleaned before anything is counted."""
+
+import pytest
+
+from infinity.data.curation.filters import CaptionFilters, FilterConfig, clean_caption
+
+
+def test_cleaning_makes_one_line_of_composed_characters() -> None:
+    assert clean_caption("  two\r\n lines\tand\u00a0a  cafe\u0301 ") == "two lines and a caf\u00e9"
+    assert clean_caption(None) == ""
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"min_side_px": 0},
+        {"min_caption_chars": 0},
+        {"max_elongation": 0.5},
+        {"max_pixels": 10**9},
+        {"min_contrast": -1.0},
+        {"min_pixels": -1},
+    ],
+)
+def test_impossible_setting_is_a_clear_error(config: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=r"expected .* got"):
+        FilterConfig(**config)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("config", [{"min_words": 0}, {"min_letters": 1.5}, {"min_english": -0.1}])
+def test_impossible_caption_setting_is_a_clear_error(config: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=r"expected .* got"):
+        CaptionFilters(**config)  # type: ignore[arg-type]
+
+
+def test_every_rule_has_a_reason_of_its_own_and_settings_survive_json() -> None:
+    config = FilterConfig(captions=CaptionFilters(min_words=2, min_script=0.5))
+    reasons = [rule.reason for rule in config.rules()]
+    assert len(set(reasons)) == len(reasons)
+    assert FilterConfig.from_json(config.to_json()) == config

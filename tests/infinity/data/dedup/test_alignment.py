@@ -1,0 +1,67 @@
+"""Differences of thumbnails: none for the same picture, small for a crop, large for a patch of another colour."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from infinity.data.dedup.alignment import mean_colours, thumbnail_difference, unexplained
+from infinity.data.images.fingerprint import measure_likeness
+from tests.fixtures.drawn_sets import cropped, drawing
+
+LIMIT = 18.0
+
+
+def thumbnail(image: Image.Image) -> np.ndarray:
+    return measure_likeness(image).thumbnail
+
+
+@pytest.fixture(scope="module")
+def pairs() -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(0)
+    drawings = [drawing(seed) for seed in range(60)]
+    copies = [cropped(each, random) for each in drawings]
+    return np.stack([*map(thumbnail, drawings)]), np.stack([*map(thumbnail, copies)])
+
+
+def test_same_picture_differs_by_nothing_and_order_does_not_matter(pairs: tuple[np.ndarray, np.ndarray]) -> None:
+    a, b = pairs
+    assert (thumbnail_difference(a, a) == 0).all()
+    assert thumbnail_difference(a, b) == pytest.approx(thumbnail_difference(b, a), abs=1e-4)
+    assert thumbnail_difference(a[:0], b[:0]).shape == (0,)
+
+
+def test_crops_are_near_where_their_thumbnails_as_they_are_would_not_be(pairs: tuple[np.ndarray, np.ndarray]) -> None:
+    a, b = pairs
+    found = thumbnail_difference(a, b)
+    assert np.quantile(found, 0.95) < LIMIT
+    plain = np.abs(a.astype(int) - b).max(axis=(1, 2, 3))
+    assert np.median(plain) > 2 * LIMIT
+
+
+def test_a_patch_of_three_cells_in_another_colour_is_seen() -> None:
+    image = np.full((128, 128, 3), 235, np.uint8)
+    image[30:100, 40:90] = (40, 60, 120)
+    other = image.copy()
+    image[20:32, 60:72], other[20:32, 60:72] = (250, 220, 180), (190, 130, 90)  # a face in two skin tones
+    a, b = (thumbnail(Image.fromarray(each))[None] for each in (image, other))
+    assert thumbnail_difference(a, b)[0] > LIMIT
+
+
+def test_a_limit_changes_no_answer_below_it(pairs: tuple[np.ndarray, np.ndarray]) -> None:
+    a, b = pairs
+    others = np.roll(b, 1, axis=0)
+    for second in (b, others):
+        whole, limited = thumbnail_difference(a, second), thumbnail_difference(a, second, LIMIT)
+        assert ((whole <= LIMIT) == (limited <= LIMIT)).mean() > 0.98
+        assert (limited >= whole - 1e-4).all()
+
+
+def test_shifts_explain_crops_better_than_other_pictures(pairs: tuple[np.ndarray, np.ndarray]) -> None:
+    a, b = (mean_colours(each, 8) for each in pairs)
+    own = np.array([unexplained(x, y[None])[0] for x, y in zip(a, b, strict=True)])
+    best = np.array([unexplained(x, b).argmin() for x in a])
+    assert np.quantile(own, 0.95) < 15
+    assert (best == np.arange(len(a))).all()
+    assert unexplained(a[0], a[:1])[0] == pytest.approx(0, abs=1e-2)
+    flat = np.full(192, 100, np.uint8)
+    assert unexplained(flat, flat[None] + np.uint8(10))[0] == pytest.approx(10)

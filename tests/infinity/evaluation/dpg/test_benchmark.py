@@ -1,0 +1,137 @@
+"""DPG-Bench as a benchmark: prompts, grids from elsewhere, both protocols side by side, failing items in sight."""
+
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from infinity.data.images.contact_sheet import encode_png
+from infinity.evaluation.benchmark import BenchmarkResult
+from infinity.evaluation.dpg.benchmark import DpgJudge, DpgMeasure, read_prompts
+from infinity.evaluation.prompts.benchmark import JudgedPrompts, PictureFolder
+from infinity.storage.pinned import PinnedFile
+from tests.fixtures.small_world import values
+from tests.infinity.evaluation.dpg.test_scoring import HEADER
+
+ROWS = (
+    "first,,,1,0,,,entity - whole (x),lost?", "first,,,2,0,,,entity - whole (x),bright?",
+    'a,,,1,0,,,entity - whole (x),bright?', 'a,,,2,1,,,attribute - color (x),always?',
+    'b,,,1,"0",,,entity - whole (x),bright?', 'b,,,2,"1,9",,,relation - spatial (x),always?',
+)  # fmt: skip
+
+
+class Eyes:
+    """Says yes to "bright?" for bright pictures, and always to everything else."""
+
+    def answer(self, asked: Sequence[tuple[np.ndarray, str]]) -> list[str]:
+        return ["yes" if question != "bright?" or picture.mean() > 128 else "no" for picture, question in asked]
+
+
+@pytest.fixture
+def measure(tmp_path: Path) -> DpgMeasure:
+    (tmp_path / "prompts").mkdir()
+    for name in ("first", "a", "b", "stranger"):
+        (tmp_path / "prompts" / f"{name}.txt").write_text(f" the prompt {name}\n")
+    (tmp_path / "table.csv").write_text("\n".join((HEADER, *ROWS)))
+    folder = PictureFolder(uri=str(tmp_path / "grids"))
+    return DpgMeasure(
+        prompts=str(tmp_path / "prompts"), questions=PinnedFile(uri=str(tmp_path / "table.csv")), pictures=folder
+    )
+
+
+def write_grid(folder: Path, name: str, tiles: Sequence[int], side: int = 8) -> None:
+    folder.mkdir(exist_ok=True)
+    grid = np.kron(np.array(tiles, np.uint8).reshape(2, 2), np.ones((side, side), np.uint8))
+    (folder / f"{name}.png").write_bytes(encode_png(np.repeat(grid[..., None], 3, axis=2)))
+
+
+def judged(measure: DpgMeasure) -> BenchmarkResult:
+    assert measure.pictures is not None
+    asked = measure.find(measure.pictures, measure.items())
+    records = DpgJudge(Eyes(), measure)(asked, [one.pictures() for one in asked])  # type: ignore[arg-type]
+    return measure.outcome(JudgedPrompts(asked=tuple(asked), records=tuple(records)))
+
+
+def test_both_protocols_stand_side_by_side(measure: DpgMeasure, tmp_path: Path) -> None:
+    for name in ("first", "a", "b", "stranger"):
+        write_grid(tmp_path / "grids", name, (255, 255, 255, 0))
+    outcome = judged(measure)
+    found = values(outcome.scores)
+    # Reference: "first" lost a row and has one question left, "b" fails on the bright tiles, "stranger" is unknown.
+    assert found["dpg.overall"] == pytest.approx(100 * (0.75 + 0.75) / 2)
+    assert found["dpg.failed"] == 2
+    assert found["dpg.l1.entity"] == 0  # raw answers of the last tile, which is dark
+    assert found["dpg.l2.attribute_color"] == 100
+    # Corrected: four tiles, the dark one answers "no" and takes the dependent question with it.
+    assert found["dpg_corrected.failed"] == 1
+    assert found["dpg_corrected.overall"] == pytest.approx(100 * (0.875 + 0.75 + 0.75) / 3)
+    assert found["dpg_corrected.l2.attribute_color"] == 75
+    by_name = {score.metric: score for score in outcome.scores}
+    assert by_name["dpg.overall"].n == 2
+    assert by_name["dpg.overall"].note.startswith("INCOMPLETE: 2 of 4 prompts could not be scored")
+    assert by_name["dpg_corrected.overall"].note.startswith("INCOMPLETE: 1 of 4 prompts")
+    assert "quirks included" in by_name["dpg.overall"].protocol
+    for name in ("dpg", "dpg_corrected"):
+        assert np.mean(list(outcome.items[f"{name}.overall"].values())) == pytest.approx(found[f"{name}.overall"])
+
+
+def test_missing_and_mis_sized_grids_are_counted(measure: DpgMeasure, tmp_path: Path) -> None:
+    write_grid(tmp_path / "grids", "a", (255, 255, 255, 255))
+    write_grid(tmp_path / "grids", "first", (255, 255, 255, 255), side=6)
+    sized = measure.replace(pictures=PictureFolder(uri=str(tmp_path / "grids"), size_px=(16, 16)))
+    outcome = judged(sized)
+    score = next(score for score in outcome.scores if score.metric == "dpg_corrected.overall")
+    assert (score.value, score.n) == (100, 1)
+    assert score.note.startswith("INCOMPLETE: 3 of 4 prompts")
+    missing = {str(line["id"]): line.get("missing") for line in outcome.records["dpg_answers.jsonl"]}
+    assert missing["b"] == "no such file"
+    assert missing["first"] == "expected 16x16 pixels (rows x columns), found 12x12"
+
+
+def test_grids_that_are_too_small_are_filled_up_and_counted(measure: DpgMeasure, tmp_path: Path) -> None:
+    write_grid(tmp_path / "grids", "a", (255, 255, 255, 255))
+    outcome = judged(measure.replace(resolution_px=16))
+    found = {score.metric: score for score in outcome.scores}
+    assert "1 grids are smaller than two tiles a side and were filled up with black" in found["dpg.overall"].note
+    assert found["dpg.overall"].value == 25
+
+
+def test_nothing_scored_is_not_measured(measure: DpgMeasure, tmp_path: Path) -> None:
+    write_grid(tmp_path / "grids", "other", (0, 0, 0, 0))
+    found = {score.metric: score for score in judged(measure).scores}
+    assert found["dpg.overall"].value is None
+    assert "4 of 4 prompts" in found["dpg.overall"].note
+    assert found["dpg.failed"].value == 4
+
+
+def test_prompts_come_from_a_folder_or_a_zip_file(measure: DpgMeasure, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "p.zip", "w") as archive:
+        for path in (tmp_path / "prompts").iterdir():
+            archive.write(path, f"ELLA-1/dpg_bench/prompts/{path.name}")
+        archive.writestr("ELLA-1/other/notes.txt", "x")
+    found = read_prompts(PinnedFile(uri=str(tmp_path / "p.zip")))
+    assert (
+        found == read_prompts(str(measure.prompts)) == {n: f"the prompt {n}" for n in ("first", "a", "b", "stranger")}
+    )
+
+
+@pytest.mark.reference
+def test_official_prompts_are_all_there(shared: Path) -> None:
+    prompts = read_prompts(str(shared / "bench/dpg/prompts"))
+    assert len(prompts) == len(set(prompts.values())) == 1065
+
+
+def test_broken_prompts_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="found none"):
+        read_prompts(str(tmp_path))
+    (tmp_path / "x.txt").write_bytes(b"\xff\xfe")
+    with pytest.raises(ValueError, match=r"x\.txt is not UTF-8"):
+        read_prompts(str(tmp_path))
+    (tmp_path / "x.txt").write_text(" \n")
+    with pytest.raises(ValueError, match=r"x\.txt is empty"):
+        read_prompts(str(tmp_path))
+    (tmp_path / "no.zip").write_bytes(b"x")
+    with pytest.raises(ValueError, match="expected a zip file"):
+        read_prompts(PinnedFile(uri=str(tmp_path / "no.zip")))

@@ -1,0 +1,78 @@
+"""Files of reference statistics keep their numbers and their convention, and refuse what they are not."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from infinity.evaluation.fid.frechet import GaussianStats, frechet_distance
+from infinity.evaluation.fid.reference_statistics import (
+    Passport,
+    StatisticsError,
+    StatisticsFile,
+    read_statistics,
+    statistics_distance,
+    write_statistics,
+)
+from infinity.storage.pinned import PinnedFile, PinnedFileError
+
+
+def stats(seed: int) -> GaussianStats:
+    return GaussianStats.of(torch.randn(30, 64, generator=torch.Generator().manual_seed(seed)))
+
+
+def file(path: Path, **about: object) -> StatisticsFile:
+    return StatisticsFile(file=PinnedFile(uri=str(path)), **about)  # type: ignore[arg-type]
+
+
+def test_what_is_written_is_read_and_the_same_statistics_give_the_same_bytes(tmp_path: Path) -> None:
+    passport = Passport(convention="clean_fid", feature=64, source="30 rows")
+    for name in ("a.npz", "b.npz"):
+        write_statistics(str(tmp_path / name), stats(0), passport)
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+    found = read_statistics(file(tmp_path / "a.npz"))
+    assert found.passport == passport
+    assert found.moments.count == 30
+    assert frechet_distance(found.moments, stats(1)) == frechet_distance(stats(0), stats(1))
+    assert set(np.load(tmp_path / "a.npz").files) >= {"mu", "sigma"}  # so that pytorch-fid reads it
+
+
+def test_published_files_need_a_stated_convention(tmp_path: Path) -> None:
+    moments = stats(0).moments()
+    arrays = {"mu": moments.mean.numpy(), "sigma": moments.covariance.numpy()}
+    np.savez(tmp_path / "published.npz", **arrays)  # type: ignore[arg-type]
+    torch.save(arrays, tmp_path / "cache.pt")
+    for name in ("published.npz", "cache.pt"):
+        with pytest.raises(StatisticsError, match="state the convention"):
+            read_statistics(file(tmp_path / name))
+        found = read_statistics(file(tmp_path / name, convention="tf1", count=30))
+        assert found.passport.convention == "tf1"
+        torch.testing.assert_close(found.moments.covariance, moments.covariance, rtol=0, atol=0)
+
+
+def test_conventions_never_mix(tmp_path: Path) -> None:
+    for convention in ("tf1", "clean_fid"):
+        passport = Passport(convention=convention, feature=64)  # type: ignore[arg-type]
+        write_statistics(str(tmp_path / convention), stats(0), passport)
+    a, b = (read_statistics(file(tmp_path / convention)) for convention in ("tf1", "clean_fid"))
+    assert statistics_distance(a, a) == pytest.approx(0, abs=1e-6)
+    with pytest.raises(StatisticsError, match="never compare"):
+        statistics_distance(a, b)
+    with pytest.raises(StatisticsError, match="stated as tf1, but its passport says clean_fid"):
+        read_statistics(file(tmp_path / "clean_fid", convention="tf1"))
+
+
+def test_broken_files_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("no arrays")
+    np.savez(tmp_path / "part.npz", mu=np.zeros(3))
+    np.savez(tmp_path / "shape.npz", mu=np.zeros(3), sigma=np.zeros((3, 2)))
+    np.savez(tmp_path / "nan.npz", mu=np.full(3, np.nan), sigma=np.eye(3))
+    wrong = {"text": "statistics", "part.npz": "sigma", "shape.npz": r"\(3, 2\)", "nan.npz": "finite"}
+    for name, words in wrong.items():
+        with pytest.raises(StatisticsError, match=words):
+            read_statistics(file(tmp_path / name, convention="tf1"))
+    with pytest.raises(PinnedFileError, match="sha256"):
+        read_statistics(StatisticsFile(file=PinnedFile(uri=str(tmp_path / "text"), sha256="0" * 8)))
+    with pytest.raises(StatisticsError, match="expected 2048 features, got 64"):
+        write_statistics(str(tmp_path / "c.npz"), stats(0), Passport(convention="tf1"))

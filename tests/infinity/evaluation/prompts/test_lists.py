@@ -1,0 +1,89 @@
+"""Lists of prompts: the published forms, ids and categories, and every broken line by its number."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from infinity.evaluation.prompts.lists import PromptList, describe, read_lists
+from infinity.storage import StorageError
+from infinity.storage.pinned import PinnedFile, PinnedFileError
+
+
+def prompt_list(path: Path, text: str | bytes, category: str | None = None) -> PromptList:
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return PromptList(file=PinnedFile(uri=str(path)), category=category)
+
+
+def test_text_json_lines_and_json_give_the_same_prompts(tmp_path: Path) -> None:
+    prompts = ["a cup", "two\u2028dogs", "ein Hörnchen"]
+    forms = {
+        "a.txt": "\n".join(prompts) + "\n",
+        "b.txt": "\r\n".join(prompts),
+        "c.jsonl": "".join(json.dumps({"prompt": prompt}) + "\n" for prompt in prompts),
+        "d.jsonl": "\n".join(json.dumps(prompt) for prompt in prompts),
+        "e.json": json.dumps(prompts),
+        "f.json": json.dumps([{"prompt": prompt, "more": 1} for prompt in prompts], indent=2),
+    }
+    for name, text in forms.items():
+        items = prompt_list(tmp_path / name, text).read()
+        assert [item.prompt for item in items] == prompts
+        assert [item.id for item in items] == ["00000", "00001", "00002"]
+
+
+def test_ids_and_categories_are_kept_and_tell_files_apart(tmp_path: Path) -> None:
+    one = prompt_list(tmp_path / "a.json", json.dumps([{"id": "x-1", "prompt": "cup"}, {"id": 7, "prompt": "dog"}]))
+    assert [item.id for item in one.read()] == ["x-1", "7"]
+    lines = '{"prompt": "cat", "category": "photo"}\n{"prompt": "bench"}\n'
+    styles = [prompt_list(tmp_path / "b.jsonl", lines, "anime"), prompt_list(tmp_path / "c.txt", "cup", "concept-art")]
+    items = read_lists(styles, None)
+    assert [item.id for item in items] == ["photo/00000", "anime/00001", "concept-art/00000"]
+    assert [item.about["category"] for item in items] == ["photo", "anime", "concept-art"]
+
+
+def test_a_part_is_spread_over_every_category(tmp_path: Path) -> None:
+    lists = [prompt_list(tmp_path / f"{name}.txt", "\n".join(f"{name} {n}" for n in range(9)), name) for name in "ab"]
+    items = read_lists(lists, 3)
+    assert [item.prompt for item in items] == ["a 0", "a 3", "a 6", "b 0", "b 3", "b 6"]
+    assert describe(items) != describe(items[::-1])
+    assert describe(items).startswith("6 prompts ")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.txt", "", "expected prompts, found none"),
+        ("a.txt", " \n \n", "expected prompts, found none"),
+        ("a.txt", "cup\n\ndog\n", r"a\.txt, line 2: expected a prompt, found an empty line"),
+        ("a.txt", b"cup\nd\xffg", "expected UTF-8, found byte 0xff"),
+        ("a.jsonl", '{"prompt": "cup"}\n{"prompt": \n', r"a\.jsonl, line 2: not valid JSON"),
+        ("a.jsonl", '{"prompt": "cup"}\n{"text": "dog"}\n', r"a\.jsonl, line 2: expected a prompt"),
+        ("a.jsonl", '{"prompt": " "}\n', r"a\.jsonl, line 1: expected a prompt"),
+        ("a.jsonl", '{"prompt": "cup", "id": [1]}\n', r"a\.jsonl, line 1: expected texts as id"),
+        ("a.jsonl", "3\n", r"a\.jsonl, line 1: expected .* or a text, found '3'"),
+        ("a.json", "[]", "expected prompts, found none"),
+        ("a.json", '["cup", null]', r"a\.json, entry 2: expected"),
+        ("a.json", '{"prompt": "cup"}', r"a\.json: expected a list of prompts, found dict"),
+        ("a.json", "[", r"a\.json: not valid JSON"),
+        ("a.json", '[{"id": 1, "prompt": "a"}, {"id": "1", "prompt": "b"}]', r"entry 2: the id '1' is there twice"),
+    ],
+)
+def test_broken_lists_are_named_by_line(tmp_path: Path, name: str, text: str | bytes, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        prompt_list(tmp_path / name, text).read()
+
+
+def test_files_that_are_not_there_or_clash_are_refused(tmp_path: Path) -> None:
+    one, two = prompt_list(tmp_path / "a.txt", "cup"), prompt_list(tmp_path / "b.txt", "dog")
+    with pytest.raises(ValueError, match=r"b\.txt: the id '00000' is in another list too"):
+        read_lists([one, two], None)
+    with pytest.raises(ValueError, match="names of their own, got 'overall'"):
+        read_lists([one.replace(category="Overall")], None)
+    with pytest.raises(ValueError, match="names of their own, got 'a_b'"):
+        read_lists([one.replace(category="a b"), two.replace(category="a-b")], None)
+    with pytest.raises(ValueError, match="at least one list"):
+        read_lists([], None)
+    with pytest.raises(StorageError, match=r"nowhere\.txt"):
+        PromptList(file=PinnedFile(uri=str(tmp_path / "nowhere.txt"))).read()
+    with pytest.raises(PinnedFileError, match="expected sha256 00000000"):
+        one.replace(file=one.file.replace(sha256="00000000")).read()

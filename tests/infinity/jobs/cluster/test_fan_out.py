@@ -1,0 +1,49 @@
+"""Many calls give their results in order, and do not lie in memory together."""
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from infinity.jobs.cluster.connection import in_process
+from infinity.jobs.cluster.fan_out import each_result, fan_out
+
+
+def squared(number: int) -> int:
+    """Squares; the first call takes longer than the others."""
+    if number == 0:
+        time.sleep(0.3)
+    if number == 99:
+        raise ValueError("not this one")
+    return number * number
+
+
+def told(number: int, taken: list[int]) -> Iterator[tuple[int]]:
+    for each in range(number):
+        taken.append(each)
+        yield (each,)
+
+
+def test_arguments_are_made_when_their_call_begins() -> None:
+    taken: list[int] = []
+    done: list[int] = []
+    with in_process():
+        results = each_result(squared, told(5, taken), done.append)
+        assert [next(results), next(results)] == [0, 1]
+        assert (taken, done) == ([0, 1], [1, 2])
+        assert list(results) == [4, 9, 16]
+        assert fan_out(squared, []) == []
+
+
+@pytest.mark.ray
+def test_results_of_a_cluster_come_in_the_order_of_the_arguments(local_ray: None) -> None:
+    taken: list[int] = []
+    done: list[int] = []
+    results = each_result(squared, told(20, taken), done.append, at_once=3)
+    assert next(results) == 0
+    assert len(taken) < 20 or done[-1] >= 17
+    assert list(results) == [number * number for number in range(1, 20)]
+    assert done == list(range(1, 21))
+    assert fan_out(squared, [(3,), (0,)]) == [9, 0]
+    with pytest.raises(ValueError, match="not this one"):
+        fan_out(squared, [(number,) for number in range(90, 110)])

@@ -1,0 +1,39 @@
+"""The paper's three stages say what the paper says."""
+
+from itertools import pairwise
+
+import pytest
+
+from infinity.recipes.paper_transformer import TransformerInputs, paper_stages
+
+INPUTS = TransformerInputs(manifests=("m",), tokenizer="t", output="o")
+
+
+def test_stages_have_the_papers_numbers_and_follow_each_other() -> None:
+    specs = paper_stages(INPUTS)
+    assert [(s.resolution.size, s.loop.num_steps, s.loop.batch_size) for s in specs] == [
+        ("256", 150_000, 4096),
+        ("512", 110_000, 4096),
+        ("1024", 60_000, 2048),
+    ]
+    assert [spec.optimizer.learning_rate for spec in specs] == [6e-5, 6e-5, 2e-5]
+    for spec in specs:
+        optimizer = spec.optimizer
+        assert (optimizer.betas, optimizer.weight_decay, optimizer.clip_norm) == ((0.9, 0.97), 0.005, 5.0)
+        assert (optimizer.decay, optimizer.warmup_steps) == ("constant", 0)
+        assert spec.self_correction == 0.3
+        assert spec.loop.num_parts * INPUTS.part_size >= spec.loop.batch_size
+    assert specs[0].start_from is None
+    for before, after in pairwise(specs):
+        assert after.start_from == f"{before.folder}/model"
+
+
+def test_a_data_set_of_its_own_for_every_stage() -> None:
+    specs = paper_stages(INPUTS.replace(manifests=("a", "b", "c")))
+    assert [spec.manifest for spec in specs] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("change", [{"manifests": ("a", "b")}, {"num_workers": 0}, {"part_size": 0}])
+def test_wrong_inputs_are_refused(change: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=next(iter(change))):
+        INPUTS.replace(**change)
