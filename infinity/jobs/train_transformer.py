@@ -95,7 +95,7 @@ class TrainTransformerSpec(TrainSpec):
     stage: str = "pretrain"
 
     def __post_init__(self) -> None:
-        JobSpec.__post_init__(self)  # super() does not work in a dataclass with slots
+        TrainSpec.__post_init__(self)  # super() does not work in a dataclass with slots
         self.engine.check(on_gpu=self.workers.use_gpu)
         _ = self.lesson  # checked where it is made
         if self.optimizer.states == "8bit" and self.workers.shard:

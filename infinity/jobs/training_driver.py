@@ -41,7 +41,6 @@ def run_training(spec: TrainSpec, build: Build, title: str, progress: ProgressSi
         progress: Who listens.
 
     Raises:
-        ValueError: More workers than parts of a batch.
         NonFiniteLossError: More losses were not finite, or far too large, than ``loop.guard`` bears.
         CollapseError: A tokenizer has collapsed.
         InterruptedTraining: This process got a SIGTERM; the state is stored.
@@ -51,11 +50,6 @@ def run_training(spec: TrainSpec, build: Build, title: str, progress: ProgressSi
     started = time.monotonic()
     folder = begin(spec)
     workers = spec.workers
-    if workers.num_workers > spec.loop.num_parts:
-        raise ValueError(
-            f"loop.num_parts: {workers.num_workers} workers need batches of at least as many parts, got "
-            f"{spec.loop.num_parts}"
-        )
     progress(Progress(0.0, "starting workers"))
     with connect(num_cpus=max(os.cpu_count() or 1, workers.num_workers * workers.threads)):
         _check_resources(workers)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -59,6 +59,11 @@ class LatentBatch:
         if not kept:
             return None
         return LatentBatch(tuple(self.keys[i] for i in kept), self.schedule, self.latents[kept], self.text.select(kept))
+
+    def blank(self) -> LatentBatch:
+        """The batch with zeros for all features; what was wrong with any of its pictures is not in it."""
+        text = TextCondition(torch.zeros_like(self.text.features_TD), self.text.lengths)
+        return replace(self, latents=torch.zeros_like(self.latents), text=text)
 
 
 class Captions(Protocol):

@@ -61,6 +61,10 @@ class Team:
         """Numbers of this process's parts of every batch; the parts of all processes are all parts."""
         return range(self.rank, num_parts, self.size)
 
+    def passes(self, num_parts: int) -> range:
+        """Numbers of this process's passes where all make as many: its parts, then perhaps one that no batch has."""
+        return range(self.rank, -(-num_parts // self.size) * self.size, self.size)
+
     def sum_gradients(self, weights: Iterable[Tensor], also: Tensor) -> None:
         """Replace the gradients, and ``also``, by their sums over the team. Every weight must have a gradient."""
         if self.size == 1:

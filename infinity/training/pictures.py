@@ -59,6 +59,10 @@ class PictureBatch:
             images_BHWC=self.images_BHWC[kept],
         )
 
+    def blank(self) -> PictureBatch:
+        """The batch with black for all pictures."""
+        return replace(self, images_BHWC=torch.zeros_like(self.images_BHWC))
+
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class WorkerShare:

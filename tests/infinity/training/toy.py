@@ -37,6 +37,9 @@ class Numbers:
         kept = [place for place, key in enumerate(self.keys) if key not in keys]
         return Numbers(tuple(self.keys[i] for i in kept), self.values[kept]) if kept else None
 
+    def blank(self) -> Numbers:
+        return Numbers(self.keys, torch.zeros_like(self.values))
+
 
 class Regression:
     """Learns the sum of four numbers; ``noise`` scales random errors of the inputs, ``spoil`` makes one sample bad."""
