@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -61,9 +61,9 @@ class LatentBatch:
         return LatentBatch(tuple(self.keys[i] for i in kept), self.schedule, self.latents[kept], self.text.select(kept))
 
     def blank(self) -> LatentBatch:
-        """The batch with zeros for all features; what was wrong with any of its pictures is not in it."""
+        """As many nameless pictures with zeros for all features, so that nothing of the batch's own is in it."""
         text = TextCondition(torch.zeros_like(self.text.features_TD), self.text.lengths)
-        return replace(self, latents=torch.zeros_like(self.latents), text=text)
+        return LatentBatch(("",) * len(self.keys), self.schedule, torch.zeros_like(self.latents), text)
 
 
 class Captions(Protocol):

@@ -60,8 +60,8 @@ class PictureBatch:
         )
 
     def blank(self) -> PictureBatch:
-        """The batch with black for all pictures."""
-        return replace(self, images_BHWC=torch.zeros_like(self.images_BHWC))
+        """As many nameless pictures, all black."""
+        return replace(self, keys=("",) * len(self.keys), images_BHWC=torch.zeros_like(self.images_BHWC))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

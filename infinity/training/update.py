@@ -152,7 +152,7 @@ class Update(Generic[P]):
 
     def _gradients(self, parts: Sequence[P], measured: bool, stop: bool, opponent: Opponent | None) -> _Sums[P]:
         """Sum gradients and losses of all parts of all workers, each weighed by its share of the batch."""
-        # The loss, how many workers were asked to stop, the opponent's loss, the samples, and what the opponent has seen.
+        # The loss, how many workers were asked to stop, the opponent's loss, the samples, what the opponent has seen.
         shared = torch.zeros(4 + (opponent.num_seen if opponent is not None else 0), device=self.device)
         shared[1] = float(stop)
         seen = []

@@ -38,7 +38,7 @@ class Numbers:
         return Numbers(tuple(self.keys[i] for i in kept), self.values[kept]) if kept else None
 
     def blank(self) -> Numbers:
-        return Numbers(self.keys, torch.zeros_like(self.values))
+        return Numbers(("",) * len(self.keys), torch.zeros_like(self.values))
 
 
 class Regression:
