@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import time
 import uuid
 from typing import Any
@@ -146,10 +147,15 @@ def _fit(spec: TrainSpec, task: dict[str, Any]) -> dict[str, Any]:
 
 
 def _first_cause(error: Exception) -> str:
-    """The error of the first worker that failed by itself, in one line."""
+    """The error of the first worker that failed by itself, in one line: not of one that only lost touch with it."""
     failures = getattr(error, "worker_failures", None) or {0: error}
-    text = str(failures[min(failures)]).strip()
-    return text.splitlines()[-1] if text else type(error).__name__
+    texts = {rank: str(failure).strip() for rank, failure in failures.items()}
+    first = min(texts, key=lambda rank: (_LOST_TOUCH.search(texts[rank]) is not None, rank))
+    return texts[first].splitlines()[-1] if texts[first] else type(error).__name__
+
+
+_LOST_TOUCH = re.compile(r"gloo/transport|connection (closed|reset)|NCCL|ncclRemoteError", re.IGNORECASE)
+"""What a worker says that waited for another one which is gone."""
 
 
 def _ray_storage(uri: str) -> tuple[str, Any]:

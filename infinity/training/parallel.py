@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -51,6 +52,16 @@ class Team:
         Collective calls of two threads over one connection would mix.
         """
         return self if self.size == 1 else replace(self, group=dist.new_group(backend="gloo"))
+
+    def all_come(self, patience_s: float) -> bool:
+        """Whether every other process calls this too, each within so many seconds; over a connection of ``apart``."""
+        if self.size == 1:
+            return True
+        try:
+            dist.monitored_barrier(group=self.group, timeout=timedelta(seconds=patience_s))
+        except RuntimeError:
+            return False
+        return True
 
     @property
     def leads(self) -> bool:
