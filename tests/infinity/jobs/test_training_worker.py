@@ -87,8 +87,18 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     ],
 )
 def test_what_one_worker_raises_ends_all_and_is_told(
-    local_ray: None, tmp_path: Path, data: tuple[str, str], kind: str, build: Any, error: type[Exception], told: str
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    data: tuple[str, str],
+    exhaustive: bool,
+    kind: str,
+    build: Any,
+    error: type[Exception],
+    told: str,
 ) -> None:
+    if build in (feed_fails, refused_by_all) and not exhaustive:
+        pytest.skip("two more trainings that fail; runs with --exhaustive")
+    request.getfixturevalue("local_ray")
     loop = TWO_PARTS.replace(sample_every_steps=2)
     spec: TrainSpec = (
         tokenizer_spec(tmp_path, data[0], loop=loop, workers=TWO)
