@@ -25,8 +25,9 @@ from infinity.training.guard import GuardConfig
 from infinity.training.latents import LatentBatch
 from infinity.training.loop import LoopConfig, Losses, NonFiniteLossError
 from infinity.training.parallel import Team
+from infinity.training.pictures import PictureBatch
 from infinity.training.train import train
-from tests.infinity.training.pictures import make_data
+from tests.infinity.training.pictures import RESOLUTION, make_data
 from tests.infinity.training.sessions import LOOP, OPTIMIZER, make_tokenizer, session, transformer_spec
 from tests.infinity.training.teams import error_of, exit_codes
 from tests.infinity.training.toy import BATCH, Numbers, Regression, all_states, assert_same, quiet, run
@@ -247,8 +248,17 @@ def test_a_training_of_which_nothing_is_left_ends_with_a_sentence() -> None:
         run(config, save=ban)
 
 
-def test_blank_samples_cost_a_pass_and_say_nothing() -> None:
+def test_blank_samples_cost_a_pass_and_say_nothing(folder: Path) -> None:
     part = Numbers(("a", "b"), torch.full((2, 4), float("nan")))
     losses = Regression().losses(part.blank(), torch.Generator(), measured=False)
     assert losses.per_sample.shape == (2,)
     assert bool(torch.isfinite(losses.per_sample).all())
+    (latents,) = session(Cell(1).spec(folder, 1)).feed(0)
+    nothing = latents.blank()
+    assert (nothing.latents.shape, nothing.text.lengths) == (latents.latents.shape, latents.text.lengths)
+    assert not nothing.latents.any()
+    assert not nothing.text.features_TD.any()
+    pictures = PictureBatch(("a", "b"), (3, 4), RESOLUTION.schedule(1.0), torch.full((2, 16, 16, 3), 9).byte(), 8)
+    assert not pictures.blank().images_BHWC.any()
+    assert nothing.without(frozenset(latents.keys)) is nothing, "blank samples have no names"
+    assert pictures.blank().without(frozenset(pictures.keys)) is not None
