@@ -52,7 +52,8 @@ class TransformerInputs(Config):
         output: URI of the folder that gets a folder of every stage.
         model: Named transformer.
         text_model: Folder or hub name of the T5 encoder.
-        num_workers: GPUs.
+        num_workers: GPUs, at most as many as the smallest batch of the paper has pictures. Where the parts of a batch
+            do not divide evenly among them, some wait during the last part.
         part_size: Pictures that a GPU computes at once; a batch has as many parts as that needs.
     """
 
@@ -70,6 +71,12 @@ class TransformerInputs(Config):
         if self.num_workers < 1 or self.part_size < 1:
             raise ValueError(
                 f"num_workers and part_size: expected at least 1, got {self.num_workers} and {self.part_size}"
+            )
+        smallest = min(stage.batch_size for stage in PAPER_STAGES)
+        if self.num_workers > smallest:
+            raise ValueError(
+                f"num_workers: expected at most {smallest}, a picture for each in the smallest batch of the paper, got "
+                f"{self.num_workers}"
             )
 
 

@@ -14,7 +14,10 @@ TextConfig = BuiltinTextConfig | T5TextConfig
 
 
 class TextEncoder(Protocol):
-    """Captions in, packed features out; frozen and deterministic."""
+    """Captions in, packed features out; frozen and deterministic.
+
+    Its configuration alone decides in which type it computes: an autocast around a call changes no feature.
+    """
 
     @property
     def channels(self) -> int:

@@ -80,10 +80,15 @@ class T5TextEncoder:
 
     @torch.no_grad()
     def encode(self, prompts: Sequence[str]) -> TextCondition:
-        """Float32 features on the encoder's device; a caption has at least its closing token."""
+        """Float32 features on the encoder's device; a caption has at least its closing token.
+
+        Computed in ``config.dtype`` alone, also where the caller computes under autocast: a model must be drawn with
+        the features that it was trained on.
+        """
         captions: list[torch.Tensor] = []
-        for start in range(0, len(prompts), self.config.batch_size):
-            captions += self._encode(list(prompts[start : start + self.config.batch_size]))
+        with torch.autocast(self._model.device.type, enabled=False):
+            for start in range(0, len(prompts), self.config.batch_size):
+                captions += self._encode(list(prompts[start : start + self.config.batch_size]))
         return TextCondition.pack(captions)
 
     def _encode(self, prompts: list[str]) -> list[torch.Tensor]:

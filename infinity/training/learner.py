@@ -25,7 +25,7 @@ class LoopConfig(Config):
         batch_size: Samples of one update, over all workers and parts.
         num_parts: Parts that every batch is dealt into, at least one a worker; a worker with several works them off one
             after the other, which saves memory. Samples, draws and losses belong to a part, so that another number of
-            workers trains the same model.
+            workers trains the same model. Workers may have one part more or less than others.
         log_every_steps: Steps between two logged ones; the last step is always logged.
         save_every_steps: Steps that an interrupted run loses at most.
         sample_every_steps: Steps between two sheets of sample pictures; the last step always has one.
@@ -77,6 +77,10 @@ class MicroBatch(Protocol):
 
     def without(self, keys: frozenset[str]) -> Self | None:
         """The part without some of its samples, itself where it has none of them, or None if nothing is left."""
+        ...
+
+    def blank(self) -> Self:
+        """Samples of the same number and shape that say nothing: a pass over them costs as much and is finite."""
         ...
 
 

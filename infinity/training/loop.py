@@ -67,8 +67,8 @@ def train(
     """
     if team.size > config.num_parts:
         raise ValueError(
-            f"num_parts: {team.size} workers need at least as many parts of a batch, got {config.num_parts}; a run "
-            "goes on with at most as many workers as its batches have parts"
+            f"loop.num_parts: {team.size} workers need at least as many parts of a batch, got {config.num_parts}; a "
+            "run goes on with at most as many workers as its batches have parts"
         )
     learner.module.train()
     update = TrainStep(state, learner, config, optimizer, seed, team)
@@ -87,7 +87,7 @@ def train(
         meter.stop(learner, parts, update.batch_size)
         if skipped is not None:
             deal_with(skipped, state, config.guard, listeners)
-        else:
+        elif not update.was_empty:
             _listen(state, learner, config, listeners, update.row, meter)
         if update.must_stop:
             listeners.save(state)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -14,7 +14,7 @@ from infinity.training.adversary import LOSS_AT_START, Adversary
 from infinity.training.distributed.parallel import ProcessGroup
 from infinity.training.distributed.sharding import clip, gradient_norm, is_sharded
 from infinity.training.guard import Skipped
-from infinity.training.learner import LoopConfig, Losses, MicroBatch, Task
+from infinity.training.learner import LoopConfig, Losses, MicroBatch, NonFiniteLossError, Task
 from infinity.training.optimizer import OptimizerConfig, learning_rate_at, set_learning_rate
 from infinity.training.state import MetricRow, TrainState, generator_for
 
@@ -28,12 +28,14 @@ class _Sums(Generic[P]):
     Attributes:
         loss: Of the module.
         move: Loss of the opponent, 0 where it rests.
+        num_samples: Trained on, over all workers.
         figures: What the opponent has seen.
         seen: This worker's parts with their losses.
     """
 
     loss: float
     move: float
+    num_samples: int
     figures: Tensor
     seen: list[tuple[P, Losses]]
 
@@ -48,6 +50,7 @@ class TrainStep(Generic[P]):
         batch_size: Samples of the last batch, over all workers.
         row: Figures of the last update, if they were asked for.
         must_stop: Whether any worker was asked to stop.
+        was_empty: Whether nothing of the last batch was left after what is left out; then no update was made of it.
     """
 
     def __init__(
@@ -65,7 +68,8 @@ class TrainStep(Generic[P]):
         self.device = self.weights[0].device
         self.sharded = is_sharded(learner.module)
         self.row: MetricRow | None = None
-        self.must_stop = False
+        self.must_stop = self.was_empty = False
+        self._num_empty = 0
         self.batch_size = config.batch_size
 
     def __call__(self, parts: Sequence[P], measured: bool, *, stop: bool = False) -> Skipped | None:
@@ -78,6 +82,9 @@ class TrainStep(Generic[P]):
 
         Returns:
             What was wrong with the batch; then nothing has changed but ``must_stop``.
+
+        Raises:
+            NonFiniteLossError: Nothing is left of many batches in a row; raised by all workers.
         """
         state = self.state
         rate = learning_rate_at(self.optimizer, state.step, self.config.num_steps)
@@ -85,11 +92,13 @@ class TrainStep(Generic[P]):
         opponent = self._wake()
         self._forget()
         sums = self._gradients(parts, measured, stop, opponent)
+        self.row = None
+        if self._pass_over(sums.num_samples):
+            return None
         norm = gradient_norm(self.weights)
         # One look at a few numbers a step. On a GPU it waits for the step; updating weights with what was not looked at
         # would cost more.
         norm_ = float(norm)
-        self.row = None
         guard = self.config.guard
         wrong = self._wrong("", sums.loss, norm_, guard.limit(state.recent, self.learner.loss_at_start))
         if opponent is not None:
@@ -97,8 +106,7 @@ class TrainStep(Generic[P]):
             limit = guard.limit(opponent.recent, LOSS_AT_START)
             wrong = wrong or self._wrong("discriminator's ", sums.move, float(move_norm), limit)
         if wrong is not None:
-            self._forget()
-            return self._skipped(sums.seen, wrong)
+            return self._skipped(sums.seen, wrong)  # the next update begins by dropping the gradients
         if self.optimizer.clip_norm is not None:
             clip(self.weights, self.optimizer.clip_norm, norm)
         state.optimizer.step()
@@ -144,19 +152,15 @@ class TrainStep(Generic[P]):
 
     def _gradients(self, parts: Sequence[P], measured: bool, stop: bool, opponent: Adversary | None) -> _Sums[P]:
         """Sum gradients and losses of all parts of all workers, each weighed by its share of the batch."""
-        # The loss, how many workers were asked to stop, the opponent's loss, and what it has seen.
-        shared = torch.zeros(3 + (opponent.num_seen if opponent is not None else 0), device=self.device)
+        # The loss, how many workers were asked to stop, the opponent's loss, the samples, what the opponent has seen.
+        shared = torch.zeros(4 + (opponent.num_seen if opponent is not None else 0), device=self.device)
         shared[1] = float(stop)
         seen = []
-        banned = frozenset(self.state.banned)
-        for number, whole in zip(self.team.parts(self.config.num_parts), parts, strict=True):
-            part = whole.without(banned) if banned else whole
-            if part is None:
-                continue
+        for number, part, counts in self._passes(parts):
             generator = generator_for(self.seed, "step", self.state.position, number)
-            losses = self.learner.losses(part, generator, measured=measured)
+            losses = self.learner.losses(part, generator, measured=measured and counts)
             self.batch_size = losses.batch_size or self.config.batch_size
-            share = len(part.keys) / self.batch_size
+            share = len(part.keys) / self.batch_size if counts else 0.0
             total = (losses.per_sample.mean() + losses.shared) * share
             (total if losses.unguarded is None else total + losses.unguarded * share).backward()
             shared[0] += total.detach().to(self.device)  # weights may wait on the CPU
@@ -164,17 +168,55 @@ class TrainStep(Generic[P]):
                 move = losses.move.loss * share
                 move.backward()
                 shared[2] += move.detach()
-                shared[3:] += losses.move.seen * share
-            seen.append((part, Losses(losses.per_sample.detach(), losses.shared.detach(), losses.metrics)))
+                shared[4:] += losses.move.seen * share
+            if counts:
+                shared[3] += len(part.keys)
+                seen.append((part, Losses(losses.per_sample.detach(), losses.shared.detach(), losses.metrics)))
         others = opponent.weights if opponent is not None else []
         for weight in [*self.weights, *others]:
             if weight.grad is None:  # a weight no sample used, perhaps only on this worker
                 weight.grad = torch.zeros_like(weight)
         # Sharded weights have the sums of the whole team already: each backward pass shares them out.
         self.team.sum_gradients([*([] if self.sharded else self.weights), *others], shared)
-        loss, asked, move_loss = shared[:3].tolist()
+        loss, asked, move_loss, num_samples = shared[:4].tolist()
         self.must_stop = asked > 0
-        return _Sums(loss, move_loss, shared[3:], seen)
+        return _Sums(loss, move_loss, round(num_samples), shared[4:], seen)
+
+    def _passes(self, parts: Sequence[P]) -> Iterator[tuple[int, P, bool]]:
+        """Number and samples of every pass of this worker, and whether they count.
+
+        The workers gather weights that are shared out together, in every pass: one that makes fewer passes than the
+        others would leave them waiting. So a worker makes a pass over blank samples, which counts nothing, where it
+        has no part, or where nothing is left of one.
+        """
+        banned = frozenset(self.state.banned)
+        numbers = self.team.passes(self.config.num_parts) if self.sharded else self.team.parts(self.config.num_parts)
+        for place, number in enumerate(numbers):
+            whole = parts[min(place, len(parts) - 1)]
+            part = (whole.without(banned) if banned else whole) if place < len(parts) else None
+            if part is not None:
+                yield number, part, True
+            elif self.sharded:
+                yield number, whole.blank(), False
+
+    def _pass_over(self, num_samples: int) -> bool:
+        """Go on to the next batch where nothing is left of this one: an update without samples would be only decay.
+
+        Raises:
+            NonFiniteLossError: That happens again and again.
+        """
+        self.was_empty = num_samples == 0
+        self._num_empty = self._num_empty + 1 if self.was_empty else 0
+        most = self.config.guard.max_skipped
+        if self._num_empty > most:
+            raise NonFiniteLossError(
+                f"batch {self.state.position} at step {self.state.step + 1}: nothing is left of {self._num_empty} "
+                f"batches in a row, guard.max_skipped bears {most}: all their samples were left out since their losses "
+                f"were wrong ({len(self.state.banned)} samples). Look at these samples, or train on more"
+            )
+        if self.was_empty:
+            self.state.position += 1
+        return self.was_empty
 
     def _row(self, seen: Sequence[Losses], rate: float, norm: float) -> MetricRow:
         state = self.state

@@ -141,9 +141,8 @@ class BatchPlan:
         phases = uniform_at(key_of(self.key, "turns", epoch), np.arange(len(numbers)))
         some = np.maximum(numbers, 1)
         time = max(0, place - len(numbers)) / numbers.sum()
-        turns = np.clip(np.ceil(time * some - phases), 0, numbers).astype(np.int64)
-        turns -= (turns > 0) & ((turns - 1 + phases) / some >= time)  # where rounding counted one too many,
-        turns += (turns < numbers) & ((turns + phases) / some < time)  # or one too few
+        # One fewer of each, so that rounding never counts a turn too many; the loop below counts the rest in order.
+        turns = np.clip(np.ceil(time * some - phases) - 1, 0, numbers).astype(np.int64)
         while True:
             times = np.where(turns < numbers, (turns + phases) / some, np.inf)
             which = int(np.argmin(times))

@@ -83,6 +83,15 @@ class TrainSpec(JobSpec):
     seed: int = 0
     stage: str = "train"
 
+    def __post_init__(self) -> None:
+        JobSpec.__post_init__(self)  # super() does not work in a dataclass with slots
+        if self.workers.num_workers > self.loop.num_parts:
+            raise ValueError(
+                f"workers.num_workers: {self.workers.num_workers} workers need batches of at least as many parts, got "
+                f"loop.num_parts {self.loop.num_parts}; take at most that many workers, or deal batches of "
+                f"{self.loop.batch_size} samples into more parts, which is another training"
+            )
+
 
 P = TypeVar("P", bound=MicroBatch)
 

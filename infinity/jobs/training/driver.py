@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import time
 import uuid
 from typing import Any
@@ -41,7 +42,6 @@ def run_training(spec: TrainSpec, build: Build, title: str, progress: ProgressSi
         progress: Who listens.
 
     Raises:
-        ValueError: More workers than parts of a batch.
         NonFiniteLossError: More losses were not finite, or far too large, than ``loop.guard`` bears.
         CollapseError: A tokenizer has collapsed.
         InterruptedTraining: This process got a SIGTERM; the state is stored.
@@ -51,11 +51,6 @@ def run_training(spec: TrainSpec, build: Build, title: str, progress: ProgressSi
     started = time.monotonic()
     folder = begin(spec)
     workers = spec.workers
-    if workers.num_workers > spec.loop.num_parts:
-        raise ValueError(
-            f"loop.num_parts: {workers.num_workers} workers need batches of at least as many parts, got "
-            f"{spec.loop.num_parts}"
-        )
     progress(Progress(0.0, "starting workers"))
     with connect(num_cpus=max(os.cpu_count() or 1, workers.num_workers * workers.threads)):
         _check_resources(workers)
@@ -152,10 +147,15 @@ def _fit(spec: TrainSpec, task: dict[str, Any]) -> dict[str, Any]:
 
 
 def _first_cause(error: Exception) -> str:
-    """The error of the first worker that failed by itself, in one line."""
+    """The error of the first worker that failed by itself, in one line: not of one that only lost touch with it."""
     failures = getattr(error, "worker_failures", None) or {0: error}
-    text = str(failures[min(failures)]).strip()
-    return text.splitlines()[-1] if text else type(error).__name__
+    texts = {rank: str(failure).strip() for rank, failure in failures.items()}
+    first = min(texts, key=lambda rank: (_LOST_TOUCH.search(texts[rank]) is not None, rank))
+    return texts[first].splitlines()[-1] if texts[first] else type(error).__name__
+
+
+_LOST_TOUCH = re.compile(r"gloo/transport|connection (closed|reset)|NCCL|ncclRemoteError", re.IGNORECASE)
+"""What a worker says that waited for another one which is gone."""
 
 
 def _ray_storage(uri: str) -> tuple[str, Any]:

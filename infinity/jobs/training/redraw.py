@@ -110,7 +110,7 @@ def _session(
     spec: TrainTokenizerSpec | TrainTransformerSpec, prompts: tuple[str, ...], device: torch.device
 ) -> Session[PictureBatch] | Session[LatentBatch]:
     """The training made ready in this process alone, whatever number of workers it has."""
-    workers = spec.workers.replace(num_workers=1, shard=False)
+    workers = spec.workers.replace(num_workers=1, shard=False, offload=False)
     if isinstance(spec, TrainTokenizerSpec):
         if prompts:
             raise ValueError("prompts: a tokenizer draws reconstructions of pictures, not prompts")

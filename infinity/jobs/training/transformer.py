@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -95,7 +95,7 @@ class TrainTransformerSpec(TrainSpec):
     stage: str = "pretrain"
 
     def __post_init__(self) -> None:
-        JobSpec.__post_init__(self)  # super() does not work in a dataclass with slots
+        TrainSpec.__post_init__(self)  # super() does not work in a dataclass with slots
         self.engine.check(on_gpu=self.workers.use_gpu)
         _ = self.lesson  # checked where it is made
         if self.optimizer.states == "8bit" and self.workers.shard:
@@ -198,7 +198,7 @@ def build(spec: TrainTransformerSpec, team: ProcessGroup, device: torch.device, 
         state=state,
         learner=learner,
         feed=feed,
-        draw=_drawing(spec, manifest, state, transformer, team, (tokenizer, encoder)),
+        draw=_drawing(spec, manifest, state, team, (tokenizer, encoder)),
         export=_exporting(spec, state, transformer, team),
         joint=spec.workers.shard,
     )
@@ -231,11 +231,11 @@ def _drawing(
     spec: TrainTransformerSpec,
     manifest: Manifest,
     state: TrainState,
-    transformer: Transformer,
     team: ProcessGroup,
     frozen: tuple[Tokenizer, TextEncoder],
 ) -> Callable[[], Samples]:
-    """Sample pictures of the present state."""
+    """Sample pictures of the present state, computed where the frozen tokenizer is."""
+    transformer, device = cast("Transformer", state.module), next(frozen[0].parameters()).device
     ids = sample_rows(manifest, 8)
     prompts = spec.prompts or tuple(manifest.captions(ids.rows))
     schedule = spec.resolution.schedule(ids.aspect_ratio)
@@ -243,7 +243,7 @@ def _drawing(
     def draw() -> Samples:
         rows: dict[str, list[np.ndarray]] = {}
         for ema, name in weightings(state.ema):
-            with drawable(transformer, ema, team) as model:
+            with drawable(transformer, ema, team, device) as model:
                 if model is not None:
                     rows[name] = _draw(model, *frozen, prompts, schedule, spec.sampling)
         return _sheet(rows, prompts)
@@ -273,17 +273,25 @@ def _exporting(
 
 
 @contextmanager
-def drawable(transformer: Transformer, ema: Ema | None, team: ProcessGroup) -> Iterator[Transformer | None]:
+def drawable(
+    transformer: Transformer, ema: Ema | None, team: ProcessGroup, device: torch.device | None = None
+) -> Iterator[Transformer | None]:
     """The model with its averaged weights; of a sharded one a whole copy, in the first worker only.
 
     All workers of a sharded training must come here together.
+
+    Args:
+        transformer: What is trained.
+        ema: Its average, or None for the weights themselves.
+        team: Who shares the weights.
+        device: Where the copy shall be; None for where the weights wait between two steps.
     """
     if not is_sharded(transformer):
         with averaged(transformer, ema):
             yield merged(transformer) if has_adapters(transformer) else transformer
         return
     weights = transformer.state_dict() if ema is None else ema.weights()
-    copy = Transformer(transformer.config).to(transformer.start.device).eval() if team.leads else None
+    copy = Transformer(transformer.config).to(device or transformer.start.device).eval() if team.leads else None
     held = {} if copy is None else copy.state_dict()
     for name, value in weights.items():
         gathered = whole(value.detach())

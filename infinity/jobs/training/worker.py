@@ -41,7 +41,13 @@ logger = logging.getLogger(__name__)
 STOPS: dict[str, type[TrainingError]] = {
     c.__name__: c for c in (NonFiniteLossError, CollapseError, InterruptedTraining, LostStateError, TrainingError)
 }
-"""Reasons to stop that all workers find at the same place and a restart would find again, by name."""
+"""Reasons to stop that a restart would find again, by name."""
+
+_SHARED = (NonFiniteLossError, InterruptedTraining, LostStateError)
+"""Those that follow from numbers that the workers exchanged, so that all of them stop, each when it has stored."""
+
+PATIENCE_S = 60.0
+"""Longest wait for the others to stop for any other reason, which each found by itself."""
 
 
 def work(task: dict[str, Any]) -> dict[str, Any]:
@@ -49,6 +55,7 @@ def work(task: dict[str, Any]) -> dict[str, Any]:
     import ray.train.torch
 
     spec, team, sink = task["spec"], ProcessGroup.current(), task["sink"]
+    ends = team.apart()
     torch.set_num_threads(spec.workers.threads)
     device: torch.device = ray.train.torch.get_device()
 
@@ -60,7 +67,10 @@ def work(task: dict[str, Any]) -> dict[str, Any]:
         session: Session[Any] = task["build"](spec, team, device, lambda s, m: tell(PREPARATION * s, m))
         return train_session(spec, session, team, tell, task["stop"])
     except TrainingError as error:
-        # All workers stop at the same place, for a reason that a restart would meet again.
+        # An outcome is for what all workers found. If this one alone did, the others wait for it in the next sum of
+        # gradients; an error makes Ray Train end them all, and it is what people are told.
+        if not isinstance(error, _SHARED) and not ends.all_come(PATIENCE_S):
+            raise
         kind = type(error).__name__
         return {"stopped": kind if kind in STOPS else TrainingError.__name__, "message": str(error)}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -52,6 +53,17 @@ class ProcessGroup:
         """
         return self if self.size == 1 else replace(self, group=dist.new_group(backend="gloo"))
 
+    def all_come(self, patience_s: float) -> bool:
+        """Whether every other process calls this too, each within so many seconds; over a connection of ``apart``."""
+        if self.size == 1:
+            return True
+        arrival = dist.all_reduce(torch.zeros(1), group=self.group, async_op=True)
+        try:
+            arrival.wait(timedelta(seconds=patience_s))
+        except RuntimeError:  # too late, or one of them is gone
+            return False
+        return True
+
     @property
     def leads(self) -> bool:
         """Whether this process writes the files and draws the samples."""
@@ -60,6 +72,10 @@ class ProcessGroup:
     def parts(self, num_parts: int) -> range:
         """Numbers of this process's parts of every batch; the parts of all processes are all parts."""
         return range(self.rank, num_parts, self.size)
+
+    def passes(self, num_parts: int) -> range:
+        """Numbers of this process's passes where all make as many: its parts, then perhaps one that no batch has."""
+        return range(self.rank, -(-num_parts // self.size) * self.size, self.size)
 
     def sum_gradients(self, weights: Iterable[Tensor], also: Tensor) -> None:
         """Replace the gradients, and ``also``, by their sums over the team. Every weight must have a gradient."""

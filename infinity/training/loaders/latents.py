@@ -60,6 +60,11 @@ class LatentBatch:
             return None
         return LatentBatch(tuple(self.keys[i] for i in kept), self.schedule, self.latents[kept], self.text.select(kept))
 
+    def blank(self) -> LatentBatch:
+        """As many nameless pictures with zeros for all features, so that nothing of the batch's own is in it."""
+        text = TextCondition(torch.zeros_like(self.text.features_TD), self.text.lengths)
+        return LatentBatch(("",) * len(self.keys), self.schedule, torch.zeros_like(self.latents), text)
+
 
 class CaptionEncoder(Protocol):
     """Features of the captions of some visits."""

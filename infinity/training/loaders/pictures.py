@@ -59,6 +59,10 @@ class PictureBatch:
             images_BHWC=self.images_BHWC[kept],
         )
 
+    def blank(self) -> PictureBatch:
+        """As many nameless pictures, all black."""
+        return replace(self, keys=("",) * len(self.keys), images_BHWC=torch.zeros_like(self.images_BHWC))
+
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class LoaderConfig:

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from infinity.generation import (
     Conditions,
@@ -109,6 +110,56 @@ def test_guided_logits_are_the_mix_of_both_halves_after_temperature() -> None:
     torch.testing.assert_close(sampled.logits, torch.cat(expected, dim=1), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("scale", range(SCHEDULE.num_scales))
+@pytest.mark.parametrize("negative", [False, True])
+def test_a_scale_with_guidance_one_takes_what_the_caption_alone_gives(scale: int, negative: bool) -> None:
+    """Other scales before and after it are guided, so that both halves of the batch run; the bits so far are given."""
+    guidance = tuple(1.0 if k == scale else 3.0 for k in range(SCHEDULE.num_scales))
+    text, stand_in = random_text((3, 5)), random_text((4, 2), seed=7) if negative else None
+    sampled = _sample(SamplingConfig(guidance=guidance, greedy=True), text, stand_in)
+    assert sampled.head_logits is not None
+    expected = _logits_after(sampled, text)[:, SCHEDULE.spans[scale]]
+    assert sampled.head_logits[scale].shape[0] == 2
+    torch.testing.assert_close(sampled.head_logits[scale], expected, atol=2e-4, rtol=0)
+    other = random_transformer().unconditional(text) if stand_in is None else stand_in
+    unconditional = _logits_after(sampled, other)[:, SCHEDULE.spans[scale]]
+    assert (unconditional - expected).abs().max() > 0.01, "the other half says something else"
+
+
+@pytest.mark.parametrize("scale", range(SCHEDULE.num_scales))
+def test_at_guided_scales_the_first_half_of_the_rows_is_the_caption(scale: int) -> None:
+    text = random_text((3, 5))
+    sampled = _sample(SamplingConfig(guidance=2.0, greedy=True), text)
+    assert sampled.head_logits is not None
+    halves = sampled.head_logits[scale].chunk(2)
+    for half, condition in zip(halves, (text, random_transformer().unconditional(text)), strict=True):
+        expected = _logits_after(sampled, condition)[:, SCHEDULE.spans[scale]]
+        torch.testing.assert_close(half, expected, atol=2e-4, rtol=0)
+
+
+def test_a_scale_without_guidance_on_blocks_reads_the_caption_too() -> None:
+    guidance = (3.0, 1.0, 3.0, 1.0)
+    text = random_text((3, 5))
+    blocks = SamplingConfig(guidance=guidance, greedy=True, guide_logits=False, guided_blocks=(-1,))
+    sampled = _sample(blocks, text)
+    assert sampled.head_logits is not None
+    for k in (1, 3):
+        expected = _logits_after(sampled, text)[:, SCHEDULE.spans[k]]
+        torch.testing.assert_close(sampled.head_logits[k], expected, atol=2e-4, rtol=0)
+
+
+@torch.no_grad()
+def _logits_after(sampled: SampledBits, text: TextCondition) -> Tensor:
+    """What the model gives at every scale by teacher forcing with the bits that were drawn."""
+    loop = ResidualLoop(SCHEDULE, batch_size=text.batch_size, num_bits=6)
+    inputs = []
+    for k in range(SCHEDULE.num_scales - 1):
+        loop.add(sampled.labels.scale(k))
+        inputs.append(loop.next_input(k))
+    logits: Tensor = random_transformer()(text, torch.cat(inputs, dim=1), SCHEDULE)
+    return logits
+
+
 def test_guidance_on_the_last_block_nears_guidance_on_logits_but_is_not_it() -> None:
     text = random_text((3, 5))
     logits, features = (
@@ -123,14 +174,7 @@ def test_guidance_on_the_last_block_nears_guidance_on_logits_but_is_not_it() -> 
 def test_teacher_forcing_with_the_generated_bits_gives_the_logits_of_generation() -> None:
     text = random_text((3, 5))
     sampled = _sample(PLAIN, text)
-    loop = ResidualLoop(SCHEDULE, batch_size=2, num_bits=6)
-    inputs = []
-    for k in range(SCHEDULE.num_scales - 1):
-        loop.add(sampled.labels.scale(k))
-        inputs.append(loop.next_input(k))
-    with torch.no_grad():
-        expected = random_transformer()(text, torch.cat(inputs, dim=1), SCHEDULE)
-    torch.testing.assert_close(sampled.logits, expected, atol=2e-4, rtol=0)
+    torch.testing.assert_close(sampled.logits, _logits_after(sampled, text), atol=2e-4, rtol=0)
 
 
 @pytest.mark.parametrize("aspect_ratio", ASPECT_RATIOS[::4])

@@ -48,6 +48,20 @@ def test_nucleus_keeps_the_likeliest_codes_only() -> None:
     torch.testing.assert_close(shares, torch.tensor([0.625, 0.375, 0.0, 0.0]), atol=0.02, rtol=0)
 
 
+def test_a_bit_at_the_edge_of_the_nucleus_is_fixed() -> None:
+    """Both values have one half, so that either alone reaches a nucleus of one half; of equals it is the zero."""
+    logits = torch.zeros(1, 1000, 3, 2)
+    assert not draw_bits(logits, _generators(), nucleus=0.5).any()
+    assert draw_bits(logits, _generators(), nucleus=0.501).float().mean().item() == pytest.approx(0.5, abs=0.05)
+
+
+@pytest.mark.parametrize(("nucleus", "number"), [(0.25, 1), (0.5, 2), (0.75, 3), (0.76, 4), (1.0, 4)])
+def test_the_smallest_set_of_codes_that_reaches_the_nucleus_is_kept(nucleus: float, number: int) -> None:
+    """Of four codes of one quarter each, whose sums are exact."""
+    drawn = bits_to_index(draw_codes(torch.zeros(1, 2000, 4), _generators(), nucleus=nucleus))
+    assert len(drawn.unique()) == number
+
+
 def test_rows_draw_from_their_own_generator() -> None:
     logits = torch.zeros(3, 50, 4, 2)
     together = draw_bits(logits, _generators(3), nucleus=1.0)

@@ -5,6 +5,7 @@ from itertools import pairwise
 import pytest
 
 from infinity.recipes.paper_transformer import TransformerInputs, paper_stages
+from infinity.training.distributed.parallel import ProcessGroup
 
 INPUTS = TransformerInputs(manifests=("m",), tokenizer="t", output="o")
 
@@ -33,7 +34,22 @@ def test_a_data_set_of_its_own_for_every_stage() -> None:
     assert [spec.manifest for spec in specs] == ["a", "b", "c"]
 
 
-@pytest.mark.parametrize("change", [{"manifests": ("a", "b")}, {"num_workers": 0}, {"part_size": 0}])
+@pytest.mark.parametrize("size", [1, 3, 6, 7, 10, 12, 24, 48, 64, 100, 1000, 2048])
+def test_any_number_of_workers_gets_specs_in_which_all_make_equally_many_passes(size: int) -> None:
+    for spec in paper_stages(INPUTS.replace(num_workers=size)):
+        assert type(spec).parse(spec.dump()) == spec
+        teams = [ProcessGroup(rank, size) for rank in range(size)]
+        assert {len(team.passes(spec.loop.num_parts)) for team in teams} == {-(-spec.loop.num_parts // size)}
+        assert min(len(team.parts(spec.loop.num_parts)) for team in teams) >= 1
+        if size <= 512:
+            assert spec.loop == paper_stages(INPUTS)[0].loop.replace(
+                num_steps=spec.loop.num_steps, batch_size=spec.loop.batch_size, num_parts=spec.loop.batch_size // 4
+            ), "another number of workers trains the same model"
+
+
+@pytest.mark.parametrize(
+    "change", [{"manifests": ("a", "b")}, {"num_workers": 0}, {"part_size": 0}, {"num_workers": 2049}]
+)
 def test_wrong_inputs_are_refused(change: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=next(iter(change))):
         INPUTS.replace(**change)

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sentencepiece
@@ -9,7 +10,17 @@ import tokenizers
 import torch
 import transformers
 
-from infinity.text import T5TextConfig, T5TextEncoder, build_text_encoder
+from infinity.data.loading.batches import BatchIds
+from infinity.generation import SamplingConfig, generate
+from infinity.scales import ScaleSchedule
+from infinity.text import T5TextConfig, T5TextEncoder, TextCondition, build_text_encoder
+from infinity.text.t5 import TextDtype
+from infinity.training.loaders.encoded import TextHead
+from infinity.training.loaders.encoding import _text_features
+from infinity.training.loaders.latents import CaptionFeatures
+from infinity.transformer import Decoding, Transformer
+from tests.fixtures.tiny_pipeline import SCHEDULE, tiny_tokenizer
+from tests.fixtures.tiny_transformer import tiny_config
 
 SENTENCES = [
     f"{count} {colour} {shape} {place} a {other}"
@@ -112,6 +123,50 @@ def test_half_precision_weights_give_float32_features(folder: Path) -> None:
     rough = build_text_encoder(T5TextConfig(model=str(folder), dtype="bfloat16")).encode(["a red cube"]).features_TD
     assert rough.dtype == torch.float32
     assert 0 < (rough - exact).abs().max() < 0.2
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("around", [torch.bfloat16, torch.float16])
+def test_an_autocast_around_it_changes_no_feature(
+    sentencepiece_folder: Path, dtype: TextDtype, around: torch.dtype
+) -> None:
+    encoder = T5TextEncoder(T5TextConfig(model=str(sentencepiece_folder), dtype=dtype, batch_size=3))
+    outside = encoder.encode(SENTENCES[:5])
+    with torch.autocast("cpu", around):
+        inside = encoder.encode(SENTENCES[:5])
+    assert inside.features_TD.dtype == torch.float32
+    assert torch.equal(inside.features_TD, outside.features_TD)
+    assert inside.lengths == outside.lengths
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("autocast", [False, True])
+def test_training_store_and_drawing_read_the_same_features(
+    sentencepiece_folder: Path, dtype: TextDtype, autocast: bool
+) -> None:
+    """Whether they compute under autocast or not: drawing does on a GPU, and training does not."""
+    encoder = T5TextEncoder(T5TextConfig(model=str(sentencepiece_folder), dtype=dtype, max_tokens=8, batch_size=1))
+    texts, drawn = SENTENCES[:3], []
+
+    class Watched(Transformer):
+        def start_decoding(self, text: TextCondition, schedule: ScaleSchedule) -> Decoding:
+            drawn.append(text.features_TD)
+            return super().start_decoding(text, schedule)
+
+    model = Watched(tiny_config(text_channels=encoder.channels)).eval()
+    model.init_weights(torch.Generator().manual_seed(0))
+    sampling = SamplingConfig(guidance=2.0, negative_prompt=texts[2])
+    expected = encoder.encode(texts).unpack()
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        draw: Any = lambda _rows, _visits: texts  # noqa: E731
+        trained = CaptionFeatures(draw, encoder)(BatchIds(1.0, (0, 1, 2), (0, 0, 0)))
+        stored = _text_features(texts, encoder)
+        generate(model, tiny_tokenizer(), encoder, texts[:2], schedule=SCHEDULE, sampling=sampling, seeds=(0, 0))
+    assert torch.equal(trained.features_TD, torch.cat(expected))
+    assert torch.equal(drawn[0], torch.cat([*expected[:2], expected[2], expected[2]]))
+    head = TextHead.parse(stored)
+    numbers = torch.frombuffer(bytearray(stored[head.num_bytes :]), dtype=head.dtype).float()
+    assert torch.equal(numbers, torch.cat(expected).flatten())
 
 
 def test_the_decoder_of_a_whole_t5_is_left_out(sentencepiece_folder: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from infinity.bits import bits_to_codes, fold, unfold
 from infinity.scales import ASPECT_RATIOS, ScaleSchedule, custom_schedule, published_schedule
-from infinity.tokenizer.quantizer import straight_through
+from infinity.tokenizer.quantizer import QuantizerKind, straight_through
 from infinity.tokenizer.residual import ResidualLoop, fold_bits, resize, shrink, unfold_bits
 
 SQUARE = ScaleSchedule(aspect_ratio=1.0, grids=((1, 1), (2, 2), (3, 3), (5, 5), (8, 8)), frame=(8, 8))
@@ -43,6 +43,21 @@ def test_labels_follow_the_written_algorithm_for_every_published_ratio(aspect_ra
     expected, total = plain_quantize(features, schedule)
     assert all(torch.equal(a, b) for a, b in zip(labels, expected, strict=True))
     torch.testing.assert_close(loop.total_BCHW, total, atol=1e-6, rtol=0.0)
+
+
+@pytest.mark.parametrize("kind", ["bsq", "lfq"])
+def test_a_residual_of_zero_is_a_bit_that_is_not_set(kind: QuantizerKind) -> None:
+    """As published, where only what is above zero gives the positive code; in encoding and in the training path."""
+    features = torch.tensor([1e-30, -1e-30, 0.0, 2.0]).view(1, 4, 1, 1)
+    expected = [True, False, False, True]
+    loop = ResidualLoop(
+        ScaleSchedule(aspect_ratio=1.0, grids=((1, 1),), frame=(1, 1)), batch_size=1, num_bits=4, kind=kind
+    )
+    assert next(iter(loop.label(features))).flatten().tolist() == expected
+    codes, _ = straight_through(features, kind)
+    assert (codes.flatten() > 0).tolist() == expected
+    nothing, _ = straight_through(torch.zeros(1, 4, 1, 1), kind)
+    assert (nothing < 0).all()
 
 
 @pytest.mark.parametrize("folded", [False, True])

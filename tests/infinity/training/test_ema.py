@@ -20,6 +20,11 @@ def test_the_average_is_the_weighted_sum_of_all_weights_so_far() -> None:
     torch.testing.assert_close(ema.weights()["weight"], expected)
 
 
+def test_a_young_average_is_short() -> None:
+    ema = Ema(nn.Linear(2, 2), decay=0.5)
+    assert [ema.decay_at(n) for n in (1, 2, 3, 7, 8, 9)] == [2 / 11, 3 / 12, 4 / 13, 8 / 17, 0.5, 0.5]
+
+
 def test_constant_weights_are_their_own_average() -> None:
     module = nn.Linear(2, 2)
     ema = Ema(module, decay=0.99)

@@ -36,6 +36,21 @@ def test_living_labels_pass_and_dead_ones_are_refused() -> None:
         check_labels(torch.zeros(3, 4), CollapseConfig(), "here")
 
 
+def test_shares_and_gains_at_their_limits_are_borne() -> None:
+    config = CollapseConfig(from_step=4, num_rows=2, max_dead_share=0.75, min_gain_db=0.5)
+    usage = torch.tensor([[0.0, 1.0], [0.0, 0.5]])
+    assert dead_share(usage, config.dead_entropy) == 0.75
+    check_labels(usage, config, "here")
+    check_reconstruction(logged(0.5, 0.5, dead=0.75, first=4), config)
+    with pytest.raises(CollapseError, match="100% of its bits"):
+        check_labels(torch.zeros(2, 2), config, "here")
+    with pytest.raises(CollapseError, match="76% of its bits"):
+        check_reconstruction(logged(0.5, 0.5, dead=0.76, first=4), config)
+    with pytest.raises(CollapseError, match=r"only 0\.49 dB better"):
+        check_reconstruction(logged(0.49, 0.49, dead=0.75, first=4), config)
+    check_reconstruction(logged(0.0, 0.0, first=3), config)  # one of them is too young
+
+
 def test_a_maximal_error_is_zero_decibels() -> None:
     assert psnr_db(torch.tensor(4.0)) == pytest.approx(0.0)
     assert psnr_db(torch.tensor(4e-3)) == pytest.approx(30.0, abs=1e-4)

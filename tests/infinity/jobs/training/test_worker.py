@@ -1,0 +1,138 @@
+"""A worker that fails alone ends the training of all, soon and with its own words."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from infinity.jobs.progress import silent
+from infinity.jobs.training import tokenizer as train_tokenizer
+from infinity.jobs.training import transformer as train_transformer
+from infinity.jobs.training import worker as training_worker
+from infinity.jobs.training.base import Session, Told, TrainSpec, WorkersConfig
+from infinity.jobs.training.driver import _first_cause, run_training
+from infinity.training.distributed.parallel import ProcessGroup
+from infinity.training.learner import TrainingError
+from infinity.training.tokenizer.collapse import CollapseError
+from tests.fixtures.limits import AGES_S
+from tests.fixtures.training_pictures import make_data
+from tests.fixtures.training_sessions import LOOP, make_tokenizer, tokenizer_spec, transformer_spec
+from tests.infinity.training.teams import exit_codes
+
+TWO = WorkersConfig(num_workers=2, threads=1, max_failures=0)
+TWO_PARTS = LOOP.replace(num_parts=2, num_steps=4)
+
+
+def _made(spec: TrainSpec, team: ProcessGroup, device: torch.device, told: Told) -> Session[Any]:
+    build: Any = train_tokenizer.build if spec.kind == "tokenizer" else train_transformer.build
+    session: Session[Any] = build(spec, team, device, told)
+    return session
+
+
+def feed_fails(spec: TrainSpec, team: ProcessGroup, device: torch.device, told: Told) -> Session[Any]:
+    """The second worker cannot read its part of the third batch."""
+    made = _made(spec, team, device, told)
+    feed = made.feed
+
+    def fails(step: int) -> Any:
+        if step == 2 and team.rank == 1:
+            raise OSError("the disk of the second worker is gone")
+        return feed(step)
+
+    return Session(made.state, made.learner, fails, made.draw, made.export, made.joint, made.ready)
+
+
+def drawing_fails(spec: TrainSpec, team: ProcessGroup, device: torch.device, told: Told) -> Session[Any]:
+    """The first worker cannot draw its samples, while the second one goes on."""
+    made = _made(spec, team, device, told)
+
+    def fails() -> Any:
+        raise MemoryError("no room for the sheet")
+
+    return Session(made.state, made.learner, made.feed, fails, made.export, made.joint, made.ready)
+
+
+def refused_by_one(spec: TrainSpec, team: ProcessGroup, device: torch.device, told: Told) -> Session[Any]:
+    """The second worker finds a reason to stop that the first one does not find."""
+    training_worker.PATIENCE_S = 2.0
+    if team.rank == 1:
+        raise TrainingError("there is no compiler on the second machine")
+    return _made(spec, team, device, told)
+
+
+def refused_by_all(spec: TrainSpec, team: ProcessGroup, device: torch.device, told: Told) -> Session[Any]:
+    """Both find it, one a moment later."""
+    time.sleep(2.0 * team.rank)
+    raise CollapseError("these bits say nothing")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    folder = tmp_path_factory.mktemp("data")
+    manifest = make_data(folder)
+    return manifest, make_tokenizer(folder, manifest, num_steps=10)
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "build", "error", "told"),
+    [
+        ("tokenizer", feed_fails, TrainingError, "the disk of the second worker is gone"),
+        ("tokenizer", drawing_fails, TrainingError, "no room for the sheet"),
+        ("transformer", refused_by_one, TrainingError, "there is no compiler on the second machine"),
+        ("transformer", refused_by_all, CollapseError, "these bits say nothing"),
+    ],
+)
+def test_what_one_worker_raises_ends_all_and_is_told(
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    data: tuple[str, str],
+    exhaustive: bool,
+    kind: str,
+    build: Any,
+    error: type[Exception],
+    told: str,
+) -> None:
+    if build in (feed_fails, refused_by_all) and not exhaustive:
+        pytest.skip("two more trainings that fail; runs with --exhaustive")
+    request.getfixturevalue("local_ray")
+    loop = TWO_PARTS.replace(sample_every_steps=2)
+    spec: TrainSpec = (
+        tokenizer_spec(tmp_path, data[0], loop=loop, workers=TWO)
+        if kind == "tokenizer"
+        else transformer_spec(tmp_path, *data, loop=loop, workers=TWO)
+    )
+    started = time.monotonic()
+    with pytest.raises(error, match=told) as caught:
+        run_training(spec, build, "Training", silent)
+    assert type(caught.value) is error
+    assert time.monotonic() - started < AGES_S / 2, "torch alone would wait for half an hour"
+
+
+def test_the_cause_is_told_and_not_who_lost_touch_with_it() -> None:
+    class Failed(Exception):
+        worker_failures = {  # noqa: RUF012
+            0: "RuntimeError: [gloo/transport/tcp/pair.cc:537] Read error [127.0.0.1]:61635: Connection reset by peer",
+            1: "Traceback\nValueError: the cause",
+            2: "ValueError: another one",
+        }
+
+    assert _first_cause(Failed()) == "ValueError: the cause"
+
+
+def test_processes_learn_whether_all_of_them_have_come(tmp_path: Path) -> None:
+    def both(team: ProcessGroup) -> None:
+        assert team.apart().all_come(AGES_S)
+
+    def one(team: ProcessGroup) -> None:
+        apart = team.apart()
+        assert team.rank == 0 or not apart.all_come(0.5)
+
+    assert exit_codes(2, both, tmp_path / "both") == [0, 0]
+    assert exit_codes(2, one, tmp_path / "one") == [0, 0]
+    assert ProcessGroup().all_come(0.0)
