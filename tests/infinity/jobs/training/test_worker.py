@@ -19,9 +19,9 @@ from infinity.training.distributed.parallel import ProcessGroup
 from infinity.training.learner import TrainingError
 from infinity.training.tokenizer.collapse import CollapseError
 from tests.fixtures.limits import AGES_S
+from tests.fixtures.process_groups import exit_codes
 from tests.fixtures.training_pictures import make_data
 from tests.fixtures.training_sessions import LOOP, make_tokenizer, tokenizer_spec, transformer_spec
-from tests.infinity.training.teams import exit_codes
 
 TWO = WorkersConfig(num_workers=2, threads=1, max_failures=0)
 TWO_PARTS = LOOP.replace(num_parts=2, num_steps=4)
