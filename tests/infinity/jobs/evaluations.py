@@ -42,9 +42,24 @@ def spec_of(run: Path, model: str, *, guidance: float = 2.0) -> EvaluateSpec:
 
 
 def write_evaluation(
-    run: Path, name: str, values: Mapping[str, float], *, guidance: float = 2.0, metric: str = METRIC
+    run: Path,
+    name: str,
+    values: Mapping[str, float],
+    *,
+    guidance: float = 2.0,
+    metric: str = METRIC,
+    more: Mapping[str, Mapping[str, float]] | None = None,
 ) -> Evaluated:
-    """An evaluation with a value and two pictures for every prompt; the grey of a picture is the model's."""
+    """An evaluation with a value and two pictures for every prompt; the grey of a picture is the model's.
+
+    Args:
+        run: Folder of the run.
+        name: Of the model.
+        values: Of the metric, by prompt.
+        guidance: Of the drawing.
+        metric: The one with pictures.
+        more: Values of other metrics, without pictures.
+    """
     model, digest = write_mark(run, name)
     spec = spec_of(run, model, guidance=guidance)
     folder = Path(begin(spec))
@@ -57,15 +72,26 @@ def write_evaluation(
             file.write_bytes(encode_png(np.full((8, 8, 3), grey, np.uint8)))
         drawn.append({"benchmark": metric.split(".")[0], "id": prompt, "prompt": prompt, "seeds": [0, 1],
                       "pictures": [str(file) for file in files]})  # fmt: skip
-    items = [{"metric": metric, "id": prompt, "value": value} for prompt, value in values.items()]
+    metrics = {metric: values, **(more or {})}
+    items = [
+        {"metric": name, "id": prompt, "value": value} for name, by in metrics.items() for prompt, value in by.items()
+    ]
     for file, lines in (("items.jsonl", items), ("drawings.jsonl", drawn)):
         (folder / file).write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
     (folder / "sheet.png").write_bytes(encode_png(np.full((8, 8, 3), grey, np.uint8)))
-    mean = sum(values.values()) / len(values)
     report = EvaluateReport(
         model_digest=digest,
         scores=(
-            Score(metric=metric, value=mean, unit="share", n=2 * len(values), protocol="scene-geneval/1"),
+            *(
+                Score(
+                    metric=name,
+                    value=sum(by.values()) / len(by),
+                    unit="share",
+                    n=2 * len(by),
+                    protocol="scene-geneval/1",
+                )
+                for name, by in metrics.items()
+            ),
             Score.not_measured("rfid", "", protocol="rfid/1", reason="no weights"),
         ),
         pictures={"samples": Sheet(image=str(folder / "sheet.png"), title="Samples", captions=("a <star> | *",))},
