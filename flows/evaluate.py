@@ -41,7 +41,7 @@ def evaluate(
     save_plan(plan, folder)
     spec = plan.evaluation.replace(model=_newest(plan) if model is None else storage.absolute(model))
     report = evaluation_stage(spec)
-    return decide(spec, report, folder, gate)
+    return decide(spec.located(), report, folder, gate)
 
 
 def _newest(plan: EndToEnd) -> str:

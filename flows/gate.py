@@ -96,8 +96,8 @@ def _refused(report: EvaluateReport, history: Sequence[Champion], form: GateForm
     digest = report.model_digest
     if (by := rolled_back(history).get(digest)) is not None and form.readmit != digest:
         message = (
-            f"Not promoted: {digest} was rolled back by {by.who} at {by.when} ({by.why}). To let it compete again, give "
-            f"its digest as readmit; to make it champion at once, roll back to its record"
+            f"Not promoted: {digest} was rolled back by {by.who} at {by.when} ({by.why}). To let it compete again, "
+            "give its digest as readmit; to make it champion at once, roll back to its record"
         )
         return Completed(name="RolledBack", message=message, data=report)
     if problems := below_floor(report.scores, form.config()):
@@ -138,7 +138,7 @@ def _compare(spec: EvaluateSpec, champion: Champion, config: GateConfig, only: C
     """The gate's report on a champion, present or earlier, shown on the run page."""
     against = spec.replace(model=champion.model)
     evaluation_stage(against, "champion")
-    before, after = (evaluated.load(each.folder) for each in (against, spec))
+    before, after = (evaluated.load(each.folder) for each in (against.located(), spec))
     folder = storage.join(spec.folder, GATE_FOLDER, champion.model_digest)
     files, report, refusal = write_comparison(
         before, after, folder, titles=(f"champion {champion.number}", "candidate"), config=config, only=only

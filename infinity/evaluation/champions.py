@@ -7,8 +7,8 @@ Layout::
 
 The record with the highest number is the present one. A change names the number it follows and writes the next one if
 that is absent, so that of two changes at once exactly one is made and the other is told. No record is ever changed or
-deleted. The files in ``kept`` name models that were no worse than a champion and replaced nobody, since they were better
-in nothing.
+deleted. The files in ``kept`` name models that were no worse than a champion but better in nothing: they replaced
+nobody.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import socket
 import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Literal
 
 from infinity import storage
 from infinity.checkpoint import MARKER_FILE
@@ -329,7 +329,7 @@ def check_digest(model: str, digest: str) -> None:
         )
 
 
-def _signature() -> dict[str, str]:
+def _signature() -> dict[str, Any]:
     """Who writes a record, and when."""
     when = datetime.now(UTC).isoformat(timespec="seconds")
     return {"who": _who(), "when": when, "token": uuid.uuid4().hex}

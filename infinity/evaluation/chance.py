@@ -38,7 +38,8 @@ def design_effect(gains: Float64[np.ndarray, "n k"]) -> Float64[np.ndarray, " k"
         # Of unrelated rows the autocorrelation is -1 / n on the mean.
         total = total + (centred[:-lag] * centred[lag:]).sum(axis=0) / variance + 1.0 / n
         seen = np.maximum(seen, total - math.sqrt(lag / n))
-    return np.maximum(least, 1.0 + 2.0 * seen)
+    effect: Float64[np.ndarray, " k"] = np.maximum(least, 1.0 + 2.0 * seen)
+    return effect
 
 
 def pessimistic_mean(

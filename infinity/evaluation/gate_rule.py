@@ -66,7 +66,8 @@ def judge(
     def related(share: float) -> Float64[np.ndarray, " k"]:
         """The quantile for items of which only ``n / effect`` say something of their own."""
         own = np.maximum(1.0, n / effect - 1.0)
-        return spread.quantile(share) * np.sqrt(effect) * stats.t.ppf(share, own) / stats.t.ppf(share, n - 1)
+        wider = np.sqrt(effect) * stats.t.ppf(share, own) / stats.t.ppf(share, n - 1)
+        return np.asarray(spread.quantile(share) * wider)
 
     # gain < -noise says the same as: the interval of the gain, at 1 - outside / num_metrics, lies below zero.
     noise = np.maximum(0.0, related(1 - outside / 2 / num_metrics))

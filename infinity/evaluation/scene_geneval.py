@@ -8,12 +8,13 @@ from typing import Any, ClassVar, Literal
 
 from infinity.config import Config
 from infinity.data.scene_prompts import COLORS, PLURALS, TASKS, held_out_prompts, prompts_to_ask
+from infinity.evaluation.found_pictures import locate
 from infinity.evaluation.geneval import Detections, GenevalConfig
 from infinity.evaluation.geneval_verdicts import GenevalJudge, summarise
 from infinity.evaluation.measure import Outcome
 from infinity.evaluation.networks import Networks
 from infinity.evaluation.picture_store import Picture
-from infinity.evaluation.prompt_measure import Asked, Item, PictureFolder, Results, locate
+from infinity.evaluation.prompt_measure import Asked, Item, PictureFolder, Results
 from infinity.evaluation.scene_detector import detect
 
 DETECTOR_VERSION = 1
