@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -16,12 +15,11 @@ from PIL import Image
 from infinity import storage
 from infinity.config import Config
 from infinity.data.batches import fit
-from infinity.data.decoding import to_rgb
 from infinity.data.manifest import Manifest, Split
-from infinity.data.sources import PICTURE_ENDINGS
 from infinity.evaluation.frechet import GaussianStats
 from infinity.evaluation.inception import InceptionFeatures
-from infinity.evaluation.picture_store import PictureError
+from infinity.evaluation.picture_files import endings, is_picture
+from infinity.evaluation.picture_store import decode_picture
 from infinity.evaluation.preparation import PREPARATIONS, Convention
 from infinity.evaluation.reference_statistics import Passport
 
@@ -70,10 +68,10 @@ class ReferenceSet(Config):
             rows = [int(row) for row in manifest.rows(self.split)]
             found = Files(len(rows), lambda: ((f"{manifest.uri} row {row}", manifest.read_image(row)) for row in rows))
         else:
-            uris = [uri for uri in storage.list_files(self.uri) if uri.lower().endswith(PICTURE_ENDINGS)]
+            uris = [uri for uri in storage.list_files(self.uri) if is_picture(uri)]
             found = Files(len(uris), lambda: ((uri, storage.read_bytes(uri)) for uri in sorted(uris)))
         if found.number < 2:
-            what = f"the split {self.split!r}" if manifest is not None else f"{', '.join(PICTURE_ENDINGS)} files"
+            what = f"the split {self.split!r}" if manifest is not None else f"{', '.join(sorted(endings()))} files"
             raise ValueError(f"{self.uri}: expected at least 2 pictures ({what}), found {found.number}")
         return found
 
@@ -138,12 +136,6 @@ def measure(
 
 
 def _picture(name: str, data: bytes, size_px: int | None) -> UInt8[np.ndarray, "H W 3"]:
-    try:
-        with Image.open(io.BytesIO(data)) as opened:
-            image = to_rgb(opened)
-            # A copy: a picture's own memory may be read-only, which torch warns of.
-            return np.array(image) if size_px is None else fit(image, (size_px, size_px)).copy()
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # Pillow's words for damage
-        raise PictureError(
-            f"{name}: expected a picture, found a damaged file ({error}); take it out or repair it"
-        ) from error
+    picture = decode_picture(data, name, upright=False, remedy="take it out or repair it")
+    # A copy: a picture's own memory may be read-only, which torch warns of.
+    return picture.copy() if size_px is None else fit(Image.fromarray(picture), (size_px, size_px)).copy()
