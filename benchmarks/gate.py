@@ -173,7 +173,7 @@ def main() -> int:
     course = fifty_nights(0.9 * delta)
     slid = max(course) - course[-1]
     print(
-        f"50 nights of 0.9 delta (0.036): from {max(course):.3f} to {course[-1]:.3f}, {slid / delta:.2f} delta below the best"
+        f"50 nights of 0.9 delta (0.036): from {max(course):.3f} to {course[-1]:.3f}, {slid / delta:.2f} delta below"
     )
     broken += slid > 1.5 * delta
     print("all promises are kept" if not broken else f"{broken} promises are broken")

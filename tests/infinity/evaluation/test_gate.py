@@ -245,3 +245,23 @@ def test_margins_are_above_zero(wrong: dict[str, float]) -> None:
 def test_resampling_needs_two_items() -> None:
     with pytest.raises(ValueError, match="at least 2 items"):
         resample(np.zeros((1, 1)), num_resamples=1000, seed=0)
+
+
+def test_few_items_without_a_loss_do_not_rule_out_that_prompts_are_lost_wholly() -> None:
+    for n, decision in ((10, "undecided"), (30, "undecided"), (200, "promote")):
+        old, new = pair(np.zeros(n))
+        report = compare(old, new, FAST)
+        assert report.decision == decision, n
+        assert not report.is_better
+    old, new = pair(np.zeros(30))
+    assert "is not ruled out with 30 items; about" in compare(old, new, FAST).cause
+
+
+def test_only_the_metrics_that_are_asked_for_are_judged() -> None:
+    ids = [f"{i:03d}" for i in range(100)]
+    old = measured("old", {m: dict.fromkeys(ids, 0.5) for m in ("geneval.overall", "geneval.counting")})
+    new = measured("new", {"geneval.overall": dict.fromkeys(ids, 0.9), "geneval.counting": dict.fromkeys(ids, 0.1)})
+    report = compare(old, new, FAST, only=("geneval.overall",))
+    assert report.decision == "promote"
+    assert report.is_better
+    assert report.ungated == {"geneval.counting": "is judged against another champion"}
