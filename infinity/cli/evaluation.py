@@ -77,7 +77,7 @@ def evaluate(
         for each, found in zip(specs, reports, strict=True):
             whose = f"{each.model}  digest {found.model_digest}" if each.model else f"pictures of {each.pictures_of}"
             out.print(whose, markup=False, highlight=False, soft_wrap=True)
-            out.print(_scores(found.scores))
+            out.print(scores_table(found.scores))
             out.print(f"files: {each.located().folder}", markup=False, highlight=False, soft_wrap=True)
             unmeasured += about_pictures.unmeasured(each, found)
         if unmeasured:
@@ -133,7 +133,8 @@ def _json(where: str, text: str) -> Any:
         raise ValueError(f"{where}: expected JSON (texts in double quotes), got {text!r} ({error})") from None
 
 
-def _scores(scores: Iterable[Score]) -> Table:
+def scores_table(scores: Iterable[Score]) -> Table:
+    """Figures with their intervals and notes, for the terminal."""
     table = Table("metric", "value", "95 % interval", "n", "note", box=None)
     for score in scores:
         value = "not measured" if score.value is None else f"{score.value:.4g} {score.unit}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from infinity import storage
@@ -63,7 +64,7 @@ class Evaluated:
         return Measured(
             model=self.spec.model,
             digest=self.report.model_digest,
-            setting=setting(self.spec, self.report),
+            setting=setting(self.spec, self.report.inputs),
             scores={score.metric: score for score in self.report.scores},
             items={metric: values for metric, values in self.items().items() if not self._is_foreign(metric)},
         )
@@ -125,14 +126,19 @@ def foreign_origin(metric: str, settings: Mapping[str, Any], origins: Mapping[st
     return None
 
 
-def setting(spec: EvaluateSpec, report: EvaluateReport) -> str:
-    """Names all that an evaluation depends on beside the model: settings, and contents that these do not name."""
+def setting(spec: EvaluateSpec, inputs: Mapping[str, str] = MappingProxyType({})) -> str:
+    """Names all that an evaluation depends on beside the model: settings, and contents that these do not name.
+
+    Args:
+        spec: The evaluation.
+        inputs: Digests of what lay where the spec says, as its report has them.
+    """
     apart = spec.elsewhere | {"model", "inputs", "pictures_of"}
     found: dict[str, Any] = {name: value for name, value in spec.to_json().items() if name not in apart}
     named = spec.manifest is not None and is_named_by_content(spec.manifest)
     found |= {
         f"content of {name}": digest
-        for name, digest in report.inputs.items()
+        for name, digest in inputs.items()
         if not (name == MANIFEST and named) and ".pictures." not in name
     }
     if not spec.model:
