@@ -14,6 +14,7 @@ from typing import Any
 from infinity import storage
 from infinity.config import digest_of
 from infinity.evaluation.benchmark import EvalContext
+from infinity.evaluation.contents import judged_by
 from infinity.evaluation.drawn import draw
 from infinity.evaluation.picture_store import Drawing, PictureStore
 from infinity.evaluation.prompts.benchmark import PromptBenchmark, PromptSample, Record
@@ -84,7 +85,8 @@ def judge_parts(
 ) -> list[JudgePart]:
     """Items in parts of about ``batch_size`` pictures."""
     size = max(1, batch_size // max(1, measure.pictures_per_prompt))
-    settings = digest_of(measure.judge_settings())
+    rules, weights = measure.judge_settings(), judged_by(measure)
+    settings = digest_of([rules, weights] if weights else rules)
     below = storage.join(folder, VERDICTS_FOLDER, settings)
     return [JudgePart(measure, tuple(asked[start : start + size]), below) for start in range(0, len(asked), size)]
 

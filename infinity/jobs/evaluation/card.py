@@ -17,7 +17,7 @@ from infinity.data.dataset.manifest import Manifest
 from infinity.evaluation.score import Score
 from infinity.generation.model_folder import model_folder
 from infinity.generation.pipeline import KIND, ModelConfig
-from infinity.jobs.evaluation.results import below
+from infinity.jobs.evaluation.results import below, foreign_origin
 from infinity.jobs.spec import REPORT_FILE, SPEC_FILE
 from infinity.reporting.card import DataFacts, EvaluationFacts, ModelCard, TrainingFacts
 from infinity.reporting.summary import Sheet
@@ -147,13 +147,14 @@ def _evaluations(model: str) -> Iterator[EvaluationFacts]:
         report = _object(report_uri)
         if report.get("model_digest") != digest:
             continue
-        sheets = [Sheet.from_json(sheet, where=report_uri) for sheet in report.get("pictures", {}).values()]
-        yield EvaluationFacts(
-            folder=folder,
-            scores=tuple(Score.from_json(score, where=report_uri) for score in report.get("scores", ())),
-            sheets=tuple(sheets[:MAX_SHEETS]),
-            settings=spec.get("spec", {}),
-        )
+        settings, origins = spec.get("spec", {}), report.get("origins", {})
+        scores = [Score.from_json(score, where=report_uri) for score in report.get("scores", ())]
+        sheets = {name: Sheet.from_json(sheet, where=report_uri) for name, sheet in report.get("pictures", {}).items()}
+        # Figures of pictures that somebody else drew are no figures of this model.
+        own = tuple(score for score in scores if foreign_origin(score.metric, settings, origins) is None)
+        shown = [sheet for name, sheet in sheets.items() if foreign_origin(name, settings, origins) is None]
+        if own:
+            yield EvaluationFacts(folder=folder, scores=own, sheets=tuple(shown[:MAX_SHEETS]), settings=settings)
 
 
 def _object(uri: str) -> dict[str, Any]:
