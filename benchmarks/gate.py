@@ -25,10 +25,10 @@ import numpy as np
 
 from infinity import storage
 from infinity.checkpoint import MARKER_FILE
-from infinity.evaluation.contest import contest
-from infinity.evaluation.gate_rule import judge
 from infinity.evaluation.promotion.champions import Champion, Champions
+from infinity.evaluation.promotion.contest import contest
 from infinity.evaluation.promotion.gate import GateReport, ScoredModel, compare
+from infinity.evaluation.promotion.gate_rule import judge
 from infinity.evaluation.promotion.margins import GateConfig
 from infinity.evaluation.score import Score
 
@@ -70,7 +70,8 @@ def gains(kind: str, n: int, loss: float, random: np.random.Generator, trials: i
         a = 40.0 if kind == "ceiling" else 2.0
         right = random.beta(a, 1.0, (n, trials))
         left = right * (1 - loss * (a + 1) / a)
-    return (random.binomial(PICTURES, left) - random.binomial(PICTURES, right)) / PICTURES
+    lost: np.ndarray = (random.binomial(PICTURES, left) - random.binomial(PICTURES, right)) / PICTURES
+    return lost
 
 
 def _lost(n: int, loss: float, random: np.random.Generator, trials: int) -> np.ndarray:

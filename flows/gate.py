@@ -14,8 +14,6 @@ from flows.links import link
 from flows.pictures import figure, inline
 from flows.stages import evaluation_stage
 from infinity import storage
-from infinity.evaluation.contest import contest
-from infinity.evaluation.floors import below_floor
 from infinity.evaluation.promotion.champions import (
     Champion,
     ChampionChangedError,
@@ -23,9 +21,11 @@ from infinity.evaluation.promotion.champions import (
     Champions,
     check_digest,
 )
+from infinity.evaluation.promotion.contest import contest
+from infinity.evaluation.promotion.floors import below_floor
 from infinity.evaluation.promotion.gate import GateError, GateReport
 from infinity.evaluation.promotion.margins import GateConfig
-from infinity.evaluation.rolled_back import rolled_back
+from infinity.evaluation.promotion.rolled_back import rolled_back
 from infinity.jobs.evaluation import results as evaluated
 from infinity.jobs.evaluation.comparing import write_comparison
 from infinity.jobs.evaluation.evaluate import EvaluateReport, EvaluateSpec

@@ -25,7 +25,7 @@ def specs(spec: dict[str, Any], models: Sequence[str], pictures: str | None, nam
         ValueError: Neither model nor pictures, or both; a benchmark that needs a model.
     """
     from infinity import storage
-    from infinity.evaluation.picture_table import is_table
+    from infinity.evaluation.pictures.table import is_table
 
     elsewhere = {key: part["pictures"] for key, part in spec.items() if isinstance(part, dict) and part.get("pictures")}
     if models:
@@ -58,7 +58,7 @@ def _with_pictures() -> frozenset[str]:
 def _own_folder(pictures: str, benchmark: str) -> str:
     """The folder of one benchmark within a folder for several, where there is one."""
     from infinity import storage
-    from infinity.evaluation.picture_table import is_table
+    from infinity.evaluation.pictures.table import is_table
 
     inner = storage.join(pictures, benchmark)
     return inner if not is_table(pictures) and storage.list_files(inner) else pictures

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from infinity.evaluation.fid.reference_sets import Network
-    from infinity.evaluation.set_distance import PictureSet
+    from infinity.evaluation.fid.set_distance import PictureSet
 
 
 def distance(
@@ -33,9 +33,9 @@ def distance(
     """FID, KID, Inception Score, precision and recall of two sets of pictures, with intervals."""
     with clear_errors():
         from infinity.evaluation.fid.feature_distances import KidConfig
-        from infinity.evaluation.fid.folded_inception import FoldedInception
+        from infinity.evaluation.fid.fused_inception import FusedInception
         from infinity.evaluation.fid.inception_weights import InceptionWeights, load_inception
-        from infinity.evaluation.set_distance import distances
+        from infinity.evaluation.fid.set_distance import distances
 
         about = {"convention": convention, "split": split, "feature": feature}
         given = {name: value for name, value in (("uri", weights), ("sha256", sha256)) if value is not None}
@@ -43,7 +43,7 @@ def distance(
 
         def network() -> Network:
             if not loaded:
-                loaded.append(FoldedInception(load_inception(InceptionWeights().replace(**given))).to(device))
+                loaded.append(FusedInception(load_inception(InceptionWeights().replace(**given))).to(device))
             return loaded[0]
 
         sides = [_side(uri, about, network, device) for uri in (first, second)]
@@ -57,7 +57,7 @@ def _side(uri: str, about: dict[str, object], network: Callable[[], Network], de
     from infinity import storage
     from infinity.evaluation.fid.reference_sets import ReferenceSet
     from infinity.evaluation.fid.reference_statistics import StatisticsFile, read_statistics
-    from infinity.evaluation.set_distance import PictureSet, look_at
+    from infinity.evaluation.fid.set_distance import PictureSet, look_at
     from infinity.storage.pinned import PinnedFile
 
     place = storage.absolute(uri)

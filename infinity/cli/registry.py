@@ -32,7 +32,7 @@ def show(
 ) -> None:
     """Show the champions, or the history of one family."""
     with clear_errors():
-        from infinity.evaluation.rolled_back import rolled_back
+        from infinity.evaluation.promotion.rolled_back import rolled_back
 
         champions = _open(registry)
         if family is None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from infinity.evaluation.picture_store import decode_picture
+from infinity.evaluation.pictures.store import decode_picture
 
 
 def arrays_beside(path: Path, *names: str) -> dict[str, np.ndarray[Any, Any]]:

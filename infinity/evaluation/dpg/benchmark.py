@@ -28,10 +28,10 @@ from infinity.evaluation.dpg.scoring import (
     score_picture,
     tile,
 )
-from infinity.evaluation.found_pictures import in_folders_or_flat, locate, place_of, with_gaps
 from infinity.evaluation.networks import Networks
-from infinity.evaluation.picture_files import is_picture
-from infinity.evaluation.picture_store import Picture, PictureError
+from infinity.evaluation.pictures.files import is_picture
+from infinity.evaluation.pictures.found import in_folders_or_flat, locate, place_of, with_gaps
+from infinity.evaluation.pictures.store import Picture, PictureError
 from infinity.evaluation.prompts.benchmark import (
     JudgedPrompts,
     MissingPicture,

@@ -20,8 +20,8 @@ from infinity.evaluation.fid.frechet import GaussianStats
 from infinity.evaluation.fid.inception import InceptionFeatures
 from infinity.evaluation.fid.preparation import PREPARATIONS, Convention
 from infinity.evaluation.fid.reference_statistics import Passport
-from infinity.evaluation.picture_files import endings, is_picture
-from infinity.evaluation.picture_store import decode_picture
+from infinity.evaluation.pictures.files import endings, is_picture
+from infinity.evaluation.pictures.store import decode_picture
 
 FEATURES = (64, 192, 768, 2048)
 _ROWS_AT_ONCE = 512

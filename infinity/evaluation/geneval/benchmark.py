@@ -8,12 +8,12 @@ from typing import Any
 
 from infinity.config import Config
 from infinity.evaluation.benchmark import BenchmarkResult
-from infinity.evaluation.found_pictures import locate
 from infinity.evaluation.geneval.coco_detector import CocoDetectorConfig
 from infinity.evaluation.geneval.scenes import SceneDetector
 from infinity.evaluation.geneval.scoring import GenevalConfig, GenevalPrompt
 from infinity.evaluation.geneval.verdicts import GenevalJudge, summarise
 from infinity.evaluation.networks import Networks
+from infinity.evaluation.pictures.found import locate
 from infinity.evaluation.prompts.benchmark import JudgedPrompts, PictureFolder, PromptItem, PromptSample
 from infinity.evaluation.prompts.rewriting import Rewriter, describe
 from infinity.storage.lines import json_objects

@@ -8,12 +8,12 @@ from typing import Any, ClassVar, Literal
 
 from infinity.config import Config
 from infinity.evaluation.benchmark import BenchmarkResult
-from infinity.evaluation.found_pictures import locate
 from infinity.evaluation.geneval.scene_detector import detect
 from infinity.evaluation.geneval.scoring import Detections, GenevalConfig
 from infinity.evaluation.geneval.verdicts import GenevalJudge, summarise
 from infinity.evaluation.networks import Networks
-from infinity.evaluation.picture_store import Picture
+from infinity.evaluation.pictures.found import locate
+from infinity.evaluation.pictures.store import Picture
 from infinity.evaluation.prompts.benchmark import JudgedPrompts, PictureFolder, PromptItem, PromptSample
 from infinity.scenes.prompts import COLORS, PLURALS, TASKS, held_out_prompts, prompts_to_ask
 

@@ -17,9 +17,9 @@ import numpy as np
 from infinity.config import Config
 from infinity.evaluation.benchmark import BenchmarkResult
 from infinity.evaluation.bootstrap import mean_interval
-from infinity.evaluation.found_pictures import in_folders_or_flat, locate
 from infinity.evaluation.networks import Networks
-from infinity.evaluation.picture_store import Picture
+from infinity.evaluation.pictures.found import in_folders_or_flat, locate
+from infinity.evaluation.pictures.store import Picture
 from infinity.evaluation.preference.clip_score import PROTOCOL as CLIP_SCORE
 from infinity.evaluation.preference.clip_score import clip_scores
 from infinity.evaluation.prompts.benchmark import (

@@ -16,8 +16,8 @@ import numpy as np
 from jaxtyping import Float64
 
 from infinity.config import Config
-from infinity.evaluation.chance import items_needed
-from infinity.evaluation.gate_rule import judge, worst_loss
+from infinity.evaluation.promotion.chance import items_needed
+from infinity.evaluation.promotion.gate_rule import judge, worst_loss
 from infinity.evaluation.promotion.margins import GateConfig, Margin
 from infinity.evaluation.score import Score
 

@@ -14,9 +14,9 @@ from infinity import storage
 from infinity.config import Config, digest_of
 from infinity.evaluation.benchmark import BenchmarkResult
 from infinity.evaluation.networks import Networks
-from infinity.evaluation.picture_files import digest_of_files, is_picture
-from infinity.evaluation.picture_store import Drawing, Picture, PictureError, PictureStore, read_picture
-from infinity.evaluation.picture_table import is_table, read_table
+from infinity.evaluation.pictures.files import digest_of_files, is_picture
+from infinity.evaluation.pictures.store import Drawing, Picture, PictureError, PictureStore, read_picture
+from infinity.evaluation.pictures.table import is_table, read_table
 from infinity.evaluation.prompts.rewriting import Rewriter
 
 Record = Mapping[str, Any]

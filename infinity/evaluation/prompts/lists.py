@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from infinity.config import Config, digest_of
-from infinity.evaluation.picture_table import has_pictures, read_table
+from infinity.evaluation.pictures.table import has_pictures, read_table
 from infinity.evaluation.prompts.benchmark import PromptItem
 from infinity.evaluation.score import slug
 from infinity.storage.lines import json_lines, text_lines

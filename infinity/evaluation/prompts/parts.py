@@ -16,7 +16,7 @@ from infinity.config import digest_of
 from infinity.evaluation.benchmark import EvalContext
 from infinity.evaluation.contents import judged_by
 from infinity.evaluation.drawn import draw
-from infinity.evaluation.picture_store import Drawing, PictureStore
+from infinity.evaluation.pictures.store import Drawing, PictureStore
 from infinity.evaluation.prompts.benchmark import PromptBenchmark, PromptSample, Record
 from infinity.evaluation.prompts.rewriting import InstructRewriter
 from infinity.perception.instruct import InstructConfig, InstructModel

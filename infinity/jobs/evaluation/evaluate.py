@@ -31,9 +31,9 @@ from infinity.generation.pipeline import KIND, TOKENIZER_FOLDER, TOKENIZER_KIND,
 from infinity.generation.sampling import SamplingConfig
 from infinity.jobs.cluster.connection import connect
 from infinity.jobs.cluster.workers import WorkersConfig
+from infinity.jobs.evaluation.files import write_items, write_lines, write_records, write_sheets
 from infinity.jobs.evaluation.parts import worker_pool
 from infinity.jobs.evaluation.steps import Evaluation, ModelResults, compute
-from infinity.jobs.evaluation_files import write_items, write_lines, write_records, write_sheets
 from infinity.jobs.progress import Progress, ProgressSink, section, silent
 from infinity.jobs.spec import JobReport, JobSpec, begin, commit, is_done, load_report
 from infinity.perception.lpips import load_lpips

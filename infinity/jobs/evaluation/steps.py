@@ -8,7 +8,7 @@ from typing import Any
 
 from infinity.config import digest_of
 from infinity.evaluation.benchmark import Benchmark, BenchmarkResult, EvalTarget, WorkItem
-from infinity.evaluation.picture_store import Drawing, PictureStore
+from infinity.evaluation.pictures.store import Drawing, PictureStore
 from infinity.evaluation.prompts.benchmark import (
     JudgedPrompts,
     PicturePlace,

@@ -14,7 +14,7 @@ from infinity.jobs.cluster.connection import in_process
 from infinity.jobs.evaluation.results import below, load
 from tests.fixtures.small_world import write_model
 from tests.fixtures.tiny_networks import write_clip
-from tests.infinity.jobs.test_evaluation_contents import draw, write_dpg, write_prompts
+from tests.infinity.jobs.evaluation.test_contents import draw, write_dpg, write_prompts
 
 
 @pytest.fixture(autouse=True)

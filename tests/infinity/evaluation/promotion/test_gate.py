@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from infinity.evaluation.gate_rule import judge
 from infinity.evaluation.promotion.gate import GateError, ScoredModel, compare
+from infinity.evaluation.promotion.gate_rule import judge
 from infinity.evaluation.promotion.margins import GateConfig, Margin
 from infinity.evaluation.promotion.resampling import resample
 from infinity.evaluation.score import Score

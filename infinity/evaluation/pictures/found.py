@@ -9,9 +9,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from infinity import storage
-from infinity.evaluation.picture_files import content_digest, is_picture
-from infinity.evaluation.picture_store import PictureError
-from infinity.evaluation.picture_table import read_table
+from infinity.evaluation.pictures.files import content_digest, is_picture
+from infinity.evaluation.pictures.store import PictureError
+from infinity.evaluation.pictures.table import read_table
 from infinity.evaluation.prompts.benchmark import MissingPicture, PictureFolder, PicturePlace, PromptItem, PromptSample
 
 logger = logging.getLogger(__name__)

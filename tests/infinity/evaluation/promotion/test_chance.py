@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from infinity.evaluation.chance import DOUBT, design_effect, items_needed, pessimistic_mean
+from infinity.evaluation.promotion.chance import DOUBT, design_effect, items_needed, pessimistic_mean
 
 
 @pytest.mark.parametrize("n", [10, 37, 400])

@@ -1,7 +1,7 @@
 """Which models stay out after a rollback: those that it took back, until somebody asks for one by name."""
 
 from infinity.evaluation.promotion.champions import Champion
-from infinity.evaluation.rolled_back import rolled_back
+from infinity.evaluation.promotion.rolled_back import rolled_back
 
 
 def record(number: int, digest: str, action: str = "promote", *, set_aside: tuple[str, ...] = ()) -> Champion:

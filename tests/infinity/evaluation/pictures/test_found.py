@@ -10,11 +10,11 @@ import pytest
 from PIL import Image
 
 from infinity.evaluation.dpg.benchmark import DpgMeasure
-from infinity.evaluation.found_pictures import in_folders_or_flat, locate
 from infinity.evaluation.geneval.benchmark import GenevalMeasure
 from infinity.evaluation.geneval.scenes import SceneDetector
-from infinity.evaluation.picture_files import endings
-from infinity.evaluation.picture_store import PictureError
+from infinity.evaluation.pictures.files import endings
+from infinity.evaluation.pictures.found import in_folders_or_flat, locate
+from infinity.evaluation.pictures.store import PictureError
 from infinity.evaluation.prompts.benchmark import MissingPicture, PictureFolder, PromptItem, PromptSample
 from infinity.storage.pinned import PinnedFile
 

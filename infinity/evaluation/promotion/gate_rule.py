@@ -25,7 +25,7 @@ import numpy as np
 from jaxtyping import Float64
 from scipy import stats
 
-from infinity.evaluation.chance import DOUBT, design_effect, pessimistic_mean
+from infinity.evaluation.promotion.chance import DOUBT, design_effect, pessimistic_mean
 from infinity.evaluation.promotion.margins import GateConfig, Margin
 from infinity.evaluation.promotion.resampling import resample
 

@@ -6,11 +6,11 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from infinity.evaluation.anchors import anchors
+from infinity.evaluation.promotion.anchors import anchors
 from infinity.evaluation.promotion.champions import Champion
 from infinity.evaluation.promotion.gate import Decision, GateReport
 from infinity.evaluation.promotion.margins import GateConfig
-from infinity.evaluation.rolled_back import rolled_back
+from infinity.evaluation.promotion.rolled_back import rolled_back
 from infinity.evaluation.score import Score
 
 End = Literal["promote", "keep", "block", "undecided"]

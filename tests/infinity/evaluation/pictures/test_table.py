@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from infinity.evaluation.picture_table import has_pictures, is_table, read_table
+from infinity.evaluation.pictures.table import has_pictures, is_table, read_table
 from infinity.evaluation.prompts.lists import PromptList
 from infinity.storage.pinned import PinnedFile
 

@@ -10,7 +10,7 @@ from PIL import Image
 from infinity.evaluation.fid.inception import InceptionFeatures
 from infinity.evaluation.fid.preparation import PREPARATIONS
 from infinity.evaluation.fid.reference_sets import ReferenceSet, measure
-from infinity.evaluation.picture_store import Drawing, PictureError, PictureStore, decode_picture, read_picture
+from infinity.evaluation.pictures.store import Drawing, PictureError, PictureStore, decode_picture, read_picture
 from infinity.evaluation.prompts.benchmark import PromptItem, in_store
 from infinity.evaluation.prompts.parts import draw_parts
 from infinity.generation.sampling import SamplingConfig

@@ -14,7 +14,7 @@ from infinity.evaluation.fid.frechet import GaussianStats
 from infinity.evaluation.fid.inception import InceptionFeatures
 from infinity.evaluation.fid.reference_sets import ReferenceSet
 from infinity.evaluation.fid.reference_statistics import Passport
-from infinity.evaluation.set_distance import PictureSet, SetDistanceError, distances, look_at
+from infinity.evaluation.fid.set_distance import PictureSet, SetDistanceError, distances, look_at
 
 KID = KidConfig(subset_size=50, subsets=10)
 
