@@ -19,6 +19,7 @@ from torch import Tensor
 
 from infinity import storage
 from infinity.checkpoint import CheckpointError
+from infinity.config import parse_json
 from infinity.convert.entries import check_names, shorten
 
 TOKENIZER_KEY = "vae"
@@ -120,7 +121,7 @@ def _read_shards(folder: str) -> dict[str, Any]:
         found = shorten([storage.name(file) for file in storage.list_files(folder)])
         raise CheckpointError(f"{folder}: expected one file *{_INDEX_SUFFIX} that lists the shards, found {found}")
     try:
-        weight_map = json.loads(storage.read_text(indices[0]))["weight_map"]
+        weight_map = parse_json(storage.read_text(indices[0]), where=indices[0])["weight_map"]
         files = sorted(set(weight_map.values()))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{indices[0]}: expected JSON with a weight_map of tensor names to files") from error
