@@ -162,13 +162,19 @@ def load_checkpoint(uri: str, *, kind: str | None = None) -> Checkpoint:
     )
 
 
-def read_kind_and_config(uri: str) -> tuple[str, dict[str, Any]]:
+def read_kind_and_config(uri: str, *, kind: str | None = None) -> tuple[str, dict[str, Any]]:
     """Kind and configuration of a finished checkpoint without reading its tensors.
 
+    Args:
+        uri: The folder.
+        kind: The kind it must be; any if None.
+
     Raises:
-        CheckpointError: No folder, an unfinished one, or a damaged description.
+        CheckpointError: No folder, an unfinished one, a damaged description, or another kind.
     """
     about = read_about(uri, read_checksums(uri)[1])
+    if kind is not None and about["kind"] != kind:
+        raise CheckpointError(f"{uri}: expected a checkpoint of kind {kind!r}, found {about['kind']!r:.80}")
     return about["kind"], about["config"]
 
 
