@@ -385,8 +385,8 @@ def _check_start(spec: TrainTransformerSpec, tokenizer_digest: str, uri: str) ->
     Raises:
         ValueError: Another shape, tokenizer or text encoder; the message tells which.
     """
-    _, found = read_kind_and_config(uri, kind=TRANSFORMER_KIND)
-    config = ModelConfig.from_json(found, where=uri)
+    _, described = read_kind_and_config(uri, kind=TRANSFORMER_KIND)
+    config = ModelConfig.from_json(described, where=uri)
     ours, theirs = spec.model.to_json(), config.transformer.to_json()
     if differing := [name for name in ours if ours[name] != theirs[name] and name not in _MAY_DIFFER]:
         facts = ", ".join(f"{name} is {theirs[name]} there and {ours[name]} here" for name in differing)
@@ -398,6 +398,6 @@ def _check_start(spec: TrainTransformerSpec, tokenizer_digest: str, uri: str) ->
         )
     if differing_text := difference(config.text, spec.text):
         raise ValueError(
-            f"{uri}: trained with another text encoder than the spec's: {differing_text}; features of one mean nothing to "
-            "the other. Use the text encoder of the start checkpoint"
+            f"{uri}: trained with another text encoder than the spec's: {differing_text}; features of one mean "
+            "nothing to the other. Use the text encoder of the start checkpoint"
         )
