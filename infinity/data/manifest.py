@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from jaxtyping import Int
 
 from infinity import storage
-from infinity.config import Config
+from infinity.config import Config, parse_json
 from infinity.data.columns import SourceColumns
 from infinity.data.download.config import DownloadConfig
 from infinity.data.histograms import Histogram
@@ -64,6 +64,7 @@ SCHEMA = pa.schema(
     ]
 )
 """Columns of the manifest; rows are ordered by split, aspect ratio, shard and place in the shard."""
+_FILLED = frozenset(SCHEMA.names) - {"caption_long", "caption_short", "url", "source", "phash", "original_sha256"}
 
 
 class ManifestError(ValueError):
@@ -202,11 +203,14 @@ class Manifest:
             raise ManifestError(
                 f"{uri}: expected a manifest, found a Parquet file without its head; build the data set first"
             )
-        data = json.loads(text)
-        if data.get("format") != FORMAT:
+        data = parse_json(text, where=uri)
+        version = data.get("format") if isinstance(data, dict) else data
+        if version != FORMAT:
             raise ManifestError(
-                f"{uri}: expected manifest format {FORMAT}, found {data.get('format')}; build the data set again"
+                f"{uri}: expected manifest format {FORMAT}, found {version!r:.80}; build the data set again"
             )
+        if unfit := columns.unfit(SCHEMA, _FILLED):
+            raise ManifestError(f"{uri}: {unfit}; build the data set again")
         return cls(
             uri=uri,
             head=ManifestHead.from_json(data, where=uri),

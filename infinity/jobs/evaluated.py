@@ -118,6 +118,9 @@ def load(folder: str) -> Evaluated:
 
 def below(folder: str) -> tuple[str, ...]:
     """Folders of the finished evaluations directly below a folder, such as a run's."""
+    if (place := storage.local_path(folder)) is not None:  # what lies deeper, perhaps a whole disk, is not walked
+        names = sorted(path.parent.name for path in place.glob(f"{FOLDER_PREFIX}*/{REPORT_FILE}"))
+        return tuple(storage.join(folder, name) for name in names)
     start = len(folder.rstrip("/")) + 1
     paths = (uri[start:].split("/") for uri in storage.list_files(folder))
     return tuple(
