@@ -28,7 +28,11 @@ def finetune(
         dataset: What is kept of these pictures.
         transformer: How the model is trained further.
     """
-    plan = load_plan(run) if model is None or has_plan(run) else new_plan("demo", data, folder_of(run))
+    is_new = model is not None and not has_plan(run)
+    plan = new_plan("demo", data, folder_of(run)) if is_new else load_plan(run)
+    if is_new and data is None:
+        plan = changed(plan, {"dataset": dataset.change})
+        dataset_stage(plan.dataset)
     if data is not None:
         pictures, plan = with_data(plan, data, dataset.change)
         dataset_stage(pictures)

@@ -50,13 +50,8 @@ class ParquetColumns:
         """The schema's metadata."""
         return dict(self._file.schema_arrow.metadata or {})
 
-    def unfit(self, schema: pa.Schema, filled: frozenset[str]) -> str | None:
-        """How the columns differ from a schema, as far as the file's own description tells; None where they do not.
-
-        Args:
-            schema: Names and types; a column may also come as a dictionary.
-            filled: Columns in which no value may be missing.
-        """
+    def unfit(self, schema: pa.Schema) -> str | None:
+        """How the columns differ in name or type from a schema; None where they do not."""
         found = self._file.metadata.schema.to_arrow_schema()
         if missing := [name for name in schema.names if name not in found.names]:
             return f"expected the columns {', '.join(schema.names)}; missing are {', '.join(missing)}"
@@ -64,11 +59,6 @@ class ParquetColumns:
             kind = found.field(field.name).type
             if kind != field.type:
                 return f"expected the type {field.type} in the column {field.name!r}, found {kind}"
-        for group in range(self._file.metadata.num_row_groups):
-            described = self._file.metadata.row_group(group)
-            for column in map(described.column, range(described.num_columns)):
-                if column.path_in_schema in filled and column.statistics is not None and column.statistics.null_count:
-                    return f"expected a value in every row of the column {column.path_in_schema!r}, found rows without"
         return None
 
     def column(self, name: str) -> pa.ChunkedArray:

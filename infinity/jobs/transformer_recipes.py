@@ -137,7 +137,10 @@ def started_from(
     text = start.text
     if isinstance(text, T5TextConfig):
         dtype = spec.text.dtype if isinstance(spec.text, T5TextConfig) else text.dtype
-        text = text.replace(dtype=dtype, model=text_model or text.model)
+        moved = text_model is not None and text_model != text.model  # what lies there is looked at anew
+        text = text.replace(
+            dtype=dtype, model=text_model or text.model, fingerprint=None if moved else text.fingerprint
+        )
     elif text_model is not None:
         raise ValueError(
             f"{model}: was trained with the built-in text encoder, not with a T5; leave the text model out"
@@ -191,7 +194,9 @@ def finetune_spec(inputs: TransformerInputs, how: FinetuneInputs) -> TrainTransf
             save_every_steps=min(spec.loop.save_every_steps, every),
             sample_every_steps=min(spec.loop.sample_every_steps, every),
         ),
-        workers=spec.workers.replace(use_gpu=how.use_gpu, shard=on_cards),
+        workers=spec.workers.replace(
+            use_gpu=how.use_gpu, shard=on_cards, threads=spec.workers.threads if how.use_gpu else 1
+        ),
         adapters=None if how.rank is None else AdapterConfig(rank=how.rank, alpha=float(how.rank)),
         stage="finetune",
     )
