@@ -51,7 +51,7 @@ class AutoencoderConfig(Config):
     norm_groups: int | None = None
 
     def __post_init__(self) -> None:
-        bounds = {"num_bits": 1024, "base_width": 2**16, "num_res_blocks": 1000, "stem_px": 64}
+        bounds = {"num_bits": 1024, "base_width": 2**16, "num_res_blocks": 100, "stem_px": 64}
         for name, most in bounds.items():
             if not 1 <= getattr(self, name) <= most:
                 raise ValueError(f"{name}: expected 1 to {most:,}, got {getattr(self, name):,}")

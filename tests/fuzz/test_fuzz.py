@@ -5,6 +5,7 @@ import pytest
 from tests.fuzz.doors import DOORS
 from tests.fuzz.trials import knock
 from tests.fuzz.world import World, build_world
+from tests.limits import AGES_S
 
 
 @pytest.fixture(scope="module")
@@ -14,7 +15,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 @pytest.mark.parametrize("door", DOORS)
 def test_odd_input_ends_in_a_result_or_a_sentence(world: World, door: str, exhaustive: bool) -> None:
-    found = knock(door, world, seconds=600 if exhaustive else 3, seed=11)
+    found = knock(door, world, seconds=600 if exhaustive else 3, seed=11, wall_s=AGES_S)
     assert found.trials > 3
     assert found.failures == {}
 

@@ -19,6 +19,7 @@ from tests.fuzz.doors import DOORS, FORESEEN
 from tests.fuzz.world import World
 
 LIMIT_S = 10.0
+"""Of processor time; and of a clock, unless a machine may be too busy for that."""
 
 
 class Hang(BaseException):
@@ -64,7 +65,9 @@ class Found:
         }
 
 
-def knock(door: str, world: World, *, seconds: float, seed: int, trial: int | None = None) -> Found:
+def knock(
+    door: str, world: World, *, seconds: float, seed: int, trial: int | None = None, wall_s: float | None = None
+) -> Found:
     """Trials at a door until the time is over.
 
     Args:
@@ -73,12 +76,13 @@ def knock(door: str, world: World, *, seconds: float, seed: int, trial: int | No
         seconds: When to stop.
         seed: Of all trials.
         trial: Only this one, whose traceback is printed.
+        wall_s: Seconds on the clock that a trial may take; ``LIMIT_S`` if None.
     """
     found = Found(door, seed)
     begin = time.monotonic()
     number = 0 if trial is None else trial
     while trial is None or number == trial:
-        _try(found, door, world, number, is_alone=trial is not None)
+        _try(found, door, world, number, is_alone=trial is not None, wall_s=wall_s or LIMIT_S)
         number += 1
         found.seconds = time.monotonic() - begin
         if found.seconds >= seconds:
@@ -86,13 +90,13 @@ def knock(door: str, world: World, *, seconds: float, seed: int, trial: int | No
     return found
 
 
-def _try(found: Found, door: str, world: World, number: int, *, is_alone: bool) -> None:
+def _try(found: Found, door: str, world: World, number: int, *, is_alone: bool, wall_s: float) -> None:
     shutil.rmtree(world.scratch, ignore_errors=True)
     world.scratch.mkdir()
     found.trials += 1
     begin = time.monotonic()
     try:
-        with _limited(), warnings.catch_warnings():
+        with _limited(wall_s), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             DOORS[door](world, random.Random(f"{door} {found.seed} {number}"))
     except FORESEEN as error:
@@ -110,14 +114,17 @@ def _try(found: Found, door: str, world: World, number: int, *, is_alone: bool) 
 
 
 @contextmanager
-def _limited() -> Iterator[None]:
-    def ring(_signal: int, _frame: FrameType | None) -> None:
-        raise Hang(f"more than {LIMIT_S:g} s")
+def _limited(wall_s: float) -> Iterator[None]:
+    def ring(number: int, _frame: FrameType | None) -> None:
+        raise Hang(f"more than {wall_s:g} s" if number == signal.SIGALRM else f"more than {LIMIT_S:g} s of a processor")
 
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, LIMIT_S)
+    clocks = ((signal.SIGALRM, signal.ITIMER_REAL, wall_s), (signal.SIGPROF, signal.ITIMER_PROF, LIMIT_S))
+    before = {number: signal.signal(number, ring) for number, _, _ in clocks}
+    for _, timer, limit in clocks:
+        signal.setitimer(timer, limit)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        for number, timer, _ in clocks:
+            signal.setitimer(timer, 0)
+            signal.signal(number, before[number])

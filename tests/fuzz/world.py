@@ -14,6 +14,7 @@ from infinity.generation.pipeline import Pipeline, save_model
 from infinity.jobs import build_dataset
 from infinity.jobs.cluster import in_process
 from infinity.jobs.recipes import end_to_end
+from infinity.jobs.registry import KINDS, job_of
 from infinity.jobs.transformer_recipes import TransformerInputs, paper_stages
 from infinity.scales import Resolution
 from infinity.text import BuiltinTextConfig
@@ -45,6 +46,8 @@ class World:
 
 def build_world(folder: Path) -> World:
     """Make all good inputs below a folder; takes seconds."""
+    for kind in KINDS:
+        job_of(kind)  # imported before the clock of a trial runs
     config = TokenizerConfig(
         num_bits=4,
         base_width=32,
