@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from infinity.tokenizer import Tokenizer, load_tokenizer
     from infinity.transformer import Transformer
 
-__version__ = "0.2.0"
+from infinity.version import __version__ as __version__
 
 _HOMES = {
     "InfinityPipeline": "infinity.generation.infinity_pipeline",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import types
 import typing
 from pathlib import Path
@@ -127,10 +126,13 @@ def _put(spec: dict[str, Any], text: str) -> None:
 
 
 def _json(where: str, text: str) -> Any:
+    from infinity.config import ConfigError, parse_json
+
     try:
-        return json.loads(text)
-    except ValueError as error:
-        raise ValueError(f"{where}: expected JSON (texts in double quotes), got {text!r} ({error})") from None
+        return parse_json(text, where=where)
+    except ConfigError as error:
+        reason = str(error).removeprefix(f"{where}: ")
+        raise ValueError(f"{where}: expected JSON (texts in double quotes), got {text!r:.80} ({reason})") from None
 
 
 def scores_table(scores: Iterable[Score]) -> Table:
@@ -257,7 +259,9 @@ def statistics(
         from infinity.evaluation.fid.inception_weights import InceptionWeights, load_inception
         from infinity.evaluation.fid.reference_sets import ReferenceSet, measure
         from infinity.evaluation.fid.reference_statistics import write_statistics
+        from infinity.generation.device import check_device
 
+        check_device(device)
         if not output.endswith(".npz"):
             raise ValueError(f"output: expected a file ending in .npz, got {output}")
         about = {"convention": convention, "size_px": size_px, "split": split, "feature": feature}

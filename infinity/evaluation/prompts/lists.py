@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from infinity.config import Config, digest_of
+from infinity.config import Config, digest_of, parse_json
 from infinity.evaluation.pictures.table import has_pictures, read_table
 from infinity.evaluation.prompts.benchmark import PromptItem
 from infinity.evaluation.score import slug
@@ -124,10 +123,7 @@ def _texts(data: bytes, uri: str) -> Iterator[tuple[str, object]]:
 
 
 def _list(data: bytes, uri: str) -> Iterator[tuple[str, object]]:
-    try:
-        found = json.loads(data)
-    except ValueError as error:
-        raise ValueError(f"{uri}: not valid JSON ({error})") from error
+    found = parse_json(data, where=uri)
     if not isinstance(found, list):
         raise ValueError(f"{uri}: expected a list of prompts, found {type(found).__name__}")
     for number, entry in enumerate(found, start=1):

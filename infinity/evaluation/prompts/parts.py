@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from infinity import storage
-from infinity.config import digest_of
+from infinity.config import digest_of, parse_json
 from infinity.evaluation.benchmark import EvalContext
 from infinity.evaluation.contents import judged_by
 from infinity.evaluation.drawn import draw
@@ -140,7 +140,7 @@ def _kept(folder: str, names: Sequence[str], compute: Callable[[], Sequence[Reco
     """Records by name from storage, or all of them computed and written, each where none is."""
     uris = [storage.join(folder, name[:2], f"{name}.json") for name in names]
     if all(storage.exists(uri) for uri in uris):
-        return tuple(json.loads(storage.read_text(uri)) for uri in uris)
+        return tuple(parse_json(storage.read_text(uri), where=uri) for uri in uris)
     return tuple(_keep(uri, record) for uri, record in zip(uris, compute(), strict=True))
 
 
@@ -149,5 +149,5 @@ def _keep(uri: str, record: Record) -> Any:
     try:
         storage.write_text(uri, json.dumps(record, ensure_ascii=False) + "\n", if_absent=True)
     except storage.FileAlreadyThereError:
-        return json.loads(storage.read_text(uri))
+        return parse_json(storage.read_text(uri), where=uri)
     return json.loads(json.dumps(record))

@@ -12,7 +12,7 @@ from typing import Any
 
 from infinity import storage
 from infinity.checkpoint import MARKER_FILE, read_kind_and_config
-from infinity.config import Config, ConfigError
+from infinity.config import Config, ConfigError, parse_json
 from infinity.data.dataset.manifest import Manifest
 from infinity.evaluation.score import Score
 from infinity.generation.model_folder import model_folder
@@ -158,10 +158,7 @@ def _evaluations(model: str) -> Iterator[EvaluationFacts]:
 
 
 def _object(uri: str) -> dict[str, Any]:
-    try:
-        data = json.loads(storage.read_text(uri))
-    except ValueError as error:
-        raise ConfigError(f"{uri}: not valid JSON ({error})") from error
+    data = parse_json(storage.read_text(uri), where=uri)
     if not isinstance(data, dict):
         raise ConfigError(f"{uri}: expected an object, got {type(data).__name__}")
     return data

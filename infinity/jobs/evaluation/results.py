@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -10,7 +9,7 @@ from typing import Any
 
 from infinity import storage
 from infinity.checkpoint import MARKER_FILE
-from infinity.config import ConfigError, digest_of
+from infinity.config import digest_of, parse_json
 from infinity.evaluation.contents import MANIFEST, is_named_by_content
 from infinity.evaluation.promotion.gate import ScoredModel
 from infinity.jobs.evaluation.evaluate import EvaluateReport, EvaluateSpec, origin_of
@@ -161,11 +160,7 @@ def load(folder: str) -> Evaluated:
     spec_uri, report_uri = (storage.join(folder, name) for name in (SPEC_FILE, REPORT_FILE))
     if not storage.exists(report_uri) or not storage.exists(spec_uri):
         raise EvaluationNotFoundError(f"{folder}: expected a finished evaluation ({SPEC_FILE} and {REPORT_FILE})")
-    try:
-        data = json.loads(storage.read_text(spec_uri))
-    except ValueError as error:
-        raise ConfigError(f"{spec_uri}: not valid JSON ({error})") from error
-    spec = parse_spec(data, where=spec_uri)
+    spec = parse_spec(parse_json(storage.read_text(spec_uri), where=spec_uri), where=spec_uri)
     if not isinstance(spec, EvaluateSpec):
         raise EvaluationNotFoundError(f"{folder}: expected an evaluation, found a job of kind {spec.kind!r}")
     report = EvaluateReport.parse(storage.read_text(report_uri), where=report_uri)
@@ -174,6 +169,9 @@ def load(folder: str) -> Evaluated:
 
 def below(folder: str) -> tuple[str, ...]:
     """Folders of the finished evaluations directly below a folder, such as a run's."""
+    if (place := storage.local_path(folder)) is not None:  # what lies deeper, perhaps a whole disk, is not walked
+        names = sorted(path.parent.name for path in place.glob(f"{FOLDER_PREFIX}*/{REPORT_FILE}"))
+        return tuple(storage.join(folder, name) for name in names)
     start = len(folder.rstrip("/")) + 1
     paths = (uri[start:].split("/") for uri in storage.list_files(folder))
     return tuple(

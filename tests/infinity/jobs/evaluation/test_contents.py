@@ -20,11 +20,11 @@ from infinity.evaluation.prompts.lists import PromptList
 from infinity.evaluation.reconstruction.benchmark import ReconstructionMeasure
 from infinity.generation.pipeline import ModelConfig
 from infinity.jobs.cluster.connection import in_process
+from infinity.jobs.cluster.workers import WorkersConfig
 from infinity.jobs.evaluation import evaluate
 from infinity.jobs.evaluation.evaluate import EvaluateReport, EvaluateSpec, run
 from infinity.jobs.evaluation.results import below, load
 from infinity.jobs.spec import is_done
-from infinity.jobs.training.base import WorkersConfig
 from infinity.perception.clip import ClipConfig
 from infinity.perception.vqa import VqaConfig
 from infinity.scenes.drawing import SceneObject, render
