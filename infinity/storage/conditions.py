@@ -1,4 +1,4 @@
-"""Does an S3 server keep the conditions of a write? Asked once a process and bucket, since one that does not says so not.
+"""Does an S3 server keep the conditions of a write? Asked once a process and bucket: one that does not is silent.
 
 Servers that do not know ``If-None-Match`` or ``If-Match`` answer as if the condition had held: of two writers of an
 absent file both would believe to be first.
@@ -48,8 +48,8 @@ def see_to_conditions(client: S3Client, bucket: str, key: str, kind: Kind) -> No
         header = "If-Match" if kind == "swap" else "If-None-Match"
         where = " for uploads in parts" if kind == "parts" else ""
         raise StorageError(
-            f"s3://{bucket}: the S3 server at {client.meta.endpoint_url} does not keep the condition {header}{where}: two "
-            "processes could overwrite each other's files and not notice. Nothing was written; choose a server with "
+            f"s3://{bucket}: the S3 server at {client.meta.endpoint_url} does not keep the condition {header}{where}: "
+            "two processes could overwrite each other's files unnoticed. Nothing was written; choose a server with "
             "conditional writes (Amazon S3, MinIO since August 2024, Ceph since Squid; see the README), or a folder on "
             "a disk"
         )

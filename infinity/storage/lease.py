@@ -151,6 +151,12 @@ class Lease:
         """Say how far the work is; the next heart-beat tells it."""
         self._note = text[:_NOTE_LENGTH]
 
+    def stop(self) -> None:
+        """End the heart-beats: others may take over in their time, this process at once."""
+        self._ended.set()
+        _active.discard(self.fence.nonce)
+        self._thread.join()
+
     def release(self, *, finished: bool, empty: bool = False) -> None:
         """Give the folder back.
 
@@ -161,9 +167,7 @@ class Lease:
         Raises:
             StorageError: The lease cannot be written; others find out in their time.
         """
-        self._ended.set()
-        _active.discard(self.fence.nonce)
-        self._thread.join()
+        self.stop()
         for _ in range(2):
             last = self._record.replace(owner=None, beat=self._record.beat + 1)
             try:
@@ -258,6 +262,7 @@ def acquire(
         if found is None or waiting.is_over(found, began):
             if (lease := _take(file, found, silence_s)) is not None:
                 return lease
+            time.sleep(poll_s(silence_s))  # somebody was faster, or the owner writes at this moment
             continue
         record = parsed(found)
         if not wait:

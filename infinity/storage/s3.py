@@ -327,6 +327,5 @@ def upload_file(path: Path, uri: str) -> None:
 def download_file(uri: str, path: Path) -> None:
     """Copy an object of any size to a local file, whole or not at all."""
     bucket, key = split(uri)
-    with _explained("read", uri):
-        with local.create(path) as part:
-            client().download_fileobj(bucket, key, part)
+    with _explained("read", uri), local.create(path) as part:
+        client().download_fileobj(bucket, key, part)

@@ -15,7 +15,7 @@ import pytest
 from botocore.awsrequest import AWSResponse
 from botocore.exceptions import ReadTimeoutError
 
-from infinity.storage import local, s3
+from infinity.storage import lease_file, local, s3
 from tests.limits import AGES_S
 
 Kind = Literal["error", "time-out", "short", "no space", "lost answer", "kill", "exit"]
@@ -31,7 +31,9 @@ _OPERATIONS = (
     "link",
     "replace",
     "unlink",
-    "makedirs",
+    "mkdir",
+    "pread",
+    "pwrite",
     "stat",
     "fstat",
     "walk",
@@ -76,7 +78,13 @@ def faulty_disk(fault: Fault) -> Iterator[None]:
         real = getattr(os, name)
 
         def call(*arguments: Any, **named: Any) -> Any:
-            if not fault.meet(name):
+            try:
+                fails = fault.meet(name)
+            except KilledError:
+                if name == "close":
+                    real(*arguments)  # the files of a dead process are closed, and its locks end
+                raise
+            if not fails:
                 return None if name == "fsync" else real(*arguments, **named)  # no machine crashes here
             return _fail(fault.kind, name, real, arguments, named)
 
@@ -84,7 +92,9 @@ def faulty_disk(fault: Fault) -> Iterator[None]:
 
     passed = {name: getattr(os, name) for name in dir(os)}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(local, "os", SimpleNamespace(**passed | {name: wrap(name) for name in _OPERATIONS}))
+        counted = SimpleNamespace(**passed | {name: wrap(name) for name in _OPERATIONS})
+        patch.setattr(local, "os", counted)
+        patch.setattr(lease_file, "os", counted)
         yield
 
 
