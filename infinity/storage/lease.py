@@ -143,7 +143,6 @@ class Lease:
         self.lost = threading.Event()
         self._file, self._record, self._version = file, record, version
         self._note, self._ended = record.note, threading.Event()
-        _active.add(record.nonce)
         self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
         self._thread.start()
 
@@ -169,11 +168,12 @@ class Lease:
         """
         self.stop()
         for _ in range(2):
-            last = self._record.replace(owner=None, beat=self._record.beat + 1)
             try:
-                version = self._file.swap(self._version, last.data())
                 if finished or empty:
-                    self._file.remove(version, folder_too=empty)
+                    self._file.remove(self._version, folder_too=empty)
+                else:
+                    last = self._record.replace(owner=None, beat=self._record.beat + 1)
+                    self._file.swap(self._version, last.data())
                 return
             except FileChangedError:
                 if self._is_lost():
@@ -284,8 +284,11 @@ def _take(file: LeaseFile, found: Found | None, silence_s: float) -> Lease | Non
         beat=0,
         silence_s=silence_s,
     )
+    _active.add(record.nonce)  # before another thread can read it
     try:
-        version = file.swap(None if found is None else found[1], record.data())
-    except FileChangedError:
-        return None
-    return Lease(file, record, version)
+        return Lease(file, record, file.swap(None if found is None else found[1], record.data()))
+    except BaseException as error:
+        _active.discard(record.nonce)
+        if isinstance(error, FileChangedError):
+            return None
+        raise
