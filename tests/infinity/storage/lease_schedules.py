@@ -66,10 +66,10 @@ class Schedule:
         kind = self._draw.random()
         owners = [line[1] for line in self.lines() if line[2] == "owns" and line[1] in self._living]
         number = owners[-1] if owners and self._draw.random() < 0.7 else self._draw.choice(sorted(self._living))
-        if kind < 0.55:
+        if kind < 0.7:
             self._signal(number, signal.SIGSTOP)
             self._stopped[number] = time.monotonic() + self._draw.choice([0.1, 1.5, 3.0]) * self._task.silence_s
-        elif kind < 0.75:
+        elif kind < 0.82:
             self.killed.append((time.monotonic(), number))
             self._signal(number, signal.SIGKILL)
         elif len(self._living) < 3:
