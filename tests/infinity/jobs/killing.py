@@ -60,6 +60,12 @@ class Victim:
             os.kill(self.process.pid, signal.SIGKILL)
         self.process.wait(timeout=AGES_S)
 
+    def signal(self, which: signal.Signals) -> None:
+        """Send a signal to everything of the session."""
+        for process in list(self._session()):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process.number, which)
+
     def end(self) -> None:
         """Kill everything of the session."""
         while left := list(self._session()):

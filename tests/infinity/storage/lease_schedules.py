@@ -14,6 +14,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from infinity import storage
 from infinity.storage.lease import parsed
 from infinity.storage.lease_file import lease_file
 from infinity.storage.places import local_path
-from tests.infinity.storage.lease_worker import KEPT, REPORT, STATES, Task
+from tests.infinity.storage.lease_worker import KEPT, STATES, Task, new_log
 from tests.limits import AGES_S
 
 AT_ONCE = 4
@@ -31,13 +32,16 @@ AT_ONCE = 4
 
 
 class Schedule:
-    """One folder, its processes and what happened to them."""
+    """One folder, its processes and what happened to them.
 
-    def __init__(self, folder: str, seed: int) -> None:
-        descriptor, log = tempfile.mkstemp(prefix="lease-", suffix=".log")
-        os.close(descriptor)
-        self._draw = random.Random(seed)
-        self._task = Task(folder=folder, log=log, seed=seed)
+    Args:
+        task: What the processes do; each gets another seed.
+        quick: Longest pause between two disturbances, as a share of the silence after which others take over.
+    """
+
+    def __init__(self, task: Task, quick: float = 0.3) -> None:
+        seed = task.seed
+        self._draw, self._task, self._quick = random.Random(seed), task, quick
         self._living: set[int] = set()
         self._stopped: dict[int, float] = {}
         self.killed: list[tuple[float, int]] = []
@@ -49,7 +53,7 @@ class Schedule:
         time.sleep(self._draw.uniform(0, 0.2))
         self._start()
         for _ in range(40):
-            self._pause(self._draw.uniform(0, 0.3))
+            self._pause(self._draw.uniform(0, self._quick * self._task.silence_s))
             if not self._living:
                 break
             self._disturb()
@@ -57,7 +61,7 @@ class Schedule:
             for number in list(self._stopped):
                 self._signal(number, signal.SIGCONT)
             self._until(lambda: not self._living)
-            if storage.exists(storage.join(self._task.folder, REPORT)):
+            if storage.exists(self._task.report):
                 break
             self._start()
         return self.figures()
@@ -83,6 +87,8 @@ class Schedule:
             try:
                 task.run()
                 code = 0
+            except BaseException:
+                traceback.print_exc()
             finally:
                 os._exit(code)
         self._living.add(child)
@@ -132,7 +138,7 @@ class Schedule:
         assert len(tokens) == len(set(tokens)), f"{where}: a token was given twice: {tokens}"
         committers = [line[3] for line in lines if line[2] == "committed"]
         assert len(committers) <= 1, f"{where}: {committers} have all committed"
-        report = int(storage.read_text(storage.join(folder, REPORT)))
+        report = int(storage.read_text(self._task.report))
         assert not committers or committers == [report], f"{where}: the report is not the committer's"
         assert not [line for line in lines if line[2] == "late"], f"{where}: an owner found another one's report"
         done = -1
@@ -168,7 +174,7 @@ def main() -> None:
                 code = 1
                 with contextlib.suppress(BrokenPipeError):
                     try:
-                        found = Schedule(storage.join(root, f"{seed:04d}"), seed).run()
+                        found = Schedule(Task(folder=storage.join(root, f"{seed:04d}"), log=new_log(), seed=seed)).run()
                         (output / str(seed)).write_text(json.dumps(found))
                         code = 0
                     except Exception as error:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import tempfile
 import time
 from dataclasses import dataclass
 
@@ -42,6 +43,11 @@ class Task:
     step_s: float = 0.1
     silence_s: float = 1.0
 
+    @property
+    def report(self) -> str:
+        """URI of what is written last, and once."""
+        return storage.join(self.folder, REPORT)
+
     def run(self) -> None:
         """Work to the end, or until another one owns the folder."""
         draw = random.Random(self.seed)
@@ -55,11 +61,11 @@ class Task:
             self.say("fenced", lease.fence.token, str(error))
         finally:
             lease.stop()
-            lease.release(finished=storage.exists(storage.join(self.folder, REPORT)))
+            lease.release(finished=storage.exists(self.report))
 
     def _work(self, lease: Lease, draw: random.Random) -> None:
         token = lease.fence.token
-        if storage.exists(storage.join(self.folder, REPORT)):
+        if storage.exists(self.report):
             self.say("read", token)
             return
         stored = storage.list_files(storage.join(self.folder, STATES))
@@ -74,7 +80,7 @@ class Task:
             for old in range(max(0, step - KEPT - 1), step - KEPT + 1):
                 storage.delete_tree(self.state(old))
         try:
-            storage.write_text(storage.join(self.folder, REPORT), str(token), if_absent=True)
+            storage.write_text(self.report, str(token), if_absent=True)
             self.say("committed", token)
         except FileAlreadyThereError:
             self.say("late", token)
@@ -88,6 +94,13 @@ class Task:
         descriptor = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.write(descriptor, (json.dumps([time.monotonic(), os.getpid(), *words]) + "\n").encode())
         os.close(descriptor)
+
+
+def new_log() -> str:
+    """A new file for what processes say."""
+    descriptor, log = tempfile.mkstemp(prefix="lease-", suffix=".log")
+    os.close(descriptor)
+    return log
 
 
 def shift_clock(seconds: float) -> None:
