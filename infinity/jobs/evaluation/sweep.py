@@ -16,8 +16,9 @@ from infinity.config import Config
 from infinity.evaluation.score import Score
 from infinity.generation.sampling import PyramidGuidance, SamplingConfig
 from infinity.jobs.evaluation.evaluate import STORE_FOLDER, EvaluateSpec, run_all
+from infinity.jobs.ownership import Tenure, once
 from infinity.jobs.progress import ProgressSink, silent
-from infinity.jobs.spec import JobReport, JobSpec, begin, commit, is_done, load_report
+from infinity.jobs.spec import JobReport, JobSpec, begin, commit
 from infinity.reporting.sweep import SweepPage, SweepRow, sweep_csv, sweep_html
 
 PAGE_FILE, TABLE_FILE = "sweep.html", "sweep.csv"
@@ -131,12 +132,14 @@ def run(spec: SweepSpec, *, progress: ProgressSink = silent) -> SweepReport:
         StorageError: A file cannot be read or written.
         WorkersError: The cluster has no room, or workers die.
     """
-    if is_done(spec):
-        return load_report(spec, SweepReport)
+    return once(spec, SweepReport, lambda tenure: _run(spec, tenure), progress)
+
+
+def _run(spec: SweepSpec, tenure: Tenure) -> SweepReport:
     started = time.monotonic()
     points = spec.points()
     folder = begin(spec)
-    reports = run_all([evaluation for _, _, evaluation in points], progress=progress)
+    reports = run_all([evaluation for _, _, evaluation in points], progress=tenure.progress)
     rows = []
     for (name, strength, evaluation), report in zip(points, reports, strict=True):
         scores = tuple(score for score in report.scores if _is_wanted(score, spec.metric))

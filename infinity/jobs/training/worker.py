@@ -23,6 +23,8 @@ from infinity.jobs.training.base import (
     TrainSpec,
 )
 from infinity.reporting.bands import judge
+from infinity.storage import LeaseLostError
+from infinity.storage.fences import fenced
 from infinity.training.checkpoints import LostStateError, StateStore
 from infinity.training.distributed.parallel import ProcessGroup
 from infinity.training.learner import (
@@ -38,8 +40,9 @@ from infinity.training.tokenizer.collapse import CollapseError
 
 logger = logging.getLogger(__name__)
 
-STOPS: dict[str, type[TrainingError]] = {
-    c.__name__: c for c in (NonFiniteLossError, CollapseError, InterruptedTraining, LostStateError, TrainingError)
+STOPS: dict[str, type[Exception]] = {
+    c.__name__: c
+    for c in (NonFiniteLossError, CollapseError, InterruptedTraining, LostStateError, LeaseLostError, TrainingError)
 }
 """Reasons to stop that all workers find at the same place and a restart would find again, by name."""
 
@@ -57,9 +60,11 @@ def work(task: dict[str, Any]) -> dict[str, Any]:
             sink(Progress(min(1.0, share), message))
 
     try:
-        session: Session[Any] = task["build"](spec, team, device, lambda s, m: tell(PREPARATION * s, m))
-        return train_session(spec, session, team, tell, task["stop"])
-    except TrainingError as error:
+        with fenced(task["fence"]):
+            task["fence"].check()
+            session: Session[Any] = task["build"](spec, team, device, lambda s, m: tell(PREPARATION * s, m))
+            return train_session(spec, session, team, tell, task["stop"])
+    except (TrainingError, LeaseLostError) as error:
         # All workers stop at the same place, for a reason that a restart would meet again.
         kind = type(error).__name__
         return {"stopped": kind if kind in STOPS else TrainingError.__name__, "message": str(error)}
