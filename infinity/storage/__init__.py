@@ -2,27 +2,38 @@
 
 Every room reads and writes through these functions, so that a folder may lie on a disk or in a bucket. A written file
 is either whole or absent. S3 is configured by the standard ``AWS_*`` variables alone.
+
+A folder may have one owner (`infinity.storage.lease`): then every write and deletion in it, by whichever function here,
+raises ``LeaseLostError`` instead where another process has become the owner.
 """
 
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 from infinity.storage import local, s3
-from infinity.storage.errors import FileAlreadyThereError, FileMissingError, StorageError
+from infinity.storage.errors import (
+    FileAlreadyThereError,
+    FileMissingError,
+    LeaseHeldError,
+    LeaseLostError,
+    StorageError,
+)
+from infinity.storage.places import SCHEME, local_path
 
 __all__ = [
     "Draft",
     "FileAlreadyThereError",
     "FileInfo",
     "FileMissingError",
+    "LeaseHeldError",
+    "LeaseLostError",
     "StorageError",
     "absolute",
     "create",
@@ -46,7 +57,6 @@ __all__ = [
     "write_text",
 ]
 
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _CHUNK_BYTES = 16 * 2**20
 
 
@@ -90,24 +100,7 @@ def parent(uri: str) -> str:
 
 def absolute(uri: str) -> str:
     """The same place for processes with another working directory; only relative local paths change."""
-    return uri if _SCHEME.match(uri) else str(Path(uri).absolute())
-
-
-def local_path(uri: str) -> Path | None:
-    """The path on this machine, or None for a URI in S3.
-
-    Raises:
-        StorageError: A scheme that is none of ours.
-    """
-    match = _SCHEME.match(uri)
-    if match is None:
-        return Path(uri)
-    scheme = match[1].lower()
-    if scheme == "file":
-        return Path(unquote(uri[match.end() :].removeprefix("localhost")))
-    if scheme == "s3":
-        return None
-    raise StorageError(f"{uri}: expected a local path, file://... or s3://bucket/key, found the scheme {scheme!r}")
+    return uri if SCHEME.match(uri) else str(Path(uri).absolute())
 
 
 def exists(uri: str) -> bool:

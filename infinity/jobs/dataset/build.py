@@ -27,8 +27,9 @@ from infinity.jobs.dataset.facts import DatasetError, SourceTable, gather, open_
 from infinity.jobs.dataset.sources import only_takes_down, sources_of, stores_as, takedown_of
 from infinity.jobs.dataset.spec import BuildDatasetReport, BuildDatasetSpec, judges_of
 from infinity.jobs.dataset.summary import save_thumbnails, summarise
+from infinity.jobs.ownership import Tenure, once
 from infinity.jobs.progress import Progress, ProgressSink, section, silent
-from infinity.jobs.spec import begin, commit, is_done, load_report
+from infinity.jobs.spec import begin, commit
 
 __all__ = ["BuildDatasetReport", "BuildDatasetSpec", "DatasetError", "fingerprint", "run"]
 
@@ -48,9 +49,11 @@ def run(spec: BuildDatasetSpec, *, progress: ProgressSink = silent) -> BuildData
         VersionConflictError: Somebody else made the next version of the named data set meanwhile.
         StorageError: Source or output cannot be reached, or no space is left.
     """
-    if is_done(spec):
-        return load_report(spec, BuildDatasetReport)
-    started = time.monotonic()
+    return once(spec, BuildDatasetReport, lambda tenure: _run(spec, tenure), progress)
+
+
+def _run(spec: BuildDatasetSpec, tenure: Tenure) -> BuildDatasetReport:
+    started, progress = time.monotonic(), tenure.progress
     progress(Progress(0.0, "looking at the source"))
     folder = storage.absolute(storage.join(spec.output, storage.name(spec.folder)))
     uri, root = storage.join(folder, MANIFEST_FILE), storage.parent(folder)

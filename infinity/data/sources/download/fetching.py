@@ -20,6 +20,7 @@ from infinity.data.images.decoding import UnreadableError, UnreadableReason
 from infinity.data.sources.download.addresses import Lookup, PublicResolver, check_url, host_of, parse_url
 from infinity.data.sources.download.config import DownloadConfig
 from infinity.data.sources.download.opt_out import forbidden_by
+from infinity.storage.jitter import jittered
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
@@ -105,7 +106,7 @@ class Fetcher:
                 wait_s = self._config.backoff_s * 2**attempt if error.wait_s is None else error.wait_s
                 if attempt == self._config.retries or wait_s > self._config.max_wait_s:
                     raise
-                await asyncio.sleep(wait_s)
+                await asyncio.sleep(wait_s if error.wait_s is not None else jittered(wait_s))
         raise AssertionError("the last attempt returns or raises")
 
     async def _follow(self, url: URL, sink: BinaryIO) -> int:
