@@ -189,7 +189,7 @@ def spec_of(kind: str, folder: Path) -> JobSpec:
 @pytest.mark.parametrize("kind", sorted(set(KINDS) - WITH_RAY))
 def test_double_starts_with_signals_end_in_one_report(kind: str, tmp_path: Path, exhaustive: bool) -> None:
     """SIGSTOP, SIGCONT and SIGKILL at random moments, clocks that differ and jump by an hour."""
-    file, module = tmp_path / "spec.json", "tests.infinity.jobs.double_starts"
+    file, module = tmp_path / "spec.json", "tests.fixtures.double_starts"
     last = 199 if exhaustive else 0
     with serving({f"/{number}.png": plain(number) for number in range(8)}) as site:
         (tmp_path / "urls.tsv").write_text(

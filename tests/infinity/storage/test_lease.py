@@ -280,7 +280,7 @@ def test_many_processes_with_signals_at_random_moments_have_one_committer(
     """SIGSTOP, SIGCONT, SIGKILL of the owner, jumps of the clock by an hour; see ``lease_schedules``."""
     root = str(tmp_path) if place == "disk" else request.getfixturevalue("s3_server")
     last = {"disk": 199 if exhaustive else 23, "s3": 59 if exhaustive else 3}[place]
-    module = "tests.infinity.storage.lease_schedules"
+    module = "tests.fixtures.lease_schedules"
     done = subprocess.run(
         [sys.executable, "-m", module, root, "0", str(last)],
         cwd=REPOSITORY, capture_output=True, text=True, timeout=4 * AGES_S, check=False,
