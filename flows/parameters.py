@@ -13,6 +13,7 @@ from flows.form import Count, Form, Positive, Seed, Share
 from infinity import storage
 from infinity.config import Config
 from infinity.data.filters import FilterConfig, ModelFilters, NearDuplicates
+from infinity.data.sources import fingerprint
 from infinity.evaluation.drawings import SampleMeasure
 from infinity.evaluation.inception_weights import InceptionWeights
 from infinity.evaluation.reconstruction import ReconstructionMeasure
@@ -97,6 +98,11 @@ class DatasetForm(Form):
     allow_hosts: tuple[str, ...] | None = Field(
         default=None, description="Of an address list: hosts that may be asked although they are not public."
     )
+    roots: tuple[str, ...] | None = Field(
+        default=None,
+        description="Further folders whose files the source may name, by links or in tables. What lies neither in them "
+        "nor in the source is left out as outside_source.",
+    )
     seed: Seed | None = Field(default=None, description="Seed of the split and of drawn scenes.")
 
     def change(self, spec: BuildDatasetSpec) -> BuildDatasetSpec:
@@ -112,6 +118,9 @@ class DatasetForm(Form):
         changes["download"] = spec.download.replace(**self.given("allow_hosts"))
         if self.store_side_px is not None:
             changes["storing"] = spec.storing.replace(side_px=self.store_side_px)
+        if self.roots and spec.source is not None:
+            roots = tuple(map(storage.absolute, self.roots))
+            changes |= {"roots": roots, "fingerprint": fingerprint(spec.source, roots)}
         if self.captioner is not None:
             changes["captioner"] = CaptionerConfig(model=self.captioner)
         spec = spec.replace(filters=self._filters(spec.filters), **changes)

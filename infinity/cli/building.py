@@ -30,6 +30,14 @@ def build(
     ] = None,
     name: Annotated[str, typer.Option(help="Name of the data set whose next version this becomes.")] = "",
     parent: Annotated[str | None, typer.Option(help="Manifest of the version before, in the same output.")] = None,
+    roots: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--root",
+            help="Further folder whose files the source may name, by links or in tables; may be given several times. "
+            "What lies neither in it nor in the source is left out as outside_source.",
+        ),
+    ] = None,
     ray_address: Annotated[
         str | None, typer.Option(envvar="RAY_ADDRESS", help="Address of a Ray cluster; without one a local Ray starts.")
     ] = None,
@@ -43,10 +51,11 @@ def build(
         from infinity.jobs.cluster import connect
         from infinity.jobs.filter_sets import filter_set, with_model_filters
 
-        uri = storage.absolute(source)
+        uri, allowed = storage.absolute(source), tuple(map(storage.absolute, roots or ()))
         spec = job.BuildDatasetSpec(
             source=uri,
-            fingerprint=job.fingerprint(uri),
+            fingerprint=job.fingerprint(uri, allowed),
+            roots=allowed,
             output=storage.absolute(output),
             filters=FilterConfig(near_duplicates=NearDuplicates() if near_duplicates else None),
             storing=StoringConfig(side_px=store_side_px),

@@ -67,6 +67,8 @@ def fetch(record: Record) -> bytes:
         raise record.problem
     if isinstance(record.image, bytes):
         return record.image
+    if record.image == record.url:
+        raise UnreadableError("not_accessible", "lies on the web, and was not downloaded")
     try:
         data = storage.read_bytes(record.image, start=0, length=MAX_FILE_BYTES + 1)
     except storage.FileMissingError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,10 +12,7 @@ from infinity.config import Config
 from infinity.data.decoding import UnreadableError
 from infinity.data.samples import CaptionChoice, Captions, Record
 
-FREE_PICTURE_COLUMNS = ("image_path",)
-"""Columns of the reference's own tables, whose paths may be absolute or URIs."""
-
-PICTURE_COLUMNS = ("file_name", *FREE_PICTURE_COLUMNS)
+PICTURE_COLUMNS = ("file_name", "image_path")
 URL_COLUMNS = ("url", "image_url", "img_url", "image_link", "photo_image_url")
 LONG_COLUMNS = ("long_caption", "caption_long", "dense_caption", "detailed_caption")
 SHORT_COLUMNS = ("text", "caption", "short_caption", "caption_short", "alt_text", "alt", "title", "description")
@@ -81,13 +79,12 @@ class SourceColumns(Config):
         names = tuple(fields)
         name, place = where, ""
         try:
-            column, image = _first_text(fields, self.pictures(names))
-            _, url = _first_text(fields, self.urls(names))
+            image = _first_text(fields, self.pictures(names))
+            url = _first_text(fields, self.urls(names))
             name = image or url or where
             if not image and not url:
                 raise UnreadableError("bad_row", "names no picture (file_name or image_path) and no url")
-            free = column.lower() in FREE_PICTURE_COLUMNS
-            place = place_of(folder, image, free=free) if image else url
+            place = place_of(folder, image) if image else url
             captions = self.captions_of(fields, choice)
         except UnreadableError as error:
             return Record(row=row, name=name, image=place, problem=error, raw=raw)
@@ -102,37 +99,17 @@ class SourceColumns(Config):
         )
 
 
-def place_of(folder: str, name: str, *, free: bool) -> str:
-    """URI of a picture that a table names.
+def place_of(folder: str, name: str) -> str:
+    """URI of a picture that a table in ``folder`` names, wherever that leads: ``FencedSlice`` decides whether it may.
 
-    A table from a stranger must not make us open files that are none of its own: its pictures lie below its folder. The
-    reference's tables and Parquet paths (``free``) may also hold URIs in S3 and, if the table lies on this machine,
-    absolute paths; then whoever put the table here could read them anyway.
-
-    Raises:
-        UnreadableError: The name leads out of the source.
+    Names are relative to the folder, absolute paths, or URIs.
     """
-    here = storage.local_path(folder) is not None
-    if name.startswith(("s3://", "http://", "https://")):
-        outside = not free
-    elif name.startswith("/") or "://" in name:
-        outside = not (free and here)
-    else:
-        outside = _climbs(name)
-    if outside:
-        raise UnreadableError("outside_source", f"{name!r} leads out of the source")
     if "://" in name or name.startswith("/"):
         return name
+    if storage.local_path(folder) is None and ".." in name.split("/"):  # a bucket knows no folder above
+        bucket, key = folder[: len("s3://")], folder[len("s3://") :]
+        return bucket + posixpath.normpath(posixpath.join(key, name))
     return storage.join(folder, name.removeprefix("./"))
-
-
-def _climbs(name: str) -> bool:
-    depth = 0
-    for part in name.split("/"):
-        depth += -1 if part == ".." else part not in ("", ".")
-        if depth < 0:
-            return True
-    return False
 
 
 def _among(found: Iterable[str], chosen: str | None, guesses: tuple[str, ...]) -> tuple[str, ...]:
@@ -142,16 +119,16 @@ def _among(found: Iterable[str], chosen: str | None, guesses: tuple[str, ...]) -
     return tuple(name for guess in guesses for name in names if name.lower() == guess)
 
 
-def _first_text(fields: Mapping[str, Any], names: tuple[str, ...]) -> tuple[str, str]:
-    """Column and content of the first that is not empty; two empty texts if there is none."""
+def _first_text(fields: Mapping[str, Any], names: tuple[str, ...]) -> str:
+    """The first text that is not empty; an empty one if there is none."""
     for name in names:
         value = fields[name]
         if value is None or value == "":
             continue
         if not isinstance(value, str):
             raise UnreadableError("bad_row", f"expected a text as {name}, found {type(value).__name__}")
-        return name, value
-    return "", ""
+        return value
+    return ""
 
 
 def _text(fields: Mapping[str, Any], names: tuple[str, ...]) -> str | None:

@@ -127,7 +127,7 @@ class ParquetSlice:
     def _image(self, data: bytes | None, path: str | None, url: str | None) -> str | bytes:
         if data is not None:
             return data
-        return place_of(storage.parent(self.uri), path, free=True) if path else str(url)
+        return place_of(storage.parent(self.uri), path) if path else str(url)
 
     def _name(self, row: int) -> str:
         return f"{storage.name(self.uri)} row {row}"

@@ -12,7 +12,7 @@ import posixpath
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any
 
 from PIL import Image
 
@@ -20,6 +20,7 @@ from infinity import storage
 from infinity.config import digest_of
 from infinity.data.columns import SourceColumns
 from infinity.data.decoding import UnreadableError
+from infinity.data.fence import FencedSlice, OutsideLinks, Slice, fenced
 from infinity.data.lines_source import CsvSlice, LinesSlice, csv_slices, holds_urls, lines_slices
 from infinity.data.parquet_source import parquet_kind, parquet_slices
 from infinity.data.quarantine import QuarantineSlice, num_quarantined
@@ -49,19 +50,6 @@ _BYTES_READ = 2**28
 """So much is read in about a second."""
 
 
-class Slice(Protocol):
-    """Some rows of a source, from ``first_row`` on."""
-
-    @property
-    def first_row(self) -> int:
-        """The smallest row."""
-        ...
-
-    def read(self, wanted: frozenset[int] | None = None) -> Iterator[Record]:
-        """The slice's records in order of their row; of ``wanted`` rows only, if given."""
-        ...
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Source:
     """A recognised source.
@@ -69,10 +57,12 @@ class Source:
     Attributes:
         kind: "image folder", "JSON lines", "CSV", "Parquet", "webdataset", "URL list", "quarantine", "drawn scenes".
         slices: All rows, each in exactly one slice; rows of a later slice are larger.
+        num_rows: Larger than every row.
     """
 
     kind: str
     slices: tuple[Slice, ...]
+    num_rows: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +116,8 @@ class ScenesSlice:
 def scene_source(config: ScenesConfig, rows_per_slice: int = ROWS_PER_SLICE) -> Source:
     """Drawn scenes, cut into slices that workers draw."""
     edges = [*range(0, config.count, rows_per_slice), config.count]
-    return Source(kind="drawn scenes", slices=tuple(ScenesSlice(config, a, b) for a, b in pairwise(edges)))
+    slices = tuple(ScenesSlice(config, a, b) for a, b in pairwise(edges))
+    return Source(kind="drawn scenes", slices=slices, num_rows=config.count)
 
 
 def open_source(
@@ -135,6 +126,7 @@ def open_source(
     captions: CaptionChoice = "long",
     rows_per_slice: int = ROWS_PER_SLICE,
     columns: SourceColumns | None = None,
+    roots: tuple[str, ...] = (),
 ) -> Source:
     """Recognise a source and cut it into slices; pictures are not opened.
 
@@ -143,19 +135,30 @@ def open_source(
         captions: Which caption is taken where a row has a long and a short one.
         rows_per_slice: Rows that one task handles; a shard is always one task.
         columns: Names of columns; None guesses.
+        roots: Further folders whose files the source may name; all others must lie below the source, links resolved.
 
     Raises:
         SourceError: Nothing there, an unknown form, or no captions at all; the message says what is expected.
         StorageError: The place cannot be read.
     """
     uri = _plain(uri)
-    how = _Opening(captions, rows_per_slice, columns or SourceColumns())
+    how = _Opening(captions, rows_per_slice, columns or SourceColumns(), roots_of(uri, roots))
     if uri.endswith(FILES):
         _check_file(uri)
         return how.files((uri,), uri)
-    files = storage.list_files(uri)
+    infos, outside = storage.list_inside(uri, how.roots)
+    files = tuple(info.uri for info in infos)
     if not files:
-        raise SourceError(f"{uri}: found no files; {EXPECTED}")
+        raise SourceError(f"{uri}: found no files{_and_links(outside)}; {EXPECTED}")
+    return how.with_links(_folder(how, uri, files, outside), uri, outside)
+
+
+def roots_of(uri: str, further: tuple[str, ...]) -> tuple[str, ...]:
+    """Where everything must lie that a source names: in its folder, or in one that the user allows besides."""
+    return (storage.parent(uri) if uri.endswith(FILES) else uri, *map(_plain, further))
+
+
+def _folder(how: _Opening, uri: str, files: tuple[str, ...], outside: tuple[str, ...]) -> Source:
     parquet, shards, lines, csv, tsv = (
         tuple(file for file in files if file.endswith(ending))
         for ending in (".parquet", ".tar", ".jsonl", ".csv", ".tsv")
@@ -168,7 +171,13 @@ def open_source(
     addresses = tuple(file for file in lines if _names_pictures(file, how.columns, urls=True))
     if found := parquet or addresses or csv or tsv:
         return how.files(found, uri)
-    raise SourceError(f"{uri}: {_what_is_missing(files)}; {EXPECTED}")
+    raise SourceError(f"{uri}: {_what_is_missing(files)}{_and_links(outside)}; {EXPECTED}")
+
+
+def _and_links(outside: tuple[str, ...]) -> str:
+    if not outside:
+        return ""
+    return f", and {len(outside)} links that lead out of it, for example {outside[0]} (allow their folder as a root)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +187,17 @@ class _Opening:
     captions: CaptionChoice
     rows_per_slice: int
     columns: SourceColumns
+    roots: tuple[str, ...] = ()
+
+    def with_links(self, source: Source, uri: str, outside: tuple[str, ...]) -> Source:
+        """The source with a row for each link that leads out of it, behind all others."""
+        if not outside:
+            return source
+        names = tuple(link[len(uri.rstrip("/")) + 1 :] for link in outside)
+        slices = list(source.slices)
+        for start in range(0, len(names), self.rows_per_slice):
+            slices.append(OutsideLinks(names[start : start + self.rows_per_slice], source.num_rows + start))
+        return Source(kind=source.kind, slices=tuple(slices), num_rows=source.num_rows + len(names))
 
     def files(self, files: tuple[str, ...], uri: str) -> Source:
         """All rows of some files of one kind; one that cannot be read is a row with a problem if others can."""
@@ -196,7 +216,7 @@ class _Opening:
             raise errors[0]
         if not slices:
             raise SourceError(f"{uri}: found no rows; {EXPECTED}")
-        return Source(kind=kind, slices=tuple(slices))
+        return Source(kind=kind, slices=fenced(slices, self.roots), num_rows=row)
 
     def kind(self, uri: str) -> str:
         """The kind of a Parquet file; "unreadable" if it is none."""
@@ -231,7 +251,8 @@ class _Opening:
         named: set[str] = set()
         row = 0
         for table in tables:
-            lines, row = self.table(table, row)
+            found, row = self.table(table, row)
+            lines = fenced(found, self.roots)
             slices += lines
             named.update(
                 posixpath.normpath(str(record.image)) for piece in lines for record in piece.read() if record.image
@@ -239,9 +260,10 @@ class _Opening:
         rest = [file for file in files if _is_picture(file) and posixpath.normpath(file) not in named]
         for start in range(0, len(rest), self.rows_per_slice):
             uris = tuple(rest[start : start + self.rows_per_slice])
-            slices.append(FilesSlice(uris, tuple(file[len(uri.rstrip("/")) + 1 :] for file in uris), row + start))
+            names = tuple(file[len(uri.rstrip("/")) + 1 :] for file in uris)
+            slices.append(FencedSlice(FilesSlice(uris, names, row + start), self.roots))
         kind = "image folder" if storage.name(tables[0]) in METADATA_NAMES else "folder of JSON lines"
-        return Source(kind=kind, slices=tuple(slices))
+        return Source(kind=kind, slices=tuple(slices), num_rows=row + len(rest))
 
 
 def _metadata(files: tuple[str, ...]) -> tuple[str, ...]:
@@ -256,33 +278,36 @@ def _metadata(files: tuple[str, ...]) -> tuple[str, ...]:
     )
 
 
-def fingerprint(uri: str) -> str:
+def fingerprint(uri: str, roots: tuple[str, ...] = ()) -> str:
     """16 hexadecimal digits that change when the source does: names of its files, and what tells contents apart.
 
     That is the bytes themselves where all files together are small: a copy, such as a fresh checkout, is the same
     source. Of more, sizes and times of change, which ``cp -a`` and ``rsync -a`` keep; in S3, sizes and versions. Of a
-    table on this machine the pictures that it names count too; of one in S3 only the file itself.
+    table on this machine the pictures that it names count too; of one in S3 only the file itself. Of links that lead
+    out of the source and the further ``roots``, only the names.
 
     Raises:
         SourceError: Nothing there.
         StorageError: The place cannot be listed.
     """
     uri = _plain(uri)
+    roots = roots_of(uri, roots)
     if uri.endswith(FILES):
         _check_file(uri)
         named: list[_Seen] = []
         if uri.endswith(TABLES) and storage.local_path(uri) is not None:
-            for piece in _table_or_nothing(uri):
+            for piece in fenced(_table_or_nothing(uri), roots):
                 found = [(record.name, str(record.image)) for record in piece.read() if not record.problem]
                 named += [_Seen(name, image, *_version(image)) for name, image in found]
         return digest_of([storage.sha256(uri), *_contents(named)])
-    details = storage.list_details(uri)
-    if not details:
+    details, links = storage.list_inside(uri, roots)
+    if not details and not links:
         raise SourceError(f"{uri}: found no files; {EXPECTED}")
     seen = [_Seen(info.uri[len(uri) :], info.uri, info.num_bytes, info.version) for info in details]
+    outside = [[link[len(uri) :]] for link in links]
     if storage.local_path(uri) is None:
         return digest_of([file.without_content for file in seen])
-    return digest_of(_contents(seen))
+    return digest_of([*_contents(seen), *outside])
 
 
 @dataclass(frozen=True, slots=True)

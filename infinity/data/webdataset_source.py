@@ -16,7 +16,7 @@ from functools import lru_cache
 from typing import Any
 
 from infinity import storage
-from infinity.data.columns import SourceColumns, place_of
+from infinity.data.columns import SourceColumns
 from infinity.data.decoding import UnreadableError
 from infinity.data.ranges import RangeReader
 from infinity.data.samples import CaptionChoice, Record, SourceError
@@ -211,12 +211,21 @@ def _member(name: str, info: tarfile.TarInfo, begin: int, start: int, links: set
         problem = UnreadableError("unsafe_member", f"{name[:100]!r} lies below a link")
     elif len(name) > MAX_NAME_BYTES or "\0" in name or "\\" in name:
         problem = UnreadableError("unsafe_member", f"{name[:100]!r}: a name that is none")
-    else:
-        try:
-            place_of("/", name, free=False)
-        except UnreadableError as error:
-            problem = UnreadableError("unsafe_member", error.detail)
+    elif _leads_out(name):
+        problem = UnreadableError("unsafe_member", f"{name[:100]!r} leads out of the shard")
     return Member(name[:MAX_NAME_BYTES], begin, start, info.size, problem)
+
+
+def _leads_out(name: str) -> bool:
+    """Whether a name would lie above the folder that the shard were unpacked in."""
+    if name.startswith("/") or "://" in name:
+        return True
+    depth = 0
+    for part in name.split("/"):
+        depth += -1 if part == ".." else part not in ("", ".")
+        if depth < 0:
+            return True
+    return False
 
 
 def _long_name(info: tarfile.TarInfo, data: bytes) -> str:

@@ -118,7 +118,7 @@ def _head(
         spec={
             name: value
             for name, value in spec.to_json().items()
-            if name not in ("output", "parent", "takedown", "workers")
+            if name not in ("output", "parent", "takedown", "workers") and (name != "roots" or value)
         },
         root="..",
         parent=parent.digest if parent else "",

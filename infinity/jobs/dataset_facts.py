@@ -156,14 +156,14 @@ def open_record(record: SourceRecord, output: str, progress: ProgressSink) -> Op
         assert record.scenes is not None
         return OpenedSource(record=record, source=scene_source(record.scenes))
     uri = record.source
-    found = fingerprint(uri)
+    found = fingerprint(uri, record.roots)
     if record.fingerprint and found != record.fingerprint:
         raise DatasetError(
             f"{record.source}: expected the fingerprint {record.fingerprint}, found {found}: the source changed since "
             "the job was planned; plan it again"
         )
     record = record.replace(fingerprint=found)
-    source = open_source(uri, captions=record.captions, columns=record.columns)
+    source = open_source(uri, captions=record.captions, columns=record.columns, roots=record.roots)
     if source.kind == URL_LIST:
         source = open_source(_downloaded(record, output, progress), captions=record.captions)
     return OpenedSource(record=record, source=source)
@@ -180,6 +180,7 @@ def _downloaded(record: SourceRecord, output: str, progress: ProgressSink) -> st
         fingerprint=record.fingerprint,
         columns=record.columns,
         download=record.download,
+        roots=record.roots,
     )
     return download.run(spec, progress=progress).pictures
 

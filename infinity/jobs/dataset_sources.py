@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from infinity import storage
-from infinity.data.manifest import Manifest, SourceRecord
+from infinity.data.manifest import Manifest, ManifestError, SourceRecord
 from infinity.data.storing import StoringConfig
 from infinity.data.takedown import TakedownList
 from infinity.jobs.dataset_spec import BuildDatasetSpec
@@ -18,9 +18,26 @@ def only_takes_down(spec: BuildDatasetSpec, parent: Manifest | None) -> bool:
     ) and stores_as(parent, spec)
 
 
+def recorded_sources(manifest: Manifest) -> tuple[SourceRecord, ...]:
+    """The sources that a manifest names; all have the fingerprint with which they were read.
+
+    Without one, a manifest that somebody else wrote could name any folder of this machine.
+
+    Raises:
+        ManifestError: One has none.
+    """
+    for record in manifest.head.sources:
+        if record.source is not None and not record.fingerprint:
+            raise ManifestError(
+                f"{manifest.uri}: expected the fingerprint of every source, found none of {record.source}; whoever "
+                "wrote this manifest was not this program, so its sources are not opened"
+            )
+    return manifest.head.sources
+
+
 def sources_of(spec: BuildDatasetSpec, parent: Manifest | None) -> tuple[SourceRecord, ...]:
     """The parent's sources, then the spec's own, which takes the place of an earlier state of itself."""
-    before = parent.head.sources if parent else ()
+    before = recorded_sources(parent) if parent else ()
     if spec.source is None and spec.scenes is None:
         return before
     uri = None if spec.source is None else storage.absolute(spec.source)
@@ -31,6 +48,7 @@ def sources_of(spec: BuildDatasetSpec, parent: Manifest | None) -> tuple[SourceR
         captions=spec.captions,
         columns=spec.columns,
         download=spec.download,
+        roots=tuple(map(storage.absolute, spec.roots)),
     )
     same = [(own.source, own.scenes) == (each.source, each.scenes) for each in before]
     if any(same):

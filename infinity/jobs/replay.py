@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import Counter
 
 from infinity import storage
-from infinity.data import quarantine
+from infinity.data import quarantine, sources
 from infinity.data.columns import SourceColumns
 from infinity.data.manifest import Manifest
 from infinity.data.samples import SourceError
-from infinity.data.sources import fingerprint
 from infinity.data.storing import StoringConfig
 from infinity.jobs.build_dataset import BuildDatasetSpec
 from infinity.jobs.dataset_facts import QUARANTINE_FOLDER, open_record
+from infinity.jobs.dataset_sources import recorded_sources
 from infinity.jobs.progress import silent
 
 REPLAYS_FOLDER = "replays"
@@ -29,11 +29,20 @@ def quarantined(manifest: Manifest) -> tuple[str, ...]:
     max_pixels = int(manifest.head.spec["filters"]["max_pixels"])
     side_px = manifest.head.spec.get("storing", StoringConfig().to_json())["side_px"]
     files: list[str] = []
-    for record in manifest.head.sources:
+    for record in recorded_sources(manifest):
         opened = open_record(record, manifest.root, silent)
         folder = opened.folder(max_pixels, side_px)
         files += quarantine.files_of(storage.join(manifest.root, QUARANTINE_FOLDER, folder))
     return tuple(files)
+
+
+def roots_of(manifest: Manifest) -> tuple[str, ...]:
+    """Folders from which quarantined pictures of a data set may be read once more: those of its sources."""
+    roots: dict[str, None] = {}
+    for record in recorded_sources(manifest):
+        if record.source is not None:
+            roots |= dict.fromkeys(sources.roots_of(record.source, record.roots))
+    return tuple(roots)
 
 
 def reasons_of(manifest: Manifest) -> dict[str, int]:
@@ -77,5 +86,7 @@ def replay_spec(manifest: Manifest, source: str | None = None) -> BuildDatasetSp
     """
     uri = storage.absolute(source) if source is not None else collect(manifest)
     settings = dict(manifest.head.spec) | {"output": manifest.root, "parent": manifest.uri, "scenes": None}
-    settings |= {"source": uri, "fingerprint": fingerprint(uri), "columns": SourceColumns().to_json()}
+    roots = () if source is not None else roots_of(manifest)
+    settings |= {"source": uri, "fingerprint": sources.fingerprint(uri, roots), "roots": list(roots)}
+    settings |= {"columns": SourceColumns().to_json()}
     return BuildDatasetSpec.from_json(settings, where=manifest.uri)

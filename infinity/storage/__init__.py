@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 from urllib.parse import quote, unquote
 
-from infinity.storage import local, s3
 from infinity.storage import inside as places
+from infinity.storage import local, s3
 from infinity.storage.errors import FileAlreadyThereError, FileMissingError, StorageError
 
 __all__ = [

@@ -123,7 +123,7 @@ def test_quarantine_is_a_source_that_gives_its_rows_once_more(tmp_path: Path) ->
     problem = UnreadableError("truncated", "cut")
     rows.add(Record(row=7, name="a", image="gone.png", caption="a", url="https://example.com"), problem, b"bytes")
     rows.add(Record(row=8, name="b\ud800", problem=UnreadableError("bad_row", "no"), raw=b"{"), problem)
-    rows.add(Record(row=9, name="c", image="large.png"), problem, bytes(quarantine.MAX_KEPT_BYTES + 1))
+    rows.add(Record(row=9, name="c", image=str(tmp_path / "large.png")), problem, bytes(quarantine.MAX_KEPT_BYTES + 1))
     storage.write_bytes(str(tmp_path / "0.parquet"), quarantine.to_bytes(rows.table()))
     source = open_source(str(tmp_path))
     assert source.kind == "quarantine"
@@ -131,7 +131,7 @@ def test_quarantine_is_a_source_that_gives_its_rows_once_more(tmp_path: Path) ->
     assert (first.image, first.caption, first.url) == (b"bytes", "a", "https://example.com")
     assert second.problem is not None
     assert second.raw == b"{"
-    assert third.image == "large.png"
+    assert third.image == str(tmp_path / "large.png")
     assert quarantine.load(str(tmp_path / "0.parquet"))["num_bytes"].to_pylist() == [
         5,
         1,

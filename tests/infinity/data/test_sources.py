@@ -104,9 +104,11 @@ def test_reference_lines_prefer_the_wanted_caption(tmp_path: Path) -> None:
     uri = tmp_path / "1.000_000003.jsonl"
     uri.write_text("".join(json.dumps(row) + "\n" for row in rows))
     for source in (str(uri), str(tmp_path), uri.as_uri()):
-        found = records(open_source(source))
+        found = records(open_source(source, roots=("/abs", "s3://bucket")))
         assert [r.caption for r in found] == ["long text", "short", "long text"]
         assert [r.image for r in found] == [f"{tmp_path}/x.jpg", "/abs/x.jpg", "s3://bucket/x.jpg"]
+        refused = records(open_source(source))
+        assert [r.problem and r.problem.reason for r in refused] == [None, "outside_source", "outside_source"]
         assert [r.caption for r in records(open_source(source, captions="short"))] == ["short", "short", "long text"]
 
 
