@@ -122,6 +122,21 @@ def test_all_rules_are_listed_with_setting_and_count() -> None:
     assert {rule.reason for rule in FilterConfig().rules()} < set(listed)
 
 
+def test_a_row_that_breaks_many_rules_is_dropped_once_for_the_first() -> None:
+    """One picture that breaks four rules, one that breaks the last two of them, and a copy of each."""
+    worst = {"width_px": 10, "contrast": 0.0, "sharpness": 0.0, "caption": "x", "pixels": bytes(32)}
+    flat = {"contrast": 0.0, "sharpness": 0.0, "pixels": b"1" * 32}
+    filters = FilterConfig(min_sharpness=5.0)
+    decisions = decide(facts_of([worst, flat, worst, flat, {}]), filters)
+    reasons = decisions.dropped["reason"].to_pylist()
+    assert reasons == ["caption_too_short", "blank", "caption_too_short", "blank"]
+    assert decisions.dropped["row"].to_pylist() == [0, 1, 2, 3]
+    counts = {"caption_too_short": 2, "blank": 2}
+    assert decisions.tally.dropped == counts
+    assert {rule.reason: rule.dropped for rule in decisions.rules if rule.dropped} == counts
+    assert decisions.kept["row"].to_pylist() == [4]
+
+
 rows = st.lists(
     st.fixed_dictionaries(
         {
@@ -134,6 +149,18 @@ rows = st.lists(
     ),
     max_size=25,
 )
+
+
+@settings(max_examples=60, deadline=None)
+@given(rows)
+def test_every_rule_counts_rows_of_its_own(cases: list[dict[str, Any]]) -> None:
+    decisions = decide(facts_of(cases), FilterConfig(min_pixels=2000))
+    numbers = decisions.dropped["row"].to_pylist()
+    assert len(numbers) == len(set(numbers))
+    assert sorted(numbers + decisions.kept["row"].to_pylist()) == list(range(len(cases)))
+    assert sum(rule.dropped for rule in decisions.rules) == sum(decisions.tally.dropped.values())
+    for rule in decisions.rules:
+        assert rule.dropped == decisions.tally.dropped.get(rule.reason, 0)
 
 
 def fates(decisions: Decisions) -> list[tuple[Any, ...]]:
