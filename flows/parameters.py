@@ -98,6 +98,12 @@ class DatasetForm(Form):
     allow_hosts: tuple[str, ...] | None = Field(
         default=None, description="Of an address list: hosts that may be asked although they are not public."
     )
+    image_column: str | None = Field(
+        default=None, description="Column of the picture's file or bytes. Empty: guessed, see docs/data/sources.md."
+    )
+    caption_column: str | None = Field(default=None, description="Column of the short or only caption.")
+    long_caption_column: str | None = Field(default=None, description="Column of the long caption.")
+    url_column: str | None = Field(default=None, description="Column of the picture's address on the web.")
     roots: tuple[str, ...] | None = Field(
         default=None,
         description="Further folders whose files the source may name, by links or in tables. What lies neither in them "
@@ -121,6 +127,10 @@ class DatasetForm(Form):
         if self.roots and spec.source is not None:
             roots = tuple(map(storage.absolute, self.roots))
             changes |= {"roots": roots, "fingerprint": fingerprint(spec.source, roots)}
+        names = {"image_column": "picture", "url_column": "url", "caption_column": "caption"}
+        names["long_caption_column"] = "long_caption"
+        if columns := {names[name]: value for name, value in self.given(*names).items()}:
+            changes["columns"] = spec.columns.replace(**columns)
         if self.captioner is not None:
             changes["captioner"] = CaptionerConfig(model=self.captioner)
         spec = spec.replace(filters=self._filters(spec.filters), **changes)

@@ -24,6 +24,12 @@ def build(
         Filters,
         typer.Option(help="paper: drop pictures with much text, with watermarks, or of a low aesthetic score."),
     ] = Filters.none,
+    image_column: Annotated[
+        str | None, typer.Option(help="Column of the picture's file or bytes, where guessing is not enough.")
+    ] = None,
+    caption_column: Annotated[str | None, typer.Option(help="Column of the short or only caption.")] = None,
+    long_caption_column: Annotated[str | None, typer.Option(help="Column of the long caption.")] = None,
+    url_column: Annotated[str | None, typer.Option(help="Column of the picture's address on the web.")] = None,
     near_duplicates: Annotated[bool, typer.Option(help="Drop pictures that nearly repeat another one.")] = False,
     store_side_px: Annotated[
         int | None, typer.Option(help="Store larger pictures with a shorter side of so many pixels, as JPEG.")
@@ -45,6 +51,7 @@ def build(
     """Build a data set: read the pictures, drop what is unfit with a counted reason, write shards and a manifest."""
     with clear_errors():
         from infinity import storage
+        from infinity.data.columns import SourceColumns
         from infinity.data.filters import FilterConfig, NearDuplicates
         from infinity.data.storing import StoringConfig
         from infinity.jobs import build_dataset as job
@@ -56,6 +63,9 @@ def build(
             source=uri,
             fingerprint=job.fingerprint(uri, allowed),
             roots=allowed,
+            columns=SourceColumns(
+                picture=image_column, url=url_column, long_caption=long_caption_column, caption=caption_column
+            ),
             output=storage.absolute(output),
             filters=FilterConfig(near_duplicates=NearDuplicates() if near_duplicates else None),
             storing=StoringConfig(side_px=store_side_px),

@@ -12,19 +12,27 @@ from infinity.config import Config
 from infinity.data.decoding import UnreadableError
 from infinity.data.samples import CaptionChoice, Captions, Record
 
-PICTURE_COLUMNS = ("file_name", "image_path")
-URL_COLUMNS = ("url", "image_url", "img_url", "image_link", "photo_image_url")
-LONG_COLUMNS = ("long_caption", "caption_long", "dense_caption", "detailed_caption")
+SURE_COLUMNS = ("file_name", "image_path")
+"""Names that mean a file even beside an address; others are then notes about a picture that is yet to be downloaded."""
+
+PICTURE_COLUMNS = (*SURE_COLUMNS, "filename", "file_path", "filepath", "image_file", "image_name", "img_path")
+PICTURE_COLUMNS += ("image", "img", "file", "path", "picture")
+URL_COLUMNS = ("url", "image_url", "img_url", "image_link", "photo_image_url", "urls", "link")
+LONG_COLUMNS = ("long_caption", "caption_long", "dense_caption", "detailed_caption", "recaption", "re_caption")
 SHORT_COLUMNS = ("text", "caption", "short_caption", "caption_short", "alt_text", "alt", "title", "description")
+SHORT_COLUMNS += ("prompt", "captions", "texts", "sentence", "sentences", "prompts", "top_caption", "blip_caption")
+"""Names that are guessed, the likeliest first; docs/data/sources.md lists them for people."""
+
+HOW_TO_NAME = "name the columns (--image-column, --caption-column; in a spec under columns)"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SourceColumns(Config):
     """Names of a source's columns where guessing is not enough; None guesses.
 
-    Guesses ignore upper and lower case, and the first of several names counts: ``file_name`` or ``image_path`` for
-    pictures (in Parquet ``image``, ``bytes`` or ``path``), ``url`` or ``image_url`` for addresses, ``long_caption`` for
-    long captions, and ``text`` or ``caption`` for short or only ones.
+    Guesses ignore upper and lower case, and the first of several names counts: ``PICTURE_COLUMNS`` for pictures (in
+    Parquet also ``bytes`` and the formats of pictures), ``URL_COLUMNS`` for addresses, ``LONG_COLUMNS`` for long
+    captions, and ``SHORT_COLUMNS`` for short or only ones.
 
     Attributes:
         picture: Column of the picture's bytes or its file.
@@ -38,9 +46,12 @@ class SourceColumns(Config):
     long_caption: str | None = None
     caption: str | None = None
 
-    def pictures(self, found: Iterable[str], guesses: tuple[str, ...] = PICTURE_COLUMNS) -> tuple[str, ...]:
-        """The columns of ``found`` that may name a picture, the likeliest first."""
-        return _among(found, self.picture, guesses)
+    def pictures(
+        self, found: Iterable[str], guesses: tuple[str, ...] = PICTURE_COLUMNS, sure: tuple[str, ...] = SURE_COLUMNS
+    ) -> tuple[str, ...]:
+        """The columns of ``found`` that may name a picture, the likeliest first; ``sure`` ones beside an address."""
+        names = tuple(found)
+        return _among(names, self.picture, sure if self.urls(names) else guesses)
 
     def urls(self, found: Iterable[str]) -> tuple[str, ...]:
         """The columns of ``found`` that may hold an address."""
@@ -81,9 +92,11 @@ class SourceColumns(Config):
         try:
             image = _first_text(fields, self.pictures(names))
             url = _first_text(fields, self.urls(names))
+            if is_address(image):
+                image, url = "", url or image
             name = image or url or where
             if not image and not url:
-                raise UnreadableError("bad_row", "names no picture (file_name or image_path) and no url")
+                raise UnreadableError("bad_row", f"names no picture and no url; found {shown(names)}; {HOW_TO_NAME}")
             place = place_of(folder, image) if image else url
             captions = self.captions_of(fields, choice)
         except UnreadableError as error:
@@ -112,6 +125,11 @@ def place_of(folder: str, name: str) -> str:
     return storage.join(folder, name.removeprefix("./"))
 
 
+def is_address(text: str) -> bool:
+    """Whether a text begins as an address on the web."""
+    return text.strip().lower().startswith(("http://", "https://"))
+
+
 def _among(found: Iterable[str], chosen: str | None, guesses: tuple[str, ...]) -> tuple[str, ...]:
     names = tuple(found)
     if chosen is not None:
@@ -132,10 +150,20 @@ def _first_text(fields: Mapping[str, Any], names: tuple[str, ...]) -> str:
 
 
 def _text(fields: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
+    """The first text that is not blank; of a list of captions its first one."""
     for name in names:
         value = fields[name]
-        if value is not None and not isinstance(value, str):
-            raise UnreadableError("bad_row", f"expected a text or null as {name}, found {type(value).__name__}")
-        if value and value.strip():
-            return value
+        several = value if isinstance(value, list | tuple) else (value,)
+        texts = [text for text in several if isinstance(text, str)]
+        if not texts and any(part is not None for part in several):
+            raise UnreadableError("bad_row", f"expected a text, texts or null as {name}, found {type(value).__name__}")
+        if found := next((text for text in texts if text.strip()), None):
+            return found
     return None
+
+
+def shown(names: Iterable[str]) -> str:
+    """Names of columns for people, not too many of them."""
+    found = [str(name)[:60] for name in names]
+    more = f" and {len(found) - 20} more" if len(found) > 20 else ""
+    return f"the columns {', '.join(found[:20])}{more}" if found else "no columns"

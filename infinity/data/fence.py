@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from infinity import storage
+from infinity.data.columns import is_address
 from infinity.data.decoding import UnreadableError
 from infinity.data.samples import Record
 
@@ -68,11 +69,6 @@ class OutsideLinks:
 def fenced(pieces: Sequence[Slice], roots: tuple[str, ...]) -> tuple[Slice, ...]:
     """The slices, behind the fence."""
     return tuple(FencedSlice(piece, roots) for piece in pieces)
-
-
-def is_address(text: str) -> bool:
-    """Whether a text begins as an address on the web."""
-    return text.strip().lower().startswith(("http://", "https://"))
 
 
 def _checked(record: Record, is_inside: Callable[[str], bool]) -> Record:

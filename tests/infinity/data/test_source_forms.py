@@ -110,7 +110,7 @@ def test_lists_of_addresses_are_recognised(tmp_path: Path, ending: str) -> None:
 
 def test_columns_may_be_named(tmp_path: Path) -> None:
     (tmp_path / "list.csv").write_text("where,what,text\nhttps://example.com/x.jpg,a cat,wrong\n")
-    with pytest.raises(SourceError, match="found where,what,text; name them in the settings"):
+    with pytest.raises(SourceError, match="found where,what,text; name the columns"):
         open_source(str(tmp_path / "list.csv"))
     assert fingerprint(str(tmp_path / "list.csv"))
     columns = SourceColumns(url="where", caption="what")
