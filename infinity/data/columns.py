@@ -115,8 +115,15 @@ class SourceColumns(Config):
 def place_of(folder: str, name: str) -> str:
     """URI of a picture that a table in ``folder`` names, wherever that leads: ``FencedSlice`` decides whether it may.
 
-    Names are relative to the folder, absolute paths, or URIs.
+    Names are relative to the folder, absolute paths, or URIs; of a name with backslashes these separate folders, unless
+    a file has the name as it is.
     """
+    if "\\" in name and "://" not in name:
+        try:
+            there = storage.exists(storage.join(folder, name))
+        except storage.StorageError:  # no file can have this name
+            there = True
+        name = name if there else name.replace("\\", "/")
     if "://" in name or name.startswith("/"):
         return name
     if storage.local_path(folder) is None and ".." in name.split("/"):  # a bucket knows no folder above

@@ -7,7 +7,6 @@ link, a device or a name that leads out of its folder is not trusted with the re
 
 from __future__ import annotations
 
-import json
 import tarfile
 from array import array
 from collections.abc import Iterator
@@ -16,22 +15,22 @@ from functools import lru_cache
 from typing import Any
 
 from infinity import storage
+from infinity.data.caption_files import ENDINGS, MAX_TEXT_BYTES, fields_of
 from infinity.data.columns import SourceColumns
 from infinity.data.decoding import UnreadableError
 from infinity.data.ranges import RangeReader
 from infinity.data.samples import CaptionChoice, Record, SourceError
 
+SHARD_ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 ROWS_PER_SHARD = 2**20
 """Row numbers that each shard gets for its own, since nobody counts its samples before it is read."""
 
 MAX_PICTURE_BYTES = 2**27
-MAX_TEXT_BYTES = 2**20
 MAX_NAME_BYTES = 4096
 MAX_EXTENSION_BYTES = 2**16
 """A header of extended attributes that is larger holds no name that anybody gave a picture."""
 
 PICTURES = ("jpg", "jpeg", "png", "webp", "gif")
-_TEXTS = ("txt", "text", "caption")
 _MAX_MEMBERS = 64
 _MAX_LINKS = 1000
 _PICKLES = ("pkl", "pickle", "pyd", "pth", "pt", "joblib", "dill")
@@ -113,25 +112,8 @@ class ShardSlice:
 
     def _fields(self, sample: tuple[Member, ...], reader: RangeReader) -> dict[str, Any]:
         """The facts of a sample's JSON, with its text as the short or only caption."""
-        fields: dict[str, Any] = {}
-        for member in sample:
-            if member.ending == "json":
-                try:
-                    found = json.loads(_content(member, reader, MAX_TEXT_BYTES))
-                except (ValueError, RecursionError) as error:
-                    raise UnreadableError("bad_row", f"{member.name}: not JSON: {error}") from error
-                if not isinstance(found, dict):
-                    raise UnreadableError("bad_row", f"{member.name}: expected an object, found {type(found).__name__}")
-                fields.update(found)
-        for member in sample:
-            if member.ending in _TEXTS:
-                try:
-                    text = _content(member, reader, MAX_TEXT_BYTES).decode("utf-8")
-                except UnicodeDecodeError as error:
-                    raise UnreadableError("bad_row", f"{member.name}: not UTF-8: {error.reason}") from error
-                fields = {name: value for name, value in fields.items() if name not in self.columns.shorts(fields)}
-                fields[self.columns.caption or "text"] = text
-        return fields
+        told = (member for member in sample if member.ending in ENDINGS)
+        return fields_of(((member.name, _content(member, reader, MAX_TEXT_BYTES)) for member in told), self.columns)
 
 
 def shard_slices(

@@ -88,7 +88,9 @@ def _build(spec: BuildDatasetSpec, parent: Manifest | None, uri: str, root: str,
             if rows and judged.dropped is not None:
                 _save_dropped(rows, judged.dropped, spec, storage.parent(uri))
             if not judged.kept.num_rows:
-                raise DatasetError(nothing_left(spec, judged.tally))
+                raise DatasetError(
+                    nothing_left(spec, judged.tally, next((o.source.hint for o in opened if o.source.hint), ""))
+                )
             rows = rows.without_facts() if rows else None
             give_back()
             planned = _planned(spec, rows, judged, parent)

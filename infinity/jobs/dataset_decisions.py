@@ -85,14 +85,22 @@ def _name(spec: BuildDatasetSpec) -> str:
     return spec.source or ("drawn scenes" if spec.scenes else str(spec.parent))
 
 
-def nothing_left(spec: BuildDatasetSpec, tally: Tally) -> str:
+def nothing_left(spec: BuildDatasetSpec, tally: Tally, hint: str = "") -> str:
+    """The words for a data set without a picture.
+
+    Args:
+        spec: What was to be built.
+        tally: What became of all rows.
+        hint: What else may help where no row has a caption.
+    """
     if not tally.read:
         return f"{_name(spec)}: found no rows"
     left_out = tally.dropped | {f"{UNREADABLE}_{reason}": number for reason, number in tally.unreadable.items()}
     if set(tally.dropped) == {"caption_missing"}:
         return (
             f"{_name(spec)}: no captions at all: {_reasons(left_out)} of {tally.read} pictures; give each a row "
-            f"with a text in metadata.jsonl; {_for_example(tally)}"
+            f"with a text in metadata.jsonl, or a .txt of its name beside it; {f'{hint}; ' if hint else ''}"
+            f"{_for_example(tally)}"
         )
     return f"{_name(spec)}: no picture is left of {tally.read} ({_reasons(left_out)}); {_for_example(tally)}"
 

@@ -51,7 +51,9 @@ class OpenedSource:
     def folder(self, max_pixels: int, side_px: int | None = None) -> str:
         """Name of the folder of its facts: it follows from everything that the facts follow from."""
         parts = [piece.first_row for piece in self.source.slices]
-        decoded = [] if side_px is None else [side_px]
+        decoded: list[int | str] = [] if side_px is None else [side_px]
+        if self.source.variant:
+            decoded.append(self.source.variant)
         return digest_of([self.record.replace(source=None).to_json(), MEASURE_VERSION, max_pixels, parts, *decoded])
 
 

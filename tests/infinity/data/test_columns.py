@@ -39,7 +39,9 @@ def test_columns_may_be_named_and_the_message_says_which_there_are(tmp_path: Pat
     row = {"pic": "x.png", "blurb": "a cat", "note": "?"}
     record = records(open_source(str(image_folder(tmp_path, {"x.png": PNG}, [row]))))[0]
     assert record.problem is not None
-    assert "found the columns pic, blurb, note; name the columns (--image-column, --caption-column" in str(record.problem)
+    assert "found the columns pic, blurb, note; name the columns (--image-column, --caption-column" in str(
+        record.problem
+    )
     assert only(tmp_path, row, SourceColumns(picture="pic", caption="blurb")).caption == "a cat"
 
 

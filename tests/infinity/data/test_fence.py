@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -76,6 +77,7 @@ def parquet(folder: Path) -> None:
 
 
 def parquet_url(folder: Path) -> None:
+    shutil.rmtree(folder / "images")
     (folder / "metadata.jsonl").unlink()
     data = [encoded(noise(seed=i)) for i in range(4)]
     urls = [*("https://example.com/x.png",) * 4, (folder.parent / "secret.png").as_uri()]
@@ -84,6 +86,7 @@ def parquet_url(folder: Path) -> None:
 
 
 def strangers_quarantine(folder: Path) -> None:
+    shutil.rmtree(folder / "images")
     (folder / "metadata.jsonl").unlink()
     rows, problem = Quarantine(), UnreadableError("missing_file", "gone")
     for number in range(4):
@@ -105,6 +108,7 @@ def linked_table(folder: Path) -> None:
 
 
 def linked_shard(folder: Path) -> None:
+    shutil.rmtree(folder / "images")
     (folder / "metadata.jsonl").unlink()
     for path in (folder / "0.tar", folder.parent / "secret.tar"):
         with tarfile.open(path, "w") as tar:

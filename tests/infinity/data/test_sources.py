@@ -256,7 +256,7 @@ def test_useless_source_is_a_clear_error(tmp_path: Path, files: dict[str, bytes]
     [
         (
             {"text": ["a"]},
-            "no pictures: expected a column image, bytes or path, or url, found the columns text; name the columns \\(--image-column",
+            r"no pictures: expected a column image, bytes or path, or url, found the columns text; name the columns \(",
         ),
         (
             {"image": [b""]},
