@@ -53,10 +53,11 @@ UnreadableReason = Literal[
 ]
 
 FORMATS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif"}
+FORMATS |= {"AVIF": "avif", "BMP": "bmp", "TIFF": "tif", "JPEG2000": "jp2"}
 """Formats that are read, and their file endings."""
 
 _STORED = ("JPEG", "PNG", "WEBP")
-_OTHERS = ("BMP", "TIFF", "AVIF", "JPEG2000", "ICO", "PSD", "TGA", "PPM")  # told apart in messages, never decoded
+_OTHERS = ("ICO", "PSD", "TGA", "PPM")  # told apart in messages, never decoded
 _SNIFF_BYTES = 2**16
 _STRIP_PIXELS = 2**17  # what the processor's caches hold
 
@@ -155,7 +156,7 @@ def decode(
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         need = len(data) + header.width_px * header.height_px * (4 + header.buffer_bytes_per_px)
         _check_memory(header, need, max_memory_bytes)
-        image = _open(data)
+        image = _open(data, header.format)
         plain = image.mode in ("RGB", "L") and "transparency" not in image.info
         copy = 4 * header.width_px * header.height_px
         need += copy * (image.mode != "RGB" or not plain)
@@ -251,13 +252,15 @@ def _check_memory(header: Header, need: float, limit: int) -> None:
         )
 
 
-def _open(data: bytes) -> Image.Image:
+def _open(data: bytes, format: str) -> Image.Image:
     """Let Pillow read the header."""
     try:
-        return Image.open(io.BytesIO(data), formats=list(FORMATS))
+        return Image.open(io.BytesIO(data), formats=[format])
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise UnreadableError("too_many_pixels", str(error)) from error
     except UnidentifiedImageError as error:
+        if format in ("TIFF", "BMP"):
+            raise UnreadableError("format", f"a kind of {format} that is not read") from error
         raise UnreadableError("truncated", "begins as a picture, but the header is incomplete or broken") from error
     except Exception as error:  # a header that begins well and goes on badly
         raise UnreadableError(_reason(error), str(error) or type(error).__name__) from error
@@ -267,6 +270,8 @@ def _unidentified(data: bytes) -> UnreadableError:
     """Tell a picture of another format from something that is no picture."""
     if len(data) < 12 and any(data.startswith(start) for start in (b"\xff\xd8", b"\x89PNG", b"GIF8", b"RIFF")):
         return UnreadableError("truncated", f"only {len(data)} bytes: {data!r}")
+    if data[4:8] == b"ftyp" and data[8:11] in (b"hei", b"hev", b"mif"):
+        return UnreadableError("format", f"HEIC is not one of {', '.join(FORMATS)}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

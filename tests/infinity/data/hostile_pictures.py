@@ -162,7 +162,7 @@ def others(canary: str) -> dict[str, bytes]:
     small = Image.fromarray(noise())
     entity = b'<?xml version="1.0"?><!DOCTYPE s [<!ENTITY x SYSTEM "file:///etc/passwd">]><svg>&x;</svg>'
     return {
-        **{name: encoded(small, name) for name in ("BMP", "TIFF", "ICO", "PPM", "TGA", "JPEG2000", "AVIF")},
+        **{name: encoded(small, name) for name in ("ICO", "PPM", "TGA")},
         "postscript": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n(" + canary.encode() + b") (w) file\n",
         "svg": entity,
         "svgz": gzip.compress(entity),
@@ -179,4 +179,35 @@ def others(canary: str) -> dict[str, bytes]:
 
 def hostile_pictures(canary: str) -> dict[str, bytes]:
     """All of them by what they are; ``canary`` is a file that none of them may write."""
-    return bombs() | polyglots() | damaged() | others(canary)
+    return bombs() | polyglots() | damaged() | others(canary) | newer_formats()
+
+
+def newer_formats() -> dict[str, bytes]:
+    """Bombs, polyglots and damage of the formats that came later."""
+    whole = {name: encoded(noise(), name) for name in ("BMP", "TIFF", "JPEG2000", "AVIF")}
+    found = {f"{name} cut off": data[: len(data) // 2] for name, data in whole.items()}
+    found |= {f"{name} beginning": data[:20] for name, data in whole.items()}
+    found |= {f"{name} and a program": data + b"\x7fELF\x02\x01" for name, data in whole.items()}
+    found |= {f"{name} and an archive": data + zip_file() for name, data in whole.items()}
+    bmp, tiff, jp2, avif = (whole[name] for name in ("BMP", "TIFF", "JPEG2000", "AVIF"))
+    ispe = avif.index(b"ispe") + 8
+    size = jp2.index(b"\xff\x4f\xff\x51") + 8
+    directory = struct.unpack_from("<I", tiff, 4)[0]
+    entries = struct.unpack_from("<H", tiff, directory)[0]
+    behind = directory + 2 + 12 * entries
+    page = struct.pack("<H", 1) + struct.pack("<HHII", 256, 4, 1, 40)
+    pages = b"".join(page + struct.pack("<I", len(tiff) + 18 * (i + 1)) for i in range(5000))
+    wide = tiff.replace(struct.pack("<HHI", 256, 4, 1) + struct.pack("<I", 40), struct.pack("<HHII", 256, 4, 1, 2**31))
+    wide = wide.replace(struct.pack("<HHIHH", 256, 3, 1, 40, 0), struct.pack("<HHII", 256, 4, 1, 2**31))
+    return found | {
+        "bmp 65000 x 65000": bmp[:18] + struct.pack("<ii", 65_000, 65_000) + bmp[26:],
+        "bmp of a negative width": bmp[:18] + struct.pack("<i", -40) + bmp[22:],
+        "bmp of an odd header": bmp[:14] + struct.pack("<I", 7) + bmp[18:],
+        "tiff 2**31 wide": wide,
+        "tiff 5000 pages": tiff[:behind] + struct.pack("<I", len(tiff)) + tiff[behind + 4 :] + pages,
+        "tiff page beyond the end": tiff[:4] + struct.pack("<I", 2**31) + tiff[8:],
+        "jpeg 2000 of 2**31 x 2**31": jp2[:size] + struct.pack(">II", 2**31, 2**31) + jp2[size + 8 :],
+        "jpeg 2000 of no size": jp2[:size] + bytes(8) + jp2[size + 8 :],
+        "avif of 65536 x 65536": avif[: ispe + 0] + struct.pack(">II", 65_536, 65_536) + avif[ispe + 8 :],
+        "avif of many boxes": avif[:4] + b"ftypavif" + struct.pack(">I4s", 8, b"free") * 10_000,
+    }
