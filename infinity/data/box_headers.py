@@ -13,9 +13,9 @@ CODESTREAM = b"\xff\x4f\xff\x51"
 _AVIF = (b"avif", b"avis")
 _CONTAINERS = (b"meta", b"iprp", b"ipco", b"moov", b"trak", b"mdia", b"minf", b"stbl", b"jp2h")
 _OUTERMOST = frozenset(
-    (b"ftyp", b"meta", b"mdat", b"moov", b"free", b"skip", b"uuid", b"moof", b"mfra", b"sidx", b"styp", b"pdin")
-    + (b"jP  ", b"jp2h", b"jp2c", b"jp2i", b"xml ", b"uinf", b"asoc", b"rreq")
+    b"ftyp meta mdat moov free skip uuid moof mfra sidx styp pdin jp2h jp2c jp2i uinf asoc rreq".split()
 )
+_OUTERMOST |= {b"jP  ", b"xml "}
 _MAX_DEPTH = 8
 _MAX_BOXES = 4096
 

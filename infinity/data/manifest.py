@@ -127,7 +127,11 @@ class ManifestHead(Config):
         histograms: How each score is spread over the readable pictures.
         examples: A few examples of each reason.
         code_version: Of the program that wrote the data set.
+        converted: How many pictures had colours of which profile, and are stored in sRGB; of these ``sha256`` differs
+            from ``original_sha256``.
     """
+
+    later: ClassVar[frozenset[str]] = frozenset({"converted"})
 
     counts: dict[str, int]
     unreadable: dict[str, int]
@@ -143,6 +147,12 @@ class ManifestHead(Config):
     examples: dict[str, tuple[str, ...]] = field(default_factory=dict)
     code_version: str = ""
     format: int = FORMAT
+    converted: dict[str, int] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Without what came later and has its default: manifests without it keep their bytes, and their digest."""
+        plain = Config.to_json(self)
+        return plain if self.converted else {name: value for name, value in plain.items() if name != "converted"}
 
 
 class Manifest:

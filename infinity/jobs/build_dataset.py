@@ -128,6 +128,7 @@ def _head(
         rules=judged.rules,
         histograms=judged.histograms,
         examples=judged.tally.examples,
+        converted=judged.converted,
         code_version=f"{version('infinity-t2i')}, facts {MEASURE_VERSION}, shards {SHARD_VERSION}",
     )
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections import Counter
+from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
 from infinity.data.checking import UNREADABLE, Tally
 from infinity.data.decisions import decide
 from infinity.data.decontamination import load_evaluation_sets
+from infinity.data.facts import CONVERTED
 from infinity.data.histograms import Histogram
 from infinity.data.layout import samples_of
 from infinity.data.manifest import Manifest
@@ -27,6 +29,7 @@ class Judged:
     rules: tuple[RuleCount, ...]
     histograms: tuple[Histogram, ...]
     dropped: pa.Table | None = None
+    converted: dict[str, int] = field(default_factory=dict)
 
     def without_rows(self) -> Judged:
         """Only what the manifest tells about the others."""
@@ -48,7 +51,15 @@ def decide_rows(spec: BuildDatasetSpec, rows: Rows, takedown: TakedownList) -> J
         rules=decisions.rules,
         histograms=decisions.histograms,
         dropped=decisions.dropped,
+        converted=_converted(decisions.kept),
     )
+
+
+def _converted(kept: pa.Table) -> dict[str, int]:
+    """How many pictures had colours of which profile."""
+    told = kept["detail"].drop_null().to_pylist()
+    names = (text.removeprefix(CONVERTED) for text in told if text.startswith(CONVERTED))
+    return dict(sorted(Counter(names).items()))
 
 
 def decide_again(parent: Manifest, takedown: TakedownList) -> Judged:
@@ -61,7 +72,9 @@ def decide_again(parent: Manifest, takedown: TakedownList) -> Judged:
     before = Tally(
         read=head.counts["read"] - taken.read, dropped=dropped, unreadable=head.unreadable, examples=head.examples
     )
-    return Judged(kept=kept, tally=before + taken, rules=head.rules, histograms=head.histograms)
+    return Judged(
+        kept=kept, tally=before + taken, rules=head.rules, histograms=head.histograms, converted=head.converted
+    )
 
 
 def counts_of(tally: Tally, kept: int) -> dict[str, int]:

@@ -21,7 +21,7 @@ from infinity.data.measuring import MeasuringCall, measure
 from infinity.data.shards import ShiftedSlice
 from infinity.data.sources import URL_LIST, Slice, Source, fingerprint, open_source, scene_source
 from infinity.data.stack import Stack
-from infinity.data.storing import REDUCED, REDUCED_EXTENSION, StoringConfig, pictures_uri
+from infinity.data.storing import REDUCE_VERSION, REDUCED, REDUCED_EXTENSION, StoringConfig, pictures_uri
 from infinity.data.thumbnail_store import Stretch, ThumbnailStore
 from infinity.jobs.fan_out import each_result
 from infinity.jobs.judging import JudgesConfig, MeasuredSlice, judge
@@ -51,7 +51,7 @@ class OpenedSource:
     def folder(self, max_pixels: int, side_px: int | None = None) -> str:
         """Name of the folder of its facts: it follows from everything that the facts follow from."""
         parts = [piece.first_row for piece in self.source.slices]
-        decoded: list[int | str] = [] if side_px is None else [side_px]
+        decoded: list[int | str] = [] if side_px is None else [side_px, REDUCE_VERSION]
         if self.source.variant:
             decoded.append(self.source.variant)
         return digest_of([self.record.replace(source=None).to_json(), MEASURE_VERSION, max_pixels, parts, *decoded])

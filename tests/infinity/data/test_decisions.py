@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from infinity.data.caption_scores import caption_scores
 from infinity.data.decisions import Decisions, MissingScoreError, decide
 from infinity.data.filters import CaptionFilters, FilterConfig, ModelFilters
 from tests.infinity.data.facts_builder import facts_of
@@ -36,6 +37,47 @@ def test_good_picture_is_kept() -> None:
 )
 def test_missing_damaged_and_short_captions_are_dropped(caption: str, reason: str | None) -> None:
     assert fate(caption=caption) == reason
+
+
+@pytest.mark.parametrize(
+    ("caption", "words"),
+    [
+        ("一只橘猫坐在窗台上望着外面的雨", 6),
+        ("窓辺に座るオレンジ色の猫", 5),
+        ("แมวส้มนั่งอยู่ริมหน้าต่าง", 4),
+        ("ແມວນັ່ງຢູ່ປ່ອງຢ້ຽມ", 3),
+        ("ឆ្មាមួយអង្គុយនៅលើបង្អួច", 4),
+        ("ကြောင်တစ်ကောင်ထိုင်နေသည်", 4),
+        ("a cat 一只橘猫坐在", 4),
+    ],
+)
+def test_scripts_without_blanks_have_words(caption: str, words: int) -> None:
+    """About as many as a reader of the language would count."""
+    captions = CaptionFilters(min_words=words)
+    assert fate(FilterConfig(captions=captions), caption=caption) is None
+    captions = CaptionFilters(min_words=3 * words + 2)
+    assert fate(FilterConfig(captions=captions), caption=caption) == "caption_few_words"
+
+
+@pytest.mark.parametrize("caption", ["猫", "犬", "𠮷"])
+def test_one_ideograph_is_a_caption(caption: str) -> None:
+    assert fate(caption=caption) is None
+    assert fate(caption="x") == "caption_too_short"
+
+
+@pytest.mark.parametrize(
+    ("caption", "words"),
+    [
+        ("a cat sits", 3),
+        ("it's 4.5 cm", 5),
+        ("кошка на окне", 3),
+        ("창가에 앉아 있는 고양이", 4),
+        ("قطة على النافذة", 3),
+    ],
+)
+def test_scripts_with_blanks_are_counted_as_before(caption: str, words: int) -> None:
+    assert caption_scores([caption], "LATIN")["caption_words"].tolist() == [words]
+    assert caption_scores([caption], "LATIN")["caption_chars"].tolist() == [len(caption)]
 
 
 @pytest.mark.parametrize(
