@@ -68,7 +68,8 @@ class StoringConfig(Config):
     def decoded_px(self) -> int | None:
         """Shorter side down to which a JPEG may be decoded at a fraction: with a margin, or its own scaling would show.
 
-        At three times the size, what is stored is 40 dB and more from a reduction of the whole picture; at once, 28 to 37.
+        At three times the size, what is stored is 40 dB and more from a reduction of the whole picture; at the size
+        itself 28 to 37 dB, at twice the size 38.
         """
         return None if self.side_px is None else 3 * self.side_px
 

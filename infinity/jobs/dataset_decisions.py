@@ -72,6 +72,8 @@ def decide_again(parent: Manifest, takedown: TakedownList) -> Judged:
     before = Tally(
         read=head.counts["read"] - taken.read, dropped=dropped, unreadable=head.unreadable, examples=head.examples
     )
+    if takedown.digests:  # of these nothing must be left, and any example may tell of them
+        before, taken = replace(before, examples={}), replace(taken, examples={})
     return Judged(
         kept=kept, tally=before + taken, rules=head.rules, histograms=head.histograms, converted=head.converted
     )

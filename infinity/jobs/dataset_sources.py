@@ -5,7 +5,7 @@ from __future__ import annotations
 from infinity import storage
 from infinity.data.manifest import Manifest, ManifestError, SourceRecord
 from infinity.data.storing import StoringConfig
-from infinity.data.takedown import TakedownList
+from infinity.data.takedown import TakedownList, digest_of_entry
 from infinity.jobs.dataset_spec import BuildDatasetSpec
 
 
@@ -58,12 +58,16 @@ def sources_of(spec: BuildDatasetSpec, parent: Manifest | None) -> tuple[SourceR
 
 def takedown_of(spec: BuildDatasetSpec, parent: Manifest | None) -> TakedownList:
     """The spec's list and the parent's; pictures that the list names as they lie in shards are named as found, too."""
-    wanted = set(spec.takedown.sha256)
-    found: tuple[str, ...] = ()
-    if parent is not None and wanted:
+    wanted, hidden = set(spec.takedown.sha256), set(spec.takedown.digests)
+    found, also = list[str](), list[str]()
+    if parent is not None and (wanted or hidden):
         columns = (parent.table[name].to_pylist() for name in ("sha256", "original_sha256"))
-        found = tuple(original for stored, original in zip(*columns, strict=True) if stored in wanted)
-    takedown = spec.takedown | TakedownList(sha256=found)
+        for stored, original in zip(*columns, strict=True):
+            if stored in wanted:
+                found.append(original)
+            if hidden and digest_of_entry("sha256", stored) in hidden:
+                also.append(digest_of_entry("sha256", original))
+    takedown = spec.takedown | TakedownList(sha256=tuple(found), digests=tuple(also))
     return takedown | parent.head.takedown if parent else takedown
 
 

@@ -34,6 +34,7 @@ __all__ = [
     "inside",
     "join",
     "list_details",
+    "list_drafts",
     "list_files",
     "list_inside",
     "local_path",
@@ -235,6 +236,17 @@ def list_details(uri: str) -> tuple[FileInfo, ...]:
     path = local_path(uri)
     entries = s3.list_entries(uri) if path is None else local.list_entries(path)
     return _infos(uri, entries)
+
+
+def list_drafts(uri: str) -> tuple[tuple[str, str], ...]:
+    """URIs and times of change of files that writers on this machine began and did not finish; none in S3.
+
+    Raises:
+        StorageError: As for ``list_files``.
+    """
+    path = local_path(uri)
+    found = [] if path is None else local.list_drafts(path)
+    return tuple((_below(uri, relative), changed) for relative, changed in found)
 
 
 def list_inside(uri: str, roots: Sequence[str]) -> tuple[tuple[FileInfo, ...], tuple[str, ...]]:

@@ -151,6 +151,13 @@ def list_entries(folder: Path) -> list[Entry]:
     return list_below(folder, None).entries
 
 
+def list_drafts(folder: Path) -> list[tuple[str, str]]:
+    """(path relative to the folder, time of change) of what writers began and did not finish, sorted by path."""
+    with explained("list", folder):
+        entries = walk(folder).entries if folder.is_dir() else []
+    return [(path, changed) for path, _, changed in entries if _is_part(path.rpartition("/")[2])]
+
+
 def list_below(folder: Path, roots: Sequence[Path] | None) -> Listing:
     """``list_entries`` of what lies below ``roots``, links resolved; and the links that lead elsewhere."""
     with explained("list", folder):
