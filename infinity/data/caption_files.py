@@ -81,7 +81,8 @@ class CaptionFiles:
     def of(self, picture: str) -> tuple[str, ...]:
         """The caption files of a picture: those of its name without its ending, else of its whole name."""
         stem = picture[: picture.rindex(".")] if "." in storage.name(picture) else picture
-        return tuple(sorted(self._by_stem.get(stem) or self._by_stem.get(picture, ()), key=_order))
+        found = self._by_stem.get(stem) or self._by_stem.get(picture) or []
+        return tuple(sorted(found, key=_order))
 
 
 def _order(uri: str) -> tuple[int, str]:

@@ -15,11 +15,28 @@ from infinity.data.samples import CaptionChoice, Captions, Record
 SURE_COLUMNS = ("file_name", "image_path")
 """Names that mean a file even beside an address; others are then notes about a picture that is yet to be downloaded."""
 
-PICTURE_COLUMNS = (*SURE_COLUMNS, "filename", "file_path", "filepath", "image_file", "image_name", "img_path")
+PICTURE_COLUMNS: tuple[str, ...] = (
+    *SURE_COLUMNS,
+    "filename",
+    "file_path",
+    "filepath",
+    "image_file",
+    "image_name",
+    "img_path",
+)
 PICTURE_COLUMNS += ("image", "img", "file", "path", "picture")
 URL_COLUMNS = ("url", "image_url", "img_url", "image_link", "photo_image_url", "urls", "link")
 LONG_COLUMNS = ("long_caption", "caption_long", "dense_caption", "detailed_caption", "recaption", "re_caption")
-SHORT_COLUMNS = ("text", "caption", "short_caption", "caption_short", "alt_text", "alt", "title", "description")
+SHORT_COLUMNS: tuple[str, ...] = (
+    "text",
+    "caption",
+    "short_caption",
+    "caption_short",
+    "alt_text",
+    "alt",
+    "title",
+    "description",
+)
 SHORT_COLUMNS += ("prompt", "captions", "texts", "sentence", "sentences", "prompts", "top_caption", "blip_caption")
 """Names that are guessed, the likeliest first; docs/data/sources.md lists them for people."""
 

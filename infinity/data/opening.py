@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import posixpath
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -130,6 +130,15 @@ class Opening:
         reading.addresses(forms.addresses)
         return reading.source(outside)
 
+    def kind(self, uri: str) -> str:
+        """The kind of a file that is a source itself; "unreadable" where it is none."""
+        try:
+            if uri.lower().endswith(".parquet"):
+                return parquet_kind(uri, self.columns)
+            return self._read(uri, 0).kind
+        except SourceError:
+            return "unreadable"
+
     def _read(self, uri: str, row: int) -> _Found:
         """One file, its rows from ``row`` on."""
         if is_shard(uri):
@@ -190,17 +199,17 @@ class Forms:
             if is_shard(file):
                 forms.shards.append(file)
             elif name.endswith(".parquet"):
-                is_list = _kind(lambda file=file: parquet_kind(file, how.columns)) == URL_LIST
+                is_list = how.kind(file) == URL_LIST
                 (forms.addresses if is_list else forms.parquet).append(file)
             elif name.endswith(".jsonl"):
                 fields = first_fields(file)
                 if how.columns.pictures(fields) and not how.columns.urls(fields):
                     forms.tables.append(file)
                 elif how.columns.pictures(fields) or how.columns.urls(fields):
-                    is_list = _kind(lambda file=file: how._read(file, 0).kind) == URL_LIST
+                    is_list = how.kind(file) == URL_LIST
                     (forms.addresses if is_list else forms.tables).append(file)
             elif name.endswith((".csv", ".tsv")):
-                is_list = _kind(lambda file=file: how._read(file, 0).kind) == URL_LIST
+                is_list = how.kind(file) == URL_LIST
                 (forms.addresses if is_list else forms.csv).append(file)
         skipped = [file for file in forms.addresses if file.rpartition(".")[0] in beside]
         if skipped:
@@ -353,14 +362,6 @@ def _beside(files: tuple[str, ...]) -> set[str]:
 
 def _ends(file: str, ending: str) -> bool:
     return file.lower().endswith(ending)
-
-
-def _kind(find: Callable[[], str]) -> str:
-    """The kind of a file; "unreadable" where it is none."""
-    try:
-        return find()
-    except SourceError:
-        return "unreadable"
 
 
 def first_fields(uri: str) -> dict[str, Any]:

@@ -8,7 +8,9 @@ finds what is left.
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -101,11 +103,7 @@ def collect_garbage(root: str, older_than_s: float, *, dry_run: bool = False) ->
     infos = {info.uri: info for info in storage.list_details(storage.join(root, SHARDS_FOLDER))}
     shards = [uri for uri in infos if uri.endswith(".tar") and _below(uri, root) not in named]
     gone = {uri for uri in shards if _is_old(infos[uri].version, now, older_than_s)}
-    indices = [
-        uri
-        for uri in infos
-        if uri.endswith(".json") and (shard := _shard_of(uri)) and storage.join(root, shard) in gone
-    ]
+    indices = [uri for uri in infos if uri.endswith(".json") and storage.join(root, _shard_of(uri)) in gone]
     drafts = [uri for uri, version in storage.list_drafts(root) if _is_old(version, now, older_than_s)]
     for kind, uris in (("indices", indices), ("shards", sorted(gone)), ("drafts", drafts)):
         for uri in uris:
@@ -162,8 +160,6 @@ def _delete_shards(root: str, needed: Sequence[Manifest], holders: Sequence[Mani
 
 def _shard_of(index: str) -> str:
     """The shard that an index describes; empty if it is none."""
-    import json
-
     try:
         return str(json.loads(storage.read_text(index))["info"]["path"])
     except (ValueError, KeyError, TypeError):
@@ -197,8 +193,6 @@ def _parquet(root: str, folder: str) -> Iterator[str]:
 
 def _downloads(root: str, listed: TakedownList) -> Iterator[str]:
     """Folders of downloads that hold a listed picture: they are asked for again when they are needed."""
-    import hashlib
-
     wanted = set(listed.sha256)
 
     def holds(uri: str) -> bool:

@@ -1,4 +1,4 @@
-"""A purge leaves nothing of the listed pictures below the output, wherever it is interrupted, and harms nothing else."""
+"""A purge leaves nothing of the listed pictures below the output, wherever it is killed, and harms nothing else."""
 
 import hashlib
 import io
@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 
 from infinity import storage
 from infinity.cli import app
-from infinity.data.facts import FACTS
+from infinity.data.decoding import decode
+from infinity.data.likeness import measure_likeness
 from infinity.data.manifest import Manifest
 from infinity.data.storing import StoringConfig
 from infinity.data.takedown import TakedownList
@@ -41,9 +42,9 @@ def built(top: Path, **settings: object) -> Manifest:
 
 def traces(out: Path) -> list[str]:
     """Files below the output that hold anything of the picture: in bytes, or in a cell of a Parquet file."""
-    thumbnail = None
     sums = {hashlib.sha256(SECRET).hexdigest(), hashlib.sha256(SECRET).digest()}
-    needles: list[bytes] = [SECRET, CAPTION.encode(), URL.encode()]
+    thumbnail = measure_likeness(decode(SECRET, 10**6).image).thumbnail.tobytes()
+    needles: list[bytes] = [SECRET, CAPTION.encode(), URL.encode(), thumbnail]
     needles += [value.encode() if isinstance(value, str) else value for value in sums]
     found = []
     for path in sorted(path for path in out.rglob("*") if path.is_file()):
@@ -51,9 +52,7 @@ def traces(out: Path) -> list[str]:
         if path.suffix == ".parquet":
             table = pq.read_table(io.BytesIO(data))
             data += repr(table.schema.metadata).encode() + repr(table.to_pylist()).encode()
-            needles += [repr(value).encode() for value in sums]
-            if set(FACTS.names) <= set(table.column_names):
-                thumbnail = thumbnail or True
+            needles += [repr(value).encode() for value in (*sums, thumbnail)]
         if any(needle in data for needle in needles):
             found.append(path.relative_to(out).as_posix())
     return found
