@@ -13,6 +13,7 @@ from infinity.cli.console import clear_errors, err, out
 if TYPE_CHECKING:
     from infinity.data.difference import Change
     from infinity.data.manifest import Manifest
+    from infinity.jobs.purging import Purged
 
 app = typer.Typer(no_args_is_help=True, help="Look at data sets, compare versions, verify shards, take pictures down.")
 
@@ -179,17 +180,23 @@ def takedown(
         with connect(ray_address):
             report = run(spec)
         counts = report.summary.counts
+        if purge:
+            _tell(purge_versions(Manifest.load(report.manifest), wanted))
+        else:
+            out.print(
+                "older versions still hold the pictures; the same command with --purge deletes them", soft_wrap=True
+            )
         out.print(f"{counts['kept']:,} pictures left: {report.manifest}", soft_wrap=True)
-        if not purge:
-            out.print("older versions still hold the pictures; the same command with --purge deletes them")
-            return
-        done = purge_versions(Manifest.load(report.manifest), wanted)
-        told = ", ".join(f"{number:,} {kind}" for kind, number in done.deleted.items() if number) or "nothing"
-        out.print(f"deleted: {told}", highlight=False)
-        for uri in done.still:
-            out.print(f"still held by {uri}, which does not come before it", markup=False, soft_wrap=True)
-        for uri in done.sources:
-            out.print(f"not touched, and may hold them: the source {uri}", markup=False, soft_wrap=True)
+
+
+def _tell(done: Purged) -> None:
+    """What a purge deleted, and what it left alone."""
+    told = ", ".join(f"{number:,} {kind}" for kind, number in done.deleted.items() if number) or "nothing"
+    out.print(f"deleted: {told}", highlight=False, soft_wrap=True)
+    for uri in done.still:
+        out.print(f"still held by {uri}, which does not come before it", markup=False, soft_wrap=True)
+    for uri in done.sources:
+        out.print(f"not touched, and may hold them: the source {uri}", markup=False, soft_wrap=True)
 
 
 @app.command()
