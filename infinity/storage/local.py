@@ -8,14 +8,15 @@ import os
 import shutil
 import stat
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from infinity.storage import fences
 from infinity.storage.errors import FileAlreadyThereError, FileMissingError, StorageError
-from infinity.storage.names import PART_SUFFIX, is_content
+from infinity.storage.names import PART_SUFFIX, is_content, is_part
+from infinity.storage.listing import Entry, Listing, walk
 
 _COPY_BYTES = 4 * 2**20
 _REASONS = {
@@ -161,28 +162,32 @@ def make_folders(folder: Path) -> None:
             _sync_folder(above)
 
 
-def list_entries(folder: Path) -> list[tuple[str, int, str]]:
+def list_entries(folder: Path) -> list[Entry]:
     """(path relative to the folder with "/", bytes, time of change) of all files below it, sorted by path.
 
-    What a killed writer left behind, and a link that points nowhere, is not listed.
+    What a killed writer left behind, and a link that points nowhere, is not listed; no folder is listed twice.
     """
+    return list_below(folder, None).entries
 
-    def fail(error: OSError) -> None:
-        raise error
 
-    found: list[tuple[str, int, str]] = []
+def list_drafts(folder: Path) -> list[tuple[str, str]]:
+    """(path relative to the folder, time of change) of what writers began and did not finish, sorted by path."""
+    with explained("list", folder):
+        entries = walk(folder).entries if folder.is_dir() else []
+    return [(path, changed) for path, _, changed in entries if is_part(path.rpartition("/")[2])]
+
+
+def list_below(folder: Path, roots: Sequence[Path] | None) -> Listing:
+    """``list_entries`` of what lies below ``roots``, links resolved; and the links that lead elsewhere."""
     with explained("list", folder):
         status = _status(folder)
         if status is None:
-            return found
+            return Listing()
         if not stat.S_ISDIR(status.st_mode):
             raise StorageError(f"cannot list {folder}: expected a folder, found a file")
-        for root, _, names in os.walk(folder, onerror=fail, followlinks=True):
-            base = Path(root).relative_to(folder)
-            for file in names:
-                if is_content(file) and (status := _status(Path(root, file))) is not None:
-                    found.append(((base / file).as_posix(), status.st_size, str(status.st_mtime_ns)))
-    return sorted(found)
+        found = walk(folder, roots)
+    entries = [entry for entry in found.entries if is_content(entry[0].rpartition("/")[2])]
+    return Listing(entries=entries, outside=found.outside)
 
 
 def delete_tree(path: Path) -> None:

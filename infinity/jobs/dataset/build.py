@@ -91,7 +91,9 @@ def _build(spec: BuildDatasetSpec, parent: Manifest | None, uri: str, root: str,
             if rows and judged.dropped is not None:
                 _save_dropped(rows, judged.dropped, spec, storage.parent(uri))
             if not judged.kept.num_rows:
-                raise DatasetError(nothing_left(spec, judged.tally))
+                raise DatasetError(
+                    nothing_left(spec, judged.tally, next((o.source.hint for o in opened if o.source.hint), ""))
+                )
             rows = rows.without_facts() if rows else None
             give_back()
             planned = _planned(spec, rows, judged, parent)
@@ -121,7 +123,7 @@ def _head(
         spec={
             name: value
             for name, value in spec.to_json().items()
-            if name not in ("output", "parent", "takedown", "workers")
+            if name not in ("output", "parent", "takedown", "workers") and (name != "roots" or value)
         },
         root="..",
         parent=parent.digest if parent else "",
@@ -129,6 +131,7 @@ def _head(
         rules=judged.rules,
         histograms=judged.histograms,
         examples=judged.tally.examples,
+        converted=judged.converted,
         code_version=f"{version('infinity-t2i')}, facts {MEASURE_VERSION}, shards {SHARD_VERSION}",
     )
 

@@ -33,14 +33,17 @@ class DownloadSpec(JobSpec):
         fingerprint: ``fingerprint(source)`` when the job was planned; another list is another download.
         columns: Names of the list's columns, where guessing is not enough.
         download: Limits, and what is refused.
+        roots: URIs of further folders that links in the source may lead to.
     """
 
     kind: ClassVar[str] = "download"
+    later: ClassVar[frozenset[str]] = frozenset({"roots"})
 
     source: str
     fingerprint: str = ""
     columns: SourceColumns = field(default_factory=SourceColumns)
     download: DownloadConfig = field(default_factory=DownloadConfig)
+    roots: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,12 +81,12 @@ def _run(spec: DownloadSpec, tenure: Tenure) -> DownloadReport:
     started = time.monotonic()
     tenure.progress(Progress(0.0, "looking at the list"))
     uri = storage.absolute(spec.source)
-    source = open_source(uri, rows_per_slice=ROWS_PER_SLICE, columns=spec.columns)
+    source = open_source(uri, rows_per_slice=ROWS_PER_SLICE, columns=spec.columns, roots=spec.roots)
     if source.kind != URL_LIST:
         raise SourceError(
             f"{spec.source}: expected a list of addresses with captions, found a source of kind {source.kind}"
         )
-    if spec.fingerprint and (found := fingerprint(uri)) != spec.fingerprint:
+    if spec.fingerprint and (found := fingerprint(uri, spec.roots)) != spec.fingerprint:
         raise SourceError(
             f"{spec.source}: expected the fingerprint {spec.fingerprint}, found {found}: the list changed since the "
             "job was planned; plan it again"

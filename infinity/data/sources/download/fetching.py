@@ -17,7 +17,7 @@ import aiohttp
 from yarl import URL
 
 from infinity.data.images.decoding import UnreadableError, UnreadableReason
-from infinity.data.sources.download.addresses import Lookup, PublicResolver, check_url, host_of, parse_url
+from infinity.data.sources.download.addresses import Lookup, PublicResolver, host_of, join_url, parse_url
 from infinity.data.sources.download.config import DownloadConfig
 from infinity.data.sources.download.opt_out import forbidden_by
 from infinity.storage.jitter import jittered
@@ -148,6 +148,10 @@ class Fetcher:
             raise PassingError("no_connection", str(error) or type(error).__name__) from error
         except (aiohttp.InvalidURL, aiohttp.ClientResponseError) as error:
             raise UnreadableError("bad_response", f"not an answer in HTTP: {error}"[:500]) from error
+        except (UnreadableError, OSError):
+            raise  # with its reason already; or of our own disk, which is no fault of the row
+        except Exception as error:  # whatever else a client makes of an odd answer: no row ends the job
+            raise UnreadableError("bad_response", f"{type(error).__name__}: {error}"[:500]) from error
 
     def _honour(self, response: aiohttp.ClientResponse) -> None:
         tags = response.headers.getall("X-Robots-Tag", [])
@@ -156,14 +160,12 @@ class Fetcher:
 
     def _next(self, url: URL, response: aiohttp.ClientResponse) -> URL:
         location = response.headers.get("Location", "").strip()
-        try:
-            following = url.join(URL(location))
-        except (ValueError, UnicodeError) as error:
-            raise UnreadableError("url_malformed", f"redirected to {location[:100]!r}: {error}") from error
         if not location:
             raise UnreadableError("bad_response", "redirected to nowhere")
-        check_url(following, self._config)
-        return following
+        try:
+            return join_url(url, location, self._config)
+        except UnreadableError as error:
+            raise UnreadableError(error.reason, f"redirected to {error.detail}") from error
 
     def _check_status(self, response: aiohttp.ClientResponse) -> None:
         if response.status in _PASSING:
