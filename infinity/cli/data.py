@@ -13,7 +13,7 @@ from infinity.cli.console import clear_errors, err, out
 if TYPE_CHECKING:
     from infinity.data.dataset.difference import Change
     from infinity.data.dataset.manifest import Manifest
-    from infinity.jobs.purging import Purged
+    from infinity.jobs.dataset.purge import Purged
 
 app = typer.Typer(no_args_is_help=True, help="Look at data sets, compare versions, verify shards, take pictures down.")
 
@@ -160,7 +160,7 @@ def takedown(
         from infinity.data.dataset.manifest import Manifest
         from infinity.jobs.cluster.connection import connect
         from infinity.jobs.dataset.build import BuildDatasetSpec, run
-        from infinity.jobs.purging import purge as purge_versions
+        from infinity.jobs.dataset.purge import purge as purge_versions
 
         parent = _load(manifest)
         settings = {
@@ -210,7 +210,7 @@ def gc(
     """Delete what no version needs: shards, their indices, and drafts of writers that died."""
     with clear_errors():
         from infinity import storage
-        from infinity.jobs.purging import collect_garbage
+        from infinity.jobs.dataset.purge import collect_garbage
 
         done = collect_garbage(storage.absolute(root), older_than_hours * 3600, dry_run=dry_run)
         told = ", ".join(f"{number:,} {kind}" for kind, number in done.items()) or "nothing"

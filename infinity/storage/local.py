@@ -15,8 +15,8 @@ from typing import Any, BinaryIO, cast
 
 from infinity.storage import fences
 from infinity.storage.errors import FileAlreadyThereError, FileMissingError, StorageError
-from infinity.storage.names import PART_SUFFIX, is_content, is_part
 from infinity.storage.listing import Entry, Listing, walk
+from infinity.storage.names import PART_SUFFIX, is_content, is_part
 
 _COPY_BYTES = 4 * 2**20
 _REASONS = {

@@ -17,7 +17,7 @@ from typing import BinaryIO, Literal, cast
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from infinity.data.colours import profile_of
+from infinity.data.images.colours import profile_of
 from infinity.data.images.headers import BrokenHeaderError, Header, foreign_content, read_header
 
 UnreadableReason = Literal[

@@ -12,9 +12,9 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterator
 
-from infinity.data.box_headers import CODESTREAM, JP2, is_avif, read_avif, read_jpeg2000
-from infinity.data.header_values import BrokenHeaderError, Header
-from infinity.data.plain_headers import TIFF, read_bmp, read_tiff
+from infinity.data.images.box_headers import CODESTREAM, JP2, is_avif, read_avif, read_jpeg2000
+from infinity.data.images.header_values import BrokenHeaderError, Header
+from infinity.data.images.plain_headers import TIFF, read_bmp, read_tiff
 
 __all__ = ["BrokenHeaderError", "Header", "foreign_content", "read_header"]
 

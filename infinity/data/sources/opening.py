@@ -16,8 +16,9 @@ from PIL import Image
 
 from infinity import storage
 from infinity.config import digest_of
-from infinity.data.fence import Slice, fenced
-from infinity.data.opening import (
+from infinity.data.sources.columns import SourceColumns
+from infinity.data.sources.fence import Slice, fenced
+from infinity.data.sources.forms import (
     EXPECTED,
     FILES,
     PICTURE_ENDINGS,
@@ -27,7 +28,6 @@ from infinity.data.opening import (
     Source,
     and_links,
 )
-from infinity.data.sources.columns import SourceColumns
 from infinity.data.sources.samples import CaptionChoice, Record, SourceError
 from infinity.scenes.drawing import ScenesConfig, training_scene
 

@@ -21,8 +21,8 @@ import pyarrow.parquet as pq
 
 from infinity import storage
 from infinity.data.arrow_rows import table_of
-from infinity.data.fence import FencedSlice
 from infinity.data.images.decoding import UnreadableError
+from infinity.data.sources.fence import FencedSlice
 from infinity.data.sources.samples import Record, SourceError
 
 MAX_KEPT_BYTES = 4 * 2**20

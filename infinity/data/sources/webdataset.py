@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from infinity import storage
-from infinity.data.caption_files import ENDINGS, MAX_TEXT_BYTES, fields_of
 from infinity.data.images.decoding import UnreadableError
-from infinity.data.shard_files import ShardBytes, opened_shard
+from infinity.data.sources.caption_files import ENDINGS, MAX_TEXT_BYTES, fields_of
 from infinity.data.sources.columns import SourceColumns
 from infinity.data.sources.samples import CaptionChoice, Record, SourceError
+from infinity.data.sources.shard_files import ShardBytes, opened_shard
 
 SHARD_ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 ROWS_PER_SHARD = 2**20

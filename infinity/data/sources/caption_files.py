@@ -13,9 +13,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from infinity import storage
-from infinity.data.fence import Slice
 from infinity.data.images.decoding import UnreadableError
 from infinity.data.sources.columns import SourceColumns
+from infinity.data.sources.fence import Slice
 from infinity.data.sources.samples import CaptionChoice, Record
 
 TEXT_ENDINGS = ("txt", "text", "caption")

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infinity import storage
-from infinity.data import shard_files
+from infinity.data.sources import shard_files
 from infinity.data.sources.checking import fetch
 from infinity.data.sources.opening import open_source
 from tests.fixtures.hostile_sources import tar_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
-from infinity.data.header_values import BrokenHeaderError, Header
+from infinity.data.images.header_values import BrokenHeaderError, Header
 
 JP2 = b"\0\0\0\x0cjP  \r\n\x87\n"
 CODESTREAM = b"\xff\x4f\xff\x51"

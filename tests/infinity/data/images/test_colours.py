@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from infinity.data.colours import MAX_DIFFERENCE, profile_of
 from infinity.data.curation.storing import StoringConfig
 from infinity.data.dataset.manifest import Manifest
+from infinity.data.images.colours import MAX_DIFFERENCE, profile_of
 from infinity.data.images.decoding import decode
 from infinity.jobs.cluster.connection import in_process
 from infinity.jobs.dataset.build import BuildDatasetSpec, run

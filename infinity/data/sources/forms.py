@@ -15,11 +15,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from infinity import storage
-from infinity.data.caption_files import Captioned, CaptionFiles
-from infinity.data.fence import FencedSlice, OutsideLinks, Slice, fenced
-from infinity.data.file_names import FileNames, Renamed
 from infinity.data.images.decoding import UnreadableError
+from infinity.data.sources.caption_files import Captioned, CaptionFiles
 from infinity.data.sources.columns import HOW_TO_NAME, SourceColumns, shown
+from infinity.data.sources.fence import FencedSlice, OutsideLinks, Slice, fenced
+from infinity.data.sources.file_names import FileNames, Renamed
 from infinity.data.sources.lines import CsvSlice, LinesSlice, csv_slices, holds_urls, lines_slices
 from infinity.data.sources.parquet import parquet_kind, parquet_slices
 from infinity.data.sources.quarantine import QuarantineSlice, num_quarantined

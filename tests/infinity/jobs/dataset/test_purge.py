@@ -18,10 +18,10 @@ from infinity.data.dataset.manifest import Manifest
 from infinity.data.dataset.verify import verify
 from infinity.data.images.decoding import decode
 from infinity.data.images.fingerprint import measure_likeness
-from infinity.jobs import purging
 from infinity.jobs.cluster.connection import in_process
+from infinity.jobs.dataset import purge as purging
 from infinity.jobs.dataset.build import BuildDatasetSpec, run
-from infinity.jobs.purging import collect_garbage, purge
+from infinity.jobs.dataset.purge import collect_garbage, purge
 from tests.fixtures.pictures_on_disk import encoded, image_folder, noise
 
 CAPTION = "somebody who wants to be forgotten"

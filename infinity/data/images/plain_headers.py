@@ -6,7 +6,7 @@ import struct
 from dataclasses import dataclass
 from typing import Literal
 
-from infinity.data.header_values import BrokenHeaderError, Header
+from infinity.data.images.header_values import BrokenHeaderError, Header
 
 TIFF = (b"II*\0", b"MM\0*")
 

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from infinity.data.fence import Slice
+from infinity.data.sources.fence import Slice
 from infinity.data.sources.samples import Record
 
 
