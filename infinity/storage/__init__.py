@@ -10,7 +10,6 @@ raises ``LeaseLostError`` instead where another process has become the owner.
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
