@@ -1,15 +1,17 @@
 """What tests ask a Prefect server."""
 
+import os
 import time
 from typing import Any
 
 import httpx
 
+from infra.prefect_api import PrefectApi
 from tests.limits import AGES_S
 
 
 def ask(api: str, path: str, content: Any = None, *, method: str = "POST") -> Any:
-    """One request; the JSON of its answer.
+    """One request, with the authentication string of PREFECT_API_AUTH_STRING; the JSON of its answer.
 
     Args:
         api: URL of the API.
@@ -17,9 +19,10 @@ def ask(api: str, path: str, content: Any = None, *, method: str = "POST") -> An
         content: What is sent as JSON; nothing is an empty object.
         method: Of HTTP.
     """
+    client = PrefectApi(api, os.environ.get("PREFECT_API_AUTH_STRING"), timeout_s=AGES_S)
     deadline = time.monotonic() + AGES_S
     while True:
-        answer = httpx.request(method, f"{api}/{path}", json=content or {}, trust_env=False, timeout=AGES_S)
+        answer = client.ask(method, path, content or {})
         if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE or time.monotonic() > deadline:
             break
         time.sleep(1.0)  # its database is locked for a moment

@@ -34,7 +34,8 @@ def loopback() -> Iterator[None]:
             yield
         finally:
             # Imported inside the block, it has read the block's environment; afterwards clusters are possible again.
-            if (constants := sys.modules.get("ray._private.ray_constants")) is not None:
+            constants = sys.modules.get("ray._private.ray_constants")
+            if constants is not None:
                 constants.ENABLE_RAY_CLUSTER = not constants.IS_WINDOWS_OR_OSX if before is None else before
 
 

@@ -19,7 +19,8 @@ from tests.prefect_api import ask
 
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    for name in ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING", "PREFECT_SERVER_API_AUTH_STRING"):
+        monkeypatch.delenv(name, raising=False)
     return Settings(state=tmp_path / "state", runs=str(tmp_path / "runs"), prefect_port=free_port())
 
 
@@ -60,7 +61,7 @@ def test_a_named_server_that_does_not_answer_is_a_clear_error(config: Settings) 
 
 def test_a_server_that_dies_shows_the_end_of_its_log(config: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     command = [sys.executable, "-c", "raise SystemExit('the database is gone')"]
-    monkeypatch.setattr(stack_module, "_prefect_command", lambda *arguments: command)
+    monkeypatch.setattr(stack_module, "_server_command", lambda port: command)
     stack = Stack(config)
     with pytest.raises(StackError, match=r"server died while starting(.|\n)*the database is gone"):
         stack.server_up()
@@ -71,7 +72,7 @@ def test_a_server_that_never_answers_is_given_up_and_stays_recorded(
     config: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command = [sys.executable, "-c", "import time; print('still thinking', flush=True); time.sleep(3600)"]
-    monkeypatch.setattr(stack_module, "_prefect_command", lambda *arguments: command)
+    monkeypatch.setattr(stack_module, "_server_command", lambda port: command)
     stack, now = Stack(config), [0.0]
 
     def sleep(seconds: float) -> None:
