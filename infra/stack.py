@@ -8,8 +8,6 @@ python -m infra.stack down           stop what `up` started, and nothing else
 
 import argparse
 import os
-import random
-import shlex
 import subprocess
 import sys
 import time
@@ -19,7 +17,8 @@ from pathlib import Path
 
 import httpx
 
-from infra import keys, processes
+from infra import access, keys, processes
+from infra.access import StackError
 from infra.deploying import deploy
 from infra.environment import common_environment, free_port, is_free_port
 from infra.files import is_served
@@ -32,12 +31,6 @@ DEFAULT_PORT = 4200
 STOP_ORDER = ("worker", "ray", "files", "server")
 START_TIMEOUT_S = 180.0
 """A server with a new database needs 16 s on an idle machine of two cores, and far longer on a busy one."""
-FILES_PORTS = range(20_000, 32_000)
-"""Below the ports that systems lend to outgoing connections, so that a port stays free while nobody serves there."""
-
-
-class StackError(RuntimeError):
-    """A part of the stack does not run; the message says why and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +66,7 @@ class Stack:
                     f"nobody answers at PREFECT_API_URL={server.api_url}; start that server, "
                     "or unset the variable to use a local one"
                 )
-            self._check_login(server)
+            access.check_login(self.config, self.api(server), is_own=False)
             return server
         auth = self.auth()
         self._replace_open_services()
@@ -82,7 +75,7 @@ class Stack:
             service = self._start_server(self._choose_port(), auth)
         server = Server(service.url)
         self._wait(service, self.api(server).is_healthy, timeout_s)
-        self._check_login(server)
+        access.check_login(self.config, self.api(server), is_own=True)
         self.login_page(server)
         return server
 
@@ -92,25 +85,16 @@ class Stack:
         return PrefectApi(server.api_url, self.auth(), None if key is None else key.get_secret_value())
 
     def auth(self) -> str | None:
-        """What the server asks its clients for, ``name:password``; None for a server elsewhere that nothing is known of.
+        """What the server asks its clients for, ``name:password``; None for a server elsewhere that asks for nothing.
 
         Raises:
             StackError: The settings of server and clients do not agree.
         """
-        client, server = self.config.prefect_auth, self.config.prefect_server_auth
-        if self.config.prefect_api_url is not None:
-            return None if client is None else client.get_secret_value()
-        if client is None and server is not None:
-            raise StackError(
-                "PREFECT_SERVER_API_AUTH_STRING is set and PREFECT_API_AUTH_STRING is not, so that no client could log "
-                "in: set PREFECT_API_AUTH_STRING to the same text, or unset both and the stack makes its own"
-            )
-        if client is not None and server is not None and client != server:
-            raise StackError(
-                "PREFECT_API_AUTH_STRING and PREFECT_SERVER_API_AUTH_STRING differ, so that no client could log in: "
-                "set both to the same text, or unset both and the stack makes its own"
-            )
-        return keys.key(self.config.state, keys.PREFECT_AUTH) if client is None else client.get_secret_value()
+        return access.auth_string(self.config)
+
+    def exports(self, server: Server) -> list[str]:
+        """Lines for a shell that set what `client_environment` holds, without a secret in them."""
+        return access.exports(self.config, self.client_environment(server))
 
     def login_page(self, server: Server, path: str = "/") -> Path | None:
         """The file that logs a browser in and leads to a page of the server; None for a server that runs elsewhere."""
@@ -132,7 +116,7 @@ class Stack:
         self._replace_open_services()
         service = self.register.living("files")
         if service is None:
-            folder, port = Path(self.config.runs).resolve(), self._files_port()
+            folder, port = Path(self.config.runs).resolve(), access.files_port(self.config)
             folder.mkdir(parents=True, exist_ok=True)
             command = [sys.executable, "-m", "infra.files", "--folder", str(folder), "--port", str(port)]
             command += ["--token-file", str(keys.key_file(self.config.state, keys.FILES_TOKEN))]
@@ -210,24 +194,7 @@ class Stack:
             environment["PREFECT_API_AUTH_STRING"] = auth
         if (files := self.register.living("files")) is not None:
             environment["INFINITY_FILES_URL"] = f"{files.url}/{keys.key(self.config.state, keys.FILES_TOKEN)}"
-        return environment | self._ray_environment()
-
-    def exports(self, server: Server) -> list[str]:
-        """Lines for a shell that set the same; secrets are read from their files when the lines are run."""
-        files = {
-            "PREFECT_API_AUTH_STRING": keys.PREFECT_AUTH if self.config.prefect_auth is None else None,
-            "INFINITY_FILES_URL": keys.FILES_TOKEN,
-        }
-        lines = []
-        for name, value in self.client_environment(server).items():
-            if (file := files.get(name)) is None:
-                # What the user has set himself is in his shell already.
-                lines += [] if name == "PREFECT_API_AUTH_STRING" else [f"export {name}={shlex.quote(value)}"]
-                continue
-            path = keys.key_file(self.config.state, file)
-            plain = value.removesuffix(keys.key(self.config.state, file))
-            lines.append(f'export {name}={shlex.quote(plain) if plain else ""}"$(cat {shlex.quote(str(path))})"')
-        return lines
+        return environment
 
     def _ray_environment(self) -> dict[str, str]:
         """Address and token of the Ray that stays between runs, if there is one."""
@@ -250,28 +217,7 @@ class Stack:
         environment["PYTHONUNBUFFERED"] = "1"
         if server is not None:
             environment |= self.client_environment(server)
-        return environment
-
-    def _check_login(self, server: Server) -> None:
-        """Be sure that the server accepts the authentication string, before anything waits in vain.
-
-        Raises:
-            StackError: It does not.
-        """
-        if self.api(server).is_accepted():
-            return
-        if self.config.prefect_auth is not None:
-            raise StackError(f"the Prefect server at {server.api_url} does not accept PREFECT_API_AUTH_STRING")
-        if self._is_own(server):
-            raise StackError(
-                f"the Prefect server at {server.api_url} was started with another authentication string than that of "
-                f"{keys.key_file(self.config.state, keys.PREFECT_AUTH)}: set PREFECT_API_AUTH_STRING to it, "
-                "or 'make down' and start again"
-            )
-        raise StackError(
-            f"the Prefect server at {server.api_url} asks for authentication: set PREFECT_API_AUTH_STRING to what "
-            "its PREFECT_SERVER_API_AUTH_STRING says"
-        )
+        return environment | self._ray_environment()
 
     def _replace_open_services(self) -> None:
         """Stop services of an earlier version, which ask for no secret or do not know it.
@@ -295,21 +241,6 @@ class Stack:
         for name in old:
             if self.stop(name):
                 print(f"{name}: started again, since that of an earlier version lets everybody in", flush=True)
-
-    def _files_port(self) -> int:
-        """The port of the setting, or the port of the last start; at the first start a free one."""
-        memory = self._private("stack") / "files-port"
-        remembered = int(memory.read_text("utf-8")) if memory.exists() else None
-        port = self.config.files_port or remembered
-        if port is None:
-            port = next(port for port in random.sample(FILES_PORTS, len(FILES_PORTS)) if is_free_port(port))
-        elif not is_free_port(port):
-            raise StackError(
-                f"port {port} of the file server, where links in earlier run pages point, is taken by another program: "
-                f"stop that program, or set INFINITY_FILES_PORT to another port (those links then lead nowhere)"
-            )
-        memory.write_text(f"{port}\n", "utf-8")
-        return port
 
     def _choose_port(self) -> int:
         wanted = self.config.prefect_port
