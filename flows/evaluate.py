@@ -31,8 +31,8 @@ def evaluate(
     """Measure reconstruction, likelihood and drawn scenes of a model, and compare it with its family's champion.
 
     The run ends as Promoted, Blocked, Undecided (too small a sample), Unchanged (it is the champion already), Overtaken
-    (another promotion came first) or Scored (no promotion was asked for). It ends as Skipped where nobody named a run and
-    there is no model yet.
+    (another promotion came first) or Scored (no promotion was asked for). Where nobody named a run, and there is no
+    model yet, it ends as Skipped.
 
     Args:
         run: A run whose model is trained.

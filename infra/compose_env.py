@@ -11,6 +11,7 @@ from pathlib import Path
 from infra.keys import KeyFileError, write_private
 
 EXAMPLE = Path(__file__).with_name("compose.env.example")
+TARGET = EXAMPLE.with_suffix("")
 
 
 def filled(example: str) -> str:
@@ -23,7 +24,7 @@ def filled(example: str) -> str:
     return re.sub(r"^([A-Z][A-Z0-9_]*)=[ \t]*$", secret, example, flags=re.MULTILINE)
 
 
-def main(path: Path = EXAMPLE.with_name("compose.env")) -> int:
+def main(path: Path = TARGET) -> int:
     """Entry of the command line; a file that is there stays as it is."""
     if path.exists():
         print(f"error: {path} is there already; delete it to have new secrets made", file=sys.stderr)
