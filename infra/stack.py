@@ -240,7 +240,7 @@ class Stack:
                 )
         for name in old:
             if self.stop(name):
-                print(f"{name}: started again, since that of an earlier version lets everybody in", flush=True)
+                print(f"{name}: stopped, since an earlier version started it without a secret", flush=True)
 
     def _choose_port(self) -> int:
         wanted = self.config.prefect_port

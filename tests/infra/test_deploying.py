@@ -54,10 +54,13 @@ def schedules(api: str) -> dict[str, dict[str, Any]]:
 def test_what_a_person_switched_off_added_or_changed_survives_a_deploy(
     prefect_stack: Stack, prefect_server: str, plan: Path, tmp_path: Path
 ) -> None:
+    deployed = tmp_path / "deployed"
+    deployed.mkdir()
+
     def deploy_again() -> None:
         server, api = prefect_stack.server_up(), prefect_stack.api(prefect_stack.server_up())
         api.timeout_s = AGES_S
-        deploy(api, lambda *words: prefect_stack._prefect(server, *words), POOL, plan, tmp_path)
+        deploy(api, lambda *words: prefect_stack._prefect(server, *words), POOL, plan, deployed)
 
     deploy_again()
     first = schedules(prefect_server)
