@@ -260,7 +260,8 @@ def test_every_container_of_the_ray_cluster_asks_for_the_token_of_a_secret() -> 
 def test_resources_of_kubernetes_have_the_fields_that_the_operator_knows(
     shared: Path, name: str, definition: str
 ) -> None:
-    found = yaml.safe_load((shared / "data" / "schemas" / "kuberay" / definition).read_text(encoding="utf-8"))
+    text = (shared / "data" / "schemas" / "kuberay" / definition).read_text(encoding="utf-8")
+    found = yaml.load(text, yaml.CSafeLoader)  # a megabyte, for which the loader in Python takes long
     (schema,) = [
         version["schema"]["openAPIV3Schema"] for version in found["spec"]["versions"] if version["name"] == "v1"
     ]
