@@ -75,6 +75,11 @@ def save_plan(plan: EndToEnd, folder: str) -> str:
     return uri
 
 
+def is_begun(run: str) -> bool:
+    """Whether a run of this name has a plan."""
+    return storage.exists(storage.join(folder_of(run), PLAN_FILE))
+
+
 def load_plan(run: str) -> EndToEnd:
     """The plan of a run that was begun.
 
@@ -82,7 +87,7 @@ def load_plan(run: str) -> EndToEnd:
         ValueError: No run of this name was begun, or its plan is of another version.
     """
     uri = storage.join(folder_of(run), PLAN_FILE)
-    if not storage.exists(uri):
+    if not is_begun(run):
         raise ValueError(f"no run {run!r}: {uri} is not there; begin it with the flow build-dataset or end-to-end")
     return EndToEnd.parse(storage.read_text(uri), where=uri)
 
