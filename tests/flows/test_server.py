@@ -17,7 +17,7 @@ from infra.prefect_api import PrefectApi
 from infra.stack import Stack
 from tests.fixtures.limits import AGES_S
 from tests.fixtures.prefect_api import ask
-from tests.sockets import commands, listening_addresses
+from tests.fixtures.sockets import commands, listening_addresses
 
 pytestmark = pytest.mark.prefect
 

@@ -12,7 +12,7 @@ import pytest
 from infra.environment import free_port
 from infra.files import is_served
 from tests.fixtures.limits import AGES_S, wait_until
-from tests.sockets import commands
+from tests.fixtures.sockets import commands
 
 TOKEN = "a-secret_of-43-characters-and-then-some-more"
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
-from infinity.jobs import ray_token
+from infinity.jobs.cluster import ray_token
 
 logger = logging.getLogger(__name__)
 

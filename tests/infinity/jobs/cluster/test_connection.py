@@ -13,10 +13,10 @@ from typing import Any
 import httpx
 import pytest
 
-from infinity.jobs import ray_token
+from infinity.jobs.cluster import ray_token
 from infinity.jobs.cluster.connection import MAX_FOLDER_LENGTH, connect, short_temporary_folder
 from tests.fixtures.limits import AGES_S
-from tests.sockets import commands, listening_addresses, processes_with
+from tests.fixtures.sockets import commands, listening_addresses, processes_with
 
 
 @pytest.mark.ray
