@@ -26,7 +26,7 @@ from infinity.jobs.spec import is_done, load_report
 from tests.fixtures.limits import AGES_S
 from tests.fixtures.prompt_sets import prompt_sets_spec
 
-REPOSITORY = Path(__file__).parents[3]
+REPOSITORY = Path(__file__).parents[4]
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.reference]
 
