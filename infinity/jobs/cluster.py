@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from infinity.jobs.sessions import apart
+
 logger = logging.getLogger(__name__)
 
 MAX_FOLDER_LENGTH = 40
@@ -118,16 +120,17 @@ def _start_local(folder: Path, num_cpus: int | None, dashboard: bool, object_sto
         os.environ.setdefault(name, value)
     for attempt in range(1, START_ATTEMPTS + 1):
         try:
-            ray.init(
-                address="local",
-                num_cpus=num_cpus,
-                include_dashboard=dashboard,
-                object_store_memory=object_store_bytes,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                _temp_dir=str(folder),
-                _node_ip_address="127.0.0.1",
-            )
+            with apart():
+                ray.init(
+                    address="local",
+                    num_cpus=num_cpus,
+                    include_dashboard=dashboard,
+                    object_store_memory=object_store_bytes,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    _temp_dir=str(folder),
+                    _node_ip_address="127.0.0.1",
+                )
             return
         except Exception as error:  # Ray raises nothing narrower
             if "timed out during startup" not in str(error) or attempt == START_ATTEMPTS:

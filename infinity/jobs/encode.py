@@ -15,7 +15,7 @@ from infinity.checkpoint import load_checkpoint
 from infinity.data.captions import CaptionConfig, CaptionDraw
 from infinity.data.manifest import Manifest
 from infinity.jobs.cluster import connect, is_in_process
-from infinity.jobs.progress import Progress, ProgressSink, silent
+from infinity.jobs.progress import Progress, ProgressSink, silent, unfailing
 from infinity.jobs.spec import JobReport, JobSpec, begin, commit, is_done, load_report
 from infinity.jobs.train_transformer import TrainTransformerSpec
 from infinity.jobs.training import WorkersConfig
@@ -123,6 +123,7 @@ def run(spec: EncodeSpec, *, progress: ProgressSink = silent) -> EncodeReport:
     if is_done(spec):
         return load_report(spec, EncodeReport)
     started = time.monotonic()
+    progress = unfailing(progress)
     folder = begin(spec)
     manifest = Manifest.load(spec.manifest)
     wanted = stretches(manifest, spec.pictures_per_part)

@@ -10,7 +10,7 @@ from typing import Any
 
 from infinity import storage
 from infinity.jobs.cluster import connect
-from infinity.jobs.progress import Progress, ProgressSink, relayed
+from infinity.jobs.progress import Progress, ProgressSink, relayed, unfailing
 from infinity.jobs.spec import begin, commit
 from infinity.jobs.stopping import stopping_on_signal
 from infinity.jobs.training import (
@@ -56,6 +56,7 @@ def run_training(spec: TrainSpec, build: Build, title: str, progress: ProgressSi
             f"loop.num_parts: {workers.num_workers} workers need batches of at least as many parts, got "
             f"{spec.loop.num_parts}"
         )
+    progress = unfailing(progress)
     progress(Progress(0.0, "starting workers"))
     with connect(num_cpus=max(os.cpu_count() or 1, workers.num_workers * workers.threads)):
         _check_resources(workers)

@@ -1,4 +1,4 @@
-"""Processes that tests kill: workers of a job here, or a driver or flow with its cluster in a session of its own."""
+"""Processes that tests kill: workers of a job here, or a driver or flow with all that it started."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ S = TypeVar("S", bound=TrainSpec)
 
 
 class Victim:
-    """A Python module that runs as a process; what it starts belongs to its session, and is gone after ``end``.
+    """A Python module that runs as a process; what it starts inherits its environment, and is gone after ``end``.
 
     Args:
         arguments: The module and what it is told.
@@ -51,8 +51,8 @@ class Victim:
         return self.process.poll() is not None
 
     def workers(self) -> list[int]:
-        """Processes of this session that train."""
-        return [process.number for process in self._session() if process.name.startswith(WORKER)]
+        """Processes that train for this one."""
+        return [process.number for process in self.family() if process.name.startswith(WORKER)]
 
     def kill_driver(self) -> None:
         """Kill the process alone; its cluster has to notice by itself."""
@@ -60,9 +60,13 @@ class Victim:
             os.kill(self.process.pid, signal.SIGKILL)
         self.process.wait(timeout=AGES_S)
 
+    def signal_group(self, number: int) -> None:
+        """Signal the whole process group, as a terminal, a service manager and Prefect's runner do."""
+        os.killpg(self.process.pid, number)
+
     def end(self) -> None:
-        """Kill everything of the session."""
-        while left := list(self._session()):
+        """Kill the process and everything that it started, whatever its session."""
+        while left := list(self.family()):
             for process in left:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(process.number, signal.SIGKILL)
@@ -70,19 +74,22 @@ class Victim:
         self.process.wait(timeout=AGES_S)
         shutil.rmtree(self._scratch, ignore_errors=True)
 
-    def _session(self) -> Iterator[Process]:
-        """Every living process of the session."""
-        return (process for process in living() if process.session == self.process.pid)
+    def family(self) -> Iterator[Process]:
+        """The process and every living one that it started, also after its death: all have its scratch folder."""
+        mark = f"TMPDIR={self._scratch}".encode()
+        for process in living():
+            with contextlib.suppress(OSError):
+                if mark in Path(f"/proc/{process.number}/environ").read_bytes().split(b"\0"):
+                    yield process
 
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A process of this machine: its number and name, and the numbers of its parent and its session."""
+    """A process of this machine: its number and name, and the number of its parent."""
 
     number: int
     name: str
     parent: int
-    session: int
 
 
 def living() -> Iterator[Process]:
@@ -92,7 +99,7 @@ def living() -> Iterator[Process]:
             text = status.read_text()
             name, rest = text.partition("(")[2].rpartition(")")[0], text.rpartition(")")[2].split()
             if rest[0] not in "ZX":
-                yield Process(int(status.parent.name), name, parent=int(rest[1]), session=int(rest[3]))
+                yield Process(int(status.parent.name), name, parent=int(rest[1]))
 
 
 def own_workers() -> list[int]:
