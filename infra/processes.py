@@ -31,7 +31,7 @@ class Service:
 
     def is_alive(self) -> bool:
         """Whether this very process still runs."""
-        return _birth(self.pid) == self.birth
+        return birth(self.pid) == self.birth
 
     def log_tail(self, num_lines: int = 15) -> str:
         """The last lines of its log."""
@@ -94,7 +94,7 @@ def start(
             start_new_session=True,
         )
     process.returncode = 0  # it is meant to outlive us: no warning about a child that nobody waited for
-    return Service(name=name, pid=process.pid, birth=_birth(process.pid) or "", url=url, log=str(log))
+    return Service(name=name, pid=process.pid, birth=birth(process.pid) or "", url=url, log=str(log))
 
 
 def stop(service: Service, *, patience_s: float = 15.0) -> bool:
@@ -118,7 +118,7 @@ def stop(service: Service, *, patience_s: float = 15.0) -> bool:
     return True
 
 
-def _birth(pid: int) -> str | None:
+def birth(pid: int) -> str | None:
     """Start time of a running process in whatever form the system gives it; None when there is none."""
     stat = Path(f"/proc/{pid}/stat")
     if Path("/proc/self/stat").exists():

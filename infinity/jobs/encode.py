@@ -19,6 +19,7 @@ from infinity.jobs.progress import Progress, ProgressSink, silent, unfailing
 from infinity.jobs.spec import JobReport, JobSpec, begin, commit, is_done, load_report
 from infinity.jobs.train_transformer import TrainTransformerSpec
 from infinity.jobs.training import WorkersConfig
+from infinity.jobs.watching import end_actor
 from infinity.scales import Resolution
 from infinity.text import TextConfig, build_text_encoder
 from infinity.tokenizer.saved import KIND as TOKENIZER_KIND
@@ -194,7 +195,7 @@ def _encode(spec: EncodeSpec, missing: Sequence[Stretch]) -> Iterator[tuple[Stre
         raise error.cause from None  # a sentence for people; Ray's text is a trace of internals
     finally:
         for each in actors:
-            ray.kill(each)
+            end_actor(each)
 
 
 class _Worker:

@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from infinity.jobs.watching import end_actor
+
 logger = logging.getLogger(__name__)
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
@@ -177,4 +179,4 @@ def relayed(sink: ProgressSink, *, period_s: float = 1.0) -> Iterator[RemoteSink
     finally:
         done.set()
         thread.join(LAST_WORD_S)
-        ray.kill(mailbox)
+        end_actor(mailbox)

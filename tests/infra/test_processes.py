@@ -31,7 +31,7 @@ def test_children_end_with_their_parent(tmp_path: Path) -> None:
     service = _start(tmp_path, [sys.executable, "-c", script])
     child = int(wait_until((tmp_path / "sleeper.log").read_text, "the number of the child"))
     processes.stop(service)
-    wait_until(lambda: processes._birth(child) is None, "the end of the child")
+    wait_until(lambda: processes.birth(child) is None, "the end of the child")
 
 
 def test_a_process_that_ignores_the_polite_signal_is_ended_all_the_same(tmp_path: Path) -> None:
