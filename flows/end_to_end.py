@@ -9,6 +9,7 @@ from prefect.logging import get_run_logger
 
 from flows import pages
 from flows.events import announce_model
+from flows.models import note_model
 from flows.parameters import DatasetForm, EvaluationForm, FinetuneForm, PretrainForm, TokenizerForm
 from flows.plan import Change, changed, folder_of, new_plan, save_plan
 from flows.stage import flow_body
@@ -64,6 +65,7 @@ def end_to_end(
     seconds = {stage.name: stage.seconds for stage in summary.stages}
     pages.publish_run({"report": files.html, "figures": files.json}, summary.scores, seconds)
     if is_new:
+        note_model(folder, plan.evaluation.model)
         announce_model(run, plan.evaluation.model)
     get_run_logger().info("The report is at %s", files.html)
     return files

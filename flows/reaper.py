@@ -29,10 +29,10 @@ from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelled, Crashed
 
-from flows import records
 from flows.ends import GO_ON, command, standing
-from flows.records import Record
 from flows.server import ANSWER_S
+from infra import records
+from infra.records import Record
 
 logger = logging.getLogger(__name__)
 

@@ -20,8 +20,8 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
 from flows.ends import with_standing
+from flows.last_word import leave_last_word
 from flows.progress import RunPageSink
-from flows.records import note_stage, recorded
 from flows.server import await_server
 from infinity.jobs.actors import WorkersError
 from infinity.jobs.cluster import connect
@@ -29,6 +29,7 @@ from infinity.jobs.registry import job_of
 from infinity.jobs.spec import JobReport, JobSpec, is_done, load_report
 from infinity.jobs.watching import NoClusterError
 from infinity.training.loop import TrainingError
+from infra.records import note_stage, recorded
 from infra.settings import settings
 
 P = ParamSpec("P")
@@ -159,7 +160,8 @@ def flow_body(body: Callable[P, R]) -> Callable[P, R]:
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
         with recorded(str(flow_run.id)):
             end = _end_of_flow(lambda: body(*args, **kwargs))
-            await_server()
+            if await_server() and isinstance(end, State) and end.is_failed():
+                leave_last_word(str(flow_run.id), end.message or "")
             return end
 
     return run

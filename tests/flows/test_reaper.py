@@ -14,10 +14,10 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun
 from prefect.states import Cancelling, Pending, Running
 
-from flows import records
 from flows.reaper import reap
-from flows.records import Record, note_stage, recorded
+from infra import records
 from infra.processes import birth
+from infra.records import Record, note_stage, recorded
 from infra.settings import settings
 from tests.limits import AGES_S
 from tests.prefect_api import ask
@@ -144,7 +144,7 @@ def _moved_on(client: SyncPrefectClient, run: UUID) -> bool:
 
 
 def test_runs_of_a_pool_that_nobody_has_on_record_end_where_its_only_worker_starts(prefect_server: str) -> None:
-    ask(prefect_server, "work_pools", {"name": "reaped", "type": "process"})
+    ask(prefect_server, "work_pools/", {"name": "reaped", "type": "process"})
     with get_client(sync_client=True) as client:
         deployment = long_flow.to_deployment(name="of-pool", work_pool_name="reaped").apply()
         lost = client.create_flow_run_from_deployment(deployment)

@@ -46,6 +46,14 @@ class Record:
         return birth(self.pid) == self.birth
 
     @property
+    def is_of_a_worker(self) -> bool:
+        """Whether a worker started it: in a session of its own, which a command in a terminal has not."""
+        try:
+            return self.is_of_this_machine and self.is_alive and os.getsid(self.pid) == self.pid
+        except ProcessLookupError:
+            return False
+
+    @property
     def is_of_this_machine(self) -> bool:
         """Whether its process could be seen from here."""
         return self.host == socket.gethostname()
@@ -77,10 +85,14 @@ def note_stage(stage: str, folder: str) -> None:
         _write(replace(record, stage=stage, folder=folder))
 
 
-def records() -> list[Record]:
-    """All that are on record; what cannot be read is left out with a warning."""
+def records(state: Path | None = None) -> list[Record]:
+    """All that are on record; what cannot be read is left out with a warning.
+
+    Args:
+        state: State folder of a stack; None for that of this process.
+    """
     found = []
-    for path in sorted(_folder().glob("*.json")):
+    for path in sorted(_folder(state).glob("*.json")):
         try:
             found.append(Record(**json.loads(path.read_text(encoding="utf-8"))))
         except (OSError, ValueError, TypeError) as error:
@@ -109,5 +121,5 @@ def _path(record: Record) -> Path:
     return _folder() / f"{record.flow_run}.json"
 
 
-def _folder() -> Path:
-    return settings().state / "flows"
+def _folder(state: Path | None = None) -> Path:
+    return (settings().state if state is None else state) / "flows"
