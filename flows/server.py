@@ -1,13 +1,15 @@
 """The Prefect server as a flow sees it: it may be away while work is done, and is waited for when that is over."""
 
 import functools
+import logging
 import time
 from collections.abc import Callable
 from typing import ParamSpec
 
 import httpx
 from prefect.client.orchestration import get_client
-from prefect.logging import get_logger
+from prefect.exceptions import MissingContextError
+from prefect.logging import get_run_logger
 from prefect.settings import PREFECT_API_URL
 
 from infra.settings import settings
@@ -17,7 +19,13 @@ P = ParamSpec("P")
 ANSWER_S = 10.0
 LONGEST_PAUSE_S = 15.0
 
-logger = get_logger("infinity")
+
+def _logger() -> logging.Logger | logging.LoggerAdapter[logging.Logger]:
+    """That of the run, whose page gets the line when the server is back."""
+    try:
+        return get_run_logger()
+    except MissingContextError:
+        return logging.getLogger(__name__)
 
 
 def await_server() -> bool:
@@ -28,7 +36,7 @@ def await_server() -> bool:
     until, pause_s, is_told = time.monotonic() + settings().server_patience_s, 1.0, False
     while (trouble := _trouble()) is not None:
         if not is_told:
-            logger.warning(
+            _logger().warning(
                 "the work is done, but the Prefect server does not answer (%s); waiting for it for up to %.1f h",
                 trouble,
                 settings().server_patience_s / 3600.0,
@@ -36,7 +44,9 @@ def await_server() -> bool:
             is_told = True
         left_s = until - time.monotonic()
         if left_s <= 0.0:
-            logger.error("the Prefect server did not come back; what was made is kept: start the same again to see it")
+            _logger().error(
+                "the Prefect server did not come back; what was made is kept: start the same again to see it"
+            )
             return False
         time.sleep(min(pause_s, left_s))
         pause_s = min(LONGEST_PAUSE_S, 2.0 * pause_s)
@@ -53,7 +63,7 @@ def until_shown(show: Callable[P, None]) -> Callable[P, None]:
                 return show(*args, **kwargs)
             except httpx.TransportError as error:
                 if not await_server():
-                    return logger.error("%s was not shown: %s", show.__name__, error)
+                    return _logger().error("%s was not shown: %s", show.__name__, error)
 
     return shown
 

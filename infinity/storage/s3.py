@@ -207,7 +207,8 @@ def _upload(file: BinaryIO, uri: str, *, if_absent: bool = False) -> None:
         if if_absent:
             _put_absent(bucket, key, file, num_bytes)
         else:
-            client().upload_fileobj(file, bucket, key)
+            with os.fdopen(os.dup(file.fileno()), "rb") as copy:  # boto3 closes what it has read, also in vain
+                client().upload_fileobj(copy, bucket, key)
 
 
 class S3Draft:

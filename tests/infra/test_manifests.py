@@ -89,9 +89,7 @@ def test_runs_that_fill_the_machine_do_not_run_side_by_side() -> None:
     queues: dict[str, set[str]] = {}
     for key, entry in _deployments().items():
         queues.setdefault(entry["work_pool"].get("work_queue_name", "default"), set()).add(key.rpartition(":")[2])
-        assert "concurrency_limit" not in entry, (
-            "such a limit ends runs that outlive an outage of the server"
-        )
+        assert "concurrency_limit" not in entry, "such a limit ends runs that outlive an outage of the server"
     assert queues == {
         "machine": {"train_tokenizer", "pretrain", "finetune", "end_to_end"},
         "evaluations": {"evaluate", "sweep"},
