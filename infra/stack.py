@@ -135,12 +135,17 @@ class Stack:
 
     def down(self) -> list[str]:
         """Stop every recorded service, the youngest first; the names of those that still ran."""
-        ended = [name for name in ("worker",) if self.stop(name, patience_s=FLOW_PATIENCE_S)]
+        if (worker := self.register.living("worker")) is not None:
+            # At its end it kills the flows that it has started, and until then it starts the next one that waits.
+            os.killpg(worker.pid, signal.SIGSTOP)
         self._end_flows()
-        return ended + [name for name in ("ray", "files", "server") if self.stop(name)]
+        if worker is not None:
+            os.killpg(worker.pid, signal.SIGTERM)
+            os.killpg(worker.pid, signal.SIGCONT)
+        return [name for name in ("worker", "ray", "files", "server") if self.stop(name)]
 
     def _end_flows(self) -> None:
-        """Ask the flows that the worker has left behind to store what they have done and end, as a cancel does."""
+        """Ask the flows that the worker has started to store what they have done and end, as a cancel does."""
         left = [record for record in records(self.config.state) if record.is_of_a_worker]
         for sign, patience_s in ((signal.SIGTERM, FLOW_PATIENCE_S), (signal.SIGKILL, 5.0)):
             for record in left:
@@ -150,12 +155,12 @@ class Stack:
             while (left := [record for record in left if record.is_alive]) and time.monotonic() < deadline:
                 time.sleep(0.2)
 
-    def stop(self, name: str, *, patience_s: float = 15.0) -> bool:
+    def stop(self, name: str) -> bool:
         """Stop and forget a service, if it is recorded; whether it still ran."""
         service = self.register.services().get(name)
         if service is None:
             return False
-        still_ran = processes.stop(service, patience_s=patience_s)
+        still_ran = processes.stop(service)
         self.register.remove(name)
         return still_ran
 

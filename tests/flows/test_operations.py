@@ -197,3 +197,22 @@ def test_a_server_that_goes_away_costs_no_report(operated: Operated, outage_s: f
     assert [task["state_type"] for task in tasks] == ["COMPLETED"]
     artifacts = ask(operated.server.api_url, "artifacts/filter", {"flow_runs": {"id": {"any_": [run]}}})
     assert {"tokenizer-progress", "tokenizer-numbers"} <= {artifact["key"] for artifact in artifacts}
+
+
+def test_the_death_of_the_raylet_is_one_sentence_and_the_run_goes_on_from_its_state(operated: Operated) -> None:
+    run = operated.start(num_steps=NEVER, save_every_steps=20, num_bits=12)
+    operated.wait_until_training(run)
+    before = wait_until(lambda: operated.stored if operated.stored >= 20 else None, "a stored state", period_s=0.5)
+    (raylet,) = [pid for pid in operated.processes() if Path(f"/proc/{pid}/comm").read_text().strip() == "raylet"]
+    os.kill(raylet, signal.SIGKILL)
+    began = time.monotonic()
+    wait_until(lambda: operated.stored >= before + 40, "states of the second try", period_s=0.5)
+    logger.warning(
+        "stored at step %d, at %d %.0f s after its raylet died", before, operated.stored, time.monotonic() - began
+    )
+    query = {"logs": {"flow_run_id": {"any_": [run]}}, "sort": "TIMESTAMP_ASC", "limit": 200}
+    said = [line["message"] for line in ask(operated.server.api_url, "logs/filter", query)]
+    assert not any("Traceback" in line for line in said)
+    assert operated.state(run)["type"] == "RUNNING"
+    ask(operated.server.api_url, f"flow_runs/{run}/set_state", {"state": {"type": "CANCELLING"}})
+    operated.wait_for(run, "CANCELLED")
