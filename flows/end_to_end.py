@@ -12,6 +12,7 @@ from flows.events import announce_model
 from flows.models import note_model
 from flows.parameters import DatasetForm, EvaluationForm, FinetuneForm, PretrainForm, TokenizerForm
 from flows.plan import Change, changed, folder_of, new_plan, save_plan
+from flows.reaper import explain_crash
 from flows.stage import flow_body
 from flows.stages import dataset_stage, evaluation_stage, training_stage
 from flows.summary import StageReports, summarize
@@ -20,7 +21,7 @@ from infinity.jobs.spec import is_done
 from infinity.reporting.write import ReportFiles, write_report
 
 
-@flow(name="end-to-end", flow_run_name="{run}: end to end", log_prints=False)
+@flow(name="end-to-end", flow_run_name="{run}: end to end", log_prints=False, on_crashed=[explain_crash])
 @flow_body
 def end_to_end(
     run: str = "demo",

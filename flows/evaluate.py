@@ -11,6 +11,7 @@ from flows.gate import GateForm, decide
 from flows.models import newest_model
 from flows.parameters import EvaluationForm
 from flows.plan import changed, folder_of, has_plan, load_plan, save_plan
+from flows.reaper import explain_crash
 from flows.stage import flow_body
 from flows.stages import evaluation_stage
 from infinity import storage
@@ -19,7 +20,7 @@ NOTHING = "Nothing"
 """Name of the state of a run that found nothing to evaluate."""
 
 
-@flow(name="evaluate", flow_run_name="{run}: evaluate")
+@flow(name="evaluate", flow_run_name="{run}: evaluate", on_crashed=[explain_crash])
 @flow_body
 def evaluate(
     run: str = "demo",

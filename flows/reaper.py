@@ -6,13 +6,13 @@ python -m flows.reaper --pool local     also runs of this pool that no living pr
 """
 
 import argparse
-import logging
 import socket
 import sys
 from collections.abc import Sequence
+from typing import Any
 from uuid import UUID
 
-from prefect import flow
+from prefect import Flow, flow
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import (
     FlowRunFilter,
@@ -27,14 +27,12 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.exceptions import ObjectNotFound
-from prefect.states import Cancelled, Crashed
+from prefect.states import Cancelled, Crashed, State
 
 from flows.ends import GO_ON, command, standing
 from flows.server import ANSWER_S
 from infra import records
 from infra.records import Record
-
-logger = logging.getLogger(__name__)
 
 BUSY = (StateType.PENDING, StateType.RUNNING, StateType.CANCELLING)
 """States in which a run holds a slot and somebody has to be at work."""
@@ -44,6 +42,14 @@ BUSY = (StateType.PENDING, StateType.RUNNING, StateType.CANCELLING)
 def reaper() -> list[str]:
     """End the runs of this machine whose process is gone, on a schedule if wanted; what was said of each."""
     return reap()
+
+
+def explain_crash(flow: Flow[..., Any], run: FlowRun, state: State[Any]) -> None:
+    """Add to the last state of a crashed run where its training stands; a hook of every flow."""
+    for record in records.records():
+        if record.flow_run == str(run.id):
+            with get_client(sync_client=True, httpx_settings={"timeout": 3 * ANSWER_S}) as client:
+                _add_standing(client, client.read_flow_run(run.id), record)
 
 
 def reap(pool: str | None = None) -> list[str]:
@@ -72,9 +78,20 @@ def _judge(client: SyncPrefectClient, record: Record) -> str | None:
     is_over = run.state is None or run.state.type not in BUSY
     if record.is_alive and not is_over:
         return None
-    said = None if is_over else _end(client, run, record)
+    said = _add_standing(client, run, record) if is_over else _end(client, run, record)
     records.forget(record)
     return said
+
+
+def _add_standing(client: SyncPrefectClient, run: FlowRun, record: Record) -> str | None:
+    """Let the state of a crashed run say where its training stands, if it does not; what it says then."""
+    said = "" if run.state is None else run.state.message or ""
+    stands = _standing(record)
+    if run.state is None or not run.state.is_crashed() or not stands or stands in said:
+        return None
+    message = "; ".join(filter(None, [said.rstrip("."), stands, _again(client, run)]))
+    client.set_flow_run_state(run.id, Crashed(message=message), force=True)
+    return f"{run.name}: {message}"
 
 
 def _busy(client: SyncPrefectClient, pool: str) -> list[FlowRun]:
@@ -109,17 +126,24 @@ def _message(client: SyncPrefectClient, run: FlowRun, record: Record | None) -> 
             f"process {record.pid} on {record.host} is gone without a last word: it was killed, or the machine was "
             "restarted"
         )
-        stands = standing(record.folder) if record.folder else ""
-        stands = f"{record.stage}: {stands}" if stands else ""
-    again = GO_ON
-    if run.deployment_id is not None:
-        try:
-            deployment = client.read_deployment(run.deployment_id)
-            name = f"{client.read_flow(run.flow_id).name}/{deployment.name}"
-            again = f"{GO_ON}: {command(name, run.parameters)}"
-        except ObjectNotFound:
-            logger.debug("the deployment of %s is gone", run.name)
-    return "; ".join(filter(None, [cause, stands, again]))
+        stands = _standing(record)
+    return "; ".join(filter(None, [cause, stands, _again(client, run)]))
+
+
+def _standing(record: Record) -> str:
+    stands = standing(record.folder) if record.folder else ""
+    return f"{record.stage}: {stands}" if stands else ""
+
+
+def _again(client: SyncPrefectClient, run: FlowRun) -> str:
+    """How a run goes on, with the command if it is one of a deployment."""
+    if run.deployment_id is None:
+        return GO_ON
+    try:
+        name = f"{client.read_flow(run.flow_id).name}/{client.read_deployment(run.deployment_id).name}"
+    except ObjectNotFound:  # the deployment was deleted meanwhile
+        return GO_ON
+    return f"{GO_ON}: {command(name, run.parameters)}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -12,9 +12,9 @@ import pytest
 from prefect import flow
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun
-from prefect.states import Cancelling, Pending, Running
+from prefect.states import Cancelling, Crashed, Pending, Running
 
-from flows.reaper import reap
+from flows.reaper import explain_crash, reap
 from infra import records
 from infra.processes import birth
 from infra.records import Record, note_stage, recorded
@@ -95,6 +95,31 @@ def test_a_run_whose_process_was_killed_ends_with_cause_step_and_next_command(
         assert words in last.message
     assert reap() == []
     assert records.records() == []
+
+
+@pytest.mark.parametrize("by", ["the hook of the flow", "the reaper"])
+def test_a_run_that_prefect_says_has_crashed_gets_to_say_where_it_stands(
+    prefect_server: str, tmp_path: Path, by: str
+) -> None:
+    process, pid = killed()
+    folder = stored(tmp_path / "run", 77)
+    run = begun(Crashed(message="Process exited with status code: -9."), pid, stage="tokenizer", folder=folder)
+    end(process)
+    if by == "the reaper":
+        assert len(reap()) == 1
+        assert records.records() == []
+    else:
+        state = found(run).state
+        assert state is not None
+        explain_crash(long_flow, found(run), state)
+        explain_crash(long_flow, found(run), state)  # once is enough
+    last = found(run).state
+    assert last is not None
+    assert last.is_crashed()
+    assert (
+        last.message
+        == "Process exited with status code: -9; tokenizer: stored at step 77; start the same again to go on"
+    )
 
 
 def test_another_process_with_the_number_of_a_dead_one_does_not_count_as_it(prefect_server: str) -> None:
