@@ -164,10 +164,13 @@ def test_down_in_a_run_stores_the_step_and_up_frees_the_deployment(operated: Ope
 def test_a_power_cut_leaves_no_run_behind(operated: Operated) -> None:
     run = operated.start(num_steps=NEVER, save_every_steps=50)
     operated.wait_until_training(run)
-    for service in operated.stack.register.services().values():
+    services = operated.stack.register.services().values()
+    for service in services:
         os.killpg(service.pid, signal.SIGKILL)
     for pid in operated.processes():
         os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not any(service.is_alive() for service in services), "the end of the stack")
+    operated.wait_until_nothing_lives(0.0)
     operated.server = operated.up()
     state = operated.state(run)
     logger.warning("after a power cut: %s", state)
