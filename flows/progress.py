@@ -12,8 +12,9 @@ from prefect.logging import get_run_logger
 
 from infinity.jobs.progress import Progress, unfailing
 
-LAST_WORD_S = 10.0
-"""How long the end of a stage waits for its bar."""
+LAST_WORD_S = 60.0
+"""How long the end of a stage waits for its bar: Prefect's client asks a server that was away at longer and longer
+intervals."""
 
 
 class RunPageSink:

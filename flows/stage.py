@@ -113,8 +113,10 @@ def _end_of_job(stage: str, spec: JobSpec) -> State[Any]:
             return Completed(name="Cached", message=f"done before in {spec.folder}", data=Outcome(report, True))
         logger.info("%s begins; its files go to %s", stage, spec.folder)
         note_stage(stage, spec.folder)
-        with _connected(), RunPageSink(stage) as page:
-            report = job.run(spec, progress=page)
+        with RunPageSink(stage) as page:
+            with _connected():
+                report = job.run(spec, progress=page)
+            await_server()  # the last word of the bar, too
         return Completed(message=f"files in {spec.folder}", data=Outcome(report, False))
     except NoClusterError as error:
         return Failed(message=str(error))  # waiting for an address that never answered helps nobody
