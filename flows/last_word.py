@@ -16,7 +16,7 @@ import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.states import Cancelled
 
-from flows.server import ANSWER_S
+from flows.outage import ANSWER_S
 from infra.settings import REPOSITORY
 
 PATIENCE_S = 120.0

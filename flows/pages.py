@@ -9,8 +9,8 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from flows.dataset_page import dataset_page
 from flows.links import link
+from flows.outage import until_shown
 from flows.pictures import figure, inline
-from flows.server import until_shown
 from infinity.data.manifest import Manifest
 from infinity.evaluation.score import Score
 from infinity.jobs.encode import EncodeReport

@@ -30,7 +30,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelled, Crashed, State
 
 from flows.ends import GO_ON, command, standing
-from flows.server import ANSWER_S
+from flows.outage import ANSWER_S
 from infra import records
 from infra.records import Record
 

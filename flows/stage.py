@@ -21,8 +21,8 @@ from prefect.states import Completed, Failed
 
 from flows.ends import with_standing
 from flows.last_word import leave_last_word
+from flows.outage import await_server
 from flows.progress import RunPageSink
-from flows.server import await_server
 from infinity.jobs.actors import WorkersError
 from infinity.jobs.cluster import connect
 from infinity.jobs.registry import job_of

@@ -17,7 +17,7 @@ from urllib.parse import quote, unquote
 
 from infinity.storage import local, s3
 from infinity.storage.errors import FileAlreadyThereError, FileMissingError, StorageError, StoreUnreachableError
-from infinity.storage.patience import patient
+from infinity.storage.outages import patient
 
 __all__ = [
     "Draft",

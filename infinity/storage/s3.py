@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO, Literal, cast
 
 from infinity.storage import local
 from infinity.storage.errors import FileAlreadyThereError, FileMissingError, StorageError, StoreUnreachableError
-from infinity.storage.patience import patiently
+from infinity.storage.outages import patiently
 
 if TYPE_CHECKING:
     from types_boto3_s3.client import S3Client

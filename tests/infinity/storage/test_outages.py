@@ -9,9 +9,9 @@ from types import SimpleNamespace
 import pytest
 
 from infinity import storage
-from infinity.storage import patience
+from infinity.storage import outages as patience
 from infinity.storage.errors import StorageError, StoreUnreachableError
-from infinity.storage.patience import patient, patiently
+from infinity.storage.outages import patient, patiently
 from tests.infinity.storage.relay import Relay
 from tests.limits import AGES_S
 

@@ -8,8 +8,8 @@ import httpx
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from flows import server as server_module
-from flows.server import await_server, until_shown
+from flows import outage as server_module
+from flows.outage import await_server, until_shown
 from infra.environment import free_port
 from infra.settings import settings
 from tests.infinity.storage.relay import Relay
