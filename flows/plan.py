@@ -75,6 +75,11 @@ def save_plan(plan: EndToEnd, folder: str) -> str:
     return uri
 
 
+def has_plan(run: str) -> bool:
+    """Whether a run of this name was begun."""
+    return storage.exists(storage.join(folder_of(run), PLAN_FILE))
+
+
 def load_plan(run: str) -> EndToEnd:
     """The plan of a run that was begun.
 

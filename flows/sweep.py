@@ -5,6 +5,7 @@ from pydantic import Field
 
 from flows.parameters import EvaluationForm, Form, Positive
 from flows.plan import load_plan
+from flows.reaper import explain_crash
 from flows.stage import flow_body
 from flows.stages import sweep_stage
 from infinity import storage
@@ -25,7 +26,7 @@ class GridForm(Form):
     seeds: tuple[int, ...] = Field(default=(0,), description="Numbers from which the seeds of drawings follow.")
 
 
-@flow(name="sweep", flow_run_name="{run}: sweep")
+@flow(name="sweep", flow_run_name="{run}: sweep", on_crashed=[explain_crash])
 @flow_body
 def sweep(
     run: str = "demo",

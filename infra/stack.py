@@ -6,8 +6,10 @@ python -m infra.stack down           stop what `up` started, and nothing else
 """
 
 import argparse
+import contextlib
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -21,6 +23,7 @@ import httpx
 from infra import processes
 from infra.environment import common_environment, free_port, is_free_port
 from infra.processes import Register, Service
+from infra.records import records
 from infra.settings import REPOSITORY, Settings, settings
 
 DEFAULT_PORT = 4200
@@ -28,6 +31,13 @@ START_TIMEOUT_S = 180.0
 """A server with a new database needs 16 s on an idle machine of two cores, and far longer on a busy one."""
 ANSWER_TIMEOUT_S = 30.0
 """A busy machine answers late; where nobody listens, it says so at once."""
+
+
+FLOW_PATIENCE_S = 60.0
+"""A training stores its state before it ends."""
+
+CONNECT_TIMEOUT_S = 5.0
+"""A machine that does not take up a connection by then is away."""
 
 
 class StackError(RuntimeError):
@@ -99,6 +109,8 @@ class Stack:
         """A process worker for the pool, after every flow of prefect.yaml has been deployed to it."""
         pool = self.config.work_pool
         self._prefect(server, "work-pool", "create", pool, "--type", "process", "--overwrite")
+        for said in self._make_ready(server, pool):
+            print(said, flush=True)
         self._prefect(server, "--no-prompt", "deploy", "--all", "--prefect-file", str(REPOSITORY / "prefect.yaml"))
         service = self.register.living("worker")
         if service is None:
@@ -123,7 +135,25 @@ class Stack:
 
     def down(self) -> list[str]:
         """Stop every recorded service, the youngest first; the names of those that still ran."""
+        if (worker := self.register.living("worker")) is not None:
+            # At its end it kills the flows that it has started, and until then it starts the next one that waits.
+            os.killpg(worker.pid, signal.SIGSTOP)
+        self._end_flows()
+        if worker is not None:
+            os.killpg(worker.pid, signal.SIGTERM)
+            os.killpg(worker.pid, signal.SIGCONT)
         return [name for name in ("worker", "ray", "files", "server") if self.stop(name)]
+
+    def _end_flows(self) -> None:
+        """Ask the flows that the worker has started to store what they have done and end, as a cancel does."""
+        left = [record for record in records(self.config.state) if record.is_of_a_worker]
+        for sign, patience_s in ((signal.SIGTERM, FLOW_PATIENCE_S), (signal.SIGKILL, 5.0)):
+            for record in left:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(record.pid, sign)
+            deadline = time.monotonic() + patience_s
+            while (left := [record for record in left if record.is_alive]) and time.monotonic() < deadline:
+                time.sleep(0.2)
 
     def stop(self, name: str) -> bool:
         """Stop and forget a service, if it is recorded; whether it still ran."""
@@ -150,6 +180,7 @@ class Stack:
         environment.pop("PREFECT_API_URL", None)
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH", "")]))
         environment["PYTHONUNBUFFERED"] = "1"
+        environment["INFINITY_STATE"] = str(self.config.state.resolve())  # where flows put down what they do
         if server is not None:
             environment |= self.client_environment(server)
         if (ray := self.register.living("ray")) is not None:
@@ -197,9 +228,18 @@ class Stack:
             f"the end of {service.log}:\n{service.log_tail()}"
         )
 
+    def _make_ready(self, server: Server, pool: str) -> list[str]:
+        """Queues of the pool, and an end for runs that a crash, a reboot or `down` has left behind; what was said."""
+        alone = self.config.prefect_api_url is None and self.register.living("worker") is None
+        command = [sys.executable, "-m", "flows.pool", pool, *(["--reap"] if alone else [])]
+        return self._told(server, command).splitlines()
+
     def _prefect(self, server: Server, *arguments: str) -> None:
+        self._told(server, _prefect_command(*arguments))
+
+    def _told(self, server: Server, command: Sequence[str]) -> str:
         result = subprocess.run(
-            _prefect_command(*arguments),
+            command,
             env=self._environment(server),
             cwd=REPOSITORY,
             stdin=subprocess.DEVNULL,
@@ -209,7 +249,8 @@ class Stack:
         )
         if result.returncode != 0:
             said = (result.stdout + result.stderr).strip()[-2000:]
-            raise StackError(f"'prefect {' '.join(arguments)}' failed with code {result.returncode}:\n{said}")
+            raise StackError(f"'{' '.join(command[2:])}' failed with code {result.returncode}:\n{said}")
+        return result.stdout
 
 
 def _prefect_command(*arguments: str) -> list[str]:
@@ -236,7 +277,13 @@ def _has_worker(api_url: str, pool: str) -> bool:
 def _asked(method: str, url: str, **content: Any) -> httpx.Response | None:
     """The answer, or None if there is none."""
     try:
-        return httpx.request(method, url, timeout=ANSWER_TIMEOUT_S, trust_env=not _is_local(url), **content)
+        return httpx.request(
+            method,
+            url,
+            timeout=httpx.Timeout(ANSWER_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
+            trust_env=not _is_local(url),
+            **content,
+        )
     except httpx.HTTPError:
         return None
 

@@ -16,7 +16,8 @@ from typing import BinaryIO, Protocol
 from urllib.parse import quote, unquote
 
 from infinity.storage import local, s3
-from infinity.storage.errors import FileAlreadyThereError, FileMissingError, StorageError
+from infinity.storage.errors import FileAlreadyThereError, FileMissingError, StorageError, StoreUnreachableError
+from infinity.storage.outages import patient
 
 __all__ = [
     "Draft",
@@ -24,6 +25,7 @@ __all__ = [
     "FileInfo",
     "FileMissingError",
     "StorageError",
+    "StoreUnreachableError",
     "absolute",
     "create",
     "delete_tree",
@@ -36,6 +38,7 @@ __all__ = [
     "local_path",
     "name",
     "parent",
+    "patient",
     "put_once",
     "read_bytes",
     "read_text",

@@ -11,6 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from infinity.jobs.sessions import apart
+from infinity.jobs.watching import answering, explained, own_processes, require_cluster, watched
+
 logger = logging.getLogger(__name__)
 
 MAX_FOLDER_LENGTH = 40
@@ -78,7 +81,8 @@ def connect(
         object_store_bytes: Shared memory of the local cluster.
 
     Raises:
-        ConnectionError: No cluster answers at the address.
+        NoClusterError: No cluster answers at the address.
+        ClusterLostError: The cluster was lost inside the block.
     """
     if is_in_process():
         yield
@@ -86,19 +90,23 @@ def connect(
     import ray
 
     if ray.is_initialized():
-        yield
+        with explained():
+            yield
         return
     if address not in (None, "local"):
+        require_cluster(address)
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         try:
-            yield
+            with watched(answering(address)), explained():
+                yield
         finally:
             ray.shutdown()
         return
     folder = short_temporary_folder()
     try:
         _start_local(folder, num_cpus, dashboard, object_store_bytes)
-        yield
+        with watched(own_processes()), explained():
+            yield
     finally:
         ray.shutdown()
         shutil.rmtree(folder, ignore_errors=True)  # a dying process of Ray may still write a log line
@@ -118,16 +126,17 @@ def _start_local(folder: Path, num_cpus: int | None, dashboard: bool, object_sto
         os.environ.setdefault(name, value)
     for attempt in range(1, START_ATTEMPTS + 1):
         try:
-            ray.init(
-                address="local",
-                num_cpus=num_cpus,
-                include_dashboard=dashboard,
-                object_store_memory=object_store_bytes,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                _temp_dir=str(folder),
-                _node_ip_address="127.0.0.1",
-            )
+            with apart():
+                ray.init(
+                    address="local",
+                    num_cpus=num_cpus,
+                    include_dashboard=dashboard,
+                    object_store_memory=object_store_bytes,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    _temp_dir=str(folder),
+                    _node_ip_address="127.0.0.1",
+                )
             return
         except Exception as error:  # Ray raises nothing narrower
             if "timed out during startup" not in str(error) or attempt == START_ATTEMPTS:

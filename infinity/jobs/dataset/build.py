@@ -27,7 +27,7 @@ from infinity.jobs.dataset.facts import DatasetError, SourceTable, gather, open_
 from infinity.jobs.dataset.sources import only_takes_down, sources_of, stores_as, takedown_of
 from infinity.jobs.dataset.spec import BuildDatasetReport, BuildDatasetSpec, judges_of
 from infinity.jobs.dataset.summary import save_thumbnails, summarise
-from infinity.jobs.progress import Progress, ProgressSink, section, silent
+from infinity.jobs.progress import Progress, ProgressSink, section, silent, unfailing
 from infinity.jobs.spec import begin, commit, is_done, load_report
 
 __all__ = ["BuildDatasetReport", "BuildDatasetSpec", "DatasetError", "fingerprint", "run"]
@@ -51,6 +51,7 @@ def run(spec: BuildDatasetSpec, *, progress: ProgressSink = silent) -> BuildData
     if is_done(spec):
         return load_report(spec, BuildDatasetReport)
     started = time.monotonic()
+    progress = unfailing(progress)
     progress(Progress(0.0, "looking at the source"))
     folder = storage.absolute(storage.join(spec.output, storage.name(spec.folder)))
     uri, root = storage.join(folder, MANIFEST_FILE), storage.parent(folder)

@@ -15,7 +15,7 @@ from infinity.data.sources.opening import URL_LIST, fingerprint, open_source
 from infinity.data.sources.samples import SourceError
 from infinity.jobs.cluster.connection import connect, num_cpus
 from infinity.jobs.cluster.fan_out import fan_out
-from infinity.jobs.progress import Progress, ProgressSink, silent
+from infinity.jobs.progress import Progress, ProgressSink, silent, unfailing
 from infinity.jobs.spec import JobReport, JobSpec, begin, commit, is_done, load_report
 
 PICTURES_FOLDER = "pictures"
@@ -73,6 +73,7 @@ def run(spec: DownloadSpec, *, progress: ProgressSink = silent) -> DownloadRepor
     if is_done(spec):
         return load_report(spec, DownloadReport)
     started = time.monotonic()
+    progress = unfailing(progress)
     progress(Progress(0.0, "looking at the list"))
     uri = storage.absolute(spec.source)
     source = open_source(uri, rows_per_slice=ROWS_PER_SLICE, columns=spec.columns)

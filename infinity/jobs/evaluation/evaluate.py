@@ -31,7 +31,7 @@ from infinity.generation.sampling import SamplingConfig
 from infinity.jobs.cluster.connection import connect
 from infinity.jobs.evaluation.parts import worker_pool
 from infinity.jobs.evaluation.steps import Evaluation, ModelResults, compute
-from infinity.jobs.progress import Progress, ProgressSink, section, silent
+from infinity.jobs.progress import Progress, ProgressSink, section, silent, unfailing
 from infinity.jobs.spec import JobReport, JobSpec, begin, commit, is_done, load_report
 from infinity.jobs.training.base import WorkersConfig
 from infinity.perception.lpips import load_lpips
@@ -200,6 +200,7 @@ def run_all(specs: Sequence[EvaluateSpec], *, progress: ProgressSink = silent) -
     waiting = [spec for spec in dict.fromkeys(specs) if not is_done(spec)]
     if waiting:
         started = time.monotonic()
+        progress = unfailing(progress)
         progress(Progress(0.0, "checking models and data sets"))
         evaluations = [_prepare(spec) for spec in waiting]
         folders = [begin(spec) for spec in waiting]

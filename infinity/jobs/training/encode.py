@@ -15,10 +15,11 @@ from infinity.checkpoint import load_checkpoint
 from infinity.data.dataset.manifest import Manifest
 from infinity.data.loading.captions import CaptionConfig, CaptionDraw
 from infinity.jobs.cluster.connection import connect, is_in_process
-from infinity.jobs.progress import Progress, ProgressSink, silent
+from infinity.jobs.progress import Progress, ProgressSink, silent, unfailing
 from infinity.jobs.spec import JobReport, JobSpec, begin, commit, is_done, load_report
 from infinity.jobs.training.base import WorkersConfig
 from infinity.jobs.training.transformer import TrainTransformerSpec
+from infinity.jobs.watching import end_actor
 from infinity.scales import Resolution
 from infinity.text import TextConfig, build_text_encoder
 from infinity.tokenizer.saved import KIND as TOKENIZER_KIND
@@ -123,6 +124,7 @@ def run(spec: EncodeSpec, *, progress: ProgressSink = silent) -> EncodeReport:
     if is_done(spec):
         return load_report(spec, EncodeReport)
     started = time.monotonic()
+    progress = unfailing(progress)
     folder = begin(spec)
     manifest = Manifest.load(spec.manifest)
     wanted = stretches(manifest, spec.pictures_per_part)
@@ -193,7 +195,7 @@ def _encode(spec: EncodeSpec, missing: Sequence[Stretch]) -> Iterator[tuple[Stre
         raise error.cause from None  # a sentence for people; Ray's text is a trace of internals
     finally:
         for each in actors:
-            ray.kill(each)
+            end_actor(each)
 
 
 class _EncodingActor:
