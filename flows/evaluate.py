@@ -26,8 +26,9 @@ def evaluate(
 ) -> State[Any]:
     """Measure reconstruction, likelihood and drawn scenes of a model, and compare it with its family's champion.
 
-    The run ends as Promoted, Blocked, Undecided (too small a sample), Unchanged (it is the champion already), Overtaken
-    (another promotion came first) or Scored (no promotion was asked for).
+    The run ends as Promoted, Blocked, Undecided (too small a sample), Kept (no worse than the champion, but better in
+    nothing), Unchanged (it is the champion already), RolledBack (a person took it back), Overtaken (another promotion
+    came first) or Scored (no promotion was asked for).
 
     Args:
         run: A run whose model is trained.
@@ -40,7 +41,7 @@ def evaluate(
     save_plan(plan, folder)
     spec = plan.evaluation.replace(model=_newest(plan) if model is None else storage.absolute(model))
     report = evaluation_stage(spec)
-    return decide(spec, report, folder, gate)
+    return decide(spec.located(), report, folder, gate)
 
 
 def _newest(plan: EndToEnd) -> str:

@@ -1,9 +1,9 @@
-"""Train a model further, on the pictures of its run or on others."""
+"""Train a model further: that of a run or an imported one, on the pictures of the run or on others."""
 
 from prefect import flow
 
 from flows.parameters import DatasetForm, FinetuneForm
-from flows.plan import changed, folder_of, load_plan, save_plan, with_data
+from flows.plan import beginning_with, changed, folder_of, has_plan, load_plan, new_plan, save_plan, with_data
 from flows.stage import flow_body
 from flows.stages import announced_training, dataset_stage
 from infinity.jobs.training.base import TrainReport
@@ -14,21 +14,28 @@ from infinity.jobs.training.base import TrainReport
 def finetune(
     run: str = "demo",
     data: str | None = None,
+    model: str | None = None,
     dataset: DatasetForm = DatasetForm(),  # noqa: B008
     transformer: FinetuneForm = FinetuneForm(),  # noqa: B008
 ) -> TrainReport:
     """Train the pretrained model of a run further; other pictures are made into a dataset first.
 
     Args:
-        run: A run whose transformer is pretrained.
+        run: A run whose transformer is pretrained; with a model folder also a new name.
         data: Captioned pictures to finetune on. Empty: those of the run.
+        model: Model folder to begin with, such as one that `infinity published import-transformer` wrote. Empty: the
+            pretrained model of the run. Its shape, its tokenizer, its text encoder and its resolution are taken over.
         dataset: What is kept of these pictures.
         transformer: How the model is trained further.
     """
-    plan = load_plan(run)
+    is_new = model is not None and not has_plan(run)
+    plan = new_plan("demo", data, folder_of(run)) if is_new else load_plan(run)
+    if is_new and data is None:
+        plan = changed(plan, {"dataset": dataset.change})
+        dataset_stage(plan.dataset)
     if data is not None:
         pictures, plan = with_data(plan, data, dataset.change)
         dataset_stage(pictures)
-    plan = changed(plan, {"finetune": transformer.change})
+    plan = changed(plan, {"finetune": lambda spec: transformer.change(beginning_with(spec, model))})
     save_plan(plan, folder_of(run))
     return announced_training(run, "finetune", plan.finetune)

@@ -1,6 +1,6 @@
 """The end of an evaluation: is the model the new champion of its family? The run's final state names the cause."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
@@ -14,9 +14,18 @@ from flows.links import link
 from flows.pictures import figure, inline
 from flows.stages import evaluation_stage
 from infinity import storage
-from infinity.evaluation.promotion.champions import Champion, ChampionChangedError, Champions, check_digest
+from infinity.evaluation.promotion.champions import (
+    Champion,
+    ChampionChangedError,
+    ChampionError,
+    Champions,
+    check_digest,
+)
+from infinity.evaluation.promotion.contest import contest
+from infinity.evaluation.promotion.floors import below_floor
 from infinity.evaluation.promotion.gate import GateError, GateReport
 from infinity.evaluation.promotion.margins import GateConfig
+from infinity.evaluation.promotion.rolled_back import rolled_back
 from infinity.jobs.evaluation import results as evaluated
 from infinity.jobs.evaluation.comparing import write_comparison
 from infinity.jobs.evaluation.evaluate import EvaluateReport, EvaluateSpec
@@ -41,14 +50,23 @@ class GateForm(Form):
         description="Largest loss without consequence by metric (or pattern with *), in the metric's unit, instead of "
         'the usual ones: {"scene_geneval.counting": 0.1}.',
     )
+    floors: dict[str, float] = Field(
+        default_factory=dict,
+        description="What no champion may be worse than, by metric (or pattern with *), in the metric's unit: "
+        '{"geneval.overall": 0.5}. Holds for the first champion too.',
+    )
+    readmit: str | None = Field(
+        default=None,
+        description="Digest of a model that was rolled back and may be promoted again. Empty: such a model stays out.",
+    )
 
     def config(self) -> GateConfig:
         """The gate with these margins.
 
         Raises:
-            ValueError: A metric that has no usual margin, or a margin that is not above 0.
+            ValueError: A metric that has no usual margin, a margin that is not above 0, or a floor that is no number.
         """
-        return GateConfig().with_deltas(self.deltas)
+        return GateConfig(floors=self.floors).with_deltas(self.deltas)
 
 
 def decide(spec: EvaluateSpec, report: EvaluateReport, folder: str, form: GateForm) -> State[Any]:
@@ -68,28 +86,68 @@ def decide(spec: EvaluateSpec, report: EvaluateReport, folder: str, form: GateFo
         return Completed(name="Scored", message=f"{report.model_digest} was scored only, as asked", data=report)
     family = form.family or storage.name(folder)
     champions = Champions(storage.absolute(settings().registry or storage.join(storage.parent(folder), "registry")))
-    champion = champions.champion(family)
-    if champion is None:
-        return _promote(champions, family, None, spec, report, "the first model of its family")
-    if champion.model_digest == report.model_digest:
-        message = f"{report.model_digest} is the champion of {family} already (record {champion.number})"
+    history = champions.history(family)
+    if history and history[-1].model_digest == report.model_digest:
+        message = f"{report.model_digest} is the champion of {family} already (record {history[-1].number})"
         return Completed(name="Unchanged", message=message, data=report)
-    check_digest(champion.model, champion.model_digest)
-    evaluation_stage(spec.replace(model=champion.model), "champion")
-    found = _compare(spec, champion, form.config())
-    if found.decision == "block":
-        return Failed(name="Blocked", message=f"Blocked: {found.cause}")
-    if found.decision == "undecided":
-        return Completed(name="Undecided", message=f"Not promoted, too small a sample: {found.cause}", data=report)
-    return _promote(champions, family, champion, spec, report, found.cause)
+    if (refused := _refused(report, history, form)) is not None:
+        return refused
+    if not history:
+        return _promote(champions, family, None, spec, report, "the first model of its family")
+    return _contest(champions, history, spec, report, form.config())
 
 
-def _compare(spec: EvaluateSpec, champion: Champion, config: GateConfig) -> GateReport:
-    """The gate's report, shown on the run page."""
-    before, after = (evaluated.load(each.folder) for each in (spec.replace(model=champion.model), spec))
+def _refused(report: EvaluateReport, history: Sequence[Champion], form: GateForm) -> State[Any] | None:
+    """The end of a run whose model may not be champion whatever the present one is: rolled back, or below a floor."""
+    digest = report.model_digest
+    if (by := rolled_back(history).get(digest)) is not None and form.readmit != digest:
+        message = (
+            f"Not promoted: {digest} was rolled back by {by.who} at {by.when} ({by.why}). To let it compete again, "
+            "give its digest as readmit; to make it champion at once, roll back to its record"
+        )
+        return Completed(name="RolledBack", message=message, data=report)
+    if problems := below_floor(report.scores, form.config()):
+        return Failed(name="Blocked", message=f"Blocked: {'; '.join(problems)}")
+    return None
+
+
+def _contest(
+    champions: Champions, history: Sequence[Champion], spec: EvaluateSpec, report: EvaluateReport, config: GateConfig
+) -> State[Any]:
+    """Compare with the champions of the family, and promote or not."""
+    present = history[-1]
+
+    def compare(champion: Champion, only: Collection[str] | None) -> GateReport | None:
+        try:
+            check_digest(champion.model, champion.model_digest)
+        except ChampionError:
+            if champion is present:
+                raise
+            return None
+        return _compare(spec, champion, config, only)
+
+    found = contest(history, report.scores, compare, config)
+    if found.end == "block":
+        return Failed(name="Blocked", message=f"Blocked: {found.why}")
+    if found.end == "undecided":
+        return Completed(name="Undecided", message=f"Not promoted, too small a sample: {found.why}", data=report)
+    if found.end == "keep":
+        champions.keep(present, model=spec.model, model_digest=report.model_digest, why=found.why)
+        message = (
+            f"Not promoted: {report.model_digest} is better in nothing than champion {present.number}; {found.why}"
+        )
+        return Completed(name="Kept", message=message, data=report)
+    return _promote(champions, present.family, present, spec, report, found.why)
+
+
+def _compare(spec: EvaluateSpec, champion: Champion, config: GateConfig, only: Collection[str] | None) -> GateReport:
+    """The gate's report on a champion, present or earlier, shown on the run page."""
+    against = spec.replace(model=champion.model)
+    evaluation_stage(against, "champion")
+    before, after = (evaluated.load(each.folder) for each in (against.located(), spec))
     folder = storage.join(spec.folder, GATE_FOLDER, champion.model_digest)
     files, report, refusal = write_comparison(
-        before, after, folder, titles=(f"champion {champion.number}", "candidate"), config=config
+        before, after, folder, titles=(f"champion {champion.number}", "candidate"), config=config, only=only
     )
     if report is None:
         raise GateError(refusal)

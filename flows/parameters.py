@@ -27,6 +27,7 @@ from infinity.jobs.training.encode import from_store
 from infinity.jobs.training.tokenizer import TrainTokenizerSpec
 from infinity.jobs.training.transformer import TrainTransformerSpec
 from infinity.perception.captioner import CaptionerConfig
+from infinity.training.transformer.adapters import AdapterConfig
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)
 AnyTrainSpec = TypeVar("AnyTrainSpec", bound=TrainSpec)
@@ -178,8 +179,8 @@ class TokenizerForm(TrainingForm):
         return self.change_training(spec.replace(model=spec.model.replace(**self.given("num_bits"))))
 
 
-class FinetuneForm(TrainingForm):
-    """How a transformer is trained further. Empty boxes: as the recipe says."""
+class TransformerForm(TrainingForm):
+    """How a transformer is trained. Empty boxes: as the recipe says."""
 
     self_correction: Share | None = Field(
         default=None,
@@ -205,7 +206,24 @@ class FinetuneForm(TrainingForm):
         return from_store(spec) if self.stored else spec.replace(encoded=None)
 
 
-class PretrainForm(FinetuneForm):
+class FinetuneForm(TransformerForm):
+    """How a transformer is trained further. Empty boxes: as the recipe says."""
+
+    adapter_rank: Annotated[int, Field(ge=1, le=1024)] | None = Field(
+        default=None,
+        description="Train low-rank adapters (LoRA) of this rank instead of all weights; 16 is usual. The model comes "
+        "out plain.",
+    )
+
+    def change(self, spec: TrainTransformerSpec) -> TrainTransformerSpec:
+        """The spec with what was filled in."""
+        if self.adapter_rank is not None:
+            rank = self.adapter_rank
+            spec = spec.replace(adapters=AdapterConfig(rank=rank, alpha=float(rank)))
+        return TransformerForm.change(self, spec)
+
+
+class PretrainForm(TransformerForm):
     """How a transformer is trained from nothing. Empty boxes: as the recipe says."""
 
     depth: Count | None = Field(default=None, description="Number of blocks.")
@@ -213,7 +231,7 @@ class PretrainForm(FinetuneForm):
 
     def change(self, spec: TrainTransformerSpec) -> TrainTransformerSpec:
         """The spec with what was filled in."""
-        return FinetuneForm.change(self, spec.replace(model=spec.model.replace(**self.given("depth", "width"))))
+        return TransformerForm.change(self, spec.replace(model=spec.model.replace(**self.given("depth", "width"))))
 
 
 class EvaluationForm(Form):

@@ -13,8 +13,8 @@ from infinity.jobs.dataset.build import BuildDatasetSpec, fingerprint
 from infinity.jobs.spec import JobSpec
 from infinity.jobs.training.encode import from_store
 from infinity.jobs.training.transformer import TrainTransformerSpec
+from infinity.recipes.paper_transformer import model_config, started_from
 from infinity.recipes.runs import EndToEnd, RecipeName, end_to_end
-from infinity.transformer.config import TransformerConfig
 from infra.settings import settings
 
 PLAN_FILE = "run.json"
@@ -45,7 +45,7 @@ def changed(plan: EndToEnd, changes: Mapping[str, Change]) -> EndToEnd:
         before: JobSpec = getattr(plan, stage)
         after: Any = type(before).from_json(_renamed(before.to_json(), moved), where=stage)
         if isinstance(after, TrainTransformerSpec):
-            after = after.replace(model=_fitting(stage, after.model, specs))
+            after = _fitting(stage, after, specs)
         if stage in changes:
             after = changes[stage](after)
         if isinstance(after, TrainTransformerSpec) and after.encoded is not None:
@@ -75,6 +75,23 @@ def save_plan(plan: EndToEnd, folder: str) -> str:
     return uri
 
 
+def has_plan(run: str) -> bool:
+    """Whether a run of this name was begun."""
+    return storage.exists(storage.join(folder_of(run), PLAN_FILE))
+
+
+def beginning_with(spec: TrainTransformerSpec, model: str | None) -> TrainTransformerSpec:
+    """A finetuning that begins with another model folder, at its resolution; as it is without one.
+
+    Raises:
+        CheckpointError: No model folder.
+    """
+    if model is None:
+        return spec
+    uri = storage.absolute(model)
+    return started_from(spec, uri).replace(resolution=model_config(uri).resolution)
+
+
 def load_plan(run: str) -> EndToEnd:
     """The plan of a run that was begun.
 
@@ -87,12 +104,15 @@ def load_plan(run: str) -> EndToEnd:
     return EndToEnd.parse(storage.read_text(uri), where=uri)
 
 
-def _fitting(stage: str, model: TransformerConfig, specs: Mapping[str, Any]) -> TransformerConfig:
-    """The transformer predicts the tokenizer's bits, and a finetuned one has the shape of the pretrained."""
-    if stage == "finetune":
-        start: TransformerConfig = specs["pretrain"].model
-        return start.replace(drop_path=model.drop_path, condition_drop=model.condition_drop)
-    return model.replace(num_bits=specs["tokenizer"].model.token_bits)
+def _fitting(stage: str, spec: TrainTransformerSpec, specs: Mapping[str, Any]) -> TrainTransformerSpec:
+    """The transformer predicts the tokenizer's bits, and a finetuned one has the shape of the model it begins with."""
+    if stage != "finetune":
+        return spec.replace(model=spec.model.replace(num_bits=specs["tokenizer"].model.token_bits))
+    pretrain = specs["pretrain"]
+    if spec.start_from is None or not spec.start_from.startswith(f"{pretrain.folder}/"):
+        return spec  # of a model from elsewhere
+    drops = {name: getattr(spec.model, name) for name in ("drop_path", "condition_drop")}
+    return spec.replace(model=pretrain.model.replace(**drops))
 
 
 def _renamed(value: Any, moved: Mapping[str, str]) -> Any:

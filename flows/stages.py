@@ -52,7 +52,8 @@ def announced_training(run: str, stage: str, spec: TrainTransformerSpec) -> Trai
 
 
 def evaluation_stage(spec: EvaluateSpec, stage: str = "evaluation") -> EvaluateReport:
-    """Score a model and show its scores and pictures."""
+    """Score a model and show its scores and pictures; what lies there now is scored, whatever was there before."""
+    spec = spec.located()
     report = run_stage(stage, spec, EvaluateReport).report
     files = {"model": spec.model, **_files(spec)}
     pages.publish_evaluation(stage, files, report.scores, report.pictures)

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, ClassVar, Self
 
+from infinity.strict_json import MAX_WHOLE_NUMBER, ConfigError, parse_json
 
-class ConfigError(ValueError):
-    """A configuration does not say what its type asks for; the message names the place, the expected and the given."""
+__all__ = ["Config", "ConfigError", "digest_of", "parse_json"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
-    """A frozen value that goes to JSON and comes back equal; unknown and missing keys are errors.
+    """A frozen value that goes to JSON and comes back equal; unknown and missing keys are errors, and so is NaN.
 
     Field types may be ``bool | int | float | str``, ``Literal``, another ``Config``, ``X | None``, a union of Configs
     that differ in their keys, ``tuple[X, ...]``, ``tuple[X, Y]`` and ``dict[str, X]``.
@@ -31,6 +32,16 @@ class Config:
     """
 
     later: ClassVar[frozenset[str]] = frozenset()
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Make every subclass look at its numbers before its own checks: comparisons with NaN are all false."""
+        own = cls.__dict__.get("__post_init__")
+        if own is not None and not hasattr(own, "looks_at_numbers"):
+            cls.__post_init__ = _after_numbers(own)  # type: ignore[assignment, method-assign]
+
+    def __post_init__(self) -> None:
+        """Refuse NaN and infinite numbers."""
+        _check_numbers(self)
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values; tuples become lists."""
@@ -66,16 +77,18 @@ class Config:
             raise ConfigError(f"{where}: unknown {names}; {cls.__name__} has {', '.join(hints)}")
         if missing := sorted(required - data.keys()):
             raise ConfigError(f"{where}: missing {', '.join(map(repr, missing))} of {cls.__name__}")
-        return cls(**{name: _decode(hints[name], value, f"{where}.{name}") for name, value in data.items()})
+        values = {name: _decode(hints[name], value, f"{where}.{name}") for name, value in data.items()}
+        try:
+            return cls(**values)
+        except ConfigError:
+            raise
+        except ValueError as error:  # what the class itself says of its fields
+            raise ConfigError(f"{where}: {error}") from error
 
     @classmethod
     def parse(cls, text: str | bytes, *, where: str = "") -> Self:
         """``from_json`` of a JSON text."""
-        try:
-            data = json.loads(text)
-        except ValueError as error:
-            raise ConfigError(f"{where or cls.__name__}: not valid JSON ({error})") from error
-        return cls.from_json(data, where=where)
+        return cls.from_json(parse_json(text, where=where or cls.__name__), where=where)
 
     def dump(self) -> str:
         """The JSON text that people read: indented, in field order."""
@@ -96,6 +109,30 @@ def digest_of(data: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def _check_numbers(config: Config) -> None:
+    for field in dataclasses.fields(config):
+        if not _is_finite(value := getattr(config, field.name)):
+            raise ConfigError(f"{type(config).__name__}.{field.name}: expected finite numbers, got {value!r:.80}")
+
+
+def _is_finite(value: Any) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, tuple | list):
+        return all(map(_is_finite, value))
+    return all(map(_is_finite, value.values())) if isinstance(value, Mapping) else True
+
+
+def _after_numbers(own: Callable[[Any], None]) -> Callable[[Any], None]:
+    @functools.wraps(own)
+    def post_init(self: Any) -> None:
+        _check_numbers(self)
+        own(self)
+
+    post_init.looks_at_numbers = True  # type: ignore[attr-defined]  # a class with slots is made twice
+    return post_init
+
+
 @cache
 def _fields(cls: type[Config]) -> tuple[dict[str, Any], frozenset[str]]:
     """Types of the fields, in their order, and the names of those without a default."""
@@ -105,6 +142,10 @@ def _fields(cls: type[Config]) -> tuple[dict[str, Any], frozenset[str]]:
 
 
 def _kind(value: Any) -> str:
+    if isinstance(value, list | tuple | dict):  # its text may be as long as the file
+        return f"{type(value).__name__} of {len(value)} values"
+    if isinstance(value, int) and abs(value) >= MAX_WHOLE_NUMBER:
+        return f"int of {value.bit_length()} bits"
     return f"{type(value).__name__} {value!r:.80}"
 
 
@@ -126,13 +167,17 @@ def _encode(value: Any, *, identity: bool = False) -> Any:
 
 def _decode(hint: Any, value: Any, where: str) -> Any:
     if type(value) is hint:  # most values by far: texts and numbers, a hundred thousand in the head of a large data set
+        if hint is int and abs(value) >= MAX_WHOLE_NUMBER:
+            raise ConfigError(
+                f"{where}: expected a whole number of at most 64 bits, got one of {value.bit_length()} bits"
+            )
         return value
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if hint is Any:
         return value
     if origin is typing.Literal:
         if value not in args:
-            raise ConfigError(f"{where}: expected one of {', '.join(map(repr, args))}, got {value!r}")
+            raise ConfigError(f"{where}: expected one of {', '.join(map(repr, args))}, got {value!r:.80}")
         return value
     if origin in (typing.Union, types.UnionType):
         return _decode_union(args, value, where)
@@ -145,7 +190,12 @@ def _decode(hint: Any, value: Any, where: str) -> Any:
     if isinstance(hint, type) and issubclass(hint, Config):
         return value if isinstance(value, hint) else hint.from_json(value, where=where)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise ConfigError(
+                f"{where}: expected a number below 1.8e308, got one of {value.bit_length()} bits"
+            ) from None
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         raise ConfigError(f"{where}: expected {getattr(hint, '__name__', hint)}, got {_kind(value)}")
     return value
@@ -161,13 +211,24 @@ def _decode_tuple(args: tuple[Any, ...], value: Any, where: str) -> tuple[Any, .
     return tuple(_decode(arg, item, f"{where}[{i}]") for i, (arg, item) in enumerate(zip(args, value, strict=True)))
 
 
+def _of_kind(args: tuple[Any, ...], value: Any) -> list[Any]:
+    """The types of a union that a value may be meant for: the one of its ``kind`` alone, where one has that kind."""
+    options = [arg for arg in args if arg is not type(None)]
+    kind = value.get("kind") if isinstance(value, Mapping) else None
+    named = [arg for arg in options if isinstance(arg, type) and issubclass(arg, Config) and kind in _kinds(arg)]
+    return named or options
+
+
+def _kinds(cls: type[Config]) -> tuple[Any, ...]:
+    hints, _ = _fields(cls)  # type: ignore[arg-type]  # as in from_json
+    return typing.get_args(hints.get("kind"))
+
+
 def _decode_union(args: tuple[Any, ...], value: Any, where: str) -> Any:
     if value is None and type(None) in args:
         return None
     errors = []
-    for arg in args:
-        if arg is type(None):
-            continue
+    for arg in _of_kind(args, value):
         try:
             return _decode(arg, value, where)
         except ConfigError as error:

@@ -123,6 +123,17 @@ class ScaleSchedule(Config):
         return self.replace(grids=tuple((2 * h, 2 * w) for h, w in self.grids))
 
 
+def check_aspect_ratio(ratio: float) -> float:
+    """The ratio itself, if a picture can have it.
+
+    Raises:
+        ValueError: Not a number from 1/100 to 100.
+    """
+    if not 0.01 <= ratio <= 100:
+        raise ValueError(f"aspect ratio: expected height / width from 0.01 to 100, got {ratio}")
+    return ratio
+
+
 def published_schedule(aspect_ratio: float, size: Size) -> ScaleSchedule:
     """The published grids of one of the fifteen ratios (height / width) at one of four sizes.
 
@@ -178,6 +189,10 @@ def _is_dense(side: int) -> bool:
     return side % (1 if side <= 16 else 4 if side <= 32 else 8) == 0
 
 
+MAX_SIDE = 1024
+"""Tokens along the side of a square picture; the largest published grid has 111."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Resolution(Config):
     """Which schedule every aspect ratio gets: a published size, or grid sides chosen by hand for small pictures.
@@ -196,11 +211,22 @@ class Resolution(Config):
     def __post_init__(self) -> None:
         if (self.size is None) == (self.sides is None):
             raise ValueError("Resolution: expected either a published size or a list of sides, got both or neither")
-        if self.sides is not None and (not self.sides or min(self.sides) < 1 or list(self.sides) != sorted(self.sides)):
-            raise ValueError(f"Resolution.sides: expected positive sides from coarse to fine, got {self.sides}")
+        if self.sides is not None and (
+            not 0 < len(self.sides) <= MAX_SIDE
+            or not 1 <= min(self.sides) <= max(self.sides) <= MAX_SIDE
+            or list(self.sides) != sorted(self.sides)
+        ):
+            raise ValueError(
+                f"Resolution.sides: expected sides from 1 to {MAX_SIDE}, from coarse to fine, got {self.sides!s:.80}"
+            )
 
     def schedule(self, aspect_ratio: float) -> ScaleSchedule:
-        """The schedule of one aspect ratio (height / width)."""
+        """The schedule of one aspect ratio (height / width).
+
+        Raises:
+            ValueError: Not a ratio that a picture can have, or none of the fifteen of a published size.
+        """
+        check_aspect_ratio(aspect_ratio)
         sparse = self._sparse(aspect_ratio)
         return denser(sparse) if self.dense else sparse
 
@@ -219,6 +245,6 @@ def nearest_aspect_ratio(height: float, width: float, among: Sequence[float] = A
     The reference compares the ratios themselves, not their logarithms (repository
     infinity/utils/dynamic_resolution.py).
     """
-    if height <= 0 or width <= 0:
+    if not (0 < height < math.inf and 0 < width < math.inf):
         raise ValueError(f"expected a positive height and width, got {height} x {width}")
     return min(among, key=lambda ratio: abs(height / width - ratio))

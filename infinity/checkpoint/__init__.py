@@ -31,7 +31,7 @@ from infinity.checkpoint.record import (
     CheckpointError,
     is_committed,
 )
-from infinity.checkpoint.weights import load_weights
+from infinity.checkpoint.weights import build, check_finite, check_fit, load_weights
 from infinity.checkpoint.writing import (
     MAX_FILE_BYTES,
     Piece,
@@ -55,6 +55,9 @@ __all__ = [
     "Piece",
     "StoredTensor",
     "WriterPart",
+    "build",
+    "check_finite",
+    "check_fit",
     "commit_parts",
     "is_committed",
     "load_checkpoint",

@@ -75,17 +75,23 @@ class StoredTensor:
         found = []
         for place in self._places:
             if place.last is None:
-                whole = place.file.opened.whole(self._name)
+                whole = place.file.tensor(self._name)
                 return whole if rows is Ellipsis else whole[first:last].clone()
             start, stop = max(first, place.first), min(last, place.last)
             if start < stop:
-                found.append(place.file.opened.rows(self._name, start - place.first, stop - place.first))
+                found.append(place.file.tensor(self._name, start - place.first, stop - place.first))
         if sum(len(piece) for piece in found) != last - first:
             raise CheckpointError(
                 f"{self._places[0].file.uri}: rows {first} to {last} of {self._name} are not all there"
             )
         if not found:
             return torch.empty((0, *self.shape[1:]), dtype=self.dtype)
+        if any(piece.shape[1:] != self.shape[1:] for piece in found):
+            shapes = ", ".join(str(tuple(piece.shape)) for piece in found)
+            raise CheckpointError(
+                f"{self._places[0].file.uri}: expected pieces of {self._name} of the shape {tuple(self.shape)}, found "
+                f"{shapes}"
+            )
         return found[0] if len(found) == 1 else torch.cat(found)
 
 
@@ -129,7 +135,7 @@ def open_checkpoint(uri: str, *, kind: str | None = None) -> OpenCheckpoint:
         config=about["config"],
         extra=about["extra"],
         digest=digest,
-        tensors=_tensors(files, about.get("pieces")),
+        tensors=_tensors(files, about.get("pieces"), uri),
         files=tuple(files.values()),
     )
 
@@ -156,13 +162,19 @@ def load_checkpoint(uri: str, *, kind: str | None = None) -> Checkpoint:
     )
 
 
-def read_kind_and_config(uri: str) -> tuple[str, dict[str, Any]]:
+def read_kind_and_config(uri: str, *, kind: str | None = None) -> tuple[str, dict[str, Any]]:
     """Kind and configuration of a finished checkpoint without reading its tensors.
 
+    Args:
+        uri: The folder.
+        kind: The kind it must be; any if None.
+
     Raises:
-        CheckpointError: No folder, an unfinished one, or a damaged description.
+        CheckpointError: No folder, an unfinished one, a damaged description, or another kind.
     """
     about = read_about(uri, read_checksums(uri)[1])
+    if kind is not None and about["kind"] != kind:
+        raise CheckpointError(f"{uri}: expected a checkpoint of kind {kind!r}, found {about['kind']!r:.80}")
     return about["kind"], about["config"]
 
 
@@ -212,6 +224,20 @@ class _File:
             verify(self.uri, self.name, self._expected)
         self._verified = True
 
+    def tensor(self, name: str, first: int = 0, last: int | None = None) -> Tensor:
+        """All of a tensor, or some rows of it.
+
+        Raises:
+            CheckpointError: It is not in this file.
+        """
+        if name not in self._names:
+            raise CheckpointError(f"{self.uri}: expected the tensor {name!r:.80} in {self.name}, found no such tensor")
+        return self.opened.whole(name) if last is None else self.opened.rows(name, first, last)
+
+    @cached_property
+    def _names(self) -> frozenset[str]:
+        return frozenset(self.opened.names())
+
     @cached_property
     def opened(self) -> _Mapped | _Held:
         path = storage.local_path(storage.join(self.uri, self.name))
@@ -235,21 +261,59 @@ class _Place:
     last: int | None
 
 
-def _tensors(files: Mapping[str, _File], pieces: Mapping[str, Any] | None) -> dict[str, StoredTensor]:
+def _tensors(files: Mapping[str, _File], pieces: Mapping[str, Any] | None, where: str) -> dict[str, StoredTensor]:
     """Without a description of pieces every file holds whole tensors, and is opened to see which."""
     if pieces is not None:
-        return {
-            name: StoredTensor(
-                name,
-                torch.Size(piece["shape"]),
-                getattr(torch, piece["dtype"]),
-                [_Place(files[file], first, last) for file, first, last in piece["places"]],
-            )
-            for name, piece in pieces.items()
-        }
+        return {name: _joined(name, piece, files, f"{where}: tensor {name!r:.80}") for name, piece in pieces.items()}
     found = {}
     for file in files.values():
         for name in file.opened.names():
             tensor = file.opened.whole(name)  # only mapped, or in memory already
+            if name in found:
+                raise CheckpointError(f"{where}: the tensor {name!r:.80} lies in two files; expected it in one")
             found[name] = StoredTensor(name, tensor.shape, tensor.dtype, [_Place(file, 0, None)])
     return found
+
+
+def _joined(name: str, piece: Any, files: Mapping[str, _File], where: str) -> StoredTensor:
+    """A tensor whose rows lie where its description says."""
+    described = piece if isinstance(piece, dict) else {}
+    shape, dtype, places = (described.get(key) for key in ("shape", "dtype", "places"))
+    if not isinstance(shape, list) or not all(_is_count(size) for size in shape):
+        raise CheckpointError(f"{where}: expected a shape, found {shape!r:.80}")
+    if not isinstance(dtype, str) or dtype not in _DTYPES:
+        raise CheckpointError(f"{where}: expected one of the types {', '.join(_DTYPES)}, found {dtype!r:.80}")
+    if not isinstance(places, list) or not places:
+        raise CheckpointError(f"{where}: expected the places of its rows, found {places!r:.80}")
+    found = [_place(each, files, where) for each in places]
+    ends = [(place.first, place.last) for place in found if place.last is None or place.first < place.last]
+    rows = [0, *(last for _, last in ends)]
+    if ends != [(0, None)] and (not shape or [first for first, _ in ends] != rows[:-1] or rows[-1] != shape[0]):
+        raise CheckpointError(f"{where}: expected places of all rows of the shape {shape}, found {places!r:.80}")
+    return StoredTensor(name, torch.Size(shape), _DTYPES[dtype], found)
+
+
+def _place(place: Any, files: Mapping[str, _File], where: str) -> _Place:
+    if (
+        not isinstance(place, list)
+        or len(place) != 3
+        or not _is_count(place[1])
+        or not (place[2] is None or (_is_count(place[2]) and place[2] >= place[1]))
+    ):
+        raise CheckpointError(f"{where}: expected places [file, first row, row after the last], found {place!r:.80}")
+    file, first, last = place
+    if not isinstance(file, str) or file not in files:
+        raise CheckpointError(f"{where}: expected one of the files {', '.join(files)}, found {file!r:.80}")
+    return _Place(files[file], first, last)
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**63
+
+
+_DTYPES = {
+    name: dtype
+    for name, dtype in vars(torch).items()
+    if isinstance(dtype, torch.dtype) and str(dtype) == f"torch.{name}"
+}
+"""By the name that a description gives."""

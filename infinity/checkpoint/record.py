@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from infinity import storage
+from infinity.config import ConfigError, parse_json
 
 FORMAT = 1
 JOINT_FORMAT = 2
@@ -56,22 +57,61 @@ def read_checksums(uri: str) -> tuple[str, dict[str, dict[str, Any]]]:
         raise CheckpointError(f"{uri}: damaged checkpoint: {CHECKSUMS_FILE} is missing") from error
     if digest_of(data) != marker:
         raise CheckpointError(f"{uri}: damaged checkpoint: {CHECKSUMS_FILE} is not the one that was committed")
-    return marker, json.loads(data)["files"]
+    return marker, _files(storage.join(uri, CHECKSUMS_FILE), data)
+
+
+def _files(where: str, data: bytes) -> dict[str, dict[str, Any]]:
+    """The files that a list of checksums names, all of them in the folder itself."""
+    found = _parsed(where, data)
+    files = found.get("files") if isinstance(found, dict) else None
+    if not isinstance(files, dict) or CONFIG_FILE not in files:
+        raise CheckpointError(f"{where}: expected an object whose 'files' list {CONFIG_FILE} and the files of tensors")
+    for name, entry in files.items():
+        if not name or "/" in name or "\\" in name or name in (".", ".."):
+            raise CheckpointError(f"{where}: expected names of files in the same folder, found {name!r:.80}")
+        if not isinstance(entry, dict) or not isinstance(entry.get("sha256"), str):
+            raise CheckpointError(f"{where}: expected a sha256 of {name!r:.80}, found {_kind(entry)}")
+    return files
 
 
 def read_about(uri: str, files: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Kind, configuration and extra, verified.
+    """Kind, configuration and extra, verified, and of the types that readers rely on.
 
     Raises:
-        CheckpointError: Damaged, or of another format.
+        CheckpointError: Damaged, of another format, or without one of these.
     """
-    about: dict[str, Any] = json.loads(read_verified(uri, CONFIG_FILE, files[CONFIG_FILE]))
-    if about.get("format") not in (FORMAT, JOINT_FORMAT):
+    where = storage.join(uri, CONFIG_FILE)
+    about = _parsed(where, read_verified(uri, CONFIG_FILE, files[CONFIG_FILE]))
+    if not isinstance(about, dict):
+        raise CheckpointError(f"{where}: expected an object that describes a checkpoint, found {_kind(about)}")
+    version = about.get("format")
+    if isinstance(version, bool) or version not in (FORMAT, JOINT_FORMAT):
         raise CheckpointError(
-            f"{uri}: expected checkpoint format {FORMAT} or {JOINT_FORMAT}, found {about.get('format')!r}, that of "
+            f"{uri}: expected checkpoint format {FORMAT} or {JOINT_FORMAT}, found {version!r:.80}, that of "
             "another version"
         )
+    fields: tuple[tuple[str, type], ...] = (("kind", str), ("config", dict), ("extra", dict))
+    if version == JOINT_FORMAT:
+        fields += (("pieces", dict),)
+    for name, expected in fields:
+        if name not in about or not isinstance(about[name], expected):
+            found = _kind(about[name]) if name in about else "nothing"
+            raise CheckpointError(f"{where}: expected {_NAMES[expected]} under {name!r}, found {found}")
     return about
+
+
+_NAMES: dict[type, str] = {str: "a text", dict: "an object"}
+
+
+def _parsed(where: str, data: bytes) -> Any:
+    try:
+        return parse_json(data, where=where)
+    except ConfigError as error:
+        raise CheckpointError(str(error)) from error
+
+
+def _kind(value: Any) -> str:
+    return f"{type(value).__name__} {value!r:.80}"
 
 
 def verify(uri: str, name: str, expected: Mapping[str, Any]) -> None:

@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from infinity.checkpoint.record import CheckpointError
 
 _MOST_NAMES = 12
+M = TypeVar("M", bound=nn.Module)
+
+
+def build(make: Callable[[], M], tensors: Mapping[str, Tensor], *, where: str) -> M:
+    """A module with these weights; it gets memory only when names and shapes are known to fit.
+
+    Args:
+        make: Gives the module of a configuration, with any weights.
+        tensors: By the names of its ``state_dict()``.
+        where: Name of their source in error messages.
+
+    Raises:
+        CheckpointError: As for ``load_weights``.
+    """
+    with torch.device("meta"):
+        check_fit(make(), tensors, where=where)
+    module = make()
+    load_weights(module, tensors, where=where)
+    return module
 
 
 def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], *, where: str) -> None:
@@ -18,6 +39,17 @@ def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], *, where: str
         module: Receives the values.
         tensors: By the names of ``module.state_dict()``.
         where: Name of their source in error messages.
+
+    Raises:
+        CheckpointError: Missing, unknown or differently shaped tensors, or numbers that are not finite; all are named.
+    """
+    check_fit(module, tensors, where=where)
+    check_finite(tensors, where=where)
+    module.load_state_dict(dict(tensors), strict=True)
+
+
+def check_fit(module: nn.Module, tensors: Mapping[str, Tensor], *, where: str) -> None:
+    """Compare names and shapes, which a module on the meta device has too.
 
     Raises:
         CheckpointError: Missing, unknown or differently shaped tensors; all are named.
@@ -40,7 +72,28 @@ def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], *, where: str
             f"{where}: these tensors are not those of a {type(module).__name__} of this configuration: "
             f"{'; '.join(problems)}. Was it saved with another bit width or size?"
         )
-    module.load_state_dict(dict(tensors), strict=True)
+
+
+def check_finite(tensors: Mapping[str, Tensor], *, where: str) -> None:
+    """Refuse weights that hold NaN or infinity: whatever is computed with them says nothing.
+
+    Raises:
+        CheckpointError: The tensors are named.
+    """
+    wrong = [name for name, tensor in tensors.items() if not _is_finite(tensor)]
+    if wrong:
+        raise CheckpointError(
+            f"{where}: expected finite numbers, found NaN or infinity in {_names(wrong)}; take an earlier "
+            "checkpoint or copy the file again"
+        )
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    if not (tensor.is_floating_point() or tensor.is_complex()) or not tensor.numel():
+        return True
+    if tensor.element_size() == 1 or tensor.is_complex():  # 8-bit types know few operations
+        return bool(torch.isfinite(tensor.to(torch.complex64 if tensor.is_complex() else torch.float32)).all())
+    return bool(torch.isfinite(torch.stack(tensor.aminmax())).all())  # both are NaN where any number is
 
 
 def _names(names: list[str]) -> str:

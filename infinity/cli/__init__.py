@@ -12,6 +12,7 @@ import typer
 from infinity.cli import (
     building,
     data,
+    distance,
     duplicates,
     estimate,
     evaluation,
@@ -37,6 +38,7 @@ commands: tuple[Callable[..., None], ...] = (
     evaluation.compare,
     evaluation.leaderboard,
     evaluation.statistics,
+    distance.distance,
     evaluation.card,
     recipes.tokenizer_spec,
     recipes.transformer_specs,

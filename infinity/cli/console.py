@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator
 from typing import Annotated
 
@@ -43,8 +44,19 @@ def numbers(name: str, text: str) -> float | tuple[float, ...]:
 
 
 def number(name: str, text: str) -> float:
-    """The number that a text spells; ``name`` is the option's."""
+    """The finite number that a text spells; ``name`` is the option's."""
     try:
-        return float(text)
+        value = float(text)
     except ValueError:
-        raise ValueError(f"--{name}: expected a number, got {text!r}") from None
+        raise ValueError(f"--{name}: expected a number, got {text!r:.80}") from None
+    if not math.isfinite(value):
+        raise ValueError(f"--{name}: expected a finite number, got {text!r:.80}")
+    return value
+
+
+def whole(name: str, text: str) -> int:
+    """The whole number that a text spells; ``name`` is the option's."""
+    value = number(name, text)
+    if not value.is_integer() or abs(value) >= 2**53:
+        raise ValueError(f"--{name}: expected a whole number, got {text!r:.80}")
+    return int(value)

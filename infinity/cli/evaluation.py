@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import types
 import typing
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
+from infinity.cli import about_pictures
 from infinity.cli.console import Device, bar, clear_errors, out
 
 if TYPE_CHECKING:
@@ -22,16 +22,26 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    checkpoints: Annotated[list[str], typer.Argument(help="Model folders: paths or s3:// URIs.")],
+    checkpoints: Annotated[
+        list[str] | None, typer.Argument(help="Model folders: paths or s3:// URIs. None with --pictures.")
+    ] = None,
     benchmark: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(
             "--benchmark",
             "-b",
             help="What is measured, as often as wanted: a name such as scenes, reconstruction or validation, or a name "
             'with settings as JSON, scenes={"pictures_per_prompt": 2}. An unknown name lists all.',
         ),
-    ],
+    ] = None,
+    pictures: Annotated[
+        str | None,
+        typer.Option(
+            help="Pictures that another model drew: a folder in the benchmark's layout (or with a folder of that name "
+            "for each benchmark), or a table of prompt and file (.csv, .tsv, .jsonl, .json, .parquet)."
+        ),
+    ] = None,
+    name: Annotated[str, typer.Option(help="Of the model that drew --pictures; by default the folder's name.")] = "",
     manifest: Annotated[str | None, typer.Option(help="Manifest of a data set, for what is measured on one.")] = None,
     output: Annotated[str, typer.Option("--output", "-o", help="Folder that gets a folder of every evaluation.")] = (
         "runs/evaluations"
@@ -43,7 +53,7 @@ def evaluate(
     workers: Annotated[int, typer.Option(min=1, help="Processes side by side; changes no figure.")] = 1,
     device: Device = "cpu",
 ) -> None:
-    """Score models. What was scored before with the same settings is read, not computed."""
+    """Score models, or pictures that other models drew. What was scored before is read, not computed."""
     with clear_errors():
         from infinity import storage
         from infinity.jobs.evaluation.evaluate import EvaluateSpec, run_all
@@ -53,25 +63,38 @@ def evaluate(
             "output": storage.absolute(output),
             "workers": {"num_workers": workers, "threads": 1, "use_gpu": device.startswith("cuda")},
         }
-        names = _benchmarks(EvaluateSpec)
-        spec |= dict.fromkeys(names)
-        for text in benchmark:
-            name, _, value = text.partition("=")
-            if name not in names:
-                raise ValueError(f"--benchmark: expected one of {', '.join(names)}, got {name!r}")
-            spec[name] = _json(f"--benchmark {name}", value) if value else {}
+        spec |= _chosen(EvaluateSpec, benchmark or [])
         for text in settings or ():
             _put(spec, text)
         specs = [
-            EvaluateSpec.from_json({**spec, "model": storage.absolute(model)}, where="evaluate")
-            for model in checkpoints
+            EvaluateSpec.from_json(each, where="evaluate")
+            for each in about_pictures.specs(spec, checkpoints or [], pictures, name)
         ]
         with bar(f"scoring {len(specs)} model{'s' if len(specs) > 1 else ''}") as report:
             reports = run_all(specs, progress=lambda progress: report(progress.fraction))
+        unmeasured = []
         for each, found in zip(specs, reports, strict=True):
-            out.print(f"{each.model}  digest {found.model_digest}", markup=False, highlight=False, soft_wrap=True)
-            out.print(_scores(found.scores))
-            out.print(f"files: {each.folder}", markup=False, highlight=False, soft_wrap=True)
+            whose = f"{each.model}  digest {found.model_digest}" if each.model else f"pictures of {each.pictures_of}"
+            out.print(whose, markup=False, highlight=False, soft_wrap=True)
+            out.print(scores_table(found.scores))
+            out.print(f"files: {each.located().folder}", markup=False, highlight=False, soft_wrap=True)
+            unmeasured += about_pictures.unmeasured(each, found)
+        if unmeasured:
+            raise ValueError("\n".join(unmeasured))
+
+
+def _chosen(spec_type: type[Any], benchmarks: list[str]) -> dict[str, Any]:
+    """The settings of what is measured, and None for all else that could be."""
+    names = _benchmarks(spec_type)
+    chosen: dict[str, Any] = dict.fromkeys(names)
+    if not benchmarks:
+        raise ValueError(f"--benchmark: expected at least one of {', '.join(names)}, got none")
+    for text in benchmarks:
+        name, _, value = text.partition("=")
+        if name not in names:
+            raise ValueError(f"--benchmark: expected one of {', '.join(names)}, got {name!r}")
+        chosen[name] = _json(f"--benchmark {name}", value) if value else {}
+    return chosen
 
 
 def _benchmarks(spec_type: type[Any]) -> list[str]:
@@ -103,13 +126,17 @@ def _put(spec: dict[str, Any], text: str) -> None:
 
 
 def _json(where: str, text: str) -> Any:
+    from infinity.config import ConfigError, parse_json
+
     try:
-        return json.loads(text)
-    except ValueError as error:
-        raise ValueError(f"{where}: expected JSON (texts in double quotes), got {text!r} ({error})") from None
+        return parse_json(text, where=where)
+    except ConfigError as error:
+        reason = str(error).removeprefix(f"{where}: ")
+        raise ValueError(f"{where}: expected JSON (texts in double quotes), got {text!r:.80} ({reason})") from None
 
 
-def _scores(scores: Iterable[Score]) -> Table:
+def scores_table(scores: Iterable[Score]) -> Table:
+    """Figures with their intervals and notes, for the terminal."""
     table = Table("metric", "value", "95 % interval", "n", "note", box=None)
     for score in scores:
         value = "not measured" if score.value is None else f"{score.value:.4g} {score.unit}"
@@ -178,7 +205,9 @@ def leaderboard(
         entries = [*published()]
         for uri in evaluations or ():
             found = find(uri)
-            entries += ours(f"{uri.rstrip('/')} (ours)", found.report.scores, found.folder)
+            model = f"{uri.rstrip('/')} (ours)" if found.spec.model else found.spec.pictures_of
+            for score in found.report.scores:
+                entries += ours(found.label(score.metric, model), [score], found.folder)
         groups = [group for group in ranked(entries) if group.metric.startswith(metric)]
         if not groups:
             raise ValueError(f"--metric: no metric begins with {metric!r}")
@@ -230,7 +259,9 @@ def statistics(
         from infinity.evaluation.fid.inception_weights import InceptionWeights, load_inception
         from infinity.evaluation.fid.reference_sets import ReferenceSet, measure
         from infinity.evaluation.fid.reference_statistics import write_statistics
+        from infinity.generation.device import check_device
 
+        check_device(device)
         if not output.endswith(".npz"):
             raise ValueError(f"output: expected a file ending in .npz, got {output}")
         about = {"convention": convention, "size_px": size_px, "split": split, "feature": feature}

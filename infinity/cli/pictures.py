@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from infinity.cli.console import Checkpoint, Device, bar, clear_errors, number, numbers, out
+from infinity.cli.console import Checkpoint, Device, bar, clear_errors, number, numbers, out, whole
 
 if TYPE_CHECKING:
     import torch
 
+    from infinity.generation.picture_files import Drawing
+    from infinity.generation.pipeline import Pipeline
     from infinity.generation.sampling import SamplingConfig
     from infinity.tokenizer import Tokenizer
 
@@ -21,8 +23,12 @@ def generate(
     checkpoint: Checkpoint,
     prompt: Annotated[list[str], typer.Option("--prompt", "-p", help="What to draw; may be given several times.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the PNG files.")] = Path("drawings"),
-    count: Annotated[int, typer.Option(min=1, help="Pictures for each prompt, with consecutive seeds.")] = 1,
-    seed: Annotated[int, typer.Option(help="Seed of the first picture of each prompt.")] = 0,
+    count: Annotated[
+        int, typer.Option(min=1, max=100_000, help="Pictures for each prompt, with consecutive seeds.")
+    ] = 1,
+    seed: Annotated[
+        int, typer.Option(min=-(2**63), max=2**63 - 1, help="Seed of the first picture of each prompt.")
+    ] = 0,
     aspect_ratio: Annotated[
         float, typer.Option(help="Height / width; the nearest of the fifteen ratios is drawn.")
     ] = 1.0,
@@ -37,32 +43,50 @@ def generate(
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures drawn at a time.")] = 8,
     device: Device = "cpu",
 ) -> None:
-    """Draw pictures for prompts."""
+    """Draw pictures for prompts, as PNG files that hold the settings they were drawn with."""
     with clear_errors():
-        from PIL import Image
+        from infinity.generation.device import check_device
+        from infinity.generation.picture_files import write_drawing
+        from infinity.generation.pipeline import Pipeline, prompt_list
+        from infinity.scales import check_aspect_ratio, nearest_aspect_ratio
 
-        from infinity.generation.pipeline import Pipeline
-        from infinity.scales import nearest_aspect_ratio
-
+        check_device(device)
+        ratio = nearest_aspect_ratio(check_aspect_ratio(aspect_ratio), 1.0)
         sampling = _sampling(guidance, guidance_layers, temperature, nucleus, greedy, negative_prompt)
+        wanted = [(text, seed + i) for text in prompt_list(prompt) for i in range(count)]
         pipeline = Pipeline.load(checkpoint, device)
-        prompts = [text for text in prompt for _ in range(count)]
-        seeds = [seed + i for _ in prompt for i in range(count)]
-        with bar(f"drawing {len(prompts)} pictures") as report:
-            images = pipeline.generate(
-                prompts,
-                aspect_ratio=nearest_aspect_ratio(aspect_ratio, 1.0),
-                sampling=sampling,
-                seeds=seeds,
-                batch_size=batch_size,
-                progress=report,
-            ).images_BHW3
-        output.mkdir(parents=True, exist_ok=True)
-        for index, (text, number, image) in enumerate(zip(prompts, seeds, images, strict=True)):
-            slug = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:60]
-            file = output / f"{index:03d}-{slug}-seed{number}.png"
-            Image.fromarray(image.numpy()).save(file)
-            out.print(str(file), markup=False, highlight=False, soft_wrap=True)
+        with bar(f"drawing {len(wanted)} pictures") as report:
+            for start in range(0, len(wanted), batch_size):
+
+                def told(share: float, start: int = start) -> None:
+                    size = len(wanted[start : start + batch_size])
+                    report((start + share * size) / len(wanted))
+
+                for index, (png, drawing) in enumerate(
+                    _drawn(pipeline, wanted[start : start + batch_size], ratio, sampling, told), start=start
+                ):
+                    file = write_drawing(output, index, png, drawing)
+                    out.print(str(file), markup=False, highlight=False, soft_wrap=True)
+
+
+def _drawn(
+    pipeline: Pipeline,
+    batch: list[tuple[str, int]],
+    aspect_ratio: float,
+    sampling: SamplingConfig,
+    progress: Callable[[float], None],
+) -> Iterator[tuple[bytes, Drawing]]:
+    """A PNG file for each prompt and seed, with what it says of itself."""
+    from infinity.generation.picture_files import Drawing, to_png
+
+    prompts, seeds = [text for text, _ in batch], [seed for _, seed in batch]
+    images = pipeline.generate(
+        prompts, aspect_ratio=aspect_ratio, sampling=sampling, seeds=seeds, batch_size=len(batch), progress=progress
+    ).images_BHW3.numpy()
+    size, model = (images.shape[2], images.shape[1]), pipeline.digest
+    for (text, seed), image in zip(batch, images, strict=True):
+        drawing = Drawing.of(text, seed, sampling, aspect_ratio=aspect_ratio, size=size, model=model)
+        yield to_png(image, drawing), drawing
 
 
 def _sampling(
@@ -75,7 +99,7 @@ def _sampling(
         factor: float | tuple[float, ...] | PyramidGuidance = PyramidGuidance(start=start, end=end)
     else:
         factor = numbers("guidance", guidance)
-    blocks = tuple(int(number("guidance-layers", part)) for part in layers.split(",") if part.strip())
+    blocks = tuple(whole("guidance-layers", part) for part in layers.split(",") if part.strip())
     return SamplingConfig(
         guidance=factor,
         guide_logits=not blocks,
@@ -104,12 +128,13 @@ def reconstruct(
         from infinity.data.images.decoding import MAX_PIXELS, decode
         from infinity.data.loading.batches import fit
         from infinity.evaluation.reconstruction.image_quality import psnr_db
+        from infinity.generation.device import check_device
         from infinity.scales import Resolution, nearest_aspect_ratio
         from infinity.tokenizer.pixels import to_images, to_pixels
 
-        tokenizer, resolution = _tokenizer_of(checkpoint, device)
+        tokenizer, resolution = _tokenizer_of(checkpoint, check_device(device))
         if sides:
-            resolution = Resolution(sides=tuple(int(number("sides", part)) for part in sides.split(",")))
+            resolution = Resolution(sides=tuple(whole("sides", part) for part in sides.split(",")))
         if resolution is None:
             raise ValueError(f"{checkpoint} is a tokenizer alone and knows no resolution; give one with --sides")
         output.mkdir(parents=True, exist_ok=True)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from infinity.cli.console import clear_errors, out
+from infinity.cli.console import clear_errors, err, out
 
 app = typer.Typer(no_args_is_help=True, help="Exchange weights with the published code's file formats.")
 
@@ -29,7 +29,10 @@ def import_transformer(
     source: Annotated[str, typer.Argument(help="Published .pth file, or folder of shards.")],
     tokenizer: Annotated[str, typer.Argument(help="Tokenizer checkpoint folder, from import-tokenizer.")],
     output: Annotated[str, typer.Argument(help="Model folder to write.")],
-    size: Annotated[str, typer.Option(help="Pixel class: 256, 512, 768 or 1024.")] = "1024",
+    size: Annotated[
+        str | None,
+        typer.Option(help="Pixel class: 256, 512, 768 or 1024. Left out: that of the file, or 1024 if it says none."),
+    ] = None,
     text_model: Annotated[str, typer.Option(help="Flan-T5: a local folder or a hub name.")] = "google/flan-t5-xl",
     ema: Annotated[bool, typer.Option("--ema", help="Of a training checkpoint take the averaged weights.")] = False,
 ) -> None:
@@ -38,18 +41,26 @@ def import_transformer(
         from infinity.convert import import_transformer as convert
         from infinity.generation.pipeline import save_model
         from infinity.scales import Resolution
-        from infinity.text import T5TextConfig
+        from infinity.text import T5TextConfig, with_found_folder
 
+        given = None if size is None else Resolution.from_json({"size": size}, where="--size")
+        text = with_found_folder(T5TextConfig(model=text_model))
         imported = convert(source, ema=ema)
+        imported.check_tokenizer(tokenizer)
+        config = imported.config
+        text = with_found_folder(text.replace(max_tokens=config.max_text_tokens), channels=config.text_channels)
         digest = save_model(
             output,
             imported.build(),
-            text=T5TextConfig(model=text_model, max_tokens=imported.config.max_text_tokens),
-            resolution=Resolution.from_json({"size": size}, where="--size"),
+            text=text,
+            resolution=imported.resolution(given),
             tokenizer_uri=tokenizer,
             extra=imported.extra,
         )
         out.print(f"{output}  digest {digest}", soft_wrap=True)
+        if text.fingerprint is None:
+            note = "was not looked at, since it is not on this machine; its first use will tell whether it fits"
+            err.print(f"note: the text model {text.model} {note}", markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command("export")

@@ -53,29 +53,62 @@ def tokenizer_spec(
 
 def transformer_specs(
     manifest: Annotated[list[str], typer.Argument(help="Manifest of all three stages, or one manifest a stage.")],
-    tokenizer: Annotated[str, typer.Option(help="Folder of the frozen tokenizer.")],
-    specs: Annotated[str, typer.Option(help="Folder for the three spec files.")],
+    specs: Annotated[str, typer.Option(help="Folder for the spec files.")],
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(help="Folder of the frozen tokenizer; with --start-from that of the model if left out."),
+    ] = None,
     output: Annotated[str, typer.Option(help="Folder that gets a folder of every stage.")] = "runs/transformer",
-    model: Annotated[str, typer.Option(help="Named transformer, such as 2B-released or 125M.")] = "2B-released",
-    text_model: Annotated[str, typer.Option(help="Folder or hub name of the T5 encoder.")] = "google/flan-t5-xl",
+    model: Annotated[
+        str | None,
+        typer.Option(help="Named transformer, such as 125M; 2B-released, or that of the start, if left out."),
+    ] = None,
+    text_model: Annotated[
+        str | None,
+        typer.Option(help="Folder or hub name of the T5; google/flan-t5-xl, or that of the start, if left out."),
+    ] = None,
+    start_from: Annotated[
+        str | None, typer.Option(help="Model folder to begin with, such as an imported one; writes finetune.json too.")
+    ] = None,
+    num_steps: Annotated[int, typer.Option(min=1, help="Of finetune.json: updates.")] = 5_000,
+    batch_size: Annotated[int, typer.Option(min=1, help="Of finetune.json: pictures of an update.")] = 256,
+    rank: Annotated[
+        int | None, typer.Option(min=1, help="Of finetune.json: train low-rank adapters (LoRA) of this rank.")
+    ] = None,
+    cpu: Annotated[bool, typer.Option("--cpu", help="Of finetune.json: train on processors instead of GPUs.")] = False,
     num_workers: Annotated[int, typer.Option(help="GPUs.")] = 64,
     part_size: Annotated[int, typer.Option(help="Pictures that a GPU computes at once.")] = 4,
 ) -> None:
-    """Write the specs of the paper's three stages (256, 512, 1024); `infinity run SPEC_FILE` trains one."""
+    """Write the specs of the paper's three stages (256, 512, 1024); `infinity run SPEC_FILE` trains one.
+
+    With --start-from the first stage begins with that model, and finetune.json trains it further at its own size.
+    """
     with clear_errors():
         from infinity import storage
-        from infinity.recipes.paper_transformer import TransformerInputs, paper_stages
+        from infinity.generation.pipeline import TOKENIZER_FOLDER
+        from infinity.recipes.paper_transformer import FinetuneInputs, TransformerInputs, finetune_spec, paper_stages
+        from infinity.text.t5_folder import place_of
 
+        start = None if start_from is None else storage.absolute(start_from)
+        if tokenizer is None and start is None:
+            raise ValueError(
+                "--tokenizer: expected the folder of the frozen tokenizer, got neither it nor --start-from"
+            )
         inputs = TransformerInputs(
             manifests=tuple(storage.absolute(each) for each in manifest),
-            tokenizer=storage.absolute(tokenizer),
+            tokenizer=storage.join(start or "", TOKENIZER_FOLDER) if tokenizer is None else storage.absolute(tokenizer),
             output=storage.absolute(output),
             model=model,
-            text_model=text_model,
+            text_model=None if text_model is None else place_of(text_model),
             num_workers=num_workers,
             part_size=part_size,
+            start_from=start,
         )
-        for spec in paper_stages(inputs):
+        written = list(paper_stages(inputs))
+        if start is not None:
+            how = FinetuneInputs(num_steps=num_steps, batch_size=batch_size, rank=rank, use_gpu=not cpu)
+            written.append(finetune_spec(inputs, how))
+        for spec in written:
             _write(spec, storage.join(specs, f"{spec.stage}.json"))
 
 

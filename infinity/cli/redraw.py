@@ -23,8 +23,10 @@ def redraw(
     """Draw a training's samples, curves and page again from one of its stored states."""
     with clear_errors():
         from infinity import storage
+        from infinity.generation.device import check_device
         from infinity.jobs.training.redraw import redraw as draw_again
 
+        check_device(device)
         found = draw_again(
             storage.absolute(training), storage.absolute(output), step=step, prompts=tuple(prompt or ()), device=device
         )

@@ -32,6 +32,8 @@ def show(
 ) -> None:
     """Show the champions, or the history of one family."""
     with clear_errors():
+        from infinity.evaluation.promotion.rolled_back import rolled_back
+
         champions = _open(registry)
         if family is None:
             records = [record for name in champions.families() if (record := champions.champion(name)) is not None]
@@ -49,6 +51,9 @@ def show(
                 each.family, str(each.number), each.when, each.who, each.action, each.model_digest, each.model, each.why
             )
         out.print(table)
+        for digest, by in rolled_back(records).items() if family is not None else ():
+            line = f"{digest} is not promoted again by itself: rolled back by {by.who} at {by.when} ({by.why})"
+            out.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from infinity.checkpoint import CheckpointError
+from infinity.checkpoint import CheckpointError, check_finite
 
 _MOST_NAMES = 12
 
@@ -37,9 +37,13 @@ def read_entries(
 ) -> dict[str, Tensor]:
     """Published tensors under our names and in our shapes; types are kept, memory is shared.
 
+    A buffer that says nothing may be absent: the published loader computes it too.
+
     Raises:
-        CheckpointError: Missing, unknown or differently shaped tensors, or a constant of another value; all are named.
+        CheckpointError: Missing, unknown or differently shaped tensors, a constant of another value, or weights that
+            are not finite; all are named.
     """
+    entries = [entry for entry in entries if entry.constant is None or entry.published in published]
     check_names(set(published), {entry.published for entry in entries}, where=where)
     wrong = [
         f"{entry.published} of shape {tuple(published[entry.published].shape)}, expected {entry.shape}"
@@ -48,6 +52,7 @@ def read_entries(
     ]
     if wrong:
         raise CheckpointError(f"{where}: unexpected shapes: {shorten(wrong)}")
+    check_finite(published, where=where)
     ours: dict[str, Tensor] = {}
     for entry in entries:
         tensor = published[entry.published]

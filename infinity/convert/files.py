@@ -10,6 +10,7 @@ import json
 import pickle
 import zipfile
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import safetensors.torch
@@ -19,6 +20,8 @@ from torch import Tensor
 
 from infinity import storage
 from infinity.checkpoint import CheckpointError
+from infinity.config import parse_json
+from infinity.convert.arguments import TrainingArguments, read_arguments
 from infinity.convert.entries import check_names, shorten
 
 TOKENIZER_KEY = "vae"
@@ -28,11 +31,27 @@ PICKLES = (".pth", ".pt", ".bin")
 """How the names of pickled files end."""
 MAX_SHARD_BYTES = 5 * 2**30
 _INDEX_SUFFIX = ".index.json"
-_TRAINING_KEYS = {False: "gpt_fsdp", True: "gpt_ema_fsdp"}
+_TRAINING_KEYS = {False: ("gpt_fsdp", "gpt_wo_ddp"), True: ("gpt_ema_fsdp", "gpt_ema_for_vis")}
+"""Under which a training checkpoint holds its weights and their averages: of a sharded training, and of a plain one."""
 
 
-def read_transformer_file(uri: str, *, ema: bool = False) -> dict[str, Tensor]:
-    """Tensors of a transformer: a file of tensors by name, a training checkpoint, or a folder of shards.
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class TransformerFile:
+    """What a published file of a transformer holds.
+
+    Attributes:
+        tensors: By published name.
+        arguments: Of the training, where the file is one of its checkpoints and has them.
+        tokenizer: Tensors of the tokenizer that a training checkpoint carries, by published name.
+    """
+
+    tensors: dict[str, Tensor]
+    arguments: TrainingArguments = field(default_factory=TrainingArguments)
+    tokenizer: dict[str, Tensor] | None = None
+
+
+def read_transformer_file(uri: str, *, ema: bool = False) -> TransformerFile:
+    """A transformer: a file of tensors by name, a training checkpoint, or a folder of shards.
 
     Args:
         uri: ``.pth`` (or another pickle), ``.safetensors``, or a folder with an index file.
@@ -48,15 +67,29 @@ def read_transformer_file(uri: str, *, ema: bool = False) -> dict[str, Tensor]:
     else:
         raise CheckpointError(f"{uri}: expected a checkpoint file or folder, found nothing there")
     if "trainer" in content:
-        trainer = content["trainer"]
-        key = _TRAINING_KEYS[ema]
-        if not isinstance(trainer, Mapping) or key not in trainer:
-            found = ", ".join(map(str, trainer)) if isinstance(trainer, Mapping) else type(trainer).__name__
-            raise CheckpointError(f"{uri}: expected a training checkpoint with trainer/{key}, found {found}")
-        content = trainer[key]
-    elif ema:
+        return _read_training(content, uri, ema=ema)
+    if ema:
         raise CheckpointError(f"{uri}: only training checkpoints hold averaged weights; this file has plain tensors")
-    return _only_tensors(content, uri)
+    return TransformerFile(tensors=_only_tensors(content, uri))
+
+
+def _read_training(content: Mapping[str, Any], uri: str, *, ema: bool) -> TransformerFile:
+    trainer = content["trainer"]
+    keys = _TRAINING_KEYS[ema]
+    key = next((key for key in keys if isinstance(trainer, Mapping) and isinstance(trainer.get(key), Mapping)), None)
+    if key is None:
+        found = shorten(list(map(str, trainer))) if isinstance(trainer, Mapping) else type(trainer).__name__
+        raise CheckpointError(
+            f"{uri}: expected a training checkpoint with tensors by name under trainer/{keys[0]} or trainer/{keys[1]}, "
+            f"found {found}"
+        )
+    carried = trainer.get("vae_local")
+    arguments = content.get("args")
+    return TransformerFile(
+        tensors=_only_tensors(trainer[key], uri),
+        arguments=TrainingArguments() if arguments is None else read_arguments(arguments, where=uri),
+        tokenizer=_only_tensors(carried, uri) if isinstance(carried, Mapping) and carried else None,
+    )
 
 
 def read_tokenizer_file(uri: str) -> dict[str, Tensor]:
@@ -120,7 +153,7 @@ def _read_shards(folder: str) -> dict[str, Any]:
         found = shorten([storage.name(file) for file in storage.list_files(folder)])
         raise CheckpointError(f"{folder}: expected one file *{_INDEX_SUFFIX} that lists the shards, found {found}")
     try:
-        weight_map = json.loads(storage.read_text(indices[0]))["weight_map"]
+        weight_map = parse_json(storage.read_text(indices[0]), where=indices[0])["weight_map"]
         files = sorted(set(weight_map.values()))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{indices[0]}: expected JSON with a weight_map of tensor names to files") from error

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from infinity.checkpoint import CheckpointError, load_checkpoint, load_weights, save_checkpoint
+from infinity.checkpoint import CheckpointError, build, load_checkpoint, save_checkpoint
+from infinity.config import Config
 from infinity.convert import tokenizer_names, transformer_names
-from infinity.convert.entries import read_entries, write_entries
+from infinity.convert.arguments import agreed, size_in_name
+from infinity.convert.entries import read_entries, shorten, write_entries
 from infinity.convert.files import (
     MAX_SHARD_BYTES,
     PICKLES,
@@ -21,6 +24,8 @@ from infinity.convert.files import (
     write_pickle,
     write_shards,
 )
+from infinity.convert.pairs import check_pair, check_same_tokenizer, remember_source, source_of
+from infinity.scales import Resolution, Size
 from infinity.tokenizer import Tokenizer, TokenizerConfig
 from infinity.transformer import Transformer, TransformerConfig
 from infinity.transformer.config import Positions
@@ -28,6 +33,7 @@ from infinity.transformer.config import Positions
 _TOKENIZER_KIND = "tokenizer"
 _TRANSFORMER_KIND = "transformer"
 _EXTRA = "published"
+_NOTHING = torch.empty(0, 0, 0, 0, 0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -38,11 +44,21 @@ class PublishedTransformer:
         config: Inferred from the tensors' shapes and the caller's words.
         tensors: Under our names, in the types of the file.
         num_chunks: Groups of blocks in the published names; needed to write the same names back.
+        where: Where it was read, for error messages.
+        size: Class of the pictures it was trained on, where its file says so.
+        fold: Whether its tokens are 2x2 positions of the tokenizer, where its file says so.
+        tokenizer_file: Path of the tokenizer that its training's arguments name.
+        tokenizer: Tensors of the tokenizer that its file carries, by published name.
     """
 
     config: TransformerConfig
     tensors: dict[str, Tensor]
     num_chunks: int
+    where: str = "published transformer"
+    size: Size | None = None
+    fold: bool | None = None
+    tokenizer_file: str | None = None
+    tokenizer: dict[str, Tensor] | None = None
 
     @property
     def extra(self) -> dict[str, Any]:
@@ -53,9 +69,34 @@ class PublishedTransformer:
 
     def build(self) -> Transformer:
         """The module with these weights, in float32."""
-        module = Transformer(self.config)
-        load_weights(module, self.tensors, where="published transformer")
-        return module.eval()
+        return build(lambda: Transformer(self.config), self.tensors, where=self.where).eval()
+
+    def resolution(self, given: Resolution | None = None) -> Resolution:
+        """The class of its pictures.
+
+        Raises:
+            CheckpointError: The one asked for is not that of its training.
+        """
+        size = agreed("size", None if given is None else given.size, self.size, "1024", where=self.where)
+        return Resolution(size=size)
+
+    def check_tokenizer(self, folder: str) -> None:
+        """Refuse a tokenizer that is known not to be the one this transformer was trained with.
+
+        Raises:
+            CheckpointError: Another one than its file carries or names, or than the released pair has.
+        """
+        kind = load_checkpoint(folder, kind=_TOKENIZER_KIND)
+        config = TokenizerConfig.from_json(kind.config, where=folder)
+        if self.fold is not None and self.fold != config.fold:
+            needed, found = ("folds" if fold else "does not fold" for fold in (self.fold, config.fold))
+            raise CheckpointError(
+                f"{self.where}: was trained with a tokenizer that {needed} 2x2 positions into a token, the one in "
+                f"{folder} {found} them; import that one {'with' if self.fold else 'without'} --fold"
+            )
+        check_pair(self.where, source_of(folder, kind.digest), trained_with=self.tokenizer_file)
+        if self.tokenizer is not None:
+            check_same_tokenizer(self.tokenizer, kind, config, where=self.where)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -65,16 +106,16 @@ class PublishedTokenizer:
     Attributes:
         config: Inferred from the tensors' shapes and the caller's words.
         tensors: Under our names, in the types of the file.
+        where: Where it was read, for error messages.
     """
 
     config: TokenizerConfig
     tensors: dict[str, Tensor]
+    where: str = "published tokenizer"
 
     def build(self) -> Tokenizer:
         """The module with these weights, in float32."""
-        module = Tokenizer(self.config)
-        load_weights(module, self.tensors, where="published tokenizer")
-        return module.eval()
+        return build(lambda: Tokenizer(self.config), self.tensors, where=self.where).eval()
 
 
 def transformer_from_published(
@@ -99,6 +140,7 @@ def transformer_from_published(
     Raises:
         CheckpointError: Missing, unknown or differently shaped tensors.
     """
+    published = {name: each for name, each in published.items() if name not in transformer_names.OBSOLETE_BUFFERS}
     config = config or transformer_names.infer_transformer_config(
         published,
         where=where,
@@ -109,7 +151,7 @@ def transformer_from_published(
     num_chunks = transformer_names.num_block_chunks(published)
     entries = transformer_names.transformer_entries(config, num_chunks)
     tensors = read_entries(entries, published, transformer_names.own_shapes(config), where=where)
-    return PublishedTransformer(config=config, tensors=tensors, num_chunks=num_chunks)
+    return PublishedTransformer(config=config, tensors=tensors, num_chunks=num_chunks, where=where)
 
 
 def transformer_to_published(
@@ -133,10 +175,11 @@ def tokenizer_from_published(
     Raises:
         CheckpointError: Missing, unknown or differently shaped tensors.
     """
+    published = tokenizer_names.with_usual_names(published)
     config = config or tokenizer_names.infer_tokenizer_config(published, where=where, fold=fold)
     entries = tokenizer_names.tokenizer_entries(config)
     tensors = read_entries(entries, published, tokenizer_names.own_shapes(config), where=where)
-    return PublishedTokenizer(config=config, tensors=tensors)
+    return PublishedTokenizer(config=config, tensors=tensors, where=where)
 
 
 def tokenizer_to_published(config: TokenizerConfig, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -148,9 +191,9 @@ def import_transformer(
     source: str,
     *,
     ema: bool = False,
-    positions: Positions = "frame",
-    scale_embedding_each_chunk: bool = False,
-    norm_eps: float = 1e-6,
+    positions: Positions | None = None,
+    scale_embedding_each_chunk: bool | None = None,
+    norm_eps: float | None = None,
 ) -> PublishedTransformer:
     """Read a published transformer; ``generation.save_model`` writes it as a model folder::
 
@@ -160,20 +203,50 @@ def import_transformer(
     Args:
         source: ``.pth``, ``.safetensors``, or a folder of shards with an index; local or in S3.
         ema: Of a training checkpoint take the averaged weights.
-        positions: RoPE coordinates, which no shape tells.
-        scale_embedding_each_chunk: Whether the scale embedding is added before every chunk of blocks.
-        norm_eps: Of all norms.
+        positions: RoPE coordinates, which no shape tells: None takes those of the training's arguments where the file
+            has them, else the common frame.
+        scale_embedding_each_chunk: Whether the scale embedding is added before every chunk of blocks; None as for
+            ``positions``, else once.
+        norm_eps: Of all norms; None as for ``positions``, else 1e-6.
 
     Raises:
-        CheckpointError: Not such a file, a damaged one, or missing, unknown or differently shaped tensors.
+        CheckpointError: Not such a file, a damaged one, missing, unknown or differently shaped tensors, or values that
+            contradict the training's arguments.
     """
-    return transformer_from_published(
-        read_transformer_file(source, ema=ema),
+    file = read_transformer_file(source, ema=ema)
+    said = file.arguments
+    found = transformer_from_published(
+        file.tensors,
         where=source,
-        positions=positions,
-        scale_embedding_each_chunk=scale_embedding_each_chunk,
-        norm_eps=norm_eps,
+        positions=agreed("positions", positions, said.positions, "frame", where=source),
+        scale_embedding_each_chunk=agreed(
+            "scale_embedding_each_chunk",
+            scale_embedding_each_chunk,
+            said.scale_embedding_each_chunk,
+            False,
+            where=source,
+        ),
+        norm_eps=agreed("norm_eps", norm_eps, said.norm_eps, 1e-6, where=source),
     )
+    return dataclasses.replace(
+        found,
+        size=said.size or size_in_name(source),
+        fold=said.fold,
+        tokenizer_file=said.tokenizer_file,
+        tokenizer=file.tokenizer,
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Remembered(Config):
+    """What a checkpoint of an imported transformer says of its file."""
+
+    num_chunks: int = 1
+    dtypes: dict[str, Literal["bfloat16", "float16", "float64", "float32"]] = dataclasses.field(default_factory=dict)
+
+    def dtype(self, name: str) -> torch.dtype:
+        dtype: torch.dtype = getattr(torch, self.dtypes.get(name, "float32"))
+        return dtype
 
 
 def export_transformer(
@@ -191,11 +264,13 @@ def export_transformer(
         CheckpointError: No model folder, or one that no published file can hold.
     """
     checkpoint = load_checkpoint(model, kind=_TRANSFORMER_KIND)
-    config = TransformerConfig.from_json(checkpoint.config["transformer"], where=model)
-    remembered = checkpoint.extra.get(_EXTRA, {})
-    dtypes = remembered.get("dtypes", {})
-    tensors = {n: t.to(getattr(torch, dtypes.get(n, "float32"))) for n, t in checkpoint.tensors.items()}
-    chunks = num_chunks or remembered.get("num_chunks", 1)
+    config = TransformerConfig.from_json(checkpoint.config.get("transformer"), where=f"{model}: transformer")
+    own = transformer_names.own_shapes(config)
+    if wrong := {name for name, shape in own.items() if tuple(checkpoint.tensors.get(name, _NOTHING).shape) != shape}:
+        raise CheckpointError(f"{model}: these tensors are not those of its configuration: {shorten(sorted(wrong))}")
+    remembered = _Remembered.from_json(checkpoint.extra.get(_EXTRA, {}), where=f"{model}: {_EXTRA}")
+    tensors = {n: t.to(remembered.dtype(n)) for n, t in checkpoint.tensors.items()}
+    chunks = num_chunks or remembered.num_chunks
     published = transformer_to_published(config, tensors, num_chunks=chunks)
     if target.endswith(PICKLES):
         write_pickle(target, published)
@@ -218,7 +293,9 @@ def import_tokenizer(source: str, output: str, *, fold: bool = False) -> str:
         CheckpointError: Not such a file, a damaged one, or missing, unknown or differently shaped tensors.
     """
     published = tokenizer_from_published(read_tokenizer_file(source), where=source, fold=fold)
-    return save_checkpoint(output, kind=_TOKENIZER_KIND, config=published.config, tensors=published.tensors)
+    digest = save_checkpoint(output, kind=_TOKENIZER_KIND, config=published.config, tensors=published.tensors)
+    remember_source(output, digest, source)
+    return digest
 
 
 def export_tokenizer(tokenizer: str, target: str) -> None:

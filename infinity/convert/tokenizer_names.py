@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 
@@ -12,6 +13,32 @@ from torch import Tensor
 from infinity.checkpoint import CheckpointError
 from infinity.convert.entries import Entry, count_numbered, shape_of
 from infinity.tokenizer import Tokenizer, TokenizerConfig
+
+_UNWRAPPED = re.compile(
+    r"(?P<path>(?:encoder|decoder)\..*?)(?P<layer>conv_in|conv_out|norm_out|conv[12]|norm[12]|nin_shortcut|"
+    r"(?:down|up)sample\.conv)\.(?P<end>weight|bias)"
+)
+_DERIVED = re.compile(r"quantizer?\.lfq\.(?:codebook|zero)")
+"""Codes of all bit patterns and a zero, which versions of the quantizer stored."""
+
+
+def with_usual_names(published: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors under the names of released files.
+
+    The published loader reads convolutions and norms also without the extra level of names that wraps them, and passes
+    over buffers of the quantizer that follow from the number of bits.
+    """
+    found: dict[str, Tensor] = {}
+    for name, tensor in published.items():
+        if _DERIVED.fullmatch(name):
+            continue
+        match = _UNWRAPPED.fullmatch(name)
+        wrap = "" if match is None else ".norm" if "norm" in match["layer"] else ".conv"
+        usual = name if match is None else f"{match['path']}{match['layer']}{wrap}.{match['end']}"
+        if usual not in published:
+            name = usual
+        found[name] = tensor
+    return found
 
 
 def infer_tokenizer_config(published: Mapping[str, Tensor], *, where: str, fold: bool = False) -> TokenizerConfig:

@@ -15,6 +15,8 @@ from infinity.transformer import Transformer, TransformerConfig
 from infinity.transformer.config import Positions
 
 _USUAL_MLP_RATIO = 4.0
+OBSOLETE_BUFFERS = frozenset({"lvl_1L", "attn_bias_for_masking", "Infinity_visible_kvlen", "Infinity_invisible_qlen"})
+"""Which the published loader throws away by name: attention masks of one schedule, which follow from the schedule."""
 
 
 def num_block_chunks(published: Mapping[str, Tensor]) -> int:

@@ -16,7 +16,7 @@ from infinity.data.dataset.manifest import Manifest, Split
 from infinity.evaluation.fid.fused_inception import FusedInception
 from infinity.evaluation.fid.inception_weights import InceptionWeights, load_inception
 from infinity.evaluation.networks import Networks
-from infinity.evaluation.picture_store import PICTURES_FOLDER, PictureStore
+from infinity.evaluation.pictures.store import PICTURES_FOLDER, PictureStore
 from infinity.evaluation.score import Score
 from infinity.generation.pipeline import Pipeline
 from infinity.generation.sampling import SamplingConfig

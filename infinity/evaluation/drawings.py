@@ -24,7 +24,7 @@ from infinity.evaluation.benchmark import (
     picture_ids,
     spread,
 )
-from infinity.evaluation.picture_store import Drawing
+from infinity.evaluation.pictures.store import Drawing
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -9,7 +9,7 @@ from jaxtyping import UInt8
 
 from infinity import storage
 from infinity.evaluation.benchmark import EvalContext
-from infinity.evaluation.picture_store import Drawing
+from infinity.evaluation.pictures.store import Drawing
 
 
 def draw(material: EvalContext, wanted: Sequence[Drawing]) -> UInt8[np.ndarray, "B H W 3"]:

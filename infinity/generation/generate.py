@@ -104,6 +104,8 @@ def generate(
     Raises:
         ValueError: Numbers of prompts and seeds that differ, or parts that do not fit each other.
     """
+    if isinstance(prompts, str):
+        raise ValueError(f"generate: expected a list of prompts, got the text {prompts!r:.80}; put it into a list")
     if not prompts or len(prompts) != len(seeds):
         raise ValueError(f"generate: expected one seed a prompt, got {len(prompts)} prompts and {len(seeds)} seeds")
     device = transformer.start.device
@@ -117,7 +119,10 @@ def generate(
     )
     sampled = sample_bits(transformer, tokenizer, conditions, schedule=schedule, sampling=sampling, progress=progress)
     with torch.no_grad():
-        images = to_uint8(tokenizer.decode(sampled.summed_BCHW))
+        pixels = tokenizer.decode(sampled.summed_BCHW)
+    if not pixels.isfinite().all():
+        raise ValueError("generation: the tokenizer decodes NaN or infinite pixels; its weights are damaged")
+    images = to_uint8(pixels)
     return Generated(images_BHW3=images, labels=sampled.labels)
 
 
@@ -161,10 +166,12 @@ def sample_bits(
         text = text.concat(transformer.unconditional(text) if negative is None else negative)
     decoding = transformer.start_decoding(text, schedule)
     bits: list[Tensor] = []
+    are_numbers: list[Tensor] = []
     kept: list[tuple[Tensor, Tensor]] = []
     for k, (rows, columns) in enumerate(schedule.grids):
         inputs = loop.next_input(k - 1) if k > 0 else None
         head, logits = plan.logits(transformer, decoding, k, inputs)
+        are_numbers.append(logits.isfinite().all())
         chosen = _choose(logits, sampling, conditions.generators, transformer.config.num_bits)
         bits.append(chosen.unflatten(1, (rows, columns)))
         loop.add(bits[-1])
@@ -172,6 +179,7 @@ def sample_bits(
             kept.append((head, logits))
         if progress is not None:
             progress(schedule.spans[k].stop / schedule.num_tokens)
+    _check_numbers(are_numbers)  # at the end, so that a GPU is waited for once
     return SampledBits(
         labels=BitLabels.from_scales(schedule, bits),
         summed_BCHW=loop.total_BCHW,
@@ -232,6 +240,15 @@ def _choose(
         return likeliest_bits(logits, num_bits)
     draw = draw_bits if logits.ndim == 4 else draw_codes
     return draw(logits.float(), generators, sampling.nucleus)
+
+
+def _check_numbers(are_numbers: Sequence[Tensor]) -> None:
+    wrong = [k for k, fine in enumerate(torch.stack(list(are_numbers)).tolist()) if not fine]
+    if wrong:
+        raise ValueError(
+            f"generation: the logits of scale {wrong[0]} are NaN or infinite, which no picture follows from; the "
+            "weights are damaged, or guidance or 1 / temperature is too large for them"
+        )
 
 
 def _check(transformer: Transformer, tokenizer: Tokenizer) -> None:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import operator
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, SupportsIndex
 
 import torch
 
 from infinity import storage
 from infinity.bits import BitLabels
-from infinity.checkpoint import load_checkpoint, load_weights, save_checkpoint
+from infinity.checkpoint import Checkpoint, build, load_checkpoint, save_checkpoint
 from infinity.config import Config
+from infinity.generation.device import check_device
 from infinity.generation.generate import Generated, OnProgress, generate
 from infinity.generation.sampling import SamplingConfig
 from infinity.scales import Resolution
 from infinity.text import TextConfig, TextEncoder, build_text_encoder
 from infinity.tokenizer import Tokenizer, TokenizerConfig
+from infinity.tokenizer.saved import tokenizer_of
 from infinity.transformer import Transformer, TransformerConfig
 
 KIND = "transformer"
@@ -79,10 +83,12 @@ def load_transformer(uri: str) -> tuple[ModelConfig, Transformer]:
     Raises:
         CheckpointError: No checkpoint there, a damaged one, another kind, or tensors that do not fit its configuration.
     """
-    checkpoint = load_checkpoint(uri, kind=KIND)
-    config = ModelConfig.from_json(checkpoint.config, where=uri)
-    transformer = Transformer(config.transformer)
-    load_weights(transformer, checkpoint.tensors, where=uri)
+    return _transformer_of(load_checkpoint(uri, kind=KIND))
+
+
+def _transformer_of(checkpoint: Checkpoint) -> tuple[ModelConfig, Transformer]:
+    config = ModelConfig.from_json(checkpoint.config, where=checkpoint.uri)
+    transformer = build(lambda: Transformer(config.transformer), checkpoint.tensors, where=checkpoint.uri)
     return config, transformer.eval()
 
 
@@ -95,12 +101,14 @@ class Pipeline:
         transformer: In evaluation mode.
         tokenizer: In evaluation mode.
         text_encoder: Frozen.
+        digest: Of the model folder; empty where there is none.
     """
 
     config: ModelConfig
     transformer: Transformer
     tokenizer: Tokenizer
     text_encoder: TextEncoder
+    digest: str = ""
 
     @classmethod
     def load(cls, model_uri: str, device: str = "cpu") -> Self:
@@ -108,9 +116,12 @@ class Pipeline:
 
         Raises:
             CheckpointError: No checkpoint there, a damaged one, or tensors that do not fit their configuration.
-            ValueError: A tokenizer or text encoder that is not the one the transformer was trained with.
+            ValueError: A tokenizer or text encoder that is not the one the transformer was trained with, or a device
+                that this machine does not have.
         """
-        config, transformer = load_transformer(model_uri)
+        check_device(device)
+        model = load_checkpoint(model_uri, kind=KIND)
+        config, transformer = _transformer_of(model)
         where = storage.join(model_uri, TOKENIZER_FOLDER)
         checkpoint = load_checkpoint(where, kind=TOKENIZER_KIND)
         if checkpoint.digest != config.tokenizer_digest:
@@ -118,8 +129,7 @@ class Pipeline:
                 f"{where}: the transformer was trained with tokenizer {config.tokenizer_digest}, this one is "
                 f"{checkpoint.digest}; the bits of one mean nothing to the other"
             )
-        tokenizer = Tokenizer(TokenizerConfig.from_json(checkpoint.config, where=where))
-        load_weights(tokenizer, checkpoint.tensors, where=where)
+        tokenizer = tokenizer_of(checkpoint)
         _check_bits(config.transformer, tokenizer.config, where=model_uri)
         text_encoder = build_text_encoder(config.text, device)
         if text_encoder.channels != config.transformer.text_channels:
@@ -127,32 +137,39 @@ class Pipeline:
                 f"{model_uri}: the transformer reads {config.transformer.text_channels} text channels, "
                 f"the text encoder gives {text_encoder.channels}"
             )
-        return cls(config, transformer.to(device), tokenizer.to(device).eval().requires_grad_(False), text_encoder)
+        return cls(config, transformer.to(device), tokenizer.to(device), text_encoder, model.digest)
 
     def generate(
         self,
-        prompts: Sequence[str],
+        prompts: str | Sequence[str],
         *,
         aspect_ratio: float = 1.0,
         sampling: SamplingConfig | None = None,
-        seeds: Sequence[int] | None = None,
+        seeds: int | Sequence[int] | None = None,
         batch_size: int = 16,
         progress: OnProgress | None = None,
     ) -> Generated:
         """One picture a prompt.
 
         Args:
-            prompts: What to draw.
+            prompts: What to draw; a text alone is one prompt.
             aspect_ratio: Height / width of all pictures; one of ``scales.ASPECT_RATIOS`` for published sizes.
             sampling: How bits are drawn; the defaults of ``SamplingConfig`` if None.
-            seeds: One a prompt; 0 for all if None.
+            seeds: One a prompt. A number alone is the seed of every prompt's first picture, and a prompt that comes
+                again has the seeds after it, so that equal prompts give different pictures; 0 if None.
             batch_size: Pictures made at a time; it changes no random number.
             progress: Told the share that is done.
+
+        Raises:
+            ValueError: No prompt, another number of seeds, or a ratio, guidance or the like that cannot be.
         """
+        prompts = prompt_list(prompts)
+        seeds = seed_list(prompts, seeds)
+        if batch_size < 1:
+            raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
         schedule = self.config.resolution.schedule(aspect_ratio)
-        seeds = [0] * len(prompts) if seeds is None else seeds
         parts: list[Generated] = []
-        for start in range(0, max(len(prompts), 1), batch_size):
+        for start in range(0, len(prompts), batch_size):
 
             def report(share: float, start: int = start) -> None:
                 if progress is not None:
@@ -175,6 +192,48 @@ class Pipeline:
             images_BHW3=torch.cat([part.images_BHW3 for part in parts]),
             labels=BitLabels(schedule, torch.cat([part.labels.bits_BLC for part in parts])),
         )
+
+
+def prompt_list(prompts: str | Sequence[str]) -> list[str]:
+    """The prompts of a call; a text alone is one.
+
+    Raises:
+        ValueError: None, or something that is no text.
+    """
+    found = [prompts] if isinstance(prompts, str) else list(prompts)
+    if not found:
+        raise ValueError("prompts: expected at least one prompt, got none")
+    for number, prompt in enumerate(found, start=1):
+        if not isinstance(prompt, str):
+            raise ValueError(f"prompts: expected texts, got {type(prompt).__name__} as number {number}")
+        try:
+            prompt.encode()
+        except UnicodeEncodeError as error:
+            place = f"character {error.start + 1} of number {number}"
+            raise ValueError(f"prompts: expected texts in UTF-8, but {place} is half a character") from None
+    return found
+
+
+def seed_list(prompts: Sequence[str], seeds: int | Sequence[int] | None) -> list[int]:
+    """One seed a prompt: those that are given, or numbers that count up for prompts that come again.
+
+    Raises:
+        ValueError: Another number of seeds, or something that is no whole number.
+    """
+    if seeds is None or isinstance(seeds, SupportsIndex):
+        first, counts = operator.index(seeds or 0), Counter[str]()
+        found = []
+        for prompt in prompts:
+            found.append(first + counts[prompt])
+            counts[prompt] += 1
+        return found
+    given = list(seeds)
+    if len(given) != len(prompts):
+        raise ValueError(f"seeds: expected one a prompt, got {len(given)} for {len(prompts)} prompts")
+    try:
+        return [operator.index(seed) for seed in given]
+    except TypeError:
+        raise ValueError(f"seeds: expected whole numbers, got {given!s:.80}") from None
 
 
 def _check_bits(transformer: TransformerConfig, tokenizer: TokenizerConfig, *, where: str) -> None:

@@ -16,6 +16,9 @@ from infinity.bits import index_to_bits
 from infinity.config import Config
 from infinity.scales import ScaleSchedule
 
+MOST_EXTREME = 1_000_000
+"""Of a guidance, and of what divides by a temperature; useful ones are below a hundred."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PyramidGuidance(Config):
@@ -60,11 +63,23 @@ class SamplingConfig(Config):
         if not temperatures or min(temperatures) <= 0:
             raise ValueError(
                 f"SamplingConfig.temperature: expected positive numbers (greedy=True is the limit of 0), "
-                f"got {temperatures}"
+                f"got {temperatures!s:.80}"
             )
+        self._check_sizes(temperatures)
         is_none = self.guidance == 1.0 or self.guidance == ()
         if not (self.guide_logits or self.guided_blocks or is_none):
             raise ValueError("SamplingConfig: guidance needs guide_logits or guided_blocks, got neither")
+
+    def _check_sizes(self, temperatures: tuple[float, ...]) -> None:
+        """Beyond these bounds logits overflow, and what is drawn says nothing."""
+        pyramid = self.guidance
+        factors = (pyramid.start, pyramid.end) if isinstance(pyramid, PyramidGuidance) else pyramid
+        for name, values in (("guidance", factors), ("1 / temperature", tuple(1 / t for t in temperatures))):
+            values = values if isinstance(values, tuple) else (values,)
+            if any(abs(value) > MOST_EXTREME for value in values):
+                raise ValueError(
+                    f"SamplingConfig: expected a {name} of at most {MOST_EXTREME:,}, got {max(map(abs, values)):g}"
+                )
 
     def guidance_at(self, schedule: ScaleSchedule) -> tuple[float, ...]:
         """One guidance factor a scale.

@@ -47,6 +47,7 @@ def run(
         spec = load_spec(spec_file)
         if output is not None:
             spec = spec.replace(output=storage.absolute(output))
+        spec = spec.located()
         if is_done(spec):
             logger.info("done before: %s", report_uri(spec))
             return

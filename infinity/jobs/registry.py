@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import importlib
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from infinity import storage
-from infinity.config import ConfigError
+from infinity.config import ConfigError, parse_json
 from infinity.jobs.progress import ProgressSink, silent
 from infinity.jobs.spec import JobReport, JobSpec
 
@@ -58,7 +57,7 @@ def parse_spec(data: Any, *, where: str = "spec") -> JobSpec:
     """
     if not isinstance(data, Mapping) or set(data) != {"kind", "spec"}:
         raise ConfigError(f"{where}: expected an object with exactly the keys 'kind' and 'spec'")
-    return job_of(str(data["kind"])).spec_type.from_json(data["spec"], where=f"{where}.spec")
+    return job_of(f"{data['kind']!s:.80}").spec_type.from_json(data["spec"], where=f"{where}.spec")
 
 
 def load_spec(uri: str) -> JobSpec:
@@ -68,11 +67,7 @@ def load_spec(uri: str) -> JobSpec:
         ConfigError: The file is no spec.
         StorageError: There is no such file.
     """
-    try:
-        data = json.loads(storage.read_text(uri))
-    except ValueError as error:
-        raise ConfigError(f"{uri}: not valid JSON ({error})") from error
-    return parse_spec(data, where=uri)
+    return parse_spec(parse_json(storage.read_text(uri), where=uri), where=uri)
 
 
 def run_spec(spec: JobSpec, *, progress: ProgressSink = silent) -> JobReport:

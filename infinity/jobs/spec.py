@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 from infinity import storage
 from infinity.config import Config, digest_of
@@ -45,6 +45,10 @@ class JobSpec(Config):
     def folder(self) -> str:
         """URI of the folder that belongs to this spec alone: a repeated or restarted job finds itself there."""
         return storage.join(self.output, f"{self.kind}-{self.digest()}")
+
+    def located(self) -> Self:
+        """The spec under whose folder the job is found: itself, unless its inputs changed and kept their names."""
+        return self
 
     def to_file(self) -> dict[str, Any]:
         """What a spec file holds: the kind beside the fields."""

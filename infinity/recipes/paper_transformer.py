@@ -1,20 +1,27 @@
-"""The paper's three stages of a transformer's training as specs: the 256, 512 and 1024 classes (paper 4.2)."""
+"""The paper's three stages of a transformer's training as specs: the 256, 512 and 1024 classes (paper 4.2).
+
+They begin with random weights or with a model folder, such as an imported one, which may also be trained further alone.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from infinity import storage
+from infinity.checkpoint import read_kind_and_config
 from infinity.config import Config
 from infinity.data.loading.augment import AugmentConfig
+from infinity.generation.pipeline import KIND as MODEL_KIND
+from infinity.generation.pipeline import TOKENIZER_FOLDER, ModelConfig
 from infinity.jobs.cluster.workers import WorkersConfig
 from infinity.jobs.training.base import MODEL_FOLDER
 from infinity.jobs.training.transformer import TrainTransformerSpec
 from infinity.presets import transformer_preset
 from infinity.scales import Resolution, Size
-from infinity.text import T5TextConfig
+from infinity.text import T5TextConfig, difference
 from infinity.training.learner import LoopConfig
 from infinity.training.optimizer import OptimizerConfig
+from infinity.training.transformer.adapters import AdapterConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,20 +57,22 @@ class TransformerInputs(Config):
             serves all.
         tokenizer: URI of the frozen tokenizer.
         output: URI of the folder that gets a folder of every stage.
-        model: Named transformer.
-        text_model: Folder or hub name of the T5 encoder.
+        model: Named transformer; None is that of the start, or the released one of 2B weights.
+        text_model: Folder or hub name of the T5 encoder; None is that of the start, or Flan-T5-XL.
         num_workers: GPUs, at most as many as the smallest batch of the paper has pictures. Where the parts of a batch
             do not divide evenly among them, some wait during the last part.
         part_size: Pictures that a GPU computes at once; a batch has as many parts as that needs.
+        start_from: URI of a model folder to begin with.
     """
 
     manifests: tuple[str, ...]
     tokenizer: str
     output: str
-    model: str = "2B-released"
-    text_model: str = "google/flan-t5-xl"
+    model: str | None = None
+    text_model: str | None = None
     num_workers: int = 64
     part_size: int = 4
+    start_from: str | None = None
 
     def __post_init__(self) -> None:
         if len(self.manifests) not in (1, len(PAPER_STAGES)):
@@ -84,19 +93,125 @@ def paper_stages(inputs: TransformerInputs) -> tuple[TrainTransformerSpec, ...]:
     """The specs of all three stages, each starting from the model of the one before it.
 
     Raises:
-        ValueError: No transformer of that name.
+        CheckpointError: No model folder to start from.
+        ValueError: No transformer of that name, or another one than that of the start.
     """
     specs: list[TrainTransformerSpec] = []
     for number, stage in enumerate(PAPER_STAGES):
-        spec = _spec(stage, inputs, inputs.manifests[number % len(inputs.manifests)])
+        spec = _begun(_spec(stage, inputs, inputs.manifests[number % len(inputs.manifests)]), inputs)
         if specs:
             spec = spec.replace(start_from=storage.join(specs[-1].folder, MODEL_FOLDER))
         specs.append(spec)
     return tuple(specs)
 
 
+def _begun(spec: TrainTransformerSpec, inputs: TransformerInputs) -> TrainTransformerSpec:
+    """The spec that begins as the inputs say, which may name the shape and the text encoder of the start once more."""
+    if inputs.start_from is None:
+        return spec
+    begun = started_from(spec, inputs.start_from, tokenizer=inputs.tokenizer, text_model=inputs.text_model)
+    if inputs.model is not None and begun.model != spec.model:
+        raise ValueError(f"model: {inputs.start_from} is no {inputs.model}; leave the name out to follow the start")
+    return begun
+
+
+def model_config(uri: str) -> ModelConfig:
+    """What the transformer of a model folder was trained as, and with.
+
+    Raises:
+        CheckpointError: No model folder.
+    """
+    _, found = read_kind_and_config(uri, kind=MODEL_KIND)
+    return ModelConfig.from_json(found, where=uri)
+
+
+def started_from(
+    spec: TrainTransformerSpec, model: str, *, tokenizer: str | None = None, text_model: str | None = None
+) -> TrainTransformerSpec:
+    """The spec that trains a model further: with its shape, its text encoder and its tokenizer.
+
+    Args:
+        spec: How it is trained, and at which resolution.
+        model: URI of the model folder.
+        tokenizer: URI of its tokenizer; None takes the one inside the model folder.
+        text_model: Folder or hub name of its T5, which may lie somewhere else now; None takes the place that the model
+            remembers.
+
+    Raises:
+        CheckpointError: No model folder.
+        ValueError: Another text encoder than that of the model.
+    """
+    start = model_config(model)
+    text = start.text
+    if isinstance(text, T5TextConfig):
+        dtype = spec.text.dtype if isinstance(spec.text, T5TextConfig) else text.dtype
+        moved = text_model is not None and text_model != text.model  # what lies there is looked at anew
+        text = text.replace(
+            dtype=dtype, model=text_model or text.model, fingerprint=None if moved else text.fingerprint
+        )
+    elif text_model is not None:
+        raise ValueError(
+            f"{model}: was trained with the built-in text encoder, not with a T5; leave the text model out"
+        )
+    if differing := difference(start.text, text):
+        raise ValueError(
+            f"{model}: expected the text encoder that the model was trained with, found another: {differing}"
+        )
+    return spec.replace(
+        start_from=model,
+        tokenizer=tokenizer or storage.join(model, TOKENIZER_FOLDER),
+        model=start.transformer.replace(drop_path=spec.model.drop_path, condition_drop=spec.model.condition_drop),
+        text=text,
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FinetuneInputs(Config):
+    """How long and by what a model is trained further at its own resolution.
+
+    Attributes:
+        num_steps: Updates.
+        batch_size: Pictures of an update, over all workers.
+        rank: Train low-rank adapters of this rank; None trains all weights.
+        use_gpu: Whether every worker has a GPU.
+    """
+
+    num_steps: int = 5_000
+    batch_size: int = 256
+    rank: int | None = None
+    use_gpu: bool = True
+
+
+def finetune_spec(inputs: TransformerInputs, how: FinetuneInputs) -> TrainTransformerSpec:
+    """The spec of a finetuning of ``inputs.start_from``, at the rate of the paper's last stage.
+
+    Raises:
+        CheckpointError: No model folder.
+        ValueError: More than one data set, another text encoder, or numbers that do not fit each other.
+    """
+    assert inputs.start_from is not None
+    start = model_config(inputs.start_from)
+    stage = PAPER_STAGES[-1].replace(num_steps=how.num_steps, batch_size=how.batch_size)
+    spec = _begun(_spec(stage, inputs, inputs.manifests[-1]), inputs)
+    every = max(1, -(-how.num_steps // 5))
+    on_cards = how.use_gpu and how.rank is None  # adapters are few: every worker holds all weights
+    return spec.replace(
+        resolution=start.resolution,
+        loop=spec.loop.replace(
+            log_every_steps=min(spec.loop.log_every_steps, every),
+            save_every_steps=min(spec.loop.save_every_steps, every),
+            sample_every_steps=min(spec.loop.sample_every_steps, every),
+        ),
+        workers=spec.workers.replace(
+            use_gpu=how.use_gpu, shard=on_cards, threads=spec.workers.threads if how.use_gpu else 1
+        ),
+        adapters=None if how.rank is None else AdapterConfig(rank=how.rank, alpha=float(how.rank)),
+        stage="finetune",
+    )
+
+
 def _spec(stage: PaperStage, inputs: TransformerInputs, manifest: str) -> TrainTransformerSpec:
-    model = transformer_preset(inputs.model)
+    model = transformer_preset(inputs.model or "2B-released")
     num_parts = max(inputs.num_workers, -(-stage.batch_size // inputs.part_size))
     return TrainTransformerSpec(
         output=inputs.output,
@@ -104,7 +219,9 @@ def _spec(stage: PaperStage, inputs: TransformerInputs, manifest: str) -> TrainT
         tokenizer=inputs.tokenizer,
         resolution=Resolution(size=stage.size),
         model=model,
-        text=T5TextConfig(model=inputs.text_model, max_tokens=model.max_text_tokens, dtype="bfloat16"),
+        text=T5TextConfig(
+            model=inputs.text_model or "google/flan-t5-xl", max_tokens=model.max_text_tokens, dtype="bfloat16"
+        ),
         optimizer=OptimizerConfig(learning_rate=stage.learning_rate),  # AdamW, decay and clipping of the paper
         loop=LoopConfig(
             num_steps=stage.num_steps,

@@ -65,6 +65,10 @@ class DatasetSummary(Config):
     rules: tuple[RuleCount, ...] = ()
     histograms: tuple[Histogram, ...] = ()
 
+    def __post_init__(self) -> None:
+        if missing := [name for name in ("read", "kept") if name not in self.counts]:
+            raise ValueError(f"DatasetSummary.counts: expected the numbers read and kept, missing {', '.join(missing)}")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingSummary(Config):

@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from infinity.config import Config
 from infinity.evaluation.score import Score
+from infinity.reporting.best_way import Way, best_way
 from infinity.reporting.charts import line_chart
 from infinity.reporting.comparison import PAGE, number
 from infinity.reporting.curves import Series
@@ -71,11 +72,10 @@ def sweep_html(page: SweepPage) -> str:
         loader=FileSystemLoader(PAGE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     first = next(score for row in page.rows for score in row.scores if score.metric == page.shown)
-    best = max(page.rows, key=lambda row: _value(row, page.shown))
     return environment.get_template("sweep.html.j2").render(
         page=page,
         chart=line_chart(_lines(page), title=f"{page.shown} over strength of guidance"),
-        best=best,
+        best=best_way(_ways_of(page), page.shown),
         first=first,
         table=[[*_ways(row), *(_cell(row, metric) for metric in page.metrics)] for row in page.rows],
         css=Markup((PAGE / "page.css").read_text(encoding="utf-8")),
@@ -103,15 +103,25 @@ def _lines(page: SweepPage) -> list[Series]:
     """Mean over seeds at every strength, a line for every kind of guidance and temperature."""
     points: dict[str, dict[float, list[float]]] = {}
     for row in page.rows:
-        points.setdefault(row.line, {}).setdefault(row.strength, []).append(_value(row, page.shown))
+        if (value := _value(row, page.shown)) is not None:
+            points.setdefault(row.line, {}).setdefault(row.strength, []).append(value)
     return [
         Series(name, tuple((x, sum(ys) / len(ys)) for x, ys in sorted(line.items())), f"tone-{place % 8 + 1}")
         for place, (name, line) in enumerate(points.items())
     ]
 
 
-def _value(row: SweepRow, metric: str) -> float:
-    return next((s.value for s in row.scores if s.metric == metric and s.value is not None), float("-inf"))
+def _ways_of(page: SweepPage) -> list[Way]:
+    """Every kind of guidance at every strength and temperature, with the measured figures of its seeds."""
+    found: dict[str, list[Score]] = {}
+    for row in page.rows:
+        scores = found.setdefault(f"guidance on {row.line}, strength {row.strength:g}", [])
+        scores += [score for score in row.scores if score.metric == page.shown and score.value is not None]
+    return [Way(name=name, scores=tuple(scores)) for name, scores in found.items()]
+
+
+def _value(row: SweepRow, metric: str) -> float | None:
+    return next((s.value for s in row.scores if s.metric == metric and s.value is not None), None)
 
 
 def _ways(row: SweepRow) -> Sequence[str]:

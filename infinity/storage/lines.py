@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from infinity.strict_json import ConfigError, parse_json
+
 
 def text_lines(data: bytes, uri: str) -> Iterator[tuple[str, str]]:
     """The lines of a text in UTF-8, each behind its place, for messages.
@@ -50,9 +52,9 @@ def json_lines(data: bytes, uri: str, *, skips_blank: bool = False) -> Iterator[
         if blank and not skips_blank:
             raise ValueError(f"{blank}: expected JSON, found an empty line before others; take it out")
         try:
-            value = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"{where}: not valid JSON ({error}): {line[:80]!r}") from error
+            value = parse_json(line, where=where)
+        except ConfigError as error:
+            raise ValueError(f"{error}: {line[:80]!r}") from error
         yield where, value
 
 

@@ -2,7 +2,7 @@
 
 from infinity.text.builtin import BuiltinTextConfig, BuiltinTextEncoder
 from infinity.text.condition import TextCondition
-from infinity.text.encoder import TextConfig, TextEncoder, build_text_encoder
+from infinity.text.encoder import TextConfig, TextEncoder, build_text_encoder, difference, with_found_folder
 from infinity.text.t5 import T5TextConfig, T5TextEncoder
 
 __all__ = [
@@ -14,4 +14,6 @@ __all__ = [
     "TextConfig",
     "TextEncoder",
     "build_text_encoder",
+    "difference",
+    "with_found_folder",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 
@@ -25,13 +25,18 @@ class T5TextConfig(Config):
         max_tokens: Longer captions are cut to this many tokens, the closing token included (512 in the paper).
         dtype: Of the weights and the arithmetic; features are float32. Half precision is slow on most CPUs.
         batch_size: Captions that run at once; bounds the memory.
+        fingerprint: Of its weights (`infinity.text.t5_folder`), where somebody looked at them; tells another T5 of the
+            same shape from the one that a transformer was trained with.
     """
+
+    later: ClassVar[frozenset[str]] = frozenset({"fingerprint"})
 
     kind: Literal["t5"] = "t5"
     model: str
     max_tokens: int = 512
     dtype: TextDtype = "float32"
     batch_size: int = 64
+    fingerprint: str | None = None
 
     def __post_init__(self) -> None:
         if not self.model.strip():

@@ -45,14 +45,19 @@ class AutoencoderConfig(Config):
     norm_groups: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("num_bits", "base_width", "num_res_blocks", "stem_px"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        bounds = {"num_bits": 1024, "base_width": 2**16, "num_res_blocks": 100, "stem_px": 64}
+        for name, most in bounds.items():
+            if not 1 <= getattr(self, name) <= most:
+                raise ValueError(f"{name}: expected 1 to {most:,}, got {getattr(self, name):,}")
+        if not 0 <= self.num_downsamples <= 16:
+            raise ValueError(f"num_downsamples: expected 0 to 16, got {self.num_downsamples:,}")
         for name in ("encoder_multipliers", "decoder_multipliers"):
             multipliers = getattr(self, name)
-            if len(multipliers) <= self.num_downsamples or min(multipliers) < 1:
-                expected = f"at least {self.num_downsamples + 1} positive widths for {self.num_downsamples} halvings"
-                raise ValueError(f"{name}: expected {expected}, got {multipliers}")
+            if not self.num_downsamples < len(multipliers) <= 64 or not all(1 <= m <= 1024 for m in multipliers):
+                expected = (
+                    f"{self.num_downsamples + 1} to 64 numbers from 1 to 1024 for {self.num_downsamples} halvings"
+                )
+                raise ValueError(f"{name}: expected {expected}, got {multipliers!s:.80}")
             for multiplier in multipliers:
                 num_groups(self.base_width * multiplier, self.norm_groups)
 

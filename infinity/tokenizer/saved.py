@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from infinity.checkpoint import load_checkpoint, load_weights, save_checkpoint
+from infinity.checkpoint import Checkpoint, build, load_checkpoint, save_checkpoint
 from infinity.tokenizer.tokenizer import Tokenizer, TokenizerConfig
 
 KIND = "tokenizer"
@@ -22,7 +22,16 @@ def load_tokenizer(uri: str) -> Tokenizer:
     Raises:
         CheckpointError: No checkpoint there, a damaged one, another kind, or tensors that do not fit its configuration.
     """
-    checkpoint = load_checkpoint(uri, kind=KIND)
-    tokenizer = Tokenizer(TokenizerConfig.from_json(checkpoint.config, where=uri))
-    load_weights(tokenizer, checkpoint.tensors, where=uri)
+    return tokenizer_of(load_checkpoint(uri, kind=KIND))
+
+
+def tokenizer_of(checkpoint: Checkpoint) -> Tokenizer:
+    """The tokenizer that a checkpoint of kind "tokenizer" holds, frozen.
+
+    Raises:
+        CheckpointError: Tensors that do not fit its configuration.
+        ConfigError: No configuration of a tokenizer.
+    """
+    config = TokenizerConfig.from_json(checkpoint.config, where=checkpoint.uri)
+    tokenizer = build(lambda: Tokenizer(config), checkpoint.tensors, where=checkpoint.uri)
     return tokenizer.eval().requires_grad_(False)

@@ -13,6 +13,11 @@ Head = Literal["bitwise", "joint"]
 MAX_JOINT_BITS = 16
 """A 2**C-way classifier beyond 16 bits has more weights than the rest of the model (paper Table 5)."""
 
+MAX_DEPTH = 1000
+"""The deepest published model has 40 blocks; beyond this a file asks for what nobody can build."""
+MAX_SIZE = 2**20
+"""Of every other count, such as the width: no model comes near, and products of two stay far from overflowing."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TransformerConfig(Config):
@@ -57,8 +62,9 @@ class TransformerConfig(Config):
 
     def __post_init__(self) -> None:
         for name in ("width", "num_heads", "depth", "num_bits", "text_channels", "max_text_tokens", "max_scales"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"TransformerConfig.{name}: expected at least 1, got {getattr(self, name)}")
+            most = MAX_DEPTH if name == "depth" else MAX_SIZE
+            if not 1 <= getattr(self, name) <= most:
+                raise ValueError(f"TransformerConfig.{name}: expected 1 to {most:,}, got {getattr(self, name):,}")
         if self.width % self.num_heads or self.head_width % 4:
             raise ValueError(
                 f"TransformerConfig: width {self.width} over {self.num_heads} heads must give a multiple of 4 "
@@ -79,11 +85,13 @@ class TransformerConfig(Config):
                 raise ValueError(
                     f"TransformerConfig.{name}: expected a share from 0 to below 1, got {getattr(self, name)}"
                 )
-        if self.scale_embedding_period < 0 or self.mlp_ratio <= 0:
+        if self.scale_embedding_period < 0 or not 0 < self.mlp_ratio <= 1000:
             raise ValueError(
-                "TransformerConfig: expected scale_embedding_period of at least 0 and a positive mlp_ratio, got "
-                f"{self.scale_embedding_period} and {self.mlp_ratio}"
+                "TransformerConfig: expected scale_embedding_period of at least 0 and a positive mlp_ratio up to "
+                f"1000, got {self.scale_embedding_period} and {self.mlp_ratio}"
             )
+        if not 0.0 <= self.norm_eps < 1.0:
+            raise ValueError(f"TransformerConfig.norm_eps: expected 0 to below 1, got {self.norm_eps}")
 
     @property
     def head_width(self) -> int:

@@ -1,17 +1,21 @@
 """Checkpoint folders: whole or not at all."""
 
+import hashlib
 import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 from torch import nn
 
 from infinity import storage
 from infinity.checkpoint import (
     CheckpointError,
+    build,
     is_committed,
     load_checkpoint,
     load_weights,
@@ -201,3 +205,96 @@ class TestLoadWeights:
     def test_a_long_list_of_names_is_shortened(self) -> None:
         with pytest.raises(CheckpointError, match="and 28 more"):
             load_weights(nn.Sequential(*(nn.Linear(1, 1) for _ in range(20))), {}, where="test")
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float8_e4m3fn])
+    @pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+    def test_weights_that_are_not_finite_are_named(self, dtype: torch.dtype, number: float) -> None:
+        if dtype == torch.float8_e4m3fn:
+            number = float("nan")  # it has no infinity
+        bias = torch.zeros(4)
+        bias[2] = number
+        with pytest.raises(CheckpointError, match=r"model\.pth: .*found NaN or infinity in bias"):
+            load_weights(nn.Linear(8, 4), {"weight": torch.zeros(4, 8), "bias": bias.to(dtype)}, where="model.pth")
+
+    def test_a_module_gets_memory_only_when_its_tensors_fit(self) -> None:
+        made: list[torch.device] = []
+
+        def make() -> nn.Linear:
+            module = nn.Linear(8, 4)
+            made.append(module.weight.device)
+            return module
+
+        with pytest.raises(CheckpointError, match="missing bias"):
+            build(make, {"weight": torch.zeros(4, 8)}, where="test")
+        assert made == [torch.device("meta")]
+        built = build(make, {"weight": torch.ones(4, 8), "bias": torch.zeros(4)}, where="x")
+        assert float(built.weight.detach().sum()) == 32.0
+
+
+GOOD = {"format": 1, "kind": "toy", "config": {"num_bits": 8}, "extra": {}}
+PIECE = {"dtype": "float32", "shape": [4, 8], "places": [["model.safetensors", 0, 4]]}
+
+
+def write_folder(folder: Path, about: Any, files: Any = None) -> None:
+    """A folder with right checksums, whatever it says."""
+    data = {
+        "config.json": about if isinstance(about, bytes) else json.dumps(about).encode(),
+        "model.safetensors": safetensors.torch.save({"weight": torch.ones(4, 8)}),
+    }
+    listed = {name: {"sha256": hashlib.sha256(each).hexdigest(), "bytes": len(each)} for name, each in data.items()}
+    data["checksums.json"] = json.dumps({"files": listed} if files is None else files(listed)).encode()
+    data["COMMITTED"] = hashlib.sha256(data["checksums.json"]).hexdigest()[:16].encode()
+    for name, each in data.items():
+        (folder / name).write_bytes(each)
+
+
+@pytest.mark.parametrize(
+    ("about", "message"),
+    [
+        (GOOD | {"kind": 7}, "expected a text under 'kind', found int 7"),
+        (GOOD | {"kind": None}, "expected a text under 'kind'"),
+        (GOOD | {"config": []}, "expected an object under 'config', found list"),
+        (GOOD | {"extra": None}, "expected an object under 'extra', found NoneType None"),
+        (GOOD | {"format": True}, "expected checkpoint format 1 or 2, found True"),
+        (GOOD | {"format": "1"}, "expected checkpoint format 1 or 2"),
+        (GOOD | {"format": 2}, "expected an object under 'pieces', found nothing"),
+        (GOOD | {"format": 2, "pieces": {"weight": 3}}, "tensor 'weight': expected a shape"),
+        (GOOD | {"format": 2, "pieces": {"weight": PIECE | {"shape": [-1]}}}, "expected a shape"),
+        (GOOD | {"format": 2, "pieces": {"weight": PIECE | {"dtype": "nn"}}}, "expected one of the types"),
+        (GOOD | {"format": 2, "pieces": {"weight": PIECE | {"dtype": [1]}}}, "expected one of the types"),
+        (GOOD | {"format": 2, "pieces": {"weight": PIECE | {"places": []}}}, "expected the places of its rows"),
+        (GOOD | {"format": 2, "pieces": {"weight": PIECE | {"places": [[0, 1]]}}}, r"expected places \[file"),
+        (GOOD | {"format": 2, "pieces": {"weight": PIECE | {"places": [["x.safetensors", 0, 4]]}}}, "one of the files"),
+        (GOOD | {"format": 2, "pieces": {"weight": PIECE | {"places": [["model.safetensors", 0, 2]]}}}, "of all rows"),
+        (GOOD | {"format": 2, "pieces": {"gain": PIECE}}, "expected the tensor 'gain' in model.safetensors"),
+        ([1], "expected an object that describes a checkpoint"),
+        (b"[" * 100_000, "at most 100 brackets"),
+        (b'{"format": NaN}', "found NaN"),
+    ],
+)
+def test_an_odd_description_is_one_sentence_that_names_the_place(tmp_path: Path, about: Any, message: str) -> None:
+    write_folder(tmp_path, about)
+    with pytest.raises(CheckpointError, match=message) as caught:
+        load_checkpoint(str(tmp_path))
+    assert str(tmp_path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (lambda listed: [], "expected an object whose 'files' list"),
+        (lambda listed: {"files": 3}, "expected an object whose 'files' list"),
+        (lambda listed: {"files": {}}, "expected an object whose 'files' list config.json"),
+        (lambda listed: {"files": listed | {"../x.safetensors": listed["config.json"]}}, "names of files in the same"),
+        (
+            lambda listed: {"files": listed | {"/etc/x.safetensors": listed["config.json"]}},
+            "names of files in the same",
+        ),
+        (lambda listed: {"files": listed | {"config.json": None}}, "expected a sha256 of 'config.json'"),
+        (lambda listed: {"files": listed | {"config.json": {"sha256": 3}}}, "expected a sha256"),
+    ],
+)
+def test_an_odd_list_of_files_is_one_sentence(tmp_path: Path, files: Any, message: str) -> None:
+    write_folder(tmp_path, GOOD, files)
+    with pytest.raises(CheckpointError, match=message):
+        load_checkpoint(str(tmp_path))

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from infinity.cli import app
+from infinity.generation import read_drawing
 from infinity.generation.pipeline import save_model
 from infinity.scales import Resolution
 from infinity.text import BuiltinTextConfig
@@ -95,6 +96,21 @@ def test_the_same_seed_draws_the_same_picture_and_options_reach_the_sampler(mode
         (("--guidance", "1,2"), "at least 3"),
         (("--nucleus", 0), "nucleus"),
         (("--temperature", 0), "temperature"),
+        (("--guidance", "nan"), "--guidance: expected a finite number, got 'nan'"),
+        (("--guidance", "1..inf"), "--guidance: expected a finite number"),
+        (("--guidance", "1,1e999,1"), "--guidance: expected a finite number"),
+        (("--guidance", "1e300"), "guidance of at most"),
+        (("--temperature", "inf"), "--temperature: expected a finite number"),
+        (("--temperature", "1e-300"), "temperature of at most"),
+        (("--nucleus", "nan"), "nucleus"),
+        (("--guidance-layers", "0.5"), "--guidance-layers: expected a whole number"),
+        (("--guidance-layers", "1e30"), "--guidance-layers: expected a whole number"),
+        (("--aspect-ratio", "nan"), "aspect ratio: expected height / width"),
+        (("--aspect-ratio", "inf"), "aspect ratio"),
+        (("--aspect-ratio", "0"), "aspect ratio"),
+        (("--aspect-ratio=-1",), "aspect ratio"),
+        (("--aspect-ratio", "1e-9"), "aspect ratio"),
+        (("--device", "foo"), "device: expected cpu"),
     ],
 )
 def test_impossible_options_are_one_clear_line(
@@ -202,3 +218,22 @@ def test_a_tokenizer_goes_out_and_comes_back_bit_for_bit(tmp_path: Path) -> None
     before, after = (load_file(tmp_path / name / "model.safetensors") for name in ("ours", "again"))
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_drawings_of_other_settings_prompts_and_seeds_stand_beside_each_other(model: Path, tmp_path: Path) -> None:
+    for prompt in ("красный", "赤い立方体", "!?", "a cube", "A cube!"):
+        for options in ((), ("--guidance", "5"), ("--seed", 3), ("--temperature", "0.2"), ("--aspect-ratio", 2)):
+            code, output = run("generate", "-c", model, "-p", prompt, "-o", tmp_path, *options)
+            assert code == 0, output
+    files = list(tmp_path.iterdir())
+    settings = [read_drawing(path) for path in files]
+    assert len(files) == 25
+    assert {(each.prompt, each.guidance, each.seed, each.temperature, each.size) for each in settings} == {
+        (prompt, guidance, seed, temperature, size)
+        for prompt in ("красный", "赤い立方体", "!?", "a cube", "A cube!")
+        for guidance, seed, temperature, size in (
+            (3.0, 0, 1.0, (8, 8)), (5.0, 0, 1.0, (8, 8)), (3.0, 3, 1.0, (8, 8)), (3.0, 0, 0.2, (8, 8)),
+            (3.0, 0, 1.0, (6, 12)),
+        )
+    }  # fmt: skip
+    assert {each.model for each in settings} == {(model / "COMMITTED").read_text().strip()}

@@ -98,3 +98,47 @@ def test_a_config_cannot_be_changed_and_infinity_is_not_json() -> None:
 
 def test_whole_numbers_are_read_as_floats_where_floats_are_asked_for() -> None:
     assert Other.from_json({"rate": 1}) == Other(rate=1.0)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bounded(Config):
+    share: float = 0.5
+    rates: tuple[float, ...] = ()
+    named: dict[str, float] = field(default_factory=dict)
+    count: int = 0
+
+    def __post_init__(self) -> None:
+        if self.share < 0 or self.share > 1:  # both are false for NaN
+            raise ValueError("share: expected 0 to 1")
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("place", ["share", "rates", "named"])
+def test_a_configuration_holds_finite_numbers_however_it_is_made(place: str, number: float) -> None:
+    value = {"share": number, "rates": (0.5, number), "named": {"x": number}}[place]
+    for make in (lambda: Bounded(**{place: value}), lambda: Bounded().replace(**{place: value})):
+        with pytest.raises(ConfigError, match=rf"Bounded\.{place}: expected finite numbers"):
+            make()
+    with pytest.raises(ConfigError, match=place):
+        Bounded.from_json({place: value})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plain(Config):
+    rate: float
+
+
+def test_a_configuration_without_checks_of_its_own_refuses_nan_too() -> None:
+    with pytest.raises(ConfigError, match=r"Plain\.rate"):
+        Plain(rate=float("nan"))
+
+
+@pytest.mark.parametrize(("name", "value"), [("share", 10**400), ("count", 10**400), ("count", -(2**64))])
+def test_numbers_beyond_64_bits_or_a_float_are_named_with_their_place(name: str, value: int) -> None:
+    with pytest.raises(ConfigError, match=rf"Bounded\.{name}: expected a .*number.* bits"):
+        Bounded.from_json({name: value})
+
+
+def test_what_a_class_says_of_its_fields_is_told_with_the_place() -> None:
+    with pytest.raises(ConfigError, match=r"spec\.json: share: expected 0 to 1"):
+        Bounded.from_json({"share": 2.0}, where="spec.json")

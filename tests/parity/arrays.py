@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+
+from infinity.evaluation.pictures.store import decode_picture
 
 
 def arrays_beside(path: Path, *names: str) -> dict[str, np.ndarray[Any, Any]]:
@@ -26,6 +27,5 @@ def arrays_beside(path: Path, *names: str) -> dict[str, np.ndarray[Any, Any]]:
 
 
 def rgb(path: Path) -> np.ndarray[Any, Any]:
-    """A picture as (H, W, 3) uint8; transparency is dropped, not composited."""
-    with Image.open(path) as image:
-        return np.asarray(image.convert("RGB"))
+    """A picture as (H, W, 3) uint8, through the reader of the commands that score."""
+    return decode_picture(path.read_bytes(), str(path), upright=False)

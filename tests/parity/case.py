@@ -47,8 +47,18 @@ class Case:
     def listed_tensors(self) -> dict[str, tuple[dict[str, Any], dict[str, Tensor]]]:
         """For each listed file what ``case.json`` says of it and what it holds."""
         held = {"state_dict": self.state, "inputs": self.inputs, "outputs": self.expected}
-        listed = self.about.get("files", {})
-        return {name: (tensors, held.get(name.removesuffix(".safetensors"), {})) for name, tensors in listed.items()}
+        found = {}
+        for name, tensors in self.about.get("files", {}).items():
+            stem = name.removesuffix(".safetensors")
+            found[name] = (tensors, held[stem] if stem in held else _load(self._beside(name)))
+        return found
+
+    def _beside(self, name: str) -> Path:
+        """Any other file that is listed, such as a tokenizer's in the folder of the case."""
+        if name != self.about.get("vae_state_dict") and (Path(name).is_absolute() or ".." in Path(name).parts):
+            raise CaseError(f"files: expected names of files in the folder of the case, found {name!r}")
+        path = self.folder / name
+        return path if path.suffix else path.with_suffix(".safetensors")
 
     @property
     def folds(self) -> bool:

@@ -122,11 +122,18 @@ def _negative(ledger: Ledger) -> TextCondition | None:
 def _like_expected(case: Case, name: str, bits: Tensor) -> Tensor:
     """Token bits as recorded: with folding either tokens (B, h, w, 4d) or positions (B, 2h, 2w, d)."""
     expected = case.expected.get(name)
-    if expected is not None and case.folds and expected.shape[-1] != bits.shape[-1]:
-        bits = unfold_bits(bits)
+    if expected is not None:
+        bits = _planes(case, name, bits)
     if expected is not None and expected.ndim == 5:
         bits = bits.unsqueeze(1)
     return bits
+
+
+def _planes(case: Case, name: str, bits: Tensor) -> Tensor:
+    """Bits as planes in space: with folding those of the tokenizer's positions, unless a case records tokens."""
+    expected = case.expected.get(name)
+    records_tokens = expected is not None and expected.shape[-1] == bits.shape[-1]
+    return unfold_bits(bits) if case.folds and not records_tokens else bits
 
 
 def _rebuild_inputs(tokenizer: Tokenizer, labels: BitLabels) -> Tensor:
@@ -184,7 +191,7 @@ def _compare_figures(ledger: Ledger, run: Run, rebuilt: Tensor) -> None:
     logits, labels, schedule = run.sampled.logits, run.sampled.labels, run.schedule
     assert logits is not None
     margins = (logits[..., 1] - logits[..., 0]).abs()
-    scales = [labels.scale(k).double() for k in range(schedule.num_scales)]
+    scales = [_planes(ledger.case, f"bits.{k}", labels.scale(k)).double() for k in range(schedule.num_scales)]
     varies = [float((s != s[:, :1, :1]).flatten(1, 2).any(dim=1).double().mean()) for s in scales]
     ledger.listed_numbers(
         {"min_abs_logit_margin_per_scale": [float(margins[:, s].min()) for s in schedule.spans]}, MARGIN

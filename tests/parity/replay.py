@@ -55,7 +55,10 @@ def compare(case: Case) -> Ledger:
         ledger.failures.append(str(error))
     except (KeyError, IndexError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         ledger.failures.append(f"the case does not fit together: {type(error).__name__}: {error}")
-    ledger.finish()
+    try:
+        ledger.finish()
+    except CaseError as error:
+        ledger.failures.append(str(error))
     return ledger
 
 

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from jaxtyping import Int
 
 from infinity import storage
-from infinity.config import Config
+from infinity.config import Config, parse_json
 from infinity.data.curation.histograms import Histogram
 from infinity.data.curation.rule_counts import RuleCount
 from infinity.data.curation.takedown import TakedownList
@@ -202,11 +202,14 @@ class Manifest:
             raise ManifestError(
                 f"{uri}: expected a manifest, found a Parquet file without its head; build the data set first"
             )
-        data = json.loads(text)
-        if data.get("format") != FORMAT:
+        data = parse_json(text, where=uri)
+        version = data.get("format") if isinstance(data, dict) else data
+        if version != FORMAT:
             raise ManifestError(
-                f"{uri}: expected manifest format {FORMAT}, found {data.get('format')}; build the data set again"
+                f"{uri}: expected manifest format {FORMAT}, found {version!r:.80}; build the data set again"
             )
+        if unfit := columns.unfit(SCHEMA):
+            raise ManifestError(f"{uri}: {unfit}; build the data set again")
         return cls(
             uri=uri,
             head=ManifestHead.from_json(data, where=uri),
@@ -272,12 +275,27 @@ class Manifest:
     @cached_property
     def aspect_ratios(self) -> np.ndarray:
         """Float64, one value a row."""
-        values: np.ndarray = self.column("aspect_ratio").to_numpy()
+        values: np.ndarray = self._filled("aspect_ratio").to_numpy()
         return values
 
     @cached_property
     def _places(self) -> tuple[pa.ChunkedArray, np.ndarray, np.ndarray]:
-        return self.column("shard"), self.column("offset").to_numpy(), self.column("num_bytes").to_numpy()
+        shards, offsets, sizes = (self._filled(name) for name in ("shard", "offset", "num_bytes"))
+        return shards, offsets.to_numpy(), sizes.to_numpy()
+
+    def _filled(self, name: str) -> pa.ChunkedArray:
+        """A column without which a picture cannot be found.
+
+        Raises:
+            ManifestError: The file is damaged, or some rows have no value.
+        """
+        column = self.column(name)
+        if column.null_count:
+            raise ManifestError(
+                f"{self.uri}: expected a value in every row of the column {name!r}, found {column.null_count} rows "
+                "without one; build the data set again"
+            )
+        return column
 
     def rows(self, split: Split, aspect_ratio: float | None = None) -> Int[np.ndarray, " n"]:
         """Row numbers of one split, or of one ratio in it, ascending."""
@@ -287,8 +305,18 @@ class Manifest:
         return np.flatnonzero(chosen)
 
     def captions(self, rows: Sequence[int] | Int[np.ndarray, " n"]) -> list[str]:
-        """Captions of the rows, in their order."""
-        return self.values("caption", rows)
+        """Captions of the rows, in their order.
+
+        Raises:
+            ManifestError: The file is damaged, or a row has none.
+        """
+        captions = self.values("caption", rows)
+        if None in captions:
+            raise ManifestError(
+                f"{self.uri}: expected a caption in every row, found none in row {rows[captions.index(None)]}; "
+                "build the data set again"
+            )
+        return captions
 
     def values(self, name: str, rows: Sequence[int] | Int[np.ndarray, " n"]) -> list[Any]:
         """Values of a column in some rows, in their order; of a loaded manifest, no more than that part is decoded.

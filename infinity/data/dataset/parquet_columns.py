@@ -50,6 +50,17 @@ class ParquetColumns:
         """The schema's metadata."""
         return dict(self._file.schema_arrow.metadata or {})
 
+    def unfit(self, schema: pa.Schema) -> str | None:
+        """How the columns differ in name or type from a schema; None where they do not."""
+        found = self._file.metadata.schema.to_arrow_schema()
+        if missing := [name for name in schema.names if name not in found.names]:
+            return f"expected the columns {', '.join(schema.names)}; missing are {', '.join(missing)}"
+        for field in schema:
+            kind = found.field(field.name).type
+            if kind != field.type:
+                return f"expected the type {field.type} in the column {field.name!r}, found {kind}"
+        return None
+
     def column(self, name: str) -> pa.ChunkedArray:
         """One column, which is remembered.
 

@@ -29,12 +29,13 @@ from infinity.evaluation.dpg.scoring import (
     tile,
 )
 from infinity.evaluation.networks import Networks
-from infinity.evaluation.picture_store import Picture
+from infinity.evaluation.pictures.files import is_picture
+from infinity.evaluation.pictures.found import in_folders_or_flat, locate, place_of, with_gaps
+from infinity.evaluation.pictures.store import Picture, PictureError
 from infinity.evaluation.prompts.benchmark import (
     JudgedPrompts,
     MissingPicture,
     PictureFolder,
-    PicturePlace,
     PromptItem,
     PromptSample,
     Record,
@@ -42,7 +43,6 @@ from infinity.evaluation.prompts.benchmark import (
     described,
     join_notes,
     note_of_gaps,
-    place_of,
 )
 from infinity.evaluation.prompts.rewriting import Rewriter, describe
 from infinity.evaluation.score import Score, slug
@@ -117,16 +117,42 @@ class DpgMeasure(Config):
         )
 
     def find(self, folder: PictureFolder, items: Sequence[PromptItem]) -> list[PromptSample]:
-        """The grid of every item: the file whose name up to the first dot is the item's id."""
-        by_name = {path.split(".")[0]: info for path, info in sorted(folder.files().items()) if "/" not in path}
-        asked = []
-        for item in items:
-            info = by_name.get(item.id.split(".")[0])
-            place: PicturePlace | MissingPicture = (
-                MissingPicture("no such file") if info is None else place_of(folder, info)
+        """The grid of every item: the picture whose name up to the first dot is the item's id.
+
+        An item without a grid may have single pictures, ``<id>_<number>.png`` or ``<id>/samples/<number>.png``; a table
+        names any number of pictures.
+
+        Raises:
+            PictureError: Two grids of one item, or two pictures of one number.
+        """
+        if folder.is_table:
+            return locate(folder, items, 1, most=self.pictures_per_prompt)
+        grids = self._grids(folder)
+        whole = items if self.num_prompts is None else self.replace(num_prompts=None).items()
+        stems = {item.id.split(".")[0] for item in whole}
+        if not any(stem in stems for stem in grids):
+            number = self.pictures_per_prompt
+            return locate(folder, items, number, layout=in_folders_or_flat, most=number, known=whole)
+        return [
+            with_gaps(
+                folder, item, [place_of(folder, grids[stem])] if (stem := item.id.split(".")[0]) in grids else [], 1
             )
-            asked.append(PromptSample(item=item, drawn=item.prompt, places=(place,), size_px=folder.size_px))
-        return asked
+            for item in items
+        ]
+
+    def _grids(self, folder: PictureFolder) -> dict[str, storage.FileInfo]:
+        """Pictures by their name up to the first dot."""
+        found: dict[str, storage.FileInfo] = {}
+        for path, info in sorted(folder.files().items()):
+            if "/" in path or not is_picture(path):
+                continue
+            other = found.setdefault(path.split(".")[0], info)
+            if other is not info:
+                raise PictureError(
+                    f"{folder.uri}: expected one grid of {path.split('.')[0]}, found {storage.name(other.uri)} and "
+                    f"{path}; take one of them out"
+                )
+        return found
 
     def judge_settings(self) -> Mapping[str, Any]:
         """The model that answers, and how grids are cut."""
@@ -218,8 +244,10 @@ class DpgJudge:
         waiting: list[tuple[Picture, str]] = []
         for one, found in zip(asked, pictures, strict=True):
             usable, reasons = count_gaps(found)
-            if reasons or not usable:
-                records.append({"missing": reasons[0] if reasons else "no picture"})
+            sizes = {picture.shape for picture in usable}
+            if reasons or len(sizes) != 1:
+                other = f"pictures of {len(sizes)} sizes" if sizes else "no picture"
+                records.append({"missing": reasons[0] if reasons else other})
                 continue
             tiles, padded = self._tiles(usable)
             size = {"size_px": list(tiles[0].shape[:2])}
@@ -233,7 +261,7 @@ class DpgJudge:
 
     def _tiles(self, pictures: list[Picture]) -> tuple[list[Picture], bool]:
         """The tiles of one item, and whether a grid was too small for them."""
-        if self.measure.pictures is None:
+        if self.measure.pictures is None or len(pictures) > 1:
             return cut(tile(pictures), (pictures[0].shape[0], pictures[0].shape[1]), len(pictures)), False
         (grid,) = pictures
         side = self.measure.resolution_px

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -16,14 +15,13 @@ from PIL import Image
 from infinity import storage
 from infinity.config import Config
 from infinity.data.dataset.manifest import Manifest, Split
-from infinity.data.images.decoding import to_rgb
 from infinity.data.loading.batches import fit
-from infinity.data.sources.opening import PICTURE_ENDINGS
 from infinity.evaluation.fid.frechet import GaussianStats
 from infinity.evaluation.fid.inception import InceptionFeatures
 from infinity.evaluation.fid.preparation import PREPARATIONS, Convention
 from infinity.evaluation.fid.reference_statistics import Passport
-from infinity.evaluation.picture_store import PictureError
+from infinity.evaluation.pictures.files import endings, is_picture
+from infinity.evaluation.pictures.store import decode_picture
 
 FEATURES = (64, 192, 768, 2048)
 _ROWS_AT_ONCE = 512
@@ -70,10 +68,10 @@ class ReferenceSet(Config):
             rows = [int(row) for row in manifest.rows(self.split)]
             found = Files(len(rows), lambda: ((f"{manifest.uri} row {row}", manifest.read_image(row)) for row in rows))
         else:
-            uris = [uri for uri in storage.list_files(self.uri) if uri.lower().endswith(PICTURE_ENDINGS)]
+            uris = [uri for uri in storage.list_files(self.uri) if is_picture(uri)]
             found = Files(len(uris), lambda: ((uri, storage.read_bytes(uri)) for uri in sorted(uris)))
         if found.number < 2:
-            what = f"the split {self.split!r}" if manifest is not None else f"{', '.join(PICTURE_ENDINGS)} files"
+            what = f"the split {self.split!r}" if manifest is not None else f"{', '.join(sorted(endings()))} files"
             raise ValueError(f"{self.uri}: expected at least 2 pictures ({what}), found {found.number}")
         return found
 
@@ -115,35 +113,71 @@ def measure(
         PictureError: A file that is no picture.
         StorageError: A file cannot be read.
     """
-    files, content = reference.files(), hashlib.sha256()
-    stats, rows, done = GaussianStats.empty(reference.feature), list[torch.Tensor](), 0
-    reading = files.read()
-    while batch := tuple(islice(reading, batch_size)):
-        prepared = []
-        for name, data in batch:
-            content.update(hashlib.sha256(data).digest())
-            picture = torch.from_numpy(_picture(name, data, reference.size_px)[None]).to(device)
-            prepared.append(PREPARATIONS[reference.convention](picture))
-        found = getattr(network(torch.cat(prepared)), f"features_{reference.feature}")
-        rows.append(found.float().cpu())
-        done += len(batch)
-        if sum(map(len, rows)) >= _ROWS_AT_ONCE or done == files.number:
+    reading = Reading(reference, network, device=device, batch_size=batch_size, progress=progress)
+    stats, rows = GaussianStats.empty(reference.feature), list[torch.Tensor]()
+    for found in reading:
+        rows.append(getattr(found, f"features_{reference.feature}").float().cpu())
+        if sum(map(len, rows)) >= _ROWS_AT_ONCE or reading.done == reading.files.number:
             stats, rows = stats + GaussianStats.of(torch.cat(rows)), []
-        progress(done / files.number)
-    side = reference.size_px
-    fitted = "as they are" if side is None else f"with the middle scaled to {side} x {side} px (Lanczos, 8 bits)"
-    where = storage.name(reference.uri.rstrip("/"))
-    source = f"{where}: {files.number} pictures {fitted}, content {content.hexdigest()[:16]}"
-    return stats, Passport(convention=reference.convention, feature=reference.feature, source=source)
+    return stats, reading.passport()
+
+
+class Reading:
+    """What a network says of all pictures of a set, batch by batch, and what was read.
+
+    Args:
+        reference: Which pictures.
+        network: Of prepared pictures.
+        device: Where the network is.
+        batch_size: Pictures that run at once.
+        progress: Told the share that is done.
+
+    Raises:
+        ValueError: Less than two pictures.
+        StorageError: The place cannot be read.
+    """
+
+    def __init__(
+        self,
+        reference: ReferenceSet,
+        network: Network,
+        *,
+        device: str = "cpu",
+        batch_size: int = 32,
+        progress: Callable[[float], None] = lambda share: None,
+    ) -> None:
+        self.files, self.done = reference.files(), 0
+        self._reference, self._network, self._device = reference, network, device
+        self._batch_size, self._progress, self._content = batch_size, progress, hashlib.sha256()
+
+    def __iter__(self) -> Iterator[InceptionFeatures]:
+        """One answer a batch.
+
+        Raises:
+            PictureError: A file that is no picture.
+            StorageError: A file cannot be read.
+        """
+        reading, about = self.files.read(), self._reference
+        while batch := tuple(islice(reading, self._batch_size)):
+            prepared = []
+            for name, data in batch:
+                self._content.update(hashlib.sha256(data).digest())
+                picture = torch.from_numpy(_picture(name, data, about.size_px)[None]).to(self._device)
+                prepared.append(PREPARATIONS[about.convention](picture))
+            self.done += len(batch)
+            yield self._network(torch.cat(prepared))
+            self._progress(self.done / self.files.number)
+
+    def passport(self) -> Passport:
+        """What a file of these features carries, once all are read."""
+        side = self._reference.size_px
+        fitted = "as they are" if side is None else f"with the middle scaled to {side} x {side} px (Lanczos, 8 bits)"
+        where = storage.name(self._reference.uri.rstrip("/"))
+        source = f"{where}: {self.files.number} pictures {fitted}, content {self._content.hexdigest()[:16]}"
+        return Passport(convention=self._reference.convention, feature=self._reference.feature, source=source)
 
 
 def _picture(name: str, data: bytes, size_px: int | None) -> UInt8[np.ndarray, "H W 3"]:
-    try:
-        with Image.open(io.BytesIO(data)) as opened:
-            image = to_rgb(opened)
-            # A copy: a picture's own memory may be read-only, which torch warns of.
-            return np.array(image) if size_px is None else fit(image, (size_px, size_px)).copy()
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # Pillow's words for damage
-        raise PictureError(
-            f"{name}: expected a picture, found a damaged file ({error}); take it out or repair it"
-        ) from error
+    picture = decode_picture(data, name, upright=False, remedy="take it out or repair it")
+    # A copy: a picture's own memory may be read-only, which torch warns of.
+    return picture.copy() if size_px is None else fit(Image.fromarray(picture), (size_px, size_px)).copy()

@@ -13,7 +13,8 @@ from infinity.evaluation.geneval.scenes import SceneDetector
 from infinity.evaluation.geneval.scoring import GenevalConfig, GenevalPrompt
 from infinity.evaluation.geneval.verdicts import GenevalJudge, summarise
 from infinity.evaluation.networks import Networks
-from infinity.evaluation.prompts.benchmark import JudgedPrompts, PictureFolder, PromptItem, PromptSample, locate
+from infinity.evaluation.pictures.found import locate
+from infinity.evaluation.prompts.benchmark import JudgedPrompts, PictureFolder, PromptItem, PromptSample
 from infinity.evaluation.prompts.rewriting import Rewriter, describe
 from infinity.storage.lines import json_objects
 from infinity.storage.pinned import PinnedFile
@@ -82,8 +83,13 @@ class GenevalMeasure(Config):
         )
 
     def find(self, folder: PictureFolder, items: Sequence[PromptItem]) -> list[PromptSample]:
-        """Pictures that were drawn elsewhere."""
-        return locate(folder, items, self.pictures_per_prompt)
+        """Pictures that were drawn elsewhere; a folder's ``metadata.jsonl`` says which prompt they are of.
+
+        Raises:
+            PictureError: No file, two pictures of one number, or metadata that is no line of the prompt file.
+        """
+        whole = items if self.prompts_per_task is None else self.replace(prompts_per_task=None).items()
+        return locate(folder, items, self.pictures_per_prompt, known=whole, same=_asks_the_same)
 
     def judge_settings(self) -> Mapping[str, Any]:
         """The detector and the thresholds."""
@@ -115,6 +121,12 @@ class GenevalMeasure(Config):
             f"geneval/1: prompts {file}, {self.pictures_per_prompt} pictures each, {self.detector.describe()}, "
             f"{rules}, {describe(self.rewriter)}; overall is the plain mean of the tasks{part}"
         )
+
+
+def _asks_the_same(item: PromptItem, metadata: Mapping[str, Any]) -> bool:
+    """Whether the metadata of a folder ask for the objects of a line, as far as they say; other keys play no part."""
+    own = item.about
+    return all(metadata[key] == own.get(key) for key in ("tag", "include", "exclude") if metadata.get(key))
 
 
 def read_prompts(file: PinnedFile, classes: Sequence[str], colours: Sequence[str]) -> list[GenevalPrompt]:

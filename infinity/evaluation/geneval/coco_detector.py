@@ -11,7 +11,7 @@ import numpy as np
 from infinity.config import Config
 from infinity.evaluation.geneval.scoring import COLOURS, ClassDetections, Detections
 from infinity.evaluation.networks import Networks
-from infinity.evaluation.picture_store import Picture
+from infinity.evaluation.pictures.store import Picture
 from infinity.perception.colours import ColourClassifier, ColourConfig
 from infinity.perception.mask2former import Instances, Mask2Former, Mask2FormerConfig
 

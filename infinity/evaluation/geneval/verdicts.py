@@ -11,7 +11,7 @@ from infinity.data.images.contact_sheet import compose_sheet
 from infinity.evaluation.benchmark import BenchmarkResult, SheetImage, magnification
 from infinity.evaluation.geneval.scoring import TASKS, Detections, GenevalConfig, GenevalPrompt, Verdict, judge
 from infinity.evaluation.geneval.state import GenevalState
-from infinity.evaluation.picture_store import Picture
+from infinity.evaluation.pictures.store import Picture
 from infinity.evaluation.prompts.benchmark import (
     JudgedPrompts,
     MissingPicture,

@@ -18,7 +18,8 @@ from infinity.config import Config
 from infinity.evaluation.benchmark import BenchmarkResult
 from infinity.evaluation.bootstrap import mean_interval
 from infinity.evaluation.networks import Networks
-from infinity.evaluation.picture_store import Picture
+from infinity.evaluation.pictures.found import in_folders_or_flat, locate
+from infinity.evaluation.pictures.store import Picture
 from infinity.evaluation.preference.clip_score import PROTOCOL as CLIP_SCORE
 from infinity.evaluation.preference.clip_score import clip_scores
 from infinity.evaluation.prompts.benchmark import (
@@ -30,9 +31,7 @@ from infinity.evaluation.prompts.benchmark import (
     Record,
     count_gaps,
     described,
-    in_folders_or_flat,
     join_notes,
-    locate,
     note_of_gaps,
 )
 from infinity.evaluation.prompts.lists import PromptList, category_of, describe, read_lists
@@ -76,7 +75,7 @@ class FitMeasure(Config, ABC):
         num_prompts: Only so many prompts of every category, spread over it; None takes all. Figures of a part say so.
         rewriter: Who rewrites prompts before they are drawn; pictures are judged by the prompt as it was.
         pictures: Pictures that were drawn elsewhere, ``<id>/samples/<number>.png``, ``<id>_<number>.png`` or
-            ``<id>.png`` (``.jpg`` too), where an id begins with its category, ``<category>/``; None draws them.
+            ``<id>.png`` (any picture ending), where an id begins with its category, ``<category>/``; None draws them.
     """
 
     unit: ClassVar[str] = ""
@@ -134,7 +133,8 @@ class FitMeasure(Config, ABC):
     def find(self, folder: PictureFolder, items: Sequence[PromptItem]) -> list[PromptSample]:
         """Pictures that were drawn elsewhere."""
         number = self.pictures_per_prompt
-        return locate(folder, items, number, layout=in_folders_or_flat, most=number)
+        whole = items if self.num_prompts is None else read_lists(self.prompts, None)
+        return locate(folder, items, number, layout=in_folders_or_flat, most=number, known=whole)
 
     def judge_settings(self) -> Mapping[str, Any]:
         """The network and the arithmetic.

@@ -3,10 +3,12 @@
 Layout::
 
     <root>/<family>/000001.json, 000002.json, ...
+    <root>/<family>/kept/<digest>.json
 
 The record with the highest number is the present one. A change names the number it follows and writes the next one if
 that is absent, so that of two changes at once exactly one is made and the other is told. No record is ever changed or
-deleted.
+deleted. The files in ``kept`` name models that were no worse than a champion but better in nothing: they replaced
+nobody.
 """
 
 from __future__ import annotations
@@ -17,12 +19,14 @@ import socket
 import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Literal
 
 from infinity import storage
 from infinity.checkpoint import MARKER_FILE
 from infinity.config import Config
 from infinity.evaluation.score import Score
+
+KEPT_FOLDER = "kept"
 
 _FAMILY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _RECORD = re.compile(r"(\d{6})\.json")
@@ -53,6 +57,8 @@ class Champion(Config):
         who: User and machine.
         when: Time of the change, UTC, ISO 8601.
         token: Random, so that a writer whose answer got lost knows its own record again.
+        set_aside: Of a rollback: digests of the models that are not promoted again until somebody asks for them by
+            name. Empty in records of earlier versions.
     """
 
     family: str
@@ -67,6 +73,30 @@ class Champion(Config):
     who: str
     when: str
     token: str
+    set_aside: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Kept(Config):
+    """A model that may take the champion's place, but was better in nothing and so replaced nobody.
+
+    Args:
+        family: Which models compete with each other.
+        number: Of the champion's record that stayed.
+        model: URI of the model folder.
+        model_digest: Of the checkpoint there.
+        why: The reason in one sentence.
+        who: User and machine.
+        when: Time of the decision, UTC, ISO 8601.
+    """
+
+    family: str
+    number: int
+    model: str
+    model_digest: str
+    why: str
+    who: str
+    when: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,8 +176,39 @@ class Champions:
             )
         )
 
+    def keep(self, champion: Champion, *, model: str, model_digest: str, why: str) -> None:
+        """Note a model that was no worse than the champion but better in nothing; the champion stays.
+
+        Args:
+            champion: The champion it was compared with.
+            model: URI of the model folder.
+            model_digest: Of its checkpoint.
+            why: The reason in one sentence.
+        """
+        signed = _signature()
+        note = Kept(
+            family=champion.family, number=champion.number, model=model, model_digest=model_digest, why=why,
+            who=signed["who"], when=signed["when"],
+        )  # fmt: skip
+        storage.write_text(
+            storage.join(self._folder(champion.family), KEPT_FOLDER, f"{model_digest}.json"), note.dump()
+        )
+
+    def kept(self, family: str) -> tuple[Kept, ...]:
+        """Models that replaced nobody, the latest decision last.
+
+        Raises:
+            ConfigError: A note is damaged.
+        """
+        uris = storage.list_files(storage.join(self._folder(family), KEPT_FOLDER))
+        notes = (Kept.parse(storage.read_text(uri), where=uri) for uri in uris)
+        return tuple(sorted(notes, key=lambda note: (note.when, note.model_digest)))
+
     def rollback(self, family: str, *, to: int | None = None, why: str = "", follows: int | None = None) -> Champion:
-        """Call an earlier champion back, as a new record.
+        """Call an earlier champion back, as a new record; the models it takes back are set aside.
+
+        They are not promoted again by a scheduled evaluation, until somebody asks for them by name. Where a family
+        never had another champion, but models that were no worse than it, the rollback sets these aside.
 
         Args:
             family: The family.
@@ -164,15 +225,12 @@ class Champions:
         if not history:
             raise ChampionError(f"{self.root}: the family {family!r} has no champion; {self._known()}")
         present = history[-1]
-        earlier = [record for record in history if record.model_digest != present.model_digest]
-        if to is None:
-            if not earlier:
-                raise ChampionError(f"{self.root}: the family {family!r} never had another champion to go back to")
-            target = earlier[-1]
-        else:
-            target = next((record for record in history if record.number == to), None) or self._no_record(family, to)
-            if target.model_digest == present.model_digest:
-                raise ChampionError(f"{family}: record {to} is the present champion's model; nothing to roll back")
+        target = self._target(family, history, to)
+        gone = [
+            record.model_digest for record in history[target.number :] if record.model_digest != target.model_digest
+        ]
+        if target.model_digest == present.model_digest:
+            gone = [note.model_digest for note in self.kept(family) if note.model_digest != present.model_digest]
         check_digest(target.model, target.model_digest)
         parent = present.number if follows is None else follows
         return self._append(
@@ -181,9 +239,26 @@ class Champions:
                 parent=parent,
                 action="rollback",
                 why=f"back to record {target.number}" + (f": {why}" if why else ""),
+                set_aside=tuple(dict.fromkeys(gone)),
                 **_signature(),
             )
         )
+
+    def _target(self, family: str, history: tuple[Champion, ...], to: int | None) -> Champion:
+        """The record that a rollback goes back to."""
+        present = history[-1]
+        if to is not None:
+            target = next((record for record in history if record.number == to), None) or self._no_record(family, to)
+            if target.model_digest == present.model_digest:
+                raise ChampionError(f"{family}: record {to} is the present champion's model; nothing to roll back")
+            return target
+        earlier = [record for record in history if record.model_digest != present.model_digest]
+        if earlier:
+            return earlier[-1]
+        gone = {digest for record in history for digest in record.set_aside}
+        if any(note.model_digest not in {*gone, present.model_digest} for note in self.kept(family)):
+            return present
+        raise ChampionError(f"{self.root}: the family {family!r} never had another champion to go back to")
 
     def _append(self, record: Champion) -> Champion:
         family, parent = record.family, record.parent
@@ -254,7 +329,7 @@ def check_digest(model: str, digest: str) -> None:
         )
 
 
-def _signature() -> dict[str, str]:
+def _signature() -> dict[str, Any]:
     """Who writes a record, and when."""
     when = datetime.now(UTC).isoformat(timespec="seconds")
     return {"who": _who(), "when": when, "token": uuid.uuid4().hex}

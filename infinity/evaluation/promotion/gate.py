@@ -1,24 +1,14 @@
 """May a new model take the champion's place? A paired comparison, prompt by prompt and picture by picture.
 
-The rule, for every metric with a margin delta, on gains (differences, positive where the candidate is better):
-
-* ``low`` to ``high`` is the 95 % interval of the mean gain, bootstrapped over the items.
-* ``noise`` is the loss that chance alone may show where nothing changed: half the width of the interval below zero at
-  95 % for *all* metrics together (each gets an equal part of the 5 %).
-
-A metric is *worse* if its loss is more than chance explains (gain < -noise) and a loss beyond delta is not ruled out
-(low < -delta). It is *too small to decide* if a loss beyond delta is not ruled out and chance alone may show one (noise
-> delta). Otherwise it *passes*. A model is promoted only if every metric passes; one that is worse blocks it.
-
-So a model that changed nothing is blocked in 2.5 % of cases (the 5 % of the interval have two ends; the promise is at
-most 5 %, and 1,000 trials scatter), and one that is worse by 2 delta in one metric is promoted in at most 2.5 %,
-whatever the sample: one with noise <= delta blocks it, a smaller one is undecided.
+Every metric with a margin is judged by the rule of ``gate_rule``. A model may be promoted only if every metric passes;
+one that is worse blocks it, a sample that is too small leaves it undecided. A model that may be promoted but is better
+in nothing replaces nobody: that is for the caller to ask (``GateReport.is_better``).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -26,8 +16,9 @@ import numpy as np
 from jaxtyping import Float64
 
 from infinity.config import Config
+from infinity.evaluation.promotion.chance import items_needed
+from infinity.evaluation.promotion.gate_rule import judge, worst_loss
 from infinity.evaluation.promotion.margins import GateConfig, Margin
-from infinity.evaluation.promotion.resampling import resample
 from infinity.evaluation.score import Score
 
 Verdict = Literal["better", "passes", "worse", "too_small"]
@@ -71,9 +62,10 @@ class Comparison(Config):
         low: Lower end of the 95 % interval of the gain; None with a single item, whose spread is unknown.
         high: Upper end.
         noise: Loss that a model which changed nothing may show by chance, over all metrics together; None as above.
+        sure: What the mean gain is at least, at 99 %, also where few prompts are lost wholly; None as above.
         delta: The margin.
         num_needed: About how many items of this spread are enough to decide.
-        verdict: See the module.
+        verdict: See ``gate_rule``.
     """
 
     metric: str
@@ -88,6 +80,7 @@ class Comparison(Config):
     delta: float
     num_needed: int
     verdict: Verdict
+    sure: float | None = None
 
     @property
     def sentence(self) -> str:
@@ -95,10 +88,10 @@ class Comparison(Config):
         change = f"{'better' if self.gain >= 0 else 'worse'} by {_short(abs(self.gain))}"
         facts = f"{self.metric} {change} (δ {_short(self.delta)}"
         if self.verdict == "too_small":
-            if self.noise is None or self.noise <= self.delta:
+            if self.sure is None or self.sure > -2 * self.delta:
                 return f"{facts}, but only {self.n} items; at least {self.num_needed} decide)"
-            chance = f"chance alone may show a loss of {_short(self.noise)} with {self.n} items"
-            return f"{facts}, but {chance}; about {self.num_needed} decide)"
+            possible = f"a loss of {_short(-self.sure)} is not ruled out with {self.n} items"
+            return f"{facts}, but {possible}; about {self.num_needed} decide)"
         assert self.low is not None
         assert self.high is not None
         return f"{facts}, 95 % interval {_short(self.low)} to {_short(self.high)})"
@@ -141,6 +134,11 @@ class GateReport(Config):
         return "undecided" if "too_small" in verdicts else "promote"
 
     @property
+    def is_better(self) -> bool:
+        """Whether the candidate is better in any metric, by more than chance explains."""
+        return any(comparison.verdict == "better" for comparison in self.comparisons)
+
+    @property
     def cause(self) -> str:
         """Why, in one sentence; the metrics that decide, the heaviest loss in margins first."""
         deciding = {"block": ("worse",), "undecided": ("too_small",), "promote": ("better", "passes")}[self.decision]
@@ -152,41 +150,14 @@ class GateReport(Config):
         return "; ".join(c.sentence for c in named)
 
 
-def judge(
-    differences: Float64[np.ndarray, "n k"],
-    delta: Float64[np.ndarray, " k"],
+def compare(
+    champion: ScoredModel,
+    candidate: ScoredModel,
     config: GateConfig,
     *,
-    num_metrics: int,
-) -> dict[str, np.ndarray]:
-    """Apply the rule to k columns of gains over the same n items.
-
-    Args:
-        differences: Gain of every item, positive where the candidate is better.
-        delta: Margin of every column.
-        config: Of the gate.
-        num_metrics: How many metrics are judged together; the rate of false blocks is divided among them.
-
-    Returns:
-        By name "gain", "low", "high", "noise" (numbers) and "worse", "too_small", "better" (truth), one a column.
-    """
-    spread = resample(differences, num_resamples=config.num_resamples, seed=config.seed)
-    outside = 1.0 - config.confidence
-    low, high = spread.mean + spread.quantile(outside / 2), spread.mean + spread.quantile(1 - outside / 2)
-    # gain < -noise says the same as: the interval of the gain, at 1 - outside / num_metrics, lies below zero.
-    noise = np.maximum(0.0, spread.quantile(1 - outside / 2 / num_metrics))
-    enough = len(differences) >= config.min_items
-    ruled_out = enough & (low >= -delta)
-    worse = enough & ~ruled_out & (spread.mean < -noise)
-    too_small = ~ruled_out & ~worse & ((noise > delta) | (not enough))
-    better = ruled_out & (low > 0)
-    return {
-        "gain": spread.mean, "low": low, "high": high, "noise": noise,
-        "worse": worse, "too_small": too_small, "better": better,
-    }  # fmt: skip
-
-
-def compare(champion: ScoredModel, candidate: ScoredModel, config: GateConfig, *, num_worst: int = 6) -> GateReport:
+    num_worst: int = 6,
+    only: Collection[str] | None = None,
+) -> GateReport:
     """Compare two evaluations, item by item.
 
     Args:
@@ -194,6 +165,7 @@ def compare(champion: ScoredModel, candidate: ScoredModel, config: GateConfig, *
         candidate: The model that wants it.
         config: Of the gate.
         num_worst: Items with losses that are named a metric.
+        only: Metrics that are judged; None judges all that have a margin.
 
     Raises:
         GateError: They were measured differently or on different items, or nothing can be compared.
@@ -204,6 +176,9 @@ def compare(champion: ScoredModel, candidate: ScoredModel, config: GateConfig, *
             f"sizes: {candidate.setting} and {champion.setting}); evaluate both with one spec"
         )
     gated, ungated = _gated(champion, candidate, config)
+    if only is not None:
+        ungated |= {metric: "is judged against another champion" for metric in gated if metric not in only}
+        gated = {metric: margin for metric, margin in gated.items() if metric in only}
     if not gated:
         raise GateError(
             f"{candidate.model} and {champion.model}: expected at least one metric with values per item and a margin, "
@@ -216,7 +191,12 @@ def compare(champion: ScoredModel, candidate: ScoredModel, config: GateConfig, *
         ids = sorted(old)
         sign = 1.0 if margin.better == "higher" else -1.0
         gains = sign * (np.array([new[i] for i in ids], np.float64) - np.array([old[i] for i in ids], np.float64))
-        comparisons.append(_comparison(metric, margin, gains, old, new, config, len(gated)))
+        comparison = _comparison(metric, margin, gains, old, new, config, len(gated))
+        if champion.digest == candidate.digest and len(gains) >= config.min_items and not gains.any():
+            comparison = comparison.replace(
+                verdict="passes"
+            )  # one model twice: there is nothing that a sample could miss
+        comparisons.append(comparison)
         order = [index for index in np.argsort(gains, kind="stable")[:num_worst] if gains[index] < 0]
         worst += [_loss(metric, ids[index], old, new) for index in order]
     return GateReport(
@@ -330,14 +310,17 @@ def _comparison(
     )
     if len(gains) < 2:
         return base
-    found = judge(gains[:, None], np.array([margin.delta]), config, num_metrics=num_metrics)
+    worst = worst_loss(margin, old)
+    found = judge(gains[:, None], np.array([margin.delta]), config, num_metrics=num_metrics, worst=np.array([worst]))
     verdicts: tuple[Verdict, ...] = ("worse", "too_small", "better")
-    noise = float(found["noise"][0])
+    sure = float(found["sure"][0])
+    needed = items_needed(len(gains), base.gain - sure, 2 * margin.delta, max(worst, float(np.abs(gains).max())))
     return base.replace(
         low=float(found["low"][0]),
         high=float(found["high"][0]),
-        noise=noise,
-        num_needed=max(config.min_items, math.ceil(len(gains) * (noise / margin.delta) ** 2)),
+        noise=float(found["noise"][0]),
+        sure=sure,
+        num_needed=max(config.min_items, needed),
         verdict=next((name for name in verdicts if found[name][0]), "passes"),
     )
 

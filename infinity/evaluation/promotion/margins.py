@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Literal, Self
 
@@ -57,6 +57,8 @@ class GateConfig(Config):
             with fewer is left to the benchmark's overall metric.
         num_resamples: Bootstrap replicates.
         seed: Of the resampling; the same input gives the same decision.
+        floors: By metric (or pattern with ``*``) what no champion may be worse than, whatever the champion has; for any
+            metric, with a margin or without. Of several that match the first counts.
     """
 
     margins: tuple[Margin, ...] = MARGINS
@@ -64,6 +66,7 @@ class GateConfig(Config):
     min_items: int = 10
     num_resamples: int = 10_000
     seed: int = 20241205
+    floors: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not 0.5 < self.confidence < 1.0:
@@ -73,6 +76,9 @@ class GateConfig(Config):
                 "GateConfig: expected min_items of at least 2 and num_resamples of at least 1000, got "
                 f"{self.min_items} and {self.num_resamples}"
             )
+        for metric, floor in self.floors.items():
+            if not math.isfinite(floor):
+                raise ValueError(f"GateConfig.floors of {metric}: expected a finite number, got {floor}")
 
     def with_deltas(self, deltas: Mapping[str, float]) -> Self:
         """The same gate with other margins; unit and direction of a metric stay those it has here.

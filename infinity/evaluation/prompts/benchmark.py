@@ -6,16 +6,17 @@ benchmarks, cutting the work into parts and going on after a crash is the busine
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from infinity import storage
 from infinity.config import Config, digest_of
 from infinity.evaluation.benchmark import BenchmarkResult
 from infinity.evaluation.networks import Networks
-from infinity.evaluation.picture_store import Drawing, Picture, PictureError, PictureStore, read_picture
+from infinity.evaluation.pictures.files import digest_of_files, is_picture
+from infinity.evaluation.pictures.store import Drawing, Picture, PictureError, PictureStore, read_picture
+from infinity.evaluation.pictures.table import is_table, read_table
 from infinity.evaluation.prompts.rewriting import Rewriter
 
 Record = Mapping[str, Any]
@@ -42,13 +43,47 @@ class PictureFolder(Config):
     """Pictures that were drawn elsewhere, in the reference's layout.
 
     Attributes:
-        uri: Their folder. One folder an item with ``samples/<number>.png`` in it, as GenEval has it, or files
-            ``<id>.png``, as DPG-Bench has them.
+        uri: Their folder, or a table of prompt and file. In a folder: one folder an item with ``samples/<number>.png``
+            in it, as GenEval has it, or files ``<id>.png``, as DPG-Bench has them; any picture ending will do.
         size_px: Rows and columns that every file must have; others count as missing. None takes any size.
+        name: Of the model that drew them, for people.
     """
+
+    later: ClassVar[frozenset[str]] = frozenset({"name"})
 
     uri: str
     size_px: tuple[int, int] | None = None
+    name: str = ""
+
+    @property
+    def is_table(self) -> bool:
+        """Whether it is a table of prompt and file instead of a folder."""
+        return is_table(self.uri)
+
+    def origin(self, name: str, digest: str) -> str:
+        """Whose pictures these are, in words.
+
+        Args:
+            name: Of the model that drew them, where the folder has none.
+            digest: Of their content.
+        """
+        who = self.name or name
+        where = storage.name(self.uri.rstrip("/"))
+        return f"pictures {f'of {who}, ' if who else ''}drawn elsewhere: {where} (digest {digest})"
+
+    def content(self) -> str:
+        """16 hexadecimal digits over the names and contents of all pictures, and of what says whose they are.
+
+        Raises:
+            PictureError: There is no file.
+            ValueError: A table that cannot be read.
+        """
+        if self.is_table:
+            rows = read_table(self.uri)
+            there = {uri: storage.sha256(uri) for row in rows if storage.exists(uri := row.uri)}
+            return digest_of([[row.prompt, there.get(row.uri, "")] for row in rows])
+        wanted = ((path, info) for path, info in self.files().items() if is_picture(path) or path.endswith(".jsonl"))
+        return digest_of_files(wanted)
 
     def files(self) -> dict[str, storage.FileInfo]:
         """All files by their path below the folder.
@@ -192,63 +227,6 @@ class PromptBenchmark(Protocol):
     def outcome(self, results: JudgedPrompts) -> BenchmarkResult:
         """Figures out of all records."""
         ...
-
-
-Layout = Callable[[str], list[tuple[str, int]]]
-"""Of which items a file may be a picture by its path, and the number that it has among theirs."""
-
-
-def in_folders(path: str) -> list[tuple[str, int]]:
-    """``<id>/samples/<number>.png``: files that begin with digits count, as in GenEval's scorer; ``.jpg`` too."""
-    match = re.fullmatch(r"(.+)/samples/(\d+)[^/]*\.(?:png|jpg)", path)
-    return [(match[1], int(match[2]))] if match else []
-
-
-def in_folders_or_flat(path: str) -> list[tuple[str, int]]:
-    """``<id>_<number>.png`` and ``<id>.png`` too; an id may itself end in a number."""
-    if found := in_folders(path):
-        return found
-    match = re.fullmatch(r"((.+)_(\d+)|.+)\.(?:png|jpg)", path)
-    if match is None:
-        return []
-    return [(match[1], 0), *([(match[2], int(match[3]))] if match[2] else [])]
-
-
-def locate(
-    folder: PictureFolder,
-    items: Sequence[PromptItem],
-    number: int,
-    *,
-    layout: Layout = in_folders,
-    most: int | None = None,
-) -> list[PromptSample]:
-    """Pictures of items in a folder, in the order of their numbers.
-
-    Args:
-        folder: The folder.
-        items: Whose pictures.
-        number: As many an item should have; what is missing is a gap.
-        layout: How files are named.
-        most: An item's pictures beyond so many are left out; None takes all there are.
-    """
-    files = folder.files()
-    by_item: dict[str, list[tuple[int, str]]] = {}
-    for path in files:
-        for item_id, place in layout(path):
-            by_item.setdefault(item_id, []).append((place, path))
-    asked = []
-    for item in items:
-        paths = [path for _, path in sorted(by_item.get(item.id, []))][:most]
-        places: list[PicturePlace | MissingPicture] = [place_of(folder, files[path]) for path in paths]
-        places += [MissingPicture("no such file")] * (number - len(places))
-        asked.append(PromptSample(item=item, drawn=item.prompt, places=tuple(places), size_px=folder.size_px))
-    return asked
-
-
-def place_of(folder: PictureFolder, info: storage.FileInfo) -> PicturePlace:
-    """A file of a folder as the place of a picture."""
-    name = info.uri[len(folder.uri.rstrip("/")) + 1 :]
-    return PicturePlace(info.uri, name, f"{info.uri} {info.num_bytes} {info.version}")
 
 
 def drawings(drawn: str, number: int, seed: int) -> tuple[Drawing, ...]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from infinity.config import Config, digest_of
+from infinity.config import Config, digest_of, parse_json
+from infinity.evaluation.pictures.table import has_pictures, read_table
 from infinity.evaluation.prompts.benchmark import PromptItem
 from infinity.evaluation.score import slug
 from infinity.storage.lines import json_lines, text_lines
@@ -22,7 +22,8 @@ class PromptList(Config):
 
     Attributes:
         file: ``.txt`` with one prompt a line; ``.jsonl`` with an object a line; ``.json`` with a list. An object has
-            ``prompt`` and perhaps ``id`` and ``category``; in a list or in JSON lines a bare text is a prompt too.
+            ``prompt`` and perhaps ``id`` and ``category``; in a list or in JSON lines a bare text is a prompt too. A
+            table of prompt and picture file is the list of its prompts, each once.
         category: Of all prompts of the file that name none; figures are told a category too. None: they have none.
     """
 
@@ -39,7 +40,8 @@ class PromptList(Config):
         """
         uri = self.file.uri
         form = {".json": _list, ".jsonl": json_lines}.get(PurePosixPath(uri).suffix, _texts)
-        entries = list(form(self.file.read(), uri))
+        data = self.file.read()
+        entries = list(_table(uri) if has_pictures(data, uri) else form(data, uri))
         if not entries:
             raise ValueError(f"{uri}: expected prompts, found none")
         items: dict[str, PromptItem] = {}
@@ -106,6 +108,12 @@ def describe(items: Sequence[PromptItem]) -> str:
     return f"{len(items)} prompts {digest_of([[item.id, item.prompt] for item in items])}"
 
 
+def _table(uri: str) -> Iterator[tuple[str, object]]:
+    """The prompts of a table of prompt and picture, each once."""
+    for prompt in dict.fromkeys(row.prompt for row in read_table(uri)):
+        yield uri, prompt
+
+
 def _texts(data: bytes, uri: str) -> Iterator[tuple[str, object]]:
     if data.strip():
         for where, line in text_lines(data, uri):
@@ -115,10 +123,7 @@ def _texts(data: bytes, uri: str) -> Iterator[tuple[str, object]]:
 
 
 def _list(data: bytes, uri: str) -> Iterator[tuple[str, object]]:
-    try:
-        found = json.loads(data)
-    except ValueError as error:
-        raise ValueError(f"{uri}: not valid JSON ({error})") from error
+    found = parse_json(data, where=uri)
     if not isinstance(found, list):
         raise ValueError(f"{uri}: expected a list of prompts, found {type(found).__name__}")
     for number, entry in enumerate(found, start=1):

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from infinity import storage
-from infinity.config import digest_of
+from infinity.config import digest_of, parse_json
 from infinity.evaluation.benchmark import EvalContext
+from infinity.evaluation.contents import judged_by
 from infinity.evaluation.drawn import draw
-from infinity.evaluation.picture_store import Drawing, PictureStore
+from infinity.evaluation.pictures.store import Drawing, PictureStore
 from infinity.evaluation.prompts.benchmark import PromptBenchmark, PromptSample, Record
 from infinity.evaluation.prompts.rewriting import InstructRewriter
 from infinity.perception.instruct import InstructConfig, InstructModel
@@ -84,7 +85,8 @@ def judge_parts(
 ) -> list[JudgePart]:
     """Items in parts of about ``batch_size`` pictures."""
     size = max(1, batch_size // max(1, measure.pictures_per_prompt))
-    settings = digest_of(measure.judge_settings())
+    rules, weights = measure.judge_settings(), judged_by(measure)
+    settings = digest_of([rules, weights] if weights else rules)
     below = storage.join(folder, VERDICTS_FOLDER, settings)
     return [JudgePart(measure, tuple(asked[start : start + size]), below) for start in range(0, len(asked), size)]
 
@@ -138,7 +140,7 @@ def _kept(folder: str, names: Sequence[str], compute: Callable[[], Sequence[Reco
     """Records by name from storage, or all of them computed and written, each where none is."""
     uris = [storage.join(folder, name[:2], f"{name}.json") for name in names]
     if all(storage.exists(uri) for uri in uris):
-        return tuple(json.loads(storage.read_text(uri)) for uri in uris)
+        return tuple(parse_json(storage.read_text(uri), where=uri) for uri in uris)
     return tuple(_keep(uri, record) for uri, record in zip(uris, compute(), strict=True))
 
 
@@ -147,5 +149,5 @@ def _keep(uri: str, record: Record) -> Any:
     try:
         storage.write_text(uri, json.dumps(record, ensure_ascii=False) + "\n", if_absent=True)
     except storage.FileAlreadyThereError:
-        return json.loads(storage.read_text(uri))
+        return parse_json(storage.read_text(uri), where=uri)
     return json.loads(json.dumps(record))

@@ -12,38 +12,21 @@ from typing import Any
 
 from infinity import storage
 from infinity.checkpoint import MARKER_FILE, read_kind_and_config
-from infinity.config import Config, ConfigError
+from infinity.config import Config, ConfigError, parse_json
 from infinity.data.dataset.manifest import Manifest
 from infinity.evaluation.score import Score
+from infinity.generation.model_folder import model_folder
 from infinity.generation.pipeline import KIND, ModelConfig
-from infinity.jobs.evaluation.results import below
+from infinity.jobs.evaluation.results import below, foreign_origin
 from infinity.jobs.spec import REPORT_FILE, SPEC_FILE
 from infinity.reporting.card import DataFacts, EvaluationFacts, ModelCard, TrainingFacts
 from infinity.reporting.summary import Sheet
 
-RUN_FILE = "run.json"
 MAX_SHEETS = 8
 
 
 class CardError(ValueError):
-    """There is no model to write a card of."""
-
-
-def model_of(uri: str) -> str:
-    """The model folder that a URI stands for: itself, or the last model of a run.
-
-    Raises:
-        CardError: Neither.
-    """
-    if storage.exists(storage.join(uri, MARKER_FILE)):
-        return uri
-    plan = storage.join(uri, RUN_FILE)
-    if storage.exists(plan):
-        model = str(_object(plan).get("evaluation", {}).get("model", ""))
-        if model and storage.exists(storage.join(model, MARKER_FILE)):
-            return model
-        raise CardError(f"{uri}: the run has no trained model yet ({model or 'its plan names none'})")
-    raise CardError(f"{uri}: expected a model folder ({MARKER_FILE}) or the folder of a run ({RUN_FILE})")
+    """What lies there is no model of pictures."""
 
 
 def gather(uri: str) -> ModelCard:
@@ -53,11 +36,12 @@ def gather(uri: str) -> ModelCard:
         uri: A model folder, or the folder of a run.
 
     Raises:
-        CardError: No model there.
+        ModelNotFoundError: No model there.
+        CardError: A checkpoint that is no model.
         CheckpointError: A damaged one.
         ConfigError: A record that cannot be read.
     """
-    model = model_of(uri)
+    model = model_folder(uri)
     kind, config = read_kind_and_config(model)
     if kind != KIND:
         raise CardError(f"{model}: expected a checkpoint of kind {KIND!r}, found {kind!r}")
@@ -163,20 +147,18 @@ def _evaluations(model: str) -> Iterator[EvaluationFacts]:
         report = _object(report_uri)
         if report.get("model_digest") != digest:
             continue
-        sheets = [Sheet.from_json(sheet, where=report_uri) for sheet in report.get("pictures", {}).values()]
-        yield EvaluationFacts(
-            folder=folder,
-            scores=tuple(Score.from_json(score, where=report_uri) for score in report.get("scores", ())),
-            sheets=tuple(sheets[:MAX_SHEETS]),
-            settings=spec.get("spec", {}),
-        )
+        settings, origins = spec.get("spec", {}), report.get("origins", {})
+        scores = [Score.from_json(score, where=report_uri) for score in report.get("scores", ())]
+        sheets = {name: Sheet.from_json(sheet, where=report_uri) for name, sheet in report.get("pictures", {}).items()}
+        # Figures of pictures that somebody else drew are no figures of this model.
+        own = tuple(score for score in scores if foreign_origin(score.metric, settings, origins) is None)
+        shown = [sheet for name, sheet in sheets.items() if foreign_origin(name, settings, origins) is None]
+        if own:
+            yield EvaluationFacts(folder=folder, scores=own, sheets=tuple(shown[:MAX_SHEETS]), settings=settings)
 
 
 def _object(uri: str) -> dict[str, Any]:
-    try:
-        data = json.loads(storage.read_text(uri))
-    except ValueError as error:
-        raise ConfigError(f"{uri}: not valid JSON ({error})") from error
+    data = parse_json(storage.read_text(uri), where=uri)
     if not isinstance(data, dict):
         raise ConfigError(f"{uri}: expected an object, got {type(data).__name__}")
     return data

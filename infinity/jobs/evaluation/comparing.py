@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,6 +41,7 @@ def write_comparison(
     titles: tuple[str, str],
     config: GateConfig,
     max_prompts: int = MAX_PROMPTS,
+    only: Collection[str] | None = None,
 ) -> tuple[ComparisonFiles, GateReport | None, str]:
     """Compare, and write ``comparison.html``, ``comparison.json`` and ``worst.png`` into a folder.
 
@@ -51,6 +52,7 @@ def write_comparison(
         titles: Words for the two.
         config: Of the gate.
         max_prompts: On the page.
+        only: Metrics that are compared; None compares all that have a margin.
 
     Returns:
         The files, the gate's report (None where it refuses to compare), and the sentence of its refusal.
@@ -61,7 +63,7 @@ def write_comparison(
     """
     report, refusal = None, ""
     try:
-        report = compare(before.measured, after.measured, config)
+        report = compare(before.measured, after.measured, config, only=only)
     except GateError as error:
         refusal = str(error)
     prompts = shown_prompts(before, after, config)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from itertools import chain
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from infinity import storage
 from infinity.checkpoint import MARKER_FILE, CheckpointError, read_kind_and_config
+from infinity.config import Config, digest_of
 from infinity.data.dataset.manifest import Manifest, Split
-from infinity.evaluation.benchmark import Benchmark, BenchmarkResult, EvalTarget
+from infinity.evaluation.benchmark import Benchmark, EvalTarget
+from infinity.evaluation.contents import contents, is_current, model_digest
 from infinity.evaluation.dpg.benchmark import DpgMeasure
 from infinity.evaluation.drawings import SampleMeasure
 from infinity.evaluation.fid.distribution import DistributionMeasure
@@ -21,7 +22,7 @@ from infinity.evaluation.fid.inception_weights import InceptionWeights, load_inc
 from infinity.evaluation.geneval.benchmark import GenevalMeasure
 from infinity.evaluation.geneval.scenes import SceneMeasure
 from infinity.evaluation.preference.benchmark import ClipScoreMeasure, HpsMeasure, ImageRewardMeasure
-from infinity.evaluation.prompts.benchmark import PromptBenchmark
+from infinity.evaluation.prompts.benchmark import PictureFolder, PromptBenchmark
 from infinity.evaluation.prompts.rewriting import RewriteFile
 from infinity.evaluation.reconstruction.benchmark import ReconstructionMeasure
 from infinity.evaluation.score import Score
@@ -30,6 +31,7 @@ from infinity.generation.pipeline import KIND, TOKENIZER_FOLDER, TOKENIZER_KIND,
 from infinity.generation.sampling import SamplingConfig
 from infinity.jobs.cluster.connection import connect
 from infinity.jobs.cluster.workers import WorkersConfig
+from infinity.jobs.evaluation.files import write_items, write_lines, write_records, write_sheets
 from infinity.jobs.evaluation.parts import worker_pool
 from infinity.jobs.evaluation.steps import Evaluation, ModelResults, compute
 from infinity.jobs.progress import Progress, ProgressSink, section, silent
@@ -38,8 +40,10 @@ from infinity.perception.lpips import load_lpips
 from infinity.reporting.summary import Sheet
 from infinity.tokenizer import TokenizerConfig
 
-SHEETS_FOLDER = "sheets"
-ITEMS_FILE, DRAWINGS_FILE, SCORES_FILE, STORE_FOLDER = "items.jsonl", "drawings.jsonl", "scores.json", "store"
+DRAWINGS_FILE, SCORES_FILE, STORE_FOLDER = "drawings.jsonl", "scores.json", "store"
+
+BENCHMARKS_OF_PICTURES = frozenset({"geneval", "dpg", "clip_score", "image_reward", "hps"})
+"""Fields of a spec that may be about pictures which were drawn elsewhere."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,7 +51,7 @@ class EvaluateSpec(JobSpec):
     """What is scored, and on what.
 
     Attributes:
-        model: URI of a model folder.
+        model: URI of a model folder; empty where all pictures were drawn elsewhere, by ``pictures_of``.
         manifest: URI of the data set's manifest; None where nothing is measured on a data set.
         split: Which part of the data set is measured on; "train" must be asked for on purpose, and figures then say so.
         reconstruction: PSNR and SSIM, or None to leave them out.
@@ -67,11 +71,14 @@ class EvaluateSpec(JobSpec):
         seed: Number from which the seed of every drawing follows.
         store: URI where drawings and verdicts are kept, shared by all evaluations that name it: pictures that are there
             are not drawn again. None is the folder "store" in ``output``. No part of the job's identity.
+        pictures_of: Name of the model that drew the pictures of all benchmarks, where ``model`` is empty.
+        inputs: Digest of the contents of all inputs, for an evaluation beside an earlier one of other contents; set by
+            ``located``. Empty for the first.
     """
 
     kind: ClassVar[str] = "evaluation"
     elsewhere: ClassVar[frozenset[str]] = frozenset({"output", "workers", "store"})
-    later: ClassVar[frozenset[str]] = frozenset({"clip_score", "image_reward", "hps"})
+    later: ClassVar[frozenset[str]] = frozenset({"clip_score", "image_reward", "hps", "pictures_of", "inputs"})
 
     model: str
     manifest: str | None = None
@@ -92,11 +99,15 @@ class EvaluateSpec(JobSpec):
     workers: WorkersConfig = field(default_factory=WorkersConfig)
     seed: int = 0
     store: str | None = None
+    pictures_of: str = ""
+    inputs: str = ""
 
     def __post_init__(self) -> None:
         JobSpec.__post_init__(self)
         if self.batch_size < 1:
             raise ValueError(f"EvaluateSpec.batch_size: expected at least 1, got {self.batch_size}")
+        if not self.model:
+            self._check_foreign()
         on_data = [name for name, _ in self.measures()]
         if not on_data and not list(self.benchmarks()):
             raise ValueError("EvaluateSpec: expected at least one measure, got none")
@@ -104,6 +115,52 @@ class EvaluateSpec(JobSpec):
             raise ValueError(
                 f"EvaluateSpec.manifest: {', '.join(on_data)} need a data set; name its manifest, or set them to None"
             )
+
+    def _check_foreign(self) -> None:
+        drawn = [name for name, _ in self.measures()]
+        drawn += [name for name, benchmark in self.benchmarks() if benchmark.pictures is None]
+        if drawn:
+            raise ValueError(
+                f"EvaluateSpec: {', '.join(drawn)} need a model that draws; name its folder, or for benchmarks the "
+                "pictures that were drawn elsewhere"
+            )
+        if not self.pictures_of.strip():
+            raise ValueError(
+                "EvaluateSpec.pictures_of: expected the name of the model that drew the pictures, got none"
+            )
+
+    def located(self) -> Self:
+        """The spec under whose folder the evaluation of what lies there now is found, or will be written.
+
+        That is this one, unless a finished evaluation of other contents has its folder.
+
+        Raises:
+            ConfigError: The report there cannot be read.
+            StorageError: An input cannot be read.
+        """
+        plain = self.replace(inputs="")
+        if not is_done(plain):
+            return plain
+        report, found = load_report(plain, EvaluateReport), plain.contents()
+        digest = model_digest(self.model)
+        if digest in (None, report.model_digest) and is_current(report.inputs, found, self.manifest):
+            return plain
+        return self.replace(inputs=digest_of([digest, found]))
+
+    def contents(self) -> dict[str, str]:
+        """Digests of the inputs beside the model that the spec names by their place alone."""
+        values = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "workers"}
+        return contents(self.manifest, {name: part for name, part in values.items() if isinstance(part, Config)})
+
+    def origins(self, inputs: Mapping[str, str]) -> dict[str, str]:
+        """By beginning of the metrics' names whose pictures they are about, where those were drawn elsewhere."""
+        found = {}
+        for each in fields(self):
+            pictures = getattr(getattr(self, each.name), "pictures", None)
+            if isinstance(pictures, PictureFolder):
+                digest = inputs.get(f"{each.name}.pictures.files", "unknown")
+                found[each.name] = pictures.origin(self.pictures_of, digest)
+        return found
 
     @property
     def subject(self) -> EvalTarget:
@@ -162,6 +219,9 @@ class EvaluateReport(JobReport):
         items: URI of the JSON lines file with the value of every prompt or picture: metric, id, value. The plain mean
             of a metric's values is its score; metrics that are no mean over items have none. None: no metric has any.
         seconds: From start to end of the job.
+        inputs: Digests of the inputs that the spec names by their place alone, by what they are; empty in reports of
+            earlier versions.
+        origins: By beginning of the metrics' names, of pictures that were drawn elsewhere: whose they are.
     """
 
     model_digest: str
@@ -171,6 +231,8 @@ class EvaluateReport(JobReport):
     items: str | None = None
     drawings: str | None = None
     seconds: float
+    inputs: dict[str, str] = field(default_factory=dict)
+    origins: dict[str, str] = field(default_factory=dict)
 
 
 def run(spec: EvaluateSpec, *, progress: ProgressSink = silent) -> EvaluateReport:
@@ -197,6 +259,7 @@ def run_all(specs: Sequence[EvaluateSpec], *, progress: ProgressSink = silent) -
         StorageError: A file cannot be read or written.
         WorkersError: The cluster has no room, or workers die.
     """
+    specs = [spec.located() for spec in specs]
     waiting = [spec for spec in dict.fromkeys(specs) if not is_done(spec)]
     if waiting:
         started = time.monotonic()
@@ -218,7 +281,7 @@ def _prepare(spec: EvaluateSpec) -> Evaluation:
     """Everything that can be found out without a worker."""
     subject = replace(
         spec.subject,
-        model_digest=check_model(spec.model),
+        model_digest=check_model(spec.model) if spec.model else "",
         store=spec.store or storage.join(spec.output, STORE_FOLDER),
     )
     benchmarks = list(spec.benchmarks())
@@ -237,6 +300,7 @@ def _prepare(spec: EvaluateSpec) -> Evaluation:
         measures=measures,
         benchmarks=benchmarks,
         items=items,
+        inputs=spec.contents(),
     )
 
 
@@ -256,13 +320,24 @@ def check_networks(spec: EvaluateSpec) -> None:
 
 
 def _finish(spec: EvaluateSpec, evaluation: Evaluation, folder: str, found: ModelResults, seconds: float) -> None:
-    """Write everything down, the report last."""
+    """Write everything down, the report last.
+
+    Raises:
+        ValueError: An input was replaced meanwhile, so that nobody knows what was judged.
+    """
+    now = spec.contents()
+    if changed := sorted(name for name, digest in evaluation.inputs.items() if now.get(name) != digest):
+        raise ValueError(
+            f"{', '.join(changed)}: changed while {spec.model or spec.pictures_of} was evaluated; run it again when "
+            "nothing writes there"
+        )
     outcomes = list(found.outcomes)
     if spec.inception is None and spec.manifest is not None:
         outcomes = [*outcomes, spec.distribution.not_measured()]
+    origins = spec.origins(evaluation.inputs)
     on_data = sum(1 for _ in spec.measures())
     scores = tuple(
-        on_split(score, spec.split) if number < on_data else score
+        told_origin(on_split(score, spec.split) if number < on_data else score, origins)
         for number, outcome in enumerate(outcomes)
         for score in outcome.scores
     )
@@ -271,11 +346,13 @@ def _finish(spec: EvaluateSpec, evaluation: Evaluation, folder: str, found: Mode
     report = EvaluateReport(
         model_digest=evaluation.subject.model_digest,
         scores=scores,
-        pictures=_write_sheets(folder, outcomes),
-        records=_write_records(folder, outcomes),
-        items=_write_items(folder, outcomes),
-        drawings=_write_lines(folder, DRAWINGS_FILE, [*found.drawings(evaluation), *lines]),
+        pictures=write_sheets(folder, outcomes),
+        records=write_records(folder, outcomes),
+        items=write_items(folder, outcomes),
+        drawings=write_lines(folder, DRAWINGS_FILE, [*found.drawings(evaluation), *lines]),
         seconds=seconds,
+        inputs=dict(evaluation.inputs),
+        origins=origins,
     )
     commit(spec, report)
 
@@ -303,47 +380,22 @@ def check_model(uri: str) -> str:
     return storage.read_text(storage.join(uri, MARKER_FILE)).strip()
 
 
+def told_origin(score: Score, origins: Mapping[str, str]) -> Score:
+    """The score, saying so where its pictures were drawn elsewhere."""
+    origin = origin_of(score.metric, origins)
+    if origin is None:
+        return score
+    return score.replace(note=f"{origin}; {score.note}" if score.note else origin)
+
+
+def origin_of(metric: str, origins: Mapping[str, str]) -> str | None:
+    """Whose pictures a metric is about; None for those of the model."""
+    return next((origin for name, origin in origins.items() if metric.startswith(name)), None)
+
+
 def on_split(score: Score, split: Split) -> Score:
     """The score, saying so where it was measured on what the model was trained on."""
     if split == "validation" or score.value is None:
         return score
     note = "measured on the training split"
     return score.replace(note=f"{note}; {score.note}" if score.note else note)
-
-
-def _write_sheets(folder: str, outcomes: list[BenchmarkResult]) -> dict[str, Sheet]:
-    sheets = {}
-    for name, sheet in chain.from_iterable(outcome.sheets.items() for outcome in outcomes):
-        uri = storage.join(folder, SHEETS_FOLDER, f"{name}.png")
-        storage.write_bytes(uri, sheet.png)
-        sheets[name] = Sheet(image=uri, title=sheet.title, captions=sheet.captions)
-    return sheets
-
-
-def _write_records(folder: str, outcomes: list[BenchmarkResult]) -> dict[str, str]:
-    written = {}
-    for name, records in chain.from_iterable(outcome.records.items() for outcome in outcomes):
-        uri = storage.join(folder, name)
-        storage.write_text(uri, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
-        written[name] = uri
-    return written
-
-
-def _write_items(folder: str, outcomes: list[BenchmarkResult]) -> str | None:
-    """One line a metric and item; values that JSON has no number for, such as the PSNR of equal pictures, are null."""
-    lines = [
-        {"metric": metric, "id": name, "value": value if math.isfinite(value) else None}
-        for outcome in outcomes
-        for metric, values in outcome.items.items()
-        for name, value in values.items()
-    ]
-    return _write_lines(folder, ITEMS_FILE, lines)
-
-
-def _write_lines(folder: str, name: str, lines: Sequence[Mapping[str, object]]) -> str | None:
-    """A file of JSON lines, and where it lies; no file where there is no line."""
-    if not lines:
-        return None
-    uri = storage.join(folder, name)
-    storage.write_text(uri, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
-    return uri

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from infinity import storage
 from infinity.checkpoint import MARKER_FILE
-from infinity.config import ConfigError, digest_of
+from infinity.config import digest_of, parse_json
+from infinity.evaluation.contents import MANIFEST, is_named_by_content
 from infinity.evaluation.promotion.gate import ScoredModel
-from infinity.jobs.evaluation.evaluate import EvaluateReport, EvaluateSpec
+from infinity.jobs.evaluation.evaluate import EvaluateReport, EvaluateSpec, origin_of
 from infinity.jobs.registry import parse_spec
 from infinity.jobs.spec import REPORT_FILE, SPEC_FILE
 from infinity.storage.lines import json_objects
@@ -62,10 +63,23 @@ class Evaluated:
         return ScoredModel(
             model=self.spec.model,
             digest=self.report.model_digest,
-            setting=setting(self.spec),
+            setting=setting(self.spec, self.report.inputs),
             scores={score.metric: score for score in self.report.scores},
-            items=self.items(),
+            items={metric: values for metric, values in self.items().items() if not self._is_foreign(metric)},
         )
+
+    def label(self, metric: str, model: str) -> str:
+        """Words for whose pictures a metric is about: the model's, unless they were drawn elsewhere.
+
+        Args:
+            metric: Name of the metric.
+            model: Words for the model.
+        """
+        return foreign_origin(metric, self.spec.to_json(), self.report.origins) or model
+
+    def _is_foreign(self, metric: str) -> bool:
+        """Whether the metric says nothing about the model that is named."""
+        return bool(self.spec.model) and bool(foreign_origin(metric, self.spec.to_json(), self.report.origins))
 
     def items(self) -> dict[str, dict[str, float | None]]:
         """By metric the value of every item; empty where no metric has any."""
@@ -94,10 +108,46 @@ class Evaluated:
         )
 
 
-def setting(spec: EvaluateSpec) -> str:
-    """Names everything that an evaluation depends on beside the model."""
-    apart = spec.elsewhere | {"model"}
-    return digest_of({name: value for name, value in spec.to_json().items() if name not in apart})
+def foreign_origin(metric: str, settings: Mapping[str, Any], origins: Mapping[str, str]) -> str | None:
+    """Whose pictures a metric is about, where they were drawn elsewhere; reports of earlier versions do not say it.
+
+    Args:
+        metric: Name of the metric, or of anything else that begins with its benchmark's.
+        settings: The evaluation's spec, as JSON.
+        origins: Of its report.
+    """
+    if (told := origin_of(metric, origins)) is not None:
+        return told
+    for name, part in settings.items():
+        pictures = part.get("pictures") if isinstance(part, Mapping) else None
+        if pictures and metric.startswith(name):
+            return f"pictures drawn elsewhere: {storage.name(str(pictures.get('uri', '')).rstrip('/'))}"
+    return None
+
+
+def setting(spec: EvaluateSpec, inputs: Mapping[str, str] = MappingProxyType({})) -> str:
+    """Names all that an evaluation depends on beside the model: settings, and contents that these do not name.
+
+    Args:
+        spec: The evaluation.
+        inputs: Digests of what lay where the spec says, as its report has them.
+    """
+    apart = spec.elsewhere | {"model", "inputs", "pictures_of"}
+    found: dict[str, Any] = {name: value for name, value in spec.to_json().items() if name not in apart}
+    named = spec.manifest is not None and is_named_by_content(spec.manifest)
+    found |= {
+        f"content of {name}": digest
+        for name, digest in inputs.items()
+        if not (name == MANIFEST and named) and ".pictures." not in name
+    }
+    if not spec.model:
+        found = {name: _without_pictures(value) for name, value in found.items()}
+    return digest_of(found)
+
+
+def _without_pictures(part: Any) -> Any:
+    """A benchmark's settings without whose pictures it is about."""
+    return {name: value for name, value in part.items() if name != "pictures"} if isinstance(part, dict) else part
 
 
 def load(folder: str) -> Evaluated:
@@ -110,11 +160,7 @@ def load(folder: str) -> Evaluated:
     spec_uri, report_uri = (storage.join(folder, name) for name in (SPEC_FILE, REPORT_FILE))
     if not storage.exists(report_uri) or not storage.exists(spec_uri):
         raise EvaluationNotFoundError(f"{folder}: expected a finished evaluation ({SPEC_FILE} and {REPORT_FILE})")
-    try:
-        data = json.loads(storage.read_text(spec_uri))
-    except ValueError as error:
-        raise ConfigError(f"{spec_uri}: not valid JSON ({error})") from error
-    spec = parse_spec(data, where=spec_uri)
+    spec = parse_spec(parse_json(storage.read_text(spec_uri), where=spec_uri), where=spec_uri)
     if not isinstance(spec, EvaluateSpec):
         raise EvaluationNotFoundError(f"{folder}: expected an evaluation, found a job of kind {spec.kind!r}")
     report = EvaluateReport.parse(storage.read_text(report_uri), where=report_uri)
@@ -123,6 +169,9 @@ def load(folder: str) -> Evaluated:
 
 def below(folder: str) -> tuple[str, ...]:
     """Folders of the finished evaluations directly below a folder, such as a run's."""
+    if (place := storage.local_path(folder)) is not None:  # what lies deeper, perhaps a whole disk, is not walked
+        names = sorted(path.parent.name for path in place.glob(f"{FOLDER_PREFIX}*/{REPORT_FILE}"))
+        return tuple(storage.join(folder, name) for name in names)
     start = len(folder.rstrip("/")) + 1
     paths = (uri[start:].split("/") for uri in storage.list_files(folder))
     return tuple(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from infinity.config import digest_of
 from infinity.evaluation.benchmark import Benchmark, BenchmarkResult, EvalTarget, WorkItem
-from infinity.evaluation.picture_store import Drawing, PictureStore
+from infinity.evaluation.pictures.store import Drawing, PictureStore
 from infinity.evaluation.prompts.benchmark import (
     JudgedPrompts,
     PicturePlace,
@@ -37,12 +37,14 @@ class Evaluation:
         measures: What is measured on the data set, and its work.
         benchmarks: What is measured over prompts.
         items: The prompts of every benchmark.
+        inputs: Digests of what lies at the places that the spec names, before anything is judged.
     """
 
     subject: EvalTarget
     measures: Sequence[tuple[str, Benchmark[Any], Sequence[WorkItem[Any]]]]
     benchmarks: Sequence[tuple[str, PromptBenchmark]]
     items: Sequence[tuple[PromptItem, ...]]
+    inputs: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def store(self) -> str:
@@ -156,6 +158,7 @@ def _draw(
     work = [
         Work("drawing", subject, draw_parts(store, drawn, subject.batch_size))
         for store, (subject, drawn) in wanted.items()
+        if drawn
     ]
     team.compute(work, progress)
 

@@ -32,7 +32,7 @@ class SweepGrid(Config):
         pyramid: Strengths at the last scale of guidance that grows from 1 at the first.
         on_features: Strengths of guidance on the output of ``feature_blocks``.
         feature_blocks: These blocks, counted from 0, or from the end if negative.
-        greedy: Draw also without chance, at the strengths on logits; temperatures mean nothing then.
+        greedy: Draw also without chance, at the strengths on logits, once: temperatures and seeds mean nothing then.
         temperatures: Of all but greedy drawing.
         seeds: Numbers from which the seeds of the drawings follow.
     """
@@ -102,7 +102,7 @@ class SweepSpec(JobSpec):
         return [
             (name, strength, base.replace(sampling=sampling, seed=seed))
             for name, strength, sampling in self.grid.ways(self.base.sampling)
-            for seed in self.grid.seeds
+            for seed in (self.grid.seeds[:1] if sampling.greedy else self.grid.seeds)
         ]
 
 
@@ -131,10 +131,10 @@ def run(spec: SweepSpec, *, progress: ProgressSink = silent) -> SweepReport:
         StorageError: A file cannot be read or written.
         WorkersError: The cluster has no room, or workers die.
     """
-    if is_done(spec):
+    points = spec.points()
+    if is_done(spec) and all(is_done(point) and point.located() == point for _, _, point in points):
         return load_report(spec, SweepReport)
     started = time.monotonic()
-    points = spec.points()
     folder = begin(spec)
     reports = run_all([evaluation for _, _, evaluation in points], progress=progress)
     rows = []

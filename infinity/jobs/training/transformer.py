@@ -11,14 +11,15 @@ import numpy as np
 import torch
 
 from infinity import storage
-from infinity.checkpoint import load_checkpoint
+from infinity.checkpoint import load_checkpoint, read_kind_and_config
 from infinity.data.dataset.manifest import Manifest
 from infinity.data.images.contact_sheet import compose_sheet
 from infinity.data.loading.augment import AugmentConfig
 from infinity.data.loading.batches import BatchPlan
 from infinity.data.loading.captions import CaptionConfig, CaptionDraw
 from infinity.generation.generate import generate
-from infinity.generation.pipeline import load_transformer, save_model
+from infinity.generation.pipeline import KIND as TRANSFORMER_KIND
+from infinity.generation.pipeline import ModelConfig, load_transformer, save_model
 from infinity.generation.sampling import SamplingConfig
 from infinity.jobs.progress import ProgressSink, silent
 from infinity.jobs.spec import JobSpec, is_done, load_report
@@ -26,7 +27,7 @@ from infinity.jobs.training.base import Samples, Session, Told, TrainReport, Tra
 from infinity.jobs.training.driver import run_training
 from infinity.jobs.training.tokenizer import SHEET_SIDE_PX, sample_rows
 from infinity.scales import ScaleSchedule
-from infinity.text import BuiltinTextConfig, TextConfig, TextEncoder, build_text_encoder
+from infinity.text import BuiltinTextConfig, TextConfig, TextEncoder, build_text_encoder, difference
 from infinity.tokenizer.saved import KIND as TOKENIZER_KIND
 from infinity.tokenizer.saved import load_tokenizer
 from infinity.tokenizer.tokenizer import Tokenizer, TokenizerConfig
@@ -391,12 +392,13 @@ def _sheet(rows: Mapping[str, list[np.ndarray]], prompts: tuple[str, ...]) -> Sa
 
 
 def _check_start(spec: TrainTransformerSpec, tokenizer_digest: str, uri: str) -> None:
-    """Refuse weights that mean something else.
+    """Refuse weights that mean something else; the workers read them.
 
     Raises:
         ValueError: Another shape, tokenizer or text encoder; the message tells which.
     """
-    config, _ = load_transformer(uri)
+    _, described = read_kind_and_config(uri, kind=TRANSFORMER_KIND)
+    config = ModelConfig.from_json(described, where=uri)
     ours, theirs = spec.model.to_json(), config.transformer.to_json()
     if differing := [name for name in ours if ours[name] != theirs[name] and name not in _MAY_DIFFER]:
         facts = ", ".join(f"{name} is {theirs[name]} there and {ours[name]} here" for name in differing)
@@ -406,7 +408,8 @@ def _check_start(spec: TrainTransformerSpec, tokenizer_digest: str, uri: str) ->
             f"{uri}: trained with the tokenizer {config.tokenizer_digest}, but {spec.tokenizer} is {tokenizer_digest}; "
             "the bits of one mean nothing to the other. Use the tokenizer of the start checkpoint"
         )
-    if config.text != spec.text:
+    if differing_text := difference(config.text, spec.text):
         raise ValueError(
-            f"{uri}: trained with the text encoder {config.text.to_json()}, the spec asks for {spec.text.to_json()}"
+            f"{uri}: trained with another text encoder than the spec's: {differing_text}; features of one mean "
+            "nothing to the other. Use the text encoder of the start checkpoint"
         )

@@ -130,6 +130,8 @@ class TestNames:
         read: Callable[..., Any] = transformer_from_published if kind == "transformer" else tokenizer_from_published
         published = published_transformer() if kind == "transformer" else published_tokenizer()
         for name in published:
+            if name.endswith(("zero_k_bias", "lfq.mask")):
+                continue  # constants, which may be absent
             rest = {other: tensor for other, tensor in published.items() if other != name}
             with pytest.raises(CheckpointError, match="the_file") as caught:
                 read(rest, where="the_file")

@@ -1,12 +1,16 @@
 """A model folder and what it gives back."""
 
+import hashlib
+import json
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from infinity.checkpoint import CheckpointError
-from infinity.generation import Pipeline, SamplingConfig, generate, load_transformer, save_model
+from infinity.checkpoint import CheckpointError, Piece, load_checkpoint, withdraw, write_part
+from infinity.generation import ModelConfig, Pipeline, SamplingConfig, generate, load_transformer, save_model
 from infinity.text import BuiltinTextConfig
 from infinity.tokenizer.saved import save_tokenizer
 from tests.fixtures.tiny_pipeline import PROMPTS, RESOLUTION, SCHEDULE, SEEDS, TEXT, tiny_parts, tiny_tokenizer
@@ -81,3 +85,107 @@ def test_text_encoder_of_other_channels_is_refused(tmp_path: Path) -> None:
 def test_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="nowhere"):
         Pipeline.load(str(tmp_path / "nowhere"))
+
+
+def test_a_text_is_one_prompt_and_equal_prompts_of_a_call_differ(model_folder: str) -> None:
+    pipeline = Pipeline.load(model_folder)
+    one = pipeline.generate("a red cube").images_BHW3
+    assert len(one) == 1
+    assert torch.equal(one, pipeline.generate(["a red cube"], seeds=[0]).images_BHW3)
+    mixed = ["a red cube", "a dog", "a red cube", "a dog", "a red cube"]
+    expected = pipeline.generate(mixed, seeds=[0, 0, 1, 1, 2]).images_BHW3
+    assert torch.equal(pipeline.generate(mixed).images_BHW3, expected)
+    assert torch.equal(pipeline.generate(mixed, batch_size=2).images_BHW3, expected)
+    assert len({picture.numpy().tobytes() for picture in pipeline.generate(["a red cube"] * 6).images_BHW3}) > 1
+    assert torch.equal(
+        pipeline.generate(mixed, seeds=5).images_BHW3, pipeline.generate(mixed, seeds=[5, 5, 6, 6, 7]).images_BHW3
+    )
+    assert torch.equal(
+        pipeline.generate("a dog", seeds=3).images_BHW3, pipeline.generate(["a dog"], seeds=(3,)).images_BHW3
+    )
+
+
+@pytest.mark.parametrize(
+    ("prompts", "options", "message"),
+    [
+        ([], {}, "at least one prompt"),
+        ((), {"seeds": []}, "at least one prompt"),
+        ([3], {}, "expected texts, got int as number 1"),
+        (["a", None], {}, "expected texts, got NoneType as number 2"),
+        (["a \ud800"], {}, "character 3 of number 1 is half a character"),
+        (["a"], {"seeds": [1, 2]}, "expected one a prompt, got 2 for 1"),
+        (["a", "b"], {"seeds": [1]}, "expected one a prompt, got 1 for 2"),
+        (["a"], {"seeds": [1.5]}, "expected whole numbers"),
+        (["a"], {"seeds": ["1"]}, "expected whole numbers"),
+        (["a"], {"batch_size": 0}, "batch_size"),
+        (["a"], {"aspect_ratio": 0.0}, r"from 0\.01 to 100, got 0\.0"),
+        (["a"], {"aspect_ratio": -1.0}, r"from 0\.01 to 100"),
+        (["a"], {"aspect_ratio": 1e-9}, r"from 0\.01 to 100"),
+        (["a"], {"aspect_ratio": 1e9}, r"from 0\.01 to 100"),
+        (["a"], {"aspect_ratio": float("nan")}, r"from 0\.01 to 100"),
+    ],
+)
+def test_impossible_calls_are_one_sentence(
+    model_folder: str, prompts: list[str], options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        Pipeline.load(model_folder).generate(prompts, **options)
+
+
+@pytest.mark.parametrize(
+    "device", ["cuda", "cuda:1", "foo", "", "cpu,cuda", "meta", "xla:0", "cuda:99999999999", "mps"]
+)
+def test_a_device_that_is_not_there_is_one_sentence(model_folder: str, device: str) -> None:
+    if torch.cuda.is_available() and device.startswith("cuda"):
+        pytest.skip("this machine has one")
+    with pytest.raises(ValueError, match="device: "):
+        Pipeline.load(model_folder, device)
+
+
+@pytest.mark.parametrize(
+    "change", [{"depth": 10_000_000}, {"depth": 900}, {"width": 2**19, "num_heads": 2}, {"num_bits": 2**19}]
+)
+def test_a_configuration_that_asks_for_more_than_the_tensors_beside_it_is_refused_at_once(
+    model_folder: str, change: dict[str, int]
+) -> None:
+    checkpoint = load_checkpoint(model_folder)
+    config = ModelConfig.from_json(checkpoint.config)
+    described = config.to_json() | {"transformer": config.transformer.to_json() | change}
+    begin = time.process_time()
+    with pytest.raises(ValueError, match=r"expected 1 to 1,000|not those of a Transformer"):
+        Pipeline.load(resaved(model_folder, described, checkpoint.tensors))
+    assert time.process_time() - begin < 30
+
+
+def test_weights_and_epsilons_that_are_not_finite_draw_nothing(model_folder: str) -> None:
+    checkpoint = load_checkpoint(model_folder)
+    broken = checkpoint.tensors["head.bias"].clone()
+    broken[1] = torch.nan
+    with pytest.raises(CheckpointError, match=r"found NaN or infinity in head\.bias"):
+        Pipeline.load(resaved(model_folder, checkpoint.config, checkpoint.tensors | {"head.bias": broken}))
+    for epsilon in (-1.0, 2.0):
+        config = checkpoint.config | {"transformer": checkpoint.config["transformer"] | {"norm_eps": epsilon}}
+        with pytest.raises(ValueError, match="norm_eps"):
+            Pipeline.load(resaved(model_folder, config, checkpoint.tensors))
+
+
+def test_finite_weights_whose_logits_overflow_draw_nothing(model_folder: str) -> None:
+    checkpoint = load_checkpoint(model_folder)
+    huge = {name: tensor * 1e30 if name == "head.weight" else tensor for name, tensor in checkpoint.tensors.items()}
+    huge["head_modulate.weight"] = huge["head_modulate.weight"] + 1e20
+    pipeline = Pipeline.load(resaved(model_folder, checkpoint.config, huge))
+    with pytest.raises(ValueError, match="logits of scale 0 are NaN or infinite"):
+        pipeline.generate("a dog")
+
+
+def resaved(folder: str, config: dict[str, Any], tensors: dict[str, torch.Tensor]) -> str:
+    """The model folder with another description or other weights, and right checksums."""
+    withdraw(folder)
+    part = write_part(folder, {name: Piece(tensor) for name, tensor in tensors.items()})
+    about = json.dumps({"format": 1, "kind": "transformer", "config": config, "extra": {}}).encode()
+    Path(folder, "config.json").write_bytes(about)
+    files = part.files | {"config.json": {"sha256": hashlib.sha256(about).hexdigest(), "bytes": len(about)}}
+    checksums = json.dumps({"files": files}).encode()
+    Path(folder, "checksums.json").write_bytes(checksums)
+    Path(folder, "COMMITTED").write_text(hashlib.sha256(checksums).hexdigest()[:16] + "\n")
+    return folder

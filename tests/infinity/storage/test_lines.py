@@ -30,7 +30,7 @@ def test_the_last_line_needs_no_end_and_blank_lines_hold_no_json() -> None:
     [
         (text_lines, b"ab\xff", "x: expected UTF-8, found byte 0xff at offset 2"),
         (json_lines, b"1\n{oops\n", r"x, line 2: not valid JSON \(.*\): '{oops'"),
-        (json_lines, b"[" * 100_000, r"x, line 1: not valid JSON \(.*recursion"),
+        (json_lines, b"[" * 100_000, "x, line 1: expected at most 100 brackets"),
         (json_lines, b"1\n \n2\n", "x, line 2: expected JSON, found an empty line before others"),
         (json_objects, b'{}\n{}\n["a"]\n', r'x, line 3: expected a JSON object, found \["a"\]'),
     ],

@@ -58,7 +58,7 @@ def test_given_groups_must_divide_every_width() -> None:
 
 
 def test_too_few_levels_are_refused() -> None:
-    with pytest.raises(ValueError, match="encoder_multipliers: expected at least 5 positive widths for 4 halvings"):
+    with pytest.raises(ValueError, match="encoder_multipliers: expected 5 to 64 numbers from 1 to 1024 for 4 halvings"):
         AutoencoderConfig(num_bits=4, encoder_multipliers=(1, 2))
 
 

@@ -19,7 +19,7 @@ import pytest
 import torch
 
 from infinity.checkpoint import load_checkpoint
-from infinity.jobs.training.base import WorkersConfig
+from infinity.jobs.cluster.workers import WorkersConfig
 from infinity.jobs.training.transformer import TrainTransformerSpec
 from infinity.training.distributed.parallel import ProcessGroup
 from infinity.training.guard import GuardConfig

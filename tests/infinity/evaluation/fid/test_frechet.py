@@ -85,3 +85,32 @@ def test_too_few_rows_and_other_widths_are_refused() -> None:
         frechet_distance(a, GaussianStats.of(rows(1)))
     with pytest.raises(ValueError, match="equal widths"):
         frechet_distance(a, GaussianStats.of(rows(4, width=3)))
+
+
+def test_sums_stay_exact_for_as_many_rows_as_imagenet_has() -> None:
+    random = np.random.default_rng(12)
+    block = random.gamma(0.5, 0.8, (40_000, 3)).astype(np.float32)  # as Inception features: many near zero, some large
+    part = GaussianStats.of(torch.from_numpy(block))
+    whole = GaussianStats.empty(3)
+    for _ in range(32):
+        whole = whole + part
+    assert whole.count == 1_280_000
+    units = (
+        np.rint(block.astype(np.float64) * 2**24).astype(np.int64).astype(object)
+    )  # Python's integers know no rounding
+    outer = whole.coarse + whole.mixed + whole.mixed.T + whole.fine
+    for i, j in ((0, 0), (0, 2), (1, 2)):
+        exact = 32 * int((units[:, i] * units[:, j]).sum())
+        coarse, mixed, fine = (
+            int(float(matrix[i, j]) * 2**48) for matrix in (whole.coarse, whole.mixed + whole.mixed.T, whole.fine)
+        )
+        assert coarse + mixed + fine == exact
+    torch.testing.assert_close(whole.mean, part.mean, rtol=0, atol=0)
+    assert torch.isfinite(outer).all()
+
+
+def test_sums_that_would_round_are_refused() -> None:
+    part = GaussianStats.of(torch.full((200_000, 1), 2.0**-7 - 2.0**-20))
+    many = part + part  # every remainder is as large as it can be: half of what fits
+    with pytest.raises(ValueError, match="sums are exact for squares"):
+        many + many

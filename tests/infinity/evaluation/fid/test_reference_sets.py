@@ -18,7 +18,7 @@ from infinity.evaluation.fid.inception import InceptionFeatures
 from infinity.evaluation.fid.preparation import PREPARATIONS
 from infinity.evaluation.fid.reference_sets import ReferenceSet, measure
 from infinity.evaluation.fid.reference_statistics import StatisticsFile, read_statistics, write_statistics
-from infinity.evaluation.picture_store import PictureError
+from infinity.evaluation.pictures.store import PictureError
 from infinity.storage.pinned import PinnedFile
 from tests.fixtures.small_world import write_data
 

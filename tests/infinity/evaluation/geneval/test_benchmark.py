@@ -17,7 +17,7 @@ from infinity.evaluation.geneval.coco_detector import CLASSES, CocoDetector, cro
 from infinity.evaluation.geneval.scenes import SceneDetector
 from infinity.evaluation.geneval.scoring import COLOURS, ClassDetections, Detections, GenevalConfig
 from infinity.evaluation.geneval.verdicts import GenevalJudge
-from infinity.evaluation.picture_store import read_picture
+from infinity.evaluation.pictures.store import read_picture
 from infinity.evaluation.prompts.benchmark import JudgedPrompts, PictureFolder
 from infinity.perception.mask2former import Instances
 from infinity.storage.pinned import PinnedFile

@@ -158,3 +158,36 @@ def test_damage_is_named(tmp_path: Path) -> None:
 def test_names_of_families_are_plain(tmp_path: Path, family: str) -> None:
     with pytest.raises(ChampionError, match="expected letters, digits, dots and dashes"):
         Champions(str(tmp_path)).champion(family)
+
+
+def test_a_rollback_names_the_models_that_it_sets_aside_also_those_that_are_skipped(place: str) -> None:
+    champions = Champions(storage.join(place, "registry"))
+    record: Champion | None = None
+    for name in "abc":
+        record = promote(champions, place, name, record)
+    assert champions.rollback("demo", to=1).set_aside == ("digest-b", "digest-c")
+    assert champions.rollback("demo", to=2).set_aside == ("digest-c", "digest-a")
+
+
+def test_where_nobody_else_was_champion_a_rollback_sets_the_models_aside_that_were_no_worse(place: str) -> None:
+    champions = Champions(storage.join(place, "registry"))
+    first = promote(champions, place, "a", None)
+    model, digest = write_model(place, "twin")
+    champions.keep(first, model=model, model_digest=digest, why="better in nothing")
+    (note,) = champions.kept("demo")
+    assert (note.model_digest, note.number, note.why) == (digest, 1, "better in nothing")
+    assert champions.families() == ("demo",)
+    back = champions.rollback("demo", why="the twin paints watermarks")
+    assert (back.model_digest, back.set_aside) == ("digest-a", ("digest-twin",))
+    with pytest.raises(ChampionError, match="never had another champion"):
+        champions.rollback("demo")
+
+
+def test_records_of_earlier_versions_are_read(tmp_path: Path) -> None:
+    champions = Champions(str(tmp_path / "registry"))
+    promote(champions, str(tmp_path), "a", None)
+    file = tmp_path / "registry" / "demo" / "000001.json"
+    old = json.loads(file.read_text())
+    del old["set_aside"]
+    file.write_text(json.dumps(old))
+    assert champions.history("demo")[0].set_aside == ()

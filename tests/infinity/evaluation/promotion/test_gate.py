@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from infinity.evaluation.promotion.gate import GateError, ScoredModel, compare, judge
+from infinity.evaluation.promotion.gate import GateError, ScoredModel, compare
+from infinity.evaluation.promotion.gate_rule import judge
 from infinity.evaluation.promotion.margins import GateConfig, Margin
 from infinity.evaluation.promotion.resampling import resample
 from infinity.evaluation.score import Score
@@ -82,7 +83,7 @@ def test_1000_trials_few_false_blocks_and_nearly_all_regressions_of_two_deltas_c
         assert promoted.mean() <= 0.05, planted
 
 
-@pytest.mark.parametrize(("n", "sd", "delta"), [(256, 1.0, 0.2), (60, 1.0, 0.25), (30, 0.2, 0.1)])
+@pytest.mark.parametrize(("n", "sd", "delta"), [(256, 1.0, 0.2), (100, 1.0, 0.25), (30, 0.2, 0.1)])
 def test_1000_trials_of_decibels(n: int, sd: float, delta: float) -> None:
     random = np.random.default_rng(11)
     unchanged = random.normal(0.0, sd, (n, TRIALS))
@@ -111,6 +112,7 @@ def test_a_model_compared_with_itself_is_promoted() -> None:
     old, _ = pair(np.zeros(20))
     report = compare(old, old, GateConfig())
     assert report.decision == "promote"
+    assert not report.is_better
     assert report.comparisons[0].gain == 0.0
     assert report.worst == ()
 
@@ -190,7 +192,7 @@ def test_a_task_of_few_items_is_left_to_the_overall_metric_that_has_them() -> No
 
 
 def test_metrics_without_a_margin_are_shown_and_block_nothing() -> None:
-    ids = [f"{i}" for i in range(20)]
+    ids = [f"{i}" for i in range(200)]
     old = measured("old", {"geneval.overall": dict.fromkeys(ids, 0.5), "taste": dict.fromkeys(ids, 1.0)})
     new = measured("new", {"geneval.overall": dict.fromkeys(ids, 0.5), "taste": dict.fromkeys(ids, 0.0)})
     report = compare(old, new, FAST)
@@ -243,3 +245,23 @@ def test_margins_are_above_zero(wrong: dict[str, float]) -> None:
 def test_resampling_needs_two_items() -> None:
     with pytest.raises(ValueError, match="at least 2 items"):
         resample(np.zeros((1, 1)), num_resamples=1000, seed=0)
+
+
+def test_few_items_without_a_loss_do_not_rule_out_that_prompts_are_lost_wholly() -> None:
+    for n, decision in ((10, "undecided"), (30, "undecided"), (200, "promote")):
+        old, new = pair(np.zeros(n))
+        report = compare(old, new, FAST)
+        assert report.decision == decision, n
+        assert not report.is_better
+    old, new = pair(np.zeros(30))
+    assert "is not ruled out with 30 items; about" in compare(old, new, FAST).cause
+
+
+def test_only_the_metrics_that_are_asked_for_are_judged() -> None:
+    ids = [f"{i:03d}" for i in range(100)]
+    old = measured("old", {m: dict.fromkeys(ids, 0.5) for m in ("geneval.overall", "geneval.counting")})
+    new = measured("new", {"geneval.overall": dict.fromkeys(ids, 0.9), "geneval.counting": dict.fromkeys(ids, 0.1)})
+    report = compare(old, new, FAST, only=("geneval.overall",))
+    assert report.decision == "promote"
+    assert report.is_better
+    assert report.ungated == {"geneval.counting": "is judged against another champion"}

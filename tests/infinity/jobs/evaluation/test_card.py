@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from infinity.generation.model_folder import ModelNotFoundError, model_folder
 from infinity.generation.pipeline import save_model
-from infinity.jobs.evaluation.card import CardError, gather, model_of
+from infinity.jobs.evaluation.card import gather
 from infinity.jobs.evaluation.evaluate import EvaluateReport
 from infinity.reporting.card import write_card
 from infinity.tokenizer.saved import save_tokenizer
@@ -112,8 +113,8 @@ def test_missing_records_are_gaps_and_no_error(run: Path, tmp_path: Path) -> Non
 
 
 def test_what_is_no_model_is_named(tmp_path: Path) -> None:
-    with pytest.raises(CardError, match="expected a model folder"):
-        model_of(str(tmp_path))
+    with pytest.raises(ModelNotFoundError, match="expected a model folder"):
+        model_folder(str(tmp_path))
     (tmp_path / "run.json").write_text(json.dumps({"evaluation": {"model": str(tmp_path / "none")}}))
-    with pytest.raises(CardError, match="no trained model yet"):
-        model_of(str(tmp_path))
+    with pytest.raises(ModelNotFoundError, match="no trained model yet"):
+        model_folder(str(tmp_path))

@@ -29,7 +29,7 @@ def spec(folder: Path, **changes: object) -> SweepSpec:
 
 def test_every_kind_of_guidance_at_every_strength_temperature_and_seed_is_a_point(tmp_path: Path) -> None:
     points = spec(tmp_path).points()
-    assert len(points) == ((2 + 1 + 1) * 2 + 2) * 2
+    assert len(points) == (2 + 1 + 1) * 2 * 2 + 2, "greedy drawing knows no seeds"
     assert len({evaluation.digest() for _, _, evaluation in points}) == len(points)
     by_name = {name: evaluation.sampling for name, _, evaluation in points}
     assert by_name["pyramid"].guidance == PyramidGuidance(start=1.0, end=3.0)

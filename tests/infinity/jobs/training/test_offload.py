@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from infinity.jobs.cluster.workers import WorkersConfig
 from infinity.jobs.training import redraw
-from infinity.jobs.training.base import WorkersConfig
 from tests.fixtures.limits import AGES_S
 from tests.fixtures.training_pictures import make_data
 from tests.fixtures.training_sessions import make_tokenizer, session, transformer_spec

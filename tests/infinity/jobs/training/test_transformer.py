@@ -90,7 +90,7 @@ def test_a_start_with_another_tokenizer_is_refused(tmp_path: Path, data: tuple[s
 
 def test_a_start_with_another_text_encoder_is_refused(tmp_path: Path, data: tuple[str, str], model: str) -> None:
     spec = transformer_spec(tmp_path, *data, start_from=model, text=BuiltinTextConfig(**{**TEXT.to_json(), "seed": 77}))
-    with pytest.raises(ValueError, match="trained with the text encoder"):
+    with pytest.raises(ValueError, match="trained with another text encoder"):
         train_transformer.run(spec)
 
 

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 import torch
 
+from infinity.jobs.cluster.workers import WorkersConfig
 from infinity.jobs.progress import silent
 from infinity.jobs.training import tokenizer as train_tokenizer
 from infinity.jobs.training import transformer as train_transformer
 from infinity.jobs.training import worker as training_worker
-from infinity.jobs.training.base import Session, Told, TrainSpec, WorkersConfig
+from infinity.jobs.training.base import Session, Told, TrainSpec
 from infinity.jobs.training.driver import _first_cause, run_training
 from infinity.training.distributed.parallel import ProcessGroup
 from infinity.training.learner import TrainingError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from dataclasses import dataclass
 
 import numpy as np
@@ -93,10 +94,29 @@ def read_picture(uri: str) -> Picture:
         data = storage.read_bytes(uri)
     except storage.FileMissingError as error:
         raise PictureError(f"{uri}: expected a picture, found none; run the evaluation again to draw it") from error
+    return decode_picture(data, uri)
+
+
+def decode_picture(
+    data: bytes, where: str, *, upright: bool = True, remedy: str = "delete it and run the evaluation again"
+) -> Picture:
+    """The one reader of everything that is scored: RGB as Pillow's ``convert("RGB")`` gives it.
+
+    Transparency is dropped, as torch-fidelity, pytorch-fid, clean-fid and GenEval's scorer do. Not for training data,
+    whose transparent places show white (``data.decoding``).
+
+    Args:
+        data: A whole file.
+        where: Its name, for messages.
+        upright: Whether its EXIF orientation is followed first, as GenEval's scorer does; the tools for FID do not.
+        remedy: What to do about a damaged file.
+
+    Raises:
+        PictureError: It is no picture.
+    """
     try:
         with Image.open(io.BytesIO(data)) as image:
-            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-    except (OSError, ValueError, SyntaxError) as error:  # Pillow reports damaged files as any of these
-        raise PictureError(
-            f"{uri}: expected a picture, found a damaged file ({error}); delete it and run the evaluation again"
-        ) from error
+            return np.asarray((ImageOps.exif_transpose(image) if upright else image).convert("RGB"))
+    # Pillow reports damaged files as any of these.
+    except (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError) as error:
+        raise PictureError(f"{where}: expected a picture, found a damaged file ({error}); {remedy}") from error

@@ -4,8 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 
-from infinity.evaluation.picture_store import Drawing, PictureError, PictureStore
+from infinity.evaluation.fid.inception import InceptionFeatures
+from infinity.evaluation.fid.preparation import PREPARATIONS
+from infinity.evaluation.fid.reference_sets import ReferenceSet, measure
+from infinity.evaluation.pictures.store import Drawing, PictureError, PictureStore, decode_picture, read_picture
 from infinity.evaluation.prompts.benchmark import PromptItem, in_store
 from infinity.evaluation.prompts.parts import draw_parts
 from infinity.generation.sampling import SamplingConfig
@@ -67,3 +72,45 @@ def test_a_drawing_that_is_gone_or_damaged_is_an_error_that_says_what_to_do(tmp_
     Path(kept.uri(drawing)).write_bytes(b"\x89PNG broken")
     with pytest.raises(PictureError, match=r"damaged file .*; delete it and run the evaluation again"):
         asked.pictures()
+
+
+def strange_pictures() -> dict[str, Image.Image]:
+    """Forms in which tools that say ``convert("RGB")`` and ours could differ."""
+    random = np.random.default_rng(9)
+    rgba = Image.fromarray(random.integers(0, 256, (9, 7, 4), dtype=np.uint8), "RGBA")
+    grey = Image.fromarray(random.integers(0, 256, (9, 7), dtype=np.uint8), "L")
+    faint = grey.copy()
+    faint.putalpha(grey.rotate(180))
+    palette = rgba.convert("RGB").quantize(8)
+    palette.info["transparency"] = 3
+    deep = Image.fromarray(random.integers(0, 2**16, (9, 7), dtype=np.uint16))
+    return {"rgba": rgba, "la": faint, "palette": palette, "deep": deep, "one": grey.convert("1"), "grey": grey}
+
+
+@pytest.mark.parametrize("form", sorted(strange_pictures()))
+def test_everything_that_is_scored_is_read_as_convert_rgb_gives_it(form: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    strange_pictures()[form].save(path, **({"transparency": 3} if form == "palette" else {}))
+    wanted = np.asarray(Image.open(path).convert("RGB"))
+    np.testing.assert_array_equal(read_picture(str(path)), wanted)
+    rows: list[torch.Tensor] = []
+
+    def network(images: torch.Tensor) -> InceptionFeatures:
+        rows.append(images.clone())
+        features = images.flatten(1)[:, :64]
+        return InceptionFeatures(features, features, features, features, features, features)
+
+    (tmp_path / "b.png").write_bytes(path.read_bytes())
+    measure(ReferenceSet(uri=str(tmp_path), feature=64), network)
+    prepared = PREPARATIONS["tf1"](torch.from_numpy(wanted[None].copy()))
+    torch.testing.assert_close(rows[0][:1], prepared, rtol=0, atol=0)
+
+
+def test_the_tools_for_fid_do_not_follow_the_orientation_and_the_scorer_of_geneval_does(tmp_path: Path) -> None:
+    picture = Image.fromarray(np.arange(60, dtype=np.uint8).reshape(4, 5, 3))
+    exif = picture.getexif()
+    exif[0x0112] = 6
+    picture.save(tmp_path / "a.png", exif=exif)
+    data = (tmp_path / "a.png").read_bytes()
+    assert read_picture(str(tmp_path / "a.png")).shape == (5, 4, 3)
+    assert decode_picture(data, "a", upright=False).shape == (4, 5, 3)

@@ -1,0 +1,75 @@
+"""``infinity evaluate --pictures``: specs for pictures that another model drew, and what to say of unscored ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from infinity.jobs.evaluation.evaluate import EvaluateReport, EvaluateSpec
+
+_PROMPTS_FROM_TABLE = ("clip_score", "image_reward", "hps")
+"""Benchmarks that score any prompt: of loose pictures those in their table."""
+
+
+def specs(spec: dict[str, Any], models: Sequence[str], pictures: str | None, name: str) -> Iterator[dict[str, Any]]:
+    """A spec for every model folder, or one for pictures that were drawn elsewhere.
+
+    Args:
+        spec: Settings of the evaluation, with None for what is not measured.
+        models: Model folders.
+        pictures: A folder or a table, or None.
+        name: Of the model that drew them.
+
+    Raises:
+        ValueError: Neither model nor pictures, or both; a benchmark that needs a model.
+    """
+    from infinity import storage
+    from infinity.evaluation.pictures.table import is_table
+
+    elsewhere = {key: part["pictures"] for key, part in spec.items() if isinstance(part, dict) and part.get("pictures")}
+    if models:
+        if pictures is not None:
+            raise ValueError(
+                "--pictures: expected model folders or pictures that another model drew, got both; leave one out, or "
+                'give the pictures of one benchmark as -b geneval={"pictures": {"uri": ...}}'
+            )
+        yield from ({**spec, "model": storage.absolute(model)} for model in models)
+        return
+    if pictures is None and not elsewhere:
+        raise ValueError("expected model folders, or --pictures with a folder that another model drew; got neither")
+    for key, part in spec.items():
+        if isinstance(part, dict) and key in _with_pictures() and not part.get("pictures") and pictures is not None:
+            uri = _own_folder(storage.absolute(pictures), key)
+            part["pictures"] = {"uri": uri}
+            if key in _PROMPTS_FROM_TABLE and is_table(uri) and not part.get("prompts"):
+                part["prompts"] = [{"file": {"uri": uri}}]
+    first = pictures or next(iter(elsewhere.values()))["uri"]
+    yield {**spec, "model": "", "pictures_of": name or storage.name(str(first).rstrip("/"))}
+
+
+def _with_pictures() -> frozenset[str]:
+    """Fields of an evaluation that may be about pictures which were drawn elsewhere."""
+    from infinity.jobs.evaluation.evaluate import BENCHMARKS_OF_PICTURES
+
+    return BENCHMARKS_OF_PICTURES
+
+
+def _own_folder(pictures: str, benchmark: str) -> str:
+    """The folder of one benchmark within a folder for several, where there is one."""
+    from infinity import storage
+    from infinity.evaluation.pictures.table import is_table
+
+    inner = storage.join(pictures, benchmark)
+    return inner if not is_table(pictures) and storage.list_files(inner) else pictures
+
+
+def unmeasured(spec: EvaluateSpec, report: EvaluateReport) -> list[str]:
+    """A sentence for every benchmark of which nothing was measured."""
+    sentences = []
+    for words, benchmark in spec.benchmarks():
+        overall = next((score for score in report.scores if score.metric == f"{benchmark.name}.overall"), None)
+        if overall is not None and overall.value is None:
+            where = "" if benchmark.pictures is None else f" in {benchmark.pictures.uri}"
+            sentences.append(f"{words}{where}: nothing was measured ({overall.note})")
+    return sentences

@@ -1,0 +1,130 @@
+"""What an evaluation judges, by content: whether a finished one is still about what lies there now.
+
+A spec names its inputs by paths. A finished evaluation is read back only if the model, the manifest, the prompts, the
+weights of scorers and the pictures still have the content that was judged. Another content gets a folder of its own, so
+that earlier figures stay beside what they were measured on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from infinity import storage
+from infinity.checkpoint import MARKER_FILE
+from infinity.config import Config, digest_of
+from infinity.evaluation.prompts.benchmark import PictureFolder, PromptBenchmark
+from infinity.perception.loading import folder_digest
+from infinity.storage.pinned import NoDownloadError, PinnedFile
+
+MANIFEST = "manifest"
+
+_NAMED_BY_CONTENT = re.compile(r"-[0-9a-f]{16}$")
+"""Folders of jobs, whose names say what is in them."""
+
+
+def model_digest(model: str) -> str | None:
+    """Of the checkpoint in a model folder; None where there is none."""
+    marker = storage.join(model, MARKER_FILE)
+    return storage.read_text(marker).strip() if model and storage.exists(marker) else None
+
+
+def is_named_by_content(uri: str) -> bool:
+    """Whether a file lies in the folder of a job, ``<job>-<digest>/...``, which is never filled with anything else."""
+    return bool(_NAMED_BY_CONTENT.search(storage.name(storage.parent(uri))))
+
+
+def contents(manifest: str | None, parts: Mapping[str, Config | None]) -> dict[str, str]:
+    """Digests of all inputs beside the model that a spec names by their place alone, by what they are.
+
+    Files with a checksum in the spec are not among them: the spec itself says their content, and whoever reads them
+    checks it. What is not there any more is left out: nothing else took its place.
+
+    Args:
+        manifest: URI of the data set's manifest.
+        parts: Measures, benchmarks and weights, by the name of their field.
+
+    Raises:
+        ValueError: A table of pictures that cannot be read.
+        StorageError: A file cannot be read.
+    """
+    found: dict[str, str] = {}
+    if manifest is not None and storage.exists(manifest):
+        found[MANIFEST] = storage.sha256(manifest)[:16]
+    for name, part in parts.items():
+        if part is not None:
+            found |= {f"{name}.{where}": digest for where, digest in _of(part) if digest}
+    return found
+
+
+def judged_by(measure: PromptBenchmark) -> dict[str, str]:
+    """Digests of what judges, where the settings of a benchmark name it by its place alone; none for pinned weights."""
+    assert isinstance(measure, Config)
+    found: dict[str, str] = {}
+    for field in dataclasses.fields(measure):
+        value = getattr(measure, field.name)
+        if isinstance(value, Config) and field.name not in ("pictures", "rewriter", "prompts", "questions"):
+            found |= {f"{field.name}.{where}": digest for where, digest in _of(value) if digest}
+    return found
+
+
+def is_current(recorded: Mapping[str, str], found: Mapping[str, str], manifest: str | None) -> bool:
+    """Whether a finished evaluation is about the inputs that lie there now.
+
+    Args:
+        recorded: ``contents`` when it was done; empty for evaluations of earlier versions, which count as long as the
+            only input beside the model is a data set that is named by its content.
+        found: ``contents`` now.
+        manifest: URI of the data set's manifest.
+    """
+    return all(
+        recorded[name] == digest
+        if name in recorded
+        else name == MANIFEST and manifest is not None and is_named_by_content(manifest)
+        for name, digest in found.items()
+    )
+
+
+def _of(value: Any) -> Iterator[tuple[str, str]]:
+    """Places within a configuration, each with the digest of what lies there; an empty one where nothing does."""
+    if isinstance(value, PinnedFile):
+        if value.sha256 is None and value.git_blob is None:
+            yield "file", _file_digest(value)
+        return
+    if isinstance(value, PictureFolder):
+        yield "files", value.content() if _is_there(value) else ""
+        return
+    if isinstance(value, tuple):
+        for number, item in enumerate(value):
+            yield from ((f"{number}.{where}", digest) for where, digest in _of(item))
+        return
+    if not isinstance(value, Config):
+        return
+    if isinstance(model := getattr(value, "model", None), str) and getattr(value, "sha256", None) is None:
+        yield "weights", folder_digest(Path(model)) if Path(model).is_dir() else ""
+    for field in dataclasses.fields(value):
+        inner = getattr(value, field.name)
+        if field.name == "prompts" and isinstance(inner, str):
+            yield "prompts", digest_of(sorted((uri[len(inner) :], storage.sha256(uri)) for uri in _texts(inner)))
+        yield from ((f"{field.name}.{where}", digest) for where, digest in _of(inner))
+
+
+def _texts(folder: str) -> list[str]:
+    return [uri for uri in storage.list_files(folder) if uri.endswith(".txt")]
+
+
+def _is_there(folder: PictureFolder) -> bool:
+    return storage.exists(folder.uri) if folder.is_table else bool(storage.list_files(folder.uri))
+
+
+def _file_digest(file: PinnedFile) -> str:
+    """Of a file without a checksum; empty where it is not there, or the web cannot be reached."""
+    try:
+        if file.uri.startswith(("http://", "https://")):
+            return file.content_digest()[:16]
+        return storage.sha256(file.uri)[:16] if storage.exists(file.uri) else ""
+    except NoDownloadError:
+        return ""

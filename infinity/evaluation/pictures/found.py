@@ -1,0 +1,218 @@
+"""Pictures that were drawn elsewhere, matched to the prompts of a benchmark: folders in public layouts, or a table."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+from infinity import storage
+from infinity.evaluation.pictures.files import content_digest, is_picture
+from infinity.evaluation.pictures.store import PictureError
+from infinity.evaluation.pictures.table import read_table
+from infinity.evaluation.prompts.benchmark import MissingPicture, PictureFolder, PicturePlace, PromptItem, PromptSample
+
+logger = logging.getLogger(__name__)
+
+METADATA_FILE = "metadata.jsonl"
+"""In every folder of GenEval's layout: what was asked of the pictures in it."""
+
+_ENDING = r"\.[A-Za-z0-9]+"
+
+Layout = Callable[[str], list[tuple[str, int]]]
+"""Of which items a file may be a picture by its path, and the number that it has among theirs."""
+
+Same = Callable[[PromptItem, Mapping[str, Any]], bool]
+"""Whether the metadata of a folder ask for the same as an item, beside the prompt."""
+
+
+def in_folders(path: str) -> list[tuple[str, int]]:
+    """``<id>/samples/<number>.png``: files that begin with digits count, as in GenEval's scorer; any picture ending."""
+    match = re.fullmatch(rf"(.+)/samples/(\d+)[^/]*{_ENDING}", path)
+    return [(match[1], int(match[2]))] if match else []
+
+
+def in_folders_or_flat(path: str) -> list[tuple[str, int]]:
+    """``<id>_<number>.png`` and ``<id>.png`` too; an id may itself end in a number."""
+    if found := in_folders(path):
+        return found
+    match = re.fullmatch(rf"((.+)_(\d+)|.+){_ENDING}", path)
+    if match is None:
+        return []
+    return [(match[1], 0), *([(match[2], int(match[3]))] if match[2] else [])]
+
+
+def locate(
+    folder: PictureFolder,
+    items: Sequence[PromptItem],
+    number: int,
+    *,
+    layout: Layout = in_folders,
+    most: int | None = None,
+    known: Sequence[PromptItem] = (),
+    same: Same = lambda item, metadata: True,
+) -> list[PromptSample]:
+    """Pictures of items, in the order of their numbers.
+
+    Where a folder of the layout has a ``metadata.jsonl``, its prompt decides whose the pictures are, not its name.
+
+    Args:
+        folder: The folder or the table.
+        items: Whose pictures.
+        number: As many an item should have; what is missing is a gap.
+        layout: How files are named.
+        most: An item's pictures beyond so many are left out; None takes all there are.
+        known: All prompts of the benchmark, where ``items`` are a part of them.
+        same: Whether metadata ask for the same as an item.
+
+    Raises:
+        PictureError: Two files or folders are the same picture or prompt, or metadata that
+            no prompt has.
+    """
+    if folder.is_table:
+        return _listed(folder, items, number, most)
+    files = folder.files()
+    pictures = {path: info for path, info in files.items() if is_picture(path)}
+    renamed = _by_metadata(folder, files, known or items, same)
+    ids = {item.id for item in known or items}
+    by_item: dict[str, dict[int, str]] = {}
+    strangers = []
+    for path in sorted(pictures):
+        places = [(renamed.get(name, name), place) for name, place in layout(path)]
+        own = next((pair for pair in places if pair[0] in ids), None)
+        if own is None:
+            beside = path.rpartition("/")[0]  # GenEval's generator writes a grid.png beside the samples
+            strangers += [] if renamed.get(beside, beside) in ids else [path]
+            continue
+        item_id, place = own
+        taken = by_item.setdefault(item_id, {}).setdefault(place, path)
+        if taken != path:
+            raise PictureError(
+                f"{folder.uri}: expected one picture {place} of {item_id}, found {taken} and {path}; take one "
+                "of them out"
+            )
+    _tell_strangers(folder, strangers, len(pictures))
+    asked = []
+    for item in items:
+        paths = [path for _, path in sorted(by_item.get(item.id, {}).items())][:most]
+        asked.append(with_gaps(folder, item, [place_of(folder, pictures[path]) for path in paths], number))
+    return asked
+
+
+def with_gaps(
+    folder: PictureFolder, item: PromptItem, found: Sequence[PicturePlace | MissingPicture], number: int
+) -> PromptSample:
+    """An item with its pictures; what is missing of so many is a gap."""
+    places = (*found, *[MissingPicture("no such file")] * (number - len(found)))
+    return PromptSample(item=item, drawn=item.prompt, places=places, size_px=folder.size_px)
+
+
+def place_of(folder: PictureFolder, info: storage.FileInfo) -> PicturePlace:
+    """A file of a folder as the place of a picture."""
+    name = info.uri[len(folder.uri.rstrip("/")) + 1 :]
+    return PicturePlace(info.uri, name, content_digest(info))
+
+
+def _by_metadata(
+    folder: PictureFolder, files: Iterable[str], items: Sequence[PromptItem], same: Same
+) -> dict[str, str]:
+    """By the name of a folder with metadata the id of the item that it asks for."""
+    by_prompt: dict[str, list[PromptItem]] = {}
+    for item in items:
+        by_prompt.setdefault(item.prompt.strip(), []).append(item)
+    claimed: dict[str, str] = {}
+    renamed: dict[str, str] = {}
+    named = [path.removesuffix(f"/{METADATA_FILE}") for path in files if path.endswith(f"/{METADATA_FILE}")]
+    wanted = {name: _read_metadata(folder, name) for name in sorted(named)}
+    # Folders whose own number asks for the same come first: of equal prompts each keeps its own.
+    for own in (True, False):
+        for name, metadata in wanted.items():
+            if name in renamed:
+                continue
+            fits = [item.id for item in by_prompt.get(metadata["prompt"].strip(), ()) if same(item, metadata)]
+            free = [item_id for item_id in fits if item_id not in claimed and (item_id == name or not own)]
+            if free:
+                renamed[name], claimed[free[0]] = free[0], name
+            elif not own:
+                _refuse(folder, name, metadata["prompt"], [claimed[item_id] for item_id in fits])
+    _check_unnamed(folder, files, {*wanted}, claimed)
+    return renamed
+
+
+def _check_unnamed(
+    folder: PictureFolder, files: Iterable[str], named: Collection[str], claimed: Mapping[str, str]
+) -> None:
+    """A folder without metadata goes by its number; that must not be the prompt of another folder's metadata."""
+    plain = {path.split("/samples/")[0] for path in files if "/samples/" in path} - set(named)
+    if clash := sorted(name for name in plain if claimed.get(name, name) != name):
+        raise PictureError(
+            f"{folder.uri}: the folder {clash[0]} has no {METADATA_FILE}, and by that of the folder "
+            f"{claimed[clash[0]]} prompt {clash[0]} is drawn there; add {METADATA_FILE} or take one of them out"
+        )
+
+
+def _refuse(folder: PictureFolder, name: str, prompt: str, others: Sequence[str]) -> None:
+    where = storage.join(folder.uri, name, METADATA_FILE)
+    if others:
+        raise PictureError(
+            f"{where}: its prompt {prompt!r} is that of the folder {others[0]} too; expected one folder a prompt, take "
+            "one of them out"
+        )
+    raise PictureError(
+        f"{where}: expected one of the benchmark's prompts with the same objects, found {prompt!r}; give the prompt "
+        "file that these pictures were drawn for, or take the folder out"
+    )
+
+
+def _read_metadata(folder: PictureFolder, name: str) -> dict[str, Any]:
+    where = storage.join(folder.uri, name, METADATA_FILE)
+    try:
+        data = json.loads(storage.read_bytes(where))
+    except ValueError as error:
+        raise PictureError(f"{where}: expected one JSON object with a prompt ({error}); mend or remove it") from error
+    if not isinstance(data, dict) or not isinstance(data.get("prompt"), str):
+        raise PictureError(
+            f"{where}: expected one JSON object with a prompt, found {str(data)[:80]!r}; mend it or remove it"
+        )
+    return data
+
+
+def _tell_strangers(folder: PictureFolder, strangers: Sequence[str], number: int) -> None:
+    """A warning of pictures that belong to no prompt: whoever named them otherwise misses them."""
+    if strangers:
+        logger.warning(
+            "%s: %d of %d pictures belong to no prompt of the benchmark and are not scored (first: %s); name them as "
+            "its layout does, or give a table of prompt and file",
+            folder.uri, len(strangers), number, strangers[0],
+        )  # fmt: skip
+
+
+def _listed(folder: PictureFolder, items: Sequence[PromptItem], number: int, most: int | None) -> list[PromptSample]:
+    """The pictures that a table names, in its order."""
+    by_prompt: dict[str, list[str]] = {}
+    for row in read_table(folder.uri):
+        by_prompt.setdefault(row.prompt, []).append(row.uri)
+    prompts = {item.prompt.strip() for item in items}
+    strangers = [prompt for prompt in by_prompt if prompt not in prompts]
+    if len(strangers) == len(by_prompt):
+        raise PictureError(
+            f"{folder.uri}: none of its {len(by_prompt)} prompts is one of the benchmark's {len(prompts)} (first: "
+            f"{strangers[0]!r}); give the prompt list that these pictures were drawn for"
+        )
+    if strangers:
+        logger.warning(
+            "%s: %d of %d prompts are not among the benchmark's and are not scored (first: %r)",
+            folder.uri, len(strangers), len(by_prompt), strangers[0],
+        )  # fmt: skip
+    return [
+        with_gaps(folder, item, [_listed_place(uri) for uri in by_prompt.get(item.prompt.strip(), [])[:most]], number)
+        for item in items
+    ]
+
+
+def _listed_place(uri: str) -> PicturePlace | MissingPicture:
+    if not storage.exists(uri):
+        return MissingPicture(f"no such file: {uri}")
+    return PicturePlace(uri, storage.name(uri), storage.sha256(uri))

@@ -1,0 +1,78 @@
+"""A candidate against its family: the present champion, and in every metric the best one so far."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from infinity.evaluation.promotion.anchors import anchors
+from infinity.evaluation.promotion.champions import Champion
+from infinity.evaluation.promotion.gate import Decision, GateReport
+from infinity.evaluation.promotion.margins import GateConfig
+from infinity.evaluation.promotion.rolled_back import rolled_back
+from infinity.evaluation.score import Score
+
+End = Literal["promote", "keep", "block", "undecided"]
+
+Compare = Callable[[Champion, Collection[str] | None], GateReport | None]
+"""The gate's report on a champion and some metrics (None: all with a margin); None where it cannot be scored again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contest:
+    """How it ended, and why in one sentence; ``keep``: nothing is worse, but nothing is better either."""
+
+    end: End
+    why: str
+
+
+def contest(history: Sequence[Champion], scores: Sequence[Score], compare: Compare, config: GateConfig) -> Contest:
+    """Hold a candidate against the champions of its family.
+
+    Args:
+        history: All records of the family, the present champion's last.
+        scores: Of the candidate.
+        compare: Compares it with a champion. None for the present one is no answer.
+        config: Of the gate.
+
+    Raises:
+        GateError: Two evaluations cannot be compared.
+    """
+    causes: dict[Decision, list[str]] = {"block": [], "undecided": [], "promote": []}
+    found = compare(history[-1], None)
+    assert found is not None
+    causes[found.decision].append(found.cause)
+    for number, metrics in anchors(history, scores, config, set_aside=rolled_back(history)).items():
+        best = history[number - 1]
+        against = compare(best, metrics)
+        decision, cause = _by_record(best, scores, metrics, config) if against is None else _told(against)
+        causes[decision].append(f"against record {number}, the best so far: {cause}")
+    if causes["block"]:
+        return Contest("block", "; ".join(causes["block"]))
+    if causes["undecided"]:
+        return Contest("undecided", "; ".join(causes["undecided"]))
+    return Contest("promote" if found.is_better else "keep", "; ".join(causes["promote"]))
+
+
+def _told(report: GateReport) -> tuple[Decision, str]:
+    return report.decision, report.cause
+
+
+def _by_record(
+    best: Champion, scores: Sequence[Score], metrics: Collection[str], config: GateConfig
+) -> tuple[Decision, str]:
+    """What the figures alone say where the best champion's folder is gone: no item can be paired with it."""
+    before = {score.metric: score for score in best.scores}
+    causes = []
+    for score in scores:
+        margin = config.margin(score.metric)
+        if score.metric not in metrics or margin is None or score.value is None:
+            continue
+        old = before[score.metric].value
+        assert old is not None
+        loss = old - score.value if margin.better == "higher" else score.value - old
+        if loss > margin.delta:
+            causes.append(f"{score.metric} is {score.value:.4g}, more than δ {margin.delta:.3g} behind {old:.4g}")
+    gone = f"its folder {best.model} does not hold it any more, so only figures compare"
+    return ("undecided", f"{'; '.join(causes)}; {gone}") if causes else ("promote", gone)

@@ -1,0 +1,39 @@
+"""What no champion may be worse than, whatever the present champion has: a floor for some metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+
+from infinity.evaluation.promotion.leaderboard import is_lower_better
+from infinity.evaluation.promotion.margins import GateConfig
+from infinity.evaluation.score import Score
+
+
+def below_floor(scores: Sequence[Score], config: GateConfig) -> tuple[str, ...]:
+    """One sentence for every floor that the figures do not reach; a floor of what was not measured is not reached.
+
+    Args:
+        scores: Of the candidate.
+        config: With its floors; a metric's margin says which way is better, else its name.
+    """
+    problems = []
+    open_floors = dict(config.floors)
+    for score in scores:
+        pattern = next((name for name in config.floors if fnmatchcase(score.metric, name)), None)
+        if pattern is None:
+            continue
+        open_floors.pop(pattern, None)
+        floor = config.floors[pattern]
+        if score.value is None:
+            problems.append(f"{score.metric} has a floor of {floor:.4g} but no value ({score.note})")
+            continue
+        margin = config.margin(score.metric)
+        lower = is_lower_better(score.metric) if margin is None else margin.better == "lower"
+        if (score.value > floor) if lower else (score.value < floor):
+            problems.append(
+                f"{score.metric} is {score.value:.4g} {score.unit}".rstrip()
+                + f", {'above' if lower else 'below'} its floor of {floor:.4g}"
+            )
+    problems += [f"{name} has a floor of {floor:.4g} but was not measured" for name, floor in open_floors.items()]
+    return tuple(problems)

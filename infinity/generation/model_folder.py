@@ -1,0 +1,46 @@
+"""Which model folder a user means: a folder of weights, or a run that trained one."""
+
+from __future__ import annotations
+
+import json
+
+from infinity import storage
+from infinity.checkpoint import MARKER_FILE
+
+RUN_FILE = "run.json"
+"""Plan of a run: the specs of its stages; that of the evaluation names the last model."""
+
+
+class ModelNotFoundError(ValueError):
+    """There is no model at a place."""
+
+
+def model_folder(uri: str) -> str:
+    """Return the model folder that a URI stands for: itself, or the last model of a run.
+
+    Args:
+        uri: A model folder or the folder of a run; a local path or an ``s3://`` URI.
+
+    Raises:
+        ModelNotFoundError: Neither, or a run that has not trained a model yet.
+        StorageError: The place cannot be read.
+    """
+    if storage.exists(storage.join(uri, MARKER_FILE)):
+        return uri
+    plan = storage.join(uri, RUN_FILE)
+    if not storage.exists(plan):
+        raise ModelNotFoundError(
+            f"{uri}: expected a model folder ({MARKER_FILE}) or the folder of a run ({RUN_FILE}), found neither"
+        )
+    model = _last_model(plan)
+    if model and storage.exists(storage.join(model, MARKER_FILE)):
+        return model
+    raise ModelNotFoundError(f"{uri}: the run has no trained model yet ({model or 'its plan names none'})")
+
+
+def _last_model(plan: str) -> str:
+    try:
+        specs = json.loads(storage.read_text(plan))
+        return str(specs["evaluation"]["model"])
+    except (ValueError, KeyError, TypeError):
+        return ""

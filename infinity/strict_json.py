@@ -1,0 +1,90 @@
+"""JSON from anywhere: strict about what it says, and bounded in what it may ask of the reader."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any, NoReturn
+
+MAX_DEPTH = 100
+"""Brackets within brackets of a JSON text; no file of ours has more than a dozen."""
+MAX_WHOLE_NUMBER = 2**64
+"""Whole numbers of JSON are smaller; nothing that is counted or seeded needs more."""
+_MOST_DIGITS = len(str(MAX_WHOLE_NUMBER)) + 1
+
+
+class ConfigError(ValueError):
+    """A configuration does not say what its type asks for; the message names the place, the expected and the given."""
+
+
+def parse_json(text: str | bytes, *, where: str) -> Any:
+    """The value of a JSON text from anywhere, with bounds on what it may ask of us.
+
+    Args:
+        text: UTF-8 where it is bytes.
+        where: Name of the place in error messages.
+
+    Raises:
+        ConfigError: No JSON, NaN or infinity, a number or a depth beyond all need, a key twice in one object, or
+            halves of characters, which no file can hold.
+    """
+
+    def refuse(constant: str) -> NoReturn:
+        raise ConfigError(f"{where}: expected numbers, found {constant}, which JSON does not have")
+
+    def whole(digits: str) -> int:
+        if len(digits) > _MOST_DIGITS or abs(int(digits)) >= MAX_WHOLE_NUMBER:
+            raise ConfigError(f"{where}: expected whole numbers of at most 64 bits, found {_shortened(digits)}")
+        return int(digits)
+
+    def decimal(digits: str) -> float:
+        if not math.isfinite(number := float(digits)):
+            raise ConfigError(f"{where}: expected numbers below 1.8e308, found {_shortened(digits)}")
+        return number
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) != len(pairs):
+            twice = next(name for index, (name, _) in enumerate(pairs) if name in dict(pairs[:index]))
+            raise ConfigError(f"{where}: the key {twice!r:.80} stands twice in one object; keep one of them")
+        return found
+
+    try:
+        data = json.loads(text, parse_constant=refuse, parse_int=whole, parse_float=decimal, object_pairs_hook=unique)
+        _check_depth(text, data)
+        _check_characters(text, data, where)
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise ConfigError(f"{where}: not valid JSON ({error})") from error
+    except RecursionError:
+        raise ConfigError(f"{where}: expected at most {MAX_DEPTH} brackets within each other, found more") from None
+    return data
+
+
+def _check_depth(text: str | bytes, data: Any) -> None:
+    num_brackets = text.count("[") + text.count("{") if isinstance(text, str) else text.count(b"[") + text.count(b"{")
+    if num_brackets <= MAX_DEPTH:
+        return
+    level = [data] if isinstance(data, dict | list) else []
+    for _ in range(MAX_DEPTH):
+        values = (value.values() if isinstance(value, dict) else value for value in level)
+        level = [value for inner in values for value in inner if isinstance(value, dict | list)]
+        if not level:
+            return
+    raise RecursionError
+
+
+def _check_characters(text: str | bytes, data: Any, where: str) -> None:
+    """A lone surrogate is legal as an escape, but is no character: it cannot be written to a file or a terminal."""
+    if isinstance(text, bytes) and b"\\ud" not in text and b"\\uD" not in text:
+        return
+    try:
+        json.dumps(data, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        half = f"\\u{ord(error.object[error.start]):04x}"
+        raise ConfigError(f"{where}: expected whole characters, found {half}, which is half of one") from None
+
+
+def _shortened(digits: str) -> str:
+    return digits if len(digits) <= 24 else f"one of {len(digits)} characters ({digits[:12]}...)"

@@ -1,0 +1,133 @@
+"""A T5 as it lies in a folder: looked at without loading it, and told apart from another T5 by what its weights are."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from infinity.config import ConfigError, parse_json
+from infinity.storage import absolute
+
+_HUB_NAMES_WITHOUT_OWNER = ("t5-small", "t5-base", "t5-large", "t5-3b", "t5-11b")
+_KINDS = ("t5", "mt5", "umt5")
+_TOKENIZER_FILES = ("spiece.model", "tokenizer.json")
+_MEANING = ("model_type", "d_model", "d_kv", "d_ff", "num_layers", "num_heads", "vocab_size", "feed_forward_proj")
+"""Fields of a T5's configuration that decide what its weights compute."""
+_SAMPLED_ROWS = 4
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FoundT5:
+    """What a folder of a T5 says without being loaded.
+
+    Attributes:
+        folder: Absolute.
+        channels: Of its features.
+        fingerprint: Digest of what its features mean: its shape and rows of all its weights, rounded to bfloat16, so
+            that it is the same for all types and places of the files. None where no row can be read.
+    """
+
+    folder: str
+    channels: int
+    fingerprint: str | None
+
+
+def place_of(model: str) -> str:
+    """A folder as an absolute path, a hub name as it is.
+
+    Args:
+        model: A local folder, or a hub name such as "google/flan-t5-xl".
+
+    Raises:
+        ValueError: A path where no folder is.
+    """
+    path = Path(model)
+    if path.is_dir():
+        return absolute(model)
+    parts = model.split("/")
+    is_hub_name = len(parts) == 2 and all(parts) and not Path(parts[0]).exists() and parts[0] not in ("~", ".", "..")
+    if is_hub_name or model in _HUB_NAMES_WITHOUT_OWNER:
+        return model
+    raise ValueError(
+        f"text model {model!r:.200}: expected a folder with a T5, or a hub name such as 'google/flan-t5-xl', found no "
+        "such folder"
+    )
+
+
+def look_at(model: str) -> FoundT5 | None:
+    """What a local folder, or a hub name that was downloaded before, holds; None for a hub name that was not.
+
+    Raises:
+        ValueError: A folder without a T5, its weights or its tokenizer.
+    """
+    folder = Path(model) if Path(model).is_dir() else _downloaded(model)
+    if folder is None:
+        return None
+    try:
+        config = parse_json((folder / "config.json").read_bytes(), where=str(folder / "config.json"))
+    except (OSError, ConfigError) as error:
+        raise ValueError(f"text model {folder}: expected a config.json of a T5 ({error})") from error
+    kind = config.get("model_type") if isinstance(config, dict) else None
+    if kind not in _KINDS:
+        raise ValueError(f"text model {folder}: expected a T5, found a model of type {kind!r:.80}")
+    channels = config.get("d_model")
+    if type(channels) is not int or channels < 1:
+        raise ValueError(f"text model {folder}: expected its channels under d_model, found {channels!r:.80}")
+    if not [*folder.glob("*.safetensors"), *folder.glob("pytorch_model*.bin")]:
+        raise ValueError(f"text model {folder}: expected weights (*.safetensors or pytorch_model*.bin), found none")
+    if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
+        raise ValueError(f"text model {folder}: expected {' or '.join(_TOKENIZER_FILES)}, found neither")
+    return FoundT5(folder=str(folder.absolute()), channels=channels, fingerprint=_fingerprint(folder, config))
+
+
+def _downloaded(model: str) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    try:
+        found = try_to_load_from_cache(model, "config.json")
+    except ValueError:  # no name that a hub could have
+        return None
+    return Path(found).parent if isinstance(found, str) else None
+
+
+def _fingerprint(folder: Path, config: dict[str, Any]) -> str | None:
+    samples = _samples(folder)
+    if not samples:
+        return None
+    about = {name: config.get(name) for name in _MEANING}
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+    for name, rows in sorted(samples.items()):
+        digest.update(name.encode())
+        digest.update(rows.to(torch.bfloat16).contiguous().view(torch.int16).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _samples(folder: Path) -> dict[str, torch.Tensor]:
+    """The first rows of every weight of the encoder, as they are stored; nothing where they cannot be read in part."""
+    found: dict[str, torch.Tensor] = {}
+    files = sorted(folder.glob("*.safetensors"))
+    for file in files:
+        try:
+            with safe_open(file, framework="pt") as opened:
+                found |= {name: opened.get_slice(name)[:_SAMPLED_ROWS] for name in opened.keys() if _says(name)}  # noqa: SIM118
+        except SafetensorError as error:
+            raise ValueError(f"{file}: expected a safetensors file ({error})") from error
+    for file in [] if files else sorted(folder.glob("pytorch_model*.bin")):
+        try:
+            tensors = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+        except (RuntimeError, ValueError, OSError, pickle.UnpicklingError):
+            return {}  # of an older format
+        found |= {name: tensors[name][:_SAMPLED_ROWS].clone() for name in tensors if _says(name)}
+    return found
+
+
+def _says(name: str) -> bool:
+    """Whether a weight is the encoder's; a file may also hold a decoder, and the word embedding under a second name."""
+    return name == "shared.weight" or (name.startswith("encoder.") and name != "encoder.embed_tokens.weight")

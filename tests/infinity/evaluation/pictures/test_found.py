@@ -1,0 +1,249 @@
+"""Pictures that were drawn elsewhere are matched to prompts, or their gaps are counted, or the fault is named."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from infinity.evaluation.dpg.benchmark import DpgMeasure
+from infinity.evaluation.geneval.benchmark import GenevalMeasure
+from infinity.evaluation.geneval.scenes import SceneDetector
+from infinity.evaluation.pictures.files import endings
+from infinity.evaluation.pictures.found import in_folders_or_flat, locate
+from infinity.evaluation.pictures.store import PictureError
+from infinity.evaluation.prompts.benchmark import MissingPicture, PictureFolder, PromptItem, PromptSample
+from infinity.storage.pinned import PinnedFile
+
+SHAPES = ("star", "heart", "square", "star")  # the official file has prompts twice too
+
+
+def line(shape: str) -> dict[str, object]:
+    return {"tag": "single_object", "include": [{"class": shape, "count": 1}], "prompt": f"a photo of a {shape}"}
+
+
+def save(path: Path, grey: int = 0) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (8, 8), (grey, grey, grey)).save(path)
+
+
+@pytest.fixture
+def geneval(tmp_path: Path) -> GenevalMeasure:
+    file = tmp_path / "prompts.jsonl"
+    file.write_text("".join(json.dumps(line(shape)) + "\n" for shape in SHAPES))
+    return GenevalMeasure(
+        prompts=PinnedFile(uri=str(file)), detector=SceneDetector(), pictures_per_prompt=2,
+        pictures=PictureFolder(uri=str(tmp_path / "pictures")),
+    )  # fmt: skip
+
+
+def find(measure: GenevalMeasure | DpgMeasure) -> list[PromptSample]:
+    assert measure.pictures is not None
+    return measure.find(measure.pictures, measure.items())
+
+
+def names(asked: PromptSample) -> list[str]:
+    return [place.reason if isinstance(place, MissingPicture) else place.name for place in asked.places]
+
+
+def folder(root: Path, number: int, shape: str | None, **metadata: object) -> None:
+    for sample in range(2):
+        save(root / f"pictures/{number:05d}/samples/{sample:05d}.png")
+    save(root / f"pictures/{number:05d}/grid.png")  # as the public generator writes it
+    if shape is not None:
+        (root / f"pictures/{number:05d}/metadata.jsonl").write_text(json.dumps({**line(shape), **metadata}))
+
+
+@pytest.mark.parametrize("ending", sorted({*endings(), ".PNG", ".JpEg"} - {".jp2", ".avif", ".jfif", ".apng", ".jpe"}))
+def test_every_ending_that_is_decoded_is_a_picture(geneval: GenevalMeasure, tmp_path: Path, ending: str) -> None:
+    for number in range(4):
+        for sample in range(2):
+            save(tmp_path / f"pictures/{number:05d}/samples/{sample}{ending}")
+    for asked in find(geneval):
+        assert not any(isinstance(picture, MissingPicture) for picture in asked.pictures())
+
+
+@pytest.mark.parametrize("other", ["0.txt", "0.json", "._0.png", ".DS_Store", "Thumbs.db", "0.npy", "0.png.part", "0"])
+def test_what_lies_beside_pictures_is_none(geneval: GenevalMeasure, tmp_path: Path, other: str) -> None:
+    folder(tmp_path, 0, None)
+    (tmp_path / "pictures/00000/samples" / other).write_bytes(b"x")
+    assert names(find(geneval)[0]) == ["00000/samples/00000.png", "00000/samples/00001.png"]
+
+
+@pytest.mark.parametrize("other", ["0.png", "00000.jpg", "0-again.webp", "000.PNG"])
+def test_a_second_file_of_one_number_is_an_error_that_names_both(
+    geneval: GenevalMeasure, tmp_path: Path, other: str
+) -> None:
+    folder(tmp_path, 0, None)
+    save(tmp_path / f"pictures/00000/samples/{other}")
+    with pytest.raises(PictureError) as error:
+        find(geneval)
+    assert other in str(error.value)
+    assert "00000/samples/00000.png" in str(error.value)
+
+
+def test_metadata_decide_whose_pictures_a_folder_holds(geneval: GenevalMeasure, tmp_path: Path) -> None:
+    for number, shape in ((0, "square"), (3, "star"), (7, "heart"), (9, "star")):
+        folder(tmp_path, number, shape, seed=3)  # keys that the scorer does not know play no part
+    found = [names(asked)[0].split("/")[0] for asked in find(geneval)]
+    assert found == ["00009", "00007", "00000", "00003"], "of two equal prompts each keeps its own number"
+
+
+def test_a_part_of_the_prompts_knows_the_folders_of_the_others(geneval: GenevalMeasure, tmp_path: Path) -> None:
+    for number, shape in enumerate(SHAPES):
+        folder(tmp_path, number, shape)
+    (asked,) = find(geneval.replace(prompts_per_task=1))
+    assert names(asked)[0] == "00000/samples/00000.png"
+
+
+@pytest.mark.parametrize(
+    ("metadata", "words"),
+    [
+        (json.dumps(line("circle")), "found 'a photo of a circle'; give the prompt file"),
+        (json.dumps({**line("star"), "include": [{"class": "star", "count": 2}]}), "with the same objects"),
+        ("{broken", "expected one JSON object with a prompt"),
+        ('["a photo of a star"]', "expected one JSON object with a prompt, found"),
+        ('{"tag": "counting"}', "expected one JSON object with a prompt"),
+    ],
+)
+def test_metadata_that_are_no_line_of_the_prompts_are_refused(
+    geneval: GenevalMeasure, tmp_path: Path, metadata: str, words: str
+) -> None:
+    folder(tmp_path, 0, "star")
+    folder(tmp_path, 1, None)
+    (tmp_path / "pictures/00001/metadata.jsonl").write_text(metadata)
+    with pytest.raises(PictureError) as error:
+        find(geneval)
+    assert words in str(error.value)
+    assert "00001/metadata.jsonl" in str(error.value)
+
+
+def test_two_folders_of_one_prompt_are_refused(geneval: GenevalMeasure, tmp_path: Path) -> None:
+    folder(tmp_path, 1, "heart")
+    folder(tmp_path, 5, "heart")
+    with pytest.raises(PictureError, match="is that of the folder 00001 too"):
+        find(geneval)
+
+
+def test_a_folder_without_metadata_must_not_be_the_prompt_of_another(geneval: GenevalMeasure, tmp_path: Path) -> None:
+    folder(tmp_path, 1, None)
+    folder(tmp_path, 5, "heart")
+    with pytest.raises(PictureError, match=r"00001 has no metadata.jsonl, and by that of the folder 00005"):
+        find(geneval)
+
+
+def test_pictures_of_no_prompt_are_told(
+    geneval: GenevalMeasure, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder(tmp_path, 0, None)
+    folder(tmp_path, 44, None)
+    with caplog.at_level(logging.WARNING):
+        find(geneval)
+    assert "3 of 6 pictures belong to no prompt" in caplog.text
+    assert "00044/grid.png" in caplog.text
+
+
+# --- Flat layouts and DPG's grids --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def dpg(tmp_path: Path) -> DpgMeasure:
+    (tmp_path / "prompts").mkdir()
+    for name in ("7", "stanford3"):
+        (tmp_path / f"prompts/{name}.txt").write_text(f"A long prompt {name}")
+    head = "item_id,text,keywords,proposition_id,dependency,category_broad,category_detailed,tuple,"
+    (tmp_path / "q.csv").write_text(head + "question_natural_language\nlost,,,1,0,,,entity - whole (x),x?\n")
+    return DpgMeasure(
+        prompts=str(tmp_path / "prompts"), questions=PinnedFile(uri=str(tmp_path / "q.csv")),
+        pictures=PictureFolder(uri=str(tmp_path / "grids")),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("beside", [".txt", ".yaml", ".safetensors", ".md"])
+def test_files_beside_grids_are_none(dpg: DpgMeasure, tmp_path: Path, beside: str) -> None:
+    for name in ("7", "stanford3"):
+        save(tmp_path / f"grids/{name}.jpeg")
+        (tmp_path / f"grids/{name}{beside}").write_text("x")
+    assert [names(asked) for asked in find(dpg)] == [["7.jpeg"], ["stanford3.jpeg"]]
+
+
+@pytest.mark.parametrize("other", ["7.webp", "7.PNG", "7.again.jpg"])
+def test_two_grids_of_one_item_are_an_error_that_names_both(dpg: DpgMeasure, tmp_path: Path, other: str) -> None:
+    for name in ("7.png", other):
+        save(tmp_path / "grids" / name)
+    with pytest.raises(PictureError) as error:
+        find(dpg)
+    assert "7.png" in str(error.value)
+    assert other in str(error.value)
+
+
+@pytest.mark.parametrize("form", ["{}_{}.jpg", "{}/samples/{:04d}.webp"])
+def test_single_pictures_instead_of_grids_are_found_and_their_gaps_counted(
+    dpg: DpgMeasure, tmp_path: Path, form: str
+) -> None:
+    for number in range(4):
+        save(tmp_path / "grids" / form.format("7", number), number)
+    save(tmp_path / "grids" / form.format("stanford3", 0))
+    first, second = find(dpg)
+    assert [int(picture.mean()) for picture in first.pictures() if not isinstance(picture, MissingPicture)] == [
+        0,
+        1,
+        2,
+        3,
+    ]
+    assert names(second)[1:] == ["no such file"] * 3
+
+
+def test_an_id_that_ends_in_a_number_keeps_its_own_file(tmp_path: Path) -> None:
+    for name in ("a.png", "a_1.png", "a_2.png"):
+        save(tmp_path / name)
+    items = [PromptItem(id="a", prompt="p"), PromptItem(id="a_1", prompt="q")]
+    found = locate(PictureFolder(uri=str(tmp_path)), items, 1, layout=in_folders_or_flat)
+    assert [names(asked) for asked in found] == [["a.png", "a_2.png"], ["a_1.png"]]
+
+
+# --- Tables ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_table_matches_by_prompt_and_counts_what_is_missing(tmp_path: Path) -> None:
+    for name in ("x/one.JPG", "two.webp"):
+        save(tmp_path / name)
+    (tmp_path / "table.csv").write_text(
+        'file,prompt\nx/one.JPG," a cat, red "\ntwo.webp,"a cat, red"\ngone.png,a dog\n'
+    )
+    items = [
+        PromptItem(id="0", prompt="a cat, red"),
+        PromptItem(id="1", prompt="a dog"),
+        PromptItem(id="2", prompt="a cow"),
+    ]
+    found = locate(PictureFolder(uri=str(tmp_path / "table.csv")), items, 2)
+    assert names(found[0]) == ["one.JPG", "two.webp"]
+    assert names(found[1]) == [f"no such file: {tmp_path / 'gone.png'}", "no such file"]
+    assert names(found[2]) == ["no such file"] * 2
+    with pytest.raises(PictureError, match="none of its 2 prompts is one of the benchmark's 1"):
+        locate(PictureFolder(uri=str(tmp_path / "table.csv")), [PromptItem(id="0", prompt="other")], 1)
+
+
+def test_the_version_of_a_place_is_its_content_and_nothing_else(tmp_path: Path) -> None:
+    import os
+
+    save(tmp_path / "a.bmp", 1)
+    about = (tmp_path / "a.bmp").stat()
+    items = [PromptItem(id="a", prompt="p")]
+
+    def version() -> str:
+        (asked,) = locate(PictureFolder(uri=str(tmp_path)), items, 1, layout=in_folders_or_flat)
+        return asked.digest()
+
+    first, content = version(), PictureFolder(uri=str(tmp_path)).content()
+    save(tmp_path / "a.bmp", 2)
+    os.utime(tmp_path / "a.bmp", ns=(about.st_atime_ns, about.st_mtime_ns))
+    assert (tmp_path / "a.bmp").stat().st_size == about.st_size
+    assert version() != first
+    assert PictureFolder(uri=str(tmp_path)).content() != content
+    save(tmp_path / "a.bmp", 1)
+    assert version() == first
+    assert PictureFolder(uri=str(tmp_path)).content() == content
