@@ -25,7 +25,7 @@ from infinity.storage.errors import (
     LeaseLostError,
     StorageError,
 )
-from infinity.storage.inside import inside as inside_of
+from infinity.storage.inside import inside as inside_places
 from infinity.storage.places import SCHEME, local_path
 
 __all__ = [
@@ -269,7 +269,7 @@ def inside(roots: Sequence[str]) -> Callable[[str], bool]:
     Raises:
         ValueError: Of the test: a path that no file can have.
     """
-    test = inside_of([local_path(root) or root for root in roots])
+    test = inside_places([local_path(root) or root for root in roots])
 
     def is_inside(uri: str) -> bool:
         try:
