@@ -14,6 +14,7 @@ from infinity import storage
 from infinity.config import Config
 from infinity.data.curation.filters import FilterConfig, ModelFilters
 from infinity.data.dedup.config import NearDuplicates
+from infinity.data.sources.opening import fingerprint
 from infinity.evaluation.drawings import SampleMeasure
 from infinity.evaluation.fid.inception_weights import InceptionWeights
 from infinity.evaluation.geneval.scenes import SceneMeasure
@@ -99,6 +100,17 @@ class DatasetForm(Form):
     allow_hosts: tuple[str, ...] | None = Field(
         default=None, description="Of an address list: hosts that may be asked although they are not public."
     )
+    image_column: str | None = Field(
+        default=None, description="Column of the picture's file or bytes. Empty: guessed, see docs/data/sources.md."
+    )
+    caption_column: str | None = Field(default=None, description="Column of the short or only caption.")
+    long_caption_column: str | None = Field(default=None, description="Column of the long caption.")
+    url_column: str | None = Field(default=None, description="Column of the picture's address on the web.")
+    roots: tuple[str, ...] | None = Field(
+        default=None,
+        description="Further folders whose files the source may name, by links or in tables. What lies neither in them "
+        "nor in the source is left out as outside_source.",
+    )
     seed: Seed | None = Field(default=None, description="Seed of the split and of drawn scenes.")
 
     def change(self, spec: BuildDatasetSpec) -> BuildDatasetSpec:
@@ -114,6 +126,13 @@ class DatasetForm(Form):
         changes["download"] = spec.download.replace(**self.given("allow_hosts"))
         if self.store_side_px is not None:
             changes["storing"] = spec.storing.replace(side_px=self.store_side_px)
+        if self.roots and spec.source is not None:
+            roots = tuple(map(storage.absolute, self.roots))
+            changes |= {"roots": roots, "fingerprint": fingerprint(spec.source, roots)}
+        names = {"image_column": "picture", "url_column": "url", "caption_column": "caption"}
+        names["long_caption_column"] = "long_caption"
+        if columns := {names[name]: value for name, value in self.given(*names).items()}:
+            changes["columns"] = spec.columns.replace(**columns)
         if self.captioner is not None:
             changes["captioner"] = CaptionerConfig(model=self.captioner)
         spec = spec.replace(filters=self._filters(spec.filters), **changes)

@@ -89,6 +89,7 @@ def _is_worth_a_retry(task: Task[..., Any], run: TaskRun, state: State[Any]) -> 
     persist_result=False,
     retries=2,
     retry_delay_seconds=[5, 30],
+    retry_jitter_factor=0.5,
     retry_condition_fn=_is_worth_a_retry,
 )
 def _run_job(stage: str, spec: JobSpec) -> State[Any]:

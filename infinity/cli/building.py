@@ -24,12 +24,26 @@ def build(
         Filters,
         typer.Option(help="paper: drop pictures with much text, with watermarks, or of a low aesthetic score."),
     ] = Filters.none,
+    image_column: Annotated[
+        str | None, typer.Option(help="Column of the picture's file or bytes, where guessing is not enough.")
+    ] = None,
+    caption_column: Annotated[str | None, typer.Option(help="Column of the short or only caption.")] = None,
+    long_caption_column: Annotated[str | None, typer.Option(help="Column of the long caption.")] = None,
+    url_column: Annotated[str | None, typer.Option(help="Column of the picture's address on the web.")] = None,
     near_duplicates: Annotated[bool, typer.Option(help="Drop pictures that nearly repeat another one.")] = False,
     store_side_px: Annotated[
         int | None, typer.Option(help="Store larger pictures with a shorter side of so many pixels, as JPEG.")
     ] = None,
     name: Annotated[str, typer.Option(help="Name of the data set whose next version this becomes.")] = "",
     parent: Annotated[str | None, typer.Option(help="Manifest of the version before, in the same output.")] = None,
+    roots: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--root",
+            help="Further folder whose files the source may name, by links or in tables; may be given several times. "
+            "What lies neither in it nor in the source is left out as outside_source.",
+        ),
+    ] = None,
     ray_address: Annotated[
         str | None, typer.Option(envvar="RAY_ADDRESS", help="Address of a Ray cluster; without one a local Ray starts.")
     ] = None,
@@ -40,14 +54,19 @@ def build(
         from infinity.data.curation.filters import FilterConfig
         from infinity.data.curation.storing import StoringConfig
         from infinity.data.dedup.config import NearDuplicates
+        from infinity.data.sources.columns import SourceColumns
         from infinity.jobs.cluster.connection import connect
         from infinity.jobs.dataset import build as job
         from infinity.jobs.dataset.filter_sets import filter_set, with_model_filters
 
-        uri = storage.absolute(source)
+        uri, allowed = storage.absolute(source), tuple(map(storage.absolute, roots or ()))
         spec = job.BuildDatasetSpec(
             source=uri,
-            fingerprint=job.fingerprint(uri),
+            fingerprint=job.fingerprint(uri, allowed),
+            roots=allowed,
+            columns=SourceColumns(
+                picture=image_column, url=url_column, long_caption=long_caption_column, caption=caption_column
+            ),
             output=storage.absolute(output),
             filters=FilterConfig(near_duplicates=NearDuplicates() if near_duplicates else None),
             storing=StoringConfig(side_px=store_side_px),

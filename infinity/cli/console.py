@@ -4,15 +4,33 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator
-from typing import Annotated
+from collections.abc import Callable, Iterable, Iterator
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.segment import Segment
+from rich.text import Text
 
-out = Console()
-err = Console(stderr=True)
+from infinity.reporting.terminal import escaped
+
+
+class EscapingConsole(Console):
+    """Shows commands to the terminal that are hidden in a text instead of sending them; its own styles it sends."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """A text, escaped before anything is measured and aligned."""
+        return super().render_str(escaped(text), **options)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Whatever comes another way than as a plain text."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(escaped(segment.text), segment.style)
+
+
+out = EscapingConsole()
+err = EscapingConsole(stderr=True)
 
 Checkpoint = Annotated[str, typer.Option("--checkpoint", "-c", help="Model folder: a path or s3:// URI.")]
 Device = Annotated[str, typer.Option(help="Where to compute, for example cpu or cuda.")]

@@ -13,6 +13,7 @@ from infinity.cli.console import clear_errors, err, out
 if TYPE_CHECKING:
     from infinity.data.dataset.difference import Change
     from infinity.data.dataset.manifest import Manifest
+    from infinity.jobs.dataset.purge import Purged
 
 app = typer.Typer(no_args_is_help=True, help="Look at data sets, compare versions, verify shards, take pictures down.")
 
@@ -139,27 +140,39 @@ def takedown(
         int, typer.Option(min=0, max=64, help="Most bits between a picture's phash and a listed one.")
     ] = 0,
     name: Annotated[str, typer.Option(help="Name of the data set whose next version this becomes.")] = "",
+    purge: Annotated[
+        bool,
+        typer.Option(
+            "--purge", help="Delete the older versions that hold the pictures, and every file beside them that does."
+        ),
+    ] = False,
     ray_address: Annotated[
         str | None, typer.Option(envvar="RAY_ADDRESS", help="Address of a Ray cluster; without one a local Ray starts.")
     ] = None,
 ) -> None:
-    """Make a new version without the listed pictures; shards that hold none of them stay as they are."""
+    """Make a new version without the listed pictures; shards that hold none of them stay as they are.
+
+    Older versions still hold the pictures, unless --purge deletes them.
+    """
     with clear_errors():
         from infinity import storage
         from infinity.data.curation.takedown import load_takedown
+        from infinity.data.dataset.manifest import Manifest
         from infinity.jobs.cluster.connection import connect
         from infinity.jobs.dataset.build import BuildDatasetSpec, run
+        from infinity.jobs.dataset.purge import purge as purge_versions
 
         parent = _load(manifest)
         settings = {
             key: value for key, value in parent.head.spec.items() if key not in ("source", "scenes", "fingerprint")
         }
+        wanted = load_takedown(listed).replace(phash_distance=distance)
         spec = BuildDatasetSpec.from_json(
             {
                 **settings,
                 "output": parent.root,
                 "parent": parent.uri,
-                "takedown": (load_takedown(listed)).replace(phash_distance=distance).to_json(),
+                "takedown": (wanted.hidden() if purge else wanted).to_json(),
                 "name": name,
             },
             where=storage.name(parent.uri),
@@ -167,4 +180,38 @@ def takedown(
         with connect(ray_address):
             report = run(spec)
         counts = report.summary.counts
+        if purge:
+            _tell(purge_versions(Manifest.load(report.manifest), wanted))
+        else:
+            out.print(
+                "older versions still hold the pictures; the same command with --purge deletes them", soft_wrap=True
+            )
         out.print(f"{counts['kept']:,} pictures left: {report.manifest}", soft_wrap=True)
+
+
+def _tell(done: Purged) -> None:
+    """What a purge deleted, and what it left alone."""
+    told = ", ".join(f"{number:,} {kind}" for kind, number in done.deleted.items() if number) or "nothing"
+    out.print(f"deleted: {told}", highlight=False, soft_wrap=True)
+    for uri in done.still:
+        out.print(f"still held by {uri}, which does not come before it", markup=False, soft_wrap=True)
+    for uri in done.sources:
+        out.print(f"not touched, and may hold them: the source {uri}", markup=False, soft_wrap=True)
+
+
+@app.command()
+def gc(
+    root: Annotated[str, typer.Argument(help="Folder or URI that holds all versions: the output of the builds.")],
+    older_than_hours: Annotated[
+        float, typer.Option(min=0.0, help="Younger files stay: a build that is running may be about to name them.")
+    ] = 24.0,
+    dry_run: Annotated[bool, typer.Option(help="Only say what would be deleted.")] = False,
+) -> None:
+    """Delete what no version needs: shards, their indices, and drafts of writers that died."""
+    with clear_errors():
+        from infinity import storage
+        from infinity.jobs.dataset.purge import collect_garbage
+
+        done = collect_garbage(storage.absolute(root), older_than_hours * 3600, dry_run=dry_run)
+        told = ", ".join(f"{number:,} {kind}" for kind, number in done.items()) or "nothing"
+        out.print(f"{'would delete' if dry_run else 'deleted'}: {told}", highlight=False)

@@ -31,7 +31,7 @@ def quarantine(
             table.add_row(reason, f"{number:,}")
         out.print(table)
         if export is not None:
-            number = export_rows(job.collect(loaded), export)
+            number = export_rows(job.collect(loaded), export, job.roots_of(loaded))
             out.print(f"{number:,} rows written to {export}", markup=False, highlight=False, soft_wrap=True)
 
 

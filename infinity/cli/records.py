@@ -35,11 +35,14 @@ def run(
     ray_address: Annotated[
         str | None, typer.Option(envvar="RAY_ADDRESS", help="Address of a Ray cluster; without one a local Ray starts.")
     ] = None,
+    wait: Annotated[
+        bool, typer.Option(help="Where another process works on this stage: wait for its end, or end with a sentence.")
+    ] = True,
 ) -> None:
     """Run one stage from its spec file, unless it is done already."""
     from infinity.jobs.__main__ import run as run_stage
 
-    run_stage(spec_file, output, ray_address)
+    run_stage(spec_file, output, ray_address, wait)
 
 
 def report(folder: Annotated[str, typer.Argument(help="Folder with the summary.json of a run.")]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from contextlib import nullcontext
 from typing import Annotated
 
 import typer
@@ -16,9 +17,11 @@ import typer
 from infinity import storage
 from infinity.jobs.cluster.actors import WorkersError
 from infinity.jobs.cluster.connection import connect
+from infinity.jobs.ownership import without_waiting
 from infinity.jobs.progress import Progress
 from infinity.jobs.registry import load_spec, run_spec
 from infinity.jobs.spec import is_done, report_uri
+from infinity.reporting.terminal import EscapingFormatter
 from infinity.training.learner import TrainingError
 
 logger = logging.getLogger("infinity.jobs")
@@ -40,9 +43,14 @@ def run(
     ray_address: Annotated[
         str | None, typer.Option(envvar="RAY_ADDRESS", help="Address of a Ray cluster; without one a local Ray starts.")
     ] = None,
+    wait: Annotated[
+        bool, typer.Option(help="Where another process works on this job: wait for its end, or end with a sentence.")
+    ] = True,
 ) -> None:
     """Run the job that a spec file describes, unless it is done already."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(EscapingFormatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     try:
         spec = load_spec(spec_file)
         if output is not None:
@@ -51,7 +59,7 @@ def run(
         if is_done(spec):
             logger.info("done before: %s", report_uri(spec))
             return
-        with connect(ray_address):
+        with connect(ray_address), nullcontext() if wait else without_waiting():
             run_spec(spec, progress=LogSink())
         logger.info("done: %s", report_uri(spec))
     except (ValueError, OSError, TrainingError, WorkersError) as error:

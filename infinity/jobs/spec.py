@@ -96,6 +96,17 @@ def load_report(spec: JobSpec, report_type: type[R]) -> R:
 
 
 def commit(spec: JobSpec, report: R) -> R:
-    """Write ``report.json``, the mark of a finished job, and hand the report back."""
-    storage.write_text(report_uri(spec), report.dump())
+    """Write ``report.json``, the mark of a finished job, and hand the report back.
+
+    Raises:
+        FileAlreadyThereError: Another process has finished the job.
+        LeaseLostError: Another process owns the job by now.
+        StorageError: It cannot be written.
+    """
+    try:
+        storage.put_once(report_uri(spec), report.dump().encode())
+    except storage.FileAlreadyThereError as error:
+        raise storage.FileAlreadyThereError(
+            f"{report_uri(spec)}: another process has finished this job meanwhile; start again to read its report"
+        ) from error
     return report

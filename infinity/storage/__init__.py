@@ -2,27 +2,40 @@
 
 Every room reads and writes through these functions, so that a folder may lie on a disk or in a bucket. A written file
 is either whole or absent. S3 is configured by the standard ``AWS_*`` variables alone.
+
+A folder may have one owner (`infinity.storage.lease`): then every write and deletion in it, by whichever function here,
+raises ``LeaseLostError`` instead where another process has become the owner.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
+from infinity.storage import inside as places
 from infinity.storage import local, s3
-from infinity.storage.errors import FileAlreadyThereError, FileMissingError, StorageError
+from infinity.storage.errors import (
+    FileAlreadyThereError,
+    FileMissingError,
+    LeaseHeldError,
+    LeaseLostError,
+    StorageError,
+)
+from infinity.storage.places import SCHEME, local_path
 
 __all__ = [
     "Draft",
     "FileAlreadyThereError",
     "FileInfo",
     "FileMissingError",
+    "LeaseHeldError",
+    "LeaseLostError",
     "StorageError",
     "absolute",
     "create",
@@ -30,9 +43,12 @@ __all__ = [
     "download_folder",
     "draft",
     "exists",
+    "inside",
     "join",
     "list_details",
+    "list_drafts",
     "list_files",
+    "list_inside",
     "local_path",
     "name",
     "parent",
@@ -46,7 +62,6 @@ __all__ = [
     "write_text",
 ]
 
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _CHUNK_BYTES = 16 * 2**20
 
 
@@ -90,24 +105,7 @@ def parent(uri: str) -> str:
 
 def absolute(uri: str) -> str:
     """The same place for processes with another working directory; only relative local paths change."""
-    return uri if _SCHEME.match(uri) else str(Path(uri).absolute())
-
-
-def local_path(uri: str) -> Path | None:
-    """The path on this machine, or None for a URI in S3.
-
-    Raises:
-        StorageError: A scheme that is none of ours.
-    """
-    match = _SCHEME.match(uri)
-    if match is None:
-        return Path(uri)
-    scheme = match[1].lower()
-    if scheme == "file":
-        return Path(unquote(uri[match.end() :].removeprefix("localhost")))
-    if scheme == "s3":
-        return None
-    raise StorageError(f"{uri}: expected a local path, file://... or s3://bucket/key, found the scheme {scheme!r}")
+    return uri if SCHEME.match(uri) else str(Path(uri).absolute())
 
 
 def exists(uri: str) -> bool:
@@ -231,6 +229,59 @@ def list_details(uri: str) -> tuple[FileInfo, ...]:
     """
     path = local_path(uri)
     entries = s3.list_entries(uri) if path is None else local.list_entries(path)
+    return _infos(uri, entries)
+
+
+def list_drafts(uri: str) -> tuple[tuple[str, str], ...]:
+    """URIs and times of change of files that writers on this machine began and did not finish; none in S3.
+
+    Raises:
+        StorageError: As for ``list_files``.
+    """
+    path = local_path(uri)
+    found = [] if path is None else local.list_drafts(path)
+    return tuple((_below(uri, relative), changed) for relative, changed in found)
+
+
+def list_inside(uri: str, roots: Sequence[str]) -> tuple[tuple[FileInfo, ...], tuple[str, ...]]:
+    """``list_details`` of what lies below ``roots``, and the URIs of links that lead to another place, sorted.
+
+    Args:
+        uri: A folder, which must be among the roots to be listed.
+        roots: URIs below which everything must lie, links resolved. What a link to another place leads to is not
+            looked at.
+
+    Raises:
+        StorageError: As for ``list_files``.
+    """
+    path = local_path(uri)
+    if path is None:
+        return _infos(uri, s3.list_entries(uri)), ()
+    found = local.list_below(path, [root for each in roots if (root := local_path(each)) is not None])
+    return _infos(uri, found.entries), tuple(_below(uri, relative) for relative in found.outside)
+
+
+def inside(roots: Sequence[str]) -> Callable[[str], bool]:
+    """A test whether a place lies below given ones, links resolved; a URI of a scheme that is none of ours does not.
+
+    Args:
+        roots: URIs of folders.
+
+    Raises:
+        ValueError: Of the test: a path that no file can have.
+    """
+    test = places.inside([local_path(root) or root for root in roots])
+
+    def is_inside(uri: str) -> bool:
+        try:
+            return test(local_path(uri) or uri)
+        except StorageError:
+            return False
+
+    return is_inside
+
+
+def _infos(uri: str, entries: Sequence[tuple[str, int, str]]) -> tuple[FileInfo, ...]:
     return tuple(FileInfo(_below(uri, relative), num_bytes, version) for relative, num_bytes, version in entries)
 
 

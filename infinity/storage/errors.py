@@ -13,3 +13,15 @@ class FileMissingError(StorageError):
 
 class FileAlreadyThereError(StorageError):
     """A file that was to be written only if absent is there already: somebody else was first."""
+
+
+class FileChangedError(StorageError):
+    """A file that was to be replaced is not, or no longer, what the writer believes it to be."""
+
+
+class LeaseHeldError(StorageError):
+    """Another process owns a folder; the message says who, since when and what to do."""
+
+
+class LeaseLostError(StorageError):
+    """This process owned a folder, and another one does by now; nothing was written."""

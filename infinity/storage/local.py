@@ -8,14 +8,17 @@ import os
 import shutil
 import stat
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from infinity.storage import fences
 from infinity.storage.errors import FileAlreadyThereError, FileMissingError, StorageError
+from infinity.storage.listing import Entry, Listing, walk
+from infinity.storage.names import PART_SUFFIX, is_content, is_part
 
-_PART_SUFFIX = ".part"
+_COPY_BYTES = 4 * 2**20
 _REASONS = {
     errno.ENOSPC: "no space left on the disk; free some or choose another place",
     errno.EDQUOT: "the disk quota is used up; free some or choose another place",
@@ -78,7 +81,7 @@ def size(path: Path) -> int:
 def write(path: Path, data: bytes | bytearray | memoryview, *, if_absent: bool) -> None:
     """Write a temporary neighbour, flush it to the disk, then give it its name in one step."""
     with explained("write", path):
-        os.makedirs(path.parent, exist_ok=True)
+        make_folders(path.parent)
         with _DraftFile(path) as part:
             part.write(data)
             part.publish(path, if_absent=if_absent)
@@ -88,7 +91,7 @@ def write(path: Path, data: bytes | bytearray | memoryview, *, if_absent: bool) 
 def create(path: Path) -> Iterator[BinaryIO]:
     """A temporary neighbour to write into, which gets its name at the end."""
     with explained("write", path):
-        os.makedirs(path.parent, exist_ok=True)
+        make_folders(path.parent)
         with _DraftFile(path) as part:
             yield cast(BinaryIO, part)
             part.publish(path, if_absent=False)
@@ -122,7 +125,7 @@ class LocalDraft:
 def draft(folder: Path) -> Iterator[LocalDraft]:
     """A file in ``folder`` whose name is known at the end only."""
     with explained("write a file in", folder):
-        os.makedirs(folder, exist_ok=True)
+        make_folders(folder)
         file = LocalDraft(folder)
         try:
             yield file
@@ -133,55 +136,73 @@ def draft(folder: Path) -> Iterator[LocalDraft]:
 def copy(source: Path, target: Path) -> None:
     """Copy one file so that the target is whole or absent."""
     with explained("copy to", target):
-        os.makedirs(target.parent, exist_ok=True)
-        part = part_of(target)
-        try:
-            shutil.copyfile(source, part)
-            os.replace(part, target)
-        finally:
-            _unlink(part)
+        make_folders(target.parent)
+        with _DraftFile(target) as part, source.open("rb") as file:
+            shutil.copyfileobj(file, part, _COPY_BYTES)
+            part.publish(target, if_absent=False)
 
 
-def list_entries(folder: Path) -> list[tuple[str, int, str]]:
+def make_folders(folder: Path) -> None:
+    """Make a folder and all above it, each of which is on the disk before anything is written into it.
+
+    A folder that is there but empty may have been made by a process that was killed before it could see to this.
+    """
+    above = folder.absolute().parent
+    if folder.is_dir():
+        with os.scandir(folder) as entries:
+            is_named = next(entries, None) is not None
+    else:
+        if above != folder.absolute():
+            make_folders(above)
+        with suppress(FileExistsError):  # by another writer at this moment, or a file, which is told when it is opened
+            os.mkdir(folder)
+        is_named = False
+    if not is_named:
+        with suppress(PermissionError):  # a folder that one may write into, or pass through, but not read
+            _sync_folder(above)
+
+
+def list_entries(folder: Path) -> list[Entry]:
     """(path relative to the folder with "/", bytes, time of change) of all files below it, sorted by path.
 
-    What a killed writer left behind, and a link that points nowhere, is not listed.
+    What a killed writer left behind, and a link that points nowhere, is not listed; no folder is listed twice.
     """
+    return list_below(folder, None).entries
 
-    def fail(error: OSError) -> None:
-        raise error
 
-    found: list[tuple[str, int, str]] = []
+def list_drafts(folder: Path) -> list[tuple[str, str]]:
+    """(path relative to the folder, time of change) of what writers began and did not finish, sorted by path."""
+    with explained("list", folder):
+        entries = walk(folder).entries if folder.is_dir() else []
+    return [(path, changed) for path, _, changed in entries if is_part(path.rpartition("/")[2])]
+
+
+def list_below(folder: Path, roots: Sequence[Path] | None) -> Listing:
+    """``list_entries`` of what lies below ``roots``, links resolved; and the links that lead elsewhere."""
     with explained("list", folder):
         status = _status(folder)
         if status is None:
-            return found
+            return Listing()
         if not stat.S_ISDIR(status.st_mode):
             raise StorageError(f"cannot list {folder}: expected a folder, found a file")
-        for root, _, names in os.walk(folder, onerror=fail, followlinks=True):
-            base = Path(root).relative_to(folder)
-            for file in names:
-                if not _is_part(file) and (status := _status(Path(root, file))) is not None:
-                    found.append(((base / file).as_posix(), status.st_size, str(status.st_mtime_ns)))
-    return sorted(found)
+        found = walk(folder, roots)
+    entries = [entry for entry in found.entries if is_content(entry[0].rpartition("/")[2])]
+    return Listing(entries=entries, outside=found.outside)
 
 
 def delete_tree(path: Path) -> None:
     """Delete a file or a folder with all below it."""
-    with explained("delete", path):
+    with explained("delete", path), fences.passing(str(path)):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
-        else:
-            _unlink(path)
+        elif not _unlink(path):
+            return
+        _sync_folder(path.absolute().parent)  # what was withdrawn does not come back
 
 
 def part_of(path: Path) -> Path:
     """A name beside ``path`` that no other writer uses and no listing shows."""
-    return path.with_name(f".{path.name[:150]}.{uuid.uuid4().hex}{_PART_SUFFIX}")
-
-
-def _is_part(file: str) -> bool:
-    return file.startswith(".") and file.endswith(_PART_SUFFIX)
+    return path.with_name(f".{path.name[:150]}.{uuid.uuid4().hex}{PART_SUFFIX}")
 
 
 class _DraftFile(io.RawIOBase):
@@ -204,13 +225,14 @@ class _DraftFile(io.RawIOBase):
     def publish(self, path: Path, *, if_absent: bool) -> None:
         """Give the file its name, after its content: no crash of the machine leaves a short file."""
         os.fsync(self._descriptor)
-        if if_absent:
-            try:
-                os.link(self._path, path)  # unlike a rename, fails if the name is taken
-            except FileExistsError as error:
-                raise FileAlreadyThereError(f"{path}: is there already") from error
-        else:
-            os.replace(self._path, path)
+        with fences.passing(str(path)):
+            if if_absent:
+                try:
+                    os.link(self._path, path)  # unlike a rename, fails if the name is taken
+                except FileExistsError as error:
+                    raise FileAlreadyThereError(f"{path}: is there already") from error
+            else:
+                os.replace(self._path, path)
         _sync_folder(path.parent)
 
     def close(self) -> None:
@@ -249,6 +271,10 @@ def _read_range(descriptor: int, start: int, end: int) -> bytes:
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
-def _unlink(path: Path) -> None:
-    with suppress(FileNotFoundError):
+def _unlink(path: Path) -> bool:
+    """Delete a file; whether there was one."""
+    try:
         os.unlink(path)
+    except FileNotFoundError:
+        return False
+    return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 from infinity import storage
 
@@ -44,6 +45,13 @@ class RangeReader(io.RawIOBase):
         data = self.pread(self._position, size if size >= 0 else max(0, self.size - self._position))
         self._position += len(data)
         return data
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a buffer with the next bytes, as far as there are any; for readers that buffer themselves."""
+        view = memoryview(buffer).cast("B")
+        data = self.read(len(view))
+        view[: len(data)] = data
+        return len(data)
 
     def pread(self, start: int, length: int) -> bytes:
         """``length`` bytes from ``start``, fewer at the end, without moving."""

@@ -11,6 +11,7 @@ from typing import TypeVar
 from infinity import storage
 from infinity.config import Config
 from infinity.storage import FileMissingError, StorageError, s3
+from infinity.storage.jitter import jittered
 
 T = TypeVar("T")
 
@@ -30,7 +31,8 @@ class Patience(Config):
     Attributes:
         attempts: How often a read is tried.
         timeout_s: Longest time of one attempt, in seconds.
-        pause_s: Pause after the first failure, in seconds; it doubles with every further one, up to ``timeout_s``.
+        pause_s: Longest pause after the first failure, in seconds; it doubles with every further one, up to
+            ``timeout_s``. Readers that failed together do not come back together: each waits at least half of it.
     """
 
     attempts: int = 5
@@ -45,7 +47,7 @@ class Patience(Config):
             )
 
     def pause(self, failures: int) -> float:
-        """Seconds to wait after so many failures."""
+        """Most seconds to wait after so many failures."""
         return float(min(self.timeout_s, self.pause_s * 2 ** (failures - 1)))
 
     @property
@@ -79,7 +81,7 @@ class Patience(Config):
                 last = error
             if len(failures) == self.attempts:
                 break
-            time.sleep(self.pause(len(failures)))
+            time.sleep(jittered(self.pause(len(failures))))
         raise UnreachableError(
             f"{uri}: {what} could not be read from {store_of(uri)}: {len(failures)} attempts in "
             f"{time.monotonic() - started:.1f} s, the pauses between them doubling from {self.pause_s} s. "

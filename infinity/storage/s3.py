@@ -12,13 +12,16 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal, cast
 
-from infinity.storage import local
+from infinity.storage import fences, local
+from infinity.storage.conditions import CONFLICTS, see_to_conditions
 from infinity.storage.errors import FileAlreadyThereError, FileMissingError, StorageError
+from infinity.storage.names import is_content
 
 if TYPE_CHECKING:
     from types_boto3_s3.client import S3Client
 
 _ATTEMPTS = 5
+"""The standard mode of botocore waits between two a random time up to 1, 2, 4, ... seconds, at most 20."""
 _MULTIPART_FROM_BYTES = 64 * 2**20  # one request may carry 5 GiB, but a failed one starts over
 _PART_BYTES = 32 * 2**20  # of at most 10,000 parts
 _PAGE_KEYS = 1000  # the protocol's limit for one listing and for one deletion
@@ -28,8 +31,12 @@ _CREDENTIAL_CODES = frozenset(
 _CREDENTIAL_HELP = "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and the rights on the bucket"
 
 
-def client() -> S3Client:
-    """The client for the AWS_* variables as they are now; one a process and setting, safe to share among threads."""
+def client(*, quick: bool = False) -> S3Client:
+    """The client for the AWS_* variables as they are now; one a process and setting, safe to share among threads.
+
+    Args:
+        quick: One short attempt, for a request that is made again anyway if it fails.
+    """
     names = (
         "ENDPOINT_URL_S3",
         "ENDPOINT_URL",
@@ -39,11 +46,11 @@ def client() -> S3Client:
         "REGION",
         "PROFILE",
     )
-    return _client(os.getpid(), tuple(os.environ.get(f"AWS_{name}") for name in names))
+    return _client(os.getpid(), tuple(os.environ.get(f"AWS_{name}") for name in names), quick)
 
 
-@lru_cache(maxsize=4)
-def _client(process: int, settings: tuple[str | None, ...]) -> S3Client:
+@lru_cache(maxsize=8)
+def _client(process: int, settings: tuple[str | None, ...], quick: bool = False) -> S3Client:
     import boto3  # half a second, which a run on local files need not spend
     from botocore.config import Config
 
@@ -51,9 +58,9 @@ def _client(process: int, settings: tuple[str | None, ...]) -> S3Client:
     style: Literal["path", "auto"] = "path" if settings[0] or settings[1] else "auto"
     config = Config(
         s3={"addressing_style": style},
-        retries={"max_attempts": _ATTEMPTS, "mode": "standard"},
-        connect_timeout=10,
-        read_timeout=60,
+        retries={"max_attempts": 1 if quick else _ATTEMPTS, "mode": "standard"},
+        connect_timeout=3 if quick else 10,
+        read_timeout=5 if quick else 60,
     )
     with _explained("connect to", "S3"):
         # A session of its own: boto3's default session would keep the first credentials it saw.
@@ -113,7 +120,7 @@ def _translate(error: object, action: str, uri: str) -> StorageError:
         return StorageError(f"{where}: there is no bucket {split(uri)[0]!r}; create it or correct the name")
     if code in ("NoSuchKey", "404", "NotFound"):
         return FileMissingError(f"{where}: there is no such file")
-    if code in ("PreconditionFailed", "ConditionalRequestConflict", "412"):
+    if code in CONFLICTS:
         return FileAlreadyThereError(f"{uri}: is there already")
     if code in _CREDENTIAL_CODES:
         return StorageError(f"{where}: S3 refused the credentials ({code}); {_CREDENTIAL_HELP}")
@@ -160,13 +167,44 @@ def size(uri: str) -> int:
 def write(uri: str, data: bytes, *, if_absent: bool) -> None:
     """Put one object; in S3 a put is atomic by itself."""
     bucket, key = split(uri)
-    with _explained("write", uri):
+    with _explained("write", uri), fences.passing(uri):
         if if_absent:
             _put_absent(bucket, key, io.BytesIO(data), len(data))
         elif len(data) < _MULTIPART_FROM_BYTES:
             client().put_object(Bucket=bucket, Key=key, Body=data)
         else:
             client().upload_fileobj(io.BytesIO(data), bucket, key)
+
+
+def read_tagged(uri: str) -> tuple[bytes, str]:
+    """A whole object and its ETag."""
+    bucket, key = split(uri)
+    with _explained("read", uri):
+        answer = client().get_object(Bucket=bucket, Key=key)
+        return answer["Body"].read(), answer["ETag"]
+
+
+def swap(uri: str, tag: str | None, data: bytes, *, quick: bool = False) -> str:
+    """Put an object where the present one has this ETag, or where there is none (None); the new ETag.
+
+    Raises:
+        FileAlreadyThereError: There is another one.
+        FileMissingError: There is none.
+    """
+    bucket, key = split(uri)
+    with _explained("write", uri):
+        see_to_conditions(client(), bucket, key, "put" if tag is None else "swap")
+        by = client(quick=quick)
+        if tag is None:
+            return by.put_object(Bucket=bucket, Key=key, Body=data, IfNoneMatch="*")["ETag"]
+        return by.put_object(Bucket=bucket, Key=key, Body=data, IfMatch=tag)["ETag"]
+
+
+def delete(uri: str) -> None:
+    """Delete one object."""
+    bucket, key = split(uri)
+    with _explained("delete", uri):
+        client().delete_object(Bucket=bucket, Key=key)
 
 
 @contextmanager
@@ -177,7 +215,7 @@ def create(uri: str) -> Iterator[BinaryIO]:
         with local.explained("write", f"a temporary file in {tempfile.gettempdir()} for {uri}"):
             yield file
             file.seek(0)
-        with _explained("write", uri):
+        with _explained("write", uri), fences.passing(uri):
             client().upload_fileobj(file, bucket, key)
 
 
@@ -203,7 +241,7 @@ class S3Draft:
             num_bytes = self._file.seek(0, io.SEEK_END)
             self._file.seek(0)
         try:
-            with _explained("write", uri):
+            with _explained("write", uri), fences.passing(uri):
                 _put_absent(bucket, key, self._file, num_bytes)
         except FileAlreadyThereError:
             return False
@@ -220,8 +258,10 @@ def draft(folder: str) -> Iterator[S3Draft]:
 def _put_absent(bucket: str, key: str, file: BinaryIO, num_bytes: int) -> None:
     """Put one object in one request or in parts, if there is none of this key when the last byte has arrived."""
     if num_bytes < _MULTIPART_FROM_BYTES:
+        see_to_conditions(client(), bucket, key, "put")
         client().put_object(Bucket=bucket, Key=key, Body=file, IfNoneMatch="*")
         return
+    see_to_conditions(client(), bucket, key, "parts")
     upload = client().create_multipart_upload(Bucket=bucket, Key=key)["UploadId"]
     try:
         parts = []
@@ -245,6 +285,11 @@ def _put_absent(bucket: str, key: str, file: BinaryIO, num_bytes: int) -> None:
 
 def list_entries(uri: str) -> list[tuple[str, int, str]]:
     """(key relative to the prefix, bytes, ETag) of all objects below a prefix, sorted by key."""
+    return [entry for entry in _all_entries(uri) if is_content(entry[0].rpartition("/")[2])]
+
+
+def _all_entries(uri: str) -> list[tuple[str, int, str]]:
+    """Also those that are no content."""
     bucket, key = split(uri)
     prefix = f"{key.rstrip('/')}/" if key.strip("/") else ""
     found: list[tuple[str, int, str]] = []
@@ -261,10 +306,10 @@ def list_entries(uri: str) -> list[tuple[str, int, str]]:
 def delete_tree(uri: str) -> None:
     """Delete the object of this key and all below it."""
     bucket, key = split(uri)
-    keys = [f"{key.rstrip('/')}/{relative}".lstrip("/") for relative, _, _ in list_entries(uri)]
+    keys = [f"{key.rstrip('/')}/{relative}".lstrip("/") for relative, _, _ in _all_entries(uri)]
     if key and not key.endswith("/"):
         keys.append(key)
-    with _explained("delete", uri):
+    with _explained("delete", uri), fences.passing(uri):
         for start in range(0, len(keys), _PAGE_KEYS):
             batch = [{"Key": item} for item in keys[start : start + _PAGE_KEYS]]
             answer = client().delete_objects(Bucket=bucket, Delete={"Objects": batch, "Quiet": True})  # type: ignore[typeddict-item]
@@ -275,18 +320,12 @@ def delete_tree(uri: str) -> None:
 def upload_file(path: Path, uri: str) -> None:
     """Copy a local file of any size to S3."""
     bucket, key = split(uri)
-    with _explained("write", uri):
+    with _explained("write", uri), fences.passing(uri):
         client().upload_file(str(path), bucket, key)
 
 
 def download_file(uri: str, path: Path) -> None:
     """Copy an object of any size to a local file, whole or not at all."""
     bucket, key = split(uri)
-    with _explained("read", uri):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = local.part_of(path)
-        try:
-            client().download_file(bucket, key, str(part))
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+    with _explained("read", uri), local.create(path) as part:
+        client().download_fileobj(bucket, key, part)

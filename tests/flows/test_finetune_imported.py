@@ -10,7 +10,7 @@ from flows.finetune import finetune
 from flows.plan import beginning_with, changed, load_plan, new_plan
 from infinity.checkpoint import load_checkpoint
 from infinity.cli import app
-from tests.infinity.convert.published_files import write_pictures, write_published, write_t5
+from tests.fixtures.published_files import write_pictures, write_published, write_t5
 
 
 def _imported(folder: Path) -> Path:

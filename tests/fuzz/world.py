@@ -22,7 +22,7 @@ from infinity.tokenizer import Tokenizer, TokenizerConfig
 from infinity.tokenizer.saved import save_tokenizer
 from infinity.transformer import Transformer, TransformerConfig
 from tests.fixtures.pictures_on_disk import good_folder
-from tests.infinity.reporting.summaries import example_summary
+from tests.fixtures.run_summaries import example_summary
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,13 @@ CAPTION_SCORES = (
     "caption_english",
 )
 
+_IDEOGRAPHS = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+# Scripts that write no blanks between words, with their marks, and how many characters a word has about.
+_WITHOUT_BLANKS = (
+    (re.compile(f"[{_IDEOGRAPHS}\u3005\u3007\u3040-\u30ff\u31f0-\u31ff\uff66-\uff9f]+"), 2),
+    (re.compile("[\u0e00-\u0eff\u0f00-\u0fff\u1000-\u109f\u1780-\u17ff\u1950-\u19df\u1a20-\u1aaf\ua9e0-\uaa7f]+"), 5),
+)
+_LONE_IDEOGRAPH = re.compile(f"[{_IDEOGRAPHS}]")
 _RUN = re.compile(r"(.)\1*", re.DOTALL)
 _ENGLISH = frozenset(
     re.findall(
@@ -37,7 +44,9 @@ _ENGLISH = frozenset(
 def caption_scores(captions: Iterable[str], script: str) -> dict[str, Float[np.ndarray, " n"]]:
     """The scores of cleaned captions, one array a name.
 
-    ``caption_chars`` and ``caption_words`` count. ``caption_letters`` is the share of letters among all that is not
+    ``caption_chars`` and ``caption_words`` count. In scripts that write no blanks between words (Han, kana, Thai, Lao,
+    Khmer, Burmese, Tibetan) words are estimated from the characters, and a lone ideograph counts as two characters: it
+    is a word. ``caption_letters`` is the share of letters among all that is not
     blank. ``caption_char_run`` is the longest run of one character that is no digit. ``caption_word_repeats`` is the
     share of words that are the caption's commonest word, less one occurrence: 0 where no word comes twice.
     ``caption_script`` is the share of letters that belong to ``script``; 1 where there are no letters.
@@ -64,14 +73,23 @@ def _scores(caption: str, script: str) -> tuple[float, ...]:
     letters = [char for char in solid if char.isalpha()]
     commonest = max(Counter(found).values(), default=0)
     return (
-        len(caption),
-        len(found),
+        len(caption) + bool(_LONE_IDEOGRAPH.fullmatch(caption)),
+        _num_words(caption, found),
         len(letters) / len(solid) if solid else 0.0,
         max((len(match[0]) for match in _RUN.finditer(caption) if not match[1].isdigit()), default=0),
         (commonest - 1) / len(found) if found else 0.0,
         sum(_script(char) == script for char in letters) / len(letters) if letters else 1.0,
         sum(word in _ENGLISH for word in found) / len(found) if found else 0.0,
     )
+
+
+def _num_words(caption: str, found: list[str]) -> int:
+    """Words between blanks, and about how many there are where no blanks are written."""
+    number, rest = 0, caption
+    for runs, chars in _WITHOUT_BLANKS:
+        number += sum(-(-len(run[0]) // chars) for run in runs.finditer(rest))
+        rest = runs.sub(" ", rest)
+    return len(found) if not number else number + len(words(rest))
 
 
 @lru_cache(maxsize=65536)

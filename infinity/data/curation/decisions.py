@@ -82,7 +82,8 @@ class _RowReasons:
         """Give the reason to the rejected rows that have none; ``details`` are those of all rejected rows."""
         before = len(self.dropped)
         for place, detail in zip(np.flatnonzero(rejected).tolist(), details, strict=True):
-            self.dropped.setdefault(place, (reason, detail))
+            if self.open[place]:
+                self.dropped[place] = (reason, detail)
         self.open &= ~rejected
         self.rules.append(RuleCount(reason=reason, setting=setting, dropped=len(self.dropped) - before))
 
@@ -204,7 +205,6 @@ def _apply(fates: _RowReasons, rule: ScoreRule, scores: dict[str, Float[np.ndarr
             rejected |= values < rule.minimum
         if rule.maximum is not None:
             rejected |= values > rule.maximum
-        rejected &= fates.open
         details = [f"{rule.score} {value:.4g}" for value in values[rejected].tolist()]
     else:
         details = []

@@ -38,7 +38,7 @@ FACTS = pa.schema(
         ("caption_long", pa.string()),  # both null unless the source gives a long and a short one
         ("caption_short", pa.string()),
         ("problem", pa.string()),  # why it cannot be read; null for readable pictures
-        ("detail", pa.string()),  # the same in words
+        ("detail", pa.string()),  # the same in words; of a readable picture what was done to it, or null
         # Everything below is null where there is a problem.
         ("num_bytes", pa.int64()),  # of the file as it was read
         ("width_px", pa.int32()),
@@ -58,6 +58,9 @@ FACTS = pa.schema(
 
 SMALL_FACTS = tuple(name for name in FACTS.names if name != "thumbnail")
 """All but the thumbnail, which is ten times the rest: what is held of all rows at once."""
+
+CONVERTED = "colours converted from "
+"""How the detail of a readable picture begins whose colours were not sRGB; the name of its profile follows."""
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
@@ -94,19 +97,24 @@ def measure_slice(piece: Slice, max_pixels: int, reduced: ReducedWriter | None =
 def measure_record(record: Record, data: bytes, picture: Decoded) -> dict[str, object]:
     """The facts of one readable picture."""
     likeness = measure_likeness(picture.image)
-    return _described(record) | {
-        "num_bytes": len(data),
-        "width_px": picture.size[0],
-        "height_px": picture.size[1],
-        "extension": picture.extension,
-        "keep_bytes": picture.keep_bytes,
-        "content": hashlib.sha256(data).digest(),
-        "pixels": picture.pixels_sha256,
-        "phash": likeness.phash,
-        "thumbnail": likeness.thumbnail.tobytes(),
-        "contrast": likeness.contrast,
-        "sharpness": likeness.sharpness,
-    }
+    told = {"detail": CONVERTED + printable(picture.converted_from)} if picture.converted_from else {}
+    return (
+        _described(record)
+        | told
+        | {
+            "num_bytes": len(data),
+            "width_px": picture.size[0],
+            "height_px": picture.size[1],
+            "extension": picture.extension,
+            "keep_bytes": picture.keep_bytes,
+            "content": hashlib.sha256(data).digest(),
+            "pixels": picture.pixels_sha256,
+            "phash": likeness.phash,
+            "thumbnail": likeness.thumbnail.tobytes(),
+            "contrast": likeness.contrast,
+            "sharpness": likeness.sharpness,
+        }
+    )
 
 
 def to_bytes(facts: pa.Table) -> bytes:
@@ -144,7 +152,7 @@ def _measure(
     data = b""
     try:
         data = fetch(record)
-        picture = decode(data, max_pixels, side_px=None if reduced is None else reduced.config.side_px)
+        picture = decode(data, max_pixels, side_px=None if reduced is None else reduced.config.decoded_px)
     except UnreadableError as error:
         quarantine.add(record, error, data)
         return _described(record) | {"problem": error.reason, "detail": printable(error.detail)[:1000]}

@@ -29,7 +29,7 @@ from infinity.data.sources.samples import SourceError
 
 REDUCED_EXTENSION = "jpg"
 
-REDUCE_VERSION = 2
+REDUCE_VERSION = 3
 """Changes whenever a picture would be reduced to other bytes; pictures of other versions are reduced again."""
 
 REDUCED = pa.schema(
@@ -63,6 +63,15 @@ class StoringConfig(Config):
             raise ValueError(f"StoringConfig.side_px: expected at least 24 pixels or null, got {self.side_px}")
         if not 1 <= self.quality <= 100:
             raise ValueError(f"StoringConfig.quality: expected 1 to 100, got {self.quality}")
+
+    @property
+    def decoded_px(self) -> int | None:
+        """Shorter side down to which a JPEG may be decoded at a fraction: with a margin, or its own scaling would show.
+
+        At three times the size, what is stored is 40 dB and more from a reduction of the whole picture; at the size
+        itself 28 to 37 dB, at twice the size 38.
+        """
+        return None if self.side_px is None else 3 * self.side_px
 
     @property
     def recipe(self) -> str:
@@ -112,7 +121,7 @@ def reduce_slice(piece: Slice, facts: pa.Table, writer: ReducedWriter, max_pixel
                 data = fetch(record)
                 if hashlib.sha256(data).digest() != known[record.row]:
                     raise SourceError(f"{record.name}: changed since it was measured; start again at rest")
-                writer.add(record.row, decode(data, max_pixels, side_px=writer.config.side_px))
+                writer.add(record.row, decode(data, max_pixels, side_px=writer.config.decoded_px))
             except UnreadableError as error:
                 raise SourceError(f"{record.name}: could be read at first, then no longer: {error.detail}") from error
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -33,16 +35,31 @@ class TakedownList(Config):
         phash_distance: Most bits in which a picture's hash may differ from one of ``phash``.
         urls: Addresses, as the source gave them.
         domains: Host names; their sub-domains go too.
+        digests: Entries of ``sha256`` and ``urls`` of which nothing must be left: sha256 over each, so that the list
+            names no picture and no address any more, and still keeps them out.
     """
+
+    later: ClassVar[frozenset[str]] = frozenset({"digests"})
 
     sha256: tuple[str, ...] = ()
     phash: tuple[str, ...] = ()
     phash_distance: int = 0
     urls: tuple[str, ...] = ()
     domains: tuple[str, ...] = ()
+    digests: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Without what came later and has its default: lists without it keep their bytes."""
+        return self.identity()
+
+    def hidden(self) -> TakedownList:
+        """The same list without a checksum or an address of any picture."""
+        entries = [("sha256", value) for value in self.sha256] + [("url", value) for value in self.urls]
+        digests = {*self.digests, *(digest_of_entry(kind, value) for kind, value in entries)}
+        return self.replace(sha256=(), urls=(), digests=tuple(sorted(digests)))
 
     def __post_init__(self) -> None:
-        for name, pattern, digits in (("sha256", _HEX_64, 64), ("phash", _HEX_16, 16)):
+        for name, pattern, digits in (("sha256", _HEX_64, 64), ("phash", _HEX_16, 16), ("digests", _HEX_64, 64)):
             if bad := [value for value in getattr(self, name) if not pattern.fullmatch(value)]:
                 raise ValueError(f"TakedownList.{name}: expected {digits} hexadecimal digits each, got {bad[0]!r}")
         if not 0 <= self.phash_distance <= 64:
@@ -51,7 +68,7 @@ class TakedownList(Config):
             raise ValueError(f"TakedownList.domains: expected host names, got {bad[0]!r}")
 
     def __bool__(self) -> bool:
-        return bool(self.sha256 or self.phash or self.urls or self.domains)
+        return bool(self.sha256 or self.phash or self.urls or self.domains or self.digests)
 
     def __or__(self, other: TakedownList) -> TakedownList:
         """Both lists; hashes are compared with the larger distance."""
@@ -61,7 +78,13 @@ class TakedownList(Config):
             phash_distance=max(self.phash_distance, other.phash_distance),
             urls=tuple(sorted({*self.urls, *other.urls})),
             domains=tuple(sorted({*self.domains, *other.domains})),
+            digests=tuple(sorted({*self.digests, *other.digests})),
         )
+
+
+def digest_of_entry(kind: str, value: str) -> str:
+    """What stands for an entry of a list of which nothing must be left."""
+    return hashlib.sha256(f"takedown {kind} {value}".encode("utf-8", "backslashreplace")).hexdigest()
 
 
 def load_takedown(uri: str) -> TakedownList:
@@ -127,6 +150,15 @@ def _tests(facts: pa.Table, takedown: TakedownList) -> list[tuple[str, Callable[
         wanted = {bytes.fromhex(value) for value in takedown.sha256}
         columns = [facts["content"].to_pylist(), facts["pixels"].to_pylist()]
         tests.append(("sha256", lambda i: next((c[i].hex() for c in columns if c[i] in wanted), "")))
+    if takedown.digests:
+        hidden = set(takedown.digests)
+        contents, pixels, places = (facts[name].to_pylist() for name in ("content", "pixels", "url"))
+
+        def entries(i: int) -> list[tuple[str, str]]:
+            sums = [("sha256", value.hex()) for value in (contents[i], pixels[i]) if value is not None]
+            return [*sums, *([("url", places[i])] if places[i] else [])]
+
+        tests.append(("listed", lambda i: " " * any(digest_of_entry(*entry) in hidden for entry in entries(i))))
     if takedown.phash:
         hashes = np.array([int(value, 16) for value in takedown.phash], np.uint64)
         found = facts["phash"].to_pylist()

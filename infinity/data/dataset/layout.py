@@ -18,7 +18,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Bool, Float, Int, UInt8
 
-from infinity import storage
 from infinity.config import Config, digest_of
 from infinity.data.dataset.manifest import Manifest, ShardInfo, Split
 from infinity.data.dedup.checksums import as_rows, as_values, earlier_equals
@@ -321,7 +320,7 @@ class _Parent:
                 self.groups.append((rows["split"][0].as_py(), rows["aspect_ratio"][0].as_py()))
             for row in rows.select(["key", "split", "pixels_sha256", "offset", "num_bytes", "sha256"]).to_pylist():
                 self.splits[row["key"]] = self.pixel_splits[row["pixels_sha256"]] = row["split"]
-                shard = storage.join(manifest.root, info.path)
+                shard = manifest.shard_uri(info.path)
                 if not reusable:
                     continue
                 self.origins[row["key"]] = Origin(shard, row["offset"], row["num_bytes"], row["sha256"])

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -91,7 +91,10 @@ class SourceRecord(Config):
         captions: Which caption was taken where a row has a long and a short one.
         columns: Names of columns, where guessing was not enough.
         download: How pictures were fetched, if the source is a list of addresses.
+        roots: Further folders whose files the source might name.
     """
+
+    later: ClassVar[frozenset[str]] = frozenset({"roots"})
 
     source: str | None = None
     scenes: ScenesConfig | None = None
@@ -99,6 +102,11 @@ class SourceRecord(Config):
     captions: CaptionChoice = "long"
     columns: SourceColumns = field(default_factory=SourceColumns)
     download: DownloadConfig = field(default_factory=DownloadConfig)
+    roots: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Without what came later and has its default: manifests without it keep their bytes, and their digest."""
+        return self.identity()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -119,7 +127,11 @@ class ManifestHead(Config):
         histograms: How each score is spread over the readable pictures.
         examples: A few examples of each reason.
         code_version: Of the program that wrote the data set.
+        converted: How many pictures had colours of which profile, and are stored in sRGB; of these ``sha256`` differs
+            from ``original_sha256``.
     """
+
+    later: ClassVar[frozenset[str]] = frozenset({"converted"})
 
     counts: dict[str, int]
     unreadable: dict[str, int]
@@ -135,6 +147,12 @@ class ManifestHead(Config):
     examples: dict[str, tuple[str, ...]] = field(default_factory=dict)
     code_version: str = ""
     format: int = FORMAT
+    converted: dict[str, int] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Without what came later and has its default: manifests without it keep their bytes, and their digest."""
+        plain = Config.to_json(self)
+        return plain if self.converted else {name: value for name, value in plain.items() if name != "converted"}
 
 
 class Manifest:
@@ -162,6 +180,7 @@ class Manifest:
         """
         self.uri, self.head = uri, head
         self._rows, self._saved_digest = table, saved_digest
+        self._shard_uris: dict[str, str] = {}
 
     @classmethod
     def load(cls, uri: str) -> Manifest:
@@ -332,9 +351,33 @@ class Manifest:
         return [column[row].as_py() for row in numbers]
 
     def place(self, row: int) -> tuple[str, int, int]:
-        """URI of the shard, offset and number of bytes of one picture."""
+        """URI of the shard, offset and number of bytes of one picture.
+
+        Raises:
+            ManifestError: The shard would lie outside of the data set.
+        """
         shards, offsets, sizes = self._places
-        return storage.join(self.root, shards[row].as_py()), int(offsets[row]), int(sizes[row])
+        return self.shard_uri(shards[row].as_py()), int(offsets[row]), int(sizes[row])
+
+    def shard_uri(self, path: str) -> str:
+        """URI of a shard, given its path in the table or the head: below the root, links resolved.
+
+        Raises:
+            ManifestError: It would lie elsewhere: a manifest from a stranger must not name our files.
+        """
+        if path not in self._shard_uris:
+            uri = storage.join(self.root, path)
+            try:
+                is_inside = storage.inside([self.root])(uri) and ".." not in path.split("/")
+            except ValueError:  # no file can have this name
+                is_inside = False
+            if not is_inside:
+                raise ManifestError(
+                    f"{self.uri}: expected shards below {self.root}, found {path[:300]!r}, which leads out of it "
+                    "(outside_source); do not use this manifest, or build the data set again"
+                )
+            self._shard_uris[path] = uri
+        return self._shard_uris[path]
 
     def read_image(self, row: int) -> bytes:
         """The picture's file: JPEG, PNG or WebP.

@@ -72,7 +72,7 @@ def verify(manifest: Manifest) -> tuple[Fault, ...]:
     faults = _check_counts(manifest)
     rows = _rows_by_shard(manifest.table)
     for shard in manifest.head.shards:
-        faults += verify_shard(storage.join(manifest.root, shard.path), shard, rows.pop(shard.path, []))
+        faults += verify_shard(manifest.shard_uri(shard.path), shard, rows.pop(shard.path, []))
     faults += [
         Fault(kind="unknown_shard", where=path, detail=f"{len(lines)} rows lie in a shard that the head does not name")
         for path, lines in rows.items()

@@ -17,6 +17,7 @@ from typing import BinaryIO, Literal, cast
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from infinity.data.images.colours import profile_of
 from infinity.data.images.headers import BrokenHeaderError, Header, foreign_content, read_header
 
 UnreadableReason = Literal[
@@ -53,10 +54,11 @@ UnreadableReason = Literal[
 ]
 
 FORMATS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif"}
+FORMATS |= {"AVIF": "avif", "BMP": "bmp", "TIFF": "tif", "JPEG2000": "jp2"}
 """Formats that are read, and their file endings."""
 
 _STORED = ("JPEG", "PNG", "WEBP")
-_OTHERS = ("BMP", "TIFF", "AVIF", "JPEG2000", "ICO", "PSD", "TGA", "PPM")  # told apart in messages, never decoded
+_OTHERS = ("ICO", "PSD", "TGA", "PPM")  # told apart in messages, never decoded
 _SNIFF_BYTES = 2**16
 _STRIP_PIXELS = 2**17  # what the processor's caches hold
 
@@ -89,16 +91,18 @@ class Decoded:
     """A picture that was decoded without complaint.
 
     Attributes:
-        image: RGB, upright, transparency replaced by white.
+        image: RGB in sRGB, upright, transparency replaced by white.
         extension: Ending of the file that will be stored: the original's if its bytes can stay, else ``png``.
         keep_bytes: Whether the original bytes show exactly ``image`` to every reader, so that they can be stored.
         size: Width and height of the picture, upright; ``image`` is smaller if it was decoded at a fraction.
+        converted_from: Name of the colour profile that it had instead of sRGB; empty if its numbers are the file's.
     """
 
     image: Image.Image
     extension: str
     keep_bytes: bool
     size: tuple[int, int]
+    converted_from: str = ""
 
     @property
     def pixels_sha256(self) -> bytes:
@@ -155,7 +159,7 @@ def decode(
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         need = len(data) + header.width_px * header.height_px * (4 + header.buffer_bytes_per_px)
         _check_memory(header, need, max_memory_bytes)
-        image = _open(data)
+        image = _open(data, header.format)
         plain = image.mode in ("RGB", "L") and "transparency" not in image.info
         copy = 4 * header.width_px * header.height_px
         need += copy * (image.mode != "RGB" or not plain)
@@ -167,6 +171,10 @@ def decode(
             orientation = _orientation(image)  # some formats keep it behind the pixels
             turned, swapped = orientation != 1, orientation >= 5
             _check_memory(header, need + copy * turned, max_memory_bytes)
+            profile = profile_of(image)
+            _check_memory(header, need + copy * (turned + 2 * (profile is not None)), max_memory_bytes)
+            if profile is not None:
+                image = _with_exif(profile.to_srgb(image), image)
             upright = ImageOps.exif_transpose(image) if turned else image
             rgb = to_rgb(upright)
         except UnreadableError:
@@ -174,10 +182,11 @@ def decode(
         except Exception as error:  # broken files make decoders raise nearly anything; the reason is kept and counted
             raise UnreadableError(_reason(error), str(error) or type(error).__name__) from error
     still = header.format == "JPEG" or header.num_frames == 1
-    keep = header.format in _STORED and plain and still and not turned
+    keep = header.format in _STORED and plain and still and not turned and profile is None
     extension = FORMATS[header.format] if keep else "png"
     size = (header.height_px, header.width_px) if swapped else (header.width_px, header.height_px)
-    return Decoded(image=rgb, extension=extension, keep_bytes=keep, size=size)
+    converted = "" if profile is None else profile.name
+    return Decoded(image=rgb, extension=extension, keep_bytes=keep, size=size, converted_from=converted)
 
 
 def check_header(data: bytes, max_pixels: int) -> Header:
@@ -251,13 +260,15 @@ def _check_memory(header: Header, need: float, limit: int) -> None:
         )
 
 
-def _open(data: bytes) -> Image.Image:
+def _open(data: bytes, format: str) -> Image.Image:
     """Let Pillow read the header."""
     try:
-        return Image.open(io.BytesIO(data), formats=list(FORMATS))
+        return Image.open(io.BytesIO(data), formats=[format])
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise UnreadableError("too_many_pixels", str(error)) from error
     except UnidentifiedImageError as error:
+        if format in ("TIFF", "BMP"):
+            raise UnreadableError("format", f"a kind of {format} that is not read") from error
         raise UnreadableError("truncated", "begins as a picture, but the header is incomplete or broken") from error
     except Exception as error:  # a header that begins well and goes on badly
         raise UnreadableError(_reason(error), str(error) or type(error).__name__) from error
@@ -267,6 +278,8 @@ def _unidentified(data: bytes) -> UnreadableError:
     """Tell a picture of another format from something that is no picture."""
     if len(data) < 12 and any(data.startswith(start) for start in (b"\xff\xd8", b"\x89PNG", b"GIF8", b"RIFF")):
         return UnreadableError("truncated", f"only {len(data)} bytes: {data!r}")
+    if data[4:8] == b"ftyp" and data[8:11] in (b"hei", b"hev", b"mif"):
+        return UnreadableError("format", f"HEIC is not one of {', '.join(FORMATS)}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -274,6 +287,17 @@ def _unidentified(data: bytes) -> UnreadableError:
     except Exception:  # no decoder knows it
         return UnreadableError("not_a_picture", f"begins with {data[:16]!r}")
     return UnreadableError("format", f"{name} is not one of {', '.join(FORMATS)}")
+
+
+def _with_exif(converted: Image.Image, image: Image.Image) -> Image.Image:
+    """A converted picture that still says how it is turned; its profile and its transparent colour are used up."""
+    for name in ("exif", "xmp", "XML:com.adobe.xmp"):
+        if name in image.info:
+            converted.info[name] = image.info[name]
+    converted.getexif()[_ORIENTATION] = _orientation(image)
+    for name in ("icc_profile", "transparency"):
+        converted.info.pop(name, None)
+    return converted
 
 
 def _orientation(image: Image.Image) -> int:

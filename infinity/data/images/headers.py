@@ -1,7 +1,7 @@
 """What a picture file says about itself before anything is decoded: size, frames, metadata, what is hidden behind it.
 
 Pillow learns most of this on opening too, but some of its decoders make room for all pixels, or unpack all metadata,
-while they open a file. So the containers of the four formats are walked here, without unpacking anything: the walk
+while they open a file. So the containers of all formats are walked here, without unpacking anything: the walk
 costs time in proportion to the file and no memory.
 
 Sources: ITU-T T.81 (JPEG), the W3C recommendation PNG (third edition), GIF89a, the WebP container specification.
@@ -10,8 +10,13 @@ Sources: ITU-T T.81 (JPEG), the W3C recommendation PNG (third edition), GIF89a, 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+
+from infinity.data.images.box_headers import CODESTREAM, JP2, is_avif, read_avif, read_jpeg2000
+from infinity.data.images.header_values import BrokenHeaderError, Header
+from infinity.data.images.plain_headers import TIFF, read_bmp, read_tiff
+
+__all__ = ["BrokenHeaderError", "Header", "foreign_content", "read_header"]
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_METADATA = (b"tEXt", b"zTXt", b"iTXt", b"iCCP", b"eXIf", b"sPLT", b"hIST")
@@ -25,46 +30,26 @@ _ARCHIVES = (b"PK\x03\x04", _ZIP_END, b"Rar!\x1a", b"7z\xbc\xaf")
 _PROGRAMS = (b"%PDF-", b"\x7fELF", b"MZ\x90", b"#!/", b"<script", b"<?php", b"<html", b"<!DOCTYPE")
 
 
-class BrokenHeaderError(ValueError):
-    """The container ends or contradicts itself before it has named the picture's size."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Header:
-    """The outside of a picture file.
-
-    Attributes:
-        format: "JPEG", "PNG", "GIF" or "WEBP".
-        width_px: As stored, before any rotation.
-        height_px: As stored.
-        num_frames: Pictures of an animation, or scans of a progressive JPEG: what a decoder would walk through.
-        metadata_bytes: Text, colour profiles, EXIF, comments, as they lie in the file (perhaps compressed).
-        buffer_bytes_per_px: What the decoder needs besides the picture itself.
-        end: Offset behind the picture; what follows belongs to no decoder.
-    """
-
-    format: str
-    width_px: int
-    height_px: int
-    num_frames: int
-    metadata_bytes: int
-    buffer_bytes_per_px: float
-    end: int
-
-
 def read_header(data: bytes) -> Header | None:
-    """Walk the container; None if it is none of the four formats.
+    """Walk the container; None if it is none of the formats that are read.
 
     Raises:
         BrokenHeaderError: It begins as one of them, but does not name its size.
     """
-    for signature, read in ((b"\xff\xd8\xff", _jpeg), (_PNG, _png), (b"GIF8", _gif), (b"RIFF", _webp)):
-        if data.startswith(signature):
-            try:
-                return read(data)
-            except (struct.error, IndexError) as error:
-                raise BrokenHeaderError("the header is incomplete") from error
-    return None
+    readers: tuple[tuple[bytes, Callable[[bytes], Header | None]], ...] = (
+        (b"\xff\xd8\xff", _jpeg),
+        (_PNG, _png),
+        (b"GIF8", _gif),
+        (b"RIFF", _webp),
+        (b"BM", read_bmp),
+        *((signature, read_tiff) for signature in TIFF),
+        *((signature, read_jpeg2000) for signature in (JP2, CODESTREAM)),
+    )
+    read = read_avif if is_avif(data) else next((read for start, read in readers if data.startswith(start)), None)
+    try:
+        return None if read is None else read(data)
+    except (struct.error, IndexError) as error:
+        raise BrokenHeaderError("the header is incomplete") from error
 
 
 def foreign_content(data: bytes, header: Header) -> str | None:

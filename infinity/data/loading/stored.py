@@ -70,7 +70,7 @@ class StoredPictures:
         self._infos: dict[str, ShardInfo] = {}
         if config.cache_folder is not None:
             self._cache = ShardCache(config.cache_folder, config.cache_bytes, config.patience)
-            self._infos = {storage.join(manifest.root, info.path): info for info in manifest.head.shards}
+            self._infos = {manifest.shard_uri(info.path): info for info in manifest.head.shards}
 
     @property
     def caches(self) -> bool:
@@ -110,7 +110,7 @@ class StoredPictures:
 
     def shards(self, rows: Sequence[int]) -> set[str]:
         """URIs of the shards that hold these rows."""
-        return {storage.join(self._manifest.root, path) for path in set(self._manifest.values("shard", rows))}
+        return {self._manifest.shard_uri(path) for path in set(self._manifest.values("shard", rows))}
 
     def _bytes(self, uri: str, offset: int, size: int) -> bytes:
         if self._cache is not None:

@@ -18,6 +18,9 @@ MAX_FILE_BYTES = 2**28
 """Larger files are not read to the end; no picture within the pixel limit needs more."""
 
 
+_MAX_KEY_BYTES = 1024
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tally:
     """Counts that add up: of records read, and of those left out by reason, with the first few examples of each."""
@@ -67,17 +70,31 @@ def fetch(record: Record) -> bytes:
         raise record.problem
     if isinstance(record.image, bytes):
         return record.image
+    if record.image == record.url:
+        raise UnreadableError("not_accessible", "lies on the web, and was not downloaded")
+    in_s3 = record.image.lower().startswith("s3://")
+    if in_s3 and not _is_key(record.image):
+        raise UnreadableError("missing_file", "no bucket can hold a key like this")
     try:
         data = storage.read_bytes(record.image, start=0, length=MAX_FILE_BYTES + 1)
     except storage.FileMissingError as error:
         raise UnreadableError("missing_file", "there is no such file") from error
     except storage.StorageError as error:
-        if record.image.startswith("s3://"):
+        if in_s3:
             raise  # a refused or unreachable bucket would otherwise look like thousands of broken pictures
         raise UnreadableError("not_accessible", str(error)) from error
     if len(data) > MAX_FILE_BYTES:
         raise UnreadableError("file_too_large", f"more than {MAX_FILE_BYTES:,} bytes")
     return data
+
+
+def _is_key(uri: str) -> bool:
+    """Whether a URI in S3 can be one of a picture: a server may answer any other as if bucket or credentials failed."""
+    try:
+        key = uri.split("/", 3)[3].encode()
+    except (IndexError, UnicodeEncodeError):
+        return False
+    return 0 < len(key) <= _MAX_KEY_BYTES and min(key) >= 32 and not {b".", b".."} & set(key.split(b"/"))
 
 
 def printable(text: str) -> str:

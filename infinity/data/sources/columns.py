@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,22 +12,44 @@ from infinity.config import Config
 from infinity.data.images.decoding import UnreadableError
 from infinity.data.sources.samples import CaptionChoice, Record, RowCaptions
 
-FREE_PICTURE_COLUMNS = ("image_path",)
-"""Columns of the reference's own tables, whose paths may be absolute or URIs."""
+SURE_COLUMNS = ("file_name", "image_path")
+"""Names that mean a file even beside an address; others are then notes about a picture that is yet to be downloaded."""
 
-PICTURE_COLUMNS = ("file_name", *FREE_PICTURE_COLUMNS)
-URL_COLUMNS = ("url", "image_url", "img_url", "image_link", "photo_image_url")
-LONG_COLUMNS = ("long_caption", "caption_long", "dense_caption", "detailed_caption")
-SHORT_COLUMNS = ("text", "caption", "short_caption", "caption_short", "alt_text", "alt", "title", "description")
+PICTURE_COLUMNS: tuple[str, ...] = (
+    *SURE_COLUMNS,
+    "filename",
+    "file_path",
+    "filepath",
+    "image_file",
+    "image_name",
+    "img_path",
+)
+PICTURE_COLUMNS += ("image", "img", "file", "path", "picture")
+URL_COLUMNS = ("url", "image_url", "img_url", "image_link", "photo_image_url", "urls", "link")
+LONG_COLUMNS = ("long_caption", "caption_long", "dense_caption", "detailed_caption", "recaption", "re_caption")
+SHORT_COLUMNS: tuple[str, ...] = (
+    "text",
+    "caption",
+    "short_caption",
+    "caption_short",
+    "alt_text",
+    "alt",
+    "title",
+    "description",
+)
+SHORT_COLUMNS += ("prompt", "captions", "texts", "sentence", "sentences", "prompts", "top_caption", "blip_caption")
+"""Names that are guessed, the likeliest first; docs/data/sources.md lists them for people."""
+
+HOW_TO_NAME = "name the columns (--image-column, --caption-column; in a spec under columns)"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SourceColumns(Config):
     """Names of a source's columns where guessing is not enough; None guesses.
 
-    Guesses ignore upper and lower case, and the first of several names counts: ``file_name`` or ``image_path`` for
-    pictures (in Parquet ``image``, ``bytes`` or ``path``), ``url`` or ``image_url`` for addresses, ``long_caption`` for
-    long captions, and ``text`` or ``caption`` for short or only ones.
+    Guesses ignore upper and lower case, and the first of several names counts: ``PICTURE_COLUMNS`` for pictures (in
+    Parquet also ``bytes`` and the formats of pictures), ``URL_COLUMNS`` for addresses, ``LONG_COLUMNS`` for long
+    captions, and ``SHORT_COLUMNS`` for short or only ones.
 
     Attributes:
         picture: Column of the picture's bytes or its file.
@@ -40,9 +63,12 @@ class SourceColumns(Config):
     long_caption: str | None = None
     caption: str | None = None
 
-    def pictures(self, found: Iterable[str], guesses: tuple[str, ...] = PICTURE_COLUMNS) -> tuple[str, ...]:
-        """The columns of ``found`` that may name a picture, the likeliest first."""
-        return _among(found, self.picture, guesses)
+    def pictures(
+        self, found: Iterable[str], guesses: tuple[str, ...] = PICTURE_COLUMNS, sure: tuple[str, ...] = SURE_COLUMNS
+    ) -> tuple[str, ...]:
+        """The columns of ``found`` that may name a picture, the likeliest first; ``sure`` ones beside an address."""
+        names = tuple(found)
+        return _among(names, self.picture, sure if self.urls(names) else guesses)
 
     def urls(self, found: Iterable[str]) -> tuple[str, ...]:
         """The columns of ``found`` that may hold an address."""
@@ -81,13 +107,14 @@ class SourceColumns(Config):
         names = tuple(fields)
         name, place = where, ""
         try:
-            column, image = _first_text(fields, self.pictures(names))
-            _, url = _first_text(fields, self.urls(names))
+            image = _first_text(fields, self.pictures(names))
+            url = _first_text(fields, self.urls(names))
+            if is_address(image):
+                image, url = "", url or image
             name = image or url or where
             if not image and not url:
-                raise UnreadableError("bad_row", "names no picture (file_name or image_path) and no url")
-            free = column.lower() in FREE_PICTURE_COLUMNS
-            place = place_of(folder, image, free=free) if image else url
+                raise UnreadableError("bad_row", f"names no picture and no url; found {shown(names)}; {HOW_TO_NAME}")
+            place = place_of(folder, image) if image else url
             captions = self.captions_of(fields, choice)
         except UnreadableError as error:
             return Record(row=row, name=name, image=place, problem=error, raw=raw)
@@ -102,37 +129,29 @@ class SourceColumns(Config):
         )
 
 
-def place_of(folder: str, name: str, *, free: bool) -> str:
-    """URI of a picture that a table names.
+def place_of(folder: str, name: str) -> str:
+    """URI of a picture that a table in ``folder`` names, wherever that leads: ``FencedSlice`` decides whether it may.
 
-    A table from a stranger must not make us open files that are none of its own: its pictures lie below its folder. The
-    reference's tables and Parquet paths (``free``) may also hold URIs in S3 and, if the table lies on this machine,
-    absolute paths; then whoever put the table here could read them anyway.
-
-    Raises:
-        UnreadableError: The name leads out of the source.
+    Names are relative to the folder, absolute paths, or URIs; of a name with backslashes these separate folders, unless
+    a file has the name as it is.
     """
-    here = storage.local_path(folder) is not None
-    if name.startswith(("s3://", "http://", "https://")):
-        outside = not free
-    elif name.startswith("/") or "://" in name:
-        outside = not (free and here)
-    else:
-        outside = _climbs(name)
-    if outside:
-        raise UnreadableError("outside_source", f"{name!r} leads out of the source")
+    if "\\" in name and "://" not in name:
+        try:
+            there = storage.exists(storage.join(folder, name))
+        except storage.StorageError:  # no file can have this name
+            there = True
+        name = name if there else name.replace("\\", "/")
     if "://" in name or name.startswith("/"):
         return name
+    if storage.local_path(folder) is None and ".." in name.split("/"):  # a bucket knows no folder above
+        bucket, key = folder[: len("s3://")], folder[len("s3://") :]
+        return bucket + posixpath.normpath(posixpath.join(key, name))
     return storage.join(folder, name.removeprefix("./"))
 
 
-def _climbs(name: str) -> bool:
-    depth = 0
-    for part in name.split("/"):
-        depth += -1 if part == ".." else part not in ("", ".")
-        if depth < 0:
-            return True
-    return False
+def is_address(text: str) -> bool:
+    """Whether a text begins as an address on the web."""
+    return text.strip().lower().startswith(("http://", "https://"))
 
 
 def _among(found: Iterable[str], chosen: str | None, guesses: tuple[str, ...]) -> tuple[str, ...]:
@@ -142,23 +161,33 @@ def _among(found: Iterable[str], chosen: str | None, guesses: tuple[str, ...]) -
     return tuple(name for guess in guesses for name in names if name.lower() == guess)
 
 
-def _first_text(fields: Mapping[str, Any], names: tuple[str, ...]) -> tuple[str, str]:
-    """Column and content of the first that is not empty; two empty texts if there is none."""
+def _first_text(fields: Mapping[str, Any], names: tuple[str, ...]) -> str:
+    """The first text that is not empty; an empty one if there is none."""
     for name in names:
         value = fields[name]
         if value is None or value == "":
             continue
         if not isinstance(value, str):
             raise UnreadableError("bad_row", f"expected a text as {name}, found {type(value).__name__}")
-        return name, value
-    return "", ""
+        return value
+    return ""
 
 
 def _text(fields: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
+    """The first text that is not blank; of a list of captions its first one."""
     for name in names:
         value = fields[name]
-        if value is not None and not isinstance(value, str):
-            raise UnreadableError("bad_row", f"expected a text or null as {name}, found {type(value).__name__}")
-        if value and value.strip():
-            return value
+        several = value if isinstance(value, list | tuple) else (value,)
+        texts = [text for text in several if isinstance(text, str)]
+        if not texts and any(part is not None for part in several):
+            raise UnreadableError("bad_row", f"expected a text, texts or null as {name}, found {type(value).__name__}")
+        if found := next((text for text in texts if text.strip()), None):
+            return found
     return None
+
+
+def shown(names: Iterable[str]) -> str:
+    """Names of columns for people, not too many of them."""
+    found = [str(name)[:60] for name in names]
+    more = f" and {len(found) - 20} more" if len(found) > 20 else ""
+    return f"the columns {', '.join(found[:20])}{more}" if found else "no columns"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from infinity import storage
 from infinity.data.images.decoding import UnreadableError
-from infinity.data.sources.columns import SourceColumns
+from infinity.data.sources.columns import HOW_TO_NAME, SourceColumns
 from infinity.data.sources.samples import CaptionChoice, Record, SourceError
 from infinity.data.sources.table_rows import MAX_ROW_BYTES, TextRow, cut, lines, quoted_rows
 
@@ -151,7 +151,7 @@ def read_header(uri: str, columns: SourceColumns) -> tuple[tuple[str, ...], str,
             return found, delimiter, first.num_bytes
     raise SourceError(
         f"{uri}: expected columns for a picture (file_name or url) and for a caption (text or caption), found "
-        f"{first.content[:200].decode('utf-8', 'replace').strip()}; name them in the settings of the source"
+        f"{first.content[:200].decode('utf-8', 'replace').strip()}; {HOW_TO_NAME}"
     )
 
 

@@ -17,12 +17,16 @@ import pyarrow.parquet as pq
 
 from infinity import storage
 from infinity.data.images.decoding import UnreadableError
-from infinity.data.sources.columns import SourceColumns, place_of
+from infinity.data.sources.columns import HOW_TO_NAME, SourceColumns, is_address, place_of, shown
 from infinity.data.sources.quarantine import is_quarantine
 from infinity.data.sources.samples import CaptionChoice, Record, SourceError
 from infinity.storage.ranges import RangeReader
 
-PICTURE_COLUMNS = ("image", "bytes", "path", "file_name")
+FORMAT_COLUMNS = ("jpg", "jpeg", "png", "webp", "avif", "gif")
+"""img2dataset names the column of the bytes after the format that it encodes to."""
+
+SURE_COLUMNS = ("image", "bytes", "path", "file_name", "image_bytes", "img_bytes", "image_data", *FORMAT_COLUMNS)
+PICTURE_COLUMNS = (*SURE_COLUMNS, "image_path", "filename", "file_path", "img", "picture")
 DOWNLOADED = {b"infinity.kind": b"downloaded"}
 """Metadata of a file that the downloader wrote; the columns ``reason`` and ``detail`` say what could not be fetched."""
 
@@ -86,10 +90,12 @@ class ParquetSlice:
                     position += 1
 
     def _record(self, row: int, values: dict[str, Any]) -> Record:
-        pictures = self.columns.pictures(values, PICTURE_COLUMNS)
+        pictures = self.columns.pictures(values, PICTURE_COLUMNS, SURE_COLUMNS)
         data, path = _picture(values, pictures)
         urls = [values[name] for name in self.columns.urls(values)]
         url = next((value for value in urls if isinstance(value, str) and value), None)
+        if data is None and isinstance(path, str) and is_address(path):
+            path, url = None, url or path
         name = self._name(row) + (f" ({shown})" if isinstance(shown := path or url, str) else "")
         try:
             for value in values.values():
@@ -98,6 +104,9 @@ class ParquetSlice:
             captions = self.columns.captions_of(values, self.captions)
             if values.get("reason"):
                 raise UnreadableError(cast(Any, values["reason"]), str(values.get("detail") or ""))
+            if data is None and not path and values.get("status") not in (None, "success"):
+                told = f"{values['status']}: {values.get('error_message') or 'no picture'}"
+                raise UnreadableError("not_accessible", f"its downloader says {told}"[:500])
             if data is None and not path and url is None:
                 raise UnreadableError("bad_row", "holds neither bytes nor a path nor a url")
             image = self._image(data, path, url)
@@ -127,7 +136,7 @@ class ParquetSlice:
     def _image(self, data: bytes | None, path: str | None, url: str | None) -> str | bytes:
         if data is not None:
             return data
-        return place_of(storage.parent(self.uri), path, free=True) if path else str(url)
+        return place_of(storage.parent(self.uri), path) if path else str(url)
 
     def _name(self, row: int) -> str:
         return f"{storage.name(self.uri)} row {row}"
@@ -167,7 +176,7 @@ def parquet_kind(uri: str, columns: SourceColumns) -> str:
         schema = file.schema_arrow
     if is_quarantine(schema):
         return "quarantine"
-    has_pictures = columns.pictures(schema.names, PICTURE_COLUMNS)
+    has_pictures = _picture_columns(uri, schema, columns)
     return "URL list" if columns.urls(schema.names) and not has_pictures else "Parquet"
 
 
@@ -187,8 +196,8 @@ def _opened(uri: str) -> Iterator[pq.ParquetFile]:
 
 def _needed(schema: pa.Schema, columns: SourceColumns) -> list[str]:
     names = schema.names
-    wanted = {*columns.pictures(names, PICTURE_COLUMNS), *columns.urls(names)}
-    wanted |= {*columns.longs(names), *columns.shorts(names)}
+    wanted = {*_picture_columns("", schema, columns), *columns.urls(names)}
+    wanted |= {*columns.longs(names), *columns.shorts(names), *({"status", "error_message"} & set(names))}
     if (schema.metadata or {}).get(b"infinity.kind") == DOWNLOADED[b"infinity.kind"]:
         wanted |= {"reason", "detail", "found"} & set(names)
     return [name for name in names if name in wanted]
@@ -196,22 +205,50 @@ def _needed(schema: pa.Schema, columns: SourceColumns) -> list[str]:
 
 def _check_columns(uri: str, schema: pa.Schema, columns: SourceColumns) -> None:
     names = schema.names
-    found = ", ".join(names)
-    pictures, urls = columns.pictures(names, PICTURE_COLUMNS), columns.urls(names)
+    found = shown(names)
+    pictures, urls = _picture_columns(uri, schema, columns), columns.urls(names)
     captions = (*columns.longs(names), *columns.shorts(names))
     if not pictures and not urls:
-        raise SourceError(f"{uri}: no pictures: expected a column image, bytes or path, or url, found {found}")
+        raise SourceError(
+            f"{uri}: no pictures: expected a column image, bytes or path, or url, found {found}; {HOW_TO_NAME}"
+        )
     if not captions:
-        raise SourceError(f"{uri}: no captions at all: expected a column text, caption or long_caption, found {found}")
+        raise SourceError(
+            f"{uri}: no captions at all: expected a column text, caption or long_caption, found {found}; {HOW_TO_NAME}"
+        )
     for name in (*captions, *urls):
-        if not _is_text(schema.field(name).type):
-            raise SourceError(f"{uri}: column {name}: expected texts, found {schema.field(name).type}")
-    for name in pictures:
         kind = schema.field(name).type
-        if not (
-            _is_text(kind) or pa.types.is_struct(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
-        ):
-            raise SourceError(f"{uri}: column {name}: expected bytes, paths or a struct of both, found {kind}")
+        if not _is_text(kind) and not (name in captions and _is_list(kind) and _is_text(kind.value_type)):
+            raise SourceError(f"{uri}: column {name}: expected texts, found {kind}")
+
+
+def _picture_columns(uri: str, schema: pa.Schema, columns: SourceColumns) -> tuple[str, ...]:
+    """Columns that can hold pictures or their paths; those that are only guessed must be of such a type.
+
+    Raises:
+        SourceError: None is, though some have the name of one.
+    """
+    named = columns.pictures(schema.names, PICTURE_COLUMNS, SURE_COLUMNS)
+    usable = tuple(name for name in named if _holds_pictures(name, schema.field(name).type))
+    if named and not usable and not columns.urls(schema.names):
+        kind = schema.field(named[0]).type
+        raise SourceError(f"{uri}: column {named[0]}: expected bytes, paths or a struct of both, found {kind}")
+    return usable
+
+
+def _holds_pictures(name: str, kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        return _holds_pictures(name, kind.value_type)
+    if any(test(kind) for test in (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view)):
+        return True
+    if _is_list(kind):
+        return not _is_text(kind.value_type) and _holds_pictures(name, kind.value_type)
+    return name.lower() not in FORMAT_COLUMNS and (_is_text(kind) or pa.types.is_struct(kind))
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    tests = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list, pa.types.is_list_view)
+    return any(test(kind) for test in tests)
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -238,6 +275,8 @@ def _picture(values: dict[str, Any], names: tuple[str, ...]) -> tuple[bytes | No
     path: str | None = None
     for name in names:
         value = values[name]
+        if isinstance(value, list):  # several pictures of one row: its first
+            value = value[0] if value else None
         for part in (value.get("bytes"), value.get("path")) if isinstance(value, dict) else (value,):
             if isinstance(part, bytes) and data is None:
                 data = part

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from infinity import storage
 from infinity.data.arrow_rows import table_of
 from infinity.data.images.decoding import UnreadableError
+from infinity.data.sources.fence import FencedSlice
 from infinity.data.sources.samples import Record, SourceError
 
 MAX_KEPT_BYTES = 4 * 2**20
@@ -185,12 +186,17 @@ def num_quarantined(uri: str) -> int:
         return int(file.metadata.num_rows)
 
 
-def export(uri: str, folder: str) -> int:
+def export(uri: str, folder: str, roots: tuple[str, ...] = ()) -> int:
     """Write a quarantine as an image folder to repair by hand, and return how many rows it has.
 
     ``metadata.jsonl`` gets one line a row: the picture's file, its captions, and the reason. A malformed row becomes a
     line without a picture and with what was found under ``found``: fill in ``file_name`` and ``text``. The repaired
     folder is a source like any other.
+
+    Args:
+        uri: The quarantine.
+        folder: Where the rows go.
+        roots: Folders from which pictures that have a file of their own may be read once more, links resolved.
 
     Raises:
         SourceError: There is no quarantine.
@@ -198,15 +204,16 @@ def export(uri: str, folder: str) -> int:
     """
     lines: list[str] = []
     for file in files_of(uri):
-        for values in load(file).to_pylist():
-            lines.append(json.dumps(_exported(values, folder, len(lines)), ensure_ascii=False))
+        slice_ = FencedSlice(QuarantineSlice(file, 0), roots)
+        for values, record in zip(load(file).to_pylist(), slice_.read(), strict=True):
+            lines.append(json.dumps(_exported(values, record, folder, len(lines)), ensure_ascii=False))
     if not lines:
         raise SourceError(f"{uri}: found no quarantined rows")
     storage.write_text(storage.join(folder, "metadata.jsonl"), "\n".join(lines) + "\n")
     return len(lines)
 
 
-def _exported(values: dict[str, Any], folder: str, number: int) -> dict[str, Any]:
+def _exported(values: dict[str, Any], record: Record, folder: str, number: int) -> dict[str, Any]:
     line = {"reason": values["reason"], "detail": values["detail"], "name": values["name"], "url": values["url"]}
     if values["part"] == "row":
         return {
@@ -216,12 +223,14 @@ def _exported(values: dict[str, Any], folder: str, number: int) -> dict[str, Any
             **line,
         }
     name = f"{number:06d}.bin"
-    data = values["data"] if values["is_whole"] else b""
-    if not data and values["image"]:
+    data = record.image
+    if isinstance(data, str):
         try:
-            data = storage.read_bytes(values["image"])
+            data = storage.read_bytes(data)
         except storage.FileMissingError:
             data = b""  # it was missing then, and still is; the line says so
+    elif record.problem is not None:
+        line |= {"reason": record.problem.reason, "detail": record.problem.detail}
     storage.write_bytes(storage.join(folder, name), data)
     captions = {"long_caption": values["caption_long"], "text": values["caption_short"] or values["caption"]}
     return {"file_name": name, **captions, **line}

@@ -7,37 +7,37 @@ link, a device or a name that leads out of its folder is not trusted with the re
 
 from __future__ import annotations
 
-import json
 import tarfile
 from array import array
+from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
 from infinity import storage
 from infinity.data.images.decoding import UnreadableError
-from infinity.data.sources.columns import SourceColumns, place_of
+from infinity.data.sources.caption_files import ENDINGS, MAX_TEXT_BYTES, fields_of
+from infinity.data.sources.columns import SourceColumns
 from infinity.data.sources.samples import CaptionChoice, Record, SourceError
-from infinity.storage.ranges import RangeReader
+from infinity.data.sources.shard_files import ShardBytes, opened_shard
 
+SHARD_ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 ROWS_PER_SHARD = 2**20
 """Row numbers that each shard gets for its own, since nobody counts its samples before it is read."""
 
 MAX_PICTURE_BYTES = 2**27
-MAX_TEXT_BYTES = 2**20
 MAX_NAME_BYTES = 4096
 MAX_EXTENSION_BYTES = 2**16
 """A header of extended attributes that is larger holds no name that anybody gave a picture."""
 
-PICTURES = ("jpg", "jpeg", "png", "webp", "gif")
-_TEXTS = ("txt", "text", "caption")
+PICTURES = ("jpg", "jpeg", "png", "webp", "gif", "avif", "bmp", "tif", "tiff", "jp2", "j2k")
 _MAX_MEMBERS = 64
+_MAX_JOINED = 2**20
+_MAX_INDICES = 16
 _MAX_LINKS = 1000
 _PICKLES = ("pkl", "pickle", "pyd", "pth", "pt", "joblib", "dill")
 _BLOCK = tarfile.BLOCKSIZE
 _READ_BYTES = 2**20
-_HEADER_BYTES = 2**16
 _REGULAR = (tarfile.REGTYPE, tarfile.AREGTYPE)
 
 
@@ -58,6 +58,11 @@ class Member:
         return folder + slash + file.partition(".")[0]
 
     @property
+    def is_hidden(self) -> bool:
+        """Whether its name begins with a dot, as what macOS puts beside each file."""
+        return self.name.rpartition("/")[2].startswith(".")
+
+    @property
     def ending(self) -> str:
         """The last part of the file's name, in small letters."""
         return self.name.rpartition("/")[2].rpartition(".")[2].lower()
@@ -76,22 +81,28 @@ class ShardSlice:
         """One record a sample; where a shard is damaged, one more with the problem, and then no more."""
         if wanted is not None and not any(self.first_row <= row < self.first_row + ROWS_PER_SHARD for row in wanted):
             return
-        reader = RangeReader(self.uri, _READ_BYTES)
+        try:
+            with opened_shard(self.uri, _READ_BYTES) as reader:
+                yield from self._records(reader, wanted)
+        except UnreadableError as error:  # of the shard as a whole
+            if wanted is None or self.first_row in wanted:
+                yield Record(row=self.first_row, name=storage.name(self.uri), problem=error, raw=self.uri.encode())
+
+    def _records(self, reader: ShardBytes, wanted: frozenset[int] | None) -> Iterator[Record]:
+        index = _indexed(self.uri, reader)
         if wanted is not None:
-            # Whoever wants some rows comes again for others: where each sample begins is remembered.
-            begins = _begins(self.uri, reader.size)
-            for row in sorted(row for row in wanted if 0 <= row - self.first_row < len(begins)):
-                sample = next(samples(reader, begins[row - self.first_row]))
-                yield self._record(row, sample, reader)
+            for row in sorted(row for row in wanted if 0 <= row - self.first_row < len(index)):
+                yield self._record(row, index.sample(row - self.first_row, reader), reader)
             return
-        for row, sample in enumerate(samples(reader), start=self.first_row):
+        found = samples(reader) if index.joined is None else iter(index.joined)
+        for row, sample in enumerate(found, start=self.first_row):
             if row == self.first_row + ROWS_PER_SHARD - 1:
                 problem = UnreadableError("bad_file", f"more than {ROWS_PER_SHARD - 1:,} samples in one shard")
                 yield Record(row=row, name=storage.name(self.uri), problem=problem)
                 return
             yield self._record(row, sample, reader)
 
-    def _record(self, row: int, sample: tuple[Member, ...], reader: RangeReader) -> Record:
+    def _record(self, row: int, sample: tuple[Member, ...], reader: ShardBytes) -> Record:
         name = f"{storage.name(self.uri)}/{sample[0].key}"
         captions: dict[str, Any] = {}
         try:
@@ -111,27 +122,10 @@ class ShardSlice:
             return Record(row=row, name=name, problem=error, raw=raw, **captions)
         return Record(row=row, name=f"{storage.name(self.uri)}/{picture.name}", image=data, **captions)
 
-    def _fields(self, sample: tuple[Member, ...], reader: RangeReader) -> dict[str, Any]:
+    def _fields(self, sample: tuple[Member, ...], reader: ShardBytes) -> dict[str, Any]:
         """The facts of a sample's JSON, with its text as the short or only caption."""
-        fields: dict[str, Any] = {}
-        for member in sample:
-            if member.ending == "json":
-                try:
-                    found = json.loads(_content(member, reader, MAX_TEXT_BYTES))
-                except (ValueError, RecursionError) as error:
-                    raise UnreadableError("bad_row", f"{member.name}: not JSON: {error}") from error
-                if not isinstance(found, dict):
-                    raise UnreadableError("bad_row", f"{member.name}: expected an object, found {type(found).__name__}")
-                fields.update(found)
-        for member in sample:
-            if member.ending in _TEXTS:
-                try:
-                    text = _content(member, reader, MAX_TEXT_BYTES).decode("utf-8")
-                except UnicodeDecodeError as error:
-                    raise UnreadableError("bad_row", f"{member.name}: not UTF-8: {error.reason}") from error
-                fields = {name: value for name, value in fields.items() if name not in self.columns.shorts(fields)}
-                fields[self.columns.caption or "text"] = text
-        return fields
+        told = (member for member in sample if member.ending in ENDINGS)
+        return fields_of(((member.name, _content(member, reader, MAX_TEXT_BYTES)) for member in told), self.columns)
 
 
 def shard_slices(
@@ -147,23 +141,24 @@ def shard_slices(
     return [ShardSlice(uri, first_row + i * ROWS_PER_SHARD, captions, columns) for i, uri in enumerate(uris)]
 
 
-def samples(reader: RangeReader, start: int = 0) -> Iterator[tuple[Member, ...]]:
-    """Groups of members that follow one another and share a key, from the offset of a header on."""
+def samples(reader: ShardBytes, start: int = 0) -> Iterator[tuple[Member, ...]]:
+    """Groups of members that follow one another and share a key, from the offset of a header on; hidden ones aside."""
     group: list[Member] = []
     for member in members(reader, start):
+        if member.is_hidden and member.problem is None:
+            continue
         if group and member.key != group[0].key:
             yield tuple(group)
             group = []
         if len(group) < _MAX_MEMBERS:
             group.append(member)
         else:
-            problem = UnreadableError("unsafe_member", f"more than {_MAX_MEMBERS} files of one name")
-            group[-1] = Member(member.name, member.begin, 0, 0, problem)
+            group[-1] = _too_many(member)
     if group:
         yield tuple(group)
 
 
-def members(reader: RangeReader, start: int = 0) -> Iterator[Member]:
+def members(reader: ShardBytes, start: int = 0) -> Iterator[Member]:
     """All entries of a tar in their order, headers only; damage is a member with a problem, and the last.
 
     tarfile reads the headers one by one; the walk is ours, because tarfile follows chains of extended headers by
@@ -211,12 +206,21 @@ def _member(name: str, info: tarfile.TarInfo, begin: int, start: int, links: set
         problem = UnreadableError("unsafe_member", f"{name[:100]!r} lies below a link")
     elif len(name) > MAX_NAME_BYTES or "\0" in name or "\\" in name:
         problem = UnreadableError("unsafe_member", f"{name[:100]!r}: a name that is none")
-    else:
-        try:
-            place_of("/", name, free=False)
-        except UnreadableError as error:
-            problem = UnreadableError("unsafe_member", error.detail)
+    elif _leads_out(name):
+        problem = UnreadableError("unsafe_member", f"{name[:100]!r} leads out of the shard")
     return Member(name[:MAX_NAME_BYTES], begin, start, info.size, problem)
+
+
+def _leads_out(name: str) -> bool:
+    """Whether a name would lie above the folder that the shard were unpacked in."""
+    if name.startswith("/") or "://" in name:
+        return True
+    depth = 0
+    for part in name.split("/"):
+        depth += -1 if part == ".." else part not in ("", ".")
+        if depth < 0:
+            return True
+    return False
 
 
 def _long_name(info: tarfile.TarInfo, data: bytes) -> str:
@@ -235,10 +239,76 @@ def _long_name(info: tarfile.TarInfo, data: bytes) -> str:
     return name
 
 
-@lru_cache(maxsize=16)
-def _begins(uri: str, num_bytes: int) -> array[int]:
-    """Offsets at which the samples of a shard begin; its size tells a shard that was written anew."""
-    return array("q", (sample[0].begin for sample in samples(RangeReader(uri, _HEADER_BYTES))))
+@dataclass(frozen=True, slots=True)
+class _Index:
+    """Where the samples of a shard are: their beginnings, or all their members where those lie apart."""
+
+    begins: array[int]
+    joined: tuple[tuple[Member, ...], ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self.begins) if self.joined is None else len(self.joined)
+
+    def sample(self, number: int, reader: ShardBytes) -> tuple[Member, ...]:
+        return next(samples(reader, self.begins[number])) if self.joined is None else self.joined[number]
+
+
+_INDICES: OrderedDict[tuple[str, int], _Index] = OrderedDict()
+"""Of the shards that were read last: whoever wants some rows comes again for others."""
+
+
+def _indexed(uri: str, reader: ShardBytes) -> _Index:
+    """The index of a shard; its size tells a shard that was written anew."""
+    key = (uri, reader.size)
+    if (index := _INDICES.pop(key, None)) is None:
+        index = _index(reader)
+    _INDICES[key] = index
+    while len(_INDICES) > _MAX_INDICES:
+        _INDICES.popitem(last=False)
+    return index
+
+
+def _index(reader: ShardBytes) -> _Index:
+    """Look at all headers: do the files of each sample lie beside each other, as in a shard they should?"""
+    begins, seen = array("q"), set[str]()
+    for sample in samples(reader):
+        key = sample[0].key
+        if key in seen:
+            return _Index(begins, _joined(reader))
+        seen.add(key)
+        begins.append(sample[0].begin)
+    return _Index(begins)
+
+
+def _joined(reader: ShardBytes) -> tuple[tuple[Member, ...], ...]:
+    """The samples of a shard that was packed in another order, each with all its files, in order of their first.
+
+    Raises:
+        UnreadableError: There are too many to hold them all.
+    """
+    groups: dict[str, list[Member]] = {}
+    number = 0
+    for sample in samples(reader):
+        number += len(sample)
+        if number > _MAX_JOINED:
+            raise UnreadableError(
+                "bad_file",
+                f"files of one sample do not lie beside each other, and there are more than {_MAX_JOINED:,} of them; "
+                "pack the shard with tar --sort=name",
+            )
+        groups.setdefault(sample[0].key, []).extend(sample)
+    return tuple(tuple(_bounded(group)) for group in groups.values())
+
+
+def _bounded(group: list[Member]) -> list[Member]:
+    if len(group) <= _MAX_MEMBERS:
+        return group
+    return [*group[: _MAX_MEMBERS - 1], _too_many(group[_MAX_MEMBERS - 1])]
+
+
+def _too_many(member: Member) -> Member:
+    problem = UnreadableError("unsafe_member", f"more than {_MAX_MEMBERS} files of one name")
+    return Member(member.name, member.begin, 0, 0, problem)
 
 
 def _picture_of(sample: tuple[Member, ...]) -> Member:
@@ -248,13 +318,15 @@ def _picture_of(sample: tuple[Member, ...]) -> Member:
         if member.ending in _PICKLES:
             raise UnreadableError("unsafe_member", f"{member.name}: a pickle, which is never opened")
     pictures = [member for member in sample if member.ending in PICTURES]
+    if len(pictures) > 1:  # x.png beside x.mask.png
+        pictures = [member for member in pictures if member.name == f"{member.key}.{member.name.rpartition('.')[2]}"]
     if len(pictures) != 1:
         names = ", ".join(member.name for member in sample[:5])
         raise UnreadableError("bad_row", f"expected one picture, found {len(pictures)} among {names}")
     return pictures[0]
 
 
-def _content(member: Member, reader: RangeReader, limit: int) -> bytes:
+def _content(member: Member, reader: ShardBytes, limit: int) -> bytes:
     if member.num_bytes > limit:
         raise UnreadableError("file_too_large", f"{member.name}: {member.num_bytes:,} bytes, more than {limit:,}")
     return reader.pread(member.offset, member.num_bytes)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from typing import Any, TypeVar
 
 from infinity.jobs.cluster.connection import is_in_process
+from infinity.storage.fences import Fence, fenced, held
 
 R = TypeVar("R")
 
@@ -64,7 +66,7 @@ def each_result(
     import ray
     from ray.exceptions import RayTaskError
 
-    task = ray.remote(num_cpus=1)(function)
+    task, fences = ray.remote(num_cpus=1)(_call).options(name=getattr(function, "__name__", "call")), held()
     limit = _CALLS_PER_CPU * max(1, int(ray.cluster_resources().get("CPU", 1)))
     limit = limit if at_once is None else min(limit, at_once)
     early: dict[int, R] = {}
@@ -74,7 +76,7 @@ def each_result(
     try:
         while True:
             while len(running) < limit and (following := next(waiting, None)) is not None:
-                running[task.remote(*following[1])] = following[0]
+                running[task.remote(fences, function, *following[1])] = following[0]
             if not running:
                 return
             (finished,), _ = ray.wait(list(running), num_returns=1)
@@ -90,3 +92,11 @@ def each_result(
     finally:
         for reference in running:
             ray.cancel(reference)
+
+
+def _call(fences: Sequence[Fence], function: Callable[..., R], *arguments: Any) -> R:
+    """What a worker does: what it writes into the job's folder has to pass the driver's fences."""
+    with ExitStack() as gates:
+        for fence in fences:
+            gates.enter_context(fenced(fence))
+        return function(*arguments)

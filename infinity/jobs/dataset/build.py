@@ -27,8 +27,9 @@ from infinity.jobs.dataset.facts import DatasetError, SourceTable, gather, open_
 from infinity.jobs.dataset.sources import only_takes_down, sources_of, stores_as, takedown_of
 from infinity.jobs.dataset.spec import BuildDatasetReport, BuildDatasetSpec, judges_of
 from infinity.jobs.dataset.summary import save_thumbnails, summarise
+from infinity.jobs.ownership import Tenure, once
 from infinity.jobs.progress import Progress, ProgressSink, section, silent
-from infinity.jobs.spec import begin, commit, is_done, load_report
+from infinity.jobs.spec import begin, commit
 
 __all__ = ["BuildDatasetReport", "BuildDatasetSpec", "DatasetError", "fingerprint", "run"]
 
@@ -48,9 +49,11 @@ def run(spec: BuildDatasetSpec, *, progress: ProgressSink = silent) -> BuildData
         VersionConflictError: Somebody else made the next version of the named data set meanwhile.
         StorageError: Source or output cannot be reached, or no space is left.
     """
-    if is_done(spec):
-        return load_report(spec, BuildDatasetReport)
-    started = time.monotonic()
+    return once(spec, BuildDatasetReport, lambda tenure: _run(spec, tenure), progress)
+
+
+def _run(spec: BuildDatasetSpec, tenure: Tenure) -> BuildDatasetReport:
+    started, progress = time.monotonic(), tenure.progress
     progress(Progress(0.0, "looking at the source"))
     folder = storage.absolute(storage.join(spec.output, storage.name(spec.folder)))
     uri, root = storage.join(folder, MANIFEST_FILE), storage.parent(folder)
@@ -88,7 +91,9 @@ def _build(spec: BuildDatasetSpec, parent: Manifest | None, uri: str, root: str,
             if rows and judged.dropped is not None:
                 _save_dropped(rows, judged.dropped, spec, storage.parent(uri))
             if not judged.kept.num_rows:
-                raise DatasetError(nothing_left(spec, judged.tally))
+                raise DatasetError(
+                    nothing_left(spec, judged.tally, next((o.source.hint for o in opened if o.source.hint), ""))
+                )
             rows = rows.without_facts() if rows else None
             give_back()
             planned = _planned(spec, rows, judged, parent)
@@ -118,7 +123,7 @@ def _head(
         spec={
             name: value
             for name, value in spec.to_json().items()
-            if name not in ("output", "parent", "takedown", "workers")
+            if name not in ("output", "parent", "takedown", "workers") and (name != "roots" or value)
         },
         root="..",
         parent=parent.digest if parent else "",
@@ -126,6 +131,7 @@ def _head(
         rules=judged.rules,
         histograms=judged.histograms,
         examples=judged.tally.examples,
+        converted=judged.converted,
         code_version=f"{version('infinity-t2i')}, facts {MEASURE_VERSION}, shards {SHARD_VERSION}",
     )
 

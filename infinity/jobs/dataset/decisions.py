@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections import Counter
+from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
 from infinity.data.curation.decisions import decide
 from infinity.data.curation.decontamination import load_evaluation_sets
+from infinity.data.curation.facts import CONVERTED
 from infinity.data.curation.histograms import Histogram
 from infinity.data.curation.rule_counts import RuleCount
 from infinity.data.curation.takedown import TakedownList, split_taken_down
@@ -27,6 +29,7 @@ class FilterDecisions:
     rules: tuple[RuleCount, ...]
     histograms: tuple[Histogram, ...]
     dropped: pa.Table | None = None
+    converted: dict[str, int] = field(default_factory=dict)
 
     def without_rows(self) -> FilterDecisions:
         """Only what the manifest tells about the others."""
@@ -48,7 +51,15 @@ def decide_rows(spec: BuildDatasetSpec, rows: SourceTable, takedown: TakedownLis
         rules=decisions.rules,
         histograms=decisions.histograms,
         dropped=decisions.dropped,
+        converted=_converted(decisions.kept),
     )
+
+
+def _converted(kept: pa.Table) -> dict[str, int]:
+    """How many pictures had colours of which profile."""
+    told = kept["detail"].drop_null().to_pylist()
+    names = (text.removeprefix(CONVERTED) for text in told if text.startswith(CONVERTED))
+    return dict(sorted(Counter(names).items()))
 
 
 def decide_again(parent: Manifest, takedown: TakedownList) -> FilterDecisions:
@@ -61,7 +72,11 @@ def decide_again(parent: Manifest, takedown: TakedownList) -> FilterDecisions:
     before = Tally(
         read=head.counts["read"] - taken.read, dropped=dropped, unreadable=head.unreadable, examples=head.examples
     )
-    return FilterDecisions(kept=kept, tally=before + taken, rules=head.rules, histograms=head.histograms)
+    if takedown.digests:  # of these nothing must be left, and any example may tell of them
+        before, taken = replace(before, examples={}), replace(taken, examples={})
+    return FilterDecisions(
+        kept=kept, tally=before + taken, rules=head.rules, histograms=head.histograms, converted=head.converted
+    )
 
 
 def counts_of(tally: Tally, kept: int) -> dict[str, int]:
@@ -85,14 +100,22 @@ def _name(spec: BuildDatasetSpec) -> str:
     return spec.source or ("drawn scenes" if spec.scenes else str(spec.parent))
 
 
-def nothing_left(spec: BuildDatasetSpec, tally: Tally) -> str:
+def nothing_left(spec: BuildDatasetSpec, tally: Tally, hint: str = "") -> str:
+    """The words for a data set without a picture.
+
+    Args:
+        spec: What was to be built.
+        tally: What became of all rows.
+        hint: What else may help where no row has a caption.
+    """
     if not tally.read:
         return f"{_name(spec)}: found no rows"
     left_out = tally.dropped | {f"{UNREADABLE}_{reason}": number for reason, number in tally.unreadable.items()}
     if set(tally.dropped) == {"caption_missing"}:
         return (
             f"{_name(spec)}: no captions at all: {_reasons(left_out)} of {tally.read} pictures; give each a row "
-            f"with a text in metadata.jsonl; {_for_example(tally)}"
+            f"with a text in metadata.jsonl, or a .txt of its name beside it; {f'{hint}; ' if hint else ''}"
+            f"{_for_example(tally)}"
         )
     return f"{_name(spec)}: no picture is left of {tally.read} ({_reasons(left_out)}); {_for_example(tally)}"
 

@@ -15,8 +15,9 @@ from infinity.data.sources.opening import URL_LIST, fingerprint, open_source
 from infinity.data.sources.samples import SourceError
 from infinity.jobs.cluster.connection import connect, num_cpus
 from infinity.jobs.cluster.fan_out import fan_out
+from infinity.jobs.ownership import Tenure, once
 from infinity.jobs.progress import Progress, ProgressSink, silent
-from infinity.jobs.spec import JobReport, JobSpec, begin, commit, is_done, load_report
+from infinity.jobs.spec import JobReport, JobSpec, begin, commit
 
 PICTURES_FOLDER = "pictures"
 ROWS_PER_SLICE = 512
@@ -32,14 +33,17 @@ class DownloadSpec(JobSpec):
         fingerprint: ``fingerprint(source)`` when the job was planned; another list is another download.
         columns: Names of the list's columns, where guessing is not enough.
         download: Limits, and what is refused.
+        roots: URIs of further folders that links in the source may lead to.
     """
 
     kind: ClassVar[str] = "download"
+    later: ClassVar[frozenset[str]] = frozenset({"roots"})
 
     source: str
     fingerprint: str = ""
     columns: SourceColumns = field(default_factory=SourceColumns)
     download: DownloadConfig = field(default_factory=DownloadConfig)
+    roots: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,17 +74,19 @@ def run(spec: DownloadSpec, *, progress: ProgressSink = silent) -> DownloadRepor
         SourceError: There is no list of addresses, or it changed since the job was planned.
         StorageError: The list or the output cannot be reached, or no space is left.
     """
-    if is_done(spec):
-        return load_report(spec, DownloadReport)
+    return once(spec, DownloadReport, lambda tenure: _run(spec, tenure), progress)
+
+
+def _run(spec: DownloadSpec, tenure: Tenure) -> DownloadReport:
     started = time.monotonic()
-    progress(Progress(0.0, "looking at the list"))
+    tenure.progress(Progress(0.0, "looking at the list"))
     uri = storage.absolute(spec.source)
-    source = open_source(uri, rows_per_slice=ROWS_PER_SLICE, columns=spec.columns)
+    source = open_source(uri, rows_per_slice=ROWS_PER_SLICE, columns=spec.columns, roots=spec.roots)
     if source.kind != URL_LIST:
         raise SourceError(
             f"{spec.source}: expected a list of addresses with captions, found a source of kind {source.kind}"
         )
-    if spec.fingerprint and (found := fingerprint(uri)) != spec.fingerprint:
+    if spec.fingerprint and (found := fingerprint(uri, spec.roots)) != spec.fingerprint:
         raise SourceError(
             f"{spec.source}: expected the fingerprint {spec.fingerprint}, found {found}: the list changed since the "
             "job was planned; plan it again"
@@ -89,7 +95,7 @@ def run(spec: DownloadSpec, *, progress: ProgressSink = silent) -> DownloadRepor
     total = len(source.slices)
 
     def on_done(done: int) -> None:
-        progress(Progress(done / total, f"downloaded {done:,} of {total:,} slices"))
+        tenure.progress(Progress(done / total, f"downloaded {done:,} of {total:,} slices"))
 
     with connect():
         at_once, limits = _shared(spec.download, min(total, num_cpus()))

@@ -15,7 +15,7 @@ from infinity.config import digest_of
 from infinity.data.curation import facts as facts_files
 from infinity.data.curation.facts import MEASURE_VERSION
 from infinity.data.curation.measuring import MeasuringCall, measure
-from infinity.data.curation.storing import REDUCED, REDUCED_EXTENSION, StoringConfig, pictures_uri
+from infinity.data.curation.storing import REDUCE_VERSION, REDUCED, REDUCED_EXTENSION, StoringConfig, pictures_uri
 from infinity.data.dataset.layout import Origin
 from infinity.data.dataset.manifest import SourceRecord
 from infinity.data.dataset.shards import ShiftedSlice
@@ -51,7 +51,9 @@ class OpenedSource:
     def folder(self, max_pixels: int, side_px: int | None = None) -> str:
         """Name of the folder of its facts: it follows from everything that the facts follow from."""
         parts = [piece.first_row for piece in self.source.slices]
-        decoded = [] if side_px is None else [side_px]
+        decoded: list[int | str] = [] if side_px is None else [side_px, REDUCE_VERSION]
+        if self.source.variant:
+            decoded.append(self.source.variant)
         return digest_of([self.record.replace(source=None).to_json(), MEASURE_VERSION, max_pixels, parts, *decoded])
 
 
@@ -156,14 +158,14 @@ def open_record(record: SourceRecord, output: str, progress: ProgressSink) -> Op
         assert record.scenes is not None
         return OpenedSource(record=record, source=scene_source(record.scenes))
     uri = record.source
-    found = fingerprint(uri)
+    found = fingerprint(uri, record.roots)
     if record.fingerprint and found != record.fingerprint:
         raise DatasetError(
             f"{record.source}: expected the fingerprint {record.fingerprint}, found {found}: the source changed since "
             "the job was planned; plan it again"
         )
     record = record.replace(fingerprint=found)
-    source = open_source(uri, captions=record.captions, columns=record.columns)
+    source = open_source(uri, captions=record.captions, columns=record.columns, roots=record.roots)
     if source.kind == URL_LIST:
         source = open_source(_downloaded(record, output, progress), captions=record.captions)
     return OpenedSource(record=record, source=source)
@@ -180,6 +182,7 @@ def _downloaded(record: SourceRecord, output: str, progress: ProgressSink) -> st
         fingerprint=record.fingerprint,
         columns=record.columns,
         download=record.download,
+        roots=record.roots,
     )
     return download.run(spec, progress=progress).pictures
 

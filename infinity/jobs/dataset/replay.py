@@ -7,12 +7,13 @@ from collections import Counter
 from infinity import storage
 from infinity.data.curation.storing import StoringConfig
 from infinity.data.dataset.manifest import Manifest
+from infinity.data.sources import opening as sources
 from infinity.data.sources import quarantine
 from infinity.data.sources.columns import SourceColumns
-from infinity.data.sources.opening import fingerprint
 from infinity.data.sources.samples import SourceError
 from infinity.jobs.dataset.build import BuildDatasetSpec
 from infinity.jobs.dataset.facts import QUARANTINE_FOLDER, open_record
+from infinity.jobs.dataset.sources import recorded_sources
 from infinity.jobs.progress import silent
 
 REPLAYS_FOLDER = "replays"
@@ -29,11 +30,20 @@ def quarantined(manifest: Manifest) -> tuple[str, ...]:
     max_pixels = int(manifest.head.spec["filters"]["max_pixels"])
     side_px = manifest.head.spec.get("storing", StoringConfig().to_json())["side_px"]
     files: list[str] = []
-    for record in manifest.head.sources:
+    for record in recorded_sources(manifest):
         opened = open_record(record, manifest.root, silent)
         folder = opened.folder(max_pixels, side_px)
         files += quarantine.files_of(storage.join(manifest.root, QUARANTINE_FOLDER, folder))
     return tuple(files)
+
+
+def roots_of(manifest: Manifest) -> tuple[str, ...]:
+    """Folders from which quarantined pictures of a data set may be read once more: those of its sources."""
+    roots: dict[str, None] = {}
+    for record in recorded_sources(manifest):
+        if record.source is not None:
+            roots |= dict.fromkeys(sources.roots_of(record.source, record.roots))
+    return tuple(roots)
 
 
 def reasons_of(manifest: Manifest) -> dict[str, int]:
@@ -77,5 +87,7 @@ def replay_spec(manifest: Manifest, source: str | None = None) -> BuildDatasetSp
     """
     uri = storage.absolute(source) if source is not None else collect(manifest)
     settings = dict(manifest.head.spec) | {"output": manifest.root, "parent": manifest.uri, "scenes": None}
-    settings |= {"source": uri, "fingerprint": fingerprint(uri), "columns": SourceColumns().to_json()}
+    roots = () if source is not None else roots_of(manifest)
+    settings |= {"source": uri, "fingerprint": sources.fingerprint(uri, roots), "roots": list(roots)}
+    settings |= {"columns": SourceColumns().to_json()}
     return BuildDatasetSpec.from_json(settings, where=manifest.uri)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from infinity import storage
 from infinity.data.curation.storing import StoringConfig
-from infinity.data.curation.takedown import TakedownList
-from infinity.data.dataset.manifest import Manifest, SourceRecord
+from infinity.data.curation.takedown import TakedownList, digest_of_entry
+from infinity.data.dataset.manifest import Manifest, ManifestError, SourceRecord
 from infinity.jobs.dataset.spec import BuildDatasetSpec
 
 
@@ -18,9 +18,26 @@ def only_takes_down(spec: BuildDatasetSpec, parent: Manifest | None) -> bool:
     ) and stores_as(parent, spec)
 
 
+def recorded_sources(manifest: Manifest) -> tuple[SourceRecord, ...]:
+    """The sources that a manifest names; all have the fingerprint with which they were read.
+
+    Without one, a manifest that somebody else wrote could name any folder of this machine.
+
+    Raises:
+        ManifestError: One has none.
+    """
+    for record in manifest.head.sources:
+        if record.source is not None and not record.fingerprint:
+            raise ManifestError(
+                f"{manifest.uri}: expected the fingerprint of every source, found none of {record.source}; whoever "
+                "wrote this manifest was not this program, so its sources are not opened"
+            )
+    return manifest.head.sources
+
+
 def sources_of(spec: BuildDatasetSpec, parent: Manifest | None) -> tuple[SourceRecord, ...]:
     """The parent's sources, then the spec's own, which takes the place of an earlier state of itself."""
-    before = parent.head.sources if parent else ()
+    before = recorded_sources(parent) if parent else ()
     if spec.source is None and spec.scenes is None:
         return before
     uri = None if spec.source is None else storage.absolute(spec.source)
@@ -31,6 +48,7 @@ def sources_of(spec: BuildDatasetSpec, parent: Manifest | None) -> tuple[SourceR
         captions=spec.captions,
         columns=spec.columns,
         download=spec.download,
+        roots=tuple(map(storage.absolute, spec.roots)),
     )
     same = [(own.source, own.scenes) == (each.source, each.scenes) for each in before]
     if any(same):
@@ -40,12 +58,16 @@ def sources_of(spec: BuildDatasetSpec, parent: Manifest | None) -> tuple[SourceR
 
 def takedown_of(spec: BuildDatasetSpec, parent: Manifest | None) -> TakedownList:
     """The spec's list and the parent's; pictures that the list names as they lie in shards are named as found, too."""
-    wanted = set(spec.takedown.sha256)
-    found: tuple[str, ...] = ()
-    if parent is not None and wanted:
+    wanted, hidden = set(spec.takedown.sha256), set(spec.takedown.digests)
+    found, also = list[str](), list[str]()
+    if parent is not None and (wanted or hidden):
         columns = (parent.table[name].to_pylist() for name in ("sha256", "original_sha256"))
-        found = tuple(original for stored, original in zip(*columns, strict=True) if stored in wanted)
-    takedown = spec.takedown | TakedownList(sha256=found)
+        for stored, original in zip(*columns, strict=True):
+            if stored in wanted:
+                found.append(original)
+            if hidden and digest_of_entry("sha256", stored) in hidden:
+                also.append(digest_of_entry("sha256", original))
+    takedown = spec.takedown | TakedownList(sha256=tuple(found), digests=tuple(also))
     return takedown | parent.head.takedown if parent else takedown
 
 

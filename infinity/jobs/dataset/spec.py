@@ -31,6 +31,8 @@ class BuildDatasetSpec(JobSpec):
         fingerprint: ``fingerprint(source)`` when the job was planned, so that a changed source makes another data set.
         captions: Which caption is taken where a row has a long and a short one.
         columns: Names of the source's columns, where guessing is not enough.
+        roots: URIs of further folders whose files the source may name, by links or in tables; what lies neither in them
+            nor in the source is left out as ``outside_source``.
         download: How pictures are fetched where the source is a list of addresses.
         filters: Which pictures are left out.
         storing: Whether pictures are stored in a smaller size.
@@ -50,13 +52,14 @@ class BuildDatasetSpec(JobSpec):
     """
 
     kind: ClassVar[str] = "dataset"
-    later: ClassVar[frozenset[str]] = frozenset({"storing"})
+    later: ClassVar[frozenset[str]] = frozenset({"storing", "roots"})
 
     source: str | None = None
     scenes: ScenesConfig | None = None
     fingerprint: str = ""
     captions: Literal["long", "short"] = "long"
     columns: SourceColumns = field(default_factory=SourceColumns)
+    roots: tuple[str, ...] = ()
     download: DownloadConfig = field(default_factory=DownloadConfig)
     filters: FilterConfig = field(default_factory=FilterConfig)
     storing: StoringConfig = field(default_factory=StoringConfig)

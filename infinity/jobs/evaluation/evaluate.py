@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, fields, replace
 from itertools import chain
 from typing import Any, ClassVar, Self
@@ -34,6 +35,7 @@ from infinity.jobs.cluster.workers import WorkersConfig
 from infinity.jobs.evaluation.files import write_items, write_lines, write_records, write_sheets
 from infinity.jobs.evaluation.parts import worker_pool
 from infinity.jobs.evaluation.steps import Evaluation, ModelResults, compute
+from infinity.jobs.ownership import owned
 from infinity.jobs.progress import Progress, ProgressSink, section, silent
 from infinity.jobs.spec import JobReport, JobSpec, begin, commit, is_done, load_report
 from infinity.perception.lpips import load_lpips
@@ -260,21 +262,29 @@ def run_all(specs: Sequence[EvaluateSpec], *, progress: ProgressSink = silent) -
         WorkersError: The cluster has no room, or workers die.
     """
     specs = [spec.located() for spec in specs]
-    waiting = [spec for spec in dict.fromkeys(specs) if not is_done(spec)]
-    if waiting:
-        started = time.monotonic()
-        progress(Progress(0.0, "checking models and data sets"))
-        evaluations = [_prepare(spec) for spec in waiting]
-        folders = [begin(spec) for spec in waiting]
-        with connect():
-            progress(Progress(0.01, "starting workers"))
-            with worker_pool(waiting[0].workers) as workers:
-                findings = compute(evaluations, workers, section(progress, 0.02, 0.98))
-            # Still connected: large arrays in the states lie in Ray's shared memory.
-            for spec, evaluation, folder, found in zip(waiting, evaluations, folders, findings, strict=True):
-                _finish(spec, evaluation, folder, found, round(time.monotonic() - started, 2))
-        progress(Progress(1.0, "evaluated"))
+    waiting = {storage.absolute(spec.folder): spec for spec in specs if not is_done(spec)}
+    with ExitStack() as tenures:
+        for _, spec in sorted(waiting.items()):  # in one order everywhere, so that no two processes wait for each other
+            progress = tenures.enter_context(owned(spec, progress)).progress
+        if left := [spec for spec in waiting.values() if not is_done(spec)]:
+            _run_all(left, progress)
     return [load_report(spec, EvaluateReport) for spec in specs]
+
+
+def _run_all(specs: Sequence[EvaluateSpec], progress: ProgressSink) -> None:
+    """Score models whose folders this process owns."""
+    started = time.monotonic()
+    progress(Progress(0.0, "checking models and data sets"))
+    evaluations = [_prepare(spec) for spec in specs]
+    folders = [begin(spec) for spec in specs]
+    with connect():
+        progress(Progress(0.01, "starting workers"))
+        with worker_pool(specs[0].workers) as workers:
+            findings = compute(evaluations, workers, section(progress, 0.02, 0.98))
+        # Still connected: large arrays in the states lie in Ray's shared memory.
+        for spec, evaluation, folder, found in zip(specs, evaluations, folders, findings, strict=True):
+            _finish(spec, evaluation, folder, found, round(time.monotonic() - started, 2))
+    progress(Progress(1.0, "evaluated"))
 
 
 def _prepare(spec: EvaluateSpec) -> Evaluation:

@@ -6,7 +6,7 @@ As Table 9 and Figure 14 of the paper: what the way of drawing alone is worth.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from typing import ClassVar
@@ -16,8 +16,9 @@ from infinity.config import Config
 from infinity.evaluation.score import Score
 from infinity.generation.sampling import PyramidGuidance, SamplingConfig
 from infinity.jobs.evaluation.evaluate import STORE_FOLDER, EvaluateSpec, run_all
+from infinity.jobs.ownership import Tenure, owned
 from infinity.jobs.progress import ProgressSink, silent
-from infinity.jobs.spec import JobReport, JobSpec, begin, commit, is_done, load_report
+from infinity.jobs.spec import JobReport, JobSpec, begin, commit, is_done, load_report, report_uri
 from infinity.reporting.sweep import SweepPage, SweepRow, sweep_csv, sweep_html
 
 PAGE_FILE, TABLE_FILE = "sweep.html", "sweep.csv"
@@ -132,11 +133,18 @@ def run(spec: SweepSpec, *, progress: ProgressSink = silent) -> SweepReport:
         WorkersError: The cluster has no room, or workers die.
     """
     points = spec.points()
-    if is_done(spec) and all(is_done(point) and point.located() == point for _, _, point in points):
-        return load_report(spec, SweepReport)
+    with owned(spec, progress) as tenure:
+        if is_done(spec):
+            if all(is_done(point) and point.located() == point for _, _, point in points):
+                return load_report(spec, SweepReport)
+            storage.delete_tree(report_uri(spec))  # what it judged was replaced since
+        return _run(spec, points, tenure)
+
+
+def _run(spec: SweepSpec, points: Sequence[tuple[str, float, EvaluateSpec]], tenure: Tenure) -> SweepReport:
     started = time.monotonic()
     folder = begin(spec)
-    reports = run_all([evaluation for _, _, evaluation in points], progress=progress)
+    reports = run_all([evaluation for _, _, evaluation in points], progress=tenure.progress)
     rows = []
     for (name, strength, evaluation), report in zip(points, reports, strict=True):
         scores = tuple(score for score in report.scores if _is_wanted(score, spec.metric))

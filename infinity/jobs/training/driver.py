@@ -12,6 +12,7 @@ from typing import Any
 from infinity import storage
 from infinity.jobs.cluster.connection import connect
 from infinity.jobs.cluster.workers import WorkersConfig
+from infinity.jobs.ownership import Tenure, once
 from infinity.jobs.progress import Progress, ProgressSink, relayed
 from infinity.jobs.spec import begin, commit
 from infinity.jobs.training.base import (
@@ -46,16 +47,23 @@ def run_training(spec: TrainSpec, build: Build, title: str, progress: ProgressSi
         CollapseError: A tokenizer has collapsed.
         InterruptedTraining: This process got a SIGTERM; the state is stored.
         LostStateError: No stored state of a run that has done steps can be loaded.
+        LeaseLostError: This process was silent for too long, and another one trains on.
         TrainingError: Workers died more often than allowed, or raised something else.
     """
-    started = time.monotonic()
+    return once(spec, TrainReport, lambda tenure: _run(spec, build, title, tenure), progress)
+
+
+def _run(spec: TrainSpec, build: Build, title: str, tenure: Tenure) -> TrainReport:
+    started, progress = time.monotonic(), tenure.progress
     folder = begin(spec)
     workers = spec.workers
     progress(Progress(0.0, "starting workers"))
     with connect(num_cpus=max(os.cpu_count() or 1, workers.num_workers * workers.threads)):
         _check_resources(workers)
-        with relayed(progress) as sink, stopping_on_signal() as stop:
-            outcome = _fit_while_it_gets_on(spec, {"spec": spec, "build": build, "sink": sink, "stop": stop})
+        with relayed(progress) as sink, stopping_on_signal(tenure.lost) as stop:
+            task = {"spec": spec, "build": build, "sink": sink, "stop": stop, "fence": tenure.fence}
+            outcome = _fit_while_it_gets_on(spec, task)
+    storage.delete_tree(storage.join(folder, RAY_FOLDER))  # also what drivers left that were killed
     if "stopped" in outcome:
         raise STOPS[outcome["stopped"]](outcome["message"])
     training = TrainingSummary(
@@ -105,6 +113,7 @@ def _fit_while_it_gets_on(spec: TrainSpec, task: dict[str, Any]) -> dict[str, An
         try:
             return _fit(spec, task)
         except TrainingError:
+            task["fence"].check()
             if (now := store.newest_step()) <= before:
                 raise
             logger.warning("workers died too often, but the run got on from step %d to %d; going on", before, now)
@@ -117,7 +126,7 @@ def _fit(spec: TrainSpec, task: dict[str, Any]) -> dict[str, Any]:
     from ray.train.torch import TorchConfig, TorchTrainer
 
     workers = spec.workers
-    scratch = storage.join(spec.folder, RAY_FOLDER)
+    scratch = storage.join(spec.folder, RAY_FOLDER, f"owner-{task['fence'].token}")
     path, filesystem = _ray_storage(scratch)
     trainer = TorchTrainer(
         work,

@@ -16,10 +16,13 @@ from infinity.data.dataset.manifest import Manifest
 from infinity.data.loading.captions import CaptionConfig, CaptionDraw
 from infinity.jobs.cluster.connection import connect, is_in_process
 from infinity.jobs.cluster.workers import WorkersConfig
+from infinity.jobs.ownership import Tenure, once
 from infinity.jobs.progress import Progress, ProgressSink, silent
-from infinity.jobs.spec import JobReport, JobSpec, begin, commit, is_done, load_report
+from infinity.jobs.spec import JobReport, JobSpec, begin, commit
 from infinity.jobs.training.transformer import TrainTransformerSpec
 from infinity.scales import Resolution
+from infinity.storage.fences import fenced
+from infinity.storage.lease import LeaseFence
 from infinity.text import TextConfig, build_text_encoder
 from infinity.tokenizer.saved import KIND as TOKENIZER_KIND
 from infinity.tokenizer.saved import load_tokenizer
@@ -120,8 +123,10 @@ def run(spec: EncodeSpec, *, progress: ProgressSink = silent) -> EncodeReport:
         ManifestError: A shard does not hold what the manifest says.
         StorageError: A file cannot be read or written.
     """
-    if is_done(spec):
-        return load_report(spec, EncodeReport)
+    return once(spec, EncodeReport, lambda tenure: _run(spec, tenure), progress)
+
+
+def _run(spec: EncodeSpec, tenure: Tenure) -> EncodeReport:
     started = time.monotonic()
     folder = begin(spec)
     manifest = Manifest.load(spec.manifest)
@@ -130,9 +135,9 @@ def run(spec: EncodeSpec, *, progress: ProgressSink = silent) -> EncodeReport:
     missing = [stretch for stretch in wanted if stretch not in found]
     if missing:
         with connect():
-            for stretch, part in _encode(spec, missing):
+            for stretch, part in _encode(spec, missing, tenure.fence):
                 found[stretch] = part
-                progress(Progress(len(found) / len(wanted), f"encoded {len(found)} of {len(wanted)} parts"))
+                tenure.progress(Progress(len(found) / len(wanted), f"encoded {len(found)} of {len(wanted)} parts"))
     index = EncodedIndex(
         manifest=manifest.digest,
         resolution=spec.resolution,
@@ -167,10 +172,10 @@ def _stored(folder: str, stretch: Stretch) -> EncodedPart | None:
     return part if all(storage.exists(storage.join(folder, info.path)) for info in infos) else None
 
 
-def _encode(spec: EncodeSpec, missing: Sequence[Stretch]) -> Iterator[tuple[Stretch, EncodedPart]]:
+def _encode(spec: EncodeSpec, missing: Sequence[Stretch], fence: LeaseFence) -> Iterator[tuple[Stretch, EncodedPart]]:
     """Parts as they get ready, from actors that load the models once."""
     if is_in_process():
-        worker = _EncodingActor(spec)
+        worker = _EncodingActor(spec, fence)
         for stretch in missing:
             yield stretch, worker.encode(stretch)
         return
@@ -185,7 +190,7 @@ def _encode(spec: EncodeSpec, missing: Sequence[Stretch]) -> Iterator[tuple[Stre
         max_restarts=workers.max_failures,
         max_task_retries=workers.max_failures,
     )
-    actors = [actor.remote(spec) for _ in range(min(workers.num_workers, len(missing)))]
+    actors = [actor.remote(spec, fence) for _ in range(min(workers.num_workers, len(missing)))]
     try:
         pool = ActorPool(actors)
         yield from pool.map_unordered(lambda each, stretch: each.encode_named.remote(stretch), missing)
@@ -199,7 +204,8 @@ def _encode(spec: EncodeSpec, missing: Sequence[Stretch]) -> Iterator[tuple[Stre
 class _EncodingActor:
     """Holds the models, and encodes one part after the other."""
 
-    def __init__(self, spec: EncodeSpec) -> None:
+    def __init__(self, spec: EncodeSpec, fence: LeaseFence) -> None:
+        self._fence = fence
         torch.set_num_threads(spec.workers.threads)
         device = "cuda" if spec.workers.use_gpu else "cpu"
         self._spec, self._manifest = spec, Manifest.load(spec.manifest)
@@ -216,8 +222,9 @@ class _EncodingActor:
     def encode(self, stretch: Stretch) -> EncodedPart:
         """Write a part's files, then its mark."""
         spec = self._spec
-        part = encode_part(self._manifest, stretch, spec.resolution, self._frozen, spec.folder)
-        storage.write_text(_mark(spec.folder, stretch), part.dump())
+        with fenced(self._fence):
+            part = encode_part(self._manifest, stretch, spec.resolution, self._frozen, spec.folder)
+            storage.write_text(_mark(spec.folder, stretch), part.dump())
         return part
 
     def encode_named(self, stretch: Stretch) -> tuple[Stretch, EncodedPart]:

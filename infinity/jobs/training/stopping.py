@@ -51,11 +51,14 @@ class StopSign:
 
 
 @contextmanager
-def stopping_on_signal() -> Iterator[StopSign]:
+def stopping_on_signal(lost: threading.Event) -> Iterator[StopSign]:
     """Inside the block a SIGTERM to this process asks the workers to store their state and stop.
 
     A scheduler that takes the machine away, a worker pool that cancels a flow run: both send it. A second SIGTERM does
     what it did before the block. Outside the main thread signals cannot be caught, and nothing is changed.
+
+    Args:
+        lost: Set when another process owns the training: workers are asked then, too, and find that they cannot store.
     """
     import ray
 
@@ -63,7 +66,8 @@ def stopping_on_signal() -> Iterator[StopSign]:
     asked, done = threading.Event(), threading.Event()
 
     def pass_on() -> None:
-        asked.wait()
+        while not asked.wait(POLL_S) and not lost.is_set():
+            pass
         if not done.is_set():
             ray.get(bell.ring.remote())
 

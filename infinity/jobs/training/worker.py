@@ -23,6 +23,8 @@ from infinity.jobs.training.base import (
     TrainSpec,
 )
 from infinity.reporting.bands import judge
+from infinity.storage import LeaseLostError
+from infinity.storage.fences import fenced
 from infinity.training.checkpoints import LostStateError, StateStore
 from infinity.training.distributed.parallel import ProcessGroup
 from infinity.training.learner import (
@@ -38,8 +40,9 @@ from infinity.training.tokenizer.collapse import CollapseError
 
 logger = logging.getLogger(__name__)
 
-STOPS: dict[str, type[TrainingError]] = {
-    c.__name__: c for c in (NonFiniteLossError, CollapseError, InterruptedTraining, LostStateError, TrainingError)
+STOPS: dict[str, type[Exception]] = {
+    c.__name__: c
+    for c in (NonFiniteLossError, CollapseError, InterruptedTraining, LostStateError, LeaseLostError, TrainingError)
 }
 """Reasons to stop that a restart would find again, by name."""
 
@@ -64,9 +67,11 @@ def work(task: dict[str, Any]) -> dict[str, Any]:
             sink(Progress(min(1.0, share), message))
 
     try:
-        session: Session[Any] = task["build"](spec, team, device, lambda s, m: tell(PREPARATION * s, m))
-        return train_session(spec, session, team, tell, task["stop"])
-    except TrainingError as error:
+        with fenced(task["fence"]):
+            task["fence"].check()
+            session: Session[Any] = task["build"](spec, team, device, lambda s, m: tell(PREPARATION * s, m))
+            return train_session(spec, session, team, tell, task["stop"])
+    except (TrainingError, LeaseLostError) as error:
         # An outcome is for what all workers found. If this one alone did, the others wait for it in the next sum of
         # gradients; an error makes Ray Train end them all, and it is what people are told.
         if not isinstance(error, _SHARED) and not ends.all_come(PATIENCE_S):

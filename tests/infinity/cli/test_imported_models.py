@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from infinity.checkpoint import load_checkpoint
 from infinity.cli import app
 from infinity.generation import read_drawing
-from tests.infinity.convert.published_files import published_tensors, write_pictures, write_published, write_t5
+from tests.fixtures.published_files import published_tensors, write_pictures, write_published, write_t5
 
 
 def run(*arguments: object) -> tuple[int, str]:

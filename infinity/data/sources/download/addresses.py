@@ -18,6 +18,7 @@ from yarl import URL
 
 from infinity.data.images.decoding import UnreadableError
 from infinity.data.sources.download.config import DownloadConfig
+from infinity.data.sources.download.special_addresses import is_public
 
 Lookup = Callable[[str, int], Awaitable[list[str]]]
 """From a host's name and a port to its addresses; raises OSError where there are none."""
@@ -27,28 +28,9 @@ MAX_URL_CHARS = 4096
 # Ends like a number in one of the spellings that resolvers accept: decimal, octal, hexadecimal, with missing parts.
 _NUMBER = re.compile(r"(0x[0-9a-f]*|[0-9]+)", re.ASCII | re.IGNORECASE)
 _CONTROL = re.compile(r"[\x00-\x20\x7f\\]")
-
-_IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
-_PUBLIC_V6 = ipaddress.IPv6Network("2000::/3")
-# Public by their number, but not a host somewhere else: special purposes, tunnels that carry an IPv4 address inside,
-# and the address under which one cloud serves its virtual machines.
-_SPECIAL = tuple(
-    ipaddress.ip_network(text)
-    for text in ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20", "192.88.99.0/24", "168.63.129.16/32")
-)
-
-
-def is_public(address: _IPAddress) -> bool:
-    """Whether an address is that of a host on the public internet.
-
-    Not so: loopback, private, link-local, shared (carrier-grade NAT), multicast, reserved and documentation addresses,
-    and IPv6 addresses that stand for an IPv4 one (mapped, compatible, 6to4, Teredo, NAT64), whichever it is.
-    """
-    if isinstance(address, ipaddress.IPv6Address) and address not in _PUBLIC_V6:
-        return False
-    if any(address.version == network.version and address in network for network in _SPECIAL):
-        return False
-    return address.is_global and not (address.is_multicast or address.is_reserved or address.is_unspecified)
+_MAX_HOST = 253
+# As it is asked for, that is in ASCII: the parser spells other letters as xn--...
+_LABEL = re.compile(r"[a-z0-9_-]{1,63}", re.ASCII)
 
 
 def parse_url(text: str, config: DownloadConfig) -> URL:
@@ -60,22 +42,35 @@ def parse_url(text: str, config: DownloadConfig) -> URL:
     text = text.strip()
     if not text or len(text) > MAX_URL_CHARS or _CONTROL.search(text):
         raise UnreadableError("url_malformed", f"{text[:100]!r}: empty, too long, or with blanks inside")
+    return _checked(URL, text, config)
+
+
+def join_url(url: URL, text: str, config: DownloadConfig) -> URL:
+    """Where an address redirects to, if it may be asked for.
+
+    Raises:
+        UnreadableError: ``url_malformed``, ``url_scheme`` or ``address_not_public``.
+    """
+    return _checked(lambda location: url.join(URL(location)), text, config)
+
+
+def _checked(parse: Callable[[str], URL], text: str, config: DownloadConfig) -> URL:
     try:
-        url = URL(text)
-        port = url.port
-    except (ValueError, UnicodeError) as error:
+        url = parse(text)
+        check_url(url, config)
+    except UnreadableError:
+        raise
+    except ValueError as error:  # of the parser: ports, brackets, characters that no encoding holds
         raise UnreadableError("url_malformed", f"{text[:100]!r}: {error}") from error
-    check_url(url, config)
-    if port is None:
-        raise UnreadableError("url_malformed", f"{text[:100]!r}: no port")
     return url
 
 
 def check_url(url: URL, config: DownloadConfig) -> None:
-    """Refuse an address for what its text says; redirections are checked by this too.
+    """Refuse an address for what its text says.
 
     Raises:
         UnreadableError: ``url_malformed``, ``url_scheme`` or ``address_not_public``.
+        ValueError: It names a port that is none.
     """
     shown = str(url)[:100]
     if url.scheme not in ("http", "https"):
@@ -83,11 +78,27 @@ def check_url(url: URL, config: DownloadConfig) -> None:
     host = host_of(url)
     if not host or url.user is not None or url.password is not None or "%" in host:
         raise UnreadableError("url_malformed", f"{shown!r}: no host, or a name and password in it")
+    if url.port is None:
+        raise UnreadableError("url_malformed", f"{shown!r}: no port")
     if host in config.allow_hosts:
         return
     if url.port not in config.ports:
         raise UnreadableError("address_not_public", f"{shown!r}: port {url.port} is not among {config.ports}")
     check_literal(host)
+    check_name(host)
+
+
+def check_name(host: str) -> None:
+    """Refuse a host that no server of names can know, before anything tries to ask for it.
+
+    Raises:
+        UnreadableError: ``url_malformed``.
+    """
+    if ":" in host:  # an address, which has no labels
+        return
+    labels = host.split(".")
+    if len(host) > _MAX_HOST or not all(_LABEL.fullmatch(label) for label in labels):
+        raise UnreadableError("url_malformed", f"{host[:100]!r}: expected labels of 1 to 63 letters, digits, - and _")
 
 
 def check_literal(host: str) -> None:
@@ -108,8 +119,8 @@ def check_literal(host: str) -> None:
 
 
 def host_of(url: URL) -> str:
-    """The host as it is dialled: small letters, no brackets, no dot at the end."""
-    return (url.raw_host or "").lower().strip("[]").rstrip(".")
+    """The host as it is dialled: small letters, no brackets, not the one dot that may be at the end."""
+    return (url.raw_host or "").lower().strip("[]").removesuffix(".")
 
 
 class PublicResolver(AbstractResolver):
@@ -133,6 +144,8 @@ class PublicResolver(AbstractResolver):
             addresses = await self._lookup(name, port)
         except OSError as error:
             raise UnreadableError("host_unknown", f"{name}: {error.strerror or error}") from error
+        except ValueError as error:  # a name that cannot even be spelled for a question
+            raise UnreadableError("host_unknown", f"{name[:100]!r}: {error}") from error
         if not addresses:
             raise UnreadableError("host_unknown", f"{name}: no address")
         if name in self._allow_hosts:

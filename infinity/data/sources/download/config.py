@@ -18,7 +18,8 @@ class DownloadConfig(Config):
         timeout_s: Longest time for one request, from the look-up of its host to its last byte.
         retries: Further attempts after an error that may pass: no connection, a time-out, a body that ends early, and
             the statuses 408, 425, 429, 500, 502, 503 and 504.
-        backoff_s: Wait before the first retry; it doubles with each, unless the server says how long (Retry-After).
+        backoff_s: Longest wait before the first retry; it doubles with each, unless the server says how long
+            (Retry-After). Up to half of it is left out by chance.
         max_wait_s: Longest such wait; a server that asks for more is not asked again.
         max_redirects: Redirections that are followed; every address on the way is checked like the first.
         ports: Ports that are dialled.

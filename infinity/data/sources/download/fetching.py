@@ -17,9 +17,10 @@ import aiohttp
 from yarl import URL
 
 from infinity.data.images.decoding import UnreadableError, UnreadableReason
-from infinity.data.sources.download.addresses import Lookup, PublicResolver, check_url, host_of, parse_url
+from infinity.data.sources.download.addresses import Lookup, PublicResolver, host_of, join_url, parse_url
 from infinity.data.sources.download.config import DownloadConfig
 from infinity.data.sources.download.opt_out import forbidden_by
+from infinity.storage.jitter import jittered
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
@@ -105,7 +106,7 @@ class Fetcher:
                 wait_s = self._config.backoff_s * 2**attempt if error.wait_s is None else error.wait_s
                 if attempt == self._config.retries or wait_s > self._config.max_wait_s:
                     raise
-                await asyncio.sleep(wait_s)
+                await asyncio.sleep(wait_s if error.wait_s is not None else jittered(wait_s))
         raise AssertionError("the last attempt returns or raises")
 
     async def _follow(self, url: URL, sink: BinaryIO) -> int:
@@ -147,6 +148,10 @@ class Fetcher:
             raise PassingError("no_connection", str(error) or type(error).__name__) from error
         except (aiohttp.InvalidURL, aiohttp.ClientResponseError) as error:
             raise UnreadableError("bad_response", f"not an answer in HTTP: {error}"[:500]) from error
+        except (UnreadableError, OSError):
+            raise  # with its reason already; or of our own disk, which is no fault of the row
+        except Exception as error:  # whatever else a client makes of an odd answer: no row ends the job
+            raise UnreadableError("bad_response", f"{type(error).__name__}: {error}"[:500]) from error
 
     def _honour(self, response: aiohttp.ClientResponse) -> None:
         tags = response.headers.getall("X-Robots-Tag", [])
@@ -155,14 +160,12 @@ class Fetcher:
 
     def _next(self, url: URL, response: aiohttp.ClientResponse) -> URL:
         location = response.headers.get("Location", "").strip()
-        try:
-            following = url.join(URL(location))
-        except (ValueError, UnicodeError) as error:
-            raise UnreadableError("url_malformed", f"redirected to {location[:100]!r}: {error}") from error
         if not location:
             raise UnreadableError("bad_response", "redirected to nowhere")
-        check_url(following, self._config)
-        return following
+        try:
+            return join_url(url, location, self._config)
+        except UnreadableError as error:
+            raise UnreadableError(error.reason, f"redirected to {error.detail}") from error
 
     def _check_status(self, response: aiohttp.ClientResponse) -> None:
         if response.status in _PASSING:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from infinity.data.curation.caption_scores import caption_scores
 from infinity.data.curation.decisions import Decisions, MissingScoreError, decide
 from infinity.data.curation.filters import CaptionFilters, FilterConfig, ModelFilters
 from tests.fixtures.facts_builder import facts_of
@@ -36,6 +37,47 @@ def test_good_picture_is_kept() -> None:
 )
 def test_missing_damaged_and_short_captions_are_dropped(caption: str, reason: str | None) -> None:
     assert fate(caption=caption) == reason
+
+
+@pytest.mark.parametrize(
+    ("caption", "words"),
+    [
+        ("一只橘猫坐在窗台上望着外面的雨", 6),
+        ("窓辺に座るオレンジ色の猫", 5),
+        ("แมวส้มนั่งอยู่ริมหน้าต่าง", 4),
+        ("ແມວນັ່ງຢູ່ປ່ອງຢ້ຽມ", 3),
+        ("ឆ្មាមួយអង្គុយនៅលើបង្អួច", 4),
+        ("ကြောင်တစ်ကောင်ထိုင်နေသည်", 4),
+        ("a cat 一只橘猫坐在", 4),
+    ],
+)
+def test_scripts_without_blanks_have_words(caption: str, words: int) -> None:
+    """About as many as a reader of the language would count."""
+    captions = CaptionFilters(min_words=words)
+    assert fate(FilterConfig(captions=captions), caption=caption) is None
+    captions = CaptionFilters(min_words=3 * words + 2)
+    assert fate(FilterConfig(captions=captions), caption=caption) == "caption_few_words"
+
+
+@pytest.mark.parametrize("caption", ["猫", "犬", "𠮷"])
+def test_one_ideograph_is_a_caption(caption: str) -> None:
+    assert fate(caption=caption) is None
+    assert fate(caption="x") == "caption_too_short"
+
+
+@pytest.mark.parametrize(
+    ("caption", "words"),
+    [
+        ("a cat sits", 3),
+        ("it's 4.5 cm", 5),
+        ("кошка на окне", 3),
+        ("창가에 앉아 있는 고양이", 4),
+        ("قطة على النافذة", 3),
+    ],
+)
+def test_scripts_with_blanks_are_counted_as_before(caption: str, words: int) -> None:
+    assert caption_scores([caption], "LATIN")["caption_words"].tolist() == [words]
+    assert caption_scores([caption], "LATIN")["caption_chars"].tolist() == [len(caption)]
 
 
 @pytest.mark.parametrize(
@@ -122,6 +164,21 @@ def test_all_rules_are_listed_with_setting_and_count() -> None:
     assert {rule.reason for rule in FilterConfig().rules()} < set(listed)
 
 
+def test_a_row_that_breaks_many_rules_is_dropped_once_for_the_first() -> None:
+    """One picture that breaks four rules, one that breaks the last two of them, and a copy of each."""
+    worst = {"width_px": 10, "contrast": 0.0, "sharpness": 0.0, "caption": "x", "pixels": bytes(32)}
+    flat = {"contrast": 0.0, "sharpness": 0.0, "pixels": b"1" * 32}
+    filters = FilterConfig(min_sharpness=5.0)
+    decisions = decide(facts_of([worst, flat, worst, flat, {}]), filters)
+    reasons = decisions.dropped["reason"].to_pylist()
+    assert reasons == ["caption_too_short", "blank", "caption_too_short", "blank"]
+    assert decisions.dropped["row"].to_pylist() == [0, 1, 2, 3]
+    counts = {"caption_too_short": 2, "blank": 2}
+    assert decisions.tally.dropped == counts
+    assert {rule.reason: rule.dropped for rule in decisions.rules if rule.dropped} == counts
+    assert decisions.kept["row"].to_pylist() == [4]
+
+
 rows = st.lists(
     st.fixed_dictionaries(
         {
@@ -134,6 +191,18 @@ rows = st.lists(
     ),
     max_size=25,
 )
+
+
+@settings(max_examples=60, deadline=None)
+@given(rows)
+def test_every_rule_counts_rows_of_its_own(cases: list[dict[str, Any]]) -> None:
+    decisions = decide(facts_of(cases), FilterConfig(min_pixels=2000))
+    numbers = decisions.dropped["row"].to_pylist()
+    assert len(numbers) == len(set(numbers))
+    assert sorted(numbers + decisions.kept["row"].to_pylist()) == list(range(len(cases)))
+    assert sum(rule.dropped for rule in decisions.rules) == sum(decisions.tally.dropped.values())
+    for rule in decisions.rules:
+        assert rule.dropped == decisions.tally.dropped.get(rule.reason, 0)
 
 
 def fates(decisions: Decisions) -> list[tuple[Any, ...]]:

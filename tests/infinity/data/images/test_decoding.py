@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
-from infinity.data.images.decoding import FORMATS, Decoded, UnreadableError, decode
+from infinity.data.images.decoding import FORMATS, Decoded, UnreadableError, decode, to_rgb
 from tests.fixtures.pictures_on_disk import encoded, huge_png, noise
 
 LIMIT = 64_000_000
@@ -169,7 +169,7 @@ def test_huge_picture_is_refused_from_its_header(monkeypatch: pytest.MonkeyPatch
         (b"This is a text file.\n" * 10, "not_a_picture"),
         (b"\xff\xd8\xff\xe0 and no more", "truncated"),
         (b"\x89PNG\r\n\x1a\n", "truncated"),
-        (encoded(noise(), "BMP"), "format"),
+        (encoded(noise(), "PPM"), "format"),
     ],
 )
 def test_what_is_no_picture_has_its_reason(data: bytes, expected: str) -> None:
@@ -197,3 +197,45 @@ def test_damaged_file_is_a_picture_or_has_a_reason(format: str, cut: int, change
     # No other exception than the one with a reason.
     with contextlib.suppress(UnreadableError):
         assert decode(bytes(data), LIMIT).image.mode == "RGB"
+
+
+NEWER = [
+    ("AVIF", {"quality": 100, "subsampling": "4:4:4"}, "RGB"),
+    ("AVIF", {}, "RGBA"),
+    ("BMP", {}, "RGB"),
+    ("BMP", {}, "L"),
+    ("BMP", {}, "P"),
+    ("BMP", {}, "1"),
+    ("TIFF", {}, "RGB"),
+    ("TIFF", {"compression": "tiff_lzw"}, "RGB"),
+    ("TIFF", {"compression": "tiff_adobe_deflate"}, "RGBA"),
+    ("TIFF", {"compression": "jpeg", "quality": 95}, "RGB"),
+    ("TIFF", {"big_tiff": False}, "I;16"),
+    ("TIFF", {}, "CMYK"),
+    ("JPEG2000", {}, "RGB"),
+    ("JPEG2000", {"no_jp2": True}, "RGB"),
+    ("JPEG2000", {}, "LA"),
+]
+
+
+@pytest.mark.parametrize(("format", "options", "mode"), NEWER)
+def test_newer_formats_show_their_pixels_and_are_stored_as_png(format: str, options: dict, mode: str) -> None:
+    image = Image.fromarray(noise()).convert("L" if mode == "I;16" else mode)
+    if mode == "I;16":
+        image = Image.fromarray(np.asarray(image).astype(np.uint16) * 257)
+    data = encoded(image, format, **options)
+    picture = decode(data, LIMIT)
+    assert (picture.size, picture.keep_bytes, picture.extension) == ((40, 40), False, "png")
+    expected = to_rgb(Image.open(io.BytesIO(data)))
+    np.testing.assert_array_equal(np.asarray(picture.image), np.asarray(expected))
+    close = np.abs(np.asarray(picture.image).astype(int) - np.asarray(to_rgb(image)).astype(int)).max()
+    assert close <= (24 if format == "AVIF" or options.get("compression") == "jpeg" else 1)
+
+
+@pytest.mark.parametrize("format", ["AVIF", "BMP", "TIFF", "JPEG2000"])
+def test_the_header_alone_refuses_what_is_too_large(format: str) -> None:
+    data = encoded(noise(50, 60), format)
+    assert decode(data, 3000).size == (60, 50)
+    assert reason(data, 2999) == "too_many_pixels"
+    with pytest.raises(UnreadableError, match="too_much_memory"):
+        decode(data, LIMIT, max_memory_bytes=len(data) + 3000 * 4)

@@ -64,7 +64,7 @@ def test_picture_of_a_folder_without_a_row_has_no_caption(tmp_path: Path) -> Non
 
 
 def test_picture_of_a_row_with_a_bad_caption_is_not_listed_once_more(tmp_path: Path) -> None:
-    rows = [{"file_name": "x.png", "text": ["short", "long"]}, {"file_name": "../y.png", "text": "outside"}]
+    rows = [{"file_name": "x.png", "text": [1, 2]}, {"file_name": "../y.png", "text": "outside"}]
     image_folder(tmp_path, {"x.png": encoded(noise()), "y.png": encoded(noise())}, rows)
     found = records(open_source(str(tmp_path)))
     assert [(r.name, r.problem and r.problem.reason) for r in found] == [
@@ -104,9 +104,11 @@ def test_reference_lines_prefer_the_wanted_caption(tmp_path: Path) -> None:
     uri = tmp_path / "1.000_000003.jsonl"
     uri.write_text("".join(json.dumps(row) + "\n" for row in rows))
     for source in (str(uri), str(tmp_path), uri.as_uri()):
-        found = records(open_source(source))
+        found = records(open_source(source, roots=("/abs", "s3://bucket")))
         assert [r.caption for r in found] == ["long text", "short", "long text"]
         assert [r.image for r in found] == [f"{tmp_path}/x.jpg", "/abs/x.jpg", "s3://bucket/x.jpg"]
+        refused = records(open_source(source))
+        assert [r.problem and r.problem.reason for r in refused] == [None, "outside_source", "outside_source"]
         assert [r.caption for r in records(open_source(source, captions="short"))] == ["short", "short", "long text"]
 
 
@@ -252,9 +254,15 @@ def test_useless_source_is_a_clear_error(tmp_path: Path, files: dict[str, bytes]
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"text": ["a"]}, "no pictures: expected a column image, bytes or path, or url, found text"),
-        ({"image": [b""]}, "no captions at all: expected a column text, caption or long_caption, found image"),
-        ({"image": [b""], "text": [["a"]]}, "column text: expected texts, found list"),
+        (
+            {"text": ["a"]},
+            r"no pictures: expected a column image, bytes or path, or url, found the columns text; name the columns \(",
+        ),
+        (
+            {"image": [b""]},
+            "no captions at all: expected a column text, caption or long_caption, found the columns image",
+        ),
+        ({"image": [b""], "text": [[1]]}, "column text: expected texts, found list"),
     ],
 )
 def test_parquet_without_its_columns_is_a_clear_error(tmp_path: Path, columns: dict[str, list], message: str) -> None:

@@ -110,7 +110,7 @@ def test_lists_of_addresses_are_recognised(tmp_path: Path, ending: str) -> None:
 
 def test_columns_may_be_named(tmp_path: Path) -> None:
     (tmp_path / "list.csv").write_text("where,what,text\nhttps://example.com/x.jpg,a cat,wrong\n")
-    with pytest.raises(SourceError, match="found where,what,text; name them in the settings"):
+    with pytest.raises(SourceError, match="found where,what,text; name the columns"):
         open_source(str(tmp_path / "list.csv"))
     assert fingerprint(str(tmp_path / "list.csv"))
     columns = SourceColumns(url="where", caption="what")
@@ -123,7 +123,7 @@ def test_quarantine_is_a_source_that_gives_its_rows_once_more(tmp_path: Path) ->
     problem = UnreadableError("truncated", "cut")
     rows.add(Record(row=7, name="a", image="gone.png", caption="a", url="https://example.com"), problem, b"bytes")
     rows.add(Record(row=8, name="b\ud800", problem=UnreadableError("bad_row", "no"), raw=b"{"), problem)
-    rows.add(Record(row=9, name="c", image="large.png"), problem, bytes(quarantine.MAX_KEPT_BYTES + 1))
+    rows.add(Record(row=9, name="c", image=str(tmp_path / "large.png")), problem, bytes(quarantine.MAX_KEPT_BYTES + 1))
     storage.write_bytes(str(tmp_path / "0.parquet"), quarantine.to_bytes(rows.table()))
     source = open_source(str(tmp_path))
     assert source.kind == "quarantine"
@@ -131,7 +131,7 @@ def test_quarantine_is_a_source_that_gives_its_rows_once_more(tmp_path: Path) ->
     assert (first.image, first.caption, first.url) == (b"bytes", "a", "https://example.com")
     assert second.problem is not None
     assert second.raw == b"{"
-    assert third.image == "large.png"
+    assert third.image == str(tmp_path / "large.png")
     assert quarantine.load(str(tmp_path / "0.parquet"))["num_bytes"].to_pylist() == [
         5,
         1,

@@ -192,7 +192,7 @@ def test_missing_bucket_is_a_clear_error_for_source_and_output(tmp_path: Path) -
     lines.write_text('{"image_path": "s3://no-such-bucket/x.jpg", "text": "a cat"}\n')
     # This one is met by a worker; the error is the worker's own, without the trace of its internals.
     with pytest.raises(StorageError, match="there is no bucket 'no-such-bucket'") as caught:
-        run(spec(lines, tmp_path / "out"))
+        run(spec(lines, tmp_path / "out", roots=("s3://no-such-bucket",)))
     assert "Traceback" not in str(caught.value)
 
 

@@ -78,7 +78,8 @@ def test_repaired_rows_make_a_child_version(tmp_path: Path) -> None:
 
 def test_rows_as_they_are_pass_when_their_files_came_back(tmp_path: Path) -> None:
     manifest = built(tmp_path)
-    source = replay_spec(manifest).source
+    spec = replay_spec(manifest)
+    source = spec.source
     assert source is not None
     (tmp_path / "in" / "missing.png").write_bytes(encoded(noise(seed=70)))
     found = [storage.name(uri) for uri in quarantine.files_of(source)]
@@ -86,10 +87,12 @@ def test_rows_as_they_are_pass_when_their_files_came_back(tmp_path: Path) -> Non
     from infinity.data.curation.facts import measure_slice
     from infinity.data.sources.opening import open_source
 
-    opened = open_source(source)
+    opened = open_source(source, roots=spec.roots)
     assert opened.kind == "quarantine"
     (facts,) = (measure_slice(piece, 10**6).facts for piece in opened.slices)
     assert facts["problem"].to_pylist() == ["truncated", None, "bad_row"]
+    (facts,) = (measure_slice(piece, 10**6).facts for piece in open_source(source).slices)
+    assert facts["problem"].to_pylist() == ["truncated", "outside_source", "bad_row"]
 
 
 def test_data_set_without_quarantine_is_a_clear_error(tmp_path: Path) -> None:

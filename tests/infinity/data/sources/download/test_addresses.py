@@ -1,48 +1,16 @@
-"""Public is what the whole internet can reach, whichever way it is written."""
+"""An address is one that may be asked for, or has the reason why not; the socket checks what was checked before."""
 
-import ipaddress
+import asyncio
+import contextlib
+import socket
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infinity.data.images.decoding import UnreadableError
-from infinity.data.sources.download.addresses import is_public, parse_url
+from infinity.data.sources.download.addresses import PublicResolver, check_name, parse_url
 from infinity.data.sources.download.config import DownloadConfig
-
-PRIVATE = ["0.0.0.0", "0.1.2.3", "10.0.0.1", "10.255.255.255", "100.64.0.1", "100.100.100.200", "127.0.0.1"]
-PRIVATE += [
-    "127.255.255.254",
-    "168.63.129.16",
-    "169.254.169.254",
-    "172.16.0.1",
-    "172.31.255.255",
-    "192.0.0.1",
-    "192.0.2.1",
-]
-PRIVATE += ["192.88.99.1", "192.168.0.1", "198.18.0.1", "198.51.100.1", "203.0.113.1", "224.0.0.1", "239.255.255.255"]
-PRIVATE += ["240.0.0.1", "255.255.255.255", "::", "::1", "::127.0.0.1", "::ffff:8.8.8.8", "::ffff:10.0.0.1"]
-PRIVATE += ["64:ff9b::8.8.8.8", "64:ff9b:1::1", "100::1", "2001::1", "2001:10::1", "2001:db8::1", "2002:7f00:1::1"]
-PRIVATE += ["2002:0808:0808::1", "3fff::1", "5f00::1", "fc00::1", "fd00:ec2::254", "fe80::1", "fec0::1"]
-PRIVATE += ["ff02::1"]
-PUBLIC = "1.1.1.1 8.8.8.8 93.184.216.34 172.15.0.1 172.32.0.1 100.63.255.255 100.128.0.1 2606:4700::1111 2a00:1450::1"
-
-
-@pytest.mark.parametrize("text", PRIVATE)
-def test_addresses_of_special_purpose_are_not_public(text: str) -> None:
-    assert not is_public(ipaddress.ip_address(text))
-
-
-@pytest.mark.parametrize("text", PUBLIC.split())
-def test_addresses_of_hosts_are_public(text: str) -> None:
-    assert is_public(ipaddress.ip_address(text))
-
-
-@given(st.ip_addresses(v=4))
-def test_no_ipv6_form_of_an_ipv4_address_is_public(address: ipaddress.IPv4Address) -> None:
-    number = int(address)
-    for form in (number, 0xFFFF << 32 | number, (0x64FF9B << 96) | number, (0x2002 << 112) | number << 80):
-        assert not is_public(ipaddress.IPv6Address(form))
 
 
 @pytest.mark.parametrize(
@@ -63,12 +31,95 @@ def test_no_ipv6_form_of_an_ipv4_address_is_public(address: ipaddress.IPv4Addres
         ("data:image/png;base64,AAAA", "url_scheme"),
         ("http://example.com:22/", "address_not_public"),
         ("http://0x7f.1/", "address_not_public"),
+        ("http://cdn..example.com/a.png", "url_malformed"),
+        ("http://.example.com/", "url_malformed"),
+        ("http://example..com./", "url_malformed"),
+        ("http://example.com../", "url_malformed"),
+        ("http://../", "url_malformed"),
+        ("http://-/", None),
+        ("http://" + "a" * 63 + ".example.com/", None),
+        ("http://" + "a" * 64 + ".example.com/", "url_malformed"),
+        ("http://" + "ä" * 63 + ".example.com/", "url_malformed"),
+        ("http://" + "a." * 127 + "com/", "url_malformed"),
+        ("http://xn--/", None),
+        ("http://xn--\ud800.example.com/", "url_malformed"),
+        ("http://\ud800.example.com/", "url_malformed"),
+        ("http://ex*ample.com/", "url_malformed"),
+        ("http://exa,mple.com/", "url_malformed"),
+        ("http://a\u00adb\u200b.example.com/", None),
+        ("http://\u0660.example.com/", None),
+        ("http://example.com:0/", "address_not_public"),
+        ("http://example.com:-1/", "url_malformed"),
+        ("http://example.com:65536/", "url_malformed"),
+        ("http://example.com:1e2/", "url_malformed"),
+        ("http://example.com:/", None),
+        ("http://[example.com]/", "url_malformed"),
+        ("http://[::1/", "url_malformed"),
+        ("http://::1]/", "url_malformed"),
+        ("http://[]/", "url_malformed"),
+        ("http://[::1]x/", "url_malformed"),
+        ("http://[v1.a]/", None),
+        ("http://[fe80::1%25eth0]/", "url_malformed"),
+        ("http://a\0b.example.com/", "url_malformed"),
+        ("http://exam\nple.com/", "url_malformed"),
+        ("http://example.com/" + "x" * 10_000, "url_malformed"),
+        ("http://" + "x" * 10_000, "url_malformed"),
+        ("http://例え.テスト/", None),
+        ("http://пример.рф/картинка.png", None),
+        ("http://example.com/\ud800.png", None),
     ],
 )
-def test_useless_address_has_its_reason(text: str, reason: str) -> None:
-    with pytest.raises(UnreadableError) as caught:
+def test_useless_address_has_its_reason(text: str, reason: str | None) -> None:
+    """None: what a parser makes of it may be asked for, or has a reason of its own; nothing else may come."""
+    found = reason_of(text)
+    assert found == reason if reason else True
+
+
+def reason_of(text: str) -> str | None:
+    """Why an address is refused; None where it may be asked for."""
+    try:
         parse_url(text, DownloadConfig())
-    assert caught.value.reason == reason
+    except UnreadableError as error:
+        return error.reason
+    return None
+
+
+@pytest.mark.parametrize("host", ["example.com", "a_b.example.com", "xn--e1afmkfd.xn--p1ai", "2600::1", "localhost"])
+def test_names_that_a_server_may_know_pass(host: str) -> None:
+    check_name(host)
+
+
+HOSTS = st.lists(
+    st.sampled_from(
+        ["", "a" * 63, "a" * 64, "xn--", "ä", "\ud800", "-", "_", "%41", "①", "。", "[", "]", "::1", " ", "\0"]
+    )
+    | st.text(max_size=5),
+    max_size=5,
+).map(".".join)
+
+
+@settings(max_examples=300, deadline=None)
+@given(HOSTS, st.sampled_from(["", ":80", ":99999", ":x", ":"]))
+def test_no_host_ends_a_look_up_without_a_reason(host: str, port: str) -> None:
+    """Whatever the parser lets through can be asked for, by the system's own way to spell a name."""
+
+    async def spelled(name: str, port: int) -> list[str]:
+        name.encode("idna")  # what the system's look-up does first
+        return ["93.184.216.34"]
+
+    text = f"http://{host}{port}/a.png"
+    if reason_of(text) is None:
+        with contextlib.suppress(UnreadableError):
+            asyncio.run(PublicResolver((), spelled).resolve(parse_url(text, DownloadConfig()).raw_host or ""))
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "10.0.0.1", "169.254.169.254", "::1", "fd00:ec2::254", "fe80::1%lo"])
+def test_the_socket_refuses_what_is_not_public_whatever_led_to_it(address: str) -> None:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with pytest.raises(UnreadableError, match="no public address"):
+        PublicResolver(()).open_socket((family, socket.SOCK_STREAM, 6, "", (address, 80)))
+    if "%" not in address:
+        PublicResolver((address,)).open_socket((family, socket.SOCK_STREAM, 6, "", (address, 80))).close()
 
 
 @given(st.text())

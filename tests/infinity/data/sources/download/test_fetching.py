@@ -5,12 +5,16 @@ import io
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp.abc import ResolveResult
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from infinity.data.images.decoding import UnreadableError
-from infinity.data.sources.download.addresses import Lookup
+from infinity.data.sources.download.addresses import Lookup, PublicResolver, _result
 from infinity.data.sources.download.config import DownloadConfig
 from infinity.data.sources.download.fetching import Fetcher
 from tests.fixtures import picture_server as server
@@ -196,6 +200,87 @@ def test_one_bad_address_among_good_ones_refuses_the_host() -> None:
         config = CONFIG.replace(allow_hosts=(), ports=(port,))
         assert fetch_all([f"http://mixed.test:{port}/"], config, mixed) == ["address_not_public"]
         assert not asked
+
+
+def test_what_is_dialled_is_checked_once_more_whatever_the_look_up_let_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A resolver that checks nothing stands for every way around it: the socket itself refuses."""
+
+    async def unchecked(self: PublicResolver, host: str, port: int = 0, family: int = 0) -> list[ResolveResult]:
+        return [_result(host, "127.0.0.1", port)]
+
+    monkeypatch.setattr(PublicResolver, "resolve", unchecked)
+    with server.canary() as (port, asked):
+        config = CONFIG.replace(allow_hosts=(), ports=(port,), retries=0)
+        assert fetch_all([f"http://any.test:{port}/x"], config) == ["address_not_public"]
+        assert not asked
+
+
+@pytest.mark.parametrize("name", ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"])
+def test_no_proxy_of_the_environment_is_asked(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would look up and dial for us, unseen."""
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    with serving({"/x": plain()}) as site, server.canary() as (port, asked):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{port}")
+        config = CONFIG.replace(allow_hosts=(HOST, "127.0.0.1"))
+        assert fetch_all([site.url("/x")], config) == [picture()]
+        assert not asked
+
+
+def test_no_password_of_the_machine_is_sent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "netrc").write_text(f"machine {HOST} login somebody password secret\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    sent: list[str | None] = []
+
+    def respond(handler: Handler) -> None:
+        sent.append(handler.headers.get("Authorization"))
+        handler.reply(picture())
+
+    assert answer(respond)[0] == picture()
+    assert sent == [None]
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "http://cdn..example.com/",
+        "http://" + "a" * 64 + ".example.com/",
+        "http://[::1",
+        "http://example.com:99999/",
+        "http://example.com:x/",
+        "//[/",
+        "http://\xff\xfe/",
+        "\x7f\x80",
+        "?" * 6000,
+        "http:",
+    ],
+)
+def test_redirections_to_impossible_places_have_a_reason(location: str) -> None:
+    assert isinstance(answer(redirect(location))[0], str)
+
+
+NAMES = ["Retry-After", "Content-Length", "Content-Encoding", "Content-Type", "X-Robots-Tag", "Location"]
+
+
+def test_no_header_ends_a_job(exhaustive: bool) -> None:
+    """Any status with any text in any header that is looked at is a picture or a reason."""
+    odd: list[tuple[int, str, str]] = []
+
+    def respond(handler: Handler) -> None:
+        code, name, value = odd[-1]
+        head = f"HTTP/1.1 {code} x\r\n{name}: {value}\r\nConnection: close\r\n\r\n"
+        handler.wfile.write(head.encode("latin-1", "replace"))
+        handler.close_connection = True
+
+    with serving({"/x": respond}) as site:
+
+        @settings(max_examples=400 if exhaustive else 40, deadline=None)
+        @given(st.sampled_from([200, 302, 429, 503]), st.sampled_from(NAMES), st.text(max_size=20))
+        def check(code: int, name: str, value: str) -> None:
+            odd.append((code, name, value))
+            assert fetch_all([site.url("/x")], CONFIG.replace(retries=0, timeout_s=2.0))
+
+        check()
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """A slice of addresses becomes one file: every row accounted for, the same bytes every time, fetched once."""
 
+import json
 from pathlib import Path
 
 import pyarrow as pa
@@ -85,3 +86,40 @@ def test_groups_of_the_file_stay_small(tmp_path: Path, monkeypatch: pytest.Monke
     assert pq.ParquetFile(tmp_path / "0.parquet").metadata.num_row_groups >= 4
     assert isinstance(counts, SliceCounts)
     assert len([record for part in open_source(str(tmp_path / "0.parquet")).slices for record in part.read()]) == 8
+
+
+def test_impossible_addresses_are_rows_with_a_reason_and_no_row_ends_a_slice(tmp_path: Path) -> None:
+    hosts = [
+        "cdn..example.com",
+        "a" * 64 + ".x",
+        ".x",
+        "[::1",
+        "x:99999",
+        "x:-1",
+        "x y",
+        "x" * 10_000,
+        "\ud800",
+        "a\0b",
+    ]
+    hosts += [
+        "xn--\u00e4",
+        "unknown.test",
+        "例え.テスト",
+        "-",
+        "_",
+        "%",
+        "",
+        "[]",
+        "[::ffff:1.2.3.4]",
+        "0x7f.1",
+        "1.2.3.4.5",
+    ]
+    with serving({"/x": plain()}) as site:
+        rows = [{"url": site.url("/x"), "text": "good"}]
+        rows += [{"url": f"http://{host}/a.png", "text": "bad"} for host in hosts]
+        (tmp_path / "list.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        (piece,) = open_source(str(tmp_path / "list.jsonl")).slices
+        counts = download_slice(piece, str(tmp_path / "0.parquet"), CONFIG, lookup)
+    assert counts.read == len(rows)
+    assert sum(counts.failed.values()) == len(hosts)
+    assert set(counts.failed) <= {"url_malformed", "host_unknown", "address_not_public"}

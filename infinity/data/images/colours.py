@@ -1,0 +1,96 @@
+"""Colours as every reader shows them: what has a profile of its own is converted to sRGB, by LittleCMS.
+
+A profile says what the numbers of a picture mean. Software that ignores it shows other colours than software that
+follows it, so pixels are converted before anything is measured, compared or stored. A profile that differs from sRGB by
+less than anybody sees changes nothing, and the picture's bytes can stay as they are.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, cast
+
+import numpy as np
+from PIL import Image, ImageCms
+
+MAX_DIFFERENCE = 2
+"""Levels by which a profile may differ from sRGB and still be taken for it."""
+
+_STEPS = 9
+_MODES = {"RGB ": "RGB", "GRAY": "L", "CMYK": "CMYK", "Lab ": "LAB"}
+_ALPHA = ("LA", "La", "PA", "RGBA", "RGBa")
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """A colour profile that is not sRGB: its name, the mode of its pixels, and how they become sRGB."""
+
+    name: str
+    mode: str
+    transform: Any
+
+    def to_srgb(self, image: Image.Image) -> Image.Image:
+        """The picture in sRGB; transparency stays."""
+        alpha = image.convert("RGBA").getchannel("A") if _has_alpha(image) else None
+        own = image if image.mode == self.mode else _plain(image).convert(self.mode)
+        converted = cast(Image.Image, ImageCms.applyTransform(own, self.transform))
+        if alpha is not None:
+            converted.putalpha(alpha)
+        return converted
+
+
+def profile_of(image: Image.Image) -> Profile | None:
+    """The profile of a loaded picture; None if it has none, one that cannot be read or used, or sRGB."""
+    data = image.info.get("icc_profile")
+    if not isinstance(data, bytes) or not data:
+        return None
+    profile = _parsed(data)
+    if profile is None or (profile.mode in ("CMYK", "LAB")) != (image.mode in ("CMYK", "LAB")):
+        return None
+    if image.mode.startswith(("I", "F")):  # of more bits than a transform takes
+        return None
+    return profile
+
+
+@lru_cache(maxsize=64)
+def _parsed(data: bytes) -> Profile | None:
+    try:
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(data))
+        mode = _MODES.get(profile.profile.xcolor_space)
+        if mode is None:
+            return None
+        intent = ImageCms.Intent.PERCEPTUAL if mode == "CMYK" else ImageCms.Intent.RELATIVE_COLORIMETRIC
+        flags = ImageCms.Flags.BLACKPOINTCOMPENSATION | ImageCms.Flags.NOCACHE
+        srgb = ImageCms.createProfile("sRGB")
+        transform = ImageCms.buildTransform(profile, srgb, mode, "RGB", intent, flags)
+        name = (profile.profile.profile_description or "unnamed").strip()[:100]
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError, AttributeError):  # a profile may be anything
+        return None
+    found = Profile(name, mode, transform)
+    return None if _is_srgb(found) else found
+
+
+def _is_srgb(profile: Profile) -> bool:
+    """Whether colours all over the space stay what they are."""
+    if profile.mode not in ("RGB", "L"):
+        return False
+    levels = np.linspace(0, 255, _STEPS).round().astype(np.uint8)
+    if profile.mode == "RGB":
+        before = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), -1).reshape(1, -1, 3)
+        image = Image.fromarray(before)
+    else:
+        grey = np.arange(256, dtype=np.uint8)[None]
+        image, before = Image.fromarray(grey), np.repeat(grey[..., None], 3, -1)
+    after = np.asarray(ImageCms.applyTransform(image, profile.transform))
+    return int(np.abs(after.astype(int) - before).max()) <= MAX_DIFFERENCE
+
+
+def _has_alpha(image: Image.Image) -> bool:
+    return image.mode in _ALPHA or "transparency" in image.info
+
+
+def _plain(image: Image.Image) -> Image.Image:
+    """Without transparency and palette, whose colours are what a profile speaks of."""
+    return image.convert("RGBA").convert("RGB") if _has_alpha(image) else image

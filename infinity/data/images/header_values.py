@@ -1,0 +1,32 @@
+"""What the outside of a picture file says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class BrokenHeaderError(ValueError):
+    """The container ends or contradicts itself before it has named the picture's size."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Header:
+    """The outside of a picture file.
+
+    Attributes:
+        format: "JPEG", "PNG", "GIF", "WEBP", "AVIF", "BMP", "TIFF" or "JPEG2000".
+        width_px: As stored, before any rotation.
+        height_px: As stored.
+        num_frames: Pictures of an animation, or scans of a progressive JPEG: what a decoder would walk through.
+        metadata_bytes: Text, colour profiles, EXIF, comments, as they lie in the file (perhaps compressed).
+        buffer_bytes_per_px: What the decoder needs besides the picture itself.
+        end: Offset behind the picture; what follows belongs to no decoder.
+    """
+
+    format: str
+    width_px: int
+    height_px: int
+    num_frames: int
+    metadata_bytes: int
+    buffer_bytes_per_px: float
+    end: int

@@ -1,0 +1,112 @@
+"""The bytes of a shard, whether it is compressed or not: by its content, since names say little.
+
+A compressed shard is unpacked into a temporary file of this machine, which goes when it has been read.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import lzma
+import tempfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import BinaryIO, Protocol, cast
+
+import pyarrow as pa
+
+from infinity import storage
+from infinity.data.images.decoding import UnreadableError
+from infinity.storage.ranges import RangeReader
+
+MAX_RATIO = 64
+"""A shard that unpacks to more than so many times its size, and ``FREE_BYTES`` besides, is a bomb: pictures do not."""
+
+FREE_BYTES = 64 * 2**20
+
+_CHUNK_BYTES = 2**20
+_MAGIC = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
+_BROKEN = (EOFError, OSError, lzma.LZMAError, zlib.error, pa.ArrowException)
+
+
+class ShardBytes(Protocol):
+    """A file that is read range by range."""
+
+    size: int
+
+    def pread(self, start: int, length: int) -> bytes:
+        """``length`` bytes from ``start``, fewer at the end."""
+        ...
+
+
+class _Unpacked:
+    """A temporary file."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.size = file.seek(0, io.SEEK_END)
+
+    def pread(self, start: int, length: int) -> bytes:
+        self._file.seek(start)
+        return self._file.read(length)
+
+
+@contextmanager
+def opened_shard(uri: str, block_bytes: int) -> Iterator[ShardBytes]:
+    """A shard to be read.
+
+    Args:
+        uri: The file.
+        block_bytes: Bytes that are read at once.
+
+    Raises:
+        UnreadableError: It is compressed and unpacks to far too much.
+        StorageError: It cannot be read, or no space is left for it unpacked.
+    """
+    reader = RangeReader(uri, block_bytes)
+    start = reader.pread(0, 6)
+    kind = next((name for magic, name in _MAGIC.items() if start.startswith(magic)), "")
+    if not kind:
+        yield reader
+        return
+    with tempfile.TemporaryFile(prefix="inf-shard-") as file:
+        _unpack(kind, reader, cast(BinaryIO, file))
+        yield _Unpacked(cast(BinaryIO, file))
+
+
+def _unpack(kind: str, reader: RangeReader, file: BinaryIO) -> None:
+    """Unpack as far as it goes; what is missing then, the walk over the shard finds."""
+    limit, written = MAX_RATIO * reader.size + FREE_BYTES, 0
+    stream = _stream(kind, reader)
+    while True:
+        try:
+            piece = stream.read1(_CHUNK_BYTES)  # what there is, so that nothing before a break is lost
+        except storage.StorageError:
+            raise
+        except _BROKEN:
+            return
+        if not piece:
+            return
+        written += len(piece)
+        if written > limit:
+            raise UnreadableError("bad_file", f"{reader.size:,} bytes of {kind} unpack to more than {limit:,}")
+        try:
+            file.write(piece)
+        except OSError as error:
+            raise storage.StorageError(
+                f"cannot unpack a shard into {tempfile.gettempdir()}: {error.strerror}"
+            ) from error
+
+
+def _stream(kind: str, reader: RangeReader) -> io.BufferedReader | gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile:
+    source = io.BufferedReader(reader, _CHUNK_BYTES)
+    if kind == "gzip":
+        return gzip.GzipFile(fileobj=source)
+    if kind == "bzip2":
+        return bz2.BZ2File(source)
+    if kind == "xz":
+        return lzma.LZMAFile(source)
+    stream = pa.CompressedInputStream(pa.PythonFile(source, mode="r"), "zstd")
+    return io.BufferedReader(cast(io.RawIOBase, stream), 2**16)

@@ -1,0 +1,220 @@
+"""Bytes that must be gone: what a takedown left in older versions, facts, quarantines and downloads of a data set.
+
+A takedown makes a new version; the old ones still hold the picture. ``purge`` deletes those that came before and hold
+it, and every file beside them that does; what the new version or another one needs stays. ``collect_garbage`` deletes
+what no version needs. Both delete shards first and manifests last, the oldest first, so that after a kill the same call
+finds what is left.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from infinity import storage
+from infinity.data.curation import facts as facts_files
+from infinity.data.curation.takedown import TakedownList, split_taken_down
+from infinity.data.dataset.layout import samples_of
+from infinity.data.dataset.manifest import Manifest
+from infinity.data.dataset.shards import INDEX_FOLDER, SHARDS_FOLDER
+from infinity.data.sources import quarantine
+from infinity.jobs.dataset.facts import FACTS_FOLDER, QUARANTINE_FOLDER, REDUCED_FOLDER
+from infinity.jobs.dataset.replay import REPLAYS_FOLDER
+from infinity.jobs.dataset.scoring import CAPTIONS_FOLDER, SCORES_FOLDER
+
+_MANIFEST = "manifest.parquet"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Purged:
+    """What a purge did.
+
+    Attributes:
+        deleted: How many files or folders of each kind were deleted.
+        still: URIs of manifests that hold a listed picture and do not come before the new version.
+        sources: URIs of the sources, which nobody touched and which may hold the pictures still.
+    """
+
+    deleted: dict[str, int]
+    still: tuple[str, ...]
+    sources: tuple[str, ...]
+
+
+def purge(child: Manifest, listed: TakedownList) -> Purged:
+    """Delete what versions before ``child`` hold of the listed pictures.
+
+    Args:
+        child: The version without them.
+        listed: The pictures.
+
+    Raises:
+        StorageError: Something cannot be read or deleted.
+    """
+    found = _manifests(child.root)
+    ancestors = _ancestors(child, found)
+    holders = [manifest for manifest in ancestors if _taken(samples_of(manifest), listed).num_rows]
+    listed = listed | TakedownList(sha256=_named(holders, listed))
+    gone = {manifest.uri for manifest in holders}
+    needed = [manifest for manifest in found if manifest.uri not in gone]
+    deleted: Counter[str] = Counter()
+    deleted["shards"] = _delete_shards(child.root, needed, holders)
+    for kind, uris in (
+        ("facts, quarantines and copies", _measured(child.root, listed)),
+        ("downloads", _downloads(child.root, listed)),
+    ):
+        for uri in uris:
+            storage.delete_tree(uri)
+            deleted[kind] += 1
+    for manifest in reversed(holders):  # the oldest first: from the child on, the others are found again
+        storage.delete_tree(storage.parent(manifest.uri))
+        deleted["versions"] += 1
+    others = (manifest for manifest in needed if manifest.uri != child.uri)
+    still = tuple(manifest.uri for manifest in others if _taken(samples_of(manifest), listed).num_rows)
+    sources = tuple(record.source for record in child.head.sources if record.source is not None)
+    return Purged(deleted=dict(deleted), still=still, sources=sources)
+
+
+def collect_garbage(root: str, older_than_s: float, *, dry_run: bool = False) -> dict[str, int]:
+    """Delete what no version below a root needs: shards, their indices, and drafts of dead writers.
+
+    Args:
+        root: The folder that versions share.
+        older_than_s: Younger files stay: a build may be about to name them. On S3, which tells no times here, only 0
+            deletes anything.
+        dry_run: Only count.
+
+    Returns:
+        How many files of each kind were, or would be, deleted.
+
+    Raises:
+        StorageError: Something cannot be read or deleted.
+    """
+    now, deleted = time.time(), Counter[str]()
+    named = {shard.path for manifest in _manifests(root) for shard in manifest.head.shards}
+    infos = {info.uri: info for info in storage.list_details(storage.join(root, SHARDS_FOLDER))}
+    shards = [uri for uri in infos if uri.endswith(".tar") and _below(uri, root) not in named]
+    gone = {uri for uri in shards if _is_old(infos[uri].version, now, older_than_s)}
+    indices = [uri for uri in infos if uri.endswith(".json") and storage.join(root, _shard_of(uri)) in gone]
+    drafts = [uri for uri, version in storage.list_drafts(root) if _is_old(version, now, older_than_s)]
+    for kind, uris in (("indices", indices), ("shards", sorted(gone)), ("drafts", drafts)):
+        for uri in uris:
+            deleted[kind] += 1
+            if not dry_run:
+                storage.delete_tree(uri)
+    return dict(deleted)
+
+
+def _is_old(version: str, now: float, older_than_s: float) -> bool:
+    return older_than_s <= 0 or (version.isdigit() and now - int(version) / 1e9 > older_than_s)
+
+
+def _manifests(root: str) -> list[Manifest]:
+    uris = [uri for uri in storage.list_files(root) if storage.name(uri) == _MANIFEST]
+    return [Manifest.load(uri) for uri in uris if storage.parent(storage.parent(uri)) == root.rstrip("/")]
+
+
+def _ancestors(child: Manifest, found: Sequence[Manifest]) -> list[Manifest]:
+    """The versions before one, the youngest first, as far as they are still there."""
+    by_digest = {manifest.digest: manifest for manifest in found}
+    chain: list[Manifest] = []
+    while (parent := by_digest.get((chain[-1] if chain else child).head.parent)) is not None:
+        chain.append(parent)
+    return chain
+
+
+def _taken(rows: pa.Table, listed: TakedownList) -> pa.Table:
+    """The rows that the list names."""
+    numbered = rows.set_column(rows.schema.get_field_index("row"), "row", pa.array(range(rows.num_rows), pa.int64()))
+    kept, _ = split_taken_down(numbered, listed)
+    return rows.filter(pc.invert(pc.is_in(numbered["row"], kept["row"].combine_chunks())))
+
+
+def _named(holders: Sequence[Manifest], listed: TakedownList) -> tuple[str, ...]:
+    """Checksums of files and pixels of all listed pictures, by which their copies are found."""
+    found: set[str] = set()
+    for manifest in holders:
+        taken = _taken(samples_of(manifest), listed)
+        found |= {value.hex() for name in ("content", "pixels") for value in taken[name].to_pylist()}
+    return tuple(sorted(found))
+
+
+def _delete_shards(root: str, needed: Sequence[Manifest], holders: Sequence[Manifest]) -> int:
+    stays = {shard.path for manifest in needed for shard in manifest.head.shards}
+    goes = {shard.path: manifest for manifest in holders for shard in manifest.head.shards if shard.path not in stays}
+    indices = [uri for uri in storage.list_files(storage.join(root, INDEX_FOLDER)) if _shard_of(uri) in goes]
+    for uri in indices:
+        storage.delete_tree(uri)
+    for path, manifest in goes.items():
+        storage.delete_tree(manifest.shard_uri(path))
+    return len(goes)
+
+
+def _shard_of(index: str) -> str:
+    """The shard that an index describes; empty if it is none."""
+    try:
+        return str(json.loads(storage.read_text(index))["info"]["path"])
+    except (ValueError, KeyError, TypeError):
+        return ""
+
+
+def _measured(root: str, listed: TakedownList) -> Iterator[str]:
+    """Facts, quarantines, reduced pictures, scores and captions of slices that hold a listed picture."""
+    names: set[tuple[str, str]] = set()
+    for uri in _parquet(root, FACTS_FOLDER):
+        table = facts_files.from_bytes(storage.read_bytes(uri), uri)
+        if _taken(table, listed).num_rows:
+            names.add((storage.name(storage.parent(uri)), storage.name(uri)))
+    wanted = set(listed.sha256)
+    for folder in (QUARANTINE_FOLDER, REPLAYS_FOLDER):
+        for uri in _parquet(root, folder):
+            rows = quarantine.load(uri).select(["sha256", "url"]).to_pylist()
+            if any(row["sha256"].hex() in wanted or row["url"] in listed.urls for row in rows):
+                yield uri
+    for folder in (QUARANTINE_FOLDER, REDUCED_FOLDER, SCORES_FOLDER, CAPTIONS_FOLDER, FACTS_FOLDER):
+        for uri in storage.list_files(storage.join(root, folder)):
+            stem = storage.name(uri).partition(".")[0] + ".parquet"
+            of = storage.name(storage.parent(uri))
+            if any(stem == name and of.startswith(slices) for slices, name in names):
+                yield uri
+
+
+def _parquet(root: str, folder: str) -> Iterator[str]:
+    return (uri for uri in storage.list_files(storage.join(root, folder)) if uri.endswith(".parquet"))
+
+
+def _downloads(root: str, listed: TakedownList) -> Iterator[str]:
+    """Folders of downloads that hold a listed picture: they are asked for again when they are needed."""
+    wanted = set(listed.sha256)
+
+    def holds(uri: str) -> bool:
+        with pq.ParquetFile(io.BytesIO(storage.read_bytes(uri))) as file:
+            for batch in file.iter_batches(16, columns=["url", "image"]):
+                for row in batch.to_pylist():
+                    digest = hashlib.sha256(row["image"] or b"").hexdigest()
+                    if row["url"] in listed.urls or digest in wanted:
+                        return True
+        return False
+
+    yield from _folders(root, holds)
+
+
+def _folders(root: str, holds: Callable[[str], bool]) -> Iterator[str]:
+    folders: dict[str, list[str]] = {}
+    for uri in storage.list_files(root):
+        below = _below(uri, root)
+        if below.startswith("download-") and uri.endswith(".parquet"):
+            folders.setdefault(storage.join(root, below.split("/")[0]), []).append(uri)
+    return (folder for folder, uris in folders.items() if any(map(holds, uris)))
+
+
+def _below(uri: str, root: str) -> str:
+    return uri[len(root.rstrip("/")) + 1 :]

@@ -1,0 +1,142 @@
+"""One process works on a job: it owns the job's folder by a lease, and a second one waits for it.
+
+A second process of the same spec, on this machine or another, says who works, since when and at which step, waits, and
+then reads the finished report. If the first one dies it takes over and goes on from what is stored: at once where it
+can see that the process is gone, else after `SILENCE_S` without a sign of life (`infinity.storage.lease`).
+"""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from threading import Event
+from typing import TypeVar
+
+from infinity import storage
+from infinity.jobs.progress import Progress, ProgressSink
+from infinity.jobs.spec import JobReport, JobSpec, is_done, load_report
+from infinity.storage import StorageError
+from infinity.storage.fences import fenced
+from infinity.storage.lease import Lease, LeaseFence, LeaseRecord, acquire
+
+logger = logging.getLogger(__name__)
+
+SILENCE_S = 60.0
+"""How long an owner may be silent; ``INFINITY_LEASE_SILENCE_S`` sets another time for the jobs of a process."""
+
+_TOLD_EVERY_S = 30.0
+
+R = TypeVar("R", bound=JobReport)
+
+_waits: contextvars.ContextVar[bool] = contextvars.ContextVar("waits", default=True)
+
+
+@contextmanager
+def without_waiting() -> Iterator[None]:
+    """Inside the block a job whose folder has an owner ends with an error that says who it is."""
+    token = _waits.set(False)
+    try:
+        yield
+    finally:
+        _waits.reset(token)
+
+
+@dataclass(frozen=True, slots=True)
+class Tenure:
+    """The time in which this process owns a job's folder.
+
+    Attributes:
+        progress: The job's listener, which also tells those who wait.
+        fence: What the job's workers have to pass with every write into the folder.
+        lost: Set when another process has taken over, after this one was silent for too long.
+    """
+
+    progress: ProgressSink
+    fence: LeaseFence
+    lost: Event
+
+
+def once(spec: JobSpec, report_type: type[R], work: Callable[[Tenure], R], progress: ProgressSink) -> R:
+    """The report of a job that one process at a time works on, and that is not done twice.
+
+    Args:
+        spec: The job's.
+        report_type: What it reports.
+        work: Does the job and commits its report.
+        progress: Who listens.
+
+    Raises:
+        LeaseHeldError: Another process works on it, inside of ``without_waiting``.
+        LeaseLostError: This process was silent for too long, and another one took over.
+        Exception: What ``work`` raises.
+    """
+    if is_done(spec):
+        return load_report(spec, report_type)
+    with owned(spec, progress) as tenure:
+        return load_report(spec, report_type) if is_done(spec) else work(tenure)
+
+
+@contextmanager
+def owned(spec: JobSpec, progress: ProgressSink) -> Iterator[Tenure]:
+    """Own the job's folder inside the block; every write of this process there is fenced.
+
+    Raises:
+        LeaseHeldError: As for ``once``.
+        StorageError: The lease cannot be read or written.
+    """
+    folder = storage.absolute(spec.folder)
+    lease = acquire(folder, silence_s=_silence_s(), wait=_waits.get(), told=_Teller(folder, progress))
+
+    def told(now: Progress) -> None:
+        lease.note(now.message)
+        progress(now)
+
+    try:
+        with fenced(lease.fence):
+            yield Tenure(told, lease.fence, lease.lost)
+    finally:
+        _give_back(lease, spec, folder)
+
+
+def _give_back(lease: Lease, spec: JobSpec, folder: str) -> None:
+    """End a lease; what goes wrong with it is not worth the job's result, or hides the job's own error."""
+    lease.stop()
+    with suppress(StorageError):
+        finished = is_done(spec)
+        lease.release(finished=finished, empty=not finished and not storage.list_files(folder))
+
+
+class _Teller:
+    """Says who owns the folder: in the log once, to the listener again and again."""
+
+    def __init__(self, folder: str, progress: ProgressSink) -> None:
+        self._folder, self._progress, self._told_at = folder, progress, -math.inf
+
+    def __call__(self, record: LeaseRecord) -> None:
+        if time.monotonic() - self._told_at < _TOLD_EVERY_S:
+            return
+        text = (
+            f"{self._folder} is being worked on by {record.sentence}; waiting for its end, and taking over if it dies "
+            f"or gives no sign of life for {record.silence_s:g} s"
+        )
+        if self._told_at == -math.inf:
+            logger.warning("%s", text)
+        self._told_at = time.monotonic()
+        self._progress(Progress(0.0, text))
+
+
+def _silence_s() -> float:
+    text = os.environ.get("INFINITY_LEASE_SILENCE_S", "")
+    try:
+        seconds = float(text) if text else SILENCE_S
+    except ValueError:
+        seconds = math.nan
+    if not 0.5 <= seconds <= 86_400:
+        raise ValueError(f"INFINITY_LEASE_SILENCE_S: expected seconds, from 0.5 to a day, got {text!r}")
+    return seconds

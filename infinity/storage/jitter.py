@@ -1,0 +1,17 @@
+"""Pauses before another attempt: those who failed together shall not come back together."""
+
+from __future__ import annotations
+
+import random
+
+_CHANCE = random.Random()
+
+
+def jittered(pause_s: float, chance: random.Random = _CHANCE) -> float:
+    """A time between half of a pause and all of it.
+
+    Args:
+        pause_s: The longest time.
+        chance: Where the number comes from; seeded where it must come out the same.
+    """
+    return pause_s * chance.uniform(0.5, 1.0)

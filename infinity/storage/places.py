@@ -1,0 +1,28 @@
+"""Where a URI points to: a path on this machine, or S3."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from urllib.parse import unquote
+
+from infinity.storage.errors import StorageError
+
+SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+
+
+def local_path(uri: str) -> Path | None:
+    """The path on this machine, or None for a URI in S3.
+
+    Raises:
+        StorageError: A scheme that is none of ours.
+    """
+    match = SCHEME.match(uri)
+    if match is None:
+        return Path(uri)
+    scheme = match[1].lower()
+    if scheme == "file":
+        return Path(unquote(uri[match.end() :].removeprefix("localhost")))
+    if scheme == "s3":
+        return None
+    raise StorageError(f"{uri}: expected a local path, file://... or s3://bucket/key, found the scheme {scheme!r}")

@@ -1,0 +1,261 @@
+"""One process works on a job: a second one is told who works, waits, reads the report, or takes over from a dead."""
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from infinity import storage
+from infinity.data.curation.filters import FilterConfig
+from infinity.data.sources.download.config import DownloadConfig
+from infinity.evaluation.geneval.scenes import SceneMeasure
+from infinity.jobs import ownership
+from infinity.jobs.cluster.connection import in_process
+from infinity.jobs.dataset import build as build_dataset
+from infinity.jobs.dataset.build import BuildDatasetSpec
+from infinity.jobs.dataset.download import DownloadSpec
+from infinity.jobs.evaluation.evaluate import EvaluateSpec
+from infinity.jobs.evaluation.sweep import SweepGrid, SweepSpec
+from infinity.jobs.ownership import Tenure, once, owned, without_waiting
+from infinity.jobs.progress import Progress, silent
+from infinity.jobs.registry import KINDS
+from infinity.jobs.spec import JobSpec, begin, commit, is_done
+from infinity.jobs.training.encode import EncodeSpec
+from infinity.storage import FileAlreadyThereError, LeaseHeldError, LeaseLostError
+from infinity.storage.names import LEASE_FILE
+from infinity.training.metrics import TENSORBOARD_FOLDER
+from tests.fixtures.killing import Victim, newest_step
+from tests.fixtures.limits import AGES_S, wait_until
+from tests.fixtures.picture_server import plain, serving
+from tests.fixtures.pictures_on_disk import encoded, noise
+from tests.fixtures.small_world import write_model
+from tests.fixtures.training_pictures import RESOLUTION, TEXT, make_data
+from tests.fixtures.training_sessions import LOOP, make_tokenizer, tokenizer_spec
+from tests.infinity.jobs.test_spec import CountReport, CountSpec
+from tests.infinity.storage.test_lease import usurp
+
+REPOSITORY = Path(__file__).parents[3]
+WITH_RAY = {"tokenizer", "transformer"}
+
+
+def work(spec: CountSpec, total: int = 6) -> CountReport:
+    begin(spec)
+    return commit(spec, CountReport(total=total))
+
+
+def test_a_finished_job_has_no_lease_and_is_read(tmp_path: Path) -> None:
+    spec = CountSpec(output=str(tmp_path), limit=3)
+    assert once(spec, CountReport, lambda _: work(spec), silent) == CountReport(total=6)
+    assert sorted(path.name for path in Path(spec.folder).iterdir()) == ["report.json", "spec.json"]
+    assert once(spec, CountReport, lambda _: pytest.fail("was done"), silent) == CountReport(total=6)
+
+
+def test_a_job_that_is_refused_leaves_nothing(tmp_path: Path) -> None:
+    spec = CountSpec(output=str(tmp_path), limit=3)
+    with pytest.raises(ZeroDivisionError):
+        once(spec, CountReport, lambda _: CountReport(total=1 // 0), silent)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_job_that_failed_on_the_way_keeps_its_token(tmp_path: Path) -> None:
+    spec, tokens = CountSpec(output=str(tmp_path), limit=3), list[int]()
+
+    def fails(tenure: Tenure) -> CountReport:
+        begin(spec)
+        tokens.append(tenure.fence.token)
+        return CountReport(total=1 // 0)
+
+    for _ in range(3):
+        with pytest.raises(ZeroDivisionError):
+            once(spec, CountReport, fails, silent)
+    assert tokens == [1, 2, 3]
+
+
+def test_a_second_start_is_told_waits_and_reads_the_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INFINITY_LEASE_SILENCE_S", "30")
+    spec, told, got = CountSpec(output=str(tmp_path), limit=3), list[Progress](), list[CountReport]()
+    waits = threading.Event()
+
+    def listen(progress: Progress) -> None:
+        told.append(progress)
+        waits.set()
+
+    def second() -> None:
+        got.append(once(spec, CountReport, lambda _: pytest.fail("two work"), listen))
+
+    thread = threading.Thread(target=second)
+    with owned(spec, silent) as tenure:
+        tenure.progress(Progress(0.5, "step 3 of 6"))
+        thread.start()
+        assert waits.wait(AGES_S)
+        work(spec)
+    thread.join(AGES_S)
+    assert got == [CountReport(total=6)]
+    assert "is being worked on by" in told[0].message
+    assert "waiting for its end, and taking over if it dies or gives no sign of life for 30 s" in told[0].message
+
+
+def test_a_second_start_ends_with_a_sentence_where_it_shall_not_wait(tmp_path: Path) -> None:
+    spec = CountSpec(output=str(tmp_path), limit=3)
+    with (
+        owned(spec, silent),
+        without_waiting(),
+        pytest.raises(LeaseHeldError, match=r"process \d+, since .*start again"),
+    ):
+        once(spec, CountReport, lambda _: work(spec), silent)
+
+
+def test_an_owner_that_lost_the_job_commits_nothing(tmp_path: Path) -> None:
+    spec = CountSpec(output=str(tmp_path), limit=3)
+
+    def loses(_: object) -> CountReport:
+        usurp(spec.folder)
+        return work(spec)
+
+    with pytest.raises(LeaseLostError, match="somebody on elsewhere"):
+        once(spec, CountReport, loses, silent)
+    assert not is_done(spec)
+
+
+def test_a_report_is_never_replaced(tmp_path: Path) -> None:
+    spec = CountSpec(output=str(tmp_path), limit=3)
+    work(spec)
+    work(spec)  # the same again, as after an answer that was lost
+    with pytest.raises(FileAlreadyThereError, match="another process has finished this job meanwhile; start again"):
+        work(spec, total=7)
+
+
+@pytest.mark.parametrize("text", ["0", "nan", "soon", "1e9"])
+def test_a_silence_that_is_none_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("INFINITY_LEASE_SILENCE_S", text)
+    with pytest.raises(ValueError, match="INFINITY_LEASE_SILENCE_S: expected seconds"):
+        once(
+            CountSpec(output=str(tmp_path), limit=3),
+            CountReport,
+            lambda _: work(CountSpec(output="x", limit=1)),
+            silent,
+        )
+
+
+def test_the_stated_time_is_a_minute() -> None:
+    assert ownership.SILENCE_S == 60.0
+
+
+def pictures(folder: Path) -> str:
+    images = [encoded(noise(8, 8, seed=number)) for number in range(40)]
+    pq.write_table(pa.table({"image": images, "text": [f"picture {number}" for number in range(40)]}), folder)
+    return str(folder)
+
+
+def spec_of(kind: str, folder: Path) -> JobSpec:
+    """A small job of a kind."""
+    output = str(folder / "unused")
+    if kind == "download":
+        limits = DownloadConfig(allow_hosts=("127.0.0.1",), timeout_s=AGES_S, retries=0)
+        return DownloadSpec(output=output, source=str(folder / "urls.tsv"), download=limits)
+    if kind == "dataset":
+        source = pictures(folder / "source.parquet")
+        return BuildDatasetSpec(
+            source=source, output=output, filters=FilterConfig(min_side_px=4), samples_per_shard=10, name="toy"
+        )
+    if kind == "encoded":
+        manifest = make_data(folder, num_train=200)
+        tokenizer = make_tokenizer(folder, manifest, num_steps=1)
+        return EncodeSpec(
+            output=output,
+            manifest=manifest,
+            resolution=RESOLUTION,
+            tokenizer=tokenizer,
+            text=TEXT,
+            pictures_per_part=64,
+        )
+    scenes = SceneMeasure(pictures_per_prompt=1, prompts_per_task=1, num_shown=1)
+    evaluation = EvaluateSpec(
+        output=output, model=write_model(folder), reconstruction=None, validation=None, samples=None, scenes=scenes,
+        batch_size=4,
+    )  # fmt: skip
+    if kind == "evaluation":
+        return evaluation
+    return SweepSpec(output=output, base=evaluation, grid=SweepGrid(on_logits=(1.0, 3.0)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", sorted(set(KINDS) - WITH_RAY))
+def test_double_starts_with_signals_end_in_one_report(kind: str, tmp_path: Path, exhaustive: bool) -> None:
+    """SIGSTOP, SIGCONT and SIGKILL at random moments, clocks that differ and jump by an hour."""
+    file, module = tmp_path / "spec.json", "tests.fixtures.double_starts"
+    last = 199 if exhaustive else 0
+    with serving({f"/{number}.png": plain(number) for number in range(8)}) as site:
+        (tmp_path / "urls.tsv").write_text(
+            "\n".join(["URL\tTEXT", *(f"{site.url(f'/{n}.png', '127.0.0.1')}\tpicture {n}" for n in range(8))])
+        )
+        file.write_text(json.dumps(spec_of(kind, tmp_path).to_file()))
+        done = subprocess.run(
+            [sys.executable, "-m", module, str(file), str(tmp_path / "out"), "0", str(last)],
+            cwd=REPOSITORY, capture_output=True, text=True, timeout=(last + 1) * AGES_S, check=False,
+        )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    print(done.stdout.strip())
+
+
+def test_a_dataset_job_waits_for_another_process_of_this_one(tmp_path: Path) -> None:
+    """Two threads of one process, as two flow runs in one worker."""
+    spec = spec_of("dataset", tmp_path).replace(output=str(tmp_path / "out"))
+    assert isinstance(spec, BuildDatasetSpec)
+    reports = []
+
+    def run() -> None:
+        with in_process():
+            reports.append(build_dataset.run(spec))
+
+    threads = [threading.Thread(target=run) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(AGES_S)
+    assert len(reports) == 3
+    assert reports[0] == reports[1] == reports[2], "the job was done once, seconds and all"
+    assert not (Path(spec.folder) / LEASE_FILE).exists()
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_training_that_was_stopped_and_taken_over_is_fenced_when_it_wakes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two drivers with their clusters: the second waits, takes over, and ends; the first one finds itself fenced."""
+    monkeypatch.setenv("INFINITY_LEASE_SILENCE_S", "6")
+    loop = LOOP.replace(num_steps=160, save_every_steps=5, log_every_steps=10)
+    spec = tokenizer_spec(tmp_path / "out", make_data(tmp_path), loop=loop)
+    file = tmp_path / "spec.json"
+    file.write_text(json.dumps(spec.to_file()))
+    victims = [Victim(["tests.fixtures.job_chaos", str(file)], tmp_path / "first.log")]
+    try:
+        wait_until(lambda: newest_step(spec) >= 5, "a stored state")
+        victims[0].signal(signal.SIGSTOP)
+        victims.append(Victim(["tests.fixtures.job_chaos", str(file)], tmp_path / "second.log"))
+        first, second = victims
+        wait_until(lambda: "is being worked on by" in second.log.read_text(), "the second one's word")
+        before = newest_step(spec)
+        wait_until(lambda: newest_step(spec) > before, "a state of the second one")
+        first.signal(signal.SIGCONT)
+        wait_until(lambda: first.has_ended, "the end of the first one")
+        assert first.process.returncode != 0
+        assert "another one took over" in first.log.read_text()
+        wait_until(lambda: second.has_ended, "the end of the second one")
+        assert second.process.returncode == 0, second.log.read_text()[-3000:]
+    finally:
+        for victim in victims:
+            victim.end()
+    assert is_done(spec)
+    metrics = storage.read_text(storage.join(spec.folder, "metrics.jsonl")).splitlines()
+    assert [json.loads(line)["step"] for line in metrics] == list(range(10, 161, 10))
+    assert newest_step(spec) == 160
+    names = {path.name for path in Path(spec.folder).iterdir()}
+    assert names == {"spec.json", "report.json", "metrics.jsonl", "model", "samples", "state", TENSORBOARD_FOLDER}
