@@ -49,7 +49,7 @@ class Job:
         self.log = folder / "job.log"
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "infinity.jobs", "run", str(file)],
+                [sys.executable, "-m", "infinity.cli", "run", str(file)],
                 cwd=REPOSITORY, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
                 env={**os.environ, "OMP_NUM_THREADS": "1", "RAY_worker_niceness": "0"},
             )  # fmt: skip
