@@ -11,9 +11,10 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from infra.access import StackError
 from infra.environment import apply_common_environment
 from infra.settings import settings
-from infra.stack import Server, Stack, StackError
+from infra.stack import Server, Stack
 
 if TYPE_CHECKING:
     from infinity.reporting.write import ReportFiles
@@ -35,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Prefect and the settings of this process read the environment once, after this point.
         os.environ.update(stack.client_environment(server))
         settings.cache_clear()
-        return _run(server, options.run or _run_name(options.data), options.data, options.recipe)
+        return _run(stack, server, options.run or _run_name(options.data), options.data, options.recipe)
     except (StackError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -68,14 +69,17 @@ def _run_name(data: str | None) -> str:
     return name or "pictures"
 
 
-def _run(server: Server, run: str, data: str | None, recipe: str) -> int:
+def _run(stack: Stack, server: Server, run: str, data: str | None, recipe: str) -> int:
     from prefect import tags
 
     from flows.end_to_end import end_to_end
 
     with tags("infinity", recipe):
         state = end_to_end(run=run, data=data, recipe=recipe, return_state=True)
-    page = f"{server.ui_url}/runs/flow-run/{state.state_details.flow_run_id}"
+    path = f"/runs/flow-run/{state.state_details.flow_run_id}"
+    page = f"{server.ui_url}{path}"
+    if (log_in := stack.login_page(server, path)) is not None:
+        page += f"\nFirst visit:  {log_in.as_uri()} (logs your browser in; only you can read this file)"
     if not state.is_completed():
         print(f"\nerror: {state.message}\nPrefect page: {page}\nStop the server with: make down", file=sys.stderr)
         return 1

@@ -4,10 +4,12 @@ from typing import Any
 
 from prefect import flow
 from prefect.client.schemas.objects import State
+from prefect.context import FlowRunContext
+from prefect.states import Completed
 
 from flows.gate import GateForm, decide
 from flows.parameters import EvaluationForm
-from flows.plan import changed, folder_of, load_plan, save_plan
+from flows.plan import changed, folder_of, is_begun, load_plan, save_plan
 from flows.stage import flow_body
 from flows.stages import evaluation_stage
 from infinity import storage
@@ -15,11 +17,13 @@ from infinity.checkpoint import is_committed
 from infinity.jobs.training.base import MODEL_FOLDER
 from infinity.recipes.runs import EndToEnd
 
+DEFAULT_RUN = "demo"
+
 
 @flow(name="evaluate", flow_run_name="{run}: evaluate")
 @flow_body
 def evaluate(
-    run: str = "demo",
+    run: str = DEFAULT_RUN,
     model: str | None = None,
     evaluation: EvaluationForm = EvaluationForm(),  # noqa: B008
     gate: GateForm = GateForm(),  # noqa: B008
@@ -28,7 +32,8 @@ def evaluate(
 
     The run ends as Promoted, Blocked, Undecided (too small a sample), Kept (no worse than the champion, but better in
     nothing), Unchanged (it is the champion already), RolledBack (a person took it back), Overtaken (another promotion
-    came first) or Scored (no promotion was asked for).
+    came first) or Scored (no promotion was asked for). Where nobody named a run,
+    and there is no model yet, it ends as Skipped.
 
     Args:
         run: A run whose model is trained.
@@ -37,6 +42,8 @@ def evaluate(
         gate: What becomes of the model.
     """
     folder = folder_of(run)
+    if model is None and _nobody_named(run) and (reason := _nothing_there(run)) is not None:
+        return Completed(name="Skipped", message=reason)
     plan = changed(load_plan(run), {"evaluation": evaluation.change})
     save_plan(plan, folder)
     spec = plan.evaluation.replace(model=_newest(plan) if model is None else storage.absolute(model))
@@ -50,3 +57,22 @@ def _newest(plan: EndToEnd) -> str:
     if not is_committed(plan.evaluation.model) and is_committed(pretrained):
         return pretrained
     return plan.evaluation.model
+
+
+def _nobody_named(run: str) -> bool:
+    """Whether a schedule started this, or the run is the one that stands in the form before anybody types.
+
+    A name that a person typed and that is wrong is an error; a night on which there is nothing to do is none.
+    """
+    context = FlowRunContext.get()
+    by_schedule = context is not None and context.flow_run is not None and bool(context.flow_run.auto_scheduled)
+    return by_schedule or run == DEFAULT_RUN
+
+
+def _nothing_there(run: str) -> str | None:
+    """Why there is nothing to evaluate; None if there is a model."""
+    if not is_begun(run):
+        return f"nothing to evaluate: there is no run {run!r} yet ({folder_of(run)})"
+    if not is_committed(_newest(load_plan(run))):
+        return f"nothing to evaluate: the run {run!r} has no trained model yet"
+    return None

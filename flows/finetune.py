@@ -3,7 +3,7 @@
 from prefect import flow
 
 from flows.parameters import DatasetForm, FinetuneForm
-from flows.plan import beginning_with, changed, folder_of, has_plan, load_plan, new_plan, save_plan, with_data
+from flows.plan import beginning_with, changed, folder_of, is_begun, load_plan, new_plan, save_plan, with_data
 from flows.stage import flow_body
 from flows.stages import announced_training, dataset_stage
 from infinity.jobs.training.base import TrainReport
@@ -28,7 +28,7 @@ def finetune(
         dataset: What is kept of these pictures.
         transformer: How the model is trained further.
     """
-    is_new = model is not None and not has_plan(run)
+    is_new = model is not None and not is_begun(run)
     plan = new_plan("demo", data, folder_of(run)) if is_new else load_plan(run)
     if is_new and data is None:
         plan = changed(plan, {"dataset": dataset.change})

@@ -75,7 +75,7 @@ def save_plan(plan: EndToEnd, folder: str) -> str:
     return uri
 
 
-def has_plan(run: str) -> bool:
+def is_begun(run: str) -> bool:
     """Whether a run of this name was begun."""
     return storage.exists(storage.join(folder_of(run), PLAN_FILE))
 
@@ -99,7 +99,7 @@ def load_plan(run: str) -> EndToEnd:
         ValueError: No run of this name was begun, or its plan is of another version.
     """
     uri = storage.join(folder_of(run), PLAN_FILE)
-    if not storage.exists(uri):
+    if not is_begun(run):
         raise ValueError(f"no run {run!r}: {uri} is not there; begin it with the flow build-dataset or end-to-end")
     return EndToEnd.parse(storage.read_text(uri), where=uri)
 

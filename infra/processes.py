@@ -21,6 +21,8 @@ class Service:
         birth: When it started, as the system tells it; tells it apart from a later process with the same id.
         url: Where it answers; empty when it only asks.
         log: File of all it says.
+        is_guarded: Whether it was started so that it asks for a secret of the state folder, or shows it. Records of
+            earlier versions do not have this, and their services did not.
     """
 
     name: str
@@ -28,6 +30,7 @@ class Service:
     birth: str
     url: str
     log: str
+    is_guarded: bool = False
 
     def is_alive(self) -> bool:
         """Whether this very process still runs."""
@@ -94,7 +97,7 @@ def start(
             start_new_session=True,
         )
     process.returncode = 0  # it is meant to outlive us: no warning about a child that nobody waited for
-    return Service(name=name, pid=process.pid, birth=_birth(process.pid) or "", url=url, log=str(log))
+    return Service(name, process.pid, _birth(process.pid) or "", url, str(log), is_guarded=True)
 
 
 def stop(service: Service, *, patience_s: float = 15.0) -> bool:

@@ -3,7 +3,7 @@
 from functools import cache
 from pathlib import Path
 
-from pydantic import AliasChoices, Field, field_validator
+from pydantic import AliasChoices, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -12,7 +12,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 class Settings(BaseSettings):
     """Places and addresses; an empty variable counts as not set.
 
-    Secrets are not among them: S3 keys stay in the standard AWS_* variables or files, where boto3 finds them.
+    S3 keys are not among them: they stay in the standard AWS_* variables or files, where boto3 finds them.
     """
 
     model_config = SettingsConfigDict(env_ignore_empty=True, frozen=True, extra="ignore", populate_by_name=True)
@@ -59,6 +59,28 @@ class Settings(BaseSettings):
         le=65535,
         validation_alias=AliasChoices("prefect_port", "INFINITY_PREFECT_PORT"),
         description="Port of the local server; not set: 4200, or any free one where that is taken.",
+    )
+    prefect_auth: SecretStr | None = Field(
+        default=None,
+        validation_alias=AliasChoices("prefect_auth", "PREFECT_API_AUTH_STRING"),
+        description="What Prefect's server asks clients for, name:password; not set: the local stack makes its own.",
+    )
+    prefect_server_auth: SecretStr | None = Field(
+        default=None,
+        validation_alias=AliasChoices("prefect_server_auth", "PREFECT_SERVER_API_AUTH_STRING"),
+        description="The same as the server's own setting; not set: the clients' one.",
+    )
+    prefect_api_key: SecretStr | None = Field(
+        default=None,
+        validation_alias=AliasChoices("prefect_api_key", "PREFECT_API_KEY"),
+        description="Key of a hosted Prefect.",
+    )
+    files_port: int | None = Field(
+        default=None,
+        ge=1,
+        le=65535,
+        validation_alias=AliasChoices("files_port", "INFINITY_FILES_PORT"),
+        description="Port of the local file server; not set: a free one, the same at every start.",
     )
     files_url: str | None = Field(
         default=None,

@@ -1,37 +1,36 @@
 """The local stack: a Prefect server, a worker with its deployments, and if wanted a Ray.
 
 python -m infra.stack up [--ray]     start what does not run yet, and wait until it answers
+python -m infra.stack deploy         deploy every flow of prefect.yaml to the server that PREFECT_API_URL names
 python -m infra.stack status         what runs, and where its log is
 python -m infra.stack down           stop what `up` started, and nothing else
 """
 
 import argparse
 import os
-import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import httpx
 
-from infra import processes
+from infra import access, keys, processes
+from infra.access import StackError
+from infra.deploying import deploy
 from infra.environment import common_environment, free_port, is_free_port
+from infra.files import is_served
+from infra.login import login_file
+from infra.prefect_api import PrefectApi
 from infra.processes import Register, Service
 from infra.settings import REPOSITORY, Settings, settings
 
 DEFAULT_PORT = 4200
+STOP_ORDER = ("worker", "ray", "files", "server")
 START_TIMEOUT_S = 180.0
 """A server with a new database needs 16 s on an idle machine of two cores, and far longer on a busy one."""
-ANSWER_TIMEOUT_S = 30.0
-"""A busy machine answers late; where nobody listens, it says so at once."""
-
-
-class StackError(RuntimeError):
-    """A part of the stack does not run; the message says why and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,58 +56,105 @@ class Stack:
         """The server that PREFECT_API_URL names, or the local one, started if need be.
 
         Raises:
-            StackError: It does not answer in time, it died, or its port belongs to somebody else.
+            StackError: It does not answer in time, it died, its port belongs to somebody else, or it asks for an
+                authentication string that is not known here.
         """
         if self.config.prefect_api_url is not None:
             server = Server(self.config.prefect_api_url)
-            if not _is_healthy(server.api_url):
+            if not self.api(server).is_healthy():
                 raise StackError(
                     f"nobody answers at PREFECT_API_URL={server.api_url}; start that server, "
                     "or unset the variable to use a local one"
                 )
+            access.check_login(self.config, self.api(server), is_own=False)
             return server
+        auth = self.auth()
+        self._replace_open_services()
         service = self.register.living("server")
         if service is None:
-            service = self._start_server(self._choose_port())
-        self._wait(service, lambda: _is_healthy(service.url), timeout_s)
-        return Server(service.url)
+            service = self._start_server(self._choose_port(), auth)
+        server = Server(service.url)
+        self._wait(service, self.api(server).is_healthy, timeout_s)
+        access.check_login(self.config, self.api(server), is_own=True)
+        self.login_page(server)
+        return server
+
+    def api(self, server: Server) -> PrefectApi:
+        """The API of a server, asked as its clients ask it."""
+        key = self.config.prefect_api_key
+        return PrefectApi(server.api_url, self.auth(), None if key is None else key.get_secret_value())
+
+    def auth(self) -> str | None:
+        """What the server asks its clients for, ``name:password``; None for a server elsewhere that asks for nothing.
+
+        Raises:
+            StackError: The settings of server and clients do not agree.
+        """
+        return access.auth_string(self.config)
+
+    def exports(self, server: Server) -> list[str]:
+        """Lines for a shell that set what `client_environment` holds, without a secret in them."""
+        return access.exports(self.config, self.client_environment(server))
+
+    def login_page(self, server: Server, path: str = "/") -> Path | None:
+        """The file that logs a browser in and leads to a page of the server; None for a server that runs elsewhere."""
+        auth = self.auth()
+        if auth is None or not self._is_own(server):
+            return None
+        return login_file(self.config.state, server.ui_url, auth, path)
 
     def files_up(self, *, timeout_s: float = START_TIMEOUT_S) -> str | None:
-        """A file server on loopback for the root of runs, so that links open; None for runs in a bucket."""
+        """A file server on loopback for the root of runs, so that links open; None for runs in a bucket.
+
+        It has the same port at every start, since links in run pages point there.
+
+        Raises:
+            StackError: The port belongs to somebody else, or it does not answer in time.
+        """
         if "://" in self.config.runs:
             return None
+        self._replace_open_services()
         service = self.register.living("files")
         if service is None:
-            folder, port = Path(self.config.runs).resolve(), free_port()
+            folder, port = Path(self.config.runs).resolve(), access.files_port(self.config)
             folder.mkdir(parents=True, exist_ok=True)
-            command = [
-                sys.executable,
-                "-m",
-                "http.server",
-                str(port),
-                "--bind",
-                "127.0.0.1",
-                "--directory",
-                str(folder),
-            ]
+            command = [sys.executable, "-m", "infra.files", "--folder", str(folder), "--port", str(port)]
+            command += ["--token-file", str(keys.key_file(self.config.state, keys.FILES_TOKEN))]
             service = self._start("files", command, self._environment(None), url=f"http://127.0.0.1:{port}")
-        self._wait(service, lambda: _answers(service.url), timeout_s)
-        return service.url
+        self._wait(service, lambda: is_served(service.url), timeout_s)
+        return f"{service.url}/{keys.key(self.config.state, keys.FILES_TOKEN)}"
+
+    def deploy(self, server: Server) -> None:
+        """Deploy every flow of prefect.yaml to the pool; what a person switched off stays off.
+
+        Raises:
+            StackError: The server did not take it.
+        """
+
+        def prefect(*arguments: str) -> None:
+            self._prefect(server, *arguments)
+
+        try:
+            deploy(
+                self.api(server), prefect, self.config.work_pool, REPOSITORY / "prefect.yaml", self._private("stack")
+            )
+        except httpx.HTTPError as error:
+            raise StackError(f"the Prefect server at {server.api_url} did not take the deployments: {error}") from error
 
     def worker_up(self, server: Server, *, timeout_s: float = START_TIMEOUT_S) -> Service:
         """A process worker for the pool, after every flow of prefect.yaml has been deployed to it."""
         pool = self.config.work_pool
-        self._prefect(server, "work-pool", "create", pool, "--type", "process", "--overwrite")
-        self._prefect(server, "--no-prompt", "deploy", "--all", "--prefect-file", str(REPOSITORY / "prefect.yaml"))
+        self.deploy(server)
         service = self.register.living("worker")
         if service is None:
             command = _prefect_command("worker", "start", "--pool", pool, "--name", "local", "--type", "process")
             service = self._start("worker", command, self._environment(server))
-        self._wait(service, lambda: _has_worker(server.api_url, pool), timeout_s)
+        self._wait(service, lambda: self.api(server).has_worker(pool), timeout_s)
         return service
 
     def ray_up(self, *, timeout_s: float = START_TIMEOUT_S) -> Service:
         """A Ray of this machine that stays between runs; the worker started after it uses it."""
+        self._replace_open_services()
         service = self.register.living("ray")
         if service is None:
             port = free_port()
@@ -117,13 +163,20 @@ class Stack:
             command += ["--disable-usage-stats"]
             if self.config.ray_num_cpus is not None:
                 command.append(f"--num-cpus={self.config.ray_num_cpus}")
-            service = self._start("ray", command, self._environment(None), url=f"127.0.0.1:{port}")
+            environment = self._environment(None) | {
+                "RAY_AUTH_MODE": "token",
+                "RAY_AUTH_TOKEN_PATH": str(keys.key_file(self.config.state, keys.RAY_TOKEN)),
+                # Otherwise Ray replaces 127.0.0.1 by an address that other machines reach.
+                "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+            }
+            environment.pop("RAY_AUTH_TOKEN", None)  # it would be taken before the file
+            service = self._start("ray", command, environment, url=f"127.0.0.1:{port}")
         self._wait(service, lambda: "Ray runtime started" in Path(service.log).read_text("utf-8"), timeout_s)
         return service
 
     def down(self) -> list[str]:
         """Stop every recorded service, the youngest first; the names of those that still ran."""
-        return [name for name in ("worker", "ray", "files", "server") if self.stop(name)]
+        return [name for name in STOP_ORDER if self.stop(name)]
 
     def stop(self, name: str) -> bool:
         """Stop and forget a service, if it is recorded; whether it still ran."""
@@ -135,28 +188,59 @@ class Stack:
         return still_ran
 
     def client_environment(self, server: Server) -> dict[str, str]:
-        """What a process needs in its environment to talk to this stack."""
-        environment = {"PREFECT_API_URL": server.api_url, "PREFECT_HOME": str(self._prefect_home)}
+        """What a process needs in its environment to talk to this stack; it holds secrets."""
+        environment = {"PREFECT_API_URL": server.api_url, "PREFECT_HOME": str(self._private("prefect"))}
+        if (auth := self.auth()) is not None:
+            environment["PREFECT_API_AUTH_STRING"] = auth
         if (files := self.register.living("files")) is not None:
-            environment["INFINITY_FILES_URL"] = files.url
+            environment["INFINITY_FILES_URL"] = f"{files.url}/{keys.key(self.config.state, keys.FILES_TOKEN)}"
         return environment
 
-    @property
-    def _prefect_home(self) -> Path:
-        return self.config.state.resolve() / "prefect"
+    def _ray_environment(self) -> dict[str, str]:
+        """Address and token of the Ray that stays between runs, if there is one."""
+        if self.config.ray_address is not None or (ray := self.register.living("ray")) is None:
+            return {}
+        token = keys.key_file(self.config.state, keys.RAY_TOKEN)
+        return {"RAY_ADDRESS": ray.url, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+
+    def _private(self, name: str) -> Path:
+        return keys.private_folder(self.config.state.resolve() / name)
+
+    def _is_own(self, server: Server) -> bool:
+        service = self.register.living("server")
+        return service is not None and service.url == server.api_url
 
     def _environment(self, server: Server | None) -> dict[str, str]:
-        environment = {**common_environment(), **os.environ, "PREFECT_HOME": str(self._prefect_home)}
+        environment = {**common_environment(), **os.environ, "PREFECT_HOME": str(self._private("prefect"))}
         environment.pop("PREFECT_API_URL", None)
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH", "")]))
         environment["PYTHONUNBUFFERED"] = "1"
         if server is not None:
             environment |= self.client_environment(server)
-        if (ray := self.register.living("ray")) is not None:
-            environment["RAY_ADDRESS"] = ray.url
-        if self.config.ray_address is None:  # a cluster on loopback needs no token
-            environment.setdefault("RAY_AUTH_MODE", "disabled")
-        return environment
+        return environment | self._ray_environment()
+
+    def _replace_open_services(self) -> None:
+        """Stop services of an earlier version, which ask for no secret or do not know it.
+
+        Raises:
+            StackError: Runs are going on that would be cut off.
+        """
+        services = self.register.services()
+        old = [name for name in STOP_ORDER if name in services and not services[name].is_guarded]
+        if not old:
+            return
+        server = services.get("server")
+        if server is not None and server.is_alive():
+            running = {"flow_runs": {"state": {"type": {"any_": ["RUNNING"]}}}}
+            answer = PrefectApi(server.url).try_ask("POST", "flow_runs/count", running)
+            if answer is not None and answer.status_code == httpx.codes.OK and answer.json() > 0:
+                raise StackError(
+                    f"a Prefect server of an earlier version runs, which lets everybody in, and {answer.json()} runs "
+                    "are going on there: wait for them or cancel them, or 'make down' to stop it at once"
+                )
+        for name in old:
+            if self.stop(name):
+                print(f"{name}: stopped, since an earlier version started it without a secret", flush=True)
 
     def _choose_port(self) -> int:
         wanted = self.config.prefect_port
@@ -169,16 +253,22 @@ class Stack:
             return wanted
         return DEFAULT_PORT if is_free_port(DEFAULT_PORT) else free_port()
 
-    def _start_server(self, port: int) -> Service:
+    def _start_server(self, port: int, auth: str | None) -> Service:
         url = f"http://127.0.0.1:{port}/api"
-        environment = self._environment(None)
-        # The page in the browser asks this address; without it a proxy setting of the user would be asked instead.
-        environment["PREFECT_UI_API_URL"] = url
-        command = _prefect_command("server", "start", "--host", "127.0.0.1", "--port", str(port))
-        return self._start("server", command, environment, url=url)
+        origins = f"http://127.0.0.1:{port},http://localhost:{port}"
+        environment = self._environment(None) | {
+            # The page in the browser asks this address; without it a proxy setting of the user would be asked instead.
+            "PREFECT_UI_API_URL": url,
+            "PREFECT_SERVER_API_AUTH_STRING": auth or "",
+            "PREFECT_SERVER_API_CSRF_PROTECTION_ENABLED": "true",
+            "PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS": origins,
+        }
+        for name in ("PREFECT_SERVER_CSRF_PROTECTION_ENABLED", "PREFECT_SERVER_CORS_ALLOWED_ORIGINS"):
+            environment.pop(name, None)  # other names of the same settings
+        return self._start("server", _server_command(port), environment, url=url)
 
-    def _start(self, name: str, command: Sequence[str], environment: dict[str, str], url: str = "") -> Service:
-        log = self.config.state.resolve() / "stack" / f"{name}.log"
+    def _start(self, name: str, command: Sequence[str], environment: Mapping[str, str], url: str = "") -> Service:
+        log = self._private("stack") / f"{name}.log"
         service = processes.start(name, command, environment=environment, log=log, url=url, cwd=REPOSITORY)
         self.register.add(service)
         return service
@@ -216,42 +306,19 @@ def _prefect_command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "prefect", *arguments]
 
 
-def _is_healthy(api_url: str) -> bool:
-    answer = _asked("GET", f"{api_url}/health")
-    return answer is not None and answer.status_code == 200
-
-
-def _answers(url: str) -> bool:
-    answer = _asked("GET", url)
-    return answer is not None and answer.status_code < 500
-
-
-def _has_worker(api_url: str, pool: str) -> bool:
-    answer = _asked("POST", f"{api_url}/work_pools/{pool}/workers/filter", json={})
-    if answer is None or answer.status_code != 200:
-        return False
-    return any(worker.get("status") == "ONLINE" for worker in answer.json())
-
-
-def _asked(method: str, url: str, **content: Any) -> httpx.Response | None:
-    """The answer, or None if there is none."""
-    try:
-        return httpx.request(method, url, timeout=ANSWER_TIMEOUT_S, trust_env=not _is_local(url), **content)
-    except httpx.HTTPError:
-        return None
-
-
-def _is_local(url: str) -> bool:
-    return httpx.URL(url).host in ("127.0.0.1", "localhost", "::1")
+def _server_command(port: int) -> list[str]:
+    return [sys.executable, "-m", "flows.server", "--port", str(port)]
 
 
 def _up(stack: Stack, with_ray: bool) -> None:
     server = stack.server_up()
     print(f"Prefect server: {server.ui_url}", flush=True)
+    if (page := stack.login_page(server)) is not None:
+        print(f"log in:         open {page.as_uri()} once in a browser", flush=True)
     if with_ray:
         print(f"Ray:            {stack.ray_up().url}", flush=True)
-    if (files := stack.files_up()) is not None:
-        print(f"files:          {files}", flush=True)
+    if stack.files_up() is not None:
+        print(f"files:          {stack.register.services()['files'].url}, for the links of run pages", flush=True)
     stack.worker_up(server)
     print(f"worker:         serves the pool '{stack.config.work_pool}'; every flow of prefect.yaml is deployed")
     print("Stop all of it with: make down")
@@ -270,20 +337,21 @@ def _env(stack: Stack) -> None:
     server = stack.register.living("server")
     if server is None:
         raise StackError("no server of this stack runs; start it with: make up")
-    for name, value in stack.client_environment(Server(server.url)).items():
-        print(f"export {name}={shlex.quote(value)}")
+    print("\n".join(stack.exports(Server(server.url))))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry of the command line; 0 when all went well."""
     parser = argparse.ArgumentParser(prog="python -m infra.stack", description=__doc__.partition("\n")[0])
-    parser.add_argument("action", choices=["up", "down", "status", "env"])
+    parser.add_argument("action", choices=["up", "deploy", "down", "status", "env"])
     parser.add_argument("--ray", action="store_true", help="up: keep a Ray running between runs")
     options = parser.parse_args(arguments)
     try:
         stack = Stack(settings())
         if options.action == "up":
             _up(stack, options.ray)
+        elif options.action == "deploy":
+            stack.deploy(stack.server_up())
         elif options.action == "down":
             print(f"stopped: {', '.join(stack.down()) or 'nothing ran'}")
         elif options.action == "env":

@@ -33,7 +33,8 @@ os.environ.update(
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
     }
 )
-for name in ("PREFECT_API_URL", "PREFECT_PROFILE", "RAY_ADDRESS", "AWS_PROFILE", "AWS_SESSION_TOKEN"):
+PREFECT_AUTH = ("PREFECT_API_AUTH_STRING", "PREFECT_SERVER_API_AUTH_STRING", "PREFECT_API_KEY")
+for name in (*PREFECT_AUTH, "PREFECT_API_URL", "PREFECT_PROFILE", "RAY_ADDRESS", "AWS_PROFILE", "AWS_SESSION_TOKEN"):
     os.environ.pop(name, None)
 
 # How long an example takes says how busy the machine is.
@@ -152,11 +153,13 @@ def prefect_stack() -> Iterator[Stack]:
 @pytest.fixture(scope="session")
 def prefect_server(prefect_stack: Stack) -> Iterator[str]:
     """API URL of a real Prefect server process; this process's flows use it too."""
-    from prefect.settings import PREFECT_API_URL, temporary_settings
+    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
-    url = prefect_stack.server_up().api_url
+    url, auth = prefect_stack.server_up().api_url, prefect_stack.auth()
+    assert auth is not None
     patch = pytest.MonkeyPatch()
     patch.setenv("PREFECT_API_URL", url)  # for processes that tests start
-    with temporary_settings(updates={PREFECT_API_URL: url}):
+    patch.setenv("PREFECT_API_AUTH_STRING", auth)
+    with temporary_settings(updates={PREFECT_API_URL: url, PREFECT_API_AUTH_STRING: auth}):
         yield url
     patch.undo()

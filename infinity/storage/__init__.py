@@ -10,7 +10,6 @@ raises ``LeaseLostError`` instead where another process has become the owner.
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +17,6 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 from urllib.parse import quote
 
-from infinity.storage import inside as places
 from infinity.storage import local, s3
 from infinity.storage.errors import (
     FileAlreadyThereError,
@@ -27,6 +25,7 @@ from infinity.storage.errors import (
     LeaseLostError,
     StorageError,
 )
+from infinity.storage.inside import inside as inside_places
 from infinity.storage.places import SCHEME, local_path
 
 __all__ = [
@@ -270,7 +269,7 @@ def inside(roots: Sequence[str]) -> Callable[[str], bool]:
     Raises:
         ValueError: Of the test: a path that no file can have.
     """
-    test = places.inside([local_path(root) or root for root in roots])
+    test = inside_places([local_path(root) or root for root in roots])
 
     def is_inside(uri: str) -> bool:
         try:

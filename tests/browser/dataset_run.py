@@ -158,6 +158,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         make_source(folder / "source", options.pictures, options.number)
         runs = build(folder / "runs", folder / "source")
         with open_browser() as browser:
+            browser.log_in(up.ui_url, os.environ["PREFECT_API_AUTH_STRING"])
             look(browser, up.api_url, runs, options.out)
     finally:
         stack.down()

@@ -166,10 +166,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         up = stack.server_up()
         stack.files_up()
         stack.worker_up(up)
+        os.environ.update(stack.client_environment(up))  # for the questions of this process
         print(f"server: {up.ui_url}", flush=True)
         server = Server(up.api_url)
         seen = watch(server)
         with open_browser() as browser:
+            browser.log_in(up.ui_url, os.environ["PREFECT_API_AUTH_STRING"])
             look(browser, server, seen, runs, options.out)
     finally:
         stack.down()

@@ -2,11 +2,13 @@
 
     python -m tests.browser.screenshots --api http://127.0.0.1:4200/api --report runs/demo/report.html --out shots
 
-Takes the newest finished end-to-end run and the deployment end-to-end/local of the server.
+Takes the newest finished end-to-end run and the deployment end-to-end/local of the server, and logs in with
+PREFECT_API_AUTH_STRING or, without it, with the secret of the local stack.
 """
 
 import argparse
 import json
+import os
 import shutil
 import sys
 import tempfile
@@ -14,6 +16,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from selenium import webdriver
@@ -24,6 +27,9 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.expected_conditions import element_to_be_clickable
 from selenium.webdriver.support.wait import WebDriverWait
 
+from infra.access import auth_string
+from infra.login import PAGE_PATH
+from infra.settings import settings
 from tests.fixtures.limits import AGES_S
 from tests.fixtures.prefect_api import ask
 
@@ -69,6 +75,15 @@ class Browser:
         time.sleep(settle_s)
         return self.text()
 
+    def log_in(self, ui_url: str, auth: str) -> None:
+        """Let the pages of a Prefect server have what it asks for, as its own form of logging in leaves it."""
+        self._driver.get(f"{ui_url}{PAGE_PATH}")
+        self.run("localStorage.setItem('prefect-password', btoa(arguments[0]))", auth)
+
+    def run(self, script: str, *arguments: object) -> Any:
+        """Run a script in the page, as the page itself could; what it returns, or what its promise comes to."""
+        return self._driver.execute_script(script, *arguments)
+
     def text(self) -> str:
         """What a person can read on the page."""
         return self._driver.find_element(By.TAG_NAME, "body").text
@@ -110,12 +125,12 @@ def why_no_browser() -> str | None:
 
 
 @contextmanager
-def open_browser() -> Iterator[Browser]:
-    """A browser with an empty profile of its own, closed at the end."""
+def open_browser(*flags: str) -> Iterator[Browser]:
+    """A browser with an empty profile of its own and further flags, closed at the end."""
     profile = tempfile.mkdtemp(prefix="inf-browser-")
     options = Options()
     options.binary_location = shutil.which("chromium") or ""
-    for flag in (*FLAGS, f"--user-data-dir={profile}"):
+    for flag in (*FLAGS, *flags, f"--user-data-dir={profile}"):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
     driver = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
@@ -138,6 +153,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {reason}", file=sys.stderr)
         return 1
     ui = options.api.removesuffix("/api")
+    auth = os.environ.setdefault("PREFECT_API_AUTH_STRING", auth_string(settings()) or "")
     runs = ask(
         options.api,
         "flow_runs/filter",
@@ -151,6 +167,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if deployments:
         pages["form"] = (f"{ui}/deployments/deployment/{deployments[0]['id']}/run", None)
     with open_browser() as browser:
+        browser.log_in(ui, auth)
         for name, (url, click) in pages.items():
             try:
                 browser.open(url, click=click)

@@ -25,8 +25,9 @@ SETTLE_S = 1.0
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
+def browser(prefect_server: str) -> Iterator[Browser]:
     with open_browser() as opened:
+        opened.log_in(prefect_server.removesuffix("/api"), os.environ["PREFECT_API_AUTH_STRING"])
         yield opened
 
 

@@ -52,7 +52,7 @@ def test_a_new_model_sets_off_a_run_with_its_name(prefect_server: str, tmp_path:
 
 def test_the_deployment_of_evaluate_has_a_schedule_and_parameters_that_it_knows() -> None:
     entry = evaluate_entry()
-    assert entry["schedules"][0]["active"]
+    assert entry["schedules"][0]["cron"]
     known = set(evaluate.parameters.properties)
     assert set(entry["parameters"]) <= known
     assert set(entry["triggers"][0]["parameters"]) <= known

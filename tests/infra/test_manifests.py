@@ -1,14 +1,25 @@
 """Every YAML file says what it must: deployments, containers, clusters."""
 
 import importlib
+import json
+import os
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import httpx
+import jsonschema
 import pytest
 import yaml
 
+from infinity.jobs.cluster.connection import short_temporary_folder
+from infra import compose_env, processes
+from infra.environment import free_port
 from infra.settings import REPOSITORY
+from tests.fixtures.limits import AGES_S, wait_until
 
 FLOWS = {"build_dataset", "train_tokenizer", "pretrain", "finetune", "evaluate", "sweep", "end_to_end"}
 
@@ -80,7 +91,8 @@ def test_only_evaluation_runs_on_a_schedule() -> None:
     scheduled = {key: entry["schedules"] for key, entry in _deployments().items() if entry.get("schedules")}
     assert list(scheduled) == ["flows/evaluate.py:evaluate"]
     (schedule,) = scheduled["flows/evaluate.py:evaluate"]
-    assert schedule["active"]
+    assert schedule["slug"]
+    assert "active" not in schedule  # or a deploy by hand would overrule who switched it off
     assert len(schedule["cron"].split()) == 5
 
 
@@ -103,7 +115,7 @@ def test_compose_file_has_the_whole_stack() -> None:
     assert worker["environment"]["RAY_ADDRESS"] == "ray-head:6379"
     assert worker["environment"]["INFINITY_RUNS"].startswith("s3://")
     script = worker["command"][-1]
-    assert "prefect --no-prompt deploy --all" in script
+    assert "python -m infra.stack deploy" in script
     assert "prefect worker start --pool local" in script
     assert set(compose["volumes"]) == {"postgres", "s3"}
 
@@ -124,7 +136,7 @@ def test_compose_publishes_ports_on_loopback_only_and_holds_no_password() -> Non
     assert all(port.startswith("127.0.0.1:") for port in ports)
     for service in services.values():
         for name, value in service.get("environment", {}).items():
-            if "PASSWORD" in name or "SECRET" in name:
+            if any(word in name for word in ("PASSWORD", "SECRET", "AUTH_STRING", "AUTH_TOKEN")):
                 assert str(value).startswith("${"), f"{name} is written into the compose file"
 
 
@@ -181,3 +193,141 @@ def test_container_file_installs_with_the_pinned_versions_and_runs_without_right
     assert copied >= {"pyproject.toml", "constraints.txt", "infinity", "flows", "infra", "prefect.yaml"}
     for name in copied:
         assert Path(REPOSITORY, name).exists(), f"the container file copies {name}, which is not there"
+
+
+def _environments() -> dict[str, dict[str, str]]:
+    return {name: service.get("environment", {}) for name, service in _load("infra/compose.yaml")["services"].items()}
+
+
+def test_every_container_of_ray_asks_for_the_token_of_the_env_file() -> None:
+    with_ray = {name: values for name, values in _environments().items() if "RAY_ADDRESS" in values}
+    assert {"ray-head", "worker"} <= set(with_ray)
+    for values in with_ray.values():
+        assert values["RAY_AUTH_MODE"] == "token"
+        assert values["RAY_AUTH_TOKEN"].startswith("${RAY_AUTH_TOKEN:?")
+
+
+def test_the_prefect_of_compose_asks_for_the_secret_that_its_worker_shows() -> None:
+    environments = _environments()
+    server, worker = environments["prefect"], environments["worker"]
+    assert server["PREFECT_SERVER_API_AUTH_STRING"].startswith("${PREFECT_AUTH_STRING:?")
+    assert worker["PREFECT_API_AUTH_STRING"].startswith("${PREFECT_AUTH_STRING:?")
+    assert server["PREFECT_SERVER_API_CSRF_PROTECTION_ENABLED"] == "true"
+    assert "*" not in server["PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS"]
+    command = _load("infra/compose.yaml")["services"]["prefect"]["command"]
+    assert command[:3] == ["python", "-m", "flows.server"]
+    assert command[command.index("--name") + 1] == "prefect"  # the name in the worker's PREFECT_API_URL
+
+
+def test_the_env_file_of_compose_gets_a_new_secret_in_every_empty_place(tmp_path: Path) -> None:
+    path = tmp_path / "compose.env"
+    assert compose_env.main(path) == 0
+    assert path.stat().st_mode & 0o777 == 0o600
+    lines = [line for line in path.read_text().splitlines() if line and not line.startswith("#")]
+    values = dict(line.split("=", 1) for line in lines)
+    needed = set(re.findall(r"\$\{([A-Z0-9_]+):\?", (REPOSITORY / "infra/compose.yaml").read_text("utf-8")))
+    assert needed <= set(values)
+    secrets = [value for name, value in values.items() if name != "S3_USER"]
+    assert all(len(value) >= 64 for value in secrets)
+    assert len(set(secrets)) == len(secrets)
+    before = path.read_text()
+    assert compose_env.main(path) == 1
+    assert path.read_text() == before
+
+
+def test_every_container_of_the_ray_cluster_asks_for_the_token_of_a_secret() -> None:
+    cluster = _load("infra/kubernetes/raycluster.yaml")
+    spec = cluster["spec"]
+    assert spec["authOptions"] == {"mode": "token"}
+    templates = [spec["headGroupSpec"]["template"], *(group["template"] for group in spec["workerGroupSpecs"])]
+    for template in templates:
+        for container in template["spec"]["containers"]:
+            environment = {entry["name"]: entry for entry in container["env"]}
+            assert environment["RAY_AUTH_MODE"]["value"] == "token"
+            # The operator takes the token from a Secret of the cluster's own name.
+            key = {"name": cluster["metadata"]["name"], "key": "auth_token"}
+            assert environment["RAY_AUTH_TOKEN"]["valueFrom"]["secretKeyRef"] == key
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize(
+    ("name", "definition"),
+    [
+        ("infra/kubernetes/raycluster.yaml", "ray.io_rayclusters.yaml"),
+        ("infra/kubernetes/rayjob.yaml", "ray.io_rayjobs.yaml"),
+    ],
+)
+def test_resources_of_kubernetes_have_the_fields_that_the_operator_knows(
+    shared: Path, name: str, definition: str
+) -> None:
+    text = (shared / "data" / "schemas" / "kuberay" / definition).read_text(encoding="utf-8")
+    found = yaml.load(text, yaml.CSafeLoader)  # a megabyte, for which the loader in Python takes long
+    (schema,) = [
+        version["schema"]["openAPIV3Schema"] for version in found["spec"]["versions"] if version["name"] == "v1"
+    ]
+    validator = jsonschema.Draft7Validator(_closed(schema))
+    assert [error.message for error in validator.iter_errors(_load(name))] == []
+
+
+def _closed(schema: Any) -> Any:
+    """The schema with unknown fields refused, where the operator would drop them without a word."""
+    if isinstance(schema, list):
+        return [_closed(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    closed = {key: _closed(value) for key, value in schema.items()}
+    if schema.get("x-kubernetes-int-or-string"):
+        closed["anyOf"] = [{"type": "integer"}, {"type": "string"}]
+    is_object = isinstance(schema.get("properties"), dict) and schema.get("type") == "object"
+    if is_object and not schema.get("x-kubernetes-preserve-unknown-fields"):
+        closed.setdefault("additionalProperties", False)
+    return closed
+
+
+@pytest.mark.reference
+def test_the_compose_file_is_one(shared: Path) -> None:
+    path = shared / "data" / "schemas" / "compose" / "compose-spec.json"
+    validator = jsonschema.Draft7Validator(json.loads(path.read_text(encoding="utf-8")))
+    assert [error.message for error in validator.iter_errors(_load("infra/compose.yaml"))] == []
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_the_head_of_compose_refuses_who_does_not_have_its_token(tmp_path: Path) -> None:
+    """Its own command and its own settings of Ray; only addresses, ports and folder are this test's."""
+    service = _load("infra/compose.yaml")["services"]["ray-head"]
+    token, (port, page) = "f" * 64, (free_port(), free_port())
+    given = {name: value for name, value in service["environment"].items() if name.startswith("RAY_AUTH")}
+    given["RAY_AUTH_TOKEN"] = re.sub(r"^\$\{RAY_AUTH_TOKEN:\?.*\}$", token, given["RAY_AUTH_TOKEN"])
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    folder = short_temporary_folder()
+    changed = {"--port=6379": f"--port={port}", "--dashboard-host=0.0.0.0": "--dashboard-host=127.0.0.1"}
+    command = [changed.get(word, word) for word in service["command"]]
+    assert set(changed.values()) <= set(command)
+    command[0] = str(Path(sys.executable).with_name(command[0]))
+    command += [f"--dashboard-port={page}", f"--temp-dir={folder}", "--num-cpus=1", "--node-ip-address=127.0.0.1"]
+    head = processes.start(
+        "head",
+        command,
+        environment={**clean, **given, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"},
+        log=tmp_path / "head.log",
+        cwd=tmp_path,
+    )
+    try:
+        wait_until(lambda: "Ray runtime started" in Path(head.log).read_text("utf-8"), "the start of the head")
+
+        def status(**headers: str) -> int:
+            url = f"http://127.0.0.1:{page}/api/jobs/"
+            return httpx.get(url, headers=headers, timeout=AGES_S, trust_env=False).status_code
+
+        assert status() == 401
+        assert status(authorization=f"Bearer {'0' * 64}") == 403
+        assert status(authorization=f"Bearer {token}") == 200
+        ray = [command[0], "health-check", "--address", f"127.0.0.1:{port}"]  # as the container's own check asks
+        environment = {**clean, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+        for extra, is_let_in in (({"RAY_AUTH_MODE": "disabled"}, False), (given, True)):
+            ended = subprocess.run(ray, env={**environment, **extra}, capture_output=True, timeout=AGES_S, check=False)
+            assert (ended.returncode == 0) == is_let_in, ended.stderr[-2000:]
+    finally:
+        processes.stop(head)
+        shutil.rmtree(folder, ignore_errors=True)

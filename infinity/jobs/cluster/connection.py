@@ -1,4 +1,8 @@
-"""A connection to Ray: the given cluster, or a small local one that ends with the block that asked for it."""
+"""A connection to Ray: the given cluster, or a small local one that ends with the block that asked for it.
+
+A local cluster listens on loopback alone and answers nobody without its token, which lies in its own folder: whoever
+reaches Ray can run commands, and other users of the machine reach loopback too.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +10,13 @@ import contextvars
 import logging
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+
+from infinity.jobs.cluster import ray_token
 
 logger = logging.getLogger(__name__)
 
@@ -20,7 +27,6 @@ START_ATTEMPTS = 3
 """Ray gives itself 30 seconds to start, which a busy machine may exceed."""
 
 LOCAL_ENVIRONMENT = {
-    "RAY_AUTH_MODE": "disabled",  # a cluster on loopback needs no token file in the user's home
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DEDUP_LOGS": "1",
     # Threads of a worker that wait for one another sleep after some 20 microseconds: on a machine whose cores have
@@ -79,29 +85,58 @@ def connect(
 
     Raises:
         ConnectionError: No cluster answers at the address.
+        PermissionError: The cluster asks for a token that this process does not have.
     """
     if is_in_process():
         yield
         return
-    import ray
-
-    if ray.is_initialized():
+    if _is_connected():
         yield
         return
     if address not in (None, "local"):
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        with _joined(str(address)):
+            yield
+        return
+    folder = short_temporary_folder()
+    try:
+        with ray_token.loopback(), ray_token.required(folder / "token"):
+            try:
+                _start_local(folder, num_cpus, dashboard, object_store_bytes)
+                yield
+            finally:
+                _disconnect()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)  # a dying process of Ray may still write a log line
+
+
+@contextmanager
+def _joined(address: str) -> Iterator[None]:
+    """A connection to a running cluster; one on this machine's loopback is not looked for at another address."""
+    with ray_token.loopback() if ray_token.is_loopback(address) else nullcontext():
+        import ray
+
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        except Exception as error:  # Ray raises several kinds
+            if ray_token.is_refusal(error):
+                raise PermissionError(ray_token.refusal(address)) from error
+            raise
         try:
             yield
         finally:
             ray.shutdown()
-        return
-    folder = short_temporary_folder()
-    try:
-        _start_local(folder, num_cpus, dashboard, object_store_bytes)
-        yield
-    finally:
-        ray.shutdown()
-        shutil.rmtree(folder, ignore_errors=True)  # a dying process of Ray may still write a log line
+
+
+def _is_connected() -> bool:
+    """Whether Ray was started; a Ray that nobody imported was not, and importing it would fix its address."""
+    ray = sys.modules.get("ray")
+    return ray is not None and bool(ray.is_initialized())
+
+
+def _disconnect() -> None:
+    import ray
+
+    ray.shutdown()
 
 
 def num_cpus() -> int:

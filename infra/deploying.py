@@ -1,0 +1,89 @@
+"""Deploy every flow of ``prefect.yaml`` without undoing what a person changed in the browser.
+
+Prefect's own ``deploy`` makes schedules and automations anew, active, and sets a pool going that was paused. Here a
+schedule that is there keeps its state and its parameters, schedules that a person added stay, an automation that was
+switched off stays off, and a pool is made only where there is none.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
+
+from infra.prefect_api import PrefectApi
+
+Entry = dict[str, Any]
+"""What prefect.yaml, or the server, says about one deployment."""
+
+TIMES = ("cron", "interval", "rrule", "timezone", "anchor_date", "day_or")
+"""Fields of a schedule in prefect.yaml that say when it fires."""
+
+
+def deploy(api: PrefectApi, prefect: Callable[..., None], pool: str, plan: Path, folder: Path) -> None:
+    """Make the pool if need be, deploy every flow to it, and bring the schedules of earlier deployments up to date.
+
+    Args:
+        api: Of the server.
+        prefect: Runs Prefect's command line with the given arguments.
+        pool: Name of the work pool.
+        plan: The file ``prefect.yaml``.
+        folder: Where the plan as it is deployed is written.
+
+    Raises:
+        httpx.HTTPError: The server does not do what it is asked.
+    """
+    if api.ask("GET", f"work_pools/{pool}").status_code == httpx.codes.NOT_FOUND:
+        prefect("work-pool", "create", pool, "--type", "process")
+    wanted = yaml.safe_load(plan.read_text(encoding="utf-8"))
+    before = {entry["entrypoint"]: entry for entry in _asked(api, "POST", "deployments/filter", {})}
+    known = [(entry, before[entry["entrypoint"]]) for entry in wanted["deployments"] if entry["entrypoint"] in before]
+    schedules = [(found, entry.pop("schedules", [])) for entry, found in known]
+    for entry, found in known:
+        _keep_switches(api, entry, found)
+    deployed = folder / plan.name
+    deployed.write_text(yaml.safe_dump(wanted, sort_keys=False), encoding="utf-8")
+    prefect("--no-prompt", "deploy", "--all", "--prefect-file", str(deployed))
+    for found, entries in schedules:
+        for entry in entries:
+            _update_schedule(api, found, entry)
+
+
+def _keep_switches(api: PrefectApi, entry: Entry, found: Entry) -> None:
+    """Write into an entry of the plan what a person switched off: the deployment, and automations of its triggers."""
+    entry["paused"] = bool(found["paused"])
+    related = _asked(api, "GET", f"automations/related-to/prefect.deployment.{found['id']}")
+    off = {automation["name"] for automation in related if not automation["enabled"]}
+    for trigger in entry.get("triggers", []):
+        if trigger["name"] in off:
+            trigger["enabled"] = False
+
+
+def _update_schedule(api: PrefectApi, deployment: Entry, entry: Entry) -> None:
+    """Let a schedule fire when prefect.yaml says, and leave it on or off, with its parameters, as it is."""
+    times = {name: entry[name] for name in TIMES if name in entry}
+    path = f"deployments/{deployment['id']}/schedules"
+    found = next(_of_entry(deployment["schedules"], entry, times), None)
+    if found is None:
+        new = {"schedule": times, "active": entry.get("active", True), "slug": entry["slug"]}
+        _asked(api, "POST", path, [{**new, "parameters": entry.get("parameters", {})}])
+    elif found["slug"] != entry["slug"] or not _fires_at(found, times):
+        change = {"schedule": times, "slug": entry["slug"], "parameters": found.get("parameters") or {}}
+        _asked(api, "PATCH", f"{path}/{found['id']}", change)
+
+
+def _of_entry(schedules: list[Entry], entry: Entry, times: Mapping[str, Any]) -> Iterator[Entry]:
+    """The server's schedule of an entry: by its name, or one that an earlier version made without a name."""
+    yield from (schedule for schedule in schedules if schedule["slug"] == entry["slug"])
+    yield from (schedule for schedule in schedules if schedule["slug"] is None and _fires_at(schedule, times))
+
+
+def _fires_at(schedule: Entry, times: Mapping[str, Any]) -> bool:
+    return all(schedule["schedule"].get(name) == value for name, value in times.items())
+
+
+def _asked(api: PrefectApi, method: str, path: str, content: Any = None) -> Any:
+    answer = api.ask(method, path, content)
+    answer.raise_for_status()
+    return answer.json() if answer.content else None
