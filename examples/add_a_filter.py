@@ -48,7 +48,9 @@ class MyFilters(FilterConfig):
 
     def rules(self) -> tuple[ScoreRule, ...]:
         """Ask the new rule last."""
-        own = ScoreRule(reason="no_colour", score="colourfulness", minimum=self.min_colourfulness)
+        own = ScoreRule(
+            reason="no_colour", score="colourfulness", minimum=self.min_colourfulness, score_range=(0.0, 255.0)
+        )
         return (*FilterConfig.rules(self), own)
 
 

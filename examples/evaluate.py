@@ -37,7 +37,7 @@ def main(model: str, manifest: str, output: str = "runs/scores", num_pictures: i
         value = "not measured" if score.value is None else f"{score.value:.4g} {score.unit}"
         print(f"{score.metric:32} {value}  n={score.n}{interval}  {score.note}")
     for name, sheet in report.pictures.items():
-        print(f"{name}: {sheet.uri}")
+        print(f"{name}: {sheet.image}")
     return {score.metric: score.value for score in report.scores}
 
 

@@ -11,7 +11,7 @@ from benchmarks.structure import PRIVATE_IDIOMS, PRIVATE_WORDS, PRODUCT
 ROOT = Path(__file__).resolve().parents[1]
 
 SHARED_NAMES = {
-    "Drawing": "a picture that is wanted (evaluation.pictures.store) and what its PNG file says (generation.picture_files)"
+    "Drawing": "what is drawn (evaluation.pictures.store), and what a PNG file says of it (generation.picture_files)"
 }
 """Public class names that two modules may have, each with the reason."""
 

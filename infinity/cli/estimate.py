@@ -28,11 +28,15 @@ def estimate(
         typer.Option(help="Named tokenizer of a transformer's spec (d32, …); without it the spec's own is read."),
     ] = None,
     aspect_ratio: Annotated[float, typer.Option(help="Height over width of the pictures.")] = 1.0,
-    text_tokens: Annotated[int | None, typer.Option(help="Tokens per caption; by default the most the text encoder gives, up to 128.")] = None,
+    text_tokens: Annotated[
+        int | None, typer.Option(help="Tokens per caption; by default the most the text encoder gives, up to 128.")
+    ] = None,
     num_pictures: Annotated[int, typer.Option(help="Number of pictures in the training split.")] = 0,
     tflops: Annotated[
         float | None,
-        typer.Option(help="Speed of the device in practice, in 10^12 operations per second; without it a CPU is timed."),
+        typer.Option(
+            help="Speed of the device in practice, in 10^12 operations per second; without it a CPU is timed."
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:

@@ -41,7 +41,9 @@ def evaluate(
             "for each benchmark), or a table of prompt and file (.csv, .tsv, .jsonl, .json, .parquet)."
         ),
     ] = None,
-    name: Annotated[str, typer.Option(help="Name of the model that drew --pictures; by default the folder's name.")] = "",
+    name: Annotated[
+        str, typer.Option(help="Name of the model that drew --pictures; by default the folder's name.")
+    ] = "",
     manifest: Annotated[str | None, typer.Option(help="Manifest of a data set, for what is measured on one.")] = None,
     output: Annotated[str, typer.Option("--output", "-o", help="Folder that gets a folder of every evaluation.")] = (
         "runs/evaluations"
@@ -189,7 +191,9 @@ def leaderboard(
     evaluations: Annotated[
         list[str] | None, typer.Argument(help="Ours: folders of evaluations, of runs, or of models inside runs.")
     ] = None,
-    metric: Annotated[str, typer.Option(help="Only metrics whose names begin with this, such as geneval.overall.")] = "",
+    metric: Annotated[
+        str, typer.Option(help="Only metrics whose names begin with this, such as geneval.overall.")
+    ] = "",
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="File to write, ending in .md or .html, instead of tables here."),
@@ -248,7 +252,9 @@ def statistics(
     ] = None,
     split: Annotated[str, typer.Option(help="Split of a data set: validation or train.")] = "validation",
     feature: Annotated[int, typer.Option(help="Which Inception features: 64, 192, 768 or 2048.")] = 2048,
-    weights: Annotated[str | None, typer.Option(help="Inception weights of 2015 (pt_inception-2015-12-05); by default downloaded.")] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="Inception weights of 2015 (pt_inception-2015-12-05); by default downloaded.")
+    ] = None,
     sha256: Annotated[str | None, typer.Option(help="First digits of the checksum of these weights.")] = None,
     device: Device = "cpu",
 ) -> None:

@@ -40,7 +40,8 @@ def generate(
         ),
     ] = "3",
     guidance_layers: Annotated[
-        str, typer.Option(help="Blocks whose features are guided instead of the logits, such as '-2' for the second last.")
+        str,
+        typer.Option(help="Blocks whose features are guided instead of the logits, such as '-2' for the second last."),
     ] = "",
     temperature: Annotated[
         str, typer.Option(help="Divides the logits; lower is less varied. One number, or one number per scale.")

@@ -23,7 +23,9 @@ def tokenizer_spec(
     reg: Annotated[bool, typer.Option("--reg", help="Train early scales to carry more (truncated pyramids).")] = False,
     vgg: Annotated[str | None, typer.Option(help="vgg16-397923af.pth; by default downloaded.")] = None,
     lpips: Annotated[str | None, typer.Option(help="LPIPS 0.1's vgg.pth; by default downloaded.")] = None,
-    num_workers: Annotated[int | None, typer.Option(help="Number of GPUs, at most 32; for the recipe scenes processes, at most 2.")] = None,
+    num_workers: Annotated[
+        int | None, typer.Option(help="Number of GPUs, at most 32; for the recipe scenes processes, at most 2.")
+    ] = None,
 ) -> None:
     """Write the spec of a tokenizer's training; ``infinity run SPEC_FILE`` trains."""
     with clear_errors():

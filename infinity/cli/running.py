@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from infinity.jobs.progress import Progress
 
 logger = logging.getLogger(__name__)
+
+
 def run(
     spec_file: Annotated[str, typer.Argument(help="Path or s3:// URI of a spec.json, as every stage leaves it.")],
     output: Annotated[
@@ -88,4 +90,3 @@ class LogSink:
         if progress.fraction >= 1.0 or now - self._logged_at >= self._period_s:
             self._logged_at = now
             logger.info("%3.0f %%  %s", 100.0 * progress.fraction, progress.message)
-

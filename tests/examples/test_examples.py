@@ -72,9 +72,7 @@ def test_emoji_trains_on_a_folder_of_pictures(
     assert list((tmp_path / "run").glob("*.png"))
 
 
-def test_paper_2b_writes_the_specs_and_says_what_they_need(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_paper_2b_writes_the_specs_and_says_what_they_need(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     files = run("paper_2b", "s3://data/manifest.parquet", str(tmp_path), model="125M", num_workers=1024, bits=16)
     kinds = [json.loads(file.read_text())["kind"] for file in files]
     assert kinds == ["tokenizer", "tokenizer", "transformer", "transformer", "transformer"]

@@ -158,7 +158,11 @@ def _drop_by_scores(fates: _RowReasons, filters: FilterConfig) -> tuple[Histogra
     for rule in filters.rules():
         _apply(fates, rule, scores)
     limits = {rule.score: (rule.minimum, rule.maximum) for rule in filters.rules() if rule.is_on}
-    return tuple(Histogram.of(name, values, *limits.get(name, (None, None))) for name, values in scores.items())
+    ranges = {rule.score: rule.score_range for rule in filters.rules()}
+    return tuple(
+        Histogram.of(name, values, *limits.get(name, (None, None)), ranges.get(name, (0.0, 1.0)))
+        for name, values in scores.items()
+    )
 
 
 def all_scores(readable: pa.Table, filters: FilterConfig) -> dict[str, Float[np.ndarray, " n"]]:
