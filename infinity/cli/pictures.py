@@ -117,6 +117,8 @@ def _sampling(
         factor: float | tuple[float, ...] | PyramidGuidance = PyramidGuidance(start=start, end=end)
     else:
         factor = numbers("guidance", guidance)
+    if not 0.0 < nucleus <= 1.0:
+        raise ValueError(f"--top-p: expected above 0 and at most 1, got {nucleus}")
     blocks = tuple(whole("guidance-layers", part) for part in layers.split(",") if part.strip())
     return SamplingConfig(
         guidance=factor,
