@@ -15,7 +15,7 @@ SHARED_NAMES = {
 }
 """Public class names that two modules may have, each with the reason."""
 
-MOST_IDIOMS = 138
+MOST_IDIOMS = 137
 """Private idioms in the sources today; the number may only fall."""
 
 

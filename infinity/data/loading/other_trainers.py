@@ -23,6 +23,13 @@ def as_webdataset(manifest: Manifest, split: Split = "train", *, shuffle: int = 
     It is a ``torch.utils.data.IterableDataset``: processes and data-loader workers share out the shards. The order is a
     function of seed and epoch. A further stage goes behind it with ``append``.
 
+    Example::
+
+        from infinity import Manifest, as_webdataset
+
+        data = as_webdataset(Manifest.load("runs/demo/dataset-.../manifest.parquet"), shuffle=1000)
+        loader = torch.utils.data.DataLoader(data, batch_size=None)
+
     Args:
         manifest: Version of a data set; its shards lie on this machine or in S3.
         split: Which part of it.
