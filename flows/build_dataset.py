@@ -4,13 +4,14 @@ from prefect import flow
 
 from flows.parameters import DatasetForm
 from flows.plan import changed, folder_of, new_plan, save_plan
+from flows.reaper import explain_crash
 from flows.stage import flow_body
 from flows.stages import dataset_stage
 from infinity.jobs.dataset.build import BuildDatasetReport
 from infinity.recipes.runs import RecipeName
 
 
-@flow(name="build-dataset", flow_run_name="{run}: build dataset")
+@flow(name="build-dataset", flow_run_name="{run}: build dataset", on_crashed=[explain_crash])
 @flow_body
 def build_dataset(
     run: str = "demo",

@@ -73,7 +73,10 @@ def _run(stack: Stack, server: Server, run: str, data: str | None, recipe: str) 
     from prefect import tags
 
     from flows.end_to_end import end_to_end
+    from flows.reaper import reap
 
+    for said in reap():  # demos that were killed
+        print(f"ended {said}")
     with tags("infinity", recipe):
         state = end_to_end(run=run, data=data, recipe=recipe, return_state=True)
     path = f"/runs/flow-run/{state.state_details.flow_run_id}"

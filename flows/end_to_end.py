@@ -9,8 +9,10 @@ from prefect.logging import get_run_logger
 
 from flows import pages
 from flows.events import announce_model
+from flows.models import note_model
 from flows.parameters import DatasetForm, EvaluationForm, FinetuneForm, PretrainForm, TokenizerForm
 from flows.plan import Change, changed, folder_of, new_plan, save_plan
+from flows.reaper import explain_crash
 from flows.stage import flow_body
 from flows.stages import dataset_stage, evaluation_stage, training_stage
 from flows.summary import StageReports, summarize
@@ -19,7 +21,7 @@ from infinity.recipes.runs import RecipeName
 from infinity.reporting.write import ReportFiles, write_report
 
 
-@flow(name="end-to-end", flow_run_name="{run}: end to end", log_prints=False)
+@flow(name="end-to-end", flow_run_name="{run}: end to end", log_prints=False, on_crashed=[explain_crash])
 @flow_body
 def end_to_end(
     run: str = "demo",
@@ -64,6 +66,7 @@ def end_to_end(
     seconds = {stage.name: stage.seconds for stage in summary.stages}
     pages.publish_run({"report": files.html, "figures": files.json}, summary.scores, seconds)
     if is_new:
+        note_model(folder, plan.evaluation.model)
         announce_model(run, plan.evaluation.model)
     get_run_logger().info("The report is at %s", files.html)
     return files

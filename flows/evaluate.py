@@ -8,19 +8,21 @@ from prefect.context import FlowRunContext
 from prefect.states import Completed
 
 from flows.gate import GateForm, decide
+from flows.models import newest_model
 from flows.parameters import EvaluationForm
 from flows.plan import changed, folder_of, is_begun, load_plan, save_plan
+from flows.reaper import explain_crash
 from flows.stage import flow_body
 from flows.stages import evaluation_stage
 from infinity import storage
-from infinity.checkpoint import is_committed
-from infinity.jobs.training.base import MODEL_FOLDER
-from infinity.recipes.runs import EndToEnd
+
+NOTHING = "Skipped"
+"""Name of the state of a run that found nothing to evaluate."""
 
 DEFAULT_RUN = "demo"
 
 
-@flow(name="evaluate", flow_run_name="{run}: evaluate")
+@flow(name="evaluate", flow_run_name="{run}: evaluate", on_crashed=[explain_crash])
 @flow_body
 def evaluate(
     run: str = DEFAULT_RUN,
@@ -37,26 +39,24 @@ def evaluate(
 
     Args:
         run: A run whose model is trained.
-        model: Folder of the model. Empty: the newest of the run.
+        model: Folder of the model. Empty: the newest of the run that is finished.
         evaluation: What is measured, and on how much.
         gate: What becomes of the model.
     """
     folder = folder_of(run)
-    if model is None and _nobody_named(run) and (reason := _nothing_there(run)) is not None:
-        return Completed(name="Skipped", message=reason)
-    plan = changed(load_plan(run), {"evaluation": evaluation.change})
-    save_plan(plan, folder)
-    spec = plan.evaluation.replace(model=_newest(plan) if model is None else storage.absolute(model))
+    if model is None and _nobody_named(run) and not is_begun(run):
+        return Completed(name=NOTHING, message=f"nothing to evaluate: there is no run {run!r} yet ({folder})")
+    before = load_plan(run)
+    plan = changed(before, {"evaluation": evaluation.change})
+    if plan != before:  # another flow of the run may be changing its own stage meanwhile
+        save_plan(plan, folder)
+    wanted = newest_model(plan, folder) if model is None else storage.absolute(model)
+    if wanted is None:
+        reason = f"nothing to evaluate: no model of run {run!r} is finished yet; train one to evaluate it"
+        return Completed(name=NOTHING, message=reason)
+    spec = plan.evaluation.replace(model=wanted)
     report = evaluation_stage(spec)
     return decide(spec.located(), report, folder, gate)
-
-
-def _newest(plan: EndToEnd) -> str:
-    """The finetuned model, or the pretrained one where no other is there yet."""
-    pretrained = storage.join(plan.pretrain.folder, MODEL_FOLDER)
-    if not is_committed(plan.evaluation.model) and is_committed(pretrained):
-        return pretrained
-    return plan.evaluation.model
 
 
 def _nobody_named(run: str) -> bool:
@@ -67,12 +67,3 @@ def _nobody_named(run: str) -> bool:
     context = FlowRunContext.get()
     by_schedule = context is not None and context.flow_run is not None and bool(context.flow_run.auto_scheduled)
     return by_schedule or run == DEFAULT_RUN
-
-
-def _nothing_there(run: str) -> str | None:
-    """Why there is nothing to evaluate; None if there is a model."""
-    if not is_begun(run):
-        return f"nothing to evaluate: there is no run {run!r} yet ({folder_of(run)})"
-    if not is_committed(_newest(load_plan(run))):
-        return f"nothing to evaluate: the run {run!r} has no trained model yet"
-    return None

@@ -4,12 +4,13 @@ from prefect import flow
 
 from flows.parameters import DatasetForm, FinetuneForm
 from flows.plan import beginning_with, changed, folder_of, is_begun, load_plan, new_plan, save_plan, with_data
+from flows.reaper import explain_crash
 from flows.stage import flow_body
 from flows.stages import announced_training, dataset_stage
 from infinity.jobs.training.base import TrainReport
 
 
-@flow(name="finetune", flow_run_name="{run}: finetune")
+@flow(name="finetune", flow_run_name="{run}: finetune", on_crashed=[explain_crash])
 @flow_body
 def finetune(
     run: str = "demo",

@@ -9,6 +9,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from flows.dataset_page import dataset_page
 from flows.links import link
+from flows.outage import until_shown
 from flows.pictures import figure, inline
 from infinity.data.dataset.manifest import Manifest
 from infinity.evaluation.score import Score
@@ -21,6 +22,7 @@ MAX_SHEETS = 4
 """More pictures than these make a page slow; the report has them all."""
 
 
+@until_shown
 def publish_dataset(stage: str, files: Mapping[str, str], summary: DatasetSummary, manifest: Manifest) -> None:
     """Funnel and rules as tables; a page with all that is known of the data set and its pictures."""
     groups = {"samples": summary.counts, "split": summary.splits, "aspect ratio": summary.ratios}
@@ -41,6 +43,7 @@ def publish_dataset(stage: str, files: Mapping[str, str], summary: DatasetSummar
     )
 
 
+@until_shown
 def publish_store(stage: str, files: Mapping[str, str], report: EncodeReport) -> None:
     """How much lies in a store of latents and text features, as a table; where its files are."""
     values = {"pictures": report.num_pictures, "bytes": report.num_bytes, "seconds": report.seconds}
@@ -49,6 +52,7 @@ def publish_store(stage: str, files: Mapping[str, str], report: EncodeReport) ->
     _publish_page(stage, files, [])
 
 
+@until_shown
 def publish_training(stage: str, files: Mapping[str, str], summary: TrainingSummary, notes: Iterable[str]) -> None:
     """The last metrics as a table; what should not have happened, and samples from first to last step, as a page."""
     table: list[dict[str, str | float]] = [
@@ -67,6 +71,7 @@ def publish_training(stage: str, files: Mapping[str, str], summary: TrainingSumm
     _publish_page(stage, files, _spread(summary.samples, MAX_SHEETS), text)
 
 
+@until_shown
 def publish_evaluation(
     stage: str, files: Mapping[str, str], scores: Iterable[Score], pictures: Mapping[str, Sheet]
 ) -> None:
@@ -76,6 +81,7 @@ def publish_evaluation(
     _publish_page(stage, files, list(pictures.values())[:MAX_SHEETS])
 
 
+@until_shown
 def publish_sweep(stage: str, files: Mapping[str, str], rows: Iterable[SweepRow]) -> None:
     """Every way of drawing with its figures as a table; where the page with the figure lies."""
     table = [
@@ -92,6 +98,7 @@ def publish_sweep(stage: str, files: Mapping[str, str], rows: Iterable[SweepRow]
     _publish_page(stage, files, [])
 
 
+@until_shown
 def publish_run(files: Mapping[str, str], scores: Iterable[Score], seconds: Mapping[str, float]) -> None:
     """The last page of an end-to-end run: where the report is, the scores, and how the time divides."""
     lines = ["# Report", "", *(f"- {name}: {link(uri)}" for name, uri in files.items()), "", "## Scores", ""]

@@ -4,12 +4,13 @@ from prefect import flow
 
 from flows.parameters import PretrainForm
 from flows.plan import changed, folder_of, load_plan, save_plan
+from flows.reaper import explain_crash
 from flows.stage import flow_body
 from flows.stages import announced_training
 from infinity.jobs.training.base import TrainReport
 
 
-@flow(name="pretrain", flow_run_name="{run}: pretrain")
+@flow(name="pretrain", flow_run_name="{run}: pretrain", on_crashed=[explain_crash])
 @flow_body
 def pretrain(
     run: str = "demo",

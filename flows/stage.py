@@ -16,14 +16,20 @@ from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.logging import get_run_logger
+from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
+from flows.ends import with_standing
+from flows.last_word import leave_last_word
+from flows.outage import await_server
 from flows.progress import RunPageSink
 from infinity.jobs.cluster.actors import WorkersError
 from infinity.jobs.cluster.connection import connect
 from infinity.jobs.registry import job_of
 from infinity.jobs.spec import JobReport, JobSpec, is_done, load_report
+from infinity.jobs.watching import NoClusterError
 from infinity.training.learner import TrainingError
+from infra.records import note_stage, recorded
 from infra.settings import settings
 
 P = ParamSpec("P")
@@ -93,6 +99,12 @@ def _is_worth_a_retry(task: Task[..., Any], run: TaskRun, state: State[Any]) -> 
     retry_condition_fn=_is_worth_a_retry,
 )
 def _run_job(stage: str, spec: JobSpec) -> State[Any]:
+    state = _end_of_job(stage, spec)
+    await_server()
+    return state
+
+
+def _end_of_job(stage: str, spec: JobSpec) -> State[Any]:
     logger = get_run_logger()
     try:
         job = job_of(spec.kind)
@@ -101,14 +113,20 @@ def _run_job(stage: str, spec: JobSpec) -> State[Any]:
             report = load_report(spec, job.report_type)
             return Completed(name="Cached", message=f"done before in {spec.folder}", data=StageResult(report, True))
         logger.info("%s begins; its files go to %s", stage, spec.folder)
-        with _connected():
-            report = job.run(spec, progress=RunPageSink(stage))
+        note_stage(stage, spec.folder)
+        with RunPageSink(stage) as page:
+            with _connected():
+                report = job.run(spec, progress=page)
+            await_server()  # the last word of the bar, too
         return Completed(message=f"files in {spec.folder}", data=StageResult(report, False))
+    except NoClusterError as error:
+        return Failed(message=str(error))  # waiting for an address that never answered helps nobody
     except (ConnectionError, TimeoutError) as error:
-        return Failed(name=UNREACHABLE, message=str(error))
+        _disconnect()
+        return Failed(name=UNREACHABLE, message=with_standing(spec, str(error)))
     except FORESEEN as error:
         logger.debug("%s failed", stage, exc_info=True)
-        return Failed(message=str(error))
+        return Failed(message=with_standing(spec, str(error)))
     except Exception:
         logger.exception("%s failed in a way that no job foresees", stage)
         raise
@@ -128,8 +146,14 @@ def _connected() -> Iterator[None]:
             yield
 
 
+def _disconnect() -> None:
+    """Leave a cluster that broke off, so that a retry connects to a new one."""
+    if (until_flow_ends := _flow_exit.get()) is not None:
+        until_flow_ends.close()
+
+
 def flow_body(body: Callable[P, R]) -> Callable[P, R]:
-    """What the bodies of all flows share: one connection to Ray, and an end that a user can read.
+    """What the bodies of all flows share: one connection to Ray, a record on this machine, an end that a user can read.
 
     A flow that cannot be done ends as Failed with one sentence instead of a trace of its internals. Stands below
     ``@flow``.
@@ -137,16 +161,24 @@ def flow_body(body: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(body)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        logger = get_run_logger()
-        with ExitStack() as exit_stack:
-            token = _flow_exit.set(exit_stack)
-            try:
-                return body(*args, **kwargs)
-            except (StageFailed, *FORESEEN) as error:
-                logger.debug("the flow failed", exc_info=True)
-                logger.error("%s", error)
-                return cast("R", Failed(message=str(error)))
-            finally:
-                _flow_exit.reset(token)
+        with recorded(str(flow_run.id)):
+            end = _end_of_flow(lambda: body(*args, **kwargs))
+            if await_server() and isinstance(end, State) and end.is_failed():
+                leave_last_word(str(flow_run.id), end.message or "")
+            return end
 
     return run
+
+
+def _end_of_flow(body: Callable[[], R]) -> R:
+    logger = get_run_logger()
+    with ExitStack() as exit_stack:
+        token = _flow_exit.set(exit_stack)
+        try:
+            return body()
+        except (StageFailed, *FORESEEN) as error:
+            logger.debug("the flow failed", exc_info=True)
+            logger.error("%s", error)
+            return cast("R", Failed(message=str(error)))
+        finally:
+            _flow_exit.reset(token)

@@ -2,6 +2,8 @@
 
 from flows import pages
 from flows.events import announce_model
+from flows.models import note_model
+from flows.plan import folder_of
 from flows.stage import run_stage
 from infinity import storage
 from infinity.data.dataset.manifest import Manifest
@@ -47,6 +49,7 @@ def announced_training(run: str, stage: str, spec: TrainTransformerSpec) -> Trai
     is_new = not is_done(spec)
     report = training_stage(stage, spec)
     if is_new:
+        note_model(folder_of(run), report.model)
         announce_model(run, report.model)
     return report
 

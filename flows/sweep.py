@@ -6,6 +6,7 @@ from pydantic import Field
 from flows.form import Form, Positive
 from flows.parameters import EvaluationForm
 from flows.plan import load_plan
+from flows.reaper import explain_crash
 from flows.stage import flow_body
 from flows.stages import sweep_stage
 from infinity import storage
@@ -26,7 +27,7 @@ class GridForm(Form):
     seeds: tuple[int, ...] = Field(default=(0,), description="Numbers from which the seeds of drawings follow.")
 
 
-@flow(name="sweep", flow_run_name="{run}: sweep")
+@flow(name="sweep", flow_run_name="{run}: sweep", on_crashed=[explain_crash])
 @flow_body
 def sweep(
     run: str = "demo",

@@ -4,12 +4,13 @@ from prefect import flow
 
 from flows.parameters import TokenizerForm
 from flows.plan import changed, folder_of, load_plan, save_plan
+from flows.reaper import explain_crash
 from flows.stage import flow_body
 from flows.stages import training_stage
 from infinity.jobs.training.base import TrainReport
 
 
-@flow(name="train-tokenizer", flow_run_name="{run}: train tokenizer")
+@flow(name="train-tokenizer", flow_run_name="{run}: train tokenizer", on_crashed=[explain_crash])
 @flow_body
 def train_tokenizer(
     run: str = "demo",

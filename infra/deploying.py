@@ -21,21 +21,28 @@ TIMES = ("cron", "interval", "rrule", "timezone", "anchor_date", "day_or")
 """Fields of a schedule in prefect.yaml that say when it fires."""
 
 
-def deploy(api: PrefectApi, prefect: Callable[..., None], pool: str, plan: Path, folder: Path) -> None:
-    """Make the pool if need be, deploy every flow to it, and bring the schedules of earlier deployments up to date.
-
-    Args:
-        api: Of the server.
-        prefect: Runs Prefect's command line with the given arguments.
-        pool: Name of the work pool.
-        plan: The file ``prefect.yaml``.
-        folder: Where the plan as it is deployed is written.
+def make_pool(api: PrefectApi, prefect: Callable[..., None], pool: str) -> None:
+    """Make the work pool if it is not there; limits that an operator has set stay.
 
     Raises:
         httpx.HTTPError: The server does not do what it is asked.
     """
     if api.ask("GET", f"work_pools/{pool}").status_code == httpx.codes.NOT_FOUND:
         prefect("work-pool", "create", pool, "--type", "process")
+
+
+def deploy(api: PrefectApi, prefect: Callable[..., None], plan: Path, folder: Path) -> None:
+    """Deploy every flow to its pool, and bring the schedules of earlier deployments up to date.
+
+    Args:
+        api: Prefect's API.
+        prefect: Runs Prefect's command line with the given arguments.
+        plan: The file ``prefect.yaml``.
+        folder: Where the plan as it is deployed is written.
+
+    Raises:
+        httpx.HTTPError: The server does not do what it is asked.
+    """
     wanted = yaml.safe_load(plan.read_text(encoding="utf-8"))
     before = {entry["entrypoint"]: entry for entry in _asked(api, "POST", "deployments/filter", {})}
     known = [(entry, before[entry["entrypoint"]]) for entry in wanted["deployments"] if entry["entrypoint"] in before]

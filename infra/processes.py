@@ -10,6 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+KEPT_LOGS = 5
+"""Logs of earlier processes of a name."""
+
 
 @dataclass(frozen=True, slots=True)
 class Service:
@@ -34,7 +37,7 @@ class Service:
 
     def is_alive(self) -> bool:
         """Whether this very process still runs."""
-        return _birth(self.pid) == self.birth
+        return birth(self.pid) == self.birth
 
     def log_tail(self, num_lines: int = 15) -> str:
         """The last lines of its log."""
@@ -86,6 +89,7 @@ def start(
 ) -> Service:
     """Start a process in a group of its own, so that Ctrl-C in this terminal does not reach it."""
     log.parent.mkdir(parents=True, exist_ok=True)
+    _rotate(log)
     with log.open("wb") as output:
         process = subprocess.Popen(
             list(command),
@@ -97,7 +101,18 @@ def start(
             start_new_session=True,
         )
     process.returncode = 0  # it is meant to outlive us: no warning about a child that nobody waited for
-    return Service(name, process.pid, _birth(process.pid) or "", url, str(log), is_guarded=True)
+    return Service(name=name, pid=process.pid, birth=birth(process.pid) or "", url=url, log=str(log), is_guarded=True)
+
+
+def _rotate(log: Path) -> None:
+    """Keep what earlier processes said, ``log.1`` the youngest: it may tell why they died."""
+    if not log.exists() or log.stat().st_size == 0:
+        return
+    for number in range(KEPT_LOGS - 1, 0, -1):
+        older = log.with_name(f"{log.name}.{number}")
+        if older.exists():
+            older.replace(log.with_name(f"{log.name}.{number + 1}"))
+    log.replace(log.with_name(f"{log.name}.1"))
 
 
 def stop(service: Service, *, patience_s: float = 15.0) -> bool:
@@ -121,7 +136,7 @@ def stop(service: Service, *, patience_s: float = 15.0) -> bool:
     return True
 
 
-def _birth(pid: int) -> str | None:
+def birth(pid: int) -> str | None:
     """Start time of a running process in whatever form the system gives it; None when there is none."""
     stat = Path(f"/proc/{pid}/stat")
     if Path("/proc/self/stat").exists():

@@ -87,6 +87,12 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("files_url", "INFINITY_FILES_URL"),
         description="URL under which a browser finds the root of runs; the local stack serves it and sets this.",
     )
+    server_patience_s: float = Field(
+        default=6 * 3600.0,
+        ge=0.0,
+        validation_alias=AliasChoices("server_patience_s", "INFINITY_SERVER_PATIENCE_S"),
+        description="How long a flow that has done its work waits for a Prefect server that is away, in seconds.",
+    )
     work_pool: str = Field(
         default="local",
         validation_alias=AliasChoices("work_pool", "INFINITY_WORK_POOL"),

@@ -7,7 +7,9 @@ python -m infra.stack down           stop what `up` started, and nothing else
 """
 
 import argparse
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -19,18 +21,21 @@ import httpx
 
 from infra import access, keys, processes
 from infra.access import StackError
-from infra.deploying import deploy
+from infra.deploying import deploy, make_pool
 from infra.environment import common_environment, free_port, is_free_port
 from infra.files import is_served
 from infra.login import login_file
 from infra.prefect_api import PrefectApi
 from infra.processes import Register, Service
+from infra.records import records
 from infra.settings import REPOSITORY, Settings, settings
 
 DEFAULT_PORT = 4200
 STOP_ORDER = ("worker", "ray", "files", "server")
 START_TIMEOUT_S = 180.0
 """A server with a new database needs 16 s on an idle machine of two cores, and far longer on a busy one."""
+FLOW_PATIENCE_S = 60.0
+"""A training stores its state before it ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,10 +139,12 @@ class Stack:
         def prefect(*arguments: str) -> None:
             self._prefect(server, *arguments)
 
+        api, pool = self.api(server), self.config.work_pool
         try:
-            deploy(
-                self.api(server), prefect, self.config.work_pool, REPOSITORY / "prefect.yaml", self._private("stack")
-            )
+            make_pool(api, prefect, pool)
+            for line in self._make_ready(server, pool):  # deployments name queues of the pool
+                print(line, flush=True)
+            deploy(api, prefect, REPOSITORY / "prefect.yaml", self._private("stack"))
         except httpx.HTTPError as error:
             raise StackError(f"the Prefect server at {server.api_url} did not take the deployments: {error}") from error
 
@@ -176,7 +183,25 @@ class Stack:
 
     def down(self) -> list[str]:
         """Stop every recorded service, the youngest first; the names of those that still ran."""
+        if (worker := self.register.living("worker")) is not None:
+            # At its end it kills the flows that it has started, and until then it starts the next one that waits.
+            os.killpg(worker.pid, signal.SIGSTOP)
+        self._end_flows()
+        if worker is not None:
+            os.killpg(worker.pid, signal.SIGTERM)
+            os.killpg(worker.pid, signal.SIGCONT)
         return [name for name in STOP_ORDER if self.stop(name)]
+
+    def _end_flows(self) -> None:
+        """Ask the flows that the worker has started to store what they have done and end, as a cancel does."""
+        left = [record for record in records(self.config.state) if record.is_of_a_worker]
+        for sign, patience_s in ((signal.SIGTERM, FLOW_PATIENCE_S), (signal.SIGKILL, 5.0)):
+            for record in left:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(record.pid, sign)
+            deadline = time.monotonic() + patience_s
+            while (left := [record for record in left if record.is_alive]) and time.monotonic() < deadline:
+                time.sleep(0.2)
 
     def stop(self, name: str) -> bool:
         """Stop and forget a service, if it is recorded; whether it still ran."""
@@ -215,6 +240,7 @@ class Stack:
         environment.pop("PREFECT_API_URL", None)
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH", "")]))
         environment["PYTHONUNBUFFERED"] = "1"
+        environment["INFINITY_STATE"] = str(self.config.state.resolve())  # where flows put down what they do
         if server is not None:
             environment |= self.client_environment(server)
         return environment | self._ray_environment()
@@ -287,9 +313,18 @@ class Stack:
             f"the end of {service.log}:\n{service.log_tail()}"
         )
 
+    def _make_ready(self, server: Server, pool: str) -> list[str]:
+        """Queues of the pool, and an end for runs that a crash, a reboot or `down` has left behind; what was said."""
+        alone = self.config.prefect_api_url is None and self.register.living("worker") is None
+        command = [sys.executable, "-m", "flows.pool", pool, *(["--reap"] if alone else [])]
+        return self._told(server, command).splitlines()
+
     def _prefect(self, server: Server, *arguments: str) -> None:
+        self._told(server, _prefect_command(*arguments))
+
+    def _told(self, server: Server, command: Sequence[str]) -> str:
         result = subprocess.run(
-            _prefect_command(*arguments),
+            command,
             env=self._environment(server),
             cwd=REPOSITORY,
             stdin=subprocess.DEVNULL,
@@ -299,7 +334,8 @@ class Stack:
         )
         if result.returncode != 0:
             said = (result.stdout + result.stderr).strip()[-2000:]
-            raise StackError(f"'prefect {' '.join(arguments)}' failed with code {result.returncode}:\n{said}")
+            raise StackError(f"'{' '.join(command[2:])}' failed with code {result.returncode}:\n{said}")
+        return result.stdout
 
 
 def _prefect_command(*arguments: str) -> list[str]:

@@ -28,6 +28,7 @@ os.environ.update(
         "TOKENIZERS_PARALLELISM": "false",
         "HF_HUB_OFFLINE": "1",
         "PREFECT_HOME": str(SESSION_FOLDER / "prefect"),
+        "INFINITY_STATE": str(SESSION_FOLDER / "state"),
         "AWS_EC2_METADATA_DISABLED": "true",
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,

@@ -19,7 +19,7 @@ from threading import Event
 from typing import TypeVar
 
 from infinity import storage
-from infinity.jobs.progress import Progress, ProgressSink
+from infinity.jobs.progress import Progress, ProgressSink, unfailing
 from infinity.jobs.spec import JobReport, JobSpec, is_done, load_report
 from infinity.storage import StorageError
 from infinity.storage.fences import fenced
@@ -90,7 +90,7 @@ def owned(spec: JobSpec, progress: ProgressSink) -> Iterator[Tenure]:
         LeaseHeldError: As for ``once``.
         StorageError: The lease cannot be read or written.
     """
-    folder = storage.absolute(spec.folder)
+    folder, progress = storage.absolute(spec.folder), unfailing(progress)
     lease = acquire(folder, silence_s=_silence_s(), wait=_waits.get(), told=_Teller(folder, progress))
 
     def told(now: Progress) -> None:

@@ -6,11 +6,23 @@ Importing this module does not import ray.
 from __future__ import annotations
 
 import contextvars
+import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+
+from infinity.jobs.watching import end_actor
+
+logger = logging.getLogger(__name__)
+
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
+"""How long a listener that failed is left alone: at first, and at most after it failed again and again."""
+
+LAST_WORD_S = 10.0
+"""How long the end of a block waits for a listener that does not return."""
 
 MAX_PENDING = 1000
 """Messages that wait to be collected; of more the oldest are forgotten, since only the newest tell where the job is."""
@@ -50,6 +62,60 @@ def section(sink: ProgressSink, start: float, end: float) -> ProgressSink:
     return narrowed
 
 
+class Unfailing:
+    """A sink that never ends the work: while the listener fails, the newest report waits and is told later.
+
+    Pauses double from ``FIRST_PAUSE_S`` to ``LONGEST_PAUSE_S``. The last report, with fraction 1, is tried at once.
+
+    Args:
+        sink: Who listens.
+    """
+
+    def __init__(self, sink: ProgressSink) -> None:
+        self._sink = sink
+        self._untold: Progress | None = None
+        self._pause_s, self._again_at = 0.0, float("-inf")
+        self._lock = threading.Lock()
+
+    def __call__(self, progress: Progress) -> None:
+        """Tell this report, or keep it while the listener is left alone."""
+        with self._lock:
+            self._untold = progress
+            if progress.fraction >= 1.0 or time.monotonic() >= self._again_at:
+                self._tell()
+
+    def again(self, *, now: bool = False) -> None:
+        """Tell what waits, if anything does and its pause is over.
+
+        Args:
+            now: Do not wait for the end of the pause.
+        """
+        with self._lock:
+            if self._untold is not None and (now or time.monotonic() >= self._again_at):
+                self._tell()
+
+    def _tell(self) -> None:
+        assert self._untold is not None
+        try:
+            self._sink(self._untold)
+        except Exception as error:
+            if self._pause_s == 0.0:
+                logger.warning(
+                    "progress cannot be shown for now (%s: %s); the work goes on", type(error).__name__, error
+                )
+            self._pause_s = min(LONGEST_PAUSE_S, max(FIRST_PAUSE_S, 2.0 * self._pause_s))
+            self._again_at = time.monotonic() + self._pause_s
+            return
+        if self._pause_s > 0.0:
+            logger.info("progress is shown again")
+        self._untold, self._pause_s, self._again_at = None, 0.0, float("-inf")
+
+
+def unfailing(sink: ProgressSink) -> Unfailing:
+    """The sink in a form whose errors end no job."""
+    return sink if isinstance(sink, Unfailing) else Unfailing(sink)
+
+
 class RemoteSink:
     """A sink that may travel to workers; what they say waits in an actor until the driver collects it."""
 
@@ -79,9 +145,9 @@ class _Mailbox:
 def relayed(sink: ProgressSink, *, period_s: float = 1.0) -> Iterator[RemoteSink]:
     """Inside the block workers can report to ``sink``, which is called in this process by a thread of its own.
 
-    The thread keeps the caller's context variables, so that a sink may use the Prefect run it was made in. An error of
-    the sink ends the collecting and is raised at the end of the block. Messages still under way when the block ends are
-    lost: what must be heard is said by the driver.
+    The thread keeps the caller's context variables, so that a sink may use the Prefect run it was made in. Neither an
+    error of the sink nor one that never returns ends the block: the newest report is told later. Messages still under
+    way when the block ends are lost: what must be heard is said by the driver.
 
     Args:
         sink: Who listens.
@@ -89,20 +155,22 @@ def relayed(sink: ProgressSink, *, period_s: float = 1.0) -> Iterator[RemoteSink
     """
     import ray
 
-    mailbox = ray.remote(num_cpus=0)(_Mailbox).remote()
-    done = threading.Event()
-    failures: list[Exception] = []
+    # Restarted where the machine that held it is lost; what waited there is lost with it.
+    mailbox = ray.remote(num_cpus=0, max_restarts=-1)(_Mailbox).remote()
+    done, listener = threading.Event(), unfailing(sink)
 
     def collect() -> None:
         try:
             for progress in ray.get(mailbox.take.remote()):
-                sink(progress)
-        except Exception as error:
-            failures.append(error)
+                listener(progress)
+        except ray.exceptions.RayError as error:  # the driver learns by its own calls whether the cluster is lost
+            logger.debug("no progress from the workers: %s", error)
+        listener.again(now=done.is_set())
 
     def pump() -> None:
-        while not failures and not done.wait(period_s):
+        while not done.wait(period_s):
             collect()
+        collect()
 
     thread = threading.Thread(target=contextvars.copy_context().run, args=(pump,), name="progress", daemon=True)
     thread.start()
@@ -110,9 +178,5 @@ def relayed(sink: ProgressSink, *, period_s: float = 1.0) -> Iterator[RemoteSink
         yield RemoteSink(mailbox)
     finally:
         done.set()
-        thread.join()
-        if not failures:
-            collect()
-        ray.kill(mailbox)
-    if failures:
-        raise failures[0]
+        thread.join(LAST_WORD_S)
+        end_actor(mailbox)

@@ -24,8 +24,10 @@ from infinity.storage.errors import (
     LeaseHeldError,
     LeaseLostError,
     StorageError,
+    StoreUnreachableError,
 )
 from infinity.storage.inside import inside as inside_places
+from infinity.storage.outages import patient
 from infinity.storage.places import SCHEME, local_path
 
 __all__ = [
@@ -36,6 +38,7 @@ __all__ = [
     "LeaseHeldError",
     "LeaseLostError",
     "StorageError",
+    "StoreUnreachableError",
     "absolute",
     "create",
     "delete_tree",
@@ -51,6 +54,7 @@ __all__ = [
     "local_path",
     "name",
     "parent",
+    "patient",
     "put_once",
     "read_bytes",
     "read_text",

@@ -7,6 +7,10 @@ class StorageError(OSError):
     """A file or folder cannot be read, listed or written."""
 
 
+class StoreUnreachableError(StorageError, ConnectionError):
+    """The store does not answer; later it may."""
+
+
 class FileMissingError(StorageError):
     """There is no file at the URI."""
 

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, BinaryIO, Literal, cast
 
 from infinity.storage import fences, local
 from infinity.storage.conditions import CONFLICTS, see_to_conditions
-from infinity.storage.errors import FileAlreadyThereError, FileMissingError, StorageError
+from infinity.storage.errors import FileAlreadyThereError, FileMissingError, StorageError, StoreUnreachableError
 from infinity.storage.names import is_content
+from infinity.storage.outages import patiently
 
 if TYPE_CHECKING:
     from types_boto3_s3.client import S3Client
@@ -28,6 +29,10 @@ _PAGE_KEYS = 1000  # the protocol's limit for one listing and for one deletion
 _CREDENTIAL_CODES = frozenset(
     ("403", "AccessDenied", "ExpiredToken", "Forbidden", "InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch")
 )
+_AWAY_CODES = frozenset(
+    ("500", "502", "503", "504", "InternalError", "RequestTimeout", "ServiceUnavailable", "SlowDown")
+)
+"""An overloaded or restarting server: later it answers."""
 _CREDENTIAL_HELP = "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and the rights on the bucket"
 
 
@@ -88,9 +93,13 @@ def _explained(action: str, uri: str) -> Iterator[None]:
     from botocore.exceptions import (
         BotoCoreError,
         ClientError,
+        ConnectTimeoutError,
         EndpointConnectionError,
+        HTTPClientError,
+        IncompleteReadError,
         NoCredentialsError,
         PartialCredentialsError,
+        ResponseStreamingError,
     )
 
     try:
@@ -99,15 +108,18 @@ def _explained(action: str, uri: str) -> Iterator[None]:
         raise _translate(error, action, uri) from error
     except (NoCredentialsError, PartialCredentialsError) as error:
         raise StorageError(f"cannot {action} {uri}: no S3 credentials found; {_CREDENTIAL_HELP}") from error
-    except EndpointConnectionError as error:
-        raise StorageError(
+    except (ConnectTimeoutError, EndpointConnectionError) as error:
+        raise StoreUnreachableError(
             f"cannot {action} {uri}: no connection to the S3 endpoint; check AWS_ENDPOINT_URL_S3 ({error})"
         ) from error
+    except (HTTPClientError, IncompleteReadError, ResponseStreamingError) as error:  # time-outs, broken connections
+        raise StoreUnreachableError(f"cannot {action} {uri}: the S3 endpoint broke off ({error})") from error
     except Boto3Error as error:  # boto3's transfer manager wraps the ClientError
         cause = error.__context__
         if isinstance(cause, ClientError):
             raise _translate(cause, action, uri) from error
-        raise StorageError(f"cannot {action} {uri}: {error}") from error
+        away = isinstance(cause, HTTPClientError | ConnectTimeoutError | EndpointConnectionError)
+        raise (StoreUnreachableError if away else StorageError)(f"cannot {action} {uri}: {error}") from error
     except (BotoCoreError, ValueError) as error:  # ValueError: a malformed endpoint
         raise StorageError(f"cannot {action} {uri}: {error}") from error
 
@@ -124,9 +136,12 @@ def _translate(error: object, action: str, uri: str) -> StorageError:
         return FileAlreadyThereError(f"{uri}: is there already")
     if code in _CREDENTIAL_CODES:
         return StorageError(f"{where}: S3 refused the credentials ({code}); {_CREDENTIAL_HELP}")
+    if code in _AWAY_CODES:
+        return StoreUnreachableError(f"{where}: {error}")
     return StorageError(f"{where}: {error}")
 
 
+@patiently
 def exists(uri: str) -> bool:
     """Whether an object has this key or lies below it."""
     bucket, key = split(uri)
@@ -140,6 +155,7 @@ def exists(uri: str) -> bool:
     return False
 
 
+@patiently
 def read(uri: str, start: int, length: int | None) -> bytes:
     """``length`` bytes from ``start``, or all from there."""
     if length == 0:
@@ -157,6 +173,7 @@ def read(uri: str, start: int, length: int | None) -> bytes:
             raise
 
 
+@patiently
 def size(uri: str) -> int:
     """Bytes of an object."""
     bucket, key = split(uri)
@@ -164,6 +181,7 @@ def size(uri: str) -> int:
         return client().head_object(Bucket=bucket, Key=key)["ContentLength"]
 
 
+@patiently
 def write(uri: str, data: bytes, *, if_absent: bool) -> None:
     """Put one object; in S3 a put is atomic by itself."""
     bucket, key = split(uri)
@@ -210,13 +228,25 @@ def delete(uri: str) -> None:
 @contextmanager
 def create(uri: str) -> Iterator[BinaryIO]:
     """A temporary local file to write into, which is uploaded at the end."""
-    bucket, key = split(uri)
     with tempfile.TemporaryFile() as file:
         with local.explained("write", f"a temporary file in {tempfile.gettempdir()} for {uri}"):
             yield file
-            file.seek(0)
-        with _explained("write", uri), fences.passing(uri):
-            client().upload_fileobj(file, bucket, key)
+        _upload(file, uri)
+
+
+@patiently
+def _upload(file: BinaryIO, uri: str, *, if_absent: bool = False) -> None:
+    """Put one object from a file, whatever of it was read before."""
+    bucket, key = split(uri)
+    with local.explained("write", f"a temporary file in {tempfile.gettempdir()} for {uri}"):
+        num_bytes = file.seek(0, io.SEEK_END)
+        file.seek(0)
+    with _explained("write", uri), fences.passing(uri):
+        if if_absent:
+            _put_absent(bucket, key, file, num_bytes)
+        else:
+            with os.fdopen(os.dup(file.fileno()), "rb") as copy:  # boto3 closes what it has read, also in vain
+                client().upload_fileobj(copy, bucket, key)
 
 
 class S3Draft:
@@ -236,13 +266,8 @@ class S3Draft:
         uri = f"{self._folder.rstrip('/')}/{name}"
         if exists(uri):
             return False
-        bucket, key = split(uri)
-        with local.explained("write", f"a temporary file in {tempfile.gettempdir()} for {uri}"):
-            num_bytes = self._file.seek(0, io.SEEK_END)
-            self._file.seek(0)
         try:
-            with _explained("write", uri), fences.passing(uri):
-                _put_absent(bucket, key, self._file, num_bytes)
+            _upload(self._file, uri, if_absent=True)
         except FileAlreadyThereError:
             return False
         return True
@@ -283,6 +308,7 @@ def _put_absent(bucket: str, key: str, file: BinaryIO, num_bytes: int) -> None:
         raise
 
 
+@patiently
 def list_entries(uri: str) -> list[tuple[str, int, str]]:
     """(key relative to the prefix, bytes, ETag) of all objects below a prefix, sorted by key."""
     return [entry for entry in _all_entries(uri) if is_content(entry[0].rpartition("/")[2])]
@@ -303,6 +329,7 @@ def _all_entries(uri: str) -> list[tuple[str, int, str]]:
     return sorted(entry for entry in found if entry[0] and not entry[0].endswith("/"))
 
 
+@patiently
 def delete_tree(uri: str) -> None:
     """Delete the object of this key and all below it."""
     bucket, key = split(uri)
@@ -317,6 +344,7 @@ def delete_tree(uri: str) -> None:
                 raise StorageError(f"cannot delete {uri}: {errors[0].get('Code')} for {errors[0].get('Key')}")
 
 
+@patiently
 def upload_file(path: Path, uri: str) -> None:
     """Copy a local file of any size to S3."""
     bucket, key = split(uri)
@@ -324,6 +352,7 @@ def upload_file(path: Path, uri: str) -> None:
         client().upload_file(str(path), bucket, key)
 
 
+@patiently
 def download_file(uri: str, path: Path) -> None:
     """Copy an object of any size to a local file, whole or not at all."""
     bucket, key = split(uri)

@@ -86,6 +86,7 @@ class StateStore:
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="state") if background else None
         self._pending: Future[None] | None = None
         self._damaged: set[int] = set()
+        self._stored: int | None = None
 
     def save(self, state: TrainState) -> None:
         """Store the state; in the background this returns when what this worker holds is copied.
@@ -188,6 +189,7 @@ class StateStore:
         if self._writers.size == 1:
             found.verify()  # nothing is changed by a state that is damaged
         state.load(found.tensors, found.extra, where=uri)
+        self._stored = state.step
 
     def close(self) -> None:
         """Wait for the last save and end the thread."""
@@ -198,6 +200,15 @@ class StateStore:
                 self._pool.shutdown()
 
     def _write(self, step: int, pieces: dict[str, Piece], facts: dict[str, Any]) -> None:
+        """Store, or say what is stored instead."""
+        try:
+            self._write_together(step, pieces, facts)
+        except storage.StorageError as error:
+            stored = "no state is stored yet" if self._stored is None else f"stored is step {self._stored}"
+            raise type(error)(f"the state of step {step} could not be stored: {error}; {stored}") from error
+        self._stored = step
+
+    def _write_together(self, step: int, pieces: dict[str, Piece], facts: dict[str, Any]) -> None:
         """What each of the writers does, in three steps that all take together."""
         folder, team = self.folder(step), self._writers
         begun = self._together(lambda: team.leads and self._begin(step))[0]

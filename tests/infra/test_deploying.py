@@ -60,7 +60,7 @@ def test_what_a_person_switched_off_added_or_changed_survives_a_deploy(
     def deploy_again() -> None:
         server, api = prefect_stack.server_up(), prefect_stack.api(prefect_stack.server_up())
         api.timeout_s = AGES_S
-        deploy(api, lambda *words: prefect_stack._prefect(server, *words), POOL, plan, deployed)
+        deploy(api, prefect, plan, deployed)
 
     deploy_again()
     first = schedules(prefect_server)

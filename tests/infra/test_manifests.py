@@ -15,6 +15,7 @@ import jsonschema
 import pytest
 import yaml
 
+from flows.pool import QUEUES
 from infinity.jobs.cluster.connection import short_temporary_folder
 from infra import compose_env, processes
 from infra.environment import free_port
@@ -97,8 +98,16 @@ def test_only_evaluation_runs_on_a_schedule() -> None:
 
 
 def test_runs_that_fill_the_machine_do_not_run_side_by_side() -> None:
-    limited = {key.rpartition(":")[2] for key, entry in _deployments().items() if "concurrency_limit" in entry}
-    assert limited == {"train_tokenizer", "pretrain", "finetune", "evaluate", "sweep", "end_to_end"}
+    queues: dict[str, set[str]] = {}
+    for key, entry in _deployments().items():
+        queues.setdefault(entry["work_pool"].get("work_queue_name", "default"), set()).add(key.rpartition(":")[2])
+        assert "concurrency_limit" not in entry, "such a limit ends runs that outlive an outage of the server"
+    assert queues == {
+        "machine": {"train_tokenizer", "pretrain", "finetune", "end_to_end"},
+        "evaluations": {"evaluate", "sweep"},
+        "default": {"build_dataset"},
+    }
+    assert {name: 1 for name in queues if name != "default"} == QUEUES
 
 
 def test_compose_file_has_the_whole_stack() -> None:

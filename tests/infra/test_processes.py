@@ -31,7 +31,7 @@ def test_children_end_with_their_parent(tmp_path: Path) -> None:
     service = _start(tmp_path, [sys.executable, "-c", script])
     child = int(wait_until((tmp_path / "sleeper.log").read_text, "the number of the child"))
     processes.stop(service)
-    wait_until(lambda: processes._birth(child) is None, "the end of the child")
+    wait_until(lambda: processes.birth(child) is None, "the end of the child")
 
 
 def test_a_process_that_ignores_the_polite_signal_is_ended_all_the_same(tmp_path: Path) -> None:
@@ -72,3 +72,12 @@ def test_a_broken_register_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "services.json").write_text("{")
     with pytest.raises(ValueError, match="not a record of services"):
         Register(tmp_path / "services.json").services()
+
+
+def test_the_logs_of_earlier_processes_are_kept(tmp_path: Path) -> None:
+    for number in range(1, 9):
+        service = _start(tmp_path, [sys.executable, "-c", f"print('number {number}', flush=True)"])
+        wait_until(lambda: not service.is_alive(), "its end")  # noqa: B023 - called at once
+        wait_until((tmp_path / "sleeper.log").read_text, "its word")
+    kept = {path.name: path.read_text().strip() for path in tmp_path.iterdir()}
+    assert kept == {"sleeper.log": "number 8"} | {f"sleeper.log.{k}": f"number {8 - k}" for k in range(1, 6)}

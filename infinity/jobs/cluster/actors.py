@@ -10,6 +10,7 @@ from typing import Any
 
 from infinity.jobs.cluster.connection import is_in_process
 from infinity.jobs.cluster.workers import WorkersConfig
+from infinity.jobs.watching import end_actor
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ def actors(kind: type[Any], workers: WorkersConfig, most: int) -> Iterator[list[
         yield team
     finally:
         for actor in team:
-            ray.kill(actor)
+            end_actor(actor)
 
 
 def each(team: Sequence[Any], method: str, calls: Sequence[tuple[Any, ...]]) -> Iterator[tuple[int, Any]]:

@@ -17,6 +17,8 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from infinity.jobs.cluster import ray_token
+from infinity.jobs.sessions import apart
+from infinity.jobs.watching import answering, explained, own_processes, require_cluster, watched
 
 logger = logging.getLogger(__name__)
 
@@ -86,12 +88,15 @@ def connect(
     Raises:
         ConnectionError: No cluster answers at the address.
         PermissionError: The cluster asks for a token that this process does not have.
+        NoClusterError: No cluster answers at the address.
+        ClusterLostError: The cluster was lost inside the block.
     """
     if is_in_process():
         yield
         return
     if _is_connected():
-        yield
+        with explained():
+            yield
         return
     if address not in (None, "local"):
         with _joined(str(address)):
@@ -102,7 +107,8 @@ def connect(
         with ray_token.loopback(), ray_token.required(folder / "token"):
             try:
                 _start_local(folder, num_cpus, dashboard, object_store_bytes)
-                yield
+                with watched(own_processes()), explained():
+                    yield
             finally:
                 _disconnect()
     finally:
@@ -113,6 +119,7 @@ def connect(
 def _joined(address: str) -> Iterator[None]:
     """A connection to a running cluster; one on this machine's loopback is not looked for at another address."""
     with ray_token.loopback() if ray_token.is_loopback(address) else nullcontext():
+        require_cluster(address)
         import ray
 
         try:
@@ -122,7 +129,8 @@ def _joined(address: str) -> Iterator[None]:
                 raise PermissionError(ray_token.refusal(address)) from error
             raise
         try:
-            yield
+            with watched(answering(address)), explained():
+                yield
         finally:
             ray.shutdown()
 
@@ -153,16 +161,17 @@ def _start_local(folder: Path, num_cpus: int | None, dashboard: bool, object_sto
         os.environ.setdefault(name, value)
     for attempt in range(1, START_ATTEMPTS + 1):
         try:
-            ray.init(
-                address="local",
-                num_cpus=num_cpus,
-                include_dashboard=dashboard,
-                object_store_memory=object_store_bytes,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                _temp_dir=str(folder),
-                _node_ip_address="127.0.0.1",
-            )
+            with apart():
+                ray.init(
+                    address="local",
+                    num_cpus=num_cpus,
+                    include_dashboard=dashboard,
+                    object_store_memory=object_store_bytes,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    _temp_dir=str(folder),
+                    _node_ip_address="127.0.0.1",
+                )
             return
         except Exception as error:  # Ray raises nothing narrower
             if "timed out during startup" not in str(error) or attempt == START_ATTEMPTS:

@@ -25,7 +25,7 @@ from infinity.jobs.training.base import (
     TrainSpec,
 )
 from infinity.jobs.training.stopping import stopping_on_signal
-from infinity.jobs.training.worker import STOPS, work
+from infinity.jobs.training.worker import STOPS, STORE_PATIENCE_S, work
 from infinity.reporting.summary import Sheet, TrainingSummary
 from infinity.training.checkpoints import StateStore
 from infinity.training.learner import TrainingError
@@ -58,33 +58,37 @@ def _run(spec: TrainSpec, build: Build, title: str, tenure: Tenure) -> TrainRepo
     folder = begin(spec)
     workers = spec.workers
     progress(Progress(0.0, "starting workers"))
-    with connect(num_cpus=max(os.cpu_count() or 1, workers.num_workers * workers.threads)):
-        _check_resources(workers)
-        with relayed(progress) as sink, stopping_on_signal(tenure.lost) as stop:
-            task = {"spec": spec, "build": build, "sink": sink, "stop": stop, "fence": tenure.fence}
-            outcome = _fit_while_it_gets_on(spec, task)
-    storage.delete_tree(storage.join(folder, RAY_FOLDER))  # also what drivers left that were killed
-    if "stopped" in outcome:
-        raise STOPS[outcome["stopped"]](outcome["message"])
+    with storage.patient(STORE_PATIENCE_S):
+        with connect(num_cpus=max(os.cpu_count() or 1, workers.num_workers * workers.threads)):
+            _check_resources(workers)
+            with relayed(progress) as sink, stopping_on_signal(tenure.lost) as stop:
+                task = {"spec": spec, "build": build, "sink": sink, "stop": stop, "fence": tenure.fence}
+                outcome = _fit_while_it_gets_on(spec, task)
+        _clean_up(storage.join(folder, RAY_FOLDER))  # also what drivers left that were killed
+        if "stopped" in outcome:
+            raise STOPS[outcome["stopped"]](outcome["message"])
+        report = commit(spec, _report(spec, title, outcome, time.monotonic() - started))
+    progress(Progress(1.0, "trained"))
+    return report
+
+
+def _report(spec: TrainSpec, title: str, outcome: dict[str, Any], seconds: float) -> TrainReport:
     training = TrainingSummary(
         stage=spec.stage,
         title=title,
         metrics=outcome["metrics"],
         final=outcome["final"],
-        samples=_sheets(folder, spec.loop.num_steps, outcome["captions"]),
+        samples=_sheets(spec.folder, spec.loop.num_steps, outcome["captions"]),
         num_parameters=outcome["num_parameters"],
         num_steps=spec.loop.num_steps,
         rows=outcome["rows"],
     )
-    report = TrainReport(
-        model=storage.join(folder, MODEL_FOLDER),
+    return TrainReport(
+        model=storage.join(spec.folder, MODEL_FOLDER),
         training=training,
-        seconds=round(time.monotonic() - started, 2),
+        seconds=round(seconds, 2),
         notes=tuple(outcome["notes"]),
     )
-    commit(spec, report)
-    progress(Progress(1.0, "trained"))
-    return report
 
 
 def _check_resources(workers: WorkersConfig) -> None:
@@ -112,9 +116,13 @@ def _fit_while_it_gets_on(spec: TrainSpec, task: dict[str, Any]) -> dict[str, An
     while True:
         try:
             return _fit(spec, task)
-        except TrainingError:
+        except TrainingError as error:
             task["fence"].check()
-            if (now := store.newest_step()) <= before:
+            try:
+                now = store.newest_step()
+            except storage.StorageError:  # what stopped the workers is to be heard, not this
+                raise error from None
+            if now <= before:
                 raise
             logger.warning("workers died too often, but the run got on from step %d to %d; going on", before, now)
             before = now
@@ -150,9 +158,18 @@ def _fit(spec: TrainSpec, task: dict[str, Any]) -> dict[str, Any]:
     except TrainingFailedError as error:
         raise TrainingError(f"training stopped: {_first_cause(error)}") from error
     finally:
-        storage.delete_tree(scratch)
+        _clean_up(scratch)
     assert outcome is not None, "the first worker returns its outcome"
     return outcome
+
+
+def _clean_up(scratch: str) -> None:
+    """Delete what Ray Train left; a store that is away must not hide why the workers stopped."""
+    try:
+        with storage.patient(0.0):
+            storage.delete_tree(scratch)
+    except storage.StorageError as error:
+        logger.warning("%s is left behind: %s", scratch, error)
 
 
 def _first_cause(error: Exception) -> str:

@@ -20,6 +20,7 @@ from infinity.jobs.ownership import Tenure, once
 from infinity.jobs.progress import Progress, ProgressSink, silent
 from infinity.jobs.spec import JobReport, JobSpec, begin, commit
 from infinity.jobs.training.transformer import TrainTransformerSpec
+from infinity.jobs.watching import end_actor
 from infinity.scales import Resolution
 from infinity.storage.fences import fenced
 from infinity.storage.lease import LeaseFence
@@ -198,7 +199,7 @@ def _encode(spec: EncodeSpec, missing: Sequence[Stretch], fence: LeaseFence) -> 
         raise error.cause from None  # a sentence for people; Ray's text is a trace of internals
     finally:
         for each in actors:
-            ray.kill(each)
+            end_actor(each)
 
 
 class _EncodingActor:

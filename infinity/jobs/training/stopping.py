@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+from infinity.jobs.watching import end_actor
+
 POLL_S = 0.5
 """Seconds between two questions of a worker."""
 
@@ -90,4 +92,4 @@ def stopping_on_signal(lost: threading.Event) -> Iterator[StopSign]:
         if in_main:
             signal.signal(signal.SIGTERM, previous or signal.SIG_DFL)
         thread.join()
-        ray.kill(bell)
+        end_actor(bell)

@@ -40,6 +40,9 @@ from infinity.training.tokenizer.collapse import CollapseError
 
 logger = logging.getLogger(__name__)
 
+STORE_PATIENCE_S = 600.0
+"""How long a training waits for a bucket that is away, file by file; by then it is no passing trouble."""
+
 STOPS: dict[str, type[Exception]] = {
     c.__name__: c
     for c in (NonFiniteLossError, CollapseError, InterruptedTraining, LostStateError, LeaseLostError, TrainingError)
@@ -67,7 +70,7 @@ def work(task: dict[str, Any]) -> dict[str, Any]:
             sink(Progress(min(1.0, share), message))
 
     try:
-        with fenced(task["fence"]):
+        with fenced(task["fence"]), storage.patient(STORE_PATIENCE_S, lambda text: tell(0.0, text)):
             task["fence"].check()
             session: Session[Any] = task["build"](spec, team, device, lambda s, m: tell(PREPARATION * s, m))
             return train_session(spec, session, team, tell, task["stop"])
@@ -91,7 +94,7 @@ def train_session(
         logger.warning("%s", text)
         tell(_share(state, config), text)
 
-    with _states(spec, team if session.joint else ProcessGroup()) as store:
+    with storage.patient(STORE_PATIENCE_S, note), _states(spec, team if session.joint else ProcessGroup()) as store:
         resume(state, store, team, note)
         session.ready(note)
         samples = _advance(spec, session, team, store, WorkerMessages(tell, note, stop))

@@ -17,7 +17,7 @@ from tests.fixtures.pictures_on_disk import encoded, image_folder, noise
 
 LIMIT = 10**7
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-CASES = Path(__file__).parents[4] / "shared" / "cases" / "data-icc-wide-gamut" / "input"
+CASES = Path(__file__).parents[5] / "shared" / "cases" / "data-icc-wide-gamut" / "input"
 
 
 def matrix_profile(red: tuple[float, ...], green: tuple[float, ...], blue: tuple[float, ...], gamma: float) -> bytes:

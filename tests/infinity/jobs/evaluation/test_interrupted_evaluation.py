@@ -7,14 +7,10 @@ workers: minutes, so that it runs with ``--exhaustive`` only. A crash and killed
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -23,10 +19,9 @@ import pytest
 
 from infinity.jobs.evaluation.evaluate import EvaluateReport, EvaluateSpec
 from infinity.jobs.spec import is_done, load_report
+from tests.fixtures.killing import Victim
 from tests.fixtures.limits import AGES_S
 from tests.fixtures.prompt_sets import prompt_sets_spec
-
-REPOSITORY = Path(__file__).parents[3]
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.reference]
 
@@ -40,42 +35,20 @@ class Kill:
     num_files: int
 
 
-class Job:
-    """A driver process with its cluster, all in one session; whatever is left of them is gone at the end."""
+def start(spec: EvaluateSpec, folder: Path) -> Victim:
+    """A driver process with its cluster; whatever is left of them is gone at the end."""
+    file = folder / "job.json"
+    file.write_text(json.dumps(spec.to_file()))
+    return Victim(["infinity.cli", "run", str(file)], folder / "job.log")
 
-    def __init__(self, spec: EvaluateSpec, folder: Path) -> None:
-        file = folder / "job.json"
-        file.write_text(json.dumps(spec.to_file()))
-        self.log = folder / "job.log"
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "infinity.cli", "run", str(file)],
-                cwd=REPOSITORY, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
-                env={**os.environ, "OMP_NUM_THREADS": "1", "RAY_worker_niceness": "0"},
-            )  # fmt: skip
 
-    def processes(self) -> Iterator[tuple[int, str]]:
-        """Number and name of every process of the session."""
-        for status in Path("/proc").glob("[0-9]*/stat"):
-            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-                text = status.read_text()
-                if int(text.rpartition(")")[2].split()[3]) == self.process.pid:
-                    yield int(status.parent.name), text.partition("(")[2].rpartition(")")[0]
-
-    def kill_worker(self) -> bool:
-        """Kill the first worker that is there."""
-        for number, name in self.processes():
-            if name.startswith("ray::_Worker"):
-                os.kill(number, signal.SIGKILL)
-                return True
-        return False
-
-    def end(self) -> None:
-        """Kill everything of the session."""
-        for number, _ in list(self.processes()):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(number, signal.SIGKILL)
-        self.process.wait(timeout=AGES_S)
+def kill_worker(job: Victim) -> bool:
+    """Kill the first worker that is there."""
+    for process in job.family():
+        if process.name.startswith("ray::_Worker"):
+            os.kill(process.number, signal.SIGKILL)
+            return True
+    return False
 
 
 def num_files(spec: EvaluateSpec, folder: str) -> int:
@@ -85,20 +58,19 @@ def num_files(spec: EvaluateSpec, folder: str) -> int:
 def run_with_kills(spec: EvaluateSpec, folder: Path, kills: list[Kill], patience_s: float) -> EvaluateReport:
     """Run the job to its end, again after every kill of the driver; all kills must have happened."""
     waiting, until = list(kills), time.monotonic() + patience_s
-    job = Job(spec, folder)
+    job = start(spec, folder)
     try:
         while not is_done(spec):
             assert time.monotonic() < until, job.log.read_text()[-3000:]
             if job.process.poll() is not None:
                 assert job.process.returncode < 0, job.log.read_text()[-3000:]
                 job.end()
-                job = Job(spec, folder)
+                job = start(spec, folder)
             if waiting and num_files(spec, waiting[0].folder) >= waiting[0].num_files:
                 if waiting[0].whom == "driver":
-                    job.process.kill()
-                    job.process.wait()
+                    job.kill_driver()
                     waiting.pop(0)
-                elif job.kill_worker():
+                elif kill_worker(job):
                     waiting.pop(0)
             time.sleep(0.02)
         job.process.wait(timeout=AGES_S)

@@ -244,15 +244,23 @@ def test_a_job_goes_on_with_two_sharded_workers_one_and_two_again(
     assert End.of_job(spec).losses == pytest.approx(alone.losses, abs=1e-5)
 
 
-def test_sigterm_stores_the_state_and_the_job_goes_on_from_there(tmp_path: Path, manifest: str) -> None:
+@pytest.mark.parametrize("whom", ["the process", "its group"])
+def test_sigterm_stores_the_state_and_the_job_goes_on_from_there(whom: str, tmp_path: Path, manifest: str) -> None:
+    """Prefect's runner, a terminal and a service manager signal the whole process group."""
     never = 30_000
     rarely = LONG.replace(num_steps=never, save_every_steps=never, sample_every_steps=never)
     spec = tokenizer_spec(tmp_path, manifest, loop=rarely, workers=ONE)
     job = start(spec, tmp_path)
     try:
         wait_until(lambda: "step 20 of" in job.log.read_text() or job.has_ended, "step 20", period_s=0.1)
-        os.kill(job.process.pid, signal.SIGTERM)
+        if whom == "its group":
+            job.signal_group(signal.SIGTERM)
+        else:
+            os.kill(job.process.pid, signal.SIGTERM)
+        told_at = time.monotonic()
         job.process.wait(timeout=AGES_S)
+        wait_until(lambda: not list(job.family()), "the end of all that the job started")
+        logger.warning("nothing lives %.1f s after SIGTERM to %s", time.monotonic() - told_at, whom)
     finally:
         job.end()
     assert "InterruptedTraining: stopped as asked after step" in job.log.read_text()

@@ -1,0 +1,34 @@
+"""What a run that ends badly says last: where it stands, and how it goes on."""
+
+import json
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from infinity import storage
+from infinity.jobs.spec import JobSpec
+from infinity.jobs.training.base import STATE_FOLDER, TrainSpec
+from infinity.training.checkpoints import StateStore
+
+GO_ON = "start the same again to go on"
+
+
+def standing(folder: str) -> str:
+    """Where the training in this folder stands, as part of a sentence; empty where nothing is stored."""
+    try:
+        step = StateStore(storage.join(folder, STATE_FOLDER), background=False).newest_step()
+    except storage.StorageError as error:
+        return f"which step is stored cannot be seen now ({error})"
+    return f"stored at step {step}" if step >= 0 else ""
+
+
+def with_standing(spec: JobSpec, message: str) -> str:
+    """A message about the end of a stage, with where it stands if it is a training that has begun."""
+    stands = standing(spec.folder) if isinstance(spec, TrainSpec) else ""
+    return f"{message}; {stands}; {GO_ON}" if stands else message
+
+
+def command(deployment: str, parameters: Mapping[str, Any]) -> str:
+    """The shell command that starts a run of a deployment again."""
+    given = [f"--param {shlex.quote(f'{name}={json.dumps(value)}')}" for name, value in parameters.items()]
+    return " ".join(["prefect deployment run", shlex.quote(deployment), *given])

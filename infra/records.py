@@ -1,0 +1,125 @@
+"""A note on this machine for every flow run that goes on here: which process does it, and in which folder it works.
+
+Prefect's server learns of the death of a process only from somebody who outlives it. After a reboot or a power cut
+nobody does; what is written here tells `flows.reaper` which runs ended without a word.
+"""
+
+import json
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from infra.processes import birth
+from infra.settings import settings
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A flow run of this machine.
+
+    Attributes:
+        flow_run: Its id on the server.
+        host: Name of the machine.
+        pid: Process that does it.
+        birth: When that process started, which tells it from a later one of the same number.
+        stage: What it was doing last; empty before the first stage.
+        folder: Where that stage keeps its files.
+    """
+
+    flow_run: str
+    host: str
+    pid: int
+    birth: str
+    stage: str = ""
+    folder: str = ""
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the process still runs."""
+        return birth(self.pid) == self.birth
+
+    @property
+    def is_of_a_worker(self) -> bool:
+        """Whether a worker started it: in a session of its own, which a command in a terminal has not."""
+        try:
+            return self.is_of_this_machine and self.is_alive and os.getsid(self.pid) == self.pid
+        except ProcessLookupError:
+            return False
+
+    @property
+    def is_of_this_machine(self) -> bool:
+        """Whether its process could be seen from here."""
+        return self.host == socket.gethostname()
+
+
+_current: ContextVar[Record | None] = ContextVar("record", default=None)
+
+
+@contextmanager
+def recorded(flow_run: str) -> Iterator[None]:
+    """From here on this process is on record as the one that does the flow run.
+
+    The record stays behind the block: the run's last state is told to the server after it, and `flows.reaper` takes
+    away what is over.
+    """
+    pid = os.getpid()
+    record = Record(flow_run, socket.gethostname(), pid, birth(pid) or "")
+    token = _current.set(record)
+    _write(record)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def note_stage(stage: str, folder: str) -> None:
+    """Write down what the flow run of this context is doing now."""
+    if (record := _current.get()) is not None:
+        _write(replace(record, stage=stage, folder=folder))
+
+
+def records(state: Path | None = None) -> list[Record]:
+    """All that are on record; what cannot be read is left out with a warning.
+
+    Args:
+        state: State folder of a stack; None for that of this process.
+    """
+    found = []
+    for path in sorted(_folder(state).glob("*.json")):
+        try:
+            found.append(Record(**json.loads(path.read_text(encoding="utf-8"))))
+        except (OSError, ValueError, TypeError) as error:
+            logger.warning("%s is not a record of a flow run and was passed over (%s)", path, error)
+    return found
+
+
+def forget(record: Record) -> None:
+    """Take a flow run off the record."""
+    with suppress(OSError):
+        _path(record).unlink(missing_ok=True)
+
+
+def _write(record: Record) -> None:
+    path = _path(record)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps(asdict(record)) + "\n", encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        logger.warning("%s cannot be written (%s); if this process dies, its run stays 'Running'", path, error)
+
+
+def _path(record: Record) -> Path:
+    return _folder() / f"{record.flow_run}.json"
+
+
+def _folder(state: Path | None = None) -> Path:
+    return (settings().state if state is None else state) / "flows"
