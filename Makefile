@@ -1,20 +1,23 @@
 # The doors of the house. Plain pip and a virtual environment in .venv; nothing else on the machine is touched.
 #   make demo                       drawn scenes -> tokenizer -> transformer -> scored report, in runs/demo
 #   make demo DATA=<folder> [RUN=<name>]   the same on a folder of captioned pictures
-#   make test | check | bench       tests | format, lint, types, layers | speed
+#   make test | check | bench       tests | format, lint, types, layers, documentation | speed
+#   make docs                       the documentation as a site, in .local/site
 #   make up | down | status         the local stack: Prefect server, worker with every flow deployed
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench up down status
+.PHONY: help setup demo test check docs bench up down status
 
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# A broken link, a missing page and a reference to a name that does not exist are errors. Needs no network.
+SITE := zensical build --strict --config-file mkdocs.yml
 IN_ENV := set -eu; source infra/env.sh; export PATH="$(CURDIR)/$(BIN):$$PATH";
 
 help:
-	@sed -n '2,5s/^# *//p' Makefile
+	@sed -n '2,6s/^# *//p' Makefile
 
 setup: $(STAMP)
 
@@ -39,7 +42,10 @@ test: $(STAMP)
 	@$(IN_ENV) exec python -m pytest $(PYTEST_OPTIONS)
 
 check: $(STAMP)
-	@$(IN_ENV) ruff format --no-cache --check .; ruff check --no-cache .; mypy; lint-imports
+	@$(IN_ENV) ruff format --no-cache --check .; ruff check --no-cache .; mypy; lint-imports; $(SITE)
+
+docs: $(STAMP)
+	@$(IN_ENV) $(SITE)
 
 bench: $(STAMP)
 	@$(IN_ENV) exec python -m benchmarks.run $(BENCH_OPTIONS)

@@ -9,6 +9,7 @@ Planted faults show what each rule finds.
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -125,16 +126,29 @@ def apart(a: SwitchRun, b: SwitchRun) -> tuple[float, float]:
 def rules(num_nudged: int) -> list[str]:
     """The rules in words."""
     bits, rounding, seeds = (name.capitalize() for name in NAMES.values())
-    return [
-        f"- **{bits}**: the losses of all steps and the last weights are equal to the last bit.",
-        f"- **{rounding}**: the same sums in another order. The losses of the first {EARLY} steps differ by at most",
-        f"  {EARLY_LIMIT:g}, and those of all steps by at most {TIMES_ROUNDING:g} times what rounding does to the",
-        f"  control: the largest difference between it and {num_nudged} trainings of its kind in which half of the",
-        "  weights are moved to the next larger or smaller float32 before every step.",
-        f"- **{seeds}**: other numbers are drawn, or other pictures seen. Over {NUM_SEEDS} seeds the mean difference",
-        "  to the control of the same seed is at most the standard deviation of the controls.",
-        "- **Planted** rows are faults, which the rules have to find.",
-    ]
+    texts = (
+        f"**{bits}**: the losses of all steps and the last weights are equal to the last bit.",
+        f"**{rounding}**: the same sums in another order. The losses of the first {EARLY} steps differ by at most "
+        f"{EARLY_LIMIT:g}, and those of all steps by at most {TIMES_ROUNDING:g} times what rounding does to the "
+        f"control: the largest difference between it and {num_nudged} trainings of its kind in which half of the "
+        "weights are moved to the next larger or smaller float32 before every step.",
+        f"**{seeds}**: other numbers are drawn, or other pictures seen. Over {NUM_SEEDS} seeds the mean difference to "
+        "the control of the same seed is at most the standard deviation of the controls.",
+        "**Planted** rows are faults, which the rules have to find.",
+    )
+    return [prose(text, bullet="- ") for text in texts]
+
+
+def prose(text: str, *, bullet: str = "") -> str:
+    """Return a paragraph, or a point of a list, at the width of the documents."""
+    return textwrap.fill(
+        text,
+        width=100,
+        initial_indent=bullet,
+        subsequent_indent=" " * len(bullet),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def table(rows: Sequence[SwitchRow]) -> list[str]:
@@ -153,18 +167,21 @@ def table(rows: Sequence[SwitchRow]) -> list[str]:
 
 
 def _exact(rows: Sequence[SwitchRow]) -> list[str]:
+    """Rows of the rules "bits" (last weights are shown) and "rounding" (the control's own rounding is shown)."""
+    by_bits = rows[0].rule == "bits"
+    shown = "last weights" if by_bits else f"rounding of the control: first {EARLY}, all"
     lines = [
-        f"| switch | differences of losses: first {EARLY} steps, all | rounding of the control: first {EARLY}, all |"
-        " last weights | next batches: without, with | ms a step: without, with | verdict |",
-        "|---|---|---|---|---|---|---|",
+        f"| switch | differences of losses: first {EARLY} steps, all | {shown} | next batches: without, with "
+        "| ms per step: without, with | verdict |",
+        "|---|---|---|---|---|---|",
     ]
     for row in rows:
         a, b = row.pairs[0]
         weights = "equal" if a.weights == b.weights else "differ"
         lines.append(
-            f"| {_name(row)} | {_pair(row.apart)} | {_pair(row.rounding) if row.rule == 'rounding' else ''} "
-            f"| {weights if a.weights and b.weights else ''} | {_number(a.held)}, {_number(b.held)} "
-            f"| {1000 * a.seconds:.0f}, {1000 * b.seconds:.0f} | {row.verdict} |"
+            f"| {_name(row)} | {_pair(row.apart)} | {weights if by_bits else _pair(row.rounding)} "
+            f"| {_number(a.held)}, {_number(b.held)} | {1000 * a.seconds:.0f}, {1000 * b.seconds:.0f} "
+            f"| {row.verdict} |"
         )
     return lines
 

@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.multiprocessing.spawn import spawn
 
 from benchmarks.switch_data import LOOP, NUM_HELD, ONE, SIZE_PX, Bench, nobody, prepare, train_alone
-from benchmarks.switch_rules import NUM_SEEDS, Rule, SwitchRow, SwitchRun, apart, rules, table
+from benchmarks.switch_rules import NUM_SEEDS, Rule, SwitchRow, SwitchRun, apart, prose, rules, table
 from infinity.jobs.training import transformer as train_transformer
 from infinity.jobs.training.base import Session
 from infinity.jobs.training.transformer import TrainTransformerSpec
@@ -225,24 +225,28 @@ def _member(rank: int, folder: str, spec: str) -> None:
 
 
 def page(rows: Sequence[SwitchRow]) -> str:
-    """What stands in the documentation."""
+    """Return the page of the documentation."""
     lines = [
         "# Switches of a training",
         "",
-        "Each switch against the same training without it: `python -m benchmarks.switches`, float32 on a CPU. A",
-        f"transformer of three blocks learns drawn scenes of {SIZE_PX} pixels for {LOOP.num_steps} steps of",
-        f"{LOOP.batch_size} pictures, with wrong bits in the history, dropped captions and blocks where a row does not",
-        "say that nothing is drawn; control and switch see the same batches. Losses are in nats a bit; *next batches*",
-        f"is the loss on the {NUM_HELD} batches of squares after the last step, without draws.",
+        prose(
+            "Each switch against the same training without it: `python -m benchmarks.switches`, float32 on a CPU. A "
+            f"transformer of three blocks learns drawn scenes of {SIZE_PX} pixels for {LOOP.num_steps} steps of "
+            f"{LOOP.batch_size} pictures, with wrong bits in the history and with dropped captions and blocks, unless "
+            "a row says that nothing is drawn. Control and switch see the same batches. Losses are in nats per bit; "
+            f"*next batches* is the loss on the {NUM_HELD} batches of squares after the last step, without draws."
+        ),
         "",
         "These rules were written down before this table was made:",
         "",
         *rules(NUM_NUDGED),
         *table(rows),
         "",
-        "An interval that holds 0 means that these seeds do not tell the two apart, whatever the rule says of the",
-        "mean. A training on pictures of three ratios sees a third of the squares, so the rule has to tell it from one",
-        "on squares alone. What batches of one ratio change by themselves stands under rounding.",
+        prose(
+            "An interval that holds 0 means that these seeds do not tell the two apart, whatever the rule says of the "
+            "mean. A training on pictures of three ratios sees a third of the squares, so the rule has to tell it "
+            "from one on squares alone. What batches of one ratio change by themselves stands under rounding."
+        ),
     ]
     return "\n".join(lines) + "\n"
 

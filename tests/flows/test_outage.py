@@ -12,7 +12,7 @@ from flows import outage as server_module
 from flows.outage import await_server, until_shown
 from infra.environment import free_port
 from infra.settings import settings
-from tests.infinity.storage.relay import Relay
+from tests.fixtures.relay import Relay
 
 pytestmark = pytest.mark.prefect
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from infra.deploying import deploy
+from infra.deploying import deploy, make_pool
 from infra.settings import REPOSITORY
 from infra.stack import Stack
 from tests.fixtures.limits import AGES_S
@@ -60,7 +60,8 @@ def test_what_a_person_switched_off_added_or_changed_survives_a_deploy(
     def deploy_again() -> None:
         server, api = prefect_stack.server_up(), prefect_stack.api(prefect_stack.server_up())
         api.timeout_s = AGES_S
-        deploy(api, prefect, plan, deployed)
+        make_pool(api, lambda *words: prefect_stack._prefect(server, *words), POOL)
+        deploy(api, lambda *words: prefect_stack._prefect(server, *words), plan, deployed)
 
     deploy_again()
     first = schedules(prefect_server)

@@ -17,7 +17,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from infinity.jobs.cluster import ray_token
-from infinity.jobs.sessions import apart
+from infinity.jobs.cluster.sessions import apart
 from infinity.jobs.watching import answering, explained, own_processes, require_cluster, watched
 
 logger = logging.getLogger(__name__)

@@ -15,7 +15,14 @@ import pytest
 
 from infinity.jobs import watching
 from infinity.jobs.cluster.connection import connect
-from infinity.jobs.watching import ClusterLostError, NoClusterError, answering, explained, probe, require_cluster
+from infinity.jobs.watching import (
+    ClusterLostError,
+    NoClusterError,
+    answering,
+    explained,
+    probe,
+    require_cluster,
+)
 from tests.fixtures.killing import Victim
 from tests.fixtures.limits import AGES_S
 
@@ -111,7 +118,7 @@ def test_a_driver_whose_local_ray_dies_learns_it_in_seconds_and_may_use_a_new_on
 ) -> None:
     if process != "raylet" and not exhaustive:
         pytest.skip("two clusters; --exhaustive loses the head too")
-    job = Victim(["tests.infinity.jobs.lost_cluster", process], tmp_path / "job.log")
+    job = Victim(["tests.fixtures.lost_cluster", process], tmp_path / "job.log")
     try:
         assert job.process.wait(timeout=AGES_S) == 0, job.log.read_text()[-2000:]
     finally:

@@ -13,7 +13,7 @@ from infinity.storage import outages as patience
 from infinity.storage.errors import StorageError, StoreUnreachableError
 from infinity.storage.outages import patient, patiently
 from tests.fixtures.limits import AGES_S
-from tests.infinity.storage.relay import Relay
+from tests.fixtures.relay import Relay
 
 
 class Clock:

@@ -21,10 +21,10 @@ from infinity.training.checkpoints import StateStore
 from infinity.training.learner import TrainingError
 from tests.fixtures.killing import Victim
 from tests.fixtures.limits import AGES_S, wait_until
+from tests.fixtures.relay import Relay
 from tests.fixtures.training_pictures import make_data
 from tests.fixtures.training_sessions import LOOP, tokenizer_spec
 from tests.infinity.jobs.training.test_survival import End
-from tests.infinity.storage.relay import Relay
 
 logger = logging.getLogger(__name__)
 
