@@ -32,7 +32,7 @@ from prefect.states import Cancelled, Crashed
 from flows.ends import GO_ON, command, standing
 from flows.outage import ANSWER_S
 from infra import records
-from infra.records import Record
+from infra.records import FlowRunRecord
 
 BUSY = (StateType.PENDING, StateType.RUNNING, StateType.CANCELLING)
 """States in which a run holds a slot and somebody has to be at work."""
@@ -67,7 +67,7 @@ def reap(pool: str | None = None) -> list[str]:
     return ended
 
 
-def _judge(client: SyncPrefectClient, record: Record) -> str | None:
+def _judge(client: SyncPrefectClient, record: FlowRunRecord) -> str | None:
     """End the run of a record if its process is gone; forget the record if the run is over."""
     try:
         run = client.read_flow_run(UUID(record.flow_run))
@@ -83,7 +83,7 @@ def _judge(client: SyncPrefectClient, record: Record) -> str | None:
     return said
 
 
-def _add_standing(client: SyncPrefectClient, run: FlowRun, record: Record) -> str | None:
+def _add_standing(client: SyncPrefectClient, run: FlowRun, record: FlowRunRecord) -> str | None:
     """Let the state of a crashed run say where its training stands, if it does not; what it says then."""
     said = "" if run.state is None else run.state.message or ""
     stands = _standing(record)
@@ -101,7 +101,7 @@ def _busy(client: SyncPrefectClient, pool: str) -> list[FlowRun]:
     )
 
 
-def _end(client: SyncPrefectClient, run: FlowRun, record: Record | None) -> str:
+def _end(client: SyncPrefectClient, run: FlowRun, record: FlowRunRecord | None) -> str:
     """Set the last state of a run without a process, and of its tasks; the slot is free then."""
     assert run.state is not None
     message = _message(client, run, record)
@@ -116,7 +116,7 @@ def _end(client: SyncPrefectClient, run: FlowRun, record: Record | None) -> str:
     return f"{run.name}: {message}"
 
 
-def _message(client: SyncPrefectClient, run: FlowRun, record: Record | None) -> str:
+def _message(client: SyncPrefectClient, run: FlowRun, record: FlowRunRecord | None) -> str:
     """What happened, where the work stands, and how it goes on."""
     if record is None:
         cause = f"no process on {socket.gethostname()} does this run any more, and no worker of its pool ran"
@@ -130,7 +130,7 @@ def _message(client: SyncPrefectClient, run: FlowRun, record: Record | None) -> 
     return "; ".join(filter(None, [cause, stands, _again(client, run)]))
 
 
-def _standing(record: Record) -> str:
+def _standing(record: FlowRunRecord) -> str:
     stands = standing(record.folder) if record.folder else ""
     return f"{record.stage}: {stands}" if stands else ""
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from infinity.data.dataset.manifest import Manifest
+    from infinity.data.loading.other_trainers import as_webdataset
     from infinity.generation.infinity_pipeline import InfinityPipeline, PipelineResult
     from infinity.generation.sampling import SamplingConfig
     from infinity.jobs.dataset.spec import BuildDatasetSpec
@@ -31,6 +32,7 @@ _HOMES = {
     "load_tokenizer": "infinity.tokenizer",
     "Transformer": "infinity.transformer",
     "Manifest": "infinity.data.dataset.manifest",
+    "as_webdataset": "infinity.data.loading.other_trainers",
     "BuildDatasetSpec": "infinity.jobs.dataset.spec",
     "TrainTokenizerSpec": "infinity.jobs.training.tokenizer",
     "TrainTransformerSpec": "infinity.jobs.training.transformer",
@@ -50,6 +52,7 @@ __all__ = [
     "TrainTokenizerSpec",
     "TrainTransformerSpec",
     "Transformer",
+    "as_webdataset",
     "load_spec",
     "load_tokenizer",
     "run_spec",

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -98,7 +97,8 @@ class BitLabels:
 
     def scale(self, k: int) -> Bool[Tensor, "B H W C"]:
         """The bit map of scale k, counted from 0."""
-        return rearrange(self.bits_BLC[:, self.schedule.spans[k]], "B (H W) C -> B H W C", H=self.schedule.grids[k][0])
+        bits: Tensor = self.bits_BLC[:, self.schedule.spans[k]].unflatten(1, self.schedule.grids[k])
+        return bits
 
     def select(self, rows: Sequence[int] | slice | Tensor) -> BitLabels:
         """The labels of some pictures of the batch, in the given order; ``rows``: indices, a slice or a bool mask."""

@@ -244,6 +244,10 @@ def nearest_aspect_ratio(height: float, width: float, among: Sequence[float] = A
 
     The reference compares the ratios themselves, not their logarithms (repository
     infinity/utils/dynamic_resolution.py).
+
+    Example:
+        >>> nearest_aspect_ratio(480, 640)
+        0.75
     """
     if not (0 < height < math.inf and 0 < width < math.inf):
         raise ValueError(f"expected a positive height and width, got {height} x {width}")

@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class FlowRunRecord:
     """A flow run of this machine.
 
     Attributes:
@@ -59,7 +59,7 @@ class Record:
         return self.host == socket.gethostname()
 
 
-_current: ContextVar[Record | None] = ContextVar("record", default=None)
+_current: ContextVar[FlowRunRecord | None] = ContextVar("record", default=None)
 
 
 @contextmanager
@@ -70,7 +70,7 @@ def recorded(flow_run: str) -> Iterator[None]:
     away what is over.
     """
     pid = os.getpid()
-    record = Record(flow_run, socket.gethostname(), pid, birth(pid) or "")
+    record = FlowRunRecord(flow_run, socket.gethostname(), pid, birth(pid) or "")
     token = _current.set(record)
     _write(record)
     try:
@@ -85,7 +85,7 @@ def note_stage(stage: str, folder: str) -> None:
         _write(replace(record, stage=stage, folder=folder))
 
 
-def records(state: Path | None = None) -> list[Record]:
+def records(state: Path | None = None) -> list[FlowRunRecord]:
     """All that are on record; what cannot be read is left out with a warning.
 
     Args:
@@ -94,19 +94,19 @@ def records(state: Path | None = None) -> list[Record]:
     found = []
     for path in sorted(_folder(state).glob("*.json")):
         try:
-            found.append(Record(**json.loads(path.read_text(encoding="utf-8"))))
+            found.append(FlowRunRecord(**json.loads(path.read_text(encoding="utf-8"))))
         except (OSError, ValueError, TypeError) as error:
             logger.warning("%s is not a record of a flow run and was passed over (%s)", path, error)
     return found
 
 
-def forget(record: Record) -> None:
+def forget(record: FlowRunRecord) -> None:
     """Take a flow run off the record."""
     with suppress(OSError):
         _path(record).unlink(missing_ok=True)
 
 
-def _write(record: Record) -> None:
+def _write(record: FlowRunRecord) -> None:
     path = _path(record)
     temporary = path.with_name(f"{path.name}.{os.getpid()}")
     try:
@@ -117,7 +117,7 @@ def _write(record: Record) -> None:
         logger.warning("%s cannot be written (%s); if this process dies, its run stays 'Running'", path, error)
 
 
-def _path(record: Record) -> Path:
+def _path(record: FlowRunRecord) -> Path:
     return _folder() / f"{record.flow_run}.json"
 
 

@@ -1,6 +1,7 @@
 """Command line: one module a topic; torch and the models are imported by the commands that need them.
 
-A new command is a function of a topic's module that is added here; a new group is a module with its own ``app``.
+A new command is a function of a topic's module that is added to ``panels``; a new group is a module with its own
+``app``.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from infinity.cli import (
     records,
     redraw,
     registry,
+    running,
 )
 
 app = typer.Typer(
@@ -31,29 +33,33 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Infinity: bitwise autoregressive text-to-image models.",
 )
-commands: tuple[Callable[..., None], ...] = (
-    pictures.generate,
-    pictures.reconstruct,
-    evaluation.evaluate,
-    evaluation.compare,
-    evaluation.leaderboard,
-    evaluation.statistics,
-    distance.distance,
-    evaluation.card,
-    recipes.tokenizer_spec,
-    recipes.transformer_specs,
-    estimate.estimate,
-    records.info,
-    records.run,
-    records.report,
-    redraw.redraw,
-)
-for command in commands:
-    app.command()(command)
+panels: dict[str, tuple[Callable[..., None], ...]] = {
+    "Model: draw pictures, look inside": (pictures.generate, pictures.reconstruct, records.info, evaluation.card),
+    "Train": (
+        running.run,
+        estimate.estimate,
+        recipes.tokenizer_spec,
+        recipes.transformer_specs,
+        redraw.redraw,
+    ),
+    "Evaluate": (
+        evaluation.evaluate,
+        evaluation.compare,
+        evaluation.leaderboard,
+        evaluation.statistics,
+        distance.distance,
+        records.report,
+    ),
+}
+"""Commands by the group of ``infinity --help`` that lists them."""
+
+for panel, commands in panels.items():
+    for command in commands:
+        app.command(rich_help_panel=panel)(command)
 for command in (building.build, quarantined.quarantine, quarantined.replay, duplicates.duplicates):
     data.app.command()(command)
-app.add_typer(data.app, name="data")
-app.add_typer(registry.app, name="registry")
-app.add_typer(published.app, name="published")
+app.add_typer(data.app, name="data", rich_help_panel="Data")
+app.add_typer(registry.app, name="registry", rich_help_panel="Evaluate")
+app.add_typer(published.app, name="published", rich_help_panel="Model: draw pictures, look inside")
 
 __all__ = ["app"]

@@ -22,7 +22,7 @@ def build(
     output: Annotated[str, typer.Option("--output", "-o", help="Folder or s3:// URI that gets the data set.")],
     filters: Annotated[
         Filters,
-        typer.Option(help="paper: drop pictures with much text, with watermarks, or of a low aesthetic score."),
+        typer.Option(help="paper: drop pictures with much text, a watermark or a low aesthetic score."),
     ] = Filters.none,
     image_column: Annotated[
         str | None, typer.Option(help="Column of the picture's file or bytes, where guessing is not enough.")
@@ -32,7 +32,7 @@ def build(
     url_column: Annotated[str | None, typer.Option(help="Column of the picture's address on the web.")] = None,
     near_duplicates: Annotated[bool, typer.Option(help="Drop pictures that nearly repeat another one.")] = False,
     store_side_px: Annotated[
-        int | None, typer.Option(help="Store larger pictures with a shorter side of so many pixels, as JPEG.")
+        int | None, typer.Option(help="Store larger pictures as JPEG whose shorter side has this many pixels.")
     ] = None,
     name: Annotated[str, typer.Option(help="Name of the data set whose next version this becomes.")] = "",
     parent: Annotated[str | None, typer.Option(help="Manifest of the version before, in the same output.")] = None,
@@ -48,7 +48,7 @@ def build(
         str | None, typer.Option(envvar="RAY_ADDRESS", help="Address of a Ray cluster; without one a local Ray starts.")
     ] = None,
 ) -> None:
-    """Build a data set: read the pictures, drop what is unfit with a counted reason, write shards and a manifest."""
+    """Build a data set: read pictures, drop what cannot be used, count the reasons, write shards and a manifest."""
     with clear_errors():
         from infinity import storage
         from infinity.data.curation.filters import FilterConfig

@@ -28,13 +28,17 @@ def estimate(
         typer.Option(help="Named tokenizer of a transformer's spec (d32, …); without it the spec's own is read."),
     ] = None,
     aspect_ratio: Annotated[float, typer.Option(help="Height over width of the pictures.")] = 1.0,
-    text_tokens: Annotated[int | None, typer.Option(help="Tokens of a caption; the encoder's most, up to 128.")] = None,
-    num_pictures: Annotated[int, typer.Option(help="Pictures of the training split.")] = 0,
+    text_tokens: Annotated[
+        int | None, typer.Option(help="Tokens per caption; by default the most the text encoder gives, up to 128.")
+    ] = None,
+    num_pictures: Annotated[int, typer.Option(help="Number of pictures in the training split.")] = 0,
     tflops: Annotated[
         float | None,
-        typer.Option(help="Speed of the device in practice, in 10^12 operations a second; without it a CPU is timed."),
+        typer.Option(
+            help="Speed of the device in practice, in 10^12 operations per second; without it a CPU is timed."
+        ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Figures for programs.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
     """Estimate memory and seconds per step: the training's own step, traced without memory, and a short calibration."""
     with clear_errors():

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def evaluate(
     checkpoints: Annotated[
-        list[str] | None, typer.Argument(help="Model folders: paths or s3:// URIs. None with --pictures.")
+        list[str] | None, typer.Argument(help="Model folders: paths or s3:// URIs; leave out with --pictures.")
     ] = None,
     benchmark: Annotated[
         list[str] | None,
@@ -41,7 +41,9 @@ def evaluate(
             "for each benchmark), or a table of prompt and file (.csv, .tsv, .jsonl, .json, .parquet)."
         ),
     ] = None,
-    name: Annotated[str, typer.Option(help="Of the model that drew --pictures; by default the folder's name.")] = "",
+    name: Annotated[
+        str, typer.Option(help="Name of the model that drew --pictures; by default the folder's name.")
+    ] = "",
     manifest: Annotated[str | None, typer.Option(help="Manifest of a data set, for what is measured on one.")] = None,
     output: Annotated[str, typer.Option("--output", "-o", help="Folder that gets a folder of every evaluation.")] = (
         "runs/evaluations"
@@ -151,7 +153,7 @@ def compare(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the page.")] = Path("comparison"),
     prompts: Annotated[int, typer.Option(min=1, help="Most prompts on the page.")] = 120,
 ) -> None:
-    """Two models side by side: the same prompts and seeds under a slider, and paired figures with intervals."""
+    """Compare two models: the same prompts and seeds under a slider, and paired figures with intervals."""
     with clear_errors():
         from infinity.evaluation.promotion.margins import GateConfig
         from infinity.jobs.evaluation.comparing import write_comparison
@@ -189,13 +191,15 @@ def leaderboard(
     evaluations: Annotated[
         list[str] | None, typer.Argument(help="Ours: folders of evaluations, of runs, or of models inside runs.")
     ] = None,
-    metric: Annotated[str, typer.Option(help="Only metrics that begin so, for example geneval.overall.")] = "",
+    metric: Annotated[
+        str, typer.Option(help="Only metrics whose names begin with this, such as geneval.overall.")
+    ] = "",
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="File to write, ending in .md or .html, instead of tables here."),
     ] = None,
 ) -> None:
-    """Our figures beside published ones, each among figures of its own protocol."""
+    """Show our figures beside published ones, each among figures of its own protocol."""
     with clear_errors():
         from infinity.evaluation.promotion.leaderboard import leaderboard as ranked
         from infinity.evaluation.promotion.leaderboard import ours, published
@@ -246,9 +250,11 @@ def statistics(
             min=1, help="First scale the middle of every picture to a square of this side, as a model sees it."
         ),
     ] = None,
-    split: Annotated[str, typer.Option(help="Of a data set: validation or train.")] = "validation",
+    split: Annotated[str, typer.Option(help="Split of a data set: validation or train.")] = "validation",
     feature: Annotated[int, typer.Option(help="Which Inception features: 64, 192, 768 or 2048.")] = 2048,
-    weights: Annotated[str | None, typer.Option(help="Inception weights of 2015; else downloaded.")] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="Inception weights of 2015 (pt_inception-2015-12-05); by default downloaded.")
+    ] = None,
     sha256: Annotated[str | None, typer.Option(help="First digits of the checksum of these weights.")] = None,
     device: Device = "cpu",
 ) -> None:

@@ -32,15 +32,33 @@ def generate(
     aspect_ratio: Annotated[
         float, typer.Option(help="Height / width; the nearest of the fifteen ratios is drawn.")
     ] = 1.0,
-    guidance: Annotated[str, typer.Option(help="One number, one a scale ('1,2,3'), or a pyramid ('1..3').")] = "3",
+    guidance: Annotated[
+        str,
+        typer.Option(
+            help="Strength of classifier-free guidance: how far pictures are pushed towards the prompt; 1 is none. One "
+            "number, one number per scale ('1,2,3'), or a line from the first scale to the last ('1..3')."
+        ),
+    ] = "3",
     guidance_layers: Annotated[
-        str, typer.Option(help="Blocks whose features are guided instead of the logits, for example '-2'.")
+        str,
+        typer.Option(help="Blocks whose features are guided instead of the logits, such as '-2' for the second last."),
     ] = "",
-    temperature: Annotated[str, typer.Option(help="One number, or one a scale.")] = "1",
-    nucleus: Annotated[float, typer.Option(help="A bit whose rarer value has at most 1 - this is fixed.")] = 0.97,
-    greedy: Annotated[bool, typer.Option("--greedy", help="Always the likelier bit.")] = False,
-    negative_prompt: Annotated[str | None, typer.Option(help="What to steer away from.")] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Pictures drawn at a time.")] = 8,
+    temperature: Annotated[
+        str, typer.Option(help="Divides the logits; lower is less varied. One number, or one number per scale.")
+    ] = "1",
+    top_p: Annotated[
+        float,
+        typer.Option(
+            "--top-p",
+            "--nucleus",
+            help="Nucleus sampling: a bit keeps the fewest values whose probability reaches this share, in (0, 1].",
+        ),
+    ] = 0.97,
+    greedy: Annotated[bool, typer.Option("--greedy", help="Always take the likelier value of a bit.")] = False,
+    negative_prompt: Annotated[
+        str | None, typer.Option(help="What to steer away from; by default the empty condition of the training.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures per pass; changes no picture.")] = 8,
     device: Device = "cpu",
 ) -> None:
     """Draw pictures for prompts, as PNG files that hold the settings they were drawn with."""
@@ -52,7 +70,7 @@ def generate(
 
         check_device(device)
         ratio = nearest_aspect_ratio(check_aspect_ratio(aspect_ratio), 1.0)
-        sampling = _sampling(guidance, guidance_layers, temperature, nucleus, greedy, negative_prompt)
+        sampling = _sampling(guidance, guidance_layers, temperature, top_p, greedy, negative_prompt)
         wanted = [(text, seed + i) for text in prompt_list(prompt) for i in range(count)]
         pipeline = Pipeline.load(checkpoint, device)
         with bar(f"drawing {len(wanted)} pictures") as report:
@@ -99,6 +117,8 @@ def _sampling(
         factor: float | tuple[float, ...] | PyramidGuidance = PyramidGuidance(start=start, end=end)
     else:
         factor = numbers("guidance", guidance)
+    if not 0.0 < nucleus <= 1.0:
+        raise ValueError(f"--top-p: expected above 0 and at most 1, got {nucleus}")
     blocks = tuple(whole("guidance-layers", part) for part in layers.split(",") if part.strip())
     return SamplingConfig(
         guidance=factor,

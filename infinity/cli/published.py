@@ -34,7 +34,9 @@ def import_transformer(
         typer.Option(help="Pixel class: 256, 512, 768 or 1024. Left out: that of the file, or 1024 if it says none."),
     ] = None,
     text_model: Annotated[str, typer.Option(help="Flan-T5: a local folder or a hub name.")] = "google/flan-t5-xl",
-    ema: Annotated[bool, typer.Option("--ema", help="Of a training checkpoint take the averaged weights.")] = False,
+    ema: Annotated[
+        bool, typer.Option("--ema", help="Take the averaged weights (EMA) of a training checkpoint.")
+    ] = False,
 ) -> None:
     """Read a published transformer and write it as a model folder, from which pictures can be drawn."""
     with clear_errors():

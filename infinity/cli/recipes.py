@@ -18,12 +18,14 @@ def tokenizer_spec(
     manifest: Annotated[str, typer.Argument(help="The data set's manifest.parquet: a path or s3:// URI.")],
     spec_file: Annotated[str, typer.Argument(help="JSON file to write.")],
     output: Annotated[str, typer.Option(help="Folder that gets the folder of the training.")] = "runs/tokenizer",
-    num_bits: Annotated[int, typer.Option(help="Bits of one position: 16, 24, 32 or 64.")] = 32,
+    num_bits: Annotated[int, typer.Option(help="Bits per position of the latent: 16, 24, 32 or 64.")] = 32,
     start_from: Annotated[str | None, typer.Option(help="Tokenizer folder or published .pth to begin with.")] = None,
-    reg: Annotated[bool, typer.Option("--reg", help="Press early scales to say more.")] = False,
+    reg: Annotated[bool, typer.Option("--reg", help="Train early scales to carry more (truncated pyramids).")] = False,
     vgg: Annotated[str | None, typer.Option(help="vgg16-397923af.pth; by default downloaded.")] = None,
     lpips: Annotated[str | None, typer.Option(help="LPIPS 0.1's vgg.pth; by default downloaded.")] = None,
-    num_workers: Annotated[int | None, typer.Option(help="GPUs, at most 32; for scenes processes, at most 2.")] = None,
+    num_workers: Annotated[
+        int | None, typer.Option(help="Number of GPUs, at most 32; for the recipe scenes processes, at most 2.")
+    ] = None,
 ) -> None:
     """Write the spec of a tokenizer's training; ``infinity run SPEC_FILE`` trains."""
     with clear_errors():
@@ -52,13 +54,13 @@ def tokenizer_spec(
 
 
 def transformer_specs(
-    manifest: Annotated[list[str], typer.Argument(help="Manifest of all three stages, or one manifest a stage.")],
+    manifest: Annotated[list[str], typer.Argument(help="One manifest for all three stages, or one per stage.")],
     specs: Annotated[str, typer.Option(help="Folder for the spec files.")],
     tokenizer: Annotated[
         str | None,
         typer.Option(help="Folder of the frozen tokenizer; with --start-from that of the model if left out."),
     ] = None,
-    output: Annotated[str, typer.Option(help="Folder that gets a folder of every stage.")] = "runs/transformer",
+    output: Annotated[str, typer.Option(help="Folder that gets one folder per stage.")] = "runs/transformer",
     model: Annotated[
         str | None,
         typer.Option(help="Named transformer, such as 125M; 2B-released, or that of the start, if left out."),
@@ -70,14 +72,14 @@ def transformer_specs(
     start_from: Annotated[
         str | None, typer.Option(help="Model folder to begin with, such as an imported one; writes finetune.json too.")
     ] = None,
-    num_steps: Annotated[int, typer.Option(min=1, help="Of finetune.json: updates.")] = 5_000,
-    batch_size: Annotated[int, typer.Option(min=1, help="Of finetune.json: pictures of an update.")] = 256,
+    num_steps: Annotated[int, typer.Option(min=1, help="Updates of the finetuning (finetune.json).")] = 5_000,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures per update of the finetuning.")] = 256,
     rank: Annotated[
-        int | None, typer.Option(min=1, help="Of finetune.json: train low-rank adapters (LoRA) of this rank.")
+        int | None, typer.Option(min=1, help="Finetune low-rank adapters (LoRA) of this rank instead of all weights.")
     ] = None,
-    cpu: Annotated[bool, typer.Option("--cpu", help="Of finetune.json: train on processors instead of GPUs.")] = False,
-    num_workers: Annotated[int, typer.Option(help="GPUs.")] = 64,
-    part_size: Annotated[int, typer.Option(help="Pictures that a GPU computes at once.")] = 4,
+    cpu: Annotated[bool, typer.Option("--cpu", help="Finetune on CPUs instead of GPUs.")] = False,
+    num_workers: Annotated[int, typer.Option(help="Number of GPUs, one process each.")] = 64,
+    part_size: Annotated[int, typer.Option(help="Size of a micro-batch: pictures that a GPU computes at once.")] = 4,
 ) -> None:
     """Write the specs of the paper's three stages (256, 512, 1024); `infinity run SPEC_FILE` trains one.
 

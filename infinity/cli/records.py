@@ -1,4 +1,4 @@
-"""Commands about records: what a checkpoint is, a stage again, a report again."""
+"""Commands about records: what a checkpoint is, and a report drawn again."""
 
 from __future__ import annotations
 
@@ -24,25 +24,6 @@ def info(checkpoint: Annotated[str, typer.Argument(help="Checkpoint or model fol
         table.add_row("parameters", f"{sum(tensor.numel() for tensor in loaded.tensors.values()):,}")
         out.print(table)
         out.print_json(json.dumps({"config": loaded.config, "extra": loaded.extra}))
-
-
-def run(
-    spec_file: Annotated[str, typer.Argument(help="Path or s3:// URI of a spec.json, as every stage leaves it.")],
-    output: Annotated[
-        str | None,
-        typer.Option(help="Folder for the outputs instead of the spec's own: computes a finished stage again."),
-    ] = None,
-    ray_address: Annotated[
-        str | None, typer.Option(envvar="RAY_ADDRESS", help="Address of a Ray cluster; without one a local Ray starts.")
-    ] = None,
-    wait: Annotated[
-        bool, typer.Option(help="Where another process works on this stage: wait for its end, or end with a sentence.")
-    ] = True,
-) -> None:
-    """Run one stage from its spec file, unless it is done already."""
-    from infinity.jobs.__main__ import run as run_stage
-
-    run_stage(spec_file, output, ray_address, wait)
 
 
 def report(folder: Annotated[str, typer.Argument(help="Folder with the summary.json of a run.")]) -> None:

@@ -38,6 +38,21 @@ class Scorer(Protocol):
         ...
 
 
+class OwnScorerConfig(Protocol):
+    """A scorer that a user adds in Python, a ``Config`` with these members; see ``examples/add_a_filter.py``."""
+
+    kind: str
+    score: str
+
+    def weights_digest(self) -> str:
+        """Return a text that changes whenever the same picture would get another number."""
+        ...
+
+    def load(self, device: str) -> Scorer:
+        """Return the scorer, ready on a device such as "cpu"."""
+        ...
+
+
 def score_key(config: ScorerConfig) -> str:
     """16 digits that change with everything a score follows from, and with nothing else (folder, batch, checksum).
 
@@ -48,7 +63,7 @@ def score_key(config: ScorerConfig) -> str:
     return digest_of([SCORE_VERSION, config.kind, config.weights_digest()])
 
 
-def load_scorers(configs: Sequence[ScorerConfig], device: str, threads: int = 1) -> list[Scorer]:
+def load_scorers(configs: Sequence[ScorerConfig | OwnScorerConfig], device: str, threads: int = 1) -> list[Scorer]:
     """Load the networks; scorers of one CLIP share it.
 
     Raises:
@@ -62,13 +77,15 @@ def load_scorers(configs: Sequence[ScorerConfig], device: str, threads: int = 1)
             clips[config] = Clip(config, device)
         return clips[config]
 
-    def load(config: ScorerConfig) -> Scorer:
+    def load(config: ScorerConfig | OwnScorerConfig) -> Scorer:
         if isinstance(config, ClipSimilarityConfig):
             return ClipSimilarity(clip(config.clip))
         if isinstance(config, AestheticConfig):
             return Aesthetic(config, clip(config.clip))
         if isinstance(config, TextAreaConfig):
             return TextArea(config, threads)
-        return ImageClassifier(config, device)
+        if isinstance(config, WatermarkConfig | NsfwConfig):
+            return ImageClassifier(config, device)
+        return config.load(device)
 
     return [load(config) for config in configs]

@@ -17,7 +17,7 @@ from prefect.states import Cancelling, Crashed, Pending, Running
 from flows.reaper import explain_crash, reap
 from infra import records
 from infra.processes import birth
-from infra.records import Record, note_stage, recorded
+from infra.records import FlowRunRecord, note_stage, recorded
 from infra.settings import settings
 from tests.fixtures.limits import AGES_S
 from tests.fixtures.prefect_api import ask
@@ -43,7 +43,7 @@ def begun(state: object, process: int, **fields: str) -> UUID:
     with get_client(sync_client=True) as client:
         run = client.create_flow_run(long_flow)
         client.set_flow_run_state(run.id, state, force=True)  # type: ignore[arg-type]
-    record = Record(str(run.id), socket.gethostname(), process, birth(process) or "", **fields)
+    record = FlowRunRecord(str(run.id), socket.gethostname(), process, birth(process) or "", **fields)
     records._write(record)
     return run.id
 
@@ -125,7 +125,7 @@ def test_a_run_that_prefect_says_has_crashed_gets_to_say_where_it_stands(
 def test_another_process_with_the_number_of_a_dead_one_does_not_count_as_it(prefect_server: str) -> None:
     run = begun(Running(), os.getpid())
     (record,) = records.records()
-    records._write(Record(record.flow_run, record.host, record.pid, "another birth"))
+    records._write(FlowRunRecord(record.flow_run, record.host, record.pid, "another birth"))
     assert len(reap()) == 1
     last = found(run).state
     assert last is not None
@@ -135,7 +135,7 @@ def test_another_process_with_the_number_of_a_dead_one_does_not_count_as_it(pref
 def test_a_run_of_another_machine_is_left_alone(prefect_server: str) -> None:
     run = begun(Running(), os.getpid())
     (record,) = records.records()
-    records._write(Record(record.flow_run, f"not-{record.host}", 1, "some birth"))
+    records._write(FlowRunRecord(record.flow_run, f"not-{record.host}", 1, "some birth"))
     assert reap() == []
     last = found(run).state
     assert last is not None
@@ -148,7 +148,7 @@ def test_the_slot_of_a_killed_run_of_a_deployment_is_free_again(prefect_server: 
         run = client.create_flow_run_from_deployment(deployment)
         assert _moved_on(client, run.id)
         process, pid = killed()
-        records._write(Record(str(run.id), socket.gethostname(), pid, birth(pid) or ""))
+        records._write(FlowRunRecord(str(run.id), socket.gethostname(), pid, birth(pid) or ""))
         later = client.create_flow_run_from_deployment(deployment)
         assert not _moved_on(client, later.id)
         end(process)

@@ -86,6 +86,7 @@ def test_the_same_seed_draws_the_same_picture_and_options_reach_the_sampler(mode
     assert np.array_equal(draw("a"), draw("b"))
     assert not np.array_equal(draw("a"), draw("c", "--seed", 5))
     assert draw("tall", "--aspect-ratio", 2.1, "--guidance", "1..4", "--temperature", "1,0.5,0.5").shape[0] == 12
+    assert np.array_equal(draw("top", "--top-p", 0.6), draw("nucleus", "--nucleus", 0.6))
     draw("features", "--guidance-layers=-1", "--negative-prompt", "blur", "--greedy")
 
 
@@ -94,7 +95,8 @@ def test_the_same_seed_draws_the_same_picture_and_options_reach_the_sampler(mode
     [
         (("--guidance", "much"), "--guidance: expected a number, got 'much'"),
         (("--guidance", "1,2"), "at least 3"),
-        (("--nucleus", 0), "nucleus"),
+        (("--top-p", 0), "--top-p: expected"),
+        (("--nucleus", 1.5), "--top-p: expected"),
         (("--temperature", 0), "temperature"),
         (("--guidance", "nan"), "--guidance: expected a finite number, got 'nan'"),
         (("--guidance", "1..inf"), "--guidance: expected a finite number"),
@@ -102,7 +104,7 @@ def test_the_same_seed_draws_the_same_picture_and_options_reach_the_sampler(mode
         (("--guidance", "1e300"), "guidance of at most"),
         (("--temperature", "inf"), "--temperature: expected a finite number"),
         (("--temperature", "1e-300"), "temperature of at most"),
-        (("--nucleus", "nan"), "nucleus"),
+        (("--top-p", "nan"), "--top-p: expected"),
         (("--guidance-layers", "0.5"), "--guidance-layers: expected a whole number"),
         (("--guidance-layers", "1e30"), "--guidance-layers: expected a whole number"),
         (("--aspect-ratio", "nan"), "aspect ratio: expected height / width"),

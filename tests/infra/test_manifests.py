@@ -187,9 +187,7 @@ def test_ray_job_runs_one_stage_on_that_cluster() -> None:
     job, cluster = _load("infra/kubernetes/rayjob.yaml"), _load("infra/kubernetes/raycluster.yaml")
     assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
     assert job["spec"]["clusterSelector"] == {"ray.io/cluster": cluster["metadata"]["name"]}
-    assert re.fullmatch(
-        r"python -m infinity\.jobs run s3://\S+/spec\.json --ray-address auto", job["spec"]["entrypoint"]
-    )
+    assert re.fullmatch(r"infinity run s3://\S+/spec\.json --ray-address auto", job["spec"]["entrypoint"])
     assert yaml.safe_load(job["spec"]["runtimeEnvYAML"])["env_vars"]
 
 

@@ -158,7 +158,11 @@ def _drop_by_scores(fates: _RowReasons, filters: FilterConfig) -> tuple[Histogra
     for rule in filters.rules():
         _apply(fates, rule, scores)
     limits = {rule.score: (rule.minimum, rule.maximum) for rule in filters.rules() if rule.is_on}
-    return tuple(Histogram.of(name, values, *limits.get(name, (None, None))) for name, values in scores.items())
+    ranges = {rule.score: rule.score_range for rule in filters.rules()}
+    return tuple(
+        Histogram.of(name, values, *limits.get(name, (None, None)), ranges.get(name, (0.0, 1.0)))
+        for name, values in scores.items()
+    )
 
 
 def all_scores(readable: pa.Table, filters: FilterConfig) -> dict[str, Float[np.ndarray, " n"]]:
@@ -176,10 +180,11 @@ def all_scores(readable: pa.Table, filters: FilterConfig) -> dict[str, Float[np.
         "contrast": readable["contrast"].to_numpy().astype(np.float64),
         "sharpness": readable["sharpness"].to_numpy().astype(np.float64),
     }
-    for name in MODEL_SCORES:
-        if name in readable.column_names and readable[name].null_count == 0:
+    needed = tuple(rule.score for rule in filters.rules() if rule.is_on)
+    for name in dict.fromkeys((*MODEL_SCORES, *needed)):  # also scores of rules that a subclass of the filters adds
+        if name not in scores and name in readable.column_names and readable[name].null_count == 0:
             scores[name] = readable[name].to_numpy().astype(np.float64)
-    for name in filters.models.needed():
+    for name in needed:
         if name not in scores or np.isnan(scores[name]).any():
             raise MissingScoreError(_missing(name, readable))
     return scores

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from infinity.data.arrow_rows import table_of
 from infinity.data.curation.filters import clean_caption
 from infinity.data.curation.storing import ReducedWriter
 from infinity.data.images.decoding import Decoded, UnreadableError, decode
@@ -25,6 +24,7 @@ from infinity.data.sources.checking import fetch, printable
 from infinity.data.sources.opening import Slice
 from infinity.data.sources.quarantine import Quarantine
 from infinity.data.sources.samples import Record
+from infinity.data.tables import table_of
 
 MEASURE_VERSION = 4
 """Changes whenever a fact of the same picture would get another value; facts of other versions are measured again."""

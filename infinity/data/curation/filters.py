@@ -37,12 +37,14 @@ class ScoreRule(Config):
         score: Name of the score.
         minimum: Smallest score that is kept, or None.
         maximum: Largest score that is kept, or None.
+        score_range: Range of the histogram of a user's own score; values outside are counted in its first or last bin.
     """
 
     reason: str
     score: str
     minimum: float | None = None
     maximum: float | None = None
+    score_range: tuple[float, float] = (0.0, 1.0)
 
     @property
     def is_on(self) -> bool:

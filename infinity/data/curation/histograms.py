@@ -49,10 +49,15 @@ class Histogram(Config):
 
     @classmethod
     def of(
-        cls, score: str, values: Float[np.ndarray, " n"], minimum: float | None = None, maximum: float | None = None
+        cls,
+        score: str,
+        values: Float[np.ndarray, " n"],
+        minimum: float | None = None,
+        maximum: float | None = None,
+        own_range: tuple[float, float] = (0.0, 1.0),
     ) -> Histogram:
-        """Count values; the bins depend on the name of the score alone."""
-        edges = _edges(score)
+        """Count values in bins that depend on the name of the score alone, or on ``own_range`` for a user's score."""
+        edges = _edges(score, own_range)
         inside = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, len(edges) - 2)
         counts = np.bincount(inside, minlength=len(edges) - 1)
         return cls(
@@ -65,9 +70,9 @@ class Histogram(Config):
         return self.replace(counts=tuple(a + b for a, b in zip(self.counts, other.counts, strict=True)))
 
 
-def _edges(score: str) -> Float[np.ndarray, " n"]:
+def _edges(score: str, own_range: tuple[float, float]) -> Float[np.ndarray, " n"]:
     if score in _GEOMETRIC:
         low, high = _GEOMETRIC[score]
         return np.round(np.geomspace(low, high, _NUM_BINS + 1), 6)
-    low, high = _LINEAR[score]
+    low, high = _LINEAR.get(score, own_range)
     return np.round(np.linspace(low, high, _NUM_BINS + 1), 6)

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from infinity import storage
-from infinity.data.arrow_rows import table_of
 from infinity.data.curation import facts as facts_files
 from infinity.data.curation.facts import SMALL_FACTS, measure_slice
 from infinity.data.curation.storing import REDUCED, ReducedWriter, StoringConfig, load_reduced, reduce_slice
 from infinity.data.sources import quarantine as quarantine_files
 from infinity.data.sources.opening import Slice
+from infinity.data.tables import table_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -19,13 +19,13 @@ import pyarrow.parquet as pq
 
 from infinity import storage
 from infinity.config import Config, digest_of
-from infinity.data.arrow_rows import table_of
 from infinity.data.images.decoding import Decoded, UnreadableError, decode
 from infinity.data.images.resizing import shrink
 from infinity.data.memory import capped_memory
 from infinity.data.sources.checking import fetch
 from infinity.data.sources.opening import Slice
 from infinity.data.sources.samples import SourceError
+from infinity.data.tables import table_of
 
 REDUCED_EXTENSION = "jpg"
 

@@ -24,13 +24,13 @@ import pyarrow as pa
 
 from infinity import storage
 from infinity.config import ConfigError
-from infinity.data.arrow_rows import table_of
 from infinity.data.dataset.layout import Origin, ShardPlan
 from infinity.data.dataset.manifest import SCHEMA, ManifestError, ShardInfo
 from infinity.data.images.decoding import UnreadableError, decode
 from infinity.data.sources.checking import fetch
 from infinity.data.sources.opening import Slice
 from infinity.data.sources.samples import Record, SourceError
+from infinity.data.tables import table_of
 
 SHARDS_FOLDER = "shards"
 INDEX_FOLDER = "shards/index"

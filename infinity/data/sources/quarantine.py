@@ -20,10 +20,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from infinity import storage
-from infinity.data.arrow_rows import table_of
 from infinity.data.images.decoding import UnreadableError
 from infinity.data.sources.fence import FencedSlice
 from infinity.data.sources.samples import Record, SourceError
+from infinity.data.tables import table_of
 
 MAX_KEPT_BYTES = 4 * 2**20
 """Most bytes that are kept of one row; a larger picture keeps its beginning only."""

@@ -18,7 +18,7 @@ from infinity.data.dataset.shards import write_shard
 from infinity.data.dataset.versions import check_next, publish
 from infinity.data.memory import give_back
 from infinity.data.sources.opening import Slice, fingerprint
-from infinity.data.waiting_rows import WaitingRows
+from infinity.data.tables import WaitingRows
 from infinity.jobs.cluster.connection import connect
 from infinity.jobs.cluster.fan_out import each_result
 from infinity.jobs.dataset.decisions import FilterDecisions, counts_of, decide_again, decide_rows, nothing_left

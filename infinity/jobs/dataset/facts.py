@@ -22,7 +22,7 @@ from infinity.data.dataset.shards import ShiftedSlice
 from infinity.data.dedup.near_duplicates import thumbnails_in
 from infinity.data.dedup.thumbnail_store import Stretch, ThumbnailStore
 from infinity.data.sources.opening import URL_LIST, Slice, Source, fingerprint, open_source, scene_source
-from infinity.data.stack import TableStack
+from infinity.data.tables import TableStack
 from infinity.jobs.cluster.fan_out import each_result
 from infinity.jobs.dataset.scoring import MeasuredSlice, ScorersConfig, judge
 from infinity.jobs.progress import Progress, ProgressSink, section

@@ -1,5 +1,6 @@
 """Every row has exactly one fate, for the first reason that applies, whatever the order of the facts."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from infinity.data.curation.caption_scores import caption_scores
 from infinity.data.curation.decisions import Decisions, MissingScoreError, decide
-from infinity.data.curation.filters import CaptionFilters, FilterConfig, ModelFilters
+from infinity.data.curation.filters import CaptionFilters, FilterConfig, ModelFilters, ScoreRule
 from tests.fixtures.facts_builder import facts_of
 
 
@@ -232,3 +233,25 @@ def test_histograms_of_parts_add_up() -> None:
     parts = [decide(table.slice(start, 10), FilterConfig()).histograms for start in range(0, 37, 10)]
     whole = decide(table, FilterConfig()).histograms
     assert tuple(sum(column[1:], column[0]) for column in zip(*parts, strict=True)) == whole
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OwnFilters(FilterConfig):
+    """The filters and a rule on a score of a user's own."""
+
+    min_warmth: float | None = None
+
+    def rules(self) -> tuple[ScoreRule, ...]:
+        own = ScoreRule(reason="cold", score="warmth", minimum=self.min_warmth, score_range=(0.0, 10.0))
+        return (*FilterConfig.rules(self), own)
+
+
+def test_a_rule_on_a_score_of_ones_own_is_judged_last_counted_and_drawn() -> None:
+    table = facts_of([{}, {"caption": ""}, {}], warmth=[1.0, 2.0, 7.0])
+    decisions = decide(table, OwnFilters(min_warmth=5.0))
+    assert decisions.dropped["reason"].to_pylist() == ["cold", "caption_missing"]
+    (histogram,) = (each for each in decisions.histograms if each.score == "warmth")
+    assert (histogram.edges[0], histogram.edges[-1], sum(histogram.counts)) == (0.0, 10.0, 3)
+    assert decide(table, OwnFilters()).kept.num_rows == 2
+    with pytest.raises(MissingScoreError, match="score warmth, which no model has written"):
+        decide(facts_of([{}]), OwnFilters(min_warmth=5.0))

@@ -39,7 +39,7 @@ def start(spec: EvaluateSpec, folder: Path) -> Victim:
     """A driver process with its cluster; whatever is left of them is gone at the end."""
     file = folder / "job.json"
     file.write_text(json.dumps(spec.to_file()))
-    return Victim(["infinity.jobs", "run", str(file)], folder / "job.log")
+    return Victim(["infinity.cli", "run", str(file)], folder / "job.log")
 
 
 def kill_worker(job: Victim) -> bool:

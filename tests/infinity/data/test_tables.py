@@ -1,4 +1,4 @@
-"""Tables of Python rows are pyarrow's own, and making them loads no pandas."""
+"""Tables of Python rows are pyarrow's own and load no pandas, small ones become few pieces, waiting ones come back."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from infinity.data.arrow_rows import table_of
+from infinity.data.tables import TableStack, WaitingRows, table_of
 
 _KINDS = {
     "wide": (pa.int64(), st.integers(-(2**63), 2**63 - 1)),
@@ -81,3 +81,59 @@ print(sorted({"pandas", "torch", "ray"} & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.stdout.strip(), done.stderr) == ("[]", "")
+
+
+TEXTS = pa.schema([("row", pa.int64()), ("text", pa.string())])
+
+
+@settings(max_examples=30)
+@example([100] * 300)
+@given(st.lists(st.integers(0, 200), min_size=1, max_size=300))
+def test_a_stack_holds_all_rows_in_order_in_few_pieces(sizes: list[int]) -> None:
+    stack, rows = TableStack(), 0
+    for size in sizes:
+        values = list(range(rows, rows + size))
+        stack.add(pa.table({"row": values, "text": [str(value) for value in values]}, schema=TEXTS))
+        rows += size
+    whole = stack.whole()
+    assert whole.schema == TEXTS
+    assert whole["row"].to_pylist() == list(range(rows))
+    assert whole["text"].to_pylist() == [str(value) for value in range(rows)]
+    assert whole["row"].num_chunks <= rows // 8192 + len(sizes) // 128 + 1
+
+
+def test_what_was_added_need_not_be_kept() -> None:
+    before = pa.total_allocated_bytes()
+    stack = TableStack()
+    for _ in range(1000):
+        table = pa.table({"row": pa.array([1]), "text": pa.array(["x" * 4096])}, schema=TEXTS)
+        stack.add(table.slice(0, 1))
+    del table
+    whole = stack.whole()
+    del stack
+    assert pa.total_allocated_bytes() - before <= 1.1 * whole.nbytes
+
+
+WAITING = pa.schema([("key", pa.string()), ("digest", pa.binary(4)), ("size", pa.int32())])
+
+
+@settings(max_examples=50)
+@given(st.lists(st.lists(st.tuples(st.text(max_size=9) | st.none(), st.integers(0, 9)), min_size=1, max_size=9)))
+def test_rows_come_back_in_the_same_pieces(pieces: list[list[tuple[str | None, int]]]) -> None:
+    tables = []
+    for piece in pieces:
+        rows = [{"key": key, "digest": bytes([size] * 4), "size": size} for key, size in piece]
+        tables.append(pa.Table.from_pylist(rows, schema=WAITING))
+    with WaitingRows(WAITING) as waiting:
+        for table in tables:
+            waiting.add(table)
+        assert waiting.num_rows == sum(map(len, pieces))
+        assert [table.to_pylist() for table in waiting.tables()] == [table.to_pylist() for table in tables]
+
+
+def test_waiting_rows_take_no_memory() -> None:
+    with WaitingRows(WAITING) as waiting:
+        before = pa.total_allocated_bytes()
+        for _ in range(100):
+            waiting.add(pa.Table.from_pylist([{"key": "k" * 10_000, "digest": b"1234", "size": 1}], schema=WAITING))
+        assert pa.total_allocated_bytes() - before < 100_000

@@ -1,4 +1,4 @@
-"""``python -m infinity.jobs run``: what a cluster's manifest calls."""
+"""``infinity run``: what a cluster's manifest calls."""
 
 import json
 from pathlib import Path
@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from infinity.cli import app
 from infinity.config import ConfigError
 from infinity.data.curation.filters import FilterConfig
-from infinity.jobs import __main__ as command
 from infinity.jobs.dataset.build import BuildDatasetReport, BuildDatasetSpec
 from infinity.jobs.registry import KINDS, job_of, load_spec, parse_spec
 from infinity.jobs.spec import load_report
@@ -55,7 +55,7 @@ def test_another_form_is_a_clear_error(data: object, message: str) -> None:
 def test_a_broken_or_missing_spec_file_ends_with_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "broken.json").write_text("{")
     for name, message in (("broken.json", "not valid JSON"), ("missing.json", "missing.json")):
-        result = CliRunner().invoke(command.app, ["run", str(tmp_path / name)])
+        result = CliRunner().invoke(app, ["run", str(tmp_path / name)])
         assert result.exit_code == 1
         assert message in caplog.records[-1].getMessage()
         assert caplog.records[-1].levelname == "ERROR"
@@ -67,9 +67,9 @@ def test_a_stage_runs_from_its_spec_file_and_is_not_run_again(
 ) -> None:
     caplog.set_level("INFO")
     path = _write(spec, tmp_path)
-    assert CliRunner().invoke(command.app, ["run", path]).exit_code == 0
+    assert CliRunner().invoke(app, ["run", path]).exit_code == 0
     report = load_report(spec, BuildDatasetReport)
     assert report.summary.counts["read"] == 12
-    assert CliRunner().invoke(command.app, ["run", path]).exit_code == 0
+    assert CliRunner().invoke(app, ["run", path]).exit_code == 0
     assert caplog.records[-1].getMessage().startswith("done before: ")
     assert load_report(spec, BuildDatasetReport) == report
