@@ -5,17 +5,22 @@ from typing import Literal, TypeVar
 from pydantic import Field
 
 from flows.form import Count, Form
-from infinity.evaluation.dpg.benchmark import DpgMeasure
-from infinity.evaluation.geneval.benchmark import GenevalMeasure
+from infinity.evaluation.dpg.benchmark import DpgBenchmark
+from infinity.evaluation.geneval.benchmark import GenevalBenchmark
 from infinity.evaluation.geneval.coco_detector import CocoDetectorConfig
 from infinity.evaluation.geneval.scenes import SceneDetector
-from infinity.evaluation.preference.benchmark import ClipScoreMeasure, FitMeasure, HpsMeasure, ImageRewardMeasure
+from infinity.evaluation.preference.benchmark import (
+    ClipScoreBenchmark,
+    FitBenchmark,
+    HpsBenchmark,
+    ImageRewardBenchmark,
+)
 from infinity.evaluation.prompts.lists import PromptList
 from infinity.evaluation.prompts.rewriting import InstructRewriter, RewriteFile, Rewriter
 from infinity.perception.instruct import InstructConfig
 from infinity.storage.pinned import PinnedFile
 
-AnyFit = TypeVar("AnyFit", bound=FitMeasure)
+AnyFit = TypeVar("AnyFit", bound=FitBenchmark)
 
 
 class RewritingForm(Form):
@@ -53,14 +58,14 @@ class GenevalForm(RewritingForm):
     prompts_per_task: Count | None = Field(default=None, description="At most so many prompts of each task.")
     pictures_per_prompt: Count | None = Field(default=None, description="The benchmark has 4.")
 
-    def change(self, before: GenevalMeasure | None) -> GenevalMeasure:
+    def change(self, before: GenevalBenchmark | None) -> GenevalBenchmark:
         """The benchmark with what was filled in."""
-        measure = before or GenevalMeasure()
+        benchmark = before or GenevalBenchmark()
         prompts = {name.removeprefix("prompts_"): v for name, v in self.given("prompts_uri", "prompts_sha256").items()}
-        return measure.replace(
-            prompts=measure.prompts.replace(**prompts),
-            detector=self._detector(measure.detector),
-            rewriter=self.rewriter(measure.rewriter),
+        return benchmark.replace(
+            prompts=benchmark.prompts.replace(**prompts),
+            detector=self._detector(benchmark.detector),
+            rewriter=self.rewriter(benchmark.rewriter),
             **self.given("prompts_per_task", "pictures_per_prompt"),
         )
 
@@ -89,14 +94,14 @@ class DpgForm(RewritingForm):
     )
     num_prompts: Count | None = Field(default=None, description="Only so many prompts, spread over all.")
 
-    def change(self, before: DpgMeasure | None) -> DpgMeasure:
+    def change(self, before: DpgBenchmark | None) -> DpgBenchmark:
         """The benchmark with what was filled in."""
-        measure = before or DpgMeasure()
+        benchmark = before or DpgBenchmark()
         if self.questions_uri is not None:
-            measure = measure.replace(questions=measure.questions.replace(uri=self.questions_uri))
+            benchmark = benchmark.replace(questions=benchmark.questions.replace(uri=self.questions_uri))
         if self.vqa_model is not None:
-            measure = measure.replace(vqa=measure.vqa.replace(model=self.vqa_model))
-        return measure.replace(rewriter=self.rewriter(measure.rewriter), **self.given("prompts", "num_prompts"))
+            benchmark = benchmark.replace(vqa=benchmark.vqa.replace(model=self.vqa_model))
+        return benchmark.replace(rewriter=self.rewriter(benchmark.rewriter), **self.given("prompts", "num_prompts"))
 
 
 class FitForm(RewritingForm):
@@ -110,12 +115,12 @@ class FitForm(RewritingForm):
     num_prompts: Count | None = Field(default=None, description="Only so many prompts of every category.")
     pictures_per_prompt: Count | None = Field(default=None, description="Drawings of every prompt.")
 
-    def common(self, measure: AnyFit) -> AnyFit:
+    def common(self, benchmark: AnyFit) -> AnyFit:
         """The benchmark with what was filled in of these."""
         if self.prompts_uri is not None:
-            measure = measure.replace(prompts=(PromptList(file=PinnedFile(uri=self.prompts_uri)),))
+            benchmark = benchmark.replace(prompts=(PromptList(file=PinnedFile(uri=self.prompts_uri)),))
         changes = self.given("num_prompts", "pictures_per_prompt")
-        return measure.replace(rewriter=self.rewriter(measure.rewriter), **changes)
+        return benchmark.replace(rewriter=self.rewriter(benchmark.rewriter), **changes)
 
 
 class ClipScoreForm(FitForm):
@@ -123,10 +128,14 @@ class ClipScoreForm(FitForm):
 
     clip_model: str | None = Field(default=None, description="CLIP (folder or hub name); by default ViT-L/14.")
 
-    def change(self, before: ClipScoreMeasure | None) -> ClipScoreMeasure:
+    def change(self, before: ClipScoreBenchmark | None) -> ClipScoreBenchmark:
         """The benchmark with what was filled in."""
-        measure = self.common(before or ClipScoreMeasure())
-        return measure if self.clip_model is None else measure.replace(clip=measure.clip.replace(model=self.clip_model))
+        benchmark = self.common(before or ClipScoreBenchmark())
+        return (
+            benchmark
+            if self.clip_model is None
+            else benchmark.replace(clip=benchmark.clip.replace(model=self.clip_model))
+        )
 
 
 class WeightsForm(FitForm):
@@ -147,11 +156,11 @@ class WeightsForm(FitForm):
 class ImageRewardForm(WeightsForm):
     """ImageReward on its 100 prompts, ten pictures each."""
 
-    def change(self, before: ImageRewardMeasure | None) -> ImageRewardMeasure:
+    def change(self, before: ImageRewardBenchmark | None) -> ImageRewardBenchmark:
         """The benchmark with what was filled in."""
-        measure = self.common(before or ImageRewardMeasure())
-        network = measure.network.replace(weights=self.weights(measure.network.weights), **self.given("tokenizer"))
-        return measure.replace(network=network)
+        benchmark = self.common(before or ImageRewardBenchmark())
+        network = benchmark.network.replace(weights=self.weights(benchmark.network.weights), **self.given("tokenizer"))
+        return benchmark.replace(network=network)
 
 
 class HpsForm(WeightsForm):
@@ -159,10 +168,10 @@ class HpsForm(WeightsForm):
 
     version: Literal["v2.1", "v2.0"] | None = Field(default=None, description="Figures of versions do not compare.")
 
-    def change(self, before: HpsMeasure | None) -> HpsMeasure:
+    def change(self, before: HpsBenchmark | None) -> HpsBenchmark:
         """The benchmark with what was filled in."""
-        measure = self.common(before or HpsMeasure())
-        network = measure.network.replace(**self.given("version", "tokenizer"))
+        benchmark = self.common(before or HpsBenchmark())
+        network = benchmark.network.replace(**self.given("version", "tokenizer"))
         if self.weights_uri is not None or self.weights_sha256 is not None:
             network = network.replace(weights=self.weights(network.file))
-        return measure.replace(network=network)
+        return benchmark.replace(network=network)

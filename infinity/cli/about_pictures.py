@@ -67,7 +67,7 @@ def _own_folder(pictures: str, benchmark: str) -> str:
 def unmeasured(spec: EvaluateSpec, report: EvaluateReport) -> list[str]:
     """A sentence for every benchmark of which nothing was measured."""
     sentences = []
-    for words, benchmark in spec.benchmarks():
+    for words, benchmark in spec.prompt_benchmarks():
         overall = next((score for score in report.scores if score.metric == f"{benchmark.name}.overall"), None)
         if overall is not None and overall.value is None:
             where = "" if benchmark.pictures is None else f" in {benchmark.pictures.uri}"

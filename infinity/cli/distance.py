@@ -33,8 +33,8 @@ def distance(
     """FID, KID, Inception Score, precision and recall of two sets of pictures, with intervals."""
     with clear_errors():
         from infinity.evaluation.fid.feature_distances import KidConfig
-        from infinity.evaluation.fid.fused_inception import FusedInception
-        from infinity.evaluation.fid.inception_weights import InceptionWeights, load_inception
+        from infinity.evaluation.fid.fused_inception import load_fused_inception
+        from infinity.evaluation.fid.inception_weights import InceptionWeights
         from infinity.evaluation.fid.set_distance import distances
 
         about = {"convention": convention, "split": split, "feature": feature}
@@ -43,13 +43,13 @@ def distance(
 
         def network() -> Network:
             if not loaded:
-                loaded.append(FusedInception(load_inception(InceptionWeights().replace(**given))).to(device))
+                loaded.append(load_fused_inception(InceptionWeights().replace(**given), device))
             return loaded[0]
 
         sides = [_side(uri, about, network, device) for uri in (first, second)]
         out.print(scores_table(distances(*sides, kid=KidConfig(subset_size=kid_subset), interval=interval)))
         for side in sides:
-            line = f"{side.passport.source}; {side.passport.protocol}"
+            line = f"{side.provenance.source}; {side.provenance.protocol}"
             out.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -63,7 +63,7 @@ def _side(uri: str, about: dict[str, object], network: Callable[[], Network], de
     place = storage.absolute(uri)
     if uri.endswith((".npz", ".pt")):
         found = read_statistics(StatisticsFile(file=PinnedFile(uri=place)))
-        return PictureSet(found.moments, found.passport)
+        return PictureSet(found.moments, found.provenance)
     reference = ReferenceSet.from_json({"uri": place, **about}, where="distance")
     reference.files()  # before weights are downloaded
     with bar(f"reading {uri}") as report:

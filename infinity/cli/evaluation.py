@@ -255,8 +255,8 @@ def statistics(
     """Write reference statistics of a set of pictures, for fid_reference and for other tools that read .npz."""
     with clear_errors():
         from infinity import storage
-        from infinity.evaluation.fid.fused_inception import FusedInception
-        from infinity.evaluation.fid.inception_weights import InceptionWeights, load_inception
+        from infinity.evaluation.fid.fused_inception import load_fused_inception
+        from infinity.evaluation.fid.inception_weights import InceptionWeights
         from infinity.evaluation.fid.reference_sets import ReferenceSet, measure
         from infinity.evaluation.fid.reference_statistics import write_statistics
         from infinity.generation.device import check_device
@@ -268,11 +268,11 @@ def statistics(
         reference = ReferenceSet.from_json({"uri": storage.absolute(source), **about}, where="statistics")
         found = {name: value for name, value in (("uri", weights), ("sha256", sha256)) if value is not None}
         reference.files()  # before weights are downloaded
-        network = FusedInception(load_inception(InceptionWeights().replace(**found))).to(device)
+        network = load_fused_inception(InceptionWeights().replace(**found), device)
         with bar(f"reading {source}") as report:
-            stats, passport = measure(reference, network, device=device, progress=report)
-        write_statistics(output, stats, passport)
-        for line in (output, f"{stats.count} pictures, {passport.protocol}", passport.source):
+            stats, provenance = measure(reference, network, device=device, progress=report)
+        write_statistics(output, stats, provenance)
+        for line in (output, f"{stats.count} pictures, {provenance.protocol}", provenance.source):
             out.print(line, markup=False, highlight=False, soft_wrap=True)
 
 

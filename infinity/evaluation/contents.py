@@ -60,12 +60,12 @@ def contents(manifest: str | None, parts: Mapping[str, Config | None]) -> dict[s
     return found
 
 
-def judged_by(measure: PromptBenchmark) -> dict[str, str]:
+def judged_by(benchmark: PromptBenchmark) -> dict[str, str]:
     """Digests of what judges, where the settings of a benchmark name it by its place alone; none for pinned weights."""
-    assert isinstance(measure, Config)
+    assert isinstance(benchmark, Config)
     found: dict[str, str] = {}
-    for field in dataclasses.fields(measure):
-        value = getattr(measure, field.name)
+    for field in dataclasses.fields(benchmark):
+        value = getattr(benchmark, field.name)
         if isinstance(value, Config) and field.name not in ("pictures", "rewriter", "prompts", "questions"):
             found |= {f"{field.name}.{where}": digest for where, digest in _of(value) if digest}
     return found

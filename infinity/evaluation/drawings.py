@@ -24,11 +24,12 @@ from infinity.evaluation.benchmark import (
     picture_ids,
     spread,
 )
+from infinity.evaluation.model import picture_store
 from infinity.evaluation.pictures.store import Drawing
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SampleMeasure(Config):
+class SampleBenchmark(Config):
     """One drawing for each of some captions, to look at.
 
     Args:
@@ -39,14 +40,14 @@ class SampleMeasure(Config):
 
     def __post_init__(self) -> None:
         if self.num_pictures < 1:
-            raise ValueError(f"SampleMeasure.num_pictures: expected at least 1, got {self.num_pictures}")
+            raise ValueError(f"SampleBenchmark.num_pictures: expected at least 1, got {self.num_pictures}")
 
-    def parts(self, subject: EvalTarget, manifest: Manifest) -> tuple[SamplePart, ...]:
+    def parts(self, target: EvalTarget, manifest: Manifest) -> tuple[SamplePart, ...]:
         """One part a batch of captions."""
-        rows = spread(manifest, subject.split, self.num_pictures)
-        return tuple(SamplePart(batch=batch) for batch in batches(manifest, rows, subject.batch_size))
+        rows = spread(manifest, target.split, self.num_pictures)
+        return tuple(SamplePart(batch=batch) for batch in batches(manifest, rows, target.batch_size))
 
-    def outcome(self, state: tuple[Sample, ...]) -> BenchmarkResult:
+    def summarize(self, state: tuple[Sample, ...]) -> BenchmarkResult:
         """The sheet "samples" with the captions in the order of the pictures, and where these lie."""
         pictures = [sample.picture for sample in state]
         sheet = SheetImage(
@@ -97,10 +98,10 @@ class SamplePart:
         """Pictures that are drawn."""
         return len(self.batch.rows)
 
-    def compute(self, material: EvalContext) -> tuple[Sample, ...]:
+    def compute(self, context: EvalContext) -> tuple[Sample, ...]:
         """Captions and drawings."""
-        ids, store = picture_ids(material.manifest, self.batch.rows), material.subject.pictures
-        wanted = _wanted(material, self.batch)
+        ids, store = picture_ids(context.manifest, self.batch.rows), picture_store(context.target)
+        wanted = _wanted(context, self.batch)
         return tuple(
             Sample(
                 id=name,
@@ -109,16 +110,16 @@ class SamplePart:
                 uri=None if store is None else store.uri(drawing),
                 picture=picture,
             )
-            for name, drawing, picture in zip(ids, wanted, drawn.draw(material, wanted), strict=True)
+            for name, drawing, picture in zip(ids, wanted, drawn.draw(context, wanted), strict=True)
         )
 
 
-def draw(material: EvalContext, batch: RowBatch) -> UInt8[np.ndarray, "B H W 3"]:
+def draw(context: EvalContext, batch: RowBatch) -> UInt8[np.ndarray, "B H W 3"]:
     """One picture for the caption of every row; the seed of a row is the subject's seed plus its number."""
-    return drawn.draw(material, _wanted(material, batch))
+    return drawn.draw(context, _wanted(context, batch))
 
 
-def _wanted(material: EvalContext, batch: RowBatch) -> list[Drawing]:
-    captions = material.manifest.captions(batch.rows)
-    seeds = [material.subject.seed + row for row in batch.rows]
+def _wanted(context: EvalContext, batch: RowBatch) -> list[Drawing]:
+    captions = context.manifest.captions(batch.rows)
+    seeds = [context.target.seed + row for row in batch.rows]
     return [Drawing(caption, seed, batch.aspect_ratio) for caption, seed in zip(captions, seeds, strict=True)]

@@ -23,6 +23,7 @@ from infinity.evaluation.benchmark import (
     spread,
 )
 from infinity.evaluation.mean_state import MeanState
+from infinity.evaluation.model import loaded_pipeline
 from infinity.generation.pipeline import Pipeline
 from infinity.scales import ScaleSchedule
 from infinity.tokenizer.pixels import to_pixels
@@ -31,7 +32,7 @@ from infinity.transformer.loss import likeliest_bits, token_cross_entropy
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ValidationMeasure(Config):
+class ValidationBenchmark(Config):
     """Cross-entropy and accuracy of teacher-forced bits.
 
     Args:
@@ -44,21 +45,21 @@ class ValidationMeasure(Config):
 
     def __post_init__(self) -> None:
         if self.num_pictures is not None and self.num_pictures < 1:
-            raise ValueError(f"ValidationMeasure.num_pictures: expected at least 1, got {self.num_pictures}")
+            raise ValueError(f"ValidationBenchmark.num_pictures: expected at least 1, got {self.num_pictures}")
         if not 0.0 <= self.self_correction <= 1.0:
             raise ValueError(
-                f"ValidationMeasure.self_correction: expected a share from 0 to 1, got {self.self_correction}"
+                f"ValidationBenchmark.self_correction: expected a share from 0 to 1, got {self.self_correction}"
             )
 
-    def parts(self, subject: EvalTarget, manifest: Manifest) -> tuple[ValidationPart, ...]:
+    def parts(self, target: EvalTarget, manifest: Manifest) -> tuple[ValidationPart, ...]:
         """One part a batch of rows."""
-        rows = spread(manifest, subject.split, self.num_pictures)
+        rows = spread(manifest, target.split, self.num_pictures)
         return tuple(
             ValidationPart(batch=batch, self_correction=self.self_correction)
-            for batch in batches(manifest, rows, subject.batch_size)
+            for batch in batches(manifest, rows, target.batch_size)
         )
 
-    def outcome(self, state: ValidationState) -> BenchmarkResult:
+    def summarize(self, state: ValidationState) -> BenchmarkResult:
         """``validation.loss`` and ``validation_loss.scale_<k>``, and ``mean`` and scales of both accuracies."""
         protocol = (
             f"validation/1: teacher forcing, self-correction noise up to {self.self_correction:g}, whole captions, "
@@ -142,22 +143,22 @@ class ValidationPart:
         return len(self.batch.rows)
 
     @torch.no_grad()
-    def compute(self, material: EvalContext) -> ValidationState:
+    def compute(self, context: EvalContext) -> ValidationState:
         """Predict the bits of the pictures from their captions and coarser scales."""
-        pipeline, rows = material.pipeline, self.batch.rows
+        pipeline, rows = loaded_pipeline(context), self.batch.rows
         config, device = pipeline.tokenizer.config, pipeline.transformer.start.device
         schedule = pipeline.config.resolution.schedule(self.batch.aspect_ratio)
-        images = load_images(material.manifest, rows, schedule.image_size_px(config.stride_px))
+        images = load_images(context.manifest, rows, schedule.image_size_px(config.stride_px))
         features = pipeline.tokenizer.encode(to_pixels(torch.from_numpy(images), device))
         taught = teacher_forcing(
-            features, schedule, kind=config.quantizer, fold=config.fold, flips=self._flips(pipeline, schedule, material)
+            features, schedule, kind=config.quantizer, fold=config.fold, flips=self._flips(pipeline, schedule, context)
         )
-        text = pipeline.text_encoder.encode(material.manifest.captions(rows)).to(device)
+        text = pipeline.text_encoder.encode(context.manifest.captions(rows)).to(device)
         with torch.autocast("cuda", torch.bfloat16, enabled=device.type == "cuda"):
             logits = pipeline.transformer(text, taught.inputs_BMC, schedule)
-        return ValidationState.of(logits, taught.labels.bits_BLC, schedule, picture_ids(material.manifest, rows))
+        return ValidationState.of(logits, taught.labels.bits_BLC, schedule, picture_ids(context.manifest, rows))
 
-    def _flips(self, pipeline: Pipeline, schedule: ScaleSchedule, material: EvalContext) -> list[Tensor] | None:
+    def _flips(self, pipeline: Pipeline, schedule: ScaleSchedule, context: EvalContext) -> list[Tensor] | None:
         """Wrong bits drawn for every picture on its own, so that batches do not matter."""
         if self.self_correction == 0:
             return None
@@ -167,7 +168,7 @@ class ValidationPart:
                 batch_size=1,
                 num_bits=pipeline.tokenizer.config.token_bits,
                 max_rate=self.self_correction,
-                generator=row_generator(material.subject.seed, row),
+                generator=row_generator(context.target.seed, row),
             )
             for row in self.batch.rows
         ]

@@ -30,7 +30,6 @@ from infinity.evaluation.dpg.scoring import (
 )
 from infinity.evaluation.networks import Networks
 from infinity.evaluation.pictures.files import is_picture
-from infinity.evaluation.pictures.found import in_folders_or_flat, locate, place_of, with_gaps
 from infinity.evaluation.pictures.store import Picture, PictureError
 from infinity.evaluation.prompts.benchmark import (
     JudgedPrompts,
@@ -39,11 +38,12 @@ from infinity.evaluation.prompts.benchmark import (
     PromptItem,
     PromptSample,
     Record,
-    count_gaps,
     described,
     join_notes,
-    note_of_gaps,
+    note_of_missing,
+    split_missing,
 )
+from infinity.evaluation.prompts.found import in_folders_or_flat, locate, place_of, with_missing
 from infinity.evaluation.prompts.rewriting import Rewriter, describe
 from infinity.evaluation.score import Score, slug
 from infinity.perception.vqa import Vqa, VqaConfig
@@ -60,7 +60,7 @@ OFFICIAL_PROMPTS = PinnedFile(
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DpgMeasure(Config):
+class DpgBenchmark(Config):
     """DPG-Bench.
 
     Attributes:
@@ -87,10 +87,10 @@ class DpgMeasure(Config):
 
     def __post_init__(self) -> None:
         if not 1 <= self.pictures_per_prompt <= 4:
-            raise ValueError(f"DpgMeasure.pictures_per_prompt: expected 1 to 4, got {self.pictures_per_prompt}")
+            raise ValueError(f"DpgBenchmark.pictures_per_prompt: expected 1 to 4, got {self.pictures_per_prompt}")
         if any(number is not None and number < 1 for number in (self.num_prompts, self.resolution_px)):
             raise ValueError(
-                "DpgMeasure: expected num_prompts and resolution_px of at least 1, got "
+                "DpgBenchmark: expected num_prompts and resolution_px of at least 1, got "
                 f"{self.num_prompts} and {self.resolution_px}"
             )
 
@@ -134,7 +134,7 @@ class DpgMeasure(Config):
             number = self.pictures_per_prompt
             return locate(folder, items, number, layout=in_folders_or_flat, most=number, known=whole)
         return [
-            with_gaps(
+            with_missing(
                 folder, item, [place_of(folder, grids[stem])] if (stem := item.id.split(".")[0]) in grids else [], 1
             )
             for item in items
@@ -168,12 +168,12 @@ class DpgMeasure(Config):
         """Asks all questions about all tiles."""
         return DpgJudge(networks.get(self.vqa, _load_vqa), self)
 
-    def outcome(self, results: JudgedPrompts) -> BenchmarkResult:
+    def summarize(self, results: JudgedPrompts) -> BenchmarkResult:
         """Of both protocols ``dpg…overall``, ``.l1.<category>``, ``.l2.<category>`` and ``.failed``; all answers."""
         tables = self._tables()
         names = {"reference": self.name, "corrected": self.name.replace("dpg", "dpg_corrected")}
         parts = [self._figures(results, tables[each], each, names[each]) for each in PROTOCOLS]
-        lines = [{**described(asked), **record} for asked, record in results]
+        lines = [{**described(sample), **record} for sample, record in results]
         return BenchmarkResult(
             scores=tuple(chain.from_iterable(scores for scores, _ in parts)),
             records={f"{self.name}_answers.jsonl": lines},
@@ -188,27 +188,27 @@ class DpgMeasure(Config):
         self, results: JudgedPrompts, table: Table, protocol: Protocol, name: str
     ) -> tuple[list[Score], dict[str, dict[str, float]]]:
         scored, failed = score_all(results, table, protocol)
-        passport = self._passport(protocol)
+        wording = self._protocol(protocol)
         total = len(scored) + len(failed)
         first = next(iter(f"{item}: {reason}" for item, reason in failed.items()), "")
-        note = join_notes(note_of_gaps(len(failed), total, "prompts", first), self._note(results))
+        note = join_notes(note_of_missing(len(failed), total, "prompts", first), self._note(results))
         count = Score(
-            metric=f"{name}.failed", value=float(len(failed)), unit="prompts", n=total, protocol=passport,
+            metric=f"{name}.failed", value=float(len(failed)), unit="prompts", n=total, protocol=wording,
             note="prompts without a score: pictures missing, no questions, or questions that depend on absent ones",
         )  # fmt: skip
         if not scored:
             reason = note or "there was no prompt"
-            return [Score.not_measured(f"{name}.overall", "percent", protocol=passport, reason=reason), count], {}
+            return [Score.not_measured(f"{name}.overall", "percent", protocol=wording, reason=reason), count], {}
         averages = {item: 100 * picture.average for item, picture in scored.items()}
-        overall = _percent(f"{name}.overall", {item: (value, 1.0) for item, value in averages.items()}, passport, note)
+        overall = _percent(f"{name}.overall", {item: (value, 1.0) for item, value in averages.items()}, wording, note)
         categories = [
-            _percent(f"{name}.{level}.{slug(category)}", values, passport, note)
+            _percent(f"{name}.{level}.{slug(category)}", values, wording, note)
             for level in ("l1", "l2")
             for category, values in sorted(pool(scored, protocol, level).items())
         ]
         return [overall, *categories, count], {f"{name}.overall": averages}
 
-    def _passport(self, protocol: Protocol) -> str:
+    def _protocol(self, protocol: Protocol) -> str:
         quirks = {
             "reference": "as the public script, quirks included: first table row skipped, categories from the last "
             "tile before dependencies",
@@ -234,16 +234,16 @@ class DpgJudge:
     """Asks the questions; the record of an item has the answers of every tile by the text of the question."""
 
     vqa: Vqa
-    measure: DpgMeasure
+    benchmark: DpgBenchmark
 
     def __call__(
-        self, asked: Sequence[PromptSample], pictures: Sequence[Sequence[Picture | MissingPicture]]
+        self, samples: Sequence[PromptSample], pictures: Sequence[Sequence[Picture | MissingPicture]]
     ) -> list[Record]:
         """All questions of all items in batches."""
         records: list[dict[str, Any]] = []
         waiting: list[tuple[Picture, str]] = []
-        for one, found in zip(asked, pictures, strict=True):
-            usable, reasons = count_gaps(found)
+        for sample, found in zip(samples, pictures, strict=True):
+            usable, reasons = split_missing(found)
             sizes = {picture.shape for picture in usable}
             if reasons or len(sizes) != 1:
                 other = f"pictures of {len(sizes)} sizes" if sizes else "no picture"
@@ -252,22 +252,22 @@ class DpgJudge:
             tiles, padded = self._tiles(usable)
             size = {"size_px": list(tiles[0].shape[:2])}
             records.append({"answers": [{} for _ in tiles], **size, **({"padded": True} if padded else {})})
-            waiting += [(part, question) for part in tiles for question in one.item.about["questions"]]
+            waiting += [(part, question) for part in tiles for question in sample.item.about["questions"]]
         answers = iter(self.vqa.answer(waiting))
-        for one, record in zip(asked, records, strict=True):
+        for sample, record in zip(samples, records, strict=True):
             for by_question in record.get("answers", ()):
-                by_question.update({question: next(answers) for question in one.item.about["questions"]})
+                by_question.update({question: next(answers) for question in sample.item.about["questions"]})
         return list(records)
 
     def _tiles(self, pictures: list[Picture]) -> tuple[list[Picture], bool]:
         """The tiles of one item, and whether a grid was too small for them."""
-        if self.measure.pictures is None or len(pictures) > 1:
+        if self.benchmark.pictures is None or len(pictures) > 1:
             return cut(tile(pictures), (pictures[0].shape[0], pictures[0].shape[1]), len(pictures)), False
         (grid,) = pictures
-        side = self.measure.resolution_px
+        side = self.benchmark.resolution_px
         size = (grid.shape[0] // 2, grid.shape[1] // 2) if side is None else (side, side)
         padded = 2 * size[0] > grid.shape[0] or 2 * size[1] > grid.shape[1]
-        return cut(grid, size, self.measure.pictures_per_prompt), padded
+        return cut(grid, size, self.benchmark.pictures_per_prompt), padded
 
 
 def score_all(
@@ -276,8 +276,8 @@ def score_all(
     """Scores by item, and reasons of items that have none."""
     scored: dict[str, PictureScore] = {}
     failed: dict[str, str] = {}
-    for asked, record in results:
-        name = asked.item.id
+    for sample, record in results:
+        name = sample.item.id
         if "missing" in record:
             failed[name] = record["missing"]
             continue

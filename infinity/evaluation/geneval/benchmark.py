@@ -13,8 +13,8 @@ from infinity.evaluation.geneval.scenes import SceneDetector
 from infinity.evaluation.geneval.scoring import GenevalConfig, GenevalPrompt
 from infinity.evaluation.geneval.verdicts import GenevalJudge, summarise
 from infinity.evaluation.networks import Networks
-from infinity.evaluation.pictures.found import locate
 from infinity.evaluation.prompts.benchmark import JudgedPrompts, PictureFolder, PromptItem, PromptSample
+from infinity.evaluation.prompts.found import locate
 from infinity.evaluation.prompts.rewriting import Rewriter, describe
 from infinity.storage.lines import json_objects
 from infinity.storage.pinned import PinnedFile
@@ -30,7 +30,7 @@ _NAMED = 8
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class GenevalMeasure(Config):
+class GenevalBenchmark(Config):
     """GenEval.
 
     Attributes:
@@ -57,11 +57,11 @@ class GenevalMeasure(Config):
     def __post_init__(self) -> None:
         if self.pictures_per_prompt < 1 or self.num_shown < 0:
             raise ValueError(
-                "GenevalMeasure: expected at least 1 picture a prompt and num_shown of at least 0, got "
+                "GenevalBenchmark: expected at least 1 picture a prompt and num_shown of at least 0, got "
                 f"{self.pictures_per_prompt} and {self.num_shown}"
             )
         if self.prompts_per_task is not None and self.prompts_per_task < 1:
-            raise ValueError(f"GenevalMeasure.prompts_per_task: expected at least 1, got {self.prompts_per_task}")
+            raise ValueError(f"GenevalBenchmark.prompts_per_task: expected at least 1, got {self.prompts_per_task}")
 
     @property
     def name(self) -> str:
@@ -99,18 +99,18 @@ class GenevalMeasure(Config):
         """The official rules over the detector."""
         return GenevalJudge(self.detector.load(networks), self.thresholds)
 
-    def outcome(self, results: JudgedPrompts) -> BenchmarkResult:
+    def summarize(self, results: JudgedPrompts) -> BenchmarkResult:
         """``geneval.overall``, ``.<task>`` and ``.prompts``; a sheet and the verdicts of every task."""
         return summarise(
             results,
             self.name,
-            protocol=self._passport(),
+            protocol=self._protocol(),
             num_shown=self.num_shown,
             sheets=self.name,
             records=f"{self.name}_verdicts.jsonl",
         )
 
-    def _passport(self) -> str:
+    def _protocol(self) -> str:
         part = "" if self.prompts_per_task is None else f"; a part: {self.prompts_per_task} prompts a task"
         own = self.thresholds.to_json().items()
         official = GenevalConfig().to_json()

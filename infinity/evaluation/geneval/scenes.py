@@ -12,9 +12,9 @@ from infinity.evaluation.geneval.scene_detector import detect
 from infinity.evaluation.geneval.scoring import Detections, GenevalConfig
 from infinity.evaluation.geneval.verdicts import GenevalJudge, summarise
 from infinity.evaluation.networks import Networks
-from infinity.evaluation.pictures.found import locate
 from infinity.evaluation.pictures.store import Picture
 from infinity.evaluation.prompts.benchmark import JudgedPrompts, PictureFolder, PromptItem, PromptSample
+from infinity.evaluation.prompts.found import locate
 from infinity.scenes.prompts import COLORS, PLURALS, TASKS, held_out_prompts, prompts_to_ask
 
 DETECTOR_VERSION = 1
@@ -59,7 +59,7 @@ class SceneDetector(Config):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SceneMeasure(Config):
+class SceneBenchmark(Config):
     """GenEval's tasks on the held-out captions of drawn scenes.
 
     Args:
@@ -80,11 +80,11 @@ class SceneMeasure(Config):
     def __post_init__(self) -> None:
         if self.pictures_per_prompt < 1 or self.num_shown < 0:
             raise ValueError(
-                "SceneMeasure: expected at least 1 picture a prompt and num_shown of at least 0, got "
+                "SceneBenchmark: expected at least 1 picture a prompt and num_shown of at least 0, got "
                 f"{self.pictures_per_prompt} and {self.num_shown}"
             )
         if self.prompts_per_task is not None and self.prompts_per_task < 1:
-            raise ValueError(f"SceneMeasure.prompts_per_task: expected at least 1, got {self.prompts_per_task}")
+            raise ValueError(f"SceneBenchmark.prompts_per_task: expected at least 1, got {self.prompts_per_task}")
 
     @property
     def name(self) -> str:
@@ -119,7 +119,7 @@ class SceneMeasure(Config):
         """The official rules over the exact detector."""
         return GenevalJudge(SceneDetector(), GenevalConfig())
 
-    def outcome(self, results: JudgedPrompts) -> BenchmarkResult:
+    def summarize(self, results: JudgedPrompts) -> BenchmarkResult:
         """``scene_geneval.overall``, ``.<task>`` and ``.prompts``; a sheet and the verdicts of every task."""
         which = "held-out captions" if self.captions == "held_out" else "captions, held-out and trained ones,"
         protocol = (

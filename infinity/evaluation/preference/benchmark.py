@@ -18,7 +18,6 @@ from infinity.config import Config
 from infinity.evaluation.benchmark import BenchmarkResult
 from infinity.evaluation.bootstrap import mean_interval
 from infinity.evaluation.networks import Networks
-from infinity.evaluation.pictures.found import in_folders_or_flat, locate
 from infinity.evaluation.pictures.store import Picture
 from infinity.evaluation.preference.clip_score import PROTOCOL as CLIP_SCORE
 from infinity.evaluation.preference.clip_score import clip_scores
@@ -29,11 +28,12 @@ from infinity.evaluation.prompts.benchmark import (
     PromptItem,
     PromptSample,
     Record,
-    count_gaps,
     described,
     join_notes,
-    note_of_gaps,
+    note_of_missing,
+    split_missing,
 )
+from infinity.evaluation.prompts.found import in_folders_or_flat, locate
 from infinity.evaluation.prompts.lists import PromptList, category_of, describe, read_lists
 from infinity.evaluation.prompts.rewriting import Rewriter
 from infinity.evaluation.prompts.rewriting import describe as describe_rewriter
@@ -66,7 +66,7 @@ Fit = Callable[[Sequence[Picture], Sequence[str]], Iterable[float]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class FitMeasure(Config, ABC):
+class FitBenchmark(Config, ABC):
     """What the three have in common.
 
     Attributes:
@@ -148,23 +148,23 @@ class FitMeasure(Config, ABC):
         """Scores every picture."""
         return FitJudge(self.fit(networks))
 
-    def outcome(self, results: JudgedPrompts) -> BenchmarkResult:
+    def summarize(self, results: JudgedPrompts) -> BenchmarkResult:
         """``<name>.overall`` and ``.<category>``; the numbers of all pictures."""
         scored: dict[str, dict[str, float]] = {}
         failed: list[str] = []
-        for asked, record in results:
+        for sample, record in results:
             if "missing" in record:
-                failed.append(f"{asked.item.id}: {record['missing']}")
+                failed.append(f"{sample.item.id}: {record['missing']}")
                 continue
-            scored.setdefault(category_of(asked.item), {})[asked.item.id] = fmean(record["scores"])
-        note = note_of_gaps(len(failed), len(results.asked), "prompts", next(iter(failed), ""))
-        protocol = self._passport(results)
+            scored.setdefault(category_of(sample.item), {})[sample.item.id] = fmean(record["scores"])
+        note = note_of_missing(len(failed), len(results.samples), "prompts", next(iter(failed), ""))
+        protocol = self._protocol(results)
         means = {item: value for values in scored.values() for item, value in values.items()}
         named = {slug(category): values for category, values in sorted(scored.items()) if category}
         groups = {"overall": means, **named}
         return BenchmarkResult(
             scores=tuple(self._score(part, values, protocol, note) for part, values in groups.items()),
-            records={f"{self.name}_scores.jsonl": [{**described(asked), **record} for asked, record in results]},
+            records={f"{self.name}_scores.jsonl": [{**described(sample), **record} for sample, record in results]},
             items={f"{self.name}.overall": means} if means else {},
         )
 
@@ -181,16 +181,16 @@ class FitMeasure(Config, ABC):
             high=high, note=join_notes(note, about),
         )  # fmt: skip
 
-    def _passport(self, results: JudgedPrompts) -> str:
+    def _protocol(self, results: JudgedPrompts) -> str:
         part = "" if self.num_prompts is None else f"; a part of the prompts: {self.num_prompts} a category"
         return (
-            f"{self.describe()}; {describe([asked.item for asked in results.asked])}, {self.pictures_per_prompt} "
+            f"{self.describe()}; {describe([sample.item for sample in results.samples])}, {self.pictures_per_prompt} "
             f"pictures each, mean of the prompts' means, {describe_rewriter(self.rewriter)}{part}"
         )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ClipScoreMeasure(FitMeasure):
+class ClipScoreBenchmark(FitBenchmark):
     """CLIP score, 100 times the cosine: by default on the pictures of ImageReward's benchmark.
 
     Attributes:
@@ -219,7 +219,7 @@ class ClipScoreMeasure(FitMeasure):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ImageRewardMeasure(FitMeasure):
+class ImageRewardBenchmark(FitBenchmark):
     """ImageReward 1.0 on its benchmark: 100 prompts, ten pictures each.
 
     Attributes:
@@ -252,7 +252,7 @@ class ImageRewardMeasure(FitMeasure):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class HpsMeasure(FitMeasure):
+class HpsBenchmark(FitBenchmark):
     """HPSv2 on its benchmark: 800 prompts of each of four styles, one picture each; 100 times the cosine.
 
     Attributes:
@@ -291,18 +291,18 @@ class FitJudge:
     fit: Fit
 
     def __call__(
-        self, asked: Sequence[PromptSample], pictures: Sequence[Sequence[Picture | MissingPicture]]
+        self, samples: Sequence[PromptSample], pictures: Sequence[Sequence[Picture | MissingPicture]]
     ) -> list[Record]:
         """All pictures of all items in batches. An item with a gap has no number: its mean would be another's."""
         records: list[dict[str, Any]] = []
         waiting: list[tuple[dict[str, Any], Picture, str]] = []
-        for one, found in zip(asked, pictures, strict=True):
-            usable, reasons = count_gaps(found)
+        for sample, found in zip(samples, pictures, strict=True):
+            usable, reasons = split_missing(found)
             if reasons or not usable:
                 records.append({"missing": reasons[0] if reasons else "no picture"})
                 continue
             records.append({"scores": []})
-            waiting += [(records[-1], picture, one.item.prompt) for picture in usable]
+            waiting += [(records[-1], picture, sample.item.prompt) for picture in usable]
         numbers = self.fit([picture for _, picture, _ in waiting], [prompt for _, _, prompt in waiting])
         for (record, _, _), number in zip(waiting, numbers, strict=True):
             record["scores"].append(float(number))

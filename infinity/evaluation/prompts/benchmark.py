@@ -168,7 +168,7 @@ class Judge(Protocol):
     """Looks at pictures; the same answer on every worker."""
 
     def __call__(
-        self, asked: Sequence[PromptSample], pictures: Sequence[Sequence[Picture | MissingPicture]]
+        self, samples: Sequence[PromptSample], pictures: Sequence[Sequence[Picture | MissingPicture]]
     ) -> Sequence[Record]:
         """One record for every item."""
         ...
@@ -178,11 +178,11 @@ class Judge(Protocol):
 class JudgedPrompts:
     """Everything that was asked and what the judge found, in the order of the benchmark."""
 
-    asked: tuple[PromptSample, ...]
+    samples: tuple[PromptSample, ...]
     records: tuple[Record, ...]
 
     def __iter__(self) -> Iterator[tuple[PromptSample, Record]]:
-        return iter(zip(self.asked, self.records, strict=True))
+        return iter(zip(self.samples, self.records, strict=True))
 
 
 class PromptBenchmark(Protocol):
@@ -224,7 +224,7 @@ class PromptBenchmark(Protocol):
         """The judge, on a worker."""
         ...
 
-    def outcome(self, results: JudgedPrompts) -> BenchmarkResult:
+    def summarize(self, results: JudgedPrompts) -> BenchmarkResult:
         """Figures out of all records."""
         ...
 
@@ -240,13 +240,13 @@ def in_store(store: PictureStore, item: PromptItem, drawn: str, wanted: Sequence
     return PromptSample(item=item, drawn=drawn, places=places, must_be_there=True)
 
 
-def count_gaps(pictures: Sequence[Picture | MissingPicture]) -> tuple[list[Picture], list[str]]:
+def split_missing(pictures: Sequence[Picture | MissingPicture]) -> tuple[list[Picture], list[str]]:
     """The pictures that can be judged, and the reasons why others cannot."""
     usable = [picture for picture in pictures if not isinstance(picture, MissingPicture)]
     return usable, [picture.reason for picture in pictures if isinstance(picture, MissingPicture)]
 
 
-def note_of_gaps(missing: int, total: int, what: str, first: str) -> str:
+def note_of_missing(missing: int, total: int, what: str, first: str) -> str:
     """The sentence that a figure over fewer than all items carries; empty when nothing is missing."""
     if not missing:
         return ""
@@ -258,7 +258,7 @@ def join_notes(*notes: str) -> str:
     return "; ".join(note for note in notes if note)
 
 
-def described(asked: PromptSample) -> Record:
+def described(sample: PromptSample) -> Record:
     """How an item begins on a line of a record: id, prompt, and what was drawn where that is something else."""
-    drawn = {} if asked.drawn == asked.item.prompt else {"drawn": asked.drawn}
-    return {"id": asked.item.id, "prompt": asked.item.prompt, **drawn}
+    drawn = {} if sample.drawn == sample.item.prompt else {"drawn": sample.drawn}
+    return {"id": sample.item.id, "prompt": sample.item.prompt, **drawn}

@@ -36,9 +36,9 @@ class DrawPart:
         """Pictures that are drawn."""
         return len(self.drawings)
 
-    def compute(self, material: EvalContext) -> int:
+    def compute(self, context: EvalContext) -> int:
         """Draw all and keep those that are missing; how many there are."""
-        return len(draw(material, self.drawings))
+        return len(draw(context, self.drawings))
 
 
 def draw_parts(store: PictureStore, wanted: Iterable[Drawing], batch_size: int) -> list[DrawPart]:
@@ -62,33 +62,33 @@ def draw_parts(store: PictureStore, wanted: Iterable[Drawing], batch_size: int) 
 class JudgePart:
     """Some items of a benchmark; their verdicts are kept under ``folder``."""
 
-    measure: PromptBenchmark
-    asked: tuple[PromptSample, ...]
+    benchmark: PromptBenchmark
+    samples: tuple[PromptSample, ...]
     folder: str
 
     @property
     def num_pictures(self) -> int:
         """Pictures that are judged."""
-        return sum(len(asked.places) for asked in self.asked)
+        return sum(len(sample.places) for sample in self.samples)
 
-    def compute(self, material: EvalContext) -> tuple[Record, ...]:
+    def compute(self, context: EvalContext) -> tuple[Record, ...]:
         """The record of every item, from storage where all of the part is there."""
 
         def judge() -> Sequence[Record]:
-            return self.measure.judge(material.networks)(self.asked, [asked.pictures() for asked in self.asked])
+            return self.benchmark.judge(context.networks)(self.samples, [sample.pictures() for sample in self.samples])
 
-        return _kept(self.folder, [asked.digest() for asked in self.asked], judge)
+        return _kept(self.folder, [sample.digest() for sample in self.samples], judge)
 
 
 def judge_parts(
-    measure: PromptBenchmark, asked: Sequence[PromptSample], folder: str, batch_size: int
+    benchmark: PromptBenchmark, samples: Sequence[PromptSample], folder: str, batch_size: int
 ) -> list[JudgePart]:
     """Items in parts of about ``batch_size`` pictures."""
-    size = max(1, batch_size // max(1, measure.pictures_per_prompt))
-    rules, weights = measure.judge_settings(), judged_by(measure)
+    size = max(1, batch_size // max(1, benchmark.pictures_per_prompt))
+    rules, weights = benchmark.judge_settings(), judged_by(benchmark)
     settings = digest_of([rules, weights] if weights else rules)
     below = storage.join(folder, VERDICTS_FOLDER, settings)
-    return [JudgePart(measure, tuple(asked[start : start + size]), below) for start in range(0, len(asked), size)]
+    return [JudgePart(benchmark, tuple(samples[start : start + size]), below) for start in range(0, len(samples), size)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ class RewritePart:
         """Prompts, each as much work as a picture."""
         return len(self.prompts)
 
-    def compute(self, material: EvalContext) -> tuple[str, ...]:
+    def compute(self, context: EvalContext) -> tuple[str, ...]:
         """The rewriting of every prompt.
 
         Raises:
@@ -112,7 +112,7 @@ class RewritePart:
         """
 
         def rewrite() -> list[Record]:
-            model = material.networks.get(self.rewriter.model, _load_instruct)
+            model = context.networks.get(self.rewriter.model, _load_instruct)
             answers = model.answer(self.rewriter.questions(self.prompts))
             if empty := [prompt for prompt, answer in zip(self.prompts, answers, strict=True) if not answer]:
                 raise ValueError(

@@ -25,6 +25,7 @@ from infinity.evaluation.benchmark import (
     spread,
 )
 from infinity.evaluation.mean_state import MeanState
+from infinity.evaluation.model import loaded_pipeline
 from infinity.evaluation.reconstruction.image_quality import PROTOCOL, WINDOW_PX, psnr_db, ssim
 from infinity.evaluation.score import Score
 from infinity.perception.lpips import LpipsConfig, load_lpips
@@ -36,7 +37,7 @@ Pictures = UInt8[np.ndarray, "B H W 3"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ReconstructionMeasure(Config):
+class ReconstructionBenchmark(Config):
     """PSNR, SSIM and LPIPS of pictures that went through all bits of the tokenizer.
 
     Args:
@@ -52,12 +53,12 @@ class ReconstructionMeasure(Config):
     def __post_init__(self) -> None:
         if (self.num_pictures is not None and self.num_pictures < 1) or self.num_shown < 0:
             raise ValueError(
-                f"ReconstructionMeasure: expected pictures, got {self.num_pictures} and {self.num_shown} shown"
+                f"ReconstructionBenchmark: expected pictures, got {self.num_pictures} and {self.num_shown} shown"
             )
 
-    def parts(self, subject: EvalTarget, manifest: Manifest) -> tuple[ReconstructionPart, ...]:
+    def parts(self, target: EvalTarget, manifest: Manifest) -> tuple[ReconstructionPart, ...]:
         """One part a batch of rows."""
-        rows = spread(manifest, subject.split, self.num_pictures)
+        rows = spread(manifest, target.split, self.num_pictures)
         places = np.arange(min(self.num_shown, len(rows))) * len(rows) // max(1, min(self.num_shown, len(rows)))
         shown = frozenset(rows[int(place)] for place in places)
         return tuple(
@@ -67,10 +68,10 @@ class ReconstructionMeasure(Config):
                 num_worst=self.num_shown,
                 lpips=self.lpips,
             )
-            for batch in batches(manifest, rows, subject.batch_size)
+            for batch in batches(manifest, rows, target.batch_size)
         )
 
-    def outcome(self, state: ReconstructionState) -> BenchmarkResult:
+    def summarize(self, state: ReconstructionState) -> BenchmarkResult:
         """``reconstruction.psnr_db``, ``.ssim`` and ``.lpips``; sheets "reconstructions" and "worst"."""
         scores = (
             state.psnr.score("reconstruction.psnr_db", "dB", protocol=PROTOCOL),
@@ -153,16 +154,16 @@ class ReconstructionPart:
         """Pictures that are encoded and decoded."""
         return len(self.batch.rows)
 
-    def compute(self, material: EvalContext) -> ReconstructionState:
+    def compute(self, context: EvalContext) -> ReconstructionState:
         """Reconstruct the pictures and compare."""
-        pipeline = material.pipeline
+        pipeline = loaded_pipeline(context)
         schedule = pipeline.config.resolution.schedule(self.batch.aspect_ratio)
         size_px = schedule.image_size_px(pipeline.tokenizer.config.stride_px)
-        originals = load_images(material.manifest, self.batch.rows, size_px)
+        originals = load_images(context.manifest, self.batch.rows, size_px)
         decoded = reconstruct(pipeline.tokenizer, originals, schedule)
         values = psnr_db(originals, decoded)
-        ids = picture_ids(material.manifest, self.batch.rows)
-        distances = self._distances(material, originals, decoded)
+        ids = picture_ids(context.manifest, self.batch.rows)
+        distances = self._distances(context, originals, decoded)
         pairs = tuple(map(Pair, self.batch.rows, values.tolist(), originals, decoded))
         return ReconstructionState(
             psnr=MeanState.of(values),
@@ -176,15 +177,15 @@ class ReconstructionPart:
         )
 
     @torch.inference_mode()
-    def _distances(self, material: EvalContext, originals: Pictures, decoded: Pictures) -> list[float]:
+    def _distances(self, context: EvalContext, originals: Pictures, decoded: Pictures) -> list[float]:
         """LPIPS of every pair; none where it is not asked for or the pictures are too small."""
         if self.lpips is None:
             return []
-        network = material.networks.get(self.lpips, load_lpips)
+        network = context.networks.get(self.lpips, load_lpips)
         if min(originals.shape[1:3]) < network.least_px:
             return []
         pixels = (
-            to_pixels(torch.from_numpy(each), torch.device(material.subject.device)) for each in (originals, decoded)
+            to_pixels(torch.from_numpy(each), torch.device(context.target.device)) for each in (originals, decoded)
         )
         return [float(value) for value in network(*pixels).double()]
 

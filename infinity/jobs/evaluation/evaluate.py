@@ -15,18 +15,18 @@ from infinity.config import Config, digest_of
 from infinity.data.dataset.manifest import Manifest, Split
 from infinity.evaluation.benchmark import Benchmark, EvalTarget
 from infinity.evaluation.contents import contents, is_current, model_digest
-from infinity.evaluation.dpg.benchmark import DpgMeasure
-from infinity.evaluation.drawings import SampleMeasure
-from infinity.evaluation.fid.distribution import DistributionMeasure
+from infinity.evaluation.dpg.benchmark import DpgBenchmark
+from infinity.evaluation.drawings import SampleBenchmark
+from infinity.evaluation.fid.distribution import DistributionBenchmark
 from infinity.evaluation.fid.inception_weights import InceptionWeights, load_inception
-from infinity.evaluation.geneval.benchmark import GenevalMeasure
-from infinity.evaluation.geneval.scenes import SceneMeasure
-from infinity.evaluation.preference.benchmark import ClipScoreMeasure, HpsMeasure, ImageRewardMeasure
+from infinity.evaluation.geneval.benchmark import GenevalBenchmark
+from infinity.evaluation.geneval.scenes import SceneBenchmark
+from infinity.evaluation.preference.benchmark import ClipScoreBenchmark, HpsBenchmark, ImageRewardBenchmark
 from infinity.evaluation.prompts.benchmark import PictureFolder, PromptBenchmark
 from infinity.evaluation.prompts.rewriting import RewriteFile
-from infinity.evaluation.reconstruction.benchmark import ReconstructionMeasure
+from infinity.evaluation.reconstruction.benchmark import ReconstructionBenchmark
 from infinity.evaluation.score import Score
-from infinity.evaluation.validation import ValidationMeasure
+from infinity.evaluation.validation import ValidationBenchmark
 from infinity.generation.pipeline import KIND, TOKENIZER_FOLDER, TOKENIZER_KIND, ModelConfig
 from infinity.generation.sampling import SamplingConfig
 from infinity.jobs.cluster.connection import connect
@@ -83,16 +83,16 @@ class EvaluateSpec(JobSpec):
     model: str
     manifest: str | None = None
     split: Split = "validation"
-    reconstruction: ReconstructionMeasure | None = field(default_factory=ReconstructionMeasure)
-    validation: ValidationMeasure | None = field(default_factory=ValidationMeasure)
-    samples: SampleMeasure | None = field(default_factory=SampleMeasure)
-    scenes: SceneMeasure | None = None
-    geneval: GenevalMeasure | None = None
-    dpg: DpgMeasure | None = None
-    clip_score: ClipScoreMeasure | None = None
-    image_reward: ImageRewardMeasure | None = None
-    hps: HpsMeasure | None = None
-    distribution: DistributionMeasure = field(default_factory=DistributionMeasure)
+    reconstruction: ReconstructionBenchmark | None = field(default_factory=ReconstructionBenchmark)
+    validation: ValidationBenchmark | None = field(default_factory=ValidationBenchmark)
+    samples: SampleBenchmark | None = field(default_factory=SampleBenchmark)
+    scenes: SceneBenchmark | None = None
+    geneval: GenevalBenchmark | None = None
+    dpg: DpgBenchmark | None = None
+    clip_score: ClipScoreBenchmark | None = None
+    image_reward: ImageRewardBenchmark | None = None
+    hps: HpsBenchmark | None = None
+    distribution: DistributionBenchmark = field(default_factory=DistributionBenchmark)
     inception: InceptionWeights | None = None
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     batch_size: int = 32
@@ -108,8 +108,8 @@ class EvaluateSpec(JobSpec):
             raise ValueError(f"EvaluateSpec.batch_size: expected at least 1, got {self.batch_size}")
         if not self.model:
             self._check_foreign()
-        on_data = [name for name, _ in self.measures()]
-        if not on_data and not list(self.benchmarks()):
+        on_data = [name for name, _ in self.data_benchmarks()]
+        if not on_data and not list(self.prompt_benchmarks()):
             raise ValueError("EvaluateSpec: expected at least one measure, got none")
         if self.manifest is None and on_data:
             raise ValueError(
@@ -117,8 +117,8 @@ class EvaluateSpec(JobSpec):
             )
 
     def _check_foreign(self) -> None:
-        drawn = [name for name, _ in self.measures()]
-        drawn += [name for name, benchmark in self.benchmarks() if benchmark.pictures is None]
+        drawn = [name for name, _ in self.data_benchmarks()]
+        drawn += [name for name, benchmark in self.prompt_benchmarks() if benchmark.pictures is None]
         if drawn:
             raise ValueError(
                 f"EvaluateSpec: {', '.join(drawn)} need a model that draws; name its folder, or for benchmarks the "
@@ -163,7 +163,7 @@ class EvaluateSpec(JobSpec):
         return found
 
     @property
-    def subject(self) -> EvalTarget:
+    def target(self) -> EvalTarget:
         """What the workers load."""
         return EvalTarget(
             model=self.model,
@@ -176,7 +176,7 @@ class EvaluateSpec(JobSpec):
             device="cuda" if self.workers.use_gpu else "cpu",
         )
 
-    def measures(self) -> Iterator[tuple[str, Benchmark[Any]]]:
+    def data_benchmarks(self) -> Iterator[tuple[str, Benchmark[Any]]]:
         """What is measured on the data set, with words for people; the longest work first."""
         if self.inception is not None:
             yield "FID", self.distribution
@@ -185,11 +185,11 @@ class EvaluateSpec(JobSpec):
             "validation": self.validation,
             "reconstruction": self.reconstruction,
         }
-        for name, measure in named.items():
-            if measure is not None:
-                yield name, measure
+        for name, benchmark in named.items():
+            if benchmark is not None:
+                yield name, benchmark
 
-    def benchmarks(self) -> Iterator[tuple[str, PromptBenchmark]]:
+    def prompt_benchmarks(self) -> Iterator[tuple[str, PromptBenchmark]]:
         """What is measured over prompts."""
         named: dict[str, PromptBenchmark | None] = {
             "scenes": self.scenes,
@@ -269,9 +269,9 @@ def run_all(specs: Sequence[EvaluateSpec], *, progress: ProgressSink = silent) -
         with connect():
             progress(Progress(0.01, "starting workers"))
             with worker_pool(waiting[0].workers) as workers:
-                findings = compute(evaluations, workers, section(progress, 0.02, 0.98))
+                models = compute(evaluations, workers, section(progress, 0.02, 0.98))
             # Still connected: large arrays in the states lie in Ray's shared memory.
-            for spec, evaluation, folder, found in zip(waiting, evaluations, folders, findings, strict=True):
+            for spec, evaluation, folder, found in zip(waiting, evaluations, folders, models, strict=True):
                 _finish(spec, evaluation, folder, found, round(time.monotonic() - started, 2))
         progress(Progress(1.0, "evaluated"))
     return [load_report(spec, EvaluateReport) for spec in specs]
@@ -279,26 +279,28 @@ def run_all(specs: Sequence[EvaluateSpec], *, progress: ProgressSink = silent) -
 
 def _prepare(spec: EvaluateSpec) -> Evaluation:
     """Everything that can be found out without a worker."""
-    subject = replace(
-        spec.subject,
+    target = replace(
+        spec.target,
         model_digest=check_model(spec.model) if spec.model else "",
         store=spec.store or storage.join(spec.output, STORE_FOLDER),
     )
-    benchmarks = list(spec.benchmarks())
-    items = [benchmark.items() for _, benchmark in benchmarks]
-    for (_, benchmark), asked in zip(benchmarks, items, strict=True):
+    prompt_benchmarks = list(spec.prompt_benchmarks())
+    items = [benchmark.items() for _, benchmark in prompt_benchmarks]
+    for (_, benchmark), prompts in zip(prompt_benchmarks, items, strict=True):
         benchmark.judge_settings()  # names weights: those that are missing are told before hours of drawing
         if isinstance(benchmark.rewriter, RewriteFile) and benchmark.pictures is None:
-            benchmark.rewriter.rewrite([item.prompt for item in asked])  # tells which are missing
+            benchmark.rewriter.rewrite([item.prompt for item in prompts])  # tells which are missing
     check_networks(spec)
-    measures = []
+    data_benchmarks = []
     if spec.manifest is not None:
         manifest = Manifest.load(spec.manifest)
-        measures = [(name, measure, measure.parts(subject, manifest)) for name, measure in spec.measures()]
+        data_benchmarks = [
+            (name, benchmark, benchmark.parts(target, manifest)) for name, benchmark in spec.data_benchmarks()
+        ]
     return Evaluation(
-        subject=subject,
-        measures=measures,
-        benchmarks=benchmarks,
+        target=target,
+        data_benchmarks=data_benchmarks,
+        prompt_benchmarks=prompt_benchmarks,
         items=items,
         inputs=spec.contents(),
     )
@@ -331,24 +333,24 @@ def _finish(spec: EvaluateSpec, evaluation: Evaluation, folder: str, found: Mode
             f"{', '.join(changed)}: changed while {spec.model or spec.pictures_of} was evaluated; run it again when "
             "nothing writes there"
         )
-    outcomes = list(found.outcomes)
+    results = list(found.results)
     if spec.inception is None and spec.manifest is not None:
-        outcomes = [*outcomes, spec.distribution.not_measured()]
+        results = [*results, spec.distribution.not_measured()]
     origins = spec.origins(evaluation.inputs)
-    on_data = sum(1 for _ in spec.measures())
+    on_data = sum(1 for _ in spec.data_benchmarks())
     scores = tuple(
-        told_origin(on_split(score, spec.split) if number < on_data else score, origins)
-        for number, outcome in enumerate(outcomes)
-        for score in outcome.scores
+        with_origin(with_split(score, spec.split) if number < on_data else score, origins)
+        for number, result in enumerate(results)
+        for score in result.scores
     )
-    lines = chain.from_iterable(outcome.drawings for outcome in outcomes)
+    lines = chain.from_iterable(result.drawings for result in results)
     storage.write_text(storage.join(folder, SCORES_FILE), json.dumps([score.to_json() for score in scores], indent=2))
     report = EvaluateReport(
-        model_digest=evaluation.subject.model_digest,
+        model_digest=evaluation.target.model_digest,
         scores=scores,
-        pictures=write_sheets(folder, outcomes),
-        records=write_records(folder, outcomes),
-        items=write_items(folder, outcomes),
+        pictures=write_sheets(folder, results),
+        records=write_records(folder, results),
+        items=write_items(folder, results),
         drawings=write_lines(folder, DRAWINGS_FILE, [*found.drawings(evaluation), *lines]),
         seconds=seconds,
         inputs=dict(evaluation.inputs),
@@ -380,7 +382,7 @@ def check_model(uri: str) -> str:
     return storage.read_text(storage.join(uri, MARKER_FILE)).strip()
 
 
-def told_origin(score: Score, origins: Mapping[str, str]) -> Score:
+def with_origin(score: Score, origins: Mapping[str, str]) -> Score:
     """The score, saying so where its pictures were drawn elsewhere."""
     origin = origin_of(score.metric, origins)
     if origin is None:
@@ -393,7 +395,7 @@ def origin_of(metric: str, origins: Mapping[str, str]) -> str | None:
     return next((origin for name, origin in origins.items() if metric.startswith(name)), None)
 
 
-def on_split(score: Score, split: Split) -> Score:
+def with_split(score: Score, split: Split) -> Score:
     """The score, saying so where it was measured on what the model was trained on."""
     if split == "validation" or score.value is None:
         return score

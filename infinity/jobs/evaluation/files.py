@@ -15,32 +15,32 @@ SHEETS_FOLDER = "sheets"
 ITEMS_FILE = "items.jsonl"
 
 
-def write_sheets(folder: str, outcomes: Sequence[BenchmarkResult]) -> dict[str, Sheet]:
+def write_sheets(folder: str, results: Sequence[BenchmarkResult]) -> dict[str, Sheet]:
     """The sheets by name, written."""
     sheets = {}
-    for name, sheet in chain.from_iterable(outcome.sheets.items() for outcome in outcomes):
+    for name, sheet in chain.from_iterable(result.sheets.items() for result in results):
         uri = storage.join(folder, SHEETS_FOLDER, f"{name}.png")
         storage.write_bytes(uri, sheet.png)
         sheets[name] = Sheet(image=uri, title=sheet.title, captions=sheet.captions)
     return sheets
 
 
-def write_records(folder: str, outcomes: Sequence[BenchmarkResult]) -> dict[str, str]:
+def write_records(folder: str, results: Sequence[BenchmarkResult]) -> dict[str, str]:
     """URIs of the records by file name, written."""
     written = {}
-    for name, records in chain.from_iterable(outcome.records.items() for outcome in outcomes):
+    for name, records in chain.from_iterable(result.records.items() for result in results):
         uri = storage.join(folder, name)
         storage.write_text(uri, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
         written[name] = uri
     return written
 
 
-def write_items(folder: str, outcomes: Sequence[BenchmarkResult]) -> str | None:
+def write_items(folder: str, results: Sequence[BenchmarkResult]) -> str | None:
     """One line a metric and item; values that JSON has no number for, such as the PSNR of equal pictures, are null."""
     lines = [
         {"metric": metric, "id": name, "value": value if math.isfinite(value) else None}
-        for outcome in outcomes
-        for metric, values in outcome.items.items()
+        for result in results
+        for metric, values in result.items.items()
         for name, value in values.items()
     ]
     return write_lines(folder, ITEMS_FILE, lines)

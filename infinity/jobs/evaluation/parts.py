@@ -21,7 +21,7 @@ class Work:
     """One measure's parts on one subject, with words for people."""
 
     name: str
-    subject: EvalTarget
+    target: EvalTarget
     parts: Sequence[WorkItem[Any]]
 
 
@@ -42,7 +42,7 @@ class WorkerPool:
             WorkersError: Workers that die.
             Exception: What a part raised, as it was raised in the worker.
         """
-        parts = [(one.subject, part) for one in work for part in one.parts]
+        parts = [(one.target, part) for one in work for part in one.parts]
         owners = [number for number, one in enumerate(work) for _ in one.parts]
         total, done = sum(part.num_pictures for _, part in parts), 0
         sums: list[Any] = [None] * len(work)
@@ -79,9 +79,9 @@ class _EvaluationActor:
     def __init__(self, device: str, threads: int) -> None:
         torch.set_num_threads(threads)
         self._networks = Networks(device)
-        self._material: EvalContext | None = None
+        self._context: EvalContext | None = None
 
-    def compute(self, subject: EvalTarget, part: WorkItem[Any]) -> Any:
-        if self._material is None or self._material.subject != subject:
-            self._material = EvalContext(subject, self._networks)
-        return part.compute(self._material)
+    def compute(self, target: EvalTarget, part: WorkItem[Any]) -> Any:
+        if self._context is None or self._context.target != target:
+            self._context = EvalContext(target, self._networks)
+        return part.compute(self._context)

@@ -114,7 +114,7 @@ def test_card_names_what_is_no_model(tmp_path: Path) -> None:
 def test_statistics_of_a_folder_are_written_with_their_passport(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from infinity.evaluation.fid import fused_inception, inception_weights
+    from infinity.evaluation.fid import fused_inception
 
     class Network:
         def __init__(self, loaded: object) -> None:
@@ -127,7 +127,7 @@ def test_statistics_of_a_folder_are_written_with_their_passport(
             features = images.mean(dim=(2, 3)).repeat(1, 22)[:, :64]
             return InceptionFeatures(features, features, features, features, features, features)
 
-    monkeypatch.setattr(inception_weights, "load_inception", lambda weights: weights.uri)
+    monkeypatch.setattr(fused_inception, "load_inception", lambda weights: weights.uri)
     monkeypatch.setattr(fused_inception, "FusedInception", Network)
     for number in range(3):
         Image.new("RGB", (8 + number, 9), (number, 0, 0)).save(tmp_path / f"{number}.png")

@@ -94,14 +94,14 @@ def locate(
                 "of them out"
             )
     _tell_strangers(folder, strangers, len(pictures))
-    asked = []
+    samples = []
     for item in items:
         paths = [path for _, path in sorted(by_item.get(item.id, {}).items())][:most]
-        asked.append(with_gaps(folder, item, [place_of(folder, pictures[path]) for path in paths], number))
-    return asked
+        samples.append(with_missing(folder, item, [place_of(folder, pictures[path]) for path in paths], number))
+    return samples
 
 
-def with_gaps(
+def with_missing(
     folder: PictureFolder, item: PromptItem, found: Sequence[PicturePlace | MissingPicture], number: int
 ) -> PromptSample:
     """An item with its pictures; what is missing of so many is a gap."""
@@ -207,7 +207,9 @@ def _listed(folder: PictureFolder, items: Sequence[PromptItem], number: int, mos
             folder.uri, len(strangers), len(by_prompt), strangers[0],
         )  # fmt: skip
     return [
-        with_gaps(folder, item, [_listed_place(uri) for uri in by_prompt.get(item.prompt.strip(), [])[:most]], number)
+        with_missing(
+            folder, item, [_listed_place(uri) for uri in by_prompt.get(item.prompt.strip(), [])[:most]], number
+        )
         for item in items
     ]
 
