@@ -61,19 +61,19 @@ OFFICIAL_PROMPTS = PinnedFile(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DpgBenchmark(Config):
-    """DPG-Bench.
+    """DPG-Bench (arXiv:2403.05135).
 
     Attributes:
         prompts: A folder (path or s3://) of files ``<item id>.txt``, or a zip file that holds them in a folder
             ``prompts``.
         questions: The table of questions.
-        vqa: Who answers them.
+        vqa: Model that answers the questions.
         pictures_per_prompt: Tiles of the grid; the benchmark has 4.
-        num_prompts: Only so many prompts, spread over all; None takes all. Figures of a part say so.
-        resolution_px: Side of a tile in a grid that was drawn elsewhere; None is half of the grid's side. By the
-            reference a smaller grid is filled up with black.
-        rewriter: Who rewrites prompts before they are drawn.
-        pictures: Grids ``<item id>.png`` that were drawn elsewhere; None draws them.
+        num_prompts: Number of prompts, spread over all; None takes all. Scores of a part say so.
+        resolution_px: Side of a tile in a grid that was drawn elsewhere; None is half of the grid's side. As in the
+            reference, a smaller grid is padded with black.
+        rewriter: Rewriter of prompts before pictures are drawn, or None.
+        pictures: Grids ``<item id>.png`` that were drawn elsewhere; None draws them with the model.
     """
 
     prompts: str | PinnedFile = OFFICIAL_PROMPTS
@@ -96,14 +96,14 @@ class DpgBenchmark(Config):
 
     @property
     def name(self) -> str:
-        """Begins the names of metrics and files; figures with rewritten prompts have names of their own."""
+        """First part of the names of metrics and files; scores with rewritten prompts have names of their own."""
         return "dpg" if self.rewriter is None else "dpg_rewritten"
 
     def items(self) -> tuple[PromptItem, ...]:
-        """All prompts with the questions about each, by either protocol, in the order of their names.
+        """Return all prompts with the questions of both protocols about each, in the order of their names.
 
         Raises:
-            ValueError: No prompts, a prompt or a table that cannot be read.
+            ValueError: There are no prompts, or a prompt or the table cannot be read.
             StorageError: A file is missing.
         """
         tables = self._tables()
@@ -117,10 +117,10 @@ class DpgBenchmark(Config):
         )
 
     def find(self, folder: PictureFolder, items: Sequence[PromptItem]) -> list[PromptSample]:
-        """The grid of every item: the picture whose name up to the first dot is the item's id.
+        """Return the grid of every item: the picture whose name up to the first dot is the item's id.
 
-        An item without a grid may have single pictures, ``<id>_<number>.png`` or ``<id>/samples/<number>.png``; a table
-        names any number of pictures.
+        An item without a grid may have single pictures, ``<id>_<number>.png`` or ``<id>/samples/<number>.png``. A table
+        may name any number of pictures.
 
         Raises:
             PictureError: Two grids of one item, or two pictures of one number.
@@ -141,7 +141,6 @@ class DpgBenchmark(Config):
         ]
 
     def _grids(self, folder: PictureFolder) -> dict[str, storage.FileInfo]:
-        """Pictures by their name up to the first dot."""
         found: dict[str, storage.FileInfo] = {}
         for path, info in sorted(folder.files().items()):
             if "/" in path or not is_picture(path):
@@ -155,7 +154,7 @@ class DpgBenchmark(Config):
         return found
 
     def judge_settings(self) -> Mapping[str, Any]:
-        """The model that answers, and how grids are cut."""
+        """Return the settings that an answer depends on: the model, and how grids are cut."""
         return {
             "rules": "dpg/1",
             "vqa": self.vqa.to_json(),
@@ -165,11 +164,11 @@ class DpgBenchmark(Config):
         }
 
     def judge(self, networks: Networks) -> DpgJudge:
-        """Asks all questions about all tiles."""
+        """Return the judge, with its model loaded."""
         return DpgJudge(networks.get(self.vqa, _load_vqa), self)
 
     def summarize(self, results: JudgedPrompts) -> BenchmarkResult:
-        """Of both protocols ``dpg…overall``, ``.l1.<category>``, ``.l2.<category>`` and ``.failed``; all answers."""
+        """Return ``dpg…overall``, ``.l1.<category>``, ``.l2.<category>`` and ``.failed``, by both protocols."""
         tables = self._tables()
         names = {"reference": self.name, "corrected": self.name.replace("dpg", "dpg_corrected")}
         parts = [self._figures(results, tables[each], each, names[each]) for each in PROTOCOLS]
@@ -231,7 +230,7 @@ class DpgBenchmark(Config):
 
 @dataclass(frozen=True, slots=True)
 class DpgJudge:
-    """Asks the questions; the record of an item has the answers of every tile by the text of the question."""
+    """Ask the questions about every tile; an item's record holds each tile's answers by the text of the question."""
 
     vqa: Vqa
     benchmark: DpgBenchmark
@@ -239,7 +238,7 @@ class DpgJudge:
     def __call__(
         self, samples: Sequence[PromptSample], pictures: Sequence[Sequence[Picture | MissingPicture]]
     ) -> list[Record]:
-        """All questions of all items in batches."""
+        """Return the records of all items; questions are asked in batches."""
         records: list[dict[str, Any]] = []
         waiting: list[tuple[Picture, str]] = []
         for sample, found in zip(samples, pictures, strict=True):
@@ -260,7 +259,7 @@ class DpgJudge:
         return list(records)
 
     def _tiles(self, pictures: list[Picture]) -> tuple[list[Picture], bool]:
-        """The tiles of one item, and whether a grid was too small for them."""
+        """Return the tiles of one item, and whether a grid was too small for them."""
         if self.benchmark.pictures is None or len(pictures) > 1:
             return cut(tile(pictures), (pictures[0].shape[0], pictures[0].shape[1]), len(pictures)), False
         (grid,) = pictures
@@ -273,7 +272,7 @@ class DpgJudge:
 def score_all(
     results: JudgedPrompts, table: Table, protocol: Protocol
 ) -> tuple[dict[str, PictureScore], dict[str, str]]:
-    """Scores by item, and reasons of items that have none."""
+    """Return scores by item, and for items without a score the reason."""
     scored: dict[str, PictureScore] = {}
     failed: dict[str, str] = {}
     for sample, record in results:
@@ -293,7 +292,13 @@ def score_all(
 def pool(
     scored: Mapping[str, PictureScore], protocol: Protocol, level: str
 ) -> dict[str, dict[str, tuple[float, float]]]:
-    """By category and item the sum of the questions' scores and their number; level "l1" is coarse, "l2" fine."""
+    """Return the sum of the questions' scores and their number by category and item.
+
+    Args:
+        scored: Scores by item.
+        protocol: Which scores count.
+        level: "l1" for coarse categories, "l2" for fine ones.
+    """
     pooled: dict[str, dict[str, tuple[float, float]]] = {}
     for item, picture in scored.items():
         for question, value in picture.counted(protocol):
@@ -307,10 +312,10 @@ def pool(
 
 
 def read_prompts(source: str | PinnedFile) -> dict[str, str]:
-    """Prompts by the name of their file, blanks at their ends removed.
+    """Return prompts by the name of their file, without blanks at their ends.
 
     Raises:
-        ValueError: No prompt there, an empty one, or one that is not UTF-8.
+        ValueError: No prompt, an empty prompt, or a prompt that is not UTF-8.
         StorageError: A file is missing.
     """
     found: dict[str, bytes] = {}
@@ -346,13 +351,13 @@ def _zipped(source: PinnedFile) -> Iterable[tuple[str, bytes]]:
 
 
 def _texts(name: str, tables: Iterable[Table]) -> list[str]:
-    """The questions about an item, each once, by any protocol."""
+    """Return the questions about an item in any of the tables, each once."""
     key = name.split(".")[0]
     return list(dict.fromkeys(question.text for table in tables for question in table.get(key, ())))
 
 
 def _percent(metric: str, values: Mapping[str, tuple[float, float]], protocol: str, note: str) -> Score:
-    """Sum over number of all items, with an interval from resampling items."""
+    """Return the sum over the number of all items, with an interval from resampling items."""
     sums, numbers = (np.array([pair[side] for pair in values.values()], np.float64) for side in (0, 1))
     interval = stratified_interval([(sums, numbers)])
     low, high = interval or (None, None)

@@ -152,18 +152,18 @@ class Moments:
 def frechet_distance(a: GaussianStats | Moments, b: GaussianStats | Moments) -> float:
     """Return the squared Fréchet distance of the two normal distributions with the given means and covariances.
 
-    mu_a - mu_b|^2 + tr(S_a) + tr(S_b) - 2 tr((S_a S_b)^(1/2)). The last trace is the sum of the square roots of the
-        eigenvalues of the symmetric matrix F^T S_b F, where S_a = F F^T. The result is not clamped: for equal sets it may
-        be -1e-7. It is biased upwards for few rows, so compare at equal counts only.
+    |mu_a - mu_b|^2 + tr(S_a) + tr(S_b) - 2 tr((S_a S_b)^(1/2)). The last trace is the sum of the square roots of the
+    eigenvalues of the symmetric matrix F^T S_b F, where S_a = F F^T. The result is not clamped: for equal sets it may
+    be -1e-7. It is biased upwards for few rows, so compare at equal counts only.
 
-        Example:
-            >>> rows = torch.tensor([[0.0, 0.0], [0.0, 2.0], [2.0, 0.0], [2.0, 2.0]])
-            >>> a, b = GaussianStats.of(rows), GaussianStats.of(rows + 3)
-            >>> round(frechet_distance(a, b), 6)
-            18.0
+    Example:
+        >>> rows = torch.tensor([[0.0, 0.0], [0.0, 2.0], [2.0, 0.0], [2.0, 2.0]])
+        >>> a, b = GaussianStats.of(rows), GaussianStats.of(rows + 3)
+        >>> round(frechet_distance(a, b), 6)
+        18.0
 
-        Raises:
-            ValueError: Widths differ, or a set has fewer than two rows.
+    Raises:
+        ValueError: Widths differ, or a set has fewer than two rows.
     """
     a, b = (cloud.moments() if isinstance(cloud, GaussianStats) else cloud for cloud in (a, b))
     if a.mean.shape != b.mean.shape:

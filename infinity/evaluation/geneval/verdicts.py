@@ -1,4 +1,4 @@
-"""From pictures to verdicts to GenEval's six tasks: what the official prompts and drawn scenes have in common."""
+"""From pictures to verdicts to the scores of GenEval's six tasks; for official prompts and drawn scenes."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ TITLES = {
 
 
 class Detector(Protocol):
-    """Finds objects and names their colours."""
+    """Detector of objects and their colours."""
 
     def __call__(self, pictures: Sequence[Picture]) -> Sequence[Detections]:
-        """Everything found in every picture; colours are looked at when they are asked for."""
+        """Return everything found in every picture; colours may be computed when they are read."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class GenevalJudge:
-    """Verdicts on pictures of GenEval prompts; the record of an item has a line a picture."""
+    """Judge of pictures of GenEval prompts; an item's record has one entry per picture."""
 
     detector: Detector
     thresholds: GenevalConfig
@@ -75,17 +75,17 @@ def _entry(picture: Picture, verdict: Verdict) -> Record:
     return {"size_px": list(picture.shape[:2]), "correct": verdict.correct, "reason": verdict.reason}
 
 
-def summarise(
+def summarize_verdicts(
     results: JudgedPrompts, name: str, *, protocol: str, num_shown: int, sheets: str, records: str
 ) -> BenchmarkResult:
-    """Figures, a sheet of pictures and the lines of all verdicts of GenEval prompts.
+    """Return scores, a sheet of pictures per task, and the lines of all verdicts of GenEval prompts.
 
     Args:
         results: Records of a `GenevalJudge`.
-        name: Begins the names of the metrics.
-        protocol: How they were measured.
+        name: First part of the names of the metrics.
+        protocol: How the scores were measured.
         num_shown: Captions of each task on its sheet.
-        sheets: Begins the names of the sheets, which end in the task.
+        sheets: First part of the names of the sheets, which end in the task.
         records: Name of the file of verdicts.
 
     Raises:
@@ -127,7 +127,7 @@ def _note_of(sizes: set[tuple[int, int]]) -> str:
 
 
 def _lines(results: JudgedPrompts) -> list[Record]:
-    """One line a picture."""
+    """Return one line per picture."""
     return [
         {
             **described(sample),
@@ -142,7 +142,7 @@ def _lines(results: JudgedPrompts) -> list[Record]:
 
 
 def _sheet(results: JudgedPrompts, task: str, num_shown: int) -> SheetImage | None:
-    """The first captions of a task whose pictures are all there, each in a row."""
+    """Return a sheet with the first captions of a task whose pictures are all there, one caption per row."""
     rows = [
         (sample, record["pictures"])
         for sample, record in results
