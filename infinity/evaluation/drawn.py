@@ -1,4 +1,4 @@
-"""Drawings of a model, each batch drawn once: what the store has is read, what is drawn is kept."""
+"""A model's pictures, each batch drawn once: present ones are read from the store, new ones are written to it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from infinity.evaluation.pictures.store import Drawing
 
 
 def draw(context: EvalContext, wanted: Sequence[Drawing]) -> UInt8[np.ndarray, "B H W 3"]:
-    """Drawings of one aspect ratio in one batch.
+    """Return pictures of one aspect ratio, drawn in one batch.
 
-    They come from the subject's store where all of them are there; else all are drawn together, so that a batch is the
-    same whether a run was interrupted or not, and those that are missing are kept.
+    If all of them are in the target's store, they are read. Otherwise all are drawn together, so that a batch is the
+    same whether a run was interrupted or not, and the missing ones are stored (decision 21).
     """
     store = picture_store(context.target)
     if store is not None and all(storage.exists(store.uri(drawing)) for drawing in wanted):

@@ -1,4 +1,4 @@
-"""How well the transformer predicts bits it was not trained on: loss and accuracy by scale (paper Fig. 10)."""
+"""How well the transformer predicts bits that it was not trained on: loss and accuracy by scale (paper Fig. 10)."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class ValidationBenchmark(Config):
     """Cross-entropy and accuracy of teacher-forced bits.
 
     Args:
-        num_pictures: How many, spread over the split; None takes all.
-        self_correction: Highest rate of wrong bits in the history: that of the training. 0 measures on clean history.
+        num_pictures: Number of pictures, spread over the split; None takes all.
+        self_correction: Highest rate of wrong bits in the history, as in training; 0 keeps the history clean.
     """
 
     num_pictures: int | None = 256
@@ -52,7 +52,7 @@ class ValidationBenchmark(Config):
             )
 
     def parts(self, target: EvalTarget, manifest: Manifest) -> tuple[ValidationPart, ...]:
-        """One part a batch of rows."""
+        """Return one part per batch of rows."""
         rows = spread(manifest, target.split, self.num_pictures)
         return tuple(
             ValidationPart(batch=batch, self_correction=self.self_correction)
@@ -60,7 +60,7 @@ class ValidationBenchmark(Config):
         )
 
     def summarize(self, state: ValidationState) -> BenchmarkResult:
-        """``validation.loss`` and ``validation_loss.scale_<k>``, and ``mean`` and scales of both accuracies."""
+        """Return ``validation.loss``, ``validation_loss.scale_<k>``, and mean and scales of both accuracies."""
         protocol = (
             f"validation/1: teacher forcing, self-correction noise up to {self.self_correction:g}, whole captions, "
             "tokens weighted equally, mean over pictures"
@@ -81,7 +81,7 @@ class ValidationBenchmark(Config):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ValidationState:
-    """Means over pictures; those by scale are in the order of the scales; ``items`` are losses by picture id."""
+    """Means over pictures, also by scale in the order of the scales; ``items`` are losses by picture id."""
 
     loss: MeanState
     bits: MeanState
@@ -106,7 +106,7 @@ class ValidationState:
     def of(
         cls, logits: Tensor, bits_BLC: Bool[Tensor, "B L C"], schedule: ScaleSchedule, ids: Sequence[str] = ()
     ) -> ValidationState:
-        """The state of one batch; logits as of either head. Pictures without ids have no items."""
+        """Return the state of one batch; logits of either head are accepted. Pictures without ids have no items."""
         right = likeliest_bits(logits, bits_BLC.shape[-1]) == bits_BLC
         bits_BL, tokens_BL = right.double().mean(dim=-1), right.all(dim=-1).double()
         losses_BL = token_cross_entropy(logits, bits_BLC)
@@ -132,14 +132,14 @@ def _add(a: tuple[MeanState, ...], b: tuple[MeanState, ...]) -> tuple[MeanState,
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ValidationPart:
-    """A batch of rows."""
+    """Work on a batch of rows."""
 
     batch: RowBatch
     self_correction: float
 
     @property
     def num_pictures(self) -> int:
-        """Pictures that are predicted."""
+        """Number of pictures whose bits are predicted."""
         return len(self.batch.rows)
 
     @torch.no_grad()
@@ -159,7 +159,7 @@ class ValidationPart:
         return ValidationState.of(logits, taught.labels.bits_BLC, schedule, picture_ids(context.manifest, rows))
 
     def _flips(self, pipeline: Pipeline, schedule: ScaleSchedule, context: EvalContext) -> list[Tensor] | None:
-        """Wrong bits drawn for every picture on its own, so that batches do not matter."""
+        """Return wrong bits, drawn per picture, so that they do not depend on the batch."""
         if self.self_correction == 0:
             return None
         drawn = [
@@ -177,6 +177,6 @@ class ValidationPart:
 
 
 def row_generator(seed: int, row: int) -> torch.Generator:
-    """Random numbers of one picture of the data set."""
+    """Return the random generator of one picture of the data set."""
     digest = hashlib.sha256(f"validation {seed} {row}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little", signed=True))

@@ -1,7 +1,7 @@
-"""The work of benchmarks over prompts, in parts that any worker may do and that leave their results in storage.
+"""Work of benchmarks over prompts, in parts that any worker can do and that leave their results in storage.
 
-A part is drawn or judged as a whole: batches are the same whether a run was interrupted or not, so that rounding, which
-may differ between batches, cannot make a difference either.
+A part is drawn or judged as a whole. So batches are the same whether a run was interrupted or not, and rounding, which
+may differ between batches, makes no difference (decision 21).
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ class DrawPart:
 
     @property
     def num_pictures(self) -> int:
-        """Pictures that are drawn."""
+        """Number of pictures that are drawn."""
         return len(self.drawings)
 
     def compute(self, context: EvalContext) -> int:
-        """Draw all and keep those that are missing; how many there are."""
+        """Draw all, keep those that are missing, and return how many there are."""
         return len(draw(context, self.drawings))
 
 
 def draw_parts(store: PictureStore, wanted: Iterable[Drawing], batch_size: int) -> list[DrawPart]:
-    """Parts that draw what is wanted, each drawing once; only those in which a drawing is missing.
+    """Return parts that draw what is wanted, each drawing once; only those in which a drawing is missing.
 
-    The batches follow from what is wanted alone, not from what is there.
+    The batches depend on the wanted drawings alone, not on the present ones.
     """
     by_ratio: dict[float, list[Drawing]] = {}
     for drawing in dict.fromkeys(wanted):
@@ -60,7 +60,7 @@ def draw_parts(store: PictureStore, wanted: Iterable[Drawing], batch_size: int) 
 
 @dataclass(frozen=True, slots=True)
 class JudgePart:
-    """Some items of a benchmark; their verdicts are kept under ``folder``."""
+    """Some items of a benchmark, whose verdicts are kept below ``folder``."""
 
     benchmark: PromptBenchmark
     samples: tuple[PromptSample, ...]
@@ -68,11 +68,11 @@ class JudgePart:
 
     @property
     def num_pictures(self) -> int:
-        """Pictures that are judged."""
+        """Number of pictures that are judged."""
         return sum(len(sample.places) for sample in self.samples)
 
     def compute(self, context: EvalContext) -> tuple[Record, ...]:
-        """The record of every item, from storage where all of the part is there."""
+        """Return the record of every item; read from storage if all records of the part are there."""
 
         def judge() -> Sequence[Record]:
             return self.benchmark.judge(context.networks)(self.samples, [sample.pictures() for sample in self.samples])
@@ -83,7 +83,7 @@ class JudgePart:
 def judge_parts(
     benchmark: PromptBenchmark, samples: Sequence[PromptSample], folder: str, batch_size: int
 ) -> list[JudgePart]:
-    """Items in parts of about ``batch_size`` pictures."""
+    """Return the items in parts of about ``batch_size`` pictures."""
     size = max(1, batch_size // max(1, benchmark.pictures_per_prompt))
     rules, weights = benchmark.judge_settings(), judged_by(benchmark)
     settings = digest_of([rules, weights] if weights else rules)
@@ -93,7 +93,7 @@ def judge_parts(
 
 @dataclass(frozen=True, slots=True)
 class RewritePart:
-    """Some prompts that a language model rewrites; its answers are kept under ``folder``."""
+    """Some prompts that a language model rewrites, and whose rewritings are kept below ``folder``."""
 
     rewriter: InstructRewriter
     prompts: tuple[str, ...]
@@ -101,14 +101,14 @@ class RewritePart:
 
     @property
     def num_pictures(self) -> int:
-        """Prompts, each as much work as a picture."""
+        """Number of prompts; each counts as much as a picture."""
         return len(self.prompts)
 
     def compute(self, context: EvalContext) -> tuple[str, ...]:
-        """The rewriting of every prompt.
+        """Return the rewriting of every prompt.
 
         Raises:
-            ValueError: The model answers with nothing.
+            ValueError: The model returns an empty answer.
         """
 
         def rewrite() -> list[Record]:
@@ -126,7 +126,7 @@ class RewritePart:
 
 
 def rewrite_parts(rewriter: InstructRewriter, prompts: Sequence[str], folder: str) -> list[RewritePart]:
-    """Different prompts in parts of one batch of the language model."""
+    """Return the distinct prompts in parts of one batch of the language model."""
     below, size = storage.join(folder, REWRITINGS_FOLDER, rewriter.digest()), rewriter.model.batch_size
     unique = list(dict.fromkeys(prompts))
     return [RewritePart(rewriter, tuple(unique[at : at + size]), below) for at in range(0, len(unique), size)]
@@ -137,7 +137,7 @@ def _load_instruct(config: InstructConfig, device: str) -> InstructModel:
 
 
 def _kept(folder: str, names: Sequence[str], compute: Callable[[], Sequence[Record]]) -> tuple[Record, ...]:
-    """Records by name from storage, or all of them computed and written, each where none is."""
+    """Return records by name from storage if all are there; else compute all and write the missing ones."""
     uris = [storage.join(folder, name[:2], f"{name}.json") for name in names]
     if all(storage.exists(uri) for uri in uris):
         return tuple(parse_json(storage.read_text(uri), where=uri) for uri in uris)
@@ -145,7 +145,7 @@ def _kept(folder: str, names: Sequence[str], compute: Callable[[], Sequence[Reco
 
 
 def _keep(uri: str, record: Record) -> Any:
-    """Write a record, unless one is there; what lies there at last."""
+    """Write a record if there is none; return the stored one."""
     try:
         storage.write_text(uri, json.dumps(record, ensure_ascii=False) + "\n", if_absent=True)
     except storage.FileAlreadyThereError:

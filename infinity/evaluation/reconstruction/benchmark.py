@@ -1,4 +1,4 @@
-"""How well the tokenizer alone gives pictures back: PSNR, SSIM, LPIPS, and pairs to look at."""
+"""How well the tokenizer alone reconstructs pictures: PSNR, SSIM, LPIPS, and pairs to look at."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ Pictures = UInt8[np.ndarray, "B H W 3"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReconstructionBenchmark(Config):
-    """PSNR, SSIM and LPIPS of pictures that went through all bits of the tokenizer.
+    """PSNR, SSIM and LPIPS of pictures that were encoded to all bits and decoded again.
 
     Args:
-        num_pictures: How many, spread over the split; None takes all.
+        num_pictures: Number of pictures, spread over the split; None takes all.
         lpips: Weights of LPIPS; None reports it as not measured.
-        num_shown: Pairs on the sheet of examples, and as many on that of the worst.
+        num_shown: Number of pairs on the sheet of examples, and on the sheet of the worst pairs.
     """
 
     num_pictures: int | None = 256
@@ -57,7 +57,7 @@ class ReconstructionBenchmark(Config):
             )
 
     def parts(self, target: EvalTarget, manifest: Manifest) -> tuple[ReconstructionPart, ...]:
-        """One part a batch of rows."""
+        """Return one part per batch of rows."""
         rows = spread(manifest, target.split, self.num_pictures)
         places = np.arange(min(self.num_shown, len(rows))) * len(rows) // max(1, min(self.num_shown, len(rows)))
         shown = frozenset(rows[int(place)] for place in places)
@@ -72,7 +72,7 @@ class ReconstructionBenchmark(Config):
         )
 
     def summarize(self, state: ReconstructionState) -> BenchmarkResult:
-        """``reconstruction.psnr_db``, ``.ssim`` and ``.lpips``; sheets "reconstructions" and "worst"."""
+        """Return ``reconstruction.psnr_db``, ``.ssim`` and ``.lpips``; sheets "reconstructions" and "worst"."""
         scores = (
             state.psnr.score("reconstruction.psnr_db", "dB", protocol=PROTOCOL),
             _score_of(state.ssim, "reconstruction.ssim", PROTOCOL, state.psnr.count, f"below {WINDOW_PX} px a side"),
@@ -97,15 +97,15 @@ class ReconstructionBenchmark(Config):
         return _score_of(state.lpips, "reconstruction.lpips", self.lpips.protocol, state.psnr.count, small)
 
 
-def _score_of(state: MeanState, metric: str, protocol: str, wanted: int, gap: str) -> Score:
-    """A mean that says so where pictures are missing from it."""
-    note = "" if state.count == wanted else f"{wanted - state.count} of {wanted} pictures left out: {gap}"
+def _score_of(state: MeanState, metric: str, protocol: str, wanted: int, reason: str) -> Score:
+    """Return the mean as a score, with a note where pictures are missing from it."""
+    note = "" if state.count == wanted else f"{wanted - state.count} of {wanted} pictures left out: {reason}"
     return state.score(metric, "", protocol=protocol, note=note)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pair:
-    """A picture before and after, and how far apart they are."""
+    """A picture, its reconstruction, and the PSNR between them."""
 
     row: int
     psnr_db: float
@@ -115,7 +115,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ReconstructionState:
-    """Values by picture, added up; pairs to show, the worst pairs in order, and the PSNR of every picture by its id."""
+    """Sums over pictures, pairs to show, the worst pairs in order, and the PSNR of every picture by its id."""
 
     psnr: MeanState
     ssim: MeanState
@@ -142,7 +142,7 @@ class ReconstructionState:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReconstructionPart:
-    """A batch of rows; ``shown`` are those whose pairs are kept."""
+    """Work on a batch of rows; the pairs of the rows ``shown`` are kept."""
 
     batch: RowBatch
     shown: tuple[int, ...]
@@ -151,7 +151,7 @@ class ReconstructionPart:
 
     @property
     def num_pictures(self) -> int:
-        """Pictures that are encoded and decoded."""
+        """Number of pictures that are encoded and decoded."""
         return len(self.batch.rows)
 
     def compute(self, context: EvalContext) -> ReconstructionState:
@@ -178,7 +178,7 @@ class ReconstructionPart:
 
     @torch.inference_mode()
     def _distances(self, context: EvalContext, originals: Pictures, decoded: Pictures) -> list[float]:
-        """LPIPS of every pair; none where it is not asked for or the pictures are too small."""
+        """Return LPIPS of every pair; empty where it is not wanted or the pictures are too small."""
         if self.lpips is None:
             return []
         network = context.networks.get(self.lpips, load_lpips)
@@ -193,7 +193,7 @@ class ReconstructionPart:
 def reconstruct(
     tokenizer: Tokenizer, images: UInt8[np.ndarray, "B H W 3"], schedule: ScaleSchedule
 ) -> UInt8[np.ndarray, "B H W 3"]:
-    """Pictures encoded to bits of all scales and decoded again, rounded to 8 bits."""
+    """Return pictures that were encoded to the bits of all scales and decoded again, rounded to 8 bits."""
     device = next(tokenizer.parameters()).device
     pixels = tokenizer.reconstruct(to_pixels(torch.from_numpy(images), device), schedule)
     return np.asarray(to_images(pixels).numpy())
