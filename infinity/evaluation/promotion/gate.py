@@ -8,10 +8,9 @@ Example:
     >>> score = Score(metric="clip_score.overall", value=20.0, unit="", n=12, protocol="clip-score/1")
     >>> items = {f"{number:05d}": 20.0 + number % 3 for number in range(12)}
     >>> better = {item: value + 1.0 for item, value in items.items()}
-    >>> old, new = (
-    ...     ScoredModel(model=name, digest=name, setting="s", scores={score.metric: score}, items={score.metric: values})
-    ...     for name, values in (("old", items), ("new", better))
-    ... )
+    >>> scores = {score.metric: score}
+    >>> old = ScoredModel(model="old", digest="a", setting="s", scores=scores, items={score.metric: items})
+    >>> new = ScoredModel(model="new", digest="b", setting="s", scores=scores, items={score.metric: better})
     >>> report = compare(old, new, GateConfig(num_resamples=1000))
     >>> report.decision, report.is_better
     ('promote', True)

@@ -16,7 +16,7 @@ ITEMS_FILE = "items.jsonl"
 
 
 def write_sheets(folder: str, results: Sequence[BenchmarkResult]) -> dict[str, Sheet]:
-    """The sheets by name, written."""
+    """Write the sheets; return them by name."""
     sheets = {}
     for name, sheet in chain.from_iterable(result.sheets.items() for result in results):
         uri = storage.join(folder, SHEETS_FOLDER, f"{name}.png")
@@ -26,7 +26,7 @@ def write_sheets(folder: str, results: Sequence[BenchmarkResult]) -> dict[str, S
 
 
 def write_records(folder: str, results: Sequence[BenchmarkResult]) -> dict[str, str]:
-    """URIs of the records by file name, written."""
+    """Write the records; return their URIs by file name."""
     written = {}
     for name, records in chain.from_iterable(result.records.items() for result in results):
         uri = storage.join(folder, name)
@@ -36,7 +36,7 @@ def write_records(folder: str, results: Sequence[BenchmarkResult]) -> dict[str, 
 
 
 def write_items(folder: str, results: Sequence[BenchmarkResult]) -> str | None:
-    """One line a metric and item; values that JSON has no number for, such as the PSNR of equal pictures, are null."""
+    """Write one line per metric and item; values without a JSON number, such as an infinite PSNR, become null."""
     lines = [
         {"metric": metric, "id": name, "value": value if math.isfinite(value) else None}
         for result in results
@@ -47,7 +47,7 @@ def write_items(folder: str, results: Sequence[BenchmarkResult]) -> str | None:
 
 
 def write_lines(folder: str, name: str, lines: Sequence[Mapping[str, object]]) -> str | None:
-    """A file of JSON lines, and where it lies; no file where there is no line."""
+    """Write a file of JSON lines and return its URI; write no file for no lines."""
     if not lines:
         return None
     uri = storage.join(folder, name)

@@ -1,4 +1,4 @@
-"""Several models and several benchmarks in one go: rewrite prompts, draw pictures, judge and measure, once each."""
+"""Evaluate several models on several benchmarks together: rewrite prompts, draw pictures, judge; each once."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ from infinity.jobs.evaluation.parts import Work, WorkerPool
 from infinity.jobs.progress import ProgressSink, section
 
 Rewritings = Mapping[tuple[str, str], str]
-"""What a rewriter (its digest) made of a prompt."""
+"""Rewritten prompts by rewriter (its digest) and prompt."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Evaluation:
-    """One model, and everything that is measured of it, with words for people.
+    """One model with all of its benchmarks, each with a name in words.
 
     Attributes:
-        subject: What the workers load; it names a store.
-        measures: What is measured on the data set, and its work.
-        benchmarks: What is measured over prompts.
-        items: The prompts of every benchmark.
-        inputs: Digests of what lies at the places that the spec names, before anything is judged.
+        target: What the workers load; it names a store.
+        data_benchmarks: Benchmarks on the data set with their work.
+        prompt_benchmarks: Benchmarks over prompts.
+        items: Prompts of every benchmark over prompts.
+        inputs: Digests of the inputs that the spec names by location, before anything is judged.
     """
 
     target: EvalTarget
@@ -55,7 +55,7 @@ class Evaluation:
 
     @property
     def pictures(self) -> PictureStore:
-        """Where this model's drawings lie."""
+        """Store of this model's pictures."""
         store = picture_store(self.target)
         assert store is not None
         return store
@@ -63,13 +63,13 @@ class Evaluation:
 
 @dataclass(frozen=True, slots=True)
 class ModelResults:
-    """What was found of one model: outcomes of its measures, then of its benchmarks, and what was asked for these."""
+    """Results of one model: first on the data set, then over prompts; and the samples of the latter."""
 
     results: Sequence[BenchmarkResult]
     samples: Sequence[Sequence[PromptSample]]
 
     def drawings(self, evaluation: Evaluation) -> Iterator[Mapping[str, object]]:
-        """A line for every prompt of every benchmark: where its pictures lie."""
+        """Yield a line for every prompt of every benchmark: where its pictures lie."""
         seed = evaluation.target.seed
         for (_, benchmark), answers in zip(evaluation.prompt_benchmarks, self.samples, strict=True):
             for sample in answers:
@@ -79,13 +79,13 @@ class ModelResults:
 
 
 def compute(evaluations: Sequence[Evaluation], pool: WorkerPool, progress: ProgressSink) -> list[ModelResults]:
-    """What is found of every evaluation.
+    """Return the results of every evaluation.
 
-    What lies in the store already is not done again: rewritings, drawings, verdicts.
+    Rewritings, pictures and verdicts that the store has already are not computed again (decision 21).
 
     Raises:
-        WorkersError: Workers die.
-        Exception: What a part raised.
+        WorkersError: Workers died.
+        Exception: An error of a work item.
     """
     rewritings = _rewrite(evaluations, pool, section(progress, 0.0, 0.05))
     samples = [list(_ask(evaluation, rewritings)) for evaluation in evaluations]
@@ -102,7 +102,7 @@ def compute(evaluations: Sequence[Evaluation], pool: WorkerPool, progress: Progr
 
 
 def _rewrite(evaluations: Sequence[Evaluation], pool: WorkerPool, progress: ProgressSink) -> Rewritings:
-    """All rewritings by language models, each once however many models draw it."""
+    """Return all rewritings by language models; each is computed once, however many models draw it."""
     work: dict[str, tuple[InstructRewriter, list[str], Work]] = {}
     for evaluation in evaluations:
         for (name, benchmark), items in zip(evaluation.prompt_benchmarks, evaluation.items, strict=True):
@@ -120,7 +120,7 @@ def _rewrite(evaluations: Sequence[Evaluation], pool: WorkerPool, progress: Prog
 
 
 def _ask(evaluation: Evaluation, rewritings: Rewritings) -> Iterator[list[PromptSample]]:
-    """For every benchmark its items with their pictures: drawn elsewhere, or to be drawn."""
+    """Yield the samples of every benchmark: items with their pictures, drawn elsewhere or to be drawn."""
     for (_, benchmark), items in zip(evaluation.prompt_benchmarks, evaluation.items, strict=True):
         if benchmark.pictures is not None:
             yield benchmark.find(benchmark.pictures, items)
@@ -150,7 +150,7 @@ def _draw(
     pool: WorkerPool,
     progress: ProgressSink,
 ) -> None:
-    """Draw what any benchmark wants and the store does not have; a model draws each picture once."""
+    """Draw the pictures that any benchmark needs and the store lacks; a model draws each picture once."""
     wanted: dict[PictureStore, tuple[EvalTarget, dict[Drawing, None]]] = {}
     for evaluation, answers in zip(evaluations, samples, strict=True):
         _, drawn = wanted.setdefault(evaluation.pictures, (evaluation.target, {}))
@@ -166,7 +166,7 @@ def _draw(
 
 
 def _measure(evaluation: Evaluation, samples: Sequence[Sequence[PromptSample]]) -> Iterator[Work]:
-    """The work of the last step: measures on the data set, then verdicts on pictures."""
+    """Yield the work of the last step: benchmarks on the data set, then verdicts on pictures."""
     target = evaluation.target
     for name, _, parts in evaluation.data_benchmarks:
         yield Work(name, target, parts)

@@ -83,7 +83,7 @@ def test_compare_writes_a_page_and_says_when_there_is_nothing_to_compare(tmp_pat
     other = write_evaluation(tmp_path / "c", "two", prompts(20, 0.5), guidance=9.0)
     code, output = run("compare", before.folder, other.folder, "-o", tmp_path / "page")
     assert code == 0
-    assert "no paired figures" in output
+    assert "no paired scores" in output
     code, output = run("compare", before.folder, tmp_path, "-o", tmp_path / "page")
     assert code == 1
     assert "found 0" in output

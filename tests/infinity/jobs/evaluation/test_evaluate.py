@@ -149,7 +149,7 @@ def test_model_of_another_bit_width_is_refused_before_any_worker_starts(
     config = ModelConfig.from_json(checkpoint.config)
     wide = config.replace(transformer=config.transformer.replace(num_bits=6))
     save_checkpoint(model, kind="transformer", config=wide, tensors=checkpoint.tensors)
-    with pytest.raises(CheckpointError, match="6 bits a token, the tokenizer in it has 4"):
+    with pytest.raises(CheckpointError, match="6 bits per token, the tokenizer in it has 4"):
         run(spec((model, inputs[1]), tmp_path))
 
 
@@ -185,7 +185,7 @@ def test_more_threads_than_any_machine_has_are_refused_instead_of_waited_for(
 
 
 def test_a_spec_that_measures_nothing_is_refused(tmp_path: Path, inputs: tuple[str, str]) -> None:
-    with pytest.raises(ValueError, match="at least one measure"):
+    with pytest.raises(ValueError, match="at least one benchmark"):
         spec(inputs, tmp_path, reconstruction=None, validation=None, samples=None, scenes=None)
     with pytest.raises(ValueError, match="batch_size"):
         spec(inputs, tmp_path, batch_size=0)
