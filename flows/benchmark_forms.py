@@ -1,4 +1,4 @@
-"""The boxes of the benchmarks over prompts on the form of an evaluation."""
+"""Boxes of the benchmarks over prompts on the form of an evaluation."""
 
 from typing import Literal, TypeVar
 
@@ -24,7 +24,7 @@ AnyFit = TypeVar("AnyFit", bound=FitBenchmark)
 
 
 class RewritingForm(Form):
-    """Prompts that are rewritten before they are drawn; figures have names of their own then. Empty: as they are."""
+    """Rewriting of prompts before they are drawn; their scores have names of their own. Empty: no rewriting."""
 
     rewritten_file: str | None = Field(
         default=None,
@@ -35,7 +35,7 @@ class RewritingForm(Form):
     )
 
     def rewriter(self, before: Rewriter | None) -> Rewriter | None:
-        """Who rewrites, with what was filled in."""
+        """Return the rewriter that was filled in, or the previous one."""
         if self.rewritten_file is not None and self.rewriter_model is not None:
             raise ValueError("rewriting: expected a file or a model, got both; leave one of the two boxes empty")
         if self.rewritten_file is not None:
@@ -49,17 +49,17 @@ class GenevalForm(RewritingForm):
     """GenEval on its official prompts. Empty boxes: the official file and networks."""
 
     prompts_uri: str | None = Field(default=None, description="Copy of the official file (path, s3:// or http URI).")
-    prompts_sha256: str | None = Field(default=None, description="Checksum of another file of prompts.")
+    prompts_sha256: str | None = Field(default=None, description="Checksum of a file with other prompts.")
     detector: Literal["coco", "scenes"] | None = Field(
         default=None, description="coco: Mask2Former and CLIP. scenes: the exact detector, for prompts of drawn scenes."
     )
     objects_model: str | None = Field(default=None, description="Mask2Former that finds objects (folder or hub name).")
     colours_model: str | None = Field(default=None, description="CLIP that names colours (folder or hub name).")
-    prompts_per_task: Count | None = Field(default=None, description="At most so many prompts of each task.")
+    prompts_per_task: Count | None = Field(default=None, description="Largest number of prompts per task.")
     pictures_per_prompt: Count | None = Field(default=None, description="The benchmark has 4.")
 
     def change(self, before: GenevalBenchmark | None) -> GenevalBenchmark:
-        """The benchmark with what was filled in."""
+        """Return the benchmark with what was filled in."""
         benchmark = before or GenevalBenchmark()
         prompts = {name.removeprefix("prompts_"): v for name, v in self.given("prompts_uri", "prompts_sha256").items()}
         return benchmark.replace(
@@ -92,10 +92,10 @@ class DpgForm(RewritingForm):
     vqa_model: str | None = Field(
         default=None, description="BLIP, ViLT or an image-text-to-text model that answers (folder or hub name)."
     )
-    num_prompts: Count | None = Field(default=None, description="Only so many prompts, spread over all.")
+    num_prompts: Count | None = Field(default=None, description="Number of prompts, spread over all.")
 
     def change(self, before: DpgBenchmark | None) -> DpgBenchmark:
-        """The benchmark with what was filled in."""
+        """Return the benchmark with what was filled in."""
         benchmark = before or DpgBenchmark()
         if self.questions_uri is not None:
             benchmark = benchmark.replace(questions=benchmark.questions.replace(uri=self.questions_uri))
@@ -105,18 +105,18 @@ class DpgForm(RewritingForm):
 
 
 class FitForm(RewritingForm):
-    """What CLIP score, ImageReward and HPSv2 have in common."""
+    """Boxes that CLIP score, ImageReward and HPSv2 have in common."""
 
     prompts_uri: str | None = Field(
         default=None,
-        description="Prompts instead of the benchmark's: .txt with one a line, .jsonl, or a .json list (path, s3:// or "
-        "http URI).",
+        description="Prompts instead of the benchmark's: .txt with one per line, .jsonl, or a .json list (path, s3:// "
+        "or http URI).",
     )
-    num_prompts: Count | None = Field(default=None, description="Only so many prompts of every category.")
-    pictures_per_prompt: Count | None = Field(default=None, description="Drawings of every prompt.")
+    num_prompts: Count | None = Field(default=None, description="Number of prompts per category.")
+    pictures_per_prompt: Count | None = Field(default=None, description="Pictures of every prompt.")
 
     def common(self, benchmark: AnyFit) -> AnyFit:
-        """The benchmark with what was filled in of these."""
+        """Return the benchmark with what was filled in of these boxes."""
         if self.prompts_uri is not None:
             benchmark = benchmark.replace(prompts=(PromptList(file=PinnedFile(uri=self.prompts_uri)),))
         changes = self.given("num_prompts", "pictures_per_prompt")
@@ -129,26 +129,24 @@ class ClipScoreForm(FitForm):
     clip_model: str | None = Field(default=None, description="CLIP (folder or hub name); by default ViT-L/14.")
 
     def change(self, before: ClipScoreBenchmark | None) -> ClipScoreBenchmark:
-        """The benchmark with what was filled in."""
+        """Return the benchmark with what was filled in."""
         benchmark = self.common(before or ClipScoreBenchmark())
-        return (
-            benchmark
-            if self.clip_model is None
-            else benchmark.replace(clip=benchmark.clip.replace(model=self.clip_model))
-        )
+        if self.clip_model is None:
+            return benchmark
+        return benchmark.replace(clip=benchmark.clip.replace(model=self.clip_model))
 
 
 class WeightsForm(FitForm):
-    """A scorer whose weights are one published file."""
+    """Boxes of a scorer whose weights are one published file."""
 
     weights_uri: str | None = Field(
         default=None, description="Copy of the published weights file (path, s3:// or http URI)."
     )
     weights_sha256: str | None = Field(default=None, description="First digits of its checksum.")
-    tokenizer: str | None = Field(default=None, description="Tokenizer of its prompts (folder or hub name).")
+    tokenizer: str | None = Field(default=None, description="Tokenizer of the prompts (folder or hub name).")
 
     def weights(self, before: PinnedFile) -> PinnedFile:
-        """The weights file with what was filled in."""
+        """Return the weights file with what was filled in."""
         given = self.given("weights_uri", "weights_sha256")
         return before.replace(**{name.removeprefix("weights_"): value for name, value in given.items()})
 
@@ -157,7 +155,7 @@ class ImageRewardForm(WeightsForm):
     """ImageReward on its 100 prompts, ten pictures each."""
 
     def change(self, before: ImageRewardBenchmark | None) -> ImageRewardBenchmark:
-        """The benchmark with what was filled in."""
+        """Return the benchmark with what was filled in."""
         benchmark = self.common(before or ImageRewardBenchmark())
         network = benchmark.network.replace(weights=self.weights(benchmark.network.weights), **self.given("tokenizer"))
         return benchmark.replace(network=network)
@@ -166,10 +164,10 @@ class ImageRewardForm(WeightsForm):
 class HpsForm(WeightsForm):
     """HPSv2 on its 3,200 prompts of four styles, one picture each."""
 
-    version: Literal["v2.1", "v2.0"] | None = Field(default=None, description="Figures of versions do not compare.")
+    version: Literal["v2.1", "v2.0"] | None = Field(default=None, description="Scores of two versions do not compare.")
 
     def change(self, before: HpsBenchmark | None) -> HpsBenchmark:
-        """The benchmark with what was filled in."""
+        """Return the benchmark with what was filled in."""
         benchmark = self.common(before or HpsBenchmark())
         network = benchmark.network.replace(**self.given("version", "tokenizer"))
         if self.weights_uri is not None or self.weights_sha256 is not None:

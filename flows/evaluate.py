@@ -24,17 +24,17 @@ def evaluate(
     evaluation: EvaluationForm = EvaluationForm(),  # noqa: B008
     gate: GateForm = GateForm(),  # noqa: B008
 ) -> State[Any]:
-    """Measure reconstruction, likelihood and drawn scenes of a model, and compare it with its family's champion.
+    """Score a model on benchmarks, and compare it with its family's champion.
 
-    The run ends as Promoted, Blocked, Undecided (too small a sample), Kept (no worse than the champion, but better in
-    nothing), Unchanged (it is the champion already), RolledBack (a person took it back), Overtaken (another promotion
-    came first) or Scored (no promotion was asked for).
+    The run ends as Promoted, Blocked, Undecided (the sample is too small), Kept (no worse than the champion, but better
+    in no metric), Unchanged (it is the champion already), RolledBack (a person rolled it back), Overtaken (another
+    promotion came first) or Scored (promotion is off).
 
     Args:
-        run: A run whose model is trained.
+        run: Run whose model is trained.
         model: Folder of the model. Empty: the newest of the run.
-        evaluation: What is measured, and on how much.
-        gate: What becomes of the model.
+        evaluation: Benchmarks and their sizes.
+        gate: What happens to the model.
     """
     folder = folder_of(run)
     plan = changed(load_plan(run), {"evaluation": evaluation.change})
@@ -45,7 +45,7 @@ def evaluate(
 
 
 def _newest(plan: EndToEnd) -> str:
-    """The finetuned model, or the pretrained one where no other is there yet."""
+    """Return the finetuned model, or the pretrained one if there is no other yet."""
     pretrained = storage.join(plan.pretrain.folder, MODEL_FOLDER)
     if not is_committed(plan.evaluation.model) and is_committed(pretrained):
         return pretrained
