@@ -131,7 +131,7 @@ class Benchmark(Protocol[State]):
     """
 
     def parts(self, target: EvalTarget, manifest: Manifest) -> tuple[WorkItem[State], ...]:
-        """Return the work."""
+        """Return the parts of the work."""
         ...
 
     def summarize(self, state: State) -> BenchmarkResult:

@@ -24,7 +24,7 @@ class Way:
 
     @property
     def mean(self) -> float:
-        """Mean over the seeds."""
+        """Mean of the scores over the seeds."""
         return math.fsum(score.value for score in self.scores if score.value is not None) / len(self.scores)
 
     @property

@@ -95,12 +95,12 @@ class GaussianStats:
 
     @property
     def total(self) -> Float64[Tensor, " D"]:
-        """Sum of the rows."""
+        """Sum of all rows of features."""
         return self.coarse_total + self.fine_total
 
     @property
     def mean(self) -> Float64[Tensor, " D"]:
-        """Mean row."""
+        """Mean of the rows of features."""
         self._check(1)
         return self.total / self.count
 

@@ -2,7 +2,7 @@
 
 Formats that are read: ``.npz`` with ``mu`` and ``sigma`` (pytorch-fid, clean-fid, ADM), ``.pt`` with the same two
 (torch-fidelity's cache). Ours are ``.npz`` files with the same two arrays, so that those tools read them, and one more
-array, ``passport``, with the provenance as JSON.
+array with the provenance as JSON.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ from infinity.config import Config
 from infinity.evaluation.fid.frechet import GaussianStats, Moments, frechet_distance
 from infinity.evaluation.fid.preparation import Convention, protocol
 from infinity.storage.pinned import PinnedFile
+
+_PROVENANCE_ARRAY = "passport"
+"""Name of the array with the provenance; files of all versions have it."""
 
 
 class StatisticsError(ValueError):
@@ -88,7 +91,7 @@ def write_statistics(uri: str, stats: GaussianStats | Moments, provenance: Prove
         content,
         mu=moments.mean.numpy(),
         sigma=moments.covariance.numpy(),
-        passport=np.array(json.dumps(about, sort_keys=True)),
+        **{_PROVENANCE_ARRAY: np.array(json.dumps(about, sort_keys=True))},
     )
     storage.write_bytes(uri, content.getvalue())
 
@@ -117,14 +120,14 @@ def read_statistics(source: StatisticsFile) -> Statistics:
 
 def _provenance(arrays: dict[str, Any], source: StatisticsFile, width: int) -> tuple[Provenance, int | None]:
     where, stated = source.file.uri, source.convention
-    if "passport" not in arrays:
+    if _PROVENANCE_ARRAY not in arrays:
         if stated is None:
             raise StatisticsError(
                 f"{where}: the file does not say how its pictures were prepared; state the convention: tf1 "
                 "(torch-fidelity, ADM), pytorch_fid, clean_fid or imagenet_norm"
             )
         return Provenance(convention=stated, feature=width, source=where), source.count
-    about = json.loads(str(arrays["passport"]))
+    about = json.loads(str(arrays[_PROVENANCE_ARRAY]))
     count = about.pop("count")
     provenance = Provenance.from_json(about, where=where)
     if stated is not None and stated != provenance.convention:

@@ -107,7 +107,7 @@ def _recognise(
     center = (float((cover * (columns + 0.5)).sum() / area), float((cover * (rows + 0.5)).sum() / area))
     overlaps = {shape: _overlap(cover, shape, center, area, config) for shape in PLURALS}
     (best, overlap), (_, second) = sorted(overlaps.items(), key=lambda item: -item[1])[:2]
-    needed = max(config.min_overlap, _likeness(best) + config.min_lead)
+    needed = max(config.min_overlap, _rival_overlap(best) + config.min_lead)
     if overlap < needed or overlap - second < config.min_margin:
         return None
     ys, xs = np.nonzero(cover >= 0.5)
@@ -131,7 +131,7 @@ def _overlap(
 
 
 @cache
-def _likeness(shape: str) -> float:
+def _rival_overlap(shape: str) -> float:
     """Return the best agreement of any other shape's drawing with this shape."""
     size_px = 48
     config, side = SceneDetectorConfig(), sum(SIZE_RANGE) / 2 * size_px
