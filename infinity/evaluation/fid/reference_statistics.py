@@ -22,9 +22,6 @@ from infinity.evaluation.fid.frechet import GaussianStats, Moments, frechet_dist
 from infinity.evaluation.fid.preparation import Convention, protocol
 from infinity.storage.pinned import PinnedFile
 
-_PROVENANCE_ARRAY = "passport"
-"""Name of the array with the provenance; files of all versions have it."""
-
 
 class StatisticsError(ValueError):
     """A file of statistics cannot be used, or two sets of statistics do not compare."""
@@ -91,7 +88,7 @@ def write_statistics(uri: str, stats: GaussianStats | Moments, provenance: Prove
         content,
         mu=moments.mean.numpy(),
         sigma=moments.covariance.numpy(),
-        **{_PROVENANCE_ARRAY: np.array(json.dumps(about, sort_keys=True))},
+        passport=np.array(json.dumps(about, sort_keys=True)),
     )
     storage.write_bytes(uri, content.getvalue())
 
@@ -120,14 +117,14 @@ def read_statistics(source: StatisticsFile) -> Statistics:
 
 def _provenance(arrays: dict[str, Any], source: StatisticsFile, width: int) -> tuple[Provenance, int | None]:
     where, stated = source.file.uri, source.convention
-    if _PROVENANCE_ARRAY not in arrays:
+    if "passport" not in arrays:
         if stated is None:
             raise StatisticsError(
                 f"{where}: the file does not say how its pictures were prepared; state the convention: tf1 "
                 "(torch-fidelity, ADM), pytorch_fid, clean_fid or imagenet_norm"
             )
         return Provenance(convention=stated, feature=width, source=where), source.count
-    about = json.loads(str(arrays[_PROVENANCE_ARRAY]))
+    about = json.loads(str(arrays["passport"]))
     count = about.pop("count")
     provenance = Provenance.from_json(about, where=where)
     if stated is not None and stated != provenance.convention:
