@@ -65,7 +65,7 @@ class Job:
     def kill_worker(self) -> bool:
         """Kill the first worker that is there."""
         for number, name in self.processes():
-            if name.startswith("ray::_Worker"):
+            if name.startswith("ray::_Evaluatio"):
                 os.kill(number, signal.SIGKILL)
                 return True
         return False
