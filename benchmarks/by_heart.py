@@ -104,7 +104,7 @@ def drawn_again(model: str, manifest: str, num_seeds: int) -> dict[str, object]:
 
 
 def main() -> None:
-    """Learn, draw, compare."""
+    """Train, draw, and compare the pictures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("picture", type=Path, help="any picture of at least 8 px")
     parser.add_argument("--caption", default="one picture", help="what it is drawn for")

@@ -46,7 +46,7 @@ class Case:
 
     Attributes:
         group: Which question it belongs to.
-        name: Of this case.
+        name: Name of the case.
         spec: The training.
         batch_size: Pictures of a step.
     """
@@ -102,7 +102,7 @@ def _spec(model: str, size: Size) -> TrainTransformerSpec:
 
 
 def run(case: Case, device: torch.device, *, repeats: int, peak_tflops: float) -> dict[str, Any]:
-    """Time one case here."""
+    """Time one case on this machine."""
     on_gpu = device.type == "cuda"
     spec, about = case.spec, {"group": case.group, "case": case.name, "batch": case.batch_size}
     schedule = spec.resolution.schedule(1.0)

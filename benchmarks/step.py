@@ -71,7 +71,7 @@ def cases(before: Path | None) -> dict[str, tuple[Path, str]]:
 
 
 def measure(folder: Path, run: str, *, threads: int, repeats: int) -> dict[str, Any]:
-    """One process."""
+    """Time the steps of one process."""
     code = _COMMON.format(threads=threads, repeats=repeats, run=run)
     environment = os.environ | {"PYTHONPATH": str(folder), "OMP_NUM_THREADS": str(threads)}
     done = subprocess.run(

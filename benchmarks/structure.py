@@ -56,7 +56,7 @@ LEANING_ARGUMENT = re.compile(r"^\s+\w+: (Of|As|Its|That) ", re.MULTILINE)
 
 
 def main() -> None:
-    """Print the table."""
+    """Print the table of measurements."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--root", type=Path, default=Path(__file__).resolve().parents[1], help="a checkout")
     parser.add_argument("--json", type=Path, help="write the figures to this file too")

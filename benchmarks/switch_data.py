@@ -157,4 +157,4 @@ def _never(_: object) -> None:
 
 
 def nobody(_share: float, _message: str) -> None:
-    """Nobody watches."""
+    """Ignore the progress of a training."""

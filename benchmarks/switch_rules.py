@@ -26,7 +26,7 @@ TIMES_ROUNDING = 10.0
 NUM_SEEDS = 20
 """Of the trainings that are compared by their results alone."""
 STUDENT = 2.093
-"""Student's quantile for 95 % intervals of the mean of so many."""
+"""Student's quantile for 95 % intervals of a mean, by number of values."""
 
 Rule = Literal["bits", "rounding", "seeds"]
 NAMES: dict[Rule, str] = {
@@ -41,11 +41,11 @@ class SwitchRun:
     """What a training came to.
 
     Attributes:
-        losses: Of every step, in nats a bit.
+        losses: Loss of every step, in nats per bit.
         weights: Checksum of the last weights; empty where they are shared out among processes.
         held: Loss on the next batches, without draws; None with two processes.
         averaged: The same with averaged weights; None where there are none.
-        seconds: Of a step; the median.
+        seconds: Median duration of a step.
     """
 
     losses: tuple[float, ...]
@@ -56,7 +56,7 @@ class SwitchRun:
 
     @classmethod
     def parse(cls, text: str) -> SwitchRun:
-        """From JSON."""
+        """Return a result that was read from JSON."""
         values = json.loads(text)
         return cls(**values | {"losses": tuple(values["losses"])})
 
@@ -111,7 +111,7 @@ class SwitchRow:
 
     @property
     def verdict(self) -> str:
-        """In words."""
+        """Return the verdict in words."""
         if self.planted:
             return "missed" if self.same else "found"
         return "the same" if self.same else "DIFFERENT"
@@ -124,7 +124,7 @@ def apart(a: SwitchRun, b: SwitchRun) -> tuple[float, float]:
 
 
 def rules(num_nudged: int) -> list[str]:
-    """The rules in words."""
+    """Return the rules in words."""
     bits, rounding, seeds = (name.capitalize() for name in NAMES.values())
     texts = (
         f"**{bits}**: the losses of all steps and the last weights are equal to the last bit.",

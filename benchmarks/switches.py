@@ -46,7 +46,7 @@ class Switch:
         rule: When it counts as changing nothing.
         without: The control.
         within: The same training with the switch.
-        processes: Of the training with the switch.
+        processes: Number of processes of the training with the switch.
         planted: Whether it is a fault, which the rule has to find.
     """
 

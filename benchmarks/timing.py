@@ -16,7 +16,7 @@ class Item:
 
     Attributes:
         group: Letter of the list in the README: a to e.
-        name: Of this item.
+        name: Name of the item.
         about: Sizes that a reader must know to compare the figure.
         prepare: Builds model and inputs, and returns what is timed.
     """

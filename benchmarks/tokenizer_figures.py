@@ -61,7 +61,7 @@ class FigureResults:
         return tuple((row["step"], row[figure]) for row in rows if figure in row)
 
     def last(self, run: str, figure: str) -> float:
-        """Its value at the end."""
+        """Return the value at the end."""
         return float(self.runs[run]["curves"][-1][figure])
 
     def lines(self, figure: str, names: dict[str, str], place: str = "curves") -> list[Series]:

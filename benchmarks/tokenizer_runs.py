@@ -48,14 +48,14 @@ class TokenizerRun:
     """One training.
 
     Attributes:
-        name: Of its files.
+        name: Name of the files.
         num_bits: d.
         losses: Weights of the terms.
-        share: Of the steps that are asked for.
+        share: Share of the requested steps.
         start: The training whose tokenizer it goes on with, at a third of the rate that falls to zero; None for random
             weights.
         adversarial: Weight of the discriminator's term, from the first step on; None for no discriminator.
-        seed: Of the batches and of the discriminator's weights.
+        seed: Seed of the batches and of the discriminator's weights.
         world: What the pictures are.
     """
 

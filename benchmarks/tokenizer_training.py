@@ -58,7 +58,7 @@ def step_of(variant: str, size_px: int, width: int, num_bits: int) -> TrainStep[
 
 
 def batch(variant: str, size_px: int) -> PictureBatch:
-    """One picture of noise."""
+    """Return one picture of noise."""
     side = size_px // 16
     sides = (*(n for n in (1, 2, 4, 6, 8, 12, 16, 20, 24, 32, 40, 48, 64) if n < side), side)
     schedule = Resolution(sides=sides, dense=variant in ("dense", "all")).schedule(1.0)

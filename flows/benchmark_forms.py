@@ -1,25 +1,30 @@
-"""The boxes of the benchmarks over prompts on the form of an evaluation."""
+"""Boxes of the benchmarks over prompts on the form of an evaluation."""
 
 from typing import Literal, TypeVar
 
 from pydantic import Field
 
 from flows.form import Count, Form
-from infinity.evaluation.dpg.benchmark import DpgMeasure
-from infinity.evaluation.geneval.benchmark import GenevalMeasure
+from infinity.evaluation.dpg.benchmark import DpgBenchmark
+from infinity.evaluation.geneval.benchmark import GenevalBenchmark
 from infinity.evaluation.geneval.coco_detector import CocoDetectorConfig
 from infinity.evaluation.geneval.scenes import SceneDetector
-from infinity.evaluation.preference.benchmark import ClipScoreMeasure, FitMeasure, HpsMeasure, ImageRewardMeasure
+from infinity.evaluation.preference.benchmark import (
+    ClipScoreBenchmark,
+    FitBenchmark,
+    HpsBenchmark,
+    ImageRewardBenchmark,
+)
 from infinity.evaluation.prompts.lists import PromptList
 from infinity.evaluation.prompts.rewriting import InstructRewriter, RewriteFile, Rewriter
 from infinity.perception.instruct import InstructConfig
 from infinity.storage.pinned import PinnedFile
 
-AnyFit = TypeVar("AnyFit", bound=FitMeasure)
+AnyFit = TypeVar("AnyFit", bound=FitBenchmark)
 
 
 class RewritingForm(Form):
-    """Prompts that are rewritten before they are drawn; figures have names of their own then. Empty: as they are."""
+    """Rewriting of prompts before they are drawn; their scores have names of their own. Empty: no rewriting."""
 
     rewritten_file: str | None = Field(
         default=None,
@@ -30,7 +35,7 @@ class RewritingForm(Form):
     )
 
     def rewriter(self, before: Rewriter | None) -> Rewriter | None:
-        """Who rewrites, with what was filled in."""
+        """Return the rewriter that was filled in, or the previous one."""
         if self.rewritten_file is not None and self.rewriter_model is not None:
             raise ValueError("rewriting: expected a file or a model, got both; leave one of the two boxes empty")
         if self.rewritten_file is not None:
@@ -44,23 +49,23 @@ class GenevalForm(RewritingForm):
     """GenEval on its official prompts. Empty boxes: the official file and networks."""
 
     prompts_uri: str | None = Field(default=None, description="Copy of the official file (path, s3:// or http URI).")
-    prompts_sha256: str | None = Field(default=None, description="Checksum of another file of prompts.")
+    prompts_sha256: str | None = Field(default=None, description="Checksum of a file with other prompts.")
     detector: Literal["coco", "scenes"] | None = Field(
         default=None, description="coco: Mask2Former and CLIP. scenes: the exact detector, for prompts of drawn scenes."
     )
     objects_model: str | None = Field(default=None, description="Mask2Former that finds objects (folder or hub name).")
     colours_model: str | None = Field(default=None, description="CLIP that names colours (folder or hub name).")
-    prompts_per_task: Count | None = Field(default=None, description="At most so many prompts of each task.")
+    prompts_per_task: Count | None = Field(default=None, description="Largest number of prompts per task.")
     pictures_per_prompt: Count | None = Field(default=None, description="The benchmark has 4.")
 
-    def change(self, before: GenevalMeasure | None) -> GenevalMeasure:
-        """The benchmark with what was filled in."""
-        measure = before or GenevalMeasure()
+    def change(self, before: GenevalBenchmark | None) -> GenevalBenchmark:
+        """Return the benchmark with what was filled in."""
+        benchmark = before or GenevalBenchmark()
         prompts = {name.removeprefix("prompts_"): v for name, v in self.given("prompts_uri", "prompts_sha256").items()}
-        return measure.replace(
-            prompts=measure.prompts.replace(**prompts),
-            detector=self._detector(measure.detector),
-            rewriter=self.rewriter(measure.rewriter),
+        return benchmark.replace(
+            prompts=benchmark.prompts.replace(**prompts),
+            detector=self._detector(benchmark.detector),
+            rewriter=self.rewriter(benchmark.rewriter),
             **self.given("prompts_per_task", "pictures_per_prompt"),
         )
 
@@ -87,35 +92,35 @@ class DpgForm(RewritingForm):
     vqa_model: str | None = Field(
         default=None, description="BLIP, ViLT or an image-text-to-text model that answers (folder or hub name)."
     )
-    num_prompts: Count | None = Field(default=None, description="Only so many prompts, spread over all.")
+    num_prompts: Count | None = Field(default=None, description="Number of prompts, spread over all.")
 
-    def change(self, before: DpgMeasure | None) -> DpgMeasure:
-        """The benchmark with what was filled in."""
-        measure = before or DpgMeasure()
+    def change(self, before: DpgBenchmark | None) -> DpgBenchmark:
+        """Return the benchmark with what was filled in."""
+        benchmark = before or DpgBenchmark()
         if self.questions_uri is not None:
-            measure = measure.replace(questions=measure.questions.replace(uri=self.questions_uri))
+            benchmark = benchmark.replace(questions=benchmark.questions.replace(uri=self.questions_uri))
         if self.vqa_model is not None:
-            measure = measure.replace(vqa=measure.vqa.replace(model=self.vqa_model))
-        return measure.replace(rewriter=self.rewriter(measure.rewriter), **self.given("prompts", "num_prompts"))
+            benchmark = benchmark.replace(vqa=benchmark.vqa.replace(model=self.vqa_model))
+        return benchmark.replace(rewriter=self.rewriter(benchmark.rewriter), **self.given("prompts", "num_prompts"))
 
 
 class FitForm(RewritingForm):
-    """What CLIP score, ImageReward and HPSv2 have in common."""
+    """Boxes that CLIP score, ImageReward and HPSv2 have in common."""
 
     prompts_uri: str | None = Field(
         default=None,
-        description="Prompts instead of the benchmark's: .txt with one a line, .jsonl, or a .json list (path, s3:// or "
-        "http URI).",
+        description="Prompts instead of the benchmark's: .txt with one per line, .jsonl, or a .json list (path, s3:// "
+        "or http URI).",
     )
-    num_prompts: Count | None = Field(default=None, description="Only so many prompts of every category.")
-    pictures_per_prompt: Count | None = Field(default=None, description="Drawings of every prompt.")
+    num_prompts: Count | None = Field(default=None, description="Number of prompts per category.")
+    pictures_per_prompt: Count | None = Field(default=None, description="Pictures of every prompt.")
 
-    def common(self, measure: AnyFit) -> AnyFit:
-        """The benchmark with what was filled in of these."""
+    def common(self, benchmark: AnyFit) -> AnyFit:
+        """Return the benchmark with what was filled in of these boxes."""
         if self.prompts_uri is not None:
-            measure = measure.replace(prompts=(PromptList(file=PinnedFile(uri=self.prompts_uri)),))
+            benchmark = benchmark.replace(prompts=(PromptList(file=PinnedFile(uri=self.prompts_uri)),))
         changes = self.given("num_prompts", "pictures_per_prompt")
-        return measure.replace(rewriter=self.rewriter(measure.rewriter), **changes)
+        return benchmark.replace(rewriter=self.rewriter(benchmark.rewriter), **changes)
 
 
 class ClipScoreForm(FitForm):
@@ -123,23 +128,25 @@ class ClipScoreForm(FitForm):
 
     clip_model: str | None = Field(default=None, description="CLIP (folder or hub name); by default ViT-L/14.")
 
-    def change(self, before: ClipScoreMeasure | None) -> ClipScoreMeasure:
-        """The benchmark with what was filled in."""
-        measure = self.common(before or ClipScoreMeasure())
-        return measure if self.clip_model is None else measure.replace(clip=measure.clip.replace(model=self.clip_model))
+    def change(self, before: ClipScoreBenchmark | None) -> ClipScoreBenchmark:
+        """Return the benchmark with what was filled in."""
+        benchmark = self.common(before or ClipScoreBenchmark())
+        if self.clip_model is None:
+            return benchmark
+        return benchmark.replace(clip=benchmark.clip.replace(model=self.clip_model))
 
 
 class WeightsForm(FitForm):
-    """A scorer whose weights are one published file."""
+    """Boxes of a scorer whose weights are one published file."""
 
     weights_uri: str | None = Field(
         default=None, description="Copy of the published weights file (path, s3:// or http URI)."
     )
     weights_sha256: str | None = Field(default=None, description="First digits of its checksum.")
-    tokenizer: str | None = Field(default=None, description="Tokenizer of its prompts (folder or hub name).")
+    tokenizer: str | None = Field(default=None, description="Tokenizer of the prompts (folder or hub name).")
 
     def weights(self, before: PinnedFile) -> PinnedFile:
-        """The weights file with what was filled in."""
+        """Return the weights file with what was filled in."""
         given = self.given("weights_uri", "weights_sha256")
         return before.replace(**{name.removeprefix("weights_"): value for name, value in given.items()})
 
@@ -147,22 +154,22 @@ class WeightsForm(FitForm):
 class ImageRewardForm(WeightsForm):
     """ImageReward on its 100 prompts, ten pictures each."""
 
-    def change(self, before: ImageRewardMeasure | None) -> ImageRewardMeasure:
-        """The benchmark with what was filled in."""
-        measure = self.common(before or ImageRewardMeasure())
-        network = measure.network.replace(weights=self.weights(measure.network.weights), **self.given("tokenizer"))
-        return measure.replace(network=network)
+    def change(self, before: ImageRewardBenchmark | None) -> ImageRewardBenchmark:
+        """Return the benchmark with what was filled in."""
+        benchmark = self.common(before or ImageRewardBenchmark())
+        network = benchmark.network.replace(weights=self.weights(benchmark.network.weights), **self.given("tokenizer"))
+        return benchmark.replace(network=network)
 
 
 class HpsForm(WeightsForm):
     """HPSv2 on its 3,200 prompts of four styles, one picture each."""
 
-    version: Literal["v2.1", "v2.0"] | None = Field(default=None, description="Figures of versions do not compare.")
+    version: Literal["v2.1", "v2.0"] | None = Field(default=None, description="Scores of two versions do not compare.")
 
-    def change(self, before: HpsMeasure | None) -> HpsMeasure:
-        """The benchmark with what was filled in."""
-        measure = self.common(before or HpsMeasure())
-        network = measure.network.replace(**self.given("version", "tokenizer"))
+    def change(self, before: HpsBenchmark | None) -> HpsBenchmark:
+        """Return the benchmark with what was filled in."""
+        benchmark = self.common(before or HpsBenchmark())
+        network = benchmark.network.replace(**self.given("version", "tokenizer"))
         if self.weights_uri is not None or self.weights_sha256 is not None:
             network = network.replace(weights=self.weights(network.file))
-        return measure.replace(network=network)
+        return benchmark.replace(network=network)

@@ -30,18 +30,18 @@ def evaluate(
     evaluation: EvaluationForm = EvaluationForm(),  # noqa: B008
     gate: GateForm = GateForm(),  # noqa: B008
 ) -> State[Any]:
-    """Measure reconstruction, likelihood and drawn scenes of a model, and compare it with its family's champion.
+    """Score a model on benchmarks, and compare it with its family's champion.
 
-    The run ends as Promoted, Blocked, Undecided (too small a sample), Kept (no worse than the champion, but better in
-    nothing), Unchanged (it is the champion already), RolledBack (a person took it back), Overtaken (another promotion
-    came first) or Scored (no promotion was asked for). Where nobody named a run,
-    and there is no model yet, it ends as Skipped.
+    The run ends as Promoted, Blocked, Undecided (the sample is too small), Kept (no worse than the champion, but better
+    in no metric), Unchanged (it is the champion already), RolledBack (a person rolled it back), Overtaken (another
+    promotion came first) or Scored (promotion is off). Where nobody named a run and there is no model yet, it
+    ends as Skipped.
 
     Args:
-        run: A run whose model is trained.
+        run: Run whose model is trained.
         model: Folder of the model. Empty: the newest of the run that is finished.
-        evaluation: What is measured, and on how much.
-        gate: What becomes of the model.
+        evaluation: Benchmarks and their sizes.
+        gate: What happens to the model.
     """
     folder = folder_of(run)
     if model is None and _nobody_named(run) and not is_begun(run):

@@ -1,4 +1,4 @@
-"""The end of an evaluation: is the model the new champion of its family? The run's final state names the cause."""
+"""The end of an evaluation: is the model the new champion of its family? The run's final state says why."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -37,49 +37,49 @@ GATE_FOLDER = "gate"
 
 
 class GateForm(Form):
-    """What becomes of the model after it was scored."""
+    """What happens to the model after it was scored."""
 
     promote: bool = Field(
-        default=True, description="Make it the champion of its family, if no metric is worse. Off: it is only scored."
+        default=True, description="Make it the champion of its family if no metric is worse. Off: score it only."
     )
     family: str | None = Field(
-        default=None, description="Which models compete with each other. Empty: those of the run, under its name."
+        default=None, description="Models of one family compete. Empty: the family with the name of the run."
     )
     deltas: dict[str, float] = Field(
         default_factory=dict,
-        description="Largest loss without consequence by metric (or pattern with *), in the metric's unit, instead of "
-        'the usual ones: {"scene_geneval.counting": 0.1}.',
+        description="Largest acceptable loss by metric (or pattern with *), in the metric's unit, instead of "
+        'the default: {"scene_geneval.counting": 0.1}.',
     )
     floors: dict[str, float] = Field(
         default_factory=dict,
-        description="What no champion may be worse than, by metric (or pattern with *), in the metric's unit: "
-        '{"geneval.overall": 0.5}. Holds for the first champion too.',
+        description="Value that no champion may be worse than, by metric (or pattern with *), in the metric's unit: "
+        '{"geneval.overall": 0.5}. It applies to the first champion too.',
     )
     readmit: str | None = Field(
         default=None,
-        description="Digest of a model that was rolled back and may be promoted again. Empty: such a model stays out.",
+        description="Digest of a rolled-back model that may be promoted again. Empty: such models are not promoted.",
     )
 
     def config(self) -> GateConfig:
-        """The gate with these margins.
+        """Return the gate with these margins and floors.
 
         Raises:
-            ValueError: A metric that has no usual margin, a margin that is not above 0, or a floor that is no number.
+            ValueError: A metric has no default margin, a margin is not above 0, or a floor is no number.
         """
         return GateConfig(floors=self.floors).with_deltas(self.deltas)
 
 
 def decide(spec: EvaluateSpec, report: EvaluateReport, folder: str, form: GateForm) -> State[Any]:
-    """Compare with the champion, promote or not, and say so.
+    """Compare the model with the champion, promote it or not, and return the run's final state.
 
     Args:
-        spec: The evaluation that was done.
-        report: What it found.
-        folder: Of the run, whose name is the family's where the form has none, and beside which the registry lies.
-        form: What is wanted.
+        spec: Spec of the evaluation.
+        report: Report of the evaluation.
+        folder: Folder of the run; its name is the default family, and the registry lies beside it by default.
+        form: Choices of the user.
 
     Raises:
-        ValueError: The champion's folder was changed, or the two cannot be compared.
+        ValueError: The champion's folder was changed, or the two evaluations do not compare.
         StageFailed: The champion could not be scored.
     """
     if not form.promote:
@@ -98,7 +98,7 @@ def decide(spec: EvaluateSpec, report: EvaluateReport, folder: str, form: GateFo
 
 
 def _refused(report: EvaluateReport, history: Sequence[Champion], form: GateForm) -> State[Any] | None:
-    """The end of a run whose model may not be champion whatever the present one is: rolled back, or below a floor."""
+    """Return the final state of a model that may not be champion anyway: it was rolled back, or is below a floor."""
     digest = report.model_digest
     if (by := rolled_back(history).get(digest)) is not None and form.readmit != digest:
         message = (
@@ -114,7 +114,7 @@ def _refused(report: EvaluateReport, history: Sequence[Champion], form: GateForm
 def _contest(
     champions: Champions, history: Sequence[Champion], spec: EvaluateSpec, report: EvaluateReport, config: GateConfig
 ) -> State[Any]:
-    """Compare with the champions of the family, and promote or not."""
+    """Compare with the champions of the family; promote the model or not."""
     present = history[-1]
 
     def compare(champion: Champion, only: Collection[str] | None) -> GateReport | None:
@@ -141,7 +141,7 @@ def _contest(
 
 
 def _compare(spec: EvaluateSpec, champion: Champion, config: GateConfig, only: Collection[str] | None) -> GateReport:
-    """The gate's report on a champion, present or earlier, shown on the run page."""
+    """Return the gate's report on a present or earlier champion, and show it on the run's page."""
     against = spec.replace(model=champion.model)
     evaluation_stage(against, "champion")
     before, after = (evaluated.load(each.folder) for each in (against.located(), spec))
@@ -151,13 +151,13 @@ def _compare(spec: EvaluateSpec, champion: Champion, config: GateConfig, only: C
     )
     if report is None:
         raise GateError(refusal)
-    links = {"all prompts side by side": files.html, "figures": files.json, "candidate": after.folder}
+    links = {"all prompts side by side": files.html, "scores": files.json, "candidate": after.folder}
     _publish(links | {"champion": before.folder}, report, files.worst)
     return report
 
 
 def _publish(links: Mapping[str, str], report: GateReport, worst: Sheet | None) -> None:
-    """What was compared as a table with intervals; the prompts that became worse as a page."""
+    """Publish the comparison as a table with intervals, and the prompts that became worse as a page."""
     table = []
     for comparison in report.comparisons:
         row = comparison_row(comparison)

@@ -15,11 +15,11 @@ from infinity.config import Config
 from infinity.data.curation.filters import FilterConfig, ModelFilters
 from infinity.data.dedup.config import NearDuplicates
 from infinity.data.sources.opening import fingerprint
-from infinity.evaluation.drawings import SampleMeasure
+from infinity.evaluation.drawings import SampleBenchmark
 from infinity.evaluation.fid.inception_weights import InceptionWeights
-from infinity.evaluation.geneval.scenes import SceneMeasure
-from infinity.evaluation.reconstruction.benchmark import ReconstructionMeasure
-from infinity.evaluation.validation import ValidationMeasure
+from infinity.evaluation.geneval.scenes import SceneBenchmark
+from infinity.evaluation.reconstruction.benchmark import ReconstructionBenchmark
+from infinity.evaluation.validation import ValidationBenchmark
 from infinity.jobs.dataset.build import BuildDatasetSpec
 from infinity.jobs.dataset.filter_sets import FilterSet, filter_set, with_model_filters
 from infinity.jobs.evaluation.evaluate import EvaluateSpec
@@ -296,17 +296,17 @@ class EvaluationForm(Form):
         changes: dict[str, Any] = self.given("seed")
         changes["sampling"] = spec.sampling.replace(**self.given("guidance", "temperature", "nucleus"))
         changes["workers"] = spec.workers.replace(**self.given("num_workers", "use_gpu"))
-        for field, measure, kind in (
-            ("reconstruction_pictures", "reconstruction", ReconstructionMeasure),
-            ("validation_pictures", "validation", ValidationMeasure),
-            ("sample_pictures", "samples", SampleMeasure),
+        for field, benchmark, kind in (
+            ("reconstruction_pictures", "reconstruction", ReconstructionBenchmark),
+            ("validation_pictures", "validation", ValidationBenchmark),
+            ("sample_pictures", "samples", SampleBenchmark),
         ):
             if (number := getattr(self, field)) is not None:
-                changes[measure] = (getattr(spec, measure) or kind()).replace(num_pictures=number)
+                changes[benchmark] = (getattr(spec, benchmark) or kind()).replace(num_pictures=number)
         if scenes := self.given("pictures_per_prompt"):
-            changes["scenes"] = (spec.scenes or SceneMeasure()).replace(**scenes)
+            changes["scenes"] = (spec.scenes or SceneBenchmark()).replace(**scenes)
         if self.scene_prompts_per_task is not None:
-            before = changes.get("scenes", spec.scenes) or SceneMeasure()
+            before = changes.get("scenes", spec.scenes) or SceneBenchmark()
             changes["scenes"] = before.replace(prompts_per_task=self.scene_prompts_per_task)
         for name in ("geneval", "dpg", "clip_score", "image_reward", "hps"):
             if (form := getattr(self, name)) is not None:

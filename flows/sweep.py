@@ -1,4 +1,4 @@
-"""Draw with one model in many ways and score each."""
+"""Draw with one model at many settings and score each."""
 
 from prefect import flow
 from pydantic import Field
@@ -14,16 +14,16 @@ from infinity.jobs.evaluation.sweep import SweepGrid, SweepReport, SweepSpec
 
 
 class GridForm(Form):
-    """Every kind of guidance at every strength, times temperatures, times seeds."""
+    """Every kind of classifier-free guidance (CFG) at every strength, times temperatures, times seeds."""
 
     on_logits: tuple[Positive, ...] = Field(
         default=(1.0, 2.0, 3.0, 4.0, 5.0, 6.0), description="Strengths of guidance on the logits; 1 is none."
     )
     pyramid: tuple[Positive, ...] = Field(default=(), description="Last strengths of guidance that grows from 1.")
     on_features: tuple[Positive, ...] = Field(default=(), description="Strengths of guidance on features.")
-    feature_blocks: tuple[int, ...] = Field(default=(-1,), description="Blocks whose output it mixes; -1 is the last.")
-    greedy: bool = Field(default=False, description="Draw also without chance.")
-    temperatures: tuple[Positive, ...] = Field(default=(0.5, 1.0), description="Temperatures of each.")
+    feature_blocks: tuple[int, ...] = Field(default=(-1,), description="Blocks whose output is guided; -1 is the last.")
+    greedy: bool = Field(default=False, description="Draw also greedily, without sampling.")
+    temperatures: tuple[Positive, ...] = Field(default=(0.5, 1.0), description="Temperatures of the sampling.")
     seeds: tuple[int, ...] = Field(default=(0,), description="Numbers from which the seeds of drawings follow.")
 
 
@@ -39,11 +39,11 @@ def sweep(
     """Score a model at many settings of guidance, temperature and seed, with one table and one figure.
 
     Args:
-        run: A run whose model is trained.
+        run: Run whose model is trained.
         model: Folder of the model. Empty: the newest of the run.
-        metric: Figures that begin so go into table and figure, such as scene_geneval, geneval or dpg.
-        grid: The settings.
-        evaluation: What is measured at each of them, and on how much.
+        metric: First part of the names of the metrics in table and figure, such as scene_geneval, geneval or dpg.
+        grid: Settings of the sampling.
+        evaluation: Benchmarks and their sizes, for each setting.
     """
     base = evaluation.change(load_plan(run).evaluation)
     if model is not None:

@@ -1,4 +1,4 @@
-"""``infinity evaluate --pictures``: specs for pictures that another model drew, and what to say of unscored ones."""
+"""``infinity evaluate --pictures``: specs for pictures that another model drew, and messages on unscored ones."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ if TYPE_CHECKING:
     from infinity.jobs.evaluation.evaluate import EvaluateReport, EvaluateSpec
 
 _PROMPTS_FROM_TABLE = ("clip_score", "image_reward", "hps")
-"""Benchmarks that score any prompt: of loose pictures those in their table."""
+"""Benchmarks that score any prompt; a table of pictures gives their prompts too."""
 
 
 def specs(spec: dict[str, Any], models: Sequence[str], pictures: str | None, name: str) -> Iterator[dict[str, Any]]:
-    """A spec for every model folder, or one for pictures that were drawn elsewhere.
+    """Yield a spec for every model folder, or one for pictures that were drawn elsewhere.
 
     Args:
-        spec: Settings of the evaluation, with None for what is not measured.
+        spec: Settings of the evaluation, with None for benchmarks that are left out.
         models: Model folders.
-        pictures: A folder or a table, or None.
-        name: Of the model that drew them.
+        pictures: Folder or table of pictures, or None.
+        name: Name of the model that drew them.
 
     Raises:
-        ValueError: Neither model nor pictures, or both; a benchmark that needs a model.
+        ValueError: Neither models nor pictures are given, or both, or a benchmark needs a model.
     """
     from infinity import storage
     from infinity.evaluation.pictures.table import is_table
@@ -49,14 +49,14 @@ def specs(spec: dict[str, Any], models: Sequence[str], pictures: str | None, nam
 
 
 def _with_pictures() -> frozenset[str]:
-    """Fields of an evaluation that may be about pictures which were drawn elsewhere."""
+    """Return the fields of an evaluation whose benchmark can score pictures that were drawn elsewhere."""
     from infinity.jobs.evaluation.evaluate import BENCHMARKS_OF_PICTURES
 
     return BENCHMARKS_OF_PICTURES
 
 
 def _own_folder(pictures: str, benchmark: str) -> str:
-    """The folder of one benchmark within a folder for several, where there is one."""
+    """Return the folder of one benchmark within a folder for several, if there is one."""
     from infinity import storage
     from infinity.evaluation.pictures.table import is_table
 
@@ -65,9 +65,9 @@ def _own_folder(pictures: str, benchmark: str) -> str:
 
 
 def unmeasured(spec: EvaluateSpec, report: EvaluateReport) -> list[str]:
-    """A sentence for every benchmark of which nothing was measured."""
+    """Return one sentence for every benchmark without any score."""
     sentences = []
-    for words, benchmark in spec.benchmarks():
+    for words, benchmark in spec.prompt_benchmarks():
         overall = next((score for score in report.scores if score.metric == f"{benchmark.name}.overall"), None)
         if overall is not None and overall.value is None:
             where = "" if benchmark.pictures is None else f" in {benchmark.pictures.uri}"

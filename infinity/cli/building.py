@@ -32,7 +32,7 @@ def build(
     url_column: Annotated[str | None, typer.Option(help="Column of the picture's address on the web.")] = None,
     near_duplicates: Annotated[bool, typer.Option(help="Drop pictures that nearly repeat another one.")] = False,
     store_side_px: Annotated[
-        int | None, typer.Option(help="Store larger pictures as JPEG whose shorter side has this many pixels.")
+        int | None, typer.Option(help="Scale larger pictures to this shorter side in pixels and store them as JPEG.")
     ] = None,
     name: Annotated[str, typer.Option(help="Name of the data set whose next version this becomes.")] = "",
     parent: Annotated[str | None, typer.Option(help="Manifest of the version before, in the same output.")] = None,

@@ -1,4 +1,4 @@
-"""Commands about figures: measure models, put two side by side, ours beside published ones, write a model's card."""
+"""Commands about scores: evaluate models, compare two, list published scores, write a model's card."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def evaluate(
         typer.Option(
             "--benchmark",
             "-b",
-            help="What is measured, as often as wanted: a name such as scenes, reconstruction or validation, or a name "
+            help="Benchmark to run; may be repeated. A name such as scenes, reconstruction or validation, or a name "
             'with settings as JSON, scenes={"pictures_per_prompt": 2}. An unknown name lists all.',
         ),
     ] = None,
@@ -44,18 +44,18 @@ def evaluate(
     name: Annotated[
         str, typer.Option(help="Name of the model that drew --pictures; by default the folder's name.")
     ] = "",
-    manifest: Annotated[str | None, typer.Option(help="Manifest of a data set, for what is measured on one.")] = None,
-    output: Annotated[str, typer.Option("--output", "-o", help="Folder that gets a folder of every evaluation.")] = (
+    manifest: Annotated[str | None, typer.Option(help="Manifest of a data set, for benchmarks that need one.")] = None,
+    output: Annotated[str, typer.Option("--output", "-o", help="Folder that gets one folder per evaluation.")] = (
         "runs/evaluations"
     ),
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", help="Another setting of the evaluation as path=JSON, such as sampling.guidance=3."),
     ] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Processes side by side; changes no figure.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Number of parallel processes; changes no score.")] = 1,
     device: Device = "cpu",
 ) -> None:
-    """Score models, or pictures that other models drew. What was scored before is read, not computed."""
+    """Score models, or pictures that other models drew. Finished evaluations are read, not computed again."""
     with clear_errors():
         from infinity import storage
         from infinity.jobs.evaluation.evaluate import EvaluateSpec, run_all
@@ -86,7 +86,7 @@ def evaluate(
 
 
 def _chosen(spec_type: type[Any], benchmarks: list[str]) -> dict[str, Any]:
-    """The settings of what is measured, and None for all else that could be."""
+    """Return the settings of the chosen benchmarks, and None for all others."""
     names = _benchmarks(spec_type)
     chosen: dict[str, Any] = dict.fromkeys(names)
     if not benchmarks:
@@ -100,7 +100,7 @@ def _chosen(spec_type: type[Any], benchmarks: list[str]) -> dict[str, Any]:
 
 
 def _benchmarks(spec_type: type[Any]) -> list[str]:
-    """Fields of a spec that are a configuration or None: what can be measured or left out."""
+    """Return the fields of a spec that are a configuration or None: the benchmarks that may be left out."""
     from infinity.config import Config
 
     hints = typing.get_type_hints(spec_type)
@@ -114,7 +114,7 @@ def _benchmarks(spec_type: type[Any]) -> list[str]:
 
 
 def _put(spec: dict[str, Any], text: str) -> None:
-    """Set ``a.b=JSON`` inside a spec."""
+    """Set ``a.b=JSON`` in a spec."""
     path, equals, value = text.partition("=")
     *groups, last = path.split(".")
     if not equals or not all((*groups, last)):
@@ -138,7 +138,7 @@ def _json(where: str, text: str) -> Any:
 
 
 def scores_table(scores: Iterable[Score]) -> Table:
-    """Figures with their intervals and notes, for the terminal."""
+    """Return scores with their intervals and notes as a table for the terminal."""
     table = Table("metric", "value", "95 % interval", "n", "note", box=None)
     for score in scores:
         value = "not measured" if score.value is None else f"{score.value:.4g} {score.unit}"
@@ -149,11 +149,11 @@ def scores_table(scores: Iterable[Score]) -> Table:
 
 def compare(
     first: Annotated[str, typer.Argument(help="Folder of an evaluation, of a run, or of a model inside a run.")],
-    second: Annotated[str, typer.Argument(help="The other one.")],
+    second: Annotated[str, typer.Argument(help="Folder of the second evaluation, of a run, or of a model.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the page.")] = Path("comparison"),
     prompts: Annotated[int, typer.Option(min=1, help="Most prompts on the page.")] = 120,
 ) -> None:
-    """Compare two models: the same prompts and seeds under a slider, and paired figures with intervals."""
+    """Compare two models: the same prompts and seeds under a slider, and paired scores with intervals."""
     with clear_errors():
         from infinity.evaluation.promotion.margins import GateConfig
         from infinity.jobs.evaluation.comparing import write_comparison
@@ -165,7 +165,7 @@ def compare(
             before, after, str(output), titles=_titles(first, second), config=GateConfig(), max_prompts=prompts
         )
         if report is None:
-            out.print(f"no paired figures: {refusal}", markup=False, highlight=False, soft_wrap=True)
+            out.print(f"no paired scores: {refusal}", markup=False, highlight=False, soft_wrap=True)
         else:
             table = Table("metric", "first", "second", "gain", "95 % interval", "δ", "n", "verdict", box=None)
             for each in report.comparisons:
@@ -179,7 +179,7 @@ def compare(
 
 
 def _titles(first: str, second: str) -> tuple[str, str]:
-    """The parts in which two paths differ, as short names."""
+    """Return the parts in which two paths differ, as short names."""
     parts = [uri.rstrip("/").split("/") for uri in (first, second)]
     for one, other in zip(*parts, strict=False):
         if one != other:
@@ -189,17 +189,15 @@ def _titles(first: str, second: str) -> tuple[str, str]:
 
 def leaderboard(
     evaluations: Annotated[
-        list[str] | None, typer.Argument(help="Ours: folders of evaluations, of runs, or of models inside runs.")
+        list[str] | None, typer.Argument(help="Our evaluations: folders of evaluations, runs, or models inside runs.")
     ] = None,
-    metric: Annotated[
-        str, typer.Option(help="Only metrics whose names begin with this, such as geneval.overall.")
-    ] = "",
+    metric: Annotated[str, typer.Option(help="Only metrics that begin with this, such as geneval.overall.")] = "",
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="File to write, ending in .md or .html, instead of tables here."),
+        typer.Option("--output", "-o", help="File to write, .md or .html, instead of tables on the terminal."),
     ] = None,
 ) -> None:
-    """Show our figures beside published ones, each among figures of its own protocol."""
+    """List our scores beside published ones, each among scores of its own protocol."""
     with clear_errors():
         from infinity.evaluation.promotion.leaderboard import leaderboard as ranked
         from infinity.evaluation.promotion.leaderboard import ours, published
@@ -247,22 +245,20 @@ def statistics(
     size_px: Annotated[
         int | None,
         typer.Option(
-            min=1, help="First scale the middle of every picture to a square of this side, as a model sees it."
+            min=1, help="Side of the square to which the middle of every picture is scaled first, as a model sees it."
         ),
     ] = None,
     split: Annotated[str, typer.Option(help="Split of a data set: validation or train.")] = "validation",
-    feature: Annotated[int, typer.Option(help="Which Inception features: 64, 192, 768 or 2048.")] = 2048,
-    weights: Annotated[
-        str | None, typer.Option(help="Inception weights of 2015 (pt_inception-2015-12-05); by default downloaded.")
-    ] = None,
+    feature: Annotated[int, typer.Option(help="Width of the Inception features: 64, 192, 768 or 2048.")] = 2048,
+    weights: Annotated[str | None, typer.Option(help="Inception weights of 2015; downloaded by default.")] = None,
     sha256: Annotated[str | None, typer.Option(help="First digits of the checksum of these weights.")] = None,
     device: Device = "cpu",
 ) -> None:
-    """Write reference statistics of a set of pictures, for fid_reference and for other tools that read .npz."""
+    """Write feature statistics of a set of pictures, for fid_reference and for other tools that read .npz."""
     with clear_errors():
         from infinity import storage
-        from infinity.evaluation.fid.fused_inception import FusedInception
-        from infinity.evaluation.fid.inception_weights import InceptionWeights, load_inception
+        from infinity.evaluation.fid.fused_inception import load_fused_inception
+        from infinity.evaluation.fid.inception_weights import InceptionWeights
         from infinity.evaluation.fid.reference_sets import ReferenceSet, measure
         from infinity.evaluation.fid.reference_statistics import write_statistics
         from infinity.generation.device import check_device
@@ -273,17 +269,17 @@ def statistics(
         about = {"convention": convention, "size_px": size_px, "split": split, "feature": feature}
         reference = ReferenceSet.from_json({"uri": storage.absolute(source), **about}, where="statistics")
         found = {name: value for name, value in (("uri", weights), ("sha256", sha256)) if value is not None}
-        reference.files()  # before weights are downloaded
-        network = FusedInception(load_inception(InceptionWeights().replace(**found))).to(device)
+        reference.files()  # fails before weights are downloaded
+        network = load_fused_inception(InceptionWeights().replace(**found), device)
         with bar(f"reading {source}") as report:
-            stats, passport = measure(reference, network, device=device, progress=report)
-        write_statistics(output, stats, passport)
-        for line in (output, f"{stats.count} pictures, {passport.protocol}", passport.source):
+            stats, provenance = measure(reference, network, device=device, progress=report)
+        write_statistics(output, stats, provenance)
+        for line in (output, f"{stats.count} pictures, {provenance.protocol}", provenance.source):
             out.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def card(
-    model: Annotated[str, typer.Argument(help="Model folder, or folder of a run: then its last model.")],
+    model: Annotated[str, typer.Argument(help="Model folder, or folder of a run, which stands for its last model.")],
     output: Annotated[
         str | None, typer.Option("--output", "-o", help="Folder to write; by default 'card' beside the model folder.")
     ] = None,

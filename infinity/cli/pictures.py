@@ -13,7 +13,7 @@ from infinity.cli.console import Checkpoint, Device, bar, clear_errors, number, 
 if TYPE_CHECKING:
     import torch
 
-    from infinity.generation.picture_files import Drawing
+    from infinity.generation.picture_files import DrawingSettings
     from infinity.generation.pipeline import Pipeline
     from infinity.generation.sampling import SamplingConfig
     from infinity.tokenizer import Tokenizer
@@ -93,9 +93,9 @@ def _drawn(
     aspect_ratio: float,
     sampling: SamplingConfig,
     progress: Callable[[float], None],
-) -> Iterator[tuple[bytes, Drawing]]:
+) -> Iterator[tuple[bytes, DrawingSettings]]:
     """A PNG file for each prompt and seed, with what it says of itself."""
-    from infinity.generation.picture_files import Drawing, to_png
+    from infinity.generation.picture_files import DrawingSettings, to_png
 
     prompts, seeds = [text for text, _ in batch], [seed for _, seed in batch]
     images = pipeline.generate(
@@ -103,7 +103,7 @@ def _drawn(
     ).images_BHW3.numpy()
     size, model = (images.shape[2], images.shape[1]), pipeline.digest
     for (text, seed), image in zip(batch, images, strict=True):
-        drawing = Drawing.of(text, seed, sampling, aspect_ratio=aspect_ratio, size=size, model=model)
+        drawing = DrawingSettings.of(text, seed, sampling, aspect_ratio=aspect_ratio, size=size, model=model)
         yield to_png(image, drawing), drawing
 
 

@@ -1,4 +1,4 @@
-"""``infinity registry``: the champion of every model family, its history, and the way back."""
+"""``infinity registry``: the champion of every model family, its history, and rollback."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from infinity.cli.console import clear_errors, out
 if TYPE_CHECKING:
     from infinity.evaluation.promotion.champions import Champions
 
-app = typer.Typer(no_args_is_help=True, help="The champion of every model family: look, and roll back.")
+app = typer.Typer(no_args_is_help=True, help="Champions of the model families: show, and roll back.")
 
 Root = Annotated[
     str | None,
@@ -27,7 +27,7 @@ Root = Annotated[
 
 @app.command()
 def show(
-    family: Annotated[str | None, typer.Argument(help="One family with its history; all champions without.")] = None,
+    family: Annotated[str | None, typer.Argument(help="Family to show; by default all champions.")] = None,
     registry: Root = None,
 ) -> None:
     """Show the champions, or the history of one family."""
@@ -52,17 +52,17 @@ def show(
             )
         out.print(table)
         for digest, by in rolled_back(records).items() if family is not None else ():
-            line = f"{digest} is not promoted again by itself: rolled back by {by.who} at {by.when} ({by.why})"
+            line = f"{digest} is not promoted again automatically: rolled back by {by.who} at {by.when} ({by.why})"
             out.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()
 def rollback(
-    family: Annotated[str, typer.Argument(help="The family.")],
+    family: Annotated[str, typer.Argument(help="Name of the family.")],
     to: Annotated[
         int | None, typer.Option(help="Record to go back to; by default the last one with another model.")
     ] = None,
-    why: Annotated[str, typer.Option(help="The reason, for the history.")] = "",
+    why: Annotated[str, typer.Option(help="Reason, which is kept in the history.")] = "",
     registry: Root = None,
 ) -> None:
     """Make an earlier champion the champion again; the history gains a record and loses none."""

@@ -1,44 +1,41 @@
-"""What a measure is: work in parts that any worker may do, states that add up, figures and pictures at the end."""
+"""What a benchmark is: work that any worker can do, states that add up, and scores with pictures at the end."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, cast
 
 import numpy as np
 from jaxtyping import UInt8
 
-from infinity import storage
+from infinity.config import Config
 from infinity.data.dataset.manifest import Manifest, Split
-from infinity.evaluation.fid.fused_inception import FusedInception
-from infinity.evaluation.fid.inception_weights import InceptionWeights, load_inception
 from infinity.evaluation.networks import Networks
-from infinity.evaluation.pictures.store import PICTURES_FOLDER, PictureStore
 from infinity.evaluation.score import Score
-from infinity.generation.pipeline import Pipeline
 from infinity.generation.sampling import SamplingConfig
 
 Picture = UInt8[np.ndarray, "H W 3"]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EvalTarget:
-    """What is measured, by name: the same for all workers.
+    """What is evaluated, by name; it is the same for all workers.
 
     Attributes:
         model: URI of a model folder.
-        manifest: URI of a data set's manifest; None where nothing is measured on a data set.
-        split: Which part of the data set is measured on.
+        manifest: URI of a data set's manifest; None where no benchmark needs a data set.
+        split: The part of the data set that benchmarks read.
         sampling: How pictures are drawn.
         seed: Number from which the seed of every drawing follows.
-        batch_size: Pictures in one part of the work. Part of the protocol, since parts are summed in their order.
-        inception: Weights for FID, or None.
-        device: Where the models run.
-        store: URI of the folder where drawings are kept, shared by evaluations; None keeps none.
-        model_digest: Of the model's checkpoint, under which its drawings are kept.
+        batch_size: Pictures per work item. Part of the protocol, since items are summed in their order.
+        inception: Weights of the feature network for FID, or None.
+        device: Where the networks run, such as "cpu" or "cuda".
+        store: URI of the folder where pictures are kept, shared by evaluations; None keeps none.
+        model_digest: Digest of the model's checkpoint, under which its pictures are kept.
     """
 
     model: str
@@ -47,48 +44,36 @@ class EvalTarget:
     sampling: SamplingConfig
     seed: int
     batch_size: int
-    inception: InceptionWeights | None
+    inception: Config | None
     device: str
     store: str | None = None
     model_digest: str = ""
 
-    @property
-    def pictures(self) -> PictureStore | None:
-        """Where this model's drawings lie."""
-        if self.store is None:
-            return None
-        folder = storage.join(self.store, PICTURES_FOLDER)
-        return PictureStore(folder, self.model_digest, self.sampling, self.device)
-
 
 class EvalContext:
-    """What a worker holds: everything that a subject names, read when first asked for.
+    """What a worker holds: everything that a target names, read when it is first needed.
 
     Args:
-        subject: What is measured.
-        networks: Those that the worker has loaded already, for other subjects too.
+        target: What is evaluated.
+        networks: Networks that the worker has loaded already, for other targets too.
     """
 
-    def __init__(self, subject: EvalTarget, networks: Networks | None = None) -> None:
-        self.subject = subject
-        self.networks = networks or Networks(subject.device)
+    def __init__(self, target: EvalTarget, networks: Networks | None = None) -> None:
+        self.target = target
+        self.networks = networks or Networks(target.device)
+        self._loaded: dict[Callable[[EvalTarget], object], object] = {}
 
-    @cached_property
-    def pipeline(self) -> Pipeline:
-        """The model."""
-        return Pipeline.load(self.subject.model, device=self.subject.device)
+    def once(self, load: Callable[[EvalTarget], T]) -> T:
+        """Return ``load(target)``, which is called the first time only."""
+        if load not in self._loaded:
+            self._loaded[load] = load(self.target)
+        return cast(T, self._loaded[load])
 
     @cached_property
     def manifest(self) -> Manifest:
-        """The data set; only where the subject names one."""
-        assert self.subject.manifest is not None
-        return Manifest.load(self.subject.manifest)
-
-    @cached_property
-    def inception(self) -> FusedInception:
-        """The feature network; only where the subject names its weights."""
-        assert self.subject.inception is not None
-        return FusedInception(load_inception(self.subject.inception)).to(self.subject.device)
+        """The data set; only where the target names one."""
+        assert self.target.manifest is not None
+        return Manifest.load(self.target.manifest)
 
 
 State_co = TypeVar("State_co", covariant=True)
@@ -96,21 +81,21 @@ State = TypeVar("State")
 
 
 class WorkItem(Protocol[State_co]):
-    """Some of a measure's work: picklable, and the same result on every worker."""
+    """A part of a benchmark's work: picklable, and with the same result on every worker."""
 
     @property
     def num_pictures(self) -> int:
-        """How much work it is, for progress."""
+        """Size of the work in pictures, for progress."""
         ...
 
-    def compute(self, material: EvalContext) -> State_co:
-        """Do it."""
+    def compute(self, context: EvalContext) -> State_co:
+        """Do the work and return its state."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SheetImage:
-    """Pictures side by side: PNG bytes with words for people; ``captions`` has one entry a row of pictures, or none."""
+    """Pictures side by side as PNG bytes, with a title; ``captions`` has one entry per row of pictures, or is empty."""
 
     png: bytes = field(repr=False)
     title: str
@@ -119,16 +104,16 @@ class SheetImage:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BenchmarkResult:
-    """What a measure found.
+    """What a benchmark found.
 
     Attributes:
-        scores: Figures.
-        sheets: Pictures by name.
-        records: By file name lines of JSON for a closer look.
-        items: By metric the value of every item (a prompt's or a picture's id), whose plain mean is the metric's score:
-            what two models are compared by, item by item.
-        drawings: Lines that say where drawings lie, as a report's ``drawings`` has them; of benchmarks over prompts the
-            job knows them.
+        scores: One score per metric.
+        sheets: Sheets of pictures by name.
+        records: Lines of JSON by file name, for a closer look.
+        items: Values by metric and item (the id of a prompt or picture). Their plain mean is the metric's score; two
+            models are compared item by item.
+        drawings: Lines that say where pictures lie, in the format of a report's ``drawings``. Empty for benchmarks over
+            prompts, whose pictures the job lists itself.
     """
 
     scores: tuple[Score, ...] = ()
@@ -139,31 +124,31 @@ class BenchmarkResult:
 
 
 class Benchmark(Protocol[State]):
-    """One kind of figure.
+    """A benchmark over a data set.
 
-    ``parts`` depends on the subject alone, never on the number of workers; ``outcome`` gets the sum of the parts'
-    states in their order. So one worker or a hundred give the same figures.
+    ``parts`` depends on the target alone, never on the number of workers. ``summarize`` gets the sum of the parts'
+    states in their order. So one worker and a hundred workers give the same scores (decision 4).
     """
 
-    def parts(self, subject: EvalTarget, manifest: Manifest) -> tuple[WorkItem[State], ...]:
-        """The work."""
+    def parts(self, target: EvalTarget, manifest: Manifest) -> tuple[WorkItem[State], ...]:
+        """Return the parts of the work."""
         ...
 
-    def outcome(self, state: State) -> BenchmarkResult:
-        """Figures out of the summed state."""
+    def summarize(self, state: State) -> BenchmarkResult:
+        """Return the scores of the summed state."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class RowBatch:
-    """Pictures of the manifest that share an aspect ratio (height / width)."""
+    """Rows of the manifest whose pictures share an aspect ratio (height / width)."""
 
     aspect_ratio: float
     rows: tuple[int, ...]
 
 
 def spread(manifest: Manifest, split: Split, num_pictures: int | None) -> tuple[int, ...]:
-    """Rows of a split: all, or so many of them spread evenly over it.
+    """Return rows of a split: all, or ``num_pictures`` of them, spread evenly over it.
 
     Raises:
         ValueError: The split is empty.
@@ -182,7 +167,7 @@ def spread(manifest: Manifest, split: Split, num_pictures: int | None) -> tuple[
 
 
 def batches(manifest: Manifest, rows: Sequence[int], batch_size: int) -> tuple[RowBatch, ...]:
-    """The rows in batches of one aspect ratio; rows keep their order within a ratio."""
+    """Return the rows in batches of one aspect ratio; rows keep their order within a ratio."""
     ratios = manifest.aspect_ratios
     by_ratio: dict[float, list[int]] = {}
     for row in rows:
@@ -195,7 +180,7 @@ def batches(manifest: Manifest, rows: Sequence[int], batch_size: int) -> tuple[R
 
 
 def picture_ids(manifest: Manifest, rows: Sequence[int]) -> tuple[str, ...]:
-    """Names of pictures that hold across data sets: 16 digits of the file's sha256; its second copy ends in "-2"."""
+    """Return picture ids that hold across data sets: 16 digits of the file's sha256; a second copy ends in "-2"."""
     wanted = {int(row): "" for row in rows}
     seen: Counter[str] = Counter()
     for row, digest in enumerate(manifest.column("sha256")[: max(wanted, default=-1) + 1].to_pylist()):
@@ -206,5 +191,5 @@ def picture_ids(manifest: Manifest, rows: Sequence[int]) -> tuple[str, ...]:
 
 
 def magnification(picture: Picture) -> int:
-    """Whole factor that brings a small picture to about 96 pixels a side on a sheet."""
+    """Return the whole factor that brings a small picture to about 96 pixels per side on a sheet."""
     return max(1, 96 // int(max(picture.shape[:2])))

@@ -1,4 +1,4 @@
-"""Intervals by resampling prompts: the pictures of one prompt are right and wrong together."""
+"""Confidence intervals by resampling prompts, since the pictures of one prompt are right and wrong together."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ _CHUNK = 200
 def stratified_interval(
     strata: Sequence[tuple[Float64[np.ndarray, " n"], Float64[np.ndarray, " n"]]], share: float = 0.95
 ) -> tuple[float, float] | None:
-    """Interval of the plain mean over strata of (sum of values) / (sum of weights), by resampling within each stratum.
+    """Return the interval of the mean over strata of (sum of values) / (sum of weights), resampled within strata.
 
-    The percentiles of 2,000 bootstrap replicates from a fixed seed. Clusters are put in a fixed order first, so that
-    the order in which results arrive does not show.
+    The interval lies between percentiles of 2,000 bootstrap replicates from a fixed seed. Clusters are sorted first, so
+    that the order in which results arrive has no influence.
 
     Args:
-        strata: For each stratum (a task) the value and the weight of its clusters (prompts): pictures that are right,
-            and pictures in all.
-        share: Of the replicates that lie within.
+        strata: Values and weights of the clusters (prompts) of each stratum (task): numbers of right pictures, and of
+            all pictures.
+        share: Share of the replicates that lie within the interval.
 
     Returns:
-        Both ends; None where all clusters of every stratum agree, or a stratum has a single one: resampling says
-        nothing then.
+        Both ends; None where all clusters of every stratum agree, or a stratum has a single cluster, since resampling
+        says nothing then.
     """
     if any(len(values) < 2 for values, _ in strata):
         return None
@@ -38,7 +38,7 @@ def stratified_interval(
     for values, weights in strata:
         order = np.lexsort((weights, values))
         values, weights = values[order], weights[order]
-        for start in range(0, RESAMPLES, _CHUNK):  # bounds the memory
+        for start in range(0, RESAMPLES, _CHUNK):  # in chunks, to bound the memory
             chosen = random.integers(0, len(values), (_CHUNK, len(values)))
             means = values[chosen].sum(axis=1) / weights[chosen].sum(axis=1)
             replicates[start : start + _CHUNK] += means / len(strata)
@@ -47,6 +47,14 @@ def stratified_interval(
 
 
 def mean_interval(values: Sequence[float], share: float = 0.95) -> tuple[float, float] | None:
-    """Interval of a plain mean, one value a cluster; None where resampling says nothing."""
+    """Return the interval of a mean with one value per cluster; None where resampling says nothing.
+
+    Example:
+        >>> low, high = mean_interval([0.0, 1.0] * 50)
+        >>> round(low, 1), round(high, 1)
+        (0.4, 0.6)
+        >>> mean_interval([0.7, 0.7]) is None
+        True
+    """
     listed = np.asarray(values, np.float64)
     return stratified_interval([(listed, np.ones_like(listed))], share)

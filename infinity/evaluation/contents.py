@@ -1,8 +1,8 @@
-"""What an evaluation judges, by content: whether a finished one is still about what lies there now.
+"""Content of an evaluation's inputs, which says whether a finished evaluation is still current.
 
 A spec names its inputs by paths. A finished evaluation is read back only if the model, the manifest, the prompts, the
-weights of scorers and the pictures still have the content that was judged. Another content gets a folder of its own, so
-that earlier figures stay beside what they were measured on.
+weights of scorers and the pictures still have the content that was evaluated. Inputs with another content get a folder
+of their own, so that earlier scores stay beside what they were measured on.
 """
 
 from __future__ import annotations
@@ -23,32 +23,33 @@ from infinity.storage.pinned import NoDownloadError, PinnedFile
 MANIFEST = "manifest"
 
 _NAMED_BY_CONTENT = re.compile(r"-[0-9a-f]{16}$")
-"""Folders of jobs, whose names say what is in them."""
+"""End of the name of a job's folder, which is a digest of the job's inputs."""
 
 
 def model_digest(model: str) -> str | None:
-    """Of the checkpoint in a model folder; None where there is none."""
+    """Return the digest of the checkpoint in a model folder; None where there is none."""
     marker = storage.join(model, MARKER_FILE)
     return storage.read_text(marker).strip() if model and storage.exists(marker) else None
 
 
 def is_named_by_content(uri: str) -> bool:
-    """Whether a file lies in the folder of a job, ``<job>-<digest>/...``, which is never filled with anything else."""
+    """Return whether a file lies in a job's folder, ``<job>-<digest>/...``, whose content never changes."""
     return bool(_NAMED_BY_CONTENT.search(storage.name(storage.parent(uri))))
 
 
 def contents(manifest: str | None, parts: Mapping[str, Config | None]) -> dict[str, str]:
-    """Digests of all inputs beside the model that a spec names by their place alone, by what they are.
+    """Return digests of all inputs besides the model that a spec names by location only.
 
-    Files with a checksum in the spec are not among them: the spec itself says their content, and whoever reads them
-    checks it. What is not there any more is left out: nothing else took its place.
+    Files with a checksum in the spec are left out: the spec itself states their content, and every reader checks it.
+
+    Inputs that no longer exist are left out too: nothing has replaced them.
 
     Args:
         manifest: URI of the data set's manifest.
-        parts: Measures, benchmarks and weights, by the name of their field.
+        parts: Benchmarks and weights, by the name of their field.
 
     Raises:
-        ValueError: A table of pictures that cannot be read.
+        ValueError: A table of pictures cannot be read.
         StorageError: A file cannot be read.
     """
     found: dict[str, str] = {}
@@ -60,24 +61,24 @@ def contents(manifest: str | None, parts: Mapping[str, Config | None]) -> dict[s
     return found
 
 
-def judged_by(measure: PromptBenchmark) -> dict[str, str]:
-    """Digests of what judges, where the settings of a benchmark name it by its place alone; none for pinned weights."""
-    assert isinstance(measure, Config)
+def judged_by(benchmark: PromptBenchmark) -> dict[str, str]:
+    """Return digests of the networks that judge, where a benchmark names them by location only."""
+    assert isinstance(benchmark, Config)
     found: dict[str, str] = {}
-    for field in dataclasses.fields(measure):
-        value = getattr(measure, field.name)
+    for field in dataclasses.fields(benchmark):
+        value = getattr(benchmark, field.name)
         if isinstance(value, Config) and field.name not in ("pictures", "rewriter", "prompts", "questions"):
             found |= {f"{field.name}.{where}": digest for where, digest in _of(value) if digest}
     return found
 
 
 def is_current(recorded: Mapping[str, str], found: Mapping[str, str], manifest: str | None) -> bool:
-    """Whether a finished evaluation is about the inputs that lie there now.
+    """Return whether a finished evaluation is about the inputs that exist now.
 
     Args:
-        recorded: ``contents`` when it was done; empty for evaluations of earlier versions, which count as long as the
-            only input beside the model is a data set that is named by its content.
-        found: ``contents`` now.
+        recorded: Result of ``contents`` when the evaluation was done. It is empty for evaluations of earlier versions,
+            which are current if the only input besides the model is a data set that is named by its content.
+        found: Result of ``contents`` now.
         manifest: URI of the data set's manifest.
     """
     return all(
@@ -89,7 +90,7 @@ def is_current(recorded: Mapping[str, str], found: Mapping[str, str], manifest: 
 
 
 def _of(value: Any) -> Iterator[tuple[str, str]]:
-    """Places within a configuration, each with the digest of what lies there; an empty one where nothing does."""
+    """Yield places within a configuration, each with the digest of its content; empty where it does not exist."""
     if isinstance(value, PinnedFile):
         if value.sha256 is None and value.git_blob is None:
             yield "file", _file_digest(value)
@@ -121,7 +122,7 @@ def _is_there(folder: PictureFolder) -> bool:
 
 
 def _file_digest(file: PinnedFile) -> str:
-    """Of a file without a checksum; empty where it is not there, or the web cannot be reached."""
+    """Return the digest of a file without a checksum; empty where it does not exist or cannot be downloaded."""
     try:
         if file.uri.startswith(("http://", "https://")):
             return file.content_digest()[:16]

@@ -1,4 +1,4 @@
-"""Pictures drawn for captions of the data set: a sheet to look at."""
+"""Pictures drawn for captions of the data set, as a sheet to look at."""
 
 from __future__ import annotations
 
@@ -24,30 +24,31 @@ from infinity.evaluation.benchmark import (
     picture_ids,
     spread,
 )
+from infinity.evaluation.model import picture_store
 from infinity.evaluation.pictures.store import Drawing
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SampleMeasure(Config):
-    """One drawing for each of some captions, to look at.
+class SampleBenchmark(Config):
+    """One picture for each of some captions, to look at.
 
     Args:
-        num_pictures: How many captions, spread over the split.
+        num_pictures: Number of captions, spread over the split.
     """
 
     num_pictures: int = 16
 
     def __post_init__(self) -> None:
         if self.num_pictures < 1:
-            raise ValueError(f"SampleMeasure.num_pictures: expected at least 1, got {self.num_pictures}")
+            raise ValueError(f"SampleBenchmark.num_pictures: expected at least 1, got {self.num_pictures}")
 
-    def parts(self, subject: EvalTarget, manifest: Manifest) -> tuple[SamplePart, ...]:
-        """One part a batch of captions."""
-        rows = spread(manifest, subject.split, self.num_pictures)
-        return tuple(SamplePart(batch=batch) for batch in batches(manifest, rows, subject.batch_size))
+    def parts(self, target: EvalTarget, manifest: Manifest) -> tuple[SamplePart, ...]:
+        """Return one part per batch of captions."""
+        rows = spread(manifest, target.split, self.num_pictures)
+        return tuple(SamplePart(batch=batch) for batch in batches(manifest, rows, target.batch_size))
 
-    def outcome(self, state: tuple[Sample, ...]) -> BenchmarkResult:
-        """The sheet "samples" with the captions in the order of the pictures, and where these lie."""
+    def summarize(self, state: tuple[Sample, ...]) -> BenchmarkResult:
+        """Return the sheet "samples" with the captions in the order of the pictures, and where the pictures lie."""
         pictures = [sample.picture for sample in state]
         sheet = SheetImage(
             png=compose_sheet(pictures, 8, enlarge=magnification(pictures[0])),
@@ -59,14 +60,14 @@ class SampleMeasure(Config):
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Sample:
-    """One drawing for the caption of a picture.
+    """One picture drawn for the caption of a picture of the data set.
 
     Attributes:
-        id: Of the picture; see ``picture_ids``.
-        caption: What was drawn.
-        seed: Of the drawing.
-        uri: Where it is kept; None where nothing is.
-        picture: The drawing.
+        id: Id of the data set's picture; see ``picture_ids``.
+        caption: The text that was drawn.
+        seed: Seed of the drawing.
+        uri: URI of the picture; None where it is not kept.
+        picture: The picture itself.
     """
 
     id: str
@@ -76,7 +77,7 @@ class Sample:
     picture: Picture = field(repr=False)
 
     def line(self) -> Mapping[str, object]:
-        """As the drawings of benchmarks are listed."""
+        """Return the line of a report's drawings, in the format of benchmarks over prompts."""
         return {
             "benchmark": "samples",
             "id": self.id,
@@ -88,19 +89,19 @@ class Sample:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SamplePart:
-    """A batch of captions."""
+    """Work on a batch of captions."""
 
     batch: RowBatch
 
     @property
     def num_pictures(self) -> int:
-        """Pictures that are drawn."""
+        """Number of pictures that are drawn."""
         return len(self.batch.rows)
 
-    def compute(self, material: EvalContext) -> tuple[Sample, ...]:
-        """Captions and drawings."""
-        ids, store = picture_ids(material.manifest, self.batch.rows), material.subject.pictures
-        wanted = _wanted(material, self.batch)
+    def compute(self, context: EvalContext) -> tuple[Sample, ...]:
+        """Draw one picture per caption."""
+        ids, store = picture_ids(context.manifest, self.batch.rows), picture_store(context.target)
+        wanted = _wanted(context, self.batch)
         return tuple(
             Sample(
                 id=name,
@@ -109,16 +110,16 @@ class SamplePart:
                 uri=None if store is None else store.uri(drawing),
                 picture=picture,
             )
-            for name, drawing, picture in zip(ids, wanted, drawn.draw(material, wanted), strict=True)
+            for name, drawing, picture in zip(ids, wanted, drawn.draw(context, wanted), strict=True)
         )
 
 
-def draw(material: EvalContext, batch: RowBatch) -> UInt8[np.ndarray, "B H W 3"]:
-    """One picture for the caption of every row; the seed of a row is the subject's seed plus its number."""
-    return drawn.draw(material, _wanted(material, batch))
+def draw(context: EvalContext, batch: RowBatch) -> UInt8[np.ndarray, "B H W 3"]:
+    """Return one picture for the caption of every row; a row's seed is the target's seed plus the row's number."""
+    return drawn.draw(context, _wanted(context, batch))
 
 
-def _wanted(material: EvalContext, batch: RowBatch) -> list[Drawing]:
-    captions = material.manifest.captions(batch.rows)
-    seeds = [material.subject.seed + row for row in batch.rows]
+def _wanted(context: EvalContext, batch: RowBatch) -> list[Drawing]:
+    captions = context.manifest.captions(batch.rows)
+    seeds = [context.target.seed + row for row in batch.rows]
     return [Drawing(caption, seed, batch.aspect_ratio) for caption, seed in zip(captions, seeds, strict=True)]

@@ -1,4 +1,4 @@
-"""Drawings of a model, each batch drawn once: what the store has is read, what is drawn is kept."""
+"""A model's pictures, each batch drawn once: present ones are read from the store, new ones are written to it."""
 
 from __future__ import annotations
 
@@ -9,22 +9,23 @@ from jaxtyping import UInt8
 
 from infinity import storage
 from infinity.evaluation.benchmark import EvalContext
+from infinity.evaluation.model import loaded_pipeline, picture_store
 from infinity.evaluation.pictures.store import Drawing
 
 
-def draw(material: EvalContext, wanted: Sequence[Drawing]) -> UInt8[np.ndarray, "B H W 3"]:
-    """Drawings of one aspect ratio in one batch.
+def draw(context: EvalContext, wanted: Sequence[Drawing]) -> UInt8[np.ndarray, "B H W 3"]:
+    """Return pictures of one aspect ratio, drawn in one batch.
 
-    They come from the subject's store where all of them are there; else all are drawn together, so that a batch is the
-    same whether a run was interrupted or not, and those that are missing are kept.
+    If all of them are in the target's store, they are read. Otherwise all are drawn together, so that a batch is the
+    same whether a run was interrupted or not, and the missing ones are stored (decision 21).
     """
-    store = material.subject.pictures
+    store = picture_store(context.target)
     if store is not None and all(storage.exists(store.uri(drawing)) for drawing in wanted):
         return np.stack([store.read(drawing) for drawing in wanted])
-    generated = material.pipeline.generate(
+    generated = loaded_pipeline(context).generate(
         [drawing.prompt for drawing in wanted],
         aspect_ratio=wanted[0].aspect_ratio,
-        sampling=material.subject.sampling,
+        sampling=context.target.sampling,
         seeds=[drawing.seed for drawing in wanted],
         batch_size=len(wanted),
     )

@@ -1,4 +1,4 @@
-"""Pretrained networks that a worker holds: each is loaded once, however many models and benchmarks use it."""
+"""Pretrained networks of a worker: each is loaded once, for any number of models and benchmarks."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ N = TypeVar("N")
 
 
 class Networks:
-    """Loads what a configuration names when it is first asked for.
+    """Networks by their configuration, each loaded when it is first needed.
 
     Attributes:
-        device: Where the networks run.
+        device: Device of the networks.
     """
 
     def __init__(self, device: str) -> None:
@@ -23,11 +23,11 @@ class Networks:
         self._loaded: dict[tuple[str, str], Any] = {}
 
     def get(self, config: C, load: Callable[[C, str], N]) -> N:
-        """The network of this configuration.
+        """Return the network of a configuration.
 
         Args:
-            config: Names the weights.
-            load: Makes the network from the configuration and the device, the first time.
+            config: Configuration that names the weights.
+            load: Function that makes the network from the configuration and the device; called the first time only.
         """
         name = type(config).__name__, config.digest()
         if name not in self._loaded:

@@ -1,4 +1,4 @@
-"""A figure with its passport: what was measured, on how much, how surely, and by which protocol."""
+"""A score: what was measured, on how much, with which uncertainty, and by which protocol."""
 
 from __future__ import annotations
 
@@ -17,17 +17,22 @@ _METRIC = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Score(Config):
-    """One figure of a report.
+    """One score of a report.
+
+    Example:
+        >>> score = Score.share("geneval.counting", correct=30, n=80, protocol="geneval/1")
+        >>> score.value, round(score.low, 3), round(score.high, 3)
+        (0.375, 0.277, 0.485)
 
     Args:
         metric: Slug with dots, for example "scene_geneval.overall".
-        value: The figure, or None when it was not measured; ``note`` then says why.
+        value: The score, or None when it was not measured; ``note`` then says why.
         unit: Unit of the value: "share" (0 to 1), "dB", "nats", "pictures", "" for a number without one.
         n: Size of the sample behind the value; 0 when not measured.
-        protocol: How it was measured, with the version of the procedure; figures compare only under one protocol.
-        low: Lower end of the 95 % interval in the value's unit, None when no interval is known.
+        protocol: How it was measured, with the version of the procedure; scores compare only under one protocol.
+        low: Lower end of the 95 % interval in the value's unit; None when no interval is known.
         high: Upper end of the 95 % interval.
-        note: What a reader must know beside the number.
+        note: What a reader must know besides the number.
     """
 
     metric: str
@@ -60,7 +65,7 @@ class Score(Config):
 
     @classmethod
     def share(cls, metric: str, correct: int, n: int, *, protocol: str, note: str = "") -> Self:
-        """A share of successes with its Wilson interval; not measured when ``n`` is zero."""
+        """Return a share of successes with its Wilson interval; not measured when ``n`` is zero."""
         if n == 0:
             return cls.not_measured(metric, "share", protocol=protocol, reason=note or "there was nothing to count")
         low, high = wilson_interval(correct, n)
@@ -70,17 +75,17 @@ class Score(Config):
 
     @classmethod
     def not_measured(cls, metric: str, unit: str, *, protocol: str, reason: str) -> Self:
-        """The place of a figure that could not be had, with the reason; nothing else may stand under its name."""
+        """Return a score without value, with the reason, so that the metric is not silently absent."""
         return cls(metric=metric, value=None, unit=unit, n=0, protocol=protocol, note=f"not measured: {reason}")
 
 
 def slug(words: str) -> str:
-    """Words as one word of a metric's name: "entity - whole" becomes "entity_whole"."""
+    """Return words as one word of a metric's name: "entity - whole" becomes "entity_whole"."""
     return re.sub(r"[^a-z0-9]+", "_", words.lower()).strip("_") or "none"
 
 
 def wilson_interval(correct: int, n: int) -> tuple[float, float]:
-    """95 % interval of a binomial share by Wilson's score method, which stays inside [0, 1] also near its ends.
+    """Return the 95 % interval of a binomial share by Wilson's method, which stays inside [0, 1] near its ends too.
 
     Raises:
         ValueError: Not 0 <= correct <= n, or n is zero.
@@ -90,5 +95,5 @@ def wilson_interval(correct: int, n: int) -> tuple[float, float]:
     share, z2 = correct / n, Z_95 * Z_95
     centre = (share + z2 / (2 * n)) / (1 + z2 / n)
     half = Z_95 / (1 + z2 / n) * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
-    # At the ends the formula gives exactly 0 or 1 up to rounding.
+    # At both ends the formula gives exactly 0 or 1, apart from rounding.
     return (0.0 if correct == 0 else centre - half, 1.0 if correct == n else centre + half)

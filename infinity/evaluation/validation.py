@@ -1,4 +1,4 @@
-"""How well the transformer predicts bits it was not trained on: loss and accuracy by scale (paper Fig. 10)."""
+"""How well the transformer predicts bits that it was not trained on: loss and accuracy by scale (paper Fig. 10)."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from infinity.evaluation.benchmark import (
     spread,
 )
 from infinity.evaluation.mean_state import MeanState
+from infinity.evaluation.model import loaded_pipeline
 from infinity.generation.pipeline import Pipeline
 from infinity.scales import ScaleSchedule
 from infinity.tokenizer.pixels import to_pixels
@@ -31,12 +32,12 @@ from infinity.transformer.loss import likeliest_bits, token_cross_entropy
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ValidationMeasure(Config):
+class ValidationBenchmark(Config):
     """Cross-entropy and accuracy of teacher-forced bits.
 
     Args:
-        num_pictures: How many, spread over the split; None takes all.
-        self_correction: Highest rate of wrong bits in the history: that of the training. 0 measures on clean history.
+        num_pictures: Number of pictures, spread over the split; None takes all.
+        self_correction: Highest rate of wrong bits in the history, as in training; 0 keeps the history clean.
     """
 
     num_pictures: int | None = 256
@@ -44,22 +45,22 @@ class ValidationMeasure(Config):
 
     def __post_init__(self) -> None:
         if self.num_pictures is not None and self.num_pictures < 1:
-            raise ValueError(f"ValidationMeasure.num_pictures: expected at least 1, got {self.num_pictures}")
+            raise ValueError(f"ValidationBenchmark.num_pictures: expected at least 1, got {self.num_pictures}")
         if not 0.0 <= self.self_correction <= 1.0:
             raise ValueError(
-                f"ValidationMeasure.self_correction: expected a share from 0 to 1, got {self.self_correction}"
+                f"ValidationBenchmark.self_correction: expected a share from 0 to 1, got {self.self_correction}"
             )
 
-    def parts(self, subject: EvalTarget, manifest: Manifest) -> tuple[ValidationPart, ...]:
-        """One part a batch of rows."""
-        rows = spread(manifest, subject.split, self.num_pictures)
+    def parts(self, target: EvalTarget, manifest: Manifest) -> tuple[ValidationPart, ...]:
+        """Return one part per batch of rows."""
+        rows = spread(manifest, target.split, self.num_pictures)
         return tuple(
             ValidationPart(batch=batch, self_correction=self.self_correction)
-            for batch in batches(manifest, rows, subject.batch_size)
+            for batch in batches(manifest, rows, target.batch_size)
         )
 
-    def outcome(self, state: ValidationState) -> BenchmarkResult:
-        """``validation.loss`` and ``validation_loss.scale_<k>``, and ``mean`` and scales of both accuracies."""
+    def summarize(self, state: ValidationState) -> BenchmarkResult:
+        """Return ``validation.loss``, ``validation_loss.scale_<k>``, and mean and scales of both accuracies."""
         protocol = (
             f"validation/1: teacher forcing, self-correction noise up to {self.self_correction:g}, whole captions, "
             "tokens weighted equally, mean over pictures"
@@ -80,7 +81,7 @@ class ValidationMeasure(Config):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ValidationState:
-    """Means over pictures; those by scale are in the order of the scales; ``items`` are losses by picture id."""
+    """Means over pictures, also by scale in the order of the scales; ``items`` are losses by picture id."""
 
     loss: MeanState
     bits: MeanState
@@ -105,7 +106,7 @@ class ValidationState:
     def of(
         cls, logits: Tensor, bits_BLC: Bool[Tensor, "B L C"], schedule: ScaleSchedule, ids: Sequence[str] = ()
     ) -> ValidationState:
-        """The state of one batch; logits as of either head. Pictures without ids have no items."""
+        """Return the state of one batch; logits of either head are accepted. Pictures without ids have no items."""
         right = likeliest_bits(logits, bits_BLC.shape[-1]) == bits_BLC
         bits_BL, tokens_BL = right.double().mean(dim=-1), right.all(dim=-1).double()
         losses_BL = token_cross_entropy(logits, bits_BLC)
@@ -131,34 +132,34 @@ def _add(a: tuple[MeanState, ...], b: tuple[MeanState, ...]) -> tuple[MeanState,
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ValidationPart:
-    """A batch of rows."""
+    """Work on a batch of rows."""
 
     batch: RowBatch
     self_correction: float
 
     @property
     def num_pictures(self) -> int:
-        """Pictures that are predicted."""
+        """Number of pictures whose bits are predicted."""
         return len(self.batch.rows)
 
     @torch.no_grad()
-    def compute(self, material: EvalContext) -> ValidationState:
+    def compute(self, context: EvalContext) -> ValidationState:
         """Predict the bits of the pictures from their captions and coarser scales."""
-        pipeline, rows = material.pipeline, self.batch.rows
+        pipeline, rows = loaded_pipeline(context), self.batch.rows
         config, device = pipeline.tokenizer.config, pipeline.transformer.start.device
         schedule = pipeline.config.resolution.schedule(self.batch.aspect_ratio)
-        images = load_images(material.manifest, rows, schedule.image_size_px(config.stride_px))
+        images = load_images(context.manifest, rows, schedule.image_size_px(config.stride_px))
         features = pipeline.tokenizer.encode(to_pixels(torch.from_numpy(images), device))
         taught = teacher_forcing(
-            features, schedule, kind=config.quantizer, fold=config.fold, flips=self._flips(pipeline, schedule, material)
+            features, schedule, kind=config.quantizer, fold=config.fold, flips=self._flips(pipeline, schedule, context)
         )
-        text = pipeline.text_encoder.encode(material.manifest.captions(rows)).to(device)
+        text = pipeline.text_encoder.encode(context.manifest.captions(rows)).to(device)
         with torch.autocast("cuda", torch.bfloat16, enabled=device.type == "cuda"):
             logits = pipeline.transformer(text, taught.inputs_BMC, schedule)
-        return ValidationState.of(logits, taught.labels.bits_BLC, schedule, picture_ids(material.manifest, rows))
+        return ValidationState.of(logits, taught.labels.bits_BLC, schedule, picture_ids(context.manifest, rows))
 
-    def _flips(self, pipeline: Pipeline, schedule: ScaleSchedule, material: EvalContext) -> list[Tensor] | None:
-        """Wrong bits drawn for every picture on its own, so that batches do not matter."""
+    def _flips(self, pipeline: Pipeline, schedule: ScaleSchedule, context: EvalContext) -> list[Tensor] | None:
+        """Return wrong bits, drawn per picture, so that they do not depend on the batch."""
         if self.self_correction == 0:
             return None
         drawn = [
@@ -167,7 +168,7 @@ class ValidationPart:
                 batch_size=1,
                 num_bits=pipeline.tokenizer.config.token_bits,
                 max_rate=self.self_correction,
-                generator=row_generator(material.subject.seed, row),
+                generator=row_generator(context.target.seed, row),
             )
             for row in self.batch.rows
         ]
@@ -176,6 +177,6 @@ class ValidationPart:
 
 
 def row_generator(seed: int, row: int) -> torch.Generator:
-    """Random numbers of one picture of the data set."""
+    """Return the random generator of one picture of the data set."""
     digest = hashlib.sha256(f"validation {seed} {row}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little", signed=True))

@@ -1,13 +1,13 @@
 """Prompts to pictures: cached generation with guidance, and the pipeline that loads a model folder."""
 
 from infinity.generation.generate import Conditions, Generated, SampledBits, generate, sample_bits, to_uint8
-from infinity.generation.picture_files import Drawing, read_drawing
+from infinity.generation.picture_files import DrawingSettings, read_drawing
 from infinity.generation.pipeline import ModelConfig, Pipeline, load_transformer, save_model
 from infinity.generation.sampling import PyramidGuidance, SamplingConfig, picture_generator
 
 __all__ = [
     "Conditions",
-    "Drawing",
+    "DrawingSettings",
     "Generated",
     "ModelConfig",
     "Pipeline",

@@ -22,7 +22,7 @@ _MOST_NAME_BYTES = 120
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Drawing(Config):
+class DrawingSettings(Config):
     """How a picture was drawn; with the same model it can be drawn again.
 
     Attributes:
@@ -58,7 +58,7 @@ class Drawing(Config):
     @classmethod
     def of(
         cls, prompt: str, seed: int, sampling: SamplingConfig, *, aspect_ratio: float, size: tuple[int, int], model: str
-    ) -> Drawing:
+    ) -> DrawingSettings:
         """A drawing of this program.
 
         Args:
@@ -99,7 +99,7 @@ class Drawing(Config):
         )
 
 
-def to_png(image_HW3: np.ndarray, drawing: Drawing) -> bytes:
+def to_png(image_HW3: np.ndarray, drawing: DrawingSettings) -> bytes:
     """A PNG file with its settings in a text chunk."""
     about, file = PngInfo(), io.BytesIO()
     about.add_itxt(PNG_KEY, drawing.dump().strip())
@@ -107,7 +107,7 @@ def to_png(image_HW3: np.ndarray, drawing: Drawing) -> bytes:
     return file.getvalue()
 
 
-def read_drawing(path: Path | str) -> Drawing:
+def read_drawing(path: Path | str) -> DrawingSettings:
     """How a PNG file was drawn.
 
     Raises:
@@ -123,10 +123,10 @@ def read_drawing(path: Path | str) -> Drawing:
         raise ValueError(f"{path}: expected a PNG file, found none that can be read ({error})") from error
     if text is None:
         raise ValueError(f"{path}: expected a drawing with its settings in the text chunk {PNG_KEY!r}, found none")
-    return Drawing.parse(str(text), where=f"{path}: {PNG_KEY}")
+    return DrawingSettings.parse(str(text), where=f"{path}: {PNG_KEY}")
 
 
-def write_drawing(folder: Path, index: int, png: bytes, drawing: Drawing) -> Path:
+def write_drawing(folder: Path, index: int, png: bytes, drawing: DrawingSettings) -> Path:
     """Write a drawing under a name of its own; a file of that name with another content is never replaced.
 
     Args:
@@ -154,7 +154,7 @@ def write_drawing(folder: Path, index: int, png: bytes, drawing: Drawing) -> Pat
     raise AssertionError("names never end")
 
 
-def _names(index: int, drawing: Drawing) -> Iterator[str]:
+def _names(index: int, drawing: DrawingSettings) -> Iterator[str]:
     words = "-".join(re.findall(r"[^\W_]+", drawing.prompt.lower()))[:60]
     words = words.encode()[:_MOST_NAME_BYTES].decode(errors="ignore").strip("-")
     name = "-".join([f"{index:03d}", *([words] if words else []), f"seed{drawing.seed}"])

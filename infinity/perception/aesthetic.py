@@ -1,7 +1,7 @@
-"""LAION's improved aesthetic predictor, version 2: what people would give a picture, about 1 to 10.
+"""LAION's improved aesthetic predictor, version 2, which imitates people's ratings, about 1 to 10.
 
-A stack of linear layers without nonlinearity over CLIP's vector of the picture, brought to length 1 (ViT-L/14 by
-OpenAI). The published file is ``sac+logos+ava1-l14-linearMSE.pth``.
+It is a stack of linear layers without nonlinearity over CLIP's picture vector (ViT-L/14 by OpenAI), scaled to length 1.
+The published file is ``sac+logos+ava1-l14-linearMSE.pth``.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ STANDARD = PinnedFile(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AestheticConfig(Config):
-    """Which predictor over which CLIP.
+    """Configuration of the predictor and its CLIP.
 
     Attributes:
-        kind: Tells it from other scorers in JSON.
-        weights: The predictor's file.
-        clip: The CLIP that it was trained on.
+        kind: Tag that tells this scorer from others in JSON.
+        weights: File of the predictor.
+        clip: CLIP that the predictor was trained on.
     """
 
     kind: Literal["aesthetic"] = "aesthetic"
@@ -44,17 +44,17 @@ class AestheticConfig(Config):
 
     @property
     def score(self) -> str:
-        """Name of the score."""
+        """Name of the score in tables."""
         return "aesthetic"
 
     def weights_digest(self) -> str:
-        """16 digits that name everything a score follows from besides picture and caption."""
+        """Return 16 digits that name all that a score depends on besides picture and caption."""
         folder = model_folder("CLIP", self.clip.model, self.clip.revision)
         return digest_of([folder_digest(folder), self.clip.dtype, digest_of(self.weights.read().hex())])
 
 
 class AestheticHead(nn.Module):
-    """The layers of the published file, under its names; dropout plays no part in evaluation mode."""
+    """The layers of the published file, under its names; dropout has no effect in evaluation mode."""
 
     def __init__(self, num_channels: int = 768) -> None:
         super().__init__()
@@ -70,7 +70,7 @@ class AestheticHead(nn.Module):
         )
 
     def forward(self, vectors: Float[Tensor, "n D"]) -> Float[Tensor, " n"]:
-        """Scores of vectors of length 1."""
+        """Return the scores of vectors of length 1."""
         scores: Tensor = self.layers(vectors)[:, 0]
         return scores
 
@@ -79,12 +79,12 @@ class Aesthetic:
     """The predictor in evaluation mode.
 
     Args:
-        config: Which one.
-        clip: Its CLIP, loaded.
+        config: Configuration of the predictor.
+        clip: CLIP of the predictor, loaded.
 
     Raises:
-        ValueError: The file is not what its checksum says, holds no tensors, or was made for another CLIP.
-        StorageError: It cannot be read.
+        ValueError: The file has another checksum, holds no tensors, or was made for another CLIP.
+        StorageError: The file cannot be read.
     """
 
     def __init__(self, config: AestheticConfig, clip: Clip) -> None:
@@ -95,5 +95,5 @@ class Aesthetic:
 
     @torch.no_grad()
     def __call__(self, pictures: Sequence[Picture], captions: Sequence[str] = ()) -> Float32[np.ndarray, " n"]:
-        """The score of every picture; captions play no part."""
+        """Return the score of every picture; captions are ignored."""
         return np.asarray(self._head(normalised(self._clip.embed_pictures(pictures))).cpu().numpy(), np.float32)

@@ -13,23 +13,23 @@ from infinity.perception.clip import Picture, rgb
 from infinity.perception.loading import folder_digest, load_pretrained, model_folder
 
 CAPTION_VERSION = 1
-"""Changes whenever the same model would write another caption for the same picture."""
+"""Version; raise it when the same model writes other captions for the same pictures."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CaptionerConfig(Config):
-    """Which model writes captions, and what it is asked.
+    """Configuration of the model that writes captions, and its prompt.
 
     Attributes:
         model: A local folder or hub name of a model that turns a picture and a text into a text.
-        prompt: What a model with a chat template is asked; for others (BLIP) the words a caption begins with, which may
-            be empty.
-        max_new_tokens: Longer captions are cut.
+        prompt: Question to a model with a chat template; for others (BLIP) the first words of a caption, which may be
+            empty.
+        max_new_tokens: Largest number of tokens per caption.
         revision: Commit, tag or branch of a hub name; None for the newest.
-        sha256: First 8 to 64 digits of the checksum of the weights (see ``loading.check_weights``); None checks
-            nothing.
-        dtype: Of the weights and the arithmetic.
-        batch_size: Pictures that run at once.
+        sha256: First 8 to 64 digits of the checksum of the weights (see ``loading.check_weights``), or None for no
+            check.
+        dtype: Data type of weights and arithmetic.
+        batch_size: Pictures per batch.
     """
 
     model: str
@@ -48,16 +48,16 @@ class CaptionerConfig(Config):
             )
 
     def weights_digest(self) -> str:
-        """16 digits that name everything a caption follows from besides the picture."""
+        """Return 16 digits that name all that a caption depends on besides the picture."""
         folder = model_folder("captioner", self.model, self.revision)
         return digest_of([CAPTION_VERSION, folder_digest(folder), self.prompt, self.max_new_tokens, self.dtype])
 
 
 class Captioner:
-    """Greedy captions: the same picture always gets the same.
+    """Model that writes captions greedily, so that equal pictures get equal captions.
 
     Raises:
-        ValueError: No such model there, other weights than expected, or weights with tensors missing.
+        ValueError: There is no such model, its weights are not the expected ones, or tensors are missing.
     """
 
     def __init__(self, config: CaptionerConfig, device: str = "cpu") -> None:
@@ -66,14 +66,14 @@ class Captioner:
 
         self.config = config
         loaders = AutoProcessor, AutoModelForImageTextToText
-        # Captions are read behind the prompt, so the padding lies before it.
+        # A caption is read after the prompt, so padding goes before the prompt.
         self._processor, self._model = load_pretrained("captioner", config, *loaders, padding_side="left")
         self._has_chat = getattr(self._processor, "chat_template", None) is not None
         self._model.eval().requires_grad_(False).to(device)
 
     @torch.no_grad()
     def __call__(self, pictures: Sequence[Picture]) -> list[str]:
-        """One caption a picture on one line; empty where the model has nothing to say."""
+        """Return one caption per picture, on one line; it may be empty."""
         captions: list[str] = []
         for start in range(0, len(pictures), self.config.batch_size):
             captions += self._describe([rgb(picture) for picture in pictures[start : start + self.config.batch_size]])

@@ -1,9 +1,9 @@
 """CLIP through transformers: pictures and captions as vectors that can be compared.
 
-One wrapper serves the filters of the data stage and the measures of the evaluation. Pictures are prepared as the
-published processor says (for OpenAI's models: Pillow's bicubic filter brings the short side to 224 pixels, the middle
-224 x 224 are cut out, levels are normalised); captions have at most 77 tokens, longer ones are cut so that the closing
-token, whose features stand for the sentence, stays the last.
+The filters of the data stage and the benchmarks use the same wrapper. Pictures are prepared as the published processor
+says. (For OpenAI's models, Pillow's bicubic filter scales the short side to 224 pixels, the middle 224 x 224 pixels are
+cut out, and levels are normalised.) Captions have at most 77 tokens. Longer ones are cut so that the closing token,
+whose features stand for the sentence, remains the last.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from infinity.config import Config, digest_of
 from infinity.perception.loading import folder_digest, load_pretrained, model_folder
 
 Picture = UInt8[np.ndarray, "H W 3"] | Image.Image
-"""RGB of any size, levels [0, 255]; a Pillow picture of another mode is converted."""
+"""RGB picture of any size, levels 0 to 255; a Pillow picture of another mode is converted."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClipConfig(Config):
-    """Which CLIP.
+    """Configuration of a CLIP.
 
     Attributes:
         model: A local folder or hub name of a CLIP.
         revision: Commit, tag or branch of a hub name; None for the newest.
-        sha256: First 8 to 64 digits of the checksum of the weights (see ``loading.check_weights``); None checks
-            nothing.
-        dtype: Of the weights and the arithmetic; vectors are float32.
-        batch_size: Pictures or captions that run at once.
+        sha256: First 8 to 64 digits of the checksum of the weights (see ``loading.check_weights``), or None for no
+            check.
+        dtype: Data type of weights and arithmetic; vectors are float32.
+        batch_size: Pictures or captions per batch.
     """
 
     model: str = "openai/clip-vit-large-patch14"
@@ -52,17 +52,17 @@ class ClipConfig(Config):
             )
 
     def weights_digest(self) -> str:
-        """16 digits that name everything a vector follows from besides picture and caption."""
+        """Return 16 digits that name all that a vector depends on besides picture and caption."""
         return digest_of([folder_digest(model_folder("CLIP", self.model, self.revision)), self.dtype])
 
 
 class PictureTextEncoder(ABC):
-    """Two encoders into one space: vectors of pictures and of texts that can be compared.
+    """Two encoders into one space, whose vectors of pictures and texts can be compared.
 
     Args:
-        model: A CLIP of transformers; it is put into evaluation mode.
-        batch_size: Pictures or texts that run at once.
-        device: Where it runs.
+        model: CLIP of transformers; it is put into evaluation mode.
+        batch_size: Pictures or texts per batch.
+        device: Device of the network.
     """
 
     def __init__(self, model: Any, batch_size: int, device: str) -> None:
@@ -71,31 +71,31 @@ class PictureTextEncoder(ABC):
 
     @abstractmethod
     def prepare(self, pictures: Sequence[Picture]) -> Float[Tensor, "n 3 S S"]:
-        """What the network sees of pictures."""
+        """Return the network's input for pictures."""
 
     @abstractmethod
     def tokens(self, texts: Sequence[str]) -> Mapping[str, Tensor]:
-        """What the network sees of texts."""
+        """Return the network's input for texts."""
 
     @property
     def device(self) -> torch.device:
-        """Where it runs."""
+        """Device of the network."""
         device: torch.device = self._model.device
         return device
 
     @property
     def num_channels(self) -> int:
-        """D, the length of a vector: 768 for ViT-L/14."""
+        """Length D of a vector: 768 for ViT-L/14."""
         return int(self._model.config.projection_dim)
 
     @property
     def max_tokens(self) -> int:
-        """77: longer captions are cut."""
+        """Largest number of tokens per text, 77 for CLIP; longer texts are cut."""
         return int(self._model.config.text_config.max_position_embeddings)
 
     @torch.no_grad()
     def embed_pictures(self, pictures: Sequence[Picture]) -> Float[Tensor, "n D"]:
-        """Float32 vectors on the network's device, not normalised."""
+        """Return float32 vectors on the network's device, not normalised."""
         vectors = [self._empty()]
         for start in range(0, len(pictures), self._batch_size):
             pixels = self.prepare(pictures[start : start + self._batch_size]).to(self.device, self._model.dtype)
@@ -104,7 +104,7 @@ class PictureTextEncoder(ABC):
 
     @torch.no_grad()
     def embed_texts(self, texts: Sequence[str]) -> Float[Tensor, "n D"]:
-        """Float32 vectors on the network's device, not normalised."""
+        """Return float32 vectors on the network's device, not normalised."""
         vectors = [self._empty()]
         for start in range(0, len(texts), self._batch_size):
             tokens = self.tokens(texts[start : start + self._batch_size])
@@ -114,7 +114,7 @@ class PictureTextEncoder(ABC):
         return torch.cat(vectors)
 
     def similarity(self, pictures: Sequence[Picture], texts: Sequence[str]) -> Float[Tensor, " n"]:
-        """Cosine, -1 to 1, of each picture and the caption at the same place."""
+        """Return the cosine, -1 to 1, of each picture and the caption at the same place."""
         if len(pictures) != len(texts):
             raise ValueError(f"expected as many captions as pictures, got {len(texts)} and {len(pictures)}")
         return (normalised(self.embed_pictures(pictures)) * normalised(self.embed_texts(texts))).sum(dim=-1)
@@ -127,11 +127,11 @@ class Clip(PictureTextEncoder):
     """CLIP in evaluation mode.
 
     Attributes:
-        config: What was loaded.
-        digest: 16 digits that name weights, processor and tokenizer: for the keys of caches.
+        config: Configuration that was loaded.
+        digest: Name of weights, processor and tokenizer, 16 digits, for the keys of caches.
 
     Raises:
-        ValueError: No CLIP there, other weights than expected, or weights with tensors missing.
+        ValueError: There is no CLIP, its weights are not the expected ones, or tensors are missing.
     """
 
     def __init__(self, config: ClipConfig, device: str = "cpu") -> None:
@@ -144,14 +144,14 @@ class Clip(PictureTextEncoder):
         self.digest = folder_digest(model_folder("CLIP", config.model, config.revision))
 
     def prepare(self, pictures: Sequence[Picture]) -> Float[Tensor, "n 3 S S"]:
-        """As the published processor says."""
+        """Return pictures as the published processor prepares them."""
         batch = [rgb(picture) for picture in pictures]
         inputs = self._processor(images=batch, return_tensors="pt", input_data_format="channels_last")
         pixels: Tensor = inputs["pixel_values"]
         return pixels
 
     def tokens(self, texts: Sequence[str]) -> Mapping[str, Tensor]:
-        """Of the published tokenizer, cut to 77."""
+        """Return tokens by the published tokenizer, at most 77 per text."""
         tokens: Mapping[str, Tensor] = self._processor(
             text=list(texts), padding=True, truncation=True, max_length=self.max_tokens, return_tensors="pt"
         )
@@ -159,17 +159,17 @@ class Clip(PictureTextEncoder):
 
 
 def normalised(vectors: Float[Tensor, "n D"]) -> Float[Tensor, "n D"]:
-    """The same directions with length 1."""
+    """Return the vectors scaled to length 1."""
     scaled: Tensor = vectors / vectors.norm(dim=-1, keepdim=True)
     return scaled
 
 
 def rgb(picture: Picture) -> UInt8[np.ndarray, "H W 3"]:
-    """As an array, in RGB."""
+    """Return a picture as an RGB array."""
     return np.asarray(picture.convert("RGB")) if isinstance(picture, Image.Image) else picture
 
 
 def _unwrapped(output: Any) -> Float[Tensor, "n D"]:
-    """Some versions of transformers wrap the vectors."""
+    """Return the vectors, which some versions of transformers wrap in an object."""
     vectors: Tensor = getattr(output, "pooler_output", output).float()
     return vectors

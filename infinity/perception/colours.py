@@ -1,4 +1,4 @@
-"""Colours of things by CLIP, zero-shot: which of some words fits a picture of a thing best."""
+"""Colours of objects by CLIP, zero-shot: which of several colour words fits a picture of an object best."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from infinity.config import Config
 from infinity.perception.clip import Clip, ClipConfig, normalised
 
 TEMPLATES = ("a photo of a {colour} {thing}", "a photo of a {colour}-colored {thing}", "a photo of a {colour} object")
-"""Those of the public GenEval scorer."""
+"""Sentences of the public GenEval scorer."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ColourConfig(Config):
-    """Which CLIP.
+    """Configuration of the CLIP.
 
     Attributes:
         model: A local folder or hub name of a CLIP.
-        sha256: First 8 to 64 digits of the checksum of the folder's weights; None checks nothing.
-        batch_size: Pictures that run at once.
+        sha256: First 8 to 64 digits of the checksum of the folder's weights, or None for no check.
+        batch_size: Pictures per batch.
     """
 
     model: str = "openai/clip-vit-large-patch14"
@@ -38,13 +38,13 @@ class ColourConfig(Config):
 
 
 class ColourClassifier:
-    """CLIP in evaluation mode.
+    """Classifier that names colours, by CLIP in evaluation mode.
 
-    A colour's direction is the normalised mean of the normalised features of its sentences; the colour whose direction
-    is nearest to a picture's features is the answer, the first of equals.
+    A colour's direction is the normalised mean of the normalised features of its sentences. The answer is the colour
+    whose direction is nearest to a picture's features; between equals, the first.
 
     Raises:
-        ValueError: No CLIP there, other weights than expected, or weights with tensors missing.
+        ValueError: There is no CLIP, its weights are not the expected ones, or tensors are missing.
     """
 
     def __init__(self, config: ColourConfig, device: str = "cpu") -> None:
@@ -52,12 +52,12 @@ class ColourClassifier:
         self._directions: dict[tuple[str, tuple[str, ...]], Tensor] = {}
 
     def name(self, pictures: Sequence[UInt8[np.ndarray, "H W 3"]], thing: str, colours: tuple[str, ...]) -> list[str]:
-        """The colour of the thing in every picture.
+        """Return the colour of the object in every picture.
 
         Args:
-            pictures: Of any size.
-            thing: What they show.
-            colours: What may be answered.
+            pictures: Pictures of any size.
+            thing: Name of the object that they show.
+            colours: Possible answers.
         """
         features = normalised(self._clip.embed_pictures(pictures))
         best = (features @ self._directions_of(thing, colours).T).argmax(dim=-1)

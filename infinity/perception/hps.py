@@ -1,8 +1,8 @@
-"""HPSv2 (arXiv:2306.09341): how well people would like a picture for its prompt, by a CLIP tuned on their choices.
+"""HPSv2 (arXiv:2306.09341): how much people would like a picture for its prompt, by a CLIP tuned on their choices.
 
-The published files (``HPS_v2.1_compressed.pt``) hold a ViT-H/14 under the names of open_clip; here they become a CLIP
-of transformers. Pictures are prepared as the public scorer does: the longer side is brought to 224 pixels, the rest is
-black, so nothing is cut off.
+The published files (``HPS_v2.1_compressed.pt``) hold a ViT-H/14 under the names of open_clip; it is loaded as a CLIP of
+transformers. Pictures are prepared as the public scorer does: the longer side is scaled to 224 pixels and the rest is
+black, so that nothing is cut off.
 """
 
 from __future__ import annotations
@@ -34,22 +34,22 @@ PUBLISHED: dict[Version, PinnedFile] = {
     "v2.1": PinnedFile(uri=_HUB + "HPS_v2.1_compressed.pt"),
     "v2.0": PinnedFile(uri=_HUB + "HPS_v2_compressed.pt"),
 }
-"""The published weights; no checksum was published with them."""
+"""The published weights; no checksums were published with them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HpsConfig(Config):
-    """Which HPSv2.
+    """Configuration of HPSv2.
 
     Attributes:
-        version: Figures of different versions do not compare.
-        weights: Its file; None is the published one of the version.
-        tokenizer: A local folder or hub name with CLIP's tokenizer, which the weights file does not hold.
-        antialias: Whether shrinking averages, as torchvision does since 0.17; earlier ones did not, and the public
-            scorer takes any.
-        vision_heads: Attention heads for pictures; the file does not tell.
-        text_heads: For prompts.
-        batch_size: Pictures or prompts that run at once.
+        version: Version; scores of different versions do not compare.
+        weights: File of the weights; None is the published one of the version.
+        tokenizer: Local folder or hub name of CLIP's tokenizer, which the weights file does not hold.
+        antialias: Whether shrinking averages, as torchvision does since 0.17; earlier versions did not, and the public
+            scorer accepts any version.
+        vision_heads: Attention heads for pictures, which the file does not state.
+        text_heads: Attention heads for prompts.
+        batch_size: Pictures or prompts per batch.
     """
 
     version: Version = "v2.1"
@@ -69,11 +69,11 @@ class HpsConfig(Config):
 
     @property
     def file(self) -> PinnedFile:
-        """The weights file that is meant."""
+        """The weights file of the configuration."""
         return self.weights or PUBLISHED[self.version]
 
     def weights_digest(self) -> str:
-        """16 digits that name everything a score follows from besides picture and prompt."""
+        """Return 16 digits that name all that a score depends on besides picture and prompt."""
         about = [self.vision_heads, self.text_heads, self.antialias]
         return digest_of([self.file.content_digest(), folder_digest(tokenizer_folder(self.tokenizer)), about])
 
@@ -82,8 +82,9 @@ class Hps(PictureTextEncoder):
     """HPSv2 in evaluation mode, float32.
 
     Raises:
-        ValueError: No such file or tokenizer, tensors missing or of other shapes, a tokenizer of another vocabulary.
-        PinnedFileError: No download, or another checksum.
+        ValueError: A file or tokenizer is missing, tensors are missing or misshapen, or the tokenizer's vocabulary
+            differs.
+        PinnedFileError: The download failed, or the checksum differs.
         StorageError: A file cannot be read.
     """
 
@@ -103,12 +104,12 @@ class Hps(PictureTextEncoder):
             )
 
     def prepare(self, pictures: Sequence[Picture]) -> Float[Tensor, "n 3 S S"]:
-        """What the network sees: fitted into a square, black around, levels normalised."""
+        """Return pictures fitted into a black square, with levels normalised."""
         squares = [fit(rgb(picture), self._side_px, antialias=self._antialias) for picture in pictures]
         return normalise(torch.stack(squares))
 
     def tokens(self, texts: Sequence[str]) -> Mapping[str, Tensor]:
-        """Cleaned as the public tokenizer does, cut to 77 tokens."""
+        """Return tokens of texts that were cleaned as the public tokenizer does; at most 77 per text."""
         tokens: Mapping[str, Tensor] = self._tokenizer(
             [clean(text) for text in texts], padding=True, truncation=True, max_length=self.max_tokens,
             return_tensors="pt",
@@ -117,8 +118,8 @@ class Hps(PictureTextEncoder):
 
 
 def fit(picture: np.ndarray, side_px: int, *, antialias: bool) -> Float[Tensor, "3 S S"]:
-    """The longer side at ``side_px``, bicubic in float, not clipped; black around. Levels 0 to 1."""
-    # A copy: pictures of a store may be read-only, which torch warns of.
+    """Return a picture with its longer side at ``side_px``, black around; bicubic in float, not clipped, 0 to 1."""
+    # A copy, since pictures of a store may be read-only, and torch warns of those.
     levels = torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 255
     height, width = levels.shape[1:]
     scale = side_px / max(height, width)
@@ -131,7 +132,7 @@ def fit(picture: np.ndarray, side_px: int, *, antialias: bool) -> Float[Tensor, 
 
 
 def clean(text: str) -> str:
-    """Mended characters, entities unescaped twice, single blanks, lower case."""
+    """Return a text with repaired characters, entities unescaped twice, single blanks, in lower case."""
     mended = html.unescape(html.unescape(ftfy.fix_text(text)))
     return " ".join(mended.split()).lower()
 
@@ -159,7 +160,7 @@ _IN_BLOCK = {
 
 
 def translate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors of an open_clip vision transformer under the names of transformers' CLIP; unknown ones keep theirs."""
+    """Return tensors of an open_clip vision transformer under the names of transformers' CLIP; others keep theirs."""
     translated: dict[str, Tensor] = {}
     for name, value in tensors.items():
         if name in _TRANSPOSED:
@@ -181,7 +182,7 @@ def _in_block(block: str, name: str, value: Tensor) -> dict[str, Tensor]:
 
 
 def _architecture(tensors: Mapping[str, Tensor], config: HpsConfig, where: str) -> Any:
-    """The configuration that fits the tensors' shapes."""
+    """Return the configuration that fits the tensors' shapes."""
     from transformers import CLIPConfig
 
     width, _, patch, _ = shape_of(tensors, "visual.conv1.weight", 4, where)

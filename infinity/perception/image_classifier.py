@@ -1,4 +1,4 @@
-"""Published detectors that are image classifiers, of unsafe content and of watermarks: how likely their labels are."""
+"""Published image classifiers as detectors of unsafe content and of watermarks: probabilities of their labels."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from infinity.perception.loading import folder_digest, load_pretrained, model_fo
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageClassifierConfig(Config):
-    """Which classifier, and which of its labels count.
+    """Configuration of a classifier and of the labels that count.
 
     Attributes:
-        kind: Tells it from other scorers in JSON; also the name of the score.
+        kind: Tag that tells this scorer from others in JSON; also the name of the score.
         model: A local folder or hub name of any image classifier that transformers knows.
-        labels: Labels, in the model's own spelling, whose probability is the score; the sum of several.
+        labels: Labels, in the model's spelling, whose probability is the score (the sum for several labels).
         revision: Commit, tag or branch of a hub name; None for the newest.
-        sha256: First 8 to 64 digits of the checksum of the weights (see ``loading.check_weights``); None checks
-            nothing.
-        dtype: Of the weights and the arithmetic.
-        batch_size: Pictures that run at once.
+        sha256: First 8 to 64 digits of the checksum of the weights (see ``loading.check_weights``), or None for no
+            check.
+        dtype: Data type of weights and arithmetic.
+        batch_size: Pictures per batch.
     """
 
     kind: str
@@ -47,18 +47,18 @@ class ImageClassifierConfig(Config):
 
     @property
     def score(self) -> str:
-        """Name of the score."""
+        """Name of the score in tables."""
         return self.kind
 
     def weights_digest(self) -> str:
-        """16 digits that name everything a score follows from besides the picture."""
+        """Return 16 digits that name all that a score depends on besides the picture."""
         folder = model_folder("image classifier", self.model, self.revision)
         return digest_of([folder_digest(folder), sorted(self.labels), self.dtype])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NsfwConfig(ImageClassifierConfig):
-    """Finds unsafe content; by default a vision transformer with the labels normal and nsfw."""
+    """Detector of unsafe content; by default a vision transformer with the labels normal and nsfw."""
 
     kind: Literal["nsfw"] = "nsfw"
     model: str = "Falconsai/nsfw_image_detection"
@@ -67,7 +67,7 @@ class NsfwConfig(ImageClassifierConfig):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WatermarkConfig(ImageClassifierConfig):
-    """Finds watermarks; by default a SigLIP 2 that was trained on scenery with and without them."""
+    """Detector of watermarks; by default a SigLIP 2 that was trained on scenery with and without watermarks."""
 
     kind: Literal["watermark"] = "watermark"
     model: str = "prithivMLmods/Watermark-Detection-SigLIP2"
@@ -75,10 +75,10 @@ class WatermarkConfig(ImageClassifierConfig):
 
 
 class ImageClassifier:
-    """A classifier in evaluation mode.
+    """Image classifier in evaluation mode.
 
     Raises:
-        ValueError: No image classifier there, other weights than expected, tensors missing, or a label it lacks.
+        ValueError: There is no classifier, its weights are not the expected ones, or tensors or a label are missing.
     """
 
     def __init__(self, config: ImageClassifierConfig, device: str = "cpu") -> None:
@@ -94,7 +94,7 @@ class ImageClassifier:
 
     @torch.no_grad()
     def __call__(self, pictures: Sequence[Picture], captions: Sequence[str] = ()) -> Float32[np.ndarray, " n"]:
-        """Probability, 0 to 1, of the labels that count; where labels do not exclude each other, of the likeliest."""
+        """Return the probability, 0 to 1, of the labels that count; the largest one if labels may occur together."""
         scores = [np.zeros(0, np.float32)]
         for start in range(0, len(pictures), self._batch_size):
             batch = [rgb(picture) for picture in pictures[start : start + self._batch_size]]

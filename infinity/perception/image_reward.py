@@ -1,7 +1,7 @@
-"""ImageReward 1.0 (arXiv:2304.05977): what people would give a picture for its prompt, about -2 to 2.
+"""ImageReward 1.0 (arXiv:2304.05977): how people would rate a picture for its prompt, about -2 to 2.
 
-A BLIP whose text encoder looks at the picture; a stack of linear layers reads the first token. The published file
-``ImageReward.pt`` holds it under the names of the original BLIP; here it becomes the BLIP of transformers.
+It is a BLIP whose text encoder attends to the picture; a stack of linear layers reads the first token. The published
+file ``ImageReward.pt`` uses the names of the original BLIP; it is loaded as a BLIP of transformers.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ STANDARD = PinnedFile(uri="https://huggingface.co/THUDM/ImageReward/resolve/main
 """The published weights of version 1.0; no checksum was published with them."""
 
 REWARD_MEAN, REWARD_DEVIATION = 0.16717362830052426, 1.0333394966054072
-"""Of the head's answers on the authors' own pictures: rewards are normalised by them."""
+"""Mean and deviation of the head's outputs on the authors' pictures, by which rewards are normalised."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageRewardConfig(Config):
-    """Which ImageReward.
+    """Configuration of ImageReward.
 
     Attributes:
-        weights: Its file.
-        tokenizer: A local folder or hub name with BERT's uncased tokenizer, which the file does not hold.
-        max_tokens: Longer prompts are cut.
-        vision_heads: Attention heads for pictures; the file does not tell.
-        text_heads: For prompts.
-        batch_size: Pictures that run at once.
+        weights: File of the weights.
+        tokenizer: Local folder or hub name of BERT's uncased tokenizer, which the file does not hold.
+        max_tokens: Largest number of tokens per prompt; longer prompts are cut.
+        vision_heads: Attention heads for pictures, which the file does not state.
+        text_heads: Attention heads for prompts.
+        batch_size: Pictures per batch.
     """
 
     weights: PinnedFile = STANDARD
@@ -61,7 +61,7 @@ class ImageRewardConfig(Config):
             )
 
     def weights_digest(self) -> str:
-        """16 digits that name everything a score follows from besides picture and prompt."""
+        """Return 16 digits that name all that a score depends on besides picture and prompt."""
         about = [self.vision_heads, self.text_heads, self.max_tokens]
         return digest_of([self.weights.content_digest(), folder_digest(tokenizer_folder(self.tokenizer)), about])
 
@@ -70,9 +70,10 @@ class ImageReward:
     """ImageReward in evaluation mode, float32.
 
     Raises:
-        ValueError: No such file or tokenizer, tensors missing or of other shapes, a tokenizer of another vocabulary.
+        ValueError: A file or tokenizer is missing, tensors are missing or misshapen, or the tokenizer's vocabulary
+            differs.
         CheckpointError: The head's tensors are missing or of other shapes.
-        PinnedFileError: No download, or another checksum.
+        PinnedFileError: The download failed, or the checksum differs.
         StorageError: A file cannot be read.
     """
 
@@ -100,7 +101,7 @@ class ImageReward:
 
     @torch.no_grad()
     def __call__(self, pictures: Sequence[Picture], prompts: Sequence[str]) -> Float32[np.ndarray, " n"]:
-        """The normalised reward of each picture for the prompt at the same place."""
+        """Return the normalised reward of each picture for the prompt at the same place."""
         if len(pictures) != len(prompts):
             raise ValueError(f"expected as many prompts as pictures, got {len(prompts)} and {len(pictures)}")
         rewards, size = [np.zeros(0, np.float32)], self._config.batch_size
@@ -120,7 +121,7 @@ class ImageReward:
         return np.concatenate(rewards)
 
     def prepare(self, pictures: Sequence[Picture]) -> Float[Tensor, "n 3 S S"]:
-        """What the network sees: Pillow's bicubic on the shorter side, the middle, levels normalised."""
+        """Return pictures scaled by the shorter side (Pillow's bicubic filter), cropped to the middle, normalised."""
         squares = [
             centre_square(Image.fromarray(rgb(picture)), self._side_px, Image.Resampling.BICUBIC)
             for picture in pictures
@@ -143,12 +144,12 @@ _IN_BLOCK = {
 
 
 def translate(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
-    """Tensors of the published file under the names of transformers: of pictures, of prompts, and of the head.
+    """Return the published file's tensors under the names of transformers: of pictures, of prompts, and of the head.
 
-    The projections of BLIP's contrastive loss are left out: no reward depends on them.
+    The projections of BLIP's contrastive loss are left out, since no reward depends on them.
 
     Raises:
-        ValueError: A tensor that is no part of an ImageReward.
+        ValueError: A tensor does not belong to an ImageReward.
     """
     vision: dict[str, Tensor] = {}
     text: dict[str, Tensor] = {}
@@ -175,7 +176,7 @@ def _of_vision(name: str) -> str:
 
 
 def _seeing(tensors: Mapping[str, Tensor], config: ImageRewardConfig, where: str) -> Any:
-    """The configuration of the picture encoder that fits the tensors' shapes."""
+    """Return the configuration of the picture encoder that fits the tensors' shapes."""
     from transformers import BlipVisionConfig
 
     width, _, patch, _ = shape_of(tensors, f"{_VISION}patch_embed.proj.weight", 4, where)
@@ -192,7 +193,7 @@ def _seeing(tensors: Mapping[str, Tensor], config: ImageRewardConfig, where: str
 
 
 def _reading(tensors: Mapping[str, Tensor], config: ImageRewardConfig, where: str) -> Any:
-    """The configuration of the text encoder that fits the tensors' shapes; it looks at the picture in every layer."""
+    """Return the configuration of the text encoder, which attends to the picture in every layer."""
     from transformers import BlipTextConfig
 
     vocabulary, width = shape_of(tensors, f"{_TEXT}embeddings.word_embeddings.weight", 2, where)

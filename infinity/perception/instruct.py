@@ -1,4 +1,4 @@
-"""A language model that follows instructions, through transformers: questions in, answers out."""
+"""Language model that follows instructions, through transformers: questions in, answers out."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from infinity.perception.loading import check_complete, explain
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InstructConfig(Config):
-    """Which model, and how long its answers may be.
+    """Configuration of the model and the length of its answers.
 
     Attributes:
         model: A local folder or hub name of a causal language model whose tokenizer has a chat template.
-        max_new_tokens: Longer answers are cut.
-        dtype: Of the weights and the arithmetic.
-        batch_size: Questions that run at once.
+        max_new_tokens: Largest number of tokens per answer.
+        dtype: Data type of weights and arithmetic.
+        batch_size: Questions per batch.
     """
 
     model: str
@@ -39,10 +39,10 @@ class InstructConfig(Config):
 
 
 class InstructModel:
-    """Greedy answers, so that the same question has the same answer.
+    """Model that answers greedily, so that equal questions get equal answers.
 
     Raises:
-        ValueError: No language model there, or one without a chat template.
+        ValueError: There is no language model, or it has no chat template.
     """
 
     def __init__(self, config: InstructConfig, device: str = "cpu") -> None:
@@ -51,7 +51,7 @@ class InstructModel:
 
         self.config = config
         try:
-            # Answers are read behind the question, so the padding lies before it.
+            # An answer is read after the question, so padding goes before the question.
             self._tokenizer: Any = AutoTokenizer.from_pretrained(config.model, padding_side="left")
             self._model, report = AutoModelForCausalLM.from_pretrained(
                 config.model, dtype=getattr(torch, config.dtype), output_loading_info=True
@@ -70,7 +70,7 @@ class InstructModel:
 
     @torch.no_grad()
     def answer(self, questions: Sequence[str]) -> list[str]:
-        """One answer a question, blanks at its ends removed."""
+        """Return one answer per question, without blanks at its ends."""
         answers: list[str] = []
         for start in range(0, len(questions), self.config.batch_size):
             answers += self._answer(questions[start : start + self.config.batch_size])

@@ -1,4 +1,4 @@
-"""What all networks from transformers share when they are loaded: checked weights, and errors that say what to do."""
+"""Common parts of loading networks from transformers: checked weights, and errors that say what to do."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ _SETTINGS = ("*.json", "*.txt", "*.model", "*.jinja")
 
 
 def check_weights(model: str, sha256: str | None) -> None:
-    """Compare the weights of a local folder with the checksum that is expected.
+    """Compare the weights of a local folder with the expected checksum.
 
     Args:
-        model: The folder.
-        sha256: First 8 to 64 hexadecimal digits of the checksum of its weights file; of several files, that of the
-            lines which ``sha256sum *.safetensors`` prints. None checks nothing.
+        model: Folder of the model.
+        sha256: First 8 to 64 hexadecimal digits of the checksum of its weights file; for several files, the checksum of
+            the lines that ``sha256sum *.safetensors`` prints. None checks nothing.
 
     Raises:
-        ValueError: Other weights, or a name that is no local folder, whose file cannot be looked at before loading.
+        ValueError: Other weights, or a name that is no local folder, whose file cannot be read before loading.
     """
     if sha256 is None:
         return
@@ -46,16 +46,16 @@ def check_weights(model: str, sha256: str | None) -> None:
 
 
 def model_folder(what: str, model: str, revision: str | None = None, *, weights: bool = True) -> Path:
-    """The local folder of a model; a hub name is downloaded to the hub's own cache first.
+    """Return the local folder of a model; a hub name is downloaded to the hub's own cache first.
 
     Args:
-        what: Kind of model, for messages.
+        what: Kind of model, for error messages.
         model: A local folder or a hub name.
         revision: Commit, tag or branch of a hub name; None for the newest. A local folder has none.
-        weights: Whether they are downloaded too, or settings alone.
+        weights: Whether weights are downloaded too, or settings alone.
 
     Raises:
-        ValueError: No such folder, and no such name that this machine can reach.
+        ValueError: There is no such folder, and no such hub name that this machine can reach.
     """
     folder = Path(model)
     if folder.is_dir():
@@ -76,7 +76,7 @@ def model_folder(what: str, model: str, revision: str | None = None, *, weights:
 
 
 def folder_digest(folder: Path) -> str:
-    """16 hexadecimal digits over everything in a model's folder that decides its answers: weights and settings."""
+    """Return 16 hexadecimal digits over all weights and settings in a model's folder."""
     files = {file for pattern in _SETTINGS for file in folder.glob(pattern)} | set(_weights_of(folder))
     total = hashlib.sha256()
     for file in sorted(files):
@@ -85,17 +85,17 @@ def folder_digest(folder: Path) -> str:
 
 
 def read_tensors(file: PinnedFile) -> dict[str, Tensor]:
-    """The tensors of a PyTorch file, by name; a training's file that keeps them under ``state_dict`` is one too.
+    """Return the tensors of a PyTorch file by name; a training's file with a ``state_dict`` is accepted too.
 
     Raises:
-        ValueError: No such file, or one that holds other things than tensors; nothing in it is run.
-        PinnedFileError: No download, or another checksum.
+        ValueError: There is no such file, or it holds other things than tensors; no code in it is run.
+        PinnedFileError: The download failed, or the checksum differs.
         StorageError: The file is missing or unreadable.
     """
     path = file.fetch()
     try:
         found = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_mappable(path))
-    except Exception as error:  # torch's unpickler raises many types; all mean the same to the caller
+    except Exception as error:  # torch's unpickler raises many types; all of them mean an unusable file
         raise ValueError(f"{file.uri}: expected a PyTorch file of tensors ({type(error).__name__}: {error})") from error
     if isinstance(found, dict) and isinstance(found.get("state_dict"), dict):
         found = found["state_dict"]
@@ -105,12 +105,12 @@ def read_tensors(file: PinnedFile) -> dict[str, Tensor]:
 
 
 def _is_mappable(path: Path) -> bool:
-    """Whether torch can map it into memory; files of torch 1.5 and older are no archives."""
+    """Return whether torch can map the file into memory; files of torch 1.5 and older are no archives."""
     return zipfile.is_zipfile(path)
 
 
 def _weights_of(folder: Path) -> list[Path]:
-    """The files that transformers would load: safetensors where there are some."""
+    """Return the files that transformers would load: safetensors if there are any."""
     found: list[Path] = []
     for pattern in _WEIGHTS:
         found = found or sorted(file for file in folder.glob(pattern) if file.is_file())
@@ -118,16 +118,16 @@ def _weights_of(folder: Path) -> list[Path]:
 
 
 def check_complete(network: Any, report: Mapping[str, Any], model: str) -> None:
-    """Compare what was loaded with what the network has.
+    """Check that every weight of a network was loaded.
 
     Args:
-        network: Loaded with ``output_loading_info``.
-        report: What came with it.
-        model: Name in the error message.
+        network: Network that was loaded with ``output_loading_info``.
+        report: Loading information that came with it.
+        model: Name of the model in the error message.
 
     Raises:
-        ValueError: A weight that no file had, which transformers fills with random numbers. Constants that a network
-            computes itself may be absent: old files lack some.
+        ValueError: A weight was in no file, so that transformers filled it with random numbers. Constants that a
+            network computes itself may be absent, since old files lack some.
     """
     weights = {name for name, _ in network.named_parameters()}
     if missing := sorted(weights & set(report["missing_keys"])):
@@ -138,7 +138,7 @@ def check_complete(network: Any, report: Mapping[str, Any], model: str) -> None:
 
 
 class Pretrained(Protocol):
-    """What names a network of transformers."""
+    """Configuration that names a network of transformers."""
 
     @property
     def model(self) -> str:
@@ -157,27 +157,27 @@ class Pretrained(Protocol):
 
     @property
     def dtype(self) -> str:
-        """Of the weights and the arithmetic."""
+        """Data type of weights and arithmetic."""
         ...
 
 
 def load_pretrained(what: str, config: Pretrained, processors: Any, networks: Any, **options: Any) -> tuple[Any, Any]:
-    """Processor and network of a folder of transformers.
+    """Return processor and network of a folder of transformers.
 
     Args:
-        what: Kind of model, for messages.
-        config: Names it.
+        what: Kind of model, for error messages.
+        config: Configuration that names the model.
         processors: Class of transformers that loads the processor.
         networks: Class of transformers that loads the network.
-        options: Of the processor.
+        options: Options of the processor.
 
     Raises:
-        ValueError: No such model there, other weights than expected, or weights with tensors missing.
+        ValueError: There is no such model, its weights are not the expected ones, or tensors are missing.
     """
     folder = model_folder(what, config.model, config.revision)
     check_weights(str(folder), config.sha256)
     try:
-        # The Pillow processor wherever it runs: torchvision's resizes with other rounding.
+        # The Pillow processor on every machine, since torchvision's resizes with other rounding.
         processor = processors.from_pretrained(folder, backend="pil", **options)
         network, report = networks.from_pretrained(folder, dtype=getattr(torch, config.dtype), output_loading_info=True)
     except (OSError, ValueError, ImportError, TypeError, KeyError) as error:
@@ -188,19 +188,19 @@ def load_pretrained(what: str, config: Pretrained, processors: Any, networks: An
 
 
 def tokenizer_folder(model: str) -> Path:
-    """The local folder of a tokenizer; a hub name is downloaded first, without the weights beside it.
+    """Return the local folder of a tokenizer; a hub name is downloaded first, without the weights beside it.
 
     Raises:
-        ValueError: No such folder, and no such name that this machine can reach.
+        ValueError: There is no such folder, and no such hub name that this machine can reach.
     """
     return model_folder("tokenizer", model, weights=False)
 
 
 def load_tokenizer(model: str) -> Any:
-    """A tokenizer of transformers.
+    """Return a tokenizer of transformers.
 
     Raises:
-        ValueError: There is none.
+        ValueError: There is no tokenizer.
     """
     # Imported here: transformers takes seconds to import.
     from transformers import AutoTokenizer
@@ -213,17 +213,17 @@ def load_tokenizer(model: str) -> Any:
 
 
 def build(kind: Any, config: Any, tensors: Mapping[str, Tensor], where: str, **options: Any) -> Any:
-    """A network of transformers, in float32, with these tensors and no other values in it.
+    """Return a network of transformers, in float32, with exactly the given tensors.
 
     Args:
-        kind: Its class.
-        config: Its configuration.
-        tensors: By its own names.
+        kind: Class of the network.
+        config: Configuration of the network.
+        tensors: Tensors by the network's names.
         where: Name of their source in error messages.
-        options: Of its constructor.
+        options: Options of the constructor.
 
     Raises:
-        ValueError: Tensors missing, unknown or of other shapes.
+        ValueError: Tensors are missing, unknown or of other shapes.
     """
     try:
         network, report = kind.from_pretrained(
@@ -240,10 +240,10 @@ def build(kind: Any, config: Any, tensors: Mapping[str, Tensor], where: str, **o
 
 
 def shape_of(tensors: Mapping[str, Tensor], name: str, num_axes: int, where: str) -> tuple[int, ...]:
-    """Shape of a tensor that must be there.
+    """Return the shape of a tensor that must exist.
 
     Raises:
-        ValueError: It is missing or has another number of axes.
+        ValueError: The tensor is missing or has another number of axes.
     """
     if name not in tensors:
         some = ", ".join(sorted(tensors)[:5]) or "none"
@@ -255,7 +255,7 @@ def shape_of(tensors: Mapping[str, Tensor], name: str, num_axes: int, where: str
 
 
 def explain(what: str, model: str, error: Exception) -> str:
-    """The sentence for a network that could not be loaded."""
+    """Return the error message for a network that could not be loaded."""
     place = "folder" if Path(model).is_dir() else "hub name (or a folder that does not exist)"
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return (

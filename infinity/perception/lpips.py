@@ -1,9 +1,9 @@
-"""LPIPS 0.1 (arXiv:1801.03924): how different two pictures look, by the features of a classifier; differentiable.
+"""LPIPS 0.1 (arXiv:1801.03924): perceptual distance of two pictures by the features of a classifier; differentiable.
 
-A trunk trained on ImageNet gives features at five places; each place's feature vectors are brought to unit length,
-their squared differences are weighed by published numbers learned from people's judgements, and averaged over the
-picture. Evaluation reports it; a tokenizer's training may minimise it. Names are those of torchvision's trunks and of
-the published weights of the judgements, so that both files load as they are.
+A network trained on ImageNet, the trunk, gives features at five depths. The feature vectors are scaled to unit length,
+and their squared differences are weighted by published numbers, which were learned from people's judgements, and
+averaged over the picture. A benchmark reports the distance; a tokenizer's training may minimise it. Names are those of
+torchvision's trunks and of the published weights, so that both files load as they are.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ PUBLISHED: dict[Trunk, tuple[PinnedFile, PinnedFile]] = {
         PinnedFile(uri=_LINEAR + "alex.pth", sha256="df73285e35b22355a2df87cdb6b70b343713b667eddbda73e1977e0c860835c0"),
     ),
 }
-"""Trunk of torchvision, and weights of the judgements, as published."""
+"""Published trunk of torchvision, and published weights of the judgements."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LpipsConfig(Config):
-    """Which trunk, and where its weights and those of the judgements lie.
+    """Configuration of LPIPS: the trunk, and the files of its weights and of the judgements' weights.
 
     Args:
         trunk: "vgg16" (what losses use) or "alexnet" (what tables report).
-        trunk_weights: torchvision's file; None is the published one.
-        linear_weights: LPIPS 0.1's file; None is the published one.
+        trunk_weights: File of torchvision; None is the published one.
+        linear_weights: File of LPIPS 0.1; None is the published one.
     """
 
     trunk: Trunk = "vgg16"
@@ -53,13 +53,13 @@ class LpipsConfig(Config):
 
     @property
     def protocol(self) -> str:
-        """In words."""
+        """The configuration in words."""
         return f"lpips/0.1: {self.trunk}, RGB in [-1, 1] at the model's size, mean of per-picture values"
 
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """Layers of torchvision's ``features`` up to the last place that is looked at."""
+    """Layers of torchvision's ``features``, up to the last depth that is read."""
 
     taps: tuple[int, ...]
     channels: tuple[int, ...]
@@ -68,7 +68,7 @@ class _Plan:
 
 
 class Lpips(nn.Module):
-    """Distance of picture pairs; a new one has arbitrary weights, `load_lpips` gives the published. Frozen."""
+    """Distance of picture pairs, frozen; a new one has arbitrary weights, `load_lpips` returns the published ones."""
 
     def __init__(self, trunk: Trunk) -> None:
         super().__init__()
@@ -85,7 +85,7 @@ class Lpips(nn.Module):
         self.eval().requires_grad_(False)
 
     def forward(self, a: Float[Tensor, "B 3 H W"], b: Float[Tensor, "B 3 H W"]) -> Float[Tensor, " B"]:
-        """Distance of every pair, 0 of equal pictures; RGB in [-1, 1]. Gradients reach both pictures.
+        """Return the distance of every pair, 0 for equal pictures; RGB in [-1, 1]. Gradients reach both pictures.
 
         Raises:
             ValueError: Shapes differ, or a side is too small for the trunk.
@@ -116,7 +116,7 @@ class Lpips(nn.Module):
 
 
 class _Judgement(nn.Module):
-    """A weight a channel; the published file counts a dropout before it, which does nothing here."""
+    """One weight per channel; the published file counts a dropout before it, which has no effect here."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -128,17 +128,17 @@ class _Judgement(nn.Module):
 
 
 def _unit(x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
-    """Vectors of unit length; a vector of zeros stays one, and has a gradient, which a bare root would not."""
+    """Return vectors of unit length; a zero vector stays zero and has a gradient, which a plain root would not have."""
     return x / (torch.sqrt((x**2).sum(dim=1, keepdim=True) + 1e-20) + 1e-10)
 
 
 def load_lpips(config: LpipsConfig, device: str = "cpu") -> Lpips:
-    """The network with its weights.
+    """Return the network with its weights.
 
     Raises:
-        ValueError: A file that holds no tensors.
-        PinnedFileError: No download, or another checksum.
-        CheckpointError: Missing, unknown or mis-shaped tensors.
+        ValueError: A file holds no tensors.
+        PinnedFileError: The download failed, or the checksum differs.
+        CheckpointError: Tensors are missing, unknown or of another shape.
         StorageError: A file cannot be read.
     """
     trunk, linear = PUBLISHED[config.trunk]
@@ -157,7 +157,7 @@ def _conv(channels_in: int, channels_out: int, kernel: int = 3, stride: int = 1,
 
 
 def _vgg16() -> _Plan:
-    """Five groups of convolutions with ReLU, a maximum pool between groups; looked at after every group."""
+    """Return five groups of convolutions with ReLU and max pooling between groups; each group's output is read."""
     layers: list[nn.Module] = []
     taps: list[int] = []
     channels = 3
@@ -172,7 +172,7 @@ def _vgg16() -> _Plan:
 
 
 def _alexnet() -> _Plan:
-    """Looked at after each of its five convolutions."""
+    """Return five convolutions; the output of each is read."""
     layers = (
         _conv(3, 64, 11, stride=4, padding=2),
         nn.ReLU(),

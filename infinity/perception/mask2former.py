@@ -1,9 +1,9 @@
 """Mask2Former through transformers: objects of the 80 COCO classes with boxes, scores and masks.
 
-The rows are those of the detector that the public GenEval scorer calls (mmdet's Mask2Former): every pair of a query and
-a class competes, the best 100 of a picture remain, a row's score is the class's probability times the mean probability
-within its mask, and its box is the frame of the mask. transformers' own post-processing decides one class a query and
-answers at another mask size, so it is not used.
+The rows are those of the detector that the public GenEval scorer calls (mmdet's Mask2Former). Every pair of a query and
+a class competes, and the best 100 of a picture remain. A row's score is the class's probability times the mean
+probability within its mask; its box is the bounding box of the mask. The post-processing of transformers is not used,
+since it decides one class per query and returns masks of another size.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ MAX_ROWS = 100
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Mask2FormerConfig(Config):
-    """Which weights.
+    """Configuration of the network.
 
     Attributes:
-        model: A local folder or hub name of a Mask2Former for instances.
-        sha256: First 8 to 64 digits of the checksum of the folder's weights; None checks nothing.
-        batch_size: Pictures that run at once.
+        model: A local folder or hub name of a Mask2Former for instance segmentation.
+        sha256: First 8 to 64 digits of the checksum of the folder's weights, or None for no check.
+        batch_size: Pictures per batch.
     """
 
     model: str = "facebook/mask2former-swin-small-coco-instance"
@@ -48,13 +48,13 @@ class Mask2FormerConfig(Config):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Instances:
-    """Rows of one picture, best first.
+    """Found objects of one picture, best first.
 
     Attributes:
-        labels: Number of the class of every row.
-        scores: 0 to 1.
+        labels: Number of every object's class.
+        scores: Score of every object, 0 to 1.
         boxes: Left, top, right, bottom in pixels of the picture; right and bottom are just outside of the mask.
-        masks: Where the object is.
+        masks: Pixels of every object.
     """
 
     labels: Int64[np.ndarray, " n"]
@@ -67,7 +67,7 @@ class Mask2Former:
     """The detector in evaluation mode.
 
     Raises:
-        ValueError: No Mask2Former there, other weights than expected, or weights with tensors missing.
+        ValueError: There is no Mask2Former, its weights are not the expected ones, or tensors are missing.
     """
 
     def __init__(self, config: Mask2FormerConfig, device: str = "cpu") -> None:
@@ -77,7 +77,7 @@ class Mask2Former:
         check_weights(config.model, config.sha256)
         self.config = config
         try:
-            # The Pillow processor wherever it runs: torchvision's resizes with other rounding.
+            # The Pillow processor on every machine, since torchvision's resizes with other rounding.
             self._processor: Any = AutoImageProcessor.from_pretrained(config.model, backend="pil")
             self._model, report = Mask2FormerForUniversalSegmentation.from_pretrained(
                 config.model, output_loading_info=True
@@ -89,12 +89,12 @@ class Mask2Former:
 
     @property
     def num_classes(self) -> int:
-        """80 for COCO."""
+        """Number of classes, 80 for COCO."""
         return int(self._model.config.num_labels)
 
     @torch.no_grad()
     def __call__(self, pictures: Sequence[UInt8[np.ndarray, "H W 3"]]) -> list[Instances]:
-        """The rows of every picture."""
+        """Return the found objects of every picture."""
         found: list[Instances] = []
         for start in range(0, len(pictures), self.config.batch_size):
             found += self._detect(pictures[start : start + self.config.batch_size])
@@ -118,11 +118,11 @@ class Mask2Former:
 def rows_of(
     class_logits: Float32[Tensor, "Q C1"], mask_logits: Float32[Tensor, "Q h w"], size_px: tuple[int, int]
 ) -> Instances:
-    """Rows of one picture from what the network gives.
+    """Return the found objects of one picture from the network's outputs.
 
     Args:
-        class_logits: Of every query; the last class is "no object".
-        mask_logits: Of every query, at the size the picture was resized to, without padding.
+        class_logits: Class scores of every query; the last class is "no object".
+        mask_logits: Mask of every query, at the size that the picture was resized to, without padding.
         size_px: Rows and columns of the picture.
     """
     probabilities = class_logits.softmax(dim=-1)[:, :-1]
@@ -146,7 +146,7 @@ def rows_of(
 
 
 def frames_of(masks: Bool[Tensor, "n H W"]) -> Float32[Tensor, "n 4"]:
-    """Left, top, right, bottom of every mask, the last two just outside; zeros for an empty mask."""
+    """Return left, top, right, bottom of every mask, the last two just outside; zeros for an empty mask."""
     boxes = torch.zeros(len(masks), 4)
     for number, mask in enumerate(masks):
         rows, columns = mask.any(dim=1).nonzero()[:, 0], mask.any(dim=0).nonzero()[:, 0]

@@ -1,6 +1,6 @@
-"""The share of a picture that text covers, by RapidOCR (PP-OCR networks on ONNX Runtime; its wheel brings them).
+"""Share of a picture that text covers, by RapidOCR (PP-OCR networks on ONNX Runtime, which its wheel contains).
 
-A detector marks quadrilaterals, a recogniser reads them; what it cannot read with enough confidence is no text. The
+A detector marks quadrilaterals and a recogniser reads them; what it cannot read with enough confidence is not text. The
 share is that of the pixels within any quadrilateral, so that overlaps count once.
 """
 
@@ -21,12 +21,12 @@ from infinity.perception.clip import Picture, rgb
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TextAreaConfig(Config):
-    """How text is looked for.
+    """Configuration of the search for text.
 
     Attributes:
-        kind: Tells it from other scorers in JSON.
-        min_confidence: What the recogniser must say of a word, 0 to 1.
-        max_side_px: Larger pictures are reduced to this longer side first.
+        kind: Tag that tells this scorer from others in JSON.
+        min_confidence: Smallest confidence of the recogniser for a word, 0 to 1.
+        max_side_px: Longer side to which larger pictures are reduced first.
     """
 
     kind: Literal["text_area"] = "text_area"
@@ -42,11 +42,11 @@ class TextAreaConfig(Config):
 
     @property
     def score(self) -> str:
-        """Name of the score."""
+        """Name of the score in tables."""
         return "text_area"
 
     def weights_digest(self) -> str:
-        """16 digits that name everything a score follows from besides the picture; the wheel carries the networks.
+        """Return 16 digits that name all that a score depends on besides the picture; the wheel contains the networks.
 
         Raises:
             ValueError: The library is not installed.
@@ -60,12 +60,12 @@ class TextAreaConfig(Config):
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """Some text in a picture.
+    """One piece of text in a picture.
 
     Attributes:
-        text: As it was read.
-        confidence: 0 to 1.
-        corners: Four points (x, y) in pixels.
+        text: The text as it was read.
+        confidence: Confidence of the recogniser, 0 to 1.
+        corners: Four corners (x, y) in pixels.
     """
 
     text: str
@@ -82,13 +82,13 @@ class TextArea:
 
     def __init__(self, config: TextAreaConfig, threads: int = 1) -> None:
         try:
-            import onnxruntime  # noqa: F401  # the message below is better than that of the library
+            import onnxruntime  # noqa: F401  # our error message says more than the library's
             from rapidocr import RapidOCR
         except ImportError as error:
             raise ValueError(_missing(error)) from error
         self._engine: Any = RapidOCR(
             params={
-                "Global.log_level": "critical",  # it warns of every picture without text
+                "Global.log_level": "critical",  # the library warns of every picture without text
                 "Global.text_score": config.min_confidence,
                 "Global.max_side_len": config.max_side_px,
                 "EngineConfig.onnxruntime.intra_op_num_threads": threads,
@@ -97,8 +97,8 @@ class TextArea:
         )
 
     def words(self, picture: Picture) -> list[Word]:
-        """What can be read in a picture."""
-        found = self._engine(np.ascontiguousarray(rgb(picture)[:, :, ::-1]))  # the library wants BGR
+        """Return the text that can be read in a picture."""
+        found = self._engine(np.ascontiguousarray(rgb(picture)[:, :, ::-1]))  # the library expects BGR
         if found.boxes is None or found.txts is None:
             return []
         return [
@@ -107,7 +107,7 @@ class TextArea:
         ]
 
     def __call__(self, pictures: Sequence[Picture], captions: Sequence[str] = ()) -> Float32[np.ndarray, " n"]:
-        """The share, 0 to 1, of every picture; captions play no part."""
+        """Return the share, 0 to 1, of every picture; captions are ignored."""
         return np.array([self._share(rgb(picture)) for picture in pictures], np.float32)
 
     def _share(self, picture: np.ndarray) -> float:

@@ -1,4 +1,4 @@
-"""All scorers of the data stage: a picture and its caption in, one number out."""
+"""All scorers of the data stage: pictures and their captions in, one number per picture out."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from infinity.perception.ocr import TextArea, TextAreaConfig
 from infinity.perception.similarity import ClipSimilarity, ClipSimilarityConfig
 
 ScorerConfig = ClipSimilarityConfig | AestheticConfig | WatermarkConfig | NsfwConfig | TextAreaConfig
-"""Which scorer; the key ``kind`` tells them apart in JSON, ``score`` is the name of the number."""
+"""Configuration of a scorer; ``kind`` tells them apart in JSON, ``score`` is the name of the number."""
 
 SCORE_VERSION = 1
-"""Changes whenever the same network would give the same picture another number."""
+"""Version; raise it when the same network gives the same picture another number."""
 
 PAPER_SCORERS: tuple[ScorerConfig, ...] = (TextAreaConfig(), WatermarkConfig(), AestheticConfig())
-"""The three by which the paper's data was chosen."""
+"""The three scorers by which the paper's data was chosen."""
 
 DEFAULT_SCORERS: dict[str, ScorerConfig] = {
     scorer.score: scorer for scorer in (*PAPER_SCORERS, NsfwConfig(), ClipSimilarityConfig())
 }
-"""One for every score."""
+"""One configuration for every score."""
 
 
 class Scorer(Protocol):
-    """A loaded scorer."""
+    """A scorer with its network loaded."""
 
     def __call__(self, pictures: Sequence[Picture], captions: Sequence[str]) -> Float32[np.ndarray, " n"]:
-        """One number a picture, whatever others are scored with it."""
+        """Return one number per picture, whatever other pictures are scored with it."""
         ...
 
 
@@ -54,21 +54,21 @@ class OwnScorerConfig(Protocol):
 
 
 def score_key(config: ScorerConfig) -> str:
-    """16 digits that change with everything a score follows from, and with nothing else (folder, batch, checksum).
+    """Return 16 digits that change with everything a score depends on, and with nothing else (folder, batch, checksum).
 
     Raises:
-        ValueError: The weights are not there, or an optional library is missing.
-        StorageError: They cannot be read.
+        ValueError: The weights are missing, or an optional library is not installed.
+        StorageError: The weights cannot be read.
     """
     return digest_of([SCORE_VERSION, config.kind, config.weights_digest()])
 
 
 def load_scorers(configs: Sequence[ScorerConfig | OwnScorerConfig], device: str, threads: int = 1) -> list[Scorer]:
-    """Load the networks; scorers of one CLIP share it.
+    """Return the loaded scorers; those with the same CLIP share it.
 
     Raises:
-        ValueError: Missing or other weights, an unknown label, a missing library.
-        StorageError: Weights that cannot be read.
+        ValueError: Weights are missing or other ones, a label is unknown, or a library is not installed.
+        StorageError: Weights cannot be read.
     """
     clips: dict[ClipConfig, Clip] = {}
 

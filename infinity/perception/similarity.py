@@ -15,11 +15,11 @@ from infinity.perception.clip import Clip, ClipConfig, Picture
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClipSimilarityConfig(Config):
-    """Which CLIP compares.
+    """Configuration of the CLIP that compares.
 
     Attributes:
-        kind: Tells it from other scorers in JSON.
-        clip: The network.
+        kind: Tag that tells this scorer from others in JSON.
+        clip: Configuration of the network.
     """
 
     kind: Literal["clip_similarity"] = "clip_similarity"
@@ -27,11 +27,11 @@ class ClipSimilarityConfig(Config):
 
     @property
     def score(self) -> str:
-        """Name of the score."""
+        """Name of the score in tables."""
         return "clip_similarity"
 
     def weights_digest(self) -> str:
-        """16 digits that name everything a score follows from besides picture and caption."""
+        """Return 16 digits that name all that a score depends on besides picture and caption."""
         return self.clip.weights_digest()
 
 
@@ -42,5 +42,5 @@ class ClipSimilarity:
         self._clip = clip
 
     def __call__(self, pictures: Sequence[Picture], captions: Sequence[str]) -> Float32[np.ndarray, " n"]:
-        """-1 to 1 for each picture and its caption."""
+        """Return the cosine, -1 to 1, of each picture and its caption."""
         return np.asarray(self._clip.similarity(pictures, captions).cpu().numpy(), np.float32)

@@ -1,4 +1,4 @@
-"""Pictures as the square that a CLIP or BLIP looks at: cut, and with its mean and deviation taken out."""
+"""Square pictures for CLIP or BLIP: cropped, and normalised by mean and deviation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ _MEAN, _DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258
 
 
 def centre_square(picture: Image.Image, side_px: int, resample: Image.Resampling) -> UInt8[np.ndarray, "S S 3"]:
-    """The shorter side brought to ``side_px`` by Pillow's filter, and the middle cut out; as torchvision rounds."""
+    """Return the middle square of a picture whose shorter side was scaled to ``side_px`` by Pillow's filter.
+
+    Sizes are rounded as torchvision does.
+    """
     width, height = picture.size
     short = min(width, height)
     if short != side_px:
@@ -21,6 +24,6 @@ def centre_square(picture: Image.Image, side_px: int, resample: Image.Resampling
 
 
 def normalise(levels: Float[Tensor, "n 3 S S"]) -> Float[Tensor, "n 3 S S"]:
-    """RGB levels of 0 to 1 with the mean and deviation of OpenAI's pictures taken out."""
+    """Return RGB levels of 0 to 1, normalised by the mean and deviation of OpenAI's pictures."""
     mean, deviation = (levels.new_tensor(values).view(3, 1, 1) for values in (_MEAN, _DEVIATION))
     return (levels - mean) / deviation

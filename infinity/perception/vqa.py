@@ -18,16 +18,16 @@ Picture = UInt8[np.ndarray, "H W 3"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VqaConfig(Config):
-    """Which model answers, and how it is asked.
+    """Configuration of the model that answers, and its instruction.
 
     Attributes:
         model: A local folder or hub name: BLIP for question answering, ViLT for question answering, or any
-            image-text-to-text model with a chat template; the folder's config.json tells which.
-        sha256: First 8 to 64 digits of the checksum of the folder's weights; None checks nothing.
-        dtype: Of the weights and the arithmetic.
-        batch_size: Questions that run at once.
-        instruction: How an image-text-to-text model is asked; ``{question}`` is replaced. Others get the bare question.
-        max_new_tokens: Longer answers are cut.
+            image-text-to-text model with a chat template; the folder's config.json says which.
+        sha256: First 8 to 64 digits of the checksum of the folder's weights, or None for no check.
+        dtype: Data type of weights and arithmetic.
+        batch_size: Questions per batch.
+        instruction: Instruction to an image-text-to-text model, with ``{question}``; others get the question alone.
+        max_new_tokens: Largest number of tokens per answer.
     """
 
     model: str = "Salesforce/blip-vqa-capfilt-large"
@@ -49,16 +49,16 @@ class VqaConfig(Config):
             raise ValueError(f"VqaConfig.instruction: expected the place of the {{question}}, got {self.instruction!r}")
 
     def describe(self) -> str:
-        """For the protocol of figures."""
+        """Return model, checksum and data type in words, for the protocol."""
         weights = f" sha256 {self.sha256[:16]}" if self.sha256 else ""
         return f"VQA by {self.model}{weights} ({self.dtype})"
 
 
 class Vqa:
-    """Greedy answers; the same question about the same picture has the same answer.
+    """Model that answers greedily; the same question about the same picture gets the same answer.
 
     Raises:
-        ValueError: No such model there, other weights than expected, or weights with tensors missing.
+        ValueError: There is no such model, its weights are not the expected ones, or tensors are missing.
     """
 
     def __init__(self, config: VqaConfig, device: str = "cpu") -> None:
@@ -72,7 +72,7 @@ class Vqa:
             self._kind = str(AutoConfig.from_pretrained(config.model).model_type)
             loaders = {"blip": "BlipForQuestionAnswering", "vilt": "ViltForQuestionAnswering"}
             loader = getattr(transformers, loaders.get(self._kind, "AutoModelForImageTextToText"))
-            # Answers are read behind the question, so the padding of instructed models lies before it.
+            # An answer is read after the question, so padding goes before it for instructed models.
             side = {} if self._kind in loaders else {"padding_side": "left"}
             self._processor: Any = AutoProcessor.from_pretrained(config.model, backend="pil", **side)
             self._model, report = loader.from_pretrained(
@@ -86,18 +86,18 @@ class Vqa:
         self._model.eval().requires_grad_(False).to(device)
 
     @torch.no_grad()
-    def answer(self, asked: Sequence[tuple[Picture, str]]) -> list[str]:
-        """One answer for every picture and question."""
+    def answer(self, questions: Sequence[tuple[Picture, str]]) -> list[str]:
+        """Return one answer for every picture and question."""
         answers: dict[int, str] = {}
-        for places in self._batches([question for _, question in asked]):
-            found = self._answer([asked[place][0] for place in places], [asked[place][1] for place in places])
+        for places in self._batches([question for _, question in questions]):
+            found = self._answer([questions[place][0] for place in places], [questions[place][1] for place in places])
             answers.update(zip(places, found, strict=True))
-        return [answers[place] for place in range(len(asked))]
+        return [answers[place] for place in range(len(questions))]
 
     def _batches(self, questions: Sequence[str]) -> list[list[int]]:
-        """Places of the questions that run together.
+        """Return the places of the questions that run together.
 
-        BLIP's decoder looks at padding as if it were text, so that only questions of one length run together there.
+        BLIP's decoder treats padding as text, so there only questions of one length run together.
         """
         groups: dict[int, list[int]] = {}
         for place, question in enumerate(questions):

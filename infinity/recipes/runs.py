@@ -8,10 +8,10 @@ from typing import Literal, get_args
 from infinity import storage
 from infinity.config import Config
 from infinity.data.curation.filters import FilterConfig
-from infinity.evaluation.drawings import SampleMeasure
-from infinity.evaluation.geneval.scenes import SceneMeasure
-from infinity.evaluation.reconstruction.benchmark import ReconstructionMeasure
-from infinity.evaluation.validation import ValidationMeasure
+from infinity.evaluation.drawings import SampleBenchmark
+from infinity.evaluation.geneval.scenes import SceneBenchmark
+from infinity.evaluation.reconstruction.benchmark import ReconstructionBenchmark
+from infinity.evaluation.validation import ValidationBenchmark
 from infinity.generation.sampling import SamplingConfig
 from infinity.jobs.cluster.workers import WorkersConfig
 from infinity.jobs.dataset.build import MANIFEST_FILE, BuildDatasetSpec, fingerprint
@@ -84,7 +84,7 @@ class Recipe(Config):
     pretrain_loop: LoopConfig
     finetune_loop: LoopConfig
     transformer_rate: float
-    scenes: SceneMeasure
+    scenes: SceneBenchmark
     num_measured: int
     sampling: SamplingConfig
     workers: WorkersConfig
@@ -121,9 +121,9 @@ def end_to_end(recipe: RecipeName, *, source: str | None, output: str) -> EndToE
         output=output,
         model=storage.join(finetune.folder, MODEL_FOLDER),
         manifest=manifest,
-        reconstruction=ReconstructionMeasure(num_pictures=sizes.num_measured),
-        validation=ValidationMeasure(num_pictures=sizes.num_measured, self_correction=SELF_CORRECTION),
-        samples=SampleMeasure(num_pictures=16),
+        reconstruction=ReconstructionBenchmark(num_pictures=sizes.num_measured),
+        validation=ValidationBenchmark(num_pictures=sizes.num_measured, self_correction=SELF_CORRECTION),
+        samples=SampleBenchmark(num_pictures=16),
         scenes=sizes.scenes if source is None else None,
         sampling=sizes.sampling,
         batch_size=64,
@@ -229,7 +229,7 @@ def _demo() -> Recipe:
         pretrain_loop=_loop(1600, 32, num_parts=2),
         finetune_loop=_loop(900, 32, num_parts=2),
         transformer_rate=3e-3,
-        scenes=SceneMeasure(),
+        scenes=SceneBenchmark(),
         num_measured=256,
         sampling=SamplingConfig(guidance=2.0, temperature=0.5),
         # Two processes of one thread: small operations gain little from a second thread, half batches almost double.
@@ -273,7 +273,7 @@ def _mini() -> Recipe:
         pretrain_loop=_loop(20, 8, num_sheets=2, ema_decay=0.9),
         finetune_loop=_loop(10, 8, num_sheets=2, ema_decay=0.9),
         transformer_rate=2e-3,
-        scenes=SceneMeasure(pictures_per_prompt=1, prompts_per_task=2, num_shown=2),
+        scenes=SceneBenchmark(pictures_per_prompt=1, prompts_per_task=2, num_shown=2),
         num_measured=16,
         sampling=SamplingConfig(guidance=2.0, temperature=0.5),
         workers=WorkersConfig(num_workers=1, threads=1),

@@ -1,9 +1,9 @@
-"""What figures of a training are good and what is broken, in words.
+"""Which values of a training's metrics are good and which are broken, in words (decision 33).
 
 Bit accuracy: users of the published code report 0.65 to 0.70 for runs that were broken or early, and about 0.80 for
-good ones (github.com/FoundationVision/Infinity, issues 65 and 81); guessing gives 0.5, and bits that never change 1.
-Entropy and gain follow the limits at which a training stops as collapsed (``infinity.training.tokenizer.collapse``).
-Utilisation: PaLM reports 0.46 (arXiv:2204.02311). Waiting is time lost: a share of 0.05 is a step in twenty.
+good ones (github.com/FoundationVision/Infinity, issues 65 and 81). Guessing gives 0.5, and bits that never change give
+1. Entropy and gain follow the limits at which a training stops as collapsed (``infinity.training.tokenizer.collapse``).
+Utilisation: PaLM reports 0.46 (arXiv:2204.02311). Waiting for data is lost time: a share of 0.05 is one step in twenty.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ Verdict = Literal["good", "fair", "early", "broken"]
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """A stretch of values.
+    """A range of values with a verdict.
 
     Attributes:
-        start: Its least value; it ends where the next begins.
-        verdict: One word.
-        text: What it means, for people.
+        start: Smallest value; the band ends where the next one begins.
+        verdict: Verdict in one word.
+        text: Meaning for the reader.
     """
 
     start: float
@@ -72,11 +72,16 @@ BANDS: dict[str, tuple[Band, ...]] = {
         Band(0.5, "fair", "some batches were wrong and left out; the notes say which"),
     ),
 }
-"""Bands of a metric in rising order."""
+"""Bands of every metric, in ascending order."""
 
 
 def judge(metric: str, value: float) -> Band | None:
-    """The band that a value lies in; None for metrics without bands."""
+    """Return the band of a value; None for metrics without bands.
+
+    Example:
+        >>> judge("bit_accuracy", 0.80).verdict
+        'good'
+    """
     found = None
     for band in BANDS.get(metric, ()):
         if value >= band.start:

@@ -1,4 +1,4 @@
-"""Which way of drawing is the best by the mean over its seeds, and which others a sweep does not tell apart from it."""
+"""The best sampling settings of a sweep by the mean over seeds, and those that do not differ from them reliably."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from infinity.evaluation.score import Score
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Way:
-    """One way of drawing with the figures of its seeds.
+    """One choice of sampling settings with the scores of its seeds.
 
     Attributes:
         name: Guidance, strength and temperature in words.
-        scores: Of one metric, one a seed, all measured.
+        scores: Scores of one metric, one per seed, all measured.
     """
 
     name: str
@@ -24,12 +24,12 @@ class Way:
 
     @property
     def mean(self) -> float:
-        """Over the seeds."""
+        """Mean of the scores over the seeds."""
         return math.fsum(score.value for score in self.scores if score.value is not None) / len(self.scores)
 
     @property
     def half_width(self) -> float | None:
-        """Of the 95 % interval: that of one seed, since all seeds draw the same prompts; None if unknown."""
+        """Half of the 95 % interval's width for one seed, since all seeds draw the same prompts; None if unknown."""
         halves = [
             (score.high - score.low) / 2 for score in self.scores if score.low is not None and score.high is not None
         ]
@@ -37,10 +37,10 @@ class Way:
 
 
 def best_way(ways: Sequence[Way], metric: str) -> str:
-    """A sentence: the best way, and the ways that may be as good.
+    """Return a sentence with the best settings, and the settings that may be as good.
 
-    A way is not told apart from the best if the difference of their means is within the interval of a difference of two
-    figures as sure as these. Where no figure has an interval, that is said.
+    Settings do not differ reliably from the best if the difference of their means is within the 95 % interval of such a
+    difference. Where no score has an interval, the sentence says so.
     """
     measured = [way for way in ways if way.scores]
     if not measured:
@@ -53,13 +53,13 @@ def best_way(ways: Sequence[Way], metric: str) -> str:
     if not others:
         return f"{start}."
     if best.half_width is None:
-        return f"{start}. Its figures have no interval, so nothing says whether others are as good."
+        return f"{start}. Its scores have no interval, so it is unknown whether others are as good."
     near = [way.name for way in others if sign * (best.mean - way.mean) <= _reach(best, way)]
     if not near:
-        return f"{start}, told apart from all others."
-    return f"{start}; not told apart from {', '.join(near)}."
+        return f"{start}, clearly better than all others."
+    return f"{start}; not clearly better than {', '.join(near)}."
 
 
 def _reach(one: Way, other: Way) -> float:
-    """How far two means may differ by chance."""
+    """Return by how much two means may differ by chance."""
     return math.hypot(one.half_width or 0.0, other.half_width or 0.0)

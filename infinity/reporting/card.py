@@ -1,7 +1,7 @@
 """A model's card: what it is, what it learned from, how it was trained, what was measured, and what it draws.
 
-Everything comes from records beside the model; nothing is said of now (no date, no machine), so that the card of the
-same records has the same bytes.
+Everything comes from records beside the model. The card states no date and no machine, so the same records give the
+same bytes.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ class DataFacts:
     """The data set of a model.
 
     Attributes:
-        uri: Of the manifest.
-        sha256: Of the manifest's file.
-        counts: read, kept, unreadable and one ``dropped_<reason>`` a reason.
-        splits: Pictures of every split.
-        settings: What it was built with, as JSON.
+        uri: URI of the manifest.
+        sha256: Checksum of the manifest's file.
+        counts: Numbers of pictures: read, kept, unreadable, and one ``dropped_<reason>`` per reason.
+        splits: Numbers of pictures by split.
+        settings: Settings of the data set's job, as JSON.
     """
 
     uri: str
@@ -44,15 +44,15 @@ class DataFacts:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingFacts:
-    """One training that led to the model, as its records tell.
+    """One training that led to the model, from its records.
 
     Attributes:
-        title: Words for people.
+        title: Name of the training, in words.
         folder: URI of the job's folder.
-        num_steps: Updates.
-        num_parameters: Of what was trained.
+        num_steps: Number of training steps.
+        num_parameters: Number of trained parameters.
         final: Last value of every logged metric.
-        settings: The spec, as JSON.
+        settings: Spec of the training, as JSON.
     """
 
     title: str
@@ -65,7 +65,7 @@ class TrainingFacts:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EvaluationFacts:
-    """One evaluation of the model: its scores with their passports, its pictures."""
+    """One evaluation of the model: its scores with their protocols, and its sheets of pictures."""
 
     folder: str
     scores: tuple[Score, ...]
@@ -79,14 +79,14 @@ class ModelCard:
 
     Attributes:
         title: Name of the model.
-        model: URI of its folder.
-        digest: Of its checkpoint.
-        facts: What it is, by name: parameters, resolution, text encoder and so on.
-        config: Its configuration as JSON.
-        data: By data set; empty where no record names one.
-        trainings: In the order in which they were done.
-        evaluations: Those whose model it is.
-        gaps: Records that are not there, one sentence each.
+        model: URI of the model folder.
+        digest: Digest of the model's checkpoint.
+        facts: Properties by name: parameters, resolution, text encoder and so on.
+        config: Configuration of the model, as JSON.
+        data: Data sets; empty where no record names one.
+        trainings: Trainings in the order in which they were done.
+        evaluations: Evaluations of this model.
+        gaps: Records that are missing, one sentence each.
     """
 
     title: str
@@ -109,7 +109,7 @@ class CardFiles:
 
 
 def write_card(card: ModelCard, folder: str) -> CardFiles:
-    """Write ``README.md`` with its pictures, and ``card.html`` with everything inside, into a folder (a path or URI).
+    """Write ``README.md`` with its pictures, and a self-contained ``card.html``, into a folder (a path or URI).
 
     Raises:
         StorageError: A picture that the records name is missing, or the folder cannot be written.
@@ -147,5 +147,5 @@ def _render(card: ModelCard, template: str, pictures: Mapping[str, str], *, esca
 
 
 def sheet_data_uri(uri: str) -> str:
-    """A sheet at full size where it is small, else shrunk."""
+    """Return a sheet as ``data:`` URI, at full size if it is small, else shrunk."""
     return thumbnail(uri, max_png_bytes=400_000, max_side_px=1400)

@@ -1,7 +1,7 @@
 """Line charts and interval marks as HTML with inline SVG, without a plotting library.
 
-The drawing stretches to the width of its box while the labels stay HTML text: readable on a phone, sharp at any zoom,
-and in the colours of the page, dark or light. ``page.js`` shows the values under the pointer.
+The chart stretches to the width of its box, while its labels stay HTML text. So it is readable on a phone, sharp at any
+zoom, and follows the page's dark or light colours. ``page.js`` shows the values under the pointer.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from infinity.reporting.curves import Points, Series, smoothed, thinned
 def line_chart(
     series: Sequence[Series], *, title: str, unit: str = "", log: bool = False, smooth: bool = False
 ) -> Markup:
-    """A chart of lines over training steps.
+    """Return a chart of lines over training steps.
 
     Args:
         series: At least one line with at least one point.
-        title: What the y axis measures.
-        unit: Unit of y, shown behind the values under the pointer.
-        log: Logarithmic y; all values must be positive.
-        smooth: Draw a running mean, with the raw values faint behind it.
+        title: What the y axis shows.
+        unit: Unit of y, shown after the values under the pointer.
+        log: Whether y is logarithmic; all values must be positive then.
+        smooth: Whether a running mean is drawn, with the raw values pale behind it.
 
     Raises:
-        ValueError: No points, or a logarithm of a value that is not positive.
+        ValueError: There are no points, or a logarithmic axis has a value that is not positive.
     """
     raw = [Series(line.label, thinned(line.points), line.tone) for line in series if line.points]
     if not raw:
@@ -62,7 +62,7 @@ def line_chart(
 
 
 def interval(value: float, low: float | None, high: float | None) -> Markup:
-    """A share in [0, 1] as a bar with its 95 % interval; the number itself stands beside it."""
+    """Return a share in [0, 1] as a bar with its 95 % interval, without the number itself."""
     clip = [
         min(max(number, 0.0), 1.0) * 100
         for number in (value, value if low is None else low, value if high is None else high)
@@ -76,7 +76,7 @@ def interval(value: float, low: float | None, high: float | None) -> Markup:
 
 
 class _Axis:
-    """A stretch of numbers, its round ticks, and where a number lies on it in percent."""
+    """Range of numbers with its round ticks, and the position of a number in percent."""
 
     def __init__(self, low: float, high: float, ticks: list[float], *, log: bool) -> None:
         self.low, self.high, self.ticks, self._log = low, high, ticks, log
@@ -107,7 +107,7 @@ class _Axis:
 
 
 def _fade(points: Points) -> float:
-    """Weight of the running mean: about the last twelfth of a line counts, so that short lines do not lag behind."""
+    """Return the weight of the running mean: about a twelfth of a line counts, so that short lines do not lag."""
     return min(0.95, max(0.0, 1 - 12 / len(points)))
 
 
@@ -118,7 +118,7 @@ def _round_step(rough: float) -> float:
 
 def _path(line: Series, x_axis: _Axis, y_axis: _Axis, kind: str) -> str:
     spots = [(x_axis.along(x), y_axis.down(y)) for x, y in line.points]
-    if len(spots) == 1:  # a single logged step still deserves a visible mark
+    if len(spots) == 1:  # a single logged step is drawn as a short mark
         spots = [(spots[0][0] - 0.6, spots[0][1]), (spots[0][0] + 0.6, spots[0][1])]
     return f'<polyline class="{kind} {line.tone}" points="{" ".join(f"{x:.2f},{y:.2f}" for x, y in spots)}"/>'
 

@@ -1,4 +1,4 @@
-"""Two models side by side: one HTML file with a slider of prompts and paired figures with their intervals."""
+"""Page that compares two models: one HTML file with a slider of prompts and paired scores with intervals."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from infinity.evaluation.score import Score
 
 PAGE = Path(__file__).with_name("page")
 MAX_SIDE_PX = 384
-"""Larger pictures are shrunk, so that a page of a hundred prompts stays a file that can be mailed."""
+"""Largest side of a picture; larger ones are shrunk, so that a page with a hundred prompts can still be mailed."""
 MAX_PNG_BYTES = 30_000
 
 WORDS = {
@@ -32,7 +32,7 @@ WORDS = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Side:
-    """One of the two models: words for people, the place of its folder, and its scores."""
+    """One of the two models: title, model folder, digest and scores."""
 
     title: str
     model: str
@@ -45,14 +45,14 @@ class ShownPrompt:
     """One prompt with the pictures of both models.
 
     Attributes:
-        benchmark: Where it comes from.
-        id: Its name there.
-        prompt: What was asked.
-        seeds: Of the pictures, the same for both.
+        benchmark: Benchmark that the prompt comes from.
+        id: Id of the prompt within the benchmark.
+        prompt: Text that was drawn.
+        seeds: Seeds of the pictures, the same for both models.
         before: URIs of the first model's pictures.
-        after: URIs of the second model's.
-        values: (metric, first model's value, second model's value).
-        loss: How much the second model loses here, for the order.
+        after: URIs of the second model's pictures.
+        values: Values as (metric, first model's value, second model's value).
+        loss: Loss of the second model on this prompt, for the order.
     """
 
     benchmark: str
@@ -71,11 +71,11 @@ class ComparisonPage:
 
     Attributes:
         before: The first model, such as the champion.
-        after: The second, such as the candidate.
-        report: What the gate says, or None where it refuses.
-        refusal: Why it refuses.
-        prompts: In the order of the slider.
-        num_prompts: How many there are in all.
+        after: The second model, such as the candidate.
+        report: Report of the gate, or None where it refuses to compare.
+        refusal: Reason of the refusal.
+        prompts: Shown prompts in the order of the slider.
+        num_prompts: Number of all prompts that could be shown.
     """
 
     before: Side
@@ -87,10 +87,10 @@ class ComparisonPage:
 
 
 def render_comparison(page: ComparisonPage) -> str:
-    """The HTML text; pictures are read from their URIs and put inside.
+    """Return the HTML text; pictures are read from their URIs and embedded.
 
     Raises:
-        StorageError: A picture is not there.
+        StorageError: A picture is missing.
     """
     environment = Environment(
         loader=FileSystemLoader(PAGE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -107,7 +107,7 @@ def render_comparison(page: ComparisonPage) -> str:
 
 
 def comparison_row(comparison: Comparison) -> dict[str, str]:
-    """One metric of the gate for people."""
+    """Return one metric of the gate as texts for a table."""
     return {
         "metric": comparison.metric,
         "champion": number(comparison.champion),
@@ -124,7 +124,7 @@ def comparison_row(comparison: Comparison) -> dict[str, str]:
 
 
 def thumbnail(uri: str, *, max_png_bytes: int = MAX_PNG_BYTES, max_side_px: int = MAX_SIDE_PX) -> str:
-    """A picture as ``data:`` URI: small PNG files as they are, others as JPEG of at most so many pixels a side."""
+    """Return a picture as ``data:`` URI: a small PNG file as it is, others as JPEG with at most ``max_side_px``."""
     data = storage.read_bytes(uri)
     with Image.open(io.BytesIO(data)) as image:
         if len(data) <= max_png_bytes and image.format == "PNG":
@@ -137,7 +137,7 @@ def thumbnail(uri: str, *, max_png_bytes: int = MAX_PNG_BYTES, max_side_px: int 
 
 
 def chosen(prompts: Sequence[ShownPrompt], most: int) -> tuple[ShownPrompt, ...]:
-    """The heaviest losses first; of too many prompts the worst, the best, and some spread over those between."""
+    """Return at most ``most`` prompts by descending loss: the worst, the best, and some spread between them."""
     ordered = sorted(prompts, key=lambda shown: -shown.loss)
     if len(ordered) <= most:
         return tuple(ordered)
@@ -149,12 +149,12 @@ def chosen(prompts: Sequence[ShownPrompt], most: int) -> tuple[ShownPrompt, ...]
 
 
 def number(value: float | None) -> str:
-    """A figure for people."""
+    """Return a number with four significant digits, or "not measured"."""
     return "not measured" if value is None else f"{value:.4g}"
 
 
 def _others(page: ComparisonPage) -> list[dict[str, str]]:
-    """Scores that are not paired; both stand in one line only under one protocol."""
+    """Return rows for scores that are not paired; two scores share a row only under one protocol."""
     paired = set() if page.report is None else {comparison.metric for comparison in page.report.comparisons}
     before = {score.metric: score for score in page.before.scores}
     after = {score.metric: score for score in page.after.scores}
@@ -178,7 +178,7 @@ def _sides(sides: Sequence[Score | None]) -> dict[str, str]:
 
 
 def write_figures(page: ComparisonPage) -> str:
-    """The paired figures as JSON, for scripts."""
+    """Return the paired scores as JSON, for scripts."""
     content = {
         "before": {"model": page.before.model, "digest": page.before.digest},
         "after": {"model": page.after.model, "digest": page.after.digest},

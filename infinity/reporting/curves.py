@@ -1,4 +1,4 @@
-"""Curves out of a metrics.jsonl file: one series a metric, thinned and smoothed for the eye."""
+"""Curves from a metrics.jsonl file: one series per metric, thinned and smoothed for display."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Points = tuple[tuple[float, float], ...]
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """A named line; ``points`` are (x, y) with rising x."""
+    """A named line; ``points`` are (x, y) with ascending x."""
 
     label: str
     points: Points
@@ -24,9 +24,9 @@ class Series:
 
 
 def read_curves(uri: str) -> dict[str, Points]:
-    """The finite numbers of a JSON lines file of metrics, by metric name, as (step, value) in order of the step.
+    """Return the finite numbers of a JSON lines file of metrics by name, as (step, value) in order of the step.
 
-    Of a step that was logged twice (a resumed run redoes some) the later line counts.
+    Where a step was logged twice (a resumed run repeats some), the later line counts.
 
     Raises:
         ValueError: A line is not a JSON object with a ``step``.
@@ -44,12 +44,12 @@ def read_curves(uri: str) -> dict[str, Points]:
 
 
 def per_scale(curves: dict[str, Points], metric: str) -> tuple[Points, ...]:
-    """The curves of ``<metric>.scale_<k>`` in order of k."""
+    """Return the curves of ``<metric>.scale_<k>`` in order of k."""
     return _numbered(curves, f"{metric}.scale_")
 
 
 def per_bit(curves: dict[str, Points], metric: str) -> tuple[Points, ...]:
-    """The curves of ``<metric>.bit_<c>`` in order of c."""
+    """Return the curves of ``<metric>.bit_<c>`` in order of c."""
     return _numbered(curves, f"{metric}.bit_")
 
 
@@ -60,7 +60,12 @@ def _numbered(curves: dict[str, Points], prefix: str) -> tuple[Points, ...]:
 
 
 def thinned(points: Points, most: int = 240) -> Points:
-    """At most ``most`` points: means of neighbouring points."""
+    """Return at most ``most`` points, which are means of neighbouring points.
+
+    Example:
+        >>> thinned(((0.0, 1.0), (1.0, 3.0), (2.0, 5.0)), most=2)
+        ((0.5, 2.0), (2.0, 5.0))
+    """
     if len(points) <= most:
         return points
     size = -(-len(points) // most)
@@ -69,7 +74,7 @@ def thinned(points: Points, most: int = 240) -> Points:
 
 
 def smoothed(points: Points, weight: float = 0.9) -> Points:
-    """Running mean with exponentially fading weights, without the pull of a zero start."""
+    """Return the running mean with exponentially decaying weights, without the bias of a zero start."""
     total = mass = 0.0
     result = []
     for x, y in points:
@@ -79,7 +84,7 @@ def smoothed(points: Points, weight: float = 0.9) -> Points:
 
 
 def joined(parts: Iterable[Points]) -> Points:
-    """Curves of consecutive trainings as one, each beginning where the last one ended."""
+    """Return curves of consecutive trainings as one curve; each begins where the last one ended."""
     result: list[tuple[float, float]] = []
     for points in parts:
         start = result[-1][0] if result else 0.0
@@ -88,5 +93,5 @@ def joined(parts: Iterable[Points]) -> Points:
 
 
 def last(points: Sequence[tuple[float, float]]) -> float:
-    """The y of the last point."""
+    """Return the y of the last point."""
     return points[-1][1]

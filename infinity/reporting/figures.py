@@ -1,4 +1,4 @@
-"""A page of figures with words and tables: what a benchmark shows, readable without a network."""
+"""Page of figures with texts and tables, which shows a benchmark; readable without a network."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from infinity.reporting.comparison import PAGE
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One figure.
+    """One figure of the page.
 
     Attributes:
-        title: What it is about.
-        text: What it shows, one paragraph.
-        charts: Drawn by ``charts.line_chart``.
+        title: Subject of the figure.
+        text: What the figure shows, in one paragraph.
+        charts: Charts made by ``charts.line_chart``.
         sheet: ``data:`` URI of a PNG, or None.
-        table: Rows of cells; the first has the names of the columns. May be empty.
+        table: Rows of cells, the first with the names of the columns; may be empty.
     """
 
     title: str
@@ -30,7 +30,7 @@ class Figure:
 
 
 def figures_html(title: str, about: str, figures: tuple[Figure, ...]) -> str:
-    """The page."""
+    """Return the page as HTML text."""
     environment = Environment(
         loader=FileSystemLoader(PAGE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )

@@ -1,4 +1,4 @@
-"""One HTML page that shows a data set: pictures of every aspect ratio, and what was dropped for which reason."""
+"""HTML page that shows a data set: pictures of every aspect ratio, and what was dropped for which reason."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ table { border-collapse: collapse } td { padding: .1rem 1rem .1rem 0 } td + td {
 
 
 def gallery(manifest: Manifest, per_ratio: int = 12, seed: int = 0) -> str:
-    """The page, with all pictures inside.
+    """Return the page, with all pictures embedded.
 
     Args:
         manifest: The data set.
-        per_ratio: Most pictures of each aspect ratio, and most examples of each reason.
-        seed: Another seed, other pictures.
+        per_ratio: Most pictures per aspect ratio, and most examples per reason.
+        seed: Seed of the choice of pictures.
 
     Raises:
-        ManifestError: A shard is not what the manifest says.
-        StorageError: Something cannot be read.
+        ManifestError: A shard does not match the manifest.
+        StorageError: A file cannot be read.
     """
     head = manifest.head
     counts = "".join(f"<tr><td>{escape(k)}</td><td>{n:,}</td></tr>" for k, n in funnel(head.counts))
@@ -52,7 +52,7 @@ def gallery(manifest: Manifest, per_ratio: int = 12, seed: int = 0) -> str:
 
 
 def funnel(counts: dict[str, int]) -> list[tuple[str, int]]:
-    """The counts in the order in which people read them: all, what was left out by number, what is kept."""
+    """Return the counts in reading order: all, what was left out in descending order, what was kept."""
     rest = [item for item in counts.items() if item[0] not in ("read", "kept")]
     return [("read", counts.get("read", 0)), *sorted(rest, key=lambda item: -item[1]), ("kept", counts.get("kept", 0))]
 
@@ -74,14 +74,14 @@ def _ratios(manifest: Manifest, per_ratio: int, seed: int) -> list[str]:
 
 
 def _reasons(manifest: Manifest, most: int) -> list[str]:
-    """Examples of what was dropped; from the manifest's own words where the table of dropped rows is not there."""
+    """Return examples of dropped rows; from the manifest's texts where the table of dropped rows is missing."""
     dropped = load_dropped(manifest.uri, most) or ()
     parts = [
         _section(f"Dropped: {rows.reason}, {rows.number:,} rows", [_dropped(row) for row in rows.examples], "")
         for rows in dropped
     ]
-    told = {rows.reason for rows in dropped}
-    rest = [(reason, lines) for reason, lines in sorted(manifest.head.examples.items()) if reason not in told]
+    seen = {rows.reason for rows in dropped}
+    rest = [(reason, lines) for reason, lines in sorted(manifest.head.examples.items()) if reason not in seen]
     return parts + [_section(f"Dropped: {reason}", [_words(line) for line in lines], "") for reason, lines in rest]
 
 

@@ -1,4 +1,4 @@
-"""Histograms of scores as one picture, with the thresholds that were set and what lies beyond them."""
+"""Histograms of scores as one picture, with the thresholds and what lies beyond them."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ _INK, _GREY, _KEPT, _OUT = (34, 34, 34), (120, 120, 120), (74, 122, 180), (214, 
 
 
 def histogram_sheet(histograms: Sequence[Histogram], columns: int = 3) -> bytes:
-    """PNG bytes: one diagram a score, in rows of ``columns``.
+    """Return a PNG with one diagram per score, in rows of ``columns``.
 
     Blue bins are kept, red ones lie beyond a threshold, which is a red line; a bin that a threshold cuts has both
-    colours. The axis ends where no picture lies any more. Heights are square roots, so that few pictures show, too.
+    colours. The axis covers the range of the pictures. Heights are square roots, so that few pictures are visible too.
 
     Raises:
-        ValueError: No histogram, or one without any picture.
+        ValueError: There is no histogram, or one without any picture.
     """
     return compose_sheet([diagram(histogram) for histogram in histograms], columns, gap_px=8)
 
 
 def diagram(histogram: Histogram) -> UInt8[np.ndarray, "H W 3"]:
-    """The diagram of one score.
+    """Return the diagram of one score.
 
     Raises:
         ValueError: There is no picture in any bin.
@@ -61,12 +61,12 @@ def diagram(histogram: Histogram) -> UInt8[np.ndarray, "H W 3"]:
 
 @dataclass(frozen=True, slots=True)
 class _ScoreAxis:
-    """From scores to columns of pixels; bins are equally wide, also where their borders grow geometrically.
+    """Axis from scores to pixel columns; bins are equally wide even where their borders grow geometrically.
 
     Attributes:
         edges: Borders of all bins.
         first: Number of the first bin that is drawn.
-        last: Number of the last one.
+        last: Number of the last bin that is drawn.
     """
 
     edges: tuple[float, ...]
@@ -75,7 +75,7 @@ class _ScoreAxis:
 
     @classmethod
     def of(cls, histogram: Histogram) -> _ScoreAxis:
-        """From the first bin that holds anything to the last, and to the thresholds where these are near."""
+        """Return the axis from the first to the last bin that is not empty, extended to thresholds in range."""
         filled = [place for place, count in enumerate(histogram.counts) if count]
         if not filled:
             raise ValueError(f"{histogram.score}: expected a histogram of some pictures, got an empty one")
@@ -87,14 +87,14 @@ class _ScoreAxis:
         return cls(histogram.edges, first, last)
 
     def x(self, value: float) -> int:
-        """Column of a score."""
+        """Return the pixel column of a score."""
         place = float(np.interp(value, self.edges, np.arange(len(self.edges))))
         share = (place - self.first) / (self.last + 1 - self.first)
         return _LEFT_PX + round(min(1.0, max(0.0, share)) * (_RIGHT_PX - _LEFT_PX))
 
 
 def _pieces(histogram: Histogram, start: float, end: float) -> list[tuple[float, float, bool]]:
-    """A bin cut at the thresholds: from, to, and whether it is kept."""
+    """Return the pieces of a bin between thresholds: from, to, and whether it is kept."""
     low = -np.inf if histogram.minimum is None else histogram.minimum
     high = np.inf if histogram.maximum is None else histogram.maximum
     cuts = [start, *(limit for limit in sorted((low, high)) if start < limit < end), end]

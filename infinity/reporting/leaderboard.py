@@ -1,4 +1,4 @@
-"""The leaderboard as Markdown and as an HTML page."""
+"""The leaderboard as Markdown and as an HTML page (decision 22)."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from markupsafe import Markup
 from infinity.evaluation.promotion.leaderboard import Group, LeaderboardEntry
 from infinity.reporting.comparison import PAGE, number
 
-PROMISE = "Figures are ranked only against figures of the same protocol; every group names its own."
+PROMISE = "Scores are ranked only against scores of the same protocol; every group states its protocol."
 
 
 def leaderboard_markdown(groups: Sequence[Group]) -> str:
-    """One table a group; ours in bold."""
+    """Return one table per group, with our scores in bold."""
     lines = ["# Leaderboard", "", PROMISE, ""]
     metric = ""
     for group in groups:
@@ -35,7 +35,7 @@ def leaderboard_markdown(groups: Sequence[Group]) -> str:
 
 
 def leaderboard_html(groups: Sequence[Group]) -> str:
-    """The page, readable without a network."""
+    """Return the page as HTML text, readable without a network."""
     environment = Environment(
         loader=FileSystemLoader(PAGE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -50,20 +50,20 @@ def leaderboard_html(groups: Sequence[Group]) -> str:
 
 
 def shown_value(entry: LeaderboardEntry) -> str:
-    """The figure with its unit, a share as it is usually printed."""
+    """Return the value with its unit; a share stands without unit."""
     return f"{number(entry.value)} {'' if entry.unit == 'share' or entry.value is None else entry.unit}".strip()
 
 
 def interval(entry: LeaderboardEntry) -> str:
-    """The 95 % interval, empty where none is known."""
+    """Return the 95 % interval; empty where none is known."""
     return "" if entry.low is None else f"{number(entry.low)} to {number(entry.high)}"
 
 
 def shown_source(entry: LeaderboardEntry) -> str:
-    """Where it comes from, with what a reader must know."""
+    """Return the source, with the note."""
     return f"{entry.source}; {entry.note}" if entry.note else entry.source
 
 
 def plain(text: str) -> str:
-    """A text as one cell of a Markdown table that means nothing but itself."""
+    """Return a text as a cell of a Markdown table, with all special characters escaped."""
     return "".join(f"\\{char}" if char in "\\`*_[]<>|#" else char for char in " ".join(text.split()))

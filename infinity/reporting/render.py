@@ -1,4 +1,4 @@
-"""The page of a run: one HTML file with everything inside, readable without a network."""
+"""The page of a run: one HTML file with everything embedded, readable without a network."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _TONES = 8
 
 @dataclass(frozen=True, slots=True)
 class _Chart:
-    """How a metric of the training log is drawn; metrics that a training did not log have no chart."""
+    """How a metric of the training log is drawn; a metric that was not logged has no chart."""
 
     metric: str
     title: str
@@ -63,10 +63,10 @@ _CHARTS = (
 
 
 def render_page(run: RunSummary) -> str:
-    """The HTML text of a run; pictures are read from their URIs and put inside.
+    """Return the HTML text of a run; pictures are read from their URIs and embedded.
 
     Raises:
-        StorageError: A picture or a training log that the summary names is not there.
+        StorageError: A picture or a training log that the summary names is missing.
     """
     return _render(
         "page.html.j2",
@@ -82,15 +82,15 @@ def render_page(run: RunSummary) -> str:
 
 
 def render_training(training: TrainingSummary, about: str, notes: Iterable[str] = ()) -> str:
-    """The HTML text of one training alone.
+    """Return the HTML text of one training.
 
     Args:
-        training: What it came to so far.
-        about: A sentence on where this is from.
-        notes: What should not have happened.
+        training: Summary of the training so far.
+        about: Sentence on where this training comes from.
+        notes: Warnings, one sentence each.
 
     Raises:
-        StorageError: A picture or the training log is not there.
+        StorageError: A picture or the training log is missing.
     """
     return _render("training.html.j2", training=_training(training), about=about, notes=tuple(notes))
 
@@ -108,7 +108,7 @@ def _render(name: str, **values: Any) -> str:
 
 
 def picture_data_uri(uri: str) -> str:
-    """A PNG file as a ``data:`` URI for the ``src`` of a picture."""
+    """Return a PNG file as ``data:`` URI for the ``src`` of a picture."""
     return "data:image/png;base64," + base64.b64encode(storage.read_bytes(uri)).decode("ascii")
 
 
@@ -169,7 +169,7 @@ def _training(training: TrainingSummary) -> dict[str, Any]:
 
 
 def judged(final: Mapping[str, float]) -> list[dict[str, str]]:
-    """Figures that have bands, with their word and what it means."""
+    """Return the metrics that have bands, with their verdict and its meaning."""
     found = ((name, value, judge(name, value)) for name, value in final.items())
     return [
         {"metric": name.replace("_", " "), "value": _number(value), "verdict": band.verdict, "text": band.text}

@@ -1,4 +1,4 @@
-"""What a report is composed of: plain values that the stages' reports are poured into; this room knows no job."""
+"""What a report is made of: plain values that the stages' reports are converted to; no job is imported."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from infinity.evaluation.score import Score
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sheet(Config):
-    """One PNG that holds several pictures side by side.
+    """One PNG with several pictures side by side.
 
     Args:
         image: URI of the PNG.
@@ -28,15 +28,15 @@ class Sheet(Config):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StageSummary(Config):
-    """One stage of the run: where its files are, how long it took, with which settings, and how to do it again.
+    """One stage of the run: its folder, duration, settings, and the command that repeats it.
 
     Args:
-        name: Slug used as a key of ``seconds`` in report.json.
-        title: Words for people.
+        name: Slug, also a key of ``seconds`` in report.json.
+        title: Name of the stage, in words.
         folder: URI of the stage's outputs.
-        seconds: Time the stage took when it was computed; a later run that skips it keeps this figure.
+        seconds: Duration of the stage when it was computed; a later run that skips it keeps this number.
         command: Shell command that computes the stage's numbers again.
-        settings: The stage's spec as JSON.
+        settings: Spec of the stage, as JSON.
     """
 
     name: str
@@ -49,9 +49,9 @@ class StageSummary(Config):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DatasetSummary(Config):
-    """The funnel of the data stage; ``counts`` holds read, kept, unreadable and one ``dropped_<reason>`` a reason.
+    """The funnel of the data stage; ``counts`` has read, kept, unreadable, and one ``dropped_<reason>`` per reason.
 
-    ``rules`` and ``histograms`` say what each filter asked for and how its score is spread.
+    ``rules`` and ``histograms`` say what each filter requires and how its score is distributed.
     """
 
     counts: dict[str, int]
@@ -75,12 +75,12 @@ class TrainingSummary(Config):
     """One training run.
 
     Args:
-        stage: Slug of the stage it belongs to.
-        title: Words for people.
+        stage: Slug of the training's stage.
+        title: Name of the training, in words.
         metrics: URI of the JSON lines file with one object per logged step.
         final: Last value of each metric.
         samples: Sheets of the same prompts or pictures, in order of their step.
-        rows: What the rows of a sheet show, top to bottom; empty where nobody said.
+        rows: What the rows of a sheet show, top to bottom; empty where it is not stated.
     """
 
     stage: str
@@ -95,15 +95,15 @@ class TrainingSummary(Config):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunSummary(Config):
-    """Everything the page and report.json say about one end-to-end run.
+    """Everything that the page and report.json say about one end-to-end run.
 
     Args:
         title: Name of the run.
-        run_digest: 16 hexadecimal digits over the parameters of the run.
+        run_digest: Digest of the run's parameters, 16 hexadecimal digits.
         command: Shell command that repeats the whole run.
-        stages: In the order in which they ran.
+        stages: Stages in the order in which they ran.
         pictures: Sheets of the evaluation by name: "samples" or "samples.<task>", "reconstructions", "worst", ....
-        notes: Facts a reader needs to judge the numbers, one sentence each.
+        notes: Facts that a reader needs to judge the numbers, one sentence each.
     """
 
     title: str

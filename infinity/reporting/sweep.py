@@ -1,4 +1,4 @@
-"""A sweep over ways of drawing as a page with one figure and one table, and as comma-separated values."""
+"""A sweep over sampling settings as a page with one figure and one table, and as comma-separated values."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from infinity.reporting.curves import Series
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SweepRow(Config):
-    """One way of drawing, scored.
+    """One choice of sampling settings with its scores.
 
     Attributes:
         guidance_on: "logits", "pyramid", "features" or "greedy".
-        strength: Of the guidance; of a pyramid at its last scale.
-        temperature: None where nothing is drawn by chance.
-        seed: Of the drawings.
-        scores: Its figures; the first is the one that is shown in the figure.
+        strength: Strength of the guidance; for a pyramid, the strength at the last scale.
+        temperature: Temperature; None for greedy sampling.
+        seed: Seed of the pictures.
+        scores: Scores of the settings; the first one is shown in the figure.
     """
 
     guidance_on: str
@@ -42,13 +42,13 @@ class SweepRow(Config):
 
     @property
     def line(self) -> str:
-        """Which line of the figure it lies on."""
+        """Name of the row's line in the figure."""
         return self.guidance_on if self.temperature is None else f"{self.guidance_on}, temperature {self.temperature:g}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SweepPage:
-    """What the page shows."""
+    """Everything that the page shows."""
 
     model: str
     metric: str
@@ -56,18 +56,18 @@ class SweepPage:
 
     @property
     def metrics(self) -> list[str]:
-        """Names of all figures, in the order of the rows."""
+        """Names of all metrics, in the order of the rows."""
         return list(dict.fromkeys(score.metric for row in self.rows for score in row.scores))
 
     @property
     def shown(self) -> str:
-        """The figure that is drawn: the overall one where there is one."""
+        """Metric that the figure shows: the overall one if there is one."""
         overall = f"{self.metric}.overall"
         return overall if overall in self.metrics else self.metrics[0]
 
 
 def sweep_html(page: SweepPage) -> str:
-    """The page, readable without a network."""
+    """Return the page as HTML text, readable without a network."""
     environment = Environment(
         loader=FileSystemLoader(PAGE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -84,7 +84,7 @@ def sweep_html(page: SweepPage) -> str:
 
 
 def sweep_csv(page: SweepPage) -> str:
-    """One line a point; every figure with its interval and sample size."""
+    """Return one line per point; every score with its interval and sample size."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     sides = [f"{metric}{side}" for metric in page.metrics for side in ("", ".low", ".high", ".n")]
@@ -100,7 +100,7 @@ def sweep_csv(page: SweepPage) -> str:
 
 
 def _lines(page: SweepPage) -> list[Series]:
-    """Mean over seeds at every strength, a line for every kind of guidance and temperature."""
+    """Return the mean over seeds at every strength, one line per kind of guidance and temperature."""
     points: dict[str, dict[float, list[float]]] = {}
     for row in page.rows:
         if (value := _value(row, page.shown)) is not None:
@@ -112,7 +112,7 @@ def _lines(page: SweepPage) -> list[Series]:
 
 
 def _ways_of(page: SweepPage) -> list[Way]:
-    """Every kind of guidance at every strength and temperature, with the measured figures of its seeds."""
+    """Return every kind of guidance at every strength and temperature, with the measured scores of its seeds."""
     found: dict[str, list[Score]] = {}
     for row in page.rows:
         scores = found.setdefault(f"guidance on {row.line}, strength {row.strength:g}", [])

@@ -1,4 +1,4 @@
-"""A report's files: ``report.json`` for scripts, ``report.html`` for people, ``summary.json`` to draw it again."""
+"""Files of a report: ``report.json`` for scripts, ``report.html`` for people, ``summary.json`` to render it again."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ def write_report(run: RunSummary, folder: str) -> ReportFiles:
 
 
 def figures(run: RunSummary) -> dict[str, Any]:
-    """The numbers of a run by name.
+    """Return the numbers of a run by name.
 
-    Every figure stands under its dotted name ("reconstruction.psnr_db") and, for readers that take the dot as a step
-    into an object, under the nested one. ``scores`` adds sample size, interval and protocol; a figure that was not
+    Every number stands under its dotted name ("reconstruction.psnr_db"), and also under the nested name, for readers
+    that take the dot as a step into an object. ``scores`` adds sample size, interval and protocol; a score that was not
     measured is null.
     """
     flat: dict[str, Any] = {score.metric: score.value for score in run.scores}

@@ -30,12 +30,12 @@ TASK_SHARES: dict[Task, float] = {
     "position": 0.24,
     "color_attr": 0.20,
 }
-"""Share of the training pictures that each task gets; the tasks with more to learn get more."""
+"""Share of the training pictures per task; tasks with more to learn get more."""
 
 SIZE_RANGE = (0.34, 0.39)
 """Smallest and largest side of a shape's frame, in picture sides."""
 JITTER = 0.025
-"""How far a shape's centre strays from its place, in picture sides, along each axis."""
+"""Largest offset of a shape's centre from its place along each axis, in picture sides."""
 
 _SUPERSAMPLING = 8
 
@@ -44,12 +44,12 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScenesConfig(Config):
-    """How many training scenes of which size; equal values give equal pictures on every machine.
+    """Number and size of training scenes; equal values give equal pictures on every machine.
 
     Attributes:
         count: Number of pictures.
         size_px: Height and width of a picture, at least 24.
-        seed: Chooses captions, colours, places and sizes.
+        seed: Seed of captions, colours, places and sizes.
     """
 
     count: int
@@ -77,7 +77,7 @@ class SceneObject:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scene:
-    """A picture, RGB, with the caption it was drawn for and what is in it."""
+    """An RGB picture with its caption and its objects."""
 
     image: UInt8[np.ndarray, "H W 3"]
     prompt: ScenePrompt
@@ -85,12 +85,12 @@ class Scene:
 
 
 def draw_scenes(config: ScenesConfig) -> Iterator[Scene]:
-    """The training scenes, one after the other; scene i is the same whatever the count."""
+    """Yield the training scenes in order; scene i is the same for every count."""
     return (training_scene(config, index) for index in range(config.count))
 
 
 def training_scene(config: ScenesConfig, index: int) -> Scene:
-    """Scene number ``index`` alone, so that workers can share the drawing."""
+    """Return scene number ``index`` alone, so that workers can share the drawing."""
     shares = np.array([TASK_SHARES[task] for task in TASKS])
     random = np.random.default_rng((config.seed, index))
     task: Task = str(random.choice(np.array(TASKS), p=shares / shares.sum()))  # type: ignore[assignment]
@@ -99,10 +99,10 @@ def training_scene(config: ScenesConfig, index: int) -> Scene:
 
 
 def draw_scene(prompt: ScenePrompt, size_px: int, random: np.random.Generator) -> Scene:
-    """A new picture for a caption.
+    """Return a new picture for a caption.
 
-    Objects that are named first lie left of (or, where the caption says so, on the asked side of) the others. A colour
-    that the caption leaves open is drawn at random, the same for all objects of one count.
+    Objects that are named first lie to the left of the others, or on the side that the caption names. A colour that the
+    caption leaves open is chosen at random, the same for all objects of one count.
     """
     wanted = [
         (entry.shape, color) for entry in prompt.include for color in [entry.color or _any_color(random)] * entry.count
@@ -131,10 +131,10 @@ def render(objects: Sequence[SceneObject], size_px: int) -> UInt8[np.ndarray, "H
 
 
 def coverage(shape: str, center_px: Point, side_px: float, size_px: int) -> Float[np.ndarray, "H W"]:
-    """How much of every pixel a shape covers, 0 to 1, measured on an 8 x 8 grid inside the pixel."""
+    """Return how much of every pixel a shape covers, 0 to 1, measured on an 8 x 8 grid inside the pixel."""
     outline, hole = _outlines()[shape]
     scale = _SUPERSAMPLING
-    # Only the pixels around the shape are drawn large.
+    # Only the pixels around the shape are drawn enlarged.
     left, top = (max(0, math.floor(c - side_px / 2) - 1) for c in center_px)
     right, bottom = (min(size_px, math.ceil(c + side_px / 2) + 1) for c in center_px)
     result = np.zeros((size_px, size_px), np.float32)
@@ -162,7 +162,7 @@ def coverage(shape: str, center_px: Point, side_px: float, size_px: int) -> Floa
 def write_scenes(config: ScenesConfig, folder: Path) -> None:
     """Write the scenes as an image folder: ``images/*.png`` and ``metadata.jsonl``.
 
-    A row has ``file_name`` and ``text`` as the common convention asks, and beside them GenEval's fields of the caption.
+    A row has ``file_name`` and ``text``, as is common, and GenEval's fields of the caption.
     """
     (folder / "images").mkdir(parents=True, exist_ok=True)
     with (folder / "metadata.jsonl").open("w", encoding="utf-8") as rows:
@@ -178,7 +178,7 @@ def _any_color(random: np.random.Generator) -> str:
 
 
 def _places(prompt: ScenePrompt) -> list[Point]:
-    """Where the centres of the objects go, in picture sides, in the order of ``include``."""
+    """Return the centres of the objects, in picture sides, in the order of ``include``."""
     near, middle, far = 0.25, 0.5, 0.75
     left_of = [(near, middle), (far, middle)]
     if prompt.task == "position":
@@ -198,7 +198,7 @@ def _places(prompt: ScenePrompt) -> list[Point]:
 
 @cache
 def _outlines() -> dict[str, tuple[tuple[Point, ...], tuple[Point, ...]]]:
-    """Outline and hole of every shape in a frame from -0.5 to 0.5, y downwards."""
+    """Return outline and hole of every shape in a frame from -0.5 to 0.5, y downwards."""
     arm = 0.165
     cross: tuple[Point, ...] = ((-arm, -0.5), (arm, -0.5), (arm, -arm), (0.5, -arm), (0.5, arm), (arm, arm))
     cross += tuple((-x, -y) for x, y in cross)
@@ -223,7 +223,7 @@ def _ellipse(radius: float, num_points: int = 48) -> tuple[Point, ...]:
 
 
 def _star() -> tuple[Point, ...]:
-    """Five points, one upwards, moved down a little so that it fills its frame."""
+    """Return five points, one upwards, moved down a little so that the star fills its frame."""
     radii = [0.52 if i % 2 == 0 else 0.22 for i in range(10)]
     angles = [math.pi * i / 5 for i in range(10)]
     return tuple((r * math.sin(a), -r * math.cos(a) + 0.03) for r, a in zip(radii, angles, strict=True))
@@ -239,7 +239,7 @@ def _heart(num_points: int = 48) -> tuple[Point, ...]:
 
 
 def _moon(num_points: int = 24) -> tuple[Point, ...]:
-    """A crescent that opens to the right: an outer arc and back along an inner one."""
+    """Return a crescent that opens to the right: an outer arc and back along an inner one."""
     tip = math.radians(50)
     outer = [tip + (2 * math.pi - 2 * tip) * i / num_points for i in range(num_points + 1)]
     arc = [(0.5 * math.cos(a), 0.5 * math.sin(a)) for a in outer]

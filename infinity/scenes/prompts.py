@@ -1,7 +1,7 @@
 """Captions of drawn scenes: GenEval's six tasks and templates over a small vocabulary of shapes and colours.
 
-The metadata of a prompt has the fields of the published prompt file (github.com/djghosh13/geneval, prompts/
-evaluation_metadata.jsonl), so that one scorer serves drawn scenes and the real benchmark.
+The metadata of a prompt has the fields of the published prompt file (github.com/djghosh13/geneval,
+prompts/evaluation_metadata.jsonl), so that one scorer serves drawn scenes and the real benchmark.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PLURALS: dict[str, str] = {
     "diamond": "diamonds",
     "arrow": "arrows",
 }
-"""Every shape and its plural; the keys are the class names of the scorer."""
+"""Every shape with its plural; the keys are the class names of the scorer."""
 
 COLORS: dict[str, tuple[int, int, int]] = {
     "red": (220, 30, 40),
@@ -41,7 +41,7 @@ COLORS: dict[str, tuple[int, int, int]] = {
     "pink": (250, 130, 190),
     "black": (25, 25, 25),
 }
-"""RGB of every colour, names as in GenEval; any two are at least 70 apart, each at least 90 from the background."""
+"""RGB of every colour, named as in GenEval; any two are at least 70 apart, each at least 90 from the background."""
 
 NUMBERS: dict[int, str] = {2: "two", 3: "three", 4: "four"}
 RELATIONS: tuple[str, ...] = ("left of", "right of", "above", "below")
@@ -54,12 +54,12 @@ NUM_HELD_OUT: dict[Task, int] = {
     "position": 30,
     "color_attr": 36,
 }
-"""How many captions of each task are kept out of training: 121 in all."""
+"""Number of captions per task that are kept out of training: 121 in all."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SceneRequirement(Config):
-    """``count`` objects of one shape, if asked for of one colour and in a relation to an earlier requirement.
+    """``count`` objects of one shape, perhaps of one colour, and perhaps in a relation to an earlier requirement.
 
     ``position`` is (relation, index of the earlier requirement), for example ("left of", 0).
     """
@@ -70,7 +70,7 @@ class SceneRequirement(Config):
     position: tuple[str, int] | None = None
 
     def metadata(self) -> dict[str, Any]:
-        """The entry as the published prompt file writes it; keys that say nothing are absent."""
+        """Return the entry in the format of the published prompt file; absent values have no key."""
         entry: dict[str, Any] = {"class": self.shape, "count": self.count}
         if self.color is not None:
             entry["color"] = self.color
@@ -81,7 +81,7 @@ class SceneRequirement(Config):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScenePrompt(Config):
-    """One caption and what must (``include``) and must not (``exclude``) be seen in its picture."""
+    """One caption with what its picture must show (``include``) and must not show (``exclude``)."""
 
     task: Task
     prompt: str
@@ -89,7 +89,7 @@ class ScenePrompt(Config):
     exclude: tuple[SceneRequirement, ...] = ()
 
     def metadata(self) -> dict[str, Any]:
-        """A line of GenEval's metadata file: tag, include, exclude where there is one, prompt."""
+        """Return a line of GenEval's metadata file: tag, include, exclude if there is one, prompt."""
         data: dict[str, Any] = {"tag": self.task, "include": [entry.metadata() for entry in self.include]}
         if self.exclude:
             data["exclude"] = [entry.metadata() for entry in self.exclude]
@@ -98,19 +98,23 @@ class ScenePrompt(Config):
 
 @cache
 def all_prompts(task: Task) -> tuple[ScenePrompt, ...]:
-    """Every caption of one task, in a fixed order."""
+    """Return every caption of one task, in a fixed order."""
     return tuple(_BUILDERS[task]())
 
 
 @cache
 def held_out_prompts(task: Task | None = None) -> tuple[ScenePrompt, ...]:
-    """The captions that no training picture carries: of one task, or of all six one after the other.
+    """Return the captions that no training picture has: those of one task, or of all six tasks in order.
+
+    Example:
+        >>> len(held_out_prompts()), held_out_prompts("counting")[0].task
+        (121, 'counting')
 
     Within each task the captions are ordered by the sha256 of their group, and the first ``NUM_HELD_OUT`` are taken. A
-    caption is its own group, except that "a photo of a star and a ring" and "a photo of a ring and a star" form one and
-    are kept out together (for two objects and for colour attribution alike). Of the three counts of a shape only the
-    first in this order can be taken, so that training shows how every shape looks in numbers. So the split depends on
-    nothing but the texts: not on a seed, a size or a count. Shapes, colours and their pairs do occur in training, in
+    caption is its own group, except that "a photo of a star and a ring" and "a photo of a ring and a star" form one
+    group and are kept out together (for two objects and for colour attribution alike). Of the three counts of a shape
+    only the first in this order can be taken, so that training shows every shape in numbers. So the split depends on
+    the texts alone, and not on a seed, a size or a count. Shapes, colours and their pairs do occur in training, in
     other captions.
     """
     if task is None:
@@ -123,25 +127,25 @@ def held_out_prompts(task: Task | None = None) -> tuple[ScenePrompt, ...]:
 
 @cache
 def training_prompts(task: Task) -> tuple[ScenePrompt, ...]:
-    """The captions of one task that training pictures may carry: all that share no group with a held-out one."""
+    """Return the captions of one task that training pictures may have: all that share no group with a held-out one."""
     held_out = {_group(prompt) for prompt in held_out_prompts(task)}
     return tuple(prompt for prompt in all_prompts(task) if _group(prompt) not in held_out)
 
 
 @cache
 def prompts_to_ask(task: Task) -> tuple[ScenePrompt, ...]:
-    """Every caption of one task: the held-out ones as they come, then those of training in the order of their hash."""
+    """Return every caption of one task: the held-out ones in their order, then those of training by their hash."""
     rest = sorted(training_prompts(task), key=lambda prompt: (_hash(prompt.prompt), prompt.prompt))
     return held_out_prompts(task) + tuple(rest)
 
 
 def with_article(noun: str) -> str:
-    """``noun`` behind "a" or "an"."""
+    """Return ``noun`` with "a" or "an" before it."""
     return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 
 def _group(prompt: ScenePrompt) -> str:
-    """What a caption shares with those that ask for the same objects in another order."""
+    """Return what a caption shares with those that name the same objects in another order."""
     if prompt.task in ("two_object", "color_attr"):
         return " ".join(sorted(f"{entry.color} {entry.shape}," for entry in prompt.include))
     return prompt.prompt

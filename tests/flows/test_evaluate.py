@@ -45,7 +45,7 @@ def test_where_the_run_has_no_model_yet_the_evaluation_is_skipped() -> None:
     assert end_of() == (
         "COMPLETED",
         "Skipped",
-        f"nothing to evaluate: the run '{DEFAULT_RUN}' has no trained model yet",
+        f"nothing to evaluate: no model of run '{DEFAULT_RUN}' is finished yet; train one to evaluate it",
     )
 
 

@@ -72,7 +72,7 @@ def test_a_run_whose_first_model_is_still_trained_has_nothing_to_evaluate(
 ) -> None:
     state = evaluate(run=folder, return_state=True)
     assert state.is_completed()
-    assert state.name == "Nothing"
+    assert state.name == "Skipped"
     assert "no model of run" in str(state.message)
 
 

@@ -5,11 +5,11 @@ from pydantic import ValidationError
 
 from flows.benchmark_forms import ClipScoreForm, DpgForm, GenevalForm, HpsForm, ImageRewardForm
 from flows.parameters import DatasetForm, EvaluationForm, FinetuneForm, PretrainForm, TokenizerForm
-from infinity.evaluation.dpg.benchmark import DpgMeasure
-from infinity.evaluation.geneval.benchmark import GenevalMeasure
+from infinity.evaluation.dpg.benchmark import DpgBenchmark
+from infinity.evaluation.geneval.benchmark import GenevalBenchmark
 from infinity.evaluation.geneval.coco_detector import CocoDetectorConfig
 from infinity.evaluation.geneval.scenes import SceneDetector
-from infinity.evaluation.preference.benchmark import ImageRewardMeasure
+from infinity.evaluation.preference.benchmark import ImageRewardBenchmark
 from infinity.evaluation.prompts.rewriting import InstructRewriter, RewriteFile
 from infinity.recipes.runs import EndToEnd, end_to_end
 
@@ -110,10 +110,10 @@ def test_benchmark_boxes_change_their_networks_prompts_and_rewriting(plan: EndTo
     assert dpg is not None
     assert isinstance(geneval.detector, CocoDetectorConfig)
     assert (geneval.prompts.uri, geneval.detector.objects.model, geneval.prompts_per_task) == ("/p.jsonl", "/m2f", 2)
-    assert geneval.prompts.sha256 == GenevalMeasure().prompts.sha256
+    assert geneval.prompts.sha256 == GenevalBenchmark().prompts.sha256
     assert isinstance(geneval.rewriter, RewriteFile)
     assert (dpg.prompts, dpg.questions.uri, dpg.vqa.model) == ("/dpg", "/q.csv", "/blip")
-    assert dpg.questions.git_blob == DpgMeasure().questions.git_blob
+    assert dpg.questions.git_blob == DpgBenchmark().questions.git_blob
     assert isinstance(dpg.rewriter, InstructRewriter)
     assert EvaluationForm(seed=1).change(spec).geneval == geneval
     scenes = GenevalForm(detector="scenes").change(geneval)
@@ -137,7 +137,7 @@ def test_boxes_of_scorers_change_weights_prompts_and_numbers(plan: EndToEnd) -> 
     assert (clip_score.clip.model, clip_score.prompts[0].file.uri) == ("/clip", "/p.txt")
     assert (clip_score.pictures_per_prompt, reward.pictures_per_prompt, hps.pictures_per_prompt) == (2, 10, 1)
     assert (reward.network.weights.uri, reward.network.weights.sha256) == ("/reward.pt", "0" * 8)
-    assert (reward.network.tokenizer, reward.prompts) == ("/bert", ImageRewardMeasure().prompts)
+    assert (reward.network.tokenizer, reward.prompts) == ("/bert", ImageRewardBenchmark().prompts)
     assert (hps.metric, hps.num_prompts, len(hps.prompts)) == ("hps_v20", 3, 4)
     assert hps.network.file.uri.endswith("HPS_v2_compressed.pt")
     assert isinstance(hps.rewriter, InstructRewriter)

@@ -30,7 +30,6 @@ from infinity.evaluation.dpg.scoring import (
 )
 from infinity.evaluation.networks import Networks
 from infinity.evaluation.pictures.files import is_picture
-from infinity.evaluation.pictures.found import in_folders_or_flat, locate, place_of, with_gaps
 from infinity.evaluation.pictures.store import Picture, PictureError
 from infinity.evaluation.prompts.benchmark import (
     JudgedPrompts,
@@ -39,11 +38,12 @@ from infinity.evaluation.prompts.benchmark import (
     PromptItem,
     PromptSample,
     Record,
-    count_gaps,
     described,
     join_notes,
-    note_of_gaps,
+    note_of_missing,
+    split_missing,
 )
+from infinity.evaluation.prompts.found import in_folders_or_flat, locate, place_of, with_missing
 from infinity.evaluation.prompts.rewriting import Rewriter, describe
 from infinity.evaluation.score import Score, slug
 from infinity.perception.vqa import Vqa, VqaConfig
@@ -60,20 +60,20 @@ OFFICIAL_PROMPTS = PinnedFile(
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DpgMeasure(Config):
-    """DPG-Bench.
+class DpgBenchmark(Config):
+    """DPG-Bench (arXiv:2403.05135).
 
     Attributes:
         prompts: A folder (path or s3://) of files ``<item id>.txt``, or a zip file that holds them in a folder
             ``prompts``.
         questions: The table of questions.
-        vqa: Who answers them.
+        vqa: Model that answers the questions.
         pictures_per_prompt: Tiles of the grid; the benchmark has 4.
-        num_prompts: Only so many prompts, spread over all; None takes all. Figures of a part say so.
-        resolution_px: Side of a tile in a grid that was drawn elsewhere; None is half of the grid's side. By the
-            reference a smaller grid is filled up with black.
-        rewriter: Who rewrites prompts before they are drawn.
-        pictures: Grids ``<item id>.png`` that were drawn elsewhere; None draws them.
+        num_prompts: Number of prompts, spread over all; None takes all. Scores of a part say so.
+        resolution_px: Side of a tile in a grid that was drawn elsewhere; None is half of the grid's side. As in the
+            reference, a smaller grid is padded with black.
+        rewriter: Rewriter of prompts before pictures are drawn, or None.
+        pictures: Grids ``<item id>.png`` that were drawn elsewhere; None draws them with the model.
     """
 
     prompts: str | PinnedFile = OFFICIAL_PROMPTS
@@ -87,23 +87,23 @@ class DpgMeasure(Config):
 
     def __post_init__(self) -> None:
         if not 1 <= self.pictures_per_prompt <= 4:
-            raise ValueError(f"DpgMeasure.pictures_per_prompt: expected 1 to 4, got {self.pictures_per_prompt}")
+            raise ValueError(f"DpgBenchmark.pictures_per_prompt: expected 1 to 4, got {self.pictures_per_prompt}")
         if any(number is not None and number < 1 for number in (self.num_prompts, self.resolution_px)):
             raise ValueError(
-                "DpgMeasure: expected num_prompts and resolution_px of at least 1, got "
+                "DpgBenchmark: expected num_prompts and resolution_px of at least 1, got "
                 f"{self.num_prompts} and {self.resolution_px}"
             )
 
     @property
     def name(self) -> str:
-        """Begins the names of metrics and files; figures with rewritten prompts have names of their own."""
+        """First part of the names of metrics and files; scores with rewritten prompts have names of their own."""
         return "dpg" if self.rewriter is None else "dpg_rewritten"
 
     def items(self) -> tuple[PromptItem, ...]:
-        """All prompts with the questions about each, by either protocol, in the order of their names.
+        """Return all prompts with the questions of both protocols about each, in the order of their names.
 
         Raises:
-            ValueError: No prompts, a prompt or a table that cannot be read.
+            ValueError: There are no prompts, or a prompt or the table cannot be read.
             StorageError: A file is missing.
         """
         tables = self._tables()
@@ -117,10 +117,10 @@ class DpgMeasure(Config):
         )
 
     def find(self, folder: PictureFolder, items: Sequence[PromptItem]) -> list[PromptSample]:
-        """The grid of every item: the picture whose name up to the first dot is the item's id.
+        """Return the grid of every item: the picture whose name up to the first dot is the item's id.
 
-        An item without a grid may have single pictures, ``<id>_<number>.png`` or ``<id>/samples/<number>.png``; a table
-        names any number of pictures.
+        An item without a grid may have single pictures, ``<id>_<number>.png`` or ``<id>/samples/<number>.png``. A table
+        may name any number of pictures.
 
         Raises:
             PictureError: Two grids of one item, or two pictures of one number.
@@ -134,14 +134,13 @@ class DpgMeasure(Config):
             number = self.pictures_per_prompt
             return locate(folder, items, number, layout=in_folders_or_flat, most=number, known=whole)
         return [
-            with_gaps(
+            with_missing(
                 folder, item, [place_of(folder, grids[stem])] if (stem := item.id.split(".")[0]) in grids else [], 1
             )
             for item in items
         ]
 
     def _grids(self, folder: PictureFolder) -> dict[str, storage.FileInfo]:
-        """Pictures by their name up to the first dot."""
         found: dict[str, storage.FileInfo] = {}
         for path, info in sorted(folder.files().items()):
             if "/" in path or not is_picture(path):
@@ -155,7 +154,7 @@ class DpgMeasure(Config):
         return found
 
     def judge_settings(self) -> Mapping[str, Any]:
-        """The model that answers, and how grids are cut."""
+        """Return the settings that an answer depends on: the model, and how grids are cut."""
         return {
             "rules": "dpg/1",
             "vqa": self.vqa.to_json(),
@@ -165,15 +164,15 @@ class DpgMeasure(Config):
         }
 
     def judge(self, networks: Networks) -> DpgJudge:
-        """Asks all questions about all tiles."""
+        """Return the judge, with its model loaded."""
         return DpgJudge(networks.get(self.vqa, _load_vqa), self)
 
-    def outcome(self, results: JudgedPrompts) -> BenchmarkResult:
-        """Of both protocols ``dpg…overall``, ``.l1.<category>``, ``.l2.<category>`` and ``.failed``; all answers."""
+    def summarize(self, results: JudgedPrompts) -> BenchmarkResult:
+        """Return ``dpg…overall``, ``.l1.<category>``, ``.l2.<category>`` and ``.failed``, by both protocols."""
         tables = self._tables()
         names = {"reference": self.name, "corrected": self.name.replace("dpg", "dpg_corrected")}
         parts = [self._figures(results, tables[each], each, names[each]) for each in PROTOCOLS]
-        lines = [{**described(asked), **record} for asked, record in results]
+        lines = [{**described(sample), **record} for sample, record in results]
         return BenchmarkResult(
             scores=tuple(chain.from_iterable(scores for scores, _ in parts)),
             records={f"{self.name}_answers.jsonl": lines},
@@ -188,27 +187,27 @@ class DpgMeasure(Config):
         self, results: JudgedPrompts, table: Table, protocol: Protocol, name: str
     ) -> tuple[list[Score], dict[str, dict[str, float]]]:
         scored, failed = score_all(results, table, protocol)
-        passport = self._passport(protocol)
+        wording = self._protocol(protocol)
         total = len(scored) + len(failed)
         first = next(iter(f"{item}: {reason}" for item, reason in failed.items()), "")
-        note = join_notes(note_of_gaps(len(failed), total, "prompts", first), self._note(results))
+        note = join_notes(note_of_missing(len(failed), total, "prompts", first), self._note(results))
         count = Score(
-            metric=f"{name}.failed", value=float(len(failed)), unit="prompts", n=total, protocol=passport,
+            metric=f"{name}.failed", value=float(len(failed)), unit="prompts", n=total, protocol=wording,
             note="prompts without a score: pictures missing, no questions, or questions that depend on absent ones",
         )  # fmt: skip
         if not scored:
             reason = note or "there was no prompt"
-            return [Score.not_measured(f"{name}.overall", "percent", protocol=passport, reason=reason), count], {}
+            return [Score.not_measured(f"{name}.overall", "percent", protocol=wording, reason=reason), count], {}
         averages = {item: 100 * picture.average for item, picture in scored.items()}
-        overall = _percent(f"{name}.overall", {item: (value, 1.0) for item, value in averages.items()}, passport, note)
+        overall = _percent(f"{name}.overall", {item: (value, 1.0) for item, value in averages.items()}, wording, note)
         categories = [
-            _percent(f"{name}.{level}.{slug(category)}", values, passport, note)
+            _percent(f"{name}.{level}.{slug(category)}", values, wording, note)
             for level in ("l1", "l2")
             for category, values in sorted(pool(scored, protocol, level).items())
         ]
         return [overall, *categories, count], {f"{name}.overall": averages}
 
-    def _passport(self, protocol: Protocol) -> str:
+    def _protocol(self, protocol: Protocol) -> str:
         quirks = {
             "reference": "as the public script, quirks included: first table row skipped, categories from the last "
             "tile before dependencies",
@@ -231,19 +230,19 @@ class DpgMeasure(Config):
 
 @dataclass(frozen=True, slots=True)
 class DpgJudge:
-    """Asks the questions; the record of an item has the answers of every tile by the text of the question."""
+    """Ask the questions about every tile; an item's record holds each tile's answers by the text of the question."""
 
     vqa: Vqa
-    measure: DpgMeasure
+    benchmark: DpgBenchmark
 
     def __call__(
-        self, asked: Sequence[PromptSample], pictures: Sequence[Sequence[Picture | MissingPicture]]
+        self, samples: Sequence[PromptSample], pictures: Sequence[Sequence[Picture | MissingPicture]]
     ) -> list[Record]:
-        """All questions of all items in batches."""
+        """Return the records of all items; questions are asked in batches."""
         records: list[dict[str, Any]] = []
         waiting: list[tuple[Picture, str]] = []
-        for one, found in zip(asked, pictures, strict=True):
-            usable, reasons = count_gaps(found)
+        for sample, found in zip(samples, pictures, strict=True):
+            usable, reasons = split_missing(found)
             sizes = {picture.shape for picture in usable}
             if reasons or len(sizes) != 1:
                 other = f"pictures of {len(sizes)} sizes" if sizes else "no picture"
@@ -252,32 +251,32 @@ class DpgJudge:
             tiles, padded = self._tiles(usable)
             size = {"size_px": list(tiles[0].shape[:2])}
             records.append({"answers": [{} for _ in tiles], **size, **({"padded": True} if padded else {})})
-            waiting += [(part, question) for part in tiles for question in one.item.about["questions"]]
+            waiting += [(part, question) for part in tiles for question in sample.item.about["questions"]]
         answers = iter(self.vqa.answer(waiting))
-        for one, record in zip(asked, records, strict=True):
+        for sample, record in zip(samples, records, strict=True):
             for by_question in record.get("answers", ()):
-                by_question.update({question: next(answers) for question in one.item.about["questions"]})
+                by_question.update({question: next(answers) for question in sample.item.about["questions"]})
         return list(records)
 
     def _tiles(self, pictures: list[Picture]) -> tuple[list[Picture], bool]:
-        """The tiles of one item, and whether a grid was too small for them."""
-        if self.measure.pictures is None or len(pictures) > 1:
+        """Return the tiles of one item, and whether a grid was too small for them."""
+        if self.benchmark.pictures is None or len(pictures) > 1:
             return cut(tile(pictures), (pictures[0].shape[0], pictures[0].shape[1]), len(pictures)), False
         (grid,) = pictures
-        side = self.measure.resolution_px
+        side = self.benchmark.resolution_px
         size = (grid.shape[0] // 2, grid.shape[1] // 2) if side is None else (side, side)
         padded = 2 * size[0] > grid.shape[0] or 2 * size[1] > grid.shape[1]
-        return cut(grid, size, self.measure.pictures_per_prompt), padded
+        return cut(grid, size, self.benchmark.pictures_per_prompt), padded
 
 
 def score_all(
     results: JudgedPrompts, table: Table, protocol: Protocol
 ) -> tuple[dict[str, PictureScore], dict[str, str]]:
-    """Scores by item, and reasons of items that have none."""
+    """Return scores by item, and for items without a score the reason."""
     scored: dict[str, PictureScore] = {}
     failed: dict[str, str] = {}
-    for asked, record in results:
-        name = asked.item.id
+    for sample, record in results:
+        name = sample.item.id
         if "missing" in record:
             failed[name] = record["missing"]
             continue
@@ -293,7 +292,13 @@ def score_all(
 def pool(
     scored: Mapping[str, PictureScore], protocol: Protocol, level: str
 ) -> dict[str, dict[str, tuple[float, float]]]:
-    """By category and item the sum of the questions' scores and their number; level "l1" is coarse, "l2" fine."""
+    """Return the sum of the questions' scores and their number by category and item.
+
+    Args:
+        scored: Scores by item.
+        protocol: Which scores count.
+        level: "l1" for coarse categories, "l2" for fine ones.
+    """
     pooled: dict[str, dict[str, tuple[float, float]]] = {}
     for item, picture in scored.items():
         for question, value in picture.counted(protocol):
@@ -307,10 +312,10 @@ def pool(
 
 
 def read_prompts(source: str | PinnedFile) -> dict[str, str]:
-    """Prompts by the name of their file, blanks at their ends removed.
+    """Return prompts by the name of their file, without blanks at their ends.
 
     Raises:
-        ValueError: No prompt there, an empty one, or one that is not UTF-8.
+        ValueError: No prompt, an empty prompt, or a prompt that is not UTF-8.
         StorageError: A file is missing.
     """
     found: dict[str, bytes] = {}
@@ -346,13 +351,13 @@ def _zipped(source: PinnedFile) -> Iterable[tuple[str, bytes]]:
 
 
 def _texts(name: str, tables: Iterable[Table]) -> list[str]:
-    """The questions about an item, each once, by any protocol."""
+    """Return the questions about an item in any of the tables, each once."""
     key = name.split(".")[0]
     return list(dict.fromkeys(question.text for table in tables for question in table.get(key, ())))
 
 
 def _percent(metric: str, values: Mapping[str, tuple[float, float]], protocol: str, note: str) -> Score:
-    """Sum over number of all items, with an interval from resampling items."""
+    """Return the sum over the number of all items, with an interval from resampling items."""
     sums, numbers = (np.array([pair[side] for pair in values.values()], np.float64) for side in (0, 1))
     interval = stratified_interval([(sums, numbers)])
     low, high = interval or (None, None)

@@ -1,7 +1,8 @@
-"""DPG-Bench: questions about a picture that depend on each other, and scores out of their answers.
+"""DPG-Bench: questions about a picture that depend on each other, and scores computed from their answers.
 
-Two protocols. ``reference`` is what the public script computes (github.com/TencentQQGYLab/ELLA, commit 3c228f1), with
-its quirks, so that figures stand beside published ones; ``corrected`` is what it means to compute:
+There are two protocols. ``reference`` is what the public script computes (github.com/TencentQQGYLab/ELLA, commit
+3c228f1), including its errors, so that scores compare with published ones. ``corrected`` is what the script is meant to
+compute (decision 22):
 
 | | reference | corrected |
 | --- | --- | --- |
@@ -36,12 +37,11 @@ COLUMNS = ("item_id", "proposition_id", "dependency", "tuple", "question_natural
 @dataclass(frozen=True, slots=True)
 class Question:
     """One question about a picture.
-
+    id: Number of the question within the item.
     Attributes:
-        id: Number within the item.
-        text: What is asked.
-        parents: Questions that must be answered with yes; 0 is none.
-        about: The tuple's text, for example "entity - whole (cactus)".
+        text: The question itself.
+        parents: Numbers of questions that must be answered with yes; 0 is none.
+        about: Text of the question's tuple, for example "entity - whole (cactus)".
     """
 
     id: int
@@ -56,7 +56,6 @@ class Question:
 
     @property
     def group(self) -> str:
-        """The coarse category: what stands before the first dash, for example "entity"."""
         return self.category.split("-")[0].strip()
 
 
@@ -69,7 +68,7 @@ class ItemError(ValueError):
 
 
 class UnknownItemError(ItemError):
-    """The table has no questions for it."""
+    """The table has no questions for the item."""
 
 
 class MissingParentError(ItemError):
@@ -85,11 +84,11 @@ def read_table(data: bytes, protocol: Protocol, *, where: str) -> Table:
 
     Args:
         data: The file.
-        protocol: As whom to read it.
+        protocol: Protocol whose rules of reading are followed.
         where: Name of the file in error messages.
 
     Raises:
-        ValueError: Not UTF-8, a missing column, no rows, or a row that cannot be read; the message has the line.
+        ValueError: The table is not UTF-8, lacks a column, has no rows, or has a row that cannot be read.
     """
     rows = _rows(data, where)
     if protocol == "corrected":
@@ -142,7 +141,7 @@ def _row(row: Mapping[str, str | None], where: str) -> tuple[str, Question]:
 
 
 def questions_of(table: Table, name: str) -> tuple[Question, ...]:
-    """The questions about a picture, whose name is read up to its first dot.
+    """Return the questions about a picture, whose name is read up to its first dot.
 
     Raises:
         UnknownItemError: The table has none.
@@ -155,27 +154,32 @@ def questions_of(table: Table, name: str) -> tuple[Question, ...]:
 
 @dataclass(frozen=True, slots=True)
 class TileScore:
-    """Scores (0 or 1) of the questions of one tile, by number: as answered, and after dependencies."""
+    """Scores (0 or 1) of the questions about one tile, by their number: as answered, and after dependencies."""
 
     raw: Mapping[int, float]
     valid: Mapping[int, float]
 
     @property
     def score(self) -> float:
-        """Mean after dependencies."""
+        """Mean of the scores after dependencies."""
         return sum(self.valid.values()) / len(self.valid)
 
 
 def score_tile(questions: Sequence[Question], answers: Mapping[int, str], protocol: Protocol) -> TileScore:
     """Score the answers about one tile.
 
+    Example:
+        >>> dog, brown = Question(1, "a dog?", (0,), "entity (dog)"), Question(2, "brown?", (1,), "attribute (brown)")
+        >>> score_tile([dog, brown], {1: "no", 2: "yes"}, "corrected")
+        TileScore(raw={1: 0.0, 2: 1.0}, valid={1: 0.0, 2: 0.0})
+
     Args:
-        questions: In the order of the table.
-        answers: By the number of the question.
+        questions: Questions in the order of the table.
+        answers: Answers by the number of the question.
         protocol: How strictly answers are read and how far a "no" reaches.
 
     Raises:
-        MissingParentError: By the reference: a parent that does not exist is looked up.
+        MissingParentError: A question depends on one that does not exist ("reference" only).
     """
     if protocol == "reference":
         raw = {question.id: float(answers[question.id] == "yes") for question in questions}
@@ -185,7 +189,7 @@ def score_tile(questions: Sequence[Question], answers: Mapping[int, str], protoc
 
 
 def _in_order(questions: Sequence[Question], raw: Mapping[int, float]) -> dict[int, float]:
-    """Zero questions in the order of the table; each sees its parents as they are at that moment."""
+    """Zero questions in the order of the table; each question sees its parents' scores at that moment."""
     scores = dict(raw)
     for question in questions:
         for parent in question.parents:
@@ -200,7 +204,7 @@ def _in_order(questions: Sequence[Question], raw: Mapping[int, float]) -> dict[i
 
 
 def _all_ancestors(questions: Sequence[Question], raw: Mapping[int, float]) -> dict[int, float]:
-    """Zero every question with a "no" among its ancestors, in whichever order the table has them."""
+    """Zero every question with a "no" among its ancestors, in whatever order the table lists them."""
     scores, changed = dict(raw), True
     while changed:
         changed = False
@@ -212,7 +216,7 @@ def _all_ancestors(questions: Sequence[Question], raw: Mapping[int, float]) -> d
 
 @dataclass(frozen=True, slots=True)
 class PictureScore:
-    """All tiles of one item."""
+    """Scores of all tiles of one item."""
 
     questions: tuple[Question, ...]
     tiles: tuple[TileScore, ...]
@@ -224,7 +228,7 @@ class PictureScore:
         return sum(scores) / len(scores)
 
     def counted(self, protocol: Protocol) -> list[tuple[Question, float]]:
-        """Questions with the scores that go into the categories."""
+        """Return the questions with the scores that count for the categories."""
         if protocol == "reference":
             return [(question, self.tiles[-1].raw[question.id]) for question in self.questions]
         return [(question, tile.valid[question.id]) for tile in self.tiles for question in self.questions]
@@ -233,12 +237,12 @@ class PictureScore:
 def score_picture(
     questions: Sequence[Question], answers: Sequence[Mapping[int, str]], protocol: Protocol
 ) -> PictureScore:
-    """Score the answers about all tiles of one item; raises what `score_tile` does."""
+    """Score the answers about all tiles of one item; raise what `score_tile` raises."""
     return PictureScore(tuple(questions), tuple(score_tile(questions, tile, protocol) for tile in answers))
 
 
 def tile(pictures: Sequence[UInt8[np.ndarray, "H W 3"]]) -> UInt8[np.ndarray, "H2 W2 3"]:
-    """One to four pictures of one size in a grid of 2 x 2, row by row; places that stay free are black.
+    """Return one to four pictures of one size in a grid of 2 x 2, row by row; empty places are black.
 
     Raises:
         ValueError: No picture, more than four, or pictures of different sizes.
@@ -258,12 +262,12 @@ def tile(pictures: Sequence[UInt8[np.ndarray, "H W 3"]]) -> UInt8[np.ndarray, "H
 
 
 def cut(grid: UInt8[np.ndarray, "H W 3"], side_px: tuple[int, int], number: int) -> list[UInt8[np.ndarray, "h w 3"]]:
-    """The first tiles of a grid, row by row; what lies outside of the picture is black.
+    """Return the first tiles of a grid, row by row; what lies outside of the grid is black.
 
     Args:
-        grid: The picture.
+        grid: The picture of all tiles.
         side_px: Rows and columns of a tile.
-        number: How many, at most 4.
+        number: Number of tiles, at most 4.
     """
     rows, columns = side_px
     tiles = []

@@ -1,4 +1,4 @@
-"""Clouds of Inception features: FID, KID, Inception Score, precision and recall; both distances of rebuilt ones too."""
+"""FID, KID, Inception Score, precision and recall of a model's pictures; FID and KID of its reconstructions too."""
 
 from __future__ import annotations
 
@@ -18,14 +18,17 @@ from infinity.evaluation.drawings import draw
 from infinity.evaluation.fid import preparation
 from infinity.evaluation.fid.feature_distances import KidConfig, inception_score, kernel_distance, precision_recall
 from infinity.evaluation.fid.frechet import GaussianStats, frechet_distance
+from infinity.evaluation.fid.fused_inception import load_fused_inception
+from infinity.evaluation.fid.inception_weights import InceptionWeights
 from infinity.evaluation.fid.preparation import PREPARATIONS, Convention
 from infinity.evaluation.fid.reference_statistics import (
-    Passport,
+    Provenance,
     Statistics,
     StatisticsFile,
     read_statistics,
     statistics_distance,
 )
+from infinity.evaluation.model import loaded_pipeline
 from infinity.evaluation.reconstruction.benchmark import reconstruct
 from infinity.evaluation.score import Score
 
@@ -34,16 +37,17 @@ METRICS = ("rfid", "fid", "rkid", "kid", "inception_score", "precision", "recall
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DistributionMeasure(Config):
-    """Drawings and reconstructions against the same pictures of the data set.
+class DistributionBenchmark(Config):
+    """A model's pictures and reconstructions, compared with the same pictures of the data set.
 
     Args:
-        num_pictures: How many, spread over the split; None takes all. FID compares only at equal numbers.
-        convention: How pictures are prepared for Inception; part of the protocol.
+        num_pictures: Number of pictures, spread over the split; None takes all. FIDs compare only at equal numbers.
+        convention: Preparation of pictures for Inception; part of the protocol.
         kid: Kernel and subsets.
-        splits: Of the Inception Score.
-        neighbours: Of precision and recall.
-        reference: Statistics of another set that the drawings are compared with too (``fid_reference``), or None.
+        splits: Number of splits for the Inception Score.
+        neighbours: Number of nearest neighbours for precision and recall.
+        reference: Statistics of another set, with which the model's pictures are compared too (``fid_reference``), or
+            None.
     """
 
     num_pictures: int | None = None
@@ -55,34 +59,34 @@ class DistributionMeasure(Config):
 
     def __post_init__(self) -> None:
         if self.num_pictures is not None and self.num_pictures < 2:
-            raise ValueError(f"DistributionMeasure.num_pictures: expected at least 2, got {self.num_pictures}")
+            raise ValueError(f"DistributionBenchmark.num_pictures: expected at least 2, got {self.num_pictures}")
         if min(self.splits, self.neighbours) < 1:
             raise ValueError(
-                f"DistributionMeasure: expected splits and neighbours of at least 1, got {self.splits} and "
+                f"DistributionBenchmark: expected splits and neighbours of at least 1, got {self.splits} and "
                 f"{self.neighbours}"
             )
 
-    def parts(self, subject: EvalTarget, manifest: Manifest) -> tuple[DistributionPart, ...]:
-        """One part a batch of rows.
+    def parts(self, target: EvalTarget, manifest: Manifest) -> tuple[DistributionPart, ...]:
+        """Return one part per batch of rows.
 
         Raises:
             ValueError: The split has a single picture, or the reference statistics are of another convention.
             StorageError: The reference statistics cannot be read.
         """
-        rows = spread(manifest, subject.split, self.num_pictures)
+        rows = spread(manifest, target.split, self.num_pictures)
         if len(rows) < 2:
-            raise ValueError(f"{manifest.uri}: FID needs at least 2 pictures in the split {subject.split!r}, found 1")
+            raise ValueError(f"{manifest.uri}: FID needs at least 2 pictures in the split {target.split!r}, found 1")
         self._read_reference()  # before any worker starts
         return tuple(
             DistributionPart(batch=batch, convention=self.convention)
-            for batch in batches(manifest, rows, subject.batch_size)
+            for batch in batches(manifest, rows, target.batch_size)
         )
 
-    def outcome(self, state: DistributionState) -> BenchmarkResult:
-        """The figures of `METRICS`, and ``fid_reference`` where there is a reference.
+    def summarize(self, state: DistributionState) -> BenchmarkResult:
+        """Return the scores of `METRICS`, and ``fid_reference`` where there is a reference.
 
         Raises:
-            ValueError: The clouds have different numbers of rows.
+            ValueError: The three sets of features have different numbers of rows.
         """
         clouds = state.clouds()
         originals = GaussianStats.of(clouds.originals)
@@ -105,11 +109,11 @@ class DistributionMeasure(Config):
         return BenchmarkResult(scores=tuple(scores))
 
     def protocol(self, metric: str) -> str:
-        """How a figure is measured."""
+        """Return how a metric is measured, in words."""
         return f"{metric}/2: {_what(self, metric)}; {preparation.protocol(self.convention)}"
 
     def not_measured(self) -> BenchmarkResult:
-        """What stands in for the figures where no weights are given."""
+        """Return what stands in for the scores where no weights are given."""
         reason = "no Inception weights given; name the standard file pt_inception-2015-12-05-6726825d.pth"
         names = METRICS if self.reference is None else (*METRICS, "fid_reference")
         return BenchmarkResult(
@@ -149,17 +153,17 @@ class DistributionMeasure(Config):
         if self.reference is None:
             return None
         found = read_statistics(self.reference)
-        if found.passport.protocol != preparation.protocol(self.convention):
+        if found.provenance.protocol != preparation.protocol(self.convention):
             raise ValueError(
-                f"DistributionMeasure.reference: {self.reference.file.uri} was taken under "
-                f"{found.passport.protocol!r}, the figures are under {preparation.protocol(self.convention)!r}; "
+                f"DistributionBenchmark.reference: {self.reference.file.uri} was taken under "
+                f"{found.provenance.protocol!r}, the figures are under {preparation.protocol(self.convention)!r}; "
                 "conventions never mix"
             )
         return found
 
     def _against(self, reference: Statistics, drawings: GaussianStats) -> Score:
         ours = Statistics(
-            moments=drawings.moments(), passport=Passport(convention=self.convention, feature=drawings.width)
+            moments=drawings.moments(), provenance=Provenance(convention=self.convention, feature=drawings.width)
         )
         there = reference.moments.count
         note = f"reference: {there or 'an unknown number of'} pictures"
@@ -168,24 +172,24 @@ class DistributionMeasure(Config):
         return self._score("fid_reference", statistics_distance(reference, ours), drawings.count, note)
 
 
-_WHATS: dict[str, Callable[[DistributionMeasure], str]] = {
+_WHATS: dict[str, Callable[[DistributionBenchmark], str]] = {
     "rfid": lambda _: "reconstructions against the same pictures, fitted to the model's size, rounded to 8 bits",
     "fid": lambda _: "one drawing a caption against the same pictures, fitted to the model's size, rounded to 8 bits",
-    "rkid": lambda measure: f"as rfid, {measure.kid.protocol}",
-    "kid": lambda measure: f"as fid, {measure.kid.protocol}",
-    "inception_score": lambda measure: (
-        f"one drawing a caption, scores without bias, shuffled with seed 2020, {measure.splits} splits"
+    "rkid": lambda benchmark: f"as rfid, {benchmark.kid.protocol}",
+    "kid": lambda benchmark: f"as fid, {benchmark.kid.protocol}",
+    "inception_score": lambda benchmark: (
+        f"one drawing a caption, scores without bias, shuffled with seed 2020, {benchmark.splits} splits"
     ),
-    "precision": lambda measure: f"share of drawings in balls of {measure.neighbours} neighbours of the pictures",
-    "recall": lambda measure: f"share of pictures in balls of {measure.neighbours} neighbours of the drawings",
+    "precision": lambda benchmark: f"share of drawings in balls of {benchmark.neighbours} neighbours of the pictures",
+    "recall": lambda benchmark: f"share of pictures in balls of {benchmark.neighbours} neighbours of the drawings",
 }
 
 
-def _what(measure: DistributionMeasure, metric: str) -> str:
+def _what(benchmark: DistributionBenchmark, metric: str) -> str:
     if metric == "fid_reference":
-        assert measure.reference is not None
-        return f"one drawing a caption against the statistics {measure.reference.file.uri}"
-    return _WHATS[metric](measure)
+        assert benchmark.reference is not None
+        return f"one drawing a caption against the statistics {benchmark.reference.file.uri}"
+    return _WHATS[metric](benchmark)
 
 
 Features = Float32[np.ndarray, "n D"]
@@ -193,7 +197,7 @@ Features = Float32[np.ndarray, "n D"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Clouds:
-    """Rows of all pictures, in the order of the parts."""
+    """Features of all pictures, one row per picture, in the order of the parts."""
 
     originals: Tensor
     reconstructions: Tensor
@@ -203,10 +207,10 @@ class Clouds:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class DistributionState:
-    """Features of the pictures, of their reconstructions and of what was drawn for their captions; one array a part.
+    """Features of the pictures, of their reconstructions and of the model's pictures; one array per part.
 
-    Rows travel, since distances of neighbours and kernels need them: 28 kB a picture, and sums of one part would weigh
-    more. Large arrays lie in the cluster's shared memory.
+    Rows are sent, not sums, because nearest neighbours and kernels need rows. A picture takes 28 kB; the sums of one
+    part would take more. Large arrays lie in the cluster's shared memory.
     """
 
     originals: tuple[Features, ...]
@@ -223,10 +227,10 @@ class DistributionState:
         )
 
     def clouds(self) -> Clouds:
-        """All rows.
+        """Return all rows.
 
         Raises:
-            ValueError: The clouds have different numbers of rows, which never compare.
+            ValueError: The sets have different numbers of rows; such sets never compare.
         """
         found = Clouds(*map(_joined, (self.originals, self.reconstructions, self.drawings, self.drawing_logits)))
         counts = (len(found.originals), len(found.reconstructions), len(found.drawings), len(found.drawing_logits))
@@ -241,34 +245,37 @@ def _joined(parts: tuple[Features, ...]) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DistributionPart:
-    """A batch of rows."""
+    """Work on a batch of rows of the data set."""
 
     batch: RowBatch
     convention: Convention = "tf1"
 
     @property
     def num_pictures(self) -> int:
-        """Pictures that go through the feature network."""
+        """Number of pictures that go through the feature network."""
         return 3 * len(self.batch.rows)
 
-    def compute(self, material: EvalContext) -> DistributionState:
-        """Draw, reconstruct, and take features."""
-        tokenizer = material.pipeline.tokenizer
-        schedule = material.pipeline.config.resolution.schedule(self.batch.aspect_ratio)
-        originals = load_images(material.manifest, self.batch.rows, schedule.image_size_px(tokenizer.config.stride_px))
-        drawings, logits = self._features(material, draw(material, self.batch))
+    def compute(self, context: EvalContext) -> DistributionState:
+        """Draw, reconstruct, and compute features."""
+        pipeline = loaded_pipeline(context)
+        tokenizer = pipeline.tokenizer
+        schedule = pipeline.config.resolution.schedule(self.batch.aspect_ratio)
+        originals = load_images(context.manifest, self.batch.rows, schedule.image_size_px(tokenizer.config.stride_px))
+        drawings, logits = self._features(context, draw(context, self.batch))
         return DistributionState(
-            originals=(self._features(material, originals)[0],),
-            reconstructions=(self._features(material, reconstruct(tokenizer, originals, schedule))[0],),
+            originals=(self._features(context, originals)[0],),
+            reconstructions=(self._features(context, reconstruct(tokenizer, originals, schedule))[0],),
             drawings=(drawings,),
             drawing_logits=(logits,),
         )
 
     @torch.inference_mode()
-    def _features(self, material: EvalContext, images: UInt8[np.ndarray, "B H W 3"]) -> tuple[Features, Features]:
-        """The 2048 Inception features and the class scores without bias of every picture."""
-        prepared = PREPARATIONS[self.convention](torch.from_numpy(images).to(material.subject.device))
-        found = material.inception(prepared)
+    def _features(self, context: EvalContext, images: UInt8[np.ndarray, "B H W 3"]) -> tuple[Features, Features]:
+        """Return the 2048 Inception features and the class scores without bias of every picture."""
+        prepared = PREPARATIONS[self.convention](torch.from_numpy(images).to(context.target.device))
+        weights = context.target.inception
+        assert isinstance(weights, InceptionWeights)
+        found = context.networks.get(weights, load_fused_inception)(prepared)
         rows = (found.features_2048, found.logits_without_bias)
         features, logits = (np.asarray(row.float().cpu().numpy()) for row in rows)
         return features, logits

@@ -1,7 +1,7 @@
-"""Figures over rows of features that are no sums: KID, Inception Score, precision and recall, sliced distance.
+"""Metrics over rows of features that are not sums: KID, Inception Score, precision and recall, sliced distance.
 
-All are functions of rows in a stated order and a seed, so any number of workers that hand in the same rows in the same
-order get the same figure.
+Each is a function of rows in a stated order and a seed. So any number of workers that return the same rows in the same
+order give the same value.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from infinity.config import Config
 
 Rows = Float[Tensor, "n D"]
 _CHUNK_VALUES = 8_000_000
-"""Entries of a distance matrix that are held at a time: 64 MB of float64."""
+"""Entries of a distance matrix that are held at once: 64 MB of float64."""
 
 
 @dataclass(frozen=True, slots=True)
 class MeanAndDeviation:
-    """Over subsets or splits; the deviation is that of the population."""
+    """Mean and population standard deviation over subsets or splits."""
 
     mean: float
     deviation: float
@@ -36,14 +36,14 @@ class KidConfig(Config):
     """Kernel Inception distance (arXiv:1801.01401): unbiased squared maximum mean discrepancy over random subsets.
 
     Args:
-        subsets: How many.
-        subset_size: Rows of each cloud in a subset, without repetition.
+        subsets: Number of random subsets.
+        subset_size: Rows per subset that are drawn from each set, without repetition.
         kernel: (x.y * gamma + offset) ** degree, or exp(-|x - y|^2 / (2 sigma^2)).
-        degree: Of the polynomial.
-        gamma: Its factor; None is one over the width.
-        offset: Its constant.
+        degree: Degree of the polynomial.
+        gamma: Factor of the polynomial; None is one over the width.
+        offset: Constant of the polynomial.
         sigma: Width of the Gaussian.
-        seed: Of the drawing.
+        seed: Seed of the random subsets.
     """
 
     subsets: int = 100
@@ -63,7 +63,7 @@ class KidConfig(Config):
 
     @property
     def protocol(self) -> str:
-        """In words."""
+        """The configuration in words."""
         kernel = f"(x.y * {self.gamma or '1/width'} + {self.offset:g})^{self.degree}"
         if self.kernel == "gaussian":
             kernel = f"exp(-|x-y|^2 / (2 * {self.sigma:g}^2))"
@@ -73,17 +73,23 @@ class KidConfig(Config):
 def kernel_distance(
     a: Rows, b: Rows, config: KidConfig, *, random: RandomState | None = None, second_first: bool = False
 ) -> MeanAndDeviation:
-    """KID of two clouds; may be negative, since it is unbiased.
+    """Return KID of two sets of features; it may be negative, since it is unbiased.
+
+    Example:
+        >>> near, far = torch.zeros(4, 2), torch.ones(4, 2)
+        >>> kernel_distance(near, far, KidConfig(subsets=3, subset_size=2)).mean
+        7.0
 
     Args:
-        a: Rows of the first cloud.
-        b: Rows of the second, as wide.
+        a: Rows of the first set.
+        b: Rows of the second set, of the same width.
         config: Kernel and subsets.
-        random: Where subsets are drawn from; None starts from the config's seed.
-        second_first: Draw a subset's rows of ``b`` before those of ``a``, as clean-fid does; else as torch-fidelity.
+        random: Generator that draws the subsets; None starts from the config's seed.
+        second_first: Whether a subset's rows of ``b`` are drawn first, as in clean-fid; False is the order of
+            torch-fidelity.
 
     Raises:
-        ValueError: Widths differ, or a cloud has fewer rows than a subset.
+        ValueError: Widths differ, or a set has fewer rows than a subset.
     """
     _check_widths("kernel_distance", a, b)
     if min(len(a), len(b)) < config.subset_size:
@@ -116,13 +122,13 @@ def _kernel(config: KidConfig, width: int) -> Callable[[Tensor, Tensor], Tensor]
 
 
 def inception_score(logits: Rows, *, splits: int = 10, shuffle: bool = True, seed: int = 2020) -> MeanAndDeviation:
-    """exp of the mean divergence between a picture's classes and those of its split (arXiv:1606.03498).
+    """Return exp of the mean divergence between a picture's classes and those of its split (arXiv:1606.03498).
 
     Args:
         logits: Class scores of every picture, before softmax; torch-fidelity feeds those without bias.
-        splits: Parts of the rows; split i is rows i * n // splits to (i + 1) * n // splits.
-        shuffle: Whether rows are mixed first.
-        seed: Of the mixing.
+        splits: Number of parts; split i is rows i * n // splits to (i + 1) * n // splits.
+        shuffle: Whether rows are shuffled first.
+        seed: Seed of the shuffle.
 
     Raises:
         ValueError: Fewer rows than splits.
@@ -145,24 +151,29 @@ def inception_score(logits: Rows, *, splits: int = 10, shuffle: bool = True, see
 
 @dataclass(frozen=True, slots=True)
 class PrecisionRecall:
-    """Shares of rows that lie in the other cloud's balls (arXiv:1904.06991)."""
+    """Shares of rows that lie inside the other set's balls (arXiv:1904.06991)."""
 
     precision: float
     recall: float
 
     @property
     def f_score(self) -> float:
-        """Harmonic mean."""
+        """Harmonic mean of precision and recall."""
         return 2 * self.precision * self.recall / max(1e-5, self.precision + self.recall)
 
 
 def precision_recall(generated: Rows, real: Rows, *, neighbours: int = 3) -> PrecisionRecall:
-    """Precision is the share of generated rows inside any ball of a real row; recall the other way round.
+    """Return the share of generated rows inside any ball of a real row (precision), and the other way round (recall).
 
-    The ball of a row reaches, inclusively, to its nearest neighbour number ``neighbours``, not counting itself.
+    Example:
+        >>> real, generated = torch.arange(6.0)[:, None], torch.tensor([[0.5], [1.5], [90.0], [91.0]])
+        >>> precision_recall(generated, real, neighbours=1)
+        PrecisionRecall(precision=0.5, recall=0.5)
+
+    The ball of a row reaches to its nearest neighbour number ``neighbours``, inclusively, not counting the row itself.
 
     Raises:
-        ValueError: Widths differ, or a cloud has too few rows for so many neighbours.
+        ValueError: Widths differ, or a set has too few rows for this number of neighbours.
     """
     _check_widths("precision_recall", generated, real)
     if neighbours < 1 or min(len(generated), len(real)) <= neighbours:
@@ -184,9 +195,9 @@ def _share_inside(rows: Rows, centres: Rows, neighbours: int) -> float:
 
 
 def sliced_distance(a: Rows, b: Rows, *, projections: int = 1000, seed: int = 2020) -> float:
-    """Monge Inception distance: mean squared gap of sorted projections on random directions, times 3 * width.
+    """Return the Monge Inception distance: mean squared gap of sorted random projections, times 3 * width.
 
-    The larger cloud is thinned to the size of the smaller one first.
+    The larger set is thinned to the size of the smaller one first.
 
     Raises:
         ValueError: Widths differ.

@@ -1,4 +1,4 @@
-"""Fréchet distance between two clouds of features, from sums that add up."""
+"""Fréchet distance between two sets of features, from sums that add up exactly (decision 20)."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 _COARSE_BITS, _FINE_BITS = 6, 24
-"""Features are kept to 2**-24 and split at 2**-6. Products of the parts are multiples of small units, and their sums
-stay below 2**53 units: every sum is exact, so that it does not depend on who added what first."""
+"""Features are rounded to 2**-24 and split at 2**-6. Products of the parts are multiples of small units, and their
+sums stay below 2**53 units. So every sum is exact, and does not depend on the order of addition (decision 20)."""
 
 LIMIT = 2.0**12
 """Largest magnitude of a feature. Those of Inception stay below a few dozen."""
@@ -18,25 +18,32 @@ LIMIT = 2.0**12
 _MOST_COARSE = 2.0 ** (53 - 2 * _COARSE_BITS - 1)
 _MOST_MIXED = 2.0 ** (53 - _COARSE_BITS - _FINE_BITS)
 _MOST_FINE = 2.0 ** (53 - 2 * _FINE_BITS)
-"""Sums of squares (and their geometric mean) below which all sums of products, and all sums on the way, are exact: none
-is larger than the larger of the two sums of squares (Cauchy and Schwarz). Features of 1.5 million pictures stay below,
-those of ImageNet's 1.28 million among them: remainders of 2**-7 at most have squares of 2**-14 / 3 on the mean."""
+"""Bounds on sums of squares (and on their geometric mean) below which all sums of products are exact, and all
+partial sums too: by Cauchy and Schwarz none is larger than the larger of the two sums of squares. Features of 1.5
+million pictures stay below, so ImageNet's 1.28 million fit: remainders of at most 2**-7 have squares of 2**-14 / 3 on
+average."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GaussianStats:
-    """Count, sums and sums of outer products of feature rows, exactly: states of disjoint rows add up in any grouping.
+    """Count, sums and sums of outer products of feature rows. States of disjoint rows add up exactly, in any grouping.
 
-    A row is x = c + f, with c a multiple of 2**-6 and f of 2**-24 at most 2**-7 large (what float32 holds of a number
-    near 1). Three matrices of float64: 101 MB for 2048 features.
+    A row is x = c + f. The coarse part c is a multiple of 2**-6; the fine part f is a multiple of 2**-24 and at most
+    2**-7 large, which is what float32 holds of a number near 1. The three matrices take 101 MB for 2048 features.
 
     Attributes:
-        count: Rows.
+        count: Number of rows.
         coarse_total: Sum of c.
         fine_total: Sum of f.
         coarse: Sum of c c^T.
         mixed: Sum of c f^T.
         fine: Sum of f f^T.
+
+    Example:
+        >>> rows = torch.tensor([[0.0, 1.0], [2.0, 1.0], [4.0, 4.0]])
+        >>> whole, parts = GaussianStats.of(rows), GaussianStats.of(rows[:1]) + GaussianStats.of(rows[1:])
+        >>> whole.mean.tolist(), whole.covariance.tolist() == parts.covariance.tolist()
+        ([2.0, 2.0], True)
     """
 
     count: int
@@ -48,10 +55,10 @@ class GaussianStats:
 
     @classmethod
     def of(cls, rows: Float[Tensor, "n D"]) -> GaussianStats:
-        """The state of some rows.
+        """Return the state of some rows.
 
         Raises:
-            ValueError: A value is not finite or beyond 4096, or there are more rows than sums stay exact for.
+            ValueError: A value is not finite or not below 4096, or there are too many rows for exact sums.
         """
         wide = rows.double()
         if len(wide) and not float(wide.abs().max()) < LIMIT:
@@ -65,7 +72,7 @@ class GaussianStats:
 
     @classmethod
     def empty(cls, width: int) -> GaussianStats:
-        """The state of no rows."""
+        """Return the state of no rows."""
         row, square = torch.zeros(width, dtype=torch.float64), torch.zeros(width, width, dtype=torch.float64)
         return cls(0, row, row, square, square, square)
 
@@ -83,32 +90,32 @@ class GaussianStats:
 
     @property
     def width(self) -> int:
-        """Features of a row."""
+        """Number of features per row."""
         return len(self.coarse_total)
 
     @property
     def total(self) -> Float64[Tensor, " D"]:
-        """Sum of the rows."""
+        """Sum of all rows of features."""
         return self.coarse_total + self.fine_total
 
     @property
     def mean(self) -> Float64[Tensor, " D"]:
-        """Mean row."""
+        """Mean of the rows of features."""
         self._check(1)
         return self.total / self.count
 
     @property
     def covariance(self) -> Float64[Tensor, "D D"]:
-        """Sample covariance, divided by the count less one."""
+        """Sample covariance: the divisor is the count minus one."""
         self._check(2)
         outer = self.coarse + (self.mixed + self.mixed.T) + self.fine
         return (outer - torch.outer(self.total, self.total) / self.count) / (self.count - 1)
 
     def moments(self) -> Moments:
-        """Mean and covariance: all that a Fréchet distance needs.
+        """Return mean and covariance, which are all that a Fréchet distance needs.
 
         Raises:
-            ValueError: Less than two rows.
+            ValueError: Fewer than two rows.
         """
         return Moments(self.count, self.mean, self.covariance)
 
@@ -143,14 +150,20 @@ class Moments:
 
 
 def frechet_distance(a: GaussianStats | Moments, b: GaussianStats | Moments) -> float:
-    """Squared Fréchet distance of the two normal distributions with the given means and covariances.
+    """Return the squared Fréchet distance of the two normal distributions with the given means and covariances.
 
-    |mu_a - mu_b|^2 + tr(S_a) + tr(S_b) - 2 tr((S_a S_b)^(1/2)); the last trace is the sum of the square roots of the
-    eigenvalues of the symmetric F^T S_b F, where S_a = F F^T. The result is not clamped: of equal clouds it may be
-    -1e-7. Biased upwards for few rows, so compare at equal counts only.
+    |mu_a - mu_b|^2 + tr(S_a) + tr(S_b) - 2 tr((S_a S_b)^(1/2)). The last trace is the sum of the square roots of the
+    eigenvalues of the symmetric matrix F^T S_b F, where S_a = F F^T. The result is not clamped: for equal sets it may
+    be -1e-7. It is biased upwards for few rows, so compare at equal counts only.
+
+    Example:
+        >>> rows = torch.tensor([[0.0, 0.0], [0.0, 2.0], [2.0, 0.0], [2.0, 2.0]])
+        >>> a, b = GaussianStats.of(rows), GaussianStats.of(rows + 3)
+        >>> round(frechet_distance(a, b), 6)
+        18.0
 
     Raises:
-        ValueError: Widths differ, or a cloud has less than two rows.
+        ValueError: Widths differ, or a set has fewer than two rows.
     """
     a, b = (cloud.moments() if isinstance(cloud, GaussianStats) else cloud for cloud in (a, b))
     if a.mean.shape != b.mean.shape:
@@ -164,9 +177,9 @@ def frechet_distance(a: GaussianStats | Moments, b: GaussianStats | Moments) -> 
 
 
 def _factor(symmetric: Float64[Tensor, "D D"]) -> Float64[Tensor, "D r"]:
-    """F with F F^T equal to a positive semi-definite matrix of rank r.
+    """Return F with F F^T equal to a positive semi-definite matrix of rank r.
 
-    Eigenvalues within rounding of zero are left out: they are noise, and fewer rows than features leave many of them.
+    Eigenvalues within rounding of zero are left out: they are noise. With fewer rows than features there are many.
     """
     values, vectors = torch.linalg.eigh(symmetric)
     real = values > values.max().clamp(min=0) * len(values) * torch.finfo(values.dtype).eps

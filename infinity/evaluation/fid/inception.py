@@ -1,7 +1,8 @@
 """The Inception network of 2015 behind FID, with the parameter names of its standard weights file.
 
-It is Inception-v3 (arXiv:1512.00567) with the quirks of the TensorFlow graph that the first FID was computed with: 1008
-classes, average pools that do not count their padding, and a maximum pool in the last block. Weights are frozen.
+It is Inception-v3 (arXiv:1512.00567) with three differences, which come from the TensorFlow graph that the first FID
+was computed with: 1008 classes, average pooling that does not count its padding, and max pooling in the last block.
+Weights are frozen.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True, slots=True)
 class InceptionFeatures:
-    """Spatial means at four places of the network, and the class scores with and without their bias."""
+    """Spatial means at four depths of the network, and the class scores with and without their bias."""
 
     features_64: Float[Tensor, "B 64"]
     features_192: Float[Tensor, "B 192"]
@@ -29,9 +30,9 @@ class InceptionFeatures:
 
 
 class Inception(nn.Module):
-    """Pictures to features; parameters are named as in ``pt_inception-2015-12-05-6726825d.pth``.
+    """Network from pictures to features; parameter names are those of ``pt_inception-2015-12-05-6726825d.pth``.
 
-    A new network holds whatever was in memory: drawing 24 million numbers to overwrite them would cost seconds.
+    A new network is not initialized, since drawing 24 million numbers only to overwrite them would take seconds.
     """
 
     def __init__(self) -> None:
@@ -56,7 +57,7 @@ class Inception(nn.Module):
         self.eval().requires_grad_(False)
 
     def forward(self, images: Float[Tensor, "B 3 299 299"]) -> InceptionFeatures:
-        """Features of prepared pictures, about -1 to 1 (see ``preparation``)."""
+        """Return the features of prepared pictures, whose values are about -1 to 1 (see ``preparation``)."""
         x = self.Conv2d_2b_3x3(self.Conv2d_2a_3x3(self.Conv2d_1a_3x3(images)))
         x = stem = F.max_pool2d(x, 3, stride=2)
         x = self.Conv2d_4a_3x3(self.Conv2d_3b_1x1(x))
@@ -77,7 +78,7 @@ class Inception(nn.Module):
 
 
 def spatial_mean(x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C"]:
-    """Mean over all places."""
+    """Return the mean over all positions."""
     return x.mean(dim=(2, 3))
 
 
@@ -110,7 +111,7 @@ Pool = Literal["average", "maximum", "shrink"]
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """A path through a block: a pool or none, units one after the other, then perhaps several side by side."""
+    """Path through a block: a pool or none, units one after the other, then perhaps several units side by side."""
 
     units: tuple[str, ...] = ()
     fork: tuple[str, ...] = ()
@@ -118,7 +119,7 @@ class Branch:
 
 
 class Mixed(nn.Module):
-    """Branches over the same input, joined along the channels."""
+    """Branches over the same input, concatenated along the channels."""
 
     def __init__(self, branches: Sequence[Branch], units: dict[str, Unit]) -> None:
         super().__init__()
@@ -137,7 +138,7 @@ class Mixed(nn.Module):
 
 
 def pool(x: Float[Tensor, "B C H W"], kind: Pool | None) -> Float[Tensor, "B C H2 W2"]:
-    """3 x 3 means without padding in them, maxima at stride 1, or maxima at stride 2; None changes nothing."""
+    """Pool 3 x 3: averages that ignore padding, maxima at stride 1, or maxima at stride 2; None changes nothing."""
     if kind == "average":
         return F.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False)
     if kind == "maximum":

@@ -1,4 +1,4 @@
-"""The weights of the Inception network: from a file or the web, checked before they are opened."""
+"""Weights of the Inception network: read from a file or the web, and checked before they are unpickled."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ STANDARD_URL = (
     "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth"
 )
 STANDARD_SHA256 = "6726825d"
-"""The published file carries the first eight digits of its checksum in its name."""
+"""The published file has the first eight digits of its checksum in its name."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InceptionWeights(Config):
-    """Where the weights file lies and what it must contain.
+    """Where the weights file lies, and its checksum.
 
     Args:
-        uri: Local path, s3:// or http(s):// URI. What comes from the web is kept in torch's hub folder.
+        uri: Local path, s3:// or http(s):// URI. A downloaded file is kept in torch's hub folder.
         sha256: The first 8 to 64 hexadecimal digits of the file's checksum.
     """
 
@@ -43,28 +43,28 @@ class InceptionWeights(Config):
 
 
 class WeightsError(ValueError):
-    """The Inception weights cannot be had or are not what they should be."""
+    """The Inception weights cannot be loaded, or are not the expected ones."""
 
 
 def load_inception(weights: InceptionWeights) -> Inception:
-    """The network with the given weights, in evaluation mode.
+    """Return the network with the given weights, in evaluation mode.
 
     Raises:
-        WeightsError: No download, another checksum, or not a file of tensors.
-        CheckpointError: Missing, unknown or mis-shaped tensors.
+        WeightsError: The download failed, the checksum differs, or the file holds no tensors.
+        CheckpointError: Tensors are missing, unknown or of another shape.
         StorageError: The file cannot be read.
     """
     data = _fetch(weights)
     try:
         tensors = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except Exception as error:  # torch's unpickler raises many types; all mean the same to the caller
+    except Exception as error:  # torch's unpickler raises many types; all of them mean an unusable file
         raise WeightsError(
             f"{weights.uri}: expected a PyTorch file of tensors ({type(error).__name__}: {error})"
         ) from error
     if not isinstance(tensors, dict):
         raise WeightsError(f"{weights.uri}: expected a dictionary of tensors, got {type(tensors).__name__}")
     network = Inception()
-    # A counter of training steps that plays no part here; files of some versions lack it.
+    # A counter of training steps, which evaluation does not use; files of some versions lack it.
     counters = {name: value for name, value in network.state_dict().items() if name.endswith("num_batches_tracked")}
     load_weights(network, {**counters, **tensors}, where=weights.uri)
     return network

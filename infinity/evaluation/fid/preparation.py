@@ -1,7 +1,7 @@
-"""How a picture reaches the Inception network: four published conventions, which never mix in one comparison.
+"""How a picture is prepared for the Inception network: four published conventions that never mix in one comparison.
 
 With the same weights they give features that differ by 2 % (alignment of the resize) to 10 % (antialiasing), and FIDs
-that differ by more than models do. So each has a name, which is part of every figure's protocol.
+that differ by more than models do. So each convention has a name, which is part of every protocol (decision 22).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from infinity.perception.squares import centre_square
 INPUT_PX = 299
 
 _PICTURES = 4
-"""That are prepared at once on a CPU: their planes fit its cache."""
+"""Pictures that are prepared at once on a CPU: their planes fit its cache."""
 
 Convention = Literal["tf1", "pytorch_fid", "clean_fid", "imagenet_norm"]
 
@@ -32,12 +32,12 @@ Resized = Float[Tensor, "B 3 299 299"]
 
 @dataclass(frozen=True, slots=True)
 class Preparation:
-    """One convention.
+    """One convention of preparing pictures.
 
     Attributes:
-        protocol: In words: resize, crop, clamp and rounding.
-        resize: 8-bit RGB pictures of one size to 299 px, in the range that ``normalise`` expects.
-        normalise: To what the network sees, about -1 to 1.
+        protocol: Resize, crop, clamp and rounding, in words.
+        resize: Function from 8-bit RGB pictures of one size to 299 px, in the range that ``normalise`` expects.
+        normalise: Function from resized pictures to the network's input, about -1 to 1.
     """
 
     protocol: str
@@ -45,7 +45,7 @@ class Preparation:
     normalise: Callable[[Resized], Resized]
 
     def __call__(self, images: Images) -> Resized:
-        """Pictures as the network wants them; on a CPU few at a time, which stay in its cache."""
+        """Return the network's input. On a CPU few pictures are prepared at a time, to stay in its cache."""
         if images.device.type != "cpu":
             return self.normalise(self.resize(images))
         shape = (len(images), 3, INPUT_PX, INPUT_PX)
@@ -56,10 +56,10 @@ class Preparation:
 
 
 def resize_tf1(images: Float[Tensor, "B C H W"], size_px: int) -> Float[Tensor, "B C size_px size_px"]:
-    """The bilinear resize of TensorFlow 1: output i looks at input i * (in / out), without a half-pixel shift.
+    """Resize as bilinear TensorFlow 1: output i samples input i * (in / out), without a half-pixel shift.
 
     It does not average when shrinking, so high frequencies alias; FID's features expect exactly that. Positions are
-    taken in float32, as TensorFlow did, also where the pictures are float64.
+    computed in float32, as TensorFlow did, also for float64 pictures.
     """
     rows, columns = (_source(images.shape[axis], size_px, images) for axis in (2, 3))
     if images.shape[2:] == (size_px, size_px):
@@ -72,7 +72,7 @@ def resize_tf1(images: Float[Tensor, "B C H W"], size_px: int) -> Float[Tensor, 
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """Of every output position: the two inputs beside it, and the share of the second."""
+    """For each output position: the two inputs beside it, and the weight of the second."""
 
     first: Tensor
     second: Tensor
@@ -95,7 +95,7 @@ def _resize_pytorch_fid(images: Images) -> Resized:
 
 
 def _resize_clean(images: Images) -> Resized:
-    """Pillow's antialiased bicubic on each channel as 32-bit floats, clipped to 0 to 255 and not rounded."""
+    """Pillow's antialiased bicubic filter on each channel as 32-bit floats, clipped to 0 to 255 and not rounded."""
     pictures = images.cpu().numpy()
     resized = np.empty((len(pictures), 3, INPUT_PX, INPUT_PX), np.float32)
     for number, picture in enumerate(pictures):
@@ -106,7 +106,7 @@ def _resize_clean(images: Images) -> Resized:
 
 
 def _resize_imagenet(images: Images) -> Resized:
-    """Short side to 299 px with Pillow's bilinear, rounded to 8 bits; centre crop; ImageNet's mean and deviation."""
+    """Short side to 299 px by Pillow's bilinear filter, in 8 bits; centre crop; ImageNet's mean and deviation."""
     bilinear = Image.Resampling.BILINEAR
     pictures = [centre_square(Image.fromarray(picture), INPUT_PX, bilinear) for picture in images.cpu().numpy()]
     planes = torch.from_numpy(np.stack(pictures)).to(images.device).permute(0, 3, 1, 2).float() / 255
@@ -152,5 +152,5 @@ PREPARATIONS: Mapping[Convention, Preparation] = {
 
 
 def protocol(convention: Convention) -> str:
-    """Network and preparation in words; figures and statistics compare only under the same words."""
+    """Return network and preparation in words; scores and statistics compare only under the same words."""
     return f"inception-2015/2 ({convention}): {PREPARATIONS[convention].protocol}"

@@ -1,4 +1,4 @@
-"""Statistics of a set of pictures that others are compared with: a folder of files, or the split of a data set."""
+"""Feature statistics of a set of pictures: a folder of files, or a split of a data set."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ from infinity.data.loading.batches import fit
 from infinity.evaluation.fid.frechet import GaussianStats
 from infinity.evaluation.fid.inception import InceptionFeatures
 from infinity.evaluation.fid.preparation import PREPARATIONS, Convention
-from infinity.evaluation.fid.reference_statistics import Passport
+from infinity.evaluation.fid.reference_statistics import Provenance
 from infinity.evaluation.pictures.files import endings, is_picture
 from infinity.evaluation.pictures.store import decode_picture
 
 FEATURES = (64, 192, 768, 2048)
 _ROWS_AT_ONCE = 512
-"""Features that are summed together: sums of fewer rows cost more than the rows."""
+"""Rows of features that are summed together: summing fewer at a time costs more than computing them."""
 
 Network = Callable[[torch.Tensor], InceptionFeatures]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReferenceSet(Config):
-    """Which pictures, and how they are looked at.
+    """Which pictures are read, and how they are prepared.
 
     Attributes:
-        uri: A folder of pictures, read in the order of their names with all folders in it; or a manifest, or the folder
-            of one.
-        split: Of a data set; "train" must be asked for on purpose.
+        uri: Folder of pictures, read in the order of their names, subfolders included; or a manifest, or its
+            folder.
+        split: Split of a data set; "train" is never the default.
         size_px: Rows and columns that every picture is brought to first, as a model sees it: the middle, scaled by a
             Lanczos filter, rounded to 8 bits. None takes pictures as they are.
-        convention: Of preparing pictures for Inception.
-        feature: Which features, by their width.
+        convention: Preparation of pictures for Inception.
+        feature: Width of the features: 64, 192, 768 or 2048.
     """
 
     uri: str
@@ -57,10 +57,10 @@ class ReferenceSet(Config):
             raise ValueError(f"ReferenceSet.size_px: expected at least 1, got {self.size_px}")
 
     def files(self) -> Files:
-        """What is read.
+        """Return the pictures that are read.
 
         Raises:
-            ValueError: Less than two pictures, which have no spread.
+            ValueError: Fewer than two pictures, which have no covariance.
             StorageError: The place cannot be read.
         """
         manifest = self._manifest()
@@ -84,7 +84,7 @@ class ReferenceSet(Config):
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """How many there are, and each with its name when it is read."""
+    """Number of pictures, and a function that reads them one by one with their names."""
 
     number: int
     read: Callable[[], Iterator[tuple[str, bytes]]]
@@ -98,19 +98,19 @@ def measure(
     device: str = "cpu",
     batch_size: int = 32,
     progress: Callable[[float], None] = lambda share: None,
-) -> tuple[GaussianStats, Passport]:
-    """Sums of the features of all pictures, and the passport that a file of them carries.
+) -> tuple[GaussianStats, Provenance]:
+    """Return sums of the features of all pictures, and the provenance that a file of statistics carries.
 
     Args:
-        reference: Which pictures.
-        network: Of prepared pictures.
-        device: Where the network is.
-        batch_size: Pictures that run at once; changes no figure but by rounding.
-        progress: Told the share that is done.
+        reference: The set of pictures.
+        network: Network from prepared pictures to features.
+        device: Device of the network.
+        batch_size: Pictures per pass; changes results by rounding only.
+        progress: Called with the share that is done.
 
     Raises:
-        ValueError: Less than two pictures.
-        PictureError: A file that is no picture.
+        ValueError: Fewer than two pictures.
+        PictureError: A file is not a readable picture.
         StorageError: A file cannot be read.
     """
     reading = Reading(reference, network, device=device, batch_size=batch_size, progress=progress)
@@ -119,21 +119,21 @@ def measure(
         rows.append(getattr(found, f"features_{reference.feature}").float().cpu())
         if sum(map(len, rows)) >= _ROWS_AT_ONCE or reading.done == reading.files.number:
             stats, rows = stats + GaussianStats.of(torch.cat(rows)), []
-    return stats, reading.passport()
+    return stats, reading.provenance()
 
 
 class Reading:
-    """What a network says of all pictures of a set, batch by batch, and what was read.
+    """Features of all pictures of a set, batch by batch, and the provenance of what was read.
 
     Args:
-        reference: Which pictures.
-        network: Of prepared pictures.
-        device: Where the network is.
-        batch_size: Pictures that run at once.
-        progress: Told the share that is done.
+        reference: The set of pictures.
+        network: Network from prepared pictures to features.
+        device: Device of the network.
+        batch_size: Pictures per pass.
+        progress: Called with the share that is done.
 
     Raises:
-        ValueError: Less than two pictures.
+        ValueError: Fewer than two pictures.
         StorageError: The place cannot be read.
     """
 
@@ -151,10 +151,10 @@ class Reading:
         self._batch_size, self._progress, self._content = batch_size, progress, hashlib.sha256()
 
     def __iter__(self) -> Iterator[InceptionFeatures]:
-        """One answer a batch.
+        """Yield the features of one batch after the other.
 
         Raises:
-            PictureError: A file that is no picture.
+            PictureError: A file is not a readable picture.
             StorageError: A file cannot be read.
         """
         reading, about = self.files.read(), self._reference
@@ -168,13 +168,13 @@ class Reading:
             yield self._network(torch.cat(prepared))
             self._progress(self.done / self.files.number)
 
-    def passport(self) -> Passport:
-        """What a file of these features carries, once all are read."""
+    def provenance(self) -> Provenance:
+        """Return the provenance of these features, once all pictures are read."""
         side = self._reference.size_px
         fitted = "as they are" if side is None else f"with the middle scaled to {side} x {side} px (Lanczos, 8 bits)"
         where = storage.name(self._reference.uri.rstrip("/"))
         source = f"{where}: {self.files.number} pictures {fitted}, content {self._content.hexdigest()[:16]}"
-        return Passport(convention=self._reference.convention, feature=self._reference.feature, source=source)
+        return Provenance(convention=self._reference.convention, feature=self._reference.feature, source=source)
 
 
 def _picture(name: str, data: bytes, size_px: int | None) -> UInt8[np.ndarray, "H W 3"]:

@@ -1,7 +1,8 @@
-"""Files with mean and covariance of a reference set: ours carry a passport, published ones are told theirs.
+"""Files with mean and covariance of a reference set: ours carry their provenance, published ones need it stated.
 
 Formats that are read: ``.npz`` with ``mu`` and ``sigma`` (pytorch-fid, clean-fid, ADM), ``.pt`` with the same two
-(torch-fidelity's cache). Ours are such an ``.npz`` too, so that those tools read it, with a passport beside.
+(torch-fidelity's cache). Ours are ``.npz`` files with the same two arrays, so that those tools read them, and one more
+array with the provenance as JSON.
 """
 
 from __future__ import annotations
@@ -23,16 +24,16 @@ from infinity.storage.pinned import PinnedFile
 
 
 class StatisticsError(ValueError):
-    """A file of statistics cannot be used, or two that do not belong together were compared."""
+    """A file of statistics cannot be used, or two sets of statistics do not compare."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Passport(Config):
-    """What statistics were taken of, and how.
+class Provenance(Config):
+    """Which pictures statistics were computed from, and how.
 
     Args:
-        convention: Of preparing pictures for Inception.
-        feature: Which features, by their width: 64, 192, 768 or 2048.
+        convention: Preparation of pictures for Inception.
+        feature: Width of the features: 64, 192, 768 or 2048.
         source: Words or a digest that name the pictures.
         protocol: The convention in words, with its version.
     """
@@ -49,10 +50,10 @@ class Passport(Config):
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Statistics:
-    """Moments with their passport."""
+    """Mean and covariance with their provenance."""
 
     moments: Moments
-    passport: Passport
+    provenance: Provenance
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,8 +62,9 @@ class StatisticsFile(Config):
 
     Args:
         file: Where it lies and, best, its checksum.
-        convention: Of a file without a passport, which must be stated; None for a file with one.
-        count: Of a file without a passport: pictures behind it, if known. FID compares only at equal numbers.
+        convention: Convention of a file that does not carry its provenance; None for a file that does.
+        count: Number of pictures behind a file that does not carry its provenance, if known. FIDs
+            compare only at equal numbers.
     """
 
     file: PinnedFile
@@ -70,17 +72,17 @@ class StatisticsFile(Config):
     count: int | None = None
 
 
-def write_statistics(uri: str, stats: GaussianStats | Moments, passport: Passport) -> None:
+def write_statistics(uri: str, stats: GaussianStats | Moments, provenance: Provenance) -> None:
     """Write an ``.npz`` file; the same statistics give the same bytes.
 
     Raises:
-        StatisticsError: The width is not the passport's.
-        ValueError: Less than two rows.
+        StatisticsError: The number of features is not that of the provenance.
+        ValueError: Fewer than two rows.
     """
     moments = stats.moments() if isinstance(stats, GaussianStats) else stats
-    if len(moments.mean) != passport.feature:
-        raise StatisticsError(f"{uri}: expected {passport.feature} features, got {len(moments.mean)}")
-    about = {**passport.to_json(), "count": moments.count}
+    if len(moments.mean) != provenance.feature:
+        raise StatisticsError(f"{uri}: expected {provenance.feature} features, got {len(moments.mean)}")
+    about = {**provenance.to_json(), "count": moments.count}
     content = io.BytesIO()
     np.savez(
         content,
@@ -95,8 +97,9 @@ def read_statistics(source: StatisticsFile) -> Statistics:
     """Read any of the formats.
 
     Raises:
-        StatisticsError: Not such a file, broken values, no convention known, or another than the one stated.
-        PinnedFileError: No download, or another checksum.
+        StatisticsError: The file is of another format, holds values that are not finite, states no convention, or
+            another convention than ``source``.
+        PinnedFileError: The download failed, or the checksum differs.
         StorageError: The file cannot be read.
     """
     where = source.file.uri
@@ -106,11 +109,13 @@ def read_statistics(source: StatisticsFile) -> Statistics:
         raise StatisticsError(f"{where}: expected mu (D,) and sigma (D, D), found {mean.shape} and {covariance.shape}")
     if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
         raise StatisticsError(f"{where}: expected finite numbers in mu and sigma")
-    passport, count = _passport(arrays, source, len(mean))
-    return Statistics(moments=Moments(count, torch.from_numpy(mean), torch.from_numpy(covariance)), passport=passport)
+    provenance, count = _provenance(arrays, source, len(mean))
+    return Statistics(
+        moments=Moments(count, torch.from_numpy(mean), torch.from_numpy(covariance)), provenance=provenance
+    )
 
 
-def _passport(arrays: dict[str, Any], source: StatisticsFile, width: int) -> tuple[Passport, int | None]:
+def _provenance(arrays: dict[str, Any], source: StatisticsFile, width: int) -> tuple[Provenance, int | None]:
     where, stated = source.file.uri, source.convention
     if "passport" not in arrays:
         if stated is None:
@@ -118,17 +123,17 @@ def _passport(arrays: dict[str, Any], source: StatisticsFile, width: int) -> tup
                 f"{where}: the file does not say how its pictures were prepared; state the convention: tf1 "
                 "(torch-fidelity, ADM), pytorch_fid, clean_fid or imagenet_norm"
             )
-        return Passport(convention=stated, feature=width, source=where), source.count
+        return Provenance(convention=stated, feature=width, source=where), source.count
     about = json.loads(str(arrays["passport"]))
     count = about.pop("count")
-    passport = Passport.from_json(about, where=where)
-    if stated is not None and stated != passport.convention:
-        raise StatisticsError(f"{where}: stated as {stated}, but its passport says {passport.convention}")
-    return passport, count
+    provenance = Provenance.from_json(about, where=where)
+    if stated is not None and stated != provenance.convention:
+        raise StatisticsError(f"{where}: stated as {stated}, but the file says {provenance.convention}")
+    return provenance, count
 
 
 def _arrays(data: bytes, where: str) -> dict[str, Any]:
-    """By name what a file holds; no code in it runs."""
+    """Return the arrays of a file by name; no code in the file is run."""
     try:
         if zipfile.is_zipfile(io.BytesIO(data)) and b"data.pkl" not in data[:200]:
             with np.load(io.BytesIO(data), allow_pickle=False) as content:
@@ -136,7 +141,7 @@ def _arrays(data: bytes, where: str) -> dict[str, Any]:
         else:
             with torch.serialization.safe_globals(_numpy_types()):
                 arrays = dict(torch.load(io.BytesIO(data), map_location="cpu", weights_only=True))
-    except Exception as error:  # numpy's and torch's readers raise many types; all mean the same to the caller
+    except Exception as error:  # numpy's and torch's readers raise many types; all of them mean an unusable file
         raise StatisticsError(
             f"{where}: expected an .npz or .pt file of statistics ({type(error).__name__}: {error})"
         ) from error
@@ -146,20 +151,20 @@ def _arrays(data: bytes, where: str) -> dict[str, Any]:
 
 
 def _numpy_types() -> list[Any]:
-    """What a pickled array is made of."""
+    """Return the types that a pickled array is made of, which torch's safe unpickler must accept."""
     names = (np.float32, np.float64)
     rebuild = np.zeros(1).__reduce__()[0]
     return [rebuild, np.ndarray, np.dtype, *(type(np.dtype(name)) for name in names)]
 
 
 def statistics_distance(a: Statistics, b: Statistics) -> float:
-    """Fréchet distance of two sets.
+    """Return the Fréchet distance of two sets.
 
     Raises:
-        StatisticsError: Their passports name different conventions or features.
+        StatisticsError: The sets have different conventions or features.
     """
     for what in ("protocol", "feature"):
-        left, right = getattr(a.passport, what), getattr(b.passport, what)
+        left, right = getattr(a.provenance, what), getattr(b.provenance, what)
         if left != right:
             raise StatisticsError(f"statistics of different conventions never compare ({what}): {left!r} and {right!r}")
     return frechet_distance(a.moments, b.moments)

@@ -1,4 +1,4 @@
-"""How far two sets of pictures are apart: FID, KID, Inception Score, precision and recall, with intervals."""
+"""Distances between two sets of pictures: FID, KID, Inception Score, precision and recall, with intervals."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from torch import Tensor
 from infinity.evaluation.fid.feature_distances import KidConfig, inception_score, kernel_distance, precision_recall
 from infinity.evaluation.fid.frechet import GaussianStats, Moments, frechet_distance
 from infinity.evaluation.fid.reference_sets import Network, Reading, ReferenceSet
-from infinity.evaluation.fid.reference_statistics import Passport
+from infinity.evaluation.fid.reference_statistics import Provenance
 from infinity.evaluation.score import Z_95, Score, wilson_interval
 
 MOST_ROWS = 100_000
-"""Pictures of one set whose features are held in memory: 0.8 GB."""
+"""Most pictures of one set whose features are held in memory: 0.8 GB."""
 
 _GROUPS = 10
 _NEIGHBOURS = 3
@@ -29,17 +29,17 @@ class SetDistanceError(ValueError):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PictureSet:
-    """One side.
+    """Features of one set of pictures.
 
     Attributes:
-        moments: Mean and covariance of its features.
-        passport: What it is, and how it was looked at.
-        rows: Its features; None of a file of statistics, which holds none.
-        logits: Its class scores without bias; None as above.
+        moments: Mean and covariance of the features.
+        provenance: Which pictures they are, and how they were prepared.
+        rows: Features of every picture; None for a file of statistics, which does not hold them.
+        logits: Class scores without bias; None for a file of statistics.
     """
 
     moments: Moments
-    passport: Passport
+    provenance: Provenance
     rows: Tensor | None = None
     logits: Tensor | None = None
 
@@ -48,11 +48,11 @@ class PictureSet:
 def look_at(
     reference: ReferenceSet, network: Network, *, device: str = "cpu", progress: Callable[[float], None]
 ) -> PictureSet:
-    """Features of all pictures of a set.
+    """Return the features of all pictures of a set.
 
     Raises:
-        ValueError: Less than two pictures, or more than fit into memory.
-        PictureError: A file that is no picture.
+        ValueError: Fewer than two pictures, or more than fit into memory.
+        PictureError: A file is not a readable picture.
         StorageError: A file cannot be read.
     """
     reading = Reading(reference, network, device=device, progress=progress)
@@ -66,31 +66,31 @@ def look_at(
         rows.append(getattr(found, f"features_{reference.feature}").float().cpu())
         logits.append(found.logits_without_bias.float().cpu())
     features = torch.cat(rows)
-    return PictureSet(GaussianStats.of(features).moments(), reading.passport(), features, torch.cat(logits))
+    return PictureSet(GaussianStats.of(features).moments(), reading.provenance(), features, torch.cat(logits))
 
 
 def distances(a: PictureSet, b: PictureSet, *, kid: KidConfig, interval: bool = True) -> tuple[Score, ...]:
-    """All figures that the two sets allow; those that they do not say why.
+    """Return one score per metric; a metric that the two sets do not allow is a score that says why.
 
     Args:
-        a: The set that is judged, such as drawings.
-        b: The set that it is held against.
+        a: The set that is scored, such as a model's pictures.
+        b: The set that it is compared with.
         kid: Kernel and subsets.
-        interval: Whether the FID gets one, which takes twenty more distances.
+        interval: Whether FID gets an interval, which takes twenty more distances.
 
     Raises:
-        SetDistanceError: Their pictures were prepared differently, or their features are others.
+        SetDistanceError: The pictures were prepared differently, or the features differ.
     """
     for what in ("protocol", "feature"):
-        left, right = getattr(a.passport, what), getattr(b.passport, what)
+        left, right = getattr(a.provenance, what), getattr(b.provenance, what)
         if left != right:
             raise SetDistanceError(f"sets of different conventions never compare ({what}): {left!r} and {right!r}")
     return tuple(_figures(a, b, kid, interval))
 
 
 def _figures(a: PictureSet, b: PictureSet, kid: KidConfig, interval: bool) -> Iterator[Score]:
-    ends = " against ".join(each.passport.source or "an unnamed set" for each in (a, b))
-    protocol = f"{a.passport.protocol}, {a.passport.feature} features; {ends}"
+    ends = " against ".join(each.provenance.source or "an unnamed set" for each in (a, b))
+    protocol = f"{a.provenance.protocol}, {a.provenance.feature} features; {ends}"
     yield _fid(a, b, protocol, interval)
     if a.rows is None or b.rows is None or a.logits is None:
         reason = "a file of statistics holds no features of single pictures; name the pictures"
@@ -106,7 +106,7 @@ def _figures(a: PictureSet, b: PictureSet, kid: KidConfig, interval: bool) -> It
         error = found.deviation * math.sqrt(kid.subset_size / n)
         about = f"interval from the deviation over subsets ({found.deviation:.3g}), scaled to {n} pictures"
         yield _around("kid", found.mean, error, n, f"{protocol}; {kid.protocol}", about)
-    yield from _without_second(a.logits, protocol)
+    yield from _inception_score(a.logits, protocol)
     yield from _shares(a.rows, b.rows, protocol)
 
 
@@ -117,21 +117,21 @@ def _fid(a: PictureSet, b: PictureSet, protocol: str, interval: bool) -> Score:
     n = min((count for count in counts if count is not None), default=0)
     error = None
     if interval and n >= 2 * _GROUPS and (a.rows is not None or b.rows is not None):
-        error = math.sqrt(_spread(a, b) + _spread(b, a))
-        fixed = [each.passport.source for each in (a, b) if each.rows is None]
+        error = math.sqrt(_jackknife_variance(a, b) + _jackknife_variance(b, a))
+        fixed = [each.provenance.source for each in (a, b) if each.rows is None]
         notes.append(f"interval from leaving out tenths of the pictures{' of one side' if fixed else ''}")
     return _around("fid", value, error, n, protocol, "; ".join(notes))
 
 
-def _spread(changed: PictureSet, fixed: PictureSet) -> float:
-    """Variance of the distance by the pictures of one side: the jackknife over tenths of them."""
+def _jackknife_variance(changed: PictureSet, fixed: PictureSet) -> float:
+    """Return the variance of the distance over the pictures of one set: the jackknife over tenths of them."""
     if changed.rows is None:
         return 0.0
     order = torch.randperm(len(changed.rows), generator=torch.Generator().manual_seed(2020))
     groups = [GaussianStats.of(changed.rows[part]) for part in torch.tensor_split(order, _GROUPS)]
     values = []
     for left_out in range(_GROUPS):
-        kept = GaussianStats.empty(changed.passport.feature)
+        kept = GaussianStats.empty(changed.provenance.feature)
         for number, group in enumerate(groups):
             kept = kept if number == left_out else kept + group
         values.append(frechet_distance(kept.moments(), fixed.moments))
@@ -139,7 +139,7 @@ def _spread(changed: PictureSet, fixed: PictureSet) -> float:
     return (_GROUPS - 1) / _GROUPS * math.fsum((value - mean) ** 2 for value in values)
 
 
-def _without_second(logits: Tensor, protocol: str) -> Iterator[Score]:
+def _inception_score(logits: Tensor, protocol: str) -> Iterator[Score]:
     if len(logits) < _SPLITS:
         reason = f"{len(logits)} pictures are fewer than {_SPLITS} splits"
         yield Score.not_measured("inception_score", "", protocol=protocol, reason=reason)

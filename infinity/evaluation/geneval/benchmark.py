@@ -1,4 +1,4 @@
-"""GenEval: the official prompt file, four pictures of every prompt, the shares of right pictures of six tasks."""
+"""GenEval: the official prompt file, four pictures per prompt, shares of right pictures in six tasks."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from infinity.evaluation.benchmark import BenchmarkResult
 from infinity.evaluation.geneval.coco_detector import CocoDetectorConfig
 from infinity.evaluation.geneval.scenes import SceneDetector
 from infinity.evaluation.geneval.scoring import GenevalConfig, GenevalPrompt
-from infinity.evaluation.geneval.verdicts import GenevalJudge, summarise
+from infinity.evaluation.geneval.verdicts import GenevalJudge, summarize_verdicts
 from infinity.evaluation.networks import Networks
-from infinity.evaluation.pictures.found import locate
 from infinity.evaluation.prompts.benchmark import JudgedPrompts, PictureFolder, PromptItem, PromptSample
+from infinity.evaluation.prompts.found import locate
 from infinity.evaluation.prompts.rewriting import Rewriter, describe
 from infinity.storage.lines import json_objects
 from infinity.storage.pinned import PinnedFile
@@ -26,23 +26,24 @@ OFFICIAL_PROMPTS = PinnedFile(
 )
 
 _NAMED = 8
-"""Classes that a message names."""
+"""Number of classes that an error message names."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class GenevalMeasure(Config):
-    """GenEval.
+class GenevalBenchmark(Config):
+    """GenEval (arXiv:2310.11513).
 
     Attributes:
-        prompts: JSON lines as the official file has them; the number of a line, counted from 0, is the prompt's id.
-        detector: Finds objects and their colours.
-        thresholds: Of the scorer; the official ones by default.
-        pictures_per_prompt: The benchmark has 4.
-        prompts_per_task: At most so many prompts of each task, spread over all; None takes all. Figures of a part say
-            so.
-        num_shown: Captions of each task on its sheet.
-        rewriter: Who rewrites prompts before they are drawn.
-        pictures: Pictures that were drawn elsewhere, ``<five digits>/samples/<number>.png``; None draws them.
+        prompts: JSON lines in the official format; the number of a line, counted from 0, is the prompt's id.
+        detector: Detector of objects and their colours.
+        thresholds: Thresholds of the scorer; the official ones by default.
+        pictures_per_prompt: Pictures of every prompt; the benchmark has 4.
+        prompts_per_task: Largest number of prompts per task, spread over the task; None takes all. Scores of a part
+            say so.
+        num_shown: Prompts of each task on its sheet.
+        rewriter: Rewriter of prompts before pictures are drawn, or None.
+        pictures: Pictures that were drawn elsewhere, ``<five digits>/samples/<number>.png``; None draws them with the
+            model.
     """
 
     prompts: PinnedFile = OFFICIAL_PROMPTS
@@ -57,22 +58,22 @@ class GenevalMeasure(Config):
     def __post_init__(self) -> None:
         if self.pictures_per_prompt < 1 or self.num_shown < 0:
             raise ValueError(
-                "GenevalMeasure: expected at least 1 picture a prompt and num_shown of at least 0, got "
+                "GenevalBenchmark: expected at least 1 picture a prompt and num_shown of at least 0, got "
                 f"{self.pictures_per_prompt} and {self.num_shown}"
             )
         if self.prompts_per_task is not None and self.prompts_per_task < 1:
-            raise ValueError(f"GenevalMeasure.prompts_per_task: expected at least 1, got {self.prompts_per_task}")
+            raise ValueError(f"GenevalBenchmark.prompts_per_task: expected at least 1, got {self.prompts_per_task}")
 
     @property
     def name(self) -> str:
-        """Begins the names of metrics; figures with rewritten prompts have names of their own."""
+        """First part of the names of metrics; scores with rewritten prompts have names of their own."""
         return "geneval" if self.rewriter is None else "geneval_rewritten"
 
     def items(self) -> tuple[PromptItem, ...]:
-        """The prompts of the file.
+        """Return the prompts of the file.
 
         Raises:
-            ValueError: A broken line, by its number, a class that the detector does not know, or no prompt.
+            ValueError: A broken line, a class that the detector does not know, or no prompt.
             StorageError: The file is missing.
         """
         prompts = read_prompts(self.prompts, self.detector.classes, self.detector.colour_names)
@@ -83,7 +84,7 @@ class GenevalMeasure(Config):
         )
 
     def find(self, folder: PictureFolder, items: Sequence[PromptItem]) -> list[PromptSample]:
-        """Pictures that were drawn elsewhere; a folder's ``metadata.jsonl`` says which prompt they are of.
+        """Return pictures that were drawn elsewhere; a folder's ``metadata.jsonl`` says which prompt they belong to.
 
         Raises:
             PictureError: No file, two pictures of one number, or metadata that is no line of the prompt file.
@@ -92,25 +93,25 @@ class GenevalMeasure(Config):
         return locate(folder, items, self.pictures_per_prompt, known=whole, same=_asks_the_same)
 
     def judge_settings(self) -> Mapping[str, Any]:
-        """The detector and the thresholds."""
+        """Return the settings that a verdict depends on: the detector and the thresholds."""
         return {"rules": "geneval/1", "detector": self.detector.settings(), **self.thresholds.to_json()}
 
     def judge(self, networks: Networks) -> GenevalJudge:
-        """The official rules over the detector."""
+        """Return the judge that applies the official rules to the detector's boxes."""
         return GenevalJudge(self.detector.load(networks), self.thresholds)
 
-    def outcome(self, results: JudgedPrompts) -> BenchmarkResult:
-        """``geneval.overall``, ``.<task>`` and ``.prompts``; a sheet and the verdicts of every task."""
-        return summarise(
+    def summarize(self, results: JudgedPrompts) -> BenchmarkResult:
+        """Return ``geneval.overall``, ``.<task>`` and ``.prompts``; a sheet and the verdicts of every task."""
+        return summarize_verdicts(
             results,
             self.name,
-            protocol=self._passport(),
+            protocol=self._protocol(),
             num_shown=self.num_shown,
             sheets=self.name,
             records=f"{self.name}_verdicts.jsonl",
         )
 
-    def _passport(self) -> str:
+    def _protocol(self) -> str:
         part = "" if self.prompts_per_task is None else f"; a part: {self.prompts_per_task} prompts a task"
         own = self.thresholds.to_json().items()
         official = GenevalConfig().to_json()
@@ -124,21 +125,21 @@ class GenevalMeasure(Config):
 
 
 def _asks_the_same(item: PromptItem, metadata: Mapping[str, Any]) -> bool:
-    """Whether the metadata of a folder ask for the objects of a line, as far as they say; other keys play no part."""
+    """Return whether a folder's metadata ask for the objects of a prompt; other keys do not matter."""
     own = item.about
     return all(metadata[key] == own.get(key) for key in ("tag", "include", "exclude") if metadata.get(key))
 
 
 def read_prompts(file: PinnedFile, classes: Sequence[str], colours: Sequence[str]) -> list[GenevalPrompt]:
-    """The prompts of a file of JSON lines.
+    """Return the prompts of a file of JSON lines.
 
     Args:
         file: The file.
-        classes: All that the detector can see.
-        colours: All that it can name.
+        classes: Classes that the detector can find.
+        colours: Colours that the detector can name.
 
     Raises:
-        ValueError: Not UTF-8, a line that is no prompt, by its number, or no prompt at all.
+        ValueError: The file is not UTF-8, has a line that is no prompt, or no prompt at all.
         StorageError: The file is missing.
     """
     prompts = []
@@ -155,7 +156,7 @@ def read_prompts(file: PinnedFile, classes: Sequence[str], colours: Sequence[str
 
 
 def _check(prompt: GenevalPrompt, classes: Sequence[str], colours: Sequence[str]) -> None:
-    """Refuse what could be scored but would mean nothing: always wrong, or always right."""
+    """Refuse a prompt whose verdict would mean nothing: always wrong, or always right."""
     if not prompt.prompt.strip():
         raise ValueError("expected a text to draw, found an empty prompt")
     if not prompt.include and not prompt.exclude:
@@ -175,7 +176,7 @@ def _check(prompt: GenevalPrompt, classes: Sequence[str], colours: Sequence[str]
 
 
 def _spread(prompts: Sequence[GenevalPrompt], most: int | None) -> list[int]:
-    """Numbers of prompts: all, or at most so many of every task, spread over them."""
+    """Return numbers of prompts: all, or at most ``most`` per task, spread over the task."""
     by_task: dict[str, list[int]] = {}
     for number, prompt in enumerate(prompts):
         by_task.setdefault(prompt.task, []).append(number)

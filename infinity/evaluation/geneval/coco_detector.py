@@ -1,4 +1,4 @@
-"""GenEval's own detector: boxes and masks of Mask2Former, colours of what lies within a mask by CLIP."""
+"""GenEval's own detector: boxes and masks by Mask2Former, colours of what lies within a mask by CLIP."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ class CocoDetectorConfig(Config):
     """The networks of the benchmark.
 
     Attributes:
-        objects: Finds objects.
-        colours: Names their colours.
-        kind: Tells it from other detectors in JSON.
+        objects: Network that finds objects.
+        colours: Network that names colours.
+        kind: Tag that tells this detector from others in JSON.
     """
 
     objects: Mask2FormerConfig = field(default_factory=Mask2FormerConfig)
@@ -46,10 +46,10 @@ class CocoDetectorConfig(Config):
     kind: Literal["coco"] = "coco"
 
     def load(self, networks: Networks) -> CocoDetector:
-        """The detector, on a worker.
+        """Return the detector with its networks loaded.
 
         Raises:
-            ValueError: Networks that cannot be loaded, or a detector of other classes.
+            ValueError: A network cannot be loaded, or the detector has other classes than COCO's.
         """
         objects = networks.get(self.objects, _load_objects)
         if objects.num_classes != len(CLASSES):
@@ -61,22 +61,22 @@ class CocoDetectorConfig(Config):
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of all objects that it can see."""
+        """Names of all classes that the detector can find."""
         return CLASSES
 
     @property
     def colour_names(self) -> tuple[str, ...]:
-        """Of all colours that it can name."""
+        """Names of all colours that the detector can tell."""
         return COLOURS
 
     def describe(self) -> str:
-        """For the protocol of figures."""
+        """Return the networks in words, for the protocol."""
         named = [(self.objects.model, self.objects.sha256), (self.colours.model, self.colours.sha256)]
         first, second = (f"{model} sha256 {sha[:16]}" if sha else model for model, sha in named)
         return f"Mask2Former {first} (Pillow resize), colours by CLIP {second}"
 
     def settings(self) -> dict[str, Any]:
-        """All that a detection depends on."""
+        """Return all settings that a detection depends on."""
         return {**self.to_json(), "version": 1}
 
 
@@ -88,7 +88,7 @@ class CocoDetector:
     colours: ColourClassifier
 
     def __call__(self, pictures: Sequence[Picture]) -> list[Detections]:
-        """Objects of every picture by class; a colour is looked at when it is asked for."""
+        """Return the objects of every picture by class; a colour is computed when it is first read."""
         found = zip(pictures, self.objects(pictures), strict=True)
         return [self._by_class(picture, instances) for picture, instances in found]
 
@@ -104,7 +104,7 @@ class CocoDetector:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Colours(Sequence[str]):
-    """Colours of the objects of one class, each found out when it is read."""
+    """Colours of the objects of one class, each computed when it is read."""
 
     classifier: ColourClassifier
     thing: str
@@ -133,9 +133,9 @@ class _Colours(Sequence[str]):
 
 
 def crop_of(picture: Picture, box: np.ndarray, mask: np.ndarray) -> Picture:
-    """The picture within a box (left, top, right, bottom), grey where the mask is not.
+    """Return the picture within a box (left, top, right, bottom), grey where the mask is not.
 
-    Corners are rounded to whole pixels; an empty box, which an empty mask has, is one grey pixel.
+    Corners are rounded to whole pixels. An empty box, which an empty mask has, gives one grey pixel.
     """
     left, top, right, bottom = (round(float(side)) for side in box)
     grey = np.where(mask[..., None], picture, np.uint8(GREY))

@@ -1,8 +1,8 @@
 """An exact detector for drawn scenes: which shapes a picture shows, where, and in which colours.
 
-A region of pixels that differ from the background is a candidate. It counts as a shape only where its outline, given
-by how strongly each pixel is covered, agrees with that shape drawn at the same centre of mass and the same area;
-everything else (blobs, fragments, two shapes grown together) is no detection. Colour plays no part in recognising a
+A region of pixels that differ from the background is a candidate. It counts as a shape only if its outline, given by
+how much of each pixel it covers, agrees with a drawing of that shape at the same centre of mass and with the same area.
+Everything else (blobs, fragments, two shapes grown together) is no detection. The colour does not help to recognise a
 shape.
 """
 
@@ -23,17 +23,17 @@ from infinity.scenes.prompts import COLORS, PLURALS
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SceneDetectorConfig(Config):
-    """What the detector accepts.
+    """Thresholds of the detector.
 
     Attributes:
-        min_overlap: Least agreement with a shape's drawing: sum of the smaller over sum of the larger coverage, 0 to 1.
-            Exact drawings reach over 0.92.
-        min_lead: By how much a region must agree better with a shape than any other shape of the vocabulary does. A
-            circle and a square agree by 0.84, so that these two need almost exact outlines, while a moon, which is like
-            nothing else, is recognised from ``min_overlap`` on.
-        min_margin: By how much the best shape must beat the second.
-        min_contrast: RGB distance from the background below which a pixel belongs to it.
-        size_slack: A shape's side may leave the range of the drawings by this factor.
+        min_overlap: Smallest agreement with a shape's drawing: sum of the smaller coverage over sum of the larger, 0
+            to 1. Exact drawings reach more than 0.92.
+        min_lead: Smallest lead of a region's agreement with a shape over that of any other drawn shape with it. A
+            circle and a square agree by 0.84, so these two need almost exact outlines; a moon resembles nothing else,
+            so it is recognised from ``min_overlap`` on.
+        min_margin: Smallest lead of the best shape over the second best.
+        min_contrast: RGB distance from the background below which a pixel belongs to the background.
+        size_slack: Factor by which a shape's side may leave the range of drawn sizes.
     """
 
     min_overlap: float = 0.75
@@ -45,7 +45,7 @@ class SceneDetectorConfig(Config):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FoundShape:
-    """One recognised shape: box (left, top, right, bottom) in pixels, score (its overlap) and colour name."""
+    """One recognised shape: box (left, top, right, bottom) in pixels, score (its overlap, 0 to 1) and colour name."""
 
     shape: str
     color: str
@@ -54,10 +54,10 @@ class FoundShape:
 
 
 def detect(image: UInt8[np.ndarray, "H W 3"], config: SceneDetectorConfig | None = None) -> Detections:
-    """Everything found in one picture, by class, in the form the scorer reads.
+    """Return everything found in one picture, by class, in the format of the scorer.
 
-    Scores lie above 0.9, since a region is either recognised or not: the scorer's thresholds of 0.3 and, for counting,
-    0.9 keep every recognised shape.
+    Scores lie above 0.9, since a region is either recognised or not: the scorer's thresholds of 0.3 and 0.9 (for
+    counting) keep every recognised shape.
     """
     by_shape: dict[str, list[FoundShape]] = {}
     for found in find_shapes(image, config):
@@ -73,7 +73,7 @@ def detect(image: UInt8[np.ndarray, "H W 3"], config: SceneDetectorConfig | None
 
 
 def find_shapes(image: UInt8[np.ndarray, "H W 3"], config: SceneDetectorConfig | None = None) -> list[FoundShape]:
-    """The shapes in a picture, in the order of their first pixels, top to bottom.
+    """Return the shapes in a picture, in the order of their first pixels, top to bottom.
 
     Raises:
         ValueError: Not a square uint8 RGB picture.
@@ -95,19 +95,19 @@ def _recognise(
     config: SceneDetectorConfig,
 ) -> FoundShape | None:
     size_px = len(pixels)
-    # The region and the pale pixels of its edge, but nothing of a neighbour.
+    # The region and the pale pixels of its edge, but no pixels of a neighbour.
     nearby = ndimage.binary_dilation(region, iterations=1)
     core = region & (contrast >= np.quantile(contrast[region], 0.5))
     seen = np.median(pixels[core], axis=0)
     cover = np.where(nearby, np.clip(contrast / np.median(contrast[core]), 0.0, 1.0), 0.0)
-    # Noise of the background must not count as cover.
+    # Noise of the background must not count as coverage.
     cover[cover < 0.12] = 0.0
     area = float(cover.sum())
     rows, columns = np.indices(cover.shape)
     center = (float((cover * (columns + 0.5)).sum() / area), float((cover * (rows + 0.5)).sum() / area))
     overlaps = {shape: _overlap(cover, shape, center, area, config) for shape in PLURALS}
     (best, overlap), (_, second) = sorted(overlaps.items(), key=lambda item: -item[1])[:2]
-    needed = max(config.min_overlap, _likeness(best) + config.min_lead)
+    needed = max(config.min_overlap, _rival_overlap(best) + config.min_lead)
     if overlap < needed or overlap - second < config.min_margin:
         return None
     ys, xs = np.nonzero(cover >= 0.5)
@@ -119,7 +119,7 @@ def _recognise(
 def _overlap(
     cover: Float[np.ndarray, "H W"], shape: str, center: Point, area: float, config: SceneDetectorConfig
 ) -> float:
-    """Soft intersection over union with the shape of equal area and centre of mass; 0 for a size never drawn."""
+    """Return soft intersection over union with the shape of equal area and centre; 0 for a size that is never drawn."""
     size_px = len(cover)
     unit_area, (dx, dy) = _moments(shape)
     side = (area / unit_area) ** 0.5
@@ -131,8 +131,8 @@ def _overlap(
 
 
 @cache
-def _likeness(shape: str) -> float:
-    """The best agreement of a drawing of any other shape with this one."""
+def _rival_overlap(shape: str) -> float:
+    """Return the best agreement of any other shape's drawing with this shape."""
     size_px = 48
     config, side = SceneDetectorConfig(), sum(SIZE_RANGE) / 2 * size_px
     best = 0.0
@@ -147,7 +147,7 @@ def _likeness(shape: str) -> float:
 
 @cache
 def _moments(shape: str) -> tuple[float, Point]:
-    """Area and centre of mass of a shape in a frame of side 1 around the origin, measured on a large drawing."""
+    """Return area and centre of mass of a shape in a frame of side 1 around the origin, from a large drawing."""
     size_px = 256
     drawn = coverage(shape, (size_px / 2, size_px / 2), size_px * 0.75, size_px)
     area = float(drawn.sum())

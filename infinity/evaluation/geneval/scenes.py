@@ -1,4 +1,4 @@
-"""The six GenEval tasks over drawn scenes: pictures for held-out captions, found by an exact detector."""
+"""The six GenEval tasks over drawn scenes: pictures of held-out captions, checked by an exact detector."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from infinity.config import Config
 from infinity.evaluation.benchmark import BenchmarkResult
 from infinity.evaluation.geneval.scene_detector import detect
 from infinity.evaluation.geneval.scoring import Detections, GenevalConfig
-from infinity.evaluation.geneval.verdicts import GenevalJudge, summarise
+from infinity.evaluation.geneval.verdicts import GenevalJudge, summarize_verdicts
 from infinity.evaluation.networks import Networks
-from infinity.evaluation.pictures.found import locate
 from infinity.evaluation.pictures.store import Picture
 from infinity.evaluation.prompts.benchmark import JudgedPrompts, PictureFolder, PromptItem, PromptSample
+from infinity.evaluation.prompts.found import locate
 from infinity.scenes.prompts import COLORS, PLURALS, TASKS, held_out_prompts, prompts_to_ask
 
 DETECTOR_VERSION = 1
-"""To be raised when the exact detector finds something else in the same picture."""
+"""Version of the detector; raise it when the detector finds something else in the same picture."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,48 +26,48 @@ class SceneDetector(Config):
     """The exact detector of drawn scenes.
 
     Attributes:
-        kind: Tells it from other detectors in JSON.
+        kind: Tag that tells this detector from others in JSON.
     """
 
     kind: Literal["scenes"] = "scenes"
 
     def load(self, networks: Networks) -> SceneDetector:
-        """Itself: it has no weights."""
+        """Return the detector itself: it has no weights."""
         return self
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of all shapes that it can see."""
+        """Names of all shapes that the detector can find."""
         return tuple(PLURALS)
 
     @property
     def colour_names(self) -> tuple[str, ...]:
-        """Of all colours that it can tell apart."""
+        """Names of all colours that the detector can tell."""
         return tuple(COLORS)
 
     def describe(self) -> str:
-        """For the protocol of figures."""
+        """Return the detector in words, for the protocol."""
         return f"exact detector of drawn scenes, version {DETECTOR_VERSION}"
 
     def settings(self) -> dict[str, Any]:
-        """All that a detection depends on."""
+        """Return all settings that a detection depends on."""
         return {**self.to_json(), "version": DETECTOR_VERSION}
 
     def __call__(self, pictures: Sequence[Picture]) -> list[Detections]:
-        """Shapes in every picture, which must be square."""
+        """Return the shapes in every picture, which must be square."""
         return [detect(picture) for picture in pictures]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SceneMeasure(Config):
-    """GenEval's tasks on the held-out captions of drawn scenes.
+class SceneBenchmark(Config):
+    """GenEval's tasks on captions of drawn scenes.
 
     Args:
-        pictures_per_prompt: Drawings of every caption; GenEval has 4.
-        prompts_per_task: At most so many captions of a task; None takes all of them.
+        pictures_per_prompt: Pictures of every caption; GenEval has 4.
+        prompts_per_task: Largest number of captions per task; None takes all.
         num_shown: Captions of each task on its sheet.
-        captions: "held_out" asks for captions that no training picture carries, 121 in all; "all" goes on with those
-            of training behind them: 50 a task are 240 in all, since some tasks have fewer.
+        captions: "held_out" takes the 121 captions that no training picture has. "all" adds those of training after
+            them: 50 per task are 240 in all, since some tasks have fewer.
     """
 
     later: ClassVar[frozenset[str]] = frozenset({"captions"})
@@ -80,53 +80,53 @@ class SceneMeasure(Config):
     def __post_init__(self) -> None:
         if self.pictures_per_prompt < 1 or self.num_shown < 0:
             raise ValueError(
-                "SceneMeasure: expected at least 1 picture a prompt and num_shown of at least 0, got "
+                "SceneBenchmark: expected at least 1 picture a prompt and num_shown of at least 0, got "
                 f"{self.pictures_per_prompt} and {self.num_shown}"
             )
         if self.prompts_per_task is not None and self.prompts_per_task < 1:
-            raise ValueError(f"SceneMeasure.prompts_per_task: expected at least 1, got {self.prompts_per_task}")
+            raise ValueError(f"SceneBenchmark.prompts_per_task: expected at least 1, got {self.prompts_per_task}")
 
     @property
     def name(self) -> str:
-        """Begins the names of metrics."""
+        """First part of the names of metrics."""
         return "scene_geneval"
 
     @property
     def rewriter(self) -> None:
-        """Captions of scenes are drawn as they are."""
+        """None: captions of scenes are drawn as they are."""
         return None
 
     @property
     def pictures(self) -> None:
-        """They are always drawn."""
+        """None: pictures are always drawn with the model."""
         return None
 
     def items(self) -> tuple[PromptItem, ...]:
-        """The captions, task by task, the held-out ones of each first, each named by itself."""
+        """Return the captions, task by task, the held-out ones of each task first; a caption is its own id."""
         source = held_out_prompts if self.captions == "held_out" else prompts_to_ask
         prompts = [prompt for task in TASKS for prompt in source(task)[: self.prompts_per_task]]
         return tuple(PromptItem(id=prompt.prompt, prompt=prompt.prompt, about=prompt.metadata()) for prompt in prompts)
 
     def find(self, folder: PictureFolder, items: Sequence[PromptItem]) -> list[PromptSample]:
-        """Pictures that were drawn elsewhere."""
+        """Return pictures that were drawn elsewhere."""
         return locate(folder, items, self.pictures_per_prompt)
 
     def judge_settings(self) -> Mapping[str, Any]:
-        """The detector and the official thresholds."""
+        """Return the settings that a verdict depends on: the detector and the official thresholds."""
         return {"rules": "scene-geneval/1", "detector": SceneDetector().settings(), **GenevalConfig().to_json()}
 
     def judge(self, networks: Networks) -> GenevalJudge:
-        """The official rules over the exact detector."""
+        """Return the judge that applies the official rules to the exact detector's boxes."""
         return GenevalJudge(SceneDetector(), GenevalConfig())
 
-    def outcome(self, results: JudgedPrompts) -> BenchmarkResult:
-        """``scene_geneval.overall``, ``.<task>`` and ``.prompts``; a sheet and the verdicts of every task."""
+    def summarize(self, results: JudgedPrompts) -> BenchmarkResult:
+        """Return ``scene_geneval.overall``, ``.<task>`` and ``.prompts``; a sheet and the verdicts of every task."""
         which = "held-out captions" if self.captions == "held_out" else "captions, held-out and trained ones,"
         protocol = (
             f"scene-geneval/1: {which} of drawn scenes, {self.pictures_per_prompt} pictures each, exact "
             "detector, official GenEval rules and thresholds; overall is the plain mean of the tasks"
         )
-        return summarise(
+        return summarize_verdicts(
             results,
             self.name,
             protocol=protocol,

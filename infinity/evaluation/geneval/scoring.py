@@ -1,7 +1,7 @@
 """GenEval: does a picture show what its templated prompt asks for? Detections in, a verdict with its reason out.
 
-The same scorer serves the real benchmark (boxes of Mask2Former, colours of CLIP) and drawn scenes (an exact detector).
-Rules and messages are those of the public scorer (github.com/djghosh13/geneval, commit af4902f), also where they
+The same scorer serves the real benchmark (boxes by Mask2Former, colours by CLIP) and drawn scenes (an exact detector).
+Rules and messages are those of the public scorer (github.com/djghosh13/geneval, commit af4902f), even where they
 surprise: objects are not used up, so two entries of one class look at the same boxes, and duplicates count.
 """
 
@@ -33,10 +33,10 @@ class GenevalConfig(Config):
 
     Args:
         threshold: Boxes must score strictly above this, compared in float32.
-        counting_threshold: The same for prompts of the counting task.
-        max_objects: So many best boxes of each class are kept, before suppression.
-        max_overlap: Boxes that overlap a better one of their class by at least this IoU are dropped; 1 drops none.
-        position_threshold: Share of the summed sizes by which centres must differ to stand in a relation.
+        counting_threshold: Threshold for prompts of the counting task.
+        max_objects: Number of best boxes that are kept per class, before suppression.
+        max_overlap: IoU with a better box of the same class from which on a box is dropped; 1 drops none.
+        position_threshold: Share of the summed sizes by which centres must differ for a relation to hold.
     """
 
     threshold: float = 0.3
@@ -52,7 +52,7 @@ class Requirement:
 
     Args:
         object_class: Name of the class.
-        count: At least 1.
+        count: Number of objects, at least 1.
         colour: Colour that all of the ``count`` best boxes must have, or None.
         position: Relation to the boxes of an earlier entry, and that entry's index, or None.
     """
@@ -65,7 +65,7 @@ class Requirement:
 
 @dataclass(frozen=True, slots=True)
 class GenevalPrompt:
-    """One prompt with what its pictures must show."""
+    """A prompt with the objects that its pictures must show."""
 
     task: str
     prompt: str
@@ -91,7 +91,7 @@ class GenevalPrompt:
         return cls(metadata["tag"], metadata["prompt"], include, exclude)
 
     def to_metadata(self) -> dict[str, Any]:
-        """The official form; entries that are absent stay absent."""
+        """Return the official format; entries that are absent stay absent."""
         include, exclude = ([_entry(item) for item in items] for items in (self.include, self.exclude))
         return {
             "tag": self.task,
@@ -103,12 +103,12 @@ class GenevalPrompt:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ClassDetections:
-    """What a detector found of one class, in any order.
+    """The boxes of one class that a detector found, in any order.
 
     Args:
-        boxes: Left, top, right, bottom in pixels.
+        boxes: Box corners left, top, right, bottom in pixels.
         scores: Confidence of each box, 0 to 1.
-        colours: Name of the colour of each box; may look when asked, since only colours that matter are read.
+        colours: Name of each box's colour; may be computed when read, since few colours matter.
     """
 
     boxes: Float32[np.ndarray, "n 4"]
@@ -133,7 +133,7 @@ Detections = Mapping[str, ClassDetections]
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether one picture fulfils its prompt; ``reason`` has a line for each broken requirement, none when correct."""
+    """Whether one picture fulfils its prompt; ``reason`` has one line per broken requirement, none when correct."""
 
     correct: bool
     reason: str
@@ -142,10 +142,18 @@ class Verdict:
 def judge(prompt: GenevalPrompt, detections: Detections, config: GenevalConfig | None = None) -> Verdict:
     """Check one picture.
 
+    Example:
+        >>> prompt = GenevalPrompt("single_object", "a photo of a dog", (Requirement("dog", 1),), ())
+        >>> box, score = np.zeros((1, 4), np.float32), np.array([0.9], np.float32)
+        >>> judge(prompt, {"dog": ClassDetections(box, score, ["brown"])})
+        Verdict(correct=True, reason='')
+        >>> judge(prompt, {})
+        Verdict(correct=False, reason='expected dog>=1, found 0')
+
     Args:
-        prompt: What it must show.
-        detections: What was found in it.
-        config: Thresholds; the official ones when None.
+        prompt: What the picture must show.
+        detections: What was found in the picture.
+        config: Thresholds; None takes the official ones.
     """
     config = config or GenevalConfig()
     kept = keep(detections, counting=prompt.task == "counting", config=config)
@@ -164,7 +172,7 @@ def judge(prompt: GenevalPrompt, detections: Detections, config: GenevalConfig |
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Boxes:
-    """Kept boxes of one class, best first; ``colour(i)`` names the colour of the i-th."""
+    """Kept boxes of one class, best first; ``colour(i)`` names the colour of box i."""
 
     boxes: Float32[np.ndarray, "n 4"]
     colour: Callable[[int], str]
@@ -177,9 +185,11 @@ _NO_BOXES = _Boxes(np.zeros((0, 4), np.float32), lambda i: "")
 
 
 def keep(detections: Detections, *, counting: bool, config: GenevalConfig) -> dict[str, _Boxes]:
-    """Threshold, sort, cap, suppress: the boxes of each class that count, best first; classes without any are absent.
+    """Threshold, sort, cap and suppress; return the remaining boxes of each class, best first.
 
-    Of equal scores the later row comes first, as in the public scorer (an ascending stable sort, reversed).
+    A class without remaining boxes is absent. Among equal scores the later row comes first, as in the public scorer (an
+
+    ascending stable sort, reversed).
     """
     threshold = np.float32(config.counting_threshold if counting else config.threshold)
     kept = {}
@@ -204,7 +214,7 @@ def _suppress(boxes: Float32[np.ndarray, "n 4"], order: Any, max_overlap: float)
 
 
 def overlap(a: Float32[np.ndarray, " 4"], b: Float32[np.ndarray, " 4"]) -> np.float32:
-    """Intersection over union of two boxes whose right and bottom pixels are inclusive; 0 when the union is empty."""
+    """Return the IoU of two boxes whose right and bottom pixels are inclusive; 0 for an empty union."""
     common = _area(np.concatenate([np.maximum(a[:2], b[:2]), np.minimum(a[2:], b[2:])]))
     union = _area(a) + _area(b) - common
     return np.float32(common / union) if union else np.float32(0)
@@ -218,10 +228,10 @@ def _area(box: Float32[np.ndarray, " 4"]) -> np.float32:
 def relations(
     a: Float32[np.ndarray, " 4"], b: Float32[np.ndarray, " 4"], position_threshold: float = 0.1
 ) -> tuple[Relation, ...]:
-    """How box ``a`` lies relative to box ``b``: none, one, or two relations, computed in float32.
+    """Return how box ``a`` lies relative to box ``b``: none, one, or two relations, computed in float32.
 
-    The offset of the centres is shortened on each axis by ``position_threshold`` times the summed sizes, then divided
-    by the length of the offset before shortening; beyond half of that on an axis is a relation.
+    On each axis the offset of the centres is shortened by ``position_threshold`` times the summed sizes, then divided
+    by the length of the offset before shortening. A relation holds where more than half of that length lies on an axis.
     """
     corners_a, corners_b = a.reshape(2, 2), b.reshape(2, 2)
     offset = corners_a.mean(axis=0) - corners_b.mean(axis=0)
@@ -235,7 +245,7 @@ def relations(
 
 
 def _check_include(want: Requirement, kept: _Boxes, groups: list[_Boxes | None], config: GenevalConfig) -> str:
-    """The reason why an entry does not hold, or an empty text."""
+    """Return the reason why an entry does not hold, or an empty text."""
     found = kept.first(want.count)
     if len(found.boxes) < want.count:
         return f"expected {want.object_class}>={want.count}, found {len(found.boxes)}"

@@ -1,4 +1,4 @@
-"""Verdicts that add up: counts of right pictures by prompt, and the scores of the six tasks out of them."""
+"""Verdicts that add up: counts of right pictures by prompt, and the scores of the six tasks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from infinity.evaluation.score import Z_95, Score, wilson_interval
 
 @dataclass(frozen=True, slots=True)
 class PromptCount:
-    """How many pictures of one prompt were judged, and how many were right."""
+    """Number of pictures of one prompt that were judged, and number of right ones."""
 
     task: str
     correct: int
@@ -27,7 +27,7 @@ class PromptCount:
 
 @dataclass(frozen=True, slots=True)
 class GenevalState:
-    """Counts by prompt; states of disjoint pictures add up to the state of all, whatever the split.
+    """Counts by prompt; states of disjoint pictures add up to the state of all, in any grouping.
 
     Prompts with the same metadata are one prompt, as in the public scorer.
     """
@@ -36,7 +36,7 @@ class GenevalState:
 
     @classmethod
     def of(cls, judged: Iterable[tuple[GenevalPrompt, Verdict]]) -> GenevalState:
-        """The state of judged pictures."""
+        """Return the state of judged pictures."""
         prompts: dict[str, PromptCount] = {}
         for prompt, verdict in judged:
             key = json.dumps(prompt.to_metadata())
@@ -53,7 +53,7 @@ class GenevalState:
 
     @property
     def tasks(self) -> dict[str, tuple[int, int]]:
-        """(right, all) pictures of every task that has any, official tasks first in the paper's order."""
+        """(right, all) pictures of every task that has any, official tasks first, in the paper's order."""
         found: dict[str, tuple[int, int]] = {}
         for count in self.prompts.values():
             correct, total = found.get(count.task, (0, 0))
@@ -71,7 +71,7 @@ class GenevalState:
 
     @property
     def overall(self) -> float:
-        """Plain mean of the shares of right pictures of the tasks present.
+        """Plain mean over the tasks present of their shares of right pictures.
 
         Raises:
             ValueError: No picture was judged.
@@ -89,17 +89,16 @@ class GenevalState:
         return sum(count.correct > 0 for count in self.prompts.values()) / len(self.prompts)
 
     def scores(self, name: str, *, protocol: str, note: str = "") -> tuple[Score, ...]:
-        """``<name>.overall``, ``<name>.<task>`` for every task present, and ``<name>.prompts``, the number of prompts.
+        """Return ``<name>.overall``, ``<name>.<task>`` for every task present, and the number ``<name>.prompts``.
 
-        Intervals come from resampling prompts, since pictures of one prompt are right and wrong together; the notes
-        have beside them the interval that takes pictures as independent (Wilson's), and for the overall figure the
-        normal one. Where all prompts of a task agree, resampling says nothing and Wilson's interval over prompts stands
-        in.
+        Intervals come from resampling prompts, since pictures of one prompt are right and wrong together. The notes
+        also give the interval that takes pictures as independent (Wilson's), and for the overall score the normal one.
+        Where all prompts of a task agree, resampling says nothing, and Wilson's interval over prompts is used.
 
         Args:
-            name: Begins the names of the metrics.
-            protocol: How they were measured.
-            note: What every figure must say, such as pictures that are missing.
+            name: First part of the names of the metrics.
+            protocol: How the scores were measured.
+            note: Note of every score, such as missing pictures.
         """
         share = self.overall
         resampled = stratified_interval([self._clusters(task) for task in self.tasks])
@@ -137,7 +136,7 @@ class GenevalState:
         )  # fmt: skip
 
     def _mean_of_wilson(self) -> tuple[float, float]:
-        """Mean over tasks of Wilson's ends over prompts, which is wider than any interval of the mean."""
+        """Return the mean over tasks of Wilson's ends over prompts, which is wider than any interval of the mean."""
         sizes = Counter(count.task for count in self.prompts.values())
         ends = [wilson_interval(round(c / n * sizes[task]), sizes[task]) for task, (c, n) in self.tasks.items()]
         return tuple(math.fsum(side) / len(ends) for side in zip(*ends, strict=True))  # type: ignore[return-value]
@@ -148,15 +147,16 @@ class GenevalState:
         return table[:, 0], table[:, 1]
 
     def items(self, name: str, ids: Mapping[str, str]) -> dict[str, dict[str, float]]:
-        """Values of prompts by metric, each with the plain mean that `scores` reports.
+        """Return values of prompts by metric, whose plain mean is the score that `scores` reports.
 
-        Of ``<name>.<task>`` the share of right pictures of every prompt; where prompts have different numbers of
-        pictures, right pictures over the mean number. Of ``<name>.overall`` the same, weighted by how few prompts the
-        prompt's task has.
+        A prompt's value for ``<name>.<task>`` is its share of right pictures; where prompts have different numbers of
+
+        pictures, it is the right pictures over the mean number. The value for ``<name>.overall`` is the same, weighted
+        by the inverse of the number of prompts in the task.
 
         Args:
-            name: As in `scores`.
-            ids: Name of every prompt, by the key of ``prompts``.
+            name: First part of the names of the metrics.
+            ids: Id of every prompt, by the key of ``prompts``.
         """
         sizes = Counter(count.task for count in self.prompts.values())
         items: dict[str, dict[str, float]] = {f"{name}.overall": {}, **{f"{name}.{task}": {} for task in self.tasks}}
@@ -168,13 +168,13 @@ class GenevalState:
         return items
 
     def _overall_interval(self) -> tuple[float | None, float | None]:
-        """Normal 95 % interval, clipped to [0, 1]; None when a task has a single prompt, whose spread is unknown."""
+        """Return the normal 95 % interval, clipped to [0, 1]; None if a task has a single prompt (no spread)."""
         variance = 0.0
         for task in self.tasks:
             shares = [count.correct / count.total for count in self.prompts.values() if count.task == task]
             if len(shares) < 2:
                 return None, None
-            mean = math.fsum(shares) / len(shares)  # exact sums: the order of merging must not show
+            mean = math.fsum(shares) / len(shares)  # exact sums: the order of merging changes nothing
             variance += math.fsum((share - mean) ** 2 for share in shares) / (len(shares) - 1) / len(shares)
         half = Z_95 * math.sqrt(variance) / len(self.tasks)
         return max(0.0, self.overall - half), min(1.0, self.overall + half)

@@ -1,4 +1,4 @@
-"""From pictures to verdicts to GenEval's six tasks: what the official prompts and drawn scenes have in common."""
+"""From pictures to verdicts to the scores of GenEval's six tasks; for official prompts and drawn scenes."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from infinity.evaluation.prompts.benchmark import (
     MissingPicture,
     PromptSample,
     Record,
-    count_gaps,
     described,
     join_notes,
-    note_of_gaps,
+    note_of_missing,
+    split_missing,
 )
 from infinity.evaluation.score import Score
 
@@ -38,29 +38,29 @@ TITLES = {
 
 
 class Detector(Protocol):
-    """Finds objects and names their colours."""
+    """Detector of objects and their colours."""
 
     def __call__(self, pictures: Sequence[Picture]) -> Sequence[Detections]:
-        """Everything found in every picture; colours are looked at when they are asked for."""
+        """Return everything found in every picture; colours may be computed when they are read."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class GenevalJudge:
-    """Verdicts on pictures of GenEval prompts; the record of an item has a line a picture."""
+    """Judge of pictures of GenEval prompts; an item's record has one entry per picture."""
 
     detector: Detector
     thresholds: GenevalConfig
 
     def __call__(
-        self, asked: Sequence[PromptSample], pictures: Sequence[Sequence[Picture | MissingPicture]]
+        self, samples: Sequence[PromptSample], pictures: Sequence[Sequence[Picture | MissingPicture]]
     ) -> list[Record]:
         """Detect on all pictures together, then judge one by one."""
-        usable = [count_gaps(found)[0] for found in pictures]
+        usable = [split_missing(found)[0] for found in pictures]
         detections = iter(self.detector([picture for found in usable for picture in found]))
         records: list[Record] = []
-        for one, found in zip(asked, pictures, strict=True):
-            prompt = GenevalPrompt.from_metadata(one.item.about)
+        for sample, found in zip(samples, pictures, strict=True):
+            prompt = GenevalPrompt.from_metadata(sample.item.about)
             entries = [
                 {"missing": picture.reason}
                 if isinstance(picture, MissingPicture)
@@ -75,17 +75,17 @@ def _entry(picture: Picture, verdict: Verdict) -> Record:
     return {"size_px": list(picture.shape[:2]), "correct": verdict.correct, "reason": verdict.reason}
 
 
-def summarise(
+def summarize_verdicts(
     results: JudgedPrompts, name: str, *, protocol: str, num_shown: int, sheets: str, records: str
 ) -> BenchmarkResult:
-    """Figures, a sheet of pictures and the lines of all verdicts of GenEval prompts.
+    """Return scores, a sheet of pictures per task, and the lines of all verdicts of GenEval prompts.
 
     Args:
         results: Records of a `GenevalJudge`.
-        name: Begins the names of the metrics.
-        protocol: How they were measured.
+        name: First part of the names of the metrics.
+        protocol: How the scores were measured.
         num_shown: Captions of each task on its sheet.
-        sheets: Begins the names of the sheets, which end in the task.
+        sheets: First part of the names of the sheets, which end in the task.
         records: Name of the file of verdicts.
 
     Raises:
@@ -94,17 +94,17 @@ def summarise(
     judged, missing = [], []
     ids: dict[str, str] = {}
     sizes: set[tuple[int, int]] = set()
-    for asked, record in results:
-        prompt = GenevalPrompt.from_metadata(asked.item.about)
-        ids.setdefault(json.dumps(prompt.to_metadata()), asked.item.id)
+    for sample, record in results:
+        prompt = GenevalPrompt.from_metadata(sample.item.about)
+        ids.setdefault(json.dumps(prompt.to_metadata()), sample.item.id)
         for entry in record["pictures"]:
             if "missing" in entry:
-                missing.append(f"{asked.item.id}: {entry['missing']}")
+                missing.append(f"{sample.item.id}: {entry['missing']}")
                 continue
             sizes.add(tuple(entry["size_px"]))
             judged.append((prompt, Verdict(entry["correct"], entry["reason"])))
     total = len(judged) + len(missing)
-    note = join_notes(note_of_gaps(len(missing), total, "pictures", missing[0] if missing else ""), _note_of(sizes))
+    note = join_notes(note_of_missing(len(missing), total, "pictures", missing[0] if missing else ""), _note_of(sizes))
     state = GenevalState.of(judged)
     if not judged:
         reason = note or "there was no picture"
@@ -127,36 +127,36 @@ def _note_of(sizes: set[tuple[int, int]]) -> str:
 
 
 def _lines(results: JudgedPrompts) -> list[Record]:
-    """One line a picture."""
+    """Return one line per picture."""
     return [
         {
-            **described(asked),
-            "tag": asked.item.about["tag"],
+            **described(sample),
+            "tag": sample.item.about["tag"],
             "number": number,
             "picture": None if isinstance(place, MissingPicture) else place.name,
             **entry,
         }
-        for asked, record in results
-        for number, (place, entry) in enumerate(zip(asked.places, record["pictures"], strict=True))
+        for sample, record in results
+        for number, (place, entry) in enumerate(zip(sample.places, record["pictures"], strict=True))
     ]
 
 
 def _sheet(results: JudgedPrompts, task: str, num_shown: int) -> SheetImage | None:
-    """The first captions of a task whose pictures are all there, each in a row."""
+    """Return a sheet with the first captions of a task whose pictures are all there, one caption per row."""
     rows = [
-        (asked, record["pictures"])
-        for asked, record in results
-        if asked.item.about["tag"] == task and not any("missing" in entry for entry in record["pictures"])
+        (sample, record["pictures"])
+        for sample, record in results
+        if sample.item.about["tag"] == task and not any("missing" in entry for entry in record["pictures"])
     ][:num_shown]
     if not rows:
         return None
-    pictures = [picture for asked, _ in rows for picture in count_gaps(asked.pictures())[0]]
+    pictures = [picture for sample, _ in rows for picture in split_missing(sample.pictures())[0]]
     marks = [RIGHT if entry["correct"] else WRONG for _, entries in rows for entry in entries]
     return SheetImage(
         png=compose_sheet(pictures, len(rows[0][1]), gap_px=3, enlarge=magnification(pictures[0]), marks=marks),
         title=f"{TITLES[task]}: one caption a row; a green frame marks a right picture, a red one a wrong picture",
         captions=tuple(
-            f"{asked.item.prompt} ({sum(entry['correct'] for entry in entries)} of {len(entries)} right)"
-            for asked, entries in rows
+            f"{sample.item.prompt} ({sum(entry['correct'] for entry in entries)} of {len(entries)} right)"
+            for sample, entries in rows
         ),
     )

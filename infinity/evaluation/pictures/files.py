@@ -1,4 +1,4 @@
-"""Which files are pictures, and what they hold: by the ending that Pillow decodes, and by digests of their content."""
+"""Picture files: the endings that Pillow decodes, and digests of their content."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ _THREADS = 8
 
 @cache
 def endings() -> frozenset[str]:
-    """Endings of picture files that the installed Pillow decodes, in lower case with their dot."""
+    """Return the endings of picture files that the installed Pillow decodes, in lower case with their dot."""
     known = Image.registered_extensions()
     decodable = {f".{ending}" for ending in _ENDINGS if known.get(f".{ending}", "") in Image.OPEN}
     return frozenset(decodable | {".jfif"})  # a JPEG by another name
 
 
 def is_picture(path: str) -> bool:
-    """Whether a file is a picture by its name; hidden files, such as those that macOS puts beside others, are none."""
+    """Return whether a file's name is that of a picture; hidden files, such as those that macOS adds, are not."""
     name = path.rsplit("/", 1)[-1].lower()
     return not name.startswith(".") and "." in name and f".{name.rsplit('.', 1)[-1]}" in endings()
 
 
 def content_digest(info: storage.FileInfo) -> str:
-    """A name of a file's content: its sha256 where it lies on a disk, the ETag in S3. No time plays a part."""
+    """Return a name of a file's content: its sha256 on a disk, its ETag in S3; times are not part of it."""
     if storage.local_path(info.uri) is None:
         return f"etag {info.version} {info.num_bytes}"
     return storage.sha256(info.uri)
 
 
 def digest_of_files(files: Iterable[tuple[str, storage.FileInfo]]) -> str:
-    """16 hexadecimal digits over names and contents of files."""
+    """Return 16 hexadecimal digits over names and contents of files."""
     listed = sorted(files, key=lambda pair: pair[0])
     with ThreadPoolExecutor(_THREADS) as pool:
         digests = pool.map(lambda pair: content_digest(pair[1]), listed)

@@ -1,4 +1,4 @@
-"""Drawn pictures in shared storage: each under the name of what it was drawn from, so that none is drawn twice."""
+"""A model's pictures in shared storage: each is named by what it was drawn from, so that none is drawn twice."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from infinity.data.images.contact_sheet import encode_png
 from infinity.generation.sampling import SamplingConfig
 
 PICTURES_FOLDER = "pictures"
-"""Of a store that holds more than pictures."""
+"""Folder of pictures in a store that holds other files too."""
 
 VERSION = 1
-"""Of the drawing: to be raised when the same model, prompt and seed no longer give the same picture."""
+"""Version of drawing; raise it when the same model, prompt and seed no longer give the same picture."""
 
 Picture = UInt8[np.ndarray, "H W 3"]
 
 
 class PictureError(ValueError):
-    """A picture that should be there is missing or is none."""
+    """A picture is missing, or a file is not a readable picture."""
 
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """One picture that is wanted: of a prompt, with a seed, at an aspect ratio (height / width)."""
+    """Request for one picture: a prompt, a seed, and an aspect ratio (height / width)."""
 
     prompt: str
     seed: int
@@ -39,13 +39,13 @@ class Drawing:
 
 @dataclass(frozen=True, slots=True)
 class PictureStore:
-    """The drawings of one model under one sampling.
+    """The pictures of one model under one sampling configuration.
 
     Attributes:
-        folder: URI that all models share.
-        model_digest: Of the model's checkpoint.
+        folder: URI of the folder, which all models share.
+        model_digest: Digest of the model's checkpoint.
         sampling: How the pictures are drawn.
-        device: Kind of device; half precision on a GPU draws other pictures than a CPU.
+        device: Kind of device, such as "cpu"; half precision on a GPU gives other pictures than a CPU.
     """
 
     folder: str
@@ -54,41 +54,41 @@ class PictureStore:
     device: str
 
     def key(self, drawing: Drawing) -> str:
-        """Path of a drawing below the folder: a function of all that the picture depends on."""
+        """Return the path of a picture below the folder; it names all that the picture depends on (decision 21)."""
         drawn = [VERSION, self.device, self.sampling.to_json(), drawing.prompt, drawing.seed, drawing.aspect_ratio]
         digest = digest_of(drawn)
         return f"{self.model_digest[:16]}/{digest[:2]}/{digest}.png"
 
     def uri(self, drawing: Drawing) -> str:
-        """Where a drawing lies."""
+        """Return the URI of a picture."""
         return storage.join(self.folder, self.key(drawing))
 
     def present(self) -> frozenset[str]:
-        """Keys of all drawings of this model that are there."""
+        """Return the keys of all pictures of this model that exist."""
         below = storage.list_files(storage.join(self.folder, self.model_digest[:16]))
         return frozenset("/".join(uri.rsplit("/", 3)[1:]) for uri in below)
 
     def write(self, drawing: Drawing, picture: Picture) -> None:
-        """Keep a drawing without loss; one that is there already stays."""
+        """Store a picture without loss; an existing one stays."""
         try:
             storage.write_bytes(self.uri(drawing), encode_png(picture), if_absent=True)
         except storage.FileAlreadyThereError:
             return
 
     def read(self, drawing: Drawing) -> Picture:
-        """A drawing that was made before.
+        """Return a picture that was drawn before.
 
         Raises:
-            PictureError: It is missing or no picture.
+            PictureError: The file is missing or not a readable picture.
         """
         return read_picture(self.uri(drawing))
 
 
 def read_picture(uri: str) -> Picture:
-    """An RGB picture from a file, upright (its EXIF orientation is followed first).
+    """Return an RGB picture from a file, upright (its EXIF orientation is applied).
 
     Raises:
-        PictureError: It is missing or no picture.
+        PictureError: The file is missing or not a readable picture.
     """
     try:
         data = storage.read_bytes(uri)
@@ -100,23 +100,23 @@ def read_picture(uri: str) -> Picture:
 def decode_picture(
     data: bytes, where: str, *, upright: bool = True, remedy: str = "delete it and run the evaluation again"
 ) -> Picture:
-    """The one reader of everything that is scored: RGB as Pillow's ``convert("RGB")`` gives it.
+    """Return a picture as RGB, as Pillow's ``convert("RGB")`` gives it; everything that is scored is read here.
 
-    Transparency is dropped, as torch-fidelity, pytorch-fid, clean-fid and GenEval's scorer do. Not for training data,
-    whose transparent places show white (``data.decoding``).
+    Transparency is dropped, as torch-fidelity, pytorch-fid, clean-fid and GenEval's scorer do. Training data is read
+    otherwise: its transparent places become white (``data.images.decoding``).
 
     Args:
-        data: A whole file.
-        where: Its name, for messages.
-        upright: Whether its EXIF orientation is followed first, as GenEval's scorer does; the tools for FID do not.
-        remedy: What to do about a damaged file.
+        data: Content of the file.
+        where: Name of the file in error messages.
+        upright: Whether the EXIF orientation is applied, as GenEval's scorer does; the tools for FID do not.
+        remedy: What to do about a damaged file, for the error message.
 
     Raises:
-        PictureError: It is no picture.
+        PictureError: The file is not a readable picture.
     """
     try:
         with Image.open(io.BytesIO(data)) as image:
             return np.asarray((ImageOps.exif_transpose(image) if upright else image).convert("RGB"))
-    # Pillow reports damaged files as any of these.
+    # Pillow raises any of these for damaged files.
     except (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError) as error:
         raise PictureError(f"{where}: expected a picture, found a damaged file ({error}); {remedy}") from error

@@ -1,4 +1,4 @@
-"""A table of prompt and picture file: how loose pictures are matched to what was asked of them."""
+"""Tables of prompt and picture file, which match pictures of any name to prompts."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ FILE_NAMES = ("file", "path", "image", "picture", "file_name", "filename", "imag
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A prompt without blanks at its ends, and the URI of a picture that was drawn for it."""
+    """A prompt, stripped of blanks at its ends, and the URI of a picture that was drawn for it."""
 
     prompt: str
     uri: str
 
 
 def is_table(uri: str) -> bool:
-    """Whether a URI names a table by its ending."""
+    """Return whether a URI names a table, by its ending."""
     return uri.lower().endswith(TABLE_ENDINGS)
 
 
 def has_pictures(data: bytes, uri: str) -> bool:
-    """Whether a file of prompts is a table that names a picture of each; lists of prompts alone are none."""
+    """Return whether a file of prompts is a table that also names pictures; a list of prompts alone is not."""
     ending = PurePosixPath(uri.lower()).suffix
     if ending in (".csv", ".tsv", ".parquet"):
         return True
@@ -43,15 +43,15 @@ def has_pictures(data: bytes, uri: str) -> bool:
     try:
         first = json.loads(data.split(b"\n", 1)[0] if ending == ".jsonl" else data)
     except ValueError:
-        return False  # whoever reads it as a list says what is wrong
+        return False  # the reader of lists reports what is wrong
     row = first[0] if isinstance(first, list) and first else first
     return isinstance(row, Mapping) and not {str(name).lower() for name in row}.isdisjoint(FILE_NAMES)
 
 
 def read_table(uri: str) -> tuple[Row, ...]:
-    """The rows of a table: CSV or TSV with a header, JSON lines, a JSON list of objects, or Parquet.
+    """Return the rows of a table: CSV or TSV with a header, JSON lines, a JSON list of objects, or Parquet.
 
-    Paths of pictures are taken from the table's folder.
+    Relative paths of pictures start from the table's folder.
 
     Raises:
         ValueError: No column for prompts or for files, an empty cell, the same file twice, or no row.
@@ -62,7 +62,7 @@ def read_table(uri: str) -> tuple[Row, ...]:
         prompt, file = _cell(where, data, PROMPT_NAMES), _cell(where, data, FILE_NAMES)
         found = file if "://" in file or file.startswith("/") else storage.join(storage.parent(uri), file)
         if found in rows:
-            raise ValueError(f"{where}: the file {file!r} is there twice; expected one row a picture")
+            raise ValueError(f"{where}: the file {file!r} is there twice; expected one row per picture")
         rows[found] = Row(prompt.strip(), found)
     if not rows:
         raise ValueError(f"{uri}: expected rows with a prompt and a file, found none")

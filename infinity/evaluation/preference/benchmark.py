@@ -1,7 +1,7 @@
-"""How well pictures fit their prompts, a number a picture: CLIP score, ImageReward, HPSv2.
+"""How well pictures fit their prompts, one number per picture: CLIP score, ImageReward, HPSv2.
 
-The three share everything but the network: prompts from lists, one or several pictures of each, the mean over a
-prompt's pictures, the mean over prompts, and over the prompts of every category where a list has some.
+The three benchmarks differ in the network only. All take prompts from lists and one or several pictures of each prompt.
+They report the mean over prompts of the mean over a prompt's pictures, also by category where a list has categories.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from infinity.config import Config
 from infinity.evaluation.benchmark import BenchmarkResult
 from infinity.evaluation.bootstrap import mean_interval
 from infinity.evaluation.networks import Networks
-from infinity.evaluation.pictures.found import in_folders_or_flat, locate
 from infinity.evaluation.pictures.store import Picture
 from infinity.evaluation.preference.clip_score import PROTOCOL as CLIP_SCORE
 from infinity.evaluation.preference.clip_score import clip_scores
@@ -29,11 +28,12 @@ from infinity.evaluation.prompts.benchmark import (
     PromptItem,
     PromptSample,
     Record,
-    count_gaps,
     described,
     join_notes,
-    note_of_gaps,
+    note_of_missing,
+    split_missing,
 )
+from infinity.evaluation.prompts.found import in_folders_or_flat, locate
 from infinity.evaluation.prompts.lists import PromptList, category_of, describe, read_lists
 from infinity.evaluation.prompts.rewriting import Rewriter
 from infinity.evaluation.prompts.rewriting import describe as describe_rewriter
@@ -50,7 +50,7 @@ IMAGE_REWARD_PROMPTS = PromptList(
         git_blob="24b1d4222f97110ea24317640f28795efa71165c",
     )
 )
-"""100 prompts."""
+"""100 prompts of ImageReward's benchmark."""
 
 HPS_PROMPTS = tuple(
     PromptList(
@@ -59,21 +59,21 @@ HPS_PROMPTS = tuple(
     )
     for style in ("anime", "concept-art", "paintings", "photo")
 )
-"""800 prompts of each of the four styles."""
+"""800 prompts in each of the four styles of HPSv2's benchmark."""
 
 Fit = Callable[[Sequence[Picture], Sequence[str]], Iterable[float]]
-"""A number for each picture and the prompt at the same place."""
+"""Function from pictures and their prompts to one number per pair."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class FitMeasure(Config, ABC):
-    """What the three have in common.
+class FitBenchmark(Config, ABC):
+    """Base of the three benchmarks.
 
     Attributes:
         prompts: Lists of prompts.
-        pictures_per_prompt: Drawings of every prompt.
-        num_prompts: Only so many prompts of every category, spread over it; None takes all. Figures of a part say so.
-        rewriter: Who rewrites prompts before they are drawn; pictures are judged by the prompt as it was.
+        pictures_per_prompt: Pictures of every prompt.
+        num_prompts: Number of prompts per category, spread over it; None takes all. Scores of a part say so.
+        rewriter: Rewriter of prompts before pictures are drawn, or None; pictures are scored with the original prompt.
         pictures: Pictures that were drawn elsewhere, ``<id>/samples/<number>.png``, ``<id>_<number>.png`` or
             ``<id>.png`` (any picture ending), where an id begins with its category, ``<category>/``; None draws them.
     """
@@ -98,73 +98,73 @@ class FitMeasure(Config, ABC):
     @property
     @abstractmethod
     def metric(self) -> str:
-        """Begins the names of metrics where prompts are drawn as they are."""
+        """First part of the names of metrics where prompts are drawn as they are."""
 
     @abstractmethod
     def rules(self) -> Mapping[str, Any]:
-        """All that a number depends on beside picture and prompt, as JSON.
+        """Return all that a number depends on besides picture and prompt, as JSON.
 
         Raises:
-            ValueError: The weights are not there, or other ones.
+            ValueError: The weights are missing, or are not the expected ones.
         """
 
     @abstractmethod
     def fit(self, networks: Networks) -> Fit:
-        """The network, loaded."""
+        """Return the scoring function, with its network loaded."""
 
     @abstractmethod
     def describe(self) -> str:
-        """Version, network and arithmetic, for the protocol."""
+        """Return version, network and arithmetic in words, for the protocol."""
 
     @property
     def name(self) -> str:
-        """Begins the names of metrics and files; figures with rewritten prompts have names of their own."""
+        """First part of the names of metrics and files; scores with rewritten prompts have names of their own."""
         return self.metric if self.rewriter is None else f"{self.metric}_rewritten"
 
     def items(self) -> tuple[PromptItem, ...]:
-        """The prompts.
+        """Return the prompts.
 
         Raises:
-            ValueError: A broken line, by its number, or no prompt.
+            ValueError: A list has a broken line, or no prompt.
             StorageError: A file is missing.
         """
         return read_lists(self.prompts, self.num_prompts)
 
     def find(self, folder: PictureFolder, items: Sequence[PromptItem]) -> list[PromptSample]:
-        """Pictures that were drawn elsewhere."""
+        """Return pictures that were drawn elsewhere."""
         number = self.pictures_per_prompt
         whole = items if self.num_prompts is None else read_lists(self.prompts, None)
         return locate(folder, items, number, layout=in_folders_or_flat, most=number, known=whole)
 
     def judge_settings(self) -> Mapping[str, Any]:
-        """The network and the arithmetic.
+        """Return the settings that a number depends on: network and arithmetic.
 
         Raises:
-            ValueError: The weights are not there, or other ones.
+            ValueError: The weights are missing, or are not the expected ones.
         """
         return self.rules()
 
     def judge(self, networks: Networks) -> FitJudge:
-        """Scores every picture."""
+        """Return the judge, with its network loaded."""
         return FitJudge(self.fit(networks))
 
-    def outcome(self, results: JudgedPrompts) -> BenchmarkResult:
-        """``<name>.overall`` and ``.<category>``; the numbers of all pictures."""
+    def summarize(self, results: JudgedPrompts) -> BenchmarkResult:
+        """Return ``<name>.overall`` and ``.<category>``; the numbers of all pictures."""
         scored: dict[str, dict[str, float]] = {}
         failed: list[str] = []
-        for asked, record in results:
+        for sample, record in results:
             if "missing" in record:
-                failed.append(f"{asked.item.id}: {record['missing']}")
+                failed.append(f"{sample.item.id}: {record['missing']}")
                 continue
-            scored.setdefault(category_of(asked.item), {})[asked.item.id] = fmean(record["scores"])
-        note = note_of_gaps(len(failed), len(results.asked), "prompts", next(iter(failed), ""))
-        protocol = self._passport(results)
+            scored.setdefault(category_of(sample.item), {})[sample.item.id] = fmean(record["scores"])
+        note = note_of_missing(len(failed), len(results.samples), "prompts", next(iter(failed), ""))
+        protocol = self._protocol(results)
         means = {item: value for values in scored.values() for item, value in values.items()}
         named = {slug(category): values for category, values in sorted(scored.items()) if category}
         groups = {"overall": means, **named}
         return BenchmarkResult(
             scores=tuple(self._score(part, values, protocol, note) for part, values in groups.items()),
-            records={f"{self.name}_scores.jsonl": [{**described(asked), **record} for asked, record in results]},
+            records={f"{self.name}_scores.jsonl": [{**described(sample), **record} for sample, record in results]},
             items={f"{self.name}.overall": means} if means else {},
         )
 
@@ -181,20 +181,20 @@ class FitMeasure(Config, ABC):
             high=high, note=join_notes(note, about),
         )  # fmt: skip
 
-    def _passport(self, results: JudgedPrompts) -> str:
+    def _protocol(self, results: JudgedPrompts) -> str:
         part = "" if self.num_prompts is None else f"; a part of the prompts: {self.num_prompts} a category"
         return (
-            f"{self.describe()}; {describe([asked.item for asked in results.asked])}, {self.pictures_per_prompt} "
+            f"{self.describe()}; {describe([sample.item for sample in results.samples])}, {self.pictures_per_prompt} "
             f"pictures each, mean of the prompts' means, {describe_rewriter(self.rewriter)}{part}"
         )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ClipScoreMeasure(FitMeasure):
-    """CLIP score, 100 times the cosine: by default on the pictures of ImageReward's benchmark.
+class ClipScoreBenchmark(FitBenchmark):
+    """CLIP score, 100 times the cosine; by default on the prompts of ImageReward's benchmark.
 
     Attributes:
-        clip: The network.
+        clip: Network that embeds pictures and texts.
     """
 
     clip: ClipConfig = field(default_factory=ClipConfig)
@@ -202,28 +202,28 @@ class ClipScoreMeasure(FitMeasure):
 
     @property
     def metric(self) -> str:
-        """Begins the names of metrics."""
+        """First part of the names of metrics."""
         return "clip_score"
 
     def rules(self) -> Mapping[str, Any]:
-        """Network and arithmetic."""
+        """Return the digest of the network, and the arithmetic."""
         return {"rules": CLIP_SCORE, "clip": self.clip.weights_digest()}
 
     def fit(self, networks: Networks) -> Fit:
-        """CLIP."""
+        """Return CLIP's scoring function."""
         return cosines(networks.get(self.clip, Clip))
 
     def describe(self) -> str:
-        """Version, network and arithmetic."""
+        """Return version, network and arithmetic in words."""
         return f"{CLIP_SCORE}; {self.clip.model} digest {self.clip.weights_digest()} ({self.clip.dtype})"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ImageRewardMeasure(FitMeasure):
-    """ImageReward 1.0 on its benchmark: 100 prompts, ten pictures each.
+class ImageRewardBenchmark(FitBenchmark):
+    """ImageReward 1.0 on its benchmark: 100 prompts, ten pictures of each.
 
     Attributes:
-        network: The network.
+        network: Network that scores pictures.
     """
 
     network: ImageRewardConfig = field(default_factory=ImageRewardConfig)
@@ -231,19 +231,19 @@ class ImageRewardMeasure(FitMeasure):
 
     @property
     def metric(self) -> str:
-        """Begins the names of metrics."""
+        """First part of the names of metrics."""
         return "image_reward"
 
     def rules(self) -> Mapping[str, Any]:
-        """Network and arithmetic."""
+        """Return the digest of the network, and the arithmetic."""
         return {"rules": "image-reward/1", "weights": self.network.weights_digest()}
 
     def fit(self, networks: Networks) -> Fit:
-        """ImageReward."""
+        """Return ImageReward's scoring function."""
         return networks.get(self.network, ImageReward)
 
     def describe(self) -> str:
-        """Version, network and arithmetic."""
+        """Return version, network and arithmetic in words."""
         return (
             f"image-reward/1: weights sha256 {self.network.weights.content_digest()[:16]} (float32), short side to 224 "
             f"px by Pillow's bicubic filter, centre crop, prompts cut to {self.network.max_tokens} tokens, normalised "
@@ -252,11 +252,11 @@ class ImageRewardMeasure(FitMeasure):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class HpsMeasure(FitMeasure):
-    """HPSv2 on its benchmark: 800 prompts of each of four styles, one picture each; 100 times the cosine.
+class HpsBenchmark(FitBenchmark):
+    """HPSv2 on its benchmark: 800 prompts in each of four styles, one picture of each; 100 times the cosine.
 
     Attributes:
-        network: The network and its version.
+        network: Network and its version.
     """
 
     network: HpsConfig = field(default_factory=HpsConfig)
@@ -264,19 +264,19 @@ class HpsMeasure(FitMeasure):
 
     @property
     def metric(self) -> str:
-        """Begins the names of metrics; versions have names of their own, since they never compare."""
+        """First part of the names of metrics; each version has names of its own, since versions never compare."""
         return f"hps_{self.network.version.replace('.', '')}"
 
     def rules(self) -> Mapping[str, Any]:
-        """Network and arithmetic."""
+        """Return the digest of the network, and the arithmetic."""
         return {"rules": "hps/1", "weights": self.network.weights_digest()}
 
     def fit(self, networks: Networks) -> Fit:
-        """HPSv2."""
+        """Return HPSv2's scoring function."""
         return cosines(networks.get(self.network, Hps))
 
     def describe(self) -> str:
-        """Version, network and arithmetic."""
+        """Return version, network and arithmetic in words."""
         resize = "averaging" if self.network.antialias else "not averaging"
         return (
             f"hps/1: HPS {self.network.version} weights sha256 {self.network.file.content_digest()[:16]} (float32), "
@@ -286,23 +286,23 @@ class HpsMeasure(FitMeasure):
 
 @dataclass(frozen=True, slots=True)
 class FitJudge:
-    """The record of an item has the numbers of its pictures, or the reason why one is missing."""
+    """Judge that scores pictures; an item's record holds the numbers of its pictures, or why a picture is missing."""
 
     fit: Fit
 
     def __call__(
-        self, asked: Sequence[PromptSample], pictures: Sequence[Sequence[Picture | MissingPicture]]
+        self, samples: Sequence[PromptSample], pictures: Sequence[Sequence[Picture | MissingPicture]]
     ) -> list[Record]:
-        """All pictures of all items in batches. An item with a gap has no number: its mean would be another's."""
+        """Score all pictures in batches. An item with a missing picture has no number: its mean would not compare."""
         records: list[dict[str, Any]] = []
         waiting: list[tuple[dict[str, Any], Picture, str]] = []
-        for one, found in zip(asked, pictures, strict=True):
-            usable, reasons = count_gaps(found)
+        for sample, found in zip(samples, pictures, strict=True):
+            usable, reasons = split_missing(found)
             if reasons or not usable:
                 records.append({"missing": reasons[0] if reasons else "no picture"})
                 continue
             records.append({"scores": []})
-            waiting += [(records[-1], picture, one.item.prompt) for picture in usable]
+            waiting += [(records[-1], picture, sample.item.prompt) for picture in usable]
         numbers = self.fit([picture for _, picture, _ in waiting], [prompt for _, _, prompt in waiting])
         for (record, _, _), number in zip(waiting, numbers, strict=True):
             record["scores"].append(float(number))
@@ -310,7 +310,7 @@ class FitJudge:
 
 
 def cosines(encoder: PictureTextEncoder) -> Fit:
-    """100 * cosine of every picture and its prompt; a prompt is read once, however many pictures it has."""
+    """Return 100 * cosine of every picture and its prompt; a prompt is embedded once, however many pictures it has."""
 
     def fit(pictures: Sequence[Picture], prompts: Sequence[str]) -> Iterable[float]:
         if not pictures:

@@ -1,4 +1,4 @@
-"""CLIP score out of embeddings: how well pictures fit their texts, in the two published conventions."""
+"""CLIP score from embeddings: how well pictures fit their texts, in the two published conventions."""
 
 from __future__ import annotations
 
@@ -12,10 +12,14 @@ Embeddings = Float[np.ndarray, "n D"]
 
 
 def clip_scores(pictures: Embeddings, texts: Embeddings) -> Float64[np.ndarray, " n"]:
-    """100 * cosine of every pair, -100 to 100; embeddings need no unit length.
+    """Return 100 * cosine of every pair, -100 to 100; embeddings need not have unit length.
+
+    Example:
+        >>> clip_scores(np.array([[1.0, 0.0], [0.0, 2.0]]), np.array([[3.0, 0.0], [1.0, 0.0]])).tolist()
+        [100.0, 0.0]
 
     Raises:
-        ValueError: Shapes differ, or an embedding is zero or not finite, which has no direction.
+        ValueError: Shapes differ, or an embedding is zero or not finite, so that it has no direction.
     """
     if pictures.shape != texts.shape or pictures.ndim != 2:
         raise ValueError(f"clip_scores: expected two equal shapes (n, D), got {pictures.shape} and {texts.shape}")
@@ -27,7 +31,7 @@ def clip_scores(pictures: Embeddings, texts: Embeddings) -> Float64[np.ndarray, 
 
 
 def mean_clip_score(scores: Float[np.ndarray, " n"]) -> float:
-    """The benchmark's figure: torchmetrics clamps the mean at 0, never a pair.
+    """Return the benchmark's score: torchmetrics clamps the mean at 0, never a pair.
 
     Raises:
         ValueError: There is no pair.
@@ -38,5 +42,5 @@ def mean_clip_score(scores: Float[np.ndarray, " n"]) -> float:
 
 
 def clipscore(scores: Float[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
-    """Of every pair the score of the CLIPScore paper, 0 to 2.5, out of ``clip_scores``."""
+    """Return the score of the CLIPScore paper for every pair, 0 to 2.5, from ``clip_scores``."""
     return np.asarray(2.5 * np.maximum(scores.astype(np.float64) / 100, 0))

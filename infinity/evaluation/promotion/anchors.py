@@ -1,7 +1,7 @@
-"""The best champions of a family so far: what a candidate is compared with beside the present one.
+"""The best champions of a family so far, with which a candidate is compared besides the present champion.
 
-A chain of comparisons with the present champion alone lets a family slide: each step may lose up to a margin. So in
-every metric the champion with the best figure is an anchor. Models that a person rolled back are none.
+Comparisons with the present champion alone would let a family decline slowly: each step may lose up to a margin. So for
+every metric, the champion with the best score is an anchor. Models that a person rolled back are not (decision 23).
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from infinity.evaluation.score import Score
 def anchors(
     history: Sequence[Champion], scores: Iterable[Score], config: GateConfig, *, set_aside: Collection[str] = ()
 ) -> dict[int, tuple[str, ...]]:
-    """By number of the record the metrics in which an earlier champion was better than the present one.
+    """Return the metrics in which an earlier champion was better than the present one, by number of its record.
 
     Args:
-        history: All records of the family, the present champion's last.
-        scores: Of the candidate: only figures of the same protocol compare.
-        config: Names the metrics that are gated, and which way is better.
-        set_aside: Digests of models that are no measure for others.
+        history: All records of the family, oldest first; the last one is the present champion's.
+        scores: Scores of the candidate; only scores of the same protocol compare.
+        config: Configuration that names the gated metrics and which way is better.
+        set_aside: Digests of models that are no anchors.
     """
     found: dict[int, list[str]] = {}
     for score in scores:
@@ -46,7 +46,7 @@ def anchors(
 
 
 def _value(record: Champion, like: Score) -> float | None:
-    """The record's figure of a metric under the protocol of another score, if it has one."""
+    """Return the record's value of a metric under the protocol of another score, or None."""
     for score in record.scores:
         if score.metric == like.metric and score.protocol == like.protocol and score.unit == like.unit:
             return score.value

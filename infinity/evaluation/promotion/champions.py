@@ -1,14 +1,14 @@
-"""The champion of every model family: numbered records in storage, each written only if nobody else wrote it first.
+"""The champion of every model family: numbered records in storage, each written only if no one wrote it first.
 
 Layout::
 
     <root>/<family>/000001.json, 000002.json, ...
     <root>/<family>/kept/<digest>.json
 
-The record with the highest number is the present one. A change names the number it follows and writes the next one if
-that is absent, so that of two changes at once exactly one is made and the other is told. No record is ever changed or
-deleted. The files in ``kept`` name models that were no worse than a champion but better in nothing: they replaced
-nobody.
+The record with the highest number is the present one. A change names the number it follows, and writes the next record
+if that record does not exist yet. So of two simultaneous changes exactly one succeeds, and the other fails with an
+error. No record is ever changed or deleted (decision 24). The files in ``kept`` name models that were no worse than the
+champion but better in no metric: they did not replace it.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ _RECORD = re.compile(r"(\d{6})\.json")
 
 
 class ChampionError(ValueError):
-    """The registry does not say what is asked of it, or is damaged."""
+    """The registry has no such record, or is damaged."""
 
 
 class ChampionChangedError(ChampionError):
-    """Somebody else changed the champion since it was looked at; nothing was written."""
+    """Someone else changed the champion since it was read; nothing was written."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,19 +45,19 @@ class Champion(Config):
     """One record of a family's history.
 
     Args:
-        family: Which models compete with each other.
-        number: Of this record, counted from 1.
+        family: Name of the family; models of one family compete with each other.
+        number: Number of this record, counted from 1.
         parent: Number of the record before it; 0 for the first.
-        action: A better model came, or an earlier one was called back.
+        action: "promote" for a better model, "rollback" for a return to an earlier one.
         model: URI of the model folder.
-        model_digest: Of the checkpoint there.
+        model_digest: Digest of the model's checkpoint.
         evaluation: URI of the folder of the evaluation that decided; None for a rollback.
-        scores: Of the model, with their passports.
+        scores: Scores of the model, with their protocols.
         why: The reason in one sentence.
         who: User and machine.
         when: Time of the change, UTC, ISO 8601.
-        token: Random, so that a writer whose answer got lost knows its own record again.
-        set_aside: Of a rollback: digests of the models that are not promoted again until somebody asks for them by
+        token: Random text by which a writer recognises its own record after a lost answer.
+        set_aside: For a rollback, digests of the models that are not promoted again unless someone asks for them by
             name. Empty in records of earlier versions.
     """
 
@@ -78,13 +78,13 @@ class Champion(Config):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Kept(Config):
-    """A model that may take the champion's place, but was better in nothing and so replaced nobody.
+    """A model that passed the gate but was better in no metric, and so did not replace the champion.
 
     Args:
-        family: Which models compete with each other.
-        number: Of the champion's record that stayed.
+        family: Name of the family.
+        number: Number of the champion's record, which stayed.
         model: URI of the model folder.
-        model_digest: Of the checkpoint there.
+        model_digest: Digest of the model's checkpoint.
         why: The reason in one sentence.
         who: User and machine.
         when: Time of the decision, UTC, ISO 8601.
@@ -101,12 +101,12 @@ class Kept(Config):
 
 @dataclass(frozen=True, slots=True)
 class Champions:
-    """The registry below one root, a folder or a bucket's prefix."""
+    """The registry below one root, which is a folder or a bucket's prefix."""
 
     root: str
 
     def families(self) -> tuple[str, ...]:
-        """Names of all families that have a champion.
+        """Return the names of all families that have a champion.
 
         Raises:
             StorageError: The root cannot be listed.
@@ -116,16 +116,16 @@ class Champions:
         return tuple(sorted({path[0] for path in paths if len(path) == 2 and _RECORD.fullmatch(path[1])}))
 
     def history(self, family: str) -> tuple[Champion, ...]:
-        """All records of a family, oldest first; empty if it has none.
+        """Return all records of a family, oldest first; empty if it has none.
 
         Raises:
-            ChampionError: A record is missing, damaged or another family's.
+            ChampionError: A record is missing, damaged, or of another family.
         """
         numbers = self._numbers(family)
         return tuple(self._read(family, number) for number in numbers)
 
     def champion(self, family: str) -> Champion | None:
-        """The present champion, or None if the family has none.
+        """Return the present champion, or None if the family has none.
 
         Raises:
             ChampionError: The record is damaged.
@@ -144,15 +144,15 @@ class Champions:
         scores: tuple[Score, ...],
         why: str,
     ) -> Champion:
-        """Make a model the champion, if the champion is still the one it was compared with.
+        """Make a model the champion, if the champion is still the one that the model was compared with.
 
         Args:
             family: The family.
-            follows: The champion it was compared with; None where there was none.
+            follows: Champion that the model was compared with; None where there was none.
             model: URI of the model folder.
-            model_digest: Of its checkpoint.
-            evaluation: URI of the folder of its evaluation.
-            scores: What was measured.
+            model_digest: Digest of the model's checkpoint.
+            evaluation: URI of the folder of the model's evaluation.
+            scores: Scores of the model.
             why: The reason in one sentence.
 
         Raises:
@@ -177,12 +177,12 @@ class Champions:
         )
 
     def keep(self, champion: Champion, *, model: str, model_digest: str, why: str) -> None:
-        """Note a model that was no worse than the champion but better in nothing; the champion stays.
+        """Record a model that was no worse than the champion but better in no metric; the champion stays.
 
         Args:
-            champion: The champion it was compared with.
+            champion: Champion that the model was compared with.
             model: URI of the model folder.
-            model_digest: Of its checkpoint.
+            model_digest: Digest of the model's checkpoint.
             why: The reason in one sentence.
         """
         signed = _signature()
@@ -195,30 +195,30 @@ class Champions:
         )
 
     def kept(self, family: str) -> tuple[Kept, ...]:
-        """Models that replaced nobody, the latest decision last.
+        """Return the models that passed but replaced no champion, the latest decision last.
 
         Raises:
-            ConfigError: A note is damaged.
+            ConfigError: A record is damaged.
         """
         uris = storage.list_files(storage.join(self._folder(family), KEPT_FOLDER))
         notes = (Kept.parse(storage.read_text(uri), where=uri) for uri in uris)
         return tuple(sorted(notes, key=lambda note: (note.when, note.model_digest)))
 
     def rollback(self, family: str, *, to: int | None = None, why: str = "", follows: int | None = None) -> Champion:
-        """Call an earlier champion back, as a new record; the models it takes back are set aside.
+        """Make an earlier champion the champion again, by a new record; the models after it are set aside.
 
-        They are not promoted again by a scheduled evaluation, until somebody asks for them by name. Where a family
-        never had another champion, but models that were no worse than it, the rollback sets these aside.
+        Scheduled evaluations do not promote these models again, unless someone asks for them by name. Where a family
+        never had another champion, but models that were no worse than it, the rollback sets those models aside.
 
         Args:
             family: The family.
-            to: Number of the record whose model becomes champion again; None takes the last one with another model than
-                the present.
-            why: The reason, for the history.
-            follows: Number of the record that the caller takes for the present one; None takes the present one.
+            to: Number of the record whose model becomes champion again; None takes the last record with a model other
+                than the present one.
+            why: The reason, for the record.
+            follows: Number of the record that the caller believes is the present one; None takes the present one.
 
         Raises:
-            ChampionError: There is no such record, it is the present model's, or the model's folder has changed.
+            ChampionError: There is no such record, it has the present model, or the model's folder has changed.
             ChampionChangedError: Another change came first.
         """
         history = self.history(family)
@@ -245,7 +245,7 @@ class Champions:
         )
 
     def _target(self, family: str, history: tuple[Champion, ...], to: int | None) -> Champion:
-        """The record that a rollback goes back to."""
+        """Return the record that a rollback goes back to."""
         present = history[-1]
         if to is not None:
             target = next((record for record in history if record.number == to), None) or self._no_record(family, to)
@@ -269,7 +269,7 @@ class Champions:
             storage.write_text(self._uri(family, record.number), record.dump(), if_absent=True)
         except storage.FileAlreadyThereError as error:
             other = self._read(family, record.number)
-            if other.token != record.token:  # else it is ours: the write was repeated after a lost answer
+            if other.token != record.token:  # an equal token is ours: the write was repeated after a lost answer
                 raise ChampionChangedError(
                     f"{family}: {other.who} made {other.model} (digest {other.model_digest}) champion at {other.when}, "
                     "after this change looked; nothing was changed. Compare with the new champion and try again"
@@ -277,7 +277,7 @@ class Champions:
         return record
 
     def _numbers(self, family: str) -> list[int]:
-        """Numbers of the records that are there, ascending and without a gap."""
+        """Return the numbers of the existing records, ascending; a gap is an error."""
         names = (storage.name(uri) for uri in storage.list_files(self._folder(family)))
         numbers = sorted(int(match[1]) for name in names if (match := _RECORD.fullmatch(name)))
         if numbers != list(range(1, len(numbers) + 1)):
@@ -315,10 +315,10 @@ class Champions:
 
 
 def check_digest(model: str, digest: str) -> None:
-    """Whether the folder still holds the checkpoint that is meant.
+    """Check that a folder still holds the expected checkpoint.
 
     Raises:
-        ChampionError: It holds another one or none.
+        ChampionError: The folder holds another checkpoint, or none.
     """
     marker = storage.join(model, MARKER_FILE)
     found = storage.read_text(marker).strip() if storage.exists(marker) else ""
@@ -330,13 +330,13 @@ def check_digest(model: str, digest: str) -> None:
 
 
 def _signature() -> dict[str, Any]:
-    """Who writes a record, and when."""
+    """Return who writes a record, when, and a random token."""
     when = datetime.now(UTC).isoformat(timespec="seconds")
     return {"who": _who(), "when": when, "token": uuid.uuid4().hex}
 
 
 def _who() -> str:
-    """User and machine, as far as they are known."""
+    """Return user and machine, as far as they are known."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container whose user has no name

@@ -1,4 +1,4 @@
-"""A candidate against its family: the present champion, and in every metric the best one so far."""
+"""Compare a candidate with its family: the present champion, and for every metric the best one so far."""
 
 from __future__ import annotations
 
@@ -16,25 +16,27 @@ from infinity.evaluation.score import Score
 End = Literal["promote", "keep", "block", "undecided"]
 
 Compare = Callable[[Champion, Collection[str] | None], GateReport | None]
-"""The gate's report on a champion and some metrics (None: all with a margin); None where it cannot be scored again."""
+"""Function that returns the gate's report on a champion and some metrics (None: all metrics with a margin).
+
+None stands for a champion that cannot be scored again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Contest:
-    """How it ended, and why in one sentence; ``keep``: nothing is worse, but nothing is better either."""
+    """The end of a contest and its reason in one sentence; ``keep``: no metric is worse, but none is better either."""
 
     end: End
     why: str
 
 
 def contest(history: Sequence[Champion], scores: Sequence[Score], compare: Compare, config: GateConfig) -> Contest:
-    """Hold a candidate against the champions of its family.
+    """Compare a candidate with the champions of its family.
 
     Args:
-        history: All records of the family, the present champion's last.
-        scores: Of the candidate.
-        compare: Compares it with a champion. None for the present one is no answer.
-        config: Of the gate.
+        history: All records of the family, oldest first; the last one is the present champion's.
+        scores: Scores of the candidate.
+        compare: Function that compares the candidate with a champion; it must not return None for the present one.
+        config: Configuration of the gate.
 
     Raises:
         GateError: Two evaluations cannot be compared.
@@ -46,7 +48,7 @@ def contest(history: Sequence[Champion], scores: Sequence[Score], compare: Compa
     for number, metrics in anchors(history, scores, config, set_aside=rolled_back(history)).items():
         best = history[number - 1]
         against = compare(best, metrics)
-        decision, cause = _by_record(best, scores, metrics, config) if against is None else _told(against)
+        decision, cause = _by_record(best, scores, metrics, config) if against is None else _decision_of(against)
         causes[decision].append(f"against record {number}, the best so far: {cause}")
     if causes["block"]:
         return Contest("block", "; ".join(causes["block"]))
@@ -55,14 +57,14 @@ def contest(history: Sequence[Champion], scores: Sequence[Score], compare: Compa
     return Contest("promote" if found.is_better else "keep", "; ".join(causes["promote"]))
 
 
-def _told(report: GateReport) -> tuple[Decision, str]:
+def _decision_of(report: GateReport) -> tuple[Decision, str]:
     return report.decision, report.cause
 
 
 def _by_record(
     best: Champion, scores: Sequence[Score], metrics: Collection[str], config: GateConfig
 ) -> tuple[Decision, str]:
-    """What the figures alone say where the best champion's folder is gone: no item can be paired with it."""
+    """Decide by scores alone where the best champion's folder is gone, so that no items can be paired."""
     before = {score.metric: score for score in best.scores}
     causes = []
     for score in scores:

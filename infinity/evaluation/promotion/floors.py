@@ -1,4 +1,4 @@
-"""What no champion may be worse than, whatever the present champion has: a floor for some metrics."""
+"""Floors: values that no champion may be worse than, whatever the present champion reaches."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from infinity.evaluation.score import Score
 
 
 def below_floor(scores: Sequence[Score], config: GateConfig) -> tuple[str, ...]:
-    """One sentence for every floor that the figures do not reach; a floor of what was not measured is not reached.
+    """Return one sentence for every floor that the scores do not reach; a metric without value does not reach it.
 
     Args:
-        scores: Of the candidate.
-        config: With its floors; a metric's margin says which way is better, else its name.
+        scores: Scores of the candidate.
+        config: Configuration with the floors; a metric's margin says which way is better, else the metric's name.
     """
     problems = []
     open_floors = dict(config.floors)

@@ -1,8 +1,19 @@
 """May a new model take the champion's place? A paired comparison, prompt by prompt and picture by picture.
 
 Every metric with a margin is judged by the rule of ``gate_rule``. A model may be promoted only if every metric passes;
-one that is worse blocks it, a sample that is too small leaves it undecided. A model that may be promoted but is better
-in nothing replaces nobody: that is for the caller to ask (``GateReport.is_better``).
+a worse metric blocks it; a sample that is too small leaves it undecided. A model that passes but is better in no metric
+should replace no champion; the caller decides that by ``GateReport.is_better`` (decision 23).
+
+Example:
+    >>> score = Score(metric="clip_score.overall", value=20.0, unit="", n=12, protocol="clip-score/1")
+    >>> items = {f"{number:05d}": 20.0 + number % 3 for number in range(12)}
+    >>> better = {item: value + 1.0 for item, value in items.items()}
+    >>> scores = {score.metric: score}
+    >>> old = ScoredModel(model="old", digest="a", setting="s", scores=scores, items={score.metric: items})
+    >>> new = ScoredModel(model="new", digest="b", setting="s", scores=scores, items={score.metric: better})
+    >>> report = compare(old, new, GateConfig(num_resamples=1000))
+    >>> report.decision, report.is_better
+    ('promote', True)
 """
 
 from __future__ import annotations
@@ -31,14 +42,14 @@ class GateError(ValueError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScoredModel:
-    """One model's evaluation.
+    """Scores and item values of one model.
 
     Attributes:
         model: URI of the model folder.
-        digest: Of its checkpoint.
-        setting: Names everything the evaluation depends on beside the model: data, sampling, seeds, sizes.
-        scores: By metric, with their passports.
-        items: By metric the value of every prompt or picture; None where it has none (PSNR of equal pictures).
+        digest: Digest of the model's checkpoint.
+        setting: Name of everything that the evaluation depends on besides the model: data, sampling, seeds, sizes.
+        scores: Scores by metric, with their protocols.
+        items: Value of every prompt or picture, by metric; None where it has none (PSNR of equal pictures).
     """
 
     model: str
@@ -50,21 +61,22 @@ class ScoredModel:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Comparison(Config):
-    """One metric of two models, paired.
+    """One metric of two models, compared item by item.
 
     Args:
-        metric: Its name.
-        unit: Of all figures here.
-        n: Items that were compared.
-        champion: Mean of the champion.
-        candidate: Mean of the candidate.
+        metric: Name of the metric.
+        unit: Unit of all values here.
+        n: Number of items that were compared.
+        champion: Mean over the champion's items.
+        candidate: Mean over the candidate's items.
         gain: Mean difference, positive where the candidate is better.
-        low: Lower end of the 95 % interval of the gain; None with a single item, whose spread is unknown.
+        low: Lower end of the 95 % interval of the gain; None for a single item, whose spread is unknown.
         high: Upper end.
-        noise: Loss that a model which changed nothing may show by chance, over all metrics together; None as above.
-        sure: What the mean gain is at least, at 99 %, also where few prompts are lost wholly; None as above.
+        noise: Loss that an unchanged model may show by chance, over all metrics together; None for a single item.
+        sure: Lower bound of the mean gain at 99 %, valid also where few prompts are lost completely; None for a single
+            item.
         delta: The margin.
-        num_needed: About how many items of this spread are enough to decide.
+        num_needed: Approximate number of items of this spread that are enough to decide.
         verdict: See ``gate_rule``.
     """
 
@@ -84,7 +96,7 @@ class Comparison(Config):
 
     @property
     def sentence(self) -> str:
-        """What this metric says, for people."""
+        """The comparison in words."""
         change = f"{'better' if self.gain >= 0 else 'worse'} by {_short(abs(self.gain))}"
         facts = f"{self.metric} {change} (δ {_short(self.delta)}"
         if self.verdict == "too_small":
@@ -99,7 +111,7 @@ class Comparison(Config):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ItemLoss(Config):
-    """One prompt or picture on which the candidate is worse, for people to look at."""
+    """One prompt or picture on which the candidate is worse."""
 
     metric: str
     id: str
@@ -109,13 +121,13 @@ class ItemLoss(Config):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GateReport(Config):
-    """What came out of the comparison.
+    """Result of a comparison.
 
     Args:
         champion: Digest of the champion.
         candidate: Digest of the candidate.
-        comparisons: One a gated metric.
-        ungated: Metrics that block nothing, each with the reason.
+        comparisons: One comparison per gated metric.
+        ungated: Reasons by metric, for metrics that block nothing.
         worst: Items with the largest losses, worst first within a metric.
     """
 
@@ -127,7 +139,7 @@ class GateReport(Config):
 
     @property
     def decision(self) -> Decision:
-        """Promote only if every metric passes."""
+        """The decision; "promote" only if every metric passes."""
         verdicts = {comparison.verdict for comparison in self.comparisons}
         if "worse" in verdicts:
             return "block"
@@ -135,12 +147,12 @@ class GateReport(Config):
 
     @property
     def is_better(self) -> bool:
-        """Whether the candidate is better in any metric, by more than chance explains."""
+        """Whether any metric is better by more than chance explains."""
         return any(comparison.verdict == "better" for comparison in self.comparisons)
 
     @property
     def cause(self) -> str:
-        """Why, in one sentence; the metrics that decide, the heaviest loss in margins first."""
+        """The reason in one sentence: the metrics that decide, the heaviest loss in margins first."""
         deciding = {"block": ("worse",), "undecided": ("too_small",), "promote": ("better", "passes")}[self.decision]
         named = sorted((c for c in self.comparisons if c.verdict in deciding), key=lambda c: c.gain / c.delta)
         if self.decision == "promote":
@@ -161,11 +173,11 @@ def compare(
     """Compare two evaluations, item by item.
 
     Args:
-        champion: The model whose place is at stake.
-        candidate: The model that wants it.
-        config: Of the gate.
-        num_worst: Items with losses that are named a metric.
-        only: Metrics that are judged; None judges all that have a margin.
+        champion: Evaluation of the present champion.
+        candidate: Evaluation of the model that may replace the champion.
+        config: Configuration of the gate.
+        num_worst: Number of items with the largest losses that are named per metric.
+        only: Metrics that are judged; None judges all metrics with a margin.
 
     Raises:
         GateError: They were measured differently or on different items, or nothing can be compared.
@@ -193,9 +205,8 @@ def compare(
         gains = sign * (np.array([new[i] for i in ids], np.float64) - np.array([old[i] for i in ids], np.float64))
         comparison = _comparison(metric, margin, gains, old, new, config, len(gated))
         if champion.digest == candidate.digest and len(gains) >= config.min_items and not gains.any():
-            comparison = comparison.replace(
-                verdict="passes"
-            )  # one model twice: there is nothing that a sample could miss
+            # One model twice: there is nothing that a sample could miss.
+            comparison = comparison.replace(verdict="passes")
         comparisons.append(comparison)
         order = [index for index in np.argsort(gains, kind="stable")[:num_worst] if gains[index] < 0]
         worst += [_loss(metric, ids[index], old, new) for index in order]
@@ -211,10 +222,10 @@ def compare(
 def _gated(
     champion: ScoredModel, candidate: ScoredModel, config: GateConfig
 ) -> tuple[dict[str, Margin], dict[str, str]]:
-    """Metrics that decide, and the others with their reason.
+    """Return the metrics that decide, and the others with their reason.
 
     Raises:
-        GateError: A metric that decides is there on one side only.
+        GateError: Only one of the two models has a metric that decides.
     """
     gated: dict[str, Margin] = {}
     ungated: dict[str, str] = {}
@@ -229,7 +240,7 @@ def _gated(
             lacking = champion if sides[1] else candidate
             raise GateError(
                 f"{metric} was not measured per item on {lacking.model}, but on the other model; evaluate both again "
-                "with the same measures"
+                "with the same benchmarks"
             )
         elif whole := _whole_of(metric, champion, config):
             few = len(champion.items[metric])
@@ -240,7 +251,7 @@ def _gated(
 
 
 def _whole_of(metric: str, measured: ScoredModel, config: GateConfig) -> str | None:
-    """The overall metric that judges the items of a task with too few of its own, where there is one."""
+    """Return the overall metric that judges the items of a task with too few of its own, if there is one."""
     whole = f"{metric.rpartition('.')[0]}.overall"
     items, all_items = measured.items[metric], measured.items.get(whole, {})
     is_judged = config.margin(whole) is not None and len(all_items) >= config.min_items
@@ -252,7 +263,7 @@ def _whole_of(metric: str, measured: ScoredModel, config: GateConfig) -> str | N
 
 
 def _check(metric: str, champion: ScoredModel, candidate: ScoredModel, margin: Margin) -> None:
-    """Refuse what only looks comparable."""
+    """Refuse scores that look comparable but are not."""
     scores = [side.scores.get(metric) for side in (champion, candidate)]
     for side, score in zip((champion, candidate), scores, strict=True):
         if score is None:

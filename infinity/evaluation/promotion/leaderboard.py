@@ -1,7 +1,7 @@
-"""Our figures beside published ones: one table a metric, and within it one group a protocol.
+"""Our scores beside published ones: one table per metric, and within it one group per protocol.
 
-Published scores of one model differ by several points between groups for reasons of protocol alone; so figures are
-ranked only against figures of the same protocol, and every group carries its own.
+Published scores of one model differ by several points between groups because of the protocol alone. So scores are
+ranked only against scores of the same protocol, and every group states its protocol (decision 22).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from infinity.evaluation.score import Score
 
 PUBLISHED = Path(__file__).with_name("published.csv")
-"""Columns metric, model, value, unit, protocol, source; the only place of published figures."""
+"""Columns metric, model, value, unit, protocol, source; the only place with published scores."""
 
 COLUMNS = ("metric", "model", "value", "unit", "protocol", "source")
 LOWER_IS_BETTER = (
@@ -34,20 +34,20 @@ LOWER_IS_BETTER = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LeaderboardEntry:
-    """One figure of one model.
+    """One score of one model.
 
     Attributes:
         metric: Name of the metric.
-        model: Words for the model.
-        value: The figure, or None where it was not measured.
-        unit: Its unit.
-        protocol: How it was measured.
-        source: Where it was published; for ours the folder of the evaluation.
-        is_ours: Measured here.
+        model: Name of the model, in words.
+        value: The score, or None where it was not measured.
+        unit: Unit of the value.
+        protocol: How the score was measured.
+        source: Place of publication; for our scores, the folder of the evaluation.
+        is_ours: Whether the score was measured here.
         n: Sample size; None where it was not published with the figure.
         low: Lower end of the 95 % interval, None where unknown.
         high: Upper end.
-        note: What a reader must know.
+        note: What a reader must know besides the number.
     """
 
     metric: str
@@ -65,7 +65,7 @@ class LeaderboardEntry:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Figures that compare: one metric, one protocol; the best first, what was not measured last."""
+    """Scores that compare: one metric, one protocol; the best first, those that were not measured last."""
 
     metric: str
     protocol: str
@@ -73,20 +73,20 @@ class Group:
 
     @property
     def has_ours(self) -> bool:
-        """Whether one of the figures was measured here."""
+        """Whether one of the scores was measured here."""
         return any(entry.is_ours for entry in self.entries)
 
 
 def published(text: str | None = None, *, where: str = PUBLISHED.name) -> tuple[LeaderboardEntry, ...]:
-    """The published figures.
+    """Return the published scores.
 
     Args:
-        text: CSV; None reads the table that comes with the package.
-        where: Its name in error messages.
+        text: Text of a CSV table; None reads the table that comes with the package.
+        where: Name of the table in error messages.
 
     Raises:
-        ValueError: Other columns, a value that is no number, a figure without protocol or source, one that is there
-            twice.
+        ValueError: Other columns, a value that is no number, a score without protocol or source, or a score that is
+            listed twice.
     """
     reader = csv.reader(io.StringIO(PUBLISHED.read_text(encoding="utf-8") if text is None else text))
     header = tuple(next(reader, ()))
@@ -113,7 +113,7 @@ def published(text: str | None = None, *, where: str = PUBLISHED.name) -> tuple[
 
 
 def ours(model: str, scores: Iterable[Score], source: str) -> tuple[LeaderboardEntry, ...]:
-    """Figures that were measured here; those that were not measured stay, with their reason."""
+    """Return scores that were measured here; those that were not measured stay, with their reason."""
     return tuple(
         LeaderboardEntry(
             metric=score.metric,
@@ -133,7 +133,7 @@ def ours(model: str, scores: Iterable[Score], source: str) -> tuple[LeaderboardE
 
 
 def leaderboard(entries: Iterable[LeaderboardEntry]) -> tuple[Group, ...]:
-    """Groups by metric and protocol: metrics in the order in which they come, groups with our figures first."""
+    """Return groups by metric and protocol: metrics in their first order, groups with our scores first."""
     groups: dict[tuple[str, str], list[LeaderboardEntry]] = {}
     for entry in entries:
         groups.setdefault((entry.metric, entry.protocol), []).append(entry)
@@ -143,7 +143,7 @@ def leaderboard(entries: Iterable[LeaderboardEntry]) -> tuple[Group, ...]:
 
 
 def is_lower_better(metric: str) -> bool:
-    """Whether a smaller figure is the better one."""
+    """Return whether a smaller value is the better one."""
     return any(word in LOWER_IS_BETTER for word in metric.split("."))
 
 

@@ -1,4 +1,4 @@
-"""How much worse a metric may become before it counts: the margins of the gate, and its other settings."""
+"""Margins of the gate, by which a metric may become worse, and the gate's other settings."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from infinity.config import Config
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Margin(Config):
-    """How much worse a metric may become.
+    """Largest acceptable loss of a metric.
 
     Args:
-        metric: Name of the metric, or a pattern with ``*``; of several that match the first counts.
-        delta: Largest loss that is of no consequence, in the metric's unit.
-        unit: Unit of the metric, as its score states it; another unit is refused.
-        better: Which way is better.
+        metric: Name of the metric, or a pattern with ``*``; the first margin that matches counts.
+        delta: Largest acceptable loss, in the metric's unit.
+        unit: Unit of the metric, as in its score; a score with another unit is refused.
+        better: Whether higher or lower values are better.
     """
 
     metric: str
@@ -34,9 +34,9 @@ class Margin(Config):
 
 MARGINS = (
     Margin(metric="scene_geneval.overall", delta=0.08, unit="share"),
-    Margin(metric="scene_geneval.*", delta=0.25, unit="share"),  # 20 prompts a task decide no finer
+    Margin(metric="scene_geneval.*", delta=0.25, unit="share"),  # 20 prompts per task decide no finer
     Margin(metric="geneval*.overall", delta=0.04, unit="share"),  # with rewritten prompts too
-    Margin(metric="geneval*", delta=0.1, unit="share"),  # 80 to 100 prompts a task
+    Margin(metric="geneval*", delta=0.1, unit="share"),  # 80 to 100 prompts per task
     Margin(metric="dpg*.overall", delta=1.5, unit="percent"),
     Margin(metric="clip_score*.overall", delta=0.3, unit=""),
     Margin(metric="image_reward*.overall", delta=0.05, unit=""),
@@ -48,17 +48,21 @@ MARGINS = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GateConfig(Config):
-    """What blocks a promotion.
+    """Settings of the gate.
+
+    Example:
+        >>> GateConfig().margin("geneval.two_object").delta
+        0.1
 
     Args:
-        margins: By metric. Metrics without a margin are shown and block nothing.
-        confidence: Of the intervals; a model that changed nothing is blocked in half of the rest of cases.
-        min_items: Below this number of items a metric is too small to decide, whatever they say; a task of a benchmark
-            with fewer is left to the benchmark's overall metric.
-        num_resamples: Bootstrap replicates.
-        seed: Of the resampling; the same input gives the same decision.
-        floors: By metric (or pattern with ``*``) what no champion may be worse than, whatever the champion has; for any
-            metric, with a margin or without. Of several that match the first counts.
+        margins: Margins of the metrics. A metric without a margin is shown and blocks nothing.
+        confidence: Confidence of the intervals; an unchanged model is blocked in half of the remaining cases.
+        min_items: Smallest number of items that can decide a metric; a benchmark's task with fewer items is left to the
+            overall metric.
+        num_resamples: Number of bootstrap replicates.
+        seed: Seed of the resampling; the same input gives the same decision.
+        floors: Value by metric (or pattern with ``*``) that no champion may be worse than, whatever the present
+            champion reaches; the metric may have a margin or not. The first pattern that matches counts.
     """
 
     margins: tuple[Margin, ...] = MARGINS
@@ -81,10 +85,10 @@ class GateConfig(Config):
                 raise ValueError(f"GateConfig.floors of {metric}: expected a finite number, got {floor}")
 
     def with_deltas(self, deltas: Mapping[str, float]) -> Self:
-        """The same gate with other margins; unit and direction of a metric stay those it has here.
+        """Return the same gate with other margins; unit and direction of a metric stay the same.
 
         Raises:
-            ValueError: A metric without a margin here, or a margin that is not above 0.
+            ValueError: A metric has no margin here, or a margin is not above 0.
         """
         changed = []
         for metric, delta in deltas.items():
@@ -95,5 +99,5 @@ class GateConfig(Config):
         return self.replace(margins=(*changed, *self.margins))
 
     def margin(self, metric: str) -> Margin | None:
-        """The margin of a metric, or None where it has none."""
+        """Return the margin of a metric, or None where it has none."""
         return next((margin for margin in self.margins if fnmatchcase(metric, margin.metric)), None)

@@ -1,4 +1,4 @@
-"""Bootstrap of paired differences: what chance alone does to a mean, over prompts or pictures as clusters."""
+"""Bootstrap of paired differences: what chance does to a mean over prompts or pictures."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from jaxtyping import Float64
 from scipy import stats
 
 _CHUNK_VALUES = 4_000_000
-"""Entries of the matrix of counts that are held at a time: 32 MB."""
+"""Entries of the matrix of counts that are held at once: 32 MB."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Spread:
-    """How far a mean of k columns of differences strays by chance.
+    """Distribution of the means of k columns under resampling.
 
     Attributes:
-        mean: Of every column.
+        mean: Mean of every column.
         deviations: Means of resamples minus the mean, ascending in every column.
-        num_items: Rows that were resampled.
+        num_items: Number of rows that were resampled.
     """
 
     mean: Float64[np.ndarray, " k"]
@@ -28,11 +28,11 @@ class Spread:
     num_items: int
 
     def quantile(self, share: float) -> Float64[np.ndarray, " k"]:
-        """The deviation below which a share of the resamples lies, widened as small samples need.
+        """Return the deviation below which a share of the resamples lies, widened as small samples need.
 
-        Resampling n items understates their spread by sqrt((n - 1) / n) and knows no Student's t. The share is moved
-        outwards so that for normal differences the interval is the t interval ("expanded percentiles", Hesterberg, What
-        Teachers Should Know about the Bootstrap, 2015, section 3.3).
+        Resampling n items understates their spread by sqrt((n - 1) / n), and does not know Student's t. So the share is
+        moved outwards until, for normal differences, the interval is the t interval ("expanded percentiles",
+        Hesterberg, What Teachers Should Know about the Bootstrap, 2015, section 3.3).
         """
         wide = math.sqrt(self.num_items / (self.num_items - 1)) * stats.t.ppf(share, self.num_items - 1)
         return np.asarray(np.quantile(self.deviations, float(stats.norm.cdf(wide)), axis=0))
@@ -42,9 +42,9 @@ def resample(differences: Float64[np.ndarray, "n k"], *, num_resamples: int, see
     """Bootstrap the means of k columns over the same n items.
 
     Args:
-        differences: One row an item; the order of the rows is part of the input.
-        num_resamples: How often n rows are drawn with replacement.
-        seed: Of these draws.
+        differences: One row per item; the order of the rows is part of the input.
+        num_resamples: Number of samples of n rows, drawn with replacement.
+        seed: Seed of these draws.
 
     Raises:
         ValueError: Fewer than two items.

@@ -1,4 +1,4 @@
-"""Which models of a family were rolled back and are not promoted again by themselves."""
+"""Models of a family that were rolled back, which are not promoted again automatically."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from infinity.evaluation.promotion.champions import Champion
 
 
 def rolled_back(history: Sequence[Champion]) -> dict[str, Champion]:
-    """By digest of a model the record that took it out of the champion's place, which says who, when and why.
+    """Return, by model digest, the record that rolled the model back, which says who, when and why.
 
-    A promotion of the same model afterwards, which somebody must have asked for, ends it; so does a rollback to it.
-    Records that were written before they named these models themselves are read so: a rollback concerns every model
-    that was champion since the one that came back.
+    A later promotion of the same model, which someone must have asked for, ends its exclusion; so does a rollback to
+    it.
+
+    Earlier versions did not list these models in their records. For those records, a rollback concerns every model that
+    was champion since the one that came back.
 
     Args:
         history: All records of the family, oldest first.
@@ -27,7 +29,7 @@ def rolled_back(history: Sequence[Champion]) -> dict[str, Champion]:
 
 
 def _since(history: Sequence[Champion], digest: str) -> tuple[str, ...]:
-    """Digests of the champions after the last record of this model."""
+    """Return the digests of the champions after the last record of this model."""
     gone: list[str] = []
     for record in reversed(history):
         if record.model_digest == digest:

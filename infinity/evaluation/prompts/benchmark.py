@@ -1,7 +1,7 @@
-"""What a benchmark over prompts is: items, pictures of each, a judge that writes one record an item, figures at last.
+"""What a benchmark over prompts is: items, pictures of each, a judge with one record per item, scores at the end.
 
-A benchmark says what is asked and how answers are judged. Drawing the pictures, keeping them, sharing them between
-benchmarks, cutting the work into parts and going on after a crash is the business of the job.
+A benchmark says what is drawn and how pictures are judged. The job draws pictures, keeps them, shares them between
+benchmarks, splits the work, and continues after a crash (decision 21).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from infinity.evaluation.pictures.table import is_table, read_table
 from infinity.evaluation.prompts.rewriting import Rewriter
 
 Record = Mapping[str, Any]
-"""What a judge found about one item, as JSON values."""
+"""What a judge found for one item, as JSON values."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,9 +28,9 @@ class PromptItem:
     """One prompt of a benchmark.
 
     Attributes:
-        id: Names it within the benchmark; also the name of its pictures.
-        prompt: As the benchmark has it. What is drawn may be a rewriting of it.
-        about: What a judge needs to know beside the pictures, as JSON values.
+        id: Name of the item within the benchmark; also the name of its pictures.
+        prompt: The benchmark's prompt. The text that is drawn may be a rewriting of it.
+        about: What a judge needs to know besides the pictures, as JSON values.
     """
 
     id: str
@@ -40,13 +40,13 @@ class PromptItem:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PictureFolder(Config):
-    """Pictures that were drawn elsewhere, in the reference's layout.
+    """Pictures that were drawn elsewhere, in a published layout.
 
     Attributes:
-        uri: Their folder, or a table of prompt and file. In a folder: one folder an item with ``samples/<number>.png``
-            in it, as GenEval has it, or files ``<id>.png``, as DPG-Bench has them; any picture ending will do.
-        size_px: Rows and columns that every file must have; others count as missing. None takes any size.
-        name: Of the model that drew them, for people.
+        uri: Folder of the pictures, or a table of prompt and file. A folder has either one folder per item with
+            ``samples/<number>.png`` (GenEval), or files ``<id>.png`` (DPG-Bench); any picture ending is accepted.
+        size_px: Rows and columns that every file must have; other files count as missing. None accepts any size.
+        name: Name of the model that drew them, in words.
     """
 
     later: ClassVar[frozenset[str]] = frozenset({"name"})
@@ -61,18 +61,18 @@ class PictureFolder(Config):
         return is_table(self.uri)
 
     def origin(self, name: str, digest: str) -> str:
-        """Whose pictures these are, in words.
+        """Return whose pictures these are, in words.
 
         Args:
-            name: Of the model that drew them, where the folder has none.
-            digest: Of their content.
+            name: Name of the model that drew them, where the folder states none.
+            digest: Digest of the pictures' content.
         """
         who = self.name or name
         where = storage.name(self.uri.rstrip("/"))
         return f"pictures {f'of {who}, ' if who else ''}drawn elsewhere: {where} (digest {digest})"
 
     def content(self) -> str:
-        """16 hexadecimal digits over the names and contents of all pictures, and of what says whose they are.
+        """Return 16 hexadecimal digits over names and contents of all pictures, and of the metadata that assign them.
 
         Raises:
             PictureError: There is no file.
@@ -86,10 +86,10 @@ class PictureFolder(Config):
         return digest_of_files(wanted)
 
     def files(self) -> dict[str, storage.FileInfo]:
-        """All files by their path below the folder.
+        """Return all files by their path below the folder.
 
         Raises:
-            PictureError: There is none.
+            PictureError: There is no file.
         """
         listed = storage.list_details(self.uri)
         if not listed:
@@ -100,12 +100,12 @@ class PictureFolder(Config):
 
 @dataclass(frozen=True, slots=True)
 class PicturePlace:
-    """Where one picture lies.
+    """Location of one picture.
 
     Attributes:
-        uri: The file.
-        name: Its path below the store or folder, the same wherever that lies.
-        version: Changes with what lies there.
+        uri: URI of the file.
+        name: Path below the store or folder, which is the same wherever the store lies.
+        version: Text that changes when the content changes.
     """
 
     uri: str
@@ -115,21 +115,21 @@ class PicturePlace:
 
 @dataclass(frozen=True, slots=True)
 class MissingPicture:
-    """A picture that is not there or not fit, and why."""
+    """A picture that is absent or cannot be used, and the reason."""
 
     reason: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PromptSample:
-    """An item with what was drawn for it.
+    """An item with its pictures.
 
     Attributes:
-        item: What was asked.
+        item: The item.
         drawn: The text that was drawn: the prompt or its rewriting.
-        places: Its pictures in order; a gap stands for one that was expected and is not there.
+        places: Locations of its pictures in order; a `MissingPicture` stands for one that was expected but is absent.
         size_px: Rows and columns that the pictures must have, or None.
-        must_be_there: A picture that cannot be read is an error instead of a gap: it was drawn here.
+        must_be_there: Whether an unreadable picture is an error rather than missing, because it was drawn here.
     """
 
     item: PromptItem
@@ -139,15 +139,15 @@ class PromptSample:
     must_be_there: bool = False
 
     def pictures(self) -> tuple[Picture | MissingPicture, ...]:
-        """The pictures, read from storage; what cannot be used is a gap.
+        """Return the pictures, read from storage; those that cannot be used are `MissingPicture`.
 
         Raises:
-            PictureError: One that was drawn here is missing or damaged.
+            PictureError: A picture that was drawn here is missing or damaged.
         """
         return tuple(place if isinstance(place, MissingPicture) else self._read(place) for place in self.places)
 
     def digest(self) -> str:
-        """Names all that a verdict depends on beside the judge."""
+        """Return a digest of all that a verdict depends on besides the judge."""
         versions = [place.reason if isinstance(place, MissingPicture) else place.version for place in self.places]
         return digest_of([self.item.id, self.item.prompt, self.item.about, self.drawn, versions, self.size_px])
 
@@ -165,100 +165,100 @@ class PromptSample:
 
 
 class Judge(Protocol):
-    """Looks at pictures; the same answer on every worker."""
+    """Function that judges pictures, with the same result on every worker."""
 
     def __call__(
-        self, asked: Sequence[PromptSample], pictures: Sequence[Sequence[Picture | MissingPicture]]
+        self, samples: Sequence[PromptSample], pictures: Sequence[Sequence[Picture | MissingPicture]]
     ) -> Sequence[Record]:
-        """One record for every item."""
+        """Return one record per item."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JudgedPrompts:
-    """Everything that was asked and what the judge found, in the order of the benchmark."""
+    """All samples and what the judge found, in the order of the benchmark."""
 
-    asked: tuple[PromptSample, ...]
+    samples: tuple[PromptSample, ...]
     records: tuple[Record, ...]
 
     def __iter__(self) -> Iterator[tuple[PromptSample, Record]]:
-        return iter(zip(self.asked, self.records, strict=True))
+        return iter(zip(self.samples, self.records, strict=True))
 
 
 class PromptBenchmark(Protocol):
-    """One benchmark over prompts."""
+    """A benchmark over prompts."""
 
     @property
     def name(self) -> str:
-        """Slug that begins the names of its metrics."""
+        """Slug, the first part of the names of its metrics."""
         ...
 
     @property
     def pictures_per_prompt(self) -> int:
-        """Drawings of every prompt, with seeds from the subject's on."""
+        """Number of pictures of every prompt; their seeds count up from the target's seed."""
         ...
 
     @property
     def rewriter(self) -> Rewriter | None:
-        """Who rewrites prompts before they are drawn; None draws them as they are."""
+        """Rewriter of prompts before pictures are drawn; None draws prompts as they are."""
         ...
 
     @property
     def pictures(self) -> PictureFolder | None:
-        """Pictures that were drawn elsewhere; None draws them."""
+        """Pictures that were drawn elsewhere; None draws them with the model."""
         ...
 
     def items(self) -> tuple[PromptItem, ...]:
-        """The prompts; raises ValueError where there is none."""
+        """Return the prompts; raise ValueError where there is none."""
         ...
 
     def find(self, folder: PictureFolder, items: Sequence[PromptItem]) -> list[PromptSample]:
-        """Pictures of the items in a folder of pictures that were drawn elsewhere."""
+        """Return the items with their pictures from a folder of pictures that were drawn elsewhere."""
         ...
 
     def judge_settings(self) -> Mapping[str, Any]:
-        """All that a verdict depends on beside an item and its pictures, as JSON: networks, thresholds, version."""
+        """Return all that a verdict depends on besides an item and its pictures: networks, thresholds, version."""
         ...
 
     def judge(self, networks: Networks) -> Judge:
-        """The judge, on a worker."""
+        """Return the judge, with its networks loaded."""
         ...
 
-    def outcome(self, results: JudgedPrompts) -> BenchmarkResult:
-        """Figures out of all records."""
+    def summarize(self, results: JudgedPrompts) -> BenchmarkResult:
+        """Return the scores from all records."""
         ...
 
 
 def drawings(drawn: str, number: int, seed: int) -> tuple[Drawing, ...]:
-    """The drawings of one text: seeds ``seed``, ``seed`` + 1 and so on."""
+    """Return the drawings of one text, with the seeds ``seed``, ``seed`` + 1 and so on."""
     return tuple(Drawing(drawn, seed + j) for j in range(number))
 
 
 def in_store(store: PictureStore, item: PromptItem, drawn: str, wanted: Sequence[Drawing]) -> PromptSample:
-    """An item whose pictures are drawings of a store."""
+    """Return an item whose pictures are drawings of a store."""
     places = tuple(PicturePlace(store.uri(drawing), store.key(drawing), store.key(drawing)) for drawing in wanted)
     return PromptSample(item=item, drawn=drawn, places=places, must_be_there=True)
 
 
-def count_gaps(pictures: Sequence[Picture | MissingPicture]) -> tuple[list[Picture], list[str]]:
-    """The pictures that can be judged, and the reasons why others cannot."""
+def split_missing(pictures: Sequence[Picture | MissingPicture]) -> tuple[list[Picture], list[str]]:
+    """Return the pictures that can be judged, and the reasons why the others cannot."""
     usable = [picture for picture in pictures if not isinstance(picture, MissingPicture)]
     return usable, [picture.reason for picture in pictures if isinstance(picture, MissingPicture)]
 
 
-def note_of_gaps(missing: int, total: int, what: str, first: str) -> str:
-    """The sentence that a figure over fewer than all items carries; empty when nothing is missing."""
+def note_of_missing(missing: int, total: int, what: str, first: str) -> str:
+    """Return the note of a score over fewer than all items; empty when nothing is missing."""
     if not missing:
         return ""
     return f"INCOMPLETE: {missing} of {total} {what} could not be scored and are in no mean (first: {first})"
 
 
 def join_notes(*notes: str) -> str:
-    """Notes that say something, one after the other."""
+    """Return all notes that are not empty, joined."""
     return "; ".join(note for note in notes if note)
 
 
-def described(asked: PromptSample) -> Record:
-    """How an item begins on a line of a record: id, prompt, and what was drawn where that is something else."""
-    drawn = {} if asked.drawn == asked.item.prompt else {"drawn": asked.drawn}
-    return {"id": asked.item.id, "prompt": asked.item.prompt, **drawn}
+def described(sample: PromptSample) -> Record:
+    """Return the fields that begin every line of a record: id, prompt, and the drawn text where it differs."""
+    drawn = {} if sample.drawn == sample.item.prompt else {"drawn": sample.drawn}
+    return {"id": sample.item.id, "prompt": sample.item.prompt, **drawn}

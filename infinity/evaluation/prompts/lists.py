@@ -1,4 +1,4 @@
-"""Lists of prompts as benchmarks publish them: text with one a line, JSON lines, or one JSON list."""
+"""Lists of prompts as benchmarks publish them: text with one prompt per line, JSON lines, or one JSON list."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ class PromptList(Config):
     """A file of prompts.
 
     Attributes:
-        file: ``.txt`` with one prompt a line; ``.jsonl`` with an object a line; ``.json`` with a list. An object has
-            ``prompt`` and perhaps ``id`` and ``category``; in a list or in JSON lines a bare text is a prompt too. A
-            table of prompt and picture file is the list of its prompts, each once.
-        category: Of all prompts of the file that name none; figures are told a category too. None: they have none.
+        file: ``.txt`` with one prompt per line, ``.jsonl`` with an object per line, or ``.json`` with a list. An object
+            has ``prompt`` and perhaps ``id`` and ``category``. In a list or in JSON lines, a text alone is a prompt
+            too. A table of prompt and picture file is read as the list of its prompts, each once.
+        category: Category of all prompts that state none, for which scores are reported too; None for no category.
     """
 
     file: PinnedFile
     category: str | None = None
 
     def read(self) -> tuple[PromptItem, ...]:
-        """The prompts in the order of the file. A prompt without an id has its number, of five digits, counted from 0.
+        """Return the prompts in the order of the file; a prompt without an id gets its number, five digits from 00000.
 
         Raises:
-            ValueError: A broken line, by its number; an empty prompt; one id twice; no prompt at all.
-            PinnedFileError: No download, or another checksum.
+            ValueError: A broken line, an empty prompt, an id that is used twice, or no prompt at all.
+            PinnedFileError: The download failed, or the checksum differs.
             StorageError: The file is missing.
         """
         uri = self.file.uri
@@ -62,20 +62,21 @@ class PromptList(Config):
             raise ValueError(f"{where}: expected a prompt, found {str(entry)[:80]!r}")
         if not isinstance(name, str | int) or not str(name).strip() or not isinstance(category, str | None):
             raise ValueError(f"{where}: expected texts as id and category, found {str(entry)[:80]!r}")
-        # Files of several categories number their prompts alike.
+        # Files of several categories use the same numbers, so the category is part of the id.
         full = str(name) if category is None else f"{category}/{name}"
         return PromptItem(id=full, prompt=prompt.strip(), about={} if category is None else {"category": category})
 
 
 def read_lists(lists: Sequence[PromptList], most: int | None) -> tuple[PromptItem, ...]:
-    """The prompts of several files, one after the other.
+    """Return the prompts of several files, one file after the other.
 
     Args:
         lists: The files.
-        most: Only so many prompts of every category, spread over it; None takes all.
+        most: Largest number of prompts per category, spread over it; None takes all.
 
     Raises:
-        ValueError: As `PromptList.read`; no file; one id twice; categories whose figures would have one name.
+        ValueError: No file, an id that is used twice, categories whose metrics would have one name, or an error of
+            `PromptList.read`.
         StorageError: A file is missing.
     """
     if not lists:
@@ -99,17 +100,17 @@ def read_lists(lists: Sequence[PromptList], most: int | None) -> tuple[PromptIte
 
 
 def category_of(item: PromptItem) -> str:
-    """Its category; empty for none."""
+    """Return the item's category; empty for none."""
     return str(item.about.get("category", ""))
 
 
 def describe(items: Sequence[PromptItem]) -> str:
-    """Number and digest of prompts, for the protocol of a figure."""
+    """Return number and digest of prompts, for the protocol of a score."""
     return f"{len(items)} prompts {digest_of([[item.id, item.prompt] for item in items])}"
 
 
 def _table(uri: str) -> Iterator[tuple[str, object]]:
-    """The prompts of a table of prompt and picture, each once."""
+    """Yield the prompts of a table of prompt and picture, each once."""
     for prompt in dict.fromkeys(row.prompt for row in read_table(uri)):
         yield uri, prompt
 

@@ -1,7 +1,7 @@
-"""The work of benchmarks over prompts, in parts that any worker may do and that leave their results in storage.
+"""Work of benchmarks over prompts, in parts that any worker can do and that leave their results in storage.
 
-A part is drawn or judged as a whole: batches are the same whether a run was interrupted or not, so that rounding, which
-may differ between batches, cannot make a difference either.
+A part is drawn or judged as a whole. So batches are the same whether a run was interrupted or not, and rounding, which
+may differ between batches, makes no difference (decision 21).
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ class DrawPart:
 
     @property
     def num_pictures(self) -> int:
-        """Pictures that are drawn."""
+        """Number of pictures that are drawn."""
         return len(self.drawings)
 
-    def compute(self, material: EvalContext) -> int:
-        """Draw all and keep those that are missing; how many there are."""
-        return len(draw(material, self.drawings))
+    def compute(self, context: EvalContext) -> int:
+        """Draw all, keep those that are missing, and return how many there are."""
+        return len(draw(context, self.drawings))
 
 
 def draw_parts(store: PictureStore, wanted: Iterable[Drawing], batch_size: int) -> list[DrawPart]:
-    """Parts that draw what is wanted, each drawing once; only those in which a drawing is missing.
+    """Return parts that draw what is wanted, each drawing once; only those in which a drawing is missing.
 
-    The batches follow from what is wanted alone, not from what is there.
+    The batches depend on the wanted drawings alone, not on the present ones.
     """
     by_ratio: dict[float, list[Drawing]] = {}
     for drawing in dict.fromkeys(wanted):
@@ -60,40 +60,40 @@ def draw_parts(store: PictureStore, wanted: Iterable[Drawing], batch_size: int) 
 
 @dataclass(frozen=True, slots=True)
 class JudgePart:
-    """Some items of a benchmark; their verdicts are kept under ``folder``."""
+    """Some items of a benchmark, whose verdicts are kept below ``folder``."""
 
-    measure: PromptBenchmark
-    asked: tuple[PromptSample, ...]
+    benchmark: PromptBenchmark
+    samples: tuple[PromptSample, ...]
     folder: str
 
     @property
     def num_pictures(self) -> int:
-        """Pictures that are judged."""
-        return sum(len(asked.places) for asked in self.asked)
+        """Number of pictures that are judged."""
+        return sum(len(sample.places) for sample in self.samples)
 
-    def compute(self, material: EvalContext) -> tuple[Record, ...]:
-        """The record of every item, from storage where all of the part is there."""
+    def compute(self, context: EvalContext) -> tuple[Record, ...]:
+        """Return the record of every item; read from storage if all records of the part are there."""
 
         def judge() -> Sequence[Record]:
-            return self.measure.judge(material.networks)(self.asked, [asked.pictures() for asked in self.asked])
+            return self.benchmark.judge(context.networks)(self.samples, [sample.pictures() for sample in self.samples])
 
-        return _kept(self.folder, [asked.digest() for asked in self.asked], judge)
+        return _kept(self.folder, [sample.digest() for sample in self.samples], judge)
 
 
 def judge_parts(
-    measure: PromptBenchmark, asked: Sequence[PromptSample], folder: str, batch_size: int
+    benchmark: PromptBenchmark, samples: Sequence[PromptSample], folder: str, batch_size: int
 ) -> list[JudgePart]:
-    """Items in parts of about ``batch_size`` pictures."""
-    size = max(1, batch_size // max(1, measure.pictures_per_prompt))
-    rules, weights = measure.judge_settings(), judged_by(measure)
+    """Return the items in parts of about ``batch_size`` pictures."""
+    size = max(1, batch_size // max(1, benchmark.pictures_per_prompt))
+    rules, weights = benchmark.judge_settings(), judged_by(benchmark)
     settings = digest_of([rules, weights] if weights else rules)
     below = storage.join(folder, VERDICTS_FOLDER, settings)
-    return [JudgePart(measure, tuple(asked[start : start + size]), below) for start in range(0, len(asked), size)]
+    return [JudgePart(benchmark, tuple(samples[start : start + size]), below) for start in range(0, len(samples), size)]
 
 
 @dataclass(frozen=True, slots=True)
 class RewritePart:
-    """Some prompts that a language model rewrites; its answers are kept under ``folder``."""
+    """Some prompts that a language model rewrites, and whose rewritings are kept below ``folder``."""
 
     rewriter: InstructRewriter
     prompts: tuple[str, ...]
@@ -101,18 +101,18 @@ class RewritePart:
 
     @property
     def num_pictures(self) -> int:
-        """Prompts, each as much work as a picture."""
+        """Number of prompts; each counts as much as a picture."""
         return len(self.prompts)
 
-    def compute(self, material: EvalContext) -> tuple[str, ...]:
-        """The rewriting of every prompt.
+    def compute(self, context: EvalContext) -> tuple[str, ...]:
+        """Return the rewriting of every prompt.
 
         Raises:
-            ValueError: The model answers with nothing.
+            ValueError: The model returns an empty answer.
         """
 
         def rewrite() -> list[Record]:
-            model = material.networks.get(self.rewriter.model, _load_instruct)
+            model = context.networks.get(self.rewriter.model, _load_instruct)
             answers = model.answer(self.rewriter.questions(self.prompts))
             if empty := [prompt for prompt, answer in zip(self.prompts, answers, strict=True) if not answer]:
                 raise ValueError(
@@ -126,7 +126,7 @@ class RewritePart:
 
 
 def rewrite_parts(rewriter: InstructRewriter, prompts: Sequence[str], folder: str) -> list[RewritePart]:
-    """Different prompts in parts of one batch of the language model."""
+    """Return the distinct prompts in parts of one batch of the language model."""
     below, size = storage.join(folder, REWRITINGS_FOLDER, rewriter.digest()), rewriter.model.batch_size
     unique = list(dict.fromkeys(prompts))
     return [RewritePart(rewriter, tuple(unique[at : at + size]), below) for at in range(0, len(unique), size)]
@@ -137,7 +137,7 @@ def _load_instruct(config: InstructConfig, device: str) -> InstructModel:
 
 
 def _kept(folder: str, names: Sequence[str], compute: Callable[[], Sequence[Record]]) -> tuple[Record, ...]:
-    """Records by name from storage, or all of them computed and written, each where none is."""
+    """Return records by name from storage if all are there; else compute all and write the missing ones."""
     uris = [storage.join(folder, name[:2], f"{name}.json") for name in names]
     if all(storage.exists(uri) for uri in uris):
         return tuple(parse_json(storage.read_text(uri), where=uri) for uri in uris)
@@ -145,7 +145,7 @@ def _kept(folder: str, names: Sequence[str], compute: Callable[[], Sequence[Reco
 
 
 def _keep(uri: str, record: Record) -> Any:
-    """Write a record, unless one is there; what lies there at last."""
+    """Write a record if there is none; return the stored one."""
     try:
         storage.write_text(uri, json.dumps(record, ensure_ascii=False) + "\n", if_absent=True)
     except storage.FileAlreadyThereError:

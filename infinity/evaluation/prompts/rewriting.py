@@ -1,4 +1,4 @@
-"""Prompts rewritten before they are drawn: by a language model on a worker, or beforehand in a file."""
+"""Prompts rewritten before they are drawn: by a language model on a worker, or in advance in a file."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ INSTRUCTION = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RewriteFile(Config):
-    """Rewritings that were made beforehand.
+    """Rewritings that were made in advance.
 
     Attributes:
         file: JSON lines, each ``{"prompt": ..., "rewritten": ...}``; every prompt of the benchmark must be there.
-        kind: Tells it from other rewriters in JSON.
+        kind: Tag that tells this rewriter from others in JSON.
     """
 
     file: PinnedFile
     kind: Literal["file"] = "file"
 
     def read(self) -> dict[str, str]:
-        """Rewriting by prompt.
+        """Return the rewritings by prompt.
 
         Raises:
-            ValueError: A line that is not of this form, two rewritings of one prompt, or an empty one.
+            ValueError: A line of another format, two rewritings of one prompt, or an empty rewriting.
             StorageError: The file is missing.
         """
         found: dict[str, str] = {}
@@ -50,10 +50,10 @@ class RewriteFile(Config):
         return found
 
     def rewrite(self, prompts: Sequence[str]) -> list[str]:
-        """The rewriting of every prompt.
+        """Return the rewriting of every prompt.
 
         Raises:
-            ValueError: Prompts that the file does not have.
+            ValueError: The file lacks a prompt.
         """
         found = self.read()
         if missing := [prompt for prompt in prompts if prompt not in found]:
@@ -70,8 +70,8 @@ class InstructRewriter(Config):
 
     Attributes:
         model: The language model.
-        instruction: What it is told; the prompt follows on a line of its own.
-        kind: Tells it from other rewriters in JSON.
+        instruction: Instruction to the model; the prompt follows on a line of its own.
+        kind: Tag that tells this rewriter from others in JSON.
     """
 
     model: InstructConfig
@@ -79,7 +79,7 @@ class InstructRewriter(Config):
     kind: Literal["instruct"] = "instruct"
 
     def questions(self, prompts: Sequence[str]) -> list[str]:
-        """What the model is asked for every prompt."""
+        """Return the model's input for every prompt."""
         return [f"{self.instruction}\n\nPrompt: {prompt}" for prompt in prompts]
 
 
@@ -87,7 +87,7 @@ Rewriter = RewriteFile | InstructRewriter
 
 
 def describe(rewriter: Rewriter | None) -> str:
-    """How prompts were rewritten, for the protocol of a figure."""
+    """Return how prompts were rewritten, for the protocol of a score."""
     if rewriter is None:
         return "prompts as they are"
     if isinstance(rewriter, RewriteFile):

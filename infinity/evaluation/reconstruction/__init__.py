@@ -1,4 +1,4 @@
-"""How well the tokenizer alone gives pictures back: PSNR, SSIM, LPIPS.
+"""How well the tokenizer alone reconstructs pictures: PSNR, SSIM, LPIPS.
 
 Start with ``benchmark.py``.
 """

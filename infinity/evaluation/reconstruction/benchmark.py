@@ -1,4 +1,4 @@
-"""How well the tokenizer alone gives pictures back: PSNR, SSIM, LPIPS, and pairs to look at."""
+"""How well the tokenizer alone reconstructs pictures: PSNR, SSIM, LPIPS, and pairs to look at."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from infinity.evaluation.benchmark import (
     spread,
 )
 from infinity.evaluation.mean_state import MeanState
+from infinity.evaluation.model import loaded_pipeline
 from infinity.evaluation.reconstruction.image_quality import PROTOCOL, WINDOW_PX, psnr_db, ssim
 from infinity.evaluation.score import Score
 from infinity.perception.lpips import LpipsConfig, load_lpips
@@ -36,13 +37,13 @@ Pictures = UInt8[np.ndarray, "B H W 3"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ReconstructionMeasure(Config):
-    """PSNR, SSIM and LPIPS of pictures that went through all bits of the tokenizer.
+class ReconstructionBenchmark(Config):
+    """PSNR, SSIM and LPIPS of pictures that were encoded to all bits and decoded again.
 
     Args:
-        num_pictures: How many, spread over the split; None takes all.
+        num_pictures: Number of pictures, spread over the split; None takes all.
         lpips: Weights of LPIPS; None reports it as not measured.
-        num_shown: Pairs on the sheet of examples, and as many on that of the worst.
+        num_shown: Number of pairs on the sheet of examples, and on the sheet of the worst pairs.
     """
 
     num_pictures: int | None = 256
@@ -52,12 +53,12 @@ class ReconstructionMeasure(Config):
     def __post_init__(self) -> None:
         if (self.num_pictures is not None and self.num_pictures < 1) or self.num_shown < 0:
             raise ValueError(
-                f"ReconstructionMeasure: expected pictures, got {self.num_pictures} and {self.num_shown} shown"
+                f"ReconstructionBenchmark: expected pictures, got {self.num_pictures} and {self.num_shown} shown"
             )
 
-    def parts(self, subject: EvalTarget, manifest: Manifest) -> tuple[ReconstructionPart, ...]:
-        """One part a batch of rows."""
-        rows = spread(manifest, subject.split, self.num_pictures)
+    def parts(self, target: EvalTarget, manifest: Manifest) -> tuple[ReconstructionPart, ...]:
+        """Return one part per batch of rows."""
+        rows = spread(manifest, target.split, self.num_pictures)
         places = np.arange(min(self.num_shown, len(rows))) * len(rows) // max(1, min(self.num_shown, len(rows)))
         shown = frozenset(rows[int(place)] for place in places)
         return tuple(
@@ -67,11 +68,11 @@ class ReconstructionMeasure(Config):
                 num_worst=self.num_shown,
                 lpips=self.lpips,
             )
-            for batch in batches(manifest, rows, subject.batch_size)
+            for batch in batches(manifest, rows, target.batch_size)
         )
 
-    def outcome(self, state: ReconstructionState) -> BenchmarkResult:
-        """``reconstruction.psnr_db``, ``.ssim`` and ``.lpips``; sheets "reconstructions" and "worst"."""
+    def summarize(self, state: ReconstructionState) -> BenchmarkResult:
+        """Return ``reconstruction.psnr_db``, ``.ssim`` and ``.lpips``; sheets "reconstructions" and "worst"."""
         scores = (
             state.psnr.score("reconstruction.psnr_db", "dB", protocol=PROTOCOL),
             _score_of(state.ssim, "reconstruction.ssim", PROTOCOL, state.psnr.count, f"below {WINDOW_PX} px a side"),
@@ -96,15 +97,15 @@ class ReconstructionMeasure(Config):
         return _score_of(state.lpips, "reconstruction.lpips", self.lpips.protocol, state.psnr.count, small)
 
 
-def _score_of(state: MeanState, metric: str, protocol: str, wanted: int, gap: str) -> Score:
-    """A mean that says so where pictures are missing from it."""
-    note = "" if state.count == wanted else f"{wanted - state.count} of {wanted} pictures left out: {gap}"
+def _score_of(state: MeanState, metric: str, protocol: str, wanted: int, reason: str) -> Score:
+    """Return the mean as a score, with a note where pictures are missing from it."""
+    note = "" if state.count == wanted else f"{wanted - state.count} of {wanted} pictures left out: {reason}"
     return state.score(metric, "", protocol=protocol, note=note)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pair:
-    """A picture before and after, and how far apart they are."""
+    """A picture, its reconstruction, and the PSNR between them."""
 
     row: int
     psnr_db: float
@@ -114,7 +115,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ReconstructionState:
-    """Values by picture, added up; pairs to show, the worst pairs in order, and the PSNR of every picture by its id."""
+    """Sums over pictures, pairs to show, the worst pairs in order, and the PSNR of every picture by its id."""
 
     psnr: MeanState
     ssim: MeanState
@@ -141,7 +142,7 @@ class ReconstructionState:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReconstructionPart:
-    """A batch of rows; ``shown`` are those whose pairs are kept."""
+    """Work on a batch of rows; the pairs of the rows ``shown`` are kept."""
 
     batch: RowBatch
     shown: tuple[int, ...]
@@ -150,19 +151,19 @@ class ReconstructionPart:
 
     @property
     def num_pictures(self) -> int:
-        """Pictures that are encoded and decoded."""
+        """Number of pictures that are encoded and decoded."""
         return len(self.batch.rows)
 
-    def compute(self, material: EvalContext) -> ReconstructionState:
+    def compute(self, context: EvalContext) -> ReconstructionState:
         """Reconstruct the pictures and compare."""
-        pipeline = material.pipeline
+        pipeline = loaded_pipeline(context)
         schedule = pipeline.config.resolution.schedule(self.batch.aspect_ratio)
         size_px = schedule.image_size_px(pipeline.tokenizer.config.stride_px)
-        originals = load_images(material.manifest, self.batch.rows, size_px)
+        originals = load_images(context.manifest, self.batch.rows, size_px)
         decoded = reconstruct(pipeline.tokenizer, originals, schedule)
         values = psnr_db(originals, decoded)
-        ids = picture_ids(material.manifest, self.batch.rows)
-        distances = self._distances(material, originals, decoded)
+        ids = picture_ids(context.manifest, self.batch.rows)
+        distances = self._distances(context, originals, decoded)
         pairs = tuple(map(Pair, self.batch.rows, values.tolist(), originals, decoded))
         return ReconstructionState(
             psnr=MeanState.of(values),
@@ -176,15 +177,15 @@ class ReconstructionPart:
         )
 
     @torch.inference_mode()
-    def _distances(self, material: EvalContext, originals: Pictures, decoded: Pictures) -> list[float]:
-        """LPIPS of every pair; none where it is not asked for or the pictures are too small."""
+    def _distances(self, context: EvalContext, originals: Pictures, decoded: Pictures) -> list[float]:
+        """Return LPIPS of every pair; empty where it is not wanted or the pictures are too small."""
         if self.lpips is None:
             return []
-        network = material.networks.get(self.lpips, load_lpips)
+        network = context.networks.get(self.lpips, load_lpips)
         if min(originals.shape[1:3]) < network.least_px:
             return []
         pixels = (
-            to_pixels(torch.from_numpy(each), torch.device(material.subject.device)) for each in (originals, decoded)
+            to_pixels(torch.from_numpy(each), torch.device(context.target.device)) for each in (originals, decoded)
         )
         return [float(value) for value in network(*pixels).double()]
 
@@ -192,7 +193,7 @@ class ReconstructionPart:
 def reconstruct(
     tokenizer: Tokenizer, images: UInt8[np.ndarray, "B H W 3"], schedule: ScaleSchedule
 ) -> UInt8[np.ndarray, "B H W 3"]:
-    """Pictures encoded to bits of all scales and decoded again, rounded to 8 bits."""
+    """Return pictures that were encoded to the bits of all scales and decoded again, rounded to 8 bits."""
     device = next(tokenizer.parameters()).device
     pixels = tokenizer.reconstruct(to_pixels(torch.from_numpy(images), device), schedule)
     return np.asarray(to_images(pixels).numpy())

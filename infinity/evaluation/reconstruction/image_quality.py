@@ -1,4 +1,4 @@
-"""How close a picture is to another: PSNR and SSIM, in float64 on 8-bit RGB."""
+"""Similarity of two pictures: PSNR and SSIM, in float64 on 8-bit RGB."""
 
 from __future__ import annotations
 
@@ -21,7 +21,12 @@ Images = UInt8[np.ndarray, "B H W C"]
 
 
 def psnr_db(reference: Images, images: Images) -> Float64[np.ndarray, " B"]:
-    """Peak signal-to-noise ratio of every picture in dB, infinite where the two are equal.
+    """Return the peak signal-to-noise ratio of every picture in dB, infinite where the two are equal.
+
+    Example:
+        >>> black = np.zeros((1, 2, 2, 3), np.uint8)
+        >>> psnr_db(black, black + 255).tolist(), psnr_db(black, black).tolist()
+        ([0.0], [inf])
 
     Raises:
         ValueError: Shapes differ or values are not uint8.
@@ -35,13 +40,13 @@ def psnr_db(reference: Images, images: Images) -> Float64[np.ndarray, " B"]:
 
 @dataclass(frozen=True, slots=True)
 class SsimWindow:
-    """Which windows SSIM averages over; the default is that of Wang et al. 2004, and of every figure of ours.
+    """Windows that SSIM averages over; the default is that of Wang et al. 2004, which all our scores use.
 
     Attributes:
         size_px: Side of a window.
-        sigma_px: Deviation of its Gaussian weights; None weighs all pixels alike.
-        sample_covariance: Divide by the pixels of a window less one (scikit-image's default).
-        border: "inside" takes windows inside the picture only; "reflect" one around every pixel (torchmetrics).
+        sigma_px: Standard deviation of the window's Gaussian weights; None weights all pixels equally.
+        sample_covariance: Whether covariances are divided by the number of pixels minus one (scikit-image's default).
+        border: "inside" takes windows inside the picture only; "reflect" takes one around every pixel (torchmetrics).
     """
 
     size_px: int = WINDOW_PX
@@ -50,7 +55,7 @@ class SsimWindow:
     border: Literal["inside", "reflect"] = "inside"
 
     def mean(self, x_HWC: Float64[np.ndarray, "H W C"]) -> Float64[np.ndarray, "h w C"]:
-        """Weighted mean of every window."""
+        """Return the weighted mean of every window."""
         if self.border == "reflect":
             around = self.size_px // 2
             x_HWC = np.pad(x_HWC, ((around, around), (around, around), (0, 0)), mode="reflect")
@@ -65,7 +70,12 @@ WANG = SsimWindow()
 
 
 def ssim(reference: Images, images: Images, window: SsimWindow = WANG) -> Float64[np.ndarray, " B"]:
-    """Structural similarity of every picture, at most 1.
+    """Return the structural similarity of every picture, at most 1.
+
+    Example:
+        >>> ramp = np.arange(16 * 16 * 3, dtype=np.uint8).reshape(1, 16, 16, 3)
+        >>> ssim(ramp, ramp).tolist()
+        [1.0]
 
     Raises:
         ValueError: Shapes differ, values are not uint8, or a side is smaller than the window.
@@ -82,16 +92,17 @@ def ssim(reference: Images, images: Images, window: SsimWindow = WANG) -> Float6
 def ssim_of_planes(
     a_HWC: Float64[np.ndarray, "H W C"], b_HWC: Float64[np.ndarray, "H W C"], window: SsimWindow = WANG
 ) -> float:
-    """SSIM of one picture whose values reach from 0 to 255 and need not be whole."""
+    """Return SSIM of one picture whose values lie between 0 and 255 and may be fractions."""
     luminance, structure = _similarity(a_HWC, b_HWC, window)
     return float((luminance * structure).mean())
 
 
 def multiscale_ssim(reference: Images, images: Images) -> Float64[np.ndarray, " B"]:
-    """SSIM over five scales, each half as large (Wang et al. 2003); negative contrasts count as zero.
+    """Return SSIM over five scales, each half as large (Wang et al. 2003); negative contrasts count as zero.
 
     Raises:
-        ValueError: Shapes differ, values are not uint8, or a side is below 161 px, where the coarsest has no window.
+        ValueError: Shapes differ, values are not uint8, or a side is below 161 px, so that the coarsest scale has no
+            window.
     """
     _check(reference, images)
     least = (WINDOW_PX - 1) * 2 ** (len(_MULTISCALE_WEIGHTS) - 1) + 1
@@ -115,7 +126,7 @@ def _multiscale_of(a: Float64[np.ndarray, "H W C"], b: Float64[np.ndarray, "H W 
 
 
 def _halved(x_HWC: Float64[np.ndarray, "H W C"]) -> Float64[np.ndarray, "h w C"]:
-    """Means of 2 x 2 pixels; an odd side gets a row of zeros before it and after it, which count (pytorch_msssim)."""
+    """Return means of 2 x 2 pixels; an odd side gets a row of zeros at both ends, which count (pytorch_msssim)."""
     odd_height, odd_width = x_HWC.shape[0] % 2, x_HWC.shape[1] % 2
     x = np.pad(x_HWC, ((odd_height, odd_height), (odd_width, odd_width), (0, 0)))
     x = x[: x.shape[0] // 2 * 2, : x.shape[1] // 2 * 2]
@@ -125,7 +136,7 @@ def _halved(x_HWC: Float64[np.ndarray, "H W C"]) -> Float64[np.ndarray, "h w C"]
 def _similarity(
     a: Float64[np.ndarray, "H W C"], b: Float64[np.ndarray, "H W C"], window: SsimWindow
 ) -> tuple[Float64[np.ndarray, "h w C"], Float64[np.ndarray, "h w C"]]:
-    """Of every window how alike its mean is, and its contrast and structure."""
+    """Return the similarity of means, and that of contrast and structure, of every window."""
     mean_a, mean_b, square_a, square_b, product = (window.mean(x) for x in (a, b, a * a, b * b, a * b))
     pixels = window.size_px**2
     factor = pixels / (pixels - 1) if window.sample_covariance else 1.0

@@ -26,7 +26,7 @@ from infinity.jobs.dataset.dropped_pictures import dropped_pictures
 from infinity.jobs.dataset.facts import DatasetError, SourceTable, gather, open_record
 from infinity.jobs.dataset.sources import only_takes_down, sources_of, stores_as, takedown_of
 from infinity.jobs.dataset.spec import BuildDatasetReport, BuildDatasetSpec, judges_of
-from infinity.jobs.dataset.summary import save_thumbnails, summarise
+from infinity.jobs.dataset.summary import save_thumbnails
 from infinity.jobs.ownership import Tenure, once
 from infinity.jobs.progress import Progress, ProgressSink, section, silent
 from infinity.jobs.spec import begin, commit
@@ -62,7 +62,7 @@ def _run(spec: BuildDatasetSpec, tenure: Tenure) -> BuildDatasetReport:
         check_next(root, spec.name, parent)
     interrupted = storage.exists(uri)  # between the manifest and the report
     manifest = Manifest.load(uri) if interrupted else _build(spec, parent, uri, root, progress)
-    summary = summarise(manifest, save_thumbnails(manifest, folder))
+    summary = summarize(manifest, save_thumbnails(manifest, folder))
     if spec.name:
         publish(root, spec.name, manifest)
     progress(Progress(1.0, f"{summary.counts['kept']:,} of {summary.counts['read']:,} pictures kept"))

@@ -36,7 +36,7 @@ def save_thumbnails(manifest: Manifest, folder: str) -> str:
     return uri
 
 
-def summarise(manifest: Manifest, thumbnails: str) -> DatasetSummary:
+def summarize(manifest: Manifest, thumbnails: str) -> DatasetSummary:
     ratios, numbers = np.unique(manifest.aspect_ratios, return_counts=True)
     captions = manifest.captions(_spread(len(manifest), _CAPTION_EXAMPLES))
     return DatasetSummary(

@@ -1,4 +1,4 @@
-"""Evaluation jobs: score models on benchmarks in parallel, with the same figures for any number of workers.
+"""Evaluation jobs: score models on benchmarks in parallel, with the same scores for any number of workers.
 
 May import ``infinity.jobs.cluster``. Start with ``evaluate.py``; ``results.py`` reads a finished evaluation back.
 """

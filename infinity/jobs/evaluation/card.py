@@ -1,6 +1,6 @@
-"""The records of a model, gathered for its card: its folder, the trainings that led to it, their data, its evaluations.
+"""Collect a model's records for its card: its folder, the trainings that led to it, their data, its evaluations.
 
-Records are read as plain JSON, so that a model's card can be written long after its specs had other fields.
+Records are read as plain JSON, so that a card can still be written after specs have changed their fields.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ MAX_SHEETS = 8
 
 
 class CardError(ValueError):
-    """What lies there is no model of pictures."""
+    """A checkpoint that is not a text-to-image model."""
 
 
 def gather(uri: str) -> ModelCard:
-    """All that the records beside a model say.
+    """Return all that the records beside a model say.
 
     Args:
         uri: A model folder, or the folder of a run.
 
     Raises:
-        ModelNotFoundError: No model there.
-        CardError: A checkpoint that is no model.
-        CheckpointError: A damaged one.
-        ConfigError: A record that cannot be read.
+        ModelNotFoundError: There is no model.
+        CardError: The checkpoint is of another kind.
+        CheckpointError: The checkpoint is damaged.
+        ConfigError: A record cannot be read.
     """
     model = model_folder(uri)
     kind, config = read_kind_and_config(model)
@@ -63,7 +63,7 @@ def gather(uri: str) -> ModelCard:
 
 
 def _title(model: str) -> str:
-    """Run and job of a model folder ``<run>/<job>/model``; the folder's own name elsewhere."""
+    """Return run and job of a model folder ``<run>/<job>/model``; elsewhere the folder's own name."""
     job = storage.parent(model)
     if storage.exists(storage.join(job, SPEC_FILE)):
         return f"{storage.name(storage.parent(job))}, {storage.name(job)}"
@@ -85,7 +85,7 @@ def _facts(config: ModelConfig, trainings: tuple[TrainingFacts, ...]) -> dict[st
 
 
 def _trainings(model: str) -> Iterator[TrainingFacts]:
-    """The tokenizer's training and the transformer's, the earliest first; ends where a record is missing."""
+    """Yield the trainings of the tokenizer and the transformer, the earliest first, as far as records exist."""
     chain: list[TrainingFacts] = []
     seen: set[str] = set()
     waiting = [model]
@@ -101,7 +101,7 @@ def _trainings(model: str) -> Iterator[TrainingFacts]:
             continue
         chain.append(_training(folder, settings, training))
         waiting += [settings[name] for name in ("tokenizer", "start_from") if isinstance(settings.get(name), str)]
-    # From the model the chain leads back to the start and at last to the tokenizer.
+    # The chain leads from the model back to the start of its training, and at last to the tokenizer.
     yield from reversed(chain)
 
 
@@ -117,7 +117,7 @@ def _training(folder: str, settings: Mapping[str, Any], training: Mapping[str, A
 
 
 def _data(trainings: tuple[TrainingFacts, ...], gaps: list[str]) -> Iterator[DataFacts]:
-    """Every data set that a training names, once; one that is not there any more is a gap."""
+    """Yield every data set that a training names, once; note those that no longer exist in ``gaps``."""
     for uri in dict.fromkeys(str(training.settings.get("manifest", "")) for training in trainings):
         if not uri or not storage.exists(uri):
             gaps.append(f"The manifest of its data is not there any more: {uri or 'no record names it'}.")
@@ -135,12 +135,12 @@ def _data(trainings: tuple[TrainingFacts, ...], gaps: list[str]) -> Iterator[Dat
 
 
 def _settings(head: Config) -> Mapping[str, Any]:
-    """The head without its lists of shards, which are the data and no setting."""
+    """Return the head without counts and lists of shards, which are data and not settings."""
     return {name: value for name, value in head.to_json().items() if name not in ("counts", "shards")}
 
 
 def _evaluations(model: str) -> Iterator[EvaluationFacts]:
-    """Evaluations in the model's run whose model it is and still has the digest that was measured."""
+    """Yield the evaluations in the model's run that scored the present checkpoint."""
     digest = storage.read_text(storage.join(model, MARKER_FILE)).strip()
     for folder in below(storage.parent(storage.parent(model))):
         spec, report_uri = _object(storage.join(folder, SPEC_FILE)), storage.join(folder, REPORT_FILE)
@@ -150,7 +150,7 @@ def _evaluations(model: str) -> Iterator[EvaluationFacts]:
         settings, origins = spec.get("spec", {}), report.get("origins", {})
         scores = [Score.from_json(score, where=report_uri) for score in report.get("scores", ())]
         sheets = {name: Sheet.from_json(sheet, where=report_uri) for name, sheet in report.get("pictures", {}).items()}
-        # Figures of pictures that somebody else drew are no figures of this model.
+        # Scores of pictures that another model drew are not scores of this model.
         own = tuple(score for score in scores if foreign_origin(score.metric, settings, origins) is None)
         shown = [sheet for name, sheet in sheets.items() if foreign_origin(name, settings, origins) is None]
         if own:

@@ -14,19 +14,19 @@ from infinity.data.images.contact_sheet import compose_sheet
 from infinity.evaluation.benchmark import Picture, magnification
 from infinity.evaluation.promotion.gate import GateError, GateReport, compare
 from infinity.evaluation.promotion.margins import GateConfig
-from infinity.jobs.evaluation.results import Drawn, Evaluated
+from infinity.jobs.evaluation.results import DrawnPrompt, Evaluated
 from infinity.reporting.comparison import ComparisonPage, ShownPrompt, Side, chosen, render_comparison, write_figures
 from infinity.reporting.summary import Sheet
 
 MAX_PROMPTS = 120
-"""Prompts on a page, so that it stays some megabytes."""
+"""Most prompts on a page, so that the page stays a few megabytes."""
 NUM_WORST = 8
 SHOWN_SIDE_PX = 192
 
 
 @dataclass(frozen=True, slots=True)
 class ComparisonFiles:
-    """URIs of what was written; the sheet of worst prompts is None where no prompt became worse."""
+    """URIs of the written files; the sheet of worst prompts is None where no prompt became worse."""
 
     html: str
     json: str
@@ -46,16 +46,16 @@ def write_comparison(
     """Compare, and write ``comparison.html``, ``comparison.json`` and ``worst.png`` into a folder.
 
     Args:
-        before: The champion, or whatever comes first.
-        after: The candidate.
-        folder: URI.
-        titles: Words for the two.
-        config: Of the gate.
-        max_prompts: On the page.
-        only: Metrics that are compared; None compares all that have a margin.
+        before: First evaluation, such as the champion's.
+        after: Second evaluation, such as the candidate's.
+        folder: URI of the folder.
+        titles: Names of the two, in words.
+        config: Configuration of the gate.
+        max_prompts: Most prompts on the page.
+        only: Metrics that are compared; None compares all with a margin.
 
     Returns:
-        The files, the gate's report (None where it refuses to compare), and the sentence of its refusal.
+        The files, the gate's report (None where it refuses to compare), and the reason of its refusal.
 
     Raises:
         StorageError: A picture is missing, or the folder cannot be written.
@@ -82,9 +82,9 @@ def write_comparison(
 
 
 def shown_prompts(before: Evaluated, after: Evaluated, config: GateConfig) -> list[ShownPrompt]:
-    """Prompts that both evaluations drew with the same seeds, with the values of the metrics over them.
+    """Return the prompts that both evaluations drew with the same seeds, with their values by metric.
 
-    The loss of a prompt is the largest of its metrics, each in margins.
+    The loss of a prompt is the largest loss of its metrics, in margins.
     """
     old_items, new_items = before.items(), after.items()
     old_drawings = {(drawn.benchmark, drawn.id): drawn for drawn in before.drawings()}
@@ -116,13 +116,13 @@ def shown_prompts(before: Evaluated, after: Evaluated, config: GateConfig) -> li
 
 
 def _own(values: Sequence[tuple[str, float, float]]) -> tuple[tuple[str, float, float], ...]:
-    """Without the overall metric, whose values are weighted, where a task's metric says the same plainly."""
+    """Return the values without the overall metric, which is weighted, where a task's metric has the same item."""
     tasks = tuple(value for value in values if not value[0].endswith(".overall"))
     return tasks or tuple(values)
 
 
 def _loss(values: Sequence[tuple[str, float, float]], config: GateConfig) -> float:
-    """The heaviest loss in margins; 0 where no metric has one."""
+    """Return the largest loss in margins; 0 where no metric has one."""
     losses = []
     for metric, first, second in values:
         if (margin := config.margin(metric)) is not None:
@@ -130,7 +130,7 @@ def _loss(values: Sequence[tuple[str, float, float]], config: GateConfig) -> flo
     return max(losses, default=0.0)
 
 
-def _is_about(metric: str, drawn: Drawn) -> bool:
+def _is_about(metric: str, drawn: DrawnPrompt) -> bool:
     return metric == drawn.benchmark or metric.startswith(f"{drawn.benchmark}.")
 
 
@@ -144,7 +144,7 @@ def _side(evaluated: Evaluated, title: str) -> Side:
 
 
 def _write_worst(prompts: Sequence[ShownPrompt], titles: tuple[str, str], folder: str) -> Sheet | None:
-    """The prompts with the heaviest losses, one a row: the first model's pictures, a gap, the second model's."""
+    """Write the prompts with the largest losses, one per row: the first model's pictures, then the second's."""
     worst = [shown for shown in sorted(prompts, key=lambda shown: -shown.loss)[:NUM_WORST] if shown.loss > 0]
     if not worst:
         return None
@@ -157,7 +157,7 @@ def _write_worst(prompts: Sequence[ShownPrompt], titles: tuple[str, str], folder
     half = len(worst[0].before)
     return Sheet(
         image=uri,
-        title=f"Prompts with the heaviest losses, one a row: {half} of {titles[0]}, then those of {titles[1]}",
+        title=f"Prompts with the largest losses, one per row: {half} of {titles[0]}, then those of {titles[1]}",
         captions=tuple(f"{shown.prompt} ({_change(shown)})" for shown in worst),
     )
 
@@ -167,7 +167,7 @@ def _change(shown: ShownPrompt) -> str:
 
 
 def _read(uri: str) -> Picture:
-    """A picture, shrunk where it is larger than a sheet needs."""
+    """Return a picture, shrunk where it is larger than a sheet needs."""
     with Image.open(io.BytesIO(storage.read_bytes(uri))) as image:
         picture = image.convert("RGB")
     picture.thumbnail((SHOWN_SIDE_PX, SHOWN_SIDE_PX))

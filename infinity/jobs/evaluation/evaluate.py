@@ -1,4 +1,4 @@
-"""Score a model: reconstruction, prediction of bits, drawn scenes, FID; in parallel, with the same figures always."""
+"""Score models in parallel: reconstruction, prediction of bits, FID, benchmarks over prompts (decisions 4 and 21)."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from infinity.config import Config, digest_of
 from infinity.data.dataset.manifest import Manifest, Split
 from infinity.evaluation.benchmark import Benchmark, EvalTarget
 from infinity.evaluation.contents import contents, is_current, model_digest
-from infinity.evaluation.dpg.benchmark import DpgMeasure
-from infinity.evaluation.drawings import SampleMeasure
-from infinity.evaluation.fid.distribution import DistributionMeasure
+from infinity.evaluation.dpg.benchmark import DpgBenchmark
+from infinity.evaluation.drawings import SampleBenchmark
+from infinity.evaluation.fid.distribution import DistributionBenchmark
 from infinity.evaluation.fid.inception_weights import InceptionWeights, load_inception
-from infinity.evaluation.geneval.benchmark import GenevalMeasure
-from infinity.evaluation.geneval.scenes import SceneMeasure
-from infinity.evaluation.preference.benchmark import ClipScoreMeasure, HpsMeasure, ImageRewardMeasure
+from infinity.evaluation.geneval.benchmark import GenevalBenchmark
+from infinity.evaluation.geneval.scenes import SceneBenchmark
+from infinity.evaluation.preference.benchmark import ClipScoreBenchmark, HpsBenchmark, ImageRewardBenchmark
 from infinity.evaluation.prompts.benchmark import PictureFolder, PromptBenchmark
 from infinity.evaluation.prompts.rewriting import RewriteFile
-from infinity.evaluation.reconstruction.benchmark import ReconstructionMeasure
+from infinity.evaluation.reconstruction.benchmark import ReconstructionBenchmark
 from infinity.evaluation.score import Score
-from infinity.evaluation.validation import ValidationMeasure
+from infinity.evaluation.validation import ValidationBenchmark
 from infinity.generation.pipeline import KIND, TOKENIZER_FOLDER, TOKENIZER_KIND, ModelConfig
 from infinity.generation.sampling import SamplingConfig
 from infinity.jobs.cluster.connection import connect
@@ -45,37 +45,37 @@ from infinity.tokenizer import TokenizerConfig
 DRAWINGS_FILE, SCORES_FILE, STORE_FOLDER = "drawings.jsonl", "scores.json", "store"
 
 BENCHMARKS_OF_PICTURES = frozenset({"geneval", "dpg", "clip_score", "image_reward", "hps"})
-"""Fields of a spec that may be about pictures which were drawn elsewhere."""
+"""Fields of a spec whose benchmark can score pictures that were drawn elsewhere."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EvaluateSpec(JobSpec):
-    """What is scored, and on what.
+    """What is scored, and by which benchmarks.
 
     Attributes:
         model: URI of a model folder; empty where all pictures were drawn elsewhere, by ``pictures_of``.
-        manifest: URI of the data set's manifest; None where nothing is measured on a data set.
-        split: Which part of the data set is measured on; "train" must be asked for on purpose, and figures then say so.
-        reconstruction: PSNR and SSIM, or None to leave them out.
-        validation: Loss and accuracy of bits, or None.
-        samples: Drawings to look at, or None.
-        scenes: The six GenEval tasks over drawn scenes, or None where the model never learned scenes.
+        manifest: URI of the data set's manifest; None where no benchmark needs a data set.
+        split: Split of the data set that is used; "train" is never the default, and scores on it say so.
+        reconstruction: PSNR, SSIM and LPIPS of reconstructions, or None.
+        validation: Loss and accuracy of predicted bits, or None.
+        samples: Pictures to look at, or None.
+        scenes: GenEval's six tasks over drawn scenes, or None where the model never learned scenes.
         geneval: GenEval on its official prompts, or None.
         dpg: DPG-Bench, or None.
         clip_score: CLIP score over lists of prompts, or None.
         image_reward: ImageReward on its benchmark, or None.
         hps: HPSv2 on its benchmark, or None.
-        distribution: How FID, KID, Inception Score, precision and recall are measured where ``inception`` is given.
-        inception: Weights of the feature network; None reports FID and all that needs it as not measured.
+        distribution: Settings of FID, KID, Inception Score, precision and recall, which need ``inception``.
+        inception: Weights of the feature network; None reports FID and the others as not measured.
         sampling: How pictures are drawn.
-        batch_size: Pictures that are worked on at a time.
-        workers: Who works; their number changes no figure.
+        batch_size: Pictures per work item.
+        workers: Resources of the workers; their number changes no score.
         seed: Number from which the seed of every drawing follows.
-        store: URI where drawings and verdicts are kept, shared by all evaluations that name it: pictures that are there
-            are not drawn again. None is the folder "store" in ``output``. No part of the job's identity.
+        store: URI where pictures and verdicts are kept, shared by all evaluations that name it: existing pictures are
+            not drawn again. None is the folder "store" in ``output``. Not part of the job's identity.
         pictures_of: Name of the model that drew the pictures of all benchmarks, where ``model`` is empty.
-        inputs: Digest of the contents of all inputs, for an evaluation beside an earlier one of other contents; set by
-            ``located``. Empty for the first.
+        inputs: Digest of the contents of all inputs, set by ``located`` for an evaluation beside an earlier one with
+            other contents. Empty for the first.
     """
 
     kind: ClassVar[str] = "evaluation"
@@ -85,16 +85,16 @@ class EvaluateSpec(JobSpec):
     model: str
     manifest: str | None = None
     split: Split = "validation"
-    reconstruction: ReconstructionMeasure | None = field(default_factory=ReconstructionMeasure)
-    validation: ValidationMeasure | None = field(default_factory=ValidationMeasure)
-    samples: SampleMeasure | None = field(default_factory=SampleMeasure)
-    scenes: SceneMeasure | None = None
-    geneval: GenevalMeasure | None = None
-    dpg: DpgMeasure | None = None
-    clip_score: ClipScoreMeasure | None = None
-    image_reward: ImageRewardMeasure | None = None
-    hps: HpsMeasure | None = None
-    distribution: DistributionMeasure = field(default_factory=DistributionMeasure)
+    reconstruction: ReconstructionBenchmark | None = field(default_factory=ReconstructionBenchmark)
+    validation: ValidationBenchmark | None = field(default_factory=ValidationBenchmark)
+    samples: SampleBenchmark | None = field(default_factory=SampleBenchmark)
+    scenes: SceneBenchmark | None = None
+    geneval: GenevalBenchmark | None = None
+    dpg: DpgBenchmark | None = None
+    clip_score: ClipScoreBenchmark | None = None
+    image_reward: ImageRewardBenchmark | None = None
+    hps: HpsBenchmark | None = None
+    distribution: DistributionBenchmark = field(default_factory=DistributionBenchmark)
     inception: InceptionWeights | None = None
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     batch_size: int = 32
@@ -110,20 +110,20 @@ class EvaluateSpec(JobSpec):
             raise ValueError(f"EvaluateSpec.batch_size: expected at least 1, got {self.batch_size}")
         if not self.model:
             self._check_foreign()
-        on_data = [name for name, _ in self.measures()]
-        if not on_data and not list(self.benchmarks()):
-            raise ValueError("EvaluateSpec: expected at least one measure, got none")
+        on_data = [name for name, _ in self.data_benchmarks()]
+        if not on_data and not list(self.prompt_benchmarks()):
+            raise ValueError("EvaluateSpec: expected at least one benchmark, got none")
         if self.manifest is None and on_data:
             raise ValueError(
                 f"EvaluateSpec.manifest: {', '.join(on_data)} need a data set; name its manifest, or set them to None"
             )
 
     def _check_foreign(self) -> None:
-        drawn = [name for name, _ in self.measures()]
-        drawn += [name for name, benchmark in self.benchmarks() if benchmark.pictures is None]
+        drawn = [name for name, _ in self.data_benchmarks()]
+        drawn += [name for name, benchmark in self.prompt_benchmarks() if benchmark.pictures is None]
         if drawn:
             raise ValueError(
-                f"EvaluateSpec: {', '.join(drawn)} need a model that draws; name its folder, or for benchmarks the "
+                f"EvaluateSpec: {', '.join(drawn)} need a model that draws; name its folder, or, for prompts, the "
                 "pictures that were drawn elsewhere"
             )
         if not self.pictures_of.strip():
@@ -132,12 +132,13 @@ class EvaluateSpec(JobSpec):
             )
 
     def located(self) -> Self:
-        """The spec under whose folder the evaluation of what lies there now is found, or will be written.
+        """Return the spec whose folder holds, or will hold, the evaluation of the present inputs.
 
-        That is this one, unless a finished evaluation of other contents has its folder.
+        This is the spec itself, unless a finished evaluation of other contents has its folder.
+
 
         Raises:
-            ConfigError: The report there cannot be read.
+            ConfigError: The report in the folder cannot be read.
             StorageError: An input cannot be read.
         """
         plain = self.replace(inputs="")
@@ -150,12 +151,12 @@ class EvaluateSpec(JobSpec):
         return self.replace(inputs=digest_of([digest, found]))
 
     def contents(self) -> dict[str, str]:
-        """Digests of the inputs beside the model that the spec names by their place alone."""
+        """Return digests of the inputs besides the model that the spec names by location only."""
         values = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "workers"}
         return contents(self.manifest, {name: part for name, part in values.items() if isinstance(part, Config)})
 
     def origins(self, inputs: Mapping[str, str]) -> dict[str, str]:
-        """By beginning of the metrics' names whose pictures they are about, where those were drawn elsewhere."""
+        """Return whose pictures were drawn elsewhere, by the first part of the metrics' names."""
         found = {}
         for each in fields(self):
             pictures = getattr(getattr(self, each.name), "pictures", None)
@@ -165,8 +166,8 @@ class EvaluateSpec(JobSpec):
         return found
 
     @property
-    def subject(self) -> EvalTarget:
-        """What the workers load."""
+    def target(self) -> EvalTarget:
+        """The target that the workers load."""
         return EvalTarget(
             model=self.model,
             manifest=self.manifest,
@@ -178,8 +179,8 @@ class EvaluateSpec(JobSpec):
             device="cuda" if self.workers.use_gpu else "cpu",
         )
 
-    def measures(self) -> Iterator[tuple[str, Benchmark[Any]]]:
-        """What is measured on the data set, with words for people; the longest work first."""
+    def data_benchmarks(self) -> Iterator[tuple[str, Benchmark[Any]]]:
+        """Yield the benchmarks on the data set with their names in words, the longest work first."""
         if self.inception is not None:
             yield "FID", self.distribution
         named: dict[str, Benchmark[Any] | None] = {
@@ -187,12 +188,12 @@ class EvaluateSpec(JobSpec):
             "validation": self.validation,
             "reconstruction": self.reconstruction,
         }
-        for name, measure in named.items():
-            if measure is not None:
-                yield name, measure
+        for name, benchmark in named.items():
+            if benchmark is not None:
+                yield name, benchmark
 
-    def benchmarks(self) -> Iterator[tuple[str, PromptBenchmark]]:
-        """What is measured over prompts."""
+    def prompt_benchmarks(self) -> Iterator[tuple[str, PromptBenchmark]]:
+        """Yield the benchmarks over prompts with their names in words."""
         named: dict[str, PromptBenchmark | None] = {
             "scenes": self.scenes,
             "GenEval": self.geneval,
@@ -208,22 +209,22 @@ class EvaluateSpec(JobSpec):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EvaluateReport(JobReport):
-    """What was measured.
+    """Result of an evaluation.
 
     Attributes:
-        model_digest: Of the checkpoint that was scored.
-        scores: Every figure with its sample size and protocol; those that could not be had are there and say why.
+        model_digest: Digest of the checkpoint that was scored.
+        scores: All scores with sample size and protocol; those that could not be measured say why.
         pictures: Sheets by name: "samples", "samples.<task>", "reconstructions", "worst".
-        records: URIs of JSON lines files by name, for example the verdict on every drawn scene.
-        drawings: URI of the JSON lines file with the pictures of every prompt: benchmark (as the metrics begin), id (as
-            in ``items``; "samples": a caption of the data set), prompt, drawn (where it was rewritten), seeds (of
-            pictures that were drawn here), pictures (URIs). None: nothing was drawn for prompts or to look at.
-        items: URI of the JSON lines file with the value of every prompt or picture: metric, id, value. The plain mean
-            of a metric's values is its score; metrics that are no mean over items have none. None: no metric has any.
-        seconds: From start to end of the job.
-        inputs: Digests of the inputs that the spec names by their place alone, by what they are; empty in reports of
-            earlier versions.
-        origins: By beginning of the metrics' names, of pictures that were drawn elsewhere: whose they are.
+        records: URIs of JSON lines files by name, for example the verdicts on all drawn scenes.
+        drawings: URI of the JSON lines file with the pictures of every prompt, or None where nothing was drawn. Keys:
+            benchmark (first part of the metrics' names; "samples" for captions of the data set), id (as in ``items``),
+            prompt, drawn (the text, where it was rewritten), seeds (of pictures that were drawn here), pictures (URIs).
+        items: URI of the JSON lines file with the value of every prompt or picture, or None where no metric has any.
+            Keys: metric, id, value. The mean of a metric's values is its score; metrics that are no such mean have
+            none.
+        seconds: Duration of the job.
+        inputs: Digests of the inputs that the spec names by location only; empty in reports of earlier versions.
+        origins: Whose pictures were drawn elsewhere, by the first part of the metrics' names.
     """
 
     model_digest: str
@@ -238,10 +239,10 @@ class EvaluateReport(JobReport):
 
 
 def run(spec: EvaluateSpec, *, progress: ProgressSink = silent) -> EvaluateReport:
-    """Score the model; a finished spec is not computed twice.
+    """Score one model; a finished spec is not computed twice.
 
     Raises:
-        ValueError: The model or the data set cannot be used, for example an empty validation split.
+        ValueError: The model or the data set cannot be used, for example because the validation split is empty.
         StorageError: A file cannot be read or written.
         WorkersError: The cluster has no room, or workers die.
     """
@@ -250,14 +251,14 @@ def run(spec: EvaluateSpec, *, progress: ProgressSink = silent) -> EvaluateRepor
 
 
 def run_all(specs: Sequence[EvaluateSpec], *, progress: ProgressSink = silent) -> list[EvaluateReport]:
-    """Score several models together, as if one by one: workers load a scorer once and draw a shared picture once.
+    """Score several models together: workers load each scorer once and draw each shared picture once.
 
     Args:
-        specs: Any number; those that are finished are read. The first that is not says who works.
-        progress: Told how far the whole is.
+        specs: Evaluations; finished ones are read. The first unfinished one names the workers' resources.
+        progress: Called with the progress of the whole.
 
     Raises:
-        ValueError: As for `run`; found before any worker starts.
+        ValueError: A model or data set cannot be used; found before any worker starts.
         StorageError: A file cannot be read or written.
         WorkersError: The cluster has no room, or workers die.
     """
@@ -288,38 +289,40 @@ def _run_all(specs: Sequence[EvaluateSpec], progress: ProgressSink) -> None:
 
 
 def _prepare(spec: EvaluateSpec) -> Evaluation:
-    """Everything that can be found out without a worker."""
-    subject = replace(
-        spec.subject,
+    """Check and read everything that needs no worker."""
+    target = replace(
+        spec.target,
         model_digest=check_model(spec.model) if spec.model else "",
         store=spec.store or storage.join(spec.output, STORE_FOLDER),
     )
-    benchmarks = list(spec.benchmarks())
-    items = [benchmark.items() for _, benchmark in benchmarks]
-    for (_, benchmark), asked in zip(benchmarks, items, strict=True):
-        benchmark.judge_settings()  # names weights: those that are missing are told before hours of drawing
+    prompt_benchmarks = list(spec.prompt_benchmarks())
+    items = [benchmark.items() for _, benchmark in prompt_benchmarks]
+    for (_, benchmark), prompts in zip(prompt_benchmarks, items, strict=True):
+        benchmark.judge_settings()  # reads the weights' digests, so that missing ones are found before hours of drawing
         if isinstance(benchmark.rewriter, RewriteFile) and benchmark.pictures is None:
-            benchmark.rewriter.rewrite([item.prompt for item in asked])  # tells which are missing
+            benchmark.rewriter.rewrite([item.prompt for item in prompts])  # fails if a rewriting is missing
     check_networks(spec)
-    measures = []
+    data_benchmarks = []
     if spec.manifest is not None:
         manifest = Manifest.load(spec.manifest)
-        measures = [(name, measure, measure.parts(subject, manifest)) for name, measure in spec.measures()]
+        data_benchmarks = [
+            (name, benchmark, benchmark.parts(target, manifest)) for name, benchmark in spec.data_benchmarks()
+        ]
     return Evaluation(
-        subject=subject,
-        measures=measures,
-        benchmarks=benchmarks,
+        target=target,
+        data_benchmarks=data_benchmarks,
+        prompt_benchmarks=prompt_benchmarks,
         items=items,
         inputs=spec.contents(),
     )
 
 
 def check_networks(spec: EvaluateSpec) -> None:
-    """Load what measures on a data set will need, which is small, so that nothing is missed on a worker.
+    """Load the networks of benchmarks on a data set once, which is cheap, so that errors appear before workers start.
 
     Raises:
-        ValueError: Weights that cannot be had, of another checksum or of another network.
-        StorageError: Weights that cannot be read.
+        ValueError: Weights are missing, have another checksum, or belong to another network.
+        StorageError: Weights cannot be read.
     """
     if spec.manifest is None:
         return
@@ -330,10 +333,10 @@ def check_networks(spec: EvaluateSpec) -> None:
 
 
 def _finish(spec: EvaluateSpec, evaluation: Evaluation, folder: str, found: ModelResults, seconds: float) -> None:
-    """Write everything down, the report last.
+    """Write all files, the report last.
 
     Raises:
-        ValueError: An input was replaced meanwhile, so that nobody knows what was judged.
+        ValueError: An input was replaced meanwhile, so that it is unknown what was scored.
     """
     now = spec.contents()
     if changed := sorted(name for name, digest in evaluation.inputs.items() if now.get(name) != digest):
@@ -341,24 +344,24 @@ def _finish(spec: EvaluateSpec, evaluation: Evaluation, folder: str, found: Mode
             f"{', '.join(changed)}: changed while {spec.model or spec.pictures_of} was evaluated; run it again when "
             "nothing writes there"
         )
-    outcomes = list(found.outcomes)
+    results = list(found.results)
     if spec.inception is None and spec.manifest is not None:
-        outcomes = [*outcomes, spec.distribution.not_measured()]
+        results = [*results, spec.distribution.not_measured()]
     origins = spec.origins(evaluation.inputs)
-    on_data = sum(1 for _ in spec.measures())
+    on_data = sum(1 for _ in spec.data_benchmarks())
     scores = tuple(
-        told_origin(on_split(score, spec.split) if number < on_data else score, origins)
-        for number, outcome in enumerate(outcomes)
-        for score in outcome.scores
+        with_origin(with_split(score, spec.split) if number < on_data else score, origins)
+        for number, result in enumerate(results)
+        for score in result.scores
     )
-    lines = chain.from_iterable(outcome.drawings for outcome in outcomes)
+    lines = chain.from_iterable(result.drawings for result in results)
     storage.write_text(storage.join(folder, SCORES_FILE), json.dumps([score.to_json() for score in scores], indent=2))
     report = EvaluateReport(
-        model_digest=evaluation.subject.model_digest,
+        model_digest=evaluation.target.model_digest,
         scores=scores,
-        pictures=write_sheets(folder, outcomes),
-        records=write_records(folder, outcomes),
-        items=write_items(folder, outcomes),
+        pictures=write_sheets(folder, results),
+        records=write_records(folder, results),
+        items=write_items(folder, results),
         drawings=write_lines(folder, DRAWINGS_FILE, [*found.drawings(evaluation), *lines]),
         seconds=seconds,
         inputs=dict(evaluation.inputs),
@@ -368,10 +371,10 @@ def _finish(spec: EvaluateSpec, evaluation: Evaluation, folder: str, found: Mode
 
 
 def check_model(uri: str) -> str:
-    """Find before any worker starts what can never work; returns the digest of the transformer's checkpoint.
+    """Check that a model folder can be used, before any worker starts; return the digest of the transformer.
 
     Raises:
-        CheckpointError: No model folder there, or one whose parts do not belong together.
+        CheckpointError: There is no model folder, or its parts do not belong together.
     """
     kind, config = read_kind_and_config(uri)
     if kind != KIND:
@@ -384,14 +387,14 @@ def check_model(uri: str) -> str:
     bits = TokenizerConfig.from_json(config, where=where).token_bits
     if bits != model.transformer.num_bits:
         raise CheckpointError(
-            f"{uri}: the transformer predicts {model.transformer.num_bits} bits a token, the tokenizer in it has "
+            f"{uri}: the transformer predicts {model.transformer.num_bits} bits per token, the tokenizer in it has "
             f"{bits}; they do not belong together"
         )
     return storage.read_text(storage.join(uri, MARKER_FILE)).strip()
 
 
-def told_origin(score: Score, origins: Mapping[str, str]) -> Score:
-    """The score, saying so where its pictures were drawn elsewhere."""
+def with_origin(score: Score, origins: Mapping[str, str]) -> Score:
+    """Return the score, with a note where its pictures were drawn elsewhere."""
     origin = origin_of(score.metric, origins)
     if origin is None:
         return score
@@ -399,12 +402,12 @@ def told_origin(score: Score, origins: Mapping[str, str]) -> Score:
 
 
 def origin_of(metric: str, origins: Mapping[str, str]) -> str | None:
-    """Whose pictures a metric is about; None for those of the model."""
+    """Return whose pictures a metric is about; None for pictures of the model."""
     return next((origin for name, origin in origins.items() if metric.startswith(name)), None)
 
 
-def on_split(score: Score, split: Split) -> Score:
-    """The score, saying so where it was measured on what the model was trained on."""
+def with_split(score: Score, split: Split) -> Score:
+    """Return the score, with a note where it was measured on training data."""
     if split == "validation" or score.value is None:
         return score
     note = "measured on the training split"

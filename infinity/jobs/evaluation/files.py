@@ -15,39 +15,39 @@ SHEETS_FOLDER = "sheets"
 ITEMS_FILE = "items.jsonl"
 
 
-def write_sheets(folder: str, outcomes: Sequence[BenchmarkResult]) -> dict[str, Sheet]:
-    """The sheets by name, written."""
+def write_sheets(folder: str, results: Sequence[BenchmarkResult]) -> dict[str, Sheet]:
+    """Write the sheets; return them by name."""
     sheets = {}
-    for name, sheet in chain.from_iterable(outcome.sheets.items() for outcome in outcomes):
+    for name, sheet in chain.from_iterable(result.sheets.items() for result in results):
         uri = storage.join(folder, SHEETS_FOLDER, f"{name}.png")
         storage.write_bytes(uri, sheet.png)
         sheets[name] = Sheet(image=uri, title=sheet.title, captions=sheet.captions)
     return sheets
 
 
-def write_records(folder: str, outcomes: Sequence[BenchmarkResult]) -> dict[str, str]:
-    """URIs of the records by file name, written."""
+def write_records(folder: str, results: Sequence[BenchmarkResult]) -> dict[str, str]:
+    """Write the records; return their URIs by file name."""
     written = {}
-    for name, records in chain.from_iterable(outcome.records.items() for outcome in outcomes):
+    for name, records in chain.from_iterable(result.records.items() for result in results):
         uri = storage.join(folder, name)
         storage.write_text(uri, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
         written[name] = uri
     return written
 
 
-def write_items(folder: str, outcomes: Sequence[BenchmarkResult]) -> str | None:
-    """One line a metric and item; values that JSON has no number for, such as the PSNR of equal pictures, are null."""
+def write_items(folder: str, results: Sequence[BenchmarkResult]) -> str | None:
+    """Write one line per metric and item; values without a JSON number, such as an infinite PSNR, become null."""
     lines = [
         {"metric": metric, "id": name, "value": value if math.isfinite(value) else None}
-        for outcome in outcomes
-        for metric, values in outcome.items.items()
+        for result in results
+        for metric, values in result.items.items()
         for name, value in values.items()
     ]
     return write_lines(folder, ITEMS_FILE, lines)
 
 
 def write_lines(folder: str, name: str, lines: Sequence[Mapping[str, object]]) -> str | None:
-    """A file of JSON lines, and where it lies; no file where there is no line."""
+    """Write a file of JSON lines and return its URI; write no file for no lines."""
     if not lines:
         return None
     uri = storage.join(folder, name)

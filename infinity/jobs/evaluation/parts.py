@@ -1,4 +1,4 @@
-"""Parts of an evaluation on actors of the cluster: dealt out one by one, results in the order of the parts."""
+"""Work of an evaluation on actors of the cluster: dealt out one by one, added up in a fixed order (decision 4)."""
 
 from __future__ import annotations
 
@@ -18,31 +18,32 @@ from infinity.jobs.progress import Progress, ProgressSink
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One measure's parts on one subject, with words for people."""
+    """Work items of one benchmark on one target, with a name in words."""
 
     name: str
-    subject: EvalTarget
+    target: EvalTarget
     parts: Sequence[WorkItem[Any]]
 
 
 class WorkerPool:
-    """Actors that live as long as the evaluation, so that what they have loaded serves all of its steps."""
+    """Actors that live as long as the evaluation, so that the networks they load serve all of its steps."""
 
     def __init__(self, members: Sequence[Any]) -> None:
         self._members = tuple(members)
 
     def compute(self, work: Sequence[Work], progress: ProgressSink) -> list[Any]:
-        """The summed state of every work; states are added in the order of its parts, whoever computed them and when.
+        """Return the summed state of every work; states are added in the order of its items.
 
         Args:
-            work: None for one without parts; the first are begun first.
-            progress: Told after every part.
+            work: Works, the first of which is started first. A work without items has the state None.
+            progress: Called after every item.
+
 
         Raises:
-            WorkersError: Workers that die.
-            Exception: What a part raised, as it was raised in the worker.
+            WorkersError: Workers died.
+            Exception: An error of an item, as it was raised in the worker.
         """
-        parts = [(one.subject, part) for one in work for part in one.parts]
+        parts = [(one.target, part) for one in work for part in one.parts]
         owners = [number for number, one in enumerate(work) for _ in one.parts]
         total, done = sum(part.num_pictures for _, part in parts), 0
         sums: list[Any] = [None] * len(work)
@@ -61,27 +62,27 @@ class WorkerPool:
 
 @contextmanager
 def worker_pool(workers: WorkersConfig) -> Iterator[WorkerPool]:
-    """Actors that load what a part needs when they get it, and end with the block.
+    """Yield actors that load what an item needs when they get it, and end with the block.
 
     Args:
-        workers: How many. The cluster may have room for fewer, which changes no result.
+        workers: Resources and number of workers. The cluster may have room for fewer, which changes no result.
 
     Raises:
-        WorkersError: No room for a single worker.
+        WorkersError: There is no room for a single worker.
     """
     with actors(_EvaluationActor, workers, most=workers.num_workers) as found:
         yield WorkerPool(found)
 
 
 class _EvaluationActor:
-    """An actor: computes one part after the other, keeps the model of the last one and all networks that judge."""
+    """Actor that computes one item after the other; it keeps the last model and all networks that judge."""
 
     def __init__(self, device: str, threads: int) -> None:
         torch.set_num_threads(threads)
         self._networks = Networks(device)
-        self._material: EvalContext | None = None
+        self._context: EvalContext | None = None
 
-    def compute(self, subject: EvalTarget, part: WorkItem[Any]) -> Any:
-        if self._material is None or self._material.subject != subject:
-            self._material = EvalContext(subject, self._networks)
-        return part.compute(self._material)
+    def compute(self, target: EvalTarget, part: WorkItem[Any]) -> Any:
+        if self._context is None or self._context.target != target:
+            self._context = EvalContext(target, self._networks)
+        return part.compute(self._context)

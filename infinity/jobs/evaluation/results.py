@@ -1,4 +1,4 @@
-"""A finished evaluation, read back: figures, values per prompt, and where the pictures lie."""
+"""A finished evaluation, read back: scores, values per prompt, and where the pictures lie."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ FOLDER_PREFIX = f"{EvaluateSpec.kind}-"
 
 
 class EvaluationNotFoundError(ValueError):
-    """There is no finished evaluation where one was named, or more than one."""
+    """There is no finished evaluation at the named place, or more than one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Drawn:
-    """What was drawn for one prompt.
+class DrawnPrompt:
+    """The pictures of one prompt.
 
     Attributes:
-        benchmark: Begins the names of the metrics that judge these pictures.
-        id: Of the prompt within the benchmark.
-        prompt: As the benchmark has it.
+        benchmark: First part of the names of the metrics over these pictures.
+        id: Id of the prompt within the benchmark.
+        prompt: Prompt of the benchmark.
         drawn: The text that was drawn: the prompt or its rewriting.
-        seeds: Of the pictures; empty where they were drawn elsewhere.
-        pictures: URIs.
+        seeds: Seeds of the pictures; empty where they were drawn elsewhere.
+        pictures: URIs of the pictures.
     """
 
     benchmark: str
@@ -47,7 +47,7 @@ class Drawn:
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
-    """A finished evaluation."""
+    """A finished evaluation: its folder, spec and report."""
 
     folder: str
     spec: EvaluateSpec
@@ -55,7 +55,7 @@ class Evaluated:
 
     @property
     def measured(self) -> ScoredModel:
-        """What the gate compares.
+        """Scores and item values, as the gate compares them.
 
         Raises:
             ValueError: The file of values per item is damaged.
@@ -69,20 +69,20 @@ class Evaluated:
         )
 
     def label(self, metric: str, model: str) -> str:
-        """Words for whose pictures a metric is about: the model's, unless they were drawn elsewhere.
+        """Return whose pictures a metric is about, in words: the model's, unless they were drawn elsewhere.
 
         Args:
             metric: Name of the metric.
-            model: Words for the model.
+            model: Name of the model, in words.
         """
         return foreign_origin(metric, self.spec.to_json(), self.report.origins) or model
 
     def _is_foreign(self, metric: str) -> bool:
-        """Whether the metric says nothing about the model that is named."""
+        """Return whether the metric says nothing about the named model."""
         return bool(self.spec.model) and bool(foreign_origin(metric, self.spec.to_json(), self.report.origins))
 
     def items(self) -> dict[str, dict[str, float | None]]:
-        """By metric the value of every item; empty where no metric has any."""
+        """Return the values of all items by metric; empty where no metric has any."""
         values: dict[str, dict[str, float | None]] = {}
         for where, line in _lines(self.report.items):
             if set(line) != {"metric", "id", "value"}:
@@ -93,10 +93,10 @@ class Evaluated:
             by_id[str(line["id"])] = None if line["value"] is None else float(line["value"])
         return values
 
-    def drawings(self) -> tuple[Drawn, ...]:
-        """What was drawn for every prompt, in the order of the benchmarks; empty where nothing was drawn."""
+    def drawings(self) -> tuple[DrawnPrompt, ...]:
+        """Return the pictures of every prompt, in the order of the benchmarks; empty where nothing was drawn."""
         return tuple(
-            Drawn(
+            DrawnPrompt(
                 benchmark=str(line["benchmark"]),
                 id=str(line["id"]),
                 prompt=str(line["prompt"]),
@@ -109,15 +109,15 @@ class Evaluated:
 
 
 def foreign_origin(metric: str, settings: Mapping[str, Any], origins: Mapping[str, str]) -> str | None:
-    """Whose pictures a metric is about, where they were drawn elsewhere; reports of earlier versions do not say it.
+    """Return whose pictures a metric is about, if they were drawn elsewhere; also for reports of earlier versions.
 
     Args:
-        metric: Name of the metric, or of anything else that begins with its benchmark's.
-        settings: The evaluation's spec, as JSON.
-        origins: Of its report.
+        metric: Name of a metric, or another name that begins with the benchmark's.
+        settings: Spec of the evaluation, as JSON.
+        origins: Origins in the report.
     """
-    if (told := origin_of(metric, origins)) is not None:
-        return told
+    if (origin := origin_of(metric, origins)) is not None:
+        return origin
     for name, part in settings.items():
         pictures = part.get("pictures") if isinstance(part, Mapping) else None
         if pictures and metric.startswith(name):
@@ -126,11 +126,11 @@ def foreign_origin(metric: str, settings: Mapping[str, Any], origins: Mapping[st
 
 
 def setting(spec: EvaluateSpec, inputs: Mapping[str, str] = MappingProxyType({})) -> str:
-    """Names all that an evaluation depends on beside the model: settings, and contents that these do not name.
+    """Return a digest of all that an evaluation depends on besides the model: settings, and contents of inputs.
 
     Args:
-        spec: The evaluation.
-        inputs: Digests of what lay where the spec says, as its report has them.
+        spec: Spec of the evaluation.
+        inputs: Digests of the inputs in its report.
     """
     apart = spec.elsewhere | {"model", "inputs", "pictures_of"}
     found: dict[str, Any] = {name: value for name, value in spec.to_json().items() if name not in apart}
@@ -146,16 +146,16 @@ def setting(spec: EvaluateSpec, inputs: Mapping[str, str] = MappingProxyType({})
 
 
 def _without_pictures(part: Any) -> Any:
-    """A benchmark's settings without whose pictures it is about."""
+    """Return a benchmark's settings without the pictures that it scores."""
     return {name: value for name, value in part.items() if name != "pictures"} if isinstance(part, dict) else part
 
 
 def load(folder: str) -> Evaluated:
-    """The finished evaluation in a folder.
+    """Return the finished evaluation in a folder.
 
     Raises:
         EvaluationNotFoundError: There is none.
-        ConfigError: A file there is damaged or of another version.
+        ConfigError: A file is damaged or of another version.
     """
     spec_uri, report_uri = (storage.join(folder, name) for name in (SPEC_FILE, REPORT_FILE))
     if not storage.exists(report_uri) or not storage.exists(spec_uri):
@@ -168,8 +168,8 @@ def load(folder: str) -> Evaluated:
 
 
 def below(folder: str) -> tuple[str, ...]:
-    """Folders of the finished evaluations directly below a folder, such as a run's."""
-    if (place := storage.local_path(folder)) is not None:  # what lies deeper, perhaps a whole disk, is not walked
+    """Return the folders of the finished evaluations directly below a folder, such as a run's."""
+    if (place := storage.local_path(folder)) is not None:  # deeper folders, perhaps a whole disk, are not listed
         names = sorted(path.parent.name for path in place.glob(f"{FOLDER_PREFIX}*/{REPORT_FILE}"))
         return tuple(storage.join(folder, name) for name in names)
     start = len(folder.rstrip("/")) + 1
@@ -182,14 +182,14 @@ def below(folder: str) -> tuple[str, ...]:
 
 
 def find(uri: str) -> Evaluated:
-    """The one evaluation that a URI stands for.
+    """Return the one evaluation that a URI stands for.
 
     Args:
-        uri: The folder of an evaluation, of a run with one evaluation, or of a model inside a run, whose evaluation
-            lies in that run.
+        uri: Folder of an evaluation, of a run with one evaluation, or of a model inside a run that holds its
+            evaluation.
 
     Raises:
-        EvaluationNotFoundError: There is none, or more than one: then name its own folder.
+        EvaluationNotFoundError: There is none, or more than one, so that the evaluation's own folder must be named.
     """
     if storage.exists(storage.join(uri, REPORT_FILE)) and storage.name(uri).startswith(FOLDER_PREFIX):
         return load(uri)
@@ -212,5 +212,5 @@ def _same_place(one: str, other: str) -> bool:
 
 
 def _lines(uri: str | None) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The objects of a JSON lines file, each with its place; none for no file."""
+    """Yield the objects of a JSON lines file, each with its place; nothing for no file."""
     return iter(()) if uri is None else json_objects(storage.read_bytes(uri), uri)

@@ -1,4 +1,4 @@
-"""Several models and several benchmarks in one go: rewrite prompts, draw pictures, judge and measure, once each."""
+"""Evaluate several models on several benchmarks together: rewrite prompts, draw pictures, judge; each once."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 from infinity.config import digest_of
 from infinity.evaluation.benchmark import Benchmark, BenchmarkResult, EvalTarget, WorkItem
+from infinity.evaluation.model import picture_store
 from infinity.evaluation.pictures.store import Drawing, PictureStore
 from infinity.evaluation.prompts.benchmark import (
     JudgedPrompts,
@@ -25,91 +26,92 @@ from infinity.jobs.evaluation.parts import Work, WorkerPool
 from infinity.jobs.progress import ProgressSink, section
 
 Rewritings = Mapping[tuple[str, str], str]
-"""What a rewriter (its digest) made of a prompt."""
+"""Rewritten prompts by rewriter (its digest) and prompt."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Evaluation:
-    """One model, and everything that is measured of it, with words for people.
+    """One model with all of its benchmarks, each with a name in words.
 
     Attributes:
-        subject: What the workers load; it names a store.
-        measures: What is measured on the data set, and its work.
-        benchmarks: What is measured over prompts.
-        items: The prompts of every benchmark.
-        inputs: Digests of what lies at the places that the spec names, before anything is judged.
+        target: What the workers load; it names a store.
+        data_benchmarks: Benchmarks on the data set with their work.
+        prompt_benchmarks: Benchmarks over prompts.
+        items: Prompts of every benchmark over prompts.
+        inputs: Digests of the inputs that the spec names by location, before anything is judged.
     """
 
-    subject: EvalTarget
-    measures: Sequence[tuple[str, Benchmark[Any], Sequence[WorkItem[Any]]]]
-    benchmarks: Sequence[tuple[str, PromptBenchmark]]
+    target: EvalTarget
+    data_benchmarks: Sequence[tuple[str, Benchmark[Any], Sequence[WorkItem[Any]]]]
+    prompt_benchmarks: Sequence[tuple[str, PromptBenchmark]]
     items: Sequence[tuple[PromptItem, ...]]
     inputs: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def store(self) -> str:
         """URI of the folder of pictures and verdicts, which evaluations share."""
-        assert self.subject.store is not None
-        return self.subject.store
+        assert self.target.store is not None
+        return self.target.store
 
     @property
     def pictures(self) -> PictureStore:
-        """Where this model's drawings lie."""
-        assert self.subject.pictures is not None
-        return self.subject.pictures
+        """Store of this model's pictures."""
+        store = picture_store(self.target)
+        assert store is not None
+        return store
 
 
 @dataclass(frozen=True, slots=True)
 class ModelResults:
-    """What was found of one model: outcomes of its measures, then of its benchmarks, and what was asked for these."""
+    """Results of one model: first on the data set, then over prompts; and the samples of the latter."""
 
-    outcomes: Sequence[BenchmarkResult]
-    asked: Sequence[Sequence[PromptSample]]
+    results: Sequence[BenchmarkResult]
+    samples: Sequence[Sequence[PromptSample]]
 
     def drawings(self, evaluation: Evaluation) -> Iterator[Mapping[str, object]]:
-        """A line for every prompt of every benchmark: where its pictures lie."""
-        seed = evaluation.subject.seed
-        for (_, benchmark), answers in zip(evaluation.benchmarks, self.asked, strict=True):
-            for asked in answers:
-                pictures = [place.uri for place in asked.places if isinstance(place, PicturePlace)]
+        """Yield a line for every prompt of every benchmark: where its pictures lie."""
+        seed = evaluation.target.seed
+        for (_, benchmark), answers in zip(evaluation.prompt_benchmarks, self.samples, strict=True):
+            for sample in answers:
+                pictures = [place.uri for place in sample.places if isinstance(place, PicturePlace)]
                 seeds = [] if benchmark.pictures is not None else [seed + j for j in range(len(pictures))]
-                yield {"benchmark": benchmark.name, **described(asked), "seeds": seeds, "pictures": pictures}
+                yield {"benchmark": benchmark.name, **described(sample), "seeds": seeds, "pictures": pictures}
 
 
-def compute(evaluations: Sequence[Evaluation], team: WorkerPool, progress: ProgressSink) -> list[ModelResults]:
-    """What is found of every evaluation.
+def compute(evaluations: Sequence[Evaluation], pool: WorkerPool, progress: ProgressSink) -> list[ModelResults]:
+    """Return the results of every evaluation.
 
-    What lies in the store already is not done again: rewritings, drawings, verdicts.
+    Rewritings, pictures and verdicts that the store has already are not computed again (decision 21).
 
     Raises:
-        WorkersError: Workers die.
-        Exception: What a part raised.
+        WorkersError: Workers died.
+        Exception: An error of a work item.
     """
-    rewritings = _rewrite(evaluations, team, section(progress, 0.0, 0.05))
-    asked = [list(_ask(evaluation, rewritings)) for evaluation in evaluations]
-    _draw(evaluations, asked, team, section(progress, 0.05, 0.6))
-    work = [each for pair in zip(evaluations, asked, strict=True) for each in _measure(*pair)]
-    states = iter(team.compute(work, section(progress, 0.6, 1.0)))
-    findings = []
-    for evaluation, answers in zip(evaluations, asked, strict=True):
-        found = [measure.outcome(next(states)) for _, measure, _ in evaluation.measures]
-        for (_, benchmark), each in zip(evaluation.benchmarks, answers, strict=True):
-            found.append(benchmark.outcome(JudgedPrompts(asked=tuple(each), records=next(states))))
-        findings.append(ModelResults(found, answers))
-    return findings
+    rewritings = _rewrite(evaluations, pool, section(progress, 0.0, 0.05))
+    samples = [list(_ask(evaluation, rewritings)) for evaluation in evaluations]
+    _draw(evaluations, samples, pool, section(progress, 0.05, 0.6))
+    work = [each for pair in zip(evaluations, samples, strict=True) for each in _measure(*pair)]
+    states = iter(pool.compute(work, section(progress, 0.6, 1.0)))
+    models = []
+    for evaluation, answers in zip(evaluations, samples, strict=True):
+        found = [benchmark.summarize(next(states)) for _, benchmark, _ in evaluation.data_benchmarks]
+        for (_, benchmark), each in zip(evaluation.prompt_benchmarks, answers, strict=True):
+            found.append(benchmark.summarize(JudgedPrompts(samples=tuple(each), records=next(states))))
+        models.append(ModelResults(found, answers))
+    return models
 
 
-def _rewrite(evaluations: Sequence[Evaluation], team: WorkerPool, progress: ProgressSink) -> Rewritings:
-    """All rewritings by language models, each once however many models draw it."""
+def _rewrite(evaluations: Sequence[Evaluation], pool: WorkerPool, progress: ProgressSink) -> Rewritings:
+    """Return all rewritings by language models; each is computed once, however many models draw it."""
     work: dict[str, tuple[InstructRewriter, list[str], Work]] = {}
     for evaluation in evaluations:
-        for (name, benchmark), items in zip(evaluation.benchmarks, evaluation.items, strict=True):
+        for (name, benchmark), items in zip(evaluation.prompt_benchmarks, evaluation.items, strict=True):
             rewriter, prompts = benchmark.rewriter, [item.prompt for item in items]
             if isinstance(rewriter, InstructRewriter) and benchmark.pictures is None:
                 parts = rewrite_parts(rewriter, prompts, evaluation.store)
                 key = digest_of([rewriter.digest(), evaluation.store, prompts])
-                work[key] = rewriter, list(dict.fromkeys(prompts)), Work(f"rewriting {name}", evaluation.subject, parts)
-    answers = team.compute([each for _, _, each in work.values()], progress)
+                work[key] = rewriter, list(dict.fromkeys(prompts)), Work(f"rewriting {name}", evaluation.target, parts)
+    answers = pool.compute([each for _, _, each in work.values()], progress)
     return {
         (rewriter.digest(), prompt): text
         for (rewriter, prompts, _), texts in zip(work.values(), answers, strict=True)
@@ -118,8 +120,8 @@ def _rewrite(evaluations: Sequence[Evaluation], team: WorkerPool, progress: Prog
 
 
 def _ask(evaluation: Evaluation, rewritings: Rewritings) -> Iterator[list[PromptSample]]:
-    """For every benchmark its items with their pictures: drawn elsewhere, or to be drawn."""
-    for (_, benchmark), items in zip(evaluation.benchmarks, evaluation.items, strict=True):
+    """Yield the samples of every benchmark: items with their pictures, drawn elsewhere or to be drawn."""
+    for (_, benchmark), items in zip(evaluation.prompt_benchmarks, evaluation.items, strict=True):
         if benchmark.pictures is not None:
             yield benchmark.find(benchmark.pictures, items)
             continue
@@ -139,34 +141,34 @@ def _texts(benchmark: PromptBenchmark, items: Sequence[PromptItem], rewritings: 
 
 
 def _wanted(evaluation: Evaluation, benchmark: PromptBenchmark, text: str) -> tuple[Drawing, ...]:
-    return drawings(text, benchmark.pictures_per_prompt, evaluation.subject.seed)
+    return drawings(text, benchmark.pictures_per_prompt, evaluation.target.seed)
 
 
 def _draw(
     evaluations: Sequence[Evaluation],
-    asked: Sequence[Sequence[Sequence[PromptSample]]],
-    team: WorkerPool,
+    samples: Sequence[Sequence[Sequence[PromptSample]]],
+    pool: WorkerPool,
     progress: ProgressSink,
 ) -> None:
-    """Draw what any benchmark wants and the store does not have; a model draws each picture once."""
+    """Draw the pictures that any benchmark needs and the store lacks; a model draws each picture once."""
     wanted: dict[PictureStore, tuple[EvalTarget, dict[Drawing, None]]] = {}
-    for evaluation, answers in zip(evaluations, asked, strict=True):
-        _, drawn = wanted.setdefault(evaluation.pictures, (evaluation.subject, {}))
-        for (_, benchmark), each in zip(evaluation.benchmarks, answers, strict=True):
+    for evaluation, answers in zip(evaluations, samples, strict=True):
+        _, drawn = wanted.setdefault(evaluation.pictures, (evaluation.target, {}))
+        for (_, benchmark), each in zip(evaluation.prompt_benchmarks, answers, strict=True):
             if benchmark.pictures is None:
                 drawn.update(dict.fromkeys(d for one in each for d in _wanted(evaluation, benchmark, one.drawn)))
     work = [
-        Work("drawing", subject, draw_parts(store, drawn, subject.batch_size))
-        for store, (subject, drawn) in wanted.items()
+        Work("drawing", target, draw_parts(store, drawn, target.batch_size))
+        for store, (target, drawn) in wanted.items()
         if drawn
     ]
-    team.compute(work, progress)
+    pool.compute(work, progress)
 
 
-def _measure(evaluation: Evaluation, asked: Sequence[Sequence[PromptSample]]) -> Iterator[Work]:
-    """The work of the last step: measures on the data set, then verdicts on pictures."""
-    subject = evaluation.subject
-    for name, _, parts in evaluation.measures:
-        yield Work(name, subject, parts)
-    for (name, benchmark), each in zip(evaluation.benchmarks, asked, strict=True):
-        yield Work(f"judging {name}", subject, judge_parts(benchmark, each, evaluation.store, subject.batch_size))
+def _measure(evaluation: Evaluation, samples: Sequence[Sequence[PromptSample]]) -> Iterator[Work]:
+    """Yield the work of the last step: benchmarks on the data set, then verdicts on pictures."""
+    target = evaluation.target
+    for name, _, parts in evaluation.data_benchmarks:
+        yield Work(name, target, parts)
+    for (name, benchmark), each in zip(evaluation.prompt_benchmarks, samples, strict=True):
+        yield Work(f"judging {name}", target, judge_parts(benchmark, each, evaluation.store, target.batch_size))

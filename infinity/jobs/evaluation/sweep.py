@@ -1,6 +1,6 @@
-"""The same model drawn with in many ways: guidance of every kind, temperature and seeds, in one table and one figure.
+"""Draw with one model at many settings: classifier-free guidance (CFG), temperature and seed; one table and figure.
 
-As Table 9 and Figure 14 of the paper: what the way of drawing alone is worth.
+As in Table 9 and Figure 14 of the paper, this shows the influence of the sampling alone.
 """
 
 from __future__ import annotations
@@ -26,15 +26,16 @@ PAGE_FILE, TABLE_FILE = "sweep.html", "sweep.csv"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SweepGrid(Config):
-    """Which ways of drawing are compared: every kind of guidance at every strength, times temperatures, times seeds.
+    """Settings that are compared: every kind of guidance at every strength, times temperatures, times seeds.
 
     Attributes:
-        on_logits: Strengths of guidance on the logits; 1 is none.
-        pyramid: Strengths at the last scale of guidance that grows from 1 at the first.
+        on_logits: Strengths of classifier-free guidance (CFG) on the logits; 1 is none.
+        pyramid: Last strengths of guidance that grows over the scales, from 1 at the first scale.
         on_features: Strengths of guidance on the output of ``feature_blocks``.
-        feature_blocks: These blocks, counted from 0, or from the end if negative.
-        greedy: Draw also without chance, at the strengths on logits, once: temperatures and seeds mean nothing then.
-        temperatures: Of all but greedy drawing.
+        feature_blocks: Blocks that are guided, counted from 0, or from the end if negative.
+        greedy: Whether pictures are also drawn greedily, at the strengths on logits; once, since temperatures and
+            seeds have no influence then.
+        temperatures: Temperatures of all but greedy sampling.
         seeds: Numbers from which the seeds of the drawings follow.
     """
 
@@ -51,7 +52,7 @@ class SweepGrid(Config):
             raise ValueError("SweepGrid: expected at least one strength of guidance, one temperature and one seed")
 
     def ways(self, base: SamplingConfig) -> Iterator[tuple[str, float, SamplingConfig]]:
-        """Name, strength and settings of every way of drawing but the seed."""
+        """Yield name, strength and settings of every way of sampling, apart from the seed."""
         for strength, temperature in product(self.on_logits, self.temperatures):
             yield (
                 "logits",
@@ -76,13 +77,13 @@ class SweepGrid(Config):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SweepSpec(JobSpec):
-    """What is compared.
+    """Settings of a sweep.
 
     Attributes:
-        base: An evaluation; its sampling and seed are replaced point by point. What does not depend on how pictures are
-            drawn (reconstruction, validation) is left out.
-        grid: The points.
-        metric: Prefix of the figures that go into the table and the figure, such as "scene_geneval".
+        base: Evaluation whose sampling and seed are replaced point by point. Benchmarks that do not depend on sampling
+            (reconstruction, validation) are left out.
+        grid: Points of the sweep.
+        metric: First part of the names of the metrics in table and figure, such as "scene_geneval".
     """
 
     kind: ClassVar[str] = "sweep"
@@ -92,7 +93,7 @@ class SweepSpec(JobSpec):
     metric: str = "scene_geneval"
 
     def points(self) -> list[tuple[str, float, EvaluateSpec]]:
-        """Name of the way, strength, and evaluation of every point."""
+        """Return name of the guidance, strength, and evaluation of every point."""
         base = self.base.replace(
             output=self.output,
             reconstruction=None,
@@ -109,13 +110,13 @@ class SweepSpec(JobSpec):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SweepReport(JobReport):
-    """What was found.
+    """Result of a sweep.
 
     Attributes:
-        rows: One a point, in the order of the grid.
+        rows: One row per point, in the order of the grid.
         page: URI of the page with table and figure.
         table: URI of the table as comma-separated values.
-        seconds: From start to end of the job.
+        seconds: Duration of the job.
     """
 
     rows: tuple[SweepRow, ...]
@@ -125,10 +126,10 @@ class SweepReport(JobReport):
 
 
 def run(spec: SweepSpec, *, progress: ProgressSink = silent) -> SweepReport:
-    """Score every point; points that were scored before are read, and pictures that are there are not drawn again.
+    """Score every point; finished points are read, and existing pictures are not drawn again.
 
     Raises:
-        ValueError: As for an evaluation; or no figure begins with ``spec.metric``.
+        ValueError: An evaluation cannot be done, or no metric begins with ``spec.metric``.
         StorageError: A file cannot be read or written.
         WorkersError: The cluster has no room, or workers die.
     """
@@ -150,7 +151,7 @@ def _run(spec: SweepSpec, points: Sequence[tuple[str, float, EvaluateSpec]], ten
         scores = tuple(score for score in report.scores if _is_wanted(score, spec.metric))
         if not scores:
             found = ", ".join(score.metric for score in report.scores)
-            raise ValueError(f"metric: expected figures that begin with {spec.metric!r}, the evaluation has {found}")
+            raise ValueError(f"metric: expected metrics that begin with {spec.metric!r}, the evaluation has {found}")
         rows.append(
             SweepRow(
                 guidance_on=name,

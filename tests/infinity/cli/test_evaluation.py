@@ -83,7 +83,7 @@ def test_compare_writes_a_page_and_says_when_there_is_nothing_to_compare(tmp_pat
     other = write_evaluation(tmp_path / "c", "two", prompts(20, 0.5), guidance=9.0)
     code, output = run("compare", before.folder, other.folder, "-o", tmp_path / "page")
     assert code == 0
-    assert "no paired figures" in output
+    assert "no paired scores" in output
     code, output = run("compare", before.folder, tmp_path, "-o", tmp_path / "page")
     assert code == 1
     assert "found 0" in output
@@ -114,7 +114,7 @@ def test_card_names_what_is_no_model(tmp_path: Path) -> None:
 def test_statistics_of_a_folder_are_written_with_their_passport(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from infinity.evaluation.fid import fused_inception, inception_weights
+    from infinity.evaluation.fid import fused_inception
 
     class Network:
         def __init__(self, loaded: object) -> None:
@@ -127,7 +127,7 @@ def test_statistics_of_a_folder_are_written_with_their_passport(
             features = images.mean(dim=(2, 3)).repeat(1, 22)[:, :64]
             return InceptionFeatures(features, features, features, features, features, features)
 
-    monkeypatch.setattr(inception_weights, "load_inception", lambda weights: weights.uri)
+    monkeypatch.setattr(fused_inception, "load_inception", lambda weights: weights.uri)
     monkeypatch.setattr(fused_inception, "FusedInception", Network)
     for number in range(3):
         Image.new("RGB", (8 + number, 9), (number, 0, 0)).save(tmp_path / f"{number}.png")

@@ -46,7 +46,7 @@ def test_show_and_roll_back(registry: Champions, tmp_path: Path) -> None:
     code, output = run("show", "demo")
     assert "because of a" in output
     assert "back to record 1: b is blurred" in output
-    assert "is not promoted again by itself: rolled back by" in output
+    assert "is not promoted again automatically: rolled back by" in output
 
 
 def test_wrong_names_are_one_clear_line(registry: Champions, tmp_path: Path) -> None:

@@ -14,26 +14,27 @@ from PIL import Image
 from infinity.data.dataset.manifest import Manifest
 from infinity.data.loading.batches import load_images
 from infinity.evaluation.benchmark import Benchmark, BenchmarkResult, EvalContext, EvalTarget, batches, spread
-from infinity.evaluation.drawings import SampleMeasure
-from infinity.evaluation.fid.distribution import METRICS, DistributionMeasure
-from infinity.evaluation.reconstruction.benchmark import ReconstructionMeasure, reconstruct
+from infinity.evaluation.drawings import SampleBenchmark
+from infinity.evaluation.fid.distribution import METRICS, DistributionBenchmark
+from infinity.evaluation.model import loaded_pipeline
+from infinity.evaluation.reconstruction.benchmark import ReconstructionBenchmark, reconstruct
 from infinity.evaluation.reconstruction.image_quality import psnr_db
-from infinity.evaluation.validation import ValidationMeasure, ValidationState
+from infinity.evaluation.validation import ValidationBenchmark, ValidationState
 from infinity.generation.sampling import SamplingConfig
 from infinity.scales import custom_schedule
-from tests.fixtures.small_world import subject, values, write_data, write_model
+from tests.fixtures.small_world import eval_target, values, write_data, write_model
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> EvalTarget:
     folder = tmp_path_factory.mktemp("world")
-    return subject(write_model(folder), write_data(folder / "data"))
+    return eval_target(write_model(folder), write_data(folder / "data"))
 
 
-def measured(measure: Benchmark[Any], subject: EvalTarget) -> BenchmarkResult:
-    material = EvalContext(subject)
-    parts = measure.parts(subject, material.manifest)
-    return measure.outcome(reduce(add, [part.compute(material) for part in parts]))
+def measured(benchmark: Benchmark[Any], target: EvalTarget) -> BenchmarkResult:
+    context = EvalContext(target)
+    parts = benchmark.parts(target, context.manifest)
+    return benchmark.summarize(reduce(add, [part.compute(context) for part in parts]))
 
 
 def test_every_picture_of_the_split_is_in_one_batch_of_its_ratio(world: EvalTarget) -> None:
@@ -57,10 +58,10 @@ def test_empty_split_is_an_error_that_names_the_choices(tmp_path: Path) -> None:
         spread(manifest, "validation", None)
 
 
-@pytest.mark.parametrize("measure", [ReconstructionMeasure(), ValidationMeasure()])
-def test_figures_do_not_depend_on_the_size_of_the_parts(world: EvalTarget, measure: Benchmark[Any]) -> None:
-    whole = measured(measure, world)
-    pieces = measured(measure, subject(world.model, world.manifest, batch_size=1))
+@pytest.mark.parametrize("benchmark", [ReconstructionBenchmark(), ValidationBenchmark()])
+def test_figures_do_not_depend_on_the_size_of_the_parts(world: EvalTarget, benchmark: Benchmark[Any]) -> None:
+    whole = measured(benchmark, world)
+    pieces = measured(benchmark, eval_target(world.model, world.manifest, batch_size=1))
     assert [score.metric for score in whole.scores] == [score.metric for score in pieces.scores]
     for a, b in zip(whole.scores, pieces.scores, strict=True):
         if a.metric == "reconstruction.lpips":
@@ -71,20 +72,20 @@ def test_figures_do_not_depend_on_the_size_of_the_parts(world: EvalTarget, measu
 
 
 def test_reconstruction_is_the_mean_over_pictures_of_both_ratios(world: EvalTarget) -> None:
-    outcome = measured(ReconstructionMeasure(num_shown=2), world)
-    pipeline, manifest = EvalContext(world).pipeline, Manifest.load(world.manifest)
+    result = measured(ReconstructionBenchmark(num_shown=2), world)
+    pipeline, manifest = loaded_pipeline(EvalContext(world)), Manifest.load(world.manifest)
     expected = []
     for row in manifest.rows("validation"):
         schedule = pipeline.config.resolution.schedule(float(manifest.aspect_ratios[row]))
         image = load_images(manifest, [row], schedule.image_size_px(4))
         expected += psnr_db(image, reconstruct(pipeline.tokenizer, image, schedule)).tolist()
-    assert values(outcome.scores)["reconstruction.psnr_db"] == pytest.approx(np.mean(expected), abs=1e-3)
-    assert set(outcome.sheets) == {"reconstructions", "worst"}
-    assert f"{min(expected):.1f} to" in outcome.sheets["worst"].title
+    assert values(result.scores)["reconstruction.psnr_db"] == pytest.approx(np.mean(expected), abs=1e-3)
+    assert set(result.sheets) == {"reconstructions", "worst"}
+    assert f"{min(expected):.1f} to" in result.sheets["worst"].title
 
 
 def test_reconstruction_sheet_has_the_originals_beside_their_reconstructions(world: EvalTarget) -> None:
-    sheet = measured(ReconstructionMeasure(num_pictures=1, num_shown=1), world).sheets["reconstructions"]
+    sheet = measured(ReconstructionBenchmark(num_pictures=1, num_shown=1), world).sheets["reconstructions"]
     pixels = np.asarray(Image.open(io.BytesIO(sheet.png)))
     manifest = Manifest.load(world.manifest)
     (row,) = spread(manifest, "validation", 1)
@@ -97,13 +98,13 @@ def test_small_pictures_have_no_ssim_and_say_why(tmp_path: Path) -> None:
     from infinity.evaluation.reconstruction.benchmark import ReconstructionState
 
     state = ReconstructionState(psnr=MeanState.of([30.0]), ssim=MeanState(), shown=(), worst=(), num_worst=0)
-    scores = {score.metric: score for score in ReconstructionMeasure().outcome(state).scores}
+    scores = {score.metric: score for score in ReconstructionBenchmark().summarize(state).scores}
     assert scores["reconstruction.ssim"].value is None
     assert "1 of 1 pictures left out: below 11 px" in scores["reconstruction.ssim"].note
 
 
 def test_validation_names_loss_and_accuracies_of_every_scale(world: EvalTarget) -> None:
-    found = values(measured(ValidationMeasure(), world).scores)
+    found = values(measured(ValidationBenchmark(), world).scores)
     names = ("validation_loss", "bit_accuracy", "token_accuracy")
     scales = [f"{name}.scale_{k}" for name in names for k in range(4)]
     assert list(found) == ["validation.loss", "bit_accuracy.mean", "token_accuracy.mean", *scales]
@@ -134,22 +135,22 @@ def test_losses_of_scales_weighed_by_their_tokens_give_the_loss() -> None:
 
 def test_noise_in_the_history_changes_the_loss_and_repeats_itself(world: EvalTarget) -> None:
     clean, noisy, again = (
-        values(measured(ValidationMeasure(self_correction=rate), world).scores)["validation.loss"]
+        values(measured(ValidationBenchmark(self_correction=rate), world).scores)["validation.loss"]
         for rate in (0.0, 0.3, 0.3)
     )
     assert noisy == again != clean
 
 
 def test_samples_come_with_their_captions_and_repeat_whatever_the_batch(world: EvalTarget) -> None:
-    drawn = subject(world.model, world.manifest, batch_size=4, sampling=SamplingConfig(guidance=1.0))
-    sheet = measured(SampleMeasure(num_pictures=3), drawn).sheets["samples"]
+    drawn = eval_target(world.model, world.manifest, batch_size=4, sampling=SamplingConfig(guidance=1.0))
+    sheet = measured(SampleBenchmark(num_pictures=3), drawn).sheets["samples"]
     assert set(sheet.captions) == {"waves number 3", "waves number 6", "waves number 10"}
-    alone = subject(world.model, world.manifest, batch_size=1, sampling=SamplingConfig(guidance=1.0))
-    assert measured(SampleMeasure(num_pictures=3), alone).sheets["samples"].png == sheet.png
+    alone = eval_target(world.model, world.manifest, batch_size=1, sampling=SamplingConfig(guidance=1.0))
+    assert measured(SampleBenchmark(num_pictures=3), alone).sheets["samples"].png == sheet.png
 
 
 def test_fid_without_weights_is_not_measured_and_says_so() -> None:
-    scores = DistributionMeasure().not_measured().scores
+    scores = DistributionBenchmark().not_measured().scores
     assert [(score.metric, score.value) for score in scores] == [(name, None) for name in METRICS]
     assert all(score.note.startswith("not measured: no Inception weights given") for score in scores)
 
@@ -157,9 +158,9 @@ def test_fid_without_weights_is_not_measured_and_says_so() -> None:
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: ReconstructionMeasure(num_pictures=0),
-        lambda: ValidationMeasure(self_correction=1.5),
-        lambda: SampleMeasure(num_pictures=0),
+        lambda: ReconstructionBenchmark(num_pictures=0),
+        lambda: ValidationBenchmark(self_correction=1.5),
+        lambda: SampleBenchmark(num_pictures=0),
     ],
 )
 def test_senseless_settings_are_refused(make: Any) -> None:

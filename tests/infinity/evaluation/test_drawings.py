@@ -1,5 +1,6 @@
 """FID and rFID of a small model, with a small feature network in the place of Inception."""
 
+from dataclasses import replace
 from functools import reduce
 from operator import add
 from pathlib import Path
@@ -10,10 +11,11 @@ import torch.nn.functional as F
 
 from infinity.data.dataset.manifest import Manifest
 from infinity.evaluation.benchmark import EvalContext
-from infinity.evaluation.fid.distribution import METRICS, DistributionMeasure
+from infinity.evaluation.fid.distribution import METRICS, DistributionBenchmark
 from infinity.evaluation.fid.feature_distances import KidConfig
 from infinity.evaluation.fid.inception import InceptionFeatures
-from tests.fixtures.small_world import subject, write_data, write_model
+from infinity.evaluation.fid.inception_weights import InceptionWeights
+from tests.fixtures.small_world import eval_target, write_data, write_model
 
 
 def small_network(images: torch.Tensor) -> InceptionFeatures:
@@ -23,14 +25,20 @@ def small_network(images: torch.Tensor) -> InceptionFeatures:
     return InceptionFeatures(features, features, features, features, features, features)
 
 
+def context_with_small_network(folder: Path, num_validation: int) -> EvalContext:
+    """A small model and data set, with the small network in the place of Inception's weights."""
+    weights = InceptionWeights(uri="small.pth")
+    target = eval_target(write_model(folder), write_data(folder / "data", num_validation=num_validation), batch_size=2)
+    context = EvalContext(replace(target, inception=weights))
+    context.networks.get(weights, lambda _, device: small_network)
+    return context
+
+
 def test_fid_and_rfid_compare_with_the_same_pictures_and_carry_their_protocol(tmp_path: Path) -> None:
-    material = EvalContext(
-        subject(write_model(tmp_path), write_data(tmp_path / "data", num_validation=4), batch_size=2)
-    )
-    material.__dict__["inception"] = small_network  # what the cached property holds after reading a weights file
-    measure = DistributionMeasure(kid=KidConfig(subsets=3, subset_size=3), splits=2, neighbours=1)
-    states = [part.compute(material) for part in measure.parts(material.subject, material.manifest)]
-    scores = {score.metric: score for score in measure.outcome(reduce(add, states)).scores}
+    context = context_with_small_network(tmp_path, 4)
+    benchmark = DistributionBenchmark(kid=KidConfig(subsets=3, subset_size=3), splits=2, neighbours=1)
+    states = [part.compute(context) for part in benchmark.parts(context.target, context.manifest)]
+    scores = {score.metric: score for score in benchmark.summarize(reduce(add, states)).scores}
     assert set(scores) == set(METRICS)
     for name, score in scores.items():
         assert score.value is not None
@@ -43,13 +51,10 @@ def test_fid_and_rfid_compare_with_the_same_pictures_and_carry_their_protocol(tm
 
 
 def test_too_few_pictures_leave_a_gap_that_says_so(tmp_path: Path) -> None:
-    material = EvalContext(
-        subject(write_model(tmp_path), write_data(tmp_path / "data", num_validation=2), batch_size=2)
-    )
-    material.__dict__["inception"] = small_network
-    measure = DistributionMeasure()
-    (part,) = measure.parts(material.subject, material.manifest)
-    scores = {score.metric: score for score in measure.outcome(part.compute(material)).scores}
+    context = context_with_small_network(tmp_path, 2)
+    benchmark = DistributionBenchmark()
+    (part,) = benchmark.parts(context.target, context.manifest)
+    scores = {score.metric: score for score in benchmark.summarize(part.compute(context)).scores}
     for name, words in {"kid": "fewer than a subset", "inception_score": "10 splits", "recall": "3 neighbours"}.items():
         assert scores[name].value is None
         assert words in scores[name].note
@@ -58,4 +63,4 @@ def test_too_few_pictures_leave_a_gap_that_says_so(tmp_path: Path) -> None:
 def test_a_single_picture_has_no_distribution(tmp_path: Path) -> None:
     manifest = Manifest.load(write_data(tmp_path, num_validation=1))
     with pytest.raises(ValueError, match="at least 2 pictures"):
-        DistributionMeasure().parts(subject("model", manifest.uri), manifest)
+        DistributionBenchmark().parts(eval_target("model", manifest.uri), manifest)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from infinity.generation import Drawing, PyramidGuidance, SamplingConfig, read_drawing
+from infinity.generation import DrawingSettings, PyramidGuidance, SamplingConfig, read_drawing
 from infinity.generation.picture_files import to_png, write_drawing
 
 PROMPTS = ["a red cube", "красный куб", "赤い立方体", "🎈", "", "a/b\\c", "x" * 5000, "two\nlines\x00", "A RED CUBE!"]
@@ -17,8 +17,10 @@ SAMPLINGS = [
 ]
 
 
-def drawing(prompt: str = "a red cube", seed: int = 0, sampling: SamplingConfig = SAMPLINGS[0], **more: str) -> Drawing:
-    return Drawing.of(
+def drawing(
+    prompt: str = "a red cube", seed: int = 0, sampling: SamplingConfig = SAMPLINGS[0], **more: str
+) -> DrawingSettings:
+    return DrawingSettings.of(
         prompt, seed, sampling, aspect_ratio=1.0, size=(3, 2), model=more.get("model", "0123456789abcdef")
     )
 

@@ -22,8 +22,8 @@ def test_the_mean_over_seeds_decides_and_not_the_luckiest_seed() -> None:
 
 def test_what_chance_explains_is_not_told_apart() -> None:
     ways = [way("a", 0.60), way("b", 0.55), way("c", 0.40)]
-    assert best_way(ways, "scene_geneval.overall").endswith("a (0.6); not told apart from b.")
-    assert best_way(ways[::2], "scene_geneval.overall").endswith("a (0.6), told apart from all others.")
+    assert best_way(ways, "scene_geneval.overall").endswith("a (0.6); not clearly better than b.")
+    assert best_way(ways[::2], "scene_geneval.overall").endswith("a (0.6), clearly better than all others.")
 
 
 @pytest.mark.parametrize("metric", ["fid", "validation.loss", "lpips"])

@@ -9,7 +9,7 @@ import pytest
 
 from infinity.data.images.contact_sheet import encode_png
 from infinity.evaluation.benchmark import BenchmarkResult
-from infinity.evaluation.dpg.benchmark import DpgJudge, DpgMeasure, read_prompts
+from infinity.evaluation.dpg.benchmark import DpgBenchmark, DpgJudge, read_prompts
 from infinity.evaluation.prompts.benchmark import JudgedPrompts, PictureFolder
 from infinity.storage.pinned import PinnedFile
 from tests.fixtures.small_world import values
@@ -25,18 +25,18 @@ ROWS = (
 class Eyes:
     """Says yes to "bright?" for bright pictures, and always to everything else."""
 
-    def answer(self, asked: Sequence[tuple[np.ndarray, str]]) -> list[str]:
-        return ["yes" if question != "bright?" or picture.mean() > 128 else "no" for picture, question in asked]
+    def answer(self, samples: Sequence[tuple[np.ndarray, str]]) -> list[str]:
+        return ["yes" if question != "bright?" or picture.mean() > 128 else "no" for picture, question in samples]
 
 
 @pytest.fixture
-def measure(tmp_path: Path) -> DpgMeasure:
+def benchmark(tmp_path: Path) -> DpgBenchmark:
     (tmp_path / "prompts").mkdir()
     for name in ("first", "a", "b", "stranger"):
         (tmp_path / "prompts" / f"{name}.txt").write_text(f" the prompt {name}\n")
     (tmp_path / "table.csv").write_text("\n".join((HEADER, *ROWS)))
     folder = PictureFolder(uri=str(tmp_path / "grids"))
-    return DpgMeasure(
+    return DpgBenchmark(
         prompts=str(tmp_path / "prompts"), questions=PinnedFile(uri=str(tmp_path / "table.csv")), pictures=folder
     )
 
@@ -47,18 +47,18 @@ def write_grid(folder: Path, name: str, tiles: Sequence[int], side: int = 8) -> 
     (folder / f"{name}.png").write_bytes(encode_png(np.repeat(grid[..., None], 3, axis=2)))
 
 
-def judged(measure: DpgMeasure) -> BenchmarkResult:
-    assert measure.pictures is not None
-    asked = measure.find(measure.pictures, measure.items())
-    records = DpgJudge(Eyes(), measure)(asked, [one.pictures() for one in asked])  # type: ignore[arg-type]
-    return measure.outcome(JudgedPrompts(asked=tuple(asked), records=tuple(records)))
+def judged(benchmark: DpgBenchmark) -> BenchmarkResult:
+    assert benchmark.pictures is not None
+    samples = benchmark.find(benchmark.pictures, benchmark.items())
+    records = DpgJudge(Eyes(), benchmark)(samples, [one.pictures() for one in samples])  # type: ignore[arg-type]
+    return benchmark.summarize(JudgedPrompts(samples=tuple(samples), records=tuple(records)))
 
 
-def test_both_protocols_stand_side_by_side(measure: DpgMeasure, tmp_path: Path) -> None:
+def test_both_protocols_stand_side_by_side(benchmark: DpgBenchmark, tmp_path: Path) -> None:
     for name in ("first", "a", "b", "stranger"):
         write_grid(tmp_path / "grids", name, (255, 255, 255, 0))
-    outcome = judged(measure)
-    found = values(outcome.scores)
+    result = judged(benchmark)
+    found = values(result.scores)
     # Reference: "first" lost a row and has one question left, "b" fails on the bright tiles, "stranger" is unknown.
     assert found["dpg.overall"] == pytest.approx(100 * (0.75 + 0.75) / 2)
     assert found["dpg.failed"] == 2
@@ -68,52 +68,52 @@ def test_both_protocols_stand_side_by_side(measure: DpgMeasure, tmp_path: Path) 
     assert found["dpg_corrected.failed"] == 1
     assert found["dpg_corrected.overall"] == pytest.approx(100 * (0.875 + 0.75 + 0.75) / 3)
     assert found["dpg_corrected.l2.attribute_color"] == 75
-    by_name = {score.metric: score for score in outcome.scores}
+    by_name = {score.metric: score for score in result.scores}
     assert by_name["dpg.overall"].n == 2
     assert by_name["dpg.overall"].note.startswith("INCOMPLETE: 2 of 4 prompts could not be scored")
     assert by_name["dpg_corrected.overall"].note.startswith("INCOMPLETE: 1 of 4 prompts")
     assert "quirks included" in by_name["dpg.overall"].protocol
     for name in ("dpg", "dpg_corrected"):
-        assert np.mean(list(outcome.items[f"{name}.overall"].values())) == pytest.approx(found[f"{name}.overall"])
+        assert np.mean(list(result.items[f"{name}.overall"].values())) == pytest.approx(found[f"{name}.overall"])
 
 
-def test_missing_and_mis_sized_grids_are_counted(measure: DpgMeasure, tmp_path: Path) -> None:
+def test_missing_and_mis_sized_grids_are_counted(benchmark: DpgBenchmark, tmp_path: Path) -> None:
     write_grid(tmp_path / "grids", "a", (255, 255, 255, 255))
     write_grid(tmp_path / "grids", "first", (255, 255, 255, 255), side=6)
-    sized = measure.replace(pictures=PictureFolder(uri=str(tmp_path / "grids"), size_px=(16, 16)))
-    outcome = judged(sized)
-    score = next(score for score in outcome.scores if score.metric == "dpg_corrected.overall")
+    sized = benchmark.replace(pictures=PictureFolder(uri=str(tmp_path / "grids"), size_px=(16, 16)))
+    result = judged(sized)
+    score = next(score for score in result.scores if score.metric == "dpg_corrected.overall")
     assert (score.value, score.n) == (100, 1)
     assert score.note.startswith("INCOMPLETE: 3 of 4 prompts")
-    missing = {str(line["id"]): line.get("missing") for line in outcome.records["dpg_answers.jsonl"]}
+    missing = {str(line["id"]): line.get("missing") for line in result.records["dpg_answers.jsonl"]}
     assert missing["b"] == "no such file"
     assert missing["first"] == "expected 16x16 pixels (rows x columns), found 12x12"
 
 
-def test_grids_that_are_too_small_are_filled_up_and_counted(measure: DpgMeasure, tmp_path: Path) -> None:
+def test_grids_that_are_too_small_are_filled_up_and_counted(benchmark: DpgBenchmark, tmp_path: Path) -> None:
     write_grid(tmp_path / "grids", "a", (255, 255, 255, 255))
-    outcome = judged(measure.replace(resolution_px=16))
-    found = {score.metric: score for score in outcome.scores}
+    result = judged(benchmark.replace(resolution_px=16))
+    found = {score.metric: score for score in result.scores}
     assert "1 grids are smaller than two tiles a side and were filled up with black" in found["dpg.overall"].note
     assert found["dpg.overall"].value == 25
 
 
-def test_nothing_scored_is_not_measured(measure: DpgMeasure, tmp_path: Path) -> None:
+def test_nothing_scored_is_not_measured(benchmark: DpgBenchmark, tmp_path: Path) -> None:
     write_grid(tmp_path / "grids", "other", (0, 0, 0, 0))
-    found = {score.metric: score for score in judged(measure).scores}
+    found = {score.metric: score for score in judged(benchmark).scores}
     assert found["dpg.overall"].value is None
     assert "4 of 4 prompts" in found["dpg.overall"].note
     assert found["dpg.failed"].value == 4
 
 
-def test_prompts_come_from_a_folder_or_a_zip_file(measure: DpgMeasure, tmp_path: Path) -> None:
+def test_prompts_come_from_a_folder_or_a_zip_file(benchmark: DpgBenchmark, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "p.zip", "w") as archive:
         for path in (tmp_path / "prompts").iterdir():
             archive.write(path, f"ELLA-1/dpg_bench/prompts/{path.name}")
         archive.writestr("ELLA-1/other/notes.txt", "x")
     found = read_prompts(PinnedFile(uri=str(tmp_path / "p.zip")))
     assert (
-        found == read_prompts(str(measure.prompts)) == {n: f"the prompt {n}" for n in ("first", "a", "b", "stranger")}
+        found == read_prompts(str(benchmark.prompts)) == {n: f"the prompt {n}" for n in ("first", "a", "b", "stranger")}
     )
 
 

@@ -50,41 +50,41 @@ def test_batches_change_nothing_and_the_file_reads_back(folder: Path, tmp_path: 
         for path in sorted(folder.rglob("*.png"), key=str)
     ]
     wanted = GaussianStats.of(torch.cat(rows)).moments()
-    for stats, passport in found:
+    for stats, provenance in found:
         assert stats.count == 5
         torch.testing.assert_close(stats.moments().mean, wanted.mean)
         torch.testing.assert_close(stats.moments().covariance, wanted.covariance)
-        assert passport == found[0][1]
+        assert provenance == found[0][1]
     assert heard[0] == 0.2
     assert heard[-1] == 1.0
     write_statistics(str(tmp_path / "a.npz"), *found[0])
     back = read_statistics(StatisticsFile(file=PinnedFile(uri=str(tmp_path / "a.npz"))))
     assert back.moments.count == 5
-    assert back.passport == found[0][1]
-    assert back.passport.source.startswith("set: 5 pictures as they are, content ")
+    assert back.provenance == found[0][1]
+    assert back.provenance.source.startswith("set: 5 pictures as they are, content ")
 
 
 def test_a_data_set_is_read_by_split_and_fitted_as_a_model_sees_it(tmp_path: Path) -> None:
     manifest = Manifest.load(write_data(tmp_path / "data", num_train=3, num_validation=4))
     for uri in (manifest.uri, str(tmp_path / "data")):
-        stats, passport = measure(ReferenceSet(uri=uri, size_px=16, feature=192), small_network)
+        stats, provenance = measure(ReferenceSet(uri=uri, size_px=16, feature=192), small_network)
         images = load_images(manifest, manifest.rows("validation"), (16, 16))
         wanted = small_network(PREPARATIONS["tf1"](torch.from_numpy(images))).features_192
         torch.testing.assert_close(stats.moments().mean, GaussianStats.of(wanted).moments().mean)
-        assert "4 pictures with the middle scaled to 16 x 16 px" in passport.source
+        assert "4 pictures with the middle scaled to 16 x 16 px" in provenance.source
     assert measure(ReferenceSet(uri=manifest.uri, split="train", feature=64), small_network)[0].count == 3
 
 
 def test_other_content_size_or_convention_is_another_passport(folder: Path) -> None:
     reference = ReferenceSet(uri=str(folder), feature=64)
-    passports = [measure(reference, small_network)[1]]
+    provenances = [measure(reference, small_network)[1]]
     for changes in ({"size_px": 8}, {"convention": "clean_fid"}):
-        passports.append(measure(reference.replace(**changes), small_network)[1])
+        provenances.append(measure(reference.replace(**changes), small_network)[1])
     picture = np.array(Image.open(folder / "0/0.png"))
     picture[0, 0, 0] ^= 1
     Image.fromarray(picture).save(folder / "0/0.png")
-    passports.append(measure(reference, small_network)[1])
-    assert len(set(passports)) == 4
+    provenances.append(measure(reference, small_network)[1])
+    assert len(set(provenances)) == 4
 
 
 def test_few_damaged_and_unknown_pictures_are_named(folder: Path, tmp_path: Path) -> None:

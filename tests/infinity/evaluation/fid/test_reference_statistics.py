@@ -8,7 +8,7 @@ import torch
 
 from infinity.evaluation.fid.frechet import GaussianStats, frechet_distance
 from infinity.evaluation.fid.reference_statistics import (
-    Passport,
+    Provenance,
     StatisticsError,
     StatisticsFile,
     read_statistics,
@@ -27,12 +27,12 @@ def file(path: Path, **about: object) -> StatisticsFile:
 
 
 def test_what_is_written_is_read_and_the_same_statistics_give_the_same_bytes(tmp_path: Path) -> None:
-    passport = Passport(convention="clean_fid", feature=64, source="30 rows")
+    provenance = Provenance(convention="clean_fid", feature=64, source="30 rows")
     for name in ("a.npz", "b.npz"):
-        write_statistics(str(tmp_path / name), stats(0), passport)
+        write_statistics(str(tmp_path / name), stats(0), provenance)
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
     found = read_statistics(file(tmp_path / "a.npz"))
-    assert found.passport == passport
+    assert found.provenance == provenance
     assert found.moments.count == 30
     assert frechet_distance(found.moments, stats(1)) == frechet_distance(stats(0), stats(1))
     assert set(np.load(tmp_path / "a.npz").files) >= {"mu", "sigma"}  # so that pytorch-fid reads it
@@ -47,19 +47,19 @@ def test_published_files_need_a_stated_convention(tmp_path: Path) -> None:
         with pytest.raises(StatisticsError, match="state the convention"):
             read_statistics(file(tmp_path / name))
         found = read_statistics(file(tmp_path / name, convention="tf1", count=30))
-        assert found.passport.convention == "tf1"
+        assert found.provenance.convention == "tf1"
         torch.testing.assert_close(found.moments.covariance, moments.covariance, rtol=0, atol=0)
 
 
 def test_conventions_never_mix(tmp_path: Path) -> None:
     for convention in ("tf1", "clean_fid"):
-        passport = Passport(convention=convention, feature=64)  # type: ignore[arg-type]
-        write_statistics(str(tmp_path / convention), stats(0), passport)
+        provenance = Provenance(convention=convention, feature=64)  # type: ignore[arg-type]
+        write_statistics(str(tmp_path / convention), stats(0), provenance)
     a, b = (read_statistics(file(tmp_path / convention)) for convention in ("tf1", "clean_fid"))
     assert statistics_distance(a, a) == pytest.approx(0, abs=1e-6)
     with pytest.raises(StatisticsError, match="never compare"):
         statistics_distance(a, b)
-    with pytest.raises(StatisticsError, match="stated as tf1, but its passport says clean_fid"):
+    with pytest.raises(StatisticsError, match="stated as tf1, but the file says clean_fid"):
         read_statistics(file(tmp_path / "clean_fid", convention="tf1"))
 
 
@@ -75,4 +75,4 @@ def test_broken_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(PinnedFileError, match="sha256"):
         read_statistics(StatisticsFile(file=PinnedFile(uri=str(tmp_path / "text"), sha256="0" * 8)))
     with pytest.raises(StatisticsError, match="expected 2048 features, got 64"):
-        write_statistics(str(tmp_path / "c.npz"), stats(0), Passport(convention="tf1"))
+        write_statistics(str(tmp_path / "c.npz"), stats(0), Provenance(convention="tf1"))

@@ -13,7 +13,7 @@ from infinity.evaluation.fid.feature_distances import KidConfig
 from infinity.evaluation.fid.frechet import GaussianStats
 from infinity.evaluation.fid.inception import InceptionFeatures
 from infinity.evaluation.fid.reference_sets import ReferenceSet
-from infinity.evaluation.fid.reference_statistics import Passport
+from infinity.evaluation.fid.reference_statistics import Provenance
 from infinity.evaluation.fid.set_distance import PictureSet, SetDistanceError, distances, look_at
 
 KID = KidConfig(subset_size=50, subsets=10)
@@ -21,8 +21,8 @@ KID = KidConfig(subset_size=50, subsets=10)
 
 def cloud(n: int, shift: float = 0.0, seed: int = 0, convention: str = "tf1") -> PictureSet:
     rows = torch.randn(n, 64, generator=torch.Generator().manual_seed(seed)) + shift
-    passport = Passport(convention=convention, feature=64, source=f"cloud {seed}")  # type: ignore[arg-type]
-    return PictureSet(GaussianStats.of(rows).moments(), passport, rows, rows[:, :10])
+    provenance = Provenance(convention=convention, feature=64, source=f"cloud {seed}")  # type: ignore[arg-type]
+    return PictureSet(GaussianStats.of(rows).moments(), provenance, rows, rows[:, :10])
 
 
 def figures(a: PictureSet, b: PictureSet) -> dict[str, tuple[float | None, float | None, float | None]]:
@@ -48,7 +48,7 @@ def test_the_interval_of_fid_is_as_wide_as_the_distance_scatters() -> None:
 def test_statistics_give_the_same_fid_and_say_what_they_cannot() -> None:
     a, b = cloud(200), cloud(150, shift=1.0, seed=1)
     whole = {score.metric: score for score in distances(a, b, kid=KID)}
-    part = {score.metric: score for score in distances(a, PictureSet(b.moments, b.passport), kid=KID)}
+    part = {score.metric: score for score in distances(a, PictureSet(b.moments, b.provenance), kid=KID)}
     assert part["fid"].value == whole["fid"].value
     assert part["fid"].low is not None
     assert whole["fid"].low is not None
@@ -84,5 +84,5 @@ def test_a_folder_is_looked_at_picture_by_picture(tmp_path: Path) -> None:
     found = look_at(ReferenceSet(uri=str(tmp_path), feature=64), network, progress=heard.append)
     assert found.rows is not None
     assert found.rows.shape == (5, 64)
-    assert found.passport.source.startswith(f"{tmp_path.name}: 5 pictures as they are, content ")
+    assert found.provenance.source.startswith(f"{tmp_path.name}: 5 pictures as they are, content ")
     assert heard[-1] == 1.0

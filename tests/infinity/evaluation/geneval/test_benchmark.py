@@ -12,7 +12,7 @@ from PIL import Image
 
 from infinity.data.images.contact_sheet import encode_png
 from infinity.evaluation.benchmark import BenchmarkResult
-from infinity.evaluation.geneval.benchmark import GenevalMeasure
+from infinity.evaluation.geneval.benchmark import GenevalBenchmark
 from infinity.evaluation.geneval.coco_detector import CLASSES, CocoDetector, crop_of
 from infinity.evaluation.geneval.scenes import SceneDetector
 from infinity.evaluation.geneval.scoring import COLOURS, ClassDetections, Detections, GenevalConfig
@@ -38,11 +38,11 @@ def bright_is_a_red_cup(pictures: Sequence[np.ndarray]) -> list[Detections]:
     return [{"cup": cup} if picture.mean() > 128 else {} for picture in pictures]
 
 
-def judged(measure: GenevalMeasure, folder: PictureFolder) -> BenchmarkResult:
-    asked = measure.find(folder, measure.items())
+def judged(benchmark: GenevalBenchmark, folder: PictureFolder) -> BenchmarkResult:
+    samples = benchmark.find(folder, benchmark.items())
     judge = GenevalJudge(bright_is_a_red_cup, GenevalConfig())
-    records = judge(asked, [one.pictures() for one in asked])
-    return measure.outcome(JudgedPrompts(asked=tuple(asked), records=tuple(records)))
+    records = judge(samples, [one.pictures() for one in samples])
+    return benchmark.summarize(JudgedPrompts(samples=tuple(samples), records=tuple(records)))
 
 
 def write_pictures(folder: Path, *rows: Sequence[int], size: tuple[int, int] = (8, 8)) -> None:
@@ -56,69 +56,69 @@ def write_pictures(folder: Path, *rows: Sequence[int], size: tuple[int, int] = (
 
 @pytest.mark.reference
 def test_official_file_has_its_prompts_and_its_checksum_is_the_default(shared: Path) -> None:
-    official = GenevalMeasure()
+    official = GenevalBenchmark()
     file = shared / "bench/geneval/evaluation_metadata.jsonl"
-    measure = official.replace(prompts=official.prompts.replace(uri=str(file)))
-    items = measure.items()
+    benchmark = official.replace(prompts=official.prompts.replace(uri=str(file)))
+    items = benchmark.items()
     assert (len(items), items[0].id, items[552].id) == (553, "00000", "00552")
     assert tuple((shared / "bench/geneval/object_names.txt").read_text().split("\n")[:80]) == CLASSES
-    part = measure.replace(prompts_per_task=3).items()
+    part = benchmark.replace(prompts_per_task=3).items()
     assert len(part) == 18
     assert {item.id for item in part} < {item.id for item in items}
-    assert GenevalMeasure.from_json(measure.to_json()) == measure
+    assert GenevalBenchmark.from_json(benchmark.to_json()) == benchmark
 
 
 def test_figures_items_and_lines_of_pictures_from_elsewhere(tmp_path: Path) -> None:
-    measure = GenevalMeasure(prompts=write_prompts(tmp_path / "p", CUP, RED), pictures_per_prompt=2)
+    benchmark = GenevalBenchmark(prompts=write_prompts(tmp_path / "p", CUP, RED), pictures_per_prompt=2)
     write_pictures(tmp_path / "pictures", (255, 0), (255, 255))
-    outcome = judged(measure, PictureFolder(uri=str(tmp_path / "pictures")))
-    found = values(outcome.scores)
+    result = judged(benchmark, PictureFolder(uri=str(tmp_path / "pictures")))
+    found = values(result.scores)
     assert found["geneval.overall"] == 0.75
     assert (found["geneval.single_object"], found["geneval.colors"]) == (0.5, 1.0)
-    assert outcome.items["geneval.single_object"] == {"00000": 0.5}
-    assert np.mean(list(outcome.items["geneval.overall"].values())) == 0.75
-    lines = outcome.records["geneval_verdicts.jsonl"]
+    assert result.items["geneval.single_object"] == {"00000": 0.5}
+    assert np.mean(list(result.items["geneval.overall"].values())) == 0.75
+    lines = result.records["geneval_verdicts.jsonl"]
     assert [line["picture"] for line in lines[:2]] == ["00000/samples/0000.png", "00000/samples/0001.png"]
     assert lines[1]["reason"] == "expected cup>=1, found 0"
-    assert set(outcome.sheets) == {"geneval.single_object", "geneval.colors"}
+    assert set(result.sheets) == {"geneval.single_object", "geneval.colors"}
 
 
 def test_missing_damaged_and_mis_sized_pictures_are_counted_gaps(tmp_path: Path) -> None:
-    measure = GenevalMeasure(prompts=write_prompts(tmp_path / "p", CUP, RED), pictures_per_prompt=3)
+    benchmark = GenevalBenchmark(prompts=write_prompts(tmp_path / "p", CUP, RED), pictures_per_prompt=3)
     folder = tmp_path / "pictures"
     write_pictures(folder, (255, 255), (255, 0, 0))
     (folder / "00001/samples/0001.png").write_bytes(b"no picture")
     (folder / "00001/samples/0002.png").write_bytes(encode_png(np.full((9, 8, 3), 255, np.uint8)))
-    outcome = judged(measure, PictureFolder(uri=str(folder), size_px=(8, 8)))
-    overall = outcome.scores[0]
+    result = judged(benchmark, PictureFolder(uri=str(folder), size_px=(8, 8)))
+    overall = result.scores[0]
     assert (overall.value, overall.n) == (1.0, 3)
     assert overall.note.startswith(
         "INCOMPLETE: 3 of 6 pictures could not be scored and are in no mean (first: 00000: no"
     )
-    reasons = [line["missing"] for line in outcome.records["geneval_verdicts.jsonl"] if "missing" in line]
+    reasons = [line["missing"] for line in result.records["geneval_verdicts.jsonl"] if "missing" in line]
     assert reasons[0] == "no such file"
     assert "damaged" in reasons[1]
     assert reasons[2] == "expected 8x8 pixels (rows x columns), found 9x8"
     for metric in ("geneval.single_object", "geneval.overall"):
-        mean = np.mean(list(outcome.items[metric].values()))
-        assert mean == pytest.approx(values(outcome.scores)[metric])
+        mean = np.mean(list(result.items[metric].values()))
+        assert mean == pytest.approx(values(result.scores)[metric])
 
 
 def test_no_picture_at_all_is_not_measured(tmp_path: Path) -> None:
-    measure = GenevalMeasure(prompts=write_prompts(tmp_path / "p", CUP))
+    benchmark = GenevalBenchmark(prompts=write_prompts(tmp_path / "p", CUP))
     (tmp_path / "pictures").mkdir()
     (tmp_path / "pictures/readme").write_text("x")
-    (score,) = judged(measure, PictureFolder(uri=str(tmp_path / "pictures"))).scores
+    (score,) = judged(benchmark, PictureFolder(uri=str(tmp_path / "pictures"))).scores
     assert score.value is None
     assert "4 of 4 pictures" in score.note
 
 
 def test_different_sizes_are_named(tmp_path: Path) -> None:
-    measure = GenevalMeasure(prompts=write_prompts(tmp_path / "p", CUP), pictures_per_prompt=2)
+    benchmark = GenevalBenchmark(prompts=write_prompts(tmp_path / "p", CUP), pictures_per_prompt=2)
     write_pictures(tmp_path / "pictures", (255, 0))
     (tmp_path / "pictures/00000/samples/0001.png").write_bytes(encode_png(np.zeros((4, 6, 3), np.uint8)))
-    outcome = judged(measure, PictureFolder(uri=str(tmp_path / "pictures")))
-    assert "pictures of 2 sizes (rows x columns): 4x6, 8x8" in outcome.scores[0].note
+    result = judged(benchmark, PictureFolder(uri=str(tmp_path / "pictures")))
+    assert "pictures of 2 sizes (rows x columns): 4x6, 8x8" in result.scores[0].note
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_different_sizes_are_named(tmp_path: Path) -> None:
 def test_broken_lines_are_named_by_their_number(tmp_path: Path, line: str, message: str) -> None:
     (tmp_path / "p").write_text(json.dumps(CUP) + "\n" + line + "\n")
     with pytest.raises(ValueError, match=message):
-        GenevalMeasure(prompts=PinnedFile(uri=str(tmp_path / "p"))).items()
+        GenevalBenchmark(prompts=PinnedFile(uri=str(tmp_path / "p"))).items()
 
 
 @pytest.mark.parametrize(
@@ -157,16 +157,16 @@ def test_what_another_detector_sees_is_no_prompt_for_this_one(
     tmp_path: Path, entry: Mapping[str, Any], message: str
 ) -> None:
     star = {**CUP, "include": [{"class": "star", "count": 1}]}
-    measure = GenevalMeasure(
+    benchmark = GenevalBenchmark(
         prompts=write_prompts(tmp_path / "p", star, {**CUP, "include": [entry]}), detector=SceneDetector()
     )
     with pytest.raises(ValueError, match=message):
-        measure.items()
+        benchmark.items()
 
 
 def test_protocol_names_what_figures_depend_on(tmp_path: Path) -> None:
     prompts = write_prompts(tmp_path / "p", CUP, RED)
-    plain = GenevalMeasure(prompts=prompts, pictures_per_prompt=1)
+    plain = GenevalBenchmark(prompts=prompts, pictures_per_prompt=1)
     write_pictures(tmp_path / "pictures", (255,), (0,))
     folder = PictureFolder(uri=str(tmp_path / "pictures"))
     stars = [{**CUP, "include": [{"class": "star", "count": n}]} for n in (1, 2)]
@@ -199,20 +199,20 @@ def test_rows_of_the_detector_become_detections_by_class() -> None:
     masks[:, 1:3, 1:3] = True
     boxes = np.array([[1, 1, 3, 3]] * 3, np.float32)
     rows = Instances(np.array([41, 0, 41]), np.array([0.9, 0.8, 0.7], np.float32), boxes, masks)
-    asked: list[tuple[int, str]] = []
+    samples: list[tuple[int, str]] = []
 
     class Colours:
         def name(self, pictures: Sequence[np.ndarray], thing: str, colours: tuple[str, ...]) -> list[str]:
             assert colours == COLOURS
-            asked.append((pictures[0].shape[0], thing))
+            samples.append((pictures[0].shape[0], thing))
             return ["blue"]
 
     (found,) = CocoDetector(lambda pictures: [rows], Colours())([np.zeros((4, 4, 3), np.uint8)])  # type: ignore[arg-type]
     assert set(found) == {"person", "cup"}
     assert found["cup"].scores.tolist() == pytest.approx([0.9, 0.7])
-    assert asked == []
+    assert samples == []
     assert found["cup"].colours[0] == "blue"
-    assert asked == [(2, "cup")]
+    assert samples == [(2, "cup")]
 
 
 def test_pictures_are_turned_upright_before_anything_looks_at_them(tmp_path: Path) -> None:

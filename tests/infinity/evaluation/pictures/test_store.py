@@ -65,13 +65,13 @@ def test_only_batches_with_a_gap_are_drawn_and_they_stay_the_same_batches(tmp_pa
 
 def test_a_drawing_that_is_gone_or_damaged_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
     kept, drawing = store(tmp_path), Drawing("a", 0)
-    asked = in_store(kept, PromptItem(id="1", prompt="a"), "a", (drawing,))
+    sample = in_store(kept, PromptItem(id="1", prompt="a"), "a", (drawing,))
     with pytest.raises(PictureError, match="found none; run the evaluation again"):
-        asked.pictures()
+        sample.pictures()
     kept.write(drawing, picture(0))
     Path(kept.uri(drawing)).write_bytes(b"\x89PNG broken")
     with pytest.raises(PictureError, match=r"damaged file .*; delete it and run the evaluation again"):
-        asked.pictures()
+        sample.pictures()
 
 
 def strange_pictures() -> dict[str, Image.Image]:

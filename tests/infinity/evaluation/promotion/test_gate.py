@@ -217,7 +217,7 @@ def test_metrics_without_a_margin_are_shown_and_block_nothing() -> None:
         ),
         (
             {"items": {"geneval.counting": {f"{i}": 0.5 for i in range(20)}}},
-            "evaluate both again with the same measures",
+            "evaluate both again with the same benchmarks",
         ),
         ({"items": {}}, "geneval.overall was not measured per item on /new"),
     ],
@@ -238,7 +238,7 @@ def test_nothing_to_compare_is_refused() -> None:
 
 @pytest.mark.parametrize("wrong", [{"delta": 0.0}, {"delta": -1.0}, {"delta": float("nan")}])
 def test_margins_are_above_zero(wrong: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="delta above 0"):
+    with pytest.raises(ValueError, match=r"delta above 0|expected finite numbers"):
         Margin(metric="m", unit="", **wrong)
 
 
@@ -248,13 +248,15 @@ def test_resampling_needs_two_items() -> None:
 
 
 def test_few_items_without_a_loss_do_not_rule_out_that_prompts_are_lost_wholly() -> None:
-    for n, decision in ((10, "undecided"), (30, "undecided"), (200, "promote")):
+    # The champion has 0.5 on every item, so no item can lose more. With n equal gains the bound is
+    # 0.5 * (1 - 0.01 ** (1 / n)): 0.103 for 20 items and 0.071 for 30; a loss of 2 delta is 0.08.
+    for n, decision in ((10, "undecided"), (20, "undecided"), (30, "promote"), (200, "promote")):
         old, new = pair(np.zeros(n))
         report = compare(old, new, FAST)
         assert report.decision == decision, n
         assert not report.is_better
-    old, new = pair(np.zeros(30))
-    assert "is not ruled out with 30 items; about" in compare(old, new, FAST).cause
+    old, new = pair(np.zeros(20))
+    assert "is not ruled out with 20 items; about" in compare(old, new, FAST).cause
 
 
 def test_only_the_metrics_that_are_asked_for_are_judged() -> None:

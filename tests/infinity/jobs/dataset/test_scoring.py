@@ -134,7 +134,7 @@ def own_actors() -> Iterator[int]:
     for path in Path("/proc").glob("[0-9]*"):
         with suppress(FileNotFoundError, ProcessLookupError):
             name, parent = status(int(path.name))
-            if name.startswith("ray::_Worker") and status(parent)[1] == os.getpid():
+            if name.startswith("ray::_Scoring") and status(parent)[1] == os.getpid():
                 yield int(path.name)
 
 

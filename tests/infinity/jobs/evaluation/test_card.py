@@ -109,7 +109,7 @@ def test_missing_records_are_gaps_and_no_error(run: Path, tmp_path: Path) -> Non
     assert card.trainings == ()
     assert card.gaps == ("No record of its training lies beside it.",)
     text = Path(write_card(card, str(tmp_path / "card")).markdown).read_text()
-    assert "No record tells how it was trained." in text
+    assert "There is no record of its training." in text
 
 
 def test_what_is_no_model_is_named(tmp_path: Path) -> None:

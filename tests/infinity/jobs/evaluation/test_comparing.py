@@ -33,7 +33,7 @@ def test_evaluations_with_other_settings_are_shown_without_paired_figures(tmp_pa
     files, report, refusal = write_comparison(before, after, str(tmp_path / "out"), titles=("A", "B"), config=FAST)
     assert report is None
     assert "different settings" in refusal
-    assert "No paired figures" in Path(files.html).read_text()
+    assert "No paired scores" in Path(files.html).read_text()
 
 
 def test_only_prompts_that_both_drew_alike_stand_side_by_side(tmp_path: Path) -> None:

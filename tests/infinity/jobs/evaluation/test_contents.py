@@ -11,13 +11,13 @@ import pytest
 from PIL import Image
 
 from infinity.checkpoint import load_checkpoint, save_checkpoint
-from infinity.evaluation.dpg.benchmark import DpgMeasure
-from infinity.evaluation.geneval.benchmark import GenevalMeasure
+from infinity.evaluation.dpg.benchmark import DpgBenchmark
+from infinity.evaluation.geneval.benchmark import GenevalBenchmark
 from infinity.evaluation.geneval.scenes import SceneDetector
-from infinity.evaluation.preference.benchmark import ClipScoreMeasure
+from infinity.evaluation.preference.benchmark import ClipScoreBenchmark
 from infinity.evaluation.prompts.benchmark import PictureFolder
 from infinity.evaluation.prompts.lists import PromptList
-from infinity.evaluation.reconstruction.benchmark import ReconstructionMeasure
+from infinity.evaluation.reconstruction.benchmark import ReconstructionBenchmark
 from infinity.generation.pipeline import ModelConfig
 from infinity.jobs.cluster.connection import in_process
 from infinity.jobs.cluster.workers import WorkersConfig
@@ -39,7 +39,7 @@ SHAPES = ("star", "heart")
 def spec_of(output: Path, **changes: object) -> EvaluateSpec:
     base = EvaluateSpec(
         output=str(output), model="", pictures_of="flux", reconstruction=None, validation=None, samples=None,
-        geneval=GenevalMeasure(detector=SceneDetector(), pictures=PictureFolder(uri="x")),
+        geneval=GenevalBenchmark(detector=SceneDetector(), pictures=PictureFolder(uri="x")),
         workers=WorkersConfig(num_workers=1, threads=1),
     )  # fmt: skip
     return base.replace(**changes)
@@ -66,11 +66,11 @@ def geneval(tmp_path: Path) -> EvaluateSpec:
     for number, shape in enumerate(SHAPES):
         for sample in range(4):
             draw(tmp_path / f"flux/{number:05d}/samples/{sample}.png", shape)
-    measure = GenevalMeasure(
+    benchmark = GenevalBenchmark(
         prompts=write_prompts(tmp_path / "prompts.jsonl"), detector=SceneDetector(),
         pictures=PictureFolder(uri=str(tmp_path / "flux")),
     )  # fmt: skip
-    return spec_of(tmp_path / "out", geneval=measure)
+    return spec_of(tmp_path / "out", geneval=benchmark)
 
 
 def scored(spec: EvaluateSpec) -> EvaluateReport:
@@ -147,7 +147,7 @@ def test_pictures_that_change_while_they_are_judged_are_no_figure(
     assert below(str(tmp_path / "out")) == ()
 
 
-def write_dpg(folder: Path) -> DpgMeasure:
+def write_dpg(folder: Path) -> DpgBenchmark:
     (folder / "prompts").mkdir()
     (folder / "prompts/7.txt").write_text("A red cup")
     with (folder / "q.csv").open("w", newline="") as file:
@@ -157,7 +157,7 @@ def write_dpg(folder: Path) -> DpgMeasure:
         rows.writerow(["7", "", "", 1, "0", "", "", "entity - whole (cup)", "is there a cup ?"])
     (folder / "grids").mkdir()
     Image.new("RGB", (64, 64), (200, 30, 30)).save(folder / "grids/7.png")
-    return DpgMeasure(
+    return DpgBenchmark(
         prompts=str(folder / "prompts"), questions=PinnedFile(uri=str(folder / "q.csv")),
         vqa=VqaConfig(model=write_vilt(folder / "vilt")), pictures=PictureFolder(uri=str(folder / "grids")),
     )  # fmt: skip
@@ -205,7 +205,7 @@ def test_another_checkpoint_or_data_set_at_the_same_place_is_scored_anew(tmp_pat
     model, manifest = write_model(tmp_path), write_data(tmp_path / "data", num_validation=3)
     spec = EvaluateSpec(
         output=str(tmp_path / "out"), model=model, manifest=manifest, validation=None, samples=None,
-        reconstruction=ReconstructionMeasure(num_shown=1), workers=WorkersConfig(num_workers=1, threads=1),
+        reconstruction=ReconstructionBenchmark(num_shown=1), workers=WorkersConfig(num_workers=1, threads=1),
     )  # fmt: skip
     first = scored(spec)
     assert spec.located() == spec
@@ -225,12 +225,12 @@ def test_prompts_and_weights_of_clip_score_count_and_a_hidden_file_does_not(tmp_
     (tmp_path / "list.txt").write_text("a red cup\n")
     (tmp_path / "loose").mkdir()
     Image.new("RGB", (16, 16), (200, 30, 30)).save(tmp_path / "loose/00000.webp")
-    measure = ClipScoreMeasure(
+    benchmark = ClipScoreBenchmark(
         clip=ClipConfig(model=write_clip(tmp_path / "clip")), pictures_per_prompt=1,
         prompts=(PromptList(file=PinnedFile(uri=str(tmp_path / "list.txt"))),),
         pictures=PictureFolder(uri=str(tmp_path / "loose")),
     )  # fmt: skip
-    spec = spec_of(tmp_path / "out", geneval=None, clip_score=measure)
+    spec = spec_of(tmp_path / "out", geneval=None, clip_score=benchmark)
     scored(spec)
     (tmp_path / "loose/._00000.webp").write_bytes(b"x")
     assert is_done(spec.located())
@@ -250,7 +250,7 @@ def test_evaluations_of_a_run_by_an_earlier_version_are_still_done(tmp_path: Pat
     model, manifest = write_model(model_folder), write_data(data, num_validation=3)
     spec = EvaluateSpec(
         output=str(run_folder), model=model, manifest=manifest, validation=None, samples=None,
-        reconstruction=ReconstructionMeasure(num_shown=1), workers=WorkersConfig(num_workers=1, threads=1),
+        reconstruction=ReconstructionBenchmark(num_shown=1), workers=WorkersConfig(num_workers=1, threads=1),
     )  # fmt: skip
     scored(spec)
     file = Path(spec.folder) / "report.json"

@@ -11,17 +11,17 @@ from PIL import Image
 
 from infinity.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from infinity.data.dataset.manifest import Manifest
-from infinity.evaluation.drawings import SampleMeasure
+from infinity.evaluation.drawings import SampleBenchmark
 from infinity.evaluation.fid.inception_weights import InceptionWeights
-from infinity.evaluation.geneval.scenes import SceneMeasure
-from infinity.evaluation.reconstruction.benchmark import ReconstructionMeasure
+from infinity.evaluation.geneval.scenes import SceneBenchmark
+from infinity.evaluation.reconstruction.benchmark import ReconstructionBenchmark
 from infinity.evaluation.score import Score
-from infinity.evaluation.validation import ValidationMeasure
+from infinity.evaluation.validation import ValidationBenchmark
 from infinity.generation.pipeline import ModelConfig
 from infinity.generation.sampling import SamplingConfig
 from infinity.jobs.cluster.actors import WorkersError
 from infinity.jobs.cluster.workers import WorkersConfig
-from infinity.jobs.evaluation.evaluate import EvaluateReport, EvaluateSpec, on_split, run
+from infinity.jobs.evaluation.evaluate import EvaluateReport, EvaluateSpec, run, with_split
 from infinity.jobs.progress import Progress
 from infinity.jobs.registry import load_spec, run_spec
 from infinity.jobs.spec import is_done
@@ -45,10 +45,10 @@ def spec(inputs: tuple[str, str], output: Path, **changes: Any) -> EvaluateSpec:
         output=str(output),
         model=model,
         manifest=manifest,
-        reconstruction=ReconstructionMeasure(num_shown=2),
-        validation=ValidationMeasure(),
-        samples=SampleMeasure(num_pictures=2),
-        scenes=SceneMeasure(pictures_per_prompt=2, prompts_per_task=2, num_shown=1),
+        reconstruction=ReconstructionBenchmark(num_shown=2),
+        validation=ValidationBenchmark(),
+        samples=SampleBenchmark(num_pictures=2),
+        scenes=SceneBenchmark(pictures_per_prompt=2, prompts_per_task=2, num_shown=1),
         sampling=SamplingConfig(guidance=2.0),
         batch_size=4,
         workers=WorkersConfig(num_workers=2, threads=1),
@@ -137,8 +137,8 @@ def test_training_split_is_used_only_on_purpose_and_named(inputs: tuple[str, str
     with pytest.raises(ValueError, match="'validation', found none"):
         run(spec((inputs[0], empty), tmp_path))
     score = Score(metric="a.b", value=1.0, unit="dB", n=3, protocol="p", note="x")
-    assert on_split(score, "train").note == "measured on the training split; x"
-    assert on_split(score, "validation") == score
+    assert with_split(score, "train").note == "measured on the training split; x"
+    assert with_split(score, "validation") == score
 
 
 def test_model_of_another_bit_width_is_refused_before_any_worker_starts(
@@ -149,7 +149,7 @@ def test_model_of_another_bit_width_is_refused_before_any_worker_starts(
     config = ModelConfig.from_json(checkpoint.config)
     wide = config.replace(transformer=config.transformer.replace(num_bits=6))
     save_checkpoint(model, kind="transformer", config=wide, tensors=checkpoint.tensors)
-    with pytest.raises(CheckpointError, match="6 bits a token, the tokenizer in it has 4"):
+    with pytest.raises(CheckpointError, match="6 bits per token, the tokenizer in it has 4"):
         run(spec((model, inputs[1]), tmp_path))
 
 
@@ -185,7 +185,7 @@ def test_more_threads_than_any_machine_has_are_refused_instead_of_waited_for(
 
 
 def test_a_spec_that_measures_nothing_is_refused(tmp_path: Path, inputs: tuple[str, str]) -> None:
-    with pytest.raises(ValueError, match="at least one measure"):
+    with pytest.raises(ValueError, match="at least one benchmark"):
         spec(inputs, tmp_path, reconstruction=None, validation=None, samples=None, scenes=None)
     with pytest.raises(ValueError, match="batch_size"):
         spec(inputs, tmp_path, batch_size=0)
@@ -199,7 +199,7 @@ def test_weights_that_cannot_be_had_are_told_before_any_worker_starts(tmp_path: 
     for changes, message in (
         ({"inception": InceptionWeights(uri=str(tmp_path / "nowhere.pth"))}, r"cannot read .*nowhere\.pth"),
         ({"inception": InceptionWeights(uri=str(other))}, "expected sha256 6726825d"),
-        ({"reconstruction": ReconstructionMeasure(lpips=lpips)}, r"no-trunk\.pth: expected a file, found none"),
+        ({"reconstruction": ReconstructionBenchmark(lpips=lpips)}, r"no-trunk\.pth: expected a file, found none"),
     ):
         with pytest.raises((ValueError, OSError), match=message):
             run(spec(inputs, tmp_path, workers=WorkersConfig(threads=64), **changes))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from infinity.evaluation.preference.benchmark import ClipScoreMeasure, HpsMeasure, ImageRewardMeasure
+from infinity.evaluation.preference.benchmark import ClipScoreBenchmark, HpsBenchmark, ImageRewardBenchmark
 from infinity.evaluation.prompts.lists import PromptList
 from infinity.generation.sampling import SamplingConfig
 from infinity.jobs.cluster.connection import in_process
@@ -34,13 +34,13 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> EvaluateSpec:
         reconstruction=None,
         validation=None,
         samples=None,
-        clip_score=ClipScoreMeasure(
+        clip_score=ClipScoreBenchmark(
             clip=ClipConfig(model=write_clip(folder / "clip")), prompts=prompts, pictures_per_prompt=3
         ),
-        image_reward=ImageRewardMeasure(
+        image_reward=ImageRewardBenchmark(
             network=write_image_reward(folder / "reward")[0], prompts=prompts, pictures_per_prompt=2
         ),
-        hps=HpsMeasure(network=write_hps(folder / "hps")[0], prompts=photo),
+        hps=HpsBenchmark(network=write_hps(folder / "hps")[0], prompts=photo),
         sampling=SamplingConfig(guidance=2.0),
         batch_size=4,
         workers=WorkersConfig(num_workers=1, threads=1),
@@ -95,10 +95,10 @@ def test_what_cannot_work_is_refused_before_anything_is_drawn(spec: EvaluateSpec
     (tmp_path / "empty.txt").write_text("")
     hps, reward = spec.hps, spec.image_reward
 
-    def weights(uri: str, **checks: str) -> ImageRewardMeasure:
+    def weights(uri: str, **checks: str) -> ImageRewardBenchmark:
         return reward.replace(network=reward.network.replace(weights=PinnedFile(uri=uri, **checks)))
 
-    def listed(name: str) -> HpsMeasure:
+    def listed(name: str) -> HpsBenchmark:
         return hps.replace(prompts=(PromptList(file=PinnedFile(uri=str(tmp_path / name))),))
 
     for changes, message in (

@@ -73,7 +73,8 @@ def kill_workers() -> int:
             number = parents.get(number, 0)
         return number == os.getpid()
 
-    found = [number for number, name in names.items() if name.startswith("ray::_Worker") and is_ours(number)]
+    # The kernel keeps 15 characters of a process's name, ray::_EvaluationActor.compute.
+    found = [number for number, name in names.items() if name.startswith("ray::_Evaluatio") and is_ours(number)]
     for number in found:
         with contextlib.suppress(ProcessLookupError):
             os.kill(number, signal.SIGKILL)

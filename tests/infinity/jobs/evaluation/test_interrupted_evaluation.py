@@ -45,7 +45,7 @@ def start(spec: EvaluateSpec, folder: Path) -> Victim:
 def kill_worker(job: Victim) -> bool:
     """Kill the first worker that is there."""
     for process in job.family():
-        if process.name.startswith("ray::_Worker"):
+        if process.name.startswith("ray::_Evaluatio"):
             os.kill(process.number, signal.SIGKILL)
             return True
     return False

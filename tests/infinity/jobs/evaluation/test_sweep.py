@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from infinity import storage
-from infinity.evaluation.geneval.scenes import SceneMeasure
+from infinity.evaluation.geneval.scenes import SceneBenchmark
 from infinity.generation.sampling import PyramidGuidance, SamplingConfig
 from infinity.jobs.cluster.workers import WorkersConfig
 from infinity.jobs.evaluation.evaluate import EvaluateSpec
@@ -21,7 +21,7 @@ GRID = SweepGrid(
 def spec(folder: Path, **changes: object) -> SweepSpec:
     base = EvaluateSpec(
         output=str(folder), model=str(folder / "model"), reconstruction=None, validation=None, samples=None,
-        scenes=SceneMeasure(pictures_per_prompt=1, prompts_per_task=1, num_shown=1),
+        scenes=SceneBenchmark(pictures_per_prompt=1, prompts_per_task=1, num_shown=1),
         workers=WorkersConfig(num_workers=2, threads=1), batch_size=4,
     )  # fmt: skip
     return SweepSpec(output=str(folder), base=base, grid=GRID).replace(**changes)

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from infinity.evaluation.dpg.benchmark import DpgMeasure
-from infinity.evaluation.geneval.benchmark import GenevalMeasure
+from infinity.evaluation.dpg.benchmark import DpgBenchmark
+from infinity.evaluation.geneval.benchmark import GenevalBenchmark
 from infinity.evaluation.geneval.scenes import SceneDetector
 from infinity.evaluation.pictures.files import endings
-from infinity.evaluation.pictures.found import in_folders_or_flat, locate
 from infinity.evaluation.pictures.store import PictureError
 from infinity.evaluation.prompts.benchmark import MissingPicture, PictureFolder, PromptItem, PromptSample
+from infinity.evaluation.prompts.found import in_folders_or_flat, locate
 from infinity.storage.pinned import PinnedFile
 
 SHAPES = ("star", "heart", "square", "star")  # the official file has prompts twice too
@@ -31,22 +31,22 @@ def save(path: Path, grey: int = 0) -> None:
 
 
 @pytest.fixture
-def geneval(tmp_path: Path) -> GenevalMeasure:
+def geneval(tmp_path: Path) -> GenevalBenchmark:
     file = tmp_path / "prompts.jsonl"
     file.write_text("".join(json.dumps(line(shape)) + "\n" for shape in SHAPES))
-    return GenevalMeasure(
+    return GenevalBenchmark(
         prompts=PinnedFile(uri=str(file)), detector=SceneDetector(), pictures_per_prompt=2,
         pictures=PictureFolder(uri=str(tmp_path / "pictures")),
     )  # fmt: skip
 
 
-def find(measure: GenevalMeasure | DpgMeasure) -> list[PromptSample]:
-    assert measure.pictures is not None
-    return measure.find(measure.pictures, measure.items())
+def find(benchmark: GenevalBenchmark | DpgBenchmark) -> list[PromptSample]:
+    assert benchmark.pictures is not None
+    return benchmark.find(benchmark.pictures, benchmark.items())
 
 
-def names(asked: PromptSample) -> list[str]:
-    return [place.reason if isinstance(place, MissingPicture) else place.name for place in asked.places]
+def names(sample: PromptSample) -> list[str]:
+    return [place.reason if isinstance(place, MissingPicture) else place.name for place in sample.places]
 
 
 def folder(root: Path, number: int, shape: str | None, **metadata: object) -> None:
@@ -58,16 +58,16 @@ def folder(root: Path, number: int, shape: str | None, **metadata: object) -> No
 
 
 @pytest.mark.parametrize("ending", sorted({*endings(), ".PNG", ".JpEg"} - {".jp2", ".avif", ".jfif", ".apng", ".jpe"}))
-def test_every_ending_that_is_decoded_is_a_picture(geneval: GenevalMeasure, tmp_path: Path, ending: str) -> None:
+def test_every_ending_that_is_decoded_is_a_picture(geneval: GenevalBenchmark, tmp_path: Path, ending: str) -> None:
     for number in range(4):
         for sample in range(2):
             save(tmp_path / f"pictures/{number:05d}/samples/{sample}{ending}")
-    for asked in find(geneval):
-        assert not any(isinstance(picture, MissingPicture) for picture in asked.pictures())
+    for sample in find(geneval):
+        assert not any(isinstance(picture, MissingPicture) for picture in sample.pictures())
 
 
 @pytest.mark.parametrize("other", ["0.txt", "0.json", "._0.png", ".DS_Store", "Thumbs.db", "0.npy", "0.png.part", "0"])
-def test_what_lies_beside_pictures_is_none(geneval: GenevalMeasure, tmp_path: Path, other: str) -> None:
+def test_what_lies_beside_pictures_is_none(geneval: GenevalBenchmark, tmp_path: Path, other: str) -> None:
     folder(tmp_path, 0, None)
     (tmp_path / "pictures/00000/samples" / other).write_bytes(b"x")
     assert names(find(geneval)[0]) == ["00000/samples/00000.png", "00000/samples/00001.png"]
@@ -75,7 +75,7 @@ def test_what_lies_beside_pictures_is_none(geneval: GenevalMeasure, tmp_path: Pa
 
 @pytest.mark.parametrize("other", ["0.png", "00000.jpg", "0-again.webp", "000.PNG"])
 def test_a_second_file_of_one_number_is_an_error_that_names_both(
-    geneval: GenevalMeasure, tmp_path: Path, other: str
+    geneval: GenevalBenchmark, tmp_path: Path, other: str
 ) -> None:
     folder(tmp_path, 0, None)
     save(tmp_path / f"pictures/00000/samples/{other}")
@@ -85,18 +85,18 @@ def test_a_second_file_of_one_number_is_an_error_that_names_both(
     assert "00000/samples/00000.png" in str(error.value)
 
 
-def test_metadata_decide_whose_pictures_a_folder_holds(geneval: GenevalMeasure, tmp_path: Path) -> None:
+def test_metadata_decide_whose_pictures_a_folder_holds(geneval: GenevalBenchmark, tmp_path: Path) -> None:
     for number, shape in ((0, "square"), (3, "star"), (7, "heart"), (9, "star")):
         folder(tmp_path, number, shape, seed=3)  # keys that the scorer does not know play no part
-    found = [names(asked)[0].split("/")[0] for asked in find(geneval)]
+    found = [names(sample)[0].split("/")[0] for sample in find(geneval)]
     assert found == ["00009", "00007", "00000", "00003"], "of two equal prompts each keeps its own number"
 
 
-def test_a_part_of_the_prompts_knows_the_folders_of_the_others(geneval: GenevalMeasure, tmp_path: Path) -> None:
+def test_a_part_of_the_prompts_knows_the_folders_of_the_others(geneval: GenevalBenchmark, tmp_path: Path) -> None:
     for number, shape in enumerate(SHAPES):
         folder(tmp_path, number, shape)
-    (asked,) = find(geneval.replace(prompts_per_task=1))
-    assert names(asked)[0] == "00000/samples/00000.png"
+    (sample,) = find(geneval.replace(prompts_per_task=1))
+    assert names(sample)[0] == "00000/samples/00000.png"
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_a_part_of_the_prompts_knows_the_folders_of_the_others(geneval: GenevalM
     ],
 )
 def test_metadata_that_are_no_line_of_the_prompts_are_refused(
-    geneval: GenevalMeasure, tmp_path: Path, metadata: str, words: str
+    geneval: GenevalBenchmark, tmp_path: Path, metadata: str, words: str
 ) -> None:
     folder(tmp_path, 0, "star")
     folder(tmp_path, 1, None)
@@ -121,14 +121,14 @@ def test_metadata_that_are_no_line_of_the_prompts_are_refused(
     assert "00001/metadata.jsonl" in str(error.value)
 
 
-def test_two_folders_of_one_prompt_are_refused(geneval: GenevalMeasure, tmp_path: Path) -> None:
+def test_two_folders_of_one_prompt_are_refused(geneval: GenevalBenchmark, tmp_path: Path) -> None:
     folder(tmp_path, 1, "heart")
     folder(tmp_path, 5, "heart")
     with pytest.raises(PictureError, match="is that of the folder 00001 too"):
         find(geneval)
 
 
-def test_a_folder_without_metadata_must_not_be_the_prompt_of_another(geneval: GenevalMeasure, tmp_path: Path) -> None:
+def test_a_folder_without_metadata_must_not_be_the_prompt_of_another(geneval: GenevalBenchmark, tmp_path: Path) -> None:
     folder(tmp_path, 1, None)
     folder(tmp_path, 5, "heart")
     with pytest.raises(PictureError, match=r"00001 has no metadata.jsonl, and by that of the folder 00005"):
@@ -136,7 +136,7 @@ def test_a_folder_without_metadata_must_not_be_the_prompt_of_another(geneval: Ge
 
 
 def test_pictures_of_no_prompt_are_told(
-    geneval: GenevalMeasure, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    geneval: GenevalBenchmark, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder(tmp_path, 0, None)
     folder(tmp_path, 44, None)
@@ -150,28 +150,28 @@ def test_pictures_of_no_prompt_are_told(
 
 
 @pytest.fixture
-def dpg(tmp_path: Path) -> DpgMeasure:
+def dpg(tmp_path: Path) -> DpgBenchmark:
     (tmp_path / "prompts").mkdir()
     for name in ("7", "stanford3"):
         (tmp_path / f"prompts/{name}.txt").write_text(f"A long prompt {name}")
     head = "item_id,text,keywords,proposition_id,dependency,category_broad,category_detailed,tuple,"
     (tmp_path / "q.csv").write_text(head + "question_natural_language\nlost,,,1,0,,,entity - whole (x),x?\n")
-    return DpgMeasure(
+    return DpgBenchmark(
         prompts=str(tmp_path / "prompts"), questions=PinnedFile(uri=str(tmp_path / "q.csv")),
         pictures=PictureFolder(uri=str(tmp_path / "grids")),
     )  # fmt: skip
 
 
 @pytest.mark.parametrize("beside", [".txt", ".yaml", ".safetensors", ".md"])
-def test_files_beside_grids_are_none(dpg: DpgMeasure, tmp_path: Path, beside: str) -> None:
+def test_files_beside_grids_are_none(dpg: DpgBenchmark, tmp_path: Path, beside: str) -> None:
     for name in ("7", "stanford3"):
         save(tmp_path / f"grids/{name}.jpeg")
         (tmp_path / f"grids/{name}{beside}").write_text("x")
-    assert [names(asked) for asked in find(dpg)] == [["7.jpeg"], ["stanford3.jpeg"]]
+    assert [names(sample) for sample in find(dpg)] == [["7.jpeg"], ["stanford3.jpeg"]]
 
 
 @pytest.mark.parametrize("other", ["7.webp", "7.PNG", "7.again.jpg"])
-def test_two_grids_of_one_item_are_an_error_that_names_both(dpg: DpgMeasure, tmp_path: Path, other: str) -> None:
+def test_two_grids_of_one_item_are_an_error_that_names_both(dpg: DpgBenchmark, tmp_path: Path, other: str) -> None:
     for name in ("7.png", other):
         save(tmp_path / "grids" / name)
     with pytest.raises(PictureError) as error:
@@ -182,7 +182,7 @@ def test_two_grids_of_one_item_are_an_error_that_names_both(dpg: DpgMeasure, tmp
 
 @pytest.mark.parametrize("form", ["{}_{}.jpg", "{}/samples/{:04d}.webp"])
 def test_single_pictures_instead_of_grids_are_found_and_their_gaps_counted(
-    dpg: DpgMeasure, tmp_path: Path, form: str
+    dpg: DpgBenchmark, tmp_path: Path, form: str
 ) -> None:
     for number in range(4):
         save(tmp_path / "grids" / form.format("7", number), number)
@@ -202,7 +202,7 @@ def test_an_id_that_ends_in_a_number_keeps_its_own_file(tmp_path: Path) -> None:
         save(tmp_path / name)
     items = [PromptItem(id="a", prompt="p"), PromptItem(id="a_1", prompt="q")]
     found = locate(PictureFolder(uri=str(tmp_path)), items, 1, layout=in_folders_or_flat)
-    assert [names(asked) for asked in found] == [["a.png", "a_2.png"], ["a_1.png"]]
+    assert [names(sample) for sample in found] == [["a.png", "a_2.png"], ["a_1.png"]]
 
 
 # --- Tables ----------------------------------------------------------------------------------------------------------
@@ -235,8 +235,8 @@ def test_the_version_of_a_place_is_its_content_and_nothing_else(tmp_path: Path) 
     items = [PromptItem(id="a", prompt="p")]
 
     def version() -> str:
-        (asked,) = locate(PictureFolder(uri=str(tmp_path)), items, 1, layout=in_folders_or_flat)
-        return asked.digest()
+        (sample,) = locate(PictureFolder(uri=str(tmp_path)), items, 1, layout=in_folders_or_flat)
+        return sample.digest()
 
     first, content = version(), PictureFolder(uri=str(tmp_path)).content()
     save(tmp_path / "a.bmp", 2)

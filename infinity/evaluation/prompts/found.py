@@ -1,4 +1,4 @@
-"""Pictures that were drawn elsewhere, matched to the prompts of a benchmark: folders in public layouts, or a table."""
+"""Pictures that were drawn elsewhere, matched to a benchmark's prompts: folders in published layouts, or a table."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from infinity.evaluation.prompts.benchmark import MissingPicture, PictureFolder,
 logger = logging.getLogger(__name__)
 
 METADATA_FILE = "metadata.jsonl"
-"""In every folder of GenEval's layout: what was asked of the pictures in it."""
+"""File in every folder of GenEval's layout that says which prompt its pictures belong to."""
 
 _ENDING = r"\.[A-Za-z0-9]+"
 
 Layout = Callable[[str], list[tuple[str, int]]]
-"""Of which items a file may be a picture by its path, and the number that it has among theirs."""
+"""Function from a path to the items that the file may be a picture of, each with the picture's number."""
 
 Same = Callable[[PromptItem, Mapping[str, Any]], bool]
-"""Whether the metadata of a folder ask for the same as an item, beside the prompt."""
+"""Function that says whether a folder's metadata ask for the same as an item, apart from the prompt."""
 
 
 def in_folders(path: str) -> list[tuple[str, int]]:
-    """``<id>/samples/<number>.png``: files that begin with digits count, as in GenEval's scorer; any picture ending."""
+    """Match ``<id>/samples/<number>.png``: files that begin with digits, as in GenEval's scorer; any picture ending."""
     match = re.fullmatch(rf"(.+)/samples/(\d+)[^/]*{_ENDING}", path)
     return [(match[1], int(match[2]))] if match else []
 
 
 def in_folders_or_flat(path: str) -> list[tuple[str, int]]:
-    """``<id>_<number>.png`` and ``<id>.png`` too; an id may itself end in a number."""
+    """Match ``<id>_<number>.png`` and ``<id>.png`` too; an id may itself end in a number."""
     if found := in_folders(path):
         return found
     match = re.fullmatch(rf"((.+)_(\d+)|.+){_ENDING}", path)
@@ -54,22 +54,22 @@ def locate(
     known: Sequence[PromptItem] = (),
     same: Same = lambda item, metadata: True,
 ) -> list[PromptSample]:
-    """Pictures of items, in the order of their numbers.
+    """Return the items with their pictures, in the order of the pictures' numbers.
 
-    Where a folder of the layout has a ``metadata.jsonl``, its prompt decides whose the pictures are, not its name.
+    Where a folder has a ``metadata.jsonl``, its prompt decides which item the pictures belong to, not the folder's
+    name.
 
     Args:
-        folder: The folder or the table.
-        items: Whose pictures.
-        number: As many an item should have; what is missing is a gap.
-        layout: How files are named.
-        most: An item's pictures beyond so many are left out; None takes all there are.
+        folder: Folder or table of pictures.
+        items: Items whose pictures are wanted.
+        number: Number of pictures that an item should have; absent ones are `MissingPicture`.
+        layout: Layout of the folder.
+        most: Largest number of pictures per item, further ones are ignored; None takes all.
         known: All prompts of the benchmark, where ``items`` are a part of them.
-        same: Whether metadata ask for the same as an item.
+        same: Function that says whether a folder's metadata ask for the same as an item.
 
     Raises:
-        PictureError: Two files or folders are the same picture or prompt, or metadata that
-            no prompt has.
+        PictureError: Two files or folders claim the same picture or prompt, or metadata match no prompt.
     """
     if folder.is_table:
         return _listed(folder, items, number, most)
@@ -78,13 +78,13 @@ def locate(
     renamed = _by_metadata(folder, files, known or items, same)
     ids = {item.id for item in known or items}
     by_item: dict[str, dict[int, str]] = {}
-    strangers = []
+    unmatched = []
     for path in sorted(pictures):
         places = [(renamed.get(name, name), place) for name, place in layout(path)]
         own = next((pair for pair in places if pair[0] in ids), None)
         if own is None:
             beside = path.rpartition("/")[0]  # GenEval's generator writes a grid.png beside the samples
-            strangers += [] if renamed.get(beside, beside) in ids else [path]
+            unmatched += [] if renamed.get(beside, beside) in ids else [path]
             continue
         item_id, place = own
         taken = by_item.setdefault(item_id, {}).setdefault(place, path)
@@ -93,24 +93,24 @@ def locate(
                 f"{folder.uri}: expected one picture {place} of {item_id}, found {taken} and {path}; take one "
                 "of them out"
             )
-    _tell_strangers(folder, strangers, len(pictures))
-    asked = []
+    _warn_of_unmatched(folder, unmatched, len(pictures))
+    samples = []
     for item in items:
         paths = [path for _, path in sorted(by_item.get(item.id, {}).items())][:most]
-        asked.append(with_gaps(folder, item, [place_of(folder, pictures[path]) for path in paths], number))
-    return asked
+        samples.append(with_missing(folder, item, [place_of(folder, pictures[path]) for path in paths], number))
+    return samples
 
 
-def with_gaps(
+def with_missing(
     folder: PictureFolder, item: PromptItem, found: Sequence[PicturePlace | MissingPicture], number: int
 ) -> PromptSample:
-    """An item with its pictures; what is missing of so many is a gap."""
+    """Return an item with its pictures; those that are absent from ``number`` pictures are `MissingPicture`."""
     places = (*found, *[MissingPicture("no such file")] * (number - len(found)))
     return PromptSample(item=item, drawn=item.prompt, places=places, size_px=folder.size_px)
 
 
 def place_of(folder: PictureFolder, info: storage.FileInfo) -> PicturePlace:
-    """A file of a folder as the place of a picture."""
+    """Return a file of a folder as the location of a picture."""
     name = info.uri[len(folder.uri.rstrip("/")) + 1 :]
     return PicturePlace(info.uri, name, content_digest(info))
 
@@ -118,7 +118,7 @@ def place_of(folder: PictureFolder, info: storage.FileInfo) -> PicturePlace:
 def _by_metadata(
     folder: PictureFolder, files: Iterable[str], items: Sequence[PromptItem], same: Same
 ) -> dict[str, str]:
-    """By the name of a folder with metadata the id of the item that it asks for."""
+    """Return, by name of a folder with metadata, the id of the item that its metadata ask for."""
     by_prompt: dict[str, list[PromptItem]] = {}
     for item in items:
         by_prompt.setdefault(item.prompt.strip(), []).append(item)
@@ -126,7 +126,7 @@ def _by_metadata(
     renamed: dict[str, str] = {}
     named = [path.removesuffix(f"/{METADATA_FILE}") for path in files if path.endswith(f"/{METADATA_FILE}")]
     wanted = {name: _read_metadata(folder, name) for name in sorted(named)}
-    # Folders whose own number asks for the same come first: of equal prompts each keeps its own.
+    # First the folders whose own number asks for the same, so that equal prompts keep their own folders.
     for own in (True, False):
         for name, metadata in wanted.items():
             if name in renamed:
@@ -144,7 +144,7 @@ def _by_metadata(
 def _check_unnamed(
     folder: PictureFolder, files: Iterable[str], named: Collection[str], claimed: Mapping[str, str]
 ) -> None:
-    """A folder without metadata goes by its number; that must not be the prompt of another folder's metadata."""
+    """Refuse a folder without metadata whose number is claimed by another folder's metadata."""
     plain = {path.split("/samples/")[0] for path in files if "/samples/" in path} - set(named)
     if clash := sorted(name for name in plain if claimed.get(name, name) != name):
         raise PictureError(
@@ -157,8 +157,8 @@ def _refuse(folder: PictureFolder, name: str, prompt: str, others: Sequence[str]
     where = storage.join(folder.uri, name, METADATA_FILE)
     if others:
         raise PictureError(
-            f"{where}: its prompt {prompt!r} is that of the folder {others[0]} too; expected one folder a prompt, take "
-            "one of them out"
+            f"{where}: its prompt {prompt!r} is that of the folder {others[0]} too; expected one folder per prompt, "
+            "take one of them out"
         )
     raise PictureError(
         f"{where}: expected one of the benchmark's prompts with the same objects, found {prompt!r}; give the prompt "
@@ -179,35 +179,37 @@ def _read_metadata(folder: PictureFolder, name: str) -> dict[str, Any]:
     return data
 
 
-def _tell_strangers(folder: PictureFolder, strangers: Sequence[str], number: int) -> None:
-    """A warning of pictures that belong to no prompt: whoever named them otherwise misses them."""
-    if strangers:
+def _warn_of_unmatched(folder: PictureFolder, unmatched: Sequence[str], number: int) -> None:
+    """Warn of pictures that belong to no prompt, since their author may expect them to be scored."""
+    if unmatched:
         logger.warning(
             "%s: %d of %d pictures belong to no prompt of the benchmark and are not scored (first: %s); name them as "
             "its layout does, or give a table of prompt and file",
-            folder.uri, len(strangers), number, strangers[0],
+            folder.uri, len(unmatched), number, unmatched[0],
         )  # fmt: skip
 
 
 def _listed(folder: PictureFolder, items: Sequence[PromptItem], number: int, most: int | None) -> list[PromptSample]:
-    """The pictures that a table names, in its order."""
+    """Return the items with the pictures that a table names, in the table's order."""
     by_prompt: dict[str, list[str]] = {}
     for row in read_table(folder.uri):
         by_prompt.setdefault(row.prompt, []).append(row.uri)
     prompts = {item.prompt.strip() for item in items}
-    strangers = [prompt for prompt in by_prompt if prompt not in prompts]
-    if len(strangers) == len(by_prompt):
+    unmatched = [prompt for prompt in by_prompt if prompt not in prompts]
+    if len(unmatched) == len(by_prompt):
         raise PictureError(
             f"{folder.uri}: none of its {len(by_prompt)} prompts is one of the benchmark's {len(prompts)} (first: "
-            f"{strangers[0]!r}); give the prompt list that these pictures were drawn for"
+            f"{unmatched[0]!r}); give the prompt list that these pictures were drawn for"
         )
-    if strangers:
+    if unmatched:
         logger.warning(
             "%s: %d of %d prompts are not among the benchmark's and are not scored (first: %r)",
-            folder.uri, len(strangers), len(by_prompt), strangers[0],
+            folder.uri, len(unmatched), len(by_prompt), unmatched[0],
         )  # fmt: skip
     return [
-        with_gaps(folder, item, [_listed_place(uri) for uri in by_prompt.get(item.prompt.strip(), [])[:most]], number)
+        with_missing(
+            folder, item, [_listed_place(uri) for uri in by_prompt.get(item.prompt.strip(), [])[:most]], number
+        )
         for item in items
     ]
 
