@@ -17,9 +17,9 @@ from infinity.jobs.training.base import (
     PREPARATION,
     SAMPLES_FOLDER,
     STATE_FOLDER,
+    OnProgress,
     Samples,
     Session,
-    Told,
     TrainSpec,
 )
 from infinity.reporting.bands import judge
@@ -76,7 +76,7 @@ def work(task: dict[str, Any]) -> dict[str, Any]:
 
 
 def train_session(
-    spec: TrainSpec, session: Session[Any], team: ProcessGroup, tell: Told, stop: Callable[[], bool]
+    spec: TrainSpec, session: Session[Any], team: ProcessGroup, tell: OnProgress, stop: Callable[[], bool]
 ) -> dict[str, Any]:
     """Go on from the newest stored state, train to the end and export; the outcome, in the first worker only."""
     state, folder, config = session.state, spec.folder, spec.loop
@@ -100,7 +100,7 @@ def train_session(
         "final": {name: value for name, value in state.history[-1].items() if name != "step"},
         "captions": samples.captions if samples else (),
         "rows": samples.rows if samples else (),
-        "num_parameters": sum(weight.numel() for weight in session.learner.module.parameters()),
+        "num_parameters": sum(weight.numel() for weight in session.task.module.parameters()),
         "notes": state.notes,
     }
 
@@ -115,7 +115,7 @@ class WorkerMessages:
         stop: Whether the driver wants the training to stop.
     """
 
-    tell: Told
+    tell: OnProgress
     note: Callable[[str], None]
     stop: Callable[[], bool]
 
@@ -149,8 +149,8 @@ def _advance(
 
         train(
             state,
-            session.learner,
-            session.feed,
+            session.task,
+            session.loader,
             config,
             spec.optimizer,
             Callbacks(
@@ -163,7 +163,7 @@ def _advance(
                 stop=lambda: store.has_failed or (team.leads and voice.stop()),
             ),
             seed=spec.seed,
-            team=team,
+            group=team,
         )
     return drawn
 
