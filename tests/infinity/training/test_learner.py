@@ -120,7 +120,9 @@ def test_more_workers_than_parts_are_refused() -> None:
 
 def test_parts_of_all_ranks_are_the_batch() -> None:
     items = tuple(range(7))
-    dealt = [micro_batch_of(items, part, 3) for rank in (0, 1) for part in ProcessGroup(rank=rank, size=2).parts(3)]
+    dealt = [
+        micro_batch_of(items, part, 3) for rank in (0, 1) for part in ProcessGroup(rank=rank, size=2).micro_batches(3)
+    ]
     assert sorted(item for part in dealt for item in part) == list(items)
 
 

@@ -218,7 +218,7 @@ def test_workers_make_equally_many_passes_that_hold_their_parts(size: int, parts
     groups = [ProcessGroup(rank, size) for rank in range(size)]
     passes = [list(group.passes(parts)) for group in groups]
     assert len({len(each) for each in passes}) == 1
-    assert len(passes[0]) == len(groups[0].parts(parts)), "no more than the one with the most parts needs"
+    assert len(passes[0]) == len(groups[0].micro_batches(parts)), "no more than the one with the most parts needs"
     for group, each in zip(groups, passes, strict=True):
         assert each[: len(group.micro_batches(parts))] == list(group.micro_batches(parts))
 

@@ -69,7 +69,7 @@ def test_finetuning_starts_from_the_given_weights(tmp_path: Path, data: tuple[st
 
 def test_a_tokenizer_of_another_bit_width_is_refused(tmp_path: Path, data: tuple[str, str]) -> None:
     spec = transformer_spec(tmp_path, *data, model=TRANSFORMER.replace(num_bits=6))
-    with pytest.raises(ValueError, match="has 8 bits a token, the transformer would predict 6"):
+    with pytest.raises(ValueError, match="has 8 bits per token, the transformer would predict 6"):
         train_transformer.run(spec)
 
 
