@@ -50,7 +50,7 @@ def test_terms_of_the_bits_weigh_what_was_published(num_bits: int) -> None:
 
 
 def test_the_second_stage_takes_turns_with_three_sizes() -> None:
-    with pytest.raises(ValueError, match="start_from: the recipe paper-2 begins with a tokenizer"):
+    with pytest.raises(ValueError, match="start_from: the recipe paper-2 starts from a tokenizer, got none"):
         tokenizer_recipe("paper-2", INPUTS)
     spec = tokenizer_recipe("paper-2", INPUTS.replace(start_from="/runs/first/model", reg=True))
     assert [(turn.resolution.size, turn.batch_size) for turn in spec.mixed] == [
