@@ -101,12 +101,12 @@ class BitLabels:
 
     @property
     def num_bits(self) -> int:
-        """Bits C per token."""
+        """Number of bits C per token."""
         return self.bits_BLC.shape[-1]
 
     @property
     def batch_size(self) -> int:
-        """Number of pictures B."""
+        """Number of pictures B of the batch."""
         return self.bits_BLC.shape[0]
 
     def scale(self, k: int) -> Bool[Tensor, "B H W C"]:

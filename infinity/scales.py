@@ -107,7 +107,7 @@ class ScaleSchedule(Config):
 
     @property
     def num_scales(self) -> int:
-        """Number of scales K."""
+        """Number K of scales of the schedule."""
         return len(self.grids)
 
     @property

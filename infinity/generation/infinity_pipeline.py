@@ -87,7 +87,7 @@ class InfinityPipeline:
 
     @property
     def device(self) -> torch.device:
-        """Device of the model."""
+        """Device on which the model computes."""
         return self.pipeline.transformer.start.device
 
     def __call__(

@@ -56,7 +56,7 @@ class TextCondition:
 
     @property
     def batch_size(self) -> int:
-        """Number of captions B."""
+        """Number B of captions in the batch."""
         return len(self.lengths)
 
     @property

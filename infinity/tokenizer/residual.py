@@ -47,7 +47,7 @@ def fold_bits(bits: Bool[Tensor, "B H2 W2 C"]) -> Bool[Tensor, "B H W C4"]:
 
 
 def unfold_bits(bits: Bool[Tensor, "B H W C4"]) -> Bool[Tensor, "B H2 W2 C"]:
-    """Invert ``fold_bits``."""
+    """Invert ``fold_bits``: one token becomes 2x2 positions."""
     batch, rows, columns, num_bits = bits.shape
     split = bits.reshape(batch, rows, columns, num_bits // 4, 2, 2)
     return split.permute(0, 1, 4, 2, 5, 3).reshape(batch, 2 * rows, 2 * columns, num_bits // 4)

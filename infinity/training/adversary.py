@@ -67,7 +67,7 @@ class Adversary:
         return list(self.module.parameters())
 
     def count(self, loss: float, seen: Tensor, *, window: int) -> None:
-        """Record an update."""
+        """Record an update with its loss and answers."""
         self.recent = [*self.recent, loss][-window:]
         network: AdversaryNetwork = self.module  # type: ignore[assignment]  # a module's attributes are Any
         network.absorb(seen)

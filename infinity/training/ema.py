@@ -46,7 +46,7 @@ class Ema:
         return dict(self._average)
 
     def load(self, weights: Mapping[str, TensorSource]) -> None:
-        """Load saved averages."""
+        """Load saved averages of the same module."""
         if weights.keys() != self._average.keys():
             raise ValueError(
                 f"EMA: saved and present weights differ in {sorted(weights.keys() ^ self._average.keys())}"

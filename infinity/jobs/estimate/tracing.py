@@ -51,7 +51,7 @@ class LiveBytes(TorchDispatchMode):
         return made
 
     def restart(self) -> None:
-        """Reset the peak."""
+        """Reset the peak to the bytes alive now."""
         self.peak = self.now
 
     def _see(self, tensor: Tensor) -> None:
@@ -91,7 +91,7 @@ class Tracer:
 
     @property
     def now(self) -> int:
-        """Bytes alive."""
+        """Bytes of all tensors alive."""
         return self._live.now
 
     def __call__(self, piece: Callable[[], object]) -> Trace:

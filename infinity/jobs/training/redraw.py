@@ -120,4 +120,4 @@ def _session(
 
 
 def _silent(_share: float, _message: str) -> None:
-    """Ignore the progress."""
+    """Ignore the progress of the preparation."""

@@ -1,4 +1,4 @@
-"""A word from the driver to the workers of a training: store your state and stop."""
+"""Pass a stop request from the driver to the workers of a training, which store their state and stop."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from types import FrameType
 from typing import Any
 
 POLL_S = 0.5
-"""Seconds between two questions of a worker."""
+"""Seconds between two queries of a worker."""
 
 
 class _Bell:
-    """The state of the actor."""
+    """Actor that holds the request."""
 
     def __init__(self) -> None:
         self._rung = False
@@ -28,7 +28,7 @@ class _Bell:
 
 
 class StopSign:
-    """Travels to a worker, which looks at it at every step; looking costs next to nothing and never waits."""
+    """Stop flag that a worker checks at every step; the check is cheap and never waits."""
 
     def __init__(self, bell: Any) -> None:
         self._bell = bell
@@ -37,7 +37,7 @@ class StopSign:
         self._seen = False
 
     def __call__(self) -> bool:
-        """Whether the driver wants the training to stop, as of about half a second ago."""
+        """Return whether the driver asked to stop, with a delay of about half a second."""
         import ray
 
         if not self._seen and self._asked is None and time.monotonic() >= self._next_s:
@@ -52,10 +52,10 @@ class StopSign:
 
 @contextmanager
 def stopping_on_signal() -> Iterator[StopSign]:
-    """Inside the block a SIGTERM to this process asks the workers to store their state and stop.
+    """Make a SIGTERM to this process ask the workers to store their state and stop, inside the block.
 
-    A scheduler that takes the machine away, a worker pool that cancels a flow run: both send it. A second SIGTERM does
-    what it did before the block. Outside the main thread signals cannot be caught, and nothing is changed.
+    Schedulers that reclaim a machine send SIGTERM, and so do work pools that cancel a flow run. A second SIGTERM has
+    its previous effect. Outside the main thread signals cannot be caught, and nothing changes.
     """
     import ray
 

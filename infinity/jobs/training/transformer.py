@@ -122,7 +122,7 @@ class TrainTransformerSpec(TrainSpec):
 
     @property
     def objective(self) -> TransformerObjective:
-        """Settings of the loss."""
+        """Settings of the transformer's loss."""
         return TransformerObjective(
             self_correction=self.self_correction,
             weighting=self.weighting,

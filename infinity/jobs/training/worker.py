@@ -1,4 +1,4 @@
-"""One worker of a training: it finds its stored state, trains to the end, and writes what people see."""
+"""One worker of a training: it resumes from the stored state, trains to the end, and writes metrics and samples."""
 
 from __future__ import annotations
 
@@ -41,17 +41,17 @@ logger = logging.getLogger(__name__)
 STOPS: dict[str, type[TrainingError]] = {
     c.__name__: c for c in (NonFiniteLossError, CollapseError, InterruptedTraining, LostStateError, TrainingError)
 }
-"""Reasons to stop that a restart would find again, by name."""
+"""Errors by name that a restart would raise again."""
 
 _SHARED = (NonFiniteLossError, InterruptedTraining, LostStateError)
-"""Those that follow from numbers that the workers exchanged, so that all of them stop, each when it has stored."""
+"""Errors that follow from numbers that the workers exchanged, so that all workers raise them."""
 
 PATIENCE_S = 60.0
-"""Longest wait for the others to stop for any other reason, which each found by itself."""
+"""Longest wait in seconds for the others to raise the same error, if each worker finds it by itself."""
 
 
 def work(task: dict[str, Any]) -> dict[str, Any]:
-    """What every worker does; the return value of the first one is the outcome of the training."""
+    """Run one worker; the return value of the first worker is the outcome of the training."""
     import ray.train.torch
 
     spec, team, sink = task["spec"], ProcessGroup.current(), task["sink"]
@@ -78,7 +78,7 @@ def work(task: dict[str, Any]) -> dict[str, Any]:
 def train_session(
     spec: TrainSpec, session: Session[Any], team: ProcessGroup, tell: OnProgress, stop: Callable[[], bool]
 ) -> dict[str, Any]:
-    """Go on from the newest stored state, train to the end and export; the outcome, in the first worker only."""
+    """Resume from the newest stored state, train to the end and export; return the outcome in the first worker."""
     state, folder, config = session.state, spec.folder, spec.loop
 
     def note(text: str) -> None:
@@ -107,12 +107,12 @@ def train_session(
 
 @dataclass(frozen=True, slots=True)
 class WorkerMessages:
-    """How a worker and the people before the run page hear of each other.
+    """Messages between a worker and the driver.
 
     Attributes:
-        tell: Progress, from the first worker.
-        note: What should not happen.
-        stop: Whether the driver wants the training to stop.
+        tell: Reports progress, from the first worker.
+        note: Records a sentence about what should not happen.
+        stop: Returns whether the driver asked to stop.
     """
 
     tell: OnProgress
@@ -127,7 +127,7 @@ def _share(state: TrainState, config: LoopConfig) -> float:
 def _advance(
     spec: TrainSpec, session: Session[Any], team: ProcessGroup, store: StateStore, voice: WorkerMessages
 ) -> Samples | None:
-    """Train to the end; the last sheet of samples, if one was drawn."""
+    """Train to the end, and return the last sheet of samples, if one was drawn."""
     state, folder, config = session.state, spec.folder, spec.loop
     drawn: Samples | None = None
     with _metrics_writer(team, folder, state) as write:
@@ -169,7 +169,7 @@ def _advance(
 
 
 def sentence(row: MetricRow, num_steps: int) -> str:
-    """A logged step for people; after a quarter of the steps with a word about figures that are not as they should be.
+    """Describe a logged step in words; after a quarter of the steps with a remark on metrics out of their usual band.
 
     Before that every training looks broken.
     """
@@ -206,7 +206,7 @@ def _metrics_writer(team: ProcessGroup, folder: str, state: TrainState) -> Itera
 
 
 def resume(state: TrainState, store: StateStore, team: ProcessGroup, note: Callable[[str], None]) -> None:
-    """Go on from the newest stored state that is whole, if there is one: the same on all workers.
+    """Resume from the newest undamaged state, if there is one; all workers load the same.
 
     Raises:
         LostStateError: There are states, but none can be loaded.

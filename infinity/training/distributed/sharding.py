@@ -73,7 +73,7 @@ class TensorSource(Protocol):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Data type."""
+        """Data type of the tensor."""
         ...
 
     def __getitem__(self, rows: slice | EllipsisType, /) -> Tensor:

@@ -246,7 +246,7 @@ class TextHead:
 
     @classmethod
     def parse(cls, data: bytes) -> TextHead:
-        """Parse a header."""
+        """Parse the bytes of a header."""
         number, channels, is_half = HEAD.unpack_from(data)
         hashes = data[HEAD.size : HEAD.size + number * HASH_BYTES]
         places = {hashes[i * HASH_BYTES : (i + 1) * HASH_BYTES]: i for i in range(number)}
@@ -254,7 +254,7 @@ class TextHead:
         return cls(channels, torch.bfloat16 if is_half else torch.float32, places, edges)
 
     def to_bytes(self) -> bytes:
-        """Invert ``parse``."""
+        """Return the bytes that ``parse`` reads."""
         head = HEAD.pack(len(self.places), self.channels, self.dtype is torch.bfloat16)
         return head + b"".join(self.places) + self.edges.astype(np.int64).tobytes()
 

@@ -156,7 +156,7 @@ class LatentLoader:
         return [self._join(ids, each) for ids, each in zip(micro_batches, features, strict=True)]
 
     def close(self) -> None:
-        """End the prefetching."""
+        """End the prefetching threads."""
         self._pictures.close()
         if self._ahead is not None:
             self._ahead.close()

@@ -123,7 +123,7 @@ class PictureLoader:
         return [self._named(batch) for batch in self._stream(step)]
 
     def close(self) -> None:
-        """End the prefetching."""
+        """End the prefetching threads."""
         self._stream.close()
 
     def _named(self, batch: LoadedBatch) -> PictureBatch:
