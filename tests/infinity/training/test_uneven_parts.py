@@ -71,16 +71,16 @@ FEW = [Cell(3), Cell(8, (5,)), Cell(4, (0, 1, 2, 3, 4, 6, 7)), Cell(5, (2,), sha
 
 
 class Spoiled:
-    """A learner that finds no number for some pictures, and may be killed in the middle of a step."""
+    """A task that finds no number for some pictures, and may be killed in the middle of a step."""
 
     def __init__(self, task: Any, bad: Iterable[str], *, dies_at: int | None = None) -> None:
-        self._learner, self._bad, self._left = task, frozenset(bad), dies_at
+        self._task, self._bad, self._left = task, frozenset(bad), dies_at
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._learner, name)
+        return getattr(self._task, name)
 
     def losses(self, part: LatentBatch, generator: torch.Generator, *, measured: bool) -> Losses:
-        found: Losses = self._learner.losses(part, generator, measured=measured)
+        found: Losses = self._task.losses(part, generator, measured=measured)
         if self._left is not None:
             self._left -= 1
             if self._left == 0:
@@ -113,7 +113,7 @@ def train_cell(
 
 
 def trained(folder: Path, cells: Sequence[Cell], size: int, saves: str, *, resume: str | None = None) -> None:
-    """All of them by one team of processes, one after the other."""
+    """Train all of them, one after the other, in one group of processes."""
 
     def work(group: ProcessGroup) -> None:
         for cell in cells:

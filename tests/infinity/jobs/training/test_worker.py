@@ -34,7 +34,7 @@ def _made(spec: TrainSpec, group: ProcessGroup, device: torch.device, told: OnPr
     return session
 
 
-def feed_fails(spec: TrainSpec, group: ProcessGroup, device: torch.device, told: OnProgress) -> Session[Any]:
+def loader_fails(spec: TrainSpec, group: ProcessGroup, device: torch.device, told: OnProgress) -> Session[Any]:
     """The second worker cannot read its part of the third batch."""
     made = _made(spec, group, device, told)
     loader = made.loader
@@ -83,7 +83,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
 @pytest.mark.parametrize(
     ("kind", "build", "error", "told"),
     [
-        ("tokenizer", feed_fails, TrainingError, "the disk of the second worker is gone"),
+        ("tokenizer", loader_fails, TrainingError, "the disk of the second worker is gone"),
         ("tokenizer", drawing_fails, TrainingError, "no room for the sheet"),
         ("transformer", refused_by_one, TrainingError, "there is no compiler on the second machine"),
         ("transformer", refused_by_all, CollapseError, "these bits say nothing"),
@@ -99,7 +99,7 @@ def test_what_one_worker_raises_ends_all_and_is_told(
     error: type[Exception],
     told: str,
 ) -> None:
-    if build in (feed_fails, refused_by_all) and not exhaustive:
+    if build in (loader_fails, refused_by_all) and not exhaustive:
         pytest.skip("two more trainings that fail; runs with --exhaustive")
     request.getfixturevalue("local_ray")
     loop = TWO_PARTS.replace(sample_every_steps=2)

@@ -48,7 +48,7 @@ def _read_as_a_rank(rank: int, folder: str, size: int) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting-{size}", rank=rank, world_size=size)
     group, manifest = ProcessGroup.current(), Manifest.load(f"{folder}/set/manifest.parquet")
-    several = feed_of_several(manifest, group)
+    several = loader_of_several(manifest, group)
     mine = []
     for step in range(NUM_STEPS):
         parts = several(step)
@@ -64,7 +64,7 @@ def _read_as_a_rank(rank: int, folder: str, size: int) -> None:
     dist.destroy_process_group()
 
 
-def feed_of_several(manifest: Manifest, group: ProcessGroup) -> PictureLoader:
+def loader_of_several(manifest: Manifest, group: ProcessGroup) -> PictureLoader:
     plan = BatchPlan(manifest, "train", 8, 1, OrderConfig(window_pictures=20))
     augment = AugmentConfig(crop="random", flip=0.5)
     share = LoaderConfig(manifest=manifest, plan=plan, resolution=RESOLUTION, group=group, num_parts=4, augment=augment)
@@ -77,7 +77,7 @@ def test_two_ranks_read_several_ratios_at_once(tmp_path: Path) -> None:
     manifest = make_set(str(tmp_path / "set"), SEVERAL)
     mp.spawn(_read_as_a_rank, args=(str(tmp_path), 2), nprocs=2)
     steps = torch.load(tmp_path / "read-by-2")
-    alone = feed_of_several(manifest, ProcessGroup())
+    alone = loader_of_several(manifest, ProcessGroup())
     seen = set()
     for step, (shapes, sums, rows) in enumerate(steps):
         parts = alone(step)
@@ -89,7 +89,7 @@ def test_two_ranks_read_several_ratios_at_once(tmp_path: Path) -> None:
     assert len(seen) == 3
 
 
-def test_steps_prepared_ahead_are_those_of_the_feed_from_any_start() -> None:
+def test_steps_prepared_ahead_are_those_of_the_loader_from_any_start() -> None:
     asked: list[int] = []
 
     def slow(step: int) -> int:
@@ -103,7 +103,7 @@ def test_steps_prepared_ahead_are_those_of_the_feed_from_any_start() -> None:
     ahead.close()
 
 
-def test_an_error_of_the_feed_is_raised_at_its_step(tmp_path: Path) -> None:
+def test_an_error_of_the_loader_is_raised_at_its_step(tmp_path: Path) -> None:
     def broken(step: int) -> int:
         if step == 2:
             raise OSError("shard is missing")

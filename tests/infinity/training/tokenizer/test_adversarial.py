@@ -138,7 +138,7 @@ class Poisoned:
     """Spoils the losses of some batches, by a factor, of the tokenizer or of the discriminator."""
 
     def __init__(self, task: Any, loader: Any, poisons: dict[int, tuple[str, float]]) -> None:
-        self._learner, self._loader, self._poisons, self.at = task, loader, poisons, 0
+        self._task, self._loader, self._poisons, self.at = task, loader, poisons, 0
         self.module, self.loss_at_start, self.check = task.module, task.loss_at_start, task.check
         self.flops = task.flops
 
@@ -147,7 +147,7 @@ class Poisoned:
         return self._loader(position)  # type: ignore[no-any-return]
 
     def losses(self, part: PictureBatch, generator: torch.Generator, *, measured: bool) -> Losses:
-        losses: Losses = self._learner.losses(part, generator, measured=measured)
+        losses: Losses = self._task.losses(part, generator, measured=measured)
         which, factor = self._poisons.get(self.at, ("", 1.0))
         adversarial, answer, per_sample = losses.adversarial, losses.unguarded, losses.per_sample
         if which == "adversarial" and adversarial is not None:

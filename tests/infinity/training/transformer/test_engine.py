@@ -42,7 +42,7 @@ def eager() -> Iterator[None]:
 
 
 @pytest.fixture
-def team_of_one(tmp_path: Path) -> Iterator[ProcessGroup]:
+def group_of_one(tmp_path: Path) -> Iterator[ProcessGroup]:
     """A process group of this process alone."""
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     dist.init_process_group("gloo", init_method=f"file://{tmp_path}/meeting", rank=0, world_size=1)
@@ -111,11 +111,11 @@ def test_compiled_blocks_of_shared_out_weights_change_no_loss_and_resume_bit_for
 
 @pytest.mark.filterwarnings("ignore:FSDP2-wrapped module")  # it returns views, which nobody changes
 def test_weights_that_wait_on_the_cpu_change_no_loss(
-    tmp_path: Path, data: tuple[str, str], team_of_one: ProcessGroup
+    tmp_path: Path, data: tuple[str, str], group_of_one: ProcessGroup
 ) -> None:
     workers = WorkersConfig(num_workers=1, threads=1, shard=True, offload=True)
     spec = transformer_spec(tmp_path, *data, workers=workers)
-    offloaded = [row["loss"] for row in train_here(spec, group=team_of_one).state.history]
+    offloaded = [row["loss"] for row in train_here(spec, group=group_of_one).state.history]
     assert offloaded == pytest.approx(losses_of(tmp_path, data), abs=1e-6)
 
 
