@@ -32,7 +32,7 @@ def test_pool_has_one_head_for_128_text_channels_and_64_in_wide_models() -> None
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"width": 30}, "multiple of 4 channels a head"),
+        ({"width": 30}, "multiple of 4 channels per head"),
         ({"width": 36, "num_heads": 3, "text_channels": 640}, "5 heads"),
         ({"depth": 0}, "depth: expected 1 to 1,000"),
         ({"drop_path": 1.0}, "drop_path: expected a probability"),

@@ -19,6 +19,7 @@ from infinity.reporting.curves import read_curves
 from infinity.storage import StorageError
 from infinity.tokenizer.saved import load_tokenizer, save_tokenizer
 from infinity.tokenizer.tokenizer import Tokenizer
+from infinity.training.distributed.parallel import ProcessGroup
 from infinity.training.ema import averaged
 from infinity.training.learner import NonFiniteLossError, TrainingError
 from infinity.training.loaders.mixing import MixedResolution
@@ -107,7 +108,7 @@ def test_a_start_of_another_bit_width_is_refused_before_training(tmp_path: Path,
 def test_a_start_gives_its_weights(tmp_path: Path, manifest: str) -> None:
     start = make_tokenizer(tmp_path, manifest, num_steps=1)
     spec = tokenizer_spec(tmp_path, manifest, start_from=start)
-    made = train_tokenizer.build(spec, train_tokenizer.Team(), torch.device("cpu"), lambda _s, _m: None)
+    made = train_tokenizer.build(spec, ProcessGroup(), torch.device("cpu"), lambda _s, _m: None)
     for name, value in load_tokenizer(start).state_dict().items():
         assert torch.equal(value, made.task.module.state_dict()[name])
 
