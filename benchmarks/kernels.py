@@ -115,8 +115,8 @@ def _feed_forward() -> Callable[[], object]:
 def _unit_rotation() -> Callable[[], object]:
     heads, width = CONFIG.num_heads, CONFIG.width // CONFIG.num_heads
     joint, log_scale = _random(BATCH, SCHEDULE.num_tokens, 2 * heads, width), _random(heads)
-    turn = torch.view_as_real(rotations(SCHEDULE, width, CONFIG.positions, torch.device("cpu")))
-    return lambda: sum(part.sum() for part in unit_queries_and_keys(joint, log_scale, turn)).backward()  # type: ignore[union-attr]
+    rotary = torch.view_as_real(rotations(SCHEDULE, width, CONFIG.positions, torch.device("cpu")))
+    return lambda: sum(part.sum() for part in unit_queries_and_keys(joint, log_scale, rotary)).backward()  # type: ignore[union-attr]
 
 
 def _straight_through() -> Callable[[], object]:

@@ -138,7 +138,7 @@ def prepare(folder: Path) -> Bench:
     return Bench(full, still, mixed, {name: each.index for name, each in stores.items()})
 
 
-def train_alone(spec: TrainSpec, session: Session[Any], team: ProcessGroup) -> list[float]:
+def train_alone(spec: TrainSpec, session: Session[Any], group: ProcessGroup) -> list[float]:
     """Train without storing anything; the time of every step."""
     moments: list[float] = []
     ears = Callbacks(
@@ -148,7 +148,7 @@ def train_alone(spec: TrainSpec, session: Session[Any], team: ProcessGroup) -> l
         rewind=_never,
     )
     loop, optimizer = spec.loop, spec.optimizer
-    train(session.state, session.learner, session.feed, loop, optimizer, ears, seed=spec.seed, team=team)
+    train(session.state, session.task, session.loader, loop, optimizer, ears, seed=spec.seed, group=group)
     return moments
 
 

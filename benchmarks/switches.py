@@ -174,27 +174,27 @@ def measure(spec: TrainTransformerSpec, judge: Session[Any], *, nudged: int | No
 def _nudging(session: Session[Any], number: int) -> Session[Any]:
     """The same, but before every step half of the weights are the next larger or smaller numbers."""
 
-    def feed(step: int) -> Sequence[Any]:
+    def loader(step: int) -> Sequence[Any]:
         generator = generator_for(number, "nudge", step)
         with torch.no_grad():
             for weight in session.state.module.parameters():
                 drawn = torch.rand(weight.shape, generator=generator)
                 towards = torch.where(drawn < 0.25, weight - 1, torch.where(drawn < 0.5, weight + 1, weight))
                 weight.copy_(torch.nextafter(weight, towards))
-        return session.feed(step)
+        return session.loader(step)
 
-    return replace(session, feed=feed)
+    return replace(session, loader=loader)
 
 
 def _held(judge: Session[Any], weights: Mapping[str, Tensor]) -> float:
     """Loss of weights on the batches after the last step, without draws."""
-    judge.learner.module.load_state_dict(dict(weights))
-    judge.learner.module.eval()
+    judge.task.module.load_state_dict(dict(weights))
+    judge.task.module.eval()
     losses = []
     with torch.no_grad():
         for step in range(LOOP.num_steps, LOOP.num_steps + NUM_HELD):
             generator = generator_for(0, "held", step)
-            losses += [judge.learner.losses(part, generator, measured=False).per_sample for part in judge.feed(step)]
+            losses += [judge.task.losses(part, generator, measured=False).per_sample for part in judge.loader(step)]
     return float(torch.cat(losses).mean())
 
 

@@ -28,7 +28,7 @@ from infinity.training.loop import Callbacks, train
 from infinity.training.optimizer import OptimizerConfig, make_optimizer
 from infinity.training.state import TrainState, generator_for
 from infinity.training.tokenizer.collapse import CollapseConfig, psnr_db
-from infinity.training.tokenizer.discriminator import AdversarialConfig, PatchDiscriminator, opponent_of
+from infinity.training.tokenizer.discriminator import AdversarialConfig, PatchDiscriminator, adversary_of
 from infinity.training.tokenizer.objective import TokenizerLosses, TokenizerTask
 
 BATCH, NUM_SHOWN = 16, 12
@@ -140,22 +140,22 @@ def train_one(run: TokenizerRun, asked_steps: int, out: Path, pictures: Pictures
         tokenizer.load_state_dict(torch.load(out / f"{run.start}.pt"))
         optimizer = optimizer.replace(learning_rate=RATE / 3, warmup_steps=20, decay="linear")
     loop = LoopConfig(num_steps=num_steps, batch_size=BATCH, log_every_steps=max(1, num_steps // 10))
-    opponent = _opponent(run)
-    state = TrainState(tokenizer, make_optimizer(tokenizer, optimizer), opponent=opponent)
+    adversary = _adversary(run)
+    state = TrainState(tokenizer, make_optimizer(tokenizer, optimizer), adversary=adversary)
     curves: list[dict[str, float]] = []
 
     def look(now: TrainState) -> None:
         curves.append({"step": now.step, **figures(tokenizer, pictures)})
 
-    def feed(step: int) -> list[PictureBatch]:
+    def loader(step: int) -> list[PictureBatch]:
         rows = torch.randint(len(images), (BATCH,), generator=generator_for(run.seed, "rows", step))
         names = tuple(str(int(row)) for row in rows)
         return [PictureBatch(names, tuple(int(row) for row in rows), schedule, images[rows], BATCH)]
 
-    learner = TokenizerTask(tokenizer, run.losses, CollapseConfig(from_step=num_steps + 1), opponent=opponent)
+    task = TokenizerTask(tokenizer, run.losses, CollapseConfig(from_step=num_steps + 1), adversary=adversary)
     busy = time.process_time()
     nothing = Callbacks(log=look, sample=lambda _: None, save=lambda _: None, rewind=lambda _: None)
-    train(state, learner, feed, loop, optimizer, nothing, seed=run.seed)
+    train(state, task, loader, loop, optimizer, nothing, seed=run.seed)
     tokenizer.eval()
     rebuilt = rebuild(tokenizer, pictures)
     result = {
@@ -168,7 +168,7 @@ def train_one(run: TokenizerRun, asked_steps: int, out: Path, pictures: Pictures
         "history": state.history,
         "by_scale": by_scale(tokenizer, pictures),
         "bits": usage(tokenizer, pictures),
-        "balance": None if opponent is None else balance(learner, opponent, feed(num_steps)[0]),
+        "balance": None if adversary is None else balance(task, adversary, loader(num_steps)[0]),
         "spectrum": (spectrum(rebuilt) / spectrum(to_pixels(measured))).tolist(),
     }
     (out / f"{run.name}.json").write_text(json.dumps(result))
@@ -176,29 +176,29 @@ def train_one(run: TokenizerRun, asked_steps: int, out: Path, pictures: Pictures
     np.save(out / f"{run.name}.npy", to_images(rebuilt[:NUM_SHOWN]).numpy())
 
 
-def _opponent(run: TokenizerRun) -> Adversary | None:
+def _adversary(run: TokenizerRun) -> Adversary | None:
     if run.adversarial is None:
         return None
     rate = OptimizerConfig(learning_rate=1e-3, betas=(0.5, 0.9), clip_norm=1.0, weight_decay=0.0)
     config = AdversarialConfig(optimizer=rate, num_layers=1, base_width=32, weight=run.adversarial)
     discriminator = PatchDiscriminator(config)
     discriminator.init_weights(generator_for(run.seed, "discriminator"))
-    return opponent_of(discriminator)
+    return adversary_of(discriminator)
 
 
-def balance(learner: TokenizerTask, opponent: Adversary, part: PictureBatch) -> float:
+def balance(task: TokenizerTask, adversary: Adversary, part: PictureBatch) -> float:
     """The weight at which the discriminator's term pulls at the decoder's last layer as hard as the pixels' terms.
 
     VQGAN weighs the term by this ratio anew at every step; the published recipe of this tokenizer has a fixed weight.
     """
-    module = learner.module
+    module = task.module
     pixels = to_pixels(part.images_BHWC)
     rebuilt = module(pixels, part.schedule).reconstruction_B3HW
     last = [layer.weight for layer in module.decoder.modules() if isinstance(layer, torch.nn.Conv2d)][-1]
     difference = rebuilt - pixels
     terms = (
         difference.abs().mean() + difference.square().mean(),
-        cast(PatchDiscriminator, opponent.module).answer(rebuilt),
+        cast(PatchDiscriminator, adversary.module).generator_loss(rebuilt),
     )
     norms = [torch.autograd.grad(term, last, retain_graph=True)[0].norm() for term in terms]
     return float(norms[0] / norms[1])

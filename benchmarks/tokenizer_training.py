@@ -27,7 +27,7 @@ from infinity.training.optimizer import OptimizerConfig, make_optimizer
 from infinity.training.state import TrainState
 from infinity.training.step import TrainStep
 from infinity.training.tokenizer.collapse import CollapseConfig
-from infinity.training.tokenizer.discriminator import AdversarialConfig, PatchDiscriminator, opponent_of
+from infinity.training.tokenizer.discriminator import AdversarialConfig, PatchDiscriminator, adversary_of
 from infinity.training.tokenizer.objective import TokenizerLosses, TokenizerTask
 
 VARIANTS = ("plain", "dense", "truncated", "lpips", "discriminator", "all")
@@ -40,21 +40,21 @@ def step_of(variant: str, size_px: int, width: int, num_bits: int) -> TrainStep[
     tokenizer = Tokenizer(TokenizerConfig(num_bits=num_bits, base_width=width))
     tokenizer.init_weights(generator)
     has = {name: variant in (name, "all") for name in VARIANTS}
-    opponent = None
+    adversary = None
     if has["discriminator"]:
         discriminator = PatchDiscriminator(AdversarialConfig(optimizer=RATE))
         discriminator.init_weights(generator)
-        opponent = opponent_of(discriminator)
+        adversary = adversary_of(discriminator)
     losses = TokenizerLosses(truncated=0.5 if has["truncated"] else 0.0)
-    learner = TokenizerTask(
+    task = TokenizerTask(
         tokenizer,
         losses,
         CollapseConfig(),
         perceptual=(1.0, Lpips("vgg16")) if has["lpips"] else None,
-        opponent=opponent,
+        adversary=adversary,
     )
-    state = TrainState(tokenizer, make_optimizer(tokenizer, RATE), opponent=opponent)
-    return TrainStep(state, learner, LoopConfig(num_steps=100, batch_size=1), RATE, 0, ProcessGroup())
+    state = TrainState(tokenizer, make_optimizer(tokenizer, RATE), adversary=adversary)
+    return TrainStep(state, task, LoopConfig(num_steps=100, batch_size=1), RATE, 0, ProcessGroup())
 
 
 def batch(variant: str, size_px: int) -> PictureBatch:

@@ -1,4 +1,4 @@
-"""Bit labels: what the tokenizer writes and the transformer predicts (paper 3.2, Eq. 5)."""
+"""Bit labels, which the tokenizer writes and the transformer predicts (paper 3.2, Eq. 5)."""
 
 from __future__ import annotations
 
@@ -12,24 +12,30 @@ from torch import Tensor
 from infinity.scales import ScaleSchedule
 
 MAX_INDEX_BITS = 62
-"""An integer label needs one bit a channel; more would overflow int64."""
+"""Largest number of bits of an integer label; more would overflow int64."""
 
 
 def bits_to_codes(bits: Bool[Tensor, "*grid C"]) -> Float[Tensor, "*grid C"]:
-    """Unit vectors of binary spherical quantization: +1/sqrt(C) for a set bit, -1/sqrt(C) for a clear one, float32."""
+    """Return the unit vectors of binary spherical quantization (BSQ): +-1/sqrt(C), plus for a set bit, float32."""
     return torch.where(bits, 1.0, -1.0) * float(bits.shape[-1] ** -0.5)
 
 
 def codes_to_bits(codes: Float[Tensor, "*grid C"]) -> Bool[Tensor, "*grid C"]:
-    """A value strictly above zero is a set bit; zero counts as negative (repository multiscale_bsq.py)."""
+    """Return the bits of codes: set where a value is above zero; zero is a clear bit (repository multiscale_bsq.py)."""
     return codes > 0
 
 
 def bits_to_index(bits: Bool[Tensor, "*grid C"]) -> Int[Tensor, "*grid"]:
-    """Integer label of every position: sum over p of bit_p * 2**p (paper Eq. 5), int64.
+    """Return the integer label of every position: sum over p of bit_p * 2**p (paper Eq. 5), int64.
 
     Raises:
-        ValueError: More than 62 bits a position.
+        ValueError: There are more than 62 bits per position.
+
+    Example:
+        >>> bits_to_index(torch.tensor([[True, False, True]])).tolist()
+        [5]
+        >>> index_to_bits(torch.tensor([5]), num_bits=3).tolist()
+        [[True, False, True]]
     """
     _check_index_bits(bits.shape[-1])
     weights = 2 ** torch.arange(bits.shape[-1], device=bits.device)
@@ -37,7 +43,7 @@ def bits_to_index(bits: Bool[Tensor, "*grid C"]) -> Int[Tensor, "*grid"]:
 
 
 def index_to_bits(index: Int[Tensor, "*grid"], num_bits: int) -> Bool[Tensor, "*grid C"]:
-    """The inverse of ``bits_to_index``."""
+    """Invert ``bits_to_index``."""
     _check_index_bits(num_bits)
     return (index.unsqueeze(-1) >> torch.arange(num_bits, device=index.device)) & 1 == 1
 
@@ -48,18 +54,25 @@ def fold(maps: Tensor) -> Tensor:
 
 
 def unfold(maps: Tensor) -> Tensor:
-    """The inverse of ``fold``: (B, 4C, H, W) to (B, C, 2H, 2W)."""
+    """Invert ``fold``: (B, 4C, H, W) to (B, C, 2H, 2W)."""
     return torch.nn.functional.pixel_shuffle(maps, 2)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BitLabels:
-    """The bits of every token of a batch of pictures, coarse to fine.
+    """Bits of all tokens of a batch of pictures, coarse to fine.
 
     Attributes:
         schedule: Grids of the tokens; all pictures of a batch share it.
-        bits_BLC: Bits of all scales after one another, each scale row by row. Where a tokenizer folds 2x2 positions
-            into one token, C is four times the bits of a position.
+        bits_BLC: Bits of all scales, concatenated, each scale row by row. Where a tokenizer folds 2x2 positions into
+            one token, C is four times the bits of a position.
+
+    Example:
+        >>> from infinity.scales import custom_schedule
+        >>> schedule = custom_schedule(1.0, last_grid=(2, 2), num_scales=2)
+        >>> labels = BitLabels(schedule, torch.zeros(3, schedule.num_tokens, 8, dtype=torch.bool))
+        >>> labels.batch_size, labels.num_bits, tuple(labels.scale(1).shape)
+        (3, 8, (3, 2, 2, 8))
     """
 
     schedule: ScaleSchedule
@@ -75,10 +88,10 @@ class BitLabels:
 
     @classmethod
     def from_scales(cls, schedule: ScaleSchedule, scales: Sequence[Bool[Tensor, "B H W C"]]) -> BitLabels:
-        """Join one bit map a scale.
+        """Concatenate the bit maps of all scales.
 
         Raises:
-            ValueError: A number of maps or a grid that is not the schedule's.
+            ValueError: The maps' grids are not the schedule's.
         """
         found = tuple(tuple(bits.shape[1:3]) for bits in scales)
         if found != schedule.grids:
@@ -87,25 +100,25 @@ class BitLabels:
 
     @property
     def num_bits(self) -> int:
-        """C, the bits of one token."""
+        """Number of bits C per token."""
         return self.bits_BLC.shape[-1]
 
     @property
     def batch_size(self) -> int:
-        """B, the pictures."""
+        """Number of pictures B of the batch."""
         return self.bits_BLC.shape[0]
 
     def scale(self, k: int) -> Bool[Tensor, "B H W C"]:
-        """The bit map of scale k, counted from 0."""
+        """Return the bit map of scale k, counted from 0."""
         bits: Tensor = self.bits_BLC[:, self.schedule.spans[k]].unflatten(1, self.schedule.grids[k])
         return bits
 
     def select(self, rows: Sequence[int] | slice | Tensor) -> BitLabels:
-        """The labels of some pictures of the batch, in the given order; ``rows``: indices, a slice or a bool mask."""
+        """Return the labels of some pictures, in the given order; ``rows`` are indices, a slice or a bool mask."""
         return BitLabels(self.schedule, self.bits_BLC[rows if isinstance(rows, slice | Tensor) else list(rows)])
 
     def to(self, device: torch.device | str) -> BitLabels:
-        """The same labels on another device."""
+        """Return the labels on another device."""
         return BitLabels(self.schedule, self.bits_BLC.to(device))
 
 

@@ -1,4 +1,4 @@
-"""Frozen, strict, JSON: the base of every configuration, spec and report."""
+"""The base of every configuration, spec and report: frozen, strictly typed, and equal after a trip through JSON."""
 
 from __future__ import annotations
 
@@ -21,20 +21,21 @@ __all__ = ["Config", "ConfigError", "digest_of", "parse_json"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
-    """A frozen value that goes to JSON and comes back equal; unknown and missing keys are errors, and so is NaN.
+    """A frozen value that survives a trip through JSON; unknown keys, missing keys and NaN are errors.
 
     Field types may be ``bool | int | float | str``, ``Literal``, another ``Config``, ``X | None``, a union of Configs
     that differ in their keys, ``tuple[X, ...]``, ``tuple[X, Y]`` and ``dict[str, X]``.
 
     Attributes:
-        later: Class constant, the fields that came after values of this kind were first named by their content: at
-            their defaults they are no part of ``identity``, so that what was computed before is found again.
+        later: Class constant with the names of fields that were added after results of this kind were first stored
+            under content-derived names. At their defaults they are not in ``identity``, so that older results are
+            found again (decision 1).
     """
 
     later: ClassVar[frozenset[str]] = frozenset()
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Make every subclass look at its numbers before its own checks: comparisons with NaN are all false."""
+        """Make every subclass refuse NaN before its own checks, since all comparisons with NaN are false."""
         own = cls.__dict__.get("__post_init__")
         if own is not None and not hasattr(own, "looks_at_numbers"):
             cls.__post_init__ = _after_numbers(own)  # type: ignore[assignment, method-assign]
@@ -44,11 +45,11 @@ class Config:
         _check_numbers(self)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values; tuples become lists."""
+        """Return plain JSON values; tuples become lists."""
         return {field.name: _encode(getattr(self, field.name)) for field in dataclasses.fields(self)}
 
     def identity(self) -> dict[str, Any]:
-        """``to_json`` without the fields of ``later`` that have their defaults, here and in all values within."""
+        """Return ``to_json`` without fields of ``later`` at their defaults, here and in all nested values."""
         own = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         plain = {field.name: field for field in dataclasses.fields(self) if field.name in self.later}
         return {
@@ -62,11 +63,11 @@ class Config:
         """Parse strictly.
 
         Args:
-            data: What ``json.loads`` gave.
+            data: Result of ``json.loads``.
             where: Name of the place in error messages, for example a path.
 
         Raises:
-            ConfigError: An unknown or missing key, or a value of another type.
+            ConfigError: A key is unknown or missing, or a value has another type.
         """
         where = where or cls.__name__
         if not isinstance(data, Mapping):
@@ -87,24 +88,24 @@ class Config:
 
     @classmethod
     def parse(cls, text: str | bytes, *, where: str = "") -> Self:
-        """``from_json`` of a JSON text."""
+        """Parse a JSON text strictly."""
         return cls.from_json(parse_json(text, where=where or cls.__name__), where=where)
 
     def dump(self) -> str:
-        """The JSON text that people read: indented, in field order."""
+        """Return the JSON text for people: indented, in field order."""
         return json.dumps(self.to_json(), indent=2, ensure_ascii=False) + "\n"
 
     def digest(self) -> str:
-        """16 hexadecimal digits that name this value: sha256 of its sorted JSON."""
+        """Return 16 hexadecimal digits that name this value: sha256 of its sorted JSON."""
         return digest_of(self.to_json())
 
     def replace(self, **changes: Any) -> Self:
-        """The same value with some fields changed, checked again."""
+        """Return the value with some fields changed, checked again."""
         return dataclasses.replace(self, **changes)
 
 
 def digest_of(data: Any) -> str:
-    """16 hexadecimal digits of sha256 over the sorted, compact JSON of ``data``."""
+    """Return 16 hexadecimal digits of sha256 over the sorted, compact JSON of ``data``."""
     text = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -129,20 +130,20 @@ def _after_numbers(own: Callable[[Any], None]) -> Callable[[Any], None]:
         _check_numbers(self)
         own(self)
 
-    post_init.looks_at_numbers = True  # type: ignore[attr-defined]  # a class with slots is made twice
+    post_init.looks_at_numbers = True  # type: ignore[attr-defined]  # dataclass(slots=True) creates the class twice
     return post_init
 
 
 @cache
 def _fields(cls: type[Config]) -> tuple[dict[str, Any], frozenset[str]]:
-    """Types of the fields, in their order, and the names of those without a default."""
+    """Return the types of the fields, in order, and the names of fields without a default."""
     hints, fields = typing.get_type_hints(cls), dataclasses.fields(cls)
     required = frozenset(f.name for f in fields if f.default is f.default_factory is dataclasses.MISSING)
     return {field.name: hints[field.name] for field in fields}, required
 
 
 def _kind(value: Any) -> str:
-    if isinstance(value, list | tuple | dict):  # its text may be as long as the file
+    if isinstance(value, list | tuple | dict):  # its repr may be as long as the file
         return f"{type(value).__name__} of {len(value)} values"
     if isinstance(value, int) and abs(value) >= MAX_WHOLE_NUMBER:
         return f"int of {value.bit_length()} bits"
@@ -166,7 +167,7 @@ def _encode(value: Any, *, identity: bool = False) -> Any:
 
 
 def _decode(hint: Any, value: Any, where: str) -> Any:
-    if type(value) is hint:  # most values by far: texts and numbers, a hundred thousand in the head of a large data set
+    if type(value) is hint:  # the fast path: a large manifest has a hundred thousand texts and numbers
         if hint is int and abs(value) >= MAX_WHOLE_NUMBER:
             raise ConfigError(
                 f"{where}: expected a whole number of at most 64 bits, got one of {value.bit_length()} bits"
@@ -212,7 +213,7 @@ def _decode_tuple(args: tuple[Any, ...], value: Any, where: str) -> tuple[Any, .
 
 
 def _of_kind(args: tuple[Any, ...], value: Any) -> list[Any]:
-    """The types of a union that a value may be meant for: the one of its ``kind`` alone, where one has that kind."""
+    """Return the types of a union that a value may have: only the type of its ``kind``, if there is one."""
     options = [arg for arg in args if arg is not type(None)]
     kind = value.get("kind") if isinstance(value, Mapping) else None
     named = [arg for arg in options if isinstance(arg, type) and issubclass(arg, Config) and kind in _kinds(arg)]

@@ -34,7 +34,7 @@ def _small(width: int, num_heads: int, depth: int, num_bits: int) -> Transformer
 
 TRANSFORMERS: Mapping[str, TransformerConfig] = MappingProxyType(
     {
-        # Small models do better with 16 bits a token, large ones with 32 (paper Fig. 9).
+        # Small models do better with 16 bits per token, large ones with 32 (paper Fig. 9).
         "125M": _published(768, 8, 12, num_bits=16),
         "361M": _published(1152, 12, 16, num_bits=16),
         "940M": _published(1536, 16, 24, num_bits=32),
@@ -48,7 +48,7 @@ TRANSFORMERS: Mapping[str, TransformerConfig] = MappingProxyType(
         "small": _small(384, 6, 8, num_bits=12),
     }
 )
-"""By name; the published ones read Flan-T5-XL, "tiny", "mini" and "small" the built-in text encoder."""
+"""Transformers by name; published ones use Flan-T5-XL, "tiny", "mini" and "small" the built-in text encoder."""
 
 TOKENIZERS: Mapping[str, TokenizerConfig] = MappingProxyType(
     {
@@ -64,7 +64,7 @@ TOKENIZERS: Mapping[str, TokenizerConfig] = MappingProxyType(
             decoder_multipliers=(1, 2, 4, 4),
             fold=True,
         ),
-        # For small pictures: eight pixels a token, and norm groups that do not hide flat colours from narrow networks.
+        # For small pictures: stride 8, and norm groups that do not hide flat colours from narrow networks.
         "tiny": TokenizerConfig(
             num_bits=8,
             base_width=16,
@@ -74,7 +74,7 @@ TOKENIZERS: Mapping[str, TokenizerConfig] = MappingProxyType(
             num_res_blocks=1,
             norm_groups=4,
         ),
-        # Of the demo: pictures of 48 px, stride 4 after a stem of 2.
+        # For the demo's pictures of 48 px: a stem of 2 px and two halvings, stride 8.
         "scenes": TokenizerConfig(
             num_bits=24,
             base_width=16,
@@ -96,14 +96,14 @@ TOKENIZERS: Mapping[str, TokenizerConfig] = MappingProxyType(
         ),
     }
 )
-"""By name; "d16" to "d64" have stride 16 and are those of paper Table 4."""
+"""Tokenizers by name; "d16" to "d64" have stride 16 and are those of paper Table 4."""
 
 
 def transformer_preset(name: str) -> TransformerConfig:
-    """A named transformer.
+    """Return a named transformer.
 
     Raises:
-        ValueError: No such name; the message lists those there are.
+        ValueError: The name is unknown; the message lists the known ones.
     """
     if name not in TRANSFORMERS:
         raise ValueError(f"transformer: expected one of {', '.join(TRANSFORMERS)}, got {name!r}")
@@ -111,10 +111,10 @@ def transformer_preset(name: str) -> TransformerConfig:
 
 
 def tokenizer_preset(name: str) -> TokenizerConfig:
-    """A named tokenizer.
+    """Return a named tokenizer.
 
     Raises:
-        ValueError: No such name; the message lists those there are.
+        ValueError: The name is unknown; the message lists the known ones.
     """
     if name not in TOKENIZERS:
         raise ValueError(f"tokenizer: expected one of {', '.join(TOKENIZERS)}, got {name!r}")

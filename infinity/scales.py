@@ -1,4 +1,4 @@
-"""Grids of an image: the scale schedules of all aspect ratios and sizes (paper Table 10, section 3.1)."""
+"""Scale schedules: the grids of a picture for all aspect ratios and sizes (paper Table 10, section 3.1)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NUM_SCALES: dict[Size, int] = {"256": 7, "512": 10, "768": 12, "1024": 13}
 
 Grid = tuple[int, int]
 
-# Last-to-first order never matters; the order of the ratios does: of two equally near ratios the first one wins.
+# The order of the ratios matters: of two equally near ratios the first one wins (``nearest_aspect_ratio``).
 _TALL_GRIDS: dict[float, tuple[Grid, ...]] = {
     1.0: tuple((n, n) for n in (1, 2, 4, 6, 8, 12, 16, 20, 24, 32, 40, 48, 64)),
     1.25: (
@@ -64,15 +64,27 @@ def _all_grids() -> dict[float, tuple[Grid, ...]]:
 _GRIDS = _all_grids()
 
 ASPECT_RATIOS: tuple[float, ...] = tuple(_GRIDS)
-"""Height divided by width of the fifteen published ratios, in the order that breaks ties."""
+"""Height divided by width of the fifteen published shapes, in the order that breaks ties."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScaleSchedule(Config):
-    """Grid sizes (rows, columns) of the scales of one image, coarse to fine.
+    """Grids of the scales of one picture, coarse to fine.
 
-    ``frame`` is the grid (rows, columns) in whose coordinates RoPE places every scale: for published schedules the last
-    grid of the 1024 class of the same ratio, whatever the size (paper 3.5; repository infinity/models/basic.py).
+    Attributes:
+        aspect_ratio: Height divided by width.
+        grids: Rows and columns of every scale.
+        frame: Rows and columns of the grid in whose coordinates RoPE places every scale. For published schedules this
+            is the last grid of the 1024 class of the same ratio, whatever the size (paper 3.5; repository basic.py).
+
+    Example:
+        >>> schedule = custom_schedule(1.0, last_grid=(4, 4), num_scales=3)
+        >>> schedule.grids
+        ((1, 1), (2, 2), (4, 4))
+        >>> schedule.num_tokens, schedule.spans[1]
+        (21, slice(1, 5, None))
+        >>> schedule.image_size_px(16)
+        (64, 64)
     """
 
     aspect_ratio: float
@@ -89,18 +101,18 @@ class ScaleSchedule(Config):
 
     @property
     def spans(self) -> tuple[slice, ...]:
-        """Where each scale lies in the token sequence of length L."""
+        """Range of each scale in the token sequence of length L."""
         ends = accumulate((h * w for h, w in self.grids), initial=0)
         return tuple(slice(a, b) for a, b in pairwise(ends))
 
     @property
     def num_scales(self) -> int:
-        """K."""
+        """Number K of scales of the schedule."""
         return len(self.grids)
 
     @property
     def num_tokens(self) -> int:
-        """L, the tokens of all scales."""
+        """Number of tokens L of all scales."""
         return sum(h * w for h, w in self.grids)
 
     @property
@@ -109,25 +121,25 @@ class ScaleSchedule(Config):
         return self.grids[-1]
 
     def image_size_px(self, stride_px: int) -> Grid:
-        """(height, width) in pixels of the image whose finest scale has one token per ``stride_px`` square."""
+        """Return height and width in pixels, with one token of the finest scale per ``stride_px`` square."""
         return self.last_grid[0] * stride_px, self.last_grid[1] * stride_px
 
     def prefix(self, num_scales: int) -> ScaleSchedule:
-        """The first ``num_scales`` scales in the same frame: a smaller image of the same ratio."""
+        """Return the first ``num_scales`` scales in the same frame: a smaller picture of the same ratio."""
         if not 1 <= num_scales <= self.num_scales:
             raise ValueError(f"expected 1 to {self.num_scales} scales, got {num_scales}")
         return self.replace(grids=self.grids[:num_scales])
 
     def unfolded(self) -> ScaleSchedule:
-        """Rows and columns doubled: the bit maps when 2x2 positions are folded into one token (8B model)."""
+        """Return the schedule with doubled rows and columns: the bit maps behind folded tokens (8B model)."""
         return self.replace(grids=tuple((2 * h, 2 * w) for h, w in self.grids))
 
 
 def check_aspect_ratio(ratio: float) -> float:
-    """The ratio itself, if a picture can have it.
+    """Return the ratio, if a picture can have it.
 
     Raises:
-        ValueError: Not a number from 1/100 to 100.
+        ValueError: The ratio is not a number from 1/100 to 100.
     """
     if not 0.01 <= ratio <= 100:
         raise ValueError(f"aspect ratio: expected height / width from 0.01 to 100, got {ratio}")
@@ -135,10 +147,10 @@ def check_aspect_ratio(ratio: float) -> float:
 
 
 def published_schedule(aspect_ratio: float, size: Size) -> ScaleSchedule:
-    """The published grids of one of the fifteen ratios (height / width) at one of four sizes.
+    """Return the published grids of one of the fifteen ratios (height / width) at one of four sizes.
 
     Raises:
-        ValueError: Another ratio or size; the message lists what exists.
+        ValueError: The ratio or size is not published; the message lists the published ones.
     """
     if aspect_ratio not in _GRIDS:
         raise ValueError(f"aspect_ratio: expected one of {ASPECT_RATIOS} (height / width), got {aspect_ratio}")
@@ -149,14 +161,14 @@ def published_schedule(aspect_ratio: float, size: Size) -> ScaleSchedule:
 
 
 def custom_schedule(aspect_ratio: float, last_grid: Grid, num_scales: int) -> ScaleSchedule:
-    """Grids for small pictures: from (1, 1) to ``last_grid`` in ``num_scales`` steps.
+    """Return grids for small pictures: from (1, 1) to ``last_grid`` in ``num_scales`` steps.
 
-    Sides grow linearly, since a geometric row would spend most scales on a handful of tokens in a small picture.
+    Sides grow linearly, since geometric growth would spend most scales on a handful of tokens in a small picture.
 
     Args:
-        aspect_ratio: Height divided by width that the schedule stands for.
+        aspect_ratio: Height divided by width of the pictures.
         last_grid: Rows and columns of the finest scale.
-        num_scales: K, at least 1; more than the longer side repeats grids, which refine one another.
+        num_scales: Number of scales K, at least 1; more than the longer side repeats grids, which refine one another.
     """
     if num_scales < 1:
         raise ValueError(f"num_scales: expected at least 1, got {num_scales}")
@@ -166,11 +178,11 @@ def custom_schedule(aspect_ratio: float, last_grid: Grid, num_scales: int) -> Sc
 
 
 def denser(schedule: ScaleSchedule) -> ScaleSchedule:
-    """A schedule with grids added between its own, as tokenizers are trained (repository BitVAE).
+    """Return the schedule with added grids, as tokenizers are trained (repository BitVAE).
 
     A square of the 1024 class gets the sides 1, 2, ..., 16, 20, ..., 32, 40, ..., 64, smaller classes the beginning of
-    that list. Between two grids of any schedule lie the ones that divide their distance as these sides divide that of
-    the squares of the same area. First, last and all other grids of the schedule stay, and so does its frame.
+    that list. In other schedules the added grids divide the distance of two neighbours as these sides divide the
+    distance of squares of the same areas. All grids of the schedule stay, and so does its frame.
     """
     grids = list(schedule.grids[:1])
     for (top, left), (bottom, right) in pairwise(schedule.grids):
@@ -185,21 +197,30 @@ def denser(schedule: ScaleSchedule) -> ScaleSchedule:
 
 
 def _is_dense(side: int) -> bool:
-    """Whether the published training lists have this side: steps of 1 to 16, of 4 to 32, then of 8."""
+    """Return whether the published training has this side: steps of 1 up to 16, of 4 up to 32, then of 8."""
     return side % (1 if side <= 16 else 4 if side <= 32 else 8) == 0
 
 
 MAX_SIDE = 1024
-"""Tokens along the side of a square picture; the largest published grid has 111."""
+"""Largest side of a square picture in tokens; the largest published grid has 111."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Resolution(Config):
-    """Which schedule every aspect ratio gets: a published size, or grid sides chosen by hand for small pictures.
+    """Schedules of all aspect ratios: a published size, or grid sides for small pictures. Exactly one is set.
 
-    Exactly one of the two is set. ``sides`` are the grid sides of a square picture, coarse to fine; another ratio r
-    gets grids of about the same area, rows n * sqrt(r) and columns n / sqrt(r), rounded and at least 1. ``dense`` adds
-    the grids that only the training of a tokenizer has (``denser``); pictures keep their sizes.
+    Attributes:
+        size: Published size.
+        sides: Grid sides of a square picture, coarse to fine. Another ratio r gets grids of about the same area, rows
+            n * sqrt(r) and columns n / sqrt(r), rounded and at least 1.
+        dense: Whether to add the grids that only the training of a tokenizer has (``denser``); pictures keep their
+            sizes.
+
+    Example:
+        >>> Resolution(sides=(1, 2, 4)).schedule(2.0).grids
+        ((1, 1), (3, 1), (6, 3))
+        >>> Resolution(size="256").schedule(1.0).num_scales
+        7
     """
 
     later: ClassVar[frozenset[str]] = frozenset({"dense"})
@@ -221,10 +242,10 @@ class Resolution(Config):
             )
 
     def schedule(self, aspect_ratio: float) -> ScaleSchedule:
-        """The schedule of one aspect ratio (height / width).
+        """Return the schedule of one aspect ratio (height / width).
 
         Raises:
-            ValueError: Not a ratio that a picture can have, or none of the fifteen of a published size.
+            ValueError: No picture can have the ratio, or it is not one of the fifteen of a published size.
         """
         check_aspect_ratio(aspect_ratio)
         sparse = self._sparse(aspect_ratio)
@@ -240,13 +261,12 @@ class Resolution(Config):
 
 
 def nearest_aspect_ratio(height: float, width: float, among: Sequence[float] = ASPECT_RATIOS) -> float:
-    """The ratio in ``among`` with the least absolute difference of height / width; of equals the first.
+    """Return the ratio in ``among`` nearest to height / width; the first of equally near ones.
 
-    The reference compares the ratios themselves, not their logarithms (repository
-    infinity/utils/dynamic_resolution.py).
+    Like the reference this compares the ratios, not their logarithms (repository dynamic_resolution.py).
 
     Example:
-        >>> nearest_aspect_ratio(480, 640)
+        >>> nearest_aspect_ratio(768, 1024)
         0.75
     """
     if not (0 < height < math.inf and 0 < width < math.inf):

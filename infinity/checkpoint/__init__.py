@@ -1,4 +1,4 @@
-"""A folder of weights: what the model is beside its tensors, checksums, and a marker that is written last.
+"""Checkpoint folders: configuration, tensors, checksums, and a marker that is written last.
 
 Layout::
 
@@ -7,9 +7,11 @@ Layout::
     checksums.json         {"files": {name: {"sha256": ..., "bytes": ...}}}
     COMMITTED              the digest; a folder without it is not a checkpoint
 
-A folder that several workers wrote together has the format 2: each worker's files, model-1of2.safetensors and so on,
-hold its rows of every tensor, and ``config.json`` says under "pieces" which rows of which tensor lie where. Both are
-read alike.
+A folder that several workers wrote together has format 2 (decision 38). Each worker's files, model-1of2.safetensors and
+so on, hold its rows of every tensor, and ``config.json`` lists under "pieces" the places of all rows. Readers accept
+both formats.
+
+May import ``infinity.storage`` and ``infinity.config``. Start with ``writing.py`` and ``reading.py``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Read a checkpoint folder: whole, or only the rows that are asked for; never a file that was not verified."""
+"""Read a checkpoint folder, whole or by rows; every file is verified before its first use."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from infinity.checkpoint.record import CheckpointError, read_about, read_checksu
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Described:
-    """What a checkpoint is beside its tensors.
+    """Description of a checkpoint.
 
     Attributes:
-        uri: Where it lies.
-        kind: What was saved, such as "tokenizer" or "transformer".
+        uri: URI of the folder.
+        kind: Kind of the model, such as "tokenizer" or "transformer".
         config: JSON of the model's configuration; ``SomeConfig.from_json(checkpoint.config)`` reads it.
         extra: Further JSON, such as the training step and metrics.
         digest: 16 hexadecimal digits over configuration, extra and tensors.
@@ -42,20 +42,20 @@ class Checkpoint(_Described):
     """A checkpoint that was read and verified.
 
     Attributes:
-        tensors: By name, on the CPU, in the type they were saved in.
+        tensors: Tensors by name, on the CPU, in the data type they were saved in.
     """
 
     tensors: dict[str, Tensor]
 
 
 class StoredTensor:
-    """A tensor of an open checkpoint: ``stored[...]`` is all of it, ``stored[a:b]`` some of its rows.
+    """A tensor of an open checkpoint: ``stored[...]`` reads all of it, ``stored[a:b]`` some of its rows.
 
     A file is verified before the first tensor is read from it.
 
     Attributes:
-        shape: Of the whole.
-        dtype: As it was saved.
+        shape: Shape of the whole tensor.
+        dtype: Data type in which it was saved.
     """
 
     def __init__(self, name: str, shape: torch.Size, dtype: torch.dtype, places: list[_Place]) -> None:
@@ -63,7 +63,7 @@ class StoredTensor:
         self._name, self._places = name, places
 
     def __getitem__(self, rows: slice | EllipsisType) -> Tensor:
-        """On the CPU; it may lie in a mapping of the file.
+        """Read rows to the CPU; the result may be memory-mapped.
 
         Raises:
             CheckpointError: A file is damaged or missing.
@@ -97,18 +97,18 @@ class StoredTensor:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OpenCheckpoint(_Described):
-    """A finished checkpoint whose tensors are read when they are asked for.
+    """A finished checkpoint whose tensors are read on access.
 
     Attributes:
-        tensors: By name.
-        files: That hold tensors.
+        tensors: Stored tensors by name.
+        files: Files of tensors.
     """
 
     tensors: Mapping[str, StoredTensor]
     files: tuple[_File, ...]
 
     def verify(self) -> None:
-        """Compare the sha256 of every file, one after the other; those that were read already are not read again.
+        """Compare the sha256 of every file that was not verified before.
 
         Raises:
             CheckpointError: A file is damaged or missing.
@@ -118,11 +118,11 @@ class OpenCheckpoint(_Described):
 
 
 def open_checkpoint(uri: str, *, kind: str | None = None) -> OpenCheckpoint:
-    """Look at a checkpoint without reading its tensors; each file is verified before anything of it is used.
+    """Open a checkpoint without reading its tensors; each file is verified before its first use.
 
     Raises:
-        CheckpointError: No folder, an unfinished one, a damaged description, another format or another kind.
-        StorageError: The place cannot be read.
+        CheckpointError: The folder is missing, unfinished, damaged, or of another format or kind.
+        StorageError: The folder cannot be read.
     """
     digest, entries = read_checksums(uri)
     about = read_about(uri, entries)
@@ -144,12 +144,12 @@ def load_checkpoint(uri: str, *, kind: str | None = None) -> Checkpoint:
     """Read a checkpoint and verify every file of it.
 
     Args:
-        uri: The folder.
-        kind: The kind it must be; any if None.
+        uri: URI of the folder.
+        kind: Expected kind; None accepts any.
 
     Raises:
-        CheckpointError: No folder, an unfinished or damaged one, another format or another kind.
-        StorageError: The place cannot be read (no such bucket, refused credentials).
+        CheckpointError: The folder is missing, unfinished, damaged, or of another format or kind.
+        StorageError: The folder cannot be read (no such bucket, refused credentials).
     """
     found = open_checkpoint(uri, kind=kind)
     return Checkpoint(
@@ -163,14 +163,14 @@ def load_checkpoint(uri: str, *, kind: str | None = None) -> Checkpoint:
 
 
 def read_kind_and_config(uri: str, *, kind: str | None = None) -> tuple[str, dict[str, Any]]:
-    """Kind and configuration of a finished checkpoint without reading its tensors.
+    """Read kind and configuration of a finished checkpoint, without its tensors.
 
     Args:
-        uri: The folder.
-        kind: The kind it must be; any if None.
+        uri: URI of the folder.
+        kind: Expected kind; None accepts any.
 
     Raises:
-        CheckpointError: No folder, an unfinished one, a damaged description, or another kind.
+        CheckpointError: The folder is missing or unfinished, its description is damaged, or it is of another kind.
     """
     about = read_about(uri, read_checksums(uri)[1])
     if kind is not None and about["kind"] != kind:
@@ -179,7 +179,7 @@ def read_kind_and_config(uri: str, *, kind: str | None = None) -> tuple[str, dic
 
 
 class _Mapped:
-    """A file on a disk; its tensors lie in a mapping of it."""
+    """A memory-mapped file on a disk."""
 
     def __init__(self, path: Path) -> None:
         self._file: Any = safe_open(path, framework="pt")
@@ -197,7 +197,7 @@ class _Mapped:
 
 
 class _Held:
-    """A file of a bucket, in memory."""
+    """A file from S3, held in memory."""
 
     def __init__(self, data: bytes) -> None:
         self._tensors: dict[str, Tensor] = safetensors.torch.load(data)
@@ -225,10 +225,10 @@ class _File:
         self._verified = True
 
     def tensor(self, name: str, first: int = 0, last: int | None = None) -> Tensor:
-        """All of a tensor, or some rows of it.
+        """Return all of a tensor, or some rows of it.
 
         Raises:
-            CheckpointError: It is not in this file.
+            CheckpointError: This file does not have the tensor.
         """
         if name not in self._names:
             raise CheckpointError(f"{self.uri}: expected the tensor {name!r:.80} in {self.name}, found no such tensor")
@@ -254,7 +254,7 @@ class _File:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Rows ``first`` to ``last`` of a tensor lie in a file; all of it where ``last`` is None."""
+    """File with the rows ``first`` to ``last`` of a tensor; with all of it where ``last`` is None."""
 
     file: _File
     first: int
@@ -262,13 +262,13 @@ class _Place:
 
 
 def _tensors(files: Mapping[str, _File], pieces: Mapping[str, Any] | None, where: str) -> dict[str, StoredTensor]:
-    """Without a description of pieces every file holds whole tensors, and is opened to see which."""
+    """Find the places of all tensors; without a description of pieces, files are opened for the names they hold."""
     if pieces is not None:
         return {name: _joined(name, piece, files, f"{where}: tensor {name!r:.80}") for name, piece in pieces.items()}
     found = {}
     for file in files.values():
         for name in file.opened.names():
-            tensor = file.opened.whole(name)  # only mapped, or in memory already
+            tensor = file.opened.whole(name)  # reads nothing: memory-mapped, or in memory already
             if name in found:
                 raise CheckpointError(f"{where}: the tensor {name!r:.80} lies in two files; expected it in one")
             found[name] = StoredTensor(name, tensor.shape, tensor.dtype, [_Place(file, 0, None)])
@@ -276,7 +276,7 @@ def _tensors(files: Mapping[str, _File], pieces: Mapping[str, Any] | None, where
 
 
 def _joined(name: str, piece: Any, files: Mapping[str, _File], where: str) -> StoredTensor:
-    """A tensor whose rows lie where its description says."""
+    """Return the stored tensor of a description, after strict checks."""
     described = piece if isinstance(piece, dict) else {}
     shape, dtype, places = (described.get(key) for key in ("shape", "dtype", "places"))
     if not isinstance(shape, list) or not all(_is_count(size) for size in shape):
@@ -316,4 +316,4 @@ _DTYPES = {
     for name, dtype in vars(torch).items()
     if isinstance(dtype, torch.dtype) and str(dtype) == f"torch.{name}"
 }
-"""By the name that a description gives."""
+"""Data types by their names in descriptions."""

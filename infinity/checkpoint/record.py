@@ -1,4 +1,4 @@
-"""What makes a folder a checkpoint: its files with their checksums, and the marker that names them."""
+"""The record of a checkpoint folder: the checksums of its files, and the marker that confirms them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from infinity.config import ConfigError, parse_json
 
 FORMAT = 1
 JOINT_FORMAT = 2
-"""Of folders whose files hold rows of tensors; readers that know only whole tensors must refuse them."""
+"""Format of folders whose files hold rows of tensors; older readers, which know only whole tensors, refuse it."""
 
 CONFIG_FILE = "config.json"
 CHECKSUMS_FILE = "checksums.json"
@@ -20,29 +20,29 @@ MARKER_FILE = "COMMITTED"
 
 
 class CheckpointError(ValueError):
-    """A folder is no checkpoint, a damaged one, or one of another model; the message says which and where."""
+    """A folder is not a checkpoint, is damaged, or belongs to another model; the message says which and where."""
 
 
 def is_committed(uri: str) -> bool:
-    """Whether a finished checkpoint lies at the URI; its files are not verified."""
+    """Return whether a finished checkpoint lies at the URI; its files are not verified."""
     return storage.exists(storage.join(uri, MARKER_FILE))
 
 
 def to_json(data: Any) -> bytes:
-    """As the files of a checkpoint are written; no NaN."""
+    """Write JSON in the form of a checkpoint's files; NaN is refused."""
     return (json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 def digest_of(checksums: bytes) -> str:
-    """The 16 hexadecimal digits that the marker holds."""
+    """Return the 16 hexadecimal digits of the marker."""
     return hashlib.sha256(checksums).hexdigest()[:16]
 
 
 def read_checksums(uri: str) -> tuple[str, dict[str, dict[str, Any]]]:
-    """Digest and files of a finished checkpoint.
+    """Read digest and files of a finished checkpoint.
 
     Raises:
-        CheckpointError: No folder, an unfinished one, or a damaged list.
+        CheckpointError: The folder is missing or unfinished, or its list is damaged.
     """
     if not is_committed(uri):
         if storage.exists(uri):
@@ -61,7 +61,7 @@ def read_checksums(uri: str) -> tuple[str, dict[str, dict[str, Any]]]:
 
 
 def _files(where: str, data: bytes) -> dict[str, dict[str, Any]]:
-    """The files that a list of checksums names, all of them in the folder itself."""
+    """Parse a list of checksums; all its files must lie in the folder itself."""
     found = _parsed(where, data)
     files = found.get("files") if isinstance(found, dict) else None
     if not isinstance(files, dict) or CONFIG_FILE not in files:
@@ -75,10 +75,10 @@ def _files(where: str, data: bytes) -> dict[str, dict[str, Any]]:
 
 
 def read_about(uri: str, files: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Kind, configuration and extra, verified, and of the types that readers rely on.
+    """Read kind, configuration and extra, and check their types.
 
     Raises:
-        CheckpointError: Damaged, of another format, or without one of these.
+        CheckpointError: The file is damaged, of another format, or lacks one of these.
     """
     where = storage.join(uri, CONFIG_FILE)
     about = _parsed(where, read_verified(uri, CONFIG_FILE, files[CONFIG_FILE]))
@@ -118,7 +118,7 @@ def verify(uri: str, name: str, expected: Mapping[str, Any]) -> None:
     """Compare a file's sha256 with the one that was committed.
 
     Raises:
-        CheckpointError: Another one, or no file.
+        CheckpointError: The sha256 differs, or the file is missing.
     """
     try:
         found = storage.sha256(storage.join(uri, name))
@@ -128,10 +128,10 @@ def verify(uri: str, name: str, expected: Mapping[str, Any]) -> None:
 
 
 def read_verified(uri: str, name: str, expected: Mapping[str, Any]) -> bytes:
-    """Bytes of a file, which were compared as they came: nothing can change between look and use.
+    """Read a file and verify the same bytes, so that nothing can change between check and use.
 
     Raises:
-        CheckpointError: As ``verify``.
+        CheckpointError: The sha256 differs, or the file is missing.
     """
     try:
         data = storage.read_bytes(storage.join(uri, name))

@@ -1,4 +1,4 @@
-"""Weights of a checkpoint into a module, strictly."""
+"""Load the weights of a checkpoint into a module, strictly."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ M = TypeVar("M", bound=nn.Module)
 
 
 def build(make: Callable[[], M], tensors: Mapping[str, Tensor], *, where: str) -> M:
-    """A module with these weights; it gets memory only when names and shapes are known to fit.
+    """Build a module with these weights; memory is taken only once names and shapes are known to fit.
 
     Args:
-        make: Gives the module of a configuration, with any weights.
-        tensors: By the names of its ``state_dict()``.
-        where: Name of their source in error messages.
+        make: Function that returns the module of a configuration, with any weights.
+        tensors: Tensors by the names of the module's ``state_dict()``.
+        where: Name of the source in error messages.
 
     Raises:
-        CheckpointError: As for ``load_weights``.
+        CheckpointError: Tensors are missing, unknown, of another shape, or not finite; all are named.
     """
     with torch.device("meta"):
         check_fit(make(), tensors, where=where)
@@ -33,15 +33,15 @@ def build(make: Callable[[], M], tensors: Mapping[str, Tensor], *, where: str) -
 
 
 def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], *, where: str) -> None:
-    """Copy tensors into a module of exactly these names and shapes; the module keeps its types.
+    """Copy tensors into a module of exactly these names and shapes; the module keeps its data types.
 
     Args:
-        module: Receives the values.
-        tensors: By the names of ``module.state_dict()``.
-        where: Name of their source in error messages.
+        module: Module that receives the values.
+        tensors: Tensors by the names of ``module.state_dict()``.
+        where: Name of the source in error messages.
 
     Raises:
-        CheckpointError: Missing, unknown or differently shaped tensors, or numbers that are not finite; all are named.
+        CheckpointError: Tensors are missing, unknown, of another shape, or not finite; all are named.
     """
     check_fit(module, tensors, where=where)
     check_finite(tensors, where=where)
@@ -49,10 +49,10 @@ def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], *, where: str
 
 
 def check_fit(module: nn.Module, tensors: Mapping[str, Tensor], *, where: str) -> None:
-    """Compare names and shapes, which a module on the meta device has too.
+    """Compare names and shapes; the module may be on the meta device.
 
     Raises:
-        CheckpointError: Missing, unknown or differently shaped tensors; all are named.
+        CheckpointError: Tensors are missing, unknown or of another shape; all are named.
     """
     own = module.state_dict()
     problems = []
@@ -75,10 +75,10 @@ def check_fit(module: nn.Module, tensors: Mapping[str, Tensor], *, where: str) -
 
 
 def check_finite(tensors: Mapping[str, Tensor], *, where: str) -> None:
-    """Refuse weights that hold NaN or infinity: whatever is computed with them says nothing.
+    """Refuse weights with NaN or infinity.
 
     Raises:
-        CheckpointError: The tensors are named.
+        CheckpointError: Some tensors are not finite; they are named.
     """
     wrong = [name for name, tensor in tensors.items() if not _is_finite(tensor)]
     if wrong:
@@ -91,9 +91,9 @@ def check_finite(tensors: Mapping[str, Tensor], *, where: str) -> None:
 def _is_finite(tensor: Tensor) -> bool:
     if not (tensor.is_floating_point() or tensor.is_complex()) or not tensor.numel():
         return True
-    if tensor.element_size() == 1 or tensor.is_complex():  # 8-bit types know few operations
+    if tensor.element_size() == 1 or tensor.is_complex():  # 8-bit types support few operations
         return bool(torch.isfinite(tensor.to(torch.complex64 if tensor.is_complex() else torch.float32)).all())
-    return bool(torch.isfinite(torch.stack(tensor.aminmax())).all())  # both are NaN where any number is
+    return bool(torch.isfinite(torch.stack(tensor.aminmax())).all())  # NaN propagates into both
 
 
 def _names(names: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""Write a checkpoint folder, alone or together with others: files, their checksums, the marker last."""
+"""Write a checkpoint folder, from one process or several: files first, then checksums, the marker last."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from infinity.checkpoint.record import (
 from infinity.config import Config
 
 MAX_FILE_BYTES = 2 * 2**30
-"""Tensors of more than this are spread over several files, so that no upload and no buffer becomes huge."""
+"""Size beyond which tensors are spread over several files, so that no upload and no buffer becomes huge."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +31,8 @@ class Piece:
     """Some rows of a tensor, or all of it.
 
     Attributes:
-        tensor: The rows.
-        first: Number of the first of them.
+        tensor: Rows of the tensor.
+        first: Number of the first row.
         total: Rows of the whole tensor; None where ``tensor`` is the whole, of any number of axes.
     """
 
@@ -43,11 +43,11 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class WriterPart:
-    """What one writer contributed to a folder.
+    """Contribution of one writer to a folder.
 
     Attributes:
-        files: Name to sha256 and size.
-        pieces: Tensor to its type, its whole shape, and the file and rows that were written of it.
+        files: Sha256 and size of each file by name.
+        pieces: Data type, whole shape, file and rows of each tensor by name.
     """
 
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -63,18 +63,18 @@ def save_checkpoint(
     extra: Mapping[str, Any] | None = None,
     max_file_bytes: int = MAX_FILE_BYTES,
 ) -> str:
-    """Write a checkpoint folder; until the marker, its last file, is there it does not count.
+    """Write a checkpoint folder; it is not a checkpoint until its last file, the marker, is there.
 
     Args:
-        uri: The folder. A checkpoint that is already there loses its marker first and is then replaced.
-        kind: What is saved.
-        config: Of the model.
+        uri: URI of the folder. An existing checkpoint first loses its marker and is then replaced.
+        kind: Kind of the model.
+        config: Configuration of the model.
         tensors: Weights and buffers by name, on any device.
         extra: Further JSON values.
-        max_file_bytes: Start another file beyond this.
+        max_file_bytes: Size at which another file starts.
 
     Returns:
-        The digest.
+        Digest of the checkpoint.
 
     Raises:
         StorageError: The folder cannot be written; nothing that looks finished is left.
@@ -85,7 +85,7 @@ def save_checkpoint(
 
 
 def withdraw(uri: str) -> None:
-    """Take the marker away: what lies there counts no longer, and its files may be replaced."""
+    """Remove the marker, so that the folder is not a checkpoint any more and its files may be replaced."""
     storage.delete_tree(storage.join(uri, MARKER_FILE))
 
 
@@ -97,14 +97,14 @@ def write_part(
     num_writers: int = 1,
     max_file_bytes: int = MAX_FILE_BYTES,
 ) -> WriterPart:
-    """Write the tensors of one of the writers of a folder whose marker was taken away.
+    """Write the tensors of one writer to a folder without a marker.
 
     Args:
-        uri: The folder.
-        pieces: By name; of a tensor that is not whole, all writers together must write every row once.
-        writer: Number of this one, from 0.
-        num_writers: How many write. One alone writes whole tensors.
-        max_file_bytes: Start another file beyond this.
+        uri: URI of the folder.
+        pieces: Pieces by name; of a sharded tensor, all writers together must write every row once.
+        writer: Number of this writer, from 0.
+        num_writers: Number of writers. A single one writes whole tensors.
+        max_file_bytes: Size at which another file starts.
 
     Raises:
         StorageError: A file cannot be written.
@@ -123,13 +123,13 @@ def write_part(
 def commit_parts(
     uri: str, parts: Sequence[WriterPart], *, kind: str, config: Config, extra: Mapping[str, Any] | None = None
 ) -> str:
-    """Make a folder whose parts are all written a checkpoint.
+    """Write description, checksums and marker of a folder whose parts are all written.
 
     Returns:
-        The digest.
+        Digest of the checkpoint.
 
     Raises:
-        StorageError: A file cannot be written; the folder does not count then.
+        StorageError: A file cannot be written; the folder is not a checkpoint then.
     """
     about = {"format": FORMAT, "kind": kind, "config": config.to_json(), "extra": dict(extra or {})}
     if len(parts) > 1:
@@ -145,7 +145,7 @@ def commit_parts(
 
 
 def _joined(parts: Sequence[WriterPart]) -> dict[str, dict[str, Any]]:
-    """Tensor to type, shape and its places in order of their rows."""
+    """Join the writers' descriptions: data type, shape and places of each tensor, in order of the rows."""
     joined: dict[str, dict[str, Any]] = {}
     for part in parts:
         for name, piece in part.pieces.items():
@@ -170,7 +170,7 @@ def _write(uri: str, name: str, data: bytes) -> dict[str, Any]:
 
 
 def _groups(pieces: Mapping[str, Piece], max_file_bytes: int) -> Iterator[list[str]]:
-    """Names of the tensors of each file, in order; an empty model has one empty file."""
+    """Yield the names of the tensors of each file, in order; an empty model has one empty file."""
     names: list[str] = []
     size = 0
     for name, piece in pieces.items():
@@ -184,7 +184,7 @@ def _groups(pieces: Mapping[str, Piece], max_file_bytes: int) -> Iterator[list[s
 
 
 def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Contiguous tensors on the CPU, none of which shares its memory, as the file format asks; copies where need be."""
+    """Return contiguous tensors on the CPU that share no memory, as safetensors requires; copied where necessary."""
     plain: dict[str, Tensor] = {}
     taken: set[int] = set()
     for name, tensor in tensors.items():

@@ -1,4 +1,7 @@
-"""Published checkpoints: read into ours and written back, bit for bit."""
+"""Convert published checkpoints to ours and back, bit for bit (decision 5).
+
+May import the tokenizer, the transformer and everything below them. Start with ``published.py``.
+"""
 
 from infinity.convert.published import (
     PublishedTokenizer,

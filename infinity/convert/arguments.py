@@ -1,4 +1,4 @@
-"""What a published training checkpoint says of itself beside its tensors (repository infinity/utils/arg_util.py)."""
+"""Read the arguments that a published training checkpoint contains (repository infinity/utils/arg_util.py)."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _MUST_BE = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingArguments:
-    """Arguments of the published training that decide what its weights mean; None where the file does not say.
+    """Arguments of the published training that change the meaning of its weights; None where the file has none.
 
     Attributes:
         size: Class of the pictures.
         positions: RoPE coordinates.
         scale_embedding_each_chunk: Whether the scale embedding is added before every chunk of blocks.
-        norm_eps: Of all norms.
+        norm_eps: Epsilon of all norms.
         fold: Whether 2x2 positions of the tokenizer make one token.
         tokenizer_file: Path of the tokenizer that the transformer was trained with.
     """
@@ -42,14 +42,15 @@ class TrainingArguments:
 
 
 def read_arguments(found: Any, *, where: str) -> TrainingArguments:
-    """The arguments of a training checkpoint.
+    """Read the arguments of a training checkpoint.
 
     Args:
-        found: What the file holds under ``args``.
-        where: The file, for error messages.
+        found: Value of the file's key ``args``.
+        where: Name of the file in error messages.
 
     Raises:
-        CheckpointError: No object, a value that the published code does not know, or a model that ours is not.
+        CheckpointError: The value is not an object, has a value unknown to the published code, or describes a model
+            that ours cannot be.
     """
     if not isinstance(found, Mapping):
         raise CheckpointError(f"{where}: expected the arguments of a training under 'args', found {_kind(found)}")
@@ -75,14 +76,14 @@ def read_arguments(found: Any, *, where: str) -> TrainingArguments:
 
 
 def size_in_name(source: str) -> Size | None:
-    """The class that a file's name tells, as in ``infinity_125M_256x256.pth``."""
+    """Return the class in a file's name, as in ``infinity_125M_256x256.pth``; None without one."""
     name = source.rstrip("/").rsplit("/", 1)[-1]
     found = {match[1] for match in re.finditer(r"(?<!\d)(\d+)x\1(?!\d)", name)}
     return next((size for size in SIZES if {size} == found), None)
 
 
 def agreed(name: str, given: Any, in_file: Any, default: Any, *, where: str) -> Any:
-    """The caller's value or the file's, which may not differ; the default where neither says one.
+    """Return the caller's value or the file's, which may not differ; the default without either.
 
     Raises:
         CheckpointError: Both are there and differ.

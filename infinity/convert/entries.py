@@ -1,4 +1,4 @@
-"""One line of a translation table between two ways to name the same tensors."""
+"""Translation tables between published names of tensors and ours."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _MOST_NAMES = 12
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One tensor of a published file and what it is in ours.
+    """One tensor of a published file and its names in our checkpoints.
 
     Attributes:
-        published: Its name there.
-        shape: Its shape there.
-        ours: Our names; several share its rows in this order, so that published[0:n] is the first of them.
-        constant: For a buffer that says nothing (and has no names of ours): its value, given the file's tensors, whose
-            types it may follow.
+        published: Name in the published file.
+        shape: Shape in the published file.
+        ours: Our names; several share the rows in this order, so that published[0:n] is the first of them.
+        constant: Function of the file's tensors that returns the value of a constant buffer, which has no names of
+            ours; None for weights.
     """
 
     published: str
@@ -35,13 +35,13 @@ class Entry:
 def read_entries(
     entries: Sequence[Entry], published: Mapping[str, Tensor], own_shapes: Mapping[str, tuple[int, ...]], *, where: str
 ) -> dict[str, Tensor]:
-    """Published tensors under our names and in our shapes; types are kept, memory is shared.
+    """Translate published tensors to our names and shapes; data types are kept, memory is shared.
 
-    A buffer that says nothing may be absent: the published loader computes it too.
+    Constant buffers may be absent, since the published loader computes them too.
 
     Raises:
-        CheckpointError: Missing, unknown or differently shaped tensors, a constant of another value, or weights that
-            are not finite; all are named.
+        CheckpointError: Tensors are missing, unknown, of another shape or not finite, or a constant has another value;
+            all are named.
     """
     entries = [entry for entry in entries if entry.constant is None or entry.published in published]
     check_names(set(published), {entry.published for entry in entries}, where=where)
@@ -69,12 +69,12 @@ def read_entries(
 
 
 def write_entries(entries: Sequence[Entry], ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The inverse of ``read_entries``, in the order of the entries; every tensor has its own memory."""
+    """Invert ``read_entries``, in the order of the entries; every tensor has its own memory."""
     published: dict[str, Tensor] = {}
     for entry in entries:
         if entry.ours:
-            parts = [ours[name].detach().to("cpu") for name in entry.ours]
-            whole = parts[0].clone() if len(parts) == 1 else torch.cat(parts)
+            pieces = [ours[name].detach().to("cpu") for name in entry.ours]
+            whole = pieces[0].clone() if len(pieces) == 1 else torch.cat(pieces)
             published[entry.published] = whole.reshape(entry.shape).contiguous()
     for entry in entries:
         if entry.constant is not None:
@@ -94,10 +94,10 @@ def check_names(found: set[str], expected: set[str], *, where: str) -> None:
 
 
 def shape_of(published: Mapping[str, Tensor], name: str, num_axes: int, *, where: str) -> tuple[int, ...]:
-    """The shape of a tensor from which a configuration is inferred.
+    """Return the shape of a tensor from which a configuration is inferred.
 
     Raises:
-        CheckpointError: It is missing or has another number of axes.
+        CheckpointError: The tensor is missing or has another number of axes.
     """
     if name not in published:
         few = shorten(sorted(published)) if published else "no tensors"
@@ -109,12 +109,12 @@ def shape_of(published: Mapping[str, Tensor], name: str, num_axes: int, *, where
 
 
 def count_numbered(names: Iterable[str], prefix: str) -> int:
-    """How many numbers n there are in names that begin with ``prefix`` followed by n and a dot."""
+    """Count the distinct numbers n in names that begin with ``prefix``, n and a dot."""
     return len({name[len(prefix) :].split(".", 1)[0] for name in names if name.startswith(prefix)})
 
 
 def shorten(names: Sequence[str]) -> str:
-    """The names, or the first of them and how many more there are."""
+    """Join names; of many, only the first and the number of the others."""
     more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
     return ", ".join(names[:_MOST_NAMES]) + more
 

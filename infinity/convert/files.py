@@ -1,4 +1,4 @@
-"""Files of published checkpoints: pickled dictionaries, safetensors, and folders of shards with an index.
+"""Read and write files of published checkpoints: pickles, safetensors, and folders of shards with an index.
 
 Pickles are read with ``weights_only``, so that no file can run code.
 """
@@ -25,24 +25,24 @@ from infinity.convert.arguments import TrainingArguments, read_arguments
 from infinity.convert.entries import check_names, shorten
 
 TOKENIZER_KEY = "vae"
-"""Under which a published tokenizer file holds its tensors."""
+"""Key of the tensors in a published tokenizer file."""
 
 PICKLES = (".pth", ".pt", ".bin")
-"""How the names of pickled files end."""
+"""Extensions of pickled files."""
 MAX_SHARD_BYTES = 5 * 2**30
 _INDEX_SUFFIX = ".index.json"
 _TRAINING_KEYS = {False: ("gpt_fsdp", "gpt_wo_ddp"), True: ("gpt_ema_fsdp", "gpt_ema_for_vis")}
-"""Under which a training checkpoint holds its weights and their averages: of a sharded training, and of a plain one."""
+"""Keys of a training checkpoint's weights (False) and averaged weights (True), of a sharded and of a plain training."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class TransformerFile:
-    """What a published file of a transformer holds.
+    """Contents of a published file of a transformer.
 
     Attributes:
-        tensors: By published name.
-        arguments: Of the training, where the file is one of its checkpoints and has them.
-        tokenizer: Tensors of the tokenizer that a training checkpoint carries, by published name.
+        tensors: Tensors by published name.
+        arguments: Arguments of the training, if the file is a training checkpoint that has them.
+        tokenizer: Tensors of the tokenizer in a training checkpoint, by published name; or None.
     """
 
     tensors: dict[str, Tensor]
@@ -51,14 +51,14 @@ class TransformerFile:
 
 
 def read_transformer_file(uri: str, *, ema: bool = False) -> TransformerFile:
-    """A transformer: a file of tensors by name, a training checkpoint, or a folder of shards.
+    """Read a transformer from a file of tensors, a training checkpoint, or a folder of shards.
 
     Args:
-        uri: ``.pth`` (or another pickle), ``.safetensors``, or a folder with an index file.
-        ema: Of a training checkpoint take the averaged weights.
+        uri: URI of a ``.pth`` (or another pickle), a ``.safetensors``, or a folder with an index file.
+        ema: Whether to take the averaged weights of a training checkpoint.
 
     Raises:
-        CheckpointError: Not such a file, or a damaged one.
+        CheckpointError: The file is not a transformer, or is damaged.
     """
     if uri.endswith((*PICKLES, ".safetensors")):
         content = _read_file(uri)
@@ -93,10 +93,10 @@ def _read_training(content: Mapping[str, Any], uri: str, *, ema: bool) -> Transf
 
 
 def read_tokenizer_file(uri: str) -> dict[str, Tensor]:
-    """Tensors of a tokenizer file, which lie under the key ``vae``.
+    """Read the tensors of a tokenizer file, which lie under the key ``vae``.
 
     Raises:
-        CheckpointError: Not such a file, or a damaged one.
+        CheckpointError: The file is not a tokenizer, or is damaged.
     """
     content = _read_file(uri)
     if TOKENIZER_KEY not in content:
@@ -111,7 +111,7 @@ def read_tokenizer_file(uri: str) -> dict[str, Tensor]:
 
 
 def write_pickle(uri: str, content: Mapping[str, Any]) -> None:
-    """Write what ``torch.load(weights_only=True)`` reads.
+    """Write a pickle that ``torch.load(weights_only=True)`` can read.
 
     Raises:
         StorageError: The file cannot be written.
@@ -122,7 +122,7 @@ def write_pickle(uri: str, content: Mapping[str, Any]) -> None:
 
 
 def write_shards(folder: str, tensors: Mapping[str, Tensor], *, max_shard_bytes: int = MAX_SHARD_BYTES) -> None:
-    """Write a folder of shards with an index, as the published 8B model has it.
+    """Write a folder of shards with an index, in the form of the published 8B model.
 
     Raises:
         StorageError: A file cannot be written.

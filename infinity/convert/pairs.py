@@ -1,4 +1,4 @@
-"""Which published tokenizer a published transformer was trained with: bits of another one mean nothing to it."""
+"""Check that a published transformer and tokenizer belong together; bits of another tokenizer are meaningless to it."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from infinity.convert.tokenizer_names import own_shapes, tokenizer_entries, with
 from infinity.tokenizer import TokenizerConfig
 
 SOURCE_FILE = "published.json"
-"""Beside an imported tokenizer: the name of the file it came from. No part of the checkpoint, whose digest is that of
-the weights alone."""
+"""File beside an imported tokenizer with the name of its source. It is not a part of the checkpoint, so that the digest
+depends on the weights alone."""
 
 _PAIRS = {
     "infinity2breg": "infinityvaed32reg",
@@ -26,7 +26,7 @@ _PAIRS = {
     "infinity8b512x512weights": "infinityvaed56f814patchify",
     "infinity125m256x256": "infinityvaed16",
 }
-"""Released transformers and their tokenizers, by the letters and digits of their files' names (the repository's README
+"""Tokenizers of released transformers, both by the letters and digits of their files' names (the repository's README
 and issue 15)."""
 _TOKENIZERS = frozenset(
     {*_PAIRS.values(), "infinityvaed24", "infinityvaed32", "infinityvaed64", "infinityvaed56f814patchifyreg"}
@@ -34,17 +34,17 @@ _TOKENIZERS = frozenset(
 
 
 def remember_source(folder: str, digest: str, source: str) -> None:
-    """Note beside an imported tokenizer which file it came from.
+    """Write the name of an imported tokenizer's source beside it.
 
     Raises:
-        StorageError: The note cannot be written.
+        StorageError: The file cannot be written.
     """
     text = json.dumps({"digest": digest, "file": storage.name(source)}, ensure_ascii=False) + "\n"
     storage.write_text(storage.join(folder, SOURCE_FILE), text)
 
 
 def source_of(folder: str, digest: str) -> str | None:
-    """Name of the file that a tokenizer's folder was imported from; None where that is not known."""
+    """Return the name of the file that a tokenizer's folder was imported from; None if it is not known."""
     try:
         found = parse_json(storage.read_text(storage.join(folder, SOURCE_FILE)), where=folder)
     except (storage.StorageError, ConfigError):
@@ -60,10 +60,10 @@ def check_pair(transformer_file: str, tokenizer_file: str | None, *, trained_wit
     Args:
         transformer_file: Path of the transformer.
         tokenizer_file: Name of the file that the tokenizer was imported from; None if unknown.
-        trained_with: Path of the tokenizer among the arguments of the transformer's training.
+        trained_with: Path of the tokenizer in the arguments of the transformer's training.
 
     Raises:
-        CheckpointError: A pair of released files that do not belong together.
+        CheckpointError: Both are released files, and do not belong together.
     """
     if tokenizer_file is None:
         return
@@ -79,16 +79,17 @@ def check_pair(transformer_file: str, tokenizer_file: str | None, *, trained_wit
 def check_same_tokenizer(
     published: Mapping[str, Tensor], checkpoint: Checkpoint, config: TokenizerConfig, *, where: str
 ) -> None:
-    """Compare the tokenizer that a training checkpoint carries with the one that is given.
+    """Compare the tokenizer inside a training checkpoint with the given one.
 
     Args:
-        published: The carried tensors, under published names; rounding to half precision is no difference.
-        checkpoint: The given tokenizer.
-        config: Of the given tokenizer.
-        where: The training checkpoint, for error messages.
+        published: Tensors of the training checkpoint's tokenizer, by published name; rounding to half precision is no
+            difference.
+        checkpoint: Given tokenizer.
+        config: Configuration of the given tokenizer.
+        where: Name of the training checkpoint in error messages.
 
     Raises:
-        CheckpointError: They are two tokenizers.
+        CheckpointError: The tokenizers differ.
     """
     wrong = CheckpointError(
         f"{where}: the tokenizer that this training checkpoint carries is not the one in {checkpoint.uri}; the bits "
@@ -105,6 +106,6 @@ def check_same_tokenizer(
 
 
 def _letters(path: str) -> str:
-    """Lower-case letters and digits of a file's name without its ending."""
+    """Return the lower-case letters and digits of a file's name without its extension."""
     name = path.rstrip("/").rsplit("/", 1)[-1]
     return re.sub(r"[^a-z0-9]", "", re.sub(r"\.(pth|pt|bin|safetensors)$", "", name.lower()))

@@ -1,4 +1,4 @@
-"""Published checkpoints into ours and back, bit for bit (repository tools/run_infinity.py)."""
+"""Import published checkpoints and export ours, bit for bit (repository tools/run_infinity.py)."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ class PublishedTransformer:
     """A transformer read from a published file.
 
     Attributes:
-        config: Inferred from the tensors' shapes and the caller's words.
-        tensors: Under our names, in the types of the file.
-        num_chunks: Groups of blocks in the published names; needed to write the same names back.
-        where: Where it was read, for error messages.
-        size: Class of the pictures it was trained on, where its file says so.
-        fold: Whether its tokens are 2x2 positions of the tokenizer, where its file says so.
-        tokenizer_file: Path of the tokenizer that its training's arguments name.
-        tokenizer: Tensors of the tokenizer that its file carries, by published name.
+        config: Configuration, inferred from the tensors' shapes and the caller's arguments.
+        tensors: Tensors by our names, in the data types of the file.
+        num_chunks: Groups of blocks in the published names, which the export needs.
+        where: Name of the file in error messages.
+        size: Class of the training's pictures; None if the file has none.
+        fold: Whether 2x2 positions of the tokenizer make one token; None if the file does not tell.
+        tokenizer_file: Path of the tokenizer in the training's arguments, or None.
+        tokenizer: Tensors of the tokenizer in the file, by published name, or None.
     """
 
     config: TransformerConfig
@@ -62,29 +62,29 @@ class PublishedTransformer:
 
     @property
     def extra(self) -> dict[str, Any]:
-        """What a checkpoint of ours must remember, as its ``extra``, to be written back bit for bit."""
+        """Value for a checkpoint's ``extra`` from which the file can be exported again, bit for bit."""
         names = {name: str(tensor.dtype).removeprefix("torch.") for name, tensor in self.tensors.items()}
         dtypes = {name: dtype for name, dtype in names.items() if dtype != "float32"}
         return {_EXTRA: {"num_chunks": self.num_chunks, "dtypes": dtypes}}
 
     def build(self) -> Transformer:
-        """The module with these weights, in float32."""
+        """Build the module with these weights, in float32."""
         return build(lambda: Transformer(self.config), self.tensors, where=self.where).eval()
 
     def resolution(self, given: Resolution | None = None) -> Resolution:
-        """The class of its pictures.
+        """Return the resolution of the training, or the given one if the file has none.
 
         Raises:
-            CheckpointError: The one asked for is not that of its training.
+            CheckpointError: The given class is not that of the training.
         """
         size = agreed("size", None if given is None else given.size, self.size, "1024", where=self.where)
         return Resolution(size=size)
 
     def check_tokenizer(self, folder: str) -> None:
-        """Refuse a tokenizer that is known not to be the one this transformer was trained with.
+        """Refuse a tokenizer that is known not to be the one of this transformer's training.
 
         Raises:
-            CheckpointError: Another one than its file carries or names, or than the released pair has.
+            CheckpointError: The file contains or names another tokenizer, or the released pair has another one.
         """
         kind = load_checkpoint(folder, kind=_TOKENIZER_KIND)
         config = TokenizerConfig.from_json(kind.config, where=folder)
@@ -104,9 +104,9 @@ class PublishedTokenizer:
     """A tokenizer read from a published file.
 
     Attributes:
-        config: Inferred from the tensors' shapes and the caller's words.
-        tensors: Under our names, in the types of the file.
-        where: Where it was read, for error messages.
+        config: Configuration, inferred from the tensors' shapes and the caller's arguments.
+        tensors: Tensors by our names, in the data types of the file.
+        where: Name of the file in error messages.
     """
 
     config: TokenizerConfig
@@ -114,7 +114,7 @@ class PublishedTokenizer:
     where: str = "published tokenizer"
 
     def build(self) -> Tokenizer:
-        """The module with these weights, in float32."""
+        """Build the module with these weights, in float32."""
         return build(lambda: Tokenizer(self.config), self.tensors, where=self.where).eval()
 
 
@@ -131,14 +131,14 @@ def transformer_from_published(
 
     Args:
         published: Tensors by published name.
-        where: Their source, for error messages.
-        positions: RoPE coordinates, which no shape tells.
+        where: Name of the source in error messages.
+        positions: RoPE coordinates, which cannot be inferred from shapes.
         scale_embedding_each_chunk: Whether the scale embedding is added before every chunk of blocks.
-        norm_eps: Of all norms.
-        config: The configuration they must have; inferred if None.
+        norm_eps: Epsilon of all norms.
+        config: Expected configuration; None to infer it.
 
     Raises:
-        CheckpointError: Missing, unknown or differently shaped tensors.
+        CheckpointError: Tensors are missing, unknown or of another shape.
     """
     published = {name: each for name, each in published.items() if name not in transformer_names.OBSOLETE_BUFFERS}
     config = config or transformer_names.infer_transformer_config(
@@ -157,7 +157,7 @@ def transformer_from_published(
 def transformer_to_published(
     config: TransformerConfig, tensors: Mapping[str, Tensor], *, num_chunks: int
 ) -> dict[str, Tensor]:
-    """The inverse: tensors under published names, in the order of published files."""
+    """Translate our tensors to published names, in the order of published files."""
     return write_entries(transformer_names.transformer_entries(config, num_chunks), tensors)
 
 
@@ -168,12 +168,12 @@ def tokenizer_from_published(
 
     Args:
         published: Tensors by published name, without the file's outer key.
-        where: Their source, for error messages.
-        fold: Whether 2x2 positions are folded into a token (8B model), which no shape tells.
-        config: The configuration they must have; inferred if None.
+        where: Name of the source in error messages.
+        fold: Whether 2x2 positions are folded into a token (8B model), which cannot be inferred from shapes.
+        config: Expected configuration; None to infer it.
 
     Raises:
-        CheckpointError: Missing, unknown or differently shaped tensors.
+        CheckpointError: Tensors are missing, unknown or of another shape.
     """
     published = tokenizer_names.with_usual_names(published)
     config = config or tokenizer_names.infer_tokenizer_config(published, where=where, fold=fold)
@@ -183,7 +183,7 @@ def tokenizer_from_published(
 
 
 def tokenizer_to_published(config: TokenizerConfig, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The inverse: tensors under published names, in the order of published files."""
+    """Translate our tensors to published names, in the order of published files."""
     return write_entries(tokenizer_names.tokenizer_entries(config), tensors)
 
 
@@ -201,17 +201,17 @@ def import_transformer(
         save_model(output, imported.build(), text=..., resolution=..., tokenizer_uri=..., extra=imported.extra)
 
     Args:
-        source: ``.pth``, ``.safetensors``, or a folder of shards with an index; local or in S3.
-        ema: Of a training checkpoint take the averaged weights.
-        positions: RoPE coordinates, which no shape tells: None takes those of the training's arguments where the file
-            has them, else the common frame.
-        scale_embedding_each_chunk: Whether the scale embedding is added before every chunk of blocks; None as for
-            ``positions``, else once.
-        norm_eps: Of all norms; None as for ``positions``, else 1e-6.
+        source: URI of a ``.pth``, a ``.safetensors``, or a folder of shards with an index.
+        ema: Whether to take the averaged weights of a training checkpoint.
+        positions: RoPE coordinates, which cannot be inferred from shapes. None for those in the training's arguments,
+            or else the common frame.
+        scale_embedding_each_chunk: Whether the scale embedding is added before every chunk of blocks. None for the
+            value in the training's arguments, or else False.
+        norm_eps: Epsilon of all norms. None for the value in the training's arguments, or else 1e-6.
 
     Raises:
-        CheckpointError: Not such a file, a damaged one, missing, unknown or differently shaped tensors, or values that
-            contradict the training's arguments.
+        CheckpointError: The file is not a transformer or is damaged, tensors are missing, unknown or of another shape,
+            or an argument contradicts the training's.
     """
     file = read_transformer_file(source, ema=ema)
     said = file.arguments
@@ -239,7 +239,7 @@ def import_transformer(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Remembered(Config):
-    """What a checkpoint of an imported transformer says of its file."""
+    """Facts of an imported transformer's file that its export needs."""
 
     num_chunks: int = 1
     dtypes: dict[str, Literal["bfloat16", "float16", "float64", "float32"]] = dataclasses.field(default_factory=dict)
@@ -252,16 +252,16 @@ class _Remembered(Config):
 def export_transformer(
     model: str, target: str, *, num_chunks: int | None = None, max_shard_bytes: int = MAX_SHARD_BYTES
 ) -> None:
-    """Write the transformer of a model folder as the published code reads it.
+    """Export the transformer of a model folder to the published format.
 
     Args:
-        model: Our model folder.
-        target: A ``.pth`` file, or a folder for shards.
-        num_chunks: Groups of blocks in the names; by default those of the file it was imported from, else one.
-        max_shard_bytes: Start another shard beyond this.
+        model: URI of our model folder.
+        target: URI of a ``.pth`` file, or of a folder for shards.
+        num_chunks: Groups of blocks in the names; None for those of the imported file, or else one.
+        max_shard_bytes: Size at which another shard starts.
 
     Raises:
-        CheckpointError: No model folder, or one that no published file can hold.
+        CheckpointError: There is no model folder, or the published format cannot hold its model.
     """
     checkpoint = load_checkpoint(model, kind=_TRANSFORMER_KIND)
     config = TransformerConfig.from_json(checkpoint.config.get("transformer"), where=f"{model}: transformer")
@@ -279,18 +279,18 @@ def export_transformer(
 
 
 def import_tokenizer(source: str, output: str, *, fold: bool = False) -> str:
-    """Read a published tokenizer and write it as a checkpoint folder of ours.
+    """Import a published tokenizer as a checkpoint folder.
 
     Args:
-        source: A file that holds the tensors under the key ``vae``; local or in S3.
-        output: The folder to write.
-        fold: Whether 2x2 positions are folded into a token (8B model), which no shape tells.
+        source: URI of a file with the tensors under the key ``vae``.
+        output: URI of the folder to write.
+        fold: Whether 2x2 positions are folded into a token (8B model), which cannot be inferred from shapes.
 
     Returns:
-        The digest of the checkpoint.
+        Digest of the checkpoint.
 
     Raises:
-        CheckpointError: Not such a file, a damaged one, or missing, unknown or differently shaped tensors.
+        CheckpointError: The file is not a tokenizer or is damaged, or tensors are missing, unknown or of another shape.
     """
     published = tokenizer_from_published(read_tokenizer_file(source), where=source, fold=fold)
     digest = save_checkpoint(output, kind=_TOKENIZER_KIND, config=published.config, tensors=published.tensors)
@@ -299,10 +299,10 @@ def import_tokenizer(source: str, output: str, *, fold: bool = False) -> str:
 
 
 def export_tokenizer(tokenizer: str, target: str) -> None:
-    """Write a tokenizer checkpoint of ours as the published code reads it: a pickle with the key ``vae``.
+    """Export a tokenizer to the published format: a pickle with the key ``vae``.
 
     Raises:
-        CheckpointError: No tokenizer folder, or one that no published file can hold.
+        CheckpointError: There is no tokenizer folder, or the published format cannot hold its tokenizer.
     """
     if not target.endswith(PICKLES):
         raise CheckpointError(f"{target}: expected a file name that ends in .pth for a published tokenizer")

@@ -1,4 +1,4 @@
-"""Tensors of published tokenizers under our names (names and shapes: goldens README, section 2)."""
+"""Translation of published tokenizers' tensor names to ours (names and shapes: goldens README, section 2)."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _UNWRAPPED = re.compile(
     r"(?:down|up)sample\.conv)\.(?P<end>weight|bias)"
 )
 _DERIVED = re.compile(r"quantizer?\.lfq\.(?:codebook|zero)")
-"""Codes of all bit patterns and a zero, which versions of the quantizer stored."""
+"""Derived buffers that some versions of the quantizer stored: the codes of all bit patterns, and a zero."""
 
 
 def with_usual_names(published: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors under the names of released files.
+    """Return the tensors under the names of released files.
 
-    The published loader reads convolutions and norms also without the extra level of names that wraps them, and passes
-    over buffers of the quantizer that follow from the number of bits.
+    The published loader also accepts convolutions and norms without the wrapper's extra level of names, and ignores
+    buffers of the quantizer that follow from the number of bits.
     """
     found: dict[str, Tensor] = {}
     for name, tensor in published.items():
@@ -42,12 +42,12 @@ def with_usual_names(published: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def infer_tokenizer_config(published: Mapping[str, Tensor], *, where: str, fold: bool = False) -> TokenizerConfig:
-    """The configuration whose tensors these are; its base width is the greatest that divides all widths.
+    """Infer the configuration from shapes; the base width is the greatest common divisor of all widths.
 
     Args:
-        published: Tensors under their published names.
-        where: Their source, for error messages.
-        fold: Whether 2x2 positions are folded into a token, as the 8B model does; no shape tells it.
+        published: Tensors by published name.
+        where: Name of the source in error messages.
+        fold: Whether 2x2 positions are folded into a token (8B model), which cannot be inferred from shapes.
 
     Raises:
         CheckpointError: A tensor is missing, or the shapes fit no configuration.
@@ -71,16 +71,16 @@ def infer_tokenizer_config(published: Mapping[str, Tensor], *, where: str, fold:
 
 @lru_cache(maxsize=8)
 def own_shapes(config: TokenizerConfig) -> dict[str, tuple[int, ...]]:
-    """Our names and shapes, without memory for values."""
+    """Return our names and shapes, without memory for values."""
     with torch.device("meta"):
         return {name: tuple(tensor.shape) for name, tensor in Tokenizer(config).state_dict().items()}
 
 
 def tokenizer_entries(config: TokenizerConfig) -> list[Entry]:
-    """The translation table of one configuration, in the order of published files.
+    """Return the translation table of a configuration, in the order of published files.
 
     Raises:
-        CheckpointError: A configuration that no published file can hold.
+        CheckpointError: The published format cannot hold the configuration.
     """
     if config.stem_px != 1 or config.norm_groups is not None or config.quantizer != "bsq":
         raise CheckpointError(
@@ -120,7 +120,7 @@ def _decoder(config: TokenizerConfig) -> Iterator[Entry]:
 
 
 def _ends(name: str, middle_width: int, out_width: int, num_outputs: int) -> Iterator[Entry]:
-    """Two residual blocks in the middle, then the four tensors of the last norm and convolution."""
+    """Yield two residual blocks in the middle, then the four tensors of the last norm and convolution."""
     for index in range(2):
         yield from _block(f"{name}.mid.block_{index + 1}.", f"{name}.middle.{index}.", middle_width, middle_width)
     yield from _norm(f"{name}.norm_out", f"{name}.norm_out", out_width)
@@ -147,7 +147,7 @@ def _norm(there: str, here: str, width: int) -> Iterator[Entry]:
 
 
 def _masks(num_bits: int) -> Iterator[Entry]:
-    """Powers of two, highest first, stored under two names; the highest of 64 bits wraps around in int64."""
+    """Yield the powers of two, highest first, stored under two names; the 64th wraps around in int64."""
     for name in ("quantizer.lfq.mask", "quantize.lfq.mask"):
         yield Entry(name, (num_bits,), (), lambda _file: 2 ** torch.arange(num_bits - 1, -1, -1))
 

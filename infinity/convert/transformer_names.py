@@ -1,4 +1,4 @@
-"""Tensors of published transformers under our names (names and shapes: goldens README, section 4)."""
+"""Translation of published transformers' tensor names to ours (names and shapes: goldens README, section 4)."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from infinity.transformer.config import Positions
 
 _USUAL_MLP_RATIO = 4.0
 OBSOLETE_BUFFERS = frozenset({"lvl_1L", "attn_bias_for_masking", "Infinity_visible_kvlen", "Infinity_invisible_qlen"})
-"""Which the published loader throws away by name: attention masks of one schedule, which follow from the schedule."""
+"""Buffers that the published loader drops by name: attention masks of one schedule, which follow from the schedule."""
 
 
 def num_block_chunks(published: Mapping[str, Tensor]) -> int:
-    """Groups into which the blocks are cut in the names; 1 where they are plainly ``blocks.0``, ``blocks.1``..."""
+    """Return the number of groups of blocks in the names; 1 where they are ``blocks.0``, ``blocks.1`` and so on."""
     return count_numbered(published, "block_chunks.") or 1
 
 
@@ -32,15 +32,15 @@ def infer_transformer_config(
     scale_embedding_each_chunk: bool = False,
     norm_eps: float = 1e-6,
 ) -> TransformerConfig:
-    """The configuration whose tensors these are.
+    """Infer the configuration from shapes.
 
     Args:
-        published: Tensors under their published names.
-        where: Their source, for error messages.
-        positions: RoPE coordinates; no shape tells them. Released models use the common frame.
+        published: Tensors by published name.
+        where: Name of the source in error messages.
+        positions: RoPE coordinates, which cannot be inferred from shapes. Released models use the common frame.
         scale_embedding_each_chunk: Whether the scale embedding is added before every chunk of blocks (every
             block where there is one chunk); released models add it once.
-        norm_eps: Of all norms.
+        norm_eps: Epsilon of all norms.
 
     Raises:
         CheckpointError: A tensor is missing, or the shapes fit no configuration.
@@ -61,7 +61,7 @@ def infer_transformer_config(
     )
     if num_rows != 2 * num_bits:
         raise CheckpointError(
-            f"{where}: head.weight has {num_rows} rows for {num_bits} bits a token; expected two logits a bit"
+            f"{where}: head.weight has {num_rows} rows for {num_bits} bits per token; expected two logits per bit"
         )
     max_text_tokens, text_channels = shape_of(published, "cfg_uncond", 2, where=where)
     hidden = shape_of(published, f"{block}ffn.fc1.weight", 2, where=where)[0]
@@ -88,16 +88,16 @@ def infer_transformer_config(
 
 @lru_cache(maxsize=8)
 def own_shapes(config: TransformerConfig) -> dict[str, tuple[int, ...]]:
-    """Our names and shapes, without memory for values."""
+    """Return our names and shapes, without memory for values."""
     with torch.device("meta"):
         return {name: tuple(tensor.shape) for name, tensor in Transformer(config).state_dict().items()}
 
 
 def transformer_entries(config: TransformerConfig, num_chunks: int) -> list[Entry]:
-    """The translation table of one configuration, in the order of published files.
+    """Return the translation table of a configuration, in the order of published files.
 
     Raises:
-        CheckpointError: A configuration that no published file can hold.
+        CheckpointError: The published format cannot hold the configuration.
     """
     if config.head != "bitwise":
         raise CheckpointError("published files hold bitwise heads only; this transformer has a joint head")
@@ -171,7 +171,7 @@ def _key_value(there: str, here: str, in_width: int, width: int) -> tuple[Entry,
 
 
 def _no_key_bias(there: str, width: int) -> Entry:
-    """A stored buffer of zeros, in the type of the bias beside it."""
+    """Return the entry of a stored buffer of zeros, in the data type of the bias beside it."""
     return Entry(
         f"{there}zero_k_bias", (width,), (), lambda file: torch.zeros(width, dtype=file[f"{there}v_bias"].dtype)
     )

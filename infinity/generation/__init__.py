@@ -1,4 +1,8 @@
-"""Prompts to pictures: cached generation with guidance, and the pipeline that loads a model folder."""
+"""Prompts to pictures: sampling with classifier-free guidance (CFG), and the pipeline that loads a model folder.
+
+May import the tokenizer, the transformer and everything below them. Start with ``infinity_pipeline.py``, the public
+door; ``generate.py`` is the loop over scales.
+"""
 
 from infinity.generation.generate import Conditions, Generated, SampledBits, generate, sample_bits, to_uint8
 from infinity.generation.picture_files import DrawingSettings, read_drawing

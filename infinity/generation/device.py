@@ -1,4 +1,4 @@
-"""Whether a device that somebody names is one of this machine."""
+"""Check the name of a device against this machine."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import torch
 
 
 def check_device(name: str) -> str:
-    """The name itself, if this machine can compute there.
+    """Return the name of a device, if this machine has it.
 
     Raises:
-        ValueError: No name of a device, or of one that is not there.
+        ValueError: The name is not that of a device, or this machine has no such device.
     """
     try:
         device = torch.device(name)

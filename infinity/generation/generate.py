@@ -1,4 +1,7 @@
-"""Prompts to pictures, scale by scale with cached keys and values (paper 3.1)."""
+"""Generate pictures from prompts, scale by scale, with cached keys and values and classifier-free guidance (paper 3.1).
+
+The unconditional branch of classifier-free guidance (CFG) runs as a second half of the batch.
+"""
 
 from __future__ import annotations
 
@@ -18,17 +21,17 @@ from infinity.transformer import Decoding, Transformer
 from infinity.transformer.loss import likeliest_bits
 
 OnProgress = Callable[[float], None]
-"""Called with the share of the work that is done, from 0 to 1."""
+"""Progress callback: the fraction of the work done, from 0 to 1."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Conditions:
-    """What the pictures of a batch are drawn from, a row a picture.
+    """Captions and random numbers of a batch, one per picture.
 
     Attributes:
         text: Features of B captions, on the transformer's device.
-        generators: Their random numbers; not used if greedy.
-        negative: Features that stand in for the unconditional table.
+        generators: Random number generators; not used by greedy sampling.
+        negative: Features of negative prompts, which replace the unconditional table; or None.
     """
 
     text: TextCondition
@@ -46,14 +49,14 @@ class Conditions:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class SampledBits:
-    """The bits of a batch of pictures and where they came from.
+    """Sampled bits of a batch of pictures.
 
     Attributes:
-        labels: The chosen bits of all scales.
-        summed_BCHW: The sum of their codes, which the decoder reads.
-        logits: After temperature and guidance, (B, L, C, 2) or (B, L, V); None unless asked for.
-        head_logits: What the head gave at each scale, before both; 2 B rows, conditional first, where logits are
-            guided, else B. None unless asked for.
+        labels: Bits of all scales.
+        summed_BCHW: Sum of the codes, the decoder's input.
+        logits: Logits after temperature and guidance, (B, L, C, 2) or (B, L, V); None unless asked for.
+        head_logits: Logits of the head at each scale, before both. They have 2 B rows, conditional first, where logits
+            are guided, else B. None unless asked for.
     """
 
     labels: BitLabels
@@ -64,11 +67,11 @@ class SampledBits:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Generated:
-    """Pictures and the bits they were decoded from.
+    """Generated pictures with their bits.
 
     Attributes:
         images_BHW3: RGB, 0 to 255.
-        labels: The bits of all scales.
+        labels: Bits of all scales.
     """
 
     images_BHW3: UInt8[Tensor, "B H W 3"]
@@ -86,28 +89,48 @@ def generate(
     seeds: Sequence[int],
     progress: OnProgress | None = None,
 ) -> Generated:
-    """One picture a prompt, all of one size.
+    """Generate one picture per prompt, all of one size.
 
-    The random numbers of a picture depend on its prompt, seed and schedule only, so a picture comes out the same alone
-    and in any batch, up to bits that rounding decides.
+    The random numbers of a picture depend on its prompt, seed and schedule only, so that a picture comes out the same
+    alone and in any batch, up to bits that rounding decides (decision 11).
 
     Args:
-        transformer: In evaluation mode.
-        tokenizer: Of as many bits a token as the transformer predicts.
-        text_encoder: The one the transformer was trained with.
-        prompts: May be empty strings; lengths may differ.
+        transformer: Transformer in evaluation mode.
+        tokenizer: Tokenizer with as many bits per token as the transformer predicts.
+        text_encoder: Text encoder that the transformer was trained with.
+        prompts: Prompts; they may be empty strings.
         schedule: Grids of the tokens.
-        sampling: How bits are drawn.
-        seeds: One a prompt.
-        progress: Told after every scale.
+        sampling: Guidance, temperature and top-p.
+        seeds: One seed per prompt.
+        progress: Called after every scale.
 
     Raises:
-        ValueError: Numbers of prompts and seeds that differ, or parts that do not fit each other.
+        ValueError: The numbers of prompts and seeds differ, or the models do not fit each other.
+
+    Example:
+        >>> from infinity.presets import tokenizer_preset, transformer_preset
+        >>> from infinity.scales import custom_schedule
+        >>> from infinity.text import BuiltinTextConfig, build_text_encoder
+        >>> numbers = torch.Generator().manual_seed(0)
+        >>> transformer, tokenizer = Transformer(transformer_preset("tiny")), Tokenizer(tokenizer_preset("tiny"))
+        >>> transformer.init_weights(numbers)
+        >>> tokenizer.init_weights(numbers)
+        >>> pictures = generate(
+        ...     transformer.eval(),
+        ...     tokenizer.eval(),
+        ...     build_text_encoder(BuiltinTextConfig()),
+        ...     ["a red circle", "a blue square"],
+        ...     schedule=custom_schedule(1.0, last_grid=(2, 2), num_scales=2),
+        ...     sampling=SamplingConfig(),
+        ...     seeds=[0, 0],
+        ... )
+        >>> tuple(pictures.images_BHW3.shape), tuple(pictures.labels.bits_BLC.shape)
+        ((2, 16, 16, 3), (2, 5, 8))
     """
     if isinstance(prompts, str):
         raise ValueError(f"generate: expected a list of prompts, got the text {prompts!r:.80}; put it into a list")
     if not prompts or len(prompts) != len(seeds):
-        raise ValueError(f"generate: expected one seed a prompt, got {len(prompts)} prompts and {len(seeds)} seeds")
+        raise ValueError(f"generate: expected one seed per prompt, got {len(prompts)} prompts and {len(seeds)} seeds")
     device = transformer.start.device
     negative = None
     if sampling.negative_prompt is not None:
@@ -127,7 +150,10 @@ def generate(
 
 
 def to_uint8(images_B3HW: Float[Tensor, "B 3 H W"]) -> UInt8[Tensor, "B H W 3"]:
-    """Pixels in [-1, 1] to 0 to 255 by truncation, as published, on the CPU."""
+    """Convert pixels in [-1, 1] to 0 to 255 by truncation, as published, on the CPU.
+
+    ``tokenizer.pixels.to_images`` rounds instead; generation truncates, so that it equals the published code.
+    """
     return ((images_B3HW.float() + 1) / 2 * 255).clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu()
 
 
@@ -142,21 +168,21 @@ def sample_bits(
     keep_logits: bool = False,
     progress: OnProgress | None = None,
 ) -> SampledBits:
-    """Bits of all scales for B captions.
+    """Sample the bits of all scales for B captions.
 
     With any guidance but 1, every caption runs twice: rows 0 to B - 1 are conditional, rows B to 2 B - 1 unconditional.
 
     Args:
-        transformer: In evaluation mode.
-        tokenizer: Gives the codes of the bits.
+        transformer: Transformer in evaluation mode.
+        tokenizer: Tokenizer, which defines the codes of the bits.
         conditions: Captions and random numbers.
         schedule: Grids of the tokens.
-        sampling: How bits are drawn; its ``negative_prompt`` is not looked at.
+        sampling: Guidance, temperature and top-p; ``negative_prompt`` is ignored.
         keep_logits: Whether to return logits.
-        progress: Told after every scale.
+        progress: Called after every scale.
 
     Raises:
-        ValueError: Parts that do not fit each other.
+        ValueError: The models do not fit each other.
     """
     _check(transformer, tokenizer)
     plan = _SamplingPlan.of(sampling, schedule, transformer.config.depth)
@@ -179,7 +205,7 @@ def sample_bits(
             kept.append((head, logits))
         if progress is not None:
             progress(schedule.spans[k].stop / schedule.num_tokens)
-    _check_numbers(are_numbers)  # at the end, so that a GPU is waited for once
+    _check_numbers(are_numbers)  # at the end, so that the CPU waits for the GPU only once
     return SampledBits(
         labels=BitLabels.from_scales(schedule, bits),
         summed_BCHW=loop.total_BCHW,
@@ -190,7 +216,7 @@ def sample_bits(
 
 @dataclass(frozen=True, slots=True)
 class _SamplingPlan:
-    """Guidance and temperature of every scale, for one model."""
+    """Classifier-free guidance and temperature of every scale, for one model."""
 
     guidance: tuple[float, ...]
     temperature: tuple[float, ...]
@@ -208,13 +234,13 @@ class _SamplingPlan:
 
     @property
     def is_doubled(self) -> bool:
-        """Whether any scale needs the unconditional half; then all scales run it, since later ones read its cache."""
+        """Whether any scale needs the unconditional half; then all scales run it, since later ones need its cache."""
         return any(factor != 1.0 for factor in self.guidance)
 
     def logits(
         self, transformer: Transformer, decoding: Decoding, k: int, inputs: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """What the head gives at scale k, and that after temperature and guidance."""
+        """Return the head's logits at scale k, and these logits after temperature and guidance."""
         factor = self.guidance[k]
         is_guided = factor != 1.0
 
@@ -246,8 +272,8 @@ def _check_numbers(are_numbers: Sequence[Tensor]) -> None:
     wrong = [k for k, fine in enumerate(torch.stack(list(are_numbers)).tolist()) if not fine]
     if wrong:
         raise ValueError(
-            f"generation: the logits of scale {wrong[0]} are NaN or infinite, which no picture follows from; the "
-            "weights are damaged, or guidance or 1 / temperature is too large for them"
+            f"generation: the logits of scale {wrong[0]} are NaN or infinite; the weights are damaged, or guidance or "
+            "1 / temperature is too large for them"
         )
 
 
@@ -256,6 +282,6 @@ def _check(transformer: Transformer, tokenizer: Tokenizer) -> None:
         raise ValueError("generation: the transformer is in training mode and would drop captions; call eval() first")
     if transformer.config.num_bits != tokenizer.config.token_bits:
         raise ValueError(
-            f"generation: the transformer predicts {transformer.config.num_bits} bits a token, the tokenizer has "
+            f"generation: the transformer predicts {transformer.config.num_bits} bits per token, the tokenizer has "
             f"{tokenizer.config.token_bits}; they do not belong together"
         )

@@ -34,7 +34,7 @@ class PipelineResult:
         prompts: Prompt of each picture.
         seeds: Seed of each picture.
         bits: Bit labels of all pictures; the tokenizer decodes them to the same pixels.
-        sampling: How the bits were drawn.
+        sampling: Guidance, temperature and top-p of the pictures.
         aspect_ratio: Height / width of the pictures.
     """
 
@@ -76,7 +76,7 @@ class InfinityPipeline:
         Args:
             model: A model folder, or the folder of a run, which stands for the last model that it trained. A local path
                 or an ``s3://`` URI.
-            device: Where to compute, such as "cpu" or "cuda:0"; None takes a GPU where there is one.
+            device: Device, such as "cpu" or "cuda:0"; None takes a GPU if there is one.
 
         Raises:
             CheckpointError: The folder is damaged, or its parts do not belong together.
@@ -87,7 +87,7 @@ class InfinityPipeline:
 
     @property
     def device(self) -> torch.device:
-        """Where the model computes."""
+        """Device on which the model computes."""
         return self.pipeline.transformer.start.device
 
     def __call__(
@@ -116,19 +116,19 @@ class InfinityPipeline:
             width: Width in pixels, only with ``height``.
             aspect_ratio: Height / width, instead of ``height`` and ``width``; 1.0 where nothing is given.
             num_images_per_prompt: Pictures per prompt, with consecutive seeds.
-            negative_prompt: What to steer away from; None is the learned unconditional condition.
+            negative_prompt: Text to steer away from; None is the learned unconditional condition.
             guidance_scale: Strength of classifier-free guidance; 1 is none.
             temperature: Divides the logits; above 0. Lower is less varied.
-            top_p: A bit keeps the smallest set of values whose probability reaches this share, in (0, 1].
-            seed: Seed of the first picture of every prompt, or one seed per picture. A prompt that comes again goes on
-                with the seeds after those it had.
+            top_p: Top-p (nucleus) sampling: a bit keeps the smallest set of values with this probability, in (0, 1].
+            seed: Seed of the first picture of every prompt, or one seed per picture. A repeated prompt continues with
+                the next seeds.
             batch_size: Pictures per pass; it changes no picture.
             output_type: "pil" for a list of ``PIL.Image``, "np" for an array (B, H, W, 3), "pt" for a tensor
                 (B, 3, H, W); 8 bits per channel, RGB.
-            progress: Called with the share that is done, from 0 to 1.
+            progress: Called with the fraction done, from 0 to 1.
 
         Raises:
-            ValueError: An argument that cannot be; the message names it.
+            ValueError: An argument is out of range; the message names it.
         """
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         if num_images_per_prompt < 1:
@@ -157,7 +157,7 @@ class InfinityPipeline:
         if not self.model:
             raise ValueError("save_pretrained: this pipeline was not loaded from a model folder")
         target = storage.absolute(folder)
-        # The markers that make a folder whole come last.
+        # The markers come last, since they declare a folder complete.
         for file in sorted(storage.list_files(self.model), key=lambda name: name.endswith(MARKER_FILE)):
             inner = file.removeprefix(self.model).lstrip("/")
             storage.write_bytes(storage.join(target, inner), storage.read_bytes(file))
@@ -177,7 +177,7 @@ def _aspect_ratio(height: int | None, width: int | None, ratio: float | None) ->
 
 
 def _seeds(prompts: Sequence[str], seed: int | Sequence[int]) -> list[int]:
-    """Return one seed per picture; a prompt that comes again has the seeds after those it had."""
+    """Return one seed per picture; a repeated prompt continues with the next seeds."""
     if not isinstance(seed, int):
         if len(seed) != len(prompts):
             raise ValueError(f"seed: expected one number or {len(prompts)}, one per picture, got {len(seed)}")

@@ -1,4 +1,4 @@
-"""Which model folder a user means: a folder of weights, or a run that trained one."""
+"""Find the model folder that a user means: a folder of weights, or a run that trained one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from infinity import storage
 from infinity.checkpoint import MARKER_FILE
 
 RUN_FILE = "run.json"
-"""Plan of a run: the specs of its stages; that of the evaluation names the last model."""
+"""Plan of a run with the specs of its stages; the evaluation's spec names the last model."""
 
 
 class ModelNotFoundError(ValueError):
@@ -22,7 +22,7 @@ def model_folder(uri: str) -> str:
         uri: A model folder or the folder of a run; a local path or an ``s3://`` URI.
 
     Raises:
-        ModelNotFoundError: Neither, or a run that has not trained a model yet.
+        ModelNotFoundError: The folder is neither, or the run has not trained a model yet.
         StorageError: The place cannot be read.
     """
     if storage.exists(storage.join(uri, MARKER_FILE)):

@@ -1,4 +1,4 @@
-"""Drawings as PNG files that say how they were drawn, under names that hide no other drawing."""
+"""Write generated pictures as PNG files that contain their settings; no file ever replaces another."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from infinity.generation.sampling import PyramidGuidance, SamplingConfig
 from infinity.version import __version__
 
 PNG_KEY = "infinity"
-"""Keyword of the text chunk that holds the settings as JSON."""
+"""Keyword of the PNG text chunk with the settings as JSON."""
 _MOST_NAME_BYTES = 120
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DrawingSettings(Config):
-    """How a picture was drawn; with the same model it can be drawn again.
+    """Settings of a generated picture; the same model draws it again from them.
 
     Attributes:
-        prompt: What was asked for.
-        seed: Of its random numbers.
-        aspect_ratio: Height / width that its schedule stands for.
+        prompt: Text of the picture.
+        seed: Seed of the random numbers.
+        aspect_ratio: Height / width of the schedule.
         size: Width and height in pixels.
-        guidance: As in ``SamplingConfig``.
-        temperature: As in ``SamplingConfig``.
-        top_p: ``SamplingConfig.nucleus``.
-        greedy: As in ``SamplingConfig``.
-        guide_logits: As in ``SamplingConfig``.
-        guided_blocks: As in ``SamplingConfig``.
-        negative_prompt: As in ``SamplingConfig``.
+        guidance: Classifier-free guidance (``SamplingConfig``).
+        temperature: Temperature (``SamplingConfig``).
+        top_p: Top-p, ``SamplingConfig.nucleus``.
+        greedy: Whether sampling was greedy (``SamplingConfig``).
+        guide_logits: Whether guidance mixed logits (``SamplingConfig``).
+        guided_blocks: Blocks whose output guidance mixed (``SamplingConfig``).
+        negative_prompt: Negative prompt (``SamplingConfig``).
         model: Digest of the model folder.
-        version: Of the program.
+        version: Version of the program.
     """
 
     prompt: str
@@ -59,13 +59,13 @@ class DrawingSettings(Config):
     def of(
         cls, prompt: str, seed: int, sampling: SamplingConfig, *, aspect_ratio: float, size: tuple[int, int], model: str
     ) -> DrawingSettings:
-        """A drawing of this program.
+        """Return the settings of a picture of this version of the program.
 
         Args:
-            prompt: What was asked for.
-            seed: Of its random numbers.
-            sampling: How its bits were drawn.
-            aspect_ratio: Height / width that its schedule stands for.
+            prompt: Text of the picture.
+            seed: Seed of the random numbers.
+            sampling: Guidance, temperature and top-p.
+            aspect_ratio: Height / width of the schedule.
             size: Width and height in pixels.
             model: Digest of the model folder.
         """
@@ -87,7 +87,7 @@ class DrawingSettings(Config):
 
     @property
     def sampling(self) -> SamplingConfig:
-        """How its bits were drawn."""
+        """Settings of the sampling."""
         return SamplingConfig(
             guidance=self.guidance,
             guide_logits=self.guide_logits,
@@ -100,7 +100,7 @@ class DrawingSettings(Config):
 
 
 def to_png(image_HW3: np.ndarray, drawing: DrawingSettings) -> bytes:
-    """A PNG file with its settings in a text chunk."""
+    """Return a PNG file with its settings in a text chunk."""
     about, file = PngInfo(), io.BytesIO()
     about.add_itxt(PNG_KEY, drawing.dump().strip())
     Image.fromarray(image_HW3).save(file, "PNG", pnginfo=about)
@@ -108,16 +108,16 @@ def to_png(image_HW3: np.ndarray, drawing: DrawingSettings) -> bytes:
 
 
 def read_drawing(path: Path | str) -> DrawingSettings:
-    """How a PNG file was drawn.
+    """Read the settings from a PNG file.
 
     Raises:
-        ValueError: No picture, or one without these settings.
+        ValueError: The file is not a PNG picture, or has no settings.
         OSError: The file cannot be read.
     """
     data = Path(path).read_bytes()
     try:
         with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
-            image.load()  # chunks may also stand behind the pixels
+            image.load()  # text chunks may also follow the pixels
             text = getattr(image, "text", {}).get(PNG_KEY)
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(f"{path}: expected a PNG file, found none that can be read ({error})") from error
@@ -127,19 +127,19 @@ def read_drawing(path: Path | str) -> DrawingSettings:
 
 
 def write_drawing(folder: Path, index: int, png: bytes, drawing: DrawingSettings) -> Path:
-    """Write a drawing under a name of its own; a file of that name with another content is never replaced.
+    """Write a picture under a name of its own; a file of that name with another content is never replaced.
 
     Args:
-        folder: Is made.
-        index: Number in front of the name.
-        png: The file.
-        drawing: What it shows and how it was drawn.
+        folder: Folder; it is created if it does not exist.
+        index: Number at the start of the name.
+        png: Bytes of the file.
+        drawing: Settings of the picture.
 
     Returns:
-        Where it lies: under its usual name, or one with the digest of the settings, perhaps numbered.
+        Path of the file: the usual name, or one with the digest of the settings, perhaps numbered.
 
     Raises:
-        OSError: It cannot be written.
+        OSError: The file cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for name in _names(index, drawing):

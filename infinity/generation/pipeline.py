@@ -1,4 +1,4 @@
-"""A model folder: everything between a prompt and a picture, and how to use it."""
+"""Model folders (transformer, tokenizer, text encoder), and the pipeline that loads one."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ TOKENIZER_FOLDER = "tokenizer"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelConfig(Config):
-    """What a transformer was trained as, and what it was trained with.
+    """Configuration of a model folder.
 
     Attributes:
         transformer: Shape of the transformer.
-        text: The text encoder.
+        text: Text encoder that the transformer was trained with.
         resolution: Grids of every aspect ratio.
         tokenizer_digest: Digest of the tokenizer's checkpoint, which lies in the subfolder ``tokenizer``.
     """
@@ -57,11 +57,11 @@ def save_model(
     """Write a model folder; the tokenizer's checkpoint is copied into it.
 
     Returns:
-        The digest of the transformer's checkpoint.
+        Digest of the transformer's checkpoint.
 
     Raises:
-        CheckpointError: No tokenizer at ``tokenizer_uri``.
-        ValueError: A tokenizer of another number of bits a token.
+        CheckpointError: There is no tokenizer at ``tokenizer_uri``.
+        ValueError: The tokenizer has another number of bits per token.
     """
     tokenizer = load_checkpoint(tokenizer_uri, kind=TOKENIZER_KIND)
     tokenizer_config = TokenizerConfig.from_json(tokenizer.config, where=tokenizer_uri)
@@ -78,10 +78,10 @@ def save_model(
 
 
 def load_transformer(uri: str) -> tuple[ModelConfig, Transformer]:
-    """The transformer of a model folder, in evaluation mode on the CPU, and what it was trained with.
+    """Load the configuration of a model folder, and its transformer in evaluation mode on the CPU.
 
     Raises:
-        CheckpointError: No checkpoint there, a damaged one, another kind, or tensors that do not fit its configuration.
+        CheckpointError: There is no checkpoint, it is damaged or of another kind, or tensors do not fit.
     """
     return _transformer_of(load_checkpoint(uri, kind=KIND))
 
@@ -97,11 +97,11 @@ class Pipeline:
     """A loaded model folder.
 
     Attributes:
-        config: What the transformer was trained with.
-        transformer: In evaluation mode.
-        tokenizer: In evaluation mode.
-        text_encoder: Frozen.
-        digest: Of the model folder; empty where there is none.
+        config: Configuration of the model folder.
+        transformer: Transformer in evaluation mode.
+        tokenizer: Tokenizer in evaluation mode.
+        text_encoder: Frozen text encoder.
+        digest: Digest of the model folder; empty where there is none.
     """
 
     config: ModelConfig
@@ -112,12 +112,12 @@ class Pipeline:
 
     @classmethod
     def load(cls, model_uri: str, device: str = "cpu") -> Self:
-        """Read a model folder.
+        """Load a model folder.
 
         Raises:
-            CheckpointError: No checkpoint there, a damaged one, or tensors that do not fit their configuration.
-            ValueError: A tokenizer or text encoder that is not the one the transformer was trained with, or a device
-                that this machine does not have.
+            CheckpointError: There is no checkpoint, it is damaged, or tensors do not fit.
+            ValueError: The transformer was trained with another tokenizer or text encoder, or this machine does not
+                have the device.
         """
         check_device(device)
         model = load_checkpoint(model_uri, kind=KIND)
@@ -149,26 +149,26 @@ class Pipeline:
         batch_size: int = 16,
         progress: OnProgress | None = None,
     ) -> Generated:
-        """One picture a prompt.
+        """Generate one picture per prompt.
 
         Args:
-            prompts: What to draw; a text alone is one prompt.
+            prompts: Prompts; a single text is one prompt.
             aspect_ratio: Height / width of all pictures; one of ``scales.ASPECT_RATIOS`` for published sizes.
-            sampling: How bits are drawn; the defaults of ``SamplingConfig`` if None.
-            seeds: One a prompt. A number alone is the seed of every prompt's first picture, and a prompt that comes
-                again has the seeds after it, so that equal prompts give different pictures; 0 if None.
-            batch_size: Pictures made at a time; it changes no random number.
-            progress: Told the share that is done.
+            sampling: Guidance, temperature and top-p; None for the defaults of ``SamplingConfig``.
+            seeds: One seed per prompt. A single number is the seed of every prompt's first picture, and a repeated
+                prompt continues with the next seeds, so that equal prompts give different pictures. None is 0.
+            batch_size: Pictures per pass; it changes no random number.
+            progress: Called with the fraction done, from 0 to 1.
 
         Raises:
-            ValueError: No prompt, another number of seeds, or a ratio, guidance or the like that cannot be.
+            ValueError: There is no prompt, the number of seeds differs, or a setting is out of range.
         """
         prompts = prompt_list(prompts)
         seeds = seed_list(prompts, seeds)
         if batch_size < 1:
             raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
         schedule = self.config.resolution.schedule(aspect_ratio)
-        parts: list[Generated] = []
+        batches: list[Generated] = []
         for start in range(0, len(prompts), batch_size):
 
             def report(share: float, start: int = start) -> None:
@@ -177,7 +177,7 @@ class Pipeline:
                     progress((start + share * size) / len(prompts))
 
             with torch.autocast("cuda", torch.bfloat16, enabled=self.transformer.start.device.type == "cuda"):
-                part = generate(
+                batch = generate(
                     self.transformer,
                     self.tokenizer,
                     self.text_encoder,
@@ -187,18 +187,18 @@ class Pipeline:
                     seeds=seeds[start : start + batch_size],
                     progress=report,
                 )
-            parts.append(part)
+            batches.append(batch)
         return Generated(
-            images_BHW3=torch.cat([part.images_BHW3 for part in parts]),
-            labels=BitLabels(schedule, torch.cat([part.labels.bits_BLC for part in parts])),
+            images_BHW3=torch.cat([batch.images_BHW3 for batch in batches]),
+            labels=BitLabels(schedule, torch.cat([batch.labels.bits_BLC for batch in batches])),
         )
 
 
 def prompt_list(prompts: str | Sequence[str]) -> list[str]:
-    """The prompts of a call; a text alone is one.
+    """Return the prompts as a list; a single text is one prompt.
 
     Raises:
-        ValueError: None, or something that is no text.
+        ValueError: There is no prompt, or one is not a text.
     """
     found = [prompts] if isinstance(prompts, str) else list(prompts)
     if not found:
@@ -215,10 +215,14 @@ def prompt_list(prompts: str | Sequence[str]) -> list[str]:
 
 
 def seed_list(prompts: Sequence[str], seeds: int | Sequence[int] | None) -> list[int]:
-    """One seed a prompt: those that are given, or numbers that count up for prompts that come again.
+    """Return one seed per prompt: the given ones, or numbers that count up for repeated prompts.
 
     Raises:
-        ValueError: Another number of seeds, or something that is no whole number.
+        ValueError: The number of seeds differs, or one is not a whole number.
+
+    Example:
+        >>> seed_list(["a cat", "a dog", "a cat"], 5)
+        [5, 5, 6]
     """
     if seeds is None or isinstance(seeds, SupportsIndex):
         first, counts = operator.index(seeds or 0), Counter[str]()
@@ -229,7 +233,7 @@ def seed_list(prompts: Sequence[str], seeds: int | Sequence[int] | None) -> list
         return found
     given = list(seeds)
     if len(given) != len(prompts):
-        raise ValueError(f"seeds: expected one a prompt, got {len(given)} for {len(prompts)} prompts")
+        raise ValueError(f"seeds: expected one per prompt, got {len(given)} for {len(prompts)} prompts")
     try:
         return [operator.index(seed) for seed in given]
     except TypeError:
@@ -239,6 +243,6 @@ def seed_list(prompts: Sequence[str], seeds: int | Sequence[int] | None) -> list
 def _check_bits(transformer: TransformerConfig, tokenizer: TokenizerConfig, *, where: str) -> None:
     if transformer.num_bits != tokenizer.token_bits:
         raise ValueError(
-            f"{where}: the transformer predicts {transformer.num_bits} bits a token, the tokenizer has "
+            f"{where}: the transformer predicts {transformer.num_bits} bits per token, the tokenizer has "
             f"{tokenizer.token_bits}; they do not belong together"
         )

@@ -1,4 +1,4 @@
-"""From logits to bits: guidance, temperature, nucleus, and random numbers that belong to one picture (paper 4.7)."""
+"""Sampling: classifier-free guidance (CFG), temperature, top-p, and the random numbers of a picture (paper 4.7)."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from infinity.config import Config
 from infinity.scales import ScaleSchedule
 
 MOST_EXTREME = 1_000_000
-"""Of a guidance, and of what divides by a temperature; useful ones are below a hundred."""
+"""Largest guidance, and largest 1 / temperature; useful values are below a hundred."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PyramidGuidance(Config):
-    """Guidance that grows linearly over the scales, from ``start`` to ``end`` (paper Table 9)."""
+    """Classifier-free guidance that grows linearly over the scales, from ``start`` to ``end`` (paper Table 9)."""
 
     start: float = 1.0
     end: float = 3.0
@@ -30,20 +30,27 @@ class PyramidGuidance(Config):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SamplingConfig(Config):
-    """How bits are drawn.
+    """Settings of sampling.
 
-    The defaults are what the paper recommends for pictures: guidance 3 on logits, and a bit whose rarer value has a
+    The defaults are the paper's: guidance 3 on logits, and top-p 0.97, so that a bit whose rarer value has a
     probability of at most 0.03 is fixed.
 
     Attributes:
-        guidance: c of c * conditional + (1 - c) * unconditional; 1 is none. One number, one number a scale (at least as
-            many as there are scales), or a pyramid.
+        guidance: Factor c of classifier-free guidance, c * conditional + (1 - c) * unconditional; 1 is none. One
+            number, one number per scale (at least as many as there are scales), or a pyramid.
         guide_logits: Whether guidance mixes logits.
-        guided_blocks: Blocks whose output guidance mixes instead or too, counted from 0, or from the end if negative.
-        temperature: Divides the logits; one number, or one a scale (at least as many as there are scales).
-        greedy: Take the likelier value of every bit; nothing is drawn then.
-        nucleus: Keep the smallest set of likeliest values whose probability reaches this share; 1 keeps all.
-        negative_prompt: What to steer away from; None is the learned unconditional table.
+        guided_blocks: Blocks whose output guidance mixes, counted from 0, or from the end if negative.
+        temperature: Divisor of the logits: one number, or one per scale (at least as many as there are scales).
+        greedy: Whether to take the likelier value of every bit; nothing is drawn then.
+        nucleus: Top-p: the smallest set of likeliest values whose probability reaches this number is kept; 1 keeps
+            all.
+        negative_prompt: Text to steer away from; None is the learned unconditional table.
+
+    Example:
+        >>> from infinity.scales import custom_schedule
+        >>> schedule = custom_schedule(1.0, last_grid=(4, 4), num_scales=3)
+        >>> SamplingConfig(guidance=PyramidGuidance(start=1.0, end=3.0)).guidance_at(schedule)
+        (1.0, 2.0, 3.0)
     """
 
     guidance: float | tuple[float, ...] | PyramidGuidance = 3.0
@@ -57,7 +64,7 @@ class SamplingConfig(Config):
     def __post_init__(self) -> None:
         if not 0.0 < self.nucleus <= 1.0:
             raise ValueError(
-                f"SamplingConfig.nucleus: expected a share above 0 up to 1 (1 keeps all), got {self.nucleus}"
+                f"SamplingConfig.nucleus: expected a probability above 0 up to 1 (1 keeps all), got {self.nucleus}"
             )
         temperatures = self.temperature if isinstance(self.temperature, tuple) else (self.temperature,)
         if not temperatures or min(temperatures) <= 0:
@@ -71,7 +78,7 @@ class SamplingConfig(Config):
             raise ValueError("SamplingConfig: guidance needs guide_logits or guided_blocks, got neither")
 
     def _check_sizes(self, temperatures: tuple[float, ...]) -> None:
-        """Beyond these bounds logits overflow, and what is drawn says nothing."""
+        """Refuse numbers with which logits would overflow."""
         pyramid = self.guidance
         factors = (pyramid.start, pyramid.end) if isinstance(pyramid, PyramidGuidance) else pyramid
         for name, values in (("guidance", factors), ("1 / temperature", tuple(1 / t for t in temperatures))):
@@ -82,10 +89,10 @@ class SamplingConfig(Config):
                 )
 
     def guidance_at(self, schedule: ScaleSchedule) -> tuple[float, ...]:
-        """One guidance factor a scale.
+        """Return one guidance factor per scale.
 
         Raises:
-            ValueError: A list shorter than the schedule.
+            ValueError: The list is shorter than the schedule.
         """
         if isinstance(self.guidance, PyramidGuidance):
             steps = max(schedule.num_scales - 1, 1)
@@ -94,18 +101,18 @@ class SamplingConfig(Config):
         return _per_scale("guidance", self.guidance, schedule)
 
     def temperature_at(self, schedule: ScaleSchedule) -> tuple[float, ...]:
-        """One temperature a scale.
+        """Return one temperature per scale.
 
         Raises:
-            ValueError: A list shorter than the schedule.
+            ValueError: The list is shorter than the schedule.
         """
         return _per_scale("temperature", self.temperature, schedule)
 
     def guided_block_numbers(self, depth: int) -> frozenset[int]:
-        """Blocks whose output is mixed, counted from 0.
+        """Return the blocks whose output is mixed, counted from 0.
 
         Raises:
-            ValueError: A block that a model of this depth does not have.
+            ValueError: A model of this depth does not have one of the blocks.
         """
         if any(not -depth <= block < depth for block in self.guided_blocks):
             raise ValueError(
@@ -120,16 +127,23 @@ def _per_scale(name: str, value: float | tuple[float, ...], schedule: ScaleSched
         return (value,) * schedule.num_scales
     if len(value) < schedule.num_scales:
         raise ValueError(
-            f"SamplingConfig.{name}: expected one number or at least {schedule.num_scales}, one a scale, "
+            f"SamplingConfig.{name}: expected one number or at least {schedule.num_scales}, one per scale, "
             f"got {len(value)}"
         )
     return value[: schedule.num_scales]
 
 
 def picture_generator(prompt: str, seed: int, schedule: ScaleSchedule) -> torch.Generator:
-    """Random numbers of one picture, a function of prompt, seed and grids alone: the same alone and in any batch.
+    """Return the generator of one picture, a function of prompt, seed and grids alone (decision 11).
 
-    They are drawn on the CPU, so that every device gets the same.
+    Numbers are drawn on the CPU, so that every device gets the same.
+
+    Example:
+        >>> from infinity.scales import custom_schedule
+        >>> schedule = custom_schedule(1.0, last_grid=(4, 4), num_scales=3)
+        >>> first, again = (picture_generator("a red circle", 0, schedule) for _ in range(2))
+        >>> torch.equal(torch.rand(4, generator=first), torch.rand(4, generator=again))
+        True
     """
     name = json.dumps([prompt, seed, schedule.to_json()], sort_keys=True)
     digest = hashlib.sha256(name.encode()).digest()
@@ -137,7 +151,7 @@ def picture_generator(prompt: str, seed: int, schedule: ScaleSchedule) -> torch.
 
 
 def mix_guided(doubled: Float[Tensor, "B2 ..."], guidance: float) -> Float[Tensor, "B ..."]:
-    """guidance * conditional + (1 - guidance) * unconditional, given both halves of the batch."""
+    """Mix both halves of the batch: guidance * conditional + (1 - guidance) * unconditional (CFG)."""
     conditional, unconditional = doubled.chunk(2)
     return guidance * conditional + (1 - guidance) * unconditional
 
@@ -145,10 +159,10 @@ def mix_guided(doubled: Float[Tensor, "B2 ..."], guidance: float) -> Float[Tenso
 def draw_bits(
     logits: Float[Tensor, "B M C 2"], generators: Sequence[torch.Generator], nucleus: float
 ) -> Bool[Tensor, "B M C"]:
-    """Sample every bit on its own; row b draws from ``generators[b]``.
+    """Sample every bit independently; row b draws from ``generators[b]``.
 
-    A bit whose rarer value has a probability of at most 1 - nucleus takes the likelier value (the reference's nucleus
-    sampling among two classes).
+    A bit whose rarer value has a probability of at most 1 - nucleus takes the likelier value: top-p sampling among two
+    classes, as in the reference.
     """
     one = torch.sigmoid(logits[..., 1] - logits[..., 0])
     drawn = _uniform(one.shape[1:], generators, one.device) < one
@@ -159,7 +173,7 @@ def draw_bits(
 def draw_codes(
     logits: Float[Tensor, "B M V"], generators: Sequence[torch.Generator], nucleus: float
 ) -> Bool[Tensor, "B M C"]:
-    """Sample one of the V = 2**C codes of every token, and return its bits; row b draws from ``generators[b]``."""
+    """Sample one of the V = 2**C codes of every token by top-p; row b draws from ``generators[b]``."""
     ordered, codes = logits.double().softmax(dim=-1).sort(dim=-1)
     reached = ordered.cumsum(dim=-1)
     ordered = torch.where(reached <= 1 - nucleus, 0.0, ordered)
@@ -171,5 +185,5 @@ def draw_codes(
 
 
 def _uniform(shape: torch.Size, generators: Sequence[torch.Generator], device: torch.device) -> Float[Tensor, "B ..."]:
-    """Uniform in [0, 1), one generator a row."""
+    """Draw uniformly from [0, 1), with one generator per row."""
     return torch.stack([torch.rand(shape, generator=generator) for generator in generators]).to(device)

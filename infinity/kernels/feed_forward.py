@@ -36,14 +36,14 @@ def feed_forward(x: Float[Tensor, "*batch D"], expand: nn.Linear, contract: nn.L
 
 
 def _serves(x: Tensor, expand: nn.Linear, contract: nn.Linear) -> bool:
-    """Without gradients nothing is kept anyway; adapters replace the linear layers by modules of their own."""
+    """Return whether the fast twin applies: plain float32 layers, without adapters, in a pass with gradients."""
     linear = type(expand) is nn.Linear and type(contract) is nn.Linear
     plain = x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
     return linear and plain and torch.is_grad_enabled() and uses_fast(x)
 
 
 class _FeedForward(torch.autograd.Function):
-    """Keep what enters the GELU and compute its value again; autograd would keep both."""
+    """Keep the input of the GELU and compute its output again; autograd would keep both."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, expand: Tensor, bias: Tensor, contract: Tensor, end_bias: Tensor) -> Tensor:

@@ -23,34 +23,34 @@ _MIN_LENGTH = 1e-12
 
 
 def unit_queries_and_keys(
-    joint: Float[Tensor, "B L M E"], log_scale: Float[Tensor, " N"], turn: Float[Tensor, "L P 2"]
+    joint: Float[Tensor, "B L M E"], log_scale: Float[Tensor, " N"], rotary: Float[Tensor, "L P 2"]
 ) -> tuple[Float[Tensor, "B N L E"], Float[Tensor, "B N L E"]]:
-    """Queries and keys of length one, queries times exp(log_scale), both turned by their positions (paper 3.3).
+    """Normalise queries and keys to length one, scale queries by exp(log_scale), and apply RoPE (paper 3.3).
 
     Args:
         joint: Queries of the N heads, then keys of the N heads: M is 2 N.
-        log_scale: One number a head; above ln 100 it counts as ln 100.
-        turn: Rotations of the L tokens: cosine and sine of every pair of channels.
+        log_scale: One number per head, clamped to at most ln 100.
+        rotary: Cosine and sine of every pair of channels of the L tokens.
 
     Returns:
-        Queries and keys, float32, head by head in memory as the attention kernels read them.
+        Queries and keys, float32, contiguous per head, as the attention kernels read them.
     """
     if not uses_fast(joint):
-        return plain_unit_queries_and_keys(joint, log_scale, turn)
-    turn_LP = torch.view_as_complex(turn)
-    query, key = _UnitRotate.apply(joint.float(), log_scale, turn_LP)  # type: ignore[no-untyped-call]
+        return plain_unit_queries_and_keys(joint, log_scale, rotary)
+    rotary_LP = torch.view_as_complex(rotary)
+    query, key = _UnitRotate.apply(joint.float(), log_scale, rotary_LP)  # type: ignore[no-untyped-call]
     return query, key
 
 
 def plain_unit_queries_and_keys(
-    joint: Float[Tensor, "B L M E"], log_scale: Float[Tensor, " N"], turn: Float[Tensor, "L P 2"]
+    joint: Float[Tensor, "B L M E"], log_scale: Float[Tensor, " N"], rotary: Float[Tensor, "L P 2"]
 ) -> tuple[Float[Tensor, "B N L E"], Float[Tensor, "B N L E"]]:
-    """The same in operations that a compiler joins by itself, with autograd's gradients."""
+    """Compute the same in plain operations, with autograd's gradients; a compiler fuses them by itself."""
     x_SBNLE = joint.float().unflatten(2, (2, -1)).permute(2, 0, 3, 1, 4)
     scale = torch.stack([log_scale.clamp(max=MAX_LOG_SCALE).exp(), torch.ones_like(log_scale)])
     unit = F.normalize(x_SBNLE, dim=-1, eps=_MIN_LENGTH) * scale[:, None, :, None, None]
     even, odd = unit.unflatten(-1, (-1, 2)).unbind(-1)
-    cosine, sine = turn.unbind(-1)
+    cosine, sine = rotary.unbind(-1)
     y = torch.stack([even * cosine - odd * sine, even * sine + odd * cosine], dim=-1).flatten(-2)
     return y[0], y[1]
 
@@ -65,25 +65,25 @@ class _UnitRotate(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, log_scale: Tensor, turn: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, x: Tensor, log_scale: Tensor, rotary: Tensor) -> tuple[Tensor, Tensor]:
         x_SBNLE = x.unflatten(2, (2, -1)).permute(2, 0, 3, 1, 4)
         inverse = torch.linalg.vector_norm(x_SBNLE, dim=-1, keepdim=True).clamp_min_(_MIN_LENGTH).reciprocal_()
         scale = torch.stack([log_scale.clamp(max=MAX_LOG_SCALE).exp(), torch.ones_like(log_scale)])
         factor = inverse * scale[:, None, :, None, None]
         y = torch.empty(x_SBNLE.shape, device=x.device)
-        rotate_into(y, x_SBNLE, turn)
+        rotate_into(y, x_SBNLE, rotary)
         y.mul_(factor)
-        ctx.save_for_backward(y, factor, scale, log_scale, turn)
+        ctx.save_for_backward(y, factor, scale, log_scale, rotary)
         return y[0], y[1]
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
-        y, factor, scale, log_scale, turn = ctx.saved_tensors
+        y, factor, scale, log_scale, rotary = ctx.saved_tensors
         _, batch, heads, length, width = y.shape
         grad_x = y.new_empty(batch, length, 2 * heads, width)
         grad_SBNLE = grad_x.unflatten(2, (2, -1)).permute(2, 0, 3, 1, 4)
-        back = turn.conj().resolve_conj()
+        back = rotary.conj().resolve_conj()
         products = []
         for half, grad in enumerate(grads):
             if grad.stride(-1) != 1:  # an expanded gradient: pairs of channels must be neighbours in memory
@@ -97,15 +97,15 @@ class _UnitRotate(torch.autograd.Function):
 
 
 def rotate_into(
-    out: Float[Tensor, "*batch L E"], x: Float[Tensor, "*batch L E"], turn: Complex64[Tensor, "L P"]
+    out: Float[Tensor, "*batch L E"], x: Float[Tensor, "*batch L E"], rotary: Complex64[Tensor, "L P"]
 ) -> None:
-    """Turn adjacent pairs of channels (2i, 2i + 1) of every token; float32, without gradient.
+    """Rotate adjacent pairs of channels (2i, 2i + 1) of every token; float32, without gradient.
 
-    ``out`` and ``x`` may lie differently in memory as long as the channels are neighbours.
+    ``out`` and ``x`` may have different strides as long as the channels are adjacent.
     """
-    torch.mul(_pairs(x), turn, out=_pairs(out))
+    torch.mul(_pairs(x), rotary, out=_pairs(out))
 
 
 def _pairs(x: Tensor) -> Tensor:
-    """Adjacent channels as complex numbers, sharing memory."""
+    """View adjacent channels as complex numbers."""
     return torch.view_as_complex(x.unflatten(-1, (-1, 2)))

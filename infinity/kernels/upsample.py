@@ -19,10 +19,10 @@ from torch.autograd.function import once_differentiable
 from infinity.kernels.switch import uses_fast
 
 MIN_SIDE = 8
-"""Smaller maps take the plain formula: the borders of the phases would cost more than the products saved."""
+"""Smallest side for the fast twin: on smaller maps the borders of the phases cost more than the products saved."""
 
 _TAPS = torch.tensor([[[1.0, 0.0, 0.0], [0.0, 1.0, 1.0]], [[1.0, 1.0, 0.0], [0.0, 0.0, 1.0]]])
-"""Which of the three taps of a row or column fall together: [phase, tap of the small map, tap]."""
+"""Taps of a row or column that fall on the same small pixel: [phase, tap of the small map, tap of the kernel]."""
 
 
 def doubled_conv(x_BDhw: Float[Tensor, "B D h w"], conv: nn.Conv2d) -> Float[Tensor, "B E H W"]:
@@ -40,10 +40,10 @@ def doubled_conv(x_BDhw: Float[Tensor, "B D h w"], conv: nn.Conv2d) -> Float[Ten
 
 
 class _Interleave(torch.autograd.Function):
-    """Four phases, each one pixel larger than the small map, to one map of twice its size, channels last.
+    """Interleave four phases, each one pixel larger than the small map, to one map of twice its size, channels last.
 
-    Phase (p, q) of pixel (y, x) lies at (y + p, x + q) and channels 2p + q. Slices under autograd would give four
-    gradients of full size and their sum; here it is one.
+    Phase (p, q) of pixel (y, x) lies at (y + p, x + q) and channels 2p + q. Slices under autograd would allocate four
+    gradients of full size and their sum; this function allocates one.
     """
 
     @staticmethod

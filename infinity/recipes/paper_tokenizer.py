@@ -1,4 +1,4 @@
-"""Named recipes of a tokenizer's training: the two stages of BitVAE's released scripts, and a small adversarial one."""
+"""Named recipes of a tokenizer's training: two stages from BitVAE's released scripts, and a small adversarial one."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ TokenizerRecipe = Literal["paper-1", "paper-2", "scenes"]
 TOKENIZER_RECIPES: tuple[TokenizerRecipe, ...] = get_args(TokenizerRecipe)
 
 GPUS = 32
-"""Of the published training; a worker each, and one part of every batch each."""
+"""GPUs of the published training; each is one worker with one micro-batch of every batch."""
 PER_GPU: dict[Size, int] = {"256": 8, "512": 4, "1024": 2}
-"""Pictures of a step on one of them."""
+"""Pictures per step on one GPU."""
 TRUNCATED = 0.5
-"""Weight of truncated pyramids in "reg" tokenizers, in half of the passes; the published weights are not known."""
+"""Weight of truncated pyramids in "reg" tokenizers, in half of the passes; the published weight is not known."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TokenizerInputs(Config):
-    """What a recipe does not say.
+    """Inputs of a recipe.
 
     Attributes:
         manifest: URI of the data set's manifest.
-        output: URI of the folder that gets the job's folder.
-        num_bits: d; there are 16, 24, 32 and 64. The recipe "scenes" takes any number.
-        start_from: Tokenizer folder, or published file (.pth), to begin with.
-        reg: Whether early scales are pressed to say more.
-        lpips: Where the weights of the perceptual loss lie; their published addresses by default.
-        num_workers: GPUs, or processes of the recipe "scenes"; None for the recipe's.
+        output: URI of the folder in which the job creates its folder.
+        num_bits: Bits d per position: 16, 24, 32 or 64. The recipe "scenes" takes any number.
+        start_from: Tokenizer folder, or published file (.pth), to start from.
+        reg: Whether truncated pyramids move content into early scales ("reg" tokenizers).
+        lpips: Places of the perceptual loss's weights; by default their published addresses.
+        num_workers: Number of GPUs, or of processes of the recipe "scenes"; None for the recipe's.
     """
 
     manifest: str
@@ -54,16 +54,17 @@ class TokenizerInputs(Config):
 
 
 def tokenizer_recipe(name: TokenizerRecipe, inputs: TokenizerInputs) -> TrainTokenizerSpec:
-    """The spec of a tokenizer's training.
+    """Return the spec of a tokenizer's training.
 
     Args:
-        name: "paper-1" is the published first stage (256 px, 500,000 steps of 256 pictures on 32 GPUs), "paper-2" the
-            second (256, 512 and 1024 px in turn, 200,000 steps), which starts from the first or from published weights;
-            "scenes" a few minutes of a processor, for drawn scenes of 48 px.
-        inputs: What the recipe does not say.
+        name: Recipe. "paper-1" is the published first stage (256 px, 500,000 steps of 256 pictures on 32 GPUs).
+            "paper-2" is the second (256, 512 and 1024 px in turn, 200,000 steps), which starts from the first or from
+            published weights. "scenes" takes a few minutes on a CPU, for drawn scenes of 48 px.
+        inputs: Inputs of the recipe.
 
     Raises:
-        ValueError: No such recipe, no published shape of so many bits, or a second stage without a start.
+        ValueError: The recipe is unknown, no published tokenizer has this number of bits, or the second stage has no
+            start.
     """
     if name not in TOKENIZER_RECIPES:
         raise ValueError(f"recipe: expected one of {', '.join(TOKENIZER_RECIPES)}, got {name!r}")
@@ -71,15 +72,15 @@ def tokenizer_recipe(name: TokenizerRecipe, inputs: TokenizerInputs) -> TrainTok
         return _scenes(inputs)
     if name == "paper-2" and inputs.start_from is None:
         raise ValueError(
-            "start_from: the recipe paper-2 begins with a tokenizer; name the model folder of paper-1 or a published "
-            "file"
+            "start_from: the recipe paper-2 starts from a tokenizer, got none; name the model folder of paper-1 or a "
+            "published file"
         )
-    num_steps, drop_step, begins = (500_000, 450_000, 50_000) if name == "paper-1" else (200_000, 150_000, 0)
+    num_steps, drop_step, from_step = (500_000, 450_000, 50_000) if name == "paper-1" else (200_000, 150_000, 0)
     sizes: tuple[Size, ...] = ("256",) if name == "paper-1" else ("256", "512", "1024")
-    turns = tuple(
+    resolutions = tuple(
         MixedResolution(resolution=Resolution(size=size, dense=True), batch_size=GPUS * PER_GPU[size]) for size in sizes
     )
-    mixed = turns if len(turns) > 1 else ()
+    mixed = resolutions if len(resolutions) > 1 else ()
     optimizer = OptimizerConfig(
         learning_rate=1e-4,
         betas=(0.9, 0.95),
@@ -109,14 +110,14 @@ def tokenizer_recipe(name: TokenizerRecipe, inputs: TokenizerInputs) -> TrainTok
         losses=_published_losses(inputs),
         collapse=CollapseConfig(from_step=10_000),
         perceptual=PerceptualConfig(weight=1.0, network=inputs.lpips),
-        adversarial=AdversarialConfig(optimizer=optimizer.replace(learning_rate=2e-4), from_step=begins),
+        adversarial=AdversarialConfig(optimizer=optimizer.replace(learning_rate=2e-4), from_step=from_step),
         mixed=mixed,
         start_from=inputs.start_from,
     )
 
 
 def _published_losses(inputs: TokenizerInputs) -> TokenizerLosses:
-    """4 x (0.25 commitment + 0.1 / 100 x entropies); there entropies are sums over the bits, here they are means."""
+    """Return 4 x (0.25 commitment + 0.1 / 100 x entropies); published entropies are sums over bits, ours are means."""
     entropy = 4 * 0.1 / 100 * inputs.num_bits
     return TokenizerLosses(
         l1=1.0,
@@ -130,7 +131,7 @@ def _published_losses(inputs: TokenizerInputs) -> TokenizerLosses:
 
 
 def _scenes(inputs: TokenizerInputs) -> TrainTokenizerSpec:
-    """The demo's tokenizer for 16 bits, against a small discriminator in the second half; no LPIPS."""
+    """Return the training of the demo's tokenizer against a small discriminator in its second half, without LPIPS."""
     optimizer = OptimizerConfig(learning_rate=6e-3, clip_norm=1.0, weight_decay=0.0, warmup_steps=60, decay="cosine")
     loop = LoopConfig(
         num_steps=1200,
@@ -156,7 +157,7 @@ def _scenes(inputs: TokenizerInputs) -> TrainTokenizerSpec:
         adversarial=AdversarialConfig(
             optimizer=OptimizerConfig(learning_rate=1e-3, betas=(0.5, 0.9), clip_norm=1.0, weight_decay=0.0),
             from_step=loop.num_steps // 2,
-            weight=0.005,  # 0.1 took 4 dB from the reconstruction at these rates
+            weight=0.005,  # 0.1 cost 4 dB of reconstruction at these learning rates
             num_layers=2,
             base_width=32,
         ),

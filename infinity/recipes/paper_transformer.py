@@ -1,6 +1,6 @@
-"""The paper's three stages of a transformer's training as specs: the 256, 512 and 1024 classes (paper 4.2).
+"""Specs of the paper's three training stages of a transformer (256, 512, 1024 classes, paper 4.2), and of finetuning.
 
-They begin with random weights or with a model folder, such as an imported one, which may also be trained further alone.
+They start from random weights or from a model folder, such as an imported one.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from infinity.training.transformer.adapters import AdapterConfig
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PaperStage(Config):
-    """One row of the paper's table.
+    """One training stage of the paper.
 
     Attributes:
-        size: Class of the resolution; all aspect ratios of a data set are mixed, one a batch.
-        num_steps: Updates.
-        batch_size: Pictures of an update, over all workers.
-        learning_rate: The rate itself; nothing multiplies it.
+        size: Class of the resolution; the aspect ratios of a data set are mixed, one per batch.
+        num_steps: Number of updates.
+        batch_size: Pictures per update, over all workers.
+        learning_rate: Learning rate; nothing multiplies it.
     """
 
     size: Size
@@ -50,19 +50,20 @@ PAPER_STAGES: tuple[PaperStage, ...] = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TransformerInputs(Config):
-    """What the paper does not say.
+    """Inputs of the paper's training.
 
     Attributes:
-        manifests: URIs of the data sets of the three stages; the last one is the small one of high quality. One alone
-            serves all.
+        manifests: URIs of the three stages' data sets, of which the last is the small one of high quality; or one data
+            set for all stages.
         tokenizer: URI of the frozen tokenizer.
-        output: URI of the folder that gets a folder of every stage.
-        model: Named transformer; None is that of the start, or the released one of 2B weights.
-        text_model: Folder or hub name of the T5 encoder; None is that of the start, or Flan-T5-XL.
-        num_workers: GPUs, at most as many as the smallest batch of the paper has pictures. Where the parts of a batch
-            do not divide evenly among them, some wait during the last part.
-        part_size: Pictures that a GPU computes at once; a batch has as many parts as that needs.
-        start_from: URI of a model folder to begin with.
+        output: URI of the folder in which every stage creates a folder.
+        model: Named transformer; None for that of the start model, or the released one of 2B weights.
+        text_model: Folder or hub name of the T5 encoder; None for that of the start model, or Flan-T5-XL.
+        num_workers: Number of GPUs, at most the pictures of the paper's smallest batch. Where the micro-batches do not
+            divide evenly among the workers, some wait during the last micro-batch.
+        part_size: Pictures per micro-batch, which a GPU computes at once; it determines the gradient-accumulation
+            steps.
+        start_from: URI of a model folder to start from.
     """
 
     manifests: tuple[str, ...]
@@ -84,17 +85,17 @@ class TransformerInputs(Config):
         smallest = min(stage.batch_size for stage in PAPER_STAGES)
         if self.num_workers > smallest:
             raise ValueError(
-                f"num_workers: expected at most {smallest}, a picture for each in the smallest batch of the paper, got "
+                f"num_workers: expected at most {smallest}, one per picture of the paper's smallest batch, got "
                 f"{self.num_workers}"
             )
 
 
 def paper_stages(inputs: TransformerInputs) -> tuple[TrainTransformerSpec, ...]:
-    """The specs of all three stages, each starting from the model of the one before it.
+    """Return the specs of all three stages, each starting from the model of the one before it.
 
     Raises:
-        CheckpointError: No model folder to start from.
-        ValueError: No transformer of that name, or another one than that of the start.
+        CheckpointError: There is no model folder to start from.
+        ValueError: The transformer's name is unknown, or differs from that of the start model.
     """
     specs: list[TrainTransformerSpec] = []
     for number, stage in enumerate(PAPER_STAGES):
@@ -106,7 +107,7 @@ def paper_stages(inputs: TransformerInputs) -> tuple[TrainTransformerSpec, ...]:
 
 
 def _begun(spec: TrainTransformerSpec, inputs: TransformerInputs) -> TrainTransformerSpec:
-    """The spec that begins as the inputs say, which may name the shape and the text encoder of the start once more."""
+    """Return the spec with the start model of the inputs; their model and text encoder must agree with it."""
     if inputs.start_from is None:
         return spec
     begun = started_from(spec, inputs.start_from, tokenizer=inputs.tokenizer, text_model=inputs.text_model)
@@ -116,10 +117,10 @@ def _begun(spec: TrainTransformerSpec, inputs: TransformerInputs) -> TrainTransf
 
 
 def model_config(uri: str) -> ModelConfig:
-    """What the transformer of a model folder was trained as, and with.
+    """Read the configuration of a model folder.
 
     Raises:
-        CheckpointError: No model folder.
+        CheckpointError: There is no model folder.
     """
     _, found = read_kind_and_config(uri, kind=MODEL_KIND)
     return ModelConfig.from_json(found, where=uri)
@@ -128,24 +129,23 @@ def model_config(uri: str) -> ModelConfig:
 def started_from(
     spec: TrainTransformerSpec, model: str, *, tokenizer: str | None = None, text_model: str | None = None
 ) -> TrainTransformerSpec:
-    """The spec that trains a model further: with its shape, its text encoder and its tokenizer.
+    """Return the spec that trains a model further, with its shape, its text encoder and its tokenizer.
 
     Args:
-        spec: How it is trained, and at which resolution.
+        spec: Spec with the settings of the training and the resolution.
         model: URI of the model folder.
-        tokenizer: URI of its tokenizer; None takes the one inside the model folder.
-        text_model: Folder or hub name of its T5, which may lie somewhere else now; None takes the place that the model
-            remembers.
+        tokenizer: URI of the model's tokenizer; None for the one inside the model folder.
+        text_model: Folder or hub name of the model's T5, if it has moved; None for the place that the model names.
 
     Raises:
-        CheckpointError: No model folder.
-        ValueError: Another text encoder than that of the model.
+        CheckpointError: There is no model folder.
+        ValueError: The text encoder is not that of the model.
     """
     start = model_config(model)
     text = start.text
     if isinstance(text, T5TextConfig):
         dtype = spec.text.dtype if isinstance(spec.text, T5TextConfig) else text.dtype
-        moved = text_model is not None and text_model != text.model  # what lies there is looked at anew
+        moved = text_model is not None and text_model != text.model  # then its fingerprint is computed anew
         text = text.replace(
             dtype=dtype, model=text_model or text.model, fingerprint=None if moved else text.fingerprint
         )
@@ -167,12 +167,12 @@ def started_from(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FinetuneInputs(Config):
-    """How long and by what a model is trained further at its own resolution.
+    """Settings of a finetuning at the model's own resolution.
 
     Attributes:
-        num_steps: Updates.
-        batch_size: Pictures of an update, over all workers.
-        rank: Train low-rank adapters of this rank; None trains all weights.
+        num_steps: Number of updates.
+        batch_size: Pictures per update, over all workers.
+        rank: Rank of low-rank adapters (LoRA); None trains all weights.
         use_gpu: Whether every worker has a GPU.
     """
 
@@ -183,18 +183,18 @@ class FinetuneInputs(Config):
 
 
 def finetune_spec(inputs: TransformerInputs, how: FinetuneInputs) -> TrainTransformerSpec:
-    """The spec of a finetuning of ``inputs.start_from``, at the rate of the paper's last stage.
+    """Return the spec of a finetuning of ``inputs.start_from``, at the learning rate of the paper's last stage.
 
     Raises:
-        CheckpointError: No model folder.
-        ValueError: More than one data set, another text encoder, or numbers that do not fit each other.
+        CheckpointError: There is no model folder.
+        ValueError: The text encoder differs, or numbers do not fit each other.
     """
     assert inputs.start_from is not None
     start = model_config(inputs.start_from)
     stage = PAPER_STAGES[-1].replace(num_steps=how.num_steps, batch_size=how.batch_size)
     spec = _begun(_spec(stage, inputs, inputs.manifests[-1]), inputs)
     every = max(1, -(-how.num_steps // 5))
-    on_cards = how.use_gpu and how.rank is None  # adapters are few: every worker holds all weights
+    sharded = how.use_gpu and how.rank is None  # adapters do not support sharding; their optimizer is small
     return spec.replace(
         resolution=start.resolution,
         loop=spec.loop.replace(
@@ -203,7 +203,7 @@ def finetune_spec(inputs: TransformerInputs, how: FinetuneInputs) -> TrainTransf
             sample_every_steps=min(spec.loop.sample_every_steps, every),
         ),
         workers=spec.workers.replace(
-            use_gpu=how.use_gpu, shard=on_cards, threads=spec.workers.threads if how.use_gpu else 1
+            use_gpu=how.use_gpu, shard=sharded, threads=spec.workers.threads if how.use_gpu else 1
         ),
         adapters=None if how.rank is None else AdapterConfig(rank=how.rank, alpha=float(how.rank)),
         stage="finetune",

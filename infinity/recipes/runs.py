@@ -1,4 +1,4 @@
-"""Named recipes: the specs of a whole run, from pictures or drawn scenes to a scored model."""
+"""Named recipes of whole runs: the specs of all stages, from pictures or drawn scenes to a scored model."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ RecipeName = Literal["demo", "emoji", "mini"]
 RECIPES: tuple[RecipeName, ...] = get_args(RecipeName)
 
 SCENE_LOSSES = TokenizerLosses(l1=1.0, l2=1.0, commitment=0.5, certainty=0.05, balance=0.05)
-"""Weights of the terms for small pictures with few colours."""
+"""Weights of the loss terms for small pictures with few colours."""
 
 SELF_CORRECTION = 0.2
-"""Highest rate of wrong bits in the history that a transformer sees while it is trained."""
+"""Highest rate of flipped bits in the coarser scales, in the training of the transformer."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,24 +53,24 @@ class EndToEnd(Config):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe(Config):
-    """Sizes and lengths of a run; what does not depend on them is said once, in ``end_to_end``.
+    """Sizes and lengths of a run; ``end_to_end`` sets everything else.
 
     Attributes:
-        num_scenes: Pictures that are drawn where no pictures are given.
+        num_scenes: Number of drawn pictures where no pictures are given.
         size_px: Height and width of a drawn picture; pictures of other ratios get about this area.
         sides: Grid sides of a square picture, coarse to fine.
         tokenizer: Shape of the tokenizer.
-        losses: Weights of its loss.
-        tokenizer_loop: How long it is trained.
-        tokenizer_rate: Its highest learning rate.
+        losses: Weights of the tokenizer's loss terms.
+        tokenizer_loop: Length and batches of the tokenizer's training.
+        tokenizer_rate: Highest learning rate of the tokenizer.
         transformer: Shape of the transformer.
-        pretrain_loop: How long it is trained at first.
-        finetune_loop: How long it is trained further.
-        transformer_rate: Highest learning rate of the pretraining, where the finetuning begins.
-        scenes: What is asked of a model that learned drawn scenes.
-        num_measured: Pictures for reconstruction, and for loss and accuracy of bits.
-        sampling: How pictures are drawn.
-        workers: Who trains and measures.
+        pretrain_loop: Length and batches of the pretraining.
+        finetune_loop: Length and batches of the finetuning.
+        transformer_rate: Highest learning rate of the pretraining, and first one of the finetuning.
+        scenes: Benchmark of drawn scenes.
+        num_measured: Pictures for the reconstruction, and for loss and accuracy of bits.
+        sampling: Guidance, temperature and top-p.
+        workers: Workers of the trainings and the evaluation.
     """
 
     num_scenes: int
@@ -91,16 +91,16 @@ class Recipe(Config):
 
 
 def end_to_end(recipe: RecipeName, *, source: str | None, output: str) -> EndToEnd:
-    """The specs of a run.
+    """Return the specs of a run.
 
     Args:
-        recipe: Which one: "demo" ends within 20 minutes on two cores, "emoji" is for a few thousand small pictures and
+        recipe: Recipe: "demo" takes less than 20 minutes on two cores, "emoji" is for a few thousand small pictures and
             takes two hours, "mini" takes two minutes and learns next to nothing.
         source: URI of captioned pictures (image folder, .jsonl or .parquet); None draws scenes.
-        output: URI of the folder that gets a folder of every stage.
+        output: URI of the folder in which every stage creates a folder.
 
     Raises:
-        ValueError: No recipe of that name.
+        ValueError: The recipe is unknown.
         StorageError: The source cannot be listed.
     """
     if recipe not in RECIPES:
@@ -110,7 +110,7 @@ def end_to_end(recipe: RecipeName, *, source: str | None, output: str) -> EndToE
     manifest = storage.join(dataset.folder, MANIFEST_FILE)
     tokenizer = _tokenizer(sizes, manifest, output)
     pretrain = _pretrain(sizes, tokenizer)
-    # The rate falls to zero only in the finetuning: short trainings gain most in the fall.
+    # The learning rate decays only in the finetuning, since short trainings gain most during the decay.
     finetune = pretrain.replace(
         start_from=storage.join(pretrain.folder, MODEL_FOLDER),
         optimizer=_optimizer(sizes.transformer_rate, sizes.finetune_loop, decay="linear"),
@@ -165,7 +165,7 @@ def _pretrain(sizes: Recipe, tokenizer: TrainTokenizerSpec) -> TrainTransformerS
 
 
 def _dataset(sizes: Recipe, source: str | None, output: str) -> BuildDatasetSpec:
-    """Drawn scenes, or pictures that are at least half as large as they are shown."""
+    """Return the data set of drawn scenes, or of the pictures of a source."""
     if source is None:
         scenes = ScenesConfig(count=sizes.num_scenes, size_px=sizes.size_px)
         filters = FilterConfig(min_side_px=min(32, sizes.size_px))
@@ -193,7 +193,7 @@ def _optimizer(
 def _loop(
     num_steps: int, batch_size: int, *, num_parts: int = 1, num_sheets: int = 4, ema_decay: float = 0.995
 ) -> LoopConfig:
-    """Short averages, about fifty logged steps, few sheets of samples and few checkpoints: they cost time."""
+    """Return a loop with a short average, about fifty logged steps, few sheets of samples and few checkpoints."""
     return LoopConfig(
         num_steps=num_steps,
         batch_size=batch_size,
@@ -206,7 +206,7 @@ def _loop(
 
 
 def _demo() -> Recipe:
-    """Twenty minutes on two cores, all stages together."""
+    """Return the demo: twenty minutes on two cores for all stages together (decision 9)."""
     num_bits = 24
     return Recipe(
         num_scenes=8000,
@@ -232,16 +232,17 @@ def _demo() -> Recipe:
         scenes=SceneBenchmark(),
         num_measured=256,
         sampling=SamplingConfig(guidance=2.0, temperature=0.5),
-        # Two processes of one thread: small operations gain little from a second thread, half batches almost double.
+        # Two processes of one thread each: small operations gain little from a second thread, but half batches run
+        # almost twice as fast.
         workers=WorkersConfig(num_workers=2, threads=1),
     )
 
 
 def _emoji() -> Recipe:
-    """Two hours on two cores, for a few thousand small pictures of many different things, each with a name of its own.
+    """Return the recipe for a few thousand small pictures, each with a name of its own: two hours on two cores.
 
-    More bits and a wider tokenizer than for drawn scenes, whose few colours and shapes need less; few tokens and many
-    rounds over the pictures, since every name is seen only once a round.
+    It has more bits and a wider tokenizer than the demo, whose few colours and shapes need less. It makes many epochs,
+    since every name occurs only once per epoch.
     """
     num_bits, demo = 32, _demo()
     return demo.replace(
@@ -257,7 +258,7 @@ def _emoji() -> Recipe:
 
 
 def _mini() -> Recipe:
-    """Every stage and every file of a run, for tests; the pictures are nothing to look at."""
+    """Return the smallest run with every stage and every file, for tests; its pictures are useless."""
     num_bits = 8
     return Recipe(
         num_scenes=160,

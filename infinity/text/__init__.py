@@ -1,4 +1,7 @@
-"""Captions to conditions: packed text features, from Flan-T5 or from a built-in encoder."""
+"""Text encoders: captions to packed features, by Flan-T5 or by a built-in encoder that needs no download.
+
+May import ``infinity.config`` and ``infinity.storage``. Start with ``encoder.py``.
+"""
 
 from infinity.text.builtin import BuiltinTextConfig, BuiltinTextEncoder
 from infinity.text.condition import TextCondition

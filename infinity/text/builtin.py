@@ -1,7 +1,7 @@
-"""A frozen text encoder of words in their neighbourhood that needs no download.
+"""A frozen text encoder of words and their neighbours that needs no download (decision 6).
 
-It stands in for Flan-T5 in demonstrations and tests. Every step is integer arithmetic or a single correctly rounded
-operation, so equal captions give equal features on every machine and with every version of the libraries.
+It replaces Flan-T5 in demonstrations and tests. Every step is integer arithmetic or a single correctly rounded
+operation, so that equal captions give equal features on every machine and with every version of the libraries.
 """
 
 from __future__ import annotations
@@ -23,24 +23,25 @@ from infinity.text.condition import TextCondition
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
 END = "</s>"
-"""The token that closes every caption, so that an empty one has a token too."""
+"""Token at the end of every caption, so that an empty caption has a token too."""
 
 _WORD = re.compile(r"\w+|[^\w\s]")
-_SHARES = (
-    8  # of the channels: two each for the word, the one before and the one after, one for position, one for the past
-)
-_SLOWEST = 1000.0  # longest wave of the positions, in words over 2 pi
+_SHARES = 8
+"""Number of equal groups of channels: two each for the word, the word before and the word after, one for the position,
+one for all earlier words."""
+_SLOWEST = 1000.0
+"""Longest wave length of the positions, in words over 2 pi."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BuiltinTextConfig(Config):
-    """The built-in encoder.
+    """Settings of the built-in encoder.
 
     Attributes:
-        kind: Tells it from other encoders in JSON.
-        channels: Dt, a multiple of 16.
-        max_tokens: Longer captions are cut to this many tokens, the closing token included.
-        seed: Of the word vectors.
+        kind: Name of the encoder in JSON.
+        channels: Channels Dt per token, a multiple of 16.
+        max_tokens: Largest number of tokens, including the end token; longer captions are cut.
+        seed: Seed of the word vectors.
     """
 
     kind: Literal["builtin"] = "builtin"
@@ -56,11 +57,17 @@ class BuiltinTextConfig(Config):
 
 
 class BuiltinTextEncoder:
-    """Words to seeded vectors, each with its neighbours, its position and a fading memory of the words before it.
+    """Encoder of words as seeded random vectors, with their neighbours, their position and earlier words.
 
     The channels of a token are, in eighths: two for the word itself, two for the word before, two for the word after
-    (so that one look at "cube" in "red cube and blue ball" also sees "red"), one for its position, one for the sum of
-    all earlier words, halved with every step (so that "ball" knows what it is left of).
+    (so that "cube" in "red cube and blue ball" also has "red"), one for the position, one for the sum of all earlier
+    words, halved at every step (so that "ball" has a trace of what precedes it).
+
+    Example:
+        >>> encoder = BuiltinTextEncoder(BuiltinTextConfig(channels=32))
+        >>> features = encoder.encode(["a red cube", ""])
+        >>> features.lengths, tuple(features.features_TD.shape)
+        ((4, 1), (5, 32))
     """
 
     def __init__(self, config: BuiltinTextConfig) -> None:
@@ -69,20 +76,20 @@ class BuiltinTextEncoder:
 
     @property
     def channels(self) -> int:
-        """Dt."""
+        """Channels Dt per token."""
         return self.config.channels
 
     @property
     def max_tokens(self) -> int:
-        """Longer captions are cut."""
+        """Largest number of tokens; longer captions are cut."""
         return self.config.max_tokens
 
     def num_tokens(self, prompt: str) -> int:
-        """Words, marks, and the closing token."""
+        """Return the number of words and marks, plus the end token, before the caption is cut."""
         return len(words(prompt)) + 1
 
     def encode(self, prompts: Sequence[str]) -> TextCondition:
-        """Float32 features on the CPU, about unit variance a channel."""
+        """Return float32 features on the CPU, with about unit variance per channel."""
         return TextCondition.pack([torch.from_numpy(self._encode(prompt)) for prompt in prompts])
 
     def _encode(self, prompt: str) -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -99,7 +106,7 @@ class BuiltinTextEncoder:
         return features.astype(np.float32)
 
     def _draw_vector(self, word: str) -> Array:
-        """Uniform channels of unit variance, 16 bits each, from sha256 in counter mode over the seed and the word."""
+        """Draw uniform channels of unit variance, 16 bits each, from sha256 in counter mode over seed and word."""
         num_channels = 2 * self.config.channels // _SHARES
         key = hashlib.sha256(f"{self.config.seed}:{word}".encode()).digest()
         num_blocks = math.ceil(num_channels / 16)
@@ -109,14 +116,14 @@ class BuiltinTextEncoder:
 
 
 def words(prompt: str) -> list[str]:
-    """Lower-case words and punctuation marks, in order: "A red cube." gives a, red, cube and a full stop."""
+    """Split into lower-case words and punctuation marks: "A red cube." gives a, red, cube and a full stop."""
     return _WORD.findall(prompt.lower())
 
 
 def _positions(length: int, num_channels: int) -> Array:
-    """Sine and cosine of the position at wave lengths from 2 pi to 2 pi * 1000 words.
+    """Return sine and cosine of the position at wave lengths from 2 pi to 2 pi * 1000 words.
 
-    Rounded to 1/4096, because the sine of two machines may differ in the last digit.
+    They are rounded to 1/4096, since the sines of two machines may differ in the last digit.
     """
     num_waves = num_channels // 2
     table = np.empty((length, num_channels))

@@ -1,4 +1,4 @@
-"""What a text encoder is, and which ones exist."""
+"""The interface of a text encoder, and the choice between Flan-T5 and the built-in one."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from infinity.text.t5 import T5TextConfig, T5TextEncoder
 from infinity.text.t5_folder import look_at, place_of
 
 TextConfig = BuiltinTextConfig | T5TextConfig
-"""Which encoder turns captions into features; the key ``kind`` tells them apart in JSON."""
+"""Settings of either text encoder; the key ``kind`` tells them apart in JSON."""
 
 
 def with_found_folder(config: T5TextConfig, *, channels: int | None = None) -> T5TextConfig:
-    """The same encoder by its absolute folder and with its fingerprint, if it lies on this machine.
+    """Return the settings with the absolute folder and the fingerprint of the T5, if it lies on this machine.
 
     Args:
-        config: Names a folder or a hub name.
-        channels: That a transformer reads; anything if None.
+        config: Settings with a folder or a hub name.
+        channels: Channels that the transformer reads; None accepts any.
 
     Raises:
-        ValueError: A path without a T5, or one of other channels.
+        ValueError: The path has no T5, or one with other channels.
     """
     config = config.replace(model=place_of(config.model))
     found = look_at(config.model)
@@ -37,9 +37,9 @@ def with_found_folder(config: T5TextConfig, *, channels: int | None = None) -> T
 
 
 def difference(first: TextConfig, second: TextConfig) -> str | None:
-    """In what the features of two encoders differ in meaning; None where they do not, as far as can be known here.
+    """Describe how the features of two encoders differ in meaning; None if they do not, as far as known here.
 
-    Where a T5 lies, in which type and in what batches it computes and where it cuts captions change no meaning.
+    Folder, data type, batch size and largest length of a T5 change no meaning.
     """
     if first.kind != second.kind:
         return f"{first.kind} and {second.kind}"
@@ -59,42 +59,42 @@ def difference(first: TextConfig, second: TextConfig) -> str | None:
 def _fingerprint(model: str) -> str | None:
     try:
         found = look_at(model)
-    except ValueError:  # gone, or something else now; loading it will say so
+    except ValueError:  # the folder is gone or changed; loading the encoder raises a clear error
         return None
     return None if found is None else found.fingerprint
 
 
 class TextEncoder(Protocol):
-    """Captions in, packed features out; frozen and deterministic.
+    """Encodes captions to packed features; frozen and deterministic.
 
-    Its configuration alone decides in which type it computes: an autocast around a call changes no feature.
+    The configuration alone decides the data type of the computation: an autocast around a call changes no feature.
     """
 
     @property
     def channels(self) -> int:
-        """Dt, the channels of the features."""
+        """Channels Dt of the features."""
         ...
 
     @property
     def max_tokens(self) -> int:
-        """Longer captions are cut to this many tokens."""
+        """Largest number of tokens; longer captions are cut."""
         ...
 
     def num_tokens(self, prompt: str) -> int:
-        """Tokens of a caption before it is cut, the closing token included."""
+        """Return the number of tokens of a caption before it is cut, including the end token."""
         ...
 
     def encode(self, prompts: Sequence[str]) -> TextCondition:
-        """Float32 features of every prompt, at least one token each."""
+        """Return float32 features of every prompt, at least one token each."""
         ...
 
 
 def build_text_encoder(config: TextConfig, device: str = "cpu") -> TextEncoder:
-    """The encoder that a configuration names.
+    """Build the encoder of a configuration.
 
     Args:
-        config: Of either kind.
-        device: Where a T5 runs; the built-in encoder always runs on the CPU.
+        config: Settings of either encoder.
+        device: Device of a T5; the built-in encoder always runs on the CPU.
     """
     if isinstance(config, BuiltinTextConfig):
         return BuiltinTextEncoder(config)

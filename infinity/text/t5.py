@@ -1,4 +1,4 @@
-"""The encoder of a T5 through transformers (paper 4.1: Flan-T5-XL, 2048 channels, frozen)."""
+"""T5 text encoder by the library transformers (paper 4.1: Flan-T5-XL, 2048 channels, frozen)."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ TextDtype = Literal["float32", "bfloat16", "float16"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class T5TextConfig(Config):
-    """A T5 encoder.
+    """Settings of a T5 encoder.
 
     Attributes:
-        kind: Tells it from other encoders in JSON.
-        model: A local folder (config.json, weights, tokenizer files) or a hub name such as "google/flan-t5-xl".
-        max_tokens: Longer captions are cut to this many tokens, the closing token included (512 in the paper).
-        dtype: Of the weights and the arithmetic; features are float32. Half precision is slow on most CPUs.
-        batch_size: Captions that run at once; bounds the memory.
-        fingerprint: Of its weights (`infinity.text.t5_folder`), where somebody looked at them; tells another T5 of the
-            same shape from the one that a transformer was trained with.
+        kind: Name of the encoder in JSON.
+        model: Local folder (config.json, weights, tokenizer files) or hub name such as "google/flan-t5-xl".
+        max_tokens: Largest number of tokens, including the end token; longer captions are cut (512 in the paper).
+        dtype: Data type of weights and computation; features are float32. Half precision is slow on most CPUs.
+        batch_size: Captions per pass, which bounds the memory.
+        fingerprint: Fingerprint of the weights (`infinity.text.t5_folder`), or None if unknown. It distinguishes
+            another T5 of the same shape from the one that a transformer was trained with.
     """
 
     later: ClassVar[frozenset[str]] = frozenset({"fingerprint"})
@@ -48,7 +48,7 @@ class T5TextConfig(Config):
 
 
 class T5TextEncoder:
-    """Last hidden states of a frozen T5 encoder, padding removed.
+    """Encoder that returns the last hidden states of a frozen T5, without padding.
 
     Raises:
         ValueError: The folder or hub name has no T5 encoder, or a tokenizer that does not belong to it.
@@ -71,24 +71,24 @@ class T5TextEncoder:
 
     @property
     def channels(self) -> int:
-        """Dt, 2048 for Flan-T5-XL."""
+        """Channels Dt, 2048 for Flan-T5-XL."""
         return int(self._model.config.d_model)
 
     @property
     def max_tokens(self) -> int:
-        """Longer captions are cut."""
+        """Largest number of tokens; longer captions are cut."""
         return self.config.max_tokens
 
     def num_tokens(self, prompt: str) -> int:
-        """Tokens of a caption before it is cut, the closing token included."""
+        """Return the number of tokens of a caption before it is cut, including the end token."""
         return len(self._tokenizer(prompt, truncation=False, verbose=False).input_ids)
 
     @torch.no_grad()
     def encode(self, prompts: Sequence[str]) -> TextCondition:
-        """Float32 features on the encoder's device; a caption has at least its closing token.
+        """Return float32 features on the encoder's device; a caption has at least its end token.
 
-        Computed in ``config.dtype`` alone, also where the caller computes under autocast: a model must be drawn with
-        the features that it was trained on.
+        They are computed in ``config.dtype`` alone, also under autocast, so that generation reads the same features as
+        training.
         """
         captions: list[torch.Tensor] = []
         with torch.autocast(self._model.device.type, enabled=False):

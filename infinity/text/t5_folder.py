@@ -1,4 +1,4 @@
-"""A T5 as it lies in a folder: looked at without loading it, and told apart from another T5 by what its weights are."""
+"""Inspect the folder of a T5 without loading it, and fingerprint its weights."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ _HUB_NAMES_WITHOUT_OWNER = ("t5-small", "t5-base", "t5-large", "t5-3b", "t5-11b"
 _KINDS = ("t5", "mt5", "umt5")
 _TOKENIZER_FILES = ("spiece.model", "tokenizer.json")
 _MEANING = ("model_type", "d_model", "d_kv", "d_ff", "num_layers", "num_heads", "vocab_size", "feed_forward_proj")
-"""Fields of a T5's configuration that decide what its weights compute."""
+"""Fields of a T5's configuration that change what its weights compute."""
 _SAMPLED_ROWS = 4
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FoundT5:
-    """What a folder of a T5 says without being loaded.
+    """Facts of a T5's folder, found without loading it.
 
     Attributes:
-        folder: Absolute.
-        channels: Of its features.
-        fingerprint: Digest of what its features mean: its shape and rows of all its weights, rounded to bfloat16, so
-            that it is the same for all types and places of the files. None where no row can be read.
+        folder: Absolute path.
+        channels: Channels of the features.
+        fingerprint: Digest of the shape and of some rows of all weights, rounded to bfloat16, so that it is the same
+            for all data types and places of the files. None where no row can be read.
     """
 
     folder: str
@@ -40,13 +40,13 @@ class FoundT5:
 
 
 def place_of(model: str) -> str:
-    """A folder as an absolute path, a hub name as it is.
+    """Return a folder as an absolute path, and a hub name unchanged.
 
     Args:
-        model: A local folder, or a hub name such as "google/flan-t5-xl".
+        model: Local folder, or hub name such as "google/flan-t5-xl".
 
     Raises:
-        ValueError: A path where no folder is.
+        ValueError: There is no folder at the path.
     """
     path = Path(model)
     if path.is_dir():
@@ -62,10 +62,10 @@ def place_of(model: str) -> str:
 
 
 def look_at(model: str) -> FoundT5 | None:
-    """What a local folder, or a hub name that was downloaded before, holds; None for a hub name that was not.
+    """Inspect a local folder, or a hub name that was downloaded before; None for a hub name that was not.
 
     Raises:
-        ValueError: A folder without a T5, its weights or its tokenizer.
+        ValueError: The folder lacks a T5, its weights or its tokenizer.
     """
     folder = Path(model) if Path(model).is_dir() else _downloaded(model)
     if folder is None:
@@ -92,7 +92,7 @@ def _downloaded(model: str) -> Path | None:
 
     try:
         found = try_to_load_from_cache(model, "config.json")
-    except ValueError:  # no name that a hub could have
+    except ValueError:  # not a valid hub name
         return None
     return Path(found).parent if isinstance(found, str) else None
 
@@ -110,7 +110,7 @@ def _fingerprint(folder: Path, config: dict[str, Any]) -> str | None:
 
 
 def _samples(folder: Path) -> dict[str, torch.Tensor]:
-    """The first rows of every weight of the encoder, as they are stored; nothing where they cannot be read in part."""
+    """Read the first rows of every weight of the encoder; nothing where files cannot be read in part."""
     found: dict[str, torch.Tensor] = {}
     files = sorted(folder.glob("*.safetensors"))
     for file in files:
@@ -123,11 +123,11 @@ def _samples(folder: Path) -> dict[str, torch.Tensor]:
         try:
             tensors = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
         except (RuntimeError, ValueError, OSError, pickle.UnpicklingError):
-            return {}  # of an older format
+            return {}  # an older format, which cannot be memory-mapped
         found |= {name: tensors[name][:_SAMPLED_ROWS].clone() for name in tensors if _says(name)}
     return found
 
 
 def _says(name: str) -> bool:
-    """Whether a weight is the encoder's; a file may also hold a decoder, and the word embedding under a second name."""
+    """Return whether a weight is the encoder's; files may also hold a decoder, and a second name of the embedding."""
     return name == "shared.weight" or (name.startswith("encoder.") and name != "encoder.embed_tokens.weight")

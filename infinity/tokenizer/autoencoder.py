@@ -1,7 +1,7 @@
 """Convolutional autoencoder of the tokenizer (paper 2.1; repository infinity/models/bsq_vae/flux_vqgan.py).
 
 Plain residual networks with group norm and swish, no attention. Level i works at 1 / 2**i of the size and has width
-``base_width * multipliers[i]``; the latent has exactly one channel a bit. Maps lie channels last in memory, where
+``base_width * multipliers[i]``; the latent has one channel per bit. Maps use the memory format channels-last, in which
 convolutions run fastest.
 """
 
@@ -23,16 +23,16 @@ class AutoencoderConfig(Config):
     """Shape of encoder and decoder.
 
     Attributes:
-        num_bits: Channels of the latent, one a bit of a position.
+        num_bits: Channels of the latent, one per bit of a position.
         base_width: Width of the first level; 128 in the released tokenizers.
-        encoder_multipliers: Width of each encoder level over ``base_width``.
-        decoder_multipliers: Width of each decoder level over ``base_width``.
-        num_res_blocks: Residual blocks of an encoder level; a decoder level has one more.
-        num_downsamples: Halvings; 4 in the released tokenizers, 3 in that of the 8B model.
-        stem_px: Side of the pixel squares that become channels before the first convolution: 1 is the published
-            network, 2 quarters the work of the first level, which is most of the work of a small network.
-        norm_groups: Groups of every group norm. None: the published rule, which norms every channel of a width of 32 on
-            its own and so hides flat colours from small networks.
+        encoder_multipliers: Ratio of each encoder level's width to ``base_width``.
+        decoder_multipliers: Ratio of each decoder level's width to ``base_width``.
+        num_res_blocks: Residual blocks per encoder level; a decoder level has one more.
+        num_downsamples: Number of halvings; 4 in the released tokenizers, 3 in that of the 8B model.
+        stem_px: Side of the pixel squares that become channels before the first convolution. 1 is the published
+            network; 2 quarters the work of the first level, which is most of the work of a small network.
+        norm_groups: Groups of every group norm; None for the published rule. That rule normalises every channel of a
+            width of 32 on its own, and so hides flat colours from small networks.
     """
 
     num_bits: int
@@ -68,13 +68,13 @@ class AutoencoderConfig(Config):
 
 
 def num_groups(width: int, groups: int | None) -> int:
-    """Groups of the group norm of a width.
+    """Return the number of groups of a group norm.
 
     The published rule is 32, or 24 where only 24 divides the width. Widths that neither divides do not occur in
-    published networks; they get the largest power of two of groups with at least four channels each.
+    published networks; they get the largest power of two with at least four channels per group.
 
     Raises:
-        ValueError: Groups that do not divide the width.
+        ValueError: The groups do not divide the width.
     """
     if groups is not None:
         if groups < 1 or width % groups:
@@ -90,7 +90,7 @@ def num_groups(width: int, groups: int | None) -> int:
 
 
 class ResidualBlock(nn.Module):
-    """norm, swish, 3x3 convolution, twice, beside a shortcut."""
+    """Residual block: twice norm, swish and 3x3 convolution, plus a shortcut."""
 
     def __init__(self, in_width: int, out_width: int, groups: int | None) -> None:
         super().__init__()
@@ -101,7 +101,7 @@ class ResidualBlock(nn.Module):
         self.shortcut = nn.Conv2d(in_width, out_width, 1) if in_width != out_width else nn.Identity()
 
     def forward(self, x_BDHW: Float[Tensor, "B D H W"]) -> Float[Tensor, "B E H W"]:
-        """Same size; the width may change."""
+        """Return a map of the same size; the width may change."""
         hidden: Tensor = self.conv_1(swish(self.norm_1(x_BDHW)))
         hidden = self.conv_2(swish(self.norm_2(hidden)))
         hidden += self.shortcut(x_BDHW)
@@ -116,7 +116,7 @@ class Downsample(nn.Module):
         self.conv = nn.Conv2d(width, width, 3, stride=2)
 
     def forward(self, x_BDHW: Float[Tensor, "B D H W"]) -> Float[Tensor, "B D h w"]:
-        """(H, W) to (H / 2, W / 2)."""
+        """Map size (H, W) to (H / 2, W / 2)."""
         halved: Tensor = self.conv(F.pad(x_BDHW, (0, 1, 0, 1)))
         return halved
 
@@ -129,12 +129,12 @@ class Upsample(nn.Module):
         self.conv = nn.Conv2d(width, width, 3, padding=1)
 
     def forward(self, x_BDhw: Float[Tensor, "B D h w"]) -> Float[Tensor, "B D H W"]:
-        """(h, w) to (2 h, 2 w)."""
+        """Map size (h, w) to (2 h, 2 w)."""
         return doubled_conv(x_BDhw, self.conv)
 
 
 class Encoder(nn.Module):
-    """RGB in [-1, 1] to a latent with one channel a bit."""
+    """Encoder: RGB in [-1, 1] to a latent with one channel per bit."""
 
     def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__()
@@ -146,16 +146,16 @@ class Encoder(nn.Module):
         for index, width in enumerate(widths):
             before = widths[max(index - 1, 0)]
             sizes = [before] + [width] * (config.num_res_blocks - 1)
-            parts: list[nn.Module] = [ResidualBlock(size, width, groups) for size in sizes]
+            layers: list[nn.Module] = [ResidualBlock(size, width, groups) for size in sizes]
             if index < config.num_downsamples:
-                parts.append(Downsample(width))
-            self.levels.append(nn.Sequential(*parts))
+                layers.append(Downsample(width))
+            self.levels.append(nn.Sequential(*layers))
         self.middle = nn.Sequential(*(ResidualBlock(widths[-1], widths[-1], groups) for _ in range(2)))
         self.norm_out = group_norm(widths[-1], groups)
         self.conv_out = nn.Conv2d(widths[-1], config.num_bits, 3, padding=1)
 
     def forward(self, images_B3HW: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C h w"]:
-        """(h, w) is (H, W) over the stride."""
+        """Encode pictures; (h, w) is (H, W) over the stride."""
         pixels = F.pixel_unshuffle(images_B3HW, self.stem_px) if self.stem_px > 1 else images_B3HW
         hidden = self.conv_in(pixels.contiguous(memory_format=torch.channels_last))
         for level in self.levels:
@@ -165,7 +165,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """The sum of all codes to RGB, not clamped."""
+    """Decoder: the sum of all codes to RGB, not clamped."""
 
     def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__()
@@ -174,19 +174,19 @@ class Decoder(nn.Module):
         groups = config.norm_groups
         self.conv_in = nn.Conv2d(config.num_bits, widths[-1], 3, padding=1)
         self.middle = nn.Sequential(*(ResidualBlock(widths[-1], widths[-1], groups) for _ in range(2)))
-        self.levels = nn.ModuleList()  # in the order of the encoder; they run from last to first
+        self.levels = nn.ModuleList()  # in the encoder's order; ``forward`` runs them from last to first
         for index, width in enumerate(widths):
             before = widths[min(index + 1, len(widths) - 1)]
             sizes = [before] + [width] * config.num_res_blocks
-            parts: list[nn.Module] = [ResidualBlock(size, width, groups) for size in sizes]
+            layers: list[nn.Module] = [ResidualBlock(size, width, groups) for size in sizes]
             if 1 <= index <= config.num_downsamples:
-                parts.append(Upsample(width))
-            self.levels.append(nn.Sequential(*parts))
+                layers.append(Upsample(width))
+            self.levels.append(nn.Sequential(*layers))
         self.norm_out = group_norm(widths[0], groups)
         self.conv_out = nn.Conv2d(widths[0], 3 * config.stem_px**2, 3, padding=1)
 
     def forward(self, features_BCHW: Float[Tensor, "B C h w"]) -> Float[Tensor, "B 3 H W"]:
-        """(H, W) is (h, w) times the stride."""
+        """Decode sums of codes; (H, W) is (h, w) times the stride."""
         hidden = self.middle(self.conv_in(features_BCHW.contiguous(memory_format=torch.channels_last)))
         for level in reversed(self.levels):
             hidden = level(hidden)
@@ -195,10 +195,10 @@ class Decoder(nn.Module):
 
 
 def swish(x: Tensor) -> Tensor:
-    """x * sigmoid(x); overwrites its argument where no gradient is needed, which spares decoding large copies."""
+    """Compute x * sigmoid(x); without gradients it overwrites its argument, which saves memory (decision 10)."""
     return F.silu(x, inplace=not torch.is_grad_enabled())
 
 
 def group_norm(width: int, groups: int | None) -> nn.GroupNorm:
-    """Group norm of a width, with the epsilon of the published networks."""
+    """Return a group norm with the epsilon of the published networks."""
     return nn.GroupNorm(num_groups(width, groups), width, eps=1e-6)

@@ -1,4 +1,4 @@
-"""Tokenizers as checkpoint folders of kind "tokenizer"."""
+"""Save and load tokenizers as checkpoint folders of kind "tokenizer"."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ KIND = "tokenizer"
 
 
 def save_tokenizer(uri: str, tokenizer: Tokenizer, extra: Mapping[str, Any] | None = None) -> str:
-    """Write a tokenizer with its configuration; returns the digest that names the checkpoint."""
+    """Write a tokenizer with its configuration, and return the digest of the checkpoint."""
     return save_checkpoint(uri, kind=KIND, config=tokenizer.config, tensors=tokenizer.state_dict(), extra=extra)
 
 
 def load_tokenizer(uri: str) -> Tokenizer:
-    """Read a tokenizer, in evaluation mode and without gradients: it is frozen for everyone but its own training.
+    """Load a frozen tokenizer, in evaluation mode and without gradients.
 
     Raises:
-        CheckpointError: No checkpoint there, a damaged one, another kind, or tensors that do not fit its configuration.
+        CheckpointError: There is no checkpoint, it is damaged or of another kind, or tensors do not fit.
     """
     return tokenizer_of(load_checkpoint(uri, kind=KIND))
 
 
 def tokenizer_of(checkpoint: Checkpoint) -> Tokenizer:
-    """The tokenizer that a checkpoint of kind "tokenizer" holds, frozen.
+    """Build the frozen tokenizer of a checkpoint of kind "tokenizer".
 
     Raises:
-        CheckpointError: Tensors that do not fit its configuration.
-        ConfigError: No configuration of a tokenizer.
+        CheckpointError: The tensors do not fit the configuration.
+        ConfigError: The configuration is not that of a tokenizer.
     """
     config = TokenizerConfig.from_json(checkpoint.config, where=checkpoint.uri)
     tokenizer = build(lambda: Tokenizer(config), checkpoint.tensors, where=checkpoint.uri)

@@ -1,4 +1,4 @@
-"""Bitwise self-correction: transformer inputs with wrong bits and labels that undo them (paper 3.4, Alg. 2)."""
+"""Bitwise self-correction: transformer inputs with flipped bits, and labels that undo them (paper 3.4, Alg. 2)."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from infinity.tokenizer.residual import ResidualLoop
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class TeacherForcing:
-    """What one training step of the transformer reads and predicts.
+    """Inputs and labels of one training step of the transformer.
 
     Attributes:
-        inputs_BMC: Resized running sums of scales 2..K, one row a token, float32; M = L minus the tokens of scale 1.
-        labels: The bits to predict, of all scales; never flipped themselves.
+        inputs_BMC: Resized running sums of scales 2..K, one row per token, float32; M = L minus the tokens of scale 1.
+        labels: Bits to predict, of all scales; never flipped themselves.
     """
 
     inputs_BMC: Float[Tensor, "B M C"]
@@ -40,18 +40,29 @@ def teacher_forcing(
     flips: Sequence[Bool[Tensor, "B H W C"]] | None = None,
     num_scales: int | None = None,
 ) -> TeacherForcing:
-    """Inputs and labels of the transformer for encoder features.
+    """Compute inputs and labels of the transformer from encoder features.
 
     Args:
         features_BCHW: Encoder output at full size: the schedule's last grid, or twice that where tokens are folded.
         schedule: Grids of the tokens.
-        kind: Which codes the bits stand for.
+        kind: Quantizer, which defines the codes of the bits.
         fold: Whether a token holds 2x2 positions.
-        flips: Masks of the first scales, true where a bit of the history is wrong. None: plain encoding.
-        num_scales: Leave out all finer scales; the picture keeps its size, and nothing about the others changes.
+        flips: Masks of the first scales, true where a bit of the input is wrong. None for plain encoding.
+        num_scales: Number of first scales to return; the others are left out and change nothing. None for all.
 
     Raises:
-        ValueError: Features of another size than the schedule's, or more masks than scales.
+        ValueError: The features have another size than the schedule's, or there are more masks than scales.
+
+    Example:
+        >>> from infinity.scales import custom_schedule
+    >>> schedule = custom_schedule(1.0, last_grid=(2, 2), num_scales=2)
+        >>> features = torch.tensor([[2.0, 1.0], [1.0, -2.0]]).reshape(1, 1, 2, 2)
+        >>> right = teacher_forcing(features, schedule)
+        >>> right.inputs_BMC.flatten().tolist(), right.labels.scale(1).flatten().int().tolist()
+        ([1.0, 1.0, 1.0, 1.0], [1, 0, 0, 0])
+        >>> wrong = teacher_forcing(features, schedule, flips=[torch.ones(1, 1, 1, 1, dtype=torch.bool)])
+        >>> wrong.inputs_BMC.flatten().tolist(), wrong.labels.scale(1).flatten().int().tolist()
+        ([-1.0, -1.0, -1.0, -1.0], [1, 1, 1, 0])
     """
     loop = start_loop(features_BCHW, schedule, kind=kind, fold=fold)
     schedule = schedule if num_scales is None else schedule.prefix(num_scales)
@@ -75,9 +86,9 @@ def teacher_forcing(
 def teacher_forcing_of_bits(
     labels: BitLabels, *, kind: QuantizerKind = "bsq", fold: bool = False, num_scales: int | None = None
 ) -> TeacherForcing:
-    """Inputs and labels for the bits of plain encoding: what ``teacher_forcing`` gives without flips.
+    """Compute inputs and labels from the bits of plain encoding, equal to ``teacher_forcing`` without flips.
 
-    The features themselves are not needed for that, only for other bits of later scales after flipped ones.
+    Features are needed only with flips, which change the bits of later scales.
     """
     schedule, num_bits = labels.schedule, labels.bits_BLC.shape[-1]
     kept = schedule if num_scales is None else schedule.prefix(num_scales)
@@ -102,10 +113,10 @@ def teacher_forcing_of_bits(
 def start_loop(
     features_BCHW: Float[Tensor, "B C H W"], schedule: ScaleSchedule, *, kind: QuantizerKind, fold: bool
 ) -> ResidualLoop:
-    """A residual loop at zero for these features.
+    """Return a residual loop at zero for these features.
 
     Raises:
-        ValueError: Features of another size than the schedule's.
+        ValueError: The features have another size than the schedule's.
     """
     loop = ResidualLoop(
         schedule,
@@ -124,22 +135,33 @@ def start_loop(
 def draw_flips(
     schedule: ScaleSchedule, *, batch_size: int, num_bits: int, max_rate: float, generator: torch.Generator
 ) -> list[Bool[Tensor, "B H W C"]]:
-    """Which bits of the history are wrong: every bit on its own, at a rate drawn for every sample and scale.
+    """Draw masks of wrong bits: every bit independently, at a rate drawn per sample and scale.
 
-    The reference shares one rate, in whole percents, over the batch; a rate of its own for every sample is the paper's
-    text and shows every batch the whole range.
+    The reference shares one rate, in whole percents, over the batch. One rate per sample follows the paper's text, and
+    every batch covers the whole range.
 
     Args:
         schedule: Grids of the tokens.
-        batch_size: B.
-        num_bits: C, bits of one token.
-        max_rate: p of the paper; rates are uniform in [0, p]. 0 flips nothing; 0.3 is the paper's best.
+        batch_size: Number of pictures B.
+        num_bits: Bits C per token.
+        max_rate: Largest rate, p of the paper; rates are uniform in [0, p]. 0 flips nothing; 0.3 is the paper's best.
         generator: Source of all draws; the masks are on its device.
+
+    Returns:
+        One mask per scale, true where a bit is to be flipped.
+
+    Example:
+        >>> from infinity.scales import custom_schedule
+    >>> schedule = custom_schedule(1.0, last_grid=(2, 2), num_scales=2)
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> flips = draw_flips(schedule, batch_size=2, num_bits=8, max_rate=0.3, generator=generator)
+        >>> [tuple(mask.shape) for mask in flips]
+        [(2, 1, 1, 8), (2, 2, 2, 8)]
     """
     if not 0.0 <= max_rate <= 1.0:
-        raise ValueError(f"self-correction rate: expected a share from 0 to 1, got {max_rate}")
+        raise ValueError(f"self-correction rate: expected a rate from 0 to 1, got {max_rate}")
     rates = max_rate * torch.rand(batch_size, schedule.num_scales, generator=generator, device=generator.device)
-    # 16 random bits decide a flip, four flips a draw: a third of the time of a float each.
+    # 16 random bits decide a flip, and a draw of 64 bits decides four: a third of the time of one float per flip.
     thresholds = (rates * 2**16).to(torch.int32).sub_(2**15).to(torch.int16)
     flips = []
     for k, (h, w) in enumerate(schedule.grids):
@@ -149,7 +171,7 @@ def draw_flips(
 
 
 def _random_int16(shape: tuple[int, ...], generator: torch.Generator) -> Int16[Tensor, "*shape"]:
-    """Uniform over all 2**16 values."""
+    """Draw uniformly from all 2**16 values."""
     num_draws = math.prod(shape)
     words = torch.empty(-(-num_draws // 4), dtype=torch.int64, device=generator.device)
     words.random_(-(2**63), None, generator=generator)

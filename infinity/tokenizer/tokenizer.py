@@ -1,4 +1,4 @@
-"""The whole tokenizer: encoder, multi-scale residual quantizer, decoder (paper 2)."""
+"""The whole tokenizer: encoder, multi-scale residual quantizer, decoder (paper 3.2)."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ from infinity.tokenizer.self_correction import start_loop
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TokenizerConfig(Config):
-    """An autoencoder with its quantizer; the fields of the networks are those of ``AutoencoderConfig``.
+    """Shape of a tokenizer; the fields of the networks are those of ``AutoencoderConfig``.
 
     Attributes:
         num_bits: Bits of one position of the latent.
         base_width: Width of the first level of encoder and decoder.
-        encoder_multipliers: Width of each encoder level over ``base_width``.
-        decoder_multipliers: Width of each decoder level over ``base_width``.
-        num_res_blocks: Residual blocks of an encoder level; a decoder level has one more.
-        num_downsamples: Halvings.
+        encoder_multipliers: Ratio of each encoder level's width to ``base_width``.
+        decoder_multipliers: Ratio of each decoder level's width to ``base_width``.
+        num_res_blocks: Residual blocks per encoder level; a decoder level has one more.
+        num_downsamples: Number of halvings.
         stem_px: Side of the pixel squares that become channels before the first convolution.
-        norm_groups: Groups of every group norm; None is the published rule.
-        quantizer: Binary spherical (default) or lookup-free.
-        fold: Whether 2x2 positions become one token of four times the bits, as the 8B model has it.
+        norm_groups: Groups of every group norm; None for the published rule.
+        quantizer: Quantizer: "bsq" is binary spherical quantization, "lfq" lookup-free quantization.
+        fold: Whether 2x2 positions become one token of four times the bits, as in the 8B model.
         inverse_temperature: Sharpness of the soft assignment in the entropy terms.
     """
 
@@ -74,22 +74,22 @@ class TokenizerConfig(Config):
 
     @property
     def token_bits(self) -> int:
-        """Bits of one token: what the transformer predicts at every position."""
+        """Bits per token, which the transformer predicts."""
         return self.num_bits * (4 if self.fold else 1)
 
     @property
     def stride_px(self) -> int:
-        """Side of the square of pixels that one token of the last scale covers."""
+        """Side in pixels of the square that one token of the last scale covers."""
         return self.autoencoder.stride_px * (2 if self.fold else 1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Quantized:
-    """An image as bits, and the sum of their codes.
+    """Images as bits, and the sum of their codes.
 
     Attributes:
         labels: Bits of the tokens of all scales.
-        summed_BCHW: What the decoder reads, float32.
+        summed_BCHW: Sum of the codes, float32; the decoder's input.
     """
 
     labels: BitLabels
@@ -98,16 +98,16 @@ class Quantized:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class TokenizerOutput:
-    """One training pass of the tokenizer; means are over the scales that were kept, called S.
+    """Result of one training pass of the tokenizer; means are over the S scales that take part.
 
     Attributes:
         reconstruction_B3HW: Decoded pictures, not clamped, so that overshooting pixels keep their gradient.
         commitment: Mean squared distance of the normalised residuals to their codes, over channels and positions.
-        entropy_per_sample: Mean entropy of the soft bits of a position, in nats a bit (0: every position is sure).
-        entropy_batch: Entropy of the mean soft bits of the batch, in nats a bit (ln 2: both values equally common).
-        usage_SC: How often each bit is set at each kept scale, 0 to 1, without gradient.
-        truncated_B3HW: Decoded from the first kept scales alone, not clamped; None where that was not asked for, or
-            only one scale was kept.
+        entropy_per_sample: Mean entropy of the soft bits of a position, in nats per bit (0: every position is sure).
+        entropy_batch: Entropy of the mean soft bits of the batch, in nats per bit (ln 2: both values equally common).
+        usage_SC: Frequency of each bit at each scale, 0 to 1, without gradient.
+        truncated_B3HW: Pictures decoded from the first scales alone, not clamped; None where not asked for, or where
+            only one scale takes part.
     """
 
     reconstruction_B3HW: Float[Tensor, "B 3 H W"]
@@ -118,12 +118,30 @@ class TokenizerOutput:
     truncated_B3HW: Float[Tensor, "B 3 H W"] | None = None
 
     def bit_entropy(self) -> float:
-        """Mean entropy of the hard bits, in bits: 1 where both values are equally common, 0 where bits are constant."""
+        """Return the mean entropy of the hard bits, in bits: 1 for equally common values, 0 for constant bits."""
         return float(binary_entropy(self.usage_SC).mean() / torch.log(torch.tensor(2.0)))
 
 
 class Tokenizer(nn.Module):
-    """Images to bits and back. Pixels are RGB in [-1, 1]; quantization runs in float32 whatever the autocast."""
+    """Bitwise tokenizer: pictures to bits and back.
+
+    Pixels are RGB in [-1, 1]. Quantization is float32, also under autocast.
+
+    Example:
+        >>> config = TokenizerConfig(
+        ...     num_bits=8, base_width=8, encoder_multipliers=(1, 1), decoder_multipliers=(1, 1), num_downsamples=1
+        ... )
+        >>> tokenizer = Tokenizer(config)
+        >>> tokenizer.init_weights(torch.Generator().manual_seed(0))
+        >>> from infinity.scales import custom_schedule
+    >>> schedule = custom_schedule(1.0, last_grid=(4, 4), num_scales=3)
+        >>> images = torch.zeros(2, 3, *schedule.image_size_px(config.stride_px))
+        >>> quantized = tokenizer.quantize(tokenizer.encode(images), schedule)
+        >>> tuple(quantized.labels.bits_BLC.shape)  # 1 + 4 + 16 tokens of 8 bits
+        (2, 21, 8)
+        >>> tuple(tokenizer.decode_labels(quantized.labels).shape)
+        (2, 3, 8, 8)
+    """
 
     def __init__(self, config: TokenizerConfig) -> None:
         super().__init__()
@@ -133,7 +151,7 @@ class Tokenizer(nn.Module):
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def init_weights(self, generator: torch.Generator) -> None:
-        """Fill all weights from ``generator``: convolutions uniform within 1 / sqrt(fan-in), torch's default."""
+        """Draw all weights: convolutions uniform within 1 / sqrt(fan-in), torch's default."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 bound = (module.in_channels * module.kernel_size[0] * module.kernel_size[1]) ** -0.5
@@ -144,10 +162,10 @@ class Tokenizer(nn.Module):
                 module.reset_parameters()
 
     def encode(self, images_B3HW: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C h w"]:
-        """Continuous features.
+        """Compute continuous features.
 
         Raises:
-            ValueError: Sides that are not multiples of the stride.
+            ValueError: The sides are not multiples of the stride.
         """
         stride = self.config.stride_px
         if images_B3HW.shape[-2] % stride or images_B3HW.shape[-1] % stride:
@@ -158,10 +176,10 @@ class Tokenizer(nn.Module):
 
     @torch.no_grad()
     def quantize(self, features_BCHW: Float[Tensor, "B C h w"], schedule: ScaleSchedule) -> Quantized:
-        """Bits and the sum of codes of features, without gradient.
+        """Quantize features to bits, and sum their codes, without gradient.
 
         Raises:
-            ValueError: Features of another size than the schedule's.
+            ValueError: The features have another size than the schedule's.
         """
         loop = start_loop(features_BCHW, schedule, kind=self.config.quantizer, fold=self.config.fold)
         with torch.autocast(features_BCHW.device.type, enabled=False):
@@ -169,12 +187,12 @@ class Tokenizer(nn.Module):
         return Quantized(labels=BitLabels.from_scales(schedule, bits), summed_BCHW=loop.total_BCHW)
 
     def decode(self, features_BCHW: Float[Tensor, "B C h w"]) -> Float[Tensor, "B 3 H W"]:
-        """RGB clamped to [-1, 1], from the sum of codes (or from raw features)."""
+        """Decode the sum of codes (or raw features) to RGB, clamped to [-1, 1]."""
         pixels: Tensor = self.decoder(features_BCHW)
         return pixels.clamp(-1.0, 1.0)
 
     def start_loop(self, schedule: ScaleSchedule, batch_size: int) -> ResidualLoop:
-        """A residual loop at zero, to which generation adds the bits of one scale after the other."""
+        """Return a residual loop at zero, to which generation adds the bits scale by scale."""
         config, device = self.config, next(self.parameters()).device
         return ResidualLoop(
             schedule,
@@ -186,25 +204,25 @@ class Tokenizer(nn.Module):
         )
 
     def sum_codes(self, labels: BitLabels) -> Float[Tensor, "B C h w"]:
-        """The sum of codes that bits stand for: what the decoder reads.
+        """Return the sum of the codes of bits, the decoder's input.
 
         Raises:
-            ValueError: Labels of another number of bits.
+            ValueError: The labels have another number of bits.
         """
         if labels.num_bits != self.config.token_bits:
-            raise ValueError(f"expected labels of {self.config.token_bits} bits a token, got {labels.num_bits}")
+            raise ValueError(f"expected labels of {self.config.token_bits} bits per token, got {labels.num_bits}")
         loop = self.start_loop(labels.schedule, labels.batch_size)
         for k in range(labels.schedule.num_scales):
             loop.add(labels.scale(k))
         return loop.total_BCHW
 
     def decode_labels(self, labels: BitLabels) -> Float[Tensor, "B 3 H W"]:
-        """RGB clamped to [-1, 1] from bits."""
+        """Decode bits to RGB, clamped to [-1, 1]."""
         return self.decode(self.sum_codes(labels))
 
     @torch.no_grad()
     def reconstruct(self, images_B3HW: Float[Tensor, "B 3 H W"], schedule: ScaleSchedule) -> Float[Tensor, "B 3 H W"]:
-        """Encode, quantize, decode."""
+        """Encode, quantize and decode pictures."""
         return self.decode(self.quantize(self.encode(images_B3HW), schedule).summed_BCHW)
 
     def forward(
@@ -216,15 +234,15 @@ class Tokenizer(nn.Module):
         truncate: bool = False,
         generator: torch.Generator | None = None,
     ) -> TokenizerOutput:
-        """One training pass: gradients flow through the whole residual chain, straight through the codes.
+        """Run one training pass with straight-through gradients through the whole residual chain.
 
         Args:
             images_B3HW: RGB in [-1, 1], of the schedule's size in pixels.
-            schedule: Grids of the tokens; training wants denser ones than use.
-            keep_probability: Every scale but the last takes part with this probability, drawn for the whole batch; 0.5
-                in the published recipe, so that one tokenizer serves many schedules.
-            truncate: Whether to decode a second picture from the first of the kept scales alone, how many of them is
-                drawn for the whole batch: what early scales say by themselves.
+            schedule: Grids of the tokens; denser in training than later.
+            keep_probability: Probability that a scale, except the last, takes part, drawn for the whole batch; 0.5 in
+                the published recipe, so that one tokenizer serves many schedules.
+            truncate: Whether to decode a second picture from the first scales alone; their number is drawn for the
+                whole batch.
             generator: Source of these draws, on the CPU.
         """
         features = self.encode(images_B3HW)
@@ -244,7 +262,7 @@ class Tokenizer(nn.Module):
     def _quantize_with_gradient(
         self, features: Tensor, schedule: ScaleSchedule, kept: list[int], cut: int
     ) -> tuple[tuple[Tensor, Tensor], Tensor, Tensor]:
-        """Sums of the codes of the first ``cut`` kept scales and of all, the three terms, and the usage of bits."""
+        """Return the sums of codes of the first ``cut`` scales and of all, the three terms, and the usage of bits."""
         config = self.config
         loop = start_loop(features, schedule, kind=config.quantizer, fold=config.fold)
         early = loop.total_BCHW
@@ -256,14 +274,14 @@ class Tokenizer(nn.Module):
             terms.append(torch.stack([commitment(unit, codes), sure / config.num_bits, spread / config.num_bits]))
             usage.append((codes.detach() > 0).float().mean(dim=(0, 2, 3)))
             if number == cut:
-                early = loop.total_BCHW.clone()  # additions without gradient change it in place
+                early = loop.total_BCHW.clone()  # later additions without gradient change the sum in place
         return (early, loop.total_BCHW), torch.stack(terms).mean(dim=0), torch.stack(usage)
 
 
 def _draw_kept(num_scales: int, keep_probability: float, generator: torch.Generator | None) -> list[int]:
-    """The scales that take part; the last always does."""
+    """Draw the scales that take part; the last always does."""
     if not 0.0 <= keep_probability <= 1.0:
-        raise ValueError(f"keep_probability: expected a share from 0 to 1, got {keep_probability}")
+        raise ValueError(f"keep_probability: expected a probability from 0 to 1, got {keep_probability}")
     if keep_probability == 1.0:
         return list(range(num_scales))
     draws = torch.rand(num_scales - 1, generator=generator).tolist()

@@ -1,4 +1,4 @@
-"""A second network that is trained against the first, as a part of the same step and of the same stored state."""
+"""An adversary: a second network trained against the first, in the same step and stored state (decision 30)."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from infinity.training.distributed.sharding import TensorSource, assign, like
 from infinity.training.optimizer import OptimizerConfig
 
 LOSS_AT_START = 2.0
-"""Order of magnitude of the hinge loss of a network that knows nothing, and of one that errs now and then."""
+"""Order of magnitude of the hinge loss of an untrained network, and of a trained one that errs now and then."""
 
 
 class AdversaryNetwork(Protocol):
-    """What the loop asks of the second network besides its weights and buffers."""
+    """Interface of the second network, besides its weights and buffers."""
 
     def absorb(self, seen: Float[Tensor, " n"]) -> None:
-        """Take the means over the batch of what ``AdversarialLoss.seen`` held into its averages, after an update."""
+        """Update the running averages with the batch's means of ``AdversarialLoss.seen``, after an update."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class AdversarialLoss:
-    """What a learner says about the second network on one part.
+    """Loss of the second network on one micro-batch.
 
     Attributes:
-        loss: Of the second network alone; its gradient reaches no weight of the first.
-        seen: Figures of the part without gradient, of which the network keeps running averages; as many on all parts.
+        loss: Loss of the second network alone; its gradient reaches no weight of the first.
+        seen: Values without gradient, of which the network keeps running averages; equally many in all micro-batches.
     """
 
     loss: Float[Tensor, ""]
@@ -40,17 +40,17 @@ class AdversarialLoss:
 
 @dataclass(slots=True)
 class Adversary:
-    """The second network with its optimizer: what ``TrainState`` holds of it.
+    """The second network with its optimizer and statistics, as ``TrainState`` holds it.
 
     Attributes:
-        module: A network of its own that is an ``AdversaryNetwork``; copied to every worker, never sharded. Running
-            averages are buffers, so that they are stored like weights.
-        optimizer: Of its weights.
-        config: Its learning rate and clipping.
-        from_step: Updates of the first network before it begins.
-        num_seen: How many figures ``AdversarialLoss.seen`` has.
-        recent: Its losses of the last updates, of which the guard takes the usual loss.
-        awake: Whether the present step trains it; set by the loop.
+        module: An ``AdversaryNetwork``; copied to every worker, never sharded. Running averages are buffers, so that
+            they are stored like weights.
+        optimizer: Optimizer of the network.
+        config: Learning rate and clipping.
+        from_step: Updates of the first network before the second one starts to learn.
+        num_seen: Number of values in ``AdversarialLoss.seen``.
+        recent: Losses of the last updates; the guard compares with their median.
+        awake: Whether the present step trains the network; set by the loop.
     """
 
     module: nn.Module
@@ -63,17 +63,17 @@ class Adversary:
 
     @property
     def weights(self) -> list[nn.Parameter]:
-        """Of the network."""
+        """Weights of the network."""
         return list(self.module.parameters())
 
     def count(self, loss: float, seen: Tensor, *, window: int) -> None:
-        """An update was done."""
+        """Record an update with its loss and answers."""
         self.recent = [*self.recent, loss][-window:]
-        player: AdversaryNetwork = self.module  # type: ignore[assignment]  # a module's attributes are Any
-        player.absorb(seen)
+        network: AdversaryNetwork = self.module  # type: ignore[assignment]  # a module's attributes are Any
+        network.absorb(seen)
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
-        """Weights, buffers and running means of the optimizer by name; not copies."""
+        """Yield weights, buffers and the optimizer's moments by name; not copies."""
         for name, value in self.module.state_dict().items():
             yield f"weights/{name}", value.detach()
         for name, weight in self.module.named_parameters():
@@ -82,10 +82,10 @@ class Adversary:
 
     @torch.no_grad()
     def load(self, tensors: Mapping[str, TensorSource], *, where: str) -> None:
-        """Take over what ``tensors`` gave.
+        """Load what ``tensors`` yielded.
 
         Raises:
-            ValueError: Another network.
+            ValueError: The tensors belong to another network.
         """
         own, prefix = self.module.state_dict(), "weights/"
         found = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

@@ -1,11 +1,11 @@
-"""The stored states of a run: written whole, verified before they are believed, never silently given up.
+"""Store and resume the state of a run; states are verified before use, and damage is reported (decision 26).
 
 Layout: a checkpoint folder (`infinity.checkpoint`) for each stored step, ``step-00000000`` and so on. Its marker is
 written last, and the sha256 of every file is checked before anything is loaded. The newest two are kept, and an older
-one goes only after a newer one is committed.
+one is deleted only after a newer one is committed.
 
-Workers that share out the weights store together: each writes what it holds, and the first commits when all have
-written.
+Workers with sharded weights store together: each writes its shard, and the first commits when all have written
+(decision 38).
 """
 
 from __future__ import annotations
@@ -41,22 +41,22 @@ T_co = TypeVar("T_co", covariant=True)
 KIND = "training-state"
 _NAME = re.compile(r"step-(\d{8,})")
 _LOOKS = 5
-"""How often stored states are listed while another worker adds and drops some."""
+"""Number of attempts to list the stored states while another worker adds and deletes some."""
 
 
 class LostStateError(TrainingError):
-    """A run has stored states, but none that can be loaded; it does not begin again by itself."""
+    """A run has stored states, but none can be loaded; it does not restart from step 0 by itself."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StateConfig(Config):
-    """What a stored state says of itself: how many updates it has seen."""
+    """Configuration of a stored state: its number of updates."""
 
     step: int
 
 
 class _Look(Protocol[T_co]):
-    """How a folder is looked at; refuses one that is damaged."""
+    """Function that reads a folder and refuses a damaged one."""
 
     def __call__(self, uri: str, /, *, kind: str) -> T_co: ...
 
@@ -66,10 +66,10 @@ class StateStore:
 
     Args:
         uri: Folder of the run's states.
-        keep: How many of the newest are kept; at least 2, so that a damaged one costs one interval.
+        keep: Number of newest states to keep; at least 2, so that a damaged one costs one interval.
         background: Whether tensors are copied and then written by a thread while the training goes on.
-        writers: Who stores together because each holds only a part of the weights; all must make a store at the same
-            time, and save at the same steps. One alone stores everything.
+        writers: Process group that stores sharded weights together; all its members must create the store and save at
+            the same steps. A group of one stores everything.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class StateStore:
         self._stored: int | None = None
 
     def save(self, state: TrainState) -> None:
-        """Store the state; in the background this returns when what this worker holds is copied.
+        """Store the state; in the background this returns once this worker's tensors are copied.
 
         Raises:
             StorageError: No space left, refused credentials and the like, of any writer; also of the save before this.
@@ -105,25 +105,24 @@ class StateStore:
 
     @property
     def has_failed(self) -> bool:
-        """Whether the save in the background has failed already: ``wait``, or the next save, says why."""
+        """Whether the save in the background has failed; ``wait``, or the next save, raises its error."""
         pending = self._pending
         return pending is not None and pending.done() and pending.exception() is not None
 
     def wait(self) -> None:
-        """Until what was saved is committed.
+        """Wait until the last save is committed.
 
         Raises:
-            StorageError: It could not be written.
+            StorageError: The state could not be written.
         """
         pending, self._pending = self._pending, None
         if pending is not None:
             pending.result()
 
     def newest(self) -> tuple[Checkpoint | None, tuple[str, ...]]:
-        """The newest stored state that is whole, read, and what is to be said about newer ones that are not.
+        """Load the newest undamaged state, and return it with notes about newer ones that are damaged.
 
-        A worker whose driver died may still store states, and drop older ones while they are looked at here; then there
-        are others, which are looked at in their turn.
+        A worker whose driver died may still add and delete states during this call; then the new ones are tried.
 
         Raises:
             LostStateError: Updates were done, but no stored state can be loaded.
@@ -131,10 +130,10 @@ class StateStore:
         return self._newest(load_checkpoint)
 
     def newest_place(self) -> tuple[str | None, tuple[str, ...]]:
-        """URI of what ``newest`` would give; every file is verified, but no tensor is held.
+        """Return the URI of the state that ``newest`` would load; files are verified, but no tensor is kept.
 
         Raises:
-            LostStateError: As ``newest``.
+            LostStateError: Updates were done, but no stored state can be loaded.
         """
         found, notes = self._newest(_verified)
         return None if found is None else found.uri, notes
@@ -156,7 +155,7 @@ class StateStore:
         return found, tuple(notes)
 
     def _whole(self, steps: list[int], look: _Look[T]) -> tuple[T | None, list[str]]:
-        """The newest of these states that can be loaded, and why newer ones cannot."""
+        """Return the newest of these states that can be loaded, and notes on why newer ones cannot."""
         notes: list[str] = []
         for step in reversed(steps):
             folder = self.folder(step)
@@ -175,15 +174,15 @@ class StateStore:
         return None, notes
 
     def newest_step(self) -> int:
-        """Step of the newest finished state, -1 where there is none; nothing is verified."""
+        """Return the step of the newest finished state, -1 if there is none; nothing is verified."""
         return max((step for step in self.steps() if is_committed(self.folder(step))), default=-1)
 
     def restore(self, state: TrainState, uri: str) -> None:
-        """Take over the stored state in this folder; of sharded weights a worker reads its own rows.
+        """Load the stored state of this folder; of sharded weights a worker reads its own rows.
 
         Raises:
-            CheckpointError: It is damaged.
-            ValueError: It belongs to another model.
+            CheckpointError: The state is damaged.
+            ValueError: The state belongs to another model.
         """
         found = open_checkpoint(uri, kind=KIND)
         if self._writers.size == 1:
@@ -200,7 +199,7 @@ class StateStore:
                 self._pool.shutdown()
 
     def _write(self, step: int, pieces: dict[str, Piece], facts: dict[str, Any]) -> None:
-        """Store, or say what is stored instead."""
+        """Write a state; an error says which state is stored instead."""
         try:
             self._write_together(step, pieces, facts)
         except storage.StorageError as error:
@@ -209,7 +208,7 @@ class StateStore:
         self._stored = step
 
     def _write_together(self, step: int, pieces: dict[str, Piece], facts: dict[str, Any]) -> None:
-        """What each of the writers does, in three steps that all take together."""
+        """Write a state in three steps that all writers take together: begin, write, commit."""
         folder, team = self.folder(step), self._writers
         begun = self._together(lambda: team.leads and self._begin(step))[0]
         if not begun:
@@ -224,7 +223,7 @@ class StateStore:
         self._together(commit)
 
     def _begin(self, step: int) -> bool:
-        """Make room for a state; False where a good one is there."""
+        """Prepare the folder of a state; return False if a good state is there already."""
         folder = self.folder(step)
         if is_committed(folder) and step not in self._damaged:
             return False
@@ -238,10 +237,10 @@ class StateStore:
             storage.delete_tree(self.folder(old))
 
     def _together(self, act: Callable[[], T]) -> list[T]:
-        """What the act of every writer gave; if one of them fails, it fails for all.
+        """Run a function in every writer, and return all results; if one fails, all fail.
 
         Raises:
-            StorageError: Of this writer, or that another one had.
+            StorageError: This writer, or another one, failed.
         """
         if self._writers.size == 1:
             return [act()]
@@ -260,11 +259,11 @@ class StateStore:
         return [each for each, _ in told]
 
     def folder(self, step: int) -> str:
-        """URI of the stored state of a step, whether it is there or not."""
+        """Return the URI of the state of a step, whether it exists or not."""
         return storage.join(self.uri, f"step-{step:08d}")
 
     def steps(self) -> list[int]:
-        """Steps of all folders, finished or not, ascending."""
+        """Return the steps of all folders, finished or not, ascending."""
         prefix = storage.join(self.uri, "")
         names = {uri[len(prefix) :].lstrip("/").split("/")[0] for uri in storage.list_files(self.uri)}
         return sorted(int(match[1]) for name in names if (match := _NAME.fullmatch(name)))

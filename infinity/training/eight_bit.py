@@ -1,6 +1,6 @@
-"""Running means of AdamW in 8 bits a number, by the library torchao: what the loop and its stored states need of them.
+"""AdamW with moments of 8 bits per number (library torchao), and their form in stored states.
 
-A mean is one byte a number and one scale for each 256 of them (arXiv:2110.02861). Small weights keep float32 means.
+A moment has one byte per number and one scale per 256 numbers (arXiv:2110.02861). Small weights keep float32 moments.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_PARTS = ("codes", "scale")
+_TENSORS = ("codes", "scale")
 
 
 def eight_bit_adamw(groups: list[dict[str, Any]], **settings: Any) -> torch.optim.Optimizer:
-    """AdamW with running means of 8 bits.
+    """Return AdamW with moments of 8 bits.
 
     Raises:
         ImportError: The library torchao is not installed.
@@ -32,22 +32,22 @@ def eight_bit_adamw(groups: list[dict[str, Any]], **settings: Any) -> torch.opti
 
 
 def opened(slots: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
-    """Running means of one weight by name, those of 8 bits as the two plain tensors that they consist of."""
+    """Yield the moments of one weight by name; an 8-bit moment as its two plain tensors, codes and scales."""
     for slot, value in sorted(slots.items()):
-        if all(hasattr(value, part) for part in _PARTS):
-            yield from ((f"{slot}.{part}", getattr(value, part)) for part in _PARTS)
+        if all(hasattr(value, name) for name in _TENSORS):
+            yield from ((f"{slot}.{name}", getattr(value, name)) for name in _TENSORS)
         else:
             yield slot, value
 
 
 def closed(slots: Mapping[str, Tensor], weight: Tensor) -> dict[str, Tensor]:
-    """The inverse of ``opened``: plain means as they are, pairs of plain tensors as means of 8 bits."""
+    """Invert ``opened``: plain moments stay as they are, pairs of plain tensors become 8-bit moments."""
     found: dict[str, Tensor] = {}
     for name, value in slots.items():
-        slot, _, part = name.partition(".")
-        if not part:
+        slot, _, tensor = name.partition(".")
+        if not tensor:
             found[slot] = value
-        elif part == "codes":
+        elif tensor == "codes":
             found[slot] = _joined(value, slots[f"{slot}.scale"], weight, signed=not slot.endswith("_sq"))
     return found
 
@@ -56,8 +56,8 @@ def _joined(codes: Tensor, scale: Tensor, weight: Tensor, *, signed: bool) -> Te
     from torchao.optim.subclass_8bit import OptimState8bit
 
     size = codes.numel() // scale.numel()
-    mean: Any = OptimState8bit.zeros(weight.shape, signed, size, weight.device)
-    mean.codes.copy_(codes)
-    mean.scale.copy_(scale)
-    joined: Tensor = mean
+    moment: Any = OptimState8bit.zeros(weight.shape, signed, size, weight.device)
+    moment.codes.copy_(codes)
+    moment.scale.copy_(scale)
+    joined: Tensor = moment
     return joined

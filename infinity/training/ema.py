@@ -1,4 +1,4 @@
-"""Exponential moving average of the weights: what is drawn with, scored and exported."""
+"""Exponential moving average (EMA) of the weights, which draws samples, is scored and is exported."""
 
 from __future__ import annotations
 
@@ -12,40 +12,41 @@ from infinity.training.distributed.sharding import TensorSource, assign, local
 
 
 class Ema:
-    """A slow copy of a module's weights and buffers, float32.
+    """Moving average of a module's weights and buffers, float32.
 
-    Early in a run the average is short, (1 + n) / (10 + n) after n updates, so that it forgets the random start.
+    Early in a run the decay is smaller, (1 + n) / (10 + n) after n updates, so that the average forgets the random
+    start.
     """
 
     def __init__(self, module: nn.Module, decay: float) -> None:
         if not 0.0 <= decay < 1.0:
-            raise ValueError(f"EMA decay: expected a share from 0 to below 1, got {decay}")
+            raise ValueError(f"EMA decay: expected a fraction from 0 to below 1, got {decay}")
         self.decay = decay
         live = {name: value.detach() for name, value in module.state_dict().items()}
         self._average = {name: value.clone() for name, value in live.items()}  # sharded like the weights
-        # The module's tensors keep their storage for life, so that they are looked up once and not at every update.
+        # The module's tensors never change their storage, so that they are looked up once, not at every update.
         moving = [name for name, value in live.items() if value.is_floating_point()]
         self._moving = [local(self._average[name]) for name in moving], [local(live[name]) for name in moving]
         self._copied = [(self._average[name], live[name]) for name in live.keys() - set(moving)]
 
     def decay_at(self, num_updates: int) -> float:
-        """The decay of the update number ``num_updates``, counted from 1."""
+        """Return the decay of update number ``num_updates``, counted from 1."""
         return min(self.decay, (1 + num_updates) / (10 + num_updates))
 
     @torch.no_grad()
     def update(self, num_updates: int) -> None:
-        """Move towards the module's present weights; integer buffers are taken over."""
+        """Move the average towards the module's present weights; copy integer buffers."""
         averages, current = self._moving
         torch._foreach_lerp_(averages, current, 1.0 - self.decay_at(num_updates))
         for average, value in self._copied:
             average.copy_(value)
 
     def weights(self) -> dict[str, Tensor]:
-        """The averaged weights by name, sharded where the module is; not copies."""
+        """Return the averaged weights by name, sharded where the module is; not copies."""
         return dict(self._average)
 
     def load(self, weights: Mapping[str, TensorSource]) -> None:
-        """Take over saved averages."""
+        """Load saved averages of the same module."""
         if weights.keys() != self._average.keys():
             raise ValueError(
                 f"EMA: saved and present weights differ in {sorted(weights.keys() ^ self._average.keys())}"
@@ -56,7 +57,7 @@ class Ema:
 
 @contextmanager
 def averaged(module: nn.Module, ema: Ema | None) -> Iterator[None]:
-    """Inside the block the module is in evaluation mode and has the averaged weights (its own, without an average)."""
+    """Put the module in evaluation mode with the averaged weights; without an average it keeps its own weights."""
     was_training = module.training
     module.eval()
     kept = None

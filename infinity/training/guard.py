@@ -1,8 +1,8 @@
-"""Poison: losses that are no numbers or far too large, kept from the weights, counted, and bounded.
+"""Bad batches: losses that are not finite or far too large. They are skipped, counted and bounded (decision 27).
 
-A batch with such a loss is skipped before the update: weights, averages, statistics and the learning rate are those of
-a run that never had it. Several in a row mean that the weights themselves are going wrong: then the run goes back to
-its last checkpoint and leaves out the samples that did it.
+A bad batch is skipped before the update: weights, averages, statistics and the learning rate stay those of a run that
+never had it. Several in a row mean that the weights themselves are going wrong. The run then goes back to its last
+checkpoint and leaves out the samples that caused it.
 """
 
 from __future__ import annotations
@@ -15,19 +15,20 @@ from statistics import median
 from infinity.config import Config
 
 FLOOR = 0.1
-"""Of the loss at the start: a median below this share of it says nothing about what is large."""
+"""Fraction of the loss at the start. A median below it is raised to it, so that small losses set no tiny limit."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GuardConfig(Config):
-    """What counts as poison, and how much of it is borne.
+    """When a batch counts as bad, and how many bad batches a run tolerates.
 
     Attributes:
-        explosion: A loss over so many times the median of the last good ones is skipped; None lets all numbers pass.
-        window: How many good losses the median is over.
-        repeats: So many skipped batches in a row send the run back to its last checkpoint.
-        max_rewinds: How often that may happen.
-        max_skipped: How many batches may be skipped in the whole run.
+        explosion: Largest ratio of a loss to the median of the last good ones; a batch above it is skipped. None
+            accepts every finite loss.
+        window: Number of good losses in the median.
+        repeats: Number of skipped batches in a row that send the run back to its last checkpoint.
+        max_rewinds: Largest number of such returns in the whole run.
+        max_skipped: Largest number of skipped batches in the whole run.
     """
 
     explosion: float | None = 10.0
@@ -46,11 +47,11 @@ class GuardConfig(Config):
             )
 
     def limit(self, recent: Sequence[float], loss_at_start: float) -> float:
-        """The largest loss that is trained on.
+        """Return the largest loss that is trained on.
 
         Args:
             recent: The last good losses, at most ``window``; none at the start of a run.
-            loss_at_start: What an untrained model has, in its order of magnitude.
+            loss_at_start: Order of magnitude of an untrained model's loss.
         """
         if self.explosion is None:
             return math.inf
@@ -60,13 +61,13 @@ class GuardConfig(Config):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Skipped(Config):
-    """A batch that was not trained on.
+    """A batch that was skipped.
 
     Attributes:
-        position: Its number in the order of batches, from 0.
-        step: Updates done when it came.
-        reason: What was wrong with it, for people.
-        samples: Names of the samples whose own loss was wrong; empty where no single one can be blamed.
+        position: Number of the batch, from 0.
+        step: Number of updates before it.
+        reason: Why it was skipped, in words.
+        samples: Names of the samples whose own loss was bad; empty where no single one is the cause.
     """
 
     position: int

@@ -1,4 +1,4 @@
-"""The terms of the loop: how long, what is trained, on what, and why it may stop."""
+"""Protocols and settings of the training loop: the task, its micro-batches and losses, and the reasons to stop."""
 
 from __future__ import annotations
 
@@ -18,19 +18,20 @@ from infinity.training.state import MetricRow
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoopConfig(Config):
-    """How long and how often.
+    """Length of a training, batch size, and how often it logs, saves and draws.
 
     Attributes:
         num_steps: Updates of the whole run.
-        batch_size: Samples of one update, over all workers and parts.
-        num_parts: Parts that every batch is dealt into, at least one a worker; a worker with several works them off one
-            after the other, which saves memory. Samples, draws and losses belong to a part, so that another number of
-            workers trains the same model. Workers may have one part more or less than others.
+        batch_size: Samples per update, over all workers and micro-batches.
+        num_parts: Micro-batches per batch over all workers: the gradient-accumulation steps of all of them together.
+            At least one per worker. A worker with several computes them one after the other, which saves memory.
+            Random draws and losses belong to a micro-batch, so that another number of workers trains the same model
+            (decision 8). Workers may have one micro-batch more or less than others.
         log_every_steps: Steps between two logged ones; the last step is always logged.
-        save_every_steps: Steps that an interrupted run loses at most.
+        save_every_steps: Steps between two stored states, and the most that an interrupted run loses.
         sample_every_steps: Steps between two sheets of sample pictures; the last step always has one.
-        ema_decay: Decay of the averaged weights, which are drawn with and exported; None for none.
-        guard: What is done about losses that are not finite or far too large.
+        ema_decay: Decay of the averaged weights, which draw samples and are exported; None for no average.
+        guard: Treatment of losses that are not finite or far too large.
         skip_batches: Numbers of batches, from 0, that are never trained on; others take their place.
     """
 
@@ -52,35 +53,36 @@ class LoopConfig(Config):
                 raise ValueError(f"LoopConfig.{name}: expected at least 1, got {getattr(self, name)}")
         if self.num_parts > self.batch_size:
             raise ValueError(
-                f"LoopConfig.num_parts: a batch of {self.batch_size} samples cannot have {self.num_parts} parts"
+                f"LoopConfig.num_parts: a batch of {self.batch_size} samples cannot be split into {self.num_parts} "
+                "micro-batches; set num_parts to the batch size at most"
             )
         if self.ema_decay is not None and not 0.0 <= self.ema_decay < 1.0:
-            raise ValueError(f"LoopConfig.ema_decay: expected a share from 0 to below 1, got {self.ema_decay}")
+            raise ValueError(f"LoopConfig.ema_decay: expected a fraction from 0 to below 1, got {self.ema_decay}")
 
     def is_due(self, step: int, every_steps: int) -> bool:
-        """Whether something that happens every so many steps happens after ``step``; always after the last."""
+        """Return whether an action with this interval runs after ``step``; it always runs after the last step."""
         return step % every_steps == 0 or step == self.num_steps
 
 
 class MicroBatch(Protocol):
-    """What the loop knows of the samples that go through the model at once."""
+    """Samples of one forward and backward pass, as the loop sees them."""
 
     @property
     def keys(self) -> Sequence[str]:
-        """Names of the samples; one a sample."""
+        """Names of the samples, one per sample."""
         ...
 
     @property
     def num_tokens(self) -> int:
-        """Tokens of all samples together."""
+        """Number of tokens of all samples together."""
         ...
 
     def without(self, keys: frozenset[str]) -> Self | None:
-        """The part without some of its samples, itself where it has none of them, or None if nothing is left."""
+        """Return the micro-batch without these samples: itself where it has none of them, None if nothing is left."""
         ...
 
     def blank(self) -> Self:
-        """Samples of the same number and shape that say nothing: a pass over them costs as much and is finite."""
+        """Return as many samples of the same shape without content; their losses are finite."""
         ...
 
 
@@ -90,63 +92,65 @@ P = TypeVar("P", bound=MicroBatch)
 
 @dataclass(frozen=True, slots=True)
 class Losses:
-    """What a learner says about one part.
+    """Losses and metrics of one micro-batch.
 
     Attributes:
         per_sample: Loss of each sample.
-        shared: A loss of the part as a whole, for example of the balance of bits; zero where there is none.
-        metrics: Figures of the part, averaged over parts and workers by their samples; empty unless asked.
-        unguarded: A loss of the part that is trained on but neither logged nor judged, since it has no usual size:
-            the answer of a second network. Its gradient is judged with the rest.
-        move: What trains that second network; None while there is none, or it has not begun.
-        batch_size: Samples of the whole batch, over all parts and workers; None for the loop's ``batch_size``.
+        shared: Loss of the micro-batch as a whole, for example the entropy of its bits; zero where there is none.
+        metrics: Metrics of the micro-batch, averaged over micro-batches and workers by number of samples; empty
+            unless measured.
+        unguarded: Adversarial loss of the model. It is trained on but neither logged nor guarded, since it has no
+            usual size; the guard sees its gradient together with the rest.
+        adversarial: Loss of the adversary; None without an adversary, or before its first step.
+        batch_size: Samples of the whole batch, over all micro-batches and workers; None for the loop's
+            ``batch_size``.
     """
 
     per_sample: Float[Tensor, " B"]
     shared: Float[Tensor, ""]
     metrics: dict[str, Tensor] = field(default_factory=dict)
     unguarded: Float[Tensor, ""] | None = None
-    move: AdversarialLoss | None = None
+    adversarial: AdversarialLoss | None = None
     batch_size: int | None = None
 
 
 class Task(Protocol[P_contra]):
-    """A model with its loss."""
+    """A model together with its loss."""
 
     @property
     def module(self) -> nn.Module:
-        """What is trained."""
+        """Module that is trained."""
         ...
 
     @property
     def loss_at_start(self) -> float:
-        """Order of magnitude of an untrained model's loss, above 0: what the first losses are compared with."""
+        """Order of magnitude of an untrained model's loss, above 0. The guard compares the first losses with it."""
         ...
 
-    def losses(self, part: P_contra, generator: torch.Generator, *, measured: bool) -> Losses:
-        """Loss of a part; all randomness comes from ``generator``, and metrics only when ``measured``."""
+    def losses(self, micro_batch: P_contra, generator: torch.Generator, *, measured: bool) -> Losses:
+        """Compute the losses of a micro-batch, and its metrics if ``measured``; draw only from ``generator``."""
         ...
 
-    def flops(self, part: P_contra) -> float:
-        """Floating-point operations of a part's forward and backward pass; 0 where nobody counts them."""
+    def flops(self, micro_batch: P_contra) -> float:
+        """Return the floating-point operations of a forward and backward pass; 0 where they are not counted."""
         ...
 
     def check(self, history: Sequence[MetricRow]) -> None:
-        """Raise if what was logged, the newest step last, shows that going on is pointless."""
+        """Raise if the logged rows, the newest last, show that the training has failed."""
         ...
 
 
 BatchLoader = Callable[[int], Sequence[P]]
-"""This worker's parts of batch number so and so, in order of their numbers: a pure function of the batch's number."""
+"""Pure function from the number of a batch to this worker's micro-batches of it, in order of their numbers."""
 
 
 class TrainingError(RuntimeError):
-    """A training had to stop, for a reason that all its workers found and that a restart would find again."""
+    """A training stopped for a reason that all workers found, and that a restart would find again."""
 
 
 class NonFiniteLossError(TrainingError):
-    """More losses were not finite or far too large than the guard bears; no weight was changed by any of them."""
+    """More losses were not finite or far too large than the guard allows; none of them changed a weight."""
 
 
 class InterruptedTraining(TrainingError):
-    """The training was asked to stop; its state is saved, and the same job goes on from there."""
+    """The training was asked to stop; its state is saved, and the same job resumes from it."""

@@ -1,4 +1,4 @@
-"""The loop: batches in, a trained state out, whatever is trained."""
+"""The training loop: read a batch, take a step, log, sample and save, for any task."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ P = TypeVar("P", bound=MicroBatch)
 
 @dataclass(frozen=True, slots=True)
 class Callbacks:
-    """Who is called when something is due; each gets the state after the step.
+    """Functions that the loop calls; each gets the state after the step.
 
     Attributes:
-        log: After a row was added to the history.
-        sample: To draw pictures.
-        save: To store the state. All workers are called, since storing may be a joint act.
-        rewind: To take over the last stored state, on all workers.
-        note: To tell people of what should not happen.
-        stop: Whether this worker was asked to stop; one of them is enough.
+        log: Called after a row was added to the history.
+        sample: Called to draw pictures.
+        save: Called to store the state, on all workers, since sharded weights are stored together.
+        rewind: Called to load the last stored state, on all workers.
+        note: Called with a sentence for people when a batch was skipped or the run was rewound.
+        stop: Returns whether this worker was asked to stop; one worker is enough to stop all.
     """
 
     log: Callable[[TrainState], None]
@@ -46,59 +46,59 @@ _ADVICE = (
 
 def train(
     state: TrainState,
-    learner: Task[P],
-    feed: BatchLoader[P],
+    task: Task[P],
+    loader: BatchLoader[P],
     config: LoopConfig,
     optimizer: OptimizerConfig,
-    listeners: Callbacks,
+    callbacks: Callbacks,
     *,
     seed: int,
-    team: ProcessGroup = ProcessGroup(),  # noqa: B008 - frozen
+    group: ProcessGroup = ProcessGroup(),  # noqa: B008 - frozen
 ) -> None:
     """Advance ``state`` to ``config.num_steps``.
 
-    The state of step 0 is stored before the first update: a place that cannot be written is found at once, and there is
-    always something to go back to.
+    The state of step 0 is stored before the first update, so that a folder that cannot be written is found at once and
+    a rewind always finds a state.
 
     Raises:
-        NonFiniteLossError: More poison than ``config.guard`` bears; raised by all workers.
+        NonFiniteLossError: More bad batches than ``config.guard`` allows; raised by all workers.
         InterruptedTraining: A worker was asked to stop; the state is stored.
-        ValueError: More workers than parts of a batch.
+        ValueError: More workers than micro-batches of a batch.
     """
-    if team.size > config.num_parts:
+    if group.size > config.num_parts:
         raise ValueError(
-            f"loop.num_parts: {team.size} workers need at least as many parts of a batch, got {config.num_parts}; a "
-            "run goes on with at most as many workers as its batches have parts"
+            f"loop.num_parts: {group.size} workers need at least as many micro-batches of a batch, got "
+            f"{config.num_parts}; start the run with at most {config.num_parts} workers"
         )
-    learner.module.train()
-    update = TrainStep(state, learner, config, optimizer, seed, team)
+    task.module.train()
+    update = TrainStep(state, task, config, optimizer, seed, group)
     meter = Meter(update.device)
     if state.position == 0:
-        listeners.save(state)
+        callbacks.save(state)
     while state.step < config.num_steps:
         if state.position in config.skip_batches or state.position in state.left_out:
             state.position += 1
             continue
         meter.start()
-        parts = feed(state.position)
-        meter.fed()
+        micro_batches = loader(state.position)
+        meter.data_ready()
         measured = config.is_due(state.step + 1, config.log_every_steps)
-        skipped = update(parts, measured, stop=listeners.stop())
-        meter.stop(learner, parts, update.batch_size)
+        skipped = update(micro_batches, measured, stop=callbacks.stop())
+        meter.stop(task, micro_batches, update.batch_size)
         if skipped is not None:
-            deal_with(skipped, state, config.guard, listeners)
+            handle_skipped(skipped, state, config.guard, callbacks)
         elif not update.was_empty:
-            _listen(state, learner, config, listeners, update.row, meter)
+            _call_back(state, task, config, callbacks, update.row, meter)
         if update.must_stop:
-            listeners.save(state)
+            callbacks.save(state)
             raise InterruptedTraining(f"stopped as asked after step {state.step}; the same job goes on from there")
 
 
-def deal_with(skipped: Skipped, state: TrainState, guard: GuardConfig, listeners: Callbacks) -> None:
-    """Skip a batch, go back to the last stored state, or give up.
+def handle_skipped(skipped: Skipped, state: TrainState, guard: GuardConfig, callbacks: Callbacks) -> None:
+    """Skip a bad batch, rewind to the last stored state after several in a row, or give up (decision 27).
 
     Raises:
-        NonFiniteLossError: The guard bears no more.
+        NonFiniteLossError: More bad batches or rewinds than the guard allows.
     """
     state.skipped.append(skipped)
     state.position += 1
@@ -109,35 +109,36 @@ def deal_with(skipped: Skipped, state: TrainState, guard: GuardConfig, listeners
             f"{seen}. That is one more than the {guard.max_skipped} batches that may be skipped. {_ADVICE}"
         )
     if state.skips_in_row < guard.repeats:
-        listeners.note(f"skipped {seen}")
+        callbacks.note(f"skipped {seen}")
         return
     if state.rewinds >= guard.max_rewinds:
         raise NonFiniteLossError(
-            f"{seen}. {state.skips_in_row} batches in a row were wrong, after {state.rewinds} returns to a checkpoint. "
+            f"{seen}. {state.skips_in_row} bad batches in a row, after {state.rewinds} returns to a checkpoint. "
             f"{_ADVICE}"
         )
     row = state.skipped[-state.skips_in_row :]
     skips, rewinds, was = list(state.skipped), state.rewinds + 1, state.step
-    listeners.rewind(state)
+    callbacks.rewind(state)
     state.skipped, state.rewinds, state.skips_in_row = skips, rewinds, 0
-    state.banned = sorted({*state.banned, *(name for each in row for name in each.samples)})
+    state.excluded = sorted({*state.excluded, *(name for each in row for name in each.samples)})
     state.left_out = sorted({*state.left_out, *(each.position for each in row if not each.samples)})
-    listeners.note(
-        f"went back from step {was} to step {state.step} after {len(row)} wrong batches in a row; left out from here "
-        f"on: {', '.join([*state.banned[:8], *(f'batch {number}' for number in state.left_out[:8])])}. Last: {skipped}"
+    left_out = [*state.excluded[:8], *(f"batch {number}" for number in state.left_out[:8])]
+    callbacks.note(
+        f"went back from step {was} to step {state.step} after {len(row)} bad batches in a row; left out from here "
+        f"on: {', '.join(left_out)}. Last: {skipped}"
     )
 
 
-def _listen(
-    state: TrainState, learner: Task[P], config: LoopConfig, listeners: Callbacks, row: MetricRow | None, meter: Meter
+def _call_back(
+    state: TrainState, task: Task[P], config: LoopConfig, callbacks: Callbacks, row: MetricRow | None, meter: Meter
 ) -> None:
-    """Log, sample and store where it is due after a step."""
+    """Log, draw samples and save where the settings ask for it after this step."""
     if row is not None:
         row |= meter.figures(config.num_steps - state.step)
         state.history.append({"step": state.step, **row})
-        listeners.log(state)
-        learner.check(state.history)
+        callbacks.log(state)
+        task.check(state.history)
     if config.is_due(state.step, config.sample_every_steps):
-        listeners.sample(state)
+        callbacks.sample(state)
     if config.is_due(state.step, config.save_every_steps):
-        listeners.save(state)
+        callbacks.save(state)

@@ -1,4 +1,4 @@
-"""What a training costs: time, waiting, memory and how much of the device it uses."""
+"""Throughput metrics of a training: time per step, data wait, memory, FLOP/s and model FLOPs utilisation (MFU)."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ TIMED = frozenset(
         "rest_s",
     }
 )
-"""Figures that depend on the clock and the machine; two equal runs differ in these alone."""
+"""Metrics that depend on the clock and the machine; two equal runs differ in these alone."""
 
 
 class Meter:
-    """Figures of the steps between two logged ones.
+    """Measures the steps between two logged ones.
 
     Args:
-        device: Where this worker's model is.
+        device: Device of this worker's model.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -45,38 +45,48 @@ class Meter:
         self._begin()
 
     def start(self) -> None:
-        """A step begins."""
+        """Mark the start of a step."""
         self._started = time.monotonic()
 
-    def fed(self) -> None:
-        """Its data is there."""
+    def data_ready(self) -> None:
+        """Mark the moment when the step's data is there."""
         self._waited_s += time.monotonic() - self._started
 
-    def stop(self, learner: Task[P], parts: Sequence[P], batch_size: int) -> None:
-        """It is done, on these parts of a batch of so many samples, which are of one schedule over all workers."""
+    def stop(self, task: Task[P], micro_batches: Sequence[P], batch_size: int) -> None:
+        """Mark the end of a step.
+
+        Args:
+            task: Counts the floating-point operations.
+            micro_batches: This worker's micro-batches; all workers have the same schedule.
+            batch_size: Samples of the whole batch, over all workers.
+        """
         self._busy_s += time.monotonic() - self._started
         self._num_steps += 1
-        own = sum(len(part.keys) for part in parts)
+        own = sum(len(micro_batch.keys) for micro_batch in micro_batches)
         self._samples += batch_size
-        self._tokens += sum(part.num_tokens for part in parts) * batch_size / max(1, own)
-        self._flops += sum(learner.flops(part) for part in parts)
+        self._tokens += sum(micro_batch.num_tokens for micro_batch in micro_batches) * batch_size / max(1, own)
+        self._flops += sum(task.flops(micro_batch) for micro_batch in micro_batches)
 
     def figures(self, steps_left: int) -> MetricRow:
-        """Figures of the time since they were last asked for: of all workers pictures and tokens, of this one the rest.
+        """Return the metrics since the last call.
+
+        Args:
+            steps_left: Steps to the end of the run.
 
         Returns:
-            ``pictures_per_s``, ``tokens_per_s`` (image tokens), ``data_wait_share``, ``seconds_per_step``, ``rest_s``
-            (time to the last step at this pace), ``memory_mib`` (the most so far); where operations are counted
-            ``tflops_per_s``, and ``mfu`` where the device's peak is known.
+            Over all workers ``pictures_per_s`` and ``tokens_per_s`` (image tokens). Of this worker
+            ``data_wait_share``, ``seconds_per_step``, ``rest_s`` (seconds to the last step at this pace),
+            ``memory_mib`` (peak so far); where operations are counted ``tflops_per_s``, and ``mfu`` where the
+            device's peak is known.
         """
         busy_s = max(self._busy_s, 1e-9)
-        a_step_s = busy_s / max(1, self._num_steps)
+        step_s = busy_s / max(1, self._num_steps)
         row = {
             "pictures_per_s": self._samples / busy_s,
             "tokens_per_s": self._tokens / busy_s,
             "data_wait_share": self._waited_s / busy_s,
-            "seconds_per_step": a_step_s,
-            "rest_s": steps_left * a_step_s,
+            "seconds_per_step": step_s,
+            "rest_s": steps_left * step_s,
             "memory_mib": peak_memory_bytes(self._device) / 2**20,
         }
         if self._flops:
@@ -92,8 +102,8 @@ class Meter:
 
 
 def peak_memory_bytes(device: torch.device) -> int:
-    """Most memory that tensors of this process had on a GPU, or that the process had on a CPU."""
+    """Return the peak memory in bytes: of this process's tensors on a GPU, or of the whole process on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if sys.platform == "darwin" else 1024 * most
+    return most if sys.platform == "darwin" else 1024 * most  # bytes on macOS, KiB on Linux

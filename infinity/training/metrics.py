@@ -1,4 +1,4 @@
-"""The one writer of metrics: a JSON lines file for our report, and TensorBoard files."""
+"""Write metrics: a JSON lines file for the report page, and TensorBoard files."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ METRICS_FILE, TENSORBOARD_FOLDER = "metrics.jsonl", "tensorboard"
 class MetricsWriter:
     """Keeps ``metrics.jsonl`` and ``tensorboard/`` of a folder up to date.
 
-    The whole file is written anew each time, since a bucket cannot append: after a resume it holds no step twice.
+    The whole JSON lines file is rewritten each time, since S3 cannot append. After a resume it holds no step twice.
     """
 
     def __init__(self, folder: str, *, first_step: int = 0, period_s: float = 5.0) -> None:
         """Begin to write.
 
         Args:
-            folder: URI.
-            first_step: Step from which the run goes on; TensorBoard drops what an interrupted run wrote after it.
-            period_s: Seconds that pass at least between two writings of the JSON lines file.
+            folder: URI of the folder.
+            first_step: Step from which the run resumes; TensorBoard drops what an interrupted run wrote after it.
+            period_s: Shortest time in seconds between two writes of the JSON lines file.
         """
         self.uri = storage.join(folder, METRICS_FILE)
         self._target = storage.join(folder, TENSORBOARD_FOLDER)
         self._period_s, self._written_at = period_s, -period_s
         self._history: Sequence[MetricRow] = ()
         local = storage.local_path(self._target)
-        # TensorBoard's writer appends to a local file; for a bucket it is copied at the end.
+        # TensorBoard's writer appends to a local file; for S3 it is uploaded at the end.
         self._temporary = tempfile.TemporaryDirectory(prefix="tensorboard-") if local is None else None
         self._folder = local or Path(self._temporary.name if self._temporary else "")
         self._board = SummaryWriter(str(self._folder), purge_step=first_step or None)
 
     def write(self, history: Sequence[MetricRow]) -> None:
-        """Take in the last row of ``history``; the file follows at once or a little later."""
+        """Log the last row of ``history``; the JSON lines file follows within ``period_s``."""
         self._history = history
         row = history[-1]
         for name, value in row.items():
@@ -59,7 +59,7 @@ class MetricsWriter:
         self._written_at = time.monotonic()
 
     def close(self) -> None:
-        """Write what is left."""
+        """Write what is left, and upload the TensorBoard files."""
         self._board.close()
         if self._history:
             self.flush()

@@ -1,4 +1,4 @@
-"""AdamW: which weights decay, and how the learning rate moves."""
+"""AdamW: weight decay by kind of weight, and the schedule of the learning rate."""
 
 from __future__ import annotations
 
@@ -20,18 +20,19 @@ class OptimizerConfig(Config):
     """AdamW and its learning rate.
 
     Attributes:
-        learning_rate: The rate itself, at its highest; no other setting multiplies it, unlike the base rate of the
-            reference's command line, which grows with the batch.
-        betas: Decay of the running means of the gradient and of its square.
-        eps: Added to the root of the second.
-        weight_decay: Of linear maps and convolutions; norms, biases, embeddings and learned tables never decay.
-        clip_norm: Longest gradient, as the norm over all weights; None does not clip.
+        learning_rate: Highest learning rate. No other setting multiplies it, unlike the base rate of the reference's
+            command line, which grows with the batch.
+        betas: Decay rates of the first and second moment.
+        eps: Small number added to the root of the second moment.
+        weight_decay: Weight decay of linear maps and convolutions; norms, biases, embeddings and learned tables never
+            decay.
+        clip_norm: Largest norm of the gradient over all weights; None does not clip.
         warmup_steps: Steps in which the rate rises linearly from near zero.
-        decay: How the rate falls from the end of the warm-up to the last step: not at all, or along half a cosine or a
-            line to ``final_share`` of it, or at once to that share after ``drop_step`` steps.
-        final_share: Rate of the last step over the highest.
-        drop_step: Steps before the fall of ``decay="drop"``.
-        states: How the two running means are kept: "8bit" needs a quarter of the memory, and the library torchao.
+        decay: Course of the rate from the end of the warm-up to the last step: constant, or along half a cosine or a
+            line down to ``final_share`` of it, or a drop to that fraction after ``drop_step`` steps.
+        final_share: Ratio of the last step's rate to the highest.
+        drop_step: Number of steps before the drop of ``decay="drop"``.
+        states: Precision of the two moments. "8bit" needs a quarter of the memory, and the library torchao.
     """
 
     later: ClassVar[frozenset[str]] = frozenset({"drop_step", "states"})
@@ -57,7 +58,7 @@ class OptimizerConfig(Config):
         if self.warmup_steps < 0 or self.weight_decay < 0:
             raise ValueError("OptimizerConfig: warmup_steps and weight_decay must not be negative")
         if not 0.0 <= self.final_share <= 1.0:
-            raise ValueError(f"OptimizerConfig.final_share: expected a share from 0 to 1, got {self.final_share}")
+            raise ValueError(f"OptimizerConfig.final_share: expected a fraction from 0 to 1, got {self.final_share}")
         if (self.decay == "drop") != (self.drop_step is not None) or (self.drop_step or 0) < 0:
             raise ValueError(
                 "OptimizerConfig.drop_step: expected a number of steps with decay='drop', and None with every other "
@@ -66,7 +67,7 @@ class OptimizerConfig(Config):
 
 
 def learning_rate_at(config: OptimizerConfig, step: int, num_steps: int) -> float:
-    """The rate of the update that follows ``step`` finished ones, of a run of ``num_steps``."""
+    """Return the rate of the update after ``step`` finished ones, in a run of ``num_steps``."""
     if step < config.warmup_steps:
         return config.learning_rate * (step + 1) / (config.warmup_steps + 1)
     if config.decay == "constant":
@@ -80,10 +81,10 @@ def learning_rate_at(config: OptimizerConfig, step: int, num_steps: int) -> floa
 
 
 def make_optimizer(module: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
-    """AdamW over all weights that take a gradient; with float32 states in one fused kernel a group.
+    """Return AdamW over all weights that take a gradient; with float32 moments one fused kernel per parameter group.
 
     Raises:
-        ImportError: States of 8 bits, but the library torchao is not installed.
+        ImportError: 8-bit moments without the library torchao.
     """
     decaying, others = split_by_decay(module)
     groups: list[dict[str, Any]] = [
@@ -97,17 +98,17 @@ def make_optimizer(module: nn.Module, config: OptimizerConfig) -> torch.optim.Op
 
 
 def split_by_decay(module: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
-    """Weights that decay, and all others: only the matrices and kernels of linear maps and convolutions decay.
+    """Return the weights that decay, and all others; only weights of linear maps and convolutions decay.
 
-    An allow-list, since a learned table or a gate is a parameter of two axes too, and shrinking it would be wrong.
+    The rule goes by type of module, since learned tables and gates have two axes too and must not shrink.
     """
-    decay = {id(part.weight) for part in module.modules() if isinstance(part, DECAYING)}
+    decay = {id(layer.weight) for layer in module.modules() if isinstance(layer, DECAYING)}
     weights = [weight for weight in module.parameters() if weight.requires_grad]
     return [w for w in weights if id(w) in decay], [w for w in weights if id(w) not in decay]
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """The rate of the next update, in all groups."""
+    """Set the rate of the next update in all parameter groups."""
     for group in optimizer.param_groups:
         if isinstance(group["lr"], Tensor):
             group["lr"].fill_(rate)  # a compiled update reads it there

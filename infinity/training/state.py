@@ -1,4 +1,4 @@
-"""Everything a resumed run needs, as one value."""
+"""State of a training: everything that a resumed run needs."""
 
 from __future__ import annotations
 
@@ -18,40 +18,40 @@ from infinity.training.ema import Ema
 from infinity.training.guard import Skipped
 
 MetricRow = dict[str, float]
-"""One logged step: "step" and its figures by name."""
+"""Metrics of one logged step by name, with its number as "step"."""
 
 
 @dataclass(slots=True)
 class TrainState:
-    """Where a run is: everything a resume needs, as one value.
+    """State of a training between two steps.
 
-    The learning rate and all random numbers are functions of the spec, the step and the position, so that these stand
-    for them.
+    The learning rate and all random numbers are functions of the spec, the step and the position, so that neither a
+    scheduler nor a generator has a state of its own (decision 8).
 
     Attributes:
-        module: What is trained; only weights that may differ between two steps, never a frozen tokenizer.
-        optimizer: Of its weights.
-        ema: Its slow copy, or None.
-        opponent: A second network that is trained against it, or None.
-        step: Updates done.
+        module: Trained module; a frozen tokenizer is never a part of it.
+        optimizer: Optimizer of the module.
+        ema: Moving average of the weights, or None.
+        adversary: Second network that is trained against the module, or None.
+        step: Number of updates so far.
         position: Number of the next batch; ahead of ``step`` by the batches that were skipped.
-        history: What was logged, in order.
-        recent: Losses of the last updates, of which the guard takes the usual loss.
-        loss_sum: Losses of the steps that are done but not logged yet.
-        loss_count: How many those are.
-        skipped: Batches that were not trained on, in order.
-        skips_in_row: How many of them came since the last update.
-        rewinds: How often the run went back to a checkpoint.
-        banned: Names of samples that are left out since then.
-        left_out: Numbers of batches that are left out since then.
-        without: What the run had to begin without, and so goes on without: names of missing inputs.
-        notes: What should not have happened, for people.
+        history: Logged rows, in order.
+        recent: Losses of the last updates; the guard compares with their median.
+        loss_sum: Sum of the losses since the last logged step.
+        loss_count: Number of steps since the last logged one.
+        skipped: Batches that were skipped, in order.
+        skips_in_row: Number of batches skipped since the last update.
+        rewinds: Number of returns to a checkpoint.
+        excluded: Names of samples that are left out after a return to a checkpoint.
+        left_out: Numbers of batches that are left out after a return to a checkpoint.
+        without: Names of inputs that were missing at the start; the run stays without them to its end.
+        notes: Sentences for people about what should not have happened.
     """
 
     module: nn.Module
     optimizer: torch.optim.Optimizer
     ema: Ema | None = None
-    opponent: Adversary | None = None
+    adversary: Adversary | None = None
     step: int = 0
     position: int = 0
     history: list[MetricRow] = field(default_factory=list)
@@ -61,13 +61,13 @@ class TrainState:
     skipped: list[Skipped] = field(default_factory=list)
     skips_in_row: int = 0
     rewinds: int = 0
-    banned: list[str] = field(default_factory=list)
+    excluded: list[str] = field(default_factory=list)
     left_out: list[int] = field(default_factory=list)
     without: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def count(self, loss: float, *, window: int) -> None:
-        """An update was done on the batch at ``position``."""
+        """Record an update on the batch at ``position``."""
         self.step += 1
         self.position += 1
         self.skips_in_row = 0
@@ -76,25 +76,25 @@ class TrainState:
         self.loss_count += 1
 
     def take_loss(self) -> float:
-        """Mean loss since it was last asked for."""
+        """Return the mean loss since the last call, and start anew."""
         mean = self.loss_sum / self.loss_count
         self.loss_sum, self.loss_count = 0.0, 0
         return mean
 
     def facts(self) -> dict[str, Any]:
-        """Everything but tensors, as JSON."""
-        values = {name: getattr(self, name) for name in _PLAIN}
+        """Return everything but tensors, as JSON."""
+        values = {key: getattr(self, name) for name, key in _STORED_AS.items()}
         values["history"] = [_writable(row) for row in self.history]
         values["without"] = self.without
-        values["opponent_recent"] = self.opponent.recent if self.opponent else []
+        values["opponent_recent"] = self.adversary.recent if self.adversary else []
         return values | {"skipped": [each.to_json() for each in self.skipped]}
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
-        """What ``held`` gives, whole. All workers of a sharded training must go through them together."""
+        """Yield what ``held`` yields, unsharded. All workers of a sharded training must iterate together."""
         return ((name, whole(value)) for name, value in self.held())
 
     def held(self) -> Iterator[tuple[str, Tensor]]:
-        """Weights, averages and running means of the optimizer by name, as this worker holds them; not copies."""
+        """Yield weights, averages and the optimizer's moments by name, as this worker holds them; not copies."""
         frozen = self._frozen()
         for name, value in self.module.state_dict().items():
             if name not in frozen:
@@ -103,42 +103,42 @@ class TrainState:
         for name, weight in self.module.named_parameters():
             for slot, value in opened(self.optimizer.state.get(weight, {})):
                 yield f"optimizer/{name}/{slot}", value.detach()
-        if self.opponent is not None:
-            yield from ((f"opponent/{name}", value) for name, value in self.opponent.tensors())
+        if self.adversary is not None:
+            yield from ((f"opponent/{name}", value) for name, value in self.adversary.tensors())
 
     def load(self, tensors: Mapping[str, TensorSource], facts: Mapping[str, Any], *, where: str) -> None:
-        """Take over a stored state; module, optimizer and average must be those of the same spec.
+        """Load a stored state; module, optimizer and average must be those of the same spec.
 
         Args:
-            tensors: Whole ones by name, or stored ones, of which a worker of a sharded training reads its rows.
-            facts: As ``facts`` gave them.
-            where: Where they come from, for messages.
+            tensors: Tensors by name, in memory or stored; a worker of a sharded training reads only its rows.
+            facts: Everything else, in the form that ``facts`` returned.
+            where: Place of the state, for messages.
 
         Raises:
-            ValueError: A state of other weights.
+            ValueError: The state belongs to other weights.
         """
         self._load_tensors(tensors, where)
-        for name in _PLAIN:
-            setattr(self, name, facts[name])
-        self.without = list(facts.get("without", []))  # states of earlier versions know of none
-        if self.opponent is not None:
-            self.opponent.recent = list(facts["opponent_recent"])
+        for name, key in _STORED_AS.items():
+            setattr(self, name, facts[key])
+        self.without = list(facts.get("without", []))  # absent from states of earlier versions
+        if self.adversary is not None:
+            self.adversary.recent = list(facts["opponent_recent"])
         self.history = [{name: float(value) for name, value in row.items()} for row in facts["history"]]
         for row in self.history:
             row["step"] = int(row["step"])
         self.skipped = [Skipped.from_json(each, where=where) for each in facts["skipped"]]
 
     def _frozen(self) -> frozenset[str]:
-        """Names of weights that the training does not change; they come from where it started."""
+        """Return the names of frozen weights; they are not stored, since they come from the start checkpoint."""
         return frozenset(name for name, weight in self.module.named_parameters() if not weight.requires_grad)
 
     def _load_tensors(self, tensors: Mapping[str, TensorSource], where: str) -> None:
         def below(prefix: str) -> dict[str, TensorSource]:
             return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
-        played = below("opponent/")
-        if (self.opponent is not None) != bool(played):
-            stored, wanted = ("with", "none") if played else ("without", "one")
+        second = below("opponent/")
+        if (self.adversary is not None) != bool(second):
+            stored, wanted = ("with", "none") if second else ("without", "one")
             raise ValueError(f"{where}: state of a training {stored} a discriminator, expected {wanted}")
         frozen = self._frozen()
         weights = below("weights/")
@@ -153,8 +153,8 @@ class TrainState:
             assign(value, weights[name])
         if self.ema is not None:
             self.ema.load(below("ema/"))
-        if self.opponent is not None:
-            self.opponent.load(played, where=where)
+        if self.adversary is not None:
+            self.adversary.load(second, where=where)
         self.optimizer.state.clear()
         for name, weight in self.module.named_parameters():
             if slots := below(f"optimizer/{name}/"):
@@ -162,26 +162,30 @@ class TrainState:
                 self.optimizer.state[weight] = closed(placed, weight)
 
 
-_PLAIN = (
-    "step",
-    "position",
-    "recent",
-    "loss_sum",
-    "loss_count",
-    "skips_in_row",
-    "rewinds",
-    "banned",
-    "left_out",
-    "notes",
-)
+_STORED_AS = {
+    "step": "step",
+    "position": "position",
+    "recent": "recent",
+    "loss_sum": "loss_sum",
+    "loss_count": "loss_count",
+    "skips_in_row": "skips_in_row",
+    "rewinds": "rewinds",
+    "excluded": "banned",
+    "left_out": "left_out",
+    "notes": "notes",
+}
+"""Key in a stored state of every plain attribute; keys never change, since old states must load."""
 
 
 def _writable(row: MetricRow) -> dict[str, float | str]:
-    """Numbers that JSON has no word for as texts, which ``float`` reads."""
+    """Write infinities and NaN as text, since JSON has no number for them; ``float`` reads it back."""
     return {name: value if math.isfinite(value) else str(value) for name, value in row.items()}
 
 
 def generator_for(seed: int, purpose: str, *numbers: int, device: torch.device | str = "cpu") -> torch.Generator:
-    """The source of all random numbers of one purpose at one place (step, rank, part); so none has to be stored."""
+    """Return the generator of one purpose at one place, such as a step and a micro-batch (decision 8).
+
+    The seed is a hash of purpose and place, so that no state of a generator is ever stored.
+    """
     name = "/".join([str(seed), purpose, *map(str, numbers)])
     return torch.Generator(device).manual_seed(int.from_bytes(blake2b(name.encode(), digest_size=7).digest(), "big"))

@@ -1,4 +1,4 @@
-"""Attention of a block: among image tokens across scales, and from image tokens to the caption."""
+"""Attention layers of a block: self-attention across scales, and cross-attention to the caption (paper 3.3)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from infinity.transformer.scale_attention import AttentionMask, attend, block_ca
 
 
 class KeyValueCache:
-    """Keys and values of the scales generated so far; room for ``capacity`` tokens is taken at the first scale."""
+    """Keys and values of the scales generated so far; memory for ``capacity`` tokens is taken at the first scale."""
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
@@ -37,7 +37,7 @@ class KeyValueCache:
 
 
 class SelfAttention(nn.Module):
-    """Queries and keys of length one, a learned scale per head, then RoPE; no bias on keys (paper 3.3)."""
+    """Self-attention with queries and keys of length one, a learned scale per head, and RoPE; no bias on keys."""
 
     def __init__(self, width: int, num_heads: int) -> None:
         super().__init__()
@@ -51,30 +51,30 @@ class SelfAttention(nn.Module):
     def forward(
         self,
         x_BLD: Float[Tensor, "B L D"],
-        turn: Float[Tensor, "L P 2"],
-        visible: AttentionMask | KeyValueCache,
+        rotary: Float[Tensor, "L P 2"],
+        mask: AttentionMask | KeyValueCache,
     ) -> Float[Tensor, "B L D"]:
-        """All scales at once under the block-causal mask; or one scale after those in the cache."""
+        """Attend among all scales under the block-causal mask, or from one scale to those in the cache."""
         bias = torch.cat([self.query_bias, torch.zeros_like(self.query_bias)])
         if type(self.query_key) is nn.Linear:
-            joint = F.linear(x_BLD, self.query_key.weight, bias)  # one pass over memory for product and bias
+            joint = F.linear(x_BLD, self.query_key.weight, bias)  # fuses product and bias: one pass over memory
         else:
-            joint = self.query_key(x_BLD) + bias  # with an adapter
+            joint = self.query_key(x_BLD) + bias  # an adapter (LoRA) has taken the place of the linear map
         joint = joint.unflatten(-1, (2 * self.num_heads, -1))
         value = self.value(x_BLD).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
-        query, key = (part.to(value.dtype) for part in unit_queries_and_keys(joint, self.log_scale, turn))
-        if isinstance(visible, KeyValueCache):
-            key, value = visible.extend(key, value)
+        query, key = (each.to(value.dtype) for each in unit_queries_and_keys(joint, self.log_scale, rotary))
+        if isinstance(mask, KeyValueCache):
+            key, value = mask.extend(key, value)
             attended = attend(query, key, value, None, 1.0)
         else:
-            attended = block_causal_attention(query, key, value, visible)
+            attended = block_causal_attention(query, key, value, mask)
         projected: Tensor = self.project(attended.transpose(1, 2).flatten(2))
         return projected
 
 
 @dataclass(frozen=True, slots=True)
 class TextMemory:
-    """Keys and values of the captions, padded to M tokens; ``bias`` hides the padding, None where there is none."""
+    """Keys and values of the captions, padded to M tokens; ``bias`` masks the padding, None where there is none."""
 
     keys: Float[Tensor, "B N M E"]
     values: Float[Tensor, "B N M E"]
@@ -82,7 +82,7 @@ class TextMemory:
 
 
 class KeyValue(nn.Module):
-    """Keys without and values with a bias, from text tokens."""
+    """Linear maps from text tokens to keys, without bias, and to values, with bias."""
 
     def __init__(self, text_width: int, width: int, num_heads: int) -> None:
         super().__init__()
@@ -91,7 +91,7 @@ class KeyValue(nn.Module):
         self.value = nn.Linear(text_width, width)
 
     def forward(self, text_BMD: Float[Tensor, "B M D"], bias: Float[Tensor, "B 1 1 M"] | None) -> TextMemory:
-        """Split into heads."""
+        """Return keys and values, split into heads."""
         keys, values = (
             linear(text_BMD).unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for linear in (self.key, self.value)
         )
@@ -99,7 +99,7 @@ class KeyValue(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Ordinary scaled dot-product attention from image tokens to their own caption."""
+    """Scaled dot-product attention from image tokens to their own caption."""
 
     def __init__(self, width: int, num_heads: int) -> None:
         super().__init__()
@@ -109,7 +109,7 @@ class CrossAttention(nn.Module):
         self.project = nn.Linear(width, width)
 
     def forward(self, x_BLD: Float[Tensor, "B L D"], text: TextMemory) -> Float[Tensor, "B L D"]:
-        """What every image token reads from its caption."""
+        """Attend from every image token to its caption."""
         query = self.query(x_BLD).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
         attended = attend(query, text.keys, text.values, text.bias, query.shape[-1] ** -0.5)
         projected: Tensor = self.project(attended.transpose(1, 2).flatten(2))
@@ -117,7 +117,7 @@ class CrossAttention(nn.Module):
 
 
 class CaptionPool(nn.Module):
-    """Attention with one learned query: a caption to one vector of the model's width."""
+    """Attention pooling with one learned query: a caption becomes one vector of the model's width."""
 
     def __init__(self, text_channels: int, width: int, num_heads: int) -> None:
         super().__init__()
@@ -126,7 +126,7 @@ class CaptionPool(nn.Module):
         self.project = nn.Linear(width, width)
 
     def forward(self, text_BMF: Float[Tensor, "B M F"], bias: Float[Tensor, "B 1 1 M"] | None) -> Float[Tensor, "B D"]:
-        """One vector a caption."""
+        """Return one vector per caption."""
         text = self.key_value(text_BMF, bias)
         query = self.query[None, :, None].expand(text_BMF.shape[0], -1, -1, -1).to(text.keys.dtype)
         pooled = attend(query, text.keys, text.values, bias, query.shape[-1] ** -0.5)

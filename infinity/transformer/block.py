@@ -1,4 +1,4 @@
-"""One transformer block: self-attention, cross-attention, feed-forward, all residual (paper 3.1)."""
+"""One transformer block: self-attention, cross-attention and feed-forward, all residual (paper 3.1)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from infinity.transformer.scale_attention import AttentionMask
 
 
 class Modulation(NamedTuple):
-    """What the pooled caption does to a block, (B, 1, D) each; gains are 1 + the published scales."""
+    """Adaptive norm of a block from the pooled caption, (B, 1, D) each; gains are 1 + the published scales."""
 
     attend_gate: Tensor
     expand_gate: Tensor
@@ -27,7 +27,7 @@ class Modulation(NamedTuple):
 
 
 class DropPathMask(NamedTuple):
-    """Stochastic depth: factor (B, 1, 1) of either modulated branch, 0 where a sample skips it."""
+    """Drop path (stochastic depth): factor (B, 1, 1) of either modulated branch, 0 where a sample skips it."""
 
     attend: Tensor
     expand: Tensor
@@ -36,12 +36,12 @@ class DropPathMask(NamedTuple):
 def modulated_norm(
     x_BLD: Float[Tensor, "B L D"], gain_B1D: Float[Tensor, "B 1 D"], shift_B1D: Float[Tensor, "B 1 D"], eps: float
 ) -> Float[Tensor, "B L D"]:
-    """Layer norm without weights of its own, then gain * x + shift per sample; float32 (paper 3.1)."""
+    """Apply a layer norm without weights, then gain * x + shift per sample; float32 (adaptive norm, paper 3.1)."""
     return torch.addcmul(shift_B1D, F.layer_norm(x_BLD.float(), x_BLD.shape[-1:], eps=eps), gain_B1D)
 
 
 class FeedForward(nn.Module):
-    """Linear, GELU (tanh), Linear."""
+    """Feed-forward layer: linear, GELU (tanh), linear."""
 
     def __init__(self, width: int, hidden_width: int) -> None:
         super().__init__()
@@ -49,12 +49,12 @@ class FeedForward(nn.Module):
         self.contract = nn.Linear(hidden_width, width)
 
     def forward(self, x_BLD: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
-        """Same shape."""
+        """Return a tensor of the same shape."""
         return feed_forward(x_BLD, self.expand, self.contract)
 
 
 class Block(nn.Module):
-    """Adaptive norms around self-attention and feed-forward; all blocks share the projection of the caption."""
+    """Transformer block with adaptive norms (AdaLN); all blocks share the projection of the pooled caption."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ class Block(nn.Module):
         self.feed_forward = FeedForward(width, config.hidden_width)
 
     def modulation(self, shared_B6D: Float[Tensor, "B 6 D"]) -> Modulation:
-        """The shared projection plus this block's offset: two gates, two scales, two shifts."""
+        """Add this block's offset to the shared projection: two gates, two scales, two shifts."""
         gates, scales, shifts = (shared_B6D + self.modulation_offset).unsqueeze(2).split(2, dim=1)
         return Modulation(*gates.unbind(1), *(scales + 1).unbind(1), *shifts.unbind(1))
 
@@ -78,16 +78,28 @@ class Block(nn.Module):
         x_BLD: Float[Tensor, "B L D"],
         modulation: Modulation,
         text: TextMemory,
-        turn: Float[Tensor, "L P 2"],
-        visible: AttentionMask | KeyValueCache,
-        keep: DropPathMask | None = None,
+        rotary: Float[Tensor, "L P 2"],
+        mask: AttentionMask | KeyValueCache,
+        drop_path: DropPathMask | None = None,
     ) -> Float[Tensor, "B L D"]:
-        """The residual stream stays float32."""
+        """Apply the block.
+
+        Args:
+            x_BLD: Residual stream, float32.
+            modulation: Adaptive norm and gates.
+            text: Keys and values of the captions.
+            rotary: Rotary position embedding (RoPE) of the L tokens.
+            mask: Block-causal mask in training, cache of keys and values in generation.
+            drop_path: Factors of stochastic depth; None outside of training.
+
+        Returns:
+            The residual stream after the block, float32.
+        """
         m = modulation
-        attend_gate = m.attend_gate if keep is None else m.attend_gate * keep.attend
-        expand_gate = m.expand_gate if keep is None else m.expand_gate * keep.expand
+        attend_gate = m.attend_gate if drop_path is None else m.attend_gate * drop_path.attend
+        expand_gate = m.expand_gate if drop_path is None else m.expand_gate * drop_path.expand
         normed = modulated_norm(x_BLD, m.attend_gain, m.attend_shift, self.norm_eps)
-        x_BLD = torch.addcmul(x_BLD, attend_gate, self.self_attention(normed, turn, visible).float())
+        x_BLD = torch.addcmul(x_BLD, attend_gate, self.self_attention(normed, rotary, mask).float())
         read = self.cross_attention(self.cross_norm(x_BLD), text).float()
         x_BLD = x_BLD + read if self.cross_gate is None else torch.addcmul(x_BLD, self.cross_gate, read)
         normed = modulated_norm(x_BLD, m.expand_gain, m.expand_shift, self.norm_eps)

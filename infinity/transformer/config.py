@@ -11,37 +11,41 @@ Positions = Literal["frame", "grid", "interpolated"]
 Head = Literal["bitwise", "joint"]
 
 MAX_JOINT_BITS = 16
-"""A 2**C-way classifier beyond 16 bits has more weights than the rest of the model (paper Table 5)."""
+"""Largest number of bits of a joint head: a 2**C-way classifier beyond it outweighs the model (paper Table 5)."""
 
 MAX_DEPTH = 1000
-"""The deepest published model has 40 blocks; beyond this a file asks for what nobody can build."""
+"""Largest depth; the deepest published model has 40 blocks. It guards against files with absurd values."""
 MAX_SIZE = 2**20
-"""Of every other count, such as the width: no model comes near, and products of two stay far from overflowing."""
+"""Largest value of every other count, such as the width; products of two of them cannot overflow."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TransformerConfig(Config):
-    """Everything that decides the weights' shapes, the forward pass and what is dropped in training.
+    """Shape of the transformer, and its dropout rates in training.
 
     Attributes:
         width: Model width D.
-        num_heads: Attention heads N; the channels of a head must be a multiple of 4 (RoPE turns pairs along two axes).
-        depth: Blocks.
-        num_bits: Bits C of one token; four times the tokenizer's where 2x2 positions are folded into a token.
+        num_heads: Attention heads N; the channels per head must be a multiple of 4 (RoPE rotates pairs along two
+            axes).
+        depth: Number of blocks.
+        num_bits: Bits C per token; four times the tokenizer's where 2x2 positions are folded into a token.
         text_channels: Channels Dt of the text features (2048 for Flan-T5-XL).
-        max_text_tokens: Longest caption; rows of the learned table that stands in for a dropped caption.
-        mlp_ratio: Hidden width of the feed-forward over the width, before rounding to a multiple of 256.
-        head: "bitwise" is the infinite-vocabulary classifier, "joint" one class for each of the 2**C codes.
-        positions: RoPE coordinates: "frame" puts all scales into the frame of the largest one (published models),
-            "grid" counts rows and columns of each grid, "interpolated" resizes one table of cosines and sines to each.
-        scale_embedding_period: 0 adds the scale embedding once, before the first block; n adds it before every n-th.
-        cross_attention_layer_scale: Where not None, a learned vector multiplies what cross-attention adds, and this is
-            its value at the start.
+        max_text_tokens: Largest length of a caption, and rows of the learned table that replaces a dropped caption.
+        mlp_ratio: Ratio of the feed-forward's hidden width to the width, before rounding to a multiple of 256.
+        head: Classifier: "bitwise" is the infinite-vocabulary classifier (IVC), "joint" has one class for each of the
+            2**C codes.
+        positions: RoPE coordinates: "frame" scales all grids to the largest one (published models), "grid" counts rows
+            and columns of each grid, "interpolated" resizes one table of cosines and sines to each grid.
+        scale_embedding_period: Blocks between two additions of the scale embedding; 0 adds it once, before the first
+            block.
+        cross_attention_layer_scale: Initial value of a learned vector (LayerScale) that multiplies the output of
+            cross-attention; None for no such vector.
         max_scales: Rows of the scale embedding.
-        drop_path: Share of samples for which the last block's modulated branches are skipped in training; earlier
-            blocks linearly less, the first never.
-        condition_drop: Share of captions replaced by the learned table in training.
-        norm_eps: Added to variances and mean squares.
+        drop_path: Probability in training that a sample skips the last block's modulated branches (stochastic depth);
+            linearly less in earlier blocks, 0 in the first.
+        condition_drop: Probability in training that a caption is replaced by the learned table, as classifier-free
+            guidance needs.
+        norm_eps: Epsilon of all norms.
     """
 
     width: int
@@ -68,7 +72,7 @@ class TransformerConfig(Config):
         if self.width % self.num_heads or self.head_width % 4:
             raise ValueError(
                 f"TransformerConfig: width {self.width} over {self.num_heads} heads must give a multiple of 4 "
-                "channels a head"
+                "channels per head"
             )
         if self.width % self.num_pool_heads:
             raise ValueError(
@@ -83,7 +87,7 @@ class TransformerConfig(Config):
         for name in ("drop_path", "condition_drop"):
             if not 0.0 <= getattr(self, name) < 1.0:
                 raise ValueError(
-                    f"TransformerConfig.{name}: expected a share from 0 to below 1, got {getattr(self, name)}"
+                    f"TransformerConfig.{name}: expected a probability from 0 to below 1, got {getattr(self, name)}"
                 )
         if self.scale_embedding_period < 0 or not 0 < self.mlp_ratio <= 1000:
             raise ValueError(
@@ -95,32 +99,32 @@ class TransformerConfig(Config):
 
     @property
     def head_width(self) -> int:
-        """E, the channels of one attention head."""
+        """Channels E of one attention head."""
         return self.width // self.num_heads
 
     @property
     def hidden_width(self) -> int:
         """Hidden channels of the feed-forward: a multiple of 256, ties to even as in the published models.
 
-        A width so small that this gives nothing keeps its exact product.
+        Widths whose product rounds to 0 keep the exact product.
         """
         exact = self.width * self.mlp_ratio
         return round(exact / 256) * 256 or max(1, round(exact))
 
     @property
     def num_pool_heads(self) -> int:
-        """Heads of the attention that pools the caption: 128 text channels each, 64 in models wider than 4096."""
+        """Heads of the attention pooling of the caption: 128 text channels each, 64 in models wider than 4096."""
         return max(1, self.text_channels // (64 if self.width > 4096 else 128))
 
     @property
     def num_outputs(self) -> int:
-        """Logits of a token: two a bit, or one a class."""
+        """Logits per token: two per bit, or one per class."""
         return 2 * self.num_bits if self.head == "bitwise" else 2**self.num_bits
 
     def drop_path_rate(self, block: int) -> float:
-        """Share of samples that skip the modulated branches of a block, counted from 0."""
+        """Return the probability that a sample skips the modulated branches of a block, counted from 0."""
         return self.drop_path * block / max(self.depth - 1, 1)
 
     def adds_scale_embedding(self, block: int) -> bool:
-        """Whether the scale embedding is added before this block, counted from 0."""
+        """Return whether the scale embedding is added before this block, counted from 0."""
         return block == 0 if self.scale_embedding_period == 0 else block % self.scale_embedding_period == 0

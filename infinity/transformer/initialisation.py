@@ -1,4 +1,4 @@
-"""First values of the weights (paper 3.3; repository infinity.py, init_param.py and scripts/train.sh)."""
+"""Initial values of the weights (paper 3.3; repository infinity.py, init_param.py and scripts/train.sh)."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ if TYPE_CHECKING:
     from infinity.transformer.model import Transformer
 
 _HEAD_FACTOR = 0.02
-"""Near-uniform bits at the start: the loss begins at ln 2."""
+"""Factor of the head's weights: bits are near uniform at the start, and the loss begins at ln 2."""
 
 _GATE_FACTOR = 5e-6
-"""A block's own gate offsets begin near zero, so that the shared projection opens the branches."""
+"""Factor of a block's own gate offsets, near zero, so that the shared projection opens the branches."""
 
 _SHIFT_FACTOR = 1e-3
-"""A block's own scales and shifts, and the head's projection of the caption, begin small."""
+"""Factor of a block's own scales and shifts, and of the head's projection of the caption."""
 
 
 @torch.no_grad()
 def init_weights(model: Transformer, generator: torch.Generator) -> None:
-    """Set every parameter of ``model``; equal generators give equal weights on a device."""
+    """Draw every parameter of ``model``; equal generators give equal weights on one kind of device."""
     width = model.config.width
     std = math.sqrt(1 / (3 * width))  # variance of a uniform draw within 1/sqrt(width)
     for module in model.modules():
@@ -42,7 +42,7 @@ def init_weights(model: Transformer, generator: torch.Generator) -> None:
 
 
 def _init_unconditional(table: nn.Parameter, generator: torch.Generator) -> None:
-    """Rows of about the length 1.2; the text norm brings any length to that of real captions."""
+    """Draw rows of length about 1.2; the text norm brings any length to that of real captions."""
     table.normal_(std=1.2, generator=generator).clamp_(-2.0, 2.0).div_(math.sqrt(table.shape[1]))
 
 

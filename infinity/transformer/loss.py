@@ -14,14 +14,14 @@ from infinity.scales import ScaleSchedule
 
 
 def bitwise_cross_entropy(logits: Float[Tensor, "B L C 2"], bits: Bool[Tensor, "B L C"]) -> Float[Tensor, "B L"]:
-    """Cross-entropy of every image token, averaged over its C bits, in nats.
+    """Return the cross-entropy of every image token, averaged over its C bits, in nats.
 
-    The infinite-vocabulary classifier of Infinity (arXiv:2412.04431): a token is C independent two-class problems
-    instead of one problem with 2**C classes. Two classes need only the difference of their logits.
+    The infinite-vocabulary classifier (IVC, arXiv:2412.04431): a token is C independent two-class problems instead of
+    one problem with 2**C classes. Two classes need only the difference of their logits.
 
     Args:
-        logits: Float32 scores; the last axis is (bit 0, bit 1).
-        bits: The true bits of the same tokens.
+        logits: Scores; the last axis is (bit is 0, bit is 1).
+        bits: True bits of the same tokens.
     """
     zero, one = logits.float().unbind(dim=-1)
     loss_BLC = F.binary_cross_entropy_with_logits(one - zero, bits.to(zero.dtype), reduction="none")
@@ -29,40 +29,40 @@ def bitwise_cross_entropy(logits: Float[Tensor, "B L C 2"], bits: Bool[Tensor, "
 
 
 def joint_cross_entropy(logits: Float[Tensor, "B L V"], bits: Bool[Tensor, "B L C"]) -> Float[Tensor, "B L"]:
-    """Cross-entropy of every image token among its V = 2**C codes, divided by C: nats a bit, like the bitwise."""
+    """Return the cross-entropy of every image token over its V = 2**C codes, divided by C: nats per bit."""
     loss_BL = F.cross_entropy(logits.float().movedim(-1, 1), bits_to_index(bits), reduction="none")
     return loss_BL / bits.shape[-1]
 
 
 def token_cross_entropy(logits: Tensor, bits: Bool[Tensor, "B L C"]) -> Float[Tensor, "B L"]:
-    """The loss that fits the head: logits (B, L, C, 2) are bitwise, (B, L, 2**C) joint."""
+    """Return the loss of the head that the logits come from: (B, L, C, 2) is bitwise, (B, L, 2**C) joint."""
     return bitwise_cross_entropy(logits, bits) if logits.ndim == 4 else joint_cross_entropy(logits, bits)
 
 
 def log_partition_penalty(logits: Tensor) -> Float[Tensor, "B L"]:
-    """Square of the logarithm of the sum of exponentials, of every token, averaged over its bits (z-loss of PaLM).
+    """Return the squared log partition function of every token, averaged over its bits (z-loss of PaLM).
 
-    The cross-entropy does not see a constant that is added to all logits of a choice; this keeps it near zero, so that
-    logits do not drift to where bfloat16 is coarse.
+    The cross-entropy does not change when a constant is added to all logits of a choice. The z-loss keeps that constant
+    near zero, so that logits do not drift to where bfloat16 is coarse.
 
     Args:
-        logits: (B, L, C, 2) of the bitwise or (B, L, 2**C) of the joint head.
+        logits: Logits (B, L, C, 2) of the bitwise or (B, L, 2**C) of the joint head.
     """
     square = logits.float().logsumexp(dim=-1).square()
     return square.mean(dim=-1) if logits.ndim == 4 else square
 
 
 def likeliest_bits(logits: Tensor, num_bits: int) -> Bool[Tensor, "B L C"]:
-    """The more probable value of every bit, or the bits of the most probable code; of equals the smaller."""
+    """Return the more probable value of every bit, or the bits of the most probable code; ties go to the smaller."""
     if logits.ndim == 4:
         return logits[..., 1] > logits[..., 0]
     return index_to_bits(logits.argmax(dim=-1), num_bits)
 
 
 def scale_weights(schedule: ScaleSchedule, device: torch.device | str = "cpu") -> Float[Tensor, " L"]:
-    """Weights of the tokens, proportional to 1 / sqrt(tokens of their scale), with sum one (paper section 3.3).
+    """Return the weights of the tokens, proportional to 1 / sqrt(tokens of their scale), with sum 1 (paper 3.3).
 
-    Without them the last scale, half of all tokens, would drown the few tokens that decide the composition.
+    Without them the last scale, which has half of all tokens, would dominate the few tokens of the composition.
     """
     areas = torch.tensor([h * w for h, w in schedule.grids])
     weights = areas.float().rsqrt().repeat_interleave(areas, output_size=schedule.num_tokens)
@@ -70,11 +70,11 @@ def scale_weights(schedule: ScaleSchedule, device: torch.device | str = "cpu") -
 
 
 class ScaleAccuracy(NamedTuple):
-    """Share of right predictions at every scale, from 0 to 1.
+    """Accuracy at every scale, from 0 to 1.
 
     Attributes:
-        bits_K: Of single bits; 0.5 is chance.
-        tokens_K: Of tokens with all bits right.
+        bits_K: Fraction of right bits; 0.5 is chance.
+        tokens_K: Fraction of tokens with all bits right.
     """
 
     bits_K: Float[Tensor, " K"]
@@ -83,13 +83,13 @@ class ScaleAccuracy(NamedTuple):
 
 @torch.no_grad()
 def accuracy_per_bit(logits: Tensor, bits: Bool[Tensor, "B L C"]) -> Float[Tensor, " C"]:
-    """How often the likeliest value of each of the C bits is right, over all tokens."""
+    """Return the accuracy of each of the C bits, over all tokens."""
     return (likeliest_bits(logits, bits.shape[-1]) == bits).float().mean(dim=(0, 1))
 
 
 @torch.no_grad()
 def accuracy_per_scale(logits: Tensor, bits: Bool[Tensor, "B L C"], schedule: ScaleSchedule) -> ScaleAccuracy:
-    """How often the likeliest bits are right."""
+    """Return the accuracy of bits and of whole tokens at every scale."""
     right = likeliest_bits(logits, bits.shape[-1]) == bits
     of_token = torch.stack([right.float().mean(dim=-1), right.all(dim=-1).float()]).mean(dim=1)
     per_scale = torch.stack([of_token[:, span].mean(dim=-1) for span in schedule.spans], dim=-1)

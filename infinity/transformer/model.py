@@ -1,4 +1,4 @@
-"""The transformer (paper Fig. 3): one masked pass in training, one cached pass a scale in generation."""
+"""The transformer (paper Fig. 3): one masked pass in training, one cached pass per scale in generation."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from infinity.transformer.block import Block, DropPathMask, Modulation, modulate
 from infinity.transformer.config import TransformerConfig
 from infinity.transformer.initialisation import init_weights
 from infinity.transformer.rope import rotations
-from infinity.transformer.scale_attention import Kernel, visibility, visibility_bias
+from infinity.transformer.scale_attention import Kernel, attention_mask, mask_bias
 
 MixFeatures = Callable[[int, Tensor], Tensor]
-"""Output of a block, counted from 0, (B, M, D) of one scale, to what the next block (or the head) reads."""
+"""Function of a block's number, from 0, and its output (B, M, D) at one scale; returns the next block's input."""
 
 
 @dataclass(frozen=True, slots=True)
 class CaptionContext:
-    """Captions as the blocks read them: the pooled vectors, and one modulation and one memory a block."""
+    """Captions as the blocks read them: pooled vectors, and per block a modulation and keys and values."""
 
     pooled_BD: Float[Tensor, "B D"]
     modulations: tuple[Modulation, ...]
@@ -36,7 +36,7 @@ class CaptionContext:
 
 @dataclass(frozen=True, slots=True)
 class Decoding:
-    """Generation between two scales: captions read once, and the caches of all blocks (these grow)."""
+    """State of generation between two scales: the captions, read once, and the growing caches of all blocks."""
 
     caption: CaptionContext
     caches: tuple[KeyValueCache, ...]
@@ -50,7 +50,7 @@ class Transformer(nn.Module):
     blocks may be bfloat16.
 
     Attributes:
-        kernel: How training respects the block-causal mask; changes no result beyond rounding.
+        kernel: Implementation of block-causal attention in training; results differ by rounding alone.
     """
 
     def __init__(self, config: TransformerConfig) -> None:
@@ -73,7 +73,7 @@ class Transformer(nn.Module):
         self.head = nn.Linear(width, config.num_outputs)
 
     def init_weights(self, generator: torch.Generator) -> None:
-        """Draw all weights as published; until then, or until weights are loaded, they hold no defined values."""
+        """Draw all weights as published; before that, or before weights are loaded, they are undefined."""
         init_weights(self, generator)
 
     def forward(
@@ -85,26 +85,27 @@ class Transformer(nn.Module):
         generator: torch.Generator | None = None,
         recompute: bool = False,
     ) -> Float[Tensor, "B L C 2"] | Float[Tensor, "B L V"]:
-        """Logits of all tokens, given the resized running sums of scales 2 to K (teacher forcing).
+        """Compute the logits of all tokens, given the resized running sums of scales 2 to K (teacher forcing).
 
         Args:
             text: Features of B captions.
-            inputs_BMC: Scales 2 to K after one another; M is L without the tokens of the first scale.
+            inputs_BMC: Inputs of scales 2 to K, concatenated; M is L minus the tokens of the first scale.
             schedule: Grids of the tokens.
-            generator: Source of dropped captions and of stochastic depth; needed in training where a rate is above 0.
-            recompute: Keep only the inputs of every block for the backward pass and compute the rest again.
+            generator: Source of dropped captions and of drop path; needed in training where a rate is above 0.
+            recompute: Whether to use activation checkpointing: only the inputs of every block are kept for the
+                backward pass.
 
         Returns:
-            Float32 logits: the last axis of the bitwise head scores (bit is 0, bit is 1), that of the joint head the
+            Float32 logits. The last axis of the bitwise head is (bit is 0, bit is 1); that of the joint head is the
             V = 2**C codes in the order of ``bits.bits_to_index``.
 
         Raises:
-            ValueError: Inputs that do not fit the schedule or the configuration; training without a generator.
+            ValueError: Inputs do not fit the schedule or the configuration, or training lacks a generator.
         """
         self._check(text, inputs_BMC, schedule)
         if self.training:
             text = self._drop_captions(text, generator)
-        keeps = self._draw_keeps(text.batch_size, generator)
+        drop_paths = self._draw_drop_paths(text.batch_size, generator)
         caption = self.read(text)
         with torch.autocast(inputs_BMC.device.type, enabled=False):
             start = self._start_tokens(caption, schedule)
@@ -113,20 +114,20 @@ class Transformer(nn.Module):
         embedding = self.scale_embedding[: schedule.num_scales].repeat_interleave(
             areas, dim=0, output_size=schedule.num_tokens
         )
-        turn, visible = self._rotations(schedule), visibility(schedule, x_BLD.device, self.kernel)
+        rotary, mask = self._rotations(schedule), attention_mask(schedule, x_BLD.device, self.kernel)
         for i, block in enumerate(self.blocks):
             if self.config.adds_scale_embedding(i):
                 x_BLD = x_BLD + embedding
-            inputs = (x_BLD, caption.modulations[i], caption.memories[i], turn, visible, keeps[i])
+            inputs = (x_BLD, caption.modulations[i], caption.memories[i], rotary, mask, drop_paths[i])
             x_BLD = checkpoint(block, *inputs, use_reentrant=False) if recompute else block(*inputs)
         return self.logits(x_BLD, caption.pooled_BD)
 
     def read(self, text: TextCondition) -> CaptionContext:
-        """Pool the captions and make every block's modulation and text memory, once for all scales."""
+        """Pool the captions, and compute every block's modulation, keys and values, once for all scales."""
         with torch.autocast(text.features_TD.device.type, enabled=False):
             normed = TextCondition(self.text_norm(text.features_TD.float()), text.lengths)
             is_padded = len(set(text.lengths)) > 1
-            bias = visibility_bias(text.mask())[:, None, None] if is_padded else None
+            bias = mask_bias(text.mask())[:, None, None] if is_padded else None
             pooled = self.pool(normed.padded()[0], bias)
             memory = TextCondition(self.text_project(normed.features_TD), text.lengths).padded()[0]
             shared = self.modulate(F.silu(pooled)).unflatten(-1, (6, -1))
@@ -135,7 +136,7 @@ class Transformer(nn.Module):
         return CaptionContext(pooled, modulations, memories)
 
     def unconditional(self, text: TextCondition) -> TextCondition:
-        """The learned stand-in for missing captions: as many of its rows as each caption has tokens."""
+        """Return the learned replacement of the captions (unconditional branch of CFG), equally long as each."""
         rows = torch.cat([self.unconditional_text[:length] for length in text.lengths])
         return TextCondition(rows, text.lengths)
 
@@ -152,13 +153,13 @@ class Transformer(nn.Module):
         inputs_BMC: Float[Tensor, "B M C"] | None,
         mix: MixFeatures | None = None,
     ) -> Float[Tensor, "B M D"]:
-        """Hidden features of scale k, given the resized running sum; to be turned into logits by ``logits``.
+        """Compute the hidden features of scale k, given the resized running sum; ``logits`` takes them.
 
         Args:
-            decoding: Of ``start_decoding``; scales must come in order.
-            k: Scale, from 0.
-            inputs_BMC: (B, h_k * w_k, C); None for the first scale.
-            mix: Applied to the output of every block, for guidance on features.
+            decoding: Result of ``start_decoding``; scales must come in order.
+            k: Number of the scale, from 0.
+            inputs_BMC: Inputs (B, h_k * w_k, C); None for the first scale.
+            mix: Function applied to the output of every block, for classifier-free guidance on features.
         """
         schedule, caption = decoding.schedule, decoding.caption
         span = schedule.spans[k]
@@ -168,11 +169,11 @@ class Transformer(nn.Module):
             x_BMD = self._start_tokens(caption, schedule)
             if inputs_BMC is not None:
                 x_BMD = self.token_project(inputs_BMC.float())
-        turn = self._rotations(schedule)[span]
+        rotary = self._rotations(schedule)[span]
         for i, block in enumerate(self.blocks):
             if self.config.adds_scale_embedding(i):
                 x_BMD = x_BMD + self.scale_embedding[k]
-            x_BMD = block(x_BMD, caption.modulations[i], caption.memories[i], turn, decoding.caches[i])
+            x_BMD = block(x_BMD, caption.modulations[i], caption.memories[i], rotary, decoding.caches[i])
             if mix is not None:
                 x_BMD = mix(i, x_BMD)
         return x_BMD
@@ -180,42 +181,42 @@ class Transformer(nn.Module):
     def logits(
         self, x_BLD: Float[Tensor, "B L D"], pooled_BD: Float[Tensor, "B D"]
     ) -> Float[Tensor, "B L C 2"] | Float[Tensor, "B L V"]:
-        """The head: adaptive norm by the pooled caption, then the classifier, all in float32."""
+        """Apply the head: adaptive norm by the pooled caption, then the classifier, all in float32."""
         with torch.autocast(x_BLD.device.type, enabled=False):
             scale, shift = self.head_modulate(F.silu(pooled_BD)).unsqueeze(1).chunk(2, dim=-1)
             logits: Tensor = self.head(modulated_norm(x_BLD, scale + 1, shift, self.config.norm_eps))
         return logits.unflatten(-1, (-1, 2)) if self.config.head == "bitwise" else logits
 
     def block_modules(self) -> Iterable[Block]:
-        """The blocks, first to last."""
+        """Return the blocks, first to last."""
         return cast("Iterable[Block]", self.blocks)
 
     def _start_tokens(self, caption: CaptionContext, schedule: ScaleSchedule) -> Float[Tensor, "B M D"]:
         return (caption.pooled_BD + self.start).unsqueeze(1).expand(-1, schedule.spans[0].stop, -1)
 
     def _rotations(self, schedule: ScaleSchedule) -> Float[Tensor, "L P 2"]:
-        """Cosine and sine, since compilers know no complex numbers."""
-        turn = rotations(schedule, self.config.head_width, self.config.positions, self.start.device)
-        return torch.view_as_real(turn)
+        """Return cosines and sines as real numbers, since ``torch.compile`` does not support complex ones."""
+        rotary = rotations(schedule, self.config.head_width, self.config.positions, self.start.device)
+        return torch.view_as_real(rotary)
 
     def _drop_captions(self, text: TextCondition, generator: torch.Generator | None) -> TextCondition:
-        """Replace a share of the captions by the learned table, which stays in the graph even when none is dropped."""
+        """Replace random captions by the learned table; the table stays in the graph even when none is dropped."""
         drop = _draw(self.config.condition_drop, (text.batch_size,), generator, text.features_TD.device)
         lengths = torch.tensor(text.lengths, device=drop.device)
         dropped = drop.repeat_interleave(lengths, output_size=sum(text.lengths)).unsqueeze(-1)
         features = torch.where(dropped, self.unconditional(text).features_TD, text.features_TD.float())
         return TextCondition(features, text.lengths)
 
-    def _draw_keeps(self, batch_size: int, generator: torch.Generator | None) -> list[DropPathMask | None]:
-        keeps: list[DropPathMask | None] = []
+    def _draw_drop_paths(self, batch_size: int, generator: torch.Generator | None) -> list[DropPathMask | None]:
+        drop_paths: list[DropPathMask | None] = []
         for i in range(self.config.depth):
             rate = self.config.drop_path_rate(i)
             if not self.training or rate == 0.0:
-                keeps.append(None)
+                drop_paths.append(None)
                 continue
             kept = ~_draw(rate, (2, batch_size, 1, 1), generator, self.start.device)
-            keeps.append(DropPathMask(*(kept.float() / (1.0 - rate)).unbind(0)))
-        return keeps
+            drop_paths.append(DropPathMask(*(kept.float() / (1.0 - rate)).unbind(0)))
+        return drop_paths
 
     def _check(self, text: TextCondition, inputs_BMC: Tensor | None, schedule: ScaleSchedule) -> None:
         config = self.config
@@ -242,7 +243,7 @@ class Transformer(nn.Module):
 def _draw(
     rate: float, shape: tuple[int, ...], generator: torch.Generator | None, device: torch.device
 ) -> Bool[Tensor, "*shape"]:
-    """True with probability ``rate``; drawn where the generator lives."""
+    """Draw booleans that are true with probability ``rate``, on the generator's device."""
     if rate == 0.0:
         return torch.zeros(shape, dtype=torch.bool, device=device)
     if generator is None:

@@ -1,4 +1,4 @@
-"""Two-dimensional rotary positions over all scales (paper 3.5, Fig. 13; repository infinity/models/basic.py)."""
+"""Two-dimensional rotary position embeddings (RoPE) over all scales (paper 3.5, Fig. 13; repository basic.py)."""
 
 from __future__ import annotations
 
@@ -14,27 +14,26 @@ from infinity.transformer.config import Positions
 
 _BASE = 10_000.0
 _TABLE_SIDE = 128
-"""Longer side of the table that "interpolated" positions resize."""
+"""Longer side of the table of "interpolated" positions."""
 
 
 @lru_cache(maxsize=64)
 def rotations(
     schedule: ScaleSchedule, head_width: int, positions: Positions, device: torch.device
 ) -> Complex64[Tensor, "L P"]:
-    """cos + i sin of every token and every pair of channels of a head; P is half the head's width.
+    """Return cos + i sin of every token and every pair of channels of a head; P is half the head's width.
 
-    The first half of the pairs turns with the row, the second half with the column; within each half frequencies fall
-    geometrically from 1 with base 10000. Complex numbers make the turn of a pair one multiplication, which reads and
-    writes memory once.
+    The first half of the pairs rotates with the row, the second half with the column. Within each half frequencies fall
+    geometrically from 1 with base 10000. With complex numbers the rotation of a pair is one multiplication, which
+    reads and writes memory once.
     """
     if positions == "interpolated":
-        parts = [_interpolated(grid, schedule.frame, head_width) for grid in schedule.grids]
-        return torch.cat(parts).to(device)
+        return torch.cat([_interpolated(grid, schedule.frame, head_width) for grid in schedule.grids]).to(device)
     angles = []
     for h, w in schedule.grids:
         rows, columns = torch.arange(h), torch.arange(w)
         if positions == "frame":
-            # Float32 products rounded half to even, as the published weights were trained.
+            # Float32 products rounded half to even, since the published weights were trained with these positions.
             rows = (rows * (schedule.frame[0] / h)).round()
             columns = (columns * (schedule.frame[1] / w)).round()
         angles.append(_angles(rows, columns, head_width))
@@ -51,7 +50,7 @@ def _angles(rows: Tensor, columns: Tensor, head_width: int) -> Float[Tensor, "HW
 
 
 def _interpolated(grid: Grid, frame: Grid, head_width: int) -> Complex64[Tensor, "HW P"]:
-    """A table of the frame's ratio with 128 positions on its longer side, resized; cosines and sines apart."""
+    """Resize a table of the frame's ratio with 128 positions on its longer side, cosines and sines separately."""
     if frame[0] >= frame[1]:
         side = (_TABLE_SIDE, int(_TABLE_SIDE / frame[0] * frame[1]))
     else:

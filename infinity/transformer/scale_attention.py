@@ -1,4 +1,4 @@
-"""Attention kernels, and who sees whom among the image tokens of all scales: the one place that chooses either."""
+"""Attention kernels and the block-causal mask over the image tokens of all scales; both are chosen here alone."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     from torch.nn.attention.flex_attention import BlockMask
 
 Kernel = Literal["auto", "windows", "dense", "flex"]
-"""How the block-causal mask of a training pass is respected: a call for every fine scale, one call with a mask of all
-tokens by all tokens, or FlexAttention with a mask of blocks. "auto" is "flex" on a GPU with Triton, else "windows"."""
+"""Implementation of block-causal attention in training: "windows" makes one call per fine scale, "dense" one call with
+an L x L mask, "flex" uses FlexAttention with a block mask. "auto" is "flex" on a GPU with Triton, else "windows"."""
 
 KERNELS: tuple[Kernel, ...] = get_args(Kernel)
 
 _DENSE_TOKENS = 192
-"""Up to so many leading tokens share one masked call: below it, a call costs more than the masked part."""
+"""Largest number of leading tokens that share one masked call; for fewer, a call costs more than masked work."""
 
 _EXPLICIT_SCORES = 96 * 96
-"""Up to so many scores a head, plain matrix products beat the fused kernel on a CPU (twice as fast at 30 tokens)."""
+"""Largest number of scores per head for which plain matrix products beat the fused kernel on a CPU."""
 
 
 def attend(
@@ -38,7 +38,7 @@ def attend(
     bias: Float[Tensor, "#B 1 #Lq Lk"] | None,
     scale: float,
 ) -> Float[Tensor, "B N Lq E"]:
-    """softmax(scale * q k + bias) v. ``bias`` is 0 or minus infinity."""
+    """Compute softmax(scale * q k + bias) v; ``bias`` is 0 or minus infinity."""
     if query.device.type == "cpu" and query.shape[2] * key.shape[2] <= _EXPLICIT_SCORES:
         return _attend_explicitly(query, key, value, bias, scale)
     bias = bias if bias is None else bias.to(query.dtype)
@@ -46,12 +46,12 @@ def attend(
 
 
 def _attend_explicitly(query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, scale: float) -> Tensor:
-    """Two batched matrix products with all heads of all samples in one axis."""
+    """Attend by two batched matrix products, with all heads of all samples in one axis."""
     batch, heads, length, _ = query.shape
     query, key, value = query.flatten(0, 1), key.flatten(0, 1), value.flatten(0, 1)
     scores_shape = (batch, heads, length, key.shape[1])
     if bias is None:
-        added = query.new_empty(()).expand(batch * heads, *scores_shape[2:])  # not read, as beta is 0
+        added = query.new_empty(()).expand(batch * heads, *scores_shape[2:])  # never read, since beta is 0
     else:
         added = bias.to(query.dtype).expand(scores_shape).flatten(0, 1)
     scores = torch.baddbmm(added, query, key.transpose(1, 2), alpha=scale, beta=0 if bias is None else 1)
@@ -59,26 +59,26 @@ def _attend_explicitly(query: Tensor, key: Tensor, value: Tensor, bias: Tensor |
     return attended
 
 
-def visibility_bias(visible: Bool[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """0 where something is seen, minus infinity elsewhere."""
-    return torch.zeros(visible.shape, device=visible.device).masked_fill_(~visible, -math.inf)
+def mask_bias(mask: Bool[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Return 0 where the mask is true, minus infinity elsewhere."""
+    return torch.zeros(mask.shape, device=mask.device).masked_fill_(~mask, -math.inf)
 
 
 def scale_of_token(schedule: ScaleSchedule) -> Int64[Tensor, " L"]:
-    """Number of every token's scale, from 0."""
+    """Return the number of every token's scale, from 0."""
     lengths = torch.tensor([h * w for h, w in schedule.grids])
     return torch.arange(schedule.num_scales).repeat_interleave(lengths, output_size=schedule.num_tokens)
 
 
 def scale_mask(schedule: ScaleSchedule, device: torch.device) -> Bool[Tensor, "L L"]:
-    """Who (row) sees whom (column): a token sees all tokens of its own and of coarser scales (paper 3.1)."""
+    """Return the block-causal mask: a token (row) attends to all tokens of its own and coarser scales (paper 3.1)."""
     scale = scale_of_token(schedule)
     return (scale[:, None] >= scale[None, :]).to(device)
 
 
 @dataclass(frozen=True, slots=True)
 class PrefixChunk:
-    """Neighbouring scales that share one attention call: their queries see the tokens up to ``stop``."""
+    """Neighbouring scales that share one attention call: queries from ``start`` attend to the tokens up to ``stop``."""
 
     start: int
     stop: int
@@ -87,25 +87,25 @@ class PrefixChunk:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AttentionMask:
-    """Who sees whom in a training pass, made ready for a kernel: exactly one of the three is set.
+    """Block-causal mask of a training pass in the form of one kernel: exactly one of the three is set.
 
     Attributes:
-        calls: Windows over all tokens, in order.
-        bias: 0 and minus infinity for all pairs of tokens.
-        blocks: FlexAttention's mask.
+        chunks: Attention calls that cover all tokens, in order.
+        bias: Mask of all pairs of tokens as 0 and minus infinity.
+        blocks: Mask of FlexAttention.
     """
 
-    calls: tuple[PrefixChunk, ...] = ()
+    chunks: tuple[PrefixChunk, ...] = ()
     bias: Float[Tensor, "L L"] | None = None
     blocks: BlockMask | None = None
 
 
 @lru_cache(maxsize=64)
-def visibility(schedule: ScaleSchedule, device: torch.device, kernel: Kernel = "auto") -> AttentionMask:
-    """The block-causal mask of a schedule, for the kernel that was asked for or fits the device.
+def attention_mask(schedule: ScaleSchedule, device: torch.device, kernel: Kernel = "auto") -> AttentionMask:
+    """Return the block-causal mask of a schedule for a kernel; "auto" takes the one that fits the device.
 
     Raises:
-        ValueError: No kernel of that name.
+        ValueError: The kernel is unknown.
     """
     if kernel not in KERNELS:
         raise ValueError(f"attention: expected one of {', '.join(KERNELS)}, got {kernel!r}")
@@ -114,68 +114,68 @@ def visibility(schedule: ScaleSchedule, device: torch.device, kernel: Kernel = "
     if kernel == "flex":
         return AttentionMask(blocks=_blocks(schedule, device))
     if kernel == "dense":
-        return AttentionMask(bias=visibility_bias(scale_mask(schedule, device)))
-    return AttentionMask(calls=_windows(schedule, device))
+        return AttentionMask(bias=mask_bias(scale_mask(schedule, device)))
+    return AttentionMask(chunks=_chunks(schedule, device))
 
 
 def _has_triton() -> bool:
-    """Whether FlexAttention can be compiled for a GPU; uncompiled it holds all scores."""
+    """Return whether FlexAttention can be compiled for a GPU; uncompiled it would hold all scores in memory."""
     return importlib.util.find_spec("triton") is not None
 
 
-def _windows(schedule: ScaleSchedule, device: torch.device) -> tuple[PrefixChunk, ...]:
-    """Cut the block-causal mask into calls.
+def _chunks(schedule: ScaleSchedule, device: torch.device) -> tuple[PrefixChunk, ...]:
+    """Divide the block-causal mask into attention calls.
 
-    The coarse scales share one call with a small mask; every fine scale is an unmasked call over its prefix, so that
-    nothing invisible is computed.
+    The coarse scales share one call with a small mask. Every fine scale is an unmasked call over its prefix, so that no
+    masked pair is computed.
     """
     spans = schedule.spans
     dense = [span for span in spans if span.stop <= _DENSE_TOKENS]
-    calls = [PrefixChunk(span.start, span.stop, None) for span in spans[len(dense) :]]
+    chunks = [PrefixChunk(span.start, span.stop, None) for span in spans[len(dense) :]]
     if dense:
         prefix = schedule.prefix(len(dense))
-        bias = visibility_bias(scale_mask(prefix, device)) if len(dense) > 1 else None
-        calls.insert(0, PrefixChunk(0, dense[-1].stop, bias))
-    return tuple(calls)
+        bias = mask_bias(scale_mask(prefix, device)) if len(dense) > 1 else None
+        chunks.insert(0, PrefixChunk(0, dense[-1].stop, bias))
+    return tuple(chunks)
 
 
 def _blocks(schedule: ScaleSchedule, device: torch.device) -> BlockMask:
-    """Blocks of 128 x 128 pairs: those that nobody sees are skipped, the last one may be cut off by the end."""
+    """Build FlexAttention's mask of 128 x 128 blocks; fully masked blocks are skipped."""
     from torch.nn.attention.flex_attention import create_block_mask
 
     scale = scale_of_token(schedule).to(device)
 
-    def sees(_batch: Tensor, _head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+    def attends(_batch: Tensor, _head: Tensor, query: Tensor, key: Tensor) -> Tensor:
         return scale[query] >= scale[key]
 
     length = schedule.num_tokens
-    return create_block_mask(sees, B=None, H=None, Q_LEN=length, KV_LEN=length, device=device)
+    return create_block_mask(attends, B=None, H=None, Q_LEN=length, KV_LEN=length, device=device)
 
 
 def block_causal_attention(
     query: Float[Tensor, "B N L E"],
     key: Float[Tensor, "B N L E"],
     value: Float[Tensor, "B N L E"],
-    visible: AttentionMask,
+    mask: AttentionMask,
 ) -> Float[Tensor, "B N L E"]:
-    """softmax(q k) v under ``scale_mask``, without a factor."""
-    if visible.blocks is not None:
-        attended: Tensor = _flex(query.device)(query, key, value, block_mask=visible.blocks, scale=1.0)
+    """Compute softmax(q k) v under ``scale_mask``; queries are already scaled, so that there is no factor."""
+    if mask.blocks is not None:
+        attended: Tensor = _flex(query.device)(query, key, value, block_mask=mask.blocks, scale=1.0)
         return attended
-    if visible.bias is not None:
-        return attend(query, key, value, visible.bias, 1.0)
-    parts = [
+    if mask.bias is not None:
+        return attend(query, key, value, mask.bias, 1.0)
+    outputs = [
         attend(query[:, :, c.start : c.stop], key[:, :, : c.stop], value[:, :, : c.stop], c.bias, 1.0)
-        for c in visible.calls
+        for c in mask.chunks
     ]
-    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
+    return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2)
 
 
 def _flex(device: torch.device) -> Any:
-    """FlexAttention is fast only when it is compiled; on a CPU, where it has no backward pass, it is for comparison."""
+    """Return FlexAttention, compiled on a GPU; on a CPU it has no backward pass and serves for comparison."""
     from torch.nn.attention.flex_attention import flex_attention
 
-    compiles = device.type == "cuda" and not torch.compiler.is_compiling()  # inside of a compiled block it is anyway
+    compiles = device.type == "cuda" and not torch.compiler.is_compiling()  # a compiled block compiles it too
     return _compiled_flex() if compiles else flex_attention
 
 

@@ -15,6 +15,7 @@ import torch.distributed as dist  # noqa: E402
 
 from infinity.data.dataset.manifest import Manifest  # noqa: E402
 from infinity.jobs.training import transformer as train_transformer  # noqa: E402
+from infinity.jobs.training import transformer_samples  # noqa: E402
 from infinity.jobs.training.base import WorkersConfig  # noqa: E402
 from infinity.text import build_text_encoder  # noqa: E402
 from infinity.tokenizer.saved import load_tokenizer  # noqa: E402
@@ -31,18 +32,20 @@ def main(folder: Path) -> None:
     spec = transformer_spec(
         folder, manifest, make_tokenizer(folder, manifest, num_steps=1), loop=LOOP, workers=WorkersConfig(shard=True)
     )
-    cpu, team = torch.device("cpu"), ProcessGroup.current()
+    cpu, group = torch.device("cpu"), ProcessGroup.current()
     tokenizer, encoder = load_tokenizer(spec.tokenizer), build_text_encoder(spec.text)
     # On one worker the CPU's own mesh holds the weights that an offloading one would hold there.
-    state, _ = train_transformer.learning(spec, train_transformer._transformer(spec), tokenizer.config, team, cpu)
+    state, _ = train_transformer.make_state_and_task(
+        spec, train_transformer._transformer(spec), tokenizer.config, group, cpu
+    )
     assert is_sharded(state.module)
     with card.running():
         on_card = tokenizer.to("cuda")
-        draw = train_transformer._drawing(spec, Manifest.load(manifest), state, team, (on_card, encoder))
+        draw = transformer_samples.sample_drawing(spec, Manifest.load(manifest), state, group, (on_card, encoder))
         sheet = draw()
     assert sheet.png.startswith(b"\x89PNG")
     assert sheet.rows == ("drawn with averaged weights", "drawn with the last weights")
-    train_transformer._exporting(spec, state, state.module, team)(str(folder / "model"))  # type: ignore[arg-type]
+    transformer_samples.model_exporting(spec, state, state.module, group)(str(folder / "model"))  # type: ignore[arg-type]
     assert (folder / "model" / "COMMITTED").exists()
     dist.destroy_process_group()
     print("drawn on a card")

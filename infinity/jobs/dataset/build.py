@@ -26,7 +26,7 @@ from infinity.jobs.dataset.dropped_pictures import dropped_pictures
 from infinity.jobs.dataset.facts import DatasetError, SourceTable, gather, open_record
 from infinity.jobs.dataset.sources import only_takes_down, sources_of, stores_as, takedown_of
 from infinity.jobs.dataset.spec import BuildDatasetReport, BuildDatasetSpec, judges_of
-from infinity.jobs.dataset.summary import save_thumbnails
+from infinity.jobs.dataset.summary import save_thumbnails, summarize
 from infinity.jobs.ownership import Tenure, once
 from infinity.jobs.progress import Progress, ProgressSink, section, silent
 from infinity.jobs.spec import begin, commit

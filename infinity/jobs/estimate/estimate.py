@@ -1,4 +1,4 @@
-"""Memory and time of a training before it runs: the spec's own step, traced with fake tensors, and a calibration."""
+"""Estimate memory and time of a training before it runs: its own step on fake tensors, and a calibration run."""
 
 from __future__ import annotations
 
@@ -27,39 +27,39 @@ from infinity.training.flops import training_flops
 from infinity.training.transformer.engine import return_freed_memory
 
 CACHE_BYTES = 2**31
-"""Features of a data set that a worker keeps at most (`infinity.training.loaders.latents`)."""
+"""Largest cache of features per worker (`infinity.training.loaders.latents`)."""
 
 GPU_CONTEXT_BYTES = 600 * 2**20
-"""What CUDA, its libraries and the allocator's rounding take beside tensors."""
+"""Memory of CUDA, its libraries and the allocator's rounding, besides tensors."""
 
 _NUM_TIMED = 5
-"""Steps of a relative, after a first one."""
+"""Timed steps of a small training, after a first one."""
 _LONGEST_S = 10.0
-"""About what these may take."""
+"""About the longest time for all timed steps together."""
 _MOST_HEAP = 1.5
-"""More is no hole in a heap but a disturbed measurement."""
+"""Largest credible loss of the heap; more is a disturbed measurement."""
 
 FLAN_T5_XL_WEIGHTS = 1_222_000_000
-"""Of the encoder half."""
+"""Number of weights of the encoder half."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Estimate(Config):
-    """What a worker of a training needs at most, in bytes, and how long a step takes.
+    """Peak memory of one worker in bytes, and the duration of a step.
 
     Attributes:
-        weights: Of what is trained, this worker's share.
-        gradients: As many as weights that are trained.
-        optimizer: Running means.
+        weights: Trained weights, this worker's share.
+        gradients: Gradients of the trained weights.
+        optimizer: Moments of the optimizer.
         average: Averaged weights.
-        activations: Everything else that is alive when a step holds most: activations, logits, what is gathered.
-        logits: The part of it that the head gives; for information.
-        frozen: Weights of the tokenizer, text encoder and networks of the losses; cached features.
-        saving: Copies that a stored state is written from, in the memory of the CPU.
-        process: Python, libraries and what they keep, and what the heap loses between tensors; on a GPU its context.
-        seconds_per_step: None where neither a calibration nor a device's speed was given.
-        flops_per_step: Of the whole batch and all workers, forward and backward.
-        num_steps: Of the training.
+        activations: Everything else alive at the peak of a step: activations, logits, gathered weights.
+        logits: Logits, which ``activations`` includes; for information.
+        frozen: Weights of the tokenizer, text encoder and networks of the losses, and cached features.
+        saving: Copies on the CPU from which a stored state is written.
+        process: Python, libraries and holes in the heap; on a GPU the CUDA context.
+        seconds_per_step: Seconds per step; None without a calibration or a device's speed.
+        flops_per_step: Floating-point operations of the whole batch over all workers, forward and backward.
+        num_steps: Steps of the training.
     """
 
     weights: int
@@ -77,25 +77,25 @@ class Estimate(Config):
 
     @property
     def device_bytes(self) -> int:
-        """The most that a step takes where it is computed, without ``saving``."""
+        """Peak memory of a step on the computing device, without ``saving``."""
         held = self.weights + self.gradients + self.optimizer + self.average
         return held + self.activations + self.frozen + self.process
 
     @property
     def total_bytes(self) -> int:
-        """The most that a process on a CPU takes, while a state is stored beside a step."""
+        """Peak memory of a process on a CPU, when a state is saved during a step."""
         return self.device_bytes + self.saving
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Calibration(Config):
-    """What a short run on this machine told.
+    """Result of a short run on this machine.
 
     Attributes:
-        process: Bytes that a training process takes beside its tensors.
-        heap: Bytes that it takes for each byte of tensors: what lies free between them costs memory, too.
-        seconds_per_step: Of the training, on this machine's CPU and with all else that it does now.
-        processor_seconds: Of processor time, over all threads; other programs disturb it least.
+        process: Bytes of a training process besides its tensors.
+        heap: Bytes of the process per byte of tensors, at least 1; holes in the heap cost memory too.
+        seconds_per_step: Seconds per step of the training on this machine's CPU under its present load.
+        processor_seconds: Processor seconds per step over all threads; other programs disturb them least.
     """
 
     process: int
@@ -106,13 +106,13 @@ class Calibration(Config):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Assumptions(Config):
-    """What a spec does not say.
+    """Facts that a spec does not contain.
 
     Attributes:
-        aspect_ratio: Of the pictures; the largest schedule of a data set counts.
-        text_tokens: Of a caption; None takes the text encoder's most, up to 128.
-        num_pictures: Of the training split, for the cache of features.
-        flops_per_s: What a device does in practice; None leaves the seconds to a calibration.
+        aspect_ratio: Aspect ratio of the pictures, height over width; take the one with most tokens.
+        text_tokens: Tokens per caption; None for the text encoder's maximum, up to 128.
+        num_pictures: Pictures of the training split, for the cache of features.
+        flops_per_s: FLOP/s that a device reaches in practice; None leaves the seconds to a calibration.
     """
 
     aspect_ratio: float = 1.0
@@ -128,16 +128,16 @@ def estimate(
     tokenizer: TokenizerConfig | None = None,
     calibration: Calibration | None = None,
 ) -> Estimate:
-    """Trace one step of a training.
+    """Estimate a training by tracing one step.
 
     Args:
-        spec: Of either training; nothing that it names is opened.
-        assumed: What it does not say.
+        spec: Spec of either training; no file that it names is opened.
+        assumed: Facts that the spec does not contain.
         tokenizer: Shape of a transformer's frozen tokenizer.
-        calibration: Of ``calibrate``; without it process and heap count nothing on a CPU.
+        calibration: Result of ``calibrate``; without it, process and heap count nothing on a CPU.
 
     Raises:
-        ValueError: A transformer without the shape of its tokenizer.
+        ValueError: A transformer comes without the shape of its tokenizer.
     """
     assumed = assumed or Assumptions()
     if isinstance(spec, TrainTransformerSpec) and tokenizer is None:
@@ -153,8 +153,8 @@ def estimate(
     kept = {name: -(-size // share) for name, size in held.items()}
     activations = max(0, peak - rehearsal.resting_bytes - sum(held.values()))
     if share > 1:
-        activations += 2 * _unit(spec, held["weights"])  # gathered while it is used, and the next one ahead
-    stored = kept["weights"] + kept["optimizer"] + kept["average"]  # each worker stores what it holds
+        activations += 2 * _unit(spec, held["weights"])  # FSDP gathers the unit in use and prefetches the next
+    stored = kept["weights"] + kept["optimizer"] + kept["average"]  # each worker stores its shard (decision 38)
     if spec.workers.offload:
         kept, host = dict.fromkeys(kept, 0), sum(kept.values())
     else:
@@ -181,24 +181,24 @@ def estimate(
 def calibrate(
     spec: AnyTrainSpec, assumed: Assumptions | None = None, *, tokenizer: TokenizerConfig | None = None
 ) -> Calibration:
-    """Run a few steps of two small relatives of the training in a process of its own, and draw the line through them.
+    """Time two reduced versions of the training in a process of its own, and extrapolate linearly.
 
-    A transformer's relatives have fewer blocks and its full sequence, a tokenizer's fewer pictures: the larger half as
-    many as the training has, fewer where that takes too long, and at least three; the smaller half as many as that.
-    Memory is a line through both, too: what a process takes beside tensors, and what it takes for each byte of them.
+    A reduced transformer has fewer blocks and the full sequence, a reduced tokenizer fewer pictures. The larger version
+    has half as many as the training, fewer where that takes too long, at least three. The smaller version has half as
+    many again. Memory is extrapolated linearly too: a constant per process, and a factor per byte of tensors.
     """
     assumed = assumed or Assumptions()
     load = Load.of(spec, aspect_ratio=assumed.aspect_ratio, text_tokens=assumed.text_tokens)
     units = load.part_size if isinstance(spec, TrainTokenizerSpec) else spec.model.depth
     context = multiprocessing.get_context("spawn")
     with context.Pool(1) as pool:
-        small, large = pool.apply(_run_relatives, (spec, load, tokenizer, units))
+        small, large = pool.apply(_run_reduced, (spec, load, tokenizer, units))
     per_unit = large.size - small.size
     wall, processor = (
         max(a + (b - a) / per_unit * (units - small.size), 1e-9)
         for a, b in ((small.wall_s, large.wall_s), (small.processor_s, large.processor_s))
     )
-    traced = [_traced(*_relative(spec, load, each.size), tokenizer) for each in (small, large)]
+    traced = [_traced(*_reduced(spec, load, each.size), tokenizer) for each in (small, large)]
     heap = (large.taken - small.taken) / max(1, traced[1] - traced[0])
     heap = min(max(heap, 1.0), _MOST_HEAP)
     return Calibration(
@@ -209,7 +209,7 @@ def calibrate(
     )
 
 
-def _relative(spec: AnyTrainSpec, load: Load, size: int) -> tuple[AnyTrainSpec, Load]:
+def _reduced(spec: AnyTrainSpec, load: Load, size: int) -> tuple[AnyTrainSpec, Load]:
     one = Load(load.schedule, load.part_size, 1, load.text_tokens)
     if isinstance(spec, TrainTransformerSpec):
         return spec.replace(model=spec.model.replace(depth=size)), one
@@ -218,7 +218,7 @@ def _relative(spec: AnyTrainSpec, load: Load, size: int) -> tuple[AnyTrainSpec, 
 
 @dataclass(frozen=True, slots=True)
 class _Ran:
-    """What a relative took: blocks or pictures, most memory of the process so far, and seconds of a step."""
+    """Size of a reduced version (blocks or pictures), peak memory of the process so far, and seconds per step."""
 
     size: int
     taken: int
@@ -226,12 +226,12 @@ class _Ran:
     processor_s: float
 
 
-def _run_relatives(spec: AnyTrainSpec, load: Load, tokenizer: TokenizerConfig | None, units: int) -> tuple[_Ran, _Ran]:
-    """In the other process: the smaller relative, then the larger one."""
+def _run_reduced(spec: AnyTrainSpec, load: Load, tokenizer: TokenizerConfig | None, units: int) -> tuple[_Ran, _Ran]:
+    """Run the smaller reduced version, then the larger one; called in the other process."""
     torch.set_num_threads(spec.workers.threads)
     if getattr(spec, "recompute", False):
-        return_freed_memory()  # as the training does; it costs time
-    one = rehearse(*_relative(spec, load, 1), tokenizer=tokenizer)
+        return_freed_memory()  # as the training does with activation checkpointing; it costs time
+    one = rehearse(*_reduced(spec, load, 1), tokenizer=tokenizer)
     one.step()
     fitting = int(_LONGEST_S / (_NUM_TIMED * _seconds(one)[0]))
     del one
@@ -240,7 +240,7 @@ def _run_relatives(spec: AnyTrainSpec, load: Load, tokenizer: TokenizerConfig | 
 
 
 def _ran(spec: AnyTrainSpec, load: Load, tokenizer: TokenizerConfig | None, size: int) -> _Ran:
-    rehearsal = rehearse(*_relative(spec, load, size), tokenizer=tokenizer)
+    rehearsal = rehearse(*_reduced(spec, load, size), tokenizer=tokenizer)
     rehearsal.step()
     wall, processor = zip(*(_seconds(rehearsal) for _ in range(_NUM_TIMED)), strict=True)
     return _Ran(size, peak_bytes(), statistics.median(wall), statistics.median(processor))
@@ -258,28 +258,28 @@ def _seconds(rehearsal: Rehearsal) -> tuple[float, float]:
 
 
 def peak_bytes() -> int:
-    """The most memory that this process has had.
+    """Return the peak memory of this process in bytes.
 
-    On Linux not what ``getrusage`` says: that begins with the memory of the process that started this one.
+    On Linux ``getrusage`` would include the memory of the parent process at the fork.
     """
     if sys.platform == "linux":
         return status_bytes("VmHWM")
-    else:  # the platform's checks of types skip a block, not what follows it
+    else:  # mypy skips this branch on Linux; without ``else`` it would call the code unreachable
         most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return most if sys.platform == "darwin" else most * 1024
 
 
 def _peak(trace: Tracer, rehearsal: Rehearsal) -> int:
-    """Bytes alive at the worst moment of a step; the second step has the running means from its beginning."""
+    """Return the peak of the second step, which has the optimizer's moments from its beginning."""
     trace(rehearsal.step)
     return trace(rehearsal.step).peak_bytes
 
 
 def _held(rehearsal: Rehearsal) -> dict[str, int]:
-    """Bytes between two steps by what they are, and of gradients; those of a discriminator are with the others."""
+    """Return the bytes of weights, gradients, moments and averages, including those of a discriminator."""
     state = rehearsal.state
-    modules = [state.module, *([state.opponent.module] if state.opponent is not None else [])]
-    optimizers = [state.optimizer, *([state.opponent.optimizer] if state.opponent is not None else [])]
+    modules = [state.module, *([state.adversary.module] if state.adversary is not None else [])]
+    optimizers = [state.optimizer, *([state.adversary.optimizer] if state.adversary is not None else [])]
     weights = [value for module in modules for value in module.state_dict().values()]
     trained = [weight for module in modules for weight in module.parameters() if weight.requires_grad]
     means = [value for each in optimizers for slots in each.state.values() for _, value in opened(slots)]
@@ -296,25 +296,25 @@ def _size(tensors: Iterable[Tensor]) -> int:
 
 
 def _unit(spec: AnyTrainSpec, weights: int) -> int:
-    """Bytes of the largest part that is gathered at once: a feed-forward has half of a block's weights."""
+    """Return the bytes of the largest unit that FSDP gathers: a feed-forward has half of a block's weights."""
     return weights // (2 * spec.model.depth) if isinstance(spec, TrainTransformerSpec) else 0
 
 
 def _flops(spec: AnyTrainSpec, load: Load, rehearsal: Rehearsal, trace: Tracer) -> int:
     if isinstance(spec, TrainTransformerSpec):
         lengths = [load.text_tokens] * spec.loop.batch_size
-        return training_flops(spec.model, spec.lesson.taught(load.schedule), lengths)
+        return training_flops(spec.model, spec.objective.trained(load.schedule), lengths)
     return trace.flops(rehearsal.step) * spec.workers.num_workers
 
 
 def _logits(spec: AnyTrainSpec, load: Load) -> int:
     if isinstance(spec, TrainTokenizerSpec):
         return 0
-    return load.part_size * spec.lesson.taught(load.schedule).num_tokens * spec.model.num_outputs * 4
+    return load.part_size * spec.objective.trained(load.schedule).num_tokens * spec.model.num_outputs * 4
 
 
 def _frozen(spec: AnyTrainSpec, tokenizer: TokenizerConfig | None, load: Load, num_pictures: int) -> int:
-    """Models that only look on, and features that are kept."""
+    """Return the bytes of the frozen models and of cached features."""
     if isinstance(spec, TrainTokenizerSpec) or tokenizer is None:
         return 0
     with torch.device("meta"):

@@ -1,7 +1,7 @@
-"""A training step without numbers: what it would hold in memory and compute, found by running its own code.
+"""Trace memory and operations of a training step by running its own code on fake tensors (decision 32).
 
-Tensors are fake: they have shapes, types and lifetimes, but no memory, so that a model of any size is traced on any
-machine in seconds.
+Fake tensors have shapes, types and lifetimes, but no memory, so that a model of any size is traced on any machine in
+seconds.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ _READ = torch.ops.aten._local_scalar_dense.default
 
 
 class LiveBytes(TorchDispatchMode):
-    """Follows the storages of all tensors that are made while it is entered.
+    """Dispatch mode that counts the bytes of all tensors created inside it.
 
     Attributes:
-        now: Bytes of those that are alive.
-        peak: The most that were alive at once since ``restart``.
+        now: Bytes alive.
+        peak: Most bytes alive at once since ``restart``.
     """
 
     def __init__(self) -> None:
@@ -39,9 +39,9 @@ class LiveBytes(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Run the operation and look at what it made."""
+        """Run the operation and count the tensors that it returns."""
         if func is _READ:
-            # A number that the program looks at, such as a loss: something finite and harmless.
+            # The program reads a number from a tensor, such as a loss; a fake tensor has none, so give a harmless one.
             kind: torch.dtype = args[0].dtype
             return kind != torch.bool and (1.0 if kind.is_floating_point else 1)
         made = func(*args, **(kwargs or {}))
@@ -51,7 +51,7 @@ class LiveBytes(TorchDispatchMode):
         return made
 
     def restart(self) -> None:
-        """Forget the peak so far."""
+        """Reset the peak to the bytes alive now."""
         self.peak = self.now
 
     def _see(self, tensor: Tensor) -> None:
@@ -72,11 +72,11 @@ class LiveBytes(TorchDispatchMode):
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """What a piece of code would need.
+    """Memory of a piece of code.
 
     Attributes:
-        kept_bytes: Held when it has ended, beyond what was held before.
-        peak_bytes: The most that is alive at once, with what was held before.
+        kept_bytes: Bytes alive after it, beyond those before it.
+        peak_bytes: Most bytes alive at once, including those before it.
     """
 
     kept_bytes: int
@@ -84,18 +84,18 @@ class Trace:
 
 
 class Tracer:
-    """Runs pieces of code one after the other; made by ``tracing``."""
+    """Runs and measures functions; made by ``tracing``."""
 
     def __init__(self, live: LiveBytes) -> None:
         self._live = live
 
     @property
     def now(self) -> int:
-        """Bytes alive."""
+        """Bytes of all tensors alive."""
         return self._live.now
 
     def __call__(self, piece: Callable[[], object]) -> Trace:
-        """Run a piece; what it returns is dropped when it is measured."""
+        """Run a function, measure its memory while its result is alive, and drop the result."""
         live, before = self._live, self._live.now
         live.restart()
         held = piece()
@@ -104,9 +104,9 @@ class Tracer:
         return trace
 
     def flops(self, piece: Callable[[], object]) -> int:
-        """Multiplications and additions of the piece's matrix products and convolutions.
+        """Return the floating-point operations of a function's matrix products and convolutions.
 
-        Apart from memory, since the counter keeps tensors alive.
+        Separate from memory, since the counter keeps tensors alive.
         """
         with FlopCounterMode(display=False) as counter:
             piece()
@@ -115,10 +115,10 @@ class Tracer:
 
 @contextmanager
 def tracing() -> Iterator[Tracer]:
-    """Inside the block every new tensor is fake, also that of a module.
+    """Make every new tensor inside the block fake, also those of modules.
 
-    Small tables that the models remember (masks, rotations) are forgotten before and after: fake ones would spoil later
-    work, real ones would be no fakes.
+    Cached tables of the models (masks, rotations) are dropped before and after, so that no fake table leaks into real
+    work and no real table into the trace.
     """
     _forget_tables()
     live, apply = LiveBytes(), nn.Module._apply
@@ -132,14 +132,14 @@ def tracing() -> Iterator[Tracer]:
 
 
 def _replace(module: nn.Module, convert: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
-    """What ``nn.Module._apply`` does, with new parameters in the place of the old."""
-    for part in module.modules() if recurse else [module]:
-        for name, weight in part._parameters.items():
+    """Do what ``nn.Module._apply`` does, with new parameters in place of the old."""
+    for each in module.modules() if recurse else [module]:
+        for name, weight in each._parameters.items():
             if weight is not None:
-                part._parameters[name] = nn.Parameter(convert(weight.detach()), requires_grad=weight.requires_grad)
-        for name, buffer in part._buffers.items():
+                each._parameters[name] = nn.Parameter(convert(weight.detach()), requires_grad=weight.requires_grad)
+        for name, buffer in each._buffers.items():
             if buffer is not None:
-                part._buffers[name] = convert(buffer)
+                each._buffers[name] = convert(buffer)
     return module
 
 

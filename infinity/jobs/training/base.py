@@ -1,7 +1,7 @@
-"""What the two trainings have in common: their specs and reports, and a training made ready in a worker.
+"""Specs, reports and sessions that the two trainings share.
 
-What is trained comes from the jobs ``train_tokenizer`` and ``train_transformer``; ``training_driver`` starts the
-workers, and ``training_worker`` is what each of them does.
+``tokenizer.py`` and ``transformer.py`` build the session of each training; ``driver.py`` starts the workers, and
+``worker.py`` runs in each of them.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ from infinity.training.state import TrainState
 
 MODEL_FOLDER, SAMPLES_FOLDER, STATE_FOLDER, RAY_FOLDER = "model", "samples", "state", "ray"
 PREPARATION = 0.05
-"""Share of the progress that loading and encoding get."""
+"""Fraction of the progress bar for loading and encoding."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainReport(JobReport):
-    """What a training made.
+    """Report of a training.
 
     Attributes:
-        model: URI of the folder with the averaged weights (or the last, without averaging).
-        training: For the report page.
-        seconds: From start to end of the job, or of its last part where it was interrupted.
-        notes: What should not have happened, for people: damaged states that were passed over, batches that were
-            skipped, returns to a checkpoint.
+        model: URI of the folder with the averaged weights; without averaging the last ones.
+        training: Summary for the report page.
+        seconds: Duration of the job, or of its last session where it was interrupted.
+        notes: Sentences for people about what should not have happened: damaged states, skipped batches, returns to a
+            checkpoint.
     """
 
     model: str
@@ -55,18 +55,18 @@ class TrainReport(JobReport):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainSpec(JobSpec):
-    """What the specs of both trainings have.
+    """Fields that the specs of both trainings share.
 
     Attributes:
         manifest: URI of the data set's manifest.
         resolution: Grids of every aspect ratio; with the tokenizer's stride they set the size of the pictures.
         optimizer: AdamW and its learning rate.
-        loop: How long and how often.
-        workers: Who trains.
-        order: How pictures are mixed.
-        augment: What is drawn for a picture at each visit.
-        reading: How pictures reach the workers; changes nothing about the model.
-        seed: Of weights, order of pictures and all draws.
+        loop: Length, batch size, micro-batches and intervals.
+        workers: Number of workers and their devices.
+        order: Shuffling of the pictures.
+        augment: Augmentation, drawn at each visit of a picture.
+        reading: Caches and threads of reading; changes nothing about the model (decision 18).
+        seed: Seed of weights, order of pictures and all draws.
         stage: Slug of the stage in reports, such as "tokenizer", "pretrain" or "finetune".
     """
 
@@ -87,9 +87,9 @@ class TrainSpec(JobSpec):
         JobSpec.__post_init__(self)  # super() does not work in a dataclass with slots
         if self.workers.num_workers > self.loop.num_parts:
             raise ValueError(
-                f"workers.num_workers: {self.workers.num_workers} workers need batches of at least as many parts, got "
-                f"loop.num_parts {self.loop.num_parts}; take at most that many workers, or deal batches of "
-                f"{self.loop.batch_size} samples into more parts, which is another training"
+                f"workers.num_workers: {self.workers.num_workers} workers need at least as many micro-batches per "
+                f"batch, got loop.num_parts {self.loop.num_parts}; set workers.num_workers to at most "
+                f"{self.loop.num_parts}, or raise loop.num_parts, which makes it another training"
             )
 
 
@@ -98,7 +98,13 @@ P = TypeVar("P", bound=MicroBatch)
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """A sheet of pictures as PNG bytes, what its rows show, and a caption a column where it needs one."""
+    """A sheet of sample pictures.
+
+    Attributes:
+        png: PNG bytes; empty in workers that draw nothing.
+        captions: One caption per column, or none.
+        rows: Title of each row.
+    """
 
     png: bytes
     captions: tuple[str, ...] = ()
@@ -110,31 +116,31 @@ class Session(Generic[P]):
     """A training made ready in one worker.
 
     Attributes:
-        state: At step 0.
-        learner: What is trained, with its loss.
-        feed: The worker's batches.
-        draw: Sample pictures of the present state; called in the first worker only, unless joint.
-        export: Write the model folder; called in the first worker only, unless joint.
-        joint: Whether no worker holds all weights, so that drawing and exporting take them all.
-        ready: Called in every worker when the state is the one that the run goes on from, with a listener to what
-            people should know of it.
+        state: State of step 0.
+        task: Model with its loss.
+        loader: Data loader of the worker.
+        draw: Draws sample pictures of the present state; called in the first worker only, unless joint.
+        export: Writes the model folder; called in the first worker only, unless joint.
+        joint: Whether weights are sharded, so that all workers must draw and export together.
+        ready: Called in every worker once the state to resume from is loaded, with a callback for notes to people.
     """
 
     state: TrainState
-    learner: Task[P]
-    feed: BatchLoader[P]
+    task: Task[P]
+    loader: BatchLoader[P]
     draw: Callable[[], Samples]
     export: Callable[[str], None]
     joint: bool = False
     ready: Callable[[Callable[[str], None]], None] = lambda _: None
 
 
-Told = Callable[[float, str], None]
-Build = Callable[[Any, ProcessGroup, torch.device, Told], "Session[Any]"]
-"""Makes a session from the spec, the team, the device, and a listener to the preparation; a function of a module."""
+OnProgress = Callable[[float, str], None]
+"""Progress callback: the fraction done and a sentence."""
+Build = Callable[[Any, ProcessGroup, torch.device, OnProgress], "Session[Any]"]
+"""Builds a session from the spec, the process group, the device and a progress callback; picklable by name."""
 
 
 def weightings(ema: Ema | None) -> tuple[tuple[Ema | None, str], ...]:
-    """With which weights sample pictures are drawn, and their names: the averaged ones, if any, and the last ones."""
+    """Return the weights that samples are drawn with, and their titles: averaged ones, if any, and the last ones."""
     last: tuple[Ema | None, str] = (None, "the last weights")
     return (last,) if ema is None else ((ema, "averaged weights"), last)

@@ -1,4 +1,4 @@
-"""One training on Ray Train: workers that share a batch, states that a killed worker or driver goes on from."""
+"""Driver of a training on Ray Train: it starts the workers, replaces dead ones, and resumes from stored states."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ def run_training(spec: TrainSpec, build: Build, title: str, progress: ProgressSi
     """Train on the connected cluster, or on a local one for the time it takes.
 
     Args:
-        spec: A checked spec of either kind that is not done.
-        build: Makes the session in every worker.
-        title: Words for people.
-        progress: Who listens.
+        spec: Checked spec of either training that is not done.
+        build: Function that builds the session in every worker.
+        title: Title of the stage in the report.
+        progress: Progress callback.
 
     Raises:
         NonFiniteLossError: More losses were not finite, or far too large, than ``loop.guard`` bears.
@@ -92,7 +92,7 @@ def _report(spec: TrainSpec, title: str, outcome: dict[str, Any], seconds: float
 
 
 def _check_resources(workers: WorkersConfig) -> None:
-    """Refuse what the cluster can never give; Ray would wait for it without end."""
+    """Refuse resources that the cluster does not have; Ray would wait for them without end."""
     import ray
 
     have = ray.cluster_resources()
@@ -173,7 +173,7 @@ def _clean_up(scratch: str) -> None:
 
 
 def _first_cause(error: Exception) -> str:
-    """The error of the first worker that failed by itself, in one line: not of one that only lost touch with it."""
+    """Return the error, in one line, of the first worker that failed by itself, not one that lost its connection."""
     failures = getattr(error, "worker_failures", None) or {0: error}
     texts = {rank: str(failure).strip() for rank, failure in failures.items()}
     first = min(texts, key=lambda rank: (_LOST_TOUCH.search(texts[rank]) is not None, rank))
@@ -181,11 +181,11 @@ def _first_cause(error: Exception) -> str:
 
 
 _LOST_TOUCH = re.compile(r"gloo/transport|connection (closed|reset)|NCCL|ncclRemoteError", re.IGNORECASE)
-"""What a worker says that waited for another one which is gone."""
+"""Errors of a worker that lost its connection to a dead one."""
 
 
 def _ray_storage(uri: str) -> tuple[str, Any]:
-    """Place and filesystem as Ray Train wants them: it takes buckets through pyarrow."""
+    """Return path and filesystem in Ray Train's form, which accesses S3 through pyarrow."""
     local = storage.local_path(uri)
     if local is not None:
         return str(local.absolute()), None
@@ -199,7 +199,7 @@ def _ray_storage(uri: str) -> tuple[str, Any]:
 
 
 def _sheets(folder: str, num_steps: int, captions: tuple[str, ...]) -> tuple[Sheet, ...]:
-    """Every sheet of the run, also of the parts before an interruption."""
+    """Return every sheet of the run, also of sessions before an interruption."""
     found = []
     for uri in storage.list_files(storage.join(folder, SAMPLES_FOLDER)):
         step = int(storage.name(uri).removeprefix("step-").removesuffix(".png"))

@@ -1,4 +1,4 @@
-"""Store what frozen tokenizer and text encoder make of a data set, so that no training has to run them again."""
+"""Job: precompute latents and text features of a data set, so that trainings need not run the frozen models."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from infinity.text import TextConfig, build_text_encoder
 from infinity.tokenizer.saved import KIND as TOKENIZER_KIND
 from infinity.tokenizer.saved import load_tokenizer
 from infinity.training.loaders.encoded import EncodedIndex, EncodedPart, LatentKind
-from infinity.training.loaders.encoding import CHUNK, Frozen, Stretch, encode_part, stretches
+from infinity.training.loaders.encoding import CHUNK, FrozenModels, PartRange, encode_part, part_ranges
 
 logger = logging.getLogger(__name__)
 
@@ -37,18 +37,18 @@ PARTS_FOLDER, INDEX_FILE = "parts", "index.json"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EncodeSpec(JobSpec):
-    """What to store.
+    """Spec of a store.
 
     Attributes:
         manifest: URI of the data set's manifest; its training split is encoded, with a centre crop.
         resolution: Grids of every aspect ratio.
         tokenizer: URI of the tokenizer's checkpoint; None for text features alone.
-        latents: Features for a training with self-correction, which draws other wrong bits at every visit; bits, 20 to
-            30 times smaller at the published sizes, for one without.
-        text: Which text encoder; None for latents alone.
-        captions: The training's settings: every caption that they can draw is encoded.
-        pictures_per_part: Pictures of one file, and what an interrupted job loses at most per worker.
-        workers: Actors that hold the models.
+        latents: Kind of latents: "features" for a training with self-correction, which draws other wrong bits at every
+            visit; "bits", 20 to 30 times smaller at the published sizes, for one without.
+        text: Text encoder; None for latents alone.
+        captions: Caption settings of the training; every caption that they can draw is encoded.
+        pictures_per_part: Pictures per file, and the most that an interrupted job loses per worker.
+        workers: Number of actors and their devices.
     """
 
     kind: ClassVar[str] = "encoded"
@@ -73,14 +73,14 @@ class EncodeSpec(JobSpec):
 
     @property
     def index(self) -> str:
-        """URI of the index, known before the job has run: what a training names in ``encoded``."""
+        """URI of the index, known before the job runs; the training's field ``encoded`` takes it."""
         return storage.join(self.folder, INDEX_FILE)
 
 
 def store_for(spec: TrainTransformerSpec) -> EncodeSpec:
-    """The store from which a training reads all that its frozen models would compute.
+    """Return the spec of the store with all that the frozen models of a training would compute.
 
-    Trainings that draw alike share one. Latents are left out where pictures look different at every visit.
+    Trainings with the same inputs share one store. It has no latents where pictures are augmented at every visit.
     """
     is_still = spec.augment.changes_nothing
     return EncodeSpec(
@@ -96,19 +96,19 @@ def store_for(spec: TrainTransformerSpec) -> EncodeSpec:
 
 
 def from_store(spec: TrainTransformerSpec) -> TrainTransformerSpec:
-    """The training that reads from its store, which ``store_for`` describes; its numbers stay the same."""
+    """Return the spec of the same training, which reads from the store of ``store_for``; its numbers stay the same."""
     return spec.replace(encoded=store_for(spec).index)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EncodeReport(JobReport):
-    """What lies in the store.
+    """Report of a store.
 
     Attributes:
-        index: URI of the index, which a training names in ``encoded``.
-        num_pictures: Pictures whose latents or captions are there.
-        num_bytes: Of all files.
-        seconds: Time the job took.
+        index: URI of the index; the training's field ``encoded`` takes it.
+        num_pictures: Number of pictures with latents or captions in the store.
+        num_bytes: Size of all files.
+        seconds: Duration of the job.
     """
 
     index: str
@@ -118,7 +118,7 @@ class EncodeReport(JobReport):
 
 
 def run(spec: EncodeSpec, *, progress: ProgressSink = silent) -> EncodeReport:
-    """Encode; a finished spec is not encoded again, an interrupted one goes on where parts are missing.
+    """Encode a data set. A finished job is not run again; an interrupted one resumes with the missing parts.
 
     Raises:
         ManifestError: A shard does not hold what the manifest says.
@@ -131,13 +131,13 @@ def _run(spec: EncodeSpec, tenure: Tenure) -> EncodeReport:
     started = time.monotonic()
     folder = begin(spec)
     manifest = Manifest.load(spec.manifest)
-    wanted = stretches(manifest, spec.pictures_per_part)
-    found = {stretch: part for stretch in wanted if (part := _stored(folder, stretch)) is not None}
-    missing = [stretch for stretch in wanted if stretch not in found]
+    wanted = part_ranges(manifest, spec.pictures_per_part)
+    found = {part_range: part for part_range in wanted if (part := _stored(folder, part_range)) is not None}
+    missing = [part_range for part_range in wanted if part_range not in found]
     if missing:
         with connect():
-            for stretch, part in _encode(spec, missing, tenure.fence):
-                found[stretch] = part
+            for part_range, part in _encode(spec, missing, tenure.fence):
+                found[part_range] = part
                 tenure.progress(Progress(len(found) / len(wanted), f"encoded {len(found)} of {len(wanted)} parts"))
     index = EncodedIndex(
         manifest=manifest.digest,
@@ -146,26 +146,26 @@ def _run(spec: EncodeSpec, tenure: Tenure) -> EncodeReport:
         latents=spec.latents,
         text_encoder=spec.text,
         captions=spec.captions,
-        parts=tuple(found[stretch] for stretch in wanted),
+        parts=tuple(found[part_range] for part_range in wanted),
     )
     storage.write_text(spec.index, index.dump())
     files = [info for part in index.parts for info in (part.latents, part.text) if info is not None]
     report = EncodeReport(
         index=spec.index,
-        num_pictures=sum(stretch.stop - stretch.start for stretch in wanted),
+        num_pictures=sum(part_range.stop - part_range.start for part_range in wanted),
         num_bytes=sum(info.num_bytes for info in files),
         seconds=round(time.monotonic() - started, 2),
     )
     return commit(spec, report)
 
 
-def _mark(folder: str, stretch: Stretch) -> str:
-    return storage.join(folder, PARTS_FOLDER, f"{stretch.aspect_ratio:.3f}-{stretch.start:09d}.json")
+def _mark(folder: str, part_range: PartRange) -> str:
+    return storage.join(folder, PARTS_FOLDER, f"{part_range.aspect_ratio:.3f}-{part_range.start:09d}.json")
 
 
-def _stored(folder: str, stretch: Stretch) -> EncodedPart | None:
-    """A part that was finished before, whose files are there."""
-    uri = _mark(folder, stretch)
+def _stored(folder: str, part_range: PartRange) -> EncodedPart | None:
+    """Return a part that was finished before, if its files are there."""
+    uri = _mark(folder, part_range)
     if not storage.exists(uri):
         return None
     part = EncodedPart.parse(storage.read_text(uri), where=uri)
@@ -173,12 +173,14 @@ def _stored(folder: str, stretch: Stretch) -> EncodedPart | None:
     return part if all(storage.exists(storage.join(folder, info.path)) for info in infos) else None
 
 
-def _encode(spec: EncodeSpec, missing: Sequence[Stretch], fence: LeaseFence) -> Iterator[tuple[Stretch, EncodedPart]]:
-    """Parts as they get ready, from actors that load the models once."""
+def _encode(
+    spec: EncodeSpec, missing: Sequence[PartRange], fence: LeaseFence
+) -> Iterator[tuple[PartRange, EncodedPart]]:
+    """Yield finished parts in any order, from actors that load the models once."""
     if is_in_process():
         worker = _EncodingActor(spec, fence)
-        for stretch in missing:
-            yield stretch, worker.encode(stretch)
+        for part_range in missing:
+            yield part_range, worker.encode(part_range)
         return
     import ray
     from ray.exceptions import RayTaskError
@@ -194,16 +196,16 @@ def _encode(spec: EncodeSpec, missing: Sequence[Stretch], fence: LeaseFence) -> 
     actors = [actor.remote(spec, fence) for _ in range(min(workers.num_workers, len(missing)))]
     try:
         pool = ActorPool(actors)
-        yield from pool.map_unordered(lambda each, stretch: each.encode_named.remote(stretch), missing)
+        yield from pool.map_unordered(lambda each, part_range: each.encode_named.remote(part_range), missing)
     except RayTaskError as error:
-        raise error.cause from None  # a sentence for people; Ray's text is a trace of internals
+        raise error.cause from None  # Ray's own text is a trace of internals
     finally:
         for each in actors:
             end_actor(each)
 
 
 class _EncodingActor:
-    """Holds the models, and encodes one part after the other."""
+    """Actor that holds the frozen models, and encodes part after part."""
 
     def __init__(self, spec: EncodeSpec, fence: LeaseFence) -> None:
         self._fence = fence
@@ -211,7 +213,7 @@ class _EncodingActor:
         device = "cuda" if spec.workers.use_gpu else "cpu"
         self._spec, self._manifest = spec, Manifest.load(spec.manifest)
         encoder = None if spec.text is None else build_text_encoder(spec.text, device)
-        self._frozen = Frozen(
+        self._frozen = FrozenModels(
             tokenizer=None if spec.tokenizer is None else load_tokenizer(spec.tokenizer).to(device),
             kind=spec.latents,
             encoder=encoder,
@@ -220,14 +222,14 @@ class _EncodingActor:
             else CaptionDraw(self._manifest, spec.captions, 0, encoder.num_tokens, encoder.max_tokens),
         )
 
-    def encode(self, stretch: Stretch) -> EncodedPart:
-        """Write a part's files, then its mark."""
+    def encode(self, part_range: PartRange) -> EncodedPart:
+        """Write the files of a part, then the record that marks it as finished."""
         spec = self._spec
         with fenced(self._fence):
-            part = encode_part(self._manifest, stretch, spec.resolution, self._frozen, spec.folder)
-            storage.write_text(_mark(spec.folder, stretch), part.dump())
+            part = encode_part(self._manifest, part_range, spec.resolution, self._frozen, spec.folder)
+            storage.write_text(_mark(spec.folder, part_range), part.dump())
         return part
 
-    def encode_named(self, stretch: Stretch) -> tuple[Stretch, EncodedPart]:
-        """The same, with what it is of."""
-        return stretch, self.encode(stretch)
+    def encode_named(self, part_range: PartRange) -> tuple[PartRange, EncodedPart]:
+        """Encode a part, and return it with its range."""
+        return part_range, self.encode(part_range)

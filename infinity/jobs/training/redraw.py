@@ -1,4 +1,4 @@
-"""See a training again from one of its stored states: sample pictures, curves, TensorBoard files and a page."""
+"""Redraw sample pictures, curves, TensorBoard files and the report page of a training from a stored state."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ SHEET_FILE, PAGE_FILE = "samples.png", "training.html"
 
 @dataclass(frozen=True, slots=True)
 class Redrawn:
-    """What was written.
+    """Files that were written.
 
     Attributes:
-        step: Of the state.
-        page: URI of the page, which holds everything.
+        step: Step of the state.
+        page: URI of the self-contained page.
         sheet: URI of the sample pictures.
         metrics: URI of the logged rows up to that step.
     """
@@ -46,17 +46,17 @@ class Redrawn:
 def redraw(
     folder: str, output: str, *, step: int | None = None, prompts: tuple[str, ...] = (), device: str = "cpu"
 ) -> Redrawn:
-    """Draw the samples of a stored state again and write what was logged until then; the run itself is not touched.
+    """Draw the samples of a stored state again, and write the metrics up to its step; the run itself is not changed.
 
     Args:
-        folder: Of the training: where its ``spec.json`` and its states are; running, stopped or finished.
-        output: URI of a folder.
-        step: Of the state; the newest whole one if None.
-        prompts: What a transformer draws instead of the prompts of the run.
-        device: Where to draw.
+        folder: Folder of the training with its ``spec.json`` and states; the training may be running.
+        output: URI of the folder to write to.
+        step: Step of the state; None for the newest one that is undamaged.
+        prompts: Prompts for a transformer; empty for those of the run.
+        device: Device of the model.
 
     Raises:
-        CheckpointError: No state of this step, or a damaged one.
+        CheckpointError: There is no state of this step, or it is damaged.
         LostStateError: States are there, but none can be loaded.
         ValueError: The folder is not that of a training.
     """
@@ -64,7 +64,7 @@ def redraw(
     if not isinstance(spec, TrainTokenizerSpec | TrainTransformerSpec):
         raise ValueError(f"{folder}: expected the folder of a training, found a job of kind {spec.kind!r}")
     states = StateStore(storage.join(folder, STATE_FOLDER), background=False)
-    stored = _read(states, step)  # whole and at once: a running training drops it soon
+    stored = _read(states, step)  # into memory at once, since a running training soon deletes the state
     session = _session(spec, prompts, torch.device(device))
     state = session.state
     state.load(stored.tensors, stored.extra, where=stored.uri)
@@ -84,7 +84,7 @@ def redraw(
         metrics=metrics,
         final={name: value for name, value in state.history[-1].items() if name != "step"} if state.history else {},
         samples=(Sheet(image=sheet, title=f"step {state.step}", captions=samples.captions),),
-        num_parameters=sum(weight.numel() for weight in session.learner.module.parameters()),
+        num_parameters=sum(weight.numel() for weight in session.task.module.parameters()),
         num_steps=state.step,
         rows=samples.rows,
     )
@@ -109,7 +109,7 @@ def _read(states: StateStore, step: int | None) -> Checkpoint:
 def _session(
     spec: TrainTokenizerSpec | TrainTransformerSpec, prompts: tuple[str, ...], device: torch.device
 ) -> Session[PictureBatch] | Session[LatentBatch]:
-    """The training made ready in this process alone, whatever number of workers it has."""
+    """Build the session in this process alone, whatever number of workers the training has."""
     workers = spec.workers.replace(num_workers=1, shard=False, offload=False)
     if isinstance(spec, TrainTokenizerSpec):
         if prompts:
@@ -120,4 +120,4 @@ def _session(
 
 
 def _silent(_share: float, _message: str) -> None:
-    """Nobody watches the preparation."""
+    """Ignore the progress of the preparation."""

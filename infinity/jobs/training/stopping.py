@@ -1,4 +1,4 @@
-"""A word from the driver to the workers of a training: store your state and stop."""
+"""Pass a stop request from the driver to the workers of a training, which store their state and stop."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from typing import Any
 from infinity.jobs.watching import end_actor
 
 POLL_S = 0.5
-"""Seconds between two questions of a worker."""
+"""Seconds between two queries of a worker."""
 
 
 class _Bell:
-    """The state of the actor."""
+    """Actor that holds the request."""
 
     def __init__(self) -> None:
         self._rung = False
@@ -30,7 +30,7 @@ class _Bell:
 
 
 class StopSign:
-    """Travels to a worker, which looks at it at every step; looking costs next to nothing and never waits."""
+    """Stop flag that a worker checks at every step; the check is cheap and never waits."""
 
     def __init__(self, bell: Any) -> None:
         self._bell = bell
@@ -39,7 +39,7 @@ class StopSign:
         self._seen = False
 
     def __call__(self) -> bool:
-        """Whether the driver wants the training to stop, as of about half a second ago."""
+        """Return whether the driver asked to stop, with a delay of about half a second."""
         import ray
 
         if not self._seen and self._asked is None and time.monotonic() >= self._next_s:
@@ -54,13 +54,14 @@ class StopSign:
 
 @contextmanager
 def stopping_on_signal(lost: threading.Event) -> Iterator[StopSign]:
-    """Inside the block a SIGTERM to this process asks the workers to store their state and stop.
+    """Make a SIGTERM to this process ask the workers to store their state and stop, inside the block.
 
-    A scheduler that takes the machine away, a worker pool that cancels a flow run: both send it. A second SIGTERM does
-    what it did before the block. Outside the main thread signals cannot be caught, and nothing is changed.
+    Schedulers that reclaim a machine send SIGTERM, and so do work pools that cancel a flow run. A second SIGTERM has
+    its previous effect. Outside the main thread signals cannot be caught, and nothing changes.
 
     Args:
-        lost: Set when another process owns the training: workers are asked then, too, and find that they cannot store.
+        lost: Set when another process owns the training; the workers are asked then, too, and find that they cannot
+            store.
     """
     import ray
 

@@ -1,4 +1,4 @@
-"""Train a tokenizer on the pictures of a data set, if wanted against a discriminator."""
+"""Job: train a tokenizer on the pictures of a data set, optionally against a discriminator."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from infinity.data.loading.batches import BatchIds, BatchPlan, load_images
 from infinity.data.loading.draws import key_of
 from infinity.jobs.progress import ProgressSink, silent
 from infinity.jobs.spec import is_done, load_report
-from infinity.jobs.training.base import Samples, Session, Told, TrainReport, TrainSpec, weightings
+from infinity.jobs.training.base import OnProgress, Samples, Session, TrainReport, TrainSpec, weightings
 from infinity.jobs.training.driver import run_training
 from infinity.perception.lpips import Lpips, load_lpips
 from infinity.scales import Resolution
@@ -32,36 +32,36 @@ from infinity.training.adversary import Adversary
 from infinity.training.distributed.parallel import ProcessGroup
 from infinity.training.ema import Ema, averaged
 from infinity.training.learner import BatchLoader, TrainingError
-from infinity.training.loaders.mixing import MixedFeed, MixedResolution
+from infinity.training.loaders.mixing import MixedLoader, MixedResolution
 from infinity.training.loaders.pictures import LoaderConfig, PictureBatch, PictureLoader
 from infinity.training.optimizer import make_optimizer
 from infinity.training.state import TrainState, generator_for
 from infinity.training.tokenizer.collapse import CollapseConfig
-from infinity.training.tokenizer.discriminator import AdversarialConfig, PatchDiscriminator, opponent_of
+from infinity.training.tokenizer.discriminator import AdversarialConfig, PatchDiscriminator, adversary_of
 from infinity.training.tokenizer.objective import PerceptualConfig, TokenizerLosses, TokenizerTask
 
 SHEET_SIDE_PX = 128
-"""Small pictures are magnified to about this side on a sheet."""
+"""Side to which small pictures are enlarged on a sheet."""
 DISCRIMINATOR_FOLDER, DISCRIMINATOR_KIND = "discriminator", "discriminator"
 LPIPS = "lpips"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainTokenizerSpec(TrainSpec):
-    """What a tokenizer is trained on, and how.
+    """Spec of a tokenizer's training.
 
     Attributes:
         model: Shape of the tokenizer.
-        losses: Weights of the loss.
-        collapse: When the bits count as collapsed.
-        perceptual: A loss that sees as a classifier does, or None. Where its weights cannot be had, the run goes on
-            without it to its end, and its report says so.
-        adversarial: The discriminator, or None. The trained one is stored in the model folder's ``discriminator``.
-        mixed: Resolutions that take turns, each with a batch size instead of the loop's; empty: always ``resolution``,
-            which in any case is what sheets are drawn with, without its dense grids.
-        start_from: URI of a tokenizer of the same shape to start from, ours or a published file (.pth), or None for
-            random weights. A discriminator beside it is started from too.
-        num_samples: Pictures on a sheet of reconstructions.
+        losses: Weights of the loss terms.
+        collapse: Thresholds of a collapse of the bits.
+        perceptual: Perceptual loss (LPIPS), or None. Where its weights cannot be had at the start, the whole run has
+            no perceptual loss, and its report says so (decision 30).
+        adversarial: Discriminator, or None. The trained one is stored in the model folder's ``discriminator``.
+        mixed: Resolutions to alternate between, each with a batch size instead of the loop's. Empty for ``resolution``
+            alone. Sheets are always drawn with ``resolution``, without its dense grids.
+        start_from: URI of a tokenizer of the same shape to start from, our folder or a published file (.pth), together
+            with the discriminator beside it; None for random weights.
+        num_samples: Pictures per sheet of reconstructions.
     """
 
     kind: ClassVar[str] = "tokenizer"
@@ -78,13 +78,13 @@ class TrainTokenizerSpec(TrainSpec):
     stage: str = "tokenizer"
 
     @property
-    def turns(self) -> tuple[MixedResolution, ...]:
-        """What takes turns: one resolution at least."""
+    def resolutions(self) -> tuple[MixedResolution, ...]:
+        """Resolutions with their batch sizes, at least one."""
         return self.mixed or (MixedResolution(resolution=self.resolution, batch_size=self.loop.batch_size),)
 
 
 def run(spec: TrainTokenizerSpec, *, progress: ProgressSink = silent) -> TrainReport:
-    """Train; a finished spec is not trained again, an interrupted one goes on from its last checkpoint.
+    """Train a tokenizer. A finished job is not run again; an interrupted one resumes from its last checkpoint.
 
     Raises:
         ValueError: The data set or the start checkpoint does not fit the spec.
@@ -98,14 +98,17 @@ def run(spec: TrainTokenizerSpec, *, progress: ProgressSink = silent) -> TrainRe
 
 
 def check(spec: TrainTokenizerSpec) -> None:
-    """Find before any worker starts what can never work."""
+    """Refuse, before any worker starts, a spec that cannot work."""
     manifest = Manifest.load(spec.manifest)
-    for turn in spec.turns:
-        BatchPlan(manifest, "train", turn.batch_size)
-        if turn.batch_size < spec.loop.num_parts:
-            raise ValueError(f"mixed: a batch of {turn.batch_size} cannot have {spec.loop.num_parts} parts (num_parts)")
+    for each in spec.resolutions:
+        BatchPlan(manifest, "train", each.batch_size)
+        if each.batch_size < spec.loop.num_parts:
+            raise ValueError(
+                f"mixed: a batch of {each.batch_size} pictures cannot be split into {spec.loop.num_parts} "
+                "micro-batches (loop.num_parts)"
+            )
         for ratio in {float(value) for value in manifest.aspect_ratios}:
-            _check_size(spec, turn.resolution.schedule(ratio).image_size_px(spec.model.stride_px))
+            _check_size(spec, each.resolution.schedule(ratio).image_size_px(spec.model.stride_px))
     if spec.start_from is not None:
         _start(Tokenizer(spec.model), spec.start_from)
         if spec.adversarial is not None:
@@ -113,7 +116,7 @@ def check(spec: TrainTokenizerSpec) -> None:
 
 
 def _check_size(spec: TrainTokenizerSpec, size_px: tuple[int, int]) -> None:
-    """Refuse pictures that a network of the losses cannot look at."""
+    """Refuse pictures that are too small for a network of the losses."""
     needs = {}
     if spec.adversarial is not None:
         needs["adversarial.num_layers"] = PatchDiscriminator(spec.adversarial).least_px
@@ -127,87 +130,89 @@ def _check_size(spec: TrainTokenizerSpec, size_px: tuple[int, int]) -> None:
             )
 
 
-def build(spec: TrainTokenizerSpec, team: ProcessGroup, device: torch.device, told: Told) -> Session[PictureBatch]:
-    """Make the training ready in one worker."""
-    told(0.0, "reading the data set")
+def build(
+    spec: TrainTokenizerSpec, group: ProcessGroup, device: torch.device, on_progress: OnProgress
+) -> Session[PictureBatch]:
+    """Build the session of one worker."""
+    on_progress(0.0, "reading the data set")
     manifest = Manifest.load(spec.manifest)
     tokenizer = Tokenizer(spec.model)
     tokenizer.init_weights(generator_for(spec.seed, "weights"))
     if spec.start_from is not None:
         _start(tokenizer, spec.start_from)
     tokenizer.to(device)
-    opponent = _opponent(spec, device)
-    network, missing = _perceptual(spec, team, device)
-    state, learner = learning(spec, tokenizer, opponent, network)
+    adversary = _adversary(spec, device)
+    network, missing = _perceptual(spec, group, device)
+    state, task = make_state_and_task(spec, tokenizer, adversary, network)
     ids = sample_rows(manifest, spec.num_samples)
     extra = {"spec": spec.digest(), "stage": spec.stage, "num_steps": spec.loop.num_steps}
 
     def export(uri: str) -> None:
         with averaged(tokenizer, state.ema):
             save_tokenizer(uri, tokenizer, extra=extra)
-        if opponent is not None and spec.adversarial is not None:
+        if adversary is not None and spec.adversarial is not None:
             beside = storage.join(uri, DISCRIMINATOR_FOLDER)
-            tensors = opponent.module.state_dict()
+            tensors = adversary.module.state_dict()
             save_checkpoint(beside, kind=DISCRIMINATOR_KIND, config=spec.adversarial, tensors=tensors)
 
     return Session(
         state=state,
-        learner=learner,
-        feed=_feed(spec, manifest, team),
+        task=task,
+        loader=_loader(spec, manifest, group),
         draw=lambda: _draw(tokenizer, state, manifest, ids, spec.resolution.replace(dense=False)),
         export=export,
-        ready=lambda note: _agree_on_perceptual(state, learner, missing, note),
+        ready=lambda note: _agree_on_perceptual(state, task, missing, note),
     )
 
 
-def learning(
-    spec: TrainTokenizerSpec, tokenizer: Tokenizer, opponent: Adversary | None, network: Lpips | None
+def make_state_and_task(
+    spec: TrainTokenizerSpec, tokenizer: Tokenizer, adversary: Adversary | None, network: Lpips | None
 ) -> tuple[TrainState, TokenizerTask]:
-    """State of step 0 and learner of networks with their first weights."""
+    """Return the state of step 0 and the task, for networks with their initial weights."""
     state = TrainState(
         module=tokenizer,
         optimizer=make_optimizer(tokenizer, spec.optimizer),
         ema=None if spec.loop.ema_decay is None else Ema(tokenizer, spec.loop.ema_decay),
-        opponent=opponent,
+        adversary=adversary,
     )
-    learner = TokenizerTask(
+    task = TokenizerTask(
         tokenizer,
         spec.losses,
         spec.collapse,
         perceptual=None if network is None or spec.perceptual is None else (spec.perceptual.weight, network),
-        opponent=opponent,
+        adversary=adversary,
     )
-    return state, learner
+    return state, task
 
 
-def _feed(spec: TrainTokenizerSpec, manifest: Manifest, team: ProcessGroup) -> BatchLoader[PictureBatch]:
-    """Batches of the resolution, or of several in turn, each with an order of pictures of its own."""
-    feeds = [
+def _loader(spec: TrainTokenizerSpec, manifest: Manifest, group: ProcessGroup) -> BatchLoader[PictureBatch]:
+    """Return the data loader of the resolution, or of several, each with its own order of pictures."""
+    loaders = [
         PictureLoader(
             LoaderConfig(
                 manifest=manifest,
                 plan=BatchPlan(
                     manifest,
                     "train",
-                    turn.batch_size,
+                    each.batch_size,
                     key_of("resolution", spec.seed, number) if number else spec.seed,
                     spec.order,
                 ),
-                resolution=turn.resolution,
-                team=team,
+                resolution=each.resolution,
+                group=group,
                 num_parts=spec.loop.num_parts,
-                num_steps=-(-spec.loop.num_steps // len(spec.turns)),
+                num_steps=-(-spec.loop.num_steps // len(spec.resolutions)),
                 reading=spec.reading,
                 augment=spec.augment,
             ),
             spec.model.stride_px,
         )
-        for number, turn in enumerate(spec.turns)
+        for number, each in enumerate(spec.resolutions)
     ]
-    return feeds[0] if len(feeds) == 1 else MixedFeed(feeds, spec.seed)
+    return loaders[0] if len(loaders) == 1 else MixedLoader(loaders, spec.seed)
 
 
-def _opponent(spec: TrainTokenizerSpec, device: torch.device) -> Adversary | None:
+def _adversary(spec: TrainTokenizerSpec, device: torch.device) -> Adversary | None:
     config = spec.adversarial
     if config is None:
         return None
@@ -216,14 +221,14 @@ def _opponent(spec: TrainTokenizerSpec, device: torch.device) -> Adversary | Non
     if spec.start_from is not None:
         _start_discriminator(discriminator, spec.start_from)
     discriminator.to(device)
-    return opponent_of(discriminator)
+    return adversary_of(discriminator)
 
 
-def _perceptual(spec: TrainTokenizerSpec, team: ProcessGroup, device: torch.device) -> tuple[Lpips | None, str | None]:
-    """The network, or why it cannot be had, which all workers agree on.
+def _perceptual(spec: TrainTokenizerSpec, group: ProcessGroup, device: torch.device) -> tuple[Lpips | None, str | None]:
+    """Return the LPIPS network, or the reason why some worker cannot load it; all workers return alike.
 
     Raises:
-        ValueError: The weights are there, but damaged or others.
+        ValueError: The weights are there, but damaged or not the expected ones.
     """
     if spec.perceptual is None:
         return None, None
@@ -232,17 +237,17 @@ def _perceptual(spec: TrainTokenizerSpec, team: ProcessGroup, device: torch.devi
         network = load_lpips(spec.perceptual.network, str(device))
     except (storage.FileMissingError, NoDownloadError) as error:
         missing = str(error)
-    missing = next((each for each in team.gather(missing) if each is not None), None)
+    missing = next((each for each in group.gather(missing) if each is not None), None)
     return (network if missing is None else None), missing
 
 
 def _agree_on_perceptual(
-    state: TrainState, learner: TokenizerTask, missing: str | None, note: Callable[[str], None]
+    state: TrainState, task: TokenizerTask, missing: str | None, note: Callable[[str], None]
 ) -> None:
-    """A run keeps the loss it began with.
+    """Keep the loss that the run began with, with or without LPIPS (decision 30).
 
     Raises:
-        TrainingError: It began with weights that are not there any more.
+        TrainingError: The run began with weights that are missing now.
     """
     if missing is not None and LPIPS not in state.without:
         if state.position > 0:
@@ -255,14 +260,14 @@ def _agree_on_perceptual(
             "them in perceptual.network.trunk_weights and perceptual.network.linear_weights"
         )
     elif missing is None and LPIPS in state.without:
-        learner.perceptual = None
+        task.perceptual = None
         said = "the weights of LPIPS are there now, but this run began without them and goes on without them"
         if said not in state.notes:
             note(said)
 
 
 def sample_rows(manifest: Manifest, number: int) -> BatchIds:
-    """The first pictures of the commonest aspect ratio, of the validation split where it has any."""
+    """Return the first pictures of the commonest aspect ratio, of the validation split if it has any."""
     rows = manifest.rows("validation")
     rows = rows if len(rows) else manifest.rows("train")
     ratios = Counter(float(manifest.aspect_ratios[row]) for row in rows)
@@ -273,7 +278,7 @@ def sample_rows(manifest: Manifest, number: int) -> BatchIds:
 def _draw(
     tokenizer: Tokenizer, state: TrainState, manifest: Manifest, ids: BatchIds, resolution: Resolution
 ) -> Samples:
-    """Originals above their reconstructions: with averaged weights where there are any, and with the last ones."""
+    """Draw originals above their reconstructions, with averaged weights if there are any, and with the last ones."""
     schedule = resolution.schedule(ids.aspect_ratio)
     size_px = schedule.image_size_px(tokenizer.config.stride_px)
     originals = torch.from_numpy(load_images(manifest, ids.rows, size_px))
@@ -289,10 +294,10 @@ def _draw(
 
 
 def _start(tokenizer: Tokenizer, uri: str) -> None:
-    """Fill a tokenizer from a checkpoint of the same shape, or from a published file.
+    """Load a tokenizer from a checkpoint of the same shape, or from a published file.
 
     Raises:
-        ValueError: A checkpoint of another shape; the fields that differ are named.
+        ValueError: The checkpoint has another shape; the message names the fields that differ.
     """
     config, tensors = _read_tokenizer(uri, fold=tokenizer.config.fold)
     ours, theirs = tokenizer.config.to_json(), config.to_json()
@@ -312,10 +317,10 @@ def _read_tokenizer(uri: str, *, fold: bool) -> tuple[TokenizerConfig, dict[str,
 
 
 def _start_discriminator(discriminator: PatchDiscriminator, start_from: str) -> None:
-    """Fill it from the one beside the tokenizer, if there is one.
+    """Load the discriminator beside the start tokenizer, if there is one.
 
     Raises:
-        CheckpointError: A damaged one, or one of another shape.
+        CheckpointError: The discriminator's checkpoint is damaged or has another shape.
     """
     uri = storage.join(start_from, DISCRIMINATOR_FOLDER)
     if start_from.endswith(PICKLES) or not is_committed(uri):

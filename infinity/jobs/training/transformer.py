@@ -1,39 +1,33 @@
-"""Train a transformer on the bits of a frozen tokenizer: pretraining and finetuning are this one job."""
+"""Job: train a transformer on the bits of a frozen tokenizer, from random weights or from another model."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
-import numpy as np
 import torch
 
 from infinity import storage
 from infinity.checkpoint import load_checkpoint, read_kind_and_config
 from infinity.data.dataset.manifest import Manifest
-from infinity.data.images.contact_sheet import compose_sheet
 from infinity.data.loading.augment import AugmentConfig
 from infinity.data.loading.batches import BatchPlan
 from infinity.data.loading.captions import CaptionConfig, CaptionDraw
-from infinity.generation.generate import generate
 from infinity.generation.pipeline import KIND as TRANSFORMER_KIND
-from infinity.generation.pipeline import ModelConfig, load_transformer, save_model
+from infinity.generation.pipeline import ModelConfig, load_transformer
 from infinity.generation.sampling import SamplingConfig
 from infinity.jobs.progress import ProgressSink, silent
 from infinity.jobs.spec import JobSpec, is_done, load_report
-from infinity.jobs.training.base import Samples, Session, Told, TrainReport, TrainSpec, weightings
+from infinity.jobs.training.base import OnProgress, Session, TrainReport, TrainSpec
 from infinity.jobs.training.driver import run_training
-from infinity.jobs.training.tokenizer import SHEET_SIDE_PX, sample_rows
-from infinity.scales import ScaleSchedule
+from infinity.jobs.training.transformer_samples import model_exporting, sample_drawing
 from infinity.text import BuiltinTextConfig, TextConfig, TextEncoder, build_text_encoder, difference
 from infinity.tokenizer.saved import KIND as TOKENIZER_KIND
 from infinity.tokenizer.saved import load_tokenizer
-from infinity.tokenizer.tokenizer import Tokenizer, TokenizerConfig
+from infinity.tokenizer.tokenizer import TokenizerConfig
 from infinity.training.distributed.parallel import ProcessGroup
-from infinity.training.distributed.sharding import is_sharded, shard, whole
-from infinity.training.ema import Ema, averaged
+from infinity.training.distributed.sharding import shard
+from infinity.training.ema import Ema
 from infinity.training.learner import TrainingError
 from infinity.training.loaders.encoded import EncodedCaptions, EncodedFiles, EncodedIndex, EncodedLatents
 from infinity.training.loaders.latents import CaptionEncoder, CaptionFeatures, LatentBatch, LatentLoader
@@ -41,38 +35,39 @@ from infinity.training.loaders.pictures import LoaderConfig
 from infinity.training.optimizer import make_optimizer
 from infinity.training.state import TrainState, generator_for
 from infinity.training.tokenizer.collapse import CollapseConfig, check_labels
-from infinity.training.transformer.adapters import AdapterConfig, add_adapters, has_adapters, merged
+from infinity.training.transformer.adapters import AdapterConfig, add_adapters
 from infinity.training.transformer.engine import EngineConfig, return_freed_memory, set_up
 from infinity.training.transformer.objective import TransformerObjective, TransformerTask, Weighting
 from infinity.transformer.config import TransformerConfig
 from infinity.transformer.model import Transformer
 
 _MAY_DIFFER = {"drop_path", "condition_drop"}
-"""Fields of a transformer that change how it is trained, not what its weights mean."""
+"""Fields of a transformer that change its training alone, so that a start model may have other values."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainTransformerSpec(TrainSpec):
-    """What a transformer is trained on, and how.
+    """Spec of a transformer's training.
 
     Attributes:
         tokenizer: URI of the frozen tokenizer's checkpoint.
         model: Shape of the transformer.
-        text: Which encoder turns captions into features.
+        text: Text encoder of the captions.
         start_from: URI of a model folder to start from, trained with the same tokenizer, text encoder and shape; its
-            resolution and data may be others. None for random weights.
-        self_correction: Highest rate of wrong bits in the history, 0 to 1; 0.3 is the paper's best.
-        weighting: Whether a token counts by its scale (published) or all count the same.
-        z_loss: Weight of the squared logarithm of the partition function; 0 is none, 1e-4 is usual.
-        num_scales: Train only on the first so many scales, which saves the memory of the finer ones; None for all.
-        recompute: Save memory by computing every block twice.
-        engine: Which attention kernel, and whether blocks are compiled.
-        adapters: Train low-rank adapters of a start model instead of all weights; the exported model is plain.
-        captions: Which caption of a picture is taken at each visit.
-        encoded: URI of the index of a store that ``infinity.jobs.training.encode`` made of this data set, tokenizer and
-            text encoder; what it holds is read instead of computed. None to compute everything.
-        prompts: Of the sample pictures; captions of the data set where empty.
-        sampling: How the sample pictures are drawn.
+            resolution and data may differ. None for random weights.
+        self_correction: Highest rate of flipped bits in the coarser scales, 0 to 1; 0.3 is the paper's best.
+        weighting: Weight of a token: by its scale, as published, or the same for all.
+        z_loss: Weight of the squared log partition function (z-loss); 0 is none, 1e-4 is usual.
+        num_scales: Number of first scales to train on, which saves the memory of the finer ones; None for all.
+        recompute: Whether blocks use activation checkpointing, which saves memory by computing them twice.
+        engine: Attention kernel, and whether blocks are compiled.
+        adapters: Low-rank adapters (LoRA) to train instead of all weights of a start model; the exported model has them
+            merged in. None to train all weights.
+        captions: Choice of the caption at each visit of a picture.
+        encoded: URI of the index of a store of latents and text features (``infinity.jobs.training.encode``) for this
+            data set, tokenizer and text encoder, which is read instead of computed. None to compute everything.
+        prompts: Prompts of the sample pictures; empty for captions of the data set.
+        sampling: Sampling of the sample pictures.
     """
 
     kind: ClassVar[str] = "transformer"
@@ -98,17 +93,17 @@ class TrainTransformerSpec(TrainSpec):
     def __post_init__(self) -> None:
         TrainSpec.__post_init__(self)  # super() does not work in a dataclass with slots
         self.engine.check(on_gpu=self.workers.use_gpu)
-        _ = self.lesson  # checked where it is made
+        _ = self.objective  # its constructor checks the fields
         if self.optimizer.states == "8bit" and self.workers.shard:
             raise ValueError(
-                "optimizer.states '8bit' with workers.shard: which means have 8 bits, and which numbers share a scale, "
-                "would depend on the number of workers, so that a stored state could not go on with another one; "
-                "expected 'float32' with workers.shard (workers.offload keeps them off a GPU), or no workers.shard"
+                "optimizer.states '8bit' with workers.shard: the layout of 8-bit moments would depend on the number of "
+                "workers, so that a stored state could not resume with another number; expected 'float32' with "
+                "workers.shard (workers.offload keeps the moments off a GPU), or no workers.shard"
             )
         if self.adapters is not None and (self.start_from is None or self.workers.shard):
             raise ValueError(
-                "adapters: expected a start_from, whose weights they adapt, and workers that do not share out weights, "
-                f"got {self.start_from} and workers.shard {self.workers.shard}"
+                "adapters: expected a start_from, whose weights they adapt, and workers.shard false, got start_from "
+                f"{self.start_from} and workers.shard {self.workers.shard}"
             )
         if self.text.max_tokens > self.model.max_text_tokens:
             raise ValueError(
@@ -122,12 +117,12 @@ class TrainTransformerSpec(TrainSpec):
             )
 
     def digest(self) -> str:
-        """As of every job; whether frozen models run or their numbers are read from a store changes no weight."""
+        """Return the digest without ``encoded``, since reading latents from a store changes no weight."""
         return JobSpec.digest(self if self.encoded is None else self.replace(encoded=None))
 
     @property
-    def lesson(self) -> TransformerObjective:
-        """What is taught from a batch."""
+    def objective(self) -> TransformerObjective:
+        """Settings of the transformer's loss."""
         return TransformerObjective(
             self_correction=self.self_correction,
             weighting=self.weighting,
@@ -137,7 +132,7 @@ class TrainTransformerSpec(TrainSpec):
 
 
 def run(spec: TrainTransformerSpec, *, progress: ProgressSink = silent) -> TrainReport:
-    """Train; a finished spec is not trained again, an interrupted one goes on from its last checkpoint.
+    """Train a transformer. A finished job is not run again; an interrupted one resumes from its last checkpoint.
 
     Raises:
         ValueError: Data set, tokenizer or start checkpoint do not fit the spec.
@@ -151,14 +146,14 @@ def run(spec: TrainTransformerSpec, *, progress: ProgressSink = silent) -> Train
 
 
 def check(spec: TrainTransformerSpec) -> None:
-    """Find before any worker starts what can never work."""
+    """Refuse, before any worker starts, a spec that cannot work."""
     manifest = Manifest.load(spec.manifest)
     BatchPlan(manifest, "train", spec.loop.batch_size)
     tokenizer = load_checkpoint(spec.tokenizer, kind=TOKENIZER_KIND)
     token_bits = TokenizerConfig.from_json(tokenizer.config, where=spec.tokenizer).token_bits
     if token_bits != spec.model.num_bits:
         raise ValueError(
-            f"model.num_bits: the tokenizer {spec.tokenizer} has {token_bits} bits a token, the transformer would "
+            f"model.num_bits: the tokenizer {spec.tokenizer} has {token_bits} bits per token, the transformer would "
             f"predict {spec.model.num_bits}"
         )
     for ratio in {float(value) for value in manifest.aspect_ratios}:
@@ -171,134 +166,66 @@ def check(spec: TrainTransformerSpec) -> None:
         _check_start(spec, tokenizer.digest, spec.start_from)
 
 
-def build(spec: TrainTransformerSpec, team: ProcessGroup, device: torch.device, told: Told) -> Session[LatentBatch]:
-    """Make the training ready in one worker: everything frozen is computed now where there is room."""
-    told(0.0, "reading data set and tokenizer")
+def build(
+    spec: TrainTransformerSpec, group: ProcessGroup, device: torch.device, on_progress: OnProgress
+) -> Session[LatentBatch]:
+    """Build the session of one worker; latents are computed now if they fit in the cache."""
+    on_progress(0.0, "reading data set and tokenizer")
     manifest = Manifest.load(spec.manifest)
     tokenizer = load_tokenizer(spec.tokenizer).to(device)
     encoder = _text_encoder(spec, device)
     plan = BatchPlan(manifest, "train", spec.loop.batch_size, spec.seed, spec.order)
     latents, captions = _stored(spec, manifest, tokenizer.config, encoder, plan.key)
-    share = LoaderConfig(
+    config = LoaderConfig(
         manifest=manifest,
         plan=plan,
         resolution=spec.resolution,
-        team=team,
+        group=group,
         num_parts=spec.loop.num_parts,
         num_steps=spec.loop.num_steps,
         reading=spec.reading,
         augment=spec.augment,
     )
-    feed = LatentLoader(share, tokenizer, captions, encoded=latents, told=told)
-    check_labels(feed.usage(), CollapseConfig(), spec.tokenizer)
+    loader = LatentLoader(config, tokenizer, captions, encoded=latents, on_progress=on_progress)
+    check_labels(loader.usage(), CollapseConfig(), spec.tokenizer)
     if spec.recompute and device.type == "cpu":
         return_freed_memory()
-    state, learner = learning(spec, _transformer(spec), tokenizer.config, team, device)
-    transformer = learner.module
+    state, task = make_state_and_task(spec, _transformer(spec), tokenizer.config, group, device)
+    transformer = task.module
     return Session(
         state=state,
-        learner=learner,
-        feed=feed,
-        draw=_drawing(spec, manifest, state, team, (tokenizer, encoder)),
-        export=_exporting(spec, state, transformer, team),
+        task=task,
+        loader=loader,
+        draw=sample_drawing(spec, manifest, state, group, (tokenizer, encoder)),
+        export=model_exporting(spec, state, transformer, group),
         joint=spec.workers.shard,
     )
 
 
-def learning(
+def make_state_and_task(
     spec: TrainTransformerSpec,
     transformer: Transformer,
     tokenizer: TokenizerConfig,
-    team: ProcessGroup,
+    group: ProcessGroup,
     device: torch.device,
 ) -> tuple[TrainState, TransformerTask]:
-    """State of step 0 and learner of a transformer with its first weights; it changes into what is trained."""
+    """Return the state of step 0 and the task, for a transformer with its initial weights.
+
+    The transformer is changed in place: adapters, device, kernel, compilation, sharding.
+    """
     if spec.adapters is not None:
         add_adapters(transformer, spec.adapters)
     if transformer.start.device != device and not spec.workers.offload:
         transformer.to(device)
     set_up(transformer, spec.engine, device, sharded=spec.workers.shard)
     if spec.workers.shard:
-        shard(transformer, team, device, offload=spec.workers.offload)
+        shard(transformer, group, device, offload=spec.workers.offload)
     state = TrainState(
         module=transformer,
         optimizer=make_optimizer(transformer, spec.optimizer),
         ema=None if spec.loop.ema_decay is None else Ema(transformer, spec.loop.ema_decay),
     )
-    return state, TransformerTask(transformer, tokenizer, spec.lesson, recompute=spec.recompute, device=device)
-
-
-def _drawing(
-    spec: TrainTransformerSpec,
-    manifest: Manifest,
-    state: TrainState,
-    team: ProcessGroup,
-    frozen: tuple[Tokenizer, TextEncoder],
-) -> Callable[[], Samples]:
-    """Sample pictures of the present state, computed where the frozen tokenizer is."""
-    transformer, device = cast("Transformer", state.module), next(frozen[0].parameters()).device
-    ids = sample_rows(manifest, 8)
-    prompts = spec.prompts or tuple(manifest.captions(ids.rows))
-    schedule = spec.resolution.schedule(ids.aspect_ratio)
-
-    def draw() -> Samples:
-        rows: dict[str, list[np.ndarray]] = {}
-        for ema, name in weightings(state.ema):
-            with drawable(transformer, ema, team, device) as model:
-                if model is not None:
-                    rows[name] = _draw(model, *frozen, prompts, schedule, spec.sampling)
-        return _sheet(rows, prompts)
-
-    return draw
-
-
-def _exporting(
-    spec: TrainTransformerSpec, state: TrainState, transformer: Transformer, team: ProcessGroup
-) -> Callable[[str], None]:
-    """Writes the model folder of the present state."""
-    extra = {"spec": spec.digest(), "stage": spec.stage, "num_steps": spec.loop.num_steps}
-
-    def export(uri: str) -> None:
-        with drawable(transformer, state.ema, team) as model:
-            if model is not None:
-                save_model(
-                    uri,
-                    model,
-                    text=spec.text,
-                    resolution=spec.resolution,
-                    tokenizer_uri=spec.tokenizer,
-                    extra=extra,
-                )
-
-    return export
-
-
-@contextmanager
-def drawable(
-    transformer: Transformer, ema: Ema | None, team: ProcessGroup, device: torch.device | None = None
-) -> Iterator[Transformer | None]:
-    """The model with its averaged weights; of a sharded one a whole copy, in the first worker only.
-
-    All workers of a sharded training must come here together.
-
-    Args:
-        transformer: What is trained.
-        ema: Its average, or None for the weights themselves.
-        team: Who shares the weights.
-        device: Where the copy shall be; None for where the weights wait between two steps.
-    """
-    if not is_sharded(transformer):
-        with averaged(transformer, ema):
-            yield merged(transformer) if has_adapters(transformer) else transformer
-        return
-    weights = transformer.state_dict() if ema is None else ema.weights()
-    copy = Transformer(transformer.config).to(device or transformer.start.device).eval() if team.leads else None
-    held = {} if copy is None else copy.state_dict()
-    for name, value in weights.items():
-        gathered = whole(value.detach())
-        if copy is not None:
-            held[name].copy_(gathered)
-    yield copy
+    return state, TransformerTask(transformer, tokenizer, spec.objective, recompute=spec.recompute, device=device)
 
 
 def _transformer(spec: TrainTransformerSpec) -> Transformer:
@@ -313,7 +240,7 @@ def _transformer(spec: TrainTransformerSpec) -> Transformer:
 def _stored(
     spec: TrainTransformerSpec, manifest: Manifest, config: TokenizerConfig, encoder: TextEncoder, key: int
 ) -> tuple[EncodedLatents | None, CaptionEncoder]:
-    """Where latents and features of captions come from."""
+    """Return the sources of latents and of caption features: the store where it has them, or the frozen models."""
     draw = CaptionDraw(manifest, spec.captions, key, encoder.num_tokens, encoder.max_tokens)
     captions = CaptionFeatures(draw, encoder)
     if spec.encoded is None:
@@ -325,10 +252,10 @@ def _stored(
 
 
 def _check_encoded(spec: TrainTransformerSpec, manifest: Manifest, tokenizer_digest: str, uri: str) -> None:
-    """Refuse a store of other numbers than the training would compute.
+    """Refuse a store with other numbers than the training would compute.
 
     Raises:
-        ValueError: What differs; the message tells what is there and what is needed.
+        ValueError: An input differs; the message says what the store has and what the training needs.
     """
     index = EncodedIndex.parse(storage.read_text(uri), where=uri)
     pairs: list[tuple[str, Any, Any]] = [("manifest", index.manifest, manifest.digest)]
@@ -359,43 +286,11 @@ def _text_encoder(spec: TrainTransformerSpec, device: torch.device) -> TextEncod
     return encoder
 
 
-def _draw(
-    transformer: Transformer,
-    tokenizer: Tokenizer,
-    encoder: TextEncoder,
-    prompts: tuple[str, ...],
-    schedule: ScaleSchedule,
-    sampling: SamplingConfig,
-) -> list[np.ndarray]:
-    """One picture a prompt, always with the same random numbers."""
-    device = transformer.start.device.type
-    with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
-        drawn = generate(
-            transformer,
-            tokenizer,
-            encoder,
-            prompts,
-            schedule=schedule,
-            sampling=sampling,
-            seeds=[0] * len(prompts),
-        )
-    return list(drawn.images_BHW3.cpu().numpy())
-
-
-def _sheet(rows: Mapping[str, list[np.ndarray]], prompts: tuple[str, ...]) -> Samples:
-    """Pictures of the same prompts with each kind of weights, one below the other; nothing where nothing was drawn."""
-    pictures = [picture for each in rows.values() for picture in each]
-    if not pictures:
-        return Samples(b"")
-    sheet = compose_sheet(pictures, columns=min(8, len(prompts)), enlarge=max(1, SHEET_SIDE_PX // pictures[0].shape[0]))
-    return Samples(sheet, prompts, tuple(f"drawn with {name}" for name in rows))
-
-
 def _check_start(spec: TrainTransformerSpec, tokenizer_digest: str, uri: str) -> None:
-    """Refuse weights that mean something else; the workers read them.
+    """Refuse a start model that does not fit; its weights are read later, by the workers.
 
     Raises:
-        ValueError: Another shape, tokenizer or text encoder; the message tells which.
+        ValueError: The shape, tokenizer or text encoder differs; the message says which.
     """
     _, described = read_kind_and_config(uri, kind=TRANSFORMER_KIND)
     config = ModelConfig.from_json(described, where=uri)

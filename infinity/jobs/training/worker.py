@@ -1,4 +1,4 @@
-"""One worker of a training: it finds its stored state, trains to the end, and writes what people see."""
+"""One worker of a training: it resumes from the stored state, trains to the end, and writes metrics and samples."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from infinity.jobs.training.base import (
     PREPARATION,
     SAMPLES_FOLDER,
     STATE_FOLDER,
+    OnProgress,
     Samples,
     Session,
-    Told,
     TrainSpec,
 )
 from infinity.reporting.bands import judge
@@ -47,17 +47,17 @@ STOPS: dict[str, type[Exception]] = {
     c.__name__: c
     for c in (NonFiniteLossError, CollapseError, InterruptedTraining, LostStateError, LeaseLostError, TrainingError)
 }
-"""Reasons to stop that a restart would find again, by name."""
+"""Errors by name that a restart would raise again."""
 
 _SHARED = (NonFiniteLossError, InterruptedTraining, LostStateError)
-"""Those that follow from numbers that the workers exchanged, so that all of them stop, each when it has stored."""
+"""Errors that follow from numbers that the workers exchanged, so that all workers raise them."""
 
 PATIENCE_S = 60.0
-"""Longest wait for the others to stop for any other reason, which each found by itself."""
+"""Longest wait in seconds for the others to raise the same error, if each worker finds it by itself."""
 
 
 def work(task: dict[str, Any]) -> dict[str, Any]:
-    """What every worker does; the return value of the first one is the outcome of the training."""
+    """Run one worker; the return value of the first worker is the outcome of the training."""
     import ray.train.torch
 
     spec, team, sink = task["spec"], ProcessGroup.current(), task["sink"]
@@ -84,9 +84,9 @@ def work(task: dict[str, Any]) -> dict[str, Any]:
 
 
 def train_session(
-    spec: TrainSpec, session: Session[Any], team: ProcessGroup, tell: Told, stop: Callable[[], bool]
+    spec: TrainSpec, session: Session[Any], team: ProcessGroup, tell: OnProgress, stop: Callable[[], bool]
 ) -> dict[str, Any]:
-    """Go on from the newest stored state, train to the end and export; the outcome, in the first worker only."""
+    """Resume from the newest stored state, train to the end and export; return the outcome in the first worker."""
     state, folder, config = session.state, spec.folder, spec.loop
 
     def note(text: str) -> None:
@@ -108,22 +108,22 @@ def train_session(
         "final": {name: value for name, value in state.history[-1].items() if name != "step"},
         "captions": samples.captions if samples else (),
         "rows": samples.rows if samples else (),
-        "num_parameters": sum(weight.numel() for weight in session.learner.module.parameters()),
+        "num_parameters": sum(weight.numel() for weight in session.task.module.parameters()),
         "notes": state.notes,
     }
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerMessages:
-    """How a worker and the people before the run page hear of each other.
+    """Messages between a worker and the driver.
 
     Attributes:
-        tell: Progress, from the first worker.
-        note: What should not happen.
-        stop: Whether the driver wants the training to stop.
+        tell: Reports progress, from the first worker.
+        note: Records a sentence about what should not happen.
+        stop: Returns whether the driver asked to stop.
     """
 
-    tell: Told
+    tell: OnProgress
     note: Callable[[str], None]
     stop: Callable[[], bool]
 
@@ -135,7 +135,7 @@ def _share(state: TrainState, config: LoopConfig) -> float:
 def _advance(
     spec: TrainSpec, session: Session[Any], team: ProcessGroup, store: StateStore, voice: WorkerMessages
 ) -> Samples | None:
-    """Train to the end; the last sheet of samples, if one was drawn."""
+    """Train to the end, and return the last sheet of samples, if one was drawn."""
     state, folder, config = session.state, spec.folder, spec.loop
     drawn: Samples | None = None
     with _metrics_writer(team, folder, state) as write:
@@ -157,8 +157,8 @@ def _advance(
 
         train(
             state,
-            session.learner,
-            session.feed,
+            session.task,
+            session.loader,
             config,
             spec.optimizer,
             Callbacks(
@@ -171,13 +171,13 @@ def _advance(
                 stop=lambda: store.has_failed or (team.leads and voice.stop()),
             ),
             seed=spec.seed,
-            team=team,
+            group=team,
         )
     return drawn
 
 
 def sentence(row: MetricRow, num_steps: int) -> str:
-    """A logged step for people; after a quarter of the steps with a word about figures that are not as they should be.
+    """Describe a logged step in words; after a quarter of the steps with a remark on metrics out of their usual band.
 
     Before that every training looks broken.
     """
@@ -214,7 +214,7 @@ def _metrics_writer(team: ProcessGroup, folder: str, state: TrainState) -> Itera
 
 
 def resume(state: TrainState, store: StateStore, team: ProcessGroup, note: Callable[[str], None]) -> None:
-    """Go on from the newest stored state that is whole, if there is one: the same on all workers.
+    """Resume from the newest undamaged state, if there is one; all workers load the same.
 
     Raises:
         LostStateError: There are states, but none can be loaded.

@@ -1,4 +1,4 @@
 """Several processes that share a batch: data parallel gradients and sharded weights (FSDP2).
 
-Start with ``parallel.py``. Decision 30 says why not DistributedDataParallel.
+Start with ``parallel.py``. Decision 8 says why it is not DistributedDataParallel.
 """

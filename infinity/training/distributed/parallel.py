@@ -1,4 +1,7 @@
-"""Data parallel training in plain torch.distributed: who works on which samples, and how gradients come together."""
+"""Data-parallel training in plain torch.distributed: the micro-batches of each process, and sums of gradients.
+
+Decision 8 says why it is not DistributedDataParallel.
+"""
 
 from __future__ import annotations
 
@@ -12,27 +15,28 @@ import torch.distributed as dist
 from torch import Tensor
 
 BUCKET_ELEMENTS = 16 * 2**20
-"""Gradients travel in pieces of 64 MiB of float32: few enough calls, and no second copy of a large model."""
+"""Elements per all-reduce, 64 MiB of float32: few calls, and no second copy of a large model's gradients."""
 
 S = TypeVar("S", bound=Sequence[Any])
 
 
-def micro_batch_of(items: S, part: int, num_parts: int) -> S:
-    """One of the parts that a batch is dealt into; they are disjoint and together everything.
+def micro_batch_of(items: S, number: int, num_parts: int) -> S:
+    """Return one micro-batch of a batch: every ``num_parts``-th item from ``number`` on.
 
-    What a part holds does not depend on who works it off, so that another number of processes trains on the same parts.
+    The micro-batches do not depend on the process that computes them, so that another number of processes trains on the
+    same ones (decision 8).
     """
-    return items[part::num_parts]  # type: ignore[return-value]
+    return items[number::num_parts]  # type: ignore[return-value]
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessGroup:
-    """The processes that train one model together; a single process is a team of one and never communicates.
+    """The processes that train one model together; a single process is a group of one and never communicates.
 
     Attributes:
-        rank: Number of this process.
-        size: How many there are.
-        group: The connection they speak over; None is the one that all of PyTorch uses.
+        rank: Number of this process, from 0.
+        size: Number of processes.
+        group: Communicator of torch; None is torch's default process group.
     """
 
     rank: int = 0
@@ -41,20 +45,20 @@ class ProcessGroup:
 
     @classmethod
     def current(cls) -> ProcessGroup:
-        """The team of the default process group, or a team of one where there is none."""
+        """Return torch's default process group, or a group of one where there is none."""
         if not dist.is_available() or not dist.is_initialized():
             return cls()
         return cls(rank=dist.get_rank(), size=dist.get_world_size())
 
     def apart(self) -> ProcessGroup:
-        """The same team over a connection of its own, for a thread beside the training. All must ask for it together.
+        """Return the same processes over a gloo communicator of their own, for a thread beside the training.
 
-        Collective calls of two threads over one connection would mix.
+        Collective calls of two threads over one communicator would mix. All processes must call this together.
         """
         return self if self.size == 1 else replace(self, group=dist.new_group(backend="gloo"))
 
     def all_come(self, patience_s: float) -> bool:
-        """Whether every other process calls this too, each within so many seconds; over a connection of ``apart``."""
+        """Return whether every other process calls this within ``patience_s`` seconds; for a group of ``apart``."""
         if self.size == 1:
             return True
         arrival = dist.all_reduce(torch.zeros(1), group=self.group, async_op=True)
@@ -69,16 +73,19 @@ class ProcessGroup:
         """Whether this process writes the files and draws the samples."""
         return self.rank == 0
 
-    def parts(self, num_parts: int) -> range:
-        """Numbers of this process's parts of every batch; the parts of all processes are all parts."""
+    def micro_batches(self, num_parts: int) -> range:
+        """Return the numbers of this process's micro-batches of every batch; all processes together have all."""
         return range(self.rank, num_parts, self.size)
 
     def passes(self, num_parts: int) -> range:
-        """Numbers of this process's passes where all make as many: its parts, then perhaps one that no batch has."""
+        """Return the numbers of passes where all processes make equally many.
+
+        These are the process's micro-batches and, where others have one more, a number that no batch has.
+        """
         return range(self.rank, -(-num_parts // self.size) * self.size, self.size)
 
     def sum_gradients(self, weights: Iterable[Tensor], also: Tensor) -> None:
-        """Replace the gradients, and ``also``, by their sums over the team. Every weight must have a gradient."""
+        """Replace the gradients, and ``also``, by their sums over the group. Every weight must have a gradient."""
         if self.size == 1:
             return
         gradients = [weight.grad for weight in weights if weight.grad is not None]
@@ -95,13 +102,13 @@ class ProcessGroup:
             torch._foreach_copy_(bucket, [p.view_as(g) for p, g in zip(pieces, bucket, strict=True)])
 
     def sum(self, values: Tensor) -> Tensor:
-        """The sum over the team, in place."""
+        """Sum over the group, in place."""
         if self.size > 1:
             dist.all_reduce(values, group=self.group)
         return values
 
     def gather(self, value: Any) -> list[Any]:
-        """The values of all processes, in order of their rank."""
+        """Return the values of all processes, in order of rank."""
         if self.size == 1:
             return [value]
         values: list[Any] = [None] * self.size

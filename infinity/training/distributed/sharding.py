@@ -1,8 +1,8 @@
-"""Weights that the workers of a training share out instead of copying (FSDP2), and the few things that differ then.
+"""Sharded weights (FSDP2): the workers share out the weights instead of copying them.
 
 A sharded parameter is a ``DTensor``: every worker holds some rows of it, of its gradient, of its average and of the
-optimizer's running means. Each stores its own rows, and takes over whichever are its own from what any number of
-workers stored, so that a run goes on with another number of them, sharded or not.
+optimizer's moments. Each worker stores its own rows. It loads its own rows from whatever number of workers stored them,
+so that a run resumes with another number of workers, sharded or not (decision 38).
 """
 
 from __future__ import annotations
@@ -23,69 +23,69 @@ from infinity.training.distributed.parallel import ProcessGroup
 from infinity.transformer.model import Transformer
 
 
-def shard(transformer: Transformer, team: ProcessGroup, device: torch.device, *, offload: bool = False) -> None:
-    """Deal the weights out to the team; each part of a block is a unit that is gathered just before it is used.
+def shard(transformer: Transformer, group: ProcessGroup, device: torch.device, *, offload: bool = False) -> None:
+    """Shard the weights over the group; each layer of a block is a unit that is gathered just before its use.
 
     Gradients are summed, not averaged, as `infinity.training.step` expects.
 
     Args:
-        transformer: Its weights become sharded.
-        team: Who shares them.
-        device: Where is computed.
-        offload: Keep weights, gradients and running means in the memory of the CPU, and update them there; only the
-            unit that is computed with is on the device.
+        transformer: Model whose weights become sharded.
+        group: Processes that share the weights.
+        device: Device of the computation.
+        offload: Keep weights, gradients and moments in the memory of the CPU, and update them there; only the unit in
+            use is on the device.
     """
-    mesh = init_device_mesh(device.type, (team.size,))
+    mesh = init_device_mesh(device.type, (group.size,))
     policy = CPUOffloadPolicy(pin_memory=device.type == "cuda") if offload else OffloadPolicy()
     for block in transformer.block_modules():
-        # The text memories of all blocks are made before the first block runs, so they are gathered apart.
+        # The caption's keys and values of all blocks are computed before the first block runs: a unit of their own.
         for unit in (block.cross_attention.key_value, block.cross_attention, block.self_attention, block.feed_forward):
             fully_shard(unit, mesh=mesh, offload_policy=policy)
     fully_shard(transformer, mesh=mesh, offload_policy=policy)
-    for part in transformer.modules():
-        if isinstance(part, FSDPModule):
-            part.set_gradient_divide_factor(1.0)
-            part.set_force_sum_reduction_for_comms(True)  # gloo and NCCL both know this one
+    for module in transformer.modules():
+        if isinstance(module, FSDPModule):
+            module.set_gradient_divide_factor(1.0)
+            module.set_force_sum_reduction_for_comms(True)  # gloo and NCCL both support plain sums
 
 
 def is_sharded(module: nn.Module) -> bool:
-    """Whether this worker holds only a part of the weights."""
+    """Return whether this worker holds only some rows of the weights."""
     return any(isinstance(weight, DTensor) for weight in module.parameters())
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """The tensor with all its rows. All workers must ask for the same one, in the same order."""
+    """Return the tensor with all its rows. All workers must call this for the same tensors in the same order."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def local(tensor: Tensor) -> Tensor:
-    """This worker's rows: a view."""
+    """Return a view of this worker's rows."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 class TensorSource(Protocol):
-    """A tensor, or one that is stored and read when it is asked for."""
+    """A tensor in memory, or a stored one that is read on access."""
 
     @property
     def shape(self) -> torch.Size:
-        """Of the whole."""
+        """Shape of the whole tensor."""
         ...
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of its numbers."""
+        """Data type of the tensor."""
         ...
 
     def __getitem__(self, rows: slice | EllipsisType, /) -> Tensor:
-        """All of it (``...``), or some of its rows."""
+        """Return the whole tensor (``...``), or some of its rows."""
         ...
 
 
 def own_rows(tensor: DTensor) -> slice:
-    """Numbers of the rows that this worker holds; it may hold none.
+    """Return the range of rows that this worker holds; it may be empty.
 
     Raises:
-        ValueError: Shared out in another way than FSDP2 does by default: among one row of workers, by rows.
+        ValueError: The tensor is not sharded by rows over a one-dimensional mesh, FSDP2's default.
     """
     mesh = tensor.device_mesh
     if mesh.ndim != 1 or tuple(tensor.placements) != (Shard(0),):
@@ -95,28 +95,28 @@ def own_rows(tensor: DTensor) -> slice:
     return slice(min(rank * chunk, total), min((rank + 1) * chunk, total))
 
 
-def own_piece(tensor: Tensor, team: ProcessGroup) -> Piece | None:
-    """What this worker stores of a tensor: its rows; of one that all hold, the first stores the whole. A view.
+def own_piece(tensor: Tensor, group: ProcessGroup) -> Piece | None:
+    """Return a view of what this worker stores: its rows, or all of an unsharded tensor on the first worker.
 
     Raises:
-        ValueError: Shared out among others than ``team``, who could not store all of it.
+        ValueError: The tensor is sharded over another number of workers than ``group`` has.
     """
     if isinstance(tensor, DTensor):
-        if tensor.device_mesh.size() != team.size:
+        if tensor.device_mesh.size() != group.size:
             raise ValueError(
-                f"weights shared out among {tensor.device_mesh.size()} workers cannot be stored by {team.size}"
+                f"weights shared out among {tensor.device_mesh.size()} workers cannot be stored by {group.size}"
             )
         rows = own_rows(tensor)
         if rows != slice(0, tensor.shape[0]):
             held = tensor.to_local()
             return Piece(held, rows.start, tensor.shape[0]) if len(held) else None
         tensor = tensor.to_local()
-    return Piece(tensor) if team.leads else None
+    return Piece(tensor) if group.leads else None
 
 
 @torch.no_grad()
 def assign(target: Tensor, value: TensorSource) -> None:
-    """Copy a tensor into one that may be sharded; of a stored one only this worker's rows are read then."""
+    """Copy a tensor into one that may be sharded; then only this worker's rows of a stored tensor are read."""
     if isinstance(target, DTensor):
         target.to_local().copy_(value[own_rows(target)])
     else:
@@ -124,9 +124,10 @@ def assign(target: Tensor, value: TensorSource) -> None:
 
 
 def like(value: TensorSource, weight: Tensor) -> Tensor:
-    """A running mean where its weight is, shared out like it, and in the same order in memory.
+    """Return an optimizer moment on its weight's device, sharded like it and in the same memory format.
 
-    The fused update walks both side by side. Other values, such as a count of steps, only change their device.
+    The fused update reads both in the order of memory. Values of another shape, such as a step count, only change
+    their device.
     """
     if value.shape != weight.shape:
         return value[...].to(weight.device, copy=True)
@@ -136,7 +137,7 @@ def like(value: TensorSource, weight: Tensor) -> Tensor:
 
 
 def gradient_norm(weights: Iterable[Tensor]) -> Tensor:
-    """Euclidean norm of all gradients of the team."""
+    """Return the Euclidean norm of all gradients, over all shards."""
     gradients = [weight.grad for weight in weights if weight.grad is not None]
     norm = torch.nn.utils.get_total_norm([local(gradient) for gradient in gradients])
     if not any(isinstance(gradient, DTensor) for gradient in gradients):
@@ -146,7 +147,7 @@ def gradient_norm(weights: Iterable[Tensor]) -> Tensor:
     return square.sqrt()
 
 
-def clip(weights: Iterable[Tensor], longest: float, norm: Tensor) -> None:
-    """Shorten all gradients so that their norm is at most ``longest``."""
+def clip(weights: Iterable[Tensor], max_norm: float, norm: Tensor) -> None:
+    """Scale all gradients in place so that their norm, at present ``norm``, is at most ``max_norm``."""
     gradients = [local(weight.grad) for weight in weights if weight.grad is not None]
-    torch._foreach_mul_(gradients, torch.clamp(longest / (norm + 1e-6), max=1.0))
+    torch._foreach_mul_(gradients, torch.clamp(max_norm / (norm + 1e-6), max=1.0))

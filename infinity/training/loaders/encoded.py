@@ -1,8 +1,8 @@
-"""A store of what frozen models make of a data set: latents of pictures and features of captions.
+"""Read a store of latents and text features, which frozen models computed for a data set.
 
-A part holds consecutive pictures of one aspect ratio: a file of latents, equally long for every picture, and a file of
-text features, found by a checksum of the text. Files are named in an index with their checksums; the index also names
-everything that the numbers follow from, and a training that wants something else is refused.
+A part of the store holds consecutive pictures of one aspect ratio: a file of latents with records of one length, and a
+file of text features, found by a checksum of the text. The index lists the files with their checksums. It also names
+everything that the numbers depend on, and a training with other inputs is refused.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from infinity.text import TextCondition, TextConfig
 from infinity.tokenizer.tokenizer import TokenizerConfig
 
 LatentKind = Literal["features", "bits"]
-"""Float32 encoder features, from which any wrong bits can be drawn (self-correction), or the bits of plain encoding."""
+"""Float32 encoder features, which bitwise self-correction needs to draw wrong bits, or the bits of each picture."""
 
 FORMAT = 1
 HASH_BYTES = 16
@@ -42,13 +42,13 @@ HEAD = struct.Struct("<QQQ")  # texts, channels, whether bfloat16
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EncodedPart(Config):
-    """Files of some consecutive pictures of a ratio.
+    """Files of some consecutive pictures of one aspect ratio.
 
     Attributes:
-        aspect_ratio: Of the pictures.
-        start: Place of the first among the training split's pictures of the ratio.
-        latents: File of latents, None without.
-        text: File of text features, None without.
+        aspect_ratio: Aspect ratio of the pictures, height over width.
+        start: Position of the first among the training split's pictures of the ratio.
+        latents: File of latents, or None.
+        text: File of text features, or None.
     """
 
     aspect_ratio: float
@@ -59,16 +59,17 @@ class EncodedPart(Config):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EncodedIndex(Config):
-    """What a store holds, and what its numbers follow from.
+    """Contents of a store, and the inputs that its numbers depend on.
 
     Attributes:
         manifest: Digest of the data set's manifest.
         resolution: Grids of every ratio; pictures are fitted to them with a centre crop.
-        tokenizer: Digest of the tokenizer's checkpoint, None without latents.
-        latents: Which kind.
-        text_encoder: Which encoder, None without text features.
-        captions: Which captions of a picture were encoded: all that can be drawn with these settings.
-        parts: By ratio and start.
+        tokenizer: Digest of the tokenizer's checkpoint; None without latents.
+        latents: Kind of the latents.
+        text_encoder: Text encoder; None without text features.
+        captions: Settings of the captions; every caption that they can draw was encoded.
+        parts: Parts, sorted by ratio and start.
+        format: Version of the file format.
     """
 
     manifest: str
@@ -82,17 +83,17 @@ class EncodedIndex(Config):
 
 
 class EncodedFiles:
-    """Bytes of a store's files, each file compared with its checksum before its first use."""
+    """Read bytes of a store's files; each file is compared with its checksum before its first use."""
 
     def __init__(self, root: str, reading: ReadingConfig) -> None:
         """Prepare.
 
         Args:
             root: URI of the store.
-            reading: With a folder for the cache where the store lies in S3.
+            reading: Settings of the cache; a store in S3 needs a cache folder.
 
         Raises:
-            ValueError: A store in S3 and no such folder.
+            ValueError: A store in S3 without a cache folder.
         """
         self._root = root
         self._cache: ShardCache | None = None
@@ -103,7 +104,7 @@ class EncodedFiles:
             raise ValueError(f"{root}: a store of latents in S3 is read through a cache; set reading.cache_folder")
 
     def read(self, info: ShardInfo, start: int, length: int) -> bytes:
-        """Bytes of a file.
+        """Read ``length`` bytes of a file from ``start`` on.
 
         Raises:
             StorageError: The file is missing, damaged, or cannot be read.
@@ -121,7 +122,7 @@ class EncodedFiles:
 
 
 class Places:
-    """In which part, and at which place of it, a picture lies."""
+    """Finds the part of a picture, and the picture's place in it."""
 
     def __init__(self, manifest: Manifest, index: EncodedIndex) -> None:
         self._parts: dict[float, list[EncodedPart]] = {}
@@ -131,7 +132,7 @@ class Places:
         self._starts = {ratio: np.array([part.start for part in parts]) for ratio, parts in self._parts.items()}
 
     def of(self, ids: BatchIds) -> list[tuple[EncodedPart, int]]:
-        """Part and place for every picture of a batch."""
+        """Return part and place of every picture of a batch."""
         ratio = ids.aspect_ratio
         places = np.searchsorted(self._rows[ratio], np.asarray(ids.rows))
         which = np.searchsorted(self._starts[ratio], places, side="right") - 1
@@ -140,21 +141,21 @@ class Places:
 
 
 class EncodedLatents:
-    """Latents of pictures from a store."""
+    """Reads latents of pictures from a store."""
 
     def __init__(self, manifest: Manifest, index: EncodedIndex, files: EncodedFiles, config: TokenizerConfig) -> None:
         """Prepare.
 
         Args:
-            manifest: The data set.
-            index: Of the store, checked to belong to the training.
-            files: Of the store.
-            config: Of the tokenizer.
+            manifest: Manifest of the data set.
+            index: Index of the store, already checked to belong to the training.
+            files: Files of the store.
+            config: Shape of the tokenizer.
         """
         self._places, self._index, self._files, self._config = Places(manifest, index), index, files, config
 
     def read(self, ids: BatchIds) -> Tensor:
-        """Features (B, C, H, W), float32, or bits (B, L, C), bool, by the kind of the store.
+        """Read features (B, C, H, W), float32, or bits (B, L, C), bool, by the kind of the store.
 
         Raises:
             StorageError: A file is missing, damaged, or cannot be read.
@@ -174,22 +175,22 @@ class EncodedLatents:
 
 
 class EncodedCaptions:
-    """Features of the captions of visits from a store."""
+    """Reads features of captions from a store."""
 
     def __init__(self, manifest: Manifest, index: EncodedIndex, files: EncodedFiles, draw: CaptionDraw) -> None:
         """Prepare.
 
         Args:
-            manifest: The data set.
-            index: Of the store, checked to belong to the training.
-            files: Of the store.
-            draw: Which caption a visit takes.
+            manifest: Manifest of the data set.
+            index: Index of the store, already checked to belong to the training.
+            files: Files of the store.
+            draw: Choice of the caption for each visit of a picture.
         """
         self._places, self._files, self._draw = Places(manifest, index), files, draw
         self._head = lru_cache(maxsize=256)(self._read_head)
 
     def __call__(self, ids: BatchIds) -> TextCondition:
-        """Features of the captions that the visits take, float32.
+        """Read the features, float32, of the captions drawn for these visits.
 
         Raises:
             StorageError: A file is missing, damaged, or cannot be read.
@@ -214,13 +215,13 @@ class EncodedCaptions:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TextHead:
-    """Beginning of a file of text features.
+    """Header of a file of text features.
 
     Attributes:
-        channels: Of a token.
-        dtype: Float32, or bfloat16 where that holds the same numbers.
+        channels: Channels per token.
+        dtype: Float32, or bfloat16 where it holds the same numbers.
         places: Number of each text, by checksum.
-        edges: At which token each text begins, and the number of tokens.
+        edges: First token of each text, and last the number of all tokens.
     """
 
     channels: int
@@ -230,22 +231,22 @@ class TextHead:
 
     @property
     def num_bytes(self) -> int:
-        """Where the features begin."""
+        """Offset of the features, in bytes."""
         return self.size(len(self.places))
 
     @staticmethod
     def size(number: int) -> int:
-        """Bytes before the features of so many texts."""
+        """Return the bytes of a header for ``number`` texts."""
         return HEAD.size + number * HASH_BYTES + 8 * (number + 1)
 
     @staticmethod
     def number(data: bytes) -> int:
-        """Texts in a file."""
+        """Return the number of texts in a file."""
         return int(HEAD.unpack_from(data)[0])
 
     @classmethod
     def parse(cls, data: bytes) -> TextHead:
-        """The head from its bytes."""
+        """Parse the bytes of a header."""
         number, channels, is_half = HEAD.unpack_from(data)
         hashes = data[HEAD.size : HEAD.size + number * HASH_BYTES]
         places = {hashes[i * HASH_BYTES : (i + 1) * HASH_BYTES]: i for i in range(number)}
@@ -253,18 +254,18 @@ class TextHead:
         return cls(channels, torch.bfloat16 if is_half else torch.float32, places, edges)
 
     def to_bytes(self) -> bytes:
-        """The inverse of ``parse``."""
+        """Return the bytes that ``parse`` reads."""
         head = HEAD.pack(len(self.places), self.channels, self.dtype is torch.bfloat16)
         return head + b"".join(self.places) + self.edges.astype(np.int64).tobytes()
 
 
 def hash_of(text: str) -> bytes:
-    """Names a text in a store."""
+    """Return the checksum that names a text in a store."""
     return hashlib.sha256(text.encode()).digest()[:HASH_BYTES]
 
 
 def latent_shape(kind: LatentKind, schedule: ScaleSchedule, config: TokenizerConfig) -> tuple[int, ...]:
-    """Of one picture's record."""
+    """Return the shape of one picture's record."""
     if kind == "bits":
         return schedule.num_tokens, config.token_bits
     return config.num_bits, *(schedule.unfolded() if config.fold else schedule).last_grid

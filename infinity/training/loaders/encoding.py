@@ -1,4 +1,4 @@
-"""Filling a store of latents and text features: one part after the other, each a pure function of its pictures."""
+"""Write a store of latents and text features, part by part; each part is a pure function of its pictures."""
 
 from __future__ import annotations
 
@@ -21,32 +21,32 @@ from infinity.tokenizer.tokenizer import Tokenizer
 from infinity.training.loaders.encoded import EncodedPart, LatentKind, TextHead, hash_of
 
 CHUNK = 64
-"""Pictures that go through the encoder together; a number of the encoder may depend on it in its last digits."""
+"""Pictures per pass of the encoder. The last digits of features may depend on it, so it never changes."""
 
 _TEXTS = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
-    """Pictures of one part: ratio, places among the training split's pictures of the ratio."""
+class PartRange:
+    """Pictures of one part of a store: a range of positions among the training split's pictures of a ratio."""
 
     aspect_ratio: float
     start: int
     stop: int
 
 
-def stretches(manifest: Manifest, pictures: int) -> list[Stretch]:
-    """The parts of a data set's training split, in order; each of so many pictures or, at the end of a ratio, fewer."""
+def part_ranges(manifest: Manifest, pictures: int) -> list[PartRange]:
+    """Divide a data set's training split into parts of ``pictures`` pictures; the last of a ratio may have fewer."""
     found = []
     for ratio in sorted({float(value) for value in manifest.aspect_ratios[manifest.rows("train")]}):
         number = len(manifest.rows("train", ratio))
-        found += [Stretch(ratio, start, min(number, start + pictures)) for start in range(0, number, pictures)]
+        found += [PartRange(ratio, start, min(number, start + pictures)) for start in range(0, number, pictures)]
     return found
 
 
 @dataclass(frozen=True, slots=True)
-class Frozen:
-    """The models that fill a store; None for what it shall not hold."""
+class FrozenModels:
+    """Frozen models that fill a store; None for what the store does not hold."""
 
     tokenizer: Tokenizer | None
     kind: LatentKind
@@ -54,26 +54,28 @@ class Frozen:
     captions: CaptionDraw | None
 
 
-def encode_part(manifest: Manifest, stretch: Stretch, resolution: Resolution, frozen: Frozen, root: str) -> EncodedPart:
+def encode_part(
+    manifest: Manifest, part_range: PartRange, resolution: Resolution, frozen: FrozenModels, root: str
+) -> EncodedPart:
     """Compute and write the files of one part.
 
     Raises:
         ManifestError: A shard does not hold what the manifest says.
         StorageError: A shard cannot be read or a file not be written.
     """
-    rows = [int(row) for row in manifest.rows("train", stretch.aspect_ratio)[stretch.start : stretch.stop]]
+    rows = [int(row) for row in manifest.rows("train", part_range.aspect_ratio)[part_range.start : part_range.stop]]
     latents = text = None
     if frozen.tokenizer is not None:
-        schedule = resolution.schedule(stretch.aspect_ratio)
+        schedule = resolution.schedule(part_range.aspect_ratio)
         pieces = [
             _latents(manifest, rows[first : first + CHUNK], schedule, frozen.tokenizer, frozen.kind)
             for first in range(0, len(rows), CHUNK)
         ]
-        latents = _write(root, "latents", stretch, b"".join(pieces), len(rows))
+        latents = _write(root, "latents", part_range, b"".join(pieces), len(rows))
     if frozen.encoder is not None and frozen.captions is not None:
         texts = sorted({text for row in rows for text in frozen.captions.possible(row)}, key=hash_of)
-        text = _write(root, "text", stretch, _text_features(texts, frozen.encoder), len(texts))
-    return EncodedPart(aspect_ratio=stretch.aspect_ratio, start=stretch.start, latents=latents, text=text)
+        text = _write(root, "text", part_range, _text_features(texts, frozen.encoder), len(texts))
+    return EncodedPart(aspect_ratio=part_range.aspect_ratio, start=part_range.start, latents=latents, text=text)
 
 
 @torch.no_grad()
@@ -89,7 +91,7 @@ def _latents(
 
 
 def _text_features(texts: Sequence[str], encoder: TextEncoder) -> bytes:
-    """A file of features: bfloat16 where no number changes by that, as after an encoder that computes in it."""
+    """Return the bytes of a file of features, in bfloat16 where that is lossless, as for a bfloat16 encoder."""
     features: list[Tensor] = []
     for start in range(0, len(texts), _TEXTS):
         features += [each.cpu() for each in encoder.encode(texts[start : start + _TEXTS]).unpack()]
@@ -106,9 +108,9 @@ def _text_features(texts: Sequence[str], encoder: TextEncoder) -> bytes:
     return head.to_bytes() + numbers.view(torch.uint8).numpy().tobytes()
 
 
-def _write(root: str, what: str, stretch: Stretch, data: bytes, number: int) -> ShardInfo:
-    """Named by content: what two workers write at once is two files or the same one, never a mixture."""
+def _write(root: str, what: str, part_range: PartRange, data: bytes, number: int) -> ShardInfo:
+    """Write a file named by its content: two workers at once write two files or the same one, never a mixture."""
     sha256 = hashlib.sha256(data).hexdigest()
-    path = storage.join(what, f"{stretch.aspect_ratio:.3f}-{stretch.start:09d}-{sha256[:16]}.bin")
+    path = storage.join(what, f"{part_range.aspect_ratio:.3f}-{part_range.start:09d}-{sha256[:16]}.bin")
     storage.put_once(storage.join(root, path), data)
     return ShardInfo(path=path, num_bytes=len(data), num_samples=number, sha256=sha256)

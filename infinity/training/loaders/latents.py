@@ -1,4 +1,4 @@
-"""Feeds of latents: what frozen tokenizer and text encoder make of a batch."""
+"""Data loader of latents and text features, which a frozen tokenizer and text encoder compute."""
 
 from __future__ import annotations
 
@@ -25,20 +25,19 @@ logger = logging.getLogger(__name__)
 
 _CHUNK = 64
 
-Told = Callable[[float, str], None]
-"""Who hears how far the preparation is: share of the work and a sentence."""
+OnProgress = Callable[[float, str], None]
+"""Progress of the preparation: a callback with the fraction done and a sentence."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LatentBatch:
-    """Pictures of one aspect ratio as a tokenizer sees them, with their captions.
+    """Latents of pictures of one aspect ratio, with features of their captions.
 
     Attributes:
         keys: Names of the pictures.
-        schedule: Their grids.
-        latents: What the frozen tokenizer makes of them: the encoder's features, float32, or the bits of plain
-            encoding, bool, which are enough where no bits are flipped.
-        text: Features of their captions.
+        schedule: Grids of the pictures.
+        latents: Encoder features, float32, or bits, bool; bits are enough where none are flipped.
+        text: Features of the captions.
     """
 
     keys: tuple[str, ...]
@@ -48,11 +47,11 @@ class LatentBatch:
 
     @property
     def num_tokens(self) -> int:
-        """Tokens of all pictures together, those of captions not counted."""
+        """Number of image tokens of all pictures together."""
         return len(self.keys) * self.schedule.num_tokens
 
     def without(self, keys: frozenset[str]) -> LatentBatch | None:
-        """The batch without some of its pictures; None if none is left."""
+        """Return the batch without these pictures, or None if none is left."""
         kept = left_over(self.keys, keys)
         if len(kept) == len(self.keys):
             return self
@@ -61,28 +60,28 @@ class LatentBatch:
         return LatentBatch(tuple(self.keys[i] for i in kept), self.schedule, self.latents[kept], self.text.select(kept))
 
     def blank(self) -> LatentBatch:
-        """As many nameless pictures with zeros for all features, so that nothing of the batch's own is in it."""
+        """Return as many nameless pictures with zeros for all features."""
         text = TextCondition(torch.zeros_like(self.text.features_TD), self.text.lengths)
         return LatentBatch(("",) * len(self.keys), self.schedule, torch.zeros_like(self.latents), text)
 
 
 class CaptionEncoder(Protocol):
-    """Features of the captions of some visits."""
+    """Gives the features of the captions of a batch."""
 
     def __call__(self, ids: BatchIds) -> TextCondition:
-        """One caption a picture, in their order."""
+        """Return the features of one caption per picture, in order of the pictures."""
         ...
 
 
 class CaptionFeatures:
-    """Captions of visits through a text encoder; each distinct text is encoded once while there is room."""
+    """Encodes captions with a text encoder, and caches the features of distinct texts up to ``max_bytes``."""
 
     def __init__(self, draw: CaptionDraw, encoder: TextEncoder, max_bytes: int = 2**30) -> None:
         self._draw, self._encoder, self._room_bytes = draw, encoder, max_bytes
         self._known: dict[str, Float[Tensor, "t Dt"]] = {}
 
     def __call__(self, ids: BatchIds) -> TextCondition:
-        """Features of the captions that the visits take."""
+        """Return the features of the captions drawn for these visits."""
         captions = self._draw(ids.rows, ids.visits)
         known = self._known
         new = [caption for caption in dict.fromkeys(captions) if caption not in known]
@@ -100,68 +99,70 @@ class CaptionFeatures:
 
 
 class LatentLoader:
-    """This worker's parts of every step's batch, as latents.
+    """Data loader of this worker's micro-batches of latents.
 
-    Features come from a store where one is given (``encoded``), are computed before the first step and kept where a
-    data set is small and looks the same at every visit, or are computed at every step from pictures that are read
-    ahead. All three ways give the same training.
+    Features come from a store if one is given (``encoded``). Otherwise they are computed before the first step and kept
+    if the data set is small and never augmented, or else computed at every step from prefetched pictures. All three
+    ways give the same training.
     """
 
     def __init__(
         self,
-        share: LoaderConfig,
+        config: LoaderConfig,
         tokenizer: Tokenizer,
         captions: CaptionEncoder,
         *,
         cache_bytes: int = 2**31,
         encoded: EncodedLatents | None = None,
-        told: Told = lambda _share, _message: None,
+        on_progress: OnProgress = lambda _share, _message: None,
     ) -> None:
-        """Prepare, which may mean to encode the whole training split.
+        """Prepare; this may encode the whole training split.
 
         Args:
-            share: What is read, of the split "train"; the members of its team share the encoding.
-            tokenizer: Frozen, on the device that it shall run on.
-            captions: Features of the captions of some visits.
-            cache_bytes: Memory for features.
-            encoded: A store of what the tokenizer makes of the pictures.
-            told: Hears how far the encoding is.
+            config: Settings of the loader, over the split "train"; the processes of its group share the encoding.
+            tokenizer: Frozen tokenizer, on its device.
+            captions: Source of the captions' features.
+            cache_bytes: Largest memory for cached features.
+            encoded: Store of the pictures' latents, or None.
+            on_progress: Called with the progress of the encoding.
         """
-        self._share, self._manifest, self._resolution = share, share.manifest, share.resolution
+        self._config, self._manifest, self._resolution = config, config.manifest, config.resolution
         self._tokenizer, self._captions = tokenizer, captions
-        self._names = Names(share.manifest)
+        self._names = Names(config.manifest)
         self._features: dict[float, tuple[dict[int, int], Tensor]] = {}
         self._ahead: Prefetcher[list[Tensor]] | None = None
         self._encoded = encoded
-        self._pictures = share.stream(tokenizer.config.stride_px)
+        self._pictures = config.stream(tokenizer.config.stride_px)
         if encoded is not None:
-            self._ahead = Prefetcher(lambda step: [encoded.read(ids) for ids in share.parts(step)], share.num_steps)
+            self._ahead = Prefetcher(
+                lambda step: [encoded.read(ids) for ids in config.micro_batches(step)], config.num_steps
+            )
             return
         needed = sum(len(self._manifest.rows("train", r)) * self._num_floats(r) * 4 for r in self._ratios())
-        if needed <= cache_bytes and share.augment.changes_nothing:
-            self._encode_all(told)
+        if needed <= cache_bytes and config.augment.changes_nothing:
+            self._encode_all(on_progress)
         else:
-            logger.info("features of %.1f GB are computed anew at every step", needed / 1e9)
+            logger.info("features of %.1f GB are not cached but computed at every step", needed / 1e9)
 
     def __call__(self, step: int) -> Sequence[LatentBatch]:
-        """The worker's parts of batch number ``step``, from 0."""
-        parts = self._share.parts(step)
+        """Return this worker's micro-batches of batch number ``step``, from 0."""
+        micro_batches = self._config.micro_batches(step)
         if self._ahead is not None:
             features = self._ahead(step)
         elif self._features:
-            features = [self._remembered(ids) for ids in parts]
+            features = [self._cached(ids) for ids in micro_batches]
         else:
             features = [self._encode(torch.from_numpy(batch.images)) for batch in self._pictures(step)]
-        return [self._join(ids, part) for ids, part in zip(parts, features, strict=True)]
+        return [self._join(ids, each) for ids, each in zip(micro_batches, features, strict=True)]
 
     def close(self) -> None:
-        """End the reading ahead."""
+        """End the prefetching threads."""
         self._pictures.close()
         if self._ahead is not None:
             self._ahead.close()
 
     def usage(self, max_pictures: int = 256) -> Float[Tensor, "K C"]:
-        """How often each bit is set at each scale, over some pictures of the commonest aspect ratio."""
+        """Return how often each bit is set at each scale, 0 to 1, over pictures of the commonest aspect ratio."""
         ratio = max(self._ratios(), key=lambda r: len(self._manifest.rows("train", r)))
         rows = tuple(int(row) for row in self._manifest.rows("train", ratio)[:max_pictures])
         schedule = self._resolution.schedule(ratio)
@@ -171,7 +172,7 @@ class LatentLoader:
                 scales = BitLabels(schedule, features)
                 return torch.stack([scales.scale(k).float().mean(dim=(0, 1, 2)) for k in range(schedule.num_scales)])
         elif self._features:
-            features = self._remembered(BatchIds(ratio, rows))
+            features = self._cached(BatchIds(ratio, rows))
         else:
             chunks = [rows[start : start + _CHUNK] for start in range(0, len(rows), _CHUNK)]
             features = torch.cat([self._encode(self._load(BatchIds(ratio, chunk))) for chunk in chunks])
@@ -197,7 +198,7 @@ class LatentLoader:
     def _encode(self, images_BHWC: Tensor) -> Tensor:
         return self._tokenizer.encode(to_pixels(images_BHWC, self._device))
 
-    def _remembered(self, ids: BatchIds) -> Tensor:
+    def _cached(self, ids: BatchIds) -> Tensor:
         places, features = self._features[ids.aspect_ratio]
         return features[torch.tensor([places[row] for row in ids.rows])]
 
@@ -205,23 +206,23 @@ class LatentLoader:
         text = self._captions(ids)
         return LatentBatch(self._names.of(ids.rows), self._resolution.schedule(ids.aspect_ratio), features, text)
 
-    def _encode_all(self, told: Told) -> None:
-        """Each member encodes every so-manieth chunk; the sum of what all have, zero elsewhere, is everything."""
+    def _encode_all(self, on_progress: OnProgress) -> None:
+        """Encode the training split: process r of n takes chunks r, r + n, ...; the sum over the processes has all."""
         num_done, num_all = 0, len(self._manifest.rows("train"))
         for ratio in self._ratios():
             rows = [int(row) for row in self._manifest.rows("train", ratio)]
             features: Tensor | None = None
             for number, start in enumerate(range(0, len(rows), _CHUNK)):
                 chunk = rows[start : start + _CHUNK]
-                if number % self._share.team.size == self._share.team.rank:
+                if number % self._config.group.size == self._config.group.rank:
                     encoded = self._encode(self._load(BatchIds(ratio, tuple(chunk))))
                     if features is None:
                         features = encoded.new_zeros(len(rows), *encoded.shape[1:])
                     features[start : start + len(chunk)] = encoded
                 num_done += len(chunk)
-                told(num_done / num_all, f"encoded {num_done} of {num_all} pictures")
-            if features is None:  # fewer chunks than members
+                on_progress(num_done / num_all, f"encoded {num_done} of {num_all} pictures")
+            if features is None:  # fewer chunks than processes; this one encodes a picture only for the shape
                 shape = self._encode(self._load(BatchIds(ratio, tuple(rows[:1])))).shape[1:]
                 features = torch.zeros(len(rows), *shape, device=self._device)
             places = {row: place for place, row in enumerate(rows)}
-            self._features[ratio] = places, self._share.team.sum(features).contiguous().cpu()
+            self._features[ratio] = places, self._config.group.sum(features).contiguous().cpu()

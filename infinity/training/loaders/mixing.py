@@ -1,4 +1,4 @@
-"""Several resolutions in one training, one of them at each step: which, follows from the number of the step alone."""
+"""Mix several resolutions in one training, one per step; the choice depends on the number of the step alone."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ P = TypeVar("P", bound=MicroBatch)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MixedResolution(Config):
-    """One of the resolutions that a training takes turns with.
+    """One resolution of a training with several.
 
     Attributes:
         resolution: Grids of every aspect ratio, and so the size of the pictures.
-        batch_size: Pictures of a step with it, over all workers and parts: fewer of large pictures.
+        batch_size: Pictures per step of this resolution, over all workers and micro-batches.
     """
 
     resolution: Resolution
@@ -31,24 +31,24 @@ class MixedResolution(Config):
             raise ValueError(f"MixedResolution.batch_size: expected at least 1, got {self.batch_size}")
 
 
-class MixedFeed(Generic[P]):
-    """Takes turns with several feeds, in rounds of one step of each, in an order drawn for the round.
+class MixedLoader(Generic[P]):
+    """Alternate between several data loaders, in rounds of one step of each, in an order drawn per round.
 
-    All workers draw the same order, and a run that is resumed at any step goes on with it: the feed of a step and its
-    place among that feed's own steps are functions of the step's number.
+    All workers draw the same order, and a resumed run continues it: the loader of a step, and that loader's own step
+    number, are functions of the step's number.
     """
 
-    def __init__(self, feeds: Sequence[BatchLoader[P]], seed: int) -> None:
-        if not feeds:
-            raise ValueError("MixedFeed: expected at least one feed, got none")
-        self._feeds, self._seed = tuple(feeds), seed
+    def __init__(self, loaders: Sequence[BatchLoader[P]], seed: int) -> None:
+        if not loaders:
+            raise ValueError("MixedLoader: expected at least one loader, got none")
+        self._loaders, self._seed = tuple(loaders), seed
 
-    def turn(self, step: int) -> tuple[int, int]:
-        """Which feed a step belongs to, and which of that feed's steps it is."""
-        turn, place = divmod(step, len(self._feeds))
-        return int(permutation(key_of("resolutions", self._seed, turn), len(self._feeds))[place]), turn
+    def choice(self, step: int) -> tuple[int, int]:
+        """Return the number of a step's loader, and the number of that loader's own step."""
+        number, place = divmod(step, len(self._loaders))
+        return int(permutation(key_of("resolutions", self._seed, number), len(self._loaders))[place]), number
 
     def __call__(self, step: int) -> Sequence[P]:
-        """The worker's parts of batch number ``step``, from 0."""
-        which, turn = self.turn(step)
-        return self._feeds[which](turn)
+        """Return this worker's micro-batches of batch number ``step``, from 0."""
+        which, number = self.choice(step)
+        return self._loaders[which](number)

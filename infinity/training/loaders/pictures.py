@@ -1,4 +1,4 @@
-"""Feeds of pictures: this worker's parts of every step's batch, ready before they are asked for."""
+"""Data loader of pictures: this worker's micro-batches of every step, prefetched."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class PictureBatch:
     """Pictures of one aspect ratio.
 
     Attributes:
-        keys: Their names in the source of the data set.
-        rows: Their rows in the manifest.
-        schedule: Their grids.
+        keys: Names of the pictures in the source of the data set.
+        rows: Rows of the pictures in the manifest.
+        schedule: Grids of the pictures.
         images_BHWC: RGB, 0 to 255, of the schedule's size.
-        batch_size: Pictures of the whole batch, over all parts and workers.
+        batch_size: Pictures of the whole batch, over all micro-batches and workers.
     """
 
     keys: tuple[str, ...]
@@ -42,11 +42,11 @@ class PictureBatch:
 
     @property
     def num_tokens(self) -> int:
-        """Tokens of all pictures together."""
+        """Number of tokens of all pictures together."""
         return len(self.keys) * self.schedule.num_tokens
 
     def without(self, keys: frozenset[str]) -> PictureBatch | None:
-        """The batch without some of its pictures; None if none is left."""
+        """Return the batch without these pictures, or None if none is left."""
         kept = left_over(self.keys, keys)
         if len(kept) == len(self.keys):
             return self
@@ -60,43 +60,43 @@ class PictureBatch:
         )
 
     def blank(self) -> PictureBatch:
-        """As many nameless pictures, all black."""
+        """Return as many nameless black pictures."""
         return replace(self, keys=("",) * len(self.keys), images_BHWC=torch.zeros_like(self.images_BHWC))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class LoaderConfig:
-    """What one worker reads: its parts of every step's batch, and how.
+    """Settings of one worker's data loader.
 
     Attributes:
-        manifest: The data set.
-        plan: Which rows make up which step.
+        manifest: Manifest of the data set.
+        plan: Rows of every step's batch.
         resolution: Grids of every aspect ratio.
-        team: Whose member this worker is.
-        num_parts: Parts of a batch, over all workers.
-        num_steps: Steps of the run; none beyond is prepared. None for a run without end.
-        reading: How to read.
-        augment: What is drawn for a picture at each visit.
+        group: Process group of this worker.
+        num_parts: Micro-batches per batch, over all workers.
+        num_steps: Steps of the run; no step beyond is prefetched. None for a run without end.
+        reading: Settings of caches and threads.
+        augment: Augmentation, drawn at each visit of a picture.
     """
 
     manifest: Manifest
     plan: BatchPlan
     resolution: Resolution
-    team: ProcessGroup
+    group: ProcessGroup
     num_parts: int = 1
     num_steps: int | None = None
     reading: ReadingConfig = field(default_factory=ReadingConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 
-    def parts(self, step: int) -> list[BatchIds]:
-        """The worker's parts of a step's batch, in order of their numbers."""
-        return micro_batches(self.plan.batch(step), self.team, self.num_parts)
+    def micro_batches(self, step: int) -> list[BatchIds]:
+        """Return the worker's micro-batches of a step, in order of their numbers."""
+        return micro_batches(self.plan.batch(step), self.group, self.num_parts)
 
     def stream(self, stride_px: int) -> PixelLoader:
-        """Their pixels, for a token of this side."""
+        """Return a loader of the micro-batches' pixels, for tokens of ``stride_px`` pixels a side."""
         return PixelLoader(
             self.manifest,
-            self.parts,
+            self.micro_batches,
             lambda ratio: self.resolution.schedule(ratio).image_size_px(stride_px),
             self.reading,
             augment=self.augment,
@@ -106,83 +106,85 @@ class LoaderConfig:
 
 
 class PictureLoader:
-    """This worker's parts of every step's batch, as pictures; the next steps are prepared while one is worked on."""
+    """Data loader of this worker's micro-batches of pictures; the next steps are prefetched."""
 
-    def __init__(self, share: LoaderConfig, stride_px: int) -> None:
+    def __init__(self, config: LoaderConfig, stride_px: int) -> None:
         """Prepare to read.
 
         Args:
-            share: What is read.
-            stride_px: Pixels of a token's side.
+            config: Settings of the loader.
+            stride_px: Side of a token in pixels.
         """
-        self._share, self._names = share, Names(share.manifest)
-        self._stream = share.stream(stride_px)
+        self._config, self._names = config, Names(config.manifest)
+        self._stream = config.stream(stride_px)
 
     def __call__(self, step: int) -> Sequence[PictureBatch]:
-        """The worker's parts of batch number ``step``, from 0."""
+        """Return this worker's micro-batches of batch number ``step``, from 0."""
         return [self._named(batch) for batch in self._stream(step)]
 
     def close(self) -> None:
-        """End the reading ahead."""
+        """End the prefetching threads."""
         self._stream.close()
 
     def _named(self, batch: LoadedBatch) -> PictureBatch:
-        rows, schedule = batch.ids.rows, self._share.resolution.schedule(batch.ids.aspect_ratio)
+        rows, schedule = batch.ids.rows, self._config.resolution.schedule(batch.ids.aspect_ratio)
         images = torch.from_numpy(batch.images)
-        return PictureBatch(self._names.of(rows), rows, schedule, images, self._share.plan.batch_size)
+        return PictureBatch(self._names.of(rows), rows, schedule, images, self._config.plan.batch_size)
 
 
 def left_over(keys: Sequence[str], unwanted: frozenset[str]) -> list[int]:
-    """Places of the samples that are not unwanted."""
+    """Return the places of the keys that are not unwanted."""
     return [place for place, key in enumerate(keys) if key not in unwanted]
 
 
 class Names:
-    """What a manifest's rows are called, for error messages."""
+    """Looks up names of a manifest's rows."""
 
     def __init__(self, manifest: Manifest) -> None:
         self._manifest = manifest
 
     def of(self, rows: Sequence[int]) -> tuple[str, ...]:
-        """One name a row."""
+        """Return one name per row."""
         return tuple(self._manifest.values("source", rows))
 
 
-def micro_batches(ids: BatchIds, team: ProcessGroup, num_parts: int) -> list[BatchIds]:
-    """A worker's parts of a batch, in order of their numbers (``ProcessGroup.parts``)."""
+def micro_batches(ids: BatchIds, group: ProcessGroup, num_parts: int) -> list[BatchIds]:
+    """Return a worker's micro-batches of a batch, in order of their numbers (``ProcessGroup.micro_batches``)."""
     return [
         BatchIds(
-            ids.aspect_ratio, micro_batch_of(ids.rows, part, num_parts), micro_batch_of(ids.visits, part, num_parts)
+            ids.aspect_ratio,
+            micro_batch_of(ids.rows, number, num_parts),
+            micro_batch_of(ids.visits, number, num_parts),
         )
-        for part in team.parts(num_parts)
+        for number in group.micro_batches(num_parts)
     ]
 
 
 class Prefetcher(Generic[T]):
-    """A feed that prepares the next steps in a thread while one is worked on; the same values as without it."""
+    """Wrap a loader so that a thread prepares the next steps; the values are the same as without it."""
 
-    def __init__(self, feed: Callable[[int], T], num_steps: int | None, *, depth: int = 2) -> None:
-        """Wrap a feed.
+    def __init__(self, loader: Callable[[int], T], num_steps: int | None, *, depth: int = 2) -> None:
+        """Wrap a loader.
 
         Args:
-            feed: A pure function of the step.
-            num_steps: Steps of the run; none beyond is prepared. None for a run without end.
-            depth: How many steps are prepared at most.
+            loader: Pure function of the number of a step.
+            num_steps: Steps of the run; no step beyond is prepared. None for a run without end.
+            depth: Largest number of steps prepared ahead.
         """
-        self._feed, self._num_steps, self._depth = feed, num_steps, depth
-        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="feed")
+        self._loader, self._num_steps, self._depth = loader, num_steps, depth
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="loader")
         self._pending: dict[int, Future[T]] = {}
 
     def __call__(self, step: int) -> T:
-        """The feed's value, waiting where it is not ready; errors of the feed are raised here."""
+        """Return the loader's value, waiting if it is not ready; errors of the loader are raised here."""
         for stale in [number for number in self._pending if not step <= number <= step + self._depth]:
             self._pending.pop(stale).cancel()
         last = step + self._depth if self._num_steps is None else min(step + self._depth, self._num_steps - 1)
         for ahead in range(step, max(step, last) + 1):
             if ahead not in self._pending:
-                self._pending[ahead] = self._pool.submit(self._feed, ahead)
+                self._pending[ahead] = self._pool.submit(self._loader, ahead)
         return self._pending.pop(step).result()
 
     def close(self) -> None:
-        """Forget what was prepared."""
+        """Drop what was prepared, and end the thread."""
         self._pool.shutdown(wait=True, cancel_futures=True)

@@ -1,4 +1,4 @@
-"""Bits that carry nothing: a tokenizer with constant bits would give a transformer with perfect, worthless accuracy."""
+"""Detect a collapsed tokenizer, whose bits are constant: a transformer would report a perfect, worthless accuracy."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from infinity.training.state import MetricRow
 
 
 class CollapseError(TrainingError):
-    """The bits of a tokenizer have collapsed; the message gives the figures and what may help."""
+    """The bits of a tokenizer have collapsed; the message gives the figures and advice."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,12 +27,12 @@ class CollapseConfig(Config):
     """When a tokenizer counts as collapsed.
 
     Attributes:
-        from_step: Steps that a young tokenizer is given; looked at from then on, at logged steps.
-        num_rows: Logged steps whose mean is judged, none before ``from_step``: a single batch of a few pictures may
-            be one that a constant picture fits well (of 200 batches of 8 in a good training one was).
-        dead_entropy: A bit of a scale is dead when its entropy over the batch is below this; 1 is a fair coin.
-        max_dead_share: Share of dead bits, over all scales, above which the tokenizer has collapsed.
-        min_gain_db: Decibels by which reconstructions must beat the best constant picture.
+        from_step: First step that is checked; only logged steps are.
+        num_rows: Number of logged steps, none before ``from_step``, whose mean is checked. A single small batch may be
+            one that a constant picture fits well (1 of 200 batches of 8 pictures in a good training).
+        dead_entropy: Entropy in bits over the batch, below which a bit of a scale is dead; a fair coin has 1.
+        max_dead_share: Fraction of dead bits, over all scales, above which the tokenizer has collapsed.
+        min_gain_db: Smallest gain in decibels of reconstructions over the best constant picture.
     """
 
     later: ClassVar[frozenset[str]] = frozenset({"num_rows"})
@@ -49,10 +49,10 @@ class CollapseConfig(Config):
 
 
 def dead_share(usage_SC: Float[Tensor, "S C"], dead_entropy: float) -> Float[Tensor, ""]:
-    """Share of the bits, of all scales, that hardly ever change.
+    """Return the fraction of bits, over all scales, that hardly ever change.
 
     Args:
-        usage_SC: How often each bit is set at each scale, 0 to 1.
+        usage_SC: Frequency of each bit at each scale, 0 to 1.
         dead_entropy: Entropy in bits, 0 to 1, below which a bit is dead.
     """
     entropy = binary_entropy(usage_SC) / math.log(2.0)
@@ -60,10 +60,10 @@ def dead_share(usage_SC: Float[Tensor, "S C"], dead_entropy: float) -> Float[Ten
 
 
 def constant_picture_error(images_B3HW: Float[Tensor, "B 3 H W"]) -> Float[Tensor, ""]:
-    """Mean squared error of the best constant picture on other pictures of the same kind; zero for a single picture.
+    """Return the mean squared error of the best constant picture on unseen pictures; zero for a single picture.
 
-    The mean of B pictures fits these B better than others, by (B - 1) / B; that is corrected, since small batches would
-    otherwise make it look good.
+    The mean of B pictures fits these B better than unseen ones, by the factor (B - 1) / B. The result is corrected for
+    that, since small batches would otherwise flatter the constant picture.
     """
     images = images_B3HW.float()
     squares = (images - images.mean(dim=0)).square().sum(dim=0)
@@ -71,14 +71,14 @@ def constant_picture_error(images_B3HW: Float[Tensor, "B 3 H W"]) -> Float[Tenso
 
 
 def check_reconstruction(history: Sequence[MetricRow], config: CollapseConfig) -> None:
-    """Look at the last logged figures of a tokenizer.
+    """Check the last logged metrics of a tokenizer.
 
     Args:
-        history: What was logged, the newest step last.
-        config: When a tokenizer counts as collapsed.
+        history: Logged rows, the newest last.
+        config: Thresholds of a collapse.
 
     Raises:
-        CollapseError: They show a collapse.
+        CollapseError: The metrics show a collapse.
     """
     rows = [row for row in history[-config.num_rows :] if row["step"] >= config.from_step]
     if len(rows) < config.num_rows:
@@ -91,7 +91,7 @@ def check_reconstruction(history: Sequence[MetricRow], config: CollapseConfig) -
             f"{where}: {dead:.0%} of its bits hardly ever change ({mean}; at most {config.max_dead_share:.0%} may), so "
             f"they carry nothing. {ADVICE}"
         )
-    gain_db = fmean(row.get("gain_db", math.inf) for row in rows)  # none for pictures that are all alike
+    gain_db = fmean(row.get("gain_db", math.inf) for row in rows)  # absent where all pictures are alike
     if gain_db < config.min_gain_db:
         psnr = fmean(row["psnr_db"] for row in rows)
         raise CollapseError(
@@ -101,10 +101,10 @@ def check_reconstruction(history: Sequence[MetricRow], config: CollapseConfig) -
 
 
 def check_labels(usage_SC: Float[Tensor, "S C"], config: CollapseConfig, where: str) -> None:
-    """Look at the bits that a transformer is to learn, before it starts.
+    """Check the bits that a transformer is to learn, before it starts.
 
     Raises:
-        CollapseError: They hardly ever change.
+        CollapseError: The bits hardly ever change.
     """
     dead = float(dead_share(usage_SC, config.dead_entropy))
     if dead > config.max_dead_share:
@@ -122,5 +122,5 @@ ADVICE = (
 
 
 def psnr_db(squared_error: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio of pixels in [-1, 1]."""
-    return 10.0 * torch.log10(4.0 / squared_error.clamp_min(1e-12))
+    """Return the peak signal-to-noise ratio in decibels of pixels in [-1, 1]."""
+    return 10.0 * torch.log10(4.0 / squared_error.clamp_min(1e-12))  # the peak is 2, its square 4

@@ -1,7 +1,7 @@
-"""What tells pictures from reconstructions, patch by patch (PatchGAN, arXiv:1611.07004; recipe of BitVAE).
+"""A patch discriminator (PatchGAN, arXiv:1611.07004; recipe of BitVAE), which tells pictures from reconstructions.
 
-Hinge losses (arXiv:1705.02894), and the regulariser of LeCam (arXiv:2104.03310) in two forms: the published recipe
-keeps the mean answers of a batch near zero, the original keeps answers near running means of the opposite side.
+Hinge losses (arXiv:1705.02894), and the LeCam regulariser (arXiv:2104.03310) in two forms: the published recipe keeps
+the mean answers of a batch near zero, the original keeps answers near running means of the opposite side (decision 30).
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from infinity.training.optimizer import OptimizerConfig, make_optimizer
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AdversarialConfig(Config):
-    """A discriminator, its optimizer, and what its answers weigh. The defaults are the published recipe.
+    """A discriminator, its optimizer and the weights of its losses. The defaults are the published recipe.
 
     Attributes:
-        optimizer: Of the discriminator; the published rate is twice the tokenizer's.
-        from_step: Updates of the tokenizer before discriminator and adversarial term begin.
-        weight: Of the tokenizer's hinge term, which is minus the mean answer to its reconstructions.
+        optimizer: Optimizer of the discriminator; the published rate is twice the tokenizer's.
+        from_step: Updates of the tokenizer before the discriminator and the adversarial term start.
+        weight: Weight of the tokenizer's hinge term, which is minus the mean answer to its reconstructions.
         num_layers: Convolutions of stride 2; a patch is ``9 * 2**num_layers - 2`` pixels wide.
-        base_width: Channels of the first; doubled by each, eight times this at most.
-        norm: Of the inner layers. "batch" takes the statistics of the part that goes through at once, of pictures and
-            reconstructions apart, and keeps no running ones, so that a skipped batch leaves no trace; "group" norms
-            every picture by itself, 32 channels a group.
-        lecam: Weight of the regulariser; 0 for none.
-        lecam_margin: How far the mean answer may be from zero before the published form acts.
+        base_width: Channels of the first convolution; each doubles them, up to eight times this.
+        norm: Norm of the inner layers. "batch" takes the statistics of the micro-batch, of pictures and
+            reconstructions apart, and keeps no running ones, so that a skipped batch leaves no trace. "group"
+            normalises every picture by itself, with 32 channels per group.
+        lecam: Weight of the LeCam regulariser; 0 for none.
+        lecam_margin: Largest distance of the mean answer from zero that the published form does not penalise.
         lecam_decay: Decay of the running means of the original form; None for the published form.
     """
 
@@ -56,7 +56,7 @@ class AdversarialConfig(Config):
                 raise ValueError(f"AdversarialConfig.{name}: expected no negative number, got {getattr(self, name)}")
         if self.lecam_decay is not None and not 0.0 <= self.lecam_decay < 1.0:
             raise ValueError(
-                f"AdversarialConfig.lecam_decay: expected a share from 0 to below 1 or None, got {self.lecam_decay}"
+                f"AdversarialConfig.lecam_decay: expected a fraction from 0 to below 1 or None, got {self.lecam_decay}"
             )
         if self.norm == "group" and self.base_width % 16:
             raise ValueError(
@@ -65,7 +65,7 @@ class AdversarialConfig(Config):
 
 
 class PatchDiscriminator(nn.Module):
-    """RGB in [-1, 1] to one answer a patch: large for pictures, small for reconstructions."""
+    """Maps RGB in [-1, 1] to one answer per patch: large for pictures, small for reconstructions."""
 
     def __init__(self, config: AdversarialConfig) -> None:
         super().__init__()
@@ -85,7 +85,7 @@ class PatchDiscriminator(nn.Module):
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def init_weights(self, generator: torch.Generator) -> None:
-        """Kernels normal with deviation 0.02 and norms around 1, as published; biases 0."""
+        """Draw kernels with deviation 0.02 and norm weights around 1, as published; set biases to 0."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.normal_(module.weight, 0.0, 0.02, generator=generator)
@@ -99,14 +99,14 @@ class PatchDiscriminator(nn.Module):
 
     @property
     def least_px(self) -> int:
-        """Smallest side of a picture, for 2 x 2 answers: the last two convolutions take off one place each."""
+        """Smallest side of a picture in pixels, for 2 x 2 answers: the last two convolutions remove one place each."""
         return int(4 * 2**self.config.num_layers)
 
     def forward(self, images_B3HW: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 1 h w"]:
-        """Answers of all patches.
+        """Return the answers of all patches.
 
         Raises:
-            ValueError: Pictures that are too small for so many layers.
+            ValueError: Pictures too small for ``num_layers``.
         """
         if min(images_B3HW.shape[-2:]) < self.least_px:
             found = " x ".join(map(str, images_B3HW.shape[-2:]))
@@ -117,8 +117,8 @@ class PatchDiscriminator(nn.Module):
         answers: Tensor = self.layers(images_B3HW.contiguous(memory_format=torch.channels_last))
         return answers
 
-    def answer(self, rebuilt_B3HW: Float[Tensor, "B 3 H W"]) -> Float[Tensor, ""]:
-        """The tokenizer's hinge term, unweighted: minus the mean answer. No weight of this network gets a gradient."""
+    def generator_loss(self, rebuilt_B3HW: Float[Tensor, "B 3 H W"]) -> Float[Tensor, ""]:
+        """Return the tokenizer's hinge term, unweighted: minus the mean answer; no weight here gets a gradient."""
         weights = list(self.parameters())
         for weight in weights:
             weight.requires_grad_(False)
@@ -129,8 +129,10 @@ class PatchDiscriminator(nn.Module):
             for weight in weights:
                 weight.requires_grad_(True)
 
-    def move(self, images_B3HW: Float[Tensor, "B 3 H W"], rebuilt_B3HW: Float[Tensor, "B 3 H W"]) -> AdversarialLoss:
-        """Its own loss, and the mean answers to pictures and to reconstructions."""
+    def discriminator_loss(
+        self, images_B3HW: Float[Tensor, "B 3 H W"], rebuilt_B3HW: Float[Tensor, "B 3 H W"]
+    ) -> AdversarialLoss:
+        """Return the discriminator's loss, and its mean answers to pictures and to reconstructions."""
         real, fake = self(images_B3HW), self(rebuilt_B3HW.detach())
         loss = 0.5 * (F.relu(1.0 - real).mean() + F.relu(1.0 + fake).mean())
         if self.config.lecam > 0:
@@ -150,11 +152,11 @@ class PatchDiscriminator(nn.Module):
         return F.relu(real - of_fake).square().mean() + F.relu(of_real - fake).square().mean()
 
 
-def opponent_of(discriminator: PatchDiscriminator) -> Adversary:
-    """A discriminator, where its weights are to stay, with its optimizer: what is trained against a tokenizer."""
+def adversary_of(discriminator: PatchDiscriminator) -> Adversary:
+    """Join a discriminator, already on its device, with its optimizer."""
     config = discriminator.config
     optimizer = make_optimizer(discriminator, config.optimizer)
-    # What it has seen: its mean answers to pictures and to reconstructions.
+    # Two values seen: the mean answers to pictures and to reconstructions.
     return Adversary(discriminator, optimizer, config.optimizer, from_step=config.from_step, num_seen=2)
 
 

@@ -1,4 +1,4 @@
-"""What a tokenizer learns: to give pictures back through its bits (paper section 3.2; tokenizer recipe of BitVAE)."""
+"""The loss of a tokenizer: reconstruction, terms of the bits, perceptual and adversarial (paper 3.2; BitVAE)."""
 
 from __future__ import annotations
 
@@ -29,25 +29,25 @@ from infinity.training.tokenizer.collapse import (
 from infinity.training.tokenizer.discriminator import PatchDiscriminator
 
 CONSTANT_ERROR = 1e-4
-"""Below this mean squared error of the best constant picture the pictures are alike, and beating it says nothing."""
+"""Mean squared error of the best constant picture, below which the pictures are alike and the gain says nothing."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TokenizerLosses(Config):
-    """Weights of the terms. Those of the bits are means over the bits, so that they fit any number of bits.
+    """Weights of the terms. The terms of the bits are means over the bits, so that they fit any number of bits.
 
     Attributes:
-        l1: Of the mean absolute difference of pixels in [-1, 1].
-        l2: Of their mean squared difference.
-        commitment: Of the distance of the residuals to their codes.
-        certainty: Of the entropy of single positions, which is to be small.
-        balance: Of the entropy of the batch's mean, which is to be large.
-        keep_probability: Share of the passes in which a scale, except the last, takes part; 0.5 in the published
+        l1: Weight of the mean absolute difference of pixels in [-1, 1].
+        l2: Weight of the mean squared difference of pixels.
+        commitment: Weight of the distance of the residuals to their codes.
+        certainty: Weight of the entropy of single positions, which is to be small.
+        balance: Weight of the entropy of the batch's mean, which is to be large.
+        keep_probability: Probability that a scale, except the last, takes part in a pass; 0.5 in the published
             recipe, so that one tokenizer serves many schedules.
-        truncated: Of l1 and l2 of a second picture, decoded from the first scales alone, against the whole original: it
-            presses what a picture shows into early scales, which makes them easier to predict and the sum a little
-            worse ("reg" tokenizers). 0 decodes none.
-        truncated_share: Share of the passes that decode that second picture, each of which costs a decoding.
+        truncated: Weight of l1 and l2 of a second picture, decoded from the first scales alone, against the whole
+            original. It moves content into early scales, which makes them easier to predict and the full
+            reconstruction a little worse ("reg" tokenizers). 0 decodes none.
+        truncated_share: Probability that a pass decodes the second picture, which costs one more decoding.
     """
 
     later: ClassVar[frozenset[str]] = frozenset({"truncated", "truncated_share"})
@@ -66,18 +66,18 @@ class TokenizerLosses(Config):
             raise ValueError(f"TokenizerLosses: expected l1 or l2 above 0, neither below, got {self.l1} and {self.l2}")
         for name in ("keep_probability", "truncated_share"):
             if not 0.0 <= getattr(self, name) <= 1.0:
-                raise ValueError(f"TokenizerLosses.{name}: expected a share, got {getattr(self, name)}")
+                raise ValueError(f"TokenizerLosses.{name}: expected a number from 0 to 1, got {getattr(self, name)}")
         if self.truncated < 0:
             raise ValueError(f"TokenizerLosses.truncated: expected no negative weight, got {self.truncated}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PerceptualConfig(Config):
-    """A loss that sees pictures as a classifier does.
+    """A perceptual loss (LPIPS).
 
     Attributes:
-        weight: Of the mean LPIPS distance.
-        network: Which one, and where its two files of weights lie.
+        weight: Weight of the mean LPIPS distance.
+        network: Backbone and the places of its two files of weights.
     """
 
     weight: float = 1.0
@@ -89,9 +89,10 @@ class PerceptualConfig(Config):
 
 
 class TokenizerTask:
-    """A tokenizer with its loss; every scale, bit and pixel is float32, also on a GPU, as published.
+    """A tokenizer with its loss. Everything is float32, also on a GPU, as published.
 
     Attributes:
+        module: The tokenizer.
         perceptual: Weight and network of the perceptual loss, or None.
     """
 
@@ -102,32 +103,32 @@ class TokenizerTask:
         collapse: CollapseConfig,
         *,
         perceptual: tuple[float, Lpips] | None = None,
-        opponent: Adversary | None = None,
+        adversary: Adversary | None = None,
     ) -> None:
-        """Put together.
+        """Join a tokenizer with its losses.
 
         Args:
-            tokenizer: What learns.
-            losses: Weights of its loss.
-            collapse: When its bits count as collapsed.
+            tokenizer: Trained tokenizer.
+            losses: Weights of the loss terms.
+            collapse: Thresholds of a collapse.
             perceptual: Weight and frozen network of the perceptual loss.
-            opponent: The discriminator as the state holds it; the loop says at which steps it takes part.
+            adversary: The discriminator as the state holds it; the loop decides the steps in which it takes part.
         """
         self.module = tokenizer
         self.perceptual = perceptual
-        self._weights, self._collapse, self._opponent = losses, collapse, opponent
+        self._weights, self._collapse, self._adversary = losses, collapse, adversary
 
     loss_at_start = 1.0
     """Pixels lie in [-1, 1], and the terms of the bits are fractions."""
 
-    def losses(self, part: PictureBatch, generator: torch.Generator, *, measured: bool) -> Losses:
-        """Reconstruction of each picture, the terms of the bits of all of them, and the discriminator's."""
+    def losses(self, micro_batch: PictureBatch, generator: torch.Generator, *, measured: bool) -> Losses:
+        """Compute the losses of each picture's reconstruction, of the bits, and of the discriminator."""
         weights = self._weights
-        images = to_pixels(part.images_BHWC, next(self.module.parameters()).device)
+        images = to_pixels(micro_batch.images_BHWC, next(self.module.parameters()).device)
         truncate = weights.truncated > 0 and _happens(weights.truncated_share, generator)
         output: TokenizerOutput = self.module(
             images,
-            part.schedule,
+            micro_batch.schedule,
             keep_probability=weights.keep_probability,
             truncate=truncate,
             generator=generator,
@@ -147,12 +148,14 @@ class TokenizerTask:
             + weights.certainty * output.entropy_per_sample
             - weights.balance * output.entropy_batch
         )
-        answer, move = self._play(images, rebuilt, seen)
-        metrics = self._metrics(part, images, output) | {k: v.detach() for k, v in seen.items()} if measured else {}
-        return Losses(per_sample, shared, metrics, answer, move, part.batch_size)
+        term, adversarial = self._adversarial_terms(images, rebuilt, seen)
+        metrics = (
+            self._metrics(micro_batch, images, output) | {k: v.detach() for k, v in seen.items()} if measured else {}
+        )
+        return Losses(per_sample, shared, metrics, term, adversarial, micro_batch.batch_size)
 
     def _distance(self, rebuilt: Tensor, images: Tensor) -> Tensor:
-        """Weighed difference of the pixels of each picture."""
+        """Return the weighted pixel difference of each picture."""
         difference, weights = rebuilt - images, self._weights
         per_sample = torch.zeros((), device=images.device)
         if weights.l1:
@@ -161,21 +164,22 @@ class TokenizerTask:
             per_sample = per_sample + weights.l2 * difference.square().mean(dim=(1, 2, 3))
         return per_sample
 
-    def _play(
+    def _adversarial_terms(
         self, images: Tensor, rebuilt: Tensor, seen: dict[str, Tensor]
     ) -> tuple[Tensor | None, AdversarialLoss | None]:
-        """The tokenizer's adversarial term, weighed, and what trains the discriminator."""
-        if self._opponent is None or not self._opponent.awake:
+        """Return the tokenizer's weighted adversarial term, and the discriminator's loss."""
+        if self._adversary is None or not self._adversary.awake:
             return None, None
-        discriminator = self._opponent.module
+        discriminator = self._adversary.module
         assert isinstance(discriminator, PatchDiscriminator)
-        answer, move = discriminator.answer(rebuilt), discriminator.move(images, rebuilt)
-        real, fake = move.seen.unbind()
-        seen |= {"adversarial": answer, "discriminator": move.loss, "answer_real": real, "answer_fake": fake}
-        return discriminator.config.weight * answer, move
+        term = discriminator.generator_loss(rebuilt)
+        adversarial = discriminator.discriminator_loss(images, rebuilt)
+        real, fake = adversarial.seen.unbind()
+        seen |= {"adversarial": term, "discriminator": adversarial.loss, "answer_real": real, "answer_fake": fake}
+        return discriminator.config.weight * term, adversarial
 
     @torch.no_grad()
-    def _metrics(self, part: PictureBatch, images: Tensor, output: TokenizerOutput) -> dict[str, Tensor]:
+    def _metrics(self, micro_batch: PictureBatch, images: Tensor, output: TokenizerOutput) -> dict[str, Tensor]:
         rebuilt = output.reconstruction_B3HW.clamp(-1.0, 1.0)
         error = (rebuilt - images).square().mean()
         metrics = {
@@ -189,28 +193,28 @@ class TokenizerTask:
         }
         if output.truncated_B3HW is not None:
             metrics["truncated_psnr_db"] = psnr_db((output.truncated_B3HW.clamp(-1.0, 1.0) - images).square().mean())
-        metrics |= _entropies(output.usage_SC, part.schedule.num_scales)
+        metrics |= _entropies(output.usage_SC, micro_batch.schedule.num_scales)
         constant = constant_picture_error(images)
         if constant > CONSTANT_ERROR:  # false also for a single picture
             metrics["gain_db"] = psnr_db(error) - psnr_db(constant)
         return metrics
 
-    def flops(self, part: PictureBatch) -> float:
-        """Not counted."""
+    def flops(self, micro_batch: PictureBatch) -> float:
+        """Return 0: a tokenizer's operations are not counted."""
         return 0.0
 
     def check(self, history: Sequence[MetricRow]) -> None:
-        """Stop a tokenizer that has collapsed."""
+        """Raise if the tokenizer has collapsed."""
         check_reconstruction(history, self._collapse)
 
 
 def _happens(share: float, generator: torch.Generator) -> bool:
-    """Whether something that happens in so many of the passes happens in this one; certain things draw nothing."""
+    """Draw whether an event of this probability happens; probability 1 draws nothing."""
     return share >= 1.0 or float(torch.rand((), generator=generator)) < share
 
 
 def _entropies(usage_SC: Tensor, num_scales: int) -> dict[str, Tensor]:
-    """How evenly each bit is used, in bits; by scale only in passes that kept them all."""
+    """Return the entropy of each bit, in bits; by scale only in passes that kept all scales."""
     entropy_SC = binary_entropy(usage_SC) / math.log(2.0)
     metrics = {f"bit_entropy.bit_{number}": entropy for number, entropy in enumerate(entropy_SC.mean(dim=0))}
     if len(entropy_SC) == num_scales:

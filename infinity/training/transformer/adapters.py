@@ -1,7 +1,7 @@
-"""Low-rank adapters (LoRA, DoRA): a large transformer is finetuned through few new weights, and comes out plain.
+"""Low-rank adapters (LoRA, DoRA), which finetune a large transformer through few new weights.
 
-The adapters are those of the library peft. They exist only while a training runs: what is drawn with and exported is a
-transformer whose weights have the adapters added in, as if all of it had been trained.
+The adapters are those of the library peft. They exist only while a training runs: samples are drawn with, and exports
+hold, a plain transformer with the adapters merged into its weights.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from infinity.config import Config
 from infinity.transformer.model import Transformer
 
 TARGETS = ("query_key", "value", "query", "key", "project", "expand", "contract")
-"""Names of the linear maps of a block: attention to itself and to the caption, and the feed-forward part."""
+"""Names of a block's linear maps: self-attention, cross-attention to the caption, and feed-forward."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AdapterConfig(Config):
-    """Which new weights are trained.
+    """Shape of the adapters.
 
     Attributes:
-        rank: Columns of the two thin matrices of every adapted map.
-        alpha: Their product is scaled by ``alpha / rank``.
-        dropout: Share of a map's inputs that its adapter does not see in training.
-        dora: Train the length of every output's weight apart from its direction.
-        targets: Names of the linear maps of a block that are adapted, of ``TARGETS``.
+        rank: Rank of every adapter.
+        alpha: Scale of an adapter, which is multiplied by ``alpha / rank``.
+        dropout: Probability that an input of an adapter is dropped in training.
+        dora: Whether magnitude and direction of every output's weight are trained apart (DoRA).
+        targets: Names of the adapted linear maps, from ``TARGETS``.
     """
 
     rank: int = 16
@@ -47,7 +47,7 @@ class AdapterConfig(Config):
 
 
 def add_adapters(transformer: Transformer, config: AdapterConfig) -> None:
-    """Freeze all weights and give the blocks' linear maps adapters, which change nothing until they are trained.
+    """Freeze all weights and add adapters to the blocks' linear maps; new adapters change no output.
 
     Raises:
         ImportError: The library peft is not installed.
@@ -70,7 +70,7 @@ def add_adapters(transformer: Transformer, config: AdapterConfig) -> None:
 
 
 def merged(transformer: Transformer) -> Transformer:
-    """A plain copy in evaluation mode, adapters added in; the transformer itself is left as it is."""
+    """Return a plain copy in evaluation mode with the adapters merged in; the transformer itself stays unchanged."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     plain = copy.deepcopy(transformer)
@@ -85,5 +85,5 @@ def merged(transformer: Transformer) -> Transformer:
 
 
 def has_adapters(module: nn.Module) -> bool:
-    """Whether ``add_adapters`` was called on it."""
+    """Return whether the module has adapters."""
     return any("lora_" in name for name, _ in module.named_parameters())

@@ -1,4 +1,4 @@
-"""How a transformer's training is computed, not what: the attention kernel and compiled blocks."""
+"""Switches of a transformer's training that change speed and memory only: attention kernel and compilation."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from infinity.transformer.scale_attention import KERNELS, Kernel
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EngineConfig(Config):
-    """Switches that change speed and memory; losses stay the same but for rounding (docs/performance.md).
+    """Switches that change speed and memory; losses differ by rounding alone (decision 31).
 
     Attributes:
-        attention: How the block-causal mask is respected. "auto": FlexAttention on a GPU, a call for every fine scale
-            on a CPU; "dense" needs memory for the square of all tokens.
-        compile: Compile every block (``torch.compile``). The first step of a new length takes up to minutes; on a CPU
-            a C++ compiler is needed, on a GPU Triton.
+        attention: Implementation of block-causal attention. "auto" is FlexAttention on a GPU and one call per fine
+            scale on a CPU; "dense" needs memory for the square of all tokens.
+        compile: Whether every block is compiled (``torch.compile``). The first step of a new length may take minutes;
+            on a CPU a C++ compiler is needed, on a GPU Triton.
     """
 
     attention: Kernel = "auto"
@@ -35,7 +35,7 @@ class EngineConfig(Config):
             raise ValueError(f"EngineConfig.attention: expected one of {', '.join(KERNELS)}, got {self.attention!r}")
 
     def check(self, *, on_gpu: bool) -> None:
-        """Refuse what the device cannot do.
+        """Refuse settings that the device does not support.
 
         Raises:
             ValueError: FlexAttention in a training on CPUs.
@@ -48,7 +48,7 @@ class EngineConfig(Config):
 
 
 def set_up(transformer: Transformer, config: EngineConfig, device: torch.device, *, sharded: bool = False) -> None:
-    """Make a transformer compute as ``config`` says; before its weights are shared out.
+    """Set attention kernel and compilation of a transformer; call it before its weights are sharded.
 
     Raises:
         TrainingError: Compiled blocks without a compiler.
@@ -63,18 +63,17 @@ def set_up(transformer: Transformer, config: EngineConfig, device: torch.device,
         if not sharded:
             block.compile()
             continue
-        # Weights are gathered between the parts of a block, which a compiled block could not look into.
-        for part in (block.self_attention, block.cross_attention, block.feed_forward):
-            part.compile()
+        # FSDP gathers weights by hooks between the layers of a block, so each layer is compiled by itself.
+        for layer in (block.self_attention, block.cross_attention, block.feed_forward):
+            layer.compile()
 
 
 def return_freed_memory() -> None:
-    """Give freed tensors back to the system at once, in this process and from now on.
+    """Return freed tensors to the system at once, in this process from now on.
 
-    The C library keeps freed blocks of up to 32 MiB in its heap, where small ones that stay split the holes: then a
-    training that computes activations twice takes hardly less than one that keeps them. Mapping and unmapping every
-    tensor costs time, so that only those do it that want memory (docs/performance.md). Elsewhere than in the GNU C
-    library this does nothing.
+    The C library keeps freed blocks of up to 32 MiB in its heap, where small live blocks fragment them. Activation
+    checkpointing then saves hardly any memory. Mapping and unmapping every tensor costs time, so that only trainings
+    with activation checkpointing do it (docs/performance.md). Without the GNU C library this does nothing.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
@@ -86,10 +85,10 @@ _MMAP_THRESHOLD = -3
 
 
 def check_compiler(device: torch.device) -> None:
-    """Find before the first step that nothing can be compiled here.
+    """Refuse to start where blocks cannot be compiled.
 
     Raises:
-        TrainingError: What is missing, and what to do.
+        TrainingError: The compiler is missing; the message says how to install it.
     """
     if device.type == "cuda":
         if importlib.util.find_spec("triton") is None:

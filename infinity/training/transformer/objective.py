@@ -1,4 +1,8 @@
-"""What a transformer learns: the bits of every scale from the caption and coarser, partly wrong, scales (paper 3.4)."""
+"""The loss of a transformer: predict the bits of every scale from the caption and the coarser scales (paper 3.3, 3.4).
+
+Bitwise self-correction (paper 3.4) flips some bits of the coarser scales, so that the transformer learns to repair its
+own errors.
+"""
 
 from __future__ import annotations
 
@@ -31,20 +35,20 @@ from infinity.transformer.loss import (
 from infinity.transformer.model import Transformer
 
 Weighting = Literal["by_scale", "by_token"]
-"""Whether a token counts 1 / sqrt(tokens of its scale) (published), or all tokens count the same."""
+"""Weight of a token: 1 / sqrt(tokens of its scale), as published, or the same for all tokens."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TransformerObjective(Config):
-    """What a transformer is taught from a batch.
+    """Settings of the loss.
 
     Attributes:
-        self_correction: Highest rate at which bits of the history are wrong; 0 to 1, 0.3 is the paper's best.
-        weighting: How tokens of different scales count.
-        z_loss: Weight of the squared logarithm of the partition function, which keeps logits from drifting; 0 is none,
+        self_correction: Highest rate of flipped bits in the coarser scales, 0 to 1; 0.3 is the paper's best.
+        weighting: Weighting of the tokens of different scales.
+        z_loss: Weight of the squared log partition function (z-loss), which keeps logits from drifting; 0 is none,
             1e-4 is usual.
-        num_scales: Teach only the first so many scales of every picture, which saves the memory of the finer ones;
-            those keep what they know. None for all.
+        num_scales: Number of first scales that are trained on, which saves the memory of the finer ones; None for
+            all.
     """
 
     self_correction: float = 0.3
@@ -54,14 +58,14 @@ class TransformerObjective(Config):
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.self_correction <= 1.0:
-            raise ValueError(f"self_correction: expected a share from 0 to 1, got {self.self_correction}")
+            raise ValueError(f"self_correction: expected a rate from 0 to 1, got {self.self_correction}")
         if self.z_loss < 0:
             raise ValueError(f"z_loss: expected a weight of at least 0, got {self.z_loss}")
         if self.num_scales is not None and self.num_scales < 1:
             raise ValueError(f"num_scales: expected at least 1 scale or None, got {self.num_scales}")
 
-    def taught(self, schedule: ScaleSchedule) -> ScaleSchedule:
-        """The grids that are trained on."""
+    def trained(self, schedule: ScaleSchedule) -> ScaleSchedule:
+        """Return the grids that are trained on."""
         if self.num_scales is None or self.num_scales >= schedule.num_scales:
             return schedule
         return schedule.prefix(self.num_scales)
@@ -71,80 +75,84 @@ class TransformerTask:
     """A transformer with its loss; on a GPU matrix products are bfloat16, on a CPU float32.
 
     Attributes:
-        module: What is trained.
-        bfloat16: Whether the matrix products of the blocks are; the residual stream, norms and head never.
+        module: The transformer.
+        bfloat16: Whether matrix products of the blocks are bfloat16; the residual stream, norms and head never are.
     """
 
     def __init__(
         self,
         transformer: Transformer,
         tokenizer: TokenizerConfig,
-        lesson: TransformerObjective,
+        objective: TransformerObjective,
         *,
         recompute: bool = False,
         device: torch.device | None = None,
     ) -> None:
-        """Join a transformer with what it learns from.
+        """Join a transformer with its loss.
 
         Args:
-            transformer: What is trained.
-            tokenizer: Of the encoder that made the features.
-            lesson: Which loss.
-            recompute: Save memory by computing every block twice.
-            device: Where to compute; where the weights are, unless they wait on the CPU for their turn.
+            transformer: Trained transformer.
+            tokenizer: Shape of the tokenizer whose features are read.
+            objective: Settings of the loss.
+            recompute: Whether blocks use activation checkpointing, which saves memory by computing them twice.
+            device: Device of the computation; by default that of the weights. Offloaded weights live on the CPU.
         """
         self.module = transformer
-        self._tokenizer, self._lesson, self._recompute = tokenizer, lesson, recompute
+        self._tokenizer, self._objective, self._recompute = tokenizer, objective, recompute
         self._device = device or transformer.head.weight.device
         self.bfloat16 = self._device.type == "cuda"
 
     loss_at_start = math.log(2)
-    """Of a bit that is guessed."""
+    """Cross-entropy of a guessed bit, in nats."""
 
-    def losses(self, part: LatentBatch, generator: torch.Generator, *, measured: bool) -> Losses:
-        """Cross-entropy in nats a bit, averaged over the tokens of each picture."""
-        device, lesson = self._device, self._lesson
-        taught, text = self._teach(part, generator), part.text.to(device)
+    def losses(self, micro_batch: LatentBatch, generator: torch.Generator, *, measured: bool) -> Losses:
+        """Compute the cross-entropy of each picture in nats per bit, a weighted mean over its tokens."""
+        device, objective = self._device, self._objective
+        taught, text = self._teach(micro_batch, generator), micro_batch.text.to(device)
         schedule, bits = taught.labels.schedule, taught.labels.bits_BLC
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
             logits = self.module(text, taught.inputs_BMC, schedule, generator=generator, recompute=self._recompute)
         per_token = token_cross_entropy(logits, bits)
         metrics = _accuracies(logits, bits, schedule) if measured else {}
-        if lesson.z_loss:
+        if objective.z_loss:
             penalty = log_partition_penalty(logits)
-            per_token = per_token + lesson.z_loss * penalty
+            per_token = per_token + objective.z_loss * penalty
             if measured:
                 metrics["log_partition_square"] = penalty.detach().mean()
-        per_sample = per_token @ _weights(schedule, lesson.weighting, device)
+        per_sample = per_token @ _weights(schedule, objective.weighting, device)
         return Losses(per_sample, torch.zeros((), device=device), metrics)
 
-    def _teach(self, part: LatentBatch, generator: torch.Generator) -> TeacherForcing:
-        """Inputs and labels, with wrong bits in the history where the rate is above 0."""
-        device, rate = self._device, self._lesson.self_correction
-        latents = part.latents.to(device, non_blocking=True)
+    def _teach(self, micro_batch: LatentBatch, generator: torch.Generator) -> TeacherForcing:
+        """Return inputs and labels; some bits of the inputs are flipped where the rate is above 0."""
+        device, rate = self._device, self._objective.self_correction
+        latents = micro_batch.latents.to(device, non_blocking=True)
         kind, fold = self._tokenizer.quantizer, self._tokenizer.fold
-        schedule = self._lesson.taught(part.schedule)
+        schedule = self._objective.trained(micro_batch.schedule)
         number = schedule.num_scales
         if latents.dtype == torch.bool:
             assert rate == 0, "self-correction needs the encoder's features, not only their bits"
-            return teacher_forcing_of_bits(BitLabels(part.schedule, latents), kind=kind, fold=fold, num_scales=number)
+            return teacher_forcing_of_bits(
+                BitLabels(micro_batch.schedule, latents), kind=kind, fold=fold, num_scales=number
+            )
         flips: list[Tensor] = []
         if rate > 0:
             flips = draw_flips(
                 schedule,
-                batch_size=len(part.keys),
+                batch_size=len(micro_batch.keys),
                 num_bits=self._tokenizer.token_bits,
                 max_rate=rate,
                 generator=_on_device(generator, device),
             )
-        return teacher_forcing(latents, part.schedule, kind=kind, fold=fold, flips=flips, num_scales=number)
+        return teacher_forcing(latents, micro_batch.schedule, kind=kind, fold=fold, flips=flips, num_scales=number)
 
-    def flops(self, part: LatentBatch) -> float:
-        """Of the transformer; the frozen models are not counted."""
-        return training_flops(self.module.config, self._lesson.taught(part.schedule), part.text.lengths)
+    def flops(self, micro_batch: LatentBatch) -> float:
+        """Return the operations of the transformer; the frozen models are not counted."""
+        return training_flops(
+            self.module.config, self._objective.trained(micro_batch.schedule), micro_batch.text.lengths
+        )
 
     def check(self, history: Sequence[MetricRow]) -> None:
-        """Nothing to stop for: constant bits are refused before the training."""
+        """Do nothing: constant bits are refused before the training (``check_labels``)."""
 
 
 @lru_cache(maxsize=64)
@@ -155,7 +163,7 @@ def _weights(schedule: ScaleSchedule, weighting: Weighting, device: torch.device
 
 
 def _accuracies(logits: Tensor, bits: Tensor, schedule: ScaleSchedule) -> dict[str, Tensor]:
-    """Accuracy of bits and of whole tokens, over all tokens and by scale; that of bits also by bit."""
+    """Return the accuracy of bits and of whole tokens, over all tokens and by scale; that of bits also by bit."""
     by_scale = accuracy_per_scale(logits.detach(), bits, schedule)
     areas = torch.tensor([h * w for h, w in schedule.grids], device=logits.device, dtype=torch.float32)
     share = areas / areas.sum()
@@ -169,7 +177,7 @@ def _accuracies(logits: Tensor, bits: Tensor, schedule: ScaleSchedule) -> dict[s
 
 
 def _on_device(generator: torch.Generator, device: torch.device) -> torch.Generator:
-    """The generator, or one on the device that it seeds: large random masks are drawn where they are used."""
+    """Return the generator, or one on ``device`` seeded by it, so that large masks are drawn where they are used."""
     if generator.device.type == device.type:
         return generator
     seed = int(torch.randint(2**62, (1,), generator=generator))

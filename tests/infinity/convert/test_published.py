@@ -171,7 +171,7 @@ class TestNames:
         with pytest.raises(CheckpointError, match="joint head"):
             transformer_to_published(config, Transformer(config).state_dict(), num_chunks=1)
         wrong = published_transformer() | {"head.weight": torch.zeros(256, 64), "head.bias": torch.zeros(256)}
-        with pytest.raises(CheckpointError, match="two logits a bit"):
+        with pytest.raises(CheckpointError, match="two logits per bit"):
             transformer_from_published(wrong, where="x")
 
     @pytest.mark.parametrize("change", [{"stem_px": 2}, {"norm_groups": 8}, {"quantizer": "lfq"}])

@@ -211,13 +211,13 @@ def test_what_does_not_fit_is_refused() -> None:
     arguments: dict[str, Any] = {"schedule": SCHEDULE, "sampling": PLAIN}
     with pytest.raises(ValueError, match="4 prompts and 1 seeds"):
         generate(transformer, tokenizer, encoder, PROMPTS, seeds=(1,), **arguments)
-    with pytest.raises(ValueError, match="predicts 6 bits a token, the tokenizer has 8"):
+    with pytest.raises(ValueError, match="predicts 6 bits per token, the tokenizer has 8"):
         generate(transformer, tiny_tokenizer(fold=True), encoder, PROMPTS, seeds=SEEDS, **arguments)
     with pytest.raises(ValueError, match="call eval"):
         generate(transformer.train(), tokenizer, encoder, PROMPTS, seeds=SEEDS, **arguments)
     transformer.eval()
     for sampling, message in (
-        (SamplingConfig(guidance=(1.0, 2.0)), "at least 4, one a scale, got 2"),
+        (SamplingConfig(guidance=(1.0, 2.0)), "at least 4, one per scale, got 2"),
         (SamplingConfig(guided_blocks=(3,)), "3 blocks, got"),
     ):
         arguments["sampling"] = sampling

@@ -62,7 +62,7 @@ def test_exchanged_tokenizer_is_refused(model_folder: str) -> None:
 def test_tokenizer_of_another_bit_width_is_refused(tmp_path: Path) -> None:
     transformer, _, _ = tiny_parts()
     save_tokenizer(str(tmp_path / "tokenizer"), tiny_tokenizer(fold=True))
-    with pytest.raises(ValueError, match="predicts 6 bits a token, the tokenizer has 8"):
+    with pytest.raises(ValueError, match="predicts 6 bits per token, the tokenizer has 8"):
         save_model(
             str(tmp_path / "model"),
             transformer,
@@ -113,8 +113,8 @@ def test_a_text_is_one_prompt_and_equal_prompts_of_a_call_differ(model_folder: s
         ([3], {}, "expected texts, got int as number 1"),
         (["a", None], {}, "expected texts, got NoneType as number 2"),
         (["a \ud800"], {}, "character 3 of number 1 is half a character"),
-        (["a"], {"seeds": [1, 2]}, "expected one a prompt, got 2 for 1"),
-        (["a", "b"], {"seeds": [1]}, "expected one a prompt, got 1 for 2"),
+        (["a"], {"seeds": [1, 2]}, "expected one per prompt, got 2 for 1"),
+        (["a", "b"], {"seeds": [1]}, "expected one per prompt, got 1 for 2"),
         (["a"], {"seeds": [1.5]}, "expected whole numbers"),
         (["a"], {"seeds": ["1"]}, "expected whole numbers"),
         (["a"], {"batch_size": 0}, "batch_size"),

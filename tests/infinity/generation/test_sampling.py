@@ -105,7 +105,7 @@ def test_configuration_survives_json(sampling: SamplingConfig) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"nucleus": 0.0}, "nucleus: expected a share"),
+        ({"nucleus": 0.0}, "nucleus: expected a probability"),
         ({"temperature": 0.0}, "temperature: expected positive"),
         ({"temperature": (1.0, -1.0)}, "temperature: expected positive"),
         ({"guide_logits": False}, "needs guide_logits or guided_blocks"),

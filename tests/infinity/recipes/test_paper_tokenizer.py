@@ -50,7 +50,7 @@ def test_terms_of_the_bits_weigh_what_was_published(num_bits: int) -> None:
 
 
 def test_the_second_stage_takes_turns_with_three_sizes() -> None:
-    with pytest.raises(ValueError, match="start_from: the recipe paper-2 begins with a tokenizer"):
+    with pytest.raises(ValueError, match="start_from: the recipe paper-2 starts from a tokenizer, got none"):
         tokenizer_recipe("paper-2", INPUTS)
     spec = tokenizer_recipe("paper-2", INPUTS.replace(start_from="/runs/first/model", reg=True))
     assert [(turn.resolution.size, turn.batch_size) for turn in spec.mixed] == [
@@ -71,8 +71,8 @@ def test_the_small_recipe_begins_on_any_pictures(tmp_path: Path) -> None:
     spec = tokenizer_recipe("scenes", INPUTS.replace(manifest=manifest, num_bits=16))
     train_tokenizer.check(spec)
     made = train_tokenizer.build(spec, ProcessGroup(), torch.device("cpu"), lambda _s, _m: None)
-    assert made.feed(0)[0].images_BHWC.shape[1:3] == (48, 48)
-    assert isinstance(made.learner.module, Tokenizer)
+    assert made.loader(0)[0].images_BHWC.shape[1:3] == (48, 48)
+    assert isinstance(made.task.module, Tokenizer)
 
 
 def test_names_of_finished_jobs_stay_with_what_came_later(tmp_path: Path) -> None:

@@ -38,9 +38,9 @@ def test_a_data_set_of_its_own_for_every_stage() -> None:
 def test_any_number_of_workers_gets_specs_in_which_all_make_equally_many_passes(size: int) -> None:
     for spec in paper_stages(INPUTS.replace(num_workers=size)):
         assert type(spec).parse(spec.dump()) == spec
-        teams = [ProcessGroup(rank, size) for rank in range(size)]
-        assert {len(team.passes(spec.loop.num_parts)) for team in teams} == {-(-spec.loop.num_parts // size)}
-        assert min(len(team.parts(spec.loop.num_parts)) for team in teams) >= 1
+        groups = [ProcessGroup(rank, size) for rank in range(size)]
+        assert {len(group.passes(spec.loop.num_parts)) for group in groups} == {-(-spec.loop.num_parts // size)}
+        assert min(len(group.micro_batches(spec.loop.num_parts)) for group in groups) >= 1
         if size <= 512:
             assert spec.loop == paper_stages(INPUTS)[0].loop.replace(
                 num_steps=spec.loop.num_steps, batch_size=spec.loop.batch_size, num_parts=spec.loop.batch_size // 4

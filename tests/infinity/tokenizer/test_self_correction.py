@@ -125,7 +125,7 @@ def test_same_generator_state_draws_the_same_flips() -> None:
 
 
 def test_wrong_arguments_are_refused() -> None:
-    with pytest.raises(ValueError, match="expected a share from 0 to 1, got 30"):
+    with pytest.raises(ValueError, match="expected a rate from 0 to 1, got 30"):
         draw(30.0)
     with pytest.raises(ValueError, match=r"expected features of \(16, 16\) rows and columns"):
         teacher_forcing(random_features(1, 8, (8, 8)), SCHEDULE)

@@ -177,7 +177,7 @@ def test_wrong_sizes_and_bit_widths_are_refused() -> None:
         tokenizer.encode(random_images(height=18))
     with pytest.raises(ValueError, match="for this schedule"):
         tokenizer.quantize(torch.zeros(1, 6, 8, 8), SCHEDULE)
-    with pytest.raises(ValueError, match="expected labels of 6 bits a token, got 5"):
+    with pytest.raises(ValueError, match="expected labels of 6 bits per token, got 5"):
         tokenizer.decode_labels(BitLabels(SCHEDULE, torch.zeros(1, SCHEDULE.num_tokens, 5, dtype=torch.bool)))
     with pytest.raises(ValueError, match="keep_probability"):
         tokenizer(random_images(), SCHEDULE, keep_probability=2.0)

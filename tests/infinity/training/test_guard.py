@@ -38,7 +38,7 @@ def test_a_poisoned_run_equals_one_that_never_had_those_batches(trial: int, exha
     for _ in range(20 if exhaustive else 1):
         apart = draw.sample(range(0, 26, 2), k=draw.randint(1, 5))  # never three in a row
         poisons = {batch: draw.choice(list(KINDS.values())) for batch in apart}
-        poisoned = run(CONFIG, learner=Poisoned(poisons))
+        poisoned = run(CONFIG, task=Poisoned(poisons))
         clean = run(CONFIG.replace(skip_batches=tuple(apart)))
         assert_same(poisoned, clean)
         assert [row["loss"] for row in poisoned.history] == [row["loss"] for row in clean.history]
@@ -48,8 +48,8 @@ def test_a_poisoned_run_equals_one_that_never_had_those_batches(trial: int, exha
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_one_bad_sample_is_named_and_its_batch_changes_nothing(kind: str) -> None:
-    learner = Poisoned({}, {"sample-9-3": KINDS[kind]})
-    state = run(CONFIG, learner=learner)
+    task = Poisoned({}, {"sample-9-3": KINDS[kind]})
+    state = run(CONFIG, task=task)
     assert [(each.position, each.samples) for each in state.skipped] == [(9, ("sample-9-3",))]
     assert_same(state, run(CONFIG.replace(skip_batches=(9,))))
     assert state.history[-1]["skipped"] == 1
@@ -57,34 +57,34 @@ def test_one_bad_sample_is_named_and_its_batch_changes_nothing(kind: str) -> Non
 
 def test_several_in_a_row_go_back_to_the_checkpoint_and_leave_out_the_samples(tmp_path: Path) -> None:
     samples = {f"sample-{batch}-{batch % BATCH}": float("nan") for batch in (8, 9, 10)}
-    learner, notes = Poisoned({}, samples), []
-    state = run(CONFIG, learner=learner, saves=tmp_path, note=notes.append)
+    task, notes = Poisoned({}, samples), []
+    state = run(CONFIG, task=task, saves=tmp_path, note=notes.append)
     assert state.step == CONFIG.num_steps
     assert state.rewinds == 1
-    assert state.banned == sorted(samples)
+    assert state.excluded == sorted(samples)
     assert "went back from step 8 to step 6" in notes[-1]
     assert all(name in notes[-1] for name in samples)
-    assert [learner.seen.count(name) for name in samples] == [1, 1, 1], "never shown again"
-    assert learner.seen.count("sample-8-1") == 2, "its neighbours are"
+    assert [task.seen.count(name) for name in samples] == [1, 1, 1], "never shown again"
+    assert task.seen.count("sample-8-1") == 2, "its neighbours are"
 
 
 def test_whole_batches_in_a_row_are_left_out_by_number(tmp_path: Path) -> None:
-    state = run(CONFIG, learner=Poisoned(dict.fromkeys((8, 9, 10), float("inf"))), saves=tmp_path)
+    state = run(CONFIG, task=Poisoned(dict.fromkeys((8, 9, 10), float("inf"))), saves=tmp_path)
     assert (state.rewinds, state.left_out) == (1, [8, 9, 10])
     assert_same(state, run(CONFIG.replace(skip_batches=(8, 9, 10))))
 
 
 def test_a_run_that_stays_bad_ends_with_a_clear_error_and_unchanged_weights(tmp_path: Path) -> None:
     forever = Poisoned(dict.fromkeys(range(8, 1000), float("nan")))
-    with pytest.raises(NonFiniteLossError, match=r"batch \d+ at step 9: loss nan.*3 batches in a row.*2 returns"):
-        run(CONFIG, learner=forever, saves=tmp_path)
+    with pytest.raises(NonFiniteLossError, match=r"batch \d+ at step 9: loss nan.*3 bad batches in a row.*2 returns"):
+        run(CONFIG, task=forever, saves=tmp_path)
     assert all(bool(torch.isfinite(value).all()) for value in forever.module.state_dict().values())
 
 
 def test_too_many_skipped_batches_end_the_run() -> None:
     config = CONFIG.replace(guard=GuardConfig(max_skipped=2))
     with pytest.raises(NonFiniteLossError, match="one more than the 2 batches that may be skipped"):
-        run(config, learner=Poisoned({4: float("nan"), 8: float("nan"), 12: float("nan")}))
+        run(config, task=Poisoned({4: float("nan"), 8: float("nan"), 12: float("nan")}))
 
 
 def test_an_explosion_is_measured_against_recent_losses() -> None:
@@ -103,13 +103,13 @@ def test_a_gradient_that_overflows_is_skipped_too() -> None:
 
     config = CONFIG.replace(guard=GuardConfig(explosion=None, max_rewinds=0))
     with pytest.raises(NonFiniteLossError, match=r"gradient norm inf.*no single sample"):
-        run(config, learner=Overflow())
+        run(config, task=Overflow())
 
 
 def test_poison_and_resume_together_equal_the_quiet_run(tmp_path: Path) -> None:
     poisons = {7: float("nan"), 14: 1000.0}
-    whole = run(CONFIG, learner=Poisoned(poisons), saves=tmp_path)
+    whole = run(CONFIG, task=Poisoned(poisons), saves=tmp_path)
     for step in (6, 12, 18):
-        resumed = run(CONFIG, learner=Poisoned(poisons), resume=tmp_path / f"step-{step:08d}")
+        resumed = run(CONFIG, task=Poisoned(poisons), resume=tmp_path / f"step-{step:08d}")
         assert_same(whole, resumed)
         assert resumed.skipped == whole.skipped

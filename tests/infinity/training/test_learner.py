@@ -55,8 +55,8 @@ def test_parts_worked_off_by_one_or_by_several_are_the_same_run() -> None:
 
 
 def test_parts_equal_the_big_batch_where_nothing_is_drawn() -> None:
-    whole = run(CONFIG, learner=Regression(noise=0.0))
-    parts = run(CONFIG.replace(num_parts=3), learner=Regression(noise=0.0))
+    whole = run(CONFIG, task=Regression(noise=0.0))
+    parts = run(CONFIG.replace(num_parts=3), task=Regression(noise=0.0))
     assert_same(whole, parts, exact=False)
     assert whole.history[-1]["mean_error"] == pytest.approx(parts.history[-1]["mean_error"], rel=1e-4)
 
@@ -72,16 +72,16 @@ def test_the_learner_may_stop_a_run_whose_figures_are_hopeless() -> None:
                 raise RuntimeError(f"hopeless at step {history[-1]['step']:.0f}")
 
     with pytest.raises(RuntimeError, match="hopeless at step 10"):
-        run(CONFIG, learner=Hopeless())
+        run(CONFIG, task=Hopeless())
 
 
 def _two_ranks(rank: int, folder: str) -> None:
     os.environ.update(GLOO_SOCKET_IFNAME="lo")
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
-    team = ProcessGroup.current()
-    run(TWO_PARTS, saves=Path(folder) / f"rank-{rank}", team=team)
-    poisoned = run(TWO_PARTS, learner=Regression(spoil="sample-6-2"), team=team)
+    group = ProcessGroup.current()
+    run(TWO_PARTS, saves=Path(folder) / f"rank-{rank}", group=group)
+    poisoned = run(TWO_PARTS, task=Regression(spoil="sample-6-2"), group=group)
     (Path(folder) / f"skipped-{rank}").write_text(str(*poisoned.skipped))
     dist.barrier()
     dist.destroy_process_group()
@@ -114,13 +114,15 @@ def test_a_run_goes_on_with_another_number_of_workers(two_ranks: Path) -> None:
 
 
 def test_more_workers_than_parts_are_refused() -> None:
-    with pytest.raises(ValueError, match="2 workers need at least as many parts"):
-        run(CONFIG, team=ProcessGroup(rank=0, size=2))
+    with pytest.raises(ValueError, match="2 workers need at least as many micro-batches"):
+        run(CONFIG, group=ProcessGroup(rank=0, size=2))
 
 
 def test_parts_of_all_ranks_are_the_batch() -> None:
     items = tuple(range(7))
-    dealt = [micro_batch_of(items, part, 3) for rank in (0, 1) for part in ProcessGroup(rank=rank, size=2).parts(3)]
+    dealt = [
+        micro_batch_of(items, part, 3) for rank in (0, 1) for part in ProcessGroup(rank=rank, size=2).micro_batches(3)
+    ]
     assert sorted(item for part in dealt for item in part) == list(items)
 
 

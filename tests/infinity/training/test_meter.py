@@ -12,10 +12,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from infinity.scales import Resolution
 from infinity.text import TextCondition
 from infinity.training import meter
-from infinity.training.flops import forward_flops, training_flops, visible_pairs
+from infinity.training.flops import attended_pairs, forward_flops, training_flops
 from infinity.training.meter import TIMED, Meter
 from tests.fixtures.tiny_transformer import TEXT_CHANNELS, random_transformer, tiny_config
-from tests.fixtures.toy_training import Regression, feed
+from tests.fixtures.toy_training import Regression, loader
 
 SCHEDULE = Resolution(sides=(1, 2, 4)).schedule(1.0)
 TEXT_TOKENS = 5
@@ -31,14 +31,14 @@ def test_the_formula_counts_what_a_counter_counts() -> None:
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter, sdpa_kernel(SDPBackend.MATH):
         model(text, inputs, SCHEDULE)
-    invisible = SCHEDULE.num_tokens**2 - visible_pairs(SCHEDULE)
+    invisible = SCHEDULE.num_tokens**2 - attended_pairs(SCHEDULE)
     expected = forward_flops(config, SCHEDULE, TEXT_TOKENS) + config.depth * 4 * config.width * invisible
     assert counter.get_total_flops() == pytest.approx(expected, rel=0.02)
 
 
-def test_visible_pairs_are_those_of_the_mask() -> None:
+def test_attended_pairs_are_those_of_the_mask() -> None:
     scale = torch.repeat_interleave(torch.arange(3), torch.tensor([1, 4, 16]))
-    assert visible_pairs(SCHEDULE) == int((scale[:, None] >= scale[None]).sum())
+    assert attended_pairs(SCHEDULE) == int((scale[:, None] >= scale[None]).sum())
 
 
 def test_a_step_costs_three_passes_of_every_picture() -> None:
@@ -50,11 +50,11 @@ def test_figures_are_those_of_the_steps_since_the_last_time(monkeypatch: pytest.
     now = iter([0.0, 0.5, 2.0, 2.0, 2.5, 4.0, 10.0, 10.0, 11.0])
     monkeypatch.setattr(meter, "time", SimpleNamespace(monotonic=lambda: next(now)))  # other threads keep their clock
     monkeypatch.setattr(meter, "peak_flops", lambda device: 1e8)
-    clock, learner = Meter(torch.device("cpu")), Regression()
+    clock, task = Meter(torch.device("cpu")), Regression()
     for step in range(2):
         clock.start()
-        clock.fed()
-        clock.stop(learner, feed(step), 16)  # this worker has half of the samples
+        clock.data_ready()
+        clock.stop(task, loader(step), 16)  # this worker has half of the samples
     row = clock.figures(steps_left=7)
     assert row.keys() == TIMED
     assert (row["pictures_per_s"], row["data_wait_share"]) == (8.0, 0.25)
@@ -63,6 +63,6 @@ def test_figures_are_those_of_the_steps_since_the_last_time(monkeypatch: pytest.
     assert row["mfu"] == pytest.approx(16e6 / 4.0 / 1e8)
     assert row["memory_mib"] > 10
     clock.start()
-    clock.fed()
-    clock.stop(learner, feed(2), 8)
+    clock.data_ready()
+    clock.stop(task, loader(2), 8)
     assert clock.figures(steps_left=0)["pictures_per_s"] == 8.0

@@ -104,7 +104,7 @@ def work(spec: TrainSpec, kill: tuple[int, Act] | None = None) -> None:
     torch.set_num_threads(1)
     Path(spec.folder).mkdir(parents=True, exist_ok=True)
     made = session(spec)
-    state, learner = made.state, made.learner
+    state, task = made.state, made.task
     batches = os.open(Path(spec.folder) / "batches.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
     def die(act: Act, step: int) -> None:
@@ -113,7 +113,7 @@ def work(spec: TrainSpec, kill: tuple[int, Act] | None = None) -> None:
 
     numbers = itertools.count()
 
-    def losses(part: Any, *arguments: Any, _really: Any = learner.losses, **named: Any) -> Any:
+    def losses(part: Any, *arguments: Any, _really: Any = task.losses, **named: Any) -> Any:
         found = _really(part, *arguments, **named)
         which = next(numbers) % SHORT.num_parts
         os.write(batches, f"{state.position} {which} {' '.join(part.keys)}\n".encode())
@@ -138,7 +138,7 @@ def work(spec: TrainSpec, kill: tuple[int, Act] | None = None) -> None:
             die("log", state.step)
 
     # In a process that ends with this training nothing has to be put back.
-    learner.losses = losses
+    task.losses = losses
     state.optimizer.step = update
     storage.write_bytes = write  # type: ignore[assignment]
     training_worker.train_session(spec, made, ALONE, tell, lambda: False)

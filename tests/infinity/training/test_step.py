@@ -16,7 +16,7 @@ from infinity.training.learner import LoopConfig, Losses
 from infinity.training.optimizer import OptimizerConfig
 from infinity.training.state import TrainState
 from infinity.training.step import TrainStep
-from tests.fixtures.toy_training import BATCH, Numbers, Regression, feed, new_state, run
+from tests.fixtures.toy_training import BATCH, Numbers, Regression, loader, new_state, run
 
 CONFIG = LoopConfig(num_steps=6, batch_size=BATCH, log_every_steps=1, save_every_steps=1, sample_every_steps=100)
 RATE = 0.5
@@ -32,7 +32,7 @@ class Duel(Regression):
     def losses(self, part: Numbers, generator: torch.Generator, *, measured: bool) -> Losses:
         losses = super().losses(part, generator, measured=measured)
         answer = self.second(part.values).square().mean()
-        return replace(losses, move=AdversarialLoss(answer, torch.zeros(0)))
+        return replace(losses, adversarial=AdversarialLoss(answer, torch.zeros(0)))
 
 
 class Second(nn.Linear):
@@ -44,22 +44,22 @@ def plain_update(clip_norm: float | None, second_clip: float | None) -> tuple[li
     """Lengths of one step of plain gradient descent, of both networks, over the rate; and what was logged."""
     torch.manual_seed(0)
     second = Second(4, 1)
-    learner = Duel(second)
+    task = Duel(second)
     optimizer = OptimizerConfig(learning_rate=RATE, clip_norm=clip_norm)
-    opponent = Adversary(
+    adversary = Adversary(
         module=second,
         optimizer=torch.optim.SGD(second.parameters()),
         config=OptimizerConfig(learning_rate=RATE, clip_norm=second_clip),
     )
-    state = TrainState(learner.module, torch.optim.SGD(learner.module.parameters()), opponent=opponent)
-    before = [[w.detach().clone() for w in module.parameters()] for module in (learner.module, second)]
-    update = TrainStep(state, learner, CONFIG, optimizer, 3, ProcessGroup())
-    assert update(feed(0), True) is None
+    state = TrainState(task.module, torch.optim.SGD(task.module.parameters()), adversary=adversary)
+    before = [[w.detach().clone() for w in module.parameters()] for module in (task.module, second)]
+    update = TrainStep(state, task, CONFIG, optimizer, 3, ProcessGroup())
+    assert update(loader(0), True) is None
     assert update.row is not None
     moved = [
         math.sqrt(sum(float((w.detach() - b).square().sum()) for w, b in zip(module.parameters(), old, strict=True)))
         / RATE
-        for module, old in zip((learner.module, second), before, strict=True)
+        for module, old in zip((task.module, second), before, strict=True)
     ]
     return moved, update.row
 
@@ -78,14 +78,12 @@ def test_a_gradient_is_shortened_to_the_longest_that_is_allowed_and_no_further()
 
 
 def test_the_running_means_of_adam_take_the_shortened_gradient() -> None:
-    learner = Regression(noise=0.0)
-    state = new_state(learner, CONFIG)
+    task = Regression(noise=0.0)
+    state = new_state(task, CONFIG)
     clip_norm = 1e-3
-    update = TrainStep(
-        state, learner, CONFIG, OptimizerConfig(learning_rate=1e-3, clip_norm=clip_norm), 3, ProcessGroup()
-    )
-    assert update(feed(0), True) is None
-    means = [state.optimizer.state[weight]["exp_avg"] for weight in learner.module.parameters()]
+    update = TrainStep(state, task, CONFIG, OptimizerConfig(learning_rate=1e-3, clip_norm=clip_norm), 3, ProcessGroup())
+    assert update(loader(0), True) is None
+    means = [state.optimizer.state[weight]["exp_avg"] for weight in task.module.parameters()]
     length = float(torch.cat([mean.flatten() for mean in means]).norm())
     beta = state.optimizer.param_groups[0]["betas"][0]
     assert length == pytest.approx((1 - beta) * clip_norm, rel=1e-3)
@@ -119,7 +117,7 @@ def test_no_gradient_of_a_skipped_batch_is_left_for_the_next_update() -> None:
             return replace(losses, per_sample=losses.per_sample * (1e4 if "sample-2-0" in part.keys else 1.0))
 
     config = CONFIG.replace(guard=GuardConfig(explosion=10.0))
-    exploded = run(config, learner=Explodes())
+    exploded = run(config, task=Explodes())
     assert [each.position for each in exploded.skipped] == [2]
     clean = run(config.replace(skip_batches=(2,)))
     assert [row["grad_norm"] for row in exploded.history] == [row["grad_norm"] for row in clean.history]
@@ -127,10 +125,8 @@ def test_no_gradient_of_a_skipped_batch_is_left_for_the_next_update() -> None:
 
 @pytest.mark.parametrize(("loss", "skipped"), [(40.0, False), (40.1, True)])
 def test_a_loss_of_exactly_the_limit_is_trained_on(loss: float, skipped: bool) -> None:
-    learner, config = Regression(), CONFIG.replace(guard=GuardConfig(explosion=10.0))
-    update = TrainStep(
-        new_state(learner, config), learner, config, OptimizerConfig(learning_rate=1e-3), 3, ProcessGroup()
-    )
-    limit = config.guard.limit([], learner.loss_at_start)
+    task, config = Regression(), CONFIG.replace(guard=GuardConfig(explosion=10.0))
+    update = TrainStep(new_state(task, config), task, config, OptimizerConfig(learning_rate=1e-3), 3, ProcessGroup())
+    limit = config.guard.limit([], task.loss_at_start)
     assert limit == 40.0
     assert (update._wrong("", loss, 1.0, limit) is not None) == skipped

@@ -71,16 +71,16 @@ FEW = [Cell(3), Cell(8, (5,)), Cell(4, (0, 1, 2, 3, 4, 6, 7)), Cell(5, (2,), sha
 
 
 class Spoiled:
-    """A learner that finds no number for some pictures, and may be killed in the middle of a step."""
+    """A task that finds no number for some pictures, and may be killed in the middle of a step."""
 
-    def __init__(self, learner: Any, bad: Iterable[str], *, dies_at: int | None = None) -> None:
-        self._learner, self._bad, self._left = learner, frozenset(bad), dies_at
+    def __init__(self, task: Any, bad: Iterable[str], *, dies_at: int | None = None) -> None:
+        self._task, self._bad, self._left = task, frozenset(bad), dies_at
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._learner, name)
+        return getattr(self._task, name)
 
     def losses(self, part: LatentBatch, generator: torch.Generator, *, measured: bool) -> Losses:
-        found: Losses = self._learner.losses(part, generator, measured=measured)
+        found: Losses = self._task.losses(part, generator, measured=measured)
         if self._left is not None:
             self._left -= 1
             if self._left == 0:
@@ -90,34 +90,34 @@ class Spoiled:
 
 
 def train_cell(
-    folder: Path, cell: Cell, team: ProcessGroup, saves: str, *, resume: str | None = None, dies_at: int | None = None
+    folder: Path, cell: Cell, group: ProcessGroup, saves: str, *, resume: str | None = None, dies_at: int | None = None
 ) -> None:
     """To the end, or from the state of another run at ``KILLED`` to the end."""
-    spec = cell.spec(folder, team.size)
-    made, writers = session(spec, team), team if cell.shard else ProcessGroup()
+    spec = cell.spec(folder, group.size)
+    made, writers = session(spec, group), group if cell.shard else ProcessGroup()
     if resume is not None:
         place = folder / resume / cell.name
         all_states(place, writers).restore(made.state, str(place / f"step-{KILLED:08d}"))
-    learner = Spoiled(made.learner, (f"picture-{number}.png" for number in cell.bad), dies_at=dies_at)
-    place = folder / saves if cell.shard or team.leads else folder / f"{saves}-{team.rank}"
+    task = Spoiled(made.task, (f"picture-{number}.png" for number in cell.bad), dies_at=dies_at)
+    place = folder / saves if cell.shard or group.leads else folder / f"{saves}-{group.rank}"
     train(
         made.state,
-        learner,
-        made.feed,
+        task,
+        made.loader,
         spec.loop,
         OPTIMIZER,
         quiet(place / cell.name, writers),
         seed=spec.seed,
-        team=team,
+        group=group,
     )
 
 
 def trained(folder: Path, cells: Sequence[Cell], size: int, saves: str, *, resume: str | None = None) -> None:
-    """All of them by one team of processes, one after the other."""
+    """Train all of them, one after the other, in one group of processes."""
 
-    def work(team: ProcessGroup) -> None:
+    def work(group: ProcessGroup) -> None:
         for cell in cells:
-            train_cell(folder, cell, team, saves, resume=resume)
+            train_cell(folder, cell, group, saves, resume=resume)
 
     meeting = folder / f"meeting-{saves}"
     codes = exit_codes(size, work, meeting, patience_s=AGES_S + 20 * len(cells), answer_s=60)
@@ -194,8 +194,8 @@ def test_a_worker_that_is_killed_in_a_step_leaves_no_other_waiting(folder: Path,
     cell = Cell(5, shard=shard)
     third_step = 2 * (3 if shard else 2) + 2  # of its passes this one is the second of that step
 
-    def work(team: ProcessGroup) -> None:
-        train_cell(folder, cell, team, "killed", dies_at=third_step if team.rank == 1 else None)
+    def work(group: ProcessGroup) -> None:
+        train_cell(folder, cell, group, "killed", dies_at=third_step if group.rank == 1 else None)
 
     started, meeting = time.monotonic(), folder / f"meeting-killed-{shard}"
     assert exit_codes(2, work, meeting) == [1, -signal.SIGKILL]
@@ -215,12 +215,12 @@ def test_more_workers_than_parts_are_refused_by_the_spec(tmp_path: Path, size: i
 @pytest.mark.parametrize("size", range(1, 9))
 @pytest.mark.parametrize("parts", range(1, 9))
 def test_workers_make_equally_many_passes_that_hold_their_parts(size: int, parts: int) -> None:
-    teams = [ProcessGroup(rank, size) for rank in range(size)]
-    passes = [list(team.passes(parts)) for team in teams]
+    groups = [ProcessGroup(rank, size) for rank in range(size)]
+    passes = [list(group.passes(parts)) for group in groups]
     assert len({len(each) for each in passes}) == 1
-    assert len(passes[0]) == len(teams[0].parts(parts)), "no more than the one with the most parts needs"
-    for team, each in zip(teams, passes, strict=True):
-        assert each[: len(team.parts(parts))] == list(team.parts(parts))
+    assert len(passes[0]) == len(groups[0].micro_batches(parts)), "no more than the one with the most parts needs"
+    for group, each in zip(groups, passes, strict=True):
+        assert each[: len(group.micro_batches(parts))] == list(group.micro_batches(parts))
 
 
 TOY = LoopConfig(num_steps=12, batch_size=BATCH, log_every_steps=1, save_every_steps=4, sample_every_steps=100)
@@ -232,7 +232,7 @@ def banned_batches(numbers: Iterable[int]) -> list[str]:
 
 def test_a_batch_of_which_nothing_is_left_is_no_update() -> None:
     def ban(state: Any) -> None:
-        state.banned = banned_batches((3, 4, 9))
+        state.excluded = banned_batches((3, 4, 9))
 
     left_out = run(TOY, save=ban)
     assert_same(left_out, run(TOY.replace(skip_batches=(3, 4, 9))))
@@ -241,10 +241,10 @@ def test_a_batch_of_which_nothing_is_left_is_no_update() -> None:
 
 def test_a_training_of_which_nothing_is_left_ends_with_a_sentence() -> None:
     def ban(state: Any) -> None:
-        state.banned = banned_batches(range(2, 100))
+        state.excluded = banned_batches(range(2, 100))
 
     config = TOY.replace(guard=GuardConfig(max_skipped=5))
-    with pytest.raises(NonFiniteLossError, match=r"nothing is left of 6 batches in a row, guard\.max_skipped bears 5"):
+    with pytest.raises(NonFiniteLossError, match=r"nothing is left of 6 batches in a row, guard\.max_skipped allows 5"):
         run(config, save=ban)
 
 
@@ -253,7 +253,7 @@ def test_blank_samples_cost_a_pass_and_say_nothing(folder: Path) -> None:
     losses = Regression().losses(part.blank(), torch.Generator(), measured=False)
     assert losses.per_sample.shape == (2,)
     assert bool(torch.isfinite(losses.per_sample).all())
-    (latents,) = session(Cell(1).spec(folder, 1)).feed(0)
+    (latents,) = session(Cell(1).spec(folder, 1)).loader(0)
     nothing = latents.blank()
     assert (nothing.latents.shape, nothing.text.lengths) == (latents.latents.shape, latents.text.lengths)
     assert not nothing.latents.any()

@@ -32,11 +32,11 @@ def test_pool_has_one_head_for_128_text_channels_and_64_in_wide_models() -> None
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"width": 30}, "multiple of 4 channels a head"),
+        ({"width": 30}, "multiple of 4 channels per head"),
         ({"width": 36, "num_heads": 3, "text_channels": 640}, "5 heads"),
         ({"depth": 0}, "depth: expected 1 to 1,000"),
-        ({"drop_path": 1.0}, "drop_path: expected a share"),
-        ({"condition_drop": -0.1}, "condition_drop: expected a share"),
+        ({"drop_path": 1.0}, "drop_path: expected a probability"),
+        ({"condition_drop": -0.1}, "condition_drop: expected a probability"),
         ({"mlp_ratio": 0.0}, "positive mlp_ratio"),
     ],
 )

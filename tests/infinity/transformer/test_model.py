@@ -147,9 +147,9 @@ def test_stochastic_depth_keeps_the_expected_sum_and_grows_linearly() -> None:
     assert [round(config.drop_path_rate(i), 6) for i in range(5)] == [0.0, 0.1, 0.2, 0.3, 0.4]
     model = Transformer(config).train()
     generator = torch.Generator().manual_seed(0)
-    keeps = model._draw_keeps(20_000, generator)
-    assert keeps[0] is None
-    last = keeps[4]
+    drop_paths = model._draw_drop_paths(20_000, generator)
+    assert drop_paths[0] is None
+    last = drop_paths[4]
     assert last is not None
     for factor in last:
         assert factor.unique().tolist() == pytest.approx([0.0, 1 / 0.6])

@@ -45,13 +45,13 @@ def plan_of(manifest: Manifest) -> BatchPlan:
 
 def stream_of(
     manifest: Manifest,
-    team: ProcessGroup = ALONE,
+    group: ProcessGroup = ALONE,
     config: ReadingConfig | None = None,
     **options: object,
 ) -> PixelLoader:
     """This rank's parts of every batch, dealt into as many parts as there are ranks."""
     plan = plan_of(manifest)
-    parts: Callable[[int], Sequence[BatchIds]] = lambda step: micro_batches(plan.batch(step), team, team.size)  # noqa: E731
+    parts: Callable[[int], Sequence[BatchIds]] = lambda step: micro_batches(plan.batch(step), group, group.size)  # noqa: E731
     return PixelLoader(manifest, parts, size_px, config, key=plan.key, **options)  # type: ignore[arg-type]
 
 

@@ -93,7 +93,7 @@ class End:
             return cls(dict(state.tensors()), untimed(state.history))
 
         def work(_rank: int) -> None:
-            train_here(spec, saves=folder / "quiet", team=ProcessGroup.current())
+            train_here(spec, saves=folder / "quiet", group=ProcessGroup.current())
 
         assert two_workers(work, folder / "meeting") == [0, 0]
         return cls.stored(str(folder / "quiet" / f"step-{spec.loop.num_steps:08d}"))

@@ -19,6 +19,7 @@ from infinity.reporting.curves import read_curves
 from infinity.storage import StorageError
 from infinity.tokenizer.saved import load_tokenizer, save_tokenizer
 from infinity.tokenizer.tokenizer import Tokenizer
+from infinity.training.distributed.parallel import ProcessGroup
 from infinity.training.ema import averaged
 from infinity.training.learner import NonFiniteLossError, TrainingError
 from infinity.training.loaders.mixing import MixedResolution
@@ -62,8 +63,8 @@ def test_a_job_whose_worker_is_killed_goes_on_and_ends_as_if_nothing_had_happene
 
     alone = train_here(spec)
     tokenizer = load_tokenizer(report.model)
-    with averaged(alone.learner.module, alone.state.ema):
-        for name, value in alone.learner.module.state_dict().items():
+    with averaged(alone.task.module, alone.state.ema):
+        for name, value in alone.task.module.state_dict().items():
             assert torch.equal(value, tokenizer.state_dict()[name]), name
     assert [step for step, _ in read_curves(report.training.metrics)["loss"]] == [*range(10, 250, 10)]
     assert [sheet.title for sheet in report.training.samples] == ["step 120", "step 240"]
@@ -107,9 +108,9 @@ def test_a_start_of_another_bit_width_is_refused_before_training(tmp_path: Path,
 def test_a_start_gives_its_weights(tmp_path: Path, manifest: str) -> None:
     start = make_tokenizer(tmp_path, manifest, num_steps=1)
     spec = tokenizer_spec(tmp_path, manifest, start_from=start)
-    made = train_tokenizer.build(spec, train_tokenizer.Team(), torch.device("cpu"), lambda _s, _m: None)
+    made = train_tokenizer.build(spec, ProcessGroup(), torch.device("cpu"), lambda _s, _m: None)
     for name, value in load_tokenizer(start).state_dict().items():
-        assert torch.equal(value, made.learner.module.state_dict()[name])
+        assert torch.equal(value, made.task.module.state_dict()[name])
 
 
 def test_a_published_file_is_a_start(tmp_path: Path, manifest: str) -> None:
@@ -120,7 +121,7 @@ def test_a_published_file_is_a_start(tmp_path: Path, manifest: str) -> None:
     train_tokenizer.check(spec)
     made = session(spec)
     for name, value in load_tokenizer(str(tmp_path / "ours")).state_dict().items():
-        assert torch.equal(value, made.learner.module.state_dict()[name])
+        assert torch.equal(value, made.task.module.state_dict()[name])
     with pytest.raises(ValueError, match="num_bits is 8 there and 4 here"):
         train_tokenizer.check(spec.replace(model=published.replace(num_bits=4)))
 
@@ -138,11 +139,11 @@ def test_a_discriminator_goes_on_from_the_one_beside_the_tokenizer(tmp_path: Pat
     first = train_here(spec)
     first.export(str(tmp_path / "model"))
     second = session(spec.replace(start_from=str(tmp_path / "model"), seed=9))
-    assert first.state.opponent is not None
-    assert second.state.opponent is not None
-    for name, value in first.state.opponent.module.state_dict().items():
-        assert torch.equal(value, second.state.opponent.module.state_dict()[name])
-    assert not second.state.opponent.optimizer.state, "a fresh optimizer"
+    assert first.state.adversary is not None
+    assert second.state.adversary is not None
+    for name, value in first.state.adversary.module.state_dict().items():
+        assert torch.equal(value, second.state.adversary.module.state_dict()[name])
+    assert not second.state.adversary.optimizer.state, "a fresh optimizer"
     wider = spec.replace(start_from=str(tmp_path / "model"), adversarial=SMALL.replace(base_width=16))
     with pytest.raises(CheckpointError, match="discriminator"):
         train_tokenizer.check(wider)
@@ -172,7 +173,7 @@ def test_missing_weights_of_the_perceptual_loss_are_said_once_and_kept_out_to_th
     spec = tokenizer_spec(tmp_path, manifest, perceptual=PerceptualConfig(network=here), loop=LOOP.replace(num_steps=1))
     with_them = session(spec)
     assert ready(with_them) == []
-    train(with_them.state, with_them.learner, with_them.feed, spec.loop, spec.optimizer, quiet(None), seed=0)
+    train(with_them.state, with_them.task, with_them.loader, spec.loop, spec.optimizer, quiet(None), seed=0)
     assert with_them.state.history[-1]["lpips"] > 0
 
     for name in ("vgg.pth", "lpips.pth"):
@@ -181,7 +182,7 @@ def test_missing_weights_of_the_perceptual_loss_are_said_once_and_kept_out_to_th
     (told,) = ready(without)
     assert "weights of LPIPS are missing" in told
     assert "vgg.pth" in told
-    train(without.state, without.learner, without.feed, spec.loop, spec.optimizer, quiet(None), seed=0)
+    train(without.state, without.task, without.loader, spec.loop, spec.optimizer, quiet(None), seed=0)
     assert "lpips" not in without.state.history[-1]
     assert ready(session(spec), without) == [], "said already"
     with pytest.raises(TrainingError, match=r"began with the weights of LPIPS, which are missing now"):
@@ -192,7 +193,7 @@ def test_missing_weights_of_the_perceptual_loss_are_said_once_and_kept_out_to_th
     resumed = session(spec)
     (told,) = ready(resumed, without)
     assert "goes on without them" in told
-    assert resumed.learner.perceptual is None
+    assert resumed.task.perceptual is None
     (tmp_path / "vgg.pth").write_bytes(b"damaged")
     with pytest.raises(ValueError, match="expected sha256"):
         session(spec)
@@ -206,7 +207,7 @@ def test_pictures_too_small_for_the_networks_of_the_losses_are_refused(tmp_path:
     with pytest.raises(ValueError, match=r"perceptual.network.trunk: needs pictures of at least 31 px"):
         train_tokenizer.check(tokenizer_spec(tmp_path, manifest, perceptual=alexnet))
     few = (MixedResolution(resolution=RESOLUTION, batch_size=1),)
-    with pytest.raises(ValueError, match=r"mixed: a batch of 1 cannot have 2 parts"):
+    with pytest.raises(ValueError, match=r"mixed: a batch of 1 pictures cannot be split into 2 micro-batches"):
         train_tokenizer.check(tokenizer_spec(tmp_path, manifest, mixed=few, loop=LOOP.replace(num_parts=2)))
 
 

@@ -64,12 +64,12 @@ def test_finetuning_starts_from_the_given_weights(tmp_path: Path, data: tuple[st
     train_transformer.check(spec)
     made = train_transformer.build(spec, ProcessGroup(), torch.device("cpu"), lambda _s, _m: None)
     for name, value in load_transformer(model)[1].state_dict().items():
-        assert torch.equal(value, made.learner.module.state_dict()[name])
+        assert torch.equal(value, made.task.module.state_dict()[name])
 
 
 def test_a_tokenizer_of_another_bit_width_is_refused(tmp_path: Path, data: tuple[str, str]) -> None:
     spec = transformer_spec(tmp_path, *data, model=TRANSFORMER.replace(num_bits=6))
-    with pytest.raises(ValueError, match="has 8 bits a token, the transformer would predict 6"):
+    with pytest.raises(ValueError, match="has 8 bits per token, the transformer would predict 6"):
         train_transformer.run(spec)
 
 

@@ -14,7 +14,7 @@ from infinity.jobs.progress import silent
 from infinity.jobs.training import tokenizer as train_tokenizer
 from infinity.jobs.training import transformer as train_transformer
 from infinity.jobs.training import worker as training_worker
-from infinity.jobs.training.base import Session, Told, TrainSpec
+from infinity.jobs.training.base import OnProgress, Session, TrainSpec
 from infinity.jobs.training.driver import _first_cause, run_training
 from infinity.training.distributed.parallel import ProcessGroup
 from infinity.training.learner import TrainingError
@@ -28,46 +28,46 @@ TWO = WorkersConfig(num_workers=2, threads=1, max_failures=0)
 TWO_PARTS = LOOP.replace(num_parts=2, num_steps=4)
 
 
-def _made(spec: TrainSpec, team: ProcessGroup, device: torch.device, told: Told) -> Session[Any]:
+def _made(spec: TrainSpec, group: ProcessGroup, device: torch.device, told: OnProgress) -> Session[Any]:
     build: Any = train_tokenizer.build if spec.kind == "tokenizer" else train_transformer.build
-    session: Session[Any] = build(spec, team, device, told)
+    session: Session[Any] = build(spec, group, device, told)
     return session
 
 
-def feed_fails(spec: TrainSpec, team: ProcessGroup, device: torch.device, told: Told) -> Session[Any]:
+def loader_fails(spec: TrainSpec, group: ProcessGroup, device: torch.device, told: OnProgress) -> Session[Any]:
     """The second worker cannot read its part of the third batch."""
-    made = _made(spec, team, device, told)
-    feed = made.feed
+    made = _made(spec, group, device, told)
+    loader = made.loader
 
     def fails(step: int) -> Any:
-        if step == 2 and team.rank == 1:
+        if step == 2 and group.rank == 1:
             raise OSError("the disk of the second worker is gone")
-        return feed(step)
+        return loader(step)
 
-    return Session(made.state, made.learner, fails, made.draw, made.export, made.joint, made.ready)
+    return Session(made.state, made.task, fails, made.draw, made.export, made.joint, made.ready)
 
 
-def drawing_fails(spec: TrainSpec, team: ProcessGroup, device: torch.device, told: Told) -> Session[Any]:
+def drawing_fails(spec: TrainSpec, group: ProcessGroup, device: torch.device, told: OnProgress) -> Session[Any]:
     """The first worker cannot draw its samples, while the second one goes on."""
-    made = _made(spec, team, device, told)
+    made = _made(spec, group, device, told)
 
     def fails() -> Any:
         raise MemoryError("no room for the sheet")
 
-    return Session(made.state, made.learner, made.feed, fails, made.export, made.joint, made.ready)
+    return Session(made.state, made.task, made.loader, fails, made.export, made.joint, made.ready)
 
 
-def refused_by_one(spec: TrainSpec, team: ProcessGroup, device: torch.device, told: Told) -> Session[Any]:
+def refused_by_one(spec: TrainSpec, group: ProcessGroup, device: torch.device, told: OnProgress) -> Session[Any]:
     """The second worker finds a reason to stop that the first one does not find."""
     training_worker.PATIENCE_S = 2.0
-    if team.rank == 1:
+    if group.rank == 1:
         raise TrainingError("there is no compiler on the second machine")
-    return _made(spec, team, device, told)
+    return _made(spec, group, device, told)
 
 
-def refused_by_all(spec: TrainSpec, team: ProcessGroup, device: torch.device, told: Told) -> Session[Any]:
+def refused_by_all(spec: TrainSpec, group: ProcessGroup, device: torch.device, told: OnProgress) -> Session[Any]:
     """Both find it, one a moment later."""
-    time.sleep(2.0 * team.rank)
+    time.sleep(2.0 * group.rank)
     raise CollapseError("these bits say nothing")
 
 
@@ -83,7 +83,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
 @pytest.mark.parametrize(
     ("kind", "build", "error", "told"),
     [
-        ("tokenizer", feed_fails, TrainingError, "the disk of the second worker is gone"),
+        ("tokenizer", loader_fails, TrainingError, "the disk of the second worker is gone"),
         ("tokenizer", drawing_fails, TrainingError, "no room for the sheet"),
         ("transformer", refused_by_one, TrainingError, "there is no compiler on the second machine"),
         ("transformer", refused_by_all, CollapseError, "these bits say nothing"),
@@ -99,7 +99,7 @@ def test_what_one_worker_raises_ends_all_and_is_told(
     error: type[Exception],
     told: str,
 ) -> None:
-    if build in (feed_fails, refused_by_all) and not exhaustive:
+    if build in (loader_fails, refused_by_all) and not exhaustive:
         pytest.skip("two more trainings that fail; runs with --exhaustive")
     request.getfixturevalue("local_ray")
     loop = TWO_PARTS.replace(sample_every_steps=2)
@@ -127,12 +127,12 @@ def test_the_cause_is_told_and_not_who_lost_touch_with_it() -> None:
 
 
 def test_processes_learn_whether_all_of_them_have_come(tmp_path: Path) -> None:
-    def both(team: ProcessGroup) -> None:
-        assert team.apart().all_come(AGES_S)
+    def both(group: ProcessGroup) -> None:
+        assert group.apart().all_come(AGES_S)
 
-    def one(team: ProcessGroup) -> None:
-        apart = team.apart()
-        assert team.rank == 0 or not apart.all_come(0.5)
+    def one(group: ProcessGroup) -> None:
+        apart = group.apart()
+        assert group.rank == 0 or not apart.all_come(0.5)
 
     assert exit_codes(2, both, tmp_path / "both") == [0, 0]
     assert exit_codes(2, one, tmp_path / "one") == [0, 0]

@@ -62,7 +62,7 @@ def test_training_from_a_store_equals_training_without(
     made = train_here(plain), train_here(stored)
     assert_same(made[0].state, made[1].state)
     assert untimed(made[0].state.history) == untimed(made[1].state.history)
-    torch.testing.assert_close(made[0].feed.usage(), made[1].feed.usage())
+    torch.testing.assert_close(made[0].loader.usage(), made[1].loader.usage())
 
 
 def test_bits_are_a_fraction_of_the_features(tmp_path: Path, data: tuple[str, str]) -> None:
@@ -95,11 +95,11 @@ def test_an_interrupted_job_goes_on_and_a_finished_one_does_nothing(
     spec, done = spec_of(tmp_path, data), []
     real = encoding.encode_part
 
-    def part(manifest: object, stretch: object, *rest: object) -> object:
+    def part(manifest: object, part_range: object, *rest: object) -> object:
         if len(done) == 2:
             raise KeyboardInterrupt
-        done.append(stretch)
-        return real(manifest, stretch, *rest)  # type: ignore[arg-type]
+        done.append(part_range)
+        return real(manifest, part_range, *rest)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
         patch.setattr(encode, "encode_part", part)

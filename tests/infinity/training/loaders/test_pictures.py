@@ -24,16 +24,16 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
     return Manifest.load(make_data(tmp_path_factory.mktemp("data")))
 
 
-def feed(manifest: Manifest, team: ProcessGroup, num_parts: int = 1) -> PictureLoader:
+def loader(manifest: Manifest, group: ProcessGroup, num_parts: int = 1) -> PictureLoader:
     plan = BatchPlan(manifest, "train", 8, seed=1)
     return PictureLoader(
-        LoaderConfig(manifest=manifest, plan=plan, resolution=RESOLUTION, team=team, num_parts=num_parts), 4
+        LoaderConfig(manifest=manifest, plan=plan, resolution=RESOLUTION, group=group, num_parts=num_parts), 4
     )
 
 
 def test_workers_and_parts_together_have_the_batch_of_one(manifest: Manifest) -> None:
-    (whole,) = feed(manifest, ProcessGroup())(5)
-    parts = [part for rank in (0, 1) for part in feed(manifest, ProcessGroup(rank=rank, size=2), 2)(5)]
+    (whole,) = loader(manifest, ProcessGroup())(5)
+    parts = [part for rank in (0, 1) for part in loader(manifest, ProcessGroup(rank=rank, size=2), 2)(5)]
     assert sorted(key for part in parts for key in part.keys) == sorted(whole.keys)
     assert whole.images_BHWC.shape == (8, SIZE_PX, SIZE_PX, 3)
     assert whole.images_BHWC.dtype == torch.uint8
@@ -47,27 +47,27 @@ def _read_as_a_rank(rank: int, folder: str, size: int) -> None:
     os.environ.update(GLOO_SOCKET_IFNAME="lo")
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting-{size}", rank=rank, world_size=size)
-    team, manifest = ProcessGroup.current(), Manifest.load(f"{folder}/set/manifest.parquet")
-    several = feed_of_several(manifest, team)
+    group, manifest = ProcessGroup.current(), Manifest.load(f"{folder}/set/manifest.parquet")
+    several = loader_of_several(manifest, group)
     mine = []
     for step in range(NUM_STEPS):
         parts = several(step)
         numbers = torch.zeros(4, dtype=torch.int64)
-        numbers[list(team.parts(4))] = torch.tensor([part.images_BHWC.long().sum() for part in parts])
-        team.sum(numbers)  # a step that the ranks do together, as a training does
-        shapes = {shape for each in team.gather([tuple(part.images_BHWC.shape) for part in parts]) for shape in each}
-        mine.append((sorted(shapes), numbers.tolist(), team.gather([part.rows for part in parts])))
+        numbers[list(group.micro_batches(4))] = torch.tensor([part.images_BHWC.long().sum() for part in parts])
+        group.sum(numbers)  # a step that the ranks do together, as a training does
+        shapes = {shape for each in group.gather([tuple(part.images_BHWC.shape) for part in parts]) for shape in each}
+        mine.append((sorted(shapes), numbers.tolist(), group.gather([part.rows for part in parts])))
     several.close()
-    if team.leads:
+    if group.leads:
         torch.save(mine, f"{folder}/read-by-{size}")
     dist.barrier()
     dist.destroy_process_group()
 
 
-def feed_of_several(manifest: Manifest, team: ProcessGroup) -> PictureLoader:
+def loader_of_several(manifest: Manifest, group: ProcessGroup) -> PictureLoader:
     plan = BatchPlan(manifest, "train", 8, 1, OrderConfig(window_pictures=20))
     augment = AugmentConfig(crop="random", flip=0.5)
-    share = LoaderConfig(manifest=manifest, plan=plan, resolution=RESOLUTION, team=team, num_parts=4, augment=augment)
+    share = LoaderConfig(manifest=manifest, plan=plan, resolution=RESOLUTION, group=group, num_parts=4, augment=augment)
     return PictureLoader(share, 4)
 
 
@@ -77,7 +77,7 @@ def test_two_ranks_read_several_ratios_at_once(tmp_path: Path) -> None:
     manifest = make_set(str(tmp_path / "set"), SEVERAL)
     mp.spawn(_read_as_a_rank, args=(str(tmp_path), 2), nprocs=2)
     steps = torch.load(tmp_path / "read-by-2")
-    alone = feed_of_several(manifest, ProcessGroup())
+    alone = loader_of_several(manifest, ProcessGroup())
     seen = set()
     for step, (shapes, sums, rows) in enumerate(steps):
         parts = alone(step)
@@ -89,7 +89,7 @@ def test_two_ranks_read_several_ratios_at_once(tmp_path: Path) -> None:
     assert len(seen) == 3
 
 
-def test_steps_prepared_ahead_are_those_of_the_feed_from_any_start() -> None:
+def test_steps_prepared_ahead_are_those_of_the_loader_from_any_start() -> None:
     asked: list[int] = []
 
     def slow(step: int) -> int:
@@ -103,7 +103,7 @@ def test_steps_prepared_ahead_are_those_of_the_feed_from_any_start() -> None:
     ahead.close()
 
 
-def test_an_error_of_the_feed_is_raised_at_its_step(tmp_path: Path) -> None:
+def test_an_error_of_the_loader_is_raised_at_its_step(tmp_path: Path) -> None:
     def broken(step: int) -> int:
         if step == 2:
             raise OSError("shard is missing")

@@ -68,9 +68,9 @@ def whole(spec: TrainTokenizerSpec, tmp_path_factory: pytest.TempPathFactory) ->
     return train_here(spec, saves=folder), folder
 
 
-def opponent_of(made: Session[Any]) -> dict[str, Tensor]:
-    assert made.state.opponent is not None
-    return {name: value.clone() for name, value in made.state.opponent.tensors()}
+def adversary_of(made: Session[Any]) -> dict[str, Tensor]:
+    assert made.state.adversary is not None
+    return {name: value.clone() for name, value in made.state.adversary.tensors()}
 
 
 @pytest.mark.parametrize("step", range(LOOP.num_steps + 1))
@@ -83,18 +83,18 @@ def test_resumed_at_any_step_both_networks_end_bit_for_bit(
     assert_same(quiet_run.state, resumed.state)
     assert quiet_run.state.facts().keys() == resumed.state.facts().keys()
     assert untimed(quiet_run.state.history) == untimed(resumed.state.history)
-    assert resumed.state.opponent is not None
-    assert resumed.state.opponent.recent == quiet_run.state.opponent.recent != []  # type: ignore[union-attr]
+    assert resumed.state.adversary is not None
+    assert resumed.state.adversary.recent == quiet_run.state.adversary.recent != []  # type: ignore[union-attr]
 
 
 def test_it_begins_at_its_step_and_learns(spec: TrainTokenizerSpec, whole: tuple[Session[Any], Path]) -> None:
     made, folder = whole
-    fresh = opponent_of(session(spec))
+    fresh = adversary_of(session(spec))
     states = []
     for step in range(LOOP.num_steps + 1):
         at = session(spec)
         all_states(folder).restore(at.state, str(folder / f"step-{step:08d}"))
-        states.append(opponent_of(at))
+        states.append(adversary_of(at))
     for step in range(SMALL.from_step + 1):
         assert states[step].keys() == fresh.keys(), "no optimizer before its first step"
         assert all(torch.equal(value, fresh[name]) for name, value in states[step].items())
@@ -110,53 +110,53 @@ def test_one_step_is_the_published_formulas(manifest: str) -> None:
     """Hinge losses of the same reconstructions for both; the tokenizer's gradient has the adversarial term in it."""
     config = SMALL.replace(from_step=0, lecam_decay=None, lecam=0.05, lecam_margin=0.1, weight=0.3)
     made = session(tokenizer_spec("/nowhere", manifest, adversarial=config))
-    learner, (part,) = made.learner, made.feed(0)
-    assert made.state.opponent is not None
-    made.state.opponent.awake = True
-    losses = learner.losses(part, torch.Generator().manual_seed(0), measured=False)
-    discriminator = made.state.opponent.module
+    task, (part,) = made.task, made.loader(0)
+    assert made.state.adversary is not None
+    made.state.adversary.awake = True
+    losses = task.losses(part, torch.Generator().manual_seed(0), measured=False)
+    discriminator = made.state.adversary.module
     images = part.images_BHWC.permute(0, 3, 1, 2).float() / 127.5 - 1.0
-    rebuilt = learner.module(images, part.schedule).reconstruction_B3HW
+    rebuilt = task.module(images, part.schedule).reconstruction_B3HW
     real, fake = discriminator(images), discriminator(rebuilt)
     regulariser = sum((value.mean().abs() - 0.1).clamp_min(0) ** 2 for value in (real, fake))
     expected = 0.5 * ((1 - real).clamp_min(0).mean() + (1 + fake).clamp_min(0).mean()) + 0.05 * regulariser
-    assert losses.move is not None
+    assert losses.adversarial is not None
     assert losses.unguarded is not None
-    torch.testing.assert_close(losses.move.loss, expected)
+    torch.testing.assert_close(losses.adversarial.loss, expected)
     torch.testing.assert_close(losses.unguarded, -0.3 * fake.mean())
-    torch.testing.assert_close(losses.move.seen, torch.stack([real.mean(), fake.mean()]))
+    torch.testing.assert_close(losses.adversarial.seen, torch.stack([real.mean(), fake.mean()]))
     losses.unguarded.backward(retain_graph=True)
     assert all(weight.grad is None for weight in discriminator.parameters())
-    assert any(bool((weight.grad != 0).any()) for weight in learner.module.parameters() if weight.grad is not None)
-    learner.module.zero_grad()
-    losses.move.loss.backward()
-    assert all(weight.grad is None for weight in learner.module.parameters())
+    assert any(bool((weight.grad != 0).any()) for weight in task.module.parameters() if weight.grad is not None)
+    task.module.zero_grad()
+    losses.adversarial.loss.backward()
+    assert all(weight.grad is None for weight in task.module.parameters())
     assert all(weight.grad is not None for weight in discriminator.parameters())
 
 
 class Poisoned:
     """Spoils the losses of some batches, by a factor, of the tokenizer or of the discriminator."""
 
-    def __init__(self, learner: Any, feed: Any, poisons: dict[int, tuple[str, float]]) -> None:
-        self._learner, self._feed, self._poisons, self.at = learner, feed, poisons, 0
-        self.module, self.loss_at_start, self.check = learner.module, learner.loss_at_start, learner.check
-        self.flops = learner.flops
+    def __init__(self, task: Any, loader: Any, poisons: dict[int, tuple[str, float]]) -> None:
+        self._task, self._loader, self._poisons, self.at = task, loader, poisons, 0
+        self.module, self.loss_at_start, self.check = task.module, task.loss_at_start, task.check
+        self.flops = task.flops
 
-    def feed(self, position: int) -> Sequence[PictureBatch]:
+    def loader(self, position: int) -> Sequence[PictureBatch]:
         self.at = position
-        return self._feed(position)  # type: ignore[no-any-return]
+        return self._loader(position)  # type: ignore[no-any-return]
 
     def losses(self, part: PictureBatch, generator: torch.Generator, *, measured: bool) -> Losses:
-        losses: Losses = self._learner.losses(part, generator, measured=measured)
+        losses: Losses = self._task.losses(part, generator, measured=measured)
         which, factor = self._poisons.get(self.at, ("", 1.0))
-        move, answer, per_sample = losses.move, losses.unguarded, losses.per_sample
-        if which == "move" and move is not None:
-            move = AdversarialLoss(move.loss * factor, move.seen)
+        adversarial, answer, per_sample = losses.adversarial, losses.unguarded, losses.per_sample
+        if which == "adversarial" and adversarial is not None:
+            adversarial = AdversarialLoss(adversarial.loss * factor, adversarial.seen)
         elif which == "answer" and answer is not None:
             answer = answer * factor
         elif which == "picture":
             per_sample = per_sample * factor
-        return Losses(per_sample, losses.shared, losses.metrics, answer, move, losses.batch_size)
+        return Losses(per_sample, losses.shared, losses.metrics, answer, adversarial, losses.batch_size)
 
 
 def train_poisoned(
@@ -164,15 +164,15 @@ def train_poisoned(
 ) -> Session[Any]:
     torch.set_num_threads(1)
     made = session(spec)
-    learner, loop = Poisoned(made.learner, made.feed, poisons), spec.loop.replace(skip_batches=skip)
-    train(made.state, learner, learner.feed, loop, spec.optimizer, quiet(None), seed=spec.seed)
+    task, loop = Poisoned(made.task, made.loader, poisons), spec.loop.replace(skip_batches=skip)
+    train(made.state, task, task.loader, loop, spec.optimizer, quiet(None), seed=spec.seed)
     return made
 
 
-SAMPLED = [("picture", 1000.0), ("answer", float("inf")), ("move", 1e3)]
+SAMPLED = [("picture", 1000.0), ("answer", float("inf")), ("adversarial", 1e3)]
 
 
-@pytest.mark.parametrize("poison", [*SAMPLED, ("picture", float("nan")), ("move", float("nan"))])
+@pytest.mark.parametrize("poison", [*SAMPLED, ("picture", float("nan")), ("adversarial", float("nan"))])
 def test_poison_of_either_network_undoes_the_step_of_both(
     spec: TrainTokenizerSpec, poison: tuple[str, float], exhaustive: bool
 ) -> None:
@@ -184,16 +184,16 @@ def test_poison_of_either_network_undoes_the_step_of_both(
     clean = train_poisoned(spec, {}, skip=batches)
     assert [each.position for each in spoiled.state.skipped] == list(batches)
     assert_same(spoiled.state, clean.state)
-    assert spoiled.state.opponent.recent == clean.state.opponent.recent  # type: ignore[union-attr]
+    assert spoiled.state.adversary.recent == clean.state.adversary.recent  # type: ignore[union-attr]
     said = spoiled.state.skipped[0].reason
-    assert ("discriminator" in said) == (poison[0] == "move")
+    assert ("discriminator" in said) == (poison[0] == "adversarial")
 
 
 def _two_ranks(rank: int, folder: str, spec: TrainTokenizerSpec) -> None:
     os.environ.update(GLOO_SOCKET_IFNAME="lo")
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
-    made = train_here(spec, team=ProcessGroup.current())
+    made = train_here(spec, group=ProcessGroup.current())
     torch.save((dict(made.state.tensors()), made.state.history), f"{folder}/rank-{rank}")
     dist.barrier()
     dist.destroy_process_group()
@@ -224,7 +224,7 @@ def test_steps_take_turns_with_resolutions_and_weigh_each_batch_whole(
 ) -> None:
     made = session(spec)
     seen = [
-        [(len(part.keys), part.batch_size, tuple(part.images_BHWC.shape[1:3])) for part in made.feed(n)]
+        [(len(part.keys), part.batch_size, tuple(part.images_BHWC.shape[1:3])) for part in made.loader(n)]
         for n in range(8)
     ]
     large, small = [(4, 8, (16, 16))] * 2, [(2, 4, (24, 24))] * 2
@@ -233,7 +233,7 @@ def test_steps_take_turns_with_resolutions_and_weigh_each_batch_whole(
     assert len({tuple(map(tuple, seen[first])) for first in range(0, 8, 2)}) == 2, "in a drawn order"
     for rank in (0, 1):
         mine = session(spec, ProcessGroup(rank=rank, size=2))
-        assert [mine.feed(n)[0].rows for n in range(8)] == [made.feed(n)[rank].rows for n in range(8)]
+        assert [mine.loader(n)[0].rows for n in range(8)] == [made.loader(n)[rank].rows for n in range(8)]
     rows = whole[0].state.history
     assert max(row["loss"] for row in rows) < 2.5 * min(row["loss"] for row in rows), "no batch counts half"
 

@@ -65,12 +65,12 @@ def test_it_learns_to_tell_pictures_from_noise() -> None:
     optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3)
     smooth = pictures(1, side=4, count=8)
     real = torch.nn.functional.interpolate(smooth, size=32, mode="bilinear")
-    first = network.move(real, pictures(2, count=8)).loss.item()
+    first = network.discriminator_loss(real, pictures(2, count=8)).loss.item()
     for step in range(30):
         optimizer.zero_grad()
-        network.move(real, pictures(3 + step, count=8)).loss.backward()
+        network.discriminator_loss(real, pictures(3 + step, count=8)).loss.backward()
         optimizer.step()
-    last = network.move(real, pictures(99, count=8))
+    last = network.discriminator_loss(real, pictures(99, count=8))
     assert last.loss.item() < 0.3 * first
     assert last.seen[0] > 0.5 > -0.5 > last.seen[1]
 
@@ -92,8 +92,8 @@ def test_a_pass_leaves_no_trace_in_it() -> None:
     """A batch that is skipped after it must be as if it had never been."""
     network = discriminator().train()
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    network.move(pictures(0), pictures(1)).loss.backward()
-    network.answer(pictures(2).requires_grad_()).backward()
+    network.discriminator_loss(pictures(0), pictures(1)).loss.backward()
+    network.generator_loss(pictures(2).requires_grad_()).backward()
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     assert all(weight.requires_grad for weight in network.parameters())
 
@@ -104,7 +104,7 @@ def test_a_pass_leaves_no_trace_in_it() -> None:
         ({"num_layers": 0}, "num_layers: expected at least 1, got 0"),
         ({"from_step": -1}, "from_step: expected at least 0"),
         ({"weight": -0.1}, "weight: expected no negative"),
-        ({"lecam_decay": 1.0}, "lecam_decay: expected a share"),
+        ({"lecam_decay": 1.0}, "lecam_decay: expected a fraction"),
         ({"norm": "group", "base_width": 8}, "base_width: expected a multiple of 16"),
         ({"norm": "layer"}, "expected one of 'batch', 'group'"),
     ],

@@ -56,7 +56,7 @@ def test_constant_bits_stop_the_run(tmp_path: Path, manifest: str) -> None:
     spec = tokenizer_spec(tmp_path, manifest, collapse=CollapseConfig(from_step=2, num_rows=1))
     made = session(spec)
     with torch.no_grad():  # an encoder that says the same of every picture
-        made.learner.module.encoder.conv_out.weight.zero_()
+        made.task.module.encoder.conv_out.weight.zero_()
     with pytest.raises(CollapseError, match=r"step 2: the tokenizer has collapsed: \d+% of its bits"):
         train_on(made, spec)
 
@@ -78,7 +78,7 @@ def test_a_non_finite_loss_names_the_picture(tmp_path: Path, manifest: str) -> N
     spec = tokenizer_spec(tmp_path, manifest)
     made = session(spec)
     with torch.no_grad():
-        made.learner.module.decoder.conv_out.bias[0] = float("nan")
+        made.task.module.decoder.conv_out.bias[0] = float("nan")
     spec = spec.replace(loop=LOOP.replace(guard=GuardConfig(max_skipped=0)))
     with pytest.raises(NonFiniteLossError, match=r"step 1: loss nan.*picture-\d+\.png|all of the batch"):
         train_on(made, spec)
@@ -90,4 +90,4 @@ def test_losses_without_reconstruction_are_refused() -> None:
 
 
 def train_on(made, spec) -> None:  # type: ignore[no-untyped-def]
-    train(made.state, made.learner, made.feed, spec.loop, spec.optimizer, quiet(None), seed=spec.seed)
+    train(made.state, made.task, made.loader, spec.loop, spec.optimizer, quiet(None), seed=spec.seed)

@@ -70,7 +70,7 @@ def test_a_stored_state_holds_adapters_only_and_resumes_exactly(
 def test_adapters_need_a_model_to_adapt(start: train_transformer.TrainTransformerSpec) -> None:
     with pytest.raises(ValueError, match="expected a start_from"):
         start.replace(start_from=None)
-    with pytest.raises(ValueError, match="do not share out weights"):
+    with pytest.raises(ValueError, match=r"whose weights they adapt, and workers\.shard false"):
         start.replace(workers=WorkersConfig(shard=True))
 
 

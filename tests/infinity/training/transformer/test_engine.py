@@ -42,7 +42,7 @@ def eager() -> Iterator[None]:
 
 
 @pytest.fixture
-def team_of_one(tmp_path: Path) -> Iterator[ProcessGroup]:
+def group_of_one(tmp_path: Path) -> Iterator[ProcessGroup]:
     """A process group of this process alone."""
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     dist.init_process_group("gloo", init_method=f"file://{tmp_path}/meeting", rank=0, world_size=1)
@@ -83,14 +83,14 @@ def _compiled_shards(rank: int, folder: str, data: tuple[str, str]) -> None:
     os.environ.update(GLOO_SOCKET_IFNAME="lo")
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
-    team, states = ProcessGroup.current(), Path(folder) / "states"
+    group, states = ProcessGroup.current(), Path(folder) / "states"
     spec = transformer_spec(
         folder, *data, loop=LOOP.replace(num_parts=2), workers=SHARDED, engine=EngineConfig(compile=True)
     )
-    whole = train_here(spec, saves=states, team=team).state
+    whole = train_here(spec, saves=states, group=group).state
     assert counters["stats"]["unique_graphs"] > 0, "nothing was compiled"
     assert not counters["graph_break"]
-    assert_same(whole, train_here(spec, resume=states / "step-00000003", team=team).state)
+    assert_same(whole, train_here(spec, resume=states / "step-00000003", group=group).state)
     dist.barrier()
     dist.destroy_process_group()
 
@@ -111,11 +111,11 @@ def test_compiled_blocks_of_shared_out_weights_change_no_loss_and_resume_bit_for
 
 @pytest.mark.filterwarnings("ignore:FSDP2-wrapped module")  # it returns views, which nobody changes
 def test_weights_that_wait_on_the_cpu_change_no_loss(
-    tmp_path: Path, data: tuple[str, str], team_of_one: ProcessGroup
+    tmp_path: Path, data: tuple[str, str], group_of_one: ProcessGroup
 ) -> None:
     workers = WorkersConfig(num_workers=1, threads=1, shard=True, offload=True)
     spec = transformer_spec(tmp_path, *data, workers=workers)
-    offloaded = [row["loss"] for row in train_here(spec, team=team_of_one).state.history]
+    offloaded = [row["loss"] for row in train_here(spec, group=group_of_one).state.history]
     assert offloaded == pytest.approx(losses_of(tmp_path, data), abs=1e-6)
 
 
@@ -130,9 +130,9 @@ def test_only_the_first_scales_are_taught_and_nothing_else_about_them_changes(
     """The loss of the first two scales alone equals that of their tokens in a pass over all scales."""
     spec = transformer_spec(tmp_path, *data, model=STILL, self_correction=0.0, weighting="by_token", num_scales=2)
     made = session(spec)
-    (part,) = made.feed(0)
-    few = made.learner.losses(part, generator_for(0, "x"), measured=True)
-    whole = session(spec.replace(num_scales=None)).learner
+    (part,) = made.loader(0)
+    few = made.task.losses(part, generator_for(0, "x"), measured=True)
+    whole = session(spec.replace(num_scales=None)).task
     taught = whole._teach(part, generator_for(0, "x"))
     logits = whole.module.eval()(part.text, taught.inputs_BMC, part.schedule)
     prefix = part.schedule.prefix(2)
@@ -146,9 +146,9 @@ def test_only_the_first_scales_are_taught_and_nothing_else_about_them_changes(
 def test_the_z_loss_adds_its_weight_times_the_square_and_is_logged(tmp_path: Path, data: tuple[str, str]) -> None:
     spec = transformer_spec(tmp_path, *data, model=STILL, self_correction=0.0, weighting="by_token")
     plain, penalised = session(spec), session(spec.replace(z_loss=0.5))
-    (part,) = plain.feed(0)
-    a = plain.learner.losses(part, generator_for(0, "x"), measured=True)
-    b = penalised.learner.losses(part, generator_for(0, "x"), measured=True)
+    (part,) = plain.loader(0)
+    a = plain.task.losses(part, generator_for(0, "x"), measured=True)
+    b = penalised.task.losses(part, generator_for(0, "x"), measured=True)
     square = float(b.metrics["log_partition_square"])
     assert square > 0.0
     assert float((b.per_sample - a.per_sample).detach().mean()) == pytest.approx(0.5 * square, rel=1e-4)
@@ -176,8 +176,8 @@ def test_eight_bit_means_of_shared_out_weights_are_refused_with_the_reason(
     tmp_path: Path, data: tuple[str, str]
 ) -> None:
     spec = transformer_spec(tmp_path, *data, optimizer=OPTIMIZER.replace(states="8bit"))
-    with pytest.raises(ValueError, match=r"which numbers share a scale.*expected 'float32' with workers.shard"):
-        spec.replace(workers=SHARDED)
+    with pytest.raises(ValueError, match=r"layout of 8-bit moments.*expected 'float32' with workers.shard"):
+        spec.replace(workers=SHARDED, loop=spec.loop.replace(num_parts=2))
 
 
 def test_eight_bit_means_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,10 +209,10 @@ def test_later_switches_keep_the_names_of_earlier_jobs(tmp_path: Path) -> None:
         assert spec.replace(**change).digest() != spec.digest()
 
 
-@pytest.mark.parametrize("lesson", [{"z_loss": -1.0}, {"num_scales": 0}, {"self_correction": 1.5}])
-def test_wrong_lessons_are_refused(lesson: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match=next(iter(lesson))):
-        TransformerObjective(**lesson)  # type: ignore[arg-type]
+@pytest.mark.parametrize("objective", [{"z_loss": -1.0}, {"num_scales": 0}, {"self_correction": 1.5}])
+def test_wrong_settings_of_the_loss_are_refused(objective: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=next(iter(objective))):
+        TransformerObjective(**objective)  # type: ignore[arg-type]
 
 
 def test_accumulated_parts_may_have_the_memory_of_one(tmp_path: Path, data: tuple[str, str]) -> None:

@@ -76,14 +76,14 @@ def test_latents_are_the_same_whether_they_are_kept_or_computed_at_every_step(da
     manifest, tokenizer = Manifest.load(data[0]), load_tokenizer(data[1])
     plan = BatchPlan(manifest, "train", 8, seed=3)
 
-    def feed(cache_bytes: int) -> LatentLoader:
+    def loader(cache_bytes: int) -> LatentLoader:
         encoder = build_text_encoder(TEXT)
         draw = CaptionDraw(manifest, CaptionConfig(), plan.key, encoder.num_tokens, encoder.max_tokens)
         captions = CaptionFeatures(draw, encoder, cache_bytes)
-        share = LoaderConfig(manifest=manifest, plan=plan, resolution=RESOLUTION, team=ProcessGroup(), num_steps=4)
+        share = LoaderConfig(manifest=manifest, plan=plan, resolution=RESOLUTION, group=ProcessGroup(), num_steps=4)
         return LatentLoader(share, tokenizer, captions, cache_bytes=cache_bytes)
 
-    kept, computed = feed(2**30), feed(0)
+    kept, computed = loader(2**30), loader(0)
     for step in (0, 3, 1):
         (a,), (b,) = kept(step), computed(step)
         assert a.keys == b.keys
@@ -108,7 +108,7 @@ def _two_ranks(rank: int, folder: str, data: tuple[str, str]) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     spec = transformer_spec(folder, *data, loop=LOOP.replace(num_parts=2))
-    train_here(spec, saves=Path(folder) / f"rank-{rank}", team=ProcessGroup.current())
+    train_here(spec, saves=Path(folder) / f"rank-{rank}", group=ProcessGroup.current())
     dist.barrier()
     dist.destroy_process_group()
 
@@ -133,14 +133,14 @@ def _two_shards(rank: int, folder: str, data: tuple[str, str]) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/shard-meeting", rank=rank, world_size=2)
     spec = transformer_spec(folder, *data, loop=LOOP.replace(num_parts=2), workers=SHARDED, recompute=True)
-    made = train_here(spec, saves=Path(folder) / "shards", team=ProcessGroup.current())
+    made = train_here(spec, saves=Path(folder) / "shards", group=ProcessGroup.current())
     samples = made.draw()
     made.export(str(Path(folder) / "sharded-model"))
     assert bool(samples.png) == (rank == 0)
-    again = train_here(spec, resume=Path(folder) / "shards" / "step-00000003", team=ProcessGroup.current())
+    again = train_here(spec, resume=Path(folder) / "shards" / "step-00000003", group=ProcessGroup.current())
     for (name, mine), (_, theirs) in zip(made.state.tensors(), again.state.tensors(), strict=True):
         assert torch.equal(mine, theirs), (name, mine, theirs)
-    one = train_here(spec, resume=Path(folder) / "alone" / "step-00000003", team=ProcessGroup.current())
+    one = train_here(spec, resume=Path(folder) / "alone" / "step-00000003", group=ProcessGroup.current())
     assert one.state.history[-1]["loss"] == pytest.approx(made.state.history[-1]["loss"], abs=1e-5)
     dist.barrier()
     dist.destroy_process_group()
@@ -176,13 +176,13 @@ def test_sharded_workers_of_a_job_stop_together_go_on_and_end(tmp_path: Path, da
 
     def work(stops: bool) -> Callable[[int], None]:
         def one(_rank: int) -> None:
-            team, asked = ProcessGroup.current(), iter([False, False, False, stops])
-            made = session(spec, team)
+            group, asked = ProcessGroup.current(), iter([False, False, False, stops])
+            made = session(spec, group)
             if stops:
                 with pytest.raises(InterruptedTraining, match="after step 4"):
-                    train_session(spec, made, team, lambda _share, _text: None, lambda: next(asked))
+                    train_session(spec, made, group, lambda _share, _text: None, lambda: next(asked))
             else:
-                train_session(spec, made, team, lambda _share, _text: None, lambda: False)
+                train_session(spec, made, group, lambda _share, _text: None, lambda: False)
                 assert made.state.step == 6
 
         return one
