@@ -83,24 +83,24 @@ def test_a_schedule_without_a_run_has_nothing_to_evaluate_and_a_person_gets_an_e
     state = evaluate(run=folder, return_state=True)
     assert state.is_failed()
     assert "begin it with the flow build-dataset" in str(state.message)
-    monkeypatch.setattr(evaluate_module, "_is_night_shift", lambda: True)
+    monkeypatch.setattr(evaluate_module, "_nobody_named", lambda run: True)
     state = evaluate(run=folder, return_state=True)
     assert state.is_completed()
     assert "there is no run" in str(state.message)
 
 
 @pytest.mark.prefect
-def test_the_night_shift_is_what_a_schedule_began(prefect_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nobody_named_the_run_that_a_schedule_began(prefect_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from prefect import flow
 
     @flow(name="whose-shift")
     def whose_shift() -> bool:
         from prefect.context import FlowRunContext
 
-        found = [evaluate_module._is_night_shift()]
+        found = [evaluate_module._nobody_named("somebody's")]
         context: Any = FlowRunContext.get()
         context.flow_run.auto_scheduled = True
-        found.append(evaluate_module._is_night_shift())
+        found.append(evaluate_module._nobody_named("somebody's"))
         return found == [False, True]
 
     assert whose_shift()

@@ -73,9 +73,8 @@ def test_what_a_person_switched_off_added_or_changed_survives_a_deploy(
     path, id_ = f"deployments/{deployment(prefect_server)['id']}", first["0 3 * * *"]["id"]
     ask(prefect_server, f"{path}/schedules/{id_}", {"active": False, "parameters": {"run": "mine"}}, method="PATCH")
     ask(prefect_server, f"{path}/schedules", [{"schedule": {"cron": "30 5 * * *"}, "active": False}])
-    (automation,) = ask(
-        prefect_server, "automations/filter", {"automations": {"name": {"any_": ["evaluate every new model"]}}}
-    )
+    related = f"automations/related-to/prefect.deployment.{deployment(prefect_server)['id']}"
+    (automation,) = ask(prefect_server, related, method="GET")
     ask(prefect_server, f"automations/{automation['id']}", {"enabled": False}, method="PATCH")
     ask(prefect_server, f"work_pools/{POOL}", {"is_paused": True, "concurrency_limit": 2}, method="PATCH")
     deploy_again()
