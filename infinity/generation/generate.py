@@ -72,6 +72,26 @@ class Generated:
     Attributes:
         images_BHW3: RGB, 0 to 255.
         labels: Bits of all scales.
+
+    Example:
+        >>> from infinity.presets import tokenizer_preset, transformer_preset
+        >>> from infinity.scales import custom_schedule
+        >>> from infinity.text import BuiltinTextConfig, build_text_encoder
+        >>> numbers = torch.Generator().manual_seed(0)
+        >>> transformer, tokenizer = Transformer(transformer_preset("tiny")), Tokenizer(tokenizer_preset("tiny"))
+        >>> transformer.init_weights(numbers)
+        >>> tokenizer.init_weights(numbers)
+        >>> pictures = generate(
+        ...     transformer.eval(),
+        ...     tokenizer.eval(),
+        ...     build_text_encoder(BuiltinTextConfig()),
+        ...     ["a red circle", "a blue square"],
+        ...     schedule=custom_schedule(1.0, last_grid=(2, 2), num_scales=2),
+        ...     sampling=SamplingConfig(),
+        ...     seeds=[0, 0],
+        ... )
+        >>> tuple(pictures.images_BHW3.shape), tuple(pictures.labels.bits_BLC.shape)
+        ((2, 16, 16, 3), (2, 5, 8))
     """
 
     images_BHW3: UInt8[Tensor, "B H W 3"]
@@ -106,26 +126,6 @@ def generate(
 
     Raises:
         ValueError: The numbers of prompts and seeds differ, or the models do not fit each other.
-
-    Example:
-        >>> from infinity.presets import tokenizer_preset, transformer_preset
-        >>> from infinity.scales import custom_schedule
-        >>> from infinity.text import BuiltinTextConfig, build_text_encoder
-        >>> numbers = torch.Generator().manual_seed(0)
-        >>> transformer, tokenizer = Transformer(transformer_preset("tiny")), Tokenizer(tokenizer_preset("tiny"))
-        >>> transformer.init_weights(numbers)
-        >>> tokenizer.init_weights(numbers)
-        >>> pictures = generate(
-        ...     transformer.eval(),
-        ...     tokenizer.eval(),
-        ...     build_text_encoder(BuiltinTextConfig()),
-        ...     ["a red circle", "a blue square"],
-        ...     schedule=custom_schedule(1.0, last_grid=(2, 2), num_scales=2),
-        ...     sampling=SamplingConfig(),
-        ...     seeds=[0, 0],
-        ... )
-        >>> tuple(pictures.images_BHW3.shape), tuple(pictures.labels.bits_BLC.shape)
-        ((2, 16, 16, 3), (2, 5, 8))
     """
     if isinstance(prompts, str):
         raise ValueError(f"generate: expected a list of prompts, got the text {prompts!r:.80}; put it into a list")

@@ -63,8 +63,7 @@ def tokenizer_recipe(name: TokenizerRecipe, inputs: TokenizerInputs) -> TrainTok
         inputs: Inputs of the recipe.
 
     Raises:
-        ValueError: The recipe is unknown, no published tokenizer has this number of bits, or the second stage has no
-            start.
+        ValueError: The recipe or the number of bits is unknown, or the second stage has no start.
     """
     if name not in TOKENIZER_RECIPES:
         raise ValueError(f"recipe: expected one of {', '.join(TOKENIZER_RECIPES)}, got {name!r}")
