@@ -153,7 +153,7 @@ def train_alone(spec: TrainSpec, session: Session[Any], group: ProcessGroup) -> 
 
 
 def _never(_: object) -> None:
-    raise AssertionError("a benchmark's batches hold no poison")
+    raise AssertionError("a benchmark's batches are never bad")
 
 
 def nobody(_share: float, _message: str) -> None:

@@ -41,9 +41,7 @@ def evaluate(
             "for each benchmark), or a table of prompt and file (.csv, .tsv, .jsonl, .json, .parquet)."
         ),
     ] = None,
-    name: Annotated[
-        str, typer.Option(help="Name of the model that drew --pictures; by default the folder's name.")
-    ] = "",
+    name: Annotated[str, typer.Option(help="Model that drew --pictures; by default the folder's name.")] = "",
     manifest: Annotated[str | None, typer.Option(help="Manifest of a data set, for benchmarks that need one.")] = None,
     output: Annotated[str, typer.Option("--output", "-o", help="Folder that gets one folder per evaluation.")] = (
         "runs/evaluations"
