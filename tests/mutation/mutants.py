@@ -176,7 +176,7 @@ def mutants_of(path: Path, root: Path) -> list[Mutant]:
                     number=line,
                     site=number,
                     choice=choice,
-                )  # fmt: skip
+                )
             )
             seen[name] += 1
     return found

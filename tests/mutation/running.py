@@ -1,4 +1,4 @@
-"""Run tests in forks of a process that has loaded the heavy packages: with one mutant, or with none to see their reach."""
+"""Run tests in forks of a process that holds the heavy packages: with one mutant, or with none to see their reach."""
 
 from __future__ import annotations
 
@@ -39,6 +39,7 @@ _GIB = 2**30
 
 def warm_up() -> None:
     """Import once what every fork needs. Nothing of the repository but this package: forks import their mutant."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the running fork ends with this process
     os.environ.update(INFINITY_SHARED=str(ROOT / "absent"), OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
     for name in _HEAVY:
         importlib.import_module(name)
@@ -200,6 +201,7 @@ def fork(
 
 
 def _in_child(files: Sequence[str], plugin: _Told, mutant: Mutant | None, folder: str) -> int:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.setsid()
     os.chdir(ROOT)
     silent = os.open(os.devnull, os.O_RDWR)
