@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from infinity.evaluation.frechet import GaussianStats, frechet_distance
+from infinity.evaluation.frechet import GaussianStats, Moments, frechet_distance
 
 PAIRS = ("A|B", "B|A", "A|A", "C|D", "A|C", "constant|A", "A_dead|B_dead")
 
@@ -46,6 +46,33 @@ def test_mean_and_covariance_equal_numpys(inputs: Any) -> None:
 
 def rows(number: int, width: int = 5, seed: int = 0) -> torch.Tensor:
     return torch.randn(number, width, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("number", [2, 3, 17])
+def test_covariance_is_that_of_numpy_which_divides_by_the_count_less_one(number: int) -> None:
+    cloud = rows(number) * torch.tensor([1.0, 0.1, 7.0, 30.0, 2.0]) + 5
+    found = GaussianStats.of(cloud)
+    np.testing.assert_allclose(found.mean, cloud.double().mean(dim=0), atol=1e-6)
+    np.testing.assert_allclose(found.covariance, np.cov(cloud.double().numpy(), rowvar=False), rtol=1e-5, atol=1e-5)
+
+
+def moments(mean: list[float], variances: list[float]) -> Moments:
+    return Moments(None, torch.tensor(mean).double(), torch.tensor(variances).double().diag())
+
+
+def test_distance_of_independent_normals_is_the_textbook_formula() -> None:
+    """Squared distance of the means, and of the standard deviations."""
+    a, b = moments([0.0, 1.0], [9.0, 4.0]), moments([2.0, 1.0], [1.0, 16.0])
+    assert frechet_distance(a, b) == pytest.approx(2**2 + (3 - 1) ** 2 + (2 - 4) ** 2)
+
+
+@pytest.mark.parametrize("negative", [-1.0, -1e-3])
+def test_a_covariance_with_a_negative_direction_has_no_spread_in_it(negative: float) -> None:
+    """Statistics that were rounded for a file have such directions: they count in the trace, not in the cross term."""
+    rounded, proper = moments([0.0, 0.0], [4.0, negative]), moments([0.0, 0.0], [9.0, 1.0])
+    expected = (4 + negative) + (9 + 1) - 2 * (2 * 3)
+    assert frechet_distance(rounded, proper) == pytest.approx(expected)
+    assert frechet_distance(proper, rounded) == pytest.approx(expected)
 
 
 def test_merged_equals_whole() -> None:

@@ -123,6 +123,26 @@ def test_intervals_are_those_of_student_for_normal_differences() -> None:
     assert found["high"][0] == pytest.approx(high, abs=0.04)
 
 
+def test_better_needs_the_whole_interval_above_zero_and_enough_items() -> None:
+    """A mean above zero is not enough, nor a sure gain of a handful of items."""
+    rng = np.random.default_rng(3)
+    wide, sure = rng.normal(0.0, 1.0, 40), rng.normal(0.5, 0.01, 40)
+    gains = np.stack([wide - wide.mean() + 0.1, sure], axis=1)
+    found = judge(gains, np.array([5.0, 5.0]), FAST, num_metrics=2)
+    assert found["better"].tolist() == [False, True]
+    assert (found["worse"] | found["too_small"]).tolist() == [False, False]
+    few = judge(gains[:9], np.array([5.0, 5.0]), FAST, num_metrics=2)
+    assert few["better"].tolist() == [False, False]
+    assert few["too_small"].tolist() == [True, True]
+
+
+def test_a_gain_that_the_interval_leaves_open_is_not_called_better() -> None:
+    wide = np.random.default_rng(3).normal(0.0, 0.1, 40)
+    for gain, verdict in ((0.01, "passes"), (0.3, "better")):
+        old, new = pair(wide - wide.mean() + gain)
+        assert compare(old, new, FAST).comparisons[0].verdict == verdict
+
+
 def test_the_order_of_items_does_not_matter_and_the_same_input_gives_the_same_report() -> None:
     old, new = pair(np.random.default_rng(1).normal(0, 0.1, 50))
     metric = "geneval.overall"
