@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import hashlib
 import importlib
 import importlib.abc
@@ -41,6 +42,7 @@ def warm_up() -> None:
     """Import once what every fork needs. Nothing of the repository but this package: forks import their mutant."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the running fork ends with this process
     os.environ.update(INFINITY_SHARED=str(ROOT / "absent"), OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # the search for plugins takes longer than most tests
     for name in _HEAVY:
         importlib.import_module(name)
     # Repeatable, without the search for small examples, and without a memory of earlier mutants.
@@ -52,6 +54,8 @@ def warm_up() -> None:
         phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate],
         suppress_health_check=[hypothesis.HealthCheck.too_slow],
     )
+    gc.collect()
+    gc.freeze()  # no fork collects, and so copies, what they share
 
 
 class _Loader(importlib.machinery.SourceFileLoader):
@@ -210,11 +214,10 @@ def _in_child(files: Sequence[str], plugin: _Told, mutant: Mutant | None, folder
     resource.setrlimit(resource.RLIMIT_AS, (32 * _GIB, 32 * _GIB))
     resource.setrlimit(resource.RLIMIT_FSIZE, (_GIB, _GIB))
     tempfile.tempdir = os.environ["TMPDIR"] = folder
-    sys.dont_write_bytecode = True
     if mutant is not None:
         sys.meta_path.insert(0, MutantFinder(mutant))
     options = ["-x"] if mutant is not None else []
-    plain = ["-q", "-p", "no:cacheprovider", "-p", "no:faulthandler", "--hypothesis-profile=mutation"]
+    plain = ["-q", "-p", "no:cacheprovider", "-p", "_hypothesis_pytestplugin", "--hypothesis-profile=mutation"]
     quiet = ["-W", "ignore::pytest.PytestAssertRewriteWarning", "--basetemp", f"{folder}/t", "-m", f"not ({NOT_RUN})"]
     return int(pytest.main([*plain, *quiet, *options, *files], plugins=[plugin]))
 
