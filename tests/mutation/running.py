@@ -30,6 +30,9 @@ from tests.mutation.mutants import Mutant, mutated_code
 
 ROOT = Path(__file__).resolve().parents[2]
 NOT_RUN = "ray or prefect or browser or gpu or slow or reference"
+UNSUITED = "sharded_workers or two_workers or killed_in_any_act or whichever_worker or by_heart"
+"""Tests, by parts of their names, that start processes of their own, which know no mutant, or train for minutes."""
+
 _HEAVY = (
     "torch", "numpy", "scipy.linalg", "scipy.stats", "pyarrow.parquet", "PIL.Image", "boto3", "httpx", "aiohttp",
     "moto.server", "moto.s3.responses", "safetensors.torch", "einops", "jaxtyping", "transformers", "webdataset",
@@ -88,8 +91,10 @@ class MutantFinder(importlib.abc.MetaPathFinder):
 class _Told:
     """Tells the parent what happens, one line of JSON each, and runs the chosen tests only."""
 
-    def __init__(self, pipe: int, chosen: Sequence[str] | None) -> None:
+    def __init__(self, pipe: int, chosen: Mapping[str, float] | None) -> None:
+        """``chosen``: processor seconds that each test may take; None runs all."""
         self.pipe = pipe
+        self.chosen = chosen
         self.order = None if chosen is None else {name: place for place, name in enumerate(chosen)}
 
     def tell(self, *what: object) -> None:
@@ -102,6 +107,8 @@ class _Told:
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         self.tell("start", nodeid)
+        if self.chosen is not None:
+            signal.setitimer(signal.ITIMER_PROF, self.chosen[nodeid])  # its signal ends the process
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.failed:
@@ -135,7 +142,7 @@ class _Reach(_Told):
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[Any]:
-        self.codes, began = set(), time.perf_counter()
+        self.codes, began = set(), time.process_time()
         threading.settrace(self._trace)  # type: ignore[arg-type]
         sys.settrace(self._trace)  # type: ignore[arg-type]
         try:
@@ -144,7 +151,7 @@ class _Reach(_Told):
             sys.settrace(None)
             threading.settrace(None)  # type: ignore[arg-type]
             shared = (self.fixtures.get(name, set()) for name in getattr(item, "fixturenames", ()))
-            self.tell("reached", item.nodeid, time.perf_counter() - began, _names(self.codes.union(*shared)))
+            self.tell("reached", item.nodeid, time.process_time() - began, _names(self.codes.union(*shared)))
 
 
 def _names(codes: set[Any]) -> list[str]:
@@ -177,10 +184,9 @@ def fork(
     plugin: Callable[[int], _Told],
     *,
     mutant: Mutant | None = None,
-    allowed_s: Callable[[str], float],
-    first_s: float = 120,
+    silence_s: float = 300.0,
 ) -> Run:
-    """Run test files in a fork and listen to it; a test that takes longer than allowed ends it."""
+    """Run test files in a fork and listen to it; if it tells nothing for so long it is stopped, since it hangs."""
     began, folder = time.perf_counter(), tempfile.mkdtemp(prefix="mu-")
     reading, writing = os.pipe()
     process = os.fork()
@@ -194,14 +200,15 @@ def fork(
     os.close(writing)
     told: list[list[Any]] = []
     try:
-        timed_out = not _listen(reading, told, allowed_s, first_s)
+        is_silent = not _listen(reading, told, silence_s)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process, signal.SIGKILL)  # with whatever the tests started
-        os.waitpid(process, 0)
+        _, status = os.waitpid(process, 0)
         os.close(reading)
         shutil.rmtree(folder, ignore_errors=True)
-    return Run(told, timed_out, time.perf_counter() - began)
+    spent_all = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGPROF
+    return Run(told, is_silent or spent_all, time.perf_counter() - began)
 
 
 def _in_child(files: Sequence[str], plugin: _Told, mutant: Mutant | None, folder: str) -> int:
@@ -218,29 +225,34 @@ def _in_child(files: Sequence[str], plugin: _Told, mutant: Mutant | None, folder
         sys.meta_path.insert(0, MutantFinder(mutant))
     options = ["-x"] if mutant is not None else []
     plain = ["-q", "-p", "no:cacheprovider", "-p", "_hypothesis_pytestplugin", "--hypothesis-profile=mutation"]
-    quiet = ["-W", "ignore::pytest.PytestAssertRewriteWarning", "--basetemp", f"{folder}/t", "-m", f"not ({NOT_RUN})"]
+    quiet = [
+        "-W",
+        "ignore::pytest.PytestAssertRewriteWarning",
+        "--basetemp",
+        f"{folder}/t",
+        "-m",
+        f"not ({NOT_RUN})",
+        "-k",
+        f"not ({UNSUITED})",
+    ]
     return int(pytest.main([*plain, *quiet, *options, *files], plugins=[plugin]))
 
 
-def _listen(pipe: int, told: list[list[Any]], allowed_s: Callable[[str], float], first_s: float) -> bool:
+def _listen(pipe: int, told: list[list[Any]], silence_s: float) -> bool:
     """Read until the end; False if nothing was told for longer than allowed."""
-    rest, deadline = b"", time.monotonic() + first_s
-    while True:
-        if not select.select([pipe], [], [], max(0.0, deadline - time.monotonic()))[0]:
-            return False
+    rest = b""
+    while select.select([pipe], [], [], silence_s)[0]:
         if not (chunk := os.read(pipe, 2**16)):
             return True
         *lines, rest = (rest + chunk).split(b"\n")
-        for line in map(json.loads, lines):
-            told.append(line)
-            if line[0] == "start":
-                deadline = time.monotonic() + allowed_s(line[1])
-            if line[0] == "end":
-                return True
+        told += map(json.loads, lines)
+        if told and told[-1][0] == "end":
+            return True
+    return False
 
 
 def reach(files: Sequence[Path], cache: Path, say: Callable[[str], None]) -> dict[str, tuple[float, frozenset[str]]]:
-    """Seconds of every test and the functions it calls; test files that have not changed are not run again."""
+    """Processor seconds of every test and the functions it calls; test files that have not changed are not run again."""
     names = [path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "infinity").rglob("*.py"))]
     known: dict[str, Any] = json.loads(cache.read_text()) if cache.exists() else {}
     found: dict[str, tuple[float, frozenset[str]]] = {}
@@ -248,7 +260,7 @@ def reach(files: Sequence[Path], cache: Path, say: Callable[[str], None]) -> dic
         name = path.relative_to(ROOT).as_posix()
         digest = hashlib.sha256(path.read_bytes() + "\n".join(names).encode()).hexdigest()
         if known.get(name, {}).get("digest") != digest:
-            run = fork([name], _Reach, allowed_s=lambda _: 300.0, first_s=300)
+            run = fork([name], _Reach, silence_s=1200.0)
             bad = {str(line[1]) for line in run.told if line[0] == "failed"}
             tests = {line[1]: line[2:] for line in run.told if line[0] == "reached" and line[1] not in bad}
             known[name] = {"digest": digest, "tests": tests, "failed": sorted(bad), "timed_out": run.timed_out}
@@ -265,9 +277,8 @@ def judged(mutant: Mutant, tests: Sequence[str], seconds: Mapping[str, float]) -
     files = list(dict.fromkeys(test.partition("::")[0] for test in tests))
     run = fork(
         files,
-        lambda pipe: _Told(pipe, tests),
+        lambda pipe: _Told(pipe, {test: 10.0 + 10.0 * seconds[test] for test in tests}),
         mutant=mutant,
-        allowed_s=lambda test: 20.0 + 10.0 * seconds.get(test, 0.0),
     )
     started = next((str(line[1]) for line in reversed(run.told) if line[0] == "start"), "import")
     if run.timed_out:
