@@ -252,7 +252,7 @@ def _listen(pipe: int, told: list[list[Any]], silence_s: float) -> bool:
 
 
 def reach(files: Sequence[Path], cache: Path, say: Callable[[str], None]) -> dict[str, tuple[float, frozenset[str]]]:
-    """Processor seconds of every test and the functions it calls; test files that have not changed are not run again."""
+    """Processor seconds of every test and what it calls; test files that have not changed are not run again."""
     names = [path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "infinity").rglob("*.py"))]
     known: dict[str, Any] = json.loads(cache.read_text()) if cache.exists() else {}
     found: dict[str, tuple[float, frozenset[str]]] = {}
