@@ -38,7 +38,6 @@ _NO_TESTS = (
     "tests/infinity/reporting/*",
     "tests/infinity/perception/*",
 )
-_LONGEST_S, _BUDGET_S = 20.0, 60.0
 EQUIVALENT = Path(__file__).with_name("equivalent.toml")
 
 
@@ -71,7 +70,9 @@ def equivalents() -> dict[str, str]:
     return {entry["key"]: entry["reason"] for entry in entries}
 
 
-def tests_for(mutant: Mutant, reached: Mapping[str, tuple[float, frozenset[str]]]) -> tuple[list[str], list[str]]:
+def tests_for(
+    mutant: Mutant, reached: Mapping[str, tuple[float, frozenset[str]]], budget_s: float
+) -> tuple[list[str], list[str]]:
     """Tests to run at once and, if it survives them, the others: quick ones and those of the mirrored file first.
 
     Code outside of functions is reached by whatever calls a function of the file. A test file may compute something
@@ -85,25 +86,25 @@ def tests_for(mutant: Mutant, reached: Mapping[str, tuple[float, frozenset[str]]
         calls = {test: any(c.startswith(f"{mutant.path}::") for c in c_s) for test, (_, c_s) in reached.items()}
     own = [test for test in reached if mirrored in test]
     order = sorted((t for t, does in calls.items() if does), key=lambda t: (mirrored not in t, reached[t][0]))
-    order = [test for test in order if reached[test][0] <= _LONGEST_S]
+    order = [test for test in order if reached[test][0] <= budget_s / 3]
     first, spent = [], 0.0
     for test in order:
-        if first and (spent := spent + reached[test][0]) > _BUDGET_S / 6:
+        if first and (spent := spent + reached[test][0]) > budget_s / 6:
             break
         first.append(test)
     later, spent = [], 0.0
     for test in dict.fromkeys([*order[len(first) :], *(t for t in own if t not in order)]):
-        if (spent := spent + reached[test][0]) > _BUDGET_S:
+        if (spent := spent + reached[test][0]) > budget_s:
             break
         later.append(test)
     return first, later
 
 
-def run(mutant: Mutant, reached: Mapping[str, tuple[float, frozenset[str]]]) -> tuple[str, str]:
+def run(mutant: Mutant, reached: Mapping[str, tuple[float, frozenset[str]]], budget_s: float) -> tuple[str, str]:
     """Outcome of a mutant and the test that decided."""
     seconds = {test: took for test, (took, _) in reached.items()}
     outcome = ("survived", "no test reaches it")
-    for tests in tests_for(mutant, reached):
+    for tests in tests_for(mutant, reached, budget_s):
         if tests and (outcome := judged(mutant, tests, seconds))[0] != "survived":
             return outcome
     return outcome
@@ -147,6 +148,7 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--number", type=int, default=400, help="mutants in the sample (400)")
     parser.add_argument("--only", default="*", help="run the mutants of the sample whose keys match this pattern")
     parser.add_argument("--again", action="store_true", help="run mutants again that survived an earlier run")
+    parser.add_argument("--budget", type=float, default=60.0, help="processor seconds of tests a mutant (60)")
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "mutation", help="folder of results")
     return parser.parse_args(arguments)
 
@@ -173,7 +175,7 @@ def main(arguments: Sequence[str]) -> int:
         elif mutant.key in done:
             results.append({**done[mutant.key], **facts})
         elif fnmatchcase(mutant.key, args.only):
-            outcome, by = run(mutant, reached)
+            outcome, by = run(mutant, reached, args.budget)
             results.append({**facts, "outcome": outcome, "by": by})
             with log.open("a") as file:
                 file.write(json.dumps(results[-1]) + "\n")
