@@ -126,17 +126,19 @@ class _Reach(_Told):
         super().__init__(pipe, None)
         self.codes: set[Any] = set()
         self.fixtures: dict[str, set[Any]] = {}
+        self.fixture_s: dict[str, float] = {}
 
     def _trace(self, frame: Any, event: str, argument: object) -> None:
         self.codes.add(frame.f_code)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(self, fixturedef: Any) -> Iterator[Any]:
-        before, self.codes = self.codes, set()
+        before, self.codes, began = self.codes, set(), time.process_time()
         try:
             return (yield)
         finally:
             if fixturedef.scope != "function":
+                self.fixture_s[fixturedef.argname] = time.process_time() - began
                 self.fixtures.setdefault(fixturedef.argname, set()).update(self.codes)
             self.codes |= before
 
@@ -150,8 +152,10 @@ class _Reach(_Told):
         finally:
             sys.settrace(None)
             threading.settrace(None)  # type: ignore[arg-type]
-            shared = (self.fixtures.get(name, set()) for name in getattr(item, "fixturenames", ()))
-            self.tell("reached", item.nodeid, time.process_time() - began, _names(self.codes.union(*shared)))
+            names = getattr(item, "fixturenames", ())
+            calls = _names(self.codes.union(*(self.fixtures.get(name, set()) for name in names)))
+            shared_s = sum(self.fixture_s.get(name, 0.0) for name in names)  # whoever comes first pays it
+            self.tell("reached", item.nodeid, max(time.process_time() - began, shared_s), calls)
 
 
 def _names(codes: set[Any]) -> list[str]:
