@@ -106,6 +106,25 @@ def test_distance_is_zero_of_equals_symmetric_and_square_of_a_shift() -> None:
     assert frechet_distance(a, shifted) == pytest.approx(25.0, abs=1e-6)
 
 
+def test_more_rows_or_larger_squares_than_sums_hold_exactly_are_refused() -> None:
+    """At the limits themselves sums are still exact."""
+    zero = torch.zeros(1, dtype=torch.float64)
+
+    def sums(count: int, square: float) -> GaussianStats:
+        return GaussianStats(count, zero, zero, *(torch.full((1, 1), s, dtype=torch.float64) for s in (square, 0, 0)))
+
+    assert (sums(2**17, 2.0**39) + sums(2**17, 2.0**39)).count == 2**18
+    for more in (sums(1, 0.0), sums(0, 1.0)):
+        with pytest.raises(ValueError, match="use fewer rows"):
+            sums(2**18, 2.0**40) + more
+
+
+def test_no_rows_are_the_beginning_of_every_sum() -> None:
+    assert GaussianStats.of(torch.zeros(0, 5)).count == GaussianStats.empty(5).count == 0
+    with pytest.raises(ValueError, match="at least 1 rows, got 0"):
+        _ = GaussianStats.empty(5).mean
+
+
 def test_too_few_rows_and_other_widths_are_refused() -> None:
     a = GaussianStats.of(rows(4))
     with pytest.raises(ValueError, match="at least 2 rows, got 1"):
