@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+import torch.nn.functional as F
 from PIL import Image
 from scipy import ndimage
 
@@ -103,6 +105,29 @@ def test_ssim_is_the_formula_with_filters_of_scipy(size: tuple[int, int]) -> Non
     assert ssim(a, b, SsimWindow(7, None, sample_covariance=True)) == pytest.approx(uniform, abs=1e-12)
     reflected = ssim_by_filters(a, b, lambda x: ndimage.uniform_filter(x, (7, 7, 1), mode="mirror"), 1.0, 0)
     assert ssim(a, b, SsimWindow(7, None, border="reflect")) == pytest.approx(reflected, abs=1e-12)
+
+
+def halved_by_torch(x: np.ndarray) -> np.ndarray:
+    """As pytorch_msssim halves a picture: odd sides are padded on both ends, and the zeros count."""
+    planes = torch.from_numpy(x).permute(2, 0, 1)
+    padding = [side % 2 for side in planes.shape[1:]]
+    return F.avg_pool2d(planes, kernel_size=2, padding=padding).permute(1, 2, 0).numpy()
+
+
+def test_multiscale_ssim_is_the_product_over_five_scales_with_filters_of_scipy() -> None:
+    """Contrast and structure of all scales, luminance of the coarsest, each to the power that Wang et al. found."""
+    a, b = noisy(173, 166, 25)
+    x, y, product = a[0].astype(float), b[0].astype(float), np.ones(3)
+    for level, weight in enumerate((0.0448, 0.2856, 0.3001, 0.2363, 0.1333)):
+        mean = lambda z: ndimage.gaussian_filter(z, (1.5, 1.5, 0), radius=(5, 5, 0))[5:-5, 5:-5]  # noqa: E731
+        mx, my = mean(x), mean(y)
+        values = (2 * (mean(x * y) - mx * my) + 58.5225) / (mean(x * x) - mx**2 + mean(y * y) - my**2 + 58.5225)
+        if level == 4:
+            values = values * (2 * mx * my + 6.5025) / (mx**2 + my**2 + 6.5025)
+        product *= values.mean(axis=(0, 1)) ** weight
+        x, y = halved_by_torch(x), halved_by_torch(y)
+    assert 0.2 < product.mean() < 0.95
+    assert multiscale_ssim(a, b) == pytest.approx(product.mean(), abs=1e-12)
 
 
 def test_multiscale_ssim_is_one_of_equals_and_falls_with_noise() -> None:
