@@ -23,14 +23,14 @@ MODULES = {
     "evaluation": (
         "bootstrap", "distribution", "feature_distances", "frechet", "gate", "geneval", "geneval_verdicts", "dpg",
         "margins", "mean_state", "resampling", "score", "image_quality", "reconstruction", "winograd", "prompt_fit",
-        "leaderboard", "validation",
+        "leaderboard", "validation", "scoring", "verdicts",
     ),
     "data": (
         "decisions", "filters", "duplicates", "hamming", "minhash", "layout", "draws", "batches", "stream", "shards",
-        "ranges", "shuffle", "histograms", "likeness",
+        "ranges", "shuffle", "histograms", "likeness", "near_duplicates", "fingerprint",
     ),
 }  # fmt: skip
-"""Files of the core by their names: arithmetic of evaluation, decisions of the data stage."""
+"""Other files of the core by their names, wherever in a room they lie: arithmetic of evaluation, decisions on data."""
 
 _NO_TESTS = (
     "tests/infinity/cli/*",
@@ -49,17 +49,10 @@ def room_of(path: Path) -> str | None:
     return next((room for room, names in MODULES.items() if path.stem in names and room in (*parts[:-1], "core")), None)
 
 
-def core() -> dict[Path, str]:
-    """Source files of the core with their rooms.
-
-    Raises:
-        SystemExit: A room or module that is named here is nowhere.
-    """
+def core(without: Sequence[str] = ()) -> dict[Path, str]:
+    """Source files of the core with their rooms, but for those whose paths match a pattern."""
     found = {path: room for path in sorted((ROOT / "infinity").rglob("*.py")) if (room := room_of(path)) is not None}
-    named = {name for names in MODULES.values() for name in names}
-    if lost := sorted((set(ROOMS) - set(found.values())) | (named - {path.stem for path in found})):
-        raise SystemExit(f"tests.mutation: found no file of {', '.join(lost)}; correct ROOMS or MODULES")
-    return found
+    return {path: room for path, room in found.items() if not any(path.match(pattern) for pattern in without)}
 
 
 def equivalents() -> dict[str, str]:
@@ -147,6 +140,7 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="of the sample (0)")
     parser.add_argument("--number", type=int, default=400, help="mutants in the sample (400)")
     parser.add_argument("--only", default="*", help="run the mutants of the sample whose keys match this pattern")
+    parser.add_argument("--without", nargs="*", default=(), help="source files to leave out, as patterns")
     parser.add_argument("--again", action="store_true", help="run mutants again that survived an earlier run")
     parser.add_argument("--budget", type=float, default=60.0, help="processor seconds of tests a mutant (60)")
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "mutation", help="folder of results")
@@ -155,7 +149,8 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
 
 def main(arguments: Sequence[str]) -> int:
     """Run the sample; results of earlier runs in the same folder are kept."""
-    args, rooms, known = parsed(arguments), core(), equivalents()
+    args = parsed(arguments)
+    rooms, known = core(args.without), equivalents()
     args.out.mkdir(parents=True, exist_ok=True)
     everything = [mutant for path in rooms for mutant in mutants_of(path, ROOT)]
     chosen = sample(everything, args.number, args.seed)
@@ -166,14 +161,18 @@ def main(arguments: Sequence[str]) -> int:
     reached = reach(files, args.out / "reach.json", lambda line: print(line, flush=True))
     log = args.out / "results.jsonl"
     before = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
-    done = {result["key"]: result for result in before if not (args.again and result["outcome"] != "killed")}
+    done = {
+        (result["path"], result["key"]): result
+        for result in before
+        if not (args.again and result["outcome"] != "killed")
+    }
     results = []
     for place, mutant in enumerate(chosen, start=1):
         facts = {"key": mutant.key, "path": mutant.path, "number": mutant.number, "operator": mutant.operator}
         if mutant.key in known:
             results.append({**facts, "outcome": "equivalent", "by": known[mutant.key]})
-        elif mutant.key in done:
-            results.append({**done[mutant.key], **facts})
+        elif (mutant.path, mutant.key) in done:
+            results.append({**done[mutant.path, mutant.key], **facts})
         elif fnmatchcase(mutant.key, args.only):
             outcome, by = run(mutant, reached, args.budget)
             results.append({**facts, "outcome": outcome, "by": by})

@@ -34,7 +34,7 @@ _UNCHANGED_FIELDS = {"annotation", "returns", "decorator_list", "format_spec", "
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Mutant:
-    """One change of one place. Folders and line numbers are not part of its key: files may move, lines too.
+    """One change of one place. Its key has neither file nor line number, so that both may move.
 
     Attributes:
         path: Of the source, below the repository.
@@ -62,8 +62,8 @@ class Mutant:
 
     @property
     def key(self) -> str:
-        """What names it from run to run."""
-        return " | ".join([self.module, self.function, self.line, self.change, str(self.nth)])
+        """What names it from run to run; two files may have equal ones, which then are judged alike."""
+        return " | ".join([self.function, self.line, self.change, str(self.nth)])
 
 
 @dataclass(frozen=True, slots=True)

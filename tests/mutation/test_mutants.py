@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import infinity
-from tests.mutation.__main__ import EQUIVALENT, core, equivalents, table
+from tests.mutation.__main__ import EQUIVALENT, ROOMS, core, equivalents, table
 from tests.mutation.mutants import Mutant, mutants_of, mutated_code, sample
 from tests.mutation.running import ROOT, MutantFinder
 
@@ -86,9 +86,11 @@ def test_the_sample_depends_on_keys_alone(tmp_path: Path) -> None:
     assert before != {mutant.key for mutant in sample(mutants, 50, seed=4)}
 
 
-def test_the_core_has_mutants_with_keys_of_their_own_that_compile() -> None:
+def test_the_core_has_mutants_with_keys_nearly_all_of_their_own_that_compile() -> None:
+    assert set(core().values()) == {"core", "data", "evaluation", *ROOMS}
     mutants = [mutant for path in core() for mutant in mutants_of(path, ROOT)]
-    assert len({mutant.key for mutant in mutants}) == len(mutants) > 5000
+    assert len({(mutant.path, mutant.key) for mutant in mutants}) == len(mutants) > 4000
+    assert len({mutant.key for mutant in mutants}) > 0.99 * len(mutants)
     for mutant in sample(mutants, 20, seed=1):
         mutated_code((ROOT / mutant.path).read_text(encoding="utf-8"), mutant.path, mutant)
 
