@@ -229,9 +229,13 @@ def test_the_next_steps_are_prepared_and_none_beyond_the_run(
         assert sorted(stream._pending) == sorted({4, *prepared} - {7})
 
 
-def test_a_closed_stream_prepares_nothing_more(manifest: Manifest) -> None:
-    with stream_of(manifest) as stream:
+def test_a_closed_stream_prepares_nothing_more_and_leaves_no_thread(manifest: Manifest, tmp_path: Path) -> None:
+    before = set(threading.enumerate())
+    with stream_of(manifest, config=ReadingConfig(cache_folder=str(tmp_path))) as stream:
         stream(0)
+        mine = {thread.name.partition("_")[0] for thread in set(threading.enumerate()) - before}
+    assert mine == {"pictures", "shards"}
+    assert set(threading.enumerate()) <= before
     with pytest.raises(RuntimeError, match="after shutdown"):
         stream(5)
 

@@ -23,7 +23,9 @@ def test_read_returns_what_was_written(root: str) -> None:
     storage.write_bytes(uri, b"0123456789")
     assert storage.read_bytes(uri) == b"0123456789"
     assert storage.read_bytes(uri, start=2, length=3) == b"234"
-    assert storage.read_bytes(uri, start=8) == b"89"
+    for start in range(11):
+        assert storage.read_bytes(uri, start=start) == b"0123456789"[start:]
+    assert storage.read_bytes(uri, length=4) == b"0123"
     assert storage.read_bytes(uri, start=8, length=100) == b"89"
     assert storage.read_bytes(uri, start=99, length=1) == b""
     assert (storage.local_path(uri) is None) == uri.startswith("s3://")
