@@ -112,6 +112,7 @@ def test_a_model_compared_with_itself_is_promoted() -> None:
     report = compare(old, old, GateConfig())
     assert report.decision == "promote"
     assert report.comparisons[0].gain == 0.0
+    assert "worse" not in report.comparisons[0].sentence
     assert report.worst == ()
 
 

@@ -34,6 +34,14 @@ def random_images(batch: int = 2, height: int = 16, width: int = 16, seed: int =
     return torch.rand(batch, 3, height, width, generator=torch.Generator().manual_seed(seed)) * 2 - 1
 
 
+def test_the_defaults_are_the_published_tokenizer() -> None:
+    """Widths and depths of the public configuration (vae_type 32 of repository Infinity)."""
+    config = TokenizerConfig(num_bits=32)
+    assert config.encoder_multipliers == config.decoder_multipliers == (1, 2, 4, 4, 4)
+    assert (config.base_width, config.num_res_blocks, config.autoencoder.stride_px) == (128, 2, 16)
+    assert (config.quantizer, config.fold, config.token_bits) == ("bsq", False, 32)
+
+
 @pytest.mark.parametrize(("usage", "entropy"), [([0.5, 0.5], 1.0), ([0.0, 1.0], 0.0), ([0.5, 1.0], 0.5)])
 def test_bit_entropy_is_one_of_even_bits_and_zero_of_constant_ones(usage: list[float], entropy: float) -> None:
     zero = torch.zeros(())

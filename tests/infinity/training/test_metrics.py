@@ -21,6 +21,21 @@ def test_the_file_holds_one_line_a_logged_step(tmp_path: Path) -> None:
     assert write(str(tmp_path)) == HISTORY
 
 
+def test_the_first_row_is_written_at_once_and_further_ones_after_the_period(tmp_path: Path) -> None:
+    path = tmp_path / METRICS_FILE
+    with MetricsWriter(str(tmp_path), period_s=1e6) as writer:
+        assert not path.exists()
+        writer.write(HISTORY[:1])
+        assert len(path.read_text().splitlines()) == 1
+        writer.write(HISTORY[:2])
+        assert len(path.read_text().splitlines()) == 1
+        writer.flush()
+        assert len(path.read_text().splitlines()) == 2
+        writer.write(HISTORY)
+    assert len(path.read_text().splitlines()) == 3
+    assert write(str(tmp_path / "other")) == HISTORY
+
+
 def test_tensorboard_reads_the_scalars(tmp_path: Path) -> None:
     write(str(tmp_path))
     # Imported here, since it is slow and one test needs it; it is among the packages that tests require.
