@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from infinity.evaluation.gate import GateError, Measured, compare, judge
-from infinity.evaluation.margins import GateConfig, Margin
+from infinity.evaluation.margins import MARGINS, GateConfig, Margin
 from infinity.evaluation.resampling import resample
 from infinity.evaluation.score import Score
 
@@ -259,6 +259,23 @@ def test_nothing_to_compare_is_refused() -> None:
 def test_margins_are_above_zero(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="delta above 0"):
         Margin(metric="m", unit="", **wrong)
+
+
+def test_default_margins_are_small_losses_in_their_units() -> None:
+    """A margin as wide as what a metric can span would let everything through."""
+    largest = {"share": 0.3, "percent": 3.0, "dB": 0.5, "nats": 0.02, "": 0.5}
+    assert all(0 < margin.delta <= largest[margin.unit] for margin in MARGINS)
+    named = [margin.metric for margin in MARGINS]
+    assert len(set(named)) == len(named)
+
+
+def test_the_first_margin_whose_pattern_fits_counts() -> None:
+    config = GateConfig()
+    overall, task = config.margin("scene_geneval.overall"), config.margin("scene_geneval.counting")
+    assert overall is not None
+    assert task is not None
+    assert overall.delta < task.delta
+    assert config.margin("taste") is None
 
 
 def test_resampling_needs_two_items() -> None:
