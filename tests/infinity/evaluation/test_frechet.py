@@ -93,7 +93,7 @@ def test_any_grouping_gives_the_very_same_figures(workers: int) -> None:
 
 
 def test_values_that_no_sum_holds_exactly_are_refused() -> None:
-    for value in (float("nan"), float("inf"), 5000.0):
+    for value in (float("nan"), float("inf"), 5000.0, 4096.0, -4096.0):
         with pytest.raises(ValueError, match="finite features below 4096"):
             GaussianStats.of(torch.tensor([[1.0, value]]))
 

@@ -77,6 +77,14 @@ def test_pyramid_grows_linearly_from_start_to_end() -> None:
     assert (published[0], published[-1]) == (1.0, 3.0), "from none to 3 (paper Table 9)"
 
 
+def test_everything_may_be_kept_and_guidance_may_be_none() -> None:
+    assert SamplingConfig(nucleus=1.0).nucleus == 1.0
+    assert not SamplingConfig(guidance=1.0, guide_logits=False).guide_logits
+    for guidance in (0.0, 3.0, (1.0, 1.0)):
+        with pytest.raises(ValueError, match="needs guide_logits or guided_blocks"):
+            SamplingConfig(guidance=guidance, guide_logits=False)
+
+
 def test_lists_may_be_longer_than_the_schedule() -> None:
     sampling = SamplingConfig(guidance=(1.0, 2.0, 3.0, 4.0, 5.0), temperature=0.5)
     assert sampling.guidance_at(SCHEDULE) == (1.0, 2.0, 3.0, 4.0)

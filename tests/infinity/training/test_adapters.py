@@ -25,6 +25,14 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> train_transformer.TrainTr
     return spec.replace(start_from=str(folder / "model"), loop=loop, adapters=AdapterConfig(rank=4))
 
 
+@pytest.mark.parametrize("wrong", [{"rank": 0}, {"alpha": 0.0}, {"dropout": 1.0}, {"dropout": -0.1}])
+def test_impossible_adapters_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="expected rank of at least 1"):
+        AdapterConfig(**wrong)  # type: ignore[arg-type]
+    assert AdapterConfig(rank=1, alpha=0.1, dropout=0.0).dropout == AdapterConfig(dropout=0.0).dropout
+    assert AdapterConfig(dropout=0.5).dropout == 0.5
+
+
 @pytest.mark.parametrize("dora", [False, True])
 def test_new_adapters_change_no_weight(start: train_transformer.TrainTransformerSpec, dora: bool) -> None:
     assert start.start_from is not None

@@ -101,6 +101,14 @@ def test_both_regularisers_pull_where_they_should() -> None:
     assert published.averages.tolist() == [0.0, 0.0], "the published form keeps none"
 
 
+def test_the_ends_of_what_is_possible_are_possible() -> None:
+    config = AdversarialConfig(optimizer=RATE, weight=0.0, lecam=0.0, lecam_margin=0.0, lecam_decay=0.0, num_layers=1)
+    assert (config.weight, config.lecam_decay) == (0.0, 0.0)
+    for decay in (-0.1, 1.0):
+        with pytest.raises(ValueError, match="lecam_decay: expected a share"):
+            AdversarialConfig(optimizer=RATE, lecam_decay=decay)
+
+
 def test_a_pass_leaves_no_trace_in_it() -> None:
     """A batch that is skipped after it must be as if it had never been."""
     network = discriminator().train()
