@@ -210,6 +210,23 @@ def test_a_task_of_few_items_is_left_to_the_overall_metric_that_has_them() -> No
     assert compare(alone, alone, FAST).decision == "undecided"
 
 
+def test_a_task_with_just_enough_items_is_judged_alone() -> None:
+    task = {f"s{i}": 1.0 for i in range(10)}
+    rest = {f"r{i}": 0.5 for i in range(20)}
+    old = measured("old", {"scene_geneval.overall": task | rest, "scene_geneval.single_object": task})
+    assert compare(old, old, FAST).ungated == {}
+
+
+def test_a_promotion_names_what_became_better_and_what_is_nearest_to_its_margin() -> None:
+    ids = [f"{i}" for i in range(50)]
+    old = measured("old", {m: dict.fromkeys(ids, 0.5) for m in ("geneval.overall", "geneval.counting")})
+    new = measured("new", {"geneval.overall": dict.fromkeys(ids, 0.5), "geneval.counting": dict.fromkeys(ids, 0.9)})
+    cause = compare(old, new, FAST).cause
+    assert "better: geneval.counting;" in cause
+    assert "nearest to its margin: geneval.overall" in cause
+    assert "better: none;" in compare(old, old, FAST).cause
+
+
 def test_metrics_without_a_margin_are_shown_and_block_nothing() -> None:
     ids = [f"{i}" for i in range(20)]
     old = measured("old", {"geneval.overall": dict.fromkeys(ids, 0.5), "taste": dict.fromkeys(ids, 1.0)})

@@ -163,6 +163,35 @@ def test_a_relation_is_more_than_half_of_the_way(offset: tuple[int, int], expect
     assert relations(box(across, down, across + 10, down + 10), box(0, 0, 10, 10)) == expected
 
 
+@pytest.mark.parametrize(
+    ("cup", "reason"),
+    [
+        ((0, 0, 10, 10, 0.9), ""),
+        ((200, 0, 210, 10, 0.9), "expected cup left of target, found right of target"),
+        ((100, 0, 110, 10, 0.9), "expected cup left of target, found  target"),
+        (None, "expected cup>=1, found 0"),
+    ],
+)
+def test_an_object_must_lie_where_the_prompt_says(cup: tuple[float, ...] | None, reason: str) -> None:
+    include = [{"class": "dog", "count": 1}, {"class": "cup", "count": 1, "position": ["left of", 0]}]
+    prompt = GenevalPrompt.from_metadata({"tag": "position", "include": include, "prompt": "a cup left of a dog"})
+    found = {"dog": boxes((100, 0, 110, 10, 0.9))} | ({"cup": boxes(cup)} if cup else {})
+    assert judge(prompt, found) == Verdict(not reason, reason)
+
+
+@pytest.mark.parametrize(
+    ("colours", "correct"), [(("red", "red"), True), (("red", "blue"), False), (("blue", "blue"), False)]
+)
+def test_as_many_objects_as_asked_for_must_have_the_colour(colours: tuple[str, str], correct: bool) -> None:
+    table = boxes((0, 0, 9, 9, 0.8), (20, 0, 29, 9, 0.9))
+    found = {"cup": ClassDetections(table.boxes, table.scores, list(colours))}
+    include = [{"class": "cup", "count": 2, "color": "red"}]
+    prompt = GenevalPrompt.from_metadata({"tag": "color_attr", "include": include, "prompt": "two red cups"})
+    verdict = judge(prompt, found)
+    assert verdict.correct == correct
+    assert ("found 1 red; and 1 red, 1 blue" in verdict.reason) == (colours == ("red", "blue"))
+
+
 @pytest.mark.parametrize("down", [False, True])
 @pytest.mark.parametrize("sign", [-1, 1])
 def test_exactly_half_of_the_way_is_no_relation(down: bool, sign: int) -> None:

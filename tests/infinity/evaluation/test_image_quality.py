@@ -137,6 +137,10 @@ def test_multiscale_ssim_is_one_of_equals_and_falls_with_noise() -> None:
     assert values[-1] > 0
     with pytest.raises(ValueError, match="at least 161 px, got 160 x 170"):
         multiscale_ssim(*noisy(160, 170, 5))
+    with pytest.raises(ValueError, match="at least 161 px, got 170 x 160"):
+        multiscale_ssim(*noisy(170, 160, 5))
+    with pytest.raises(ValueError, match="at least 11 px, got 12 x 10"):
+        ssim(*noisy(12, 10, 5))
 
 
 def test_wrong_input_is_refused() -> None:

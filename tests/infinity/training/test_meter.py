@@ -37,6 +37,11 @@ def test_the_formula_counts_what_a_counter_counts() -> None:
     assert counter.get_total_flops() == pytest.approx(expected, rel=5e-4), "but for pooling the caption"
 
 
+def test_figures_before_any_step_are_no_error() -> None:
+    row = Meter(torch.device("cpu")).figures(steps_left=9)
+    assert (row["pictures_per_s"], row["data_wait_share"]) == (0, 0)
+
+
 def test_visible_pairs_are_those_of_the_mask() -> None:
     scale = torch.repeat_interleave(torch.arange(3), torch.tensor([1, 4, 16]))
     assert visible_pairs(SCHEDULE) == int((scale[:, None] >= scale[None]).sum())

@@ -46,6 +46,18 @@ def test_tensorboard_reads_the_scalars(tmp_path: Path) -> None:
     assert board.Tags()["scalars"] == ["loss", "bit_accuracy/scale_0"]
 
 
+def test_tensorboard_drops_what_an_interrupted_run_wrote_after_the_step_of_going_on(tmp_path: Path) -> None:
+    write(str(tmp_path))
+    (events,) = (tmp_path / TENSORBOARD_FOLDER).iterdir()
+    events.rename(events.with_name("events.out.tfevents.1000000000.earlier"))  # names tell seconds only
+    with MetricsWriter(str(tmp_path), first_step=2) as writer:
+        writer.write([HISTORY[0], {"step": 2, "loss": 9.0}])
+    accumulator = importlib.import_module("tensorboard.backend.event_processing.event_accumulator")
+    board = accumulator.EventAccumulator(str(tmp_path / TENSORBOARD_FOLDER))
+    board.Reload()
+    assert [(event.step, event.value) for event in board.Scalars("loss")] == [(1, 1.0), (2, 9.0)]
+
+
 def test_a_folder_in_a_bucket_gets_both(s3_server: str) -> None:
     folder = storage.join(s3_server, "run")
     assert write(folder) == HISTORY

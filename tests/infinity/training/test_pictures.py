@@ -39,6 +39,13 @@ def test_workers_and_parts_together_have_the_batch_of_one(manifest: Manifest) ->
     assert whole.images_BHWC.dtype == torch.uint8
 
 
+def test_a_worker_alone_has_one_part_of_every_batch(manifest: Manifest) -> None:
+    plan = BatchPlan(manifest, "train", 8, seed=1)
+    share = WorkerShare(manifest=manifest, plan=plan, resolution=RESOLUTION, team=Team())
+    (whole,) = PictureFeed(share, 4)(3)
+    assert whole.keys == feed(manifest, Team())(3)[0].keys
+
+
 def test_a_batch_without_some_pictures_has_the_others_with_all_that_is_theirs(manifest: Manifest) -> None:
     (whole,) = feed(manifest, Team())(0)
     assert whole.without(frozenset(["of another batch"])) is whole
