@@ -26,6 +26,7 @@ from typing import Any
 import hypothesis
 import pytest
 
+from infra.environment import apply_common_environment
 from tests.mutation.mutants import Mutant, mutated_code
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,6 +47,7 @@ def warm_up() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the running fork ends with this process
     os.environ.update(INFINITY_SHARED=str(ROOT / "absent"), OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # the search for plugins takes longer than most tests
+    apply_common_environment()  # some packages read it when they are imported
     for name in _HEAVY:
         importlib.import_module(name)
     # Repeatable, without the search for small examples, and without a memory of earlier mutants.
