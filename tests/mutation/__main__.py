@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.mutation.mutants import Mutant, mutants_of, sample
-from tests.mutation.running import NOT_RUN, ROOT, judged, reach, warm_up
+from tests.mutation.reach import Reach, reach
+from tests.mutation.running import NOT_RUN, ROOT, judged, warm_up
 
 ROOMS = ("tokenizer", "transformer", "generation", "training", "storage")
 """Folders that belong to the core with all their files, wherever in the library they lie."""
@@ -63,42 +64,43 @@ def equivalents() -> dict[str, str]:
     return {entry["key"]: entry["reason"] for entry in entries}
 
 
-def tests_for(
-    mutant: Mutant, reached: Mapping[str, tuple[float, frozenset[str]]], budget_s: float
-) -> tuple[list[str], list[str]]:
+def tests_for(mutant: Mutant, reached: Mapping[str, Reach], budget_s: float) -> tuple[list[str], list[str]]:
     """Tests to run at once and, if it survives them, the others: quick ones and those of the mirrored file first.
 
     Code outside of functions is reached by whatever calls a function of the file. A test file may compute something
     once for all its tests; so the second list has all tests of the mirrored file.
     """
     function, mirrored = f"{mutant.path}::{mutant.function}", f"/test_{mutant.module}.py::"
-    calls = {
-        test: any(c == function or c.startswith(f"{function}.") for c in c_s) for test, (_, c_s) in reached.items()
-    }
-    if not any(calls.values()):
-        calls = {test: any(c.startswith(f"{mutant.path}::") for c in c_s) for test, (_, c_s) in reached.items()}
+    does = [t for t, r in reached.items() if any(c == function or c.startswith(f"{function}.") for c in r.calls)]
+    does = does or [t for t, r in reached.items() if any(c.startswith(f"{mutant.path}::") for c in r.calls)]
+    does = [t for t in does if reached[t].own_s + reached[t].shared_s <= budget_s / 2]
+    order = sorted(does, key=lambda t: (mirrored not in t, reached[t].own_s + reached[t].shared_s))
+    first = _within(order, reached, budget_s / 6)
     own = [test for test in reached if mirrored in test]
-    order = sorted((t for t, does in calls.items() if does), key=lambda t: (mirrored not in t, reached[t][0]))
-    order = [test for test in order if reached[test][0] <= budget_s / 3]
-    first, spent = [], 0.0
-    for test in order:
-        if first and (spent := spent + reached[test][0]) > budget_s / 6:
-            break
-        first.append(test)
-    later, spent = [], 0.0
-    for test in dict.fromkeys([*order[len(first) :], *(t for t in own if t not in order)]):
-        if (spent := spent + reached[test][0]) > budget_s:
-            break
-        later.append(test)
-    return first, later
+    return first, _within([t for t in dict.fromkeys([*order, *own]) if t not in set(first)], reached, budget_s)
 
 
-def run(mutant: Mutant, reached: Mapping[str, tuple[float, frozenset[str]]], budget_s: float) -> tuple[str, str]:
+def _within(tests: Sequence[str], reached: Mapping[str, Reach], budget_s: float) -> list[str]:
+    """As many tests as fit; what tests of a file share is paid once."""
+    chosen: list[str] = []
+    shared: dict[str, float] = {}
+    spent = 0.0
+    for test in tests:
+        file, cost = test.partition("::")[0], reached[test]
+        spent += cost.own_s + max(0.0, cost.shared_s - shared.get(file, 0.0))
+        if chosen and spent > budget_s:
+            break
+        shared[file] = max(cost.shared_s, shared.get(file, 0.0))
+        chosen.append(test)
+    return chosen
+
+
+def run(mutant: Mutant, reached: Mapping[str, Reach], budget_s: float) -> tuple[str, str]:
     """Outcome of a mutant and the test that decided."""
-    seconds = {test: took for test, (took, _) in reached.items()}
     outcome = ("survived", "no test reaches it")
     for tests in tests_for(mutant, reached, budget_s):
-        if tests and (outcome := judged(mutant, tests, seconds))[0] != "survived":
+        allowed_s = {test: 10.0 + 10.0 * (reached[test].own_s + reached[test].shared_s) for test in tests}
+        if tests and (outcome := judged(mutant, allowed_s))[0] != "survived":
             return outcome
     return outcome
 

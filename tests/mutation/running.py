@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import hashlib
 import importlib
 import importlib.abc
 import importlib.machinery
@@ -16,9 +15,8 @@ import shutil
 import signal
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,7 +88,7 @@ class MutantFinder(importlib.abc.MetaPathFinder):
         return spec
 
 
-class _Told:
+class Told:
     """Tells the parent what happens, one line of JSON each, and runs the chosen tests only."""
 
     def __init__(self, pipe: int, chosen: Mapping[str, float] | None) -> None:
@@ -121,51 +119,6 @@ class _Told:
             self.tell("failed", report.nodeid)
 
 
-class _Reach(_Told):
-    """Tells too which functions of the library each test calls; a fixture of several tests counts for all of them."""
-
-    def __init__(self, pipe: int) -> None:
-        super().__init__(pipe, None)
-        self.codes: set[Any] = set()
-        self.fixtures: dict[str, set[Any]] = {}
-        self.fixture_s: dict[str, float] = {}
-
-    def _trace(self, frame: Any, event: str, argument: object) -> None:
-        self.codes.add(frame.f_code)
-
-    @pytest.hookimpl(wrapper=True)
-    def pytest_fixture_setup(self, fixturedef: Any) -> Iterator[Any]:
-        before, self.codes, began = self.codes, set(), time.process_time()
-        try:
-            return (yield)
-        finally:
-            if fixturedef.scope != "function":
-                self.fixture_s[fixturedef.argname] = time.process_time() - began
-                self.fixtures.setdefault(fixturedef.argname, set()).update(self.codes)
-            self.codes |= before
-
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[Any]:
-        self.codes, began = set(), time.process_time()
-        threading.settrace(self._trace)  # type: ignore[arg-type]
-        sys.settrace(self._trace)  # type: ignore[arg-type]
-        try:
-            return (yield)
-        finally:
-            sys.settrace(None)
-            threading.settrace(None)  # type: ignore[arg-type]
-            names = getattr(item, "fixturenames", ())
-            calls = _names(self.codes.union(*(self.fixtures.get(name, set()) for name in names)))
-            shared_s = sum(self.fixture_s.get(name, 0.0) for name in names)  # whoever comes first pays it
-            self.tell("reached", item.nodeid, max(time.process_time() - began, shared_s), calls)
-
-
-def _names(codes: set[Any]) -> list[str]:
-    own = f"{ROOT}/infinity/"
-    names = ((code.co_filename, code.co_qualname.partition(".<locals>")[0]) for code in codes)
-    return sorted({f"{file.removeprefix(f'{ROOT}/')}::{name}" for file, name in names if file.startswith(own)})
-
-
 @dataclass(frozen=True, slots=True)
 class Run:
     """What came of one fork: the lines it told, and whether it was stopped because a test took too long."""
@@ -187,7 +140,7 @@ class Run:
 
 def fork(
     files: Sequence[str],
-    plugin: Callable[[int], _Told],
+    plugin: Callable[[int], Told],
     *,
     mutant: Mutant | None = None,
     silence_s: float = 300.0,
@@ -217,7 +170,7 @@ def fork(
     return Run(told, is_silent or spent_all, time.perf_counter() - began)
 
 
-def _in_child(files: Sequence[str], plugin: _Told, mutant: Mutant | None, folder: str) -> int:
+def _in_child(files: Sequence[str], plugin: Told, mutant: Mutant | None, folder: str) -> int:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.setsid()
     os.chdir(ROOT)
@@ -257,35 +210,15 @@ def _listen(pipe: int, told: list[list[Any]], silence_s: float) -> bool:
     return False
 
 
-def reach(files: Sequence[Path], cache: Path, say: Callable[[str], None]) -> dict[str, tuple[float, frozenset[str]]]:
-    """Processor seconds of every test and what it calls; test files that have not changed are not run again."""
-    names = [path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "infinity").rglob("*.py"))]
-    known: dict[str, Any] = json.loads(cache.read_text()) if cache.exists() else {}
-    found: dict[str, tuple[float, frozenset[str]]] = {}
-    for path in files:
-        name = path.relative_to(ROOT).as_posix()
-        digest = hashlib.sha256(path.read_bytes() + "\n".join(names).encode()).hexdigest()
-        if known.get(name, {}).get("digest") != digest:
-            run = fork([name], _Reach, silence_s=1200.0)
-            bad = {str(line[1]) for line in run.told if line[0] == "failed"}
-            tests = {line[1]: line[2:] for line in run.told if line[0] == "reached" and line[1] not in bad}
-            known[name] = {"digest": digest, "tests": tests, "failed": sorted(bad), "timed_out": run.timed_out}
-            cache.write_text(json.dumps(known))
-            say(f"{name}: {len(tests)} tests in {run.seconds:.0f} s" + (f", failing: {sorted(bad)}" if bad else ""))
-        found |= {test: (seconds, frozenset(calls)) for test, (seconds, calls) in known[name]["tests"].items()}
-    return found
+def judged(mutant: Mutant, allowed_s: Mapping[str, float]) -> tuple[str, str]:
+    """Outcome of a mutant over some tests ("killed", "timed out", "survived"), and the test that decided.
 
-
-def judged(mutant: Mutant, tests: Sequence[str], seconds: Mapping[str, float]) -> tuple[str, str]:
-    """Outcome of a mutant over some tests ("killed", "timed out", "survived"), and the test that decided."""
-    if not tests:
-        return "survived", "no test reaches it"
-    files = list(dict.fromkeys(test.partition("::")[0] for test in tests))
-    run = fork(
-        files,
-        lambda pipe: _Told(pipe, {test: 10.0 + 10.0 * seconds[test] for test in tests}),
-        mutant=mutant,
-    )
+    Args:
+        mutant: What is changed.
+        allowed_s: Processor seconds that each test may take, in the order in which they run.
+    """
+    files = list(dict.fromkeys(test.partition("::")[0] for test in allowed_s))
+    run = fork(files, lambda pipe: Told(pipe, allowed_s), mutant=mutant)
     started = next((str(line[1]) for line in reversed(run.told) if line[0] == "start"), "import")
     if run.timed_out:
         return "timed out", started
@@ -294,5 +227,5 @@ def judged(mutant: Mutant, tests: Sequence[str], seconds: Mapping[str, float]) -
     if run.code is None:
         return "killed", f"{started} (process died)"
     if run.code == 0:
-        return "survived", f"{len(tests)} tests"
+        return "survived", f"{len(allowed_s)} tests"
     return "error", f"pytest ended with {run.code}"

@@ -12,6 +12,7 @@ from infinity.training.adapters import AdapterConfig, add_adapters, merged
 from tests.infinity.training.pictures import make_data
 from tests.infinity.training.sessions import LOOP, make_tokenizer, session, train_here, transformer_spec
 from tests.infinity.training.toy import assert_same
+from tests.infinity.transformer.tiny import random_transformer
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +32,17 @@ def test_impossible_adapters_are_refused(wrong: dict[str, float]) -> None:
         AdapterConfig(**wrong)  # type: ignore[arg-type]
     assert AdapterConfig(rank=1, alpha=0.1, dropout=0.0).dropout == AdapterConfig(dropout=0.0).dropout
     assert AdapterConfig(dropout=0.5).dropout == 0.5
+
+
+def test_adapters_that_are_no_numbers_are_not_added_in() -> None:
+    model = random_transformer()
+    add_adapters(model, AdapterConfig(rank=2))
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "lora_B" in name:
+                weight.fill_(float("nan"))
+    with pytest.raises(ValueError, match="NaNs detected"):
+        merged(model)
 
 
 @pytest.mark.parametrize("dora", [False, True])
