@@ -48,7 +48,13 @@ def warm_up() -> None:
     apply_common_environment()  # some packages read it when they are imported
     for name in _HEAVY:
         importlib.import_module(name)
-    # Repeatable, without the search for small examples, and without a memory of earlier mutants.
+    register_profile()
+    gc.collect()
+    gc.freeze()  # no fork collects, and so copies, what they share
+
+
+def register_profile() -> None:
+    """Make examples of hypothesis repeatable, without a search for small ones or a memory of earlier mutants."""
     hypothesis.settings.register_profile(
         "mutation",
         deadline=None,
@@ -57,8 +63,6 @@ def warm_up() -> None:
         phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate],
         suppress_health_check=[hypothesis.HealthCheck.too_slow],
     )
-    gc.collect()
-    gc.freeze()  # no fork collects, and so copies, what they share
 
 
 class _Loader(importlib.machinery.SourceFileLoader):
