@@ -7,7 +7,7 @@ from torch import nn
 from infinity.jobs.estimate.tracing import tracing
 from infinity.scales import Resolution
 from infinity.transformer.loss import scale_weights
-from infinity.transformer.scale_attention import visibility
+from infinity.transformer.scale_attention import attention_mask
 
 MEGA = 2**20
 
@@ -68,12 +68,12 @@ def test_tables_and_modules_are_real_again_afterwards(fails: bool) -> None:
     apply = nn.Module._apply
     try:
         with tracing():
-            assert visibility(schedule, torch.device("cpu")).calls[0].bias is not None
+            assert attention_mask(schedule, torch.device("cpu")).calls[0].bias is not None
             if fails:
                 raise RuntimeError("in the middle")
     except RuntimeError:
         pass
-    bias = visibility(schedule, torch.device("cpu")).calls[0].bias
+    bias = attention_mask(schedule, torch.device("cpu")).calls[0].bias
     assert type(bias) is torch.Tensor
     assert type(scale_weights(schedule)) is torch.Tensor
     assert nn.Module._apply is apply
