@@ -9,9 +9,9 @@ score, ImageReward and HPSv2 are further fields of ``EvaluateSpec``; they need t
 import sys
 
 from infinity import EvaluateSpec, SamplingConfig, run_spec
-from infinity.evaluation.drawings import SampleMeasure
-from infinity.evaluation.reconstruction.benchmark import ReconstructionMeasure
-from infinity.evaluation.validation import ValidationMeasure
+from infinity.evaluation.drawings import SampleBenchmark
+from infinity.evaluation.reconstruction.benchmark import ReconstructionBenchmark
+from infinity.evaluation.validation import ValidationBenchmark
 from infinity.jobs.cluster.connection import connect
 
 
@@ -22,11 +22,11 @@ def main(model: str, manifest: str, output: str = "runs/scores", num_pictures: i
         model=model,
         manifest=manifest,
         # Tokenizer alone: picture -> bits -> picture (PSNR, SSIM).
-        reconstruction=ReconstructionMeasure(num_pictures=num_pictures),
+        reconstruction=ReconstructionBenchmark(num_pictures=num_pictures),
         # Transformer: cross-entropy and accuracy of bits that it was not trained on.
-        validation=ValidationMeasure(num_pictures=num_pictures, self_correction=0.2),
+        validation=ValidationBenchmark(num_pictures=num_pictures, self_correction=0.2),
         # Drawings for captions, to look at.
-        samples=SampleMeasure(num_pictures=min(16, num_pictures)),
+        samples=SampleBenchmark(num_pictures=min(16, num_pictures)),
         sampling=SamplingConfig(guidance=2.0, temperature=0.5),
     )
     with connect():

@@ -88,12 +88,12 @@ def test_shown_pictures_are_spread_over_those_that_are_measured(world: EvalTarge
     manifest = Manifest.load(world.manifest)
     rows = manifest.rows("validation")
     for num_shown, places in ((2, (0, 5)), (3, (0, 3, 7)), (0, ()), (99, range(11))):
-        parts = ReconstructionMeasure(num_shown=num_shown).parts(world, manifest)
+        parts = ReconstructionBenchmark(num_shown=num_shown).parts(world, manifest)
         assert sorted(row for part in parts for row in part.shown) == [rows[place] for place in places]
     with pytest.raises(ValueError, match="expected pictures"):
-        ReconstructionMeasure(num_pictures=0)
+        ReconstructionBenchmark(num_pictures=0)
     with pytest.raises(ValueError, match="expected pictures"):
-        ReconstructionMeasure(num_shown=-1)
+        ReconstructionBenchmark(num_shown=-1)
 
 
 def test_reconstruction_sheet_has_the_originals_beside_their_reconstructions(world: EvalTarget) -> None:

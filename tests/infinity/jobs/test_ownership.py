@@ -14,7 +14,7 @@ import pytest
 from infinity import storage
 from infinity.data.curation.filters import FilterConfig
 from infinity.data.sources.download.config import DownloadConfig
-from infinity.evaluation.geneval.scenes import SceneMeasure
+from infinity.evaluation.geneval.scenes import SceneBenchmark
 from infinity.jobs import ownership
 from infinity.jobs.cluster.connection import in_process
 from infinity.jobs.dataset import build as build_dataset
@@ -175,7 +175,7 @@ def spec_of(kind: str, folder: Path) -> JobSpec:
             text=TEXT,
             pictures_per_part=64,
         )
-    scenes = SceneMeasure(pictures_per_prompt=1, prompts_per_task=1, num_shown=1)
+    scenes = SceneBenchmark(pictures_per_prompt=1, prompts_per_task=1, num_shown=1)
     evaluation = EvaluateSpec(
         output=output, model=write_model(folder), reconstruction=None, validation=None, samples=None, scenes=scenes,
         batch_size=4,
