@@ -50,7 +50,7 @@ class Brightness(Config):
         rows = spread(manifest, target.split, self.num_pictures)
         return tuple(BrightnessPart(batch) for batch in batches(manifest, rows, target.batch_size))
 
-    def outcome(self, state: MeanState) -> BenchmarkResult:
+    def summarize(self, state: MeanState) -> BenchmarkResult:
         """Turn the sum of all states into a figure with its 95 % interval."""
         return BenchmarkResult(scores=(state.score("brightness.difference", "levels", protocol="brightness/1"),))
 
@@ -61,9 +61,9 @@ class MyEvaluateSpec(EvaluateSpec):
 
     brightness: Brightness = field(default_factory=Brightness)
 
-    def measures(self) -> Iterator:
+    def data_benchmarks(self) -> Iterator:
         """Measure brightness last."""
-        yield from EvaluateSpec.measures(self)
+        yield from EvaluateSpec.data_benchmarks(self)
         yield "brightness", self.brightness
 
 
