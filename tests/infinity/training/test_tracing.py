@@ -5,11 +5,19 @@ import torch
 from torch import nn
 
 from infinity.scales import Resolution
-from infinity.training.tracing import tracing
+from infinity.training.tracing import LiveBytes, tracing
 from infinity.transformer.loss import scale_weights
 from infinity.transformer.scale_attention import visibility
 
 MEGA = 2**20
+
+
+def test_numbers_that_a_program_looks_at_are_finite_and_harmless() -> None:
+    """Nothing can be divided by zero or found to be broken; a truth is false."""
+    with LiveBytes():
+        found = [torch.tensor(value).item() for value in (5, 2.5, float("nan"), True)]
+    assert found == [1, 1.0, 1.0, False]
+    assert [type(value) for value in found] == [int, float, float, bool]
 
 
 def test_peaks_and_what_is_kept_are_counted_to_the_byte() -> None:
