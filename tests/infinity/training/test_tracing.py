@@ -12,8 +12,7 @@ from infinity.transformer.scale_attention import visibility
 MEGA = 2**20
 
 
-def test_numbers_that_a_program_looks_at_are_finite_and_harmless() -> None:
-    """Nothing can be divided by zero or found to be broken; a truth is false."""
+def test_a_number_that_a_program_looks_at_is_one_of_its_kind_and_a_truth_is_false() -> None:
     with LiveBytes():
         found = [torch.tensor(value).item() for value in (5, 2.5, float("nan"), True)]
     assert found == [1, 1.0, 1.0, False]
