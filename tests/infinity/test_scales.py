@@ -19,9 +19,11 @@ from infinity.scales import (
 ALL = [published_schedule(ratio, size) for ratio in ASPECT_RATIOS for size in SIZES]
 
 
-@pytest.mark.reference
-def test_all_sixty_schedules_equal_the_reference_table(shared: Path) -> None:
-    case = json.loads((shared / "goldens" / "g_dynamic_resolution" / "case.json").read_text())
+GOLDEN = Path(__file__).parents[1] / "golden" / "g_dynamic_resolution" / "case.json"
+
+
+def test_all_sixty_schedules_equal_the_reference_table() -> None:
+    case = json.loads(GOLDEN.read_text())
     names = dict(zip(("0.06M", "0.25M", "0.60M", "1M"), SIZES, strict=True))
     assert [float(ratio) for ratio in case["template_order"]] == list(ASPECT_RATIOS)
     count = 0
@@ -81,6 +83,17 @@ def test_a_custom_schedule_ends_in_its_last_grid(ratio: float, last_grid: tuple[
     assert schedule.num_scales == num_scales
     if num_scales > 1:
         assert schedule.grids[0] == (1, 1)
+    assert schedule.prefix(num_scales) == schedule
+
+
+def test_sides_of_a_custom_schedule_grow_evenly() -> None:
+    assert custom_schedule(1.0, (9, 5), 5).grids == ((1, 1), (3, 2), (5, 3), (7, 4), (9, 5))
+
+
+def test_denser_grids_of_a_ratio_lie_between_its_own_as_those_of_the_square_do() -> None:
+    """Areas of 4 and 64: the sides 3 to 7 divide the way from 2 to 8."""
+    schedule = ScaleSchedule(aspect_ratio=4.0, grids=((4, 1), (16, 4)), frame=(16, 4))
+    assert denser(schedule).grids == ((4, 1), (6, 2), (8, 2), (10, 2), (12, 3), (14, 4), (16, 4))
 
 
 def test_a_resolution_gives_every_ratio_about_the_same_area() -> None:
@@ -118,6 +131,21 @@ def test_impossible_schedules_are_refused_with_a_reason() -> None:
         Resolution()
     with pytest.raises(ValueError, match="1 to 4 scales, got 5"):
         custom_schedule(1.0, (8, 8), 4).prefix(5)
+    with pytest.raises(ValueError, match="1 to 4 scales, got 0"):
+        custom_schedule(1.0, (8, 8), 4).prefix(0)
+    with pytest.raises(ValueError, match="num_scales: expected at least 1, got 0"):
+        custom_schedule(1.0, (8, 8), 0)
+    for grids in (((0, 1),), ((1, 0),)):
+        with pytest.raises(ValueError, match="positive rows and columns"):
+            ScaleSchedule(aspect_ratio=1.0, grids=grids, frame=(2, 2))
+    for grids in (((1, 2), (2, 1)), ((2, 1), (1, 2))):
+        with pytest.raises(ValueError, match="coarse to fine"):
+            ScaleSchedule(aspect_ratio=1.0, grids=grids, frame=(2, 2))
+    with pytest.raises(ValueError, match="at least one grid"):
+        ScaleSchedule(aspect_ratio=1.0, grids=(), frame=(2, 2))
+    for sides in ((), (0, 1), (2, 1)):
+        with pytest.raises(ValueError, match="positive sides from coarse to fine"):
+            Resolution(sides=sides)
 
 
 def test_folding_doubles_rows_and_columns() -> None:

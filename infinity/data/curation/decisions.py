@@ -203,7 +203,6 @@ def _apply(fates: _RowReasons, rule: ScoreRule, scores: dict[str, Float[np.ndarr
             rejected |= values < rule.minimum
         if rule.maximum is not None:
             rejected |= values > rule.maximum
-        rejected &= fates.open
         details = [f"{rule.score} {value:.4g}" for value in values[rejected].tolist()]
     else:
         details = []

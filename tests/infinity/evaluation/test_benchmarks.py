@@ -83,6 +83,18 @@ def test_reconstruction_is_the_mean_over_pictures_of_both_ratios(world: EvalTarg
     assert f"{min(expected):.1f} to" in outcome.sheets["worst"].title
 
 
+def test_shown_pictures_are_spread_over_those_that_are_measured(world: EvalTarget) -> None:
+    manifest = Manifest.load(world.manifest)
+    rows = manifest.rows("validation")
+    for num_shown, places in ((2, (0, 5)), (3, (0, 3, 7)), (0, ()), (99, range(11))):
+        parts = ReconstructionMeasure(num_shown=num_shown).parts(world, manifest)
+        assert sorted(row for part in parts for row in part.shown) == [rows[place] for place in places]
+    with pytest.raises(ValueError, match="expected pictures"):
+        ReconstructionMeasure(num_pictures=0)
+    with pytest.raises(ValueError, match="expected pictures"):
+        ReconstructionMeasure(num_shown=-1)
+
+
 def test_reconstruction_sheet_has_the_originals_beside_their_reconstructions(world: EvalTarget) -> None:
     sheet = measured(ReconstructionMeasure(num_pictures=1, num_shown=1), world).sheets["reconstructions"]
     pixels = np.asarray(Image.open(io.BytesIO(sheet.png)))

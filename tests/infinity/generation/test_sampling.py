@@ -65,8 +65,24 @@ def test_picture_generator_depends_on_prompt_seed_and_grids() -> None:
     assert all(numbers("a dog", 1) != other for other in others)
 
 
+def test_a_prompt_a_seed_and_grids_begin_at_the_same_number_in_every_version() -> None:
+    """Pictures that were drawn earlier can be drawn again; recorded on 29 November 2026."""
+    schedule = published_schedule(1.0, "256")
+    assert picture_generator("a dog", 1, schedule).initial_seed() == 18055150853473025280
+
+
 def test_pyramid_grows_linearly_from_start_to_end() -> None:
     assert SamplingConfig(guidance=PyramidGuidance(start=1.0, end=4.0)).guidance_at(SCHEDULE) == (1.0, 2.0, 3.0, 4.0)
+    published = SamplingConfig(guidance=PyramidGuidance()).guidance_at(SCHEDULE)
+    assert (published[0], published[-1]) == (1.0, 3.0), "from none to 3 (paper Table 9)"
+
+
+def test_everything_may_be_kept_and_guidance_may_be_none() -> None:
+    assert SamplingConfig(nucleus=1.0).nucleus == 1.0
+    assert not SamplingConfig(guidance=1.0, guide_logits=False).guide_logits
+    for guidance in (0.0, 3.0, (1.0, 1.0)):
+        with pytest.raises(ValueError, match="needs guide_logits or guided_blocks"):
+            SamplingConfig(guidance=guidance, guide_logits=False)
 
 
 def test_lists_may_be_longer_than_the_schedule() -> None:

@@ -23,10 +23,28 @@ def test_read_returns_what_was_written(root: str) -> None:
     storage.write_bytes(uri, b"0123456789")
     assert storage.read_bytes(uri) == b"0123456789"
     assert storage.read_bytes(uri, start=2, length=3) == b"234"
-    assert storage.read_bytes(uri, start=8) == b"89"
+    for start in range(11):
+        assert storage.read_bytes(uri, start=start) == b"0123456789"[start:]
+    assert storage.read_bytes(uri, length=4) == b"0123"
     assert storage.read_bytes(uri, start=8, length=100) == b"89"
     assert storage.read_bytes(uri, start=99, length=1) == b""
     assert (storage.local_path(uri) is None) == uri.startswith("s3://")
+
+
+def test_a_draft_appears_whole_under_its_name_and_never_takes_anothers(root: str) -> None:
+    for content, published in ((b"first", True), (b"second", False)):
+        with storage.draft(root) as file:
+            assert file.write(content[:3]) == 3
+            assert file.write(content[3:]) == len(content) - 3
+            assert storage.list_files(root) == (() if published else (storage.join(root, "name"),))
+            assert file.publish("name") is published
+    assert storage.read_bytes(storage.join(root, "name")) == b"first"
+    with storage.draft(root) as file:
+        file.write(b"never published")
+    assert storage.list_files(root) == (storage.join(root, "name"),)
+    with storage.create(storage.join(root, "whole")) as stream:
+        assert stream.write(b"0123456") == 7
+    assert storage.read_bytes(storage.join(root, "whole")) == b"0123456"
 
 
 def test_listing_is_recursive_sorted_and_readable(root: str) -> None:

@@ -84,6 +84,7 @@ def test_parts_join_with_one_slash() -> None:
     assert storage.join("/", "x") == "/x"
     assert storage.join("a", "") == "a"
     assert storage.name("s3://b/x/") == "x"
+    assert storage.name("x") == "x"
     assert storage.parent("s3://b/x") == "s3://b"
     assert storage.parent("x") == "."
     assert storage.absolute("s3://b/x") == "s3://b/x"

@@ -2,15 +2,19 @@
 
 import hashlib
 import subprocess
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
 import pytest
 
-from infinity.storage import StorageError
+from infinity.storage import StorageError, write_bytes
 from infinity.storage.pinned import PinnedFile, PinnedFileError, git_blob_id
 
 DATA = "schön\n".encode()
+SHA256 = hashlib.sha256(DATA).hexdigest()
 
 
 @pytest.fixture
@@ -56,6 +60,67 @@ def test_web_is_asked_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
     pinned = PinnedFile(uri="https://example.org/a/data.txt", sha256=hashlib.sha256(DATA).hexdigest())
     assert pinned.read() == pinned.read() == DATA
     assert asked == ["https://example.org/a/data.txt"]
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> Iterator[tuple[str, list[str]]]:
+    """Address of a server that has one file, and what it was asked for."""
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(200 if self.path == "/a/data.txt" else 404)
+            self.send_header("Content-Length", str(len(DATA)))
+            self.end_headers()
+            self.wfile.write(DATA)
+
+        def log_message(self, format: str, *args: object) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}", asked
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_large_file_is_fetched_once_and_leaves_no_draft(
+    web: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    address, asked = web
+    for pinned in (PinnedFile(uri=f"{address}/a/data.txt"), PinnedFile(uri=f"{address}/a/data.txt", sha256=SHA256)):
+        path = pinned.fetch()
+        assert (path.name, path.read_bytes()) == ("data.txt", DATA)
+        assert list(path.parent.iterdir()) == [path]
+        assert pinned.content_digest() == SHA256
+    assert asked == ["/a/data.txt"]
+
+
+@pytest.mark.parametrize("wrong", [{"path": "/b"}, {"sha256": "0" * 64}, {"git_blob": "1" * 40}])
+def test_a_file_that_is_not_fetched_or_not_the_one_leaves_nothing(
+    wrong: dict[str, str], web: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    pins = {name: value for name, value in wrong.items() if name != "path"}
+    with pytest.raises(PinnedFileError, match=r"404|expected"):
+        PinnedFile(uri=web[0] + wrong.get("path", "/a/data.txt"), **pins).fetch()
+    assert [path for path in (tmp_path / "cache").rglob("*") if path.is_file()] == []
+
+
+def test_a_local_file_is_used_where_it_lies_and_one_of_a_bucket_is_copied(
+    file: Path, s3_server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert PinnedFile(uri=str(file), sha256=SHA256).fetch() == file
+    write_bytes(f"{s3_server}/b/data.txt", DATA * 3)
+    path = PinnedFile(uri=f"{s3_server}/b/data.txt").fetch()
+    assert path.is_relative_to(tmp_path / "cache")
+    assert path.read_bytes() == DATA * 3
+    with pytest.raises(PinnedFileError, match=f"expected sha256 {'0' * 64}, found {SHA256}"):
+        PinnedFile(uri=str(file), sha256="0" * 64).fetch()
 
 
 def test_no_download_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -85,6 +85,17 @@ def test_gradient_flows_through_the_chain_of_residuals() -> None:
     assert not torch.allclose(gradient(cut=False), gradient(cut=True))
 
 
+@pytest.mark.parametrize("folded", [False, True])
+def test_a_residual_of_zero_is_a_clear_bit(folded: bool) -> None:
+    """As the reference has it: only what lies strictly above zero sets a bit."""
+    schedule = custom_schedule(1.0, (1, 1), 1)
+    side = 2 if folded else 1
+    loop = ResidualLoop(schedule, batch_size=1, num_bits=3, fold=folded)
+    tiny = torch.tensor([0.0, -0.0, 1e-30]).reshape(1, 3, 1, 1).expand(1, 3, side, side)
+    (bits,) = loop.label(tiny)
+    assert bits.reshape(3, -1).any(dim=1).tolist() == bits.reshape(3, -1).all(dim=1).tolist() == [False, False, True]
+
+
 def test_no_label_changes_the_features() -> None:
     features = random_features(1, 4, (8, 8)).contiguous(memory_format=torch.channels_last)
     before = features.clone()

@@ -137,6 +137,9 @@ def test_half_precision_features_give_float32_inputs() -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         step = teacher_forcing(random_features(1, 8).bfloat16(), SCHEDULE)
     assert step.inputs_BMC.dtype == torch.float32
+    plain = teacher_forcing(random_features(1, 8).bfloat16().float(), SCHEDULE)
+    assert torch.equal(step.inputs_BMC, plain.inputs_BMC)
+    assert torch.equal(step.labels.bits_BLC, plain.labels.bits_BLC)
 
 
 @pytest.mark.parametrize("fold", [False, True])

@@ -11,6 +11,7 @@ from infinity.bits import BitLabels, fold
 from infinity.checkpoint import CheckpointError
 from infinity.scales import ScaleSchedule, custom_schedule
 from infinity.tokenizer import Tokenizer, TokenizerConfig, load_tokenizer, save_tokenizer
+from infinity.tokenizer.tokenizer import TokenizerOutput
 
 TINY = TokenizerConfig(
     num_bits=6,
@@ -31,6 +32,27 @@ def new_tokenizer(config: TokenizerConfig = TINY, seed: int = 0) -> Tokenizer:
 
 def random_images(batch: int = 2, height: int = 16, width: int = 16, seed: int = 0) -> Tensor:
     return torch.rand(batch, 3, height, width, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+def test_the_defaults_are_the_published_tokenizer() -> None:
+    """Widths and depths of the public configuration (vae_type 32 of repository Infinity)."""
+    config = TokenizerConfig(num_bits=32)
+    assert config.encoder_multipliers == config.decoder_multipliers == (1, 2, 4, 4, 4)
+    assert (config.base_width, config.num_res_blocks, config.autoencoder.stride_px) == (128, 2, 16)
+    assert (config.quantizer, config.fold, config.token_bits) == ("bsq", False, 32)
+
+
+@pytest.mark.parametrize(("usage", "entropy"), [([0.5, 0.5], 1.0), ([0.0, 1.0], 0.0), ([0.5, 1.0], 0.5)])
+def test_bit_entropy_is_one_of_even_bits_and_zero_of_constant_ones(usage: list[float], entropy: float) -> None:
+    zero = torch.zeros(())
+    output = TokenizerOutput(
+        reconstruction_B3HW=torch.zeros(1, 3, 4, 4),
+        commitment=zero,
+        entropy_per_sample=zero,
+        entropy_batch=zero,
+        usage_SC=torch.tensor([usage]),
+    )
+    assert output.bit_entropy() == pytest.approx(entropy)
 
 
 @pytest.mark.parametrize("folded", [False, True])

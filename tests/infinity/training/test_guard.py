@@ -32,6 +32,30 @@ class Poisoned(Regression):
         return Losses(losses.per_sample * torch.tensor(factors), losses.shared, losses.metrics)
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [{"explosion": 1.0}, {"window": 0}, {"repeats": 0}, {"max_rewinds": -1}, {"max_skipped": -1}],
+    ids=lambda wrong: next(iter(wrong)),
+)
+def test_impossible_limits_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        GuardConfig(**wrong)  # type: ignore[arg-type]
+
+
+def test_the_strictest_limits_are_possible() -> None:
+    config = GuardConfig(explosion=1.01, window=1, repeats=1, max_rewinds=0, max_skipped=0)
+    assert (config.max_rewinds, config.max_skipped) == (0, 0)
+    assert GuardConfig(explosion=None).limit([1.0], 1.0) == float("inf")
+
+
+def test_the_limit_is_a_multiple_of_the_median_or_of_the_start() -> None:
+    config = GuardConfig(explosion=4.0)
+    assert config.limit([], 0.7) == pytest.approx(2.8)
+    assert config.limit([1.0, 50.0, 3.0], 0.7) == pytest.approx(12.0)
+    assert config.limit([-2.0], 0.7) == pytest.approx(8.0)
+    assert 0 < config.limit([0.0], 0.7) < 2.8, "a loss near zero has a floor"
+
+
 @pytest.mark.parametrize("trial", range(8))
 def test_a_poisoned_run_equals_one_that_never_had_those_batches(trial: int, exhaustive: bool) -> None:
     draw = random.Random(trial)

@@ -10,10 +10,10 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from infinity.training.distributed.parallel import ProcessGroup, micro_batch_of
-from infinity.training.learner import LoopConfig
+from infinity.training.learner import LoopConfig, Losses
 from infinity.training.meter import TIMED
 from infinity.training.state import MetricRow
-from tests.fixtures.toy_training import BATCH, Regression, assert_same, run
+from tests.fixtures.toy_training import BATCH, Numbers, Regression, assert_same, run
 
 CONFIG = LoopConfig(
     num_steps=12, batch_size=BATCH, log_every_steps=5, save_every_steps=4, sample_every_steps=100, ema_decay=0.9
@@ -35,6 +35,25 @@ def test_the_loss_falls_and_every_due_step_is_logged_once() -> None:
         "step",
     } == state.history[0].keys()
     assert all(math.isfinite(value) for row in state.history for value in row.values())
+
+
+class Parted(Regression):
+    """Three quarters of the loss are neither logged nor judged, but trained on."""
+
+    def losses(self, part: Numbers, generator: torch.Generator, *, measured: bool) -> Losses:
+        whole = super().losses(part, generator, measured=measured)
+        guarded = whole.per_sample * 0.25
+        return Losses(guarded, whole.shared, whole.metrics, unguarded=(whole.per_sample * 0.75).mean())
+
+
+@pytest.mark.parametrize("num_parts", [1, 2])
+def test_what_is_neither_logged_nor_judged_is_trained_on_all_the_same(num_parts: int) -> None:
+    config = CONFIG.replace(num_parts=num_parts)
+    parted, whole = run(config, learner=Parted()), run(config)
+    assert_same(parted, whole, exact=False)
+    for a, b in zip(parted.history, whole.history, strict=True):
+        assert a["loss"] == pytest.approx(0.25 * b["loss"], rel=1e-4)
+        assert a["grad_norm"] == pytest.approx(b["grad_norm"], rel=1e-4)
 
 
 @pytest.mark.parametrize("step", range(13))

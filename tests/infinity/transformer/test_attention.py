@@ -43,12 +43,13 @@ def test_windows_and_kernels_equal_one_masked_softmax(
     found = block_causal_attention(*leaves, visibility(schedule, CPU, kernel))
     expected = F.scaled_dot_product_attention(*leaves, attn_mask=scale_mask(schedule, CPU), scale=1.0)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
-    for a, b in zip(
-        torch.autograd.grad((found * weight).sum(), leaves),
-        torch.autograd.grad((expected * weight).sum(), leaves),
-        strict=True,
-    ):
-        torch.testing.assert_close(a, b, atol=1e-4, rtol=0)
+    for gradient in (weight, torch.ones(()).expand(shape), weight.transpose(2, 3).contiguous().transpose(2, 3)):
+        for a, b in zip(
+            torch.autograd.grad(found, leaves, gradient, retain_graph=True),
+            torch.autograd.grad(expected, leaves, gradient, retain_graph=True),
+            strict=True,
+        ):
+            torch.testing.assert_close(a, b, atol=1e-4, rtol=0)
     visibility.cache_clear()
 
 

@@ -27,6 +27,25 @@ def test_pool_has_one_head_for_128_text_channels_and_64_in_wide_models() -> None
     assert tiny_config(width=2048, num_heads=16, text_channels=2048).num_pool_heads == 16
     assert tiny_config(width=4608, num_heads=36, text_channels=2304).num_pool_heads == 36
     assert tiny_config(text_channels=48).num_pool_heads == 1
+    for width, heads in ((4096, 2), (4100, 4)):
+        assert tiny_config(width=width, num_heads=1, text_channels=256).num_pool_heads == heads
+
+
+def test_branches_are_dropped_linearly_more_often_from_the_first_block_to_the_last() -> None:
+    rates = [tiny_config(depth=5, drop_path=0.2).drop_path_rate(block) for block in range(5)]
+    assert rates == pytest.approx([0.0, 0.05, 0.1, 0.15, 0.2])
+    assert tiny_config(depth=1, drop_path=0.2).drop_path_rate(0) == 0
+
+
+@pytest.mark.parametrize(("period", "blocks"), [(0, [0]), (1, [0, 1, 2, 3, 4]), (2, [0, 2, 4])])
+def test_the_scale_embedding_is_added_once_or_before_every_nth_block(period: int, blocks: list[int]) -> None:
+    config = tiny_config(depth=5, scale_embedding_period=period)
+    assert [block for block in range(5) if config.adds_scale_embedding(block)] == blocks
+
+
+def test_outputs_are_two_a_bit_or_one_a_code() -> None:
+    assert tiny_config(num_bits=6).num_outputs == 12
+    assert tiny_config(num_bits=16, head="joint").num_outputs == 65536
 
 
 @pytest.mark.parametrize(
@@ -38,6 +57,8 @@ def test_pool_has_one_head_for_128_text_channels_and_64_in_wide_models() -> None
         ({"drop_path": 1.0}, "drop_path: expected a share"),
         ({"condition_drop": -0.1}, "condition_drop: expected a share"),
         ({"mlp_ratio": 0.0}, "positive mlp_ratio"),
+        ({"scale_embedding_period": -1}, "scale_embedding_period of at least 0"),
+        ({"head": "joint", "num_bits": 17}, "at most 16 bits are possible"),
     ],
 )
 def test_impossible_shapes_are_refused(changes: dict[str, object], message: str) -> None:

@@ -122,6 +122,19 @@ def test_all_rules_are_listed_with_setting_and_count() -> None:
     assert {rule.reason for rule in FilterConfig().rules()} < set(listed)
 
 
+def test_a_row_that_breaks_several_rules_is_dropped_once_for_the_first_one() -> None:
+    """Order of the rules: captions, sizes, contrast, duplicates."""
+    everything = {"caption": "x", "width_px": 10, "contrast": 0.0, "pixels": bytes(32)}
+    later = {"width_px": 10, "contrast": 0.0, "pixels": bytes(32)}
+    decisions = decide(facts_of([everything, later, {"contrast": 0.0}, {}]), FilterConfig())
+    assert decisions.dropped["row"].to_pylist() == [0, 1, 2]
+    assert decisions.dropped["reason"].to_pylist() == ["caption_too_short", "small_side", "blank"]
+    assert decisions.dropped["detail"].to_pylist() == ["caption_chars 1", "side_px 10", "contrast 0"]
+    counts = {rule.reason: rule.dropped for rule in decisions.rules if rule.dropped}
+    assert counts == {"caption_too_short": 1, "small_side": 1, "blank": 1}
+    assert decisions.tally.dropped == counts
+
+
 rows = st.lists(
     st.fixed_dictionaries(
         {

@@ -2,7 +2,7 @@
 
 import pytest
 
-from infinity.data.curation.filters import CaptionFilters, FilterConfig, clean_caption
+from infinity.data.curation.filters import CaptionFilters, Decontamination, FilterConfig, NearDuplicates, clean_caption
 
 
 def test_cleaning_makes_one_line_of_composed_characters() -> None:
@@ -30,6 +30,22 @@ def test_impossible_setting_is_a_clear_error(config: dict[str, float]) -> None:
 def test_impossible_caption_setting_is_a_clear_error(config: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=r"expected .* got"):
         CaptionFilters(**config)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("wrong", [{"distance": -1}, {"distance": 21}, {"difference": -0.1}])
+def test_impossible_near_duplicates_are_a_clear_error(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=r"expected .* got"):
+        NearDuplicates(**wrong)  # type: ignore[arg-type]
+
+
+def test_the_ends_of_what_is_possible_are_possible() -> None:
+    assert (NearDuplicates(distance=0).distance, NearDuplicates(distance=20).distance) == (0, 20)
+    assert FilterConfig(min_side_px=1, min_caption_chars=1, max_elongation=1.0).min_side_px == 1
+    assert CaptionFilters(min_words=1, min_letters=1.0).min_words == 1
+    assert Decontamination(ngram=2, containment=1.0).ngram == 2
+    for wrong in ({"ngram": 1}, {"containment": 0.0}, {"containment": 1.01}):
+        with pytest.raises(ValueError, match=r"expected .* got"):
+            Decontamination(**wrong)  # type: ignore[arg-type]
 
 
 def test_every_rule_has_a_reason_of_its_own_and_settings_survive_json() -> None:

@@ -126,6 +126,14 @@ def test_shards_keep_their_limits_and_hold_all_in_order(sizes: list[int], sample
         assert inside.sum() <= num_bytes or len(inside) == 1
 
 
+def test_one_shard_more_is_tried_until_all_fit() -> None:
+    """Two shards would do for the bytes alone, but one of them would have two of three equal pictures."""
+    assert cut_evenly(np.array([6, 6, 6]), ShardLimits(samples=10, num_bytes=10)).tolist() == [0, 1, 2]
+    assert cut_evenly(np.full(60, 6), ShardLimits(samples=100, num_bytes=10)).tolist() == list(range(60))
+    assert cut_evenly(np.array([5, 5, 5, 5]), ShardLimits(samples=10, num_bytes=10)).tolist() == [0, 0, 1, 1]
+    assert cut_evenly(np.zeros(0, int), ShardLimits(samples=10, num_bytes=100)).tolist() == []
+
+
 def test_shards_are_about_equally_large_by_count_and_by_bytes() -> None:
     random = np.random.default_rng(0)
     limits = ShardLimits(samples=512, num_bytes=10**12)

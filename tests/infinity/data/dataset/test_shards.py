@@ -131,6 +131,11 @@ def test_finished_shard_is_not_written_again(tmp_path: Path) -> None:
     assert path.stat().st_mtime_ns == before
     assert again.info == first.info
     assert again.rows.equals(first.rows)
+    opened = open_source(source)
+    facts = pa.concat_tables([measure_slice(piece, LIMIT).facts for piece in opened.slices])
+    (plan,) = plan_shards(facts, aspect_ratios=(1.0,), validation_share=0, limits=LIMITS, seed=0)
+    assert isinstance(plan, ShardPlan)
+    assert write_shard(plan, (), out, LIMIT).info == first.info, "what is written already needs no source"
     storage.delete_tree(storage.join(out, "shards", "index"))  # the writer was killed before its mark
     assert write(source, out).info == first.info
     assert path.stat().st_mtime_ns == before  # the same name was there already

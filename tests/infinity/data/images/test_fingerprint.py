@@ -3,8 +3,18 @@
 import numpy as np
 import pytest
 from PIL import Image, ImageFilter
+from scipy import fft, ndimage
 
-from infinity.data.images.fingerprint import laplacian_variance, measure_likeness, widest_deviation
+from infinity.data.images.fingerprint import (
+    REDUCED_PX,
+    _cosines,
+    _lowest_frequencies,
+    laplacian_variance,
+    measure_likeness,
+    perceptual_hash,
+    reduced,
+    widest_deviation,
+)
 from tests.fixtures.drawn_sets import drawing
 
 
@@ -34,3 +44,52 @@ def test_blur_lowers_sharpness_and_a_large_copy_is_as_sharp(seed: int) -> None:
     assert measure_likeness(image.filter(ImageFilter.GaussianBlur(3))).sharpness < 0.3 * sharp
     large = image.resize((768, 600), Image.Resampling.NEAREST)
     assert measure_likeness(large).sharpness == pytest.approx(sharp, rel=0.35)
+
+
+@pytest.mark.parametrize("shape", [(3, 3), (7, 12), (20, 5)])
+def test_laplacian_is_that_of_scipy_inside_the_picture(shape: tuple[int, int]) -> None:
+    grey = np.random.default_rng(2).integers(0, 256, shape, dtype=np.uint8)
+    inside = ndimage.laplace(grey.astype(float))[1:-1, 1:-1]
+    assert laplacian_variance(grey) == pytest.approx(inside.var())
+
+
+def test_the_spectrum_is_the_orthonormal_one_of_scipy() -> None:
+    values = np.random.default_rng(3).uniform(0, 255, (32, 32))
+    expected = fft.dctn(values, norm="ortho")[:8, :8]
+    np.testing.assert_allclose(_cosines() @ values @ _cosines().T, expected, atol=1e-9)
+
+
+def test_bits_stand_for_the_lowest_frequencies_without_the_mean() -> None:
+    rows, columns = _lowest_frequencies()
+    lengths = rows**2 + columns**2
+    assert len(set(zip(rows.tolist(), columns.tolist(), strict=True))) == 32
+    assert lengths.min() == 1
+    assert (np.diff(lengths) >= 0).all()
+    others = [r * r + c * c for r in range(8) for c in range(8) if (r, c) not in set(zip(rows, columns, strict=True))]
+    assert sorted(others)[1] >= lengths.max(), "the first of the others is the mean"
+
+
+def test_the_hash_of_a_wave_has_the_bit_of_its_frequency_and_colour() -> None:
+    """Brightness first, then blue and red differences."""
+    rows, columns = _lowest_frequencies()
+    at = np.arange(32) + 0.5
+    for number in (0, 5, 15):
+        across, down = (np.cos(np.pi / 32 * n[number] * at) for n in (columns, rows))
+        wave = np.outer(down, across)
+        for channel, bit in ((0, number), (1, 32 + number), (2, 48 + number)):
+            planes = np.full((32, 32, 3), 128.0)
+            planes[..., channel] += 60 * wave
+            image = Image.fromarray(planes.round().astype(np.uint8), "YCbCr").convert("RGB")
+            assert perceptual_hash(image) >> (63 - bit) & 1 == 1, (channel, number)
+            planes[..., channel] -= 120 * wave
+            image = Image.fromarray(planes.round().astype(np.uint8), "YCbCr").convert("RGB")
+            assert perceptual_hash(image) >> (63 - bit) & 1 == 0, (channel, number)
+
+
+@pytest.mark.parametrize("size", [(REDUCED_PX, 7), (REDUCED_PX + 1, 50), (40, 900), (9000, 3)])
+def test_the_reduced_picture_keeps_its_shape_and_small_ones_stay(size: tuple[int, int]) -> None:
+    image = Image.new("RGB", size, (9, 8, 7))
+    small = reduced(image)
+    assert (small is image) == (max(size) <= REDUCED_PX)
+    scale = min(1, REDUCED_PX / max(size))
+    assert small.size == tuple(max(1, round(side * scale)) for side in size)

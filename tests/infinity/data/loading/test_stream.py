@@ -3,6 +3,7 @@
 import hashlib
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import wait
 from pathlib import Path
 
 import numpy as np
@@ -194,6 +195,49 @@ def test_a_failing_disk_is_asked_again(manifest: Manifest, monkeypatch: pytest.M
     monkeypatch.setattr(storage, "read_bytes", failing)
     config = ReadingConfig(patience=Patience(pause_s=0.01))
     assert len(StoredPictures(manifest, config).read(3)) > 100
+
+
+def test_shards_of_the_next_steps_are_fetched_ahead_once_and_again_after_a_jump(
+    manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, asked = plan_of(manifest), set[str]()
+    stored = StoredPictures(manifest, ReadingConfig())
+    read = StoredPictures.read
+    monkeypatch.setattr(StoredPictures, "read", lambda self, row: read(stored, row))  # readers fetch nothing themselves
+    monkeypatch.setattr(StoredPictures, "fetch", lambda self, uri: asked.add(uri))
+    config = ReadingConfig(cache_folder=str(tmp_path), cache_steps=2, prefetch_steps=0)
+
+    def shards(*steps: int) -> set[str]:
+        return {uri for step in steps for uri in stored.shards(plan.batch(step).rows)}
+
+    with stream_of(manifest, config=config, num_steps=12) as stream:
+        for step, ahead in ((0, (0, 1, 2)), (1, (3,)), (2, (4,)), (8, (8, 9, 10)), (3, (3, 4, 5)), (11, (11,))):
+            asked.clear()
+            stream(step)
+            wait(stream._fetching.values())
+            assert asked == shards(*ahead), step
+
+
+@pytest.mark.parametrize(("num_steps", "prepared"), [(None, [5, 6, 7]), (7, [5, 6]), (5, [])])
+def test_the_next_steps_are_prepared_and_none_beyond_the_run(
+    manifest: Manifest, num_steps: int | None, prepared: list[int]
+) -> None:
+    with stream_of(manifest, config=ReadingConfig(prefetch_steps=3), num_steps=num_steps) as stream:
+        stream(4)
+        assert sorted(stream._pending) == prepared
+        stream(3)
+        assert sorted(stream._pending) == sorted({4, *prepared} - {7})
+
+
+def test_a_closed_stream_prepares_nothing_more_and_leaves_no_thread(manifest: Manifest, tmp_path: Path) -> None:
+    before = set(threading.enumerate())
+    with stream_of(manifest, config=ReadingConfig(cache_folder=str(tmp_path))) as stream:
+        stream(0)
+        mine = {thread.name.partition("_")[0] for thread in set(threading.enumerate()) - before}
+    assert mine == {"pictures", "shards"}
+    assert set(threading.enumerate()) <= before
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        stream(5)
 
 
 def test_impossible_settings_are_refused(manifest: Manifest, tmp_path: Path) -> None:

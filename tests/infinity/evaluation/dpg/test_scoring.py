@@ -123,6 +123,22 @@ def test_corrected_scores_do_not_depend_on_the_order_of_rows(
     assert score_tile([questions[n] for n in order], answers, "corrected").valid == sorted_scores
 
 
+@pytest.mark.parametrize(
+    ("about", "category", "group"),
+    [
+        ("entity - whole (cactus)", "entity - whole", "entity"),
+        ("relation - spatial (a (b), c, on)", "relation - spatial", "relation"),
+        ("global", "global", "global"),
+        ("attribute - color(dog, light-brown)", "attribute - color", "attribute"),
+    ],
+)
+def test_categories_stand_before_the_first_bracket_and_groups_before_the_first_dash(
+    about: str, category: str, group: str
+) -> None:
+    question = Question(1, "?", (), about)
+    assert (question.category, question.group) == (category, group)
+
+
 def test_four_pictures_come_back_from_their_grid() -> None:
     pictures = [np.full((6, 4, 3), value, np.uint8) for value in (10, 20, 30, 40)]
     grid = tile(pictures)

@@ -1,12 +1,15 @@
 """Laws of KID, Inception Score, precision and recall; the recorded figures are replayed by ``tests.parity``."""
 
+import dataclasses
 import math
+from typing import Literal
 
 import pytest
 import torch
 
 from infinity.evaluation.fid.feature_distances import (
     KidConfig,
+    PrecisionRecall,
     inception_score,
     kernel_distance,
     precision_recall,
@@ -27,6 +30,68 @@ def test_kernel_distance_is_near_zero_of_one_cloud_and_grows_with_a_shift() -> N
     assert far.mean > near.mean + 10 * near.deviation
     with pytest.raises(ValueError, match="at least 100 rows in each cloud"):
         kernel_distance(rows(99), rows(400), config)
+
+
+@pytest.mark.parametrize("kernel", ["polynomial", "gaussian"])
+def test_kernel_distance_of_whole_clouds_is_the_unbiased_formula(kernel: Literal["polynomial", "gaussian"]) -> None:
+    """Subsets that are the whole cloud leave nothing to chance."""
+    a, b = rows(12).double(), rows(12, 1).double() + 0.5
+    config = KidConfig(subsets=3, subset_size=12, kernel=kernel, degree=2, gamma=0.25, offset=2.0, sigma=1.5)
+
+    def value(x: torch.Tensor, y: torch.Tensor) -> float:
+        if kernel == "gaussian":
+            return math.exp(-float((x - y).square().sum()) / (2 * 1.5**2))
+        return float(0.25 * x @ y + 2.0) ** 2
+
+    within = [sum(value(c[i], c[j]) for i in range(12) for j in range(12) if i != j) / (12 * 11) for c in (a, b)]
+    between = sum(value(x, y) for x in a for y in b) / 144
+    found = kernel_distance(a, b, config)
+    assert found.mean == pytest.approx(sum(within) - 2 * between, rel=1e-6)
+    assert found.deviation == pytest.approx(0, abs=1e-9)
+    assert kernel_distance(b, a, config).mean == pytest.approx(found.mean, rel=1e-6)
+
+
+def test_kernel_distance_takes_one_over_the_width_where_no_gamma_is_set() -> None:
+    config = KidConfig(subsets=2, subset_size=10)
+    a, b = rows(30), rows(30, 1)
+    assert kernel_distance(a, b, config) == kernel_distance(a, b, dataclasses.replace(config, gamma=1 / 8))
+    with pytest.raises(ValueError, match="at least 2 rows"):
+        KidConfig(subset_size=1)
+    assert KidConfig(subset_size=2).subset_size == 2
+    with pytest.raises(ValueError, match="subsets"):
+        KidConfig(subsets=0)
+
+
+def test_inception_score_is_exp_of_the_mean_divergence_of_each_split() -> None:
+    """Of splits of unequal size too."""
+    logits = rows(11) * 2
+    values = []
+    for part in (slice(0, 3), slice(3, 7), slice(7, 11)):
+        shares = logits[part].double().softmax(dim=1)
+        divergence = (shares * (shares.log() - shares.mean(dim=0).log())).sum(dim=1).mean()
+        values.append(math.exp(float(divergence)))
+    found = inception_score(logits, splits=3, shuffle=False)
+    assert found.mean == pytest.approx(sum(values) / 3, rel=1e-5)
+    assert found.deviation == pytest.approx(torch.tensor(values).std(correction=0).item(), rel=1e-4)
+
+
+def test_f_score_is_the_harmonic_mean() -> None:
+    assert PrecisionRecall(0.5, 0.25).f_score == pytest.approx(2 / (1 / 0.5 + 1 / 0.25))
+    assert PrecisionRecall(0.0, 0.0).f_score == 0
+
+
+def test_sliced_distance_of_unequal_clouds_takes_as_many_rows_of_each() -> None:
+    a = rows(60)
+    for other in (a[:37], torch.cat([a, a])):
+        value = sliced_distance(a, other, projections=500)
+        assert 0 <= value < 1.5
+        assert sliced_distance(a, other + 10, projections=500) == pytest.approx(3 * 8 * 10**2, rel=0.1)
+
+
+def test_clouds_of_other_widths_are_refused() -> None:
+    for distance in (sliced_distance, precision_recall):
+        with pytest.raises(ValueError, match="clouds of one width, got 8 and 5"):
+            distance(rows(20), rows(20)[:, :5])
 
 
 def test_inception_score_is_one_of_equal_pictures_and_the_number_of_classes_at_best() -> None:

@@ -18,6 +18,7 @@ from infinity.evaluation.geneval.scoring import (
     Verdict,
     judge,
     keep,
+    overlap,
     relations,
 )
 from infinity.evaluation.geneval.state import GenevalState
@@ -120,6 +121,88 @@ def test_relations_are_opposite_when_boxes_change_places() -> None:
     for a, b in np.sort(corners, axis=2).reshape(200, 2, 4):
         assert {opposite[name] for name in relations(a, b)} == set(relations(b, a))
     assert relations(a, a) == ()
+
+
+def box(left: float, top: float, right: float, bottom: float) -> np.ndarray:
+    return np.array([left, top, right, bottom], np.float32)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "share"),
+    [
+        (box(0, 0, 9, 4), box(0, 0, 9, 4), 1.0),
+        (box(0, 0, 9, 4), box(5, 1, 14, 4), 20 / (50 + 40 - 20)),
+        (box(10, 20, 29, 49), box(10, 20, 29, 29), 200 / 600),
+        (box(0, 0, 9, 9), box(9, 0, 18, 9), 10 / 190),
+        (box(0, 0, 9, 9), box(10, 0, 18, 9), 0.0),
+        (box(3, 3, 2, 2), box(3, 3, 2, 2), 0.0),
+    ],
+)
+def test_overlap_is_common_pixels_over_all_pixels_with_the_last_ones(
+    a: np.ndarray, b: np.ndarray, share: float
+) -> None:
+    assert overlap(a, b) == overlap(b, a) == pytest.approx(share)
+
+
+@pytest.mark.parametrize(
+    ("offset", "expected"),
+    [
+        ((-1, 0), ("left of",)),
+        ((1, 0), ("right of",)),
+        ((0, -1), ("above",)),
+        ((0, 1), ("below",)),
+        ((1, 1), ("right of", "below")),
+        ((-1, -1), ("left of", "above")),
+        ((-3, 1), ("left of",)),
+        ((1, 3), ("below",)),
+    ],
+)
+def test_a_relation_is_more_than_half_of_the_way(offset: tuple[int, int], expected: tuple[str, ...]) -> None:
+    """Boxes of 10 by 10 pixels, far from one another; y grows downwards."""
+    across, down = (300 * each for each in offset)
+    assert relations(box(across, down, across + 10, down + 10), box(0, 0, 10, 10)) == expected
+
+
+@pytest.mark.parametrize(
+    ("cup", "reason"),
+    [
+        ((0, 0, 10, 10, 0.9), ""),
+        ((200, 0, 210, 10, 0.9), "expected cup left of target, found right of target"),
+        ((100, 0, 110, 10, 0.9), "expected cup left of target, found  target"),
+        (None, "expected cup>=1, found 0"),
+    ],
+)
+def test_an_object_must_lie_where_the_prompt_says(cup: tuple[float, ...] | None, reason: str) -> None:
+    include = [{"class": "dog", "count": 1}, {"class": "cup", "count": 1, "position": ["left of", 0]}]
+    prompt = GenevalPrompt.from_metadata({"tag": "position", "include": include, "prompt": "a cup left of a dog"})
+    found = {"dog": boxes((100, 0, 110, 10, 0.9))} | ({"cup": boxes(cup)} if cup else {})
+    assert judge(prompt, found) == Verdict(not reason, reason)
+
+
+@pytest.mark.parametrize(
+    ("colours", "correct"), [(("red", "red"), True), (("red", "blue"), False), (("blue", "blue"), False)]
+)
+def test_as_many_objects_as_asked_for_must_have_the_colour(colours: tuple[str, str], correct: bool) -> None:
+    table = boxes((0, 0, 9, 9, 0.8), (20, 0, 29, 9, 0.9))
+    found = {"cup": ClassDetections(table.boxes, table.scores, list(colours))}
+    include = [{"class": "cup", "count": 2, "color": "red"}]
+    prompt = GenevalPrompt.from_metadata({"tag": "color_attr", "include": include, "prompt": "two red cups"})
+    verdict = judge(prompt, found)
+    assert verdict.correct == correct
+    assert ("found 1 red; and 1 red, 1 blue" in verdict.reason) == (colours == ("red", "blue"))
+
+
+@pytest.mark.parametrize("down", [False, True])
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_exactly_half_of_the_way_is_no_relation(down: bool, sign: int) -> None:
+    """Centres 8 apart, summed sizes 40, of which a tenth does not count: 4 of 8 are left."""
+
+    def placed(at: float) -> np.ndarray:
+        return box(0, at, 20, at + 20) if down else box(at, 0, at + 20, 20)
+
+    assert relations(placed(sign * 8), placed(0)) == ()
+    assert len(relations(placed(sign * 8.01), placed(0))) == 1
+    assert relations(placed(sign * 3.9), placed(0)) == (), "within a tenth of the sizes nothing is left"
 
 
 def test_only_the_colours_that_matter_are_looked_up() -> None:

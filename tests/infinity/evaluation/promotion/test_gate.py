@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from infinity.evaluation.promotion.gate import GateError, ScoredModel, compare, judge
-from infinity.evaluation.promotion.margins import GateConfig, Margin
+from infinity.evaluation.promotion.margins import MARGINS, GateConfig, Margin
 from infinity.evaluation.promotion.resampling import resample
 from infinity.evaluation.score import Score
 
@@ -112,6 +112,7 @@ def test_a_model_compared_with_itself_is_promoted() -> None:
     report = compare(old, old, GateConfig())
     assert report.decision == "promote"
     assert report.comparisons[0].gain == 0.0
+    assert "worse" not in report.comparisons[0].sentence
     assert report.worst == ()
 
 
@@ -121,6 +122,26 @@ def test_intervals_are_those_of_student_for_normal_differences() -> None:
     found = judge(values[:, None], np.array([1.0]), GateConfig(num_resamples=40_000), num_metrics=1)
     assert found["low"][0] == pytest.approx(low, abs=0.04)
     assert found["high"][0] == pytest.approx(high, abs=0.04)
+
+
+def test_better_needs_the_whole_interval_above_zero_and_enough_items() -> None:
+    """A mean above zero is not enough, nor a sure gain of a handful of items."""
+    rng = np.random.default_rng(3)
+    wide, sure = rng.normal(0.0, 1.0, 40), rng.normal(0.5, 0.01, 40)
+    gains = np.stack([wide - wide.mean() + 0.1, sure], axis=1)
+    found = judge(gains, np.array([5.0, 5.0]), FAST, num_metrics=2)
+    assert found["better"].tolist() == [False, True]
+    assert (found["worse"] | found["too_small"]).tolist() == [False, False]
+    few = judge(gains[:9], np.array([5.0, 5.0]), FAST, num_metrics=2)
+    assert few["better"].tolist() == [False, False]
+    assert few["too_small"].tolist() == [True, True]
+
+
+def test_a_gain_that_the_interval_leaves_open_is_not_called_better() -> None:
+    wide = np.random.default_rng(3).normal(0.0, 0.1, 40)
+    for gain, verdict in ((0.01, "passes"), (0.3, "better")):
+        old, new = pair(wide - wide.mean() + gain)
+        assert compare(old, new, FAST).comparisons[0].verdict == verdict
 
 
 def test_the_order_of_items_does_not_matter_and_the_same_input_gives_the_same_report() -> None:
@@ -189,6 +210,23 @@ def test_a_task_of_few_items_is_left_to_the_overall_metric_that_has_them() -> No
     assert compare(alone, alone, FAST).decision == "undecided"
 
 
+def test_a_task_with_just_enough_items_is_judged_alone() -> None:
+    task = {f"s{i}": 1.0 for i in range(10)}
+    rest = {f"r{i}": 0.5 for i in range(20)}
+    old = measured("old", {"scene_geneval.overall": task | rest, "scene_geneval.single_object": task})
+    assert compare(old, old, FAST).ungated == {}
+
+
+def test_a_promotion_names_what_became_better_and_what_is_nearest_to_its_margin() -> None:
+    ids = [f"{i}" for i in range(50)]
+    old = measured("old", {m: dict.fromkeys(ids, 0.5) for m in ("geneval.overall", "geneval.counting")})
+    new = measured("new", {"geneval.overall": dict.fromkeys(ids, 0.5), "geneval.counting": dict.fromkeys(ids, 0.9)})
+    cause = compare(old, new, FAST).cause
+    assert "better: geneval.counting;" in cause
+    assert "nearest to its margin: geneval.overall" in cause
+    assert "better: none;" in compare(old, old, FAST).cause
+
+
 def test_metrics_without_a_margin_are_shown_and_block_nothing() -> None:
     ids = [f"{i}" for i in range(20)]
     old = measured("old", {"geneval.overall": dict.fromkeys(ids, 0.5), "taste": dict.fromkeys(ids, 1.0)})
@@ -238,6 +276,23 @@ def test_nothing_to_compare_is_refused() -> None:
 def test_margins_are_above_zero(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="delta above 0"):
         Margin(metric="m", unit="", **wrong)
+
+
+def test_default_margins_are_small_losses_in_their_units() -> None:
+    """A margin as wide as what a metric can span would let everything through."""
+    largest = {"share": 0.3, "percent": 3.0, "dB": 0.5, "nats": 0.02, "": 0.5}
+    assert all(0 < margin.delta <= largest[margin.unit] for margin in MARGINS)
+    named = [margin.metric for margin in MARGINS]
+    assert len(set(named)) == len(named)
+
+
+def test_the_first_margin_whose_pattern_fits_counts() -> None:
+    config = GateConfig()
+    overall, task = config.margin("scene_geneval.overall"), config.margin("scene_geneval.counting")
+    assert overall is not None
+    assert task is not None
+    assert overall.delta < task.delta
+    assert config.margin("taste") is None
 
 
 def test_resampling_needs_two_items() -> None:

@@ -60,13 +60,17 @@ def test_pages_mark_ours_and_name_every_protocol() -> None:
         assert group.protocol in html
 
 
+INCOMPLETE = (" ,a,0.5,share,p,s", "m,,0.5,share,p,s", "m,a, ,share,p,s", "m,a,0.5,share,,s", "m,a,0.5,share,p, ")
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
         ("", "expected the columns"),
         ("metric,value\n", "found metric, value"),
         (HEADER + "m,a,0.5,share,p\n", "line 2: expected a value for every column"),
-        (HEADER + "m,a,0.5,share,,s\n", "line 2"),
+        *((f"{HEADER}{row}\n", "line 2: expected a value for every column but unit") for row in INCOMPLETE),
+        (HEADER + "m,a,0.5,share,p,s,more\n", "line 2: expected a value for every column but unit"),
         (HEADER + "m,a,much,share,p,s\n", "expected a number as value, got 'much'"),
         (HEADER + "m,a,nan,share,p,s\n", "finite"),
         (HEADER + "m,a,1,share,p,s\nm,a,2,share,p,s\n", "line 3: the figure of 'a' for m is there twice"),

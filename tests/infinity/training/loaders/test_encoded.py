@@ -1,24 +1,29 @@
 """A store of latents and text features gives the training that computing them gives, or is refused."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from infinity import storage
 from infinity.bits import BitLabels
 from infinity.data.dataset.manifest import Manifest
-from infinity.data.loading.captions import CaptionConfig
+from infinity.data.loading.batches import BatchIds
+from infinity.data.loading.captions import CaptionConfig, CaptionDraw
+from infinity.data.loading.stored import ReadingConfig
 from infinity.jobs.cluster.connection import in_process
 from infinity.jobs.training import encode
 from infinity.jobs.training import transformer as train_transformer
 from infinity.jobs.training.base import WorkersConfig
 from infinity.jobs.training.encode import EncodeReport, EncodeSpec
 from infinity.storage.retries import DamagedError
+from infinity.text.builtin import BuiltinTextEncoder
 from infinity.tokenizer.saved import load_tokenizer, save_tokenizer
 from infinity.tokenizer.self_correction import teacher_forcing, teacher_forcing_of_bits
 from infinity.training.loaders import encoding
-from infinity.training.loaders.encoded import EncodedIndex
+from infinity.training.loaders.encoded import EncodedCaptions, EncodedFiles, EncodedIndex, TextHead, hash_of
 from tests.fixtures.toy_training import assert_same
 from tests.fixtures.training_pictures import RESOLUTION, TEXT, make_data
 from tests.fixtures.training_sessions import make_tokenizer, session, train_here, transformer_spec, untimed
@@ -87,6 +92,46 @@ def test_every_caption_that_may_be_drawn_is_there(tmp_path: Path, data: tuple[st
     report = encoded(spec_of(tmp_path, data, captions=captions, tokenizer=None))
     plain = transformer_spec(tmp_path, *data, captions=captions)
     assert_same(train_here(plain).state, train_here(plain.replace(encoded=report.index)).state)
+
+
+@pytest.mark.parametrize("is_exact", [True, False])
+def test_text_features_come_back_as_they_were_in_half_the_bytes_where_that_is_exact(
+    tmp_path: Path, data: tuple[str, str], is_exact: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if is_exact:  # as an encoder that computes in bfloat16
+        real = BuiltinTextEncoder.encode
+        monkeypatch.setattr(
+            BuiltinTextEncoder,
+            "encode",
+            lambda self, texts: replace(found := real(self, texts), features_TD=found.features_TD.bfloat16().float()),
+        )
+    report = encoded(spec_of(tmp_path, data, tokenizer=None))
+    manifest, encoder = Manifest.load(data[0]), BuiltinTextEncoder(TEXT)
+    draw = CaptionDraw(manifest, CaptionConfig(), 0, encoder.num_tokens, encoder.max_tokens)
+    index = EncodedIndex.parse(storage.read_text(report.index))
+    captions = EncodedCaptions(manifest, index, EncodedFiles(storage.parent(report.index), ReadingConfig()), draw)
+    ids = BatchIds(1.0, (3, 149, 64, 3), (0, 0, 0, 0))
+    expected = encoder.encode(draw(ids.rows, ids.visits))
+    found = captions(ids)
+    assert torch.equal(found.features_TD, expected.features_TD)
+    assert found.lengths == expected.lengths
+    heads = [
+        TextHead.parse(storage.read_bytes(storage.join(storage.parent(report.index), part.text.path)))
+        for part in index.parts
+        if part.text is not None
+    ]
+    assert {head.dtype for head in heads} == {torch.bfloat16 if is_exact else torch.float32}
+
+
+def test_more_texts_than_go_through_the_encoder_at_once_are_all_there() -> None:
+    texts = [f"picture {'very ' * (number % 5)}{number}" for number in range(2 * encoding._TEXTS + 3)]
+    encoder = BuiltinTextEncoder(TEXT)
+    data = encoding._text_features(texts, encoder)
+    head = TextHead.parse(data)
+    assert list(head.places) == [hash_of(text) for text in texts]
+    assert np.diff(head.edges).tolist() == [len(each) for each in encoder.encode(texts).unpack()]
+    numbers = torch.frombuffer(bytearray(data[head.num_bytes :]), dtype=head.dtype).view(-1, head.channels)
+    assert torch.equal(numbers.float(), encoder.encode(texts).features_TD)
 
 
 def test_an_interrupted_job_goes_on_and_a_finished_one_does_nothing(

@@ -39,6 +39,26 @@ def test_workers_and_parts_together_have_the_batch_of_one(manifest: Manifest) ->
     assert whole.images_BHWC.dtype == torch.uint8
 
 
+def test_a_worker_alone_has_one_part_of_every_batch(manifest: Manifest) -> None:
+    plan = BatchPlan(manifest, "train", 8, seed=1)
+    share = LoaderConfig(manifest=manifest, plan=plan, resolution=RESOLUTION, team=ProcessGroup())
+    (whole,) = PictureLoader(share, 4)(3)
+    assert whole.keys == feed(manifest, ProcessGroup())(3)[0].keys
+
+
+def test_a_batch_without_some_pictures_has_the_others_with_all_that_is_theirs(manifest: Manifest) -> None:
+    (whole,) = feed(manifest, ProcessGroup())(0)
+    assert whole.without(frozenset(["of another batch"])) is whole
+    left = whole.without(frozenset([whole.keys[0], whole.keys[3]]))
+    assert left is not None
+    kept = [1, 2, 4, 5, 6, 7]
+    assert left.keys == tuple(whole.keys[i] for i in kept)
+    assert left.rows == tuple(whole.rows[i] for i in kept)
+    assert torch.equal(left.images_BHWC, whole.images_BHWC[kept])
+    assert (left.schedule, left.batch_size) == (whole.schedule, 8)
+    assert left.num_tokens == 6 * whole.schedule.num_tokens
+
+
 SEVERAL = {0.5: 30, 1.0: 50, 1.5: 20}
 NUM_STEPS = 20
 

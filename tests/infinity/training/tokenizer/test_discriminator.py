@@ -35,6 +35,19 @@ def test_the_default_is_the_published_network() -> None:
     assert {module.negative_slope for module in network.modules() if isinstance(module, nn.LeakyReLU)} == {0.2}
 
 
+def test_kernels_and_norms_begin_as_published() -> None:
+    network = PatchDiscriminator(AdversarialConfig(optimizer=RATE, base_width=32))
+    network.init_weights(torch.Generator().manual_seed(3))
+    kinds = {nn.Conv2d: 0.0, nn.BatchNorm2d: 1.0}
+    for kind, mean in kinds.items():
+        weights = torch.cat([m.weight.detach().flatten() for m in network.modules() if isinstance(m, kind)])
+        assert weights.mean() == pytest.approx(mean, abs=0.004)
+        assert weights.std() == pytest.approx(0.02, rel=0.1)
+    biases = [m.bias for m in network.modules() if isinstance(m, tuple(kinds)) and m.bias is not None]
+    assert len(biases) >= 4
+    assert all((bias == 0).all() for bias in biases)
+
+
 @pytest.mark.parametrize("num_layers", [1, 2, 3])
 def test_a_patch_has_the_size_that_is_said(num_layers: int) -> None:
     """A pixel outside of the patch of an answer does not change it; one at its border does."""
@@ -86,6 +99,14 @@ def test_both_regularisers_pull_where_they_should() -> None:
     assert original._regulariser(real, fake).item() == pytest.approx(expected)
     published.absorb(torch.tensor([2.0, -1.0]))
     assert published.averages.tolist() == [0.0, 0.0], "the published form keeps none"
+
+
+def test_the_ends_of_what_is_possible_are_possible() -> None:
+    config = AdversarialConfig(optimizer=RATE, weight=0.0, lecam=0.0, lecam_margin=0.0, lecam_decay=0.0, num_layers=1)
+    assert (config.weight, config.lecam_decay) == (0.0, 0.0)
+    for decay in (-0.1, 1.0):
+        with pytest.raises(ValueError, match="lecam_decay: expected a share"):
+            AdversarialConfig(optimizer=RATE, lecam_decay=decay)
 
 
 def test_a_pass_leaves_no_trace_in_it() -> None:

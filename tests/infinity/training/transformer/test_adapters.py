@@ -9,6 +9,7 @@ from infinity.generation.pipeline import Pipeline, load_transformer
 from infinity.jobs.training import transformer as train_transformer
 from infinity.jobs.training.base import WorkersConfig
 from infinity.training.transformer.adapters import AdapterConfig, add_adapters, merged
+from tests.fixtures.tiny_transformer import random_transformer
 from tests.fixtures.toy_training import assert_same
 from tests.fixtures.training_pictures import make_data
 from tests.fixtures.training_sessions import LOOP, make_tokenizer, session, train_here, transformer_spec
@@ -23,6 +24,25 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> train_transformer.TrainTr
     train_here(spec).export(str(folder / "model"))
     loop = LOOP.replace(ema_decay=None)
     return spec.replace(start_from=str(folder / "model"), loop=loop, adapters=AdapterConfig(rank=4))
+
+
+@pytest.mark.parametrize("wrong", [{"rank": 0}, {"alpha": 0.0}, {"dropout": 1.0}, {"dropout": -0.1}])
+def test_impossible_adapters_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="expected rank of at least 1"):
+        AdapterConfig(**wrong)  # type: ignore[arg-type]
+    assert AdapterConfig(rank=1, alpha=0.1, dropout=0.0).dropout == AdapterConfig(dropout=0.0).dropout
+    assert AdapterConfig(dropout=0.5).dropout == 0.5
+
+
+def test_adapters_that_are_no_numbers_are_not_added_in() -> None:
+    model = random_transformer()
+    add_adapters(model, AdapterConfig(rank=2))
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "lora_B" in name:
+                weight.fill_(float("nan"))
+    with pytest.raises(ValueError, match="NaNs detected"):
+        merged(model)
 
 
 @pytest.mark.parametrize("dora", [False, True])

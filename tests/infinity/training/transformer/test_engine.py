@@ -10,6 +10,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from infinity.jobs.training.base import WorkersConfig
+from infinity.scales import Resolution
 from infinity.training.distributed.parallel import ProcessGroup
 from infinity.training.learner import TrainingError
 from infinity.training.optimizer import OptimizerConfig
@@ -213,6 +214,19 @@ def test_later_switches_keep_the_names_of_earlier_jobs(tmp_path: Path) -> None:
 def test_wrong_lessons_are_refused(lesson: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(lesson))):
         TransformerObjective(**lesson)  # type: ignore[arg-type]
+
+
+def test_the_ends_of_what_may_be_taught_are_possible() -> None:
+    assert TransformerObjective(num_scales=1, z_loss=0.0, self_correction=0.0).num_scales == 1
+    assert TransformerObjective(self_correction=1.0).self_correction == 1.0
+    schedule = Resolution(sides=(1, 2, 3)).schedule(1.0)
+    assert [TransformerObjective(num_scales=n).taught(schedule).num_scales for n in (None, 1, 2, 3, 4)] == [
+        3,
+        1,
+        2,
+        3,
+        3,
+    ]
 
 
 def test_accumulated_parts_may_have_the_memory_of_one(tmp_path: Path, data: tuple[str, str]) -> None:
