@@ -67,12 +67,17 @@ def equivalents() -> dict[str, str]:
 def tests_for(mutant: Mutant, reached: Mapping[str, Reach], budget_s: float) -> tuple[list[str], list[str]]:
     """Tests to run at once and, if it survives them, the others: quick ones and those of the mirrored file first.
 
-    Code outside of functions is reached by whatever calls a function of the file. A test file may compute something
-    once for all its tests; so the second list has all tests of the mirrored file.
+    Code outside of functions is reached by whatever calls a function of the file, or imports the file. A test file may
+    compute something once for all its tests; so the second list has all tests of the mirrored file.
     """
     function, mirrored = f"{mutant.path}::{mutant.function}", f"/test_{mutant.module}.py::"
     does = [t for t, r in reached.items() if any(c == function or c.startswith(f"{function}.") for c in r.calls)]
-    does = does or [t for t, r in reached.items() if any(c.startswith(f"{mutant.path}::") for c in r.calls)]
+    if not does:
+        dotted = mutant.path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+        files = {test.partition("::")[0] for test in reached}
+        importing = {file for file in files if f"{dotted} import" in (ROOT / file).read_text(encoding="utf-8")}
+        does = [t for t, r in reached.items() if any(c.startswith(f"{mutant.path}::") for c in r.calls)]
+        does += [t for t in reached if t.partition("::")[0] in importing and t not in set(does)]
     does = [t for t in does if reached[t].own_s + reached[t].shared_s <= budget_s / 2]
     order = sorted(does, key=lambda t: (mirrored not in t, reached[t].own_s + reached[t].shared_s))
     first = _within(order, reached, budget_s / 6)

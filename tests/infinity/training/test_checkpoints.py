@@ -4,7 +4,9 @@ import errno
 import logging
 import random
 import shutil
+import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ import pytest
 import torch
 
 from infinity import storage
+from infinity.checkpoint import CheckpointError
+from infinity.checkpoint.writing import write_part
 from infinity.training import checkpoints
 from infinity.training.checkpoints import LostStateError, StateStore
 from infinity.training.learner import LoopConfig
@@ -91,6 +95,36 @@ def test_any_damage_to_the_newest_state_costs_one_interval_and_is_said(
             assert state.step == 8, harmed.name
             assert "step 12" in notes[0]
         shutil.rmtree(tmp_path / "harmed")
+
+
+def test_a_damaged_state_is_refused_before_anything_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever of its files it is, and also where no reader of tensors would notice: in a bit of a number."""
+    monkeypatch.setattr(checkpoints, "write_part", partial(write_part, max_file_bytes=300))
+    store = StateStore(str(tmp_path), background=False)
+    store.save(run(CONFIG))
+    files = sorted((tmp_path / "step-00000012").glob("*.safetensors"))
+    assert len(files) > 1, files
+    for file in files:
+        content = file.read_bytes()
+        file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        state, untouched = (new_state(Regression(), CONFIG) for _ in range(2))
+        with pytest.raises(CheckpointError, match=file.name):
+            store.restore(state, store.folder(12))
+        assert_same(state, untouched)
+        file.write_bytes(content)
+
+
+def test_the_newest_state_is_the_one_whose_save_is_still_going_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, looked = StateStore(str(tmp_path), background=True), threading.Event()
+    write = store._write
+    monkeypatch.setattr(store, "_write", lambda *what: (looked.wait(0.3), write(*what)))
+    store.save(run(CONFIG))
+    found, notes = store.newest()
+    assert found is not None
+    assert (found.uri, notes) == (store.folder(12), ())
+    store.close()
 
 
 def test_a_run_goes_on_from_the_older_state_and_ends_equal(stored: Path, tmp_path: Path) -> None:

@@ -4,12 +4,19 @@ import pytest
 import torch
 from torch import nn
 
-from infinity.jobs.estimate.tracing import tracing
+from infinity.jobs.estimate.tracing import LiveBytes, tracing
 from infinity.scales import Resolution
 from infinity.transformer.loss import scale_weights
 from infinity.transformer.scale_attention import attention_mask
 
 MEGA = 2**20
+
+
+def test_a_number_that_a_program_looks_at_is_one_of_its_kind_and_a_truth_is_false() -> None:
+    with LiveBytes():
+        found = [torch.tensor(value).item() for value in (5, 2.5, float("nan"), True)]
+    assert found == [1, 1.0, 1.0, False]
+    assert [type(value) for value in found] == [int, float, float, bool]
 
 
 def test_peaks_and_what_is_kept_are_counted_to_the_byte() -> None:

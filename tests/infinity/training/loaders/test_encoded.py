@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -22,7 +23,7 @@ from infinity.text.builtin import BuiltinTextEncoder
 from infinity.tokenizer.saved import load_tokenizer, save_tokenizer
 from infinity.tokenizer.self_correction import teacher_forcing, teacher_forcing_of_bits
 from infinity.training.loaders import encoding
-from infinity.training.loaders.encoded import EncodedCaptions, EncodedFiles, EncodedIndex, TextHead
+from infinity.training.loaders.encoded import EncodedCaptions, EncodedFiles, EncodedIndex, TextHead, hash_of
 from tests.fixtures.toy_training import assert_same
 from tests.fixtures.training_pictures import RESOLUTION, TEXT, make_data
 from tests.fixtures.training_sessions import make_tokenizer, session, train_here, transformer_spec, untimed
@@ -120,6 +121,17 @@ def test_text_features_come_back_as_they_were_in_half_the_bytes_where_that_is_ex
         if part.text is not None
     ]
     assert {head.dtype for head in heads} == {torch.bfloat16 if is_exact else torch.float32}
+
+
+def test_more_texts_than_go_through_the_encoder_at_once_are_all_there() -> None:
+    texts = [f"picture {'very ' * (number % 5)}{number}" for number in range(2 * encoding._TEXTS + 3)]
+    encoder = BuiltinTextEncoder(TEXT)
+    data = encoding._text_features(texts, encoder)
+    head = TextHead.parse(data)
+    assert list(head.places) == [hash_of(text) for text in texts]
+    assert np.diff(head.edges).tolist() == [len(each) for each in encoder.encode(texts).unpack()]
+    numbers = torch.frombuffer(bytearray(data[head.num_bytes :]), dtype=head.dtype).view(-1, head.channels)
+    assert torch.equal(numbers.float(), encoder.encode(texts).features_TD)
 
 
 def test_an_interrupted_job_goes_on_and_a_finished_one_does_nothing(

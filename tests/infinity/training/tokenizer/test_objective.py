@@ -10,7 +10,7 @@ from infinity.training.learner import NonFiniteLossError
 from infinity.training.loop import train
 from infinity.training.optimizer import OptimizerConfig
 from infinity.training.tokenizer.collapse import CollapseConfig, CollapseError
-from infinity.training.tokenizer.objective import TokenizerLosses
+from infinity.training.tokenizer.objective import TokenizerLosses, _entropies
 from tests.fixtures.toy_training import assert_same, quiet
 from tests.fixtures.training_pictures import make_data
 from tests.fixtures.training_sessions import LOOP, session, tokenizer_spec, train_here, untimed
@@ -82,6 +82,31 @@ def test_a_non_finite_loss_names_the_picture(tmp_path: Path, manifest: str) -> N
     spec = spec.replace(loop=LOOP.replace(guard=GuardConfig(max_skipped=0)))
     with pytest.raises(NonFiniteLossError, match=r"step 1: loss nan.*picture-\d+\.png|all of the batch"):
         train_on(made, spec)
+
+
+def test_evenness_by_scale_is_told_only_where_all_scales_were_kept() -> None:
+    usage = torch.tensor([[0.5, 0.5], [0.5, 1.0], [0.0, 1.0]])
+    found = {name: float(value) for name, value in _entropies(usage, 3).items()}
+    assert found == pytest.approx(
+        {
+            "bit_entropy.bit_0": 2 / 3,
+            "bit_entropy.bit_1": 1 / 3,
+            "bit_entropy.scale_0": 1.0,
+            "bit_entropy.scale_1": 0.5,
+            "bit_entropy.scale_2": 0.0,
+        }
+    )
+    assert _entropies(usage[:2], 3).keys() == {"bit_entropy.bit_0", "bit_entropy.bit_1"}
+
+
+@pytest.mark.parametrize(("truncated", "share", "decoded"), [(0.0, 1.0, False), (0.5, 1.0, True), (0.5, 0.0, False)])
+def test_a_second_picture_is_decoded_only_where_it_has_a_weight(
+    tmp_path: Path, manifest: str, truncated: float, share: float, decoded: bool
+) -> None:
+    losses = TokenizerLosses(truncated=truncated, truncated_share=share)
+    made = session(tokenizer_spec(tmp_path, manifest, losses=losses))
+    found = made.task.losses(made.loader(0)[0], torch.Generator().manual_seed(0), measured=True)
+    assert ("truncated_psnr_db" in found.metrics) is decoded
 
 
 def test_losses_without_reconstruction_are_refused() -> None:
