@@ -81,7 +81,7 @@ def kill_workers() -> int:
     return len(found)
 
 
-class Crash(RuntimeError):
+class Crash(BaseException):  # an error of who watches would end no job
     pass
 
 
