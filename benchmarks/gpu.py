@@ -45,7 +45,7 @@ class Case:
     """One thing to time.
 
     Attributes:
-        group: Which question it belongs to.
+        group: Question that the case belongs to.
         name: Name of the case.
         spec: The training.
         batch_size: Pictures of a step.

@@ -67,7 +67,7 @@ class SwitchRow:
 
     Attributes:
         name: What is switched.
-        rule: Which rule holds for it.
+        rule: Rule that holds for the switch.
         pairs: Without and with the switch: one pair, or one for each seed.
         rounding: Largest differences between the control and itself with nudged weights, at first and in all steps.
         planted: Whether this is a fault, which the rule has to find.

@@ -44,7 +44,7 @@ def watch(command: Sequence[str], environment: dict[str, str] | None = None) -> 
     """Run a command that says ``begin`` and ``end``.
 
     Raises:
-        RuntimeError: It failed, or did not say so; the message holds the end of what it said.
+        RuntimeError: The process failed, or did not say that it was done; the message holds the end of its output.
     """
     mark = uuid.uuid4().hex
     process = subprocess.Popen(

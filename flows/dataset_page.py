@@ -26,7 +26,7 @@ def dataset_page(manifest: Manifest, files: Mapping[str, str], summary: DatasetS
     Args:
         manifest: The data set.
         files: What a person may want to open, by name.
-        summary: Its counts.
+        summary: Counts and examples of the data set.
 
     Raises:
         StorageError: Pictures or the table of dropped rows cannot be read.

@@ -132,7 +132,7 @@ def _publish_page(stage: str, files: Mapping[str, str], sheets: Iterable[Sheet],
 
 
 def _spread(sheets: tuple[Sheet, ...], most: int) -> list[Sheet]:
-    """At most so many sheets, evenly from the first to the last."""
+    """Return at most ``most`` sheets, evenly from the first to the last."""
     if len(sheets) <= most:
         return list(sheets)
     return [sheets[round(i * (len(sheets) - 1) / (most - 1))] for i in range(most)]

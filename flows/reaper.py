@@ -56,7 +56,7 @@ def reap(pool: str | None = None) -> list[str]:
     """End every run whose process is gone, and tell what was found.
 
     Args:
-        pool: Of this pool also runs that are on nobody's record; they must not be some other worker's.
+        pool: Work pool whose runs end too where they are on nobody's record; no other worker may be doing them.
     """
     with get_client(sync_client=True, httpx_settings={"timeout": 3 * ANSWER_S}) as client:
         mine = [record for record in records.records() if record.is_of_this_machine]

@@ -71,7 +71,7 @@ def _unframed(send: Send) -> Send:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until stopped."""
+    """Serve Prefect's pages and API until the process is stopped."""
     parser = argparse.ArgumentParser(prog="python -m flows.server", description=__doc__.partition("\n")[0])
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (127.0.0.1)")
     parser.add_argument("--port", type=int, required=True)

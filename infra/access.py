@@ -45,11 +45,11 @@ def check_login(config: Settings, api: PrefectApi, *, is_own: bool) -> None:
 
     Args:
         config: The settings.
-        api: Of the server, which is healthy.
+        api: API of the server, which is healthy.
         is_own: Whether the local stack has started it.
 
     Raises:
-        StackError: It does not.
+        StackError: The server does not accept the string.
     """
     if api.is_accepted():
         return

@@ -38,7 +38,7 @@ def deploy(api: PrefectApi, prefect: Callable[..., None], plan: Path, folder: Pa
         api: Prefect's API.
         prefect: Runs Prefect's command line with the given arguments.
         plan: The file ``prefect.yaml``.
-        folder: Where the plan as it is deployed is written.
+        folder: Folder for the plan as it is deployed.
 
     Raises:
         httpx.HTTPError: The server does not do what it is asked.

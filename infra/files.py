@@ -81,7 +81,7 @@ def is_served(url: str) -> bool:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until stopped."""
+    """Serve the folder until the process is stopped."""
     parser = argparse.ArgumentParser(prog="python -m infra.files", description=__doc__.partition("\n")[0])
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--port", type=int, required=True)

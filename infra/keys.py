@@ -27,7 +27,7 @@ def private_folder(path: Path) -> Path:
     """A folder that only its owner can look into, made if need be and closed if it was open.
 
     Raises:
-        KeyFileError: Its mode cannot be changed.
+        KeyFileError: The mode of the folder cannot be changed.
     """
     path.mkdir(parents=True, exist_ok=True, mode=0o700)
     if stat.S_IMODE(path.stat().st_mode) & 0o077:
@@ -64,7 +64,7 @@ def key_file(state: Path, name: str) -> Path:
 
 
 def key(state: Path, name: str) -> str:
-    """The secret itself."""
+    """Return the secret of this name."""
     return key_file(state, name).read_text(encoding="utf-8").strip()
 
 

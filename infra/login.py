@@ -49,9 +49,9 @@ def login_file(state: Path, ui_url: str, auth: str, path: str = "/") -> Path:
 
     Args:
         state: Folder of the stack.
-        ui_url: Where the server's pages are.
+        ui_url: Address of the server's pages.
         auth: What the server asks for.
-        path: Of the page, below ``ui_url``.
+        path: Path of the page, below ``ui_url``.
     """
     if not re.fullmatch(r"/[A-Za-z0-9/_-]*", path):
         raise ValueError(f"path of a page: expected letters, digits, dashes and slashes, got {path!r}")

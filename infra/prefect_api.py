@@ -16,7 +16,7 @@ class PrefectApi:
     """A server's API.
 
     Attributes:
-        url: Of the API, without a slash at the end.
+        url: Address of the API, without a slash at the end.
         auth: What the server asks for, ``name:password``; None where it asks for nothing.
         key: Key of a hosted Prefect; counts only without ``auth``, as in Prefect's own client.
         timeout_s: How long an answer may take.
@@ -52,12 +52,12 @@ class PrefectApi:
             return None
 
     def ask(self, method: str, path: str, content: Any = None) -> httpx.Response:
-        """One request.
+        """Send one request and return the answer.
 
         Args:
-            method: Of HTTP.
-            path: Below the API.
-            content: What is sent as JSON.
+            method: HTTP method.
+            path: Path below the address of the API.
+            content: Body of the request, sent as JSON.
 
         Raises:
             httpx.HTTPError: There is no answer.

@@ -20,9 +20,9 @@ class Service:
 
     Attributes:
         name: What it is, unique in a stack.
-        pid: Its process id, which is also the id of its process group.
+        pid: Process id, which is also the id of the process group.
         birth: When it started, as the system tells it; tells it apart from a later process with the same id.
-        url: Where it answers; empty when it only asks.
+        url: Address where the process answers; empty when it only asks.
         log: File of all it says.
         is_guarded: Whether it was started so that it asks for a secret of the state folder, or shows it. Records of
             earlier versions do not have this, and their services did not.
@@ -74,7 +74,7 @@ class Register:
         self._write({**self.services(), service.name: service})
 
     def remove(self, name: str) -> None:
-        """Forget a service."""
+        """Forget a service of this name."""
         self._write({key: value for key, value in self.services().items() if key != name})
 
     def _write(self, services: Mapping[str, Service]) -> None:

@@ -25,12 +25,12 @@ class FlowRunRecord:
     """A flow run of this machine.
 
     Attributes:
-        flow_run: Its id on the server.
+        flow_run: Id of the flow run on the server.
         host: Name of the machine.
-        pid: Process that does it.
-        birth: When that process started, which tells it from a later one of the same number.
-        stage: What it was doing last; empty before the first stage.
-        folder: Where that stage keeps its files.
+        pid: Id of the process that does the flow run.
+        birth: Start time of that process, which tells it from a later one with the same id.
+        stage: Stage that the process did last; empty before the first stage.
+        folder: Folder of that stage's files.
     """
 
     flow_run: str

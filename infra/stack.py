@@ -61,7 +61,8 @@ class Stack:
         """The server that PREFECT_API_URL names, or the local one, started if need be.
 
         Raises:
-            StackError: It does not answer in time, it died, its port belongs to somebody else, or it asks for an
+            StackError: The server does not answer in time, it died, its port belongs to somebody else, or it asks for
+                an
                 authentication string that is not known here.
         """
         if self.config.prefect_api_url is not None:

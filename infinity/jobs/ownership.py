@@ -66,13 +66,13 @@ def once(spec: JobSpec, report_type: type[R], work: Callable[[Tenure], R], progr
     """The report of a job that one process at a time works on, and that is not done twice.
 
     Args:
-        spec: The job's.
-        report_type: What it reports.
-        work: Does the job and commits its report.
-        progress: Who listens.
+        spec: Spec of the job.
+        report_type: Type of the job's report.
+        work: Function that does the job and commits its report.
+        progress: Callback for progress.
 
     Raises:
-        LeaseHeldError: Another process works on it, inside of ``without_waiting``.
+        LeaseHeldError: Another process works on the job, inside of ``without_waiting``.
         LeaseLostError: This process was silent for too long, and another one took over.
         Exception: What ``work`` raises.
     """
@@ -87,7 +87,7 @@ def owned(spec: JobSpec, progress: ProgressSink) -> Iterator[Tenure]:
     """Own the job's folder inside the block; every write of this process there is fenced.
 
     Raises:
-        LeaseHeldError: As for ``once``.
+        LeaseHeldError: Another process works on the job, inside of ``without_waiting``.
         StorageError: The lease cannot be read or written.
     """
     folder, progress = storage.absolute(spec.folder), unfailing(progress)

@@ -68,7 +68,7 @@ class Unfailing:
     Pauses double from ``FIRST_PAUSE_S`` to ``LONGEST_PAUSE_S``. The last report, with fraction 1, is tried at once.
 
     Args:
-        sink: Who listens.
+        sink: Callback that is told.
     """
 
     def __init__(self, sink: ProgressSink) -> None:
@@ -123,7 +123,7 @@ class RemoteSink:
         self._mailbox = mailbox
 
     def __call__(self, progress: Progress) -> None:
-        """Send and do not wait."""
+        """Send a report to the actor and do not wait for an answer."""
         self._mailbox.put.remote(progress)
 
 
@@ -150,7 +150,7 @@ def relayed(sink: ProgressSink, *, period_s: float = 1.0) -> Iterator[RemoteSink
     way when the block ends are lost: what must be heard is said by the driver.
 
     Args:
-        sink: Who listens.
+        sink: Callback that is told.
         period_s: Seconds between two collections.
     """
     import ray

@@ -101,7 +101,7 @@ def commit(spec: JobSpec, report: R) -> R:
     Raises:
         FileAlreadyThereError: Another process has finished the job.
         LeaseLostError: Another process owns the job by now.
-        StorageError: It cannot be written.
+        StorageError: The report cannot be written.
     """
     try:
         storage.put_once(report_uri(spec), report.dump().encode())

@@ -21,5 +21,5 @@ class EscapingFormatter(logging.Formatter):
     """Lines of a log for a terminal."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line, escaped."""
+        """Return the line of the log, escaped."""
         return escaped(super().format(record))

@@ -126,7 +126,7 @@ def read_bytes(uri: str, *, start: int | None = None, length: int | None = None)
 
     Raises:
         FileMissingError: There is no such file.
-        StorageError: It cannot be read.
+        StorageError: The file cannot be read.
     """
     offset = start or 0
     if offset < 0 or (length is not None and length < 0):
@@ -153,8 +153,8 @@ def write_bytes(uri: str, data: bytes | bytearray | memoryview, *, if_absent: bo
     """Write a file as a whole, making its folders; readers see the old content or the new, never a part.
 
     Args:
-        uri: The file.
-        data: Its content.
+        uri: Place of the file.
+        data: Content of the file.
         if_absent: Write only if nothing is there; of several writers exactly one succeeds.
 
     Raises:
@@ -178,7 +178,7 @@ def create(uri: str) -> Iterator[BinaryIO]:
     """A file to be written piece by piece; it gets its name, whole, when the block ends without an error.
 
     Raises:
-        StorageError: As for ``write_bytes``; from inside the block too.
+        StorageError: No space left, no such bucket, refused credentials and the like; from inside the block too.
     """
     path = local_path(uri)
     with s3.create(uri) if path is None else local.create(path) as file:
@@ -190,7 +190,7 @@ def draft(folder: str) -> Iterator[Draft]:
     """A file in a folder whose name is not known before it is written; without ``publish`` nothing stays.
 
     Raises:
-        StorageError: As for ``write_bytes``; from inside the block too.
+        StorageError: No space left, no such bucket, refused credentials and the like; from inside the block too.
     """
     path = local_path(folder)
     with s3.draft(folder) if path is None else local.draft(path) as file:
@@ -204,7 +204,7 @@ def put_once(uri: str, data: bytes | memoryview) -> bool:
 
     Raises:
         FileAlreadyThereError: The file is there with another content.
-        StorageError: As for ``write_bytes``.
+        StorageError: No space left, no such bucket, refused credentials and the like.
     """
     try:
         write_bytes(uri, data, if_absent=True)
@@ -228,7 +228,7 @@ def list_details(uri: str) -> tuple[FileInfo, ...]:
     """``list_files`` with size and version of every file.
 
     Raises:
-        StorageError: As for ``list_files``.
+        StorageError: The folder cannot be listed: no such bucket, refused credentials.
     """
     path = local_path(uri)
     entries = s3.list_entries(uri) if path is None else local.list_entries(path)
@@ -239,7 +239,7 @@ def list_drafts(uri: str) -> tuple[tuple[str, str], ...]:
     """URIs and times of change of files that writers on this machine began and did not finish; none in S3.
 
     Raises:
-        StorageError: As for ``list_files``.
+        StorageError: The folder cannot be listed: no such bucket, refused credentials.
     """
     path = local_path(uri)
     found = [] if path is None else local.list_drafts(path)
@@ -255,7 +255,7 @@ def list_inside(uri: str, roots: Sequence[str]) -> tuple[tuple[FileInfo, ...], t
             looked at.
 
     Raises:
-        StorageError: As for ``list_files``.
+        StorageError: The folder cannot be listed: no such bucket, refused credentials.
     """
     path = local_path(uri)
     if path is None:
@@ -271,7 +271,7 @@ def inside(roots: Sequence[str]) -> Callable[[str], bool]:
         roots: URIs of folders.
 
     Raises:
-        ValueError: Of the test: a path that no file can have.
+        ValueError: The returned test was asked about a path that no file can have.
     """
     test = inside_places([local_path(root) or root for root in roots])
 
@@ -297,7 +297,7 @@ def delete_tree(uri: str) -> None:
     """Delete a file, or a folder with all below it; nothing there is no error.
 
     Raises:
-        StorageError: It cannot be deleted.
+        StorageError: The file or folder cannot be deleted.
     """
     path = local_path(uri)
     if path is None:

@@ -31,8 +31,8 @@ def see_to_conditions(client: S3Client, bucket: str, key: str, kind: Kind) -> No
     """Refuse a server that does not keep a condition; it is tried on a file of its own beside the key.
 
     Raises:
-        StorageError: It does not.
-        ClientError: It cannot be asked.
+        StorageError: The server ignores the condition.
+        ClientError: The server refuses the trial for another reason.
     """
     place = (client.meta.endpoint_url, bucket, kind)
     if place not in _kept:
@@ -94,7 +94,7 @@ def _conflicts(write: Callable[[], object]) -> bool:
     """Whether the server refused a write for its condition; False also where it says that it knows none.
 
     Raises:
-        ClientError: It failed for another reason.
+        ClientError: The write failed for another reason.
     """
     from botocore.exceptions import ClientError
 

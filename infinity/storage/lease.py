@@ -44,12 +44,12 @@ class LeaseRecord(Config):
 
     Attributes:
         token: Number of this owner; every owner has a higher one than those before.
-        nonce: Of this owner alone.
-        owner: The process; None where it gave the folder back.
-        since: Since when, for people.
+        nonce: Random text of this owner alone.
+        owner: Process of the owner; None where it gave the folder back.
+        since: Time since when, for people.
         beat: Number of the heart-beat.
         silence_s: How long the owner may be silent: it promises a heart-beat several times within.
-        note: How far the work is.
+        note: Progress of the work, for people.
     """
 
     token: int
@@ -67,7 +67,7 @@ class LeaseRecord(Config):
         return f"{who}, since {self.since}" + (f" ({self.note})" if self.note else "")
 
     def data(self) -> bytes:
-        """As the file holds it."""
+        """The lease as bytes of its file."""
         return self.dump().encode()
 
 
@@ -80,10 +80,10 @@ class LeaseFence:
     """The owner's pass, which may travel to its workers: every write of theirs checks it.
 
     Attributes:
-        folder: Path or S3 URI.
-        file: The lease.
-        token: Of the owner.
-        nonce: Of the owner.
+        folder: Path or S3 URI of the folder.
+        file: File of the lease.
+        token: Token of the owner.
+        nonce: Nonce of the owner.
     """
 
     folder: str
@@ -95,7 +95,7 @@ class LeaseFence:
         """See to it that the owner is still the owner.
 
         Raises:
-            LeaseLostError: It is not; the message says who is.
+            LeaseLostError: Another process is the owner; the message says which.
             StorageError: The lease cannot be read.
         """
         self._check(self._lease_file().read())
@@ -104,7 +104,7 @@ class LeaseFence:
         """Check, and on a disk keep it so during the step of this generator.
 
         Raises:
-            LeaseLostError: As ``check``.
+            LeaseLostError: Another process is the owner; the message says which.
         """
         yield from self._lease_file().holding(self._check)
 

@@ -40,21 +40,21 @@ class LeaseFile(Protocol):
         """Replace it, if it is ``expected`` (None: absent), by others' leave; what is to be expected from then on.
 
         Raises:
-            FileChangedError: It is something else.
-            StorageError: It cannot be written.
+            FileChangedError: The file holds something else.
+            StorageError: The file cannot be written.
         """
         ...
 
     def beat(self, expected: str, data: bytes) -> str:
-        """As ``swap``, by the owner, also while something of it holds the file."""
+        """Replace the file as ``swap`` does, by its owner, also while another thread of the owner holds the file."""
         ...
 
     def remove(self, expected: str, *, folder_too: bool) -> None:
         """Delete it, if it is ``expected``, and if wanted the folder where that is empty.
 
         Raises:
-            FileChangedError: It is something else.
-            StorageError: It cannot be deleted.
+            FileChangedError: The file holds something else.
+            StorageError: The file cannot be deleted.
         """
         ...
 
@@ -64,7 +64,7 @@ class LeaseFile(Protocol):
 
 
 def lease_file(folder: str, path: Path | None) -> LeaseFile:
-    """That of a folder, whose path is None in S3."""
+    """Return the lease file of a folder; ``path`` is None in S3."""
     return S3LeaseFile(folder) if path is None else DiskLeaseFile(path)
 
 

@@ -73,7 +73,7 @@ def read(path: Path, start: int, length: int | None) -> bytes:
 
 
 def size(path: Path) -> int:
-    """Bytes of a file."""
+    """Return the size of a file in bytes."""
     with explained("look at", path):
         return os.stat(path).st_size
 

@@ -19,7 +19,7 @@ class Owner(Config):
     Attributes:
         who: User, machine and process, for people.
         machine: Start of the machine and its space of process numbers; empty where neither can be known.
-        number: Of the process.
+        number: Number of the process (PID).
         started: When the process began, in ticks since the start of the machine: numbers are used again.
     """
 

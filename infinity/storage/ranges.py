@@ -24,11 +24,11 @@ class RangeReader(io.RawIOBase):
         self.size = storage.size(uri)
 
     def readable(self) -> bool:
-        """True."""
+        """Return True: the file can be read."""
         return True
 
     def seekable(self) -> bool:
-        """True."""
+        """Return True: the place of the next read can be moved."""
         return True
 
     def tell(self) -> int:

@@ -47,7 +47,7 @@ class Patience(Config):
             )
 
     def pause(self, failures: int) -> float:
-        """Most seconds to wait after so many failures."""
+        """Return the longest pause after a number of failures, in seconds."""
         return float(min(self.timeout_s, self.pause_s * 2 ** (failures - 1)))
 
     @property
@@ -91,10 +91,10 @@ class Patience(Config):
 
 
 def within(seconds: float, call: Callable[[], T]) -> T:
-    """The value or the error of a call that may take so long.
+    """Return the value or raise the error of a call that may take this many seconds.
 
     Raises:
-        StorageError: It took longer.
+        StorageError: The call took longer.
     """
     done: list[T] = []
     errors: list[BaseException] = []

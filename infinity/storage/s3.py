@@ -175,7 +175,7 @@ def read(uri: str, start: int, length: int | None) -> bytes:
 
 @patiently
 def size(uri: str) -> int:
-    """Bytes of an object."""
+    """Return the size of an object in bytes."""
     bucket, key = split(uri)
     with _explained("look at", uri):
         return client().head_object(Bucket=bucket, Key=key)["ContentLength"]
@@ -219,7 +219,7 @@ def swap(uri: str, tag: str | None, data: bytes, *, quick: bool = False) -> str:
 
 
 def delete(uri: str) -> None:
-    """Delete one object."""
+    """Delete one object, given its URI."""
     bucket, key = split(uri)
     with _explained("delete", uri):
         client().delete_object(Bucket=bucket, Key=key)

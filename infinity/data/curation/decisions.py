@@ -1,7 +1,7 @@
 """From facts and settings to what is kept: a pure function that opens no picture and does not depend on any order.
 
 Every row has exactly one fate: unreadable, dropped for the first reason that applies, or kept. Reasons are asked in
-this order: the caption is missing or damaged, thresholds on scores, likeness to an evaluation set, duplicates.
+this order: the caption is missing or damaged, thresholds on scores, a picture of an evaluation set, duplicates.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def decide(
 
     Args:
         facts: Columns of ``FACTS`` of all slices, in any order, and a column for each score of a model.
-        filters: Which pictures are left out.
+        filters: Rules that leave pictures out.
         evaluation: The evaluation sets that the filters name, loaded.
         thumbnails: Gives the thumbnails of rows by their number; None takes them from the column ``thumbnail``.
 
@@ -141,7 +141,7 @@ def decide(
 
 
 def _by_row(facts: pa.Table) -> pa.Table:
-    """In order, without a copy of what is in order already."""
+    """Return the rows in order, without a copy where they are in order already."""
     rows = facts["row"].to_numpy()
     return facts if (np.diff(rows) > 0).all() else facts.sort_by("row").combine_chunks()
 
@@ -153,7 +153,7 @@ def _captions(readable: pa.Table) -> Iterator[str]:
 
 
 def _drop_by_scores(fates: _RowReasons, filters: FilterConfig) -> tuple[Histogram, ...]:
-    """Ask the rules on scores, and count these; the scores go before duplicates, which need room, are looked for."""
+    """Ask the rules on scores, and count; only then are duplicates looked for, which need the memory of the scores."""
     scores = all_scores(fates.facts, filters)
     for rule in filters.rules():
         _apply(fates, rule, scores)
@@ -169,7 +169,7 @@ def all_scores(readable: pa.Table, filters: FilterConfig) -> dict[str, Float[np.
     """Every score of readable pictures by its name.
 
     Raises:
-        MissingScoreError: As ``decide``.
+        MissingScoreError: A rule asks for a score that some readable picture does not have.
     """
     width, height = (readable[name].to_numpy().astype(np.float64) for name in ("width_px", "height_px"))
     scores = caption_scores(_captions(readable), filters.captions.script)

@@ -33,7 +33,7 @@ class DroppedRow:
     """One row that is left out.
 
     Attributes:
-        name: Of the picture, in its source.
+        name: Name of the picture in its source.
         detail: What was found, for example the score; may be empty.
         image: The picture, small; None where there is none.
     """
@@ -48,9 +48,9 @@ class DroppedRows:
     """The rows that one rule left out.
 
     Attributes:
-        reason: Its slug; ``unreadable_<slug>`` for rows in quarantine.
-        number: How many.
-        examples: The first few.
+        reason: Slug of the rule; ``unreadable_<slug>`` for rows in quarantine.
+        number: Number of rows.
+        examples: First few rows.
     """
 
     reason: str
@@ -59,14 +59,14 @@ class DroppedRows:
 
 
 def load_dropped(manifest_uri: str, most: int = SHOWN) -> tuple[DroppedRows, ...] | None:
-    """What lies beside a manifest, by reason; None where a version was made without a look at its rows.
+    """Return the dropped rows beside a manifest, by reason; None where a version was made without a look at its rows.
 
     Args:
         manifest_uri: URI of the manifest.
-        most: Most examples of a reason.
+        most: Largest number of examples per reason.
 
     Raises:
-        StorageError: It cannot be read.
+        StorageError: The file of dropped rows cannot be read.
     """
     try:
         content = storage.read_bytes(storage.join(storage.parent(manifest_uri), DROPPED_FILE))

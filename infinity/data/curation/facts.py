@@ -130,11 +130,11 @@ def from_bytes(data: bytes, where: str, columns: Sequence[str] | None = None) ->
 
     Args:
         data: The whole file.
-        where: Its place, for messages.
-        columns: Which are read; None for all.
+        where: Place of the file, for messages.
+        columns: Columns to read; None for all.
 
     Raises:
-        FactsError: It is no file of facts, or one of another version.
+        FactsError: The file holds no facts, or facts of another version.
     """
     try:
         table = pq.read_table(io.BytesIO(data), columns=None if columns is None else list(columns))
@@ -173,5 +173,5 @@ def _described(record: Record) -> dict[str, object]:
 
 
 def _writable_caption(text: str | None) -> str:
-    """Cleaned; half a surrogate pair, which no file holds, becomes NUL, so that the rule on damage still sees it."""
+    """Return a cleaned caption in which half a surrogate pair, which no file holds, is NUL: ``is_damaged`` finds it."""
     return _SURROGATES.sub("\0", clean_caption(text))

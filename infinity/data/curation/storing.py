@@ -52,7 +52,7 @@ class StoringConfig(Config):
     Attributes:
         side_px: Longer pictures are reduced until their shorter side has this many pixels, and encoded as JPEG; None
             stores every picture as it came.
-        quality: Of these JPEGs, 1 to 100.
+        quality: Quality of the reduced JPEGs, 1 to 100.
     """
 
     side_px: int | None = None
@@ -105,9 +105,9 @@ def reduce_slice(piece: Slice, facts: pa.Table, writer: ReducedWriter, max_pixel
 
     Args:
         piece: The slice.
-        facts: Its facts.
+        facts: Facts of the slice.
         writer: Gets all pictures that can be read.
-        max_pixels: As in the first pass.
+        max_pixels: Limit of the first pass: larger pictures are unreadable.
 
     Raises:
         SourceError: A picture is not what it was in the first pass.
@@ -136,8 +136,8 @@ class ReducedWriter:
         """Begin a slice.
 
         Args:
-            uri: Where the table goes, with the ending ``.parquet``; the pictures go beside it.
-            config: Which pictures are reduced.
+            uri: Place of the table, with the ending ``.parquet``; the pictures go beside the table.
+            config: Settings by which pictures are reduced.
         """
         self._uri = uri
         self.config = config
@@ -156,7 +156,7 @@ class ReducedWriter:
         """Keep a picture if it is stored in another size than its own.
 
         Raises:
-            StorageError: It cannot be written.
+            StorageError: The picture cannot be written.
         """
         if not self.config.reduces(*picture.size):
             return
@@ -181,7 +181,7 @@ class ReducedWriter:
         """Put the pictures into their place, then the table, and return it.
 
         Raises:
-            StorageError: They cannot be written.
+            StorageError: The files cannot be written.
         """
         self._stack.close()
         table = table_of(self._rows, REDUCED)
@@ -207,5 +207,5 @@ def load_reduced(uri: str) -> pa.Table | None:
 
 
 def pictures_uri(uri: str) -> str:
-    """Where the pictures lie whose places are at ``uri``."""
+    """Return the place of the pictures that the table at ``uri`` describes."""
     return uri.removesuffix(".parquet") + ".pictures"

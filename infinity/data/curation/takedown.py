@@ -1,4 +1,4 @@
-"""Pictures that must not be in a data set any more, named by checksum, likeness or origin."""
+"""Pictures that must not be in a data set any more, named by checksum, perceptual hash or origin."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class TakedownList(Config):
     """What must go; a picture goes if any of these names it, and with it every row with the same pixels.
 
     Attributes:
-        sha256: Of the picture's file as it was found or as it lies in the shard, or of its pixels; 64 hexadecimal
+        sha256: Checksums of the picture's file as found, of its file in the shard, or of its pixels; 64 hexadecimal
             digits each.
         phash: Perceptual hashes, 16 hexadecimal digits each.
         phash_distance: Most bits in which a picture's hash may differ from one of ``phash``.
@@ -49,7 +49,7 @@ class TakedownList(Config):
     digests: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Without what came later and has its default: lists without it keep their bytes."""
+        """Return the list as JSON, without fields of later versions at their defaults: older lists keep their bytes."""
         return self.identity()
 
     def hidden(self) -> TakedownList:

@@ -33,7 +33,7 @@ SAMPLE_COLUMNS = (
 """What is needed of the facts to write a picture."""
 
 _ROWS_AT_ONCE = 8192
-"""Of how many rows there are objects of Python at a time."""
+"""Number of rows that are Python objects at a time."""
 
 _KEY_BYTES = 10  # twice as many digits
 T = TypeVar("T")
@@ -69,7 +69,7 @@ class Stored:
     """How the pictures of a data set are stored.
 
     Attributes:
-        digest: Of the settings by which pictures are reduced; empty if they are stored as they came.
+        digest: Digest of the settings by which pictures are reduced; empty if they are stored as they came.
         origins: By row, where reduced pictures lie already.
         as_parent: Whether the parent's pictures were stored in the same way, so that its shards can stay.
     """
@@ -84,7 +84,7 @@ class ShardPlan:
     """One shard to write.
 
     Attributes:
-        split: Which split its samples belong to.
+        split: Split that the samples belong to.
         aspect_ratio: The ratio that is nearest to all of them.
         samples: In order: SAMPLE_COLUMNS and ``key``.
         origins: By key, for the samples that lie as they will be stored, in an earlier version or beside the facts; the
@@ -146,16 +146,16 @@ class ShardPlans:
         return (self._plan(each) if isinstance(each, _ShardPart) else each for each in self.shards)
 
     def new(self) -> Iterator[ShardPlan]:
-        """Those to write."""
+        """Yield the plans of the shards that must be written."""
         return (self._plan(each) for each in self.shards if isinstance(each, _ShardPart))
 
     @property
     def num_new(self) -> int:
-        """How many are to write."""
+        """Number of shards that must be written."""
         return sum(isinstance(each, _ShardPart) for each in self.shards)
 
     def joined(self, written: Iterator[T]) -> Iterator[KeptShard | T]:
-        """What was made of the new ones, in order, among those that stay."""
+        """Yield the written shards, in order, among those that stay."""
         return (next(written) if isinstance(each, _ShardPart) else each for each in self.shards)
 
     def _plan(self, part: _ShardPart) -> ShardPlan:
@@ -218,7 +218,7 @@ def choose_validation(pixels: UInt8[np.ndarray, "n 32"], share: float, seed: int
 
     Pictures come in an order given by a hash of seed and content, and equal pictures go together. So adding pictures to
     a source moves few between the splits, and no picture has an equal in the other split. Pictures are not grouped by
-    likeness or caption: in a set with few captions that would set aside whole kinds of pictures.
+    caption or resemblance: in a set with few captions that would set aside whole kinds of pictures.
 
     Args:
         pixels: A checksum of each picture.

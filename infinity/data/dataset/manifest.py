@@ -86,9 +86,9 @@ class SourceRecord(Config):
 
     Attributes:
         source: URI; None for drawn scenes.
-        scenes: Which scenes were drawn, or None.
+        scenes: Settings of the drawn scenes, or None.
         fingerprint: Changes when the source does.
-        captions: Which caption was taken where a row has a long and a short one.
+        captions: Choice of caption where a row has a long and a short one.
         columns: Names of columns, where guessing was not enough.
         download: How pictures were fetched, if the source is a list of addresses.
         roots: Further folders whose files the source might name.
@@ -105,7 +105,7 @@ class SourceRecord(Config):
     roots: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Without what came later and has its default: manifests without it keep their bytes, and their digest."""
+        """Return the record as JSON without added fields at their defaults: older manifests keep their digest."""
         return self.identity()
 
 
@@ -114,21 +114,22 @@ class ManifestHead(Config):
     """What is true of the data set as a whole.
 
     Attributes:
-        counts: read, kept, unreadable and one ``dropped_<reason>`` a reason; read is the sum of the others.
-        unreadable: How many pictures were unreadable for which reason.
-        shards: In the order of the table.
+        counts: Numbers of rows: read, kept, unreadable and one ``dropped_<reason>`` per reason; read is the sum of the
+            others.
+        unreadable: Number of unreadable pictures by reason.
+        shards: Shards in the order of the table.
         spec: The settings the data set was built with, filters included.
-        root: Where the paths of shards begin: "." for the manifest's folder, ".." for the folder above it.
+        root: Folder where the paths of shards begin: "." for the manifest's folder, ".." for the folder above it.
         parent: Digest of the manifest that this one was made from; empty if it was made from sources alone.
-        parent_uri: Where that one lay, below the root or absolute.
+        parent_uri: Place of the parent's manifest, below the root or absolute.
         sources: All sources, in the order of their rows.
         takedown: What was taken down, here and in all versions before.
         rules: Every rule with its setting and its count.
-        histograms: How each score is spread over the readable pictures.
+        histograms: Histogram of each score over the readable pictures.
         examples: A few examples of each reason.
-        code_version: Of the program that wrote the data set.
-        converted: How many pictures had colours of which profile, and are stored in sRGB; of these ``sha256`` differs
-            from ``original_sha256``.
+        code_version: Version of the program that wrote the data set.
+        converted: Number of pictures by colour profile whose colours were converted to sRGB; of these ``sha256``
+            differs from ``original_sha256``.
     """
 
     later: ClassVar[frozenset[str]] = frozenset({"converted"})
@@ -150,7 +151,7 @@ class ManifestHead(Config):
     converted: dict[str, int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Without what came later and has its default: manifests without it keep their bytes, and their digest."""
+        """Return the head as JSON without added fields at their defaults: older manifests keep their digest."""
         plain = Config.to_json(self)
         return plain if self.converted else {name: value for name, value in plain.items() if name != "converted"}
 
@@ -163,7 +164,7 @@ class Manifest:
     needs a third of them.
 
     Attributes:
-        uri: Where it lies, or shall lie.
+        uri: Place of the manifest, which need not exist yet.
         head: What is true of the data set as a whole.
     """
 
@@ -173,9 +174,9 @@ class Manifest:
         """Compose a manifest.
 
         Args:
-            uri: Where it lies, or shall lie.
+            uri: Place of the manifest, which need not exist yet.
             head: What is true of the data set as a whole.
-            table: Its rows, with the columns of ``SCHEMA``.
+            table: Rows of the manifest, with the columns of ``SCHEMA``.
             saved_digest: sha256 of the file it was loaded from; empty for one that was not.
         """
         self.uri, self.head = uri, head
@@ -197,14 +198,14 @@ class Manifest:
         """Write a manifest whose rows come a piece at a time, and give it as it would be loaded.
 
         Args:
-            uri: Where it shall lie.
+            uri: Place of the manifest.
             head: What is true of the data set as a whole.
-            tables: Its rows, with the columns of ``SCHEMA``; those of one row group are in memory at a time. The same
+            tables: Rows of the manifest, with the columns of ``SCHEMA``; one row group is in memory at a time. The same
                 rows in the same pieces give the same bytes.
 
         Raises:
             FileAlreadyThereError: Another manifest lies there.
-            StorageError: It cannot be written.
+            StorageError: The manifest cannot be written.
         """
         content = _file_of(head, tables)
         storage.put_once(uri, content)
@@ -269,7 +270,7 @@ class Manifest:
 
         Raises:
             FileAlreadyThereError: Another manifest lies there.
-            StorageError: It cannot be written.
+            StorageError: The manifest cannot be written.
         """
         storage.put_once(self.uri, self.to_bytes())
 
@@ -285,7 +286,7 @@ class Manifest:
         return folder if self.head.root == "." else storage.parent(folder)
 
     def to_bytes(self) -> bytes:
-        """The manifest's file."""
+        """Return the bytes of the manifest's file."""
         return bytes(_file_of(self.head, [self.table]))
 
     def __len__(self) -> int:
@@ -363,7 +364,7 @@ class Manifest:
         """URI of a shard, given its path in the table or the head: below the root, links resolved.
 
         Raises:
-            ManifestError: It would lie elsewhere: a manifest from a stranger must not name our files.
+            ManifestError: The shard would lie elsewhere: a manifest from a stranger must not name our files.
         """
         if path not in self._shard_uris:
             uri = storage.join(self.root, path)

@@ -42,7 +42,7 @@ class ParquetColumns:
 
     @property
     def num_rows(self) -> int:
-        """Rows of the file."""
+        """Number of rows of the file."""
         return self._starts[-1]
 
     @property

@@ -55,7 +55,7 @@ class ShiftedSlice:
 
     @property
     def first_row(self) -> int:
-        """The smallest row."""
+        """Smallest row number of the slice."""
         return self.piece.first_row + self.shift
 
     def read(self, wanted: frozenset[int] | None = None) -> Iterator[Record]:
@@ -74,7 +74,7 @@ def write_shard(plan: ShardPlan, slices: Sequence[Slice], root: str, max_pixels:
         plan: What goes in.
         slices: The slices of the source that hold the plan's samples without an origin, in order.
         root: URI of the folder whose ``shards`` folder all versions of a data set share.
-        max_pixels: As in the first pass.
+        max_pixels: Limit of the first pass: larger pictures are unreadable.
 
     Raises:
         SourceError: A picture is not what it was in the first pass.

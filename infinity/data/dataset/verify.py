@@ -84,9 +84,9 @@ def verify_shard(uri: str, shard: ShardInfo, rows: list[dict[str, Any]]) -> list
     """What is wrong with one shard.
 
     Args:
-        uri: Where it lies.
-        shard: What the head says about it.
-        rows: Its rows of the manifest, in order.
+        uri: Place of the shard.
+        shard: Description of the shard in the head of the manifest.
+        rows: Rows of the manifest that lie in the shard, in order.
     """
     if len(rows) != shard.num_samples:
         return [_fault("wrong_count", uri, f"{shard.num_samples} rows", f"{len(rows)} in the table")]

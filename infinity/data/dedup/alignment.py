@@ -29,7 +29,7 @@ _LUMA_CHROMA = np.array([[0.299, 0.587, 0.114], [-0.118, -0.232, 0.35], [0.35, -
 """From R, G, B to Y and seven tenths of Cb and Cr (JFIF, ITU-T T.871)."""
 
 _LUMA_FACTOR = 2.1
-"""One level of these counts as so many of R, G and B: at the default limit of 18, 8.6 levels are near. No pair of
+"""One level of luma or chroma counts as this many of R, G and B: at the default limit of 18, 8.6 are near. No pair of
 unlike emoji is below 9.1, no copy that JPEG encoded at quality 50 above 7.1 (decision 16)."""
 
 Thumbnails = UInt8[np.ndarray, "P 32 32 3"]

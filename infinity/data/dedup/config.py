@@ -34,7 +34,7 @@ class CaptionDuplicates(Config):
 
     Attributes:
         similarity: Smallest Jaccard similarity of the captions' word pairs, above 0 to 1; 1 is the same words.
-        scope: Where repetitions are looked for: among rows with the same pixels ("picture") or everywhere ("anywhere").
+        scope: Rows among which repetitions are looked for: those with the same pixels ("picture") or all ("anywhere").
     """
 
     similarity: float = 0.8

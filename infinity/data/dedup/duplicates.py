@@ -90,7 +90,7 @@ def near_duplicates(
     Args:
         rows: Columns of ``FACTS`` of readable pictures.
         limits: What counts as near.
-        partitions: As ``near_pairs``.
+        partitions: Number of parts that the search is cut into, see ``near_pairs``; the result does not depend on it.
         thumbnails: Gives the thumbnails of places in ``rows``; None takes them from the column ``thumbnail``.
     """
     get = thumbnails or thumbnails_in(rows)
@@ -161,7 +161,7 @@ def _twins(
 
 
 def _greedy(links: Iterable[tuple[int, int]]) -> dict[int, int]:
-    """Of ranks, 0 the best, and pairs of them that are near: which are dropped, and for which better one that stays."""
+    """Return the ranks to drop and the better rank that stays for each, given pairs of near ranks (0 is the best)."""
     better: defaultdict[int, list[int]] = defaultdict(list)
     for a, b in links:
         better[max(a, b)].append(min(a, b))

@@ -95,7 +95,7 @@ def similar_fingerprints(looks: Fingerprints, limits: NearDuplicates, *, partiti
     Args:
         looks: All pictures.
         limits: What counts as near.
-        partitions: As ``near_pairs``.
+        partitions: Number of parts that the search is cut into, see ``near_pairs``; the result does not depend on it.
     """
     found = [_NO_PAIRS]
     for left, right in _likely(looks, limits, 0, partitions):
@@ -116,7 +116,7 @@ def similar_to_known(looks: Fingerprints, limits: NearDuplicates, known: int, *,
         looks: Pictures that are known, then new ones.
         limits: What counts as near.
         known: How many are known.
-        partitions: As ``near_pairs``.
+        partitions: Number of parts that the search is cut into, see ``near_pairs``; the result does not depend on it.
     """
     if not known:
         return _NO_PAIRS

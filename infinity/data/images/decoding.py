@@ -133,7 +133,7 @@ class _HashedPixels:
         return len(data)
 
     def flush(self) -> None:
-        """Nothing is held back."""
+        """Do nothing, since nothing is held back; Pillow calls this."""
 
 
 def decode(

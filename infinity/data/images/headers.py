@@ -34,7 +34,7 @@ def read_header(data: bytes) -> Header | None:
     """Walk the container; None if it is none of the formats that are read.
 
     Raises:
-        BrokenHeaderError: It begins as one of them, but does not name its size.
+        BrokenHeaderError: The file begins like one of these formats, but does not name its size.
     """
     readers: tuple[tuple[bytes, Callable[[bytes], Header | None]], ...] = (
         (b"\xff\xd8\xff", _jpeg),

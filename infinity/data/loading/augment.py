@@ -41,7 +41,7 @@ class AugmentConfig(Config):
     """How pictures change from visit to visit. A picture is always scaled until it just covers its batch's size.
 
     Attributes:
-        crop: Which part of the longer side is kept: the centre, as for the transformer, or a random part.
+        crop: Part of the longer side that is kept: the centre, as for the transformer, or a random part.
         flip: Probability that a picture is mirrored. Mirrored pictures contradict captions that say left or right, and
             letters, so it is 0 unless asked for.
     """

@@ -34,8 +34,8 @@ class BatchIds:
     """The pictures of one step: rows of the manifest that share an aspect ratio (height / width).
 
     Attributes:
-        aspect_ratio: Of all of them.
-        rows: In order.
+        aspect_ratio: Ratio (height / width) of all pictures.
+        rows: Row numbers of the manifest, in order.
         visits: How often each picture came before, which is its epoch; empty where a plan was not asked. What is drawn
             for a picture (its crop, its caption) follows from row and visit.
     """
@@ -60,7 +60,7 @@ class BatchPlan:
 
     Args:
         manifest: The data set; its digest is a part of the seed.
-        split: Which part of it.
+        split: Split of the data set.
         batch_size: Pictures in a batch, of all processes together.
         seed: Another seed, another order.
         order: How pictures are mixed.
@@ -79,7 +79,7 @@ class BatchPlan:
             raise ValueError(f"{manifest.uri}: expected pictures in the split {split!r}, found none")
         self.batch_size = batch_size
         self.key = key_of(manifest.digest, split, seed)
-        """A number that names data set, split and seed: of everything drawn for the pictures of this plan."""
+        """A 64-bit key of data set, split and seed, from which all draws for pictures follow (docs/decisions/0011)."""
         self._aspect_ratios = sorted({float(value) for value in ratios})
         order = order or OrderConfig()
         self._rounds = [

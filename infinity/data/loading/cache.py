@@ -42,7 +42,7 @@ class ShardCache:
 
         Args:
             folder: On a local disk; made if absent. Several data sets may share it.
-            max_bytes: Of all shards in it together.
+            max_bytes: Largest size of all shards in the folder together.
             patience: How long to insist on each piece of a download. Who waits for another's download waits as long
                 as the other may take, and gets its error.
         """
@@ -56,15 +56,16 @@ class ShardCache:
         """A shard for reading, downloaded if need be; the caller closes it.
 
         Args:
-            uri: Where it lies.
-            info: What it is.
+            uri: Place of the shard.
+            info: Size and checksum of the shard.
 
         Raises:
             UnreachableError: The store did not give it after all attempts, to this caller or to the one that it waited
                 for.
             DamagedError: The store gave something else, twice.
             FileMissingError: The store has no such file.
-            StorageError: It does not fit into the cache, or another process has been at it for too long.
+            StorageError: The shard does not fit into the cache, or another process has been downloading it for too
+                long.
         """
         path = self._folder / f"{info.sha256}{_SHARD}"
         if (file := _opened(path)) is not None:

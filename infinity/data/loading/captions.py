@@ -72,10 +72,10 @@ class CaptionDraw:
 
         Args:
             manifest: The data set.
-            config: Which captions.
-            key: Of the plan.
-            num_tokens: How many tokens a caption has for the text encoder.
-            max_tokens: How many the encoder reads.
+            config: Settings of the choice.
+            key: Key of the plan, from which all random draws follow.
+            num_tokens: Function that counts the tokens of a caption for the text encoder.
+            max_tokens: Most tokens that the encoder reads.
         """
         self._manifest = manifest
         self._config, self._key = config, key

@@ -25,10 +25,12 @@ class ReadingConfig(Config):
     Attributes:
         num_workers: Threads that read and decode; Pillow decodes and scales without the interpreter's lock.
         prefetch_steps: Steps that are prepared before they are asked for.
-        memory_bytes: For pictures that were decoded once, of a small data set that looks the same at every visit.
+        memory_bytes: Memory for pictures that were decoded once, of a small data set that looks the same at every
+            visit.
         cache_folder: A folder on this machine's disk for whole shards, shared by all processes; None to read every
             picture by itself. Right where the data lies in S3 and each machine reads a good part of every shard.
-        cache_bytes: Of that folder. Best is room for the shards of one window of every ratio (``OrderConfig``).
+        cache_bytes: Largest size of that folder. Best is room for the shards of one window of every ratio
+            (``OrderConfig``).
         cache_steps: How many steps ahead shards are fetched.
         patience: How long to insist on a read.
     """
@@ -103,7 +105,7 @@ class StoredPictures:
         """Bring a shard into the cache.
 
         Raises:
-            StorageError: As for ``read``.
+            StorageError: The shard is missing or out of reach, or the cache has no room for it.
         """
         if self._cache is not None:
             self._cache.open(uri, self._info(uri)).close()

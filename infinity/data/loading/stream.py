@@ -32,7 +32,7 @@ class LoadedBatch:
     """Pictures of one aspect ratio.
 
     Attributes:
-        ids: Which.
+        ids: Rows, aspect ratio and visits of the pictures.
         images: RGB, 0 to 255, in the order of the ids.
     """
 
@@ -69,11 +69,11 @@ class PixelLoader:
 
         Args:
             manifest: The data set.
-            ids_of: This process's parts of a step's batch: a pure function of the step, safe to call from any thread.
+            ids_of: Function that gives this process's parts of a step's batch: pure, safe to call from any thread.
             size_px: Height and width of the pictures of an aspect ratio.
             config: How to read.
             augment: What is drawn for a picture at each visit.
-            key: Of those draws; the plan's.
+            key: Key of the random draws: that of the plan.
             num_steps: Steps of the run; none beyond is prepared. None for a run without end.
         """
         self._config = config or ReadingConfig()

@@ -33,7 +33,7 @@ def fields_of(parts: Iterable[tuple[str, bytes]], columns: SourceColumns) -> dic
         columns: How columns are named.
 
     Raises:
-        UnreadableError: One is not what its ending says.
+        UnreadableError: A file is not what its ending says.
     """
     fields: dict[str, Any] = {}
     texts: list[str] = []
@@ -52,7 +52,7 @@ def text_of(name: str, data: bytes) -> str:
     """A text in UTF-8, or in UTF-16 with its mark.
 
     Raises:
-        UnreadableError: It is neither.
+        UnreadableError: The bytes are neither UTF-8 nor UTF-16.
     """
     try:
         return data.decode("utf-16" if data.startswith(_UTF16) else "utf-8-sig")
@@ -96,7 +96,7 @@ class Captioned:
     Attributes:
         piece: The slice.
         files: URIs of the caption files by the picture's URI.
-        captions: Which caption is taken where there is a long and a short one.
+        captions: Choice of caption where there is a long and a short one.
         columns: How columns are named.
     """
 
@@ -107,7 +107,7 @@ class Captioned:
 
     @property
     def first_row(self) -> int:
-        """The smallest row."""
+        """Smallest row number of the slice."""
         return self.piece.first_row
 
     def read(self, wanted: frozenset[int] | None = None) -> Iterator[Record]:

@@ -86,7 +86,7 @@ class SourceColumns(Config):
         """The captions of one row.
 
         Raises:
-            UnreadableError: One is neither a text nor missing.
+            UnreadableError: A caption is neither a text nor missing.
         """
         names = tuple(fields)
         return RowCaptions.of(_text(fields, self.longs(names)), _text(fields, self.shorts(names)), choice)
@@ -98,10 +98,10 @@ class SourceColumns(Config):
 
         Args:
             fields: The row's cells by column.
-            row: Its number.
-            where: What to call a row that names no picture.
+            row: Number of the row.
+            where: Name, for messages, of a row that names no picture.
             folder: URI of the table's folder.
-            choice: Which caption is wanted.
+            choice: Choice between the long and the short caption.
             raw: The row as it was found.
         """
         names = tuple(fields)

@@ -24,7 +24,7 @@ class Slice(Protocol):
 
     @property
     def first_row(self) -> int:
-        """The smallest row."""
+        """Smallest row number of the slice."""
         ...
 
     def read(self, wanted: frozenset[int] | None = None) -> Iterator[Record]:
@@ -41,7 +41,7 @@ class FencedSlice:
 
     @property
     def first_row(self) -> int:
-        """The smallest row."""
+        """Smallest row number of the slice."""
         return self.piece.first_row
 
     def read(self, wanted: frozenset[int] | None = None) -> Iterator[Record]:
@@ -59,7 +59,7 @@ class OutsideLinks:
     first_row: int
 
     def read(self, wanted: frozenset[int] | None = None) -> Iterator[Record]:
-        """One record a link."""
+        """Yield one record per link."""
         problem = UnreadableError("outside_source", f"a link that leads out of the source; {_ADVICE}")
         for row, name in enumerate(self.names, start=self.first_row):
             if wanted is None or row in wanted:

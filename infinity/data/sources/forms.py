@@ -76,7 +76,7 @@ class BrokenFile:
     detail: str
 
     def read(self, wanted: frozenset[int] | None = None) -> Iterator[Record]:
-        """The one record."""
+        """Yield the one record of the file."""
         if wanted is None or self.first_row in wanted:
             problem = UnreadableError("bad_file", self.detail)
             yield Record(row=self.first_row, name=storage.name(self.uri), problem=problem, raw=self.uri.encode())
@@ -91,7 +91,7 @@ class FilesSlice:
     first_row: int
 
     def read(self, wanted: frozenset[int] | None = None) -> Iterator[Record]:
-        """One record a file."""
+        """Yield one record per file."""
         for row, (uri, name) in enumerate(zip(self.uris, self.names, strict=True), start=self.first_row):
             if wanted is None or row in wanted:
                 yield Record(row=row, name=name, image=uri)
@@ -110,7 +110,7 @@ class Opening:
         """The rows of one file.
 
         Raises:
-            SourceError: It cannot be read, or has no rows.
+            SourceError: The source cannot be read, or has no rows.
         """
         found = self._read(uri, 0)
         return _source(uri, [found.kind], fenced(found.slices, self.roots), found.num_rows)
@@ -382,7 +382,7 @@ def is_picture(uri: str) -> bool:
 
 
 def is_shard(uri: str) -> bool:
-    """By its name."""
+    """Return whether a file is a shard, by its name."""
     return uri.lower().endswith(SHARD_ENDINGS)
 
 

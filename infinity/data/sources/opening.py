@@ -77,7 +77,7 @@ def open_source(
 
     Args:
         uri: A folder or a file, local or in S3.
-        captions: Which caption is taken where a row has a long and a short one.
+        captions: Choice of caption where a row has a long and a short one.
         rows_per_slice: Rows that one task handles; a shard is always one task.
         columns: Names of columns; None guesses.
         roots: Further folders whose files the source may name; all others must lie below the source, links resolved.

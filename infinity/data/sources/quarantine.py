@@ -72,8 +72,8 @@ class Quarantine:
         """Keep one row.
 
         Args:
-            record: As the source gave it.
-            error: Why it cannot be used.
+            record: Record as the source gave it.
+            error: Reason why the record cannot be used.
             data: The picture's bytes as far as they were read; empty for a row that names none.
         """
         part: Part = "row" if record.problem is not None and not data else "picture"
@@ -122,7 +122,7 @@ def load(uri: str) -> pa.Table:
 
     Raises:
         SourceError: The file is no quarantine.
-        StorageError: It cannot be read.
+        StorageError: The file cannot be read.
     """
     with _opened(uri) as file:
         return file.read()
@@ -180,7 +180,7 @@ def num_quarantined(uri: str) -> int:
     """How many rows a quarantine file has.
 
     Raises:
-        SourceError: It is no quarantine.
+        SourceError: The file is no quarantine.
     """
     with _opened(uri) as file:
         return int(file.metadata.num_rows)
@@ -194,13 +194,13 @@ def export(uri: str, folder: str, roots: tuple[str, ...] = ()) -> int:
     folder is a source like any other.
 
     Args:
-        uri: The quarantine.
-        folder: Where the rows go.
+        uri: Place of the quarantine.
+        folder: Folder for the rows.
         roots: Folders from which pictures that have a file of their own may be read once more, links resolved.
 
     Raises:
         SourceError: There is no quarantine.
-        StorageError: It cannot be read or the folder not be written.
+        StorageError: The quarantine cannot be read, or the folder cannot be written.
     """
     lines: list[str] = []
     for file in files_of(uri):

@@ -80,7 +80,7 @@ def quoted_rows(uri: str, start: int, length: int | None) -> Iterator[TextRow]:
 
 
 def cut(uri: str, rows: Rows, start: int, rows_per_slice: int) -> tuple[list[Span], int]:
-    """Cut a table at row ends into slices of so many rows that are not blank; and the number of rows in all."""
+    """Cut a table at row ends into slices of equally many rows that are not blank; return slices and number of rows."""
     spans: list[Span] = []
     begin, first, row, filled, end = start, 0, 0, 0, start
     for text in rows(uri, start, None):

@@ -70,7 +70,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class ShardSlice:
-    """One shard."""
+    """A webdataset shard, read as one slice."""
 
     uri: str
     first_row: int

@@ -29,7 +29,7 @@ def actors(kind: type[Any], workers: WorkersConfig, most: int) -> Iterator[list[
     Args:
         kind: The class.
         workers: How many are wanted. The cluster may have room for fewer, which changes no result.
-        most: More than this are not needed.
+        most: Largest number of actors that is needed.
 
     Raises:
         WorkersError: No room for a single worker.
@@ -59,12 +59,12 @@ def each(team: Sequence[Any], method: str, calls: Sequence[tuple[Any, ...]]) -> 
     """Place and result of every call as it gets ready; an idle actor gets the next call.
 
     Args:
-        team: What ``actors`` gave.
+        team: Actors, as ``actors`` gave them.
         method: Name of the actors' method.
-        calls: Its arguments.
+        calls: Arguments of every call.
 
     Raises:
-        WorkersError: Workers that die.
+        WorkersError: Workers died more often than allowed.
         Exception: What a call raised, as it was raised in the worker.
     """
     if is_in_process():

@@ -22,7 +22,7 @@ def dropped_pictures(rows: SourceTable, dropped: pa.Table, max_pixels: int) -> d
     Args:
         rows: All rows of the data set's sources.
         dropped: ``row`` and ``reason`` of those that are left out.
-        max_pixels: As in the first pass.
+        max_pixels: Limit of the first pass: larger pictures are unreadable.
 
     Raises:
         StorageError: A source cannot be read.

@@ -41,8 +41,8 @@ class OpenedSource:
     """A source that is there and is what its record says.
 
     Attributes:
-        record: What the manifest will say about it.
-        source: Its slices.
+        record: Record of the source, for the manifest.
+        source: Slices of the source.
     """
 
     record: SourceRecord
@@ -150,9 +150,9 @@ def open_record(record: SourceRecord, output: str, progress: ProgressSink) -> Op
         progress: Told about a download.
 
     Raises:
-        SourceError: It is empty or of an unknown form.
-        DatasetError: It changed.
-        StorageError: It cannot be reached.
+        SourceError: The source is empty or of an unknown form.
+        DatasetError: The source changed.
+        StorageError: The source cannot be reached.
     """
     if record.source is None:
         assert record.scenes is not None
@@ -203,7 +203,7 @@ def gather(
         root: URI of the folder that all versions of the data set share.
         progress: Told after every slice.
         judges: Networks that score the pictures or write captions, or None.
-        storing: Which pictures are reduced on the way.
+        storing: Settings by which pictures are reduced on the way.
 
     Raises:
         ValueError: A network cannot be loaded.
@@ -259,7 +259,7 @@ def _joined(
 
     Args:
         opened: The sources.
-        calls: One for each slice of all sources.
+        calls: One call per slice of all sources.
         found: Facts and reduced pictures of every slice; held for a few at a time.
     """
     slices: list[Slice] = []

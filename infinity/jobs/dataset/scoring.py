@@ -44,11 +44,11 @@ class ScorersConfig(Config):
     """Which networks look at the pictures.
 
     Attributes:
-        scorers: At most one for each score.
+        scorers: Networks that give scores; at most one per score.
         captioner: Writes long captions; the source's stay as the short ones. None for no new captions.
-        captions: Which of the two is taken, and compared with the picture.
-        workers: Who runs them; changes no result.
-        max_pixels: As in the first pass.
+        captions: Choice between the two captions; the chosen one is compared with the picture.
+        workers: Processes that run the networks; they change no result.
+        max_pixels: Limit of the first pass: larger pictures are unreadable.
     """
 
     scorers: tuple[ScorerConfig, ...] = ()
@@ -76,8 +76,8 @@ def judge(slices: Sequence[MeasuredSlice], config: ScorersConfig, root: str, pro
     """The facts of every slice with new captions and a column for each score.
 
     Args:
-        slices: Those of all sources.
-        config: Which networks.
+        slices: Slices of all sources.
+        config: Networks to ask.
         root: URI of the folder that all versions of the data set share.
         progress: Told after every slice.
 

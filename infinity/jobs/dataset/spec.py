@@ -27,18 +27,18 @@ class BuildDatasetSpec(JobSpec):
 
     Attributes:
         source: URI of an image folder, a table, shards, or a folder of those; None for drawn scenes.
-        scenes: Which scenes to draw; None if there is a source. With a parent both may be None.
+        scenes: Settings of the drawn scenes; None if there is a source. With a parent both may be None.
         fingerprint: ``fingerprint(source)`` when the job was planned, so that a changed source makes another data set.
-        captions: Which caption is taken where a row has a long and a short one.
+        captions: Choice of caption where a row has a long and a short one.
         columns: Names of the source's columns, where guessing is not enough.
         roots: URIs of further folders whose files the source may name, by links or in tables; what lies neither in them
             nor in the source is left out as ``outside_source``.
         download: How pictures are fetched where the source is a list of addresses.
-        filters: Which pictures are left out.
+        filters: Rules that leave pictures out.
         storing: Whether pictures are stored in a smaller size.
         scorers: Pretrained networks that score the pictures, for the thresholds in ``filters.models``.
         captioner: Vision-language model that writes long captions; the source's stay as the short ones.
-        workers: Who runs these networks; changes no result.
+        workers: Processes that run these networks; they change no result.
         aspect_ratios: Ratios (height / width) that pictures are sorted into.
         validation_share: Share of the pictures that is set aside, 0 to below 1.
         samples_per_shard: Most samples in one shard.

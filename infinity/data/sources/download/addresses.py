@@ -70,7 +70,7 @@ def check_url(url: URL, config: DownloadConfig) -> None:
 
     Raises:
         UnreadableError: ``url_malformed``, ``url_scheme`` or ``address_not_public``.
-        ValueError: It names a port that is none.
+        ValueError: The address names a port that does not exist.
     """
     shown = str(url)[:100]
     if url.scheme not in ("http", "https"):
@@ -166,7 +166,7 @@ class PublicResolver(AbstractResolver):
         return socket.socket(family, kind, protocol)
 
     async def close(self) -> None:
-        """Nothing is kept open."""
+        """Close nothing: no connection is kept open."""
 
 
 def check_dialled(address: str, allowed: Collection[str]) -> None:
