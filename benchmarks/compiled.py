@@ -30,7 +30,7 @@ WARMUPS = 3
 
 
 def models() -> Mapping[str, Configuration]:
-    """The small preset, and the size of the benchmark's training pass."""
+    """Return the small preset, and the size of the benchmark's training pass."""
     known = configurations()
     return {name: known[f"{name}-transformer"] for name in ("small", "reference")}
 

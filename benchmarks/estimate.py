@@ -35,7 +35,7 @@ Configuration = tuple[AnyTrainSpec, TokenizerConfig | None]
 
 
 def configurations() -> Mapping[str, Configuration]:
-    """Small trainings of both stages that differ in what takes memory and time."""
+    """Return small trainings of both stages that differ in what takes memory and time."""
     demo = end_to_end("demo", source=None, output="runs")
     shape = demo.tokenizer.model
     workers = demo.pretrain.workers.replace(num_workers=1, threads=1)
@@ -67,7 +67,7 @@ def configurations() -> Mapping[str, Configuration]:
 
 
 def reference_sized(spec: TrainTransformerSpec) -> TrainTransformerSpec:
-    """The training benchmark's sizes (`benchmarks.transformer`) as a training."""
+    """Return the training benchmark's sizes (`benchmarks.transformer`) as a training."""
     return spec.replace(
         model=CONFIG.replace(text_channels=512),
         text=BuiltinTextConfig(channels=512, max_tokens=32),

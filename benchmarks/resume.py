@@ -50,7 +50,7 @@ def make_manifest(uri: str, number: int, per_shard: int = PER_SHARD) -> None:
 
 
 def start(uri: str, step: int, batch: int) -> dict[str, tuple[float, float]]:
-    """Everything up to the bytes of a late step's pictures; wall and processor seconds of each part."""
+    """Read up to the bytes of a late step's pictures; return wall and processor seconds of each part."""
     seconds: dict[str, tuple[float, float]] = {}
     began = time.perf_counter(), time.process_time()
 

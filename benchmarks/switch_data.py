@@ -53,7 +53,7 @@ def write_pictures(folder: Path, *, mixed: bool) -> None:
 
 
 def make_manifest(folder: Path, *, mixed: bool) -> str:
-    """A data set of these pictures."""
+    """Return a data set of these pictures."""
     if not (folder / "pictures" / "metadata.jsonl").exists():
         write_pictures(folder / "pictures", mixed=mixed)
     source = str(folder / "pictures")
@@ -65,7 +65,7 @@ def make_manifest(folder: Path, *, mixed: bool) -> str:
 
 
 def make_tokenizer(folder: Path, manifest: str) -> str:
-    """A tokenizer that was trained a little; at three times this rate some orders of pictures leave dead bits."""
+    """Train a tokenizer a little; at three times this rate some orders of pictures leave dead bits."""
     if (folder / "tokenizer" / "COMMITTED").exists():
         return str(folder / "tokenizer")
     spec = TrainTokenizerSpec(
@@ -84,7 +84,7 @@ def make_tokenizer(folder: Path, manifest: str) -> str:
 
 
 def control(folder: Path, manifest: str, tokenizer: str) -> TrainTransformerSpec:
-    """The full recipe in small: wrong bits in the history, dropped captions and blocks."""
+    """Return the full recipe in small: wrong bits in the history, dropped captions and blocks."""
     model = TransformerConfig(width=64, num_heads=4, depth=3, num_bits=8, text_channels=64, max_text_tokens=16)
     return TrainTransformerSpec(
         output=str(folder),

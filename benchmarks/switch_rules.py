@@ -118,7 +118,7 @@ class SwitchRow:
 
 
 def apart(a: SwitchRun, b: SwitchRun) -> tuple[float, float]:
-    """Largest difference of the losses of two trainings, in the first steps and in all."""
+    """Return the largest difference of the losses of two trainings, in the first steps and in all."""
     differences = [abs(x - y) for x, y in zip(a.losses, b.losses, strict=True)]
     return max(differences[:EARLY]), max(differences)
 
@@ -152,7 +152,7 @@ def prose(text: str, *, bullet: str = "") -> str:
 
 
 def table(rows: Sequence[SwitchRow]) -> list[str]:
-    """The rows, those of each rule under a head of their own."""
+    """Return the rows, those of each rule under a head of their own."""
     lines: list[str] = []
     for rule in NAMES:
         chosen = [row for row in rows if row.rule == rule]
@@ -167,7 +167,7 @@ def table(rows: Sequence[SwitchRow]) -> list[str]:
 
 
 def _exact(rows: Sequence[SwitchRow]) -> list[str]:
-    """Rows of the rules "bits" (last weights are shown) and "rounding" (the control's own rounding is shown)."""
+    """Return rows of the rules "bits" (last weights are shown) and "rounding" (the control's own rounding is shown)."""
     by_bits = rows[0].rule == "bits"
     shown = "last weights" if by_bits else f"rounding of the control: first {EARLY}, all"
     lines = [

@@ -80,7 +80,7 @@ def _spread(values: Sequence[float]) -> float:
 
 
 def seconds_of(run: Callable[[], object]) -> tuple[float, float]:
-    """Wall clock and processor time of one run."""
+    """Return wall clock and processor time of one run."""
     processor, wall = _processor_s(), time.perf_counter()
     run()
     return time.perf_counter() - wall, _processor_s() - processor

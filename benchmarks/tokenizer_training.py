@@ -35,7 +35,7 @@ RATE = OptimizerConfig(learning_rate=1e-5)
 
 
 def step_of(variant: str, size_px: int, width: int, num_bits: int) -> TrainStep[PictureBatch]:
-    """One training, ready for steps; everything is drawn from fixed seeds."""
+    """Return one training, ready for steps; everything is drawn from fixed seeds."""
     generator = torch.Generator().manual_seed(0)
     tokenizer = Tokenizer(TokenizerConfig(num_bits=num_bits, base_width=width))
     tokenizer.init_weights(generator)

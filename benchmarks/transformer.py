@@ -26,7 +26,7 @@ SIZES: tuple[Size, ...] = ("256", "512")
 
 
 def items() -> list[Item]:
-    """Everything that is timed here."""
+    """Return everything that is timed here."""
     model = {"width": CONFIG.width, "depth": CONFIG.depth, "num_heads": CONFIG.num_heads, "num_bits": CONFIG.num_bits}
     train = published_schedule(1.0, "256")
     return [
@@ -80,14 +80,14 @@ def prepare_generation(schedule: ScaleSchedule) -> Callable[[], object]:
 
 
 def random_model() -> Transformer:
-    """The benchmark's transformer, freshly initialised."""
+    """Return the benchmark's transformer, freshly initialised."""
     model = Transformer(CONFIG)
     model.init_weights(torch.Generator().manual_seed(0))
     return model
 
 
 def random_text(batch_size: int) -> TextCondition:
-    """Captions of equal length, as the reference's benchmark has them."""
+    """Return captions of equal length, as the reference's benchmark has them."""
     features = torch.randn(batch_size * TEXT_TOKENS, CONFIG.text_channels, generator=torch.Generator().manual_seed(1))
     return TextCondition(features, (TEXT_TOKENS,) * batch_size)
 

@@ -21,7 +21,7 @@ _UNREADABLE = "unreadable_"
 
 
 def dataset_page(manifest: Manifest, files: Mapping[str, str], summary: DatasetSummary) -> str:
-    """Markdown with all pictures inside.
+    """Return Markdown with all pictures inside.
 
     Args:
         manifest: The data set.

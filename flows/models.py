@@ -28,7 +28,7 @@ def finished_models(folder: str) -> list[str]:
 
 
 def newest_model(plan: EndToEnd, folder: str) -> str | None:
-    """The newest model that is finished: the plan may name one that is being trained, or whose training was cancelled.
+    """Return the newest finished model: the plan may name one that is in training, or whose training was cancelled.
 
     None where no model of the run is finished.
     """

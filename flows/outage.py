@@ -69,7 +69,7 @@ def until_shown(show: Callable[P, None]) -> Callable[P, None]:
 
 
 def _trouble() -> Exception | None:
-    """Why the server does not answer; a flow without a server of its own has one that ends with it."""
+    """Return why the server does not answer; a flow without a server of its own has one that ends with it."""
     if not PREFECT_API_URL.value():
         return None
     # A client of its own, which does not retry what cannot be reached.

@@ -111,7 +111,7 @@ def publish_run(files: Mapping[str, str], scores: Iterable[Score], seconds: Mapp
 
 
 def score_row(score: Score) -> dict[str, str]:
-    """A score for people: the value in its unit, or "not measured" with the reason."""
+    """Return a score for people: the value in its unit, or "not measured" with the reason."""
     interval = "" if score.low is None or score.high is None else f"{score.low:.4g} to {score.high:.4g}"
     value = "not measured" if score.value is None else f"{score.value:.4g} {score.unit}".strip()
     return {

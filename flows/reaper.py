@@ -117,7 +117,7 @@ def _end(client: SyncPrefectClient, run: FlowRun, record: FlowRunRecord | None) 
 
 
 def _message(client: SyncPrefectClient, run: FlowRun, record: FlowRunRecord | None) -> str:
-    """What happened, where the work stands, and how it goes on."""
+    """Return a message: what happened, where the work stands, and how it goes on."""
     if record is None:
         cause = f"no process on {socket.gethostname()} does this run any more, and no worker of its pool ran"
         stands = ""
@@ -136,7 +136,7 @@ def _standing(record: FlowRunRecord) -> str:
 
 
 def _again(client: SyncPrefectClient, run: FlowRun) -> str:
-    """How a run goes on, with the command if it is one of a deployment."""
+    """Return how a run goes on, with the command if it is one of a deployment."""
     if run.deployment_id is None:
         return GO_ON
     try:

@@ -50,7 +50,7 @@ class Guard:
         await self._app(scope, receive, _unframed(send))
 
     def _why_not(self, headers: Headers) -> str | None:
-        """The reason to refuse, or None."""
+        """Return the reason to refuse, or None."""
         hosts, origins = headers.getlist("host"), headers.getlist("origin")
         if len(hosts) != 1 or hosts[0].partition(":")[0] not in self._names:
             return f"This server answers to {', '.join(sorted(self._names))} only."

@@ -153,7 +153,7 @@ def _disconnect() -> None:
 
 
 def flow_body(body: Callable[P, R]) -> Callable[P, R]:
-    """What the bodies of all flows share: one connection to Ray, a record on this machine, an end that a user can read.
+    """Wrap the body of a flow: one connection to Ray, a record on this machine, an end that a user can read.
 
     A flow that cannot be done ends as Failed with one sentence instead of a trace of its internals. Stands below
     ``@flow``.

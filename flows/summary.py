@@ -38,7 +38,7 @@ class StageReports:
 
 
 def summarize(plan: EndToEnd, reports: StageReports, *, title: str, command: str) -> RunSummary:
-    """Everything that the report of an end-to-end run says.
+    """Return everything that the report of an end-to-end run says.
 
     Args:
         plan: The specs that were run.

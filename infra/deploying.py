@@ -81,7 +81,7 @@ def _update_schedule(api: PrefectApi, deployment: Entry, entry: Entry) -> None:
 
 
 def _of_entry(schedules: list[Entry], entry: Entry, times: Mapping[str, Any]) -> Iterator[Entry]:
-    """The server's schedule of an entry: by its name, or one that an earlier version made without a name."""
+    """Yield the server's schedule of an entry: by its name, or one that an earlier version made without a name."""
     yield from (schedule for schedule in schedules if schedule["slug"] == entry["slug"])
     yield from (schedule for schedule in schedules if schedule["slug"] is None and _fires_at(schedule, times))
 

@@ -24,7 +24,7 @@ class KeyFileError(ValueError):
 
 
 def private_folder(path: Path) -> Path:
-    """A folder that only its owner can look into, made if need be and closed if it was open.
+    """Return a folder that only its owner can look into, made if need be and closed if it was open.
 
     Raises:
         KeyFileError: The mode of the folder cannot be changed.
@@ -39,7 +39,7 @@ def private_folder(path: Path) -> Path:
 
 
 def key_file(state: Path, name: str) -> Path:
-    """The file of a secret, made with a new random content if it is not there.
+    """Return the file of a secret, made with a new random content if it is not there.
 
     Args:
         state: Folder of the stack.

@@ -36,11 +36,11 @@ class Service:
     is_guarded: bool = False
 
     def is_alive(self) -> bool:
-        """Whether this very process still runs."""
+        """Return whether this very process still runs."""
         return birth(self.pid) == self.birth
 
     def log_tail(self, num_lines: int = 15) -> str:
-        """The last lines of its log."""
+        """Return the last lines of its log."""
         path = Path(self.log)
         if not path.exists():
             return "(no log)"
@@ -54,7 +54,7 @@ class Register:
         self._path = path
 
     def services(self) -> dict[str, Service]:
-        """Every recorded service by name, dead ones too."""
+        """Return every recorded service by name, dead ones too."""
         if not self._path.exists():
             return {}
         try:
@@ -65,7 +65,7 @@ class Register:
             ) from error
 
     def living(self, name: str) -> Service | None:
-        """The service of this name if it runs."""
+        """Return the service of this name if it runs."""
         service = self.services().get(name)
         return service if service is not None and service.is_alive() else None
 
@@ -137,7 +137,7 @@ def stop(service: Service, *, patience_s: float = 15.0) -> bool:
 
 
 def birth(pid: int) -> str | None:
-    """Start time of a running process in whatever form the system gives it; None when there is none."""
+    """Return the start time of a running process in whatever form the system gives it; None when there is none."""
     stat = Path(f"/proc/{pid}/stat")
     if Path("/proc/self/stat").exists():
         try:

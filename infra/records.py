@@ -86,7 +86,7 @@ def note_stage(stage: str, folder: str) -> None:
 
 
 def records(state: Path | None = None) -> list[FlowRunRecord]:
-    """All that are on record; what cannot be read is left out with a warning.
+    """Return all records; what cannot be read is left out with a warning.
 
     Args:
         state: State folder of a stack; None for that of this process.

@@ -54,7 +54,7 @@ def give_back() -> None:
 
 
 def status_bytes(name: str) -> int:
-    """A size that Linux tells of this process in ``/proc/self/status``, such as ``VmHWM``, the most it has had."""
+    """Return a size of this process from Linux's ``/proc/self/status``, such as ``VmHWM``, the largest so far."""
     with open("/proc/self/status", encoding="ascii", errors="replace") as file:
         for line in file:
             if line.startswith(f"{name}:"):

@@ -63,7 +63,7 @@ class Tenure:
 
 
 def once(spec: JobSpec, report_type: type[R], work: Callable[[Tenure], R], progress: ProgressSink) -> R:
-    """The report of a job that one process at a time works on, and that is not done twice.
+    """Return the report of a job that one process at a time works on, and that is not done twice.
 
     Args:
         spec: Spec of the job.

@@ -54,7 +54,7 @@ def silent(progress: Progress) -> None:
 
 
 def section(sink: ProgressSink, start: float, end: float) -> ProgressSink:
-    """A sink for a part of a job: its fractions 0 to 1 become ``start`` to ``end`` of the whole."""
+    """Return a sink for a part of a job: its fractions 0 to 1 become ``start`` to ``end`` of the whole."""
 
     def narrowed(progress: Progress) -> None:
         sink(Progress(start + (end - start) * progress.fraction, progress.message))
@@ -112,7 +112,7 @@ class Unfailing:
 
 
 def unfailing(sink: ProgressSink) -> Unfailing:
-    """The sink in a form whose errors end no job."""
+    """Return the sink in a form whose errors end no job."""
     return sink if isinstance(sink, Unfailing) else Unfailing(sink)
 
 

@@ -171,7 +171,7 @@ def require_cluster(address: str) -> None:
 
 
 def probe(address: str) -> str | None:
-    """Why no cluster answers at ``host:port`` or ``ray://host:port``, or None; other forms are left to Ray."""
+    """Return why no cluster answers at ``host:port`` or ``ray://host:port``, or None; other forms are left to Ray."""
     host, _, port = address.rpartition("://")[2].partition("/")[0].rpartition(":")
     if not host or not port.isdecimal():
         return None

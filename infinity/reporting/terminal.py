@@ -13,7 +13,7 @@ _COMMANDS = re.compile(
 
 
 def escaped(text: str) -> str:
-    r"""The text with every character that a terminal may obey spelled as in JSON, such as ``\u001b``."""
+    r"""Return the text with every character that a terminal may obey spelled as in JSON, such as ``\u001b``."""
     return _COMMANDS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 

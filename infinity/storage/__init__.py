@@ -90,29 +90,29 @@ class Draft(Protocol):
 
 
 def join(uri: str, *parts: str) -> str:
-    """The URI of ``parts`` below ``uri``; one slash between them, whatever they begin or end with."""
+    """Return the URI of ``parts`` below ``uri``; one slash between them, whatever they begin or end with."""
     joined = uri.rstrip("/") if uri != "/" else ""
     return "/".join([joined, *(part.strip("/") for part in parts if part.strip("/"))])
 
 
 def name(uri: str) -> str:
-    """The last part of a URI: the file's or folder's own name."""
+    """Return the last part of a URI: the file's or folder's own name."""
     return uri.rstrip("/").rsplit("/", 1)[-1]
 
 
 def parent(uri: str) -> str:
-    """The URI of the folder that holds this file or folder; "." for a bare name."""
+    """Return the URI of the folder that holds this file or folder; "." for a bare name."""
     head, slash, _ = uri.rstrip("/").rpartition("/")
     return (head or "/") if slash else "."
 
 
 def absolute(uri: str) -> str:
-    """The same place for processes with another working directory; only relative local paths change."""
+    """Return the same place for processes with another working directory; only relative local paths change."""
     return uri if SCHEME.match(uri) else str(Path(uri).absolute())
 
 
 def exists(uri: str) -> bool:
-    """Whether a file is there, or a folder (in S3: a prefix that holds at least one file).
+    """Return whether a file is there, or a folder (in S3: a prefix that holds at least one file).
 
     Raises:
         StorageError: The place cannot be asked: no such bucket, refused credentials, no connection.
@@ -122,7 +122,7 @@ def exists(uri: str) -> bool:
 
 
 def read_bytes(uri: str, *, start: int | None = None, length: int | None = None) -> bytes:
-    """A whole file, or ``length`` bytes from offset ``start``; fewer where the file ends before.
+    """Return a whole file, or ``length`` bytes from offset ``start``; fewer where the file ends before.
 
     Raises:
         FileMissingError: There is no such file.
@@ -136,7 +136,7 @@ def read_bytes(uri: str, *, start: int | None = None, length: int | None = None)
 
 
 def read_text(uri: str) -> str:
-    """A whole UTF-8 file.
+    """Return a whole UTF-8 file.
 
     Raises:
         StorageError: Missing, unreadable or not UTF-8.
@@ -216,7 +216,7 @@ def put_once(uri: str, data: bytes | memoryview) -> bool:
 
 
 def list_files(uri: str) -> tuple[str, ...]:
-    """URIs of all files below a folder, sub-folders included, sorted; empty if the folder is empty or absent.
+    """Return URIs of all files below a folder, sub-folders included, sorted; empty if the folder is empty or absent.
 
     Raises:
         StorageError: The folder cannot be listed: no such bucket, refused credentials.
@@ -236,7 +236,7 @@ def list_details(uri: str) -> tuple[FileInfo, ...]:
 
 
 def list_drafts(uri: str) -> tuple[tuple[str, str], ...]:
-    """URIs and times of change of files that writers on this machine began and did not finish; none in S3.
+    """Return URIs and times of change of files that writers on this machine began and did not finish; none in S3.
 
     Raises:
         StorageError: The folder cannot be listed: no such bucket, refused credentials.
@@ -265,7 +265,7 @@ def list_inside(uri: str, roots: Sequence[str]) -> tuple[tuple[FileInfo, ...], t
 
 
 def inside(roots: Sequence[str]) -> Callable[[str], bool]:
-    """A test whether a place lies below given ones, links resolved; a URI of a scheme that is none of ours does not.
+    """Return a test whether a place lies below given ones, links resolved; a URI of a foreign scheme does not.
 
     Args:
         roots: URIs of folders.
@@ -289,7 +289,7 @@ def _infos(uri: str, entries: Sequence[tuple[str, int, str]]) -> tuple[FileInfo,
 
 
 def _below(uri: str, relative: str) -> str:
-    """The URI of a relative path; only file:// URIs spell special characters as %xx."""
+    """Return the URI of a relative path; only file:// URIs spell special characters as %xx."""
     return join(uri, quote(relative) if uri.lower().startswith("file://") else relative)
 
 
@@ -343,7 +343,7 @@ def download_folder(uri: str, folder: Path | str) -> None:
 
 
 def size(uri: str) -> int:
-    """Bytes of a file.
+    """Return the size of a file in bytes.
 
     Raises:
         StorageError: Missing or unreadable.

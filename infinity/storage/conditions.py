@@ -1,4 +1,4 @@
-"""Does an S3 server keep the conditions of a write? Asked once a process and bucket: one that does not is silent.
+"""Does an S3 server keep the conditions of a write? Asked once per process and bucket: one that does not is silent.
 
 Servers that do not know ``If-None-Match`` or ``If-Match`` answer as if the condition had held: of two writers of an
 absent file both would believe to be first.
@@ -91,7 +91,7 @@ def _keeps_tag(client: S3Client, bucket: str, key: str) -> bool:
 
 
 def _conflicts(write: Callable[[], object]) -> bool:
-    """Whether the server refused a write for its condition; False also where it says that it knows none.
+    """Return whether the server refused a write for its condition; False also where it says that it knows none.
 
     Raises:
         ClientError: The write failed for another reason.

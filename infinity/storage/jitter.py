@@ -8,7 +8,7 @@ _CHANCE = random.Random()
 
 
 def jittered(pause_s: float, chance: random.Random = _CHANCE) -> float:
-    """A time between half of a pause and all of it.
+    """Return a time between half of a pause and all of it.
 
     Args:
         pause_s: The longest time.

@@ -67,7 +67,7 @@ class LeaseRecord(Config):
         return f"{who}, since {self.since}" + (f" ({self.note})" if self.note else "")
 
     def data(self) -> bytes:
-        """The lease as bytes of its file."""
+        """Return the lease as bytes of its file."""
         return self.dump().encode()
 
 
@@ -123,7 +123,7 @@ class LeaseFence:
 
 
 def parsed(found: Found) -> LeaseRecord:
-    """What a lease file holds; ``UNREADABLE`` where it is damaged."""
+    """Return what a lease file holds; ``UNREADABLE`` where it is damaged."""
     try:
         return LeaseRecord.parse(found[0])
     except (ConfigError, UnicodeDecodeError):
@@ -192,7 +192,7 @@ class Lease:
                 logger.warning("no heart-beat: %s", error)
 
     def _is_lost(self) -> bool:
-        """Whether another one is the owner by now, and not only the answer to a heart-beat was lost."""
+        """Return whether another process is the owner by now; else only the answer to a heart-beat was lost."""
         try:
             found = self._file.read()
         except StorageError:
@@ -212,7 +212,7 @@ class Waiting:
         self._looked_at = self._silent_s = 0.0
 
     def is_over(self, found: Found, began: float) -> bool:
-        """Whether the folder may be taken over.
+        """Return whether the folder may be taken over.
 
         Args:
             found: What the file held.
@@ -236,7 +236,7 @@ def poll_s(silence_s: float) -> float:
 
 
 def _is_forgotten(record: LeaseRecord) -> bool:
-    """Whether this process owned the folder and could not give it back."""
+    """Return whether this process owned the folder and could not give it back."""
     return record.nonce not in _active and record.owner is not None and record.owner.is_this_process
 
 

@@ -33,7 +33,7 @@ class LeaseFile(Protocol):
     uri: str
 
     def read(self) -> Found | None:
-        """What it holds; None where there is none."""
+        """Return the content of the file; None where there is no file."""
         ...
 
     def swap(self, expected: str | None, data: bytes) -> str:
@@ -59,7 +59,7 @@ class LeaseFile(Protocol):
         ...
 
     def holding(self, check: Callable[[Found | None], None]) -> Iterator[None]:
-        """A generator of one step: ``check`` may raise; if it does not, the file stays as it is during the step."""
+        """Run ``check``, which may raise, and keep the file as it is during the one step of this generator."""
         ...
 
 
@@ -159,7 +159,7 @@ class DiskLeaseFile:
             time.sleep(_LOCK_POLL_S)
 
     def _is_there(self, descriptor: int) -> bool:
-        """Whether the locked file still has its name: its owner may have deleted it meanwhile."""
+        """Return whether the locked file still has its name: its owner may have deleted it meanwhile."""
         try:
             named = os.stat(self._path)
         except FileNotFoundError:

@@ -10,7 +10,7 @@ from infinity.strict_json import ConfigError, parse_json
 
 
 def text_lines(data: bytes, uri: str) -> Iterator[tuple[str, str]]:
-    """The lines of a text in UTF-8, each behind its place, for messages.
+    """Yield the lines of a text in UTF-8, each behind its place, for messages.
 
     Only a line feed ends a line, perhaps after a carriage return: ``splitlines`` also splits at characters that a
     caption or a prompt may hold, such as U+2028.
@@ -33,7 +33,7 @@ def text_lines(data: bytes, uri: str) -> Iterator[tuple[str, str]]:
 
 
 def json_lines(data: bytes, uri: str, *, skips_blank: bool = False) -> Iterator[tuple[str, Any]]:
-    """The values of a file of JSON lines, each behind its place; blank lines at the end are none.
+    """Yield the values of a file of JSON lines, each behind its place; blank lines at the end are none.
 
     Args:
         data: The lines.

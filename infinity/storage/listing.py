@@ -68,7 +68,7 @@ def walk(folder: Path, roots: Sequence[Path] | None = None) -> Listing:
 
 
 def lies_below(path: Path | str, real_roots: Sequence[str]) -> bool:
-    """Whether a path, with all links resolved, is one of the folders or lies below one."""
+    """Return whether a path, with all links resolved, is one of the folders or lies below one."""
     real = os.path.realpath(path)
     return any(real == root or real.startswith(root.rstrip("/") + "/") for root in real_roots)
 

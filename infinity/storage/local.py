@@ -51,7 +51,7 @@ def explained(action: str, path: Path | str) -> Iterator[None]:
 
 
 def exists(path: Path) -> bool:
-    """Whether a file or folder is there."""
+    """Return whether a file or folder is there."""
     with explained("look for", path):
         return _status(path) is not None
 
@@ -201,7 +201,7 @@ def delete_tree(path: Path) -> None:
 
 
 def part_of(path: Path) -> Path:
-    """A name beside ``path`` that no other writer uses and no listing shows."""
+    """Return a name beside ``path`` that no other writer uses and no listing shows."""
     return path.with_name(f".{path.name[:150]}.{uuid.uuid4().hex}{PART_SUFFIX}")
 
 

@@ -42,7 +42,7 @@ def patient(seconds: float, note: Callable[[str], None] = logger.warning) -> Ite
 
     Args:
         seconds: For how long, call by call.
-        note: Told once a call that has to wait, and once when the store is back.
+        note: Told once per call that has to wait, and once when the store is back.
     """
     entry = (seconds, note)
     with _patience.lock:

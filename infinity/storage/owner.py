@@ -49,7 +49,7 @@ class Owner(Config):
 
 
 def this_process() -> Owner:
-    """The process that asks."""
+    """Return the process that asks."""
     number = os.getpid()
     try:
         user = getpass.getuser()
@@ -73,7 +73,7 @@ def _machine() -> str:
 
 
 def _status(number: int) -> tuple[str, int] | None:
-    """State and start of a process; None where they cannot be read."""
+    """Return the state and the start time of a process; None where they cannot be read."""
     try:
         text = Path(f"/proc/{number}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -32,7 +32,7 @@ class RangeReader(io.RawIOBase):
         return True
 
     def tell(self) -> int:
-        """Where the next read begins."""
+        """Return where the next read begins."""
         return self._position
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
@@ -41,7 +41,7 @@ class RangeReader(io.RawIOBase):
         return self._position
 
     def read(self, size: int = -1) -> bytes:
-        """The next ``size`` bytes, fewer at the end."""
+        """Return the next ``size`` bytes, fewer at the end."""
         data = self.pread(self._position, size if size >= 0 else max(0, self.size - self._position))
         self._position += len(data)
         return data

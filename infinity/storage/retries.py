@@ -56,7 +56,7 @@ class Patience(Config):
         return self.attempts * self.timeout_s + sum(self.pause(n) for n in range(1, self.attempts))
 
     def read(self, uri: str, what: str, attempt: Callable[[], T]) -> T:
-        """The value of ``attempt``, which reads something of ``uri``.
+        """Return the value of ``attempt``, which reads something of ``uri``.
 
         Each attempt runs in a thread of its own, since nothing else can leave a call that does not come back. One that
         is given up goes on unheard, and does not keep the process alive.
@@ -116,14 +116,14 @@ def within(seconds: float, call: Callable[[], T]) -> T:
 
 
 def store_of(uri: str) -> str:
-    """The store behind a URI, for people."""
+    """Return the store behind a URI, for people."""
     if storage.local_path(uri) is not None:
         return "a disk of this machine"
     return f"the bucket {s3.split(uri)[0]!r} at {s3.client().meta.endpoint_url}"
 
 
 def _counted(failures: list[str]) -> list[str]:
-    """Equal failures in a row as one."""
+    """Return the failures with equal ones in a row as one."""
     lines: list[tuple[int, int, str]] = []
     for number, text in enumerate(failures, start=1):
         if lines and lines[-1][2] == text:

@@ -37,7 +37,7 @@ _CREDENTIAL_HELP = "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and the right
 
 
 def client(*, quick: bool = False) -> S3Client:
-    """The client for the AWS_* variables as they are now; one a process and setting, safe to share among threads.
+    """Return the client for the current AWS_* variables; one per process and setting, safe to share among threads.
 
     Args:
         quick: One short attempt, for a request that is made again anyway if it fails.
@@ -75,7 +75,7 @@ def _client(process: int, settings: tuple[str | None, ...], quick: bool = False)
 
 
 def split(uri: str) -> tuple[str, str]:
-    """Bucket and key of ``s3://bucket/key``; the key of a whole bucket is empty.
+    """Return the bucket and the key of ``s3://bucket/key``; the key of a whole bucket is empty.
 
     Raises:
         StorageError: No bucket.
@@ -143,7 +143,7 @@ def _translate(error: object, action: str, uri: str) -> StorageError:
 
 @patiently
 def exists(uri: str) -> bool:
-    """Whether an object has this key or lies below it."""
+    """Return whether an object has this key or lies below it."""
     bucket, key = split(uri)
     with _explained("look for", uri):
         # A listing, not a HEAD request: only a listing tells a missing bucket from a missing key.
@@ -195,7 +195,7 @@ def write(uri: str, data: bytes, *, if_absent: bool) -> None:
 
 
 def read_tagged(uri: str) -> tuple[bytes, str]:
-    """A whole object and its ETag."""
+    """Return a whole object and its ETag."""
     bucket, key = split(uri)
     with _explained("read", uri):
         answer = client().get_object(Bucket=bucket, Key=key)

@@ -57,7 +57,7 @@ class Decisions:
         dropped: Columns of ``DROPPED``, by row; all the others.
         tally: Counts and examples.
         rules: All rules, also those that are off, in the order in which they are asked.
-        histograms: One a score, over all readable pictures.
+        histograms: One per score, over all readable pictures.
     """
 
     kept: pa.Table
@@ -147,7 +147,7 @@ def _by_row(facts: pa.Table) -> pa.Table:
 
 
 def _captions(readable: pa.Table) -> Iterator[str]:
-    """All captions, of which some thousand are Python's texts at a time."""
+    """Yield all captions, of which some thousand are Python's texts at a time."""
     for batch in readable.select(["caption"]).to_batches(max_chunksize=_CAPTIONS_AT_ONCE):
         yield from batch["caption"].to_pylist()
 
@@ -166,7 +166,7 @@ def _drop_by_scores(fates: _RowReasons, filters: FilterConfig) -> tuple[Histogra
 
 
 def all_scores(readable: pa.Table, filters: FilterConfig) -> dict[str, Float[np.ndarray, " n"]]:
-    """Every score of readable pictures by its name.
+    """Return every score of readable pictures by its name.
 
     Raises:
         MissingScoreError: A rule asks for a score that some readable picture does not have.
@@ -257,7 +257,7 @@ def _drop_duplicates(fates: _RowReasons, filters: FilterConfig, thumbnails: Thum
 
 
 def _by_place(rows: pa.Table, thumbnails: Thumbnails | None) -> Thumbnails | None:
-    """Thumbnails by place in a table, from thumbnails by number of row."""
+    """Return thumbnails by place in a table, from thumbnails by number of row."""
     if thumbnails is None:
         return None
     numbers = rows["row"].to_numpy()

@@ -86,7 +86,7 @@ def _by_reason(dropped: pa.Table, most: int) -> Iterator[DroppedRows]:
 
 
 def _image(picture: bytes | None, thumbnail: bytes | None) -> UInt8[np.ndarray, "H W 3"] | None:
-    """The picture itself, or the thumbnail of its facts, enlarged; None where it could not be read."""
+    """Return the picture itself, or the thumbnail of its facts, enlarged; None where it could not be read."""
     if picture is not None:
         return np.asarray(Image.open(io.BytesIO(picture)).convert("RGB"))
     if thumbnail is None:
@@ -97,7 +97,7 @@ def _image(picture: bytes | None, thumbnail: bytes | None) -> UInt8[np.ndarray, 
 
 
 def shown_rows(dropped: pa.Table) -> list[int]:
-    """The first few dropped rows of each reason."""
+    """Return the first few dropped rows of each reason."""
     shown: list[int] = []
     for reason in pc.unique(dropped["reason"]).to_pylist():
         shown += dropped.filter(pc.equal(dropped["reason"], reason))["row"].slice(0, SHOWN).to_pylist()
@@ -105,7 +105,7 @@ def shown_rows(dropped: pa.Table) -> list[int]:
 
 
 def dropped_file(dropped: pa.Table, thumbnails: pa.Table, pictures: Mapping[int, bytes]) -> bytes:
-    """A Parquet file of all dropped rows.
+    """Return a Parquet file of all dropped rows.
 
     Args:
         dropped: ``row``, ``name``, ``reason`` and ``detail``.
@@ -122,7 +122,7 @@ def dropped_file(dropped: pa.Table, thumbnails: pa.Table, pictures: Mapping[int,
 
 
 def small_pictures(piece: Slice, wanted: Sequence[int], max_pixels: int) -> dict[int, bytes]:
-    """Some rows of a slice as JPEG files of at most ``SIDE_PX`` pixels a side; what is gone meanwhile is left out.
+    """Return JPEG files of some rows, at most ``SIDE_PX`` pixels per side; pictures that are gone are left out.
 
     Raises:
         StorageError: The slice cannot be read.

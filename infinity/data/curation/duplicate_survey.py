@@ -84,7 +84,7 @@ def survey(slices: Sequence[Slice], limits: NearDuplicates) -> tuple[DuplicateSu
 
 
 def _sheet(clusters: Sequence[Cluster], rows: dict[str, int], slices: Sequence[Slice]) -> bytes:
-    """At most eight pictures of each cluster in a row."""
+    """Return at most eight pictures of each cluster in a row."""
     shown = [[cluster.kept, *cluster.dropped][:8] for cluster in clusters]
     wanted = frozenset(rows[name] for names in shown for name in names)
     pictures: dict[str, UInt8[np.ndarray, "H W 3"]] = {}

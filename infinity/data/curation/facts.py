@@ -95,7 +95,7 @@ def measure_slice(piece: Slice, max_pixels: int, reduced: ReducedWriter | None =
 
 
 def measure_record(record: Record, data: bytes, picture: Decoded) -> dict[str, object]:
-    """The facts of one readable picture."""
+    """Return the facts of one readable picture."""
     likeness = measure_likeness(picture.image)
     told = {"detail": CONVERTED + printable(picture.converted_from)} if picture.converted_from else {}
     return (
@@ -118,7 +118,7 @@ def measure_record(record: Record, data: bytes, picture: Decoded) -> dict[str, o
 
 
 def to_bytes(facts: pa.Table) -> bytes:
-    """A Parquet file of facts, the same bytes for the same rows."""
+    """Return a Parquet file of facts, the same bytes for the same rows."""
     buffer = io.BytesIO()
     schema = facts.schema.with_metadata({**(facts.schema.metadata or {}), b"infinity.version": b"%d" % MEASURE_VERSION})
     pq.write_table(facts.replace_schema_metadata(schema.metadata), buffer, compression="zstd", write_statistics=False)

@@ -37,7 +37,7 @@ class MeasuringCall:
 
 
 def measure(call: MeasuringCall) -> tuple[pa.Table, pa.Table]:
-    """The facts of one slice without thumbnails, and the places of its reduced pictures; what is there is read.
+    """Return the facts of one slice without thumbnails, and the places of its reduced pictures; what is there is read.
 
     Raises:
         FactsError: The file at the place of the facts holds something else.

@@ -79,7 +79,7 @@ class StoringConfig(Config):
         return digest_of([REDUCE_VERSION, self.to_json()])
 
     def reduces(self, width_px: int, height_px: int) -> bool:
-        """Whether a picture of this size is stored in a smaller one."""
+        """Return whether a picture of this size is stored in a smaller one."""
         return self.side_px is not None and min(width_px, height_px) > self.side_px
 
     def size_of(self, width_px: int, height_px: int) -> tuple[int, int]:
@@ -93,7 +93,7 @@ class StoringConfig(Config):
 
 
 def reduce_picture(picture: Decoded, config: StoringConfig) -> bytes:
-    """A JPEG of a picture that ``config`` reduces, by a bicubic filter as wide as the reduction asks for."""
+    """Return a JPEG of a picture that ``config`` reduces, by a bicubic filter as wide as the reduction asks for."""
     small = shrink(picture.image, config.size_of(*picture.size), "bicubic")
     buffer = io.BytesIO()
     small.save(buffer, format="JPEG", quality=config.quality)
@@ -192,7 +192,7 @@ class ReducedWriter:
 
 
 def load_reduced(uri: str) -> pa.Table | None:
-    """The places of a slice's reduced pictures; None where they were never made or are gone.
+    """Return the places of a slice's reduced pictures; None where they were never made or are gone.
 
     Raises:
         StorageError: The place cannot be read.

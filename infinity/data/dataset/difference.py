@@ -56,7 +56,7 @@ class Difference(Config):
 
 
 def compare(first: Manifest, second: Manifest) -> Difference:
-    """The difference from the first to the second."""
+    """Return the difference from the first to the second."""
     before, after = _rows(first), _rows(second)
     added = [key for key in after if key not in before]
     removed = [key for key in before if key not in after]
@@ -106,7 +106,7 @@ def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[Chang
 
 
 def _leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:
-    """All values that are no objects, by their path; lists of objects are opened, others are one value."""
+    """Yield every value that is no JSON object, with its path; lists of objects are opened, others are one value."""
     if isinstance(value, Mapping):
         for key, item in value.items():
             yield from _leaves(item, f"{name}.{key}" if name else str(key))

@@ -177,7 +177,7 @@ class ShardPlans:
 
 
 def samples_of(manifest: Manifest) -> pa.Table:
-    """The samples of a data set as ``plan_shards`` takes them, in the order of its rows, without asking the source."""
+    """Return a data set's samples as ``plan_shards`` takes them, in the order of its rows, from the manifest alone."""
     table = manifest.table
     binary = {
         name: pa.array([bytes.fromhex(value) for value in table[column].to_pylist()], pa.binary(32))
@@ -193,7 +193,7 @@ def samples_of(manifest: Manifest) -> pa.Table:
 
 
 def sample_keys(kept: pa.Table) -> pa.ChunkedArray:
-    """A name for each sample: 20 hexadecimal digits over picture and captions, and a number for repetitions.
+    """Return a name for each sample: 20 hexadecimal digits over picture and captions, and a number for repetitions.
 
     It does not depend on the place in the source, so a sample is recognised in a source that grew.
     """
@@ -214,7 +214,7 @@ def sample_keys(kept: pa.Table) -> pa.ChunkedArray:
 
 
 def choose_validation(pixels: UInt8[np.ndarray, "n 32"], share: float, seed: int) -> Bool[np.ndarray, " n"]:
-    """Which pictures are set aside for validation: about ``share`` of all, at least one if that leaves others.
+    """Return which pictures are set aside for validation: about ``share`` of all, at least one if that leaves others.
 
     Pictures come in an order given by a hash of seed and content, and equal pictures go together. So adding pictures to
     a source moves few between the splits, and no picture has an equal in the other split. Pictures are not grouped by
@@ -242,7 +242,7 @@ def choose_validation(pixels: UInt8[np.ndarray, "n 32"], share: float, seed: int
 
 
 def cut_evenly(num_bytes: Int[np.ndarray, " n"], limits: ShardLimits) -> Int[np.ndarray, " n"]:
-    """The number of the shard of each sample, ascending: as few shards as the limits allow, all about equally large.
+    """Return each sample's shard number, ascending: as few shards as the limits allow, all about equally large.
 
     Half of a sample's weight is its share of the samples and half its share of the bytes, so that neither many small
     pictures nor a few large ones make a shard that is unlike the others.
@@ -328,7 +328,7 @@ class _Parent:
     def divide(
         self, keys: pa.ChunkedArray, group: Int[np.ndarray, " n"], split: str, ratio: float, limits: ShardLimits
     ) -> tuple[list[KeptShard], Int[np.ndarray, " m"]]:
-        """Shards of this group that stay, and the places of all samples that are in none of them, ascending.
+        """Return shards of this group that stay, and the places of all samples that are in none of them, ascending.
 
         Where new shards are written anyway, those of the parent that are less than half full join them: versions that
         each add a little do not end in thousands of small shards.
@@ -360,7 +360,7 @@ def _parts(places: Int[np.ndarray, " n"], shards: Int[np.ndarray, " n"]) -> list
 
 
 def _validation(samples: pa.Table, before: _Parent, share: float, seed: int) -> Bool[np.ndarray, " n"]:
-    """Samples of the parent stay where they are, and so do others with the same pixels; new ones are chosen."""
+    """Return the validation samples: the parent's, and those with the same pixels; others are chosen by hash."""
     pixels = as_rows(samples["pixels"])
     validation, new = np.zeros(len(pixels), bool), np.ones(len(pixels), bool)
     if before.splits:

@@ -248,7 +248,7 @@ class Manifest:
             return self._rows.whole() if isinstance(self._rows, ParquetColumns) else self._rows
 
     def column(self, name: str) -> pa.ChunkedArray:
-        """One column of ``SCHEMA``; shard, extension and split may come as dictionaries of texts.
+        """Return one column of ``SCHEMA``; shard, extension and split may come as dictionaries of texts.
 
         Raises:
             ManifestError: The file is damaged.
@@ -294,7 +294,7 @@ class Manifest:
 
     @cached_property
     def aspect_ratios(self) -> np.ndarray:
-        """Float64, one value a row."""
+        """Float64, one value per row."""
         values: np.ndarray = self._filled("aspect_ratio").to_numpy()
         return values
 
@@ -304,7 +304,7 @@ class Manifest:
         return shards, offsets.to_numpy(), sizes.to_numpy()
 
     def _filled(self, name: str) -> pa.ChunkedArray:
-        """A column without which a picture cannot be found.
+        """Return a column without which a picture cannot be found.
 
         Raises:
             ManifestError: The file is damaged, or some rows have no value.
@@ -318,14 +318,14 @@ class Manifest:
         return column
 
     def rows(self, split: Split, aspect_ratio: float | None = None) -> Int[np.ndarray, " n"]:
-        """Row numbers of one split, or of one ratio in it, ascending."""
+        """Return row numbers of one split, or of one ratio in it, ascending."""
         chosen = pc.equal(self.column("split"), split).to_numpy(zero_copy_only=False)
         if aspect_ratio is not None:
             chosen = chosen & (self.aspect_ratios == aspect_ratio)
         return np.flatnonzero(chosen)
 
     def captions(self, rows: Sequence[int] | Int[np.ndarray, " n"]) -> list[str]:
-        """Captions of the rows, in their order.
+        """Return captions of the rows, in their order.
 
         Raises:
             ManifestError: The file is damaged, or a row has none.
@@ -339,7 +339,7 @@ class Manifest:
         return captions
 
     def values(self, name: str, rows: Sequence[int] | Int[np.ndarray, " n"]) -> list[Any]:
-        """Values of a column in some rows, in their order; of a loaded manifest, no more than that part is decoded.
+        """Return values of a column in some rows, in their order; of a loaded manifest only that part is decoded.
 
         Raises:
             ManifestError: The file is damaged.
@@ -352,7 +352,7 @@ class Manifest:
         return [column[row].as_py() for row in numbers]
 
     def place(self, row: int) -> tuple[str, int, int]:
-        """URI of the shard, offset and number of bytes of one picture.
+        """Return the URI of the shard, offset and number of bytes of one picture.
 
         Raises:
             ManifestError: The shard would lie outside of the data set.
@@ -361,7 +361,7 @@ class Manifest:
         return self.shard_uri(shards[row].as_py()), int(offsets[row]), int(sizes[row])
 
     def shard_uri(self, path: str) -> str:
-        """URI of a shard, given its path in the table or the head: below the root, links resolved.
+        """Return the URI of a shard, given its path in the table or the head: below the root, links resolved.
 
         Raises:
             ManifestError: The shard would lie elsewhere: a manifest from a stranger must not name our files.
@@ -381,7 +381,7 @@ class Manifest:
         return self._shard_uris[path]
 
     def read_image(self, row: int) -> bytes:
-        """The picture's file: JPEG, PNG or WebP.
+        """Return the picture's file: JPEG, PNG or WebP.
 
         Raises:
             ManifestError: The shard is shorter than the manifest says.
@@ -406,7 +406,7 @@ def _file_of(head: ManifestHead, tables: Iterable[pa.Table]) -> memoryview:
 
 
 def _whole_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """The same rows in pieces of one or more row groups, the last one of what is left; never nothing."""
+    """Yield the same rows in pieces of one or more row groups, the last one of what is left; never nothing."""
     waiting, number, is_first = [SCHEMA.empty_table()], 0, True
     for table in tables:
         waiting.append(table.cast(SCHEMA))

@@ -51,7 +51,7 @@ def check_name(name: str) -> None:
 
 
 def versions(root: str, name: str) -> tuple[Version, ...]:
-    """All versions, the first one first.
+    """Return all versions, the first one first.
 
     Raises:
         ConfigError: A file is no version.
@@ -63,7 +63,7 @@ def versions(root: str, name: str) -> tuple[Version, ...]:
 
 
 def load_version(root: str, name: str, number: int | None = None) -> Manifest:
-    """The manifest of a version, or of the latest.
+    """Return the manifest of a version, or of the latest.
 
     Raises:
         ValueError: There is no such version.

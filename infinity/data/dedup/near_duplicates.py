@@ -45,7 +45,7 @@ _NO_PAIRS: Pairs = (np.empty(0, np.int64), np.empty(0, np.int64))
 
 @dataclass(frozen=True, slots=True)
 class Fingerprints:
-    """What is compared of pictures, an entry a picture; thumbnails are fetched when they are needed."""
+    """What is compared of pictures, an entry per picture; thumbnails are fetched when they are needed."""
 
     hashes: UInt64[np.ndarray, " n"]
     ratios: Float[np.ndarray, " n"]  # logarithm of height / width
@@ -77,7 +77,7 @@ class Fingerprints:
         )
 
     def take(self, chosen: Int[np.ndarray, " m"]) -> Fingerprints:
-        """Some of them, in the given order."""
+        """Return the fingerprints at the given places, in that order."""
         return Fingerprints(
             hashes=self.hashes[chosen],
             ratios=self.ratios[chosen],
@@ -90,7 +90,7 @@ class Fingerprints:
 
 
 def similar_fingerprints(looks: Fingerprints, limits: NearDuplicates, *, partitions: int = 1) -> Pairs:
-    """All pairs i < j that are near, ordered by (i, j).
+    """Return all pairs i < j that are near, ordered by (i, j).
 
     Args:
         looks: All pictures.
@@ -153,7 +153,7 @@ def _best_first(
 
 
 def _likely(looks: Fingerprints, limits: NearDuplicates, between: int, partitions: int) -> Iterator[Pairs]:
-    """Pairs that are near by hash, shape and coarse colours, in pieces of bounded size."""
+    """Yield pairs that are near by hash, shape and coarse colours, in pieces of bounded size."""
     waiting, number = [_NO_PAIRS], 0
     for left, right in near_pairs(looks.hashes, limits.distance, between=between, partitions=partitions):
         far = np.abs(looks.ratios[left] - looks.ratios[right])
@@ -171,7 +171,7 @@ def _likely(looks: Fingerprints, limits: NearDuplicates, between: int, partition
 def pair_differences(
     looks: Fingerprints, left: Int[np.ndarray, " p"], right: Int[np.ndarray, " p"], limit: float = np.inf
 ) -> Float[np.ndarray, " p"]:
-    """How different the thumbnails of pairs are, laid over each other, in levels; above the limit not exactly."""
+    """Return the differences of pairs of thumbnails, laid over each other, in levels; above the limit inexactly."""
     parts = [np.empty(0, np.float32)]
     for at in range(0, len(left), _ALIGNED_AT_ONCE):
         a, b = (looks.thumbnails(looks.places[side[at : at + _ALIGNED_AT_ONCE]]) for side in (left, right))
@@ -180,7 +180,7 @@ def pair_differences(
 
 
 def thumbnails_in(rows: pa.Table) -> Thumbnails:
-    """The thumbnails that a table of facts holds itself."""
+    """Return the thumbnails that a table of facts holds itself."""
     column = rows["thumbnail"].combine_chunks()
     data = column.chunk(0) if isinstance(column, pa.ChunkedArray) and column.num_chunks else column
     size = THUMBNAIL_PX * THUMBNAIL_PX * 3
@@ -192,7 +192,7 @@ def thumbnails_in(rows: pa.Table) -> Thumbnails:
 
 
 def _coarse_distances(looks: Fingerprints, left: Int[np.ndarray, " p"], right: Int[np.ndarray, " p"]) -> np.ndarray:
-    """The largest difference of the 4 x 4 means of pairs, in levels."""
+    """Return the largest difference of the 4 x 4 means of pairs, in levels."""
     a, b = looks.coarse[left], looks.coarse[right]
     return np.asarray((np.maximum(a, b) - np.minimum(a, b)).max(axis=1))
 

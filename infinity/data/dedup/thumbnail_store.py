@@ -39,7 +39,7 @@ class ThumbnailStore:
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if len(self._rows) else None
 
     def of(self, rows: Int[np.ndarray, " m"]) -> UInt8[np.ndarray, "m 32 32 3"]:
-        """The thumbnails of rows, in their order.
+        """Return the thumbnails of rows, in their order.
 
         Raises:
             KeyError: A row that has none.

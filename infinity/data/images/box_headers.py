@@ -21,7 +21,7 @@ _MAX_BOXES = 4096
 
 
 def is_avif(data: bytes) -> bool:
-    """Whether a file says that it is AVIF, first or among what it is compatible with."""
+    """Return whether a file says that it is AVIF, first or among what it is compatible with."""
     if data[4:8] != b"ftyp":
         return False
     size = min(int.from_bytes(data[:4], "big"), 256)
@@ -56,7 +56,7 @@ def read_avif(data: bytes) -> Header:
 
 
 def read_jpeg2000(data: bytes) -> Header:
-    """A codestream, or the first one in boxes."""
+    """Read the header of a codestream, or of the first codestream in boxes."""
     metadata, start, end = 0, 0, len(data)
     if data.startswith(JP2):
         start, end = -1, 0

@@ -113,7 +113,7 @@ class Decoded:
         return hashed.digest.digest()
 
     def encode(self) -> bytes:
-        """A PNG of the same pixels, for where the original bytes cannot stay."""
+        """Return a PNG of the same pixels, for where the original bytes cannot stay."""
         buffer = io.BytesIO()
         self.image.save(buffer, format="PNG", compress_level=3)  # 6 takes twice the time for 3 % of the bytes
         return buffer.getvalue()
@@ -228,7 +228,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _by_strips(image: Image.Image, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
-    """A conversion whose intermediate steps need memory for a strip only."""
+    """Convert a picture strip by strip, so that intermediate steps need memory for a strip only."""
     whole = Image.new("RGB", image.size)
     top = 0
     for strip in _strips(image):
@@ -290,7 +290,7 @@ def _unidentified(data: bytes) -> UnreadableError:
 
 
 def _with_exif(converted: Image.Image, image: Image.Image) -> Image.Image:
-    """A converted picture that still says how it is turned; its profile and its transparent colour are used up."""
+    """Return a converted picture with its EXIF rotation, without the profile and the transparent colour."""
     for name in ("exif", "xmp", "XML:com.adobe.xmp"):
         if name in image.info:
             converted.info[name] = image.info[name]
@@ -301,7 +301,7 @@ def _with_exif(converted: Image.Image, image: Image.Image) -> Image.Image:
 
 
 def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 to 8; 1 where the metadata is absent or broken, since the pixels may still be good."""
+    """Return the EXIF orientation, 1 to 8; 1 where metadata is absent or broken: the pixels may still be good."""
     try:
         value = image.getexif().get(_ORIENTATION, 1)
     except Exception:  # Pillow's parser of EXIF raises nearly anything on broken data

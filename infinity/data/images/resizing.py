@@ -18,7 +18,7 @@ _FILTERS = {"bilinear": FilterType.bilinear, "bicubic": FilterType.catmull_rom}
 
 
 def shrink(image: Image.Image, size: tuple[int, int], how: Filter, *, averaged: bool = False) -> Image.Image:
-    """A smaller copy of a picture.
+    """Return a smaller copy of a picture.
 
     Args:
         image: RGB.

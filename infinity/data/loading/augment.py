@@ -59,7 +59,7 @@ class AugmentConfig(Config):
         return self.crop == "centre" and self.flip == 0.0
 
     def place(self, key: int, rows: Sequence[int], visits: Sequence[int]) -> list[Placement]:
-        """What is drawn for every picture of a batch."""
+        """Return the random placement of every picture of a batch."""
         if self.changes_nothing:
             return [CENTRE] * len(rows)
         random = np.array(

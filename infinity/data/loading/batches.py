@@ -99,11 +99,11 @@ class BatchPlan:
         return self.num_pictures / self.batch_size
 
     def first_step(self, epoch: int) -> int:
-        """The step that epoch 0, 1, 2, ... begins with; an epoch without a full batch begins where the next does."""
+        """Return the first step of epoch 0, 1, 2, ...; an epoch without a full batch begins where the next does."""
         return int(self._batches_before(epoch).sum())
 
     def epoch(self, step: int) -> int:
-        """The epoch that a step belongs to."""
+        """Return the epoch that a step belongs to."""
         epoch = step * self.batch_size // self.num_pictures
         while self.first_step(epoch) > step:
             epoch -= 1
@@ -112,7 +112,7 @@ class BatchPlan:
         return epoch
 
     def batch(self, step: int) -> BatchIds:
-        """The pictures of step 0, 1, 2, ....
+        """Return the pictures of step 0, 1, 2, ....
 
         Raises:
             ValueError: A negative step.
@@ -126,11 +126,11 @@ class BatchPlan:
         return BatchIds(self._aspect_ratios[which], tuple(rows.tolist()), tuple(rounds.tolist()))
 
     def _batches_before(self, epoch: int) -> Int[np.ndarray, " ratios"]:
-        """Full batches of every ratio in all earlier epochs."""
+        """Return full batches of every ratio in all earlier epochs."""
         return epoch * self._sizes // self.batch_size
 
     def _turn(self, epoch: int, numbers: Int[np.ndarray, " ratios"], place: int) -> tuple[int, int]:
-        """Which ratio has its turn at a place of an epoch, and how many turns it had before in this epoch.
+        """Return which ratio has its turn at a place of an epoch, and how many turns it had before in this epoch.
 
         Turn j of a ratio with n of them comes at the time (j + phase) / n; the order of the times is the order of the
         batches. Found without writing the order down: count the turns before a time that is surely early enough, then
@@ -166,7 +166,7 @@ def _runs(manifest: Manifest, split: Split) -> tuple[np.ndarray, np.ndarray, np.
 
 
 def whole_split(manifest: Manifest, split: Split, batch_size: int) -> Iterator[BatchIds]:
-    """Every picture of a split once, ratio by ratio, in manifest order; the last batch of a ratio may be smaller."""
+    """Yield every picture of a split once, ratio by ratio, in manifest order; a ratio's last batch may be smaller."""
     rows = manifest.rows(split)
     for ratio in sorted({float(value) for value in manifest.aspect_ratios[rows]}):
         part = manifest.rows(split, ratio)
@@ -201,7 +201,7 @@ def picture(data: bytes, size_px: tuple[int, int], placement: Placement = CENTRE
 def load_images(
     manifest: Manifest, rows: Sequence[int] | Int[np.ndarray, " n"], size_px: tuple[int, int]
 ) -> UInt8[np.ndarray, "B H W 3"]:
-    """The pictures of some rows as RGB pixels, 0 to 255, all of one (height, width).
+    """Return the pictures of some rows as RGB pixels, 0 to 255, all of one (height, width).
 
     Raises:
         ManifestError: A shard does not hold what the manifest says.
@@ -236,7 +236,7 @@ class ImageCache:
         self._lock = threading.Lock()
 
     def find(self, rows: Sequence[int], size_px: tuple[int, int]) -> dict[int, UInt8[np.ndarray, "H W 3"]]:
-        """The pictures among ``rows`` that are known in this size."""
+        """Return the pictures among ``rows`` that are known in this size."""
         with self._lock:
             found = {row: image for row in rows if (image := self._kept.get((row, size_px))) is not None}
             for row in found:

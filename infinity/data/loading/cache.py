@@ -53,7 +53,7 @@ class ShardCache:
             self._folder.mkdir(parents=True, exist_ok=True)
 
     def open(self, uri: str, info: ShardInfo) -> BinaryIO:
-        """A shard for reading, downloaded if need be; the caller closes it.
+        """Return a shard for reading, downloaded if need be; the caller closes it.
 
         Args:
             uri: Place of the shard.
@@ -146,7 +146,7 @@ class ShardCache:
         return total <= max_bytes
 
     def _is_abandoned(self, part: Path) -> bool:
-        """Whether nobody is downloading this file any more."""
+        """Return whether nobody is downloading this file any more."""
         descriptor = os.open(self._lock_path(int(part.name[:8], 16) % _LOCKS), os.O_RDWR | os.O_CREAT)
         try:
             return _try_lock(descriptor)
@@ -186,14 +186,14 @@ class _Lock:
         os.pwrite(self.descriptor, text, 0)
 
     def reason(self, sha256: str) -> str:
-        """Why the last download of this shard failed; empty if it did not."""
+        """Return why the last download of this shard failed; empty if it did not."""
         text = os.pread(self.descriptor, os.fstat(self.descriptor).st_size, 0).decode(errors="replace")
         found, _, reason = text.partition(" ")
         return reason if found == sha256 else ""
 
 
 def _opened(path: Path) -> BinaryIO | None:
-    """The file for reading, marked as used just now; None if it is absent."""
+    """Return the file for reading, marked as used just now; None if it is absent."""
     try:
         file = path.open("rb")
     except FileNotFoundError:

@@ -51,7 +51,7 @@ class CaptionConfig(Config):
 
 
 def sentences(text: str) -> list[str]:
-    """A text in whole sentences; joined they are the text."""
+    """Return a text in whole sentences; joined they are the text."""
     parts: list[str] = []
     start = 0
     for end in _END.finditer(text):
@@ -82,16 +82,16 @@ class CaptionDraw:
         self._num_tokens, self._max_tokens = num_tokens, max_tokens
 
     def __call__(self, rows: tuple[int, ...], visits: tuple[int, ...]) -> list[str]:
-        """One caption a picture, in their order."""
+        """Return one caption per picture, in their order."""
         columns = zip(*self._texts(rows), strict=True)
         return [self._draw(row, visit, *texts) for row, visit, texts in zip(rows, visits, columns, strict=True)]
 
     def _texts(self, rows: tuple[int, ...]) -> list[list[Any]]:
-        """Taken, long and short captions of some rows; the last two None where there is but one."""
+        """Return taken, long and short captions of some rows; the last two None where there is but one."""
         return [self._manifest.values(name, rows) for name in ("caption", "caption_long", "caption_short")]
 
     def possible(self, row: int) -> list[str]:
-        """Every caption that some visit of a row may take, without repetition."""
+        """Return every caption that some visit of a row may take, without repetition."""
         config = self._config
         ((chosen,), (long,), (short,)) = self._texts((row,))
         found: list[str] = []

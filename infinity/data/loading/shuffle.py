@@ -81,7 +81,7 @@ class Rounds:
         return order, np.append(first, len(order)), np.append(places[first], self.num_rows)
 
     def _make_window(self, round_: int, window: int) -> Rows:
-        """The rows of one window in their order."""
+        """Return the rows of one window in their order."""
         by_run, first, _ = self._round(round_)
         runs = by_run[first[window] : first[window + 1]]
         counts = self._counts[runs]

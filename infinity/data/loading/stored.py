@@ -80,7 +80,7 @@ class StoredPictures:
         return self._cache is not None
 
     def read(self, row: int) -> bytes:
-        """The picture's file, as the manifest names it.
+        """Return the picture's file, as the manifest names it.
 
         Raises:
             UnreachableError: The store did not give it after all attempts.
@@ -111,7 +111,7 @@ class StoredPictures:
             self._cache.open(uri, self._info(uri)).close()
 
     def shards(self, rows: Sequence[int]) -> set[str]:
-        """URIs of the shards that hold these rows."""
+        """Return URIs of the shards that hold these rows."""
         return {self._manifest.shard_uri(path) for path in set(self._manifest.values("shard", rows))}
 
     def _bytes(self, uri: str, offset: int, size: int) -> bytes:

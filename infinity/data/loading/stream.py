@@ -88,7 +88,7 @@ class PixelLoader:
         self._pending: dict[int, list[Loading]] = {}
 
     def __call__(self, step: int) -> list[LoadedBatch]:
-        """The pictures of a step, waiting where they are not ready.
+        """Return the pictures of a step, waiting where they are not ready.
 
         Raises:
             UnreachableError: A store did not give a shard after all attempts.
@@ -112,12 +112,12 @@ class PixelLoader:
         return [loading.batch for loading in loadings]
 
     def from_step(self, step: int) -> Iterator[list[LoadedBatch]]:
-        """The pictures of step after step to the end of the run, or without end."""
+        """Yield the pictures of step after step to the end of the run, or without end."""
         for number in count(step) if self._num_steps is None else range(step, self._num_steps):
             yield self(number)
 
     def load(self, ids: BatchIds) -> UInt8[np.ndarray, "B H W 3"]:
-        """Pictures that belong to no step."""
+        """Return pictures by their ids, outside of any step."""
         loading = self._start(ids)
         for task in loading.tasks:
             task.result()

@@ -28,7 +28,7 @@ class Slice(Protocol):
         ...
 
     def read(self, wanted: frozenset[int] | None = None) -> Iterator[Record]:
-        """The slice's records in order of their row; of ``wanted`` rows only, if given."""
+        """Yield the slice's records in order of their row; of ``wanted`` rows only, if given."""
         ...
 
 
@@ -45,7 +45,7 @@ class FencedSlice:
         return self.piece.first_row
 
     def read(self, wanted: frozenset[int] | None = None) -> Iterator[Record]:
-        """The slice's records, or those of ``wanted`` rows."""
+        """Yield the slice's records, or those of ``wanted`` rows."""
         is_inside = storage.inside(self.roots)
         for record in self.piece.read(wanted):
             yield _checked(record, is_inside)
@@ -67,12 +67,12 @@ class OutsideLinks:
 
 
 def fenced(pieces: Sequence[Slice], roots: tuple[str, ...]) -> tuple[Slice, ...]:
-    """The slices, behind the fence."""
+    """Return the slices, behind the fence."""
     return tuple(FencedSlice(piece, roots) for piece in pieces)
 
 
 def _checked(record: Record, is_inside: Callable[[str], bool]) -> Record:
-    """The record, or the same row with a problem and without a place."""
+    """Return the record, or the same row with a problem and without a place."""
     place = record.image
     if isinstance(place, bytes) or not place:
         return record

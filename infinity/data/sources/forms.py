@@ -107,7 +107,7 @@ class Opening:
     roots: tuple[str, ...] = ()
 
     def file(self, uri: str) -> Source:
-        """The rows of one file.
+        """Return the rows of one file.
 
         Raises:
             SourceError: The source cannot be read, or has no rows.
@@ -116,7 +116,7 @@ class Opening:
         return _source(uri, [found.kind], fenced(found.slices, self.roots), found.num_rows)
 
     def folder(self, uri: str, files: tuple[str, ...], outside: tuple[str, ...]) -> Source:
-        """The rows of all files of a folder, and one for each link that leads out of it.
+        """Return the rows of all files of a folder, and one for each link that leads out of it.
 
         Raises:
             SourceError: No file can be read, or nothing in it is known.
@@ -131,7 +131,7 @@ class Opening:
         return reading.source(outside)
 
     def kind(self, uri: str) -> str:
-        """The kind of a file that is a source itself; "unreadable" where it is none."""
+        """Return the kind of a file that is a source itself; "unreadable" where it is none."""
         try:
             if uri.lower().endswith(".parquet"):
                 return parquet_kind(uri, self.columns)
@@ -140,7 +140,7 @@ class Opening:
             return "unreadable"
 
     def _read(self, uri: str, row: int) -> _Found:
-        """One file, its rows from ``row`` on."""
+        """Return one file, its rows from ``row`` on."""
         if is_shard(uri):
             return _Found(shard_slices((uri,), self.captions, self.columns, row), row + ROWS_PER_SHARD, "webdataset")
         if uri.lower().endswith(".parquet"):
@@ -154,7 +154,7 @@ class Opening:
         return _Found(lines, row, URL_LIST if holds_urls(lines) else kind)
 
     def table(self, uri: str, row: int) -> tuple[Sequence[LinesSlice] | Sequence[CsvSlice], int]:
-        """The slices of a table of text, and the row behind its last."""
+        """Return the slices of a table of text, and the row behind its last."""
         if uri.lower().endswith(".jsonl"):
             return lines_slices(uri, row, self.captions, self.columns, self.rows_per_slice)
         return csv_slices(uri, row, self.captions, self.columns, self.rows_per_slice)
@@ -255,7 +255,7 @@ class _Reading:
                 self._slices.append(self._matched(piece, names))
 
     def _matched(self, piece: Slice, names: FileNames) -> Slice:
-        """A slice whose pictures have the names of files, and their captions where the table has none."""
+        """Return a slice whose pictures have the names of files, and their captions where the table has none."""
         other: dict[str, str] = {}
         captions: dict[str, tuple[str, ...]] = {}
         for record in piece.read():
@@ -294,7 +294,7 @@ class _Reading:
                 self._named.update(posixpath.normpath(image) for image in images if isinstance(image, str))
 
     def _may_name(self, file: str) -> bool:
-        """Whether to look which pictures of the folder a Parquet file names; large ones hold pictures themselves."""
+        """Return whether to check which pictures a Parquet file names; large files hold pictures themselves."""
         return any(map(is_picture, self._files)) and storage.size(file) < _MAX_LOOKED_THROUGH
 
     def pictures(self, pictures: Sequence[str]) -> None:
@@ -322,7 +322,7 @@ class _Reading:
         self._row += 1
 
     def source(self, outside: tuple[str, ...]) -> Source:
-        """Everything that was read."""
+        """Return all records that were read."""
         links = and_links(outside)
         if self._errors and not self._kinds:
             raise self._errors[0]
@@ -343,7 +343,7 @@ def _source(uri: str, kinds: Sequence[str], slices: Sequence[Slice], num_rows: i
 
 
 def _metadata(files: tuple[str, ...]) -> tuple[str, ...]:
-    """The tables of an image folder; where a folder has both, the JSON lines."""
+    """Return the tables of an image folder; where a folder has both, the JSON lines."""
     both = {name: {storage.parent(file) for file in files if storage.name(file) == name} for name in METADATA_NAMES}
     csv_folders = both["metadata.csv"] - both["metadata.jsonl"]
     return tuple(
@@ -365,7 +365,7 @@ def _ends(file: str, ending: str) -> bool:
 
 
 def first_fields(uri: str) -> dict[str, Any]:
-    """The fields of the first line of a JSON-lines file; none if it is no object."""
+    """Return the fields of the first line of a JSON-lines file; none if it is no object."""
     for line in storage.read_bytes(uri, start=0, length=_CHUNK_BYTES).split(b"\n"):
         if line.strip():
             try:
@@ -387,7 +387,7 @@ def is_shard(uri: str) -> bool:
 
 
 def and_links(outside: tuple[str, ...]) -> str:
-    """What to add to an error where links lead out of the source."""
+    """Return what to add to an error where links lead out of the source."""
     if not outside:
         return ""
     return f", and {len(outside)} links that lead out of it, for example {outside[0]} (allow their folder as a root)"

@@ -49,7 +49,7 @@ class ScenesSlice:
     end_row: int
 
     def read(self, wanted: frozenset[int] | None = None) -> Iterator[Record]:
-        """One record a scene; drawing it again gives the same bytes."""
+        """Yield one record per scene; drawing it again gives the same bytes."""
         for row in range(self.first_row, self.end_row):
             if wanted is None or row in wanted:
                 scene = training_scene(self.config, row)
@@ -99,7 +99,7 @@ def open_source(
 
 
 def roots_of(uri: str, further: tuple[str, ...]) -> tuple[str, ...]:
-    """Where everything must lie that a source names: in its folder, or in one that the user allows besides."""
+    """Return where everything must lie that a source names: in its folder, or in one that the user allows besides."""
     return (storage.parent(uri) if uri.lower().endswith(FILES) else uri, *map(_plain, further))
 
 
@@ -150,7 +150,7 @@ class _Seen:
 
 
 def _contents(files: Sequence[_Seen]) -> list[list[Any]]:
-    """Files of this machine by their bytes; by sizes and versions where those would take long to read."""
+    """Return files of this machine by their bytes; by sizes and versions where those would take long to read."""
     if sum(max(file.num_bytes, 0) for file in files) > _BYTES_READ:
         return [file.without_content for file in files]
     known: dict[str, list[Any]] = {}
@@ -164,7 +164,7 @@ def _contents(files: Sequence[_Seen]) -> list[list[Any]]:
 
 
 def _table_or_nothing(uri: str) -> Sequence[Slice]:
-    """The slices of a table; none where its columns need names that only the settings know."""
+    """Return the slices of a table; none where its columns need names that only the settings know."""
     try:
         return Opening("long", ROWS_PER_SLICE, SourceColumns()).table(uri, 0)[0]
     except SourceError:
@@ -172,7 +172,7 @@ def _table_or_nothing(uri: str) -> Sequence[Slice]:
 
 
 def _plain(uri: str) -> str:
-    """A path for file://..., so that names in tables can be joined to it without quoting."""
+    """Return a path for file://..., so that names in tables can be joined to it without quoting."""
     path = storage.local_path(uri)
     return uri if path is None else str(path)
 

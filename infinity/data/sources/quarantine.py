@@ -101,24 +101,24 @@ class Quarantine:
         )
 
     def table(self) -> pa.Table:
-        """All rows in the order in which they came, in the columns of ``QUARANTINE``."""
+        """Return all rows in the order in which they came, in the columns of ``QUARANTINE``."""
         return table_of(self._rows, QUARANTINE)
 
 
 def writable(text: str) -> str:
-    """The text with lone surrogates and NUL spelled out, which no file format holds."""
+    """Return the text with lone surrogates and NUL spelled out, which no file format holds."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8").replace("\0", "\\x00")
 
 
 def to_bytes(table: pa.Table) -> bytes:
-    """A Parquet file of quarantined rows, the same bytes for the same rows."""
+    """Return a Parquet file of quarantined rows, the same bytes for the same rows."""
     buffer = io.BytesIO()
     pq.write_table(table.cast(QUARANTINE), buffer, compression="zstd", row_group_size=64, write_statistics=False)
     return buffer.getvalue()
 
 
 def load(uri: str) -> pa.Table:
-    """The rows of one quarantine file.
+    """Return the rows of one quarantine file.
 
     Raises:
         SourceError: The file is no quarantine.
@@ -129,12 +129,12 @@ def load(uri: str) -> pa.Table:
 
 
 def files_of(uri: str) -> tuple[str, ...]:
-    """The Parquet files of a quarantine: the file itself, or all in the folder."""
+    """Return the Parquet files of a quarantine: the file itself, or all in the folder."""
     return (uri,) if uri.endswith(".parquet") else tuple(f for f in storage.list_files(uri) if f.endswith(".parquet"))
 
 
 def is_quarantine(schema: pa.Schema) -> bool:
-    """Whether a Parquet file with this schema was written by a quarantine."""
+    """Return whether a Parquet file with this schema was written by a quarantine."""
     return (schema.metadata or {}).get(b"infinity.kind") == _MARK[b"infinity.kind"]
 
 
@@ -146,7 +146,7 @@ class QuarantineSlice:
     first_row: int
 
     def read(self, wanted: frozenset[int] | None = None) -> Iterator[Record]:
-        """One record a row; what is malformed as a row stays so until somebody repairs it."""
+        """Yield one record per row; what is malformed as a row stays so until somebody repairs it."""
         row = self.first_row
         with _opened(self.uri) as file:
             for batch in file.iter_batches(8):
@@ -158,7 +158,7 @@ class QuarantineSlice:
 
 
 def replayed(row: int, values: dict[str, Any]) -> Record:
-    """The record of one quarantined row (columns of ``QUARANTINE``), under a new row number."""
+    """Return the record of one quarantined row (columns of ``QUARANTINE``), under a new row number."""
     image: str | bytes = values["data"] if values["is_whole"] and values["data"] else (values["image"] or b"")
     problem = None
     if values["part"] == "row" or not image:
@@ -177,7 +177,7 @@ def replayed(row: int, values: dict[str, Any]) -> Record:
 
 
 def num_quarantined(uri: str) -> int:
-    """How many rows a quarantine file has.
+    """Return how many rows a quarantine file has.
 
     Raises:
         SourceError: The file is no quarantine.

@@ -52,7 +52,7 @@ class RowCaptions:
 
     @classmethod
     def of(cls, long: str | None, short: str | None, choice: CaptionChoice) -> RowCaptions:
-        """The wanted caption, or the other one where that is missing or blank; both where there are two."""
+        """Return the wanted caption, or the other one where that is missing or blank; both where there are two."""
         long, short = (text if text and text.strip() else None for text in (long, short))
         chosen = (long or short) if choice == "long" else (short or long)
         both = long is not None and short is not None

@@ -49,13 +49,13 @@ Rows = Callable[[str, int, int | None], Iterator[TextRow]]
 
 
 def lines(uri: str, start: int, length: int | None) -> Iterator[TextRow]:
-    """The lines of ``length`` bytes from ``start``, or of all from there."""
+    """Yield the lines of ``length`` bytes from ``start``, or of all from there."""
     for row, _ in _lines(uri, start, length):
         yield row
 
 
 def quoted_rows(uri: str, start: int, length: int | None) -> Iterator[TextRow]:
-    """The same for CSV, where a row may go on over line ends inside of quotes."""
+    """Yield the same for CSV, where a row may go on over line ends inside of quotes."""
     position, end = start, None if length is None else start + length
     while True:
         parts: list[TextRow] = []

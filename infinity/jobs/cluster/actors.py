@@ -56,7 +56,7 @@ def actors(kind: type[Any], workers: WorkersConfig, most: int) -> Iterator[list[
 
 
 def each(team: Sequence[Any], method: str, calls: Sequence[tuple[Any, ...]]) -> Iterator[tuple[int, Any]]:
-    """Place and result of every call as it gets ready; an idle actor gets the next call.
+    """Yield the place and the result of every call as it is done; an idle actor gets the next call.
 
     Args:
         team: Actors, as ``actors`` gave them.
@@ -109,7 +109,7 @@ def _result(reference: Any) -> Any:
 
 
 def _room(workers: WorkersConfig) -> int:
-    """How many of the wanted actors the cluster can ever hold; Ray would wait for more without end."""
+    """Return how many of the wanted actors the cluster can ever hold; Ray would wait for more without end."""
     import ray
 
     have = ray.cluster_resources()

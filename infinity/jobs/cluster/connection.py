@@ -61,7 +61,7 @@ def in_process() -> Iterator[None]:
 
 
 def is_in_process() -> bool:
-    """Whether calls run in this process."""
+    """Return whether calls run in this process."""
     return _in_process.get()
 
 
@@ -136,7 +136,7 @@ def _joined(address: str) -> Iterator[None]:
 
 
 def _is_connected() -> bool:
-    """Whether Ray was started; a Ray that nobody imported was not, and importing it would fix its address."""
+    """Return whether Ray was started; a Ray that nobody imported was not, and importing it would fix its address."""
     ray = sys.modules.get("ray")
     return ray is not None and bool(ray.is_initialized())
 
@@ -181,7 +181,7 @@ def _start_local(folder: Path, num_cpus: int | None, dashboard: bool, object_sto
 
 
 def short_temporary_folder() -> Path:
-    """A new folder whose path leaves room for Ray's sockets: in the usual place, or in /tmp where that is too deep."""
+    """Return a new folder with room for the paths of Ray's sockets: the usual place, or /tmp where that is too deep."""
     usual = tempfile.gettempdir()
     parent = usual if len(usual) + len("/inf-12345678") <= MAX_FOLDER_LENGTH else "/tmp"
     return Path(tempfile.mkdtemp(prefix="inf-", dir=parent))

@@ -26,7 +26,7 @@ def fan_out(
 
     Args:
         function: Importable on every machine.
-        arguments: One tuple a call.
+        arguments: One tuple per call.
         on_done: Called in this process after every finished call with the number of finished ones.
         at_once: Most calls at the same time, where they share something scarcer than CPUs; None for as many as fit.
 
@@ -43,7 +43,7 @@ def each_result(
     *,
     at_once: int | None = None,
 ) -> Iterator[R]:
-    """The results of ``fan_out`` one by one, in the same order.
+    """Yield the results of ``fan_out`` one by one, in the same order.
 
     Arguments are made when a call begins, and of the results only those wait here that are ahead of a slower call: what
     all calls together are given and give need not fit into this process.

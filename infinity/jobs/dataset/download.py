@@ -107,7 +107,7 @@ def _run(spec: DownloadSpec, tenure: Tenure) -> DownloadReport:
 
 
 def _shared(config: DownloadConfig, num_workers: int) -> tuple[int, DownloadConfig]:
-    """How many slices are under way at once, and the limits of each, so that together they keep those of the job."""
+    """Return how many slices run at once, and the limits of each, so that together they keep those of the job."""
     at_once = max(1, min(config.connections, config.per_host, num_workers))
     limits = config.replace(connections=config.connections // at_once, per_host=config.per_host // at_once)
     return at_once, limits

@@ -17,7 +17,7 @@ MAX_SLICES = 32
 
 
 def dropped_pictures(rows: SourceTable, dropped: pa.Table, max_pixels: int) -> dict[int, bytes]:
-    """JPEG files of the first few rows of every reason, by row; none of rows that cannot be read.
+    """Return JPEG files of the first few rows of every reason, by row; none of rows that cannot be read.
 
     Args:
         rows: All rows of the data set's sources.

@@ -117,7 +117,7 @@ class BuildDatasetReport(JobReport):
 
 
 def judges_of(spec: BuildDatasetSpec) -> ScorersConfig | None:
-    """The networks that the spec names; None for none."""
+    """Return the networks that the spec names; None for none."""
     judges = ScorersConfig(
         scorers=spec.scorers,
         captioner=spec.captioner,

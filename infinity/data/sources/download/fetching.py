@@ -133,7 +133,7 @@ class Fetcher:
 
     @asynccontextmanager
     async def _ask(self, url: URL) -> AsyncIterator[aiohttp.ClientResponse]:
-        """One request, whose failures inside of the block get their reasons."""
+        """Yield one request, whose failures inside of the block get their reasons."""
         assert self._session is not None, "use 'async with'"
         try:
             async with self._session.get(url, allow_redirects=False) as response:
@@ -212,7 +212,7 @@ def _unpacker(encoding: str) -> zlib._Decompress | None:
 
 
 def _retry_after_s(header: str | None) -> float | None:
-    """Seconds from now on; None without the header, or with one that cannot be read."""
+    """Return seconds from now on; None without the header, or with one that cannot be read."""
     if header is None:
         return None
     if header.strip().isdecimal():

@@ -89,7 +89,7 @@ _WRITING: dict[str, Any] = {"compression": "none", "use_dictionary": False, "wri
 
 
 def counts_of(uri: str) -> SliceCounts:
-    """The counts of a finished slice, from its file alone."""
+    """Return the counts of a finished slice, from its file alone."""
     with pq.ParquetFile(pa.PythonFile(RangeReader(uri), mode="r")) as file:
         reasons = file.read(columns=["reason"])["reason"].to_pylist()
         image = file.schema_arrow.names.index("image")
@@ -125,7 +125,7 @@ async def _fetch_all(
 def _groups(
     records: tuple[Record, ...], problems: list[UnreadableError | None], folder: Path
 ) -> Iterator[list[dict[str, Any]]]:
-    """Rows of the file, as many at once as fit into memory easily."""
+    """Yield rows of the file, as many at once as fit into memory easily."""
     rows: list[dict[str, Any]] = []
     size = 0
     for index, (record, problem) in enumerate(zip(records, problems, strict=True)):
