@@ -55,7 +55,7 @@ def measure(name: str, cache: str, threads: int, repeats: int) -> dict[str, Any]
 
 
 def _num_compiled() -> int:
-    """Graphs that were compiled so far in this process."""
+    """Return the number of graphs that were compiled so far in this process."""
     from torch._dynamo.utils import counters
 
     return int(counters["stats"]["unique_graphs"])
@@ -93,7 +93,7 @@ def main() -> None:
 
 
 def _apart(*arguments: Any) -> dict[str, Any]:
-    """``measure`` in a process of its own, where nothing has been compiled."""
+    """Run ``measure`` in a process of its own, where nothing has been compiled."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(measure, *arguments).result()
 

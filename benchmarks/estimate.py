@@ -99,7 +99,7 @@ def measure(spec: AnyTrainSpec, tokenizer: TokenizerConfig | None, num_steps: in
 
 
 def compare(name: str, configuration: Configuration, num_steps: int) -> dict[str, Any]:
-    """Estimated beside measured."""
+    """Return estimated figures beside measured ones."""
     spec, tokenizer = configuration
     calibration: Calibration = calibrate(spec, tokenizer=tokenizer)
     guess: Estimate = estimate(spec, tokenizer=tokenizer, calibration=calibration)

@@ -137,7 +137,7 @@ def _measured(root: str, name: str, chances: Mapping[str, float], n: int, random
 
 
 def _night(champions: Champions, history: tuple[Champion, ...], models: Mapping[str, ScoredModel], name: str) -> None:
-    """One evaluation with its gate."""
+    """Run one evaluation with its gate."""
     candidate = models[name]
     scores = tuple(candidate.scores.values())
 

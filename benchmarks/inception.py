@@ -53,7 +53,7 @@ def layer_by_layer(network: Inception) -> Run:
 
 
 def pytorch_fid(network: Inception, folder: str) -> Run:
-    """pytorch-fid's own network and resize with our weights; nothing is downloaded."""
+    """Return a run of pytorch-fid's own network and resize with our weights; nothing is downloaded."""
     sys.path.insert(0, folder)
     import pytorch_fid.inception as theirs
 

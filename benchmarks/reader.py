@@ -37,7 +37,7 @@ CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time
 
 
 def make_pictures(folder: Path, number: int, side_px: int) -> None:
-    """JPEG pictures with structure at many sizes, as photos have, and a list of captions."""
+    """Write JPEG pictures with structure at many sizes, as photos have, and a list of captions."""
     folder.mkdir(parents=True)
     lines = []
     for seed in range(number):

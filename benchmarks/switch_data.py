@@ -40,7 +40,7 @@ ONE = WorkersConfig(num_workers=1, threads=1)
 
 
 def write_pictures(folder: Path, *, mixed: bool) -> None:
-    """Drawn scenes as an image folder; if mixed, two of three lose a quarter of their height or width."""
+    """Write drawn scenes as an image folder; if mixed, two of three lose a quarter of their height or width."""
     folder.mkdir(parents=True, exist_ok=True)
     lines = []
     for number, scene in enumerate(draw_scenes(ScenesConfig(count=NUM_PICTURES, size_px=SIZE_PX))):
@@ -119,7 +119,7 @@ class Bench:
 
 
 def prepare(folder: Path) -> Bench:
-    """Data sets, tokenizer and stores."""
+    """Make data sets, tokenizer and stores."""
     square, mixed = (make_manifest(folder / name, mixed=name == "mixed") for name in ("square", "mixed"))
     tokenizer = make_tokenizer(folder, mixed)
     full = control(folder, square, tokenizer)
@@ -139,7 +139,7 @@ def prepare(folder: Path) -> Bench:
 
 
 def train_alone(spec: TrainSpec, session: Session[Any], group: ProcessGroup) -> list[float]:
-    """Train without storing anything; the time of every step."""
+    """Train without storing anything; return the time of every step."""
     moments: list[float] = []
     ears = Callbacks(
         log=lambda _: moments.append(time.perf_counter()),

@@ -87,6 +87,6 @@ def seconds_of(run: Callable[[], object]) -> tuple[float, float]:
 
 
 def _processor_s() -> float:
-    """Processor time of this process and of the processes that it has waited for, such as a compiler."""
+    """Return processor time of this process and of the processes that it has waited for, such as a compiler."""
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     return time.process_time() + children.ru_utime + children.ru_stime

@@ -72,7 +72,7 @@ class FigureResults:
         ]
 
     def pictures(self, shown: Pictures, *runs: str) -> str:
-        """Originals and, below, reconstructions of each training, as a ``data:`` URI."""
+        """Return originals and, below, reconstructions of each training, as a ``data:`` URI."""
         rows = [shown.measured[:NUM_SHOWN].numpy(), *(np.load(self._folder / f"{run}.npy") for run in runs)]
         return "data:image/png;base64," + base64.b64encode(sheet(rows)).decode("ascii")
 
@@ -87,7 +87,7 @@ class FigureResults:
 
 
 def bits_figure(found: FigureResults) -> Figure | None:
-    """BSQ with 16 and 64 bits."""
+    """Compare BSQ with 16 and 64 bits."""
     names = found.have({"d16": "d = 16", "d64": "d = 64"})
     if not names:
         return None
@@ -123,7 +123,7 @@ def bits_figure(found: FigureResults) -> Figure | None:
 
 
 def memory_figure() -> Figure:
-    """LFQ's penalty over all codes against BSQ's bit by bit (paper Table 3 in small)."""
+    """Compare LFQ's penalty over all codes with BSQ's per bit (paper Table 3 in small)."""
     torch.set_num_threads(1)
     exact = [all_codes(d, measure=True) for d in CODES_MEASURED] + [
         all_codes(d, measure=False) for d in CODES_CALCULATED
@@ -224,7 +224,7 @@ def sharpness_figure(found: FigureResults, shown: Pictures) -> Figure | None:
 
 
 def _spread(values: list[float], digits: int) -> str:
-    """Mean, smallest and largest."""
+    """Return mean, smallest and largest value."""
     mean = f"{np.mean(values):.{digits}f}"
     return mean if len(values) < 2 else f"{mean} ({min(values):.{digits}f} to {max(values):.{digits}f})"
 

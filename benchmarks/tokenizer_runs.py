@@ -217,7 +217,7 @@ def rebuild(tokenizer: Tokenizer, pictures: Pictures) -> Tensor:
 
 @torch.no_grad()
 def figures(tokenizer: Tokenizer, pictures: Pictures) -> dict[str, float]:
-    """Reconstruction and sharpness on pictures that were not trained on."""
+    """Return reconstruction and sharpness on pictures that were not trained on."""
     pixels, rebuilt = to_pixels(pictures.measured), rebuild(tokenizer, pictures)
     return {
         "psnr_db": float(psnr_db((rebuilt - pixels).square().mean())),
@@ -226,7 +226,7 @@ def figures(tokenizer: Tokenizer, pictures: Pictures) -> dict[str, float]:
 
 
 def edges(pixels: Tensor) -> Tensor:
-    """Mean square of the differences of neighbouring pixels: blur lowers it, noise and false edges raise it."""
+    """Return the mean square of differences of neighbouring pixels: blur lowers it, noise and false edges raise it."""
     down, across = pixels.diff(dim=-2), pixels.diff(dim=-1)
     return down.square().mean() + across.square().mean()
 
@@ -246,7 +246,7 @@ def by_scale(tokenizer: Tokenizer, pictures: Pictures) -> list[float]:
 
 
 def spectrum(pixels: Tensor) -> Tensor:
-    """Mean power of the grey values by spatial frequency: SPECTRUM_BANDS rings up to half a cycle a pixel.
+    """Return the mean power of grey values by spatial frequency: SPECTRUM_BANDS rings up to half a cycle per pixel.
 
     A Hann window keeps the borders of the pictures from counting as edges.
     """

@@ -97,7 +97,7 @@ class _Watcher(threading.Thread):
         self.join()
 
     def look(self) -> float:
-        """Processor time so far."""
+        """Return the processor time so far."""
         with self._lock:
             resident = 0
             for folder in Path("/proc").iterdir():

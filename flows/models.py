@@ -11,7 +11,7 @@ MODELS_FILE = "models.json"
 
 
 def note_model(folder: str, model: str) -> None:
-    """Write down that a training of the run in this folder has ended with a model."""
+    """Record that a training of the run in this folder has ended with a model."""
     others = [each for each in finished_models(folder) if each != model]
     storage.write_text(storage.join(folder, MODELS_FILE), json.dumps([*others, model], indent=2) + "\n")
 

@@ -116,7 +116,7 @@ def _fitting(stage: str, spec: TrainTransformerSpec, specs: Mapping[str, Any]) -
 
 
 def _renamed(value: Any, moved: Mapping[str, str]) -> Any:
-    """JSON with the folders of changed stages replaced wherever a text names them or something below them."""
+    """Return JSON with the folders of changed stages replaced wherever a text names them or something below them."""
     if isinstance(value, str):
         for old, new in moved.items():
             if value == old or value.startswith(f"{old}/"):

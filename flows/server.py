@@ -33,7 +33,7 @@ class Guard:
         self._origins = frozenset(f"http://{name}:{port}" for name in OWN_NAMES)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, or refuse with one sentence."""
+        """Answer the request, or refuse it with one sentence."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return

@@ -84,7 +84,7 @@ def run_stage(stage: str, spec: JobSpec, report_type: type[Report]) -> StageResu
 
 
 def _is_worth_a_retry(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
-    """Machines have bad moments; a wrong parameter stays wrong, and the storage layer has retried already."""
+    """Return whether a retry may help: a cluster may recover, a wrong parameter stays wrong, storage has retried."""
     return state.name == UNREACHABLE
 
 
@@ -134,7 +134,7 @@ def _end_of_job(stage: str, spec: JobSpec) -> State[Any]:
 
 @contextmanager
 def _connected() -> Iterator[None]:
-    """Ray for one stage; inside a flow body the first stage that needs it connects for all that follow."""
+    """Connect to Ray for one stage; inside a flow body the first stage that needs it connects for all that follow."""
     # Recipes give a worker two threads, which must not be refused on a machine of one core.
     num_cpus = settings().ray_num_cpus or max(2, os.cpu_count() or 1)
     connection = connect(settings().ray_address, num_cpus=num_cpus)

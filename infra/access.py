@@ -41,7 +41,7 @@ def auth_string(config: Settings) -> str | None:
 
 
 def check_login(config: Settings, api: PrefectApi, *, is_own: bool) -> None:
-    """Be sure that a server accepts the authentication string, before anything waits in vain.
+    """Require that a server accepts the authentication string, before anything waits in vain.
 
     Args:
         config: The settings.

@@ -64,7 +64,7 @@ _current: ContextVar[FlowRunRecord | None] = ContextVar("record", default=None)
 
 @contextmanager
 def recorded(flow_run: str) -> Iterator[None]:
-    """From here on this process is on record as the one that does the flow run.
+    """Put this process on record as the one that does the flow run.
 
     The record stays behind the block: the run's last state is told to the server after it, and `flows.reaper` takes
     away what is over.
@@ -80,7 +80,7 @@ def recorded(flow_run: str) -> Iterator[None]:
 
 
 def note_stage(stage: str, folder: str) -> None:
-    """Write down what the flow run of this context is doing now."""
+    """Record what the flow run of this context is doing now."""
     if (record := _current.get()) is not None:
         _write(replace(record, stage=stage, folder=folder))
 

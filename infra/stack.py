@@ -205,7 +205,7 @@ class Stack:
                 time.sleep(0.2)
 
     def stop(self, name: str) -> bool:
-        """Stop and forget a service, if it is recorded; whether it still ran."""
+        """Stop and forget a service, if it is recorded; return whether it still ran."""
         service = self.register.services().get(name)
         if service is None:
             return False
@@ -223,7 +223,7 @@ class Stack:
         return environment
 
     def _ray_environment(self) -> dict[str, str]:
-        """Address and token of the Ray that stays between runs, if there is one."""
+        """Return address and token of the Ray that stays between runs, if there is one."""
         if self.config.ray_address is not None or (ray := self.register.living("ray")) is None:
             return {}
         token = keys.key_file(self.config.state, keys.RAY_TOKEN)

@@ -48,7 +48,7 @@ def clear_errors() -> Iterator[None]:
 
 @contextlib.contextmanager
 def bar(title: str) -> Iterator[Callable[[float], None]]:
-    """A progress bar; what it yields takes the share that is done."""
+    """Show a progress bar; the block gets a function that takes the share that is done."""
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err, transient=True) as progress:
         task = progress.add_task(title, total=1.0)

@@ -140,7 +140,7 @@ def reconstruct(
     ] = "",
     device: Device = "cpu",
 ) -> None:
-    """Encode pictures to bits and decode them; writes original and reconstruction side by side and their PSNR in dB."""
+    """Encode pictures to bits and decode them; write originals beside reconstructions, and their PSNR in dB."""
     with clear_errors():
         import torch
 

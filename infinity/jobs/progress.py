@@ -50,7 +50,7 @@ ProgressSink = Callable[[Progress], None]
 
 
 def silent(progress: Progress) -> None:
-    """The sink of a job that nobody watches."""
+    """Ignore the progress of a job that nobody watches."""
 
 
 def section(sink: ProgressSink, start: float, end: float) -> ProgressSink:

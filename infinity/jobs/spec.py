@@ -37,7 +37,7 @@ class JobSpec(Config):
             raise ValueError(f"{type(self).__name__}.output: expected a path or URI, got an empty text")
 
     def digest(self) -> str:
-        """16 hexadecimal digits over the kind and every field that may change a result."""
+        """Return 16 hexadecimal digits over the kind and every field that may change a result (docs/decisions/0001)."""
         fields = {name: value for name, value in self.identity().items() if name not in self.elsewhere}
         return digest_of({"kind": self.kind, "spec": fields})
 

@@ -127,7 +127,7 @@ def watched(look: Look) -> Iterator[None]:
 
 
 def own_processes() -> Look:
-    """Looks at the processes that Ray started for this process: without one of them nothing goes on."""
+    """Return a look at the processes that Ray started for this process: without one of them nothing goes on."""
     from ray._private import worker
 
     node = worker._global_node
@@ -142,7 +142,7 @@ def own_processes() -> Look:
 
 
 def answering(address: str) -> Look:
-    """Looks whether the head at ``host:port`` can be reached; a short break of the network is borne."""
+    """Return a look whether the head at ``host:port`` can be reached; a short break of the network is tolerated."""
     heard_at = asked_at = time.monotonic()
 
     def look() -> str | None:

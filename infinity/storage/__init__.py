@@ -81,7 +81,7 @@ class Draft(Protocol):
     """A file that is written piece by piece and gets its name at the end, for example one made from its content."""
 
     def write(self, data: bytes, /) -> int:
-        """Append; returns the number of bytes."""
+        """Append data and return the number of bytes."""
         ...
 
     def publish(self, name: str) -> bool:
@@ -169,13 +169,13 @@ def write_bytes(uri: str, data: bytes | bytearray | memoryview, *, if_absent: bo
 
 
 def write_text(uri: str, text: str, *, if_absent: bool = False) -> None:
-    """``write_bytes`` of a text in UTF-8."""
+    """Write a text in UTF-8, as ``write_bytes`` does."""
     write_bytes(uri, text.encode("utf-8"), if_absent=if_absent)
 
 
 @contextmanager
 def create(uri: str) -> Iterator[BinaryIO]:
-    """A file to be written piece by piece; it gets its name, whole, when the block ends without an error.
+    """Open a file to be written piece by piece; it gets its name, whole, when the block ends without an error.
 
     Raises:
         StorageError: No space left, no such bucket, refused credentials and the like; from inside the block too.
@@ -187,7 +187,7 @@ def create(uri: str) -> Iterator[BinaryIO]:
 
 @contextmanager
 def draft(folder: str) -> Iterator[Draft]:
-    """A file in a folder whose name is not known before it is written; without ``publish`` nothing stays.
+    """Open a file in a folder whose name is not known before it is written; without ``publish`` nothing stays.
 
     Raises:
         StorageError: No space left, no such bucket, refused credentials and the like; from inside the block too.
@@ -225,7 +225,7 @@ def list_files(uri: str) -> tuple[str, ...]:
 
 
 def list_details(uri: str) -> tuple[FileInfo, ...]:
-    """``list_files`` with size and version of every file.
+    """Return size and version of every file that ``list_files`` lists.
 
     Raises:
         StorageError: The folder cannot be listed: no such bucket, refused credentials.
@@ -247,7 +247,7 @@ def list_drafts(uri: str) -> tuple[tuple[str, str], ...]:
 
 
 def list_inside(uri: str, roots: Sequence[str]) -> tuple[tuple[FileInfo, ...], tuple[str, ...]]:
-    """``list_details`` of what lies below ``roots``, and the URIs of links that lead to another place, sorted.
+    """Return the details of all files below ``roots``, and the URIs of links that lead to another place, sorted.
 
     Args:
         uri: A folder, which must be among the roots to be listed.
@@ -353,7 +353,7 @@ def size(uri: str) -> int:
 
 
 def sha256(uri: str) -> str:
-    """64 hexadecimal digits over the file's bytes, read in pieces.
+    """Return 64 hexadecimal digits over the file's bytes, read in pieces.
 
     Raises:
         StorageError: Missing or unreadable.

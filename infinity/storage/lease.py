@@ -101,7 +101,7 @@ class LeaseFence:
         self._check(self._lease_file().read())
 
     def passing(self) -> Iterator[None]:
-        """Check, and on a disk keep it so during the step of this generator.
+        """Check the owner, and on a disk keep it the owner during the step of this generator.
 
         Raises:
             LeaseLostError: Another process is the owner; the message says which.
@@ -147,7 +147,7 @@ class Lease:
         self._thread.start()
 
     def note(self, text: str) -> None:
-        """Say how far the work is; the next heart-beat tells it."""
+        """Tell the progress of the work, which the next heart-beat writes into the lease."""
         self._note = text[:_NOTE_LENGTH]
 
     def stop(self) -> None:
@@ -231,7 +231,7 @@ class Waiting:
 
 
 def poll_s(silence_s: float) -> float:
-    """Pause between two looks of one who waits."""
+    """Return the pause between two looks of a waiting process, in seconds."""
     return silence_s / _LOOKS_PER_SILENCE
 
 

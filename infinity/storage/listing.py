@@ -74,7 +74,7 @@ def lies_below(path: Path | str, real_roots: Sequence[str]) -> bool:
 
 
 def _names(folder: Path) -> Iterator[tuple[str, bool, bool]]:
-    """(name, whether it is or leads to a folder, whether it is a link) of what is in a folder, in order.
+    """Yield (name, whether it is or leads to a folder, whether it is a link) of what is in a folder, in order.
 
     A link that points nowhere is no entry.
     """

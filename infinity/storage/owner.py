@@ -65,7 +65,7 @@ def this_process() -> Owner:
 
 
 def _machine() -> str:
-    """Two containers of one machine have the same start, but other numbers for their processes."""
+    """Return the machine's name: two containers of it have the same start, but other numbers for their processes."""
     with suppress(OSError):
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return f"{boot} {os.readlink('/proc/self/ns/pid')}"

@@ -99,7 +99,7 @@ class PinnedFile(Config):
         return self._fetched(path)
 
     def content_digest(self) -> str:
-        """64 hexadecimal digits of sha256 over the file as it lies there.
+        """Return 64 hexadecimal digits of sha256 over the file as it lies there.
 
         Raises:
             PinnedFileError: No download, or another content.
@@ -149,7 +149,7 @@ class PinnedFile(Config):
 
 
 def file_sha256(path: Path) -> str:
-    """64 hexadecimal digits over a local file; one that did not change since is not read again."""
+    """Return 64 hexadecimal digits over a local file; an unchanged file is not read again."""
     about = path.stat()
     return _sha256(str(path), about.st_size, about.st_mtime_ns)
 

@@ -54,7 +54,7 @@ class RangeReader(io.RawIOBase):
         return len(data)
 
     def pread(self, start: int, length: int) -> bytes:
-        """``length`` bytes from ``start``, fewer at the end, without moving."""
+        """Return ``length`` bytes from ``start``, fewer at the end, without moving."""
         if length >= self._block_bytes:
             return storage.read_bytes(self._uri, start=start, length=length)
         offset = start - self._block_start

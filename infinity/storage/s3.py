@@ -157,7 +157,7 @@ def exists(uri: str) -> bool:
 
 @patiently
 def read(uri: str, start: int, length: int | None) -> bytes:
-    """``length`` bytes from ``start``, or all from there."""
+    """Return ``length`` bytes from ``start``, or all from there."""
     if length == 0:
         return b""
     bucket, key = split(uri)
@@ -227,7 +227,7 @@ def delete(uri: str) -> None:
 
 @contextmanager
 def create(uri: str) -> Iterator[BinaryIO]:
-    """A temporary local file to write into, which is uploaded at the end."""
+    """Open a temporary local file to write into, which is uploaded at the end."""
     with tempfile.TemporaryFile() as file:
         with local.explained("write", f"a temporary file in {tempfile.gettempdir()} for {uri}"):
             yield file
@@ -257,7 +257,7 @@ class S3Draft:
         self._file = file
 
     def write(self, data: bytes) -> int:
-        """Append; returns the number of bytes."""
+        """Append data and return the number of bytes."""
         with local.explained("write", f"a temporary file in {tempfile.gettempdir()} for {self._folder}"):
             return self._file.write(data)
 
@@ -275,7 +275,7 @@ class S3Draft:
 
 @contextmanager
 def draft(folder: str) -> Iterator[S3Draft]:
-    """A file below ``folder`` whose name is known at the end only."""
+    """Open a file below ``folder`` whose name is known at the end only."""
     with tempfile.TemporaryFile() as file:
         yield S3Draft(folder, cast(BinaryIO, file))
 
@@ -310,12 +310,12 @@ def _put_absent(bucket: str, key: str, file: BinaryIO, num_bytes: int) -> None:
 
 @patiently
 def list_entries(uri: str) -> list[tuple[str, int, str]]:
-    """(key relative to the prefix, bytes, ETag) of all objects below a prefix, sorted by key."""
+    """Return (key relative to the prefix, bytes, ETag) of all objects below a prefix, sorted by key."""
     return [entry for entry in _all_entries(uri) if is_content(entry[0].rpartition("/")[2])]
 
 
 def _all_entries(uri: str) -> list[tuple[str, int, str]]:
-    """Also those that are no content."""
+    """Return the entries of ``list_entries`` and also those that are no content, such as leases."""
     bucket, key = split(uri)
     prefix = f"{key.rstrip('/')}/" if key.strip("/") else ""
     found: list[tuple[str, int, str]] = []

@@ -83,7 +83,7 @@ class StoringConfig(Config):
         return self.side_px is not None and min(width_px, height_px) > self.side_px
 
     def size_of(self, width_px: int, height_px: int) -> tuple[int, int]:
-        """Width and height as they are stored: the ratio stays, up to rounding."""
+        """Return width and height as they are stored: the ratio stays, up to rounding."""
         if not self.reduces(width_px, height_px):
             return width_px, height_px
         assert self.side_px is not None

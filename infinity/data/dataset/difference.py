@@ -84,7 +84,7 @@ def compare(first: Manifest, second: Manifest) -> Difference:
 
 
 def _rows(manifest: Manifest) -> dict[str, tuple[str, str, str]]:
-    """Shard's checksum, split and name of every row by its key."""
+    """Return the shard's checksum, the split and the name of every row by the row's key."""
     checksums = {shard.path: shard.sha256 for shard in manifest.head.shards}
     columns = (manifest.table[name].to_pylist() for name in ("key", "shard", "split", "source"))
     return {key: (checksums.get(shard, shard), split, name) for key, shard, split, name in zip(*columns, strict=True)}

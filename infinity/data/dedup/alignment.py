@@ -145,14 +145,14 @@ def _gradient(pictures: Pictures, axis: int) -> Pictures:
 
 
 def _limited(shift: Shifts) -> Shifts:
-    """No edge moves further than ``MAX_SHIFT``."""
+    """Limit shifts, so that no edge moves further than ``MAX_SHIFT``."""
     first = np.clip(shift[:, ::2], -MAX_SHIFT, MAX_SHIFT)
     last = np.clip(shift[:, ::2] + shift[:, 1::2], -MAX_SHIFT, MAX_SHIFT)
     return np.stack([first, last - first], axis=-1).reshape(-1, 4)
 
 
 def _warp(source: Pictures, shift: Shifts) -> tuple[Pictures, Bool[np.ndarray, "P N N"]]:
-    """Source as seen through the shift, and which cells lie inside of it."""
+    """Return the source as seen through the shift, and which cells lie inside of it."""
     count, side = source.shape[:2]
     across, seen_across = _interpolation(shift[:, 0], shift[:, 1], side)
     along, seen_along = _interpolation(shift[:, 2], shift[:, 3], side)

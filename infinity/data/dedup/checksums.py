@@ -33,5 +33,5 @@ def earlier_equals(rows: UInt8[np.ndarray, "n w"]) -> Int[np.ndarray, " n"]:
 
 
 def as_values(rows: UInt8[np.ndarray, "n w"]) -> np.ndarray:
-    """Each row as one value that numpy compares and sorts as a whole."""
+    """Return each row as one value that numpy compares and sorts as a whole."""
     return np.ascontiguousarray(rows).view(np.dtype((np.void, rows.shape[1]))).ravel()

@@ -128,7 +128,7 @@ def _by_bands(
     part: int,
     partitions: int,
 ) -> Iterator[Pairs]:
-    """Near pairs that agree in the chosen bands and in no earlier choice; buckets of one part only."""
+    """Yield near pairs that agree in the chosen bands and in no earlier choice; buckets of one part only."""
     keys = hashes & bands.mask(chosen)
     mine = np.arange(len(hashes))
     if partitions > 1:  # multiplied, so that the high bits of the key have a say

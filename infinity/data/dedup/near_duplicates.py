@@ -57,7 +57,7 @@ class Fingerprints:
 
     @classmethod
     def of(cls, rows: pa.Table, thumbnails: Thumbnails) -> Fingerprints:
-        """Of readable pictures, from the columns of their facts."""
+        """Return the fingerprints of readable pictures, from the columns of their facts."""
         width, height = (rows[name].to_numpy().astype(np.float64) for name in ("width_px", "height_px"))
         places = np.arange(rows.num_rows)
         parts = [places[at : at + _REDUCED_AT_ONCE] for at in range(0, len(places), _REDUCED_AT_ONCE)]
@@ -107,7 +107,7 @@ def similar_fingerprints(looks: Fingerprints, limits: NearDuplicates, *, partiti
 
 
 def similar_to_known(looks: Fingerprints, limits: NearDuplicates, known: int, *, partitions: int = 1) -> Pairs:
-    """For pictures that are near one of the first ``known``: that one, and the picture.
+    """Return pairs of a picture among the first ``known`` and a later picture that is near it.
 
     Of several the one is taken whose difference small shifts explain best. They are asked in this order, some at a
     time, so that a picture which repeats a known one is soon done with.

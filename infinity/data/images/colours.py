@@ -92,5 +92,5 @@ def _has_alpha(image: Image.Image) -> bool:
 
 
 def _plain(image: Image.Image) -> Image.Image:
-    """Without transparency and palette, whose colours are what a profile speaks of."""
+    """Return the picture without transparency and palette, since a profile describes plain colours."""
     return image.convert("RGBA").convert("RGB") if _has_alpha(image) else image

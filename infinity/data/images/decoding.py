@@ -217,7 +217,7 @@ def check_header(data: bytes, max_pixels: int) -> Header:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """RGB with 8 bits a channel: transparency shows white, 16-bit grey is scaled, other colour spaces are converted."""
+    """Return RGB with 8 bits per channel: transparency becomes white, 16-bit grey is scaled, other spaces converted."""
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode.startswith("I") or image.mode == "F":

@@ -67,7 +67,7 @@ def reduced(image: Image.Image) -> Image.Image:
 
 
 def perceptual_hash(thumbnail: Image.Image) -> int:
-    """64 bits: which of the lowest frequencies of brightness (32) and of the two colour differences (16 each) are high.
+    """Return 64 bits: which low frequencies of brightness (32) and of two colour differences (16 each) are high.
 
     A DCT hash as pHash has made it known, with two changes. A coefficient must be above a dead zone rather than above
     the median: symmetric drawings have many coefficients of exactly 0, whose sign is the encoder's noise. And half of

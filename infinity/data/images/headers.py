@@ -95,7 +95,7 @@ def _jpeg(data: bytes) -> Header:
 
 
 def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """(marker, offset of the content, its length) up to the first scan."""
+    """Yield (marker, offset of the content, its length) up to the first scan."""
     at = 2
     while at + 4 <= len(data):
         if data[at] != 0xFF:

@@ -152,7 +152,7 @@ class BatchPlan:
 
 
 def _runs(manifest: Manifest, split: Split) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Ratio, first row and number of rows of every stretch of rows of the split with one ratio and one shard."""
+    """Return ratio, first row and length of every stretch of rows of the split with one ratio and one shard."""
     shards = manifest.column("shard").dictionary_encode().combine_chunks().indices.to_numpy()
     inside = pc.equal(manifest.column("split"), split).to_numpy(zero_copy_only=False)
     ratios = manifest.aspect_ratios
@@ -194,7 +194,7 @@ def fit(image: Image.Image, size_px: tuple[int, int], placement: Placement = CEN
 
 
 def picture(data: bytes, size_px: tuple[int, int], placement: Placement = CENTRE) -> UInt8[np.ndarray, "H W 3"]:
-    """RGB pixels, 0 to 255, of a picture's file, fitted to (height, width)."""
+    """Return RGB pixels, 0 to 255, of a picture's file, fitted to (height, width)."""
     return fit(to_rgb(Image.open(io.BytesIO(data))), size_px, placement)
 
 

@@ -68,7 +68,7 @@ class CaptionDraw:
     def __init__(
         self, manifest: Manifest, config: CaptionConfig, key: int, num_tokens: Callable[[str], int], max_tokens: int
     ) -> None:
-        """Prepare; captions are read from the manifest's table when they are asked for.
+        """Prepare the draw; captions are read from the manifest's table when they are needed.
 
         Args:
             manifest: The data set.

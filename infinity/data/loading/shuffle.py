@@ -45,7 +45,7 @@ class Rounds:
     """
 
     def __init__(self, starts: Rows, counts: Rows, key: int, config: OrderConfig) -> None:
-        """Prepare.
+        """Prepare rounds over some runs of rows.
 
         Args:
             starts: First row of each run; a run is the part of a shard that belongs to a ratio.
@@ -60,7 +60,7 @@ class Rounds:
         self._window: Callable[[int, int], Rows] = lru_cache(maxsize=3)(self._make_window)
 
     def at(self, first: int, number: int) -> tuple[Rows, Rows]:
-        """``number`` rows from place ``first`` on in the endless sequence of rounds, and the round of each."""
+        """Return ``number`` rows from place ``first`` on in the endless sequence of rounds, and the round of each."""
         rows, rounds = [], []
         while number > 0:
             round_, place = divmod(first, self.num_rows)

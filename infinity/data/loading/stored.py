@@ -56,7 +56,7 @@ class StoredPictures:
     """Files of pictures by row; safe to share among threads."""
 
     def __init__(self, manifest: Manifest, config: ReadingConfig) -> None:
-        """Prepare.
+        """Prepare to read the pictures of a data set.
 
         Args:
             manifest: The data set.

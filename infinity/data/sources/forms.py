@@ -239,7 +239,7 @@ class _Reading:
         self._hint = ""
 
     def tables(self, tables: Sequence[str]) -> None:
-        """Rows that name pictures of the folder."""
+        """Add the rows of tables that name pictures of the folder."""
         names = FileNames(self._files)
         for table in tables:
             try:
@@ -278,7 +278,7 @@ class _Reading:
         return Captioned(piece, captions, self._how.captions, self._how.columns)
 
     def files(self, files: Sequence[str]) -> None:
-        """All rows of files that are sources themselves."""
+        """Add all rows of files that are sources themselves."""
         for file in files:
             try:
                 found = self._how._read(file, self._row)
@@ -298,7 +298,7 @@ class _Reading:
         return any(map(is_picture, self._files)) and storage.size(file) < _MAX_LOOKED_THROUGH
 
     def pictures(self, pictures: Sequence[str]) -> None:
-        """Pictures that no table names, with captions that lie beside them."""
+        """Add the pictures that no table names, with captions that lie beside them."""
         rest = [file for file in pictures if posixpath.normpath(file) not in self._named]
         if not self._kinds and not any(map(self._captions.of, rest)):
             return  # a folder of pictures without any captions is no source
@@ -355,7 +355,7 @@ def _metadata(files: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _beside(files: tuple[str, ...]) -> set[str]:
-    """Paths without ending that a downloader gives to its tables: those of its shards, and of its folders."""
+    """Return paths without ending that a downloader gives to its tables: those of its shards, and of its folders."""
     shards = {file[: len(file) - len(ending)] for file in files for ending in SHARD_ENDINGS if _ends(file, ending)}
     return shards | {storage.parent(file) for file in files}
 
@@ -377,7 +377,7 @@ def first_fields(uri: str) -> dict[str, Any]:
 
 
 def is_picture(uri: str) -> bool:
-    """By its name; hidden files, which some systems strew about, are nobody's pictures."""
+    """Return whether a file is a picture, by its name; hidden files, which some systems leave behind, are none."""
     return uri.lower().endswith(PICTURE_ENDINGS) and not storage.name(uri).startswith(".")
 
 

@@ -59,7 +59,7 @@ class ScenesSlice:
 
 
 def scene_source(config: ScenesConfig, rows_per_slice: int = ROWS_PER_SLICE) -> Source:
-    """Drawn scenes, cut into slices that workers draw."""
+    """Return drawn scenes, cut into slices that workers draw."""
     edges = [*range(0, config.count, rows_per_slice), config.count]
     slices = tuple(ScenesSlice(config, a, b) for a, b in pairwise(edges))
     return Source(kind="drawn scenes", slices=slices, num_rows=config.count)
@@ -104,7 +104,7 @@ def roots_of(uri: str, further: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def fingerprint(uri: str, roots: tuple[str, ...] = ()) -> str:
-    """16 hexadecimal digits that change when the source does: names of its files, and what tells contents apart.
+    """Return 16 hexadecimal digits that change when the source does: names of its files, and what tells contents apart.
 
     That is the bytes themselves where all files together are small: a copy, such as a fresh checkout, is the same
     source. Of more, sizes and times of change, which ``cp -a`` and ``rsync -a`` keep; in S3, sizes and versions. Of a
@@ -183,7 +183,7 @@ def _check_file(uri: str) -> None:
 
 
 def _version(uri: str) -> tuple[int, str]:
-    """Size and time of change of a file that a table names; -1 where there is none on this machine."""
+    """Return size and time of change of a file that a table names; -1 where there is none on this machine."""
     try:
         path = storage.local_path(uri)
         status = path.stat() if path is not None else None

@@ -37,7 +37,7 @@ class ShardBytes(Protocol):
     size: int
 
     def pread(self, start: int, length: int) -> bytes:
-        """``length`` bytes from ``start``, fewer at the end."""
+        """Return ``length`` bytes from ``start``, fewer at the end."""
         ...
 
 
@@ -55,7 +55,7 @@ class _Unpacked:
 
 @contextmanager
 def opened_shard(uri: str, block_bytes: int) -> Iterator[ShardBytes]:
-    """A shard to be read.
+    """Open a shard for reading, unpacked if it is compressed.
 
     Args:
         uri: Place of the shard.
@@ -77,7 +77,7 @@ def opened_shard(uri: str, block_bytes: int) -> Iterator[ShardBytes]:
 
 
 def _unpack(kind: str, reader: RangeReader, file: BinaryIO) -> None:
-    """Unpack as far as it goes; what is missing then, the walk over the shard finds."""
+    """Unpack as far as possible; the walk over the shard reports what is missing then."""
     limit, written = MAX_RATIO * reader.size + FREE_BYTES, 0
     stream = _stream(kind, reader)
     while True:

@@ -100,7 +100,7 @@ def _joined(parts: list[TextRow]) -> TextRow:
 
 
 def _lines(uri: str, start: int, length: int | None) -> Iterator[tuple[TextRow, int]]:
-    """Lines, and how many double quotes each has."""
+    """Yield lines, and how many double quotes each has."""
     position, begin = start, start
     end = None if length is None else start + length
     held, size, quotes = bytearray(), 0, 0

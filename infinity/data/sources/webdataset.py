@@ -269,7 +269,7 @@ def _indexed(uri: str, reader: ShardBytes) -> _Index:
 
 
 def _index(reader: ShardBytes) -> _Index:
-    """Look at all headers: do the files of each sample lie beside each other, as in a shard they should?"""
+    """Index a shard by its headers: do the files of each sample lie beside each other, as they should?"""
     begins, seen = array("q"), set[str]()
     for sample in samples(reader):
         key = sample[0].key

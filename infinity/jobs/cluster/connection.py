@@ -73,7 +73,7 @@ def connect(
     dashboard: bool = False,
     object_store_bytes: int = 200 * 2**20,
 ) -> Iterator[None]:
-    """Be connected to Ray inside the block.
+    """Connect to Ray inside the block.
 
     A process that is connected already stays so, and the block starts and stops nothing: jobs can be nested, and tests
     share one cluster.
@@ -117,7 +117,7 @@ def connect(
 
 @contextmanager
 def _joined(address: str) -> Iterator[None]:
-    """A connection to a running cluster; one on this machine's loopback is not looked for at another address."""
+    """Connect to a running cluster; one on this machine's loopback is not looked for at another address."""
     with ray_token.loopback() if ray_token.is_loopback(address) else nullcontext():
         require_cluster(address)
         import ray
@@ -148,7 +148,7 @@ def _disconnect() -> None:
 
 
 def num_cpus() -> int:
-    """CPUs of the cluster that this process is connected to; 1 without one."""
+    """Return the number of CPUs of the cluster that this process is connected to; 1 without one."""
     import ray
 
     return max(1, int(ray.cluster_resources().get("CPU", 1))) if ray.is_initialized() else 1

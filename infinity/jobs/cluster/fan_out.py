@@ -22,7 +22,7 @@ def fan_out(
     *,
     at_once: int | None = None,
 ) -> list[R]:
-    """``[function(*a) for a in arguments]``, each call a Ray task on one CPU; results in the order of the arguments.
+    """Return ``[function(*a) for a in arguments]``, in this order; each call is a Ray task on one CPU.
 
     Args:
         function: Importable on every machine.

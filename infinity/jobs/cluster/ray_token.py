@@ -80,7 +80,7 @@ def refusal(address: str) -> str:
 
 @contextmanager
 def _environment(changes: Mapping[str, str | None]) -> Iterator[None]:
-    """Variables set, or with None unset, for the time of the block."""
+    """Set variables, or with None unset them, for the time of the block."""
     before = {name: os.environ.get(name) for name in changes}
     _set(changes)
     try:

@@ -137,7 +137,7 @@ def _head(
 
 
 def _save_dropped(rows: SourceTable, dropped: pa.Table, spec: BuildDatasetSpec, folder: str) -> None:
-    """What was left out, beside the manifest, with examples to look at."""
+    """Write the dropped rows beside the manifest, with examples to look at."""
     pictures = dropped_pictures(rows, dropped, spec.filters.max_pixels)
     thumbnails = rows.thumbnails_of(shown_rows(dropped))
     storage.write_bytes(storage.join(folder, DROPPED_FILE), dropped_file(dropped, thumbnails, pictures))

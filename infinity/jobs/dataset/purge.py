@@ -167,7 +167,7 @@ def _shard_of(index: str) -> str:
 
 
 def _measured(root: str, listed: TakedownList) -> Iterator[str]:
-    """Facts, quarantines, reduced pictures, scores and captions of slices that hold a listed picture."""
+    """Yield facts, quarantines, reduced pictures, scores and captions of slices that hold a listed picture."""
     names: set[tuple[str, str]] = set()
     for uri in _parquet(root, FACTS_FOLDER):
         table = facts_files.from_bytes(storage.read_bytes(uri), uri)

@@ -48,7 +48,7 @@ class Fetcher:
     """Fetches pictures, many at once within the limits of its configuration; an asynchronous context manager."""
 
     def __init__(self, config: DownloadConfig, lookup: Lookup | None = None) -> None:
-        """Nothing is opened yet.
+        """Prepare; no connection is opened yet.
 
         Args:
             config: Limits; ``connections`` and ``per_host`` are those of this process.
@@ -110,7 +110,7 @@ class Fetcher:
         raise AssertionError("the last attempt returns or raises")
 
     async def _follow(self, url: URL, sink: BinaryIO) -> int:
-        """Ask, and go where the answer sends us, until a picture comes."""
+        """Send the request, and follow redirects until a picture comes."""
         for _ in range(self._config.max_redirects + 1):
             async with self._turn(url), self._ask(url) as response:
                 self._honour(response)
@@ -199,7 +199,7 @@ class Fetcher:
 
 
 def _unpacker(encoding: str) -> zlib._Decompress | None:
-    """For servers that pack although they were asked not to.
+    """Return what unpacks a body, for servers that pack although they were asked not to; None for plain bodies.
 
     Raises:
         UnreadableError: ``bad_response`` for anything but gzip and deflate.
