@@ -107,7 +107,7 @@ class Bench:
 
     Attributes:
         full: The full recipe on square pictures.
-        still: The same without anything drawn.
+        still: The same training without anything drawn at random.
         mixed: Manifest of pictures of three ratios.
         stores: Stored latents, stored text features, and stored latents of the pictures of three ratios.
     """

@@ -42,8 +42,8 @@ class Switch:
     """What is trained for one row of the table.
 
     Attributes:
-        name: What is switched.
-        rule: When it counts as changing nothing.
+        name: Name of the switch.
+        rule: Rule by which the switch counts as changing nothing.
         without: The control.
         within: The same training with the switch.
         processes: Number of processes of the training with the switch.
@@ -59,7 +59,7 @@ class Switch:
 
 
 def exact_switches(bench: Bench) -> list[Switch]:
-    """Those that compute the same numbers, or the same sums in another order."""
+    """Return the switches that compute the same numbers, or the same sums in another order."""
     full, still, stores = bench.full, bench.still, bench.stores
     two = ONE.replace(num_workers=2)
     one_part, four_parts = (still.replace(loop=LOOP.replace(num_parts=number)) for number in (1, 4))
@@ -88,7 +88,7 @@ def exact_switches(bench: Bench) -> list[Switch]:
 
 
 def drawn_switches(bench: Bench) -> list[Switch]:
-    """Those that draw other numbers or see other pictures; averaged weights come from the controls themselves."""
+    """Return switches that draw other numbers or see other pictures; averaged weights come from the controls."""
     full = bench.full
     parts = {number: full.replace(loop=LOOP.replace(num_parts=number)) for number in (1, 4)}
     slower = full.optimizer.replace(learning_rate=full.optimizer.learning_rate / 2)

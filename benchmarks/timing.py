@@ -46,7 +46,7 @@ def alternately(runs: Mapping[str, Callable[[], object]], *, repeats: int) -> di
     before it: the median of all turns and the distance of the quartiles, of the clock and of processor time.
 
     Args:
-        runs: By name; already warmed up.
+        runs: Functions by name; already warmed up.
         repeats: Turns.
     """
     turns = [{name: seconds_of(run) for name, run in runs.items()} for _ in range(repeats)]

@@ -51,7 +51,7 @@ class FigureResults:
         }
 
     def have(self, names: dict[str, str]) -> dict[str, str]:
-        """Those of the trainings that there are."""
+        """Return the given names and labels of trainings that were run."""
         return {run: label for run, label in names.items() if run in self.runs}
 
     def curve(self, run: str, figure: str, place: str = "curves") -> Points:

@@ -35,7 +35,7 @@ BATCH, NUM_SHOWN = 16, 12
 MODEL = tokenizer_preset("scenes").replace(num_bits=16)
 RATE = 6e-3
 WEIGHTS = (0.005, 0.02, 0.05)
-"""Of the discriminator's term."""
+"""Weights of the adversarial loss."""
 SEEDS = (0, 1)
 """Of the trainings with and without a discriminator."""
 SPECTRUM_BANDS = 12

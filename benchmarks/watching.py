@@ -25,7 +25,7 @@ class Watched:
     """What a command took.
 
     Attributes:
-        wall_s: From the line ``begin`` on its standard output to the line ``end``.
+        wall_s: Seconds from the line ``begin`` on its standard output to the line ``end``.
         cpu_s: Processor time of all its processes between the two lines.
         peak_bytes: Largest sum of the resident memory of all its processes, at any time; a page that several hold
             counts once (the kernel's proportional set size).

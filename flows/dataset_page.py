@@ -25,7 +25,7 @@ def dataset_page(manifest: Manifest, files: Mapping[str, str], summary: DatasetS
 
     Args:
         manifest: The data set.
-        files: What a person may want to open, by name.
+        files: Files that a person may want to open, by name.
         summary: Counts and examples of the data set.
 
     Raises:

@@ -21,7 +21,7 @@ LONGEST_PAUSE_S = 15.0
 
 
 def _logger() -> logging.Logger | logging.LoggerAdapter[logging.Logger]:
-    """That of the run, whose page gets the line when the server is back."""
+    """Return the logger of the run, whose page gets the line when the server is back."""
     try:
         return get_run_logger()
     except MissingContextError:

@@ -68,8 +68,8 @@ def run_stage(stage: str, spec: JobSpec, report_type: type[Report]) -> StageResu
 
     Args:
         stage: Name of the stage on the run page: lower case, dashes.
-        spec: What to do.
-        report_type: What the job of this spec reports.
+        spec: Spec of the job.
+        report_type: Type of the job's report.
 
     Raises:
         StageFailed: The job failed.

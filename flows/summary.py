@@ -33,7 +33,7 @@ class StageReports:
 
     @property
     def trainings(self) -> dict[str, TrainReport]:
-        """Those of trainings, in their order."""
+        """Reports of the trainings, in their order."""
         return {"tokenizer": self.tokenizer, "pretrain": self.pretrain, "finetune": self.finetune}
 
 
@@ -42,7 +42,7 @@ def summarize(plan: EndToEnd, reports: StageReports, *, title: str, command: str
 
     Args:
         plan: The specs that were run.
-        reports: What came of them.
+        reports: Reports of the stages.
         title: Name of the run.
         command: Shell command that repeats it.
     """

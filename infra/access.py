@@ -88,7 +88,7 @@ def files_port(config: Settings) -> int:
     """Return the file server's port: that of the setting, or of the last start; at the first start a free one.
 
     Raises:
-        StackError: Another program has it.
+        StackError: Another program has the port.
     """
     memory = keys.private_folder(config.state.resolve() / "stack") / "files-port"
     remembered = memory.read_text("utf-8").strip() if memory.exists() else ""

@@ -17,9 +17,9 @@ class PrefectApi:
 
     Attributes:
         url: Address of the API, without a slash at the end.
-        auth: What the server asks for, ``name:password``; None where it asks for nothing.
+        auth: Authentication string of the server, ``name:password``; None where it asks for nothing.
         key: Key of a hosted Prefect; counts only without ``auth``, as in Prefect's own client.
-        timeout_s: How long an answer may take.
+        timeout_s: Longest time of an answer in seconds.
     """
 
     url: str

@@ -19,9 +19,9 @@ class Service:
     """A process that we started.
 
     Attributes:
-        name: What it is, unique in a stack.
+        name: Name of the service, unique in a stack.
         pid: Process id, which is also the id of the process group.
-        birth: When it started, as the system tells it; tells it apart from a later process with the same id.
+        birth: Start time as the system tells it, which tells the process from a later one with the same id.
         url: Address where the process answers; empty when it only asks.
         log: File of all it says.
         is_guarded: Whether it was started so that it asks for a secret of the state folder, or shows it. Records of

@@ -46,7 +46,7 @@ class Server:
 
     @property
     def ui_url(self) -> str:
-        """Where a browser finds its pages."""
+        """Address of the server's pages for a browser."""
         return self.api_url.removesuffix("/api")
 
 

@@ -13,7 +13,7 @@ WORKER_BYTES = 512 * 2**20
 """What a worker of the data stage stays under, with the interpreter and its libraries."""
 
 SLICE_BYTES = 352 * 2**20
-"""What it may claim for one slice on top of what it had: one file, its pixels, and what is kept of bad rows."""
+"""Memory that a worker may claim for one slice on top of its present use: a file, pixels, and bad rows."""
 
 
 @contextmanager
@@ -25,7 +25,7 @@ def capped_memory(num_bytes: int = SLICE_BYTES) -> Iterator[None]:
     than on Linux nothing is capped.
 
     Args:
-        num_bytes: How much more than now, at least 1.
+        num_bytes: Memory beyond the present use, at least 1.
     """
     if sys.platform != "linux":
         yield

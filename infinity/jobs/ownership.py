@@ -53,8 +53,8 @@ class Tenure:
 
     Attributes:
         progress: The job's listener, which also tells those who wait.
-        fence: What the job's workers have to pass with every write into the folder.
-        lost: Set when another process has taken over, after this one was silent for too long.
+        fence: Fence that the job's workers have to pass with every write into the folder.
+        lost: Event that is set when another process has taken over, after this one was silent for too long.
     """
 
     progress: ProgressSink
@@ -74,7 +74,7 @@ def once(spec: JobSpec, report_type: type[R], work: Callable[[Tenure], R], progr
     Raises:
         LeaseHeldError: Another process works on the job, inside of ``without_waiting``.
         LeaseLostError: This process was silent for too long, and another one took over.
-        Exception: What ``work`` raises.
+        Exception: Any error of ``work``.
     """
     if is_done(spec):
         return load_report(spec, report_type)
@@ -113,7 +113,7 @@ def _give_back(lease: Lease, spec: JobSpec, folder: str) -> None:
 
 
 class _Teller:
-    """Says who owns the folder: in the log once, to the listener again and again."""
+    """Tells who owns the folder: in the log once, to the callback again and again."""
 
     def __init__(self, folder: str, progress: ProgressSink) -> None:
         self._folder, self._progress, self._told_at = folder, progress, -math.inf

@@ -30,7 +30,7 @@ MAX_PENDING = 1000
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where a job is.
+    """Progress of a job.
 
     Attributes:
         fraction: Share of the work that is done, 0 to 1.
@@ -46,7 +46,7 @@ class Progress:
 
 
 ProgressSink = Callable[[Progress], None]
-"""Who listens; called often and quick to return."""
+"""Callback for progress; called often, and must return quickly."""
 
 
 def silent(progress: Progress) -> None:

@@ -53,7 +53,7 @@ def parse_spec(data: Any, *, where: str = "spec") -> JobSpec:
     """Return a spec from what a spec file holds: ``{"kind": ..., "spec": {...}}``.
 
     Raises:
-        ConfigError: Another form, an unknown kind, or fields that the kind does not have.
+        ConfigError: The data have another form, an unknown kind, or fields that the kind does not have.
     """
     if not isinstance(data, Mapping) or set(data) != {"kind", "spec"}:
         raise ConfigError(f"{where}: expected an object with exactly the keys 'kind' and 'spec'")

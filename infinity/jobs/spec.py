@@ -89,7 +89,7 @@ def load_report(spec: JobSpec, report_type: type[R]) -> R:
 
     Raises:
         ConfigError: The file is not a report of this type.
-        StorageError: There is none.
+        StorageError: The report does not exist.
     """
     uri = report_uri(spec)
     return report_type.parse(storage.read_text(uri), where=uri)

@@ -94,7 +94,7 @@ def watched(look: Look) -> Iterator[None]:
     Only the main thread can be interrupted; a block of another thread is not watched.
 
     Args:
-        look: Asked every second, in a thread.
+        look: Function that is asked every second, in a thread.
     """
     global _watch
     if threading.current_thread() is not threading.main_thread():
@@ -161,7 +161,7 @@ def require_cluster(address: str) -> None:
     """Refuse an address where no cluster answers, before Ray waits for minutes.
 
     Raises:
-        NoClusterError: Nobody listens there, or somebody who does not speak as a cluster does.
+        NoClusterError: Nobody listens at the address, or somebody who does not speak as a cluster does.
     """
     if (trouble := probe(address)) is not None:
         raise NoClusterError(

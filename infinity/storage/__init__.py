@@ -139,7 +139,7 @@ def read_text(uri: str) -> str:
     """Return a whole UTF-8 file.
 
     Raises:
-        StorageError: Missing, unreadable or not UTF-8.
+        StorageError: The file is missing, unreadable or not UTF-8.
     """
     try:
         return read_bytes(uri).decode("utf-8")
@@ -346,7 +346,7 @@ def size(uri: str) -> int:
     """Return the size of a file in bytes.
 
     Raises:
-        StorageError: Missing or unreadable.
+        StorageError: The file is missing or unreadable.
     """
     path = local_path(uri)
     return s3.size(uri) if path is None else local.size(path)
@@ -356,7 +356,7 @@ def sha256(uri: str) -> str:
     """Return 64 hexadecimal digits over the file's bytes, read in pieces.
 
     Raises:
-        StorageError: Missing or unreadable.
+        StorageError: The file is missing or unreadable.
     """
     digest, offset = hashlib.sha256(), 0
     while piece := read_bytes(uri, start=offset, length=_CHUNK_BYTES):

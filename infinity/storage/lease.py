@@ -48,7 +48,7 @@ class LeaseRecord(Config):
         owner: Process of the owner; None where it gave the folder back.
         since: Time since when, for people.
         beat: Number of the heart-beat.
-        silence_s: How long the owner may be silent: it promises a heart-beat several times within.
+        silence_s: Longest silence of the owner in seconds: it promises a heart-beat several times within.
         note: Progress of the work, for people.
     """
 
@@ -62,7 +62,7 @@ class LeaseRecord(Config):
 
     @property
     def sentence(self) -> str:
-        """Who owns the folder, since when, and at which step."""
+        """Sentence that says who owns the folder, since when, and at which step."""
         who = "nobody" if self.owner is None else self.owner.who
         return f"{who}, since {self.since}" + (f" ({self.note})" if self.note else "")
 
@@ -92,7 +92,7 @@ class LeaseFence:
     nonce: str
 
     def check(self) -> None:
-        """See to it that the owner is still the owner.
+        """Require that the owner is still the owner.
 
         Raises:
             LeaseLostError: Another process is the owner; the message says which.
@@ -135,7 +135,7 @@ class Lease:
 
     Attributes:
         fence: The pass of those who write.
-        lost: Set when another process has taken over.
+        lost: Event that is set when another process has taken over.
     """
 
     def __init__(self, file: LeaseFile, record: LeaseRecord, version: str) -> None:
@@ -215,8 +215,8 @@ class Waiting:
         """Return whether the folder may be taken over.
 
         Args:
-            found: What the file held.
-            began: When the look at it began, by a clock that never jumps.
+            found: Content of the file.
+            began: Time when the look at the file began, by a clock that never jumps.
         """
         record = parsed(found)
         if record.nonce and (record.owner is None or record.owner.is_dead or _is_forgotten(record)):
@@ -247,12 +247,12 @@ def acquire(
 
     Args:
         folder: URI.
-        silence_s: How long this owner may be silent before others take over.
+        silence_s: Longest silence of this owner before others take over, in seconds.
         wait: Wait for another owner, instead of an error.
-        told: Called with what the other owner says of itself, at every look.
+        told: Callback with what the other owner says of itself, at every look.
 
     Raises:
-        LeaseHeldError: Another process owns it, and ``wait`` is off.
+        LeaseHeldError: Another process owns the folder, and ``wait`` is off.
         StorageError: The lease cannot be read or written.
     """
     file, waiting = lease_file(folder, local_path(folder)), Waiting()

@@ -15,7 +15,7 @@ from infinity.storage.errors import FileAlreadyThereError, FileChangedError, Fil
 from infinity.storage.names import LEASE_FILE
 
 _NUM_BYTES = 4096
-"""Of the file on a disk: always as long, so that one call of the system writes all of it."""
+"""Size of the file on a disk in bytes: constant, so that one call of the system writes all of it."""
 
 _PATIENCE_S = {fcntl.LOCK_EX: 1.0, fcntl.LOCK_SH: 30.0}
 """Whoever changes the owner comes again later; the owner's write has to get through, or to fail."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 LEASE_FILE = ".lease"
-"""Says who owns a folder."""
+"""Name of the file that says who owns a folder."""
 
 PART_SUFFIX = ".part"
 

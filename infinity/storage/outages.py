@@ -41,8 +41,8 @@ def patient(seconds: float, note: Callable[[str], None] = logger.warning) -> Ite
     """Inside the block every call of this process waits for a store that cannot be reached.
 
     Args:
-        seconds: For how long, call by call.
-        note: Told once per call that has to wait, and once when the store is back.
+        seconds: Longest wait of each call.
+        note: Callback, called once per call that has to wait, and once when the store is back.
     """
     entry = (seconds, note)
     with _patience.lock:

@@ -20,7 +20,7 @@ class Owner(Config):
         who: User, machine and process, for people.
         machine: Start of the machine and its space of process numbers; empty where neither can be known.
         number: Number of the process (PID).
-        started: When the process began, in ticks since the start of the machine: numbers are used again.
+        started: Start of the process, in ticks since the start of the machine: numbers are used again.
     """
 
     who: str

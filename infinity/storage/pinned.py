@@ -28,7 +28,7 @@ class NoDownloadError(PinnedFileError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PinnedFile(Config):
-    """Where a file lies and what it must contain.
+    """Place of a file, and what the file must contain.
 
     Attributes:
         uri: Local path, s3:// or http(s):// URI.

@@ -15,7 +15,7 @@ def local_path(uri: str) -> Path | None:
     """Return the path on this machine, or None for a URI in S3.
 
     Raises:
-        StorageError: A scheme that is none of ours.
+        StorageError: The scheme of the URI is none of ours.
     """
     match = SCHEME.match(uri)
     if match is None:

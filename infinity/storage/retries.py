@@ -29,7 +29,7 @@ class Patience(Config):
     """How long to insist.
 
     Attributes:
-        attempts: How often a read is tried.
+        attempts: Number of attempts per read.
         timeout_s: Longest time of one attempt, in seconds.
         pause_s: Longest pause after the first failure, in seconds; it doubles with every further one, up to
             ``timeout_s``. Readers that failed together do not come back together: each waits at least half of it.
@@ -63,8 +63,8 @@ class Patience(Config):
 
         Args:
             uri: The file.
-            what: What is read, for the message.
-            attempt: Reads it; StorageErrors and time-outs are tried again, a missing file is not.
+            what: Name of what is read, for the message.
+            attempt: Function that reads; StorageErrors and time-outs are tried again, a missing file is not.
 
         Raises:
             UnreachableError: All attempts failed; the message names file and store and what each attempt met.

@@ -40,7 +40,7 @@ def client(*, quick: bool = False) -> S3Client:
     """Return the client for the current AWS_* variables; one per process and setting, safe to share among threads.
 
     Args:
-        quick: One short attempt, for a request that is made again anyway if it fails.
+        quick: Whether to make one short attempt only, for a request that is repeated anyway if it fails.
     """
     names = (
         "ENDPOINT_URL_S3",
@@ -206,8 +206,8 @@ def swap(uri: str, tag: str | None, data: bytes, *, quick: bool = False) -> str:
     """Put an object where the present one has this ETag, or where there is none (None); the new ETag.
 
     Raises:
-        FileAlreadyThereError: There is another one.
-        FileMissingError: There is none.
+        FileAlreadyThereError: Another object has this key.
+        FileMissingError: No object has this key.
     """
     bucket, key = split(uri)
     with _explained("write", uri):

@@ -57,7 +57,7 @@ class Decisions:
         dropped: Columns of ``DROPPED``, by row; all the others.
         tally: Counts and examples.
         rules: All rules, also those that are off, in the order in which they are asked.
-        histograms: One per score, over all readable pictures.
+        histograms: One histogram per score, over all readable pictures.
     """
 
     kept: pa.Table
@@ -73,7 +73,7 @@ class _RowReasons:
     def __init__(self, facts: pa.Table) -> None:
         self.facts = facts
         self.open: Bool[np.ndarray, " n"] = np.ones(facts.num_rows, bool)
-        """Which rows have no reason yet."""
+        """Rows that have no reason yet, as a mask."""
         self.dropped: dict[int, tuple[str, str]] = {}
         """Reason and detail of the others, by their place."""
         self.rules: list[RuleCount] = []
@@ -114,7 +114,7 @@ def decide(
         facts: Columns of ``FACTS`` of all slices, in any order, and a column for each score of a model.
         filters: Rules that leave pictures out.
         evaluation: The evaluation sets that the filters name, loaded.
-        thumbnails: Gives the thumbnails of rows by their number; None takes them from the column ``thumbnail``.
+        thumbnails: Function from row numbers to thumbnails; None takes them from the column ``thumbnail``.
 
     Raises:
         ValueError: The filters name evaluation sets, and none are given.

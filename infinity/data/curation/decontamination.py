@@ -65,7 +65,7 @@ def read_prompts(uri: str) -> list[str]:
     """Return the prompts of a .jsonl, .csv or .txt file, or of a folder of .txt files with one prompt each.
 
     Raises:
-        EvaluationSetError: There are none.
+        EvaluationSetError: The place holds no prompts.
         StorageError: The place cannot be read.
     """
     if uri.endswith(".jsonl"):
@@ -105,8 +105,8 @@ def matching_pictures(
     Args:
         rows: Facts of readable pictures.
         pictures: Facts of those of the evaluation sets.
-        config: What counts as near.
-        thumbnails: Gives the thumbnails of places in ``rows``; None takes them from the column ``thumbnail``.
+        config: Limits of nearness.
+        thumbnails: Function from places in ``rows`` to thumbnails; None takes them from the column ``thumbnail``.
     """
     names = pictures["name"].to_pylist()
     exact = dict(zip(pictures["pixels"].to_pylist(), names, strict=True))

@@ -41,8 +41,8 @@ class DuplicateSurvey(Config):
     """What a near-duplicate filter would do to a source.
 
     Attributes:
-        limits: What counts as near.
-        pictures: How many pictures could be read.
+        limits: Limits of nearness.
+        pictures: Number of pictures that could be read.
         clusters: Largest first.
         differences: Number of pairs within the hash distance for each whole level of difference, 0 to 39.
     """

@@ -81,9 +81,9 @@ def measure_slice(piece: Slice, max_pixels: int, reduced: ReducedWriter | None =
     """Open and measure every picture of a slice.
 
     Args:
-        piece: Some rows of a source.
+        piece: Slice of a source.
         max_pixels: Larger pictures are unreadable; the header decides.
-        reduced: Gets every readable picture, so that none is decoded once more to be stored in another size.
+        reduced: Writer for reduced pictures; it gets every readable picture here, so that none is decoded twice.
 
     Raises:
         StorageError: A bucket that does not exist, refused credentials: the place is wrong, not a picture.

@@ -48,7 +48,7 @@ class ScoreRule(Config):
 
     @property
     def is_on(self) -> bool:
-        """Whether there is a threshold."""
+        """True where a minimum or a maximum is set."""
         return self.minimum is not None or self.maximum is not None
 
 

@@ -42,7 +42,7 @@ REDUCED = pa.schema(
         ("sha256", pa.string()),
     ]
 )
-"""Where the reduced pictures of a slice lie; pictures that are stored as they came have no row."""
+"""Columns of the places of a slice's reduced pictures; pictures that are stored as they came have no row."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,7 +106,7 @@ def reduce_slice(piece: Slice, facts: pa.Table, writer: ReducedWriter, max_pixel
     Args:
         piece: The slice.
         facts: Facts of the slice.
-        writer: Gets all pictures that can be read.
+        writer: Writer that gets all readable pictures.
         max_pixels: Limit of the first pass: larger pictures are unreadable.
 
     Raises:

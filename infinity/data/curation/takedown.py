@@ -116,7 +116,7 @@ def split_taken_down(facts: pa.Table, takedown: TakedownList) -> tuple[pa.Table,
 
     Args:
         facts: Columns ``name``, ``content``, ``pixels``, ``phash`` and ``url`` of FACTS.
-        takedown: What must go.
+        takedown: List of what must go.
     """
     if not takedown or not facts.num_rows:
         return facts, Tally.of()

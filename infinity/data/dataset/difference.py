@@ -32,7 +32,7 @@ class Difference(Config):
         removed: Number of rows only the first has.
         moved: Number of rows that lie in another shard.
         resplit: Number of rows that belong to another split.
-        examples: For "added", "removed" and "moved": names of a few pictures.
+        examples: Names of a few pictures for each of "added", "removed" and "moved".
         shards_kept: Shards of both.
         shards_new: Shards of the second only.
         shards_gone: Shards of the first only.

@@ -56,7 +56,7 @@ class ShardLimits(Config):
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where an earlier version of the data set holds a sample's picture, as it will be stored."""
+    """Place of a sample's picture in an earlier version of the data set, as it will be stored."""
 
     shard: str  # URI
     offset: int
@@ -70,7 +70,7 @@ class Stored:
 
     Attributes:
         digest: Digest of the settings by which pictures are reduced; empty if they are stored as they came.
-        origins: By row, where reduced pictures lie already.
+        origins: Places of reduced pictures that exist already, by row.
         as_parent: Whether the parent's pictures were stored in the same way, so that its shards can stay.
     """
 
@@ -86,7 +86,7 @@ class ShardPlan:
     Attributes:
         split: Split that the samples belong to.
         aspect_ratio: The ratio that is nearest to all of them.
-        samples: In order: SAMPLE_COLUMNS and ``key``.
+        samples: Samples in order: SAMPLE_COLUMNS and ``key``.
         origins: By key, for the samples that lie as they will be stored, in an earlier version or beside the facts; the
             others come from the source.
         storing: Digest of the settings by which pictures were reduced; empty if they are stored as they came.
@@ -132,9 +132,9 @@ class ShardPlans:
 
     Attributes:
         samples: All of them: SAMPLE_COLUMNS and ``key``, by row.
-        shards: Those of the parent that stay, and which samples make the others.
-        parent_origins: By key, where the parent holds a picture as it will be stored.
-        stored: How pictures are stored.
+        shards: Shards of the parent that stay, and the samples of the new ones.
+        parent_origins: Places in the parent of pictures as they will be stored, by key.
+        stored: Settings of storing.
     """
 
     samples: pa.Table
@@ -279,10 +279,10 @@ def plan_shards(
         kept: Facts of the pictures, by row.
         aspect_ratios: Ratios (height / width) that pictures are sorted into.
         validation_share: Share of the pictures that is set aside; pictures of the parent stay in their split.
-        limits: How large shards become.
-        seed: Another seed sets aside other pictures.
+        limits: Largest size of a shard.
+        seed: Seed of the validation split.
         parent: The version whose shards are kept where nothing in them changes.
-        stored: How pictures are stored, and which lie as they will be stored.
+        stored: Settings of storing, and the places of pictures that lie as they will be stored.
     """
     samples = kept.select(SAMPLE_COLUMNS)
     samples = samples.append_column("key", sample_keys(samples))

@@ -87,10 +87,10 @@ class SourceRecord(Config):
     Attributes:
         source: URI; None for drawn scenes.
         scenes: Settings of the drawn scenes, or None.
-        fingerprint: Changes when the source does.
+        fingerprint: Text that changes when the source does.
         captions: Choice of caption where a row has a long and a short one.
         columns: Names of columns, where guessing was not enough.
-        download: How pictures were fetched, if the source is a list of addresses.
+        download: Settings of the download, if the source is a list of addresses.
         roots: Further folders whose files the source might name.
     """
 
@@ -123,7 +123,7 @@ class ManifestHead(Config):
         parent: Digest of the manifest that this one was made from; empty if it was made from sources alone.
         parent_uri: Place of the parent's manifest, below the root or absolute.
         sources: All sources, in the order of their rows.
-        takedown: What was taken down, here and in all versions before.
+        takedown: Pictures that were taken down, here and in all versions before.
         rules: Every rule with its setting and its count.
         histograms: Histogram of each score over the readable pictures.
         examples: A few examples of each reason.
@@ -165,7 +165,7 @@ class Manifest:
 
     Attributes:
         uri: Place of the manifest, which need not exist yet.
-        head: What is true of the data set as a whole.
+        head: Facts about the data set as a whole.
     """
 
     def __init__(
@@ -175,7 +175,7 @@ class Manifest:
 
         Args:
             uri: Place of the manifest, which need not exist yet.
-            head: What is true of the data set as a whole.
+            head: Facts about the data set as a whole.
             table: Rows of the manifest, with the columns of ``SCHEMA``.
             saved_digest: sha256 of the file it was loaded from; empty for one that was not.
         """
@@ -188,8 +188,8 @@ class Manifest:
         """Read a manifest.
 
         Raises:
-            ManifestError: Not a manifest, or of another version.
-            StorageError: Missing or unreadable.
+            ManifestError: The file is no manifest, or one of another version.
+            StorageError: The file is missing or unreadable.
         """
         return cls._parsed(uri, storage.read_bytes(uri))
 
@@ -199,7 +199,7 @@ class Manifest:
 
         Args:
             uri: Place of the manifest.
-            head: What is true of the data set as a whole.
+            head: Facts about the data set as a whole.
             tables: Rows of the manifest, with the columns of ``SCHEMA``; one row group is in memory at a time. The same
                 rows in the same pieces give the same bytes.
 

@@ -65,9 +65,9 @@ class ParquetColumns:
         """Return one column and remember it.
 
         Raises:
-            KeyError: There is none of that name.
+            KeyError: There is no column of that name.
             pyarrow.ArrowInvalid: The file is damaged.
-            OSError: The same.
+            OSError: The file is damaged.
         """
         with self._lock:
             if name not in self._whole:
@@ -81,7 +81,7 @@ class ParquetColumns:
             KeyError: There is no such column.
             IndexError: There is no such row.
             pyarrow.ArrowInvalid: The file is damaged.
-            OSError: The same.
+            OSError: The file is damaged.
         """
         if (whole := self._whole.get(name)) is not None:
             return [whole[row].as_py() for row in rows]
@@ -98,7 +98,7 @@ class ParquetColumns:
 
         Raises:
             pyarrow.ArrowInvalid: The file is damaged.
-            OSError: The same.
+            OSError: The file is damaged.
         """
         with self._lock:
             self._buffer.seek(0)

@@ -28,7 +28,7 @@ class Version(Config):
     """One version of a named data set.
 
     Attributes:
-        number: From 1 on.
+        number: Number of the version, from 1 on.
         manifest: Place of the manifest, below the root.
         sha256: Digest of the manifest: sha256 of its file.
         parent: Digest of the version before; empty for the first.

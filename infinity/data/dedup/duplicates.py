@@ -89,9 +89,9 @@ def near_duplicates(
 
     Args:
         rows: Columns of ``FACTS`` of readable pictures.
-        limits: What counts as near.
+        limits: Limits of nearness.
         partitions: Number of parts that the search is cut into, see ``near_pairs``; the result does not depend on it.
-        thumbnails: Gives the thumbnails of places in ``rows``; None takes them from the column ``thumbnail``.
+        thumbnails: Function from places in ``rows`` to thumbnails; None takes them from the column ``thumbnail``.
     """
     get = thumbnails or thumbnails_in(rows)
     order = preference(rows)

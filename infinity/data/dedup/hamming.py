@@ -30,7 +30,7 @@ def near_pairs(
     """Yield every pair i < j with at most ``distance`` different bits, once, in no particular order.
 
     Args:
-        hashes: One per picture; equal ones make pairs with each other.
+        hashes: One hash per picture; equal hashes make pairs with each other.
         distance: Largest number of different bits, 0 to 32.
         between: If positive, only pairs with i < ``between`` <= j.
         partitions: Into how many parts the work is dealt, as a cluster would; the pairs do not depend on it.

@@ -16,13 +16,13 @@ from infinity.data.dedup.hamming import Pairs, near_pairs
 from infinity.data.images.fingerprint import THUMBNAIL_PX
 
 Thumbnails = Callable[[Int[np.ndarray, " m"]], UInt8[np.ndarray, "m 32 32 3"]]
-"""Gives the thumbnails of places in a table."""
+"""Function from places in a table to thumbnails."""
 
 _MAX_STRETCH = 0.08
 """How far the logarithm of the aspect ratio may differ: a crop of 5 % along one axis, and a little for rounding."""
 
 _COARSE_SLACK = 24.0
-"""By how many levels the 4 x 4 means of a crop may differ beyond what its aligned thumbnail may."""
+"""Levels by which the 4 x 4 means of a crop may differ beyond the limit of aligned thumbnails (docs/decisions/0016)."""
 
 _COARSE_AT_ONCE = 200_000
 _ALIGNED_AT_ONCE = 8192
@@ -31,7 +31,7 @@ _REDUCED_AT_ONCE = 512
 
 _WAITING = 100_000
 _MOST = 8
-"""With how many known pictures a new one is compared at most: those that small shifts explain best. In a set of
+"""Most known pictures that a new one is compared with: those that small shifts explain best (decision 16). In a set of
 photographs few have more likely partners; in one of drawings that all look alike a limit is what makes an end."""
 
 _MOST_UNEXPLAINED = 20.0
@@ -94,7 +94,7 @@ def similar_fingerprints(looks: Fingerprints, limits: NearDuplicates, *, partiti
 
     Args:
         looks: All pictures.
-        limits: What counts as near.
+        limits: Limits of nearness.
         partitions: Number of parts that the search is cut into, see ``near_pairs``; the result does not depend on it.
     """
     found = [_NO_PAIRS]
@@ -114,8 +114,8 @@ def similar_to_known(looks: Fingerprints, limits: NearDuplicates, known: int, *,
 
     Args:
         looks: Pictures that are known, then new ones.
-        limits: What counts as near.
-        known: How many are known.
+        limits: Limits of nearness.
+        known: Number of known pictures.
         partitions: Number of parts that the search is cut into, see ``near_pairs``; the result does not depend on it.
     """
     if not known:

@@ -149,7 +149,7 @@ def decode(
             many pixels; its coefficients are read to the end all the same. None decodes at full size.
 
     Raises:
-        UnreadableError: With the reason.
+        UnreadableError: The picture cannot be used; ``reason`` says why.
     """
     if not data:
         raise UnreadableError("empty_file", "the file is empty")
@@ -193,7 +193,7 @@ def check_header(data: bytes, max_pixels: int) -> Header:
     """Refuse from its container alone what is too large, too long, hides something, or is no picture.
 
     Raises:
-        UnreadableError: With the reason.
+        UnreadableError: The picture cannot be used; ``reason`` says why.
     """
     try:
         header = read_header(data)

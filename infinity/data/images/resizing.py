@@ -23,7 +23,7 @@ def shrink(image: Image.Image, size: tuple[int, int], how: Filter, *, averaged: 
     Args:
         image: RGB.
         size: Width and height of the copy, at most the picture's.
-        how: By which filter.
+        how: Filter of the reduction.
         averaged: Whether whole numbers of pixels are averaged first; faster where the copy is much smaller.
 
     Raises:

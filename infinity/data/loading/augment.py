@@ -20,7 +20,7 @@ Crop = Literal["centre", "random"]
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where the crop lies.
+    """Position of the crop in a picture.
 
     Attributes:
         down: Share of the surplus height above the crop, 0 to 1.

@@ -46,7 +46,7 @@ class BatchIds:
 
 
 class BatchPlan:
-    """Which pictures every step trains on.
+    """The pictures of every training step, as a pure function of the step's number (docs/decisions/0008).
 
     The pictures of a ratio come in rounds; a round is a new shuffle of all of them (``OrderConfig``), and the next
     follows without a gap. Epoch e has the batches of every ratio that *end* in its round e: each picture comes once an
@@ -62,8 +62,8 @@ class BatchPlan:
         manifest: The data set; its digest is a part of the seed.
         split: Split of the data set.
         batch_size: Pictures in a batch, of all processes together.
-        seed: Another seed, another order.
-        order: How pictures are mixed.
+        seed: Seed of the order.
+        order: Settings of the shuffle.
 
     Raises:
         ValueError: The split is empty or the batch size is not positive.

@@ -41,7 +41,7 @@ class ShardCache:
         """Prepare the folder.
 
         Args:
-            folder: On a local disk; made if absent. Several data sets may share it.
+            folder: Folder on a local disk; made if absent. Several data sets may share it.
             max_bytes: Largest size of all shards in the folder together.
             patience: How long to insist on each piece of a download. Who waits for another's download waits as long
                 as the other may take, and gets its error.
@@ -112,7 +112,7 @@ class ShardCache:
         """Reserve space by an empty file of that size, which others count, and remove shards until it fits.
 
         Raises:
-            StorageError: What is being downloaded right now leaves no room, and goes on doing so.
+            StorageError: Downloads in progress leave no room, and go on doing so.
         """
         deadline = time.monotonic() + self._patience.total_s
         part.unlink(missing_ok=True)  # left behind by a killed process

@@ -25,12 +25,13 @@ _TITLES = re.compile(r"(?:\b(?:mr|mrs|ms|dr|prof|st|no|vs|fig|approx)|\b[A-Za-z]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CaptionConfig(Config):
-    """Which caption a visit takes.
+    """Settings of the choice between captions at each visit.
 
     Attributes:
-        short_probability: How often the short caption is taken where a row has a short and a long one; 0.5 in the
+        short_probability: Probability of the short caption where a row has a short and a long one; 0.5 in the
             published recipe. None for the one caption that the data set was built with.
-        cut_probability: How often a long caption is cut to its first n sentences, n uniform from 1 to all of them.
+        cut_probability: Probability that a long caption is cut to its first n sentences, n uniform from 1 to all of
+            them.
         fit_tokens: Whether a caption that is longer than the text encoder reads loses whole sentences from its end, so
             that none breaks off in the middle; a single sentence that is too long stays, and the encoder cuts it.
     """

@@ -50,8 +50,8 @@ class Rounds:
         Args:
             starts: First row of each run; a run is the part of a shard that belongs to a ratio.
             counts: Rows of each run, at least 1.
-            key: Another key, other orders.
-            config: How pictures are mixed.
+            key: Key of the random orders.
+            config: Settings of the shuffle.
         """
         self._starts, self._counts, self._key, self._config = starts, counts, key, config
         self.num_rows = int(counts.sum())

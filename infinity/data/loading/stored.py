@@ -31,8 +31,8 @@ class ReadingConfig(Config):
             picture by itself. Right where the data lies in S3 and each machine reads a good part of every shard.
         cache_bytes: Largest size of that folder. Best is room for the shards of one window of every ratio
             (``OrderConfig``).
-        cache_steps: How many steps ahead shards are fetched.
-        patience: How long to insist on a read.
+        cache_steps: Number of steps for which shards are fetched ahead.
+        patience: Attempts and time-outs of a read.
     """
 
     num_workers: int = 2
@@ -60,7 +60,7 @@ class StoredPictures:
 
         Args:
             manifest: The data set.
-            config: How to read.
+            config: Settings of reading.
 
         Raises:
             ManifestError: Shards shall be cached, but the manifest does not describe them.

@@ -71,8 +71,8 @@ class PixelLoader:
             manifest: The data set.
             ids_of: Function that gives this process's parts of a step's batch: pure, safe to call from any thread.
             size_px: Height and width of the pictures of an aspect ratio.
-            config: How to read.
-            augment: What is drawn for a picture at each visit.
+            config: Settings of reading.
+            augment: Settings of the random crop and mirroring at each visit.
             key: Key of the random draws: that of the plan.
             num_steps: Steps of the run; none beyond is prepared. None for a run without end.
         """

@@ -30,7 +30,7 @@ def fields_of(parts: Iterable[tuple[str, bytes]], columns: SourceColumns) -> dic
 
     Args:
         parts: Name and content of each file; a name ends with one of ``ENDINGS``.
-        columns: How columns are named.
+        columns: Names of columns.
 
     Raises:
         UnreadableError: A file is not what its ending says.
@@ -97,7 +97,7 @@ class Captioned:
         piece: The slice.
         files: URIs of the caption files by the picture's URI.
         captions: Choice of caption where there is a long and a short one.
-        columns: How columns are named.
+        columns: Names of columns.
     """
 
     piece: Slice

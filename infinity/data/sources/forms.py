@@ -56,8 +56,8 @@ class Source:
             several of these.
         slices: All rows, each in exactly one slice; rows of a later slice are larger.
         num_rows: Larger than every row.
-        variant: What its facts depend on besides its record; empty where that is nothing.
-        hint: What to say where no row has a caption; may be empty.
+        variant: Text for what the facts depend on besides the record; empty where that is nothing.
+        hint: Advice for a source where no row has a caption; may be empty.
     """
 
     kind: str
@@ -222,7 +222,7 @@ class _Reading:
     """A folder as it is read, form by form.
 
     Args:
-        how: How it shall be cut.
+        how: Settings of the slices.
         uri: The folder.
         files: All its files.
     """

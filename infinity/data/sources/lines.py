@@ -134,7 +134,7 @@ def read_header(uri: str, columns: SourceColumns) -> tuple[tuple[str, ...], str,
     """Return names of the columns, the delimiter, and where the first row begins.
 
     Raises:
-        SourceError: There is none, or it names no picture or no caption.
+        SourceError: The file has no header, or its header name no picture or no caption.
     """
     first = next(quoted_rows(uri, 0, None), None)
     if first is None or first.is_blank or not first.is_whole:

@@ -37,7 +37,7 @@ ROWS_PER_SLICE = 64
 """Small enough that progress moves and workers end together, large enough that a task is worth its overhead."""
 
 _BYTES_READ = 2**28
-"""So much is read in about a second."""
+"""Bytes that are read in about a second."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -148,7 +148,7 @@ def parquet_slices(
     """Cut a Parquet file at its row groups; and the row behind its last.
 
     Raises:
-        SourceError: Not a Parquet file, or without a column for pictures or captions.
+        SourceError: The file is not Parquet, or has no column for pictures or captions.
         StorageError: The file cannot be read.
     """
     slices: list[ParquetSlice] = []
@@ -170,7 +170,7 @@ def parquet_kind(uri: str, columns: SourceColumns) -> str:
     """ "quarantine", "Parquet" (it has pictures) or "URL list".
 
     Raises:
-        SourceError: Not a Parquet file.
+        SourceError: The file is not Parquet.
     """
     with _opened(uri) as file:
         schema = file.schema_arrow
@@ -226,7 +226,7 @@ def _picture_columns(uri: str, schema: pa.Schema, columns: SourceColumns) -> tup
     """Return columns that can hold pictures or their paths; those that are only guessed must be of such a type.
 
     Raises:
-        SourceError: None is, though some have the name of one.
+        SourceError: No column can hold pictures, though some have the name of one.
     """
     named = columns.pictures(schema.names, PICTURE_COLUMNS, SURE_COLUMNS)
     usable = tuple(name for name in named if _holds_pictures(name, schema.field(name).type))

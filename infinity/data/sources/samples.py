@@ -8,7 +8,7 @@ from typing import Literal
 from infinity.data.images.decoding import UnreadableError
 
 CaptionChoice = Literal["long", "short"]
-"""Which caption is taken where a row has a long and a short one."""
+"""Caption that is taken where a row has a long and a short one."""
 
 
 class SourceError(ValueError):

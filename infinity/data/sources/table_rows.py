@@ -32,7 +32,7 @@ class TextRow:
 
     @property
     def is_blank(self) -> bool:
-        """Whether there is nothing but white space."""
+        """True where the row holds nothing but white space."""
         return not self.content.strip()
 
 

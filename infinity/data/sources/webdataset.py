@@ -241,7 +241,7 @@ def _long_name(info: tarfile.TarInfo, data: bytes) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Index:
-    """Where the samples of a shard are: their beginnings, or all their members where those lie apart."""
+    """Places of a shard's samples: their beginnings, or all their members where those lie apart."""
 
     begins: array[int]
     joined: tuple[tuple[Member, ...], ...] | None = None
@@ -254,7 +254,7 @@ class _Index:
 
 
 _INDICES: OrderedDict[tuple[str, int], _Index] = OrderedDict()
-"""Of the shards that were read last: whoever wants some rows comes again for others."""
+"""Indices of the shards that were read last: whoever wants some rows comes again for others."""
 
 
 def _indexed(uri: str, reader: ShardBytes) -> _Index:
@@ -284,7 +284,7 @@ def _joined(reader: ShardBytes) -> tuple[tuple[Member, ...], ...]:
     """Return the samples of a shard that was packed in another order, each with all its files, in order of their first.
 
     Raises:
-        UnreadableError: There are too many to hold them all.
+        UnreadableError: The shard has too many samples to hold them all.
     """
     groups: dict[str, list[Member]] = {}
     number = 0

@@ -28,7 +28,7 @@ def actors(kind: type[Any], workers: WorkersConfig, most: int) -> Iterator[list[
 
     Args:
         kind: The class.
-        workers: How many are wanted. The cluster may have room for fewer, which changes no result.
+        workers: Number and size of the workers. The cluster may have room for fewer, which changes no result.
         most: Largest number of actors that is needed.
 
     Raises:

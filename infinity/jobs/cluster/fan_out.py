@@ -25,9 +25,9 @@ def fan_out(
     """Return ``[function(*a) for a in arguments]``, in this order; each call is a Ray task on one CPU.
 
     Args:
-        function: Importable on every machine.
+        function: Function to call; importable on every machine.
         arguments: One tuple per call.
-        on_done: Called in this process after every finished call with the number of finished ones.
+        on_done: Callback in this process after every finished call, with the number of finished ones.
         at_once: Most calls at the same time, where they share something scarcer than CPUs; None for as many as fit.
 
     Raises:

@@ -104,9 +104,9 @@ def nothing_left(spec: BuildDatasetSpec, tally: Tally, hint: str = "") -> str:
     """Return the words for a data set without a picture.
 
     Args:
-        spec: What was to be built.
-        tally: What became of all rows.
-        hint: What else may help where no row has a caption.
+        spec: Spec of the data set.
+        tally: Counts of all rows.
+        hint: Further advice where no row has a caption.
     """
     if not tally.read:
         return f"{_name(spec)}: found no rows"

@@ -62,10 +62,10 @@ class SourceTable:
     """All rows of a data set's sources, numbered through.
 
     Attributes:
-        slices: In order.
-        facts: By row, without thumbnails.
+        slices: Slices in order.
+        facts: Facts by row, without thumbnails.
         files: URI of the facts of each slice, thumbnails included.
-        shifts: By how much the rows of each slice are numbered higher than in its file.
+        shifts: Number that is added to the row numbers in the file of each slice.
         reduced: Rows whose pictures are stored in another size: columns of ``REDUCED``, and ``uri`` of their file.
     """
 
@@ -147,7 +147,7 @@ def open_record(record: SourceRecord, output: str, progress: ProgressSink) -> Op
     Args:
         record: The source.
         output: URI under which a download makes its folder.
-        progress: Told about a download.
+        progress: Callback for the progress of a download.
 
     Raises:
         SourceError: The source is empty or of an unknown form.
@@ -201,7 +201,7 @@ def gather(
         opened: The sources, in order.
         max_pixels: Larger pictures are unreadable.
         root: URI of the folder that all versions of the data set share.
-        progress: Told after every slice.
+        progress: Callback after every slice.
         judges: Networks that score the pictures or write captions, or None.
         storing: Settings by which pictures are reduced on the way.
 

@@ -39,7 +39,7 @@ class Purged:
     """What a purge did.
 
     Attributes:
-        deleted: How many files or folders of each kind were deleted.
+        deleted: Number of deleted files or folders of each kind.
         still: URIs of manifests that hold a listed picture and do not come before the new version.
         sources: URIs of the sources, which nobody touched and which may hold the pictures still.
     """

@@ -41,7 +41,7 @@ _PIXELS_AT_ONCE = 32_000_000
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScorersConfig(Config):
-    """Which networks look at the pictures.
+    """Settings of the networks that score and caption pictures (docs/decisions/0019).
 
     Attributes:
         scorers: Networks that give scores; at most one per score.
@@ -79,7 +79,7 @@ def judge(slices: Sequence[MeasuredSlice], config: ScorersConfig, root: str, pro
         slices: Slices of all sources.
         config: Networks to ask.
         root: URI of the folder that all versions of the data set share.
-        progress: Told after every slice.
+        progress: Callback after every slice.
 
     Raises:
         ValueError: Weights that are missing or others than expected, an unknown label, a missing library.

@@ -24,7 +24,7 @@ def recorded_sources(manifest: Manifest) -> tuple[SourceRecord, ...]:
     Without one, a manifest that somebody else wrote could name any folder of this machine.
 
     Raises:
-        ManifestError: One has none.
+        ManifestError: A source has no fingerprint.
     """
     for record in manifest.head.sources:
         if record.source is not None and not record.fingerprint:

@@ -33,7 +33,7 @@ class BuildDatasetSpec(JobSpec):
         columns: Names of the source's columns, where guessing is not enough.
         roots: URIs of further folders whose files the source may name, by links or in tables; what lies neither in them
             nor in the source is left out as ``outside_source``.
-        download: How pictures are fetched where the source is a list of addresses.
+        download: Settings of the download where the source is a list of addresses.
         filters: Rules that leave pictures out.
         storing: Whether pictures are stored in a smaller size.
         scorers: Pretrained networks that score the pictures, for the thresholds in ``filters.models``.
@@ -44,7 +44,7 @@ class BuildDatasetSpec(JobSpec):
         samples_per_shard: Most samples in one shard.
         shard_bytes: Most bytes of pictures in one shard.
         max_unreadable_share: The job fails if a larger share of the pictures cannot be read.
-        seed: Another seed sets aside other pictures.
+        seed: Seed of the validation split.
         parent: URI of the manifest of an earlier version in the same output: its sources come first, its pictures stay
             in their split, and its shards stay as they are wherever nothing in them changes.
         takedown: Pictures that must go, besides those that were taken down in earlier versions.
@@ -101,12 +101,12 @@ class BuildDatasetSpec(JobSpec):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BuildDatasetReport(JobReport):
-    """Where the data set lies and what is in it.
+    """Place and content of the data set.
 
     Attributes:
         manifest: URI of the manifest.
         summary: Counts, ratios, splits, examples for each reason, thumbnails.
-        unreadable: How many pictures were unreadable for which reason.
+        unreadable: Number of unreadable pictures by reason.
         seconds: Time the job took.
     """
 

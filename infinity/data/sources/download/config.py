@@ -27,7 +27,7 @@ class DownloadConfig(Config):
             own network, a test server.
         opt_outs: Directives of the header X-Robots-Tag that forbid us a picture. ``noindex`` and ``noimageindex`` may
             be added for those who read them so.
-        user_agent: How we introduce ourselves; its name before "/" is the one that robots directives can address.
+        user_agent: Name of our client; the part before "/" is the one that robots directives can address.
     """
 
     connections: int = 64

@@ -52,7 +52,7 @@ class Fetcher:
 
         Args:
             config: Limits; ``connections`` and ``per_host`` are those of this process.
-            lookup: How names become addresses; the system's way by default.
+            lookup: Function from names to addresses; that of the system by default.
         """
         self._config = config
         self._resolver = PublicResolver(config.allow_hosts, lookup)
@@ -94,7 +94,7 @@ class Fetcher:
             sink: A file at its beginning; after an error it holds anything.
 
         Raises:
-            UnreadableError: With the reason; after all attempts where it might have passed.
+            UnreadableError: The picture cannot be had; all attempts were made where the error might have passed.
         """
         url = parse_url(text, self._config)
         for attempt in range(self._config.retries + 1):

@@ -53,7 +53,7 @@ class SliceCounts(Config):
 
     Attributes:
         read: Rows of the list.
-        failed: How many could not be fetched, by reason.
+        failed: Number of pictures that could not be fetched, by reason.
         num_bytes: Bytes of all pictures.
     """
 
@@ -69,7 +69,7 @@ def download_slice(piece: Slice, uri: str, config: DownloadConfig, lookup: Looku
         piece: Rows of a list of addresses.
         uri: The Parquet file to write.
         config: Limits of this process.
-        lookup: How names become addresses; the system's way by default.
+        lookup: Function from names to addresses; that of the system by default.
 
     Raises:
         StorageError: The list cannot be read or the file not be written.
