@@ -57,7 +57,7 @@ def one_picture(folder: Path, picture: Path, caption: str) -> str:
 
 
 def learn(folder: Path, manifest: str, tokenizer: str, resolution: Resolution, num_steps: int) -> str:
-    """Train a transformer on the picture alone; the model folder."""
+    """Train a transformer on the picture alone and return the model folder."""
     num_bits = load_tokenizer(tokenizer).config.token_bits
     spec = TrainTransformerSpec(
         output=str(folder),

@@ -1,8 +1,8 @@
 """Compiled blocks against eager ones on a CPU, in turn in one process: ``python -m benchmarks.compiled``.
 
 A step is that of a training: losses, gradients, update and average, on made-up data. The first compiled step is given
-apart, with an empty cache of the compiler and, in a second process, with what the first one left there. One JSON line a
-model; ``recompiled`` counts what was compiled while steps were timed, which must be 0 for the figures to mean anything.
+apart, with an empty cache of the compiler and, in a second process, with what the first one left there. One JSON line
+per model; ``recompiled`` counts what was compiled while steps were timed: the figures are valid only if it is 0.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def models() -> Mapping[str, Configuration]:
 
 
 def measure(name: str, cache: str, threads: int, repeats: int) -> dict[str, Any]:
-    """Time one model here; ``repeats`` 0 looks at the first steps alone."""
+    """Time one model in this process; with ``repeats`` 0 only the first steps."""
     # One file is compiled after the other, so that the compiler's processor time is known.
     os.environ |= {"TORCHINDUCTOR_CACHE_DIR": cache, "TORCHINDUCTOR_COMPILE_THREADS": "1"}
     torch.set_num_threads(threads)

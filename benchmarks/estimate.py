@@ -1,4 +1,4 @@
-"""Estimates of memory and time beside what real processes take: one JSON line a configuration.
+"""Estimates of memory and time beside what real processes take: one JSON line per configuration.
 
 ``python -m benchmarks.estimate``: every configuration is estimated (a traced step and a calibration), then trained for
 some steps in a process of its own, whose largest memory is read from the system. The measured process also stores
@@ -77,7 +77,7 @@ def reference_sized(spec: TrainTransformerSpec) -> TrainTransformerSpec:
 
 
 def measure(spec: AnyTrainSpec, tokenizer: TokenizerConfig | None, num_steps: int) -> dict[str, float]:
-    """In a process of its own: train, store the state beside a step, and look at the memory."""
+    """Train in a process of its own, store the state beside a step, and return the memory."""
     torch.set_num_threads(spec.workers.threads)
     if getattr(spec, "recompute", False):
         return_freed_memory()

@@ -58,7 +58,7 @@ class Cell:
 
 
 def gains(kind: str, n: int, loss: float, random: np.random.Generator, trials: int = TRIALS) -> np.ndarray:
-    """Return gains of n prompts in as many trials, ``-loss`` on the mean."""
+    """Return gains of ``n`` prompts in ``trials`` trials, ``-loss`` on average."""
     if kind == "lost":
         return _lost(n, loss, random, trials)
     if kind == "related":

@@ -61,7 +61,7 @@ def cases(model: str, largest: Size = "1024", batch_size: int = 4) -> list[Case]
     """Return every case for a named transformer.
 
     Args:
-        model: Name of its layout.
+        model: Name of the transformer's layout.
         largest: Class of attention, compile and finetune.
         batch_size: Pictures at that class; smaller classes take as many more as have about as many tokens.
     """

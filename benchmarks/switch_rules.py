@@ -19,7 +19,7 @@ import numpy as np
 EARLY = 10
 """Steps in which rounding has not grown yet."""
 EARLY_LIMIT = 1e-6
-"""Largest difference of a loss (about 0.6 nats a bit, where the last bit of a float32 is 6e-8) in these steps."""
+"""Largest difference of a loss (about 0.6 nats per bit, where the last bit of a float32 is 6e-8) in these steps."""
 TIMES_ROUNDING = 10.0
 """Largest difference in all steps, over what the control's own losses move when weights are nudged by a last bit."""
 

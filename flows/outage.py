@@ -29,7 +29,7 @@ def _logger() -> logging.Logger | logging.LoggerAdapter[logging.Logger]:
 
 
 def await_server() -> bool:
-    """Wait until the server answers, for at most ``INFINITY_SERVER_PATIENCE_S``; whether it does.
+    """Wait until the server answers, for at most ``INFINITY_SERVER_PATIENCE_S``; return whether it does.
 
     What a stage has made lies in its folder already. Only the page of the run has to wait.
     """

@@ -40,7 +40,7 @@ BUSY = (StateType.PENDING, StateType.RUNNING, StateType.CANCELLING)
 
 @flow(name="reaper")
 def reaper() -> list[str]:
-    """End the runs of this machine whose process is gone, on a schedule if wanted; what was said of each."""
+    """End the runs of this machine whose process is gone, and return what was said of each; may run on a schedule."""
     return reap()
 
 
@@ -84,7 +84,7 @@ def _judge(client: SyncPrefectClient, record: FlowRunRecord) -> str | None:
 
 
 def _add_standing(client: SyncPrefectClient, run: FlowRun, record: FlowRunRecord) -> str | None:
-    """Let the state of a crashed run say where its training stands, if it does not; what it says then."""
+    """Let the state of a crashed run say where its training stands, and return the new message, if there is one."""
     said = "" if run.state is None else run.state.message or ""
     stands = _standing(record)
     if run.state is None or not run.state.is_crashed() or not stands or stands in said:

@@ -62,8 +62,7 @@ class Stack:
 
         Raises:
             StackError: The server does not answer in time, it died, its port belongs to somebody else, or it asks for
-                an
-                authentication string that is not known here.
+                an authentication string that is not known here.
         """
         if self.config.prefect_api_url is not None:
             server = Server(self.config.prefect_api_url)
@@ -183,7 +182,7 @@ class Stack:
         return service
 
     def down(self) -> list[str]:
-        """Stop every recorded service, the youngest first; the names of those that still ran."""
+        """Stop every recorded service, the youngest first; return the names of those that still ran."""
         if (worker := self.register.living("worker")) is not None:
             # At its end it kills the flows that it has started, and until then it starts the next one that waits.
             os.killpg(worker.pid, signal.SIGSTOP)
@@ -315,7 +314,7 @@ class Stack:
         )
 
     def _make_ready(self, server: Server, pool: str) -> list[str]:
-        """Queues of the pool, and an end for runs that a crash, a reboot or `down` has left behind; what was said."""
+        """Make the pool's queues, and end runs that a crash, a reboot or `down` has left behind; return messages."""
         alone = self.config.prefect_api_url is None and self.register.living("worker") is None
         command = [sys.executable, "-m", "flows.pool", pool, *(["--reap"] if alone else [])]
         return self._told(server, command).splitlines()

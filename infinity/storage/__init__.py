@@ -198,7 +198,7 @@ def draft(folder: str) -> Iterator[Draft]:
 
 
 def put_once(uri: str, data: bytes | memoryview) -> bool:
-    """Write a file that never changes: absent before, or there with the same content; whether it was absent.
+    """Write a file that never changes: absent before, or there with the same content; return whether it was absent.
 
     So a writer that was killed, or whose answer was lost, may write again.
 

@@ -109,7 +109,7 @@ class LocalDraft:
         return self._part.write(data)
 
     def publish(self, name: str) -> bool:
-        """Give the file its name unless it is taken; whether it was free."""
+        """Give the file its name unless it is taken; return whether it was free."""
         try:
             self._part.publish(self._folder / name, if_absent=True)
         except FileAlreadyThereError:
@@ -272,7 +272,7 @@ def _read_range(descriptor: int, start: int, end: int) -> bytes:
 
 
 def _unlink(path: Path) -> bool:
-    """Delete a file; whether there was one."""
+    """Delete a file; return whether there was one."""
     try:
         os.unlink(path)
     except FileNotFoundError:

@@ -203,7 +203,7 @@ def read_tagged(uri: str) -> tuple[bytes, str]:
 
 
 def swap(uri: str, tag: str | None, data: bytes, *, quick: bool = False) -> str:
-    """Put an object where the present one has this ETag, or where there is none (None); the new ETag.
+    """Put an object where the present one has this ETag, or where there is none (None); return the new ETag.
 
     Raises:
         FileAlreadyThereError: Another object has this key.
@@ -262,7 +262,7 @@ class S3Draft:
             return self._file.write(data)
 
     def publish(self, name: str) -> bool:
-        """Upload the file unless the name is taken; whether it was free."""
+        """Upload the file unless the name is taken; return whether it was free."""
         uri = f"{self._folder.rstrip('/')}/{name}"
         if exists(uri):
             return False

@@ -180,6 +180,6 @@ def _domain(url: str, domains: set[str]) -> str:
     try:
         host = (urlsplit(url).hostname or "").rstrip(".").lower()
     except ValueError:
-        return ""  # no address that anybody could list by its domain
+        return ""  # not an address, so that no domain can list it
     labels = host.split(".")
     return next((name for i in range(len(labels)) if (name := ".".join(labels[i:])) in domains), "")

@@ -96,7 +96,7 @@ def near_duplicates(
     get = thumbnails or thumbnails_in(rows)
     order = preference(rows)
     first, twins = _twins(rows, order, get)
-    looks = Fingerprints.of(rows, get).take(order[first])  # one a look: the preferred one
+    looks = Fingerprints.of(rows, get).take(order[first])  # one per look: the preferred one
     dropped: dict[int, int] = {}
     stays = np.empty(0, np.int64)
     at = 0

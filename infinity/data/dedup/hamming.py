@@ -19,7 +19,7 @@ from jaxtyping import Bool, Int, UInt64
 _BITS = 64
 _PAIRS_AT_ONCE = 2_000_000
 _TILE = 1024
-_TILE_COST, _SORT_COST, _PAIR_COST = 1.5, 100.0, 12.0  # ns a pair, a hash and round, a pair of a bucket
+_TILE_COST, _SORT_COST, _PAIR_COST = 1.5, 100.0, 12.0  # ns per pair, per hash and round, per pair of a bucket
 
 Pairs = tuple[Int[np.ndarray, " p"], Int[np.ndarray, " p"]]
 
@@ -131,7 +131,7 @@ def _by_bands(
     """Yield near pairs that agree in the chosen bands and in no earlier choice; buckets of one part only."""
     keys = hashes & bands.mask(chosen)
     mine = np.arange(len(hashes))
-    if partitions > 1:  # multiplied, so that the high bits of the key have a say
+    if partitions > 1:  # multiplied, so that the high bits of the key count
         mine = np.flatnonzero((keys * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(33)) % np.uint64(partitions) == part)
     order = mine[np.argsort(keys[mine], kind="stable")]
     for left, right in _neighbours(keys[order]):

@@ -50,7 +50,7 @@ def similar_captions(captions: Sequence[str], similarity: float) -> tuple[list[t
         if (earlier := first.setdefault(shingles(caption), index)) != index:
             equal[index] = earlier
     if similarity == 1:
-        return [], equal  # what is not equal is less alike
+        return [], equal  # captions that are not equal are below 1
     sets = [each for each in first if each]
     pairs = []
     for a, b in _candidates(sets):

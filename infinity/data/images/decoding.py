@@ -155,7 +155,7 @@ def decode(
         raise UnreadableError("empty_file", "the file is empty")
     header = check_header(data, max_pixels)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata
+        warnings.simplefilter("ignore")  # Pillow warns about odd metadata
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         need = len(data) + header.width_px * header.height_px * (4 + header.buffer_bytes_per_px)
         _check_memory(header, need, max_memory_bytes)

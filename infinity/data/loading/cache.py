@@ -130,7 +130,7 @@ class ShardCache:
             time.sleep(_POLL_S)
 
     def _evict(self, max_bytes: int) -> bool:
-        """Remove the least recently used until no more than ``max_bytes`` are left; whether that was possible."""
+        """Remove the least recently used until at most ``max_bytes`` are left; return whether that was possible."""
         found = []
         for entry in os.scandir(self._folder):
             with suppress(FileNotFoundError):  # renamed or removed meanwhile

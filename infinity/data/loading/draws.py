@@ -24,7 +24,7 @@ def key_of(*parts: str | int) -> int:
 
 def bits_at(key: int, counters: Int[np.ndarray, " n"]) -> UInt64[np.ndarray, " n"]:
     """Return 64 random bits for each counter (at least 0) of a key."""
-    with np.errstate(over="ignore"):  # arithmetic modulo 2**64 is the point
+    with np.errstate(over="ignore"):  # SplitMix64 computes modulo 2**64 (docs/decisions/0011)
         z = np.uint64(key) + (counters.astype(np.uint64) + np.uint64(1)) * _STEP
         z = (z ^ (z >> np.uint64(30))) * _FIRST
         z = (z ^ (z >> np.uint64(27))) * _SECOND

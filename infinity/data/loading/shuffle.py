@@ -55,7 +55,7 @@ class Rounds:
         """
         self._starts, self._counts, self._key, self._config = starts, counts, key, config
         self.num_rows = int(counts.sum())
-        # Memories that only save time. A batch may lie at the seam of two windows and two rounds.
+        # Caches that only save time. A batch may lie at the seam of two windows and two rounds.
         self._round: Callable[[int], tuple[Rows, Rows, Rows]] = lru_cache(maxsize=2)(self._make_round)
         self._window: Callable[[int, int], Rows] = lru_cache(maxsize=3)(self._make_window)
 

@@ -93,7 +93,7 @@ class StoredPictures:
             if self._is_right(row, data, size):
                 return data
             if self._cache is not None:
-                self._cache.forget(self._info(uri))  # it was right when it was fetched
+                self._cache.forget(self._info(uri))  # the cached copy is damaged: it was right when it was fetched
             if not left:
                 break
         raise DamagedError(
@@ -119,7 +119,7 @@ class StoredPictures:
             with self._cache.open(uri, self._info(uri)) as file:
                 return os.pread(file.fileno(), size, offset)
         what = f"the {size:,} bytes from offset {offset:,}"
-        if not self._is_remote:  # a disk answers or fails at once; it is not worth a thread a picture
+        if not self._is_remote:  # a disk answers or fails at once; a thread per picture would not pay
             try:
                 return storage.read_bytes(uri, start=offset, length=size)
             except FileMissingError:
