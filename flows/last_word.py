@@ -20,7 +20,7 @@ from flows.outage import ANSWER_S
 from infra.settings import REPOSITORY
 
 PATIENCE_S = 120.0
-"""How long the runner may take: it gives a flow 30 seconds to end."""
+"""Seconds that the runner may take: it gives a flow 30 seconds to end."""
 
 
 def leave_last_word(flow_run: str, message: str) -> None:

@@ -52,7 +52,7 @@ class StageFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class StageResult(Generic[Report]):
-    """What a stage came to.
+    """Result of a stage.
 
     Attributes:
         report: The job's report.

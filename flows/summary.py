@@ -23,7 +23,7 @@ TITLES = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StageReports:
-    """What the stages of a run reported, by their names."""
+    """Reports of the stages of a run, by their names."""
 
     dataset: BuildDatasetReport
     tokenizer: TrainReport

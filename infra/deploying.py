@@ -15,7 +15,7 @@ import yaml
 from infra.prefect_api import PrefectApi
 
 Entry = dict[str, Any]
-"""What prefect.yaml, or the server, says about one deployment."""
+"""Entry for one deployment, from prefect.yaml or from the server."""
 
 TIMES = ("cron", "interval", "rrule", "timezone", "anchor_date", "day_or")
 """Fields of a schedule in prefect.yaml that say when it fires."""

@@ -16,7 +16,7 @@ PREFECT_AUTH = "prefect-auth"
 FILES_TOKEN = "files-token"
 """First part of the path of every address of the file server."""
 RAY_TOKEN = "ray-token"
-"""What a Ray that stays between runs asks for."""
+"""File name of the token of a Ray that stays between runs."""
 
 
 class KeyFileError(ValueError):

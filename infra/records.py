@@ -42,12 +42,12 @@ class FlowRunRecord:
 
     @property
     def is_alive(self) -> bool:
-        """Whether the process still runs."""
+        """True while the process runs."""
         return birth(self.pid) == self.birth
 
     @property
     def is_of_a_worker(self) -> bool:
-        """Whether a worker started it: in a session of its own, which a command in a terminal has not."""
+        """True where a worker started the process: in its own session, which a command in a terminal does not have."""
         try:
             return self.is_of_this_machine and self.is_alive and os.getsid(self.pid) == self.pid
         except ProcessLookupError:
@@ -55,7 +55,7 @@ class FlowRunRecord:
 
     @property
     def is_of_this_machine(self) -> bool:
-        """Whether its process could be seen from here."""
+        """True where the process would be visible from this machine."""
         return self.host == socket.gethostname()
 
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pyarrow as pa
 
 WORKER_BYTES = 512 * 2**20
-"""What a worker of the data stage stays under, with the interpreter and its libraries."""
+"""Limit of a worker's memory in the data stage, with the interpreter and its libraries."""
 
 SLICE_BYTES = 352 * 2**20
 """Memory that a worker may claim for one slice on top of its present use: a file, pixels, and bad rows."""

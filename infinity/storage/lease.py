@@ -40,7 +40,7 @@ _active: set[str] = set()
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LeaseRecord(Config):
-    """What the file says.
+    """Content of the lease file.
 
     Attributes:
         token: Number of this owner; every owner has a higher one than those before.
@@ -72,7 +72,7 @@ class LeaseRecord(Config):
 
 
 UNREADABLE = LeaseRecord(token=0, nonce="", owner=None, since="an unknown time", beat=0, silence_s=60.0)
-"""What a damaged file counts as, but that it is only taken over when it does not change."""
+"""Record for a damaged file, which is taken over only when it does not change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +205,7 @@ class Lease:
 
 
 class Waiting:
-    """What one sees who waits for a folder: whether its owner still gives signs of life."""
+    """Signs of life of a folder's owner, as a waiting process sees them."""
 
     def __init__(self) -> None:
         self._version: str | None = None

@@ -17,7 +17,7 @@ _GONE = (errno.ENOENT, errno.ENOTDIR, errno.EBADF, errno.ELOOP)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Listing:
-    """What lies below a folder.
+    """Files below a folder.
 
     Attributes:
         entries: All files, sorted by path.

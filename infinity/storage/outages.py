@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 class _Patience:
-    """How long this process waits; the same for all its threads, since any of them may read and write for the work."""
+    """Waiting time of this process; the same for all its threads, since any of them may read and write for the work."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()

@@ -30,12 +30,12 @@ class Owner(Config):
 
     @property
     def is_this_process(self) -> bool:
-        """Whether it is the one that asks."""
+        """True for the process that asks."""
         return bool(self.machine) and self == this_process()
 
     @property
     def is_dead(self) -> bool:
-        """Whether the process has certainly ended; False also where nobody here can know."""
+        """True where the process has certainly ended; False also where nobody here can know."""
         if not self.machine or self.machine != _machine():
             return False
         try:

@@ -26,7 +26,7 @@ class DamagedError(StorageError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Patience(Config):
-    """How long to insist.
+    """Attempts, time-outs and pauses of a read.
 
     Attributes:
         attempts: Number of attempts per read.

@@ -36,7 +36,7 @@ class EvaluationSetError(ValueError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EvaluationSets:
-    """What must not be trained on: prompts, and facts of pictures (columns of ``FACTS``)."""
+    """Prompts and facts of pictures (columns of ``FACTS``) that must not be trained on."""
 
     prompts: tuple[str, ...]
     pictures: pa.Table

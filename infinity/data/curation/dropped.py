@@ -20,7 +20,7 @@ from infinity.data.sources.opening import Slice
 
 DROPPED_FILE = "dropped.parquet"
 SHOWN = 24
-"""How many rows of each reason keep their small picture."""
+"""Number of rows of each reason that keep their small picture."""
 
 SIDE_PX = 112
 """Longer side of these pictures."""

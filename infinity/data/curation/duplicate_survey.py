@@ -38,7 +38,7 @@ class Cluster(Config):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DuplicateSurvey(Config):
-    """What a near-duplicate filter would do to a source.
+    """Effect that a near-duplicate filter would have on a source.
 
     Attributes:
         limits: Limits of nearness.

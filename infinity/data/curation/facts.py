@@ -54,13 +54,13 @@ FACTS = pa.schema(
     ],
     metadata={b"infinity.kind": b"facts"},
 )
-"""What is remembered of every row of a source; scores of models are further columns."""
+"""Columns that are kept of every row of a source; scores of models are further columns."""
 
 SMALL_FACTS = tuple(name for name in FACTS.names if name != "thumbnail")
 """All but the thumbnail, which is ten times the rest: what is held of all rows at once."""
 
 CONVERTED = "colours converted from "
-"""How the detail of a readable picture begins whose colours were not sRGB; the name of its profile follows."""
+"""Prefix of the detail of a readable picture whose colours were not sRGB; the name of its profile follows."""
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
@@ -71,7 +71,7 @@ class FactsError(ValueError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SliceFacts:
-    """What the first pass found in one slice: a row of ``FACTS`` for every record, and what could not be used."""
+    """Facts of one slice: a row of ``FACTS`` for every record, and the quarantine of what could not be used."""
 
     facts: pa.Table
     quarantine: pa.Table

@@ -10,7 +10,7 @@ from infinity.config import Config
 from infinity.data.dataset.manifest import Manifest
 
 EXAMPLES = 20
-"""How many rows of each kind are named."""
+"""Number of rows of each kind that are named."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -30,7 +30,7 @@ SAMPLE_COLUMNS = (
     "row", "name", "url", "caption", "caption_long", "caption_short", "num_bytes", "width_px", "height_px",
     "extension", "keep_bytes", "content", "pixels", "phash",
 )  # fmt: skip
-"""What is needed of the facts to write a picture."""
+"""Columns of the facts that are needed to write a picture."""
 
 _ROWS_AT_ONCE = 8192
 """Number of rows that are Python objects at a time."""
@@ -43,7 +43,7 @@ _SPLITS: tuple[Split, Split] = ("train", "validation")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ShardLimits(Config):
-    """How large shards become at most.
+    """Largest size of a shard.
 
     Attributes:
         samples: Samples in one shard.
@@ -66,7 +66,7 @@ class Origin:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stored:
-    """How the pictures of a data set are stored.
+    """Settings and places of the stored pictures of a data set.
 
     Attributes:
         digest: Digest of the settings by which pictures are reduced; empty if they are stored as they came.
@@ -302,7 +302,7 @@ def plan_shards(
 
 
 class _Parent:
-    """What an earlier version holds, by key; nothing without one."""
+    """Content of an earlier version, by key; empty without one."""
 
     def __init__(self, manifest: Manifest | None, reusable: bool) -> None:
         self.shards: list[KeptShard] = []

@@ -111,7 +111,7 @@ class SourceRecord(Config):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ManifestHead(Config):
-    """What is true of the data set as a whole.
+    """Facts about the data set as a whole.
 
     Attributes:
         counts: Numbers of rows: read, kept, unreadable and one ``dropped_<reason>`` per reason; read is the sum of the

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, UInt8
 from infinity.data.images.fingerprint import THUMBNAIL_PX
 
 MAX_SHIFT = 0.06
-"""How far an edge may move, in picture sides: a crop of 5 %, and a little for rounding to pixels."""
+"""Largest move of an edge, in picture sides: a crop of 5 %, and a little for rounding to pixels."""
 
 _LEVELS = ((8, 3, 2.0), (16, 4, 2.5), (THUMBNAIL_PX, 4, 1.0))
 """Sides of the copies that are laid over each other, steps of least squares at each, and by what factor a copy may

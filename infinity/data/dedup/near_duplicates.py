@@ -19,7 +19,7 @@ Thumbnails = Callable[[Int[np.ndarray, " m"]], UInt8[np.ndarray, "m 32 32 3"]]
 """Function from places in a table to thumbnails."""
 
 _MAX_STRETCH = 0.08
-"""How far the logarithm of the aspect ratio may differ: a crop of 5 % along one axis, and a little for rounding."""
+"""Largest difference of the logarithm of the aspect ratio: a crop of 5 % along one axis, and a little for rounding."""
 
 _COARSE_SLACK = 24.0
 """Levels by which the 4 x 4 means of a crop may differ beyond the limit of aligned thumbnails (docs/decisions/0016)."""
@@ -45,7 +45,7 @@ _NO_PAIRS: Pairs = (np.empty(0, np.int64), np.empty(0, np.int64))
 
 @dataclass(frozen=True, slots=True)
 class Fingerprints:
-    """What is compared of pictures, an entry per picture; thumbnails are fetched when they are needed."""
+    """Features of pictures that are compared, an entry per picture; thumbnails are fetched when they are needed."""
 
     hashes: UInt64[np.ndarray, " n"]
     ratios: Float[np.ndarray, " n"]  # logarithm of height / width

@@ -120,7 +120,7 @@ class Decoded:
 
 
 class _HashedPixels:
-    """What Pillow writes a PPM file into: its pixels are hashed piece by piece, without a copy of them all."""
+    """File object into which Pillow writes a PPM: the pixels are hashed piece by piece, without a copy of them all."""
 
     def __init__(self, size: tuple[int, int]) -> None:
         self.digest = hashlib.sha256()

@@ -29,7 +29,7 @@ _FILTER = Image.Resampling.BILINEAR
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Likeness:
-    """What is measured of one picture.
+    """Measurements of one picture.
 
     Attributes:
         phash: Perceptual hash of 64 bits; the number of different bits is a distance.

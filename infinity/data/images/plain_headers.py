@@ -45,7 +45,7 @@ def read_bmp(data: bytes) -> Header:
 
 @dataclass(slots=True)
 class _Page:
-    """What one directory of a TIFF says."""
+    """Fields of one directory of a TIFF."""
 
     values: dict[int, tuple[int, ...]]
     metadata_bytes: int

@@ -38,7 +38,7 @@ CENTRE = Placement()
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AugmentConfig(Config):
-    """How pictures change from visit to visit. A picture is always scaled until it just covers its batch's size.
+    """Settings of crop and mirroring. A picture is always scaled until it just covers its batch's size.
 
     Attributes:
         crop: Part of the longer side that is kept: the centre, as for the transformer, or a random part.
@@ -55,7 +55,7 @@ class AugmentConfig(Config):
 
     @property
     def changes_nothing(self) -> bool:
-        """Whether a picture looks the same at every visit."""
+        """True where a picture looks the same at every visit."""
         return self.crop == "centre" and self.flip == 0.0
 
     def place(self, key: int, rows: Sequence[int], visits: Sequence[int]) -> list[Placement]:

@@ -47,7 +47,7 @@ class CaptionConfig(Config):
 
     @property
     def changes_nothing(self) -> bool:
-        """Whether a picture has the same caption at every visit."""
+        """True where a picture has the same caption at every visit."""
         return self.short_probability in (None, 0.0, 1.0) and self.cut_probability == 0.0
 
 

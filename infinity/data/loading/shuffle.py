@@ -23,7 +23,7 @@ Rows = Int[np.ndarray, " n"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OrderConfig(Config):
-    """How pictures are mixed.
+    """Settings of the shuffle.
 
     Attributes:
         window_pictures: Pictures that are shuffled freely among each other, in whole shards: one shard more begins

@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReadingConfig(Config):
-    """How pictures reach a training. Nothing here changes what is trained on.
+    """Settings of reading. No setting changes what is trained on.
 
     Attributes:
         num_workers: Threads that read and decode; Pillow decodes and scales without the interpreter's lock.
@@ -76,7 +76,7 @@ class StoredPictures:
 
     @property
     def caches(self) -> bool:
-        """Whether whole shards are kept on this machine."""
+        """True where whole shards are kept on this machine."""
         return self._cache is not None
 
     def read(self, row: int) -> bytes:

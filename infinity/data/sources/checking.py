@@ -12,7 +12,7 @@ from infinity.data.sources.samples import Record
 
 UNREADABLE = "unreadable"
 EXAMPLES = 5
-"""How many examples are kept for each reason."""
+"""Number of examples that are kept for each reason."""
 
 MAX_FILE_BYTES = 2**28
 """Larger files are not read to the end; no picture within the pixel limit needs more."""

@@ -99,7 +99,7 @@ class FilesSlice:
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """How a source shall be cut and read."""
+    """Settings of cutting and reading a source."""
 
     captions: CaptionChoice
     rows_per_slice: int

@@ -32,7 +32,7 @@ MAX_SLICE_BYTES = 32 * 2**20
 """Most bytes that are kept of one slice: the memory that a worker spends on it."""
 
 BEGINNING_BYTES = 4096
-"""What is kept of a row that is too large."""
+"""Bytes that are kept of a row that is too large."""
 
 _MARK = {b"infinity.kind": b"quarantine"}
 QUARANTINE = pa.schema(

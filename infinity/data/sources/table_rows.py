@@ -27,7 +27,7 @@ class TextRow:
 
     @property
     def is_whole(self) -> bool:
-        """Whether the content is all of the row."""
+        """True where the content is all of the row."""
         return self.num_bytes <= MAX_ROW_BYTES
 
     @property

@@ -59,7 +59,7 @@ class Member:
 
     @property
     def is_hidden(self) -> bool:
-        """Whether its name begins with a dot, as what macOS puts beside each file."""
+        """True where the name begins with a dot, as what macOS puts beside each file."""
         return self.name.rpartition("/")[2].startswith(".")
 
     @property

@@ -15,7 +15,7 @@ from infinity.jobs.watching import end_actor
 logger = logging.getLogger(__name__)
 
 PATIENCE_S = 10.0
-"""How long a job that has failed waits for the calls that are being computed."""
+"""Seconds that a job that has failed waits for the calls that are being computed."""
 
 
 class WorkersError(RuntimeError):

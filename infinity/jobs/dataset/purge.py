@@ -36,7 +36,7 @@ _MANIFEST = "manifest.parquet"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Purged:
-    """What a purge did.
+    """Result of a purge.
 
     Attributes:
         deleted: Number of deleted files or folders of each kind.

@@ -36,7 +36,7 @@ CAPTIONS_FOLDER = "captions"
 
 _PICTURES_AT_ONCE = 64
 _PIXELS_AT_ONCE = 32_000_000
-"""What a worker holds decoded: 64 pictures of 0.5 megapixels, or one of any size."""
+"""Pixels that a worker holds decoded: 64 pictures of 0.5 megapixels, or one of any size."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

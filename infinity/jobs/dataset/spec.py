@@ -23,7 +23,7 @@ from infinity.scenes.drawing import ScenesConfig
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BuildDatasetSpec(JobSpec):
-    """What to build a data set from, and how.
+    """Sources and settings of a data set.
 
     Attributes:
         source: URI of an image folder, a table, shards, or a folder of those; None for drawn scenes.

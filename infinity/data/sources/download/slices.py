@@ -49,7 +49,7 @@ _GROUP_ROWS = 256
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SliceCounts(Config):
-    """What came of one slice.
+    """Counts of one slice.
 
     Attributes:
         read: Rows of the list.
