@@ -43,7 +43,7 @@ DRAWN = SamplingConfig()
 
 
 def one_picture(folder: Path, picture: Path, caption: str) -> str:
-    """A data set of one picture."""
+    """Return a data set of one picture."""
     (folder / "one").mkdir(parents=True)
     shutil.copy(picture, folder / "one" / picture.name)
     line = json.dumps({"file_name": picture.name, "text": caption})
@@ -57,7 +57,7 @@ def one_picture(folder: Path, picture: Path, caption: str) -> str:
 
 
 def learn(folder: Path, manifest: str, tokenizer: str, resolution: Resolution, num_steps: int) -> str:
-    """Train a transformer on the picture alone; the model folder."""
+    """Train a transformer on the picture alone and return the model folder."""
     num_bits = load_tokenizer(tokenizer).config.token_bits
     spec = TrainTransformerSpec(
         output=str(folder),
@@ -81,7 +81,7 @@ def learn(folder: Path, manifest: str, tokenizer: str, resolution: Resolution, n
 
 @torch.no_grad()
 def drawn_again(model: str, manifest: str, num_seeds: int) -> dict[str, object]:
-    """How many of the drawings have exactly the bits, and exactly the pixels, of the picture."""
+    """Return how many of the drawings have exactly the bits, and exactly the pixels, of the picture."""
     pipeline, data = Pipeline.load(model), Manifest.load(manifest)
     (ratio,) = {float(value) for value in data.aspect_ratios}
     ids = BatchIds(ratio, (0,))

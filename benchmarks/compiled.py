@@ -1,8 +1,8 @@
 """Compiled blocks against eager ones on a CPU, in turn in one process: ``python -m benchmarks.compiled``.
 
 A step is that of a training: losses, gradients, update and average, on made-up data. The first compiled step is given
-apart, with an empty cache of the compiler and, in a second process, with what the first one left there. One JSON line a
-model; ``recompiled`` counts what was compiled while steps were timed, which must be 0 for the figures to mean anything.
+apart, with an empty cache of the compiler and, in a second process, with what the first one left there. One JSON line
+per model; ``recompiled`` counts what was compiled while steps were timed: the figures are valid only if it is 0.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ WARMUPS = 3
 
 
 def models() -> Mapping[str, Configuration]:
-    """The small preset, and the size of the benchmark's training pass."""
+    """Return the small preset, and the size of the benchmark's training pass."""
     known = configurations()
     return {name: known[f"{name}-transformer"] for name in ("small", "reference")}
 
 
 def measure(name: str, cache: str, threads: int, repeats: int) -> dict[str, Any]:
-    """Time one model here; ``repeats`` 0 looks at the first steps alone."""
+    """Time one model in this process; with ``repeats`` 0 only the first steps."""
     # One file is compiled after the other, so that the compiler's processor time is known.
     os.environ |= {"TORCHINDUCTOR_CACHE_DIR": cache, "TORCHINDUCTOR_COMPILE_THREADS": "1"}
     torch.set_num_threads(threads)
@@ -55,7 +55,7 @@ def measure(name: str, cache: str, threads: int, repeats: int) -> dict[str, Any]
 
 
 def _num_compiled() -> int:
-    """Graphs that were compiled so far in this process."""
+    """Return the number of graphs that were compiled so far in this process."""
     from torch._dynamo.utils import counters
 
     return int(counters["stats"]["unique_graphs"])
@@ -93,7 +93,7 @@ def main() -> None:
 
 
 def _apart(*arguments: Any) -> dict[str, Any]:
-    """``measure`` in a process of its own, where nothing has been compiled."""
+    """Run ``measure`` in a process of its own, where nothing has been compiled."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(measure, *arguments).result()
 

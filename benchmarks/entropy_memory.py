@@ -33,19 +33,19 @@ class Point:
 
 
 def all_codes(num_bits: int, *, measure: bool) -> Point:
-    """The soft assignment to every one of 2**d codes."""
+    """Return the soft assignment to every one of 2**d codes."""
     calculated = ALL_CODES_TENSORS * POSITIONS * 2.0**num_bits * 4 / 2**20
     return Point(num_bits, calculated, peak_mib(num_bits, exact=True) if measure else None)
 
 
 def bitwise(num_bits: int, *, measure: bool) -> Point:
-    """The soft assignment of every bit by itself."""
+    """Return the soft assignment of every bit by itself."""
     calculated = BITWISE_TENSORS * POSITIONS * num_bits * 4 / 2**20
     return Point(num_bits, calculated, peak_mib(num_bits, exact=False) if measure else None)
 
 
 def peak_mib(num_bits: int, *, exact: bool) -> float:
-    """Most memory that the two entropies and their gradient take beyond what was there, for one picture.
+    """Return the most memory that the two entropies and their gradient take beyond what was there, for one picture.
 
     It is counted by the system, in pages: so small values are measured on many pictures and divided, since all large
     tensors grow with the positions.

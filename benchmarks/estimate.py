@@ -1,4 +1,4 @@
-"""Estimates of memory and time beside what real processes take: one JSON line a configuration.
+"""Estimates of memory and time beside what real processes take: one JSON line per configuration.
 
 ``python -m benchmarks.estimate``: every configuration is estimated (a traced step and a calibration), then trained for
 some steps in a process of its own, whose largest memory is read from the system. The measured process also stores
@@ -35,7 +35,7 @@ Configuration = tuple[AnyTrainSpec, TokenizerConfig | None]
 
 
 def configurations() -> Mapping[str, Configuration]:
-    """Small trainings of both stages that differ in what takes memory and time."""
+    """Return small trainings of both stages that differ in what takes memory and time."""
     demo = end_to_end("demo", source=None, output="runs")
     shape = demo.tokenizer.model
     workers = demo.pretrain.workers.replace(num_workers=1, threads=1)
@@ -67,7 +67,7 @@ def configurations() -> Mapping[str, Configuration]:
 
 
 def reference_sized(spec: TrainTransformerSpec) -> TrainTransformerSpec:
-    """The training benchmark's sizes (`benchmarks.transformer`) as a training."""
+    """Return the training benchmark's sizes (`benchmarks.transformer`) as a training."""
     return spec.replace(
         model=CONFIG.replace(text_channels=512),
         text=BuiltinTextConfig(channels=512, max_tokens=32),
@@ -77,7 +77,7 @@ def reference_sized(spec: TrainTransformerSpec) -> TrainTransformerSpec:
 
 
 def measure(spec: AnyTrainSpec, tokenizer: TokenizerConfig | None, num_steps: int) -> dict[str, float]:
-    """In a process of its own: train, store the state beside a step, and look at the memory."""
+    """Train in a process of its own, store the state beside a step, and return the memory."""
     torch.set_num_threads(spec.workers.threads)
     if getattr(spec, "recompute", False):
         return_freed_memory()
@@ -99,7 +99,7 @@ def measure(spec: AnyTrainSpec, tokenizer: TokenizerConfig | None, num_steps: in
 
 
 def compare(name: str, configuration: Configuration, num_steps: int) -> dict[str, Any]:
-    """Estimated beside measured."""
+    """Return estimated figures beside measured ones."""
     spec, tokenizer = configuration
     calibration: Calibration = calibrate(spec, tokenizer=tokenizer)
     guess: Estimate = estimate(spec, tokenizer=tokenizer, calibration=calibration)

@@ -1,6 +1,6 @@
 """What the gate promises, simulated: ``python -m benchmarks.gate``, some minutes.
 
-Every cell is 1,000 trials of one metric, four pictures a prompt:
+Every cell is 1,000 trials of one metric, four pictures per prompt:
 
 * independent: prompts of Beta(2, 1) difficulty, all pictures drawn by chance; a loss takes the same share of each.
 * related: the same by groups of five neighbours that become better or worse together.
@@ -58,7 +58,7 @@ class Cell:
 
 
 def gains(kind: str, n: int, loss: float, random: np.random.Generator, trials: int = TRIALS) -> np.ndarray:
-    """Gains of n prompts in as many trials, ``-loss`` on the mean."""
+    """Return gains of ``n`` prompts in ``trials`` trials, ``-loss`` on average."""
     if kind == "lost":
         return _lost(n, loss, random, trials)
     if kind == "related":
@@ -83,7 +83,7 @@ def _lost(n: int, loss: float, random: np.random.Generator, trials: int) -> np.n
 
 
 def simulate(kind: str, n: int, delta: float, *, seed: int = 14, trials: int = TRIALS) -> Cell:
-    """The shares of one cell."""
+    """Return the shares of one cell."""
     random = np.random.default_rng([seed, n, KINDS.index(kind)])
     shares = []
     for loss in (0.0, 2 * delta):
@@ -94,7 +94,7 @@ def simulate(kind: str, n: int, delta: float, *, seed: int = 14, trials: int = T
 
 
 def cells(deltas: tuple[float, ...] = (0.08, 0.25), sizes: tuple[int, ...] = SIZES) -> Iterator[Cell]:
-    """All cells, one after the other."""
+    """Yield all cells, one after the other."""
     for delta in deltas:
         for kind in KINDS:
             for n in sizes:
@@ -102,7 +102,7 @@ def cells(deltas: tuple[float, ...] = (0.08, 0.25), sizes: tuple[int, ...] = SIZ
 
 
 def fifty_nights(step: float, *, n: int = 300, nights: int = 50, seed: int = 14) -> list[float]:
-    """The champion's true chance in a metric after every night, where each candidate loses ``step`` in it.
+    """Return the champion's true chance in a metric after every night, where each candidate loses ``step`` in it.
 
     In another metric every candidate gains, so that it has a reason to be promoted.
     """
@@ -137,7 +137,7 @@ def _measured(root: str, name: str, chances: Mapping[str, float], n: int, random
 
 
 def _night(champions: Champions, history: tuple[Champion, ...], models: Mapping[str, ScoredModel], name: str) -> None:
-    """One evaluation with its gate."""
+    """Run one evaluation with its gate."""
     candidate = models[name]
     scores = tuple(candidate.scores.values())
 

@@ -1,7 +1,7 @@
-"""Training of a large transformer on one GPU, with random weights and made-up latents: one JSON line a case.
+"""Training of a large transformer on one GPU, with random weights and made-up latents: one JSON line per case.
 
 ``python -m benchmarks.gpu`` on a machine with a CUDA device (torch 2.7 or later; a part of the cases is picked with
-``--groups``): seconds per step, tokens and pictures a second, utilisation (MFU, of 790 TFLOP/s in bfloat16 unless
+``--groups``): seconds per step, tokens and pictures per second, utilisation (MFU, of 790 TFLOP/s in bfloat16 unless
 ``--peak-tflops`` says otherwise) and largest memory for
 
 * size: the 256, 512 and 1024 classes, as the paper trains them (activation checkpointing);
@@ -45,7 +45,7 @@ class Case:
     """One thing to time.
 
     Attributes:
-        group: Which question it belongs to.
+        group: Question that the case belongs to.
         name: Name of the case.
         spec: The training.
         batch_size: Pictures of a step.
@@ -58,10 +58,10 @@ class Case:
 
 
 def cases(model: str, largest: Size = "1024", batch_size: int = 4) -> list[Case]:
-    """Every case for a named transformer.
+    """Return every case for a named transformer.
 
     Args:
-        model: Name of its layout.
+        model: Name of the transformer's layout.
         largest: Class of attention, compile and finetune.
         batch_size: Pictures at that class; smaller classes take as many more as have about as many tokens.
     """
@@ -88,7 +88,7 @@ def cases(model: str, largest: Size = "1024", batch_size: int = 4) -> list[Case]
 
 
 def _spec(model: str, size: Size) -> TrainTransformerSpec:
-    """A stage of the paper on one GPU, without averaged weights."""
+    """Return a stage of the paper on one GPU, without averaged weights."""
     inputs = TransformerInputs(manifests=("none",), tokenizer="none", output="none", model=model, num_workers=1)
     spec = paper_stages(inputs)[0]
     config = transformer_preset(model)

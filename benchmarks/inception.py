@@ -30,7 +30,7 @@ Run = Callable[[torch.Tensor], torch.Tensor]
 
 
 def ours(network: Inception, convention: Convention) -> Run:
-    """The way an evaluation takes features."""
+    """Return our network's run, the way an evaluation takes features."""
     folded = FusedInception(network)
 
     @torch.inference_mode()
@@ -42,7 +42,7 @@ def ours(network: Inception, convention: Convention) -> Run:
 
 
 def layer_by_layer(network: Inception) -> Run:
-    """The same layers as the public implementations, one after the other."""
+    """Return the same layers as the public implementations, one after the other."""
 
     @torch.no_grad()
     def run(images: torch.Tensor) -> torch.Tensor:
@@ -53,7 +53,7 @@ def layer_by_layer(network: Inception) -> Run:
 
 
 def pytorch_fid(network: Inception, folder: str) -> Run:
-    """pytorch-fid's own network and resize with our weights; nothing is downloaded."""
+    """Return a run of pytorch-fid's own network and resize with our weights; nothing is downloaded."""
     sys.path.insert(0, folder)
     import pytorch_fid.inception as theirs
 
@@ -77,7 +77,7 @@ def _theirs(theirs: Any, network: Inception) -> Run:
 
 
 def random_network() -> Inception:
-    """Weights that keep the features' size from layer to layer."""
+    """Return weights that keep the features' size from layer to layer."""
     network, generator = Inception(), torch.Generator().manual_seed(0)
     for name, value in network.state_dict().items():
         if value.ndim > 1:
@@ -88,7 +88,7 @@ def random_network() -> Inception:
 
 
 def seconds(run: Run, images: torch.Tensor) -> tuple[float, float]:
-    """Wall clock and processor time."""
+    """Return wall clock and processor time."""
     wall, processor = time.perf_counter(), time.process_time()
     run(images)
     return time.perf_counter() - wall, time.process_time() - processor
@@ -126,7 +126,7 @@ def main() -> None:
 
 
 def distance(rows: int) -> dict[str, float]:
-    """Seconds of sums and of one Fréchet distance over 2048 features, and the most memory of the whole process."""
+    """Return the seconds of sums and of one Fréchet distance over 2048 features, and the process's most memory."""
     clouds = [torch.rand(rows, 2048, generator=torch.Generator().manual_seed(seed)) for seed in (2, 3)]
     start, processor = time.perf_counter(), time.process_time()
     stats = [GaussianStats.of(cloud) for cloud in clouds]

@@ -73,7 +73,7 @@ def make_pictures(source: Path, folder: Path, number: int) -> None:
 
 
 def run_stage(source: str, output: str, filters: str) -> None:
-    """One run of the stage, in a process of its own."""
+    """Run the stage once, in a process of its own."""
     from infinity.data.curation.filters import CaptionFilters, FilterConfig
     from infinity.data.curation.storing import StoringConfig
     from infinity.data.dedup.config import CaptionDuplicates, NearDuplicates
@@ -159,7 +159,7 @@ def main() -> None:
 
 
 def _summary(runs: dict[str, list[dict[str, float]]], number: int) -> dict[str, object]:
-    """Medians, and medians of the ratios of neighbouring runs."""
+    """Return medians, and medians of the ratios of neighbouring runs."""
     told: dict[str, object] = {"pictures": number, "pairs": len(runs["stage"])}
     for way, each in runs.items():
         told[way] = {name: round(statistics.median(run[name] for run in each), 1) for name in ("wall", "cpu", "mib")}

@@ -22,7 +22,7 @@ CELL_PX, COLUMNS, TEXT_PX = 132, 8, 48
 
 
 def chosen(manifest: Manifest, count: int, seed: int) -> list[str]:
-    """Different captions of training pictures, drawn at random.
+    """Return different captions of training pictures, drawn at random.
 
     Raises:
         SystemExit: Fewer captions there.
@@ -35,7 +35,7 @@ def chosen(manifest: Manifest, count: int, seed: int) -> list[str]:
 
 
 def page(prompts: list[str], pictures: np.ndarray) -> Image.Image:
-    """Drawings in rows, each with its number and prompt below."""
+    """Return drawings in rows, each with its number and prompt below."""
     rows = -(-len(prompts) // COLUMNS)
     sheet = Image.new("RGB", (COLUMNS * CELL_PX, rows * (CELL_PX + TEXT_PX)), "white")
     pen = ImageDraw.Draw(sheet)

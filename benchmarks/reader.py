@@ -37,7 +37,7 @@ CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time
 
 
 def make_pictures(folder: Path, number: int, side_px: int) -> None:
-    """JPEG pictures with structure at many sizes, as photos have, and a list of captions."""
+    """Write JPEG pictures with structure at many sizes, as photos have, and a list of captions."""
     folder.mkdir(parents=True)
     lines = []
     for seed in range(number):
@@ -63,7 +63,7 @@ def plain(manifest: Manifest, size_px: int) -> int:
 
 
 def reader(manifest: Manifest, size_px: int, num_workers: int) -> int:
-    """An epoch with our reader, nothing remembered; the number of pictures."""
+    """Read one epoch with our reader, without a cache, and return the number of pictures."""
     plan = BatchPlan(manifest, "train", BATCH)
     config = ReadingConfig(num_workers=num_workers, memory_bytes=0)
     steps, number = plan.first_step(1), 0

@@ -19,7 +19,7 @@ PER_SHARD = 500
 
 
 def make_manifest(uri: str, number: int, per_shard: int = PER_SHARD) -> None:
-    """Rows as the data stage writes them, with checksums and names of their own; there are no shards."""
+    """Write rows as the data stage writes them, with checksums and names of their own; there are no shards."""
     random = np.random.default_rng(0)
     hexes = [random.bytes(32).hex() for _ in range(number)]
     shards = [f"shards/train-{row // per_shard:032x}.tar" for row in range(number)]
@@ -50,7 +50,7 @@ def make_manifest(uri: str, number: int, per_shard: int = PER_SHARD) -> None:
 
 
 def start(uri: str, step: int, batch: int) -> dict[str, tuple[float, float]]:
-    """Everything up to the bytes of a late step's pictures; wall and processor seconds of each part."""
+    """Read up to the bytes of a late step's pictures; return wall and processor seconds of each part."""
     seconds: dict[str, tuple[float, float]] = {}
     began = time.perf_counter(), time.process_time()
 

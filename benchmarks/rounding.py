@@ -49,7 +49,7 @@ def compare(num_pictures: int, guidance: float) -> dict[str, float]:
 def sample(
     transformer: Transformer, tokenizer: Tokenizer, text: TextCondition, prompts: list[str], guidance: float
 ) -> torch.Tensor:
-    """Bits (B, L, C) of one picture a prompt, seed 0."""
+    """Return bits (B, L, C) of one picture per prompt, seed 0."""
     return sample_bits(
         transformer,
         tokenizer,
@@ -60,7 +60,7 @@ def sample(
 
 
 def random_parts() -> tuple[Transformer, Tokenizer]:
-    """A transformer whose logits spread as trained ones do (deviation near 2), and a tokenizer for its codes."""
+    """Return a transformer whose logits spread as trained ones do (deviation near 2), and a tokenizer for its codes."""
     transformer = Transformer(
         TransformerConfig(width=128, num_heads=4, depth=4, num_bits=NUM_BITS, text_channels=128, max_text_tokens=32)
     ).eval()

@@ -1,4 +1,4 @@
-"""Time the parts of the system: one JSON line an item.
+"""Time the parts of the system: one JSON line per item.
 
 ``python -m benchmarks.run --items c,d --threads 2 --repeats 9``: group letters or names; all items without ``--items``.
 """
@@ -17,12 +17,12 @@ from benchmarks.timing import Item, measure
 
 
 def all_items() -> list[Item]:
-    """Every item, in the order of their letters."""
+    """Return every item, in the order of their letters."""
     return sorted([*transformer.items(), *tokenizer.items()], key=lambda item: item.group)
 
 
 def chosen(names: str | None) -> list[Item]:
-    """The items with these letters or names.
+    """Return the items with these letters or names.
 
     Raises:
         SystemExit: A name that no item has.

@@ -19,7 +19,7 @@ from benchmarks.watching import watch
 
 
 def run_flow(folder: str, pictures: int, near_duplicates: bool) -> None:
-    """One run of the flow, told to the process that watches this one."""
+    """Run the flow once, and tell the result to the process that watches this one."""
     os.environ["INFINITY_RAY_NUM_CPUS"] = "2"
     from prefect.client.orchestration import get_client
     from prefect.testing.utilities import prefect_test_harness

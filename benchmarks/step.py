@@ -1,4 +1,4 @@
-"""Memory and seconds of the reference-sized training pass (item a), alone in a process: one JSON line a process.
+"""Memory and seconds of the reference-sized training pass (item a), alone in a process: one JSON line per process.
 
 ``python -m benchmarks.step --before <another checkout>``: this checkout and another one in turn, then what activation
 checkpointing, truncated scales and accumulated parts save. Memory is the largest that the process had, and what it had
@@ -54,7 +54,7 @@ def run():
 
 
 def cases(before: Path | None) -> dict[str, tuple[Path, str]]:
-    """Name to the checkout and the code of a pass."""
+    """Return the checkout and the code of a pass by name."""
     plain = {"recompute": False, "parts": 1, "num_scales": 7}
     found = {"now": (HERE, _PLAIN)}
     if before is not None:

@@ -40,7 +40,7 @@ ONE = WorkersConfig(num_workers=1, threads=1)
 
 
 def write_pictures(folder: Path, *, mixed: bool) -> None:
-    """Drawn scenes as an image folder; if mixed, two of three lose a quarter of their height or width."""
+    """Write drawn scenes as an image folder; if mixed, two of three lose a quarter of their height or width."""
     folder.mkdir(parents=True, exist_ok=True)
     lines = []
     for number, scene in enumerate(draw_scenes(ScenesConfig(count=NUM_PICTURES, size_px=SIZE_PX))):
@@ -53,7 +53,7 @@ def write_pictures(folder: Path, *, mixed: bool) -> None:
 
 
 def make_manifest(folder: Path, *, mixed: bool) -> str:
-    """A data set of these pictures."""
+    """Return a data set of these pictures."""
     if not (folder / "pictures" / "metadata.jsonl").exists():
         write_pictures(folder / "pictures", mixed=mixed)
     source = str(folder / "pictures")
@@ -65,7 +65,7 @@ def make_manifest(folder: Path, *, mixed: bool) -> str:
 
 
 def make_tokenizer(folder: Path, manifest: str) -> str:
-    """A tokenizer that was trained a little; at three times this rate some orders of pictures leave dead bits."""
+    """Train a tokenizer a little; at three times this rate some orders of pictures leave dead bits."""
     if (folder / "tokenizer" / "COMMITTED").exists():
         return str(folder / "tokenizer")
     spec = TrainTokenizerSpec(
@@ -84,7 +84,7 @@ def make_tokenizer(folder: Path, manifest: str) -> str:
 
 
 def control(folder: Path, manifest: str, tokenizer: str) -> TrainTransformerSpec:
-    """The full recipe in small: wrong bits in the history, dropped captions and blocks."""
+    """Return the full recipe in small: wrong bits in the history, dropped captions and blocks."""
     model = TransformerConfig(width=64, num_heads=4, depth=3, num_bits=8, text_channels=64, max_text_tokens=16)
     return TrainTransformerSpec(
         output=str(folder),
@@ -107,7 +107,7 @@ class Bench:
 
     Attributes:
         full: The full recipe on square pictures.
-        still: The same without anything drawn.
+        still: The same training without anything drawn at random.
         mixed: Manifest of pictures of three ratios.
         stores: Stored latents, stored text features, and stored latents of the pictures of three ratios.
     """
@@ -119,7 +119,7 @@ class Bench:
 
 
 def prepare(folder: Path) -> Bench:
-    """Data sets, tokenizer and stores."""
+    """Make data sets, tokenizer and stores."""
     square, mixed = (make_manifest(folder / name, mixed=name == "mixed") for name in ("square", "mixed"))
     tokenizer = make_tokenizer(folder, mixed)
     full = control(folder, square, tokenizer)
@@ -139,7 +139,7 @@ def prepare(folder: Path) -> Bench:
 
 
 def train_alone(spec: TrainSpec, session: Session[Any], group: ProcessGroup) -> list[float]:
-    """Train without storing anything; the time of every step."""
+    """Train without storing anything; return the time of every step."""
     moments: list[float] = []
     ears = Callbacks(
         log=lambda _: moments.append(time.perf_counter()),

@@ -19,7 +19,7 @@ import numpy as np
 EARLY = 10
 """Steps in which rounding has not grown yet."""
 EARLY_LIMIT = 1e-6
-"""Largest difference of a loss (about 0.6 nats a bit, where the last bit of a float32 is 6e-8) in these steps."""
+"""Largest difference of a loss (about 0.6 nats per bit, where the last bit of a float32 is 6e-8) in these steps."""
 TIMES_ROUNDING = 10.0
 """Largest difference in all steps, over what the control's own losses move when weights are nudged by a last bit."""
 
@@ -66,9 +66,9 @@ class SwitchRow:
     """One switch with its trainings.
 
     Attributes:
-        name: What is switched.
-        rule: Which rule holds for it.
-        pairs: Without and with the switch: one pair, or one for each seed.
+        name: Name of the switch.
+        rule: Rule that holds for the switch.
+        pairs: Trainings without and with the switch: one pair, or one per seed.
         rounding: Largest differences between the control and itself with nudged weights, at first and in all steps.
         planted: Whether this is a fault, which the rule has to find.
     """
@@ -118,7 +118,7 @@ class SwitchRow:
 
 
 def apart(a: SwitchRun, b: SwitchRun) -> tuple[float, float]:
-    """Largest difference of the losses of two trainings, in the first steps and in all."""
+    """Return the largest difference of the losses of two trainings, in the first steps and in all."""
     differences = [abs(x - y) for x, y in zip(a.losses, b.losses, strict=True)]
     return max(differences[:EARLY]), max(differences)
 
@@ -152,7 +152,7 @@ def prose(text: str, *, bullet: str = "") -> str:
 
 
 def table(rows: Sequence[SwitchRow]) -> list[str]:
-    """The rows, those of each rule under a head of their own."""
+    """Return the rows, those of each rule under a head of their own."""
     lines: list[str] = []
     for rule in NAMES:
         chosen = [row for row in rows if row.rule == rule]
@@ -167,7 +167,7 @@ def table(rows: Sequence[SwitchRow]) -> list[str]:
 
 
 def _exact(rows: Sequence[SwitchRow]) -> list[str]:
-    """Rows of the rules "bits" (last weights are shown) and "rounding" (the control's own rounding is shown)."""
+    """Return rows of the rules "bits" (last weights are shown) and "rounding" (the control's own rounding is shown)."""
     by_bits = rows[0].rule == "bits"
     shown = "last weights" if by_bits else f"rounding of the control: first {EARLY}, all"
     lines = [

@@ -42,8 +42,8 @@ class Switch:
     """What is trained for one row of the table.
 
     Attributes:
-        name: What is switched.
-        rule: When it counts as changing nothing.
+        name: Name of the switch.
+        rule: Rule by which the switch counts as changing nothing.
         without: The control.
         within: The same training with the switch.
         processes: Number of processes of the training with the switch.
@@ -59,7 +59,7 @@ class Switch:
 
 
 def exact_switches(bench: Bench) -> list[Switch]:
-    """Those that compute the same numbers, or the same sums in another order."""
+    """Return the switches that compute the same numbers, or the same sums in another order."""
     full, still, stores = bench.full, bench.still, bench.stores
     two = ONE.replace(num_workers=2)
     one_part, four_parts = (still.replace(loop=LOOP.replace(num_parts=number)) for number in (1, 4))
@@ -88,7 +88,7 @@ def exact_switches(bench: Bench) -> list[Switch]:
 
 
 def drawn_switches(bench: Bench) -> list[Switch]:
-    """Those that draw other numbers or see other pictures; averaged weights come from the controls themselves."""
+    """Return switches that draw other numbers or see other pictures; averaged weights come from the controls."""
     full = bench.full
     parts = {number: full.replace(loop=LOOP.replace(num_parts=number)) for number in (1, 4)}
     slower = full.optimizer.replace(learning_rate=full.optimizer.learning_rate / 2)
@@ -118,13 +118,13 @@ class Trainer:
         return run
 
     def rounding(self, spec: TrainTransformerSpec) -> tuple[float, float]:
-        """How far the losses of a training move by rounding, in the first steps and in all."""
+        """Return how far the losses of a training move by rounding, in the first steps and in all."""
         plain = self.run(spec)
         moved = [apart(plain, self.run(spec, nudged=number)) for number in range(NUM_NUDGED)]
         return max(first for first, _ in moved), max(whole for _, whole in moved)
 
     def row(self, switch: Switch) -> SwitchRow:
-        """Everything for one row."""
+        """Return the figures of one row."""
         without, within = switch.without, switch.within
         seeds = range(NUM_SEEDS) if switch.rule == "seeds" else range(1)
         pairs = tuple(
@@ -149,7 +149,7 @@ class Trainer:
 
 
 def _seeded(spec: TrainTransformerSpec, number: int) -> TrainTransformerSpec:
-    """The training with the seed that lies so far from its own."""
+    """Return the training with the seed that lies so far from its own."""
     return spec if number == 0 else spec.replace(seed=spec.seed + number)
 
 
@@ -172,7 +172,7 @@ def measure(spec: TrainTransformerSpec, judge: Session[Any], *, nudged: int | No
 
 
 def _nudging(session: Session[Any], number: int) -> Session[Any]:
-    """The same, but before every step half of the weights are the next larger or smaller numbers."""
+    """Return the training, but move half of the weights to the next larger or smaller number before every step."""
 
     def loader(step: int) -> Sequence[Any]:
         generator = generator_for(number, "nudge", step)

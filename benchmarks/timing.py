@@ -46,7 +46,7 @@ def alternately(runs: Mapping[str, Callable[[], object]], *, repeats: int) -> di
     before it: the median of all turns and the distance of the quartiles, of the clock and of processor time.
 
     Args:
-        runs: By name; already warmed up.
+        runs: Functions by name; already warmed up.
         repeats: Turns.
     """
     turns = [{name: seconds_of(run) for name, run in runs.items()} for _ in range(repeats)]
@@ -80,13 +80,13 @@ def _spread(values: Sequence[float]) -> float:
 
 
 def seconds_of(run: Callable[[], object]) -> tuple[float, float]:
-    """Wall clock and processor time of one run."""
+    """Return wall clock and processor time of one run."""
     processor, wall = _processor_s(), time.perf_counter()
     run()
     return time.perf_counter() - wall, _processor_s() - processor
 
 
 def _processor_s() -> float:
-    """Processor time of this process and of the processes that it has waited for, such as a compiler."""
+    """Return processor time of this process and of the processes that it has waited for, such as a compiler."""
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     return time.process_time() + children.ru_utime + children.ru_stime

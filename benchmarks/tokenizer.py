@@ -18,7 +18,7 @@ GRIDS: tuple[tuple[int, Size], ...] = ((16, "256"), (64, "1024"))
 
 
 def items() -> list[Item]:
-    """Everything that is timed here."""
+    """Return everything that is timed here."""
     latents = {"batch": BATCH, "num_bits": NUM_BITS}
     return [
         *(
@@ -49,7 +49,7 @@ def items() -> list[Item]:
 
 
 def prepare_quantizer(schedule: ScaleSchedule) -> Callable[[], object]:
-    """Bits of all scales and the sum of their codes."""
+    """Prepare a run that computes bits of all scales and the sum of their codes."""
     features = random_features(schedule)
     # The quantizer has no weights: the smallest networks around it will do.
     tokenizer = Tokenizer(
@@ -72,7 +72,7 @@ def prepare_self_correction(schedule: ScaleSchedule) -> Callable[[], object]:
 
 
 def prepare_decoder(*, side_px: int, base_width: int) -> Callable[[], object]:
-    """One picture from the sum of its codes, at the published shape of stride 16."""
+    """Prepare a run that decodes one picture from the sum of its codes, at the published shape of stride 16."""
     tokenizer = Tokenizer(TokenizerConfig(num_bits=NUM_BITS, base_width=base_width)).eval()
     tokenizer.init_weights(torch.Generator().manual_seed(0))
     side = side_px // tokenizer.config.stride_px
@@ -86,5 +86,5 @@ def prepare_decoder(*, side_px: int, base_width: int) -> Callable[[], object]:
 
 
 def random_features(schedule: ScaleSchedule) -> Tensor:
-    """What an encoder might give for the schedule's last grid."""
+    """Return what an encoder might give for the schedule's last grid."""
     return torch.randn(BATCH, NUM_BITS, *schedule.last_grid, generator=torch.Generator().manual_seed(0))

@@ -51,11 +51,11 @@ class FigureResults:
         }
 
     def have(self, names: dict[str, str]) -> dict[str, str]:
-        """Those of the trainings that there are."""
+        """Return the given names and labels of trainings that were run."""
         return {run: label for run, label in names.items() if run in self.runs}
 
     def curve(self, run: str, figure: str, place: str = "curves") -> Points:
-        """A figure over the steps of a training."""
+        """Return a figure over the steps of a training."""
         rows = self.runs[run][place]
         rows = rows[len(rows) // 8 :]  # the first ones, of a network that knows nothing, would set the axis
         return tuple((row["step"], row[figure]) for row in rows if figure in row)
@@ -65,14 +65,14 @@ class FigureResults:
         return float(self.runs[run]["curves"][-1][figure])
 
     def lines(self, figure: str, names: dict[str, str], place: str = "curves") -> list[Series]:
-        """The same figure of several trainings."""
+        """Return the same figure of several trainings."""
         return [
             Series(label, self.curve(run, figure, place), f"tone-{tone}")
             for tone, (run, label) in enumerate(names.items(), start=1)
         ]
 
     def pictures(self, shown: Pictures, *runs: str) -> str:
-        """Originals and, below, reconstructions of each training, as a ``data:`` URI."""
+        """Return originals and, below, reconstructions of each training, as a ``data:`` URI."""
         rows = [shown.measured[:NUM_SHOWN].numpy(), *(np.load(self._folder / f"{run}.npy") for run in runs)]
         return "data:image/png;base64," + base64.b64encode(sheet(rows)).decode("ascii")
 
@@ -81,13 +81,13 @@ class FigureResults:
         return [name for seed in SEEDS if (name := sharpening(weight, seed).name) in self.runs]
 
     def mean_curve(self, runs: list[str], figure: str) -> Points:
-        """A figure over the steps, the mean of trainings that were logged at the same steps."""
+        """Return a figure over the steps, the mean of trainings that were logged at the same steps."""
         curves = np.array([self.curve(run, figure) for run in runs])
         return tuple((float(step), float(value)) for step, value in curves.mean(axis=0))
 
 
 def bits_figure(found: FigureResults) -> Figure | None:
-    """BSQ with 16 and 64 bits."""
+    """Compare BSQ with 16 and 64 bits."""
     names = found.have({"d16": "d = 16", "d64": "d = 64"})
     if not names:
         return None
@@ -123,7 +123,7 @@ def bits_figure(found: FigureResults) -> Figure | None:
 
 
 def memory_figure() -> Figure:
-    """LFQ's penalty over all codes against BSQ's bit by bit (paper Table 3 in small)."""
+    """Compare LFQ's penalty over all codes with BSQ's per bit (paper Table 3 in small)."""
     torch.set_num_threads(1)
     exact = [all_codes(d, measure=True) for d in CODES_MEASURED] + [
         all_codes(d, measure=False) for d in CODES_CALCULATED
@@ -156,7 +156,7 @@ def memory_figure() -> Figure:
 
 
 def entropy_figure(found: FigureResults) -> Figure | None:
-    """What the entropy terms do for the use of codes."""
+    """Return what the entropy terms do for the use of codes."""
     names = found.have({"no-entropy": "no entropy terms", "d16": "weight 0.05", "strong-entropy": "weight 0.2"})
     if not names:
         return None
@@ -179,7 +179,7 @@ def entropy_figure(found: FigureResults) -> Figure | None:
 
 
 def sharpness_figure(found: FigureResults, shown: Pictures) -> Figure | None:
-    """What the discriminator does for sharpness."""
+    """Return what the discriminator does for sharpness."""
     runs = {weight: found.over_seeds(weight) for weight in (None, *WEIGHTS)}
     runs = {weight: names for weight, names in runs.items() if names}
     if None not in runs or len(runs) < 2:
@@ -224,13 +224,13 @@ def sharpness_figure(found: FigureResults, shown: Pictures) -> Figure | None:
 
 
 def _spread(values: list[float], digits: int) -> str:
-    """Mean, smallest and largest."""
+    """Return mean, smallest and largest value."""
     mean = f"{np.mean(values):.{digits}f}"
     return mean if len(values) < 2 else f"{mean} ({min(values):.{digits}f} to {max(values):.{digits}f})"
 
 
 def scales_figure(found: FigureResults) -> Figure | None:
-    """What early scales say, with and without the pressure on them."""
+    """Return what early scales say, with and without the pressure on them."""
     names = found.have({"d16": "whole pyramids alone", "reg": "truncated pyramids too"})
     if len(names) < 2:
         return None

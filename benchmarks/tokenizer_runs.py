@@ -35,7 +35,7 @@ BATCH, NUM_SHOWN = 16, 12
 MODEL = tokenizer_preset("scenes").replace(num_bits=16)
 RATE = 6e-3
 WEIGHTS = (0.005, 0.02, 0.05)
-"""Of the discriminator's term."""
+"""Weights of the adversarial loss."""
 SEEDS = (0, 1)
 """Of the trainings with and without a discriminator."""
 SPECTRUM_BANDS = 12
@@ -74,7 +74,7 @@ BLURRED = "emoji"
 
 
 def sharpening(weight: float | None, seed: int) -> TokenizerRun:
-    """A tokenizer of emoji that goes on with a discriminator of this weight, or without."""
+    """Return a tokenizer of emoji that goes on with a discriminator of this weight, or without."""
     name = f"{BLURRED}-{'alone' if weight is None else weight}-{seed}"
     return TokenizerRun(name, share=0.3, start=BLURRED, adversarial=weight, seed=seed, world="emoji")
 
@@ -109,7 +109,7 @@ def drawn_scenes() -> Pictures:
 
 @cache
 def emoji(folder: Path) -> Pictures:
-    """Pictures of a folder on white, 48 px; 256, drawn at random, are measured on.
+    """Return pictures of a folder on white, 48 px; 256, drawn at random, are measured on.
 
     Raises:
         SystemExit: Too few pictures there.
@@ -187,7 +187,7 @@ def _adversary(run: TokenizerRun) -> Adversary | None:
 
 
 def balance(task: TokenizerTask, adversary: Adversary, part: PictureBatch) -> float:
-    """The weight at which the discriminator's term pulls at the decoder's last layer as hard as the pixels' terms.
+    """Return the weight at which adversarial loss and pixel losses have equal gradients at the decoder's last layer.
 
     VQGAN weighs the term by this ratio anew at every step; the published recipe of this tokenizer has a fixed weight.
     """
@@ -206,7 +206,7 @@ def balance(task: TokenizerTask, adversary: Adversary, part: PictureBatch) -> fl
 
 @torch.no_grad()
 def rebuild(tokenizer: Tokenizer, pictures: Pictures) -> Tensor:
-    """The measured pictures through their bits, RGB in [-1, 1]."""
+    """Return the measured pictures through their bits, RGB in [-1, 1]."""
     was = tokenizer.training
     tokenizer.eval()
     parts = to_pixels(pictures.measured).split(64)
@@ -217,7 +217,7 @@ def rebuild(tokenizer: Tokenizer, pictures: Pictures) -> Tensor:
 
 @torch.no_grad()
 def figures(tokenizer: Tokenizer, pictures: Pictures) -> dict[str, float]:
-    """Reconstruction and sharpness on pictures that were not trained on."""
+    """Return reconstruction and sharpness on pictures that were not trained on."""
     pixels, rebuilt = to_pixels(pictures.measured), rebuild(tokenizer, pictures)
     return {
         "psnr_db": float(psnr_db((rebuilt - pixels).square().mean())),
@@ -226,7 +226,7 @@ def figures(tokenizer: Tokenizer, pictures: Pictures) -> dict[str, float]:
 
 
 def edges(pixels: Tensor) -> Tensor:
-    """Mean square of the differences of neighbouring pixels: blur lowers it, noise and false edges raise it."""
+    """Return the mean square of differences of neighbouring pixels: blur lowers it, noise and false edges raise it."""
     down, across = pixels.diff(dim=-2), pixels.diff(dim=-1)
     return down.square().mean() + across.square().mean()
 
@@ -246,7 +246,7 @@ def by_scale(tokenizer: Tokenizer, pictures: Pictures) -> list[float]:
 
 
 def spectrum(pixels: Tensor) -> Tensor:
-    """Mean power of the grey values by spatial frequency: SPECTRUM_BANDS rings up to half a cycle a pixel.
+    """Return the mean power of grey values by spatial frequency: SPECTRUM_BANDS rings up to half a cycle per pixel.
 
     A Hann window keeps the borders of the pictures from counting as edges.
     """
@@ -263,7 +263,7 @@ def spectrum(pixels: Tensor) -> Tensor:
 
 @torch.no_grad()
 def usage(tokenizer: Tokenizer, pictures: Pictures) -> dict[str, float]:
-    """How the bits of the last scale are used: entropy of a bit, share of dead ones, different codes a position."""
+    """Return the use of the last scale's bits: entropy per bit, share of dead bits, different codes per position."""
     tokenizer.eval()
     schedule = pictures.schedule
     labels = tokenizer.quantize(tokenizer.encode(to_pixels(pictures.measured)), schedule).labels
@@ -278,5 +278,5 @@ def usage(tokenizer: Tokenizer, pictures: Pictures) -> dict[str, float]:
 
 
 def sheet(rows: list[np.ndarray]) -> bytes:
-    """PNG bytes of rows of pictures below each other, magnified."""
+    """Return PNG bytes of rows of pictures below each other, magnified."""
     return compose_sheet([picture for row in rows for picture in row], columns=NUM_SHOWN, enlarge=3)

@@ -35,7 +35,7 @@ RATE = OptimizerConfig(learning_rate=1e-5)
 
 
 def step_of(variant: str, size_px: int, width: int, num_bits: int) -> TrainStep[PictureBatch]:
-    """One training, ready for steps; everything is drawn from fixed seeds."""
+    """Return one training, ready for steps; everything is drawn from fixed seeds."""
     generator = torch.Generator().manual_seed(0)
     tokenizer = Tokenizer(TokenizerConfig(num_bits=num_bits, base_width=width))
     tokenizer.init_weights(generator)
@@ -67,7 +67,7 @@ def batch(variant: str, size_px: int) -> PictureBatch:
 
 
 def measure(variant: str, size_px: int, width: int, num_bits: int, repeats: int) -> dict[str, object]:
-    """Median wall-clock and processor seconds of a step after a first one, and the most memory of the process."""
+    """Return median wall-clock and processor seconds per step after a first one, and the most memory of the process."""
     update, part = step_of(variant, size_px, width, num_bits), batch(variant, size_px)
     pairs = []
     for _ in range(repeats + 1):

@@ -26,7 +26,7 @@ SIZES: tuple[Size, ...] = ("256", "512")
 
 
 def items() -> list[Item]:
-    """Everything that is timed here."""
+    """Return everything that is timed here."""
     model = {"width": CONFIG.width, "depth": CONFIG.depth, "num_heads": CONFIG.num_heads, "num_bits": CONFIG.num_bits}
     train = published_schedule(1.0, "256")
     return [
@@ -49,7 +49,7 @@ def items() -> list[Item]:
 
 
 def prepare_training(schedule: ScaleSchedule) -> Callable[[], object]:
-    """Logits, mean loss and all gradients of one batch."""
+    """Prepare a run that computes logits, mean loss and all gradients of one batch."""
     model, text, generator = random_model().train(), random_text(BATCH), torch.Generator().manual_seed(0)
     inputs = torch.randn(BATCH, schedule.num_tokens - 1, CONFIG.num_bits, generator=generator) * CONFIG.num_bits**-0.5
     bits = torch.rand(BATCH, schedule.num_tokens, CONFIG.num_bits, generator=generator) < 0.5
@@ -62,7 +62,7 @@ def prepare_training(schedule: ScaleSchedule) -> Callable[[], object]:
 
 
 def prepare_generation(schedule: ScaleSchedule) -> Callable[[], object]:
-    """Sampled bits of one picture and the sum of their codes, without the decoder, which is an item of its own."""
+    """Prepare a run that samples the bits of one picture and the sum of their codes; the decoder is timed apart."""
     model = random_model().eval()
     conditions = Conditions(random_text(1), [torch.Generator().manual_seed(0)])
     # The decoder is not used: the smallest networks around the codes will do.
@@ -80,14 +80,14 @@ def prepare_generation(schedule: ScaleSchedule) -> Callable[[], object]:
 
 
 def random_model() -> Transformer:
-    """The benchmark's transformer, freshly initialised."""
+    """Return the benchmark's transformer, freshly initialised."""
     model = Transformer(CONFIG)
     model.init_weights(torch.Generator().manual_seed(0))
     return model
 
 
 def random_text(batch_size: int) -> TextCondition:
-    """Captions of equal length, as the reference's benchmark has them."""
+    """Return captions of equal length, as the reference's benchmark has them."""
     features = torch.randn(batch_size * TEXT_TOKENS, CONFIG.text_channels, generator=torch.Generator().manual_seed(1))
     return TextCondition(features, (TEXT_TOKENS,) * batch_size)
 

@@ -25,7 +25,7 @@ class Watched:
     """What a command took.
 
     Attributes:
-        wall_s: From the line ``begin`` on its standard output to the line ``end``.
+        wall_s: Seconds from the line ``begin`` on its standard output to the line ``end``.
         cpu_s: Processor time of all its processes between the two lines.
         peak_bytes: Largest sum of the resident memory of all its processes, at any time; a page that several hold
             counts once (the kernel's proportional set size).
@@ -44,7 +44,7 @@ def watch(command: Sequence[str], environment: dict[str, str] | None = None) -> 
     """Run a command that says ``begin`` and ``end``.
 
     Raises:
-        RuntimeError: It failed, or did not say so; the message holds the end of what it said.
+        RuntimeError: The process failed, or did not say that it was done; the message holds the end of its output.
     """
     mark = uuid.uuid4().hex
     process = subprocess.Popen(
@@ -97,7 +97,7 @@ class _Watcher(threading.Thread):
         self.join()
 
     def look(self) -> float:
-        """Processor time so far."""
+        """Return the processor time so far."""
         with self._lock:
             resident = 0
             for folder in Path("/proc").iterdir():

@@ -21,12 +21,12 @@ _UNREADABLE = "unreadable_"
 
 
 def dataset_page(manifest: Manifest, files: Mapping[str, str], summary: DatasetSummary) -> str:
-    """Markdown with all pictures inside.
+    """Return Markdown with all pictures inside.
 
     Args:
         manifest: The data set.
-        files: What a person may want to open, by name.
-        summary: Its counts.
+        files: Files that a person may want to open, by name.
+        summary: Counts and examples of the data set.
 
     Raises:
         StorageError: Pictures or the table of dropped rows cannot be read.

@@ -83,7 +83,7 @@ class _Forms(NamedTuple):
 
 
 def _command(run: str, data: str | None, recipe: str, forms: _Forms) -> str:
-    """The shell command that repeats a run: the demo's door where nothing was filled in, a deployment otherwise."""
+    """Return the shell command that repeats a run: ``make demo`` where no form was filled in, else a deployment."""
     filled = {name: form.model_dump(exclude_none=True) for name, form in forms._asdict().items()}
     filled = {name: values for name, values in filled.items() if values}
     given = {"data": data, "run": run}

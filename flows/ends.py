@@ -14,7 +14,7 @@ GO_ON = "start the same again to go on"
 
 
 def standing(folder: str) -> str:
-    """Where the training in this folder stands, as part of a sentence; empty where nothing is stored."""
+    """Return where the training in this folder stands, as part of a sentence; empty where nothing is stored."""
     try:
         step = StateStore(storage.join(folder, STATE_FOLDER), background=False).newest_step()
     except storage.StorageError as error:
@@ -23,12 +23,12 @@ def standing(folder: str) -> str:
 
 
 def with_standing(spec: JobSpec, message: str) -> str:
-    """A message about the end of a stage, with where it stands if it is a training that has begun."""
+    """Return a message about the end of a stage, with where it stands if it is a training that has begun."""
     stands = standing(spec.folder) if isinstance(spec, TrainSpec) else ""
     return f"{message}; {stands}; {GO_ON}" if stands else message
 
 
 def command(deployment: str, parameters: Mapping[str, Any]) -> str:
-    """The shell command that starts a run of a deployment again."""
+    """Return the shell command that starts a run of a deployment again."""
     given = [f"--param {shlex.quote(f'{name}={json.dumps(value)}')}" for name, value in parameters.items()]
     return " ".join(["prefect deployment run", shlex.quote(deployment), *given])

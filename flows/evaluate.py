@@ -60,7 +60,7 @@ def evaluate(
 
 
 def _nobody_named(run: str) -> bool:
-    """Whether a schedule started this, or the run is the one that stands in the form before anybody types.
+    """Return whether a schedule started this, or the run is the one that stands in the form before anybody types.
 
     A name that a person typed and that is wrong is an error; a night on which there is nothing to do is none.
     """

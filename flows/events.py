@@ -9,7 +9,7 @@ MODEL_TRAINED = "infinity.model.trained"
 
 
 def announce_model(run: str, model: str) -> None:
-    """Say that a training has written a model, which is to be scored.
+    """Announce that a training has written a model, which is to be scored.
 
     Args:
         run: The run it belongs to, as `folder_of` understands it.

@@ -16,5 +16,5 @@ class Form(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     def given(self, *names: str) -> dict[str, Any]:
-        """The filled-in fields among ``names``."""
+        """Return the filled-in fields among ``names``."""
         return {name: value for name in names if (value := getattr(self, name)) is not None}

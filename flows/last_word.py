@@ -20,7 +20,7 @@ from flows.outage import ANSWER_S
 from infra.settings import REPOSITORY
 
 PATIENCE_S = 120.0
-"""How long the runner may take: it gives a flow 30 seconds to end."""
+"""Seconds that the runner may take: it gives a flow 30 seconds to end."""
 
 
 def leave_last_word(flow_run: str, message: str) -> None:
@@ -44,7 +44,7 @@ def leave_last_word(flow_run: str, message: str) -> None:
 
 
 def say(flow_run: UUID, message: str, *, patience_s: float = PATIENCE_S) -> bool:
-    """Wait until the run is cancelled and give its state the message; whether it came to that."""
+    """Wait until the run is cancelled and give its state the message; return whether it was cancelled."""
     until = time.monotonic() + patience_s
     with get_client(sync_client=True, httpx_settings={"timeout": ANSWER_S}) as client:
         while time.monotonic() < until:

@@ -11,7 +11,7 @@ MODELS_FILE = "models.json"
 
 
 def note_model(folder: str, model: str) -> None:
-    """Write down that a training of the run in this folder has ended with a model."""
+    """Record that a training of the run in this folder has ended with a model."""
     others = [each for each in finished_models(folder) if each != model]
     storage.write_text(storage.join(folder, MODELS_FILE), json.dumps([*others, model], indent=2) + "\n")
 
@@ -28,7 +28,7 @@ def finished_models(folder: str) -> list[str]:
 
 
 def newest_model(plan: EndToEnd, folder: str) -> str | None:
-    """The newest model that is finished: the plan may name one that is being trained, or whose training was cancelled.
+    """Return the newest finished model: the plan may name one that is in training, or whose training was cancelled.
 
     None where no model of the run is finished.
     """

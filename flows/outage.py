@@ -21,7 +21,7 @@ LONGEST_PAUSE_S = 15.0
 
 
 def _logger() -> logging.Logger | logging.LoggerAdapter[logging.Logger]:
-    """That of the run, whose page gets the line when the server is back."""
+    """Return the logger of the run, whose page gets the line when the server is back."""
     try:
         return get_run_logger()
     except MissingContextError:
@@ -29,7 +29,7 @@ def _logger() -> logging.Logger | logging.LoggerAdapter[logging.Logger]:
 
 
 def await_server() -> bool:
-    """Wait until the server answers, for at most ``INFINITY_SERVER_PATIENCE_S``; whether it does.
+    """Wait until the server answers, for at most ``INFINITY_SERVER_PATIENCE_S``; return whether it does.
 
     What a stage has made lies in its folder already. Only the page of the run has to wait.
     """
@@ -69,7 +69,7 @@ def until_shown(show: Callable[P, None]) -> Callable[P, None]:
 
 
 def _trouble() -> Exception | None:
-    """Why the server does not answer; a flow without a server of its own has one that ends with it."""
+    """Return why the server does not answer; a flow without a server of its own has one that ends with it."""
     if not PREFECT_API_URL.value():
         return None
     # A client of its own, which does not retry what cannot be reached.

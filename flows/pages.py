@@ -24,7 +24,7 @@ MAX_SHEETS = 4
 
 @until_shown
 def publish_dataset(stage: str, files: Mapping[str, str], summary: DatasetSummary, manifest: Manifest) -> None:
-    """Funnel and rules as tables; a page with all that is known of the data set and its pictures."""
+    """Publish funnel and rules as tables, and a page with all that is known of the data set and its pictures."""
     groups = {"samples": summary.counts, "split": summary.splits, "aspect ratio": summary.ratios}
     table = [
         {"what": group, "which": which, "count": count}
@@ -45,7 +45,7 @@ def publish_dataset(stage: str, files: Mapping[str, str], summary: DatasetSummar
 
 @until_shown
 def publish_store(stage: str, files: Mapping[str, str], report: EncodeReport) -> None:
-    """How much lies in a store of latents and text features, as a table; where its files are."""
+    """Publish how much lies in a store of latents and text features, and where its files are."""
     values = {"pictures": report.num_pictures, "bytes": report.num_bytes, "seconds": report.seconds}
     table = [{"what": name, "value": value} for name, value in values.items()]
     create_table_artifact(key=f"{stage}-numbers", table=table, description="Latents and text features, stored once")
@@ -54,7 +54,7 @@ def publish_store(stage: str, files: Mapping[str, str], report: EncodeReport) ->
 
 @until_shown
 def publish_training(stage: str, files: Mapping[str, str], summary: TrainingSummary, notes: Iterable[str]) -> None:
-    """The last metrics as a table; what should not have happened, and samples from first to last step, as a page."""
+    """Publish the last metrics as a table, and a page with unexpected events and samples from first to last step."""
     table: list[dict[str, str | float]] = [
         {"metric": "parameters", "value": summary.num_parameters, "judged": ""},
         {"metric": "steps", "value": summary.num_steps, "judged": ""},
@@ -83,7 +83,7 @@ def publish_evaluation(
 
 @until_shown
 def publish_sweep(stage: str, files: Mapping[str, str], rows: Iterable[SweepRow]) -> None:
-    """Every way of drawing with its figures as a table; where the page with the figure lies."""
+    """Publish a table of every way of drawing with its figures, and a link to the page with the figure."""
     table = [
         {
             "guidance on": row.guidance_on,
@@ -100,7 +100,7 @@ def publish_sweep(stage: str, files: Mapping[str, str], rows: Iterable[SweepRow]
 
 @until_shown
 def publish_run(files: Mapping[str, str], scores: Iterable[Score], seconds: Mapping[str, float]) -> None:
-    """The last page of an end-to-end run: where the report is, the scores, and how the time divides."""
+    """Publish the last page of an end-to-end run: where the report is, the scores, and how the time divides."""
     lines = ["# Report", "", *(f"- {name}: {link(uri)}" for name, uri in files.items()), "", "## Scores", ""]
     lines += ["| metric | value | n |", "|---|---|---|"]
     for row in map(score_row, scores):
@@ -111,7 +111,7 @@ def publish_run(files: Mapping[str, str], scores: Iterable[Score], seconds: Mapp
 
 
 def score_row(score: Score) -> dict[str, str]:
-    """A score for people: the value in its unit, or "not measured" with the reason."""
+    """Return a score for people: the value in its unit, or "not measured" with the reason."""
     interval = "" if score.low is None or score.high is None else f"{score.low:.4g} to {score.high:.4g}"
     value = "not measured" if score.value is None else f"{score.value:.4g} {score.unit}".strip()
     return {
@@ -132,7 +132,7 @@ def _publish_page(stage: str, files: Mapping[str, str], sheets: Iterable[Sheet],
 
 
 def _spread(sheets: tuple[Sheet, ...], most: int) -> list[Sheet]:
-    """At most so many sheets, evenly from the first to the last."""
+    """Return at most ``most`` sheets, evenly from the first to the last."""
     if len(sheets) <= most:
         return list(sheets)
     return [sheets[round(i * (len(sheets) - 1) / (most - 1))] for i in range(most)]

@@ -114,7 +114,7 @@ class DatasetForm(Form):
     seed: Seed | None = Field(default=None, description="Seed of the split and of drawn scenes.")
 
     def change(self, spec: BuildDatasetSpec) -> BuildDatasetSpec:
-        """The spec with what was filled in."""
+        """Return the spec with what was filled in."""
         changes = self.given("validation_share", "max_unreadable_share", "samples_per_shard", "seed", "name")
         if self.parent is not None:
             changes["parent"] = storage.absolute(self.parent)
@@ -174,7 +174,7 @@ class TrainingForm(Form):
     seed: Seed | None = Field(default=None, description="Seed of weights, order of pictures and all draws.")
 
     def change_training(self, spec: AnyTrainSpec) -> AnyTrainSpec:
-        """The spec with what was filled in here."""
+        """Return the spec with what was filled in here."""
         loop = self.given("num_steps", "batch_size", "num_parts", "save_every_steps", "sample_every_steps")
         if self.num_workers is not None and self.num_parts is None:
             loop["num_parts"] = max(spec.loop.num_parts, self.num_workers)
@@ -194,7 +194,7 @@ class TokenizerForm(TrainingForm):
     )
 
     def change(self, spec: TrainTokenizerSpec) -> TrainTokenizerSpec:
-        """The spec with what was filled in."""
+        """Return the spec with what was filled in."""
         return self.change_training(spec.replace(model=spec.model.replace(**self.given("num_bits"))))
 
 
@@ -217,7 +217,7 @@ class TransformerForm(TrainingForm):
     )
 
     def change(self, spec: TrainTransformerSpec) -> TrainTransformerSpec:
-        """The spec with what was filled in."""
+        """Return the spec with what was filled in."""
         spec = self.change_training(spec.replace(**self.given("self_correction")))
         spec = spec.replace(workers=spec.workers.replace(**self.given("shard")))
         if self.stored is None:
@@ -235,7 +235,7 @@ class FinetuneForm(TransformerForm):
     )
 
     def change(self, spec: TrainTransformerSpec) -> TrainTransformerSpec:
-        """The spec with what was filled in."""
+        """Return the spec with what was filled in."""
         if self.adapter_rank is not None:
             rank = self.adapter_rank
             spec = spec.replace(adapters=AdapterConfig(rank=rank, alpha=float(rank)))
@@ -249,7 +249,7 @@ class PretrainForm(TransformerForm):
     width: Count | None = Field(default=None, description="Channels; a multiple of the number of heads.")
 
     def change(self, spec: TrainTransformerSpec) -> TrainTransformerSpec:
-        """The spec with what was filled in."""
+        """Return the spec with what was filled in."""
         return TransformerForm.change(self, spec.replace(model=spec.model.replace(**self.given("depth", "width"))))
 
 
@@ -292,7 +292,7 @@ class EvaluationForm(Form):
     seed: Seed | None = Field(default=None, description="Number from which the seed of every drawing follows.")
 
     def change(self, spec: EvaluateSpec) -> EvaluateSpec:
-        """The spec with what was filled in."""
+        """Return the spec with what was filled in."""
         changes: dict[str, Any] = self.given("seed")
         changes["sampling"] = spec.sampling.replace(**self.given("guidance", "temperature", "nucleus"))
         changes["workers"] = spec.workers.replace(**self.given("num_workers", "use_gpu"))

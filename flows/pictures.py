@@ -13,7 +13,7 @@ MAX_SIDE_PX = 1600
 
 
 def embedded(uri: str, *, max_bytes: int = MAX_BYTES) -> str:
-    """A picture as ``data:`` URI of at most ``max_bytes`` before base64: the PNG itself, or a JPEG of it.
+    """Return a picture as ``data:`` URI of at most ``max_bytes`` before base64: the PNG itself, or a JPEG of it.
 
     Raises:
         StorageError: The picture is not there.
@@ -22,7 +22,7 @@ def embedded(uri: str, *, max_bytes: int = MAX_BYTES) -> str:
 
 
 def embedded_png(data: bytes, *, max_bytes: int = MAX_BYTES) -> str:
-    """A picture's file as ``data:`` URI of at most ``max_bytes`` before base64: a PNG itself, or a JPEG of it."""
+    """Return a file as ``data:`` URI of at most ``max_bytes`` before base64: a PNG itself, or a JPEG of it."""
     if len(data) <= max_bytes and data.startswith(b"\x89PNG"):
         return _data_uri("png", data)
     image = Image.open(io.BytesIO(data)).convert("RGB")
@@ -38,14 +38,14 @@ def embedded_png(data: bytes, *, max_bytes: int = MAX_BYTES) -> str:
 
 
 def figure(sheet: Sheet, *, max_bytes: int = MAX_BYTES) -> str:
-    """Markdown of one sheet: its title, the picture, and its captions as a list."""
+    """Return Markdown of one sheet: its title, the picture, and its captions as a list."""
     title = inline(sheet.title)
     captions = "".join(f"{number}. {inline(caption)}\n" for number, caption in enumerate(sheet.captions, start=1))
     return f"### {title}\n\n![{title}]({embedded(sheet.image, max_bytes=max_bytes)})\n\n{captions}"
 
 
 def inline(text: str) -> str:
-    """A caption or name as one line of markdown that means nothing but itself."""
+    """Return a caption or name as one line of markdown that means nothing but itself."""
     flat = " ".join(text.split())
     return "".join(f"\\{char}" if char in "\\`*_{}[]<>()#+-!|" else char for char in flat)
 

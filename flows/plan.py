@@ -26,19 +26,19 @@ Change = Callable[[Any], JobSpec]
 
 
 def folder_of(run: str) -> str:
-    """The folder of a run: a name stands for a folder in the root of runs; a path with a slash or a URI for itself."""
+    """Return the folder of a run: a name means a folder in the root of runs; a path with a slash or a URI itself."""
     if not run.strip() or ".." in run.split("/"):
         raise ValueError(f"run: expected a name like 'demo', a path or an s3:// URI, got {run!r}")
     return storage.absolute(run if "/" in run else storage.join(settings().runs, run))
 
 
 def new_plan(recipe: RecipeName, data: str | None, folder: str) -> EndToEnd:
-    """A recipe for captioned pictures, or for drawn scenes, with its outputs in ``folder``."""
+    """Return a recipe for captioned pictures, or for drawn scenes, with its outputs in ``folder``."""
     return end_to_end(recipe, source=None if data is None else storage.absolute(data), output=folder)
 
 
 def changed(plan: EndToEnd, changes: Mapping[str, Change]) -> EndToEnd:
-    """The plan with some stages changed, every later stage pointing to the changed outputs, and models that fit."""
+    """Return the plan with some stages changed; later stages name the changed outputs and have models that fit."""
     specs: dict[str, JobSpec] = {}
     moved: dict[str, str] = {}
     for stage in STAGES:
@@ -56,7 +56,7 @@ def changed(plan: EndToEnd, changes: Mapping[str, Change]) -> EndToEnd:
 
 
 def with_data(plan: EndToEnd, data: str, change: Change) -> tuple[BuildDatasetSpec, EndToEnd]:
-    """The spec of a dataset of other pictures, and the plan that finetunes and evaluates on it."""
+    """Return the spec of a dataset of other pictures, and the plan that finetunes and evaluates on it."""
     uri = storage.absolute(data)
     other = change(plan.dataset.replace(source=uri, scenes=None, fingerprint=fingerprint(uri)))
     assert isinstance(other, BuildDatasetSpec)
@@ -76,12 +76,12 @@ def save_plan(plan: EndToEnd, folder: str) -> str:
 
 
 def is_begun(run: str) -> bool:
-    """Whether a run of this name was begun."""
+    """Return whether a run of this name was begun."""
     return storage.exists(storage.join(folder_of(run), PLAN_FILE))
 
 
 def beginning_with(spec: TrainTransformerSpec, model: str | None) -> TrainTransformerSpec:
-    """A finetuning that begins with another model folder, at its resolution; as it is without one.
+    """Return a finetuning that begins with another model folder, at its resolution; as it is without one.
 
     Raises:
         CheckpointError: No model folder.
@@ -93,7 +93,7 @@ def beginning_with(spec: TrainTransformerSpec, model: str | None) -> TrainTransf
 
 
 def load_plan(run: str) -> EndToEnd:
-    """The plan of a run that was begun.
+    """Return the plan of a run that was begun.
 
     Raises:
         ValueError: No run of this name was begun, or its plan is of another version.
@@ -105,7 +105,7 @@ def load_plan(run: str) -> EndToEnd:
 
 
 def _fitting(stage: str, spec: TrainTransformerSpec, specs: Mapping[str, Any]) -> TrainTransformerSpec:
-    """The transformer predicts the tokenizer's bits, and a finetuned one has the shape of the model it begins with."""
+    """Return a spec whose model predicts the tokenizer's bits and, if finetuned, has the shape of its first model."""
     if stage != "finetune":
         return spec.replace(model=spec.model.replace(num_bits=specs["tokenizer"].model.token_bits))
     pretrain = specs["pretrain"]
@@ -116,7 +116,7 @@ def _fitting(stage: str, spec: TrainTransformerSpec, specs: Mapping[str, Any]) -
 
 
 def _renamed(value: Any, moved: Mapping[str, str]) -> Any:
-    """JSON with the folders of changed stages replaced wherever a text names them or something below them."""
+    """Return JSON with the folders of changed stages replaced wherever a text names them or something below them."""
     if isinstance(value, str):
         for old, new in moved.items():
             if value == old or value.startswith(f"{old}/"):

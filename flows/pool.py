@@ -22,7 +22,7 @@ deployment is a lease that a run loses when the server is away for five minutes,
 
 
 def make_queues(pool: str) -> list[str]:
-    """Make the queues that are not there; a limit that an operator has set stays. Names of the new ones."""
+    """Make the queues that are missing and return their names; a limit that an operator has set stays."""
     made = []
     with get_client(sync_client=True) as client:
         for name, limit in QUEUES.items():

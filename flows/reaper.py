@@ -40,7 +40,7 @@ BUSY = (StateType.PENDING, StateType.RUNNING, StateType.CANCELLING)
 
 @flow(name="reaper")
 def reaper() -> list[str]:
-    """End the runs of this machine whose process is gone, on a schedule if wanted; what was said of each."""
+    """End the runs of this machine whose process is gone, and return what was said of each; may run on a schedule."""
     return reap()
 
 
@@ -56,7 +56,7 @@ def reap(pool: str | None = None) -> list[str]:
     """End every run whose process is gone, and tell what was found.
 
     Args:
-        pool: Of this pool also runs that are on nobody's record; they must not be some other worker's.
+        pool: Work pool whose runs end too where they are on nobody's record; no other worker may be doing them.
     """
     with get_client(sync_client=True, httpx_settings={"timeout": 3 * ANSWER_S}) as client:
         mine = [record for record in records.records() if record.is_of_this_machine]
@@ -84,7 +84,7 @@ def _judge(client: SyncPrefectClient, record: FlowRunRecord) -> str | None:
 
 
 def _add_standing(client: SyncPrefectClient, run: FlowRun, record: FlowRunRecord) -> str | None:
-    """Let the state of a crashed run say where its training stands, if it does not; what it says then."""
+    """Let the state of a crashed run say where its training stands, and return the new message, if there is one."""
     said = "" if run.state is None else run.state.message or ""
     stands = _standing(record)
     if run.state is None or not run.state.is_crashed() or not stands or stands in said:
@@ -117,7 +117,7 @@ def _end(client: SyncPrefectClient, run: FlowRun, record: FlowRunRecord | None) 
 
 
 def _message(client: SyncPrefectClient, run: FlowRun, record: FlowRunRecord | None) -> str:
-    """What happened, where the work stands, and how it goes on."""
+    """Return a message: what happened, where the work stands, and how it goes on."""
     if record is None:
         cause = f"no process on {socket.gethostname()} does this run any more, and no worker of its pool ran"
         stands = ""
@@ -136,7 +136,7 @@ def _standing(record: FlowRunRecord) -> str:
 
 
 def _again(client: SyncPrefectClient, run: FlowRun) -> str:
-    """How a run goes on, with the command if it is one of a deployment."""
+    """Return how a run goes on, with the command if it is one of a deployment."""
     if run.deployment_id is None:
         return GO_ON
     try:

@@ -33,7 +33,7 @@ class Guard:
         self._origins = frozenset(f"http://{name}:{port}" for name in OWN_NAMES)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, or refuse with one sentence."""
+        """Answer the request, or refuse it with one sentence."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
@@ -50,7 +50,7 @@ class Guard:
         await self._app(scope, receive, _unframed(send))
 
     def _why_not(self, headers: Headers) -> str | None:
-        """The reason to refuse, or None."""
+        """Return the reason to refuse, or None."""
         hosts, origins = headers.getlist("host"), headers.getlist("origin")
         if len(hosts) != 1 or hosts[0].partition(":")[0] not in self._names:
             return f"This server answers to {', '.join(sorted(self._names))} only."
@@ -71,7 +71,7 @@ def _unframed(send: Send) -> Send:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until stopped."""
+    """Serve Prefect's pages and API until the process is stopped."""
     parser = argparse.ArgumentParser(prog="python -m flows.server", description=__doc__.partition("\n")[0])
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (127.0.0.1)")
     parser.add_argument("--port", type=int, required=True)

@@ -52,7 +52,7 @@ class StageFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class StageResult(Generic[Report]):
-    """What a stage came to.
+    """Result of a stage.
 
     Attributes:
         report: The job's report.
@@ -68,8 +68,8 @@ def run_stage(stage: str, spec: JobSpec, report_type: type[Report]) -> StageResu
 
     Args:
         stage: Name of the stage on the run page: lower case, dashes.
-        spec: What to do.
-        report_type: What the job of this spec reports.
+        spec: Spec of the job.
+        report_type: Type of the job's report.
 
     Raises:
         StageFailed: The job failed.
@@ -84,7 +84,7 @@ def run_stage(stage: str, spec: JobSpec, report_type: type[Report]) -> StageResu
 
 
 def _is_worth_a_retry(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
-    """Machines have bad moments; a wrong parameter stays wrong, and the storage layer has retried already."""
+    """Return whether a retry may help: a cluster may recover, a wrong parameter stays wrong, storage has retried."""
     return state.name == UNREACHABLE
 
 
@@ -134,7 +134,7 @@ def _end_of_job(stage: str, spec: JobSpec) -> State[Any]:
 
 @contextmanager
 def _connected() -> Iterator[None]:
-    """Ray for one stage; inside a flow body the first stage that needs it connects for all that follow."""
+    """Connect to Ray for one stage; inside a flow body the first stage that needs it connects for all that follow."""
     # Recipes give a worker two threads, which must not be refused on a machine of one core.
     num_cpus = settings().ray_num_cpus or max(2, os.cpu_count() or 1)
     connection = connect(settings().ray_address, num_cpus=num_cpus)
@@ -153,7 +153,7 @@ def _disconnect() -> None:
 
 
 def flow_body(body: Callable[P, R]) -> Callable[P, R]:
-    """What the bodies of all flows share: one connection to Ray, a record on this machine, an end that a user can read.
+    """Wrap the body of a flow: one connection to Ray, a record on this machine, an end that a user can read.
 
     A flow that cannot be done ends as Failed with one sentence instead of a trace of its internals. Stands below
     ``@flow``.

@@ -23,7 +23,7 @@ TITLES = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StageReports:
-    """What the stages of a run reported, by their names."""
+    """Reports of the stages of a run, by their names."""
 
     dataset: BuildDatasetReport
     tokenizer: TrainReport
@@ -33,16 +33,16 @@ class StageReports:
 
     @property
     def trainings(self) -> dict[str, TrainReport]:
-        """Those of trainings, in their order."""
+        """Reports of the trainings, in their order."""
         return {"tokenizer": self.tokenizer, "pretrain": self.pretrain, "finetune": self.finetune}
 
 
 def summarize(plan: EndToEnd, reports: StageReports, *, title: str, command: str) -> RunSummary:
-    """Everything that the report of an end-to-end run says.
+    """Return everything that the report of an end-to-end run says.
 
     Args:
         plan: The specs that were run.
-        reports: What came of them.
+        reports: Reports of the stages.
         title: Name of the run.
         command: Shell command that repeats it.
     """

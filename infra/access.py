@@ -18,7 +18,7 @@ class StackError(RuntimeError):
 
 
 def auth_string(config: Settings) -> str | None:
-    """What a Prefect server asks its clients for, ``name:password``; None for a server elsewhere that asks for nothing.
+    """Return the ``name:password`` that a Prefect server asks for; None for a server elsewhere that asks for nothing.
 
     Raises:
         StackError: The settings of server and clients do not agree.
@@ -41,15 +41,15 @@ def auth_string(config: Settings) -> str | None:
 
 
 def check_login(config: Settings, api: PrefectApi, *, is_own: bool) -> None:
-    """Be sure that a server accepts the authentication string, before anything waits in vain.
+    """Require that a server accepts the authentication string, before anything waits in vain.
 
     Args:
         config: The settings.
-        api: Of the server, which is healthy.
+        api: API of the server, which is healthy.
         is_own: Whether the local stack has started it.
 
     Raises:
-        StackError: It does not.
+        StackError: The server does not accept the string.
     """
     if api.is_accepted():
         return
@@ -69,7 +69,7 @@ def check_login(config: Settings, api: PrefectApi, *, is_own: bool) -> None:
 
 
 def exports(config: Settings, environment: Mapping[str, str]) -> list[str]:
-    """Lines for a shell that set an environment; secrets are read from their files when the lines are run."""
+    """Return lines for a shell that set an environment; secrets are read from their files when the lines are run."""
     files = {"INFINITY_FILES_URL": keys.FILES_TOKEN}
     if config.prefect_auth is None:
         files["PREFECT_API_AUTH_STRING"] = keys.PREFECT_AUTH
@@ -85,10 +85,10 @@ def exports(config: Settings, environment: Mapping[str, str]) -> list[str]:
 
 
 def files_port(config: Settings) -> int:
-    """The file server's port: that of the setting, or of the last start; at the first start a free one.
+    """Return the file server's port: that of the setting, or of the last start; at the first start a free one.
 
     Raises:
-        StackError: Another program has it.
+        StackError: Another program has the port.
     """
     memory = keys.private_folder(config.state.resolve() / "stack") / "files-port"
     remembered = memory.read_text("utf-8").strip() if memory.exists() else ""

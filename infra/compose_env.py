@@ -15,7 +15,7 @@ TARGET = EXAMPLE.with_suffix("")
 
 
 def filled(example: str) -> str:
-    """The text with a secret behind every name that has no value; letters and digits alone, which need no quotes."""
+    """Return the text with a secret for every name without a value; letters and digits alone, without quotes."""
 
     def secret(match: re.Match[str]) -> str:
         user = "infinity:" if match[1] == "PREFECT_AUTH_STRING" else ""

@@ -15,7 +15,7 @@ import yaml
 from infra.prefect_api import PrefectApi
 
 Entry = dict[str, Any]
-"""What prefect.yaml, or the server, says about one deployment."""
+"""Entry for one deployment, from prefect.yaml or from the server."""
 
 TIMES = ("cron", "interval", "rrule", "timezone", "anchor_date", "day_or")
 """Fields of a schedule in prefect.yaml that say when it fires."""
@@ -38,7 +38,7 @@ def deploy(api: PrefectApi, prefect: Callable[..., None], plan: Path, folder: Pa
         api: Prefect's API.
         prefect: Runs Prefect's command line with the given arguments.
         plan: The file ``prefect.yaml``.
-        folder: Where the plan as it is deployed is written.
+        folder: Folder for the plan as it is deployed.
 
     Raises:
         httpx.HTTPError: The server does not do what it is asked.
@@ -81,7 +81,7 @@ def _update_schedule(api: PrefectApi, deployment: Entry, entry: Entry) -> None:
 
 
 def _of_entry(schedules: list[Entry], entry: Entry, times: Mapping[str, Any]) -> Iterator[Entry]:
-    """The server's schedule of an entry: by its name, or one that an earlier version made without a name."""
+    """Yield the server's schedule of an entry: by its name, or one that an earlier version made without a name."""
     yield from (schedule for schedule in schedules if schedule["slug"] == entry["slug"])
     yield from (schedule for schedule in schedules if schedule["slug"] is None and _fires_at(schedule, times))
 

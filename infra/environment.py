@@ -11,7 +11,7 @@ _ENV_FILE = Path(__file__).with_name("env.sh")
 
 
 def common_environment(path: Path = _ENV_FILE) -> dict[str, str]:
-    """Names and values of ``env.sh``: no telemetry, no promotional pages, patient start-up of Prefect.
+    """Return names and values of ``env.sh``: no telemetry, no promotional pages, patient start-up of Prefect.
 
     Raises:
         ValueError: A line is neither blank, nor a comment, nor a plain ``export NAME=value``.
@@ -34,14 +34,14 @@ def apply_common_environment(environ: MutableMapping[str, str] = os.environ) -> 
 
 
 def free_port() -> int:
-    """A TCP port of the loopback interface that nobody listens on at this moment."""
+    """Return a TCP port of the loopback interface that nobody listens on at this moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def is_free_port(port: int) -> bool:
-    """Whether a server could listen on this TCP port of the loopback interface."""
+    """Return whether a server could listen on this TCP port of the loopback interface."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port of a server that just ended is free
         try:

@@ -40,7 +40,7 @@ class Handler(SimpleHTTPRequestHandler):
         super().__init__(*arguments, **options)
 
     def send_head(self) -> BytesIO | BinaryIO | None:
-        """The file behind the address, after its headers were sent; None after an error was."""
+        """Return the file behind the address, after its headers were sent; None after an error was."""
         if (self.headers.get("Host") or "").rpartition(":")[0] not in HOSTS:
             self.send_error(HTTPStatus.MISDIRECTED_REQUEST, explain="This server answers to 127.0.0.1 and localhost.")
             return None
@@ -58,7 +58,7 @@ class Handler(SimpleHTTPRequestHandler):
         return super().send_head()
 
     def translate_path(self, path: str) -> str:
-        """The file of an address, whose first part is the token."""
+        """Return the file of an address, whose first part is the token."""
         return super().translate_path("/" + path.lstrip("/").removeprefix(self._token).lstrip("/"))
 
     def end_headers(self) -> None:
@@ -73,7 +73,7 @@ class Handler(SimpleHTTPRequestHandler):
 
 
 def is_served(url: str) -> bool:
-    """Whether a file server answers there; without the token it refuses, which is an answer."""
+    """Return whether a file server answers there; without the token it refuses, which is an answer."""
     try:
         return httpx.get(url, timeout=30.0, trust_env=False).status_code == HTTPStatus.FORBIDDEN
     except httpx.HTTPError:
@@ -81,7 +81,7 @@ def is_served(url: str) -> bool:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until stopped."""
+    """Serve the folder until the process is stopped."""
     parser = argparse.ArgumentParser(prog="python -m infra.files", description=__doc__.partition("\n")[0])
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--port", type=int, required=True)

@@ -16,7 +16,7 @@ PREFECT_AUTH = "prefect-auth"
 FILES_TOKEN = "files-token"
 """First part of the path of every address of the file server."""
 RAY_TOKEN = "ray-token"
-"""What a Ray that stays between runs asks for."""
+"""File name of the token of a Ray that stays between runs."""
 
 
 class KeyFileError(ValueError):
@@ -24,10 +24,10 @@ class KeyFileError(ValueError):
 
 
 def private_folder(path: Path) -> Path:
-    """A folder that only its owner can look into, made if need be and closed if it was open.
+    """Return a folder that only its owner can look into, made if need be and closed if it was open.
 
     Raises:
-        KeyFileError: Its mode cannot be changed.
+        KeyFileError: The mode of the folder cannot be changed.
     """
     path.mkdir(parents=True, exist_ok=True, mode=0o700)
     if stat.S_IMODE(path.stat().st_mode) & 0o077:
@@ -39,7 +39,7 @@ def private_folder(path: Path) -> Path:
 
 
 def key_file(state: Path, name: str) -> Path:
-    """The file of a secret, made with a new random content if it is not there.
+    """Return the file of a secret, made with a new random content if it is not there.
 
     Args:
         state: Folder of the stack.
@@ -64,7 +64,7 @@ def key_file(state: Path, name: str) -> Path:
 
 
 def key(state: Path, name: str) -> str:
-    """The secret itself."""
+    """Return the secret of this name."""
     return key_file(state, name).read_text(encoding="utf-8").strip()
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from infra.keys import FOLDER, private_folder, write_private
 
 PAGE_PATH = "/infinity/log-in"
-"""Where the server has the page that takes the secret."""
+"""Path of the page that takes the secret."""
 FILE_NAME = "log-in.html"
 
 _SCRIPT = """
@@ -49,9 +49,9 @@ def login_file(state: Path, ui_url: str, auth: str, path: str = "/") -> Path:
 
     Args:
         state: Folder of the stack.
-        ui_url: Where the server's pages are.
-        auth: What the server asks for.
-        path: Of the page, below ``ui_url``.
+        ui_url: Address of the server's pages.
+        auth: Authentication string of the server.
+        path: Path of the page, below ``ui_url``.
     """
     if not re.fullmatch(r"/[A-Za-z0-9/_-]*", path):
         raise ValueError(f"path of a page: expected letters, digits, dashes and slashes, got {path!r}")

@@ -16,10 +16,10 @@ class PrefectApi:
     """A server's API.
 
     Attributes:
-        url: Of the API, without a slash at the end.
-        auth: What the server asks for, ``name:password``; None where it asks for nothing.
+        url: Address of the API, without a slash at the end.
+        auth: Authentication string of the server, ``name:password``; None where it asks for nothing.
         key: Key of a hosted Prefect; counts only without ``auth``, as in Prefect's own client.
-        timeout_s: How long an answer may take.
+        timeout_s: Longest time of an answer in seconds.
     """
 
     url: str
@@ -28,36 +28,36 @@ class PrefectApi:
     timeout_s: float = ANSWER_TIMEOUT_S
 
     def is_healthy(self) -> bool:
-        """Whether a server answers."""
+        """Return whether a server answers."""
         answer = self.try_ask("GET", "health")
         return answer is not None and answer.status_code == 200
 
     def is_accepted(self) -> bool:
-        """Whether a server that is healthy lets this client in."""
+        """Return whether a server that is healthy lets this client in."""
         answer = self.try_ask("GET", "admin/version")
         return answer is None or answer.status_code not in (401, 403)
 
     def has_worker(self, pool: str) -> bool:
-        """Whether a worker serves this pool."""
+        """Return whether a worker serves this pool."""
         answer = self.try_ask("POST", f"work_pools/{pool}/workers/filter", {})
         if answer is None or answer.status_code != 200:
             return False
         return any(worker.get("status") == "ONLINE" for worker in answer.json())
 
     def try_ask(self, method: str, path: str, content: Any = None) -> httpx.Response | None:
-        """The answer, or None if there is none."""
+        """Return the answer, or None if there is none."""
         try:
             return self.ask(method, path, content)
         except httpx.HTTPError:
             return None
 
     def ask(self, method: str, path: str, content: Any = None) -> httpx.Response:
-        """One request.
+        """Send one request and return the answer.
 
         Args:
-            method: Of HTTP.
-            path: Below the API.
-            content: What is sent as JSON.
+            method: HTTP method.
+            path: Path below the address of the API.
+            content: Body of the request, sent as JSON.
 
         Raises:
             httpx.HTTPError: There is no answer.
@@ -74,7 +74,7 @@ class PrefectApi:
         return {"Authorization": f"Bearer {self.key}"} if self.key else {}
 
     def _csrf(self, client: httpx.Client) -> dict[str, str]:
-        """Headers of a request that changes something; none for a server that wants none."""
+        """Return the headers of a request that changes something; none for a server that wants none."""
         name = uuid.uuid4().hex
         answer = client.get("csrf-token", params={"client": name})
         if answer.status_code != 200:
@@ -83,5 +83,5 @@ class PrefectApi:
 
 
 def is_local(url: str) -> bool:
-    """Whether a URL leads to this machine itself, where no proxy has a say."""
+    """Return whether a URL leads to this machine itself, where no proxy has a say."""
     return httpx.URL(url).host in ("127.0.0.1", "localhost", "::1")

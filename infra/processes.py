@@ -19,10 +19,10 @@ class Service:
     """A process that we started.
 
     Attributes:
-        name: What it is, unique in a stack.
-        pid: Its process id, which is also the id of its process group.
-        birth: When it started, as the system tells it; tells it apart from a later process with the same id.
-        url: Where it answers; empty when it only asks.
+        name: Name of the service, unique in a stack.
+        pid: Process id, which is also the id of the process group.
+        birth: Start time as the system tells it, which tells the process from a later one with the same id.
+        url: Address where the process answers; empty when it only asks.
         log: File of all it says.
         is_guarded: Whether it was started so that it asks for a secret of the state folder, or shows it. Records of
             earlier versions do not have this, and their services did not.
@@ -36,11 +36,11 @@ class Service:
     is_guarded: bool = False
 
     def is_alive(self) -> bool:
-        """Whether this very process still runs."""
+        """Return whether this very process still runs."""
         return birth(self.pid) == self.birth
 
     def log_tail(self, num_lines: int = 15) -> str:
-        """The last lines of its log."""
+        """Return the last lines of its log."""
         path = Path(self.log)
         if not path.exists():
             return "(no log)"
@@ -54,7 +54,7 @@ class Register:
         self._path = path
 
     def services(self) -> dict[str, Service]:
-        """Every recorded service by name, dead ones too."""
+        """Return every recorded service by name, dead ones too."""
         if not self._path.exists():
             return {}
         try:
@@ -65,7 +65,7 @@ class Register:
             ) from error
 
     def living(self, name: str) -> Service | None:
-        """The service of this name if it runs."""
+        """Return the service of this name if it runs."""
         service = self.services().get(name)
         return service if service is not None and service.is_alive() else None
 
@@ -74,7 +74,7 @@ class Register:
         self._write({**self.services(), service.name: service})
 
     def remove(self, name: str) -> None:
-        """Forget a service."""
+        """Forget a service of this name."""
         self._write({key: value for key, value in self.services().items() if key != name})
 
     def _write(self, services: Mapping[str, Service]) -> None:
@@ -137,7 +137,7 @@ def stop(service: Service, *, patience_s: float = 15.0) -> bool:
 
 
 def birth(pid: int) -> str | None:
-    """Start time of a running process in whatever form the system gives it; None when there is none."""
+    """Return the start time of a running process in whatever form the system gives it; None when there is none."""
     stat = Path(f"/proc/{pid}/stat")
     if Path("/proc/self/stat").exists():
         try:

@@ -25,12 +25,12 @@ class FlowRunRecord:
     """A flow run of this machine.
 
     Attributes:
-        flow_run: Its id on the server.
+        flow_run: Id of the flow run on the server.
         host: Name of the machine.
-        pid: Process that does it.
-        birth: When that process started, which tells it from a later one of the same number.
-        stage: What it was doing last; empty before the first stage.
-        folder: Where that stage keeps its files.
+        pid: Id of the process that does the flow run.
+        birth: Start time of that process, which tells it from a later one with the same id.
+        stage: Stage that the process did last; empty before the first stage.
+        folder: Folder of that stage's files.
     """
 
     flow_run: str
@@ -42,12 +42,12 @@ class FlowRunRecord:
 
     @property
     def is_alive(self) -> bool:
-        """Whether the process still runs."""
+        """True while the process runs."""
         return birth(self.pid) == self.birth
 
     @property
     def is_of_a_worker(self) -> bool:
-        """Whether a worker started it: in a session of its own, which a command in a terminal has not."""
+        """True where a worker started the process: in its own session, which a command in a terminal does not have."""
         try:
             return self.is_of_this_machine and self.is_alive and os.getsid(self.pid) == self.pid
         except ProcessLookupError:
@@ -55,7 +55,7 @@ class FlowRunRecord:
 
     @property
     def is_of_this_machine(self) -> bool:
-        """Whether its process could be seen from here."""
+        """True where the process would be visible from this machine."""
         return self.host == socket.gethostname()
 
 
@@ -64,7 +64,7 @@ _current: ContextVar[FlowRunRecord | None] = ContextVar("record", default=None)
 
 @contextmanager
 def recorded(flow_run: str) -> Iterator[None]:
-    """From here on this process is on record as the one that does the flow run.
+    """Put this process on record as the one that does the flow run.
 
     The record stays behind the block: the run's last state is told to the server after it, and `flows.reaper` takes
     away what is over.
@@ -80,13 +80,13 @@ def recorded(flow_run: str) -> Iterator[None]:
 
 
 def note_stage(stage: str, folder: str) -> None:
-    """Write down what the flow run of this context is doing now."""
+    """Record what the flow run of this context is doing now."""
     if (record := _current.get()) is not None:
         _write(replace(record, stage=stage, folder=folder))
 
 
 def records(state: Path | None = None) -> list[FlowRunRecord]:
-    """All that are on record; what cannot be read is left out with a warning.
+    """Return all records; what cannot be read is left out with a warning.
 
     Args:
         state: State folder of a stack; None for that of this process.

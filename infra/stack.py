@@ -46,7 +46,7 @@ class Server:
 
     @property
     def ui_url(self) -> str:
-        """Where a browser finds its pages."""
+        """Address of the server's pages for a browser."""
         return self.api_url.removesuffix("/api")
 
 
@@ -58,11 +58,11 @@ class Stack:
         self.register = Register(config.state / "stack" / "services.json")
 
     def server_up(self, *, timeout_s: float = START_TIMEOUT_S) -> Server:
-        """The server that PREFECT_API_URL names, or the local one, started if need be.
+        """Return the server that PREFECT_API_URL names, or the local one, started if need be.
 
         Raises:
-            StackError: It does not answer in time, it died, its port belongs to somebody else, or it asks for an
-                authentication string that is not known here.
+            StackError: The server does not answer in time, it died, its port belongs to somebody else, or it asks for
+                an authentication string that is not known here.
         """
         if self.config.prefect_api_url is not None:
             server = Server(self.config.prefect_api_url)
@@ -85,12 +85,12 @@ class Stack:
         return server
 
     def api(self, server: Server) -> PrefectApi:
-        """The API of a server, asked as its clients ask it."""
+        """Return the API of a server, asked as its clients ask it."""
         key = self.config.prefect_api_key
         return PrefectApi(server.api_url, self.auth(), None if key is None else key.get_secret_value())
 
     def auth(self) -> str | None:
-        """What the server asks its clients for, ``name:password``; None for a server elsewhere that asks for nothing.
+        """Return the ``name:password`` that the server asks for; None for a server elsewhere that asks for nothing.
 
         Raises:
             StackError: The settings of server and clients do not agree.
@@ -98,18 +98,18 @@ class Stack:
         return access.auth_string(self.config)
 
     def exports(self, server: Server) -> list[str]:
-        """Lines for a shell that set what `client_environment` holds, without a secret in them."""
+        """Return lines for a shell that set what `client_environment` holds, without a secret in them."""
         return access.exports(self.config, self.client_environment(server))
 
     def login_page(self, server: Server, path: str = "/") -> Path | None:
-        """The file that logs a browser in and leads to a page of the server; None for a server that runs elsewhere."""
+        """Return the file that logs a browser in and opens a page; None for a server that runs elsewhere."""
         auth = self.auth()
         if auth is None or not self._is_own(server):
             return None
         return login_file(self.config.state, server.ui_url, auth, path)
 
     def files_up(self, *, timeout_s: float = START_TIMEOUT_S) -> str | None:
-        """A file server on loopback for the root of runs, so that links open; None for runs in a bucket.
+        """Start a file server on loopback for the root of runs, so that links open; None for runs in a bucket.
 
         It has the same port at every start, since links in run pages point there.
 
@@ -149,7 +149,7 @@ class Stack:
             raise StackError(f"the Prefect server at {server.api_url} did not take the deployments: {error}") from error
 
     def worker_up(self, server: Server, *, timeout_s: float = START_TIMEOUT_S) -> Service:
-        """A process worker for the pool, after every flow of prefect.yaml has been deployed to it."""
+        """Start a process worker for the pool, after every flow of prefect.yaml has been deployed to it."""
         pool = self.config.work_pool
         self.deploy(server)
         service = self.register.living("worker")
@@ -160,7 +160,7 @@ class Stack:
         return service
 
     def ray_up(self, *, timeout_s: float = START_TIMEOUT_S) -> Service:
-        """A Ray of this machine that stays between runs; the worker started after it uses it."""
+        """Start a Ray on this machine that stays between runs; the worker started after it uses it."""
         self._replace_open_services()
         service = self.register.living("ray")
         if service is None:
@@ -182,7 +182,7 @@ class Stack:
         return service
 
     def down(self) -> list[str]:
-        """Stop every recorded service, the youngest first; the names of those that still ran."""
+        """Stop every recorded service, the youngest first; return the names of those that still ran."""
         if (worker := self.register.living("worker")) is not None:
             # At its end it kills the flows that it has started, and until then it starts the next one that waits.
             os.killpg(worker.pid, signal.SIGSTOP)
@@ -204,7 +204,7 @@ class Stack:
                 time.sleep(0.2)
 
     def stop(self, name: str) -> bool:
-        """Stop and forget a service, if it is recorded; whether it still ran."""
+        """Stop and forget a service, if it is recorded; return whether it still ran."""
         service = self.register.services().get(name)
         if service is None:
             return False
@@ -213,7 +213,7 @@ class Stack:
         return still_ran
 
     def client_environment(self, server: Server) -> dict[str, str]:
-        """What a process needs in its environment to talk to this stack; it holds secrets."""
+        """Return what a process needs in its environment to talk to this stack; it holds secrets."""
         environment = {"PREFECT_API_URL": server.api_url, "PREFECT_HOME": str(self._private("prefect"))}
         if (auth := self.auth()) is not None:
             environment["PREFECT_API_AUTH_STRING"] = auth
@@ -222,7 +222,7 @@ class Stack:
         return environment
 
     def _ray_environment(self) -> dict[str, str]:
-        """Address and token of the Ray that stays between runs, if there is one."""
+        """Return address and token of the Ray that stays between runs, if there is one."""
         if self.config.ray_address is not None or (ray := self.register.living("ray")) is None:
             return {}
         token = keys.key_file(self.config.state, keys.RAY_TOKEN)
@@ -314,7 +314,7 @@ class Stack:
         )
 
     def _make_ready(self, server: Server, pool: str) -> list[str]:
-        """Queues of the pool, and an end for runs that a crash, a reboot or `down` has left behind; what was said."""
+        """Make the pool's queues, and end runs that a crash, a reboot or `down` has left behind; return messages."""
         alone = self.config.prefect_api_url is None and self.register.living("worker") is None
         command = [sys.executable, "-m", "flows.pool", pool, *(["--reap"] if alone else [])]
         return self._told(server, command).splitlines()

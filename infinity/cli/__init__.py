@@ -1,4 +1,4 @@
-"""Command line: one module a topic; torch and the models are imported by the commands that need them.
+"""Command line: one module per topic; torch and the models are imported by the commands that need them.
 
 A new command is a function of a topic's module that is added to ``panels``; a new group is a module with its own
 ``app``.

@@ -20,11 +20,11 @@ class EscapingConsole(Console):
     """Shows commands to the terminal that are hidden in a text instead of sending them; its own styles it sends."""
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """A text, escaped before anything is measured and aligned."""
+        """Return a text, escaped before anything is measured and aligned."""
         return super().render_str(escaped(text), **options)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """Whatever comes another way than as a plain text."""
+        """Yield whatever comes another way than as a plain text."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else Segment(escaped(segment.text), segment.style)
 
@@ -48,7 +48,7 @@ def clear_errors() -> Iterator[None]:
 
 @contextlib.contextmanager
 def bar(title: str) -> Iterator[Callable[[float], None]]:
-    """A progress bar; what it yields takes the share that is done."""
+    """Show a progress bar; the block gets a function that takes the share that is done."""
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err, transient=True) as progress:
         task = progress.add_task(title, total=1.0)
@@ -56,13 +56,13 @@ def bar(title: str) -> Iterator[Callable[[float], None]]:
 
 
 def numbers(name: str, text: str) -> float | tuple[float, ...]:
-    """One number, or several joined by commas; ``name`` is the option's."""
+    """Return one number, or several joined by commas; ``name`` is the option's."""
     values = tuple(number(name, part) for part in text.split(","))
     return values[0] if len(values) == 1 else values
 
 
 def number(name: str, text: str) -> float:
-    """The finite number that a text spells; ``name`` is the option's."""
+    """Return the finite number that a text spells; ``name`` is the option's."""
     try:
         value = float(text)
     except ValueError:
@@ -73,7 +73,7 @@ def number(name: str, text: str) -> float:
 
 
 def whole(name: str, text: str) -> int:
-    """The whole number that a text spells; ``name`` is the option's."""
+    """Return the whole number that a text spells; ``name`` is the option's."""
     value = number(name, text)
     if not value.is_integer() or abs(value) >= 2**53:
         raise ValueError(f"--{name}: expected a whole number, got {text!r:.80}")

@@ -94,7 +94,7 @@ def _drawn(
     sampling: SamplingConfig,
     progress: Callable[[float], None],
 ) -> Iterator[tuple[bytes, DrawingSettings]]:
-    """A PNG file for each prompt and seed, with what it says of itself."""
+    """Yield a PNG file for each prompt and seed, with what it says of itself."""
     from infinity.generation.picture_files import DrawingSettings, to_png
 
     prompts, seeds = [text for text, _ in batch], [seed for _, seed in batch]
@@ -140,7 +140,7 @@ def reconstruct(
     ] = "",
     device: Device = "cpu",
 ) -> None:
-    """Encode pictures to bits and decode them; writes original and reconstruction side by side and their PSNR in dB."""
+    """Encode pictures to bits and decode them; write originals beside reconstructions, and their PSNR in dB."""
     with clear_errors():
         import torch
 
@@ -170,7 +170,7 @@ def reconstruct(
 
 
 def _tokenizer_of(uri: str, device: str | torch.device) -> tuple[Tokenizer, Any]:
-    """The tokenizer of a tokenizer folder or of a model folder, and the model's resolution if there is a model."""
+    """Return the tokenizer of a tokenizer or model folder, and the model's resolution if there is a model."""
     from infinity import storage
     from infinity.checkpoint import read_kind_and_config
     from infinity.generation.pipeline import TOKENIZER_FOLDER, ModelConfig

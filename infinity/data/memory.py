@@ -10,10 +10,10 @@ from contextlib import contextmanager
 import pyarrow as pa
 
 WORKER_BYTES = 512 * 2**20
-"""What a worker of the data stage stays under, with the interpreter and its libraries."""
+"""Limit of a worker's memory in the data stage, with the interpreter and its libraries."""
 
 SLICE_BYTES = 352 * 2**20
-"""What it may claim for one slice on top of what it had: one file, its pixels, and what is kept of bad rows."""
+"""Memory that a worker may claim for one slice on top of its present use: a file, pixels, and bad rows."""
 
 
 @contextmanager
@@ -25,7 +25,7 @@ def capped_memory(num_bytes: int = SLICE_BYTES) -> Iterator[None]:
     than on Linux nothing is capped.
 
     Args:
-        num_bytes: How much more than now, at least 1.
+        num_bytes: Memory beyond the present use, at least 1.
     """
     if sys.platform != "linux":
         yield
@@ -54,7 +54,7 @@ def give_back() -> None:
 
 
 def status_bytes(name: str) -> int:
-    """A size that Linux tells of this process in ``/proc/self/status``, such as ``VmHWM``, the most it has had."""
+    """Return a size of this process from Linux's ``/proc/self/status``, such as ``VmHWM``, the largest so far."""
     with open("/proc/self/status", encoding="ascii", errors="replace") as file:
         for line in file:
             if line.startswith(f"{name}:"):

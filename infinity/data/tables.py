@@ -41,7 +41,7 @@ def _column(values: list[Any], kind: pa.DataType) -> pa.Array:
 
 
 def _buffers(values: list[Any], kind: pa.DataType) -> list[pa.Buffer]:
-    """What lies behind the bits of what is present; where nothing is, anything."""
+    """Return the value buffers of a column; where a value is absent, its bytes are arbitrary."""
     if pa.types.is_boolean(kind):
         return [pa.py_buffer(_bits(np.array([value is True for value in values], bool)))]
     if pa.types.is_integer(kind) or pa.types.is_floating(kind):
@@ -87,7 +87,7 @@ class TableStack:
             self._join()
 
     def whole(self) -> pa.Table:
-        """All rows; at least one table was added."""
+        """Return all rows; at least one table was added."""
         self._join()
         return pa.concat_tables(self._pieces)
 
@@ -125,7 +125,7 @@ class WaitingRows:
         self.num_rows += table.num_rows
 
     def tables(self) -> Iterator[pa.Table]:
-        """All rows, a piece at a time; none can be added any more."""
+        """Yield all rows, a piece at a time; none can be added any more."""
         self._writer.close()
         self._file.seek(0)
         for batch in pa.ipc.open_stream(self._file):

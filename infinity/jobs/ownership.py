@@ -53,8 +53,8 @@ class Tenure:
 
     Attributes:
         progress: The job's listener, which also tells those who wait.
-        fence: What the job's workers have to pass with every write into the folder.
-        lost: Set when another process has taken over, after this one was silent for too long.
+        fence: Fence that the job's workers have to pass with every write into the folder.
+        lost: Event that is set when another process has taken over, after this one was silent for too long.
     """
 
     progress: ProgressSink
@@ -63,18 +63,18 @@ class Tenure:
 
 
 def once(spec: JobSpec, report_type: type[R], work: Callable[[Tenure], R], progress: ProgressSink) -> R:
-    """The report of a job that one process at a time works on, and that is not done twice.
+    """Return the report of a job that one process at a time works on, and that is not done twice.
 
     Args:
-        spec: The job's.
-        report_type: What it reports.
-        work: Does the job and commits its report.
-        progress: Who listens.
+        spec: Spec of the job.
+        report_type: Type of the job's report.
+        work: Function that does the job and commits its report.
+        progress: Callback for progress.
 
     Raises:
-        LeaseHeldError: Another process works on it, inside of ``without_waiting``.
+        LeaseHeldError: Another process works on the job, inside of ``without_waiting``.
         LeaseLostError: This process was silent for too long, and another one took over.
-        Exception: What ``work`` raises.
+        Exception: Any error of ``work``.
     """
     if is_done(spec):
         return load_report(spec, report_type)
@@ -87,7 +87,7 @@ def owned(spec: JobSpec, progress: ProgressSink) -> Iterator[Tenure]:
     """Own the job's folder inside the block; every write of this process there is fenced.
 
     Raises:
-        LeaseHeldError: As for ``once``.
+        LeaseHeldError: Another process works on the job, inside of ``without_waiting``.
         StorageError: The lease cannot be read or written.
     """
     folder, progress = storage.absolute(spec.folder), unfailing(progress)
@@ -113,7 +113,7 @@ def _give_back(lease: Lease, spec: JobSpec, folder: str) -> None:
 
 
 class _Teller:
-    """Says who owns the folder: in the log once, to the listener again and again."""
+    """Tells who owns the folder: in the log once, to the callback again and again."""
 
     def __init__(self, folder: str, progress: ProgressSink) -> None:
         self._folder, self._progress, self._told_at = folder, progress, -math.inf

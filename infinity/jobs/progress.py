@@ -30,7 +30,7 @@ MAX_PENDING = 1000
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where a job is.
+    """Progress of a job.
 
     Attributes:
         fraction: Share of the work that is done, 0 to 1.
@@ -46,15 +46,15 @@ class Progress:
 
 
 ProgressSink = Callable[[Progress], None]
-"""Who listens; called often and quick to return."""
+"""Callback for progress; called often, and must return quickly."""
 
 
 def silent(progress: Progress) -> None:
-    """The sink of a job that nobody watches."""
+    """Ignore the progress of a job that nobody watches."""
 
 
 def section(sink: ProgressSink, start: float, end: float) -> ProgressSink:
-    """A sink for a part of a job: its fractions 0 to 1 become ``start`` to ``end`` of the whole."""
+    """Return a sink for a part of a job: its fractions 0 to 1 become ``start`` to ``end`` of the whole."""
 
     def narrowed(progress: Progress) -> None:
         sink(Progress(start + (end - start) * progress.fraction, progress.message))
@@ -68,7 +68,7 @@ class Unfailing:
     Pauses double from ``FIRST_PAUSE_S`` to ``LONGEST_PAUSE_S``. The last report, with fraction 1, is tried at once.
 
     Args:
-        sink: Who listens.
+        sink: Callback that is told.
     """
 
     def __init__(self, sink: ProgressSink) -> None:
@@ -112,7 +112,7 @@ class Unfailing:
 
 
 def unfailing(sink: ProgressSink) -> Unfailing:
-    """The sink in a form whose errors end no job."""
+    """Return the sink in a form whose errors end no job."""
     return sink if isinstance(sink, Unfailing) else Unfailing(sink)
 
 
@@ -123,7 +123,7 @@ class RemoteSink:
         self._mailbox = mailbox
 
     def __call__(self, progress: Progress) -> None:
-        """Send and do not wait."""
+        """Send a report to the actor and do not wait for an answer."""
         self._mailbox.put.remote(progress)
 
 
@@ -150,7 +150,7 @@ def relayed(sink: ProgressSink, *, period_s: float = 1.0) -> Iterator[RemoteSink
     way when the block ends are lost: what must be heard is said by the driver.
 
     Args:
-        sink: Who listens.
+        sink: Callback that is told.
         period_s: Seconds between two collections.
     """
     import ray

@@ -37,7 +37,7 @@ KINDS = tuple(_NAMES)
 
 
 def job_of(kind: str) -> Job:
-    """The job of this kind; its module is imported only now, since some are heavy.
+    """Return the job of this kind; its module is imported only now, since some are heavy.
 
     Raises:
         ConfigError: There is no such kind.
@@ -50,10 +50,10 @@ def job_of(kind: str) -> Job:
 
 
 def parse_spec(data: Any, *, where: str = "spec") -> JobSpec:
-    """A spec from what a spec file holds: ``{"kind": ..., "spec": {...}}``.
+    """Return a spec from what a spec file holds: ``{"kind": ..., "spec": {...}}``.
 
     Raises:
-        ConfigError: Another form, an unknown kind, or fields that the kind does not have.
+        ConfigError: The data have another form, an unknown kind, or fields that the kind does not have.
     """
     if not isinstance(data, Mapping) or set(data) != {"kind", "spec"}:
         raise ConfigError(f"{where}: expected an object with exactly the keys 'kind' and 'spec'")
@@ -61,7 +61,7 @@ def parse_spec(data: Any, *, where: str = "spec") -> JobSpec:
 
 
 def load_spec(uri: str) -> JobSpec:
-    """The spec in a file, for example the ``spec.json`` of an earlier job.
+    """Return the spec in a file, for example the ``spec.json`` of an earlier job.
 
     Raises:
         ConfigError: The file is no spec.

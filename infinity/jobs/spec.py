@@ -37,7 +37,7 @@ class JobSpec(Config):
             raise ValueError(f"{type(self).__name__}.output: expected a path or URI, got an empty text")
 
     def digest(self) -> str:
-        """16 hexadecimal digits over the kind and every field that may change a result."""
+        """Return 16 hexadecimal digits over the kind and every field that may change a result (docs/decisions/0001)."""
         fields = {name: value for name, value in self.identity().items() if name not in self.elsewhere}
         return digest_of({"kind": self.kind, "spec": fields})
 
@@ -47,11 +47,11 @@ class JobSpec(Config):
         return storage.join(self.output, f"{self.kind}-{self.digest()}")
 
     def located(self) -> Self:
-        """The spec under whose folder the job is found: itself, unless its inputs changed and kept their names."""
+        """Return the spec whose folder holds the job: itself, unless its inputs changed and kept their names."""
         return self
 
     def to_file(self) -> dict[str, Any]:
-        """What a spec file holds: the kind beside the fields."""
+        """Return what a spec file holds: the kind beside the fields."""
         return {"kind": self.kind, "spec": self.to_json()}
 
 
@@ -71,12 +71,12 @@ def begin(spec: JobSpec) -> str:
 
 
 def report_uri(spec: JobSpec) -> str:
-    """Where the report of a finished spec lies."""
+    """Return where the report of a finished spec lies."""
     return storage.join(spec.folder, REPORT_FILE)
 
 
 def is_done(spec: JobSpec) -> bool:
-    """Whether the report is there; it is written last, so everything it names is there too.
+    """Return whether the report is there; it is written last, so everything it names is there too.
 
     Raises:
         StorageError: The place cannot be asked (no such bucket, refused credentials).
@@ -85,11 +85,11 @@ def is_done(spec: JobSpec) -> bool:
 
 
 def load_report(spec: JobSpec, report_type: type[R]) -> R:
-    """The report of a finished spec.
+    """Return the report of a finished spec.
 
     Raises:
         ConfigError: The file is not a report of this type.
-        StorageError: There is none.
+        StorageError: The report does not exist.
     """
     uri = report_uri(spec)
     return report_type.parse(storage.read_text(uri), where=uri)
@@ -101,7 +101,7 @@ def commit(spec: JobSpec, report: R) -> R:
     Raises:
         FileAlreadyThereError: Another process has finished the job.
         LeaseLostError: Another process owns the job by now.
-        StorageError: It cannot be written.
+        StorageError: The report cannot be written.
     """
     try:
         storage.put_once(report_uri(spec), report.dump().encode())

@@ -94,7 +94,7 @@ def watched(look: Look) -> Iterator[None]:
     Only the main thread can be interrupted; a block of another thread is not watched.
 
     Args:
-        look: Asked every second, in a thread.
+        look: Function that is asked every second, in a thread.
     """
     global _watch
     if threading.current_thread() is not threading.main_thread():
@@ -127,7 +127,7 @@ def watched(look: Look) -> Iterator[None]:
 
 
 def own_processes() -> Look:
-    """Looks at the processes that Ray started for this process: without one of them nothing goes on."""
+    """Return a look at the processes that Ray started for this process: without one of them nothing goes on."""
     from ray._private import worker
 
     node = worker._global_node
@@ -142,7 +142,7 @@ def own_processes() -> Look:
 
 
 def answering(address: str) -> Look:
-    """Looks whether the head at ``host:port`` can be reached; a short break of the network is borne."""
+    """Return a look whether the head at ``host:port`` can be reached; a short break of the network is tolerated."""
     heard_at = asked_at = time.monotonic()
 
     def look() -> str | None:
@@ -161,7 +161,7 @@ def require_cluster(address: str) -> None:
     """Refuse an address where no cluster answers, before Ray waits for minutes.
 
     Raises:
-        NoClusterError: Nobody listens there, or somebody who does not speak as a cluster does.
+        NoClusterError: Nobody listens at the address, or somebody who does not speak as a cluster does.
     """
     if (trouble := probe(address)) is not None:
         raise NoClusterError(
@@ -171,7 +171,7 @@ def require_cluster(address: str) -> None:
 
 
 def probe(address: str) -> str | None:
-    """Why no cluster answers at ``host:port`` or ``ray://host:port``, or None; other forms are left to Ray."""
+    """Return why no cluster answers at ``host:port`` or ``ray://host:port``, or None; other forms are left to Ray."""
     host, _, port = address.rpartition("://")[2].partition("/")[0].rpartition(":")
     if not host or not port.isdecimal():
         return None

@@ -13,7 +13,7 @@ _COMMANDS = re.compile(
 
 
 def escaped(text: str) -> str:
-    r"""The text with every character that a terminal may obey spelled as in JSON, such as ``\u001b``."""
+    r"""Return the text with every character that a terminal may obey spelled as in JSON, such as ``\u001b``."""
     return _COMMANDS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
@@ -21,5 +21,5 @@ class EscapingFormatter(logging.Formatter):
     """Lines of a log for a terminal."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line, escaped."""
+        """Return the line of the log, escaped."""
         return escaped(super().format(record))

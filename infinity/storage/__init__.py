@@ -81,7 +81,7 @@ class Draft(Protocol):
     """A file that is written piece by piece and gets its name at the end, for example one made from its content."""
 
     def write(self, data: bytes, /) -> int:
-        """Append; returns the number of bytes."""
+        """Append data and return the number of bytes."""
         ...
 
     def publish(self, name: str) -> bool:
@@ -90,29 +90,29 @@ class Draft(Protocol):
 
 
 def join(uri: str, *parts: str) -> str:
-    """The URI of ``parts`` below ``uri``; one slash between them, whatever they begin or end with."""
+    """Return the URI of ``parts`` below ``uri``; one slash between them, whatever they begin or end with."""
     joined = uri.rstrip("/") if uri != "/" else ""
     return "/".join([joined, *(part.strip("/") for part in parts if part.strip("/"))])
 
 
 def name(uri: str) -> str:
-    """The last part of a URI: the file's or folder's own name."""
+    """Return the last part of a URI: the file's or folder's own name."""
     return uri.rstrip("/").rsplit("/", 1)[-1]
 
 
 def parent(uri: str) -> str:
-    """The URI of the folder that holds this file or folder; "." for a bare name."""
+    """Return the URI of the folder that holds this file or folder; "." for a bare name."""
     head, slash, _ = uri.rstrip("/").rpartition("/")
     return (head or "/") if slash else "."
 
 
 def absolute(uri: str) -> str:
-    """The same place for processes with another working directory; only relative local paths change."""
+    """Return the same place for processes with another working directory; only relative local paths change."""
     return uri if SCHEME.match(uri) else str(Path(uri).absolute())
 
 
 def exists(uri: str) -> bool:
-    """Whether a file is there, or a folder (in S3: a prefix that holds at least one file).
+    """Return whether a file is there, or a folder (in S3: a prefix that holds at least one file).
 
     Raises:
         StorageError: The place cannot be asked: no such bucket, refused credentials, no connection.
@@ -122,11 +122,11 @@ def exists(uri: str) -> bool:
 
 
 def read_bytes(uri: str, *, start: int | None = None, length: int | None = None) -> bytes:
-    """A whole file, or ``length`` bytes from offset ``start``; fewer where the file ends before.
+    """Return a whole file, or ``length`` bytes from offset ``start``; fewer where the file ends before.
 
     Raises:
         FileMissingError: There is no such file.
-        StorageError: It cannot be read.
+        StorageError: The file cannot be read.
     """
     offset = start or 0
     if offset < 0 or (length is not None and length < 0):
@@ -136,10 +136,10 @@ def read_bytes(uri: str, *, start: int | None = None, length: int | None = None)
 
 
 def read_text(uri: str) -> str:
-    """A whole UTF-8 file.
+    """Return a whole UTF-8 file.
 
     Raises:
-        StorageError: Missing, unreadable or not UTF-8.
+        StorageError: The file is missing, unreadable or not UTF-8.
     """
     try:
         return read_bytes(uri).decode("utf-8")
@@ -153,8 +153,8 @@ def write_bytes(uri: str, data: bytes | bytearray | memoryview, *, if_absent: bo
     """Write a file as a whole, making its folders; readers see the old content or the new, never a part.
 
     Args:
-        uri: The file.
-        data: Its content.
+        uri: Place of the file.
+        data: Content of the file.
         if_absent: Write only if nothing is there; of several writers exactly one succeeds.
 
     Raises:
@@ -169,16 +169,16 @@ def write_bytes(uri: str, data: bytes | bytearray | memoryview, *, if_absent: bo
 
 
 def write_text(uri: str, text: str, *, if_absent: bool = False) -> None:
-    """``write_bytes`` of a text in UTF-8."""
+    """Write a text in UTF-8, as ``write_bytes`` does."""
     write_bytes(uri, text.encode("utf-8"), if_absent=if_absent)
 
 
 @contextmanager
 def create(uri: str) -> Iterator[BinaryIO]:
-    """A file to be written piece by piece; it gets its name, whole, when the block ends without an error.
+    """Open a file to be written piece by piece; it gets its name, whole, when the block ends without an error.
 
     Raises:
-        StorageError: As for ``write_bytes``; from inside the block too.
+        StorageError: No space left, no such bucket, refused credentials and the like; from inside the block too.
     """
     path = local_path(uri)
     with s3.create(uri) if path is None else local.create(path) as file:
@@ -187,10 +187,10 @@ def create(uri: str) -> Iterator[BinaryIO]:
 
 @contextmanager
 def draft(folder: str) -> Iterator[Draft]:
-    """A file in a folder whose name is not known before it is written; without ``publish`` nothing stays.
+    """Open a file in a folder whose name is not known before it is written; without ``publish`` nothing stays.
 
     Raises:
-        StorageError: As for ``write_bytes``; from inside the block too.
+        StorageError: No space left, no such bucket, refused credentials and the like; from inside the block too.
     """
     path = local_path(folder)
     with s3.draft(folder) if path is None else local.draft(path) as file:
@@ -198,13 +198,13 @@ def draft(folder: str) -> Iterator[Draft]:
 
 
 def put_once(uri: str, data: bytes | memoryview) -> bool:
-    """Write a file that never changes: absent before, or there with the same content; whether it was absent.
+    """Write a file that never changes: absent before, or there with the same content; return whether it was absent.
 
     So a writer that was killed, or whose answer was lost, may write again.
 
     Raises:
         FileAlreadyThereError: The file is there with another content.
-        StorageError: As for ``write_bytes``.
+        StorageError: No space left, no such bucket, refused credentials and the like.
     """
     try:
         write_bytes(uri, data, if_absent=True)
@@ -216,7 +216,7 @@ def put_once(uri: str, data: bytes | memoryview) -> bool:
 
 
 def list_files(uri: str) -> tuple[str, ...]:
-    """URIs of all files below a folder, sub-folders included, sorted; empty if the folder is empty or absent.
+    """Return URIs of all files below a folder, sub-folders included, sorted; empty if the folder is empty or absent.
 
     Raises:
         StorageError: The folder cannot be listed: no such bucket, refused credentials.
@@ -225,10 +225,10 @@ def list_files(uri: str) -> tuple[str, ...]:
 
 
 def list_details(uri: str) -> tuple[FileInfo, ...]:
-    """``list_files`` with size and version of every file.
+    """Return size and version of every file that ``list_files`` lists.
 
     Raises:
-        StorageError: As for ``list_files``.
+        StorageError: The folder cannot be listed: no such bucket, refused credentials.
     """
     path = local_path(uri)
     entries = s3.list_entries(uri) if path is None else local.list_entries(path)
@@ -236,10 +236,10 @@ def list_details(uri: str) -> tuple[FileInfo, ...]:
 
 
 def list_drafts(uri: str) -> tuple[tuple[str, str], ...]:
-    """URIs and times of change of files that writers on this machine began and did not finish; none in S3.
+    """Return URIs and times of change of files that writers on this machine began and did not finish; none in S3.
 
     Raises:
-        StorageError: As for ``list_files``.
+        StorageError: The folder cannot be listed: no such bucket, refused credentials.
     """
     path = local_path(uri)
     found = [] if path is None else local.list_drafts(path)
@@ -247,7 +247,7 @@ def list_drafts(uri: str) -> tuple[tuple[str, str], ...]:
 
 
 def list_inside(uri: str, roots: Sequence[str]) -> tuple[tuple[FileInfo, ...], tuple[str, ...]]:
-    """``list_details`` of what lies below ``roots``, and the URIs of links that lead to another place, sorted.
+    """Return the details of all files below ``roots``, and the URIs of links that lead to another place, sorted.
 
     Args:
         uri: A folder, which must be among the roots to be listed.
@@ -255,7 +255,7 @@ def list_inside(uri: str, roots: Sequence[str]) -> tuple[tuple[FileInfo, ...], t
             looked at.
 
     Raises:
-        StorageError: As for ``list_files``.
+        StorageError: The folder cannot be listed: no such bucket, refused credentials.
     """
     path = local_path(uri)
     if path is None:
@@ -265,13 +265,13 @@ def list_inside(uri: str, roots: Sequence[str]) -> tuple[tuple[FileInfo, ...], t
 
 
 def inside(roots: Sequence[str]) -> Callable[[str], bool]:
-    """A test whether a place lies below given ones, links resolved; a URI of a scheme that is none of ours does not.
+    """Return a test whether a place lies below given ones, links resolved; a URI of a foreign scheme does not.
 
     Args:
         roots: URIs of folders.
 
     Raises:
-        ValueError: Of the test: a path that no file can have.
+        ValueError: The returned test was asked about a path that no file can have.
     """
     test = inside_places([local_path(root) or root for root in roots])
 
@@ -289,7 +289,7 @@ def _infos(uri: str, entries: Sequence[tuple[str, int, str]]) -> tuple[FileInfo,
 
 
 def _below(uri: str, relative: str) -> str:
-    """The URI of a relative path; only file:// URIs spell special characters as %xx."""
+    """Return the URI of a relative path; only file:// URIs spell special characters as %xx."""
     return join(uri, quote(relative) if uri.lower().startswith("file://") else relative)
 
 
@@ -297,7 +297,7 @@ def delete_tree(uri: str) -> None:
     """Delete a file, or a folder with all below it; nothing there is no error.
 
     Raises:
-        StorageError: It cannot be deleted.
+        StorageError: The file or folder cannot be deleted.
     """
     path = local_path(uri)
     if path is None:
@@ -343,20 +343,20 @@ def download_folder(uri: str, folder: Path | str) -> None:
 
 
 def size(uri: str) -> int:
-    """Bytes of a file.
+    """Return the size of a file in bytes.
 
     Raises:
-        StorageError: Missing or unreadable.
+        StorageError: The file is missing or unreadable.
     """
     path = local_path(uri)
     return s3.size(uri) if path is None else local.size(path)
 
 
 def sha256(uri: str) -> str:
-    """64 hexadecimal digits over the file's bytes, read in pieces.
+    """Return 64 hexadecimal digits over the file's bytes, read in pieces.
 
     Raises:
-        StorageError: Missing or unreadable.
+        StorageError: The file is missing or unreadable.
     """
     digest, offset = hashlib.sha256(), 0
     while piece := read_bytes(uri, start=offset, length=_CHUNK_BYTES):

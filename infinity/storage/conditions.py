@@ -1,4 +1,4 @@
-"""Does an S3 server keep the conditions of a write? Asked once a process and bucket: one that does not is silent.
+"""Does an S3 server keep the conditions of a write? Asked once per process and bucket: one that does not is silent.
 
 Servers that do not know ``If-None-Match`` or ``If-Match`` answer as if the condition had held: of two writers of an
 absent file both would believe to be first.
@@ -31,8 +31,8 @@ def see_to_conditions(client: S3Client, bucket: str, key: str, kind: Kind) -> No
     """Refuse a server that does not keep a condition; it is tried on a file of its own beside the key.
 
     Raises:
-        StorageError: It does not.
-        ClientError: It cannot be asked.
+        StorageError: The server ignores the condition.
+        ClientError: The server refuses the trial for another reason.
     """
     place = (client.meta.endpoint_url, bucket, kind)
     if place not in _kept:
@@ -91,10 +91,10 @@ def _keeps_tag(client: S3Client, bucket: str, key: str) -> bool:
 
 
 def _conflicts(write: Callable[[], object]) -> bool:
-    """Whether the server refused a write for its condition; False also where it says that it knows none.
+    """Return whether the server refused a write for its condition; False also where it says that it knows none.
 
     Raises:
-        ClientError: It failed for another reason.
+        ClientError: The write failed for another reason.
     """
     from botocore.exceptions import ClientError
 

@@ -25,7 +25,7 @@ class Fence(Protocol):
         ...
 
     def passing(self) -> Iterator[None]:
-        """A generator of one step: raises where this process is the owner no longer, else holds the gate open."""
+        """Raise where this process is not the owner any more, else hold the gate open during the one step."""
         ...
 
 
@@ -49,7 +49,7 @@ def fenced(fence: Fence) -> Iterator[None]:
 
 
 def around(place: str) -> tuple[Fence, ...]:
-    """The fences around a path or an S3 URI, for another process that does work for this one."""
+    """Return the fences around a path or an S3 URI, for another process that does work for this one."""
     if not _fences:
         return ()
     where = _normal(place)
@@ -58,7 +58,7 @@ def around(place: str) -> tuple[Fence, ...]:
 
 
 def held() -> tuple[Fence, ...]:
-    """All fences of this process."""
+    """Return all fences of this process."""
     with _lock:
         return tuple(fence for found in _fences.values() for fence in found)
 

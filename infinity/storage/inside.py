@@ -11,7 +11,7 @@ from infinity.storage import listing, s3
 
 
 def inside(roots: Sequence[str | Path]) -> Callable[[str | Path], bool]:
-    """A test for places.
+    """Return a test whether a place lies below the roots.
 
     Args:
         roots: Paths of this machine, and ``s3://`` URIs.

@@ -8,10 +8,10 @@ _CHANCE = random.Random()
 
 
 def jittered(pause_s: float, chance: random.Random = _CHANCE) -> float:
-    """A time between half of a pause and all of it.
+    """Return a time between half of a pause and all of it.
 
     Args:
         pause_s: The longest time.
-        chance: Where the number comes from; seeded where it must come out the same.
+        chance: Source of the random number; seeded where the result must be repeatable.
     """
     return pause_s * chance.uniform(0.5, 1.0)

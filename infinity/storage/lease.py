@@ -40,16 +40,16 @@ _active: set[str] = set()
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LeaseRecord(Config):
-    """What the file says.
+    """Content of the lease file.
 
     Attributes:
         token: Number of this owner; every owner has a higher one than those before.
-        nonce: Of this owner alone.
-        owner: The process; None where it gave the folder back.
-        since: Since when, for people.
+        nonce: Random text of this owner alone.
+        owner: Process of the owner; None where it gave the folder back.
+        since: Time since when, for people.
         beat: Number of the heart-beat.
-        silence_s: How long the owner may be silent: it promises a heart-beat several times within.
-        note: How far the work is.
+        silence_s: Longest silence of the owner in seconds: it promises a heart-beat several times within.
+        note: Progress of the work, for people.
     """
 
     token: int
@@ -62,17 +62,17 @@ class LeaseRecord(Config):
 
     @property
     def sentence(self) -> str:
-        """Who owns the folder, since when, and at which step."""
+        """Sentence that says who owns the folder, since when, and at which step."""
         who = "nobody" if self.owner is None else self.owner.who
         return f"{who}, since {self.since}" + (f" ({self.note})" if self.note else "")
 
     def data(self) -> bytes:
-        """As the file holds it."""
+        """Return the lease as bytes of its file."""
         return self.dump().encode()
 
 
 UNREADABLE = LeaseRecord(token=0, nonce="", owner=None, since="an unknown time", beat=0, silence_s=60.0)
-"""What a damaged file counts as, but that it is only taken over when it does not change."""
+"""Record for a damaged file, which is taken over only when it does not change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +80,10 @@ class LeaseFence:
     """The owner's pass, which may travel to its workers: every write of theirs checks it.
 
     Attributes:
-        folder: Path or S3 URI.
-        file: The lease.
-        token: Of the owner.
-        nonce: Of the owner.
+        folder: Path or S3 URI of the folder.
+        file: File of the lease.
+        token: Token of the owner.
+        nonce: Nonce of the owner.
     """
 
     folder: str
@@ -92,19 +92,19 @@ class LeaseFence:
     nonce: str
 
     def check(self) -> None:
-        """See to it that the owner is still the owner.
+        """Require that the owner is still the owner.
 
         Raises:
-            LeaseLostError: It is not; the message says who is.
+            LeaseLostError: Another process is the owner; the message says which.
             StorageError: The lease cannot be read.
         """
         self._check(self._lease_file().read())
 
     def passing(self) -> Iterator[None]:
-        """Check, and on a disk keep it so during the step of this generator.
+        """Check the owner, and on a disk keep it the owner during the step of this generator.
 
         Raises:
-            LeaseLostError: As ``check``.
+            LeaseLostError: Another process is the owner; the message says which.
         """
         yield from self._lease_file().holding(self._check)
 
@@ -123,7 +123,7 @@ class LeaseFence:
 
 
 def parsed(found: Found) -> LeaseRecord:
-    """What a lease file holds; ``UNREADABLE`` where it is damaged."""
+    """Return what a lease file holds; ``UNREADABLE`` where it is damaged."""
     try:
         return LeaseRecord.parse(found[0])
     except (ConfigError, UnicodeDecodeError):
@@ -135,7 +135,7 @@ class Lease:
 
     Attributes:
         fence: The pass of those who write.
-        lost: Set when another process has taken over.
+        lost: Event that is set when another process has taken over.
     """
 
     def __init__(self, file: LeaseFile, record: LeaseRecord, version: str) -> None:
@@ -147,7 +147,7 @@ class Lease:
         self._thread.start()
 
     def note(self, text: str) -> None:
-        """Say how far the work is; the next heart-beat tells it."""
+        """Tell the progress of the work, which the next heart-beat writes into the lease."""
         self._note = text[:_NOTE_LENGTH]
 
     def stop(self) -> None:
@@ -192,7 +192,7 @@ class Lease:
                 logger.warning("no heart-beat: %s", error)
 
     def _is_lost(self) -> bool:
-        """Whether another one is the owner by now, and not only the answer to a heart-beat was lost."""
+        """Return whether another process is the owner by now; else only the answer to a heart-beat was lost."""
         try:
             found = self._file.read()
         except StorageError:
@@ -205,18 +205,18 @@ class Lease:
 
 
 class Waiting:
-    """What one sees who waits for a folder: whether its owner still gives signs of life."""
+    """Signs of life of a folder's owner, as a waiting process sees them."""
 
     def __init__(self) -> None:
         self._version: str | None = None
         self._looked_at = self._silent_s = 0.0
 
     def is_over(self, found: Found, began: float) -> bool:
-        """Whether the folder may be taken over.
+        """Return whether the folder may be taken over.
 
         Args:
-            found: What the file held.
-            began: When the look at it began, by a clock that never jumps.
+            found: Content of the file.
+            began: Time when the look at the file began, by a clock that never jumps.
         """
         record = parsed(found)
         if record.nonce and (record.owner is None or record.owner.is_dead or _is_forgotten(record)):
@@ -231,12 +231,12 @@ class Waiting:
 
 
 def poll_s(silence_s: float) -> float:
-    """Pause between two looks of one who waits."""
+    """Return the pause between two looks of a waiting process, in seconds."""
     return silence_s / _LOOKS_PER_SILENCE
 
 
 def _is_forgotten(record: LeaseRecord) -> bool:
-    """Whether this process owned the folder and could not give it back."""
+    """Return whether this process owned the folder and could not give it back."""
     return record.nonce not in _active and record.owner is not None and record.owner.is_this_process
 
 
@@ -247,12 +247,12 @@ def acquire(
 
     Args:
         folder: URI.
-        silence_s: How long this owner may be silent before others take over.
+        silence_s: Longest silence of this owner before others take over, in seconds.
         wait: Wait for another owner, instead of an error.
-        told: Called with what the other owner says of itself, at every look.
+        told: Callback with what the other owner says of itself, at every look.
 
     Raises:
-        LeaseHeldError: Another process owns it, and ``wait`` is off.
+        LeaseHeldError: Another process owns the folder, and ``wait`` is off.
         StorageError: The lease cannot be read or written.
     """
     file, waiting = lease_file(folder, local_path(folder)), Waiting()

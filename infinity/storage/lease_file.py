@@ -15,7 +15,7 @@ from infinity.storage.errors import FileAlreadyThereError, FileChangedError, Fil
 from infinity.storage.names import LEASE_FILE
 
 _NUM_BYTES = 4096
-"""Of the file on a disk: always as long, so that one call of the system writes all of it."""
+"""Size of the file on a disk in bytes: constant, so that one call of the system writes all of it."""
 
 _PATIENCE_S = {fcntl.LOCK_EX: 1.0, fcntl.LOCK_SH: 30.0}
 """Whoever changes the owner comes again later; the owner's write has to get through, or to fail."""
@@ -33,38 +33,38 @@ class LeaseFile(Protocol):
     uri: str
 
     def read(self) -> Found | None:
-        """What it holds; None where there is none."""
+        """Return the content of the file; None where there is no file."""
         ...
 
     def swap(self, expected: str | None, data: bytes) -> str:
         """Replace it, if it is ``expected`` (None: absent), by others' leave; what is to be expected from then on.
 
         Raises:
-            FileChangedError: It is something else.
-            StorageError: It cannot be written.
+            FileChangedError: The file holds something else.
+            StorageError: The file cannot be written.
         """
         ...
 
     def beat(self, expected: str, data: bytes) -> str:
-        """As ``swap``, by the owner, also while something of it holds the file."""
+        """Replace the file as ``swap`` does, by its owner, also while another thread of the owner holds the file."""
         ...
 
     def remove(self, expected: str, *, folder_too: bool) -> None:
         """Delete it, if it is ``expected``, and if wanted the folder where that is empty.
 
         Raises:
-            FileChangedError: It is something else.
-            StorageError: It cannot be deleted.
+            FileChangedError: The file holds something else.
+            StorageError: The file cannot be deleted.
         """
         ...
 
     def holding(self, check: Callable[[Found | None], None]) -> Iterator[None]:
-        """A generator of one step: ``check`` may raise; if it does not, the file stays as it is during the step."""
+        """Run ``check``, which may raise, and keep the file as it is during the one step of this generator."""
         ...
 
 
 def lease_file(folder: str, path: Path | None) -> LeaseFile:
-    """That of a folder, whose path is None in S3."""
+    """Return the lease file of a folder; ``path`` is None in S3."""
     return S3LeaseFile(folder) if path is None else DiskLeaseFile(path)
 
 
@@ -159,7 +159,7 @@ class DiskLeaseFile:
             time.sleep(_LOCK_POLL_S)
 
     def _is_there(self, descriptor: int) -> bool:
-        """Whether the locked file still has its name: its owner may have deleted it meanwhile."""
+        """Return whether the locked file still has its name: its owner may have deleted it meanwhile."""
         try:
             named = os.stat(self._path)
         except FileNotFoundError:

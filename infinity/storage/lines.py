@@ -10,14 +10,14 @@ from infinity.strict_json import ConfigError, parse_json
 
 
 def text_lines(data: bytes, uri: str) -> Iterator[tuple[str, str]]:
-    """The lines of a text in UTF-8, each behind its place, for messages.
+    """Yield the lines of a text in UTF-8, each behind its place, for messages.
 
     Only a line feed ends a line, perhaps after a carriage return: ``splitlines`` also splits at characters that a
     caption or a prompt may hold, such as U+2028.
 
     Args:
         data: The text; a mark of the byte order at its beginning is no part of it.
-        uri: Of the file, for messages.
+        uri: URI of the file, for messages.
 
     Raises:
         ValueError: Not UTF-8.
@@ -33,11 +33,11 @@ def text_lines(data: bytes, uri: str) -> Iterator[tuple[str, str]]:
 
 
 def json_lines(data: bytes, uri: str, *, skips_blank: bool = False) -> Iterator[tuple[str, Any]]:
-    """The values of a file of JSON lines, each behind its place; blank lines at the end are none.
+    """Yield the values of a file of JSON lines, each behind its place; blank lines at the end are none.
 
     Args:
         data: The lines.
-        uri: Of the file, for messages.
+        uri: URI of the file, for messages.
         skips_blank: Whether blank lines among the others are none either. Where a line's number is the name of what
             it holds, as in lists of prompts, they must not be passed over.
 
@@ -59,7 +59,7 @@ def json_lines(data: bytes, uri: str, *, skips_blank: bool = False) -> Iterator[
 
 
 def json_objects(data: bytes, uri: str, *, skips_blank: bool = False) -> Iterator[tuple[str, dict[str, Any]]]:
-    """As ``json_lines``, of which every line has to be an object.
+    """Yield the values of ``json_lines``, each of which must be an object.
 
     Raises:
         ValueError: Not UTF-8, or a line that is no object in JSON.

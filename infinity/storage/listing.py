@@ -17,7 +17,7 @@ _GONE = (errno.ENOENT, errno.ENOTDIR, errno.EBADF, errno.ELOOP)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Listing:
-    """What lies below a folder.
+    """Files below a folder.
 
     Attributes:
         entries: All files, sorted by path.
@@ -68,13 +68,13 @@ def walk(folder: Path, roots: Sequence[Path] | None = None) -> Listing:
 
 
 def lies_below(path: Path | str, real_roots: Sequence[str]) -> bool:
-    """Whether a path, with all links resolved, is one of the folders or lies below one."""
+    """Return whether a path, with all links resolved, is one of the folders or lies below one."""
     real = os.path.realpath(path)
     return any(real == root or real.startswith(root.rstrip("/") + "/") for root in real_roots)
 
 
 def _names(folder: Path) -> Iterator[tuple[str, bool, bool]]:
-    """(name, whether it is or leads to a folder, whether it is a link) of what is in a folder, in order.
+    """Yield (name, whether it is or leads to a folder, whether it is a link) of what is in a folder, in order.
 
     A link that points nowhere is no entry.
     """

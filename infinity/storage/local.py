@@ -51,13 +51,13 @@ def explained(action: str, path: Path | str) -> Iterator[None]:
 
 
 def exists(path: Path) -> bool:
-    """Whether a file or folder is there."""
+    """Return whether a file or folder is there."""
     with explained("look for", path):
         return _status(path) is not None
 
 
 def read(path: Path, start: int, length: int | None) -> bytes:
-    """``length`` bytes from ``start``, or all from there."""
+    """Return ``length`` bytes from ``start``, or all from there."""
     with explained("read", path):
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe without a writer would block for ever
         try:
@@ -73,7 +73,7 @@ def read(path: Path, start: int, length: int | None) -> bytes:
 
 
 def size(path: Path) -> int:
-    """Bytes of a file."""
+    """Return the size of a file in bytes."""
     with explained("look at", path):
         return os.stat(path).st_size
 
@@ -89,7 +89,7 @@ def write(path: Path, data: bytes | bytearray | memoryview, *, if_absent: bool) 
 
 @contextmanager
 def create(path: Path) -> Iterator[BinaryIO]:
-    """A temporary neighbour to write into, which gets its name at the end."""
+    """Open a temporary neighbour to write into, which gets its name at the end."""
     with explained("write", path):
         make_folders(path.parent)
         with _DraftFile(path) as part:
@@ -105,11 +105,11 @@ class LocalDraft:
         self._part = _DraftFile(folder / "draft")
 
     def write(self, data: bytes) -> int:
-        """Append; returns the number of bytes."""
+        """Append data and return the number of bytes."""
         return self._part.write(data)
 
     def publish(self, name: str) -> bool:
-        """Give the file its name unless it is taken; whether it was free."""
+        """Give the file its name unless it is taken; return whether it was free."""
         try:
             self._part.publish(self._folder / name, if_absent=True)
         except FileAlreadyThereError:
@@ -123,7 +123,7 @@ class LocalDraft:
 
 @contextmanager
 def draft(folder: Path) -> Iterator[LocalDraft]:
-    """A file in ``folder`` whose name is known at the end only."""
+    """Open a file in ``folder`` whose name is known at the end only."""
     with explained("write a file in", folder):
         make_folders(folder)
         file = LocalDraft(folder)
@@ -163,7 +163,7 @@ def make_folders(folder: Path) -> None:
 
 
 def list_entries(folder: Path) -> list[Entry]:
-    """(path relative to the folder with "/", bytes, time of change) of all files below it, sorted by path.
+    """Return (path relative to the folder with "/", bytes, time of change) of all files below it, sorted by path.
 
     What a killed writer left behind, and a link that points nowhere, is not listed; no folder is listed twice.
     """
@@ -171,14 +171,14 @@ def list_entries(folder: Path) -> list[Entry]:
 
 
 def list_drafts(folder: Path) -> list[tuple[str, str]]:
-    """(path relative to the folder, time of change) of what writers began and did not finish, sorted by path."""
+    """Return (path below the folder, time of change) of files that writers began and did not finish, sorted by path."""
     with explained("list", folder):
         entries = walk(folder).entries if folder.is_dir() else []
     return [(path, changed) for path, _, changed in entries if is_part(path.rpartition("/")[2])]
 
 
 def list_below(folder: Path, roots: Sequence[Path] | None) -> Listing:
-    """``list_entries`` of what lies below ``roots``, links resolved; and the links that lead elsewhere."""
+    """Return the files below ``roots`` as ``list_entries`` does, links resolved, and the links that lead elsewhere."""
     with explained("list", folder):
         status = _status(folder)
         if status is None:
@@ -201,7 +201,7 @@ def delete_tree(path: Path) -> None:
 
 
 def part_of(path: Path) -> Path:
-    """A name beside ``path`` that no other writer uses and no listing shows."""
+    """Return a name beside ``path`` that no other writer uses and no listing shows."""
     return path.with_name(f".{path.name[:150]}.{uuid.uuid4().hex}{PART_SUFFIX}")
 
 
@@ -272,7 +272,7 @@ def _read_range(descriptor: int, start: int, end: int) -> bytes:
 
 
 def _unlink(path: Path) -> bool:
-    """Delete a file; whether there was one."""
+    """Delete a file; return whether there was one."""
     try:
         os.unlink(path)
     except FileNotFoundError:

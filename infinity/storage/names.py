@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 LEASE_FILE = ".lease"
-"""Says who owns a folder."""
+"""Name of the file that says who owns a folder."""
 
 PART_SUFFIX = ".part"
 
 
 def is_content(file: str) -> bool:
-    """Whether a file of this name is content, not a lease or what a killed writer left behind."""
+    """Return whether a file of this name is content, not a lease or what a killed writer left behind."""
     return file != LEASE_FILE and not is_part(file)
 
 
 def is_part(file: str) -> bool:
-    """Whether a file of this name is one that a writer has not finished."""
+    """Return whether a file of this name is one that a writer has not finished."""
     return file.startswith(".") and file.endswith(PART_SUFFIX)

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 class _Patience:
-    """How long this process waits; the same for all its threads, since any of them may read and write for the work."""
+    """Waiting time of this process; the same for all its threads, since any of them may read and write for the work."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -41,8 +41,8 @@ def patient(seconds: float, note: Callable[[str], None] = logger.warning) -> Ite
     """Inside the block every call of this process waits for a store that cannot be reached.
 
     Args:
-        seconds: For how long, call by call.
-        note: Told once a call that has to wait, and once when the store is back.
+        seconds: Longest wait of each call.
+        note: Callback, called once per call that has to wait, and once when the store is back.
     """
     entry = (seconds, note)
     with _patience.lock:

@@ -19,8 +19,8 @@ class Owner(Config):
     Attributes:
         who: User, machine and process, for people.
         machine: Start of the machine and its space of process numbers; empty where neither can be known.
-        number: Of the process.
-        started: When the process began, in ticks since the start of the machine: numbers are used again.
+        number: Number of the process (PID).
+        started: Start of the process, in ticks since the start of the machine: numbers are used again.
     """
 
     who: str
@@ -30,12 +30,12 @@ class Owner(Config):
 
     @property
     def is_this_process(self) -> bool:
-        """Whether it is the one that asks."""
+        """True for the process that asks."""
         return bool(self.machine) and self == this_process()
 
     @property
     def is_dead(self) -> bool:
-        """Whether the process has certainly ended; False also where nobody here can know."""
+        """True where the process has certainly ended; False also where nobody here can know."""
         if not self.machine or self.machine != _machine():
             return False
         try:
@@ -49,7 +49,7 @@ class Owner(Config):
 
 
 def this_process() -> Owner:
-    """The process that asks."""
+    """Return the process that asks."""
     number = os.getpid()
     try:
         user = getpass.getuser()
@@ -65,7 +65,7 @@ def this_process() -> Owner:
 
 
 def _machine() -> str:
-    """Two containers of one machine have the same start, but other numbers for their processes."""
+    """Return the machine's name: two containers of it have the same start, but other numbers for their processes."""
     with suppress(OSError):
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return f"{boot} {os.readlink('/proc/self/ns/pid')}"
@@ -73,7 +73,7 @@ def _machine() -> str:
 
 
 def _status(number: int) -> tuple[str, int] | None:
-    """State and start of a process; None where they cannot be read."""
+    """Return the state and the start time of a process; None where they cannot be read."""
     try:
         text = Path(f"/proc/{number}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:

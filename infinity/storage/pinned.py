@@ -28,7 +28,7 @@ class NoDownloadError(PinnedFileError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PinnedFile(Config):
-    """Where a file lies and what it must contain.
+    """Place of a file, and what the file must contain.
 
     Attributes:
         uri: Local path, s3:// or http(s):// URI.
@@ -50,7 +50,7 @@ class PinnedFile(Config):
             raise ValueError(f"PinnedFile.git_blob: expected 40 lower-case hexadecimal digits, got {self.git_blob!r}")
 
     def read(self) -> bytes:
-        """The file's content, which is what the checksums say; what comes from the web is kept in the user's cache.
+        """Return the file's content, compared with the checksums; downloads are kept in the user's cache.
 
         Raises:
             PinnedFileError: No download, or another content.
@@ -71,7 +71,7 @@ class PinnedFile(Config):
         return data
 
     def fetch(self) -> Path:
-        """A path on this machine that holds the file, for contents of gigabytes: never all of it in memory.
+        """Return a path on this machine that holds the file, for contents of gigabytes: never all of it in memory.
 
         A local file is used where it lies. Others are copied into the user's cache in pieces, once; without a checksum
         what lies there is taken, so that whoever reports a figure must name `digest`.
@@ -99,7 +99,7 @@ class PinnedFile(Config):
         return self._fetched(path)
 
     def content_digest(self) -> str:
-        """64 hexadecimal digits of sha256 over the file as it lies there.
+        """Return 64 hexadecimal digits of sha256 over the file as it lies there.
 
         Raises:
             PinnedFileError: No download, or another content.
@@ -149,7 +149,7 @@ class PinnedFile(Config):
 
 
 def file_sha256(path: Path) -> str:
-    """64 hexadecimal digits over a local file; one that did not change since is not read again."""
+    """Return 64 hexadecimal digits over a local file; an unchanged file is not read again."""
     about = path.stat()
     return _sha256(str(path), about.st_size, about.st_mtime_ns)
 
@@ -164,10 +164,10 @@ def _is_web(uri: str) -> bool:
 
 
 def git_blob_id(data: bytes) -> str:
-    """The name that git gives to a file of this content."""
+    """Return the name that git gives to a file of this content."""
     return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
 
 
 def cache_folder() -> Path:
-    """Where downloads are kept: ``XDG_CACHE_HOME``, else ``~/.cache``, and in it ``infinity``."""
+    """Return where downloads are kept: ``XDG_CACHE_HOME``, else ``~/.cache``, and in it ``infinity``."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "infinity"

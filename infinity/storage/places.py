@@ -12,10 +12,10 @@ SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
 
 def local_path(uri: str) -> Path | None:
-    """The path on this machine, or None for a URI in S3.
+    """Return the path on this machine, or None for a URI in S3.
 
     Raises:
-        StorageError: A scheme that is none of ours.
+        StorageError: The scheme of the URI is none of ours.
     """
     match = SCHEME.match(uri)
     if match is None:

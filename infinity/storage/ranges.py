@@ -24,15 +24,15 @@ class RangeReader(io.RawIOBase):
         self.size = storage.size(uri)
 
     def readable(self) -> bool:
-        """True."""
+        """Return True: the file can be read."""
         return True
 
     def seekable(self) -> bool:
-        """True."""
+        """Return True: the place of the next read can be moved."""
         return True
 
     def tell(self) -> int:
-        """Where the next read begins."""
+        """Return where the next read begins."""
         return self._position
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
@@ -41,7 +41,7 @@ class RangeReader(io.RawIOBase):
         return self._position
 
     def read(self, size: int = -1) -> bytes:
-        """The next ``size`` bytes, fewer at the end."""
+        """Return the next ``size`` bytes, fewer at the end."""
         data = self.pread(self._position, size if size >= 0 else max(0, self.size - self._position))
         self._position += len(data)
         return data
@@ -54,7 +54,7 @@ class RangeReader(io.RawIOBase):
         return len(data)
 
     def pread(self, start: int, length: int) -> bytes:
-        """``length`` bytes from ``start``, fewer at the end, without moving."""
+        """Return ``length`` bytes from ``start``, fewer at the end, without moving."""
         if length >= self._block_bytes:
             return storage.read_bytes(self._uri, start=start, length=length)
         offset = start - self._block_start

@@ -26,10 +26,10 @@ class DamagedError(StorageError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Patience(Config):
-    """How long to insist.
+    """Attempts, time-outs and pauses of a read.
 
     Attributes:
-        attempts: How often a read is tried.
+        attempts: Number of attempts per read.
         timeout_s: Longest time of one attempt, in seconds.
         pause_s: Longest pause after the first failure, in seconds; it doubles with every further one, up to
             ``timeout_s``. Readers that failed together do not come back together: each waits at least half of it.
@@ -47,7 +47,7 @@ class Patience(Config):
             )
 
     def pause(self, failures: int) -> float:
-        """Most seconds to wait after so many failures."""
+        """Return the longest pause after a number of failures, in seconds."""
         return float(min(self.timeout_s, self.pause_s * 2 ** (failures - 1)))
 
     @property
@@ -56,15 +56,15 @@ class Patience(Config):
         return self.attempts * self.timeout_s + sum(self.pause(n) for n in range(1, self.attempts))
 
     def read(self, uri: str, what: str, attempt: Callable[[], T]) -> T:
-        """The value of ``attempt``, which reads something of ``uri``.
+        """Return the value of ``attempt``, which reads something of ``uri``.
 
         Each attempt runs in a thread of its own, since nothing else can leave a call that does not come back. One that
         is given up goes on unheard, and does not keep the process alive.
 
         Args:
             uri: The file.
-            what: What is read, for the message.
-            attempt: Reads it; StorageErrors and time-outs are tried again, a missing file is not.
+            what: Name of what is read, for the message.
+            attempt: Function that reads; StorageErrors and time-outs are tried again, a missing file is not.
 
         Raises:
             UnreachableError: All attempts failed; the message names file and store and what each attempt met.
@@ -91,10 +91,10 @@ class Patience(Config):
 
 
 def within(seconds: float, call: Callable[[], T]) -> T:
-    """The value or the error of a call that may take so long.
+    """Return the value or raise the error of a call that may take this many seconds.
 
     Raises:
-        StorageError: It took longer.
+        StorageError: The call took longer.
     """
     done: list[T] = []
     errors: list[BaseException] = []
@@ -116,14 +116,14 @@ def within(seconds: float, call: Callable[[], T]) -> T:
 
 
 def store_of(uri: str) -> str:
-    """The store behind a URI, for people."""
+    """Return the store behind a URI, for people."""
     if storage.local_path(uri) is not None:
         return "a disk of this machine"
     return f"the bucket {s3.split(uri)[0]!r} at {s3.client().meta.endpoint_url}"
 
 
 def _counted(failures: list[str]) -> list[str]:
-    """Equal failures in a row as one."""
+    """Return the failures with equal ones in a row as one."""
     lines: list[tuple[int, int, str]] = []
     for number, text in enumerate(failures, start=1):
         if lines and lines[-1][2] == text:

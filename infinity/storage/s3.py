@@ -37,10 +37,10 @@ _CREDENTIAL_HELP = "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and the right
 
 
 def client(*, quick: bool = False) -> S3Client:
-    """The client for the AWS_* variables as they are now; one a process and setting, safe to share among threads.
+    """Return the client for the current AWS_* variables; one per process and setting, safe to share among threads.
 
     Args:
-        quick: One short attempt, for a request that is made again anyway if it fails.
+        quick: Whether to make one short attempt only, for a request that is repeated anyway if it fails.
     """
     names = (
         "ENDPOINT_URL_S3",
@@ -75,7 +75,7 @@ def _client(process: int, settings: tuple[str | None, ...], quick: bool = False)
 
 
 def split(uri: str) -> tuple[str, str]:
-    """Bucket and key of ``s3://bucket/key``; the key of a whole bucket is empty.
+    """Return the bucket and the key of ``s3://bucket/key``; the key of a whole bucket is empty.
 
     Raises:
         StorageError: No bucket.
@@ -143,7 +143,7 @@ def _translate(error: object, action: str, uri: str) -> StorageError:
 
 @patiently
 def exists(uri: str) -> bool:
-    """Whether an object has this key or lies below it."""
+    """Return whether an object has this key or lies below it."""
     bucket, key = split(uri)
     with _explained("look for", uri):
         # A listing, not a HEAD request: only a listing tells a missing bucket from a missing key.
@@ -157,7 +157,7 @@ def exists(uri: str) -> bool:
 
 @patiently
 def read(uri: str, start: int, length: int | None) -> bytes:
-    """``length`` bytes from ``start``, or all from there."""
+    """Return ``length`` bytes from ``start``, or all from there."""
     if length == 0:
         return b""
     bucket, key = split(uri)
@@ -175,7 +175,7 @@ def read(uri: str, start: int, length: int | None) -> bytes:
 
 @patiently
 def size(uri: str) -> int:
-    """Bytes of an object."""
+    """Return the size of an object in bytes."""
     bucket, key = split(uri)
     with _explained("look at", uri):
         return client().head_object(Bucket=bucket, Key=key)["ContentLength"]
@@ -195,7 +195,7 @@ def write(uri: str, data: bytes, *, if_absent: bool) -> None:
 
 
 def read_tagged(uri: str) -> tuple[bytes, str]:
-    """A whole object and its ETag."""
+    """Return a whole object and its ETag."""
     bucket, key = split(uri)
     with _explained("read", uri):
         answer = client().get_object(Bucket=bucket, Key=key)
@@ -203,11 +203,11 @@ def read_tagged(uri: str) -> tuple[bytes, str]:
 
 
 def swap(uri: str, tag: str | None, data: bytes, *, quick: bool = False) -> str:
-    """Put an object where the present one has this ETag, or where there is none (None); the new ETag.
+    """Put an object where the present one has this ETag, or where there is none (None); return the new ETag.
 
     Raises:
-        FileAlreadyThereError: There is another one.
-        FileMissingError: There is none.
+        FileAlreadyThereError: Another object has this key.
+        FileMissingError: No object has this key.
     """
     bucket, key = split(uri)
     with _explained("write", uri):
@@ -219,7 +219,7 @@ def swap(uri: str, tag: str | None, data: bytes, *, quick: bool = False) -> str:
 
 
 def delete(uri: str) -> None:
-    """Delete one object."""
+    """Delete one object, given its URI."""
     bucket, key = split(uri)
     with _explained("delete", uri):
         client().delete_object(Bucket=bucket, Key=key)
@@ -227,7 +227,7 @@ def delete(uri: str) -> None:
 
 @contextmanager
 def create(uri: str) -> Iterator[BinaryIO]:
-    """A temporary local file to write into, which is uploaded at the end."""
+    """Open a temporary local file to write into, which is uploaded at the end."""
     with tempfile.TemporaryFile() as file:
         with local.explained("write", f"a temporary file in {tempfile.gettempdir()} for {uri}"):
             yield file
@@ -257,12 +257,12 @@ class S3Draft:
         self._file = file
 
     def write(self, data: bytes) -> int:
-        """Append; returns the number of bytes."""
+        """Append data and return the number of bytes."""
         with local.explained("write", f"a temporary file in {tempfile.gettempdir()} for {self._folder}"):
             return self._file.write(data)
 
     def publish(self, name: str) -> bool:
-        """Upload the file unless the name is taken; whether it was free."""
+        """Upload the file unless the name is taken; return whether it was free."""
         uri = f"{self._folder.rstrip('/')}/{name}"
         if exists(uri):
             return False
@@ -275,7 +275,7 @@ class S3Draft:
 
 @contextmanager
 def draft(folder: str) -> Iterator[S3Draft]:
-    """A file below ``folder`` whose name is known at the end only."""
+    """Open a file below ``folder`` whose name is known at the end only."""
     with tempfile.TemporaryFile() as file:
         yield S3Draft(folder, cast(BinaryIO, file))
 
@@ -310,12 +310,12 @@ def _put_absent(bucket: str, key: str, file: BinaryIO, num_bytes: int) -> None:
 
 @patiently
 def list_entries(uri: str) -> list[tuple[str, int, str]]:
-    """(key relative to the prefix, bytes, ETag) of all objects below a prefix, sorted by key."""
+    """Return (key relative to the prefix, bytes, ETag) of all objects below a prefix, sorted by key."""
     return [entry for entry in _all_entries(uri) if is_content(entry[0].rpartition("/")[2])]
 
 
 def _all_entries(uri: str) -> list[tuple[str, int, str]]:
-    """Also those that are no content."""
+    """Return the entries of ``list_entries`` and also those that are no content, such as leases."""
     bucket, key = split(uri)
     prefix = f"{key.rstrip('/')}/" if key.strip("/") else ""
     found: list[tuple[str, int, str]] = []

@@ -42,7 +42,7 @@ _ENGLISH = frozenset(
 
 
 def caption_scores(captions: Iterable[str], script: str) -> dict[str, Float[np.ndarray, " n"]]:
-    """The scores of cleaned captions, one array a name.
+    """Return the scores of cleaned captions, one array per name.
 
     ``caption_chars`` and ``caption_words`` count. In scripts that write no blanks between words (Han, kana, Thai, Lao,
     Khmer, Burmese, Tibetan) words are estimated from the characters, and a lone ideograph counts as two characters: it
@@ -63,7 +63,7 @@ def caption_scores(captions: Iterable[str], script: str) -> dict[str, Float[np.n
 
 
 def is_damaged(caption: str) -> bool:
-    """Whether a caption holds NUL, another control character or half a surrogate pair."""
+    """Return whether a caption holds NUL, another control character or half a surrogate pair."""
     return any(unicodedata.category(char) in ("Cc", "Cs") for char in caption)
 
 
@@ -84,7 +84,7 @@ def _scores(caption: str, script: str) -> tuple[float, ...]:
 
 
 def _num_words(caption: str, found: list[str]) -> int:
-    """Words between blanks, and about how many there are where no blanks are written."""
+    """Return the number of words between blanks; an estimate for scripts without blanks."""
     number, rest = 0, caption
     for runs, chars in _WITHOUT_BLANKS:
         number += sum(-(-len(run[0]) // chars) for run in runs.finditer(rest))

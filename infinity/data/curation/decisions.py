@@ -1,7 +1,7 @@
 """From facts and settings to what is kept: a pure function that opens no picture and does not depend on any order.
 
 Every row has exactly one fate: unreadable, dropped for the first reason that applies, or kept. Reasons are asked in
-this order: the caption is missing or damaged, thresholds on scores, likeness to an evaluation set, duplicates.
+this order: the caption is missing or damaged, thresholds on scores, a picture of an evaluation set, duplicates.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Decisions:
         dropped: Columns of ``DROPPED``, by row; all the others.
         tally: Counts and examples.
         rules: All rules, also those that are off, in the order in which they are asked.
-        histograms: One a score, over all readable pictures.
+        histograms: One histogram per score, over all readable pictures.
     """
 
     kept: pa.Table
@@ -73,7 +73,7 @@ class _RowReasons:
     def __init__(self, facts: pa.Table) -> None:
         self.facts = facts
         self.open: Bool[np.ndarray, " n"] = np.ones(facts.num_rows, bool)
-        """Which rows have no reason yet."""
+        """Rows that have no reason yet, as a mask."""
         self.dropped: dict[int, tuple[str, str]] = {}
         """Reason and detail of the others, by their place."""
         self.rules: list[RuleCount] = []
@@ -112,9 +112,9 @@ def decide(
 
     Args:
         facts: Columns of ``FACTS`` of all slices, in any order, and a column for each score of a model.
-        filters: Which pictures are left out.
+        filters: Rules that leave pictures out.
         evaluation: The evaluation sets that the filters name, loaded.
-        thumbnails: Gives the thumbnails of rows by their number; None takes them from the column ``thumbnail``.
+        thumbnails: Function from row numbers to thumbnails; None takes them from the column ``thumbnail``.
 
     Raises:
         ValueError: The filters name evaluation sets, and none are given.
@@ -141,19 +141,19 @@ def decide(
 
 
 def _by_row(facts: pa.Table) -> pa.Table:
-    """In order, without a copy of what is in order already."""
+    """Return the rows in order, without a copy where they are in order already."""
     rows = facts["row"].to_numpy()
     return facts if (np.diff(rows) > 0).all() else facts.sort_by("row").combine_chunks()
 
 
 def _captions(readable: pa.Table) -> Iterator[str]:
-    """All captions, of which some thousand are Python's texts at a time."""
+    """Yield all captions, of which some thousand are Python's texts at a time."""
     for batch in readable.select(["caption"]).to_batches(max_chunksize=_CAPTIONS_AT_ONCE):
         yield from batch["caption"].to_pylist()
 
 
 def _drop_by_scores(fates: _RowReasons, filters: FilterConfig) -> tuple[Histogram, ...]:
-    """Ask the rules on scores, and count these; the scores go before duplicates, which need room, are looked for."""
+    """Ask the rules on scores, and count; only then are duplicates looked for, which need the memory of the scores."""
     scores = all_scores(fates.facts, filters)
     for rule in filters.rules():
         _apply(fates, rule, scores)
@@ -166,10 +166,10 @@ def _drop_by_scores(fates: _RowReasons, filters: FilterConfig) -> tuple[Histogra
 
 
 def all_scores(readable: pa.Table, filters: FilterConfig) -> dict[str, Float[np.ndarray, " n"]]:
-    """Every score of readable pictures by its name.
+    """Return every score of readable pictures by its name.
 
     Raises:
-        MissingScoreError: As ``decide``.
+        MissingScoreError: A rule asks for a score that some readable picture does not have.
     """
     width, height = (readable[name].to_numpy().astype(np.float64) for name in ("width_px", "height_px"))
     scores = caption_scores(_captions(readable), filters.captions.script)
@@ -257,7 +257,7 @@ def _drop_duplicates(fates: _RowReasons, filters: FilterConfig, thumbnails: Thum
 
 
 def _by_place(rows: pa.Table, thumbnails: Thumbnails | None) -> Thumbnails | None:
-    """Thumbnails by place in a table, from thumbnails by number of row."""
+    """Return thumbnails by place in a table, from thumbnails by number of row."""
     if thumbnails is None:
         return None
     numbers = rows["row"].to_numpy()

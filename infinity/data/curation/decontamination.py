@@ -36,7 +36,7 @@ class EvaluationSetError(ValueError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EvaluationSets:
-    """What must not be trained on: prompts, and facts of pictures (columns of ``FACTS``)."""
+    """Prompts and facts of pictures (columns of ``FACTS``) that must not be trained on."""
 
     prompts: tuple[str, ...]
     pictures: pa.Table
@@ -62,10 +62,10 @@ def load_evaluation_sets(config: Decontamination, max_pixels: int) -> Evaluation
 
 
 def read_prompts(uri: str) -> list[str]:
-    """The prompts of a .jsonl, .csv or .txt file, or of a folder of .txt files with one prompt each.
+    """Return the prompts of a .jsonl, .csv or .txt file, or of a folder of .txt files with one prompt each.
 
     Raises:
-        EvaluationSetError: There are none.
+        EvaluationSetError: The place holds no prompts.
         StorageError: The place cannot be read.
     """
     if uri.endswith(".jsonl"):
@@ -86,7 +86,7 @@ def read_prompts(uri: str) -> list[str]:
 
 
 def matching_captions(rows: pa.Table, prompts: tuple[str, ...], config: Decontamination) -> list[Match]:
-    """Rows of which any caption matches a prompt, with the prompt."""
+    """Return rows of which any caption matches a prompt, with the prompt."""
     index = _PromptIndex(prompts, config)
     columns = [rows[name].to_pylist() for name in ("caption", "caption_long", "caption_short")]
     matches = []
@@ -100,13 +100,13 @@ def matching_captions(rows: pa.Table, prompts: tuple[str, ...], config: Decontam
 def matching_pictures(
     rows: pa.Table, pictures: pa.Table, config: Decontamination, thumbnails: Thumbnails | None = None
 ) -> list[Match]:
-    """Rows whose picture is one of an evaluation set, or nearly one, with the name of that one.
+    """Return rows whose picture is one of an evaluation set, or nearly one, with the name of that one.
 
     Args:
         rows: Facts of readable pictures.
         pictures: Facts of those of the evaluation sets.
-        config: What counts as near.
-        thumbnails: Gives the thumbnails of places in ``rows``; None takes them from the column ``thumbnail``.
+        config: Limits of nearness.
+        thumbnails: Function from places in ``rows`` to thumbnails; None takes them from the column ``thumbnail``.
     """
     names = pictures["name"].to_pylist()
     exact = dict(zip(pictures["pixels"].to_pylist(), names, strict=True))
@@ -123,7 +123,7 @@ def matching_pictures(
 
 
 def _one_behind_another(number: int, first: Thumbnails, second: Thumbnails) -> Thumbnails:
-    """Thumbnails of places in two tables, of which the first has ``number`` rows."""
+    """Return thumbnails of places in two tables, of which the first has ``number`` rows."""
 
     def get(places: Int[np.ndarray, " m"]) -> UInt8[np.ndarray, "m 32 32 3"]:
         found = np.empty((len(places), THUMBNAIL_PX, THUMBNAIL_PX, 3), np.uint8)
@@ -150,7 +150,7 @@ class _PromptIndex:
                 self._holders[sequence].append(number)
 
     def match(self, caption: str) -> str | None:
-        """The prompt that is equal, or else the one that shares most of the shorter text's sequences; or None."""
+        """Return the equal prompt, or else the one that shares most of the shorter text's sequences; or None."""
         if (equal := self._equal.get(tuple(words(caption)))) is not None:
             return equal
         found = self._sequences(caption)

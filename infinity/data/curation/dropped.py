@@ -20,7 +20,7 @@ from infinity.data.sources.opening import Slice
 
 DROPPED_FILE = "dropped.parquet"
 SHOWN = 24
-"""How many rows of each reason keep their small picture."""
+"""Number of rows of each reason that keep their small picture."""
 
 SIDE_PX = 112
 """Longer side of these pictures."""
@@ -33,7 +33,7 @@ class DroppedRow:
     """One row that is left out.
 
     Attributes:
-        name: Of the picture, in its source.
+        name: Name of the picture in its source.
         detail: What was found, for example the score; may be empty.
         image: The picture, small; None where there is none.
     """
@@ -48,9 +48,9 @@ class DroppedRows:
     """The rows that one rule left out.
 
     Attributes:
-        reason: Its slug; ``unreadable_<slug>`` for rows in quarantine.
-        number: How many.
-        examples: The first few.
+        reason: Slug of the rule; ``unreadable_<slug>`` for rows in quarantine.
+        number: Number of rows.
+        examples: First few rows.
     """
 
     reason: str
@@ -59,14 +59,14 @@ class DroppedRows:
 
 
 def load_dropped(manifest_uri: str, most: int = SHOWN) -> tuple[DroppedRows, ...] | None:
-    """What lies beside a manifest, by reason; None where a version was made without a look at its rows.
+    """Return the dropped rows beside a manifest, by reason; None where a version was made without a look at its rows.
 
     Args:
         manifest_uri: URI of the manifest.
-        most: Most examples of a reason.
+        most: Largest number of examples per reason.
 
     Raises:
-        StorageError: It cannot be read.
+        StorageError: The file of dropped rows cannot be read.
     """
     try:
         content = storage.read_bytes(storage.join(storage.parent(manifest_uri), DROPPED_FILE))
@@ -86,7 +86,7 @@ def _by_reason(dropped: pa.Table, most: int) -> Iterator[DroppedRows]:
 
 
 def _image(picture: bytes | None, thumbnail: bytes | None) -> UInt8[np.ndarray, "H W 3"] | None:
-    """The picture itself, or the thumbnail of its facts, enlarged; None where it could not be read."""
+    """Return the picture itself, or the thumbnail of its facts, enlarged; None where it could not be read."""
     if picture is not None:
         return np.asarray(Image.open(io.BytesIO(picture)).convert("RGB"))
     if thumbnail is None:
@@ -97,7 +97,7 @@ def _image(picture: bytes | None, thumbnail: bytes | None) -> UInt8[np.ndarray, 
 
 
 def shown_rows(dropped: pa.Table) -> list[int]:
-    """The first few dropped rows of each reason."""
+    """Return the first few dropped rows of each reason."""
     shown: list[int] = []
     for reason in pc.unique(dropped["reason"]).to_pylist():
         shown += dropped.filter(pc.equal(dropped["reason"], reason))["row"].slice(0, SHOWN).to_pylist()
@@ -105,7 +105,7 @@ def shown_rows(dropped: pa.Table) -> list[int]:
 
 
 def dropped_file(dropped: pa.Table, thumbnails: pa.Table, pictures: Mapping[int, bytes]) -> bytes:
-    """A Parquet file of all dropped rows.
+    """Return a Parquet file of all dropped rows.
 
     Args:
         dropped: ``row``, ``name``, ``reason`` and ``detail``.
@@ -122,7 +122,7 @@ def dropped_file(dropped: pa.Table, thumbnails: pa.Table, pictures: Mapping[int,
 
 
 def small_pictures(piece: Slice, wanted: Sequence[int], max_pixels: int) -> dict[int, bytes]:
-    """Some rows of a slice as JPEG files of at most ``SIDE_PX`` pixels a side; what is gone meanwhile is left out.
+    """Return JPEG files of some rows, at most ``SIDE_PX`` pixels per side; pictures that are gone are left out.
 
     Raises:
         StorageError: The slice cannot be read.

@@ -38,11 +38,11 @@ class Cluster(Config):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DuplicateSurvey(Config):
-    """What a near-duplicate filter would do to a source.
+    """Effect that a near-duplicate filter would have on a source.
 
     Attributes:
-        limits: What counts as near.
-        pictures: How many pictures could be read.
+        limits: Limits of nearness.
+        pictures: Number of pictures that could be read.
         clusters: Largest first.
         differences: Number of pairs within the hash distance for each whole level of difference, 0 to 39.
     """
@@ -84,7 +84,7 @@ def survey(slices: Sequence[Slice], limits: NearDuplicates) -> tuple[DuplicateSu
 
 
 def _sheet(clusters: Sequence[Cluster], rows: dict[str, int], slices: Sequence[Slice]) -> bytes:
-    """At most eight pictures of each cluster in a row."""
+    """Return at most eight pictures of each cluster in a row."""
     shown = [[cluster.kept, *cluster.dropped][:8] for cluster in clusters]
     wanted = frozenset(rows[name] for names in shown for name in names)
     pictures: dict[str, UInt8[np.ndarray, "H W 3"]] = {}

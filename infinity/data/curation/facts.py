@@ -54,13 +54,13 @@ FACTS = pa.schema(
     ],
     metadata={b"infinity.kind": b"facts"},
 )
-"""What is remembered of every row of a source; scores of models are further columns."""
+"""Columns that are kept of every row of a source; scores of models are further columns."""
 
 SMALL_FACTS = tuple(name for name in FACTS.names if name != "thumbnail")
 """All but the thumbnail, which is ten times the rest: what is held of all rows at once."""
 
 CONVERTED = "colours converted from "
-"""How the detail of a readable picture begins whose colours were not sRGB; the name of its profile follows."""
+"""Prefix of the detail of a readable picture whose colours were not sRGB; the name of its profile follows."""
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
@@ -71,7 +71,7 @@ class FactsError(ValueError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SliceFacts:
-    """What the first pass found in one slice: a row of ``FACTS`` for every record, and what could not be used."""
+    """Facts of one slice: a row of ``FACTS`` for every record, and the quarantine of what could not be used."""
 
     facts: pa.Table
     quarantine: pa.Table
@@ -81,9 +81,9 @@ def measure_slice(piece: Slice, max_pixels: int, reduced: ReducedWriter | None =
     """Open and measure every picture of a slice.
 
     Args:
-        piece: Some rows of a source.
+        piece: Slice of a source.
         max_pixels: Larger pictures are unreadable; the header decides.
-        reduced: Gets every readable picture, so that none is decoded once more to be stored in another size.
+        reduced: Writer for reduced pictures; it gets every readable picture here, so that none is decoded twice.
 
     Raises:
         StorageError: A bucket that does not exist, refused credentials: the place is wrong, not a picture.
@@ -95,7 +95,7 @@ def measure_slice(piece: Slice, max_pixels: int, reduced: ReducedWriter | None =
 
 
 def measure_record(record: Record, data: bytes, picture: Decoded) -> dict[str, object]:
-    """The facts of one readable picture."""
+    """Return the facts of one readable picture."""
     likeness = measure_likeness(picture.image)
     told = {"detail": CONVERTED + printable(picture.converted_from)} if picture.converted_from else {}
     return (
@@ -118,7 +118,7 @@ def measure_record(record: Record, data: bytes, picture: Decoded) -> dict[str, o
 
 
 def to_bytes(facts: pa.Table) -> bytes:
-    """A Parquet file of facts, the same bytes for the same rows."""
+    """Return a Parquet file of facts, the same bytes for the same rows."""
     buffer = io.BytesIO()
     schema = facts.schema.with_metadata({**(facts.schema.metadata or {}), b"infinity.version": b"%d" % MEASURE_VERSION})
     pq.write_table(facts.replace_schema_metadata(schema.metadata), buffer, compression="zstd", write_statistics=False)
@@ -130,11 +130,11 @@ def from_bytes(data: bytes, where: str, columns: Sequence[str] | None = None) ->
 
     Args:
         data: The whole file.
-        where: Its place, for messages.
-        columns: Which are read; None for all.
+        where: Place of the file, for messages.
+        columns: Columns to read; None for all.
 
     Raises:
-        FactsError: It is no file of facts, or one of another version.
+        FactsError: The file holds no facts, or facts of another version.
     """
     try:
         table = pq.read_table(io.BytesIO(data), columns=None if columns is None else list(columns))
@@ -173,5 +173,5 @@ def _described(record: Record) -> dict[str, object]:
 
 
 def _writable_caption(text: str | None) -> str:
-    """Cleaned; half a surrogate pair, which no file holds, becomes NUL, so that the rule on damage still sees it."""
+    """Return a cleaned caption in which half a surrogate pair, which no file holds, is NUL: ``is_damaged`` finds it."""
     return _SURROGATES.sub("\0", clean_caption(text))

@@ -48,7 +48,7 @@ class ScoreRule(Config):
 
     @property
     def is_on(self) -> bool:
-        """Whether there is a threshold."""
+        """True where a minimum or a maximum is set."""
         return self.minimum is not None or self.maximum is not None
 
 
@@ -116,7 +116,7 @@ class ModelFilters(Config):
         )
 
     def needed(self) -> tuple[str, ...]:
-        """Names of the scores that some rule asks for."""
+        """Return names of the scores that some rule asks for."""
         return tuple(rule.score for rule in self.rules() if rule.is_on)
 
 
@@ -129,7 +129,7 @@ class Decontamination(Config):
     """Evaluation sets that must not be trained on; without any, nothing is compared.
 
     Attributes:
-        prompts: URIs of prompt lists: .jsonl (field prompt or text), .txt with a prompt a line, .csv with a column
+        prompts: URIs of prompt lists: .jsonl (field prompt or text), .txt with a prompt per line, .csv with a column
             prompt, or a folder of .txt files with one prompt each.
         pictures: URIs of sources of pictures: whatever a data set can be built from.
         ngram: Words of the sequences that are compared; prompts with fewer words must be equal to a caption.
@@ -163,7 +163,7 @@ class FilterConfig(Config):
         min_contrast: Smallest standard deviation of the levels [0, 255]; below 1 a picture is one flat colour.
         min_sharpness: Smallest variance of the Laplacian; what is blurred depends on the kind of pictures.
         duplicates: What counts as an exact duplicate: the same pixels ("picture"), the same pixels with the same
-            caption ("picture_and_caption", for sources with several captions a picture), or nothing ("keep").
+            caption ("picture_and_caption", for sources with several captions per picture), or nothing ("keep").
         near_duplicates: What counts as a near duplicate; None keeps them, as drawn scenes need it, which differ little.
         caption_duplicates: What counts as a repeated caption; None keeps them.
         evaluation: Evaluation sets that the data must not hold.
@@ -227,5 +227,5 @@ class FilterConfig(Config):
 
 
 def clean_caption(text: str | None) -> str:
-    """One line, single blanks, composed characters (NFC), nothing around it; empty for None."""
+    """Return one line, single blanks, composed characters (NFC), nothing around it; empty for None."""
     return unicodedata.normalize("NFC", " ".join((text or "").split()))

@@ -36,7 +36,7 @@ class Histogram(Config):
     Attributes:
         score: Name of the score.
         edges: Borders of the bins, one more than bins; a bin holds its lower border.
-        counts: How many pictures lie in each bin.
+        counts: Number of pictures in each bin.
         minimum: Smallest score that is kept, or None.
         maximum: Largest score that is kept, or None.
     """

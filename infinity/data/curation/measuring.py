@@ -20,12 +20,12 @@ class MeasuringCall:
     """One slice to measure, and where its files go.
 
     Attributes:
-        piece: Its rows.
+        piece: Slice of the source.
         max_pixels: Larger pictures are unreadable.
         facts: URI of its facts.
         quarantine: URI of what cannot be used of it.
         reduced: URI of the places of its reduced pictures.
-        storing: Which pictures are reduced.
+        storing: Settings by which pictures are reduced.
     """
 
     piece: Slice
@@ -37,11 +37,11 @@ class MeasuringCall:
 
 
 def measure(call: MeasuringCall) -> tuple[pa.Table, pa.Table]:
-    """The facts of one slice without thumbnails, and the places of its reduced pictures; what is there is read.
+    """Return the facts of one slice without thumbnails, and the places of its reduced pictures; what is there is read.
 
     Raises:
-        FactsError: What lies at the facts' place are no facts.
-        StorageError: The slice cannot be read or its files not be written.
+        FactsError: The file at the place of the facts holds something else.
+        StorageError: The slice cannot be read, or a file cannot be written.
     """
     reduces = call.storing.side_px is not None
     reduced = load_reduced(call.reduced) if reduces else table_of([], REDUCED)

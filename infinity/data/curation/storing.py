@@ -42,7 +42,7 @@ REDUCED = pa.schema(
         ("sha256", pa.string()),
     ]
 )
-"""Where the reduced pictures of a slice lie; pictures that are stored as they came have no row."""
+"""Columns of the places of a slice's reduced pictures; pictures that are stored as they came have no row."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,7 +52,7 @@ class StoringConfig(Config):
     Attributes:
         side_px: Longer pictures are reduced until their shorter side has this many pixels, and encoded as JPEG; None
             stores every picture as it came.
-        quality: Of these JPEGs, 1 to 100.
+        quality: Quality of the reduced JPEGs, 1 to 100.
     """
 
     side_px: int | None = None
@@ -79,11 +79,11 @@ class StoringConfig(Config):
         return digest_of([REDUCE_VERSION, self.to_json()])
 
     def reduces(self, width_px: int, height_px: int) -> bool:
-        """Whether a picture of this size is stored in a smaller one."""
+        """Return whether a picture of this size is stored in a smaller one."""
         return self.side_px is not None and min(width_px, height_px) > self.side_px
 
     def size_of(self, width_px: int, height_px: int) -> tuple[int, int]:
-        """Width and height as they are stored: the ratio stays, up to rounding."""
+        """Return width and height as they are stored: the ratio stays, up to rounding."""
         if not self.reduces(width_px, height_px):
             return width_px, height_px
         assert self.side_px is not None
@@ -93,7 +93,7 @@ class StoringConfig(Config):
 
 
 def reduce_picture(picture: Decoded, config: StoringConfig) -> bytes:
-    """A JPEG of a picture that ``config`` reduces, by a bicubic filter as wide as the reduction asks for."""
+    """Return a JPEG of a picture that ``config`` reduces, by a bicubic filter as wide as the reduction asks for."""
     small = shrink(picture.image, config.size_of(*picture.size), "bicubic")
     buffer = io.BytesIO()
     small.save(buffer, format="JPEG", quality=config.quality)
@@ -105,9 +105,9 @@ def reduce_slice(piece: Slice, facts: pa.Table, writer: ReducedWriter, max_pixel
 
     Args:
         piece: The slice.
-        facts: Its facts.
-        writer: Gets all pictures that can be read.
-        max_pixels: As in the first pass.
+        facts: Facts of the slice.
+        writer: Writer that gets all readable pictures.
+        max_pixels: Limit of the first pass: larger pictures are unreadable.
 
     Raises:
         SourceError: A picture is not what it was in the first pass.
@@ -136,8 +136,8 @@ class ReducedWriter:
         """Begin a slice.
 
         Args:
-            uri: Where the table goes, with the ending ``.parquet``; the pictures go beside it.
-            config: Which pictures are reduced.
+            uri: Place of the table, with the ending ``.parquet``; the pictures go beside the table.
+            config: Settings by which pictures are reduced.
         """
         self._uri = uri
         self.config = config
@@ -156,7 +156,7 @@ class ReducedWriter:
         """Keep a picture if it is stored in another size than its own.
 
         Raises:
-            StorageError: It cannot be written.
+            StorageError: The picture cannot be written.
         """
         if not self.config.reduces(*picture.size):
             return
@@ -181,7 +181,7 @@ class ReducedWriter:
         """Put the pictures into their place, then the table, and return it.
 
         Raises:
-            StorageError: They cannot be written.
+            StorageError: The files cannot be written.
         """
         self._stack.close()
         table = table_of(self._rows, REDUCED)
@@ -192,7 +192,7 @@ class ReducedWriter:
 
 
 def load_reduced(uri: str) -> pa.Table | None:
-    """The places of a slice's reduced pictures; None where they were never made or are gone.
+    """Return the places of a slice's reduced pictures; None where they were never made or are gone.
 
     Raises:
         StorageError: The place cannot be read.
@@ -207,5 +207,5 @@ def load_reduced(uri: str) -> pa.Table | None:
 
 
 def pictures_uri(uri: str) -> str:
-    """Where the pictures lie whose places are at ``uri``."""
+    """Return the place of the pictures that the table at ``uri`` describes."""
     return uri.removesuffix(".parquet") + ".pictures"

@@ -1,4 +1,4 @@
-"""Pictures that must not be in a data set any more, named by checksum, likeness or origin."""
+"""Pictures that must not be in a data set any more, named by checksum, perceptual hash or origin."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class TakedownList(Config):
     """What must go; a picture goes if any of these names it, and with it every row with the same pixels.
 
     Attributes:
-        sha256: Of the picture's file as it was found or as it lies in the shard, or of its pixels; 64 hexadecimal
+        sha256: Checksums of the picture's file as found, of its file in the shard, or of its pixels; 64 hexadecimal
             digits each.
         phash: Perceptual hashes, 16 hexadecimal digits each.
         phash_distance: Most bits in which a picture's hash may differ from one of ``phash``.
@@ -49,11 +49,11 @@ class TakedownList(Config):
     digests: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Without what came later and has its default: lists without it keep their bytes."""
+        """Return the list as JSON, without fields of later versions at their defaults: older lists keep their bytes."""
         return self.identity()
 
     def hidden(self) -> TakedownList:
-        """The same list without a checksum or an address of any picture."""
+        """Return the same list without a checksum or an address of any picture."""
         entries = [("sha256", value) for value in self.sha256] + [("url", value) for value in self.urls]
         digests = {*self.digests, *(digest_of_entry(kind, value) for kind, value in entries)}
         return self.replace(sha256=(), urls=(), digests=tuple(sorted(digests)))
@@ -71,7 +71,7 @@ class TakedownList(Config):
         return bool(self.sha256 or self.phash or self.urls or self.domains or self.digests)
 
     def __or__(self, other: TakedownList) -> TakedownList:
-        """Both lists; hashes are compared with the larger distance."""
+        """Return the union of both lists; hashes are compared with the larger distance."""
         return TakedownList(
             sha256=tuple(sorted({*self.sha256, *other.sha256})),
             phash=tuple(sorted({*self.phash, *other.phash})),
@@ -83,12 +83,12 @@ class TakedownList(Config):
 
 
 def digest_of_entry(kind: str, value: str) -> str:
-    """What stands for an entry of a list of which nothing must be left."""
+    """Return the digest that replaces an entry of a takedown list, so that the list does not name it any more."""
     return hashlib.sha256(f"takedown {kind} {value}".encode("utf-8", "backslashreplace")).hexdigest()
 
 
 def load_takedown(uri: str) -> TakedownList:
-    """A list from a file: JSON with the fields of TakedownList, or lines with one entry each.
+    """Return a list from a file: JSON with the fields of TakedownList, or lines with one entry each.
 
     A line is ``sha256:...``, ``phash:...``, ``url:...`` or ``domain:...``; empty ones and those with # are skipped.
 
@@ -112,11 +112,11 @@ def load_takedown(uri: str) -> TakedownList:
 
 
 def split_taken_down(facts: pa.Table, takedown: TakedownList) -> tuple[pa.Table, Tally]:
-    """The facts that stay, and the count of those that go; unreadable rows stay, they are counted elsewhere.
+    """Return the facts that stay, and the count of those that go; unreadable rows stay, they are counted elsewhere.
 
     Args:
         facts: Columns ``name``, ``content``, ``pixels``, ``phash`` and ``url`` of FACTS.
-        takedown: What must go.
+        takedown: List of what must go.
     """
     if not takedown or not facts.num_rows:
         return facts, Tally.of()
@@ -144,7 +144,7 @@ def split_taken_down(facts: pa.Table, takedown: TakedownList) -> tuple[pa.Table,
 
 
 def _tests(facts: pa.Table, takedown: TakedownList) -> list[tuple[str, Callable[[int], str]]]:
-    """Name and test of each kind of entry; a test gives what was found, or an empty text."""
+    """Return the name and the test of each kind of entry; a test gives what was found, or an empty text."""
     tests: list[tuple[str, Callable[[int], str]]] = []
     if takedown.sha256:
         wanted = {bytes.fromhex(value) for value in takedown.sha256}
@@ -176,10 +176,10 @@ def _near(value: int, hashes: UInt64[np.ndarray, " n"], distance: int) -> str:
 
 
 def _domain(url: str, domains: set[str]) -> str:
-    """The listed domain that the address lies in, or an empty text."""
+    """Return the listed domain that the address lies in, or an empty text."""
     try:
         host = (urlsplit(url).hostname or "").rstrip(".").lower()
     except ValueError:
-        return ""  # no address that anybody could list by its domain
+        return ""  # not an address, so that no domain can list it
     labels = host.split(".")
     return next((name for i in range(len(labels)) if (name := ".".join(labels[i:])) in domains), "")

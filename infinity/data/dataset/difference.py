@@ -10,7 +10,7 @@ from infinity.config import Config
 from infinity.data.dataset.manifest import Manifest
 
 EXAMPLES = 20
-"""How many rows of each kind are named."""
+"""Number of rows of each kind that are named."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,7 +32,7 @@ class Difference(Config):
         removed: Number of rows only the first has.
         moved: Number of rows that lie in another shard.
         resplit: Number of rows that belong to another split.
-        examples: For "added", "removed" and "moved": names of a few pictures.
+        examples: Names of a few pictures for each of "added", "removed" and "moved".
         shards_kept: Shards of both.
         shards_new: Shards of the second only.
         shards_gone: Shards of the first only.
@@ -56,7 +56,7 @@ class Difference(Config):
 
 
 def compare(first: Manifest, second: Manifest) -> Difference:
-    """The difference from the first to the second."""
+    """Return the difference from the first to the second."""
     before, after = _rows(first), _rows(second)
     added = [key for key in after if key not in before]
     removed = [key for key in before if key not in after]
@@ -84,7 +84,7 @@ def compare(first: Manifest, second: Manifest) -> Difference:
 
 
 def _rows(manifest: Manifest) -> dict[str, tuple[str, str, str]]:
-    """Shard's checksum, split and name of every row by its key."""
+    """Return the shard's checksum, the split and the name of every row by the row's key."""
     checksums = {shard.path: shard.sha256 for shard in manifest.head.shards}
     columns = (manifest.table[name].to_pylist() for name in ("key", "shard", "split", "source"))
     return {key: (checksums.get(shard, shard), split, name) for key, shard, split, name in zip(*columns, strict=True)}
@@ -106,7 +106,7 @@ def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[Chang
 
 
 def _leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:
-    """All values that are no objects, by their path; lists of objects are opened, others are one value."""
+    """Yield every value that is no JSON object, with its path; lists of objects are opened, others are one value."""
     if isinstance(value, Mapping):
         for key, item in value.items():
             yield from _leaves(item, f"{name}.{key}" if name else str(key))

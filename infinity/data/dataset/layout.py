@@ -30,10 +30,10 @@ SAMPLE_COLUMNS = (
     "row", "name", "url", "caption", "caption_long", "caption_short", "num_bytes", "width_px", "height_px",
     "extension", "keep_bytes", "content", "pixels", "phash",
 )  # fmt: skip
-"""What is needed of the facts to write a picture."""
+"""Columns of the facts that are needed to write a picture."""
 
 _ROWS_AT_ONCE = 8192
-"""Of how many rows there are objects of Python at a time."""
+"""Number of rows that are Python objects at a time."""
 
 _KEY_BYTES = 10  # twice as many digits
 T = TypeVar("T")
@@ -43,7 +43,7 @@ _SPLITS: tuple[Split, Split] = ("train", "validation")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ShardLimits(Config):
-    """How large shards become at most.
+    """Largest size of a shard.
 
     Attributes:
         samples: Samples in one shard.
@@ -56,7 +56,7 @@ class ShardLimits(Config):
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where an earlier version of the data set holds a sample's picture, as it will be stored."""
+    """Place of a sample's picture in an earlier version of the data set, as it will be stored."""
 
     shard: str  # URI
     offset: int
@@ -66,11 +66,11 @@ class Origin:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stored:
-    """How the pictures of a data set are stored.
+    """Settings and places of the stored pictures of a data set.
 
     Attributes:
-        digest: Of the settings by which pictures are reduced; empty if they are stored as they came.
-        origins: By row, where reduced pictures lie already.
+        digest: Digest of the settings by which pictures are reduced; empty if they are stored as they came.
+        origins: Places of reduced pictures that exist already, by row.
         as_parent: Whether the parent's pictures were stored in the same way, so that its shards can stay.
     """
 
@@ -84,9 +84,9 @@ class ShardPlan:
     """One shard to write.
 
     Attributes:
-        split: Which split its samples belong to.
+        split: Split that the samples belong to.
         aspect_ratio: The ratio that is nearest to all of them.
-        samples: In order: SAMPLE_COLUMNS and ``key``.
+        samples: Samples in order: SAMPLE_COLUMNS and ``key``.
         origins: By key, for the samples that lie as they will be stored, in an earlier version or beside the facts; the
             others come from the source.
         storing: Digest of the settings by which pictures were reduced; empty if they are stored as they came.
@@ -132,9 +132,9 @@ class ShardPlans:
 
     Attributes:
         samples: All of them: SAMPLE_COLUMNS and ``key``, by row.
-        shards: Those of the parent that stay, and which samples make the others.
-        parent_origins: By key, where the parent holds a picture as it will be stored.
-        stored: How pictures are stored.
+        shards: Shards of the parent that stay, and the samples of the new ones.
+        parent_origins: Places in the parent of pictures as they will be stored, by key.
+        stored: Settings of storing.
     """
 
     samples: pa.Table
@@ -146,16 +146,16 @@ class ShardPlans:
         return (self._plan(each) if isinstance(each, _ShardPart) else each for each in self.shards)
 
     def new(self) -> Iterator[ShardPlan]:
-        """Those to write."""
+        """Yield the plans of the shards that must be written."""
         return (self._plan(each) for each in self.shards if isinstance(each, _ShardPart))
 
     @property
     def num_new(self) -> int:
-        """How many are to write."""
+        """Number of shards that must be written."""
         return sum(isinstance(each, _ShardPart) for each in self.shards)
 
     def joined(self, written: Iterator[T]) -> Iterator[KeptShard | T]:
-        """What was made of the new ones, in order, among those that stay."""
+        """Yield the written shards, in order, among those that stay."""
         return (next(written) if isinstance(each, _ShardPart) else each for each in self.shards)
 
     def _plan(self, part: _ShardPart) -> ShardPlan:
@@ -177,7 +177,7 @@ class ShardPlans:
 
 
 def samples_of(manifest: Manifest) -> pa.Table:
-    """The samples of a data set as ``plan_shards`` takes them, in the order of its rows, without asking the source."""
+    """Return a data set's samples as ``plan_shards`` takes them, in the order of its rows, from the manifest alone."""
     table = manifest.table
     binary = {
         name: pa.array([bytes.fromhex(value) for value in table[column].to_pylist()], pa.binary(32))
@@ -193,7 +193,7 @@ def samples_of(manifest: Manifest) -> pa.Table:
 
 
 def sample_keys(kept: pa.Table) -> pa.ChunkedArray:
-    """A name for each sample: 20 hexadecimal digits over picture and captions, and a number for repetitions.
+    """Return a name for each sample: 20 hexadecimal digits over picture and captions, and a number for repetitions.
 
     It does not depend on the place in the source, so a sample is recognised in a source that grew.
     """
@@ -214,11 +214,11 @@ def sample_keys(kept: pa.Table) -> pa.ChunkedArray:
 
 
 def choose_validation(pixels: UInt8[np.ndarray, "n 32"], share: float, seed: int) -> Bool[np.ndarray, " n"]:
-    """Which pictures are set aside for validation: about ``share`` of all, at least one if that leaves others.
+    """Return which pictures are set aside for validation: about ``share`` of all, at least one if that leaves others.
 
     Pictures come in an order given by a hash of seed and content, and equal pictures go together. So adding pictures to
     a source moves few between the splits, and no picture has an equal in the other split. Pictures are not grouped by
-    likeness or caption: in a set with few captions that would set aside whole kinds of pictures.
+    caption or resemblance: in a set with few captions that would set aside whole kinds of pictures.
 
     Args:
         pixels: A checksum of each picture.
@@ -242,7 +242,7 @@ def choose_validation(pixels: UInt8[np.ndarray, "n 32"], share: float, seed: int
 
 
 def cut_evenly(num_bytes: Int[np.ndarray, " n"], limits: ShardLimits) -> Int[np.ndarray, " n"]:
-    """The number of the shard of each sample, ascending: as few shards as the limits allow, all about equally large.
+    """Return each sample's shard number, ascending: as few shards as the limits allow, all about equally large.
 
     Half of a sample's weight is its share of the samples and half its share of the bytes, so that neither many small
     pictures nor a few large ones make a shard that is unlike the others.
@@ -279,10 +279,10 @@ def plan_shards(
         kept: Facts of the pictures, by row.
         aspect_ratios: Ratios (height / width) that pictures are sorted into.
         validation_share: Share of the pictures that is set aside; pictures of the parent stay in their split.
-        limits: How large shards become.
-        seed: Another seed sets aside other pictures.
+        limits: Largest size of a shard.
+        seed: Seed of the validation split.
         parent: The version whose shards are kept where nothing in them changes.
-        stored: How pictures are stored, and which lie as they will be stored.
+        stored: Settings of storing, and the places of pictures that lie as they will be stored.
     """
     samples = kept.select(SAMPLE_COLUMNS)
     samples = samples.append_column("key", sample_keys(samples))
@@ -302,7 +302,7 @@ def plan_shards(
 
 
 class _Parent:
-    """What an earlier version holds, by key; nothing without one."""
+    """Content of an earlier version, by key; empty without one."""
 
     def __init__(self, manifest: Manifest | None, reusable: bool) -> None:
         self.shards: list[KeptShard] = []
@@ -328,7 +328,7 @@ class _Parent:
     def divide(
         self, keys: pa.ChunkedArray, group: Int[np.ndarray, " n"], split: str, ratio: float, limits: ShardLimits
     ) -> tuple[list[KeptShard], Int[np.ndarray, " m"]]:
-        """Shards of this group that stay, and the places of all samples that are in none of them, ascending.
+        """Return shards of this group that stay, and the places of all samples that are in none of them, ascending.
 
         Where new shards are written anyway, those of the parent that are less than half full join them: versions that
         each add a little do not end in thousands of small shards.
@@ -360,7 +360,7 @@ def _parts(places: Int[np.ndarray, " n"], shards: Int[np.ndarray, " n"]) -> list
 
 
 def _validation(samples: pa.Table, before: _Parent, share: float, seed: int) -> Bool[np.ndarray, " n"]:
-    """Samples of the parent stay where they are, and so do others with the same pixels; new ones are chosen."""
+    """Return the validation samples: the parent's, and those with the same pixels; others are chosen by hash."""
     pixels = as_rows(samples["pixels"])
     validation, new = np.zeros(len(pixels), bool), np.ones(len(pixels), bool)
     if before.splits:

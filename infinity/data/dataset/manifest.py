@@ -86,11 +86,11 @@ class SourceRecord(Config):
 
     Attributes:
         source: URI; None for drawn scenes.
-        scenes: Which scenes were drawn, or None.
-        fingerprint: Changes when the source does.
-        captions: Which caption was taken where a row has a long and a short one.
+        scenes: Settings of the drawn scenes, or None.
+        fingerprint: Text that changes when the source does.
+        captions: Choice of caption where a row has a long and a short one.
         columns: Names of columns, where guessing was not enough.
-        download: How pictures were fetched, if the source is a list of addresses.
+        download: Settings of the download, if the source is a list of addresses.
         roots: Further folders whose files the source might name.
     """
 
@@ -105,30 +105,31 @@ class SourceRecord(Config):
     roots: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Without what came later and has its default: manifests without it keep their bytes, and their digest."""
+        """Return the record as JSON without added fields at their defaults: older manifests keep their digest."""
         return self.identity()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ManifestHead(Config):
-    """What is true of the data set as a whole.
+    """Facts about the data set as a whole.
 
     Attributes:
-        counts: read, kept, unreadable and one ``dropped_<reason>`` a reason; read is the sum of the others.
-        unreadable: How many pictures were unreadable for which reason.
-        shards: In the order of the table.
+        counts: Numbers of rows: read, kept, unreadable and one ``dropped_<reason>`` per reason; read is the sum of the
+            others.
+        unreadable: Number of unreadable pictures by reason.
+        shards: Shards in the order of the table.
         spec: The settings the data set was built with, filters included.
-        root: Where the paths of shards begin: "." for the manifest's folder, ".." for the folder above it.
+        root: Folder where the paths of shards begin: "." for the manifest's folder, ".." for the folder above it.
         parent: Digest of the manifest that this one was made from; empty if it was made from sources alone.
-        parent_uri: Where that one lay, below the root or absolute.
+        parent_uri: Place of the parent's manifest, below the root or absolute.
         sources: All sources, in the order of their rows.
-        takedown: What was taken down, here and in all versions before.
+        takedown: Pictures that were taken down, here and in all versions before.
         rules: Every rule with its setting and its count.
-        histograms: How each score is spread over the readable pictures.
+        histograms: Histogram of each score over the readable pictures.
         examples: A few examples of each reason.
-        code_version: Of the program that wrote the data set.
-        converted: How many pictures had colours of which profile, and are stored in sRGB; of these ``sha256`` differs
-            from ``original_sha256``.
+        code_version: Version of the program that wrote the data set.
+        converted: Number of pictures by colour profile whose colours were converted to sRGB; of these ``sha256``
+            differs from ``original_sha256``.
     """
 
     later: ClassVar[frozenset[str]] = frozenset({"converted"})
@@ -150,7 +151,7 @@ class ManifestHead(Config):
     converted: dict[str, int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Without what came later and has its default: manifests without it keep their bytes, and their digest."""
+        """Return the head as JSON without added fields at their defaults: older manifests keep their digest."""
         plain = Config.to_json(self)
         return plain if self.converted else {name: value for name, value in plain.items() if name != "converted"}
 
@@ -163,8 +164,8 @@ class Manifest:
     needs a third of them.
 
     Attributes:
-        uri: Where it lies, or shall lie.
-        head: What is true of the data set as a whole.
+        uri: Place of the manifest, which need not exist yet.
+        head: Facts about the data set as a whole.
     """
 
     def __init__(
@@ -173,9 +174,9 @@ class Manifest:
         """Compose a manifest.
 
         Args:
-            uri: Where it lies, or shall lie.
-            head: What is true of the data set as a whole.
-            table: Its rows, with the columns of ``SCHEMA``.
+            uri: Place of the manifest, which need not exist yet.
+            head: Facts about the data set as a whole.
+            table: Rows of the manifest, with the columns of ``SCHEMA``.
             saved_digest: sha256 of the file it was loaded from; empty for one that was not.
         """
         self.uri, self.head = uri, head
@@ -187,8 +188,8 @@ class Manifest:
         """Read a manifest.
 
         Raises:
-            ManifestError: Not a manifest, or of another version.
-            StorageError: Missing or unreadable.
+            ManifestError: The file is no manifest, or one of another version.
+            StorageError: The file is missing or unreadable.
         """
         return cls._parsed(uri, storage.read_bytes(uri))
 
@@ -197,14 +198,14 @@ class Manifest:
         """Write a manifest whose rows come a piece at a time, and give it as it would be loaded.
 
         Args:
-            uri: Where it shall lie.
-            head: What is true of the data set as a whole.
-            tables: Its rows, with the columns of ``SCHEMA``; those of one row group are in memory at a time. The same
+            uri: Place of the manifest.
+            head: Facts about the data set as a whole.
+            tables: Rows of the manifest, with the columns of ``SCHEMA``; one row group is in memory at a time. The same
                 rows in the same pieces give the same bytes.
 
         Raises:
             FileAlreadyThereError: Another manifest lies there.
-            StorageError: It cannot be written.
+            StorageError: The manifest cannot be written.
         """
         content = _file_of(head, tables)
         storage.put_once(uri, content)
@@ -247,7 +248,7 @@ class Manifest:
             return self._rows.whole() if isinstance(self._rows, ParquetColumns) else self._rows
 
     def column(self, name: str) -> pa.ChunkedArray:
-        """One column of ``SCHEMA``; shard, extension and split may come as dictionaries of texts.
+        """Return one column of ``SCHEMA``; shard, extension and split may come as dictionaries of texts.
 
         Raises:
             ManifestError: The file is damaged.
@@ -269,7 +270,7 @@ class Manifest:
 
         Raises:
             FileAlreadyThereError: Another manifest lies there.
-            StorageError: It cannot be written.
+            StorageError: The manifest cannot be written.
         """
         storage.put_once(self.uri, self.to_bytes())
 
@@ -285,7 +286,7 @@ class Manifest:
         return folder if self.head.root == "." else storage.parent(folder)
 
     def to_bytes(self) -> bytes:
-        """The manifest's file."""
+        """Return the bytes of the manifest's file."""
         return bytes(_file_of(self.head, [self.table]))
 
     def __len__(self) -> int:
@@ -293,7 +294,7 @@ class Manifest:
 
     @cached_property
     def aspect_ratios(self) -> np.ndarray:
-        """Float64, one value a row."""
+        """Float64, one value per row."""
         values: np.ndarray = self._filled("aspect_ratio").to_numpy()
         return values
 
@@ -303,7 +304,7 @@ class Manifest:
         return shards, offsets.to_numpy(), sizes.to_numpy()
 
     def _filled(self, name: str) -> pa.ChunkedArray:
-        """A column without which a picture cannot be found.
+        """Return a column without which a picture cannot be found.
 
         Raises:
             ManifestError: The file is damaged, or some rows have no value.
@@ -317,14 +318,14 @@ class Manifest:
         return column
 
     def rows(self, split: Split, aspect_ratio: float | None = None) -> Int[np.ndarray, " n"]:
-        """Row numbers of one split, or of one ratio in it, ascending."""
+        """Return row numbers of one split, or of one ratio in it, ascending."""
         chosen = pc.equal(self.column("split"), split).to_numpy(zero_copy_only=False)
         if aspect_ratio is not None:
             chosen = chosen & (self.aspect_ratios == aspect_ratio)
         return np.flatnonzero(chosen)
 
     def captions(self, rows: Sequence[int] | Int[np.ndarray, " n"]) -> list[str]:
-        """Captions of the rows, in their order.
+        """Return captions of the rows, in their order.
 
         Raises:
             ManifestError: The file is damaged, or a row has none.
@@ -338,7 +339,7 @@ class Manifest:
         return captions
 
     def values(self, name: str, rows: Sequence[int] | Int[np.ndarray, " n"]) -> list[Any]:
-        """Values of a column in some rows, in their order; of a loaded manifest, no more than that part is decoded.
+        """Return values of a column in some rows, in their order; of a loaded manifest only that part is decoded.
 
         Raises:
             ManifestError: The file is damaged.
@@ -351,7 +352,7 @@ class Manifest:
         return [column[row].as_py() for row in numbers]
 
     def place(self, row: int) -> tuple[str, int, int]:
-        """URI of the shard, offset and number of bytes of one picture.
+        """Return the URI of the shard, offset and number of bytes of one picture.
 
         Raises:
             ManifestError: The shard would lie outside of the data set.
@@ -360,10 +361,10 @@ class Manifest:
         return self.shard_uri(shards[row].as_py()), int(offsets[row]), int(sizes[row])
 
     def shard_uri(self, path: str) -> str:
-        """URI of a shard, given its path in the table or the head: below the root, links resolved.
+        """Return the URI of a shard, given its path in the table or the head: below the root, links resolved.
 
         Raises:
-            ManifestError: It would lie elsewhere: a manifest from a stranger must not name our files.
+            ManifestError: The shard would lie elsewhere: a manifest from a stranger must not name our files.
         """
         if path not in self._shard_uris:
             uri = storage.join(self.root, path)
@@ -380,7 +381,7 @@ class Manifest:
         return self._shard_uris[path]
 
     def read_image(self, row: int) -> bytes:
-        """The picture's file: JPEG, PNG or WebP.
+        """Return the picture's file: JPEG, PNG or WebP.
 
         Raises:
             ManifestError: The shard is shorter than the manifest says.
@@ -405,7 +406,7 @@ def _file_of(head: ManifestHead, tables: Iterable[pa.Table]) -> memoryview:
 
 
 def _whole_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """The same rows in pieces of one or more row groups, the last one of what is left; never nothing."""
+    """Yield the same rows in pieces of one or more row groups, the last one of what is left; never nothing."""
     waiting, number, is_first = [SCHEMA.empty_table()], 0, True
     for table in tables:
         waiting.append(table.cast(SCHEMA))

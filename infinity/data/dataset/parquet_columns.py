@@ -42,7 +42,7 @@ class ParquetColumns:
 
     @property
     def num_rows(self) -> int:
-        """Rows of the file."""
+        """Number of rows of the file."""
         return self._starts[-1]
 
     @property
@@ -51,7 +51,7 @@ class ParquetColumns:
         return dict(self._file.schema_arrow.metadata or {})
 
     def unfit(self, schema: pa.Schema) -> str | None:
-        """How the columns differ in name or type from a schema; None where they do not."""
+        """Return how the columns differ in name or type from a schema; None where they do not."""
         found = self._file.metadata.schema.to_arrow_schema()
         if missing := [name for name in schema.names if name not in found.names]:
             return f"expected the columns {', '.join(schema.names)}; missing are {', '.join(missing)}"
@@ -62,12 +62,12 @@ class ParquetColumns:
         return None
 
     def column(self, name: str) -> pa.ChunkedArray:
-        """One column, which is remembered.
+        """Return one column and remember it.
 
         Raises:
-            KeyError: There is none of that name.
+            KeyError: There is no column of that name.
             pyarrow.ArrowInvalid: The file is damaged.
-            OSError: The same.
+            OSError: The file is damaged.
         """
         with self._lock:
             if name not in self._whole:
@@ -75,13 +75,13 @@ class ParquetColumns:
             return self._whole[name]
 
     def values(self, name: str, rows: Sequence[int]) -> list[Any]:
-        """Values of a column in some rows, in their order; no more is decoded than the row groups that hold them.
+        """Return values of a column in some rows, in their order; only the row groups that hold them are decoded.
 
         Raises:
             KeyError: There is no such column.
             IndexError: There is no such row.
             pyarrow.ArrowInvalid: The file is damaged.
-            OSError: The same.
+            OSError: The file is damaged.
         """
         if (whole := self._whole.get(name)) is not None:
             return [whole[row].as_py() for row in rows]
@@ -94,11 +94,11 @@ class ParquetColumns:
         return found
 
     def whole(self) -> pa.Table:
-        """All columns, none as a dictionary; not remembered.
+        """Return all columns, none as a dictionary; not remembered.
 
         Raises:
             pyarrow.ArrowInvalid: The file is damaged.
-            OSError: The same.
+            OSError: The file is damaged.
         """
         with self._lock:
             self._buffer.seek(0)

@@ -55,11 +55,11 @@ class ShiftedSlice:
 
     @property
     def first_row(self) -> int:
-        """The smallest row."""
+        """Smallest row number of the slice."""
         return self.piece.first_row + self.shift
 
     def read(self, wanted: frozenset[int] | None = None) -> Iterator[Record]:
-        """The slice's records, or those of ``wanted`` rows."""
+        """Yield the slice's records, or those of ``wanted`` rows."""
         inner = None if wanted is None else frozenset(row - self.shift for row in wanted)
         for record in self.piece.read(inner):
             yield replace(record, row=record.row + self.shift)
@@ -71,10 +71,10 @@ def write_shard(plan: ShardPlan, slices: Sequence[Slice], root: str, max_pixels:
     One picture is in memory at a time, however many the shard holds.
 
     Args:
-        plan: What goes in.
+        plan: Plan of the shard.
         slices: The slices of the source that hold the plan's samples without an origin, in order.
         root: URI of the folder whose ``shards`` folder all versions of a data set share.
-        max_pixels: As in the first pass.
+        max_pixels: Limit of the first pass: larger pictures are unreadable.
 
     Raises:
         SourceError: A picture is not what it was in the first pass.
@@ -106,7 +106,7 @@ def write_shard(plan: ShardPlan, slices: Sequence[Slice], root: str, max_pixels:
 
 
 def _from_index(uri: str, root: str) -> WrittenShard | None:
-    """The shard that was written for this plan, if it is still there."""
+    """Return the shard that was written for this plan, if it is still there."""
     try:
         text = storage.read_text(uri)
     except storage.FileMissingError:
@@ -161,7 +161,7 @@ def _add_sample(tar: tarfile.TarFile, plan: ShardPlan, sample: dict[str, Any], i
 
 
 def _from_origin(origin: Origin) -> bytes:
-    """The picture as an earlier version stored it."""
+    """Return the picture as an earlier version stored it."""
     data = storage.read_bytes(origin.shard, start=origin.offset, length=origin.num_bytes)
     if hashlib.sha256(data).hexdigest() != origin.sha256:
         raise ManifestError(

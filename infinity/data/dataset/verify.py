@@ -61,7 +61,7 @@ class ShardReader(io.RawIOBase):
 
 
 def verify(manifest: Manifest) -> tuple[Fault, ...]:
-    """Everything that is wrong with a data set; nothing is wrong if it is empty.
+    """Return everything that is wrong with a data set; nothing is wrong if it is empty.
 
     Checked are the counts of the head, the order and completeness of the rows, and of every shard: its size, its
     checksum, the names and the order of its files, and that every row leads to the bytes with its checksum.
@@ -81,12 +81,12 @@ def verify(manifest: Manifest) -> tuple[Fault, ...]:
 
 
 def verify_shard(uri: str, shard: ShardInfo, rows: list[dict[str, Any]]) -> list[Fault]:
-    """What is wrong with one shard.
+    """Return what is wrong with one shard.
 
     Args:
-        uri: Where it lies.
-        shard: What the head says about it.
-        rows: Its rows of the manifest, in order.
+        uri: Place of the shard.
+        shard: Description of the shard in the head of the manifest.
+        rows: Rows of the manifest that lie in the shard, in order.
     """
     if len(rows) != shard.num_samples:
         return [_fault("wrong_count", uri, f"{shard.num_samples} rows", f"{len(rows)} in the table")]
@@ -108,7 +108,7 @@ def verify_shard(uri: str, shard: ShardInfo, rows: list[dict[str, Any]]) -> list
 
 
 def _check_members(uri: str, tar: tarfile.TarFile, rows: list[dict[str, Any]]) -> list[Fault]:
-    """Compare the files of a shard with its rows: three a row, the picture first, in order."""
+    """Compare the files of a shard with its rows: three per row, the picture first, in order."""
     faults: list[Fault] = []
     position = 0
     for member in tar:

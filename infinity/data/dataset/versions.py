@@ -28,8 +28,8 @@ class Version(Config):
     """One version of a named data set.
 
     Attributes:
-        number: From 1 on.
-        manifest: Its manifest, below the root.
+        number: Number of the version, from 1 on.
+        manifest: Place of the manifest, below the root.
         sha256: Digest of the manifest: sha256 of its file.
         parent: Digest of the version before; empty for the first.
     """
@@ -41,21 +41,21 @@ class Version(Config):
 
 
 def check_name(name: str) -> None:
-    """See to it that a name can be a folder.
+    """Require that a name can be the name of a folder.
 
     Raises:
-        ValueError: It cannot.
+        ValueError: The name cannot be the name of a folder.
     """
     if not _NAME.fullmatch(name):
         raise ValueError(f"name of a data set: expected small letters, digits, '.', '_' and '-', got {name!r}")
 
 
 def versions(root: str, name: str) -> tuple[Version, ...]:
-    """All versions, the first one first.
+    """Return all versions, the first one first.
 
     Raises:
         ConfigError: A file is no version.
-        StorageError: They cannot be read.
+        StorageError: The versions cannot be read.
     """
     check_name(name)
     files = storage.list_files(storage.join(root, VERSIONS_FOLDER, name))
@@ -63,12 +63,12 @@ def versions(root: str, name: str) -> tuple[Version, ...]:
 
 
 def load_version(root: str, name: str, number: int | None = None) -> Manifest:
-    """The manifest of a version, or of the latest.
+    """Return the manifest of a version, or of the latest.
 
     Raises:
         ValueError: There is no such version.
         ManifestError: The manifest is not the one that was published.
-        StorageError: It cannot be read.
+        StorageError: The manifest cannot be read.
     """
     found = {version.number: version for version in versions(root, name)}
     wanted = number or max(found, default=0)
@@ -84,7 +84,7 @@ def load_version(root: str, name: str, number: int | None = None) -> Manifest:
 
 
 def check_next(root: str, name: str, parent: Manifest | None) -> None:
-    """See to it that a version made from ``parent`` would be the next one: what ``publish`` checks, before the work.
+    """Require that a version made from ``parent`` would be the next one: the check of ``publish``, before the work.
 
     Raises:
         VersionConflictError: The latest version is another one.
@@ -99,7 +99,7 @@ def publish(root: str, name: str, manifest: Manifest) -> Version:
 
     Raises:
         VersionConflictError: The latest version is not the manifest's parent, or somebody else was faster.
-        StorageError: It cannot be written.
+        StorageError: The version cannot be written.
     """
     before = versions(root, name)
     if before and before[-1].sha256 == manifest.digest:

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, UInt8
 from infinity.data.images.fingerprint import THUMBNAIL_PX
 
 MAX_SHIFT = 0.06
-"""How far an edge may move, in picture sides: a crop of 5 %, and a little for rounding to pixels."""
+"""Largest move of an edge, in picture sides: a crop of 5 %, and a little for rounding to pixels."""
 
 _LEVELS = ((8, 3, 2.0), (16, 4, 2.5), (THUMBNAIL_PX, 4, 1.0))
 """Sides of the copies that are laid over each other, steps of least squares at each, and by what factor a copy may
@@ -29,7 +29,7 @@ _LUMA_CHROMA = np.array([[0.299, 0.587, 0.114], [-0.118, -0.232, 0.35], [0.35, -
 """From R, G, B to Y and seven tenths of Cb and Cr (JFIF, ITU-T T.871)."""
 
 _LUMA_FACTOR = 2.1
-"""One level of these counts as so many of R, G and B: at the default limit of 18, 8.6 levels are near. No pair of
+"""One level of luma or chroma counts as this many of R, G and B: at the default limit of 18, 8.6 are near. No pair of
 unlike emoji is below 9.1, no copy that JPEG encoded at quality 50 above 7.1 (decision 16)."""
 
 Thumbnails = UInt8[np.ndarray, "P 32 32 3"]
@@ -40,7 +40,7 @@ Shifts = Float[np.ndarray, "P 4"]
 
 
 def thumbnail_difference(a: Thumbnails, b: Thumbnails, limit: float = np.inf) -> Differences:
-    """The largest difference of any cell and channel, in levels [0, 255], of each pair laid over each other.
+    """Return the largest difference of any cell and channel, in levels [0, 255], of each pair laid over each other.
 
     Differences are averaged over neighbouring cells (1-2-1 along both axes) first: interpolation errs from cell to
     cell, a changed colour covers several. They are taken in red, green and blue, and in luma and chroma at a rate of
@@ -61,12 +61,12 @@ def thumbnail_difference(a: Thumbnails, b: Thumbnails, limit: float = np.inf) ->
 
 
 def mean_colours(thumbnails: Thumbnails, side: int) -> UInt8[np.ndarray, "P N"]:
-    """The means of ``side`` x ``side`` fields, RGB: cheap to compare, and little changed by any crop where few."""
+    """Return the RGB means of ``side`` x ``side`` fields: cheap to compare, and little changed by a crop where few."""
     return np.asarray(np.rint(_reduced(thumbnails, side)).astype(np.uint8).reshape(len(thumbnails), -1))
 
 
 def unexplained(picture: UInt8[np.ndarray, " 192"], others: UInt8[np.ndarray, "P 192"]) -> Differences:
-    """How much of the difference to a picture no small shift or scale explains, as far as both are linear.
+    """Return how much of the difference to a picture no small shift or scale explains, as far as both are linear.
 
     Takes means of 8 x 8 fields. The root of the mean square of what is left is below 20 levels for 99 of 100 crops of
     5 %; it costs a thousandth of laying one over the other.
@@ -102,7 +102,7 @@ def _aligned(a: Thumbnails, b: Thumbnails, limit: float) -> Differences:
 
 
 def _laid_over(source: Pictures, target: Pictures, shift: Shifts, steps: int) -> tuple[Shifts, Differences]:
-    """Better shifts by damped least squares (Gauss-Newton), and what differs then."""
+    """Improve shifts by damped least squares (Gauss-Newton); return them and the differences that remain."""
     for _ in range(steps):
         warped, seen = _warp(source, shift)
         residual = (target - warped) * seen[..., None]
@@ -112,7 +112,7 @@ def _laid_over(source: Pictures, target: Pictures, shift: Shifts, steps: int) ->
 
 
 def _step(warped: Pictures, residual: Pictures, seen: Bool[np.ndarray, "P N N"]) -> Shifts:
-    """The change of the shift that makes the residual smallest, as far as it is linear."""
+    """Return the change of the shift that makes the residual smallest, as far as it is linear."""
     side = warped.shape[1]
     down, right = (_gradient(warped, axis) * seen[..., None] for axis in (1, 2))
     places = ((np.arange(side) + 0.5) / side).astype(np.float32)
@@ -130,13 +130,13 @@ def _step(warped: Pictures, residual: Pictures, seen: Bool[np.ndarray, "P N N"])
 
 
 def _moments(a: Pictures, b: Pictures, weights: tuple[np.ndarray, ...]) -> Float[np.ndarray, "P w"]:
-    """Sums of a * b, weighted by each of the weights."""
+    """Return sums of a * b, weighted by each of the weights."""
     product = np.einsum("pyxc,pyxc->pyx", a, b).reshape(len(a), -1)
     return np.asarray(product @ np.stack([weight.ravel() for weight in weights], axis=1))
 
 
 def _gradient(pictures: Pictures, axis: int) -> Pictures:
-    """Central differences, in levels per picture side; one-sided at the borders."""
+    """Return central differences, in levels per picture side; one-sided at the borders."""
     side = pictures.shape[axis]
     before, behind = (_shifted(pictures, axis, by) for by in (-1, 1))
     spans = np.full(side, 2.0, np.float32)
@@ -145,14 +145,14 @@ def _gradient(pictures: Pictures, axis: int) -> Pictures:
 
 
 def _limited(shift: Shifts) -> Shifts:
-    """No edge moves further than ``MAX_SHIFT``."""
+    """Limit shifts, so that no edge moves further than ``MAX_SHIFT``."""
     first = np.clip(shift[:, ::2], -MAX_SHIFT, MAX_SHIFT)
     last = np.clip(shift[:, ::2] + shift[:, 1::2], -MAX_SHIFT, MAX_SHIFT)
     return np.stack([first, last - first], axis=-1).reshape(-1, 4)
 
 
 def _warp(source: Pictures, shift: Shifts) -> tuple[Pictures, Bool[np.ndarray, "P N N"]]:
-    """Source as seen through the shift, and which cells lie inside of it."""
+    """Return the source as seen through the shift, and which cells lie inside of it."""
     count, side = source.shape[:2]
     across, seen_across = _interpolation(shift[:, 0], shift[:, 1], side)
     along, seen_along = _interpolation(shift[:, 2], shift[:, 3], side)
@@ -164,7 +164,7 @@ def _warp(source: Pictures, shift: Shifts) -> tuple[Pictures, Bool[np.ndarray, "
 def _interpolation(
     start: Float[np.ndarray, " P"], growth: Float[np.ndarray, " P"], side: int
 ) -> tuple[Float[np.ndarray, "P N N"], Bool[np.ndarray, "P N"]]:
-    """Weights of cubic interpolation along one axis (Catmull and Rom, 1974); linear errs more than a skin tone does."""
+    """Return weights of cubic interpolation along an axis (Catmull and Rom, 1974); linear errs by a skin tone."""
     cells = np.arange(side, dtype=np.float32)
     centers = (cells + 0.5) / side
     places = (centers + start[:, None] + growth[:, None] * centers) * side - 0.5
@@ -176,7 +176,7 @@ def _interpolation(
 
 
 def _largest(difference: Pictures) -> Differences:
-    """The largest level of any cell and channel after a 1-2-1 mean along both axes; borders count twice."""
+    """Return the largest level of any cell and channel after a 1-2-1 mean along both axes; borders count twice."""
     for axis in (1, 2):
         difference = (_shifted(difference, axis, -1) + 2 * difference + _shifted(difference, axis, 1)) / 4
     colours, luma = (np.abs(each).max(axis=(1, 2, 3)) for each in (difference, difference @ _LUMA_CHROMA))
@@ -184,13 +184,13 @@ def _largest(difference: Pictures) -> Differences:
 
 
 def _shifted(values: Pictures, axis: int, by: int) -> Pictures:
-    """The neighbours of all cells along an axis; the border is its own."""
+    """Return the neighbours of all cells along an axis; the border is its own."""
     side = values.shape[axis]
     return np.take(values, np.clip(np.arange(side) + by, 0, side - 1), axis)
 
 
 def _reduced(thumbnails: Thumbnails, side: int) -> Pictures:
-    """Float copies of ``side`` x ``side`` means."""
+    """Return floating-point copies of ``side`` x ``side`` means."""
     means: Pictures = thumbnails.astype(np.float32)
     while means.shape[1] > side:
         means = means[:, ::2] + means[:, 1::2]

@@ -8,7 +8,7 @@ from jaxtyping import Int, UInt8
 
 
 def as_rows(column: pa.ChunkedArray) -> UInt8[np.ndarray, "n w"]:
-    """The values of a column of ``w`` bytes each; none of them may be null."""
+    """Return the values of a column of ``w`` bytes each; none of them may be null."""
     width = column.type.byte_width
     parts = [np.empty((0, width), np.uint8)]
     for piece in column.chunks:
@@ -18,12 +18,12 @@ def as_rows(column: pa.ChunkedArray) -> UInt8[np.ndarray, "n w"]:
 
 
 def equal_codes(rows: UInt8[np.ndarray, "n w"]) -> Int[np.ndarray, " n"]:
-    """A number for each row, from 0 on without gaps, equal for equal rows."""
+    """Return a number for each row, from 0 on without gaps, equal for equal rows."""
     return np.asarray(np.unique(as_values(rows), return_inverse=True)[1], np.int64)
 
 
 def earlier_equals(rows: UInt8[np.ndarray, "n w"]) -> Int[np.ndarray, " n"]:
-    """How many of the rows before each one are equal to it."""
+    """Return how many of the rows before each one are equal to it."""
     codes = equal_codes(rows)
     order = np.argsort(codes, kind="stable")
     ordered = codes[order]
@@ -33,5 +33,5 @@ def earlier_equals(rows: UInt8[np.ndarray, "n w"]) -> Int[np.ndarray, " n"]:
 
 
 def as_values(rows: UInt8[np.ndarray, "n w"]) -> np.ndarray:
-    """Each row as one value that numpy compares and sorts as a whole."""
+    """Return each row as one value that numpy compares and sorts as a whole."""
     return np.ascontiguousarray(rows).view(np.dtype((np.void, rows.shape[1]))).ravel()

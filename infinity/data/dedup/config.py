@@ -10,7 +10,7 @@ from infinity.config import Config
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NearDuplicates(Config):
-    """What counts as nearly the same picture: both must hold. Decision 0016 has the data behind the defaults.
+    """Limits of near duplicates among pictures: both must hold. Decision 0016 has the data behind the defaults.
 
     Attributes:
         distance: Largest number of different bits of the perceptual hash, 0 to 20.
@@ -30,11 +30,11 @@ class NearDuplicates(Config):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CaptionDuplicates(Config):
-    """What counts as nearly the same caption.
+    """Limits of near duplicates among captions.
 
     Attributes:
         similarity: Smallest Jaccard similarity of the captions' word pairs, above 0 to 1; 1 is the same words.
-        scope: Where repetitions are looked for: among rows with the same pixels ("picture") or everywhere ("anywhere").
+        scope: Rows among which repetitions are looked for: those with the same pixels ("picture") or all ("anywhere").
     """
 
     similarity: float = 0.8

@@ -50,7 +50,7 @@ class Match:
 
 
 def preference(rows: pa.Table) -> Int[np.ndarray, " n"]:
-    """Indices of rows from the one that is kept rather to the one that is dropped rather.
+    """Return indices of rows, the row that is best to keep first.
 
     More pixels first, then more bytes (less was lost in encoding), then the longer caption; then by checksum, caption
     and name, which decide between what is equally good. Only rows that are equal in all of this go by their number.
@@ -63,7 +63,7 @@ def preference(rows: pa.Table) -> Int[np.ndarray, " n"]:
 
 
 def exact_duplicates(rows: pa.Table, duplicates: str) -> list[Match]:
-    """All but the preferred one of rows with the same pixels, as ``FilterConfig.duplicates`` defines them."""
+    """Return all rows with the same pixels but the preferred one, as ``FilterConfig.duplicates`` defines them."""
     if duplicates == "keep":
         return []
     keys = equal_codes(as_rows(rows["pixels"]))
@@ -81,7 +81,7 @@ def exact_duplicates(rows: pa.Table, duplicates: str) -> list[Match]:
 def near_duplicates(
     rows: pa.Table, limits: NearDuplicates, partitions: int = 1, thumbnails: Thumbnails | None = None
 ) -> list[Match]:
-    """Rows whose picture is nearly that of a preferred row that stays.
+    """Return rows whose picture is nearly that of a preferred row that stays.
 
     Rows are looked at in blocks, the best first, and compared with those that stay only: what was dropped needs no
     further comparison. So a thousand versions of one picture cost a thousand comparisons and not half a million, and
@@ -89,14 +89,14 @@ def near_duplicates(
 
     Args:
         rows: Columns of ``FACTS`` of readable pictures.
-        limits: What counts as near.
-        partitions: As ``near_pairs``.
-        thumbnails: Gives the thumbnails of places in ``rows``; None takes them from the column ``thumbnail``.
+        limits: Limits of nearness.
+        partitions: Number of parts that the search is cut into, see ``near_pairs``; the result does not depend on it.
+        thumbnails: Function from places in ``rows`` to thumbnails; None takes them from the column ``thumbnail``.
     """
     get = thumbnails or thumbnails_in(rows)
     order = preference(rows)
     first, twins = _twins(rows, order, get)
-    looks = Fingerprints.of(rows, get).take(order[first])  # one a look: the preferred one
+    looks = Fingerprints.of(rows, get).take(order[first])  # one per look: the preferred one
     dropped: dict[int, int] = {}
     stays = np.empty(0, np.int64)
     at = 0
@@ -117,7 +117,7 @@ def near_duplicates(
 
 
 def caption_duplicates(rows: pa.Table, limits: CaptionDuplicates) -> list[Match]:
-    """Rows whose caption nearly repeats that of a preferred row that stays."""
+    """Return rows whose caption nearly repeats that of a preferred row that stays."""
     order = preference(rows)
     captions = rows["caption"].take(pa.array(order)).to_pylist()
     groups: defaultdict[bytes, list[int]] = defaultdict(list)
@@ -138,7 +138,7 @@ def _matches(rows: pa.Table, order: Int[np.ndarray, " n"], word: str, dropped: M
 
 
 def _codes(column: pa.ChunkedArray) -> Int[np.ndarray, " n"]:
-    """A number for each value, equal for equal values."""
+    """Return a number for each value, equal for equal values."""
     pieces = [piece.indices.to_numpy(zero_copy_only=False) for piece in column.dictionary_encode().chunks]
     return np.concatenate([np.empty(0, np.int64), *pieces], dtype=np.int64, casting="unsafe")
 
@@ -146,7 +146,7 @@ def _codes(column: pa.ChunkedArray) -> Int[np.ndarray, " n"]:
 def _twins(
     rows: pa.Table, order: Int[np.ndarray, " n"], thumbnails: Thumbnails
 ) -> tuple[Int[np.ndarray, " m"], dict[int, int]]:
-    """Ranks with a look of their own, and for all others the better rank that no comparison could tell from them."""
+    """Return ranks with a look of their own, and the better rank of each other one that no comparison tells from it."""
     first: dict[bytes, int] = {}
     twins: dict[int, int] = {}
     columns = [rows[name].to_numpy() for name in ("phash", "width_px", "height_px")]
@@ -161,7 +161,7 @@ def _twins(
 
 
 def _greedy(links: Iterable[tuple[int, int]]) -> dict[int, int]:
-    """Of ranks, 0 the best, and pairs of them that are near: which are dropped, and for which better one that stays."""
+    """Return the ranks to drop and the better rank that stays for each, given pairs of near ranks (0 is the best)."""
     better: defaultdict[int, list[int]] = defaultdict(list)
     for a, b in links:
         better[max(a, b)].append(min(a, b))
@@ -173,5 +173,5 @@ def _greedy(links: Iterable[tuple[int, int]]) -> dict[int, int]:
 
 
 def _with_twins(dropped: dict[int, int], twins: Mapping[int, int]) -> dict[int, int]:
-    """Ranks that nothing tells apart from a better one share its fate, and never stay."""
+    """Return the dropped ranks with their twins: a twin shares the fate of its better rank, and never stays."""
     return dropped | {rank: dropped.get(twin, twin) for rank, twin in twins.items()}

@@ -1,6 +1,6 @@
 """All pairs of 64-bit hashes within a Hamming distance, in pieces of bounded size.
 
-Two ways, and the cheaper one is taken. Tiles compare every pair: 1.5 ns a pair, however the hashes are spread. Bands
+Two ways, and the cheaper one is taken. Tiles compare every pair: 1.5 ns per pair, however the hashes are spread. Bands
 cut 64 bits into k pieces: two hashes that differ in at most d bits agree in at least k - d whole bands (pigeonhole), so
 it is enough to compare hashes that agree in some choice of k - d bands. That is far fewer where hashes are spread
 evenly, and more than all of them where a few bands have few values, as in drawings. Both miss nothing.
@@ -19,7 +19,7 @@ from jaxtyping import Bool, Int, UInt64
 _BITS = 64
 _PAIRS_AT_ONCE = 2_000_000
 _TILE = 1024
-_TILE_COST, _SORT_COST, _PAIR_COST = 1.5, 100.0, 12.0  # ns a pair, a hash and round, a pair of a bucket
+_TILE_COST, _SORT_COST, _PAIR_COST = 1.5, 100.0, 12.0  # ns per pair, per hash and round, per pair of a bucket
 
 Pairs = tuple[Int[np.ndarray, " p"], Int[np.ndarray, " p"]]
 
@@ -27,10 +27,10 @@ Pairs = tuple[Int[np.ndarray, " p"], Int[np.ndarray, " p"]]
 def near_pairs(
     hashes: UInt64[np.ndarray, " n"], distance: int, *, between: int = 0, partitions: int = 1
 ) -> Iterator[Pairs]:
-    """Every pair i < j with at most ``distance`` different bits, once, in no particular order.
+    """Yield every pair i < j with at most ``distance`` different bits, once, in no particular order.
 
     Args:
-        hashes: One a picture; equal ones make pairs with each other.
+        hashes: One hash per picture; equal hashes make pairs with each other.
         distance: Largest number of different bits, 0 to 32.
         between: If positive, only pairs with i < ``between`` <= j.
         partitions: Into how many parts the work is dealt, as a cluster would; the pairs do not depend on it.
@@ -62,14 +62,14 @@ class _Bands:
         return cls(tuple(np.uint64(((1 << high) - 1) ^ ((1 << low) - 1)) for low, high in pairwise(edges)), distance)
 
     def choices(self) -> Iterator[tuple[int, ...]]:
-        """Bands that are compared in each round."""
+        """Yield the bands that are compared in each round."""
         return combinations(range(len(self.masks)), len(self.masks) - self.distance)
 
     def mask(self, chosen: tuple[int, ...]) -> np.uint64:
         return np.uint64(sum(int(self.masks[band]) for band in chosen))
 
     def is_first(self, different: UInt64[np.ndarray, " p"], chosen: tuple[int, ...]) -> Bool[np.ndarray, " p"]:
-        """Whether this is the first choice in which a pair agrees: no other band up to its last one agrees."""
+        """Return whether this is the first choice in which a pair agrees: no other band up to its last one agrees."""
         first = np.ones(len(different), bool)
         for band in set(range(chosen[-1])) - set(chosen):
             first &= (different & self.masks[band]) != 0
@@ -77,7 +77,7 @@ class _Bands:
 
 
 def _cheapest_bands(hashes: UInt64[np.ndarray, " n"], distance: int, between: int) -> _Bands | None:
-    """The number of bands that costs least, from the buckets of a few choices; None if tiles cost less."""
+    """Return the number of bands that costs least, from the buckets of a few choices; None if tiles cost less."""
     total = len(hashes)
     cost = _TILE_COST * (between * (total - between) if between else total**2 / 2)
     best = None
@@ -128,10 +128,10 @@ def _by_bands(
     part: int,
     partitions: int,
 ) -> Iterator[Pairs]:
-    """Near pairs that agree in the chosen bands and in no earlier choice; buckets of one part only."""
+    """Yield near pairs that agree in the chosen bands and in no earlier choice; buckets of one part only."""
     keys = hashes & bands.mask(chosen)
     mine = np.arange(len(hashes))
-    if partitions > 1:  # multiplied, so that the high bits of the key have a say
+    if partitions > 1:  # multiplied, so that the high bits of the key count
         mine = np.flatnonzero((keys * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(33)) % np.uint64(partitions) == part)
     order = mine[np.argsort(keys[mine], kind="stable")]
     for left, right in _neighbours(keys[order]):
@@ -147,7 +147,7 @@ def _by_bands(
 
 
 def _neighbours(keys: UInt64[np.ndarray, " n"]) -> Iterator[Pairs]:
-    """All pairs of places with equal sorted keys, in pieces of bounded size."""
+    """Yield all pairs of places with equal sorted keys, in pieces of bounded size."""
     _, starts, counts = np.unique(keys, return_index=True, return_counts=True)
     ends = np.repeat(starts + counts, counts)
     places = np.arange(len(keys))

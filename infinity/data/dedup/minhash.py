@@ -26,7 +26,7 @@ Shingles = frozenset[tuple[str, ...]]
 
 
 def shingles(text: str, size: int = 2) -> Shingles:
-    """Sequences of ``size`` words; of a shorter text the whole text, which is then equal or unlike."""
+    """Return sequences of ``size`` words; of a shorter text the whole text, which is then equal or unlike."""
     found = words(text)
     if len(found) < size:
         return frozenset([tuple(found)]) if found else frozenset()
@@ -34,7 +34,7 @@ def shingles(text: str, size: int = 2) -> Shingles:
 
 
 def similar_captions(captions: Sequence[str], similarity: float) -> tuple[list[tuple[int, int]], dict[int, int]]:
-    """Which captions are alike.
+    """Find captions that are alike.
 
     Args:
         captions: Cleaned captions.
@@ -50,7 +50,7 @@ def similar_captions(captions: Sequence[str], similarity: float) -> tuple[list[t
         if (earlier := first.setdefault(shingles(caption), index)) != index:
             equal[index] = earlier
     if similarity == 1:
-        return [], equal  # what is not equal is less alike
+        return [], equal  # captions that are not equal are below 1
     sets = [each for each in first if each]
     pairs = []
     for a, b in _candidates(sets):
@@ -61,7 +61,7 @@ def similar_captions(captions: Sequence[str], similarity: float) -> tuple[list[t
 
 
 def _candidates(sets: Sequence[Shingles]) -> list[tuple[int, int]]:
-    """Pairs that agree in some band."""
+    """Return pairs that agree in some band."""
     buckets: defaultdict[Hashable, list[int]] = defaultdict(list)
     for index, each in enumerate(sets):
         signature = _signature(each)

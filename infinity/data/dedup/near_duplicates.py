@@ -16,13 +16,13 @@ from infinity.data.dedup.hamming import Pairs, near_pairs
 from infinity.data.images.fingerprint import THUMBNAIL_PX
 
 Thumbnails = Callable[[Int[np.ndarray, " m"]], UInt8[np.ndarray, "m 32 32 3"]]
-"""Gives the thumbnails of places in a table."""
+"""Function from places in a table to thumbnails."""
 
 _MAX_STRETCH = 0.08
-"""How far the logarithm of the aspect ratio may differ: a crop of 5 % along one axis, and a little for rounding."""
+"""Largest difference of the logarithm of the aspect ratio: a crop of 5 % along one axis, and a little for rounding."""
 
 _COARSE_SLACK = 24.0
-"""By how many levels the 4 x 4 means of a crop may differ beyond what its aligned thumbnail may."""
+"""Levels by which the 4 x 4 means of a crop may differ beyond the limit of aligned thumbnails (docs/decisions/0016)."""
 
 _COARSE_AT_ONCE = 200_000
 _ALIGNED_AT_ONCE = 8192
@@ -31,7 +31,7 @@ _REDUCED_AT_ONCE = 512
 
 _WAITING = 100_000
 _MOST = 8
-"""With how many known pictures a new one is compared at most: those that small shifts explain best. In a set of
+"""Most known pictures that a new one is compared with: those that small shifts explain best (decision 16). In a set of
 photographs few have more likely partners; in one of drawings that all look alike a limit is what makes an end."""
 
 _MOST_UNEXPLAINED = 20.0
@@ -45,7 +45,7 @@ _NO_PAIRS: Pairs = (np.empty(0, np.int64), np.empty(0, np.int64))
 
 @dataclass(frozen=True, slots=True)
 class Fingerprints:
-    """What is compared of pictures, an entry a picture; thumbnails are fetched when they are needed."""
+    """Features of pictures that are compared, an entry per picture; thumbnails are fetched when they are needed."""
 
     hashes: UInt64[np.ndarray, " n"]
     ratios: Float[np.ndarray, " n"]  # logarithm of height / width
@@ -57,7 +57,7 @@ class Fingerprints:
 
     @classmethod
     def of(cls, rows: pa.Table, thumbnails: Thumbnails) -> Fingerprints:
-        """Of readable pictures, from the columns of their facts."""
+        """Return the fingerprints of readable pictures, from the columns of their facts."""
         width, height = (rows[name].to_numpy().astype(np.float64) for name in ("width_px", "height_px"))
         places = np.arange(rows.num_rows)
         parts = [places[at : at + _REDUCED_AT_ONCE] for at in range(0, len(places), _REDUCED_AT_ONCE)]
@@ -77,7 +77,7 @@ class Fingerprints:
         )
 
     def take(self, chosen: Int[np.ndarray, " m"]) -> Fingerprints:
-        """Some of them, in the given order."""
+        """Return the fingerprints at the given places, in that order."""
         return Fingerprints(
             hashes=self.hashes[chosen],
             ratios=self.ratios[chosen],
@@ -90,12 +90,12 @@ class Fingerprints:
 
 
 def similar_fingerprints(looks: Fingerprints, limits: NearDuplicates, *, partitions: int = 1) -> Pairs:
-    """All pairs i < j that are near, ordered by (i, j).
+    """Return all pairs i < j that are near, ordered by (i, j).
 
     Args:
         looks: All pictures.
-        limits: What counts as near.
-        partitions: As ``near_pairs``.
+        limits: Limits of nearness.
+        partitions: Number of parts that the search is cut into, see ``near_pairs``; the result does not depend on it.
     """
     found = [_NO_PAIRS]
     for left, right in _likely(looks, limits, 0, partitions):
@@ -107,16 +107,16 @@ def similar_fingerprints(looks: Fingerprints, limits: NearDuplicates, *, partiti
 
 
 def similar_to_known(looks: Fingerprints, limits: NearDuplicates, known: int, *, partitions: int = 1) -> Pairs:
-    """For pictures that are near one of the first ``known``: that one, and the picture.
+    """Return pairs of a picture among the first ``known`` and a later picture that is near it.
 
     Of several the one is taken whose difference small shifts explain best. They are asked in this order, some at a
     time, so that a picture which repeats a known one is soon done with.
 
     Args:
         looks: Pictures that are known, then new ones.
-        limits: What counts as near.
-        known: How many are known.
-        partitions: As ``near_pairs``.
+        limits: Limits of nearness.
+        known: Number of known pictures.
+        partitions: Number of parts that the search is cut into, see ``near_pairs``; the result does not depend on it.
     """
     if not known:
         return _NO_PAIRS
@@ -153,7 +153,7 @@ def _best_first(
 
 
 def _likely(looks: Fingerprints, limits: NearDuplicates, between: int, partitions: int) -> Iterator[Pairs]:
-    """Pairs that are near by hash, shape and coarse colours, in pieces of bounded size."""
+    """Yield pairs that are near by hash, shape and coarse colours, in pieces of bounded size."""
     waiting, number = [_NO_PAIRS], 0
     for left, right in near_pairs(looks.hashes, limits.distance, between=between, partitions=partitions):
         far = np.abs(looks.ratios[left] - looks.ratios[right])
@@ -171,7 +171,7 @@ def _likely(looks: Fingerprints, limits: NearDuplicates, between: int, partition
 def pair_differences(
     looks: Fingerprints, left: Int[np.ndarray, " p"], right: Int[np.ndarray, " p"], limit: float = np.inf
 ) -> Float[np.ndarray, " p"]:
-    """How different the thumbnails of pairs are, laid over each other, in levels; above the limit not exactly."""
+    """Return the differences of pairs of thumbnails, laid over each other, in levels; above the limit inexactly."""
     parts = [np.empty(0, np.float32)]
     for at in range(0, len(left), _ALIGNED_AT_ONCE):
         a, b = (looks.thumbnails(looks.places[side[at : at + _ALIGNED_AT_ONCE]]) for side in (left, right))
@@ -180,7 +180,7 @@ def pair_differences(
 
 
 def thumbnails_in(rows: pa.Table) -> Thumbnails:
-    """The thumbnails that a table of facts holds itself."""
+    """Return the thumbnails that a table of facts holds itself."""
     column = rows["thumbnail"].combine_chunks()
     data = column.chunk(0) if isinstance(column, pa.ChunkedArray) and column.num_chunks else column
     size = THUMBNAIL_PX * THUMBNAIL_PX * 3
@@ -192,7 +192,7 @@ def thumbnails_in(rows: pa.Table) -> Thumbnails:
 
 
 def _coarse_distances(looks: Fingerprints, left: Int[np.ndarray, " p"], right: Int[np.ndarray, " p"]) -> np.ndarray:
-    """The largest difference of the 4 x 4 means of pairs, in levels."""
+    """Return the largest difference of the 4 x 4 means of pairs, in levels."""
     a, b = looks.coarse[left], looks.coarse[right]
     return np.asarray((np.maximum(a, b) - np.minimum(a, b)).max(axis=1))
 

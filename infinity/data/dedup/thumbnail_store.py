@@ -35,11 +35,11 @@ class ThumbnailStore:
             self._rows = np.concatenate(rows)
             if not (np.diff(self._rows) > 0).all():
                 raise ValueError("ThumbnailStore: expected rows in ascending order")
-            # The map keeps the file's content until it goes itself; nothing cannot be mapped.
+            # The map keeps the file's content until it goes itself; an empty file cannot be mapped.
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if len(self._rows) else None
 
     def of(self, rows: Int[np.ndarray, " m"]) -> UInt8[np.ndarray, "m 32 32 3"]:
-        """The thumbnails of rows, in their order.
+        """Return the thumbnails of rows, in their order.
 
         Raises:
             KeyError: A row that has none.

@@ -9,5 +9,5 @@ _WORD = re.compile(r"\w+")
 
 
 def words(text: str) -> list[str]:
-    """The words of a text as they are compared: compatibility forms and case folded, punctuation gone."""
+    """Return the words of a text as they are compared: compatibility forms and case folded, punctuation gone."""
     return _WORD.findall(unicodedata.normalize("NFKC", text).casefold())

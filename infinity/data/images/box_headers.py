@@ -21,7 +21,7 @@ _MAX_BOXES = 4096
 
 
 def is_avif(data: bytes) -> bool:
-    """Whether a file says that it is AVIF, first or among what it is compatible with."""
+    """Return whether a file says that it is AVIF, first or among what it is compatible with."""
     if data[4:8] != b"ftyp":
         return False
     size = min(int.from_bytes(data[:4], "big"), 256)
@@ -30,7 +30,7 @@ def is_avif(data: bytes) -> bool:
 
 
 def read_avif(data: bytes) -> Header:
-    """Width and height are the largest of all pictures in the file: tiles, the alpha plane and the whole."""
+    """Return the header; width and height are the largest of all pictures in the file: tiles, alpha plane and whole."""
     width = height = frames = metadata = end = 0
     for kind, start, stop, depth in _boxes(data, 0, len(data)):
         if depth == 0:
@@ -56,7 +56,7 @@ def read_avif(data: bytes) -> Header:
 
 
 def read_jpeg2000(data: bytes) -> Header:
-    """A codestream, or the first one in boxes."""
+    """Read the header of a codestream, or of the first codestream in boxes."""
     metadata, start, end = 0, 0, len(data)
     if data.startswith(JP2):
         start, end = -1, 0
@@ -87,7 +87,7 @@ def read_jpeg2000(data: bytes) -> Header:
 
 
 def _boxes(data: bytes, start: int, end: int, depth: int = 0) -> Iterator[tuple[bytes, int, int, int]]:
-    """(kind, beginning and end of the content, depth) of all boxes, those inside of others after these."""
+    """Yield (kind, beginning and end of the content, depth) of all boxes, each before the boxes inside of it."""
     waiting, number = [(start, end, depth)], 0
     while waiting:
         at, stop, level = waiting.pop()

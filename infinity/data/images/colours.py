@@ -32,7 +32,7 @@ class Profile:
     transform: Any
 
     def to_srgb(self, image: Image.Image) -> Image.Image:
-        """The picture in sRGB; transparency stays."""
+        """Return the picture in sRGB; transparency stays."""
         alpha = image.convert("RGBA").getchannel("A") if _has_alpha(image) else None
         own = image if image.mode == self.mode else _plain(image).convert(self.mode)
         converted = cast(Image.Image, ImageCms.applyTransform(own, self.transform))
@@ -42,7 +42,7 @@ class Profile:
 
 
 def profile_of(image: Image.Image) -> Profile | None:
-    """The profile of a loaded picture; None if it has none, one that cannot be read or used, or sRGB."""
+    """Return the profile of a loaded picture; None if it has none, one that cannot be read or used, or sRGB."""
     data = image.info.get("icc_profile")
     if not isinstance(data, bytes) or not data:
         return None
@@ -73,7 +73,7 @@ def _parsed(data: bytes) -> Profile | None:
 
 
 def _is_srgb(profile: Profile) -> bool:
-    """Whether colours all over the space stay what they are."""
+    """Return whether colours all over the space stay what they are."""
     if profile.mode not in ("RGB", "L"):
         return False
     levels = np.linspace(0, 255, _STEPS).round().astype(np.uint8)
@@ -92,5 +92,5 @@ def _has_alpha(image: Image.Image) -> bool:
 
 
 def _plain(image: Image.Image) -> Image.Image:
-    """Without transparency and palette, whose colours are what a profile speaks of."""
+    """Return the picture without transparency and palette, since a profile describes plain colours."""
     return image.convert("RGBA").convert("RGB") if _has_alpha(image) else image

@@ -23,7 +23,7 @@ def compose_sheet(
     enlarge: int = 1,
     marks: Marks | None = None,
 ) -> bytes:
-    """PNG bytes of the images in rows of ``columns``, left to right, top to bottom, losslessly.
+    """Return PNG bytes of the images in rows of ``columns``, left to right, top to bottom, losslessly.
 
     Images may differ in size: every cell has the size of the largest, the picture lies at its upper left.
 
@@ -54,7 +54,7 @@ def compose_sheet(
 
 
 def encode_png(image: UInt8[np.ndarray, "H W 3"]) -> bytes:
-    """One RGB image as PNG bytes."""
+    """Return one RGB image as PNG bytes."""
     buffer = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(image)).save(buffer, format="PNG", compress_level=6)
     return buffer.getvalue()

@@ -113,14 +113,14 @@ class Decoded:
         return hashed.digest.digest()
 
     def encode(self) -> bytes:
-        """A PNG of the same pixels, for where the original bytes cannot stay."""
+        """Return a PNG of the same pixels, for where the original bytes cannot stay."""
         buffer = io.BytesIO()
         self.image.save(buffer, format="PNG", compress_level=3)  # 6 takes twice the time for 3 % of the bytes
         return buffer.getvalue()
 
 
 class _HashedPixels:
-    """What Pillow writes a PPM file into: its pixels are hashed piece by piece, without a copy of them all."""
+    """File object into which Pillow writes a PPM: the pixels are hashed piece by piece, without a copy of them all."""
 
     def __init__(self, size: tuple[int, int]) -> None:
         self.digest = hashlib.sha256()
@@ -133,7 +133,7 @@ class _HashedPixels:
         return len(data)
 
     def flush(self) -> None:
-        """Nothing is held back."""
+        """Do nothing, since nothing is held back; Pillow calls this."""
 
 
 def decode(
@@ -149,13 +149,13 @@ def decode(
             many pixels; its coefficients are read to the end all the same. None decodes at full size.
 
     Raises:
-        UnreadableError: With the reason.
+        UnreadableError: The picture cannot be used; ``reason`` says why.
     """
     if not data:
         raise UnreadableError("empty_file", "the file is empty")
     header = check_header(data, max_pixels)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata
+        warnings.simplefilter("ignore")  # Pillow warns about odd metadata
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         need = len(data) + header.width_px * header.height_px * (4 + header.buffer_bytes_per_px)
         _check_memory(header, need, max_memory_bytes)
@@ -193,7 +193,7 @@ def check_header(data: bytes, max_pixels: int) -> Header:
     """Refuse from its container alone what is too large, too long, hides something, or is no picture.
 
     Raises:
-        UnreadableError: With the reason.
+        UnreadableError: The picture cannot be used; ``reason`` says why.
     """
     try:
         header = read_header(data)
@@ -217,7 +217,7 @@ def check_header(data: bytes, max_pixels: int) -> Header:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """RGB with 8 bits a channel: transparency shows white, 16-bit grey is scaled, other colour spaces are converted."""
+    """Return RGB with 8 bits per channel: transparency becomes white, 16-bit grey is scaled, other spaces converted."""
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode.startswith("I") or image.mode == "F":
@@ -228,7 +228,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _by_strips(image: Image.Image, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
-    """A conversion whose intermediate steps need memory for a strip only."""
+    """Convert a picture strip by strip, so that intermediate steps need memory for a strip only."""
     whole = Image.new("RGB", image.size)
     top = 0
     for strip in _strips(image):
@@ -290,7 +290,7 @@ def _unidentified(data: bytes) -> UnreadableError:
 
 
 def _with_exif(converted: Image.Image, image: Image.Image) -> Image.Image:
-    """A converted picture that still says how it is turned; its profile and its transparent colour are used up."""
+    """Return a converted picture with its EXIF rotation, without the profile and the transparent colour."""
     for name in ("exif", "xmp", "XML:com.adobe.xmp"):
         if name in image.info:
             converted.info[name] = image.info[name]
@@ -301,7 +301,7 @@ def _with_exif(converted: Image.Image, image: Image.Image) -> Image.Image:
 
 
 def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 to 8; 1 where the metadata is absent or broken, since the pixels may still be good."""
+    """Return the EXIF orientation, 1 to 8; 1 where metadata is absent or broken: the pixels may still be good."""
     try:
         value = image.getexif().get(_ORIENTATION, 1)
     except Exception:  # Pillow's parser of EXIF raises nearly anything on broken data

@@ -29,7 +29,7 @@ _FILTER = Image.Resampling.BILINEAR
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Likeness:
-    """What is measured of one picture.
+    """Measurements of one picture.
 
     Attributes:
         phash: Perceptual hash of 64 bits; the number of different bits is a distance.
@@ -58,7 +58,7 @@ def measure_likeness(image: Image.Image) -> Likeness:
 
 
 def reduced(image: Image.Image) -> Image.Image:
-    """The picture with its longer side at most ``REDUCED_PX``, averaged over whole pixels first where it is larger."""
+    """Return the picture with its longer side at most ``REDUCED_PX``; larger ones are averaged over pixels first."""
     scale = REDUCED_PX / max(image.size)
     if scale >= 1:
         return image
@@ -67,7 +67,7 @@ def reduced(image: Image.Image) -> Image.Image:
 
 
 def perceptual_hash(thumbnail: Image.Image) -> int:
-    """64 bits: which of the lowest frequencies of brightness (32) and of the two colour differences (16 each) are high.
+    """Return 64 bits: which low frequencies of brightness (32) and of two colour differences (16 each) are high.
 
     A DCT hash as pHash has made it known, with two changes. A coefficient must be above a dead zone rather than above
     the median: symmetric drawings have many coefficients of exactly 0, whose sign is the encoder's noise. And half of
@@ -84,7 +84,7 @@ def perceptual_hash(thumbnail: Image.Image) -> int:
 
 
 def widest_deviation(image: Image.Image) -> float:
-    """Standard deviation of the levels of the channel where it is largest, from the exact histogram."""
+    """Return the standard deviation of the levels of the channel where it is largest, from the exact histogram."""
     counts = np.array(image.histogram(), np.float64).reshape(3, 256)
     levels = np.arange(256)
     total = counts.sum(axis=1)
@@ -93,7 +93,7 @@ def widest_deviation(image: Image.Image) -> float:
 
 
 def laplacian_variance(grey: UInt8[np.ndarray, "H W"]) -> float:
-    """Variance of the discrete Laplacian over the inner pixels; 0 where there are none."""
+    """Return the variance of the discrete Laplacian over the inner pixels; 0 where there are none."""
     if min(grey.shape) < 3:
         return 0.0
     levels = grey.astype(np.int16)
@@ -109,7 +109,7 @@ def _is_high(coefficients: Float[np.ndarray, " n"]) -> np.ndarray:
 
 @cache
 def _cosines() -> Float[np.ndarray, "8 32"]:
-    """The first rows of the orthonormal DCT-II."""
+    """Return the first rows of the orthonormal DCT-II."""
     at = np.arange(THUMBNAIL_PX) + 0.5
     rows = np.cos(np.pi / THUMBNAIL_PX * np.arange(8)[:, None] * at) * np.sqrt(2 / THUMBNAIL_PX)
     rows[0] /= np.sqrt(2)
@@ -118,7 +118,7 @@ def _cosines() -> Float[np.ndarray, "8 32"]:
 
 @cache
 def _lowest_frequencies() -> tuple[np.ndarray, np.ndarray]:
-    """Rows and columns of the DCT by growing frequency, without the constant term."""
+    """Return rows and columns of the DCT by growing frequency, without the constant term."""
     square = [(row, column) for row in range(8) for column in range(8) if row or column]
     order = sorted(square, key=lambda at: (at[0] ** 2 + at[1] ** 2, at))[:_NUM_LUMA]
     rows, columns = zip(*order, strict=True)

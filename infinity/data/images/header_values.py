@@ -15,11 +15,11 @@ class Header:
 
     Attributes:
         format: "JPEG", "PNG", "GIF", "WEBP", "AVIF", "BMP", "TIFF" or "JPEG2000".
-        width_px: As stored, before any rotation.
-        height_px: As stored.
+        width_px: Width as stored, before any rotation.
+        height_px: Height as stored, before any rotation.
         num_frames: Pictures of an animation, or scans of a progressive JPEG: what a decoder would walk through.
         metadata_bytes: Text, colour profiles, EXIF, comments, as they lie in the file (perhaps compressed).
-        buffer_bytes_per_px: What the decoder needs besides the picture itself.
+        buffer_bytes_per_px: Memory of the decoder besides the picture itself, in bytes per pixel.
         end: Offset behind the picture; what follows belongs to no decoder.
     """
 

@@ -34,7 +34,7 @@ def read_header(data: bytes) -> Header | None:
     """Walk the container; None if it is none of the formats that are read.
 
     Raises:
-        BrokenHeaderError: It begins as one of them, but does not name its size.
+        BrokenHeaderError: The file begins like one of these formats, but does not name its size.
     """
     readers: tuple[tuple[bytes, Callable[[bytes], Header | None]], ...] = (
         (b"\xff\xd8\xff", _jpeg),
@@ -53,7 +53,7 @@ def read_header(data: bytes) -> Header | None:
 
 
 def foreign_content(data: bytes, header: Header) -> str | None:
-    """What lies behind the picture if that is an archive, a program or a page: the file is two files in one.
+    """Return what lies behind the picture if that is an archive, a program or a page: the file is two files in one.
 
     Other bytes behind a picture are common (phones append depth maps and films) and no reason to refuse it.
     """
@@ -95,7 +95,7 @@ def _jpeg(data: bytes) -> Header:
 
 
 def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """(marker, offset of the content, its length) up to the first scan."""
+    """Yield (marker, offset of the content, its length) up to the first scan."""
     at = 2
     while at + 4 <= len(data):
         if data[at] != 0xFF:
@@ -112,7 +112,7 @@ def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
 
 
 def _samples_per_pixel(components: bytes) -> float:
-    """Samples of all components for one pixel: 3 without subsampling, 1.5 with 4:2:0."""
+    """Return samples of all components for one pixel: 3 without subsampling, 1.5 with 4:2:0."""
     factors = [(components[3 * i + 2] >> 4, components[3 * i + 2] & 15) for i in range(components[0])]
     horizontal, vertical = max(h for h, _ in factors), max(v for _, v in factors)
     return sum(h * v for h, v in factors) / max(1, horizontal * vertical) if factors else 3.0

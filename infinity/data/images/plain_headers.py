@@ -19,7 +19,7 @@ _MAX_PAGES = 1001
 
 
 def read_bmp(data: bytes) -> Header:
-    """The size lies in the second of two headers, whose own size tells its kind."""
+    """Read the size from the second of two headers, whose own size tells its kind."""
     offset, size = struct.unpack_from("<II", data, 10)
     if size == 12:
         width, height, _, bits = struct.unpack_from("<HHHH", data, 18)
@@ -45,7 +45,7 @@ def read_bmp(data: bytes) -> Header:
 
 @dataclass(slots=True)
 class _Page:
-    """What one directory of a TIFF says."""
+    """Fields of one directory of a TIFF."""
 
     values: dict[int, tuple[int, ...]]
     metadata_bytes: int
@@ -57,7 +57,7 @@ class _Page:
 
 
 def read_tiff(data: bytes) -> Header:
-    """The first page counts; the others are counted."""
+    """Read the size from the first page; count the other pages."""
     order: Literal["little", "big"] = "little" if data.startswith(b"II") else "big"
     page = _page(data, int.from_bytes(data[4:8], order), order)
     width, height = page.first(_WIDTH, 0), page.first(_HEIGHT, 0)

@@ -18,12 +18,12 @@ _FILTERS = {"bilinear": FilterType.bilinear, "bicubic": FilterType.catmull_rom}
 
 
 def shrink(image: Image.Image, size: tuple[int, int], how: Filter, *, averaged: bool = False) -> Image.Image:
-    """A smaller copy of a picture.
+    """Return a smaller copy of a picture.
 
     Args:
         image: RGB.
         size: Width and height of the copy, at most the picture's.
-        how: By which filter.
+        how: Filter of the reduction.
         averaged: Whether whole numbers of pixels are averaged first; faster where the copy is much smaller.
 
     Raises:

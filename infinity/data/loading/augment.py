@@ -20,7 +20,7 @@ Crop = Literal["centre", "random"]
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where the crop lies.
+    """Position of the crop in a picture.
 
     Attributes:
         down: Share of the surplus height above the crop, 0 to 1.
@@ -38,10 +38,10 @@ CENTRE = Placement()
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AugmentConfig(Config):
-    """How pictures change from visit to visit. A picture is always scaled until it just covers its batch's size.
+    """Settings of crop and mirroring. A picture is always scaled until it just covers its batch's size.
 
     Attributes:
-        crop: Which part of the longer side is kept: the centre, as for the transformer, or a random part.
+        crop: Part of the longer side that is kept: the centre, as for the transformer, or a random part.
         flip: Probability that a picture is mirrored. Mirrored pictures contradict captions that say left or right, and
             letters, so it is 0 unless asked for.
     """
@@ -55,11 +55,11 @@ class AugmentConfig(Config):
 
     @property
     def changes_nothing(self) -> bool:
-        """Whether a picture looks the same at every visit."""
+        """True where a picture looks the same at every visit."""
         return self.crop == "centre" and self.flip == 0.0
 
     def place(self, key: int, rows: Sequence[int], visits: Sequence[int]) -> list[Placement]:
-        """What is drawn for every picture of a batch."""
+        """Return the random placement of every picture of a batch."""
         if self.changes_nothing:
             return [CENTRE] * len(rows)
         random = np.array(

@@ -34,8 +34,8 @@ class BatchIds:
     """The pictures of one step: rows of the manifest that share an aspect ratio (height / width).
 
     Attributes:
-        aspect_ratio: Of all of them.
-        rows: In order.
+        aspect_ratio: Ratio (height / width) of all pictures.
+        rows: Row numbers of the manifest, in order.
         visits: How often each picture came before, which is its epoch; empty where a plan was not asked. What is drawn
             for a picture (its crop, its caption) follows from row and visit.
     """
@@ -46,7 +46,7 @@ class BatchIds:
 
 
 class BatchPlan:
-    """Which pictures every step trains on.
+    """The pictures of every training step, as a pure function of the step's number (docs/decisions/0008).
 
     The pictures of a ratio come in rounds; a round is a new shuffle of all of them (``OrderConfig``), and the next
     follows without a gap. Epoch e has the batches of every ratio that *end* in its round e: each picture comes once an
@@ -60,10 +60,10 @@ class BatchPlan:
 
     Args:
         manifest: The data set; its digest is a part of the seed.
-        split: Which part of it.
+        split: Split of the data set.
         batch_size: Pictures in a batch, of all processes together.
-        seed: Another seed, another order.
-        order: How pictures are mixed.
+        seed: Seed of the order.
+        order: Settings of the shuffle.
 
     Raises:
         ValueError: The split is empty or the batch size is not positive.
@@ -79,7 +79,7 @@ class BatchPlan:
             raise ValueError(f"{manifest.uri}: expected pictures in the split {split!r}, found none")
         self.batch_size = batch_size
         self.key = key_of(manifest.digest, split, seed)
-        """A number that names data set, split and seed: of everything drawn for the pictures of this plan."""
+        """A 64-bit key of data set, split and seed, from which all draws for pictures follow (docs/decisions/0011)."""
         self._aspect_ratios = sorted({float(value) for value in ratios})
         order = order or OrderConfig()
         self._rounds = [
@@ -99,11 +99,11 @@ class BatchPlan:
         return self.num_pictures / self.batch_size
 
     def first_step(self, epoch: int) -> int:
-        """The step that epoch 0, 1, 2, ... begins with; an epoch without a full batch begins where the next does."""
+        """Return the first step of epoch 0, 1, 2, ...; an epoch without a full batch begins where the next does."""
         return int(self._batches_before(epoch).sum())
 
     def epoch(self, step: int) -> int:
-        """The epoch that a step belongs to."""
+        """Return the epoch that a step belongs to."""
         epoch = step * self.batch_size // self.num_pictures
         while self.first_step(epoch) > step:
             epoch -= 1
@@ -112,7 +112,7 @@ class BatchPlan:
         return epoch
 
     def batch(self, step: int) -> BatchIds:
-        """The pictures of step 0, 1, 2, ....
+        """Return the pictures of step 0, 1, 2, ....
 
         Raises:
             ValueError: A negative step.
@@ -126,11 +126,11 @@ class BatchPlan:
         return BatchIds(self._aspect_ratios[which], tuple(rows.tolist()), tuple(rounds.tolist()))
 
     def _batches_before(self, epoch: int) -> Int[np.ndarray, " ratios"]:
-        """Full batches of every ratio in all earlier epochs."""
+        """Return full batches of every ratio in all earlier epochs."""
         return epoch * self._sizes // self.batch_size
 
     def _turn(self, epoch: int, numbers: Int[np.ndarray, " ratios"], place: int) -> tuple[int, int]:
-        """Which ratio has its turn at a place of an epoch, and how many turns it had before in this epoch.
+        """Return which ratio has its turn at a place of an epoch, and how many turns it had before in this epoch.
 
         Turn j of a ratio with n of them comes at the time (j + phase) / n; the order of the times is the order of the
         batches. Found without writing the order down: count the turns before a time that is surely early enough, then
@@ -152,7 +152,7 @@ class BatchPlan:
 
 
 def _runs(manifest: Manifest, split: Split) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Ratio, first row and number of rows of every stretch of rows of the split with one ratio and one shard."""
+    """Return ratio, first row and length of every stretch of rows of the split with one ratio and one shard."""
     shards = manifest.column("shard").dictionary_encode().combine_chunks().indices.to_numpy()
     inside = pc.equal(manifest.column("split"), split).to_numpy(zero_copy_only=False)
     ratios = manifest.aspect_ratios
@@ -166,7 +166,7 @@ def _runs(manifest: Manifest, split: Split) -> tuple[np.ndarray, np.ndarray, np.
 
 
 def whole_split(manifest: Manifest, split: Split, batch_size: int) -> Iterator[BatchIds]:
-    """Every picture of a split once, ratio by ratio, in manifest order; the last batch of a ratio may be smaller."""
+    """Yield every picture of a split once, ratio by ratio, in manifest order; a ratio's last batch may be smaller."""
     rows = manifest.rows(split)
     for ratio in sorted({float(value) for value in manifest.aspect_ratios[rows]}):
         part = manifest.rows(split, ratio)
@@ -194,14 +194,14 @@ def fit(image: Image.Image, size_px: tuple[int, int], placement: Placement = CEN
 
 
 def picture(data: bytes, size_px: tuple[int, int], placement: Placement = CENTRE) -> UInt8[np.ndarray, "H W 3"]:
-    """RGB pixels, 0 to 255, of a picture's file, fitted to (height, width)."""
+    """Return RGB pixels, 0 to 255, of a picture's file, fitted to (height, width)."""
     return fit(to_rgb(Image.open(io.BytesIO(data))), size_px, placement)
 
 
 def load_images(
     manifest: Manifest, rows: Sequence[int] | Int[np.ndarray, " n"], size_px: tuple[int, int]
 ) -> UInt8[np.ndarray, "B H W 3"]:
-    """The pictures of some rows as RGB pixels, 0 to 255, all of one (height, width).
+    """Return the pictures of some rows as RGB pixels, 0 to 255, all of one (height, width).
 
     Raises:
         ManifestError: A shard does not hold what the manifest says.
@@ -236,7 +236,7 @@ class ImageCache:
         self._lock = threading.Lock()
 
     def find(self, rows: Sequence[int], size_px: tuple[int, int]) -> dict[int, UInt8[np.ndarray, "H W 3"]]:
-        """The pictures among ``rows`` that are known in this size."""
+        """Return the pictures among ``rows`` that are known in this size."""
         with self._lock:
             found = {row: image for row in rows if (image := self._kept.get((row, size_px))) is not None}
             for row in found:

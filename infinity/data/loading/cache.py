@@ -41,8 +41,8 @@ class ShardCache:
         """Prepare the folder.
 
         Args:
-            folder: On a local disk; made if absent. Several data sets may share it.
-            max_bytes: Of all shards in it together.
+            folder: Folder on a local disk; made if absent. Several data sets may share it.
+            max_bytes: Largest size of all shards in the folder together.
             patience: How long to insist on each piece of a download. Who waits for another's download waits as long
                 as the other may take, and gets its error.
         """
@@ -53,18 +53,19 @@ class ShardCache:
             self._folder.mkdir(parents=True, exist_ok=True)
 
     def open(self, uri: str, info: ShardInfo) -> BinaryIO:
-        """A shard for reading, downloaded if need be; the caller closes it.
+        """Return a shard for reading, downloaded if need be; the caller closes it.
 
         Args:
-            uri: Where it lies.
-            info: What it is.
+            uri: Place of the shard.
+            info: Size and checksum of the shard.
 
         Raises:
             UnreachableError: The store did not give it after all attempts, to this caller or to the one that it waited
                 for.
             DamagedError: The store gave something else, twice.
             FileMissingError: The store has no such file.
-            StorageError: It does not fit into the cache, or another process has been at it for too long.
+            StorageError: The shard does not fit into the cache, or another process has been downloading it for too
+                long.
         """
         path = self._folder / f"{info.sha256}{_SHARD}"
         if (file := _opened(path)) is not None:
@@ -111,7 +112,7 @@ class ShardCache:
         """Reserve space by an empty file of that size, which others count, and remove shards until it fits.
 
         Raises:
-            StorageError: What is being downloaded right now leaves no room, and goes on doing so.
+            StorageError: Downloads in progress leave no room, and go on doing so.
         """
         deadline = time.monotonic() + self._patience.total_s
         part.unlink(missing_ok=True)  # left behind by a killed process
@@ -129,7 +130,7 @@ class ShardCache:
             time.sleep(_POLL_S)
 
     def _evict(self, max_bytes: int) -> bool:
-        """Remove the least recently used until no more than ``max_bytes`` are left; whether that was possible."""
+        """Remove the least recently used until at most ``max_bytes`` are left; return whether that was possible."""
         found = []
         for entry in os.scandir(self._folder):
             with suppress(FileNotFoundError):  # renamed or removed meanwhile
@@ -145,7 +146,7 @@ class ShardCache:
         return total <= max_bytes
 
     def _is_abandoned(self, part: Path) -> bool:
-        """Whether nobody is downloading this file any more."""
+        """Return whether nobody is downloading this file any more."""
         descriptor = os.open(self._lock_path(int(part.name[:8], 16) % _LOCKS), os.O_RDWR | os.O_CREAT)
         try:
             return _try_lock(descriptor)
@@ -185,14 +186,14 @@ class _Lock:
         os.pwrite(self.descriptor, text, 0)
 
     def reason(self, sha256: str) -> str:
-        """Why the last download of this shard failed; empty if it did not."""
+        """Return why the last download of this shard failed; empty if it did not."""
         text = os.pread(self.descriptor, os.fstat(self.descriptor).st_size, 0).decode(errors="replace")
         found, _, reason = text.partition(" ")
         return reason if found == sha256 else ""
 
 
 def _opened(path: Path) -> BinaryIO | None:
-    """The file for reading, marked as used just now; None if it is absent."""
+    """Return the file for reading, marked as used just now; None if it is absent."""
     try:
         file = path.open("rb")
     except FileNotFoundError:

@@ -25,12 +25,13 @@ _TITLES = re.compile(r"(?:\b(?:mr|mrs|ms|dr|prof|st|no|vs|fig|approx)|\b[A-Za-z]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CaptionConfig(Config):
-    """Which caption a visit takes.
+    """Settings of the choice between captions at each visit.
 
     Attributes:
-        short_probability: How often the short caption is taken where a row has a short and a long one; 0.5 in the
+        short_probability: Probability of the short caption where a row has a short and a long one; 0.5 in the
             published recipe. None for the one caption that the data set was built with.
-        cut_probability: How often a long caption is cut to its first n sentences, n uniform from 1 to all of them.
+        cut_probability: Probability that a long caption is cut to its first n sentences, n uniform from 1 to all of
+            them.
         fit_tokens: Whether a caption that is longer than the text encoder reads loses whole sentences from its end, so
             that none breaks off in the middle; a single sentence that is too long stays, and the encoder cuts it.
     """
@@ -46,12 +47,12 @@ class CaptionConfig(Config):
 
     @property
     def changes_nothing(self) -> bool:
-        """Whether a picture has the same caption at every visit."""
+        """True where a picture has the same caption at every visit."""
         return self.short_probability in (None, 0.0, 1.0) and self.cut_probability == 0.0
 
 
 def sentences(text: str) -> list[str]:
-    """A text in whole sentences; joined they are the text."""
+    """Return a text in whole sentences; joined they are the text."""
     parts: list[str] = []
     start = 0
     for end in _END.finditer(text):
@@ -68,30 +69,30 @@ class CaptionDraw:
     def __init__(
         self, manifest: Manifest, config: CaptionConfig, key: int, num_tokens: Callable[[str], int], max_tokens: int
     ) -> None:
-        """Prepare; captions are read from the manifest's table when they are asked for.
+        """Prepare the draw; captions are read from the manifest's table when they are needed.
 
         Args:
             manifest: The data set.
-            config: Which captions.
-            key: Of the plan.
-            num_tokens: How many tokens a caption has for the text encoder.
-            max_tokens: How many the encoder reads.
+            config: Settings of the choice.
+            key: Key of the plan, from which all random draws follow.
+            num_tokens: Function that counts the tokens of a caption for the text encoder.
+            max_tokens: Most tokens that the encoder reads.
         """
         self._manifest = manifest
         self._config, self._key = config, key
         self._num_tokens, self._max_tokens = num_tokens, max_tokens
 
     def __call__(self, rows: tuple[int, ...], visits: tuple[int, ...]) -> list[str]:
-        """One caption a picture, in their order."""
+        """Return one caption per picture, in their order."""
         columns = zip(*self._texts(rows), strict=True)
         return [self._draw(row, visit, *texts) for row, visit, texts in zip(rows, visits, columns, strict=True)]
 
     def _texts(self, rows: tuple[int, ...]) -> list[list[Any]]:
-        """Taken, long and short captions of some rows; the last two None where there is but one."""
+        """Return taken, long and short captions of some rows; the last two None where there is but one."""
         return [self._manifest.values(name, rows) for name in ("caption", "caption_long", "caption_short")]
 
     def possible(self, row: int) -> list[str]:
-        """Every caption that some visit of a row may take, without repetition."""
+        """Return every caption that some visit of a row may take, without repetition."""
         config = self._config
         ((chosen,), (long,), (short,)) = self._texts((row,))
         found: list[str] = []

@@ -18,13 +18,13 @@ _FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 
 
 def key_of(*parts: str | int) -> int:
-    """A 64-bit number for a list of names and numbers; another list gives an unrelated one."""
+    """Return a 64-bit number for a list of names and numbers; another list gives an unrelated one."""
     return int.from_bytes(hashlib.sha256(json.dumps(parts).encode()).digest()[:8], "little")
 
 
 def bits_at(key: int, counters: Int[np.ndarray, " n"]) -> UInt64[np.ndarray, " n"]:
-    """64 random bits for each counter (at least 0) of a key."""
-    with np.errstate(over="ignore"):  # arithmetic modulo 2**64 is the point
+    """Return 64 random bits for each counter (at least 0) of a key."""
+    with np.errstate(over="ignore"):  # SplitMix64 computes modulo 2**64 (docs/decisions/0011)
         z = np.uint64(key) + (counters.astype(np.uint64) + np.uint64(1)) * _STEP
         z = (z ^ (z >> np.uint64(30))) * _FIRST
         z = (z ^ (z >> np.uint64(27))) * _SECOND
@@ -32,10 +32,10 @@ def bits_at(key: int, counters: Int[np.ndarray, " n"]) -> UInt64[np.ndarray, " n
 
 
 def uniform_at(key: int, counters: Int[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-    """Uniform in [0, 1), 53 bits each, for each counter of a key."""
+    """Return a uniform number in [0, 1), of 53 bits, for each counter of a key."""
     return (bits_at(key, counters) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def permutation(key: int, number: int) -> Int[np.ndarray, " n"]:
-    """The numbers 0 to ``number`` - 1 in the random order of a key."""
+    """Return the numbers 0 to ``number`` - 1 in the random order of a key."""
     return np.argsort(bits_at(key, np.arange(number)), kind="stable")

@@ -14,7 +14,7 @@ from infinity.data.dataset.manifest import Manifest, Split
 from infinity.data.images.decoding import MAX_PIXELS, decode
 
 EXTENSIONS = "jpg;png;webp"
-"""What a stored picture may be."""
+"""Endings of the files of stored pictures."""
 
 
 def as_webdataset(manifest: Manifest, split: Split = "train", *, shuffle: int = 0, seed: int = 0) -> Any:
@@ -32,7 +32,7 @@ def as_webdataset(manifest: Manifest, split: Split = "train", *, shuffle: int = 
 
     Args:
         manifest: Version of a data set; its shards lie on this machine or in S3.
-        split: Which part of it.
+        split: Split of the data set.
         shuffle: Size of the shuffle buffer in samples; 0 keeps the order of the shards.
         seed: Seed of the order.
 

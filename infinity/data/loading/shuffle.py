@@ -23,7 +23,7 @@ Rows = Int[np.ndarray, " n"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OrderConfig(Config):
-    """How pictures are mixed.
+    """Settings of the shuffle.
 
     Attributes:
         window_pictures: Pictures that are shuffled freely among each other, in whole shards: one shard more begins
@@ -45,22 +45,22 @@ class Rounds:
     """
 
     def __init__(self, starts: Rows, counts: Rows, key: int, config: OrderConfig) -> None:
-        """Prepare.
+        """Prepare rounds over some runs of rows.
 
         Args:
             starts: First row of each run; a run is the part of a shard that belongs to a ratio.
             counts: Rows of each run, at least 1.
-            key: Another key, other orders.
-            config: How pictures are mixed.
+            key: Key of the random orders.
+            config: Settings of the shuffle.
         """
         self._starts, self._counts, self._key, self._config = starts, counts, key, config
         self.num_rows = int(counts.sum())
-        # Memories that only save time. A batch may lie at the seam of two windows and two rounds.
+        # Caches that only save time. A batch may lie at the seam of two windows and two rounds.
         self._round: Callable[[int], tuple[Rows, Rows, Rows]] = lru_cache(maxsize=2)(self._make_round)
         self._window: Callable[[int, int], Rows] = lru_cache(maxsize=3)(self._make_window)
 
     def at(self, first: int, number: int) -> tuple[Rows, Rows]:
-        """``number`` rows from place ``first`` on in the endless sequence of rounds, and the round of each."""
+        """Return ``number`` rows from place ``first`` on in the endless sequence of rounds, and the round of each."""
         rows, rounds = [], []
         while number > 0:
             round_, place = divmod(first, self.num_rows)
@@ -81,7 +81,7 @@ class Rounds:
         return order, np.append(first, len(order)), np.append(places[first], self.num_rows)
 
     def _make_window(self, round_: int, window: int) -> Rows:
-        """The rows of one window in their order."""
+        """Return the rows of one window in their order."""
         by_run, first, _ = self._round(round_)
         runs = by_run[first[window] : first[window + 1]]
         counts = self._counts[runs]

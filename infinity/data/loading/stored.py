@@ -20,17 +20,19 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReadingConfig(Config):
-    """How pictures reach a training. Nothing here changes what is trained on.
+    """Settings of reading. No setting changes what is trained on.
 
     Attributes:
         num_workers: Threads that read and decode; Pillow decodes and scales without the interpreter's lock.
         prefetch_steps: Steps that are prepared before they are asked for.
-        memory_bytes: For pictures that were decoded once, of a small data set that looks the same at every visit.
+        memory_bytes: Memory for pictures that were decoded once, of a small data set that looks the same at every
+            visit.
         cache_folder: A folder on this machine's disk for whole shards, shared by all processes; None to read every
             picture by itself. Right where the data lies in S3 and each machine reads a good part of every shard.
-        cache_bytes: Of that folder. Best is room for the shards of one window of every ratio (``OrderConfig``).
-        cache_steps: How many steps ahead shards are fetched.
-        patience: How long to insist on a read.
+        cache_bytes: Largest size of that folder. Best is room for the shards of one window of every ratio
+            (``OrderConfig``).
+        cache_steps: Number of steps for which shards are fetched ahead.
+        patience: Attempts and time-outs of a read.
     """
 
     num_workers: int = 2
@@ -54,11 +56,11 @@ class StoredPictures:
     """Files of pictures by row; safe to share among threads."""
 
     def __init__(self, manifest: Manifest, config: ReadingConfig) -> None:
-        """Prepare.
+        """Prepare to read the pictures of a data set.
 
         Args:
             manifest: The data set.
-            config: How to read.
+            config: Settings of reading.
 
         Raises:
             ManifestError: Shards shall be cached, but the manifest does not describe them.
@@ -74,11 +76,11 @@ class StoredPictures:
 
     @property
     def caches(self) -> bool:
-        """Whether whole shards are kept on this machine."""
+        """True where whole shards are kept on this machine."""
         return self._cache is not None
 
     def read(self, row: int) -> bytes:
-        """The picture's file, as the manifest names it.
+        """Return the picture's file, as the manifest names it.
 
         Raises:
             UnreachableError: The store did not give it after all attempts.
@@ -91,7 +93,7 @@ class StoredPictures:
             if self._is_right(row, data, size):
                 return data
             if self._cache is not None:
-                self._cache.forget(self._info(uri))  # it was right when it was fetched
+                self._cache.forget(self._info(uri))  # the cached copy is damaged: it was right when it was fetched
             if not left:
                 break
         raise DamagedError(
@@ -103,13 +105,13 @@ class StoredPictures:
         """Bring a shard into the cache.
 
         Raises:
-            StorageError: As for ``read``.
+            StorageError: The shard is missing or out of reach, or the cache has no room for it.
         """
         if self._cache is not None:
             self._cache.open(uri, self._info(uri)).close()
 
     def shards(self, rows: Sequence[int]) -> set[str]:
-        """URIs of the shards that hold these rows."""
+        """Return URIs of the shards that hold these rows."""
         return {self._manifest.shard_uri(path) for path in set(self._manifest.values("shard", rows))}
 
     def _bytes(self, uri: str, offset: int, size: int) -> bytes:
@@ -117,7 +119,7 @@ class StoredPictures:
             with self._cache.open(uri, self._info(uri)) as file:
                 return os.pread(file.fileno(), size, offset)
         what = f"the {size:,} bytes from offset {offset:,}"
-        if not self._is_remote:  # a disk answers or fails at once; it is not worth a thread a picture
+        if not self._is_remote:  # a disk answers or fails at once; a thread per picture would not pay
             try:
                 return storage.read_bytes(uri, start=offset, length=size)
             except FileMissingError:

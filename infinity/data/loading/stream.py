@@ -32,7 +32,7 @@ class LoadedBatch:
     """Pictures of one aspect ratio.
 
     Attributes:
-        ids: Which.
+        ids: Rows, aspect ratio and visits of the pictures.
         images: RGB, 0 to 255, in the order of the ids.
     """
 
@@ -69,11 +69,11 @@ class PixelLoader:
 
         Args:
             manifest: The data set.
-            ids_of: This process's parts of a step's batch: a pure function of the step, safe to call from any thread.
+            ids_of: Function that gives this process's parts of a step's batch: pure, safe to call from any thread.
             size_px: Height and width of the pictures of an aspect ratio.
-            config: How to read.
-            augment: What is drawn for a picture at each visit.
-            key: Of those draws; the plan's.
+            config: Settings of reading.
+            augment: Settings of the random crop and mirroring at each visit.
+            key: Key of the random draws: that of the plan.
             num_steps: Steps of the run; none beyond is prepared. None for a run without end.
         """
         self._config = config or ReadingConfig()
@@ -88,7 +88,7 @@ class PixelLoader:
         self._pending: dict[int, list[Loading]] = {}
 
     def __call__(self, step: int) -> list[LoadedBatch]:
-        """The pictures of a step, waiting where they are not ready.
+        """Return the pictures of a step, waiting where they are not ready.
 
         Raises:
             UnreachableError: A store did not give a shard after all attempts.
@@ -112,12 +112,12 @@ class PixelLoader:
         return [loading.batch for loading in loadings]
 
     def from_step(self, step: int) -> Iterator[list[LoadedBatch]]:
-        """The pictures of step after step to the end of the run, or without end."""
+        """Yield the pictures of step after step to the end of the run, or without end."""
         for number in count(step) if self._num_steps is None else range(step, self._num_steps):
             yield self(number)
 
     def load(self, ids: BatchIds) -> UInt8[np.ndarray, "B H W 3"]:
-        """Pictures that belong to no step."""
+        """Return pictures by their ids, outside of any step."""
         loading = self._start(ids)
         for task in loading.tasks:
             task.result()

@@ -26,14 +26,14 @@ _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def fields_of(parts: Iterable[tuple[str, bytes]], columns: SourceColumns) -> dict[str, Any]:
-    """The columns of a row whose captions lie in files of their own.
+    """Return the columns of a row whose captions lie in files of their own.
 
     Args:
         parts: Name and content of each file; a name ends with one of ``ENDINGS``.
-        columns: How columns are named.
+        columns: Names of columns.
 
     Raises:
-        UnreadableError: One is not what its ending says.
+        UnreadableError: A file is not what its ending says.
     """
     fields: dict[str, Any] = {}
     texts: list[str] = []
@@ -49,10 +49,10 @@ def fields_of(parts: Iterable[tuple[str, bytes]], columns: SourceColumns) -> dic
 
 
 def text_of(name: str, data: bytes) -> str:
-    """A text in UTF-8, or in UTF-16 with its mark.
+    """Return a text in UTF-8, or in UTF-16 with its mark.
 
     Raises:
-        UnreadableError: It is neither.
+        UnreadableError: The bytes are neither UTF-8 nor UTF-16.
     """
     try:
         return data.decode("utf-16" if data.startswith(_UTF16) else "utf-8-sig")
@@ -61,7 +61,7 @@ def text_of(name: str, data: bytes) -> str:
 
 
 def ending_of(name: str) -> str:
-    """What follows the last dot, in small letters."""
+    """Return what follows the last dot, in small letters."""
     return name.rpartition("/")[2].rpartition(".")[2].lower()
 
 
@@ -79,7 +79,7 @@ class CaptionFiles:
                 self._by_stem.setdefault(uri[: uri.rindex(".")], []).append(uri)
 
     def of(self, picture: str) -> tuple[str, ...]:
-        """The caption files of a picture: those of its name without its ending, else of its whole name."""
+        """Return the caption files of a picture: those of its name without its ending, else of its whole name."""
         stem = picture[: picture.rindex(".")] if "." in storage.name(picture) else picture
         found = self._by_stem.get(stem) or self._by_stem.get(picture) or []
         return tuple(sorted(found, key=_order))
@@ -96,8 +96,8 @@ class Captioned:
     Attributes:
         piece: The slice.
         files: URIs of the caption files by the picture's URI.
-        captions: Which caption is taken where there is a long and a short one.
-        columns: How columns are named.
+        captions: Choice of caption where there is a long and a short one.
+        columns: Names of columns.
     """
 
     piece: Slice
@@ -107,11 +107,11 @@ class Captioned:
 
     @property
     def first_row(self) -> int:
-        """The smallest row."""
+        """Smallest row number of the slice."""
         return self.piece.first_row
 
     def read(self, wanted: frozenset[int] | None = None) -> Iterator[Record]:
-        """The slice's records, or those of ``wanted`` rows."""
+        """Yield the slice's records, or those of ``wanted`` rows."""
         for record in self.piece.read(wanted):
             yield self._filled(record)
 

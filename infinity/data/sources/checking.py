@@ -12,7 +12,7 @@ from infinity.data.sources.samples import Record
 
 UNREADABLE = "unreadable"
 EXAMPLES = 5
-"""How many examples are kept for each reason."""
+"""Number of examples that are kept for each reason."""
 
 MAX_FILE_BYTES = 2**28
 """Larger files are not read to the end; no picture within the pixel limit needs more."""
@@ -44,7 +44,7 @@ class Tally:
 
     @classmethod
     def of(cls, *, read: int = 0, dropped: str = "", unreadable: str = "", example: str = "") -> Tally:
-        """The tally of one record: read, and perhaps left out for a reason."""
+        """Return the tally of one record: read, and perhaps left out for a reason."""
         key = f"{UNREADABLE}_{unreadable}" if unreadable else dropped
         return cls(
             read=read,
@@ -55,12 +55,12 @@ class Tally:
 
     @classmethod
     def sum(cls, tallies: Iterable[Tally]) -> Tally:
-        """All together, examples in the given order."""
+        """Return the sum of all tallies, examples in the given order."""
         return reduce(cls.__add__, tallies, cls.of())
 
 
 def fetch(record: Record) -> bytes:
-    """The bytes of a record's picture.
+    """Return the bytes of a record's picture.
 
     Raises:
         UnreadableError: The row is bad, or its file is missing or not accessible.
@@ -89,7 +89,7 @@ def fetch(record: Record) -> bytes:
 
 
 def _is_key(uri: str) -> bool:
-    """Whether a URI in S3 can be one of a picture: a server may answer any other as if bucket or credentials failed."""
+    """Return whether an S3 URI can name a picture: a server may answer any other as if bucket or credentials failed."""
     try:
         key = uri.split("/", 3)[3].encode()
     except (IndexError, UnicodeEncodeError):
@@ -98,7 +98,7 @@ def _is_key(uri: str) -> bool:
 
 
 def printable(text: str) -> str:
-    """The text with control characters and lone surrogates spelled out, so that it can be written anywhere."""
+    """Return the text with control characters and lone surrogates spelled out, so that it can be written anywhere."""
     return "".join(_spelled(text))
 
 

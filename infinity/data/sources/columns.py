@@ -66,27 +66,27 @@ class SourceColumns(Config):
     def pictures(
         self, found: Iterable[str], guesses: tuple[str, ...] = PICTURE_COLUMNS, sure: tuple[str, ...] = SURE_COLUMNS
     ) -> tuple[str, ...]:
-        """The columns of ``found`` that may name a picture, the likeliest first; ``sure`` ones beside an address."""
+        """Return the columns that may name a picture, the likeliest first; only ``sure`` ones beside an address."""
         names = tuple(found)
         return _among(names, self.picture, sure if self.urls(names) else guesses)
 
     def urls(self, found: Iterable[str]) -> tuple[str, ...]:
-        """The columns of ``found`` that may hold an address."""
+        """Return the columns of ``found`` that may hold an address."""
         return _among(found, self.url, URL_COLUMNS)
 
     def longs(self, found: Iterable[str]) -> tuple[str, ...]:
-        """The columns of ``found`` that may hold a long caption."""
+        """Return the columns of ``found`` that may hold a long caption."""
         return _among(found, self.long_caption, LONG_COLUMNS)
 
     def shorts(self, found: Iterable[str]) -> tuple[str, ...]:
-        """The columns of ``found`` that may hold a short or only caption."""
+        """Return the columns of ``found`` that may hold a short or only caption."""
         return _among(found, self.caption, SHORT_COLUMNS)
 
     def captions_of(self, fields: Mapping[str, Any], choice: CaptionChoice) -> RowCaptions:
-        """The captions of one row.
+        """Return the captions of one row.
 
         Raises:
-            UnreadableError: One is neither a text nor missing.
+            UnreadableError: A caption is neither a text nor missing.
         """
         names = tuple(fields)
         return RowCaptions.of(_text(fields, self.longs(names)), _text(fields, self.shorts(names)), choice)
@@ -94,14 +94,14 @@ class SourceColumns(Config):
     def record_of(
         self, fields: Mapping[str, Any], *, row: int, where: str, folder: str, choice: CaptionChoice, raw: bytes
     ) -> Record:
-        """The record of one row whose picture lies in a file of its own, or somewhere on the web.
+        """Return the record of one row whose picture lies in a file of its own, or somewhere on the web.
 
         Args:
             fields: The row's cells by column.
-            row: Its number.
-            where: What to call a row that names no picture.
+            row: Number of the row.
+            where: Name, for messages, of a row that names no picture.
             folder: URI of the table's folder.
-            choice: Which caption is wanted.
+            choice: Choice between the long and the short caption.
             raw: The row as it was found.
         """
         names = tuple(fields)
@@ -130,7 +130,7 @@ class SourceColumns(Config):
 
 
 def place_of(folder: str, name: str) -> str:
-    """URI of a picture that a table in ``folder`` names, wherever that leads: ``FencedSlice`` decides whether it may.
+    """Return the URI of a picture that a table in ``folder`` names; ``FencedSlice`` decides whether it may be read.
 
     Names are relative to the folder, absolute paths, or URIs; of a name with backslashes these separate folders, unless
     a file has the name as it is.
@@ -150,7 +150,7 @@ def place_of(folder: str, name: str) -> str:
 
 
 def is_address(text: str) -> bool:
-    """Whether a text begins as an address on the web."""
+    """Return whether a text begins as an address on the web."""
     return text.strip().lower().startswith(("http://", "https://"))
 
 
@@ -162,7 +162,7 @@ def _among(found: Iterable[str], chosen: str | None, guesses: tuple[str, ...]) -
 
 
 def _first_text(fields: Mapping[str, Any], names: tuple[str, ...]) -> str:
-    """The first text that is not empty; an empty one if there is none."""
+    """Return the first text that is not empty; an empty one if there is none."""
     for name in names:
         value = fields[name]
         if value is None or value == "":
@@ -174,7 +174,7 @@ def _first_text(fields: Mapping[str, Any], names: tuple[str, ...]) -> str:
 
 
 def _text(fields: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
-    """The first text that is not blank; of a list of captions its first one."""
+    """Return the first text that is not blank; of a list of captions its first one."""
     for name in names:
         value = fields[name]
         several = value if isinstance(value, list | tuple) else (value,)
@@ -187,7 +187,7 @@ def _text(fields: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
 
 
 def shown(names: Iterable[str]) -> str:
-    """Names of columns for people, not too many of them."""
+    """Return names of columns for people, not too many of them."""
     found = [str(name)[:60] for name in names]
     more = f" and {len(found) - 20} more" if len(found) > 20 else ""
     return f"the columns {', '.join(found[:20])}{more}" if found else "no columns"

@@ -24,11 +24,11 @@ class Slice(Protocol):
 
     @property
     def first_row(self) -> int:
-        """The smallest row."""
+        """Smallest row number of the slice."""
         ...
 
     def read(self, wanted: frozenset[int] | None = None) -> Iterator[Record]:
-        """The slice's records in order of their row; of ``wanted`` rows only, if given."""
+        """Yield the slice's records in order of their row; of ``wanted`` rows only, if given."""
         ...
 
 
@@ -41,11 +41,11 @@ class FencedSlice:
 
     @property
     def first_row(self) -> int:
-        """The smallest row."""
+        """Smallest row number of the slice."""
         return self.piece.first_row
 
     def read(self, wanted: frozenset[int] | None = None) -> Iterator[Record]:
-        """The slice's records, or those of ``wanted`` rows."""
+        """Yield the slice's records, or those of ``wanted`` rows."""
         is_inside = storage.inside(self.roots)
         for record in self.piece.read(wanted):
             yield _checked(record, is_inside)
@@ -59,7 +59,7 @@ class OutsideLinks:
     first_row: int
 
     def read(self, wanted: frozenset[int] | None = None) -> Iterator[Record]:
-        """One record a link."""
+        """Yield one record per link."""
         problem = UnreadableError("outside_source", f"a link that leads out of the source; {_ADVICE}")
         for row, name in enumerate(self.names, start=self.first_row):
             if wanted is None or row in wanted:
@@ -67,12 +67,12 @@ class OutsideLinks:
 
 
 def fenced(pieces: Sequence[Slice], roots: tuple[str, ...]) -> tuple[Slice, ...]:
-    """The slices, behind the fence."""
+    """Return the slices, behind the fence."""
     return tuple(FencedSlice(piece, roots) for piece in pieces)
 
 
 def _checked(record: Record, is_inside: Callable[[str], bool]) -> Record:
-    """The record, or the same row with a problem and without a place."""
+    """Return the record, or the same row with a problem and without a place."""
     place = record.image
     if isinstance(place, bytes) or not place:
         return record

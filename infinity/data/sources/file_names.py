@@ -35,7 +35,7 @@ class FileNames:
         self._by: dict[Callable[[str], str], dict[str, list[str]]] = {}
 
     def match(self, uri: str) -> str:
-        """The one file that a name means; the name itself where a file has it, or none or several match."""
+        """Return the one file that a name means; the name itself where a file has it, or none or several match."""
         if uri in self._files or "://" in uri.partition("s3://")[2]:
             return uri
         for form in (_composed, _folded):
@@ -62,11 +62,11 @@ class Renamed:
 
     @property
     def first_row(self) -> int:
-        """The smallest row."""
+        """Smallest row number of the slice."""
         return self.piece.first_row
 
     def read(self, wanted: frozenset[int] | None = None) -> Iterator[Record]:
-        """The slice's records, or those of ``wanted`` rows."""
+        """Yield the slice's records, or those of ``wanted`` rows."""
         for record in self.piece.read(wanted):
             if isinstance(record.image, str) and record.image in self.names:
                 record = replace(record, image=self.names[record.image])

@@ -56,8 +56,8 @@ class Source:
             several of these.
         slices: All rows, each in exactly one slice; rows of a later slice are larger.
         num_rows: Larger than every row.
-        variant: What its facts depend on besides its record; empty where that is nothing.
-        hint: What to say where no row has a caption; may be empty.
+        variant: Text for what the facts depend on besides the record; empty where that is nothing.
+        hint: Advice for a source where no row has a caption; may be empty.
     """
 
     kind: str
@@ -76,7 +76,7 @@ class BrokenFile:
     detail: str
 
     def read(self, wanted: frozenset[int] | None = None) -> Iterator[Record]:
-        """The one record."""
+        """Yield the one record of the file."""
         if wanted is None or self.first_row in wanted:
             problem = UnreadableError("bad_file", self.detail)
             yield Record(row=self.first_row, name=storage.name(self.uri), problem=problem, raw=self.uri.encode())
@@ -91,7 +91,7 @@ class FilesSlice:
     first_row: int
 
     def read(self, wanted: frozenset[int] | None = None) -> Iterator[Record]:
-        """One record a file."""
+        """Yield one record per file."""
         for row, (uri, name) in enumerate(zip(self.uris, self.names, strict=True), start=self.first_row):
             if wanted is None or row in wanted:
                 yield Record(row=row, name=name, image=uri)
@@ -99,7 +99,7 @@ class FilesSlice:
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """How a source shall be cut and read."""
+    """Settings of cutting and reading a source."""
 
     captions: CaptionChoice
     rows_per_slice: int
@@ -107,16 +107,16 @@ class Opening:
     roots: tuple[str, ...] = ()
 
     def file(self, uri: str) -> Source:
-        """The rows of one file.
+        """Return the rows of one file.
 
         Raises:
-            SourceError: It cannot be read, or has no rows.
+            SourceError: The source cannot be read, or has no rows.
         """
         found = self._read(uri, 0)
         return _source(uri, [found.kind], fenced(found.slices, self.roots), found.num_rows)
 
     def folder(self, uri: str, files: tuple[str, ...], outside: tuple[str, ...]) -> Source:
-        """The rows of all files of a folder, and one for each link that leads out of it.
+        """Return the rows of all files of a folder, and one for each link that leads out of it.
 
         Raises:
             SourceError: No file can be read, or nothing in it is known.
@@ -131,7 +131,7 @@ class Opening:
         return reading.source(outside)
 
     def kind(self, uri: str) -> str:
-        """The kind of a file that is a source itself; "unreadable" where it is none."""
+        """Return the kind of a file that is a source itself; "unreadable" where it is none."""
         try:
             if uri.lower().endswith(".parquet"):
                 return parquet_kind(uri, self.columns)
@@ -140,7 +140,7 @@ class Opening:
             return "unreadable"
 
     def _read(self, uri: str, row: int) -> _Found:
-        """One file, its rows from ``row`` on."""
+        """Return one file, its rows from ``row`` on."""
         if is_shard(uri):
             return _Found(shard_slices((uri,), self.captions, self.columns, row), row + ROWS_PER_SHARD, "webdataset")
         if uri.lower().endswith(".parquet"):
@@ -154,7 +154,7 @@ class Opening:
         return _Found(lines, row, URL_LIST if holds_urls(lines) else kind)
 
     def table(self, uri: str, row: int) -> tuple[Sequence[LinesSlice] | Sequence[CsvSlice], int]:
-        """The slices of a table of text, and the row behind its last."""
+        """Return the slices of a table of text, and the row behind its last."""
         if uri.lower().endswith(".jsonl"):
             return lines_slices(uri, row, self.captions, self.columns, self.rows_per_slice)
         return csv_slices(uri, row, self.captions, self.columns, self.rows_per_slice)
@@ -222,7 +222,7 @@ class _Reading:
     """A folder as it is read, form by form.
 
     Args:
-        how: How it shall be cut.
+        how: Settings of the slices.
         uri: The folder.
         files: All its files.
     """
@@ -239,7 +239,7 @@ class _Reading:
         self._hint = ""
 
     def tables(self, tables: Sequence[str]) -> None:
-        """Rows that name pictures of the folder."""
+        """Add the rows of tables that name pictures of the folder."""
         names = FileNames(self._files)
         for table in tables:
             try:
@@ -255,7 +255,7 @@ class _Reading:
                 self._slices.append(self._matched(piece, names))
 
     def _matched(self, piece: Slice, names: FileNames) -> Slice:
-        """A slice whose pictures have the names of files, and their captions where the table has none."""
+        """Return a slice whose pictures have the names of files, and their captions where the table has none."""
         other: dict[str, str] = {}
         captions: dict[str, tuple[str, ...]] = {}
         for record in piece.read():
@@ -278,7 +278,7 @@ class _Reading:
         return Captioned(piece, captions, self._how.captions, self._how.columns)
 
     def files(self, files: Sequence[str]) -> None:
-        """All rows of files that are sources themselves."""
+        """Add all rows of files that are sources themselves."""
         for file in files:
             try:
                 found = self._how._read(file, self._row)
@@ -294,11 +294,11 @@ class _Reading:
                 self._named.update(posixpath.normpath(image) for image in images if isinstance(image, str))
 
     def _may_name(self, file: str) -> bool:
-        """Whether to look which pictures of the folder a Parquet file names; large ones hold pictures themselves."""
+        """Return whether to check which pictures a Parquet file names; large files hold pictures themselves."""
         return any(map(is_picture, self._files)) and storage.size(file) < _MAX_LOOKED_THROUGH
 
     def pictures(self, pictures: Sequence[str]) -> None:
-        """Pictures that no table names, with captions that lie beside them."""
+        """Add the pictures that no table names, with captions that lie beside them."""
         rest = [file for file in pictures if posixpath.normpath(file) not in self._named]
         if not self._kinds and not any(map(self._captions.of, rest)):
             return  # a folder of pictures without any captions is no source
@@ -322,7 +322,7 @@ class _Reading:
         self._row += 1
 
     def source(self, outside: tuple[str, ...]) -> Source:
-        """Everything that was read."""
+        """Return all records that were read."""
         links = and_links(outside)
         if self._errors and not self._kinds:
             raise self._errors[0]
@@ -343,7 +343,7 @@ def _source(uri: str, kinds: Sequence[str], slices: Sequence[Slice], num_rows: i
 
 
 def _metadata(files: tuple[str, ...]) -> tuple[str, ...]:
-    """The tables of an image folder; where a folder has both, the JSON lines."""
+    """Return the tables of an image folder; where a folder has both, the JSON lines."""
     both = {name: {storage.parent(file) for file in files if storage.name(file) == name} for name in METADATA_NAMES}
     csv_folders = both["metadata.csv"] - both["metadata.jsonl"]
     return tuple(
@@ -355,7 +355,7 @@ def _metadata(files: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _beside(files: tuple[str, ...]) -> set[str]:
-    """Paths without ending that a downloader gives to its tables: those of its shards, and of its folders."""
+    """Return paths without ending that a downloader gives to its tables: those of its shards, and of its folders."""
     shards = {file[: len(file) - len(ending)] for file in files for ending in SHARD_ENDINGS if _ends(file, ending)}
     return shards | {storage.parent(file) for file in files}
 
@@ -365,7 +365,7 @@ def _ends(file: str, ending: str) -> bool:
 
 
 def first_fields(uri: str) -> dict[str, Any]:
-    """The fields of the first line of a JSON-lines file; none if it is no object."""
+    """Return the fields of the first line of a JSON-lines file; none if it is no object."""
     for line in storage.read_bytes(uri, start=0, length=_CHUNK_BYTES).split(b"\n"):
         if line.strip():
             try:
@@ -377,17 +377,17 @@ def first_fields(uri: str) -> dict[str, Any]:
 
 
 def is_picture(uri: str) -> bool:
-    """By its name; hidden files, which some systems strew about, are nobody's pictures."""
+    """Return whether a file is a picture, by its name; hidden files, which some systems leave behind, are none."""
     return uri.lower().endswith(PICTURE_ENDINGS) and not storage.name(uri).startswith(".")
 
 
 def is_shard(uri: str) -> bool:
-    """By its name."""
+    """Return whether a file is a shard, by its name."""
     return uri.lower().endswith(SHARD_ENDINGS)
 
 
 def and_links(outside: tuple[str, ...]) -> str:
-    """What to add to an error where links lead out of the source."""
+    """Return what to add to an error where links lead out of the source."""
     if not outside:
         return ""
     return f", and {len(outside)} links that lead out of it, for example {outside[0]} (allow their folder as a root)"

@@ -31,7 +31,7 @@ class _TextSlice(ABC):
     columns: SourceColumns
 
     def read(self, wanted: frozenset[int] | None = None) -> Iterator[Record]:
-        """One record a row that is not blank."""
+        """Yield one record per row that is not blank."""
         for row, text in enumerate(self._rows(), start=self.first_row):
             if not text.is_blank and (wanted is None or row in wanted):
                 yield self._record(row, f"{storage.name(self.uri)} row {row}", text)
@@ -131,10 +131,10 @@ def csv_slices(
 
 
 def read_header(uri: str, columns: SourceColumns) -> tuple[tuple[str, ...], str, int]:
-    """Names of the columns, the delimiter, and where the first row begins.
+    """Return names of the columns, the delimiter, and where the first row begins.
 
     Raises:
-        SourceError: There is none, or it names no picture or no caption.
+        SourceError: The file has no header, or its header name no picture or no caption.
     """
     first = next(quoted_rows(uri, 0, None), None)
     if first is None or first.is_blank or not first.is_whole:
@@ -156,7 +156,7 @@ def read_header(uri: str, columns: SourceColumns) -> tuple[tuple[str, ...], str,
 
 
 def holds_urls(slices: Sequence[LinesSlice] | Sequence[CsvSlice]) -> bool:
-    """Whether the first usable row names an address and no file."""
+    """Return whether the first usable row names an address and no file."""
     for piece in slices[:1]:
         for record in piece.read():
             if record.problem is None:

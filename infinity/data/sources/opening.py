@@ -37,7 +37,7 @@ ROWS_PER_SLICE = 64
 """Small enough that progress moves and workers end together, large enough that a task is worth its overhead."""
 
 _BYTES_READ = 2**28
-"""So much is read in about a second."""
+"""Bytes that are read in about a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class ScenesSlice:
     end_row: int
 
     def read(self, wanted: frozenset[int] | None = None) -> Iterator[Record]:
-        """One record a scene; drawing it again gives the same bytes."""
+        """Yield one record per scene; drawing it again gives the same bytes."""
         for row in range(self.first_row, self.end_row):
             if wanted is None or row in wanted:
                 scene = training_scene(self.config, row)
@@ -59,7 +59,7 @@ class ScenesSlice:
 
 
 def scene_source(config: ScenesConfig, rows_per_slice: int = ROWS_PER_SLICE) -> Source:
-    """Drawn scenes, cut into slices that workers draw."""
+    """Return drawn scenes, cut into slices that workers draw."""
     edges = [*range(0, config.count, rows_per_slice), config.count]
     slices = tuple(ScenesSlice(config, a, b) for a, b in pairwise(edges))
     return Source(kind="drawn scenes", slices=slices, num_rows=config.count)
@@ -77,7 +77,7 @@ def open_source(
 
     Args:
         uri: A folder or a file, local or in S3.
-        captions: Which caption is taken where a row has a long and a short one.
+        captions: Choice of caption where a row has a long and a short one.
         rows_per_slice: Rows that one task handles; a shard is always one task.
         columns: Names of columns; None guesses.
         roots: Further folders whose files the source may name; all others must lie below the source, links resolved.
@@ -99,12 +99,12 @@ def open_source(
 
 
 def roots_of(uri: str, further: tuple[str, ...]) -> tuple[str, ...]:
-    """Where everything must lie that a source names: in its folder, or in one that the user allows besides."""
+    """Return where everything must lie that a source names: in its folder, or in one that the user allows besides."""
     return (storage.parent(uri) if uri.lower().endswith(FILES) else uri, *map(_plain, further))
 
 
 def fingerprint(uri: str, roots: tuple[str, ...] = ()) -> str:
-    """16 hexadecimal digits that change when the source does: names of its files, and what tells contents apart.
+    """Return 16 hexadecimal digits that change when the source does: names of its files, and what tells contents apart.
 
     That is the bytes themselves where all files together are small: a copy, such as a fresh checkout, is the same
     source. Of more, sizes and times of change, which ``cp -a`` and ``rsync -a`` keep; in S3, sizes and versions. Of a
@@ -150,7 +150,7 @@ class _Seen:
 
 
 def _contents(files: Sequence[_Seen]) -> list[list[Any]]:
-    """Files of this machine by their bytes; by sizes and versions where those would take long to read."""
+    """Return files of this machine by their bytes; by sizes and versions where those would take long to read."""
     if sum(max(file.num_bytes, 0) for file in files) > _BYTES_READ:
         return [file.without_content for file in files]
     known: dict[str, list[Any]] = {}
@@ -164,7 +164,7 @@ def _contents(files: Sequence[_Seen]) -> list[list[Any]]:
 
 
 def _table_or_nothing(uri: str) -> Sequence[Slice]:
-    """The slices of a table; none where its columns need names that only the settings know."""
+    """Return the slices of a table; none where its columns need names that only the settings know."""
     try:
         return Opening("long", ROWS_PER_SLICE, SourceColumns()).table(uri, 0)[0]
     except SourceError:
@@ -172,7 +172,7 @@ def _table_or_nothing(uri: str) -> Sequence[Slice]:
 
 
 def _plain(uri: str) -> str:
-    """A path for file://..., so that names in tables can be joined to it without quoting."""
+    """Return a path for file://..., so that names in tables can be joined to it without quoting."""
     path = storage.local_path(uri)
     return uri if path is None else str(path)
 
@@ -183,7 +183,7 @@ def _check_file(uri: str) -> None:
 
 
 def _version(uri: str) -> tuple[int, str]:
-    """Size and time of change of a file that a table names; -1 where there is none on this machine."""
+    """Return size and time of change of a file that a table names; -1 where there is none on this machine."""
     try:
         path = storage.local_path(uri)
         status = path.stat() if path is not None else None

@@ -53,7 +53,7 @@ class ParquetSlice:
     columns: SourceColumns = field(default_factory=SourceColumns)
 
     def read(self, wanted: frozenset[int] | None = None) -> Iterator[Record]:
-        """One record a row; rows that a damaged file does not give up are records with a problem."""
+        """Yield one record per row; rows that a damaged file does not give up are records with a problem."""
         end = self.first_row + self.num_rows
         row = self.first_row
         problem = UnreadableError("bad_file", "the file has fewer rows than it says")
@@ -73,7 +73,7 @@ class ParquetSlice:
                 yield Record(row=rest, name=self._name(rest), problem=problem)
 
     def _rows(self) -> Iterator[dict[str, Any]]:
-        """The cells of every row of the slice; a cell that is not text although it says so is an UnreadableError."""
+        """Yield the cells of every row of the slice; a cell that claims to be text and is not is an UnreadableError."""
         with _opened(self.uri) as file:
             names = _needed(file.schema_arrow, self.columns)
             group = file.metadata.row_group(self.group)
@@ -148,7 +148,7 @@ def parquet_slices(
     """Cut a Parquet file at its row groups; and the row behind its last.
 
     Raises:
-        SourceError: Not a Parquet file, or without a column for pictures or captions.
+        SourceError: The file is not Parquet, or has no column for pictures or captions.
         StorageError: The file cannot be read.
     """
     slices: list[ParquetSlice] = []
@@ -170,7 +170,7 @@ def parquet_kind(uri: str, columns: SourceColumns) -> str:
     """ "quarantine", "Parquet" (it has pictures) or "URL list".
 
     Raises:
-        SourceError: Not a Parquet file.
+        SourceError: The file is not Parquet.
     """
     with _opened(uri) as file:
         schema = file.schema_arrow
@@ -223,10 +223,10 @@ def _check_columns(uri: str, schema: pa.Schema, columns: SourceColumns) -> None:
 
 
 def _picture_columns(uri: str, schema: pa.Schema, columns: SourceColumns) -> tuple[str, ...]:
-    """Columns that can hold pictures or their paths; those that are only guessed must be of such a type.
+    """Return columns that can hold pictures or their paths; those that are only guessed must be of such a type.
 
     Raises:
-        SourceError: None is, though some have the name of one.
+        SourceError: No column can hold pictures, though some have the name of one.
     """
     named = columns.pictures(schema.names, PICTURE_COLUMNS, SURE_COLUMNS)
     usable = tuple(name for name in named if _holds_pictures(name, schema.field(name).type))
@@ -270,7 +270,7 @@ def _cell(batch: pa.RecordBatch, name: str, index: int) -> Any:
 
 
 def _picture(values: dict[str, Any], names: tuple[str, ...]) -> tuple[bytes | None, str | None]:
-    """Bytes and path of a row, from all columns that may hold one."""
+    """Return bytes and path of a row, from all columns that may hold one."""
     data: bytes | None = None
     path: str | None = None
     for name in names:
@@ -286,6 +286,6 @@ def _picture(values: dict[str, Any], names: tuple[str, ...]) -> tuple[bytes | No
 
 
 def _spelled(values: dict[str, Any]) -> bytes:
-    """A malformed row for people: its cells as text, without pictures."""
+    """Return a malformed row for people: its cells as text, without pictures."""
     shown = {name: value for name, value in values.items() if not isinstance(value, bytes | dict)}
     return str(shown).encode("utf-8", "backslashreplace")

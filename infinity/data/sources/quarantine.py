@@ -32,7 +32,7 @@ MAX_SLICE_BYTES = 32 * 2**20
 """Most bytes that are kept of one slice: the memory that a worker spends on it."""
 
 BEGINNING_BYTES = 4096
-"""What is kept of a row that is too large."""
+"""Bytes that are kept of a row that is too large."""
 
 _MARK = {b"infinity.kind": b"quarantine"}
 QUARANTINE = pa.schema(
@@ -72,8 +72,8 @@ class Quarantine:
         """Keep one row.
 
         Args:
-            record: As the source gave it.
-            error: Why it cannot be used.
+            record: Record as the source gave it.
+            error: Reason why the record cannot be used.
             data: The picture's bytes as far as they were read; empty for a row that names none.
         """
         part: Part = "row" if record.problem is not None and not data else "picture"
@@ -101,40 +101,40 @@ class Quarantine:
         )
 
     def table(self) -> pa.Table:
-        """All rows in the order in which they came, in the columns of ``QUARANTINE``."""
+        """Return all rows in the order in which they came, in the columns of ``QUARANTINE``."""
         return table_of(self._rows, QUARANTINE)
 
 
 def writable(text: str) -> str:
-    """The text with lone surrogates and NUL spelled out, which no file format holds."""
+    """Return the text with lone surrogates and NUL spelled out, which no file format holds."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8").replace("\0", "\\x00")
 
 
 def to_bytes(table: pa.Table) -> bytes:
-    """A Parquet file of quarantined rows, the same bytes for the same rows."""
+    """Return a Parquet file of quarantined rows, the same bytes for the same rows."""
     buffer = io.BytesIO()
     pq.write_table(table.cast(QUARANTINE), buffer, compression="zstd", row_group_size=64, write_statistics=False)
     return buffer.getvalue()
 
 
 def load(uri: str) -> pa.Table:
-    """The rows of one quarantine file.
+    """Return the rows of one quarantine file.
 
     Raises:
         SourceError: The file is no quarantine.
-        StorageError: It cannot be read.
+        StorageError: The file cannot be read.
     """
     with _opened(uri) as file:
         return file.read()
 
 
 def files_of(uri: str) -> tuple[str, ...]:
-    """The Parquet files of a quarantine: the file itself, or all in the folder."""
+    """Return the Parquet files of a quarantine: the file itself, or all in the folder."""
     return (uri,) if uri.endswith(".parquet") else tuple(f for f in storage.list_files(uri) if f.endswith(".parquet"))
 
 
 def is_quarantine(schema: pa.Schema) -> bool:
-    """Whether a Parquet file with this schema was written by a quarantine."""
+    """Return whether a Parquet file with this schema was written by a quarantine."""
     return (schema.metadata or {}).get(b"infinity.kind") == _MARK[b"infinity.kind"]
 
 
@@ -146,7 +146,7 @@ class QuarantineSlice:
     first_row: int
 
     def read(self, wanted: frozenset[int] | None = None) -> Iterator[Record]:
-        """One record a row; what is malformed as a row stays so until somebody repairs it."""
+        """Yield one record per row; what is malformed as a row stays so until somebody repairs it."""
         row = self.first_row
         with _opened(self.uri) as file:
             for batch in file.iter_batches(8):
@@ -158,7 +158,7 @@ class QuarantineSlice:
 
 
 def replayed(row: int, values: dict[str, Any]) -> Record:
-    """The record of one quarantined row (columns of ``QUARANTINE``), under a new row number."""
+    """Return the record of one quarantined row (columns of ``QUARANTINE``), under a new row number."""
     image: str | bytes = values["data"] if values["is_whole"] and values["data"] else (values["image"] or b"")
     problem = None
     if values["part"] == "row" or not image:
@@ -177,10 +177,10 @@ def replayed(row: int, values: dict[str, Any]) -> Record:
 
 
 def num_quarantined(uri: str) -> int:
-    """How many rows a quarantine file has.
+    """Return how many rows a quarantine file has.
 
     Raises:
-        SourceError: It is no quarantine.
+        SourceError: The file is no quarantine.
     """
     with _opened(uri) as file:
         return int(file.metadata.num_rows)
@@ -194,13 +194,13 @@ def export(uri: str, folder: str, roots: tuple[str, ...] = ()) -> int:
     folder is a source like any other.
 
     Args:
-        uri: The quarantine.
-        folder: Where the rows go.
+        uri: Place of the quarantine.
+        folder: Folder for the rows.
         roots: Folders from which pictures that have a file of their own may be read once more, links resolved.
 
     Raises:
         SourceError: There is no quarantine.
-        StorageError: It cannot be read or the folder not be written.
+        StorageError: The quarantine cannot be read, or the folder cannot be written.
     """
     lines: list[str] = []
     for file in files_of(uri):

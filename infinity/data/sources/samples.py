@@ -8,7 +8,7 @@ from typing import Literal
 from infinity.data.images.decoding import UnreadableError
 
 CaptionChoice = Literal["long", "short"]
-"""Which caption is taken where a row has a long and a short one."""
+"""Caption that is taken where a row has a long and a short one."""
 
 
 class SourceError(ValueError):
@@ -21,13 +21,13 @@ class Record:
 
     Attributes:
         row: Position in the source, unique; it orders the data set and names the sample.
-        name: What people call it: a file name, or a file name and a row number.
+        name: Name for people: a file name, or a file name and a row number.
         image: URI of the picture's file, or its bytes; empty where a row with a problem names none.
-        caption: As the source gives it; None where it gives none.
+        caption: Caption as the source gives it; None where the source gives none.
         caption_long: The long caption where the row has a long and a short one, else None.
-        caption_short: The short one, likewise.
-        url: Where on the web the picture was found, or None.
-        problem: Why the row cannot be used at all, or None.
+        caption_short: The short caption, likewise.
+        url: Address on the web where the picture was found, or None.
+        problem: Reason why the row cannot be used at all, or None.
         raw: The row as it was found where it has a problem, perhaps only its beginning: what a quarantine keeps.
     """
 
@@ -52,7 +52,7 @@ class RowCaptions:
 
     @classmethod
     def of(cls, long: str | None, short: str | None, choice: CaptionChoice) -> RowCaptions:
-        """The wanted caption, or the other one where that is missing or blank; both where there are two."""
+        """Return the wanted caption, or the other one where that is missing or blank; both where there are two."""
         long, short = (text if text and text.strip() else None for text in (long, short))
         chosen = (long or short) if choice == "long" else (short or long)
         both = long is not None and short is not None

@@ -22,7 +22,7 @@ from infinity.data.images.decoding import UnreadableError
 from infinity.storage.ranges import RangeReader
 
 MAX_RATIO = 64
-"""A shard that unpacks to more than so many times its size, and ``FREE_BYTES`` besides, is a bomb: pictures do not."""
+"""A shard that unpacks to more than this many times its size plus ``FREE_BYTES`` is a bomb: no picture shrinks so."""
 
 FREE_BYTES = 64 * 2**20
 
@@ -37,12 +37,12 @@ class ShardBytes(Protocol):
     size: int
 
     def pread(self, start: int, length: int) -> bytes:
-        """``length`` bytes from ``start``, fewer at the end."""
+        """Return ``length`` bytes from ``start``, fewer at the end."""
         ...
 
 
 class _Unpacked:
-    """A temporary file."""
+    """Bytes of a shard that was unpacked into a temporary file."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -55,15 +55,15 @@ class _Unpacked:
 
 @contextmanager
 def opened_shard(uri: str, block_bytes: int) -> Iterator[ShardBytes]:
-    """A shard to be read.
+    """Open a shard for reading, unpacked if it is compressed.
 
     Args:
-        uri: The file.
+        uri: Place of the shard.
         block_bytes: Bytes that are read at once.
 
     Raises:
-        UnreadableError: It is compressed and unpacks to far too much.
-        StorageError: It cannot be read, or no space is left for it unpacked.
+        UnreadableError: The shard is compressed and unpacks to far too much.
+        StorageError: The shard cannot be read, or no space is left to unpack it.
     """
     reader = RangeReader(uri, block_bytes)
     start = reader.pread(0, 6)
@@ -77,7 +77,7 @@ def opened_shard(uri: str, block_bytes: int) -> Iterator[ShardBytes]:
 
 
 def _unpack(kind: str, reader: RangeReader, file: BinaryIO) -> None:
-    """Unpack as far as it goes; what is missing then, the walk over the shard finds."""
+    """Unpack as far as possible; the walk over the shard reports what is missing then."""
     limit, written = MAX_RATIO * reader.size + FREE_BYTES, 0
     stream = _stream(kind, reader)
     while True:

@@ -27,12 +27,12 @@ class TextRow:
 
     @property
     def is_whole(self) -> bool:
-        """Whether the content is all of the row."""
+        """True where the content is all of the row."""
         return self.num_bytes <= MAX_ROW_BYTES
 
     @property
     def is_blank(self) -> bool:
-        """Whether there is nothing but white space."""
+        """True where the row holds nothing but white space."""
         return not self.content.strip()
 
 
@@ -49,13 +49,13 @@ Rows = Callable[[str, int, int | None], Iterator[TextRow]]
 
 
 def lines(uri: str, start: int, length: int | None) -> Iterator[TextRow]:
-    """The lines of ``length`` bytes from ``start``, or of all from there."""
+    """Yield the lines of ``length`` bytes from ``start``, or of all from there."""
     for row, _ in _lines(uri, start, length):
         yield row
 
 
 def quoted_rows(uri: str, start: int, length: int | None) -> Iterator[TextRow]:
-    """The same for CSV, where a row may go on over line ends inside of quotes."""
+    """Yield the same for CSV, where a row may go on over line ends inside of quotes."""
     position, end = start, None if length is None else start + length
     while True:
         parts: list[TextRow] = []
@@ -80,7 +80,7 @@ def quoted_rows(uri: str, start: int, length: int | None) -> Iterator[TextRow]:
 
 
 def cut(uri: str, rows: Rows, start: int, rows_per_slice: int) -> tuple[list[Span], int]:
-    """Cut a table at row ends into slices of so many rows that are not blank; and the number of rows in all."""
+    """Cut a table at row ends into slices of equally many rows that are not blank; return slices and number of rows."""
     spans: list[Span] = []
     begin, first, row, filled, end = start, 0, 0, 0, start
     for text in rows(uri, start, None):
@@ -100,7 +100,7 @@ def _joined(parts: list[TextRow]) -> TextRow:
 
 
 def _lines(uri: str, start: int, length: int | None) -> Iterator[tuple[TextRow, int]]:
-    """Lines, and how many double quotes each has."""
+    """Yield lines, and how many double quotes each has."""
     position, begin = start, start
     end = None if length is None else start + length
     held, size, quotes = bytearray(), 0, 0

@@ -59,7 +59,7 @@ class Member:
 
     @property
     def is_hidden(self) -> bool:
-        """Whether its name begins with a dot, as what macOS puts beside each file."""
+        """True where the name begins with a dot, as what macOS puts beside each file."""
         return self.name.rpartition("/")[2].startswith(".")
 
     @property
@@ -70,7 +70,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class ShardSlice:
-    """One shard."""
+    """A webdataset shard, read as one slice."""
 
     uri: str
     first_row: int
@@ -78,7 +78,7 @@ class ShardSlice:
     columns: SourceColumns = field(default_factory=SourceColumns)
 
     def read(self, wanted: frozenset[int] | None = None) -> Iterator[Record]:
-        """One record a sample; where a shard is damaged, one more with the problem, and then no more."""
+        """Yield one record per sample; where a shard is damaged, one more with the problem, and then no more."""
         if wanted is not None and not any(self.first_row <= row < self.first_row + ROWS_PER_SHARD for row in wanted):
             return
         try:
@@ -123,7 +123,7 @@ class ShardSlice:
         return Record(row=row, name=f"{storage.name(self.uri)}/{picture.name}", image=data, **captions)
 
     def _fields(self, sample: tuple[Member, ...], reader: ShardBytes) -> dict[str, Any]:
-        """The facts of a sample's JSON, with its text as the short or only caption."""
+        """Return the facts of a sample's JSON, with its text as the short or only caption."""
         told = (member for member in sample if member.ending in ENDINGS)
         return fields_of(((member.name, _content(member, reader, MAX_TEXT_BYTES)) for member in told), self.columns)
 
@@ -131,7 +131,7 @@ class ShardSlice:
 def shard_slices(
     uris: tuple[str, ...], captions: CaptionChoice, columns: SourceColumns, first_row: int = 0
 ) -> list[ShardSlice]:
-    """One slice a shard; a shard is not opened here.
+    """Return one slice per shard; a shard is not opened here.
 
     Raises:
         SourceError: More shards than row numbers.
@@ -142,7 +142,7 @@ def shard_slices(
 
 
 def samples(reader: ShardBytes, start: int = 0) -> Iterator[tuple[Member, ...]]:
-    """Groups of members that follow one another and share a key, from the offset of a header on; hidden ones aside."""
+    """Yield groups of successive members that share a key, from the offset of a header on; hidden ones are skipped."""
     group: list[Member] = []
     for member in members(reader, start):
         if member.is_hidden and member.problem is None:
@@ -159,7 +159,7 @@ def samples(reader: ShardBytes, start: int = 0) -> Iterator[tuple[Member, ...]]:
 
 
 def members(reader: ShardBytes, start: int = 0) -> Iterator[Member]:
-    """All entries of a tar in their order, headers only; damage is a member with a problem, and the last.
+    """Yield all entries of a tar in their order, headers only; damage is a member with a problem, and the last.
 
     tarfile reads the headers one by one; the walk is ours, because tarfile follows chains of extended headers by
     recursion and reads such a header into memory however large it says it is.
@@ -212,7 +212,7 @@ def _member(name: str, info: tarfile.TarInfo, begin: int, start: int, links: set
 
 
 def _leads_out(name: str) -> bool:
-    """Whether a name would lie above the folder that the shard were unpacked in."""
+    """Return whether a name would lie above the folder that the shard were unpacked in."""
     if name.startswith("/") or "://" in name:
         return True
     depth = 0
@@ -224,7 +224,7 @@ def _leads_out(name: str) -> bool:
 
 
 def _long_name(info: tarfile.TarInfo, data: bytes) -> str:
-    """The name in a GNU long-name header, or in the ``path`` of a pax header; empty if there is none."""
+    """Return the name in a GNU long-name header, or in the ``path`` of a pax header; empty if there is none."""
     if info.type == tarfile.GNUTYPE_LONGNAME:
         return data.partition(b"\0")[0].decode("utf-8", "surrogateescape")
     name, at = "", 0
@@ -241,7 +241,7 @@ def _long_name(info: tarfile.TarInfo, data: bytes) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Index:
-    """Where the samples of a shard are: their beginnings, or all their members where those lie apart."""
+    """Places of a shard's samples: their beginnings, or all their members where those lie apart."""
 
     begins: array[int]
     joined: tuple[tuple[Member, ...], ...] | None = None
@@ -254,11 +254,11 @@ class _Index:
 
 
 _INDICES: OrderedDict[tuple[str, int], _Index] = OrderedDict()
-"""Of the shards that were read last: whoever wants some rows comes again for others."""
+"""Indices of the shards that were read last: whoever wants some rows comes again for others."""
 
 
 def _indexed(uri: str, reader: ShardBytes) -> _Index:
-    """The index of a shard; its size tells a shard that was written anew."""
+    """Return the index of a shard; its size tells a shard that was written anew."""
     key = (uri, reader.size)
     if (index := _INDICES.pop(key, None)) is None:
         index = _index(reader)
@@ -269,7 +269,7 @@ def _indexed(uri: str, reader: ShardBytes) -> _Index:
 
 
 def _index(reader: ShardBytes) -> _Index:
-    """Look at all headers: do the files of each sample lie beside each other, as in a shard they should?"""
+    """Index a shard by its headers: do the files of each sample lie beside each other, as they should?"""
     begins, seen = array("q"), set[str]()
     for sample in samples(reader):
         key = sample[0].key
@@ -281,10 +281,10 @@ def _index(reader: ShardBytes) -> _Index:
 
 
 def _joined(reader: ShardBytes) -> tuple[tuple[Member, ...], ...]:
-    """The samples of a shard that was packed in another order, each with all its files, in order of their first.
+    """Return the samples of a shard that was packed in another order, each with all its files, in order of their first.
 
     Raises:
-        UnreadableError: There are too many to hold them all.
+        UnreadableError: The shard has too many samples to hold them all.
     """
     groups: dict[str, list[Member]] = {}
     number = 0

@@ -15,7 +15,7 @@ from infinity.jobs.watching import end_actor
 logger = logging.getLogger(__name__)
 
 PATIENCE_S = 10.0
-"""How long a job that has failed waits for the calls that are being computed."""
+"""Seconds that a job that has failed waits for the calls that are being computed."""
 
 
 class WorkersError(RuntimeError):
@@ -28,8 +28,8 @@ def actors(kind: type[Any], workers: WorkersConfig, most: int) -> Iterator[list[
 
     Args:
         kind: The class.
-        workers: How many are wanted. The cluster may have room for fewer, which changes no result.
-        most: More than this are not needed.
+        workers: Number and size of the workers. The cluster may have room for fewer, which changes no result.
+        most: Largest number of actors that is needed.
 
     Raises:
         WorkersError: No room for a single worker.
@@ -56,15 +56,15 @@ def actors(kind: type[Any], workers: WorkersConfig, most: int) -> Iterator[list[
 
 
 def each(team: Sequence[Any], method: str, calls: Sequence[tuple[Any, ...]]) -> Iterator[tuple[int, Any]]:
-    """Place and result of every call as it gets ready; an idle actor gets the next call.
+    """Yield the place and the result of every call as it is done; an idle actor gets the next call.
 
     Args:
-        team: What ``actors`` gave.
+        team: Actors, as ``actors`` gave them.
         method: Name of the actors' method.
-        calls: Its arguments.
+        calls: Arguments of every call.
 
     Raises:
-        WorkersError: Workers that die.
+        WorkersError: Workers died more often than allowed.
         Exception: What a call raised, as it was raised in the worker.
     """
     if is_in_process():
@@ -109,7 +109,7 @@ def _result(reference: Any) -> Any:
 
 
 def _room(workers: WorkersConfig) -> int:
-    """How many of the wanted actors the cluster can ever hold; Ray would wait for more without end."""
+    """Return how many of the wanted actors the cluster can ever hold; Ray would wait for more without end."""
     import ray
 
     have = ray.cluster_resources()

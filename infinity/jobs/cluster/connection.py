@@ -61,7 +61,7 @@ def in_process() -> Iterator[None]:
 
 
 def is_in_process() -> bool:
-    """Whether calls run in this process."""
+    """Return whether calls run in this process."""
     return _in_process.get()
 
 
@@ -73,7 +73,7 @@ def connect(
     dashboard: bool = False,
     object_store_bytes: int = 200 * 2**20,
 ) -> Iterator[None]:
-    """Be connected to Ray inside the block.
+    """Connect to Ray inside the block.
 
     A process that is connected already stays so, and the block starts and stops nothing: jobs can be nested, and tests
     share one cluster.
@@ -117,7 +117,7 @@ def connect(
 
 @contextmanager
 def _joined(address: str) -> Iterator[None]:
-    """A connection to a running cluster; one on this machine's loopback is not looked for at another address."""
+    """Connect to a running cluster; one on this machine's loopback is not looked for at another address."""
     with ray_token.loopback() if ray_token.is_loopback(address) else nullcontext():
         require_cluster(address)
         import ray
@@ -136,7 +136,7 @@ def _joined(address: str) -> Iterator[None]:
 
 
 def _is_connected() -> bool:
-    """Whether Ray was started; a Ray that nobody imported was not, and importing it would fix its address."""
+    """Return whether Ray was started; a Ray that nobody imported was not, and importing it would fix its address."""
     ray = sys.modules.get("ray")
     return ray is not None and bool(ray.is_initialized())
 
@@ -148,7 +148,7 @@ def _disconnect() -> None:
 
 
 def num_cpus() -> int:
-    """CPUs of the cluster that this process is connected to; 1 without one."""
+    """Return the number of CPUs of the cluster that this process is connected to; 1 without one."""
     import ray
 
     return max(1, int(ray.cluster_resources().get("CPU", 1))) if ray.is_initialized() else 1
@@ -181,7 +181,7 @@ def _start_local(folder: Path, num_cpus: int | None, dashboard: bool, object_sto
 
 
 def short_temporary_folder() -> Path:
-    """A new folder whose path leaves room for Ray's sockets: in the usual place, or in /tmp where that is too deep."""
+    """Return a new folder with room for the paths of Ray's sockets: the usual place, or /tmp where that is too deep."""
     usual = tempfile.gettempdir()
     parent = usual if len(usual) + len("/inf-12345678") <= MAX_FOLDER_LENGTH else "/tmp"
     return Path(tempfile.mkdtemp(prefix="inf-", dir=parent))

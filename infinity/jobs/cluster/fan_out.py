@@ -22,12 +22,12 @@ def fan_out(
     *,
     at_once: int | None = None,
 ) -> list[R]:
-    """``[function(*a) for a in arguments]``, each call a Ray task on one CPU; results in the order of the arguments.
+    """Return ``[function(*a) for a in arguments]``, in this order; each call is a Ray task on one CPU.
 
     Args:
-        function: Importable on every machine.
-        arguments: One tuple a call.
-        on_done: Called in this process after every finished call with the number of finished ones.
+        function: Function to call; importable on every machine.
+        arguments: One tuple per call.
+        on_done: Callback in this process after every finished call, with the number of finished ones.
         at_once: Most calls at the same time, where they share something scarcer than CPUs; None for as many as fit.
 
     Raises:
@@ -43,19 +43,19 @@ def each_result(
     *,
     at_once: int | None = None,
 ) -> Iterator[R]:
-    """The results of ``fan_out`` one by one, in the same order.
+    """Yield the results of ``fan_out`` one by one, in the same order.
 
     Arguments are made when a call begins, and of the results only those wait here that are ahead of a slower call: what
     all calls together are given and give need not fit into this process.
 
     Args:
-        function: As for ``fan_out``, and so are ``on_done`` and ``at_once``.
-        arguments: One tuple a call, taken one by one.
-        on_done: See there.
-        at_once: See there.
+        function: Function to call; importable on every machine.
+        arguments: One tuple per call, taken one by one.
+        on_done: Callback in this process after every finished call, with the number of finished ones.
+        at_once: Most calls at the same time; None for as many as fit.
 
     Raises:
-        Exception: As for ``fan_out``.
+        Exception: What the first failed call raised, as it was raised there; calls that wait are cancelled.
     """
     if is_in_process():
         for done, call in enumerate(arguments, start=1):
@@ -95,7 +95,7 @@ def each_result(
 
 
 def _call(fences: Sequence[Fence], function: Callable[..., R], *arguments: Any) -> R:
-    """What a worker does: what it writes into the job's folder has to pass the driver's fences."""
+    """Call the function on a worker, whose writes into the job's folder have to pass the driver's fences."""
     with ExitStack() as gates:
         for fence in fences:
             gates.enter_context(fenced(fence))

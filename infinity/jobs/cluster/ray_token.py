@@ -18,7 +18,7 @@ _ONE_MACHINE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 
 
 def is_loopback(address: str) -> bool:
-    """Whether ``host:port`` or ``ray://host:port`` names this machine's loopback interface."""
+    """Return whether ``host:port`` or ``ray://host:port`` names this machine's loopback interface."""
     return address.removeprefix("ray://").rpartition(":")[0].strip("[]") in _LOOPBACK_HOSTS
 
 
@@ -60,7 +60,7 @@ def required(path: Path) -> Iterator[None]:
 
 
 def is_refusal(error: BaseException) -> bool:
-    """Whether Ray's error says that the token is missing or wrong."""
+    """Return whether Ray's error says that the token is missing or wrong."""
     reason: BaseException | None = error
     while reason is not None:
         said = f"{type(reason).__name__}: {reason}".lower()
@@ -71,7 +71,7 @@ def is_refusal(error: BaseException) -> bool:
 
 
 def refusal(address: str) -> str:
-    """One sentence for a user whom a cluster refused."""
+    """Return one sentence for a user whom a cluster refused."""
     return (
         f"the Ray cluster at {address} asks for a token, and this process showed none or a wrong one: "
         "set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH=<file of the cluster's token>"
@@ -80,7 +80,7 @@ def refusal(address: str) -> str:
 
 @contextmanager
 def _environment(changes: Mapping[str, str | None]) -> Iterator[None]:
-    """Variables set, or with None unset, for the time of the block."""
+    """Set variables, or with None unset them, for the time of the block."""
     before = {name: os.environ.get(name) for name in changes}
     _set(changes)
     try:

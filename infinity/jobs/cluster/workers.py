@@ -9,16 +9,17 @@ from infinity.config import Config
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WorkersConfig(Config):
-    """Who trains.
+    """Number of worker processes, and what each of them takes from the cluster.
 
     Attributes:
         num_workers: Processes that share every batch.
         threads: CPU threads of each, and the CPUs that it takes from the cluster.
         shard: Share out the weights of a transformer, its averages and running means among the workers (FSDP2) instead
             of copying them; a tokenizer is small and always copied.
-        offload: With ``shard``, keep what is shared out in the memory of the CPU: for GPUs that cannot hold it.
+        offload: Whether, with ``shard``, the shared-out weights lie in CPU memory: for GPUs that cannot hold them.
         use_gpu: Give each worker a GPU; matrix products of the transformer are bfloat16 then.
-        max_failures: How often dead workers are replaced, without a newer stored state in between, before the job
+        max_failures: Number of times that dead workers are replaced, without a newer stored state in between, before
+            the job
             fails.
     """
 

@@ -76,7 +76,7 @@ def _run(spec: BuildDatasetSpec, tenure: Tenure) -> BuildDatasetReport:
 
 
 def _build(spec: BuildDatasetSpec, parent: Manifest | None, uri: str, root: str, progress: ProgressSink) -> Manifest:
-    """Everything up to the manifest, which is written last."""
+    """Do all the work up to the manifest, which is written last, and return it."""
     takedown = takedown_of(spec, parent)
     records = () if only_takes_down(spec, parent) else sources_of(spec, parent)
     with WaitingRows(SCHEMA) as samples:
@@ -115,7 +115,7 @@ def _head(
     shards: tuple[ShardInfo, ...],
     num_samples: int,
 ) -> ManifestHead:
-    """What the manifest says of the whole, but for the sources and what was taken down."""
+    """Return what the manifest says of the whole, but for the sources and what was taken down."""
     return ManifestHead(
         counts=counts_of(judged.tally, num_samples),
         unreadable=judged.tally.unreadable,
@@ -137,7 +137,7 @@ def _head(
 
 
 def _save_dropped(rows: SourceTable, dropped: pa.Table, spec: BuildDatasetSpec, folder: str) -> None:
-    """What was left out, beside the manifest, with examples to look at."""
+    """Write the dropped rows beside the manifest, with examples to look at."""
     pictures = dropped_pictures(rows, dropped, spec.filters.max_pixels)
     thumbnails = rows.thumbnails_of(shown_rows(dropped))
     storage.write_bytes(storage.join(folder, DROPPED_FILE), dropped_file(dropped, thumbnails, pictures))
@@ -190,5 +190,5 @@ def _write(
 
 
 def _below(uri: str, root: str) -> str:
-    """The part of a URI below the root, or the whole where it lies elsewhere."""
+    """Return the part of a URI below the root, or the whole where it lies elsewhere."""
     return uri[len(root.rstrip("/")) + 1 :] if uri.startswith(root.rstrip("/") + "/") else uri

@@ -32,7 +32,7 @@ class FilterDecisions:
     converted: dict[str, int] = field(default_factory=dict)
 
     def without_rows(self) -> FilterDecisions:
-        """Only what the manifest tells about the others."""
+        """Return the decisions without the rows that stay: what the manifest tells about the others."""
         return replace(self, kept=self.kept.schema.empty_table(), dropped=None)
 
 
@@ -56,14 +56,14 @@ def decide_rows(spec: BuildDatasetSpec, rows: SourceTable, takedown: TakedownLis
 
 
 def _converted(kept: pa.Table) -> dict[str, int]:
-    """How many pictures had colours of which profile."""
+    """Return the number of pictures by colour profile."""
     told = kept["detail"].drop_null().to_pylist()
     names = (text.removeprefix(CONVERTED) for text in told if text.startswith(CONVERTED))
     return dict(sorted(Counter(names).items()))
 
 
 def decide_again(parent: Manifest, takedown: TakedownList) -> FilterDecisions:
-    """The parent without what was taken down, from its manifest alone: sources and facts may be gone."""
+    """Return the parent without what was taken down, from its manifest alone: sources and facts may be gone."""
     kept, taken = split_taken_down(samples_of(parent), takedown)
     head = parent.head
     dropped = {
@@ -101,12 +101,12 @@ def _name(spec: BuildDatasetSpec) -> str:
 
 
 def nothing_left(spec: BuildDatasetSpec, tally: Tally, hint: str = "") -> str:
-    """The words for a data set without a picture.
+    """Return the words for a data set without a picture.
 
     Args:
-        spec: What was to be built.
-        tally: What became of all rows.
-        hint: What else may help where no row has a caption.
+        spec: Spec of the data set.
+        tally: Counts of all rows.
+        hint: Further advice where no row has a caption.
     """
     if not tally.read:
         return f"{_name(spec)}: found no rows"

@@ -26,7 +26,7 @@ ROWS_PER_SLICE = 512
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DownloadSpec(JobSpec):
-    """What to download, and how.
+    """List and settings of a download.
 
     Attributes:
         source: URI of a .parquet, .csv, .tsv or .jsonl file with addresses and captions, or a folder of those.
@@ -48,7 +48,7 @@ class DownloadSpec(JobSpec):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DownloadReport(JobReport):
-    """What came of a download; read = fetched + the sum of failed.
+    """Result of a download; read = fetched + the sum of failed.
 
     Attributes:
         pictures: URI of the folder of Parquet files, a source for the data stage.
@@ -107,7 +107,7 @@ def _run(spec: DownloadSpec, tenure: Tenure) -> DownloadReport:
 
 
 def _shared(config: DownloadConfig, num_workers: int) -> tuple[int, DownloadConfig]:
-    """How many slices are under way at once, and the limits of each, so that together they keep those of the job."""
+    """Return how many slices run at once, and the limits of each, so that together they keep those of the job."""
     at_once = max(1, min(config.connections, config.per_host, num_workers))
     limits = config.replace(connections=config.connections // at_once, per_host=config.per_host // at_once)
     return at_once, limits

@@ -17,12 +17,12 @@ MAX_SLICES = 32
 
 
 def dropped_pictures(rows: SourceTable, dropped: pa.Table, max_pixels: int) -> dict[int, bytes]:
-    """JPEG files of the first few rows of every reason, by row; none of rows that cannot be read.
+    """Return JPEG files of the first few rows of every reason, by row; none of rows that cannot be read.
 
     Args:
         rows: All rows of the data set's sources.
         dropped: ``row`` and ``reason`` of those that are left out.
-        max_pixels: As in the first pass.
+        max_pixels: Limit of the first pass: larger pictures are unreadable.
 
     Raises:
         StorageError: A source cannot be read.

@@ -41,15 +41,15 @@ class OpenedSource:
     """A source that is there and is what its record says.
 
     Attributes:
-        record: What the manifest will say about it.
-        source: Its slices.
+        record: Record of the source, for the manifest.
+        source: Slices of the source.
     """
 
     record: SourceRecord
     source: Source
 
     def folder(self, max_pixels: int, side_px: int | None = None) -> str:
-        """Name of the folder of its facts: it follows from everything that the facts follow from."""
+        """Return the name of the folder of its facts: it follows from everything that the facts follow from."""
         parts = [piece.first_row for piece in self.source.slices]
         decoded: list[int | str] = [] if side_px is None else [side_px, REDUCE_VERSION]
         if self.source.variant:
@@ -62,10 +62,10 @@ class SourceTable:
     """All rows of a data set's sources, numbered through.
 
     Attributes:
-        slices: In order.
-        facts: By row, without thumbnails.
+        slices: Slices in order.
+        facts: Facts by row, without thumbnails.
         files: URI of the facts of each slice, thumbnails included.
-        shifts: By how much the rows of each slice are numbered higher than in its file.
+        shifts: Number that is added to the row numbers in the file of each slice.
         reduced: Rows whose pictures are stored in another size: columns of ``REDUCED``, and ``uri`` of their file.
     """
 
@@ -76,15 +76,15 @@ class SourceTable:
     reduced: pa.Table = field(default_factory=lambda: _placed(REDUCED.empty_table(), "", 0))
 
     def without_facts(self) -> SourceTable:
-        """The same rows, of which only places are known: all that is needed once it is decided which of them stay."""
+        """Return the same rows with their places alone: all that is needed once it is decided which rows stay."""
         return replace(self, facts=self.facts.schema.empty_table())
 
     def slices_of(self, rows: Sequence[int]) -> tuple[Slice, ...]:
-        """The slices that hold these rows, in order."""
+        """Return the slices that hold these rows, in order."""
         return tuple(self.slices[index] for index in self._holders(rows))
 
     def thumbnails(self) -> ThumbnailStore:
-        """The thumbnails of all readable pictures, in a file of this machine.
+        """Return the thumbnails of all readable pictures, in a file of this machine.
 
         Raises:
             StorageError: The facts cannot be read.
@@ -92,7 +92,7 @@ class SourceTable:
         return ThumbnailStore(self._stretches(range(len(self.files))))
 
     def thumbnails_of(self, rows: Sequence[int]) -> pa.Table:
-        """Columns ``row`` and ``thumbnail`` of some rows; only the slices that hold them are read.
+        """Return columns ``row`` and ``thumbnail`` of some rows; only the slices that hold them are read.
 
         Raises:
             StorageError: The facts cannot be read.
@@ -105,7 +105,7 @@ class SourceTable:
         return pa.concat_tables(found)
 
     def as_stored(self, kept: pa.Table) -> tuple[pa.Table, dict[int, Origin]]:
-        """Facts of pictures as they will be stored, and where those that are reduced lie already, by row."""
+        """Return facts of pictures as they will be stored, and where those that are reduced lie already, by row."""
         if not self.reduced.num_rows:
             return kept, {}
         places = {row["row"]: row for row in self.reduced.to_pylist()}
@@ -147,12 +147,12 @@ def open_record(record: SourceRecord, output: str, progress: ProgressSink) -> Op
     Args:
         record: The source.
         output: URI under which a download makes its folder.
-        progress: Told about a download.
+        progress: Callback for the progress of a download.
 
     Raises:
-        SourceError: It is empty or of an unknown form.
-        DatasetError: It changed.
-        StorageError: It cannot be reached.
+        SourceError: The source is empty or of an unknown form.
+        DatasetError: The source changed.
+        StorageError: The source cannot be reached.
     """
     if record.source is None:
         assert record.scenes is not None
@@ -172,7 +172,7 @@ def open_record(record: SourceRecord, output: str, progress: ProgressSink) -> Op
 
 
 def _downloaded(record: SourceRecord, output: str, progress: ProgressSink) -> str:
-    """URI of the pictures of an address list."""
+    """Return the URI of the pictures of an address list."""
     from infinity.jobs.dataset import download  # it brings an HTTP client, which only lists of addresses need
 
     assert record.source is not None
@@ -195,15 +195,15 @@ def gather(
     judges: ScorersConfig | None = None,
     storing: StoringConfig = StoringConfig(),  # noqa: B008  # frozen
 ) -> SourceTable:
-    """The facts of all rows, measured on the cluster where they are not known; rows of a later source come later.
+    """Return the facts of all rows in the order of the sources; unknown ones are measured on the cluster.
 
     Args:
         opened: The sources, in order.
         max_pixels: Larger pictures are unreadable.
         root: URI of the folder that all versions of the data set share.
-        progress: Told after every slice.
+        progress: Callback after every slice.
         judges: Networks that score the pictures or write captions, or None.
-        storing: Which pictures are reduced on the way.
+        storing: Settings by which pictures are reduced on the way.
 
     Raises:
         ValueError: A network cannot be loaded.
@@ -255,11 +255,11 @@ def _judged(
 def _joined(
     opened: Sequence[OpenedSource], calls: Sequence[MeasuringCall], found: Iterator[tuple[pa.Table, pa.Table]]
 ) -> SourceTable:
-    """All facts in one table, rows of each source shifted behind those of the sources before.
+    """Return all facts in one table, rows of each source shifted behind those of the sources before.
 
     Args:
         opened: The sources.
-        calls: One for each slice of all sources.
+        calls: One call per slice of all sources.
         found: Facts and reduced pictures of every slice; held for a few at a time.
     """
     slices: list[Slice] = []

@@ -15,7 +15,7 @@ _SETS: dict[FilterSet, ModelFilters] = {"none": ModelFilters(), "paper": PAPER_F
 
 
 def filter_set(name: FilterSet) -> ModelFilters:
-    """The thresholds of a set: "paper" has those on text, watermarks and aesthetic score, "none" has none.
+    """Return the thresholds of a set: "paper" has those on text, watermarks and aesthetic score, "none" has none.
 
     Raises:
         ValueError: No set of that name.
@@ -26,7 +26,7 @@ def filter_set(name: FilterSet) -> ModelFilters:
 
 
 def with_model_filters(spec: BuildDatasetSpec, models: ModelFilters) -> BuildDatasetSpec:
-    """The spec with these thresholds, and the default network for every score that they ask for and none gives yet."""
+    """Return the spec with these thresholds, and with the default network for every score that they lack."""
     known = {scorer.score for scorer in spec.scorers}
     absent = [name for name in models.needed() if name not in known]
     scorers = (*spec.scorers, *(DEFAULT_SCORERS[name] for name in absent))

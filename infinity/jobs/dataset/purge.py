@@ -36,10 +36,10 @@ _MANIFEST = "manifest.parquet"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Purged:
-    """What a purge did.
+    """Result of a purge.
 
     Attributes:
-        deleted: How many files or folders of each kind were deleted.
+        deleted: Number of deleted files or folders of each kind.
         still: URIs of manifests that hold a listed picture and do not come before the new version.
         sources: URIs of the sources, which nobody touched and which may hold the pictures still.
     """
@@ -123,7 +123,7 @@ def _manifests(root: str) -> list[Manifest]:
 
 
 def _ancestors(child: Manifest, found: Sequence[Manifest]) -> list[Manifest]:
-    """The versions before one, the youngest first, as far as they are still there."""
+    """Return the versions before one, the youngest first, as far as they are still there."""
     by_digest = {manifest.digest: manifest for manifest in found}
     chain: list[Manifest] = []
     while (parent := by_digest.get((chain[-1] if chain else child).head.parent)) is not None:
@@ -132,14 +132,14 @@ def _ancestors(child: Manifest, found: Sequence[Manifest]) -> list[Manifest]:
 
 
 def _taken(rows: pa.Table, listed: TakedownList) -> pa.Table:
-    """The rows that the list names."""
+    """Return the rows that the list names."""
     numbered = rows.set_column(rows.schema.get_field_index("row"), "row", pa.array(range(rows.num_rows), pa.int64()))
     kept, _ = split_taken_down(numbered, listed)
     return rows.filter(pc.invert(pc.is_in(numbered["row"], kept["row"].combine_chunks())))
 
 
 def _named(holders: Sequence[Manifest], listed: TakedownList) -> tuple[str, ...]:
-    """Checksums of files and pixels of all listed pictures, by which their copies are found."""
+    """Return checksums of files and pixels of all listed pictures, by which their copies are found."""
     found: set[str] = set()
     for manifest in holders:
         taken = _taken(samples_of(manifest), listed)
@@ -159,7 +159,7 @@ def _delete_shards(root: str, needed: Sequence[Manifest], holders: Sequence[Mani
 
 
 def _shard_of(index: str) -> str:
-    """The shard that an index describes; empty if it is none."""
+    """Return the shard that an index describes; empty if it is none."""
     try:
         return str(json.loads(storage.read_text(index))["info"]["path"])
     except (ValueError, KeyError, TypeError):
@@ -167,7 +167,7 @@ def _shard_of(index: str) -> str:
 
 
 def _measured(root: str, listed: TakedownList) -> Iterator[str]:
-    """Facts, quarantines, reduced pictures, scores and captions of slices that hold a listed picture."""
+    """Yield facts, quarantines, reduced pictures, scores and captions of slices that hold a listed picture."""
     names: set[tuple[str, str]] = set()
     for uri in _parquet(root, FACTS_FOLDER):
         table = facts_files.from_bytes(storage.read_bytes(uri), uri)
@@ -192,7 +192,7 @@ def _parquet(root: str, folder: str) -> Iterator[str]:
 
 
 def _downloads(root: str, listed: TakedownList) -> Iterator[str]:
-    """Folders of downloads that hold a listed picture: they are asked for again when they are needed."""
+    """Yield folders of downloads that hold a listed picture: they are asked for again when they are needed."""
     wanted = set(listed.sha256)
 
     def holds(uri: str) -> bool:

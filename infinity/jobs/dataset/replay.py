@@ -20,7 +20,7 @@ REPLAYS_FOLDER = "replays"
 
 
 def quarantined(manifest: Manifest) -> tuple[str, ...]:
-    """URIs of the quarantine files of a data set's sources, in the order of its rows.
+    """Return URIs of the quarantine files of a data set's sources, in the order of its rows.
 
     Raises:
         DatasetError: A source is not what it was when the data set was built.
@@ -38,7 +38,7 @@ def quarantined(manifest: Manifest) -> tuple[str, ...]:
 
 
 def roots_of(manifest: Manifest) -> tuple[str, ...]:
-    """Folders from which quarantined pictures of a data set may be read once more: those of its sources."""
+    """Return folders from which quarantined pictures of a data set may be read once more: those of its sources."""
     roots: dict[str, None] = {}
     for record in recorded_sources(manifest):
         if record.source is not None:
@@ -47,7 +47,7 @@ def roots_of(manifest: Manifest) -> tuple[str, ...]:
 
 
 def reasons_of(manifest: Manifest) -> dict[str, int]:
-    """How many rows are in quarantine for which reason, the most frequent first."""
+    """Return the number of quarantined rows by reason, the most frequent first."""
     counts: Counter[str] = Counter()
     for file in quarantined(manifest):
         counts.update(quarantine.load(file)["reason"].to_pylist())
@@ -71,7 +71,7 @@ def collect(manifest: Manifest) -> str:
 
 
 def replay_spec(manifest: Manifest, source: str | None = None) -> BuildDatasetSpec:
-    """The job that makes a child version of a data set with its quarantined rows put through again.
+    """Return the job that makes a child version of a data set with its quarantined rows put through again.
 
     The rows that are in quarantine stay there, and in the counts: the ledger says what became of the first attempt and
     of the second.

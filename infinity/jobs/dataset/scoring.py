@@ -36,19 +36,19 @@ CAPTIONS_FOLDER = "captions"
 
 _PICTURES_AT_ONCE = 64
 _PIXELS_AT_ONCE = 32_000_000
-"""What a worker holds decoded: 64 pictures of 0.5 megapixels, or one of any size."""
+"""Pixels that a worker holds decoded: 64 pictures of 0.5 megapixels, or one of any size."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScorersConfig(Config):
-    """Which networks look at the pictures.
+    """Settings of the networks that score and caption pictures (docs/decisions/0019).
 
     Attributes:
-        scorers: At most one for each score.
+        scorers: Networks that give scores; at most one per score.
         captioner: Writes long captions; the source's stay as the short ones. None for no new captions.
-        captions: Which of the two is taken, and compared with the picture.
-        workers: Who runs them; changes no result.
-        max_pixels: As in the first pass.
+        captions: Choice between the two captions; the chosen one is compared with the picture.
+        workers: Processes that run the networks; they change no result.
+        max_pixels: Limit of the first pass: larger pictures are unreadable.
     """
 
     scorers: tuple[ScorerConfig, ...] = ()
@@ -73,13 +73,13 @@ class MeasuredSlice:
 
 
 def judge(slices: Sequence[MeasuredSlice], config: ScorersConfig, root: str, progress: ProgressSink) -> list[pa.Table]:
-    """The facts of every slice with new captions and a column for each score.
+    """Return the facts of every slice with new captions and a column for each score.
 
     Args:
-        slices: Those of all sources.
-        config: Which networks.
+        slices: Slices of all sources.
+        config: Networks to ask.
         root: URI of the folder that all versions of the data set share.
-        progress: Told after every slice.
+        progress: Callback after every slice.
 
     Raises:
         ValueError: Weights that are missing or others than expected, an unknown label, a missing library.
@@ -149,7 +149,7 @@ class _ScoringActor:
     def judge(
         self, judges: dict[str, Config], piece: Slice, readable: pa.Table, uris: dict[str, str], max_pixels: int
     ) -> dict[str, pa.Array]:
-        """Answers of the judges that have a URI, written there."""
+        """Return the answers of all judges that have a URI, and write them there."""
         networks = self._networks({name: judges[name] for name in uris})
         answers: dict[str, list[Any]] = {name: [] for name in uris}
         for pictures, captions in _batches(piece, readable, max_pixels):
@@ -175,7 +175,7 @@ class _ScoringActor:
 
 
 def _batches(piece: Slice, readable: pa.Table, max_pixels: int) -> Iterator[tuple[list[np.ndarray], list[str]]]:
-    """Pictures and captions of the readable rows, a bounded number of pixels at a time."""
+    """Yield pictures and captions of the readable rows, a bounded number of pixels at a time."""
     rows = {row["row"]: row for row in readable.to_pylist()}
     pictures: list[np.ndarray] = []
     captions: list[str] = []
@@ -214,7 +214,7 @@ def _keep(uri: str, table: pa.Table) -> None:
 
 
 def _stored(uri: str) -> pa.Array | None:
-    """The answers that lie at a URI, or None."""
+    """Return the answers that lie at a URI, or None."""
     try:
         data = storage.read_bytes(uri)
     except storage.FileMissingError:
@@ -223,7 +223,7 @@ def _stored(uri: str) -> pa.Array | None:
 
 
 def _with_scores(facts: pa.Table, scores: Mapping[str, pa.Array]) -> pa.Table:
-    """A float32 column for each score; null where a picture cannot be read."""
+    """Return a float32 column for each score; null where a picture cannot be read."""
     readable = np.flatnonzero(np.asarray(pc.is_null(facts["problem"])))
     for name, values in scores.items():
         column: list[float | None] = [None] * facts.num_rows
@@ -234,7 +234,7 @@ def _with_scores(facts: pa.Table, scores: Mapping[str, pa.Array]) -> pa.Table:
 
 
 def _recaptioned(facts: pa.Table, captions: pa.Array, choice: CaptionChoice) -> pa.Table:
-    """The model's caption becomes the long one, the source's the short one; rows without either keep what they had."""
+    """Return facts with the model's caption as the long and the source's as the short one, where a row has both."""
     readable = np.flatnonzero(np.asarray(pc.is_null(facts["problem"]))).tolist()
     columns = {name: facts[name].to_pylist() for name in ("caption", "caption_long", "caption_short")}
     for place, long in zip(readable, captions.to_pylist(), strict=True):

@@ -10,7 +10,7 @@ from infinity.jobs.dataset.spec import BuildDatasetSpec
 
 
 def only_takes_down(spec: BuildDatasetSpec, parent: Manifest | None) -> bool:
-    """Whether the parent's rows can stay without another look at their facts."""
+    """Return whether the parent's rows can stay without another look at their facts."""
     if parent is None or spec.source is not None or spec.scenes is not None:
         return False
     return all(
@@ -19,12 +19,12 @@ def only_takes_down(spec: BuildDatasetSpec, parent: Manifest | None) -> bool:
 
 
 def recorded_sources(manifest: Manifest) -> tuple[SourceRecord, ...]:
-    """The sources that a manifest names; all have the fingerprint with which they were read.
+    """Return the sources that a manifest names; all have the fingerprint with which they were read.
 
     Without one, a manifest that somebody else wrote could name any folder of this machine.
 
     Raises:
-        ManifestError: One has none.
+        ManifestError: A source has no fingerprint.
     """
     for record in manifest.head.sources:
         if record.source is not None and not record.fingerprint:
@@ -36,7 +36,7 @@ def recorded_sources(manifest: Manifest) -> tuple[SourceRecord, ...]:
 
 
 def sources_of(spec: BuildDatasetSpec, parent: Manifest | None) -> tuple[SourceRecord, ...]:
-    """The parent's sources, then the spec's own, which takes the place of an earlier state of itself."""
+    """Return the parent's sources, then the spec's own, which takes the place of an earlier state of itself."""
     before = recorded_sources(parent) if parent else ()
     if spec.source is None and spec.scenes is None:
         return before
@@ -57,7 +57,7 @@ def sources_of(spec: BuildDatasetSpec, parent: Manifest | None) -> tuple[SourceR
 
 
 def takedown_of(spec: BuildDatasetSpec, parent: Manifest | None) -> TakedownList:
-    """The spec's list and the parent's; pictures that the list names as they lie in shards are named as found, too."""
+    """Return the lists of spec and parent; pictures named by their checksum in a shard are named as found, too."""
     wanted, hidden = set(spec.takedown.sha256), set(spec.takedown.digests)
     found, also = list[str](), list[str]()
     if parent is not None and (wanted or hidden):
@@ -72,5 +72,5 @@ def takedown_of(spec: BuildDatasetSpec, parent: Manifest | None) -> TakedownList
 
 
 def stores_as(parent: Manifest | None, spec: BuildDatasetSpec) -> bool:
-    """Whether the parent's pictures, if there is one, are stored as the spec asks."""
+    """Return whether the parent's pictures, if there is one, are stored as the spec asks."""
     return parent is None or parent.head.spec.get("storing", StoringConfig().to_json()) == spec.storing.to_json()

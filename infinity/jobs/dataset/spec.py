@@ -23,28 +23,28 @@ from infinity.scenes.drawing import ScenesConfig
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BuildDatasetSpec(JobSpec):
-    """What to build a data set from, and how.
+    """Sources and settings of a data set.
 
     Attributes:
         source: URI of an image folder, a table, shards, or a folder of those; None for drawn scenes.
-        scenes: Which scenes to draw; None if there is a source. With a parent both may be None.
+        scenes: Settings of the drawn scenes; None if there is a source. With a parent both may be None.
         fingerprint: ``fingerprint(source)`` when the job was planned, so that a changed source makes another data set.
-        captions: Which caption is taken where a row has a long and a short one.
+        captions: Choice of caption where a row has a long and a short one.
         columns: Names of the source's columns, where guessing is not enough.
         roots: URIs of further folders whose files the source may name, by links or in tables; what lies neither in them
             nor in the source is left out as ``outside_source``.
-        download: How pictures are fetched where the source is a list of addresses.
-        filters: Which pictures are left out.
+        download: Settings of the download where the source is a list of addresses.
+        filters: Rules that leave pictures out.
         storing: Whether pictures are stored in a smaller size.
         scorers: Pretrained networks that score the pictures, for the thresholds in ``filters.models``.
         captioner: Vision-language model that writes long captions; the source's stay as the short ones.
-        workers: Who runs these networks; changes no result.
+        workers: Processes that run these networks; they change no result.
         aspect_ratios: Ratios (height / width) that pictures are sorted into.
         validation_share: Share of the pictures that is set aside, 0 to below 1.
         samples_per_shard: Most samples in one shard.
         shard_bytes: Most bytes of pictures in one shard.
         max_unreadable_share: The job fails if a larger share of the pictures cannot be read.
-        seed: Another seed sets aside other pictures.
+        seed: Seed of the validation split.
         parent: URI of the manifest of an earlier version in the same output: its sources come first, its pictures stay
             in their split, and its shards stay as they are wherever nothing in them changes.
         takedown: Pictures that must go, besides those that were taken down in earlier versions.
@@ -101,12 +101,12 @@ class BuildDatasetSpec(JobSpec):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BuildDatasetReport(JobReport):
-    """Where the data set lies and what is in it.
+    """Place and content of the data set.
 
     Attributes:
         manifest: URI of the manifest.
         summary: Counts, ratios, splits, examples for each reason, thumbnails.
-        unreadable: How many pictures were unreadable for which reason.
+        unreadable: Number of unreadable pictures by reason.
         seconds: Time the job took.
     """
 
@@ -117,7 +117,7 @@ class BuildDatasetReport(JobReport):
 
 
 def judges_of(spec: BuildDatasetSpec) -> ScorersConfig | None:
-    """The networks that the spec names; None for none."""
+    """Return the networks that the spec names; None for none."""
     judges = ScorersConfig(
         scorers=spec.scorers,
         captioner=spec.captioner,

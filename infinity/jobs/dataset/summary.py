@@ -25,7 +25,7 @@ _CAPTION_EXAMPLES = 12
 
 
 def save_thumbnails(manifest: Manifest, folder: str) -> str:
-    """A sheet of pictures spread evenly over the data set, each in the shape of its aspect ratio."""
+    """Return a sheet of pictures spread evenly over the data set, each in the shape of its aspect ratio."""
     images = []
     for row in _spread(len(manifest), _THUMBNAILS):
         ratio = float(manifest.aspect_ratios[row])
@@ -54,12 +54,12 @@ def summarize(manifest: Manifest, thumbnails: str) -> DatasetSummary:
 
 
 def small_picture(manifest: Manifest, row: int, size_px: tuple[int, int]) -> UInt8[np.ndarray, "H W 3"]:
-    """A picture, cut and shrunk to (height, width); a JPEG is decoded no larger than that needs."""
+    """Return a picture, cut and shrunk to (height, width); a JPEG is decoded no larger than that needs."""
     image = Image.open(io.BytesIO(manifest.read_image(row)))
     image.draft(None, (2 * size_px[1], 2 * size_px[0]))
     return fit(to_rgb(image), size_px, CENTRE)
 
 
 def _spread(total: int, wanted: int) -> list[int]:
-    """At most ``wanted`` different row numbers, evenly over all."""
+    """Return at most ``wanted`` different row numbers, evenly over all."""
     return sorted({int(row) for row in np.linspace(0, total - 1, min(wanted, total))})

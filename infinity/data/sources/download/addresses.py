@@ -34,7 +34,7 @@ _LABEL = re.compile(r"[a-z0-9_-]{1,63}", re.ASCII)
 
 
 def parse_url(text: str, config: DownloadConfig) -> URL:
-    """The address in a text, if it may be asked for.
+    """Return the address in a text, if it may be asked for.
 
     Raises:
         UnreadableError: ``url_malformed``, ``url_scheme`` or ``address_not_public``.
@@ -46,7 +46,7 @@ def parse_url(text: str, config: DownloadConfig) -> URL:
 
 
 def join_url(url: URL, text: str, config: DownloadConfig) -> URL:
-    """Where an address redirects to, if it may be asked for.
+    """Return where an address redirects to, if it may be asked for.
 
     Raises:
         UnreadableError: ``url_malformed``, ``url_scheme`` or ``address_not_public``.
@@ -70,7 +70,7 @@ def check_url(url: URL, config: DownloadConfig) -> None:
 
     Raises:
         UnreadableError: ``url_malformed``, ``url_scheme`` or ``address_not_public``.
-        ValueError: It names a port that is none.
+        ValueError: The address names a port that does not exist.
     """
     shown = str(url)[:100]
     if url.scheme not in ("http", "https"):
@@ -119,7 +119,7 @@ def check_literal(host: str) -> None:
 
 
 def host_of(url: URL) -> str:
-    """The host as it is dialled: small letters, no brackets, not the one dot that may be at the end."""
+    """Return the host as it is dialled: small letters, no brackets, not the one dot that may be at the end."""
     return (url.raw_host or "").lower().strip("[]").removesuffix(".")
 
 
@@ -134,7 +134,7 @@ class PublicResolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
-        """The addresses of a host.
+        """Return the addresses of a host.
 
         Raises:
             UnreadableError: ``host_unknown`` or ``address_not_public``.
@@ -156,7 +156,7 @@ class PublicResolver(AbstractResolver):
         return [_result(name, address, port) for address in addresses]
 
     def open_socket(self, info: tuple[int, int, int, str, tuple[object, ...]]) -> socket.socket:
-        """A socket for an address that is about to be dialled: the last check, whatever led here.
+        """Return a socket for an address that is about to be dialled: the last check, whatever led here.
 
         Raises:
             UnreadableError: ``address_not_public``.
@@ -166,7 +166,7 @@ class PublicResolver(AbstractResolver):
         return socket.socket(family, kind, protocol)
 
     async def close(self) -> None:
-        """Nothing is kept open."""
+        """Close nothing: no connection is kept open."""
 
 
 def check_dialled(address: str, allowed: Collection[str]) -> None:

@@ -13,7 +13,7 @@ class DownloadConfig(Config):
 
     Attributes:
         connections: Requests at the same time, over all workers.
-        per_host: Of these, to one host.
+        per_host: Most of these connections to one host.
         max_bytes: Largest picture, after unpacking.
         timeout_s: Longest time for one request, from the look-up of its host to its last byte.
         retries: Further attempts after an error that may pass: no connection, a time-out, a body that ends early, and
@@ -27,7 +27,7 @@ class DownloadConfig(Config):
             own network, a test server.
         opt_outs: Directives of the header X-Robots-Tag that forbid us a picture. ``noindex`` and ``noimageindex`` may
             be added for those who read them so.
-        user_agent: How we introduce ourselves; its name before "/" is the one that robots directives can address.
+        user_agent: Name of our client; the part before "/" is the one that robots directives can address.
     """
 
     connections: int = 64

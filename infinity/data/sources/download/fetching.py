@@ -48,11 +48,11 @@ class Fetcher:
     """Fetches pictures, many at once within the limits of its configuration; an asynchronous context manager."""
 
     def __init__(self, config: DownloadConfig, lookup: Lookup | None = None) -> None:
-        """Nothing is opened yet.
+        """Prepare; no connection is opened yet.
 
         Args:
             config: Limits; ``connections`` and ``per_host`` are those of this process.
-            lookup: How names become addresses; the system's way by default.
+            lookup: Function from names to addresses; that of the system by default.
         """
         self._config = config
         self._resolver = PublicResolver(config.allow_hosts, lookup)
@@ -94,7 +94,7 @@ class Fetcher:
             sink: A file at its beginning; after an error it holds anything.
 
         Raises:
-            UnreadableError: With the reason; after all attempts where it might have passed.
+            UnreadableError: The picture cannot be had; all attempts were made where the error might have passed.
         """
         url = parse_url(text, self._config)
         for attempt in range(self._config.retries + 1):
@@ -110,7 +110,7 @@ class Fetcher:
         raise AssertionError("the last attempt returns or raises")
 
     async def _follow(self, url: URL, sink: BinaryIO) -> int:
-        """Ask, and go where the answer sends us, until a picture comes."""
+        """Send the request, and follow redirects until a picture comes."""
         for _ in range(self._config.max_redirects + 1):
             async with self._turn(url), self._ask(url) as response:
                 self._honour(response)
@@ -133,7 +133,7 @@ class Fetcher:
 
     @asynccontextmanager
     async def _ask(self, url: URL) -> AsyncIterator[aiohttp.ClientResponse]:
-        """One request, whose failures inside of the block get their reasons."""
+        """Yield one request, whose failures inside of the block get their reasons."""
         assert self._session is not None, "use 'async with'"
         try:
             async with self._session.get(url, allow_redirects=False) as response:
@@ -199,7 +199,7 @@ class Fetcher:
 
 
 def _unpacker(encoding: str) -> zlib._Decompress | None:
-    """For servers that pack although they were asked not to.
+    """Return what unpacks a body, for servers that pack although they were asked not to; None for plain bodies.
 
     Raises:
         UnreadableError: ``bad_response`` for anything but gzip and deflate.
@@ -212,7 +212,7 @@ def _unpacker(encoding: str) -> zlib._Decompress | None:
 
 
 def _retry_after_s(header: str | None) -> float | None:
-    """Seconds from now on; None without the header, or with one that cannot be read."""
+    """Return seconds from now on; None without the header, or with one that cannot be read."""
     if header is None:
         return None
     if header.strip().isdecimal():

@@ -9,7 +9,7 @@ _WITH_VALUE = ("unavailable_after", "max-snippet", "max-image-preview", "max-vid
 
 
 def forbidden_by(headers: Iterable[str], opt_outs: Collection[str], robot: str) -> str | None:
-    """The first directive in ``opt_outs`` that is meant for us, or None.
+    """Return the first directive in ``opt_outs`` that is meant for us, or None.
 
     A header is a list of directives between commas; a name before a colon addresses the directives after it to the
     robot of that name ("otherbot: noai, noindex"), and directives without one to everybody.

@@ -49,11 +49,11 @@ _GROUP_ROWS = 256
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SliceCounts(Config):
-    """What came of one slice.
+    """Counts of one slice.
 
     Attributes:
         read: Rows of the list.
-        failed: How many could not be fetched, by reason.
+        failed: Number of pictures that could not be fetched, by reason.
         num_bytes: Bytes of all pictures.
     """
 
@@ -69,7 +69,7 @@ def download_slice(piece: Slice, uri: str, config: DownloadConfig, lookup: Looku
         piece: Rows of a list of addresses.
         uri: The Parquet file to write.
         config: Limits of this process.
-        lookup: How names become addresses; the system's way by default.
+        lookup: Function from names to addresses; that of the system by default.
 
     Raises:
         StorageError: The list cannot be read or the file not be written.
@@ -89,7 +89,7 @@ _WRITING: dict[str, Any] = {"compression": "none", "use_dictionary": False, "wri
 
 
 def counts_of(uri: str) -> SliceCounts:
-    """The counts of a finished slice, from its file alone."""
+    """Return the counts of a finished slice, from its file alone."""
     with pq.ParquetFile(pa.PythonFile(RangeReader(uri), mode="r")) as file:
         reasons = file.read(columns=["reason"])["reason"].to_pylist()
         image = file.schema_arrow.names.index("image")
@@ -125,7 +125,7 @@ async def _fetch_all(
 def _groups(
     records: tuple[Record, ...], problems: list[UnreadableError | None], folder: Path
 ) -> Iterator[list[dict[str, Any]]]:
-    """Rows of the file, as many at once as fit into memory easily."""
+    """Yield rows of the file, as many at once as fit into memory easily."""
     rows: list[dict[str, Any]] = []
     size = 0
     for index, (record, problem) in enumerate(zip(records, problems, strict=True)):

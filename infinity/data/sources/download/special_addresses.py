@@ -58,7 +58,7 @@ _V6 = tuple(ipaddress.IPv6Network(text) for text in SPECIAL_V6)
 
 
 def is_public(address: IPAddress) -> bool:
-    """Whether an address is that of a host on the public internet.
+    """Return whether an address is that of a host on the public internet.
 
     Not so: loopback, private, link-local, shared (carrier-grade NAT), multicast, reserved and documentation addresses,
     those of clouds' metadata, and IPv6 addresses that stand for an IPv4 one (mapped, compatible, 6to4, Teredo, NAT64),
