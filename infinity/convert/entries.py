@@ -70,6 +70,8 @@ def read_entries(
 
 def write_entries(entries: Sequence[Entry], ours: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Invert ``read_entries``, in the order of the entries; every tensor has its own memory."""
+    if missing := sorted({name for entry in entries for name in entry.ours} - ours.keys()):
+        raise CheckpointError(f"the checkpoint does not hold {shorten(missing)}, which its configuration asks for")
     published: dict[str, Tensor] = {}
     for entry in entries:
         if entry.ours:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
 from infinity import storage
 from infinity.checkpoint import MARKER_FILE
+from infinity.config import parse_json
 
 RUN_FILE = "run.json"
 """Plan of a run with the specs of its stages; the evaluation's spec names the last model."""
@@ -40,7 +39,7 @@ def model_folder(uri: str) -> str:
 
 def _last_model(plan: str) -> str:
     try:
-        specs = json.loads(storage.read_text(plan))
+        specs = parse_json(storage.read_text(plan), where=plan)
         return str(specs["evaluation"]["model"])
     except (ValueError, KeyError, TypeError):
         return ""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -13,6 +12,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from infinity import storage
+from infinity.config import parse_json
 from infinity.storage.lines import json_objects
 
 TABLE_ENDINGS = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
@@ -41,7 +41,7 @@ def has_pictures(data: bytes, uri: str) -> bool:
     if ending not in (".json", ".jsonl"):
         return False
     try:
-        first = json.loads(data.split(b"\n", 1)[0] if ending == ".jsonl" else data)
+        first = parse_json(data.split(b"\n", 1)[0] if ending == ".jsonl" else data, where=uri)
     except ValueError:
         return False  # the reader of lists reports what is wrong
     row = first[0] if isinstance(first, list) and first else first
@@ -96,7 +96,7 @@ def _rows(data: bytes, uri: str, ending: str) -> list[Any]:
         if ending == ".parquet":
             return list(pq.read_table(io.BytesIO(data)).to_pylist())
         if ending == ".json":
-            found = json.loads(data)
+            found = parse_json(data, where=uri)
             if not isinstance(found, list):
                 raise ValueError(f"found {type(found).__name__}")
             return found

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from infinity import storage
+from infinity.config import parse_json
 from infinity.evaluation.pictures.files import content_digest, is_picture
 from infinity.evaluation.pictures.store import PictureError
 from infinity.evaluation.pictures.table import read_table
@@ -169,7 +169,7 @@ def _refuse(folder: PictureFolder, name: str, prompt: str, others: Sequence[str]
 def _read_metadata(folder: PictureFolder, name: str) -> dict[str, Any]:
     where = storage.join(folder.uri, name, METADATA_FILE)
     try:
-        data = json.loads(storage.read_bytes(where))
+        data = parse_json(storage.read_bytes(where), where=where)
     except ValueError as error:
         raise PictureError(f"{where}: expected one JSON object with a prompt ({error}); mend or remove it") from error
     if not isinstance(data, dict) or not isinstance(data.get("prompt"), str):
