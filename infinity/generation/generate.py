@@ -143,8 +143,7 @@ def generate(
     sampled = sample_bits(transformer, tokenizer, conditions, schedule=schedule, sampling=sampling, progress=progress)
     with torch.no_grad():
         pixels = tokenizer.decode(sampled.summed_BCHW)
-    if not pixels.isfinite().all():
-        raise ValueError("generation: the tokenizer decodes NaN or infinite pixels; its weights are damaged")
+    _check_pixels(pixels)
     images = to_uint8(pixels)
     return Generated(images_BHW3=images, labels=sampled.labels)
 
@@ -275,6 +274,11 @@ def _check_numbers(are_numbers: Sequence[Tensor]) -> None:
             f"generation: the logits of scale {wrong[0]} are NaN or infinite; the weights are damaged, or guidance or "
             "1 / temperature is too large for them"
         )
+
+
+def _check_pixels(pixels: Tensor) -> None:
+    if not pixels.isfinite().all():
+        raise ValueError("generation: the tokenizer decodes NaN or infinite pixels; its weights are damaged")
 
 
 def _check(transformer: Transformer, tokenizer: Tokenizer) -> None:

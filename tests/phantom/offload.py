@@ -41,7 +41,10 @@ def main(folder: Path) -> None:
     )
     assert is_sharded(state.module)
     # Fake tensors hold no numbers, so there is none to check.
-    with card.running(), patch("infinity.generation.generate._check_numbers", lambda _: None):
+    checks = [
+        patch(f"infinity.generation.generate.{name}", lambda _: None) for name in ("_check_numbers", "_check_pixels")
+    ]
+    with card.running(), checks[0], checks[1]:
         on_card = tokenizer.to("cuda")
         draw = transformer_samples.sample_drawing(spec, Manifest.load(manifest), state, group, (on_card, encoder))
         sheet = draw()

@@ -117,9 +117,11 @@ def _fit_while_it_gets_on(spec: TrainSpec, task: dict[str, Any]) -> dict[str, An
         try:
             return _fit(spec, task)
         except TrainingError as error:
-            task["fence"].check()
             try:
+                task["fence"].check()
                 now = store.newest_step()
+            except storage.LeaseLostError:
+                raise
             except storage.StorageError:  # what stopped the workers is to be heard, not this
                 raise error from None
             if now <= before:

@@ -6,6 +6,7 @@ import json
 import logging
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -121,4 +122,4 @@ def test_a_look_for_states_that_fails_hides_no_cause(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(training_driver, "_fit", fit)
     spec = tokenizer_spec(tmp_path, "manifest.json")
     with pytest.raises(TrainingError, match="cannot write s3://bucket/run/state/step-00000020"):
-        training_driver._fit_while_it_gets_on(spec, {})
+        training_driver._fit_while_it_gets_on(spec, {"fence": Mock()})
