@@ -60,7 +60,7 @@ def test_given_groups_must_divide_every_width() -> None:
 @pytest.mark.parametrize("name", ["encoder_multipliers", "decoder_multipliers"])
 @pytest.mark.parametrize("wrong", [(0, 1, 1, 1, 1), (1, 1, 1, 1, 0), (1, 1, 1, 1)])
 def test_a_width_of_zero_or_one_too_few_is_refused(name: str, wrong: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=f"{name}: expected at least 5 positive widths for 4 halvings"):
+    with pytest.raises(ValueError, match=f"{name}: expected 5 to 64 numbers from 1 to 1024 for 4 halvings"):
         AutoencoderConfig(num_bits=4, base_width=16, num_downsamples=4, **{name: wrong})  # type: ignore[arg-type]
 
 

@@ -49,7 +49,7 @@ class Parted(Regression):
 @pytest.mark.parametrize("num_parts", [1, 2])
 def test_what_is_neither_logged_nor_judged_is_trained_on_all_the_same(num_parts: int) -> None:
     config = CONFIG.replace(num_parts=num_parts)
-    parted, whole = run(config, learner=Parted()), run(config)
+    parted, whole = run(config, task=Parted()), run(config)
     assert_same(parted, whole, exact=False)
     for a, b in zip(parted.history, whole.history, strict=True):
         assert a["loss"] == pytest.approx(0.25 * b["loss"], rel=1e-4)

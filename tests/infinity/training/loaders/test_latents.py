@@ -39,9 +39,11 @@ def feed_of(
     manifest: Manifest, tokenizer: Tokenizer, cache_bytes: int, told: list[tuple[float, str]] | None = None
 ) -> LatentLoader:
     plan = BatchPlan(manifest, "train", 4, seed=1)
-    share = LoaderConfig(manifest=manifest, plan=plan, resolution=RESOLUTION, team=ProcessGroup())
+    share = LoaderConfig(manifest=manifest, plan=plan, resolution=RESOLUTION, group=ProcessGroup())
     heard = told if told is not None else []
-    return LatentLoader(share, tokenizer, captions, cache_bytes=cache_bytes, told=lambda *what: heard.append(what))
+    return LatentLoader(
+        share, tokenizer, captions, cache_bytes=cache_bytes, on_progress=lambda *what: heard.append(what)
+    )
 
 
 def captions(ids: BatchIds) -> TextCondition:
@@ -91,7 +93,7 @@ def test_usage_is_over_pictures_of_the_commonest_ratio(manifest: Manifest, token
     rows = tuple(int(row) for row in manifest.rows("train", 1.0)[:3])
     schedule = RESOLUTION.schedule(1.0)
     loop = ResidualLoop(schedule, batch_size=3, num_bits=8, kind=TOKENIZER.quantizer)
-    features = feed._remembered(BatchIds(1.0, rows))
+    features = feed._cached(BatchIds(1.0, rows))
     expected = [bits.float().mean(dim=(0, 1, 2)) for bits in loop.label(features)]
     torch.testing.assert_close(found, torch.stack(expected))
     feed.close()

@@ -41,13 +41,13 @@ def test_workers_and_parts_together_have_the_batch_of_one(manifest: Manifest) ->
 
 def test_a_worker_alone_has_one_part_of_every_batch(manifest: Manifest) -> None:
     plan = BatchPlan(manifest, "train", 8, seed=1)
-    share = LoaderConfig(manifest=manifest, plan=plan, resolution=RESOLUTION, team=ProcessGroup())
+    share = LoaderConfig(manifest=manifest, plan=plan, resolution=RESOLUTION, group=ProcessGroup())
     (whole,) = PictureLoader(share, 4)(3)
-    assert whole.keys == feed(manifest, ProcessGroup())(3)[0].keys
+    assert whole.keys == loader(manifest, ProcessGroup())(3)[0].keys
 
 
 def test_a_batch_without_some_pictures_has_the_others_with_all_that_is_theirs(manifest: Manifest) -> None:
-    (whole,) = feed(manifest, ProcessGroup())(0)
+    (whole,) = loader(manifest, ProcessGroup())(0)
     assert whole.without(frozenset(["of another batch"])) is whole
     left = whole.without(frozenset([whole.keys[0], whole.keys[3]]))
     assert left is not None

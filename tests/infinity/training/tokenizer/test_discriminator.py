@@ -105,7 +105,7 @@ def test_the_ends_of_what_is_possible_are_possible() -> None:
     config = AdversarialConfig(optimizer=RATE, weight=0.0, lecam=0.0, lecam_margin=0.0, lecam_decay=0.0, num_layers=1)
     assert (config.weight, config.lecam_decay) == (0.0, 0.0)
     for decay in (-0.1, 1.0):
-        with pytest.raises(ValueError, match="lecam_decay: expected a share"):
+        with pytest.raises(ValueError, match="lecam_decay: expected"):
             AdversarialConfig(optimizer=RATE, lecam_decay=decay)
 
 

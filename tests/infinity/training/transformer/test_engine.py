@@ -220,7 +220,7 @@ def test_the_ends_of_what_may_be_taught_are_possible() -> None:
     assert TransformerObjective(num_scales=1, z_loss=0.0, self_correction=0.0).num_scales == 1
     assert TransformerObjective(self_correction=1.0).self_correction == 1.0
     schedule = Resolution(sides=(1, 2, 3)).schedule(1.0)
-    assert [TransformerObjective(num_scales=n).taught(schedule).num_scales for n in (None, 1, 2, 3, 4)] == [
+    assert [TransformerObjective(num_scales=n).trained(schedule).num_scales for n in (None, 1, 2, 3, 4)] == [
         3,
         1,
         2,
