@@ -176,6 +176,12 @@ def test_whichever_worker_dies_at_whatever_operation_no_finished_state_is_lost(
         folder.mkdir()
         faults = (Fault("exit", at), Fault()) if rank == 0 else (Fault(), Fault("exit", at))
         codes = two_workers(save_twice(str(folder / "state"), faults), folder / "meeting")
+        if codes == [0, 0]:
+            # The folders of a state are made by whichever worker comes first, so that a run may have a few operations
+            # fewer than the one whose operations were counted; then the last points are never reached.
+            assert at > len(json.loads((stored / f"operations-{rank}").read_text())) - 12
+            check(newest_here(str(folder / "state")), SECOND)
+            continue
         assert codes[rank] == 9
         assert codes[1 - rank] == 1, "the other one learns of it"
         state = newest_here(str(folder / "state"))
