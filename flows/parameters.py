@@ -82,7 +82,7 @@ class DatasetForm(Form):
     )
     store_side_px: Annotated[int, Field(ge=24)] | None = Field(
         default=None,
-        description="Larger pictures are stored with a shorter side of so many pixels, as JPEG of quality 95. "
+        description="Larger pictures are stored with a shorter side of this many pixels, as JPEG of quality 95. "
         "Empty: as they came.",
     )
     validation_share: Annotated[float, Field(gt=0.0, lt=1.0)] | None = Field(
