@@ -33,6 +33,14 @@ class CaptionContext:
     modulations: tuple[Modulation, ...]
     memories: tuple[TextMemory, ...]
 
+    def first(self, batch_size: int) -> CaptionContext:
+        """Return the first captions."""
+        return CaptionContext(
+            self.pooled_BD[:batch_size],
+            tuple(Modulation(*(part[:batch_size] for part in each)) for each in self.modulations),
+            tuple(memory.first(batch_size) for memory in self.memories),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Decoding:
@@ -41,6 +49,11 @@ class Decoding:
     caption: CaptionContext
     caches: tuple[KeyValueCache, ...]
     schedule: ScaleSchedule
+
+    def first(self, batch_size: int) -> Decoding:
+        """Go on with the first samples alone; this object must not be used any more."""
+        caches = tuple(cache.first(batch_size) for cache in self.caches)
+        return Decoding(self.caption.first(batch_size), caches, self.schedule)
 
 
 class Transformer(nn.Module):
