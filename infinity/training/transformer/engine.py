@@ -69,13 +69,13 @@ def set_up(transformer: Transformer, config: EngineConfig, device: torch.device,
     if not config.compile:
         return
     check_compiler(device)
+    transformer.one_form = True
+    torch._dynamo.config.recompile_limit = max(_MOST_GRAPHS, torch._dynamo.config.recompile_limit)
     for block in transformer.block_modules():
-        if not sharded:
-            block.compile()
-            continue
         # FSDP gathers weights by hooks between the layers of a block, so each layer is compiled by itself.
-        for layer in (block.self_attention, block.cross_attention, block.feed_forward):
-            layer.compile()
+        layers = (block.self_attention, block.cross_attention, block.feed_forward) if sharded else (block,)
+        for layer in layers:
+            layer.compile(dynamic=True)
 
 
 def begin(config: EngineConfig, device: torch.device) -> None:
@@ -111,6 +111,9 @@ def return_freed_memory() -> None:
     if mallopt is not None:
         mallopt(_MMAP_THRESHOLD, 2**20)
 
+
+_MOST_GRAPHS = 32
+"""Graphs of a function before the compiler would give it up and run it eagerly in silence; its own limit is 8."""
 
 _MMAP_THRESHOLD = -3
 """M_MMAP_THRESHOLD of malloc.h."""
