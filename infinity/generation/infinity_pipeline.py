@@ -72,7 +72,9 @@ class InfinityPipeline:
         self.pipeline, self.model = pipeline, model
 
     @classmethod
-    def from_pretrained(cls, model: str, *, device: str | None = None, dtype: Dtype = "auto") -> Self:
+    def from_pretrained(
+        cls, model: str, *, device: str | None = None, dtype: Dtype = "auto", compiled: bool = False
+    ) -> Self:
         """Load a model.
 
         Args:
@@ -80,6 +82,7 @@ class InfinityPipeline:
                 or an ``s3://`` URI.
             device: Device, such as "cpu" or "cuda:0"; None takes a GPU if there is one.
             dtype: Data type of matrix products and convolutions; "auto" is bfloat16 on a GPU and float32 on a CPU.
+            compiled: Whether blocks are compiled (``torch.compile``); the first picture then takes minutes.
 
         Raises:
             CheckpointError: The folder is damaged, or its parts do not belong together.
@@ -89,7 +92,8 @@ class InfinityPipeline:
             raise ValueError(f"dtype: expected one of {', '.join(DTYPES)}, got {dtype!r:.80}")
         folder = model_folder(storage.absolute(model))
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        return cls(Pipeline.load(folder, device, bfloat16=None if dtype == "auto" else dtype == "bfloat16"), folder)
+        bfloat16 = None if dtype == "auto" else dtype == "bfloat16"
+        return cls(Pipeline.load(folder, device, bfloat16=bfloat16, compiled=compiled), folder)
 
     @property
     def device(self) -> torch.device:

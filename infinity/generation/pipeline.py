@@ -13,6 +13,7 @@ import torch
 from infinity import storage
 from infinity.checkpoint import Checkpoint, build, load_checkpoint, save_checkpoint
 from infinity.config import Config
+from infinity.generation.compiled import compile_for_drawing
 from infinity.generation.device import check_device
 from infinity.generation.generate import Generated, OnProgress
 from infinity.generation.passes import generate_in_passes
@@ -114,7 +115,7 @@ class Pipeline:
     bfloat16: bool = False
 
     @classmethod
-    def load(cls, model_uri: str, device: str = "cpu", *, bfloat16: bool | None = None) -> Self:
+    def load(cls, model_uri: str, device: str = "cpu", *, bfloat16: bool | None = None, compiled: bool = False) -> Self:
         """Load a model folder.
 
         Args:
@@ -122,6 +123,7 @@ class Pipeline:
             device: Device of the computation.
             bfloat16: Whether products are bfloat16, which needs half the memory for weights; None is yes on a GPU and
                 no on a CPU.
+            compiled: Whether blocks are compiled; the first picture then takes minutes.
 
         Raises:
             CheckpointError: There is no checkpoint, it is damaged, or tensors do not fit.
@@ -151,6 +153,8 @@ class Pipeline:
             )
         if in_bfloat16:
             store_products_as(transformer, torch.bfloat16)
+        if compiled:
+            compile_for_drawing(transformer)
         return cls(config, transformer.to(device), tokenizer.to(device), text_encoder, model.digest, in_bfloat16)
 
     def autocast(self) -> torch.autocast:

@@ -1,36 +1,72 @@
-"""Every case of the GPU benchmark really runs, with a tiny layout on a CPU."""
+"""The first quarter of an hour on a GPU: every group runs, with a tiny layout on a CPU."""
+
+import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from benchmarks.gpu import cases, run
+from benchmarks.gpu import __main__ as gpu
+from benchmarks.gpu.cases import GROUPS, cases
 
-CASES = cases("tiny", "256", batch_size=1)
+CPU = torch.device("cpu")
+TINY = cases("tiny", "256", larger=None)
+BY_DEFAULT = {"picture/tiny-1-eager", "train/256", "decode/1-pictures-f32", "encode/1-pictures", "save/state"}
 
 
-def test_all_questions_are_asked() -> None:
-    full = cases("2B-released")
-    assert [(case.name, case.batch_size) for case in full if case.group == "size"] == [
-        ("256-class", 64),
-        ("512-class", 16),
-        ("1024-class", 4),
-    ]
-    names = {(case.group, case.name) for case in full}
-    assert {("attention", "flex"), ("attention", "dense"), ("compile", "eager"), ("compile", "compiled")} <= names
-    assert {("finetune", "lora"), ("finetune", "full")} <= names
+def test_all_questions_are_asked_and_the_first_ones_matter_most() -> None:
+    full = cases()
+    keys = [case.key for case in full]
+    assert len(set(keys)) == len(keys)
+    assert {case.group for case in full} == set(GROUPS)
+    assert keys[:2] == ["picture/2B-released-1-eager", "train/1024"]
+    pictures = {(case.model, case.pictures) for case in full if case.group == "picture"}
+    assert {("2B-released", 1), ("2B-released", 4), ("2B-released", 8), ("8B-released", 1)} <= pictures
+    assert [case.pictures for case in full if case.key in ("train/256", "train/512", "train/1024")] == [4, 64, 16]
+    assert {"train/1024-flex", "train/1024-compiled", "train/1024-lora", "train/1024-8bit"} <= set(keys)
 
 
 @pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # a first import of the compiler
-@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.group}-{case.name}")
-def test_a_case_runs(case, exhaustive: bool) -> None:  # type: ignore[no-untyped-def]
-    if not exhaustive and case.name not in ("256-class", "compiled", "lora"):
-        pytest.skip("one case of each kind runs by default; --exhaustive runs this one too")
-    if case.name == "full-8bit":
-        pytest.importorskip("torchao", reason="8-bit means need torchao: pip install -e .[eight-bit]")
-    if case.name == "lora":
-        pytest.importorskip("peft", reason="adapters need peft: pip install -e .[adapters]")
+@pytest.mark.parametrize("case", TINY, ids=lambda case: case.key)
+def test_a_case_runs(case: Any, exhaustive: bool) -> None:
+    if not exhaustive and case.key not in BY_DEFAULT:
+        pytest.skip("one case of each group runs by default; --exhaustive runs this one too")
     with torch.compiler.set_stance("force_eager"):
-        found = run(case, torch.device("cpu"), repeats=1, peak_tflops=790.0)
-    assert found["seconds_per_step"] > 0
-    assert (found["mfu"] is None) == (case.name == "lora")
-    assert found["tokens_per_s"] == pytest.approx(521 / found["seconds_per_step"])
+        found = gpu.measure(case, CPU, seconds=0.0, most=1)
+    if "error" in found and "ImportError" in found["error"]:
+        pytest.skip(found["error"])
+    assert found["seconds"] > 0
+    assert found["memory_gb"] > 0
+    if case.group == "picture":
+        parts = found["coarse_scales_s"] + found["late_scales_s"] + found["decoder_s"]
+        assert parts == pytest.approx(found["seconds"], rel=0.5)
+    if case.group == "train" and "lora" not in case.name:
+        assert found["mfu"] > 0
+
+
+def test_a_run_goes_on_where_it_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done: list[str] = []
+
+    def measured(case: Any, device: torch.device, limit_s: float) -> dict[str, Any]:
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        done.append(case.key)
+        return {"seconds": 1.0}
+
+    monkeypatch.setattr(gpu, "measure_apart", measured)
+    file = tmp_path / "gpu.json"
+    with pytest.raises(KeyboardInterrupt):
+        gpu.run(TINY[:4], CPU, file, 1.0)
+    first = [*done]
+    done.clear()
+    monkeypatch.setattr(gpu, "measure_apart", lambda case, device, limit_s: done.append(case.key) or {"seconds": 1.0})
+    found = gpu.run(TINY[:4], CPU, file, 1.0)
+    assert first + done == [case.key for case in TINY[:4]] == list(found["cases"])
+    assert json.loads(file.read_text()) == found
+    assert len(capsys.readouterr().out.splitlines()) == 4
+    file.write_text(json.dumps({"about": {"device": "another"}, "cases": {}}))
+    with pytest.raises(SystemExit, match="holds figures of"):
+        gpu.run(TINY[:1], CPU, file, 1.0)

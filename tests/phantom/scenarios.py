@@ -37,6 +37,9 @@ CUDA = torch.device("cuda")
 PROMPTS = ("a cat on a mat", "a dog", "a red circle left of a blue square", "a")
 TRAILING = (3.0,) * (SCHEDULE.num_scales - 2) + (1.0, 1.0)
 
+LATE_SCALES = 4
+"""Number of last scales whose work is told apart: 9 to 12 of thirteen."""
+
 Figures = dict[str, Any]
 
 
@@ -73,6 +76,12 @@ def draw(layout: str, depth: int, number: int, guidance: Any = 3.0, *, held: int
         models, _training = _models(layout, depth), torch.empty(held, dtype=torch.uint8, device=CUDA)
         meter.restart()
         resting, waits = meter.live, []
+        marks: list[Figures] = []
+
+        def passed(_: float) -> None:
+            waits.append(meter.waits.total())
+            marks.append(_figures(meter, resting))
+
         prompts = [PROMPTS[i % len(PROMPTS)] for i in range(number)]
         with torch.autocast("cuda", torch.bfloat16):
             generate_in_passes(
@@ -81,10 +90,15 @@ def draw(layout: str, depth: int, number: int, guidance: Any = 3.0, *, held: int
                 schedule=SCHEDULE,
                 sampling=SamplingConfig(guidance=guidance),
                 seeds=[0] * number,
-                progress=lambda _: waits.append(meter.waits.total()),
+                progress=passed,
             )
         first_pass = waits[: SCHEDULE.num_scales]
-        return _figures(meter, resting) | {"waits_in_loop": first_pass[-1] - first_pass[0], "scales": len(waits)}
+        return _figures(meter, resting) | {
+            "waits_in_loop": first_pass[-1] - first_pass[0],
+            "scales": len(waits),
+            "coarse": marks[SCHEDULE.num_scales - LATE_SCALES - 1],
+            "loop": marks[SCHEDULE.num_scales - 1],
+        }
 
 
 def tokenize(layout: str, number: int) -> Figures:

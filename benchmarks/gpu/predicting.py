@@ -1,0 +1,149 @@
+"""Predict what a GPU would measure, from work that is counted on a phantom card (``tests/phantom``).
+
+Two depths are counted and extended linearly to the full depth. Seconds follow from the card's data sheet and the shares
+of it that such kernels usually reach; they are a guess to compare the first measurement with.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.gpu.cases import Case
+from benchmarks.gpu.training import PEAK_FLOPS
+from infinity.presets import transformer_preset
+from infinity.scales import Resolution
+from infinity.training.flops import training_flops
+
+REACHED = {"products": 0.65, "attention": 0.5, "bytes": 0.75}
+"""Shares of the data sheet that large kernels usually reach."""
+FLOAT32_FLOPS, BYTES_PER_S, LAUNCH_S = 67e12, 4.8e12, 5e-6
+"""An H200's float32 FLOP/s and bytes per second, and the seconds in which the host starts a kernel."""
+
+SCENARIOS = {"picture": "draw", "train": "train"}
+LAYOUTS = {"2B-released": "2B", "8B-released": "8B"}
+
+Work = Mapping[str, Any]
+
+
+def seconds_of(work: Work, *, compiled: bool = False) -> float:
+    """Return the predicted seconds of counted work: what the card needs or what the host needs, the longer of both.
+
+    Args:
+        work: Launches, bytes moved, and operations by data type.
+        compiled: Whether element-wise kernels are fused: then a quarter of the launches and a third of the bytes.
+    """
+    launches, moved = work["launches"] / (4 if compiled else 1), work["moved"] / (3 if compiled else 1)
+    half, full = (work["products"].get(kind, 0.0) for kind in ("bfloat16", "float32"))
+    card = half / (REACHED["products"] * PEAK_FLOPS) + full / (REACHED["products"] * FLOAT32_FLOPS)
+    card += sum(work["attention"].values()) / (REACHED["attention"] * PEAK_FLOPS)
+    card += moved / (REACHED["bytes"] * BYTES_PER_S)
+    return float(max(card, launches * LAUNCH_S))
+
+
+def at_depth(one: Work, two: Work, depth: int) -> dict[str, Any]:
+    """Extend the work of one and two blocks to a full depth, in all its parts."""
+    found: dict[str, Any] = {}
+    for name, first in one.items():
+        second = two[name]
+        if isinstance(first, dict):
+            found[name] = at_depth(first, second, depth)
+        elif isinstance(first, int | float):
+            found[name] = first + (depth - 1) * (second - first)
+    return found
+
+
+def counted(wanted: list[str]) -> dict[str, Any]:
+    """Count scenarios of the phantom card in a process of its own.
+
+    Raises:
+        SystemExit: The phantom card cannot run here; the message says why.
+    """
+    command = [sys.executable, "-W", "ignore", "-m", "tests.phantom.scenarios", *wanted]
+    env = os.environ | {"PYTHONPATH": os.pathsep.join([".", *sys.path])}
+    done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
+    if done.returncode != 0:
+        raise SystemExit(f"--phantom: needs a CPU build of torch and a C++ compiler: {done.stderr.strip()[-300:]}")
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def predict(case: Case, work: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the figures that a measurement of the case would have.
+
+    Args:
+        case: Case of a published layout at the 1024 class, of the groups "picture" and "train".
+        work: Counted scenarios by name.
+    """
+    scenario = "draw-trailing" if case.guidance_off else SCENARIOS[case.group]
+    layout, config = LAYOUTS[case.model], transformer_preset(case.model)
+    full = at_depth(work[f"{scenario}:{layout}:1"], work[f"{scenario}:{layout}:2"], config.depth)
+    if case.group == "train":
+        assert case.spec is not None, "trainings have a spec"
+        schedule = Resolution(size=case.size).schedule(1.0)
+        seconds = seconds_of(full, compiled=case.compiled or case.spec.engine.compile)
+        flops = training_flops(config, schedule, [128] * case.pictures)
+        return {"seconds": seconds, "mfu": flops / seconds / PEAK_FLOPS, "memory_gb": full["peak"] / 1e9}
+    coarse = seconds_of(full["coarse"], compiled=case.compiled)
+    late = seconds_of(_minus(full["loop"], full["coarse"]), compiled=case.compiled)
+    decoder = seconds_of(_minus(full, full["loop"]))
+    return {
+        "seconds": coarse + late + decoder,
+        "coarse_scales_s": coarse,
+        "late_scales_s": late,
+        "decoder_s": decoder,
+        "memory_gb": full["peak"] / 1e9,
+        "launches": full["launches"],
+    }
+
+
+def _minus(more: Work, less: Work) -> dict[str, Any]:
+    """Return the work between two moments."""
+    found: dict[str, Any] = {}
+    for name, value in less.items():
+        if isinstance(value, dict):
+            found[name] = {kind: more[name].get(kind, 0.0) - number for kind, number in value.items()}
+            found[name] |= {kind: number for kind, number in more[name].items() if kind not in value}
+        else:
+            found[name] = more[name] - value
+    return found
+
+
+def print_predictions(wanted: list[Case], measured: Path) -> None:
+    """Print predicted figures, beside the measured ones where a file of results has them.
+
+    Args:
+        wanted: Cases; those that cannot be counted are named.
+        measured: File of results; it need not exist.
+    """
+    there = json.loads(measured.read_text())["cases"] if measured.exists() else {}
+    predictable = [case for case in wanted if _is_predictable(case)]
+    keys = sorted({f"{_scenario(case)}:{LAYOUTS[case.model]}:{depth}" for case in predictable for depth in (1, 2)})
+    work = counted(keys) if keys else {}
+    for case in wanted:
+        line: dict[str, Any] = {"case": case.key}
+        if case in predictable:
+            line |= {name: round(value, 4) for name, value in predict(case, work).items()}
+        else:
+            line["predicted"] = None
+        if case.key in there:
+            line["measured"] = there[case.key]
+        print(json.dumps(line), flush=True)
+
+
+def _scenario(case: Case) -> str:
+    return "draw-trailing" if case.guidance_off else SCENARIOS[case.group]
+
+
+def _is_predictable(case: Case) -> bool:
+    """Return whether the phantom counts this case: one picture, or a training step with 4 pictures of all weights."""
+    if case.model not in LAYOUTS or case.size != "1024" or case.group not in SCENARIOS:
+        return False
+    if case.group == "picture":
+        return case.pictures == 1
+    return case.name in ("1024", "1024-compiled")

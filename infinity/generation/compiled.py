@@ -1,0 +1,25 @@
+"""Compile a transformer for drawing: norms, modulation and rotations of a block become few kernels."""
+
+from __future__ import annotations
+
+import torch
+
+from infinity.transformer import Transformer
+
+_MOST_GRAPHS = 32
+"""Graphs of a function before the compiler would give it up and run it eagerly in silence; its own limit is 8."""
+
+
+def compile_for_drawing(transformer: Transformer, *, backend: str = "inductor") -> None:
+    """Compile every block for the loop over scales, in place; all blocks share their graphs.
+
+    The first picture takes minutes; sizes are dynamic, so that later ones of other sizes and batches take the same
+    graphs. Results differ by rounding. A GPU needs Triton, a CPU a C++ compiler.
+
+    Args:
+        transformer: Transformer in evaluation mode; it can not be trained any more.
+        backend: Compiler of torch; "eager" runs the traced graphs as they are.
+    """
+    torch._dynamo.config.recompile_limit = max(_MOST_GRAPHS, torch._dynamo.config.recompile_limit)
+    for block in transformer.block_modules():
+        block.forward = torch.compile(block.forward, dynamic=True, backend=backend)  # type: ignore[method-assign]
