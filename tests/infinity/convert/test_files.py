@@ -51,8 +51,8 @@ CUT = b"\x80\x02"
 @pytest.mark.parametrize(
     "data",
     [b"", b".", b"hello", CUT + b"h\x05.", CUT + b"(" * 100_000 + b".", CUT + b"\x8b\xff\xff\xff\x7f",
-     CUT + b"0.",
-     b"\x80\x04\x95" + b"\xff" * 7 + b"\x7f.", saved({"a": torch.zeros(9)})[:-40], saved({"vae": 1}, is_zip=False)[:-3]],
+     CUT + b"0.", b"\x80\x04\x95" + b"\xff" * 7 + b"\x7f.",
+     saved({"a": torch.zeros(9)})[:-40], saved({"vae": 1}, is_zip=False)[:-3]],
 )  # fmt: skip
 def test_damaged_pickles_of_any_kind_are_refused(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "a.pth").write_bytes(data)
