@@ -27,7 +27,7 @@ from tests.fixtures.small_jobs import spec_of
 from tests.fixtures.training_pictures import make_data
 from tests.fixtures.training_sessions import LOOP, tokenizer_spec
 from tests.infinity.jobs.test_spec import CountReport, CountSpec
-from tests.infinity.storage.test_lease import usurp
+from tests.infinity.storage.leases.test_lease import usurp
 
 REPOSITORY = Path(__file__).parents[3]
 HEAVY = {"evaluation", "sweep", "tokenizer"}
