@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 
 from infinity.config import ConfigError, parse_json
 from infinity.storage import absolute
+from infinity.storage.plain_files import check_plain_files
 
 _HUB_NAMES_WITHOUT_OWNER = ("t5-small", "t5-base", "t5-large", "t5-3b", "t5-11b")
 _KINDS = ("t5", "mt5", "umt5")
@@ -69,6 +70,7 @@ def look_at(model: str) -> FoundT5 | None:
     folder = Path(model) if Path(model).is_dir() else _downloaded(model)
     if folder is None:
         return None
+    check_plain_files(folder)
     try:
         config = parse_json((folder / "config.json").read_bytes(), where=str(folder / "config.json"))
     except (OSError, ConfigError) as error:
