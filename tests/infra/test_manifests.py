@@ -194,10 +194,10 @@ def test_ray_job_runs_one_stage_on_that_cluster() -> None:
 def test_container_file_installs_with_the_pinned_versions_and_runs_without_rights() -> None:
     lines = (REPOSITORY / "infra" / "Containerfile").read_text(encoding="utf-8").splitlines()
     text = "\n".join(lines)
-    assert "-c constraints.txt" in text
+    assert "python infra/installing.py" in text
     assert any(line.startswith("USER ") and line != "USER root" for line in lines)
     copied = {word for line in lines if line.startswith("COPY") for word in line.split()[1:-1] if "=" not in word}
-    assert copied >= {"pyproject.toml", "constraints.txt", "infinity", "flows", "infra", "prefect.yaml"}
+    assert copied >= {"pyproject.toml", "requirements.lock", "infinity", "flows", "infra", "prefect.yaml"}
     for name in copied:
         assert Path(REPOSITORY, name).exists(), f"the container file copies {name}, which is not there"
 
