@@ -65,6 +65,10 @@ SCHEMA = pa.schema(
 )
 """Columns of the manifest; rows are ordered by split, aspect ratio, shard and place in the shard."""
 
+FULL_SCHEMA = SCHEMA.append(pa.field("further", pa.string()))
+"""Columns of rows with several captions: ``further`` is a JSON list of those that may stand for ``caption``, or null. A
+manifest has this column only where some row has several captions."""
+
 
 class ManifestError(ValueError):
     """A file is not a manifest, or not one of this version."""
@@ -194,7 +198,7 @@ class Manifest:
         return cls._parsed(uri, storage.read_bytes(uri))
 
     @classmethod
-    def write(cls, uri: str, head: ManifestHead, tables: Iterable[pa.Table]) -> Manifest:
+    def write(cls, uri: str, head: ManifestHead, tables: Iterable[pa.Table], further: bool = False) -> Manifest:
         """Write a manifest whose rows come a piece at a time, and give it as it would be loaded.
 
         Args:
@@ -202,12 +206,13 @@ class Manifest:
             head: Facts about the data set as a whole.
             tables: Rows of the manifest, with the columns of ``SCHEMA``; one row group is in memory at a time. The same
                 rows in the same pieces give the same bytes.
+            further: Whether some row has further captions.
 
         Raises:
             FileAlreadyThereError: Another manifest lies there.
             StorageError: The manifest cannot be written.
         """
-        content = _file_of(head, tables)
+        content = _file_of(head, tables, further)
         storage.put_once(uri, content)
         return cls._parsed(uri, content)
 
@@ -287,7 +292,7 @@ class Manifest:
 
     def to_bytes(self) -> bytes:
         """Return the bytes of the manifest's file."""
-        return bytes(_file_of(self.head, [self.table]))
+        return bytes(_file_of(self.head, [self.table], has_further(self.table)))
 
     def __len__(self) -> int:
         return int(self._rows.num_rows)
@@ -351,6 +356,16 @@ class Manifest:
         column = self.table[name]
         return [column[row].as_py() for row in numbers]
 
+    def further(self, rows: Sequence[int] | Int[np.ndarray, " n"]) -> list[list[str]]:
+        """Return the captions of some rows that may stand for ``caption``, in their order; none where there is but one.
+
+        Raises:
+            ManifestError: The file is damaged.
+        """
+        if "further" not in self._rows.column_names:
+            return [[] for _ in rows]
+        return [json.loads(text) if text else [] for text in self.values("further", rows)]
+
     def place(self, row: int) -> tuple[str, int, int]:
         """Return the URI of the shard, offset and number of bytes of one picture.
 
@@ -396,20 +411,33 @@ class Manifest:
         return data
 
 
-def _file_of(head: ManifestHead, tables: Iterable[pa.Table]) -> memoryview:
+def with_further(rows: pa.Table) -> pa.Table:
+    """Return rows of a manifest with the columns of ``FULL_SCHEMA``."""
+    if "further" not in rows.column_names:
+        rows = rows.append_column("further", pa.nulls(rows.num_rows, pa.string()))
+    return rows.select(FULL_SCHEMA.names).cast(FULL_SCHEMA)
+
+
+def has_further(rows: pa.Table) -> bool:
+    """Return whether some row has further captions."""
+    return "further" in rows.column_names and rows["further"].null_count < rows.num_rows
+
+
+def _file_of(head: ManifestHead, tables: Iterable[pa.Table], further: bool) -> memoryview:
+    schema = FULL_SCHEMA if further else SCHEMA
     text = json.dumps(head.to_json(), sort_keys=True, ensure_ascii=True)
     file = io.BytesIO()
-    with pq.ParquetWriter(file, SCHEMA.with_metadata({_HEAD_KEY: text.encode()}), compression="zstd") as writer:
-        for rows in _whole_groups(tables):
+    with pq.ParquetWriter(file, schema.with_metadata({_HEAD_KEY: text.encode()}), compression="zstd") as writer:
+        for rows in _whole_groups((with_further(table).select(schema.names) for table in tables), schema):
             writer.write_table(rows, row_group_size=ROWS_PER_GROUP)
     return file.getbuffer()
 
 
-def _whole_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+def _whole_groups(tables: Iterable[pa.Table], schema: pa.Schema) -> Iterator[pa.Table]:
     """Yield the same rows in pieces of one or more row groups, the last one of what is left; never nothing."""
-    waiting, number, is_first = [SCHEMA.empty_table()], 0, True
+    waiting, number, is_first = [schema.empty_table()], 0, True
     for table in tables:
-        waiting.append(table.cast(SCHEMA))
+        waiting.append(table.cast(schema))
         number += table.num_rows
         if number >= ROWS_PER_GROUP:
             rows, number = pa.concat_tables(waiting), number % ROWS_PER_GROUP

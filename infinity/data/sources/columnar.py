@@ -22,7 +22,7 @@ FORMAT_COLUMNS = ("jpg", "jpeg", "png", "webp", "avif", "gif")
 """img2dataset names the column of the bytes after the format that it encodes to."""
 
 SURE_COLUMNS = ("image", "bytes", "path", "file_name", "image_bytes", "img_bytes", "image_data", *FORMAT_COLUMNS)
-PICTURE_COLUMNS = (*SURE_COLUMNS, "image_path", "filename", "file_path", "img", "picture")
+PICTURE_COLUMNS = (*SURE_COLUMNS, "image_path", "filename", "file_path", "img", "picture", "images")
 DOWNLOADED = {b"infinity.kind": b"downloaded"}
 """Metadata of a file that the downloader wrote; the columns ``reason`` and ``detail`` say what could not be fetched."""
 
@@ -158,9 +158,9 @@ def _holds_pictures(name: str, kind: pa.DataType) -> bool:
 
 
 def _is_list(kind: pa.DataType) -> bool:
-    tests = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list, pa.types.is_list_view)
-    tests = (*tests, pa.types.is_large_list_view)
-    return any(test(kind) for test in tests)
+    tests = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    views = (pa.types.is_list_view, pa.types.is_large_list_view)
+    return any(test(kind) for test in (*tests, *views))
 
 
 def _is_text(kind: pa.DataType) -> bool:

@@ -24,7 +24,7 @@ PICTURE_COLUMNS: tuple[str, ...] = (
     "image_name",
     "img_path",
 )
-PICTURE_COLUMNS += ("image", "img", "file", "path", "picture")
+PICTURE_COLUMNS += ("image", "img", "file", "path", "picture", "images", "image_id")
 URL_COLUMNS = ("url", "image_url", "img_url", "image_link", "photo_image_url", "urls", "link")
 LONG_COLUMNS = ("long_caption", "caption_long", "dense_caption", "detailed_caption", "recaption", "re_caption")
 SHORT_COLUMNS: tuple[str, ...] = (
@@ -161,9 +161,11 @@ def _among(found: Iterable[str], chosen: str | None, guesses: tuple[str, ...]) -
 
 
 def _first_text(fields: Mapping[str, Any], names: tuple[str, ...]) -> str:
-    """Return the first text that is not empty; an empty one if there is none."""
+    """Return the first text that is not empty, also in a list of one; an empty one if there is none."""
     for name in names:
         value = fields[name]
+        if isinstance(value, list) and len(value) == 1:
+            value = value[0]
         if value is None or value == "":
             continue
         if not isinstance(value, str):

@@ -79,8 +79,7 @@ class Array:
         rows = [
             part["row"] if isinstance(part, dict) and isinstance(part.get("row"), dict) else part for part in content
         ]
-        first = next((row for row in rows if isinstance(row, dict)), {})
-        return rows if columns.pictures(first) or columns.urls(first) else None
+        return rows if _is_captioned(next((row for row in rows if isinstance(row, dict)), {}), columns) else None
 
 
 class ByName:
@@ -117,6 +116,14 @@ def document_rows(uri: str, columns: SourceColumns) -> Rows | None:
     except (ValueError, RecursionError) as error:
         raise SourceError(f"{uri}: expected JSON ({error})") from error
     return next((rows for form in FORMS if (rows := form.rows(content, columns)) is not None), None)
+
+
+def _is_captioned(row: dict[str, Any], columns: SourceColumns) -> bool:
+    """Return whether a row names a picture: ``filename`` alone may be any file."""
+    places = [row[name] for name in (*columns.pictures(row), *columns.urls(row))]
+    if not places or columns.shorts(row) or columns.longs(row):
+        return bool(places)
+    return any(isinstance(place, str) and place.lower().endswith(PICTURE_ENDINGS) for place in places)
 
 
 def _lists(content: Any, *names: str) -> list[list[Any] | None]:

@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 from infinity.data.sources.fence import Slice
 from infinity.data.sources.samples import Record
 
-PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic")
-PICTURE_ENDINGS += (".jp2", ".j2k", ".heif", ".jxl", ".jfif")
+_READ = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".jp2", ".j2k")
+PICTURE_ENDINGS = (*_READ, ".heic", ".heif", ".jxl")
 """Endings of pictures; of some of them the data stage can only say why it cannot read them."""
 
 

@@ -198,7 +198,8 @@ class Opening:
     def _is_lines(self, uri: str) -> bool:
         """Return whether a document holds JSON lines, as hubs name them too: its first line is a row."""
         fields = first_fields(uri) if uri.lower().endswith(".json") else {}
-        return bool(self.columns.pictures(fields) or self.columns.urls(fields))
+        named = (fields[name] for name in (*self.columns.pictures(fields), *self.columns.urls(fields)))
+        return any(isinstance(value, str) for value in named)
 
     def _held(self, uri: str, rows: Sequence[object], first_row: int) -> tuple[Sequence[Slice], int]:
         return held_slices(uri, rows, first_row, self.captions, self.columns, self.rows_per_slice)

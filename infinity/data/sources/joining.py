@@ -72,7 +72,9 @@ class RepeatedPictures:
         for piece, end in zip(pieces, [*edges[1:], max(repeated) + 1], strict=True):
             out = frozenset(left_out[bisect_left(left_out, piece.first_row) : bisect_left(left_out, end)])
             here = {row: texts for row, texts in captions.items() if piece.first_row <= row < end}
-            joined.append(Joined(piece, here, out) if here or out else piece)
+            part = Joined(piece, here, out) if here or out else piece
+            if not out or next(part.read(), None) is not None:  # else others carry all its rows
+                joined.append(part)
         return joined, len(left_out)
 
     def _repeated(self) -> list[int]:
