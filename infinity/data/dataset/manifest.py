@@ -356,13 +356,26 @@ class Manifest:
         column = self.table[name]
         return [column[row].as_py() for row in numbers]
 
+    @property
+    def has_further(self) -> bool:
+        """True where some row may have further captions."""
+        return "further" in self._rows.column_names
+
+    def dress(self, row: int, caption: str) -> str:
+        """Return a caption as a training gives it to the text encoder; here it stays as it is."""
+        return caption
+
+    def repeats_of(self, rows: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+        """Return how often the pictures of some rows come in a round of a training: once."""
+        return np.ones(len(rows), np.int64)
+
     def further(self, rows: Sequence[int] | Int[np.ndarray, " n"]) -> list[list[str]]:
         """Return the captions of some rows that may stand for ``caption``, in their order; none where there is but one.
 
         Raises:
             ManifestError: The file is damaged.
         """
-        if "further" not in self._rows.column_names:
+        if not self.has_further:
             return [[] for _ in rows]
         return [json.loads(text) if text else [] for text in self.values("further", rows)]
 

@@ -108,7 +108,7 @@ class CaptionDraw:
                 found += ["".join(parts[:number]).rstrip() for number in range(1, len(parts) + 1)]
             if not is_long or config.cut_probability < 1:
                 found.append(text)
-        return list(dict.fromkeys(self._fitted(text) if config.fit_tokens else text for text in found))
+        return list(dict.fromkeys(self._finished(row, text) for text in found))
 
     def _draw(self, row: int, visit: int, chosen: str, long: str | None, short: str | None, further: list[str]) -> str:
         config = self._config
@@ -125,7 +125,12 @@ class CaptionDraw:
         if is_long and random[1] < config.cut_probability:
             parts = sentences(text)
             text = "".join(parts[: 1 + int(random[2] * len(parts))]).rstrip()
-        return self._fitted(text) if config.fit_tokens else text
+        return self._finished(row, text)
+
+    def _finished(self, row: int, text: str) -> str:
+        """Return a drawn caption with what its data set puts around it, and short enough."""
+        text = self._manifest.dress(row, text)
+        return self._fitted(text) if self._config.fit_tokens else text
 
     def _fitted(self, text: str) -> str:
         if self._num_tokens(text) <= self._max_tokens:
