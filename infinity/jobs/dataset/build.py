@@ -68,7 +68,8 @@ def _run(spec: BuildDatasetSpec, tenure: Tenure) -> BuildDatasetReport:
     if spec.name:
         check_next(root, spec.name, parent)
     interrupted = storage.exists(uri)  # between the manifest and the report
-    manifest = Manifest.load(uri) if interrupted else _build(spec, parent, uri, root, progress)
+    not_read: list[str] = []
+    manifest = Manifest.load(uri) if interrupted else _build(spec, parent, uri, root, progress, not_read)
     summary = summarize(manifest, save_thumbnails(manifest, folder))
     if spec.name:
         publish(root, spec.name, manifest)
@@ -78,17 +79,23 @@ def _run(spec: BuildDatasetSpec, tenure: Tenure) -> BuildDatasetReport:
         summary=summary,
         unreadable=manifest.head.unreadable,
         seconds=time.monotonic() - started,
+        not_read=tuple(not_read),
     )
     return commit(spec, report)
 
 
-def _build(spec: BuildDatasetSpec, parent: Manifest | None, uri: str, root: str, progress: ProgressSink) -> Manifest:
-    """Do all the work up to the manifest, which is written last, and return it."""
+def _build(
+    spec: BuildDatasetSpec, parent: Manifest | None, uri: str, root: str, progress: ProgressSink, not_read: list[str]
+) -> Manifest:
+    """Do all the work up to the manifest, which is written last, and return it; what is not read joins ``not_read``."""
     takedown = takedown_of(spec, parent)
     records = () if only_takes_down(spec, parent) else sources_of(spec, parent)
     with WaitingRows(FULL_SCHEMA) as samples:
         with connect():
-            opened = tuple(open_record(record, spec.output, section(progress, 0.0, 0.02)) for record in records)
+            joins = spec.filters.duplicates == "picture"  # else each row of a picture is a sample
+            looking = section(progress, 0.0, 0.02)
+            opened = tuple(open_record(record, spec.output, looking, joins) for record in records)
+            not_read += [str(each) for source in opened for each in source.source.not_read]
             begin(spec)
             rows = None
             if opened:
