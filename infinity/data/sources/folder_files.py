@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from infinity import storage
-from infinity.data.sources.arrow import ENDINGS as ARROW_ENDINGS
 from infinity.data.sources.caption_files import ENDINGS as CAPTION_ENDINGS
 from infinity.data.sources.caption_files import ending_of, stem_of
-from infinity.data.sources.caption_lists import list_form
+from infinity.data.sources.columnar.arrow import ENDINGS as ARROW_ENDINGS
 from infinity.data.sources.columns import SourceColumns
 from infinity.data.sources.file_names import PICTURE_ENDINGS
+from infinity.data.sources.tables.caption_lists import list_form
 from infinity.data.sources.webdataset import SHARD_ENDINGS
 
 METADATA_NAMES = ("metadata.jsonl", "metadata.csv")

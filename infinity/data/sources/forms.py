@@ -13,12 +13,11 @@ from dataclasses import dataclass, replace
 
 from infinity import storage
 from infinity.data.images.decoding import UnreadableError
-from infinity.data.sources.arrow import ENDINGS as ARROW_ENDINGS
-from infinity.data.sources.arrow import arrow_slices
 from infinity.data.sources.caption_files import Captioned, CaptionFiles
-from infinity.data.sources.caption_lists import list_form, list_rows
+from infinity.data.sources.columnar.arrow import ENDINGS as ARROW_ENDINGS
+from infinity.data.sources.columnar.arrow import arrow_slices
+from infinity.data.sources.columnar.parquet import parquet_kind, parquet_slices
 from infinity.data.sources.columns import HOW_TO_NAME, SourceColumns, shown
-from infinity.data.sources.documents import document_rows
 from infinity.data.sources.fence import FencedSlice, OutsideLinks, Slice, fenced
 from infinity.data.sources.file_names import FileNames, Renamed
 from infinity.data.sources.folder_files import (
@@ -31,12 +30,13 @@ from infinity.data.sources.folder_files import (
     is_picture,
     is_shard,
 )
-from infinity.data.sources.held_rows import held_slices
-from infinity.data.sources.joining import RepeatedPictures, names_file
-from infinity.data.sources.lines import csv_slices, has_header, holds_urls, lines_slices
-from infinity.data.sources.parquet import parquet_kind, parquet_slices
 from infinity.data.sources.quarantine import QuarantineSlice, num_quarantined
 from infinity.data.sources.samples import CaptionChoice, Record, SourceError
+from infinity.data.sources.tables.caption_lists import list_form, list_rows
+from infinity.data.sources.tables.documents import document_rows
+from infinity.data.sources.tables.held_rows import held_slices
+from infinity.data.sources.tables.joining import RepeatedPictures, names_file
+from infinity.data.sources.tables.lines import csv_slices, has_header, holds_urls, lines_slices
 from infinity.data.sources.webdataset import ROWS_PER_SHARD, shard_slices
 
 URL_LIST = "URL list"

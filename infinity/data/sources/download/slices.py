@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from infinity import storage
 from infinity.config import Config
 from infinity.data.images.decoding import UnreadableError
-from infinity.data.sources.columnar import DOWNLOADED
+from infinity.data.sources.columnar.rows import DOWNLOADED
 from infinity.data.sources.download.addresses import Lookup
 from infinity.data.sources.download.config import DownloadConfig
 from infinity.data.sources.download.fetching import Fetcher

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infinity.data.dataset.manifest import FULL_SCHEMA, SCHEMA, Manifest
+from infinity.data.dataset.manifest import Manifest
+from infinity.data.dataset.manifest_rows import FULL_SCHEMA, SCHEMA
 from infinity.data.loading.captions import CaptionConfig, CaptionDraw, sentences
 from tests.infinity.data.dataset.test_manifest import manifest
 

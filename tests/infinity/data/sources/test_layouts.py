@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.layout_writers import NAMES, TEXTS, arrow, lines, picture, pictures, separated, shard, structs
-from benchmarks.layouts import LAYOUTS, Layout, outcome
+from benchmarks.layouts.cases import LAYOUTS, Layout, outcome
+from benchmarks.layouts.writers import NAMES, TEXTS, arrow, lines, picture, pictures, separated, shard, structs
 from infinity import storage
 from infinity.data.sources.checking import fetch
 from infinity.data.sources.columns import SourceColumns
@@ -204,7 +204,7 @@ def test_a_document_of_other_columns_is_read_where_they_are_named(tmp_path: Path
 
 
 def test_a_document_that_is_too_large_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("infinity.data.sources.held_rows.MAX_DOCUMENT_BYTES", 10)
+    monkeypatch.setattr("infinity.data.sources.tables.held_rows.MAX_DOCUMENT_BYTES", 10)
     (tmp_path / "data.json").write_text(json.dumps([{"image": "0.png", "caption": "x"}], indent=1))
     with pytest.raises(SourceError, match="write it as JSON lines"):
         open_source(str(tmp_path / "data.json"))

@@ -13,7 +13,7 @@ from infinity.data.images.decoding import UnreadableError
 from infinity.data.sources.columns import HOW_TO_NAME, SourceColumns
 from infinity.data.sources.fence import Slice
 from infinity.data.sources.samples import CaptionChoice, Record, SourceError
-from infinity.data.sources.table_rows import MAX_ROW_BYTES, TextRow, cut, lines, quoted_rows
+from infinity.data.sources.tables.table_rows import MAX_ROW_BYTES, TextRow, cut, lines, quoted_rows
 
 _BOM = b"\xef\xbb\xbf"
 _DELIMITERS = (",", "\t", ";")

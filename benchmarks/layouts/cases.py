@@ -1,22 +1,18 @@
-"""What happens to captioned pictures in every layout that people have: ``python -m benchmarks.layouts``.
+"""All layouts, and what becomes of each: opened, measured and judged as a data set would be, without a cluster.
 
-Each layout is written into a temporary folder, opened, measured and judged as a data set would be, without a cluster.
-The table says for each how many rows lie there and what became of them. The sum must be right: rows that were read and
-rows that are named as not read are all rows that lie there.
+The sum must be right: rows that were read and rows that are named as not read are all rows that lie there.
 """
 
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
-import typer
 
-from benchmarks.layout_writers import (
+from benchmarks.layouts.writers import (
     NAMES,
     TEXTS,
     arrow,
@@ -87,7 +83,7 @@ class Layout:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Outcome:
+class LayoutResult:
     """What became of a layout.
 
     Attributes:
@@ -124,17 +120,19 @@ class Outcome:
         return ", ".join(parts)
 
 
-def outcome(folder: Path, layout: Layout) -> Outcome:
+def outcome(folder: Path, layout: Layout) -> LayoutResult:
     """Open, measure and judge what lies in a folder."""
     try:
         source = open_source(str(folder / layout.source), columns=layout.columns)
         facts = pa.concat_tables([measure_slice(piece, 10**7).facts for piece in source.slices])
     except SourceError as error:
-        return Outcome(error=str(error).replace(f"{folder}/", "").replace(str(folder), "."), left_out={}, not_read={})
+        return LayoutResult(
+            error=str(error).replace(f"{folder}/", "").replace(str(folder), "."), left_out={}, not_read={}
+        )
     decisions = decide(facts, FilterConfig())
     left_out = {f"unreadable_{reason}": number for reason, number in decisions.tally.unreadable.items()}
     further = [len(json.loads(text)) if text else 0 for text in decisions.kept["further"].to_pylist()]
-    return Outcome(
+    return LayoutResult(
         read=facts.num_rows,
         kept=decisions.kept.num_rows,
         captions=decisions.kept.num_rows + sum(further),
@@ -283,22 +281,3 @@ LAYOUTS: tuple[Layout, ...] = (
     Layout("a hidden picture", hidden, rows=4),
     Layout("an empty folder", lambda f: None, rows=0, refused="found no files"),
 )
-
-
-def main() -> None:
-    """Print the table; end with code 1 if a row was lost in silence or a layout does not do what it should."""
-    wrong = 0
-    print("| layout | rows | what happens |\n|---|---|---|")
-    for layout in LAYOUTS:
-        with tempfile.TemporaryDirectory() as folder:
-            layout.make(Path(folder))
-            found = outcome(Path(folder), layout)
-        mark = "" if found.is_as_expected(layout) else " **WRONG**"
-        wrong += bool(mark)
-        print(f"| {layout.name} | {layout.rows} | {found.told}{mark} |")
-    print(f"\n{len(LAYOUTS)} layouts, {wrong} wrong")
-    raise typer.Exit(int(wrong > 0))
-
-
-if __name__ == "__main__":
-    typer.run(main)

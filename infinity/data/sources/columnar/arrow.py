@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from infinity import storage
-from infinity.data.sources.columnar import ColumnarSlice, cell_of, check_columns, needed_columns
+from infinity.data.sources.columnar.rows import ColumnarSlice, cell_of, check_columns, needed_columns
 from infinity.data.sources.columns import SourceColumns
 from infinity.data.sources.samples import CaptionChoice, SourceError
 from infinity.storage.ranges import RangeReader

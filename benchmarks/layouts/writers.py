@@ -1,4 +1,4 @@
-"""Writers of small captioned sources in every layout that people have, for ``benchmarks.layouts`` and its tests."""
+"""Writers of small captioned sources in every layout that people have."""
 
 from __future__ import annotations
 

@@ -12,8 +12,8 @@ from typing import Any, Protocol
 
 from infinity.data.sources.columns import SourceColumns
 from infinity.data.sources.file_names import PICTURE_ENDINGS
-from infinity.data.sources.held_rows import document
 from infinity.data.sources.samples import SourceError
+from infinity.data.sources.tables.held_rows import document
 
 Rows = list[Any]
 """Columns of each row, or a text that says why a row has none."""
@@ -86,7 +86,7 @@ class ByName:
     """An object whose keys name pictures and whose values are a caption, a list of them, or an object with one."""
 
     def rows(self, content: Any, columns: SourceColumns) -> Rows | None:
-        """Return a row per key."""
+        """Return a row per key, which names its picture."""
         if not isinstance(content, Mapping) or not content:
             return None
         named = sum(str(key).lower().endswith(PICTURE_ENDINGS) for key in content)

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from infinity import storage
-from infinity.data.sources.columnar import ColumnarSlice, cell_of, check_columns, needed_columns, picture_columns
+from infinity.data.sources.columnar.rows import ColumnarSlice, cell_of, check_columns, needed_columns, picture_columns
 from infinity.data.sources.columns import SourceColumns
 from infinity.data.sources.quarantine import is_quarantine
 from infinity.data.sources.samples import CaptionChoice, SourceError

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from infinity import storage
 from infinity.data.sources.caption_files import UTF16
 from infinity.data.sources.columns import SourceColumns, is_address
-from infinity.data.sources.documents import Rows
 from infinity.data.sources.file_names import PICTURE_ENDINGS
-from infinity.data.sources.held_rows import document
+from infinity.data.sources.tables.documents import Rows
+from infinity.data.sources.tables.held_rows import document
 
 _LOOKED_AT = 2**16
 _NUMBER = re.compile(r"#(?:enr?#)?\d+$")
