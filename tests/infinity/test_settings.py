@@ -13,6 +13,7 @@ from infinity.config import Config, ConfigError
 from infinity.jobs.dataset.spec import BuildDatasetSpec
 from infinity.jobs.training.transformer import TrainTransformerSpec
 from infinity.settings import settings_of, with_settings
+from tests.fixtures.documents import REPOSITORY
 
 SPEC = BuildDatasetSpec(source="/pictures", output="sets")
 
@@ -89,6 +90,12 @@ def test_the_command_line_lists_them_and_refuses_what_is_none() -> None:
     assert BuildDatasetSpec.from_json(spec).filters == SPEC.filters
     refused = CliRunner().invoke(app, ["data", "build", ".", "-o", "sets", "--set", "seed"])
     assert refused.exit_code == 1
+
+
+def test_the_spec_in_the_documents_is_complete_and_has_the_defaults() -> None:
+    text = (REPOSITORY / "docs" / "data.md").read_text(encoding="utf-8")
+    (block,) = (block for block in text.split("```json\n")[1:] if '"max_unreadable_share"' in block)
+    assert json.loads(block.partition("```")[0]) == SPEC.to_json()
 
 
 def test_a_training_can_be_given_further_data_sets_by_path() -> None:
