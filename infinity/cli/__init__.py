@@ -44,7 +44,7 @@ panels: dict[str, tuple[Callable[..., None], ...]] = {
 for panel, commands in panels.items():
     for command in commands:
         app.command(rich_help_panel=panel)(command)
-for command in (building.build, quarantined.quarantine, quarantined.replay, duplicates.duplicates):
+for command in (building.build, building.settings, quarantined.quarantine, quarantined.replay, duplicates.duplicates):
     datasets.app.command()(command)
 app.add_typer(datasets.app, name="data", rich_help_panel="Data")
 app.add_typer(registry.app, name="registry", rich_help_panel="Evaluate")

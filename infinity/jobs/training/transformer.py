@@ -13,6 +13,7 @@ from infinity.data.dataset.manifest import Manifest
 from infinity.data.loading.augment import AugmentConfig
 from infinity.data.loading.batches import BatchPlan
 from infinity.data.loading.captions import CaptionConfig, CaptionDraw
+from infinity.data.loading.mixture import ShareConfig
 from infinity.generation.pipeline import KIND as TRANSFORMER_KIND
 from infinity.generation.pipeline import ModelConfig, load_transformer
 from infinity.generation.sampling import SamplingConfig
@@ -100,6 +101,11 @@ class TrainTransformerSpec(TrainSpec):
                 "workers, so that a stored state could not resume with another number; expected 'float32' with "
                 "workers.shard (workers.offload keeps the moments off a GPU), or no workers.shard"
             )
+        if self.encoded is not None and (self.sets or self.share != ShareConfig()):
+            raise ValueError(
+                "encoded: a store holds latents and captions of one data set as it is, got further sets or a share; "
+                "leave encoded out"
+            )
         if self.adapters is not None and (self.start_from is None or self.workers.shard):
             raise ValueError(
                 "adapters: expected a start_from, whose weights they adapt, and workers.shard false, got start_from "
@@ -147,7 +153,7 @@ def run(spec: TrainTransformerSpec, *, progress: ProgressSink = silent) -> Train
 
 def check(spec: TrainTransformerSpec) -> None:
     """Refuse, before any worker starts, a spec that cannot work."""
-    manifest = Manifest.load(spec.manifest)
+    manifest = spec.data()
     BatchPlan(manifest, "train", spec.loop.batch_size)
     tokenizer = load_checkpoint(spec.tokenizer, kind=TOKENIZER_KIND)
     token_bits = TokenizerConfig.from_json(tokenizer.config, where=spec.tokenizer).token_bits
@@ -172,7 +178,7 @@ def build(
     """Build the session of one worker; latents are computed now if they fit in the cache."""
     begin(spec.engine, device)
     on_progress(0.0, "reading data set and tokenizer")
-    manifest = Manifest.load(spec.manifest)
+    manifest = spec.data()
     tokenizer = load_tokenizer(spec.tokenizer).to(device)
     encoder = _text_encoder(spec, device)
     plan = BatchPlan(manifest, "train", spec.loop.batch_size, spec.seed, spec.order)
