@@ -14,6 +14,7 @@ from infinity.cli import (
     building,
     data,
     distance,
+    doctor,
     duplicates,
     estimate,
     evaluation,
@@ -50,6 +51,7 @@ panels: dict[str, tuple[Callable[..., None], ...]] = {
         distance.distance,
         records.report,
     ),
+    "Operate": (doctor.doctor,),
 }
 """Commands by the group of ``infinity --help`` that lists them."""
 
