@@ -60,6 +60,17 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("prefect_port", "INFINITY_PREFECT_PORT"),
         description="Port of the local server; not set: 4200, or any free one where that is taken.",
     )
+    database: SecretStr | None = Field(
+        default=None,
+        validation_alias=AliasChoices(
+            "database",
+            "INFINITY_DATABASE",
+            "PREFECT_SERVER_DATABASE_CONNECTION_URL",
+            "PREFECT_API_DATABASE_CONNECTION_URL",
+        ),
+        description="Database behind the local Prefect server: sqlite or postgresql+asyncpg://user:password@host/name; "
+        "not set: that of the last start, at first sqlite.",
+    )
     prefect_auth: SecretStr | None = Field(
         default=None,
         validation_alias=AliasChoices("prefect_auth", "PREFECT_API_AUTH_STRING"),
