@@ -35,8 +35,8 @@ class Settings(BaseSettings):
     ray_address: str | None = Field(
         default=None,
         validation_alias=AliasChoices("ray_address", "RAY_ADDRESS"),
-        description="host:port of a cluster, or http://host:8265 of its dashboard, where stages become jobs; not set: a "
-        "local Ray for the time of a stage.",
+        description="host:port of a cluster, or http://host:8265 of its dashboard, where stages become jobs; not set: "
+        "a local Ray for the time of a stage.",
     )
     ray_num_cpus: int | None = Field(
         default=None,
