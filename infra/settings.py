@@ -105,6 +105,18 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("server_patience_s", "INFINITY_SERVER_PATIENCE_S"),
         description="How long a flow that has done its work waits for a Prefect server that is away, in seconds.",
     )
+    price_cpu_hour: float = Field(
+        default=0.0,
+        ge=0.0,
+        validation_alias=AliasChoices("price_cpu_hour", "INFINITY_PRICE_CPU_HOUR"),
+        description="Price of one CPU for an hour, in any currency; plans and run pages show what a run costs.",
+    )
+    price_gpu_hour: float = Field(
+        default=0.0,
+        ge=0.0,
+        validation_alias=AliasChoices("price_gpu_hour", "INFINITY_PRICE_GPU_HOUR"),
+        description="Price of one GPU for an hour.",
+    )
     work_pool: str = Field(
         default="local",
         validation_alias=AliasChoices("work_pool", "INFINITY_WORK_POOL"),
