@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import typer
 
+from infinity.cli import doctor
 from infinity.cli.data import building, datasets, duplicates, quarantined
 from infinity.cli.evaluation import distance, registry, scores
 from infinity.cli.model import pictures, published, records
@@ -38,6 +39,7 @@ panels: dict[str, tuple[Callable[..., None], ...]] = {
         distance.distance,
         records.report,
     ),
+    "Operate": (doctor.doctor,),
 }
 """Commands by the group of ``infinity --help`` that lists them."""
 
