@@ -25,6 +25,7 @@ from infinity.cli import (
     redraw,
     registry,
     running,
+    studies,
 )
 
 app = typer.Typer(
@@ -49,6 +50,7 @@ panels: dict[str, tuple[Callable[..., None], ...]] = {
         evaluation.statistics,
         distance.distance,
         records.report,
+        studies.study,
     ),
 }
 """Commands by the group of ``infinity --help`` that lists them."""

@@ -10,7 +10,7 @@ import uuid
 from typing import Any
 
 from infinity import storage
-from infinity.jobs.cluster.connection import connect
+from infinity.jobs.cluster.connection import connect, is_in_process
 from infinity.jobs.cluster.workers import WorkersConfig
 from infinity.jobs.ownership import Tenure, once
 from infinity.jobs.progress import Progress, ProgressSink, relayed
@@ -25,7 +25,7 @@ from infinity.jobs.training.base import (
     TrainSpec,
 )
 from infinity.jobs.training.stopping import stopping_on_signal
-from infinity.jobs.training.worker import STOPS, STORE_PATIENCE_S, work
+from infinity.jobs.training.worker import STOPS, STORE_PATIENCE_S, work, work_here
 from infinity.reporting.summary import Sheet, TrainingSummary
 from infinity.training.checkpoints import StateStore
 from infinity.training.learner import TrainingError
@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 
 def run_training(spec: TrainSpec, build: Build, title: str, progress: ProgressSink) -> TrainReport:
-    """Train on the connected cluster, or on a local one for the time it takes.
+    """Train on the connected cluster, or on a local one for the time it takes; inside ``in_process`` without one.
 
     Args:
         spec: Checked spec of either training that is not done.
@@ -57,6 +57,10 @@ def _run(spec: TrainSpec, build: Build, title: str, tenure: Tenure) -> TrainRepo
     started, progress = time.monotonic(), tenure.progress
     folder = begin(spec)
     workers = spec.workers
+    if is_in_process():
+        report = commit(spec, _report(spec, title, work_here(spec, build, tenure), time.monotonic() - started))
+        progress(Progress(1.0, "trained"))
+        return report
     progress(Progress(0.0, "starting workers"))
     with storage.patient(STORE_PATIENCE_S):
         with connect(num_cpus=max(os.cpu_count() or 1, workers.num_workers * workers.threads)):

@@ -11,12 +11,14 @@ from typing import Any
 import torch
 
 from infinity import storage
+from infinity.jobs.ownership import Tenure
 from infinity.jobs.progress import Progress
 from infinity.jobs.training.base import (
     MODEL_FOLDER,
     PREPARATION,
     SAMPLES_FOLDER,
     STATE_FOLDER,
+    Build,
     OnProgress,
     Samples,
     Session,
@@ -81,6 +83,27 @@ def work(task: dict[str, Any]) -> dict[str, Any]:
             raise
         kind = type(error).__name__
         return {"stopped": kind if kind in STOPS else TrainingError.__name__, "message": str(error)}
+
+
+def work_here(spec: TrainSpec, build: Build, tenure: Tenure) -> dict[str, Any]:
+    """Train in this process, which computes all micro-batches by itself; return the outcome.
+
+    Raises:
+        TrainingError: The training had to stop.
+        StorageError: A file cannot be read or written.
+    """
+
+    def tell(share: float, message: str) -> None:
+        tenure.progress(Progress(min(1.0, share), message))
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(spec.workers.threads)
+    try:
+        device = torch.device("cuda" if spec.workers.use_gpu else "cpu")
+        session = build(spec, ProcessGroup(), device, lambda share, message: tell(PREPARATION * share, message))
+        return train_session(spec, session, ProcessGroup(), tell, tenure.lost.is_set)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def train_session(
