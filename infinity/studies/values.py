@@ -13,6 +13,8 @@ from infinity.jobs.training.base import TrainReport
 from infinity.jobs.training.transformer import TrainTransformerSpec
 from infinity.studies.world import World
 
+_MEASURED = {"tokenizer", "transformer", "traced", "evaluation"}
+"""Kinds of jobs whose reports hold values."""
 SECONDS_FILE = "study-seconds.txt"
 SCORE = "score"
 """Name under which a study finds the score of the drawings at any size."""
@@ -26,8 +28,9 @@ def values_of(jobs: Sequence[JobSpec], world: World) -> dict[str, float]:
     """
     found: dict[str, float] = {}
     for job in jobs:
-        job = job.located()
-        found |= _values(job, load_report(job, job_of(job.kind).report_type))
+        if job.kind in _MEASURED:
+            job = job.located()
+            found |= _values(job, load_report(job, job_of(job.kind).report_type))
     if world.score in found:
         found[SCORE] = found[world.score]
     return found
@@ -40,7 +43,8 @@ def _values(job: JobSpec, report: JobReport) -> dict[str, float]:
         return dict(report.values)
     if isinstance(report, TrainReport):
         kind = "transformer" if isinstance(job, TrainTransformerSpec) else "tokenizer"
-        measured = {f"{kind}.{name}": float(value) for name, value in report.training.final.items()}
+        final = {name: value for name, value in report.training.final.items() if "." not in name}
+        measured = {f"{kind}.{name}": float(value) for name, value in final.items()}
         return measured | {f"{kind}.num_parameters": float(report.training.num_parameters)}
     return {}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -15,12 +16,16 @@ from infinity.tokenizer.autoencoder import AutoencoderConfig, Decoder, Encoder
 from infinity.tokenizer.quantizer import (
     QuantizerKind,
     binary_entropy,
+    brute_force_entropies,
     commitment,
     factorised_entropies,
     straight_through,
 )
 from infinity.tokenizer.residual import ResidualLoop
 from infinity.tokenizer.self_correction import start_loop
+
+Entropies = Callable[[Tensor, float, QuantizerKind], tuple[Tensor, Tensor]]
+"""Function of residuals, inverse temperature and quantizer that returns both entropy terms, in nats."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -232,6 +237,7 @@ class Tokenizer(nn.Module):
         *,
         keep_probability: float = 1.0,
         truncate: bool = False,
+        all_codes: bool = False,
         generator: torch.Generator | None = None,
     ) -> TokenizerOutput:
         """Run one training pass with straight-through gradients through the whole residual chain.
@@ -243,13 +249,17 @@ class Tokenizer(nn.Module):
                 the published recipe, so that one tokenizer serves many schedules.
             truncate: Whether to decode a second picture from the first scales alone; their number is drawn for the
                 whole batch.
+            all_codes: Whether the entropy terms compare every position with all 2**C codes, as LFQ does (paper Table
+                3), instead of bit by bit.
             generator: Source of these draws, on the CPU.
         """
         features = self.encode(images_B3HW)
         kept = _draw_kept(schedule.num_scales, keep_probability, generator)
         cut = int(torch.randint(1, len(kept), (), generator=generator)) if truncate and len(kept) > 1 else 0
         with torch.autocast(features.device.type, enabled=False):
-            (early, summed), terms, usage = self._quantize_with_gradient(features.float(), schedule, kept, cut)
+            (early, summed), terms, usage = self._quantize_with_gradient(
+                features.float(), schedule, kept, cut, brute_force_entropies if all_codes else factorised_entropies
+            )
         return TokenizerOutput(
             truncated_B3HW=self.decoder(early) if cut else None,
             reconstruction_B3HW=self.decoder(summed),
@@ -260,7 +270,7 @@ class Tokenizer(nn.Module):
         )
 
     def _quantize_with_gradient(
-        self, features: Tensor, schedule: ScaleSchedule, kept: list[int], cut: int
+        self, features: Tensor, schedule: ScaleSchedule, kept: list[int], cut: int, entropies: Entropies
     ) -> tuple[tuple[Tensor, Tensor], Tensor, Tensor]:
         """Return the sums of codes of the first ``cut`` scales and of all, the three terms, and the usage of bits."""
         config = self.config
@@ -270,7 +280,7 @@ class Tokenizer(nn.Module):
         for number, k in enumerate(kept, start=1):
             codes, unit = straight_through(loop.residual(k, features), config.quantizer)
             loop.add_codes(codes)
-            sure, spread = factorised_entropies(unit, config.inverse_temperature, config.quantizer)
+            sure, spread = entropies(unit, config.inverse_temperature, config.quantizer)
             terms.append(torch.stack([commitment(unit, codes), sure / config.num_bits, spread / config.num_bits]))
             usage.append((codes.detach() > 0).float().mean(dim=(0, 2, 3)))
             if number == cut:
