@@ -25,7 +25,7 @@ def arms(world: World, seed: int) -> Arms:
 def fraction(metric: str, most: float) -> Contrast:
     """Return the contrast that holds where the bitwise head needs less than a share of the joint one's."""
     name, weights = f"bitwise below {most:g} of joint", {"bitwise": 1.0, "joint": -most}
-    return Contrast(name=name, metric=metric, weights=weights, below=0.0)
+    return Contrast(name=name, metric=metric, weights=weights, below=0.0, counted=True)
 
 
 TABLE_5 = {("bitwise", "loss"): 0.180, ("joint", "loss"): 0.184, ("bitwise", "FID"): 3.83, ("joint", "FID"): 4.49}

@@ -10,9 +10,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from infinity.config import Config
-from infinity.reporting.charts import line_chart
 from infinity.reporting.comparison import PAGE, number
-from infinity.reporting.curves import Series
+from infinity.reporting.plots.charts import line_chart
+from infinity.reporting.plots.curves import Series
 
 Verdict = Literal["holds", "does not hold", "not told apart"]
 

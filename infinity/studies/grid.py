@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from infinity.jobs.spec import JobSpec
-from infinity.studies.study import MIN_SEEDS, Study
+from infinity.studies.study import Study
 from infinity.studies.world import World
 
 
@@ -34,9 +34,8 @@ def cells_of(study: Study, world: World, seeds: Sequence[int]) -> list[Cell]:
     """
     if len(set(seeds)) != len(seeds):
         raise ValueError(f"seeds: expected different ones, got {', '.join(map(str, seeds))}")
-    least = 1 if study.exact else MIN_SEEDS
-    if len(seeds) < least:
-        raise ValueError(f"seeds: study {study.name} needs at least {least}, got {len(seeds)}")
+    if len(seeds) < study.min_seeds:
+        raise ValueError(f"seeds: study {study.name} needs at least {study.min_seeds}, got {len(seeds)}")
     found = [Cell(arm, seed, tuple(jobs)) for seed in seeds for arm, jobs in study.arms(world, seed).items()]
     _check(study, {cell.arm for cell in found})
     held_out = None if study.power_law is None else study.power_law.held_out

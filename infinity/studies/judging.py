@@ -40,12 +40,12 @@ def sign_test(values: Sequence[float], middle: float) -> float:
     return float(sum(math.comb(len(apart), k) for k in range(above, len(apart) + 1)) / 2.0 ** len(apart))
 
 
-def judge_contrast(contrast: Contrast, rows: Sequence[StudyRow], *, exact: bool) -> ContrastResult:
+def judge_contrast(contrast: Contrast, rows: Sequence[StudyRow]) -> ContrastResult:
     """Judge one contrast from the rows of all seeds; a seed without a value of every arm does not count."""
     differences = {seed: contrast.of(values) for seed, values in _complete(contrast, rows).items()}
     found = list(differences.values())
     mean, half = mean_and_interval(found) if found else (None, None)
-    if exact and found:
+    if contrast.counted and found:
         half = max(abs(value - found[0]) for value in found)
     verdict, why = _verdict(contrast, found, mean, half)
     middle = contrast.above if contrast.above is not None else contrast.below

@@ -14,7 +14,7 @@ from infinity.jobs.evaluation.evaluate import EvaluateSpec, run_all
 from infinity.jobs.progress import Progress, ProgressSink, section, silent
 from infinity.jobs.registry import run_spec
 from infinity.jobs.spec import JobSpec, is_done
-from infinity.reporting.study import Cost, StudyResult, StudyRow, study_html
+from infinity.reporting.study import Cost, StudyResult, StudyRow, studies_html, study_html
 from infinity.studies.grid import Cell, cells_of, jobs_of
 from infinity.studies.judging import is_hopeless, judge_contrast, summaries, verdict_of
 from infinity.studies.power_law import Prediction, judge_prediction, predict
@@ -26,6 +26,7 @@ from infinity.training.tokenizer.collapse import CollapseError
 
 logger = logging.getLogger(__name__)
 
+OVERVIEW_FILE = "studies.html"
 PAGE_FILE, JSON_FILE, PREDICTION_FILE, HOPELESS_FILE = "study.html", "study.json", "prediction.json", "hopeless.txt"
 HOPELESS = (CollapseError, NonFiniteLossError)
 """Ends of a training that a repetition would meet again."""
@@ -196,7 +197,7 @@ class _Runner:
 
     def _write(self, jobs: Sequence[JobSpec], done_before: int) -> StudyResult:
         run, study = self.run, self.run.study
-        contrasts = [judge_contrast(contrast, self.rows, exact=study.exact) for contrast in study.contrasts]
+        contrasts = [judge_contrast(contrast, self.rows) for contrast in study.contrasts]
         if study.power_law is not None:
             contrasts.append(judge_prediction(study.power_law, self.prediction, self.rows))
         result = StudyResult(
@@ -235,6 +236,19 @@ def write_result(run: StudyRun, result: StudyResult) -> None:
     tables = {metric: summaries(result.rows, metric) for metric in metrics}
     storage.write_text(storage.join(run.folder, JSON_FILE), result.dump())
     storage.write_text(storage.join(run.folder, PAGE_FILE), study_html(result, tables))
+
+
+def write_overview(world: World, results: Sequence[tuple[StudyResult, str]]) -> str:
+    """Write the page with the verdicts of several studies, and return its URI.
+
+    Args:
+        world: Size, and the folder of all jobs.
+        results: Results, each with the URI of its own page.
+    """
+    page = storage.join(world.output, OVERVIEW_FILE)
+    beside = [(result, uri.removeprefix(world.output).lstrip("/")) for result, uri in results]
+    storage.write_text(page, studies_html(beside))
+    return page
 
 
 def _titled(progress: ProgressSink, title: str) -> ProgressSink:

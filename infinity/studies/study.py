@@ -32,6 +32,7 @@ class Contrast(Config):
         above: Lower end of the claim's range; None for none.
         below: Upper end of the claim's range; None for none.
         log2: Whether the weights apply to binary logarithms of the values.
+        counted: Whether the values are counted, not sampled: then they need no spread, and one seed is enough.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Contrast(Config):
     above: float | None = None
     below: float | None = None
     log2: bool = False
+    counted: bool = False
 
     def __post_init__(self) -> None:
         if not self.weights:
@@ -101,6 +103,7 @@ def slope(
     above: float | None = None,
     below: float | None = None,
     log2: bool = False,
+    counted: bool = False,
 ) -> Contrast:
     """Return the contrast that is the least-squares slope of the values over the arms' places.
 
@@ -111,13 +114,14 @@ def slope(
         above: Lower end of the claim's range.
         below: Upper end of the claim's range.
         log2: Whether the slope is that of binary logarithms of the values.
+        counted: Whether the values are counted, not sampled.
     """
     mean = math.fsum(places.values()) / len(places)
     square = math.fsum((x - mean) ** 2 for x in places.values())
     if square == 0:
         raise ValueError(f"slope {name!r}: expected at least two different places, got {dict(places)}")
     weights = {arm: (x - mean) / square for arm, x in places.items()}
-    return Contrast(name=name, metric=metric, weights=weights, above=above, below=below, log2=log2)
+    return Contrast(name=name, metric=metric, weights=weights, above=above, below=below, log2=log2, counted=counted)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -154,7 +158,6 @@ class Study:
         reason: Likely reason if the claim does not hold at this size.
         explores: Arms that no contrast needs; one that is clearly worse than the best gets no further seeds.
         lower: Whether smaller values of the figure's metric are better.
-        exact: Whether values do not vary from seed to seed (counted, not sampled), so that one seed is enough.
     """
 
     name: str
@@ -170,7 +173,6 @@ class Study:
     paper: tuple[PaperFigure, ...] = ()
     reason: str = ""
     explores: frozenset[str] = frozenset()
-    exact: bool = False
     lower: bool = False
 
     def __post_init__(self) -> None:
@@ -178,6 +180,11 @@ class Study:
             raise ValueError(f"study {self.name}: expected at least one contrast, got none")
         if needed := sorted(self.explores & {arm for contrast in self.contrasts for arm in contrast.weights}):
             raise ValueError(f"study {self.name}: a contrast needs {', '.join(needed)}, so they cannot be left early")
+
+    @property
+    def min_seeds(self) -> int:
+        """Fewest seeds: one where all values are counted."""
+        return 1 if all(contrast.counted for contrast in self.contrasts) else MIN_SEEDS
 
     @property
     def metric(self) -> str:
