@@ -14,7 +14,7 @@ from infinity.cli import doctor
 from infinity.cli.data import building, datasets, duplicates, quarantined
 from infinity.cli.evaluation import distance, registry, scores
 from infinity.cli.model import pictures, published, records
-from infinity.cli.training import estimate, recipes, redraw, running
+from infinity.cli.training import estimate, recipes, redraw, running, studies
 
 app = typer.Typer(
     add_completion=False,
@@ -38,6 +38,7 @@ panels: dict[str, tuple[Callable[..., None], ...]] = {
         scores.statistics,
         distance.distance,
         records.report,
+        studies.study,
     ),
     "Operate": (doctor.doctor,),
 }

@@ -22,7 +22,7 @@ from infra.environment import common_environment, free_port
 from infra.settings import REPOSITORY
 from tests.fixtures.limits import AGES_S, wait_until
 
-FLOWS = {"build_dataset", "train_tokenizer", "pretrain", "finetune", "evaluate", "sweep", "end_to_end"}
+FLOWS = {"build_dataset", "train_tokenizer", "pretrain", "finetune", "evaluate", "sweep", "study", "end_to_end"}
 
 
 def _load(name: str) -> Any:
@@ -103,7 +103,7 @@ def test_runs_that_fill_the_machine_do_not_run_side_by_side() -> None:
         queues.setdefault(entry["work_pool"].get("work_queue_name", "default"), set()).add(key.rpartition(":")[2])
         assert "concurrency_limit" not in entry, "such a limit ends runs that outlive an outage of the server"
     assert queues == {
-        "machine": {"train_tokenizer", "pretrain", "finetune", "end_to_end"},
+        "machine": {"train_tokenizer", "pretrain", "finetune", "end_to_end", "study"},
         "evaluations": {"evaluate", "sweep"},
         "default": {"build_dataset"},
     }

@@ -57,6 +57,8 @@ class TrainTransformerSpec(TrainSpec):
         start_from: URI of a model folder to start from, trained with the same tokenizer, text encoder and shape; its
             resolution and data may differ. None for random weights.
         self_correction: Highest rate of flipped bits in the coarser scales, 0 to 1; 0.3 is the paper's best.
+        flips_only: Whether flipped bits change the inputs alone, and no label undoes them: the paper's control
+            experiment (Table 7), for studies.
         weighting: Weight of a token: by its scale, as published, or the same for all.
         z_loss: Weight of the squared log partition function (z-loss); 0 is none, 1e-4 is usual.
         num_scales: Number of first scales to train on, which saves the memory of the finer ones; None for all.
@@ -72,13 +74,14 @@ class TrainTransformerSpec(TrainSpec):
     """
 
     kind: ClassVar[str] = "transformer"
-    later: ClassVar[frozenset[str]] = TrainSpec.later | {"z_loss", "num_scales", "engine"}
+    later: ClassVar[frozenset[str]] = TrainSpec.later | {"z_loss", "num_scales", "engine", "flips_only"}
 
     tokenizer: str
     model: TransformerConfig
     text: TextConfig
     start_from: str | None = None
     self_correction: float = 0.3
+    flips_only: bool = False
     weighting: Weighting = "by_scale"
     z_loss: float = 0.0
     num_scales: int | None = None
@@ -134,6 +137,7 @@ class TrainTransformerSpec(TrainSpec):
             weighting=self.weighting,
             z_loss=self.z_loss,
             num_scales=self.num_scales,
+            flips_only=self.flips_only,
         )
 
 
