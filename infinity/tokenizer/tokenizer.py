@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +17,7 @@ from infinity.tokenizer.autoencoder import AutoencoderConfig, Decoder, Encoder
 from infinity.tokenizer.quantizer import (
     QuantizerKind,
     binary_entropy,
+    brute_force_entropies,
     commitment,
     factorised_entropies,
     straight_through,
@@ -25,6 +27,8 @@ from infinity.tokenizer.self_correction import start_loop
 
 _FIRST_LEVEL_MAPS = 7.5
 """Working memory of a pass, in float32 maps of the first level (measured with the published networks)."""
+Entropies = Callable[[Tensor, float, QuantizerKind], tuple[Tensor, Tensor]]
+"""Function of residuals, inverse temperature and quantizer that returns both entropy terms, in nats."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -259,6 +263,7 @@ class Tokenizer(nn.Module):
         *,
         keep_probability: float = 1.0,
         truncate: bool = False,
+        all_codes: bool = False,
         generator: torch.Generator | None = None,
     ) -> TokenizerOutput:
         """Run one training pass with straight-through gradients through the whole residual chain.
@@ -270,13 +275,17 @@ class Tokenizer(nn.Module):
                 the published recipe, so that one tokenizer serves many schedules.
             truncate: Whether to decode a second picture from the first scales alone; their number is drawn for the
                 whole batch.
+            all_codes: Whether the entropy terms compare every position with all 2**C codes, as LFQ does (paper Table
+                3), instead of bit by bit.
             generator: Source of these draws, on the CPU.
         """
         features = self.encode(images_B3HW)
         kept = _draw_kept(schedule.num_scales, keep_probability, generator)
         cut = int(torch.randint(1, len(kept), (), generator=generator)) if truncate and len(kept) > 1 else 0
         with torch.autocast(features.device.type, enabled=False):
-            (early, summed), terms, usage = self._quantize_with_gradient(features.float(), schedule, kept, cut)
+            (early, summed), terms, usage = self._quantize_with_gradient(
+                features.float(), schedule, kept, cut, brute_force_entropies if all_codes else factorised_entropies
+            )
         return TokenizerOutput(
             truncated_B3HW=self.decoder(early) if cut else None,
             reconstruction_B3HW=self.decoder(summed),
@@ -287,7 +296,7 @@ class Tokenizer(nn.Module):
         )
 
     def _quantize_with_gradient(
-        self, features: Tensor, schedule: ScaleSchedule, kept: list[int], cut: int
+        self, features: Tensor, schedule: ScaleSchedule, kept: list[int], cut: int, entropies: Entropies
     ) -> tuple[tuple[Tensor, Tensor], Tensor, Tensor]:
         """Return the sums of codes of the first ``cut`` scales and of all, the three terms, and the usage of bits."""
         config = self.config
@@ -297,7 +306,7 @@ class Tokenizer(nn.Module):
         for number, k in enumerate(kept, start=1):
             codes, unit = straight_through(loop.residual(k, features), config.quantizer)
             loop.add_codes(codes)
-            sure, spread = factorised_entropies(unit, config.inverse_temperature, config.quantizer)
+            sure, spread = entropies(unit, config.inverse_temperature, config.quantizer)
             terms.append(torch.stack([commitment(unit, codes), sure / config.num_bits, spread / config.num_bits]))
             usage.append((codes.detach() > 0).float().mean(dim=(0, 2, 3)))
             if number == cut:

@@ -18,6 +18,7 @@ from infinity.transformer.attention import CaptionPool, KeyValueCache, TextMemor
 from infinity.transformer.block import Block, DropPathMask, Modulation, modulated_norm
 from infinity.transformer.config import TransformerConfig
 from infinity.transformer.initialisation import init_weights
+from infinity.transformer.positions import LearnedPositions
 from infinity.transformer.rope import rotations
 from infinity.transformer.scale_attention import Kernel, attention_mask, mask_bias
 
@@ -81,12 +82,15 @@ class Transformer(nn.Module):
             nn.Linear(config.text_channels, width), nn.GELU(approximate="tanh"), nn.Linear(width, width)
         )
         self.start = nn.Parameter(torch.empty(width))
-        self.scale_embedding = nn.Parameter(torch.empty(config.max_scales, width))
+        has_scales = config.scale_embedding_period is not None
+        self.scale_embedding = nn.Parameter(torch.empty(config.max_scales, width)) if has_scales else None
         self.token_project = nn.Linear(config.num_bits, width)
         self.modulate = nn.Linear(width, 6 * width)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.head_modulate = nn.Linear(width, 2 * width)
         self.head = nn.Linear(width, config.num_outputs)
+        is_learned = config.positions == "learned"
+        self.learned_positions = LearnedPositions(config.max_scales, width) if is_learned else None
 
     def init_weights(self, generator: torch.Generator) -> None:
         """Draw all weights as published; before that, or before weights are loaded, they are undefined."""
@@ -126,13 +130,12 @@ class Transformer(nn.Module):
         with torch.autocast(inputs_BMC.device.type, enabled=False):
             start = self._start_tokens(caption, schedule)
             x_BLD = torch.cat([start, self.token_project(inputs_BMC.float())], dim=1)
-        areas = torch.tensor([h * w for h, w in schedule.grids], device=x_BLD.device)
-        embedding = self.scale_embedding[: schedule.num_scales].repeat_interleave(
-            areas, dim=0, output_size=schedule.num_tokens
-        )
+        if self.learned_positions is not None:
+            x_BLD = x_BLD + self.learned_positions(schedule)
+        embedding = self._embedding_of_scales(schedule)
         rotary, mask = self._rotations(schedule), attention_mask(schedule, x_BLD.device, self.kernel)
         for i, block in enumerate(self.block_modules()):
-            if self.config.adds_scale_embedding(i):
+            if embedding is not None and self.config.adds_scale_embedding(i):
                 x_BLD = x_BLD + embedding
             inputs = (x_BLD, caption.modulations[i], caption.memories[i], rotary, mask, drop_paths[i])
             # A compiled block is for training; sheets and validation have forms of their own and run eagerly.
@@ -187,9 +190,11 @@ class Transformer(nn.Module):
             x_BMD = self._start_tokens(caption, schedule)
             if inputs_BMC is not None:
                 x_BMD = self.token_project(inputs_BMC.float())
+        if self.learned_positions is not None:
+            x_BMD = x_BMD + self.learned_positions(schedule)[span]
         rotary = self._rotations(schedule)[span]
         for i, block in enumerate(self.block_modules()):
-            if self.config.adds_scale_embedding(i):
+            if self.scale_embedding is not None and self.config.adds_scale_embedding(i):
                 x_BMD = x_BMD + self.scale_embedding[k]
             x_BMD = block.forward(x_BMD, caption.modulations[i], caption.memories[i], rotary, decoding.caches[i])
             if mix is not None:
@@ -211,6 +216,14 @@ class Transformer(nn.Module):
 
     def _start_tokens(self, caption: CaptionContext, schedule: ScaleSchedule) -> Float[Tensor, "B M D"]:
         return (caption.pooled_BD + self.start).unsqueeze(1).expand(-1, schedule.spans[0].stop, -1)
+
+    def _embedding_of_scales(self, schedule: ScaleSchedule) -> Float[Tensor, "L D"] | None:
+        """Return the scale embedding of every token; None for a model without."""
+        if self.scale_embedding is None:
+            return None
+        areas = torch.tensor([h * w for h, w in schedule.grids], device=self.scale_embedding.device)
+        rows = self.scale_embedding[: schedule.num_scales]
+        return rows.repeat_interleave(areas, dim=0, output_size=schedule.num_tokens)
 
     def _rotations(self, schedule: ScaleSchedule) -> Float[Tensor, "L P 2"]:
         """Return cosines and sines as real numbers, since ``torch.compile`` does not support complex ones."""
