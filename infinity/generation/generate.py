@@ -6,7 +6,7 @@ The unconditional branch of classifier-free guidance (CFG) runs as a second half
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, UInt8
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from infinity.bits import BitLabels
 from infinity.generation.sampling import SamplingConfig, draw_bits, draw_codes, mix_guided, picture_generator
+from infinity.generation.steering import NOTHING, ScaleDone, Steering
 from infinity.scales import ScaleSchedule
 from infinity.text import TextCondition, TextEncoder
 from infinity.tokenizer import Tokenizer
@@ -108,6 +109,7 @@ def generate(
     sampling: SamplingConfig,
     seeds: Sequence[int],
     progress: OnProgress | None = None,
+    steering: Steering = NOTHING,
 ) -> Generated:
     """Generate one picture per prompt, all of one size.
 
@@ -123,6 +125,7 @@ def generate(
         sampling: Guidance, temperature and top-p.
         seeds: One seed per prompt.
         progress: Called after every scale.
+        steering: Bits taken over, later captions, and a callback per scale.
 
     Raises:
         ValueError: The numbers of prompts and seeds differ, or the models do not fit each other.
@@ -140,7 +143,15 @@ def generate(
         [picture_generator(*picture, schedule) for picture in zip(prompts, seeds, strict=True)],
         negative,
     )
-    sampled = sample_bits(transformer, tokenizer, conditions, schedule=schedule, sampling=sampling, progress=progress)
+    sampled = sample_bits(
+        transformer,
+        tokenizer,
+        conditions,
+        schedule=schedule,
+        sampling=sampling,
+        progress=progress,
+        steering=steering,
+    )
     with torch.no_grad():
         pixels = tokenizer.decode(sampled.summed_BCHW)
     _check_pixels(pixels)
@@ -166,6 +177,7 @@ def sample_bits(
     sampling: SamplingConfig,
     keep_logits: bool = False,
     progress: OnProgress | None = None,
+    steering: Steering = NOTHING,
 ) -> SampledBits:
     """Sample the bits of all scales for B captions.
 
@@ -179,31 +191,42 @@ def sample_bits(
         sampling: Guidance, temperature and top-p; ``negative_prompt`` is ignored.
         keep_logits: Whether to return logits.
         progress: Called after every scale.
+        steering: Bits taken over, later captions, and a callback per scale.
 
     Raises:
-        ValueError: The models do not fit each other.
+        ValueError: The models do not fit each other, or the steering does not fit the batch.
     """
     _check(transformer, tokenizer)
+    steering.check(schedule, conditions.text.batch_size, transformer.config.num_bits)
     plan = _SamplingPlan.of(sampling, schedule, transformer.config.depth)
     text, negative = conditions.text, conditions.negative
     loop = tokenizer.start_loop(schedule, text.batch_size)
-    if plan.is_doubled:
-        text = text.concat(transformer.unconditional(text) if negative is None else negative)
-    decoding = transformer.start_decoding(text, schedule)
+
+    def doubled(text: TextCondition) -> TextCondition:
+        return text.concat(transformer.unconditional(text) if negative is None else negative)
+
+    decoding = transformer.start_decoding(doubled(text) if plan.is_doubled else text, schedule)
     bits: list[Tensor] = []
     are_numbers: list[Tensor] = []
     kept: list[tuple[Tensor, Tensor]] = []
     for k, (rows, columns) in enumerate(schedule.grids):
         inputs = loop.next_input(k - 1) if k > 0 else None
+        if steering.later is not None and k == steering.later.scale:
+            later = steering.later.text
+            decoding = replace(decoding, caption=transformer.read(doubled(later) if plan.is_doubled else later))
         head, logits = plan.logits(transformer, decoding, k, inputs)
         are_numbers.append(logits.isfinite().all())
         chosen = _choose(logits, sampling, conditions.generators, transformer.config.num_bits)
+        if steering.kept is not None:
+            chosen = steering.kept.over(chosen, schedule.spans[k])
         bits.append(chosen.unflatten(1, (rows, columns)))
         loop.add(bits[-1])
         if keep_logits:
             kept.append((head, logits))
         if progress is not None:
             progress(schedule.spans[k].stop / schedule.num_tokens)
+        if steering.on_scale is not None:
+            steering.on_scale(ScaleDone(k, schedule.num_scales, loop.total_BCHW))
     _check_numbers(are_numbers)  # at the end, so that the CPU waits for the GPU only once
     return SampledBits(
         labels=BitLabels.from_scales(schedule, bits),

@@ -17,8 +17,9 @@ from infinity.config import Config
 from infinity.generation.device import check_device
 from infinity.generation.generate import Generated, OnProgress, generate
 from infinity.generation.sampling import SamplingConfig
+from infinity.generation.steering import PictureSteering
 from infinity.scales import Resolution
-from infinity.text import TextConfig, TextEncoder, build_text_encoder
+from infinity.text import TextCondition, TextConfig, TextEncoder, build_text_encoder
 from infinity.tokenizer import Tokenizer, TokenizerConfig
 from infinity.tokenizer.saved import tokenizer_of
 from infinity.transformer import Transformer, TransformerConfig
@@ -148,6 +149,7 @@ class Pipeline:
         seeds: int | Sequence[int] | None = None,
         batch_size: int = 16,
         progress: OnProgress | None = None,
+        steering: PictureSteering | None = None,
     ) -> Generated:
         """Generate one picture per prompt.
 
@@ -159,6 +161,7 @@ class Pipeline:
                 prompt continues with the next seeds, so that equal prompts give different pictures. None is 0.
             batch_size: Pictures per pass; it changes no random number.
             progress: Called with the fraction done, from 0 to 1.
+            steering: Bits taken over from other pictures, later prompts, and a callback per scale.
 
         Raises:
             ValueError: There is no prompt, the number of seeds differs, or a setting is out of range.
@@ -168,30 +171,45 @@ class Pipeline:
         if batch_size < 1:
             raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
         schedule = self.config.resolution.schedule(aspect_ratio)
+        steering = steering or PictureSteering()
         batches: list[Generated] = []
         for start in range(0, len(prompts), batch_size):
+            rows = slice(start, min(start + batch_size, len(prompts)))
 
-            def report(share: float, start: int = start) -> None:
+            def report(share: float, rows: slice = rows) -> None:
                 if progress is not None:
-                    size = len(prompts[start : start + batch_size])
-                    progress((start + share * size) / len(prompts))
+                    progress((rows.start + share * (rows.stop - rows.start)) / len(prompts))
 
-            with torch.autocast("cuda", torch.bfloat16, enabled=self.transformer.start.device.type == "cuda"):
+            with self._precision():
                 batch = generate(
                     self.transformer,
                     self.tokenizer,
                     self.text_encoder,
-                    prompts[start : start + batch_size],
+                    prompts[rows],
                     schedule=schedule,
                     sampling=sampling or SamplingConfig(),
-                    seeds=seeds[start : start + batch_size],
+                    seeds=seeds[rows],
                     progress=report,
+                    steering=steering.batch(rows, self._encode),
                 )
             batches.append(batch)
         return Generated(
             images_BHW3=torch.cat([batch.images_BHW3 for batch in batches]),
             labels=BitLabels(schedule, torch.cat([batch.labels.bits_BLC for batch in batches])),
         )
+
+    @property
+    def device(self) -> torch.device:
+        """Device on which the transformer computes."""
+        return self.transformer.start.device
+
+    def _encode(self, prompts: Sequence[str]) -> TextCondition:
+        return self.text_encoder.encode(prompts).to(self.device)
+
+    def _precision(self) -> torch.autocast:
+        """Return the context of the computation: bfloat16 products on a GPU, or where the weights are bfloat16."""
+        is_half = any(weight.dtype == torch.bfloat16 for weight in self.transformer.blocks.parameters())
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda" or is_half)
 
 
 def prompt_list(prompts: str | Sequence[str]) -> list[str]:
