@@ -22,6 +22,7 @@ from infinity.cli import (
     quarantined,
     recipes,
     records,
+    redo,
     redraw,
     registry,
     running,
@@ -34,7 +35,14 @@ app = typer.Typer(
     help="Infinity: bitwise autoregressive text-to-image models.",
 )
 panels: dict[str, tuple[Callable[..., None], ...]] = {
-    "Model: draw pictures, look inside": (pictures.generate, pictures.reconstruct, records.info, evaluation.card),
+    "Model: draw pictures, look inside": (
+        pictures.generate,
+        redo.edit,
+        redo.redo,
+        pictures.reconstruct,
+        records.info,
+        evaluation.card,
+    ),
     "Train": (
         running.run,
         estimate.estimate,

@@ -35,7 +35,7 @@ class LowRank:
     down: Float[Tensor, "R In"]
     up: Float[Tensor, "Out R"]
     scaling: float
-    magnitude: Float[Tensor, "Out"] | None = None
+    magnitude: Float[Tensor, " Out"] | None = None
 
     def change(self, base: Float[Tensor, "Out In"]) -> Float[Tensor, "Out In"]:
         """Return the difference to a base weight, float32.

@@ -1,4 +1,4 @@
-"""Adapters as files that the library peft reads and writes: ``adapter_model.safetensors`` and ``adapter_config.json``."""
+"""Adapters as files of the library peft: ``adapter_model.safetensors`` and ``adapter_config.json``."""
 
 from __future__ import annotations
 
