@@ -46,8 +46,14 @@ class LowRank:
         if self.magnitude is None:
             return product
         changed = base.float() + product
-        lengths = torch.linalg.vector_norm(changed, dim=1, keepdim=True)
-        return changed * (self.magnitude.float().unsqueeze(1) / lengths) - base.float()
+        lengths: Tensor = torch.linalg.vector_norm(changed, dim=1, keepdim=True)
+        difference: Tensor = changed * (self.magnitude.float().unsqueeze(1) / lengths) - base.float()
+        return difference
+
+    def to(self, device: torch.device) -> LowRank:
+        """Return the change on another device."""
+        magnitude = None if self.magnitude is None else self.magnitude.to(device)
+        return LowRank(self.down.to(device), self.up.to(device), self.scaling, magnitude)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,10 +114,7 @@ class AdapterStack:
             total = base.float()
             for adapter, scale in used:
                 if (layer := adapter.layers.get(name)) is not None:
-                    layer = LowRank(
-                        *(_to(each, base) for each in (layer.down, layer.up)), layer.scaling, _to(layer.magnitude, base)
-                    )
-                    total = total + scale * layer.change(base)
+                    total = total + scale * layer.to(base.device).change(base)
             weight.copy_(total)
         self.loaded = wanted
 
@@ -153,7 +156,3 @@ def low_rank_difference(base: Float[Tensor, "Out In"], tuned: Float[Tensor, "Out
 def _weight(transformer: Transformer, name: str) -> Tensor:
     weight: Tensor = transformer.get_submodule(name).weight  # type: ignore[assignment]
     return weight
-
-
-def _to(value: Tensor | None, like: Tensor) -> Tensor | None:
-    return None if value is None else value.to(like.device)

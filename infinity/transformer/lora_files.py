@@ -99,7 +99,11 @@ def _check_config(config: Any, where: str) -> None:
     if not isinstance(config, dict) or str(config.get("peft_type")) not in ("LORA", "PeftType.LORA"):
         found = config.get("peft_type") if isinstance(config, dict) else type(config).__name__
         raise AdapterError(f"{where}: expected an adapter of the type LORA, found {found!s:.40}")
-    unusual = {"bias": ("none", None), "modules_to_save": (None, []), "fan_in_fan_out": (False, None)}
+    unusual: dict[str, tuple[Any, ...]] = {
+        "bias": ("none", None),
+        "modules_to_save": (None, []),
+        "fan_in_fan_out": (False, None),
+    }
     for name, fine in unusual.items():
         if config.get(name, fine[0]) not in fine:
             raise AdapterError(f"{where}: expected {name} {fine[0]!r}, found {config[name]!r:.60}; it cannot be loaded")
