@@ -27,6 +27,7 @@ from infinity.cli import (
     redraw,
     registry,
     running,
+    serving,
 )
 
 app = typer.Typer(
@@ -41,6 +42,7 @@ panels: dict[str, tuple[Callable[..., None], ...]] = {
         redo.edit,
         redo.redo,
         pull.pull,
+        serving.serve,
         pictures.reconstruct,
         records.info,
         evaluation.card,

@@ -55,7 +55,7 @@ def redo(drawer: Drawer, settings: DrawingSettings) -> PipelineResult:
     return drawer.draw(prompts, seeds, settings.sampling, settings.aspect_ratio, steering=steering)
 
 
-def source_of(editor: Editor, data: bytes, *, where: str) -> PictureBits:
+def source_of(editor: Editor, data: bytes, *, where: str, max_pixels: int = MAX_PIXELS) -> PictureBits:
     """Return the bits of a picture file that is to be edited.
 
     A picture that this model drew without adapters is drawn again, which gives exactly its bits; others are encoded.
@@ -69,7 +69,7 @@ def source_of(editor: Editor, data: bytes, *, where: str) -> PictureBits:
         settings = None
     if settings is not None and settings.model == editor.pipeline.digest and settings.adapters == editor.adapters:
         return editor.source(redo(editor, settings))
-    return bits_of_image(editor.pipeline, decode(data, MAX_PIXELS).image)
+    return bits_of_image(editor.pipeline, decode(data, max_pixels).image)
 
 
 def load_adapters_of(drawer: Drawer, settings: DrawingSettings, places: Sequence[str]) -> None:

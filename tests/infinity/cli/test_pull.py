@@ -76,9 +76,9 @@ def test_an_interrupted_download_goes_on_where_it_was(hub: Hub, tmp_path: Path) 
 
 
 def test_short_interruptions_are_resumed_by_themselves(hub: Hub) -> None:
-    hub.cut_after = size(hub, "infinity_vae_d16.pth") // 3
+    hub.cut_after = size(hub, "infinity_vae_d16.pth") // 3 + 1
     assert pull("vae-d16")[0] == 0
-    assert len(hub.ranges) == 3
+    assert len(hub.ranges) == 2
 
 
 def test_a_wrong_checksum_is_named_and_nothing_is_kept(hub: Hub, tmp_path: Path) -> None:
