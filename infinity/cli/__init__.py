@@ -10,25 +10,10 @@ from collections.abc import Callable
 
 import typer
 
-from infinity.cli import (
-    building,
-    data,
-    distance,
-    duplicates,
-    estimate,
-    evaluation,
-    pictures,
-    published,
-    pull,
-    quarantined,
-    recipes,
-    records,
-    redo,
-    redraw,
-    registry,
-    running,
-    serving,
-)
+from infinity.cli.data import building, datasets, duplicates, quarantined
+from infinity.cli.evaluation import distance, registry, scores
+from infinity.cli.model import adapters, pictures, published, pull, records, redo, serving
+from infinity.cli.training import estimate, recipes, redraw, running
 
 app = typer.Typer(
     add_completion=False,
@@ -45,7 +30,7 @@ panels: dict[str, tuple[Callable[..., None], ...]] = {
         serving.serve,
         pictures.reconstruct,
         records.info,
-        evaluation.card,
+        scores.card,
     ),
     "Train": (
         running.run,
@@ -55,10 +40,10 @@ panels: dict[str, tuple[Callable[..., None], ...]] = {
         redraw.redraw,
     ),
     "Evaluate": (
-        evaluation.evaluate,
-        evaluation.compare,
-        evaluation.leaderboard,
-        evaluation.statistics,
+        scores.evaluate,
+        scores.compare,
+        scores.leaderboard,
+        scores.statistics,
         distance.distance,
         records.report,
     ),
@@ -69,9 +54,10 @@ for panel, commands in panels.items():
     for command in commands:
         app.command(rich_help_panel=panel)(command)
 for command in (building.build, quarantined.quarantine, quarantined.replay, duplicates.duplicates):
-    data.app.command()(command)
-app.add_typer(data.app, name="data", rich_help_panel="Data")
+    datasets.app.command()(command)
+app.add_typer(datasets.app, name="data", rich_help_panel="Data")
 app.add_typer(registry.app, name="registry", rich_help_panel="Evaluate")
+app.add_typer(adapters.app, name="adapter", rich_help_panel="Model: draw pictures, look inside")
 app.add_typer(published.app, name="published", rich_help_panel="Model: draw pictures, look inside")
 
 __all__ = ["app"]

@@ -25,7 +25,7 @@ def aspect_ratio_of(height: int | None, width: int | None, ratio: float | None) 
             raise ValueError("aspect_ratio: expected either height and width or a ratio, got both")
         if height < 1 or width < 1:
             raise ValueError(f"height and width: expected at least 1 pixel, got {height} and {width}")
-        return nearest_aspect_ratio(height, width)
+        return nearest_aspect_ratio(check_aspect_ratio(height / width), 1.0)
     return nearest_aspect_ratio(1.0 if ratio is None else check_aspect_ratio(ratio), 1.0)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from infinity.config import Config
 from infinity.jobs.cluster.connection import connect
+from infinity.serving.app import PictureServer
 from infinity.serving.settings import ServingConfig
 
 APP = "infinity"
@@ -45,23 +46,24 @@ class ServePlan(Config):
 
 
 class _Front:
-    """ASGI application that a process fills with its replica's; Ray pickles it before there is a model."""
-
-    def __init__(self) -> None:
-        self.app: Any = None
+    """ASGI application that hands on to the one of this process's replica; Ray pickles it before there is a model."""
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
             await _lifespan(receive, send)
             return
-        await _replica_app()(scope, receive, send)
+        await _REPLICA["server"].app(scope, receive, send)
 
 
-_REPLICA: dict[str, Any] = {}
+_REPLICA: dict[str, PictureServer] = {}
+"""Server of this process, under the key "server"."""
 
 
-def _replica_app() -> Any:
-    return _REPLICA["server"].app
+def start_replica(config: dict[str, Any]) -> None:
+    """Load the model of a replica into this process."""
+    server = PictureServer(ServingConfig.from_json(config, where="serving"))
+    server.room.warm_up()
+    _REPLICA["server"] = server
 
 
 async def _lifespan(receive: Any, send: Any) -> None:
@@ -104,11 +106,10 @@ def _deployment(plan: ServePlan) -> Any:
     @serve.ingress(_Front())
     class Replica:
         def __init__(self, config: dict[str, Any]) -> None:
-            from infinity.serving.app import PictureServer
+            # Imported, since Ray pickles this class by value, with copies of the module's variables.
+            from infinity.jobs.serving import start_replica
 
-            server = PictureServer(ServingConfig.from_json(config, where="serving"))
-            server.room.warm_up()
-            _REPLICA["server"] = server
+            start_replica(config)
 
     return Replica.bind(plan.serving.to_json())
 
@@ -125,18 +126,17 @@ def serve_until_stopped(plan: ServePlan, ready: Callable[[str], None]) -> None:
     """
     serve = _serve()
     stop = threading.Event()
-    handlers = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        with connect():
+    with connect():
+        # After Ray has started, since it sets a handler of its own that ends the process at once.
+        handlers = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
             serve.start(http_options={"host": plan.host, "port": plan.port})
-            try:
-                serve.run(_deployment(plan), name=APP, route_prefix="/", blocking=False)
-                ready(f"http://{plan.host}:{plan.port}")
-                stop.wait()
-                logger.info("finishing accepted requests")
-                serve.delete(APP)
-            finally:
-                serve.shutdown()
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+            serve.run(_deployment(plan), name=APP, route_prefix="/", blocking=False)
+            ready(f"http://{plan.host}:{plan.port}")
+            stop.wait()
+            logger.info("finishing accepted requests")
+            serve.delete(APP)
+        finally:
+            serve.shutdown()
+            for number, handler in handlers.items():
+                signal.signal(number, handler)

@@ -153,6 +153,38 @@ def low_rank_difference(base: Float[Tensor, "Out In"], tuned: Float[Tensor, "Out
     return LowRank((root.unsqueeze(1) * right[:rank]).contiguous(), (left[:, :rank] * root).contiguous(), 1.0)
 
 
+def difference_adapter(base: Transformer, tuned: Transformer, rank: int) -> tuple[Adapter, float]:
+    """Return an adapter that makes one model of the blocks' linear maps of another, as far as its rank allows.
+
+    Args:
+        base: Model before the finetuning.
+        tuned: Model after it, of the same shape.
+        rank: Rank of every changed linear map.
+
+    Returns:
+        The adapter, and the share of the change that it leaves out: the Frobenius norm of the rest over that of the
+        whole change, where weights outside the linear maps count as left out.
+
+    Raises:
+        AdapterError: The models have other shapes, or do not differ in a linear map.
+    """
+    if base.config != tuned.config:
+        raise AdapterError("expected two models of one shape, got two of different shapes")
+    layers, whole, rest = {}, 0.0, 0.0
+    linear = {f"{name}.weight": name for name, module in base.named_modules() if isinstance(module, nn.Linear)}
+    after = dict(tuned.named_parameters())
+    for name, value in base.named_parameters():
+        one, other = value.detach().float(), after[name].detach().float()
+        whole += float((other - one).double().square().sum())
+        if (place := linear.get(name, "")).startswith("blocks.") and not torch.equal(one, other):
+            layers[place] = low_rank_difference(one, other, rank)
+            other = other - layers[place].change(one)
+        rest += float((other - one).double().square().sum())
+    if not layers:
+        raise AdapterError("expected two models whose blocks differ, found none that do")
+    return Adapter("difference", layers, ""), (rest / whole) ** 0.5
+
+
 def _weight(transformer: Transformer, name: str) -> Tensor:
     weight: Tensor = transformer.get_submodule(name).weight  # type: ignore[assignment]
     return weight

@@ -119,3 +119,58 @@ def test_a_picture_of_another_model_is_refused(model: str, tmp_path: Path) -> No
     command("generate", "-c", model, "-p", "a", "-o", tmp_path / "out")
     other = write_model(tmp_path / "other", tokenizer=TOKENIZER.replace(num_bits=3))
     assert "was drawn with the model" in refused("redo", only(tmp_path / "out"), "-c", other)
+
+
+def test_a_merged_model_draws_the_bits_of_loaded_adapters_and_a_difference_gives_the_adapter_back(
+    model: str, adapter: str, tmp_path: Path
+) -> None:
+    command("adapter", "merge", model, tmp_path / "merged", "--lora", f"{adapter}:0.5")
+    loaded = InfinityPipeline.from_pretrained(model)
+    loaded.load_lora_weights(adapter, 0.5)
+    merged = InfinityPipeline.from_pretrained(str(tmp_path / "merged"))
+    with_adapter, with_merged = (pipe("a red cube", num_images_per_prompt=4, seed=2) for pipe in (loaded, merged))
+    assert torch.equal(with_adapter.bits.bits_BLC, with_merged.bits.bits_BLC)
+    assert np.array_equal(with_adapter.pixels(), with_merged.pixels())
+    plain = InfinityPipeline.from_pretrained(model)("a red cube", num_images_per_prompt=4, seed=2)
+    assert not torch.equal(plain.bits.bits_BLC, with_merged.bits.bits_BLC)
+    loaded.unload_lora_weights()
+    assert torch.equal(loaded("a red cube", num_images_per_prompt=4, seed=2).bits.bits_BLC, plain.bits.bits_BLC)
+    output = command("adapter", "from-difference", model, tmp_path / "merged", tmp_path / "found", "--rank", 2)
+    assert "1 linear maps, 0.00% of the change left out" in " ".join(output.split())
+    assert "blocks.0.feed_forward.expand LoRA of rank 2" in " ".join(
+        command("adapter", "show", tmp_path / "found").split()
+    )
+    assert "whose blocks differ" in refused("adapter", "from-difference", model, model, tmp_path / "none")
+
+
+def test_a_generator_gives_seeds_that_draw_the_same_again(model: str) -> None:
+    pipe = InfinityPipeline.from_pretrained(model)
+    first = pipe("a", num_images_per_prompt=2, generator=torch.Generator().manual_seed(3))
+    assert len(set(first.seeds)) == 2
+    assert np.array_equal(pipe("a", num_images_per_prompt=2, seed=list(first.seeds)).pixels(), first.pixels())
+    with pytest.raises(ValueError, match="either a generator or a seed"):
+        pipe("a", seed=1, generator=torch.Generator())
+
+
+def test_previews_come_after_every_scale_and_end_with_the_picture(model: str) -> None:
+    pipe, seen = InfinityPipeline.from_pretrained(model), []
+    result = pipe(
+        ["a", "b", "c"],
+        batch_size=2,
+        callback_on_scale=lambda preview: seen.append((preview.rows, preview.scale, preview.images())),
+    )
+    assert [(list(rows), scale) for rows, scale, _ in seen] == [([0, 1], k) for k in range(4)] + [
+        ([2], k) for k in range(4)
+    ]
+    assert np.array_equal(np.asarray(seen[3][2][1]), result.pixels()[1])
+    assert not np.array_equal(np.asarray(seen[0][2][1]), result.pixels()[1])
+
+
+def test_bfloat16_weights_draw_and_float32_comes_back_after_reloading(model: str) -> None:
+    pipe = InfinityPipeline.from_pretrained(model, dtype=torch.bfloat16)
+    weight = pipe.pipeline.transformer.get_submodule("blocks.0.feed_forward.expand").weight
+    assert weight.dtype == torch.bfloat16
+    assert pipe.pipeline.transformer.start.dtype == torch.float32
+    assert pipe("a red cube").pixels().shape == InfinityPipeline.from_pretrained(model)("a red cube").pixels().shape
+    with pytest.raises(ValueError, match=r"expected torch\.float32 or torch\.bfloat16"):
+        pipe.to(dtype=torch.float16)
