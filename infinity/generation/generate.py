@@ -153,7 +153,7 @@ def generate(
         steering=steering,
     )
     with torch.no_grad():
-        pixels = tokenizer.decode(sampled.summed_BCHW)
+        pixels = _decode(tokenizer, sampled.summed_BCHW)
     _check_pixels(pixels)
     images = to_uint8(pixels)
     return Generated(images_BHW3=images, labels=sampled.labels)
@@ -297,6 +297,13 @@ def _check_numbers(are_numbers: Sequence[Tensor]) -> None:
             f"generation: the logits of scale {wrong[0]} are NaN or infinite; the weights are damaged, or guidance or "
             "1 / temperature is too large for them"
         )
+
+
+def _decode(tokenizer: Tokenizer, summed_BCHW: Float[Tensor, "B C H W"]) -> Float[Tensor, "B 3 H W"]:
+    """Decode pictures; on the CPU one by one, since a batch's other rounding would change some pixels by 1."""
+    if summed_BCHW.device.type != "cpu":
+        return tokenizer.decode(summed_BCHW)
+    return torch.cat([tokenizer.decode(one) for one in summed_BCHW.split(1)])
 
 
 def _check_pixels(pixels: Tensor) -> None:

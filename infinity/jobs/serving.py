@@ -95,7 +95,7 @@ def _serve() -> Any:
 def _deployment(plan: ServePlan) -> Any:
     serve = _serve()
 
-    @serve.deployment(
+    deployment: Any = serve.deployment(
         num_replicas=plan.replicas,
         max_ongoing_requests=MAX_ONGOING,
         graceful_shutdown_timeout_s=plan.drain_s,
@@ -103,6 +103,7 @@ def _deployment(plan: ServePlan) -> Any:
         ray_actor_options={"num_cpus": plan.cpus, "num_gpus": plan.gpus},
         logging_config={"enable_access_log": False},
     )
+
     @serve.ingress(_Front())
     class Replica:
         def __init__(self, config: dict[str, Any]) -> None:
@@ -111,7 +112,7 @@ def _deployment(plan: ServePlan) -> Any:
 
             start_replica(config)
 
-    return Replica.bind(plan.serving.to_json())
+    return deployment(Replica).bind(plan.serving.to_json())
 
 
 def serve_until_stopped(plan: ServePlan, ready: Callable[[str], None]) -> None:

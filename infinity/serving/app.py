@@ -108,7 +108,8 @@ class PictureServer:
         """Wait for all pictures, or until the client is gone."""
         work = asyncio.gather(*(picture.result for picture in pictures))
         gone = asyncio.ensure_future(_gone(request))
-        await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
+        both: set[asyncio.Future[Any]] = {work, gone}
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         gone.cancel()
         if not work.done():
             work.cancel()
@@ -127,7 +128,8 @@ class PictureServer:
         try:
             while not (work.done() and told.empty()):
                 news = asyncio.ensure_future(told.get())
-                await asyncio.wait({work, news}, return_when=asyncio.FIRST_COMPLETED)
+                both: set[asyncio.Future[Any]] = {work, news}
+                await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
                 if not news.done():
                     news.cancel()
                     continue

@@ -119,7 +119,7 @@ def _form(body: bytes, kind: str) -> dict[str, Any]:
     if not message.is_multipart():
         raise RefusedError("body: expected a multipart form, found none")
     fields: dict[str, Any] = {}
-    for part in message.iter_parts():  # type: ignore[attr-defined]
+    for part in message.iter_parts():
         name = part.get_param("name", header="content-disposition")
         content = part.get_payload(decode=True)
         if not isinstance(name, str) or not isinstance(content, bytes):

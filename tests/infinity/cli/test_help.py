@@ -23,7 +23,7 @@ GROUPS = {
         "card",
         "adapter",
         "published",
-    ),  # fmt: skip
+    ),
     "Train": ("run", "estimate", "tokenizer-spec", "transformer-specs", "redraw"),
     "Evaluate": ("evaluate", "compare", "leaderboard", "statistics", "distance", "report", "registry"),
     "Data": ("data",),
