@@ -133,7 +133,7 @@ function openEditor(url, card) {
     editing = { picture, url, card, mask: new Uint8Array(canvas.width * canvas.height) };
     brushAt = { x: canvas.width >> 1, y: canvas.height >> 1 };
     $("brush").max = Math.max(4, canvas.width >> 1);
-    $("brush").value = Math.max(2, canvas.width >> 3);
+    $("brush").value = Math.max(4, canvas.width >> 2);
     fill(card.wanted, card.seed);
     paintCanvas();
     $("editor").hidden = false;
@@ -147,8 +147,12 @@ function paintCanvas() {
   const canvas = $("canvas"), context = canvas.getContext("2d");
   context.drawImage(editing.picture, 0, 0);
   const pixels = context.getImageData(0, 0, canvas.width, canvas.height);
-  editing.mask.forEach((on, at) => {
-    if (on) { pixels.data[4 * at] = (pixels.data[4 * at] + 510) / 3; pixels.data[4 * at + 1] /= 2; pixels.data[4 * at + 2] /= 2; }
+  const stripe = Math.max(1, canvas.width >> 6);
+  editing.mask.forEach((on, at) => {  // cyan and dark stripes, which show on any picture
+    if (!on) return;
+    const dark = Math.floor((at % canvas.width + Math.floor(at / canvas.width)) / stripe) % 2;
+    const tint = dark ? [0, 40, 40] : [0, 255, 255];
+    for (let channel = 0; channel < 3; channel++) pixels.data[4 * at + channel] = (pixels.data[4 * at + channel] + tint[channel]) / 2;
   });
   context.putImageData(pixels, 0, 0);
   context.strokeStyle = "#fff";
