@@ -25,7 +25,7 @@ _PATH = "/v1/images/generations"
 _JSON = {"Content-Type": "application/json"}
 
 
-class Load:
+class ServerLoad:
     """Requests of all clients and what came of them."""
 
     def __init__(self, url: str, bad: float, seed: int) -> None:
@@ -124,7 +124,7 @@ async def _memory_mb(client: httpx.AsyncClient) -> float:
 
 
 async def _run(url: str, requests: int, clients: int, bad: float, seed: int) -> int:
-    load, left = Load(url, bad, seed), iter(range(requests))
+    load, left = ServerLoad(url, bad, seed), iter(range(requests))
     limits = httpx.Limits(max_connections=clients + 1)
     async with httpx.AsyncClient(base_url=url, timeout=600, limits=limits) as client:
         memory = [await _memory_mb(client)]

@@ -201,19 +201,15 @@ def sample_bits(
     plan = _SamplingPlan.of(sampling, schedule, transformer.config.depth)
     text, negative = conditions.text, conditions.negative
     loop = tokenizer.start_loop(schedule, text.batch_size)
-
-    def doubled(text: TextCondition) -> TextCondition:
-        return text.concat(transformer.unconditional(text) if negative is None else negative)
-
-    decoding = transformer.start_decoding(doubled(text) if plan.is_doubled else text, schedule)
+    decoding = transformer.start_decoding(plan.doubled(transformer, text, negative), schedule)
     bits: list[Tensor] = []
     are_numbers: list[Tensor] = []
     kept: list[tuple[Tensor, Tensor]] = []
     for k, (rows, columns) in enumerate(schedule.grids):
         inputs = loop.next_input(k - 1) if k > 0 else None
         if steering.later is not None and k == steering.later.scale:
-            later = steering.later.text
-            decoding = replace(decoding, caption=transformer.read(doubled(later) if plan.is_doubled else later))
+            later = plan.doubled(transformer, steering.later.text, negative)
+            decoding = replace(decoding, caption=transformer.read(later))
         head, logits = plan.logits(transformer, decoding, k, inputs)
         are_numbers.append(logits.isfinite().all())
         chosen = _choose(logits, sampling, conditions.generators, transformer.config.num_bits)
@@ -258,6 +254,12 @@ class _SamplingPlan:
     def is_doubled(self) -> bool:
         """Whether any scale needs the unconditional half; then all scales run it, since later ones need its cache."""
         return any(factor != 1.0 for factor in self.guidance)
+
+    def doubled(self, transformer: Transformer, text: TextCondition, negative: TextCondition | None) -> TextCondition:
+        """Return captions with their unconditional half, if guidance needs it."""
+        if not self.is_doubled:
+            return text
+        return text.concat(transformer.unconditional(text) if negative is None else negative)
 
     def logits(
         self, transformer: Transformer, decoding: Decoding, k: int, inputs: Tensor | None

@@ -113,8 +113,7 @@ class InfinityPipeline(Editor):
 
         Args:
             prompt: One text, or several.
-            height: Height in pixels, only with ``width``: their ratio chooses the nearest of the model's shapes, whose
-                area is fixed by the training.
+            height: Height in pixels, only with ``width``: the nearest of the model's shapes is drawn, of fixed area.
             width: Width in pixels, only with ``height``.
             aspect_ratio: Height / width, instead of ``height`` and ``width``; 1.0 where nothing is given.
             num_images_per_prompt: Pictures per prompt, with consecutive seeds.
@@ -122,8 +121,7 @@ class InfinityPipeline(Editor):
             guidance_scale: Strength of classifier-free guidance; 1 is none. One number, one per scale, or a pyramid.
             temperature: Divides the logits; above 0. Lower is less varied. One number, or one per scale.
             top_p: Top-p (nucleus) sampling: a bit keeps the smallest set of values with this probability, in (0, 1].
-            seed: Seed of the first picture of every prompt, or one seed per picture. A repeated prompt continues with
-                the next seeds.
+            seed: Seed of the first picture of every prompt, whose next ones follow; or one seed per picture.
             generator: Source of the seeds instead of ``seed``; the result says which it gave.
             batch_size: Pictures per pass; it changes no picture.
             output_type: "pil" for a list of ``PIL.Image``, "np" for an array (B, H, W, 3), "pt" for a tensor

@@ -19,7 +19,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from infinity.serving.admission import check_request, protected
-from infinity.serving.batcher import Batcher, BusyError, Waiting
+from infinity.serving.batcher import Batcher, BusyError, QueuedPicture
 from infinity.serving.drawing import DrawingRoom, OnePicture, batch_key
 from infinity.serving.inputs import PictureRequest, RefusedError, picture_request, read_fields
 from infinity.serving.metrics import CONTENT_TYPE, ServerMetrics
@@ -93,7 +93,9 @@ class PictureServer:
         loop = asyncio.get_running_loop()
         key = batch_key(wanted)
         pictures = [
-            Waiting(key, OnePicture(wanted.prompt, seed, wanted), _teller(loop, told, index) if wanted.stream else None)
+            QueuedPicture(
+                key, OnePicture(wanted.prompt, seed, wanted), _teller(loop, told, index) if wanted.stream else None
+            )
             for index, seed in enumerate(wanted.seeds)
         ]
         self.batcher.add(pictures)
@@ -104,7 +106,7 @@ class PictureServer:
         finally:
             self.batcher.cancel(pictures)
 
-    async def _whole(self, request: Request, wanted: PictureRequest, pictures: Sequence[Waiting]) -> Response:
+    async def _whole(self, request: Request, wanted: PictureRequest, pictures: Sequence[QueuedPicture]) -> Response:
         """Wait for all pictures, or until the client is gone."""
         work = asyncio.gather(*(picture.result for picture in pictures))
         gone = asyncio.ensure_future(_gone(request))
@@ -120,7 +122,7 @@ class PictureServer:
     async def _events(
         self,
         wanted: PictureRequest,
-        pictures: Sequence[Waiting],
+        pictures: Sequence[QueuedPicture],
         told: asyncio.Queue[tuple[int, int, int, Image.Image]],
     ) -> AsyncIterator[bytes]:
         kind = "image_edit" if wanted.image is not None else "image_generation"

@@ -15,7 +15,7 @@ from typing import Any
 
 from infinity.serving.settings import ServingLimits
 
-Compute = Callable[[Sequence["Waiting"]], Sequence[Any]]
+Compute = Callable[[Sequence["QueuedPicture"]], Sequence[Any]]
 """Function that computes a batch: one result per picture, in order. It runs in a thread of its own."""
 
 
@@ -28,7 +28,7 @@ class BusyError(Exception):
 
 
 @dataclass(eq=False)
-class Waiting:
+class QueuedPicture:
     """A picture that waits or is computed.
 
     Attributes:
@@ -64,14 +64,14 @@ class Batcher:
             observe: Called after each batch with its pictures and seconds.
         """
         self._compute, self._limits, self._observe = compute, limits, observe
-        self.waiting: list[Waiting] = []
+        self.waiting: list[QueuedPicture] = []
         self.running = 0
         self.seconds_each = 0.5
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="drawing")
         self._news = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
-    def add(self, pictures: Sequence[Waiting]) -> None:
+    def add(self, pictures: Sequence[QueuedPicture]) -> None:
         """Queue all pictures of a request, or none.
 
         Raises:
@@ -84,7 +84,7 @@ class Batcher:
         self.waiting.extend(pictures)
         self._news.set()
 
-    def cancel(self, pictures: Sequence[Waiting]) -> None:
+    def cancel(self, pictures: Sequence[QueuedPicture]) -> None:
         """Forget pictures whose client is gone; a batch that has begun is finished."""
         for picture in pictures:
             picture.is_cancelled = True
@@ -115,7 +115,7 @@ class Batcher:
                     results = [error] * len(batch)
                 self._finish(batch, results, time.monotonic() - started)
 
-    async def _next_batch(self) -> list[Waiting]:
+    async def _next_batch(self) -> list[QueuedPicture]:
         """Wait a moment for pictures that go with the oldest, and take them from the queue."""
         key, until = self.waiting[0].key, self.waiting[0].since + self._limits.batch_wait_s
         while (left := until - time.monotonic()) > 0 and self._matching(key) < self._limits.max_batch:
@@ -132,7 +132,7 @@ class Batcher:
     def _matching(self, key: Hashable) -> int:
         return sum(picture.key == key for picture in self.waiting)
 
-    def _finish(self, batch: Sequence[Waiting], results: Sequence[Any], seconds: float) -> None:
+    def _finish(self, batch: Sequence[QueuedPicture], results: Sequence[Any], seconds: float) -> None:
         self.running = 0
         self.seconds_each = 0.8 * self.seconds_each + 0.2 * seconds / len(batch)
         self._observe(len(batch), seconds)

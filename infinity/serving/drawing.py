@@ -19,7 +19,7 @@ from infinity.generation.redo import source_of
 from infinity.generation.results import PipelineResult, ScalePreview
 from infinity.generation.sampling import SamplingConfig
 from infinity.generation.steering import PictureSteering, ScaleDone
-from infinity.serving.batcher import Waiting
+from infinity.serving.batcher import QueuedPicture
 from infinity.serving.inputs import PictureRequest, RefusedError
 from infinity.serving.settings import ServingConfig
 from infinity.transformer.lora_files import load_adapter
@@ -62,7 +62,7 @@ class DrawingRoom:
             self.pipe.set_adapters([(adapter, 1.0)])  # refuses one of another model now rather than at a request
         self.pipe.set_adapters([])
 
-    def compute(self, batch: Sequence[Waiting]) -> list[bytes]:
+    def compute(self, batch: Sequence[QueuedPicture]) -> list[bytes]:
         """Return a PNG file for each picture; all have one key.
 
         Raises:
@@ -90,7 +90,9 @@ class DrawingRoom:
         """Draw a picture, so that the first client does not wait for what is set up once."""
         self.pipe.draw(["warm-up"], [0], SamplingConfig(), output_type="np")
 
-    def _edited(self, works: Sequence[OnePicture], request: PictureRequest, batch: Sequence[Waiting]) -> PipelineResult:
+    def _edited(
+        self, works: Sequence[OnePicture], request: PictureRequest, batch: Sequence[QueuedPicture]
+    ) -> PipelineResult:
         try:
             edit = self._edit(request)
         except ValueError as error:
@@ -106,7 +108,7 @@ class DrawingRoom:
         assert request.mask is not None
         return inpainting(source, mask_of(request.mask))
 
-    def _telling(self, batch: Sequence[Waiting]) -> Any:
+    def _telling(self, batch: Sequence[QueuedPicture]) -> Any:
         """Return a callback that decodes previews for the pictures that somebody watches; None where nobody does."""
         if not any(waiting.on_scale for waiting in batch):
             return None
