@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal, get_args
 
 import torch
 
@@ -10,6 +11,8 @@ from infinity.generation.pipeline import seed_list
 from infinity.scales import check_aspect_ratio, nearest_aspect_ratio
 
 MAX_SEED = 2**63 - 1
+Dtype = Literal["auto", "float32", "bfloat16"]
+DTYPES: tuple[Dtype, ...] = get_args(Dtype)
 
 
 def aspect_ratio_of(height: int | None, width: int | None, ratio: float | None) -> float:
@@ -62,12 +65,13 @@ def one_seed_each(count: int, seed: int | Sequence[int]) -> list[int]:
     return picture_seeds([""] * count, seed)
 
 
-def check_dtype(dtype: torch.dtype) -> torch.dtype:
-    """Return a data type that the blocks can compute in.
+def is_bfloat16(dtype: Dtype | torch.dtype) -> bool | None:
+    """Return whether a data type is bfloat16; None for "auto".
 
     Raises:
-        ValueError: It is neither float32 nor bfloat16.
+        ValueError: It is none of those that a model can compute in.
     """
-    if dtype not in (torch.float32, torch.bfloat16):
-        raise ValueError(f"dtype: expected torch.float32 or torch.bfloat16, got {dtype}")
-    return dtype
+    name = str(dtype).removeprefix("torch.")
+    if name not in DTYPES:
+        raise ValueError(f"dtype: expected one of {', '.join(DTYPES)}, got {name!r:.80}")
+    return None if name == "auto" else name == "bfloat16"

@@ -13,7 +13,14 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from infinity.bits import BitLabels
-from infinity.generation.sampling import SamplingConfig, draw_bits, draw_codes, mix_guided, picture_generator
+from infinity.generation.sampling import (
+    SamplingConfig,
+    draw_bits,
+    draw_codes,
+    mix_guided,
+    picture_generator,
+    uniform_numbers,
+)
 from infinity.generation.steering import NOTHING, ScaleDone, Steering
 from infinity.scales import ScaleSchedule
 from infinity.text import TextCondition, TextEncoder
@@ -182,6 +189,8 @@ def sample_bits(
     """Sample the bits of all scales for B captions.
 
     With any guidance but 1, every caption runs twice: rows 0 to B - 1 are conditional, rows B to 2 B - 1 unconditional.
+    After the last scale with guidance the unconditional rows are dropped, which halves the work of the scales that
+    follow.
 
     Args:
         transformer: Transformer in evaluation mode.
@@ -201,18 +210,21 @@ def sample_bits(
     plan = _SamplingPlan.of(sampling, schedule, transformer.config.depth)
     text, negative = conditions.text, conditions.negative
     loop = tokenizer.start_loop(schedule, text.batch_size)
-    decoding = transformer.start_decoding(plan.doubled(transformer, text, negative), schedule)
+    decoding = transformer.start_decoding(plan.doubled(transformer, text, negative, 0), schedule)
+    uniform = None if sampling.greedy else _uniform_numbers(transformer, conditions, schedule)
     bits: list[Tensor] = []
     are_numbers: list[Tensor] = []
     kept: list[tuple[Tensor, Tensor]] = []
     for k, (rows, columns) in enumerate(schedule.grids):
         inputs = loop.next_input(k - 1) if k > 0 else None
+        if k == plan.num_doubled and k > 0:
+            decoding = decoding.first(conditions.text.batch_size)
         if steering.later is not None and k == steering.later.scale:
-            later = plan.doubled(transformer, steering.later.text, negative)
+            later = plan.doubled(transformer, steering.later.text, negative, k)
             decoding = replace(decoding, caption=transformer.read(later))
         head, logits = plan.logits(transformer, decoding, k, inputs)
         are_numbers.append(logits.isfinite().all())
-        chosen = _choose(logits, sampling, conditions.generators, transformer.config.num_bits)
+        chosen = _choose(logits, sampling, uniform, schedule.spans[k], transformer.config.num_bits)
         if steering.kept is not None:
             chosen = steering.kept.over(chosen, schedule.spans[k])
         bits.append(chosen.unflatten(1, (rows, columns)))
@@ -251,13 +263,23 @@ class _SamplingPlan:
         )
 
     @property
-    def is_doubled(self) -> bool:
-        """Whether any scale needs the unconditional half; then all scales run it, since later ones need its cache."""
-        return any(factor != 1.0 for factor in self.guidance)
+    def num_doubled(self) -> int:
+        """Number of leading scales that run the unconditional half too: up to the last with guidance.
 
-    def doubled(self, transformer: Transformer, text: TextCondition, negative: TextCondition | None) -> TextCondition:
-        """Return captions with their unconditional half, if guidance needs it."""
-        if not self.is_doubled:
+        Earlier scales without guidance run it as well, since later ones need its cache.
+        """
+        return max((k + 1 for k, factor in enumerate(self.guidance) if factor != 1.0), default=0)
+
+    @property
+    def is_doubled(self) -> bool:
+        """Whether any scale needs the unconditional half."""
+        return self.num_doubled > 0
+
+    def doubled(
+        self, transformer: Transformer, text: TextCondition, negative: TextCondition | None, k: int
+    ) -> TextCondition:
+        """Return captions with their unconditional half, if guidance needs it at scale k or later."""
+        if k >= self.num_doubled:
             return text
         return text.concat(transformer.unconditional(text) if negative is None else negative)
 
@@ -266,30 +288,36 @@ class _SamplingPlan:
     ) -> tuple[Tensor, Tensor]:
         """Return the head's logits at scale k, and these logits after temperature and guidance."""
         factor = self.guidance[k]
-        is_guided = factor != 1.0
+        is_guided, is_doubled = factor != 1.0, k < self.num_doubled
 
         def mix(block: int, x: Tensor) -> Tensor:
             return mix_guided(x, factor).repeat(2, 1, 1) if block in self.guided_blocks else x
 
-        if inputs is not None and self.is_doubled:
+        if inputs is not None and is_doubled:
             inputs = inputs.repeat(2, 1, 1)
         mixing = mix if is_guided and self.guided_blocks else None
         hidden = transformer.decode_scale(decoding, k, inputs, mixing)
         pooled = decoding.caption.pooled_BD
-        if self.is_doubled and not (is_guided and self.guide_logits):
+        if is_doubled and not (is_guided and self.guide_logits):
             hidden, pooled = hidden.chunk(2)[0], pooled.chunk(2)[0]
         head = transformer.logits(hidden, pooled)
         logits = head * (1 / self.temperature[k])
         return head, mix_guided(logits, factor) if is_guided and self.guide_logits else logits
 
 
+def _uniform_numbers(transformer: Transformer, conditions: Conditions, schedule: ScaleSchedule) -> Tensor:
+    config = transformer.config
+    per_token = (config.num_bits,) if config.head == "bitwise" else ()
+    return uniform_numbers(schedule, conditions.generators, per_token, transformer.start.device)
+
+
 def _choose(
-    logits: Tensor, sampling: SamplingConfig, generators: Sequence[torch.Generator], num_bits: int
+    logits: Tensor, sampling: SamplingConfig, uniform: Tensor | None, span: slice, num_bits: int
 ) -> Bool[Tensor, "B M C"]:
-    if sampling.greedy:
+    if uniform is None:
         return likeliest_bits(logits, num_bits)
     draw = draw_bits if logits.ndim == 4 else draw_codes
-    return draw(logits.float(), generators, sampling.nucleus)
+    return draw(logits.float(), uniform[:, span], sampling.nucleus)
 
 
 def _check_numbers(are_numbers: Sequence[Tensor]) -> None:

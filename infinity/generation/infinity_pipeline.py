@@ -12,7 +12,7 @@ import torch
 
 from infinity import storage
 from infinity.checkpoint import MARKER_FILE
-from infinity.generation.arguments import aspect_ratio_of, check_dtype, picture_seeds
+from infinity.generation.arguments import Dtype, aspect_ratio_of, is_bfloat16, picture_seeds
 from infinity.generation.device import best_device, check_device
 from infinity.generation.editor import Editor
 from infinity.generation.hub import fetch_model, is_hub_name, upload_model
@@ -43,7 +43,7 @@ class InfinityPipeline(Editor):
         model: str,
         *,
         device: str | None = None,
-        dtype: torch.dtype | None = None,
+        dtype: Dtype | torch.dtype = "auto",
         revision: str | None = None,
     ) -> Self:
         """Load a model.
@@ -52,41 +52,30 @@ class InfinityPipeline(Editor):
             model: A model folder, or the folder of a run, which stands for the last model that it trained: a local path
                 or an ``s3://`` URI. Or the name of a hub's repository, ``owner/model``.
             device: Device, such as "cpu" or "cuda:0"; None takes a GPU if there is one.
-            dtype: Data type of the blocks' weights, ``torch.float32`` or ``torch.bfloat16``; None keeps float32.
+            dtype: Data type of matrix products and convolutions, by name or as torch's; "auto" is bfloat16 on a GPU and
+                float32 on a CPU.
             revision: Branch, tag or commit of a hub's repository.
 
         Raises:
             CheckpointError: The folder is damaged, or its parts do not belong together.
-            ValueError: There is no model, no such device, or the hub cannot be reached.
+            ValueError: There is no model, no such device or data type, or the hub cannot be reached.
         """
         place = fetch_model(model, revision=revision) if is_hub_name(model) else model
         folder = model_folder(storage.absolute(place))
-        return cls(Pipeline.load(folder, device or best_device()), folder).to(dtype=dtype)
+        return cls(Pipeline.load(folder, device or best_device(), bfloat16=is_bfloat16(dtype)), folder)
 
-    def to(self, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> Self:
-        """Move the model, or change the data type of the blocks' linear maps; return the pipeline itself.
+    def to(self, device: str | torch.device) -> Self:
+        """Move the model to another device, in the data type in which it was loaded; return the pipeline itself.
 
-        The text encoder stays where it was loaded. Text, norms, head and tokenizer stay float32. In bfloat16 the
-        products of the blocks are computed in bfloat16, and pictures differ from those in float32; going back to
-        float32 does not give the lost digits back.
+        The text encoder stays where it was loaded; its features are moved.
 
         Raises:
-            ValueError: This machine has no such device, or the data type is neither float32 nor bfloat16.
+            ValueError: This machine has no such device.
         """
-        loaded = self._stack.loaded
+        name, loaded = check_device(str(device)), self._stack.loaded
         self._stack.set([])
-        transformer, tokenizer = self.pipeline.transformer, self.pipeline.tokenizer
-        if dtype is not None:
-            for module in transformer.blocks.modules():
-                if isinstance(module, torch.nn.Linear):
-                    module.to(check_dtype(dtype))
-        if device is not None:
-            name = check_device(str(device))
-            self.pipeline = replace(
-                self.pipeline,
-                transformer=transformer.to(name),
-                tokenizer=tokenizer.to(name),
-            )
+        transformer, tokenizer = self.pipeline.transformer.to(name), self.pipeline.tokenizer.to(name)
+        self.pipeline = replace(self.pipeline, transformer=transformer, tokenizer=tokenizer)
         self._stack.set(loaded)
         return self
 
@@ -123,7 +112,7 @@ class InfinityPipeline(Editor):
             top_p: Top-p (nucleus) sampling: a bit keeps the smallest set of values with this probability, in (0, 1].
             seed: Seed of the first picture of every prompt, whose next ones follow; or one seed per picture.
             generator: Source of the seeds instead of ``seed``; the result says which it gave.
-            batch_size: Pictures per pass; it changes no picture.
+            batch_size: Most pictures per pass, fewer where memory is short; it changes no picture.
             output_type: "pil" for a list of ``PIL.Image``, "np" for an array (B, H, W, 3), "pt" for a tensor
                 (B, 3, H, W); 8 bits per channel, RGB.
             progress: Called with the fraction done, from 0 to 1.

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
+from infinity import storage
 from infinity.config import Config
 from infinity.generation.sampling import PyramidGuidance, SamplingConfig
 from infinity.version import __version__
@@ -153,7 +154,7 @@ def read_drawing(path: Path | str) -> DrawingSettings:
         ValueError: The file is not a PNG picture, or has no settings.
         OSError: The file cannot be read.
     """
-    return drawing_in(Path(path).read_bytes(), where=str(path))
+    return drawing_in(storage.read_bytes(str(path)), where=str(path))
 
 
 def drawing_in(data: bytes, *, where: str) -> DrawingSettings:

@@ -45,7 +45,13 @@ Greedy = Annotated[bool, typer.Option("--greedy", help="Always take the likelier
 NegativePrompt = Annotated[
     str | None, typer.Option(help="What to steer away from; by default the empty condition of the training.")
 ]
-BatchSize = Annotated[int, typer.Option(min=1, help="Pictures per pass; changes no picture.")]
+BatchSize = Annotated[
+    int, typer.Option(min=1, help="Most pictures per pass, fewer where memory is short; changes no picture.")
+]
+Bfloat16 = Annotated[
+    bool | None,
+    typer.Option(help="Compute products in bfloat16 or float32; by default bfloat16 on a GPU, float32 on a CPU."),
+]
 Lora = Annotated[
     list[str] | None,
     typer.Option("--lora", help="Adapter file or folder, with a scale behind a colon (file:0.5); may be repeated."),
@@ -81,18 +87,22 @@ def sampling_of(
     )
 
 
-def loaded(checkpoint: str, device: str, lora: Sequence[str] | None = None) -> InfinityPipeline:
+def loaded(
+    checkpoint: str, device: str, lora: Sequence[str] | None = None, *, bfloat16: bool | None = None
+) -> InfinityPipeline:
     """Return a model with its adapters.
 
     Raises:
         ValueError: The device, the model or an adapter is not there, or they do not belong together.
     """
+    from infinity.generation.arguments import Dtype
     from infinity.generation.device import check_device
     from infinity.generation.infinity_pipeline import InfinityPipeline
     from infinity.transformer.lora_files import parse_adapter
 
     check_device(device)
-    pipe = InfinityPipeline.from_pretrained(checkpoint, device=device)
+    dtype: Dtype = "auto" if bfloat16 is None else "bfloat16" if bfloat16 else "float32"
+    pipe = InfinityPipeline.from_pretrained(checkpoint, device=device, dtype=dtype)
     if lora:
         pipe.set_adapters(parse_adapter(text) for text in lora)
     return pipe

@@ -37,6 +37,7 @@ def generate(
     later_scale: Annotated[int, typer.Option(min=0, help="First scale, from 0, that reads --later-prompt.")] = 1,
     lora: options.Lora = None,
     batch_size: options.BatchSize = 8,
+    bfloat16: options.Bfloat16 = None,
     device: Device = "cpu",
 ) -> None:
     """Draw pictures for prompts, as PNG files that hold the settings they were drawn with."""
@@ -48,7 +49,7 @@ def generate(
         sampling = options.sampling_of(guidance, guidance_layers, temperature, top_p, greedy, negative_prompt)
         wanted = [(text, seed + i) for text in prompt_list(prompt) for i in range(count)]
         later = None if later_prompt is None else (later_prompt, later_scale)
-        pipe = options.loaded(checkpoint, device, lora)
+        pipe = options.loaded(checkpoint, device, lora, bfloat16=bfloat16)
         with bar(f"drawing {len(wanted)} pictures") as report:
             options.write(_drawn(pipe, wanted, ratio, sampling, batch_size, later, report), output)
 

@@ -25,7 +25,8 @@ GROUPS = {
         "published",
     ),
     "Train": ("run", "estimate", "tokenizer-spec", "transformer-specs", "redraw"),
-    "Evaluate": ("evaluate", "compare", "leaderboard", "statistics", "distance", "report", "registry"),
+    "Evaluate": ("evaluate", "compare", "leaderboard", "statistics", "distance", "report", "registry", "study"),
+    "Operate": ("doctor",),
     "Data": ("data",),
 }
 

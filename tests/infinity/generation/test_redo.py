@@ -164,13 +164,3 @@ def test_previews_come_after_every_scale_and_end_with_the_picture(model: str) ->
     ]
     assert np.array_equal(np.asarray(seen[3][2][1]), result.pixels()[1])
     assert not np.array_equal(np.asarray(seen[0][2][1]), result.pixels()[1])
-
-
-def test_bfloat16_weights_draw_and_float32_comes_back_after_reloading(model: str) -> None:
-    pipe = InfinityPipeline.from_pretrained(model, dtype=torch.bfloat16)
-    weight = pipe.pipeline.transformer.get_submodule("blocks.0.feed_forward.expand").weight
-    assert weight.dtype == torch.bfloat16
-    assert pipe.pipeline.transformer.start.dtype == torch.float32
-    assert pipe("a red cube").pixels().shape == InfinityPipeline.from_pretrained(model)("a red cube").pixels().shape
-    with pytest.raises(ValueError, match=r"expected torch\.float32 or torch\.bfloat16"):
-        pipe.to(dtype=torch.float16)
