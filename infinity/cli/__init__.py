@@ -13,7 +13,7 @@ import typer
 from infinity.cli import doctor
 from infinity.cli.data import building, datasets, duplicates, quarantined
 from infinity.cli.evaluation import distance, registry, scores
-from infinity.cli.model import pictures, published, records
+from infinity.cli.model import adapters, pictures, published, pull, records, redo, serving
 from infinity.cli.training import estimate, recipes, redraw, running, studies
 
 app = typer.Typer(
@@ -23,7 +23,16 @@ app = typer.Typer(
     help="Infinity: bitwise autoregressive text-to-image models.",
 )
 panels: dict[str, tuple[Callable[..., None], ...]] = {
-    "Model: draw pictures, look inside": (pictures.generate, pictures.reconstruct, records.info, scores.card),
+    "Model: draw pictures, look inside": (
+        pictures.generate,
+        redo.edit,
+        redo.redo,
+        pull.pull,
+        serving.serve,
+        pictures.reconstruct,
+        records.info,
+        scores.card,
+    ),
     "Train": (
         running.run,
         estimate.estimate,
@@ -51,6 +60,7 @@ for command in (building.build, building.settings, quarantined.quarantine, quara
     datasets.app.command()(command)
 app.add_typer(datasets.app, name="data", rich_help_panel="Data")
 app.add_typer(registry.app, name="registry", rich_help_panel="Evaluate")
+app.add_typer(adapters.app, name="adapter", rich_help_panel="Model: draw pictures, look inside")
 app.add_typer(published.app, name="published", rich_help_panel="Model: draw pictures, look inside")
 
 __all__ = ["app"]

@@ -25,3 +25,10 @@ def check_device(name: str) -> str:
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise ValueError(f"device: {name!r:.80} asks for a device that this machine does not have; use 'cpu'")
     return name
+
+
+def best_device() -> str:
+    """Return the fastest kind of device that this machine has."""
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"

@@ -6,7 +6,7 @@ The unconditional branch of classifier-free guidance (CFG) runs as a second half
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, UInt8
@@ -21,6 +21,7 @@ from infinity.generation.sampling import (
     picture_generator,
     uniform_numbers,
 )
+from infinity.generation.steering import NOTHING, ScaleDone, Steering
 from infinity.scales import ScaleSchedule
 from infinity.text import TextCondition, TextEncoder
 from infinity.tokenizer import Tokenizer
@@ -115,6 +116,7 @@ def generate(
     sampling: SamplingConfig,
     seeds: Sequence[int],
     progress: OnProgress | None = None,
+    steering: Steering = NOTHING,
 ) -> Generated:
     """Generate one picture per prompt, all of one size.
 
@@ -130,6 +132,7 @@ def generate(
         sampling: Guidance, temperature and top-p.
         seeds: One seed per prompt.
         progress: Called after every scale.
+        steering: Bits taken over, later captions, and a callback per scale.
 
     Raises:
         ValueError: The numbers of prompts and seeds differ, or the models do not fit each other.
@@ -147,9 +150,17 @@ def generate(
         [picture_generator(*picture, schedule) for picture in zip(prompts, seeds, strict=True)],
         negative,
     )
-    sampled = sample_bits(transformer, tokenizer, conditions, schedule=schedule, sampling=sampling, progress=progress)
+    sampled = sample_bits(
+        transformer,
+        tokenizer,
+        conditions,
+        schedule=schedule,
+        sampling=sampling,
+        progress=progress,
+        steering=steering,
+    )
     with torch.no_grad():
-        pixels = tokenizer.decode(sampled.summed_BCHW)
+        pixels = _decode(tokenizer, sampled.summed_BCHW)
     _check_pixels(pixels)
     images = to_uint8(pixels)
     return Generated(images_BHW3=images, labels=sampled.labels)
@@ -173,6 +184,7 @@ def sample_bits(
     sampling: SamplingConfig,
     keep_logits: bool = False,
     progress: OnProgress | None = None,
+    steering: Steering = NOTHING,
 ) -> SampledBits:
     """Sample the bits of all scales for B captions.
 
@@ -188,17 +200,17 @@ def sample_bits(
         sampling: Guidance, temperature and top-p; ``negative_prompt`` is ignored.
         keep_logits: Whether to return logits.
         progress: Called after every scale.
+        steering: Bits taken over, later captions, and a callback per scale.
 
     Raises:
-        ValueError: The models do not fit each other.
+        ValueError: The models do not fit each other, or the steering does not fit the batch.
     """
     _check(transformer, tokenizer)
+    steering.check(schedule, conditions.text.batch_size, transformer.config.num_bits)
     plan = _SamplingPlan.of(sampling, schedule, transformer.config.depth)
     text, negative = conditions.text, conditions.negative
     loop = tokenizer.start_loop(schedule, text.batch_size)
-    if plan.is_doubled:
-        text = text.concat(transformer.unconditional(text) if negative is None else negative)
-    decoding = transformer.start_decoding(text, schedule)
+    decoding = transformer.start_decoding(plan.doubled(transformer, text, negative, 0), schedule)
     uniform = None if sampling.greedy else _uniform_numbers(transformer, conditions, schedule)
     bits: list[Tensor] = []
     are_numbers: list[Tensor] = []
@@ -207,15 +219,22 @@ def sample_bits(
         inputs = loop.next_input(k - 1) if k > 0 else None
         if k == plan.num_doubled and k > 0:
             decoding = decoding.first(conditions.text.batch_size)
+        if steering.later is not None and k == steering.later.scale:
+            later = plan.doubled(transformer, steering.later.text, negative, k)
+            decoding = replace(decoding, caption=transformer.read(later))
         head, logits = plan.logits(transformer, decoding, k, inputs)
         are_numbers.append(logits.isfinite().all())
         chosen = _choose(logits, sampling, uniform, schedule.spans[k], transformer.config.num_bits)
+        if steering.kept is not None:
+            chosen = steering.kept.over(chosen, schedule.spans[k])
         bits.append(chosen.unflatten(1, (rows, columns)))
         loop.add(bits[-1])
         if keep_logits:
             kept.append((head, logits))
         if progress is not None:
             progress(schedule.spans[k].stop / schedule.num_tokens)
+        if steering.on_scale is not None:
+            steering.on_scale(ScaleDone(k, schedule.num_scales, loop.total_BCHW))
     _check_numbers(are_numbers)  # at the end, so that the CPU waits for the GPU only once
     return SampledBits(
         labels=BitLabels.from_scales(schedule, bits),
@@ -255,6 +274,14 @@ class _SamplingPlan:
     def is_doubled(self) -> bool:
         """Whether any scale needs the unconditional half."""
         return self.num_doubled > 0
+
+    def doubled(
+        self, transformer: Transformer, text: TextCondition, negative: TextCondition | None, k: int
+    ) -> TextCondition:
+        """Return captions with their unconditional half, if guidance needs it at scale k or later."""
+        if k >= self.num_doubled:
+            return text
+        return text.concat(transformer.unconditional(text) if negative is None else negative)
 
     def logits(
         self, transformer: Transformer, decoding: Decoding, k: int, inputs: Tensor | None
@@ -300,6 +327,13 @@ def _check_numbers(are_numbers: Sequence[Tensor]) -> None:
             f"generation: the logits of scale {wrong[0]} are NaN or infinite; the weights are damaged, or guidance or "
             "1 / temperature is too large for them"
         )
+
+
+def _decode(tokenizer: Tokenizer, summed_BCHW: Float[Tensor, "B C H W"]) -> Float[Tensor, "B 3 H W"]:
+    """Decode pictures; on the CPU one by one, since a batch's other rounding would change some pixels by 1."""
+    if summed_BCHW.device.type != "cpu":
+        return tokenizer.decode(summed_BCHW)
+    return torch.cat([tokenizer.decode(one) for one in summed_BCHW.split(1)])
 
 
 def _check_pixels(pixels: Tensor) -> None:

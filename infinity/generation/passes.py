@@ -10,8 +10,9 @@ from infinity.bits import BitLabels
 from infinity.generation.generate import Generated, OnProgress, generate
 from infinity.generation.memory import pictures_at_once
 from infinity.generation.sampling import SamplingConfig
+from infinity.generation.steering import PictureSteering
 from infinity.scales import ScaleSchedule
-from infinity.text import TextEncoder
+from infinity.text import TextCondition, TextEncoder
 from infinity.tokenizer import Tokenizer
 from infinity.transformer import Transformer
 
@@ -28,6 +29,7 @@ def generate_in_passes(
     seeds: Sequence[int],
     batch_size: int | None = None,
     progress: OnProgress | None = None,
+    steering: PictureSteering | None = None,
 ) -> Generated:
     """Generate one picture per prompt, like ``generate``, but never more at once than memory allows.
 
@@ -39,6 +41,7 @@ def generate_in_passes(
         seeds: One seed per prompt.
         batch_size: Most pictures per pass; None for all.
         progress: Called with the fraction done, from 0 to 1.
+        steering: Bits taken over from other pictures, later prompts, and a callback per scale.
 
     Raises:
         ValueError: The numbers of prompts and seeds differ, or the models do not fit each other.
@@ -47,6 +50,11 @@ def generate_in_passes(
     if total != len(seeds):
         raise ValueError(f"generate: expected one seed per prompt, got {total} prompts and {len(seeds)} seeds")
     size = pictures_at_once(models[0], schedule, sampling, most=batch_size or max(1, total), total=max(1, total))
+    transformer, _, text_encoder = models
+
+    def encode(texts: Sequence[str]) -> TextCondition:
+        return text_encoder.encode(texts).to(transformer.start.device)
+
     passes: list[Generated] = []
     for start in range(0, max(1, total), size):
         some = prompts[start : start + size]
@@ -55,9 +63,16 @@ def generate_in_passes(
             if progress is not None:
                 progress((start + share * number) / total)
 
+        rows = slice(start, start + len(some))
         passes.append(
             generate(
-                *models, some, schedule=schedule, sampling=sampling, seeds=seeds[start : start + size], progress=report
+                *models,
+                some,
+                schedule=schedule,
+                sampling=sampling,
+                seeds=seeds[rows],
+                progress=report,
+                steering=(steering or PictureSteering()).batch(rows, encode),
             )
         )
     if len(passes) == 1:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -20,6 +21,38 @@ from infinity.version import __version__
 PNG_KEY = "infinity"
 """Keyword of the PNG text chunk with the settings as JSON."""
 _MOST_NAME_BYTES = 120
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AdapterUse(Config):
+    """An adapter that a picture was drawn with.
+
+    Attributes:
+        name: Name of the adapter.
+        content: Digest of its tensors.
+        scale: Factor of its change.
+    """
+
+    name: str
+    content: str
+    scale: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EditRecord(Config):
+    """What steered the drawing of a picture beside its prompt; packed, so that it is drawn again without its source.
+
+    Attributes:
+        source_bits: Bits of the edited picture, 8 per byte, deflated, as base64; empty where nothing was edited.
+        kept_tokens: Mask of the tokens that kept their bits, likewise.
+        later_prompt: Prompt of the later scales; None for none.
+        later_scale: First scale, from 0, that reads it.
+    """
+
+    source_bits: str = ""
+    kept_tokens: str = ""
+    later_prompt: str | None = None
+    later_scale: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,7 +73,11 @@ class DrawingSettings(Config):
         negative_prompt: Negative prompt (``SamplingConfig``).
         model: Digest of the model folder.
         version: Version of the program.
+        adapters: Adapters that were loaded.
+        edit: What steered the drawing beside its prompt; None for a plain drawing.
     """
+
+    later: ClassVar[frozenset[str]] = frozenset({"adapters", "edit"})
 
     prompt: str
     seed: int
@@ -55,6 +92,8 @@ class DrawingSettings(Config):
     negative_prompt: str | None
     model: str
     version: str
+    adapters: tuple[AdapterUse, ...] = ()
+    edit: EditRecord | None = None
 
     @classmethod
     def of(
@@ -115,16 +154,24 @@ def read_drawing(path: Path | str) -> DrawingSettings:
         ValueError: The file is not a PNG picture, or has no settings.
         OSError: The file cannot be read.
     """
-    data = storage.read_bytes(str(path))
+    return drawing_in(storage.read_bytes(str(path)), where=str(path))
+
+
+def drawing_in(data: bytes, *, where: str) -> DrawingSettings:
+    """Read the settings from the bytes of a PNG file.
+
+    Raises:
+        ValueError: The bytes are not a PNG picture, or have no settings.
+    """
     try:
         with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
             image.load()  # text chunks may also follow the pixels
             text = getattr(image, "text", {}).get(PNG_KEY)
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path}: expected a PNG file, found none that can be read ({error})") from error
+        raise ValueError(f"{where}: expected a PNG file, found none that can be read ({error})") from error
     if text is None:
-        raise ValueError(f"{path}: expected a drawing with its settings in the text chunk {PNG_KEY!r}, found none")
-    return DrawingSettings.parse(str(text), where=f"{path}: {PNG_KEY}")
+        raise ValueError(f"{where}: expected a drawing with its settings in the text chunk {PNG_KEY!r}, found none")
+    return DrawingSettings.parse(str(text), where=f"{where}: {PNG_KEY}")
 
 
 def write_drawing(folder: Path, index: int, png: bytes, drawing: DrawingSettings) -> Path:

@@ -18,6 +18,7 @@ from infinity.generation.device import check_device
 from infinity.generation.generate import Generated, OnProgress
 from infinity.generation.passes import generate_in_passes
 from infinity.generation.sampling import SamplingConfig
+from infinity.generation.steering import PictureSteering
 from infinity.scales import Resolution
 from infinity.text import TextConfig, TextEncoder, build_text_encoder
 from infinity.tokenizer import Tokenizer, TokenizerConfig
@@ -170,6 +171,7 @@ class Pipeline:
         seeds: int | Sequence[int] | None = None,
         batch_size: int = 16,
         progress: OnProgress | None = None,
+        steering: PictureSteering | None = None,
     ) -> Generated:
         """Generate one picture per prompt.
 
@@ -181,6 +183,7 @@ class Pipeline:
                 prompt continues with the next seeds, so that equal prompts give different pictures. None is 0.
             batch_size: Most pictures per pass, fewer where memory is short; it changes no random number.
             progress: Called with the fraction done, from 0 to 1.
+            steering: Bits taken over from other pictures, later prompts, and a callback per scale.
 
         Raises:
             ValueError: There is no prompt, the number of seeds differs, or a setting is out of range.
@@ -199,7 +202,13 @@ class Pipeline:
                 seeds=seeds,
                 batch_size=batch_size,
                 progress=progress,
+                steering=steering,
             )
+
+    @property
+    def device(self) -> torch.device:
+        """Device on which the transformer computes."""
+        return self.transformer.start.device
 
 
 def prompt_list(prompts: str | Sequence[str]) -> list[str]:

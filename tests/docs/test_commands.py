@@ -211,7 +211,8 @@ RUN = {"generate", "info", "data show", "data verify", "data gallery", "tokenize
 
 def _runs(command: Command) -> bool:
     names = {command.words[1], " ".join(command.words[1:3])} if len(command.words) > 1 else set()
-    return command.whole and bool(names & RUN) and not any(word in command.words for word in ("cuda", "models/2b"))
+    absent = ("cuda", "models/2b", "models/125m", "--lora")
+    return command.whole and bool(names & RUN) and not any(word in command.words for word in absent)
 
 
 @pytest.fixture(scope="module")

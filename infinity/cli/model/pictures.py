@@ -8,133 +8,73 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from infinity.cli.console import Checkpoint, Device, bar, clear_errors, number, numbers, out, whole
+from infinity.cli.console import Checkpoint, Device, bar, clear_errors, out, whole
+from infinity.cli.model import drawing_options as options
 
 if TYPE_CHECKING:
     import torch
 
-    from infinity.generation.picture_files import DrawingSettings
-    from infinity.generation.pipeline import Pipeline
+    from infinity.generation.infinity_pipeline import InfinityPipeline
+    from infinity.generation.results import PipelineResult
     from infinity.generation.sampling import SamplingConfig
     from infinity.tokenizer import Tokenizer
 
 
 def generate(
     checkpoint: Checkpoint,
-    prompt: Annotated[list[str], typer.Option("--prompt", "-p", help="What to draw; may be given several times.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the PNG files.")] = Path("drawings"),
-    count: Annotated[
-        int, typer.Option(min=1, max=100_000, help="Pictures for each prompt, with consecutive seeds.")
-    ] = 1,
-    seed: Annotated[
-        int, typer.Option(min=-(2**63), max=2**63 - 1, help="Seed of the first picture of each prompt.")
-    ] = 0,
-    aspect_ratio: Annotated[
-        float, typer.Option(help="Height / width; the nearest of the fifteen ratios is drawn.")
-    ] = 1.0,
-    guidance: Annotated[
-        str,
-        typer.Option(
-            help="Strength of classifier-free guidance: how far pictures are pushed towards the prompt; 1 is none. One "
-            "number, one number per scale ('1,2,3'), or a line from the first scale to the last ('1..3')."
-        ),
-    ] = "3",
-    guidance_layers: Annotated[
-        str,
-        typer.Option(help="Blocks whose features are guided instead of the logits, such as '-2' for the second last."),
-    ] = "",
-    temperature: Annotated[
-        str, typer.Option(help="Divides the logits; lower is less varied. One number, or one number per scale.")
-    ] = "1",
-    top_p: Annotated[
-        float,
-        typer.Option(
-            "--top-p",
-            "--nucleus",
-            help="Nucleus sampling: a bit keeps the fewest values whose probability reaches this share, in (0, 1].",
-        ),
-    ] = 0.97,
-    greedy: Annotated[bool, typer.Option("--greedy", help="Always take the likelier value of a bit.")] = False,
-    negative_prompt: Annotated[
-        str | None, typer.Option(help="What to steer away from; by default the empty condition of the training.")
-    ] = None,
-    batch_size: Annotated[
-        int, typer.Option(min=1, help="Most pictures per pass, fewer where memory is short; changes no picture.")
-    ] = 8,
-    bfloat16: Annotated[
-        bool | None,
-        typer.Option(help="Compute products in bfloat16 or float32; by default bfloat16 on a GPU, float32 on a CPU."),
-    ] = None,
+    prompt: options.Prompts,
+    output: options.Output = Path("drawings"),
+    count: options.Count = 1,
+    seed: options.Seed = 0,
+    aspect_ratio: options.AspectRatio = 1.0,
+    guidance: options.Guidance = "3",
+    guidance_layers: options.GuidanceLayers = "",
+    temperature: options.Temperature = "1",
+    top_p: options.TopP = 0.97,
+    greedy: options.Greedy = False,
+    negative_prompt: options.NegativePrompt = None,
+    later_prompt: Annotated[str | None, typer.Option(help="Prompt of the finer scales, from --later-scale on.")] = None,
+    later_scale: Annotated[int, typer.Option(min=0, help="First scale, from 0, that reads --later-prompt.")] = 1,
+    lora: options.Lora = None,
+    batch_size: options.BatchSize = 8,
+    bfloat16: options.Bfloat16 = None,
     device: Device = "cpu",
 ) -> None:
     """Draw pictures for prompts, as PNG files that hold the settings they were drawn with."""
     with clear_errors():
-        from infinity.generation.device import check_device
-        from infinity.generation.picture_files import write_drawing
-        from infinity.generation.pipeline import Pipeline, prompt_list
+        from infinity.generation.pipeline import prompt_list
         from infinity.scales import check_aspect_ratio, nearest_aspect_ratio
 
-        check_device(device)
         ratio = nearest_aspect_ratio(check_aspect_ratio(aspect_ratio), 1.0)
-        sampling = _sampling(guidance, guidance_layers, temperature, top_p, greedy, negative_prompt)
+        sampling = options.sampling_of(guidance, guidance_layers, temperature, top_p, greedy, negative_prompt)
         wanted = [(text, seed + i) for text in prompt_list(prompt) for i in range(count)]
-        pipeline = Pipeline.load(checkpoint, device, bfloat16=bfloat16)
+        later = None if later_prompt is None else (later_prompt, later_scale)
+        pipe = options.loaded(checkpoint, device, lora, bfloat16=bfloat16)
         with bar(f"drawing {len(wanted)} pictures") as report:
-            for start in range(0, len(wanted), batch_size):
-
-                def told(share: float, start: int = start) -> None:
-                    size = len(wanted[start : start + batch_size])
-                    report((start + share * size) / len(wanted))
-
-                for index, (png, drawing) in enumerate(
-                    _drawn(pipeline, wanted[start : start + batch_size], ratio, sampling, told), start=start
-                ):
-                    file = write_drawing(output, index, png, drawing)
-                    out.print(str(file), markup=False, highlight=False, soft_wrap=True)
+            options.write(_drawn(pipe, wanted, ratio, sampling, batch_size, later, report), output)
 
 
 def _drawn(
-    pipeline: Pipeline,
-    batch: list[tuple[str, int]],
+    pipe: InfinityPipeline,
+    wanted: list[tuple[str, int]],
     aspect_ratio: float,
     sampling: SamplingConfig,
-    progress: Callable[[float], None],
-) -> Iterator[tuple[bytes, DrawingSettings]]:
-    """Yield a PNG file for each prompt and seed, with what it says of itself."""
-    from infinity.generation.picture_files import DrawingSettings, to_png
+    batch_size: int,
+    later: tuple[str, int] | None,
+    report: Callable[[float], None],
+) -> Iterator[PipelineResult]:
+    """Yield the pictures batch by batch, so that each is on the disk as early as can be."""
+    from infinity.generation.steering import PictureSteering
 
-    prompts, seeds = [text for text, _ in batch], [seed for _, seed in batch]
-    images = pipeline.generate(
-        prompts, aspect_ratio=aspect_ratio, sampling=sampling, seeds=seeds, batch_size=len(batch), progress=progress
-    ).images_BHW3.numpy()
-    size, model = (images.shape[2], images.shape[1]), pipeline.digest
-    for (text, seed), image in zip(batch, images, strict=True):
-        drawing = DrawingSettings.of(text, seed, sampling, aspect_ratio=aspect_ratio, size=size, model=model)
-        yield to_png(image, drawing), drawing
+    for start in range(0, len(wanted), batch_size):
+        batch = wanted[start : start + batch_size]
 
+        def told(share: float, start: int = start, size: int = len(batch)) -> None:
+            report((start + share * size) / len(wanted))
 
-def _sampling(
-    guidance: str, layers: str, temperature: str, nucleus: float, greedy: bool, negative_prompt: str | None
-) -> SamplingConfig:
-    from infinity.generation.sampling import PyramidGuidance, SamplingConfig
-
-    if ".." in guidance:
-        start, end = (number("guidance", part) for part in guidance.split("..", 1))
-        factor: float | tuple[float, ...] | PyramidGuidance = PyramidGuidance(start=start, end=end)
-    else:
-        factor = numbers("guidance", guidance)
-    if not 0.0 < nucleus <= 1.0:
-        raise ValueError(f"--top-p: expected above 0 and at most 1, got {nucleus}")
-    blocks = tuple(whole("guidance-layers", part) for part in layers.split(",") if part.strip())
-    return SamplingConfig(
-        guidance=factor,
-        guide_logits=not blocks,
-        guided_blocks=blocks,
-        temperature=numbers("temperature", temperature),
-        greedy=greedy,
-        nucleus=nucleus,
-        negative_prompt=negative_prompt,
-    )
+        steering = None if later is None else PictureSteering(None, (later[0],) * len(batch), later[1])
+        prompts, seeds = [text for text, _ in batch], [seed for _, seed in batch]
+        yield pipe.draw(prompts, seeds, sampling, aspect_ratio, steering=steering, batch_size=len(batch), progress=told)
 
 
 def reconstruct(

@@ -40,29 +40,39 @@ def import_transformer(
 ) -> None:
     """Read a published transformer and write it as a model folder, from which pictures can be drawn."""
     with clear_errors():
-        from infinity.convert import import_transformer as convert
-        from infinity.generation.pipeline import save_model
-        from infinity.scales import Resolution
-        from infinity.text import T5TextConfig, with_found_folder
+        import_model(source, tokenizer, output, size, text_model, ema=ema)
 
-        given = None if size is None else Resolution.from_json({"size": size}, where="--size")
-        text = with_found_folder(T5TextConfig(model=text_model))
-        imported = convert(source, ema=ema)
-        imported.check_tokenizer(tokenizer)
-        config = imported.config
-        text = with_found_folder(text.replace(max_tokens=config.max_text_tokens), channels=config.text_channels)
-        digest = save_model(
-            output,
-            imported.build(),
-            text=text,
-            resolution=imported.resolution(given),
-            tokenizer_uri=tokenizer,
-            extra=imported.extra,
-        )
-        out.print(f"{output}  digest {digest}", soft_wrap=True)
-        if text.fingerprint is None:
-            note = "was not looked at, since it is not on this machine; its first use will tell whether it fits"
-            err.print(f"note: the text model {text.model} {note}", markup=False, highlight=False, soft_wrap=True)
+
+def import_model(source: str, tokenizer: str, output: str, size: str | None, text_model: str, *, ema: bool) -> None:
+    """Write a published transformer as a model folder, and print its digest.
+
+    Raises:
+        CheckpointError: The file is damaged, or the parts do not belong together.
+        ValueError: The text model is not what the transformer reads.
+    """
+    from infinity.convert import import_transformer as convert
+    from infinity.generation.pipeline import save_model
+    from infinity.scales import Resolution
+    from infinity.text import T5TextConfig, with_found_folder
+
+    given = None if size is None else Resolution.from_json({"size": size}, where="--size")
+    text = with_found_folder(T5TextConfig(model=text_model))
+    imported = convert(source, ema=ema)
+    imported.check_tokenizer(tokenizer)
+    config = imported.config
+    text = with_found_folder(text.replace(max_tokens=config.max_text_tokens), channels=config.text_channels)
+    digest = save_model(
+        output,
+        imported.build(),
+        text=text,
+        resolution=imported.resolution(given),
+        tokenizer_uri=tokenizer,
+        extra=imported.extra,
+    )
+    out.print(f"{output}  digest {digest}", soft_wrap=True)
+    if text.fingerprint is None:
+        note = "was not looked at, since it is not on this machine; its first use will tell whether it fits"
+        err.print(f"note: the text model {text.model} {note}", markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command("export")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 import torch
 
+from infinity import storage
 from infinity.data.dataset.manifest import Manifest
 from infinity.data.images.contact_sheet import compose_sheet
 from infinity.generation.passes import generate_in_passes
@@ -23,11 +24,15 @@ from infinity.training.distributed.parallel import ProcessGroup
 from infinity.training.distributed.sharding import is_sharded, whole
 from infinity.training.ema import Ema, averaged
 from infinity.training.state import TrainState
-from infinity.training.transformer.adapters import has_adapters, merged
+from infinity.training.transformer.adapters import has_adapters, merged, trained_adapter
+from infinity.transformer.lora_files import save_adapter
 from infinity.transformer.model import Transformer
 
 if TYPE_CHECKING:
     from infinity.jobs.training.transformer import TrainTransformerSpec
+
+ADAPTER_FOLDER = "adapter"
+"""Folder of a training with adapters, beside its model folder."""
 
 
 def sample_drawing(
@@ -57,7 +62,10 @@ def sample_drawing(
 def model_exporting(
     spec: TrainTransformerSpec, state: TrainState, transformer: Transformer, group: ProcessGroup
 ) -> Callable[[str], None]:
-    """Return the function that writes the model folder of the present state."""
+    """Return the function that writes the model folder of the present state, and an adapter beside it.
+
+    The adapter lies in the folder ``adapter`` next to the model folder, in peft's files.
+    """
     extra = {"spec": spec.digest(), "stage": spec.stage, "num_steps": spec.loop.num_steps}
 
     def export(uri: str) -> None:
@@ -71,6 +79,10 @@ def model_exporting(
                     tokenizer_uri=spec.tokenizer,
                     extra=extra,
                 )
+        if has_adapters(transformer) and group.leads:
+            with averaged(transformer, state.ema):
+                adapter = trained_adapter(transformer, spec.stage)
+            save_adapter(storage.join(storage.parent(uri), ADAPTER_FOLDER), adapter)
 
     return export
 

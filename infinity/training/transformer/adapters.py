@@ -1,7 +1,7 @@
 """Low-rank adapters (LoRA, DoRA), which finetune a large transformer through few new weights.
 
-The adapters are those of the library peft. They exist only while a training runs: samples are drawn with, and exports
-hold, a plain transformer with the adapters merged into its weights.
+The adapters are those of the library peft. Samples are drawn with, and the model folder of an export holds, a plain
+transformer with the adapters merged into its weights; the adapter alone is exported beside it, as peft's own files.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from torch import nn
 
 from infinity.config import Config
+from infinity.transformer.lora import Adapter, LowRank
+from infinity.transformer.lora_files import adapter_digest
 from infinity.transformer.model import Transformer
 
 TARGETS = ("query_key", "value", "query", "key", "project", "expand", "contract")
@@ -82,6 +84,22 @@ def merged(transformer: Transformer) -> Transformer:
     for weight in plain.parameters():
         weight.requires_grad_(True)
     return plain.eval()
+
+
+def trained_adapter(transformer: Transformer, name: str) -> Adapter:
+    """Return the adapters of a transformer in training as one that can be saved and loaded without peft."""
+    from peft.tuners.lora import LoraLayer
+
+    layers = {}
+    for place, module in transformer.named_modules():
+        if isinstance(module, LoraLayer):
+            (key,) = module.lora_A.keys()
+            magnitude = (
+                module.lora_magnitude_vector[key].weight.detach() if key in module.lora_magnitude_vector else None
+            )
+            down, up = module.lora_A[key].weight.detach(), module.lora_B[key].weight.detach()
+            layers[place] = LowRank(down.clone(), up.clone(), float(module.scaling[key]), magnitude)
+    return Adapter(name, layers, adapter_digest(layers))
 
 
 def has_adapters(module: nn.Module) -> bool:

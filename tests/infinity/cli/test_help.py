@@ -12,9 +12,21 @@ from typer.testing import CliRunner
 from infinity.cli import app
 
 GROUPS = {
-    "Model": ("generate", "reconstruct", "info", "card", "published"),
+    "Model": (
+        "generate",
+        "edit",
+        "redo",
+        "pull",
+        "serve",
+        "reconstruct",
+        "info",
+        "card",
+        "adapter",
+        "published",
+    ),
     "Train": ("run", "estimate", "tokenizer-spec", "transformer-specs", "redraw"),
-    "Evaluate": ("evaluate", "compare", "leaderboard", "statistics", "distance", "report", "registry"),
+    "Evaluate": ("evaluate", "compare", "leaderboard", "statistics", "distance", "report", "registry", "study"),
+    "Operate": ("doctor",),
     "Data": ("data",),
 }
 

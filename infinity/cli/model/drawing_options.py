@@ -1,0 +1,120 @@
+"""Options that all commands share that draw pictures, and what they mean."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from infinity.cli.console import number, numbers, out, whole
+
+if TYPE_CHECKING:
+    from infinity.generation.infinity_pipeline import InfinityPipeline
+    from infinity.generation.results import PipelineResult
+    from infinity.generation.sampling import SamplingConfig
+
+Prompts = Annotated[list[str], typer.Option("--prompt", "-p", help="What to draw; may be given several times.")]
+Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for the PNG files.")]
+Count = Annotated[int, typer.Option(min=1, max=100_000, help="Pictures for each prompt, with consecutive seeds.")]
+Seed = Annotated[int, typer.Option(min=-(2**63), max=2**63 - 1, help="Seed of the first picture of each prompt.")]
+AspectRatio = Annotated[float, typer.Option(help="Height / width; the nearest of the fifteen ratios is drawn.")]
+Guidance = Annotated[
+    str,
+    typer.Option(
+        help="Strength of classifier-free guidance: how far pictures are pushed towards the prompt; 1 is none. One "
+        "number, one number per scale ('1,2,3'), or a line from the first scale to the last ('1..3')."
+    ),
+]
+GuidanceLayers = Annotated[
+    str, typer.Option(help="Blocks whose features are guided instead of the logits, such as '-2' for the second last.")
+]
+Temperature = Annotated[
+    str, typer.Option(help="Divides the logits; lower is less varied. One number, or one number per scale.")
+]
+TopP = Annotated[
+    float,
+    typer.Option(
+        "--top-p",
+        "--nucleus",
+        help="Nucleus sampling: a bit keeps the fewest values whose probability reaches this share, in (0, 1].",
+    ),
+]
+Greedy = Annotated[bool, typer.Option("--greedy", help="Always take the likelier value of a bit.")]
+NegativePrompt = Annotated[
+    str | None, typer.Option(help="What to steer away from; by default the empty condition of the training.")
+]
+BatchSize = Annotated[
+    int, typer.Option(min=1, help="Most pictures per pass, fewer where memory is short; changes no picture.")
+]
+Bfloat16 = Annotated[
+    bool | None,
+    typer.Option(help="Compute products in bfloat16 or float32; by default bfloat16 on a GPU, float32 on a CPU."),
+]
+Lora = Annotated[
+    list[str] | None,
+    typer.Option("--lora", help="Adapter file or folder, with a scale behind a colon (file:0.5); may be repeated."),
+]
+
+
+def sampling_of(
+    guidance: str, layers: str, temperature: str, nucleus: float, greedy: bool, negative_prompt: str | None
+) -> SamplingConfig:
+    """Return the settings that the options spell.
+
+    Raises:
+        ValueError: An option is not what it should be; the message names it.
+    """
+    from infinity.generation.sampling import PyramidGuidance, SamplingConfig
+
+    if ".." in guidance:
+        start, end = (number("guidance", part) for part in guidance.split("..", 1))
+        factor: float | tuple[float, ...] | PyramidGuidance = PyramidGuidance(start=start, end=end)
+    else:
+        factor = numbers("guidance", guidance)
+    if not 0.0 < nucleus <= 1.0:
+        raise ValueError(f"--top-p: expected above 0 and at most 1, got {nucleus}")
+    blocks = tuple(whole("guidance-layers", part) for part in layers.split(",") if part.strip())
+    return SamplingConfig(
+        guidance=factor,
+        guide_logits=not blocks,
+        guided_blocks=blocks,
+        temperature=numbers("temperature", temperature),
+        greedy=greedy,
+        nucleus=nucleus,
+        negative_prompt=negative_prompt,
+    )
+
+
+def loaded(
+    checkpoint: str, device: str, lora: Sequence[str] | None = None, *, bfloat16: bool | None = None
+) -> InfinityPipeline:
+    """Return a model with its adapters.
+
+    Raises:
+        ValueError: The device, the model or an adapter is not there, or they do not belong together.
+    """
+    from infinity.generation.arguments import Dtype
+    from infinity.generation.device import check_device
+    from infinity.generation.infinity_pipeline import InfinityPipeline
+    from infinity.transformer.lora_files import parse_adapter
+
+    check_device(device)
+    dtype: Dtype = "auto" if bfloat16 is None else "bfloat16" if bfloat16 else "float32"
+    pipe = InfinityPipeline.from_pretrained(checkpoint, device=device, dtype=dtype)
+    if lora:
+        pipe.set_adapters(parse_adapter(text) for text in lora)
+    return pipe
+
+
+def write(results: Iterable[PipelineResult], folder: Path) -> None:
+    """Write pictures as numbered PNG files with their settings, and print the paths."""
+    from infinity.generation.picture_files import to_png, write_drawing
+
+    index = 0
+    for result in results:
+        for image, about in zip(result.pixels(), result.settings, strict=True):
+            path = write_drawing(folder, index, to_png(image, about), about)
+            out.print(str(path), markup=False, highlight=False, soft_wrap=True)
+            index += 1

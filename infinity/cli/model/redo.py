@@ -1,0 +1,100 @@
+"""Commands that start from a picture: draw it again, or edit it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from infinity.cli.console import Checkpoint, Device, clear_errors
+from infinity.cli.model import drawing_options as options
+
+if TYPE_CHECKING:
+    from infinity.generation.editing.edits import Edit
+    from infinity.generation.infinity_pipeline import InfinityPipeline
+
+
+def redo(
+    pictures: Annotated[list[Path], typer.Argument(help="PNG files that this program drew or edited.")],
+    checkpoint: Annotated[
+        str | None, typer.Option("--checkpoint", "-c", help="Model folder; by default looked for in models and runs.")
+    ] = None,
+    output: options.Output = Path("redone"),
+    lora: options.Lora = None,
+    device: Device = "cpu",
+) -> None:
+    """Draw pictures again from the settings in their files; the pixels are equal on the same kind of processor."""
+    with clear_errors():
+        from infinity.generation.picture_files import read_drawing
+        from infinity.generation.redo import find_model, load_adapters_of
+        from infinity.generation.redo import redo as draw_again
+        from infinity.transformer.lora_files import parse_adapter
+
+        found = [read_drawing(path) for path in pictures]
+        pipes: dict[str, InfinityPipeline] = {}
+        results = []
+        for settings in found:
+            place = checkpoint or find_model(settings.model)
+            if place not in pipes:
+                pipes[place] = options.loaded(place, device)
+            pipe = pipes[place]
+            load_adapters_of(pipe, settings, [parse_adapter(text)[0] for text in lora or ()])
+            results.append(draw_again(pipe, settings))
+        options.write(results, output)
+
+
+def edit(
+    picture: Annotated[Path, typer.Argument(help="Picture to edit; the bits of one that this model drew are exact.")],
+    checkpoint: Checkpoint,
+    prompt: Annotated[str, typer.Option("--prompt", "-p", help="Text of the new picture.")],
+    mask: Annotated[
+        Path | None, typer.Option(help="Picture of any size, white where to draw again; the rest keeps its bits.")
+    ] = None,
+    outpaint: Annotated[
+        float | None, typer.Option(help="Draw what lies outside, on a canvas of this height / width.")
+    ] = None,
+    keep_scales: Annotated[
+        int | None, typer.Option(help="Keep this many first scales, and draw the finer ones again.")
+    ] = None,
+    output: options.Output = Path("edited"),
+    count: options.Count = 1,
+    seed: options.Seed = 0,
+    guidance: options.Guidance = "3",
+    temperature: options.Temperature = "1",
+    top_p: options.TopP = 0.97,
+    negative_prompt: options.NegativePrompt = None,
+    lora: options.Lora = None,
+    device: Device = "cpu",
+) -> None:
+    """Draw a part of a picture again; all other bits stay. Give exactly one of --mask, --outpaint, --keep-scales."""
+    with clear_errors():
+        from infinity.generation.arguments import one_seed_each
+        from infinity.transformer.lora_files import parse_adapter
+
+        sampling = options.sampling_of(guidance, "", temperature, top_p, False, negative_prompt)
+        if sum(each is not None for each in (mask, outpaint, keep_scales)) != 1:
+            raise ValueError("expected exactly one of --mask, --outpaint and --keep-scales")
+        data = picture.read_bytes()
+        pipe = options.loaded(checkpoint, device)
+        wanted = _edit(pipe, data, str(picture), mask, outpaint, keep_scales)
+        if lora:
+            pipe.set_adapters(parse_adapter(text) for text in lora)
+        options.write([pipe.draw_edit(wanted, prompt, one_seed_each(count, seed), sampling)], output)
+
+
+def _edit(
+    pipe: InfinityPipeline, data: bytes, where: str, mask: Path | None, outpaint: float | None, keep_scales: int | None
+) -> Edit:
+    """Return the edit that the options ask for."""
+    from infinity.data.images.decoding import MAX_PIXELS, decode
+    from infinity.generation.editing.edits import inpainting, variation
+    from infinity.generation.redo import source_of
+
+    if outpaint is not None:
+        return pipe.outpainting(decode(data, MAX_PIXELS).image, outpaint)
+    source = source_of(pipe, data, where=where)
+    if keep_scales is not None:
+        return variation(source, keep_scales)
+    assert mask is not None
+    return inpainting(source, decode(mask.read_bytes(), MAX_PIXELS).image)

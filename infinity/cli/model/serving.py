@@ -1,0 +1,62 @@
+"""``infinity serve``: a server of pictures with OpenAI's images API and a page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from infinity.cli.console import clear_errors, err
+
+
+def serve(
+    model: Annotated[str, typer.Argument(help="Model folder, folder of a run, s3:// URI or hub name.")],
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; any but this machine's own needs --keys.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8000,
+    keys: Annotated[
+        Path | None, typer.Option(help="File of API keys, one per line, at least 16 characters each.")
+    ] = None,
+    lora: Annotated[
+        list[str] | None,
+        typer.Option("--lora", help="Adapter that requests may ask for, as name=place; may be repeated."),
+    ] = None,
+    replicas: Annotated[int, typer.Option(min=1, help="Copies of the model.")] = 1,
+    gpus: Annotated[float, typer.Option(min=0, help="GPUs per copy.")] = 0.0,
+    max_images: Annotated[int, typer.Option(min=1, help="Pictures per request.")] = 10,
+    max_waiting: Annotated[int, typer.Option(min=1, help="Pictures that wait; more are answered by 429.")] = 64,
+    max_batch: Annotated[int, typer.Option(min=1, help="Pictures per pass; changes no picture.")] = 8,
+    device: Annotated[str | None, typer.Option(help="Where to compute; the fastest there is if left out.")] = None,
+) -> None:
+    """Serve a model until interrupted: OpenAI's images API, a page at /, /health and /metrics."""
+    with clear_errors():
+        from infinity import storage
+        from infinity.generation.hub import is_hub_name
+        from infinity.generation.model_folder import model_folder
+        from infinity.jobs.serving import ServePlan, serve_until_stopped
+        from infinity.serving.admission import LOOPBACK
+        from infinity.serving.settings import ServingConfig, ServingLimits, read_keys
+
+        if host not in LOOPBACK and keys is None:
+            raise ValueError(f"--host: {host} can be reached by others; expected --keys with a file of API keys")
+        place = model if is_hub_name(model) else model_folder(storage.absolute(model))
+        config = ServingConfig(
+            model=place,
+            device=device,
+            adapters=dict(_named(text) for text in lora or ()),
+            key_digests=() if keys is None else tuple(read_keys(keys.read_text(), where=str(keys))),
+            limits=ServingLimits(max_images=max_images, max_waiting=max_waiting, max_batch=max_batch),
+        )
+        plan = ServePlan(serving=config, host=host, port=port, replicas=replicas, gpus=gpus)
+        serve_until_stopped(plan, lambda address: err.print(f"serving at {address}", markup=False, highlight=False))
+
+
+def _named(text: str) -> tuple[str, str]:
+    from infinity import storage
+
+    name, equals, place = text.partition("=")
+    if not equals or not name or not place:
+        raise ValueError(f"--lora: expected name=place, got {text!r:.80}")
+    return name, storage.absolute(place)

@@ -1,0 +1,143 @@
+"""Serve a model on Ray Serve: replicas of ``infinity.serving``, behind Ray's HTTP proxy, drained before they stop."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from infinity.config import Config
+from infinity.jobs.cluster.connection import connect
+from infinity.serving.app import PictureServer
+from infinity.serving.settings import ServingConfig
+
+APP = "infinity"
+MAX_ONGOING = 100_000
+"""Requests that Ray hands to a replica; the bound is its own queue, which answers 429 and says when to come again."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServePlan(Config):
+    """Where and with how many replicas a model is served.
+
+    Attributes:
+        serving: Model, adapters, limits and keys.
+        host: Address to listen on.
+        port: Port to listen on.
+        replicas: Copies of the model.
+        cpus: CPUs of each replica.
+        gpus: GPUs of each replica.
+        drain_s: Seconds in which accepted requests are finished before the server stops.
+    """
+
+    serving: ServingConfig
+    host: str = "127.0.0.1"
+    port: int = 8000
+    replicas: int = 1
+    cpus: float = 1.0
+    gpus: float = 0.0
+    drain_s: float = 600.0
+
+
+class _Front:
+    """ASGI application that hands on to the one of this process's replica; Ray pickles it before there is a model."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await _lifespan(receive, send)
+            return
+        await _REPLICA["server"].app(scope, receive, send)
+
+
+_REPLICA: dict[str, PictureServer] = {}
+"""Server of this process, under the key "server"."""
+
+
+def start_replica(config: dict[str, Any]) -> None:
+    """Load the model of a replica into this process."""
+    server = PictureServer(ServingConfig.from_json(config, where="serving"))
+    server.room.warm_up()
+    _REPLICA["server"] = server
+
+
+async def _lifespan(receive: Any, send: Any) -> None:
+    while True:
+        kind = (await receive())["type"]
+        await send({"type": f"{kind}.complete"})
+        if kind == "lifespan.shutdown":
+            return
+
+
+def _serve() -> Any:
+    """Import Ray Serve, whose models use an older form of pydantic.
+
+    Raises:
+        ValueError: Its dependencies are not installed.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            from ray import serve
+    except ImportError as error:
+        raise ValueError(
+            f"serving needs what Ray Serve needs, which is not installed ({error.name}): pip install "
+            "'infinity-t2i[serving]'"
+        ) from error
+    return serve
+
+
+def _deployment(plan: ServePlan) -> Any:
+    serve = _serve()
+
+    deployment: Any = serve.deployment(
+        num_replicas=plan.replicas,
+        max_ongoing_requests=MAX_ONGOING,
+        graceful_shutdown_timeout_s=plan.drain_s,
+        graceful_shutdown_wait_loop_s=0.2,
+        ray_actor_options={"num_cpus": plan.cpus, "num_gpus": plan.gpus},
+        logging_config={"enable_access_log": False},
+    )
+
+    @serve.ingress(_Front())
+    class Replica:
+        def __init__(self, config: dict[str, Any]) -> None:
+            # Imported, since Ray pickles this class by value, with copies of the module's variables.
+            from infinity.jobs.serving import start_replica
+
+            start_replica(config)
+
+    return deployment(Replica).bind(plan.serving.to_json())
+
+
+def serve_until_stopped(plan: ServePlan, ready: Callable[[str], None]) -> None:
+    """Serve until SIGTERM or SIGINT, then finish the accepted requests and stop.
+
+    Args:
+        plan: Model and place.
+        ready: Called with the address once requests are served.
+
+    Raises:
+        ValueError: Ray Serve's dependencies are missing, or the model cannot be loaded.
+    """
+    serve = _serve()
+    stop = threading.Event()
+    with connect():
+        # After Ray has started, since it sets a handler of its own that ends the process at once.
+        handlers = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            serve.start(http_options={"host": plan.host, "port": plan.port})
+            serve.run(_deployment(plan), name=APP, route_prefix="/", blocking=False)
+            ready(f"http://{plan.host}:{plan.port}")
+            stop.wait()
+            logger.info("finishing accepted requests")
+            serve.delete(APP)
+        finally:
+            serve.shutdown()
+            for number, handler in handlers.items():
+                signal.signal(number, handler)

@@ -1,0 +1,238 @@
+"""The ASGI application: OpenAI's images API, health, metrics, and the page."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+import json
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from infinity.serving.admission import check_request, protected
+from infinity.serving.batcher import Batcher, BusyError, QueuedPicture
+from infinity.serving.drawing import DrawingRoom, OnePicture, batch_key
+from infinity.serving.inputs import PictureRequest, RefusedError, picture_request, read_fields
+from infinity.serving.metrics import CONTENT_TYPE, ServerMetrics
+from infinity.serving.settings import ServingConfig
+
+_PAGE = Path(__file__).parent / "page"
+_PAGE_FILES = {
+    "/": ("index.html", "text/html"),
+    "/page.js": ("page.js", "text/javascript"),
+    "/page.css": ("page.css", "text/css"),
+}
+_MOST_TOLD = 64
+"""Previews that wait for a slow reader; older ones are dropped."""
+
+logger = logging.getLogger(__name__)
+
+
+class PictureServer:
+    """A loaded model behind an ASGI application.
+
+    Attributes:
+        app: The application.
+        config: Settings.
+    """
+
+    def __init__(self, config: ServingConfig, room: DrawingRoom | None = None) -> None:
+        """Load the model.
+
+        Raises:
+            ValueError: The model or an adapter cannot be loaded.
+        """
+        self.config, self.room = config, room or DrawingRoom(config)
+        self.metrics = ServerMetrics(lambda: len(self.batcher.waiting), lambda: self.batcher.running)
+        self.batcher = Batcher(self.room.compute, config.limits, self.metrics.drawn)
+        generations, edits = (self._counted(path, edits=path.endswith("edits")) for path in _DRAWING_PATHS)
+        self.app = Starlette(
+            routes=[
+                Route(_DRAWING_PATHS[0], generations, methods=["POST"]),
+                Route(_DRAWING_PATHS[1], edits, methods=["POST"]),
+                Route("/v1/models", self._models),
+                Route("/health", self._health),
+                Route("/metrics", self._metrics),
+                *(Route(path, _page(*file)) for path, file in _PAGE_FILES.items()),
+            ],
+            exception_handlers={RefusedError: _refused, BusyError: _busy, 500: _failed},
+        )
+
+    def _counted(self, path: str, *, edits: bool) -> Callable[[Request], Awaitable[Response]]:
+        async def serve(request: Request) -> Response:
+            started, status = time.monotonic(), 500
+            try:
+                response = await self._draw(request, edits=edits)
+                status = response.status_code
+                return response
+            except RefusedError as error:
+                status = error.status
+                raise
+            except BusyError:
+                status = 429
+                raise
+            finally:
+                self.metrics.requests.labels(path, str(status)).inc()
+                self.metrics.seconds.labels(path).observe(time.monotonic() - started)
+
+        return serve
+
+    async def _draw(self, request: Request, *, edits: bool) -> Response:
+        check_request(request, self.config)
+        wanted = picture_request(await read_fields(request, self.config.limits), self.config, edits=edits)
+        told: asyncio.Queue[tuple[int, int, int, Image.Image]] = asyncio.Queue(_MOST_TOLD)
+        loop = asyncio.get_running_loop()
+        key = batch_key(wanted)
+        pictures = [
+            QueuedPicture(
+                key, OnePicture(wanted.prompt, seed, wanted), _teller(loop, told, index) if wanted.stream else None
+            )
+            for index, seed in enumerate(wanted.seeds)
+        ]
+        self.batcher.add(pictures)
+        if wanted.stream:
+            return StreamingResponse(self._events(wanted, pictures, told), media_type="text/event-stream")
+        try:
+            return await self._whole(request, wanted, pictures)
+        finally:
+            self.batcher.cancel(pictures)
+
+    async def _whole(self, request: Request, wanted: PictureRequest, pictures: Sequence[QueuedPicture]) -> Response:
+        """Wait for all pictures, or until the client is gone."""
+        work = asyncio.gather(*(picture.result for picture in pictures))
+        gone = asyncio.ensure_future(_gone(request))
+        both: set[asyncio.Future[Any]] = {work, gone}
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        gone.cancel()
+        if not work.done():
+            work.cancel()
+            raise RefusedError("the client went away", status=408)
+        data = [_entry(png, wanted) for png in work.result()]
+        return JSONResponse({"created": int(time.time()), "data": data, "output_format": "png"})
+
+    async def _events(
+        self,
+        wanted: PictureRequest,
+        pictures: Sequence[QueuedPicture],
+        told: asyncio.Queue[tuple[int, int, int, Image.Image]],
+    ) -> AsyncIterator[bytes]:
+        kind = "image_edit" if wanted.image is not None else "image_generation"
+        work = asyncio.gather(*(picture.result for picture in pictures))
+        try:
+            while not (work.done() and told.empty()):
+                news = asyncio.ensure_future(told.get())
+                both: set[asyncio.Future[Any]] = {work, news}
+                await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+                if not news.done():
+                    news.cancel()
+                    continue
+                index, scale, scales, image = news.result()
+                if scale in _shown(scales, wanted.partial_images):
+                    about = {"index": index, "scale": scale, "num_scales": scales, "partial_image_index": scale}
+                    yield _event(f"{kind}.partial_image", about | {"b64_json": _base64(_preview(image))})
+            for index, png in enumerate(work.result()):
+                yield _event(f"{kind}.completed", {"index": index} | _entry(png, wanted))
+        except (RefusedError, ValueError) as error:
+            yield _event("error", {"error": {"message": str(error), "type": "invalid_request_error"}})
+        finally:
+            work.cancel()
+            self.batcher.cancel(pictures)
+
+    async def _models(self, request: Request) -> Response:
+        check_request(request, self.config)
+        model = {"id": self.room.pipe.pipeline.digest, "object": "model", "owned_by": "infinity"}
+        return JSONResponse({"object": "list", "data": [model], "loras": sorted(self.config.adapters)})
+
+    async def _health(self, _: Request) -> Response:
+        return JSONResponse({"status": "ok", "waiting": len(self.batcher.waiting), "running": self.batcher.running})
+
+    async def _metrics(self, request: Request) -> Response:
+        check_request(request, self.config)
+        return Response(self.metrics.text(), media_type=CONTENT_TYPE)
+
+
+_DRAWING_PATHS = ("/v1/images/generations", "/v1/images/edits")
+
+
+def _teller(
+    loop: asyncio.AbstractEventLoop, told: asyncio.Queue[tuple[int, int, int, Image.Image]], index: int
+) -> Callable[[int, int, Image.Image], None]:
+    """Return a callback for the computing thread; a reader that is too slow misses the oldest previews."""
+
+    def put(item: tuple[int, int, int, Image.Image]) -> None:
+        if told.full():
+            told.get_nowait()
+        told.put_nowait(item)
+
+    return lambda scale, scales, image: loop.call_soon_threadsafe(put, (index, scale, scales, image))  # type: ignore[return-value]
+
+
+async def _gone(request: Request) -> None:
+    while not await request.is_disconnected():
+        await asyncio.sleep(0.1)
+
+
+def _shown(scales: int, wanted: int | None) -> frozenset[int]:
+    """Return the scales whose previews are sent: all but the last, or as many as wanted, evenly spread."""
+    if wanted is None or wanted >= scales - 1:
+        return frozenset(range(scales - 1))
+    return frozenset(round((i + 1) * (scales - 1) / (wanted + 1)) for i in range(wanted))
+
+
+def _entry(png: bytes, wanted: PictureRequest) -> dict[str, Any]:
+    text = _base64(png)
+    return {"url": f"data:image/png;base64,{text}"} if wanted.as_url else {"b64_json": text}
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")
+
+
+def _preview(image: Image.Image) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "PNG", compress_level=1)
+    return file.getvalue()
+
+
+def _event(kind: str, about: dict[str, Any]) -> bytes:
+    return f"event: {kind}\ndata: {json.dumps({'type': kind} | about)}\n\n".encode()
+
+
+def _page(name: str, kind: str) -> Callable[[Request], Awaitable[Response]]:
+    content = (_PAGE / name).read_bytes()
+
+    async def serve(_: Request) -> Response:
+        return protected(Response(content, media_type=kind))
+
+    return serve
+
+
+def _problem(message: str, status: int, field: str | None = None) -> JSONResponse:
+    kind = "server_error" if status >= 500 else "invalid_request_error"
+    return JSONResponse({"error": {"message": message, "type": kind, "param": field, "code": None}}, status)
+
+
+async def _refused(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RefusedError)
+    return _problem(error.message, error.status, error.field)
+
+
+async def _busy(_: Request, error: Exception) -> Response:
+    assert isinstance(error, BusyError)
+    response = _problem(str(error), 429)
+    response.headers["Retry-After"] = str(error.retry_after_s)
+    return response
+
+
+async def _failed(_: Request, error: Exception) -> Response:
+    logger.error("a request failed: %s", type(error).__name__)
+    return _problem("the server failed at this request", 500)

@@ -1,0 +1,142 @@
+"""Compute batches of the server with a loaded model."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from infinity import storage
+from infinity.data.images.decoding import MAX_PIXELS, decode
+from infinity.generation.editing.edits import Edit, inpainting, variation
+from infinity.generation.infinity_pipeline import InfinityPipeline
+from infinity.generation.picture_files import to_png
+from infinity.generation.redo import source_of
+from infinity.generation.results import PipelineResult, ScalePreview
+from infinity.generation.sampling import SamplingConfig
+from infinity.generation.steering import PictureSteering, ScaleDone
+from infinity.serving.batcher import QueuedPicture
+from infinity.serving.inputs import PictureRequest, RefusedError
+from infinity.serving.settings import ServingConfig
+from infinity.transformer.lora_files import load_adapter
+
+_MOST_EDIT_PIXELS = min(MAX_PIXELS, 16_000_000)
+
+
+@dataclass(frozen=True, slots=True)
+class OnePicture:
+    """A picture of a request.
+
+    Attributes:
+        prompt: Text.
+        seed: Seed.
+        request: Request that it belongs to.
+    """
+
+    prompt: str
+    seed: int
+    request: PictureRequest
+
+
+def batch_key(request: PictureRequest) -> tuple[Any, ...]:
+    """Return what pictures of a batch have in common; an edit shares its batch with itself alone."""
+    if request.image is not None:
+        return ("edit", id(request))
+    return (request.aspect_ratio or 1.0, request.sampling, request.adapters)
+
+
+class DrawingRoom:
+    """A loaded model with its adapters, used by one thread."""
+
+    def __init__(self, config: ServingConfig) -> None:
+        self.pipe = InfinityPipeline.from_pretrained(config.model, device=config.device)
+        self.adapters = {
+            name: dataclasses.replace(load_adapter(storage.absolute(place)), name=name)
+            for name, place in config.adapters.items()
+        }
+        for adapter in self.adapters.values():
+            self.pipe.set_adapters([(adapter, 1.0)])  # refuses one of another model now rather than at a request
+        self.pipe.set_adapters([])
+
+    def compute(self, batch: Sequence[QueuedPicture]) -> list[bytes]:
+        """Return a PNG file for each picture; all have one key.
+
+        Raises:
+            RefusedError: The picture to edit or its mask cannot be read or used.
+        """
+        works = [waiting.work for waiting in batch]
+        request: PictureRequest = works[0].request
+        self.pipe.set_adapters((self.adapters[name], scale) for name, scale in request.adapters)
+        if request.image is not None:
+            result = self._edited(works, request, batch)
+        else:
+            result = self.pipe.draw(
+                [work.prompt for work in works],
+                [work.seed for work in works],
+                request.sampling,
+                request.aspect_ratio or 1.0,
+                steering=PictureSteering(on_scale=self._telling(batch)),
+                batch_size=len(works),
+                output_type="np",
+            )
+        pairs = zip(result.pixels(), result.settings, strict=True)
+        return [to_png(image, about) for image, about in pairs]
+
+    def warm_up(self) -> None:
+        """Draw a picture, so that the first client does not wait for what is set up once."""
+        self.pipe.draw(["warm-up"], [0], SamplingConfig(), output_type="np")
+
+    def _edited(
+        self, works: Sequence[OnePicture], request: PictureRequest, batch: Sequence[QueuedPicture]
+    ) -> PipelineResult:
+        try:
+            edit = self._edit(request)
+        except ValueError as error:
+            raise RefusedError(str(error), "image") from error
+        seeds = [work.seed for work in works]
+        return self.pipe.draw_edit(edit, request.prompt, seeds, request.sampling, "np", self._telling(batch))
+
+    def _edit(self, request: PictureRequest) -> Edit:
+        assert request.image is not None
+        source = source_of(self.pipe, request.image, where="image", max_pixels=_MOST_EDIT_PIXELS)
+        if request.keep_scales is not None:
+            return variation(source, request.keep_scales)
+        assert request.mask is not None
+        return inpainting(source, mask_of(request.mask))
+
+    def _telling(self, batch: Sequence[QueuedPicture]) -> Any:
+        """Return a callback that decodes previews for the pictures that somebody watches; None where nobody does."""
+        if not any(waiting.on_scale for waiting in batch):
+            return None
+
+        def on_scale(rows: slice, done: ScaleDone) -> None:
+            preview = ScalePreview(
+                range(rows.start, rows.stop), done.scale, done.num_scales, done, self.pipe.pipeline.tokenizer
+            )
+            images = preview.images()
+            for waiting, image in zip(batch[rows], images, strict=True):
+                if waiting.on_scale is not None and not waiting.is_cancelled:
+                    waiting.on_scale(done.scale, done.num_scales, image)
+
+        return on_scale
+
+
+def mask_of(data: bytes) -> np.ndarray:
+    """Return the pixels to draw again: transparent ones, as in OpenAI's API, or white ones of an opaque picture.
+
+    Raises:
+        ValueError: The bytes are not a picture.
+    """
+    import io
+
+    decode(data, _MOST_EDIT_PIXELS)  # refuses what is damaged, hostile or too large
+    with Image.open(io.BytesIO(data)) as image:
+        if image.mode in ("RGBA", "LA") or "transparency" in image.info:
+            alpha = np.asarray(image.convert("RGBA"))[..., 3]
+            if int(alpha.min()) < 128:
+                return alpha < 128
+        return np.asarray(image.convert("L")) >= 128

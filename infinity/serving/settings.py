@@ -1,0 +1,80 @@
+"""Settings of the server: the model, the limits, the keys."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from infinity.config import Config
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServingLimits(Config):
+    """Bounds of the server.
+
+    Attributes:
+        max_images: Pictures per request.
+        max_prompt: Characters of a prompt.
+        max_body_bytes: Bytes of a request.
+        max_waiting: Pictures that wait; more are answered by 429.
+        max_batch: Pictures per pass.
+        batch_wait_s: Seconds that the first picture of a batch waits for others.
+        body_timeout_s: Seconds in which a request's body must have come.
+    """
+
+    max_images: int = 10
+    max_prompt: int = 4000
+    max_body_bytes: int = 16 * 2**20
+    max_waiting: int = 64
+    max_batch: int = 8
+    batch_wait_s: float = 0.02
+    body_timeout_s: float = 30.0
+
+    def __post_init__(self) -> None:
+        if min(self.max_images, self.max_prompt, self.max_body_bytes, self.max_waiting, self.max_batch) < 1:
+            raise ValueError("ServingLimits: expected at least 1 of everything")
+        if self.batch_wait_s < 0 or self.body_timeout_s <= 0:
+            raise ValueError("ServingLimits: expected batch_wait_s of at least 0 and body_timeout_s above 0")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServingConfig(Config):
+    """What a server serves.
+
+    Attributes:
+        model: Model folder.
+        device: Device; None for the fastest.
+        adapters: Places of adapters by the name with which a request asks for them.
+        key_digests: Sha256 of each API key; empty for a server without keys, on this machine alone.
+        limits: Bounds.
+    """
+
+    model: str
+    device: str | None = None
+    adapters: dict[str, str] = field(default_factory=dict)
+    key_digests: tuple[str, ...] = ()
+    limits: ServingLimits = field(default_factory=ServingLimits)
+
+    def admits(self, key: str) -> bool:
+        """Return whether a request with this key is served; takes as long for every wrong key."""
+        found = key_digest(key)
+        return not self.key_digests or any([hmac.compare_digest(found, known) for known in self.key_digests])
+
+
+def key_digest(key: str) -> str:
+    """Return the sha256 of a key, which is all that the server keeps of it."""
+    return hashlib.sha256(key.encode(errors="surrogatepass")).hexdigest()
+
+
+def read_keys(text: str, *, where: str) -> Sequence[str]:
+    """Return the digests of keys, one per line; empty lines and lines that begin with # are skipped.
+
+    Raises:
+        ValueError: There is no key, or one has fewer than 16 characters.
+    """
+    keys = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    if not keys or min(map(len, keys)) < 16:
+        raise ValueError(f"{where}: expected one key of at least 16 characters per line, found {len(keys)} keys")
+    return [key_digest(key) for key in keys]

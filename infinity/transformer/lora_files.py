@@ -1,0 +1,185 @@
+"""Adapters as files of the library peft: ``adapter_model.safetensors`` and ``adapter_config.json``."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import safetensors.torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from infinity import storage
+from infinity.config import ConfigError, parse_json
+from infinity.transformer.lora import Adapter, AdapterError, LowRank
+
+CONFIG_FILE = "adapter_config.json"
+TENSORS_FILE = "adapter_model.safetensors"
+_PREFIX = "base_model.model."
+_KEY = re.compile(r"(?P<module>.+)\.(?P<part>lora_A\.weight|lora_B\.weight|lora_magnitude_vector(\.weight)?)")
+
+
+def save_adapter(folder: str, adapter: Adapter) -> str:
+    """Write an adapter as a folder that peft reads, and return its digest.
+
+    Each linear map's factor is kept: its ``lora_alpha`` is factor times rank.
+
+    Raises:
+        StorageError: The folder cannot be written.
+    """
+    tensors: dict[str, Tensor] = {}
+    ranks, alphas, dora = {}, {}, False
+    for name, layer in sorted(adapter.layers.items()):
+        tensors[f"{_PREFIX}{name}.lora_A.weight"] = layer.down.detach().cpu().contiguous().clone()
+        tensors[f"{_PREFIX}{name}.lora_B.weight"] = layer.up.detach().cpu().contiguous().clone()
+        if layer.magnitude is not None:
+            dora = True
+            tensors[f"{_PREFIX}{name}.lora_magnitude_vector"] = layer.magnitude.detach().cpu().contiguous().clone()
+        ranks[name] = int(layer.down.shape[0])
+        alphas[name] = layer.scaling * ranks[name]
+    config = _config(ranks, alphas, dora)
+    storage.write_bytes(storage.join(folder, TENSORS_FILE), safetensors.torch.save(tensors, {"format": "pt"}))
+    storage.write_text(storage.join(folder, CONFIG_FILE), json.dumps(config, indent=2, sort_keys=True) + "\n")
+    return adapter_digest(adapter.layers)
+
+
+def _config(ranks: Mapping[str, int], alphas: Mapping[str, float], dora: bool) -> dict[str, Any]:
+    """Return peft's description; the most frequent rank and alpha stand alone, others in its patterns."""
+    rank = max(ranks.values(), key=list(ranks.values()).count, default=1)
+    alpha = max(alphas.values(), key=list(alphas.values()).count, default=1.0)
+    return {
+        "peft_type": "LORA",
+        "task_type": None,
+        "base_model_name_or_path": None,
+        "inference_mode": True,
+        "r": rank,
+        "lora_alpha": alpha,
+        "rank_pattern": {name: value for name, value in ranks.items() if value != rank},
+        "alpha_pattern": {name: value for name, value in alphas.items() if value != alpha},
+        "target_modules": sorted(ranks),
+        "use_dora": dora,
+        "use_rslora": False,
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "fan_in_fan_out": False,
+    }
+
+
+def load_adapter(uri: str) -> Adapter:
+    """Read an adapter: a folder of peft's two files, or the file of tensors beside its ``adapter_config.json``.
+
+    Raises:
+        AdapterError: The files are damaged, or describe something else than LoRA or DoRA of linear maps.
+        StorageError: The place cannot be read.
+    """
+    file = uri if uri.endswith(".safetensors") else storage.join(uri, TENSORS_FILE)
+    about = storage.join(storage.parent(file), CONFIG_FILE)
+    try:
+        data, text = storage.read_bytes(file), storage.read_text(about)
+    except storage.FileMissingError as error:
+        raise AdapterError(f"{uri}: expected an adapter ({TENSORS_FILE} and {CONFIG_FILE}), found none") from error
+    try:
+        tensors = safetensors.torch.load(data)
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise AdapterError(f"{file}: damaged, or not a safetensors file ({type(error).__name__})") from error
+    try:
+        config = parse_json(text, where=about)
+    except ConfigError as error:
+        raise AdapterError(str(error)) from error
+    _check_config(config, about)
+    layers = _layers(tensors, config, file)
+    folder = storage.parent(file) if storage.name(file) == TENSORS_FILE else file
+    return Adapter(storage.name(folder.rstrip("/")), layers, adapter_digest(layers))
+
+
+def _check_config(config: Any, where: str) -> None:
+    if not isinstance(config, dict) or str(config.get("peft_type")) not in ("LORA", "PeftType.LORA"):
+        found = config.get("peft_type") if isinstance(config, dict) else type(config).__name__
+        raise AdapterError(f"{where}: expected an adapter of the type LORA, found {found!s:.40}")
+    unusual: dict[str, tuple[Any, ...]] = {
+        "bias": ("none", None),
+        "modules_to_save": (None, []),
+        "fan_in_fan_out": (False, None),
+    }
+    for name, fine in unusual.items():
+        if config.get(name, fine[0]) not in fine:
+            raise AdapterError(f"{where}: expected {name} {fine[0]!r}, found {config[name]!r:.60}; it cannot be loaded")
+    for name in ("r", "lora_alpha"):
+        value = config.get(name)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e6:
+            raise AdapterError(f"{where}: expected a positive number {name}, found {value!r:.40}")
+
+
+def _layers(tensors: Mapping[str, Tensor], config: Mapping[str, Any], where: str) -> dict[str, LowRank]:
+    parts: dict[str, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        match = _KEY.fullmatch(key.removeprefix(_PREFIX))
+        if match is None:
+            raise AdapterError(
+                f"{where}: expected tensors lora_A, lora_B and magnitudes of linear maps, found {key!r:.120}"
+            )
+        parts.setdefault(match["module"], {})[match["part"].split(".")[0]] = value
+    layers = {}
+    for module, found in parts.items():
+        if "lora_A" not in found or "lora_B" not in found:
+            raise AdapterError(f"{where}: {module} has only {', '.join(sorted(found))}; expected lora_A and lora_B")
+        down, up = found["lora_A"], found["lora_B"]
+        if down.ndim != 2 or up.ndim != 2 or up.shape[1] != down.shape[0] or not down.shape[0]:
+            raise AdapterError(f"{where}: {module}: the shapes {tuple(down.shape)} and {tuple(up.shape)} are no LoRA")
+        layers[module] = LowRank(
+            down, up, _scaling(module, down.shape[0], config, where), found.get("lora_magnitude_vector")
+        )
+    if not layers:
+        raise AdapterError(f"{where}: the adapter holds no tensor")
+    return layers
+
+
+def _scaling(module: str, rank: int, config: Mapping[str, Any], where: str) -> float:
+    """Return peft's factor of a linear map; the first pattern that matches its name, as in peft, gives its alpha."""
+    alpha = config["lora_alpha"]
+    for pattern, value in (config.get("alpha_pattern") or {}).items():
+        try:
+            is_match = re.match(rf"(.*\.)?({pattern})$", module) is not None
+        except re.error as error:
+            raise AdapterError(f"{where}: alpha_pattern {pattern!r:.60} is not a regular expression") from error
+        if is_match:
+            alpha = value
+            break
+    return float(alpha) / (rank**0.5 if config.get("use_rslora") else rank)
+
+
+def adapter_digest(layers: Mapping[str, LowRank]) -> str:
+    """Return 16 hexadecimal digits over all tensors and factors."""
+    state = hashlib.sha256()
+    for name, layer in sorted(layers.items()):
+        state.update(f"{name} {layer.scaling!r}".encode())
+        for tensor in (layer.down, layer.up, layer.magnitude):
+            if tensor is not None:
+                state.update(str(tuple(tensor.shape)).encode())
+                state.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+    return state.hexdigest()[:16]
+
+
+def parse_adapter(text: str) -> tuple[str, float]:
+    """Split ``file[:scale]`` into its place and scale; without one the scale is 1.
+
+    Raises:
+        AdapterError: The scale is not a number from -10 to 10.
+
+    Example:
+        >>> parse_adapter("emoji:0.5"), parse_adapter("s3://bucket/emoji")
+        (('emoji', 0.5), ('s3://bucket/emoji', 1.0))
+    """
+    place, colon, number = text.rpartition(":")
+    if not colon or not place or "/" in number:
+        return text, 1.0
+    try:
+        scale = float(number)
+    except ValueError:
+        return text, 1.0
+    if not -10.0 <= scale <= 10.0:
+        raise AdapterError(f"{text}: expected a scale from -10 to 10 behind the colon, got {number}")
+    return place, scale

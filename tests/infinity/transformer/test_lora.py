@@ -1,0 +1,215 @@
+"""Adapters as files: what peft writes we read, what we write peft reads, and the base comes back bit for bit."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+
+from infinity.training.transformer.adapters import AdapterConfig, add_adapters, merged, trained_adapter
+from infinity.transformer import Transformer
+from infinity.transformer.lora import Adapter, AdapterError, AdapterStack, LowRank, low_rank_difference
+from infinity.transformer.lora_files import load_adapter, parse_adapter, save_adapter
+from tests.fixtures.tiny_transformer import random_transformer
+
+PLACES = ("blocks.0.self_attention.query_key", "blocks.1.feed_forward.contract")
+
+
+def made(seed: int, *, rank: int = 2, dora: bool = False, places: tuple[str, ...] = PLACES) -> Adapter:
+    numbers, layers = torch.Generator().manual_seed(seed), {}
+    for place in places:
+        weight = random_transformer().get_submodule(place).weight
+        out, inner = weight.shape
+        magnitude = 1 + torch.rand(out, generator=numbers) if dora else None
+        down, up = torch.randn(rank, inner, generator=numbers), torch.randn(out, rank, generator=numbers)
+        layers[place] = LowRank(down, up, 0.25, magnitude)
+    return Adapter(f"adapter-{seed}", layers, "")
+
+
+def weights(model: Transformer) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("dora", [False, True])
+@pytest.mark.parametrize("rank", [1, 3])
+def test_a_saved_adapter_comes_back_and_changes_the_same_weights(tmp_path: Path, dora: bool, rank: int) -> None:
+    adapter = made(1, rank=rank, dora=dora)
+    digest = save_adapter(str(tmp_path / "a"), adapter)
+    found = load_adapter(str(tmp_path / "a"))
+    assert (found.name, found.digest) == ("a", digest)
+    assert load_adapter(str(tmp_path / "a" / "adapter_model.safetensors")).name == "a"
+    one, other = random_transformer(), random_transformer()
+    AdapterStack(one).set([(adapter, 0.7)])
+    AdapterStack(other).set([(found, 0.7)])
+    assert equal(weights(one), weights(other))
+
+
+def test_ranks_and_factors_that_differ_between_maps_come_back(tmp_path: Path) -> None:
+    one, other = made(1, rank=2, places=PLACES[:1]), made(2, rank=5, places=PLACES[1:])
+    changed = {name: LowRank(layer.down, layer.up, 2.0) for name, layer in other.layers.items()}
+    save_adapter(str(tmp_path), Adapter("both", {**one.layers, **changed}, ""))
+    found = load_adapter(str(tmp_path)).layers
+    assert [found[place].scaling for place in PLACES] == pytest.approx([0.25, 2.0])
+    assert [found[place].down.shape[0] for place in PLACES] == [2, 5]
+
+
+@pytest.mark.parametrize("dora", [False, True])
+def test_scale_zero_and_unloading_give_the_base_back_bit_for_bit(dora: bool) -> None:
+    model = random_transformer()
+    before, stack = weights(model), AdapterStack(model)
+    for loaded in ([(made(1, dora=dora), 1.0), (made(2), 0.5)], [(made(1, dora=dora), 0.0)], [(made(3), -1.0)], []):
+        stack.set(loaded)
+        assert equal(weights(model), before) == all(scale == 0.0 for _, scale in loaded)
+
+
+def test_scales_are_linear_and_stacks_add_up() -> None:
+    place, one, two = PLACES[0], made(1), made(2)
+    base = random_transformer().get_submodule(place).weight.detach()
+    model = random_transformer()
+    stack = AdapterStack(model)
+    stack.set([(one, 0.5), (two, 1.0)])
+    expected = base + 0.5 * one.layers[place].change(base) + two.layers[place].change(base)
+    torch.testing.assert_close(model.get_submodule(place).weight, expected, rtol=0, atol=0)
+
+
+def test_an_adapter_of_another_model_is_named_and_nothing_changes() -> None:
+    model = random_transformer()
+    before, stack = weights(model), AdapterStack(model)
+    wrong = {
+        "no linear map blocks.99": Adapter(
+            "x", {"blocks.99.expand": LowRank(torch.ones(1, 2), torch.ones(2, 1), 1.0)}, ""
+        ),
+        "one of another model": Adapter("x", {PLACES[0]: LowRank(torch.ones(1, 3), torch.ones(3, 1), 1.0)}, ""),
+    }
+    good = made(1).layers[PLACES[0]]
+    wrong["NaN"] = Adapter("x", {PLACES[0]: LowRank(good.down * float("nan"), good.up, 1.0)}, "")
+    for message, adapter in wrong.items():
+        with pytest.raises(AdapterError, match=message):
+            stack.set([(made(1), 1.0), (adapter, 1.0)])
+        assert equal(weights(model), before)
+
+
+@pytest.mark.parametrize("dora", [False, True])
+def test_peft_loads_our_file_and_computes_the_same(tmp_path: Path, dora: bool) -> None:
+    peft = pytest.importorskip("peft", reason="peft is not installed")
+    adapter = made(1, dora=dora)
+    save_adapter(str(tmp_path), adapter)
+    ours, theirs = random_transformer(), random_transformer()
+    AdapterStack(ours).set([(adapter, 1.0)])
+    config = peft.LoraConfig.from_pretrained(str(tmp_path))
+    peft.inject_adapter_in_model(config, theirs)
+    stored = safetensors.torch.load_file(tmp_path / "adapter_model.safetensors")
+    stored = {name.removeprefix("base_model.model."): value for name, value in stored.items()}
+    missing = peft.set_peft_model_state_dict(theirs, stored)
+    assert not missing.unexpected_keys
+    found = merged(theirs)
+    for place in PLACES:
+        torch.testing.assert_close(
+            found.get_submodule(place).weight, ours.get_submodule(place).weight, rtol=1e-5, atol=1e-5
+        )
+
+
+@pytest.mark.parametrize("dora", [False, True])
+@pytest.mark.parametrize(
+    "more", [{}, {"rank_pattern": {"expand": 1}, "alpha_pattern": {"expand": 9}}, {"use_rslora": True}]
+)
+def test_we_load_what_peft_writes(tmp_path: Path, dora: bool, more: dict[str, Any]) -> None:
+    peft = pytest.importorskip("peft", reason="peft is not installed")
+    model = random_transformer()
+    base = weights(model)
+    lora = peft.LoraConfig(r=3, lora_alpha=4, use_dora=dora, target_modules=["query_key", "expand"], **more)
+    wrapped = peft.get_peft_model(model, lora)
+    numbers = torch.Generator().manual_seed(4)
+    with torch.no_grad():
+        for name, value in wrapped.named_parameters():
+            if "lora_B" in name:
+                value.copy_(torch.randn(value.shape, generator=numbers))
+    wrapped.save_pretrained(tmp_path)
+    ours = random_transformer()
+    assert equal(weights(ours), base)
+    AdapterStack(ours).set([(load_adapter(str(tmp_path)), 1.0)])
+    for name, value in wrapped.merge_and_unload().state_dict().items():
+        torch.testing.assert_close(ours.state_dict()[name], value, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("dora", [False, True])
+def test_the_adapter_of_a_training_changes_what_its_merged_export_changes(dora: bool) -> None:
+    pytest.importorskip("peft", reason="peft is not installed")
+    model = random_transformer()
+    add_adapters(model, AdapterConfig(rank=2, alpha=3.0, dora=dora))
+    with torch.no_grad():
+        for name, value in model.named_parameters():
+            if "lora_B" in name:
+                value.normal_(generator=torch.Generator().manual_seed(len(name)))
+    ours = random_transformer()
+    AdapterStack(ours).set([(trained_adapter(model, "x"), 1.0)])
+    for name, value in merged(model).state_dict().items():
+        torch.testing.assert_close(ours.state_dict()[name], value, rtol=1e-5, atol=1e-5)
+
+
+def test_a_change_of_low_rank_is_found_again_from_two_models() -> None:
+    base, adapter = random_transformer(), made(1, rank=2)
+    tuned = random_transformer()
+    AdapterStack(tuned).set([(adapter, 1.0)])
+    place = PLACES[0]
+    one, other = (model.get_submodule(place).weight.detach() for model in (base, tuned))
+    found = low_rank_difference(one, other, rank=2)
+    torch.testing.assert_close(found.change(one), other - one, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"peft_type": "LOHA"}, "expected an adapter of the type LORA"),
+        ({"bias": "all"}, "expected bias 'none'"),
+        ({"modules_to_save": ["head"]}, "modules_to_save"),
+        ({"r": 0}, "positive number r"),
+        ({"lora_alpha": "x"}, "positive number lora_alpha"),
+        ({"alpha_pattern": {"(": 1}}, "not a regular expression"),
+    ],
+)
+def test_kinds_that_are_not_ours_are_one_sentence(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    save_adapter(str(tmp_path), made(1))
+    config = tmp_path / "adapter_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), **changes}))
+    with pytest.raises(AdapterError, match=message):
+        load_adapter(str(tmp_path))
+
+
+def test_damaged_files_are_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(AdapterError, match="found none"):
+        load_adapter(str(tmp_path))
+    save_adapter(str(tmp_path), made(1))
+    file = tmp_path / "adapter_model.safetensors"
+    tensors = safetensors.torch.load_file(file)
+    file.write_bytes(file.read_bytes()[:40])
+    with pytest.raises(AdapterError, match="damaged"):
+        load_adapter(str(tmp_path))
+    first = next(name for name in tensors if "lora_A" in name)
+    for wrong, message in (
+        ({name: value for name, value in tensors.items() if name != first}, "expected lora_A and lora_B"),
+        ({**tensors, first: tensors[first][:1]}, "are no LoRA"),
+        ({**tensors, "base_model.model.start": torch.ones(2)}, "found 'base_model.model.start'"),
+        ({}, "holds no tensor"),
+    ):
+        safetensors.torch.save_file(wrong, file)
+        with pytest.raises(AdapterError, match=message):
+            load_adapter(str(tmp_path))
+
+
+def test_the_scale_stands_behind_a_colon() -> None:
+    assert parse_adapter("a/b:0.5") == ("a/b", 0.5)
+    assert parse_adapter("a/b:-1") == ("a/b", -1.0)
+    assert parse_adapter("s3://bucket/x") == ("s3://bucket/x", 1.0)
+    assert parse_adapter("C:name") == ("C:name", 1.0)
+    for text in ("a:11", "a:nan", "a:inf"):
+        with pytest.raises(AdapterError, match="expected a scale"):
+            parse_adapter(text)
