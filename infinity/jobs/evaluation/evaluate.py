@@ -22,6 +22,7 @@ from infinity.evaluation.fid.distribution import DistributionBenchmark
 from infinity.evaluation.fid.inception_weights import InceptionWeights, load_inception
 from infinity.evaluation.geneval.benchmark import GenevalBenchmark
 from infinity.evaluation.geneval.scenes import SceneBenchmark
+from infinity.evaluation.judge.benchmark import JudgeBenchmark
 from infinity.evaluation.preference.benchmark import ClipScoreBenchmark, HpsBenchmark, ImageRewardBenchmark
 from infinity.evaluation.prompts.benchmark import PictureFolder, PromptBenchmark
 from infinity.evaluation.prompts.rewriting import RewriteFile
@@ -44,7 +45,7 @@ from infinity.tokenizer import TokenizerConfig
 
 DRAWINGS_FILE, SCORES_FILE, STORE_FOLDER = "drawings.jsonl", "scores.json", "store"
 
-BENCHMARKS_OF_PICTURES = frozenset({"geneval", "dpg", "clip_score", "image_reward", "hps"})
+BENCHMARKS_OF_PICTURES = frozenset({"geneval", "dpg", "clip_score", "image_reward", "hps", "judge"})
 """Fields of a spec whose benchmark can score pictures that were drawn elsewhere."""
 
 
@@ -65,6 +66,8 @@ class EvaluateSpec(JobSpec):
         clip_score: CLIP score over lists of prompts, or None.
         image_reward: ImageReward on its benchmark, or None.
         hps: HPSv2 on its benchmark, or None.
+        judge: Questions about pictures that a vision-language model answers (GenEval 2, DSG, TIFA, TIIF, UniGenBench++,
+            VQAScore), or None.
         distribution: Settings of FID, KID, Inception Score, precision and recall, which need ``inception``.
         inception: Weights of the feature network; None reports FID and the others as not measured.
         sampling: How pictures are drawn.
@@ -80,7 +83,7 @@ class EvaluateSpec(JobSpec):
 
     kind: ClassVar[str] = "evaluation"
     elsewhere: ClassVar[frozenset[str]] = frozenset({"output", "workers", "store"})
-    later: ClassVar[frozenset[str]] = frozenset({"clip_score", "image_reward", "hps", "pictures_of", "inputs"})
+    later: ClassVar[frozenset[str]] = frozenset({"clip_score", "image_reward", "hps", "judge", "pictures_of", "inputs"})
 
     model: str
     manifest: str | None = None
@@ -94,6 +97,7 @@ class EvaluateSpec(JobSpec):
     clip_score: ClipScoreBenchmark | None = None
     image_reward: ImageRewardBenchmark | None = None
     hps: HpsBenchmark | None = None
+    judge: JudgeBenchmark | None = None
     distribution: DistributionBenchmark = field(default_factory=DistributionBenchmark)
     inception: InceptionWeights | None = None
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
@@ -201,6 +205,7 @@ class EvaluateSpec(JobSpec):
             "CLIP score": self.clip_score,
             "ImageReward": self.image_reward,
             "HPSv2": self.hps,
+            "judge": self.judge,
         }
         for name, benchmark in named.items():
             if benchmark is not None:
