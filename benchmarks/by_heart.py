@@ -16,8 +16,8 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.switch_data import make_manifest, nobody, train_alone
-from benchmarks.switch_data import make_tokenizer as small_tokenizer
+from benchmarks.switches.data import make_manifest, nobody, train_alone
+from benchmarks.switches.data import make_tokenizer as small_tokenizer
 from infinity.data.dataset.manifest import Manifest
 from infinity.data.loading.batches import BatchIds, load_images
 from infinity.generation.generate import to_uint8

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from benchmarks.estimate import Configuration, configurations
-from benchmarks.timing import alternately, seconds_of
+from benchmarks.measuring.timing import alternately, seconds_of
 from infinity.jobs.estimate.rehearsal import Load, Rehearsal, rehearse
 from infinity.jobs.training.transformer import TrainTransformerSpec
 from infinity.training.transformer.engine import EngineConfig

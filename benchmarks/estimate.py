@@ -18,8 +18,8 @@ from typing import Any
 
 import torch
 
-from benchmarks.timing import seconds_of
-from benchmarks.transformer import CONFIG
+from benchmarks.measuring.timing import seconds_of
+from benchmarks.run.transformer import CONFIG
 from infinity.jobs.estimate.estimate import Calibration, Estimate, calibrate, estimate, peak_bytes
 from infinity.jobs.estimate.rehearsal import AnyTrainSpec, Load, rehearse
 from infinity.jobs.training.transformer import TrainTransformerSpec
@@ -67,7 +67,7 @@ def configurations() -> Mapping[str, Configuration]:
 
 
 def reference_sized(spec: TrainTransformerSpec) -> TrainTransformerSpec:
-    """Return the training benchmark's sizes (`benchmarks.transformer`) as a training."""
+    """Return the training benchmark's sizes (`benchmarks.run.transformer`) as a training."""
     return spec.replace(
         model=CONFIG.replace(text_channels=512),
         text=BuiltinTextConfig(channels=512, max_tokens=32),

@@ -31,7 +31,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from benchmarks.watching import watch
+from benchmarks.measuring.watching import watch
 
 SIDE_PX, QUALITY, PER_SHARD = 512, 95, 500
 

@@ -20,8 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.timing import seconds_of
-from benchmarks.transformer import BATCH, CONFIG, prepare_training
+from benchmarks.measuring.timing import seconds_of
+from benchmarks.run.transformer import BATCH, CONFIG, prepare_training
 from infinity.kernels.feed_forward import feed_forward
 from infinity.kernels.straight_through import spherical_straight_through
 from infinity.kernels.switch import Kernels, use_kernels

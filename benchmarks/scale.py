@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.watching import watch
+from benchmarks.measuring.watching import watch
 
 
 def run_flow(folder: str, pictures: int, near_duplicates: bool) -> None:
@@ -25,7 +25,7 @@ def run_flow(folder: str, pictures: int, near_duplicates: bool) -> None:
     from prefect.testing.utilities import prefect_test_harness
 
     from flows.build_dataset import build_dataset
-    from flows.parameters import DatasetForm
+    from flows.forms.parameters import DatasetForm
 
     form = DatasetForm(num_scenes=pictures, near_duplicates=near_duplicates or None)
     with prefect_test_harness(server_startup_timeout=300):

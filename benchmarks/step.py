@@ -20,7 +20,7 @@ HERE = Path(__file__).resolve().parents[1]
 
 _COMMON = """
 import json, resource, time, torch
-from benchmarks.transformer import BATCH, CONFIG, prepare_training, random_model, random_text
+from benchmarks.run.transformer import BATCH, CONFIG, prepare_training, random_model, random_text
 from infinity.scales import published_schedule
 from infinity.transformer.loss import bitwise_cross_entropy
 torch.set_num_threads({threads})

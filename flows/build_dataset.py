@@ -2,11 +2,11 @@
 
 from prefect import flow
 
-from flows.parameters import DatasetForm
-from flows.plan import changed, folder_of, new_plan, save_plan
-from flows.reaper import explain_crash
-from flows.stage import flow_body
-from flows.stages import dataset_stage
+from flows.forms.parameters import DatasetForm
+from flows.operations.reaper import explain_crash
+from flows.records.plan import changed, folder_of, new_plan, save_plan
+from flows.stages.kinds import dataset_stage
+from flows.stages.stage import flow_body
 from infinity.jobs.dataset.build import BuildDatasetReport
 from infinity.recipes.runs import RecipeName
 

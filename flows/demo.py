@@ -73,7 +73,7 @@ def _run(stack: Stack, server: Server, run: str, data: str | None, recipe: str) 
     from prefect import tags
 
     from flows.end_to_end import end_to_end
-    from flows.reaper import reap
+    from flows.operations.reaper import reap
 
     for said in reap():  # demos that were killed
         print(f"ended {said}")

@@ -7,15 +7,15 @@ from typing import NamedTuple
 from prefect import flow
 from prefect.logging import get_run_logger
 
-from flows import pages
-from flows.events import announce_model
-from flows.models import note_model
-from flows.parameters import DatasetForm, EvaluationForm, FinetuneForm, PretrainForm, TokenizerForm
-from flows.plan import Change, changed, folder_of, new_plan, save_plan
-from flows.reaper import explain_crash
-from flows.stage import flow_body
-from flows.stages import dataset_stage, evaluation_stage, training_stage
-from flows.summary import StageReports, summarize
+from flows.forms.parameters import DatasetForm, EvaluationForm, FinetuneForm, PretrainForm, TokenizerForm
+from flows.operations.reaper import explain_crash
+from flows.pages import results
+from flows.records.events import announce_model
+from flows.records.models import note_model
+from flows.records.plan import Change, changed, folder_of, new_plan, save_plan
+from flows.records.summary import StageReports, summarize
+from flows.stages.kinds import dataset_stage, evaluation_stage, training_stage
+from flows.stages.stage import flow_body
 from infinity.jobs.spec import is_done
 from infinity.recipes.runs import RecipeName
 from infinity.reporting.write import ReportFiles, write_report
@@ -64,7 +64,7 @@ def end_to_end(
     summary = summarize(plan, reports, title=run, command=_command(run, data, recipe, forms))
     files = write_report(summary, folder)
     seconds = {stage.name: stage.seconds for stage in summary.stages}
-    pages.publish_run({"report": files.html, "figures": files.json}, summary.scores, seconds)
+    results.publish_run({"report": files.html, "figures": files.json}, summary.scores, seconds)
     if is_new:
         note_model(folder, plan.evaluation.model)
         announce_model(run, plan.evaluation.model)

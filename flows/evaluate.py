@@ -7,13 +7,13 @@ from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
 from prefect.states import Completed
 
-from flows.gate import GateForm, decide
-from flows.models import newest_model
-from flows.parameters import EvaluationForm
-from flows.plan import changed, folder_of, is_begun, load_plan, save_plan
-from flows.reaper import explain_crash
-from flows.stage import flow_body
-from flows.stages import evaluation_stage
+from flows.forms.parameters import EvaluationForm
+from flows.operations.reaper import explain_crash
+from flows.records.models import newest_model
+from flows.records.plan import changed, folder_of, is_begun, load_plan, save_plan
+from flows.stages.gate import GateForm, decide
+from flows.stages.kinds import evaluation_stage
+from flows.stages.stage import flow_body
 from infinity import storage
 
 NOTHING = "Skipped"

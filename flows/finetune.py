@@ -2,11 +2,11 @@
 
 from prefect import flow
 
-from flows.parameters import DatasetForm, FinetuneForm
-from flows.plan import beginning_with, changed, folder_of, is_begun, load_plan, new_plan, save_plan, with_data
-from flows.reaper import explain_crash
-from flows.stage import flow_body
-from flows.stages import announced_training, dataset_stage
+from flows.forms.parameters import DatasetForm, FinetuneForm
+from flows.operations.reaper import explain_crash
+from flows.records.plan import beginning_with, changed, folder_of, is_begun, load_plan, new_plan, save_plan, with_data
+from flows.stages.kinds import announced_training, dataset_stage
+from flows.stages.stage import flow_body
 from infinity.jobs.training.base import TrainReport
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from prefect.client.orchestration import get_client
 from prefect.exceptions import ObjectNotFound
 
-from flows.reaper import reap
+from flows.operations.reaper import reap
 
 QUEUES = {"machine": 1, "evaluations": 1}
 """Queues of prefect.yaml, and how many runs of each may be at work at once.

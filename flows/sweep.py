@@ -3,12 +3,12 @@
 from prefect import flow
 from pydantic import Field
 
-from flows.form import Form, Positive
-from flows.parameters import EvaluationForm
-from flows.plan import load_plan
-from flows.reaper import explain_crash
-from flows.stage import flow_body
-from flows.stages import sweep_stage
+from flows.forms.form import Form, Positive
+from flows.forms.parameters import EvaluationForm
+from flows.operations.reaper import explain_crash
+from flows.records.plan import load_plan
+from flows.stages.kinds import sweep_stage
+from flows.stages.stage import flow_body
 from infinity import storage
 from infinity.jobs.evaluation.sweep import SweepGrid, SweepReport, SweepSpec
 

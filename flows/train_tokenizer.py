@@ -2,11 +2,11 @@
 
 from prefect import flow
 
-from flows.parameters import TokenizerForm
-from flows.plan import changed, folder_of, load_plan, save_plan
-from flows.reaper import explain_crash
-from flows.stage import flow_body
-from flows.stages import training_stage
+from flows.forms.parameters import TokenizerForm
+from flows.operations.reaper import explain_crash
+from flows.records.plan import changed, folder_of, load_plan, save_plan
+from flows.stages.kinds import training_stage
+from flows.stages.stage import flow_body
 from infinity.jobs.training.base import TrainReport
 
 

@@ -1,7 +1,7 @@
 """A note on this machine for every flow run that goes on here: which process does it, and in which folder it works.
 
 Prefect's server learns of the death of a process only from somebody who outlives it. After a reboot or a power cut
-nobody does; what is written here tells `flows.reaper` which runs ended without a word.
+nobody does; what is written here tells `flows.operations.reaper` which runs ended without a word.
 """
 
 import json
@@ -66,8 +66,8 @@ _current: ContextVar[FlowRunRecord | None] = ContextVar("record", default=None)
 def recorded(flow_run: str) -> Iterator[None]:
     """Put this process on record as the one that does the flow run.
 
-    The record stays behind the block: the run's last state is told to the server after it, and `flows.reaper` takes
-    away what is over.
+    The record stays behind the block: the run's last state is told to the server after it, and
+    `flows.operations.reaper` takes away what is over.
     """
     pid = os.getpid()
     record = FlowRunRecord(flow_run, socket.gethostname(), pid, birth(pid) or "")

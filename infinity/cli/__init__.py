@@ -10,22 +10,10 @@ from collections.abc import Callable
 
 import typer
 
-from infinity.cli import (
-    building,
-    data,
-    distance,
-    duplicates,
-    estimate,
-    evaluation,
-    pictures,
-    published,
-    quarantined,
-    recipes,
-    records,
-    redraw,
-    registry,
-    running,
-)
+from infinity.cli.data import building, datasets, duplicates, quarantined
+from infinity.cli.evaluation import distance, registry, scores
+from infinity.cli.model import pictures, published, records
+from infinity.cli.training import estimate, recipes, redraw, running
 
 app = typer.Typer(
     add_completion=False,
@@ -34,7 +22,7 @@ app = typer.Typer(
     help="Infinity: bitwise autoregressive text-to-image models.",
 )
 panels: dict[str, tuple[Callable[..., None], ...]] = {
-    "Model: draw pictures, look inside": (pictures.generate, pictures.reconstruct, records.info, evaluation.card),
+    "Model: draw pictures, look inside": (pictures.generate, pictures.reconstruct, records.info, scores.card),
     "Train": (
         running.run,
         estimate.estimate,
@@ -43,10 +31,10 @@ panels: dict[str, tuple[Callable[..., None], ...]] = {
         redraw.redraw,
     ),
     "Evaluate": (
-        evaluation.evaluate,
-        evaluation.compare,
-        evaluation.leaderboard,
-        evaluation.statistics,
+        scores.evaluate,
+        scores.compare,
+        scores.leaderboard,
+        scores.statistics,
         distance.distance,
         records.report,
     ),
@@ -57,8 +45,8 @@ for panel, commands in panels.items():
     for command in commands:
         app.command(rich_help_panel=panel)(command)
 for command in (building.build, quarantined.quarantine, quarantined.replay, duplicates.duplicates):
-    data.app.command()(command)
-app.add_typer(data.app, name="data", rich_help_panel="Data")
+    datasets.app.command()(command)
+app.add_typer(datasets.app, name="data", rich_help_panel="Data")
 app.add_typer(registry.app, name="registry", rich_help_panel="Evaluate")
 app.add_typer(published.app, name="published", rich_help_panel="Model: draw pictures, look inside")
 

@@ -2,7 +2,7 @@
 
 A second process of the same spec, on this machine or another, says who works, since when and at which step, waits, and
 then reads the finished report. If the first one dies it takes over and goes on from what is stored: at once where it
-can see that the process is gone, else after `SILENCE_S` without a sign of life (`infinity.storage.lease`).
+can see that the process is gone, else after `SILENCE_S` without a sign of life (`infinity.storage.leases.lease`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from infinity.jobs.progress import Progress, ProgressSink, unfailing
 from infinity.jobs.spec import JobReport, JobSpec, is_done, load_report
 from infinity.storage import StorageError
 from infinity.storage.fences import fenced
-from infinity.storage.lease import Lease, LeaseFence, LeaseRecord, acquire
+from infinity.storage.leases.lease import Lease, LeaseFence, LeaseRecord, acquire
 
 logger = logging.getLogger(__name__)
 

@@ -9,10 +9,10 @@ import numpy as np
 from jaxtyping import Float32
 
 from infinity.config import digest_of
-from infinity.perception.aesthetic import Aesthetic, AestheticConfig
 from infinity.perception.clip import Clip, ClipConfig, Picture
-from infinity.perception.image_classifier import ImageClassifier, NsfwConfig, WatermarkConfig
-from infinity.perception.ocr import TextArea, TextAreaConfig
+from infinity.perception.detection.image_classifier import ImageClassifier, NsfwConfig, WatermarkConfig
+from infinity.perception.detection.ocr import TextArea, TextAreaConfig
+from infinity.perception.preference.aesthetic import Aesthetic, AestheticConfig
 from infinity.perception.similarity import ClipSimilarity, ClipSimilarityConfig
 
 ScorerConfig = ClipSimilarityConfig | AestheticConfig | WatermarkConfig | NsfwConfig | TextAreaConfig

@@ -14,9 +14,9 @@ from markupsafe import Markup
 
 from infinity import storage
 from infinity.evaluation.score import Score
-from infinity.reporting.bands import judge
-from infinity.reporting.charts import interval, line_chart
-from infinity.reporting.curves import Points, Series, last, per_bit, per_scale, read_curves
+from infinity.reporting.plots.bands import judge
+from infinity.reporting.plots.charts import interval, line_chart
+from infinity.reporting.plots.curves import Points, Series, last, per_bit, per_scale, read_curves
 from infinity.reporting.summary import DatasetSummary, RunSummary, Sheet, TrainingSummary
 
 _PAGE = Path(__file__).with_name("page")

@@ -13,9 +13,9 @@ from markupsafe import Markup
 from infinity.config import Config
 from infinity.evaluation.score import Score
 from infinity.reporting.best_way import Way, best_way
-from infinity.reporting.charts import line_chart
 from infinity.reporting.comparison import PAGE, number
-from infinity.reporting.curves import Series
+from infinity.reporting.plots.charts import line_chart
+from infinity.reporting.plots.curves import Series
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -3,8 +3,9 @@
 Every room reads and writes through these functions, so that a folder may lie on a disk or in a bucket. A written file
 is either whole or absent. S3 is configured by the standard ``AWS_*`` variables alone.
 
-A folder may have one owner (`infinity.storage.lease`): then every write and deletion in it, by whichever function here,
-raises ``LeaseLostError`` instead where another process has become the owner.
+A folder may have one owner (`infinity.storage.leases`): then every write and deletion in it, by whichever function
+here, raises ``LeaseLostError`` instead where another process has become the owner. ``backends`` holds the two kinds of
+place; this page is where to start reading.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 from urllib.parse import quote
 
-from infinity.storage import local, s3
+from infinity.storage.backends import local, s3
 from infinity.storage.errors import (
     FileAlreadyThereError,
     FileMissingError,

@@ -7,7 +7,7 @@ import posixpath
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from infinity.storage import listing, s3
+from infinity.storage.backends import listing, s3
 
 
 def inside(roots: Sequence[str | Path]) -> Callable[[str | Path], bool]:

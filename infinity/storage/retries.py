@@ -10,7 +10,8 @@ from typing import TypeVar
 
 from infinity import storage
 from infinity.config import Config
-from infinity.storage import FileMissingError, StorageError, s3
+from infinity.storage import FileMissingError, StorageError
+from infinity.storage.backends import s3
 from infinity.storage.jitter import jittered
 
 T = TypeVar("T")

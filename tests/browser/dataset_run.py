@@ -103,7 +103,7 @@ def _file(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
 def build(runs: Path, source: Path) -> list[str]:
     """Run the flow, and a second time with other thresholds as a child of the first; ids of the flow runs."""
     from flows.build_dataset import build_dataset
-    from flows.parameters import DatasetForm
+    from flows.forms.parameters import DatasetForm
     from infinity.data.dataset.versions import load_version
 
     first = DatasetForm(

@@ -9,9 +9,9 @@ import pytest
 from flows.end_to_end import end_to_end
 from flows.evaluate import evaluate
 from flows.finetune import finetune
-from flows.parameters import EvaluationForm, FinetuneForm
-from flows.plan import STAGES, load_plan, save_plan
+from flows.forms.parameters import EvaluationForm, FinetuneForm
 from flows.pretrain import pretrain
+from flows.records.plan import STAGES, load_plan, save_plan
 from infinity.data.dataset.manifest import Manifest
 from tests.fixtures.prefect_api import ask
 from tests.flows.conftest import MiniRun

@@ -12,7 +12,7 @@ from prefect.flow_engine import run_flow
 
 from flows import evaluate as module
 from flows.evaluate import DEFAULT_RUN, evaluate
-from flows.plan import folder_of, new_plan, save_plan
+from flows.records.plan import folder_of, new_plan, save_plan
 from tests.fixtures.limits import wait_until
 from tests.fixtures.prefect_api import ask
 

@@ -7,7 +7,7 @@ import torch
 from typer.testing import CliRunner
 
 from flows.finetune import finetune
-from flows.plan import beginning_with, changed, load_plan, new_plan
+from flows.records.plan import beginning_with, changed, load_plan, new_plan
 from infinity.checkpoint import load_checkpoint
 from infinity.cli import app
 from tests.fixtures.published_files import write_pictures, write_published, write_t5

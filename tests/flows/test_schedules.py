@@ -10,7 +10,7 @@ from prefect import flow
 from prefect.events import DeploymentEventTrigger
 
 from flows.evaluate import evaluate
-from flows.events import MODEL_TRAINED, announce_model
+from flows.records.events import MODEL_TRAINED, announce_model
 from infra.settings import REPOSITORY
 from tests.fixtures.limits import wait_until
 from tests.fixtures.prefect_api import ask

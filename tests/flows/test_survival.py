@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from flows.plan import load_plan
+from flows.records.plan import load_plan
 from infinity.checkpoint import load_checkpoint
 from infinity.jobs.training.base import MODEL_FOLDER, TrainSpec
 from tests.fixtures.killing import Victim

@@ -21,7 +21,8 @@ from typing import BinaryIO
 
 from infinity import storage
 from infinity.data.dataset.manifest import ShardInfo
-from infinity.storage import StorageError, local
+from infinity.storage import StorageError
+from infinity.storage.backends import local
 from infinity.storage.retries import DamagedError, Patience, UnreachableError
 
 _PIECE_BYTES = 8 * 2**20

@@ -46,7 +46,7 @@ from infinity.evaluation.prompts.benchmark import (
 from infinity.evaluation.prompts.found import in_folders_or_flat, locate, place_of, with_missing
 from infinity.evaluation.prompts.rewriting import Rewriter, describe
 from infinity.evaluation.score import Score, slug
-from infinity.perception.vqa import Vqa, VqaConfig
+from infinity.perception.language.vqa import Vqa, VqaConfig
 from infinity.storage.pinned import PinnedFile
 
 OFFICIAL_TABLE = PinnedFile(

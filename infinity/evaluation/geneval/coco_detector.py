@@ -12,8 +12,8 @@ from infinity.config import Config
 from infinity.evaluation.geneval.scoring import COLOURS, ClassDetections, Detections
 from infinity.evaluation.networks import Networks
 from infinity.evaluation.pictures.store import Picture
-from infinity.perception.colours import ColourClassifier, ColourConfig
-from infinity.perception.mask2former import Instances, Mask2Former, Mask2FormerConfig
+from infinity.perception.detection.colours import ColourClassifier, ColourConfig
+from infinity.perception.detection.mask2former import Instances, Mask2Former, Mask2FormerConfig
 
 GREY = 0x99
 """Value of all three channels outside of an object's mask."""

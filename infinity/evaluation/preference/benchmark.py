@@ -39,8 +39,8 @@ from infinity.evaluation.prompts.rewriting import Rewriter
 from infinity.evaluation.prompts.rewriting import describe as describe_rewriter
 from infinity.evaluation.score import Score, slug
 from infinity.perception.clip import Clip, ClipConfig, PictureTextEncoder
-from infinity.perception.hps import Hps, HpsConfig
-from infinity.perception.image_reward import ImageReward, ImageRewardConfig
+from infinity.perception.preference.hps import Hps, HpsConfig
+from infinity.perception.preference.image_reward import ImageReward, ImageRewardConfig
 from infinity.storage.pinned import PinnedFile
 
 IMAGE_REWARD_PROMPTS = PromptList(

@@ -19,7 +19,7 @@ from infinity.evaluation.drawn import draw
 from infinity.evaluation.pictures.store import Drawing, PictureStore
 from infinity.evaluation.prompts.benchmark import PromptBenchmark, PromptSample, Record
 from infinity.evaluation.prompts.rewriting import InstructRewriter
-from infinity.perception.instruct import InstructConfig, InstructModel
+from infinity.perception.language.instruct import InstructConfig, InstructModel
 
 VERDICTS_FOLDER, REWRITINGS_FOLDER = "verdicts", "rewritings"
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from infinity.config import Config
-from infinity.perception.instruct import InstructConfig
+from infinity.perception.language.instruct import InstructConfig
 from infinity.storage.lines import json_objects
 from infinity.storage.pinned import PinnedFile
 

@@ -28,7 +28,7 @@ from infinity.data.sources.samples import CaptionChoice, SourceError
 from infinity.jobs.cluster.actors import actors, each
 from infinity.jobs.cluster.workers import WorkersConfig
 from infinity.jobs.progress import Progress, ProgressSink, section
-from infinity.perception.captioner import Captioner, CaptionerConfig
+from infinity.perception.language.captioner import Captioner, CaptionerConfig
 from infinity.perception.scorers import ScorerConfig, load_scorers, score_key
 
 SCORES_FOLDER = "scores"

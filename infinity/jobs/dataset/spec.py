@@ -14,7 +14,7 @@ from infinity.data.sources.download.config import DownloadConfig
 from infinity.jobs.cluster.workers import WorkersConfig
 from infinity.jobs.dataset.scoring import ScorersConfig
 from infinity.jobs.spec import JobReport, JobSpec
-from infinity.perception.captioner import CaptionerConfig
+from infinity.perception.language.captioner import CaptionerConfig
 from infinity.perception.scorers import ScorerConfig
 from infinity.reporting.summary import DatasetSummary
 from infinity.scales import ASPECT_RATIOS

@@ -23,7 +23,7 @@ from infinity.jobs.training.transformer import TrainTransformerSpec
 from infinity.jobs.watching import end_actor
 from infinity.scales import Resolution
 from infinity.storage.fences import fenced
-from infinity.storage.lease import LeaseFence
+from infinity.storage.leases.lease import LeaseFence
 from infinity.text import TextConfig, build_text_encoder
 from infinity.tokenizer.saved import KIND as TOKENIZER_KIND
 from infinity.tokenizer.saved import load_tokenizer

@@ -22,7 +22,7 @@ from infinity.jobs.training.base import (
     Session,
     TrainSpec,
 )
-from infinity.reporting.bands import judge
+from infinity.reporting.plots.bands import judge
 from infinity.storage import LeaseLostError
 from infinity.storage.fences import fenced
 from infinity.training.checkpoints import LostStateError, StateStore

@@ -38,7 +38,7 @@ from tests.fixtures.small_world import write_model
 from tests.fixtures.training_pictures import RESOLUTION, TEXT, make_data
 from tests.fixtures.training_sessions import LOOP, make_tokenizer, tokenizer_spec
 from tests.infinity.jobs.test_spec import CountReport, CountSpec
-from tests.infinity.storage.test_lease import usurp
+from tests.infinity.storage.leases.test_lease import usurp
 
 REPOSITORY = Path(__file__).parents[3]
 WITH_RAY = {"tokenizer", "transformer"}

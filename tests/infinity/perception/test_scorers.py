@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 
 from infinity import storage
-from infinity.perception.aesthetic import AestheticConfig, AestheticHead
 from infinity.perception.clip import Clip, ClipConfig, normalised
-from infinity.perception.image_classifier import ImageClassifier, NsfwConfig, WatermarkConfig
+from infinity.perception.detection.image_classifier import ImageClassifier, NsfwConfig, WatermarkConfig
+from infinity.perception.preference.aesthetic import AestheticConfig, AestheticHead
 from infinity.perception.scorers import PAPER_SCORERS, ScorerConfig, load_scorers, score_key
 from infinity.perception.similarity import ClipSimilarityConfig
 from infinity.storage.pinned import PinnedFile

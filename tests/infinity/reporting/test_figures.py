@@ -1,8 +1,8 @@
 """The page of a benchmark's figures: every part in its place, and texts that stay texts."""
 
-from infinity.reporting.charts import line_chart
-from infinity.reporting.curves import Series
 from infinity.reporting.figures import Figure, figures_html
+from infinity.reporting.plots.charts import line_chart
+from infinity.reporting.plots.curves import Series
 from tests.infinity.reporting.pages import HOSTILE, check_page, squeezed
 
 

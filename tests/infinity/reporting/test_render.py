@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from infinity.evaluation.score import Score
-from infinity.reporting.bands import BANDS
+from infinity.reporting.plots.bands import BANDS
 from infinity.reporting.render import judged, render_page, render_training
 from infinity.reporting.summary import DatasetSummary, RunSummary, Sheet, TrainingSummary
 from infinity.storage import FileMissingError

@@ -19,7 +19,7 @@ from infinity.evaluation.geneval.scoring import COLOURS, ClassDetections, Detect
 from infinity.evaluation.geneval.verdicts import GenevalJudge
 from infinity.evaluation.pictures.store import read_picture
 from infinity.evaluation.prompts.benchmark import JudgedPrompts, PictureFolder
-from infinity.perception.mask2former import Instances
+from infinity.perception.detection.mask2former import Instances
 from infinity.storage.pinned import PinnedFile
 from tests.fixtures.small_world import values
 

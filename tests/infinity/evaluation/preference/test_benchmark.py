@@ -21,8 +21,8 @@ from infinity.evaluation.promotion.margins import GateConfig
 from infinity.evaluation.prompts.benchmark import JudgedPrompts, PictureFolder, PromptBenchmark
 from infinity.evaluation.prompts.lists import PromptList
 from infinity.perception.clip import Clip, ClipConfig
-from infinity.perception.hps import Hps
-from infinity.perception.image_reward import ImageReward
+from infinity.perception.preference.hps import Hps
+from infinity.perception.preference.image_reward import ImageReward
 from infinity.storage import StorageError
 from infinity.storage.pinned import PinnedFile, PinnedFileError
 from tests.fixtures.published_networks import write_hps, write_image_reward

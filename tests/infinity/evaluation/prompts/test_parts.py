@@ -17,7 +17,7 @@ from infinity.evaluation.networks import Networks
 from infinity.evaluation.prompts.benchmark import JudgedPrompts, PicturePlace, PromptItem, PromptSample
 from infinity.evaluation.prompts.parts import JudgePart, RewritePart, judge_parts, rewrite_parts
 from infinity.evaluation.prompts.rewriting import InstructRewriter
-from infinity.perception.instruct import InstructConfig
+from infinity.perception.language.instruct import InstructConfig
 from tests.fixtures.small_world import eval_target
 
 CONTEXT = EvalContext(eval_target("/model", "/manifest"))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from infinity.evaluation.prompts.rewriting import InstructRewriter, RewriteFile, describe
-from infinity.perception.instruct import InstructConfig
+from infinity.perception.language.instruct import InstructConfig
 from infinity.storage.pinned import PinnedFile
 
 

@@ -21,7 +21,7 @@ from infinity.scenes.drawing import ScenesConfig, training_scene
 from infinity.storage import StorageError
 from tests.fixtures.pictures_on_disk import encoded, good_folder, image_folder, noise
 from tests.infinity.data.sources.test_checking import bad_folder
-from tests.infinity.storage.test_s3 import answers
+from tests.infinity.storage.backends.test_s3 import answers
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]
 
@@ -215,7 +215,7 @@ def test_no_space_left_is_a_clear_error(tmp_path: Path, monkeypatch: pytest.Monk
         raise OSError(28, "No space left on device")
 
     source = good_folder(tmp_path / "in", 3)
-    monkeypatch.setattr("infinity.storage.local.os.write", full)
+    monkeypatch.setattr("infinity.storage.backends.local.os.write", full)
     with pytest.raises(StorageError, match="no space left on the disk; free some or choose another place"):
         run(spec(source, tmp_path / "out"))
 

@@ -32,7 +32,8 @@ from infinity.data.dataset.versions import VersionConflictError, load_version, v
 from infinity.jobs.cluster.connection import in_process
 from infinity.jobs.dataset.build import BuildDatasetSpec, run
 from infinity.jobs.spec import is_done
-from infinity.storage import StorageError, conditions, s3
+from infinity.storage import StorageError
+from infinity.storage.backends import conditions, s3
 from tests.fixtures.pictures_on_disk import encoded, noise
 from tests.fixtures.storage_faults import (
     LOCAL_KINDS,

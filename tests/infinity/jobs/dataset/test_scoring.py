@@ -22,9 +22,9 @@ from infinity.jobs.dataset import decisions as dataset_decisions
 from infinity.jobs.dataset import scoring as judging
 from infinity.jobs.dataset.build import BuildDatasetSpec
 from infinity.jobs.progress import Progress
-from infinity.perception.captioner import CaptionerConfig
 from infinity.perception.clip import ClipConfig
-from infinity.perception.image_classifier import ImageClassifier, WatermarkConfig
+from infinity.perception.detection.image_classifier import ImageClassifier, WatermarkConfig
+from infinity.perception.language.captioner import CaptionerConfig
 from infinity.perception.similarity import ClipSimilarityConfig
 from tests.fixtures.tiny_networks import write_clip, write_image_classifier, write_llava
 

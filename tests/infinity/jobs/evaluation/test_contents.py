@@ -26,7 +26,7 @@ from infinity.jobs.evaluation.evaluate import EvaluateReport, EvaluateSpec, run
 from infinity.jobs.evaluation.results import below, load
 from infinity.jobs.spec import is_done
 from infinity.perception.clip import ClipConfig
-from infinity.perception.vqa import VqaConfig
+from infinity.perception.language.vqa import VqaConfig
 from infinity.scenes.drawing import SceneObject, render
 from infinity.storage.pinned import PinnedFile
 from tests.fixtures.small_world import write_data, write_model

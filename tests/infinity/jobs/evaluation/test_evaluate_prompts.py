@@ -18,8 +18,8 @@ from infinity.generation.pipeline import ModelConfig
 from infinity.jobs.evaluation.evaluate import EvaluateReport, EvaluateSpec, run, run_all
 from infinity.jobs.progress import Progress
 from infinity.jobs.spec import is_done
-from infinity.perception.instruct import InstructConfig
-from infinity.perception.mask2former import Mask2FormerConfig
+from infinity.perception.detection.mask2former import Mask2FormerConfig
+from infinity.perception.language.instruct import InstructConfig
 from infinity.storage.pinned import PinnedFile
 from tests.fixtures.prompt_sets import prompt_sets_spec
 from tests.fixtures.tiny_networks import write_instruct, write_mask2former

@@ -15,7 +15,7 @@ from infinity.jobs.progress import Progress
 from infinity.jobs.training import tokenizer as train_tokenizer
 from infinity.jobs.training.base import STATE_FOLDER, Session
 from infinity.perception.lpips import LpipsConfig
-from infinity.reporting.curves import read_curves
+from infinity.reporting.plots.curves import read_curves
 from infinity.storage import StorageError
 from infinity.tokenizer.saved import load_tokenizer, save_tokenizer
 from infinity.tokenizer.tokenizer import Tokenizer

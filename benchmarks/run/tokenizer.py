@@ -1,0 +1,90 @@
+"""Items c, d and e: residual quantizer, self-correction inputs, decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from benchmarks.measuring.timing import Item
+from infinity.scales import ScaleSchedule, Size, published_schedule
+from infinity.tokenizer import Tokenizer, TokenizerConfig, draw_flips, teacher_forcing
+
+BATCH = 4
+NUM_BITS = 32
+GRIDS: tuple[tuple[int, Size], ...] = ((16, "256"), (64, "1024"))
+
+
+def items() -> list[Item]:
+    """Return everything that is timed here."""
+    latents = {"batch": BATCH, "num_bits": NUM_BITS}
+    return [
+        *(
+            Item(
+                group="c",
+                name=f"quantizer_{side}x{side}",
+                about={**latents, "num_scales": published_schedule(1.0, size).num_scales},
+                prepare=partial(prepare_quantizer, published_schedule(1.0, size)),
+            )
+            for side, size in GRIDS
+        ),
+        *(
+            Item(
+                group="d",
+                name=f"self_correction_{side}x{side}",
+                about={**latents, "num_scales": published_schedule(1.0, size).num_scales, "max_rate": 0.3},
+                prepare=partial(prepare_self_correction, published_schedule(1.0, size)),
+            )
+            for side, size in GRIDS
+        ),
+        Item(
+            group="e",
+            name="decoder_256px",
+            about={"batch": 1, "num_bits": NUM_BITS, "base_width": 128},
+            prepare=partial(prepare_decoder, side_px=256, base_width=128),
+        ),
+    ]
+
+
+def prepare_quantizer(schedule: ScaleSchedule) -> Callable[[], object]:
+    """Prepare a run that computes bits of all scales and the sum of their codes."""
+    features = random_features(schedule)
+    # The quantizer has no weights: the smallest networks around it will do.
+    tokenizer = Tokenizer(
+        TokenizerConfig(
+            num_bits=NUM_BITS, base_width=8, encoder_multipliers=(1,), decoder_multipliers=(1,), num_downsamples=0
+        )
+    )
+    return lambda: tokenizer.quantize(features, schedule)
+
+
+def prepare_self_correction(schedule: ScaleSchedule) -> Callable[[], object]:
+    """Drawn flips, then inputs and labels of a training step of the transformer."""
+    features, generator = random_features(schedule), torch.Generator().manual_seed(0)
+
+    def run() -> object:
+        flips = draw_flips(schedule, batch_size=BATCH, num_bits=NUM_BITS, max_rate=0.3, generator=generator)
+        return teacher_forcing(features, schedule, flips=flips)
+
+    return run
+
+
+def prepare_decoder(*, side_px: int, base_width: int) -> Callable[[], object]:
+    """Prepare a run that decodes one picture from the sum of its codes, at the published shape of stride 16."""
+    tokenizer = Tokenizer(TokenizerConfig(num_bits=NUM_BITS, base_width=base_width)).eval()
+    tokenizer.init_weights(torch.Generator().manual_seed(0))
+    side = side_px // tokenizer.config.stride_px
+    codes = torch.randn(1, NUM_BITS, side, side, generator=torch.Generator().manual_seed(0)) * NUM_BITS**-0.5
+
+    @torch.no_grad()
+    def run() -> object:
+        return tokenizer.decode(codes)
+
+    return run
+
+
+def random_features(schedule: ScaleSchedule) -> Tensor:
+    """Return what an encoder might give for the schedule's last grid."""
+    return torch.randn(BATCH, NUM_BITS, *schedule.last_grid, generator=torch.Generator().manual_seed(0))

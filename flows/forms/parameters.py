@@ -1,0 +1,319 @@
+"""What a person may set on a flow's form, and how it changes the specs of a recipe.
+
+A box that stays empty keeps the recipe's value. Bounds are checked when a run is submitted; what depends on several
+values at once is checked by the specs themselves, when the run begins.
+"""
+
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import Field
+
+from flows.forms.benchmark_forms import ClipScoreForm, DpgForm, GenevalForm, HpsForm, ImageRewardForm
+from flows.forms.form import Count, Form, Positive, Seed, Share
+from infinity import storage
+from infinity.config import Config
+from infinity.data.curation.filters import FilterConfig, ModelFilters
+from infinity.data.dedup.config import NearDuplicates
+from infinity.data.sources.opening import fingerprint
+from infinity.evaluation.drawings import SampleBenchmark
+from infinity.evaluation.fid.inception_weights import InceptionWeights
+from infinity.evaluation.geneval.scenes import SceneBenchmark
+from infinity.evaluation.reconstruction.benchmark import ReconstructionBenchmark
+from infinity.evaluation.validation import ValidationBenchmark
+from infinity.jobs.dataset.build import BuildDatasetSpec
+from infinity.jobs.dataset.filter_sets import FilterSet, filter_set, with_model_filters
+from infinity.jobs.evaluation.evaluate import EvaluateSpec
+from infinity.jobs.training.base import TrainSpec
+from infinity.jobs.training.encode import from_store
+from infinity.jobs.training.tokenizer import TrainTokenizerSpec
+from infinity.jobs.training.transformer import TrainTransformerSpec
+from infinity.perception.language.captioner import CaptionerConfig
+from infinity.training.transformer.adapters import AdapterConfig
+
+AnyConfig = TypeVar("AnyConfig", bound=Config)
+AnyTrainSpec = TypeVar("AnyTrainSpec", bound=TrainSpec)
+
+
+class DatasetForm(Form):
+    """What is kept of the pictures. Empty boxes: as the recipe says."""
+
+    num_scenes: Count | None = Field(default=None, description="Number of drawn scenes, where no pictures are given.")
+    min_side_px: Count | None = Field(default=None, description="Shortest side that is kept, in pixels.")
+    max_elongation: Annotated[float, Field(ge=1.0)] | None = Field(
+        default=None, description="Largest longer side divided by shorter side that is kept."
+    )
+    min_caption_chars: Count | None = Field(default=None, description="Shortest caption that is kept.")
+    duplicates: Literal["picture", "picture_and_caption", "keep"] | None = Field(
+        default=None, description="Of exact duplicates only the first is kept: same pixels, or same pixels and caption."
+    )
+    near_duplicates: bool | None = Field(
+        default=None,
+        description="Drop pictures that nearly repeat another one: encoded again, resized, slightly cropped.",
+    )
+    min_pixels: Count | None = Field(default=None, description="Smallest width times height that is kept.")
+    min_contrast: Annotated[float, Field(ge=0.0)] | None = Field(
+        default=None, description="Smallest deviation of the levels, 0 to 128; below 1 a picture is one flat colour."
+    )
+    min_sharpness: Annotated[float, Field(ge=0.0)] | None = Field(
+        default=None, description="Smallest variance of the Laplacian; see the histogram of an earlier run."
+    )
+    max_caption_chars: Count | None = Field(default=None, description="Longest caption that is kept.")
+    min_caption_words: Count | None = Field(default=None, description="Fewest words of a caption that is kept.")
+    min_english: Share | None = Field(
+        default=None, description="Smallest share of English function words in a caption; 0.1 keeps sentences."
+    )
+    filter_set: FilterSet | None = Field(
+        default=None,
+        description="Thresholds of pretrained networks by name; 'paper': text on at most 0.1 of the picture, watermark "
+        "at most 0.5, aesthetic score at least 4.75. The boxes below change single ones.",
+    )
+    max_text_area: Share | None = Field(default=None, description="Largest share of a picture that text covers.")
+    max_watermark: Share | None = Field(default=None, description="Largest probability of a watermark.")
+    max_nsfw: Share | None = Field(default=None, description="Largest probability of unsafe content.")
+    min_aesthetic: float | None = Field(default=None, description="Smallest aesthetic score, about 1 to 10.")
+    min_clip_similarity: Annotated[float, Field(ge=-1.0, le=1.0)] | None = Field(
+        default=None, description="Smallest cosine between the CLIP vectors of picture and caption."
+    )
+    captioner: str | None = Field(
+        default=None, description="Folder or hub name of a vision-language model that writes long captions."
+    )
+    evaluation_prompts: str | None = Field(
+        default=None, description="URI of a prompt list whose captions must not be trained on (.jsonl, .csv, .txt)."
+    )
+    store_side_px: Annotated[int, Field(ge=24)] | None = Field(
+        default=None,
+        description="Larger pictures are stored with a shorter side of this many pixels, as JPEG of quality 95. "
+        "Empty: as they came.",
+    )
+    validation_share: Annotated[float, Field(gt=0.0, lt=1.0)] | None = Field(
+        default=None, description="Share of the pictures that no training sees."
+    )
+    max_unreadable_share: Share | None = Field(
+        default=None, description="With a larger share of unreadable pictures the stage fails."
+    )
+    samples_per_shard: Count | None = Field(default=None, description="Pictures in one shard.")
+    name: str | None = Field(default=None, description="Name of the data set whose next version this becomes.")
+    parent: str | None = Field(
+        default=None,
+        description="URI of the manifest of an earlier version in the same run; shards without a change are kept.",
+    )
+    allow_hosts: tuple[str, ...] | None = Field(
+        default=None, description="Of an address list: hosts that may be asked although they are not public."
+    )
+    image_column: str | None = Field(
+        default=None, description="Column of the picture's file or bytes. Empty: guessed, see docs/data/sources.md."
+    )
+    caption_column: str | None = Field(default=None, description="Column of the short or only caption.")
+    long_caption_column: str | None = Field(default=None, description="Column of the long caption.")
+    url_column: str | None = Field(default=None, description="Column of the picture's address on the web.")
+    roots: tuple[str, ...] | None = Field(
+        default=None,
+        description="Further folders whose files the source may name, by links or in tables. What lies neither in them "
+        "nor in the source is left out as outside_source.",
+    )
+    seed: Seed | None = Field(default=None, description="Seed of the split and of drawn scenes.")
+
+    def change(self, spec: BuildDatasetSpec) -> BuildDatasetSpec:
+        """Return the spec with what was filled in."""
+        changes = self.given("validation_share", "max_unreadable_share", "samples_per_shard", "seed", "name")
+        if self.parent is not None:
+            changes["parent"] = storage.absolute(self.parent)
+        if spec.scenes is not None:
+            scenes = self.given("seed") | ({} if self.num_scenes is None else {"count": self.num_scenes})
+            changes["scenes"] = spec.scenes.replace(**scenes)
+        elif self.num_scenes is not None:
+            raise ValueError("num_scenes: counts drawn scenes, but this run has pictures of its own; leave it empty")
+        changes["download"] = spec.download.replace(**self.given("allow_hosts"))
+        if self.store_side_px is not None:
+            changes["storing"] = spec.storing.replace(side_px=self.store_side_px)
+        if self.roots and spec.source is not None:
+            roots = tuple(map(storage.absolute, self.roots))
+            changes |= {"roots": roots, "fingerprint": fingerprint(spec.source, roots)}
+        names = {"image_column": "picture", "url_column": "url", "caption_column": "caption"}
+        names["long_caption_column"] = "long_caption"
+        if columns := {names[name]: value for name, value in self.given(*names).items()}:
+            changes["columns"] = spec.columns.replace(**columns)
+        if self.captioner is not None:
+            changes["captioner"] = CaptionerConfig(model=self.captioner)
+        spec = spec.replace(filters=self._filters(spec.filters), **changes)
+        return with_model_filters(spec, self._models(spec.filters.models))
+
+    def _filters(self, filters: FilterConfig) -> FilterConfig:
+        simple = ("min_side_px", "min_pixels", "max_elongation", "min_caption_chars", "duplicates", "min_contrast")
+        changes = self.given(*simple, "min_sharpness")
+        if self.near_duplicates is not None:
+            changes["near_duplicates"] = NearDuplicates() if self.near_duplicates else None
+        if self.evaluation_prompts is not None:
+            changes["evaluation"] = filters.evaluation.replace(prompts=(self.evaluation_prompts,))
+        names = {"max_caption_chars": "max_chars", "min_caption_words": "min_words", "min_english": "min_english"}
+        captions = {names[name]: value for name, value in self.given(*names).items()}
+        return filters.replace(captions=filters.captions.replace(**captions), **changes)
+
+    def _models(self, before: ModelFilters) -> ModelFilters:
+        models = before if self.filter_set is None else filter_set(self.filter_set)
+        single = ("max_text_area", "max_watermark", "max_nsfw", "min_aesthetic", "min_clip_similarity")
+        return models.replace(**self.given(*single))
+
+
+class TrainingForm(Form):
+    """How long, how fast and on what a model is trained. Empty boxes: as the recipe says."""
+
+    num_steps: Count | None = Field(default=None, description="Updates of the whole training.")
+    batch_size: Count | None = Field(default=None, description="Pictures of one update, over all workers.")
+    num_parts: Count | None = Field(
+        default=None, description="Parts of a batch, over all workers; more parts, less memory. Empty: one a worker."
+    )
+    learning_rate: Positive | None = Field(default=None, description="Highest learning rate.")
+    save_every_steps: Count | None = Field(
+        default=None, description="Steps that an interrupted training loses at most."
+    )
+    sample_every_steps: Count | None = Field(default=None, description="Steps between two sheets of sample pictures.")
+    num_workers: Count | None = Field(default=None, description="Processes that share every batch.")
+    threads: Count | None = Field(default=None, description="CPU threads of each worker.")
+    use_gpu: bool | None = Field(default=None, description="One GPU for each worker, with bfloat16.")
+    seed: Seed | None = Field(default=None, description="Seed of weights, order of pictures and all draws.")
+
+    def change_training(self, spec: AnyTrainSpec) -> AnyTrainSpec:
+        """Return the spec with what was filled in here."""
+        loop = self.given("num_steps", "batch_size", "num_parts", "save_every_steps", "sample_every_steps")
+        if self.num_workers is not None and self.num_parts is None:
+            loop["num_parts"] = max(spec.loop.num_parts, self.num_workers)
+        return spec.replace(
+            loop=spec.loop.replace(**loop),
+            optimizer=spec.optimizer.replace(**self.given("learning_rate")),
+            workers=spec.workers.replace(**self.given("num_workers", "threads", "use_gpu")),
+            **self.given("seed"),
+        )
+
+
+class TokenizerForm(TrainingForm):
+    """How the tokenizer is trained. Empty boxes: as the recipe says."""
+
+    num_bits: Annotated[int, Field(ge=1, le=64)] | None = Field(
+        default=None, description="Bits of one position. The transformers of the run follow."
+    )
+
+    def change(self, spec: TrainTokenizerSpec) -> TrainTokenizerSpec:
+        """Return the spec with what was filled in."""
+        return self.change_training(spec.replace(model=spec.model.replace(**self.given("num_bits"))))
+
+
+class TransformerForm(TrainingForm):
+    """How a transformer is trained. Empty boxes: as the recipe says."""
+
+    self_correction: Share | None = Field(
+        default=None,
+        description="Highest rate of wrong bits shown in training, so that the model learns to correct itself.",
+    )
+    shard: bool | None = Field(
+        default=None,
+        description="Share out weights, averages and running means among the workers (FSDP2) instead of copying them: "
+        "for models that one GPU cannot hold. The same model comes out but for rounding, as a plain checkpoint.",
+    )
+    stored: bool | None = Field(
+        default=None,
+        description="Let tokenizer and text encoder look at every picture and caption once, before the training, and "
+        "keep what they say; the same weights come out, sooner where they are large or there are many epochs.",
+    )
+
+    def change(self, spec: TrainTransformerSpec) -> TrainTransformerSpec:
+        """Return the spec with what was filled in."""
+        spec = self.change_training(spec.replace(**self.given("self_correction")))
+        spec = spec.replace(workers=spec.workers.replace(**self.given("shard")))
+        if self.stored is None:
+            return spec
+        return from_store(spec) if self.stored else spec.replace(encoded=None)
+
+
+class FinetuneForm(TransformerForm):
+    """How a transformer is trained further. Empty boxes: as the recipe says."""
+
+    adapter_rank: Annotated[int, Field(ge=1, le=1024)] | None = Field(
+        default=None,
+        description="Train low-rank adapters (LoRA) of this rank instead of all weights; 16 is usual. The model comes "
+        "out plain.",
+    )
+
+    def change(self, spec: TrainTransformerSpec) -> TrainTransformerSpec:
+        """Return the spec with what was filled in."""
+        if self.adapter_rank is not None:
+            rank = self.adapter_rank
+            spec = spec.replace(adapters=AdapterConfig(rank=rank, alpha=float(rank)))
+        return TransformerForm.change(self, spec)
+
+
+class PretrainForm(TransformerForm):
+    """How a transformer is trained from nothing. Empty boxes: as the recipe says."""
+
+    depth: Count | None = Field(default=None, description="Number of blocks.")
+    width: Count | None = Field(default=None, description="Channels; a multiple of the number of heads.")
+
+    def change(self, spec: TrainTransformerSpec) -> TrainTransformerSpec:
+        """Return the spec with what was filled in."""
+        return TransformerForm.change(self, spec.replace(model=spec.model.replace(**self.given("depth", "width"))))
+
+
+class EvaluationForm(Form):
+    """What is measured, and on how much. Empty boxes: as the recipe says."""
+
+    reconstruction_pictures: Count | None = Field(default=None, description="Pictures for PSNR and SSIM.")
+    validation_pictures: Count | None = Field(
+        default=None, description="Pictures for the loss and the accuracy of bits."
+    )
+    sample_pictures: Count | None = Field(default=None, description="Drawings to look at.")
+    scene_prompts_per_task: Count | None = Field(
+        default=None,
+        description="Prompts of each of the six GenEval tasks over drawn scenes, for models that learned scenes.",
+    )
+    pictures_per_prompt: Count | None = Field(
+        default=None, description="Drawings of each of these prompts; GenEval has 4."
+    )
+    geneval: GenevalForm | None = Field(default=None, description="GenEval on its official prompts, for real pictures.")
+    dpg: DpgForm | None = Field(default=None, description="DPG-Bench, for models that draw long prompts.")
+    clip_score: ClipScoreForm | None = Field(default=None, description="How well pictures fit prompts, by CLIP.")
+    image_reward: ImageRewardForm | None = Field(default=None, description="What people would give, by ImageReward.")
+    hps: HpsForm | None = Field(default=None, description="What people would prefer, by HPSv2.")
+    guidance: Positive | None = Field(
+        default=None, description="How strongly drawings follow their caption; 1 is not at all."
+    )
+    temperature: Positive | None = Field(
+        default=None, description="Divides the logits: below 1 is safer, above 1 more varied."
+    )
+    nucleus: Annotated[float, Field(gt=0.0, le=1.0)] | None = Field(
+        default=None, description="Share of the probability of each bit that is drawn from; 1 is all."
+    )
+    inception_uri: str | None = Field(
+        default=None,
+        description="Inception weights of 2015 (path, s3:// or http URI); without them FID is not measured.",
+    )
+    inception_sha256: str | None = Field(default=None, description="First digits of the checksum of these weights.")
+    num_workers: Count | None = Field(default=None, description="Processes that work side by side; changes no figure.")
+    use_gpu: bool | None = Field(default=None, description="One GPU for each worker.")
+    seed: Seed | None = Field(default=None, description="Number from which the seed of every drawing follows.")
+
+    def change(self, spec: EvaluateSpec) -> EvaluateSpec:
+        """Return the spec with what was filled in."""
+        changes: dict[str, Any] = self.given("seed")
+        changes["sampling"] = spec.sampling.replace(**self.given("guidance", "temperature", "nucleus"))
+        changes["workers"] = spec.workers.replace(**self.given("num_workers", "use_gpu"))
+        for field, benchmark, kind in (
+            ("reconstruction_pictures", "reconstruction", ReconstructionBenchmark),
+            ("validation_pictures", "validation", ValidationBenchmark),
+            ("sample_pictures", "samples", SampleBenchmark),
+        ):
+            if (number := getattr(self, field)) is not None:
+                changes[benchmark] = (getattr(spec, benchmark) or kind()).replace(num_pictures=number)
+        if scenes := self.given("pictures_per_prompt"):
+            changes["scenes"] = (spec.scenes or SceneBenchmark()).replace(**scenes)
+        if self.scene_prompts_per_task is not None:
+            before = changes.get("scenes", spec.scenes) or SceneBenchmark()
+            changes["scenes"] = before.replace(prompts_per_task=self.scene_prompts_per_task)
+        for name in ("geneval", "dpg", "clip_score", "image_reward", "hps"):
+            if (form := getattr(self, name)) is not None:
+                changes[name] = form.change(getattr(spec, name))
+        if inception := self.given("inception_uri", "inception_sha256"):
+            before_weights = spec.inception or InceptionWeights()
+            changes["inception"] = before_weights.replace(
+                **{name.removeprefix("inception_"): value for name, value in inception.items()}
+            )
+        return spec.replace(**changes)

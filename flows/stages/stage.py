@@ -1,0 +1,184 @@
+"""One stage of a pipeline as a Prefect task: a spec goes in, a report comes out, the run page shows what happens.
+
+The job itself knows whether its spec is done; this room only shows it. A failed job ends the run with the job's own
+sentence instead of a stack trace, which nobody but the job's author could use.
+"""
+
+import functools
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, Generic, ParamSpec, TypeVar, cast
+
+from prefect import Task, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.logging import get_run_logger
+from prefect.runtime import flow_run
+from prefect.states import Completed, Failed
+
+from flows.operations.ends import with_standing
+from flows.operations.last_word import leave_last_word
+from flows.operations.outage import await_server
+from flows.pages.progress import RunPageSink
+from infinity.jobs.cluster.actors import WorkersError
+from infinity.jobs.cluster.connection import connect
+from infinity.jobs.registry import job_of
+from infinity.jobs.spec import JobReport, JobSpec, is_done, load_report
+from infinity.jobs.watching import NoClusterError
+from infinity.training.learner import TrainingError
+from infra.records import note_stage, recorded
+from infra.settings import settings
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Report = TypeVar("Report", bound=JobReport)
+
+UNREACHABLE = "Unreachable"
+"""Name of the state of a stage whose cluster did not answer or broke off: the one failure that a retry may cure."""
+
+
+FORESEEN = (ValueError, OSError, TrainingError, WorkersError)
+"""Errors that jobs raise on purpose; their text is written for the user."""
+
+_flow_exit: ContextVar[ExitStack | None] = ContextVar("flow_exit", default=None)
+
+
+class StageFailed(Exception):
+    """A stage could not be done; the message is for the user."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageResult(Generic[Report]):
+    """Result of a stage.
+
+    Attributes:
+        report: The job's report.
+        was_done: Whether it was finished by an earlier run, so that nothing was computed now.
+    """
+
+    report: Report
+    was_done: bool
+
+
+def run_stage(stage: str, spec: JobSpec, report_type: type[Report]) -> StageResult[Report]:
+    """Run one job as a task of the flow run that calls this, or find its report.
+
+    Args:
+        stage: Name of the stage on the run page: lower case, dashes.
+        spec: Spec of the job.
+        report_type: Type of the job's report.
+
+    Raises:
+        StageFailed: The job failed.
+    """
+    state = cast("State[StageResult[Report]]", _run_job(stage, spec, return_state=True))
+    if not state.is_completed():
+        raise StageFailed(f"{stage}: {state.message}")
+    outcome = state.result()
+    assert isinstance(outcome, StageResult)
+    assert isinstance(outcome.report, report_type)
+    return outcome
+
+
+def _is_worth_a_retry(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
+    """Return whether a retry may help: a cluster may recover, a wrong parameter stays wrong, storage has retried."""
+    return state.name == UNREACHABLE
+
+
+@task(
+    name="stage",
+    task_run_name="{stage}",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    retries=2,
+    retry_delay_seconds=[5, 30],
+    retry_jitter_factor=0.5,
+    retry_condition_fn=_is_worth_a_retry,
+)
+def _run_job(stage: str, spec: JobSpec) -> State[Any]:
+    state = _end_of_job(stage, spec)
+    await_server()
+    return state
+
+
+def _end_of_job(stage: str, spec: JobSpec) -> State[Any]:
+    logger = get_run_logger()
+    try:
+        job = job_of(spec.kind)
+        if is_done(spec):
+            logger.info("%s was done before; nothing to compute. Its files: %s", stage, spec.folder)
+            report = load_report(spec, job.report_type)
+            return Completed(name="Cached", message=f"done before in {spec.folder}", data=StageResult(report, True))
+        logger.info("%s begins; its files go to %s", stage, spec.folder)
+        note_stage(stage, spec.folder)
+        with RunPageSink(stage) as page:
+            with _connected():
+                report = job.run(spec, progress=page)
+            await_server()  # the last word of the bar, too
+        return Completed(message=f"files in {spec.folder}", data=StageResult(report, False))
+    except NoClusterError as error:
+        return Failed(message=str(error))  # waiting for an address that never answered helps nobody
+    except (ConnectionError, TimeoutError) as error:
+        _disconnect()
+        return Failed(name=UNREACHABLE, message=with_standing(spec, str(error)))
+    except FORESEEN as error:
+        logger.debug("%s failed", stage, exc_info=True)
+        return Failed(message=with_standing(spec, str(error)))
+    except Exception:
+        logger.exception("%s failed in a way that no job foresees", stage)
+        raise
+
+
+@contextmanager
+def _connected() -> Iterator[None]:
+    """Connect to Ray for one stage; inside a flow body the first stage that needs it connects for all that follow."""
+    # Recipes give a worker two threads, which must not be refused on a machine of one core.
+    num_cpus = settings().ray_num_cpus or max(2, os.cpu_count() or 1)
+    connection = connect(settings().ray_address, num_cpus=num_cpus)
+    if (until_flow_ends := _flow_exit.get()) is not None:
+        until_flow_ends.enter_context(connection)
+        yield
+    else:
+        with connection:
+            yield
+
+
+def _disconnect() -> None:
+    """Leave a cluster that broke off, so that a retry connects to a new one."""
+    if (until_flow_ends := _flow_exit.get()) is not None:
+        until_flow_ends.close()
+
+
+def flow_body(body: Callable[P, R]) -> Callable[P, R]:
+    """Wrap the body of a flow: one connection to Ray, a record on this machine, an end that a user can read.
+
+    A flow that cannot be done ends as Failed with one sentence instead of a trace of its internals. Stands below
+    ``@flow``.
+    """
+
+    @functools.wraps(body)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        with recorded(str(flow_run.id)):
+            end = _end_of_flow(lambda: body(*args, **kwargs))
+            if await_server() and isinstance(end, State) and end.is_failed():
+                leave_last_word(str(flow_run.id), end.message or "")
+            return end
+
+    return run
+
+
+def _end_of_flow(body: Callable[[], R]) -> R:
+    logger = get_run_logger()
+    with ExitStack() as exit_stack:
+        token = _flow_exit.set(exit_stack)
+        try:
+            return body()
+        except (StageFailed, *FORESEEN) as error:
+            logger.debug("the flow failed", exc_info=True)
+            logger.error("%s", error)
+            return cast("R", Failed(message=str(error)))
+        finally:
+            _flow_exit.reset(token)

@@ -1,0 +1,294 @@
+"""Commands about scores: evaluate models, compare two, list published scores, write a model's card."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from infinity.cli.console import Device, bar, clear_errors, out
+from infinity.cli.evaluation import about_pictures
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from infinity.evaluation.promotion.leaderboard import Group
+    from infinity.evaluation.score import Score
+
+
+def evaluate(
+    checkpoints: Annotated[
+        list[str] | None, typer.Argument(help="Model folders: paths or s3:// URIs; leave out with --pictures.")
+    ] = None,
+    benchmark: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--benchmark",
+            "-b",
+            help="Benchmark to run; may be repeated. A name such as scenes, reconstruction or validation, or a name "
+            'with settings as JSON, scenes={"pictures_per_prompt": 2}. An unknown name lists all.',
+        ),
+    ] = None,
+    pictures: Annotated[
+        str | None,
+        typer.Option(
+            help="Pictures that another model drew: a folder in the benchmark's layout (or with a folder of that name "
+            "for each benchmark), or a table of prompt and file (.csv, .tsv, .jsonl, .json, .parquet)."
+        ),
+    ] = None,
+    name: Annotated[str, typer.Option(help="Model that drew --pictures; by default the folder's name.")] = "",
+    manifest: Annotated[str | None, typer.Option(help="Manifest of a data set, for benchmarks that need one.")] = None,
+    output: Annotated[str, typer.Option("--output", "-o", help="Folder that gets one folder per evaluation.")] = (
+        "runs/evaluations"
+    ),
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Another setting of the evaluation as path=JSON, such as sampling.guidance=3."),
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Number of parallel processes; changes no score.")] = 1,
+    device: Device = "cpu",
+) -> None:
+    """Score models, or pictures that other models drew. Finished evaluations are read, not computed again."""
+    with clear_errors():
+        from infinity import storage
+        from infinity.jobs.evaluation.evaluate import EvaluateSpec, run_all
+
+        spec: dict[str, Any] = {
+            "manifest": None if manifest is None else storage.absolute(manifest),
+            "output": storage.absolute(output),
+            "workers": {"num_workers": workers, "threads": 1, "use_gpu": device.startswith("cuda")},
+        }
+        spec |= _chosen(EvaluateSpec, benchmark or [])
+        for text in settings or ():
+            _put(spec, text)
+        specs = [
+            EvaluateSpec.from_json(each, where="evaluate")
+            for each in about_pictures.specs(spec, checkpoints or [], pictures, name)
+        ]
+        with bar(f"scoring {len(specs)} model{'s' if len(specs) > 1 else ''}") as report:
+            reports = run_all(specs, progress=lambda progress: report(progress.fraction))
+        unmeasured = []
+        for each, found in zip(specs, reports, strict=True):
+            whose = f"{each.model}  digest {found.model_digest}" if each.model else f"pictures of {each.pictures_of}"
+            out.print(whose, markup=False, highlight=False, soft_wrap=True)
+            out.print(scores_table(found.scores))
+            out.print(f"files: {each.located().folder}", markup=False, highlight=False, soft_wrap=True)
+            unmeasured += about_pictures.unmeasured(each, found)
+        if unmeasured:
+            raise ValueError("\n".join(unmeasured))
+
+
+def _chosen(spec_type: type[Any], benchmarks: list[str]) -> dict[str, Any]:
+    """Return the settings of the chosen benchmarks, and None for all others."""
+    names = _benchmarks(spec_type)
+    chosen: dict[str, Any] = dict.fromkeys(names)
+    if not benchmarks:
+        raise ValueError(f"--benchmark: expected at least one of {', '.join(names)}, got none")
+    for text in benchmarks:
+        name, _, value = text.partition("=")
+        if name not in names:
+            raise ValueError(f"--benchmark: expected one of {', '.join(names)}, got {name!r}")
+        chosen[name] = _json(f"--benchmark {name}", value) if value else {}
+    return chosen
+
+
+def _benchmarks(spec_type: type[Any]) -> list[str]:
+    """Return the fields of a spec that are a configuration or None: the benchmarks that may be left out."""
+    from infinity.config import Config
+
+    hints = typing.get_type_hints(spec_type)
+    names = []
+    for field in dataclasses.fields(spec_type):
+        options = typing.get_args(hints[field.name])
+        if isinstance(hints[field.name], types.UnionType) and types.NoneType in options:
+            kinds = [option for option in options if isinstance(option, type) and issubclass(option, Config)]
+            names += [field.name] if kinds else []
+    return names
+
+
+def _put(spec: dict[str, Any], text: str) -> None:
+    """Set ``a.b=JSON`` in a spec."""
+    path, equals, value = text.partition("=")
+    *groups, last = path.split(".")
+    if not equals or not all((*groups, last)):
+        raise ValueError(f"--set: expected path=JSON such as sampling.guidance=3, got {text!r}")
+    place = spec
+    for group in groups:
+        place = place.setdefault(group, {})
+        if not isinstance(place, dict):
+            raise ValueError(f"--set {path}: {group!r} has no fields; name its benchmark with -b first")
+    place[last] = _json(f"--set {path}", value)
+
+
+def _json(where: str, text: str) -> Any:
+    from infinity.config import ConfigError, parse_json
+
+    try:
+        return parse_json(text, where=where)
+    except ConfigError as error:
+        reason = str(error).removeprefix(f"{where}: ")
+        raise ValueError(f"{where}: expected JSON (texts in double quotes), got {text!r:.80} ({reason})") from None
+
+
+def scores_table(scores: Iterable[Score]) -> Table:
+    """Return scores with their intervals and notes as a table for the terminal."""
+    table = Table("metric", "value", "95 % interval", "n", "note", box=None)
+    for score in scores:
+        value = "not measured" if score.value is None else f"{score.value:.4g} {score.unit}"
+        interval = "" if score.low is None else f"{score.low:.4g} to {score.high:.4g}"
+        table.add_row(score.metric, value.strip(), interval, f"{score.n:,}", score.note)
+    return table
+
+
+def compare(
+    first: Annotated[str, typer.Argument(help="Folder of an evaluation, of a run, or of a model inside a run.")],
+    second: Annotated[str, typer.Argument(help="Folder of the second evaluation, of a run, or of a model.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the page.")] = Path("comparison"),
+    prompts: Annotated[int, typer.Option(min=1, help="Most prompts on the page.")] = 120,
+) -> None:
+    """Compare two models: the same prompts and seeds under a slider, and paired scores with intervals."""
+    with clear_errors():
+        from infinity.evaluation.promotion.margins import GateConfig
+        from infinity.jobs.evaluation.comparing import write_comparison
+        from infinity.jobs.evaluation.results import find
+        from infinity.reporting.comparison import comparison_row
+
+        before, after = find(first), find(second)
+        files, report, refusal = write_comparison(
+            before, after, str(output), titles=_titles(first, second), config=GateConfig(), max_prompts=prompts
+        )
+        if report is None:
+            out.print(f"no paired scores: {refusal}", markup=False, highlight=False, soft_wrap=True)
+        else:
+            table = Table("metric", "first", "second", "gain", "95 % interval", "δ", "n", "verdict", box=None)
+            for each in report.comparisons:
+                row = comparison_row(each)
+                table.add_row(
+                    *(row[name] for name in ("metric", "champion", "candidate", "gain", "interval", "delta")),
+                    row["n"], row["verdict"],
+                )  # fmt: skip
+            out.print(table)
+        out.print(files.html, markup=False, highlight=False, soft_wrap=True)
+
+
+def _titles(first: str, second: str) -> tuple[str, str]:
+    """Return the parts in which two paths differ, as short names."""
+    parts = [uri.rstrip("/").split("/") for uri in (first, second)]
+    for one, other in zip(*parts, strict=False):
+        if one != other:
+            return one, other
+    return "first", "second"
+
+
+def leaderboard(
+    evaluations: Annotated[
+        list[str] | None, typer.Argument(help="Our evaluations: folders of evaluations, runs, or models inside runs.")
+    ] = None,
+    metric: Annotated[str, typer.Option(help="Only metrics that begin with this, such as geneval.overall.")] = "",
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="File to write, .md or .html, instead of tables on the terminal."),
+    ] = None,
+) -> None:
+    """List our scores beside published ones, each among scores of its own protocol."""
+    with clear_errors():
+        from infinity.evaluation.promotion.leaderboard import leaderboard as ranked
+        from infinity.evaluation.promotion.leaderboard import ours, published
+        from infinity.jobs.evaluation.results import find
+        from infinity.reporting.leaderboard import leaderboard_html, leaderboard_markdown
+
+        entries = [*published()]
+        for uri in evaluations or ():
+            found = find(uri)
+            model = f"{uri.rstrip('/')} (ours)" if found.spec.model else found.spec.pictures_of
+            for score in found.report.scores:
+                entries += ours(found.label(score.metric, model), [score], found.folder)
+        groups = [group for group in ranked(entries) if group.metric.startswith(metric)]
+        if not groups:
+            raise ValueError(f"--metric: no metric begins with {metric!r}")
+        if output is None:
+            _print_groups(groups)
+            return
+        writers = {".md": leaderboard_markdown, ".html": leaderboard_html}
+        if output.suffix not in writers:
+            raise ValueError(f"--output: expected a file ending in .md or .html, got {output}")
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(writers[output.suffix](groups), encoding="utf-8")
+        out.print(str(output), markup=False, highlight=False, soft_wrap=True)
+
+
+def _print_groups(groups: Iterable[Group]) -> None:
+    from infinity.reporting.leaderboard import interval, shown_source, shown_value
+
+    for group in groups:
+        table = Table("model", "value", "95 % interval", "n", "source", box=None)
+        for entry in group.entries:
+            cells = (entry.model, shown_value(entry), interval(entry), "" if entry.n is None else f"{entry.n:,}")
+            table.add_row(*cells, shown_source(entry), style="bold" if entry.is_ours else None)
+        out.print(f"\n{group.metric}  ({group.protocol})", markup=False, highlight=False, soft_wrap=True)
+        out.print(table)
+
+
+def statistics(
+    source: Annotated[str, typer.Argument(help="Folder of pictures, or manifest of a data set: a path or s3:// URI.")],
+    output: Annotated[str, typer.Argument(help="File to write, ending in .npz.")],
+    convention: Annotated[
+        str, typer.Option(help="How pictures are prepared: tf1, pytorch_fid, clean_fid or imagenet_norm.")
+    ] = "tf1",
+    size_px: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Side of the square to which the middle of every picture is scaled first, as a model sees it."
+        ),
+    ] = None,
+    split: Annotated[str, typer.Option(help="Split of a data set: validation or train.")] = "validation",
+    feature: Annotated[int, typer.Option(help="Width of the Inception features: 64, 192, 768 or 2048.")] = 2048,
+    weights: Annotated[str | None, typer.Option(help="Inception weights of 2015; downloaded by default.")] = None,
+    sha256: Annotated[str | None, typer.Option(help="First digits of the checksum of these weights.")] = None,
+    device: Device = "cpu",
+) -> None:
+    """Write feature statistics of a set of pictures, for fid_reference and for other tools that read .npz."""
+    with clear_errors():
+        from infinity import storage
+        from infinity.evaluation.fid.fused_inception import load_fused_inception
+        from infinity.evaluation.fid.inception_weights import InceptionWeights
+        from infinity.evaluation.fid.reference_sets import ReferenceSet, measure
+        from infinity.evaluation.fid.reference_statistics import write_statistics
+        from infinity.generation.device import check_device
+
+        check_device(device)
+        if not output.endswith(".npz"):
+            raise ValueError(f"output: expected a file ending in .npz, got {output}")
+        about = {"convention": convention, "size_px": size_px, "split": split, "feature": feature}
+        reference = ReferenceSet.from_json({"uri": storage.absolute(source), **about}, where="statistics")
+        found = {name: value for name, value in (("uri", weights), ("sha256", sha256)) if value is not None}
+        reference.files()  # fails before weights are downloaded
+        network = load_fused_inception(InceptionWeights().replace(**found), device)
+        with bar(f"reading {source}") as report:
+            stats, provenance = measure(reference, network, device=device, progress=report)
+        write_statistics(output, stats, provenance)
+        for line in (output, f"{stats.count} pictures, {provenance.protocol}", provenance.source):
+            out.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def card(
+    model: Annotated[str, typer.Argument(help="Model folder, or folder of a run, which stands for its last model.")],
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", help="Folder to write; by default 'card' beside the model folder.")
+    ] = None,
+) -> None:
+    """Write a model's card from its records: README.md with pictures, and one card.html."""
+    with clear_errors():
+        from infinity import storage
+        from infinity.jobs.evaluation.card import gather
+        from infinity.reporting.card import write_card
+
+        found = gather(model)
+        files = write_card(found, output or storage.join(storage.parent(found.model), "card"))
+        for uri in (files.markdown, files.html):
+            out.print(uri, markup=False, highlight=False, soft_wrap=True)

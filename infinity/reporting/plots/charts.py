@@ -1,0 +1,143 @@
+"""Line charts and interval marks as HTML with inline SVG, without a plotting library.
+
+The chart stretches to the width of its box, while its labels stay HTML text. So it is readable on a phone, sharp at any
+zoom, and follows the page's dark or light colours. ``page.js`` shows the values under the pointer.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+
+from markupsafe import Markup, escape
+
+from infinity.reporting.plots.curves import Points, Series, smoothed, thinned
+
+
+def line_chart(
+    series: Sequence[Series], *, title: str, unit: str = "", log: bool = False, smooth: bool = False
+) -> Markup:
+    """Return a chart of lines over training steps.
+
+    Args:
+        series: At least one line with at least one point.
+        title: What the y axis shows.
+        unit: Unit of y, shown after the values under the pointer.
+        log: Whether y is logarithmic; all values must be positive then.
+        smooth: Whether a running mean is drawn, with the raw values pale behind it.
+
+    Raises:
+        ValueError: There are no points, or a logarithmic axis has a value that is not positive.
+    """
+    raw = [Series(line.label, thinned(line.points), line.tone) for line in series if line.points]
+    if not raw:
+        raise ValueError(f"chart {title!r}: expected at least one point, got none")
+    if log and min(y for line in raw for _, y in line.points) <= 0:
+        raise ValueError(f"chart {title!r}: a logarithmic axis needs positive values")
+    main = [Series(line.label, smoothed(line.points, _fade(line.points)), line.tone) for line in raw] if smooth else raw
+    x_axis = _Axis.around([x for line in raw for x, _ in line.points], log=False, from_zero=True)
+    y_axis = _Axis.around([y for line in raw for _, y in line.points], log=log)
+    paths = [_path(line, x_axis, y_axis, "raw") for line in raw] if smooth else []
+    paths += [_path(line, x_axis, y_axis, "line") for line in main]
+    grid = [
+        f'<line class="grid" x1="0" x2="100" y1="{y_axis.down(t):.2f}" y2="{y_axis.down(t):.2f}"/>'
+        for t in y_axis.ticks
+    ]
+    y_labels = [f'<span style="top:{y_axis.down(t):.2f}%">{_tick(t)}</span>' for t in y_axis.ticks]
+    x_labels = [f'<span style="left:{x_axis.along(t):.2f}%">{_tick(t)}</span>' for t in x_axis.ticks]
+    hover = {
+        "x": [x_axis.low, x_axis.high], "y": [y_axis.low, y_axis.high], "log": log, "unit": unit,
+        "lines": [
+            {"label": s.label, "tone": s.tone, "points": [[_short(x), _short(y)] for x, y in s.points]} for s in main
+        ],
+    }  # fmt: skip
+    return Markup(
+        f'<figure class="chart"><figcaption>{escape(title)}{_legend(main)}</figcaption>'
+        f'<div class="frame" data-chart="{escape(json.dumps(hover))}"><div class="y">{"".join(y_labels)}</div>'
+        f'<div class="plot">'
+        f'<svg viewBox="0 0 100 100" preserveAspectRatio="none" role="img" aria-label="{escape(title)}">'
+        f'{"".join(grid)}{"".join(paths)}</svg></div><div class="x">{"".join(x_labels)}</div></div></figure>'
+    )
+
+
+def interval(value: float, low: float | None, high: float | None) -> Markup:
+    """Return a share in [0, 1] as a bar with its 95 % interval, without the number itself."""
+    clip = [
+        min(max(number, 0.0), 1.0) * 100
+        for number in (value, value if low is None else low, value if high is None else high)
+    ]
+    whisker = (
+        f'<i class="whisker" style="left:{clip[1]:.1f}%;width:{clip[2] - clip[1]:.1f}%"></i>' if low is not None else ""
+    )
+    return Markup(
+        f'<span class="interval" aria-hidden="true"><i class="bar" style="width:{clip[0]:.1f}%"></i>{whisker}</span>'
+    )
+
+
+class _Axis:
+    """Range of numbers with its round ticks, and the position of a number in percent."""
+
+    def __init__(self, low: float, high: float, ticks: list[float], *, log: bool) -> None:
+        self.low, self.high, self.ticks, self._log = low, high, ticks, log
+
+    @classmethod
+    def around(cls, values: Sequence[float], *, log: bool, from_zero: bool = False) -> _Axis:
+        low, high = min(values), max(values)
+        if log:
+            bottom, top = math.floor(math.log10(low)), math.ceil(math.log10(high))
+            candidates = [
+                m * 10.0**e for e in range(bottom, top + 1) for m in ((1, 2, 5) if top - bottom < 4 else (1,))
+            ]
+            return cls(low / 1.05, high * 1.05, [t for t in candidates if low / 1.05 <= t <= high * 1.05], log=True)
+        low = 0.0 if from_zero else low
+        pad = 0.0 if from_zero else 0.04 * (high - low)
+        low, high = (low - pad, high + pad) if high > low else (low - 0.5, high + 0.5)
+        step = _round_step((high - low) / 4)
+        first = math.ceil(low / step)
+        return cls(low, high, [n * step for n in range(first, math.floor(high / step + 1e-9) + 1)], log=False)
+
+    def along(self, value: float) -> float:
+        if self._log:
+            return 100 * math.log(value / self.low) / math.log(self.high / self.low)
+        return 100 * (value - self.low) / (self.high - self.low)
+
+    def down(self, value: float) -> float:
+        return 100 - self.along(value)
+
+
+def _fade(points: Points) -> float:
+    """Return the weight of the running mean: about a twelfth of a line counts, so that short lines do not lag."""
+    return min(0.95, max(0.0, 1 - 12 / len(points)))
+
+
+def _round_step(rough: float) -> float:
+    power = 10.0 ** math.floor(math.log10(rough))
+    return power * min((m for m in (1, 2, 2.5, 5, 10) if m * power >= rough * 0.999), default=10)
+
+
+def _path(line: Series, x_axis: _Axis, y_axis: _Axis, kind: str) -> str:
+    spots = [(x_axis.along(x), y_axis.down(y)) for x, y in line.points]
+    if len(spots) == 1:  # a single logged step is drawn as a short mark
+        spots = [(spots[0][0] - 0.6, spots[0][1]), (spots[0][0] + 0.6, spots[0][1])]
+    return f'<polyline class="{kind} {line.tone}" points="{" ".join(f"{x:.2f},{y:.2f}" for x, y in spots)}"/>'
+
+
+def _legend(lines: Sequence[Series]) -> Markup:
+    if len(lines) < 2:
+        return Markup("")
+    keys = (Markup('<span class="key {}"><i></i>{}</span>').format(line.tone, line.label) for line in lines)
+    return Markup('<span class="legend">{}</span>').format(Markup("").join(keys))
+
+
+def _tick(value: float) -> str:
+    if abs(value) >= 10_000:
+        return f"{value / 1000:g}k"
+    return f"{round(value, 10):g}"
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.5g}")
+
+
+__all__ = ["Points", "Series", "interval", "line_chart"]

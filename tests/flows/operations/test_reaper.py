@@ -1,0 +1,206 @@
+"""Runs whose process is gone end in a sentence and free their slot; runs whose process lives are left alone."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from prefect import flow
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.objects import FlowRun
+from prefect.states import Cancelling, Crashed, Pending, Running
+
+from flows.operations.reaper import explain_crash, reap
+from infra import records
+from infra.processes import birth
+from infra.records import FlowRunRecord, note_stage, recorded
+from infra.settings import settings
+from tests.fixtures.limits import AGES_S
+from tests.fixtures.prefect_api import ask
+
+pytestmark = pytest.mark.prefect
+
+SLEEP = [sys.executable, "-c", "import time; time.sleep(3600)"]
+
+
+@flow(name="a long flow")
+def long_flow() -> None:
+    """Never called."""
+
+
+@pytest.fixture(autouse=True)
+def _own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INFINITY_STATE", str(tmp_path / "state"))
+    settings.cache_clear()
+
+
+def begun(state: object, process: int, **fields: str) -> UUID:
+    """A run in a state, on record as the work of a process."""
+    with get_client(sync_client=True) as client:
+        run = client.create_flow_run(long_flow)
+        client.set_flow_run_state(run.id, state, force=True)  # type: ignore[arg-type]
+    record = FlowRunRecord(str(run.id), socket.gethostname(), process, birth(process) or "", **fields)
+    records._write(record)
+    return run.id
+
+
+def found(run: UUID) -> FlowRun:
+    with get_client(sync_client=True) as client:
+        return client.read_flow_run(run)
+
+
+def killed() -> tuple[subprocess.Popen[bytes], int]:
+    process = subprocess.Popen(SLEEP)
+    return process, process.pid
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait(timeout=AGES_S)
+
+
+def stored(folder: Path, step: int) -> str:
+    """A folder of a training with a finished state."""
+    state = folder / "state" / f"step-{step:08d}"
+    state.mkdir(parents=True)
+    (state / "COMMITTED").write_text("0123456789abcdef\n")
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    ("state", "final"), [(Running(), "CRASHED"), (Pending(), "CRASHED"), (Cancelling(), "CANCELLED")]
+)
+def test_a_run_whose_process_was_killed_ends_with_cause_step_and_next_command(
+    prefect_server: str, tmp_path: Path, state: object, final: str
+) -> None:
+    process, pid = killed()
+    run = begun(state, pid, stage="pretrain", folder=stored(tmp_path / "run", 1234))
+    assert reap() == []
+    end(process)
+    (said,) = reap()
+    last = found(run).state
+    assert last is not None
+    assert last.type.value == final
+    assert last.message is not None
+    assert said.endswith(last.message)
+    for words in (
+        f"process {pid} on {socket.gethostname()} is gone",
+        "pretrain: stored at step 1234",
+        "start the same",
+    ):
+        assert words in last.message
+    assert reap() == []
+    assert records.records() == []
+
+
+@pytest.mark.parametrize("by", ["the hook of the flow", "the reaper"])
+def test_a_run_that_prefect_says_has_crashed_gets_to_say_where_it_stands(
+    prefect_server: str, tmp_path: Path, by: str
+) -> None:
+    process, pid = killed()
+    folder = stored(tmp_path / "run", 77)
+    run = begun(Crashed(message="Process exited with status code: -9."), pid, stage="tokenizer", folder=folder)
+    end(process)
+    if by == "the reaper":
+        assert len(reap()) == 1
+        assert records.records() == []
+    else:
+        state = found(run).state
+        assert state is not None
+        explain_crash(long_flow, found(run), state)
+        explain_crash(long_flow, found(run), state)  # once is enough
+    last = found(run).state
+    assert last is not None
+    assert last.is_crashed()
+    assert (
+        last.message
+        == "Process exited with status code: -9; tokenizer: stored at step 77; start the same again to go on"
+    )
+
+
+def test_another_process_with_the_number_of_a_dead_one_does_not_count_as_it(prefect_server: str) -> None:
+    run = begun(Running(), os.getpid())
+    (record,) = records.records()
+    records._write(FlowRunRecord(record.flow_run, record.host, record.pid, "another birth"))
+    assert len(reap()) == 1
+    last = found(run).state
+    assert last is not None
+    assert last.is_crashed()
+
+
+def test_a_run_of_another_machine_is_left_alone(prefect_server: str) -> None:
+    run = begun(Running(), os.getpid())
+    (record,) = records.records()
+    records._write(FlowRunRecord(record.flow_run, f"not-{record.host}", 1, "some birth"))
+    assert reap() == []
+    last = found(run).state
+    assert last is not None
+    assert last.is_running()
+
+
+def test_the_slot_of_a_killed_run_of_a_deployment_is_free_again(prefect_server: str) -> None:
+    deployment = long_flow.to_deployment(name="alone", concurrency_limit=1).apply()
+    with get_client(sync_client=True) as client:
+        run = client.create_flow_run_from_deployment(deployment)
+        assert _moved_on(client, run.id)
+        process, pid = killed()
+        records._write(FlowRunRecord(str(run.id), socket.gethostname(), pid, birth(pid) or ""))
+        later = client.create_flow_run_from_deployment(deployment)
+        assert not _moved_on(client, later.id)
+        end(process)
+        (said,) = reap()
+        assert "prefect deployment run 'a long flow/alone'" in said
+        assert _moved_on(client, later.id)
+        client.set_flow_run_state(later.id, Cancelling(), force=True)
+
+
+def _moved_on(client: SyncPrefectClient, run: UUID) -> bool:
+    """Ask for Pending and Running, as a worker and its process do; whether the run may go on."""
+    client.set_flow_run_state(run, Pending())
+    state = client.read_flow_run(run).state
+    if state is None or not state.is_pending():
+        return False
+    client.set_flow_run_state(run, Running())
+    return True
+
+
+def test_runs_of_a_pool_that_nobody_has_on_record_end_where_its_only_worker_starts(prefect_server: str) -> None:
+    ask(prefect_server, "work_pools/", {"name": "reaped", "type": "process"})
+    with get_client(sync_client=True) as client:
+        deployment = long_flow.to_deployment(name="of-pool", work_pool_name="reaped").apply()
+        lost = client.create_flow_run_from_deployment(deployment)
+        client.set_flow_run_state(lost.id, Pending(), force=True)
+        waiting = client.create_flow_run_from_deployment(deployment)
+    assert reap() == []
+    (said,) = reap("reaped")
+    assert lost.name in said
+    assert found(lost.id).state_type == "CRASHED"
+    assert found(waiting.id).state_type == "SCHEDULED"
+
+
+def test_a_flow_is_on_record_with_the_stage_that_it_is_at(tmp_path: Path) -> None:
+    with recorded("0123"):
+        note_stage("tokenizer", "/runs/tokenizer")
+        (record,) = records.records()
+    assert record.is_alive
+    assert record.is_of_this_machine
+    assert (record.flow_run, record.stage, record.folder) == ("0123", "tokenizer", "/runs/tokenizer")
+
+
+def test_a_damaged_record_is_passed_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with recorded("0123"):
+        pass
+    (settings().state / "flows" / "odd.json").write_text(json.dumps(["no", "record"]))
+    assert [record.flow_run for record in records.records()] == ["0123"]
+    assert "odd.json is not a record of a flow run" in caplog.text
+
+
+def test_a_state_folder_that_cannot_be_written_ends_no_flow(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "state").write_text("a file in the way")
+    with recorded("0123"):
+        note_stage("tokenizer", "/runs/tokenizer")
+    assert "its run stays 'Running'" in caplog.text

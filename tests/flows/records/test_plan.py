@@ -1,0 +1,96 @@
+"""A changed stage moves every stage after it and none before it."""
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from flows.forms.parameters import EvaluationForm, FinetuneForm, PretrainForm, TokenizerForm
+from flows.records.plan import STAGES, changed, folder_of, load_plan, new_plan, save_plan, with_data
+from infinity.jobs.training.encode import store_for
+from infinity.recipes.runs import EndToEnd
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> EndToEnd:
+    return new_plan("mini", None, str(tmp_path))
+
+
+def _moved(before: EndToEnd, after: EndToEnd) -> list[str]:
+    return [stage for stage in STAGES if getattr(before, stage).folder != getattr(after, stage).folder]
+
+
+def test_nothing_changed_is_the_same_plan(plan: EndToEnd) -> None:
+    assert changed(plan, {}) == plan
+    assert changed(plan, {"evaluation": EvaluationForm().change}) == plan
+
+
+def test_changing_only_the_evaluation_moves_only_the_evaluation(plan: EndToEnd) -> None:
+    after = changed(plan, {"evaluation": EvaluationForm(guidance=1.25).change})
+    assert _moved(plan, after) == ["evaluation"]
+
+
+def test_a_changed_stage_moves_all_that_build_on_it(plan: EndToEnd) -> None:
+    assert _moved(plan, changed(plan, {"finetune": FinetuneForm(num_steps=3).change})) == ["finetune", "evaluation"]
+    after = changed(plan, {"tokenizer": TokenizerForm(num_steps=3).change})
+    assert _moved(plan, after) == ["tokenizer", "pretrain", "finetune", "evaluation"]
+    assert after.pretrain.tokenizer.startswith(after.tokenizer.folder)
+    assert after.finetune.start_from is not None
+    assert after.finetune.start_from.startswith(after.pretrain.folder)
+    assert after.evaluation.model.startswith(after.finetune.folder)
+
+
+def test_transformers_follow_the_bits_and_the_shape_before_them(plan: EndToEnd) -> None:
+    changes = {"tokenizer": TokenizerForm(num_bits=6).change, "pretrain": PretrainForm(depth=1).change}
+    after = changed(plan, changes)
+    assert (after.pretrain.model.num_bits, after.finetune.model.num_bits) == (6, 6)
+    assert (after.pretrain.model.depth, after.finetune.model.depth) == (1, 1)
+    assert after.finetune.model.drop_path == plan.finetune.model.drop_path
+
+
+def test_a_plan_is_found_again_beside_its_outputs(plan: EndToEnd, tmp_path: Path) -> None:
+    save_plan(plan, str(tmp_path))
+    assert load_plan(str(tmp_path)) == plan
+
+
+def test_a_run_that_was_never_begun_is_a_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="begin it with the flow build-dataset or end-to-end"):
+        load_plan(f"{tmp_path}/nothing")
+
+
+def test_a_run_is_a_name_a_path_or_a_uri(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert folder_of("demo") == str(tmp_path / "runs" / "demo")
+    assert folder_of("s3://bucket/demo") == "s3://bucket/demo"
+    assert folder_of("/data/demo") == "/data/demo"
+    for wrong in ("", "  ", "../demo"):
+        with pytest.raises(ValueError, match="expected a name like 'demo'"):
+            folder_of(wrong)
+
+
+def test_other_pictures_move_the_finetuning_but_not_the_model_it_starts_from(plan: EndToEnd, tmp_path: Path) -> None:
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    Image.new("RGB", (40, 40)).save(pictures / "a.png")
+    (pictures / "metadata.jsonl").write_text('{"file_name": "a.png", "text": "black"}\n')
+    dataset, after = with_data(plan, str(pictures), lambda spec: spec)
+    assert dataset.source == str(pictures)
+    assert dataset.scenes is None
+    assert _moved(plan, after) == ["finetune", "evaluation"]
+    assert after.finetune.manifest.startswith(dataset.folder)
+    assert after.finetune.start_from == plan.finetune.start_from
+    assert after.dataset == plan.dataset
+
+
+def test_a_training_from_a_store_names_the_store_of_what_it_will_train_on(plan: EndToEnd) -> None:
+    stored = changed(plan, {"finetune": FinetuneForm(stored=True, self_correction=0.1).change})
+    assert stored.pretrain.encoded is None
+    assert stored.finetune.encoded == store_for(stored.finetune).index
+    assert stored.evaluation.model.startswith(stored.finetune.folder)
+    later = changed(stored, {"tokenizer": TokenizerForm(num_steps=7).change})
+    assert later.finetune.encoded == store_for(later.finetune).index != stored.finetune.encoded
+    assert store_for(later.finetune).tokenizer == f"{later.tokenizer.folder}/model"
+    without = changed(later, {"finetune": FinetuneForm(stored=False).change})
+    assert without.finetune.encoded is None
+    assert without.finetune.folder == later.finetune.folder
+    assert changed(later, {"finetune": FinetuneForm().change}) == later

@@ -1,0 +1,121 @@
+"""What a stage shows when it is done, refused or out of reach; the jobs are stand-ins."""
+
+import sys
+import types
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+from prefect import flow
+
+from flows.stages import stage as stage_module
+from flows.stages.stage import StageResult, flow_body, run_stage
+from infinity.jobs import registry
+from infinity.jobs.progress import Progress, ProgressSink
+from infinity.jobs.spec import JobReport, JobSpec, begin, commit
+
+pytestmark = [pytest.mark.prefect, pytest.mark.ray]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CountSpec(JobSpec):
+    """A job that counts."""
+
+    kind: ClassVar[str] = "count"
+
+    number: int = 3
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CountReport(JobReport):
+    """What it counted to."""
+
+    number: int
+
+
+Run = Callable[..., CountReport]
+
+
+def _count(spec: CountSpec, *, progress: ProgressSink) -> CountReport:
+    begin(spec)
+    for step in range(spec.number + 1):
+        progress(Progress(step / spec.number, f"step {step}"))
+    return commit(spec, CountReport(number=spec.number))
+
+
+@pytest.fixture
+def use_job(monkeypatch: pytest.MonkeyPatch, prefect_server: str, local_ray: None) -> Callable[[Run], None]:
+    """Registers a function as the job of the kind "count"."""
+
+    def register(run: Run) -> None:
+        module = types.ModuleType("infinity.jobs.count")
+        module.__dict__.update(CountSpec=CountSpec, CountReport=CountReport, run=run)
+        monkeypatch.setitem(sys.modules, "infinity.jobs.count", module)
+        monkeypatch.setitem(registry._NAMES, "count", ("count", "CountSpec", "CountReport"))
+
+    return register
+
+
+@flow(name="count")
+@flow_body
+def _flow(output: str) -> StageResult[CountReport]:
+    return run_stage("count", CountSpec(output=output), CountReport)
+
+
+def test_a_finished_stage_is_found_and_not_run_again(use_job: Callable[[Run], None], tmp_path: Path) -> None:
+    use_job(_count)
+    assert _flow(str(tmp_path)) == StageResult(CountReport(number=3), was_done=False)
+
+    def never(spec: CountSpec, *, progress: ProgressSink) -> CountReport:
+        raise AssertionError("ran again")
+
+    use_job(never)
+    assert _flow(str(tmp_path)) == StageResult(CountReport(number=3), was_done=True)
+
+
+def test_a_refused_stage_ends_the_flow_with_its_sentence_at_once(
+    use_job: Callable[[Run], None], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    calls: list[int] = []
+
+    def refuse(spec: CountSpec, *, progress: ProgressSink) -> CountReport:
+        calls.append(1)
+        raise ValueError("number: expected an even one, got 3")
+
+    use_job(refuse)
+    state = _flow(str(tmp_path), return_state=True)
+    assert state.is_failed()
+    assert state.message == "count: number: expected an even one, got 3"
+    assert len(calls) == 1
+    assert "Traceback" not in caplog.text
+
+
+def test_a_stage_out_of_reach_is_tried_again(
+    use_job: Callable[[Run], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+
+    def flaky(spec: CountSpec, *, progress: ProgressSink) -> CountReport:
+        calls.append(1)
+        if len(calls) < 3:
+            raise ConnectionError("the cluster is gone")
+        return _count(spec, progress=progress)
+
+    use_job(flaky)
+    monkeypatch.setattr(stage_module._run_job, "retry_delay_seconds", [0, 0])
+    assert _flow(str(tmp_path)).report == CountReport(number=3)
+    assert len(calls) == 3
+
+
+def test_a_fault_of_ours_keeps_its_trace_in_the_log(
+    use_job: Callable[[Run], None], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(spec: CountSpec, *, progress: ProgressSink) -> CountReport:
+        raise TypeError("a fault")
+
+    use_job(broken)
+    state = _flow(str(tmp_path), return_state=True)
+    assert state.is_failed()
+    assert "count failed in a way that no job foresees" in caplog.text

@@ -1,0 +1,70 @@
+"""Specs for pictures that another model drew: one spec for all of them, one per model otherwise, never both."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from infinity.cli.evaluation.about_pictures import specs
+
+
+def made(models: list[str], pictures: str | None, name: str = "", **spec: Any) -> list[dict[str, Any]]:
+    return list(specs(spec, models, pictures, name))
+
+
+def picture(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (4, 4)).save(path)
+
+
+def test_every_model_has_a_spec_of_its_own_with_an_absolute_path(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = made(["a", "s3://bucket/b"], None, geneval={})
+    assert [spec["model"] for spec in found] == [str(tmp_path / "a"), "s3://bucket/b"]
+    assert all(spec["geneval"] == {} for spec in found)
+
+
+def test_pictures_go_to_the_benchmarks_that_can_score_them_and_to_no_other(tmp_path: Path) -> None:
+    picture(tmp_path / "flux/00000.png")
+    (spec,) = made([], str(tmp_path / "flux"), geneval={}, clip_score={}, scenes={}, dpg=None)
+    assert spec["geneval"]["pictures"] == spec["clip_score"]["pictures"] == {"uri": str(tmp_path / "flux")}
+    assert spec["scenes"] == {}
+    assert spec["dpg"] is None
+    assert (spec["model"], spec["pictures_of"]) == ("", "flux")
+
+
+def test_a_folder_named_like_the_benchmark_comes_first(tmp_path: Path) -> None:
+    picture(tmp_path / "flux/geneval/00000/samples/0.png")
+    (spec,) = made([], str(tmp_path / "flux"), geneval={}, clip_score={})
+    assert spec["geneval"]["pictures"]["uri"] == str(tmp_path / "flux/geneval")
+    assert spec["clip_score"]["pictures"]["uri"] == str(tmp_path / "flux")
+
+
+def test_a_table_gives_the_prompts_too_unless_prompts_are_named(tmp_path: Path) -> None:
+    table = str(tmp_path / "t.csv")
+    (spec,) = made([], table, clip_score={}, hps={"prompts": ["mine"]}, geneval={})
+    assert spec["clip_score"]["prompts"] == [{"file": {"uri": table}}]
+    assert spec["hps"]["prompts"] == ["mine"]
+    assert "prompts" not in spec["geneval"]
+
+
+def test_pictures_of_one_benchmark_may_be_given_in_its_settings_and_name_the_model(tmp_path: Path) -> None:
+    own = {"uri": str(tmp_path / "sd3/")}
+    (spec,) = made([], None, geneval={"pictures": own})
+    assert spec["geneval"]["pictures"] == own
+    assert spec["pictures_of"] == "sd3"
+    assert made([], None, "SD 3", geneval={"pictures": own})[0]["pictures_of"] == "SD 3"
+    (both,) = made([], str(tmp_path / "flux"), geneval={"pictures": own}, clip_score={})
+    assert both["geneval"]["pictures"] == own
+    assert both["clip_score"]["pictures"]["uri"] == str(tmp_path / "flux")
+
+
+@pytest.mark.parametrize(("models", "pictures", "words"), [(["m"], "p", "got both"), ([], None, "got neither")])
+def test_either_models_or_pictures_are_named(models: list[str], pictures: str | None, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        made(models, pictures, geneval={})
