@@ -12,9 +12,9 @@ from infinity.evaluation.judge.questions import JudgeQuestion
 from infinity.evaluation.judge.suites import Suite, accepted, answer_words, asked, understood
 from infinity.evaluation.networks import Networks
 from infinity.evaluation.pictures.store import Picture
-from infinity.perception.endpoint import Endpoint, EndpointConfig, EndpointReply
+from infinity.perception.language.endpoint import Endpoint, EndpointConfig, EndpointReply
+from infinity.perception.language.vqa import Vqa, VqaConfig
 from infinity.perception.loading import folder_digest
-from infinity.perception.vqa import Vqa, VqaConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -28,7 +28,7 @@ from infinity.evaluation.prompts.found import in_folders_or_flat, locate
 from infinity.evaluation.prompts.lists import describe
 from infinity.evaluation.prompts.rewriting import Rewriter
 from infinity.evaluation.prompts.rewriting import describe as describe_rewriter
-from infinity.perception.endpoint import EndpointConfig
+from infinity.perception.language.endpoint import EndpointConfig
 
 RULES = "judge/1"
 

@@ -28,6 +28,7 @@ from infinity.evaluation.prompts.benchmark import PictureFolder, PromptBenchmark
 from infinity.evaluation.prompts.rewriting import RewriteFile
 from infinity.evaluation.reconstruction.benchmark import ReconstructionBenchmark
 from infinity.evaluation.score import Score
+from infinity.evaluation.text_rendering.benchmark import TextRenderingBenchmark
 from infinity.evaluation.validation import ValidationBenchmark
 from infinity.generation.pipeline import KIND, TOKENIZER_FOLDER, TOKENIZER_KIND, ModelConfig
 from infinity.generation.sampling import SamplingConfig
@@ -45,7 +46,7 @@ from infinity.tokenizer import TokenizerConfig
 
 DRAWINGS_FILE, SCORES_FILE, STORE_FOLDER = "drawings.jsonl", "scores.json", "store"
 
-BENCHMARKS_OF_PICTURES = frozenset({"geneval", "dpg", "clip_score", "image_reward", "hps", "judge"})
+BENCHMARKS_OF_PICTURES = frozenset({"geneval", "dpg", "clip_score", "image_reward", "hps", "judge", "text_rendering"})
 """Fields of a spec whose benchmark can score pictures that were drawn elsewhere."""
 
 
@@ -68,6 +69,7 @@ class EvaluateSpec(JobSpec):
         hps: HPSv2 on its benchmark, or None.
         judge: Questions about pictures that a vision-language model answers (GenEval 2, DSG, TIFA, TIIF, UniGenBench++,
             VQAScore), or None.
+        text_rendering: Words that prompts ask for, read in the pictures by an OCR, or None.
         distribution: Settings of FID, KID, Inception Score, precision and recall, which need ``inception``.
         inception: Weights of the feature network; None reports FID and the others as not measured.
         sampling: How pictures are drawn.
@@ -83,7 +85,9 @@ class EvaluateSpec(JobSpec):
 
     kind: ClassVar[str] = "evaluation"
     elsewhere: ClassVar[frozenset[str]] = frozenset({"output", "workers", "store"})
-    later: ClassVar[frozenset[str]] = frozenset({"clip_score", "image_reward", "hps", "judge", "pictures_of", "inputs"})
+    later: ClassVar[frozenset[str]] = frozenset(
+        {"clip_score", "image_reward", "hps", "judge", "text_rendering", "pictures_of", "inputs"}
+    )
 
     model: str
     manifest: str | None = None
@@ -98,6 +102,7 @@ class EvaluateSpec(JobSpec):
     image_reward: ImageRewardBenchmark | None = None
     hps: HpsBenchmark | None = None
     judge: JudgeBenchmark | None = None
+    text_rendering: TextRenderingBenchmark | None = None
     distribution: DistributionBenchmark = field(default_factory=DistributionBenchmark)
     inception: InceptionWeights | None = None
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
@@ -206,6 +211,7 @@ class EvaluateSpec(JobSpec):
             "ImageReward": self.image_reward,
             "HPSv2": self.hps,
             "judge": self.judge,
+            "text rendering": self.text_rendering,
         }
         for name, benchmark in named.items():
             if benchmark is not None:

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from infinity.cli import app
 from infinity.jobs.cluster.connection import in_process
 from infinity.jobs.evaluation.results import below, load
-from infinity.perception import endpoint as module
+from infinity.perception.language import endpoint as module
 from tests.fixtures.endpoint_stub import StubHandler, bright, endpoint
 from tests.fixtures.question_files import WRITERS
 from tests.fixtures.tiny_networks import write_llava

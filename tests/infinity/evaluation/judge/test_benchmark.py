@@ -20,7 +20,7 @@ from infinity.evaluation.judge.suites import SUITES, Suite, SuiteName
 from infinity.evaluation.networks import Networks
 from infinity.evaluation.prompts.benchmark import JudgedPrompts, PictureFolder
 from infinity.evaluation.score import Score
-from infinity.perception.vqa import Vqa, VqaConfig
+from infinity.perception.language.vqa import Vqa, VqaConfig
 from infinity.storage.pinned import PinnedFile
 from tests.fixtures.question_files import WRITERS
 from tests.fixtures.tiny_networks import write_llava

@@ -18,7 +18,7 @@ import httpx
 from PIL import Image
 
 from infinity.config import Config
-from infinity.perception.vqa import Picture
+from infinity.perception.language.vqa import Picture
 
 _MOST_BYTES = 4 * 2**20
 _PAUSE_S = 1.0

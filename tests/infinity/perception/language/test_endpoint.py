@@ -8,8 +8,8 @@ import time
 import numpy as np
 import pytest
 
-from infinity.perception import endpoint as module
-from infinity.perception.endpoint import Endpoint, EndpointConfig, EndpointError
+from infinity.perception.language import endpoint as module
+from infinity.perception.language.endpoint import Endpoint, EndpointConfig, EndpointError
 from tests.fixtures.endpoint_stub import StubHandler, endpoint
 
 PICTURE = np.full((4, 6, 3), 200, np.uint8)
