@@ -11,7 +11,7 @@ from collections.abc import Callable
 import typer
 
 from infinity.cli.data import building, datasets, duplicates, quarantined
-from infinity.cli.evaluation import distance, registry, scores
+from infinity.cli.evaluation import distance, registry, scores, sweep
 from infinity.cli.model import pictures, published, records
 from infinity.cli.training import estimate, recipes, redraw, running, track
 
@@ -33,6 +33,7 @@ panels: dict[str, tuple[Callable[..., None], ...]] = {
     ),
     "Evaluate": (
         scores.evaluate,
+        sweep.sweep,
         scores.compare,
         scores.leaderboard,
         scores.statistics,

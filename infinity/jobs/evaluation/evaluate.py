@@ -24,6 +24,7 @@ from infinity.evaluation.geneval.benchmark import GenevalBenchmark
 from infinity.evaluation.geneval.scenes import SceneBenchmark
 from infinity.evaluation.judge.benchmark import JudgeBenchmark
 from infinity.evaluation.preference.benchmark import ClipScoreBenchmark, HpsBenchmark, ImageRewardBenchmark
+from infinity.evaluation.preference.clip_family import DiversityBenchmark, PickScoreBenchmark
 from infinity.evaluation.prompts.benchmark import PictureFolder, PromptBenchmark
 from infinity.evaluation.prompts.rewriting import RewriteFile
 from infinity.evaluation.reconstruction.benchmark import ReconstructionBenchmark
@@ -46,7 +47,9 @@ from infinity.tokenizer import TokenizerConfig
 
 DRAWINGS_FILE, SCORES_FILE, STORE_FOLDER = "drawings.jsonl", "scores.json", "store"
 
-BENCHMARKS_OF_PICTURES = frozenset({"geneval", "dpg", "clip_score", "image_reward", "hps", "judge", "text_rendering"})
+BENCHMARKS_OF_PICTURES = frozenset(
+    {"geneval", "dpg", "clip_score", "image_reward", "hps", "pick_score", "diversity", "judge", "text_rendering"}
+)
 """Fields of a spec whose benchmark can score pictures that were drawn elsewhere."""
 
 
@@ -67,6 +70,8 @@ class EvaluateSpec(JobSpec):
         clip_score: CLIP score over lists of prompts, or None.
         image_reward: ImageReward on its benchmark, or None.
         hps: HPSv2 on its benchmark, or None.
+        pick_score: PickScore over lists of prompts, or None.
+        diversity: Distance between pictures of one prompt, or None.
         judge: Questions about pictures that a vision-language model answers (GenEval 2, DSG, TIFA, TIIF, UniGenBench++,
             VQAScore), or None.
         text_rendering: Words that prompts ask for, read in the pictures by an OCR, or None.
@@ -86,7 +91,17 @@ class EvaluateSpec(JobSpec):
     kind: ClassVar[str] = "evaluation"
     elsewhere: ClassVar[frozenset[str]] = frozenset({"output", "workers", "store"})
     later: ClassVar[frozenset[str]] = frozenset(
-        {"clip_score", "image_reward", "hps", "judge", "text_rendering", "pictures_of", "inputs"}
+        {
+            "clip_score",
+            "image_reward",
+            "hps",
+            "pick_score",
+            "diversity",
+            "judge",
+            "text_rendering",
+            "pictures_of",
+            "inputs",
+        }
     )
 
     model: str
@@ -101,6 +116,8 @@ class EvaluateSpec(JobSpec):
     clip_score: ClipScoreBenchmark | None = None
     image_reward: ImageRewardBenchmark | None = None
     hps: HpsBenchmark | None = None
+    pick_score: PickScoreBenchmark | None = None
+    diversity: DiversityBenchmark | None = None
     judge: JudgeBenchmark | None = None
     text_rendering: TextRenderingBenchmark | None = None
     distribution: DistributionBenchmark = field(default_factory=DistributionBenchmark)
@@ -210,6 +227,8 @@ class EvaluateSpec(JobSpec):
             "CLIP score": self.clip_score,
             "ImageReward": self.image_reward,
             "HPSv2": self.hps,
+            "PickScore": self.pick_score,
+            "diversity": self.diversity,
             "judge": self.judge,
             "text rendering": self.text_rendering,
         }
