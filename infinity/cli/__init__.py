@@ -11,7 +11,7 @@ from collections.abc import Callable
 import typer
 
 from infinity.cli.data import building, datasets, duplicates, quarantined
-from infinity.cli.evaluation import distance, registry, scores, study, sweep
+from infinity.cli.evaluation import distance, rating, registry, scores, sweep
 from infinity.cli.model import pictures, published, records
 from infinity.cli.training import estimate, recipes, redraw, running, track
 
@@ -49,7 +49,7 @@ for panel, commands in panels.items():
 for command in (building.build, quarantined.quarantine, quarantined.replay, duplicates.duplicates):
     datasets.app.command()(command)
 app.add_typer(datasets.app, name="data", rich_help_panel="Data")
-app.add_typer(study.app, name="study", rich_help_panel="Evaluate")
+app.add_typer(rating.app, name="rate", rich_help_panel="Evaluate")
 app.add_typer(registry.app, name="registry", rich_help_panel="Evaluate")
 app.add_typer(published.app, name="published", rich_help_panel="Model: draw pictures, look inside")
 

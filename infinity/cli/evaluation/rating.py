@@ -1,4 +1,4 @@
-"""``infinity study``: a human-preference study over pairs of pictures."""
+"""``infinity rate``: a human-preference study over pairs of pictures."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich.table import Table
 from infinity.cli.console import clear_errors, out
 
 if TYPE_CHECKING:
-    from infinity.evaluation.study.choices import StudyFigure
+    from infinity.evaluation.rating.votes import VotedFigure
 
 app = typer.Typer(no_args_is_help=True, help="Human-preference studies: make a page for raters, score their files.")
 
@@ -29,8 +29,8 @@ def make(
     """Write a blind page for raters (folder raters) and the key to its pairs (key.json)."""
     with clear_errors():
         from infinity import storage
+        from infinity.jobs.evaluation.rating import make_rating
         from infinity.jobs.evaluation.results import find
-        from infinity.jobs.evaluation.study import make_study
 
         named = [text.partition("=") for text in evaluations]
         if wrong := [
@@ -38,7 +38,7 @@ def make(
         ]:
             raise ValueError(f"expected <model's name>=<folder>, got {wrong[0]!r}")
         found = {name: find(uri) for name, _, uri in named}
-        files = make_study(found, storage.absolute(output), most=prompts, seed=seed, benchmark=benchmark)
+        files = make_rating(found, storage.absolute(output), most=prompts, seed=seed, benchmark=benchmark)
         out.print(f"{files.number} pairs", markup=False, highlight=False)
         for line in (files.page, files.key):
             out.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -55,7 +55,7 @@ def score(
 
         from infinity import storage
         from infinity.evaluation.promotion.leaderboard import is_lower_better
-        from infinity.evaluation.study.choices import (
+        from infinity.evaluation.rating.votes import (
             RaterFile,
             elo,
             rater_agreement,
@@ -63,10 +63,10 @@ def score(
             votes_of,
             win_rate,
         )
+        from infinity.jobs.evaluation.rating import RatingKey, shared_values
         from infinity.jobs.evaluation.results import load
-        from infinity.jobs.evaluation.study import StudyKey, shared_values
 
-        about = StudyKey.parse(storage.read_text(key), where=key)
+        about = RatingKey.parse(storage.read_text(key), where=key)
         files = [(uri, RaterFile.parse(storage.read_text(uri), where=uri)) for uri in raters]
         votes = votes_of(about.pairs, about.study, files)
         models = sorted(about.evaluations)
@@ -92,6 +92,6 @@ def score(
         )  # fmt: skip
 
 
-def _cells(figure: StudyFigure) -> tuple[str, str, str]:
+def _cells(figure: VotedFigure) -> tuple[str, str, str]:
     interval = "" if figure.low is None else f"{figure.low:.4g} to {figure.high:.4g}"
     return f"{figure.value:.4g}", interval, f"{figure.n:,}"

@@ -19,7 +19,7 @@ _PRIOR = 0.5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class StudyPair(Config):
+class RatedPair(Config):
     """Two pictures of one prompt.
 
     Attributes:
@@ -62,13 +62,13 @@ class Vote:
         left_wins: 1 where the left picture was chosen, 0 for the right one, 0.5 for a tie.
     """
 
-    pair: StudyPair
+    pair: RatedPair
     rater: str
     left_wins: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class StudyFigure:
+class VotedFigure:
     """A figure of a study with its 95 % interval, where resampling prompts says something."""
 
     value: float
@@ -77,7 +77,7 @@ class StudyFigure:
     high: float | None = None
 
 
-def votes_of(pairs: Sequence[StudyPair], study: str, files: Sequence[tuple[str, RaterFile]]) -> list[Vote]:
+def votes_of(pairs: Sequence[RatedPair], study: str, files: Sequence[tuple[str, RaterFile]]) -> list[Vote]:
     """Return all choices of all raters.
 
     Args:
@@ -103,7 +103,7 @@ def votes_of(pairs: Sequence[StudyPair], study: str, files: Sequence[tuple[str, 
     return votes
 
 
-def win_rate(votes: Sequence[Vote], model: str, other: str) -> StudyFigure:
+def win_rate(votes: Sequence[Vote], model: str, other: str) -> VotedFigure:
     """Return the share of comparisons with another model that a model wins; a tie counts half.
 
     Raises:
@@ -121,7 +121,7 @@ def win_rate(votes: Sequence[Vote], model: str, other: str) -> StudyFigure:
     return _with_interval(rate, [vote for vote, _ in found])
 
 
-def elo(votes: Sequence[Vote], models: Sequence[str]) -> dict[str, StudyFigure]:
+def elo(votes: Sequence[Vote], models: Sequence[str]) -> dict[str, VotedFigure]:
     """Return the Elo of every model by Bradley and Terry: the mean is 1000, 400 points are odds of 10."""
     everything = {item: 1.0 for item in {vote.pair.item for vote in votes}}
     values = _bradley_terry(votes, models, everything)
@@ -130,11 +130,11 @@ def elo(votes: Sequence[Vote], models: Sequence[str]) -> dict[str, StudyFigure]:
     for model in models:
         n = sum(model in (vote.pair.left, vote.pair.right) for vote in votes)
         low, high = _ends([each[model] for each in drawn])
-        figures[model] = StudyFigure(value=values[model], n=n, low=low, high=high)
+        figures[model] = VotedFigure(value=values[model], n=n, low=low, high=high)
     return figures
 
 
-def rater_agreement(votes: Sequence[Vote]) -> tuple[StudyFigure, float | None] | None:
+def rater_agreement(votes: Sequence[Vote]) -> tuple[VotedFigure, float | None] | None:
     """Return the share of equal choices of two raters about one pair, and Cohen's kappa over all pairs of raters.
 
     Returns:
@@ -167,7 +167,7 @@ def rater_agreement(votes: Sequence[Vote]) -> tuple[StudyFigure, float | None] |
 
 def scorer_agreement(
     votes: Sequence[Vote], values: Mapping[str, Mapping[str, float]], sign: float = 1.0
-) -> StudyFigure | None:
+) -> VotedFigure | None:
     """Return the share of choices, ties left out, in which an automatic scorer prefers the same picture.
 
     Args:
@@ -228,10 +228,10 @@ def _resampled(votes: Sequence[Vote]) -> list[dict[str, float]]:
 
 def _with_interval(
     figure: Callable[[Mapping[str, float]], float], votes: Sequence[Vote], n: int | None = None
-) -> StudyFigure:
+) -> VotedFigure:
     everything = dict.fromkeys({vote.pair.item for vote in votes}, 1.0)
     low, high = _ends([figure(weights) for weights in _resampled(votes)])
-    return StudyFigure(value=figure(everything), n=len(votes) if n is None else n, low=low, high=high)
+    return VotedFigure(value=figure(everything), n=len(votes) if n is None else n, low=low, high=high)
 
 
 def _ends(values: Sequence[float]) -> tuple[float, float] | tuple[None, None]:

@@ -7,9 +7,9 @@ import math
 import numpy as np
 import pytest
 
-from infinity.evaluation.study.choices import (
+from infinity.evaluation.rating.votes import (
+    RatedPair,
     RaterFile,
-    StudyPair,
     Vote,
     elo,
     rater_agreement,
@@ -19,8 +19,8 @@ from infinity.evaluation.study.choices import (
 )
 
 
-def pair(number: int, left: str = "a", right: str = "b") -> StudyPair:
-    return StudyPair(id=f"p{number}", prompt=f"prompt {number}", item=str(number), left=left, right=right)
+def pair(number: int, left: str = "a", right: str = "b") -> RatedPair:
+    return RatedPair(id=f"p{number}", prompt=f"prompt {number}", item=str(number), left=left, right=right)
 
 
 def test_win_rates_count_ties_half_and_do_not_depend_on_the_side() -> None:

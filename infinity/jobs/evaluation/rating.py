@@ -12,15 +12,15 @@ from infinity import storage
 from infinity.config import Config, digest_of
 from infinity.data.images.contact_sheet import encode_png
 from infinity.evaluation.pictures.store import read_picture
-from infinity.evaluation.study.choices import StudyPair
+from infinity.evaluation.rating.votes import RatedPair
 from infinity.jobs.evaluation.results import DrawnPrompt, Evaluated
-from infinity.reporting.study import study_html
+from infinity.reporting.rating import rating_html
 
-PAGE_FILE, KEY_FILE, PICTURES = "study.html", "key.json", "pictures"
+PAGE_FILE, KEY_FILE, PICTURES = "rating.html", "key.json", "pictures"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class StudyKey(Config):
+class RatingKey(Config):
     """What raters must not see: which model drew which picture.
 
     Attributes:
@@ -30,12 +30,12 @@ class StudyKey(Config):
     """
 
     study: str
-    pairs: tuple[StudyPair, ...]
+    pairs: tuple[RatedPair, ...]
     evaluations: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class StudyFiles:
+class RatingFiles:
     """Files of a study: the page for raters with its pictures, and the key, which stays with its maker."""
 
     page: str
@@ -43,10 +43,10 @@ class StudyFiles:
     number: int
 
 
-def make_study(
+def make_rating(
     evaluations: Mapping[str, Evaluated], folder: str, *, most: int, seed: int = 0, benchmark: str = ""
-) -> StudyFiles:
-    """Write the page ``raters/study.html`` with its pictures, and ``key.json``.
+) -> RatingFiles:
+    """Write the page ``raters/rating.html`` with its pictures, and ``key.json``.
 
     Args:
         evaluations: Evaluations by the names of their models, at least two.
@@ -70,13 +70,13 @@ def make_study(
         paths = [_copy(uri, folder, f"{seed} {name} {pair.id} {side}") for side, uri in (("l", left), ("r", right))]
         listed.append({"id": pair.id, "prompt": pair.prompt, "left": paths[0], "right": paths[1]})
     page, key = storage.join(folder, "raters", PAGE_FILE), storage.join(folder, KEY_FILE)
-    about = StudyKey(
+    about = RatingKey(
         study=name, pairs=tuple(pair for pair, _, _ in found),
         evaluations={model: each.folder for model, each in evaluations.items()},
     )  # fmt: skip
-    storage.write_text(page, study_html(name, listed))
+    storage.write_text(page, rating_html(name, listed))
     storage.write_text(key, about.dump())
-    return StudyFiles(page, key, len(found))
+    return RatingFiles(page, key, len(found))
 
 
 def _by_prompt(evaluated: Evaluated, benchmark: str) -> dict[str, DrawnPrompt]:
@@ -87,7 +87,7 @@ def _by_prompt(evaluated: Evaluated, benchmark: str) -> dict[str, DrawnPrompt]:
 
 def _pairs(
     drawn: Mapping[str, Mapping[str, DrawnPrompt]], most: int, draw: random.Random
-) -> Iterator[tuple[StudyPair, str, str]]:
+) -> Iterator[tuple[RatedPair, str, str]]:
     """Yield pairs with the URIs of the left and the right picture: the first picture of the prompt of each model."""
     for one, other in combinations(sorted(drawn), 2):
         both = [
@@ -98,7 +98,7 @@ def _pairs(
         size = min(most, len(both))
         for item in (both[place * len(both) // size] for place in range(size)):
             left, right = (one, other) if draw.random() < 0.5 else (other, one)
-            pair = StudyPair(
+            pair = RatedPair(
                 id=f"{draw.getrandbits(48):012x}", prompt=drawn[one][item].prompt, item=item, left=left, right=right
             )
             yield pair, drawn[left][item].pictures[0], drawn[right][item].pictures[0]

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from infinity.cli import app
-from infinity.jobs.evaluation.study import StudyKey
+from infinity.jobs.evaluation.rating import RatingKey
 from tests.fixtures.evaluations import prompts, write_evaluation
 
 NUMBER = 6
@@ -28,12 +28,12 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(*arguments: object) -> tuple[int, str]:
-    result = CliRunner().invoke(app, ["study", *map(str, arguments)], catch_exceptions=False)
+    result = CliRunner().invoke(app, ["rate", *map(str, arguments)], catch_exceptions=False)
     return result.exit_code, " ".join(result.output.split())
 
 
-def key_of(study: Path) -> StudyKey:
-    return StudyKey.parse((study / "key.json").read_text())
+def key_of(study: Path) -> RatingKey:
+    return RatingKey.parse((study / "key.json").read_text())
 
 
 def test_raters_see_nothing_of_the_models_and_sides_are_mixed(study: Path) -> None:
@@ -98,7 +98,7 @@ def test_a_rater_in_a_real_browser_stops_returns_and_saves(study: Path, tmp_path
     try:
 
         def begin() -> None:
-            driver.get((study / "raters/study.html").as_uri())
+            driver.get((study / "raters/rating.html").as_uri())
             driver.find_element(By.ID, "rater").send_keys("Ann B.")
             driver.find_element(By.ID, "begin").click()
 

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from infinity.reporting.comparison import PAGE
 
 
-def study_html(study: str, pairs: Sequence[Mapping[str, str]]) -> str:
+def rating_html(study: str, pairs: Sequence[Mapping[str, str]]) -> str:
     """Return the page as HTML text, which names no model.
 
     Args:
@@ -23,8 +23,8 @@ def study_html(study: str, pairs: Sequence[Mapping[str, str]]) -> str:
     )
     # Within a script element only "<" could end the text.
     data = json.dumps({"id": study, "pairs": list(pairs)}, ensure_ascii=False).replace("<", "\\u003c")
-    return environment.get_template("study.html.j2").render(
+    return environment.get_template("rating.html.j2").render(
         study=Markup(data),
         css=Markup((PAGE / "page.css").read_text(encoding="utf-8")),
-        js=Markup((PAGE / "study.js").read_text(encoding="utf-8")),
+        js=Markup((PAGE / "rating.js").read_text(encoding="utf-8")),
     )
