@@ -98,7 +98,7 @@ def test_the_newest_release_is_the_version_of_the_package() -> None:
 
 
 def test_the_page_of_switches_is_the_one_that_the_benchmark_writes() -> None:
-    from benchmarks.switches import page
+    from benchmarks.switches.__main__ import page
 
     written = (REPOSITORY / "docs/switches.md").read_text(encoding="utf-8")
     for paragraph in page(()).split("\n\n"):
