@@ -25,7 +25,7 @@ function show() {
   at("prompt").textContent = pair.prompt;
   at("left-picture").src = pair.left; at("right-picture").src = pair.right;
 }
-function choose(choice) { const id = at("work").dataset.pair; if (at("work").hidden || !id) return; choices[id] = choice; history.push(id); keep(); show(); }
+function choose(choice) { const id = at("work").dataset.pair; if (at("work").hidden || !id) return; choices[id] = choice; history.push(id); keep(); document.activeElement.blur(); show(); } // no side stays marked
 function back() { const id = history.pop(); if (id !== undefined) { delete choices[id]; keep(); show(); } }
 function save() {
   const text = JSON.stringify({ study: study.id, rater, choices }, null, 2);
