@@ -40,7 +40,7 @@ class Tracker(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Write what is left."""
+        """Write what is left and end the run."""
 
 
 def values_of(score: Score) -> dict[str, float]:
@@ -78,7 +78,7 @@ class TensorBoardTracker(Tracker):
         self._board.add_text(score.metric, about(score), 0)
 
     def close(self) -> None:
-        """Write what is left."""
+        """Write what is left and end the run."""
         self._board.close()
 
 
@@ -109,7 +109,7 @@ class WandbTracker(Tracker):
         self._run.summary.update({**values_of(score), f"{score.metric}.about": about(score)})
 
     def close(self) -> None:
-        """Write what is left."""
+        """Write what is left and end the run."""
         self._run.finish()
 
 
@@ -175,7 +175,7 @@ class TrackioTracker(Tracker):
             self._trackio.log({**values_of(score), f"{score.metric}.about": about(score)}, step=0)
 
     def close(self) -> None:
-        """Write what is left."""
+        """Write what is left and end the run."""
         with _quiet():
             self._trackio.finish()
 

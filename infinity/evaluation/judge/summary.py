@@ -22,7 +22,7 @@ class AnsweredPrompt:
 
     Attributes:
         id: Id of the prompt.
-        questions: Its questions.
+        questions: Questions about its pictures.
         soft: Scores of the questions per picture, before dependencies: probabilities, or 0 and 1.
         hard: The same with 0 and 1, by the likeliest answer.
     """
