@@ -12,9 +12,9 @@ import typer
 
 from infinity.cli import doctor
 from infinity.cli.data import building, datasets, duplicates, quarantined
-from infinity.cli.evaluation import distance, registry, scores
+from infinity.cli.evaluation import distance, rating, registry, scores, sweep
 from infinity.cli.model import adapters, pictures, published, pull, records, redo, serving
-from infinity.cli.training import estimate, recipes, redraw, running, studies
+from infinity.cli.training import estimate, recipes, redraw, running, studies, track
 
 app = typer.Typer(
     add_completion=False,
@@ -39,9 +39,11 @@ panels: dict[str, tuple[Callable[..., None], ...]] = {
         recipes.tokenizer_spec,
         recipes.transformer_specs,
         redraw.redraw,
+        track.track,
     ),
     "Evaluate": (
         scores.evaluate,
+        sweep.sweep,
         scores.compare,
         scores.leaderboard,
         scores.statistics,
@@ -59,6 +61,7 @@ for panel, commands in panels.items():
 for command in (building.build, building.settings, quarantined.quarantine, quarantined.replay, duplicates.duplicates):
     datasets.app.command()(command)
 app.add_typer(datasets.app, name="data", rich_help_panel="Data")
+app.add_typer(rating.app, name="rate", rich_help_panel="Evaluate")
 app.add_typer(registry.app, name="registry", rich_help_panel="Evaluate")
 app.add_typer(adapters.app, name="adapter", rich_help_panel="Model: draw pictures, look inside")
 app.add_typer(published.app, name="published", rich_help_panel="Model: draw pictures, look inside")

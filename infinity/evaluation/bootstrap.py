@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from jaxtyping import Float64
@@ -58,3 +58,36 @@ def mean_interval(values: Sequence[float], share: float = 0.95) -> tuple[float, 
     """
     listed = np.asarray(values, np.float64)
     return stratified_interval([(listed, np.ones_like(listed))], share)
+
+
+def resampled_interval(
+    clusters: Float64[np.ndarray, "n ..."],
+    figure: Callable[[Float64[np.ndarray, "r ..."]], Float64[np.ndarray, " r"]],
+    share: float = 0.95,
+) -> tuple[float, float] | None:
+    """Return the interval of a figure that depends on sums over clusters, resampled as wholes.
+
+    Args:
+        clusters: One array of sums per cluster (prompt).
+        figure: Function from the sums of every replicate to its figure; NaN where it has none.
+        share: Share of the replicates that lie within the interval.
+
+    Returns:
+        Both ends; None where resampling says nothing: fewer than two clusters, or replicates that all agree.
+    """
+    number = len(clusters)
+    if number < 2:
+        return None
+    flat = clusters.reshape(number, -1)
+    flat = flat[np.lexsort(flat.T)]  # the order in which results arrive has no influence
+    random = np.random.Generator(np.random.PCG64(_SEED))
+    found = []
+    for _ in range(RESAMPLES // _CHUNK):
+        counts = random.multinomial(number, np.full(number, 1 / number), _CHUNK).astype(np.float64)
+        found.append(figure((counts @ flat).reshape(_CHUNK, *clusters.shape[1:])))
+    values = np.concatenate(found)
+    values = values[~np.isnan(values)]
+    if not len(values) or np.ptp(values) < 1e-12 * max(1.0, float(np.abs(values).max())):
+        return None
+    low, high = np.quantile(values, [(1 - share) / 2, (1 + share) / 2])
+    return float(low), float(high)

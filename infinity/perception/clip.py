@@ -143,6 +143,11 @@ class Clip(PictureTextEncoder):
         super().__init__(model, config.batch_size, device)
         self.digest = folder_digest(model_folder("CLIP", config.model, config.revision))
 
+    @property
+    def logit_scale(self) -> float:
+        """Factor with which the network was trained to multiply cosines."""
+        return float(self._model.logit_scale.exp())
+
     def prepare(self, pictures: Sequence[Picture]) -> Float[Tensor, "n 3 S S"]:
         """Return pictures as the published processor prepares them."""
         batch = [rgb(picture) for picture in pictures]

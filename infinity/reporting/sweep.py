@@ -75,12 +75,17 @@ def sweep_html(page: SweepPage) -> str:
     return environment.get_template("sweep.html.j2").render(
         page=page,
         chart=line_chart(_lines(page), title=f"{page.shown} over strength of guidance"),
-        best=best_way(_ways_of(page), page.shown),
+        best=best_sentence(page),
         first=first,
         table=[[*_ways(row), *(_cell(row, metric) for metric in page.metrics)] for row in page.rows],
         css=Markup((PAGE / "page.css").read_text(encoding="utf-8")),
         js=Markup((PAGE / "page.js").read_text(encoding="utf-8")),
     )
+
+
+def best_sentence(page: SweepPage) -> str:
+    """Return a sentence with the best settings by the mean over seeds, and those that may be as good."""
+    return best_way(_ways_of(page), page.shown)
 
 
 def sweep_csv(page: SweepPage) -> str:

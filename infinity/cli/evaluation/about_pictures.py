@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from infinity.jobs.evaluation.evaluate import EvaluateReport, EvaluateSpec
 
-_PROMPTS_FROM_TABLE = ("clip_score", "image_reward", "hps")
+_PROMPTS_FROM_TABLE = ("clip_score", "image_reward", "hps", "pick_score", "diversity")
 """Benchmarks that score any prompt; a table of pictures gives their prompts too."""
 
 

@@ -10,10 +10,11 @@ from infinity.cli.console import Device, bar, clear_errors, out
 from infinity.cli.evaluation.scores import scores_table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from infinity.evaluation.fid.reference_sets import Network
     from infinity.evaluation.fid.set_distance import PictureSet
+    from infinity.evaluation.score import Score
 
 
 def distance(
@@ -28,10 +29,24 @@ def distance(
     interval: Annotated[bool, typer.Option(help="Compute an interval for FID too (twenty more distances).")] = True,
     weights: Annotated[str | None, typer.Option(help="Inception weights of 2015; downloaded by default.")] = None,
     sha256: Annotated[str | None, typer.Option(help="First digits of the checksum of these weights.")] = None,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--metric",
+            "-m",
+            help="inception (FID, KID, Inception Score, precision, recall; the default), cmmd or fd_dinov2; may be "
+            "repeated. cmmd=<folder> takes the network from a folder or another hub name.",
+        ),
+    ] = None,
     device: Device = "cpu",
 ) -> None:
-    """Compute FID, KID, Inception Score, precision and recall of two sets of pictures, with intervals."""
+    """Compute distances of two sets of pictures with intervals: FID, KID, CMMD, FD-DINOv2, precision, recall."""
     with clear_errors():
+        chosen = _chosen(metric or ["inception"])
+        scores, lines = _by_embeddings(first, second, chosen, split, interval, device)
+        if "inception" not in chosen:
+            _show(scores, lines)
+            return
         from infinity.evaluation.fid.feature_distances import KidConfig
         from infinity.evaluation.fid.fused_inception import load_fused_inception
         from infinity.evaluation.fid.inception_weights import InceptionWeights
@@ -47,10 +62,62 @@ def distance(
             return loaded[0]
 
         sides = [_side(uri, about, network, device) for uri in (first, second)]
-        out.print(scores_table(distances(*sides, kid=KidConfig(subset_size=kid_subset), interval=interval)))
+        by_inception = distances(*sides, kid=KidConfig(subset_size=kid_subset), interval=interval)
+        about_sides = [f"{side.provenance.source}; {side.provenance.protocol}" for side in sides]
+        _show([*by_inception, *scores], [*about_sides, *lines])
+
+
+def _show(scores: Sequence[Score], lines: Sequence[str]) -> None:
+    out.print(scores_table(scores))
+    for line in lines:
+        out.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _chosen(metrics: Sequence[str]) -> dict[str, str]:
+    """Return the place of the network by the name of the metric; empty for the published one."""
+    chosen = {}
+    for text in metrics:
+        name, _, place = text.partition("=")
+        if name not in ("inception", "cmmd", "fd_dinov2") or (name == "inception" and place):
+            raise ValueError(
+                f"--metric: expected inception, cmmd, fd_dinov2, cmmd=<folder> or fd_dinov2=<folder>, got {text!r}"
+            )
+        chosen[name] = place
+    return chosen
+
+
+def _by_embeddings(
+    first: str, second: str, chosen: dict[str, str], split: str, interval: bool, device: str
+) -> tuple[list[Score], list[str]]:
+    """Return the scores of CMMD and FD-DINOv2 where they are chosen, and the protocols."""
+    wanted = {name: place for name, place in chosen.items() if name != "inception"}
+    if not wanted:
+        return [], []
+    from infinity import storage
+    from infinity.evaluation.fid.embedding_distance import embed_set, embedding_score
+    from infinity.evaluation.fid.reference_sets import ReferenceSet
+    from infinity.generation.device import check_device
+    from infinity.perception.embeddings import EmbeddingConfig, load_embedder
+
+    check_device(device)
+    sides = []
+    for uri in (first, second):
+        if uri.endswith((".npz", ".pt")):
+            raise ValueError(
+                f"{uri}: {' and '.join(wanted)} need the pictures themselves; name their folder or manifest"
+            )
+        sides.append(ReferenceSet.from_json({"uri": storage.absolute(uri), "split": split}, where="distance"))
+        sides[-1].files()  # fails before weights are downloaded
+    scores = []
+    for name, place in wanted.items():
+        embedder = load_embedder(EmbeddingConfig.from_json({"kind": name, "model": place}, where="--metric"), device)
+        sets = []
         for side in sides:
-            line = f"{side.provenance.source}; {side.provenance.protocol}"
-            out.print(line, markup=False, highlight=False, soft_wrap=True)
+            with bar(f"reading {side.uri} for {name}") as report:
+                sets.append(embed_set(side, embedder, progress=report))
+        one, other = sets
+        scores.append(embedding_score(one, other, embedder, interval=interval))
+    return scores, [score.protocol for score in scores]
 
 
 def _side(uri: str, about: dict[str, object], network: Callable[[], Network], device: str) -> PictureSet:

@@ -63,9 +63,9 @@ def evaluate(
             "output": storage.absolute(output),
             "workers": {"num_workers": workers, "threads": 1, "use_gpu": device.startswith("cuda")},
         }
-        spec |= _chosen(EvaluateSpec, benchmark or [])
+        spec |= chosen_benchmarks(EvaluateSpec, benchmark or [])
         for text in settings or ():
-            _put(spec, text)
+            put(spec, text)
         specs = [
             EvaluateSpec.from_json(each, where="evaluate")
             for each in about_pictures.specs(spec, checkpoints or [], pictures, name)
@@ -83,7 +83,7 @@ def evaluate(
             raise ValueError("\n".join(unmeasured))
 
 
-def _chosen(spec_type: type[Any], benchmarks: list[str]) -> dict[str, Any]:
+def chosen_benchmarks(spec_type: type[Any], benchmarks: list[str]) -> dict[str, Any]:
     """Return the settings of the chosen benchmarks, and None for all others."""
     names = _benchmarks(spec_type)
     chosen: dict[str, Any] = dict.fromkeys(names)
@@ -91,9 +91,11 @@ def _chosen(spec_type: type[Any], benchmarks: list[str]) -> dict[str, Any]:
         raise ValueError(f"--benchmark: expected at least one of {', '.join(names)}, got none")
     for text in benchmarks:
         name, _, value = text.partition("=")
+        if name in chosen and chosen[name] is not None:
+            raise ValueError(f"--benchmark: {name} is there twice; expected it once per command")
         if name not in names:
             raise ValueError(f"--benchmark: expected one of {', '.join(names)}, got {name!r}")
-        chosen[name] = _json(f"--benchmark {name}", value) if value else {}
+        chosen[name] = json_value(f"--benchmark {name}", value) if value else {}
     return chosen
 
 
@@ -111,7 +113,7 @@ def _benchmarks(spec_type: type[Any]) -> list[str]:
     return names
 
 
-def _put(spec: dict[str, Any], text: str) -> None:
+def put(spec: dict[str, Any], text: str) -> None:
     """Set ``a.b=JSON`` in a spec."""
     path, equals, value = text.partition("=")
     *groups, last = path.split(".")
@@ -122,10 +124,10 @@ def _put(spec: dict[str, Any], text: str) -> None:
         place = place.setdefault(group, {})
         if not isinstance(place, dict):
             raise ValueError(f"--set {path}: {group!r} has no fields; name its benchmark with -b first")
-    place[last] = _json(f"--set {path}", value)
+    place[last] = json_value(f"--set {path}", value)
 
 
-def _json(where: str, text: str) -> Any:
+def json_value(where: str, text: str) -> Any:
     from infinity.config import ConfigError, parse_json
 
     try:
@@ -192,7 +194,9 @@ def leaderboard(
     metric: Annotated[str, typer.Option(help="Only metrics that begin with this, such as geneval.overall.")] = "",
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="File to write, .md or .html, instead of tables on the terminal."),
+        typer.Option(
+            "--output", "-o", help="File to write, .md, .html, .csv, .json or .tex, instead of tables on the terminal."
+        ),
     ] = None,
 ) -> None:
     """List our scores beside published ones, each among scores of its own protocol."""
@@ -200,6 +204,7 @@ def leaderboard(
         from infinity.evaluation.promotion.leaderboard import leaderboard as ranked
         from infinity.evaluation.promotion.leaderboard import ours, published
         from infinity.jobs.evaluation.results import find
+        from infinity.reporting.exports import leaderboard_csv, leaderboard_json, leaderboard_latex
         from infinity.reporting.leaderboard import leaderboard_html, leaderboard_markdown
 
         entries = [*published()]
@@ -214,9 +219,12 @@ def leaderboard(
         if output is None:
             _print_groups(groups)
             return
-        writers = {".md": leaderboard_markdown, ".html": leaderboard_html}
+        writers = {
+            ".md": leaderboard_markdown, ".html": leaderboard_html, ".csv": leaderboard_csv, ".json": leaderboard_json,
+            ".tex": leaderboard_latex,
+        }  # fmt: skip
         if output.suffix not in writers:
-            raise ValueError(f"--output: expected a file ending in .md or .html, got {output}")
+            raise ValueError(f"--output: expected a file ending in {', '.join(writers)}, got {output}")
         output.parent.mkdir(parents=True, exist_ok=True)
         output.write_text(writers[output.suffix](groups), encoding="utf-8")
         out.print(str(output), markup=False, highlight=False, soft_wrap=True)

@@ -145,7 +145,9 @@ def _kept(folder: str, names: Sequence[str], compute: Callable[[], Sequence[Reco
 
 
 def _keep(uri: str, record: Record) -> Any:
-    """Write a record if there is none; return the stored one."""
+    """Write a record if there is none; return the stored one. A record with a passing gap is not kept."""
+    if record.get("passing"):
+        return json.loads(json.dumps(record))
     try:
         storage.write_text(uri, json.dumps(record, ensure_ascii=False) + "\n", if_absent=True)
     except storage.FileAlreadyThereError:

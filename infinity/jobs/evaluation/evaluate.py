@@ -22,17 +22,21 @@ from infinity.evaluation.fid.distribution import DistributionBenchmark
 from infinity.evaluation.fid.inception_weights import InceptionWeights, load_inception
 from infinity.evaluation.geneval.benchmark import GenevalBenchmark
 from infinity.evaluation.geneval.scenes import SceneBenchmark
+from infinity.evaluation.judge.benchmark import JudgeBenchmark
 from infinity.evaluation.preference.benchmark import ClipScoreBenchmark, HpsBenchmark, ImageRewardBenchmark
+from infinity.evaluation.preference.clip_family import DiversityBenchmark, PickScoreBenchmark
 from infinity.evaluation.prompts.benchmark import PictureFolder, PromptBenchmark
 from infinity.evaluation.prompts.rewriting import RewriteFile
 from infinity.evaluation.reconstruction.benchmark import ReconstructionBenchmark
 from infinity.evaluation.score import Score
+from infinity.evaluation.text_rendering.benchmark import TextRenderingBenchmark
 from infinity.evaluation.validation import ValidationBenchmark
 from infinity.generation.pipeline import KIND, TOKENIZER_FOLDER, TOKENIZER_KIND, ModelConfig
 from infinity.generation.sampling import SamplingConfig
 from infinity.jobs.cluster.connection import connect
 from infinity.jobs.cluster.workers import WorkersConfig
 from infinity.jobs.evaluation.files import write_items, write_lines, write_records, write_sheets
+from infinity.jobs.evaluation.origins import with_origin, with_split
 from infinity.jobs.evaluation.parts import worker_pool
 from infinity.jobs.evaluation.steps import Evaluation, ModelResults, compute
 from infinity.jobs.ownership import owned
@@ -44,7 +48,9 @@ from infinity.tokenizer import TokenizerConfig
 
 DRAWINGS_FILE, SCORES_FILE, STORE_FOLDER = "drawings.jsonl", "scores.json", "store"
 
-BENCHMARKS_OF_PICTURES = frozenset({"geneval", "dpg", "clip_score", "image_reward", "hps"})
+BENCHMARKS_OF_PICTURES = frozenset(
+    {"geneval", "dpg", "clip_score", "image_reward", "hps", "pick_score", "diversity", "judge", "text_rendering"}
+)
 """Fields of a spec whose benchmark can score pictures that were drawn elsewhere."""
 
 
@@ -65,6 +71,11 @@ class EvaluateSpec(JobSpec):
         clip_score: CLIP score over lists of prompts, or None.
         image_reward: ImageReward on its benchmark, or None.
         hps: HPSv2 on its benchmark, or None.
+        pick_score: PickScore over lists of prompts, or None.
+        diversity: Distance between pictures of one prompt, or None.
+        judge: Questions about pictures that a vision-language model answers (GenEval 2, DSG, TIFA, TIIF, UniGenBench++,
+            VQAScore), or None.
+        text_rendering: Words that prompts ask for, read in the pictures by an OCR, or None.
         distribution: Settings of FID, KID, Inception Score, precision and recall, which need ``inception``.
         inception: Weights of the feature network; None reports FID and the others as not measured.
         sampling: How pictures are drawn.
@@ -80,7 +91,19 @@ class EvaluateSpec(JobSpec):
 
     kind: ClassVar[str] = "evaluation"
     elsewhere: ClassVar[frozenset[str]] = frozenset({"output", "workers", "store"})
-    later: ClassVar[frozenset[str]] = frozenset({"clip_score", "image_reward", "hps", "pictures_of", "inputs"})
+    later: ClassVar[frozenset[str]] = frozenset(
+        {
+            "clip_score",
+            "image_reward",
+            "hps",
+            "pick_score",
+            "diversity",
+            "judge",
+            "text_rendering",
+            "pictures_of",
+            "inputs",
+        }
+    )
 
     model: str
     manifest: str | None = None
@@ -94,6 +117,10 @@ class EvaluateSpec(JobSpec):
     clip_score: ClipScoreBenchmark | None = None
     image_reward: ImageRewardBenchmark | None = None
     hps: HpsBenchmark | None = None
+    pick_score: PickScoreBenchmark | None = None
+    diversity: DiversityBenchmark | None = None
+    judge: JudgeBenchmark | None = None
+    text_rendering: TextRenderingBenchmark | None = None
     distribution: DistributionBenchmark = field(default_factory=DistributionBenchmark)
     inception: InceptionWeights | None = None
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
@@ -201,6 +228,10 @@ class EvaluateSpec(JobSpec):
             "CLIP score": self.clip_score,
             "ImageReward": self.image_reward,
             "HPSv2": self.hps,
+            "PickScore": self.pick_score,
+            "diversity": self.diversity,
+            "judge": self.judge,
+            "text rendering": self.text_rendering,
         }
         for name, benchmark in named.items():
             if benchmark is not None:
@@ -391,24 +422,3 @@ def check_model(uri: str) -> str:
             f"{bits}; they do not belong together"
         )
     return storage.read_text(storage.join(uri, MARKER_FILE)).strip()
-
-
-def with_origin(score: Score, origins: Mapping[str, str]) -> Score:
-    """Return the score, with a note where its pictures were drawn elsewhere."""
-    origin = origin_of(score.metric, origins)
-    if origin is None:
-        return score
-    return score.replace(note=f"{origin}; {score.note}" if score.note else origin)
-
-
-def origin_of(metric: str, origins: Mapping[str, str]) -> str | None:
-    """Return whose pictures a metric is about; None for pictures of the model."""
-    return next((origin for name, origin in origins.items() if metric.startswith(name)), None)
-
-
-def with_split(score: Score, split: Split) -> Score:
-    """Return the score, with a note where it was measured on training data."""
-    if split == "validation" or score.value is None:
-        return score
-    note = "measured on the training split"
-    return score.replace(note=f"{note}; {score.note}" if score.note else note)

@@ -55,6 +55,19 @@ class VqaConfig(Config):
         return f"VQA by {self.model}{weights} ({self.dtype})"
 
 
+@dataclass(frozen=True, slots=True)
+class Token:
+    """First token of an answer.
+
+    Attributes:
+        text: Likeliest token, as text.
+        probability: Probability, 0 to 1, that the answer begins with one of the wanted texts.
+    """
+
+    text: str
+    probability: float
+
+
 class Vqa:
     """Model that answers greedily; the same question about the same picture gets the same answer.
 
@@ -96,6 +109,44 @@ class Vqa:
             answers.update(zip(places, found, strict=True))
         return [answers[place] for place in range(len(questions))]
 
+    @torch.no_grad()
+    def first_tokens(self, questions: Sequence[tuple[Picture, str]], wanted: Sequence[Sequence[str]]) -> list[Token]:
+        """Return the likeliest first token of every answer, and the probability that a wanted text begins it.
+
+        Args:
+            questions: Pictures and questions.
+            wanted: Texts per question, such as "Yes" and "yes"; probabilities of their distinct first tokens add up.
+
+        Raises:
+            ValueError: The model is not an image-text-to-text model, or knows none of the wanted texts.
+        """
+        if self._kind in ("blip", "vilt"):
+            raise ValueError(
+                f"{self.config.model}: expected an image-text-to-text model, whose answers have probabilities; a "
+                f"{self._kind} has none that compare"
+            )
+        found: list[Token] = []
+        size = self.config.batch_size
+        for start in range(0, len(questions), size):
+            batch = questions[start : start + size]
+            inputs = self._chat([picture for picture, _ in batch], [question for _, question in batch])
+            probabilities = self._model(**inputs).logits[:, -1].float().softmax(dim=-1)
+            for row, texts in zip(probabilities, wanted[start : start + size], strict=True):
+                likeliest = self._processor.tokenizer.decode([int(row.argmax())])
+                found.append(Token(str(likeliest), float(row[self._first(texts)].sum())))
+        return found
+
+    def _first(self, texts: Sequence[str]) -> list[int]:
+        """Return the numbers of the distinct tokens with which texts begin; unknown tokens do not count."""
+        tokenizer = self._processor.tokenizer
+        begun = [tokenizer.encode(text, add_special_tokens=False)[:1] for text in texts]
+        known = sorted({token for tokens in begun for token in tokens} - {tokenizer.unk_token_id})
+        if not known:
+            raise ValueError(
+                f"{self.config.model}: expected a tokenizer that knows one of {', '.join(texts)}; it knows none"
+            )
+        return known
+
     def _batches(self, questions: Sequence[str]) -> list[list[int]]:
         """Return the places of the questions that run together.
 
@@ -119,6 +170,13 @@ class Vqa:
         return [str(text) for text in self._processor.batch_decode(generated, skip_special_tokens=True)]
 
     def _instructed(self, pictures: list[Picture], questions: list[str]) -> list[str]:
+        inputs = self._chat(pictures, questions)
+        generated = self._model.generate(**inputs, max_new_tokens=self.config.max_new_tokens, do_sample=False)
+        new = generated[:, inputs["input_ids"].shape[1] :]
+        return [str(text).strip() for text in self._processor.batch_decode(new, skip_special_tokens=True)]
+
+    def _chat(self, pictures: list[Picture], questions: list[str]) -> Any:
+        """Return the model's inputs for one picture and one instruction each, up to where the answer begins."""
         texts = [
             self._processor.apply_chat_template(
                 [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": self._ask(question)}]}],
@@ -127,10 +185,7 @@ class Vqa:
             )
             for question in questions
         ]
-        inputs = self._inputs(images=[[picture] for picture in pictures], text=texts, padding=True, return_tensors="pt")
-        generated = self._model.generate(**inputs, max_new_tokens=self.config.max_new_tokens, do_sample=False)
-        new = generated[:, inputs["input_ids"].shape[1] :]
-        return [str(text).strip() for text in self._processor.batch_decode(new, skip_special_tokens=True)]
+        return self._inputs(images=[[picture] for picture in pictures], text=texts, padding=True, return_tensors="pt")
 
     def _inputs(self, **arguments: Any) -> Any:
         inputs = self._processor(**arguments).to(self._model.device)

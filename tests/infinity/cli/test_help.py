@@ -24,11 +24,13 @@ GROUPS = {
         "adapter",
         "published",
     ),
-    "Train": ("run", "estimate", "tokenizer-spec", "transformer-specs", "redraw"),
-    "Evaluate": ("evaluate", "compare", "leaderboard", "statistics", "distance", "report", "registry", "study"),
+    "Train": ("run", "estimate", "tokenizer-spec", "transformer-specs", "redraw", "track"),
+    "Evaluate": (
+        "evaluate", "sweep", "compare", "leaderboard", "statistics", "distance", "report", "study", "registry", "rate",
+    ),
     "Operate": ("doctor",),
     "Data": ("data",),
-}
+}  # fmt: skip
 
 
 def commands(group: click.Group, path: str = "infinity") -> Iterator[tuple[str, click.Command]]:

@@ -1,0 +1,63 @@
+"""``infinity sweep``: one model at many settings of guidance, temperature and seed."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from infinity.cli.console import Device, bar, clear_errors, out
+from infinity.cli.evaluation.scores import chosen_benchmarks, json_value, put
+
+
+def sweep(
+    model: Annotated[str, typer.Argument(help="Model folder: a path or s3:// URI.")],
+    benchmark: Annotated[
+        list[str] | None,
+        typer.Option("--benchmark", "-b", help="Benchmark over prompts to run at every setting, as for evaluate."),
+    ] = None,
+    grid: Annotated[
+        str,
+        typer.Option(
+            help="Settings as JSON: on_logits, pyramid, on_features, temperatures, seeds, greedy, such as "
+            '{"on_logits": [1, 2, 3], "seeds": [0, 1]}.'
+        ),
+    ] = "{}",
+    metric: Annotated[str, typer.Option(help="First part of the names of the metrics that are compared.")] = (
+        "scene_geneval"
+    ),
+    output: Annotated[
+        str, typer.Option("--output", "-o", help="Folder for evaluations, table and page.")
+    ] = "runs/sweeps",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Another setting of the evaluations as path=JSON.")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Number of parallel processes; changes no score.")] = 1,
+    device: Device = "cpu",
+) -> None:
+    """Score a model at many settings: the best by the mean over seeds, and which settings may be as good."""
+    with clear_errors():
+        from infinity import storage
+        from infinity.jobs.evaluation.evaluate import EvaluateSpec
+        from infinity.jobs.evaluation.sweep import SweepGrid, SweepSpec, run
+        from infinity.reporting.sweep import SweepPage, best_sentence
+
+        base: dict[str, Any] = {
+            "model": storage.absolute(model),
+            "output": storage.absolute(output),
+            "workers": {"num_workers": workers, "threads": 1, "use_gpu": device.startswith("cuda")},
+        }
+        base |= chosen_benchmarks(EvaluateSpec, benchmark or [])
+        for text in settings or ():
+            put(base, text)
+        spec = SweepSpec(
+            output=base["output"],
+            base=EvaluateSpec.from_json(base, where="sweep"),
+            grid=SweepGrid.from_json(json_value("--grid", grid), where="--grid"),
+            metric=metric,
+        )
+        with bar(f"scoring {len(spec.points())} settings") as report:
+            found = run(spec, progress=lambda progress: report(progress.fraction))
+        page = SweepPage(model=model, metric=metric, rows=found.rows)
+        for line in (best_sentence(page), found.page, found.table):
+            out.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,151 @@
+"""Judges that answer: a local vision-language model or an OpenAI-compatible endpoint; no answer is a gap."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from infinity.config import Config
+from infinity.evaluation.judge.questions import JudgeQuestion
+from infinity.evaluation.judge.suites import Suite, accepted, answer_words, asked, understood
+from infinity.evaluation.networks import Networks
+from infinity.evaluation.pictures.store import Picture
+from infinity.perception.language.endpoint import Endpoint, EndpointConfig, EndpointReply
+from infinity.perception.language.vqa import Vqa, VqaConfig
+from infinity.perception.loading import folder_digest
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LocalJudge(Config):
+    """A vision-language model of transformers on this machine.
+
+    Attributes:
+        vqa: Model; its instruction is replaced by the benchmark's wording.
+        kind: Tag that tells this judge from others in JSON.
+    """
+
+    vqa: VqaConfig
+    kind: Literal["local"] = "local"
+
+    def answer_settings(self) -> dict[str, Any]:
+        """Return all that an answer depends on."""
+        return self.vqa.replace(instruction="{question}").to_json()
+
+
+JudgeConfig = LocalJudge | EndpointConfig
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JudgeAnswer:
+    """Answer to one question about one picture.
+
+    Attributes:
+        reply: Text of the answer; None for a gap.
+        probability: Probability of the expected answer, 0 to 1; None where only the text was asked for.
+        gap: Reason why there is no answer; None for an answer.
+        passing: Whether the same question may get an answer later.
+        read: Tokens that an endpoint read.
+        written: Tokens that an endpoint wrote.
+        version: Version of the model that answered, as an endpoint states it.
+    """
+
+    reply: str | None = None
+    probability: float | None = None
+    gap: str | None = None
+    passing: bool = False
+    read: int = 0
+    written: int = 0
+    version: str = ""
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the parts that matter for a score, as JSON values."""
+        if self.gap is not None:
+            return {"gap": self.gap}
+        return {"reply": self.reply} | ({} if self.probability is None else {"p": self.probability})
+
+
+class Answerer(Protocol):
+    """A judge with its model loaded."""
+
+    def answer(self, suite: Suite, asked: Sequence[tuple[Picture, JudgeQuestion]]) -> list[JudgeAnswer]:
+        """Return an answer or a gap for every picture and question, in order."""
+        ...
+
+
+def load_judge(networks: Networks, config: JudgeConfig) -> Answerer:
+    """Return the judge of a configuration, loaded once per worker.
+
+    Raises:
+        ValueError: There is no such model, or the endpoint's key is not set.
+    """
+    if isinstance(config, EndpointConfig):
+        return EndpointAnswerer(networks.get(config, Endpoint))
+    return LocalAnswerer(networks.get(config.vqa.replace(instruction="{question}"), Vqa))
+
+
+def version_of(config: JudgeConfig) -> str:
+    """Return the judge's version as far as it is known before it answers: the digest of a local model's folder."""
+    if isinstance(config, EndpointConfig):
+        return ""
+    folder = Path(config.vqa.model)
+    return f"digest {folder_digest(folder)}" if folder.is_dir() else f"sha256 {config.vqa.sha256 or 'unchecked'}"
+
+
+@dataclass(frozen=True, slots=True)
+class LocalAnswerer:
+    """Answers of a local model: greedy text, or the probabilities of the first token."""
+
+    vqa: Vqa
+
+    def answer(self, suite: Suite, asked_of: Sequence[tuple[Picture, JudgeQuestion]]) -> list[JudgeAnswer]:
+        """Return an answer or a gap for every picture and question, in order."""
+        texts = [(picture, asked(suite, question)) for picture, question in asked_of]
+        questions = [question for _, question in asked_of]
+        if suite.soft:
+            tokens = self.vqa.first_tokens(texts, [accepted(question) for question in questions])
+            return [JudgeAnswer(reply=token.text, probability=min(token.probability, 1.0)) for token in tokens]
+        replies = self.vqa.answer(texts)
+        return [hard_answer(question, reply) for question, reply in zip(questions, replies, strict=True)]
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointAnswerer:
+    """Answers of an endpoint; probabilities come from the likeliest first tokens that it lists."""
+
+    endpoint: Endpoint
+
+    def answer(self, suite: Suite, asked_of: Sequence[tuple[Picture, JudgeQuestion]]) -> list[JudgeAnswer]:
+        """Return an answer or a gap for every picture and question, in order."""
+        replies = self.endpoint.ask([(picture, asked(suite, question)) for picture, question in asked_of])
+        return [self._answer(suite, question, reply) for (_, question), reply in zip(asked_of, replies, strict=True)]
+
+    def _answer(self, suite: Suite, question: JudgeQuestion, reply: EndpointReply) -> JudgeAnswer:
+        about: dict[str, Any] = {"read": reply.read, "written": reply.written, "version": reply.version}
+        if reply.gap is not None or reply.text is None:
+            return JudgeAnswer(gap=reply.gap or "an empty answer", passing=reply.passing, **about)
+        return soft_answer(question, reply, about) if suite.soft else hard_answer(question, reply.text, **about)
+
+
+def hard_answer(question: JudgeQuestion, reply: str, **about: Any) -> JudgeAnswer:
+    """Return a text as an answer; a text that is no answer to the question is a gap."""
+    answer = understood(question, reply)
+    if answer is None:
+        return JudgeAnswer(gap=f"no answer to the question: {reply[:80]!r}", **about)
+    return JudgeAnswer(reply=answer, **about)
+
+
+def soft_answer(question: JudgeQuestion, reply: EndpointReply, about: dict[str, Any]) -> JudgeAnswer:
+    """Return the probability of the expected answer.
+
+    A reply without probabilities, or in whose likeliest tokens no answer to the question occurs, is a gap.
+    """
+    tokens = reply.tokens or {}
+    if not tokens:
+        return JudgeAnswer(gap="the endpoint gives no probabilities; take one that lists logprobs", **about)
+    words = answer_words(question)
+    if words and not any(token.strip().lower() in words for token in tokens):
+        return JudgeAnswer(gap=f"no answer to the question: {str(reply.text)[:80]!r}", **about)
+    total = sum(tokens.get(text, 0.0) for text in accepted(question))
+    return JudgeAnswer(reply=max(tokens, key=lambda text: tokens[text]), probability=min(total, 1.0), **about)

@@ -1,0 +1,195 @@
+"""A judge's benchmark over prompts: pictures in, answers kept per item, scores with gaps, cost and judge in sight."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from infinity.config import Config
+from infinity.evaluation.benchmark import BenchmarkResult
+from infinity.evaluation.judge.answers import Answerer, JudgeAnswer, JudgeConfig, load_judge, version_of
+from infinity.evaluation.judge.probes import ProbeRun, ProbeSet, drift
+from infinity.evaluation.judge.questions import JudgeQuestion, QuestionFile, items_of, questions_of
+from infinity.evaluation.judge.suites import SUITES, Suite, SuiteName
+from infinity.evaluation.judge.summary import summarize
+from infinity.evaluation.networks import Networks
+from infinity.evaluation.pictures.store import Picture
+from infinity.evaluation.prompts.benchmark import (
+    JudgedPrompts,
+    MissingPicture,
+    PictureFolder,
+    PromptItem,
+    PromptSample,
+    Record,
+    split_missing,
+)
+from infinity.evaluation.prompts.found import in_folders_or_flat, locate
+from infinity.evaluation.prompts.lists import describe
+from infinity.evaluation.prompts.rewriting import Rewriter
+from infinity.evaluation.prompts.rewriting import describe as describe_rewriter
+from infinity.perception.language.endpoint import EndpointConfig
+
+RULES = "judge/1"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JudgeBenchmark(Config):
+    """Questions about pictures that a judge answers.
+
+    Attributes:
+        suite: Benchmark: geneval2, dsg, tifa, tiif, unigenbench, vqascore, or questions of your own.
+        questions: Files of questions, by path or URL.
+        answerer: Judge: a local model ("kind": "local") or an endpoint ("kind": "endpoint").
+        pictures_per_prompt: Pictures of every prompt.
+        num_prompts: Number of prompts, spread over all; None takes all. Scores of a part say so.
+        probes: Pictures and questions with known answers, which show whether the judge has changed; or None.
+        again: Number to raise, to ask again what an earlier evaluation could not get because of time-outs. Answers that
+            were given are kept.
+        rewriter: Rewriter of prompts before pictures are drawn, or None.
+        pictures: Pictures that were drawn elsewhere, ``<id>/samples/<number>.png``, ``<id>_<number>.png`` or
+            ``<id>.png``, or a table of prompt and file; None draws them.
+    """
+
+    later: ClassVar[frozenset[str]] = frozenset({"again"})
+
+    suite: SuiteName
+    questions: tuple[QuestionFile, ...]
+    answerer: JudgeConfig
+    pictures_per_prompt: int = 1
+    num_prompts: int | None = None
+    probes: ProbeSet | None = None
+    again: int = 0
+    rewriter: Rewriter | None = None
+    pictures: PictureFolder | None = None
+
+    def __post_init__(self) -> None:
+        if self.pictures_per_prompt < 1 or (self.num_prompts is not None and self.num_prompts < 1):
+            raise ValueError(
+                "JudgeBenchmark: expected pictures_per_prompt and num_prompts of at least 1, got "
+                f"{self.pictures_per_prompt} and {self.num_prompts}"
+            )
+        if not self.questions:
+            raise ValueError("JudgeBenchmark.questions: expected at least one file, got none")
+
+    @property
+    def rules(self) -> Suite:
+        """What the benchmark asks, and its formula."""
+        return SUITES[self.suite]
+
+    @property
+    def name(self) -> str:
+        """First part of the names of metrics and files; scores with rewritten prompts have names of their own."""
+        return f"judge_{self.suite}" if self.rewriter is None else f"judge_{self.suite}_rewritten"
+
+    def items(self) -> tuple[PromptItem, ...]:
+        """Return the prompts with their questions.
+
+        Raises:
+            ValueError: A file has a line that cannot be read, an id twice, or no prompt.
+            StorageError: A file is missing.
+        """
+        found = self._all()
+        size = len(found) if self.num_prompts is None else min(self.num_prompts, len(found))
+        return tuple(found[place * len(found) // size] for place in range(size))
+
+    def _all(self) -> list[PromptItem]:
+        found: dict[str, PromptItem] = {}
+        for source in self.questions:
+            for name, item in items_of(source, self.rules.read).items():
+                if found.setdefault(name, item) is not item:
+                    raise ValueError(f"{source.file.uri}: the id {name!r} is in another file of questions too")
+        return list(found.values())
+
+    def find(self, folder: PictureFolder, items: Sequence[PromptItem]) -> list[PromptSample]:
+        """Return pictures that were drawn elsewhere."""
+        number = self.pictures_per_prompt
+        known = items if self.num_prompts is None else self._all()
+        return locate(folder, items, number, layout=in_folders_or_flat, most=number, known=known)
+
+    def judge_settings(self) -> Mapping[str, Any]:
+        """Return the settings that an answer depends on: the judge and the wording."""
+        wording = [self.rules.wording, self.rules.soft]
+        return {"rules": RULES, "wording": wording, "judge": [self.answerer.kind, self.answerer.answer_settings()]}
+
+    def judge(self, networks: Networks) -> PictureJudge:
+        """Return the judge, with its model loaded and its probes asked."""
+        about = None if self.probes is None else ProbeRun(probes=self.probes, judge=self.answerer, suite=self.suite)
+        return PictureJudge(
+            load_judge(networks, self.answerer), self.rules, None if about is None else drift(networks, about)
+        )
+
+    def summarize(self, results: JudgedPrompts) -> BenchmarkResult:
+        """Return ``<name>.overall``, its other means, groups, gaps, and the tokens that an endpoint counted."""
+        price = self.answerer.price_per_million if isinstance(self.answerer, EndpointConfig) else None
+        return summarize(self.name, self.rules, results, self._protocol(results), price)
+
+    def _protocol(self, results: JudgedPrompts) -> str:
+        versions = sorted({version for record in results.records for version in record.get("versions", ())})
+        judge = (
+            f"endpoint model {self.answerer.model}"
+            if isinstance(self.answerer, EndpointConfig)
+            else self.answerer.vqa.describe()
+        )
+        answered = ", ".join(filter(None, (version_of(self.answerer), *versions))) or "version not stated"
+        sources = "; ".join(
+            f"{source.file.uri.rsplit('/', 1)[-1]} {checksum(source)}, licence: {source.licence}"
+            for source in self.questions
+        )
+        part = "" if self.num_prompts is None else f"; a part of the prompts: {self.num_prompts}"
+        return (
+            f"{RULES} {self.suite}: {self.rules.title}; {self.rules.describe()}; judge: {judge} ({answered}); "
+            f"questions: {sources}; {describe([sample.item for sample in results.samples])}, "
+            f"{self.pictures_per_prompt} pictures each, {describe_rewriter(self.rewriter)}{part}"
+        )
+
+
+def checksum(source: QuestionFile) -> str:
+    """Return the checksum of a file of questions as it lies there, 16 digits of sha256."""
+    return f"sha256 {source.file.content_digest()[:16]}"
+
+
+@dataclass(frozen=True, slots=True)
+class PictureJudge:
+    """Judge of pictures by questions.
+
+    Attributes:
+        answerer: Judge that answers.
+        suite: What is asked.
+        probes: How the judge answers the probes now, or None.
+    """
+
+    answerer: Answerer
+    suite: Suite
+    probes: Mapping[str, Any] | None = None
+
+    def __call__(
+        self, samples: Sequence[PromptSample], pictures: Sequence[Sequence[Picture | MissingPicture]]
+    ) -> list[Record]:
+        """Return the answers about all pictures of every item; an item with a missing picture is not asked about."""
+        waiting: list[tuple[Picture, JudgeQuestion]] = []
+        plan: list[tuple[int, int] | str] = []
+        for sample, found in zip(samples, pictures, strict=True):
+            usable, reasons = split_missing(found)
+            if reasons or not usable:
+                plan.append(reasons[0] if reasons else "no picture")
+                continue
+            questions = questions_of(sample.item)
+            plan.append((len(usable), len(questions)))
+            waiting += [(picture, question) for picture in usable for question in questions]
+        answers = iter(self.answerer.answer(self.suite, waiting))
+        return [self._record(each, answers) for each in plan]
+
+    def _record(self, plan: tuple[int, int] | str, answers: Iterator[JudgeAnswer]) -> Record:
+        if isinstance(plan, str):
+            return {"missing": plan}
+        number, questions = plan
+        found = [[next(answers) for _ in range(questions)] for _ in range(number)]
+        flat = [answer for picture in found for answer in picture]
+        versions = sorted({answer.version for answer in flat if answer.version})
+        tokens = [sum(answer.read for answer in flat), sum(answer.written for answer in flat)]
+        record: dict[str, Any] = {"answers": [[answer.to_record() for answer in picture] for picture in found]}
+        record |= {"versions": versions} if versions else {}
+        record |= {"tokens": tokens} if any(tokens) else {}
+        record |= {"probes": dict(self.probes)} if self.probes is not None else {}
+        return record | ({"passing": True} if any(answer.passing for answer in flat) else {})

@@ -1,0 +1,119 @@
+"""Benchmarks by a CLIP: PickScore (arXiv:2305.01569), and diversity, the distance between pictures of one prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from infinity.evaluation.networks import Networks
+from infinity.evaluation.pictures.store import Picture
+from infinity.evaluation.preference.benchmark import Fit, FitBenchmark, FitJudge, cosines
+from infinity.evaluation.prompts.benchmark import Judge, MissingPicture, PromptSample, Record, split_missing
+from infinity.perception.clip import Clip, ClipConfig, normalised
+
+PICK_SCORE = "yuvalkirstain/PickScore_v1"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PickScoreBenchmark(FitBenchmark):
+    """PickScore: the exponential of a CLIP's logit scale times the cosine; about 15 to 25 for real pictures.
+
+    Attributes:
+        clip: Network; by default the published one. Its folder must hold the processor too.
+    """
+
+    clip: ClipConfig = field(default_factory=lambda: ClipConfig(model=PICK_SCORE))
+
+    @property
+    def metric(self) -> str:
+        """First part of the names of metrics."""
+        return "pick_score"
+
+    def rules(self) -> Mapping[str, Any]:
+        """Return the digest of the network, and the arithmetic."""
+        return {"rules": "pick-score/1", "clip": self.clip.weights_digest()}
+
+    def fit(self, networks: Networks) -> Fit:
+        """Return PickScore's scoring function."""
+        clip = networks.get(self.clip, Clip)
+        scale, fit = clip.logit_scale, cosines(clip)
+
+        def scores(pictures: Sequence[Picture], prompts: Sequence[str]) -> Iterable[float]:
+            return [scale * value / 100 for value in fit(pictures, prompts)]
+
+        return scores
+
+    def describe(self) -> str:
+        """Return version, network and arithmetic in words."""
+        return (
+            f"pick-score/1: logit scale * cosine; {self.clip.model} digest {self.clip.weights_digest()} "
+            f"({self.clip.dtype})"
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DiversityBenchmark(FitBenchmark):
+    """Diversity: mean of 1 - cosine over all pairs of pictures of one prompt, 0 for equal pictures.
+
+    Attributes:
+        clip: Network that embeds pictures.
+    """
+
+    clip: ClipConfig = field(default_factory=ClipConfig)
+    pictures_per_prompt: int = 4
+
+    def __post_init__(self) -> None:
+        FitBenchmark.__post_init__(self)
+        if self.pictures_per_prompt < 2:
+            raise ValueError(
+                f"DiversityBenchmark.pictures_per_prompt: expected at least 2, got {self.pictures_per_prompt}"
+            )
+
+    @property
+    def metric(self) -> str:
+        """First part of the names of metrics."""
+        return "diversity"
+
+    def rules(self) -> Mapping[str, Any]:
+        """Return the digest of the network, and the arithmetic."""
+        return {"rules": "diversity/1", "clip": self.clip.weights_digest()}
+
+    def fit(self, networks: Networks) -> Fit:
+        """Return CLIP's scoring function, which this benchmark does not use."""
+        return cosines(networks.get(self.clip, Clip))
+
+    def judge(self, networks: Networks) -> FitJudge | Judge:  # type: ignore[override]  # pairs, not single pictures
+        """Return the judge of pairs, with its network loaded."""
+        return PairJudge(networks.get(self.clip, Clip))
+
+    def describe(self) -> str:
+        """Return version, network and arithmetic in words."""
+        return (
+            f"diversity/1: mean of 1 - cosine over pairs of pictures of a prompt; {self.clip.model} digest "
+            f"{self.clip.weights_digest()} ({self.clip.dtype})"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PairJudge:
+    """Judge of pairs of pictures; an item's record holds 1 - cosine of all its pairs, or why a picture is missing."""
+
+    clip: Clip
+
+    def __call__(
+        self, samples: Sequence[PromptSample], pictures: Sequence[Sequence[Picture | MissingPicture]]
+    ) -> list[Record]:
+        """Return one record per item. An item with a missing picture has no number: its mean would not compare."""
+        records: list[Record] = []
+        for found in pictures:
+            usable, reasons = split_missing(found)
+            if reasons or len(usable) < 2:
+                records.append({"missing": reasons[0] if reasons else "fewer than 2 pictures"})
+                continue
+            rows = normalised(self.clip.embed_pictures(usable)).double().cpu().numpy()
+            records.append({"scores": [1 - float(np.dot(a, b)) for a, b in combinations(rows, 2)]})
+        return records

@@ -1,0 +1,213 @@
+"""Text rendering as a benchmark over prompts (like CVTG, LongText), read by an OCR whose wheel brings its networks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import PurePosixPath
+from typing import Any
+
+from infinity.config import Config, parse_json
+from infinity.evaluation.benchmark import BenchmarkResult
+from infinity.evaluation.bootstrap import mean_interval
+from infinity.evaluation.networks import Networks
+from infinity.evaluation.pictures.store import Picture
+from infinity.evaluation.prompts.benchmark import (
+    JudgedPrompts,
+    MissingPicture,
+    PictureFolder,
+    PromptItem,
+    PromptSample,
+    Record,
+    described,
+    join_notes,
+    note_of_missing,
+    split_missing,
+)
+from infinity.evaluation.prompts.found import in_folders_or_flat, locate
+from infinity.evaluation.prompts.lists import describe
+from infinity.evaluation.prompts.rewriting import Rewriter
+from infinity.evaluation.prompts.rewriting import describe as describe_rewriter
+from infinity.evaluation.score import Score
+from infinity.evaluation.text_rendering.scoring import TextScore, quoted, text_score, words_of
+from infinity.perception.detection.ocr import TextArea, TextAreaConfig
+from infinity.storage.lines import json_lines, text_lines
+from infinity.storage.pinned import PinnedFile
+
+RULES = "text-rendering/1"
+
+Reader = Callable[[Picture], Sequence[str]]
+"""Function from a picture to the words that can be read in it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TextRenderingBenchmark(Config):
+    """Words that prompts ask for, read in the pictures.
+
+    Attributes:
+        prompts: ``.txt`` with one prompt per line, ``.jsonl`` with an object per line, or ``.json`` with a list. An
+            object has ``prompt``, perhaps ``id``, and perhaps ``text``, the wanted text or a list of texts. Without it,
+            what stands in quotation marks in the prompt is wanted.
+        ocr: Settings of the OCR.
+        pictures_per_prompt: Pictures of every prompt.
+        num_prompts: Number of prompts, spread over all; None takes all. Scores of a part say so.
+        rewriter: Rewriter of prompts before pictures are drawn, or None.
+        pictures: Pictures that were drawn elsewhere, ``<id>/samples/<number>.png``, ``<id>_<number>.png`` or
+            ``<id>.png``, or a table of prompt and file; None draws them.
+    """
+
+    prompts: PinnedFile
+    ocr: TextAreaConfig = field(default_factory=lambda: TextAreaConfig(min_confidence=0.5))
+    pictures_per_prompt: int = 1
+    num_prompts: int | None = None
+    rewriter: Rewriter | None = None
+    pictures: PictureFolder | None = None
+
+    def __post_init__(self) -> None:
+        if self.pictures_per_prompt < 1 or (self.num_prompts is not None and self.num_prompts < 1):
+            raise ValueError(
+                "TextRenderingBenchmark: expected pictures_per_prompt and num_prompts of at least 1, got "
+                f"{self.pictures_per_prompt} and {self.num_prompts}"
+            )
+
+    @property
+    def name(self) -> str:
+        """First part of the names of metrics and files; scores with rewritten prompts have names of their own."""
+        return "text_rendering" if self.rewriter is None else "text_rendering_rewritten"
+
+    def items(self) -> tuple[PromptItem, ...]:
+        """Return the prompts, each with its wanted words.
+
+        Raises:
+            ValueError: A line cannot be read, a prompt asks for no text, an id is there twice, or there is no prompt.
+            StorageError: The file is missing.
+        """
+        found = list(self._all())
+        size = len(found) if self.num_prompts is None else min(self.num_prompts, len(found))
+        return tuple(found[place * len(found) // size] for place in range(size))
+
+    def _all(self) -> tuple[PromptItem, ...]:
+        uri = self.prompts.uri
+        form = {".json": _list, ".jsonl": json_lines}.get(PurePosixPath(uri).suffix, text_lines)
+        items: dict[str, PromptItem] = {}
+        for number, (where, entry) in enumerate(form(self.prompts.read(), uri)):
+            item = _item(where, entry, number)
+            if items.setdefault(item.id, item) is not item:
+                raise ValueError(f"{where}: the id {item.id!r} is there twice")
+        if not items:
+            raise ValueError(f"{uri}: expected prompts that ask for text, found none")
+        return tuple(items.values())
+
+    def find(self, folder: PictureFolder, items: Sequence[PromptItem]) -> list[PromptSample]:
+        """Return pictures that were drawn elsewhere."""
+        number = self.pictures_per_prompt
+        known = items if self.num_prompts is None else self._all()
+        return locate(folder, items, number, layout=in_folders_or_flat, most=number, known=known)
+
+    def judge_settings(self) -> Mapping[str, Any]:
+        """Return the settings that the read words depend on.
+
+        Raises:
+            ValueError: The OCR is not installed.
+        """
+        return {"rules": RULES, "ocr": self.ocr.weights_digest()}
+
+    def judge(self, networks: Networks) -> TextJudge:
+        """Return the judge, with its networks loaded."""
+        ocr = networks.get(self.ocr, lambda config, device: TextArea(config))
+        return TextJudge(lambda picture: [word.text for word in ocr.words(picture)])
+
+    def summarize(self, results: JudgedPrompts) -> BenchmarkResult:
+        """Return ``<name>.overall`` (word accuracy), ``.edit_distance`` and ``.exact``, means over prompts."""
+        scored: dict[str, list[TextScore]] = {}
+        failed: list[str] = []
+        for sample, record in results:
+            if "missing" in record:
+                failed.append(f"{sample.item.id}: {record['missing']}")
+                continue
+            wanted = sample.item.about["words"]
+            scored[sample.item.id] = [text_score(wanted, _words(read)) for read in record["read"]]
+        note = note_of_missing(len(failed), len(results.samples), "prompts", next(iter(failed), ""))
+        parts: dict[str, Callable[[TextScore], float]] = {
+            "overall": lambda score: score.accuracy,
+            "edit_distance": lambda score: score.edit_distance,
+            "exact": lambda score: float(score.exact),
+        }
+        figures = {
+            part: {item: sum(map(figure, scores)) / len(scores) for item, scores in scored.items()}
+            for part, figure in parts.items()
+        }
+        protocol = self._protocol(results)
+        return BenchmarkResult(
+            scores=tuple(_score(f"{self.name}.{part}", values, protocol, note) for part, values in figures.items()),
+            records={f"{self.name}_words.jsonl": [{**described(sample), **record} for sample, record in results]},
+            items={f"{self.name}.overall": figures["overall"]} if scored else {},
+        )
+
+    def _protocol(self, results: JudgedPrompts) -> str:
+        part = "" if self.num_prompts is None else f"; a part of the prompts: {self.num_prompts}"
+        return (
+            f"{RULES}: rapidocr {version('rapidocr')} (digest {self.ocr.weights_digest()}), words in lower case "
+            "without punctuation; accuracy is the share of wanted words read exactly, edit distance that of TIIF; "
+            f"{describe([sample.item for sample in results.samples])}, {self.pictures_per_prompt} pictures each, mean "
+            f"of the prompts' means, {describe_rewriter(self.rewriter)}{part}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TextJudge:
+    """Judge that reads pictures; an item's record holds the texts of its pictures, or why a picture is missing."""
+
+    reader: Reader
+
+    def __call__(
+        self, samples: Sequence[PromptSample], pictures: Sequence[Sequence[Picture | MissingPicture]]
+    ) -> list[Record]:
+        """Read all pictures. An item with a missing picture has no score: its mean would not compare."""
+        records: list[Record] = []
+        for found in pictures:
+            usable, reasons = split_missing(found)
+            if reasons or not usable:
+                records.append({"missing": reasons[0] if reasons else "no picture"})
+            else:
+                records.append({"read": [list(self.reader(picture)) for picture in usable]})
+        return records
+
+
+def _words(texts: Sequence[str]) -> list[str]:
+    return [word for text in texts for word in words_of(text)]
+
+
+def _score(metric: str, values: Mapping[str, float], protocol: str, note: str) -> Score:
+    if not values:
+        return Score.not_measured(metric, "share", protocol=protocol, reason=note or "there was no prompt")
+    low, high = mean_interval(list(values.values())) or (None, None)
+    about = "interval from resampling prompts" if low is not None else ""
+    return Score(
+        metric=metric, value=sum(values.values()) / len(values), unit="share", n=len(values), protocol=protocol,
+        low=low, high=high, note=join_notes(note, about),
+    )  # fmt: skip
+
+
+def _item(where: str, entry: object, number: int) -> PromptItem:
+    data: Mapping[str, Any] = {"prompt": entry} if isinstance(entry, str) else entry  # type: ignore[assignment]
+    if not isinstance(data, Mapping) or not isinstance(prompt := data.get("prompt"), str) or not prompt.strip():
+        raise ValueError(f"{where}: expected a prompt, found {str(entry)[:80]!r}")
+    texts = data.get("text", quoted(prompt))
+    texts = [texts] if isinstance(texts, str) else texts
+    if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
+        raise ValueError(f"{where}: expected a text or a list of texts as text, found {str(texts)[:80]!r}")
+    words = [word for text in texts for word in words_of(text)]
+    if not words:
+        raise ValueError(
+            f"{where}: expected a text in quotation marks, or the field text, found {prompt[:80]!r} which asks for none"
+        )
+    return PromptItem(id=str(data.get("id", f"{number:05d}")), prompt=prompt.strip(), about={"words": words})
+
+
+def _list(data: bytes, uri: str) -> Iterator[tuple[str, object]]:
+    found = parse_json(data, where=uri)
+    if not isinstance(found, list):
+        raise ValueError(f"{uri}: expected a list of prompts, found {type(found).__name__}")
+    yield from ((f"{uri}, entry {number}", entry) for number, entry in enumerate(found, start=1))

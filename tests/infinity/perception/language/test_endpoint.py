@@ -1,0 +1,142 @@
+"""An OpenAI-compatible endpoint: what it says, what it refuses, how it fails, and no key anywhere."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import numpy as np
+import pytest
+
+from infinity.perception.language import endpoint as module
+from infinity.perception.language.endpoint import Endpoint, EndpointConfig, EndpointError
+from tests.fixtures.endpoint_stub import StubHandler, endpoint
+
+PICTURE = np.full((4, 6, 3), 200, np.uint8)
+KEY = "sk-very-secret-0123456789"
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_PAUSE_S", 0.01)
+    monkeypatch.setenv("JUDGE_KEY", KEY)
+
+
+def config(url: str, **changes: object) -> EndpointConfig:
+    return EndpointConfig(url=url, model="stub", key_env="JUDGE_KEY").replace(**changes)
+
+
+def test_a_reply_holds_text_probabilities_tokens_and_version() -> None:
+    with endpoint() as (url, asked):
+        (reply,) = Endpoint(config(url)).ask([(PICTURE, "Is there a cup?")])
+    assert (reply.text, reply.read, reply.written, reply.version) == ("Yes", 7, 1, "stub-2026-01-01")
+    assert reply.tokens == pytest.approx({"Yes": (200 + 2) / 265, "No": 63 / 265})
+    assert asked[0]["headers"]["Authorization"] == f"Bearer {KEY}"
+    assert asked[0]["body"]["temperature"] == 0
+
+
+def test_many_questions_keep_their_order() -> None:
+    def number(handler: StubHandler, question: str, picture: np.ndarray) -> None:
+        time.sleep(0.02 * (int(question) % 3))
+        handler.reply(f"{question} {picture.mean():.0f}")
+
+    with endpoint(number) as (url, _):
+        asked = [(np.full((2, 2, 3), value, np.uint8), str(value)) for value in range(30)]
+        found = Endpoint(config(url, concurrency=8)).ask(asked)
+    assert [reply.text for reply in found] == [f"{value} {value}" for value in range(30)]
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503])
+def test_an_overloaded_endpoint_is_asked_again(status: int) -> None:
+    tries: list[int] = []
+
+    def busy(handler: StubHandler, question: str, picture: np.ndarray) -> None:
+        tries.append(1)
+        if len(tries) < 3:
+            handler.send(b"busy", status, Retry_After="0")
+        else:
+            handler.reply("yes")
+
+    with endpoint(busy) as (url, _):
+        (reply,) = Endpoint(config(url)).ask([(PICTURE, "x?")])
+    assert (reply.text, len(tries)) == ("yes", 3)
+
+
+@pytest.mark.parametrize("how", ["never answers", "drips", "closes", "sends no JSON", "sends no choice", "sends NaN"])
+def test_what_fails_every_time_is_a_gap_that_may_pass(how: str) -> None:
+    def bad(handler: StubHandler, question: str, picture: np.ndarray) -> None:
+        if how == "never answers":
+            time.sleep(0.6)
+        elif how == "drips":
+            handler.drip(2)
+        elif how == "closes":
+            handler.close_connection = True
+        elif how == "sends NaN":
+            listed = {"token": "yes", "logprob": float("nan")}
+            choice = {"message": {"content": "yes"}, "logprobs": {"content": [{"top_logprobs": [listed]}]}}
+            handler.send(json.dumps({"choices": [choice]}).encode())
+        else:
+            handler.send(b"<html>" if how == "sends no JSON" else b'{"choices": []}')
+
+    with endpoint(bad) as (url, asked):
+        started = time.monotonic()
+        (reply,) = Endpoint(config(url, timeout_s=0.25, attempts=2)).ask([(PICTURE, "x?")])
+    assert reply.text is None
+    assert reply.passing
+    assert reply.gap is not None
+    assert reply.gap.endswith(", 2 times")
+    assert len(asked) == 2
+    assert time.monotonic() - started < 60
+
+
+@pytest.mark.parametrize(
+    ("message", "words"), [({"refusal": "I cannot judge people"}, "refused: I cannot"), ({"content": "  "}, "an empty")]
+)
+def test_a_refusal_is_a_gap_and_is_not_asked_again(message: dict[str, str], words: str) -> None:
+    with endpoint(lambda handler, question, picture: handler.reply("", **message)) as (url, asked):
+        (reply,) = Endpoint(config(url)).ask([(PICTURE, "x?")])
+    assert reply.gap is not None
+    assert reply.gap.startswith(words)
+    assert not reply.passing
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 422])
+def test_a_refused_key_or_request_ends_with_one_sentence_that_holds_no_key(status: int) -> None:
+    with (
+        endpoint(lambda handler, question, picture: handler.send(f"bad key {KEY}".encode(), status)) as (url, asked),
+        pytest.raises(EndpointError) as error,
+    ):
+        Endpoint(config(url)).ask([(PICTURE, "x?")])
+    assert f"status {status}" in str(error.value)
+    assert "bad key ***" in str(error.value)
+    assert KEY not in str(error.value)
+    assert len(asked) == 1
+
+
+def test_a_server_that_repeats_the_key_does_not_spread_it() -> None:
+    with endpoint(lambda handler, question, picture: handler.reply(f"your key is {KEY}")) as (url, _):
+        (reply,) = Endpoint(config(url)).ask([(PICTURE, "x?")])
+    assert reply.text == "your key is ***"
+
+
+def test_the_key_is_in_no_stored_setting() -> None:
+    assert KEY not in config("http://127.0.0.1:1/v1").dump()
+
+
+@pytest.mark.parametrize(
+    "url", ["http://me:secret@host/v1", "https://host/v1?key=secret", "ftp://host", "host/v1", "http://"]
+)
+def test_addresses_that_cannot_be_stored_or_used_are_refused(url: str) -> None:
+    with pytest.raises(ValueError, match=r"EndpointConfig\.url: expected") as error:
+        config(url)
+    assert "secret" not in str(error.value)
+
+
+def test_a_key_that_is_not_set_is_named_by_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("JUDGE_KEY")
+    with pytest.raises(EndpointError, match="environment variable JUDGE_KEY, which is not set"):
+        Endpoint(config("http://127.0.0.1:1/v1"))
+    with endpoint() as (url, asked):
+        Endpoint(config(url, key_env="")).ask([(PICTURE, "x?")])
+    assert "Authorization" not in asked[0]["headers"]
