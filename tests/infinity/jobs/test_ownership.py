@@ -229,7 +229,7 @@ def test_a_dataset_job_waits_for_another_process_of_this_one(tmp_path: Path) -> 
 def test_a_training_that_was_stopped_and_taken_over_is_fenced_when_it_wakes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two drivers with their clusters: the second waits, takes over, and ends; the first one finds itself fenced."""
+    """A driver and its cluster are stopped; another process takes over and ends; the first one finds itself fenced."""
     monkeypatch.setenv("INFINITY_LEASE_SILENCE_S", "6")
     loop = LOOP.replace(num_steps=160, save_every_steps=5, log_every_steps=10)
     spec = tokenizer_spec(tmp_path / "out", make_data(tmp_path), loop=loop)
@@ -239,7 +239,7 @@ def test_a_training_that_was_stopped_and_taken_over_is_fenced_when_it_wakes(
     try:
         wait_until(lambda: newest_step(spec) >= 5, "a stored state")
         victims[0].signal(signal.SIGSTOP)
-        victims.append(Victim(["tests.fixtures.job_chaos", str(file)], tmp_path / "second.log"))
+        victims.append(Victim(["tests.fixtures.job_chaos", str(file), "--here"], tmp_path / "second.log"))
         first, second = victims
         wait_until(lambda: "is being worked on by" in second.log.read_text(), "the second one's word")
         before = newest_step(spec)
