@@ -67,7 +67,7 @@ def _run(spec: TrainSpec, build: Build, title: str, tenure: Tenure) -> TrainRepo
         _clean_up(storage.join(folder, RAY_FOLDER))  # also what drivers left that were killed
         if "stopped" in outcome:
             raise STOPS[outcome["stopped"]](outcome["message"])
-        report = commit(spec, _report(spec, title, outcome, time.monotonic() - started))
+        report = commit(spec, training_report(spec, title, outcome, time.monotonic() - started))
     progress(Progress(1.0, "trained"))
     return report
 
@@ -97,7 +97,8 @@ def _train_here(spec: TrainSpec, build: Build, tenure: Tenure) -> dict[str, Any]
             torch.set_num_threads(threads)
 
 
-def _report(spec: TrainSpec, title: str, outcome: dict[str, Any], seconds: float) -> TrainReport:
+def training_report(spec: TrainSpec, title: str, outcome: dict[str, Any], seconds: float) -> TrainReport:
+    """Return the report of a training from what its first worker returned."""
     training = TrainingSummary(
         stage=spec.stage,
         title=title,
