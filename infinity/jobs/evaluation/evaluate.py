@@ -33,6 +33,7 @@ from infinity.generation.sampling import SamplingConfig
 from infinity.jobs.cluster.connection import connect
 from infinity.jobs.cluster.workers import WorkersConfig
 from infinity.jobs.evaluation.files import write_items, write_lines, write_records, write_sheets
+from infinity.jobs.evaluation.origins import with_origin, with_split
 from infinity.jobs.evaluation.parts import worker_pool
 from infinity.jobs.evaluation.steps import Evaluation, ModelResults, compute
 from infinity.jobs.ownership import owned
@@ -391,24 +392,3 @@ def check_model(uri: str) -> str:
             f"{bits}; they do not belong together"
         )
     return storage.read_text(storage.join(uri, MARKER_FILE)).strip()
-
-
-def with_origin(score: Score, origins: Mapping[str, str]) -> Score:
-    """Return the score, with a note where its pictures were drawn elsewhere."""
-    origin = origin_of(score.metric, origins)
-    if origin is None:
-        return score
-    return score.replace(note=f"{origin}; {score.note}" if score.note else origin)
-
-
-def origin_of(metric: str, origins: Mapping[str, str]) -> str | None:
-    """Return whose pictures a metric is about; None for pictures of the model."""
-    return next((origin for name, origin in origins.items() if metric.startswith(name)), None)
-
-
-def with_split(score: Score, split: Split) -> Score:
-    """Return the score, with a note where it was measured on training data."""
-    if split == "validation" or score.value is None:
-        return score
-    note = "measured on the training split"
-    return score.replace(note=f"{note}; {score.note}" if score.note else note)
