@@ -39,7 +39,7 @@ demo: $(STAMP)
 	@$(IN_ENV) exec python -m flows.demo $(if $(DATA),--data "$(DATA)") $(if $(RUN),--run "$(RUN)") $(DEMO_OPTIONS)
 
 test: $(STAMP)
-	@$(IN_ENV) exec python -m pytest $(PYTEST_OPTIONS)
+	@$(IN_ENV) exec python -m tests.lanes $(PYTEST_OPTIONS)
 
 check: $(STAMP)
 	@$(IN_ENV) ruff format --no-cache --check .; ruff check --no-cache .; mypy; lint-imports; $(SITE)

@@ -39,7 +39,7 @@ CONFIG = GateConfig(num_resamples=2000)
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class TrialCell:
     """Shares of the trials of one kind of sample, one size, one margin."""
 
     kind: str
@@ -82,7 +82,7 @@ def _lost(n: int, loss: float, random: np.random.Generator, trials: int) -> np.n
     return np.where(chance < 0.05, -old, np.where(chance > 0.95, old, 0.0))
 
 
-def simulate(kind: str, n: int, delta: float, *, seed: int = 14, trials: int = TRIALS) -> Cell:
+def simulate(kind: str, n: int, delta: float, *, seed: int = 14, trials: int = TRIALS) -> TrialCell:
     """Return the shares of one cell."""
     random = np.random.default_rng([seed, n, KINDS.index(kind)])
     shares = []
@@ -90,10 +90,10 @@ def simulate(kind: str, n: int, delta: float, *, seed: int = 14, trials: int = T
         found = judge(gains(kind, n, loss, random, trials), np.full(trials, delta), CONFIG, num_metrics=1)
         passed = ~found["worse"] & ~found["too_small"]
         shares += [float(found["worse"].mean()), float(passed.mean())]
-    return Cell(kind, n, delta, *shares)
+    return TrialCell(kind, n, delta, *shares)
 
 
-def cells(deltas: tuple[float, ...] = (0.08, 0.25), sizes: tuple[int, ...] = SIZES) -> Iterator[Cell]:
+def cells(deltas: tuple[float, ...] = (0.08, 0.25), sizes: tuple[int, ...] = SIZES) -> Iterator[TrialCell]:
     """Yield all cells, one after the other."""
     for delta in deltas:
         for kind in KINDS:

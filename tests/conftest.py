@@ -17,6 +17,7 @@ from infra.environment import apply_common_environment, free_port
 from infra.settings import Settings
 from infra.stack import Stack
 from tests.fixtures.limits import AGES_S
+from tests.lanes import CLAIMS, Lane
 
 # Set before torch, ray or prefect are imported by any test: threads, homes and telemetry are read at import.
 apply_common_environment()
@@ -53,6 +54,12 @@ def pytest_unconfigure() -> None:
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--exhaustive", action="store_true", help="run every case of tests that sample by default")
     parser.addoption("--share", default="1/1", help="with --exhaustive: 2/8 runs the second eighth of the kill points")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Share the tests with other processes where `tests.lanes` started this one."""
+    if folder := os.environ.pop(CLAIMS, None):  # tests that start pytest are no lanes
+        config.pluginmanager.register(Lane(Path(folder)), "lane")
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,5 @@
 """Stages as Prefect tasks: a spec goes in, a report comes out; and the gate that an evaluation ends with.
 
-Imports ``flows.forms``, ``flows.pages``, ``flows.runs`` and ``flows.operations``. Start with ``stage.py``, then
+Imports ``flows.forms``, ``flows.pages``, ``flows.records`` and ``flows.operations``. Start with ``stage.py``, then
 ``kinds.py``.
 """

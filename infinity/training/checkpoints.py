@@ -146,11 +146,11 @@ class StateStore:
             if found is not None or self.steps() == steps:
                 break
         if found is None and any(step > 0 for step in steps):
-            told = "; ".join(notes) or "none of them was finished"
+            reasons = "; ".join(notes) or "none of them was finished"
             raise LostStateError(
                 f"{self.uri}: this run has done {max(steps)} steps or more, but no stored state of it can be loaded: "
-                f"{told}. Restore one of the folders from a copy; to begin again from step 0 on purpose, delete this "
-                "folder"
+                f"{reasons}. Restore one of the folders from a copy; to begin again from step 0 on purpose, delete "
+                "this folder"
             )
         return found, tuple(notes)
 
@@ -209,14 +209,14 @@ class StateStore:
 
     def _write_together(self, step: int, pieces: dict[str, Piece], facts: dict[str, Any]) -> None:
         """Write a state in three steps that all writers take together: begin, write, commit."""
-        folder, team = self.folder(step), self._writers
-        begun = self._together(lambda: team.leads and self._begin(step))[0]
+        folder, writers = self.folder(step), self._writers
+        begun = self._together(lambda: writers.leads and self._begin(step))[0]
         if not begun:
             return  # the same step of the same run; replacing it would leave a moment without it
-        parts = self._together(lambda: write_part(folder, pieces, writer=team.rank, num_writers=team.size))
+        parts = self._together(lambda: write_part(folder, pieces, writer=writers.rank, num_writers=writers.size))
 
         def commit() -> None:
-            if team.leads:
+            if writers.leads:
                 commit_parts(folder, parts, kind=KIND, config=StateConfig(step=step), extra=facts)
                 self._drop_older(step)
 
@@ -250,13 +250,13 @@ class StateStore:
             given = act()
         except Exception as error:  # told to the others first
             failed = error
-        told = self._writers.gather((given, None if failed is None else f"{type(failed).__name__}: {failed}"))
+        answers = self._writers.gather((given, None if failed is None else f"{type(failed).__name__}: {failed}"))
         if failed is not None:
             raise failed
-        for rank, (_, trouble) in enumerate(told):
+        for rank, (_, trouble) in enumerate(answers):
             if trouble is not None:
                 raise storage.StorageError(f"worker {rank} could not store its part of the state: {trouble}")
-        return [each for each, _ in told]
+        return [each for each, _ in answers]
 
     def folder(self, step: int) -> str:
         """Return the URI of the state of a step, whether it exists or not."""

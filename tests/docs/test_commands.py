@@ -184,11 +184,11 @@ def test_paths_of_pytest_exist(command: Command) -> None:
         assert (REPOSITORY / path).exists(), f"{command}: {path} is not there"
 
 
-def test_selections_of_pytest_select_something() -> None:
-    cases = [(command, *_arguments(command)) for command in of_tool("pytest")]
-    cases = [case for case in cases if case[2]]
-    assert cases
-    paths = sorted({path for _, found, _ in cases for path in found})
+def _collected(request: pytest.FixtureRequest, paths: list[str]) -> list[str]:
+    """Ids of the tests of some paths: those of this session if it has collected everything, else of a new one."""
+    config = request.config
+    if config.args == config.getini("testpaths") and not (config.option.keyword or config.option.markexpr):
+        return [item.nodeid for item in request.session.items]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "--collect-only", "-q", "--exhaustive", "-p", "no:cacheprovider", *paths],
         cwd=REPOSITORY,
@@ -197,7 +197,14 @@ def test_selections_of_pytest_select_something() -> None:
         timeout=600,
     )
     assert done.returncode == 0, done.stdout[-2000:]
-    tests = [line for line in done.stdout.splitlines() if "::" in line]
+    return [line for line in done.stdout.splitlines() if "::" in line]
+
+
+def test_selections_of_pytest_select_something(request: pytest.FixtureRequest) -> None:
+    cases = [(command, *_arguments(command)) for command in of_tool("pytest")]
+    cases = [case for case in cases if case[2]]
+    assert cases
+    tests = _collected(request, sorted({path for _, found, _ in cases for path in found}))
     for command, found, expression in cases:
         below = [test for test in tests if test.startswith(tuple(found))]
         for part in expression.split(" or "):

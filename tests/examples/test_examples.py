@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from infinity import presets
 from infinity.checkpoint import load_checkpoint
 from infinity.generation.pipeline import KIND
 from infinity.jobs.cluster.connection import in_process
@@ -68,7 +69,11 @@ def test_emoji_trains_on_a_folder_of_pictures(scenes: Path, tmp_path: Path, caps
     assert list((tmp_path / "run").glob("*.png"))
 
 
-def test_paper_2b_writes_the_specs_and_says_what_they_need(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_paper_2b_writes_the_specs_and_says_what_they_need(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shallow = {"125M": presets.TRANSFORMERS["125M"].replace(depth=1)}  # tracing a step takes time for every block
+    monkeypatch.setattr(presets, "TRANSFORMERS", {**presets.TRANSFORMERS, **shallow})
     files = run("paper_2b", "s3://data/manifest.parquet", str(tmp_path), model="125M", num_workers=1024, bits=16)
     kinds = [json.loads(file.read_text())["kind"] for file in files]
     assert kinds == ["tokenizer", "tokenizer", "transformer", "transformer", "transformer"]

@@ -20,7 +20,7 @@ from infinity.data.curation.caption_scores import is_damaged
 from infinity.data.curation.filters import clean_caption
 from infinity.data.curation.storing import ReducedWriter
 from infinity.data.images.decoding import Decoded, UnreadableError, decode
-from infinity.data.images.fingerprint import THUMBNAIL_PX, measure_likeness
+from infinity.data.images.fingerprint import THUMBNAIL_PX, measure_fingerprint
 from infinity.data.memory import capped_memory
 from infinity.data.sources.checking import fetch, printable
 from infinity.data.sources.opening import Slice
@@ -99,7 +99,7 @@ def measure_slice(piece: Slice, max_pixels: int, reduced: ReducedWriter | None =
 
 def measure_record(record: Record, data: bytes, picture: Decoded) -> dict[str, object]:
     """Return the facts of one readable picture."""
-    likeness = measure_likeness(picture.image)
+    fingerprint = measure_fingerprint(picture.image)
     told = {"detail": CONVERTED + printable(picture.converted_from)} if picture.converted_from else {}
     return (
         _described(record)
@@ -112,10 +112,10 @@ def measure_record(record: Record, data: bytes, picture: Decoded) -> dict[str, o
             "keep_bytes": picture.keep_bytes,
             "content": hashlib.sha256(data).digest(),
             "pixels": picture.pixels_sha256,
-            "phash": likeness.phash,
-            "thumbnail": likeness.thumbnail.tobytes(),
-            "contrast": likeness.contrast,
-            "sharpness": likeness.sharpness,
+            "phash": fingerprint.phash,
+            "thumbnail": fingerprint.thumbnail.tobytes(),
+            "contrast": fingerprint.contrast,
+            "sharpness": fingerprint.sharpness,
         }
     )
 

@@ -19,7 +19,8 @@ import pyarrow.compute as pc
 from jaxtyping import Bool, Float, Int, UInt8
 
 from infinity.config import Config, digest_of
-from infinity.data.dataset.manifest import Manifest, ShardInfo, Split
+from infinity.data.dataset.manifest import Manifest, Split
+from infinity.data.dataset.manifest_head import ShardInfo
 from infinity.data.dataset.manifest_rows import with_further
 from infinity.data.dedup.checksums import as_rows, as_values, earlier_equals
 from infinity.scales import nearest_aspect_ratio

@@ -25,7 +25,8 @@ import pyarrow as pa
 from infinity import storage
 from infinity.config import ConfigError
 from infinity.data.dataset.layout import Origin, ShardPlan
-from infinity.data.dataset.manifest import ManifestError, ShardInfo
+from infinity.data.dataset.manifest import ManifestError
+from infinity.data.dataset.manifest_head import ShardInfo
 from infinity.data.dataset.manifest_rows import FULL_SCHEMA
 from infinity.data.images.decoding import UnreadableError, decode
 from infinity.data.sources.checking import fetch

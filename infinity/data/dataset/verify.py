@@ -13,7 +13,8 @@ from typing import Any, BinaryIO, cast
 import pyarrow as pa
 
 from infinity import storage
-from infinity.data.dataset.manifest import Manifest, ShardInfo
+from infinity.data.dataset.manifest import Manifest
+from infinity.data.dataset.manifest_head import ShardInfo
 
 _CHUNK_BYTES = 4 * 2**20
 _MEMBER = re.compile(r"[0-9a-f]{20}(-[0-9]+)?\.(jpg|png|webp|txt|json)")

@@ -28,7 +28,7 @@ _FILTER = Image.Resampling.BILINEAR
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Likeness:
+class Fingerprint:
     """Measurements of one picture.
 
     Attributes:
@@ -45,11 +45,11 @@ class Likeness:
     sharpness: float
 
 
-def measure_likeness(image: Image.Image) -> Likeness:
+def measure_fingerprint(image: Image.Image) -> Fingerprint:
     """Measure an RGB picture of any size."""
     small = reduced(image)
     thumbnail = small.resize((THUMBNAIL_PX, THUMBNAIL_PX), _FILTER)
-    return Likeness(
+    return Fingerprint(
         phash=perceptual_hash(thumbnail),
         thumbnail=np.asarray(thumbnail),
         contrast=widest_deviation(small),

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from infinity import storage
-from infinity.data.dataset.manifest import ShardInfo
+from infinity.data.dataset.manifest_head import ShardInfo
 from infinity.storage import StorageError
 from infinity.storage.backends import local
 from infinity.storage.retries import DamagedError, Patience, UnreachableError

@@ -18,7 +18,8 @@ import pyarrow as pa
 
 from infinity import storage
 from infinity.config import Config, digest_of
-from infinity.data.dataset.manifest import Manifest, ManifestHead
+from infinity.data.dataset.manifest import Manifest
+from infinity.data.dataset.manifest_head import ManifestHead
 from infinity.data.dataset.manifest_rows import FULL_SCHEMA
 
 _MOST_REPEATS = 64

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 
 from infinity import storage
 from infinity.config import Config
-from infinity.data.dataset.manifest import Manifest, ManifestError, ShardInfo
+from infinity.data.dataset.manifest import Manifest, ManifestError
+from infinity.data.dataset.manifest_head import ShardInfo
 from infinity.data.loading.cache import ShardCache
 from infinity.storage import FileMissingError, StorageError
 from infinity.storage.retries import DamagedError, Patience

@@ -13,7 +13,8 @@ from infinity import storage
 from infinity.data.curation.dropped import DROPPED_FILE, dropped_file, shown_rows
 from infinity.data.curation.facts import MEASURE_VERSION
 from infinity.data.dataset.layout import SHARD_VERSION, ShardLimits, ShardPlan, ShardPlans, Stored, plan_shards
-from infinity.data.dataset.manifest import Manifest, ManifestHead, ShardInfo
+from infinity.data.dataset.manifest import Manifest
+from infinity.data.dataset.manifest_head import ManifestHead, ShardInfo
 from infinity.data.dataset.manifest_rows import FULL_SCHEMA, has_further, with_further
 from infinity.data.dataset.shards import write_shard
 from infinity.data.dataset.versions import check_next, publish

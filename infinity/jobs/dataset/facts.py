@@ -19,7 +19,7 @@ from infinity.data.curation.facts import MEASURE_VERSION
 from infinity.data.curation.measuring import MeasuringCall, measure
 from infinity.data.curation.storing import REDUCE_VERSION, REDUCED, REDUCED_EXTENSION, StoringConfig, pictures_uri
 from infinity.data.dataset.layout import Origin
-from infinity.data.dataset.manifest import SourceRecord
+from infinity.data.dataset.manifest_head import SourceRecord
 from infinity.data.dataset.shards import ShiftedSlice
 from infinity.data.dedup.near_duplicates import thumbnails_in
 from infinity.data.dedup.thumbnail_store import Stretch, ThumbnailStore

@@ -5,7 +5,8 @@ from __future__ import annotations
 from infinity import storage
 from infinity.data.curation.storing import StoringConfig
 from infinity.data.curation.takedown import TakedownList, digest_of_entry
-from infinity.data.dataset.manifest import Manifest, ManifestError, SourceRecord
+from infinity.data.dataset.manifest import Manifest, ManifestError
+from infinity.data.dataset.manifest_head import SourceRecord
 from infinity.jobs.dataset.spec import BuildDatasetSpec
 
 

@@ -63,21 +63,21 @@ def work(task: dict[str, Any]) -> dict[str, Any]:
     return work_on(task, ProcessGroup.current(), ray.train.torch.get_device())
 
 
-def work_on(task: dict[str, Any], team: ProcessGroup, device: torch.device) -> dict[str, Any]:
+def work_on(task: dict[str, Any], group: ProcessGroup, device: torch.device) -> dict[str, Any]:
     """Run one worker of a process group on its device, with the threads that the spec gives it."""
     spec, sink = task["spec"], task["sink"]
-    ends = team.apart()
+    ends = group.apart()
     torch.set_num_threads(spec.workers.threads)
 
     def tell(share: float, message: str) -> None:
-        if team.leads:
+        if group.leads:
             sink(Progress(min(1.0, share), message))
 
     try:
         with fenced(task["fence"]), storage.patient(STORE_PATIENCE_S, lambda text: tell(0.0, text)):
             task["fence"].check()
-            session: Session[Any] = task["build"](spec, team, device, lambda s, m: tell(PREPARATION * s, m))
-            return train_session(spec, session, team, tell, task["stop"])
+            session: Session[Any] = task["build"](spec, group, device, lambda s, m: tell(PREPARATION * s, m))
+            return train_session(spec, session, group, tell, task["stop"])
     except (TrainingError, LeaseLostError) as error:
         # An outcome is for what all workers found. If this one alone did, the others wait for it in the next sum of
         # gradients; an error makes Ray Train end them all, and it is what people are told.
@@ -88,7 +88,7 @@ def work_on(task: dict[str, Any], team: ProcessGroup, device: torch.device) -> d
 
 
 def train_session(
-    spec: TrainSpec, session: Session[Any], team: ProcessGroup, tell: OnProgress, stop: Callable[[], bool]
+    spec: TrainSpec, session: Session[Any], group: ProcessGroup, tell: OnProgress, stop: Callable[[], bool]
 ) -> dict[str, Any]:
     """Resume from the newest stored state, train to the end and export; return the outcome in the first worker."""
     state, folder, config = session.state, spec.folder, spec.loop
@@ -98,14 +98,14 @@ def train_session(
         logger.warning("%s", text)
         tell(_share(state, config), text)
 
-    with storage.patient(STORE_PATIENCE_S, note), _states(spec, team if session.joint else ProcessGroup()) as store:
-        resume(state, store, team, note)
+    with storage.patient(STORE_PATIENCE_S, note), _states(spec, group if session.joint else ProcessGroup()) as store:
+        resume(state, store, group, note)
         session.ready(note)
-        samples = _advance(spec, session, team, store, WorkerMessages(tell, note, stop))
-    if team.leads or session.joint:
+        samples = _advance(spec, session, group, store, WorkerMessages(tell, note, stop))
+    if group.leads or session.joint:
         session.export(storage.join(folder, MODEL_FOLDER))
         samples = samples or session.draw()
-    if not team.leads:
+    if not group.leads:
         return {}
     return {
         "metrics": storage.join(folder, "metrics.jsonl"),
@@ -137,26 +137,26 @@ def _share(state: TrainState, config: LoopConfig) -> float:
 
 
 def _advance(
-    spec: TrainSpec, session: Session[Any], team: ProcessGroup, store: StateStore, voice: WorkerMessages
+    spec: TrainSpec, session: Session[Any], group: ProcessGroup, store: StateStore, messages: WorkerMessages
 ) -> Samples | None:
     """Train to the end, and return the last sheet of samples, if one was drawn."""
     state, folder, config = session.state, spec.folder, spec.loop
     drawn: Samples | None = None
-    with _metrics_writer(team, folder, state) as write:
+    with _metrics_writer(group, folder, state) as write:
 
         def log(now: TrainState) -> None:
             write(now)
-            voice.tell(_share(now, config), sentence(now.history[-1], config.num_steps))
+            messages.tell(_share(now, config), sentence(now.history[-1], config.num_steps))
 
         def sample(now: TrainState) -> None:
             nonlocal drawn
-            samples = session.draw() if team.leads or session.joint else None
+            samples = session.draw() if group.leads or session.joint else None
             drawn = samples  # also where it is not written: all that draw together must agree on whether it was done
-            if samples is not None and team.leads:
+            if samples is not None and group.leads:
                 storage.write_bytes(storage.join(folder, SAMPLES_FOLDER, f"step-{now.step:08d}.png"), samples.png)
 
         def save(now: TrainState) -> None:
-            if team.leads or session.joint:
+            if group.leads or session.joint:
                 store.save(now)
 
         train(
@@ -169,13 +169,13 @@ def _advance(
                 log=log,
                 sample=sample,
                 save=save,
-                rewind=lambda now: resume(now, store, team, voice.note),
-                note=voice.note,
+                rewind=lambda now: resume(now, store, group, messages.note),
+                note=messages.note,
                 # A worker whose last save failed asks all to store again, where all learn why.
-                stop=lambda: store.has_failed or (team.leads and voice.stop()),
+                stop=lambda: store.has_failed or (group.leads and messages.stop()),
             ),
             seed=spec.seed,
-            group=team,
+            group=group,
         )
     return drawn
 
@@ -209,15 +209,15 @@ def _states(spec: TrainSpec, writers: ProcessGroup) -> Iterator[StateStore]:
 
 
 @contextmanager
-def _metrics_writer(team: ProcessGroup, folder: str, state: TrainState) -> Iterator[Callable[[TrainState], None]]:
-    if not team.leads:
+def _metrics_writer(group: ProcessGroup, folder: str, state: TrainState) -> Iterator[Callable[[TrainState], None]]:
+    if not group.leads:
         yield lambda _state: None
         return
     with MetricsWriter(folder, first_step=state.step) as writer:
         yield lambda now: writer.write(now.history)
 
 
-def resume(state: TrainState, store: StateStore, team: ProcessGroup, note: Callable[[str], None]) -> None:
+def resume(state: TrainState, store: StateStore, group: ProcessGroup, note: Callable[[str], None]) -> None:
     """Resume from the newest undamaged state, if there is one; all workers load the same.
 
     Raises:
@@ -225,13 +225,13 @@ def resume(state: TrainState, store: StateStore, team: ProcessGroup, note: Calla
     """
     found: tuple[str | None, str | None] = (None, None)
     notes: tuple[str, ...] = ()
-    if team.leads:
+    if group.leads:
         try:
             newest, notes = store.newest_place()
             found = (newest, None)
         except LostStateError as error:
             found = (None, str(error))
-    uri, lost = team.gather(found)[0]
+    uri, lost = group.gather(found)[0]
     if lost is not None:
         raise LostStateError(lost)
     if uri is not None:

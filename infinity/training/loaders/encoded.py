@@ -22,7 +22,8 @@ from torch import Tensor
 
 from infinity import storage
 from infinity.config import Config
-from infinity.data.dataset.manifest import Manifest, ShardInfo
+from infinity.data.dataset.manifest import Manifest
+from infinity.data.dataset.manifest_head import ShardInfo
 from infinity.data.loading.batches import BatchIds
 from infinity.data.loading.cache import ShardCache
 from infinity.data.loading.captions import CaptionConfig, CaptionDraw

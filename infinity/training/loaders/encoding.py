@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from infinity import storage
-from infinity.data.dataset.manifest import Manifest, ShardInfo
+from infinity.data.dataset.manifest import Manifest
+from infinity.data.dataset.manifest_head import ShardInfo
 from infinity.data.loading.batches import load_images
 from infinity.data.loading.captions import CaptionDraw
 from infinity.scales import Resolution, ScaleSchedule

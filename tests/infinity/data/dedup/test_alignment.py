@@ -5,14 +5,14 @@ import pytest
 from PIL import Image
 
 from infinity.data.dedup.alignment import mean_colours, thumbnail_difference, unexplained
-from infinity.data.images.fingerprint import measure_likeness
+from infinity.data.images.fingerprint import measure_fingerprint
 from tests.fixtures.drawn_sets import cropped, drawing
 
 LIMIT = 18.0
 
 
 def thumbnail(image: Image.Image) -> np.ndarray:
-    return measure_likeness(image).thumbnail
+    return measure_fingerprint(image).thumbnail
 
 
 @pytest.fixture(scope="module")

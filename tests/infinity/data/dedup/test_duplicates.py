@@ -16,7 +16,7 @@ from infinity.data.dedup import duplicates
 from infinity.data.dedup.config import CaptionDuplicates, NearDuplicates
 from infinity.data.dedup.duplicates import near_duplicates, preference
 from infinity.data.dedup.hamming import Pairs, _Bands, _by_bands, near_pairs
-from infinity.data.images.fingerprint import measure_likeness
+from infinity.data.images.fingerprint import measure_fingerprint
 from tests.fixtures.drawn_sets import cropped, drawing, encoded_again, resized
 from tests.fixtures.facts_builder import facts_of
 
@@ -24,7 +24,7 @@ COPIES = {"encoded": encoded_again, "resized": resized, "cropped": cropped}
 
 
 def facts_of_picture(image: Image.Image, name: str, **more: Any) -> dict[str, Any]:
-    likeness = measure_likeness(image)
+    likeness = measure_fingerprint(image)
     return {
         "name": name,
         "width_px": image.width,

@@ -10,7 +10,7 @@ from infinity.data.images.fingerprint import (
     _cosines,
     _lowest_frequencies,
     laplacian_variance,
-    measure_likeness,
+    measure_fingerprint,
     perceptual_hash,
     reduced,
     widest_deviation,
@@ -19,7 +19,7 @@ from tests.fixtures.drawn_sets import drawing
 
 
 def test_flat_picture_has_no_contrast_and_no_sharpness() -> None:
-    likeness = measure_likeness(Image.new("RGB", (300, 200), (10, 200, 30)))
+    likeness = measure_fingerprint(Image.new("RGB", (300, 200), (10, 200, 30)))
     assert likeness.contrast == likeness.sharpness == likeness.phash == 0
 
 
@@ -40,10 +40,10 @@ def test_laplacian_of_a_single_point() -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_blur_lowers_sharpness_and_a_large_copy_is_as_sharp(seed: int) -> None:
     image = drawing(seed).resize((256, 200))
-    sharp = measure_likeness(image).sharpness
-    assert measure_likeness(image.filter(ImageFilter.GaussianBlur(3))).sharpness < 0.3 * sharp
+    sharp = measure_fingerprint(image).sharpness
+    assert measure_fingerprint(image.filter(ImageFilter.GaussianBlur(3))).sharpness < 0.3 * sharp
     large = image.resize((768, 600), Image.Resampling.NEAREST)
-    assert measure_likeness(large).sharpness == pytest.approx(sharp, rel=0.35)
+    assert measure_fingerprint(large).sharpness == pytest.approx(sharp, rel=0.35)
 
 
 @pytest.mark.parametrize("shape", [(3, 3), (7, 12), (20, 5)])

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from infinity import storage
-from infinity.data.dataset.manifest import ShardInfo
+from infinity.data.dataset.manifest_head import ShardInfo
 from infinity.data.loading import cache as cache_module
 from infinity.data.loading.cache import ShardCache
 from infinity.storage import FileMissingError, StorageError

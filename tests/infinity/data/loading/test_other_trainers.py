@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -17,6 +20,7 @@ from infinity.data.loading.other_trainers import as_webdataset
 from infinity.jobs.cluster.connection import in_process
 from infinity.jobs.dataset import build
 from infinity.scenes.drawing import ScenesConfig
+from tests.fixtures.limits import AGES_S
 
 
 def built(output: str) -> Manifest:
@@ -61,12 +65,29 @@ def test_the_order_is_a_function_of_seed_and_epoch(manifest: Manifest) -> None:
     assert sorted(second) == sorted(first)
 
 
-@pytest.mark.parametrize("num_workers", [0, 2])
-def test_a_torch_loop_reads_it_in_two_lines(manifest: Manifest, num_workers: int) -> None:
-    data = as_webdataset(manifest, shuffle=16)
-    loader = torch.utils.data.DataLoader(data, batch_size=4, num_workers=num_workers, collate_fn=list)
+STRANGER = """
+import json, sys
+import torch
+from infinity import Manifest, as_webdataset
+data = as_webdataset(Manifest.load(sys.argv[1]), shuffle=16)
+loader = torch.utils.data.DataLoader(data, batch_size=4, num_workers=2, collate_fn=list)
+print(json.dumps([caption for batch in loader for _, caption in batch]))
+"""
+
+
+def test_a_torch_loop_reads_it_in_two_lines(manifest: Manifest) -> None:
+    loader = torch.utils.data.DataLoader(as_webdataset(manifest, shuffle=16), batch_size=4, collate_fn=list)
     captions = Counter(caption for batch in loader for _, caption in batch)
     assert captions == Counter(manifest.captions(manifest.rows("train")))
+
+
+def test_workers_of_a_strangers_torch_loop_share_out_the_shards(manifest: Manifest) -> None:
+    """In a process of its own, as at a stranger: workers forked from this one inherit threads of all other tests."""
+    done = subprocess.run(
+        [sys.executable, "-c", STRANGER, manifest.uri], capture_output=True, text=True, timeout=AGES_S, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert Counter(json.loads(done.stdout)) == Counter(manifest.captions(manifest.rows("train")))
 
 
 def test_shards_in_s3_are_read_too(s3_server: str) -> None:

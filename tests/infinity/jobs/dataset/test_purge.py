@@ -17,7 +17,7 @@ from infinity.data.curation.takedown import TakedownList
 from infinity.data.dataset.manifest import Manifest
 from infinity.data.dataset.verify import verify
 from infinity.data.images.decoding import decode
-from infinity.data.images.fingerprint import measure_likeness
+from infinity.data.images.fingerprint import measure_fingerprint
 from infinity.jobs.cluster.connection import in_process
 from infinity.jobs.dataset import purge as purging
 from infinity.jobs.dataset.build import BuildDatasetSpec, run
@@ -43,7 +43,7 @@ def built(top: Path, **settings: object) -> Manifest:
 def traces(out: Path) -> list[str]:
     """Files below the output that hold anything of the picture: in bytes, or in a cell of a Parquet file."""
     sums = {hashlib.sha256(SECRET).hexdigest(), hashlib.sha256(SECRET).digest()}
-    thumbnail = measure_likeness(decode(SECRET, 10**6).image).thumbnail.tobytes()
+    thumbnail = measure_fingerprint(decode(SECRET, 10**6).image).thumbnail.tobytes()
     needles: list[bytes] = [SECRET, CAPTION.encode(), URL.encode(), thumbnail]
     needles += [value.encode() if isinstance(value, str) else value for value in sums]
     found = []

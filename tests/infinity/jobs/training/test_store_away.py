@@ -32,13 +32,12 @@ logger = logging.getLogger(__name__)
 ONE = WorkersConfig(num_workers=1, threads=1, max_failures=0)
 
 
-def started(spec: TrainTokenizerSpec, folder: Path) -> Victim:
+def started(spec: TrainTokenizerSpec, folder: Path, *options: str) -> Victim:
     file = folder / "job.json"
     file.write_text(json.dumps(spec.to_file()))
-    return Victim(["tests.fixtures.job_chaos", str(file)], folder / "job.log")
+    return Victim(["tests.fixtures.job_chaos", str(file), *options], folder / "job.log")
 
 
-@pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.parametrize("away_s", [5.0, 60.0])
 def test_a_bucket_that_is_away_in_a_training_costs_a_note_and_nothing_else(
@@ -56,7 +55,7 @@ def test_a_bucket_that_is_away_in_a_training_costs_a_note_and_nothing_else(
     with Relay(s3_endpoint) as relay:
         with monkeypatch.context() as patch:
             patch.setenv("AWS_ENDPOINT_URL_S3", relay.url)
-            job = started(spec, tmp_path)
+            job = started(spec, tmp_path, *(() if exhaustive else ["--here"]))
         try:
             store = StateStore(storage.join(spec.folder, STATE_FOLDER), background=False)
             wait_until(lambda: store.newest_step() >= 20 or job.has_ended, "a stored state", period_s=0.2)

@@ -10,6 +10,7 @@ from infinity import storage
 from infinity.checkpoint import CheckpointError
 from infinity.convert import export_tokenizer
 from infinity.data.dataset.manifest import ManifestError
+from infinity.jobs.cluster.connection import in_process
 from infinity.jobs.cluster.workers import WorkersConfig
 from infinity.jobs.progress import Progress
 from infinity.jobs.training import tokenizer as train_tokenizer
@@ -49,17 +50,26 @@ def test_a_spec_comes_back_from_json_and_its_folder_does_not_depend_on_the_outpu
     assert spec.digest() != spec.replace(seed=1).digest()
 
 
-@pytest.mark.ray
 @pytest.mark.slow
-def test_a_job_whose_worker_is_killed_goes_on_and_ends_as_if_nothing_had_happened(
-    local_ray: None, tmp_path: Path, manifest: str
+@pytest.mark.parametrize("killed", [False, True], ids=["in peace", "whose worker is killed"])
+def test_a_job_ends_as_if_nothing_had_happened(
+    request: pytest.FixtureRequest, tmp_path: Path, manifest: str, killed: bool, exhaustive: bool
 ) -> None:
+    if killed and not exhaustive:
+        pytest.skip("a minute; a worker of a transformer's job is killed in test_survival.py")
+
     def spec_in(name: str) -> train_tokenizer.TrainTokenizerSpec:
         return tokenizer_spec(tmp_path / name, manifest, workers=ONE, loop=LONG)
 
-    spec, report, steps = train_with_a_kill(train_tokenizer.run, spec_in, step=80)
-    assert steps.count(10) <= 1
-    assert steps[-1] == 240, "the new worker goes on from a checkpoint"
+    if killed:
+        request.getfixturevalue("local_ray")
+        spec, report, steps = train_with_a_kill(train_tokenizer.run, spec_in, step=80)
+        assert steps.count(10) <= 1
+        assert steps[-1] == 240, "the new worker goes on from a checkpoint"
+    else:
+        spec = spec_in("peace")
+        with in_process():
+            report = train_tokenizer.run(spec)
 
     alone = train_here(spec)
     tokenizer = load_tokenizer(report.model)
@@ -95,6 +105,12 @@ def test_more_workers_than_the_cluster_has_are_refused_instead_of_waited_for(
         tmp_path, manifest, loop=LOOP.replace(num_parts=8), workers=WorkersConfig(num_workers=8, threads=16)
     )
     with pytest.raises(TrainingError, match="training wants 128 CPUs"):
+        train_tokenizer.run(spec)
+
+
+def test_a_training_in_this_process_has_one_worker(tmp_path: Path, manifest: str) -> None:
+    spec = tokenizer_spec(tmp_path, manifest, loop=LOOP.replace(num_parts=2), workers=ONE.replace(num_workers=2))
+    with in_process(), pytest.raises(TrainingError, match="has one worker, the spec asks for 2"):
         train_tokenizer.run(spec)
 
 
