@@ -13,7 +13,7 @@ import typer
 from infinity.cli.data import building, datasets, duplicates, quarantined
 from infinity.cli.evaluation import distance, registry, scores
 from infinity.cli.model import pictures, published, records
-from infinity.cli.training import estimate, recipes, redraw, running, studies
+from infinity.cli.training import diagnosis, estimate, recipes, redraw, running, studies
 
 app = typer.Typer(
     add_completion=False,
@@ -29,6 +29,7 @@ panels: dict[str, tuple[Callable[..., None], ...]] = {
         recipes.tokenizer_spec,
         recipes.transformer_specs,
         redraw.redraw,
+        diagnosis.diagnose,
     ),
     "Evaluate": (
         scores.evaluate,
