@@ -34,6 +34,14 @@ class CaptionContext:
     modulations: tuple[Modulation, ...]
     memories: tuple[TextMemory, ...]
 
+    def first(self, batch_size: int) -> CaptionContext:
+        """Return the first captions."""
+        return CaptionContext(
+            self.pooled_BD[:batch_size],
+            tuple(Modulation(*(part[:batch_size] for part in each)) for each in self.modulations),
+            tuple(memory.first(batch_size) for memory in self.memories),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Decoding:
@@ -42,6 +50,11 @@ class Decoding:
     caption: CaptionContext
     caches: tuple[KeyValueCache, ...]
     schedule: ScaleSchedule
+
+    def first(self, batch_size: int) -> Decoding:
+        """Go on with the first samples alone; this object must not be used any more."""
+        caches = tuple(cache.first(batch_size) for cache in self.caches)
+        return Decoding(self.caption.first(batch_size), caches, self.schedule)
 
 
 class Transformer(nn.Module):
@@ -52,12 +65,15 @@ class Transformer(nn.Module):
 
     Attributes:
         kernel: Implementation of block-causal attention in training; results differ by rounding alone.
+        one_form: Whether every block gets a drop path and every caption a mask, even where these change nothing, so
+            that a compiler meets one form of call.
     """
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.config = config
         self.kernel: Kernel = "auto"
+        self.one_form = False
         width = config.width
         self.unconditional_text = nn.Parameter(torch.empty(config.max_text_tokens, config.text_channels))
         self.text_norm = nn.RMSNorm(config.text_channels, eps=config.norm_eps)
@@ -118,18 +134,20 @@ class Transformer(nn.Module):
             x_BLD = x_BLD + self.learned_positions(schedule)
         embedding = self._embedding_of_scales(schedule)
         rotary, mask = self._rotations(schedule), attention_mask(schedule, x_BLD.device, self.kernel)
-        for i, block in enumerate(self.blocks):
+        for i, block in enumerate(self.block_modules()):
             if embedding is not None and self.config.adds_scale_embedding(i):
                 x_BLD = x_BLD + embedding
             inputs = (x_BLD, caption.modulations[i], caption.memories[i], rotary, mask, drop_paths[i])
-            x_BLD = checkpoint(block, *inputs, use_reentrant=False) if recompute else block(*inputs)
+            # A compiled block is for training; sheets and validation have forms of their own and run eagerly.
+            run = block if self.training else block.forward
+            x_BLD = checkpoint(run, *inputs, use_reentrant=False) if recompute else run(*inputs)
         return self.logits(x_BLD, caption.pooled_BD)
 
     def read(self, text: TextCondition) -> CaptionContext:
         """Pool the captions, and compute every block's modulation, keys and values, once for all scales."""
         with torch.autocast(text.features_TD.device.type, enabled=False):
             normed = TextCondition(self.text_norm(text.features_TD.float()), text.lengths)
-            is_padded = len(set(text.lengths)) > 1
+            is_padded = len(set(text.lengths)) > 1 or self.one_form
             bias = mask_bias(text.mask())[:, None, None] if is_padded else None
             pooled = self.pool(normed.padded()[0], bias)
             memory = TextCondition(self.text_project(normed.features_TD), text.lengths).padded()[0]
@@ -175,10 +193,10 @@ class Transformer(nn.Module):
         if self.learned_positions is not None:
             x_BMD = x_BMD + self.learned_positions(schedule)[span]
         rotary = self._rotations(schedule)[span]
-        for i, block in enumerate(self.blocks):
+        for i, block in enumerate(self.block_modules()):
             if self.scale_embedding is not None and self.config.adds_scale_embedding(i):
                 x_BMD = x_BMD + self.scale_embedding[k]
-            x_BMD = block(x_BMD, caption.modulations[i], caption.memories[i], rotary, decoding.caches[i])
+            x_BMD = block.forward(x_BMD, caption.modulations[i], caption.memories[i], rotary, decoding.caches[i])
             if mix is not None:
                 x_BMD = mix(i, x_BMD)
         return x_BMD
@@ -224,7 +242,7 @@ class Transformer(nn.Module):
         drop_paths: list[DropPathMask | None] = []
         for i in range(self.config.depth):
             rate = self.config.drop_path_rate(i)
-            if not self.training or rate == 0.0:
+            if not self.training or (rate == 0.0 and not self.one_form):
                 drop_paths.append(None)
                 continue
             kept = ~_draw(rate, (2, batch_size, 1, 1), generator, self.start.device)

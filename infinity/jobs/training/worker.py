@@ -11,14 +11,12 @@ from typing import Any
 import torch
 
 from infinity import storage
-from infinity.jobs.ownership import Tenure
 from infinity.jobs.progress import Progress
 from infinity.jobs.training.base import (
     MODEL_FOLDER,
     PREPARATION,
     SAMPLES_FOLDER,
     STATE_FOLDER,
-    Build,
     OnProgress,
     Samples,
     Session,
@@ -60,13 +58,17 @@ PATIENCE_S = 60.0
 
 
 def work(task: dict[str, Any]) -> dict[str, Any]:
-    """Run one worker; the return value of the first worker is the outcome of the training."""
+    """Run one worker of Ray Train; the return value of the first worker is the outcome of the training."""
     import ray.train.torch
 
-    spec, team, sink = task["spec"], ProcessGroup.current(), task["sink"]
+    return work_on(task, ProcessGroup.current(), ray.train.torch.get_device())
+
+
+def work_on(task: dict[str, Any], team: ProcessGroup, device: torch.device) -> dict[str, Any]:
+    """Run one worker of a process group on its device, with the threads that the spec gives it."""
+    spec, sink = task["spec"], task["sink"]
     ends = team.apart()
     torch.set_num_threads(spec.workers.threads)
-    device: torch.device = ray.train.torch.get_device()
 
     def tell(share: float, message: str) -> None:
         if team.leads:
@@ -84,27 +86,6 @@ def work(task: dict[str, Any]) -> dict[str, Any]:
             raise
         kind = type(error).__name__
         return {"stopped": kind if kind in STOPS else TrainingError.__name__, "message": str(error)}
-
-
-def work_here(spec: TrainSpec, build: Build, tenure: Tenure) -> dict[str, Any]:
-    """Train in this process, which computes all micro-batches by itself; return the outcome.
-
-    Raises:
-        TrainingError: The training had to stop.
-        StorageError: A file cannot be read or written.
-    """
-
-    def tell(share: float, message: str) -> None:
-        tenure.progress(Progress(min(1.0, share), message))
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(spec.workers.threads)
-    try:
-        device = torch.device("cuda" if spec.workers.use_gpu else "cpu")
-        session = build(spec, ProcessGroup(), device, lambda share, message: tell(PREPARATION * share, message))
-        return train_session(spec, session, ProcessGroup(), tell, tenure.lost.is_set)
-    finally:
-        torch.set_num_threads(threads)
 
 
 def train_session(

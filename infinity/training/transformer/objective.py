@@ -76,7 +76,7 @@ class TransformerObjective(Config):
 
 
 class TransformerTask:
-    """A transformer with its loss; on a GPU matrix products are bfloat16, on a CPU float32.
+    """A transformer with its loss; on a GPU matrix products are bfloat16, on a CPU float32 unless asked for.
 
     Attributes:
         module: The transformer.
@@ -91,6 +91,7 @@ class TransformerTask:
         *,
         recompute: bool = False,
         device: torch.device | None = None,
+        bfloat16: bool = False,
     ) -> None:
         """Join a transformer with its loss.
 
@@ -100,11 +101,12 @@ class TransformerTask:
             objective: Settings of the loss.
             recompute: Whether blocks use activation checkpointing, which saves memory by computing them twice.
             device: Device of the computation; by default that of the weights. Offloaded weights live on the CPU.
+            bfloat16: Whether matrix products are bfloat16 on a CPU too.
         """
         self.module = transformer
         self._tokenizer, self._objective, self._recompute = tokenizer, objective, recompute
         self._device = device or transformer.head.weight.device
-        self.bfloat16 = self._device.type == "cuda"
+        self.bfloat16 = bfloat16 or self._device.type == "cuda"
 
     loss_at_start = math.log(2)
     """Cross-entropy of a guessed bit, in nats."""
