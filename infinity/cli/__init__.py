@@ -14,7 +14,7 @@ from infinity.cli import doctor
 from infinity.cli.data import building, datasets, duplicates, quarantined
 from infinity.cli.evaluation import distance, rating, registry, scores, sweep
 from infinity.cli.model import adapters, pictures, published, pull, records, redo, serving
-from infinity.cli.training import estimate, recipes, redraw, running, studies, track
+from infinity.cli.training import diagnosis, estimate, recipes, redraw, running, studies, track
 
 app = typer.Typer(
     add_completion=False,
@@ -40,6 +40,7 @@ panels: dict[str, tuple[Callable[..., None], ...]] = {
         recipes.transformer_specs,
         redraw.redraw,
         track.track,
+        diagnosis.diagnose,
     ),
     "Evaluate": (
         scores.evaluate,

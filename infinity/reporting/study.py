@@ -14,6 +14,9 @@ from infinity.reporting.comparison import PAGE, number
 from infinity.reporting.plots.charts import line_chart
 from infinity.reporting.plots.curves import Series
 
+LOG_RATIO = 30.0
+"""Ratio of the largest value of a figure to the smallest above which its axis is logarithmic."""
+
 Verdict = Literal["holds", "does not hold", "not told apart"]
 
 
@@ -188,20 +191,30 @@ def _environment() -> Environment:
 
 
 def _chart(result: StudyResult) -> Markup:
-    """Return the figure: one line per seed over the arms' places, or over their numbers where they have none."""
+    """Return the figure: lines over the arms' places, or over their numbers where they have none.
+
+    There is a line per seed; where arms share a place, such as those of two quantizers, one per seed and first word of
+    the arm's name.
+    """
     places = result.places or {arm: float(place) for place, arm in enumerate(result.arms, start=1)}
-    lines = []
-    for tone, seed in enumerate(result.seeds):
-        points = sorted(
-            (places[row.arm], row.values[result.metric])
-            for row in result.rows
-            if row.seed == seed and row.arm in places and result.metric in row.values
-        )
-        lines.append(Series(f"seed {seed}", tuple(points), f"tone-{tone % 8 + 1}"))
-    if not any(line.points for line in lines):
+    shares = len(set(places.values())) < len(places)
+    points: dict[str, list[tuple[float, float]]] = {}
+    for row in result.rows:
+        if row.arm in places and result.metric in row.values:
+            name = f"{row.arm.split()[0]}, seed {row.seed}" if shares else f"seed {row.seed}"
+            points.setdefault(name, []).append((places[row.arm], row.values[result.metric]))
+    if not points:
         return Markup("")
+    lines = [
+        Series(name, tuple(sorted(line)), f"tone-{tone % 8 + 1}") for tone, (name, line) in enumerate(points.items())
+    ]
+    values = [y for line in lines for _, y in line.points]
     numbered = ", ".join(f"{place:g} {arm}" for arm, place in places.items())
-    return line_chart(lines, title=f"{result.metric} over {result.x_title or 'arms: ' + numbered}")
+    return line_chart(
+        lines,
+        title=f"{result.metric} over {result.x_title or 'arms: ' + numbered}",
+        log=min(values) > 0 and max(values) > LOG_RATIO * min(values),
+    )
 
 
 def _cell(summary: tuple[float, float | None, int] | None) -> str:

@@ -63,7 +63,7 @@ def run(name: str, folder: Path, law: Law) -> StudyResult:
         size = weights_of(model)
         return {
             "scene_geneval.overall": found,
-            "validation.loss": size**-0.05 - 0.3 * found + 0.2 if name != "scaling" else (size**-0.05) * (1 + noise),
+            "validation.loss": size**-0.05 * (1 + noise) if name == "scaling" else 1 - 0.3 * found,
             "reconstruction.psnr_db": psnr,
         }
 
@@ -78,7 +78,8 @@ def test_every_study_is_a_page_that_can_be_read() -> None:
     for name in NAMES:
         text = (FOLDER / f"{name}.py").read_text()
         assert 25 <= len(text.splitlines()) <= 70, name
-        assert f"infinity study {name}" in (ast.get_docstring(ast.parse(text)) or "").splitlines(), name
+        docstring = ast.get_docstring(ast.parse(text)) or ""
+        assert f"infinity study {name}" in map(str.strip, docstring.splitlines()), name
         study = load_study(name)
         assert study.name == name
         assert all((study.claim, study.source, study.reason, study.title)), name

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +23,7 @@ from infinity.jobs.training.base import (
     TrainSpec,
 )
 from infinity.reporting.plots.bands import judge
+from infinity.reporting.plots.reference import ReferenceCurves, departures, reference_for
 from infinity.storage import LeaseLostError
 from infinity.storage.fences import fenced
 from infinity.training.checkpoints import LostStateError, StateStore
@@ -143,10 +144,12 @@ def _advance(
     state, folder, config = session.state, spec.folder, spec.loop
     drawn: Samples | None = None
     with _metrics_writer(group, folder, state) as write:
+        reference = reference_for(spec.kind, spec.to_json())
 
         def log(now: TrainState) -> None:
             write(now)
-            messages.tell(_share(now, config), sentence(now.history[-1], config.num_steps))
+            words = sentence(now.history[-1], config.num_steps)
+            messages.tell(_share(now, config), f"{words}{judgement(now.history, reference)}")
 
         def sample(now: TrainState) -> None:
             nonlocal drawn
@@ -197,6 +200,17 @@ def sentence(row: MetricRow, num_steps: int) -> str:
                 words.append(f"{name.replace('_', ' ')} {value:.2g}: {band.text}")
     words += [f"{row['pictures_per_s']:.0f} pictures/s", f"about {row['rest_s'] / 60:.0f} min to go"]
     return ", ".join(words)
+
+
+def judgement(history: Sequence[MetricRow], reference: ReferenceCurves | None) -> str:
+    """Say where a running training is outside its recipe's band, or return an empty text."""
+    if reference is None:
+        return ""
+    curves = {name: tuple((row["step"], row[name]) for row in history if name in row) for name in reference.bands}
+    outside = departures({name: points for name, points in curves.items() if points}, reference)
+    if not outside:
+        return ""
+    return f"; {outside[0].sentence} (recipe {reference.recipe}); `infinity diagnose` names the likeliest cause"
 
 
 @contextmanager
