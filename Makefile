@@ -4,6 +4,7 @@
 #   make test | check | bench       tests | format, lint, types, layers, documentation | speed
 #   make docs                       the documentation as a site, in .local/site
 #   make up | down | status         the local stack: Prefect server, worker with every flow deployed
+#   make up DATABASE=postgresql+asyncpg://user:password@host/prefect WORKERS=3   for several people
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
@@ -17,21 +18,20 @@ SITE := zensical build --strict --config-file mkdocs.yml
 IN_ENV := set -eu; source infra/env.sh; export PATH="$(CURDIR)/$(BIN):$$PATH";
 
 help:
-	@sed -n '2,6s/^# *//p' Makefile
+	@sed -n '2,8s/^# *//p' Makefile
 
 setup: $(STAMP)
 
-# Repeated only when the dependencies change. TORCH_INDEX_URL adds an index that offers another build of torch, for example
-# PyTorch's own index of CPU wheels; a machine with CUDA needs none.
-$(STAMP): pyproject.toml constraints.txt
+# Repeated only when the dependencies change. Every file is checked by its SHA-256 (requirements*.lock). TORCH_INDEX_URL
+# adds an index that offers another build of torch, for example PyTorch's own index of CPU wheels, and is trusted with it.
+$(STAMP): pyproject.toml requirements.lock requirements-dev.lock requirements-torch.lock
 	@set -eu; python="$$(PYTHON="$(PYTHON)" bash infra/find_python.sh)"; \
 	if [ ! -x $(BIN)/python ]; then \
 	  echo "creating $(VENV) with $$python"; \
 	  "$$python" -m venv $(VENV) || { echo "error: '$$python -m venv' failed; on Debian and Ubuntu install python3-venv" >&2; exit 1; }; \
 	fi
 	@echo "installing packages into $(VENV): about 2 GB, a few minutes"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-	  $(if $(TORCH_INDEX_URL),--extra-index-url "$(TORCH_INDEX_URL)") -c constraints.txt -e '.[dev]'
+	@$(BIN)/python infra/installing.py --dev $(if $(TORCH_INDEX_URL),--torch-index "$(TORCH_INDEX_URL)")
 	@$(BIN)/python -c 'import torch, prefect, ray; print("torch", torch.__version__, "| prefect", prefect.__version__, "| ray", ray.__version__)'
 	@touch $(STAMP)
 
@@ -50,8 +50,13 @@ docs: $(STAMP)
 bench: $(STAMP)
 	@$(IN_ENV) exec python -m benchmarks.run $(BENCH_OPTIONS)
 
+# Through the environment: a password does not belong into a list of processes.
+ifdef DATABASE
+export INFINITY_DATABASE := $(DATABASE)
+endif
+
 up: $(STAMP)
-	@$(IN_ENV) exec python -m infra.stack up $(UP_OPTIONS)
+	@$(IN_ENV) exec python -m infra.stack up $(if $(WORKERS),--workers $(WORKERS)) $(UP_OPTIONS)
 
 down status: $(STAMP)
 	@$(IN_ENV) exec python -m infra.stack $@

@@ -10,10 +10,11 @@ from collections.abc import Callable
 
 import typer
 
+from infinity.cli import doctor
 from infinity.cli.data import building, datasets, duplicates, quarantined
 from infinity.cli.evaluation import distance, registry, scores
 from infinity.cli.model import pictures, published, records
-from infinity.cli.training import estimate, recipes, redraw, running
+from infinity.cli.training import estimate, recipes, redraw, running, studies
 
 app = typer.Typer(
     add_completion=False,
@@ -37,7 +38,9 @@ panels: dict[str, tuple[Callable[..., None], ...]] = {
         scores.statistics,
         distance.distance,
         records.report,
+        studies.study,
     ),
+    "Operate": (doctor.doctor,),
 }
 """Commands by the group of ``infinity --help`` that lists them."""
 

@@ -37,7 +37,7 @@ from infinity.training.optimizer import make_optimizer
 from infinity.training.state import TrainState, generator_for
 from infinity.training.tokenizer.collapse import CollapseConfig, check_labels
 from infinity.training.transformer.adapters import AdapterConfig, add_adapters
-from infinity.training.transformer.engine import EngineConfig, return_freed_memory, set_up
+from infinity.training.transformer.engine import EngineConfig, begin, return_freed_memory, set_up
 from infinity.training.transformer.objective import TransformerObjective, TransformerTask, Weighting
 from infinity.transformer.config import TransformerConfig
 from infinity.transformer.model import Transformer
@@ -57,11 +57,13 @@ class TrainTransformerSpec(TrainSpec):
         start_from: URI of a model folder to start from, trained with the same tokenizer, text encoder and shape; its
             resolution and data may differ. None for random weights.
         self_correction: Highest rate of flipped bits in the coarser scales, 0 to 1; 0.3 is the paper's best.
+        flips_only: Whether flipped bits change the inputs alone, and no label undoes them: the paper's control
+            experiment (Table 7), for studies.
         weighting: Weight of a token: by its scale, as published, or the same for all.
         z_loss: Weight of the squared log partition function (z-loss); 0 is none, 1e-4 is usual.
         num_scales: Number of first scales to train on, which saves the memory of the finer ones; None for all.
         recompute: Whether blocks use activation checkpointing, which saves memory by computing them twice.
-        engine: Attention kernel, and whether blocks are compiled.
+        engine: Attention kernel, compiled blocks, bfloat16 on CPUs, deterministic kernels on GPUs.
         adapters: Low-rank adapters (LoRA) to train instead of all weights of a start model; the exported model has them
             merged in. None to train all weights.
         captions: Choice of the caption at each visit of a picture.
@@ -72,13 +74,14 @@ class TrainTransformerSpec(TrainSpec):
     """
 
     kind: ClassVar[str] = "transformer"
-    later: ClassVar[frozenset[str]] = TrainSpec.later | {"z_loss", "num_scales", "engine"}
+    later: ClassVar[frozenset[str]] = TrainSpec.later | {"z_loss", "num_scales", "engine", "flips_only"}
 
     tokenizer: str
     model: TransformerConfig
     text: TextConfig
     start_from: str | None = None
     self_correction: float = 0.3
+    flips_only: bool = False
     weighting: Weighting = "by_scale"
     z_loss: float = 0.0
     num_scales: int | None = None
@@ -134,6 +137,7 @@ class TrainTransformerSpec(TrainSpec):
             weighting=self.weighting,
             z_loss=self.z_loss,
             num_scales=self.num_scales,
+            flips_only=self.flips_only,
         )
 
 
@@ -176,6 +180,7 @@ def build(
     spec: TrainTransformerSpec, group: ProcessGroup, device: torch.device, on_progress: OnProgress
 ) -> Session[LatentBatch]:
     """Build the session of one worker; latents are computed now if they fit in the cache."""
+    begin(spec.engine, device)
     on_progress(0.0, "reading data set and tokenizer")
     manifest = spec.data()
     tokenizer = load_tokenizer(spec.tokenizer).to(device)
@@ -224,14 +229,23 @@ def make_state_and_task(
     if transformer.start.device != device and not spec.workers.offload:
         transformer.to(device)
     set_up(transformer, spec.engine, device, sharded=spec.workers.shard)
+    in_bfloat16 = spec.engine.bfloat16 or device.type == "cuda"
     if spec.workers.shard:
-        shard(transformer, group, device, offload=spec.workers.offload)
+        shard(transformer, group, device, offload=spec.workers.offload, bfloat16=in_bfloat16)
     state = TrainState(
         module=transformer,
         optimizer=make_optimizer(transformer, spec.optimizer),
         ema=None if spec.loop.ema_decay is None else Ema(transformer, spec.loop.ema_decay),
     )
-    return state, TransformerTask(transformer, tokenizer, spec.objective, recompute=spec.recompute, device=device)
+    task = TransformerTask(
+        transformer,
+        tokenizer,
+        spec.objective,
+        recompute=spec.recompute,
+        device=device,
+        bfloat16=in_bfloat16,
+    )
+    return state, task
 
 
 def _transformer(spec: TrainTransformerSpec) -> Transformer:
