@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Bool, Float
 
+from infinity.data.curation.caption_cleaning import is_nonsense, without_marks
 from infinity.data.curation.caption_scores import caption_scores, is_damaged
 from infinity.data.curation.decontamination import EvaluationSets, matching_captions, matching_pictures
 from infinity.data.curation.filters import (
@@ -58,6 +59,7 @@ class Decisions:
         tally: Counts and examples.
         rules: All rules, also those that are off, in the order in which they are asked.
         histograms: One histogram per score, over all readable pictures.
+        cleaned: Number of captions by what was removed from them.
     """
 
     kept: pa.Table
@@ -65,6 +67,7 @@ class Decisions:
     tally: Tally
     rules: tuple[RuleCount, ...]
     histograms: tuple[Histogram, ...]
+    cleaned: dict[str, int] = field(default_factory=dict)
 
 
 class _RowReasons:
@@ -120,13 +123,14 @@ def decide(
         ValueError: The filters name evaluation sets, and none are given.
         MissingScoreError: A rule asks for a score that is not there, or not there for every readable picture.
     """
-    facts = _by_row(facts)
+    facts, cleaned = without_marks(_by_row(facts))
     readable = facts.filter(pc.is_null(facts["problem"])) if facts["problem"].null_count < facts.num_rows else facts
     fates = _RowReasons(readable)
     missing = np.fromiter((not caption for caption in _captions(readable)), bool, readable.num_rows)
     fates.drop(CAPTION_MISSING, "caption", missing, [""] * int(missing.sum()))
     damaged = np.fromiter((is_damaged(caption) for caption in _captions(readable)), bool, readable.num_rows)
     fates.drop(CAPTION_DAMAGED, "caption", damaged, [""] * int(damaged.sum()))
+    _drop_nonsense(fates, filters)
     histograms = _drop_by_scores(fates, filters)
     _drop_evaluation(fates, filters, evaluation, thumbnails)
     _drop_duplicates(fates, filters, thumbnails)
@@ -137,6 +141,7 @@ def decide(
         tally=_tally(facts.num_rows, dropped, readable),
         rules=tuple(fates.rules),
         histograms=histograms,
+        cleaned=cleaned,
     )
 
 
@@ -150,6 +155,13 @@ def _captions(readable: pa.Table) -> Iterator[str]:
     """Yield all captions, of which some thousand are Python's texts at a time."""
     for batch in readable.select(["caption"]).to_batches(max_chunksize=_CAPTIONS_AT_ONCE):
         yield from batch["caption"].to_pylist()
+
+
+def _drop_nonsense(fates: _RowReasons, filters: FilterConfig) -> None:
+    """Drop captions that describe nothing; a kind that is not asked for is no rule."""
+    for kind in filters.captions.rejects:
+        rejected = np.fromiter((is_nonsense(text, kind) for text in _captions(fates.facts)), bool, len(fates.open))
+        fates.drop(f"caption_{kind}", "on", rejected, [""] * int(rejected.sum()))
 
 
 def _drop_by_scores(fates: _RowReasons, filters: FilterConfig) -> tuple[Histogram, ...]:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from infinity.data.curation.caption_cleaning import without_invisible
 from infinity.data.curation.caption_scores import is_damaged
 from infinity.data.curation.filters import clean_caption
 from infinity.data.curation.storing import ReducedWriter
@@ -183,8 +184,8 @@ def _described(record: Record) -> dict[str, object]:
 
 def _further(record: Record) -> str | None:
     """Return the further captions that are whole and not blank, each once, as a JSON list; None for none."""
-    texts = [_writable_caption(text) for text in record.further]
-    known = (_writable_caption(record.caption), "")
+    texts = [without_invisible(_writable_caption(text)) for text in record.further]
+    known = (without_invisible(_writable_caption(record.caption)), "")
     texts = [text for text in dict.fromkeys(texts) if text not in known and not is_damaged(text)]
     return json.dumps(texts, ensure_ascii=False) if texts else None
 

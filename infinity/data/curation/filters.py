@@ -1,8 +1,8 @@
 """Which pictures are left out: settings, and rules that are thresholds on scores.
 
-A caption is cleaned first: white space of all kinds becomes single blanks. A caption that holds a NUL byte, another
-control character or half a surrogate pair is not repaired but dropped: it was damaged before it came here, and nobody
-knows how much.
+A caption is cleaned first: white space of all kinds becomes single blanks, and invisible marks and control characters
+go, see ``caption_cleaning``. A caption that holds a NUL byte or half a surrogate pair is not repaired but dropped: it
+was damaged before it came here, and nobody knows how much.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 from infinity.config import Config
 from infinity.data.dedup.config import CaptionDuplicates, NearDuplicates
@@ -23,6 +23,9 @@ NEAR_DUPLICATE = "near_duplicate"
 CAPTION_DUPLICATE = "caption_near_duplicate"
 EVALUATION_PICTURE = "evaluation_picture"
 EVALUATION_CAPTION = "evaluation_caption"
+
+Nonsense = Literal["placeholder", "file_name", "entities", "markup"]
+"""Kinds of captions that describe nothing."""
 
 MODEL_SCORES = ("clip_similarity", "aesthetic", "watermark", "nsfw", "text_area")
 """Columns that models write beside the facts, one number a readable picture."""
@@ -66,7 +69,11 @@ class CaptionFilters(Config):
         script: Script that letters are counted against, as the first word of their Unicode names.
         min_script: Smallest share of letters of that script, 0 to 1.
         min_english: Smallest share of English function words, 0 to 1; 0.1 keeps sentences.
+        rejects: Kinds of captions that describe nothing and are dropped: "placeholder" ("nan", "untitled"), "file_name"
+            ("IMG_2034.jpg"), "entities" ("&amp;") and "markup" ("<b>").
     """
+
+    later: ClassVar[frozenset[str]] = frozenset({"rejects"})
 
     max_chars: int | None = None
     min_words: int | None = None
@@ -77,6 +84,11 @@ class CaptionFilters(Config):
     script: str = "LATIN"
     min_script: float | None = None
     min_english: float | None = None
+    rejects: tuple[Nonsense, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the rules as JSON, without later fields at their defaults: older manifests keep their bytes."""
+        return self.identity()
 
     def __post_init__(self) -> None:
         for name in ("max_chars", "min_words", "max_words", "max_char_run"):

@@ -77,9 +77,10 @@ class ManifestHead(Config):
         code_version: Version of the program that wrote the data set.
         converted: Number of pictures by colour profile whose colours were converted to sRGB; of these ``sha256``
             differs from ``original_sha256``.
+        cleaned: Number of captions by what was removed from them: invisible marks, control characters.
     """
 
-    later: ClassVar[frozenset[str]] = frozenset({"converted"})
+    later: ClassVar[frozenset[str]] = frozenset({"converted", "cleaned"})
 
     counts: dict[str, int]
     unreadable: dict[str, int]
@@ -96,8 +97,8 @@ class ManifestHead(Config):
     code_version: str = ""
     format: int = FORMAT
     converted: dict[str, int] = field(default_factory=dict)
+    cleaned: dict[str, int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return the head as JSON without added fields at their defaults: older manifests keep their digest."""
-        plain = Config.to_json(self)
-        return plain if self.converted else {name: value for name, value in plain.items() if name != "converted"}
+        return {name: value for name, value in Config.to_json(self).items() if name not in self.later or value}

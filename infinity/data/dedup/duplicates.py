@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 from infinity.data.dedup.checksums import as_rows, equal_codes
 from infinity.data.dedup.config import CaptionDuplicates, NearDuplicates
@@ -27,10 +27,12 @@ from infinity.data.dedup.near_duplicates import (
     similar_to_known,
     thumbnails_in,
 )
+from infinity.data.dedup.structure import told_by
 
 _FIRST_BLOCK, _LAST_BLOCK = 256, 1024
 
 _PREFERENCE = (
+    ("framed", "ascending"),
     ("num_pixels", "descending"),
     ("num_bytes", "descending"),
     ("caption_length", "descending"),
@@ -49,15 +51,17 @@ class Match:
     detail: str
 
 
-def preference(rows: pa.Table) -> Int[np.ndarray, " n"]:
+def preference(rows: pa.Table, framed: Bool[np.ndarray, " n"] | None = None) -> Int[np.ndarray, " n"]:
     """Return indices of rows, the row that is best to keep first.
 
-    More pixels first, then more bytes (less was lost in encoding), then the longer caption; then by checksum, caption
-    and name, which decide between what is equally good. Only rows that are equal in all of this go by their number.
+    Pictures without a frame first, where it is known which have one; more pixels first, then more bytes (less was lost
+    in encoding), then the longer caption; then by checksum, caption and name, which decide between what is equally
+    good. Only rows that are equal in all of this go by their number.
     """
     columns = {name: rows[name] for name in ("num_bytes", "content", "caption", "name", "row")}
     columns["num_pixels"] = pc.multiply(rows["width_px"].cast(pa.int64()), rows["height_px"].cast(pa.int64()))
     columns["caption_length"] = pc.utf8_length(rows["caption"])
+    columns["framed"] = pa.array(np.zeros(rows.num_rows, bool) if framed is None else framed)
     order = pc.sort_indices(pa.table(columns), sort_keys=list(_PREFERENCE))
     return np.asarray(order.to_numpy(), np.int64)
 
@@ -85,7 +89,7 @@ def near_duplicates(
 
     Rows are looked at in blocks, the best first, and compared with those that stay only: what was dropped needs no
     further comparison. So a thousand versions of one picture cost a thousand comparisons and not half a million, and
-    memory does not grow with the number of pairs.
+    memory does not grow with the number of pairs. A picture whose thumbnail has no structure is near no other one.
 
     Args:
         rows: Columns of ``FACTS`` of readable pictures.
@@ -94,7 +98,9 @@ def near_duplicates(
         thumbnails: Function from places in ``rows`` to thumbnails; None takes them from the column ``thumbnail``.
     """
     get = thumbnails or thumbnails_in(rows)
-    order = preference(rows)
+    structured, framed = told_by(rows, get, limits.difference)
+    order = preference(rows, framed)
+    order = order[structured[order]]
     first, twins = _twins(rows, order, get)
     looks = Fingerprints.of(rows, get).take(order[first])  # one per look: the preferred one
     dropped: dict[int, int] = {}

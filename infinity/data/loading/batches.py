@@ -74,8 +74,7 @@ class BatchPlan:
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
-        ratios, starts, counts = _runs(manifest, split)
-        repeats = manifest.repeats_of(starts)
+        ratios, starts, counts, repeats = _runs(manifest, split)
         if not len(ratios):
             raise ValueError(f"{manifest.uri}: expected pictures in the split {split!r}, found none")
         self.batch_size = batch_size
@@ -158,18 +157,20 @@ class BatchPlan:
             turns[which] += 1
 
 
-def _runs(manifest: Manifest, split: Split) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return ratio, first row and length of every stretch of rows of the split with one ratio and one shard."""
+def _runs(manifest: Manifest, split: Split) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return ratio, first row, length and repeats of every stretch of rows of the split that share ratio and shard."""
     shards = manifest.column("shard").dictionary_encode().combine_chunks().indices.to_numpy()
     inside = pc.equal(manifest.column("split"), split).to_numpy(zero_copy_only=False)
     ratios = manifest.aspect_ratios
     if not len(shards):
-        return ratios, np.zeros(0, np.int64), np.zeros(0, np.int64)
+        return ratios, np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.int64)
+    repeats = manifest.repeats_of(np.arange(len(shards)))
     change = (np.diff(shards) != 0) | (np.diff(ratios) != 0) | (np.diff(inside.astype(np.int8)) != 0)
+    change |= np.diff(repeats) != 0
     starts = np.append(0, np.flatnonzero(change) + 1)
     counts = np.diff(np.append(starts, len(shards)))
     kept = inside[starts]
-    return ratios[starts][kept], starts[kept], counts[kept]
+    return ratios[starts][kept], starts[kept], counts[kept], repeats[starts][kept]
 
 
 def whole_split(manifest: Manifest, split: Split, batch_size: int) -> Iterator[BatchIds]:

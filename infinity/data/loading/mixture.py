@@ -7,6 +7,7 @@ each picture as often as its set is repeated.
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -27,6 +28,8 @@ _NEAR = 0.01
 """Largest share by which whole repeats may miss the wanted ones; of several that do, the smallest are taken."""
 
 _PLACE = "{caption}"
+_REPEATED = re.compile(r"(?:^|/)(\d{1,4})_[^/]*/[^/]*$")
+"""A picture in a folder with repeats."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,12 +42,15 @@ class ShareConfig(Config):
             the size of the sets; None for ``repeats``.
         trigger: Words that stand before each caption, with a comma behind them; empty for none.
         template: Text with ``{caption}`` in it that takes the place of each caption, behind the trigger words.
+        folder_repeats: Whether pictures of a folder whose name begins with a number, such as ``10_cat``, come that many
+            times as often, as in kohya's trainers.
     """
 
     repeats: float = 1.0
     weight: float | None = None
     trigger: str = ""
     template: str = _PLACE
+    folder_repeats: bool = False
 
     def __post_init__(self) -> None:
         if self.repeats <= 0 or (self.weight is not None and self.weight <= 0):
@@ -88,7 +94,7 @@ def load_sets(manifest: str, share: ShareConfig, further: Sequence[SetConfig]) -
         StorageError: A file is missing or unreadable.
     """
     first = Manifest.load(manifest)
-    if not further and share.dress("") == "":
+    if not further and share.dress("") == "" and not share.folder_repeats:
         return first
     return Mixture([first, *(Manifest.load(each.manifest) for each in further)], [share, *(s.share for s in further)])
 
@@ -97,7 +103,7 @@ class Mixture(Manifest):
     """Data sets one behind the other, as one manifest that lies nowhere.
 
     Attributes:
-        repeats: How often the pictures of each set come in a round.
+        repeats: How often the pictures of each set come in a round, those of a folder with repeats so much oftener.
     """
 
     def __init__(self, sets: Sequence[Manifest], shares: Sequence[ShareConfig]) -> None:
@@ -117,10 +123,13 @@ class Mixture(Manifest):
         super().__init__(uri=sets[0].uri, head=head, table=FULL_SCHEMA.empty_table())
         self._sets, self._shares = tuple(sets), tuple(shares)
         self._starts = list(accumulate(map(len, sets), initial=0))
-        numbers = [len(each.rows("train")) for each in sets]
+        by_folder = [_folder_repeats(each, share) for each, share in zip(sets, shares, strict=True)]
+        numbers = [int(own[each.rows("train")].sum()) for each, own in zip(sets, by_folder, strict=True)]
         self.repeats = whole_repeats(_wanted(sets, shares, numbers))
-        if len(sets) > 1:
-            self._saved_digest = digest_of([[each.digest for each in sets], self.repeats])
+        self._row_repeats = np.concatenate([n * own for n, own in zip(self.repeats, by_folder, strict=True)])
+        if len(sets) > 1 or shares[0].folder_repeats:
+            named = [[each.digest, share.folder_repeats] for each, share in zip(sets, shares, strict=True)]
+            self._saved_digest = digest_of([named, self.repeats])
         else:
             self._saved_digest = sets[0].digest
 
@@ -172,8 +181,7 @@ class Mixture(Manifest):
 
     def repeats_of(self, rows: np.ndarray) -> np.ndarray:
         """Return how often the pictures of some rows come in a round."""
-        sets = np.searchsorted(self._starts, rows, side="right") - 1
-        return np.array(self.repeats, np.int64)[sets]
+        return np.asarray(self._row_repeats[rows])
 
     def further(self, rows: Sequence[int] | np.ndarray) -> list[list[str]]:
         """Return the captions of some rows that may stand for ``caption``, in their order.
@@ -233,6 +241,14 @@ def whole_repeats(wanted: Sequence[float]) -> tuple[int, ...]:
         if error <= _NEAR:
             break
     return best[1]
+
+
+def _folder_repeats(manifest: Manifest, share: ShareConfig) -> np.ndarray:
+    """Return how often each picture comes by the name of its folder; once, where that says nothing or is not asked."""
+    if not share.folder_repeats:
+        return np.ones(len(manifest), np.int64)
+    found = (_REPEATED.search(name or "") for name in manifest.column("source").to_pylist())
+    return np.array([max(1, int(match[1])) if match else 1 for match in found], np.int64)
 
 
 def _wanted(sets: Sequence[Manifest], shares: Sequence[ShareConfig], numbers: Sequence[int]) -> list[float]:

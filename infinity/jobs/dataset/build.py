@@ -141,6 +141,7 @@ def _head(
         histograms=judged.histograms,
         examples=judged.tally.examples,
         converted=judged.converted,
+        cleaned=judged.cleaned,
         code_version=f"{version('infinity-t2i')}, facts {MEASURE_VERSION}, shards {SHARD_VERSION}",
     )
 

@@ -30,6 +30,7 @@ class FilterDecisions:
     histograms: tuple[Histogram, ...]
     dropped: pa.Table | None = None
     converted: dict[str, int] = field(default_factory=dict)
+    cleaned: dict[str, int] = field(default_factory=dict)
 
     def without_rows(self) -> FilterDecisions:
         """Return the decisions without the rows that stay: what the manifest tells about the others."""
@@ -52,6 +53,7 @@ def decide_rows(spec: BuildDatasetSpec, rows: SourceTable, takedown: TakedownLis
         histograms=decisions.histograms,
         dropped=decisions.dropped,
         converted=_converted(decisions.kept),
+        cleaned=decisions.cleaned,
     )
 
 
@@ -75,7 +77,12 @@ def decide_again(parent: Manifest, takedown: TakedownList) -> FilterDecisions:
     if takedown.digests:  # of these nothing must be left, and any example may tell of them
         before, taken = replace(before, examples={}), replace(taken, examples={})
     return FilterDecisions(
-        kept=kept, tally=before + taken, rules=head.rules, histograms=head.histograms, converted=head.converted
+        kept=kept,
+        tally=before + taken,
+        rules=head.rules,
+        histograms=head.histograms,
+        converted=head.converted,
+        cleaned=head.cleaned,
     )
 
 

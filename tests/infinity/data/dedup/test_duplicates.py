@@ -31,6 +31,7 @@ def facts_of_picture(image: Image.Image, name: str, **more: Any) -> dict[str, An
         "height_px": image.height,
         "phash": likeness.phash,
         "thumbnail": likeness.thumbnail.tobytes(),
+        "contrast": likeness.contrast,
         **more,
     }
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from infinity import storage
 from infinity.data.dataset.manifest import Manifest
+from infinity.data.dataset.manifest_rows import SCHEMA
 from infinity.data.loading.batches import BatchPlan
 from infinity.data.loading.captions import CaptionConfig, CaptionDraw
 from infinity.data.loading.mixture import Mixture, SetConfig, ShareConfig, load_sets, whole_repeats
@@ -111,6 +112,22 @@ def test_shards_of_all_sets_are_cached(tmp_path: Path) -> None:
     ):
         for step in range(8):
             assert all(np.array_equal(x.images, y.images) for x, y in zip(cached(step), plain(step), strict=True))
+
+
+def test_folders_with_repeats_come_as_often_as_their_names_say(tmp_path: Path) -> None:
+    plain = make_set(str(tmp_path), {1.0: 9}, per_shard=4)
+    names = [f"{folder}/{i}.png" for folder in ("3_cat", "2_dog", "plain", "deep/1_x") for i in range(3)][:9]
+    table = plain.table.set_column(plain.table.schema.get_field_index("source"), "source", [names])
+    named = Manifest(uri=str(tmp_path / "named.parquet"), head=plain.head, table=table.cast(SCHEMA))
+    named.save()
+    data = load_sets(named.uri, ShareConfig(folder_repeats=True), [])
+    plan = BatchPlan(data, "train", 2)
+    assert plan.num_pictures == 3 * 3 + 3 * 2 + 3
+    assert visits(plan, plan.num_pictures) == {row: 2 * (3, 2, 1)[row // 3] for row in range(9)}
+    other = SetConfig(manifest=plain.uri, share=ShareConfig(weight=1))
+    both = load_sets(named.uri, ShareConfig(folder_repeats=True, weight=1), [other])
+    assert isinstance(both, Mixture)
+    assert both.repeats == (1, 2)  # 18 pictures with repeats, 9 without
 
 
 def test_one_set_as_it_is_stays_the_manifest_and_trigger_words_move_no_order(tmp_path: Path) -> None:

@@ -89,6 +89,16 @@ def test_after_a_purge_nothing_is_left_of_the_picture(tmp_path: Path, kind: str)
     assert not storage.exists(manifest.uri)
 
 
+def test_after_a_purge_in_s3_nothing_is_left_of_the_picture(tmp_path: Path, s3_server: str) -> None:
+    manifest = built(tmp_path, output=f"{s3_server}/out")
+    storage.download_folder(f"{s3_server}/out", tmp_path / "before")
+    assert traces(tmp_path / "before")
+    child, _ = take_down(tmp_path, manifest, "url", "--purge")
+    storage.download_folder(f"{s3_server}/out", tmp_path / "after")
+    assert traces(tmp_path / "after") == []
+    assert (len(child), verify(child)) == (9, ())
+
+
 @pytest.mark.parametrize("side_px", [None, 24])
 def test_reduced_pictures_and_names_go_too_and_a_later_version_keeps_it_out(
     tmp_path: Path, side_px: int | None
