@@ -110,11 +110,15 @@ def operated(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRe
     patch = pytest.MonkeyPatch()
     patch.delenv("PREFECT_API_URL", raising=False)
     patch.setenv("OMP_NUM_THREADS", "1")
+    patch.delenv("PREFECT_API_AUTH_STRING", raising=False)
     found = Operated(tmp_path_factory.mktemp("ops"))
     try:
-        from prefect.settings import PREFECT_API_URL, temporary_settings
+        from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
-        with temporary_settings(updates={PREFECT_API_URL: found.server.api_url}):
+        auth = found.stack.auth()
+        assert auth is not None
+        patch.setenv("PREFECT_API_AUTH_STRING", auth)
+        with temporary_settings(updates={PREFECT_API_URL: found.server.api_url, PREFECT_API_AUTH_STRING: auth}):
             assert build_dataset(run=found.run, recipe="mini", return_state=True).is_completed()
         yield found
     finally:
