@@ -24,6 +24,7 @@ from flows.operations.last_word import leave_last_word
 from flows.operations.other_runs import is_over
 from flows.operations.outage import await_server
 from flows.operations.own_output import say_into_own_file
+from flows.pages.live import LivePage
 from flows.pages.progress import RunPageSink
 from infinity.jobs.cluster.actors import WorkersError
 from infinity.jobs.cluster.connection import connect
@@ -119,7 +120,7 @@ def _end_of_job(stage: str, spec: JobSpec) -> State[Any]:
             return Completed(name="Cached", message=f"done before in {spec.folder}", data=StageResult(report, True))
         logger.info("%s begins; its files go to %s", stage, spec.folder)
         note_stage(stage, spec.folder)
-        with RunPageSink(stage) as page:
+        with RunPageSink(stage, live=LivePage(stage, spec).show) as page:
             report = _report_of(job, spec, page)
             await_server()  # the last word of the bar, too
         return Completed(message=f"files in {spec.folder}", data=StageResult(report, False))
