@@ -22,17 +22,16 @@ help:
 
 setup: $(STAMP)
 
-# Repeated only when the dependencies change. TORCH_INDEX_URL adds an index that offers another build of torch, for example
-# PyTorch's own index of CPU wheels; a machine with CUDA needs none.
-$(STAMP): pyproject.toml constraints.txt
+# Repeated only when the dependencies change. Every file is checked by its SHA-256 (requirements*.lock). TORCH_INDEX_URL
+# adds an index that offers another build of torch, for example PyTorch's own index of CPU wheels, and is trusted with it.
+$(STAMP): pyproject.toml requirements.lock requirements-dev.lock requirements-torch.lock
 	@set -eu; python="$$(PYTHON="$(PYTHON)" bash infra/find_python.sh)"; \
 	if [ ! -x $(BIN)/python ]; then \
 	  echo "creating $(VENV) with $$python"; \
 	  "$$python" -m venv $(VENV) || { echo "error: '$$python -m venv' failed; on Debian and Ubuntu install python3-venv" >&2; exit 1; }; \
 	fi
 	@echo "installing packages into $(VENV): about 2 GB, a few minutes"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-	  $(if $(TORCH_INDEX_URL),--extra-index-url "$(TORCH_INDEX_URL)") -c constraints.txt -e '.[dev]'
+	@$(BIN)/python infra/installing.py --dev $(if $(TORCH_INDEX_URL),--torch-index "$(TORCH_INDEX_URL)")
 	@$(BIN)/python -c 'import torch, prefect, ray; print("torch", torch.__version__, "| prefect", prefect.__version__, "| ray", ray.__version__)'
 	@touch $(STAMP)
 

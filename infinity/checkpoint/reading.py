@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -75,24 +76,27 @@ class StoredTensor:
         found = []
         for place in self._places:
             if place.last is None:
-                whole = place.file.tensor(self._name)
+                whole = self._as_described(place.file.tensor(self._name), place, self.shape)
                 return whole if rows is Ellipsis else whole[first:last].clone()
             start, stop = max(first, place.first), min(last, place.last)
             if start < stop:
-                found.append(place.file.tensor(self._name, start - place.first, stop - place.first))
+                piece = place.file.tensor(self._name, start - place.first, stop - place.first)
+                found.append(self._as_described(piece, place, (len(piece), *self.shape[1:])))
         if sum(len(piece) for piece in found) != last - first:
             raise CheckpointError(
                 f"{self._places[0].file.uri}: rows {first} to {last} of {self._name} are not all there"
             )
         if not found:
             return torch.empty((0, *self.shape[1:]), dtype=self.dtype)
-        if any(piece.shape[1:] != self.shape[1:] for piece in found):
-            shapes = ", ".join(str(tuple(piece.shape)) for piece in found)
-            raise CheckpointError(
-                f"{self._places[0].file.uri}: expected pieces of {self._name} of the shape {tuple(self.shape)}, found "
-                f"{shapes}"
-            )
         return found[0] if len(found) == 1 else torch.cat(found)
+
+    def _as_described(self, tensor: Tensor, place: _Place, shape: tuple[int, ...]) -> Tensor:
+        if tuple(tensor.shape) == tuple(shape) and tensor.dtype == self.dtype:
+            return tensor
+        raise CheckpointError(
+            f"{place.file.uri}: expected {self._name!r:.80} in {place.file.name} of the shape {tuple(shape)} and type "
+            f"{self.dtype}, found {tuple(tensor.shape)} and {tensor.dtype}"
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -232,7 +236,8 @@ class _File:
         """
         if name not in self._names:
             raise CheckpointError(f"{self.uri}: expected the tensor {name!r:.80} in {self.name}, found no such tensor")
-        return self.opened.whole(name) if last is None else self.opened.rows(name, first, last)
+        with self._explained():
+            return self.opened.whole(name) if last is None else self.opened.rows(name, first, last)
 
     @cached_property
     def _names(self) -> frozenset[str]:
@@ -241,14 +246,19 @@ class _File:
     @cached_property
     def opened(self) -> _Mapped | _Held:
         path = storage.local_path(storage.join(self.uri, self.name))
-        try:
+        with self._explained():
             if path is not None:
                 self.verify()
                 return _Mapped(path)
             return _Held(read_verified(self.uri, self.name, self._expected))
-        except SafetensorError as error:
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except (SafetensorError, KeyError) as error:  # a data type that torch does not have is a KeyError from bytes
             raise CheckpointError(
-                f"{self.uri}: damaged checkpoint: {self.name} is not a safetensors file ({error})"
+                f"{self.uri}: damaged checkpoint: {self.name} is not a safetensors file that can be read ({error})"
             ) from error
 
 
@@ -268,7 +278,7 @@ def _tensors(files: Mapping[str, _File], pieces: Mapping[str, Any] | None, where
     found = {}
     for file in files.values():
         for name in file.opened.names():
-            tensor = file.opened.whole(name)  # reads nothing: memory-mapped, or in memory already
+            tensor = file.tensor(name)  # reads nothing: memory-mapped, or in memory already
             if name in found:
                 raise CheckpointError(f"{where}: the tensor {name!r:.80} lies in two files; expected it in one")
             found[name] = StoredTensor(name, tensor.shape, tensor.dtype, [_Place(file, 0, None)])

@@ -14,7 +14,7 @@ from infinity.cli import doctor
 from infinity.cli.data import building, datasets, duplicates, quarantined
 from infinity.cli.evaluation import distance, registry, scores
 from infinity.cli.model import pictures, published, records
-from infinity.cli.training import estimate, recipes, redraw, running
+from infinity.cli.training import estimate, recipes, redraw, running, studies
 
 app = typer.Typer(
     add_completion=False,
@@ -38,6 +38,7 @@ panels: dict[str, tuple[Callable[..., None], ...]] = {
         scores.statistics,
         distance.distance,
         records.report,
+        studies.study,
     ),
     "Operate": (doctor.doctor,),
 }
@@ -46,7 +47,7 @@ panels: dict[str, tuple[Callable[..., None], ...]] = {
 for panel, commands in panels.items():
     for command in commands:
         app.command(rich_help_panel=panel)(command)
-for command in (building.build, quarantined.quarantine, quarantined.replay, duplicates.duplicates):
+for command in (building.build, building.settings, quarantined.quarantine, quarantined.replay, duplicates.duplicates):
     datasets.app.command()(command)
 app.add_typer(datasets.app, name="data", rich_help_panel="Data")
 app.add_typer(registry.app, name="registry", rich_help_panel="Evaluate")

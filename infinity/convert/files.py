@@ -8,14 +8,12 @@ from __future__ import annotations
 import io
 import json
 import pickle
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from infinity import storage
@@ -180,7 +178,7 @@ def _read_file(uri: str) -> dict[str, Any]:
     except pickle.UnpicklingError as error:
         reason = "it is damaged, or holds Python objects beside tensors, which are not loaded since they could run code"
         raise CheckpointError(f"{uri}: not a file of tensors: {reason}") from error
-    except (SafetensorError, RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except Exception as error:  # torch's unpickler raises many types; all of them mean an unusable file
         raise CheckpointError(f"{uri}: damaged file, or not one of tensors ({type(error).__name__})") from error
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{uri}: expected a dictionary of tensors, found {type(content).__name__}")
@@ -188,7 +186,22 @@ def _read_file(uri: str) -> dict[str, Any]:
 
 
 def _only_tensors(content: Mapping[str, Any], uri: str) -> dict[str, Tensor]:
-    others = [str(name) for name, value in content.items() if not isinstance(value, Tensor)]
+    if unnamed := [str(name) for name in content if not isinstance(name, str)]:
+        raise CheckpointError(f"{uri}: expected tensors by name, found other keys than texts: {shorten(unnamed)}")
+    others = [name for name, value in content.items() if not isinstance(value, Tensor)]
     if others:
         raise CheckpointError(f"{uri}: expected tensors by name, found other values under {shorten(others)}")
+    if odd := [f"{name} ({_kind(value)})" for name, value in content.items() if _kind(value)]:
+        raise CheckpointError(f"{uri}: expected plain tensors of real numbers, found {shorten(odd)}")
     return dict(content)
+
+
+def _kind(tensor: Tensor) -> str:
+    """Return what makes a tensor another than a plain one of real numbers; empty where it is one."""
+    if tensor.is_quantized:
+        return "quantized"
+    if tensor.layout != torch.strided:
+        return "sparse"
+    if tensor.is_meta:
+        return "without content"
+    return "complex" if tensor.is_complex() else ""

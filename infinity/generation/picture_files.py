@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
+from infinity import storage
 from infinity.config import Config
 from infinity.generation.sampling import PyramidGuidance, SamplingConfig
 from infinity.version import __version__
@@ -114,7 +115,7 @@ def read_drawing(path: Path | str) -> DrawingSettings:
         ValueError: The file is not a PNG picture, or has no settings.
         OSError: The file cannot be read.
     """
-    data = Path(path).read_bytes()
+    data = storage.read_bytes(str(path))
     try:
         with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
             image.load()  # text chunks may also follow the pixels

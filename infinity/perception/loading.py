@@ -13,6 +13,7 @@ from torch import Tensor
 
 from infinity import storage
 from infinity.storage.pinned import PinnedFile, file_sha256
+from infinity.storage.plain_files import check_plain_files
 
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 _SETTINGS = ("*.json", "*.txt", "*.model", "*.jinja")
@@ -61,6 +62,7 @@ def model_folder(what: str, model: str, revision: str | None = None, *, weights:
     if folder.is_dir():
         if revision is not None:
             raise ValueError(f"{model}: a local folder has no revision, got {revision!r}; leave it out")
+        check_plain_files(folder)
         return folder
     # Imported here: only hub names need it.
     from huggingface_hub import snapshot_download

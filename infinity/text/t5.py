@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal
 import torch
 
 from infinity.config import Config
+from infinity.storage.plain_files import check_plain_files
 from infinity.text.condition import TextCondition
 
 TextDtype = Literal["float32", "bfloat16", "float16"]
@@ -59,6 +60,7 @@ class T5TextEncoder:
         from transformers import AutoConfig, AutoTokenizer, T5EncoderModel
 
         self.config = config
+        check_plain_files(config.model)
         try:
             self._check_is_t5(AutoConfig.from_pretrained(config.model))
             # AutoTokenizer reads spiece.model as sentencepiece does; T5Tokenizer(vocab_file=...) maps all to <unk>.

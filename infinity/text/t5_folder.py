@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 
 from infinity.config import ConfigError, parse_json
 from infinity.storage import absolute
+from infinity.storage.plain_files import check_plain_files
 
 _HUB_NAMES_WITHOUT_OWNER = ("t5-small", "t5-base", "t5-large", "t5-3b", "t5-11b")
 _KINDS = ("t5", "mt5", "umt5")
@@ -70,6 +70,7 @@ def look_at(model: str) -> FoundT5 | None:
     folder = Path(model) if Path(model).is_dir() else _downloaded(model)
     if folder is None:
         return None
+    check_plain_files(folder)
     try:
         config = parse_json((folder / "config.json").read_bytes(), where=str(folder / "config.json"))
     except (OSError, ConfigError) as error:
@@ -122,12 +123,19 @@ def _samples(folder: Path) -> dict[str, torch.Tensor]:
     for file in [] if files else sorted(folder.glob("pytorch_model*.bin")):
         try:
             tensors = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-        except (RuntimeError, ValueError, OSError, pickle.UnpicklingError):
-            return {}  # an older format, which cannot be memory-mapped
-        found |= {name: tensors[name][:_SAMPLED_ROWS].clone() for name in tensors if _says(name)}
+        except Exception:  # of many types: an older format, which cannot be memory-mapped, or no file of tensors
+            return {}
+        weights = tensors.items() if isinstance(tensors, dict) else ()
+        found |= {
+            name: weight[:_SAMPLED_ROWS].clone()
+            for name, weight in weights
+            if _says(name) and isinstance(weight, torch.Tensor)
+        }
     return found
 
 
-def _says(name: str) -> bool:
+def _says(name: object) -> bool:
     """Return whether a weight is the encoder's; files may also hold a decoder, and a second name of the embedding."""
+    if not isinstance(name, str):
+        return False
     return name == "shared.weight" or (name.startswith("encoder.") and name != "encoder.embed_tokens.weight")

@@ -22,7 +22,7 @@ from infra.environment import common_environment, free_port
 from infra.settings import REPOSITORY
 from tests.fixtures.limits import AGES_S, wait_until
 
-FLOWS = {"build_dataset", "train_tokenizer", "pretrain", "finetune", "evaluate", "sweep", "end_to_end"}
+FLOWS = {"build_dataset", "train_tokenizer", "pretrain", "finetune", "evaluate", "sweep", "study", "end_to_end"}
 
 
 def _load(name: str) -> Any:
@@ -103,7 +103,7 @@ def test_runs_that_fill_the_machine_do_not_run_side_by_side() -> None:
         queues.setdefault(entry["work_pool"].get("work_queue_name", "default"), set()).add(key.rpartition(":")[2])
         assert "concurrency_limit" not in entry, "such a limit ends runs that outlive an outage of the server"
     assert queues == {
-        "machine": {"train_tokenizer", "pretrain", "finetune", "end_to_end"},
+        "machine": {"train_tokenizer", "pretrain", "finetune", "end_to_end", "study"},
         "evaluations": {"evaluate", "sweep"},
         "default": {"build_dataset"},
     }
@@ -194,10 +194,10 @@ def test_ray_job_runs_one_stage_on_that_cluster() -> None:
 def test_container_file_installs_with_the_pinned_versions_and_runs_without_rights() -> None:
     lines = (REPOSITORY / "infra" / "Containerfile").read_text(encoding="utf-8").splitlines()
     text = "\n".join(lines)
-    assert "-c constraints.txt" in text
+    assert "python infra/installing.py" in text
     assert any(line.startswith("USER ") and line != "USER root" for line in lines)
     copied = {word for line in lines if line.startswith("COPY") for word in line.split()[1:-1] if "=" not in word}
-    assert copied >= {"pyproject.toml", "constraints.txt", "infinity", "flows", "infra", "prefect.yaml"}
+    assert copied >= {"pyproject.toml", "requirements.lock", "infinity", "flows", "infra", "prefect.yaml"}
     for name in copied:
         assert Path(REPOSITORY, name).exists(), f"the container file copies {name}, which is not there"
 

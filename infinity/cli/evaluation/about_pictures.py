@@ -36,6 +36,8 @@ def specs(spec: dict[str, Any], models: Sequence[str], pictures: str | None, nam
             )
         yield from ({**spec, "model": storage.absolute(model)} for model in models)
         return
+    if pictures is not None and not pictures.strip():
+        raise ValueError("--pictures: expected a folder or table of pictures, got ''")
     if pictures is None and not elsewhere:
         raise ValueError("expected model folders, or --pictures with a folder that another model drew; got neither")
     for key, part in spec.items():

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from infinity import storage
-from infinity.config import Config
+from infinity.config import Config, parse_json
 from infinity.evaluation.fid.frechet import GaussianStats, Moments, frechet_distance
 from infinity.evaluation.fid.preparation import Convention, protocol
 from infinity.storage.pinned import PinnedFile
@@ -104,15 +104,28 @@ def read_statistics(source: StatisticsFile) -> Statistics:
     """
     where = source.file.uri
     arrays = _arrays(source.file.read(), where)
-    mean, covariance = (np.asarray(arrays[name], dtype=np.float64) for name in ("mu", "sigma"))
-    if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)):
+    mean, covariance = (_numbers(arrays[name], name, where) for name in ("mu", "sigma"))
+    if mean.ndim != 1 or len(mean) == 0 or covariance.shape != (len(mean), len(mean)):
         raise StatisticsError(f"{where}: expected mu (D,) and sigma (D, D), found {mean.shape} and {covariance.shape}")
     if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
         raise StatisticsError(f"{where}: expected finite numbers in mu and sigma")
+    largest = np.abs(covariance).max()
+    if (np.diagonal(covariance) < 0).any() or np.abs(covariance - covariance.T).max() > 1e-4 * largest:
+        raise StatisticsError(f"{where}: expected a covariance in sigma: symmetric, with no variance below zero")
     provenance, count = _provenance(arrays, source, len(mean))
     return Statistics(
         moments=Moments(count, torch.from_numpy(mean), torch.from_numpy(covariance)), provenance=provenance
     )
+
+
+def _numbers(array: Any, name: str, where: str) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Return an array of real numbers in double precision."""
+    if isinstance(array, torch.Tensor) and array.layout == torch.strided and not array.is_meta:
+        array = array.detach().double().numpy() if array.is_floating_point() else array.detach().numpy()
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
+        found = str(array.dtype) if isinstance(array, np.ndarray | torch.Tensor) else type(array).__name__
+        raise StatisticsError(f"{where}: expected real numbers in {name}, found {found}")
+    return array.astype(np.float64)
 
 
 def _provenance(arrays: dict[str, Any], source: StatisticsFile, width: int) -> tuple[Provenance, int | None]:
@@ -124,9 +137,15 @@ def _provenance(arrays: dict[str, Any], source: StatisticsFile, width: int) -> t
                 "(torch-fidelity, ADM), pytorch_fid, clean_fid or imagenet_norm"
             )
         return Provenance(convention=stated, feature=width, source=where), source.count
-    about = json.loads(str(arrays["passport"]))
-    count = about.pop("count")
-    provenance = Provenance.from_json(about, where=where)
+    about = parse_json(str(arrays["passport"]), where=f"{where}: passport")
+    count = about.pop("count", None) if isinstance(about, dict) else None
+    provenance = Provenance.from_json(about, where=f"{where}: passport")
+    if count is not None and (type(count) is not int or count < 2):
+        raise StatisticsError(
+            f"{where}: passport.count: expected a number of pictures, at least 2, found {count!r:.80}"
+        )
+    if provenance.feature != width:
+        raise StatisticsError(f"{where}: expected {provenance.feature} features, as its passport says, found {width}")
     if stated is not None and stated != provenance.convention:
         raise StatisticsError(f"{where}: stated as {stated}, but the file says {provenance.convention}")
     return provenance, count
@@ -137,17 +156,22 @@ def _arrays(data: bytes, where: str) -> dict[str, Any]:
     try:
         if zipfile.is_zipfile(io.BytesIO(data)) and b"data.pkl" not in data[:200]:
             with np.load(io.BytesIO(data), allow_pickle=False) as content:
-                arrays = {name: content[name] for name in content.files}
+                arrays = {name: content[name] for name in content.files if name in _ARRAYS}
+                found = list(content.files)
         else:
             with torch.serialization.safe_globals(_numpy_types()):
                 arrays = dict(torch.load(io.BytesIO(data), map_location="cpu", weights_only=True))
+                found = sorted(map(str, arrays))
     except Exception as error:  # numpy's and torch's readers raise many types; all of them mean an unusable file
         raise StatisticsError(
-            f"{where}: expected an .npz or .pt file of statistics ({type(error).__name__}: {error})"
+            f"{where}: expected an .npz or .pt file of statistics ({type(error).__name__}: {error!s:.300})"
         ) from error
     if missing := {"mu", "sigma"} - set(arrays):
-        raise StatisticsError(f"{where}: expected mu and sigma, missing {sorted(missing)}; found {sorted(arrays)[:8]}")
+        raise StatisticsError(f"{where}: expected mu and sigma, missing {sorted(missing)}; found {found[:8]}")
     return arrays
+
+
+_ARRAYS = ("mu", "sigma", "passport")
 
 
 def _numpy_types() -> list[Any]:

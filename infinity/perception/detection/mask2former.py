@@ -20,6 +20,7 @@ from torch import Tensor
 
 from infinity.config import Config
 from infinity.perception.loading import check_complete, check_weights, explain
+from infinity.storage.plain_files import check_plain_files
 
 MAX_ROWS = 100
 
@@ -76,6 +77,7 @@ class Mask2Former:
 
         check_weights(config.model, config.sha256)
         self.config = config
+        check_plain_files(config.model)
         try:
             # The Pillow processor on every machine, since torchvision's resizes with other rounding.
             self._processor: Any = AutoImageProcessor.from_pretrained(config.model, backend="pil")

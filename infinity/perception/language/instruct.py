@@ -10,6 +10,7 @@ import torch
 
 from infinity.config import Config
 from infinity.perception.loading import check_complete, explain
+from infinity.storage.plain_files import check_plain_files
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,6 +51,7 @@ class InstructModel:
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         self.config = config
+        check_plain_files(config.model)
         try:
             # An answer is read after the question, so padding goes before the question.
             self._tokenizer: Any = AutoTokenizer.from_pretrained(config.model, padding_side="left")

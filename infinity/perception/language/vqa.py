@@ -12,6 +12,7 @@ from jaxtyping import UInt8
 
 from infinity.config import Config
 from infinity.perception.loading import check_complete, check_weights, explain
+from infinity.storage.plain_files import check_plain_files
 
 Picture = UInt8[np.ndarray, "H W 3"]
 
@@ -68,6 +69,7 @@ class Vqa:
 
         check_weights(config.model, config.sha256)
         self.config = config
+        check_plain_files(config.model)
         try:
             self._kind = str(AutoConfig.from_pretrained(config.model).model_type)
             loaders = {"blip": "BlipForQuestionAnswering", "vilt": "ViltForQuestionAnswering"}

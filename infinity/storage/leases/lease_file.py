@@ -79,7 +79,7 @@ class DiskLeaseFile:
     def read(self) -> Found | None:
         with local.explained("read", self._path):
             try:
-                descriptor = os.open(self._path, os.O_RDONLY)
+                descriptor = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe would block
             except (FileNotFoundError, NotADirectoryError):
                 return None
             try:
