@@ -14,6 +14,8 @@ from infinity.reporting.plots.curves import read_curves
 from infinity.reporting.summary import RunSummary, TrainingSummary
 from infra.settings import settings
 
+THUMBNAIL_BYTES = 6_000
+"""Pages of the stages show the pictures larger."""
 CURVES = 6
 """Metrics of a training whose course is shown; the report has all."""
 
@@ -45,7 +47,8 @@ def _page(files: Mapping[str, str], summary: RunSummary, plan: EndToEnd) -> Iter
     yield "## Pictures\n\n" + _table(("what became of them", "number"), list(summary.dataset.counts.items()))
     for training in summary.trainings:
         yield from _training(training)
-    yield from (figure(sheet) for name, sheet in summary.pictures.items() if name.partition(".")[0] == "samples")
+    if (drawn := summary.pictures.get("samples")) is not None:
+        yield figure(drawn, max_bytes=THUMBNAIL_BYTES)
     yield "## Lineage\n\n" + lineage(plan)
     yield "## One stage again\n\n" + "\n".join(f"- {stage.title}: `{stage.command}`" for stage in summary.stages)
 
@@ -76,7 +79,7 @@ def _training(training: TrainingSummary) -> Iterator[str]:
     ]
     yield f"## {inline(training.title)}\n\n" + _table(("metric", "course", "first", "last"), rows)
     ends = training.samples[:1] + training.samples[1:][-1:]
-    yield from (figure(sheet) for sheet in ends)
+    yield from (figure(sheet, max_bytes=THUMBNAIL_BYTES) for sheet in ends)
 
 
 def lineage(plan: EndToEnd) -> str:
