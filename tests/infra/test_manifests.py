@@ -23,7 +23,17 @@ from infra.environment import common_environment, free_port
 from infra.settings import REPOSITORY
 from tests.fixtures.limits import AGES_S, wait_until
 
-FLOWS = {"build_dataset", "train_tokenizer", "pretrain", "finetune", "evaluate", "sweep", "study", "end_to_end"}
+FLOWS = {
+    "build_dataset",
+    "train_tokenizer",
+    "pretrain",
+    "finetune",
+    "evaluate",
+    "sweep",
+    "study",
+    "end_to_end",
+    "reaper",
+}
 
 
 def _load(name: str) -> Any:
@@ -91,13 +101,13 @@ def test_deployed_parameters_are_parameters_of_the_flow(entrypoint: str) -> None
     flow.validate_parameters(_deployments()[entrypoint]["parameters"])
 
 
-def test_only_evaluation_runs_on_a_schedule() -> None:
+def test_only_evaluation_and_the_reaper_run_on_a_schedule() -> None:
     scheduled = {key: entry["schedules"] for key, entry in _deployments().items() if entry.get("schedules")}
-    assert list(scheduled) == ["flows/evaluate.py:evaluate"]
-    (schedule,) = scheduled["flows/evaluate.py:evaluate"]
-    assert schedule["slug"]
-    assert "active" not in schedule  # or a deploy by hand would overrule who switched it off
-    assert len(schedule["cron"].split()) == 5
+    assert set(scheduled) == {"flows/evaluate.py:evaluate", "flows/operations/reaper.py:reaper"}
+    for (schedule,) in scheduled.values():
+        assert schedule["slug"]
+        assert "active" not in schedule  # or a deploy by hand would overrule who switched it off
+        assert len(schedule["cron"].split()) == 5
 
 
 def test_runs_that_fill_the_machine_do_not_run_side_by_side() -> None:
@@ -108,7 +118,7 @@ def test_runs_that_fill_the_machine_do_not_run_side_by_side() -> None:
     assert queues == {
         "machine": {"train_tokenizer", "pretrain", "finetune", "end_to_end", "study"},
         "evaluations": {"evaluate", "sweep"},
-        "default": {"build_dataset"},
+        "default": {"build_dataset", "reaper"},
     }
     assert {name: 1 for name in queues if name != "default"} == QUEUES
 
