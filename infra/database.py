@@ -69,7 +69,7 @@ class Database:
         return {} if self.url is None else {VARIABLE: self.url}
 
     def require(self, num_workers: int) -> None:
-        """Refuse a database that does not answer, or that so many workers would overload.
+        """Refuse a database that does not answer, or that cannot serve this number of workers.
 
         Raises:
             StackError: SQLite with several workers, or no PostgreSQL that lets this user in.

@@ -35,12 +35,12 @@ def outputs(setup: Setup) -> Iterator[Finding]:
         yield fault("outputs", f"{folder} cannot be used: {error}", "set INFINITY_RUNS, or mend what the sentence says")
         return
     finally:
-        _forget(probe)
+        _delete(probe)
     if (path := storage.local_path(folder)) is not None:
         yield from _room(path, setup.free_gigabytes)
 
 
-def _forget(probe: str) -> None:
+def _delete(probe: str) -> None:
     try:
         storage.delete_tree(probe)
     except storage.StorageError:
