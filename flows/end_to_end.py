@@ -9,7 +9,7 @@ from prefect.logging import get_run_logger
 
 from flows.forms.parameters import DatasetForm, EvaluationForm, FinetuneForm, PretrainForm, TokenizerForm
 from flows.operations.reaper import explain_crash
-from flows.pages import results
+from flows.pages.run_page import publish_run
 from flows.records.events import announce_model
 from flows.records.models import note_model
 from flows.records.plan import Change, changed, folder_of, new_plan, save_plan
@@ -65,8 +65,7 @@ def end_to_end(
     )
     summary = summarize(plan, reports, title=run, command=_command(run, data, recipe, forms))
     files = write_report(summary, folder)
-    seconds = {stage.name: stage.seconds for stage in summary.stages}
-    results.publish_run({"report": files.html, "figures": files.json}, summary.scores, seconds)
+    publish_run({"report": files.html, "figures": files.json}, summary, plan)
     if is_new:
         note_model(folder, plan.evaluation.model)
         announce_model(run, plan.evaluation.model)

@@ -10,7 +10,7 @@ from prefect.states import Completed
 from flows.forms.parameters import EvaluationForm
 from flows.operations.reaper import explain_crash
 from flows.records.models import newest_model
-from flows.records.plan import changed, folder_of, is_begun, load_plan, save_plan
+from flows.records.plan import change_plan, changed, folder_of, is_begun
 from flows.stages.gate import GateForm, decide
 from flows.stages.kinds import evaluation_stage
 from flows.stages.stage import flow_body
@@ -46,10 +46,7 @@ def evaluate(
     folder = folder_of(run)
     if model is None and _nobody_named(run) and not is_begun(run):
         return Completed(name=NOTHING, message=f"nothing to evaluate: there is no run {run!r} yet ({folder})")
-    before = load_plan(run)
-    plan = changed(before, {"evaluation": evaluation.change})
-    if plan != before:  # another flow of the run may be changing its own stage meanwhile
-        save_plan(plan, folder)
+    plan = change_plan(run, lambda before: changed(before, {"evaluation": evaluation.change}))
     wanted = newest_model(plan, folder) if model is None else storage.absolute(model)
     if wanted is None:
         reason = f"nothing to evaluate: no model of run {run!r} is finished yet; train one to evaluate it"

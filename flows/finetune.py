@@ -4,10 +4,20 @@ from prefect import flow
 
 from flows.forms.parameters import DatasetForm, FinetuneForm
 from flows.operations.reaper import explain_crash
-from flows.records.plan import beginning_with, changed, folder_of, is_begun, load_plan, new_plan, save_plan, with_data
+from flows.records.plan import (
+    beginning_with,
+    change_plan,
+    changed,
+    folder_of,
+    is_begun,
+    load_plan,
+    new_plan,
+    with_data,
+)
 from flows.stages.kinds import announced_training, dataset_stage
 from flows.stages.stage import flow_body
 from infinity.jobs.training.base import TrainReport
+from infinity.recipes.runs import EndToEnd
 
 
 @flow(name="finetune", flow_run_name="{run}: finetune", on_crashed=[explain_crash])
@@ -29,14 +39,21 @@ def finetune(
         dataset: What is kept of these pictures.
         transformer: How the model is trained further.
     """
+
+    def begin() -> EndToEnd:
+        plan = new_plan("demo", data, folder_of(run))
+        return plan if data is not None else changed(plan, {"dataset": dataset.change})
+
+    def change(before: EndToEnd) -> EndToEnd:
+        plan = before if data is None else with_data(before, data, dataset.change)[1]
+        return changed(plan, {"finetune": lambda spec: transformer.change(beginning_with(spec, model))})
+
     is_new = model is not None and not is_begun(run)
-    plan = new_plan("demo", data, folder_of(run)) if is_new else load_plan(run)
-    if is_new and data is None:
-        plan = changed(plan, {"dataset": dataset.change})
-        dataset_stage(plan.dataset)
+    before = begin() if is_new else load_plan(run)
+    change(before)  # what is wrong is said before a data set is built
     if data is not None:
-        pictures, plan = with_data(plan, data, dataset.change)
-        dataset_stage(pictures)
-    plan = changed(plan, {"finetune": lambda spec: transformer.change(beginning_with(spec, model))})
-    save_plan(plan, folder_of(run))
+        dataset_stage(with_data(before, data, dataset.change)[0])
+    elif is_new:
+        dataset_stage(before.dataset)
+    plan = change_plan(run, change, begin if is_new else None)
     return announced_training(run, "finetune", plan.finetune)

@@ -4,7 +4,7 @@ from prefect import flow
 
 from flows.forms.parameters import PretrainForm
 from flows.operations.reaper import explain_crash
-from flows.records.plan import changed, folder_of, load_plan, save_plan
+from flows.records.plan import change_plan, changed
 from flows.stages.kinds import announced_training
 from flows.stages.stage import flow_body
 from infinity.jobs.training.base import TrainReport
@@ -22,6 +22,5 @@ def pretrain(
         run: A run whose tokenizer is trained.
         transformer: What is trained, and how.
     """
-    plan = changed(load_plan(run), {"pretrain": transformer.change})
-    save_plan(plan, folder_of(run))
+    plan = change_plan(run, lambda before: changed(before, {"pretrain": transformer.change}))
     return announced_training(run, "pretrain", plan.pretrain)

@@ -4,7 +4,7 @@ from prefect import flow
 
 from flows.forms.parameters import TokenizerForm
 from flows.operations.reaper import explain_crash
-from flows.records.plan import changed, folder_of, load_plan, save_plan
+from flows.records.plan import change_plan, changed
 from flows.stages.kinds import training_stage
 from flows.stages.stage import flow_body
 from infinity.jobs.training.base import TrainReport
@@ -22,6 +22,5 @@ def train_tokenizer(
         run: A run that build-dataset began.
         tokenizer: What is trained, and how.
     """
-    plan = changed(load_plan(run), {"tokenizer": tokenizer.change})
-    save_plan(plan, folder_of(run))
+    plan = change_plan(run, lambda before: changed(before, {"tokenizer": tokenizer.change}))
     return training_stage("tokenizer", plan.tokenizer)

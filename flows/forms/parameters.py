@@ -36,7 +36,7 @@ AnyTrainSpec = TypeVar("AnyTrainSpec", bound=TrainSpec)
 
 
 class DatasetForm(Form):
-    """What is kept of the pictures. Empty boxes: as the recipe says."""
+    """What is kept of the pictures. Empty boxes: the run's last values, at first the recipe's."""
 
     num_scenes: Count | None = Field(default=None, description="Number of drawn scenes, where no pictures are given.")
     min_side_px: Count | None = Field(default=None, description="Shortest side that is kept, in pixels.")
@@ -162,7 +162,7 @@ class DatasetForm(Form):
 
 
 class TrainingForm(Form):
-    """How long, how fast and on what a model is trained. Empty boxes: as the recipe says."""
+    """How long, how fast and on what a model is trained. Empty boxes: the run's last values, at first the recipe's."""
 
     num_steps: Count | None = Field(default=None, description="Updates of the whole training.")
     batch_size: Count | None = Field(default=None, description="Pictures of one update, over all workers.")
@@ -199,7 +199,7 @@ class TrainingForm(Form):
 
 
 class TokenizerForm(TrainingForm):
-    """How the tokenizer is trained. Empty boxes: as the recipe says."""
+    """How the tokenizer is trained. Empty boxes: the run's last values, at first the recipe's."""
 
     num_bits: Annotated[int, Field(ge=1, le=64)] | None = Field(
         default=None, description="Bits of one position. The transformers of the run follow."
@@ -211,7 +211,7 @@ class TokenizerForm(TrainingForm):
 
 
 class TransformerForm(TrainingForm):
-    """How a transformer is trained. Empty boxes: as the recipe says."""
+    """How a transformer is trained. Empty boxes: the run's last values, at first the recipe's."""
 
     self_correction: Share | None = Field(
         default=None,
@@ -238,7 +238,7 @@ class TransformerForm(TrainingForm):
 
 
 class FinetuneForm(TransformerForm):
-    """How a transformer is trained further. Empty boxes: as the recipe says."""
+    """How a transformer is trained further. Empty boxes: the run's last values, at first the recipe's."""
 
     adapter_rank: Annotated[int, Field(ge=1, le=1024)] | None = Field(
         default=None,
@@ -255,7 +255,7 @@ class FinetuneForm(TransformerForm):
 
 
 class PretrainForm(TransformerForm):
-    """How a transformer is trained from nothing. Empty boxes: as the recipe says."""
+    """How a transformer is trained from nothing. Empty boxes: the run's last values, at first the recipe's."""
 
     depth: Count | None = Field(default=None, description="Number of blocks.")
     width: Count | None = Field(default=None, description="Channels; a multiple of the number of heads.")
@@ -266,7 +266,7 @@ class PretrainForm(TransformerForm):
 
 
 class EvaluationForm(Form):
-    """What is measured, and on how much. Empty boxes: as the recipe says."""
+    """What is measured, and on how much. Empty boxes: the run's last values, at first the recipe's."""
 
     reconstruction_pictures: Count | None = Field(default=None, description="Pictures for PSNR and SSIM.")
     validation_pictures: Count | None = Field(

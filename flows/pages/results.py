@@ -98,18 +98,6 @@ def publish_sweep(stage: str, files: Mapping[str, str], rows: Iterable[SweepRow]
     _publish_page(stage, files, [])
 
 
-@until_shown
-def publish_run(files: Mapping[str, str], scores: Iterable[Score], seconds: Mapping[str, float]) -> None:
-    """Publish the last page of an end-to-end run: where the report is, the scores, and how the time divides."""
-    lines = ["# Report", "", *(f"- {name}: {link(uri)}" for name, uri in files.items()), "", "## Scores", ""]
-    lines += ["| metric | value | n |", "|---|---|---|"]
-    for row in map(score_row, scores):
-        lines.append(f"| {row['metric']} | {inline(row['value'])} | {row['n']} |")
-    lines += ["", "## Seconds", "", "| stage | seconds |", "|---|---|"]
-    lines += [f"| {stage} | {value:.1f} |" for stage, value in seconds.items()]
-    create_markdown_artifact(key="report", markdown="\n".join(lines) + "\n", description="Report of the run")
-
-
 def score_row(score: Score) -> dict[str, str]:
     """Return a score for people: the value in its unit, or "not measured" with the reason."""
     interval = "" if score.low is None or score.high is None else f"{score.low:.4g} to {score.high:.4g}"

@@ -2,6 +2,7 @@
 
 import json
 
+from flows.records.plan import alone_in
 from infinity import storage
 from infinity.checkpoint import is_committed
 from infinity.jobs.training.base import MODEL_FOLDER
@@ -12,8 +13,9 @@ MODELS_FILE = "models.json"
 
 def note_model(folder: str, model: str) -> None:
     """Record that a training of the run in this folder has ended with a model."""
-    others = [each for each in finished_models(folder) if each != model]
-    storage.write_text(storage.join(folder, MODELS_FILE), json.dumps([*others, model], indent=2) + "\n")
+    with alone_in(folder):
+        others = [each for each in finished_models(folder) if each != model]
+        storage.write_text(storage.join(folder, MODELS_FILE), json.dumps([*others, model], indent=2) + "\n")
 
 
 def finished_models(folder: str) -> list[str]:

@@ -5,7 +5,8 @@ stage changes the folders that later stages must name; `changed` follows these l
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from infinity import storage
@@ -15,9 +16,14 @@ from infinity.jobs.training.encode import from_store
 from infinity.jobs.training.transformer import TrainTransformerSpec
 from infinity.recipes.paper_transformer import model_config, started_from
 from infinity.recipes.runs import EndToEnd, RecipeName, end_to_end
+from infinity.storage.leases.lease import acquire
 from infra.settings import settings
 
 PLAN_FILE = "run.json"
+CHANGING = "changing"
+"""Folder of a run that is there while a flow changes ``run.json`` or ``models.json``."""
+LOCK_SILENCE_S = 10.0
+"""Silence of a process after which another one changes these files; it holds them for less than a second."""
 STAGES = ("dataset", "tokenizer", "pretrain", "finetune", "evaluation")
 """Names of the stages, which are fields of `EndToEnd`, in the order in which they run."""
 
@@ -66,6 +72,39 @@ def with_data(plan: EndToEnd, data: str, change: Change) -> tuple[BuildDatasetSp
         for stage, spec in (("finetune", plan.finetune), ("evaluation", plan.evaluation))
     }
     return other, plan.replace(**later)
+
+
+def change_plan(
+    run: str, change: Callable[[EndToEnd], EndToEnd], begin: Callable[[], EndToEnd] | None = None
+) -> EndToEnd:
+    """Change the plan of a run, and return it; two flows of one run lose nothing of each other's change.
+
+    Args:
+        run: Name of the run.
+        change: Function from the plan that is there to the one that is wanted.
+        begin: Function that makes the plan of a run that was not begun; without it such a run is an error.
+
+    Raises:
+        ValueError: No run of this name was begun, its plan is of another version, or the change is not possible.
+    """
+    with alone_in(folder_of(run)):
+        is_new = begin is not None and not is_begun(run)
+        before = begin() if begin is not None and is_new else load_plan(run)
+        plan = change(before)
+        if is_new or plan != before:
+            save_plan(plan, folder_of(run))
+    return plan
+
+
+@contextmanager
+def alone_in(folder: str) -> Iterator[None]:
+    """Inside the block no other flow changes the small files of this run, here or on another machine."""
+    place = storage.join(folder, CHANGING)
+    lease = acquire(place, silence_s=LOCK_SILENCE_S)
+    try:
+        yield
+    finally:
+        lease.release(finished=True, empty=True)
 
 
 def save_plan(plan: EndToEnd, folder: str) -> str:

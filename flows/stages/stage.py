@@ -23,6 +23,8 @@ from flows.operations.ends import with_standing
 from flows.operations.last_word import leave_last_word
 from flows.operations.other_runs import is_over
 from flows.operations.outage import await_server
+from flows.operations.own_output import say_into_own_file
+from flows.pages.live import LivePage
 from flows.pages.progress import RunPageSink
 from infinity.jobs.cluster.actors import WorkersError
 from infinity.jobs.cluster.connection import connect
@@ -118,7 +120,7 @@ def _end_of_job(stage: str, spec: JobSpec) -> State[Any]:
             return Completed(name="Cached", message=f"done before in {spec.folder}", data=StageResult(report, True))
         logger.info("%s begins; its files go to %s", stage, spec.folder)
         note_stage(stage, spec.folder)
-        with RunPageSink(stage) as page:
+        with RunPageSink(stage, live=LivePage(stage, spec).show) as page:
             report = _report_of(job, spec, page)
             await_server()  # the last word of the bar, too
         return Completed(message=f"files in {spec.folder}", data=StageResult(report, False))
@@ -174,6 +176,8 @@ def flow_body(body: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(body)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        if os.environ.get("PREFECT__FLOW_RUN_ID"):  # a worker has started this process
+            say_into_own_file(str(flow_run.id))
         with recorded(str(flow_run.id)):
             end = _end_of_flow(lambda: body(*args, **kwargs))
             if await_server() and isinstance(end, State) and end.is_failed():

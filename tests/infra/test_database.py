@@ -167,6 +167,7 @@ def test_a_server_on_postgresql_serves_three_workers_and_tells_its_password_to_n
     stack = Stack(config(tmp_path, pg))
     try:
         server = stack.server_up(timeout_s=AGES_S)
+        monkeypatch.setenv("PREFECT_API_AUTH_STRING", stack.auth() or "")
         workers = stack.worker_up(server, timeout_s=AGES_S, num_workers=3)
         assert len({worker.pid for worker in workers}) == 3
         assert execute(pg, "select count(*) from deployment")[0][0] == len(

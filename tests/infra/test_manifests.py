@@ -17,12 +17,23 @@ import yaml
 
 from flows.pool import QUEUES
 from infinity.jobs.cluster.connection import short_temporary_folder
+from infinity.jobs.submission.client import is_job_address
 from infra import compose_env, processes
 from infra.environment import common_environment, free_port
 from infra.settings import REPOSITORY
 from tests.fixtures.limits import AGES_S, wait_until
 
-FLOWS = {"build_dataset", "train_tokenizer", "pretrain", "finetune", "evaluate", "sweep", "study", "end_to_end"}
+FLOWS = {
+    "build_dataset",
+    "train_tokenizer",
+    "pretrain",
+    "finetune",
+    "evaluate",
+    "sweep",
+    "study",
+    "end_to_end",
+    "reaper",
+}
 
 
 def _load(name: str) -> Any:
@@ -49,6 +60,8 @@ def test_every_yaml_file_of_the_repository_is_checked_here() -> None:
     assert set(_yaml_files()) == {
         "prefect.yaml",
         "infra/compose.yaml",
+        "infra/kubernetes/prefect-server.yaml",
+        "infra/kubernetes/prefect-worker.yaml",
         "infra/kubernetes/raycluster.yaml",
         "infra/kubernetes/rayjob.yaml",
     }
@@ -88,13 +101,13 @@ def test_deployed_parameters_are_parameters_of_the_flow(entrypoint: str) -> None
     flow.validate_parameters(_deployments()[entrypoint]["parameters"])
 
 
-def test_only_evaluation_runs_on_a_schedule() -> None:
+def test_only_evaluation_and_the_reaper_run_on_a_schedule() -> None:
     scheduled = {key: entry["schedules"] for key, entry in _deployments().items() if entry.get("schedules")}
-    assert list(scheduled) == ["flows/evaluate.py:evaluate"]
-    (schedule,) = scheduled["flows/evaluate.py:evaluate"]
-    assert schedule["slug"]
-    assert "active" not in schedule  # or a deploy by hand would overrule who switched it off
-    assert len(schedule["cron"].split()) == 5
+    assert set(scheduled) == {"flows/evaluate.py:evaluate", "flows/operations/reaper.py:reaper"}
+    for (schedule,) in scheduled.values():
+        assert schedule["slug"]
+        assert "active" not in schedule  # or a deploy by hand would overrule who switched it off
+        assert len(schedule["cron"].split()) == 5
 
 
 def test_runs_that_fill_the_machine_do_not_run_side_by_side() -> None:
@@ -105,7 +118,7 @@ def test_runs_that_fill_the_machine_do_not_run_side_by_side() -> None:
     assert queues == {
         "machine": {"train_tokenizer", "pretrain", "finetune", "end_to_end", "study"},
         "evaluations": {"evaluate", "sweep"},
-        "default": {"build_dataset"},
+        "default": {"build_dataset", "reaper"},
     }
     assert {name: 1 for name in queues if name != "default"} == QUEUES
 
@@ -285,6 +298,34 @@ def test_resources_of_kubernetes_have_the_fields_that_the_operator_knows(
     ]
     validator = jsonschema.Draft7Validator(_closed(schema))
     assert [error.message for error in validator.iter_errors(_load(name))] == []
+
+
+@pytest.mark.reference
+@pytest.mark.parametrize("chart", ["prefect-server", "prefect-worker"])
+def test_values_are_those_that_the_charts_of_prefect_know(shared: Path, chart: str) -> None:
+    text = (shared / "data" / "schemas" / "prefect-helm" / f"{chart}.values.schema.json").read_text(encoding="utf-8")
+    validator = jsonschema.Draft7Validator(_closed(json.loads(text)))
+    assert [error.message for error in validator.iter_errors(_load(f"infra/kubernetes/{chart}.yaml"))] == []
+
+
+def test_the_worker_of_kubernetes_submits_jobs_to_the_cluster_and_shows_every_secret_from_a_secret() -> None:
+    server, worker = (_load(f"infra/kubernetes/prefect-{name}.yaml") for name in ("server", "worker"))
+    cluster = _load("infra/kubernetes/raycluster.yaml")
+    given = {entry["name"]: entry for entry in worker["worker"]["extraEnvVars"]}
+    assert is_job_address(given["RAY_ADDRESS"]["value"])
+    assert f"http://{cluster['metadata']['name']}-head-svc:8265" == given["RAY_ADDRESS"]["value"]
+    token = cluster["spec"]["headGroupSpec"]["template"]["spec"]["containers"][0]["env"]
+    assert given["RAY_AUTH_TOKEN"] in token
+    assert given["INFINITY_RUNS"]["value"].startswith("s3://")
+    assert f"--pool {worker['worker']['config']['workPool']} " in worker["worker"]["args"][0]
+    auth = {"enabled": True, "existingSecret": "infinity-prefect"}
+    assert server["server"]["basicAuth"] == auth
+    assert worker["worker"]["selfHostedServerApiConfig"]["basicAuth"] == auth
+    assert server["server"]["image"]["prefectTag"].startswith(f"{_pinned('prefect')}-")
+    assert not server["sqlite"]["enabled"]
+    for values in (server["server"], worker["worker"]):
+        assert set(values["resources"]) == {"requests", "limits"}
+        assert values["livenessProbe"]["enabled"]
 
 
 def _closed(schema: Any) -> Any:

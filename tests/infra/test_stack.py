@@ -12,13 +12,14 @@ from typing import Any
 
 import httpx
 import pytest
+import yaml
 from pydantic import SecretStr
 
 from infra import processes
 from infra import stack as stack_module
 from infra.environment import free_port, is_free_port
 from infra.processes import Register
-from infra.settings import Settings
+from infra.settings import REPOSITORY, Settings
 from infra.stack import Stack, StackError
 from tests.fixtures.limits import AGES_S, wait_until
 from tests.fixtures.prefect_api import ask
@@ -209,7 +210,8 @@ def test_the_stack_is_found_again_deploys_every_flow_and_stops_its_worker(
         assert again.register.living("worker") == worker
         query = {"deployments": {"name": {"any_": ["local"]}}}
         found = ask(server.api_url, "deployments/filter", query)
-        assert len(found) == 7
+        wanted = yaml.safe_load((REPOSITORY / "prefect.yaml").read_text(encoding="utf-8"))["deployments"]
+        assert {each["entrypoint"] for each in found} == {entry["entrypoint"] for entry in wanted}
         assert {deployment["work_pool_name"] for deployment in found} == {"local"}
     finally:
         prefect_stack.stop("worker")

@@ -111,7 +111,7 @@ class JobClient:
         }
         try:
             self._asked(lambda address: self._client.submit_job(**options))
-        except SubmissionError:
+        except (SubmissionError, ClusterLostError):  # the server fails, too, where two submit the same at once
             if self.state(job) is not None:
                 return False
             raise

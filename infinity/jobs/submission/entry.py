@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     unwatched = threading.Event()
     try:
         with watched(files, _end_for_want_of_a_watcher(files, mark, unwatched)), connect(os.environ.get("RAY_ADDRESS")):
-            run_spec(spec, progress=_Teller(files))
+            run_spec(spec, progress=_ProgressWriter(files))
     except (ValueError, OSError, TrainingError, WorkersError) as error:
         logger.debug("the stage failed", exc_info=True)
         logger.error("error: %s", error)
@@ -115,7 +115,7 @@ def _look_after(files: JobFiles, unwatched: Callable[[float], None], over: threa
             return
 
 
-class _Teller:
+class _ProgressWriter:
     """Writes progress for those who watch, now and then, and into the job's log."""
 
     def __init__(self, files: JobFiles) -> None:

@@ -11,115 +11,24 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from flows.build_dataset import build_dataset
 from flows.records.plan import load_plan
-from infra.environment import free_port
-from infra.settings import Settings
-from infra.stack import Server, Stack
-from tests.fixtures.killing import living, newest_step
-from tests.fixtures.limits import AGES_S, wait_until
+from tests.fixtures.limits import wait_until
+from tests.fixtures.operated import NEVER, Operated, operated_in
 from tests.fixtures.prefect_api import ask
 
 pytestmark = [pytest.mark.prefect, pytest.mark.ray, pytest.mark.slow]
 logger = logging.getLogger(__name__)
-
-NEVER = 90_000
-"""Steps of a training that does not end by itself while a test looks at it."""
-
-
-class Operated:
-    """A stack of its own with one run whose data set is built."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.stack = Stack(
-            Settings(
-                state=folder / "state", runs=str(folder / "runs"), work_pool="local", prefect_port=free_port(),
-                prefect_api_url=None,
-            )
-        )  # fmt: skip
-        self.run = str(folder / "runs" / "mini")
-        self.server = self.up()
-
-    def up(self) -> Server:
-        """As ``make up``."""
-        server = self.stack.server_up(timeout_s=AGES_S)
-        self.stack.worker_up(server, timeout_s=AGES_S)
-        return server
-
-    def start(self, **tokenizer: int) -> str:
-        """A run of the deployment train-tokenizer/local; its id."""
-        api = self.server.api_url
-        deployment = ask(api, "deployments/name/train-tokenizer/local", method="GET")["id"]
-        parameters = {"run": self.run, "tokenizer": tokenizer}
-        run: str = ask(api, f"deployments/{deployment}/create_flow_run", {"parameters": parameters})["id"]
-        return run
-
-    def state(self, run: str) -> dict[str, Any]:
-        found: dict[str, Any] = ask(self.server.api_url, f"flow_runs/{run}", method="GET")["state"]
-        return found
-
-    def wait_for(self, run: str, *kinds: str) -> dict[str, Any]:
-        """The state of the run when it is of one of these types."""
-        return wait_until(
-            lambda: state if (state := self.state(run))["type"] in kinds else None, f"{kinds}", period_s=0.5
-        )
-
-    def wait_until_training(self, run: str) -> None:
-        """Until steps of the run are in its log."""
-
-        def is_at_steps() -> bool:
-            if (state := self.state(run))["type"] in ("FAILED", "CRASHED", "COMPLETED"):
-                pytest.fail(f"the run is over: {state}")
-            query = {"logs": {"flow_run_id": {"any_": [run]}}, "sort": "TIMESTAMP_DESC", "limit": 5}
-            return any("%  step " in line["message"] for line in ask(self.server.api_url, "logs/filter", query))
-
-        wait_until(is_at_steps, "steps in the log of the run", period_s=1.0)
-
-    @property
-    def stored(self) -> int:
-        return newest_step(load_plan(self.run).tokenizer)
-
-    def processes(self) -> list[int]:
-        """Living processes of flows of this stack, their clusters included."""
-        mark, found = f"INFINITY_STATE={self.folder / 'state'}".encode(), []
-        services = {service.pid for service in self.stack.register.services().values()}
-        for process in living():
-            try:
-                variables = Path(f"/proc/{process.number}/environ").read_bytes().split(b"\0")
-            except OSError:
-                continue
-            is_flow = any(each.startswith(b"PREFECT__FLOW_RUN_ID=") for each in variables)
-            if mark in variables and is_flow and process.number not in services:
-                found.append(process.number)
-        return found
-
-    def wait_until_nothing_lives(self, since: float) -> float:
-        wait_until(lambda: not self.processes(), "the end of all processes of the run", period_s=0.2)
-        return time.monotonic() - since
 
 
 @pytest.fixture(scope="module")
 def operated(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Operated]:
     if not request.config.getoption("--exhaustive"):
         pytest.skip("minutes; --exhaustive runs it")
-    patch = pytest.MonkeyPatch()
-    patch.delenv("PREFECT_API_URL", raising=False)
-    patch.setenv("OMP_NUM_THREADS", "1")
-    found = Operated(tmp_path_factory.mktemp("ops"))
-    try:
-        from prefect.settings import PREFECT_API_URL, temporary_settings
-
-        with temporary_settings(updates={PREFECT_API_URL: found.server.api_url}):
-            assert build_dataset(run=found.run, recipe="mini", return_state=True).is_completed()
+    with operated_in(tmp_path_factory.mktemp("ops")) as found:
         yield found
-    finally:
-        found.stack.down()
-        patch.undo()
 
 
 def test_cancel_stores_the_step_and_nothing_lives_after_it(operated: Operated) -> None:

@@ -2,7 +2,6 @@
 
 import logging
 import threading
-import time
 
 import httpx
 import pytest
@@ -12,6 +11,7 @@ from flows.operations import outage as server_module
 from flows.operations.outage import await_server, until_shown
 from infra.environment import free_port
 from infra.settings import settings
+from tests.fixtures.limits import wait_until
 from tests.fixtures.relay import Relay
 
 pytestmark = pytest.mark.prefect
@@ -31,11 +31,16 @@ def test_a_server_that_is_away_is_waited_for_until_it_is_back(
 ) -> None:
     with Relay(prefect_server.removesuffix("/api")) as relay:
         relay.close()
-        threading.Timer(2.0, relay.open).start()
-        began = time.monotonic()
+
+        def open_when_it_was_missed() -> None:
+            wait_until(lambda: "does not answer" in caplog.text, "a word about the server")
+            relay.open()
+
+        opening = threading.Thread(target=open_when_it_was_missed)
+        opening.start()
         with temporary_settings(updates={PREFECT_API_URL: f"{relay.url}/api"}):
             assert await_server()
-    assert time.monotonic() - began > 1.5
+        opening.join()
     assert caplog.text.count("the Prefect server does not answer") == 1
 
 

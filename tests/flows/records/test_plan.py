@@ -1,5 +1,7 @@
 """A changed stage moves every stage after it and none before it."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,8 @@ from flows.forms.parameters import EvaluationForm, FinetuneForm, PretrainForm, T
 from flows.records.plan import STAGES, changed, folder_of, load_plan, new_plan, save_plan, with_data
 from infinity.jobs.training.encode import store_for
 from infinity.recipes.runs import EndToEnd
+from infra.settings import REPOSITORY
+from tests.fixtures.limits import AGES_S
 
 
 @pytest.fixture
@@ -94,3 +98,29 @@ def test_a_training_from_a_store_names_the_store_of_what_it_will_train_on(plan: 
     assert without.finetune.encoded is None
     assert without.finetune.folder == later.finetune.folder
     assert changed(later, {"finetune": FinetuneForm().change}) == later
+
+
+def test_two_flows_of_one_run_lose_nothing_of_each_others_changes(tmp_path: Path) -> None:
+    """Processes change their own stage again and again, all at once."""
+    run = str(tmp_path / "run")
+    save_plan(new_plan("mini", None, run), run)
+    script = (
+        "import sys; from flows.records.plan import change_plan, changed\n"
+        "from flows.forms.parameters import EvaluationForm, FinetuneForm, PretrainForm\n"
+        "forms = {'pretrain': PretrainForm, 'finetune': FinetuneForm, 'evaluation': EvaluationForm}\n"
+        "run, stage, field = sys.argv[1:]\n"
+        "for number in range(1, 6):\n"
+        "    form = forms[stage](**{field: number})\n"
+        "    change_plan(run, lambda before: changed(before, {stage: form.change}))\n"
+    )
+    wanted = {"pretrain": "num_steps", "finetune": "num_steps", "evaluation": "sample_pictures"}
+    flows = [
+        subprocess.Popen([sys.executable, "-c", script, run, stage, field], cwd=REPOSITORY)
+        for stage, field in wanted.items()
+    ]
+    assert [flow.wait(timeout=AGES_S) for flow in flows] == [0, 0, 0]
+    plan = load_plan(run)
+    assert (plan.pretrain.loop.num_steps, plan.finetune.loop.num_steps) == (5, 5)
+    assert plan.evaluation.samples is not None
+    assert plan.evaluation.samples.num_pictures == 5
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["run.json"]

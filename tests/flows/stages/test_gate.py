@@ -74,7 +74,7 @@ def test_promoted_unchanged_blocked_and_undecided_with_the_cause_in_the_state(ru
     state = end_of(worse)
     assert (state.type.value, state.name) == ("FAILED", "Blocked")
     assert str(state.message).startswith("Blocked: scene_geneval.overall worse by 0.375 (δ 0.08, 95 % interval -0.")
-    assert "data:image/png;base64," in artifacts_of(state)["gate-pictures"]
+    assert "](data:image/" in artifacts_of(state)["gate-pictures"]
     assert "comparison.html" in artifacts_of(state)["gate-pictures"]
 
     noisy = prompts(40, 0.75) | {f"a photo of {n} stars": 1.0 if n % 2 else 0.4 for n in range(40)}
