@@ -64,25 +64,26 @@ def generate(
     """Draw pictures for prompts, as PNG files that hold the settings they were drawn with."""
     with clear_errors():
         from infinity.generation.device import check_device
-        from infinity.generation.picture_files import write_drawing
+        from infinity.generation.picture_files import make_picture_folder, write_drawing
         from infinity.generation.pipeline import Pipeline, prompt_list
         from infinity.scales import check_aspect_ratio, nearest_aspect_ratio
 
         check_device(device)
         ratio = nearest_aspect_ratio(check_aspect_ratio(aspect_ratio), 1.0)
         sampling = _sampling(guidance, guidance_layers, temperature, top_p, greedy, negative_prompt)
-        wanted = [(text, seed + i) for text in prompt_list(prompt) for i in range(count)]
+        texts = prompt_list(prompt)
+        total = len(texts) * count
+        make_picture_folder(output)
         pipeline = Pipeline.load(checkpoint, device)
-        with bar(f"drawing {len(wanted)} pictures") as report:
-            for start in range(0, len(wanted), batch_size):
+        with bar(f"drawing {total} pictures") as report:
+            for start in range(0, total, batch_size):
+                places = range(start, min(total, start + batch_size))
+                wanted = [(texts[number // count], seed + number % count) for number in places]
 
-                def told(share: float, start: int = start) -> None:
-                    size = len(wanted[start : start + batch_size])
-                    report((start + share * size) / len(wanted))
+                def told(share: float, start: int = start, size: int = len(wanted)) -> None:
+                    report((start + share * size) / total)
 
-                for index, (png, drawing) in enumerate(
-                    _drawn(pipeline, wanted[start : start + batch_size], ratio, sampling, told), start=start
-                ):
+                for index, (png, drawing) in enumerate(_drawn(pipeline, wanted, ratio, sampling, told), start=start):
                     file = write_drawing(output, index, png, drawing)
                     out.print(str(file), markup=False, highlight=False, soft_wrap=True)
 
@@ -144,11 +145,13 @@ def reconstruct(
     with clear_errors():
         import torch
 
+        from infinity import storage
         from infinity.data.images.contact_sheet import compose_sheet
         from infinity.data.images.decoding import MAX_PIXELS, decode
         from infinity.data.loading.batches import fit
         from infinity.evaluation.reconstruction.image_quality import psnr_db
         from infinity.generation.device import check_device
+        from infinity.generation.picture_files import make_picture_folder
         from infinity.scales import Resolution, nearest_aspect_ratio
         from infinity.tokenizer.pixels import to_images, to_pixels
 
@@ -157,9 +160,9 @@ def reconstruct(
             resolution = Resolution(sides=tuple(whole("sides", part) for part in sides.split(",")))
         if resolution is None:
             raise ValueError(f"{checkpoint} is a tokenizer alone and knows no resolution; give one with --sides")
-        output.mkdir(parents=True, exist_ok=True)
+        make_picture_folder(output)
         for path in images:
-            picture = decode(path.read_bytes(), MAX_PIXELS).image
+            picture = decode(storage.read_bytes(str(path)), MAX_PIXELS).image
             schedule = resolution.schedule(nearest_aspect_ratio(picture.height, picture.width))
             original = torch.from_numpy(fit(picture, schedule.image_size_px(tokenizer.config.stride_px)).copy())[None]
             rebuilt = to_images(tokenizer.reconstruct(to_pixels(original, device), schedule))
