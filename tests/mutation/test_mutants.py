@@ -121,6 +121,8 @@ def test_every_mutant_that_is_called_equivalent_has_a_reason() -> None:
     known = equivalents()
     assert all(len(reason) > 15 for reason in known.values())
     assert EQUIVALENT.read_text(encoding="utf-8").count("[[mutant]]") == len(known), "a key twice"
+    there = {mutant.key for path in core() for mutant in mutants_of(path, ROOT)}
+    assert sorted(set(known) - there) == [], "lines that have changed since"
 
 
 def test_tables_add_up() -> None:
