@@ -12,6 +12,7 @@ from infinity.cli.console import Checkpoint, Device, bar, clear_errors, number, 
 
 if TYPE_CHECKING:
     import torch
+    from PIL import Image
 
     from infinity.generation.picture_files import DrawingSettings
     from infinity.generation.pipeline import Pipeline
@@ -145,9 +146,7 @@ def reconstruct(
     with clear_errors():
         import torch
 
-        from infinity import storage
         from infinity.data.images.contact_sheet import compose_sheet
-        from infinity.data.images.decoding import MAX_PIXELS, decode
         from infinity.data.loading.batches import fit
         from infinity.evaluation.reconstruction.image_quality import psnr_db
         from infinity.generation.device import check_device
@@ -158,11 +157,13 @@ def reconstruct(
         tokenizer, resolution = _tokenizer_of(checkpoint, check_device(device))
         if sides:
             resolution = Resolution(sides=tuple(whole("sides", part) for part in sides.split(",")))
+            if resolution.sides[-1] < 2:
+                raise ValueError(f"--sides: expected a finest side of at least 2, got {sides}")
         if resolution is None:
             raise ValueError(f"{checkpoint} is a tokenizer alone and knows no resolution; give one with --sides")
         make_picture_folder(output)
         for path in images:
-            picture = decode(storage.read_bytes(str(path)), MAX_PIXELS).image
+            picture = _picture(path)
             schedule = resolution.schedule(nearest_aspect_ratio(picture.height, picture.width))
             original = torch.from_numpy(fit(picture, schedule.image_size_px(tokenizer.config.stride_px)).copy())[None]
             rebuilt = to_images(tokenizer.reconstruct(to_pixels(original, device), schedule))
@@ -170,6 +171,17 @@ def reconstruct(
             file = output / f"{path.stem}-reconstructed.png"
             file.write_bytes(compose_sheet(list(torch.cat([original, rebuilt]).numpy()), 2))
             out.print(f"{file}  {quality:.2f} dB", markup=False, highlight=False, soft_wrap=True)
+
+
+def _picture(path: Path) -> Image.Image:
+    from infinity import storage
+    from infinity.data.images.decoding import MAX_PIXELS, UnreadableError, decode
+
+    data = storage.read_bytes(str(path))
+    try:
+        return decode(data, MAX_PIXELS).image
+    except UnreadableError as error:
+        raise ValueError(f"{path}: expected a picture, found {error}") from error
 
 
 def _tokenizer_of(uri: str, device: str | torch.device) -> tuple[Tokenizer, Any]:
