@@ -4,6 +4,7 @@
 #   make test | check | bench       tests | format, lint, types, layers, documentation | speed
 #   make docs                       the documentation as a site, in .local/site
 #   make up | down | status         the local stack: Prefect server, worker with every flow deployed
+#   make up DATABASE=postgresql+asyncpg://user:password@host/prefect WORKERS=3   for several people
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
@@ -17,7 +18,7 @@ SITE := zensical build --strict --config-file mkdocs.yml
 IN_ENV := set -eu; source infra/env.sh; export PATH="$(CURDIR)/$(BIN):$$PATH";
 
 help:
-	@sed -n '2,6s/^# *//p' Makefile
+	@sed -n '2,8s/^# *//p' Makefile
 
 setup: $(STAMP)
 
@@ -49,8 +50,13 @@ docs: $(STAMP)
 bench: $(STAMP)
 	@$(IN_ENV) exec python -m benchmarks.run $(BENCH_OPTIONS)
 
+# Through the environment: a password does not belong into a list of processes.
+ifdef DATABASE
+export INFINITY_DATABASE := $(DATABASE)
+endif
+
 up: $(STAMP)
-	@$(IN_ENV) exec python -m infra.stack up $(UP_OPTIONS)
+	@$(IN_ENV) exec python -m infra.stack up $(if $(WORKERS),--workers $(WORKERS)) $(UP_OPTIONS)
 
 down status: $(STAMP)
 	@$(IN_ENV) exec python -m infra.stack $@

@@ -12,7 +12,8 @@ import time
 import numpy as np
 import pyarrow as pa
 
-from infinity.data.dataset.manifest import SCHEMA, Manifest, ManifestHead, ShardInfo
+from infinity.data.dataset.manifest import Manifest, ManifestHead, ShardInfo
+from infinity.data.dataset.manifest_rows import SCHEMA
 from infinity.data.loading.batches import BatchPlan
 
 PER_SHARD = 500

@@ -2,6 +2,7 @@
 
 python -m flows.demo                          drawn scenes
 python -m flows.demo --data <folder>          any folder of captioned pictures
+python -m flows.demo --plan                   what it will take, without doing it
 """
 
 import argparse
@@ -28,6 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     apply_common_environment()
     try:
+        if options.plan:
+            return _show_plan(options.run or _run_name(options.data), options.data, options.recipe)
         stack = Stack(settings())
         if settings().prefect_api_url is None:
             print("Prefect server: starting, or found running ...", flush=True)
@@ -59,7 +62,36 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--recipe", default="demo", help="sizes and lengths: demo (20 minutes), emoji (2 hours) or mini (2 minutes)"
     )
+    parser.add_argument(
+        "--plan",
+        action="store_true",
+        help="show stages, time, memory, disk and cost, and whether they fit; run nothing",
+    )
     return parser
+
+
+def _show_plan(run: str, data: str | None, recipe: str) -> int:
+    """Print what a run will take; 1 where it cannot fit."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from flows.records.forecast import Prices, forecast, problems, shown
+    from flows.records.plan import STAGES, folder_of, new_plan
+
+    plan = new_plan(recipe, data, folder_of(run))  # type: ignore[arg-type]  # it checks the name itself
+    stages = forecast(plan, timed=True, names=STAGES)
+    rows = shown(stages, Prices(cpu_hour=settings().price_cpu_hour, gpu_hour=settings().price_gpu_hour))
+    columns = [name for name in rows[0] if any(row[name] for row in rows)]
+    table = Table(title=f"{run}: what it will take, measured on this machine under its present load")
+    for name in columns:
+        table.add_column(name)
+    for row in rows:
+        table.add_row(*(row[name] for name in columns))
+    Console(width=None).print(table)
+    found = list(problems(stages, plan, is_local=settings().ray_address is None))
+    for problem in found:
+        print(f"error: {problem}", file=sys.stderr)
+    return 1 if found else 0
 
 
 def _run_name(data: str | None) -> str:

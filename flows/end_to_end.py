@@ -14,6 +14,7 @@ from flows.records.events import announce_model
 from flows.records.models import note_model
 from flows.records.plan import Change, changed, folder_of, new_plan, save_plan
 from flows.records.summary import StageReports, summarize
+from flows.stages.announcing import announce_plan
 from flows.stages.kinds import dataset_stage, evaluation_stage, training_stage
 from flows.stages.stage import flow_body
 from infinity.jobs.spec import is_done
@@ -52,6 +53,7 @@ def end_to_end(
     forms = _Forms(dataset, tokenizer, pretrain, finetune, evaluation)
     changes: dict[str, Change] = {name: form.change for name, form in forms._asdict().items()}
     plan = changed(new_plan(recipe, data, folder), changes)
+    announce_plan(plan)
     save_plan(plan, folder)
     is_new = not is_done(plan.finetune)
     reports = StageReports(

@@ -37,12 +37,12 @@ class PrefectApi:
         answer = self.try_ask("GET", "admin/version")
         return answer is None or answer.status_code not in (401, 403)
 
-    def has_worker(self, pool: str) -> bool:
-        """Return whether a worker serves this pool."""
+    def num_workers(self, pool: str) -> int:
+        """Return how many workers serve this pool."""
         answer = self.try_ask("POST", f"work_pools/{pool}/workers/filter", {})
         if answer is None or answer.status_code != 200:
-            return False
-        return any(worker.get("status") == "ONLINE" for worker in answer.json())
+            return 0
+        return sum(worker.get("status") == "ONLINE" for worker in answer.json())
 
     def try_ask(self, method: str, path: str, content: Any = None) -> httpx.Response | None:
         """Return the answer, or None if there is none."""

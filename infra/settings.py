@@ -35,7 +35,8 @@ class Settings(BaseSettings):
     ray_address: str | None = Field(
         default=None,
         validation_alias=AliasChoices("ray_address", "RAY_ADDRESS"),
-        description="ray://host:port or host:port of a cluster; not set: a local Ray for the time of a stage.",
+        description="host:port of a cluster, or http://host:8265 of its dashboard, where stages become jobs; not set: "
+        "a local Ray for the time of a stage.",
     )
     ray_num_cpus: int | None = Field(
         default=None,
@@ -59,6 +60,17 @@ class Settings(BaseSettings):
         le=65535,
         validation_alias=AliasChoices("prefect_port", "INFINITY_PREFECT_PORT"),
         description="Port of the local server; not set: 4200, or any free one where that is taken.",
+    )
+    database: SecretStr | None = Field(
+        default=None,
+        validation_alias=AliasChoices(
+            "database",
+            "INFINITY_DATABASE",
+            "PREFECT_SERVER_DATABASE_CONNECTION_URL",
+            "PREFECT_API_DATABASE_CONNECTION_URL",
+        ),
+        description="Database behind the local Prefect server: sqlite or postgresql+asyncpg://user:password@host/name; "
+        "not set: that of the last start, at first sqlite.",
     )
     prefect_auth: SecretStr | None = Field(
         default=None,
@@ -92,6 +104,18 @@ class Settings(BaseSettings):
         ge=0.0,
         validation_alias=AliasChoices("server_patience_s", "INFINITY_SERVER_PATIENCE_S"),
         description="How long a flow that has done its work waits for a Prefect server that is away, in seconds.",
+    )
+    price_cpu_hour: float = Field(
+        default=0.0,
+        ge=0.0,
+        validation_alias=AliasChoices("price_cpu_hour", "INFINITY_PRICE_CPU_HOUR"),
+        description="Price of one CPU for an hour, in any currency; plans and run pages show what a run costs.",
+    )
+    price_gpu_hour: float = Field(
+        default=0.0,
+        ge=0.0,
+        validation_alias=AliasChoices("price_gpu_hour", "INFINITY_PRICE_GPU_HOUR"),
+        description="Price of one GPU for an hour.",
     )
     work_pool: str = Field(
         default="local",

@@ -1,15 +1,13 @@
 """The local stack: a Prefect server, a worker with its deployments, and if wanted a Ray.
 
-python -m infra.stack up [--ray]     start what does not run yet, and wait until it answers
+python -m infra.stack up [--ray] [--workers N]     start what does not run yet, and wait until it answers
 python -m infra.stack deploy         deploy every flow of prefect.yaml to the server that PREFECT_API_URL names
 python -m infra.stack status         what runs, and where its log is
 python -m infra.stack down           stop what `up` started, and nothing else
 """
 
 import argparse
-import contextlib
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -21,21 +19,22 @@ import httpx
 
 from infra import access, keys, processes
 from infra.access import StackError
+from infra.database import OTHER_NAMES, VARIABLE, database
 from infra.deploying import deploy, make_pool
+from infra.ending import end_flows, halted
 from infra.environment import common_environment, free_port, is_free_port
 from infra.files import is_served
 from infra.login import login_file
 from infra.prefect_api import PrefectApi
 from infra.processes import Register, Service
-from infra.records import records
 from infra.settings import REPOSITORY, Settings, settings
 
 DEFAULT_PORT = 4200
 STOP_ORDER = ("worker", "ray", "files", "server")
+FURTHER_WORKER = "worker-"
+"""How the names of workers begin that `up --workers` starts besides the first."""
 START_TIMEOUT_S = 180.0
 """A server with a new database needs 16 s on an idle machine of two cores, and far longer on a busy one."""
-FLOW_PATIENCE_S = 60.0
-"""A training stores its state before it ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,16 +147,27 @@ class Stack:
         except httpx.HTTPError as error:
             raise StackError(f"the Prefect server at {server.api_url} did not take the deployments: {error}") from error
 
-    def worker_up(self, server: Server, *, timeout_s: float = START_TIMEOUT_S) -> Service:
-        """Start a process worker for the pool, after every flow of prefect.yaml has been deployed to it."""
+    def worker_up(self, server: Server, *, timeout_s: float = START_TIMEOUT_S, num_workers: int = 1) -> list[Service]:
+        """Start process workers for the pool, after every flow of prefect.yaml has been deployed to it.
+
+        Raises:
+            StackError: Several workers on SQLite.
+        """
         pool = self.config.work_pool
+        if self._is_own(server) and num_workers > 1:
+            database(self.config).require(num_workers)
         self.deploy(server)
-        service = self.register.living("worker")
-        if service is None:
-            command = _prefect_command("worker", "start", "--pool", pool, "--name", "local", "--type", "process")
-            service = self._start("worker", command, self._environment(server))
-        self._wait(service, lambda: self.api(server).has_worker(pool), timeout_s)
-        return service
+        services = []
+        for number in range(1, num_workers + 1):
+            name = "worker" if number == 1 else f"{FURTHER_WORKER}{number}"
+            service = self.register.living(name)
+            if service is None:
+                shown = "local" if number == 1 else f"local-{number}"
+                command = _prefect_command("worker", "start", "--pool", pool, "--name", shown, "--type", "process")
+                service = self._start(name, command, self._environment(server))
+            services.append(service)
+        self._wait(services[-1], lambda: self.api(server).num_workers(pool) >= num_workers, timeout_s)
+        return services
 
     def ray_up(self, *, timeout_s: float = START_TIMEOUT_S) -> Service:
         """Start a Ray on this machine that stays between runs; the worker started after it uses it."""
@@ -183,25 +193,11 @@ class Stack:
 
     def down(self) -> list[str]:
         """Stop every recorded service, the youngest first; return the names of those that still ran."""
-        if (worker := self.register.living("worker")) is not None:
-            # At its end it kills the flows that it has started, and until then it starts the next one that waits.
-            os.killpg(worker.pid, signal.SIGSTOP)
-        self._end_flows()
-        if worker is not None:
-            os.killpg(worker.pid, signal.SIGTERM)
-            os.killpg(worker.pid, signal.SIGCONT)
-        return [name for name in STOP_ORDER if self.stop(name)]
-
-    def _end_flows(self) -> None:
-        """Ask the flows that the worker has started to store what they have done and end, as a cancel does."""
-        left = [record for record in records(self.config.state) if record.is_of_a_worker]
-        for sign, patience_s in ((signal.SIGTERM, FLOW_PATIENCE_S), (signal.SIGKILL, 5.0)):
-            for record in left:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(record.pid, sign)
-            deadline = time.monotonic() + patience_s
-            while (left := [record for record in left if record.is_alive]) and time.monotonic() < deadline:
-                time.sleep(0.2)
+        further = sorted(name for name in self.register.services() if name.startswith(FURTHER_WORKER))
+        workers = [worker for name in ("worker", *further) if (worker := self.register.living(name)) is not None]
+        with halted(workers):
+            end_flows(self.config.state)
+        return [name for name in (*further, *STOP_ORDER) if self.stop(name)]
 
     def stop(self, name: str) -> bool:
         """Stop and forget a service, if it is recorded; return whether it still ran."""
@@ -237,7 +233,8 @@ class Stack:
 
     def _environment(self, server: Server | None) -> dict[str, str]:
         environment = {**common_environment(), **os.environ, "PREFECT_HOME": str(self._private("prefect"))}
-        environment.pop("PREFECT_API_URL", None)
+        for name in ("PREFECT_API_URL", "INFINITY_DATABASE", VARIABLE, *OTHER_NAMES):  # only the server's business
+            environment.pop(name, None)
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH", "")]))
         environment["PYTHONUNBUFFERED"] = "1"
         environment["INFINITY_STATE"] = str(self.config.state.resolve())  # where flows put down what they do
@@ -282,12 +279,15 @@ class Stack:
     def _start_server(self, port: int, auth: str | None) -> Service:
         url = f"http://127.0.0.1:{port}/api"
         origins = f"http://127.0.0.1:{port},http://localhost:{port}"
+        behind = database(self.config)
+        behind.require(1)
         environment = self._environment(None) | {
             # The page in the browser asks this address; without it a proxy setting of the user would be asked instead.
             "PREFECT_UI_API_URL": url,
             "PREFECT_SERVER_API_AUTH_STRING": auth or "",
             "PREFECT_SERVER_API_CSRF_PROTECTION_ENABLED": "true",
             "PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS": origins,
+            **behind.environment(),
         }
         for name in ("PREFECT_SERVER_CSRF_PROTECTION_ENABLED", "PREFECT_SERVER_CORS_ALLOWED_ORIGINS"):
             environment.pop(name, None)  # other names of the same settings
@@ -346,7 +346,9 @@ def _server_command(port: int) -> list[str]:
     return [sys.executable, "-m", "flows.server", "--port", str(port)]
 
 
-def _up(stack: Stack, with_ray: bool) -> None:
+def _up(stack: Stack, with_ray: bool, num_workers: int) -> None:
+    if stack.config.prefect_api_url is None and num_workers > 1:
+        database(stack.config).require(num_workers)
     server = stack.server_up()
     print(f"Prefect server: {server.ui_url}", flush=True)
     if (page := stack.login_page(server)) is not None:
@@ -355,7 +357,7 @@ def _up(stack: Stack, with_ray: bool) -> None:
         print(f"Ray:            {stack.ray_up().url}", flush=True)
     if stack.files_up() is not None:
         print(f"files:          {stack.register.services()['files'].url}, for the links of run pages", flush=True)
-    stack.worker_up(server)
+    stack.worker_up(server, num_workers=num_workers)
     print(f"worker:         serves the pool '{stack.config.work_pool}'; every flow of prefect.yaml is deployed")
     print("Stop all of it with: make down")
 
@@ -381,11 +383,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m infra.stack", description=__doc__.partition("\n")[0])
     parser.add_argument("action", choices=["up", "deploy", "down", "status", "env"])
     parser.add_argument("--ray", action="store_true", help="up: keep a Ray running between runs")
+    parser.add_argument("--workers", type=int, default=1, help="up: processes that start runs; more than 1: PostgreSQL")
     options = parser.parse_args(arguments)
+    if options.workers < 1:
+        parser.error("--workers: expected at least 1")
     try:
         stack = Stack(settings())
         if options.action == "up":
-            _up(stack, options.ray)
+            _up(stack, options.ray, options.workers)
         elif options.action == "deploy":
             stack.deploy(stack.server_up())
         elif options.action == "down":

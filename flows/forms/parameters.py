@@ -28,6 +28,7 @@ from infinity.jobs.training.encode import from_store
 from infinity.jobs.training.tokenizer import TrainTokenizerSpec
 from infinity.jobs.training.transformer import TrainTransformerSpec
 from infinity.perception.language.captioner import CaptionerConfig
+from infinity.settings import with_settings
 from infinity.training.transformer.adapters import AdapterConfig
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)
@@ -112,6 +113,11 @@ class DatasetForm(Form):
         "nor in the source is left out as outside_source.",
     )
     seed: Seed | None = Field(default=None, description="Seed of the split and of drawn scenes.")
+    settings: dict[str, Any] | None = Field(
+        default=None,
+        description='Any other setting of the spec by its path, such as {"filters.captions.min_letters": 0.5}; '
+        "`infinity data settings` lists them all.",
+    )
 
     def change(self, spec: BuildDatasetSpec) -> BuildDatasetSpec:
         """Return the spec with what was filled in."""
@@ -135,7 +141,7 @@ class DatasetForm(Form):
             changes["columns"] = spec.columns.replace(**columns)
         if self.captioner is not None:
             changes["captioner"] = CaptionerConfig(model=self.captioner)
-        spec = spec.replace(filters=self._filters(spec.filters), **changes)
+        spec = with_settings(spec.replace(filters=self._filters(spec.filters), **changes), self.settings or {})
         return with_model_filters(spec, self._models(spec.filters.models))
 
     def _filters(self, filters: FilterConfig) -> FilterConfig:
@@ -172,18 +178,24 @@ class TrainingForm(Form):
     threads: Count | None = Field(default=None, description="CPU threads of each worker.")
     use_gpu: bool | None = Field(default=None, description="One GPU for each worker, with bfloat16.")
     seed: Seed | None = Field(default=None, description="Seed of weights, order of pictures and all draws.")
+    settings: dict[str, Any] | None = Field(
+        default=None,
+        description='Any other setting of the spec by its path, such as {"share.trigger": "sks"} or further data '
+        'sets under "sets".',
+    )
 
     def change_training(self, spec: AnyTrainSpec) -> AnyTrainSpec:
         """Return the spec with what was filled in here."""
         loop = self.given("num_steps", "batch_size", "num_parts", "save_every_steps", "sample_every_steps")
         if self.num_workers is not None and self.num_parts is None:
             loop["num_parts"] = max(spec.loop.num_parts, self.num_workers)
-        return spec.replace(
+        changed = spec.replace(
             loop=spec.loop.replace(**loop),
             optimizer=spec.optimizer.replace(**self.given("learning_rate")),
             workers=spec.workers.replace(**self.given("num_workers", "threads", "use_gpu")),
             **self.given("seed"),
         )
+        return with_settings(changed, self.settings or {})
 
 
 class TokenizerForm(TrainingForm):

@@ -21,12 +21,16 @@ from prefect.states import Completed, Failed
 
 from flows.operations.ends import with_standing
 from flows.operations.last_word import leave_last_word
+from flows.operations.other_runs import is_over
 from flows.operations.outage import await_server
 from flows.pages.progress import RunPageSink
 from infinity.jobs.cluster.actors import WorkersError
 from infinity.jobs.cluster.connection import connect
-from infinity.jobs.registry import job_of
+from infinity.jobs.progress import ProgressSink
+from infinity.jobs.registry import Job, job_of
 from infinity.jobs.spec import JobReport, JobSpec, is_done, load_report
+from infinity.jobs.submission.client import SubmissionError, is_job_address
+from infinity.jobs.submission.submit import Watcher, run_as_job
 from infinity.jobs.watching import NoClusterError
 from infinity.training.learner import TrainingError
 from infra.records import note_stage, recorded
@@ -40,7 +44,7 @@ UNREACHABLE = "Unreachable"
 """Name of the state of a stage whose cluster did not answer or broke off: the one failure that a retry may cure."""
 
 
-FORESEEN = (ValueError, OSError, TrainingError, WorkersError)
+FORESEEN = (ValueError, OSError, TrainingError, WorkersError, SubmissionError)
 """Errors that jobs raise on purpose; their text is written for the user."""
 
 _flow_exit: ContextVar[ExitStack | None] = ContextVar("flow_exit", default=None)
@@ -115,8 +119,7 @@ def _end_of_job(stage: str, spec: JobSpec) -> State[Any]:
         logger.info("%s begins; its files go to %s", stage, spec.folder)
         note_stage(stage, spec.folder)
         with RunPageSink(stage) as page:
-            with _connected():
-                report = job.run(spec, progress=page)
+            report = _report_of(job, spec, page)
             await_server()  # the last word of the bar, too
         return Completed(message=f"files in {spec.folder}", data=StageResult(report, False))
     except NoClusterError as error:
@@ -130,6 +133,16 @@ def _end_of_job(stage: str, spec: JobSpec) -> State[Any]:
     except Exception:
         logger.exception("%s failed in a way that no job foresees", stage)
         raise
+
+
+def _report_of(job: Job, spec: JobSpec, page: ProgressSink) -> JobReport:
+    """Do a stage in this process, or as a job of the cluster whose dashboard RAY_ADDRESS names."""
+    address = settings().ray_address
+    if address is None or not is_job_address(address):
+        with _connected():
+            return job.run(spec, progress=page)
+    watcher = Watcher(str(flow_run.id), stops=is_over, told=get_run_logger().info)
+    return run_as_job(spec, job.report_type, address=address, progress=page, watcher=watcher)
 
 
 @contextmanager

@@ -10,10 +10,11 @@ from collections.abc import Callable
 
 import typer
 
+from infinity.cli import doctor
 from infinity.cli.data import building, datasets, duplicates, quarantined
 from infinity.cli.evaluation import distance, registry, scores
 from infinity.cli.model import pictures, published, records
-from infinity.cli.training import estimate, recipes, redraw, running
+from infinity.cli.training import estimate, recipes, redraw, running, studies
 
 app = typer.Typer(
     add_completion=False,
@@ -37,14 +38,16 @@ panels: dict[str, tuple[Callable[..., None], ...]] = {
         scores.statistics,
         distance.distance,
         records.report,
+        studies.study,
     ),
+    "Operate": (doctor.doctor,),
 }
 """Commands by the group of ``infinity --help`` that lists them."""
 
 for panel, commands in panels.items():
     for command in commands:
         app.command(rich_help_panel=panel)(command)
-for command in (building.build, quarantined.quarantine, quarantined.replay, duplicates.duplicates):
+for command in (building.build, building.settings, quarantined.quarantine, quarantined.replay, duplicates.duplicates):
     datasets.app.command()(command)
 app.add_typer(datasets.app, name="data", rich_help_panel="Data")
 app.add_typer(registry.app, name="registry", rich_help_panel="Evaluate")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Annotated, Any
 
@@ -13,6 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.segment import Segment
 from rich.text import Text
 
+from infinity.jobs.progress import Progress as JobProgress
 from infinity.reporting.terminal import escaped
 
 
@@ -53,6 +55,35 @@ def bar(title: str) -> Iterator[Callable[[float], None]]:
     with Progress(*columns, console=err, transient=True) as progress:
         task = progress.add_task(title, total=1.0)
         yield lambda share: progress.update(task, completed=share)
+
+
+@contextlib.contextmanager
+def following(title: str, pause_s: float = 30.0) -> Iterator[Callable[[JobProgress], None]]:
+    """Show a job's progress: a bar with its last message, or a line every half minute where there is no terminal.
+
+    Args:
+        title: Words before the bar.
+        pause_s: Shortest time between two lines.
+    """
+    if err.is_terminal:
+        columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+        with Progress(*columns, TextColumn("{task.fields[message]}"), console=err, transient=True) as progress:
+            task = progress.add_task(title, total=1.0, message="")
+            yield lambda each: progress.update(task, completed=each.fraction, message=each.message)
+        return
+    started = last = time.monotonic()
+
+    def show(each: JobProgress) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last < pause_s:
+            return
+        last = now
+        left = (now - started) * (1 - each.fraction) / each.fraction if each.fraction else math.inf
+        told = f", about {left / 60:.0f} min left" if math.isfinite(left) else ""
+        err.print(f"{title}: {each.fraction:.0%}, {each.message}{told}", markup=False, highlight=False, soft_wrap=True)
+
+    yield show
 
 
 def numbers(name: str, text: str) -> float | tuple[float, ...]:

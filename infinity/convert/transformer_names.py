@@ -101,6 +101,11 @@ def transformer_entries(config: TransformerConfig, num_chunks: int) -> list[Entr
     """
     if config.head != "bitwise":
         raise CheckpointError("published files hold bitwise heads only; this transformer has a joint head")
+    if config.positions == "learned" or config.scale_embedding_period is None:
+        raise CheckpointError(
+            "published files hold rotary positions with a scale embedding; this transformer has positions "
+            f"{config.positions!r} and scale_embedding_period {config.scale_embedding_period}"
+        )
     if num_chunks < 1 or config.depth % num_chunks:
         raise CheckpointError(f"expected a number of chunks that divides the {config.depth} blocks, got {num_chunks}")
     return [*_before_blocks(config), *_blocks(config, num_chunks)]

@@ -154,7 +154,7 @@ class ValidationPart:
             features, schedule, kind=config.quantizer, fold=config.fold, flips=self._flips(pipeline, schedule, context)
         )
         text = pipeline.text_encoder.encode(context.manifest.captions(rows)).to(device)
-        with torch.autocast("cuda", torch.bfloat16, enabled=device.type == "cuda"):
+        with pipeline.autocast():
             logits = pipeline.transformer(text, taught.inputs_BMC, schedule)
         return ValidationState.of(logits, taught.labels.bits_BLC, schedule, picture_ids(context.manifest, rows))
 

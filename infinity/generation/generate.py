@@ -13,7 +13,14 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from infinity.bits import BitLabels
-from infinity.generation.sampling import SamplingConfig, draw_bits, draw_codes, mix_guided, picture_generator
+from infinity.generation.sampling import (
+    SamplingConfig,
+    draw_bits,
+    draw_codes,
+    mix_guided,
+    picture_generator,
+    uniform_numbers,
+)
 from infinity.scales import ScaleSchedule
 from infinity.text import TextCondition, TextEncoder
 from infinity.tokenizer import Tokenizer
@@ -170,6 +177,8 @@ def sample_bits(
     """Sample the bits of all scales for B captions.
 
     With any guidance but 1, every caption runs twice: rows 0 to B - 1 are conditional, rows B to 2 B - 1 unconditional.
+    After the last scale with guidance the unconditional rows are dropped, which halves the work of the scales that
+    follow.
 
     Args:
         transformer: Transformer in evaluation mode.
@@ -190,14 +199,17 @@ def sample_bits(
     if plan.is_doubled:
         text = text.concat(transformer.unconditional(text) if negative is None else negative)
     decoding = transformer.start_decoding(text, schedule)
+    uniform = None if sampling.greedy else _uniform_numbers(transformer, conditions, schedule)
     bits: list[Tensor] = []
     are_numbers: list[Tensor] = []
     kept: list[tuple[Tensor, Tensor]] = []
     for k, (rows, columns) in enumerate(schedule.grids):
         inputs = loop.next_input(k - 1) if k > 0 else None
+        if k == plan.num_doubled and k > 0:
+            decoding = decoding.first(conditions.text.batch_size)
         head, logits = plan.logits(transformer, decoding, k, inputs)
         are_numbers.append(logits.isfinite().all())
-        chosen = _choose(logits, sampling, conditions.generators, transformer.config.num_bits)
+        chosen = _choose(logits, sampling, uniform, schedule.spans[k], transformer.config.num_bits)
         bits.append(chosen.unflatten(1, (rows, columns)))
         loop.add(bits[-1])
         if keep_logits:
@@ -232,39 +244,53 @@ class _SamplingPlan:
         )
 
     @property
+    def num_doubled(self) -> int:
+        """Number of leading scales that run the unconditional half too: up to the last with guidance.
+
+        Earlier scales without guidance run it as well, since later ones need its cache.
+        """
+        return max((k + 1 for k, factor in enumerate(self.guidance) if factor != 1.0), default=0)
+
+    @property
     def is_doubled(self) -> bool:
-        """Whether any scale needs the unconditional half; then all scales run it, since later ones need its cache."""
-        return any(factor != 1.0 for factor in self.guidance)
+        """Whether any scale needs the unconditional half."""
+        return self.num_doubled > 0
 
     def logits(
         self, transformer: Transformer, decoding: Decoding, k: int, inputs: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """Return the head's logits at scale k, and these logits after temperature and guidance."""
         factor = self.guidance[k]
-        is_guided = factor != 1.0
+        is_guided, is_doubled = factor != 1.0, k < self.num_doubled
 
         def mix(block: int, x: Tensor) -> Tensor:
             return mix_guided(x, factor).repeat(2, 1, 1) if block in self.guided_blocks else x
 
-        if inputs is not None and self.is_doubled:
+        if inputs is not None and is_doubled:
             inputs = inputs.repeat(2, 1, 1)
         mixing = mix if is_guided and self.guided_blocks else None
         hidden = transformer.decode_scale(decoding, k, inputs, mixing)
         pooled = decoding.caption.pooled_BD
-        if self.is_doubled and not (is_guided and self.guide_logits):
+        if is_doubled and not (is_guided and self.guide_logits):
             hidden, pooled = hidden.chunk(2)[0], pooled.chunk(2)[0]
         head = transformer.logits(hidden, pooled)
         logits = head * (1 / self.temperature[k])
         return head, mix_guided(logits, factor) if is_guided and self.guide_logits else logits
 
 
+def _uniform_numbers(transformer: Transformer, conditions: Conditions, schedule: ScaleSchedule) -> Tensor:
+    config = transformer.config
+    per_token = (config.num_bits,) if config.head == "bitwise" else ()
+    return uniform_numbers(schedule, conditions.generators, per_token, transformer.start.device)
+
+
 def _choose(
-    logits: Tensor, sampling: SamplingConfig, generators: Sequence[torch.Generator], num_bits: int
+    logits: Tensor, sampling: SamplingConfig, uniform: Tensor | None, span: slice, num_bits: int
 ) -> Bool[Tensor, "B M C"]:
-    if sampling.greedy:
+    if uniform is None:
         return likeliest_bits(logits, num_bits)
     draw = draw_bits if logits.ndim == 4 else draw_codes
-    return draw(logits.float(), generators, sampling.nucleus)
+    return draw(logits.float(), uniform[:, span], sampling.nucleus)
 
 
 def _check_numbers(are_numbers: Sequence[Tensor]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Literal, Self, get_args
 
 import numpy as np
 import torch
@@ -22,6 +22,8 @@ from infinity.generation.sampling import SamplingConfig
 from infinity.scales import nearest_aspect_ratio
 
 OutputType = Literal["pil", "np", "pt"]
+Dtype = Literal["auto", "float32", "bfloat16"]
+DTYPES: tuple[Dtype, ...] = get_args(Dtype)
 Images = list[Image.Image] | UInt8[np.ndarray, "B H W 3"] | UInt8[Tensor, "B 3 H W"]
 
 
@@ -70,20 +72,24 @@ class InfinityPipeline:
         self.pipeline, self.model = pipeline, model
 
     @classmethod
-    def from_pretrained(cls, model: str, *, device: str | None = None) -> Self:
+    def from_pretrained(cls, model: str, *, device: str | None = None, dtype: Dtype = "auto") -> Self:
         """Load a model.
 
         Args:
             model: A model folder, or the folder of a run, which stands for the last model that it trained. A local path
                 or an ``s3://`` URI.
             device: Device, such as "cpu" or "cuda:0"; None takes a GPU if there is one.
+            dtype: Data type of matrix products and convolutions; "auto" is bfloat16 on a GPU and float32 on a CPU.
 
         Raises:
             CheckpointError: The folder is damaged, or its parts do not belong together.
-            ValueError: There is no model, or no such device.
+            ValueError: There is no model, or no such device or data type.
         """
+        if dtype not in DTYPES:
+            raise ValueError(f"dtype: expected one of {', '.join(DTYPES)}, got {dtype!r:.80}")
         folder = model_folder(storage.absolute(model))
-        return cls(Pipeline.load(folder, device or ("cuda" if torch.cuda.is_available() else "cpu")), folder)
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        return cls(Pipeline.load(folder, device, bfloat16=None if dtype == "auto" else dtype == "bfloat16"), folder)
 
     @property
     def device(self) -> torch.device:
@@ -122,7 +128,7 @@ class InfinityPipeline:
             top_p: Top-p (nucleus) sampling: a bit keeps the smallest set of values with this probability, in (0, 1].
             seed: Seed of the first picture of every prompt, or one seed per picture. A repeated prompt continues with
                 the next seeds.
-            batch_size: Pictures per pass; it changes no picture.
+            batch_size: Most pictures per pass, fewer where memory is short; it changes no picture.
             output_type: "pil" for a list of ``PIL.Image``, "np" for an array (B, H, W, 3), "pt" for a tensor
                 (B, 3, H, W); 8 bits per channel, RGB.
             progress: Called with the fraction done, from 0 to 1.

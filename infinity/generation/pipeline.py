@@ -11,17 +11,18 @@ from typing import Any, Self, SupportsIndex
 import torch
 
 from infinity import storage
-from infinity.bits import BitLabels
 from infinity.checkpoint import Checkpoint, build, load_checkpoint, save_checkpoint
 from infinity.config import Config
 from infinity.generation.device import check_device
-from infinity.generation.generate import Generated, OnProgress, generate
+from infinity.generation.generate import Generated, OnProgress
+from infinity.generation.passes import generate_in_passes
 from infinity.generation.sampling import SamplingConfig
 from infinity.scales import Resolution
 from infinity.text import TextConfig, TextEncoder, build_text_encoder
 from infinity.tokenizer import Tokenizer, TokenizerConfig
 from infinity.tokenizer.saved import tokenizer_of
 from infinity.transformer import Transformer, TransformerConfig
+from infinity.transformer.precision import check_bfloat16, store_products_as
 
 KIND = "transformer"
 TOKENIZER_KIND = "tokenizer"
@@ -102,6 +103,7 @@ class Pipeline:
         tokenizer: Tokenizer in evaluation mode.
         text_encoder: Frozen text encoder.
         digest: Digest of the model folder; empty where there is none.
+        bfloat16: Whether matrix products and convolutions are bfloat16; float32 otherwise.
     """
 
     config: ModelConfig
@@ -109,17 +111,27 @@ class Pipeline:
     tokenizer: Tokenizer
     text_encoder: TextEncoder
     digest: str = ""
+    bfloat16: bool = False
 
     @classmethod
-    def load(cls, model_uri: str, device: str = "cpu") -> Self:
+    def load(cls, model_uri: str, device: str = "cpu", *, bfloat16: bool | None = None) -> Self:
         """Load a model folder.
+
+        Args:
+            model_uri: URI of the folder.
+            device: Device of the computation.
+            bfloat16: Whether products are bfloat16, which needs half the memory for weights; None is yes on a GPU and
+                no on a CPU.
 
         Raises:
             CheckpointError: There is no checkpoint, it is damaged, or tensors do not fit.
             ValueError: The transformer was trained with another tokenizer or text encoder, or this machine does not
-                have the device.
+                have the device, or only emulates bfloat16.
         """
         check_device(device)
+        in_bfloat16 = torch.device(device).type == "cuda" if bfloat16 is None else bfloat16
+        if in_bfloat16:
+            check_bfloat16(torch.device(device))
         model = load_checkpoint(model_uri, kind=KIND)
         config, transformer = _transformer_of(model)
         where = storage.join(model_uri, TOKENIZER_FOLDER)
@@ -137,7 +149,13 @@ class Pipeline:
                 f"{model_uri}: the transformer reads {config.transformer.text_channels} text channels, "
                 f"the text encoder gives {text_encoder.channels}"
             )
-        return cls(config, transformer.to(device), tokenizer.to(device), text_encoder, model.digest)
+        if in_bfloat16:
+            store_products_as(transformer, torch.bfloat16)
+        return cls(config, transformer.to(device), tokenizer.to(device), text_encoder, model.digest, in_bfloat16)
+
+    def autocast(self) -> torch.autocast:
+        """Return the context in which this model computes."""
+        return torch.autocast(self.transformer.start.device.type, torch.bfloat16, enabled=self.bfloat16)
 
     def generate(
         self,
@@ -157,7 +175,7 @@ class Pipeline:
             sampling: Guidance, temperature and top-p; None for the defaults of ``SamplingConfig``.
             seeds: One seed per prompt. A single number is the seed of every prompt's first picture, and a repeated
                 prompt continues with the next seeds, so that equal prompts give different pictures. None is 0.
-            batch_size: Pictures per pass; it changes no random number.
+            batch_size: Most pictures per pass, fewer where memory is short; it changes no random number.
             progress: Called with the fraction done, from 0 to 1.
 
         Raises:
@@ -168,30 +186,16 @@ class Pipeline:
         if batch_size < 1:
             raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
         schedule = self.config.resolution.schedule(aspect_ratio)
-        batches: list[Generated] = []
-        for start in range(0, len(prompts), batch_size):
-
-            def report(share: float, start: int = start) -> None:
-                if progress is not None:
-                    size = len(prompts[start : start + batch_size])
-                    progress((start + share * size) / len(prompts))
-
-            with torch.autocast("cuda", torch.bfloat16, enabled=self.transformer.start.device.type == "cuda"):
-                batch = generate(
-                    self.transformer,
-                    self.tokenizer,
-                    self.text_encoder,
-                    prompts[start : start + batch_size],
-                    schedule=schedule,
-                    sampling=sampling or SamplingConfig(),
-                    seeds=seeds[start : start + batch_size],
-                    progress=report,
-                )
-            batches.append(batch)
-        return Generated(
-            images_BHW3=torch.cat([batch.images_BHW3 for batch in batches]),
-            labels=BitLabels(schedule, torch.cat([batch.labels.bits_BLC for batch in batches])),
-        )
+        with self.autocast():
+            return generate_in_passes(
+                (self.transformer, self.tokenizer, self.text_encoder),
+                prompts,
+                schedule=schedule,
+                sampling=sampling or SamplingConfig(),
+                seeds=seeds,
+                batch_size=batch_size,
+                progress=progress,
+            )
 
 
 def prompt_list(prompts: str | Sequence[str]) -> list[str]:

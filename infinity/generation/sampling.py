@@ -157,33 +157,50 @@ def mix_guided(doubled: Float[Tensor, "B2 ..."], guidance: float) -> Float[Tenso
 
 
 def draw_bits(
-    logits: Float[Tensor, "B M C 2"], generators: Sequence[torch.Generator], nucleus: float
+    logits: Float[Tensor, "B M C 2"], uniform_BMC: Float[Tensor, "B M C"], nucleus: float
 ) -> Bool[Tensor, "B M C"]:
-    """Sample every bit independently; row b draws from ``generators[b]``.
+    """Sample every bit independently, with one uniform number per bit.
 
     A bit whose rarer value has a probability of at most 1 - nucleus takes the likelier value: top-p sampling among two
     classes, as in the reference.
     """
     one = torch.sigmoid(logits[..., 1] - logits[..., 0])
-    drawn = _uniform(one.shape[1:], generators, one.device) < one
     is_fixed = torch.minimum(one, 1 - one) <= 1 - nucleus
-    return torch.where(is_fixed, logits[..., 1] > logits[..., 0], drawn)
+    return torch.where(is_fixed, logits[..., 1] > logits[..., 0], uniform_BMC < one)
 
 
 def draw_codes(
-    logits: Float[Tensor, "B M V"], generators: Sequence[torch.Generator], nucleus: float
+    logits: Float[Tensor, "B M V"], uniform_BM: Float[Tensor, "B M"], nucleus: float
 ) -> Bool[Tensor, "B M C"]:
-    """Sample one of the V = 2**C codes of every token by top-p; row b draws from ``generators[b]``."""
+    """Sample one of the V = 2**C codes of every token by top-p, with one uniform number per token."""
     ordered, codes = logits.double().softmax(dim=-1).sort(dim=-1)
     reached = ordered.cumsum(dim=-1)
     ordered = torch.where(reached <= 1 - nucleus, 0.0, ordered)
     reached = ordered.cumsum(dim=-1)
-    place = _uniform(logits.shape[1:2], generators, logits.device).double().unsqueeze(-1) * reached[..., -1:]
+    place = uniform_BM.double().unsqueeze(-1) * reached[..., -1:]
     chosen = torch.searchsorted(reached, place, right=True).clamp_(max=logits.shape[-1] - 1)
     index = codes.gather(-1, chosen).squeeze(-1)
     return index_to_bits(index, round(math.log2(logits.shape[-1])))
 
 
-def _uniform(shape: torch.Size, generators: Sequence[torch.Generator], device: torch.device) -> Float[Tensor, "B ..."]:
-    """Draw uniformly from [0, 1), with one generator per row."""
-    return torch.stack([torch.rand(shape, generator=generator) for generator in generators]).to(device)
+def uniform_numbers(
+    schedule: ScaleSchedule,
+    generators: Sequence[torch.Generator],
+    per_token: tuple[int, ...],
+    device: torch.device | str,
+) -> Float[Tensor, "B L ..."]:
+    """Draw the uniform numbers of all scales, in [0, 1), with one generator per picture.
+
+    They are drawn on the CPU and copied once, so that the loop over scales never waits for a copy.
+
+    Args:
+        schedule: Grids of the tokens.
+        generators: One generator on the CPU per picture; each draws scale by scale.
+        per_token: Shape of one token's numbers: (C,) for bits, () for codes.
+        device: Device of the result.
+    """
+    rows = [
+        torch.cat([torch.rand(h * w, *per_token, generator=generator) for h, w in schedule.grids])
+        for generator in generators
+    ]
+    return torch.stack(rows).to(device)

@@ -29,6 +29,7 @@ _NAMES = {
     "encoded": ("training.encode", "EncodeSpec", "EncodeReport"),
     "transformer": ("training.transformer", "TrainTransformerSpec", "TrainReport"),
     "evaluation": ("evaluation.evaluate", "EvaluateSpec", "EvaluateReport"),
+    "traced": ("estimate.traced", "TracedSpec", "TracedReport"),
     "sweep": ("evaluation.sweep", "SweepSpec", "SweepReport"),
 }
 

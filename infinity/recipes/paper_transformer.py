@@ -33,18 +33,20 @@ class PaperStage(Config):
         num_steps: Number of updates.
         batch_size: Pictures per update, over all workers.
         learning_rate: Learning rate; nothing multiplies it.
+        part_size: Pictures per micro-batch: about as many tokens at each class as 4 pictures at 1024, which fill a GPU.
     """
 
     size: Size
     num_steps: int
     batch_size: int
     learning_rate: float
+    part_size: int
 
 
 PAPER_STAGES: tuple[PaperStage, ...] = (
-    PaperStage(size="256", num_steps=150_000, batch_size=4096, learning_rate=6e-5),
-    PaperStage(size="512", num_steps=110_000, batch_size=4096, learning_rate=6e-5),
-    PaperStage(size="1024", num_steps=60_000, batch_size=2048, learning_rate=2e-5),
+    PaperStage(size="256", num_steps=150_000, batch_size=4096, learning_rate=6e-5, part_size=64),
+    PaperStage(size="512", num_steps=110_000, batch_size=4096, learning_rate=6e-5, part_size=16),
+    PaperStage(size="1024", num_steps=60_000, batch_size=2048, learning_rate=2e-5, part_size=4),
 )
 
 
@@ -62,7 +64,7 @@ class TransformerInputs(Config):
         num_workers: Number of GPUs, at most the pictures of the paper's smallest batch. Where the micro-batches do not
             divide evenly among the workers, some wait during the last micro-batch.
         part_size: Pictures per micro-batch, which a GPU computes at once; it determines the gradient-accumulation
-            steps.
+            steps. None takes 64, 16 and 4 at the 256, 512 and 1024 classes.
         start_from: URI of a model folder to start from.
     """
 
@@ -72,13 +74,13 @@ class TransformerInputs(Config):
     model: str | None = None
     text_model: str | None = None
     num_workers: int = 64
-    part_size: int = 4
+    part_size: int | None = None
     start_from: str | None = None
 
     def __post_init__(self) -> None:
         if len(self.manifests) not in (1, len(PAPER_STAGES)):
             raise ValueError(f"manifests: expected 1 or {len(PAPER_STAGES)}, got {len(self.manifests)}")
-        if self.num_workers < 1 or self.part_size < 1:
+        if self.num_workers < 1 or (self.part_size is not None and self.part_size < 1):
             raise ValueError(
                 f"num_workers and part_size: expected at least 1, got {self.num_workers} and {self.part_size}"
             )
@@ -212,7 +214,7 @@ def finetune_spec(inputs: TransformerInputs, how: FinetuneInputs) -> TrainTransf
 
 def _spec(stage: PaperStage, inputs: TransformerInputs, manifest: str) -> TrainTransformerSpec:
     model = transformer_preset(inputs.model or "2B-released")
-    num_parts = max(inputs.num_workers, -(-stage.batch_size // inputs.part_size))
+    num_parts = max(inputs.num_workers, -(-stage.batch_size // (inputs.part_size or stage.part_size)))
     return TrainTransformerSpec(
         output=inputs.output,
         manifest=manifest,

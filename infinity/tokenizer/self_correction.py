@@ -38,6 +38,7 @@ def teacher_forcing(
     kind: QuantizerKind = "bsq",
     fold: bool = False,
     flips: Sequence[Bool[Tensor, "B H W C"]] | None = None,
+    flips_only: bool = False,
     num_scales: int | None = None,
 ) -> TeacherForcing:
     """Compute inputs and labels of the transformer from encoder features.
@@ -48,6 +49,8 @@ def teacher_forcing(
         kind: Quantizer, which defines the codes of the bits.
         fold: Whether a token holds 2x2 positions.
         flips: Masks of the first scales, true where a bit of the input is wrong. None for plain encoding.
+        flips_only: Whether the bits of later scales are those of plain encoding, so that nothing undoes a flip: the
+            paper's control experiment (Table 7), which gains nothing.
         num_scales: Number of first scales to return; the others are left out and change nothing. None for all.
 
     Raises:
@@ -64,6 +67,9 @@ def teacher_forcing(
         >>> wrong.inputs_BMC.flatten().tolist(), wrong.labels.scale(1).flatten().int().tolist()
         ([-1.0, -1.0, -1.0, -1.0], [1, 1, 1, 0])
     """
+    if flips_only and flips:
+        plain = teacher_forcing(features_BCHW, schedule, kind=kind, fold=fold)
+        return teacher_forcing_of_bits(plain.labels, kind=kind, fold=fold, flips=flips, num_scales=num_scales)
     loop = start_loop(features_BCHW, schedule, kind=kind, fold=fold)
     schedule = schedule if num_scales is None else schedule.prefix(num_scales)
     flips = flips or []
@@ -84,14 +90,32 @@ def teacher_forcing(
 
 @torch.no_grad()
 def teacher_forcing_of_bits(
-    labels: BitLabels, *, kind: QuantizerKind = "bsq", fold: bool = False, num_scales: int | None = None
+    labels: BitLabels,
+    *,
+    kind: QuantizerKind = "bsq",
+    fold: bool = False,
+    flips: Sequence[Bool[Tensor, "B H W C"]] | None = None,
+    num_scales: int | None = None,
 ) -> TeacherForcing:
     """Compute inputs and labels from the bits of plain encoding, equal to ``teacher_forcing`` without flips.
 
-    Features are needed only with flips, which change the bits of later scales.
+    Features are needed only where flips change the bits of later scales.
+
+    Args:
+        labels: Bits of all scales.
+        kind: Quantizer, which defines the codes of the bits.
+        fold: Whether a token holds 2x2 positions.
+        flips: Masks of the first scales, true where a bit of the input is wrong; the labels stay as they are.
+        num_scales: Number of first scales to return; None for all.
+
+    Raises:
+        ValueError: There are more masks than scales.
     """
     schedule, num_bits = labels.schedule, labels.bits_BLC.shape[-1]
     kept = schedule if num_scales is None else schedule.prefix(num_scales)
+    flips = flips or []
+    if len(flips) > kept.num_scales:
+        raise ValueError(f"expected flips of at most {kept.num_scales} scales, got {len(flips)}")
     loop = ResidualLoop(
         schedule,
         batch_size=labels.bits_BLC.shape[0],
@@ -103,7 +127,8 @@ def teacher_forcing_of_bits(
     inputs = []
     with torch.autocast(labels.bits_BLC.device.type, enabled=False):
         for k in range(kept.num_scales - 1):
-            loop.add(labels.scale(k))
+            bits = labels.scale(k)
+            loop.add(bits ^ flips[k] if k < len(flips) else bits)
             inputs.append(loop.next_input(k))
     empty = torch.zeros(labels.bits_BLC.shape[0], 0, num_bits, device=labels.bits_BLC.device)
     labels = BitLabels(kept, labels.bits_BLC[:, : kept.num_tokens])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -9,18 +10,25 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from infinity.bits import BitLabels
+from infinity.budget import WORKING_BYTES, in_passes, per_pass, working_bytes
 from infinity.config import Config
 from infinity.scales import ScaleSchedule
 from infinity.tokenizer.autoencoder import AutoencoderConfig, Decoder, Encoder
 from infinity.tokenizer.quantizer import (
     QuantizerKind,
     binary_entropy,
+    brute_force_entropies,
     commitment,
     factorised_entropies,
     straight_through,
 )
 from infinity.tokenizer.residual import ResidualLoop
 from infinity.tokenizer.self_correction import start_loop
+
+_FIRST_LEVEL_MAPS = 7.5
+"""Working memory of a pass, in float32 maps of the first level (measured with the published networks)."""
+Entropies = Callable[[Tensor, float, QuantizerKind], tuple[Tensor, Tensor]]
+"""Function of residuals, inverse temperature and quantizer that returns both entropy terms, in nats."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -164,6 +172,8 @@ class Tokenizer(nn.Module):
     def encode(self, images_B3HW: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C h w"]:
         """Compute continuous features.
 
+        Without gradients the batch is cut into passes that fit a budget of memory (``infinity.budget``).
+
         Raises:
             ValueError: The sides are not multiples of the stride.
         """
@@ -171,8 +181,7 @@ class Tokenizer(nn.Module):
         if images_B3HW.shape[-2] % stride or images_B3HW.shape[-1] % stride:
             found = tuple(images_B3HW.shape[-2:])
             raise ValueError(f"expected image sides in multiples of the stride of {stride} px, got {found}")
-        features: Tensor = self.encoder(images_B3HW)
-        return features
+        return self._run(self.encoder, images_B3HW, self.pass_bytes(images_B3HW.shape[-2:]), "pictures encoded")
 
     @torch.no_grad()
     def quantize(self, features_BCHW: Float[Tensor, "B C h w"], schedule: ScaleSchedule) -> Quantized:
@@ -188,8 +197,30 @@ class Tokenizer(nn.Module):
 
     def decode(self, features_BCHW: Float[Tensor, "B C h w"]) -> Float[Tensor, "B 3 H W"]:
         """Decode the sum of codes (or raw features) to RGB, clamped to [-1, 1]."""
-        pixels: Tensor = self.decoder(features_BCHW)
-        return pixels.clamp(-1.0, 1.0)
+        stride = self.config.autoencoder.stride_px
+        rows, columns = features_BCHW.shape[-2:]
+        bytes_each = self.pass_bytes((rows * stride, columns * stride))
+        return self._run(self.decoder, features_BCHW, bytes_each, "pictures decoded").clamp(-1.0, 1.0)
+
+    def pass_bytes(self, image_size_px: tuple[int, int] | torch.Size) -> int:
+        """Return about the working memory of one picture in a pass without gradients through encoder or decoder.
+
+        Almost all of it are maps of the first level in float32.
+
+        Args:
+            image_size_px: Height and width of the picture.
+        """
+        config = self.config
+        rows, columns = (side // config.stem_px for side in image_size_px)
+        return int(4 * _FIRST_LEVEL_MAPS * config.base_width * rows * columns)
+
+    def _run(self, network: nn.Module, batch: Tensor, bytes_each: int, what: str) -> Tensor:
+        """Run a network over a batch; without gradients in passes that fit the budget."""
+        if torch.is_grad_enabled() or len(batch) == 1:
+            result: Tensor = network(batch)
+            return result
+        budget = working_bytes(batch.device, WORKING_BYTES)
+        return in_passes(network, batch, per_pass(len(batch), bytes_each, budget, what=what))
 
     def start_loop(self, schedule: ScaleSchedule, batch_size: int) -> ResidualLoop:
         """Return a residual loop at zero, to which generation adds the bits scale by scale."""
@@ -232,6 +263,7 @@ class Tokenizer(nn.Module):
         *,
         keep_probability: float = 1.0,
         truncate: bool = False,
+        all_codes: bool = False,
         generator: torch.Generator | None = None,
     ) -> TokenizerOutput:
         """Run one training pass with straight-through gradients through the whole residual chain.
@@ -243,13 +275,17 @@ class Tokenizer(nn.Module):
                 the published recipe, so that one tokenizer serves many schedules.
             truncate: Whether to decode a second picture from the first scales alone; their number is drawn for the
                 whole batch.
+            all_codes: Whether the entropy terms compare every position with all 2**C codes, as LFQ does (paper Table
+                3), instead of bit by bit.
             generator: Source of these draws, on the CPU.
         """
         features = self.encode(images_B3HW)
         kept = _draw_kept(schedule.num_scales, keep_probability, generator)
         cut = int(torch.randint(1, len(kept), (), generator=generator)) if truncate and len(kept) > 1 else 0
         with torch.autocast(features.device.type, enabled=False):
-            (early, summed), terms, usage = self._quantize_with_gradient(features.float(), schedule, kept, cut)
+            (early, summed), terms, usage = self._quantize_with_gradient(
+                features.float(), schedule, kept, cut, brute_force_entropies if all_codes else factorised_entropies
+            )
         return TokenizerOutput(
             truncated_B3HW=self.decoder(early) if cut else None,
             reconstruction_B3HW=self.decoder(summed),
@@ -260,7 +296,7 @@ class Tokenizer(nn.Module):
         )
 
     def _quantize_with_gradient(
-        self, features: Tensor, schedule: ScaleSchedule, kept: list[int], cut: int
+        self, features: Tensor, schedule: ScaleSchedule, kept: list[int], cut: int, entropies: Entropies
     ) -> tuple[tuple[Tensor, Tensor], Tensor, Tensor]:
         """Return the sums of codes of the first ``cut`` scales and of all, the three terms, and the usage of bits."""
         config = self.config
@@ -270,7 +306,7 @@ class Tokenizer(nn.Module):
         for number, k in enumerate(kept, start=1):
             codes, unit = straight_through(loop.residual(k, features), config.quantizer)
             loop.add_codes(codes)
-            sure, spread = factorised_entropies(unit, config.inverse_temperature, config.quantizer)
+            sure, spread = entropies(unit, config.inverse_temperature, config.quantizer)
             terms.append(torch.stack([commitment(unit, codes), sure / config.num_bits, spread / config.num_bits]))
             usage.append((codes.detach() > 0).float().mean(dim=(0, 2, 3)))
             if number == cut:

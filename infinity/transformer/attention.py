@@ -13,6 +13,14 @@ from infinity.kernels.unit_rotation import unit_queries_and_keys
 from infinity.transformer.scale_attention import AttentionMask, attend, block_causal_attention
 
 
+def cast_once(x: Tensor) -> Tensor:
+    """Return the input of several products in autocast's data type, which else every product would cast again."""
+    kind = x.device.type
+    if x.dtype != torch.float32 or not torch.is_autocast_enabled(kind):
+        return x
+    return x.to(torch.get_autocast_dtype(kind))
+
+
 class KeyValueCache:
     """Keys and values of the scales generated so far; memory for ``capacity`` tokens is taken at the first scale."""
 
@@ -35,6 +43,12 @@ class KeyValueCache:
         self.length = end
         return self._keys[:, :, :end], self._values[:, :, :end]
 
+    def first(self, batch_size: int) -> KeyValueCache:
+        """Return a cache of the first samples, which shares the memory; the old one must not be used any more."""
+        cache = KeyValueCache(self.capacity)
+        cache.length, cache._keys, cache._values = self.length, self._keys[:batch_size], self._values[:batch_size]
+        return cache
+
 
 class SelfAttention(nn.Module):
     """Self-attention with queries and keys of length one, a learned scale per head, and RoPE; no bias on keys."""
@@ -55,6 +69,7 @@ class SelfAttention(nn.Module):
         mask: AttentionMask | KeyValueCache,
     ) -> Float[Tensor, "B L D"]:
         """Attend among all scales under the block-causal mask, or from one scale to those in the cache."""
+        x_BLD = cast_once(x_BLD)
         bias = torch.cat([self.query_bias, torch.zeros_like(self.query_bias)])
         if type(self.query_key) is nn.Linear:
             joint = F.linear(x_BLD, self.query_key.weight, bias)  # fuses product and bias: one pass over memory
@@ -79,6 +94,11 @@ class TextMemory:
     keys: Float[Tensor, "B N M E"]
     values: Float[Tensor, "B N M E"]
     bias: Float[Tensor, "B 1 1 M"] | None
+
+    def first(self, batch_size: int) -> TextMemory:
+        """Return the keys and values of the first captions."""
+        bias = None if self.bias is None else self.bias[:batch_size]
+        return TextMemory(self.keys[:batch_size], self.values[:batch_size], bias)
 
 
 class KeyValue(nn.Module):

@@ -7,7 +7,7 @@ from typing import Literal
 
 from infinity.config import Config
 
-Positions = Literal["frame", "grid", "interpolated"]
+Positions = Literal["frame", "grid", "interpolated", "learned"]
 Head = Literal["bitwise", "joint"]
 
 MAX_JOINT_BITS = 16
@@ -35,9 +35,10 @@ class TransformerConfig(Config):
         head: Classifier: "bitwise" is the infinite-vocabulary classifier (IVC), "joint" has one class for each of the
             2**C codes.
         positions: RoPE coordinates: "frame" scales all grids to the largest one (published models), "grid" counts rows
-            and columns of each grid, "interpolated" resizes one table of cosines and sines to each grid.
+            and columns of each grid, "interpolated" resizes one table of cosines and sines to each grid. "learned" has
+            no RoPE but learned absolute positions, for studies (paper Fig. 13).
         scale_embedding_period: Blocks between two additions of the scale embedding; 0 adds it once, before the first
-            block.
+            block. None for no scale embedding, for studies.
         cross_attention_layer_scale: Initial value of a learned vector (LayerScale) that multiplies the output of
             cross-attention; None for no such vector.
         max_scales: Rows of the scale embedding.
@@ -57,7 +58,7 @@ class TransformerConfig(Config):
     mlp_ratio: float = 4.0
     head: Head = "bitwise"
     positions: Positions = "frame"
-    scale_embedding_period: int = 0
+    scale_embedding_period: int | None = 0
     cross_attention_layer_scale: float | None = None
     max_scales: int = 15
     drop_path: float = 0.1
@@ -89,7 +90,7 @@ class TransformerConfig(Config):
                 raise ValueError(
                     f"TransformerConfig.{name}: expected a probability from 0 to below 1, got {getattr(self, name)}"
                 )
-        if self.scale_embedding_period < 0 or not 0 < self.mlp_ratio <= 1000:
+        if (self.scale_embedding_period or 0) < 0 or not 0 < self.mlp_ratio <= 1000:
             raise ValueError(
                 "TransformerConfig: expected scale_embedding_period of at least 0 and a positive mlp_ratio up to "
                 f"1000, got {self.scale_embedding_period} and {self.mlp_ratio}"
@@ -127,4 +128,6 @@ class TransformerConfig(Config):
 
     def adds_scale_embedding(self, block: int) -> bool:
         """Return whether the scale embedding is added before this block, counted from 0."""
+        if self.scale_embedding_period is None:
+            return False
         return block == 0 if self.scale_embedding_period == 0 else block % self.scale_embedding_period == 0

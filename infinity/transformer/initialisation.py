@@ -34,11 +34,15 @@ def init_weights(model: Transformer, generator: torch.Generator) -> None:
         elif isinstance(module, nn.LayerNorm | nn.RMSNorm):
             module.reset_parameters()
     for table in (model.start, model.scale_embedding, model.pool.query):
-        table.normal_(std=std, generator=generator)
+        if table is not None:
+            table.normal_(std=std, generator=generator)
     _init_unconditional(model.unconditional_text, generator)
     model.head.weight.mul_(_HEAD_FACTOR)
     model.head_modulate.weight.mul_(_SHIFT_FACTOR)
     _init_blocks(model, generator)
+    if model.learned_positions is not None:
+        for table in model.learned_positions.parameters():
+            table.normal_(std=std, generator=generator)
 
 
 def _init_unconditional(table: nn.Parameter, generator: torch.Generator) -> None:

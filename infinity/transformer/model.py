@@ -18,6 +18,7 @@ from infinity.transformer.attention import CaptionPool, KeyValueCache, TextMemor
 from infinity.transformer.block import Block, DropPathMask, Modulation, modulated_norm
 from infinity.transformer.config import TransformerConfig
 from infinity.transformer.initialisation import init_weights
+from infinity.transformer.positions import LearnedPositions
 from infinity.transformer.rope import rotations
 from infinity.transformer.scale_attention import Kernel, attention_mask, mask_bias
 
@@ -33,6 +34,14 @@ class CaptionContext:
     modulations: tuple[Modulation, ...]
     memories: tuple[TextMemory, ...]
 
+    def first(self, batch_size: int) -> CaptionContext:
+        """Return the first captions."""
+        return CaptionContext(
+            self.pooled_BD[:batch_size],
+            tuple(Modulation(*(part[:batch_size] for part in each)) for each in self.modulations),
+            tuple(memory.first(batch_size) for memory in self.memories),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Decoding:
@@ -41,6 +50,11 @@ class Decoding:
     caption: CaptionContext
     caches: tuple[KeyValueCache, ...]
     schedule: ScaleSchedule
+
+    def first(self, batch_size: int) -> Decoding:
+        """Go on with the first samples alone; this object must not be used any more."""
+        caches = tuple(cache.first(batch_size) for cache in self.caches)
+        return Decoding(self.caption.first(batch_size), caches, self.schedule)
 
 
 class Transformer(nn.Module):
@@ -51,12 +65,15 @@ class Transformer(nn.Module):
 
     Attributes:
         kernel: Implementation of block-causal attention in training; results differ by rounding alone.
+        one_form: Whether every block gets a drop path and every caption a mask, even where these change nothing, so
+            that a compiler meets one form of call.
     """
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.config = config
         self.kernel: Kernel = "auto"
+        self.one_form = False
         width = config.width
         self.unconditional_text = nn.Parameter(torch.empty(config.max_text_tokens, config.text_channels))
         self.text_norm = nn.RMSNorm(config.text_channels, eps=config.norm_eps)
@@ -65,12 +82,15 @@ class Transformer(nn.Module):
             nn.Linear(config.text_channels, width), nn.GELU(approximate="tanh"), nn.Linear(width, width)
         )
         self.start = nn.Parameter(torch.empty(width))
-        self.scale_embedding = nn.Parameter(torch.empty(config.max_scales, width))
+        has_scales = config.scale_embedding_period is not None
+        self.scale_embedding = nn.Parameter(torch.empty(config.max_scales, width)) if has_scales else None
         self.token_project = nn.Linear(config.num_bits, width)
         self.modulate = nn.Linear(width, 6 * width)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.head_modulate = nn.Linear(width, 2 * width)
         self.head = nn.Linear(width, config.num_outputs)
+        is_learned = config.positions == "learned"
+        self.learned_positions = LearnedPositions(config.max_scales, width) if is_learned else None
 
     def init_weights(self, generator: torch.Generator) -> None:
         """Draw all weights as published; before that, or before weights are loaded, they are undefined."""
@@ -110,23 +130,24 @@ class Transformer(nn.Module):
         with torch.autocast(inputs_BMC.device.type, enabled=False):
             start = self._start_tokens(caption, schedule)
             x_BLD = torch.cat([start, self.token_project(inputs_BMC.float())], dim=1)
-        areas = torch.tensor([h * w for h, w in schedule.grids], device=x_BLD.device)
-        embedding = self.scale_embedding[: schedule.num_scales].repeat_interleave(
-            areas, dim=0, output_size=schedule.num_tokens
-        )
+        if self.learned_positions is not None:
+            x_BLD = x_BLD + self.learned_positions(schedule)
+        embedding = self._embedding_of_scales(schedule)
         rotary, mask = self._rotations(schedule), attention_mask(schedule, x_BLD.device, self.kernel)
-        for i, block in enumerate(self.blocks):
-            if self.config.adds_scale_embedding(i):
+        for i, block in enumerate(self.block_modules()):
+            if embedding is not None and self.config.adds_scale_embedding(i):
                 x_BLD = x_BLD + embedding
             inputs = (x_BLD, caption.modulations[i], caption.memories[i], rotary, mask, drop_paths[i])
-            x_BLD = checkpoint(block, *inputs, use_reentrant=False) if recompute else block(*inputs)
+            # A compiled block is for training; sheets and validation have forms of their own and run eagerly.
+            run = block if self.training else block.forward
+            x_BLD = checkpoint(run, *inputs, use_reentrant=False) if recompute else run(*inputs)
         return self.logits(x_BLD, caption.pooled_BD)
 
     def read(self, text: TextCondition) -> CaptionContext:
         """Pool the captions, and compute every block's modulation, keys and values, once for all scales."""
         with torch.autocast(text.features_TD.device.type, enabled=False):
             normed = TextCondition(self.text_norm(text.features_TD.float()), text.lengths)
-            is_padded = len(set(text.lengths)) > 1
+            is_padded = len(set(text.lengths)) > 1 or self.one_form
             bias = mask_bias(text.mask())[:, None, None] if is_padded else None
             pooled = self.pool(normed.padded()[0], bias)
             memory = TextCondition(self.text_project(normed.features_TD), text.lengths).padded()[0]
@@ -169,11 +190,13 @@ class Transformer(nn.Module):
             x_BMD = self._start_tokens(caption, schedule)
             if inputs_BMC is not None:
                 x_BMD = self.token_project(inputs_BMC.float())
+        if self.learned_positions is not None:
+            x_BMD = x_BMD + self.learned_positions(schedule)[span]
         rotary = self._rotations(schedule)[span]
-        for i, block in enumerate(self.blocks):
-            if self.config.adds_scale_embedding(i):
+        for i, block in enumerate(self.block_modules()):
+            if self.scale_embedding is not None and self.config.adds_scale_embedding(i):
                 x_BMD = x_BMD + self.scale_embedding[k]
-            x_BMD = block(x_BMD, caption.modulations[i], caption.memories[i], rotary, decoding.caches[i])
+            x_BMD = block.forward(x_BMD, caption.modulations[i], caption.memories[i], rotary, decoding.caches[i])
             if mix is not None:
                 x_BMD = mix(i, x_BMD)
         return x_BMD
@@ -194,6 +217,14 @@ class Transformer(nn.Module):
     def _start_tokens(self, caption: CaptionContext, schedule: ScaleSchedule) -> Float[Tensor, "B M D"]:
         return (caption.pooled_BD + self.start).unsqueeze(1).expand(-1, schedule.spans[0].stop, -1)
 
+    def _embedding_of_scales(self, schedule: ScaleSchedule) -> Float[Tensor, "L D"] | None:
+        """Return the scale embedding of every token; None for a model without."""
+        if self.scale_embedding is None:
+            return None
+        areas = torch.tensor([h * w for h, w in schedule.grids], device=self.scale_embedding.device)
+        rows = self.scale_embedding[: schedule.num_scales]
+        return rows.repeat_interleave(areas, dim=0, output_size=schedule.num_tokens)
+
     def _rotations(self, schedule: ScaleSchedule) -> Float[Tensor, "L P 2"]:
         """Return cosines and sines as real numbers, since ``torch.compile`` does not support complex ones."""
         rotary = rotations(schedule, self.config.head_width, self.config.positions, self.start.device)
@@ -211,7 +242,7 @@ class Transformer(nn.Module):
         drop_paths: list[DropPathMask | None] = []
         for i in range(self.config.depth):
             rate = self.config.drop_path_rate(i)
-            if not self.training or rate == 0.0:
+            if not self.training or (rate == 0.0 and not self.one_form):
                 drop_paths.append(None)
                 continue
             kept = ~_draw(rate, (2, batch_size, 1, 1), generator, self.start.device)

@@ -25,8 +25,10 @@ def rotations(
 
     The first half of the pairs rotates with the row, the second half with the column. Within each half frequencies fall
     geometrically from 1 with base 10000. With complex numbers the rotation of a pair is one multiplication, which
-    reads and writes memory once.
+    reads and writes memory once. "learned" positions rotate nothing.
     """
+    if positions == "learned":
+        return torch.ones(schedule.num_tokens, head_width // 2, dtype=torch.complex64, device=device)
     if positions == "interpolated":
         return torch.cat([_interpolated(grid, schedule.frame, head_width) for grid in schedule.grids]).to(device)
     angles = []

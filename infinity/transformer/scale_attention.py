@@ -39,7 +39,8 @@ def attend(
     scale: float,
 ) -> Float[Tensor, "B N Lq E"]:
     """Compute softmax(scale * q k + bias) v; ``bias`` is 0 or minus infinity."""
-    if query.device.type == "cpu" and query.shape[2] * key.shape[2] <= _EXPLICIT_SCORES:
+    is_small = query.device.type == "cpu" and not torch.compiler.is_compiling()  # compiled code has one form
+    if is_small and query.shape[2] * key.shape[2] <= _EXPLICIT_SCORES:
         return _attend_explicitly(query, key, value, bias, scale)
     bias = bias if bias is None else bias.to(query.dtype)
     return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=scale)

@@ -90,7 +90,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(browser.shoot(out / "finetune-run.png"))
         if run["state"]["type"] != "COMPLETED":
             return 1
-        command("generate", "-c", folder / "runs" / "formed", "-p", "a red circle", "-o", out)
+        (finetuned,) = (folder / "runs" / "formed").glob("transformer-*/model")
+        command("generate", "-c", finetuned, "-p", "a red circle", "-o", out)
     finally:
         stack.down()
     return 0

@@ -53,20 +53,16 @@ def test_every_page_is_here_and_short_enough_to_be_read() -> None:
         assert ast.get_docstring(ast.parse(text)), name
 
 
-@pytest.mark.ray
-@pytest.mark.slow
-def test_scenes_trains_a_model_from_nothing(local_ray: None, tmp_path: Path) -> None:
-    folder = run("scenes", str(tmp_path / "run"), "mini")
+def test_scenes_trains_a_model_from_nothing(tmp_path: Path) -> None:
+    with in_process():
+        folder = run("scenes", str(tmp_path / "run"), "mini")
     assert load_checkpoint(folder).kind == KIND
     assert size_of(tmp_path / "run/circle.png") == (32, 32)
 
 
-@pytest.mark.ray
-@pytest.mark.slow
-def test_emoji_trains_on_a_folder_of_pictures(
-    local_ray: None, scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder = run("emoji", str(scenes), str(tmp_path / "run"), "mini")
+def test_emoji_trains_on_a_folder_of_pictures(scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with in_process():
+        folder = run("emoji", str(scenes), str(tmp_path / "run"), "mini")
     assert load_checkpoint(folder).kind == KIND
     assert "kept" in capsys.readouterr().out
     assert list((tmp_path / "run").glob("*.png"))
@@ -79,10 +75,9 @@ def test_paper_2b_writes_the_specs_and_says_what_they_need(tmp_path: Path, capsy
     assert capsys.readouterr().out.count("GB per GPU") == 3
 
 
-@pytest.mark.ray
-@pytest.mark.slow
-def test_finetune_changes_the_weights_of_a_model(local_ray: None, model: str, scenes: Path, tmp_path: Path) -> None:
-    folder = run("finetune", model, str(scenes), str(tmp_path), num_steps=2, batch_size=2)
+def test_finetune_changes_the_weights_of_a_model(model: str, scenes: Path, tmp_path: Path) -> None:
+    with in_process():
+        folder = run("finetune", model, str(scenes), str(tmp_path), num_steps=2, batch_size=2)
     before, after = load_checkpoint(model).tensors, load_checkpoint(folder).tensors
     assert before.keys() == after.keys()
     assert any(not before[name].equal(after[name]) for name in before)

@@ -2,6 +2,7 @@
 
 import json
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,10 @@ from flows.finetune import finetune
 from flows.forms.parameters import EvaluationForm, FinetuneForm
 from flows.pretrain import pretrain
 from flows.records.plan import STAGES, load_plan, save_plan
+from infinity import run_spec
+from infinity.checkpoint import load_checkpoint
 from infinity.data.dataset.manifest import Manifest
+from infinity.jobs.cluster.connection import in_process
 from tests.fixtures.prefect_api import ask
 from tests.flows.conftest import MiniRun
 
@@ -80,7 +84,8 @@ def test_a_finetune_from_a_store_fills_it_first_as_a_task_of_its_own(mini_run: M
     plan = load_plan(str(mini_run.folder))
     try:
         form = FinetuneForm(stored=True, num_steps=3)
-        state = finetune(run=str(mini_run.folder), transformer=form, return_state=True)
+        with in_process():
+            state = finetune(run=str(mini_run.folder), transformer=form, return_state=True)
     finally:
         save_plan(plan, str(mini_run.folder))
     assert state.is_completed(), state.message
@@ -89,6 +94,16 @@ def test_a_finetune_from_a_store_fills_it_first_as_a_task_of_its_own(mini_run: M
     table = json.loads(_artifacts(prefect_server, flow_run)["finetune-store-numbers"]["data"])
     pictures = {row["what"]: row["value"] for row in table}["pictures"]
     assert pictures == len(Manifest.load(plan.finetune.manifest).rows("train"))
+
+
+def test_a_training_in_this_process_equals_that_of_a_worker_of_ray(mini_run: MiniRun, tmp_path: Path) -> None:
+    spec = load_plan(str(mini_run.folder)).finetune
+    with in_process():
+        report = run_spec(spec.replace(output=str(tmp_path)))
+    before, after = (load_checkpoint(folder).tensors for folder in (f"{spec.folder}/model", report.model))
+    assert before.keys() == after.keys()
+    assert all(before[name].equal(after[name]) for name in before)
+    assert any((Path(report.model).parent / "samples").iterdir())
 
 
 def test_bad_input_ends_the_run_with_the_job_s_own_sentence(

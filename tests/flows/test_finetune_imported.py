@@ -10,6 +10,7 @@ from flows.finetune import finetune
 from flows.records.plan import beginning_with, changed, load_plan, new_plan
 from infinity.checkpoint import load_checkpoint
 from infinity.cli import app
+from infinity.jobs.cluster.connection import in_process
 from tests.fixtures.published_files import write_pictures, write_published, write_t5
 
 
@@ -42,18 +43,16 @@ def test_a_finetuning_of_an_imported_model_keeps_its_shape_when_other_stages_cha
 
 
 @pytest.mark.prefect
-@pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.parametrize("rank", [None, 2])
-def test_the_form_finetunes_an_imported_model(
-    tmp_path: Path, prefect_server: str, local_ray: None, rank: int | None
-) -> None:
+def test_the_form_finetunes_an_imported_model(tmp_path: Path, prefect_server: str, rank: int | None) -> None:
     model, run = _imported(tmp_path), tmp_path / "run"
     write_pictures(tmp_path / "pictures")
     boxes = {"num_steps": 2, "batch_size": 2, "num_parts": 1, "num_workers": 1, "threads": 1, "adapter_rank": rank}
     parameters = {"run": str(run), "data": str(tmp_path / "pictures"), "model": str(model), "transformer": boxes}
     assert finetune.validate_parameters(parameters)  # what the form sends is JSON
-    state = finetune(**finetune.validate_parameters(parameters), return_state=True)
+    with in_process():
+        state = finetune(**finetune.validate_parameters(parameters), return_state=True)
     assert state.is_completed(), state.message
     plan = load_plan(str(run))
     assert (plan.finetune.adapters is None) == (rank is None)

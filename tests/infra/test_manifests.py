@@ -18,11 +18,11 @@ import yaml
 from flows.pool import QUEUES
 from infinity.jobs.cluster.connection import short_temporary_folder
 from infra import compose_env, processes
-from infra.environment import free_port
+from infra.environment import common_environment, free_port
 from infra.settings import REPOSITORY
 from tests.fixtures.limits import AGES_S, wait_until
 
-FLOWS = {"build_dataset", "train_tokenizer", "pretrain", "finetune", "evaluate", "sweep", "end_to_end"}
+FLOWS = {"build_dataset", "train_tokenizer", "pretrain", "finetune", "evaluate", "sweep", "study", "end_to_end"}
 
 
 def _load(name: str) -> Any:
@@ -103,7 +103,7 @@ def test_runs_that_fill_the_machine_do_not_run_side_by_side() -> None:
         queues.setdefault(entry["work_pool"].get("work_queue_name", "default"), set()).add(key.rpartition(":")[2])
         assert "concurrency_limit" not in entry, "such a limit ends runs that outlive an outage of the server"
     assert queues == {
-        "machine": {"train_tokenizer", "pretrain", "finetune", "end_to_end"},
+        "machine": {"train_tokenizer", "pretrain", "finetune", "end_to_end", "study"},
         "evaluations": {"evaluate", "sweep"},
         "default": {"build_dataset"},
     }
@@ -204,6 +204,17 @@ def test_container_file_installs_with_the_pinned_versions_and_runs_without_right
 
 def _environments() -> dict[str, dict[str, str]]:
     return {name: service.get("environment", {}) for name, service in _load("infra/compose.yaml")["services"].items()}
+
+
+def test_containers_have_the_settings_of_the_local_stack() -> None:
+    """The image sets what infra/env.sh sets, and no file that starts a container sets anything else."""
+    text = (REPOSITORY / "infra/Containerfile").read_text(encoding="utf-8").replace("\\\n", " ")
+    image = dict(re.findall(r"(?:^|\s)([A-Z][A-Z0-9_]*)=(\S+)", text.rpartition("\nENV ")[2].partition("\n")[0]))
+    wanted = common_environment()
+    assert {name: image.get(name) for name in wanted} == wanted
+    for service in _load("infra/compose.yaml")["services"].values():
+        given = service.get("environment", {})
+        assert {name: value for name, value in given.items() if name in wanted and value != wanted[name]} == {}
 
 
 def test_every_container_of_ray_asks_for_the_token_of_the_env_file() -> None:

@@ -25,12 +25,18 @@ struct Switch final : c10::impl::NoOpDeviceGuardImpl<c10::DeviceType::CUDA> {
   void synchronizeDevice(const c10::DeviceIndex) const override {}
 };
 
+// Says that it is the card's; fake tensors draw nothing.
+struct Numbers final : at::CPUGeneratorImpl {
+  Numbers() { device_ = kCard; }
+};
+
 c10::impl::DeviceGuardImplRegistrar registered(c10::DeviceType::CUDA, new Switch());
 
 }  // namespace
 
-struct PhantomHooks : at::CUDAHooksInterface {
-  PhantomHooks(at::CUDAHooksArgs) {}
+// torch looks for hooks of this name.
+struct CUDAHooks : at::CUDAHooksInterface {
+  CUDAHooks(at::CUDAHooksArgs) {}
   void init() const override {}
   bool isBuilt() const override { return true; }
   bool isAvailable() const override { return true; }
@@ -43,10 +49,10 @@ struct PhantomHooks : at::CUDAHooksInterface {
   void setCurrentDevice(at::DeviceIndex) const override {}
   at::DeviceIndex exchangeDevice(at::DeviceIndex) const override { return 0; }
   at::DeviceIndex maybeExchangeDevice(at::DeviceIndex) const override { return 0; }
-  at::Generator getNewGenerator(at::DeviceIndex) const override { return at::detail::createCPUGenerator(); }
+  at::Generator getNewGenerator(at::DeviceIndex) const override { return at::make_generator<Numbers>(); }
 };
 
 namespace at {
-using ::PhantomHooks;
-REGISTER_CUDA_HOOKS(PhantomHooks)
+using ::CUDAHooks;
+REGISTER_CUDA_HOOKS(CUDAHooks)
 }  // namespace at

@@ -59,6 +59,7 @@ def running() -> Iterator[None]:
     from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
     from torch.cuda.amp import common
 
+    from infinity import budget
     from infinity.jobs.estimate import tracing
 
     def zeros(tensor: FakeTensor) -> np.ndarray:
@@ -68,12 +69,13 @@ def running() -> Iterator[None]:
     common.amp_definitely_not_available = lambda: False
     torch.cuda.is_bf16_supported = lambda including_emulation=True: True
     FakeTensor.numpy = zeros
-    apply = torch.nn.Module._apply
+    apply, free = torch.nn.Module._apply, budget.free_bytes
+    budget.free_bytes = lambda device: 80 * 10**9
     torch.nn.Module._apply = tracing._replace  # type: ignore[method-assign]  # as in tracing
     tracing._forget_tables()
     try:
         with FakeTensorMode(allow_non_fake_inputs=True):
             yield
     finally:
-        torch.nn.Module._apply = apply  # type: ignore[method-assign]
+        torch.nn.Module._apply, budget.free_bytes = apply, free  # type: ignore[method-assign]
         tracing._forget_tables()

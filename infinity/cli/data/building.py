@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated
+from itertools import groupby
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.table import Table
 
-from infinity.cli.console import bar, clear_errors, out
+from infinity.cli.console import clear_errors, following, out
+
+if TYPE_CHECKING:
+    from infinity.jobs.dataset.build import BuildDatasetReport
 
 
 class Filters(StrEnum):
@@ -44,6 +49,14 @@ def build(
             "What lies neither in it nor in the source is left out as outside_source.",
         ),
     ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="Any other setting of the spec as PATH=VALUE, such as filters.captions.min_words=3; may be given "
+            "several times. `infinity data settings` lists them all.",
+        ),
+    ] = None,
     ray_address: Annotated[
         str | None, typer.Option(envvar="RAY_ADDRESS", help="Address of a Ray cluster; without one a local Ray starts.")
     ] = None,
@@ -58,6 +71,7 @@ def build(
         from infinity.jobs.cluster.connection import connect
         from infinity.jobs.dataset import build as job
         from infinity.jobs.dataset.filter_sets import filter_set, with_model_filters
+        from infinity.settings import with_settings
 
         uri, allowed = storage.absolute(source), tuple(map(storage.absolute, roots or ()))
         spec = job.BuildDatasetSpec(
@@ -73,9 +87,51 @@ def build(
             name=name,
             parent=None if parent is None else storage.absolute(parent),
         )
-        spec = with_model_filters(spec, filter_set(filters.value))
-        with connect(ray_address), bar("building") as show:
-            report = job.run(spec, progress=lambda progress: show(progress.fraction))
-        counts = report.summary.counts
-        out.print(f"{counts['kept']:,} of {counts['read']:,} pictures kept", markup=False, highlight=False)
-        out.print(report.manifest, markup=False, highlight=False, soft_wrap=True)
+        spec = with_settings(spec, dict(map(_pair, settings or ())))
+        models = spec.filters.models if filters is Filters.none else filter_set("paper")
+        spec = with_model_filters(spec, models)
+        with connect(ray_address), following("building") as show:
+            report = job.run(spec, progress=show)
+        _show(report)
+
+
+def settings(
+    as_json: Annotated[bool, typer.Option("--json", help="Print a complete spec with all defaults.")] = False,
+) -> None:
+    """List every setting of a data set in groups: its path for --set and for the form, type, default and meaning."""
+    with clear_errors():
+        from infinity.jobs.dataset.spec import BuildDatasetSpec
+        from infinity.settings import settings_of
+
+        if as_json:
+            out.print_json(BuildDatasetSpec(source="/pictures", output="sets").dump())
+            return
+        found = sorted(settings_of(BuildDatasetSpec), key=lambda setting: setting.group)
+        for title, members in groupby(found, lambda setting: setting.group):
+            out.print(f"\n{title or 'the data set'}", style="bold", markup=False, highlight=False)
+            for setting in members:
+                default = f", default {setting.default}" if setting.default else ""
+                told = f"  {setting.path} ({setting.kind}{default}): {setting.help}"
+                out.print(told, markup=False, highlight=False, soft_wrap=True)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    path, sign, value = text.partition("=")
+    if not sign or not path:
+        raise ValueError(f"--set: expected PATH=VALUE, such as filters.min_side_px=64, got {text!r}")
+    return path.strip(), value
+
+
+def _show(report: BuildDatasetReport) -> None:
+    """Print the funnel, what was not read, and the manifest."""
+    from infinity.reporting.gallery import funnel
+
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    for name, number in funnel(report.summary.counts):
+        table.add_row(name, f"{number:,}")
+    out.print(table)
+    for line in report.not_read:
+        out.print(f"not read: {line}", markup=False, highlight=False, soft_wrap=True)
+    counts = report.summary.counts
+    out.print(f"{counts['kept']:,} of {counts['read']:,} pictures kept", markup=False, highlight=False)
+    out.print(report.manifest, markup=False, highlight=False, soft_wrap=True)

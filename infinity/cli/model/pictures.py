@@ -59,7 +59,13 @@ def generate(
     negative_prompt: Annotated[
         str | None, typer.Option(help="What to steer away from; by default the empty condition of the training.")
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Pictures per pass; changes no picture.")] = 8,
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="Most pictures per pass, fewer where memory is short; changes no picture.")
+    ] = 8,
+    bfloat16: Annotated[
+        bool | None,
+        typer.Option(help="Compute products in bfloat16 or float32; by default bfloat16 on a GPU, float32 on a CPU."),
+    ] = None,
     device: Device = "cpu",
 ) -> None:
     """Draw pictures for prompts, as PNG files that hold the settings they were drawn with."""
@@ -75,7 +81,7 @@ def generate(
         texts = prompt_list(prompt)
         total = len(texts) * count
         make_picture_folder(output)
-        pipeline = Pipeline.load(checkpoint, device)
+        pipeline = Pipeline.load(checkpoint, device, bfloat16=bfloat16)
         with bar(f"drawing {total} pictures") as report:
             for start in range(0, total, batch_size):
                 places = range(start, min(total, start + batch_size))

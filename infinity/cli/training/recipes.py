@@ -79,7 +79,10 @@ def transformer_specs(
     ] = None,
     cpu: Annotated[bool, typer.Option("--cpu", help="Finetune on CPUs instead of GPUs.")] = False,
     num_workers: Annotated[int, typer.Option(help="Number of GPUs, one process each.")] = 64,
-    part_size: Annotated[int, typer.Option(help="Size of a micro-batch: pictures that a GPU computes at once.")] = 4,
+    part_size: Annotated[
+        int | None,
+        typer.Option(help="Size of a micro-batch: pictures that a GPU computes at once; by default 64, 16 and 4."),
+    ] = None,
 ) -> None:
     """Write the specs of the paper's three stages (256, 512, 1024); `infinity run SPEC_FILE` trains one.
 

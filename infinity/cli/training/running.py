@@ -35,7 +35,7 @@ def run(
     ] = True,
 ) -> None:
     """Run one stage from its spec file, unless it is done already."""
-    _log_to_terminal()
+    log_to_terminal()
     from infinity.jobs.cluster.actors import WorkersError
     from infinity.training.learner import TrainingError
 
@@ -69,7 +69,8 @@ def _run(spec_file: str, output: str | None, ray_address: str | None, wait: bool
     logger.info("done: %s", report_uri(spec))
 
 
-def _log_to_terminal() -> None:
+def log_to_terminal() -> None:
+    """Write log records to standard error, with the time."""
     from infinity.reporting.terminal import EscapingFormatter
 
     handler = logging.StreamHandler(sys.stderr)

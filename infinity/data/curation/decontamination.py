@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 
@@ -88,10 +89,11 @@ def read_prompts(uri: str) -> list[str]:
 def matching_captions(rows: pa.Table, prompts: tuple[str, ...], config: Decontamination) -> list[Match]:
     """Return rows of which any caption matches a prompt, with the prompt."""
     index = _PromptIndex(prompts, config)
-    columns = [rows[name].to_pylist() for name in ("caption", "caption_long", "caption_short")]
+    columns = [rows[name].to_pylist() for name in ("caption", "caption_long", "caption_short", "further")]
     matches = []
-    for row, captions in enumerate(zip(*columns, strict=True)):
-        found = [prompt for caption in captions if caption and (prompt := index.match(caption)) is not None]
+    for row, (*captions, further) in enumerate(zip(*columns, strict=True)):
+        texts = [*captions, *(json.loads(further) if further else ())]
+        found = [prompt for text in texts if text and (prompt := index.match(text)) is not None]
         if found:
             matches.append(Match(row, f"prompt {found[0]!r}"))
     return matches

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from infinity.data.curation.caption_scores import is_damaged
 from infinity.data.curation.filters import clean_caption
 from infinity.data.curation.storing import ReducedWriter
 from infinity.data.images.decoding import Decoded, UnreadableError, decode
@@ -37,6 +39,7 @@ FACTS = pa.schema(
         ("caption", pa.string()),  # cleaned, as all captions; empty where there is none
         ("caption_long", pa.string()),  # both null unless the source gives a long and a short one
         ("caption_short", pa.string()),
+        ("further", pa.string()),  # further captions that may stand for ``caption``, as a JSON list; null for none
         ("problem", pa.string()),  # why it cannot be read; null for readable pictures
         ("detail", pa.string()),  # the same in words; of a readable picture what was done to it, or null
         # Everything below is null where there is a problem.
@@ -137,12 +140,17 @@ def from_bytes(data: bytes, where: str, columns: Sequence[str] | None = None) ->
         FactsError: The file holds no facts, or facts of another version.
     """
     try:
-        table = pq.read_table(io.BytesIO(data), columns=None if columns is None else list(columns))
+        with pq.ParquetFile(io.BytesIO(data)) as file:
+            table = file.read(columns=None if columns is None else list(columns))
     except pa.ArrowInvalid as error:
         raise FactsError(f"{where}: expected a Parquet file of facts ({error}); delete it to measure again") from error
     found = (table.schema.metadata or {}).get(b"infinity.version", b"none").decode()
     if found != str(MEASURE_VERSION):
         raise FactsError(f"{where}: expected facts of version {MEASURE_VERSION}, found {found}; delete it")
+    wanted = FACTS.names if columns is None else columns
+    if "further" in wanted and "further" not in table.column_names:  # older facts, of pictures with one caption
+        place = table.column_names.index("caption_short") + 1 if "caption_short" in table.column_names else 0
+        table = table.add_column(place, FACTS.field("further"), pa.nulls(table.num_rows, pa.string()))
     return table
 
 
@@ -169,7 +177,16 @@ def _described(record: Record) -> dict[str, object]:
         "caption": _writable_caption(record.caption),
         "caption_long": None if record.caption_long is None else _writable_caption(record.caption_long),
         "caption_short": None if record.caption_short is None else _writable_caption(record.caption_short),
+        "further": _further(record),
     }
+
+
+def _further(record: Record) -> str | None:
+    """Return the further captions that are whole and not blank, each once, as a JSON list; None for none."""
+    texts = [_writable_caption(text) for text in record.further]
+    known = (_writable_caption(record.caption), "")
+    texts = [text for text in dict.fromkeys(texts) if text not in known and not is_damaged(text)]
+    return json.dumps(texts, ensure_ascii=False) if texts else None
 
 
 def _writable_caption(text: str | None) -> str:

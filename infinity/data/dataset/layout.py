@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +20,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 
 from infinity.config import Config, digest_of
 from infinity.data.dataset.manifest import Manifest, ShardInfo, Split
+from infinity.data.dataset.manifest_rows import with_further
 from infinity.data.dedup.checksums import as_rows, as_values, earlier_equals
 from infinity.scales import nearest_aspect_ratio
 
@@ -27,7 +28,7 @@ SHARD_VERSION = 1
 """Changes whenever the same samples would make a shard of other bytes."""
 
 SAMPLE_COLUMNS = (
-    "row", "name", "url", "caption", "caption_long", "caption_short", "num_bytes", "width_px", "height_px",
+    "row", "name", "url", "caption", "caption_long", "caption_short", "further", "num_bytes", "width_px", "height_px",
     "extension", "keep_bytes", "content", "pixels", "phash",
 )  # fmt: skip
 """Columns of the facts that are needed to write a picture."""
@@ -101,8 +102,9 @@ class ShardPlan:
     @property
     def digest(self) -> str:
         """16 hexadecimal digits over everything that the shard's bytes and its rows of the manifest follow from."""
-        samples = self.samples.drop_columns(["row"])
-        lines = json.dumps(samples.to_pylist(), sort_keys=True, ensure_ascii=True, default=bytes.hex)
+        samples = self.samples.drop_columns(["row"]).to_pylist()
+        samples = [_without_further(sample) for sample in samples]
+        lines = json.dumps(samples, sort_keys=True, ensure_ascii=True, default=bytes.hex)
         content = hashlib.sha256(lines.encode()).hexdigest()
         storing = [self.storing] if self.storing else []
         return digest_of([SHARD_VERSION, self.split, self.aspect_ratio, content, *storing])
@@ -178,7 +180,7 @@ class ShardPlans:
 
 def samples_of(manifest: Manifest) -> pa.Table:
     """Return a data set's samples as ``plan_shards`` takes them, in the order of its rows, from the manifest alone."""
-    table = manifest.table
+    table = with_further(manifest.table)
     binary = {
         name: pa.array([bytes.fromhex(value) for value in table[column].to_pylist()], pa.binary(32))
         for name, column in (("content", "original_sha256"), ("pixels", "pixels_sha256"))
@@ -192,17 +194,25 @@ def samples_of(manifest: Manifest) -> pa.Table:
     return pa.table({name: columns[name] if name in columns else table[name] for name in SAMPLE_COLUMNS})
 
 
+def _without_further(sample: dict[str, Any]) -> dict[str, Any]:
+    """Return a sample without the column of further captions where it has none: older plans keep their digest."""
+    return {name: value for name, value in sample.items() if name != "further" or value is not None}
+
+
 def sample_keys(kept: pa.Table) -> pa.ChunkedArray:
     """Return a name for each sample: 20 hexadecimal digits over picture and captions, and a number for repetitions.
 
     It does not depend on the place in the source, so a sample is recognised in a source that grew.
     """
     parts, keys = [np.empty((0, _KEY_BYTES), np.uint8)], list[pa.Array]()
-    for batch in kept.select(["content", "caption", "caption_long", "caption_short"]).to_batches(_ROWS_AT_ONCE):
+    columns = ["content", "caption", "caption_long", "caption_short", "further"]
+    for batch in kept.select(columns).to_batches(_ROWS_AT_ONCE):
         contents, *captions = (column.to_pylist() for column in batch.columns)
         digests = [
-            hashlib.sha256(content + json.dumps(texts).encode()).digest()[:_KEY_BYTES]
-            for content, *texts in zip(contents, *captions, strict=True)
+            hashlib.sha256(content + json.dumps([*texts, *([further] if further else [])]).encode()).digest()[
+                :_KEY_BYTES
+            ]
+            for content, *texts, further in zip(contents, *captions, strict=True)
         ]
         parts.append(np.frombuffer(b"".join(digests), np.uint8).reshape(-1, _KEY_BYTES))
         keys.append(pa.array([digest.hex() for digest in digests], pa.string()))

@@ -26,6 +26,14 @@ from infinity.config import Config, parse_json
 from infinity.data.curation.histograms import Histogram
 from infinity.data.curation.rule_counts import RuleCount
 from infinity.data.curation.takedown import TakedownList
+from infinity.data.dataset.manifest_rows import (
+    FULL_SCHEMA,
+    ROWS_PER_GROUP,
+    SCHEMA,
+    has_further,
+    whole_groups,
+    with_further,
+)
 from infinity.data.dataset.parquet_columns import ParquetColumns
 from infinity.data.sources.columns import SourceColumns
 from infinity.data.sources.download.config import DownloadConfig
@@ -33,37 +41,10 @@ from infinity.data.sources.samples import CaptionChoice
 from infinity.scenes.drawing import ScenesConfig
 
 FORMAT = 2
-ROWS_PER_GROUP = 8192
-"""Rows that are decoded together where a reader asks for the checksum, name or caption of one of them."""
-
 _HEAD_KEY = b"infinity.dataset"
 _REPEATING = ("shard", "extension", "split")
 
 Split = Literal["train", "validation"]
-
-SCHEMA = pa.schema(
-    [
-        ("key", pa.string()),  # name of the sample's files in its shard: a checksum of picture and captions
-        ("shard", pa.string()),  # relative to the root that the head names
-        ("offset", pa.int64()),  # of the picture's bytes in the shard
-        ("num_bytes", pa.int64()),
-        ("width_px", pa.int32()),
-        ("height_px", pa.int32()),
-        ("extension", pa.string()),  # of the picture's file in the shard
-        ("aspect_ratio", pa.float64()),  # the trained ratio (height / width) nearest to the picture's
-        ("caption", pa.string()),
-        ("caption_long", pa.string()),  # both null unless the source gives a long and a short one
-        ("caption_short", pa.string()),
-        ("split", pa.string()),
-        ("sha256", pa.string()),  # of the picture's bytes in the shard
-        ("original_sha256", pa.string()),  # of the file in the source; another one where the picture had to change
-        ("pixels_sha256", pa.string()),  # of size and pixels, as they were decoded to be measured
-        ("phash", pa.uint64()),
-        ("url", pa.string()),
-        ("source", pa.string()),  # the picture's name where it came from
-    ]
-)
-"""Columns of the manifest; rows are ordered by split, aspect ratio, shard and place in the shard."""
 
 
 class ManifestError(ValueError):
@@ -194,7 +175,7 @@ class Manifest:
         return cls._parsed(uri, storage.read_bytes(uri))
 
     @classmethod
-    def write(cls, uri: str, head: ManifestHead, tables: Iterable[pa.Table]) -> Manifest:
+    def write(cls, uri: str, head: ManifestHead, tables: Iterable[pa.Table], further: bool = False) -> Manifest:
         """Write a manifest whose rows come a piece at a time, and give it as it would be loaded.
 
         Args:
@@ -202,12 +183,13 @@ class Manifest:
             head: Facts about the data set as a whole.
             tables: Rows of the manifest, with the columns of ``SCHEMA``; one row group is in memory at a time. The same
                 rows in the same pieces give the same bytes.
+            further: Whether some row has further captions.
 
         Raises:
             FileAlreadyThereError: Another manifest lies there.
             StorageError: The manifest cannot be written.
         """
-        content = _file_of(head, tables)
+        content = _file_of(head, tables, further)
         storage.put_once(uri, content)
         return cls._parsed(uri, content)
 
@@ -287,7 +269,7 @@ class Manifest:
 
     def to_bytes(self) -> bytes:
         """Return the bytes of the manifest's file."""
-        return bytes(_file_of(self.head, [self.table]))
+        return bytes(_file_of(self.head, [self.table], has_further(self.table)))
 
     def __len__(self) -> int:
         return int(self._rows.num_rows)
@@ -351,6 +333,29 @@ class Manifest:
         column = self.table[name]
         return [column[row].as_py() for row in numbers]
 
+    @property
+    def has_further(self) -> bool:
+        """True where some row may have further captions."""
+        return "further" in self._rows.column_names
+
+    def dress(self, row: int, caption: str) -> str:
+        """Return a caption as a training gives it to the text encoder; here it stays as it is."""
+        return caption
+
+    def repeats_of(self, rows: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+        """Return how often the pictures of some rows come in a round of a training: once."""
+        return np.ones(len(rows), np.int64)
+
+    def further(self, rows: Sequence[int] | Int[np.ndarray, " n"]) -> list[list[str]]:
+        """Return the captions of some rows that may stand for ``caption``, in their order; none where there is but one.
+
+        Raises:
+            ManifestError: The file is damaged.
+        """
+        if not self.has_further:
+            return [[] for _ in rows]
+        return [json.loads(text) if text else [] for text in self.values("further", rows)]
+
     def place(self, row: int) -> tuple[str, int, int]:
         """Return the URI of the shard, offset and number of bytes of one picture.
 
@@ -396,24 +401,11 @@ class Manifest:
         return data
 
 
-def _file_of(head: ManifestHead, tables: Iterable[pa.Table]) -> memoryview:
+def _file_of(head: ManifestHead, tables: Iterable[pa.Table], further: bool) -> memoryview:
+    schema = FULL_SCHEMA if further else SCHEMA
     text = json.dumps(head.to_json(), sort_keys=True, ensure_ascii=True)
     file = io.BytesIO()
-    with pq.ParquetWriter(file, SCHEMA.with_metadata({_HEAD_KEY: text.encode()}), compression="zstd") as writer:
-        for rows in _whole_groups(tables):
+    with pq.ParquetWriter(file, schema.with_metadata({_HEAD_KEY: text.encode()}), compression="zstd") as writer:
+        for rows in whole_groups((with_further(table).select(schema.names) for table in tables), schema):
             writer.write_table(rows, row_group_size=ROWS_PER_GROUP)
     return file.getbuffer()
-
-
-def _whole_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """Yield the same rows in pieces of one or more row groups, the last one of what is left; never nothing."""
-    waiting, number, is_first = [SCHEMA.empty_table()], 0, True
-    for table in tables:
-        waiting.append(table.cast(SCHEMA))
-        number += table.num_rows
-        if number >= ROWS_PER_GROUP:
-            rows, number = pa.concat_tables(waiting), number % ROWS_PER_GROUP
-            yield rows.slice(0, rows.num_rows - number)
-            waiting, is_first = [rows.slice(rows.num_rows - number)], False
-    if number or is_first:
-        yield pa.concat_tables(waiting)

@@ -46,6 +46,11 @@ class ParquetColumns:
         return self._starts[-1]
 
     @property
+    def column_names(self) -> list[str]:
+        """Names of the columns of the file."""
+        return list(self._file.metadata.schema.to_arrow_schema().names)
+
+    @property
     def metadata(self) -> dict[bytes, bytes]:
         """The schema's metadata."""
         return dict(self._file.schema_arrow.metadata or {})

@@ -25,7 +25,8 @@ import pyarrow as pa
 from infinity import storage
 from infinity.config import ConfigError
 from infinity.data.dataset.layout import Origin, ShardPlan
-from infinity.data.dataset.manifest import SCHEMA, ManifestError, ShardInfo
+from infinity.data.dataset.manifest import ManifestError, ShardInfo
+from infinity.data.dataset.manifest_rows import FULL_SCHEMA
 from infinity.data.images.decoding import UnreadableError, decode
 from infinity.data.sources.checking import fetch
 from infinity.data.sources.opening import Slice
@@ -102,7 +103,7 @@ def write_shard(plan: ShardPlan, slices: Sequence[Slice], root: str, max_pixels:
     info = ShardInfo(path=path, num_bytes=hashed.num_bytes, num_samples=len(rows), sha256=sha256)
     rows = [row | {"shard": path} for row in rows]
     storage.write_text(index, json.dumps({"info": info.to_json(), "rows": rows}, ensure_ascii=True))
-    return WrittenShard(info=info, rows=table_of(rows, SCHEMA))
+    return WrittenShard(info=info, rows=table_of(rows, FULL_SCHEMA))
 
 
 def _from_index(uri: str, root: str) -> WrittenShard | None:
@@ -114,7 +115,7 @@ def _from_index(uri: str, root: str) -> WrittenShard | None:
     try:
         data = json.loads(text)
         info = ShardInfo.from_json(data["info"], where=uri)
-        rows = pa.Table.from_pylist(data["rows"], schema=SCHEMA)  # whatever lies there
+        rows = pa.Table.from_pylist(data["rows"], schema=FULL_SCHEMA)  # whatever lies there
     except (KeyError, ValueError, pa.ArrowException) as error:
         raise ConfigError(f"{uri}: expected the index of a shard ({error}); delete it to write it again") from error
     try:
@@ -130,6 +131,7 @@ def _add_sample(tar: tarfile.TarFile, plan: ShardPlan, sample: dict[str, Any], i
     """Append the three files of one sample and return its row of the manifest, without the shard's name."""
     key = sample["key"]
     told = {name: sample[name] for name in ("url", "caption_long", "caption_short") if sample[name] is not None}
+    told |= {"further": json.loads(sample["further"])} if sample["further"] else {}
     facts = {"width_px": sample["width_px"], "height_px": sample["height_px"], "source": sample["name"], **told}
     offset = _add_file(tar, f"{key}.{sample['extension']}", image)
     _add_file(tar, f"{key}.txt", sample["caption"].encode())
@@ -144,6 +146,7 @@ def _add_sample(tar: tarfile.TarFile, plan: ShardPlan, sample: dict[str, Any], i
         "original_sha256": sample["content"].hex(),
         "pixels_sha256": sample["pixels"].hex(),
         "source": sample["name"],
+        **({"further": sample["further"]} if sample["further"] else {}),
         **{
             name: sample[name]
             for name in (

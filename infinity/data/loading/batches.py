@@ -75,6 +75,7 @@ class BatchPlan:
         if batch_size < 1:
             raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
         ratios, starts, counts = _runs(manifest, split)
+        repeats = manifest.repeats_of(starts)
         if not len(ratios):
             raise ValueError(f"{manifest.uri}: expected pictures in the split {split!r}, found none")
         self.batch_size = batch_size
@@ -83,14 +84,20 @@ class BatchPlan:
         self._aspect_ratios = sorted({float(value) for value in ratios})
         order = order or OrderConfig()
         self._rounds = [
-            Rounds(starts[ratios == ratio], counts[ratios == ratio], key_of(self.key, which), order)
+            Rounds(
+                starts[ratios == ratio],
+                counts[ratios == ratio],
+                key_of(self.key, which),
+                order,
+                repeats[ratios == ratio],
+            )
             for which, ratio in enumerate(self._aspect_ratios)
         ]
         self._sizes = np.array([rounds.num_rows for rounds in self._rounds], np.int64)
 
     @property
     def num_pictures(self) -> int:
-        """Pictures in the split."""
+        """Pictures in the split; those of repeated data sets count as often as they come."""
         return int(self._sizes.sum())
 
     @property
@@ -122,8 +129,8 @@ class BatchPlan:
         epoch = self.epoch(step)
         before = self._batches_before(epoch)
         which, turn = self._turn(epoch, self._batches_before(epoch + 1) - before, step - int(before.sum()))
-        rows, rounds = self._rounds[which].at((int(before[which]) + turn) * self.batch_size, self.batch_size)
-        return BatchIds(self._aspect_ratios[which], tuple(rows.tolist()), tuple(rounds.tolist()))
+        rows, visits = self._rounds[which].at((int(before[which]) + turn) * self.batch_size, self.batch_size)
+        return BatchIds(self._aspect_ratios[which], tuple(rows.tolist()), tuple(visits.tolist()))
 
     def _batches_before(self, epoch: int) -> Int[np.ndarray, " ratios"]:
         """Return full batches of every ratio in all earlier epochs."""

@@ -1,7 +1,8 @@
 """Which caption is trained on: short or long, and how much of a long one.
 
 The published recipe takes a short caption with probability 0.5, and cuts long ones at random to a whole number of
-sentences. What is drawn follows from the key of the plan, row and visit alone.
+sentences. Where a picture has several captions of one kind, one of them is drawn, each as likely as the others. What
+is drawn follows from the key of the plan, row and visit alone.
 """
 
 from __future__ import annotations
@@ -88,26 +89,28 @@ class CaptionDraw:
         return [self._draw(row, visit, *texts) for row, visit, texts in zip(rows, visits, columns, strict=True)]
 
     def _texts(self, rows: tuple[int, ...]) -> list[list[Any]]:
-        """Return taken, long and short captions of some rows; the last two None where there is but one."""
-        return [self._manifest.values(name, rows) for name in ("caption", "caption_long", "caption_short")]
+        """Return taken, long, short and further captions of some rows; long and short None where there is but one."""
+        texts = [self._manifest.values(name, rows) for name in ("caption", "caption_long", "caption_short")]
+        return [*texts, self._manifest.further(rows)]
 
     def possible(self, row: int) -> list[str]:
         """Return every caption that some visit of a row may take, without repetition."""
         config = self._config
-        ((chosen,), (long,), (short,)) = self._texts((row,))
+        ((chosen,), (long,), (short,), (further,)) = self._texts((row,))
         found: list[str] = []
         texts = [(chosen, True)]
         if config.short_probability is not None and long is not None and short is not None:
             texts = [(long, True)] * (config.short_probability < 1) + [(short, False)] * (config.short_probability > 0)
+        texts += [(text, is_long) for other, is_long in texts if other == chosen for text in further]
         for text, is_long in texts:
             if is_long and config.cut_probability > 0:
                 parts = sentences(text)
                 found += ["".join(parts[:number]).rstrip() for number in range(1, len(parts) + 1)]
             if not is_long or config.cut_probability < 1:
                 found.append(text)
-        return list(dict.fromkeys(self._fitted(text) if config.fit_tokens else text for text in found))
+        return list(dict.fromkeys(self._finished(row, text) for text in found))
 
-    def _draw(self, row: int, visit: int, chosen: str, long: str | None, short: str | None) -> str:
+    def _draw(self, row: int, visit: int, chosen: str, long: str | None, short: str | None, further: list[str]) -> str:
         config = self._config
         text, is_long = chosen, True
         random = np.zeros(3)
@@ -116,10 +119,18 @@ class CaptionDraw:
         if config.short_probability is not None and long is not None and short is not None:
             is_long = not random[0] < config.short_probability
             text = long if is_long else short
+        if further and text == chosen:
+            texts = (chosen, *further)
+            text = texts[int(uniform_at(key_of(self._key, "captions", row, visit), np.arange(1))[0] * len(texts))]
         if is_long and random[1] < config.cut_probability:
             parts = sentences(text)
             text = "".join(parts[: 1 + int(random[2] * len(parts))]).rstrip()
-        return self._fitted(text) if config.fit_tokens else text
+        return self._finished(row, text)
+
+    def _finished(self, row: int, text: str) -> str:
+        """Return a drawn caption with what its data set puts around it, and short enough."""
+        text = self._manifest.dress(row, text)
+        return self._fitted(text) if self._config.fit_tokens else text
 
     def _fitted(self, text: str) -> str:
         if self._num_tokens(text) <= self._max_tokens:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+os.environ["WDS_SECURE"] = "1"  # before its import: members of a shard that are pickles are never run
 import webdataset
 from webdataset.tariterators import group_by_keys, tar_file_expander
 

@@ -22,7 +22,7 @@ TEXT_ENDINGS = ("txt", "text", "caption")
 ENDINGS = (*TEXT_ENDINGS, "json")
 MAX_TEXT_BYTES = 2**20
 
-_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def fields_of(parts: Iterable[tuple[str, bytes]], columns: SourceColumns) -> dict[str, Any]:
@@ -44,7 +44,7 @@ def fields_of(parts: Iterable[tuple[str, bytes]], columns: SourceColumns) -> dic
             texts.append(text_of(name, data))
     if texts:  # a caption of its own counts more than what the JSON repeats
         fields = {name: value for name, value in fields.items() if name not in columns.shorts(fields)}
-        fields[columns.caption or "text"] = texts[-1]
+        fields[columns.caption or "text"] = texts[::-1]  # the last one counts most
     return fields
 
 
@@ -55,7 +55,7 @@ def text_of(name: str, data: bytes) -> str:
         UnreadableError: The bytes are neither UTF-8 nor UTF-16.
     """
     try:
-        return data.decode("utf-16" if data.startswith(_UTF16) else "utf-8-sig")
+        return data.decode("utf-16" if data.startswith(UTF16) else "utf-8-sig")
     except UnicodeDecodeError as error:
         raise UnreadableError("bad_row", f"{name}: not UTF-8: {error.reason}") from error
 
@@ -63,6 +63,11 @@ def text_of(name: str, data: bytes) -> str:
 def ending_of(name: str) -> str:
     """Return what follows the last dot, in small letters."""
     return name.rpartition("/")[2].rpartition(".")[2].lower()
+
+
+def stem_of(uri: str) -> str:
+    """Return a URI without what follows the last dot of its name."""
+    return uri[: uri.rindex(".")] if "." in storage.name(uri) else uri
 
 
 class CaptionFiles:
@@ -79,10 +84,13 @@ class CaptionFiles:
                 self._by_stem.setdefault(uri[: uri.rindex(".")], []).append(uri)
 
     def of(self, picture: str) -> tuple[str, ...]:
-        """Return the caption files of a picture: those of its name without its ending, else of its whole name."""
-        stem = picture[: picture.rindex(".")] if "." in storage.name(picture) else picture
-        found = self._by_stem.get(stem) or self._by_stem.get(picture) or []
-        return tuple(sorted(found, key=_order))
+        """Return the caption files of a picture, the one that counts most last.
+
+        Files of its name without its ending count more than those of its whole name.
+        """
+        stem = stem_of(picture)
+        whole = self._by_stem.get(picture, []) if stem != picture else []
+        return (*sorted(whole, key=_order), *sorted(self._by_stem.get(stem, []), key=_order))
 
 
 def _order(uri: str) -> tuple[int, str]:
@@ -127,10 +135,8 @@ class Captioned:
         urls = (fields[name] for name in self.columns.urls(fields))
         return replace(
             record,
-            caption=found.caption,
-            caption_long=found.caption_long,
-            caption_short=found.caption_short,
             url=record.url or next((url for url in urls if isinstance(url, str) and url), None),
+            **found.fields,
         )
 
 

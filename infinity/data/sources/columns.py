@@ -24,7 +24,7 @@ PICTURE_COLUMNS: tuple[str, ...] = (
     "image_name",
     "img_path",
 )
-PICTURE_COLUMNS += ("image", "img", "file", "path", "picture")
+PICTURE_COLUMNS += ("image", "img", "file", "path", "picture", "images", "image_id")
 URL_COLUMNS = ("url", "image_url", "img_url", "image_link", "photo_image_url", "urls", "link")
 LONG_COLUMNS = ("long_caption", "caption_long", "dense_caption", "detailed_caption", "recaption", "re_caption")
 SHORT_COLUMNS: tuple[str, ...] = (
@@ -38,7 +38,14 @@ SHORT_COLUMNS: tuple[str, ...] = (
     "description",
 )
 SHORT_COLUMNS += ("prompt", "captions", "texts", "sentence", "sentences", "prompts", "top_caption", "blip_caption")
+SHORT_COLUMNS += ("comment", "caption_text", "image_caption", "txt", "conversations")
 """Names that are guessed, the likeliest first; docs/data/sources.md lists them for people."""
+
+TEXT_FIELDS = ("text", "caption", "raw", "value", "content")
+"""Fields of a caption that is an object, the likeliest first."""
+
+_ASKING = ("human", "user", "system")
+"""Who speaks, in a conversation about a picture, without describing it."""
 
 HOW_TO_NAME = "name the columns (--image-column, --caption-column; in a spec under columns)"
 
@@ -89,7 +96,7 @@ class SourceColumns(Config):
             UnreadableError: A caption is neither a text nor missing.
         """
         names = tuple(fields)
-        return RowCaptions.of(_text(fields, self.longs(names)), _text(fields, self.shorts(names)), choice)
+        return RowCaptions.of(_texts(fields, self.longs(names)), _texts(fields, self.shorts(names)), choice)
 
     def record_of(
         self, fields: Mapping[str, Any], *, row: int, where: str, folder: str, choice: CaptionChoice, raw: bytes
@@ -118,15 +125,7 @@ class SourceColumns(Config):
             captions = self.captions_of(fields, choice)
         except UnreadableError as error:
             return Record(row=row, name=name, image=place, problem=error, raw=raw)
-        return Record(
-            row=row,
-            name=name,
-            image=place,
-            caption=captions.caption,
-            caption_long=captions.caption_long,
-            caption_short=captions.caption_short,
-            url=url or None,
-        )
+        return Record(row=row, name=name, image=place, url=url or None, **captions.fields)
 
 
 def place_of(folder: str, name: str) -> str:
@@ -162,9 +161,11 @@ def _among(found: Iterable[str], chosen: str | None, guesses: tuple[str, ...]) -
 
 
 def _first_text(fields: Mapping[str, Any], names: tuple[str, ...]) -> str:
-    """Return the first text that is not empty; an empty one if there is none."""
+    """Return the first text that is not empty, also in a list of one; an empty one if there is none."""
     for name in names:
         value = fields[name]
+        if isinstance(value, list) and len(value) == 1:
+            value = value[0]
         if value is None or value == "":
             continue
         if not isinstance(value, str):
@@ -173,17 +174,27 @@ def _first_text(fields: Mapping[str, Any], names: tuple[str, ...]) -> str:
     return ""
 
 
-def _text(fields: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
-    """Return the first text that is not blank; of a list of captions its first one."""
+def _texts(fields: Mapping[str, Any], names: tuple[str, ...]) -> list[str]:
+    """Return the texts that are not blank of the first column that has one."""
     for name in names:
         value = fields[name]
         several = value if isinstance(value, list | tuple) else (value,)
-        texts = [text for text in several if isinstance(text, str)]
+        texts = [text for part in several if isinstance(text := _text_in(part), str)]
         if not texts and any(part is not None for part in several):
             raise UnreadableError("bad_row", f"expected a text, texts or null as {name}, found {type(value).__name__}")
-        if found := next((text for text in texts if text.strip()), None):
+        if found := [text for text in texts if text.strip()]:
             return found
-    return None
+    return []
+
+
+def _text_in(part: Any) -> Any:
+    """Return the text of a caption that is an object: ``raw`` of COCO's sentences, ``value`` of an answer."""
+    if not isinstance(part, Mapping):
+        return part
+    if str(part.get("from", part.get("role", ""))).lower() in _ASKING:
+        return ""
+    fields = {name.lower(): value for name, value in part.items()}
+    return next((fields[name] for name in TEXT_FIELDS if isinstance(fields.get(name), str)), part)
 
 
 def shown(names: Iterable[str]) -> str:

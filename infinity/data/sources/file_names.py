@@ -1,7 +1,9 @@
 """Names in tables that were written on another system, matched with the files that are there.
 
 Windows separates folders by backslashes, macOS decomposes letters with accents, and both ignore capitals. A name that
-no file has is compared without these differences; it counts where exactly one file matches.
+no file has is compared without these differences; it counts where exactly one file matches. So does a name without its
+ending. Where none of the pictures of a table lie where it says, as with COCO's, the one file that ends with the name is
+meant.
 """
 
 from __future__ import annotations
@@ -14,6 +16,10 @@ from dataclasses import dataclass, replace
 from infinity.data.sources.fence import Slice
 from infinity.data.sources.samples import Record
 
+_READ = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".jp2", ".j2k")
+PICTURE_ENDINGS = (*_READ, ".heic", ".heif", ".jxl")
+"""Endings of pictures; of some of them the data stage can only say why it cannot read them."""
+
 
 def _composed(name: str) -> str:
     return unicodedata.normalize("NFC", name)
@@ -21,6 +27,20 @@ def _composed(name: str) -> str:
 
 def _folded(name: str) -> str:
     return _composed(_composed(name).casefold())
+
+
+def _stem(name: str) -> str:
+    composed = _composed(name)
+    folder, slash, file = composed.rpartition("/")
+    return folder + slash + file.rpartition(".")[0] if composed.lower().endswith(PICTURE_ENDINGS) else composed + "/"
+
+
+def _last(name: str) -> str:
+    return _composed(name).rpartition("/")[2]
+
+
+def _last_stem(name: str) -> str:
+    return _stem(name).rpartition("/")[2]
 
 
 class FileNames:
@@ -38,11 +58,40 @@ class FileNames:
         """Return the one file that a name means; the name itself where a file has it, or none or several match."""
         if uri in self._files or "://" in uri.partition("s3://")[2]:
             return uri
-        for form in (_composed, _folded):
-            found = self._forms(form).get(form(uri), ())
+        forms = (_composed, _folded) if uri.lower().endswith(PICTURE_ENDINGS) else (_composed, _folded, _stem)
+        for form in forms:
+            found = self._forms(form).get(form(uri) if form is not _stem else _composed(uri), ())
             if len(found) == 1:
                 return found[0]
         return uri
+
+    def of_table(self, places: Iterable[str], folder: str) -> Callable[[str], str]:
+        """Return the function that matches the names of one table.
+
+        Args:
+            places: Places of some of its pictures, as the table gives them.
+            folder: URI of the table's folder.
+        """
+        some = list(places)
+        if not self._files or any(self.match(uri) in self._files for uri in some):
+            return self.match
+        start = folder.rstrip("/") + "/"
+
+        def elsewhere(uri: str) -> str:
+            if not uri.startswith(start):
+                return self.match(uri)
+            return self._by_end(uri[len(start) :]) or uri
+
+        return elsewhere if any(elsewhere(uri) in self._files for uri in some) else self.match
+
+    def _by_end(self, name: str) -> str | None:
+        """Return the one file that ends with a name, with or without its ending."""
+        last = _composed(name.rpartition("/")[2])
+        is_whole = name.lower().endswith(PICTURE_ENDINGS)
+        by_name = self._forms(_last if is_whole else _last_stem).get(last, ())
+        wanted = "/" + _composed(name)
+        found = [uri for uri in by_name if (_composed(uri) if is_whole else _stem(uri)).endswith(wanted)]
+        return found[0] if len(found) == 1 else None
 
     def _forms(self, form: Callable[[str], str]) -> dict[str, list[str]]:
         if form not in self._by:

@@ -7,30 +7,37 @@ row with a reason, so that rows read and rows that are named as not read are all
 
 from __future__ import annotations
 
-import json
-import logging
 import posixpath
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from infinity import storage
 from infinity.data.images.decoding import UnreadableError
 from infinity.data.sources.caption_files import Captioned, CaptionFiles
+from infinity.data.sources.columnar.arrow import ENDINGS as ARROW_ENDINGS
+from infinity.data.sources.columnar.arrow import arrow_slices
+from infinity.data.sources.columnar.parquet import parquet_kind, parquet_slices
 from infinity.data.sources.columns import HOW_TO_NAME, SourceColumns, shown
 from infinity.data.sources.fence import FencedSlice, OutsideLinks, Slice, fenced
 from infinity.data.sources.file_names import FileNames, Renamed
-from infinity.data.sources.lines import CsvSlice, LinesSlice, csv_slices, holds_urls, lines_slices
-from infinity.data.sources.parquet import parquet_kind, parquet_slices
+from infinity.data.sources.folder_files import (
+    LINES,
+    LISTS,
+    METADATA_NAMES,
+    FolderFiles,
+    NotRead,
+    first_fields,
+    is_picture,
+    is_shard,
+)
 from infinity.data.sources.quarantine import QuarantineSlice, num_quarantined
 from infinity.data.sources.samples import CaptionChoice, Record, SourceError
-from infinity.data.sources.webdataset import ROWS_PER_SHARD, SHARD_ENDINGS, shard_slices
-
-PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic")
-METADATA_NAMES = ("metadata.jsonl", "metadata.csv")
-TABLES = (".jsonl", ".csv", ".tsv")
-FILES = (*TABLES, ".parquet", *SHARD_ENDINGS)
-"""Endings of files that are sources themselves."""
+from infinity.data.sources.tables.caption_lists import list_form, list_rows
+from infinity.data.sources.tables.documents import document_rows
+from infinity.data.sources.tables.held_rows import held_slices
+from infinity.data.sources.tables.joining import RepeatedPictures, names_file
+from infinity.data.sources.tables.lines import csv_slices, has_header, holds_urls, lines_slices
+from infinity.data.sources.webdataset import ROWS_PER_SHARD, shard_slices
 
 URL_LIST = "URL list"
 """The kind of a source whose pictures must be downloaded first."""
@@ -38,13 +45,12 @@ URL_LIST = "URL list"
 EXPECTED = (
     "expected an image folder with metadata.jsonl or metadata.csv (file_name and text), pictures with a .txt, .caption "
     "or .json of the same name beside them, a .jsonl file of the reference (image_path and long_caption or text), "
-    ".parquet files (image or bytes, and text), webdataset shards (.tar), a list of addresses (.parquet, .csv or .tsv "
-    "with url and text), or a folder of these"
+    "a .json document (an array, or COCO captions), .parquet or .arrow files (image or bytes, and text), webdataset "
+    "shards (.tar), a list of addresses (.parquet, .csv or .tsv with url and text), or a folder of these"
 )
-_CHUNK_BYTES = 2**24
 _MAX_LOOKED_THROUGH = 2**28
-
-logger = logging.getLogger(__name__)
+_NAMING = ("JSON lines", "JSON", "CSV", "list of captions")
+"""Kinds of files whose rows name pictures."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,6 +64,7 @@ class Source:
         num_rows: Larger than every row.
         variant: Text for what the facts depend on besides the record; empty where that is nothing.
         hint: Advice for a source where no row has a caption; may be empty.
+        not_read: Files and rows of a folder that are no rows of the source.
     """
 
     kind: str
@@ -65,6 +72,7 @@ class Source:
     num_rows: int
     variant: str = ""
     hint: str = ""
+    not_read: tuple[NotRead, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +107,21 @@ class FilesSlice:
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """Settings of cutting and reading a source."""
+    """Settings of cutting and reading a source.
+
+    Attributes:
+        captions: Choice of caption where a row has a long and a short one.
+        rows_per_slice: Rows of a slice.
+        columns: Names of columns.
+        roots: Folders whose files may be named.
+        joins: Whether rows of one table that name the same picture are one row with several captions.
+    """
 
     captions: CaptionChoice
     rows_per_slice: int
     columns: SourceColumns
     roots: tuple[str, ...] = ()
+    joins: bool = True
 
     def file(self, uri: str) -> Source:
         """Return the rows of one file.
@@ -112,8 +129,8 @@ class Opening:
         Raises:
             SourceError: The source cannot be read, or has no rows.
         """
-        found = self._read(uri, 0)
-        return _source(uri, [found.kind], fenced(found.slices, self.roots), found.num_rows)
+        reading = _Reading(self, uri, ())
+        return reading.alone(uri)
 
     def folder(self, uri: str, files: tuple[str, ...], outside: tuple[str, ...]) -> Source:
         """Return the rows of all files of a folder, and one for each link that leads out of it.
@@ -121,101 +138,80 @@ class Opening:
         Raises:
             SourceError: No file can be read, or nothing in it is known.
         """
-        forms = Forms.of(files, self)
+        sorted_files = FolderFiles.of(files, self.columns, self.kind)
         reading = _Reading(self, uri, files)
-        reading.tables(forms.tables)
-        for group in (forms.shards, forms.parquet, forms.csv):
+        reading.tables(sorted_files.tables)
+        for group in (sorted_files.shards, sorted_files.columnar, sorted_files.lists):
             reading.files(group)
-        reading.pictures([file for file in files if is_picture(file)])
-        reading.addresses(forms.addresses)
-        return reading.source(outside)
+        reading.pictures(sorted_files.pictures)
+        reading.addresses(sorted_files.addresses)
+        return reading.source(outside, sorted_files)
 
     def kind(self, uri: str) -> str:
-        """Return the kind of a file that is a source itself; "unreadable" where it is none."""
+        """Return the kind of a file that is a source itself; "unreadable" or "other" where it is none."""
         try:
             if uri.lower().endswith(".parquet"):
                 return parquet_kind(uri, self.columns)
-            return self._read(uri, 0).kind
+            if uri.lower().endswith(".json") and not self._is_lines(uri) and document_rows(uri, self.columns) is None:
+                return "other"
+            return self.read(uri, 0).kind
         except SourceError:
             return "unreadable"
 
-    def _read(self, uri: str, row: int) -> _Found:
-        """Return one file, its rows from ``row`` on."""
+    def read(self, uri: str, row: int) -> FileRows:
+        """Return one file, its rows from ``row`` on.
+
+        Raises:
+            SourceError: The file cannot be read.
+        """
+        name = uri.lower()
         if is_shard(uri):
-            return _Found(shard_slices((uri,), self.captions, self.columns, row), row + ROWS_PER_SHARD, "webdataset")
-        if uri.lower().endswith(".parquet"):
+            return FileRows(shard_slices((uri,), self.captions, self.columns, row), row + ROWS_PER_SHARD, "webdataset")
+        if name.endswith(".parquet"):
             kind = parquet_kind(uri, self.columns)
             if kind == "quarantine":
-                return _Found([QuarantineSlice(uri, row)], row + num_quarantined(uri), kind)
-            pieces, row = parquet_slices(uri, row, self.captions, self.columns)
-            return _Found(pieces, row, kind)
-        lines, row = self.table(uri, row)
-        kind = "JSON lines" if uri.lower().endswith(".jsonl") else "CSV"
-        return _Found(lines, row, URL_LIST if holds_urls(lines) else kind)
+                return FileRows([QuarantineSlice(uri, row)], row + num_quarantined(uri), kind)
+            return FileRows(*parquet_slices(uri, row, self.captions, self.columns), kind)
+        if name.endswith(ARROW_ENDINGS):
+            return FileRows(*arrow_slices(uri, row, self.captions, self.columns), "Arrow")
+        lines, end, kind = self.table(uri, row)
+        return FileRows(lines, end, URL_LIST if holds_urls(lines) else kind)
 
-    def table(self, uri: str, row: int) -> tuple[Sequence[LinesSlice] | Sequence[CsvSlice], int]:
-        """Return the slices of a table of text, and the row behind its last."""
-        if uri.lower().endswith(".jsonl"):
-            return lines_slices(uri, row, self.captions, self.columns, self.rows_per_slice)
-        return csv_slices(uri, row, self.captions, self.columns, self.rows_per_slice)
+    def table(self, uri: str, row: int) -> tuple[Sequence[Slice], int, str]:
+        """Return the slices of a table of text, the row behind its last, and its kind.
+
+        Raises:
+            SourceError: The table has no columns for pictures and captions, or is too large to be read at once.
+        """
+        if uri.lower().endswith(LINES) or self._is_lines(uri):
+            return *lines_slices(uri, row, self.captions, self.columns, self.rows_per_slice), "JSON lines"
+        if uri.lower().endswith(".json"):
+            rows = document_rows(uri, self.columns)
+            if rows is None:
+                raise SourceError(f"{uri}: expected an array of captioned pictures or COCO captions; {HOW_TO_NAME}")
+            return *self._held(uri, rows, row), "JSON"
+        is_list = uri.lower().endswith(LISTS) or not has_header(uri, self.columns)
+        if is_list and (form := list_form(uri, self.columns)) is not None:
+            return *self._held(uri, list_rows(uri, form), row), "list of captions"
+        return *csv_slices(uri, row, self.captions, self.columns, self.rows_per_slice), "CSV"
+
+    def _is_lines(self, uri: str) -> bool:
+        """Return whether a document holds JSON lines, as hubs name them too: its first line is a row."""
+        fields = first_fields(uri) if uri.lower().endswith(".json") else {}
+        named = (fields[name] for name in (*self.columns.pictures(fields), *self.columns.urls(fields)))
+        return any(isinstance(value, str) for value in named)
+
+    def _held(self, uri: str, rows: Sequence[object], first_row: int) -> tuple[Sequence[Slice], int]:
+        return held_slices(uri, rows, first_row, self.captions, self.columns, self.rows_per_slice)
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class FileRows:
+    """Slices of one file, the row behind its last, and its kind."""
+
     slices: Sequence[Slice]
     num_rows: int
     kind: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Forms:
-    """The files of a folder by what they are; the order in each group is that of the files.
-
-    Attributes:
-        tables: ``metadata`` tables and JSON lines that name pictures.
-        shards: Tar files.
-        parquet: Parquet files with pictures, and those that cannot be read.
-        csv: Other tables that name pictures.
-        addresses: Lists of addresses.
-    """
-
-    tables: list[str] = field(default_factory=list)
-    shards: list[str] = field(default_factory=list)
-    parquet: list[str] = field(default_factory=list)
-    csv: list[str] = field(default_factory=list)
-    addresses: list[str] = field(default_factory=list)
-
-    @classmethod
-    def of(cls, files: tuple[str, ...], how: Opening) -> Forms:
-        """Sort files; tables that a downloader leaves beside the pictures of the same rows are in no group."""
-        forms = cls()
-        metadata = _metadata(files)
-        forms.tables.extend(metadata)
-        beside = _beside(files)
-        for file in files:
-            name = file.lower()
-            if storage.name(file).startswith(".") or file in metadata or storage.name(file) in METADATA_NAMES:
-                continue
-            if is_shard(file):
-                forms.shards.append(file)
-            elif name.endswith(".parquet"):
-                is_list = how.kind(file) == URL_LIST
-                (forms.addresses if is_list else forms.parquet).append(file)
-            elif name.endswith(".jsonl"):
-                fields = first_fields(file)
-                if how.columns.pictures(fields) and not how.columns.urls(fields):
-                    forms.tables.append(file)
-                elif how.columns.pictures(fields) or how.columns.urls(fields):
-                    is_list = how.kind(file) == URL_LIST
-                    (forms.addresses if is_list else forms.tables).append(file)
-            elif name.endswith((".csv", ".tsv")):
-                is_list = how.kind(file) == URL_LIST
-                (forms.addresses if is_list else forms.csv).append(file)
-        skipped = [file for file in forms.addresses if file.rpartition(".")[0] in beside]
-        if skipped:
-            logger.info("%d tables beside pictures of the same rows are not read, as %s", len(skipped), skipped[0])
-            forms.addresses[:] = [file for file in forms.addresses if file not in set(skipped)]
-        return forms
 
 
 class _Reading:
@@ -235,38 +231,54 @@ class _Reading:
         self._errors: list[SourceError] = []
         self._named: set[str] = set()
         self._captions = CaptionFiles(files)
+        self._names = FileNames(files)
+        self._num_joined = 0
         self._variant = ""
         self._hint = ""
 
     def tables(self, tables: Sequence[str]) -> None:
         """Add the rows of tables that name pictures of the folder."""
-        names = FileNames(self._files)
         for table in tables:
             try:
-                found, self._row = self._how.table(table, self._row)
+                found, self._row, kind = self._how.table(table, self._row)
             except SourceError as error:
                 self._broken(table, error)
                 continue
-            kind = "image folder" if storage.name(table) in METADATA_NAMES else "folder of JSON lines"
-            self._kinds.append(kind)
-            if table.lower().endswith(".jsonl"):
+            if kind == "JSON lines":
+                kind = "image folder" if storage.name(table) in METADATA_NAMES else "folder of JSON lines"
                 self._hint = self._hint or f"{table} has {shown(first_fields(table))}; {HOW_TO_NAME}"
-            for piece in fenced(found, self._how.roots):
-                self._slices.append(self._matched(piece, names))
+            self._kinds.append("image folder" if storage.name(table) in METADATA_NAMES else kind)
+            self._slices += self._matched(table, fenced(found, self._how.roots))
 
-    def _matched(self, piece: Slice, names: FileNames) -> Slice:
-        """Return a slice whose pictures have the names of files, and their captions where the table has none."""
+    def _matched(self, table: str, pieces: Sequence[Slice]) -> list[Slice]:
+        """Return slices whose pictures have the names of files, and their captions where the table has none.
+
+        Rows that name the same picture are one row with several captions.
+        """
+        some = (str(record.image) for piece in pieces[:1] for record in piece.read() if names_file(record))
+        match = self._names.of_table(some, storage.parent(table))
+        repeated = RepeatedPictures()
+        matched = [self._matched_slice(piece, match, repeated) for piece in pieces]
+        if not self._how.joins:
+            return matched
+        joined, number = repeated.join(matched, match)
+        self._num_joined += number
+        return joined
+
+    def _matched_slice(self, piece: Slice, match: Callable[[str], str], repeated: RepeatedPictures) -> Slice:
         other: dict[str, str] = {}
         captions: dict[str, tuple[str, ...]] = {}
         for record in piece.read():
-            if not isinstance(record.image, str) or not record.image or record.image == record.url:
+            if not names_file(record):
                 continue
-            found = names.match(posixpath.normpath(record.image) if _is_local(record.image) else record.image)
-            if posixpath.normpath(found) != posixpath.normpath(record.image):
-                other[record.image] = found
+            image = str(record.image)
+            found = match(image)
+            if posixpath.normpath(found) != posixpath.normpath(image):
+                other[image] = found
             self._named.add(posixpath.normpath(found))
+            repeated.add(record, found)
             if not (record.caption or "").strip() and (files := self._captions.of(found)):
-                captions[found] = captions[record.image] = files
+                captions[found] = captions[image] = files
         if other:
             piece, self._variant = Renamed(piece, other), "names"
         return self._with_captions(piece, captions)
@@ -281,17 +293,33 @@ class _Reading:
         """Add all rows of files that are sources themselves."""
         for file in files:
             try:
-                found = self._how._read(file, self._row)
+                found = self._how.read(file, self._row)
             except SourceError as error:
                 self._broken(file, error)
                 continue
             self._kinds.append(found.kind)
             self._row = found.num_rows
             pieces = fenced(found.slices, self._how.roots)
+            if found.kind in _NAMING or (found.kind == "Parquet" and self._may_name(file)):
+                pieces = tuple(self._matched(file, pieces))
             self._slices += pieces
-            if found.kind == "CSV" or (found.kind == "Parquet" and self._may_name(file)):
-                images = (record.image for piece in pieces for record in piece.read())
-                self._named.update(posixpath.normpath(image) for image in images if isinstance(image, str))
+
+    def alone(self, file: str) -> Source:
+        """Return the rows of one file that is the whole source."""
+        found = self._how.read(file, 0)
+        pieces: Sequence[Slice] = fenced(found.slices, self._how.roots)
+        if found.kind in _NAMING:
+            pieces = self._matched(file, pieces)
+        source = _source(file, [found.kind], pieces, found.num_rows)
+        return replace(source, variant=self._told_variant, not_read=self._joined_rows())
+
+    @property
+    def _told_variant(self) -> str:
+        return " and ".join(filter(None, [self._variant, "joined rows" if self._num_joined else ""]))
+
+    def _joined_rows(self) -> tuple[NotRead, ...]:
+        why = "further captions in rows of their own, joined with the first row of their picture"
+        return (NotRead(why=why, number=self._num_joined),) if self._num_joined else ()
 
     def _may_name(self, file: str) -> bool:
         """Return whether to check which pictures a Parquet file names; large files hold pictures themselves."""
@@ -321,69 +349,28 @@ class _Reading:
         self._slices.append(BrokenFile(file, self._row, str(error)))
         self._row += 1
 
-    def source(self, outside: tuple[str, ...]) -> Source:
-        """Return all records that were read."""
+    def source(self, outside: tuple[str, ...], sorted_files: FolderFiles) -> Source:
+        """Return all records that were read, and what was not read."""
         links = and_links(outside)
         if self._errors and not self._kinds:
             raise self._errors[0]
+        not_read = sorted_files.unread(self._uri)
         if not self._kinds:
-            raise SourceError(f"{self._uri}: {_what_is_missing(self._files)}{links}; {EXPECTED}")
+            found = _what_is_missing(self._files, sorted_files)
+            raise SourceError(f"{self._uri}: {found}{links}{_not_read_too(not_read)}; {EXPECTED}")
+        not_read = (*self._joined_rows(), *not_read)
         start = len(self._uri.rstrip("/")) + 1
         for first in range(0, len(outside), self._how.rows_per_slice):
             names = tuple(link[start:] for link in outside[first : first + self._how.rows_per_slice])
             self._slices.append(OutsideLinks(names, self._row + first))
         source = _source(self._uri, self._kinds, self._slices, self._row + len(outside))
-        return replace(source, variant=self._variant, hint=self._hint)
+        return replace(source, variant=self._told_variant, hint=self._hint, not_read=not_read)
 
 
 def _source(uri: str, kinds: Sequence[str], slices: Sequence[Slice], num_rows: int) -> Source:
     if not slices:
         raise SourceError(f"{uri}: found no rows; {EXPECTED}")
     return Source(kind=" and ".join(dict.fromkeys(kinds)), slices=tuple(slices), num_rows=num_rows)
-
-
-def _metadata(files: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the tables of an image folder; where a folder has both, the JSON lines."""
-    both = {name: {storage.parent(file) for file in files if storage.name(file) == name} for name in METADATA_NAMES}
-    csv_folders = both["metadata.csv"] - both["metadata.jsonl"]
-    return tuple(
-        file
-        for file in files
-        if storage.name(file) == "metadata.jsonl"
-        or (storage.name(file) == "metadata.csv" and storage.parent(file) in csv_folders)
-    )
-
-
-def _beside(files: tuple[str, ...]) -> set[str]:
-    """Return paths without ending that a downloader gives to its tables: those of its shards, and of its folders."""
-    shards = {file[: len(file) - len(ending)] for file in files for ending in SHARD_ENDINGS if _ends(file, ending)}
-    return shards | {storage.parent(file) for file in files}
-
-
-def _ends(file: str, ending: str) -> bool:
-    return file.lower().endswith(ending)
-
-
-def first_fields(uri: str) -> dict[str, Any]:
-    """Return the fields of the first line of a JSON-lines file; none if it is no object."""
-    for line in storage.read_bytes(uri, start=0, length=_CHUNK_BYTES).split(b"\n"):
-        if line.strip():
-            try:
-                fields = json.loads(line.removeprefix(b"\xef\xbb\xbf"))
-            except (ValueError, RecursionError):
-                return {}
-            return fields if isinstance(fields, dict) else {}
-    return {}
-
-
-def is_picture(uri: str) -> bool:
-    """Return whether a file is a picture, by its name; hidden files, which some systems leave behind, are none."""
-    return uri.lower().endswith(PICTURE_ENDINGS) and not storage.name(uri).startswith(".")
-
-
-def is_shard(uri: str) -> bool:
-    """Return whether a file is a shard, by its name."""
-    return uri.lower().endswith(SHARD_ENDINGS)
 
 
 def and_links(outside: tuple[str, ...]) -> str:
@@ -393,17 +380,18 @@ def and_links(outside: tuple[str, ...]) -> str:
     return f", and {len(outside)} links that lead out of it, for example {outside[0]} (allow their folder as a root)"
 
 
-def _is_local(uri: str) -> bool:
-    return "://" not in uri
+def _not_read_too(not_read: Sequence[NotRead]) -> str:
+    told = "; ".join(str(each) for each in not_read if "packed" in each.why)
+    return f"; not read: {told}" if told else ""
 
 
-def _what_is_missing(files: tuple[str, ...]) -> str:
-    if pictures := sum(map(is_picture, files)):
+def _what_is_missing(files: tuple[str, ...], sorted_files: FolderFiles) -> str:
+    if sorted_files.pictures:
         return (
-            f"no captions at all: found {pictures} pictures but no {' or '.join(METADATA_NAMES)}, and no .txt, "
-            ".caption or .json of their names"
+            f"no captions at all: found {len(sorted_files.pictures)} pictures but no {' or '.join(METADATA_NAMES)}, "
+            "and no .txt, .caption or .json of their names"
         )
-    tables = [file for file in files if file.lower().endswith(".jsonl")]
+    tables = [file for file in files if file.lower().endswith(LINES)]
     if tables and (fields := first_fields(tables[0])):
         return f"{storage.name(tables[0])} names no picture: found {shown(fields)}; {HOW_TO_NAME}"
     return f"found {len(files)} files, but no pictures and no table of pictures, for example {storage.name(files[0])}"

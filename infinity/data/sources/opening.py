@@ -18,16 +18,9 @@ from infinity import storage
 from infinity.config import digest_of
 from infinity.data.sources.columns import SourceColumns
 from infinity.data.sources.fence import Slice, fenced
-from infinity.data.sources.forms import (
-    EXPECTED,
-    FILES,
-    PICTURE_ENDINGS,
-    TABLES,
-    URL_LIST,
-    Opening,
-    Source,
-    and_links,
-)
+from infinity.data.sources.file_names import PICTURE_ENDINGS
+from infinity.data.sources.folder_files import FILES, TABLES
+from infinity.data.sources.forms import EXPECTED, URL_LIST, Opening, Source, and_links
 from infinity.data.sources.samples import CaptionChoice, Record, SourceError
 from infinity.scenes.drawing import ScenesConfig, training_scene
 
@@ -72,6 +65,7 @@ def open_source(
     rows_per_slice: int = ROWS_PER_SLICE,
     columns: SourceColumns | None = None,
     roots: tuple[str, ...] = (),
+    joins: bool = True,
 ) -> Source:
     """Recognise a source and cut it into slices; pictures are not opened.
 
@@ -81,13 +75,14 @@ def open_source(
         rows_per_slice: Rows that one task handles; a shard is always one task.
         columns: Names of columns; None guesses.
         roots: Further folders whose files the source may name; all others must lie below the source, links resolved.
+        joins: Whether rows of one table that name the same picture are one row with several captions.
 
     Raises:
         SourceError: Nothing there, an unknown form, or no captions at all; the message says what is expected.
         StorageError: The place cannot be read.
     """
     uri = _plain(uri)
-    how = Opening(captions, rows_per_slice, columns or SourceColumns(), roots_of(uri, roots))
+    how = Opening(captions, rows_per_slice, columns or SourceColumns(), roots_of(uri, roots), joins)
     if uri.lower().endswith(FILES):
         _check_file(uri)
         return how.file(uri)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from infinity.data.images.decoding import UnreadableError
 
@@ -26,6 +27,7 @@ class Record:
         caption: Caption as the source gives it; None where the source gives none.
         caption_long: The long caption where the row has a long and a short one, else None.
         caption_short: The short caption, likewise.
+        further: Further captions of the same picture that may stand in the place of ``caption``.
         url: Address on the web where the picture was found, or None.
         problem: Reason why the row cannot be used at all, or None.
         raw: The row as it was found where it has a problem, perhaps only its beginning: what a quarantine keeps.
@@ -37,6 +39,7 @@ class Record:
     caption: str | None = None
     caption_long: str | None = None
     caption_short: str | None = None
+    further: tuple[str, ...] = ()
     url: str | None = None
     problem: UnreadableError | None = None
     raw: bytes = b""
@@ -44,16 +47,30 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class RowCaptions:
-    """The captions of one row, as three fields of a record."""
+    """The captions of one row, as four fields of a record."""
 
-    caption: str | None
-    caption_long: str | None
-    caption_short: str | None
+    caption: str | None = None
+    caption_long: str | None = None
+    caption_short: str | None = None
+    further: tuple[str, ...] = ()
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The captions as arguments of ``Record``."""
+        return {name: getattr(self, name) for name in ("caption", "caption_long", "caption_short", "further")}
 
     @classmethod
-    def of(cls, long: str | None, short: str | None, choice: CaptionChoice) -> RowCaptions:
-        """Return the wanted caption, or the other one where that is missing or blank; both where there are two."""
-        long, short = (text if text and text.strip() else None for text in (long, short))
-        chosen = (long or short) if choice == "long" else (short or long)
-        both = long is not None and short is not None
-        return cls(chosen, long if both else None, short if both else None)
+    def of(cls, longs: Sequence[str], shorts: Sequence[str], choice: CaptionChoice) -> RowCaptions:
+        """Return the captions of the wanted kind, or the others where there are none; both kinds where there are two.
+
+        Args:
+            longs: Long captions, none of them blank; the first one counts most.
+            shorts: Short captions, likewise.
+            choice: Kind that is wanted.
+        """
+        chosen = (longs or shorts) if choice == "long" else (shorts or longs)
+        if not chosen:
+            return cls()
+        both = bool(longs) and bool(shorts)
+        further = tuple(text for text in dict.fromkeys(chosen) if text != chosen[0])
+        return cls(chosen[0], longs[0] if both else None, shorts[0] if both else None, further)

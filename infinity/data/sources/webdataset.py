@@ -109,12 +109,8 @@ class ShardSlice:
             picture = _picture_of(sample)
             fields = self._fields(sample, reader)
             found = self.columns.captions_of(fields, self.captions)
-            captions = {
-                "caption": found.caption,
-                "caption_long": found.caption_long,
-                "caption_short": found.caption_short,
-                "url": next((fields[n] for n in self.columns.urls(fields) if isinstance(fields[n], str)), None),
-            }
+            url = next((fields[name] for name in self.columns.urls(fields) if isinstance(fields[name], str)), None)
+            captions = {**found.fields, "url": url}
             data = _content(picture, reader, MAX_PICTURE_BYTES)
         except UnreadableError as error:
             shown = "\n".join(f"{member.name} {member.num_bytes}" for member in sample[:100])

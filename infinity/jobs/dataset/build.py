@@ -13,7 +13,8 @@ from infinity import storage
 from infinity.data.curation.dropped import DROPPED_FILE, dropped_file, shown_rows
 from infinity.data.curation.facts import MEASURE_VERSION
 from infinity.data.dataset.layout import SHARD_VERSION, ShardLimits, ShardPlan, ShardPlans, Stored, plan_shards
-from infinity.data.dataset.manifest import SCHEMA, Manifest, ManifestHead, ShardInfo
+from infinity.data.dataset.manifest import Manifest, ManifestHead, ShardInfo
+from infinity.data.dataset.manifest_rows import FULL_SCHEMA, has_further, with_further
 from infinity.data.dataset.shards import write_shard
 from infinity.data.dataset.versions import check_next, publish
 from infinity.data.memory import give_back
@@ -61,7 +62,8 @@ def _run(spec: BuildDatasetSpec, tenure: Tenure) -> BuildDatasetReport:
     if spec.name:
         check_next(root, spec.name, parent)
     interrupted = storage.exists(uri)  # between the manifest and the report
-    manifest = Manifest.load(uri) if interrupted else _build(spec, parent, uri, root, progress)
+    not_read: list[str] = []
+    manifest = Manifest.load(uri) if interrupted else _build(spec, parent, uri, root, progress, not_read)
     summary = summarize(manifest, save_thumbnails(manifest, folder))
     if spec.name:
         publish(root, spec.name, manifest)
@@ -71,17 +73,23 @@ def _run(spec: BuildDatasetSpec, tenure: Tenure) -> BuildDatasetReport:
         summary=summary,
         unreadable=manifest.head.unreadable,
         seconds=time.monotonic() - started,
+        not_read=tuple(not_read),
     )
     return commit(spec, report)
 
 
-def _build(spec: BuildDatasetSpec, parent: Manifest | None, uri: str, root: str, progress: ProgressSink) -> Manifest:
-    """Do all the work up to the manifest, which is written last, and return it."""
+def _build(
+    spec: BuildDatasetSpec, parent: Manifest | None, uri: str, root: str, progress: ProgressSink, not_read: list[str]
+) -> Manifest:
+    """Do all the work up to the manifest, which is written last, and return it; what is not read joins ``not_read``."""
     takedown = takedown_of(spec, parent)
     records = () if only_takes_down(spec, parent) else sources_of(spec, parent)
-    with WaitingRows(SCHEMA) as samples:
+    with WaitingRows(FULL_SCHEMA) as samples:
         with connect():
-            opened = tuple(open_record(record, spec.output, section(progress, 0.0, 0.02)) for record in records)
+            joins = spec.filters.duplicates == "picture"  # else each row of a picture is a sample
+            looking = section(progress, 0.0, 0.02)
+            opened = tuple(open_record(record, spec.output, looking, joins) for record in records)
+            not_read += [str(each) for source in opened for each in source.source.not_read]
             begin(spec)
             rows = None
             if opened:
@@ -97,14 +105,14 @@ def _build(spec: BuildDatasetSpec, parent: Manifest | None, uri: str, root: str,
             rows = rows.without_facts() if rows else None
             give_back()
             planned = _planned(spec, rows, judged, parent)
-            shards = _write(spec, rows, planned, root, section(progress, 0.6, 0.95), samples)
+            shards, further = _write(spec, rows, planned, root, section(progress, 0.6, 0.95), samples)
             del planned  # with all that is known of the samples, before the manifest needs its room
         progress(Progress(0.95, "writing the manifest"))
         judged = judged.without_rows()
         sources = tuple(each.record for each in opened) or (parent.head.sources if parent else ())
         head = _head(spec, judged, parent, root, shards, samples.num_rows)
         give_back()
-        return Manifest.write(uri, head.replace(sources=sources, takedown=takedown), samples.tables())
+        return Manifest.write(uri, head.replace(sources=sources, takedown=takedown), samples.tables(), further)
 
 
 def _head(
@@ -168,8 +176,12 @@ def _write(
     root: str,
     progress: ProgressSink,
     samples: WaitingRows,
-) -> tuple[ShardInfo, ...]:
-    """Write all new shards on the cluster; all shards in order, whose rows of the manifest join ``samples``."""
+) -> tuple[tuple[ShardInfo, ...], bool]:
+    """Write all new shards on the cluster; their rows of the manifest join ``samples``.
+
+    Returns:
+        All shards in order, and whether some row has further captions.
+    """
     give_back()
     number = planned.num_new
 
@@ -183,10 +195,12 @@ def _write(
             yield plan, rows.slices_of(needed) if rows else (), root, spec.filters.max_pixels
 
     shards: list[ShardInfo] = []
+    further = False
     for shard in planned.joined(each_result(write_shard, calls(), on_done)):
         shards.append(shard.info)
-        samples.add(shard.rows.cast(SCHEMA))
-    return tuple(shards)
+        further |= has_further(shard.rows)
+        samples.add(with_further(shard.rows))
+    return tuple(shards), further
 
 
 def _below(uri: str, root: str) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -141,13 +143,14 @@ class SourceTable:
             yield numbers, thumbnails_in(table)(np.arange(len(numbers)))
 
 
-def open_record(record: SourceRecord, output: str, progress: ProgressSink) -> OpenedSource:
+def open_record(record: SourceRecord, output: str, progress: ProgressSink, joins: bool = True) -> OpenedSource:
     """Open a source and see to it that it did not change; pictures of an address list are downloaded first.
 
     Args:
         record: The source.
         output: URI under which a download makes its folder.
         progress: Callback for the progress of a download.
+        joins: Whether rows of one table that name the same picture are one row with several captions.
 
     Raises:
         SourceError: The source is empty or of an unknown form.
@@ -165,7 +168,7 @@ def open_record(record: SourceRecord, output: str, progress: ProgressSink) -> Op
             "the job was planned; plan it again"
         )
     record = record.replace(fingerprint=found)
-    source = open_source(uri, captions=record.captions, columns=record.columns, roots=record.roots)
+    source = open_source(uri, captions=record.captions, columns=record.columns, roots=record.roots, joins=joins)
     if source.kind == URL_LIST:
         source = open_source(_downloaded(record, output, progress), captions=record.captions)
     return OpenedSource(record=record, source=source)
@@ -229,13 +232,39 @@ def gather(
             )
     kinds = " and ".join(dict.fromkeys(each.source.kind for each in opened))
 
-    def on_done(done: int) -> None:
-        measuring(Progress(done / len(calls), f"checked {done:,} of {len(calls):,} slices ({kinds})"))
-
-    found = each_result(measure, ((call,) for call in calls), on_done)
+    checked = _Checked(len(calls), kinds, measuring)
+    found = checked.each(each_result(measure, ((call,) for call in calls), checked.on_done))
     if judges is not None:
         found = _judged(calls, list(found), judges, root, section(progress, 0.5, 1.0))
     return _joined(opened, calls, found)
+
+
+class _Checked:
+    """Counts of measured pictures, told as they come."""
+
+    def __init__(self, num_slices: int, kinds: str, progress: ProgressSink) -> None:
+        self._num_slices, self._kinds, self._progress = num_slices, kinds, progress
+        self._started = time.monotonic()
+        self._read = 0
+        self._problems = Counter[str]()
+
+    def on_done(self, done: int) -> None:
+        """Tell how far it is; the counts are those of the slices that came before this one."""
+        rate = self._read / max(time.monotonic() - self._started, 1e-3)
+        told = [f"checked {done:,} of {self._num_slices:,} slices ({self._kinds})"]
+        if self._read:
+            told.append(f"{self._read:,} pictures, {rate:,.0f} a second")
+        if self._problems:
+            reasons = ", ".join(f"{reason} {number:,}" for reason, number in self._problems.most_common(3))
+            told.append(f"{self._problems.total():,} unreadable ({reasons})")
+        self._progress(Progress(done / self._num_slices, "; ".join(told)))
+
+    def each(self, found: Iterator[tuple[pa.Table, pa.Table]]) -> Iterator[tuple[pa.Table, pa.Table]]:
+        """Yield the same tables, counted."""
+        for facts, reduced in found:
+            self._read += facts.num_rows
+            self._problems.update(facts["problem"].drop_null().to_pylist())
+            yield facts, reduced
 
 
 def _judged(

@@ -108,12 +108,14 @@ class BuildDatasetReport(JobReport):
         summary: Counts, ratios, splits, examples for each reason, thumbnails.
         unreadable: Number of unreadable pictures by reason.
         seconds: Time the job took.
+        not_read: Sentences about files and rows of the sources that are no rows of the data set.
     """
 
     manifest: str
     summary: DatasetSummary
     unreadable: dict[str, int]
     seconds: float
+    not_read: tuple[str, ...] = ()
 
 
 def judges_of(spec: BuildDatasetSpec) -> ScorersConfig | None:

@@ -12,7 +12,9 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 
+from infinity.data.dataset.manifest import Manifest
 from infinity.data.loading.augment import AugmentConfig
+from infinity.data.loading.mixture import SetConfig, ShareConfig, load_sets
 from infinity.data.loading.shuffle import OrderConfig
 from infinity.data.loading.stored import ReadingConfig
 from infinity.jobs.cluster.workers import WorkersConfig
@@ -59,6 +61,8 @@ class TrainSpec(JobSpec):
 
     Attributes:
         manifest: URI of the data set's manifest.
+        share: Repeats or weight of this data set beside ``sets``, and what is put around its captions.
+        sets: Further data sets, with the same settings of each.
         resolution: Grids of every aspect ratio; with the tokenizer's stride they set the size of the pictures.
         optimizer: AdamW and its learning rate.
         loop: Length, batch size, micro-batches and intervals.
@@ -71,6 +75,7 @@ class TrainSpec(JobSpec):
     """
 
     elsewhere: ClassVar[frozenset[str]] = JobSpec.elsewhere | {"reading"}
+    later: ClassVar[frozenset[str]] = frozenset({"share", "sets"})
 
     manifest: str
     resolution: Resolution
@@ -82,6 +87,8 @@ class TrainSpec(JobSpec):
     reading: ReadingConfig = field(default_factory=ReadingConfig)
     seed: int = 0
     stage: str = "train"
+    share: ShareConfig = field(default_factory=ShareConfig)
+    sets: tuple[SetConfig, ...] = ()
 
     def __post_init__(self) -> None:
         JobSpec.__post_init__(self)  # super() does not work in a dataclass with slots
@@ -91,6 +98,16 @@ class TrainSpec(JobSpec):
                 f"batch, got loop.num_parts {self.loop.num_parts}; set workers.num_workers to at most "
                 f"{self.loop.num_parts}, or raise loop.num_parts, which makes it another training"
             )
+
+    def data(self) -> Manifest:
+        """Return the data set, or all data sets of the training as one.
+
+        Raises:
+            ManifestError: A file is no manifest.
+            ValueError: Weights and repeats are mixed, or a set has no pictures to train on.
+            StorageError: A manifest is missing or unreadable.
+        """
+        return load_sets(self.manifest, self.share, self.sets)
 
 
 P = TypeVar("P", bound=MicroBatch)

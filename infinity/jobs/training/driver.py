@@ -9,8 +9,10 @@ import time
 import uuid
 from typing import Any
 
+import torch
+
 from infinity import storage
-from infinity.jobs.cluster.connection import connect
+from infinity.jobs.cluster.connection import connect, is_in_process
 from infinity.jobs.cluster.workers import WorkersConfig
 from infinity.jobs.ownership import Tenure, once
 from infinity.jobs.progress import Progress, ProgressSink, relayed
@@ -24,10 +26,11 @@ from infinity.jobs.training.base import (
     TrainReport,
     TrainSpec,
 )
-from infinity.jobs.training.stopping import stopping_on_signal
-from infinity.jobs.training.worker import STOPS, STORE_PATIENCE_S, work
+from infinity.jobs.training.stopping import stopping_here, stopping_on_signal
+from infinity.jobs.training.worker import STOPS, STORE_PATIENCE_S, work, work_on
 from infinity.reporting.summary import Sheet, TrainingSummary
 from infinity.training.checkpoints import StateStore
+from infinity.training.distributed.parallel import ProcessGroup
 from infinity.training.learner import TrainingError
 
 logger = logging.getLogger(__name__)
@@ -35,6 +38,8 @@ logger = logging.getLogger(__name__)
 
 def run_training(spec: TrainSpec, build: Build, title: str, progress: ProgressSink) -> TrainReport:
     """Train on the connected cluster, or on a local one for the time it takes.
+
+    Inside `in_process` one worker trains in this process, without Ray; what fails is then not tried again.
 
     Args:
         spec: Checked spec of either training that is not done.
@@ -56,20 +61,40 @@ def run_training(spec: TrainSpec, build: Build, title: str, progress: ProgressSi
 def _run(spec: TrainSpec, build: Build, title: str, tenure: Tenure) -> TrainReport:
     started, progress = time.monotonic(), tenure.progress
     folder = begin(spec)
-    workers = spec.workers
     progress(Progress(0.0, "starting workers"))
     with storage.patient(STORE_PATIENCE_S):
-        with connect(num_cpus=max(os.cpu_count() or 1, workers.num_workers * workers.threads)):
-            _check_resources(workers)
-            with relayed(progress) as sink, stopping_on_signal(tenure.lost) as stop:
-                task = {"spec": spec, "build": build, "sink": sink, "stop": stop, "fence": tenure.fence}
-                outcome = _fit_while_it_gets_on(spec, task)
+        outcome = (_train_here if is_in_process() else _train_on_ray)(spec, build, tenure)
         _clean_up(storage.join(folder, RAY_FOLDER))  # also what drivers left that were killed
         if "stopped" in outcome:
             raise STOPS[outcome["stopped"]](outcome["message"])
         report = commit(spec, training_report(spec, title, outcome, time.monotonic() - started))
     progress(Progress(1.0, "trained"))
     return report
+
+
+def _train_on_ray(spec: TrainSpec, build: Build, tenure: Tenure) -> dict[str, Any]:
+    workers = spec.workers
+    with connect(num_cpus=max(os.cpu_count() or 1, workers.num_workers * workers.threads)):
+        _check_resources(workers)
+        with relayed(tenure.progress) as sink, stopping_on_signal(tenure.lost) as stop:
+            task = {"spec": spec, "build": build, "sink": sink, "stop": stop, "fence": tenure.fence}
+            return _fit_while_it_gets_on(spec, task)
+
+
+def _train_here(spec: TrainSpec, build: Build, tenure: Tenure) -> dict[str, Any]:
+    workers, threads = spec.workers, torch.get_num_threads()
+    if workers.num_workers != 1:
+        raise TrainingError(
+            f"a training in this process has one worker, the spec asks for {workers.num_workers}; "
+            "set workers.num_workers to 1, or train on Ray"
+        )
+    device = torch.device("cuda" if workers.use_gpu else "cpu")
+    with stopping_here(tenure.lost) as stop:
+        task = {"spec": spec, "build": build, "sink": tenure.progress, "stop": stop, "fence": tenure.fence}
+        try:
+            return work_on(task, ProcessGroup(), device)
+        finally:
+            torch.set_num_threads(threads)
 
 
 def training_report(spec: TrainSpec, title: str, outcome: dict[str, Any], seconds: float) -> TrainReport:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -66,31 +66,50 @@ def stopping_on_signal(lost: threading.Event) -> Iterator[StopSign]:
     import ray
 
     bell = ray.remote(num_cpus=0)(_Bell).remote()
-    asked, done = threading.Event(), threading.Event()
+    done = threading.Event()
 
-    def pass_on() -> None:
+    def pass_on(asked: threading.Event) -> None:
         while not asked.wait(POLL_S) and not lost.is_set():
             pass
         if not done.is_set():
             ray.get(bell.ring.remote())
 
-    in_main = threading.current_thread() is threading.main_thread()
+    with _asked_by_signal() as asked:
+        thread = threading.Thread(target=pass_on, args=(asked,), name="stop", daemon=True)
+        thread.start()
+        try:
+            yield StopSign(bell)
+        finally:
+            done.set()
+            asked.set()
+            thread.join()
+            end_actor(bell)
+
+
+@contextmanager
+def stopping_here(lost: threading.Event) -> Iterator[Callable[[], bool]]:
+    """Do the same for a training in this process: inside the block the yielded function returns whether to stop.
+
+    Args:
+        lost: Set when another process owns the training.
+    """
+    with _asked_by_signal() as asked:
+        yield lambda: asked.is_set() or lost.is_set()
+
+
+@contextmanager
+def _asked_by_signal() -> Iterator[threading.Event]:
+    asked, in_main = threading.Event(), threading.current_thread() is threading.main_thread()
     previous = signal.getsignal(signal.SIGTERM) if in_main else None
 
     def on_signal(_number: int, _frame: FrameType | None) -> None:
         signal.signal(signal.SIGTERM, previous or signal.SIG_DFL)
         asked.set()
 
-    thread = threading.Thread(target=pass_on, name="stop", daemon=True)
-    thread.start()
     if in_main:
         signal.signal(signal.SIGTERM, on_signal)
     try:
-        yield StopSign(bell)
+        yield asked
     finally:
-        done.set()
-        asked.set()
         if in_main:
             signal.signal(signal.SIGTERM, previous or signal.SIG_DFL)
-        thread.join()
-        end_actor(bell)

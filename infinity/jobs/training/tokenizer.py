@@ -99,7 +99,7 @@ def run(spec: TrainTokenizerSpec, *, progress: ProgressSink = silent) -> TrainRe
 
 def check(spec: TrainTokenizerSpec) -> None:
     """Refuse, before any worker starts, a spec that cannot work."""
-    manifest = Manifest.load(spec.manifest)
+    manifest = spec.data()
     for each in spec.resolutions:
         BatchPlan(manifest, "train", each.batch_size)
         if each.batch_size < spec.loop.num_parts:
@@ -135,7 +135,7 @@ def build(
 ) -> Session[PictureBatch]:
     """Build the session of one worker."""
     on_progress(0.0, "reading the data set")
-    manifest = Manifest.load(spec.manifest)
+    manifest = spec.data()
     tokenizer = Tokenizer(spec.model)
     tokenizer.init_weights(generator_for(spec.seed, "weights"))
     if spec.start_from is not None:

@@ -13,6 +13,7 @@ from infinity.data.dataset.manifest import Manifest
 from infinity.data.loading.augment import AugmentConfig
 from infinity.data.loading.batches import BatchPlan
 from infinity.data.loading.captions import CaptionConfig, CaptionDraw
+from infinity.data.loading.mixture import ShareConfig
 from infinity.generation.pipeline import KIND as TRANSFORMER_KIND
 from infinity.generation.pipeline import ModelConfig, load_transformer
 from infinity.generation.sampling import SamplingConfig
@@ -36,7 +37,7 @@ from infinity.training.optimizer import make_optimizer
 from infinity.training.state import TrainState, generator_for
 from infinity.training.tokenizer.collapse import CollapseConfig, check_labels
 from infinity.training.transformer.adapters import AdapterConfig, add_adapters
-from infinity.training.transformer.engine import EngineConfig, return_freed_memory, set_up
+from infinity.training.transformer.engine import EngineConfig, begin, return_freed_memory, set_up
 from infinity.training.transformer.objective import TransformerObjective, TransformerTask, Weighting
 from infinity.transformer.config import TransformerConfig
 from infinity.transformer.model import Transformer
@@ -56,11 +57,13 @@ class TrainTransformerSpec(TrainSpec):
         start_from: URI of a model folder to start from, trained with the same tokenizer, text encoder and shape; its
             resolution and data may differ. None for random weights.
         self_correction: Highest rate of flipped bits in the coarser scales, 0 to 1; 0.3 is the paper's best.
+        flips_only: Whether flipped bits change the inputs alone, and no label undoes them: the paper's control
+            experiment (Table 7), for studies.
         weighting: Weight of a token: by its scale, as published, or the same for all.
         z_loss: Weight of the squared log partition function (z-loss); 0 is none, 1e-4 is usual.
         num_scales: Number of first scales to train on, which saves the memory of the finer ones; None for all.
         recompute: Whether blocks use activation checkpointing, which saves memory by computing them twice.
-        engine: Attention kernel, and whether blocks are compiled.
+        engine: Attention kernel, compiled blocks, bfloat16 on CPUs, deterministic kernels on GPUs.
         adapters: Low-rank adapters (LoRA) to train instead of all weights of a start model; the exported model has them
             merged in. None to train all weights.
         captions: Choice of the caption at each visit of a picture.
@@ -71,13 +74,14 @@ class TrainTransformerSpec(TrainSpec):
     """
 
     kind: ClassVar[str] = "transformer"
-    later: ClassVar[frozenset[str]] = TrainSpec.later | {"z_loss", "num_scales", "engine"}
+    later: ClassVar[frozenset[str]] = TrainSpec.later | {"z_loss", "num_scales", "engine", "flips_only"}
 
     tokenizer: str
     model: TransformerConfig
     text: TextConfig
     start_from: str | None = None
     self_correction: float = 0.3
+    flips_only: bool = False
     weighting: Weighting = "by_scale"
     z_loss: float = 0.0
     num_scales: int | None = None
@@ -99,6 +103,11 @@ class TrainTransformerSpec(TrainSpec):
                 "optimizer.states '8bit' with workers.shard: the layout of 8-bit moments would depend on the number of "
                 "workers, so that a stored state could not resume with another number; expected 'float32' with "
                 "workers.shard (workers.offload keeps the moments off a GPU), or no workers.shard"
+            )
+        if self.encoded is not None and (self.sets or self.share != ShareConfig()):
+            raise ValueError(
+                "encoded: a store holds latents and captions of one data set as it is, got further sets or a share; "
+                "leave encoded out"
             )
         if self.adapters is not None and (self.start_from is None or self.workers.shard):
             raise ValueError(
@@ -128,6 +137,7 @@ class TrainTransformerSpec(TrainSpec):
             weighting=self.weighting,
             z_loss=self.z_loss,
             num_scales=self.num_scales,
+            flips_only=self.flips_only,
         )
 
 
@@ -147,7 +157,7 @@ def run(spec: TrainTransformerSpec, *, progress: ProgressSink = silent) -> Train
 
 def check(spec: TrainTransformerSpec) -> None:
     """Refuse, before any worker starts, a spec that cannot work."""
-    manifest = Manifest.load(spec.manifest)
+    manifest = spec.data()
     BatchPlan(manifest, "train", spec.loop.batch_size)
     tokenizer = load_checkpoint(spec.tokenizer, kind=TOKENIZER_KIND)
     token_bits = TokenizerConfig.from_json(tokenizer.config, where=spec.tokenizer).token_bits
@@ -170,8 +180,9 @@ def build(
     spec: TrainTransformerSpec, group: ProcessGroup, device: torch.device, on_progress: OnProgress
 ) -> Session[LatentBatch]:
     """Build the session of one worker; latents are computed now if they fit in the cache."""
+    begin(spec.engine, device)
     on_progress(0.0, "reading data set and tokenizer")
-    manifest = Manifest.load(spec.manifest)
+    manifest = spec.data()
     tokenizer = load_tokenizer(spec.tokenizer).to(device)
     encoder = _text_encoder(spec, device)
     plan = BatchPlan(manifest, "train", spec.loop.batch_size, spec.seed, spec.order)
@@ -218,14 +229,23 @@ def make_state_and_task(
     if transformer.start.device != device and not spec.workers.offload:
         transformer.to(device)
     set_up(transformer, spec.engine, device, sharded=spec.workers.shard)
+    in_bfloat16 = spec.engine.bfloat16 or device.type == "cuda"
     if spec.workers.shard:
-        shard(transformer, group, device, offload=spec.workers.offload)
+        shard(transformer, group, device, offload=spec.workers.offload, bfloat16=in_bfloat16)
     state = TrainState(
         module=transformer,
         optimizer=make_optimizer(transformer, spec.optimizer),
         ema=None if spec.loop.ema_decay is None else Ema(transformer, spec.loop.ema_decay),
     )
-    return state, TransformerTask(transformer, tokenizer, spec.objective, recompute=spec.recompute, device=device)
+    task = TransformerTask(
+        transformer,
+        tokenizer,
+        spec.objective,
+        recompute=spec.recompute,
+        device=device,
+        bfloat16=in_bfloat16,
+    )
+    return state, task
 
 
 def _transformer(spec: TrainTransformerSpec) -> Transformer:

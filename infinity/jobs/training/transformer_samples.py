@@ -11,7 +11,7 @@ import torch
 
 from infinity.data.dataset.manifest import Manifest
 from infinity.data.images.contact_sheet import compose_sheet
-from infinity.generation.generate import generate
+from infinity.generation.passes import generate_in_passes
 from infinity.generation.pipeline import save_model
 from infinity.generation.sampling import SamplingConfig
 from infinity.jobs.training.base import Samples, weightings
@@ -114,10 +114,8 @@ def _draw(
     """Draw one picture per prompt, always with the same random numbers."""
     device = transformer.start.device.type
     with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
-        drawn = generate(
-            transformer,
-            tokenizer,
-            encoder,
+        drawn = generate_in_passes(
+            (transformer, tokenizer, encoder),
             prompts,
             schedule=schedule,
             sampling=sampling,

@@ -57,13 +57,17 @@ PATIENCE_S = 60.0
 
 
 def work(task: dict[str, Any]) -> dict[str, Any]:
-    """Run one worker; the return value of the first worker is the outcome of the training."""
+    """Run one worker of Ray Train; the return value of the first worker is the outcome of the training."""
     import ray.train.torch
 
-    spec, team, sink = task["spec"], ProcessGroup.current(), task["sink"]
+    return work_on(task, ProcessGroup.current(), ray.train.torch.get_device())
+
+
+def work_on(task: dict[str, Any], team: ProcessGroup, device: torch.device) -> dict[str, Any]:
+    """Run one worker of a process group on its device, with the threads that the spec gives it."""
+    spec, sink = task["spec"], task["sink"]
     ends = team.apart()
     torch.set_num_threads(spec.workers.threads)
-    device: torch.device = ray.train.torch.get_device()
 
     def tell(share: float, message: str) -> None:
         if team.leads:

@@ -48,9 +48,11 @@ class TokenizerLosses(Config):
             original. It moves content into early scales, which makes them easier to predict and the full
             reconstruction a little worse ("reg" tokenizers). 0 decodes none.
         truncated_share: Probability that a pass decodes the second picture, which costs one more decoding.
+        all_codes: Whether the entropies compare every position with all 2**C codes, as LFQ does, instead of bit by bit:
+            the memory grows exponentially (paper Table 3).
     """
 
-    later: ClassVar[frozenset[str]] = frozenset({"truncated", "truncated_share"})
+    later: ClassVar[frozenset[str]] = frozenset({"truncated", "truncated_share", "all_codes"})
 
     l1: float = 1.0
     l2: float = 0.0
@@ -60,6 +62,7 @@ class TokenizerLosses(Config):
     keep_probability: float = 1.0
     truncated: float = 0.0
     truncated_share: float = 1.0
+    all_codes: bool = False
 
     def __post_init__(self) -> None:
         if self.l1 < 0 or self.l2 < 0 or self.l1 + self.l2 <= 0:
@@ -131,6 +134,7 @@ class TokenizerTask:
             micro_batch.schedule,
             keep_probability=weights.keep_probability,
             truncate=truncate,
+            all_codes=weights.all_codes,
             generator=generator,
         )
         rebuilt = output.reconstruction_B3HW

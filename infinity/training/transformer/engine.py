@@ -1,4 +1,4 @@
-"""Switches of a transformer's training that change speed and memory only: attention kernel and compilation."""
+"""Switches of a transformer's training: attention kernel, compilation, bfloat16 on CPUs, deterministic kernels."""
 
 from __future__ import annotations
 
@@ -7,28 +7,38 @@ import importlib.util
 import os
 import shutil
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
 from infinity.config import Config
 from infinity.training.learner import TrainingError
 from infinity.transformer.model import Transformer
+from infinity.transformer.precision import check_bfloat16
 from infinity.transformer.scale_attention import KERNELS, Kernel
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EngineConfig(Config):
-    """Switches that change speed and memory; losses differ by rounding alone (decision 31).
+    """Switches that change speed and memory; but for ``bfloat16`` losses differ by rounding alone (decision 31).
 
     Attributes:
         attention: Implementation of block-causal attention. "auto" is FlexAttention on a GPU and one call per fine
             scale on a CPU; "dense" needs memory for the square of all tokens.
         compile: Whether every block is compiled (``torch.compile``). The first step of a new length may take minutes;
             on a CPU a C++ compiler is needed, on a GPU Triton.
+        bfloat16: Whether matrix products of the blocks are bfloat16 on a CPU too; on a GPU they always are. Losses
+            differ by more than rounding of float32.
+        deterministic: Whether a GPU only uses kernels that give the same bits every time, so that a resumed training
+            ends bit for bit like an uninterrupted one. A CPU always does. It costs some speed.
     """
+
+    later: ClassVar[frozenset[str]] = frozenset({"bfloat16", "deterministic"})
 
     attention: Kernel = "auto"
     compile: bool = False
+    bfloat16: bool = False
+    deterministic: bool = False
 
     def __post_init__(self) -> None:
         if self.attention not in KERNELS:
@@ -59,13 +69,35 @@ def set_up(transformer: Transformer, config: EngineConfig, device: torch.device,
     if not config.compile:
         return
     check_compiler(device)
+    transformer.one_form = True
+    torch._dynamo.config.recompile_limit = max(_MOST_GRAPHS, torch._dynamo.config.recompile_limit)
     for block in transformer.block_modules():
-        if not sharded:
-            block.compile()
-            continue
         # FSDP gathers weights by hooks between the layers of a block, so each layer is compiled by itself.
-        for layer in (block.self_attention, block.cross_attention, block.feed_forward):
-            layer.compile()
+        layers = (block.self_attention, block.cross_attention, block.feed_forward) if sharded else (block,)
+        for layer in layers:
+            layer.compile(dynamic=True)
+
+
+def begin(config: EngineConfig, device: torch.device) -> None:
+    """Make this process deterministic where that is wanted; call it before anything runs on a GPU.
+
+    Sums by atomic additions, whose order changes from run to run, are replaced by ordered ones (cuBLAS, cuDNN,
+    attention, indexing). An operation without such a kernel raises.
+
+    Raises:
+        TrainingError: bfloat16 on a processor that would emulate it.
+    """
+    if config.bfloat16:
+        try:
+            check_bfloat16(device)
+        except ValueError as error:
+            raise TrainingError(f"engine.{error}") from None
+    if not config.deterministic:
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it once
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # costs a write per tensor
+    torch.backends.cudnn.benchmark = False
 
 
 def return_freed_memory() -> None:
@@ -79,6 +111,9 @@ def return_freed_memory() -> None:
     if mallopt is not None:
         mallopt(_MMAP_THRESHOLD, 2**20)
 
+
+_MOST_GRAPHS = 32
+"""Graphs of a function before the compiler would give it up and run it eagerly in silence; its own limit is 8."""
 
 _MMAP_THRESHOLD = -3
 """M_MMAP_THRESHOLD of malloc.h."""

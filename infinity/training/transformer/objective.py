@@ -49,16 +49,20 @@ class TransformerObjective(Config):
             1e-4 is usual.
         num_scales: Number of first scales that are trained on, which saves the memory of the finer ones; None for
             all.
+        flips_only: Whether flips change the inputs alone, and no label undoes them (paper Table 7's control).
     """
 
     self_correction: float = 0.3
     weighting: Weighting = "by_scale"
     z_loss: float = 0.0
     num_scales: int | None = None
+    flips_only: bool = False
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.self_correction <= 1.0:
             raise ValueError(f"self_correction: expected a rate from 0 to 1, got {self.self_correction}")
+        if self.flips_only and self.self_correction == 0:
+            raise ValueError("flips_only: expected a self_correction above 0, the rate of the flips, got 0")
         if self.z_loss < 0:
             raise ValueError(f"z_loss: expected a weight of at least 0, got {self.z_loss}")
         if self.num_scales is not None and self.num_scales < 1:
@@ -72,7 +76,7 @@ class TransformerObjective(Config):
 
 
 class TransformerTask:
-    """A transformer with its loss; on a GPU matrix products are bfloat16, on a CPU float32.
+    """A transformer with its loss; on a GPU matrix products are bfloat16, on a CPU float32 unless asked for.
 
     Attributes:
         module: The transformer.
@@ -87,6 +91,7 @@ class TransformerTask:
         *,
         recompute: bool = False,
         device: torch.device | None = None,
+        bfloat16: bool = False,
     ) -> None:
         """Join a transformer with its loss.
 
@@ -96,11 +101,12 @@ class TransformerTask:
             objective: Settings of the loss.
             recompute: Whether blocks use activation checkpointing, which saves memory by computing them twice.
             device: Device of the computation; by default that of the weights. Offloaded weights live on the CPU.
+            bfloat16: Whether matrix products are bfloat16 on a CPU too.
         """
         self.module = transformer
         self._tokenizer, self._objective, self._recompute = tokenizer, objective, recompute
         self._device = device or transformer.head.weight.device
-        self.bfloat16 = self._device.type == "cuda"
+        self.bfloat16 = bfloat16 or self._device.type == "cuda"
 
     loss_at_start = math.log(2)
     """Cross-entropy of a guessed bit, in nats."""
@@ -143,7 +149,15 @@ class TransformerTask:
                 max_rate=rate,
                 generator=_on_device(generator, device),
             )
-        return teacher_forcing(latents, micro_batch.schedule, kind=kind, fold=fold, flips=flips, num_scales=number)
+        return teacher_forcing(
+            latents,
+            micro_batch.schedule,
+            kind=kind,
+            fold=fold,
+            flips=flips,
+            flips_only=self._objective.flips_only,
+            num_scales=number,
+        )
 
     def flops(self, micro_batch: LatentBatch) -> float:
         """Return the operations of the transformer; the frozen models are not counted."""

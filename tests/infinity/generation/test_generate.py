@@ -19,6 +19,7 @@ from infinity.generation import (
 from infinity.scales import ASPECT_RATIOS, published_schedule
 from infinity.text import TextCondition
 from infinity.tokenizer import ResidualLoop
+from infinity.transformer import Transformer
 from tests.fixtures.tiny_pipeline import PROMPTS, SCHEDULE, SEEDS, tiny_parts, tiny_tokenizer
 from tests.fixtures.tiny_transformer import random_text, random_transformer, tiny_config
 
@@ -158,6 +159,35 @@ def _logits_after(sampled: SampledBits, text: TextCondition) -> Tensor:
         inputs.append(loop.next_input(k))
     logits: Tensor = random_transformer()(text, torch.cat(inputs, dim=1), SCHEDULE)
     return logits
+
+
+@pytest.mark.parametrize("guided", range(SCHEDULE.num_scales + 1))
+@pytest.mark.parametrize("on_blocks", [False, True])
+@pytest.mark.parametrize("negative", [False, True])
+def test_after_the_last_guided_scale_the_unconditional_half_rests_and_no_bit_changes(
+    guided: int, on_blocks: bool, negative: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A guidance of nearly one runs both halves to the end."""
+    rows: list[int] = []
+    real = Transformer.decode_scale
+
+    def counted(self: Transformer, decoding: Any, k: int, inputs: Tensor | None, mix: Any = None) -> Tensor:
+        hidden = real(self, decoding, k, inputs, mix)
+        rows.append(len(hidden))
+        return hidden
+
+    monkeypatch.setattr(Transformer, "decode_scale", counted)
+    text, stand_in = random_text((3, 5)), random_text((4, 2), seed=7) if negative else None
+    how: dict[str, Any] = {"guide_logits": False, "guided_blocks": (1,)} if on_blocks else {}
+    factors = tuple(3.0 if k < guided else 1.0 for k in range(SCHEDULE.num_scales))
+    halved = _sample(SamplingConfig(guidance=factors, **how), text, stand_in)
+    assert rows == [4] * guided + [2] * (SCHEDULE.num_scales - guided)
+    rows.clear()
+    nearly = tuple(3.0 if k < guided else 1.0 + 1e-7 for k in range(SCHEDULE.num_scales))
+    doubled = _sample(SamplingConfig(guidance=nearly, **how), text, stand_in)
+    assert rows == [4] * SCHEDULE.num_scales
+    assert torch.equal(halved.labels.bits_BLC, doubled.labels.bits_BLC)
+    torch.testing.assert_close(halved.logits, doubled.logits, atol=1e-4, rtol=0)
 
 
 def test_guidance_on_the_last_block_nears_guidance_on_logits_but_is_not_it() -> None:

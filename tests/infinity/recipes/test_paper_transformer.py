@@ -23,7 +23,7 @@ def test_stages_have_the_papers_numbers_and_follow_each_other() -> None:
         assert (optimizer.betas, optimizer.weight_decay, optimizer.clip_norm) == ((0.9, 0.97), 0.005, 5.0)
         assert (optimizer.decay, optimizer.warmup_steps) == ("constant", 0)
         assert spec.self_correction == 0.3
-        assert spec.loop.num_parts * INPUTS.part_size >= spec.loop.batch_size
+    assert [spec.loop.batch_size // spec.loop.num_parts for spec in specs] == [64, 16, 4]
     assert specs[0].start_from is None
     for before, after in pairwise(specs):
         assert after.start_from == f"{before.folder}/model"
@@ -41,10 +41,15 @@ def test_any_number_of_workers_gets_specs_in_which_all_make_equally_many_passes(
         groups = [ProcessGroup(rank, size) for rank in range(size)]
         assert {len(group.passes(spec.loop.num_parts)) for group in groups} == {-(-spec.loop.num_parts // size)}
         assert min(len(group.micro_batches(spec.loop.num_parts)) for group in groups) >= 1
-        if size <= 512:
-            assert spec.loop == paper_stages(INPUTS)[0].loop.replace(
-                num_steps=spec.loop.num_steps, batch_size=spec.loop.batch_size, num_parts=spec.loop.batch_size // 4
-            ), "another number of workers trains the same model"
+    if size <= 64:
+        for spec, usual in zip(paper_stages(INPUTS.replace(num_workers=size)), paper_stages(INPUTS), strict=True):
+            assert spec.loop == usual.loop, "another number of workers trains the same model"
+
+
+@pytest.mark.parametrize("part_size", [1, 4, 32])
+def test_a_size_of_micro_batches_holds_for_all_stages(part_size: int) -> None:
+    for spec in paper_stages(INPUTS.replace(part_size=part_size)):
+        assert spec.loop.batch_size == part_size * spec.loop.num_parts
 
 
 @pytest.mark.parametrize(

@@ -160,3 +160,39 @@ def test_fewer_scales_are_the_beginning_of_all(fold: bool) -> None:
     of_features = teacher_forcing(features, schedule, fold=fold, num_scales=3)
     assert torch.equal(of_bits.labels.bits_BLC, of_features.labels.bits_BLC)
     torch.testing.assert_close(of_bits.inputs_BMC, of_features.inputs_BMC, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("fold", [False, True])
+def test_flips_alone_change_the_inputs_as_flips_do_and_no_label(fold: bool) -> None:
+    """The control experiment (paper Table 7): the history is wrong, and nothing in the labels undoes it."""
+    schedule = custom_schedule(1.0, (8, 8), 5)
+    features = random_features(2, 6, (16, 16) if fold else (8, 8))
+    generator = torch.Generator().manual_seed(1)
+    flips = draw_flips(schedule, batch_size=2, num_bits=24 if fold else 6, max_rate=0.3, generator=generator)
+    clean = teacher_forcing(features, schedule, fold=fold)
+    alone = teacher_forcing(features, schedule, fold=fold, flips=flips, flips_only=True)
+    assert torch.equal(alone.labels.bits_BLC, clean.labels.bits_BLC)
+    assert not torch.equal(alone.inputs_BMC, clean.inputs_BMC)
+    loop = ResidualLoop(schedule, batch_size=2, num_bits=6, fold=fold)
+    loop.add(clean.labels.scale(0) ^ flips[0])
+    second = schedule.spans[1].stop - 1
+    assert torch.equal(alone.inputs_BMC[:, :second], loop.next_input(0))
+    corrected = teacher_forcing(features, schedule, fold=fold, flips=flips)
+    assert torch.equal(alone.inputs_BMC[:, :second], corrected.inputs_BMC[:, :second])
+    assert not torch.equal(alone.labels.bits_BLC, corrected.labels.bits_BLC)
+
+
+def test_flips_alone_without_flips_are_plain_encoding() -> None:
+    features = random_features(3, 8)
+    plain, none = teacher_forcing(features, SCHEDULE), teacher_forcing(features, SCHEDULE, flips=[], flips_only=True)
+    assert torch.equal(plain.inputs_BMC, none.inputs_BMC)
+    assert torch.equal(plain.labels.bits_BLC, none.labels.bits_BLC)
+
+
+def test_flips_alone_of_a_prefix_are_the_prefix_of_those_of_all_scales() -> None:
+    features, flips = random_features(3, 8), draw(0.3)
+    whole = teacher_forcing(features, SCHEDULE, flips=flips, flips_only=True)
+    part = teacher_forcing(features, SCHEDULE, flips=flips[:4], flips_only=True, num_scales=4)
+    assert torch.equal(part.inputs_BMC, whole.inputs_BMC[:, : part.inputs_BMC.shape[1]])
+    with pytest.raises(ValueError, match="at most 4 scales"):
+        teacher_forcing(features, SCHEDULE, flips=flips, flips_only=True, num_scales=4)

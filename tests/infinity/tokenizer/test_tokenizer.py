@@ -209,3 +209,14 @@ def test_strides_and_bits_of_the_published_tokenizers() -> None:
     assert TokenizerConfig(num_bits=32).stride_px == 16
     eight = TokenizerConfig(num_bits=14, num_downsamples=3, fold=True)
     assert (eight.stride_px, eight.token_bits) == (16, 56)
+
+
+@pytest.mark.parametrize("kind", ["bsq", "lfq"])
+def test_entropies_over_all_codes_differ_from_bitwise_ones_in_the_term_of_the_batch_alone(kind: str) -> None:
+    tokenizer = new_tokenizer(
+        TokenizerConfig.from_json(TINY.to_json() | {"quantizer": kind, "inverse_temperature": 1.0})
+    )
+    bitwise, over_codes = (tokenizer(random_images(), SCHEDULE, all_codes=every) for every in (False, True))
+    torch.testing.assert_close(bitwise.entropy_per_sample, over_codes.entropy_per_sample)
+    torch.testing.assert_close(bitwise.reconstruction_B3HW, over_codes.reconstruction_B3HW)
+    assert bitwise.entropy_batch > over_codes.entropy_batch, "it is an upper bound"

@@ -20,11 +20,11 @@ import pyarrow.parquet as pq
 from infinity import storage
 from infinity.config import Config
 from infinity.data.images.decoding import UnreadableError
+from infinity.data.sources.columnar.rows import DOWNLOADED
 from infinity.data.sources.download.addresses import Lookup
 from infinity.data.sources.download.config import DownloadConfig
 from infinity.data.sources.download.fetching import Fetcher
 from infinity.data.sources.opening import Slice
-from infinity.data.sources.parquet import DOWNLOADED
 from infinity.data.sources.quarantine import writable
 from infinity.data.sources.samples import Record
 from infinity.storage.ranges import RangeReader

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from infinity.checkpoint import load_checkpoint
 from infinity.cli import app
 from infinity.generation import read_drawing
+from infinity.jobs.cluster.connection import in_process
 from tests.fixtures.published_files import published_tensors, write_pictures, write_published, write_t5
 
 
@@ -159,13 +160,13 @@ def test_a_local_text_folder_is_stored_absolute(folder: Path, monkeypatch: pytes
 
 
 @pytest.fixture(scope="module")
-def manifest(folder: Path, local_ray: None) -> Path:
+def manifest(folder: Path) -> Path:
     write_pictures(folder / "pictures")
-    done("data", "build", folder / "pictures", "--output", folder / "sets")
+    with in_process():
+        done("data", "build", folder / "pictures", "--output", folder / "sets")
     return next((folder / "sets").glob("dataset-*/manifest.parquet"))
 
 
-@pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [(), ("--rank", "2")], ids=["all weights", "LoRA"])
 def test_imported_weights_are_finetuned_and_drawn_from(folder: Path, manifest: Path, options: tuple[str, ...]) -> None:
@@ -177,7 +178,8 @@ def test_imported_weights_are_finetuned_and_drawn_from(folder: Path, manifest: P
     spec = json.loads((specs / "finetune.json").read_text())["spec"]
     assert spec["resolution"]["size"] == "256"
     assert (spec["adapters"] is not None) == bool(options)
-    code, text = run("run", specs / "finetune.json")
+    with in_process():
+        code, text = run("run", specs / "finetune.json")
     assert code == 0, text
     model = next(output.glob("transformer-*/model"))
     before, after = (load_checkpoint(str(place)).tensors for place in (folder / "model", model))

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infinity import storage
-from infinity.data.dataset.manifest import SCHEMA, Manifest, ManifestError, ManifestHead, ShardInfo
+from infinity.data.dataset.manifest import Manifest, ManifestError, ManifestHead, ShardInfo
+from infinity.data.dataset.manifest_rows import SCHEMA
 from infinity.data.dataset.parquet_columns import ParquetColumns
 from infinity.data.loading.batches import BatchPlan
 from infinity.data.loading.stored import ReadingConfig, StoredPictures

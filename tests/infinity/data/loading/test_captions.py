@@ -1,5 +1,6 @@
 """Captions of visits: short or long, in whole sentences, the same for whoever asks."""
 
+import json
 from collections import Counter
 
 import pyarrow as pa
@@ -7,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infinity.data.dataset.manifest import SCHEMA, Manifest
+from infinity.data.dataset.manifest import Manifest
+from infinity.data.dataset.manifest_rows import FULL_SCHEMA, SCHEMA
 from infinity.data.loading.captions import CaptionConfig, CaptionDraw, sentences
 from tests.infinity.data.dataset.test_manifest import manifest
 
@@ -66,6 +68,18 @@ def test_no_caption_breaks_off_in_the_middle(tokens: int) -> None:
     parts = sentences(LONG)
     fitting = [n for n in range(1, 5) if len("".join(parts[:n]).split()) + 1 <= tokens]
     assert text == "".join(parts[: max(fitting, default=1)]).rstrip()
+
+
+def test_further_captions_come_as_often_as_the_first_and_resume_exactly() -> None:
+    m = manifest("m")
+    rows = [{**row, "further": json.dumps(["second", "third"])} for row in m.table.to_pylist()]
+    whole = Manifest(uri=m.uri, head=m.head, table=pa.Table.from_pylist(rows, schema=FULL_SCHEMA))
+    captions = CaptionDraw(whole, CaptionConfig(), 5, len, 99)
+    drawn = captions((2,) * 1500, tuple(range(1500)))
+    counts = Counter(drawn)
+    assert set(counts) == set(captions.possible(2)) == {"caption 2", "second", "third"}
+    assert min(counts.values()) > 430
+    assert [captions((2,), (visit,))[0] for visit in range(50)] == drawn[:50]
 
 
 def test_a_draw_belongs_to_row_and_visit_alone() -> None:

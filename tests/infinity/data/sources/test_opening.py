@@ -142,7 +142,7 @@ def test_parquet_gives_the_same_records_in_every_form(tmp_path: Path, form: str)
 
 
 def test_large_row_group_is_dealt_to_several_slices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("infinity.data.sources.parquet._SPLIT_ROWS", 20)
+    monkeypatch.setattr("infinity.data.sources.columnar.parquet._SPLIT_ROWS", 20)
     table = pa.table({"image": [str(i).encode() for i in range(50)], "caption": [str(i) for i in range(50)]})
     pq.write_table(table, tmp_path / "x.parquet")
     source = open_source(str(tmp_path))

@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 
 from infinity import storage
 from infinity.data.images.decoding import UnreadableError
-from infinity.data.sources import quarantine, table_rows
+from infinity.data.sources import quarantine
 from infinity.data.sources.checking import fetch
 from infinity.data.sources.columns import SourceColumns
 from infinity.data.sources.opening import URL_LIST, fingerprint, open_source
 from infinity.data.sources.quarantine import Quarantine
 from infinity.data.sources.samples import Record, SourceError
-from infinity.data.sources.table_rows import cut, lines, quoted_rows
+from infinity.data.sources.tables import table_rows
+from infinity.data.sources.tables.table_rows import cut, lines, quoted_rows
 from infinity.data.sources.webdataset import ROWS_PER_SHARD
 from tests.fixtures.pictures_on_disk import encoded, noise
 from tests.infinity.data.sources.test_opening import check_laws, records

@@ -111,6 +111,54 @@ def test_compiled_blocks_of_shared_out_weights_change_no_loss_and_resume_bit_for
 
 
 @pytest.mark.filterwarnings("ignore:FSDP2-wrapped module")  # it returns views, which nobody changes
+def test_weights_gathered_in_bfloat16_give_the_losses_of_autocast_which_are_near_float32(
+    tmp_path: Path, data: tuple[str, str], group_of_one: ProcessGroup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("infinity.transformer.precision._has_instructions", lambda: True)  # emulated elsewhere
+    half = EngineConfig(bfloat16=True)
+    plain = losses_of(tmp_path, data, engine=half)
+    workers = WorkersConfig(num_workers=1, threads=1, shard=True)
+    spec = transformer_spec(tmp_path, *data, workers=workers, engine=half)
+    trained = train_here(spec, group=group_of_one)
+    assert [row["loss"] for row in trained.state.history] == pytest.approx(plain, abs=1e-5)
+    assert plain == pytest.approx(losses_of(tmp_path, data), abs=5e-3)
+    assert plain != losses_of(tmp_path, data), "products were float32"
+    for weight in trained.state.module.parameters():
+        assert weight.dtype == torch.float32, "what is trained stays float32"
+
+
+def test_bfloat16_and_deterministic_change_no_earlier_digest(tmp_path: Path, data: tuple[str, str]) -> None:
+    spec = transformer_spec(tmp_path, *data)
+    dense = spec.replace(engine=EngineConfig(attention="dense"))
+    assert "bfloat16" not in str(dense.engine.identity())
+    assert spec.digest() != spec.replace(engine=EngineConfig(bfloat16=True)).digest()
+
+
+def test_a_processor_that_emulates_bfloat16_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("infinity.transformer.precision._has_instructions", lambda: False)
+    with pytest.raises(TrainingError, match=r"engine\.bfloat16: this processor has no instructions for it"):
+        engine.begin(EngineConfig(bfloat16=True), torch.device("cpu"))
+    engine.begin(EngineConfig(bfloat16=True), torch.device("cuda"))
+
+
+def test_a_deterministic_training_resumes_bit_for_bit_and_uses_only_ordered_kernels(
+    tmp_path: Path, data: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
+    before = torch.utils.deterministic.fill_uninitialized_memory, torch.backends.cudnn.benchmark
+    spec = transformer_spec(tmp_path, *data, engine=EngineConfig(deterministic=True))
+    try:
+        whole = train_here(spec, saves=tmp_path / "states").state
+        assert torch.are_deterministic_algorithms_enabled()
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+        assert_same(whole, train_here(spec, resume=tmp_path / "states" / "step-00000003").state)
+    finally:
+        torch.use_deterministic_algorithms(False)
+        torch.utils.deterministic.fill_uninitialized_memory, torch.backends.cudnn.benchmark = before
+
+
+@pytest.mark.filterwarnings("ignore:FSDP2-wrapped module")  # it returns views, which nobody changes
 def test_weights_that_wait_on_the_cpu_change_no_loss(
     tmp_path: Path, data: tuple[str, str], group_of_one: ProcessGroup
 ) -> None:

@@ -6,6 +6,7 @@ is taken as its first line alone, which is then malformed, so that one stray quo
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -15,6 +16,43 @@ MAX_ROW_BYTES = 2**20
 """Longer rows are malformed; only their beginning is kept in memory."""
 
 _CHUNK_BYTES = 2**22
+
+
+@dataclass(frozen=True, slots=True)
+class _Encoding:
+    """How a table is written: the name of its encoding, and the line feed in it."""
+
+    name: str
+    mark: bytes
+
+    @property
+    def width(self) -> int:
+        return len(self.mark)
+
+    def end_of_line(self, chunk: bytes, at: int) -> int:
+        """Return the place of the next line feed in a chunk that begins with a whole character; -1 if there is none."""
+        stop = chunk.find(self.mark, at)
+        while stop >= 0 and stop % len(self.mark):
+            stop = chunk.find(self.mark, stop + 1)
+        return stop
+
+    def quotes(self, chunk: bytes, start: int, end: int) -> int:
+        """Return the number of double quotes."""
+        if self.width == 1:
+            return chunk.count(b'"', start, end)
+        return chunk[start:end].decode(self.name, "replace").count('"')
+
+    def as_utf8(self, content: bytearray) -> bytes:
+        """Return content in UTF-8; what is no text in its encoding is none in UTF-8 either."""
+        if self.width == 1:
+            return bytes(content)
+        whole = content[: len(content) // self.width * self.width]
+        text = whole.decode(self.name, "surrogatepass").encode("utf-8", "surrogatepass")
+        return text if len(whole) == len(content) else text + b"\xff"
+
+
+_UTF8 = _Encoding("utf-8", b"\n")
+_KINDS = {codecs.BOM_UTF16_LE: _Encoding("utf-16-le", b"\n\0"), codecs.BOM_UTF16_BE: _Encoding("utf-16-be", b"\0\n")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +138,8 @@ def _joined(parts: list[TextRow]) -> TextRow:
 
 
 def _lines(uri: str, start: int, length: int | None) -> Iterator[tuple[TextRow, int]]:
-    """Yield lines, and how many double quotes each has."""
+    """Yield lines in UTF-8, and how many double quotes each has; a file in UTF-16 says so by its mark."""
+    kind = _KINDS.get(storage.read_bytes(uri, start=0, length=2), _UTF8)
     position, begin = start, start
     end = None if length is None else start + length
     held, size, quotes = bytearray(), 0, 0
@@ -112,16 +151,16 @@ def _lines(uri: str, start: int, length: int | None) -> Iterator[tuple[TextRow, 
         position += len(chunk)
         at = 0
         while at < len(chunk):
-            stop = chunk.find(b"\n", at)
+            stop = kind.end_of_line(chunk, at)
             piece_end = len(chunk) if stop < 0 else stop
             held += chunk[at : min(piece_end, at + MAX_ROW_BYTES - len(held))]
-            quotes += chunk.count(b'"', at, piece_end)
-            size += piece_end - at + (stop >= 0)
-            at = piece_end + 1
+            quotes += kind.quotes(chunk, at, piece_end)
+            after = piece_end + (kind.width if stop >= 0 else 0)
+            size, at = size + after - at, after
             if stop >= 0:
-                yield TextRow(begin, size, bytes(held)), quotes
+                yield TextRow(begin, size, kind.as_utf8(held)), quotes
                 begin += size
                 held.clear()
                 size = quotes = 0
     if size:
-        yield TextRow(begin, size, bytes(held)), quotes
+        yield TextRow(begin, size, kind.as_utf8(held)), quotes

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from infinity import storage
 from infinity.data.images.decoding import UnreadableError
 from infinity.data.sources.columns import HOW_TO_NAME, SourceColumns
+from infinity.data.sources.fence import Slice
 from infinity.data.sources.samples import CaptionChoice, Record, SourceError
-from infinity.data.sources.table_rows import MAX_ROW_BYTES, TextRow, cut, lines, quoted_rows
+from infinity.data.sources.tables.table_rows import MAX_ROW_BYTES, TextRow, cut, lines, quoted_rows
 
 _BOM = b"\xef\xbb\xbf"
 _DELIMITERS = (",", "\t", ";")
@@ -155,7 +156,20 @@ def read_header(uri: str, columns: SourceColumns) -> tuple[tuple[str, ...], str,
     )
 
 
-def holds_urls(slices: Sequence[LinesSlice] | Sequence[CsvSlice]) -> bool:
+def has_header(uri: str, columns: SourceColumns) -> bool:
+    """Return whether a table begins with the names of columns for a picture and a caption.
+
+    Raises:
+        StorageError: The file cannot be read.
+    """
+    try:
+        read_header(uri, columns)
+    except SourceError:
+        return False
+    return True
+
+
+def holds_urls(slices: Sequence[Slice]) -> bool:
     """Return whether the first usable row names an address and no file."""
     for piece in slices[:1]:
         for record in piece.read():

@@ -1,4 +1,4 @@
-"""Captioned pictures in Parquet files: a column with the picture's bytes, its path or its url, and one with the text.
+"""Rows of tables in columns (Parquet, Arrow): a column with the picture's bytes, its path or its url, and captions.
 
 The column ``image`` may be a struct of ``bytes`` and ``path``, as data set hubs write it, or plain bytes; the columns
 ``bytes`` and ``path`` beside each other do as well. What the downloader wrote is read here too: rows that it could not
@@ -7,53 +7,39 @@ fetch have their reason in the file and become rows with a problem.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any, cast
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from infinity import storage
 from infinity.data.images.decoding import UnreadableError
-from infinity.data.sources.columns import HOW_TO_NAME, SourceColumns, is_address, place_of, shown
-from infinity.data.sources.quarantine import is_quarantine
+from infinity.data.sources.columns import HOW_TO_NAME, TEXT_FIELDS, SourceColumns, is_address, place_of, shown
 from infinity.data.sources.samples import CaptionChoice, Record, SourceError
-from infinity.storage.ranges import RangeReader
 
 FORMAT_COLUMNS = ("jpg", "jpeg", "png", "webp", "avif", "gif")
 """img2dataset names the column of the bytes after the format that it encodes to."""
 
 SURE_COLUMNS = ("image", "bytes", "path", "file_name", "image_bytes", "img_bytes", "image_data", *FORMAT_COLUMNS)
-PICTURE_COLUMNS = (*SURE_COLUMNS, "image_path", "filename", "file_path", "img", "picture")
+PICTURE_COLUMNS = (*SURE_COLUMNS, "image_path", "filename", "file_path", "img", "picture", "images")
 DOWNLOADED = {b"infinity.kind": b"downloaded"}
 """Metadata of a file that the downloader wrote; the columns ``reason`` and ``detail`` say what could not be fetched."""
 
-MAX_ROW_BYTES = 2**27
-"""Rows that are larger on the average, unpacked, are not read: a page of a few of them would fill a worker."""
 
-_ROWS_AT_ONCE = 16  # pictures in memory at the same time
-_BYTES_AT_ONCE = 2**24  # fewer, where they are large
-_READ_BYTES = 2**20
-_SPLIT_ROWS = 1024  # a larger row group is dealt to several tasks, though each reads it from its beginning
-_MAX_ROWS_PER_BYTE = 8  # a file that promises more rows is lying: tasks would be made for them
+class ColumnarSlice(ABC):
+    """Rows of a file in columns; a row that a damaged file does not give up is a record with a problem."""
 
-
-@dataclass(frozen=True, slots=True)
-class ParquetSlice:
-    """``num_rows`` rows of one row group, from its row ``skip`` on."""
+    __slots__ = ()
 
     uri: str
-    group: int
-    skip: int
     num_rows: int
     first_row: int
     captions: CaptionChoice
-    columns: SourceColumns = field(default_factory=SourceColumns)
+    columns: SourceColumns
 
     def read(self, wanted: frozenset[int] | None = None) -> Iterator[Record]:
-        """Yield one record per row; rows that a damaged file does not give up are records with a problem."""
+        """Yield one record per row."""
         end = self.first_row + self.num_rows
         row = self.first_row
         problem = UnreadableError("bad_file", "the file has fewer rows than it says")
@@ -72,22 +58,9 @@ class ParquetSlice:
             if wanted is None or rest in wanted:
                 yield Record(row=rest, name=self._name(rest), problem=problem)
 
+    @abstractmethod
     def _rows(self) -> Iterator[dict[str, Any]]:
-        """Yield the cells of every row of the slice; a cell that claims to be text and is not is an UnreadableError."""
-        with _opened(self.uri) as file:
-            names = _needed(file.schema_arrow, self.columns)
-            group = file.metadata.row_group(self.group)
-            if group.total_byte_size > MAX_ROW_BYTES * max(1, group.num_rows):
-                raise MemoryError(f"{group.total_byte_size:,} bytes in {group.num_rows:,} rows")
-            at_once = max(1, min(_ROWS_AT_ONCE, _BYTES_AT_ONCE * group.num_rows // max(1, group.total_byte_size)))
-            position = 0
-            for batch in file.iter_batches(at_once, row_groups=[self.group], columns=names, use_threads=False):
-                for index in range(batch.num_rows):
-                    if position >= self.skip + self.num_rows:
-                        return
-                    if position >= self.skip:
-                        yield {name: _cell(batch, name, index) for name in names}
-                    position += 1
+        """Yield the cells of every row; a cell that claims to be text and is not is an UnreadableError."""
 
     def _record(self, row: int, values: dict[str, Any]) -> Record:
         pictures = self.columns.pictures(values, PICTURE_COLUMNS, SURE_COLUMNS)
@@ -113,25 +86,8 @@ class ParquetSlice:
         except UnreadableError as error:
             texts = {column: value for column, value in values.items() if isinstance(value, str)}
             found = self.columns.captions_of(texts, self.captions)
-            return Record(
-                row=row,
-                name=name,
-                caption=found.caption,
-                caption_long=found.caption_long,
-                caption_short=found.caption_short,
-                url=url,
-                problem=error,
-                raw=_spelled(values),
-            )
-        return Record(
-            row=row,
-            name=name,
-            image=image,
-            caption=captions.caption,
-            caption_long=captions.caption_long,
-            caption_short=captions.caption_short,
-            url=url,
-        )
+            return Record(row=row, name=name, url=url, problem=error, raw=_spelled(values), **found.fields)
+        return Record(row=row, name=name, image=image, url=url, **captions.fields)
 
     def _image(self, data: bytes | None, path: str | None, url: str | None) -> str | bytes:
         if data is not None:
@@ -142,71 +98,19 @@ class ParquetSlice:
         return f"{storage.name(self.uri)} row {row}"
 
 
-def parquet_slices(
-    uri: str, first_row: int, captions: CaptionChoice, columns: SourceColumns
-) -> tuple[list[ParquetSlice], int]:
-    """Cut a Parquet file at its row groups; and the row behind its last.
-
-    Raises:
-        SourceError: The file is not Parquet, or has no column for pictures or captions.
-        StorageError: The file cannot be read.
-    """
-    slices: list[ParquetSlice] = []
-    row = first_row
-    with _opened(uri) as file:
-        _check_columns(uri, file.schema_arrow, columns)
-        if file.metadata.num_rows > 1000 + _MAX_ROWS_PER_BYTE * storage.size(uri):
-            raise SourceError(f"{uri}: promises {file.metadata.num_rows:,} rows in {storage.size(uri):,} bytes")
-        for group in range(file.metadata.num_row_groups):
-            size = file.metadata.row_group(group).num_rows
-            for skip in range(0, size, _SPLIT_ROWS):
-                part = min(_SPLIT_ROWS, size - skip)
-                slices.append(ParquetSlice(uri, group, skip, part, row, captions, columns))
-                row += part
-    return slices, row
-
-
-def parquet_kind(uri: str, columns: SourceColumns) -> str:
-    """ "quarantine", "Parquet" (it has pictures) or "URL list".
-
-    Raises:
-        SourceError: The file is not Parquet.
-    """
-    with _opened(uri) as file:
-        schema = file.schema_arrow
-    if is_quarantine(schema):
-        return "quarantine"
-    has_pictures = _picture_columns(uri, schema, columns)
-    return "URL list" if columns.urls(schema.names) and not has_pictures else "Parquet"
-
-
-@contextmanager
-def _opened(uri: str) -> Iterator[pq.ParquetFile]:
-    try:
-        source = pa.PythonFile(RangeReader(uri), mode="r")
-        # Pages come one after the other: a whole row group of pictures may be larger than a worker's memory.
-        file = pq.ParquetFile(source, pre_buffer=False, buffer_size=_READ_BYTES)
-    except storage.StorageError:
-        raise
-    except (pa.ArrowException, OSError, MemoryError) as error:
-        raise SourceError(f"{uri}: expected a Parquet file ({error})") from error
-    with file:
-        yield file
-
-
-def _needed(schema: pa.Schema, columns: SourceColumns) -> list[str]:
+def needed_columns(schema: pa.Schema, columns: SourceColumns) -> list[str]:
     names = schema.names
-    wanted = {*_picture_columns("", schema, columns), *columns.urls(names)}
+    wanted = {*picture_columns("", schema, columns), *columns.urls(names)}
     wanted |= {*columns.longs(names), *columns.shorts(names), *({"status", "error_message"} & set(names))}
     if (schema.metadata or {}).get(b"infinity.kind") == DOWNLOADED[b"infinity.kind"]:
         wanted |= {"reason", "detail", "found"} & set(names)
     return [name for name in names if name in wanted]
 
 
-def _check_columns(uri: str, schema: pa.Schema, columns: SourceColumns) -> None:
+def check_columns(uri: str, schema: pa.Schema, columns: SourceColumns) -> None:
     names = schema.names
     found = shown(names)
-    pictures, urls = _picture_columns(uri, schema, columns), columns.urls(names)
+    pictures, urls = picture_columns(uri, schema, columns), columns.urls(names)
     captions = (*columns.longs(names), *columns.shorts(names))
     if not pictures and not urls:
         raise SourceError(
@@ -218,11 +122,18 @@ def _check_columns(uri: str, schema: pa.Schema, columns: SourceColumns) -> None:
         )
     for name in (*captions, *urls):
         kind = schema.field(name).type
-        if not _is_text(kind) and not (name in captions and _is_list(kind) and _is_text(kind.value_type)):
+        if not _is_text(kind) and not (name in captions and _holds_captions(kind)):
             raise SourceError(f"{uri}: column {name}: expected texts, found {kind}")
 
 
-def _picture_columns(uri: str, schema: pa.Schema, columns: SourceColumns) -> tuple[str, ...]:
+def _holds_captions(kind: pa.DataType) -> bool:
+    """Return whether a column holds captions: texts, structs with a text, or lists of these."""
+    if pa.types.is_struct(kind):
+        return any(field.name.lower() in TEXT_FIELDS and _is_text(field.type) for field in kind)
+    return _is_text(kind) or (_is_list(kind) and _holds_captions(kind.value_type))
+
+
+def picture_columns(uri: str, schema: pa.Schema, columns: SourceColumns) -> tuple[str, ...]:
     """Return columns that can hold pictures or their paths; those that are only guessed must be of such a type.
 
     Raises:
@@ -247,8 +158,9 @@ def _holds_pictures(name: str, kind: pa.DataType) -> bool:
 
 
 def _is_list(kind: pa.DataType) -> bool:
-    tests = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list, pa.types.is_list_view)
-    return any(test(kind) for test in tests)
+    tests = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    views = (pa.types.is_list_view, pa.types.is_large_list_view)
+    return any(test(kind) for test in (*tests, *views))
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -262,7 +174,7 @@ def _is_text(kind: pa.DataType) -> bool:
     )
 
 
-def _cell(batch: pa.RecordBatch, name: str, index: int) -> Any:
+def cell_of(batch: pa.RecordBatch, name: str, index: int) -> Any:
     try:
         return batch.column(name)[index].as_py()
     except UnicodeDecodeError as error:

@@ -1,0 +1,117 @@
+"""``infinity study``: test a claim of the paper, or all of them, and write one page and one JSON file per claim."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from infinity.cli.console import clear_errors, out
+from infinity.cli.training.running import LogSink, log_to_terminal
+
+if TYPE_CHECKING:
+    from infinity.reporting.study import StudyResult
+    from infinity.studies.running import StudyRun
+
+logger = logging.getLogger(__name__)
+
+
+def study(
+    name: Annotated[
+        str | None, typer.Argument(help="Name of a study, path of its page, or all; without it the names are listed.")
+    ] = None,
+    size: Annotated[str, typer.Option(help="mini (seconds, learns nothing), small (minutes) or paper (GPUs).")] = (
+        "small"
+    ),
+    seeds: Annotated[str, typer.Option(help="Seeds as numbers and ranges, such as 0-2,7.")] = "0-2",
+    output: Annotated[str, typer.Option("--output", "-o", help="Folder of all jobs and results.")] = "runs/studies",
+    manifest: Annotated[str | None, typer.Option(help="Manifest of a data set, for the size paper.")] = None,
+    budget: Annotated[
+        float | None, typer.Option(min=0, help="Minutes after which no further cell begins; the command goes on later.")
+    ] = None,
+    estimate: Annotated[bool, typer.Option("--estimate", help="Print the cost, and run nothing.")] = False,
+    tflops: Annotated[
+        float | None,
+        typer.Option(help="Speed of a device in practice, in 10^12 operations per second; else a CPU is timed."),
+    ] = None,
+    ray_address: Annotated[
+        str | None, typer.Option(envvar="RAY_ADDRESS", help="Address of a Ray cluster; without one a local Ray starts.")
+    ] = None,
+    here: Annotated[bool, typer.Option("--here", help="Run in this process, one job after the other, without Ray.")] = (
+        False
+    ),
+) -> None:
+    """Test claims of the paper: train and evaluate what is not done, judge by the rule, write page and JSON."""
+    with clear_errors():
+        from infinity import storage
+        from infinity.studies.grid import parse_seeds
+        from infinity.studies.pages import load_study, names
+        from infinity.studies.running import StudyRun
+        from infinity.studies.world import World
+
+        if name is None:
+            for each in map(load_study, names()):
+                out.print(f"{each.number:2}  {each.name:20} {each.claim}", soft_wrap=True, markup=False)
+            return
+        world = World(size=size, output=storage.absolute(output), manifest=manifest)  # type: ignore[arg-type]  # checked
+        wanted = [load_study(each) for each in (names() if name == "all" else [name])]
+        runs = [
+            StudyRun(
+                study=each, world=world, seeds=parse_seeds(seeds), budget_s=None if budget is None else 60 * budget
+            )
+            for each in wanted
+        ]
+        log_to_terminal()
+        if estimate:
+            _print_estimate(runs, tflops, here)
+            return
+        _run(runs, ray_address, here)
+
+
+def _print_estimate(runs: list[StudyRun], tflops: float | None, here: bool) -> None:
+    from contextlib import nullcontext
+
+    from infinity.jobs.cluster.connection import in_process
+    from infinity.studies.cost import CostModel
+
+    model = CostModel(flops_per_s=None if tflops is None else tflops * 1e12)
+    table = Table(title="Jobs that are not done")
+    for title in ("study", "jobs", "done", "hours left", "longest job"):
+        table.add_column(title, justify="left" if title == "study" else "right")
+    total = 0.0
+    with in_process() if here else nullcontext():
+        for run in runs:
+            costs = model.costs(run.cells)
+            seconds = sum(cost.seconds for cost in costs)
+            total += seconds
+            longest = max(costs, key=lambda cost: cost.seconds)
+            done = sum(cost.source == "done" for cost in costs)
+            table.add_row(
+                run.study.name, str(len(costs)), str(done), f"{seconds / 3600:.3g}",
+                f"{longest.job.kind}, {longest.seconds / 60:.3g} min",
+            )  # fmt: skip
+    out.print(table)
+    shared = " (studies share jobs, so that all together take less)" if len(runs) > 1 else ""
+    out.print(f"{total:.0f} s = {total / 3600:.3g} hours in all{shared}")
+
+
+def _run(runs: list[StudyRun], ray_address: str | None, here: bool) -> None:
+    from infinity import storage
+    from infinity.jobs.cluster.actors import WorkersError
+    from infinity.jobs.cluster.connection import connect, in_process
+    from infinity.studies.running import PAGE_FILE, run_study, write_overview
+    from infinity.training.learner import TrainingError
+
+    results: list[tuple[StudyResult, str]] = []
+    try:
+        with in_process() if here else connect(ray_address):
+            for run in runs:
+                result = run_study(run, progress=LogSink())
+                results.append((result, storage.join(run.folder, PAGE_FILE)))
+                out.print(f"{result.number:2}  {result.name}: {result.verdict}  {results[-1][1]}", soft_wrap=True)
+    except (TrainingError, WorkersError) as error:
+        raise ValueError(f"{error}; the same command goes on") from error
+    if len(runs) > 1:
+        out.print(write_overview(runs[0].world, results), soft_wrap=True)

@@ -1,0 +1,227 @@
+"""Files of a folder, sorted by what they are; what is no part of a source is counted, by its kind.
+
+Every file is in exactly one group: a table, a shard, Parquet or Arrow, a list of addresses, a picture, a caption file
+beside a picture, or a file that is not read. So nothing is left out in silence.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from infinity import storage
+from infinity.data.sources.caption_files import ENDINGS as CAPTION_ENDINGS
+from infinity.data.sources.caption_files import ending_of, stem_of
+from infinity.data.sources.columnar.arrow import ENDINGS as ARROW_ENDINGS
+from infinity.data.sources.columns import SourceColumns
+from infinity.data.sources.file_names import PICTURE_ENDINGS
+from infinity.data.sources.tables.caption_lists import list_form
+from infinity.data.sources.webdataset import SHARD_ENDINGS
+
+METADATA_NAMES = ("metadata.jsonl", "metadata.csv")
+LINES = (".jsonl", ".ndjson")
+SEPARATED = (".csv", ".tsv")
+LISTS = (".txt", ".token")
+TABLES = (*LINES, *SEPARATED, ".json", *LISTS)
+"""Endings of tables of text."""
+
+COLUMNAR = (".parquet", *ARROW_ENDINGS)
+FILES = (*TABLES, *COLUMNAR, *SHARD_ENDINGS)
+"""Endings of files that are sources themselves."""
+
+_CHUNK_BYTES = 2**24
+_MAX_LISTS = 64
+"""Texts without a picture that are looked into, since one of them may be a list of captions."""
+
+_PACKED = (".zip", ".rar", ".7z", ".gz", ".bz2", ".xz", ".zst")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NotRead:
+    """Files of a folder, or rows of a file, that are no rows of the source.
+
+    Attributes:
+        why: Reason in words.
+        number: Number of files or rows.
+        example: Name of one; may be empty.
+    """
+
+    why: str
+    number: int
+    example: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.number:,} {self.why}" + (f", for example {self.example}" if self.example else "")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FolderFiles:
+    """The files of a folder by what they are; the order in each group is that of the files.
+
+    Attributes:
+        tables: ``metadata`` tables, JSON lines and documents that name pictures.
+        shards: Tar files.
+        columnar: Parquet and Arrow files with pictures, and those that cannot be read.
+        lists: Other tables that name pictures, one or several lines per picture.
+        addresses: Lists of addresses.
+        pictures: Pictures.
+        not_read: Files that are no part of the source, with the reason of each.
+    """
+
+    tables: list[str] = field(default_factory=list)
+    shards: list[str] = field(default_factory=list)
+    columnar: list[str] = field(default_factory=list)
+    lists: list[str] = field(default_factory=list)
+    addresses: list[str] = field(default_factory=list)
+    pictures: list[str] = field(default_factory=list)
+    not_read: list[tuple[str, str]] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, files: tuple[str, ...], columns: SourceColumns, kind: Callable[[str], str]) -> FolderFiles:
+        """Sort the files of a folder.
+
+        Args:
+            files: URIs of all files.
+            columns: Names of columns.
+            kind: Function that tells the kind of a file that is a source itself, see ``Opening.kind``.
+        """
+        sorted_files = cls()
+        sorting = _Sorting(files, columns, kind, sorted_files)
+        for file in files:
+            sorting.add(file)
+        return sorted_files
+
+    def unread(self, folder: str) -> tuple[NotRead, ...]:
+        """Return counts of what is not read, by reason; names are relative to the folder."""
+        start = len(folder.rstrip("/")) + 1
+        numbers = Counter(why for _, why in self.not_read)
+        examples: dict[str, str] = {}
+        for file, why in self.not_read:
+            examples.setdefault(why, file[start:])
+        return tuple(NotRead(why=why, number=number, example=examples[why]) for why, number in numbers.items())
+
+
+class _Sorting:
+    def __init__(
+        self, files: tuple[str, ...], columns: SourceColumns, kind: Callable[[str], str], into: FolderFiles
+    ) -> None:
+        self._columns, self._kind, self._into = columns, kind, into
+        self._metadata = frozenset(_metadata(files))
+        self._beside = _beside(files)
+        self._stems = {stem for file in files if is_picture(file) for stem in (file, stem_of(file))}
+        self._lists = 0
+        into.tables.extend(_metadata(files))
+
+    def add(self, file: str) -> None:
+        """Put a file into its group."""
+        name, into = file.lower(), self._into
+        if file in self._metadata:
+            return
+        if storage.name(file).startswith("."):
+            into.not_read.append((file, "hidden files"))
+        elif is_picture(file):
+            into.pictures.append(file)
+        elif is_shard(file):
+            into.shards.append(file)
+        elif ending_of(file) in CAPTION_ENDINGS and stem_of(file) in self._stems:
+            return  # the caption of a picture
+        elif storage.name(file) in METADATA_NAMES:
+            into.not_read.append((file, "metadata.csv beside a metadata.jsonl, which counts"))
+        elif name.endswith(COLUMNAR):
+            self._source(file, into.columnar)
+        elif name.endswith(LINES):
+            self._lines(file)
+        elif name.endswith(SEPARATED):
+            self._source(file, into.lists)
+        elif name.endswith(".json"):
+            self._document(file)
+        elif name.endswith(LISTS):
+            self._list(file)
+        else:
+            into.not_read.append((file, _why_not(file)))
+
+    def _source(self, file: str, group: list[str]) -> None:
+        if self._kind(file) != "URL list":
+            group.append(file)
+        elif file.rpartition(".")[0] in self._beside:
+            self._into.not_read.append((file, "tables that a downloader left beside pictures of the same rows"))
+        else:
+            self._into.addresses.append(file)
+
+    def _lines(self, file: str) -> None:
+        fields = first_fields(file)
+        if self._columns.pictures(fields) or self._columns.urls(fields):
+            self._source(file, self._into.tables)
+        else:
+            self._into.not_read.append((file, "files of JSON lines that name no picture"))
+
+    def _document(self, file: str) -> None:
+        kind = self._kind(file)
+        if kind == "other":
+            self._into.not_read.append((file, "JSON files that are no captions of pictures"))
+        else:
+            self._source(file, self._into.tables)
+
+    def _list(self, file: str) -> None:
+        self._lists += 1
+        if self._lists <= _MAX_LISTS and list_form(file, self._columns) is not None:
+            self._source(file, self._into.lists)
+        else:
+            self._into.not_read.append((file, "texts without a picture of their name"))
+
+
+def _metadata(files: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the tables of an image folder; where a folder has both, the JSON lines."""
+    both = {name: {storage.parent(file) for file in files if storage.name(file) == name} for name in METADATA_NAMES}
+    csv_folders = both["metadata.csv"] - both["metadata.jsonl"]
+    return tuple(
+        file
+        for file in files
+        if storage.name(file) == "metadata.jsonl"
+        or (storage.name(file) == "metadata.csv" and storage.parent(file) in csv_folders)
+    )
+
+
+def _beside(files: tuple[str, ...]) -> set[str]:
+    """Return paths without ending that a downloader gives to its tables: those of its shards, and of its folders."""
+    shards = {file[: len(file) - len(ending)] for file in files for ending in SHARD_ENDINGS if _ends(file, ending)}
+    return shards | {storage.parent(file) for file in files}
+
+
+def _ends(file: str, ending: str) -> bool:
+    return file.lower().endswith(ending)
+
+
+def _why_not(file: str) -> str:
+    ending = ending_of(file) if "." in storage.name(file) else ""
+    if file.lower().endswith(_PACKED):
+        return f"packed files (.{ending}), which must be unpacked first"
+    return f".{ending} files, which are no part of a source" if ending else "files without ending"
+
+
+def first_fields(uri: str) -> dict[str, Any]:
+    """Return the fields of the first line of a JSON-lines file; none if it is no object."""
+    start = storage.read_bytes(uri, start=0, length=_CHUNK_BYTES)
+    if start.startswith((b"\xff\xfe", b"\xfe\xff")):
+        start = start.decode("utf-16", "replace").encode("utf-8", "replace")
+    for line in start.split(b"\n"):
+        if line.strip():
+            try:
+                fields = json.loads(line.removeprefix(b"\xef\xbb\xbf"))
+            except (ValueError, RecursionError):
+                return {}
+            return fields if isinstance(fields, dict) else {}
+    return {}
+
+
+def is_picture(uri: str) -> bool:
+    """Return whether a file is a picture, by its name; hidden files, which some systems leave behind, are none."""
+    return uri.lower().endswith(PICTURE_ENDINGS) and not storage.name(uri).startswith(".")
+
+
+def is_shard(uri: str) -> bool:
+    """Return whether a file is a shard, by its name."""
+    return uri.lower().endswith(SHARD_ENDINGS)

@@ -1,0 +1,150 @@
+"""Lists of captions with several lines per picture, as the Flickr data sets have them, and tables without a header.
+
+``results.csv`` separates by bars, ``captions.txt`` by commas that captions hold as well, ``Flickr8k.token.txt`` writes
+``picture.jpg#2`` before a tab. Lines of one picture are one row with several captions.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from dataclasses import dataclass
+
+from infinity import storage
+from infinity.data.sources.caption_files import UTF16
+from infinity.data.sources.columns import SourceColumns, is_address
+from infinity.data.sources.file_names import PICTURE_ENDINGS
+from infinity.data.sources.tables.documents import Rows
+from infinity.data.sources.tables.held_rows import document
+
+_LOOKED_AT = 2**16
+_NUMBER = re.compile(r"#(?:enr?#)?\d+$")
+_DELIMITERS = ("|", "\t", ",", ";")
+
+
+@dataclass(frozen=True, slots=True)
+class ListForm:
+    """Form of a list of captions.
+
+    Attributes:
+        delimiter: Character between cells.
+        picture: Place of the cell that names the picture.
+        caption: Place of the caption's cell.
+        has_header: Whether the first line has names of columns.
+        is_url: Whether the picture's cell is an address.
+    """
+
+    delimiter: str
+    picture: int
+    caption: int
+    has_header: bool
+    is_url: bool = False
+
+
+def list_form(uri: str, columns: SourceColumns) -> ListForm | None:
+    """Return the form of a list of captions by its first lines; None if it is none.
+
+    Raises:
+        StorageError: The file cannot be read.
+    """
+    start = storage.read_bytes(uri, start=0, length=_LOOKED_AT)
+    text = start.decode("utf-16" if start.startswith(UTF16) else "utf-8-sig", "replace")
+    lines = [line for line in text.splitlines() if line.strip()]
+    return _with_header(lines, columns) or _without_header(lines) if lines else None
+
+
+def list_rows(uri: str, form: ListForm) -> Rows:
+    """Return a row per picture, with all its captions, in the order of the first line of each.
+
+    Raises:
+        SourceError: The list is too large, or no text.
+        StorageError: The list cannot be read.
+    """
+    pictures: dict[str, list[str]] = {}
+    rows: Rows = []
+    lines = [line for line in document(uri).splitlines() if line.strip()][form.has_header :]
+    for cells in map(_Cells(form), lines):
+        if isinstance(cells, str):
+            rows.append(cells)
+            continue
+        name, caption = cells
+        if name not in pictures:
+            pictures[name] = []
+            rows.append({"url" if form.is_url else "file_name": name, "text": pictures[name]})
+        pictures[name].append(caption)
+    return rows
+
+
+def repeats_pictures(uri: str, form: ListForm) -> bool:
+    """Return whether successive lines of a list name the same picture, by its first lines."""
+    start = storage.read_bytes(uri, start=0, length=_LOOKED_AT)
+    text = start.decode("utf-16" if start.startswith(UTF16) else "utf-8-sig", "replace")
+    lines = [line for line in text.splitlines() if line.strip()][form.has_header :]
+    names = [cells[0] for cells in map(_Cells(form), lines) if not isinstance(cells, str)]
+    return len(set(names)) < len(names)
+
+
+class _Cells:
+    """Picture and caption of a line, or a text that says what is wrong with it."""
+
+    def __init__(self, form: ListForm) -> None:
+        self._form = form
+
+    def __call__(self, line: str) -> tuple[str, str] | str:
+        form = self._form
+        cells = _split(line, form)
+        if len(cells) <= max(form.picture, form.caption):
+            return f"expected a picture and a caption with {form.delimiter!r} between them, found {line[:200]!r}"
+        name = cells[form.picture].strip()
+        return name if form.is_url else _NUMBER.sub("", name), cells[form.caption].strip()
+
+
+def _split(line: str, form: ListForm) -> list[str]:
+    """Return the cells of a line; a caption behind all other cells may hold the delimiter, and quotes of its own."""
+    if form.caption < form.picture:
+        return line.split(form.delimiter)
+    if form.delimiter in ",;" and form.caption > 1 and '"' in line:
+        return next(csv.reader([line], delimiter=form.delimiter), [])
+    *cells, caption = line.split(form.delimiter, form.caption)
+    return [*(cell.strip().strip('"') for cell in cells), _unquoted(caption.strip())]
+
+
+def _unquoted(text: str) -> str:
+    is_quoted = len(text) > 1 and text[0] == text[-1] == '"' and '"' not in text[1:-1].replace('""', "")
+    return text[1:-1].replace('""', '"') if is_quoted else text
+
+
+def _with_header(lines: list[str], columns: SourceColumns) -> ListForm | None:
+    for delimiter in _DELIMITERS:
+        names = [name.strip() for name in lines[0].split(delimiter)]
+        pictures, captions = columns.pictures(names), (*columns.shorts(names), *columns.longs(names))
+        if len(names) > 1 and pictures and captions:
+            return ListForm(delimiter, names.index(pictures[0]), names.index(captions[0]), has_header=True)
+    return None
+
+
+def _without_header(lines: list[str]) -> ListForm | None:
+    for delimiter in _DELIMITERS:
+        rows = [line.split(delimiter) for line in lines[:16]]
+        for place in range(min(map(len, rows))):
+            named = [_is_picture(cells[place]) for cells in rows]
+            addresses = [is_address(cells[place]) for cells in rows]
+            if all(named) or all(addresses):
+                caption = _caption_place(rows, place)
+                if caption is not None:
+                    return ListForm(delimiter, place, caption, has_header=False, is_url=all(addresses))
+    return None
+
+
+def _caption_place(rows: list[list[str]], picture: int) -> int | None:
+    """Return the place of the cells with the most text."""
+    lengths: dict[int, int] = {}
+    for cells in rows:
+        for place in range(min(map(len, rows))):
+            if place != picture:
+                lengths[place] = lengths.get(place, 0) + len(cells[place])
+    return max(lengths, key=lambda place: lengths[place]) if lengths else None
+
+
+def _is_picture(cell: str) -> bool:
+    return _NUMBER.sub("", cell.strip()).lower().endswith(PICTURE_ENDINGS)

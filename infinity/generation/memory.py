@@ -1,0 +1,51 @@
+"""Working memory of drawing one picture, and how many are drawn at once."""
+
+from __future__ import annotations
+
+import torch
+
+from infinity.budget import per_pass, working_bytes
+from infinity.generation.sampling import SamplingConfig
+from infinity.scales import ScaleSchedule
+from infinity.transformer import Transformer, TransformerConfig
+
+_FLOATS_PER_TOKEN = 9
+"""Float32 numbers alive per token of the largest scale, and unit of width, in a block's feed-forward (measured)."""
+
+
+def picture_bytes(
+    config: TransformerConfig, schedule: ScaleSchedule, *, doubled: bool, cache_dtype: torch.dtype
+) -> int:
+    """Return about the working memory of one picture in the loop over scales, above the weights.
+
+    Keys and values of all tokens in all blocks, and the activations of the largest scale.
+
+    Args:
+        config: Shape of the transformer.
+        schedule: Grids of the tokens.
+        doubled: Whether an unconditional half runs beside (classifier-free guidance).
+        cache_dtype: Data type of the cached keys and values.
+    """
+    cache = 2 * config.depth * schedule.num_tokens * config.width * cache_dtype.itemsize
+    largest = max(span.stop - span.start for span in schedule.spans)
+    work = 4 * largest * (_FLOATS_PER_TOKEN * config.width + 4 * config.num_outputs)
+    return int((2 if doubled else 1) * (cache + work))
+
+
+def pictures_at_once(
+    transformer: Transformer, schedule: ScaleSchedule, sampling: SamplingConfig, *, most: int, total: int
+) -> int:
+    """Return how many pictures one pass draws: at most ``most``, and as many as the device has memory for.
+
+    Args:
+        transformer: Transformer on its device.
+        schedule: Grids of the tokens.
+        sampling: Settings of sampling; with guidance a picture takes twice the memory.
+        most: Largest number per pass.
+        total: Number of all pictures.
+    """
+    device = transformer.start.device
+    doubled = any(factor != 1.0 for factor in sampling.guidance_at(schedule))
+    dtype = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else torch.float32
+    bytes_each = picture_bytes(transformer.config, schedule, doubled=doubled, cache_dtype=dtype)
+    return per_pass(min(most, total), bytes_each, working_bytes(device), what="pictures drawn")

@@ -1,0 +1,68 @@
+"""Draw any number of pictures of one size, in passes that fit the memory of the device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from infinity.bits import BitLabels
+from infinity.generation.generate import Generated, OnProgress, generate
+from infinity.generation.memory import pictures_at_once
+from infinity.generation.sampling import SamplingConfig
+from infinity.scales import ScaleSchedule
+from infinity.text import TextEncoder
+from infinity.tokenizer import Tokenizer
+from infinity.transformer import Transformer
+
+Models = tuple[Transformer, Tokenizer, TextEncoder]
+"""Transformer and tokenizer in evaluation mode, on one device, and the text encoder of the training."""
+
+
+def generate_in_passes(
+    models: Models,
+    prompts: Sequence[str],
+    *,
+    schedule: ScaleSchedule,
+    sampling: SamplingConfig,
+    seeds: Sequence[int],
+    batch_size: int | None = None,
+    progress: OnProgress | None = None,
+) -> Generated:
+    """Generate one picture per prompt, like ``generate``, but never more at once than memory allows.
+
+    Args:
+        models: Transformer, tokenizer and text encoder.
+        prompts: Prompts, at least one.
+        schedule: Grids of the tokens.
+        sampling: Guidance, temperature and top-p.
+        seeds: One seed per prompt.
+        batch_size: Most pictures per pass; None for all.
+        progress: Called with the fraction done, from 0 to 1.
+
+    Raises:
+        ValueError: The numbers of prompts and seeds differ, or the models do not fit each other.
+    """
+    total = len(prompts)
+    if total != len(seeds):
+        raise ValueError(f"generate: expected one seed per prompt, got {total} prompts and {len(seeds)} seeds")
+    size = pictures_at_once(models[0], schedule, sampling, most=batch_size or max(1, total), total=max(1, total))
+    passes: list[Generated] = []
+    for start in range(0, max(1, total), size):
+        some = prompts[start : start + size]
+
+        def report(share: float, start: int = start, number: int = len(some)) -> None:
+            if progress is not None:
+                progress((start + share * number) / total)
+
+        passes.append(
+            generate(
+                *models, some, schedule=schedule, sampling=sampling, seeds=seeds[start : start + size], progress=report
+            )
+        )
+    if len(passes) == 1:
+        return passes[0]
+    return Generated(
+        images_BHW3=torch.cat([each.images_BHW3 for each in passes]),
+        labels=BitLabels(schedule, torch.cat([each.labels.bits_BLC for each in passes])),
+    )

@@ -1,0 +1,154 @@
+"""Ray's API of jobs, with errors in one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from infinity.jobs.cluster import ray_token
+from infinity.jobs.watching import ClusterLostError, NoClusterError
+
+T = TypeVar("T")
+
+SCHEMES = ("http://", "https://")
+
+ENDED = frozenset({"SUCCEEDED", "FAILED", "STOPPED"})
+"""States of a job that is over."""
+
+NOT_FOUND = "status code 404"
+
+
+class SubmissionError(RuntimeError):
+    """A stage that ran as a Ray job could not be done; the message is for the user."""
+
+
+def is_job_address(address: str | None) -> bool:
+    """Return whether stages run as jobs of the cluster whose dashboard has this address."""
+    return address is not None and address.startswith(SCHEMES)
+
+
+@dataclass(frozen=True, slots=True)
+class JobState:
+    """What the cluster knows of a job.
+
+    Attributes:
+        status: One of PENDING, RUNNING, SUCCEEDED, FAILED, STOPPED.
+        message: Words of the cluster about it, the end of the log included where it failed.
+        exit_code: Exit code of the job's process; None where it is not known.
+        metadata: Texts that were submitted with it.
+    """
+
+    status: str
+    message: str
+    exit_code: int | None
+    metadata: Mapping[str, str]
+
+    @property
+    def is_over(self) -> bool:
+        """True for a job that does nothing any more."""
+        return self.status in ENDED
+
+
+class JobClient:
+    """Jobs of one cluster.
+
+    Args:
+        address: Address of the cluster's dashboard, for example ``http://ray-head:8265``.
+
+    Raises:
+        NoClusterError: No cluster answers at the address.
+        PermissionError: The cluster asks for a token that this process does not have.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        try:
+            self._client = self._asked(_new_client)
+        except ClusterLostError as error:
+            raise NoClusterError(
+                f"no Ray cluster answers at {address}; start it, correct RAY_ADDRESS, or unset it to use a local Ray"
+            ) from error
+        except SubmissionError as error:
+            raise NoClusterError(f"what answers at {address} is not the dashboard of a Ray cluster: {error}") from error
+
+    def page(self, job: str) -> str:
+        """Return the address of the job's page on the dashboard."""
+        return f"{self.address}/#/jobs/{job}"
+
+    def state(self, job: str) -> JobState | None:
+        """Return the state of a job; None for a job that the cluster does not know.
+
+        Raises:
+            ClusterLostError: The cluster does not answer.
+        """
+        try:
+            found = self._asked(lambda address: self._client.get_job_info(job))
+        except SubmissionError as error:
+            if NOT_FOUND in str(error):
+                return None
+            raise
+        return JobState(str(found.status.value), found.message or "", found.driver_exit_code, found.metadata or {})
+
+    def submit(
+        self, job: str, command: str, *, variables: Mapping[str, str], metadata: Mapping[str, str], num_cpus: float
+    ) -> bool:
+        """Start a job and return True, or False where another process was first with one of this id.
+
+        Args:
+            job: Id of the job.
+            command: Shell command.
+            variables: Environment of the job; everybody who sees the dashboard reads it, so it holds no secret.
+            metadata: Texts that belong to the job.
+            num_cpus: CPUs of the process that drives the stage, besides those of its workers.
+        """
+        options: dict[str, Any] = {
+            "entrypoint": command,
+            "submission_id": job,
+            "runtime_env": {"env_vars": dict(variables)},
+            "metadata": dict(metadata),
+            "entrypoint_num_cpus": num_cpus,
+        }
+        try:
+            self._asked(lambda address: self._client.submit_job(**options))
+        except SubmissionError:
+            if self.state(job) is not None:
+                return False
+            raise
+        return True
+
+    def stop(self, job: str) -> None:
+        """Ask a job to end; it gets a SIGTERM and then some time."""
+        self._asked(lambda address: self._client.stop_job(job))
+
+    def forget(self, job: str) -> None:
+        """Let the cluster forget a job that is over, so that its id is free; one that is gone already is no error."""
+        try:
+            self._asked(lambda address: self._client.delete_job(job))
+        except SubmissionError:
+            if self.state(job) is not None:
+                raise
+
+    def _asked(self, ask: Callable[[str], T]) -> T:
+        try:
+            return ask(self.address)
+        except PermissionError:
+            raise
+        except Exception as error:  # requests and Ray raise several kinds
+            if ray_token.is_refusal(error):
+                raise PermissionError(ray_token.refusal(self.address)) from error
+            if isinstance(error, OSError) or "status code 50" in str(error):  # also those of requests
+                raise ClusterLostError(
+                    f"the Ray cluster at {self.address} does not answer ({_brief(error)})"
+                ) from error
+            raise SubmissionError(_brief(error)) from error
+
+
+def _new_client(address: str) -> Any:
+    from ray.job_submission import JobSubmissionClient
+
+    return JobSubmissionClient(address)
+
+
+def _brief(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

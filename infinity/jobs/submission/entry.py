@@ -1,0 +1,133 @@
+"""The process of a submitted job on the cluster.
+
+python -m infinity.jobs.submission.entry <file of the submission> <mark>
+
+It reads the spec, runs the stage on the cluster around it, tells its progress, and leaves its last words, all in files
+(`infinity.jobs.submission.files`). When nobody gives a sign of life for a while, it stores its state and ends: a stage
+whose run is gone does not keep machines.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+
+from infinity import storage
+from infinity.jobs.cluster.actors import WorkersError
+from infinity.jobs.cluster.connection import connect
+from infinity.jobs.progress import Progress
+from infinity.jobs.registry import load_spec, run_spec
+from infinity.jobs.spec import JobSpec
+from infinity.jobs.submission.files import NOT_SEEN, JobFiles
+from infinity.training.learner import TrainingError
+
+logger = logging.getLogger(__name__)
+
+UNWATCHED_S = 40.0
+"""Seconds without a sign of life after which a job ends; ``INFINITY_JOB_UNWATCHED_S`` sets another time."""
+TELL_S = 2.0
+"""Seconds between two reports of progress."""
+LOOK_S = 2.0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the submitted stage; 0 when its report is written."""
+    uri, mark = sys.argv[1:] if arguments is None else arguments
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    if (spec := _submitted(uri)) is None:
+        return NOT_SEEN
+    files = JobFiles.of(spec)
+    unwatched = threading.Event()
+    try:
+        with watched(files, _end_for_want_of_a_watcher(files, mark, unwatched)), connect(os.environ.get("RAY_ADDRESS")):
+            run_spec(spec, progress=_Teller(files))
+    except (ValueError, OSError, TrainingError, WorkersError) as error:
+        logger.debug("the stage failed", exc_info=True)
+        logger.error("error: %s", error)
+        if not unwatched.is_set():
+            _leave(files, mark, str(error), may_retry=isinstance(error, (ConnectionError, TimeoutError)))
+        return 1
+    return 0
+
+
+def _submitted(uri: str) -> JobSpec | None:
+    """Return the submitted spec; None where its file is not visible from here."""
+    try:
+        return load_spec(uri)
+    except storage.FileMissingError as error:
+        logger.error("error: %s", error)
+        return None
+
+
+def _leave(files: JobFiles, mark: str, error: str, *, may_retry: bool) -> None:
+    with suppress(storage.StorageError):
+        files.end(mark, error, may_retry=may_retry)
+
+
+def _end_for_want_of_a_watcher(files: JobFiles, mark: str, unwatched: threading.Event) -> Callable[[float], None]:
+    def end(silent_s: float) -> None:
+        unwatched.set()
+        error = f"no process has watched this job for {silent_s:.0f} s, so it stored what it had and ended"
+        logger.error("%s", error)
+        _leave(files, mark, error, may_retry=True)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    return end
+
+
+@contextmanager
+def watched(files: JobFiles, unwatched: Callable[[float], None]) -> Iterator[None]:
+    """Inside the block a callback is called once when no sign of life has come for too long.
+
+    Args:
+        files: Files of the job.
+        unwatched: Callback with the number of seconds of silence; called in a thread.
+    """
+    over = threading.Event()
+    thread = threading.Thread(target=_look_after, args=(files, unwatched, over), name="watched", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def _look_after(files: JobFiles, unwatched: Callable[[float], None], over: threading.Event) -> None:
+    longest_s = float(os.environ.get("INFINITY_JOB_UNWATCHED_S") or UNWATCHED_S)
+    sign, heard_at = "", time.monotonic()
+    while not over.wait(min(LOOK_S, longest_s / 4)):
+        try:
+            now = files.watched()
+        except storage.StorageError:  # nobody could give a sign there
+            heard_at = time.monotonic()
+            continue
+        if now != sign:
+            sign, heard_at = now, time.monotonic()
+        elif time.monotonic() - heard_at > longest_s:
+            unwatched(time.monotonic() - heard_at)
+            return
+
+
+class _Teller:
+    """Writes progress for those who watch, now and then, and into the job's log."""
+
+    def __init__(self, files: JobFiles) -> None:
+        self._files, self._told_at = files, float("-inf")
+
+    def __call__(self, progress: Progress) -> None:
+        now = time.monotonic()
+        if progress.fraction >= 1.0 or now - self._told_at >= TELL_S:
+            self._told_at = now
+            logger.info("%3.0f %%  %s", 100.0 * progress.fraction, progress.message)
+            self._files.tell(progress)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,110 @@
+"""Files by which a submitted job and those who watch it talk, in the folder ``job`` of the stage."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from infinity import storage
+from infinity.config import ConfigError, parse_json
+from infinity.jobs.progress import Progress
+from infinity.jobs.spec import JobSpec
+
+FOLDER = "job"
+PROGRESS_FILE, WATCH_FILE, END_FILE = "progress.json", "watched.json", "end.json"
+
+NOT_SEEN = 3
+"""Exit code of a job that does not find its submission."""
+
+
+def submission_id(spec: JobSpec) -> str:
+    """Return the id of the Ray job of a spec: the same for every process that asks for this stage in this folder."""
+    place = hashlib.sha256(storage.absolute(spec.folder).encode()).hexdigest()[:8]
+    return f"infinity-{spec.kind}-{spec.digest()}-{place}"
+
+
+@dataclass(frozen=True, slots=True)
+class JobFiles:
+    """The folder ``job`` of one stage.
+
+    Attributes:
+        folder: Absolute URI of the folder.
+    """
+
+    folder: str
+
+    @classmethod
+    def of(cls, spec: JobSpec) -> JobFiles:
+        """Return the files of a stage."""
+        return cls(storage.join(storage.absolute(spec.folder), FOLDER))
+
+    def submission(self, mark: str) -> str:
+        """Return the URI of a spec as it was submitted.
+
+        Args:
+            mark: Random text of this submission, so that a file of this name is nowhere else.
+        """
+        return storage.join(self.folder, f"submission-{mark}.json")
+
+    def submit(self, spec: JobSpec, mark: str) -> None:
+        """Write the spec for the job to read."""
+        storage.write_text(self.submission(mark), json.dumps(spec.to_file(), indent=2, ensure_ascii=False) + "\n")
+
+    def withdraw(self, mark: str) -> None:
+        """Delete the spec of a submission that is over."""
+        with suppress(storage.StorageError):
+            storage.delete_tree(self.submission(mark))
+
+    def tell(self, progress: Progress) -> None:
+        """Write the progress of the job; called by the job."""
+        self._write(PROGRESS_FILE, {"fraction": progress.fraction, "message": progress.message})
+
+    def progress(self) -> Progress | None:
+        """Return the newest progress, if any was told."""
+        found = self._read(PROGRESS_FILE)
+        try:
+            return None if found is None else Progress(float(found["fraction"]), str(found["message"]))
+        except (KeyError, TypeError, ValueError):
+            return None
+
+    def watch(self, watcher: str, number: int) -> None:
+        """Give a sign of life of a process that watches the job.
+
+        Args:
+            watcher: Name of the process.
+            number: Number that is another one at every call.
+        """
+        self._write(WATCH_FILE, {"watcher": watcher, "number": number})
+
+    def watched(self) -> str:
+        """Return a text that changes with every sign of life of a watching process.
+
+        Raises:
+            StorageError: The place cannot be asked.
+        """
+        return json.dumps(self._read(WATCH_FILE))
+
+    def end(self, mark: str, error: str, *, may_retry: bool) -> None:
+        """Write why the job of this submission failed; called by the job."""
+        self._write(END_FILE, {"mark": mark, "error": error, "may_retry": may_retry})
+
+    def ended(self, mark: str) -> tuple[str, bool] | None:
+        """Return why the job of this submission failed and whether a retry may help; None where it left no word."""
+        found = self._read(END_FILE)
+        if found is None or found.get("mark") != mark:
+            return None
+        return str(found.get("error", "")), bool(found.get("may_retry"))
+
+    def _write(self, name: str, data: dict[str, Any]) -> None:
+        storage.write_text(storage.join(self.folder, name), json.dumps(data, ensure_ascii=False) + "\n")
+
+    def _read(self, name: str) -> dict[str, Any] | None:
+        uri = storage.join(self.folder, name)
+        try:
+            found = parse_json(storage.read_text(uri), where=uri)
+        except (storage.FileMissingError, ConfigError):
+            return None
+        return found if isinstance(found, dict) else None

@@ -1,0 +1,213 @@
+"""Run a stage as a Ray job: start it, or attach to the one that runs, tell its progress, and return its report."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shlex
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from types import FrameType
+from typing import TypeVar
+
+from infinity import storage
+from infinity.jobs.progress import Progress, ProgressSink
+from infinity.jobs.spec import JobReport, JobSpec, is_done, load_report
+from infinity.jobs.submission.client import JobClient, JobState, SubmissionError
+from infinity.jobs.submission.files import NOT_SEEN, JobFiles, submission_id
+from infinity.jobs.watching import SILENT_S, ClusterLostError
+
+R = TypeVar("R", bound=JobReport)
+
+POLL_S = 1.0
+"""Seconds between two looks at the job."""
+SIGN_S = 8.0
+"""Seconds between two signs of life for the job; it stops itself when nobody gives one (`entry.UNWATCHED_S`)."""
+STOP_S = 45
+"""Seconds that a job gets to store its state before the cluster kills it."""
+PATIENCE_S = 25.0
+"""Seconds that a cancelled process waits for the end of its job: Prefect kills it after 30."""
+PASSED_ON = ("INFINITY_LEASE_SILENCE_S", "INFINITY_JOB_UNWATCHED_S", "INFINITY_KERNELS")
+"""Settings of this process that the job gets; places and secrets are those of the cluster."""
+
+
+class StoppedError(SubmissionError):
+    """The process that waited for the job was asked to end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watcher:
+    """The process that waits for a job.
+
+    Attributes:
+        run: Name of the run that it works for; the same after a restart.
+        stops: Whether a cancel of this run ends a job that the given run has submitted, or only the waiting.
+        told: Callback for sentences to people: whether the job was started or found, and where its page is.
+    """
+
+    run: str
+    stops: Callable[[str], bool] = lambda submitter: False
+    told: Callable[[str], None] = lambda sentence: None
+
+
+def run_as_job(spec: JobSpec, report_type: type[R], *, address: str, progress: ProgressSink, watcher: Watcher) -> R:
+    """Return the report of a stage that runs as a Ray job; one that runs already is attached to.
+
+    Args:
+        spec: Spec of the stage; its folder must be visible from the cluster.
+        report_type: Type of the stage's report.
+        address: Address of the cluster's dashboard.
+        progress: Callback for progress.
+        watcher: The process that waits.
+
+    Raises:
+        ClusterLostError: The cluster does not answer any more; the job may go on, and is found again.
+        NoClusterError: No cluster answers at the address.
+        PermissionError: The cluster asks for a token.
+        StoppedError: This process was asked to end.
+        SubmissionError: The job failed.
+    """
+    spec = spec.replace(output=storage.absolute(spec.output))
+    if is_done(spec):
+        return load_report(spec, report_type)
+    client, files = JobClient(address), JobFiles.of(spec)
+    with _asked_to_end() as asked:
+        submitted = _begin(client, files, spec, watcher)
+        state = _wait(client, files, submission_id(spec), progress, watcher, submitted, asked)
+    files.withdraw(state.metadata.get("mark", ""))
+    if not is_done(spec):
+        raise _failure(client, files, spec, state)
+    progress(Progress(1.0, "done"))
+    return load_report(spec, report_type)
+
+
+def _begin(client: JobClient, files: JobFiles, spec: JobSpec, watcher: Watcher) -> JobState:
+    """Start the job unless it runs; return its state."""
+    job, mark = submission_id(spec), secrets.token_hex(8)
+    while True:
+        state = client.state(job)
+        if state is not None and not state.is_over:
+            by = state.metadata.get("run", "")
+            how = "started by this run" if by == watcher.run else f"which run {by} has started"
+            watcher.told(f"attached to the Ray job {job}, {how}: {client.page(job)}")
+            return state
+        if state is not None:
+            client.forget(job)
+        files.watch(watcher.run, time.time_ns())
+        files.submit(spec, mark)
+        command = f"python -m infinity.jobs.submission.entry {shlex.quote(files.submission(mark))} {mark}"
+        metadata = {
+            "run": watcher.run,
+            "folder": storage.absolute(spec.folder),
+            "mark": mark,
+            "host": socket.gethostname(),
+        }
+        if client.submit(job, command, variables=_variables(), metadata=metadata, num_cpus=0):
+            watcher.told(f"started the Ray job {job}: {client.page(job)}")
+            return JobState("PENDING", "", None, metadata)
+        files.withdraw(mark)  # another process was first
+
+
+def _variables() -> dict[str, str]:
+    given = {name: os.environ[name] for name in PASSED_ON if os.environ.get(name)}
+    return {**given, "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_S), "RAY_USAGE_STATS_ENABLED": "0"}
+
+
+def _wait(
+    client: JobClient,
+    files: JobFiles,
+    job: str,
+    progress: ProgressSink,
+    watcher: Watcher,
+    submitted: JobState,
+    asked: threading.Event,
+) -> JobState:
+    """Tell the job's progress until it is over, and return its last state.
+
+    Raises:
+        ClusterLostError: The cluster does not answer, or does not know the job any more.
+        StoppedError: This process was asked to end.
+    """
+    heard_at, signed_at, told = time.monotonic(), float("-inf"), Progress(0.0, "")
+    while True:
+        if time.monotonic() - signed_at >= SIGN_S:
+            signed_at = time.monotonic()
+            with suppress(storage.StorageError):  # an outage of the store ends no watching
+                files.watch(watcher.run, time.time_ns())
+        with suppress(storage.StorageError):
+            now = files.progress()
+            if now is not None and now != told:
+                told = now
+                progress(Progress(min(now.fraction, 0.999), now.message))
+        try:
+            state, heard_at = client.state(job), time.monotonic()
+        except ClusterLostError:
+            if time.monotonic() - heard_at > SILENT_S:
+                raise
+        else:
+            if state is None:
+                raise ClusterLostError(f"the Ray cluster at {client.address} does not know the job {job} any more")
+            if state.is_over:
+                return state
+        if asked.wait(POLL_S):
+            _stop(client, job, watcher, submitted.metadata.get("run", ""))
+
+
+def _stop(client: JobClient, job: str, watcher: Watcher, submitter: str) -> None:
+    """End the job if it is this run's, and raise.
+
+    Raises:
+        StoppedError: Always.
+    """
+    if submitter != watcher.run and not watcher.stops(submitter):
+        raise StoppedError(f"asked to end; the Ray job {job} goes on for run {submitter}, which has started it")
+    client.stop(job)
+    until = time.monotonic() + PATIENCE_S
+    while time.monotonic() < until:
+        state = client.state(job)
+        if state is None or state.is_over:
+            raise StoppedError(f"asked to end; the Ray job {job} has ended")
+        time.sleep(0.5)
+    raise StoppedError(f"asked to end; the Ray job {job} stores its state and ends within {STOP_S} s")
+
+
+def _failure(client: JobClient, files: JobFiles, spec: JobSpec, state: JobState) -> Exception:
+    """Return the error of a job that is over and has no report."""
+    job = submission_id(spec)
+    if state.exit_code == NOT_SEEN:
+        return SubmissionError(
+            f"the Ray cluster at {client.address} does not see the folder {spec.folder} of {socket.gethostname()}: "
+            "let INFINITY_RUNS be s3://… or a file system that both mount at the same path"
+        )
+    if state.status == "STOPPED":
+        return SubmissionError(f"the Ray job {job} was stopped on the cluster; see {client.page(job)}")
+    with suppress(storage.StorageError):
+        if (said := files.ended(state.metadata.get("mark", ""))) is not None:
+            return ClusterLostError(said[0]) if said[1] else SubmissionError(said[0])
+    last = (state.message.strip() or "no word of it is left").splitlines()[-1][:300]
+    return ClusterLostError(f"the Ray job {job} died ({last}); see {client.page(job)}")
+
+
+@contextmanager
+def _asked_to_end() -> Iterator[threading.Event]:
+    """Inside the block a SIGTERM sets the event; a second one has its previous effect."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+    previous = signal.getsignal(signal.SIGTERM)
+
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, previous or signal.SIG_DFL)
+        asked.set()
+
+    signal.signal(signal.SIGTERM, on_signal)
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGTERM, previous or signal.SIG_DFL)

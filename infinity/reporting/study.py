@@ -1,0 +1,237 @@
+"""The result of a study: its records, and a page with figure, table, verdict and the paper's figures beside ours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from infinity.config import Config
+from infinity.reporting.comparison import PAGE, number
+from infinity.reporting.plots.charts import line_chart
+from infinity.reporting.plots.curves import Series
+
+Verdict = Literal["holds", "does not hold", "not told apart"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PaperFigure(Config):
+    """A figure that the paper prints.
+
+    Attributes:
+        arm: What it is a figure of; the name of our arm where there is one.
+        metric: Metric in the paper's words.
+        value: Printed number; None where it prints that the run was out of memory.
+        source: Table or figure of the paper.
+    """
+
+    arm: str
+    metric: str
+    value: float | None
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StudyRow(Config):
+    """One arm with one seed.
+
+    Attributes:
+        arm: Name of the arm.
+        seed: Seed.
+        values: Value of every metric that was measured.
+        note: Why there are no values; empty where there are.
+        seconds: Duration of the arm's own jobs, without those that several arms share.
+        folders: Folders of the jobs.
+    """
+
+    arm: str
+    seed: int
+    values: dict[str, float]
+    note: str = ""
+    seconds: float = 0.0
+    folders: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ContrastResult(Config):
+    """A contrast with its verdict.
+
+    Attributes:
+        name: What is compared.
+        rule: Rule that was written down before.
+        per_seed: Value per seed.
+        mean: Mean over seeds; None without a complete seed.
+        low: Lower end of the 95 % interval.
+        high: Upper end of the 95 % interval.
+        sign_p: One-sided p of the sign test over seeds.
+        verdict: Verdict.
+        why: Reason of the verdict in words.
+    """
+
+    name: str
+    rule: str
+    per_seed: dict[str, float]
+    mean: float | None
+    low: float | None
+    high: float | None
+    sign_p: float | None
+    verdict: Verdict
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cost(Config):
+    """Cost of a study.
+
+    Attributes:
+        estimated_s: Seconds that were estimated before, for all jobs that were not done.
+        spent_s: Seconds that this run of the study took.
+        jobs_s: Seconds of all jobs together, also those that earlier runs did.
+        num_jobs: Number of jobs.
+        num_done_before: Jobs that were done before.
+    """
+
+    estimated_s: float | None
+    spent_s: float
+    jobs_s: float
+    num_jobs: int
+    num_done_before: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StudyResult(Config):
+    """Result of a study, as its JSON file holds it.
+
+    Attributes:
+        name: Slug of the study.
+        number: Number of the claim.
+        title: Title.
+        claim: The claim.
+        source: Table or figure of the paper.
+        size: Size of the trainings.
+        seeds: Seeds.
+        metric: Metric of the figure.
+        verdict: Verdict about the claim.
+        reason: Likely reason, where the claim does not hold or is not told apart.
+        contrasts: Contrasts with their verdicts.
+        rows: Values of every arm and seed.
+        paper: Figures of the paper.
+        cost: Cost.
+        places: Place of the arms on the x axis.
+        x_title: What the x axis shows.
+        notes: Sentences about what a reader must know, such as a budget that ended the study.
+    """
+
+    name: str
+    number: int
+    title: str
+    claim: str
+    source: str
+    size: str
+    seeds: tuple[int, ...]
+    metric: str
+    verdict: Verdict
+    reason: str
+    contrasts: tuple[ContrastResult, ...]
+    rows: tuple[StudyRow, ...]
+    paper: tuple[PaperFigure, ...]
+    cost: Cost
+    places: dict[str, float] = field(default_factory=dict)
+    x_title: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def arms(self) -> list[str]:
+        """Names of the arms in order."""
+        return list(dict.fromkeys(row.arm for row in self.rows))
+
+
+def study_html(result: StudyResult, summaries: Mapping[str, Mapping[str, tuple[float, float | None, int]]]) -> str:
+    """Return the page of a study, readable without a network.
+
+    Args:
+        result: Result of the study.
+        summaries: By metric and arm the mean, half of the interval's width, and the number of seeds.
+    """
+    return (
+        _environment()
+        .get_template("study.html.j2")
+        .render(
+            result=result,
+            chart=_chart(result),
+            metrics=list(summaries),
+            table=[[arm, *(_cell(summaries[metric].get(arm)) for metric in summaries)] for arm in result.arms],
+            contrasts=[_contrast(each) for each in result.contrasts],
+            paper=_beside(result, summaries),
+            css=Markup((PAGE / "page.css").read_text(encoding="utf-8")),
+            js=Markup((PAGE / "page.js").read_text(encoding="utf-8")),
+        )
+    )
+
+
+def studies_html(results: Sequence[tuple[StudyResult, str]]) -> str:
+    """Return the page with the verdicts of several studies; each comes with the address of its own page."""
+    return (
+        _environment()
+        .get_template("studies.html.j2")
+        .render(results=results, css=Markup((PAGE / "page.css").read_text(encoding="utf-8")))
+    )
+
+
+def _environment() -> Environment:
+    return Environment(
+        loader=FileSystemLoader(PAGE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+
+
+def _chart(result: StudyResult) -> Markup:
+    """Return the figure: one line per seed over the arms' places, or over their numbers where they have none."""
+    places = result.places or {arm: float(place) for place, arm in enumerate(result.arms, start=1)}
+    lines = []
+    for tone, seed in enumerate(result.seeds):
+        points = sorted(
+            (places[row.arm], row.values[result.metric])
+            for row in result.rows
+            if row.seed == seed and row.arm in places and result.metric in row.values
+        )
+        lines.append(Series(f"seed {seed}", tuple(points), f"tone-{tone % 8 + 1}"))
+    if not any(line.points for line in lines):
+        return Markup("")
+    numbered = ", ".join(f"{place:g} {arm}" for arm, place in places.items())
+    return line_chart(lines, title=f"{result.metric} over {result.x_title or 'arms: ' + numbered}")
+
+
+def _cell(summary: tuple[float, float | None, int] | None) -> str:
+    if summary is None:
+        return "not measured"
+    mean, half, seeds = summary
+    spread = "" if half is None else f" ± {number(half)}"
+    return f"{number(mean)}{spread} (n = {seeds})"
+
+
+def _contrast(each: ContrastResult) -> list[str]:
+    measured = "no complete seed" if each.mean is None else number(each.mean)
+    if each.low is not None and each.high is not None:
+        measured += f" ({number(each.low)} to {number(each.high)})"
+    sign = "" if each.sign_p is None else f"{each.sign_p:.3g}"
+    return [each.name, each.rule, measured, sign, each.verdict, each.why]
+
+
+def _beside(
+    result: StudyResult, summaries: Mapping[str, Mapping[str, tuple[float, float | None, int]]]
+) -> list[list[str]]:
+    """Return the paper's figures, each beside ours where an arm has its name."""
+    ours = summaries.get(result.metric, {})
+    return [
+        [
+            figure.arm,
+            figure.metric,
+            "out of memory" if figure.value is None else f"{figure.value:g}",
+            figure.source,
+            f"{result.metric} {_cell(ours[figure.arm])}" if figure.arm in ours else "no such arm here",
+        ]
+        for figure in result.paper
+    ]

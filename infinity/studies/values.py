@@ -1,0 +1,64 @@
+"""Values of finished jobs by the names of their metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from infinity import storage
+from infinity.jobs.estimate.traced import TracedReport
+from infinity.jobs.evaluation.evaluate import EvaluateReport
+from infinity.jobs.registry import job_of
+from infinity.jobs.spec import JobReport, JobSpec, load_report
+from infinity.jobs.training.base import TrainReport
+from infinity.jobs.training.transformer import TrainTransformerSpec
+from infinity.studies.world import World
+
+_MEASURED = {"tokenizer", "transformer", "traced", "evaluation"}
+"""Kinds of jobs whose reports hold values."""
+SECONDS_FILE = "study-seconds.txt"
+SCORE = "score"
+"""Name under which a study finds the score of the drawings at any size."""
+
+
+def values_of(jobs: Sequence[JobSpec], world: World) -> dict[str, float]:
+    """Return the values of all reports of an arm; where two jobs have a metric, the later one counts.
+
+    Raises:
+        StorageError: A job is not done.
+    """
+    found: dict[str, float] = {}
+    for job in jobs:
+        if job.kind in _MEASURED:
+            job = job.located()
+            found |= _values(job, load_report(job, job_of(job.kind).report_type))
+    if world.score in found:
+        found[SCORE] = found[world.score]
+    return found
+
+
+def _values(job: JobSpec, report: JobReport) -> dict[str, float]:
+    if isinstance(report, EvaluateReport):
+        return {score.metric: score.value for score in report.scores if score.value is not None}
+    if isinstance(report, TracedReport):
+        return dict(report.values)
+    if isinstance(report, TrainReport):
+        kind = "transformer" if isinstance(job, TrainTransformerSpec) else "tokenizer"
+        final = {name: value for name, value in report.training.final.items() if "." not in name}
+        measured = {f"{kind}.{name}": float(value) for name, value in final.items()}
+        return measured | {f"{kind}.num_parameters": float(report.training.num_parameters)}
+    return {}
+
+
+def note_seconds(jobs: Sequence[JobSpec], seconds: float) -> None:
+    """Write beside the reports of jobs that ran together the share of each in their time."""
+    for job in jobs:
+        storage.write_text(storage.join(job.located().folder, SECONDS_FILE), f"{seconds / len(jobs):.2f}")
+
+
+def seconds_of(job: JobSpec) -> float:
+    """Return how long a finished job took: what a study noted, else what its report says, else 0."""
+    job = job.located()
+    noted = storage.join(job.folder, SECONDS_FILE)
+    if storage.exists(noted):
+        return float(storage.read_text(noted))
+    return float(getattr(load_report(job, job_of(job.kind).report_type), "seconds", 0.0))

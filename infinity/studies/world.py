@@ -1,0 +1,168 @@
+"""Building blocks of studies at three sizes: drawn scenes in miniature and in small, and the paper's own trainings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from infinity import storage
+from infinity.evaluation.geneval.benchmark import GenevalBenchmark
+from infinity.evaluation.geneval.scenes import SceneBenchmark
+from infinity.evaluation.reconstruction.benchmark import ReconstructionBenchmark
+from infinity.evaluation.validation import ValidationBenchmark
+from infinity.generation.sampling import SamplingConfig
+from infinity.jobs.cluster.workers import WorkersConfig
+from infinity.jobs.evaluation.evaluate import EvaluateSpec
+from infinity.jobs.spec import JobSpec
+from infinity.jobs.training.base import MODEL_FOLDER
+from infinity.jobs.training.tokenizer import TrainTokenizerSpec
+from infinity.jobs.training.transformer import TrainTransformerSpec
+from infinity.recipes.paper_tokenizer import TokenizerInputs, tokenizer_recipe
+from infinity.recipes.paper_transformer import TransformerInputs, paper_stages
+from infinity.recipes.runs import EndToEnd, end_to_end
+from infinity.training.learner import LoopConfig
+
+Size = Literal["mini", "small", "paper"]
+SIZES: tuple[Size, ...] = get_args(Size)
+SELF_CORRECTION = 0.3
+"""Rate of the arms that are not about it, the paper's best."""
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """Specs of one size, from which the arms of a study differ in a few fields.
+
+    Attributes:
+        size: "mini" takes seconds per training and learns nothing, "small" minutes on two cores, "paper" is the
+            published recipe on GPUs.
+        output: URI of the folder with all jobs; studies in one folder share data set, tokenizers and trainings.
+        manifest: Manifest of the data set of the paper's size; the other sizes draw scenes.
+    """
+
+    size: Size
+    output: str
+    manifest: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.size not in SIZES:
+            raise ValueError(f"size: expected one of {', '.join(SIZES)}, got {self.size!r}")
+        if (self.manifest is None) == (self.size == "paper"):
+            raise ValueError("manifest: the size paper needs the manifest of a data set, the other sizes draw scenes")
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether the pictures are drawn scenes."""
+        return self.size != "paper"
+
+    @property
+    def score(self) -> str:
+        """Metric that judges drawings: GenEval over drawn scenes, or GenEval."""
+        return "scene_geneval.overall" if self.is_drawn else "geneval.overall"
+
+    def data(self) -> list[JobSpec]:
+        """Return the jobs that make the data set: none where it is given."""
+        return [self._recipe().dataset] if self.is_drawn else []
+
+    def tokenizer(self, seed: int = 0, *, model: dict[str, Any] | None = None, **changes: Any) -> TrainTokenizerSpec:
+        """Return the training of a tokenizer.
+
+        Args:
+            seed: Seed of weights and order.
+            model: Changed fields of its shape, such as ``num_bits``.
+            changes: Changed fields of the spec.
+        """
+        if self.is_drawn:
+            recipe = self._recipe().tokenizer
+            spec = recipe.replace(loop=_shorter(recipe.loop, 1200 if self.size == "small" else 12))
+        else:
+            assert self.manifest is not None
+            spec = tokenizer_recipe("paper-1", TokenizerInputs(manifest=self.manifest, output=self.output))
+        return spec.replace(seed=seed, model=spec.model.replace(**(model or {})), **changes)
+
+    def transformer(
+        self, tokenizer: TrainTokenizerSpec, seed: int = 0, *, model: dict[str, Any] | None = None, **changes: Any
+    ) -> TrainTransformerSpec:
+        """Return the training of a transformer on the bits of a tokenizer.
+
+        Args:
+            tokenizer: Training of the tokenizer.
+            seed: Seed of weights, order and all draws.
+            model: Changed fields of its shape, such as ``width``.
+            changes: Changed fields of the spec, such as ``self_correction``.
+        """
+        where = storage.join(tokenizer.folder, MODEL_FOLDER)
+        if self.is_drawn:
+            recipe = self._recipe()
+            spec = recipe.finetune.replace(
+                start_from=None,
+                loop=_shorter(recipe.pretrain.loop, 1200 if self.size == "small" else 8),
+                stage="pretrain",
+                sampling=recipe.evaluation.sampling,
+            )
+            spec = spec.replace(optimizer=spec.optimizer.replace(warmup_steps=spec.loop.num_steps // 20))
+        else:
+            assert self.manifest is not None
+            inputs = TransformerInputs(manifests=(self.manifest,), tokenizer=where, output=self.output, model="2.2B")
+            spec = paper_stages(inputs)[0]
+        shape = spec.model.replace(num_bits=tokenizer.model.token_bits).replace(**(model or {}))
+        merged: dict[str, Any] = {"self_correction": SELF_CORRECTION} | changes
+        return spec.replace(tokenizer=where, seed=seed, model=shape, **merged)
+
+    def evaluation(
+        self,
+        transformer: TrainTransformerSpec,
+        seed: int = 0,
+        *,
+        sampling: dict[str, Any] | None = None,
+        drawings: bool = True,
+    ) -> EvaluateSpec:
+        """Return the evaluation of a trained model: loss and accuracy of bits, and a score of its drawings.
+
+        Args:
+            transformer: Training of the model.
+            seed: Number from which the seeds of the drawings follow.
+            sampling: Changed fields of the sampling, such as ``guidance``.
+            drawings: Whether pictures are drawn and scored.
+        """
+        number = {"mini": 8, "small": 256, "paper": 5000}[self.size]
+        how = self._recipe().evaluation.sampling if self.is_drawn else SamplingConfig(guidance=4.0)
+        scenes = SceneBenchmark(pictures_per_prompt=1, prompts_per_task=1, num_shown=1) if self.size == "mini" else None
+        if self.size == "small":
+            scenes = SceneBenchmark(pictures_per_prompt=2)
+        return EvaluateSpec(
+            output=self.output,
+            model=storage.join(transformer.folder, MODEL_FOLDER),
+            manifest=transformer.manifest,
+            reconstruction=ReconstructionBenchmark(num_pictures=number),
+            validation=ValidationBenchmark(num_pictures=number, self_correction=SELF_CORRECTION),
+            samples=None,
+            scenes=scenes if drawings else None,
+            geneval=GenevalBenchmark() if drawings and not self.is_drawn else None,
+            sampling=how.replace(**(sampling or {})),
+            batch_size=64 if self.is_drawn else 8,
+            workers=WorkersConfig(num_workers=2 if self.is_drawn else 8, threads=1, use_gpu=not self.is_drawn),
+            seed=seed,
+        )
+
+    def model(self, seed: int = 0, **changes: Any) -> tuple[list[JobSpec], TrainTransformerSpec]:
+        """Return the jobs of a model with the usual tokenizer (data set, tokenizer, transformer), and the last of them.
+
+        Args:
+            seed: Seed of the transformer; all seeds share the tokenizer.
+            changes: Changes of ``transformer``.
+        """
+        tokenizer = self.tokenizer()
+        transformer = self.transformer(tokenizer, seed, **changes)
+        return [*self.data(), tokenizer, transformer], transformer
+
+    def _recipe(self) -> EndToEnd:
+        return end_to_end("mini" if self.size == "mini" else "demo", source=None, output=self.output)
+
+
+def _shorter(loop: LoopConfig, num_steps: int) -> LoopConfig:
+    return loop.replace(
+        num_steps=num_steps,
+        log_every_steps=max(1, num_steps // 50),
+        save_every_steps=max(1, -(-num_steps // 3)),
+        sample_every_steps=num_steps,
+    )

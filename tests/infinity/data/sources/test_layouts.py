@@ -1,0 +1,210 @@
+"""Every layout that people have is read or refused in a sentence, and no row is lost in silence, however forms mix."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from benchmarks.layouts.cases import LAYOUTS, Layout, outcome
+from benchmarks.layouts.writers import NAMES, TEXTS, arrow, lines, picture, pictures, separated, shard, structs
+from infinity import storage
+from infinity.data.sources.checking import fetch
+from infinity.data.sources.columns import SourceColumns
+from infinity.data.sources.opening import fingerprint, open_source
+from infinity.data.sources.samples import SourceError
+from tests.infinity.data.sources.test_opening import check_laws, records
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
+def test_every_layout_is_read_or_refused_in_a_sentence(tmp_path: Path, layout: Layout) -> None:
+    layout.make(tmp_path)
+    found = outcome(tmp_path, layout)
+    assert found.is_as_expected(layout), found
+    if not layout.refused:
+        check_laws(open_source(str(tmp_path / layout.source), columns=layout.columns))
+
+
+def test_there_are_enough_layouts_and_each_has_a_name_of_its_own() -> None:
+    assert len({layout.name for layout in LAYOUTS}) == len(LAYOUTS) >= 45
+
+
+Part = Callable[[Path, str], int]
+"""Writes rows of a form, whose files have a name of their own; the number of rows that lie there then."""
+
+
+def _jsonl(folder: Path, name: str) -> int:
+    pictures(folder, [f"{name}.png"])
+    rows = [{"file_name": f"{name}.png", "text": "one"}, {"file_name": f"{name}.png", "text": "two"}, {"file_name": 7}]
+    (folder / f"{name}.jsonl").write_text(lines(rows))
+    return 3
+
+
+def _csv(folder: Path, name: str) -> int:
+    pictures(folder, [f"{name}.png"])
+    rows = [{"image": f"{name}.png", "caption": "one"}, {"image": "absent.png", "caption": "two"}]
+    (folder / f"{name}.csv").write_bytes(separated(rows).encode("utf-16"))
+    return 2
+
+
+def _array(folder: Path, name: str) -> int:
+    pictures(folder, [f"{name}.png"])
+    (folder / f"{name}s.json").write_text(json.dumps([{"image": f"{name}.png", "caption": "one"}, "no object"]))
+    return 2
+
+
+def _beside(folder: Path, name: str) -> int:
+    pictures(folder, [f"{name}.png", f"{name}b.png"])
+    (folder / f"{name}.txt").write_text("a caption")
+    return 2
+
+
+def _shard(folder: Path, name: str) -> int:
+    shard(f"{name}.tar", extra=[("zz.txt", b"no picture")])(folder)
+    return 4
+
+
+def _arrow(folder: Path, name: str) -> int:
+    arrow("stream", {"image": structs(), "text": list(TEXTS)}, name)(folder)
+    return 5
+
+
+def _notes(folder: Path, name: str) -> int:
+    (folder / f"{name}.md").write_text("about the pictures")
+    (folder / f"{name}.txt").write_text("a text of no picture")
+    (folder / f"{name}.jsonl").write_text('{"score": 1}\n')
+    (folder / f"._{name}.png").write_bytes(b"")
+    return 4
+
+
+def _broken(folder: Path, name: str) -> int:
+    (folder / f"{name}.parquet").write_bytes(b"no Parquet")
+    (folder / f"{name}.arrow").write_bytes(b"no Arrow")
+    (folder / f"{name}.json").write_text("{no JSON")
+    return 3
+
+
+PARTS: tuple[Part, ...] = (_jsonl, _csv, _array, _beside, _shard, _arrow, _notes, _broken)
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    parts=st.lists(st.sampled_from(PARTS), min_size=1, max_size=6),
+    deep=st.lists(st.booleans(), min_size=6, max_size=6),
+)
+def test_rows_read_and_rows_named_as_not_read_are_all_rows_that_lie_there(
+    tmp_path_factory: pytest.TempPathFactory, parts: list[Part], deep: list[bool]
+) -> None:
+    folder, number = tmp_path_factory.mktemp("mixed"), 0
+    for index, (part, is_deep) in enumerate(zip(parts, deep, strict=False)):
+        place = folder / f"deep{index}" if is_deep else folder
+        place.mkdir(exist_ok=True)
+        number += part(place, f"p{index}")
+    try:
+        source = open_source(str(folder), rows_per_slice=2)
+    except SourceError:
+        assert set(parts) <= {_notes, _broken}  # nothing there can be read
+        return
+    assert len(records(source)) + sum(each.number for each in source.not_read) == number
+    check_laws(source)
+
+
+def test_captions_in_rows_of_their_own_are_captions_of_one_picture(tmp_path: Path) -> None:
+    pictures(tmp_path, NAMES)
+    rows = [{"file_name": "1.png", "text": text} for text in ("a", "b", "a", "c")]
+    rows.insert(2, {"file_name": "./0.png", "text": "other"})
+    (tmp_path / "t.csv").write_text(separated(rows))
+    for source in (open_source(str(tmp_path), rows_per_slice=2), open_source(str(tmp_path / "t.csv"))):
+        told = [(storage.name(str(r.image)), r.caption, r.further) for r in records(source) if r.caption]
+        assert told == [("1.png", "a", ("b", "c")), ("0.png", "other", ()), ("1.png", "a", ())]
+        assert source.not_read[0].number == 2  # the row that repeats one stays, as a duplicate
+        check_laws(source)
+    apart = records(open_source(str(tmp_path / "t.csv"), joins=False))
+    assert [(r.caption, r.further) for r in apart] == [(text, ()) for text in ("a", "b", "other", "a", "c")]
+
+
+@pytest.mark.parametrize("kind", ["stream", "file"])
+def test_arrow_files_give_the_rows_of_all_batches_from_disk_and_s3(tmp_path: Path, s3_server: str, kind: str) -> None:
+    content = {"image": structs() * 2, "text": pa.array([*TEXTS, *TEXTS]).dictionary_encode(), "other": range(6)}
+    plain = {"image": [each["bytes"] for each in structs()], "prompt": list(TEXTS)}
+    arrow(kind, content, "a")(tmp_path)
+    arrow(kind, plain, "b")(tmp_path)
+    storage.upload_folder(tmp_path, f"{s3_server}/{kind}")
+    for place in (str(tmp_path), f"{s3_server}/{kind}"):
+        source = open_source(place)
+        assert source.kind == "Arrow"
+        assert [record.caption for record in records(source)] == [*TEXTS, *TEXTS, *TEXTS]
+        assert [fetch(record) for record in records(source)] == [picture(i) for i in (0, 1, 2) * 3]
+        check_laws(source)
+
+
+@pytest.mark.parametrize("cut", [1, 60, 400])
+def test_a_damaged_arrow_file_is_named(tmp_path: Path, cut: int) -> None:
+    arrow("stream", {"image": structs(), "text": list(TEXTS)})(tmp_path)
+    path = tmp_path / "data-00000-of-00001.arrow"
+    path.write_bytes(path.read_bytes()[:-cut] if cut > 1 else b"\0" * 100)
+    with pytest.raises(SourceError, match=r"\.arrow: expected an Arrow file"):
+        open_source(str(path))
+
+
+def test_names_are_looked_for_elsewhere_only_where_the_whole_table_lies_elsewhere(tmp_path: Path) -> None:
+    pictures(tmp_path, ["a/0.png", "a/1.png", "b/2.png"])
+    (tmp_path / "a" / "t.csv").write_text("file_name,text\n0.png,zero\n2.png,two\n")
+    found = {record.caption: record.image for record in records(open_source(str(tmp_path)))}
+    assert found["two"] == f"{tmp_path}/a/2.png"  # which is missing, and not the picture of another folder
+    (tmp_path / "a" / "t.csv").unlink()
+    (tmp_path / "t.csv").write_text("file_name,text\n0.png,zero\n2.png,two\n")
+    found = {record.caption: record.image for record in records(open_source(str(tmp_path)))}
+    assert (found["zero"], found["two"]) == (f"{tmp_path}/a/0.png", f"{tmp_path}/b/2.png")
+
+
+def test_a_name_that_several_files_end_with_is_none_of_them(tmp_path: Path) -> None:
+    pictures(tmp_path, ["a/0.png", "b/0.png", "b/1.png"])
+    (tmp_path / "t.csv").write_text("file_name,text\n0.png,zero\n1.png,one\n")
+    found = {record.caption: record.image for record in records(open_source(str(tmp_path)))}
+    assert (found["zero"], found["one"]) == (f"{tmp_path}/0.png", f"{tmp_path}/b/1.png")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("rows_per_slice", [1, 64])
+def test_tables_in_utf_16_give_their_rows_from_any_slice(tmp_path: Path, encoding: str, rows_per_slice: int) -> None:
+    marks = {"utf-16": b"", "utf-16-le": b"\xff\xfe", "utf-16-be": b"\xfe\xff"}
+    captions = ["ein Kätzchen", "猫\u0a0aਊ", 'two\nlines, "quoted"', "🦆" * 40]  # U+0A0A holds the bytes of a line feed
+    rows = [{"file_name": f"{i}.png", "text": text} for i, text in enumerate(captions)]
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    (tmp_path / "rows.jsonl").write_bytes(marks[encoding] + text.encode(encoding))
+    quoted = ['"' + text.replace('"', '""') + '"' for text in captions]
+    table = "file_name,text\r\n" + "".join(f"{i}.png,{text}\r\n" for i, text in enumerate(quoted))
+    (tmp_path / "rows.csv").write_bytes(marks[encoding] + table.encode(encoding))
+    for name in ("rows.jsonl", "rows.csv"):
+        source = open_source(str(tmp_path / name), rows_per_slice=rows_per_slice)
+        assert [record.caption for record in records(source)] == captions
+        check_laws(source)
+
+
+def test_a_fingerprint_follows_the_pictures_that_a_document_names(tmp_path: Path) -> None:
+    pictures(tmp_path, NAMES)
+    document = tmp_path / "data.json"
+    document.write_text(json.dumps([{"image": name, "caption": "x"} for name in NAMES]))
+    before = fingerprint(str(document))
+    (tmp_path / "1.png").write_bytes(picture(9))
+    assert fingerprint(str(document)) != before
+
+
+def test_a_document_of_other_columns_is_read_where_they_are_named(tmp_path: Path) -> None:
+    pictures(tmp_path, NAMES)
+    (tmp_path / "data.json").write_text(json.dumps([{"pic": name, "blurb": "x"} for name in NAMES]))
+    with pytest.raises(SourceError, match=r"data\.json: expected an array of captioned pictures"):
+        open_source(str(tmp_path / "data.json"))
+    source = open_source(str(tmp_path / "data.json"), columns=SourceColumns(picture="pic", caption="blurb"))
+    assert [record.caption for record in records(source)] == ["x"] * 3
+
+
+def test_a_document_that_is_too_large_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("infinity.data.sources.tables.held_rows.MAX_DOCUMENT_BYTES", 10)
+    (tmp_path / "data.json").write_text(json.dumps([{"image": "0.png", "caption": "x"}], indent=1))
+    with pytest.raises(SourceError, match="write it as JSON lines"):
+        open_source(str(tmp_path / "data.json"))

@@ -1,0 +1,107 @@
+"""A week of training in miniature, as the compiler sees it: ordinary events must not make it give up."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch._dynamo.utils import counters
+
+from infinity.scales import ASPECT_RATIOS, ScaleSchedule, published_schedule
+from infinity.training.transformer import engine
+from infinity.training.transformer.engine import EngineConfig
+from infinity.transformer import Transformer
+from tests.fixtures.tiny_transformer import random_inputs, random_text, random_transformer, tiny_config
+
+CONFIG = tiny_config(depth=2, drop_path=0.2)
+CPU = torch.device("cpu")
+LENGTHS = ((3, 5, 2), (4, 4, 4), (7,), (8, 1), (1,), (1, 1, 1), (2, 6, 1), (5, 5))
+"""Captions of a micro-batch: of different and equal lengths, a small last one, one with an excluded sample."""
+
+
+@pytest.fixture
+def graphs(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
+    """Graphs that were compiled, by a compiler that runs them as they are."""
+    torch._dynamo.reset()
+    counters.clear()
+    seen: list[Any] = []
+    compile_ = nn.Module.compile
+
+    def as_it_is(graph: torch.fx.GraphModule, _: Any) -> Any:
+        seen.append(graph)
+        return graph.forward
+
+    def compiled(module: nn.Module, **options: Any) -> None:
+        compile_(module, backend=as_it_is, **options)
+
+    monkeypatch.setattr(nn.Module, "compile", compiled)
+    monkeypatch.setattr(engine, "check_compiler", lambda device: None)
+    limit = torch._dynamo.config.recompile_limit
+    yield seen
+    torch._dynamo.config.recompile_limit = limit
+    torch._dynamo.reset()
+    counters.clear()
+
+
+def _trained() -> Transformer:
+    model = random_transformer(CONFIG).train()
+    engine.set_up(model, EngineConfig(compile=True, attention="dense"), CPU)
+    return model
+
+
+def _step(model: Transformer, schedule: ScaleSchedule, lengths: tuple[int, ...], *, recompute: bool = False) -> None:
+    logits = model(
+        random_text(lengths),
+        random_inputs(schedule, len(lengths)),
+        schedule,
+        generator=torch.Generator().manual_seed(1),
+        recompute=recompute,
+    )
+    logits.sum().backward()
+    model.zero_grad()
+
+
+@torch.no_grad()
+def _sheet_and_validation(model: Transformer, schedule: ScaleSchedule) -> None:
+    model.eval()
+    text, inputs = random_text((3, 5)), random_inputs(schedule, 2)
+    decoding, first = model.start_decoding(text, schedule), schedule.spans[0].stop
+    for k, span in enumerate(schedule.spans):
+        model.decode_scale(decoding, k, inputs[:, span.start - first : span.stop - first] if k else None)
+    model(text, inputs, schedule)
+    model.train()
+
+
+@pytest.mark.filterwarnings("ignore")  # the compiler has some of its own
+def test_a_week_of_ordinary_events_takes_at_most_four_graphs(graphs: list[Any]) -> None:
+    for _resumed in range(2):
+        model = _trained()
+        for number, ratio in enumerate(ASPECT_RATIOS):
+            schedule = published_schedule(ratio, "256").prefix(4)
+            for lengths in (LENGTHS[number % len(LENGTHS)], LENGTHS[(3 * number + 1) % len(LENGTHS)]):
+                _step(model, schedule, lengths, recompute=number % 3 == 0)
+            if number % 7 == 3:
+                _sheet_and_validation(model, schedule)
+    assert 1 <= len(graphs) <= 4
+    assert not counters["graph_break"]
+    assert not counters["recompile_limit"]
+    assert counters["frames"]["total"] == counters["frames"]["ok"] == len(graphs), "some calls were not compiled"
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_form_for_compilers_changes_no_logit_beyond_rounding(graphs: list[Any]) -> None:
+    schedule = published_schedule(1.0, "256").prefix(4)
+    plain, compiled = random_transformer(CONFIG).train(), _trained()
+    for lengths in LENGTHS[1:3]:
+        found, expected = (
+            model(
+                random_text(lengths),
+                random_inputs(schedule, len(lengths)),
+                schedule,
+                generator=torch.Generator().manual_seed(2),
+            )
+            for model in (compiled, plain)
+        )
+        torch.testing.assert_close(found, expected, atol=2e-5, rtol=1e-4)
+    assert graphs

@@ -1,0 +1,161 @@
+"""What runs on a GPU, run on the phantom card at the published layouts: prints one JSON object; a program of its own.
+
+Depth is reduced; figures of memory are extended linearly to the full depth by the reader.
+"""
+
+from __future__ import annotations
+
+from tests.phantom import card
+
+card.insert()
+
+import argparse  # noqa: E402
+import json  # noqa: E402
+from collections.abc import Callable  # noqa: E402
+from typing import Any  # noqa: E402
+
+import torch  # noqa: E402
+
+from infinity.generation import SamplingConfig  # noqa: E402
+from infinity.generation.passes import generate_in_passes  # noqa: E402
+from infinity.jobs.estimate.rehearsal import Load, rehearse  # noqa: E402
+from infinity.jobs.training.transformer import TrainTransformerSpec  # noqa: E402
+from infinity.presets import tokenizer_preset, transformer_preset  # noqa: E402
+from infinity.recipes.paper_transformer import TransformerInputs, paper_stages  # noqa: E402
+from infinity.scales import Resolution  # noqa: E402
+from infinity.text import BuiltinTextConfig, build_text_encoder  # noqa: E402
+from infinity.tokenizer import Tokenizer  # noqa: E402
+from infinity.training.transformer.adapters import AdapterConfig  # noqa: E402
+from infinity.transformer import Transformer  # noqa: E402
+from infinity.transformer.precision import store_products_as  # noqa: E402
+from tests.phantom.meter import Meter, metered  # noqa: E402
+
+LAYOUTS = {"2B": ("2B-released", "d32"), "8B": ("8B-released", "d56-folded")}
+SCHEDULE = Resolution(size="1024").schedule(1.0)
+TEXT = BuiltinTextConfig(channels=2048)
+CUDA = torch.device("cuda")
+PROMPTS = ("a cat on a mat", "a dog", "a red circle left of a blue square", "a")
+TRAILING = (3.0,) * (SCHEDULE.num_scales - 2) + (1.0, 1.0)
+
+Figures = dict[str, Any]
+
+
+def _figures(meter: Meter, resting: int) -> Figures:
+    return {
+        "peak": meter.peak,
+        "resting": resting,
+        "launches": meter.launches.total(),
+        "casts": meter.launches["_to_copy"],
+        "moved": meter.moved,
+        "products": dict(meter.product_flops),
+        "attention": dict(meter.attention_flops),
+    }
+
+
+def _models(layout: str, depth: int) -> tuple[Transformer, Tokenizer, Any]:
+    name, tokenizer = LAYOUTS[layout]
+    transformer = Transformer(transformer_preset(name).replace(depth=depth)).eval()
+    store_products_as(transformer, torch.bfloat16)
+    return transformer.to(CUDA), Tokenizer(tokenizer_preset(tokenizer)).eval().to(CUDA), build_text_encoder(TEXT)
+
+
+def draw(layout: str, depth: int, number: int, guidance: Any = 3.0, *, held: int = 0) -> Figures:
+    """Draw as a pipeline does; the waits are those inside the loop over scales.
+
+    Args:
+        layout: Key of ``LAYOUTS``.
+        depth: Number of blocks.
+        number: Pictures.
+        guidance: Classifier-free guidance.
+        held: Bytes on the card that something else holds, such as a training whose sample sheet this is.
+    """
+    with card.running(), metered() as meter:
+        models, _training = _models(layout, depth), torch.empty(held, dtype=torch.uint8, device=CUDA)
+        meter.restart()
+        resting, waits = meter.live, []
+        prompts = [PROMPTS[i % len(PROMPTS)] for i in range(number)]
+        with torch.autocast("cuda", torch.bfloat16):
+            generate_in_passes(
+                models,
+                prompts,
+                schedule=SCHEDULE,
+                sampling=SamplingConfig(guidance=guidance),
+                seeds=[0] * number,
+                progress=lambda _: waits.append(meter.waits.total()),
+            )
+        first_pass = waits[: SCHEDULE.num_scales]
+        return _figures(meter, resting) | {"waits_in_loop": first_pass[-1] - first_pass[0], "scales": len(waits)}
+
+
+def tokenize(layout: str, number: int) -> Figures:
+    """Encode as ``usage`` and the store of latents do, then reconstruct as an evaluation does."""
+    with card.running(), metered() as meter:
+        tokenizer = Tokenizer(tokenizer_preset(LAYOUTS[layout][1])).eval().to(CUDA)
+        each = tokenizer.pass_bytes((1024, 1024))
+        images = torch.empty(number, 3, 1024, 1024, device=CUDA)
+        meter.restart()
+        resting = meter.live
+        with torch.no_grad():
+            tokenizer.encode(images)
+        encoded = _figures(meter, resting)
+        meter.restart()
+        tokenizer.reconstruct(images, SCHEDULE)
+        return {"encode": encoded, "reconstruct": _figures(meter, resting), "bytes_each": each}
+
+
+def _spec(layout: str, depth: int, **changes: Any) -> TrainTransformerSpec:
+    inputs = TransformerInputs(
+        manifests=("none",), tokenizer="none", output="none", model=LAYOUTS[layout][0], num_workers=1
+    )
+    spec = paper_stages(inputs)[-1]
+    return spec.replace(
+        model=spec.model.replace(depth=depth),
+        text=TEXT,
+        engine=spec.engine.replace(attention="windows"),
+        workers=spec.workers.replace(shard=False),
+        **changes,
+    )
+
+
+def train(layout: str, depth: int, *, lora: bool = False, recompute: bool = True) -> Figures:
+    """Take two steps of the paper's last stage with 4 pictures; the figures are those of the second."""
+    adapters: dict[str, Any] = {"adapters": AdapterConfig(), "start_from": "start"} if lora else {}
+    spec = _spec(layout, depth, recompute=recompute, **adapters)
+    with card.running(), metered() as meter:
+        tokenizer = tokenizer_preset(LAYOUTS[layout][1])
+        rehearsal = rehearse(
+            spec, Load(SCHEDULE, 4, 1, 128), tokenizer=tokenizer, real=False, device=CUDA, bfloat16=True
+        )
+        rehearsal.step()
+        meter.restart()
+        resting = meter.live
+        rehearsal.step()
+        losses_on = {str(weight.device.type) for weight in rehearsal.update.weights}
+        return _figures(meter, resting) | {"weights_on": sorted(losses_on)}
+
+
+SCENARIOS: dict[str, Callable[[str, int], Figures]] = {
+    "draw": lambda layout, depth: draw(layout, depth, 1),
+    "draw-trailing": lambda layout, depth: draw(layout, depth, 1, TRAILING),
+    "draw-32": lambda layout, depth: draw(layout, depth, 32),
+    "sheet": lambda layout, depth: draw(layout, depth, 8, held=55 * 10**9),
+    "tokenize": lambda layout, depth: tokenize(layout, 7),
+    "train": train,
+    "train-lora": lambda layout, depth: train(layout, depth, lora=True),
+}
+"""Programs by name; each takes a layout and a depth."""
+
+
+def main() -> None:
+    """Run some scenarios and print their figures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("wanted", nargs="+", help="scenario:layout:depth")
+    found = {}
+    for wanted in parser.parse_args().wanted:
+        name, layout, depth = wanted.split(":")
+        found[wanted] = SCENARIOS[name](layout, int(depth))
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

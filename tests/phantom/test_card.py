@@ -1,0 +1,140 @@
+"""What a GPU of 80 GB would meet, counted on a phantom card at the published layouts with one and two blocks."""
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import torch
+
+from infinity.generation.memory import picture_bytes
+from infinity.presets import transformer_preset
+from infinity.scales import published_schedule
+from tests.fixtures.limits import AGES_S
+from tests.phantom import card
+
+NAMES = {"2B": "2B-released", "8B": "8B-released"}
+ALLOWED = 0.9 * 80e9
+SCHEDULE = published_schedule(1.0, "1024")
+
+BY_DEFAULT = ("draw:2B:1", "draw:2B:2", "draw-trailing:2B:2", "sheet:8B:1", "tokenize:2B:1", "train:2B:1", "train:2B:2")
+SWEEP = (
+    *("draw:8B:1", "draw:8B:2", "draw-trailing:8B:2", "draw-32:2B:2", "draw-32:8B:2", "sheet:2B:2", "tokenize:8B:1"),
+    *("train:8B:1", "train:8B:2", "train-lora:2B:2", "train-lora:8B:2"),
+)
+
+
+@pytest.fixture(scope="module")
+def figures(request: pytest.FixtureRequest) -> dict[str, Any]:
+    if torch.version.cuda is not None:
+        pytest.skip("the phantom card needs a CPU build of torch")
+    if card.compiler() is None:
+        pytest.skip("the phantom card needs a C++ compiler, found none")
+    wanted = [*BY_DEFAULT, *(SWEEP if request.config.getoption("--exhaustive") else ())]
+    found = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "tests.phantom.scenarios", *wanted],
+        capture_output=True,
+        text=True,
+        timeout=3 * AGES_S,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        check=False,
+    )
+    assert found.returncode == 0, found.stderr[-3000:]
+    result: dict[str, Any] = json.loads(found.stdout.splitlines()[-1])
+    return result
+
+
+def _each(figures: dict[str, Any], *names: str) -> list[tuple[str, str, dict[str, Any]]]:
+    """Return key, layout and figures of the scenarios with these names."""
+    keys = [key for key in figures if key.split(":")[0] in names]
+    assert keys
+    return [(key, key.split(":")[1], figures[key]) for key in keys]
+
+
+def _at_full_depth(figures: dict[str, Any], name: str, layout: str, what: str) -> float:
+    one, two = figures[f"{name}:{layout}:1"][what], figures[f"{name}:{layout}:2"][what]
+    return float(one + (transformer_preset(NAMES[layout]).depth - 1) * (two - one))
+
+
+def _layouts(figures: dict[str, Any]) -> list[str]:
+    return sorted({key.split(":")[1] for key in figures if f"{key.rsplit(':', 1)[0]}:2" in figures})
+
+
+def test_no_program_waits_for_the_card_inside_the_loop_over_scales(figures: dict[str, Any]) -> None:
+    for key, _, found in _each(figures, "draw", "draw-trailing", "draw-32", "sheet"):
+        assert found["waits_in_loop"] == 0, key
+
+
+def test_matrix_products_are_bfloat16(figures: dict[str, Any]) -> None:
+    for key, _, found in _each(figures, "draw", "draw-trailing", "train", "train-lora"):
+        products = found["products"]
+        assert products["float32"] <= 0.01 * sum(products.values()), key
+
+
+def test_a_block_starts_at_most_46_kernels_per_scale(figures: dict[str, Any]) -> None:
+    for layout in _layouts(figures):
+        if f"draw:{layout}:2" in figures:
+            launches = figures[f"draw:{layout}:2"]["launches"] - figures[f"draw:{layout}:1"]["launches"]
+            assert launches / SCHEDULE.num_scales <= 46, layout
+
+
+def test_weights_in_bfloat16_are_not_cast_at_every_scale(figures: dict[str, Any]) -> None:
+    casts = figures["draw:2B:2"]["casts"] - figures["draw:2B:1"]["casts"]
+    assert casts / SCHEDULE.num_scales <= 11
+
+
+def test_a_picture_fits_beside_its_weights(figures: dict[str, Any]) -> None:
+    """Of the 2B layout in 12 GB, with 2.4 GB of text encoder in bfloat16 that is not on this card."""
+    assert _at_full_depth(figures, "draw", "2B", "peak") <= 12e9
+    if "draw:8B:2" in figures:
+        assert _at_full_depth(figures, "draw", "8B", "peak") <= 0.5 * 80e9
+
+
+def test_what_a_picture_is_said_to_take_is_what_it_takes(figures: dict[str, Any]) -> None:
+    """One block's part of the keys and values, by which pictures per pass are chosen."""
+    config = transformer_preset("2B-released")
+    one, two = (
+        picture_bytes(config.replace(depth=depth), SCHEDULE, doubled=True, cache_dtype=torch.bfloat16)
+        for depth in (1, 2)
+    )
+    assert two - one == 2 * 2 * SCHEDULE.num_tokens * config.width * 2
+    for key, _, found in _each(figures, "draw"):
+        assert found["peak"] - found["resting"] <= 4.5e9, f"{key}: decoding one picture"
+
+
+def test_a_sheet_fits_beside_a_training_and_many_pictures_fit_too(figures: dict[str, Any]) -> None:
+    for key, _, found in _each(figures, "sheet"):
+        assert found["peak"] <= ALLOWED, key
+        assert found["scales"] >= SCHEDULE.num_scales
+    for key, _, found in _each(figures, "draw-32") if "draw-32:2B:2" in figures else []:
+        assert found["peak"] <= ALLOWED, key
+
+
+def test_late_scales_without_guidance_do_half_the_products(figures: dict[str, Any]) -> None:
+    """The last two of thirteen scales have 6,400 of 10,521 tokens; the second block alone is compared."""
+    span = SCHEDULE.spans[-2]
+    late = 1 - span.start / SCHEDULE.num_tokens
+    plain = figures["draw:2B:2"]["products"]["bfloat16"] - figures["draw:2B:1"]["products"]["bfloat16"]
+    saved = figures["draw:2B:2"]["products"]["bfloat16"] - figures["draw-trailing:2B:2"]["products"]["bfloat16"]
+    assert saved / 2 == pytest.approx(late / 2 * plain, rel=0.02)
+
+
+def test_encoding_and_decoding_take_what_they_are_said_to_take(figures: dict[str, Any]) -> None:
+    """Seven pictures of 1024 x 1024 px go in two passes, of which the larger has four."""
+    for key, _, found in _each(figures, "tokenize"):
+        for what in ("encode", "reconstruct"):
+            taken = found[what]["peak"] - found[what]["resting"]
+            assert 0.4 * 4 * found["bytes_each"] <= taken <= 1.1 * 4 * found["bytes_each"], (key, what)
+            assert found[what]["peak"] <= ALLOWED
+
+
+def test_a_training_step_of_the_1024_class_fits(figures: dict[str, Any]) -> None:
+    """The 2B layout on one card with averages and moments; the 8B layout with its weights among eight."""
+    assert _at_full_depth(figures, "train", "2B", "peak") <= ALLOWED
+    if "train:8B:2" in figures:
+        peak, resting = (_at_full_depth(figures, "train", "8B", what) for what in ("peak", "resting"))
+        assert peak - resting + resting / 8 <= ALLOWED
+    for key, _, found in _each(figures, "train", "train-lora"):
+        assert found["weights_on"] == ["cuda"], key
