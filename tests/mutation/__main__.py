@@ -35,7 +35,11 @@ MODULES = {
 
 _NO_TESTS = (
     "tests/infinity/cli/*",
-    "tests/infinity/jobs/*",
+    "tests/infinity/jobs/cluster/*",
+    "tests/infinity/jobs/dataset/*",
+    "tests/infinity/jobs/estimate/*",
+    "tests/infinity/jobs/evaluation/*",
+    "tests/infinity/jobs/test_*",
     "tests/infinity/reporting/*",
     "tests/infinity/perception/*",
 )
