@@ -6,6 +6,7 @@ means of uv (``pip install uv``), and writes ``requirements*.lock``. ``python in
 
 from __future__ import annotations
 
+import argparse
 import re
 import shutil
 import subprocess
@@ -94,6 +95,7 @@ def _lines(name: str, part: Mapping[str, str]) -> Iterator[str]:
 
 def main() -> int:
     """Write the lock files; the exit code."""
+    argparse.ArgumentParser(prog="python -m infra.locking", description="Write the lock files anew.").parse_args()
     try:
         parts = split(_resolved(["--extra", "dev"]), _resolved([]))
     except (FileNotFoundError, subprocess.CalledProcessError) as error:

@@ -189,17 +189,35 @@ def write_drawing(folder: Path, index: int, png: bytes, drawing: DrawingSettings
     Raises:
         OSError: The file cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_picture_folder(folder)
     for name in _names(index, drawing):
         path = folder / name
         try:
             with path.open("xb") as file:
                 file.write(png)
         except FileExistsError:
-            if path.read_bytes() != png:
+            if not path.is_file() or path.read_bytes() != png:
                 continue
         return path
     raise AssertionError("names never end")
+
+
+def make_picture_folder(folder: Path) -> None:
+    """Make a folder for pictures, on this machine.
+
+    Raises:
+        ValueError: A URI was given.
+        OSError: The folder cannot be made.
+    """
+    if _IS_URI.match(str(folder)):
+        raise ValueError(f"{folder}: expected a folder on this machine for the pictures, found a URI")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise storage.StorageError(f"{folder}: expected a folder for the pictures, found something else") from error
+
+
+_IS_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # as a Path, which has lost the second slash
 
 
 def _names(index: int, drawing: DrawingSettings) -> Iterator[str]:

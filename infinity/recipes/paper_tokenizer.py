@@ -102,7 +102,9 @@ def tokenizer_recipe(name: TokenizerRecipe, inputs: TokenizerInputs) -> TrainTok
             save_every_steps=2_000,
             sample_every_steps=5_000,
         ),
-        workers=WorkersConfig(num_workers=inputs.num_workers or GPUS, threads=4, use_gpu=True),
+        workers=WorkersConfig(
+            num_workers=GPUS if inputs.num_workers is None else inputs.num_workers, threads=4, use_gpu=True
+        ),
         augment=AugmentConfig(crop="random", flip=0.5),
         stage=f"tokenizer-{name}",
         model=tokenizer_preset(f"d{inputs.num_bits}"),
@@ -147,7 +149,7 @@ def _scenes(inputs: TokenizerInputs) -> TrainTokenizerSpec:
         resolution=Resolution(sides=(1, 2, 4, 6), dense=True),
         optimizer=optimizer,
         loop=loop,
-        workers=WorkersConfig(num_workers=inputs.num_workers or 1, threads=1),
+        workers=WorkersConfig(num_workers=1 if inputs.num_workers is None else inputs.num_workers, threads=1),
         stage="tokenizer-scenes",
         model=tokenizer_preset("scenes").replace(num_bits=inputs.num_bits),
         losses=TokenizerLosses(

@@ -29,7 +29,7 @@ from infinity.storage.errors import (
 )
 from infinity.storage.inside import inside as inside_places
 from infinity.storage.outages import patient
-from infinity.storage.places import SCHEME, local_path
+from infinity.storage.places import SCHEME, local_path, named
 
 __all__ = [
     "Draft",
@@ -92,7 +92,7 @@ class Draft(Protocol):
 
 def join(uri: str, *parts: str) -> str:
     """Return the URI of ``parts`` below ``uri``; one slash between them, whatever they begin or end with."""
-    joined = uri.rstrip("/") if uri != "/" else ""
+    joined = named(uri).rstrip("/") if uri != "/" else ""
     return "/".join([joined, *(part.strip("/") for part in parts if part.strip("/"))])
 
 
@@ -109,7 +109,7 @@ def parent(uri: str) -> str:
 
 def absolute(uri: str) -> str:
     """Return the same place for processes with another working directory; only relative local paths change."""
-    return uri if SCHEME.match(uri) else str(Path(uri).absolute())
+    return uri if SCHEME.match(uri) else str(Path(named(uri)).absolute())
 
 
 def exists(uri: str) -> bool:

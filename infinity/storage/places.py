@@ -15,14 +15,26 @@ def local_path(uri: str) -> Path | None:
     """Return the path on this machine, or None for a URI in S3.
 
     Raises:
-        StorageError: The scheme of the URI is none of ours.
+        StorageError: The scheme of the URI is none of ours, or the text is empty.
     """
     match = SCHEME.match(uri)
     if match is None:
-        return Path(uri)
+        return Path(named(uri))
     scheme = match[1].lower()
     if scheme == "file":
         return Path(unquote(uri[match.end() :].removeprefix("localhost")))
     if scheme == "s3":
         return None
     raise StorageError(f"{uri}: expected a local path, file://... or s3://bucket/key, found the scheme {scheme!r}")
+
+
+def named(uri: str) -> str:
+    """Return a URI that names something: an empty text would be the working directory, which nobody has named.
+
+    Raises:
+        StorageError: The text is empty, or a scheme alone.
+    """
+    match = SCHEME.match(uri)
+    if uri == "" or (match is not None and not uri[match.end() :].strip("/") and match[1].lower() != "file"):
+        raise StorageError(f"expected a path, file://... or s3://bucket/key, found {uri!r}")
+    return uri

@@ -68,12 +68,17 @@ class Browser:
         self._driver.get(url)
         wait = WebDriverWait(self._driver, AGES_S, ignored_exceptions=(StaleElementReferenceException,))
         if click is not None:
-            named = (By.XPATH, f"(//*[normalize-space(.)={click!r}])[last()]")
-            wait.until(element_to_be_clickable(named)).click()
+            self.click(click)
         for words in until:
             wait.until(lambda _, words=words: words in self.text(), f"the page shows {words!r}: {url}")
         time.sleep(settle_s)
         return self.text()
+
+    def click(self, words: str) -> None:
+        """Click the element with this text as soon as it is there."""
+        wait = WebDriverWait(self._driver, AGES_S, ignored_exceptions=(StaleElementReferenceException,))
+        named = (By.XPATH, f"(//*[normalize-space(.)={words!r}])[last()]")
+        wait.until(element_to_be_clickable(named)).click()
 
     def log_in(self, ui_url: str, auth: str) -> None:
         """Let the pages of a Prefect server have what it asks for, as its own form of logging in leaves it."""

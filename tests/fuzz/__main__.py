@@ -20,18 +20,17 @@ def main(arguments: list[str]) -> int:
     os.environ.update(
         {"AWS_ENDPOINT_URL_S3": "http://127.0.0.1:9", "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x"}
     )
-    from tests.fuzz.doors import DOORS
-    from tests.fuzz.trials import knock
+    from tests.fuzz.trials import EVERY_DOOR, knock
     from tests.fuzz.world import build_world
 
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
-    parser.add_argument("door", nargs="+", choices=[*DOORS, "all"])
+    parser.add_argument("door", nargs="+", choices=[*EVERY_DOOR, "all"])
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--trial", type=int, help="Only this one, with its traceback.")
     given = parser.parse_args(arguments)
     logging.disable(logging.WARNING)
-    doors = list(DOORS) if "all" in given.door else given.door
+    doors = list(EVERY_DOOR) if "all" in given.door else given.door
     failed = False
     with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
         world = build_world(Path(folder))

@@ -76,7 +76,7 @@ def options(world: World, rng: random.Random) -> None:
     picture = world.pictures / "images/000.png"
     commands: list[list[object]] = [
         ["generate", "-c", world.model, "-p", odd("a cube"), "-o", out, "--count", odd(1), "--seed", odd(0),
-         f"--aspect-ratio={odd(1.0)}", f"--guidance={odd(3)}", f"--temperature={odd(1)}", f"--nucleus={odd(0.9)}",
+         f"--aspect-ratio={odd(1.0)}", f"--guidance={odd(3)}", f"--temperature={odd(1)}", f"--top-p={odd(0.9)}",
          f"--guidance-layers={odd('')}", f"--batch-size={odd(2)}", f"--device={odd('cpu')}"],
         ["generate", "-c", place, "-p", "x", "-o", out],
         ["reconstruct", picture, "-c", place, f"--sides={odd('1,2,4')}", "-o", out, f"--device={odd('cpu')}"],
@@ -134,11 +134,7 @@ def checkpoints(world: World, rng: random.Random) -> None:
     files["model.safetensors"] = (where / "model.safetensors").read_bytes()
     if rng.random() < 0.2:
         files["model.safetensors"] = odd_bytes(rng, files["model.safetensors"])
-    listed = {"files": {n: {"sha256": hashlib.sha256(d).hexdigest(), "bytes": len(d)} for n, d in files.items()}}
-    checksums = (odd_json(rng, listed) if rng.random() < 0.3 else json.dumps(listed)).encode("utf-8", "replace")
-    files |= {"checksums.json": checksums, "COMMITTED": (hashlib.sha256(checksums).hexdigest()[:16] + "\n").encode()}
-    for name, data in files.items():
-        (where / name).write_bytes(data)
+    sealed(where, files, rng if rng.random() < 0.3 else None)
     match rng.randrange(4):
         case 0:
             command("info", where)
@@ -148,6 +144,15 @@ def checkpoints(world: World, rng: random.Random) -> None:
             command("published", "export", where, world.scratch / "x.pth")
         case _:
             command("reconstruct", world.pictures / "images/000.png", "-c", folder, "-o", world.scratch / "out")
+
+
+def sealed(folder: Path, files: dict[str, bytes], rng: random.Random | None = None) -> None:
+    """Write the files of a checkpoint with right checksums, and a list of them that is odd if ``rng`` is given."""
+    listed = {"files": {n: {"sha256": hashlib.sha256(d).hexdigest(), "bytes": len(d)} for n, d in files.items()}}
+    checksums = (json.dumps(listed) if rng is None else odd_json(rng, listed)).encode("utf-8", "replace")
+    files |= {"checksums.json": checksums, "COMMITTED": (hashlib.sha256(checksums).hexdigest()[:16] + "\n").encode()}
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
 
 
 def manifests(world: World, rng: random.Random) -> None:

@@ -16,10 +16,16 @@ from types import FrameType
 from typing import Any
 
 from tests.fuzz.doors import DOORS, FORESEEN
+from tests.fuzz.files import FILES
 from tests.fuzz.world import World
+
+EVERY_DOOR = {**DOORS, **FILES}
 
 LIMIT_S = 10.0
 """Of processor time; and of a clock, unless a machine may be too busy for that."""
+
+_FEWEST = 5
+"""Trials however slow the machine is."""
 
 
 class Hang(BaseException):
@@ -71,7 +77,7 @@ def knock(
     """Trials at a door until the time is over.
 
     Args:
-        door: One of ``DOORS``.
+        door: One of ``EVERY_DOOR``.
         world: Good inputs.
         seconds: When to stop.
         seed: Of all trials.
@@ -85,7 +91,7 @@ def knock(
         _try(found, door, world, number, is_alone=trial is not None, wall_s=wall_s or LIMIT_S)
         number += 1
         found.seconds = time.monotonic() - begin
-        if found.seconds >= seconds:
+        if found.seconds >= seconds and number >= _FEWEST:
             break
     return found
 
@@ -98,13 +104,13 @@ def _try(found: Found, door: str, world: World, number: int, *, is_alone: bool, 
     try:
         with _limited(wall_s), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            DOORS[door](world, random.Random(f"{door} {found.seed} {number}"))
+            EVERY_DOOR[door](world, random.Random(f"{door} {found.seed} {number}"))
     except FORESEEN as error:
         found.refused += 1
         if is_alone:
             print(f"refused: {error}")
     except (Exception, Hang) as error:
-        last = traceback.extract_tb((error.__cause__ or error).__traceback__)[-1]
+        last = traceback.extract_tb((error.__cause__ or error).__traceback__)[-2 if isinstance(error, Hang) else -1]
         kind = f"{type(error.__cause__ or error).__name__} at {last.filename}:{last.lineno}"
         found.counts[kind] += 1
         found.failures.setdefault(kind, (number, f"{kind}: {str(error)[:400]}"))

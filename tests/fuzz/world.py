@@ -21,6 +21,7 @@ from infinity.text import BuiltinTextConfig
 from infinity.tokenizer import Tokenizer, TokenizerConfig
 from infinity.tokenizer.saved import save_tokenizer
 from infinity.transformer import Transformer, TransformerConfig
+from tests.fixtures.hostile_pictures import hostile_pictures, newer_formats
 from tests.fixtures.pictures_on_disk import good_folder
 from tests.fixtures.run_summaries import example_summary
 
@@ -37,6 +38,7 @@ class World:
     pipeline: Pipeline
     specs: tuple[dict[str, Any], ...]
     summary: dict[str, Any]
+    hostile: tuple[bytes, ...]
 
     @property
     def scratch(self) -> Path:
@@ -88,6 +90,7 @@ def build_world(folder: Path) -> World:
         pipeline=Pipeline.load(str(folder / "model")),
         specs=_specs(folder, report.manifest),
         summary=example_summary(folder / "summary").to_json(),
+        hostile=(*hostile_pictures("http://127.0.0.1:9/canary").values(), *newer_formats().values()),
     )
 
 

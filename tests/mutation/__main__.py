@@ -16,26 +16,30 @@ from tests.mutation.mutants import Mutant, mutants_of, sample
 from tests.mutation.reach import Reach, reach
 from tests.mutation.running import NOT_RUN, ROOT, judged, warm_up
 
-ROOMS = ("tokenizer", "transformer", "generation", "training", "storage")
+ROOMS = ("tokenizer", "transformer", "kernels", "generation", "training", "storage")
 """Folders that belong to the core with all their files, wherever in the library they lie."""
 
 MODULES = {
     "core": ("bits", "scales"),
     "evaluation": (
-        "bootstrap", "distribution", "feature_distances", "frechet", "gate", "geneval", "geneval_verdicts", "dpg",
-        "margins", "mean_state", "resampling", "score", "image_quality", "reconstruction", "winograd", "prompt_fit",
-        "leaderboard", "validation", "scoring", "verdicts",
+        "anchors", "bootstrap", "chance", "contest", "distribution", "feature_distances", "floors", "frechet", "gate",
+        "gate_rule", "image_quality", "leaderboard", "margins", "mean_state", "resampling", "score", "scoring",
+        "validation", "verdicts",
     ),
     "data": (
-        "decisions", "filters", "duplicates", "hamming", "minhash", "layout", "draws", "batches", "stream", "shards",
-        "ranges", "shuffle", "histograms", "likeness", "near_duplicates", "fingerprint",
+        "alignment", "augment", "batches", "captions", "decisions", "decontamination", "draws", "duplicates", "filters",
+        "fingerprint", "hamming", "histograms", "layout", "minhash", "near_duplicates", "shards", "shuffle", "stream",
     ),
 }  # fmt: skip
 """Other files of the core by their names, wherever in a room they lie: arithmetic of evaluation, decisions on data."""
 
 _NO_TESTS = (
     "tests/infinity/cli/*",
-    "tests/infinity/jobs/*",
+    "tests/infinity/jobs/cluster/*",
+    "tests/infinity/jobs/dataset/*",
+    "tests/infinity/jobs/estimate/*",
+    "tests/infinity/jobs/evaluation/*",
+    "tests/infinity/jobs/test_*",
     "tests/infinity/reporting/*",
     "tests/infinity/perception/*",
 )

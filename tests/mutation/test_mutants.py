@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import infinity
-from tests.mutation.__main__ import EQUIVALENT, ROOMS, core, equivalents, table
+from tests.mutation.__main__ import EQUIVALENT, MODULES, ROOMS, core, equivalents, table
 from tests.mutation.mutants import Mutant, mutants_of, mutated_code, sample
 from tests.mutation.running import ROOT, MutantFinder
 
@@ -95,6 +95,14 @@ def test_the_core_has_mutants_with_keys_nearly_all_of_their_own_that_compile() -
         mutated_code((ROOT / mutant.path).read_text(encoding="utf-8"), mutant.path, mutant)
 
 
+def test_every_name_of_the_core_is_a_file() -> None:
+    """A file that is renamed or split must not leave the core unseen."""
+    found = {(room, path.stem) for path, room in core().items()}
+    assert {(room, name) for room, names in MODULES.items() for name in names} <= found
+    folders = {part for path in core() for part in path.relative_to(ROOT / "infinity").parts[:-1]}
+    assert set(ROOMS) <= folders
+
+
 def test_an_import_gets_the_changed_module() -> None:
     path = ROOT / "infinity" / "bits.py"
     mutant = next(
@@ -113,6 +121,8 @@ def test_every_mutant_that_is_called_equivalent_has_a_reason() -> None:
     known = equivalents()
     assert all(len(reason) > 15 for reason in known.values())
     assert EQUIVALENT.read_text(encoding="utf-8").count("[[mutant]]") == len(known), "a key twice"
+    there = {mutant.key for path in core() for mutant in mutants_of(path, ROOT)}
+    assert sorted(set(known) - there) == [], "lines that have changed since"
 
 
 def test_tables_add_up() -> None:

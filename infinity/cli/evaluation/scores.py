@@ -201,6 +201,7 @@ def leaderboard(
 ) -> None:
     """List our scores beside published ones, each among scores of its own protocol."""
     with clear_errors():
+        from infinity import storage
         from infinity.evaluation.promotion.leaderboard import leaderboard as ranked
         from infinity.evaluation.promotion.leaderboard import ours, published
         from infinity.jobs.evaluation.results import find
@@ -225,8 +226,7 @@ def leaderboard(
         }  # fmt: skip
         if output.suffix not in writers:
             raise ValueError(f"--output: expected a file ending in {', '.join(writers)}, got {output}")
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(writers[output.suffix](groups), encoding="utf-8")
+        storage.write_text(str(output), writers[output.suffix](groups))
         out.print(str(output), markup=False, highlight=False, soft_wrap=True)
 
 

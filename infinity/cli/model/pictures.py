@@ -13,6 +13,7 @@ from infinity.cli.model import drawing_options as options
 
 if TYPE_CHECKING:
     import torch
+    from PIL import Image
 
     from infinity.generation.infinity_pipeline import InfinityPipeline
     from infinity.generation.results import PipelineResult
@@ -42,6 +43,7 @@ def generate(
 ) -> None:
     """Draw pictures for prompts, as PNG files that hold the settings they were drawn with."""
     with clear_errors():
+        from infinity.generation.picture_files import make_picture_folder
         from infinity.generation.pipeline import prompt_list
         from infinity.scales import check_aspect_ratio, nearest_aspect_ratio
 
@@ -49,6 +51,7 @@ def generate(
         sampling = options.sampling_of(guidance, guidance_layers, temperature, top_p, greedy, negative_prompt)
         wanted = [(text, seed + i) for text in prompt_list(prompt) for i in range(count)]
         later = None if later_prompt is None else (later_prompt, later_scale)
+        make_picture_folder(output)
         pipe = options.loaded(checkpoint, device, lora, bfloat16=bfloat16)
         with bar(f"drawing {len(wanted)} pictures") as report:
             options.write(_drawn(pipe, wanted, ratio, sampling, batch_size, later, report), output)
@@ -91,21 +94,23 @@ def reconstruct(
         import torch
 
         from infinity.data.images.contact_sheet import compose_sheet
-        from infinity.data.images.decoding import MAX_PIXELS, decode
         from infinity.data.loading.batches import fit
         from infinity.evaluation.reconstruction.image_quality import psnr_db
         from infinity.generation.device import check_device
+        from infinity.generation.picture_files import make_picture_folder
         from infinity.scales import Resolution, nearest_aspect_ratio
         from infinity.tokenizer.pixels import to_images, to_pixels
 
         tokenizer, resolution = _tokenizer_of(checkpoint, check_device(device))
         if sides:
             resolution = Resolution(sides=tuple(whole("sides", part) for part in sides.split(",")))
+            if resolution.sides[-1] < 2:
+                raise ValueError(f"--sides: expected a finest side of at least 2, got {sides}")
         if resolution is None:
             raise ValueError(f"{checkpoint} is a tokenizer alone and knows no resolution; give one with --sides")
-        output.mkdir(parents=True, exist_ok=True)
+        make_picture_folder(output)
         for path in images:
-            picture = decode(path.read_bytes(), MAX_PIXELS).image
+            picture = _picture(path)
             schedule = resolution.schedule(nearest_aspect_ratio(picture.height, picture.width))
             original = torch.from_numpy(fit(picture, schedule.image_size_px(tokenizer.config.stride_px)).copy())[None]
             rebuilt = to_images(tokenizer.reconstruct(to_pixels(original, device), schedule))
@@ -113,6 +118,17 @@ def reconstruct(
             file = output / f"{path.stem}-reconstructed.png"
             file.write_bytes(compose_sheet(list(torch.cat([original, rebuilt]).numpy()), 2))
             out.print(f"{file}  {quality:.2f} dB", markup=False, highlight=False, soft_wrap=True)
+
+
+def _picture(path: Path) -> Image.Image:
+    from infinity import storage
+    from infinity.data.images.decoding import MAX_PIXELS, UnreadableError, decode
+
+    data = storage.read_bytes(str(path))
+    try:
+        return decode(data, MAX_PIXELS).image
+    except UnreadableError as error:
+        raise ValueError(f"{path}: expected a picture, found {error}") from error
 
 
 def _tokenizer_of(uri: str, device: str | torch.device) -> tuple[Tokenizer, Any]:

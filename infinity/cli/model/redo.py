@@ -26,11 +26,12 @@ def redo(
 ) -> None:
     """Draw pictures again from the settings in their files; the pixels are equal on the same kind of processor."""
     with clear_errors():
-        from infinity.generation.picture_files import read_drawing
+        from infinity.generation.picture_files import make_picture_folder, read_drawing
         from infinity.generation.redo import find_model, load_adapters_of
         from infinity.generation.redo import redo as draw_again
         from infinity.transformer.lora_files import parse_adapter
 
+        make_picture_folder(output)
         found = [read_drawing(path) for path in pictures]
         pipes: dict[str, InfinityPipeline] = {}
         results = []

@@ -85,6 +85,9 @@ class UnreadableError(ValueError):
         self.reason = reason
         self.detail = detail
 
+    def __str__(self) -> str:
+        return f"{self.reason.replace('_', ' ')}: {self.detail}"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Decoded:

@@ -225,6 +225,7 @@ class _DraftFile(io.RawIOBase):
     def publish(self, path: Path, *, if_absent: bool) -> None:
         """Give the file its name, after its content: no crash of the machine leaves a short file."""
         os.fsync(self._descriptor)
+        _refuse_special(path)
         with fences.passing(str(path)):
             if if_absent:
                 try:
@@ -240,6 +241,16 @@ class _DraftFile(io.RawIOBase):
             super().close()
             os.close(self._descriptor)
             _unlink(self._path)
+
+
+def _refuse_special(path: Path) -> None:
+    """A rename would replace a device or a pipe by a file, for everybody on the machine."""
+    try:
+        mode = os.lstat(path).st_mode
+    except OSError:
+        return
+    if stat.S_ISCHR(mode) or stat.S_ISBLK(mode) or stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
+        raise StorageError(f"cannot write {path}: expected a file, found a pipe, a socket or a device")
 
 
 def _sync_folder(folder: Path) -> None:

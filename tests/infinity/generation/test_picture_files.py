@@ -1,5 +1,6 @@
 """Drawings say how they were drawn, and none hides another."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -69,3 +70,27 @@ def test_files_without_settings_are_clear_errors(tmp_path: Path) -> None:
     for name, message in (("plain.png", "text chunk"), ("notes.png", "PNG"), ("photo.jpg", "PNG")):
         with pytest.raises(ValueError, match=message):
             read_drawing(tmp_path / name)
+
+
+@pytest.mark.parametrize("uri", ["s3://bucket/out", "file:///tmp/x", "https://example.com/x"])
+def test_pictures_go_into_folders_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uri: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="expected a folder on this machine for the pictures, found a URI"):
+        write_drawing(Path(uri), 0, to_png(image(), drawing()), drawing())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_where_the_folder_should_be_is_named(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("x")
+    with pytest.raises(OSError, match=r"out: expected a folder for the pictures, found something else"):
+        write_drawing(tmp_path / "out", 0, to_png(image(), drawing()), drawing())
+    assert (tmp_path / "out").read_text() == "x"
+
+
+def test_a_pipe_of_the_same_name_is_left_alone(tmp_path: Path) -> None:
+    usual = write_drawing(tmp_path / "a", 0, to_png(image(), drawing()), drawing()).name
+    (tmp_path / "b").mkdir()
+    os.mkfifo(tmp_path / "b" / usual)
+    other = write_drawing(tmp_path / "b", 0, to_png(image(), drawing()), drawing())
+    assert other.name != usual
+    assert read_drawing(other) == drawing()

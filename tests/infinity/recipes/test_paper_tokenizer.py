@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -102,3 +103,10 @@ def test_the_command_line_writes_a_spec_that_the_jobs_read(tmp_path: Path) -> No
     wrong = CliRunner().invoke(app, ["tokenizer-spec", "paper-3", "m", str(spec_file)])
     assert wrong.exit_code == 1
     assert "expected one of paper-1, paper-2, scenes" in wrong.output
+
+
+@pytest.mark.parametrize("recipe", ["paper-1", "scenes"])
+@pytest.mark.parametrize("number", [0, -1])
+def test_no_workers_are_not_the_usual_number(recipe: Any, number: int) -> None:
+    with pytest.raises(ValueError, match="expected at least one worker"):
+        tokenizer_recipe(recipe, INPUTS.replace(num_workers=number))

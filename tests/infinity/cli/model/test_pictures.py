@@ -1,0 +1,73 @@
+"""`infinity generate` and `infinity reconstruct` say what is wrong with a place, a picture or a number."""
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from infinity.cli import app
+from tests.fixtures.pictures_on_disk import encoded, noise
+from tests.fixtures.small_world import write_model
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write_model(tmp_path_factory.mktemp("model"))
+
+
+def text(path: Path) -> None:
+    path.write_text("not a picture")
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(encoded(noise(16, 16))[:-20])
+
+
+def pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize(
+    ("make", "found"),
+    [
+        (text, r"a\.png: expected a picture, found not a picture: begins with"),
+        (cut, r"a\.png: expected a picture, found"),
+        (pipe, r"a\.png: expected a file, found a pipe"),
+        (Path.mkdir, r"a\.png: it is a folder"),
+        (Path, r"a\.png: there is no such file"),
+    ],
+)
+def test_what_is_no_picture_is_named(model: str, tmp_path: Path, make: Callable[[Path], object], found: str) -> None:
+    make(tmp_path / "a.png")
+    result = CliRunner().invoke(app, ["reconstruct", str(tmp_path / "a.png"), "-c", model, "-o", str(tmp_path / "out")])
+    assert result.exit_code == 1
+    assert re.search(found, " ".join(result.output.split())), result.output
+
+
+def test_a_schedule_that_ends_at_one_position_is_refused_by_name(model: str, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(encoded(noise(16, 16)))
+    command = ["reconstruct", str(tmp_path / "a.png"), "-c", model, "--sides", "1,1", "-o", str(tmp_path / "out")]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 1
+    assert "--sides: expected a finest side of at least 2, got 1,1" in result.output
+
+
+def test_the_folder_of_the_pictures_is_looked_at_before_the_model(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("x")
+    command = ["generate", "-c", str(tmp_path / "no model"), "-p", "a cube", "-o", str(tmp_path / "out")]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 1
+    assert "expected a folder for the pictures, found something else" in " ".join(result.output.split())
+
+
+def test_every_copy_of_every_prompt_has_its_seed_in_every_batch_size(model: str, tmp_path: Path) -> None:
+    for size in (1, 2, 3, 8):
+        command = ["generate", "-c", model, "-p", "a", "-p", "b", "--count", "3", "--seed", "5", f"--batch-size={size}"]
+        assert CliRunner().invoke(app, [*command, "-o", str(tmp_path / str(size))]).exit_code == 0
+        assert sorted(path.name for path in (tmp_path / str(size)).iterdir()) == [
+            f"{index:03d}-{word}-seed{seed}.png"
+            for index, (word, seed) in enumerate((word, seed) for word in "ab" for seed in (5, 6, 7))
+        ]
