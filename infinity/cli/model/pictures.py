@@ -103,9 +103,10 @@ def reconstruct(
 
         tokenizer, resolution = _tokenizer_of(checkpoint, check_device(device))
         if sides:
-            resolution = Resolution(sides=tuple(whole("sides", part) for part in sides.split(",")))
-            if resolution.sides[-1] < 2:
+            grids = tuple(whole("sides", part) for part in sides.split(","))
+            if grids[-1] < 2:
                 raise ValueError(f"--sides: expected a finest side of at least 2, got {sides}")
+            resolution = Resolution(sides=grids)
         if resolution is None:
             raise ValueError(f"{checkpoint} is a tokenizer alone and knows no resolution; give one with --sides")
         make_picture_folder(output)

@@ -71,12 +71,14 @@ def edit(
     """Draw a part of a picture again; all other bits stay. Give exactly one of --mask, --outpaint, --keep-scales."""
     with clear_errors():
         from infinity.generation.arguments import one_seed_each
+        from infinity.generation.picture_files import make_picture_folder
         from infinity.transformer.lora_files import parse_adapter
 
         sampling = options.sampling_of(guidance, "", temperature, top_p, False, negative_prompt)
         if sum(each is not None for each in (mask, outpaint, keep_scales)) != 1:
             raise ValueError("expected exactly one of --mask, --outpaint and --keep-scales")
         data = picture.read_bytes()
+        make_picture_folder(output)
         pipe = options.loaded(checkpoint, device)
         wanted = _edit(pipe, data, str(picture), mask, outpaint, keep_scales)
         if lora:
