@@ -23,7 +23,7 @@ def text(path: Path) -> None:
 
 
 def cut(path: Path) -> None:
-    path.write_bytes(encoded(noise(16, 16))[:-20])
+    path.write_bytes(encoded(noise(16, 16))[:200])
 
 
 def pipe(path: Path) -> None:
