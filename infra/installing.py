@@ -4,7 +4,8 @@
 ``requirements*.lock`` what they list for this Python and platform, then torch, then Infinity as an editable package.
 
 torch exists in several builds under one version. The build that pip would choose is installed if its hash is listed. If
-not, it is refused, unless ``--torch-index`` names an index that is trusted with it.
+not, it is refused, unless ``--torch-index`` names an index that is trusted with it, or it lies in a folder of this machine
+that pip's settings name.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def install_torch(lock: Path, index: str | None) -> None:
         index: URL of a further package index, or None.
 
     Raises:
-        InstallError: The build is not listed and no index was named, or pip failed.
+        InstallError: The build is not listed and comes from an index that was not named, or pip failed.
     """
     version, known = torch_lock(lock)
     if index is None and _installed("torch").partition("+")[0] == version:
@@ -78,12 +79,14 @@ def install_torch(lock: Path, index: str | None) -> None:
     (found,) = json.loads(asked)["install"]
     chosen, sha256 = found["metadata"]["version"], found["download_info"]["archive_info"]["hashes"]["sha256"]
     if sha256 not in known:
-        if index is None:
+        local = found["download_info"]["url"].startswith("file:")  # a folder that pip's own settings name
+        if index is None and not local:
             raise InstallError(
                 f"pip would install torch {chosen} with SHA-256 {sha256}, which {lock.name} does not list; name the "
                 "index that you trust with it (make setup TORCH_INDEX_URL=...), or remove it from pip's settings"
             )
-        print(f"torch {chosen} is a build of the index that was named; {lock.name} does not list its hash")
+        source = "of a folder that pip's settings name" if local else "of the index that was named"
+        print(f"torch {chosen} is a build {source}; {lock.name} does not list its hash")
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "torch.txt")
         file.write_text(f"torch=={chosen} --hash=sha256:{sha256}\n", encoding="utf-8")
