@@ -4,8 +4,8 @@
 ``requirements*.lock`` what they list for this Python and platform, then torch, then Infinity as an editable package.
 
 torch exists in several builds under one version. The build that pip would choose is installed if its hash is listed. If
-not, it is refused, unless ``--torch-index`` names an index that is trusted with it, or it lies in a folder of this machine
-that pip's settings name.
+not, it is refused, unless ``--torch-index`` names an index that is trusted with it, or it lies in a folder of this
+machine that pip's settings name.
 """
 
 from __future__ import annotations
