@@ -13,7 +13,7 @@ from infinity import storage
 from infinity.config import Config
 from infinity.data.dataset.manifest import Manifest
 from infinity.data.loading.batches import load_images
-from infinity.diagnosis.findings import Finding
+from infinity.diagnosis.findings import LikelyCause
 from infinity.diagnosis.pictures import caption_findings, reconstruction_db, tokenizer_findings
 from infinity.diagnosis.settings import setting_findings
 from infinity.diagnosis.weights import weight_findings
@@ -60,7 +60,7 @@ class Diagnosis(Config):
     num_steps: int
     reference: str
     departures: tuple[str, ...]
-    findings: tuple[Finding, ...]
+    findings: tuple[LikelyCause, ...]
     looked_at: tuple[str, ...]
 
     @property
@@ -102,7 +102,7 @@ def diagnose(folder: str, *, with_pictures: bool = True) -> Diagnosis:
     fields = spec.to_json()
     reference = reference_for(spec.kind, fields)
     looked_at = [f"curves of {len(curves.get('loss', ()))} logged steps"]
-    findings: list[Finding] = []
+    findings: list[LikelyCause] = []
     outside: list[str] = []
     if reference is not None:
         looked_at.append(f"settings of the recipe {reference.recipe}")
@@ -144,7 +144,9 @@ def _initial(spec: AnySpec) -> dict[str, Tensor] | None:
 
 
 @torch.no_grad()
-def _probe(spec: TrainTransformerSpec, weights: Mapping[str, Tensor], curves: Mapping[str, Points]) -> list[Finding]:
+def _probe(
+    spec: TrainTransformerSpec, weights: Mapping[str, Tensor], curves: Mapping[str, Points]
+) -> list[LikelyCause]:
     """Try the run's tokenizer on its pictures, and its weights with right and with shuffled captions."""
     manifest = Manifest.load(spec.manifest)
     ratio = Counter(map(float, manifest.aspect_ratios)).most_common(1)[0][0]

@@ -25,7 +25,7 @@ REMEDIES = {
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Finding(Config):
+class LikelyCause(Config):
     """Evidence for a fault.
 
     Attributes:
@@ -40,9 +40,9 @@ class Finding(Config):
 
     def __post_init__(self) -> None:
         if self.cause not in REMEDIES:
-            raise ValueError(f"Finding.cause: expected one of {', '.join(REMEDIES)}, got {self.cause!r}")
+            raise ValueError(f"LikelyCause.cause: expected one of {', '.join(REMEDIES)}, got {self.cause!r}")
         if not 0.0 <= self.certainty <= 1.0:
-            raise ValueError(f"Finding.certainty: expected 0 to 1, got {self.certainty}")
+            raise ValueError(f"LikelyCause.certainty: expected 0 to 1, got {self.certainty}")
 
     @property
     def remedy(self) -> str:

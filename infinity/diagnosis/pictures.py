@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from infinity.diagnosis.findings import Finding
+from infinity.diagnosis.findings import LikelyCause
 from infinity.scales import ScaleSchedule
 from infinity.tokenizer import Tokenizer
 
@@ -28,7 +28,7 @@ def reconstruction_db(tokenizer: Tokenizer, images_B3HW: Float[Tensor, "B 3 H W"
     return -10 * math.log10(max(float(error) / 4, 1e-12))
 
 
-def tokenizer_findings(straight_db: float, swapped_db: float, trained_db: float | None) -> list[Finding]:
+def tokenizer_findings(straight_db: float, swapped_db: float, trained_db: float | None) -> list[LikelyCause]:
     """Return the findings about a tokenizer on the run's pictures.
 
     Args:
@@ -38,14 +38,14 @@ def tokenizer_findings(straight_db: float, swapped_db: float, trained_db: float 
     """
     if swapped_db - straight_db > SWAP_GAIN_DB:
         evidence = f"with red and blue swapped the tokenizer reaches {swapped_db:.1f} dB, as they are {straight_db:.1f}"
-        return [Finding(cause="wrong channel order", certainty=0.95, evidence=evidence)]
+        return [LikelyCause(cause="wrong channel order", certainty=0.95, evidence=evidence)]
     if trained_db is not None and trained_db - straight_db > LOST_DB:
         evidence = f"the tokenizer reaches {straight_db:.1f} dB on these pictures, {trained_db:.1f} on its own"
-        return [Finding(cause="another tokenizer", certainty=0.85, evidence=evidence)]
+        return [LikelyCause(cause="another tokenizer", certainty=0.85, evidence=evidence)]
     return []
 
 
-def caption_findings(right: Sequence[float], shuffled: Sequence[float]) -> list[Finding]:
+def caption_findings(right: Sequence[float], shuffled: Sequence[float]) -> list[LikelyCause]:
     """Return the findings about captions.
 
     Args:
@@ -55,5 +55,5 @@ def caption_findings(right: Sequence[float], shuffled: Sequence[float]) -> list[
     own, other = math.fsum(right) / len(right), math.fsum(shuffled) / len(shuffled)
     if (other - own) / own < CAPTION_GAP:
         evidence = f"the loss is {own:.4f} with right captions and {other:.4f} with those of other pictures"
-        return [Finding(cause="captions shuffled", certainty=0.75, evidence=evidence)]
+        return [LikelyCause(cause="captions shuffled", certainty=0.75, evidence=evidence)]
     return []

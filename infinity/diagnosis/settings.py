@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from infinity.diagnosis.findings import Finding
+from infinity.diagnosis.findings import LikelyCause
 
 RATE_FACTOR = 3.0
 """Ratio of learning rates from which a difference is a fault."""
@@ -15,7 +15,7 @@ SHUFFLED_SHARE = 8
 Fields = Mapping[str, Any]
 
 
-def setting_findings(spec: Fields, recipe: Fields) -> list[Finding]:
+def setting_findings(spec: Fields, recipe: Fields) -> list[LikelyCause]:
     """Return the findings of all comparisons.
 
     Args:
@@ -25,20 +25,20 @@ def setting_findings(spec: Fields, recipe: Fields) -> list[Finding]:
     return [finding for look in _LOOKS if (finding := look(spec, recipe)) is not None]
 
 
-def _rate(spec: Fields, recipe: Fields) -> Finding | None:
+def _rate(spec: Fields, recipe: Fields) -> LikelyCause | None:
     mine, usual = (each["optimizer"]["learning_rate"] for each in (spec, recipe))
     evidence = f"optimizer.learning_rate is {mine:g}, the recipe has {usual:g}"
     if mine > RATE_FACTOR * usual:
-        return Finding(cause="learning rate too high", certainty=0.9, evidence=evidence)
+        return LikelyCause(cause="learning rate too high", certainty=0.9, evidence=evidence)
     if mine * RATE_FACTOR < usual:
-        return Finding(cause="learning rate too low", certainty=0.9, evidence=evidence)
+        return LikelyCause(cause="learning rate too low", certainty=0.9, evidence=evidence)
     return None
 
 
-def _condition_drop(spec: Fields, recipe: Fields) -> Finding | None:
+def _condition_drop(spec: Fields, recipe: Fields) -> LikelyCause | None:
     if recipe["model"].get("condition_drop", 0) > 0 and spec["model"].get("condition_drop") == 0:
         usual = recipe["model"]["condition_drop"]
-        return Finding(
+        return LikelyCause(
             cause="guidance trained away",
             certainty=0.95,
             evidence=f"model.condition_drop is 0, so that no unconditional branch is trained; the recipe has {usual:g}",
@@ -46,10 +46,10 @@ def _condition_drop(spec: Fields, recipe: Fields) -> Finding | None:
     return None
 
 
-def _self_correction(spec: Fields, recipe: Fields) -> Finding | None:
+def _self_correction(spec: Fields, recipe: Fields) -> LikelyCause | None:
     if recipe.get("self_correction", 0) > 0 and (spec.get("self_correction") == 0 or spec.get("flips_only")):
         how = "flips the inputs only" if spec.get("flips_only") else "is 0"
-        return Finding(
+        return LikelyCause(
             cause="self-correction off",
             certainty=0.9,
             evidence=f"self_correction {how}, the recipe has {recipe['self_correction']:g}",
@@ -57,9 +57,9 @@ def _self_correction(spec: Fields, recipe: Fields) -> Finding | None:
     return None
 
 
-def _resolution(spec: Fields, recipe: Fields) -> Finding | None:
+def _resolution(spec: Fields, recipe: Fields) -> LikelyCause | None:
     if spec["resolution"] != recipe["resolution"]:
-        return Finding(
+        return LikelyCause(
             cause="wrong resolution table",
             certainty=0.85,
             evidence=f"resolution is {_short(spec['resolution'])}, the recipe has {_short(recipe['resolution'])}",
@@ -67,10 +67,10 @@ def _resolution(spec: Fields, recipe: Fields) -> Finding | None:
     return None
 
 
-def _text(spec: Fields, recipe: Fields) -> Finding | None:
+def _text(spec: Fields, recipe: Fields) -> LikelyCause | None:
     mine, usual = spec.get("text"), recipe.get("text")
     if mine != usual:
-        return Finding(
+        return LikelyCause(
             cause="text features of another encoder",
             certainty=0.8,
             evidence=f"text is {_short(mine)}, the recipe has {_short(usual)}",
@@ -78,10 +78,10 @@ def _text(spec: Fields, recipe: Fields) -> Finding | None:
     return None
 
 
-def _order(spec: Fields, recipe: Fields) -> Finding | None:
+def _order(spec: Fields, recipe: Fields) -> LikelyCause | None:
     window, batch = spec["order"]["window_pictures"], spec["loop"]["batch_size"]
     if window < SHUFFLED_SHARE * batch and window < recipe["order"]["window_pictures"]:
-        return Finding(
+        return LikelyCause(
             cause="data order not shuffled",
             certainty=0.9,
             evidence=f"order.window_pictures is {window}, less than {SHUFFLED_SHARE} batches of {batch}",
@@ -89,9 +89,9 @@ def _order(spec: Fields, recipe: Fields) -> Finding | None:
     return None
 
 
-def _adapters(spec: Fields, recipe: Fields) -> Finding | None:
+def _adapters(spec: Fields, recipe: Fields) -> LikelyCause | None:
     if spec.get("adapters") is not None and recipe.get("adapters") is None:
-        return Finding(
+        return LikelyCause(
             cause="frozen weights",
             certainty=0.8,
             evidence="adapters are trained and all other weights are frozen, the recipe trains all weights",
@@ -103,6 +103,6 @@ def _short(value: Any) -> str:
     return f"{value!s:.120}"
 
 
-_LOOKS: tuple[Callable[[Fields, Fields], Finding | None], ...] = (
+_LOOKS: tuple[Callable[[Fields, Fields], LikelyCause | None], ...] = (
     _rate, _condition_drop, _self_correction, _resolution, _text, _order, _adapters,
 )  # fmt: skip

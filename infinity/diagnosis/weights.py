@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from infinity.diagnosis.findings import Finding
+from infinity.diagnosis.findings import LikelyCause
 
 ROUNDED_SHARE = 0.95
 """Share of weights that are bfloat16 numbers from which they were rounded; of float32 weights 1 in 65,536 are."""
@@ -33,7 +33,7 @@ def unmoved(weights: Mapping[str, Tensor], initial: Mapping[str, Tensor]) -> tup
     return (sum(weights[name].numel() for name in same) / total if total else 0.0), sorted(same)
 
 
-def weight_findings(weights: Mapping[str, Tensor], initial: Mapping[str, Tensor] | None) -> list[Finding]:
+def weight_findings(weights: Mapping[str, Tensor], initial: Mapping[str, Tensor] | None) -> list[LikelyCause]:
     """Return the findings about the weights of a stored state.
 
     Args:
@@ -44,10 +44,10 @@ def weight_findings(weights: Mapping[str, Tensor], initial: Mapping[str, Tensor]
     share = rounded_share(weights)
     if share >= ROUNDED_SHARE:
         evidence = f"{share:.1%} of the weights are exactly bfloat16 numbers; of float32 weights hardly any is"
-        found.append(Finding(cause="bf16 master weights", certainty=0.97, evidence=evidence))
+        found.append(LikelyCause(cause="bf16 master weights", certainty=0.97, evidence=evidence))
     if initial is not None:
         still, names = unmoved(weights, initial)
         if still >= FROZEN_SHARE:
             evidence = f"{still:.0%} of the weights still have their initial values, among them {', '.join(names[:3])}"
-            found.append(Finding(cause="frozen weights", certainty=0.95, evidence=evidence))
+            found.append(LikelyCause(cause="frozen weights", certainty=0.95, evidence=evidence))
     return found

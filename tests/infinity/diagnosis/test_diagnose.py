@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from infinity import storage
 from infinity.cli import app
 from infinity.diagnosis.diagnose import diagnose
-from infinity.diagnosis.findings import REMEDIES, Finding
+from infinity.diagnosis.findings import REMEDIES, LikelyCause
 from infinity.diagnosis.pictures import caption_findings, tokenizer_findings
 from infinity.diagnosis.weights import rounded_share, unmoved, weight_findings
 from infinity.jobs.cluster.connection import in_process
@@ -151,7 +151,7 @@ def test_pictures_tell_channels_from_foreign_tokenizers() -> None:
 
 def test_a_finding_names_a_known_fault_with_a_remedy() -> None:
     with pytest.raises(ValueError, match="expected one of"):
-        Finding(cause="bad luck", certainty=0.5, evidence="")
+        LikelyCause(cause="bad luck", certainty=0.5, evidence="")
     assert all(REMEDIES.values())
     assert set(SETTINGS) < set(REMEDIES)
 
