@@ -27,9 +27,11 @@ _NAMED_BY_CONTENT = re.compile(r"-[0-9a-f]{16}$")
 
 
 def model_digest(model: str) -> str | None:
-    """Return the digest of the checkpoint in a model folder; None where there is none."""
+    """Return the digest of the checkpoint in a model folder; None where there is none, or no model."""
+    if not model:
+        return None
     marker = storage.join(model, MARKER_FILE)
-    return storage.read_text(marker).strip() if model and storage.exists(marker) else None
+    return storage.read_text(marker).strip() if storage.exists(marker) else None
 
 
 def is_named_by_content(uri: str) -> bool:
