@@ -80,5 +80,5 @@ def test_printable_text_can_be_written_and_keeps_what_is_printable(text: str) ->
     "key", ["x" * 1025, "a\0b", "a\ud800", "a\nb", "..", "../../x", "a/../../b", "é" * 600, "", "%00", "x?y#z", "a//b"]
 )
 def test_no_key_that_a_row_names_ends_a_job(s3_server: str, key: str) -> None:
-    with pytest.raises(UnreadableError, match="missing_file"):
+    with pytest.raises(UnreadableError, match="missing file"):
         fetch(Record(row=0, name="x", image=f"{s3_server}/{key}"))
