@@ -7,41 +7,31 @@ import sys
 import threading
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from infinity import storage
-from infinity.data.curation.filters import FilterConfig
-from infinity.data.sources.download.config import DownloadConfig
-from infinity.evaluation.geneval.scenes import SceneBenchmark
 from infinity.jobs import ownership
 from infinity.jobs.cluster.connection import in_process
 from infinity.jobs.dataset import build as build_dataset
 from infinity.jobs.dataset.build import BuildDatasetSpec
-from infinity.jobs.dataset.download import DownloadSpec
-from infinity.jobs.evaluation.evaluate import EvaluateSpec
-from infinity.jobs.evaluation.sweep import SweepGrid, SweepSpec
 from infinity.jobs.ownership import Tenure, once, owned, without_waiting
 from infinity.jobs.progress import Progress, silent
 from infinity.jobs.registry import KINDS
-from infinity.jobs.spec import JobSpec, begin, commit, is_done
-from infinity.jobs.training.encode import EncodeSpec
+from infinity.jobs.spec import begin, commit, is_done
 from infinity.storage import FileAlreadyThereError, LeaseHeldError, LeaseLostError
 from infinity.storage.names import LEASE_FILE
 from infinity.training.metrics import TENSORBOARD_FOLDER
 from tests.fixtures.killing import Victim, newest_step
 from tests.fixtures.limits import AGES_S, wait_until
-from tests.fixtures.picture_server import plain, serving
-from tests.fixtures.pictures_on_disk import encoded, noise
-from tests.fixtures.small_world import write_model
-from tests.fixtures.training_pictures import RESOLUTION, TEXT, make_data
-from tests.fixtures.training_sessions import LOOP, make_tokenizer, tokenizer_spec
+from tests.fixtures.small_jobs import spec_of
+from tests.fixtures.training_pictures import make_data
+from tests.fixtures.training_sessions import LOOP, tokenizer_spec
 from tests.infinity.jobs.test_spec import CountReport, CountSpec
 from tests.infinity.storage.leases.test_lease import usurp
 
 REPOSITORY = Path(__file__).parents[3]
-WITH_RAY = {"tokenizer", "transformer"}
+HEAVY = {"evaluation", "sweep", "tokenizer", "traced"}
+"""Kinds whose smallest job takes seconds."""
 
 
 def work(spec: CountSpec, total: int = 6) -> CountReport:
@@ -147,59 +137,17 @@ def test_the_stated_time_is_a_minute() -> None:
     assert ownership.SILENCE_S == 60.0
 
 
-def pictures(folder: Path) -> str:
-    images = [encoded(noise(8, 8, seed=number)) for number in range(40)]
-    pq.write_table(pa.table({"image": images, "text": [f"picture {number}" for number in range(40)]}), folder)
-    return str(folder)
-
-
-def spec_of(kind: str, folder: Path) -> JobSpec:
-    """A small job of a kind."""
-    output = str(folder / "unused")
-    if kind == "download":
-        limits = DownloadConfig(allow_hosts=("127.0.0.1",), timeout_s=AGES_S, retries=0)
-        return DownloadSpec(output=output, source=str(folder / "urls.tsv"), download=limits)
-    if kind == "dataset":
-        source = pictures(folder / "source.parquet")
-        return BuildDatasetSpec(
-            source=source, output=output, filters=FilterConfig(min_side_px=4), samples_per_shard=10, name="toy"
-        )
-    if kind == "encoded":
-        manifest = make_data(folder, num_train=200)
-        tokenizer = make_tokenizer(folder, manifest, num_steps=1)
-        return EncodeSpec(
-            output=output,
-            manifest=manifest,
-            resolution=RESOLUTION,
-            tokenizer=tokenizer,
-            text=TEXT,
-            pictures_per_part=64,
-        )
-    scenes = SceneBenchmark(pictures_per_prompt=1, prompts_per_task=1, num_shown=1)
-    evaluation = EvaluateSpec(
-        output=output, model=write_model(folder), reconstruction=None, validation=None, samples=None, scenes=scenes,
-        batch_size=4,
-    )  # fmt: skip
-    if kind == "evaluation":
-        return evaluation
-    return SweepSpec(output=output, base=evaluation, grid=SweepGrid(on_logits=(1.0, 3.0)))
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", sorted(set(KINDS) - WITH_RAY))
+@pytest.mark.parametrize("kind", KINDS)
 def test_double_starts_with_signals_end_in_one_report(kind: str, tmp_path: Path, exhaustive: bool) -> None:
     """SIGSTOP, SIGCONT and SIGKILL at random moments, clocks that differ and jump by an hour."""
-    file, module = tmp_path / "spec.json", "tests.fixtures.double_starts"
-    last = 199 if exhaustive else 0
-    with serving({f"/{number}.png": plain(number) for number in range(8)}) as site:
-        (tmp_path / "urls.tsv").write_text(
-            "\n".join(["URL\tTEXT", *(f"{site.url(f'/{n}.png', '127.0.0.1')}\tpicture {n}" for n in range(8))])
-        )
-        file.write_text(json.dumps(spec_of(kind, tmp_path).to_file()))
-        done = subprocess.run(
-            [sys.executable, "-m", module, str(file), str(tmp_path / "out"), "0", str(last)],
-            cwd=REPOSITORY, capture_output=True, text=True, timeout=(last + 1) * AGES_S, check=False,
-        )  # fmt: skip
+    if kind in HEAVY and not exhaustive:
+        pytest.skip("takes longer than the others; run with --exhaustive")
+    module, last = "tests.fixtures.double_starts", 199 if exhaustive else 0
+    done = subprocess.run(
+        [sys.executable, "-m", module, str(tmp_path / "out"), "0", str(last), kind],
+        cwd=REPOSITORY, capture_output=True, text=True, timeout=(last + 1) * AGES_S, check=False,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     print(done.stdout.strip())
 
