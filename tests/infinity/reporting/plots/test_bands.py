@@ -7,7 +7,7 @@ import pytest
 
 from infinity.reporting.plots.bands import BANDS, judge
 
-FIGURES = Path(__file__).parents[3] / "docs" / "figures.md"
+FIGURES = Path(__file__).parents[4] / "docs" / "figures.md"
 
 
 @pytest.mark.parametrize(
