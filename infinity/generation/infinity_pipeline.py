@@ -62,9 +62,10 @@ class InfinityPipeline(Editor):
             CheckpointError: The folder is damaged, or its parts do not belong together.
             ValueError: There is no model, no such device or data type, or the hub cannot be reached.
         """
+        bfloat16 = is_bfloat16(dtype)
         place = fetch_model(model, revision=revision) if is_hub_name(model) else model
         folder = model_folder(storage.absolute(place))
-        pipeline = Pipeline.load(folder, device or best_device(), bfloat16=is_bfloat16(dtype), compiled=compiled)
+        pipeline = Pipeline.load(folder, device or best_device(), bfloat16=bfloat16, compiled=compiled)
         return cls(pipeline, folder)
 
     def to(self, device: str | torch.device) -> Self:
