@@ -3,8 +3,12 @@
 import hashlib
 import re
 import zipfile
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib import metadata
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -111,19 +115,49 @@ def test_a_listed_build_of_torch_brings_the_libraries_it_asks_for(
     assert (target / "nvidia_toy.py").exists() == bool(needs)
 
 
+@pytest.fixture
+def index(tmp_path: Path) -> Iterator[str]:
+    """URL of a package index on this machine that offers a build of torch which no lock file lists."""
+    folder = tmp_path / "index" / "torch"
+    folder.mkdir(parents=True)
+    wheel(folder, "torch", "0.0.1+mine", text="another = True")
+    handler = partial(QuietHandler, directory=str(folder.parent))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
 def test_another_build_of_torch_is_refused_unless_its_index_is_named(
+    tmp_path: Path, target: Path, index: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lock = torch_and_library(tmp_path)
+    monkeypatch.delenv("PIP_NO_INDEX")
+    monkeypatch.setenv("PIP_INDEX_URL", index)
+    with pytest.raises(InstallError, match=r"torch 0\.0\.1\+mine with SHA-256 \w+, which torch\.lock does not list"):
+        install_torch(lock, None)
+    assert not (target / "torch.py").exists()
+    install_torch(lock, index)
+    assert "another" in (target / "torch.py").read_text()
+    assert "a build of the index that was named" in capsys.readouterr().out
+
+
+def test_another_build_of_torch_in_a_folder_that_pip_was_told_of_is_installed_and_said(
     tmp_path: Path, target: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lock = torch_and_library(tmp_path)
-    other = wheel(tmp_path, "torch", "0.0.1+mine", text="another = True")
-    with pytest.raises(
-        InstallError, match=rf"torch 0\.0\.1\+mine with SHA-256 {other}, which torch\.lock does not list"
-    ):
-        install_torch(lock, None)
-    assert not (target / "torch.py").exists()
-    install_torch(lock, "https://packages.invalid/simple")
+    wheel(tmp_path, "torch", "0.0.1+mine", text="another = True")
+    install_torch(lock, None)
     assert "another" in (target / "torch.py").read_text()
-    assert "a build of the index that was named" in capsys.readouterr().out
+    assert "a build of a folder that pip's settings name" in capsys.readouterr().out
 
 
 def test_the_lock_file_of_torch_lists_the_tested_version_with_its_builds() -> None:

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from pydantic import SecretStr
 
-from infra import processes
+from infra import processes, stack_commands
 from infra import stack as stack_module
 from infra.environment import free_port, is_free_port
 from infra.processes import Register
@@ -174,9 +174,9 @@ def test_settings_that_lock_every_client_out_end_up_with_one_sentence(
     config: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(
-        stack_module, "settings", lambda: config.model_copy(update={"prefect_server_auth": SecretStr("a:b")})
+        stack_commands, "settings", lambda: config.model_copy(update={"prefect_server_auth": SecretStr("a:b")})
     )
-    assert stack_module.main(["up"]) == 1
+    assert stack_commands.main(["up"]) == 1
     said = capsys.readouterr().err
     assert said.startswith("error: PREFECT_SERVER_API_AUTH_STRING is set and PREFECT_API_AUTH_STRING is not")
     assert said.count("\n") == 1
@@ -205,7 +205,7 @@ def test_the_stack_is_found_again_deploys_every_flow_and_stops_its_worker(
     again = Stack(prefect_stack.config)
     assert again.server_up() == server
     try:
-        worker = prefect_stack.worker_up(server)
+        (worker,) = prefect_stack.worker_up(server)
         assert worker.is_alive()
         assert again.register.living("worker") == worker
         query = {"deployments": {"name": {"any_": ["local"]}}}
