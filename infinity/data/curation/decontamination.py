@@ -72,7 +72,7 @@ def read_prompts(uri: str) -> list[str]:
     if uri.endswith(".jsonl"):
         found = [_field(row, where) for where, row in json_objects(storage.read_bytes(uri), uri, skips_blank=True)]
     elif uri.endswith(".csv"):
-        found = [_field(row, uri) for row in csv.DictReader(io.StringIO(storage.read_text(uri)))]
+        found = _csv_prompts(uri)
     elif uri.endswith(".txt"):
         found = [line for _, line in text_lines(storage.read_bytes(uri), uri)]
     else:
@@ -170,4 +170,13 @@ def _field(row: dict[str, object], uri: str) -> str:
     for name in _PROMPT_FIELDS:
         if isinstance(value := row.get(name), str):
             return value
-    raise EvaluationSetError(f"{uri}: expected a field {' or '.join(_PROMPT_FIELDS)} in every row, found {sorted(row)}")
+    names = sorted(name for name in row if isinstance(name, str))  # cells without a heading have None
+    raise EvaluationSetError(f"{uri}: expected a field {' or '.join(_PROMPT_FIELDS)} in every row, found {names}")
+
+
+def _csv_prompts(uri: str) -> list[str]:
+    rows = csv.DictReader(io.StringIO(storage.read_text(uri), newline=""))  # lines may also end in \r alone
+    try:
+        return [_field(row, uri) for row in rows]
+    except csv.Error as error:
+        raise EvaluationSetError(f"{uri}, line {rows.line_num}: expected a row of CSV, found none ({error})") from error

@@ -114,12 +114,15 @@ def _rows(data: bytes, where: str) -> list[tuple[str, Question]]:
     except UnicodeDecodeError as error:
         raise ValueError(f"{where}: expected a table in UTF-8, found byte {error.object[error.start]:#x}") from error
     reader = csv.DictReader(io.StringIO(text, newline=""))
-    if missing := [name for name in COLUMNS if name not in (reader.fieldnames or ())]:
-        raise ValueError(
-            f"{where}: expected the columns {', '.join(COLUMNS)}, missing {', '.join(missing)}; found "
-            f"{', '.join(reader.fieldnames or ()) or 'none'}"
-        )
-    rows = [_row(row, f"{where}, line {reader.line_num}") for row in reader]
+    try:
+        if missing := [name for name in COLUMNS if name not in (reader.fieldnames or ())]:
+            raise ValueError(
+                f"{where}: expected the columns {', '.join(COLUMNS)}, missing {', '.join(missing)}; found "
+                f"{', '.join(reader.fieldnames or ()) or 'none'}"
+            )
+        rows = [_row(row, f"{where}, line {reader.line_num}") for row in reader]
+    except csv.Error as error:
+        raise ValueError(f"{where}, line {reader.line_num}: expected a row of CSV, found none ({error})") from error
     if not rows:
         raise ValueError(f"{where}: expected questions, found a table without rows")
     return rows

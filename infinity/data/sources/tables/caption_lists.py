@@ -104,7 +104,10 @@ def _split(line: str, form: ListForm) -> list[str]:
     if form.caption < form.picture:
         return line.split(form.delimiter)
     if form.delimiter in ",;" and form.caption > 1 and '"' in line:
-        return next(csv.reader([line], delimiter=form.delimiter), [])
+        try:
+            return next(csv.reader([line], delimiter=form.delimiter), [])
+        except csv.Error:  # a cell beyond the module's limit: no picture and caption
+            return []
     *cells, caption = line.split(form.delimiter, form.caption)
     return [*(cell.strip().strip('"') for cell in cells), _unquoted(caption.strip())]
 

@@ -58,6 +58,25 @@ def test_prompts_are_read_from_all_forms(tmp_path: Path) -> None:
         read_prompts(str(tmp_path / "empty.txt"))
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_lines_of_a_prompt_table_may_end_in_any_way(tmp_path: Path, end: str) -> None:
+    (tmp_path / "p.csv").write_bytes(end.join(["id,prompt", "1,a dog", '2,"a red, round cup"', ""]).encode())
+    assert read_prompts(str(tmp_path / "p.csv")) == ["a dog", "a red, round cup"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("name\na,b,c\n", "expected a field .* found \\['name'\\]"),
+        ("prompt\n" + "a" * 140_000 + "\n", "line .*expected a row of CSV"),
+    ],
+)
+def test_a_prompt_table_that_is_none_is_a_clear_error(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "p.csv").write_text(text)
+    with pytest.raises(EvaluationSetError, match=words):
+        read_prompts(str(tmp_path / "p.csv"))
+
+
 def test_pictures_of_an_evaluation_set_are_dropped_also_as_copies(tmp_path: Path) -> None:
     asked = {"q.png": encoded(drawing(5))}
     evaluation = image_folder(tmp_path / "eval", asked, [{"file_name": "q.png", "text": "a question"}])

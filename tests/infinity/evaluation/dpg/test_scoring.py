@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infinity.evaluation.dpg.scoring import (
+    COLUMNS,
     MissingParentError,
     Protocol,
     Question,
@@ -39,6 +40,12 @@ def _split(row: str) -> list[str]:
         rest[0] if rest else "entity - whole (x)",
         rest[1] if len(rest) > 1 else f"q{number}?",
     ]
+
+
+def test_a_table_with_a_cell_beyond_all_limits_is_a_clear_error() -> None:
+    header = ",".join(COLUMNS)
+    with pytest.raises(ValueError, match=r"q\.csv, line .*expected a row of CSV"):
+        read_table(f"{header}\n{'a' * 140_000}\n".encode(), "reference", where="q.csv")
 
 
 def test_first_row_is_lost_to_the_reference_alone() -> None:
