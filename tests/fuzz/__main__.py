@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import logging
 import os
@@ -34,10 +35,11 @@ def main(arguments: list[str]) -> int:
     failed = False
     with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
         world = build_world(Path(folder))
-        for door in doors:
-            found = knock(door, world, seconds=given.seconds, seed=given.seed, trial=given.trial)
-            print(json.dumps(found.to_json()), flush=True)
-            failed |= bool(found.failures)
+        with contextlib.chdir(folder):  # where relative places that trials name are made
+            for door in doors:
+                found = knock(door, world, seconds=given.seconds, seed=given.seed, trial=given.trial)
+                print(json.dumps(found.to_json()), flush=True)
+                failed |= bool(found.failures)
     return 1 if failed else 0
 
 
