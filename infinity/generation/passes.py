@@ -75,8 +75,13 @@ def generate_in_passes(
                 steering=(steering or PictureSteering()).batch(rows, encode),
             )
         )
+    return _joined(passes)
+
+
+def _joined(passes: Sequence[Generated]) -> Generated:
     if len(passes) == 1:
         return passes[0]
+    schedule = passes[0].labels.schedule
     return Generated(
         images_BHW3=torch.cat([each.images_BHW3 for each in passes]),
         labels=BitLabels(schedule, torch.cat([each.labels.bits_BLC for each in passes])),

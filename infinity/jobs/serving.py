@@ -78,7 +78,7 @@ def _serve() -> Any:
     """Import Ray Serve, whose models use an older form of pydantic.
 
     Raises:
-        ValueError: Its dependencies are not installed.
+        ValueError: The dependencies of Ray Serve are not installed.
     """
     try:
         with warnings.catch_warnings():

@@ -80,15 +80,7 @@ def tokenizer_recipe(name: TokenizerRecipe, inputs: TokenizerInputs) -> TrainTok
         MixedResolution(resolution=Resolution(size=size, dense=True), batch_size=GPUS * PER_GPU[size]) for size in sizes
     )
     mixed = resolutions if len(resolutions) > 1 else ()
-    optimizer = OptimizerConfig(
-        learning_rate=1e-4,
-        betas=(0.9, 0.95),
-        weight_decay=0.01,  # PyTorch's default; the published value is not known
-        clip_norm=1.0,
-        decay="drop",
-        final_share=0.1,
-        drop_step=drop_step,
-    )
+    optimizer = _published_optimizer(drop_step)
     return TrainTokenizerSpec(
         output=inputs.output,
         manifest=inputs.manifest,
@@ -114,6 +106,18 @@ def tokenizer_recipe(name: TokenizerRecipe, inputs: TokenizerInputs) -> TrainTok
         adversarial=AdversarialConfig(optimizer=optimizer.replace(learning_rate=2e-4), from_step=from_step),
         mixed=mixed,
         start_from=inputs.start_from,
+    )
+
+
+def _published_optimizer(drop_step: int) -> OptimizerConfig:
+    return OptimizerConfig(
+        learning_rate=1e-4,
+        betas=(0.9, 0.95),
+        weight_decay=0.01,  # PyTorch's default; the published value is not known
+        clip_norm=1.0,
+        decay="drop",
+        final_share=0.1,
+        drop_step=drop_step,
     )
 
 

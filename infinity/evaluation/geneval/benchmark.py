@@ -13,7 +13,7 @@ from infinity.evaluation.geneval.scenes import SceneDetector
 from infinity.evaluation.geneval.scoring import GenevalConfig, GenevalPrompt
 from infinity.evaluation.geneval.verdicts import GenevalJudge, summarize_verdicts
 from infinity.evaluation.networks import Networks
-from infinity.evaluation.prompts.benchmark import JudgedPrompts, PictureFolder, PromptItem, PromptSample
+from infinity.evaluation.prompts.benchmark import JudgedPrompts, PictureFolder, PromptItem, PromptSample, spread
 from infinity.evaluation.prompts.found import locate
 from infinity.evaluation.prompts.rewriting import Rewriter, describe
 from infinity.storage.lines import json_objects
@@ -180,8 +180,4 @@ def _spread(prompts: Sequence[GenevalPrompt], most: int | None) -> list[int]:
     by_task: dict[str, list[int]] = {}
     for number, prompt in enumerate(prompts):
         by_task.setdefault(prompt.task, []).append(number)
-    chosen = []
-    for numbers in by_task.values():
-        size = len(numbers) if most is None else min(most, len(numbers))
-        chosen += [numbers[place * len(numbers) // size] for place in range(size)]
-    return chosen
+    return [number for numbers in by_task.values() for number in spread(numbers, most)]

@@ -22,7 +22,8 @@ from infinity.evaluation.prompts.benchmark import (
     PromptItem,
     PromptSample,
     Record,
-    split_missing,
+    complete,
+    spread,
 )
 from infinity.evaluation.prompts.found import in_folders_or_flat, locate
 from infinity.evaluation.prompts.lists import describe
@@ -89,9 +90,7 @@ class JudgeBenchmark(Config):
             ValueError: A file has a line that cannot be read, an id twice, or no prompt.
             StorageError: A file is missing.
         """
-        found = self._all()
-        size = len(found) if self.num_prompts is None else min(self.num_prompts, len(found))
-        return tuple(found[place * len(found) // size] for place in range(size))
+        return spread(self._all(), self.num_prompts)
 
     def _all(self) -> list[PromptItem]:
         found: dict[str, PromptItem] = {}
@@ -170,9 +169,9 @@ class PictureJudge:
         waiting: list[tuple[Picture, JudgeQuestion]] = []
         plan: list[tuple[int, int] | str] = []
         for sample, found in zip(samples, pictures, strict=True):
-            usable, reasons = split_missing(found)
-            if reasons or not usable:
-                plan.append(reasons[0] if reasons else "no picture")
+            usable = complete(found)
+            if isinstance(usable, str):
+                plan.append(usable)
                 continue
             questions = questions_of(sample.item)
             plan.append((len(usable), len(questions)))

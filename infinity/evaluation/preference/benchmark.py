@@ -28,10 +28,10 @@ from infinity.evaluation.prompts.benchmark import (
     PromptItem,
     PromptSample,
     Record,
+    complete,
     described,
     join_notes,
     note_of_missing,
-    split_missing,
 )
 from infinity.evaluation.prompts.found import in_folders_or_flat, locate
 from infinity.evaluation.prompts.lists import PromptList, category_of, describe, read_lists
@@ -297,9 +297,9 @@ class FitJudge:
         records: list[dict[str, Any]] = []
         waiting: list[tuple[dict[str, Any], Picture, str]] = []
         for sample, found in zip(samples, pictures, strict=True):
-            usable, reasons = split_missing(found)
-            if reasons or not usable:
-                records.append({"missing": reasons[0] if reasons else "no picture"})
+            usable = complete(found)
+            if isinstance(usable, str):
+                records.append({"missing": usable})
                 continue
             records.append({"scores": []})
             waiting += [(records[-1], picture, sample.item.prompt) for picture in usable]

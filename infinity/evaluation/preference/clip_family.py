@@ -12,7 +12,7 @@ import numpy as np
 from infinity.evaluation.networks import Networks
 from infinity.evaluation.pictures.store import Picture
 from infinity.evaluation.preference.benchmark import Fit, FitBenchmark, FitJudge, cosines
-from infinity.evaluation.prompts.benchmark import Judge, MissingPicture, PromptSample, Record, split_missing
+from infinity.evaluation.prompts.benchmark import Judge, MissingPicture, PromptSample, Record, complete
 from infinity.perception.clip import Clip, ClipConfig, normalised
 
 PICK_SCORE = "yuvalkirstain/PickScore_v1"
@@ -110,9 +110,9 @@ class PairJudge:
         """Return one record per item. An item with a missing picture has no number: its mean would not compare."""
         records: list[Record] = []
         for found in pictures:
-            usable, reasons = split_missing(found)
-            if reasons or len(usable) < 2:
-                records.append({"missing": reasons[0] if reasons else "fewer than 2 pictures"})
+            usable = complete(found, least=2)
+            if isinstance(usable, str):
+                records.append({"missing": usable})
                 continue
             rows = normalised(self.clip.embed_pictures(usable)).double().cpu().numpy()
             records.append({"scores": [1 - float(np.dot(a, b)) for a, b in combinations(rows, 2)]})

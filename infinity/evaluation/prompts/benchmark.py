@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from infinity import storage
 from infinity.config import Config, digest_of
@@ -244,6 +244,25 @@ def split_missing(pictures: Sequence[Picture | MissingPicture]) -> tuple[list[Pi
     """Return the pictures that can be judged, and the reasons why the others cannot."""
     usable = [picture for picture in pictures if not isinstance(picture, MissingPicture)]
     return usable, [picture.reason for picture in pictures if isinstance(picture, MissingPicture)]
+
+
+_Item = TypeVar("_Item")
+
+
+def complete(pictures: Sequence[Picture | MissingPicture], least: int = 1) -> list[Picture] | str:
+    """Return the pictures of an item if all can be judged and there are enough, else the reason why not."""
+    usable, reasons = split_missing(pictures)
+    if reasons:
+        return reasons[0]
+    if len(usable) < least:
+        return "no picture" if least == 1 else f"fewer than {least} pictures"
+    return usable
+
+
+def spread(items: Sequence[_Item], size: int | None) -> tuple[_Item, ...]:
+    """Return this number of items, spread evenly over all; None for all."""
+    number = len(items) if size is None else min(size, len(items))
+    return tuple(items[place * len(items) // number] for place in range(number))
 
 
 def note_of_missing(missing: int, total: int, what: str, first: str) -> str:

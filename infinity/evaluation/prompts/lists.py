@@ -10,7 +10,7 @@ from typing import Any
 
 from infinity.config import Config, digest_of, parse_json
 from infinity.evaluation.pictures.table import has_pictures, read_table
-from infinity.evaluation.prompts.benchmark import PromptItem
+from infinity.evaluation.prompts.benchmark import PromptItem, spread
 from infinity.evaluation.score import slug
 from infinity.storage.lines import json_lines, text_lines
 from infinity.storage.pinned import PinnedFile
@@ -91,12 +91,7 @@ def read_lists(lists: Sequence[PromptList], most: int | None) -> tuple[PromptIte
     words = Counter(slug(category) for category in by_category if category)
     if clash := sorted(word for word, number in words.items() if number > 1 or word == "overall"):
         raise ValueError(f"expected categories with names of their own, got {clash[0]!r} twice or as a category")
-    chosen: list[PromptItem] = []
-    for group in by_category.values():
-        items = list(group.values())
-        size = len(items) if most is None else min(most, len(items))
-        chosen += [items[place * len(items) // size] for place in range(size)]
-    return tuple(chosen)
+    return tuple(item for group in by_category.values() for item in spread(list(group.values()), most))
 
 
 def category_of(item: PromptItem) -> str:

@@ -20,10 +20,11 @@ from infinity.evaluation.prompts.benchmark import (
     PromptItem,
     PromptSample,
     Record,
+    complete,
     described,
     join_notes,
     note_of_missing,
-    split_missing,
+    spread,
 )
 from infinity.evaluation.prompts.found import in_folders_or_flat, locate
 from infinity.evaluation.prompts.lists import describe
@@ -83,9 +84,7 @@ class TextRenderingBenchmark(Config):
             ValueError: A line cannot be read, a prompt asks for no text, an id is there twice, or there is no prompt.
             StorageError: The file is missing.
         """
-        found = list(self._all())
-        size = len(found) if self.num_prompts is None else min(self.num_prompts, len(found))
-        return tuple(found[place * len(found) // size] for place in range(size))
+        return spread(self._all(), self.num_prompts)
 
     def _all(self) -> tuple[PromptItem, ...]:
         uri = self.prompts.uri
@@ -167,9 +166,9 @@ class TextJudge:
         """Read all pictures. An item with a missing picture has no score: its mean would not compare."""
         records: list[Record] = []
         for found in pictures:
-            usable, reasons = split_missing(found)
-            if reasons or not usable:
-                records.append({"missing": reasons[0] if reasons else "no picture"})
+            usable = complete(found)
+            if isinstance(usable, str):
+                records.append({"missing": usable})
             else:
                 records.append({"read": [list(self.reader(picture)) for picture in usable]})
         return records
