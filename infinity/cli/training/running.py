@@ -10,7 +10,8 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -36,11 +37,18 @@ def run(
 ) -> None:
     """Run one stage from its spec file, unless it is done already."""
     log_to_terminal()
+    with ended_clearly():
+        _run(spec_file, output, ray_address, wait)
+
+
+@contextmanager
+def ended_clearly() -> Iterator[None]:
+    """End with one line and exit code 1 where a stage cannot be done, and with 130 where it is interrupted."""
     from infinity.jobs.cluster.actors import WorkersError
     from infinity.training.learner import TrainingError
 
     try:
-        _run(spec_file, output, ray_address, wait)
+        yield
     except (ValueError, OSError, TrainingError, WorkersError) as error:
         logger.debug("the stage failed", exc_info=True)
         logger.error("error: %s", error)
