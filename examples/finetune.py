@@ -21,7 +21,7 @@ def main(
     # The fingerprint of the source is part of the spec, so that a changed folder makes another data set.
     dataset = BuildDatasetSpec(output=output, source=pictures, fingerprint=fingerprint(pictures))
 
-    # Shape, tokenizer, text encoder and resolution are those of the model. Adapters bear a higher rate than all weights.
+    # Shape, tokenizer, text encoder and resolution are those of the model. Adapters bear a higher rate than weights do.
     how = Finetuning(base=model, output=output, num_steps=num_steps, batch_size=batch_size, rank=8)
 
     with connect():

@@ -65,6 +65,7 @@ def finetune(
         from infinity import storage
         from infinity.jobs.cluster.connection import connect
         from infinity.jobs.registry import run_spec
+        from infinity.jobs.training.base import TrainReport
         from infinity.recipes.finetuning import Finetuning
         from infinity.text.t5_folder import place_of
 
@@ -94,6 +95,7 @@ def finetune(
             spec = how.spec(_built(pictures, how), None if prior is None else _built(prior, how))
             with following("training") as show:
                 report = run_spec(spec, progress=show)
+        assert isinstance(report, TrainReport)
         _show(report.model, how)
 
 
@@ -138,13 +140,14 @@ def on_gpu(device: str | None) -> bool:
 def _built(pictures: str, how: Finetuning) -> str:
     """Return the URI of the manifest of a data set of these pictures."""
     from infinity import storage
-    from infinity.jobs.dataset.build import BuildDatasetSpec, fingerprint
+    from infinity.jobs.dataset.build import BuildDatasetReport, BuildDatasetSpec, fingerprint
     from infinity.jobs.registry import run_spec
 
     uri = storage.absolute(pictures)
     spec = BuildDatasetSpec(output=how.output, source=uri, fingerprint=fingerprint(uri))
     with following("building the data set") as show:
         report = run_spec(spec, progress=show)
+    assert isinstance(report, BuildDatasetReport)
     counts = report.summary.counts
     told = f"{counts['kept']:,} of {counts['read']:,} pictures kept: {report.manifest}"
     err.print(told, markup=False, highlight=False, soft_wrap=True)
