@@ -62,6 +62,20 @@ def end_actor(actor: Any) -> None:
         ray.kill(actor)
 
 
+def actor_here(kind: type[Any]) -> Any:
+    """Start an actor that holds messages on the machine of this process, so that no other machine's end ends it.
+
+    Args:
+        kind: Class of the actor, which takes no arguments.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    # Soft, since a client of ray:// is on no machine of the cluster.
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    return ray.remote(kind).options(num_cpus=0, max_restarts=-1, scheduling_strategy=here).remote()
+
+
 @contextmanager
 def explained() -> Iterator[None]:
     """Make one sentence of whatever is raised in the block because the cluster is lost.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,12 @@ logger = logging.getLogger(__name__)
 
 PATIENCE_S = 10.0
 """Seconds that a job that has failed waits for the calls that are being computed."""
+
+LOOK_S = 5.0
+"""Seconds between two looks at actors that do not answer, while others have nothing to do."""
+
+HOMELESS_S = 20.0
+"""Seconds after which an actor that no machine has room for gives its call to an idle one."""
 
 
 class WorkersError(RuntimeError):
@@ -75,15 +82,20 @@ def each(team: Sequence[Any], method: str, calls: Sequence[tuple[Any, ...]]) -> 
 
     waiting, idle = deque(enumerate(calls)), list(team)
     running: dict[Any, tuple[int, Any]] = {}
+    homeless: dict[Any, float] = {}
     while waiting or running:
         while waiting and idle:
             index, call = waiting.popleft()
             actor = idle.pop()
             running[getattr(actor, method).remote(*call)] = index, actor
-        (ready,), _ = ray.wait(list(running), num_returns=1)
-        index, actor = running.pop(ready)
+        found, _ = ray.wait(list(running), num_returns=1, timeout=LOOK_S if idle else None)
+        if not found:
+            for index in _given_back(running, homeless):
+                waiting.append((index, calls[index]))
+            continue
+        index, actor = running.pop(found[0])
         try:
-            result = _result(ready)
+            result = _result(found[0])
         except Exception:
             # Let the others finish what they do: an actor that is killed at work is reported on the terminal.
             if running:
@@ -91,6 +103,33 @@ def each(team: Sequence[Any], method: str, calls: Sequence[tuple[Any, ...]]) -> 
             raise
         idle.append(actor)
         yield index, result
+
+
+def _given_back(running: dict[Any, tuple[int, Any]], homeless: dict[Any, float]) -> Iterator[int]:
+    """End actors that have no machine for a while, and yield the calls that they had.
+
+    When a machine is lost, its actors wait for room elsewhere, if need be for ever.
+
+    Args:
+        running: Place and actor of every call that is under way; the yielded ones are taken out.
+        homeless: When each actor was first seen without a machine; kept from one look to the next.
+    """
+    for reference, (index, actor) in list(running.items()):
+        if _has_machine(actor):
+            homeless.pop(actor, None)
+        elif time.monotonic() - homeless.setdefault(actor, time.monotonic()) >= HOMELESS_S:
+            logger.warning("no machine has room for a worker that was lost; the others do its work")
+            del running[reference]
+            end_actor(actor)
+            yield index
+
+
+def _has_machine(actor: Any) -> bool:
+    """Return whether an actor runs on some machine, dead ones too: their calls end with an error."""
+    from ray._private import state
+
+    found = state.actors(actor._actor_id.hex())
+    return found.get("State") not in ("DEPENDENCIES_UNREADY", "PENDING_CREATION", "RESTARTING")
 
 
 def _result(reference: Any) -> Any:
