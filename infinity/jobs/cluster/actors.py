@@ -80,7 +80,9 @@ def each(team: Sequence[Any], method: str, calls: Sequence[tuple[Any, ...]]) -> 
         return
     import ray
 
-    waiting, idle = deque(enumerate(calls)), list(team)
+    waiting, idle = deque(enumerate(calls)), [actor for actor in team if _state(actor) != "DEAD"]
+    if not idle:
+        raise WorkersError("all workers have died; see the logs of Ray")
     running: dict[Any, tuple[int, Any]] = {}
     homeless: dict[Any, float] = {}
     while waiting or running:
@@ -90,8 +92,13 @@ def each(team: Sequence[Any], method: str, calls: Sequence[tuple[Any, ...]]) -> 
             running[getattr(actor, method).remote(*call)] = index, actor
         found, _ = ray.wait(list(running), num_returns=1, timeout=LOOK_S if idle else None)
         if not found:
-            for index in _given_back(running, homeless):
-                waiting.append((index, calls[index]))
+            ready = [actor for actor in idle if _state(actor) == "ALIVE"]
+            for reference, successor in zip(_without_machine(running, homeless), ready, strict=False):
+                index, actor = running.pop(reference)
+                logger.warning("no machine has room for a worker that was lost; the others do its work")
+                end_actor(actor)
+                idle.remove(successor)
+                running[getattr(successor, method).remote(*calls[index])] = index, successor
             continue
         index, actor = running.pop(found[0])
         try:
@@ -105,31 +112,33 @@ def each(team: Sequence[Any], method: str, calls: Sequence[tuple[Any, ...]]) -> 
         yield index, result
 
 
-def _given_back(running: dict[Any, tuple[int, Any]], homeless: dict[Any, float]) -> Iterator[int]:
-    """End actors that have no machine for a while, and yield the calls that they had.
+def _without_machine(running: dict[Any, tuple[int, Any]], homeless: dict[Any, float]) -> list[Any]:
+    """Return the calls whose actors have had no machine for a while.
 
     When a machine is lost, its actors wait for room elsewhere, if need be for ever.
 
     Args:
-        running: Place and actor of every call that is under way; the yielded ones are taken out.
+        running: Place and actor of every call that is under way.
         homeless: When each actor was first seen without a machine; kept from one look to the next.
     """
-    for reference, (index, actor) in list(running.items()):
-        if _has_machine(actor):
+    now, found = time.monotonic(), []
+    for reference, (_, actor) in running.items():
+        if _state(actor) not in _HOMELESS:
             homeless.pop(actor, None)
-        elif time.monotonic() - homeless.setdefault(actor, time.monotonic()) >= HOMELESS_S:
-            logger.warning("no machine has room for a worker that was lost; the others do its work")
-            del running[reference]
-            end_actor(actor)
-            yield index
+        elif now - homeless.setdefault(actor, now) >= HOMELESS_S:
+            found.append(reference)
+    return found
 
 
-def _has_machine(actor: Any) -> bool:
-    """Return whether an actor runs on some machine, dead ones too: their calls end with an error."""
+_HOMELESS = frozenset({"DEPENDENCIES_UNREADY", "PENDING_CREATION", "RESTARTING"})
+"""States of an actor that no machine has."""
+
+
+def _state(actor: Any) -> str:
+    """Return the state of an actor in Ray's words."""
     from ray._private import state
 
-    found = state.actors(actor._actor_id.hex())
-    return found.get("State") not in ("DEPENDENCIES_UNREADY", "PENDING_CREATION", "RESTARTING")
+    return str(state.actors(actor._actor_id.hex()).get("State"))
 
 
 def _result(reference: Any) -> Any:
