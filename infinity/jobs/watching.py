@@ -103,8 +103,8 @@ def _sentence(error: Exception) -> str:
     text = str(error).strip() or type(error).__name__
     if (found := _MEMORY.search(text)) is not None:
         return (
-            f"the memory of the machine {found[1]} ran out ({found[2]} of {found[3]} used), so Ray ended workers there; "
-            "end other programs, or use fewer workers, smaller batches or another machine"
+            f"the memory of the machine {found[1]} ran out ({found[2]} of {found[3]} used), so Ray ended workers "
+            "there; end other programs, or use fewer workers, smaller batches or another machine"
         )
     return f"a part of the Ray cluster died ({text.splitlines()[0][:300]})"
 

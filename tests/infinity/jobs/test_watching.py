@@ -104,8 +104,8 @@ def test_the_death_of_a_part_of_the_cluster_is_one_sentence(local_ray: None) -> 
         raise ray.exceptions.RaySystemError("the raylet died\n" + 150 * "a line of the log of its raylet\n")
 
 
-OUT_OF_MEMORY = """10 worker(s) were killed due to the node running low on memory. Memory on the node (IP: 10.213.80.10, \
-ID: e1238a34) was 23.04GB used / 23.54GB limit (0.978943)
+OUT_OF_MEMORY = """10 worker(s) were killed due to the node running low on memory. Memory on the node \
+(IP: 10.213.80.10, ID: e1238a34) was 23.04GB used / 23.54GB limit (0.978943)
 OOM kill reason: Memory usage 24018845696B exceeded threshold of 24012687360B (95.0% of 25276514304B limit)
 Object store memory usage: [- objects spillable: 1
 """
