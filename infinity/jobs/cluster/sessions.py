@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
+
+START_S = 180.0
+"""Longest time in seconds that a node may take to tell the head of itself."""
 
 
 @contextmanager
@@ -33,13 +37,42 @@ def apart() -> Iterator[None]:
 
     services.ConsolePopen = start
     try:
-        yield
+        with patient(lambda: all(process.poll() is None for process in started)):
+            yield
     except BaseException:
         for process in started:
             _end(process, with_group=bool(own))
         raise
     finally:
         services.ConsolePopen = usual
+
+
+@contextmanager
+def patient(is_starting: Callable[[], bool] = lambda: True) -> Iterator[None]:
+    """Inside the block a node that starts may take minutes; Ray gives it 30 seconds, too few on a busy machine.
+
+    Args:
+        is_starting: Whether there is hope that the node starts.
+    """
+    from ray._private import services
+
+    usual = services.get_node
+
+    def get_node(*arguments: Any, **options: Any) -> Any:
+        until = time.monotonic() + START_S
+        while True:
+            try:
+                return usual(*arguments, **options)
+            except RuntimeError:
+                if time.monotonic() > until or not is_starting():
+                    raise
+            time.sleep(0.2)
+
+    services.get_node = get_node
+    try:
+        yield
+    finally:
+        services.get_node = usual
 
 
 def _end(process: Any, *, with_group: bool) -> None:

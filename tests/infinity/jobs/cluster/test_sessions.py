@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from infinity.jobs.cluster.sessions import apart
+from infinity.jobs.cluster.sessions import apart, patient
 from tests.fixtures.killing import living
 from tests.fixtures.limits import wait_until
 
@@ -49,3 +49,32 @@ def test_a_start_that_succeeds_keeps_its_processes_in_sessions_of_their_own() ->
     assert process.poll() is None
     assert os.getsid(process.pid) == process.pid
     process.communicate(b"\n")
+
+
+def test_a_node_that_starts_may_take_longer_than_the_patience_of_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ray._private import services
+
+    asked = list[str]()
+
+    def get_node(_address: str, node: str) -> dict[str, str]:
+        asked.append(node)
+        if len(asked) < 4:
+            raise RuntimeError("no node info")
+        return {"node_id": node}
+
+    monkeypatch.setattr(services, "get_node", get_node)
+    with patient():
+        assert services.get_node("address", "n1") == {"node_id": "n1"}
+    assert services.get_node is get_node
+    assert len(asked) == 4
+
+
+def test_a_node_whose_process_is_dead_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ray._private import services
+
+    def get_node(_address: str, _node: str) -> None:
+        raise RuntimeError("no node info")
+
+    monkeypatch.setattr(services, "get_node", get_node)
+    with pytest.raises(RuntimeError, match="no node info"), patient(lambda: False):
+        services.get_node("address", "n1")
