@@ -35,7 +35,10 @@ def run(
     ] = True,
 ) -> None:
     """Run one stage from its spec file, unless it is done already."""
-    log_to_terminal()
+    from infinity import storage
+
+    folder = storage.parent(storage.absolute(spec_file))
+    log_to_terminal(storage.name(storage.parent(folder)), storage.name(folder))
     from infinity.jobs.cluster.actors import WorkersError
     from infinity.training.learner import TrainingError
 
@@ -69,12 +72,14 @@ def _run(spec_file: str, output: str | None, ray_address: str | None, wait: bool
     logger.info("done: %s", report_uri(spec))
 
 
-def log_to_terminal() -> None:
-    """Write log records to standard error, with the time."""
+def log_to_terminal(run: str = "", stage: str = "") -> None:
+    """Write log records to standard error, with the time; as JSON lines where ``INFINITY_LOG_FORMAT`` says so."""
+    from infinity.logs import JsonLines, wants_json
     from infinity.reporting.terminal import EscapingFormatter
 
+    text = EscapingFormatter("%(asctime)s %(message)s", datefmt="%H:%M:%S")
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(EscapingFormatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+    handler.setFormatter(JsonLines(run, stage) if wants_json() else text)
     logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 
