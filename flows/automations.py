@@ -6,8 +6,9 @@ In these files an action names a deployment as ``deployment: flow/name`` and a b
 differ from server to server.
 """
 
+import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -73,8 +74,11 @@ def _known(what: str) -> Iterator[None]:
         raise MissingReferenceError(f"since the server has no {what}; make it and run this command again") from error
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Entry of the command line."""
+    argparse.ArgumentParser(prog="python -m flows.automations", description=__doc__.partition("\n")[0]).parse_args(
+        arguments
+    )
     for sentence in make_automations():
         print(sentence)
     return 0

@@ -40,12 +40,12 @@ class StageFolder:
 
     @property
     def name(self) -> str:
-        """Kind and digest."""
+        """Kind and digest, which its spec gives."""
         return storage.name(self.uri)
 
     @property
     def kind(self) -> str:
-        """Kind of the job."""
+        """Kind of the job, such as transformer."""
         return self.name.rpartition("-")[0]
 
     @property

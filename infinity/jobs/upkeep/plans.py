@@ -22,7 +22,7 @@ def planned_specs(text: str, where: str) -> dict[str, JobSpec]:
 
     Args:
         text: Content of ``run.json``.
-        where: Its URI, for messages.
+        where: URI of the plan, for messages.
 
     Raises:
         ConfigError: The plan is of another version, or damaged.

@@ -19,6 +19,8 @@ from infinity.storage.errors import FileMissingError
 from infinity.training.metrics import METRICS_FILE
 
 _SAMPLES = re.compile(rf"{SAMPLES_FOLDER}/step-\d+\.png")
+STORE = "encoded-"
+"""Begin of the names of stores of latents, which follow from the trainings that fill them."""
 TRAININGS = ("tokenizer", "pretrain", "finetune")
 
 
@@ -43,11 +45,12 @@ def view(folder: str, inventory: Inventory) -> RunView:
         ) from error
     stages = {name: stage for name, spec in specs.items() if (stage := _folder(spec, folder, inventory)) is not None}
     sheets = [sheet for name in TRAININGS if name in stages if (sheet := _sheet(stages[name])) is not None]
+    own = {storage.name(spec.folder) for spec in specs.values()}
     dataset, evaluation = stages.get("dataset"), stages.get("evaluation")
     return RunView(
         name=storage.name(folder),
         folder=folder,
-        settings={path: value for name in specs for path, value in _flat(name, specs[name].to_json(), folder)},
+        settings={path: value for name in specs for path, value in _flat(name, specs[name].to_json(), own)},
         data=_report(dataset, BuildDatasetReport).summary.counts if dataset and dataset.is_done else {},
         curves={name: _curves(stages[name]) for name in TRAININGS if name in stages},
         scores=_report(evaluation, EvaluateReport).scores if evaluation and evaluation.is_done else (),
@@ -76,17 +79,24 @@ def _sheet(stage: StageFolder) -> str | None:
     return stage.paths[names[-1]].uri if names else None
 
 
-def _flat(path: str, value: Any, run: str) -> Iterator[tuple[str, str]]:
-    """Yield (path, text) of every setting; where the run lies, and the digests of its stages, are no settings."""
+def _flat(path: str, value: Any, own: set[str]) -> Iterator[tuple[str, str]]:
+    """Yield (path, text) of every setting; where the run lies, and the digests of its own stages, are no settings."""
     if isinstance(value, Mapping):
         for name, each in value.items():
             if name != "output" or path not in PLAN_KINDS:
-                yield from _flat(f"{path}.{name}", each, run)
+                yield from _flat(f"{path}.{name}", each, own)
     elif isinstance(value, str):
-        text = STAGE_NAME.sub(lambda match: match[0].rpartition("-")[0], value)
-        yield path, text.rpartition(f"/{storage.name(run)}/")[2] if text != value else text
+        yield path, _without_place(value, own)
     elif isinstance(value, list) and any(isinstance(each, Mapping) for each in value):
         for place, each in enumerate(value):
-            yield from _flat(f"{path}.{place}", each, run)
+            yield from _flat(f"{path}.{place}", each, own)
     else:
         yield path, str(value)
+
+
+def _without_place(text: str, own: set[str]) -> str:
+    """Return a path into one of the run's own stages as its kind and the rest; any other text as it is."""
+    found = list(STAGE_NAME.finditer(text))
+    if not found or (found[-1][0] not in own and not found[-1][0].startswith(STORE)):
+        return text
+    return found[-1][0].rpartition("-")[0] + text[found[-1].end() :]

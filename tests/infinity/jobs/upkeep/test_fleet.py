@@ -152,6 +152,13 @@ def test_two_runs_side_by_side_show_what_differs_and_nothing_else(tmp_path: Path
     assert different_settings(views) == [("tokenizer.seed", "0", "7")]
     lines = {(stage, metric): series for stage, metric, series in shared_curves(views)}
     assert [line.label for line in lines["tokenizer", "loss"]] == ["one", "two"]
+    foreign = again.replace(finetune=again.finetune.replace(start_from=storage.join(first.pretrain.folder, "model")))
+    storage.write_text(str(tmp_path / "two" / "run.json"), json.dumps(foreign.to_json()))
+    (from_one,) = (
+        row for row in different_settings([views[0], view(str(tmp_path / "two"), inventory)]) if "start_from" in row[0]
+    )
+    assert from_one == ("finetune.start_from", "transformer/model", foreign.finetune.start_from)
+    storage.write_text(str(tmp_path / "two" / "run.json"), json.dumps(again.to_json()))
     page = CliRunner().invoke(
         app, ["compare-runs", "one", "two", "--root", str(tmp_path), "-o", str(tmp_path / "p.html")]
     )
