@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import typer
 
-from infinity.cli import doctor
+from infinity.cli import doctor, metrics, upkeep
 from infinity.cli.data import building, datasets, duplicates, quarantined
 from infinity.cli.evaluation import distance, rating, registry, scores, sweep
 from infinity.cli.model import adapters, pictures, published, pull, records, redo, serving
@@ -53,7 +53,7 @@ panels: dict[str, tuple[Callable[..., None], ...]] = {
         records.report,
         studies.study,
     ),
-    "Operate": (doctor.doctor,),
+    "Operate": (doctor.doctor, upkeep.fleet, upkeep.compare_runs, metrics.metrics, upkeep.gc),
 }
 """Commands by the group of ``infinity --help`` that lists them."""
 

@@ -36,7 +36,8 @@ def run(
     ] = True,
 ) -> None:
     """Run one stage from its spec file, unless it is done already."""
-    log_to_terminal()
+    *_, name, stage, _ = ["", "", *spec_file.split("/")]  # <run>/<stage>/spec.json
+    log_to_terminal(name, stage)
     with ended_clearly():
         _run(spec_file, output, ray_address, wait)
 
@@ -77,12 +78,14 @@ def _run(spec_file: str, output: str | None, ray_address: str | None, wait: bool
     logger.info("done: %s", report_uri(spec))
 
 
-def log_to_terminal() -> None:
-    """Write log records to standard error, with the time."""
+def log_to_terminal(run: str = "", stage: str = "") -> None:
+    """Write log records to standard error, with the time; as JSON lines where ``INFINITY_LOG_FORMAT`` says so."""
+    from infinity.logs import JsonLines, wants_json
     from infinity.reporting.terminal import EscapingFormatter
 
+    text = EscapingFormatter("%(asctime)s %(message)s", datefmt="%H:%M:%S")
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(EscapingFormatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+    handler.setFormatter(JsonLines(run, stage) if wants_json() else text)
     logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 

@@ -28,7 +28,7 @@ GROUPS = {
     "Evaluate": (
         "evaluate", "sweep", "compare", "leaderboard", "statistics", "distance", "report", "study", "registry", "rate",
     ),
-    "Operate": ("doctor",),
+    "Operate": ("doctor", "fleet", "compare-runs", "metrics", "gc"),
     "Data": ("data",),
 }  # fmt: skip
 
