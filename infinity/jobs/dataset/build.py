@@ -12,7 +12,8 @@ import pyarrow as pa
 from infinity import storage
 from infinity.data.curation.dropped import DROPPED_FILE, dropped_file, shown_rows
 from infinity.data.curation.facts import MEASURE_VERSION
-from infinity.data.dataset.layout import SHARD_VERSION, ShardLimits, ShardPlan, ShardPlans, Stored, plan_shards
+from infinity.data.dataset.dealing import ShardLimits
+from infinity.data.dataset.layout import SHARD_VERSION, ShardPlan, ShardPlans, Stored, plan_shards
 from infinity.data.dataset.manifest import Manifest
 from infinity.data.dataset.manifest_head import ManifestHead, ShardInfo
 from infinity.data.dataset.manifest_rows import FULL_SCHEMA, has_further, with_further

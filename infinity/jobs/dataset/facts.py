@@ -75,7 +75,7 @@ class SourceTable:
     facts: pa.Table
     files: tuple[str, ...]
     shifts: tuple[int, ...]
-    reduced: pa.Table = field(default_factory=lambda: _placed(REDUCED.empty_table(), "", 0))
+    reduced: pa.Table = field(default_factory=lambda: placed(REDUCED.empty_table(), "", 0))
 
     def without_facts(self) -> SourceTable:
         """Return the same rows with their places alone: all that is needed once it is decided which rows stay."""
@@ -301,7 +301,7 @@ def _joined(
             measured, stored = next(found)
             table = _shifted(measured, shift)
             facts.add(table)
-            reduced.add(_placed(stored, calls[len(slices)].reduced, shift))
+            reduced.add(placed(stored, calls[len(slices)].reduced, shift))
             slices.append(ShiftedSlice(piece, shift) if shift else piece)
             shifts.append(shift)
             behind = max(behind, piece.first_row + shift + 1, *(row + 1 for row in table["row"][-1:].to_pylist()))
@@ -320,6 +320,7 @@ def _shifted(table: pa.Table, shift: int) -> pa.Table:
     return table.set_column(table.schema.get_field_index("row"), "row", rows) if shift else table
 
 
-def _placed(reduced: pa.Table, uri: str, shift: int) -> pa.Table:
+def placed(reduced: pa.Table, uri: str, shift: int) -> pa.Table:
+    """Return the places of a slice's reduced pictures with the URI of their file, by row of all sources."""
     files = pa.array([pictures_uri(uri)] * reduced.num_rows, pa.string())
     return _shifted(reduced, shift).append_column("uri", files)

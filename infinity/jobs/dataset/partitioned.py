@@ -41,13 +41,13 @@ class PartitionedDecisions:
         counts: Counts of all rows.
         kept: URIs of the facts of the rows that stay, by row; read with ``read_bucket``.
         dropped: URIs of the rows that do not, with their reasons, by row.
-        folder: URI of the folder of all files, which can go when the data set exists.
+        work: Places of all files; their folder can go when the data set exists.
     """
 
     counts: ChunkCounts
     kept: tuple[str, ...]
     dropped: tuple[str, ...]
-    folder: str
+    work: Workspace
 
 
 def chunks_of(files: Iterable[tuple[str, int, int, int]], most: int = ROWS_PER_CHUNK) -> tuple[Chunk, ...]:
@@ -137,7 +137,7 @@ class _Decision:
             counts=self._whole(counts, settled),
             kept=tuple(work.of_chunks(row_rules.KEPT)),
             dropped=tuple(work.of_chunks(FATES)),
-            folder=work.folder,
+            work=work,
         )
 
     def _whole(self, rows: ChunkCounts, settled: ChunkCounts) -> ChunkCounts:

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from jaxtyping import Int, UInt8
 
 from infinity import storage
 from infinity.data.curation.decisions import DROPPED, decide, told_of
@@ -24,6 +24,7 @@ from infinity.data.curation.partitioned.buckets import by_checksum, read_bucket,
 from infinity.data.curation.partitioned.workspace import FATES, ROWS, Chunk, Work, Workspace
 from infinity.data.curation.rule_counts import RuleCount
 from infinity.data.curation.takedown import listed_pixels, split_taken_down
+from infinity.data.dedup.near_duplicates import Thumbnails
 from infinity.data.sources.checking import Tally
 
 LISTED, DROPPED_ROWS, KEPT, EXACT_IN = "listed", "dropped", "kept", "exact-in"
@@ -120,11 +121,7 @@ def judge_rows(work: Workspace, number: int, chunk: Chunk) -> dict[str, Any]:
             facts, taken = split_taken_down(facts, work.takedown, frozenset(listed))
         filters = work.filters.replace(duplicates="keep", near_duplicates=None, caption_duplicates=None)
         evaluation = load_evaluation(work.evaluation) if work.evaluation else None
-
-        def thumbnails(rows: Int[np.ndarray, " m"]) -> UInt8[np.ndarray, "m 32 32 3"]:
-            return chunk.thumbnails(pa.chunked_array([pa.array(rows)]))
-
-        found = decide(facts, filters, evaluation, thumbnails if filters.evaluation.pictures else None)
+        found = decide(facts, filters, evaluation, _by_row(chunk, facts) if filters.evaluation.pictures else None)
         write_rows(work.uri(DROPPED_ROWS, number), found.dropped)
         kept = found.kept.select(PREFERENCE_COLUMNS)
         write_buckets(work.uri(EXACT_IN, number), kept, by_checksum(kept["pixels"], work.num_partitions))
@@ -138,6 +135,14 @@ def judge_rows(work: Workspace, number: int, chunk: Chunk) -> dict[str, Any]:
         return found.kept, None, counts.to_json()
 
     return work.done(ROWS, number, run)
+
+
+def _by_row(chunk: Chunk, facts: pa.Table) -> Thumbnails:
+    """Return the thumbnails of a chunk by row number, all held in memory."""
+    rows = facts["row"].filter(pc.is_null(facts["problem"]))
+    pictures, numbers = chunk.thumbnails(rows), rows.to_numpy()
+    order = np.argsort(numbers)
+    return lambda wanted: pictures[order[np.searchsorted(numbers[order], wanted)]]
 
 
 def settle(work: Workspace, number: int, stages: Sequence[str]) -> dict[str, Any]:
