@@ -214,6 +214,20 @@ def gather(
         StorageError: A source cannot be read, or the facts not be written.
     """
     measuring = section(progress, 0.0, 0.5 if judges else 1.0)
+    calls = measuring_calls(opened, max_pixels, root, storing)
+    kinds = " and ".join(dict.fromkeys(each.source.kind for each in opened))
+
+    checked = _Checked(len(calls), kinds, measuring)
+    found = checked.each(each_result(measure, ((call,) for call in calls), checked.on_done))
+    if judges is not None:
+        found = _judged(calls, list(found), judges, root, section(progress, 0.5, 1.0))
+    return _joined(opened, calls, found)
+
+
+def measuring_calls(
+    opened: Sequence[OpenedSource], max_pixels: int, root: str, storing: StoringConfig
+) -> list[MeasuringCall]:
+    """Return one call per slice of all sources, in order; see ``gather``."""
     calls: list[MeasuringCall] = []
     for each in opened:
         folder = each.folder(max_pixels, storing.side_px)
@@ -230,13 +244,7 @@ def gather(
                     storing=storing,
                 )
             )
-    kinds = " and ".join(dict.fromkeys(each.source.kind for each in opened))
-
-    checked = _Checked(len(calls), kinds, measuring)
-    found = checked.each(each_result(measure, ((call,) for call in calls), checked.on_done))
-    if judges is not None:
-        found = _judged(calls, list(found), judges, root, section(progress, 0.5, 1.0))
-    return _joined(opened, calls, found)
+    return calls
 
 
 class _Checked:

@@ -121,8 +121,8 @@ class _Decision:
     """The stages in order, each a fan-out."""
 
     def __init__(self, work: Workspace, chunks: Sequence[Chunk], progress: ProgressSink) -> None:
-        self.work, self.chunks, self._progress = work, chunks, progress
-        self._done = 0
+        self.work, self.chunks = work, chunks
+        self.stage = Stages(progress).run
 
     def run(self) -> PartitionedDecisions:
         """Run all stages that are asked for."""
@@ -200,11 +200,19 @@ class _Decision:
         """Run a task for each partition."""
         return self.stage(function, [(self.work, number, *more) for number in range(self.work.num_partitions)])
 
-    def stage(self, function: Callable[..., Told], calls: Sequence[tuple[Any, ...]]) -> list[Told]:
+
+class Stages:
+    """Fan-outs one after the other, of which nobody knows before how many there are."""
+
+    def __init__(self, progress: ProgressSink) -> None:
+        self._progress = progress
+        self._done = 0
+
+    def run(self, function: Callable[..., Told], calls: Sequence[tuple[Any, ...]]) -> list[Told]:
         """Run a task for each call, and return what they tell, in order."""
         name = function.__name__.replace("_", " ")
         self._done += 1
-        share = 1 - 0.9**self._done  # how many turns are needed is not known before
+        share = 1 - 0.9**self._done
 
         def on_done(done: int) -> None:
             self._progress(Progress(share, f"{name}: {done:,} of {len(calls):,} parts"))
