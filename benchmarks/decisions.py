@@ -2,9 +2,9 @@
 
 ``python -m benchmarks.decisions --rows 100000 1000000`` writes facts of so many pictures (a tenth are exact copies of
 others, a tenth near ones), decides on them with two Ray workers, and prints a line of JSON for each number.
-``--kill 10`` starts the same decision as often and kills all its processes with SIGKILL on the way, later each time;
-then it runs to its end, and once more from nothing: ``same`` tells whether the fates are the same. ``--here`` runs the
-tasks in one process, without Ray.
+``--kill 10`` then starts the same decision from nothing as often and kills all its processes with SIGKILL on the way,
+later each time, until it runs to its end: ``same`` tells whether the fates are the same. ``--here`` runs the tasks in
+one process, without Ray.
 """
 
 from __future__ import annotations
@@ -135,36 +135,40 @@ def decide_all(folder: Path, rows: int, partitions: int | None, root: Path, here
     print(json.dumps(told))
 
 
-def killed_on_the_way(command: list[str], root: Path, times: int) -> list[int]:
-    """Start a command again and again, kill all its processes each time, and return how many files there were."""
+def num_files(root: Path) -> int:
+    """Return how many files the tasks have written."""
+    return sum(1 for _ in root.rglob("*.parquet"))
+
+
+def killed_on_the_way(command: list[str], root: Path, times: int, total: int) -> list[int]:
+    """Start a command again and again, kill all its processes each time, and return how many files there were.
+
+    Args:
+        command: The decision.
+        root: Folder of its files.
+        times: Number of kills, evenly over the decision.
+        total: Number of files of the whole decision.
+    """
     files = list[int]()
     for number in range(times):
         process = subprocess.Popen(
             command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        before = sum(1 for _ in root.rglob("*.parquet"))
-        deadline = time.monotonic() + 600
-        while process.poll() is None and time.monotonic() < deadline:
-            if sum(1 for _ in root.rglob("*.parquet")) >= before + 3 + 5 * number:
-                break
-            time.sleep(0.2)
+        while process.poll() is None and num_files(root) < (number + 1) * total // (times + 1):
+            time.sleep(0.02)
+        if process.poll() is not None:
+            raise RuntimeError(f"kill {number + 1}: the decision had ended with {process.returncode} before")
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        files.append(sum(1 for _ in root.rglob("*.parquet")))
+        files.append(num_files(root))
         time.sleep(2.0)  # until what it left behind has ended
     return files
 
 
-def measured(folder: Path, rows: int, root: Path, args: argparse.Namespace) -> dict[str, object]:
-    """Run one decision from the beginning, or from what was left by kills, and return its figures."""
-    child = [sys.executable, "-m", "benchmarks.decisions", "--child", str(folder), str(rows), str(root)]
-    child += ["--partitions", str(args.partitions)] if args.partitions else []
-    child += ["--here"] if args.here else []
-    kills = killed_on_the_way(child, root, args.kill) if args.kill and "killed" in root.name else []
-    watched = watch(child)
+def measured(command: list[str]) -> dict[str, object]:
+    """Run one decision, from the beginning or from what was left by kills, and return its figures."""
+    watched = watch(command)
     return {
-        "rows": rows,
-        **({"files_at_kills": kills} if kills else {}),
         "wall_s": round(watched.wall_s, 1),
         "cpu_s": round(watched.cpu_s, 1),
         "peak_mib": round(watched.peak_bytes / 2**20),
@@ -172,6 +176,28 @@ def measured(folder: Path, rows: int, root: Path, args: argparse.Namespace) -> d
         "load": round(os.getloadavg()[0], 1),
         **json.loads(watched.lines[-1]),
     }
+
+
+def compared(folder: Path, rows: int, temporary: Path, args: argparse.Namespace) -> dict[str, object]:
+    """Decide once undisturbed, and once with kills on the way where they are asked for."""
+    more = ["--partitions", str(args.partitions)] if args.partitions else []
+    more += ["--here"] if args.here else []
+
+    def command(root: Path) -> list[str]:
+        root.mkdir()
+        return [sys.executable, "-m", "benchmarks.decisions", "--child", str(folder), str(rows), str(root), *more]
+
+    quiet = temporary / f"quiet-{rows}"
+    found = {"rows": rows, **measured(command(quiet))}
+    total = num_files(quiet)
+    shutil.rmtree(quiet)
+    if args.kill:
+        root = temporary / f"killed-{rows}"
+        child = command(root)
+        kills = killed_on_the_way(child, root, args.kill, total)
+        found |= {"files": total, "files_at_kills": kills, "same": measured(child)["fates"] == found["fates"]}
+        shutil.rmtree(root)
+    return found
 
 
 def main() -> None:
@@ -191,14 +217,7 @@ def main() -> None:
         base = args.folder or Path(temporary)
         for rows in args.rows:
             prepare(base / f"facts-{rows}", rows)
-            found = {}
-            for name in ("killed", "quiet") if args.kill else ("quiet",):
-                root = Path(temporary) / f"{name}-{rows}"
-                root.mkdir()
-                found[name] = measured(base / f"facts-{rows}", rows, root, args)
-                shutil.rmtree(root)
-            same = {"same": len({each["fates"] for each in found.values()}) == 1} if args.kill else {}
-            print(json.dumps({**found[min(found)], **same}), flush=True)
+            print(json.dumps(compared(base / f"facts-{rows}", rows, Path(temporary), args)), flush=True)
 
 
 if __name__ == "__main__":
