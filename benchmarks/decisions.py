@@ -1,6 +1,6 @@
 """Decisions on synthetic facts in partitions: seconds, memory of the driver and of the workers, kills on the way.
 
-``python -m benchmarks.decisions --rows 100000 1000000`` writes facts of so many pictures (a tenth are exact copies of
+``python -m benchmarks.decisions --rows 100000 1000000`` writes facts of as many pictures (a tenth are exact copies of
 others, a tenth near ones), decides on them with two Ray workers, and prints a line of JSON for each number.
 ``--kill 10`` then starts the same decision from nothing as often and kills all its processes with SIGKILL on the way,
 later each time, until it runs to its end: ``same`` tells whether the fates are the same. ``--here`` runs the tasks in

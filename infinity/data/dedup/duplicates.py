@@ -113,7 +113,7 @@ def near_duplicates(
 
 
 def block_edges(number: int) -> list[int]:
-    """Return where the blocks begin in which so many pictures of different looks are compared, and where they end."""
+    """Return where blocks of pictures that are compared together begin, and where the last one ends."""
     edges = [0]
     while (at := edges[-1]) < number:
         edges.append(min(number, at + min(_LAST_BLOCK, max(_FIRST_BLOCK, at // 16))))

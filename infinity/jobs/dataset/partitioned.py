@@ -54,7 +54,7 @@ def chunks_of(files: Iterable[tuple[str, int, int, int]], most: int = ROWS_PER_C
     """Return neighbouring slices together, as many as have about ``most`` rows.
 
     Args:
-        files: Of each slice in order: URI of its facts, number that is added to its row numbers, smallest row number
+        files: Slices in order: URI of the facts, number that is added to its row numbers, smallest row number
             after that, and number of rows.
         most: Rows of a chunk, unless a slice alone has more.
     """

@@ -243,7 +243,7 @@ def deal_samples(work: Workspace, number: int, offsets: Sequence[int], firsts: S
     Args:
         work: The plan.
         number: Number of the chunk.
-        offsets: Of each split and ratio, how many samples come in earlier chunks.
+        offsets: Number of samples in earlier chunks, per split and ratio.
         firsts: Number of the first shard of each split and ratio.
     """
 
