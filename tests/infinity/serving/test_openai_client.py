@@ -122,9 +122,11 @@ def test_a_wrong_key_is_its_authentication_error(address: str) -> None:
 
 def test_an_answer_that_the_server_is_busy_is_its_rate_limit_error(model: str) -> None:
     config = ServingConfig(model=model, device="cpu", limits=ServingLimits(max_waiting=1))
-    with served(PictureServer(config).app) as address:
-        with openai.OpenAI(api_key="none", base_url=f"{address}/v1", max_retries=0, timeout=300) as client:
-            with pytest.raises(openai.RateLimitError) as found:
-                client.images.generate(prompt="a", n=2)
-            assert int(found.value.response.headers["retry-after"]) >= 1
-            assert len(client.images.generate(prompt="a", n=1).data) == 1
+    with (
+        served(PictureServer(config).app) as address,
+        openai.OpenAI(api_key="none", base_url=f"{address}/v1", max_retries=0, timeout=300) as client,
+    ):
+        with pytest.raises(openai.RateLimitError) as found:
+            client.images.generate(prompt="a", n=2)
+        assert int(found.value.response.headers["retry-after"]) >= 1
+        assert len(client.images.generate(prompt="a", n=1).data) == 1
