@@ -20,6 +20,7 @@ from infinity.checkpoint import MARKER_FILE
 from infinity.generation.arguments import DTYPES, MAX_SEED, Dtype
 from infinity.generation.hub import is_hub_name
 from infinity.generation.model_folder import model_folder
+from infinity.transformer.quantized import QUANTIZATIONS, check_quantization
 
 from .watching import scale_callback
 
@@ -74,11 +75,12 @@ class InfinityLoadModel:
                 "model": ("STRING", {"default": "runs/demo"}),
                 "device": (["auto", "cpu", "cuda", "mps"],),
                 "dtype": (list(DTYPES),),
+                "quantize": (["none", *QUANTIZATIONS],),
             }
         }
 
     @classmethod
-    def IS_CHANGED(cls, model: str, device: str, dtype: str) -> str:
+    def IS_CHANGED(cls, model: str, device: str, dtype: str, quantize: str = "none") -> str:
         """Return the digest of the model folder, so that ComfyUI loads a retrained model again."""
         if is_hub_name(model):
             return model
@@ -87,14 +89,19 @@ class InfinityLoadModel:
         except ValueError:
             return ""  # there is no model yet; loading says so
 
-    def load(self, model: str, device: str, dtype: Dtype) -> tuple[NodeModel]:
+    def load(self, model: str, device: str, dtype: Dtype, quantize: str) -> tuple[NodeModel]:
         """Load a model.
 
         Raises:
             CheckpointError: The folder is damaged.
             ValueError: There is no model, no such device or data type.
         """
-        pipe = InfinityPipeline.from_pretrained(model, device=None if device == "auto" else device, dtype=dtype)
+        pipe = InfinityPipeline.from_pretrained(
+            model,
+            device=None if device == "auto" else device,
+            dtype=dtype,
+            quantize=check_quantization(None if quantize == "none" else quantize),
+        )
         return (NodeModel(pipe),)
 
 
