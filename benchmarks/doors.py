@@ -27,7 +27,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from benchmarks.comfyui_host import load_custom_node, run_node
+from benchmarks.drawn.comfyui_host import load_custom_node, run_node
 from infinity import InfinityPipeline, PipelineResult
 from infinity.cli import app
 from infinity.generation.sampling import SamplingConfig

@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks.comfyui_host import load_custom_node, run_node
+from benchmarks.drawn.comfyui_host import load_custom_node, run_node
 from infinity import InfinityPipeline
 from infinity.transformer.lora import Adapter, AdapterError, LowRank
 from infinity.transformer.lora_files import save_adapter

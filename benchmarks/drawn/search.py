@@ -1,6 +1,6 @@
 """Search at drawing time at equal FLOPs: greedy, one picture, best of n, and a look at previews of more candidates.
 
-    python -m benchmarks.search runs/demo
+    python -m benchmarks.drawn.search runs/demo
 
 The scorer is the exact detector of drawn scenes, which also judges the result: so a row says how often a right picture
 is among the candidates, and what an early look is worth. FLOPs are counted, with all decoding, and without the scorer.

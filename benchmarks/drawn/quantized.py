@@ -1,6 +1,6 @@
 """Weights as int8 and int4: bytes, scene-GenEval, share of other bits, and seconds per picture.
 
-    python -m benchmarks.quantized runs/demo
+    python -m benchmarks.drawn.quantized runs/demo
 
 It also prints the bytes of the published 2B and 8B layouts, whose tensors are not made.
 """

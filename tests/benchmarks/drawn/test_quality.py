@@ -7,8 +7,8 @@ import sys
 import numpy as np
 import pytest
 
-from benchmarks import quantized
-from benchmarks import search as benchmark
+from benchmarks.drawn import quantized
+from benchmarks.drawn import search as benchmark
 from benchmarks.measuring.scenes import SceneVerdicts, in_words
 from infinity import InfinityPipeline
 from infinity.generation.sampling import SamplingConfig
