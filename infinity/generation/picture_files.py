@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -75,9 +75,10 @@ class DrawingSettings(Config):
         version: Version of the program.
         adapters: Adapters that were loaded.
         edit: What steered the drawing beside its prompt; None for a plain drawing.
+        quantized: Form of the blocks' stored weights; None for floating point.
     """
 
-    later: ClassVar[frozenset[str]] = frozenset({"adapters", "edit"})
+    later: ClassVar[frozenset[str]] = frozenset({"adapters", "edit", "quantized"})
 
     prompt: str
     seed: int
@@ -94,6 +95,7 @@ class DrawingSettings(Config):
     version: str
     adapters: tuple[AdapterUse, ...] = ()
     edit: EditRecord | None = None
+    quantized: Literal["int8", "int4"] | None = None
 
     @classmethod
     def of(
