@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from infinity.evaluation.promotion.leaderboard import Group, LeaderboardEntry
 from infinity.reporting.card import sheet_data_uri
-from infinity.reporting.comparison import PAGE, number
+from infinity.reporting.comparison import PAGE, number, thumbnail
 from infinity.reporting.leaderboard import interval
 from infinity.reporting.summary import Sheet
 
@@ -24,6 +24,7 @@ class StandingSection:
         groups: Scores of one metric and one protocol each, ours and published ones.
         differences: Settings in which the evaluation differs from the published protocol.
         sheets: Sheets of its pictures.
+        samples: Prompts with the URI of a picture, where there is no sheet.
     """
 
     name: str
@@ -31,6 +32,7 @@ class StandingSection:
     groups: tuple[Group, ...]
     differences: tuple[str, ...]
     sheets: tuple[Sheet, ...]
+    samples: tuple[tuple[str, str], ...] = ()
 
     @property
     def entries(self) -> tuple[LeaderboardEntry, ...]:
@@ -90,6 +92,7 @@ def standing_html(page: StandingPage) -> str:
         page=page,
         css=Markup((PAGE / "page.css").read_text(encoding="utf-8")),
         picture=sheet_data_uri,
+        sample=thumbnail,
         interval=interval,
         number=number,
         marks=_marks,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
+from infinity import storage
 from infinity.evaluation.dpg.benchmark import DpgBenchmark
 from infinity.evaluation.geneval.benchmark import OFFICIAL_PROMPTS, GenevalBenchmark
 from infinity.evaluation.geneval.coco_detector import CocoDetectorConfig
@@ -26,6 +28,8 @@ from infinity.reporting.standing import StandingPage, StandingSection
 from infinity.storage.pinned import PinnedFile
 
 INCOMPLETE = "INCOMPLETE"
+MAX_SAMPLES = 12
+"""Most pictures of a benchmark without a sheet on a page."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +114,7 @@ def standing_of(found: Evaluated, published: Sequence[LeaderboardEntry]) -> Stan
                 groups=tuple(mine),
                 differences=reasons,
                 sheets=tuple(sheets),
+                samples=() if sheets else tuple(islice(_samples(found, name), MAX_SAMPLES)),
             )
         )
     return StandingPage(
@@ -121,6 +126,13 @@ def standing_of(found: Evaluated, published: Sequence[LeaderboardEntry]) -> Stan
         folder=found.folder,
         sections=tuple(sections),
     )
+
+
+def _samples(found: Evaluated, name: str) -> Iterator[tuple[str, str]]:
+    """Yield prompts of a benchmark, each with its first picture that is still there."""
+    for drawn in found.drawings():
+        if drawn.benchmark == name:
+            yield from ((drawn.prompt, uri) for uri in drawn.pictures[:1] if storage.exists(uri))
 
 
 def _by_name(found: Evaluated) -> dict[str, PromptBenchmark | None]:

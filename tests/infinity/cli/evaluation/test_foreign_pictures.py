@@ -124,6 +124,8 @@ def test_loose_pictures_with_a_table_are_scored_over_the_prompts_of_the_table(tm
     assert code == 0, output
     (folder,) = below(str(tmp_path / "out"))
     (score,) = load(folder).report.scores
+    assert run("standing", folder, "-o", tmp_path / "page.html")[0] == 0
+    assert (tmp_path / "page.html").read_text().count("data:image/") == 2
     assert score.n == 2
     assert "INCOMPLETE: 1 of 3 prompts" in score.note
     assert "gone.png" in score.note
