@@ -12,7 +12,7 @@ import typer
 
 from infinity.cli import doctor, metrics, upkeep
 from infinity.cli.data import building, datasets, duplicates, quarantined
-from infinity.cli.evaluation import distance, rating, registry, scores, sweep
+from infinity.cli.evaluation import distance, rating, registry, scores, standing, sweep
 from infinity.cli.model import adapters, pictures, published, pull, records, redo, serving
 from infinity.cli.training import diagnosis, estimate, finetune, recipes, redraw, running, studies, track
 
@@ -48,6 +48,7 @@ panels: dict[str, tuple[Callable[..., None], ...]] = {
         sweep.sweep,
         scores.compare,
         scores.leaderboard,
+        standing.standing,
         scores.statistics,
         distance.distance,
         records.report,

@@ -108,6 +108,23 @@ class SamplingConfig(Config):
         """
         return _per_scale("temperature", self.temperature, schedule)
 
+    def describe(self) -> str:
+        """Return the settings in words.
+
+        Example:
+            >>> SamplingConfig(guidance=2.5, temperature=0.5).describe()
+            'guidance 2.5 on logits, temperature 0.5, top-p 0.97'
+        """
+        if isinstance(self.guidance, PyramidGuidance):
+            factor = f"{self.guidance.start:g} to {self.guidance.end:g}"
+        else:
+            factor = _listed(self.guidance)
+        places = ["logits"] * self.guide_logits + [f"block {block}" for block in self.guided_blocks]
+        guided = f"guidance {factor} on {' and '.join(places)}" if places else "no guidance"
+        drawn = "greedy" if self.greedy else f"temperature {_listed(self.temperature)}, top-p {self.nucleus:g}"
+        steered = "" if self.negative_prompt is None else f", away from {self.negative_prompt!r}"
+        return f"{guided}, {drawn}{steered}"
+
     def guided_block_numbers(self, depth: int) -> frozenset[int]:
         """Return the blocks whose output is mixed, counted from 0.
 
@@ -120,6 +137,10 @@ class SamplingConfig(Config):
                 "counted from 0, or from the end if negative"
             )
         return frozenset(block % depth for block in self.guided_blocks)
+
+
+def _listed(value: float | tuple[float, ...]) -> str:
+    return ", ".join(f"{each:g}" for each in (value if isinstance(value, tuple) else (value,)))
 
 
 def _per_scale(name: str, value: float | tuple[float, ...], schedule: ScaleSchedule) -> tuple[float, ...]:
