@@ -39,7 +39,7 @@ def measure(item: Item, *, repeats: int, warmups: int = 2) -> dict[str, Any]:
     return {"item": item.name, "group": item.group, **figures, **item.about}
 
 
-def alternately(runs: Mapping[str, Callable[[], object]], *, repeats: int) -> dict[str, dict[str, float]]:
+def alternately(runs: Mapping[str, Callable[[], object]], *, repeats: int) -> dict[str, dict[str, Any]]:
     """Time several things in turn, so that other work on the machine disturbs all of them alike.
 
     Each has the figures of ``measure`` and, but for the first one, what it takes over what the first one took just
@@ -59,7 +59,7 @@ def alternately(runs: Mapping[str, Callable[[], object]], *, repeats: int) -> di
     return found
 
 
-def _figures(pairs: Sequence[tuple[float, float]]) -> dict[str, float]:
+def _figures(pairs: Sequence[tuple[float, float]]) -> dict[str, Any]:
     seconds = [wall for wall, _ in pairs]
     return {
         "median_s": statistics.median(seconds),
@@ -67,6 +67,7 @@ def _figures(pairs: Sequence[tuple[float, float]]) -> dict[str, float]:
         "min_s": min(seconds),
         "max_s": max(seconds),
         "median_cpu_s": statistics.median(processor for _, processor in pairs),
+        "all_cpu_s": [processor for _, processor in pairs],
         "repeats": len(pairs),
     }
 
