@@ -14,9 +14,10 @@ from typing import Any
 
 import torch
 
-from benchmarks.measuring.machine import processor, rates
+from benchmarks.measuring.machine import rates
 from benchmarks.measuring.timing import alternately
 from benchmarks.run import tokenizer, transformer
+from infinity.kernels.measured import processor
 from infinity.kernels.switch import use_kernels
 
 

@@ -1,9 +1,6 @@
-"""The processor at hand: its name, and how fast it multiplies."""
+"""How fast the processor at hand multiplies."""
 
 from __future__ import annotations
-
-import platform
-from pathlib import Path
 
 import torch
 
@@ -26,12 +23,3 @@ def rates(repeats: int) -> dict[str, float]:
         seconds = min(seconds_of(product)[1] for _ in range(repeats))
         found[f"{dtype}".removeprefix("torch.")] = round(2 * SIDE**3 / seconds / 1e9, 1)
     return found
-
-
-def processor() -> str:
-    """Return the name of the processor."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")

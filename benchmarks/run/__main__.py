@@ -16,9 +16,9 @@ import torch
 
 from benchmarks.ledger import records
 from benchmarks.ledger.__main__ import tell
-from benchmarks.measuring.machine import processor
 from benchmarks.measuring.timing import Item, measure
 from benchmarks.run import tokenizer, transformer
+from infinity.kernels.measured import processor
 
 
 def all_items() -> list[Item]:
