@@ -14,7 +14,8 @@ from benchmarks.ledger.judging import Entry, median_interval
 DEFAULT = Path(".local/benchmarks.jsonl")
 
 MEASURED = frozenset(
-    {"at", "commit", "torch", "load", "repeats", "median_s", "spread_s", "min_s", "max_s", "median_cpu_s", "all_cpu_s"}
+    {"at", "commit", "torch", "load", "repeats", "maxrss_mb", "median_s", "spread_s", "min_s", "max_s"}
+    | {"median_cpu_s", "all_cpu_s"}
 )
 """Fields that may change from one run to the next; all others say what was measured where, and never compare."""
 

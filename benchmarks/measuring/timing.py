@@ -7,6 +7,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 
@@ -85,6 +86,18 @@ def seconds_of(run: Callable[[], object]) -> tuple[float, float]:
     processor, wall = _processor_s(), time.perf_counter()
     run()
     return time.perf_counter() - wall, _processor_s() - processor
+
+
+def largest_mb() -> float:
+    """Return the largest memory of this process so far, in MB; 0 where the system does not tell (other than Linux).
+
+    ``getrusage`` would begin with the memory of the parent process.
+    """
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return 0.0
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")), 0.0)
 
 
 def _processor_s() -> float:

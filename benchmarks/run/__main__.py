@@ -16,7 +16,7 @@ import torch
 
 from benchmarks.ledger import records
 from benchmarks.ledger.__main__ import tell
-from benchmarks.measuring.timing import Item, measure
+from benchmarks.measuring.timing import Item, largest_mb, measure
 from benchmarks.run import tokenizer, transformer
 from infinity.kernels.measured import processor
 
@@ -48,13 +48,20 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="threads of torch (all processors)")
     parser.add_argument("--repeats", type=int, default=5, help="timed runs of each item (5)")
     parser.add_argument("--ledger", type=Path, default=records.DEFAULT, help=f"file of records ({records.DEFAULT})")
+    parser.add_argument("--no-ledger", action="store_true", help="print the lines only")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of products (float32)")
     args = parser.parse_args(arguments)
     torch.set_num_threads(args.threads)
-    machine = {"threads": args.threads, "dtype": "float32", "torch": torch.__version__, "cpu": processor()}
+    machine = {"threads": args.threads, "dtype": args.dtype, "torch": torch.__version__, "cpu": processor()}
     for item in chosen(args.items):
-        record = measure(item, repeats=args.repeats) | machine | records.stamp() | {"load": os.getloadavg()[0]}
-        records.add(args.ledger, record)
+        with torch.autocast("cpu", torch.bfloat16, enabled=args.dtype == "bfloat16"):
+            record = measure(item, repeats=args.repeats) | machine | records.stamp()
+        record |= {"load": os.getloadavg()[0], "maxrss_mb": largest_mb()}
+        if not args.no_ledger:
+            records.add(args.ledger, record)
         print(json.dumps(record), flush=True)
+    if args.no_ledger:
+        return
     try:
         told = tell(args.ledger)
     except ValueError as error:
