@@ -75,9 +75,10 @@ class DrawingSettings(Config):
         version: Version of the program.
         adapters: Adapters that were loaded.
         edit: What steered the drawing beside its prompt; None for a plain drawing.
+        pruned: Shares of left-out tokens (``SamplingConfig``).
     """
 
-    later: ClassVar[frozenset[str]] = frozenset({"adapters", "edit"})
+    later: ClassVar[frozenset[str]] = frozenset({"adapters", "edit", "pruned"})
 
     prompt: str
     seed: int
@@ -94,6 +95,7 @@ class DrawingSettings(Config):
     version: str
     adapters: tuple[AdapterUse, ...] = ()
     edit: EditRecord | None = None
+    pruned: tuple[float, ...] = ()
 
     @classmethod
     def of(
@@ -121,6 +123,7 @@ class DrawingSettings(Config):
             guide_logits=sampling.guide_logits,
             guided_blocks=sampling.guided_blocks,
             negative_prompt=sampling.negative_prompt,
+            pruned=sampling.pruned,
             model=model,
             version=__version__,
         )
@@ -136,6 +139,7 @@ class DrawingSettings(Config):
             greedy=self.greedy,
             nucleus=self.top_p,
             negative_prompt=self.negative_prompt,
+            pruned=self.pruned,
         )
 
 
