@@ -49,6 +49,7 @@ def loader_fails(spec: TrainSpec, group: ProcessGroup, device: torch.device, tol
 
 def drawing_fails(spec: TrainSpec, group: ProcessGroup, device: torch.device, told: OnProgress) -> Session[Any]:
     """The first worker cannot draw its samples, while the second one goes on."""
+    training_worker.PATIENCE_S = 2.0
     made = _made(spec, group, device, told)
 
     def fails() -> Any:
