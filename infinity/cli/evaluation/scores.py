@@ -56,8 +56,7 @@ def evaluate(
     """Score models, or pictures that other models drew. Finished evaluations are read, not computed again."""
     with clear_errors():
         from infinity import storage
-        from infinity.jobs.evaluation.evaluate import run_all
-        from infinity.jobs.evaluation.spec import EvaluateSpec
+        from infinity.jobs.evaluation.evaluate import EvaluateSpec, run_all
 
         spec: dict[str, Any] = {
             "manifest": None if manifest is None else storage.absolute(manifest),
