@@ -63,15 +63,25 @@ class SampledBits:
     Attributes:
         labels: Bits of all scales.
         summed_BCHW: Sum of the codes, the decoder's input.
-        logits: Logits after temperature and guidance, (B, L, C, 2) or (B, L, V); None unless asked for.
+        logits: Logits after temperature and guidance, (B, L, C, 2) or (B, L, V); None unless they were kept.
         head_logits: Logits of the head at each scale, before both. They have 2 B rows, conditional first, where logits
-            are guided, else B. None unless asked for.
+            are guided, else B. None unless they were kept.
     """
 
     labels: BitLabels
     summed_BCHW: Float[Tensor, "B C H W"]
     logits: Tensor | None
     head_logits: tuple[Tensor, ...] | None
+
+    @classmethod
+    def of(cls, labels: BitLabels, summed_BCHW: Tensor, kept: Sequence[tuple[Tensor, Tensor]]) -> SampledBits:
+        """Return sampled bits with the pairs of the head's and the final logits that were kept of every scale."""
+        return cls(
+            labels=labels,
+            summed_BCHW=summed_BCHW,
+            logits=torch.cat([logits for _, logits in kept], dim=1) if kept else None,
+            head_logits=tuple(head for head, _ in kept) if kept else None,
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -226,9 +236,7 @@ def sample_bits(
         head, logits = plan.logits(transformer, decoding, k, inputs, pruned)
         are_numbers.append(logits.isfinite().all())
         chosen = _choose(logits, sampling, uniform, schedule.spans[k], transformer.config.num_bits)
-        if steering.kept is not None:
-            chosen = steering.kept.over(chosen, schedule.spans[k])
-        bits.append(chosen.unflatten(1, (rows, columns)))
+        bits.append(steering.over(chosen, schedule.spans[k]).unflatten(1, (rows, columns)))
         loop.add(bits[-1])
         if keep_logits:
             kept.append((head, logits))
@@ -237,12 +245,7 @@ def sample_bits(
         if steering.on_scale is not None:
             steering.on_scale(ScaleDone(k, schedule.num_scales, loop.total_BCHW))
     _check_numbers(are_numbers)  # at the end, so that the CPU waits for the GPU only once
-    return SampledBits(
-        labels=BitLabels.from_scales(schedule, bits),
-        summed_BCHW=loop.total_BCHW,
-        logits=torch.cat([logits for _, logits in kept], dim=1) if keep_logits else None,
-        head_logits=tuple(head for head, _ in kept) if keep_logits else None,
-    )
+    return SampledBits.of(BitLabels.from_scales(schedule, bits), loop.total_BCHW, kept)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from infinity.config import digest_of
 from infinity.jobs.cluster.connection import is_in_process
 from infinity.jobs.dataset.build import BuildDatasetSpec
 from infinity.jobs.estimate.estimate import Assumptions, calibrate, estimate
-from infinity.jobs.evaluation.evaluate import EvaluateSpec
+from infinity.jobs.evaluation.spec import EvaluateSpec
 from infinity.jobs.spec import JobSpec, is_done
 from infinity.jobs.training.tokenizer import TrainTokenizerSpec
 from infinity.jobs.training.transformer import TrainTransformerSpec

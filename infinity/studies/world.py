@@ -13,7 +13,7 @@ from infinity.evaluation.reconstruction.benchmark import ReconstructionBenchmark
 from infinity.evaluation.validation import ValidationBenchmark
 from infinity.generation.sampling import SamplingConfig
 from infinity.jobs.cluster.workers import WorkersConfig
-from infinity.jobs.evaluation.evaluate import EvaluateSpec
+from infinity.jobs.evaluation.spec import EvaluateSpec
 from infinity.jobs.spec import JobSpec
 from infinity.jobs.training.base import MODEL_FOLDER
 from infinity.jobs.training.tokenizer import TrainTokenizerSpec

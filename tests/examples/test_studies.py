@@ -13,7 +13,7 @@ import pytest
 
 from infinity.jobs.cluster.connection import in_process
 from infinity.jobs.estimate.traced import TracedSpec
-from infinity.jobs.evaluation.evaluate import EvaluateSpec
+from infinity.jobs.evaluation.spec import EvaluateSpec
 from infinity.jobs.spec import JobSpec
 from infinity.jobs.training.tokenizer import TrainTokenizerSpec
 from infinity.jobs.training.transformer import TrainTransformerSpec
