@@ -15,46 +15,51 @@ if TYPE_CHECKING:
     from infinity.recipes.finetuning import Finetuning
 
 
+Base = Annotated[
+    str, typer.Option("--base", "-b", help="Model folder, folder of a run, or 125m, 2b, 8b after `infinity pull`.")
+]
+Rate = Annotated[
+    float | None, typer.Option(help="By default 1e-4 for adapters, 1e-3 on small models, and 2e-5 for all weights.")
+]
+Prior = Annotated[
+    str | None, typer.Option(help="Captioned pictures of what must not be forgotten (prior preservation).")
+]
+Dropout = Annotated[
+    float | None, typer.Option(min=0.0, max=1.0, help="Share of captions left out; by default that of the base.")
+]
+Prompts = Annotated[
+    list[str] | None, typer.Option("--prompt", "-p", help="Validation prompt to draw on the way; may be repeated.")
+]
+Sheets = Annotated[
+    int | None, typer.Option(min=1, help="Steps between two sheets of drawings; by default five sheets in all.")
+]
+Rank = Annotated[int, typer.Option(min=0, max=4096, help="Rank of the adapters (LoRA); 0 trains all weights.")]
+Cluster = Annotated[
+    str | None, typer.Option(envvar="RAY_ADDRESS", help="Address of a Ray cluster; without one a local Ray starts.")
+]
+
+
 def finetune(
     pictures: Annotated[str, typer.Argument(help="Captioned pictures in any form of `infinity data build`.")],
-    base: Annotated[
-        str, typer.Option("--base", "-b", help="Model folder, folder of a run, or 125m, 2b, 8b after `infinity pull`.")
-    ],
-    output: Annotated[str, typer.Option("--output", "-o", help="Folder or s3:// URI of all outputs.")] = (
-        "runs/finetuned"
-    ),
+    base: Base,
+    output: Annotated[str, typer.Option("--output", "-o", help="Folder of all outputs.")] = "runs/finetuned",
     steps: Annotated[int, typer.Option(min=1, help="Number of updates.")] = 400,
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures per update.")] = 8,
     micro_batch: Annotated[int, typer.Option(min=1, help="Pictures computed at once; less needs less memory.")] = 4,
-    rank: Annotated[int, typer.Option(min=0, max=4096, help="Rank of the adapters (LoRA); 0 trains all weights.")] = 16,
-    learning_rate: Annotated[
-        float | None,
-        typer.Option(help="By default 1e-4 for adapters, 1e-3 on small models, and 2e-5 for all weights."),
-    ] = None,
+    rank: Rank = 16,
+    learning_rate: Rate = None,
     trigger: Annotated[str, typer.Option(help="Words before each caption that call the new pictures up later.")] = "",
-    prior: Annotated[
-        str | None, typer.Option(help="Captioned pictures of what must not be forgotten (prior preservation).")
-    ] = None,
+    prior: Prior = None,
     prior_weight: Annotated[float, typer.Option(help="Share of these among the pictures of the training.")] = 0.5,
-    caption_dropout: Annotated[
-        float | None, typer.Option(min=0.0, max=1.0, help="Share of captions left out; by default that of the base.")
-    ] = None,
-    prompts: Annotated[
-        list[str] | None, typer.Option("--prompt", "-p", help="Validation prompt to draw on the way; may be repeated.")
-    ] = None,
-    sample_every: Annotated[
-        int | None, typer.Option(min=1, help="Steps between two sheets of drawings; by default five sheets in all.")
-    ] = None,
-    text_model: Annotated[
-        str | None, typer.Option(help="Folder or hub name of the base's T5, if it has moved.")
-    ] = None,
+    caption_dropout: Dropout = None,
+    prompts: Prompts = None,
+    sample_every: Sheets = None,
+    text_model: Annotated[str | None, typer.Option(help="Place of the base's T5, if it has moved.")] = None,
     num_workers: Annotated[int, typer.Option(min=1, help="Number of processes; on GPUs one for each.")] = 1,
     device: Annotated[str | None, typer.Option(help="cpu or cuda; by default a GPU if there is one.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the order of pictures and of all draws.")] = 0,
     plan: Annotated[bool, typer.Option("--plan", help="Only say how much memory and time it takes.")] = False,
-    ray_address: Annotated[
-        str | None, typer.Option(envvar="RAY_ADDRESS", help="Address of a Ray cluster; without one a local Ray starts.")
-    ] = None,
+    ray_address: Cluster = None,
 ) -> None:
     """Train a model further on your pictures, and write a model folder and an adapter file.
 
@@ -63,9 +68,6 @@ def finetune(
     log_to_terminal()
     with ended_clearly():
         from infinity import storage
-        from infinity.jobs.cluster.connection import connect
-        from infinity.jobs.registry import run_spec
-        from infinity.jobs.training.base import TrainReport
         from infinity.recipes.finetuning import Finetuning
         from infinity.text.t5_folder import place_of
 
@@ -89,14 +91,22 @@ def finetune(
         )
         first = how.spec("to be built", None if prior is None else "to be built")
         err.print(_told(first), markup=False, highlight=False, soft_wrap=True)
-        if plan:
-            return
-        with connect(ray_address):
-            spec = how.spec(_built(pictures, how), None if prior is None else _built(prior, how))
-            with following("training") as show:
-                report = run_spec(spec, progress=show)
-        assert isinstance(report, TrainReport)
-        _show(report.model, how)
+        if not plan:
+            _train(how, pictures, prior, ray_address)
+
+
+def _train(how: Finetuning, pictures: str, prior: str | None, ray_address: str | None) -> None:
+    """Build the data sets, train, and say how to draw with the result."""
+    from infinity.jobs.cluster.connection import connect
+    from infinity.jobs.registry import run_spec
+    from infinity.jobs.training.base import TrainReport
+
+    with connect(ray_address):
+        spec = how.spec(_built(pictures, how), None if prior is None else _built(prior, how))
+        with following("training") as show:
+            report = run_spec(spec, progress=show)
+    assert isinstance(report, TrainReport)
+    _show(report.model, how)
 
 
 def base_folder(base: str) -> str:
