@@ -163,6 +163,8 @@ def _probe(
     if not weights or step < CAPTION_STEPS or len(rows) < 2:
         return found
     model = Transformer(spec.model)
+    if model.state_dict().keys() != weights.keys():
+        return found  # frozen weights, and a start model under adapters, are not in a stored state
     model.load_state_dict(dict(weights))
     model.eval()
     config = tokenizer.config

@@ -27,10 +27,13 @@ def rounded_share(weights: Mapping[str, Tensor]) -> float:
 
 
 def unmoved(weights: Mapping[str, Tensor], initial: Mapping[str, Tensor]) -> tuple[float, list[str]]:
-    """Return the share of weights in tensors that equal their initial values, and the names of these tensors."""
-    same = [name for name, value in weights.items() if name in initial and torch.equal(value, initial[name])]
-    total = sum(value.numel() for name, value in weights.items() if name in initial)
-    return (sum(weights[name].numel() for name in same) / total if total else 0.0), sorted(same)
+    """Return the share of weights in tensors that keep their initial values, and the names of these tensors.
+
+    A stored state leaves out frozen tensors, so that one that is absent was not trained.
+    """
+    same = [name for name, value in initial.items() if name not in weights or torch.equal(weights[name], value)]
+    total = sum(value.numel() for value in initial.values())
+    return (sum(initial[name].numel() for name in same) / total if total else 0.0), sorted(same)
 
 
 def weight_findings(weights: Mapping[str, Tensor], initial: Mapping[str, Tensor] | None) -> list[LikelyCause]:

@@ -138,6 +138,9 @@ def test_weights_that_never_moved_are_seen() -> None:
     (found,) = weight_findings(frozen, initial)
     assert found.cause == "frozen weights"
     assert unmoved(frozen, initial)[0] > 0.5
+    stored = {name: weight for name, weight in moved.items() if not name.startswith("blocks.")}
+    (absent,) = weight_findings(stored, initial)
+    assert absent.cause == "frozen weights", "a stored state leaves frozen weights out"
 
 
 def test_pictures_tell_channels_from_foreign_tokenizers() -> None:
