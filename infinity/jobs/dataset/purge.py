@@ -105,7 +105,7 @@ def collect_garbage(root: str, older_than_s: float, *, dry_run: bool = False) ->
     infos = {info.uri: info for info in storage.list_details(storage.join(root, SHARDS_FOLDER))}
     shards = [uri for uri in infos if uri.endswith(".tar") and _below(uri, root) not in named]
     gone = {uri for uri in shards if _is_old(infos[uri].version, now, older_than_s)}
-    indices = [uri for uri in infos if uri.endswith(".json") and storage.join(root, _shard_of(uri)) in gone]
+    indices = [uri for uri in infos if uri.endswith(".json") and storage.join(root, shard_of(uri)) in gone]
     drafts = [uri for uri, version in storage.list_drafts(root) if _is_old(version, now, older_than_s)]
     unfinished = storage.list_details(storage.join(root, DECISIONS_FOLDER))
     decisions = [info.uri for info in unfinished if _is_old(info.version, now, older_than_s)]
@@ -159,7 +159,7 @@ def _named(holders: Sequence[Manifest], listed: TakedownList) -> tuple[str, ...]
 def _delete_shards(root: str, needed: Sequence[Manifest], holders: Sequence[Manifest]) -> int:
     stays = {shard.path for manifest in needed for shard in manifest.head.shards}
     goes = {shard.path: manifest for manifest in holders for shard in manifest.head.shards if shard.path not in stays}
-    indices = [uri for uri in storage.list_files(storage.join(root, INDEX_FOLDER)) if _shard_of(uri) in goes]
+    indices = [uri for uri in storage.list_files(storage.join(root, INDEX_FOLDER)) if shard_of(uri) in goes]
     for uri in indices:
         storage.delete_tree(uri)
     for path, manifest in goes.items():
@@ -167,7 +167,7 @@ def _delete_shards(root: str, needed: Sequence[Manifest], holders: Sequence[Mani
     return len(goes)
 
 
-def _shard_of(index: str) -> str:
+def shard_of(index: str) -> str:
     """Return the shard that an index describes; empty if it is none."""
     try:
         return str(json.loads(storage.read_text(index))["info"]["path"])
