@@ -55,15 +55,6 @@ def built(spec: BuildDatasetSpec) -> Manifest:
         return Manifest.load(run(spec).manifest)
 
 
-@pytest.mark.ray
-@pytest.mark.usefixtures("local_ray")
-def test_tasks_of_a_cluster_make_the_same_data_set(tmp_path: Path) -> None:
-    pictures = source(tmp_path / "in", 6)
-    here = built(spec(pictures, tmp_path / "here", partitions=1))
-    there = Manifest.load(run(spec(pictures, tmp_path / "there", partitions=1)).manifest)
-    assert storage.read_bytes(there.uri) == storage.read_bytes(here.uri)
-
-
 @pytest.mark.parametrize("storing", [StoringConfig(), StoringConfig(side_px=48)])
 def test_parts_make_the_data_set_of_one_process(
     tmp_path: Path, storing: StoringConfig, monkeypatch: pytest.MonkeyPatch

@@ -172,6 +172,15 @@ def test_a_decision_that_is_stopped_at_any_write_goes_on_from_there(
     assert stopped.counts == quiet.counts
 
 
+def test_the_files_of_a_decision_may_lie_in_a_bucket(tmp_path: Path, s3_server: str) -> None:
+    facts = rows_of(30)
+    chunks = stored(facts, tmp_path, 15, 15)
+    with in_process():
+        found = decide_partitioned(chunks, ALL, TakedownList(), s3_server, silent, partitions=2)
+    assert found.work.folder.startswith("s3://")
+    assert_same(found, in_one(facts, ALL))
+
+
 def test_the_folder_is_another_for_other_rules_rows_and_partitions(tmp_path: Path) -> None:
     facts = rows_of(12)
     chunks = stored(facts, tmp_path, 6, 6)
