@@ -31,7 +31,7 @@ from infinity.evaluation.reconstruction.benchmark import ReconstructionBenchmark
 from infinity.evaluation.validation import ValidationBenchmark
 from infinity.jobs.dataset.build import BuildDatasetSpec
 from infinity.jobs.dataset.filter_sets import FilterSet, filter_set, with_model_filters
-from infinity.jobs.evaluation.evaluate import EvaluateSpec
+from infinity.jobs.evaluation.spec import EvaluateSpec
 from infinity.jobs.training.base import TrainSpec
 from infinity.jobs.training.encode import from_store
 from infinity.jobs.training.tokenizer import TrainTokenizerSpec

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from infinity.config import Config
-from infinity.reporting.comparison import PAGE, number
+from infinity.reporting.comparison import number
 from infinity.reporting.plots.charts import Interval, line_chart
 from infinity.reporting.plots.curves import Series
+from infinity.reporting.templates import rendered
 
 LOG_RATIO = 30.0
 """Ratio of the largest value of a figure to the smallest above which its axis is logarithmic."""
@@ -159,35 +159,20 @@ def study_html(result: StudyResult, summaries: Mapping[str, Mapping[str, tuple[f
         result: Result of the study.
         summaries: By metric and arm the mean, half of the interval's width, and the number of seeds.
     """
-    return (
-        _environment()
-        .get_template("study.html.j2")
-        .render(
-            result=result,
-            chart=_chart(result, summaries.get(result.metric, {})),
-            metrics=list(summaries),
-            table=[[arm, *(_cell(summaries[metric].get(arm)) for metric in summaries)] for arm in result.arms],
-            contrasts=[_contrast(each) for each in result.contrasts],
-            paper=_beside(result, summaries),
-            css=Markup((PAGE / "page.css").read_text(encoding="utf-8")),
-            js=Markup((PAGE / "page.js").read_text(encoding="utf-8")),
-        )
+    return rendered(
+        "study.html.j2",
+        result=result,
+        chart=_chart(result, summaries.get(result.metric, {})),
+        metrics=list(summaries),
+        table=[[arm, *(_cell(summaries[metric].get(arm)) for metric in summaries)] for arm in result.arms],
+        contrasts=[_contrast(each) for each in result.contrasts],
+        paper=_beside(result, summaries),
     )
 
 
 def studies_html(results: Sequence[tuple[StudyResult, str]]) -> str:
     """Return the page with the verdicts of several studies; each comes with the address of its own page."""
-    return (
-        _environment()
-        .get_template("studies.html.j2")
-        .render(results=results, css=Markup((PAGE / "page.css").read_text(encoding="utf-8")))
-    )
-
-
-def _environment() -> Environment:
-    return Environment(
-        loader=FileSystemLoader(PAGE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+    return rendered("studies.html.j2", results=results)
 
 
 def _chart(result: StudyResult, summary: Mapping[str, tuple[float, float | None, int]]) -> Markup:

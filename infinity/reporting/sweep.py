@@ -7,15 +7,13 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
-
 from infinity.config import Config
 from infinity.evaluation.score import Score
 from infinity.reporting.best_way import Way, best_way
-from infinity.reporting.comparison import PAGE, number
+from infinity.reporting.comparison import number
 from infinity.reporting.plots.charts import Interval, line_chart
 from infinity.reporting.plots.curves import Series
+from infinity.reporting.templates import rendered
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,19 +66,15 @@ class SweepPage:
 
 def sweep_html(page: SweepPage) -> str:
     """Return the page as HTML text, readable without a network."""
-    environment = Environment(
-        loader=FileSystemLoader(PAGE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
     lines = _lines(page)
     first = next(score for row in page.rows for score in row.scores if score.metric == page.shown)
-    return environment.get_template("sweep.html.j2").render(
+    return rendered(
+        "sweep.html.j2",
         page=page,
         chart=line_chart(lines, title=f"{page.shown} over strength of guidance", intervals=_intervals(page, lines)),
         best=best_sentence(page),
         first=first,
         table=[[*_ways(row), *(_cell(row, metric) for metric in page.metrics)] for row in page.rows],
-        css=Markup((PAGE / "page.css").read_text(encoding="utf-8")),
-        js=Markup((PAGE / "page.js").read_text(encoding="utf-8")),
     )
 
 

@@ -21,6 +21,24 @@ class Filters(StrEnum):
     paper = "paper"
 
 
+Roots = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--root",
+        help="Further folder whose files the source may name, by links or in tables; may be given several times. "
+        "What lies neither in it nor in the source is left out as outside_source.",
+    ),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        help="Any other setting of the spec as PATH=VALUE, such as filters.captions.min_words=3; may be given "
+        "several times. `infinity data settings` lists them all.",
+    ),
+]
+
+
 def build(
     source: Annotated[str, typer.Argument(help="Captioned pictures: folder, .jsonl, .parquet, .tar, or addresses.")],
     output: Annotated[str, typer.Option("--output", "-o", help="Folder or s3:// URI that gets the data set.")],
@@ -40,22 +58,8 @@ def build(
     ] = None,
     name: Annotated[str, typer.Option(help="Name of the data set whose next version this becomes.")] = "",
     parent: Annotated[str | None, typer.Option(help="Manifest of the version before, in the same output.")] = None,
-    roots: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--root",
-            help="Further folder whose files the source may name, by links or in tables; may be given several times. "
-            "What lies neither in it nor in the source is left out as outside_source.",
-        ),
-    ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            help="Any other setting of the spec as PATH=VALUE, such as filters.captions.min_words=3; may be given "
-            "several times. `infinity data settings` lists them all.",
-        ),
-    ] = None,
+    roots: Roots = None,
+    settings: Settings = None,
     ray_address: Annotated[
         str | None, typer.Option(envvar="RAY_ADDRESS", help="Address of a Ray cluster; without one a local Ray starts.")
     ] = None,

@@ -12,8 +12,8 @@ from infinity.checkpoint import MARKER_FILE
 from infinity.config import digest_of, parse_json
 from infinity.evaluation.contents import MANIFEST, is_named_by_content
 from infinity.evaluation.promotion.gate import ScoredModel
-from infinity.jobs.evaluation.evaluate import EvaluateReport, EvaluateSpec
 from infinity.jobs.evaluation.origins import origin_of
+from infinity.jobs.evaluation.spec import EvaluateReport, EvaluateSpec
 from infinity.jobs.registry import parse_spec
 from infinity.jobs.spec import REPORT_FILE, SPEC_FILE
 from infinity.storage.lines import json_objects

@@ -29,7 +29,7 @@ GROUPS = {
         "evaluate", "sweep", "compare", "leaderboard", "standing", "statistics", "distance", "report", "study",
         "registry", "rate",
     ),
-    "Operate": ("doctor",),
+    "Operate": ("doctor", "fleet", "compare-runs", "metrics", "gc"),
     "Data": ("data",),
 }  # fmt: skip
 
