@@ -24,7 +24,7 @@ GROUPS = {
         "adapter",
         "published",
     ),
-    "Train": ("run", "estimate", "tokenizer-spec", "transformer-specs", "redraw", "track", "diagnose"),
+    "Train": ("run", "finetune", "estimate", "tokenizer-spec", "transformer-specs", "redraw", "track", "diagnose"),
     "Evaluate": (
         "evaluate", "sweep", "compare", "leaderboard", "standing", "statistics", "distance", "report", "study",
         "registry", "rate",
