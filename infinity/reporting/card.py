@@ -18,6 +18,8 @@ from infinity.reporting.leaderboard import plain
 from infinity.reporting.summary import Sheet
 from infinity.reporting.templates import rendered
 
+HEADLINES, SHOWN_SHEETS = 8, 2
+"""Most scores on the first page of a card, and most sheets on the second; the rest is behind a link."""
 CARD_FILE, PAGE_FILE, PICTURES_FOLDER = "README.md", "card.html", "pictures"
 
 
@@ -97,6 +99,36 @@ class ModelCard:
     evaluations: tuple[EvaluationFacts, ...]
     gaps: tuple[str, ...]
 
+    @property
+    def headline(self) -> tuple[Score, ...]:
+        """The measured scores that stand on the first page: overall ones first, then others, in their order."""
+        measured = [score for found in self.evaluations for score in found.scores if score.value is not None]
+        return tuple(sorted(measured, key=lambda score: not score.metric.endswith(".overall"))[:HEADLINES])
+
+    @property
+    def limits(self) -> tuple[str, ...]:
+        """What the records do not say or state as missing, one sentence each."""
+        scores = [score for found in self.evaluations for score in found.scores]
+        by_reason: dict[str, list[str]] = {}
+        for score in scores:
+            if score.value is None:
+                by_reason.setdefault(score.note.removeprefix("not measured: "), []).append(score.metric)
+        sentences = [f"Not measured: {', '.join(metrics)} ({reason})." for reason, metrics in by_reason.items()]
+        if incomplete := [score.metric for score in scores if "INCOMPLETE" in score.note]:
+            sentences.append(f"Measured on a part, since pictures are missing: {', '.join(incomplete)}.")
+        if not self.evaluations:
+            sentences.append("Nothing was measured: what it draws is unknown.")
+        if self.evaluations and not any(_asks_people(found.settings) for found in self.evaluations):
+            sentences.append("No score stands for what people prefer, and nobody was asked.")
+        named = [name for data in self.data for name in data.settings if "licence" in name or "license" in name]
+        if not named:
+            sentences.append("No record states a licence of its data or of its weights; ask those who trained it.")
+        return (*self.gaps, *sentences, "No record states an intended use.")
+
+
+def _asks_people(settings: Mapping[str, Any]) -> bool:
+    return any(settings.get(name) for name in ("image_reward", "hps", "pick_score"))
+
 
 @dataclass(frozen=True, slots=True)
 class CardFiles:
@@ -130,6 +162,7 @@ def _render(card: ModelCard, template: str, pictures: Mapping[str, str], *, esca
         escape=escape,
         card=card,
         pictures=pictures,
+        shown_sheets=SHOWN_SHEETS,
         picture=sheet_data_uri,
         plain=plain,
         number=number,

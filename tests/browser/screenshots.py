@@ -7,6 +7,7 @@ PREFECT_API_AUTH_STRING or, without it, with the secret of the local stack.
 """
 
 import argparse
+import base64
 import json
 import os
 import shutil
@@ -104,6 +105,11 @@ class Browser:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._driver.save_screenshot(str(path))
         return path
+
+    def print(self) -> bytes:
+        """The page as a PDF, as its own style for paper wants it."""
+        found = self._driver.execute_cdp_cmd("Page.printToPDF", {"printBackground": True, "preferCSSPageSize": True})
+        return base64.b64decode(found["data"])
 
     def errors(self) -> list[str]:
         """Severe messages of the console since the last call, such as failed scripts and missing files."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from infinity.evaluation.promotion.leaderboard import Group
     from infinity.evaluation.score import Score
-    from infinity.jobs.evaluation.evaluate import EvaluateSpec
+    from infinity.jobs.evaluation.spec import EvaluateSpec
 
 
 def evaluate(
@@ -57,7 +57,8 @@ def evaluate(
     """Score models, or pictures that other models drew. Finished evaluations are read, not computed again."""
     with clear_errors():
         from infinity import storage
-        from infinity.jobs.evaluation.evaluate import EvaluateSpec, run_all
+        from infinity.jobs.evaluation.evaluate import run_all
+        from infinity.jobs.evaluation.spec import EvaluateSpec
 
         spec: dict[str, Any] = {
             "manifest": None if manifest is None else storage.absolute(manifest),

@@ -11,7 +11,7 @@ from infinity.evaluation.judge.answers import LocalJudge
 from infinity.evaluation.judge.benchmark import JudgeBenchmark
 from infinity.evaluation.promotion.margins import GateConfig
 from infinity.evaluation.prompts.rewriting import RewriteFile
-from infinity.jobs.evaluation.evaluate import BENCHMARKS_OF_PICTURES, EvaluateSpec
+from infinity.jobs.evaluation.spec import BENCHMARKS_OF_PICTURES, EvaluateSpec
 from infinity.perception.language.endpoint import EndpointConfig
 from infinity.recipes.runs import EndToEnd, end_to_end
 

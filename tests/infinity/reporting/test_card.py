@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from infinity.evaluation.score import Score
 from infinity.reporting.card import DataFacts, EvaluationFacts, ModelCard, TrainingFacts, write_card
 from infinity.reporting.summary import Sheet
 from infinity.storage import FileMissingError
+from tests.browser.screenshots import open_browser, why_no_browser
 from tests.infinity.reporting.pages import HOSTILE, check_page, squeezed
 
 
@@ -68,6 +70,35 @@ def test_both_files_say_all_facts(tmp_path: Path) -> None:
         assert words in markdown.replace("\\", ""), words
 
 
+def test_limits_come_from_the_records(tmp_path: Path) -> None:
+    limits = " ".join(card(tmp_path).limits)
+    assert "The manifest is gone." in limits
+    assert "Not measured: fid (no weights)." in limits
+    assert "nobody was asked" in limits
+    assert "No record states a licence" in limits
+    score = Score.share("geneval.overall", 3, 4, protocol="geneval/1", note="INCOMPLETE: 1 of 5 pictures")
+    found = EvaluationFacts(folder="/e", scores=(score,), sheets=(), settings={"hps": {"prompts": []}})
+    data = DataFacts(uri="/m", sha256="0" * 64, counts={}, splits={}, settings={"licence": "CC0"})
+    other = " ".join(card(tmp_path, evaluations=(found,), data=(data,), gaps=()).limits)
+    assert "on a part, since pictures are missing: geneval.overall" in other
+    assert "licence" not in other
+    assert "nobody was asked" not in other
+
+
+def test_the_first_page_has_overall_scores_first_and_no_more_than_fit(tmp_path: Path) -> None:
+    scores = [Score.share(f"geneval.task_{index}", 3, 4, protocol="g") for index in range(20)]
+    scores += [
+        Score.share("geneval.overall", 3, 4, protocol="g"),
+        Score.not_measured("fid", "", protocol="f", reason="x"),
+    ]
+    made = card(tmp_path, evaluations=(EvaluationFacts(folder="/e", scores=tuple(scores), sheets=(), settings={}),))
+    names = [score.metric for score in made.headline]
+    assert names[0] == "geneval.overall"
+    assert len(names) == 8
+    html = Path(write_card(made, str(tmp_path / "card")).html).read_text(encoding="utf-8")
+    assert "geneval.task_19" in html
+
+
 def test_sheets_of_one_name_are_copied_apart_and_linked_from_the_markdown(tmp_path: Path) -> None:
     files = write_card(card(tmp_path), str(tmp_path / "card"))
     linked = re.findall(r"\]\((pictures/[^)]+)\)", Path(files.markdown).read_text(encoding="utf-8"))
@@ -94,7 +125,7 @@ def test_a_model_without_records_has_a_card_that_says_so(tmp_path: Path) -> None
     ):
         assert words in texts
         assert words in markdown
-    assert "Missing records" not in markdown
+    assert "Nothing was measured: what it draws is unknown." in markdown
     assert not (tmp_path / "card" / "pictures").exists()
 
 
@@ -116,3 +147,25 @@ def test_a_sheet_that_is_gone_is_named_and_no_card_is_left_behind(tmp_path: Path
     with pytest.raises(FileMissingError, match=r"sheet\.png"):
         write_card(made, str(tmp_path / "card"))
     assert not (tmp_path / "card" / "README.md").exists()
+
+
+def test_a_printed_card_has_two_pages(tmp_path: Path, exhaustive: bool) -> None:
+    if not exhaustive:
+        pytest.skip("starts a browser; run with --exhaustive")
+    if (reason := why_no_browser()) is not None:
+        pytest.skip(reason)
+    counts = {"read": 12000, "kept": 10000} | {f"dropped_reason_{index}": index for index in range(14)}
+    data = card(tmp_path).data[0]
+    trainings = card(tmp_path).trainings * 3
+    scores = tuple(Score.share(f"geneval.task_{index}", 3, 4, protocol="rules " * 40) for index in range(30))
+    sheets = tuple(
+        Sheet(image=picture(tmp_path / f"{index}.png", (9, 9, index)), title="t", captions=("a caption",) * 12)
+        for index in range(5)
+    )
+    found = EvaluationFacts(folder="/e", scores=scores, sheets=sheets, settings={})
+    made = card(tmp_path, data=(dataclasses.replace(data, counts=counts),), trainings=trainings, evaluations=(found,))
+    files = write_card(made, str(tmp_path / "card"))
+    with open_browser() as browser:
+        browser.open(Path(files.html).as_uri(), settle_s=1.0)
+        assert browser.errors() == []
+        assert len(re.findall(rb"/Type\s*/Page\b", browser.print())) == 2

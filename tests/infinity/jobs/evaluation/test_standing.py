@@ -19,8 +19,8 @@ from infinity.evaluation.prompts.benchmark import PictureFolder, PromptBenchmark
 from infinity.evaluation.prompts.lists import PromptList
 from infinity.evaluation.prompts.rewriting import RewriteFile
 from infinity.evaluation.score import Score
-from infinity.jobs.evaluation.evaluate import EvaluateReport, EvaluateSpec
 from infinity.jobs.evaluation.results import Evaluated
+from infinity.jobs.evaluation.spec import EvaluateReport, EvaluateSpec
 from infinity.jobs.evaluation.standing import entries_of, match, standing_of
 from infinity.perception.preference.hps import HpsConfig
 from infinity.perception.preference.image_reward import ImageRewardConfig
