@@ -3,6 +3,10 @@
 Every process collects all tests and takes file by file from a shared list, so that none waits for another one's slow
 file. The tests of ``tests/flows`` go together, since they share one run on one Prefect server. Each process has its own
 Ray, servers and folders, as two people on one machine have.
+
+Up to three tests that failed are run once more, alone. A test that then passes is *unsteady*: it is named at the end,
+and the run counts as passed. A test that fails twice is a failure, and so are more than three that fail. ``--once``
+turns the second run off.
 """
 
 from __future__ import annotations
@@ -22,6 +26,13 @@ CLAIMS = "INFINITY_TEST_CLAIMS"
 
 TOGETHER = "tests/flows/"
 DEFAULT_LANES = 2
+MOST_SECOND_TRIES = 3
+
+FAILED = "failed"
+"""File in the folder of the claims: each line the id of a test that failed, written by every lane."""
+
+CHOSEN = "chosen"
+"""File in the folder of the claims: the ids of the only tests to run; absent for all."""
 
 
 def unit_of(item: pytest.Item) -> str:
@@ -50,6 +61,19 @@ class Lane:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
+    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
+        """Keep the chosen tests of a second run."""
+        if (chosen := self._folder / CHOSEN).exists():
+            ids = chosen.read_text().splitlines()
+            config.hook.pytest_deselected(items=[item for item in items if item.nodeid not in ids])
+            items[:] = [item for item in items if item.nodeid in ids]
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Write down which test failed, in its set-up, its call or its tear-down."""
+        if report.failed:
+            with (self._folder / FAILED).open("a") as file:
+                file.write(f"{report.nodeid}\n")
+
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """Run the claimed tests; a file is claimed just before the last test of the one before it."""
@@ -71,15 +95,38 @@ class Lane:
 
 
 def main(arguments: list[str]) -> int:
-    """Run the lanes; the output of the first is seen as it comes, that of the others when they have ended."""
-    lanes = DEFAULT_LANES
+    """Run the lanes, and what failed once more."""
+    lanes, once = DEFAULT_LANES, "--once" in arguments
+    arguments = [argument for argument in arguments if argument != "--once"]
     if arguments[:1] == ["--lanes"]:
         lanes, arguments = int(arguments[1]), arguments[2:]
-    if lanes == 1:
-        return subprocess.call([sys.executable, "-m", "pytest", *arguments])
+    code, failed = run(arguments, lanes=lanes)
+    if once or code != pytest.ExitCode.TESTS_FAILED or not 0 < len(failed) <= MOST_SECOND_TRIES:
+        return code
+    print(f"\n{len(failed)} failed; once more, alone: {', '.join(failed)}", flush=True)
+    code, again = run(arguments, lanes=1, only=failed)
+    for test in failed:
+        print(
+            f"{'FAILED TWICE' if test in again else 'UNSTEADY: failed beside others, passed alone'}: {test}", flush=True
+        )
+    return code
+
+
+def run(arguments: list[str], *, lanes: int, only: list[str] | None = None) -> tuple[int, list[str]]:
+    """Return pytest's exit code of all lanes together, and the ids of the tests that failed.
+
+    The output of the first lane is seen as it comes, that of the others when they have ended.
+
+    Args:
+        arguments: Options of pytest.
+        lanes: Number of processes.
+        only: Ids of the tests to run; all by default.
+    """
     with tempfile.TemporaryDirectory(prefix="lanes-") as folder:
         claims = Path(folder) / "claims"
         claims.mkdir()
+        if only is not None:
+            (claims / CHOSEN).write_text("\n".join(only))
         command, environment = [sys.executable, "-m", "pytest", *arguments], {**os.environ, CLAIMS: str(claims)}
         others = []
         for number in range(1, lanes):
@@ -97,7 +144,8 @@ def main(arguments: list[str]) -> int:
             for _, process in others:
                 process.terminate()  # where this one was interrupted; one that has ended stays as it is
                 process.wait()
-    return verdict(codes)
+        failed = claims / FAILED
+        return verdict(codes), list(dict.fromkeys(failed.read_text().splitlines())) if failed.exists() else []
 
 
 def verdict(codes: list[int]) -> int:

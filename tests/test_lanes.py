@@ -27,11 +27,46 @@ def test_it(number):
 """
 
 
+SECOND = """from pathlib import Path
+ran = Path(__file__).with_name("ran")
+def test_it():
+    with ran.open("a") as file:
+        file.write("it\\n")
+    count = ran.read_text().count("it")
+    assert not (FAILS)
+def test_other():
+    with ran.open("a") as file:
+        file.write("other\\n")
+"""
+
+
+def lanes(folder: Path, test: str, *options: str) -> tuple[subprocess.CompletedProcess[str], list[str]]:
+    """Return the run of one file of tests in two lanes, and the lines that the tests wrote."""
+    folder.mkdir(exist_ok=True)
+    (folder / "conftest.py").write_text(CONFTEST)
+    (folder / "test_one.py").write_text(test)
+    command = [sys.executable, "-m", "tests.lanes", *options, "-q", "-p", "no:cacheprovider", str(folder)]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=600)
+    return done, (folder / "ran").read_text().splitlines()
+
+
 def test_every_test_runs_once_a_file_stays_together_and_a_failure_counts(tmp_path: Path) -> None:
     (tmp_path / "conftest.py").write_text(CONFTEST)
     for number in range(6):
         (tmp_path / f"test_{number}.py").write_text(TEST)
-    command = [sys.executable, "-m", "tests.lanes", "--lanes", "3", "-q", "-p", "no:cacheprovider", str(tmp_path)]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.lanes",
+        "--once",
+        "--lanes",
+        "3",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        str(tmp_path),
+    ]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 1, done.stdout + done.stderr
@@ -43,6 +78,29 @@ def test_every_test_runs_once_a_file_stays_together_and_a_failure_counts(tmp_pat
         assert len({process for each, _, process in ran if each == name}) == 1
     assert sum(map(int, re.findall(r"(\d+) passed", done.stdout))) == 17
     assert re.findall(r"(\d+) failed", done.stdout) == ["1"]
+
+
+@pytest.mark.parametrize(
+    ("fails", "code", "told"),
+    [
+        ("count == 1", 0, "UNSTEADY: failed beside others, passed alone: test_one.py::test_it"),
+        ("count < 3", 1, "FAILED TWICE: test_one.py::test_it"),
+    ],
+    ids=["once", "twice"],
+)
+def test_a_failure_gets_one_second_try_alone_and_is_named(tmp_path: Path, fails: str, code: int, told: str) -> None:
+    done, ran = lanes(tmp_path, SECOND.replace("FAILS", fails))
+    assert done.returncode == code, done.stdout + done.stderr
+    assert ran.count("it") == 2
+    assert ran.count("other") == 1  # only what failed is repeated
+    assert [line for line in done.stdout.splitlines() if line.startswith(("UNSTEADY", "FAILED TWICE"))] == [told]
+
+
+def test_many_failures_and_a_run_that_asks_for_it_get_no_second_try(tmp_path: Path) -> None:
+    many = SECOND.replace("FAILS", "True") + "".join(f"def test_{n}(): assert 0\n" for n in range(3))
+    assert lanes(tmp_path / "many", many)[1].count("it") == 1
+    done, ran = lanes(tmp_path / "once", SECOND.replace("FAILS", "count == 1"), "--once")
+    assert (done.returncode, ran.count("it")) == (1, 1)
 
 
 @pytest.mark.parametrize(

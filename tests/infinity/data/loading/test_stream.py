@@ -234,7 +234,7 @@ def test_a_closed_stream_prepares_nothing_more_and_leaves_no_thread(manifest: Ma
     with stream_of(manifest, config=ReadingConfig(cache_folder=str(tmp_path))) as stream:
         stream(0)
         mine = {thread.name.partition("_")[0] for thread in set(threading.enumerate()) - before}
-    assert mine == {"pictures", "shards"}
+    assert mine - {"attempt"} == {"pictures", "shards"}  # a read with a time-out that is under way
     assert set(threading.enumerate()) <= before
     with pytest.raises(RuntimeError, match="after shutdown"):
         stream(5)
