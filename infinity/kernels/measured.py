@@ -42,7 +42,7 @@ def choices() -> Mapping[Kernel, Kernels]:
     """Return the choice for each kernel on this processor, from the file or from a new measurement."""
     path, here = kept_at(), machine()
     known = _read(path)
-    found = known.get(here, {})
+    found: dict[Kernel, Kernels] = known.get(here, {})
     if set(found) == set(KERNELS) and set(found.values()) <= {"plain", "fast"}:
         return found
     measured: dict[Kernel, Kernels] = {kernel: choose(seconds(kernel)) for kernel in KERNELS}
@@ -85,7 +85,7 @@ def seconds(kernel: Kernel) -> list[tuple[float, float]]:
 def _seconds(run: Callable[[], Tensor], kernels: Kernels) -> float:
     with use_kernels(kernels):
         started = time.process_time()
-        run().backward()  # type: ignore[no-untyped-call]
+        run().backward()
         return max(time.process_time() - started, 1e-9)
 
 
