@@ -85,7 +85,7 @@ def seconds(kernel: Kernel) -> list[tuple[float, float]]:
 def _seconds(run: Callable[[], Tensor], kernels: Kernels) -> float:
     with use_kernels(kernels):
         started = time.process_time()
-        run().backward()
+        torch.autograd.backward(run())
         return max(time.process_time() - started, 1e-9)
 
 
