@@ -50,7 +50,7 @@ Lines = list[dict[str, Any]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Setting:
+class BesideSetting:
     """What is run.
 
     Attributes:
@@ -180,7 +180,7 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error(f"--tool: expected a script, got {args.tool}")
     if args.rounds < 1 or args.repeats < 1 or args.threads < 1 or not set(args.groups) <= set(LETTERS):
         parser.error(f"expected positive numbers and letters of {''.join(LETTERS)}, got {vars(args)}")
-    setting = Setting(
+    setting = BesideSetting(
         published=args.published.resolve(), tool=args.tool.resolve(), groups=args.groups, threads=args.threads,
         repeats=args.repeats, bfloat16=args.bfloat16,
     )  # fmt: skip

@@ -29,7 +29,7 @@ Kind = Literal["too few", "same", "slower", "faster"]
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class TimedRun:
     """One run of one item.
 
     Attributes:
@@ -50,13 +50,13 @@ class Entry:
     load: float = 0.0
     reason: str = ""
 
-    def accepted(self, reason: str) -> Entry:
+    def accepted(self, reason: str) -> TimedRun:
         """Return the same run as a new beginning."""
         return replace(self, reason=reason)
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class RunVerdict:
     """Comparison of a run with earlier ones.
 
     Attributes:
@@ -90,7 +90,7 @@ def median_interval(values: Sequence[float]) -> tuple[float, float]:
     return ordered[cut], ordered[size - 1 - cut]
 
 
-def judge(history: Sequence[Entry], new: Entry) -> Verdict:
+def judge(history: Sequence[TimedRun], new: TimedRun) -> RunVerdict:
     """Compare a run with earlier ones of the same item on the same machine, oldest first.
 
     Runs before the last new beginning do not count.
@@ -98,7 +98,7 @@ def judge(history: Sequence[Entry], new: Entry) -> Verdict:
     begin = max((number for number, entry in enumerate(history) if entry.reason), default=0)
     history = history[begin:]
     if len(history) < FEWEST:
-        return Verdict("too few")
+        return RunVerdict("too few")
     seconds = [entry.seconds for entry in history]
     size = min(WINDOW, len(seconds))
     yardstick = min(statistics.median(seconds[i : i + size]) for i in range(len(seconds) - size + 1))
@@ -106,10 +106,10 @@ def judge(history: Sequence[Entry], new: Entry) -> Verdict:
     ratio, reach = new.seconds / yardstick, math.exp(_Z_95 * deviation * math.sqrt(1 + 1 / size))
     low, high = ratio / reach, ratio * reach
     kind: Kind = "slower" if low > 1 + LEAST else "faster" if high < 1 - LEAST else "same"
-    return Verdict(kind, ratio, low, high)
+    return RunVerdict(kind, ratio, low, high)
 
 
-def verdicts(entries: Sequence[Entry]) -> list[Verdict]:
+def verdicts(entries: Sequence[TimedRun]) -> list[RunVerdict]:
     """Return the verdict on every run, each compared with those before it."""
     return [judge(entries[:number], entry) for number, entry in enumerate(entries)]
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 
-from benchmarks.ledger.judging import LEAST, Entry, Verdict, verdicts
+from benchmarks.ledger.judging import LEAST, RunVerdict, TimedRun, verdicts
 
 _STYLE = """
 body{font:15px/1.45 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;color:#222;background:#fff}
@@ -18,7 +18,7 @@ table{border-collapse:collapse;width:100%}td,th{padding:.15rem .6rem;text-align:
 _HEAD = Markup("<tr><th>date</th><th>commit</th><th>processor s</th><th>95 % interval</th><th>ratio</th><th></th></tr>")
 
 
-def page(found: Mapping[tuple[str, str], Sequence[Entry]]) -> str:
+def page(found: Mapping[tuple[str, str], Sequence[TimedRun]]) -> str:
     """Return the page; items whose newest run is slower come first.
 
     Args:
@@ -38,13 +38,13 @@ def page(found: Mapping[tuple[str, str], Sequence[Entry]]) -> str:
     )
 
 
-def _section(key: tuple[str, str], entries: Sequence[Entry], judged: Sequence[Verdict]) -> Markup:
+def _section(key: tuple[str, str], entries: Sequence[TimedRun], judged: Sequence[RunVerdict]) -> Markup:
     most = max(entry.high for entry in entries)
     rows = [_row(entry, verdict, most) for entry, verdict in zip(entries, judged, strict=True)]
     return Markup("<h2>{}</h2><p>{}</p><table>{}{}</table>").format(*key, _HEAD, Markup("").join(reversed(rows)))
 
 
-def _row(entry: Entry, verdict: Verdict, most: float) -> Markup:
+def _row(entry: TimedRun, verdict: RunVerdict, most: float) -> Markup:
     ratio = "" if verdict.kind == "too few" else f"{verdict.ratio:.2f} ({verdict.low:.2f} to {verdict.high:.2f})"
     said = f"accepted: {entry.reason}" if entry.reason else verdict.kind
     return Markup('<tr class="{}"><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>').format(
@@ -52,7 +52,7 @@ def _row(entry: Entry, verdict: Verdict, most: float) -> Markup:
     )
 
 
-def _bar(entry: Entry, most: float) -> Markup:
+def _bar(entry: TimedRun, most: float) -> Markup:
     low, middle, high = (100 * value / most for value in (entry.low, entry.seconds, entry.high))
     return Markup(
         '<svg viewBox="0 0 100 10" preserveAspectRatio="none" role="img" aria-label="{} to {} seconds">'

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks.ledger.judging import Entry, median_interval
+from benchmarks.ledger.judging import TimedRun, median_interval
 
 DEFAULT = Path(".local/benchmarks.jsonl")
 
@@ -54,13 +54,13 @@ def accept(path: Path, item: str, reason: str) -> None:
     add(path, {**stamp(), "accepted": item, "reason": reason})
 
 
-def read(path: Path) -> dict[tuple[str, str], list[Entry]]:
+def read(path: Path) -> dict[tuple[str, str], list[TimedRun]]:
     """Return the entries by item and by what was measured where, oldest first.
 
     Raises:
         ValueError: A line is no record; the message names it.
     """
-    found: dict[tuple[str, str], list[Entry]] = {}
+    found: dict[tuple[str, str], list[TimedRun]] = {}
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         try:
             record = dict(json.loads(line))
@@ -78,12 +78,12 @@ def read(path: Path) -> dict[tuple[str, str], list[Entry]]:
     return found
 
 
-def _entry(record: Mapping[str, Any]) -> Entry:
+def _entry(record: Mapping[str, Any]) -> TimedRun:
     values = [float(value) for value in record["all_cpu_s"]]
     if not values or min(values) <= 0:
         raise ValueError("all_cpu_s: expected positive seconds")
     low, high = median_interval(values)
-    return Entry(
+    return TimedRun(
         at=str(record["at"]),
         commit=str(record["commit"]),
         seconds=float(record["median_cpu_s"]),
@@ -93,7 +93,7 @@ def _entry(record: Mapping[str, Any]) -> Entry:
     )
 
 
-def _accept(found: dict[tuple[str, str], list[Entry]], item: str, reason: str) -> None:
+def _accept(found: dict[tuple[str, str], list[TimedRun]], item: str, reason: str) -> None:
     for (name, _), entries in found.items():
         if name == item:
             entries[-1] = entries[-1].accepted(reason)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.beside import ITEMS, LETTERS, Setting, compare, main, run, table
+from benchmarks.beside import ITEMS, LETTERS, BesideSetting, compare, main, run, table
 from benchmarks.run.__main__ import all_items
 
 OURS = "transformer_forward_backward"
@@ -60,7 +60,9 @@ def test_items_of_two_sizes_are_told_apart(name: str) -> None:
 
 
 def test_both_run_as_many_threads_and_repeats(tmp_path: Path) -> None:
-    setting = Setting(published=tmp_path, tool=tmp_path / "tool.py", groups="ac", threads=3, repeats=7, bfloat16=True)
+    setting = BesideSetting(
+        published=tmp_path, tool=tmp_path / "tool.py", groups="ac", threads=3, repeats=7, bfloat16=True
+    )
     for kind, command in setting.commands().items():
         assert command[command.index("--threads") :][:4] == ["--threads", "3", "--repeats", "7"], kind
         assert ("train,bsq" if kind.startswith("published") else "a,c") in command

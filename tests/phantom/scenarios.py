@@ -133,9 +133,8 @@ def _spec(
     return spec.replace(
         model=spec.model.replace(depth=depth),
         text=TEXT,
-        engine=spec.engine.replace(attention="flex"),
         workers=spec.workers.replace(shard=shard, offload=offload, num_workers=NUM_WORKERS if shard else 1),
-        **changes,
+        **{"engine": spec.engine.replace(attention="flex")} | changes,
     )
 
 

@@ -5,17 +5,17 @@ from itertools import pairwise
 
 import pytest
 
-from benchmarks.ledger.judging import Entry, Kind, judge, median_interval, verdicts
+from benchmarks.ledger.judging import Kind, TimedRun, judge, median_interval, verdicts
 
 RECORDED = (1.305, 1.283, 1.291, 1.268, 1.312, 1.277, 1.299, 1.286)
 """Processor seconds of a training pass, one run after the other."""
 
 
-def entry(seconds: float, spread: float = 0.01) -> Entry:
-    return Entry("2026-01-01", "abc", seconds, seconds * (1 - spread), seconds * (1 + spread))
+def entry(seconds: float, spread: float = 0.01) -> TimedRun:
+    return TimedRun("2026-01-01", "abc", seconds, seconds * (1 - spread), seconds * (1 + spread))
 
 
-def runs(*seconds: float) -> list[Entry]:
+def runs(*seconds: float) -> list[TimedRun]:
     return [entry(each) for each in seconds]
 
 
