@@ -1,11 +1,9 @@
 """Fixtures for all tests: one local Ray, one S3 server and one Prefect server a session, each only when asked for."""
 
 import itertools
-import logging
 import os
 import shutil
 import tempfile
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from infra.environment import apply_common_environment, free_port
 from infra.settings import Settings
 from infra.stack import Stack
 from tests.fixtures.limits import AGES_S
+from tests.fixtures.s3_server import s3_server
 from tests.lanes import CLAIMS, Lane
 
 # Set before torch, ray or prefect are imported by any test: threads, homes and telemetry are read at import.
@@ -90,37 +89,17 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:
     """URL of an S3 server (moto over real HTTP); AWS_* in the environment point to it for the whole session."""
-    from moto.s3.responses import S3Response
-    from moto.server import ThreadedMotoServer
-
-    put, lock, patch = S3Response.put_object, threading.Lock(), pytest.MonkeyPatch()
-
-    def put_at_once(response: S3Response) -> object:
-        """It looks whether a key is there and then writes it, and of two threads both may find nothing; not so S3."""
-        with lock:
-            return put(response)
-
-    patch.setattr(S3Response, "put_object", put_at_once)
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    url = f"http://{host}:{port}"
-    patch.setenv("AWS_ENDPOINT_URL_S3", url)
-    patch.setenv("AWS_ACCESS_KEY_ID", "testing")
-    patch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
-    patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    patch.setenv("AWS_REGION", "us-east-1")
-    yield url
-    patch.undo()
-    server.stop()
+    with s3_server() as variables, pytest.MonkeyPatch.context() as patch:
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        yield variables["AWS_ENDPOINT_URL_S3"]
 
 
 _bucket_numbers = itertools.count(1)
 
 
-@pytest.fixture
-def s3_server(s3_endpoint: str) -> str:
+@pytest.fixture(name="s3_server")
+def _s3_bucket(s3_endpoint: str) -> str:
     """URI of a fresh bucket, for example ``s3://infinity-test-3``."""
     import boto3
     from botocore.config import Config

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from infinity.bits import BitLabels
+from infinity.generation.pruning import PrunedScales
 from infinity.generation.sampling import (
     SamplingConfig,
     draw_bits,
@@ -219,7 +220,7 @@ def sample_bits(
     steering.check(schedule, conditions.text.batch_size, transformer.config.num_bits)
     plan = _SamplingPlan.of(sampling, schedule, transformer.config.depth)
     text, negative = conditions.text, conditions.negative
-    loop = tokenizer.start_loop(schedule, text.batch_size)
+    loop, pruned = tokenizer.start_loop(schedule, text.batch_size), PrunedScales(sampling.pruned, schedule)
     decoding = transformer.start_decoding(plan.doubled(transformer, text, negative, 0), schedule)
     uniform = None if sampling.greedy else _uniform_numbers(transformer, conditions, schedule)
     bits: list[Tensor] = []
@@ -232,7 +233,7 @@ def sample_bits(
         if steering.later is not None and k == steering.later.scale:
             later = plan.doubled(transformer, steering.later.text, negative, k)
             decoding = replace(decoding, caption=transformer.read(later))
-        head, logits = plan.logits(transformer, decoding, k, inputs)
+        head, logits = plan.logits(transformer, decoding, k, inputs, pruned)
         are_numbers.append(logits.isfinite().all())
         chosen = _choose(logits, sampling, uniform, schedule.spans[k], transformer.config.num_bits)
         bits.append(steering.over(chosen, schedule.spans[k]).unflatten(1, (rows, columns)))
@@ -287,7 +288,7 @@ class _SamplingPlan:
         return text.concat(transformer.unconditional(text) if negative is None else negative)
 
     def logits(
-        self, transformer: Transformer, decoding: Decoding, k: int, inputs: Tensor | None
+        self, transformer: Transformer, decoding: Decoding, k: int, inputs: Tensor | None, pruned: PrunedScales
     ) -> tuple[Tensor, Tensor]:
         """Return the head's logits at scale k, and these logits after temperature and guidance."""
         factor = self.guidance[k]
@@ -299,7 +300,9 @@ class _SamplingPlan:
         if inputs is not None and is_doubled:
             inputs = inputs.repeat(2, 1, 1)
         mixing = mix if is_guided and self.guided_blocks else None
-        hidden = transformer.decode_scale(decoding, k, inputs, mixing)
+        chosen = pruned.choose(k, inputs)
+        hidden = transformer.decode_scale(decoding, k, inputs, mixing, chosen)
+        hidden = pruned.complete(k, hidden, chosen)
         pooled = decoding.caption.pooled_BD
         if is_doubled and not (is_guided and self.guide_logits):
             hidden, pooled = hidden.chunk(2)[0], pooled.chunk(2)[0]

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from infinity.jobs.watching import end_actor
+from infinity.jobs.watching import actor_here, end_actor
 
 logger = logging.getLogger(__name__)
 
@@ -155,8 +155,7 @@ def relayed(sink: ProgressSink, *, period_s: float = 1.0) -> Iterator[RemoteSink
     """
     import ray
 
-    # Restarted where the machine that held it is lost; what waited there is lost with it.
-    mailbox = ray.remote(num_cpus=0, max_restarts=-1)(_Mailbox).remote()
+    mailbox = actor_here(_Mailbox)
     done, listener = threading.Event(), unfailing(sink)
 
     def collect() -> None:

@@ -7,6 +7,7 @@ its head. So a thread looks after the cluster and interrupts the main thread, wh
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import threading
@@ -62,6 +63,20 @@ def end_actor(actor: Any) -> None:
         ray.kill(actor)
 
 
+def actor_here(kind: type[Any]) -> Any:
+    """Start an actor that holds messages on the machine of this process, so that no other machine's end ends it.
+
+    Args:
+        kind: Class of the actor, which takes no arguments.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    # Soft, since a client of ray:// is on no machine of the cluster.
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    return ray.remote(kind).options(num_cpus=0, max_restarts=-1, scheduling_strategy=here).remote()
+
+
 @contextmanager
 def explained() -> Iterator[None]:
     """Make one sentence of whatever is raised in the block because the cluster is lost.
@@ -71,20 +86,30 @@ def explained() -> Iterator[None]:
     """
     from ray import exceptions
 
-    parts = (
-        exceptions.RaySystemError, exceptions.RayActorError, exceptions.NodeDiedError, exceptions.ObjectLostError,
-        exceptions.WorkerCrashedError, exceptions.LocalRayletDiedError,
-    )  # fmt: skip
+    own = (exceptions.RayTaskError, exceptions.TaskCancelledError, exceptions.GetTimeoutError)
     try:
         yield
     except (Exception, KeyboardInterrupt) as error:
         if _watch is not None and (reason := _watch.reason or _watch.look()) is not None:
             _watch.reason = reason
             raise ClusterLostError(reason) from error
-        if isinstance(error, parts):
-            text = str(error).strip() or type(error).__name__
-            raise ClusterLostError(f"a part of the Ray cluster died ({text.splitlines()[0]})") from error
+        if isinstance(error, exceptions.RayError) and not isinstance(error, own):
+            raise ClusterLostError(_sentence(error)) from error
         raise
+
+
+def _sentence(error: Exception) -> str:
+    """Return what went wrong in the cluster, without the logs that Ray hangs on."""
+    text = str(error).strip() or type(error).__name__
+    if (found := _MEMORY.search(text)) is not None:
+        return (
+            f"the memory of the machine {found[1]} ran out ({found[2]} of {found[3]} used), so Ray ended workers "
+            "there; end other programs, or use fewer workers, smaller batches or another machine"
+        )
+    return f"a part of the Ray cluster died ({text.splitlines()[0][:300]})"
+
+
+_MEMORY = re.compile(r"low on memory.*?IP: ([^,)]+).*?was (\S+) used / (\S+)", re.DOTALL)
 
 
 @contextmanager

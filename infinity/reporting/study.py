@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from infinity.config import Config
 from infinity.reporting.comparison import number
-from infinity.reporting.plots.charts import line_chart
+from infinity.reporting.plots.charts import Interval, line_chart
 from infinity.reporting.plots.curves import Series
 from infinity.reporting.templates import rendered
 
@@ -162,7 +162,7 @@ def study_html(result: StudyResult, summaries: Mapping[str, Mapping[str, tuple[f
     return rendered(
         "study.html.j2",
         result=result,
-        chart=_chart(result),
+        chart=_chart(result, summaries.get(result.metric, {})),
         metrics=list(summaries),
         table=[[arm, *(_cell(summaries[metric].get(arm)) for metric in summaries)] for arm in result.arms],
         contrasts=[_contrast(each) for each in result.contrasts],
@@ -175,11 +175,11 @@ def studies_html(results: Sequence[tuple[StudyResult, str]]) -> str:
     return rendered("studies.html.j2", results=results)
 
 
-def _chart(result: StudyResult) -> Markup:
+def _chart(result: StudyResult, summary: Mapping[str, tuple[float, float | None, int]]) -> Markup:
     """Return the figure: lines over the arms' places, or over their numbers where they have none.
 
     There is a line per seed; where arms share a place, such as those of two quantizers, one per seed and first word of
-    the arm's name.
+    the arm's name. Vertical marks are the 95 % intervals of the arms' means over seeds.
     """
     places = result.places or {arm: float(place) for place, arm in enumerate(result.arms, start=1)}
     shares = len(set(places.values())) < len(places)
@@ -199,6 +199,11 @@ def _chart(result: StudyResult) -> Markup:
         lines,
         title=f"{result.metric} over {result.x_title or 'arms: ' + numbered}",
         log=min(values) > 0 and max(values) > LOG_RATIO * min(values),
+        intervals=[
+            Interval(places[arm], mean - half, mean + half, "tone-8")
+            for arm, (mean, half, _) in summary.items()
+            if arm in places and half is not None
+        ],
     )
 
 

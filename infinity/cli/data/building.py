@@ -7,9 +7,8 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
-from infinity.cli.console import clear_errors, following, out
+from infinity.cli.console import clear_errors, following, out, show_table
 
 if TYPE_CHECKING:
     from infinity.jobs.dataset.build import BuildDatasetReport
@@ -130,10 +129,7 @@ def _show(report: BuildDatasetReport) -> None:
     """Print the funnel, what was not read, and the manifest."""
     from infinity.reporting.gallery import funnel
 
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    for name, number in funnel(report.summary.counts):
-        table.add_row(name, f"{number:,}")
-    out.print(table)
+    show_table(("", ""), [(name, f"{number:,}") for name, number in funnel(report.summary.counts)])
     for line in report.not_read:
         out.print(f"not read: {line}", markup=False, highlight=False, soft_wrap=True)
     counts = report.summary.counts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,12 @@ logger = logging.getLogger(__name__)
 
 PATIENCE_S = 10.0
 """Seconds that a job that has failed waits for the calls that are being computed."""
+
+LOOK_S = 5.0
+"""Seconds between two looks at actors that do not answer, while others have nothing to do."""
+
+HOMELESS_S = 20.0
+"""Seconds after which an actor that no machine has room for gives its call to an idle one."""
 
 
 class WorkersError(RuntimeError):
@@ -73,17 +80,29 @@ def each(team: Sequence[Any], method: str, calls: Sequence[tuple[Any, ...]]) -> 
         return
     import ray
 
-    waiting, idle = deque(enumerate(calls)), list(team)
+    waiting, idle = deque(enumerate(calls)), [actor for actor in team if _state(actor) != "DEAD"]
+    if not idle:
+        raise WorkersError("all workers have died; see the logs of Ray")
     running: dict[Any, tuple[int, Any]] = {}
+    homeless: dict[Any, float] = {}
     while waiting or running:
         while waiting and idle:
             index, call = waiting.popleft()
             actor = idle.pop()
             running[getattr(actor, method).remote(*call)] = index, actor
-        (ready,), _ = ray.wait(list(running), num_returns=1)
-        index, actor = running.pop(ready)
+        found, _ = ray.wait(list(running), num_returns=1, timeout=LOOK_S if idle else None)
+        if not found:
+            ready = [actor for actor in idle if _state(actor) == "ALIVE"]
+            for reference, successor in zip(_without_machine(running, homeless), ready, strict=False):
+                index, actor = running.pop(reference)
+                logger.warning("no machine has room for a worker that was lost; the others do its work")
+                end_actor(actor)
+                idle.remove(successor)
+                running[getattr(successor, method).remote(*calls[index])] = index, successor
+            continue
+        index, actor = running.pop(found[0])
         try:
-            result = _result(ready)
+            result = _result(found[0])
         except Exception:
             # Let the others finish what they do: an actor that is killed at work is reported on the terminal.
             if running:
@@ -91,6 +110,35 @@ def each(team: Sequence[Any], method: str, calls: Sequence[tuple[Any, ...]]) -> 
             raise
         idle.append(actor)
         yield index, result
+
+
+def _without_machine(running: dict[Any, tuple[int, Any]], homeless: dict[Any, float]) -> list[Any]:
+    """Return the calls whose actors have had no machine for a while.
+
+    When a machine is lost, its actors wait for room elsewhere, if need be for ever.
+
+    Args:
+        running: Place and actor of every call that is under way.
+        homeless: When each actor was first seen without a machine; kept from one look to the next.
+    """
+    now, found = time.monotonic(), []
+    for reference, (_, actor) in running.items():
+        if _state(actor) not in _HOMELESS:
+            homeless.pop(actor, None)
+        elif now - homeless.setdefault(actor, now) >= HOMELESS_S:
+            found.append(reference)
+    return found
+
+
+_HOMELESS = frozenset({"DEPENDENCIES_UNREADY", "PENDING_CREATION", "RESTARTING"})
+"""States of an actor that no machine has."""
+
+
+def _state(actor: Any) -> str:
+    """Return the state of an actor in Ray's words."""
+    from ray._private import state
+
+    return str(state.actors(actor._actor_id.hex()).get("State"))
 
 
 def _result(reference: Any) -> Any:

@@ -26,7 +26,7 @@ MAX_FOLDER_LENGTH = 40
 """Ray puts sockets about 65 characters deeper, and the path of a socket ends at 107 bytes."""
 
 START_ATTEMPTS = 3
-"""Ray gives itself 30 seconds to start, which a busy machine may exceed."""
+"""A busy machine may need more than the patience of one attempt."""
 
 LOCAL_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -176,7 +176,7 @@ def _start_local(folder: Path, num_cpus: int | None, dashboard: bool, object_sto
         except Exception as error:  # Ray raises nothing narrower
             if "timed out during startup" not in str(error) or attempt == START_ATTEMPTS:
                 raise
-            logger.warning("the machine is busy, Ray did not start within 30 s; trying again")
+            logger.warning("the machine is busy, Ray did not start in time; trying again")
             ray.shutdown()
 
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from infinity.jobs.watching import end_actor
+from infinity.jobs.watching import actor_here, end_actor
 
 POLL_S = 0.5
 """Seconds between two queries of a worker."""
@@ -65,7 +65,7 @@ def stopping_on_signal(lost: threading.Event) -> Iterator[StopSign]:
     """
     import ray
 
-    bell = ray.remote(num_cpus=0)(_Bell).remote()
+    bell = actor_here(_Bell)
     done = threading.Event()
 
     def pass_on(asked: threading.Event) -> None:

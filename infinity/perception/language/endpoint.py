@@ -152,7 +152,7 @@ class Endpoint:
                 elif status in (408, 409, 425, 429) or status >= 500:
                     reason, pause = f"status {status}", min(_LONGEST_PAUSE_S, wait or pause)
                 else:
-                    raise EndpointError(self._clean(f"{self.config.url}: status {status}: {_shown(data)}"))
+                    raise EndpointError(f"{self.config.url}: status {status}: {self._shown(data)}")
             if attempt + 1 < self.config.attempts:
                 time.sleep(pause)
         return EndpointReply(gap=f"{reason}, {self.config.attempts} times", passing=True)
@@ -199,17 +199,22 @@ class Endpoint:
             }
             refusal = message.get("refusal") or (choice.get("finish_reason") == "content_filter" and "content filter")
             if refusal:
-                return EndpointReply(gap=self._clean(f"refused: {str(refusal)[:200]}"), **about)
+                return EndpointReply(gap=f"refused: {self._clean(str(refusal))[:200]}", **about)
             text = message.get("content")
             if not isinstance(text, str) or not text.strip():
                 return EndpointReply(gap="an empty answer", **about)
-            return EndpointReply(text=self._clean(text.strip()), tokens=_first_tokens(choice), **about)
+            tokens = {self._clean(token): p for token, p in _first_tokens(choice).items()}
+            return EndpointReply(text=self._clean(text.strip()), tokens=tokens, **about)
         except (ValueError, KeyError, IndexError, TypeError, AttributeError):
-            return EndpointReply(gap=self._clean(f"no chat completion: {_shown(data)}"), passing=True)
+            return EndpointReply(gap=f"no chat completion: {self._shown(data)}", passing=True)
 
     def _clean(self, text: str) -> str:
         """Return a text without the key, which servers like to repeat."""
         return text.replace(self._key, "***") if self._key else text
+
+    def _shown(self, data: bytes) -> str:
+        """Return the begin of an answer; cleaned before it is cut, so that no part of the key stays at the cut."""
+        return repr(self._clean(data.decode("utf-8", "replace"))[:200])
 
 
 def _first_tokens(choice: Mapping[str, Any]) -> dict[str, float]:
@@ -232,10 +237,6 @@ def _pause(header: str | None) -> float:
     except ValueError:
         return 0.0
     return seconds if math.isfinite(seconds) and seconds > 0 else 0.0
-
-
-def _shown(data: bytes) -> str:
-    return repr(data[:200].decode("utf-8", "replace"))
 
 
 def _without_user(url: str) -> str:

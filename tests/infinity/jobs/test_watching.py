@@ -104,6 +104,46 @@ def test_the_death_of_a_part_of_the_cluster_is_one_sentence(local_ray: None) -> 
         raise ray.exceptions.RaySystemError("the raylet died\n" + 150 * "a line of the log of its raylet\n")
 
 
+OUT_OF_MEMORY = """10 worker(s) were killed due to the node running low on memory. Memory on the node \
+(IP: 10.213.80.10, ID: e1238a34) was 23.04GB used / 23.54GB limit (0.978943)
+OOM kill reason: Memory usage 24018845696B exceeded threshold of 24012687360B (95.0% of 25276514304B limit)
+Object store memory usage: [- objects spillable: 1
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        (
+            "OutOfMemoryError",
+            OUT_OF_MEMORY,
+            r"the memory of the machine 10.213.80.10 ran out \(23.04GB of 23.54GB used\)",
+        ),
+        ("OutOfMemoryError", "said in another way\nand more", r"died \(said in another way\)"),
+        ("WorkerCrashedError", "", "a part of the Ray cluster died"),
+        ("ObjectStoreFullError", "the store is full\nlog", "the store is full"),
+        ("OutOfDiskError", "no space left\nlog", "no space left|disk"),
+        ("ActorUnschedulableError", "no node fits\nlog", "no node fits|unschedulable"),
+    ],
+)
+def test_whatever_goes_wrong_in_the_cluster_is_one_line_that_a_retry_may_cure(name: str, text: str, words: str) -> None:
+    from ray import exceptions
+
+    kind = getattr(exceptions, name)
+    error = kind(text) if name != "WorkerCrashedError" else kind()
+    with pytest.raises(ClusterLostError, match=words) as caught, explained():
+        raise error
+    assert "\n" not in str(caught.value)
+
+
+def test_what_a_worker_raises_by_itself_is_left_to_the_job() -> None:
+    from ray.exceptions import RayTaskError, TaskCancelledError
+
+    for error in (RayTaskError("work", "trace", ValueError("wrong")).as_instanceof_cause(), TaskCancelledError()):
+        with pytest.raises(type(error)), explained():
+            raise error
+
+
 def test_other_errors_and_a_stop_from_the_keyboard_stay_what_they_are() -> None:
     for error in (ValueError("wrong"), KeyboardInterrupt()):
         with pytest.raises(type(error)), explained():

@@ -124,6 +124,31 @@ def test_a_server_that_repeats_the_key_does_not_spread_it() -> None:
     assert reply.text == "your key is ***"
 
 
+@pytest.mark.parametrize("before", [178, 190, 198])
+@pytest.mark.parametrize("way", ["refused request", "refusal", "no completion", "first token"])
+def test_no_part_of_the_key_stays_where_a_long_answer_is_cut(way: str, before: int) -> None:
+    said = "x" * before + KEY
+
+    def behave(handler: StubHandler, _question: str, _picture: np.ndarray) -> None:
+        match way:
+            case "refused request":
+                handler.send(said.encode(), 401)
+            case "refusal":
+                handler.reply("", refusal=said)
+            case "no completion":
+                handler.send(said.encode())
+            case _:
+                handler.reply("Yes", {said: 0.5})
+
+    with endpoint(behave) as (url, _):
+        try:
+            told = repr(Endpoint(config(url, attempts=1)).ask([(PICTURE, "x?")]))
+        except EndpointError as error:
+            told = str(error)
+    assert "xxx" in told
+    assert KEY[:6] not in told
+
+
 def test_the_key_is_in_no_stored_setting() -> None:
     assert KEY not in config("http://127.0.0.1:1/v1").dump()
 

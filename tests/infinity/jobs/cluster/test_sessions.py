@@ -1,0 +1,80 @@
+"""What Ray starts is in sessions of its own, and ends where the start fails."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from infinity.jobs.cluster.sessions import apart, patient
+from tests.fixtures.killing import living
+from tests.fixtures.limits import wait_until
+
+pytestmark = pytest.mark.ray
+
+WITH_CHILD = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'input()'])"
+
+
+def children(number: int) -> list[int]:
+    return [process.number for process in living() if process.parent == number]
+
+
+def test_a_start_that_fails_leaves_no_process_behind() -> None:
+    """Ray forgets a node that did not start within its 30 seconds, with all that runs of it."""
+    from ray._private import services
+
+    usual, started, grandchildren = services.ConsolePopen, list[subprocess.Popen[bytes]](), list[int]()
+
+    def start() -> None:
+        with apart():
+            for code in ("input()", WITH_CHILD):
+                started.append(services.ConsolePopen([sys.executable, "-c", code], stdin=subprocess.PIPE))
+            grandchildren.extend(wait_until(lambda: children(started[1].pid), "the process of a process"))
+            raise RuntimeError("timed out during startup")
+
+    with pytest.raises(RuntimeError, match="timed out during startup"):
+        start()
+    assert [process.returncode for process in started] == [-9, -9]
+    wait_until(lambda: not {process.number for process in living()} & set(grandchildren), "the end of the grandchild")
+    assert services.ConsolePopen is usual
+
+
+def test_a_start_that_succeeds_keeps_its_processes_in_sessions_of_their_own() -> None:
+    from ray._private import services
+
+    with apart():
+        process = services.ConsolePopen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    assert process.poll() is None
+    assert os.getsid(process.pid) == process.pid
+    process.communicate(b"\n")
+
+
+def test_a_node_that_starts_may_take_longer_than_the_patience_of_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ray._private import services
+
+    asked = list[str]()
+
+    def get_node(_address: str, node: str) -> dict[str, str]:
+        asked.append(node)
+        if len(asked) < 4:
+            raise RuntimeError("no node info")
+        return {"node_id": node}
+
+    monkeypatch.setattr(services, "get_node", get_node)
+    with patient():
+        assert services.get_node("address", "n1") == {"node_id": "n1"}
+    assert services.get_node is get_node
+    assert len(asked) == 4
+
+
+def test_a_node_whose_process_is_dead_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ray._private import services
+
+    def get_node(_address: str, _node: str) -> None:
+        raise RuntimeError("no node info")
+
+    monkeypatch.setattr(services, "get_node", get_node)
+    with pytest.raises(RuntimeError, match="no node info"), patient(lambda: False):
+        services.get_node("address", "n1")
