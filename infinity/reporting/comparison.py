@@ -13,7 +13,6 @@ from PIL import Image
 from infinity import storage
 from infinity.evaluation.promotion.gate import Comparison, GateReport
 from infinity.evaluation.score import Score
-from infinity.reporting.templates import PAGE as PAGE  # other pages name the folder of templates by it
 from infinity.reporting.templates import rendered
 
 MAX_SIDE_PX = 384

@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
-
-from infinity.reporting.comparison import PAGE
+from infinity.reporting.templates import rendered
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,9 +39,4 @@ def render_fleet(cards: Sequence[FleetCard], *, root: str, when: str) -> str:
         root: URI of the root of runs.
         when: Time of the page.
     """
-    environment = Environment(
-        loader=FileSystemLoader(PAGE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.get_template("fleet.html.j2").render(
-        css=Markup((PAGE / "page.css").read_text(encoding="utf-8")), cards=cards, root=root, when=when
-    )
+    return rendered("fleet.html.j2", cards=cards, root=root, when=when)

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
-
 from infinity.evaluation.score import Score
-from infinity.reporting.comparison import PAGE, number, thumbnail
+from infinity.reporting.comparison import number, thumbnail
 from infinity.reporting.plots.charts import line_chart
 from infinity.reporting.plots.curves import Points, Series
+from infinity.reporting.templates import rendered
 
 MOST_RUNS = 8
 """Runs that one page can show; there are no more colours."""
@@ -92,16 +90,12 @@ def render_run_comparison(runs: Sequence[RunView]) -> str:
     """
     if not 2 <= len(runs) <= MOST_RUNS:
         raise ValueError(f"expected 2 to {MOST_RUNS} runs to compare, got {len(runs)}")
-    environment = Environment(
-        loader=FileSystemLoader(PAGE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
     charts = [
         (stage, line_chart(lines, title=f"{stage}: {metric.replace('_', ' ')}", smooth=True))
         for stage, metric, lines in shared_curves(runs)
     ]
-    return environment.get_template("runs.html.j2").render(
-        css=Markup((PAGE / "page.css").read_text(encoding="utf-8")),
-        js=Markup((PAGE / "page.js").read_text(encoding="utf-8")),
+    return rendered(
+        "runs.html.j2",
         runs=runs,
         tables=(
             ("Settings that differ", different_settings(runs)),

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
-
 from infinity.evaluation.promotion.leaderboard import Group, LeaderboardEntry
 from infinity.reporting.card import sheet_data_uri
-from infinity.reporting.comparison import PAGE, number, thumbnail
+from infinity.reporting.comparison import number, thumbnail
 from infinity.reporting.leaderboard import interval
 from infinity.reporting.summary import Sheet
+from infinity.reporting.templates import rendered
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,12 +83,9 @@ def standing_html(page: StandingPage) -> str:
     Raises:
         StorageError: A sheet of pictures is missing.
     """
-    environment = Environment(
-        loader=FileSystemLoader(PAGE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.get_template("standing.html.j2").render(
+    return rendered(
+        "standing.html.j2",
         page=page,
-        css=Markup((PAGE / "page.css").read_text(encoding="utf-8")),
         picture=sheet_data_uri,
         sample=thumbnail,
         interval=interval,
