@@ -68,7 +68,8 @@ def test_the_exporter_answers_or_says_why_it_cannot(trouble: str, status: int, b
         thread.join()
 
 
-def test_the_command_writes_the_figures_of_all_runs(tmp_path: Path) -> None:
+def test_the_command_writes_the_figures_of_all_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
     begun(tmp_path / "runs", "demo", 0)
     words = ["metrics", str(tmp_path / "runs"), "--state", str(tmp_path / "state"), "-o", str(tmp_path / "m.prom")]
     done = CliRunner().invoke(app, words)

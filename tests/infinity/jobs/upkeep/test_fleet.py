@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from flows.pages.comparison_page import comparison_markdown
 from flows.pages.fleet_page import fleet_markdown
+from flows.records.plan import changed
 from infinity import storage
 from infinity.cli import app
 from infinity.evaluation.promotion.champions import Champion
@@ -142,7 +143,7 @@ def test_pages_escape_what_names_hold(tmp_path: Path) -> None:
 
 def test_two_runs_side_by_side_show_what_differs_and_nothing_else(tmp_path: Path) -> None:
     first, second = begun(tmp_path, "one"), begun(tmp_path, "two")
-    again = second.replace(tokenizer=second.tokenizer.replace(seed=7))
+    again = changed(second, {"tokenizer": lambda spec: spec.replace(seed=7)})
     storage.write_text(str(tmp_path / "two" / "run.json"), json.dumps(again.to_json()))
     storage.write_text(storage.join(again.tokenizer.folder, "metrics.jsonl"), '{"step": 10, "loss": 2.0}\n')
     for plan in (first, again):

@@ -200,7 +200,8 @@ def test_the_command_touches_nothing_unless_told_and_says_what_and_why(tmp_path:
     assert not Path(free).exists()
 
 
-def test_a_local_stack_whose_server_is_down_is_asked_for_first(tmp_path: Path) -> None:
+def test_a_local_stack_whose_server_is_down_is_asked_for_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
     (tmp_path / "state" / "stack").mkdir(parents=True)
     (tmp_path / "state" / "stack" / "services.json").write_text("{}")
     world(str(tmp_path / "runs"))
