@@ -9,19 +9,16 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks.measuring.timing import alternately, seconds_of
+from benchmarks.measuring.machine import rates
+from benchmarks.measuring.timing import alternately
 from benchmarks.run import tokenizer, transformer
+from infinity.kernels.measured import processor
 from infinity.kernels.switch import use_kernels
-
-SIDE = 1536
-"""Rows and columns of the matrices whose product gives the rates."""
 
 
 def in_bfloat16(run: Callable[[], object]) -> Callable[[], object]:
@@ -32,30 +29,6 @@ def in_bfloat16(run: Callable[[], object]) -> Callable[[], object]:
             return run()
 
     return half
-
-
-def rates(repeats: int) -> dict[str, float]:
-    """Return the operations per second of processor time of large products, in GFLOP/s by data type."""
-    found = {}
-    for dtype in (torch.float32, torch.bfloat16):
-        left, right = (torch.randn(SIDE, SIDE).to(dtype) for _ in range(2))
-
-        def product(left: torch.Tensor = left, right: torch.Tensor = right) -> object:
-            return left @ right
-
-        product()
-        seconds = min(seconds_of(product)[1] for _ in range(repeats))
-        found[f"{dtype}".removeprefix("torch.")] = round(2 * SIDE**3 / seconds / 1e9, 1)
-    return found
-
-
-def processor() -> str:
-    """Return the name of the processor."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
 
 
 def main() -> None:

@@ -1,9 +1,10 @@
-"""One picture, every door: random prompts and settings through Python alone, in random batches, the CLI and a server.
+"""One picture, every door: random prompts and settings through Python, batches, a new process, nodes, CLI and server.
 
     infinity serve runs/demo &
     python -m benchmarks.doors runs/demo --server http://127.0.0.1:8000 --pictures 500
 
-It prints for every door the pictures whose pixels differ from Python alone, and the share of bits behind them.
+It prints for every door the pictures whose pixels differ from Python alone, and the share of bits behind them; it exits
+with 1 if there is one. To ask a server after a restart too, restart it and run the command again.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ from __future__ import annotations
 import argparse
 import base64
 import io
+import multiprocessing
 import random
+import sys
 import tempfile
 from collections import defaultdict
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +27,8 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from infinity import InfinityPipeline
+from benchmarks.drawn.comfyui_host import load_custom_node, run_node
+from infinity import InfinityPipeline, PipelineResult
 from infinity.cli import app
 from infinity.generation.sampling import SamplingConfig
 
@@ -103,6 +107,41 @@ def through_cli(model: str, wanted: list[Wanted]) -> dict[int, np.ndarray]:
     return found
 
 
+def through_node(model: str, wanted: list[Wanted]) -> dict[int, np.ndarray]:
+    """Draw by the nodes for ComfyUI, and save as its SaveImage does."""
+    nodes = load_custom_node(Path(__file__).resolve().parents[1] / "integrations" / "comfyui")
+    (loaded,) = run_node(nodes["InfinityLoadModel"], {"model": model, "device": "cpu"})
+    found = {}
+    for index, item in enumerate(wanted):
+        inputs = {"model": loaded, "prompt": item.prompt, "seed": item.seed, "guidance": item.guidance,
+                  "temperature": item.temperature, "width": 1024, "height": round(1024 * item.ratio)}  # fmt: skip
+        images, _ = run_node(nodes["InfinityDraw"], inputs)
+        found[index] = np.clip(255.0 * images[0].numpy(), 0, 255).astype(np.uint8)
+    return found
+
+
+def drawn_alone(model: str, wanted: list[Wanted]) -> list[PipelineResult]:
+    """Load a model and draw every picture alone."""
+    pipe = InfinityPipeline.from_pretrained(model, device="cpu")
+    return [pipe.draw([w.prompt], [w.seed], w.sampling, w.ratio, output_type="np") for w in wanted]
+
+
+def _pixels_alone(model: str, wanted: list[Wanted]) -> list[np.ndarray]:
+    return [result.pixels()[0] for result in drawn_alone(model, wanted)]
+
+
+def in_a_new_process(model: str, wanted: list[Wanted]) -> dict[int, np.ndarray]:
+    """Draw in the reverse order in a process that has drawn nothing before."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        found = pool.submit(_pixels_alone, model, wanted[::-1]).result()
+    return dict(enumerate(found[::-1]))
+
+
+def differing(pictures: dict[int, np.ndarray], alone: list[np.ndarray]) -> list[int]:
+    """Return the numbers of the pictures that differ from Python alone in any pixel."""
+    return [index for index, picture in pictures.items() if not np.array_equal(picture, alone[index])]
+
+
 def main() -> None:
     """Read the arguments, draw through every door, and print what differs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -113,19 +152,23 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    pipe = InfinityPipeline.from_pretrained(given.model, device="cpu")
     wanted = wanted_pictures(given.pictures, given.seed)
-    results = [pipe.draw([w.prompt], [w.seed], w.sampling, w.ratio, output_type="np") for w in wanted]
+    results = drawn_alone(given.model, wanted)
     alone = [result.pixels()[0] for result in results]
-    batches, bits = in_batches(pipe, wanted, given.seed)
-    doors = {"random batches": batches, "command line": through_cli(pipe.model, wanted[: given.cli])}
+    batches, bits = in_batches(InfinityPipeline.from_pretrained(given.model, device="cpu"), wanted, given.seed)
+    doors = {
+        "random batches": batches,
+        "new process": in_a_new_process(given.model, wanted),
+        "node": through_node(given.model, wanted),
+        "command line": through_cli(given.model, wanted[: given.cli]),
+    }
     if given.server:
         doors["server"] = through_server(given.server, wanted, given.clients)
     for door, pictures in doors.items():
-        differ = [index for index, picture in pictures.items() if not np.array_equal(picture, alone[index])]
-        print(f"{door}: {len(differ)} of {len(pictures)} pictures differ from Python alone")
+        print(f"{door}: {len(differing(pictures, alone))} of {len(pictures)} pictures differ from Python alone")
     flipped = [float((bits[i] != results[i].bits.bits_BLC[0]).float().mean()) for i in bits]
     print(f"bits that differ in random batches: {np.mean(flipped):.2e} of all, {max(flipped):.2e} at most in a picture")
+    sys.exit(int(any(differing(pictures, alone) for pictures in doors.values())))
 
 
 if __name__ == "__main__":

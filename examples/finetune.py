@@ -11,7 +11,7 @@ import sys
 from infinity import BuildDatasetSpec, InfinityPipeline, run_spec
 from infinity.jobs.cluster.connection import connect
 from infinity.jobs.dataset.build import fingerprint
-from infinity.recipes.paper_transformer import FinetuneInputs, TransformerInputs, finetune_spec
+from infinity.recipes.finetuning import Finetuning
 
 
 def main(
@@ -21,24 +21,12 @@ def main(
     # The fingerprint of the source is part of the spec, so that a changed folder makes another data set.
     dataset = BuildDatasetSpec(output=output, source=pictures, fingerprint=fingerprint(pictures))
 
+    # Shape, tokenizer, text encoder and resolution are those of the model. Adapters bear a higher rate than weights do.
+    how = Finetuning(base=model, output=output, num_steps=num_steps, batch_size=batch_size, rank=8)
+
     with connect():
-        manifest = run_spec(dataset).manifest
-
-        # Shape, tokenizer, text encoder and resolution are those of the model; the learning rate is the paper's last.
-        inputs = TransformerInputs(
-            manifests=(manifest,),
-            tokenizer=f"{model}/tokenizer",
-            output=output,
-            start_from=model,
-            num_workers=1,
-            part_size=4,  # pictures that are computed at once; a batch is summed over micro-batches of this size
-        )
-        how = FinetuneInputs(num_steps=num_steps, batch_size=batch_size, rank=8, use_gpu=False)
-        spec = finetune_spec(inputs, how)
-
-        # Adapters bear a higher rate than all weights. The digest of the spec names the folder of the result.
-        spec = spec.replace(optimizer=spec.optimizer.replace(learning_rate=1e-3))
-        report = run_spec(spec)
+        # The digest of the spec names the folder of the result: what is done is found again.
+        report = run_spec(how.spec(run_spec(dataset).manifest))
 
     print(f"trained in {report.seconds:.0f} s: {report.model}")
     pipe = InfinityPipeline.from_pretrained(report.model)  # adapters are merged into plain weights

@@ -72,22 +72,16 @@ def _parser() -> argparse.ArgumentParser:
 
 def _show_plan(run: str, data: str | None, recipe: str) -> int:
     """Print what a run will take; 1 where it cannot fit."""
-    from rich.console import Console
-    from rich.table import Table
-
     from flows.records.forecast import Prices, forecast, problems, shown
     from flows.records.plan import STAGES, folder_of, new_plan
+    from infinity.reporting.terminal_table import table_lines
 
     plan = new_plan(recipe, data, folder_of(run))  # type: ignore[arg-type]  # it checks the name itself
     stages = forecast(plan, timed=True, names=STAGES)
     rows = shown(stages, Prices(cpu_hour=settings().price_cpu_hour, gpu_hour=settings().price_gpu_hour))
     columns = [name for name in rows[0] if any(row[name] for row in rows)]
-    table = Table(title=f"{run}: what it will take, measured on this machine under its present load")
-    for name in columns:
-        table.add_column(name)
-    for row in rows:
-        table.add_row(*(row[name] for name in columns))
-    Console(width=None).print(table)
+    print(f"{run}: what it will take, measured on this machine under its present load")
+    print("\n".join(table_lines(columns, [[row[name] for name in columns] for row in rows])))
     found = list(problems(stages, plan, is_local=settings().ray_address is None))
     for problem in found:
         print(f"error: {problem}", file=sys.stderr)

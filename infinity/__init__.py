@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from infinity.generation.results import PipelineResult
     from infinity.generation.sampling import SamplingConfig
     from infinity.jobs.dataset.spec import BuildDatasetSpec
-    from infinity.jobs.evaluation.evaluate import EvaluateSpec
+    from infinity.jobs.evaluation.spec import EvaluateSpec
     from infinity.jobs.registry import load_spec, run_spec
     from infinity.jobs.training.tokenizer import TrainTokenizerSpec
     from infinity.jobs.training.transformer import TrainTransformerSpec
@@ -37,7 +37,7 @@ _HOMES = {
     "BuildDatasetSpec": "infinity.jobs.dataset.spec",
     "TrainTokenizerSpec": "infinity.jobs.training.tokenizer",
     "TrainTransformerSpec": "infinity.jobs.training.transformer",
-    "EvaluateSpec": "infinity.jobs.evaluation.evaluate",
+    "EvaluateSpec": "infinity.jobs.evaluation.spec",
     "load_spec": "infinity.jobs.registry",
     "run_spec": "infinity.jobs.registry",
 }

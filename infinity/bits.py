@@ -6,23 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from infinity.scales import ScaleSchedule
 
 MAX_INDEX_BITS = 62
 """Largest number of bits of an integer label; more would overflow int64."""
-
-
-def bits_to_codes(bits: Bool[Tensor, "*grid C"]) -> Float[Tensor, "*grid C"]:
-    """Return the unit vectors of binary spherical quantization (BSQ): +-1/sqrt(C), plus for a set bit, float32."""
-    return torch.where(bits, 1.0, -1.0) * float(bits.shape[-1] ** -0.5)
-
-
-def codes_to_bits(codes: Float[Tensor, "*grid C"]) -> Bool[Tensor, "*grid C"]:
-    """Return the bits of codes: set where a value is above zero; zero is a clear bit (repository multiscale_bsq.py)."""
-    return codes > 0
 
 
 def bits_to_index(bits: Bool[Tensor, "*grid C"]) -> Int[Tensor, "*grid"]:
@@ -51,11 +41,6 @@ def index_to_bits(index: Int[Tensor, "*grid"], num_bits: int) -> Bool[Tensor, "*
 def fold(maps: Tensor) -> Tensor:
     """Fold 2x2 positions into one token: (B, C, 2H, 2W) to (B, 4C, H, W); channel 4c + 2dy + dx (8B model)."""
     return torch.nn.functional.pixel_unshuffle(maps, 2)
-
-
-def unfold(maps: Tensor) -> Tensor:
-    """Invert ``fold``: (B, 4C, H, W) to (B, C, 2H, 2W)."""
-    return torch.nn.functional.pixel_shuffle(maps, 2)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -106,6 +106,24 @@ def per_pass(total: int, bytes_each: int, budget: int, *, what: str) -> int:
     return size
 
 
+def tell_bands(bytes_each: int, budget: int, *, what: str) -> None:
+    """Say in the log, once per kind of item, that an item that alone does not fit the budget goes in bands of rows.
+
+    Args:
+        bytes_each: Working memory of one item in one pass.
+        budget: Working memory of a pass.
+        what: Name of the items in the message.
+    """
+    key = (what, bytes_each, 0)
+    if key not in _told:
+        _told.add(key)
+        logger.info(
+            "%s: in bands of rows, slower and equal up to rounding, since one takes about %.2f GB of a budget of "
+            "%.1f GB (%s sets another)",
+            what, bytes_each / 1e9, budget / 1e9, VARIABLE,
+        )  # fmt: skip
+
+
 def in_passes(function: Callable[[Tensor], Tensor], batch: Tensor, size: int) -> Tensor:
     """Apply a function to ``size`` items of a batch at a time, along the first axis, and join the results."""
     if size >= len(batch):

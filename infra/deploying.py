@@ -5,6 +5,7 @@ schedule that is there keeps its state and its parameters, schedules that a pers
 switched off stays off, and a pool is made only where there is none.
 """
 
+import copy
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,37 @@ def make_pool(api: PrefectApi, prefect: Callable[..., None], pool: str) -> None:
         prefect("work-pool", "create", pool, "--type", "process")
 
 
-def deploy(api: PrefectApi, prefect: Callable[..., None], plan: Path, folder: Path) -> None:
+def for_environment(plan: Entry, environment: str) -> Entry:
+    """Return what prefect.yaml deploys for an environment: the same flows, under its name, in the pool of its name.
+
+    Args:
+        plan: Content of prefect.yaml.
+        environment: Name of one of its environments.
+
+    Raises:
+        ValueError: There is no environment of this name.
+    """
+    known = plan["definitions"]["environments"]
+    if environment not in known:
+        raise ValueError(f"INFINITY_ENVIRONMENT: expected one of {', '.join(known)}, got {environment!r}")
+    settings, found = known[environment], copy.deepcopy(plan)
+    for entry in found["deployments"]:
+        pool = entry["work_pool"]
+        variables = settings.get("job_variables", {})
+        env = {**pool.get("job_variables", {}).get("env", {}), **variables.get("env", {})}
+        entry["work_pool"] = {**pool, "name": environment, "job_variables": {**variables, "env": env}}
+        entry["name"], entry["tags"] = environment, [*entry.get("tags", []), environment]
+        if not settings.get("schedules", True):
+            entry.pop("schedules", None)
+            entry.pop("triggers", None)
+        for trigger in entry.get("triggers", []):
+            trigger["name"] = f"{environment}: {trigger['name']}"
+    return found
+
+
+def deploy(
+    api: PrefectApi, prefect: Callable[..., None], plan: Path, folder: Path, environment: str | None = None
+) -> None:
     """Deploy every flow to its pool, and bring the schedules of earlier deployments up to date.
 
     Args:
@@ -39,13 +70,18 @@ def deploy(api: PrefectApi, prefect: Callable[..., None], plan: Path, folder: Pa
         prefect: Runs Prefect's command line with the given arguments.
         plan: The file ``prefect.yaml``.
         folder: Folder for the plan as it is deployed.
+        environment: Name of an environment of the plan; None for its deployments as they stand.
 
     Raises:
         httpx.HTTPError: The server does not do what it is asked.
+        ValueError: There is no environment of this name.
     """
     wanted = yaml.safe_load(plan.read_text(encoding="utf-8"))
-    before = {entry["entrypoint"]: entry for entry in _asked(api, "POST", "deployments/filter", {})}
-    known = [(entry, before[entry["entrypoint"]]) for entry in wanted["deployments"] if entry["entrypoint"] in before]
+    if environment is not None:
+        wanted = for_environment(wanted, environment)
+    before = {(entry["entrypoint"], entry["name"]): entry for entry in _asked(api, "POST", "deployments/filter", {})}
+    names = [(entry, (entry["entrypoint"], entry["name"])) for entry in wanted["deployments"]]
+    known = [(entry, before[name]) for entry, name in names if name in before]
     schedules = [(found, entry.pop("schedules", [])) for entry, found in known]
     for entry, found in known:
         _keep_switches(api, entry, found)

@@ -2,6 +2,7 @@
 
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 from pydantic import AliasChoices, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -117,16 +118,31 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("price_gpu_hour", "INFINITY_PRICE_GPU_HOUR"),
         description="Price of one GPU for an hour.",
     )
+    log_format: Literal["text", "json"] = Field(
+        default="text",
+        validation_alias=AliasChoices("log_format", "INFINITY_LOG_FORMAT"),
+        description="Form of the logs of all processes: text for people, or json, one object per line.",
+    )
     work_pool: str = Field(
         default="local",
         validation_alias=AliasChoices("work_pool", "INFINITY_WORK_POOL"),
         description="Name of the work pool that prefect.yaml deploys to and the local worker serves.",
+    )
+    environment: str | None = Field(
+        default=None,
+        validation_alias=AliasChoices("environment", "INFINITY_ENVIRONMENT"),
+        description="Environment of prefect.yaml whose deployments `make up` makes and serves; not set: local ones.",
     )
     state: Path = Field(
         default=REPOSITORY / ".local",
         validation_alias=AliasChoices("state", "INFINITY_STATE"),
         description="Folder of the local stack: process ids, logs and Prefect's database.",
     )
+
+    @property
+    def pool(self) -> str:
+        """Name of the work pool that is served: that of the environment, if there is one."""
+        return self.environment or self.work_pool
 
     @field_validator("ray_address", "s3_endpoint", "prefect_api_url", "files_url")
     @classmethod

@@ -137,12 +137,12 @@ class Stack:
         def prefect(*arguments: str) -> None:
             self._prefect(server, *arguments)
 
-        api, pool = self.api(server), self.config.work_pool
+        api, pool = self.api(server), self.config.pool
         try:
             make_pool(api, prefect, pool)
             for line in self._make_ready(server, pool):  # deployments name queues of the pool
                 print(line, flush=True)
-            deploy(api, prefect, REPOSITORY / "prefect.yaml", self._private("stack"))
+            deploy(api, prefect, REPOSITORY / "prefect.yaml", self._private("stack"), self.config.environment)
         except httpx.HTTPError as error:
             raise StackError(f"the Prefect server at {server.api_url} did not take the deployments: {error}") from error
 
@@ -152,7 +152,7 @@ class Stack:
         Raises:
             StackError: Several workers on SQLite.
         """
-        pool = self.config.work_pool
+        pool = self.config.pool
         if self._is_own(server) and num_workers > 1:
             database(self.config).require(num_workers)
         self.deploy(server)
@@ -211,6 +211,7 @@ class Stack:
     def client_environment(self, server: Server) -> dict[str, str]:
         """Return what a process needs in its environment to talk to this stack; it holds secrets."""
         environment = {"PREFECT_API_URL": server.api_url, "PREFECT_HOME": str(self._private("prefect"))}
+        environment |= self._log_environment()
         if (auth := self.auth()) is not None:
             environment["PREFECT_API_AUTH_STRING"] = auth
         if (files := self.register.living("files")) is not None:
@@ -240,7 +241,13 @@ class Stack:
         environment["INFINITY_STATE"] = str(self.config.state.resolve())  # where flows put down what they do
         if server is not None:
             environment |= self.client_environment(server)
-        return environment | self._ray_environment()
+        return environment | self._ray_environment() | self._log_environment()
+
+    def _log_environment(self) -> dict[str, str]:
+        """Return what makes Prefect's logs JSON lines, if they are to be."""
+        if self.config.log_format != "json":
+            return {}
+        return {"PREFECT_LOGGING_SETTINGS_PATH": str(REPOSITORY / "infra" / "logging.yaml")}
 
     def _replace_open_services(self) -> None:
         """Stop services of an earlier version, which ask for no secret or do not know it.

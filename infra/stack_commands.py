@@ -22,7 +22,7 @@ def _up(stack: Stack, with_ray: bool, num_workers: int) -> None:
     if stack.files_up() is not None:
         print(f"files:          {stack.register.services()['files'].url}, for the links of run pages", flush=True)
     stack.worker_up(server, num_workers=num_workers)
-    print(f"worker:         serves the pool '{stack.config.work_pool}'; every flow of prefect.yaml is deployed")
+    print(f"worker:         serves the pool '{stack.config.pool}'; every flow of prefect.yaml is deployed")
     print("Stop all of it with: make down")
 
 

@@ -7,6 +7,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 
@@ -39,7 +40,7 @@ def measure(item: Item, *, repeats: int, warmups: int = 2) -> dict[str, Any]:
     return {"item": item.name, "group": item.group, **figures, **item.about}
 
 
-def alternately(runs: Mapping[str, Callable[[], object]], *, repeats: int) -> dict[str, dict[str, float]]:
+def alternately(runs: Mapping[str, Callable[[], object]], *, repeats: int) -> dict[str, dict[str, Any]]:
     """Time several things in turn, so that other work on the machine disturbs all of them alike.
 
     Each has the figures of ``measure`` and, but for the first one, what it takes over what the first one took just
@@ -59,7 +60,7 @@ def alternately(runs: Mapping[str, Callable[[], object]], *, repeats: int) -> di
     return found
 
 
-def _figures(pairs: Sequence[tuple[float, float]]) -> dict[str, float]:
+def _figures(pairs: Sequence[tuple[float, float]]) -> dict[str, Any]:
     seconds = [wall for wall, _ in pairs]
     return {
         "median_s": statistics.median(seconds),
@@ -67,6 +68,7 @@ def _figures(pairs: Sequence[tuple[float, float]]) -> dict[str, float]:
         "min_s": min(seconds),
         "max_s": max(seconds),
         "median_cpu_s": statistics.median(processor for _, processor in pairs),
+        "all_cpu_s": [processor for _, processor in pairs],
         "repeats": len(pairs),
     }
 
@@ -84,6 +86,18 @@ def seconds_of(run: Callable[[], object]) -> tuple[float, float]:
     processor, wall = _processor_s(), time.perf_counter()
     run()
     return time.perf_counter() - wall, _processor_s() - processor
+
+
+def largest_mb() -> float:
+    """Return the largest memory of this process so far, in MB; 0 where the system does not tell (other than Linux).
+
+    ``getrusage`` would begin with the memory of the parent process.
+    """
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return 0.0
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")), 0.0)
 
 
 def _processor_s() -> float:

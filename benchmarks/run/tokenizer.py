@@ -1,4 +1,4 @@
-"""Items c, d and e: residual quantizer, self-correction inputs, decoder."""
+"""Items c, d and e: residual quantizer, self-correction inputs, decoder and encoder."""
 
 from __future__ import annotations
 
@@ -45,6 +45,12 @@ def items() -> list[Item]:
             about={"batch": 1, "num_bits": NUM_BITS, "base_width": 128},
             prepare=partial(prepare_decoder, side_px=256, base_width=128),
         ),
+        Item(
+            group="e",
+            name="encoder_256px",
+            about={"batch": 1, "num_bits": NUM_BITS, "base_width": 128},
+            prepare=partial(prepare_encoder, side_px=256, base_width=128),
+        ),
     ]
 
 
@@ -81,6 +87,19 @@ def prepare_decoder(*, side_px: int, base_width: int) -> Callable[[], object]:
     @torch.no_grad()
     def run() -> object:
         return tokenizer.decode(codes)
+
+    return run
+
+
+def prepare_encoder(*, side_px: int, base_width: int) -> Callable[[], object]:
+    """Prepare a run that encodes one picture, at the published shape of stride 16."""
+    tokenizer = Tokenizer(TokenizerConfig(num_bits=NUM_BITS, base_width=base_width)).eval()
+    tokenizer.init_weights(torch.Generator().manual_seed(0))
+    picture = torch.rand(1, 3, side_px, side_px, generator=torch.Generator().manual_seed(0)) * 2 - 1
+
+    @torch.no_grad()
+    def run() -> object:
+        return tokenizer.encode(picture)
 
     return run
 

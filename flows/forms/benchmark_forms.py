@@ -15,6 +15,7 @@ from infinity.evaluation.preference.benchmark import (
     HpsBenchmark,
     ImageRewardBenchmark,
 )
+from infinity.evaluation.preference.clip_family import DiversityBenchmark, PickScoreBenchmark
 from infinity.evaluation.prompts.lists import PromptList
 from infinity.evaluation.prompts.rewriting import InstructRewriter, RewriteFile, Rewriter
 from infinity.perception.language.instruct import InstructConfig
@@ -131,6 +132,34 @@ class ClipScoreForm(FitForm):
     def change(self, before: ClipScoreBenchmark | None) -> ClipScoreBenchmark:
         """Return the benchmark with what was filled in."""
         benchmark = self.common(before or ClipScoreBenchmark())
+        if self.clip_model is None:
+            return benchmark
+        return benchmark.replace(clip=benchmark.clip.replace(model=self.clip_model))
+
+
+class PickScoreForm(FitForm):
+    """PickScore, by default on the prompts of ImageReward's benchmark."""
+
+    clip_model: str | None = Field(
+        default=None, description="CLIP with its processor (folder or hub name); by default the published one."
+    )
+
+    def change(self, before: PickScoreBenchmark | None) -> PickScoreBenchmark:
+        """Return the benchmark with what was filled in."""
+        benchmark = self.common(before or PickScoreBenchmark())
+        if self.clip_model is None:
+            return benchmark
+        return benchmark.replace(clip=benchmark.clip.replace(model=self.clip_model))
+
+
+class DiversityForm(FitForm):
+    """Distance between the pictures of one prompt, by CLIP."""
+
+    clip_model: str | None = Field(default=None, description="CLIP (folder or hub name); by default ViT-L/14.")
+
+    def change(self, before: DiversityBenchmark | None) -> DiversityBenchmark:
+        """Return the benchmark with what was filled in."""
+        benchmark = self.common(before or DiversityBenchmark())
         if self.clip_model is None:
             return benchmark
         return benchmark.replace(clip=benchmark.clip.replace(model=self.clip_model))

@@ -8,8 +8,17 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field
 
-from flows.forms.benchmark_forms import ClipScoreForm, DpgForm, GenevalForm, HpsForm, ImageRewardForm
+from flows.forms.benchmark_forms import (
+    ClipScoreForm,
+    DiversityForm,
+    DpgForm,
+    GenevalForm,
+    HpsForm,
+    ImageRewardForm,
+    PickScoreForm,
+)
 from flows.forms.form import Count, Form, Positive, Seed, Share
+from flows.forms.judge_forms import JudgeForm, TextRenderingForm
 from infinity import storage
 from infinity.config import Config
 from infinity.data.curation.filters import FilterConfig, ModelFilters
@@ -22,7 +31,7 @@ from infinity.evaluation.reconstruction.benchmark import ReconstructionBenchmark
 from infinity.evaluation.validation import ValidationBenchmark
 from infinity.jobs.dataset.build import BuildDatasetSpec
 from infinity.jobs.dataset.filter_sets import FilterSet, filter_set, with_model_filters
-from infinity.jobs.evaluation.evaluate import EvaluateSpec
+from infinity.jobs.evaluation.spec import EvaluateSpec
 from infinity.jobs.training.base import TrainSpec
 from infinity.jobs.training.encode import from_store
 from infinity.jobs.training.tokenizer import TrainTokenizerSpec
@@ -265,6 +274,19 @@ class PretrainForm(TransformerForm):
         return TransformerForm.change(self, spec.replace(model=spec.model.replace(**self.given("depth", "width"))))
 
 
+_BENCHMARKS = (
+    "geneval",
+    "dpg",
+    "clip_score",
+    "image_reward",
+    "hps",
+    "pick_score",
+    "diversity",
+    "judge",
+    "text_rendering",
+)
+
+
 class EvaluationForm(Form):
     """What is measured, and on how much. Empty boxes: the run's last values, at first the recipe's."""
 
@@ -285,6 +307,12 @@ class EvaluationForm(Form):
     clip_score: ClipScoreForm | None = Field(default=None, description="How well pictures fit prompts, by CLIP.")
     image_reward: ImageRewardForm | None = Field(default=None, description="What people would give, by ImageReward.")
     hps: HpsForm | None = Field(default=None, description="What people would prefer, by HPSv2.")
+    pick_score: PickScoreForm | None = Field(default=None, description="What people would prefer, by PickScore.")
+    diversity: DiversityForm | None = Field(default=None, description="How far pictures of one prompt differ.")
+    judge: JudgeForm | None = Field(
+        default=None, description="Questions to a vision-language model: GenEval 2, DSG, TIFA, TIIF, VQAScore, others."
+    )
+    text_rendering: TextRenderingForm | None = Field(default=None, description="Words in pictures, read by an OCR.")
     guidance: Positive | None = Field(
         default=None, description="How strongly drawings follow their caption; 1 is not at all."
     )
@@ -320,7 +348,7 @@ class EvaluationForm(Form):
         if self.scene_prompts_per_task is not None:
             before = changes.get("scenes", spec.scenes) or SceneBenchmark()
             changes["scenes"] = before.replace(prompts_per_task=self.scene_prompts_per_task)
-        for name in ("geneval", "dpg", "clip_score", "image_reward", "hps"):
+        for name in _BENCHMARKS:
             if (form := getattr(self, name)) is not None:
                 changes[name] = form.change(getattr(spec, name))
         if inception := self.given("inception_uri", "inception_sha256"):

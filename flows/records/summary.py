@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from flows.records.plan import STAGES
 from infinity import storage
 from infinity.jobs.dataset.build import BuildDatasetReport
-from infinity.jobs.evaluation.evaluate import EvaluateReport
+from infinity.jobs.evaluation.spec import EvaluateReport
 from infinity.jobs.spec import SPEC_FILE, JobSpec
 from infinity.jobs.training.base import TrainReport
 from infinity.recipes.runs import EndToEnd

@@ -28,7 +28,7 @@ from infinity.evaluation.promotion.margins import GateConfig
 from infinity.evaluation.promotion.rolled_back import rolled_back
 from infinity.jobs.evaluation import results as evaluated
 from infinity.jobs.evaluation.comparing import write_comparison
-from infinity.jobs.evaluation.evaluate import EvaluateReport, EvaluateSpec
+from infinity.jobs.evaluation.spec import EvaluateReport, EvaluateSpec
 from infinity.reporting.comparison import comparison_row
 from infinity.reporting.summary import Sheet
 from infra.settings import settings

@@ -8,7 +8,7 @@ from flows.stages.stage import run_stage
 from infinity import storage
 from infinity.data.dataset.manifest import Manifest
 from infinity.jobs.dataset.build import BuildDatasetReport, BuildDatasetSpec
-from infinity.jobs.evaluation.evaluate import EvaluateReport, EvaluateSpec
+from infinity.jobs.evaluation.spec import EvaluateReport, EvaluateSpec
 from infinity.jobs.evaluation.sweep import SweepReport, SweepSpec
 from infinity.jobs.spec import REPORT_FILE, SPEC_FILE, JobSpec, is_done
 from infinity.jobs.training.base import TrainReport

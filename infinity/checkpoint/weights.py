@@ -14,19 +14,27 @@ _MOST_NAMES = 12
 M = TypeVar("M", bound=nn.Module)
 
 
-def build(make: Callable[[], M], tensors: Mapping[str, Tensor], *, where: str) -> M:
+def build(make: Callable[[], M], tensors: Mapping[str, Tensor], *, where: str, is_shared: bool = False) -> M:
     """Build a module with these weights; memory is taken only once names and shapes are known to fit.
 
     Args:
         make: Function that returns the module of a configuration, with any weights.
         tensors: Tensors by the names of the module's ``state_dict()``.
         where: Name of the source in error messages.
+        is_shared: Whether the module takes the tensors themselves where they have its data types, without a copy. They
+            must be all that ``make`` sets.
 
     Raises:
         CheckpointError: Tensors are missing, unknown, of another shape, or not finite; all are named.
     """
     with torch.device("meta"):
-        check_fit(make(), tensors, where=where)
+        module = make()
+    check_fit(module, tensors, where=where)
+    if is_shared:
+        check_finite(tensors, where=where)
+        dtypes = {name: value.dtype for name, value in module.state_dict().items()}
+        module.load_state_dict({name: value.to(dtypes[name]) for name, value in tensors.items()}, assign=True)
+        return module
     module = make()
     load_weights(module, tensors, where=where)
     return module

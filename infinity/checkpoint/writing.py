@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import safetensors.torch
+import torch
 from torch import Tensor
 
 from infinity import storage
@@ -17,6 +18,7 @@ from infinity.checkpoint.record import (
     FORMAT,
     JOINT_FORMAT,
     MARKER_FILE,
+    CheckpointError,
     digest_of,
     to_json,
 )
@@ -24,6 +26,28 @@ from infinity.config import Config
 
 MAX_FILE_BYTES = 2 * 2**30
 """Size beyond which tensors are spread over several files, so that no upload and no buffer becomes huge."""
+STREAMED_FROM_BYTES = 64 * 2**20
+"""Size from which a file is written tensor by tensor instead of at once."""
+
+_DTYPES: dict[torch.dtype, str] = {
+    torch.uint64: "U64",
+    torch.int64: "I64",
+    torch.float64: "F64",
+    torch.complex64: "C64",
+    torch.float32: "F32",
+    torch.uint32: "U32",
+    torch.int32: "I32",
+    torch.bfloat16: "BF16",
+    torch.float16: "F16",
+    torch.uint16: "U16",
+    torch.int16: "I16",
+    torch.float8_e4m3fn: "F8_E4M3",
+    torch.float8_e5m2: "F8_E5M2",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+"""Data types by their names in safetensors files, in the order in which its library writes them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +138,7 @@ def write_part(
     groups = list(_groups(pieces, max_file_bytes))
     for number, names in enumerate(groups, start=1):
         file = f"{stem}.safetensors" if len(groups) == 1 else f"{stem}-{number:05d}.safetensors"
-        data = safetensors.torch.save(_plain({name: pieces[name].tensor for name in names}))
-        part.files[file] = _write(uri, file, data)
+        part.files[file] = _write_tensors(uri, file, {name: pieces[name].tensor for name in names})
         part.pieces.update((name, _described(pieces[name], file)) for name in names)
     return part
 
@@ -183,14 +206,39 @@ def _groups(pieces: Mapping[str, Piece], max_file_bytes: int) -> Iterator[list[s
     yield names
 
 
-def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return contiguous tensors on the CPU that share no memory, as safetensors requires; copied where necessary."""
-    plain: dict[str, Tensor] = {}
-    taken: set[int] = set()
-    for name, tensor in tensors.items():
-        value = tensor.detach().cpu().contiguous()
-        if value.untyped_storage().nbytes() != value.nbytes or value.data_ptr() in taken:
-            value = value.clone()
-        taken.add(value.data_ptr())
-        plain[name] = value
-    return plain
+def _write_tensors(uri: str, name: str, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Write one file of tensors; a large one tensor by tensor, so that memory holds one of them."""
+    if sum(tensor.nbytes for tensor in tensors.values()) < STREAMED_FROM_BYTES:
+        return _write(uri, name, b"".join(serialized(tensors)))
+    digest, size = hashlib.sha256(), 0
+    with storage.create(storage.join(uri, name)) as file:
+        for chunk in serialized(tensors):
+            file.write(chunk)
+            digest.update(chunk)
+            size += len(chunk)
+    return {"sha256": digest.hexdigest(), "bytes": size}
+
+
+def serialized(tensors: Mapping[str, Tensor]) -> Iterator[bytes | memoryview]:
+    """Yield the safetensors file of these tensors piece by piece, with the bytes of ``safetensors.torch.save``.
+
+    That function holds three copies of all tensors at its peak.
+
+    Raises:
+        CheckpointError: The format has no name for a data type.
+    """
+    order = list(_DTYPES)
+    if odd := [name for name, tensor in tensors.items() if tensor.dtype not in _DTYPES]:
+        raise CheckpointError(f"{odd[0]}: expected a data type of safetensors, found {tensors[odd[0]].dtype}")
+    names = sorted(tensors, key=lambda name: (order.index(tensors[name].dtype), name))
+    header, size = {}, 0
+    for name in names:
+        tensor = tensors[name]
+        offsets = [size, size + tensor.nbytes]
+        header[name] = {"dtype": _DTYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": offsets}
+        size = offsets[1]
+    head = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    head += b" " * (-len(head) % 8)
+    yield len(head).to_bytes(8, "little") + head
+    for name in names:
+        yield tensors[name].detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data

@@ -10,11 +10,11 @@ from collections.abc import Callable
 
 import typer
 
-from infinity.cli import doctor
+from infinity.cli import doctor, metrics, upkeep
 from infinity.cli.data import building, datasets, duplicates, quarantined
-from infinity.cli.evaluation import distance, rating, registry, scores, sweep
+from infinity.cli.evaluation import distance, rating, registry, scores, standing, sweep
 from infinity.cli.model import adapters, pictures, published, pull, records, redo, serving
-from infinity.cli.training import diagnosis, estimate, recipes, redraw, running, studies, track
+from infinity.cli.training import diagnosis, estimate, finetune, recipes, redraw, running, studies, track
 
 app = typer.Typer(
     add_completion=False,
@@ -35,6 +35,7 @@ panels: dict[str, tuple[Callable[..., None], ...]] = {
     ),
     "Train": (
         running.run,
+        finetune.finetune,
         estimate.estimate,
         recipes.tokenizer_spec,
         recipes.transformer_specs,
@@ -47,12 +48,13 @@ panels: dict[str, tuple[Callable[..., None], ...]] = {
         sweep.sweep,
         scores.compare,
         scores.leaderboard,
+        standing.standing,
         scores.statistics,
         distance.distance,
         records.report,
         studies.study,
     ),
-    "Operate": (doctor.doctor,),
+    "Operate": (doctor.doctor, upkeep.fleet, upkeep.compare_runs, metrics.metrics, upkeep.gc),
 }
 """Commands by the group of ``infinity --help`` that lists them."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -16,6 +16,7 @@ from rich.text import Text
 
 from infinity.jobs.progress import Progress as JobProgress
 from infinity.reporting.terminal import escaped
+from infinity.reporting.terminal_table import WIDTH, folded, table_lines
 
 
 class EscapingConsole(Console):
@@ -36,6 +37,23 @@ err = EscapingConsole(stderr=True)
 
 Checkpoint = Annotated[str, typer.Option("--checkpoint", "-c", help="Model folder: a path or s3:// URI.")]
 Device = Annotated[str, typer.Option(help="Where to compute, for example cpu or cuda.")]
+
+
+def show_table(
+    columns: Sequence[str], rows: Iterable[Sequence[str]], *, notes: Collection[str] = (), title: str = ""
+) -> None:
+    """Print a table that fits the terminal, and 100 columns where there is none.
+
+    Args:
+        columns: Names of the columns; all empty for a table without a head.
+        rows: Cells of the rows, one per column.
+        notes: Names of the columns of long texts, which may stand below the table.
+        title: Words above the table.
+    """
+    width = min(WIDTH, max(40, out.width)) if out.is_terminal else WIDTH
+    lines = table_lines(columns, list(rows), notes=notes, width=width)
+    for line in (folded(title, width) if title else []) + lines:
+        out.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -167,14 +168,17 @@ def _read_shards(folder: str) -> dict[str, Any]:
 
 
 def _read_file(uri: str) -> dict[str, Any]:
-    try:
-        data = storage.read_bytes(uri)
-    except storage.FileMissingError as error:
-        raise CheckpointError(f"{uri}: expected a checkpoint file, found nothing there") from error
+    """Read a file of tensors; those of a local file are mapped, so that memory is taken by what is looked at."""
+    path = storage.local_path(uri)
+    file = path if path is not None and path.is_file() else None
     try:
         if uri.endswith(".safetensors"):
-            return dict(safetensors.torch.load(data))
-        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+            return dict(safetensors.torch.load(_bytes(uri)) if file is None else safetensors.torch.load_file(file))
+        mapped = file if file is not None and zipfile.is_zipfile(file) else None  # older pickles cannot be mapped
+        source = io.BytesIO(_bytes(uri)) if mapped is None else mapped
+        content = torch.load(source, map_location="cpu", weights_only=True, mmap=mapped is not None)
+    except (CheckpointError, storage.StorageError):
+        raise
     except pickle.UnpicklingError as error:
         reason = "it is damaged, or holds Python objects beside tensors, which are not loaded since they could run code"
         raise CheckpointError(f"{uri}: not a file of tensors: {reason}") from error
@@ -183,6 +187,13 @@ def _read_file(uri: str) -> dict[str, Any]:
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{uri}: expected a dictionary of tensors, found {type(content).__name__}")
     return dict(content)
+
+
+def _bytes(uri: str) -> bytes:
+    try:
+        return storage.read_bytes(uri)
+    except storage.FileMissingError as error:
+        raise CheckpointError(f"{uri}: expected a checkpoint file, found nothing there") from error
 
 
 def _only_tensors(content: Mapping[str, Any], uri: str) -> dict[str, Tensor]:

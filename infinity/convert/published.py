@@ -67,9 +67,14 @@ class PublishedTransformer:
         dtypes = {name: dtype for name, dtype in names.items() if dtype != "float32"}
         return {_EXTRA: {"num_chunks": self.num_chunks, "dtypes": dtypes}}
 
-    def build(self) -> Transformer:
-        """Build the module with these weights, in float32."""
-        return build(lambda: Transformer(self.config), self.tensors, where=self.where).eval()
+    def build(self, *, is_shared: bool = False) -> Transformer:
+        """Build the module with these weights, in float32.
+
+        Args:
+            is_shared: Whether float32 tensors are taken without a copy, so that a mapped file needs no memory until it
+                is read: to write a module of any size.
+        """
+        return build(lambda: Transformer(self.config), self.tensors, where=self.where, is_shared=is_shared).eval()
 
     def resolution(self, given: Resolution | None = None) -> Resolution:
         """Return the resolution of the training, or the given one if the file has none.

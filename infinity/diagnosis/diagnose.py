@@ -14,7 +14,7 @@ from infinity.config import Config
 from infinity.data.dataset.manifest import Manifest
 from infinity.data.loading.batches import load_images
 from infinity.diagnosis.findings import LikelyCause
-from infinity.diagnosis.pictures import caption_findings, reconstruction_db, tokenizer_findings
+from infinity.diagnosis.pictures import caption_findings, data_findings, reconstruction_db, tokenizer_findings
 from infinity.diagnosis.settings import setting_findings
 from infinity.diagnosis.weights import weight_findings
 from infinity.jobs.registry import load_spec
@@ -108,6 +108,8 @@ def diagnose(folder: str, *, with_pictures: bool = True) -> Diagnosis:
         looked_at.append(f"settings of the recipe {reference.recipe}")
         outside = [each.sentence for each in departures(curves, reference)]
         findings += setting_findings(fields, reference.spec)
+        if isinstance(spec, TrainTransformerSpec):
+            findings += data_findings(spec.manifest, _trained_on(spec.tokenizer))
     weights = _weights(folder)
     if weights:
         looked_at.append("weights")
@@ -173,6 +175,13 @@ def _probe(
         logits = model(encoder.encode(texts), taught.inputs_BMC, schedule)
         losses.append(token_cross_entropy(logits, taught.labels.bits_BLC).mean(dim=1).tolist())
     return found + caption_findings(*losses)
+
+
+def _trained_on(tokenizer: str) -> str:
+    """Return the manifest of a tokenizer's own training; empty where its spec is not beside it."""
+    uri = storage.join(storage.parent(tokenizer), SPEC_FILE)
+    spec = load_spec(uri) if storage.exists(uri) else None
+    return spec.manifest if isinstance(spec, TrainTokenizerSpec) else ""
 
 
 def _trained_db(tokenizer: str) -> float | None:

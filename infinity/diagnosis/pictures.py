@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from infinity import storage
 from infinity.diagnosis.findings import LikelyCause
 from infinity.scales import ScaleSchedule
 from infinity.tokenizer import Tokenizer
@@ -43,6 +44,20 @@ def tokenizer_findings(straight_db: float, swapped_db: float, trained_db: float 
         evidence = f"the tokenizer reaches {straight_db:.1f} dB on these pictures, {trained_db:.1f} on its own"
         return [LikelyCause(cause="another tokenizer", certainty=0.85, evidence=evidence)]
     return []
+
+
+def data_findings(manifest: str, trained_on: str) -> list[LikelyCause]:
+    """Return the findings about the origin of a tokenizer; a recipe trains it on the data that it is used for.
+
+    Args:
+        manifest: URI of the run's manifest, in a folder that is named by the data set's digest.
+        trained_on: URI of the manifest of the tokenizer's own training; empty where it is not known.
+    """
+    mine, other = (storage.name(storage.parent(uri)) for uri in (manifest, trained_on or manifest))
+    if mine == other:
+        return []
+    evidence = f"the tokenizer was trained on {other}, this run reads {mine}"
+    return [LikelyCause(cause="another tokenizer", certainty=0.6, evidence=evidence)]
 
 
 def caption_findings(right: Sequence[float], shuffled: Sequence[float]) -> list[LikelyCause]:

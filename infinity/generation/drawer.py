@@ -150,7 +150,7 @@ class Drawer:
         height, width = generated.images_BHW3.shape[1:3]
         about = DrawingSettings.of(
             prompts[0], seeds[0], sampling, aspect_ratio=aspect_ratio, size=(width, height), model=self.pipeline.digest
-        ).replace(adapters=self.adapters, edit=record)
+        ).replace(adapters=self.adapters, edit=record, quantized=self.pipeline.quantized)
         return PipelineResult(
             as_output(output_type, generated.images_BHW3),
             tuple(prompts),

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from infinity.bits import BitLabels
+from infinity.generation.pruning import PrunedScales
 from infinity.generation.sampling import (
     SamplingConfig,
     draw_bits,
@@ -62,15 +63,25 @@ class SampledBits:
     Attributes:
         labels: Bits of all scales.
         summed_BCHW: Sum of the codes, the decoder's input.
-        logits: Logits after temperature and guidance, (B, L, C, 2) or (B, L, V); None unless asked for.
+        logits: Logits after temperature and guidance, (B, L, C, 2) or (B, L, V); None unless they were kept.
         head_logits: Logits of the head at each scale, before both. They have 2 B rows, conditional first, where logits
-            are guided, else B. None unless asked for.
+            are guided, else B. None unless they were kept.
     """
 
     labels: BitLabels
     summed_BCHW: Float[Tensor, "B C H W"]
     logits: Tensor | None
     head_logits: tuple[Tensor, ...] | None
+
+    @classmethod
+    def of(cls, labels: BitLabels, summed_BCHW: Tensor, kept: Sequence[tuple[Tensor, Tensor]]) -> SampledBits:
+        """Return sampled bits with the pairs of the head's and the final logits that were kept of every scale."""
+        return cls(
+            labels=labels,
+            summed_BCHW=summed_BCHW,
+            logits=torch.cat([logits for _, logits in kept], dim=1) if kept else None,
+            head_logits=tuple(head for head, _ in kept) if kept else None,
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -209,7 +220,7 @@ def sample_bits(
     steering.check(schedule, conditions.text.batch_size, transformer.config.num_bits)
     plan = _SamplingPlan.of(sampling, schedule, transformer.config.depth)
     text, negative = conditions.text, conditions.negative
-    loop = tokenizer.start_loop(schedule, text.batch_size)
+    loop, pruned = tokenizer.start_loop(schedule, text.batch_size), PrunedScales(sampling.pruned, schedule)
     decoding = transformer.start_decoding(plan.doubled(transformer, text, negative, 0), schedule)
     uniform = None if sampling.greedy else _uniform_numbers(transformer, conditions, schedule)
     bits: list[Tensor] = []
@@ -222,12 +233,10 @@ def sample_bits(
         if steering.later is not None and k == steering.later.scale:
             later = plan.doubled(transformer, steering.later.text, negative, k)
             decoding = replace(decoding, caption=transformer.read(later))
-        head, logits = plan.logits(transformer, decoding, k, inputs)
+        head, logits = plan.logits(transformer, decoding, k, inputs, pruned)
         are_numbers.append(logits.isfinite().all())
         chosen = _choose(logits, sampling, uniform, schedule.spans[k], transformer.config.num_bits)
-        if steering.kept is not None:
-            chosen = steering.kept.over(chosen, schedule.spans[k])
-        bits.append(chosen.unflatten(1, (rows, columns)))
+        bits.append(steering.over(chosen, schedule.spans[k]).unflatten(1, (rows, columns)))
         loop.add(bits[-1])
         if keep_logits:
             kept.append((head, logits))
@@ -236,12 +245,7 @@ def sample_bits(
         if steering.on_scale is not None:
             steering.on_scale(ScaleDone(k, schedule.num_scales, loop.total_BCHW))
     _check_numbers(are_numbers)  # at the end, so that the CPU waits for the GPU only once
-    return SampledBits(
-        labels=BitLabels.from_scales(schedule, bits),
-        summed_BCHW=loop.total_BCHW,
-        logits=torch.cat([logits for _, logits in kept], dim=1) if keep_logits else None,
-        head_logits=tuple(head for head, _ in kept) if keep_logits else None,
-    )
+    return SampledBits.of(BitLabels.from_scales(schedule, bits), loop.total_BCHW, kept)
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,7 +288,7 @@ class _SamplingPlan:
         return text.concat(transformer.unconditional(text) if negative is None else negative)
 
     def logits(
-        self, transformer: Transformer, decoding: Decoding, k: int, inputs: Tensor | None
+        self, transformer: Transformer, decoding: Decoding, k: int, inputs: Tensor | None, pruned: PrunedScales
     ) -> tuple[Tensor, Tensor]:
         """Return the head's logits at scale k, and these logits after temperature and guidance."""
         factor = self.guidance[k]
@@ -296,7 +300,9 @@ class _SamplingPlan:
         if inputs is not None and is_doubled:
             inputs = inputs.repeat(2, 1, 1)
         mixing = mix if is_guided and self.guided_blocks else None
-        hidden = transformer.decode_scale(decoding, k, inputs, mixing)
+        chosen = pruned.choose(k, inputs)
+        hidden = transformer.decode_scale(decoding, k, inputs, mixing, chosen)
+        hidden = pruned.complete(k, hidden, chosen)
         pooled = decoding.caption.pooled_BD
         if is_doubled and not (is_guided and self.guide_logits):
             hidden, pooled = hidden.chunk(2)[0], pooled.chunk(2)[0]

@@ -21,6 +21,7 @@ from infinity.generation.pipeline import Pipeline, prompt_list
 from infinity.generation.results import OnPreview, OutputType, PipelineResult
 from infinity.generation.sampling import PyramidGuidance, SamplingConfig
 from infinity.generation.steering import PictureSteering
+from infinity.transformer.quantized import Quantization
 
 
 class InfinityPipeline(Editor):
@@ -46,6 +47,7 @@ class InfinityPipeline(Editor):
         dtype: Dtype | torch.dtype = "auto",
         revision: str | None = None,
         compiled: bool = False,
+        quantize: Quantization | None = None,
     ) -> Self:
         """Load a model.
 
@@ -57,6 +59,7 @@ class InfinityPipeline(Editor):
                 float32 on a CPU.
             compiled: Whether blocks are compiled (``torch.compile``); the first picture then takes minutes.
             revision: Branch, tag or commit of a hub's repository.
+            quantize: "int8" or "int4" stores the blocks' weights in 8 or 5 bits each; slower, and no adapters.
 
         Raises:
             CheckpointError: The folder is damaged, or its parts do not belong together.
@@ -65,7 +68,9 @@ class InfinityPipeline(Editor):
         bfloat16 = is_bfloat16(dtype)
         place = fetch_model(model, revision=revision) if is_hub_name(model) else model
         folder = model_folder(storage.absolute(place))
-        pipeline = Pipeline.load(folder, device or best_device(), bfloat16=bfloat16, compiled=compiled)
+        pipeline = Pipeline.load(
+            folder, device or best_device(), bfloat16=bfloat16, compiled=compiled, quantized=quantize
+        )
         return cls(pipeline, folder)
 
     def to(self, device: str | torch.device) -> Self:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -75,9 +75,11 @@ class DrawingSettings(Config):
         version: Version of the program.
         adapters: Adapters that were loaded.
         edit: What steered the drawing beside its prompt; None for a plain drawing.
+        quantized: Form of the blocks' stored weights; None for floating point.
+        pruned: Shares of left-out tokens (``SamplingConfig``).
     """
 
-    later: ClassVar[frozenset[str]] = frozenset({"adapters", "edit"})
+    later: ClassVar[frozenset[str]] = frozenset({"adapters", "edit", "quantized", "pruned"})
 
     prompt: str
     seed: int
@@ -94,6 +96,8 @@ class DrawingSettings(Config):
     version: str
     adapters: tuple[AdapterUse, ...] = ()
     edit: EditRecord | None = None
+    quantized: Literal["int8", "int4"] | None = None
+    pruned: tuple[float, ...] = ()
 
     @classmethod
     def of(
@@ -121,6 +125,7 @@ class DrawingSettings(Config):
             guide_logits=sampling.guide_logits,
             guided_blocks=sampling.guided_blocks,
             negative_prompt=sampling.negative_prompt,
+            pruned=sampling.pruned,
             model=model,
             version=__version__,
         )
@@ -136,6 +141,7 @@ class DrawingSettings(Config):
             greedy=self.greedy,
             nucleus=self.top_p,
             negative_prompt=self.negative_prompt,
+            pruned=self.pruned,
         )
 
 

@@ -25,6 +25,7 @@ from infinity.tokenizer import Tokenizer, TokenizerConfig
 from infinity.tokenizer.saved import tokenizer_of
 from infinity.transformer import Transformer, TransformerConfig
 from infinity.transformer.precision import check_bfloat16, store_products_as
+from infinity.transformer.quantized import Quantization, quantize_products
 
 KIND = "transformer"
 TOKENIZER_KIND = "tokenizer"
@@ -106,6 +107,7 @@ class Pipeline:
         text_encoder: Frozen text encoder.
         digest: Digest of the model folder; empty where there is none.
         bfloat16: Whether matrix products and convolutions are bfloat16; float32 otherwise.
+        quantized: Form of the blocks' stored weights; None for floating point.
     """
 
     config: ModelConfig
@@ -114,9 +116,18 @@ class Pipeline:
     text_encoder: TextEncoder
     digest: str = ""
     bfloat16: bool = False
+    quantized: Quantization | None = None
 
     @classmethod
-    def load(cls, model_uri: str, device: str = "cpu", *, bfloat16: bool | None = None, compiled: bool = False) -> Self:
+    def load(
+        cls,
+        model_uri: str,
+        device: str = "cpu",
+        *,
+        bfloat16: bool | None = None,
+        compiled: bool = False,
+        quantized: Quantization | None = None,
+    ) -> Self:
         """Load a model folder.
 
         Args:
@@ -125,6 +136,7 @@ class Pipeline:
             bfloat16: Whether products are bfloat16, which needs half the memory for weights; None is yes on a GPU and
                 no on a CPU.
             compiled: Whether blocks are compiled; the first picture then takes minutes.
+            quantized: Form in which the blocks' weights are stored, "int8" or "int4"; None is floating point.
 
         Raises:
             CheckpointError: There is no checkpoint, it is damaged, or tensors do not fit.
@@ -152,11 +164,14 @@ class Pipeline:
                 f"{model_uri}: the transformer reads {config.transformer.text_channels} text channels, "
                 f"the text encoder gives {text_encoder.channels}"
             )
+        if quantized is not None:
+            quantize_products(transformer, quantized)
         if in_bfloat16:
             store_products_as(transformer, torch.bfloat16)
         if compiled:
             compile_for_drawing(transformer)
-        return cls(config, transformer.to(device), tokenizer.to(device), text_encoder, model.digest, in_bfloat16)
+        models = transformer.to(device), tokenizer.to(device), text_encoder
+        return cls(config, *models, model.digest, in_bfloat16, quantized)
 
     def autocast(self) -> torch.autocast:
         """Return the context in which this model computes."""

@@ -42,6 +42,11 @@ def redo(drawer: Drawer, settings: DrawingSettings) -> PipelineResult:
             f"the picture was drawn with the model {settings.model}, this one is {drawer.pipeline.digest}; "
             "give the folder of that model"
         )
+    if settings.quantized != drawer.pipeline.quantized:
+        raise OtherModelError(
+            f"the picture was drawn with {settings.quantized or 'floating-point'} weights, the model is loaded with "
+            f"{drawer.pipeline.quantized or 'floating-point'} ones; load it as the picture says"
+        )
     if settings.adapters != drawer.adapters:
         named = ", ".join(f"{use.name}:{use.scale:g}" for use in settings.adapters) or "no adapter"
         raise AdapterError(f"the picture was drawn with {named}; load these adapters first")
@@ -67,7 +72,9 @@ def source_of(editor: Editor, data: bytes, *, where: str, max_pixels: int = MAX_
         settings = drawing_in(data, where=where)
     except ValueError:
         settings = None
-    if settings is not None and settings.model == editor.pipeline.digest and settings.adapters == editor.adapters:
+    if settings is not None and (settings.model, settings.adapters, settings.quantized) == (
+        editor.pipeline.digest, editor.adapters, editor.pipeline.quantized,
+    ):  # fmt: skip
         return editor.source(redo(editor, settings))
     return bits_of_image(editor.pipeline, decode(data, max_pixels).image)
 

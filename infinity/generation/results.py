@@ -50,6 +50,18 @@ class PipelineResult:
         """Return all pictures as one array, whatever the output type."""
         return as_array(self.images)
 
+    def one(self, index: int) -> PipelineResult:
+        """Return the result with one of the pictures alone, in the same form."""
+        return PipelineResult(
+            self.images[index : index + 1],
+            (self.prompts[index],),
+            (self.seeds[index],),
+            self.bits.select([index]),
+            self.sampling,
+            self.aspect_ratio,
+            self.settings[index : index + 1],
+        )
+
     def save(self, folder: str | Path) -> list[Path]:
         """Write all pictures as PNG files that carry their settings, and return their paths.
 

@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -45,6 +46,8 @@ class SamplingConfig(Config):
         nucleus: Top-p: the smallest set of likeliest values whose probability reaches this number is kept; 1 keeps
             all.
         negative_prompt: Text to steer away from; None is the learned unconditional table.
+        pruned: Share of the tokens that the last scales leave out, coarse to fine, each from 0 to below 1; the last
+            number belongs to the last scale. Empty computes all tokens.
 
     Example:
         >>> from infinity.scales import custom_schedule
@@ -53,6 +56,8 @@ class SamplingConfig(Config):
         (1.0, 2.0, 3.0)
     """
 
+    later: ClassVar[frozenset[str]] = frozenset({"pruned"})
+
     guidance: float | tuple[float, ...] | PyramidGuidance = 3.0
     guide_logits: bool = True
     guided_blocks: tuple[int, ...] = ()
@@ -60,6 +65,7 @@ class SamplingConfig(Config):
     greedy: bool = False
     nucleus: float = 0.97
     negative_prompt: str | None = None
+    pruned: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0.0 < self.nucleus <= 1.0:
@@ -72,6 +78,8 @@ class SamplingConfig(Config):
                 f"SamplingConfig.temperature: expected positive numbers (greedy=True is the limit of 0), "
                 f"got {temperatures!s:.80}"
             )
+        if any(not 0 <= share < 1 for share in self.pruned):
+            raise ValueError(f"SamplingConfig.pruned: expected shares from 0 to below 1, got {self.pruned!s:.80}")
         self._check_sizes(temperatures)
         is_none = self.guidance == 1.0 or self.guidance == ()
         if not (self.guide_logits or self.guided_blocks or is_none):
@@ -108,6 +116,23 @@ class SamplingConfig(Config):
         """
         return _per_scale("temperature", self.temperature, schedule)
 
+    def describe(self) -> str:
+        """Return the settings in words.
+
+        Example:
+            >>> SamplingConfig(guidance=2.5, temperature=0.5).describe()
+            'guidance 2.5 on logits, temperature 0.5, top-p 0.97'
+        """
+        if isinstance(self.guidance, PyramidGuidance):
+            factor = f"{self.guidance.start:g} to {self.guidance.end:g}"
+        else:
+            factor = _listed(self.guidance)
+        places = ["logits"] * self.guide_logits + [f"block {block}" for block in self.guided_blocks]
+        guided = f"guidance {factor} on {' and '.join(places)}" if places else "no guidance"
+        drawn = "greedy" if self.greedy else f"temperature {_listed(self.temperature)}, top-p {self.nucleus:g}"
+        steered = "" if self.negative_prompt is None else f", away from {self.negative_prompt!r}"
+        return f"{guided}, {drawn}{steered}"
+
     def guided_block_numbers(self, depth: int) -> frozenset[int]:
         """Return the blocks whose output is mixed, counted from 0.
 
@@ -120,6 +145,10 @@ class SamplingConfig(Config):
                 "counted from 0, or from the end if negative"
             )
         return frozenset(block % depth for block in self.guided_blocks)
+
+
+def _listed(value: float | tuple[float, ...]) -> str:
+    return ", ".join(f"{each:g}" for each in (value if isinstance(value, tuple) else (value,)))
 
 
 def _per_scale(name: str, value: float | tuple[float, ...], schedule: ScaleSchedule) -> tuple[float, ...]:

@@ -110,6 +110,10 @@ class Steering:
         if self.later is not None and not 0 <= self.later.scale <= schedule.num_scales:
             raise ValueError(f"later prompt: expected a scale from 0 to {schedule.num_scales}, got {self.later.scale}")
 
+    def over(self, drawn_BMC: Bool[Tensor, "B M C"], span: slice) -> Bool[Tensor, "B M C"]:
+        """Return the drawn bits of one scale with the kept tokens replaced, where there are any."""
+        return drawn_BMC if self.kept is None else self.kept.over(drawn_BMC, span)
+
 
 NOTHING = Steering()
 

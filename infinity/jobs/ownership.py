@@ -20,6 +20,7 @@ from typing import TypeVar
 
 from infinity import storage
 from infinity.jobs.progress import Progress, ProgressSink, unfailing
+from infinity.jobs.removing import end_removal
 from infinity.jobs.spec import JobReport, JobSpec, is_done, load_report
 from infinity.storage import StorageError
 from infinity.storage.fences import fenced
@@ -99,6 +100,7 @@ def owned(spec: JobSpec, progress: ProgressSink) -> Iterator[Tenure]:
 
     try:
         with fenced(lease.fence):
+            end_removal(folder)
             yield Tenure(told, lease.fence, lease.lost)
     finally:
         _give_back(lease, spec, folder)

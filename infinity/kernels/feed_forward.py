@@ -39,7 +39,7 @@ def _serves(x: Tensor, expand: nn.Linear, contract: nn.Linear) -> bool:
     """Return whether the fast twin applies: plain float32 layers, without adapters, in a pass with gradients."""
     linear = type(expand) is nn.Linear and type(contract) is nn.Linear
     plain = x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-    return linear and plain and torch.is_grad_enabled() and uses_fast(x)
+    return linear and plain and torch.is_grad_enabled() and uses_fast(x, "feed_forward")
 
 
 class _FeedForward(torch.autograd.Function):

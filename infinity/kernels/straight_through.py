@@ -31,7 +31,7 @@ def spherical_straight_through(
     Returns:
         The codes, +-1/sqrt(C), and the residual divided by its length.
     """
-    if not uses_fast(residual):
+    if not uses_fast(residual, "straight_through"):
         return plain_spherical_straight_through(residual)
     codes, unit = _SphericalStraightThrough.apply(residual)  # type: ignore[no-untyped-call]
     return codes, unit

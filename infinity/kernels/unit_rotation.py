@@ -35,7 +35,7 @@ def unit_queries_and_keys(
     Returns:
         Queries and keys, float32, contiguous per head, as the attention kernels read them.
     """
-    if not uses_fast(joint):
+    if not uses_fast(joint, "unit_rotation"):
         return plain_unit_queries_and_keys(joint, log_scale, rotary)
     rotary_LP = torch.view_as_complex(rotary)
     query, key = _UnitRotate.apply(joint.float(), log_scale, rotary_LP)  # type: ignore[no-untyped-call]

@@ -27,7 +27,7 @@ _TAPS = torch.tensor([[[1.0, 0.0, 0.0], [0.0, 1.0, 1.0]], [[1.0, 1.0, 0.0], [0.0
 
 def doubled_conv(x_BDhw: Float[Tensor, "B D h w"], conv: nn.Conv2d) -> Float[Tensor, "B E H W"]:
     """Repeat every pixel twice in both directions, then convolve; ``conv`` is 3x3 with padding 1 and a bias."""
-    if min(x_BDhw.shape[-2:]) < MIN_SIDE or not uses_fast(x_BDhw):
+    if min(x_BDhw.shape[-2:]) < MIN_SIDE or not uses_fast(x_BDhw, "upsample"):
         result: Tensor = conv(F.interpolate(x_BDhw, scale_factor=2.0, mode="nearest"))
         return result
     assert conv.bias is not None

@@ -15,7 +15,7 @@ from infinity.evaluation.validation import ValidationBenchmark
 from infinity.generation.sampling import SamplingConfig
 from infinity.jobs.cluster.workers import WorkersConfig
 from infinity.jobs.dataset.build import MANIFEST_FILE, BuildDatasetSpec, fingerprint
-from infinity.jobs.evaluation.evaluate import EvaluateSpec
+from infinity.jobs.evaluation.spec import EvaluateSpec
 from infinity.jobs.training.base import MODEL_FOLDER
 from infinity.jobs.training.tokenizer import TrainTokenizerSpec
 from infinity.jobs.training.transformer import TrainTransformerSpec

@@ -11,14 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
-
 from infinity import storage
 from infinity.evaluation.score import Score
-from infinity.reporting.comparison import PAGE, number, thumbnail
+from infinity.reporting.comparison import number, thumbnail
 from infinity.reporting.leaderboard import plain
 from infinity.reporting.summary import Sheet
+from infinity.reporting.templates import rendered
 
 CARD_FILE, PAGE_FILE, PICTURES_FOLDER = "README.md", "card.html", "pictures"
 
@@ -127,16 +125,10 @@ def write_card(card: ModelCard, folder: str) -> CardFiles:
 
 
 def _render(card: ModelCard, template: str, pictures: Mapping[str, str], *, escape: bool) -> str:
-    environment = Environment(
-        loader=FileSystemLoader(PAGE),
-        autoescape=escape,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template(template).render(
+    return rendered(
+        template,
+        escape=escape,
         card=card,
-        css=Markup((PAGE / "page.css").read_text(encoding="utf-8")),
         pictures=pictures,
         picture=sheet_data_uri,
         plain=plain,

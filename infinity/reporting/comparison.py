@@ -7,17 +7,15 @@ import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 from PIL import Image
 
 from infinity import storage
 from infinity.evaluation.promotion.gate import Comparison, GateReport
 from infinity.evaluation.score import Score
+from infinity.reporting.templates import PAGE as PAGE  # other pages name the folder of templates by it
+from infinity.reporting.templates import rendered
 
-PAGE = Path(__file__).with_name("page")
 MAX_SIDE_PX = 384
 """Largest side of a picture; larger ones are shrunk, so that a page with a hundred prompts can still be mailed."""
 MAX_PNG_BYTES = 30_000
@@ -92,13 +90,11 @@ def render_comparison(page: ComparisonPage) -> str:
     Raises:
         StorageError: A picture is missing.
     """
-    environment = Environment(
-        loader=FileSystemLoader(PAGE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.get_template("comparison.html.j2").render(
+    return rendered(
+        "comparison.html.j2",
+        styles=("page.css", "comparison.css"),
+        script="comparison.js",
         page=page,
-        css=Markup((PAGE / "page.css").read_text(encoding="utf-8") + (PAGE / "comparison.css").read_text("utf-8")),
-        js=Markup((PAGE / "comparison.js").read_text(encoding="utf-8")),
         rows=[] if page.report is None else [comparison_row(comparison) for comparison in page.report.comparisons],
         others=_others(page),
         picture=thumbnail,

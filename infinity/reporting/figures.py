@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from infinity.reporting.comparison import PAGE
+from infinity.reporting.templates import rendered
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +30,9 @@ class Figure:
 
 def figures_html(title: str, about: str, figures: tuple[Figure, ...]) -> str:
     """Return the page as HTML text."""
-    environment = Environment(
-        loader=FileSystemLoader(PAGE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.get_template("figures.html.j2").render(
+    return rendered(
+        "figures.html.j2",
         title=title,
         about=about,
         figures=figures,
-        css=Markup((PAGE / "page.css").read_text(encoding="utf-8")),
-        js=Markup((PAGE / "page.js").read_text(encoding="utf-8")),
     )

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
-
 from infinity.evaluation.promotion.leaderboard import Group, LeaderboardEntry
-from infinity.reporting.comparison import PAGE, number
+from infinity.reporting.comparison import number
+from infinity.reporting.templates import rendered
 
 PROMISE = "Scores are ranked only against scores of the same protocol; every group states its protocol."
 
@@ -36,13 +34,10 @@ def leaderboard_markdown(groups: Sequence[Group]) -> str:
 
 def leaderboard_html(groups: Sequence[Group]) -> str:
     """Return the page as HTML text, readable without a network."""
-    environment = Environment(
-        loader=FileSystemLoader(PAGE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.get_template("leaderboard.html.j2").render(
+    return rendered(
+        "leaderboard.html.j2",
         sections=[(metric, tuple(found)) for metric, found in groupby(groups, key=lambda group: group.metric)],
         promise=PROMISE,
-        css=Markup((PAGE / "page.css").read_text(encoding="utf-8")),
         value=shown_value,
         interval=interval,
         source=shown_source,

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from infinity.reporting.comparison import PAGE
+from infinity.reporting.templates import rendered
 
 
 def rating_html(study: str, pairs: Sequence[Mapping[str, str]]) -> str:
@@ -18,13 +17,6 @@ def rating_html(study: str, pairs: Sequence[Mapping[str, str]]) -> str:
         study: Name of the study.
         pairs: Pairs with id, prompt, and paths of the left and the right picture.
     """
-    environment = Environment(
-        loader=FileSystemLoader(PAGE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
     # Within a script element only "<" could end the text.
     data = json.dumps({"id": study, "pairs": list(pairs)}, ensure_ascii=False).replace("<", "\\u003c")
-    return environment.get_template("rating.html.j2").render(
-        study=Markup(data),
-        css=Markup((PAGE / "page.css").read_text(encoding="utf-8")),
-        js=Markup((PAGE / "rating.js").read_text(encoding="utf-8")),
-    )
+    return rendered("rating.html.j2", script="rating.js", study=Markup(data))

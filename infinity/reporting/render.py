@@ -6,10 +6,8 @@ import base64
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from infinity import storage
@@ -18,8 +16,8 @@ from infinity.reporting.plots.bands import judge
 from infinity.reporting.plots.charts import interval, line_chart
 from infinity.reporting.plots.curves import Points, Series, last, per_bit, per_scale, read_curves
 from infinity.reporting.summary import DatasetSummary, RunSummary, Sheet, TrainingSummary
+from infinity.reporting.templates import rendered
 
-_PAGE = Path(__file__).with_name("page")
 _TONES = 8
 
 
@@ -96,15 +94,7 @@ def render_training(training: TrainingSummary, about: str, notes: Iterable[str] 
 
 
 def _render(name: str, **values: Any) -> str:
-    environment = Environment(
-        loader=FileSystemLoader(_PAGE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.get_template(name).render(
-        css=Markup((_PAGE / "page.css").read_text(encoding="utf-8")),
-        js=Markup((_PAGE / "page.js").read_text(encoding="utf-8")),
-        picture=picture_data_uri,
-        **values,
-    )
+    return rendered(name, picture=picture_data_uri, **values)
 
 
 def picture_data_uri(uri: str) -> str:

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from infinity.config import Config
-from infinity.reporting.comparison import PAGE, number
-from infinity.reporting.plots.charts import line_chart
+from infinity.reporting.comparison import number
+from infinity.reporting.plots.charts import Interval, line_chart
 from infinity.reporting.plots.curves import Series
+from infinity.reporting.templates import rendered
 
 LOG_RATIO = 30.0
 """Ratio of the largest value of a figure to the smallest above which its axis is logarithmic."""
@@ -159,42 +159,27 @@ def study_html(result: StudyResult, summaries: Mapping[str, Mapping[str, tuple[f
         result: Result of the study.
         summaries: By metric and arm the mean, half of the interval's width, and the number of seeds.
     """
-    return (
-        _environment()
-        .get_template("study.html.j2")
-        .render(
-            result=result,
-            chart=_chart(result),
-            metrics=list(summaries),
-            table=[[arm, *(_cell(summaries[metric].get(arm)) for metric in summaries)] for arm in result.arms],
-            contrasts=[_contrast(each) for each in result.contrasts],
-            paper=_beside(result, summaries),
-            css=Markup((PAGE / "page.css").read_text(encoding="utf-8")),
-            js=Markup((PAGE / "page.js").read_text(encoding="utf-8")),
-        )
+    return rendered(
+        "study.html.j2",
+        result=result,
+        chart=_chart(result, summaries.get(result.metric, {})),
+        metrics=list(summaries),
+        table=[[arm, *(_cell(summaries[metric].get(arm)) for metric in summaries)] for arm in result.arms],
+        contrasts=[_contrast(each) for each in result.contrasts],
+        paper=_beside(result, summaries),
     )
 
 
 def studies_html(results: Sequence[tuple[StudyResult, str]]) -> str:
     """Return the page with the verdicts of several studies; each comes with the address of its own page."""
-    return (
-        _environment()
-        .get_template("studies.html.j2")
-        .render(results=results, css=Markup((PAGE / "page.css").read_text(encoding="utf-8")))
-    )
+    return rendered("studies.html.j2", results=results)
 
 
-def _environment() -> Environment:
-    return Environment(
-        loader=FileSystemLoader(PAGE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-
-
-def _chart(result: StudyResult) -> Markup:
+def _chart(result: StudyResult, summary: Mapping[str, tuple[float, float | None, int]]) -> Markup:
     """Return the figure: lines over the arms' places, or over their numbers where they have none.
 
     There is a line per seed; where arms share a place, such as those of two quantizers, one per seed and first word of
-    the arm's name.
+    the arm's name. Vertical marks are the 95 % intervals of the arms' means over seeds.
     """
     places = result.places or {arm: float(place) for place, arm in enumerate(result.arms, start=1)}
     shares = len(set(places.values())) < len(places)
@@ -214,6 +199,11 @@ def _chart(result: StudyResult) -> Markup:
         lines,
         title=f"{result.metric} over {result.x_title or 'arms: ' + numbered}",
         log=min(values) > 0 and max(values) > LOG_RATIO * min(values),
+        intervals=[
+            Interval(places[arm], mean - half, mean + half, "tone-8")
+            for arm, (mean, half, _) in summary.items()
+            if arm in places and half is not None
+        ],
     )
 
 

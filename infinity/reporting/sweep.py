@@ -7,15 +7,13 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
-
 from infinity.config import Config
 from infinity.evaluation.score import Score
 from infinity.reporting.best_way import Way, best_way
-from infinity.reporting.comparison import PAGE, number
-from infinity.reporting.plots.charts import line_chart
+from infinity.reporting.comparison import number
+from infinity.reporting.plots.charts import Interval, line_chart
 from infinity.reporting.plots.curves import Series
+from infinity.reporting.templates import rendered
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,18 +66,15 @@ class SweepPage:
 
 def sweep_html(page: SweepPage) -> str:
     """Return the page as HTML text, readable without a network."""
-    environment = Environment(
-        loader=FileSystemLoader(PAGE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+    lines = _lines(page)
     first = next(score for row in page.rows for score in row.scores if score.metric == page.shown)
-    return environment.get_template("sweep.html.j2").render(
+    return rendered(
+        "sweep.html.j2",
         page=page,
-        chart=line_chart(_lines(page), title=f"{page.shown} over strength of guidance"),
+        chart=line_chart(lines, title=f"{page.shown} over strength of guidance", intervals=_intervals(page, lines)),
         best=best_sentence(page),
         first=first,
         table=[[*_ways(row), *(_cell(row, metric) for metric in page.metrics)] for row in page.rows],
-        css=Markup((PAGE / "page.css").read_text(encoding="utf-8")),
-        js=Markup((PAGE / "page.js").read_text(encoding="utf-8")),
     )
 
 
@@ -113,6 +108,21 @@ def _lines(page: SweepPage) -> list[Series]:
     return [
         Series(name, tuple((x, sum(ys) / len(ys)) for x, ys in sorted(line.items())), f"tone-{place % 8 + 1}")
         for place, (name, line) in enumerate(points.items())
+    ]
+
+
+def _intervals(page: SweepPage, lines: Sequence[Series]) -> list[Interval]:
+    """Return the 95 % interval of every point of the figure that has one."""
+    tones = {line.label: line.tone for line in lines}
+    points: dict[tuple[str, float], list[Score]] = {}
+    for row in page.rows:
+        scores = [score for score in row.scores if score.metric == page.shown and score.value is not None]
+        points.setdefault((row.line, row.strength), []).extend(scores)
+    found = {place: Way(name=place[0], scores=tuple(scores)) for place, scores in points.items() if scores}
+    return [
+        Interval(strength, way.mean - way.half_width, way.mean + way.half_width, tones[name])
+        for (name, strength), way in found.items()
+        if way.half_width is not None
     ]
 
 

@@ -31,6 +31,8 @@ _PAGE_FILES = {
     "/page.js": ("page.js", "text/javascript"),
     "/page.css": ("page.css", "text/css"),
 }
+_CLIENT_GONE = 499
+"""Status under which a cancelled request is counted; nobody receives it (nginx counts so too)."""
 _MOST_TOLD = 64
 """Previews that wait for a slow reader; older ones are dropped."""
 
@@ -79,6 +81,9 @@ class PictureServer:
                 raise
             except BusyError:
                 status = 429
+                raise
+            except asyncio.CancelledError:  # Ray cancels the request of a client that went away
+                status = _CLIENT_GONE
                 raise
             finally:
                 self.metrics.requests.labels(path, str(status)).inc()

@@ -6,6 +6,7 @@ import hashlib
 import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from infinity.config import Config
 
@@ -46,6 +47,7 @@ class ServingConfig(Config):
     Attributes:
         model: Model folder.
         device: Device; None for the fastest.
+        quantize: Form of the blocks' stored weights, "int8" or "int4"; None for floating point.
         adapters: Places of adapters by the name with which a request asks for them.
         key_digests: Sha256 of each API key; empty for a server without keys, on this machine alone.
         limits: Bounds.
@@ -53,6 +55,7 @@ class ServingConfig(Config):
 
     model: str
     device: str | None = None
+    quantize: Literal["int8", "int4"] | None = None
     adapters: dict[str, str] = field(default_factory=dict)
     key_digests: tuple[str, ...] = ()
     limits: ServingLimits = field(default_factory=ServingLimits)

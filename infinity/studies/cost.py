@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+
 from infinity.config import digest_of
 from infinity.jobs.cluster.connection import is_in_process
+from infinity.jobs.dataset.build import BuildDatasetSpec
 from infinity.jobs.estimate.estimate import Assumptions, calibrate, estimate
-from infinity.jobs.evaluation.evaluate import EvaluateSpec
+from infinity.jobs.evaluation.spec import EvaluateSpec
 from infinity.jobs.spec import JobSpec, is_done
 from infinity.jobs.training.tokenizer import TrainTokenizerSpec
 from infinity.jobs.training.transformer import TrainTransformerSpec
@@ -18,12 +22,28 @@ from infinity.studies.grid import Cell
 from infinity.studies.values import seconds_of
 from infinity.tokenizer.tokenizer import TokenizerConfig
 
-START_S = 12.0
-"""Seconds in which a training's workers start, read the data set, draw samples and export."""
-EVALUATION_START_S = 6.0
-"""Seconds in which the workers of an evaluation start and load the model."""
-OTHER_S = 10.0
-"""Seconds of a job of another kind: a small data set, a traced step."""
+
+@dataclass(frozen=True, slots=True)
+class Overheads:
+    """Processor seconds of a job besides its steps and passes, on one core of a common processor.
+
+    Attributes:
+        training: Workers of a training start, read the data set, draw samples and export.
+        evaluation: Workers of an evaluation start and load the model.
+        dataset: A small data set is drawn and written.
+        other: A job of another kind, such as a traced step.
+    """
+
+    training: float
+    evaluation: float
+    dataset: float
+    other: float
+
+
+ON_RAY = Overheads(training=12.0, evaluation=6.0, dataset=10.0, other=10.0)
+IN_PROCESS = Overheads(training=0.6, evaluation=0.25, dataset=0.9, other=1.5)
+_PACE_S = 0.5
+"""Processor seconds over which the pace of this machine is measured."""
 _PLACES = {"output", "seed", "manifest", "tokenizer", "model", "start_from", "encoded", "store", "inputs", "workers"}
 """Fields that say where things lie; a model that is a shape is not left out."""
 
@@ -43,15 +63,19 @@ class CostModel:
 
     Attributes:
         flops_per_s: FLOP/s that a device reaches in practice; None times a few steps on this machine's CPU.
+        pace: Seconds per processor second, above 1 where other programs use the same cores; None measures it.
     """
 
     flops_per_s: float | None = None
+    pace: float | None = None
     _rates: dict[str, float] = field(default_factory=dict)
     _finished: dict[str, list[float]] = field(default_factory=dict)
 
     def costs(self, cells: Sequence[Cell]) -> list[JobCost]:
         """Return the cost of every job once, in order; finished ones cost nothing more."""
         found: dict[str, JobCost] = {}
+        if self.pace is None:
+            self.pace = measured_pace() if self.flops_per_s is None else 1.0
         self._finished = _finished(cells)
         for cell in cells:
             for job in cell.jobs:
@@ -64,27 +88,35 @@ class CostModel:
             return JobCost(job, 0.0, "done")
         if taken := self._finished.get(_key(job, cell)):
             return JobCost(job, math.fsum(taken) / len(taken), "a finished one of its kind")
+        assert self.pace is not None
+        return JobCost(job, self.pace * self._processor_s(job, cell), "calibrated")
+
+    def _processor_s(self, job: JobSpec, cell: Cell) -> float:
+        """Return the seconds of a job on a machine without other programs."""
+        overheads = IN_PROCESS if is_in_process() else ON_RAY
         if isinstance(job, TrainTokenizerSpec | TrainTransformerSpec):
-            start = 1.0 if is_in_process() else START_S
-            return JobCost(job, start + job.loop.num_steps * self._step_s(job, cell), "calibrated")
+            return overheads.training + job.loop.num_steps * self._step_s(job, cell)
         if isinstance(job, EvaluateSpec):
-            return JobCost(job, EVALUATION_START_S + self._evaluation_s(job, cell), "calibrated")
-        return JobCost(job, OTHER_S, "calibrated")
+            return overheads.evaluation + self._evaluation_s(job, cell)
+        return overheads.dataset if isinstance(job, BuildDatasetSpec) else overheads.other
 
     def _step_s(self, job: TrainTokenizerSpec | TrainTransformerSpec, cell: Cell) -> float:
         """Return the seconds of a step; workers share its micro-batches."""
         shape = _shape(cell) if isinstance(job, TrainTransformerSpec) else None
         key = _key(job, cell)
         if key not in self._rates:
-            assumed = Assumptions(flops_per_s=self.flops_per_s)
-            timed = None
-            if self.flops_per_s is None:
-                timed = calibrate(job.replace(workers=job.workers.replace(use_gpu=False)), tokenizer=shape)
-            found = estimate(job, assumed, tokenizer=shape, calibration=timed)
-            assert found.seconds_per_step is not None
-            self._rates[key] = found.seconds_per_step
+            self._rates[key] = self._measured_step_s(job, shape)
         alone = job.workers.num_workers if is_in_process() else 1
         return self._rates[key] * alone
+
+    def _measured_step_s(self, job: TrainTokenizerSpec | TrainTransformerSpec, shape: TokenizerConfig | None) -> float:
+        """Return the seconds of a step by a device's speed, or the processor seconds of one that is timed here."""
+        if self.flops_per_s is None:
+            timed = calibrate(job.replace(workers=job.workers.replace(use_gpu=False)), tokenizer=shape)
+            return timed.processor_seconds / job.workers.threads
+        found = estimate(job, Assumptions(flops_per_s=self.flops_per_s), tokenizer=shape).seconds_per_step
+        assert found is not None
+        return found
 
     def _evaluation_s(self, job: EvaluateSpec, cell: Cell) -> float:
         """Return the seconds of drawing and scoring: passes of the transformer at the speed of its training."""
@@ -97,6 +129,15 @@ class CostModel:
         for _, prompts in job.prompt_benchmarks():
             passes += guided * len(prompts.items()) * int(getattr(prompts, "pictures_per_prompt", 1))
         return 2.0 * passes * per_picture / job.workers.num_workers
+
+
+def measured_pace() -> float:
+    """Return how many seconds pass per processor second of this process: 1 on an idle machine."""
+    x = torch.ones(64, 64)
+    wall, processor = time.perf_counter(), time.process_time()
+    while time.process_time() - processor < _PACE_S:
+        x = (x @ x).clamp_(0, 1)
+    return max(1.0, (time.perf_counter() - wall) / (time.process_time() - processor))
 
 
 def _finished(cells: Sequence[Cell]) -> dict[str, list[float]]:

@@ -10,7 +10,8 @@ from functools import cached_property
 
 from infinity import storage
 from infinity.config import digest_of
-from infinity.jobs.evaluation.evaluate import EvaluateSpec, run_all
+from infinity.jobs.evaluation.evaluate import run_all
+from infinity.jobs.evaluation.spec import EvaluateSpec
 from infinity.jobs.progress import Progress, ProgressSink, section, silent
 from infinity.jobs.registry import run_spec
 from infinity.jobs.spec import JobSpec, is_done

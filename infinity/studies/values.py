@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from infinity import storage
 from infinity.jobs.estimate.traced import TracedReport
-from infinity.jobs.evaluation.evaluate import EvaluateReport
+from infinity.jobs.evaluation.spec import EvaluateReport
 from infinity.jobs.registry import job_of
 from infinity.jobs.spec import JobReport, JobSpec, load_report
 from infinity.jobs.training.base import TrainReport

@@ -8,11 +8,12 @@ from typing import Any, Literal, get_args
 from infinity import storage
 from infinity.evaluation.geneval.benchmark import GenevalBenchmark
 from infinity.evaluation.geneval.scenes import SceneBenchmark
+from infinity.evaluation.geneval.search import BestOf
 from infinity.evaluation.reconstruction.benchmark import ReconstructionBenchmark
 from infinity.evaluation.validation import ValidationBenchmark
 from infinity.generation.sampling import SamplingConfig
 from infinity.jobs.cluster.workers import WorkersConfig
-from infinity.jobs.evaluation.evaluate import EvaluateSpec
+from infinity.jobs.evaluation.spec import EvaluateSpec
 from infinity.jobs.spec import JobSpec
 from infinity.jobs.training.base import MODEL_FOLDER
 from infinity.jobs.training.tokenizer import TrainTokenizerSpec
@@ -115,6 +116,7 @@ class World:
         *,
         sampling: dict[str, Any] | None = None,
         drawings: bool = True,
+        best_of: BestOf | None = None,
     ) -> EvaluateSpec:
         """Return the evaluation of a trained model: loss and accuracy of bits, and a score of its drawings.
 
@@ -123,12 +125,10 @@ class World:
             seed: Number from which the seeds of the drawings follow.
             sampling: Changed fields of the sampling, such as ``guidance``.
             drawings: Whether pictures are drawn and scored.
+            best_of: Search among the drawings of a prompt, of which n times as many are drawn; None for none.
         """
         number = {"mini": 8, "small": 256, "paper": 5000}[self.size]
         how = self._recipe().evaluation.sampling if self.is_drawn else SamplingConfig(guidance=4.0)
-        scenes = SceneBenchmark(pictures_per_prompt=1, prompts_per_task=1, num_shown=1) if self.size == "mini" else None
-        if self.size == "small":
-            scenes = SceneBenchmark(pictures_per_prompt=2)
         return EvaluateSpec(
             output=self.output,
             model=storage.join(transformer.folder, MODEL_FOLDER),
@@ -136,8 +136,8 @@ class World:
             reconstruction=ReconstructionBenchmark(num_pictures=number),
             validation=ValidationBenchmark(num_pictures=number, self_correction=SELF_CORRECTION),
             samples=None,
-            scenes=scenes if drawings else None,
-            geneval=GenevalBenchmark() if drawings and not self.is_drawn else None,
+            scenes=self._scenes(best_of) if drawings and self.is_drawn else None,
+            geneval=self._geneval(best_of) if drawings and not self.is_drawn else None,
             sampling=how.replace(**(sampling or {})),
             batch_size=64 if self.is_drawn else 8,
             workers=WorkersConfig(num_workers=2 if self.is_drawn else 8, threads=1, use_gpu=not self.is_drawn),
@@ -155,8 +155,23 @@ class World:
         transformer = self.transformer(tokenizer, seed, **changes)
         return [*self.data(), tokenizer, transformer], transformer
 
+    def _scenes(self, best_of: BestOf | None) -> SceneBenchmark:
+        if self.size == "mini":
+            plain = SceneBenchmark(pictures_per_prompt=1, prompts_per_task=1, num_shown=1)
+        else:
+            plain = SceneBenchmark(pictures_per_prompt=2)
+        return plain.replace(pictures_per_prompt=plain.pictures_per_prompt * _drawn(best_of), best_of=best_of)
+
+    def _geneval(self, best_of: BestOf | None) -> GenevalBenchmark:
+        plain = GenevalBenchmark()
+        return plain.replace(pictures_per_prompt=plain.pictures_per_prompt * _drawn(best_of), best_of=best_of)
+
     def _recipe(self) -> EndToEnd:
         return end_to_end("mini" if self.size == "mini" else "demo", source=None, output=self.output)
+
+
+def _drawn(best_of: BestOf | None) -> int:
+    return 1 if best_of is None else best_of.candidates
 
 
 def _shorter(loop: LoopConfig, num_steps: int) -> LoopConfig:

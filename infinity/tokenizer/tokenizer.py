@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from infinity.bits import BitLabels
-from infinity.budget import WORKING_BYTES, in_passes, per_pass, working_bytes
+from infinity.budget import WORKING_BYTES, in_passes, per_pass, tell_bands, working_bytes
 from infinity.config import Config
 from infinity.scales import ScaleSchedule
 from infinity.tokenizer.autoencoder import AutoencoderConfig, Decoder, Encoder
+from infinity.tokenizer.bands import decode_in_bands, encode_in_bands
 from infinity.tokenizer.quantizer import (
     QuantizerKind,
     binary_entropy,
@@ -27,6 +29,10 @@ from infinity.tokenizer.self_correction import start_loop
 
 _FIRST_LEVEL_MAPS = 7.5
 """Working memory of a pass, in float32 maps of the first level (measured with the published networks)."""
+
+_SHARE_OF_BANDS = 4
+"""Ratio of the budget to the working memory of a band; whole maps beside it may lie in the same memory."""
+
 Entropies = Callable[[Tensor, float, QuantizerKind], tuple[Tensor, Tensor]]
 """Function of residuals, inverse temperature and quantizer that returns both entropy terms, in nats."""
 
@@ -172,7 +178,8 @@ class Tokenizer(nn.Module):
     def encode(self, images_B3HW: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B C h w"]:
         """Compute continuous features.
 
-        Without gradients the batch is cut into passes that fit a budget of memory (``infinity.budget``).
+        Without gradients the batch is cut into passes that fit a budget of memory (``infinity.budget``), and a picture
+        that alone does not fit is encoded in bands of rows (``infinity.tokenizer.bands``).
 
         Raises:
             ValueError: The sides are not multiples of the stride.
@@ -181,7 +188,8 @@ class Tokenizer(nn.Module):
         if images_B3HW.shape[-2] % stride or images_B3HW.shape[-1] % stride:
             found = tuple(images_B3HW.shape[-2:])
             raise ValueError(f"expected image sides in multiples of the stride of {stride} px, got {found}")
-        return self._run(self.encoder, images_B3HW, self.pass_bytes(images_B3HW.shape[-2:]), "pictures encoded")
+        bytes_each = self.pass_bytes(images_B3HW.shape[-2:])
+        return _run(self.encoder, encode_in_bands, images_B3HW, bytes_each, "pictures encoded")
 
     @torch.no_grad()
     def quantize(self, features_BCHW: Float[Tensor, "B C h w"], schedule: ScaleSchedule) -> Quantized:
@@ -196,11 +204,11 @@ class Tokenizer(nn.Module):
         return Quantized(labels=BitLabels.from_scales(schedule, bits), summed_BCHW=loop.total_BCHW)
 
     def decode(self, features_BCHW: Float[Tensor, "B C h w"]) -> Float[Tensor, "B 3 H W"]:
-        """Decode the sum of codes (or raw features) to RGB, clamped to [-1, 1]."""
+        """Decode the sum of codes (or raw features) to RGB, clamped to [-1, 1]; in passes and bands like ``encode``."""
         stride = self.config.autoencoder.stride_px
         rows, columns = features_BCHW.shape[-2:]
         bytes_each = self.pass_bytes((rows * stride, columns * stride))
-        return self._run(self.decoder, features_BCHW, bytes_each, "pictures decoded").clamp(-1.0, 1.0)
+        return _run(self.decoder, decode_in_bands, features_BCHW, bytes_each, "pictures decoded").clamp(-1.0, 1.0)
 
     def pass_bytes(self, image_size_px: tuple[int, int] | torch.Size) -> int:
         """Return about the working memory of one picture in a pass without gradients through encoder or decoder.
@@ -213,14 +221,6 @@ class Tokenizer(nn.Module):
         config = self.config
         rows, columns = (side // config.stem_px for side in image_size_px)
         return int(4 * _FIRST_LEVEL_MAPS * config.base_width * rows * columns)
-
-    def _run(self, network: nn.Module, batch: Tensor, bytes_each: int, what: str) -> Tensor:
-        """Run a network over a batch; without gradients in passes that fit the budget."""
-        if torch.is_grad_enabled() or len(batch) == 1:
-            result: Tensor = network(batch)
-            return result
-        budget = working_bytes(batch.device, WORKING_BYTES)
-        return in_passes(network, batch, per_pass(len(batch), bytes_each, budget, what=what))
 
     def start_loop(self, schedule: ScaleSchedule, batch_size: int) -> ResidualLoop:
         """Return a residual loop at zero, to which generation adds the bits scale by scale."""
@@ -312,6 +312,23 @@ class Tokenizer(nn.Module):
             if number == cut:
                 early = loop.total_BCHW.clone()  # later additions without gradient change the sum in place
         return (early, loop.total_BCHW), torch.stack(terms).mean(dim=0), torch.stack(usage)
+
+
+_Network = TypeVar("_Network", bound=nn.Module)
+
+
+def _run(
+    network: _Network, in_bands: Callable[[_Network, Tensor, int], Tensor], batch: Tensor, bytes_each: int, what: str
+) -> Tensor:
+    """Run a network over a batch; without gradients in passes, or in bands of rows, that fit the budget."""
+    if torch.is_grad_enabled():
+        result: Tensor = network(batch)
+        return result
+    budget = working_bytes(batch.device, WORKING_BYTES)
+    if bytes_each > budget:
+        tell_bands(bytes_each, budget, what=what)
+        return in_passes(lambda one: in_bands(network, one, budget // _SHARE_OF_BANDS), batch, 1)
+    return in_passes(network, batch, per_pass(len(batch), bytes_each, budget, what=what))
 
 
 def _draw_kept(num_scales: int, keep_probability: float, generator: torch.Generator | None) -> list[int]:

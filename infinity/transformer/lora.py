@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from infinity.transformer.model import Transformer
+from infinity.transformer.quantized import QuantizedLinear
 
 
 class AdapterError(ValueError):
@@ -130,6 +131,11 @@ def check_fit(adapter: Adapter, transformer: Transformer) -> None:
             module: nn.Module | None = transformer.get_submodule(name)
         except AttributeError:
             module = None
+        if isinstance(module, QuantizedLinear):
+            raise AdapterError(
+                f"adapter {adapter.name}: this model is loaded with {module.kind} weights, which cannot take adapters; "
+                "load it without quantization, or merge the adapter into it first (infinity adapter merge)"
+            )
         if not isinstance(module, nn.Linear):
             raise AdapterError(
                 f"adapter {adapter.name}: this model has no linear map {name}; it is one of another model"

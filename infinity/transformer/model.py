@@ -8,7 +8,7 @@ from typing import cast
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -173,7 +173,8 @@ class Transformer(nn.Module):
         k: int,
         inputs_BMC: Float[Tensor, "B M C"] | None,
         mix: MixFeatures | None = None,
-    ) -> Float[Tensor, "B M D"]:
+        chosen_Bm: Int[Tensor, "B m"] | None = None,
+    ) -> Float[Tensor, "B m D"]:
         """Compute the hidden features of scale k, given the resized running sum; ``logits`` takes them.
 
         Args:
@@ -181,10 +182,11 @@ class Transformer(nn.Module):
             k: Number of the scale, from 0.
             inputs_BMC: Inputs (B, h_k * w_k, C); None for the first scale.
             mix: Function applied to the output of every block, for classifier-free guidance on features.
+            chosen_Bm: Tokens of the scale that are computed, and that later scales see; None for all.
         """
         schedule, caption = decoding.schedule, decoding.caption
         span = schedule.spans[k]
-        assert decoding.caches[0].length == span.start, "scales must be decoded in order"
+        assert decoding.caches[0].length <= span.start, "scales must be decoded in order"
         assert (inputs_BMC is None) == (k == 0), "every scale but the first has inputs"
         with torch.autocast(caption.pooled_BD.device.type, enabled=False):
             x_BMD = self._start_tokens(caption, schedule)
@@ -193,6 +195,9 @@ class Transformer(nn.Module):
         if self.learned_positions is not None:
             x_BMD = x_BMD + self.learned_positions(schedule)[span]
         rotary = self._rotations(schedule)[span]
+        if chosen_Bm is not None:
+            x_BMD = x_BMD.gather(1, chosen_Bm.unsqueeze(-1).expand(-1, -1, x_BMD.shape[-1]))
+            rotary = rotary[chosen_Bm].unsqueeze(1)  # (B, 1, m, P, 2): pictures differ in positions, heads do not
         for i, block in enumerate(self.block_modules()):
             if self.scale_embedding is not None and self.config.adds_scale_embedding(i):
                 x_BMD = x_BMD + self.scale_embedding[k]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import io
 import json
 import runpy
 from pathlib import Path
@@ -14,13 +15,17 @@ from PIL import Image
 
 from infinity import presets
 from infinity.checkpoint import load_checkpoint
+from infinity.data.dataset.manifest import Manifest
 from infinity.generation.pipeline import KIND
 from infinity.jobs.cluster.connection import in_process
 from infinity.scenes.drawing import ScenesConfig, write_scenes
 from tests.fixtures.small_world import write_data, write_model
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-PAGES = ("scenes", "emoji", "paper_2b", "finetune", "generate", "evaluate", "add_a_filter", "add_a_metric")
+PAGES = (
+    "scenes", "emoji", "paper_2b", "finetune", "generate", "evaluate", "add_a_filter", "add_a_metric",
+    "read_with_datasets",
+)  # fmt: skip
 
 
 def run(name: str, *arguments: Any, **options: Any) -> Any:
@@ -133,3 +138,19 @@ def test_a_metric_of_ones_own_is_scored_beside_the_others(model: str, tmp_path: 
         value = run("add_a_metric", model, write_data(tmp_path / "data"), str(tmp_path / "out"), 4)
     assert value is not None
     assert 0 < value < 255
+
+
+def test_datasets_of_hugging_face_streams_every_picture_with_its_caption(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    pytest.importorskip("datasets", reason="the library datasets is not installed")
+    manifest = Manifest.load(write_data(tmp_path / "data"))
+    stream = runpy.run_path(str(EXAMPLES / "read_with_datasets.py"))["stream"](manifest.uri)
+    rows = manifest.rows("train")
+    assert stream.num_shards == len(set(manifest.values("shard", rows)))
+    found = list(stream)
+    assert [each["text"] for each in found] == manifest.captions(rows)
+    for row, each in zip(rows.tolist(), found, strict=True):
+        expected = Image.open(io.BytesIO(manifest.read_image(row)))
+        np.testing.assert_array_equal(np.asarray(each["image"]), np.asarray(expected))

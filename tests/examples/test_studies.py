@@ -13,7 +13,7 @@ import pytest
 
 from infinity.jobs.cluster.connection import in_process
 from infinity.jobs.estimate.traced import TracedSpec
-from infinity.jobs.evaluation.evaluate import EvaluateSpec
+from infinity.jobs.evaluation.spec import EvaluateSpec
 from infinity.jobs.spec import JobSpec
 from infinity.jobs.training.tokenizer import TrainTokenizerSpec
 from infinity.jobs.training.transformer import TrainTransformerSpec
@@ -38,6 +38,8 @@ def quality(job: EvaluateSpec, model: TrainTransformerSpec, tokenizer: TrainToke
     value += 0.05 if model.model.scale_embedding_period is not None else 0.0
     value -= 0.1 if model.model.positions == "learned" else 0.0
     value -= 0.1 if model.model.head == "joint" else 0.0
+    value += 0.2 if job.scenes is not None and job.scenes.best_of is not None else 0.0
+    value -= 0.15 * max((*job.sampling.pruned, 0.5), default=0.0) - 0.075
     value += 0.05 * (tokenizer.model.num_bits > 16) * (1 if size > 4 * 1024 else -1)
     guidance = job.sampling.guidance
     if job.sampling.greedy:
@@ -108,6 +110,10 @@ BROKEN: dict[str, Law] = {
     "sampling": lambda job, model, tokenizer: quality(
         job.replace(sampling=job.sampling.replace(guidance=1.0, guide_logits=True, guided_blocks=())), model, tokenizer
     ),
+    "search": lambda job, model, tokenizer: quality(
+        job.replace(scenes=None if job.scenes is None else job.scenes.replace(best_of=None)), model, tokenizer
+    ),
+    "pruning": lambda job, model, tokenizer: quality(job, model, tokenizer) - sum(job.sampling.pruned),
     "late_guidance": lambda job, model, tokenizer: quality(
         job.replace(sampling=job.sampling.replace(guidance=1.0)), model, tokenizer
     ),

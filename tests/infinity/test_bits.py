@@ -1,32 +1,16 @@
-"""Bits, codes, integer labels, folding, and the labels of a batch."""
+"""Bits, integer labels, folding, and the labels of a batch."""
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infinity.bits import BitLabels, bits_to_codes, bits_to_index, codes_to_bits, fold, index_to_bits, unfold
+from infinity.bits import BitLabels, bits_to_index, fold, index_to_bits
 from infinity.scales import custom_schedule, published_schedule
 
 
 def random_bits(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed)) < 0.5
-
-
-@pytest.mark.parametrize("num_bits", [1, 2, 16, 32, 64])
-def test_bits_to_codes_to_bits_is_the_identity(num_bits: int) -> None:
-    bits = random_bits(3, 5, num_bits)
-    assert torch.equal(codes_to_bits(bits_to_codes(bits)), bits)
-
-
-@pytest.mark.parametrize("num_bits", [1, 3, 32, 64])
-def test_codes_lie_on_the_unit_sphere(num_bits: int) -> None:
-    length = bits_to_codes(random_bits(7, num_bits)).norm(dim=-1)
-    torch.testing.assert_close(length, torch.ones(7))
-
-
-def test_zero_counts_as_negative() -> None:
-    assert codes_to_bits(torch.tensor([0.0, -0.0, 1e-30, -1e-30])).tolist() == [False, False, True, False]
 
 
 @given(st.integers(1, 62), st.data())
@@ -47,7 +31,7 @@ def test_fold_puts_position_dy_dx_of_channel_c_at_4c_plus_2dy_plus_dx() -> None:
     folded = fold(maps)
     for c, dy, dx in [(0, 0, 0), (0, 0, 1), (0, 1, 0), (1, 1, 1)]:
         assert torch.equal(folded[0, 4 * c + 2 * dy + dx], maps[0, c, dy::2, dx::2])
-    assert torch.equal(unfold(folded), maps)
+    assert torch.equal(torch.nn.functional.pixel_shuffle(folded, 2), maps)
 
 
 def test_scales_joined_and_taken_apart_are_the_same() -> None:

@@ -83,7 +83,7 @@ def tight(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(budget, "free_bytes", lambda device: 1)
 
 
-def test_a_tokenizer_without_memory_encodes_and_decodes_one_by_one_with_the_same_result(
+def test_a_tokenizer_with_memory_for_one_encodes_and_decodes_one_by_one_with_the_same_result(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     tokenizer = tiny_tokenizer()
@@ -91,13 +91,32 @@ def test_a_tokenizer_without_memory_encodes_and_decodes_one_by_one_with_the_same
     with torch.no_grad():
         features = tokenizer.encode(images)
         pixels = tokenizer.decode(features)
-        monkeypatch.setattr(budget, "free_bytes", lambda device: 1)
+        monkeypatch.setattr(budget, "free_bytes", lambda device: int(1.5 * tokenizer.pass_bytes((16, 16))))
         sizes = _passes(tokenizer.encoder), _passes(tokenizer.decoder)
         torch.testing.assert_close(tokenizer.encode(images), features, atol=1e-4, rtol=0)
         torch.testing.assert_close(tokenizer.decode(features), pixels, atol=1e-4, rtol=0)
     assert sizes == ([1] * 5, [1] * 5)
     tokenizer.encode(images)
     assert sizes[0][-1] == 5, "with gradients a batch is whole"
+
+
+@pytest.mark.usefixtures("tight")
+def test_a_picture_that_alone_does_not_fit_goes_in_bands_to_the_same_result(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer = tiny_tokenizer()
+    monkeypatch.setattr(budget, "_told", set())
+    images = torch.rand(3, 3, 16, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    with torch.no_grad():
+        features = tokenizer.encoder(images)
+        pixels = tokenizer.decoder(features).clamp(-1, 1)
+        sizes = _passes(tokenizer.encoder), _passes(tokenizer.decoder)
+        with caplog.at_level("INFO", logger="infinity.budget"):
+            torch.testing.assert_close(tokenizer.encode(images), features, atol=1e-4, rtol=0)
+            torch.testing.assert_close(tokenizer.decode(features), pixels, atol=1e-4, rtol=0)
+    assert sizes == ([], []), "no network saw a whole picture"
+    assert [record.getMessage().split(":")[0] for record in caplog.records] == ["pictures encoded", "pictures decoded"]
+    assert "in bands of rows" in caplog.records[0].getMessage()
 
 
 def _passes(network: nn.Module) -> list[int]:

@@ -21,6 +21,7 @@ from infinity.checkpoint import (
     load_weights,
     read_kind_and_config,
     save_checkpoint,
+    writing,
 )
 from infinity.config import Config
 
@@ -36,6 +37,42 @@ def tensors(num_bits: int = 8) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(4, num_bits, generator=generator)
     return {"weight": weight, "bias": torch.arange(4.0).bfloat16(), "counter": torch.tensor(3)}
+
+
+DTYPES = list(writing._DTYPES)
+
+
+@pytest.mark.parametrize("shift", range(len(DTYPES)))
+def test_files_are_those_of_the_safetensors_library(shift: int) -> None:
+    values = {}
+    for number, shape in enumerate([(3, 4), (), (0, 5), (7,), (2, 1, 3)]):
+        dtype = DTYPES[(3 * number + shift) % len(DTYPES)]
+        values[f'"é{number * 7 % 5}.w'] = (torch.rand(shape) * 5).to(dtype)
+    values["rows"] = torch.rand(6, 4)[2:4]
+    assert b"".join(writing.serialized(values)) == safetensors.torch.save({n: t.clone() for n, t in values.items()})
+
+
+def test_a_type_that_the_format_lacks_is_named() -> None:
+    with pytest.raises(CheckpointError, match="phase: expected a data type of safetensors, found"):
+        b"".join(writing.serialized({"phase": torch.zeros(2, dtype=torch.complex128)}))
+
+
+def test_a_large_file_is_written_tensor_by_tensor_and_is_the_same(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    digest = save(place)
+    monkeypatch.setattr(writing, "STREAMED_FROM_BYTES", 0)
+    assert save(place) == digest
+    assert load_checkpoint(place).digest == digest
+
+
+def test_a_large_file_that_cannot_be_written_leaves_no_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing, "STREAMED_FROM_BYTES", 0)
+    monkeypatch.setattr(writing, "serialized", lambda tensors: iter([b"head", None]))
+    with pytest.raises(TypeError):
+        save(str(tmp_path / "one"))
+    assert not is_committed(str(tmp_path / "one"))
+    assert [path.name for path in (tmp_path / "one").iterdir()] == []
 
 
 def save(uri: str) -> str:

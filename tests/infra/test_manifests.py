@@ -19,8 +19,9 @@ from flows.pool import QUEUES
 from infinity.jobs.cluster.connection import short_temporary_folder
 from infinity.jobs.submission.client import is_job_address
 from infra import compose_env, processes
+from infra.deploying import for_environment
 from infra.environment import common_environment, free_port
-from infra.settings import REPOSITORY
+from infra.settings import REPOSITORY, Settings
 from tests.fixtures.limits import AGES_S, wait_until
 
 FLOWS = {
@@ -33,6 +34,8 @@ FLOWS = {
     "study",
     "end_to_end",
     "reaper",
+    "fleet",
+    "resume",
 }
 
 
@@ -64,6 +67,13 @@ def test_every_yaml_file_of_the_repository_is_checked_here() -> None:
         "infra/kubernetes/prefect-worker.yaml",
         "infra/kubernetes/raycluster.yaml",
         "infra/kubernetes/rayjob.yaml",
+        "infra/automations/crashed-goes-on.yaml",
+        "infra/automations/silent-run-crashes.yaml",
+        "infra/automations/tell-of-failures.yaml",
+        "infra/automations/tell-of-regressions.yaml",
+        "infra/logging.yaml",
+        "infra/monitoring/alerts.yaml",
+        "infra/monitoring/prometheus.yaml",
     }
 
 
@@ -101,9 +111,11 @@ def test_deployed_parameters_are_parameters_of_the_flow(entrypoint: str) -> None
     flow.validate_parameters(_deployments()[entrypoint]["parameters"])
 
 
-def test_only_evaluation_and_the_reaper_run_on_a_schedule() -> None:
+def test_only_evaluation_the_reaper_and_the_page_of_the_fleet_run_on_a_schedule() -> None:
     scheduled = {key: entry["schedules"] for key, entry in _deployments().items() if entry.get("schedules")}
-    assert set(scheduled) == {"flows/evaluate.py:evaluate", "flows/operations/reaper.py:reaper"}
+    assert set(scheduled) == {
+        "flows/evaluate.py:evaluate", "flows/operations/reaper.py:reaper", "flows/fleet.py:fleet",
+    }  # fmt: skip
     for (schedule,) in scheduled.values():
         assert schedule["slug"]
         assert "active" not in schedule  # or a deploy by hand would overrule who switched it off
@@ -118,9 +130,34 @@ def test_runs_that_fill_the_machine_do_not_run_side_by_side() -> None:
     assert queues == {
         "machine": {"train_tokenizer", "pretrain", "finetune", "end_to_end", "study"},
         "evaluations": {"evaluate", "sweep"},
-        "default": {"build_dataset", "reaper"},
+        "default": {"build_dataset", "reaper", "fleet", "resume"},
     }
     assert {name: 1 for name in queues if name != "default"} == QUEUES
+
+
+@pytest.mark.parametrize("name", sorted(_load("prefect.yaml")["definitions"]["environments"]))
+def test_an_environment_has_every_flow_under_its_name_and_in_its_pool(name: str) -> None:
+    plan = _load("prefect.yaml")
+    found = for_environment(plan, name)
+    assert plan == _load("prefect.yaml")  # untouched
+    assert [entry["entrypoint"] for entry in found["deployments"]] == list(_deployments())
+    assert {entry["name"] for entry in found["deployments"]} == {name}
+    assert {entry["work_pool"]["name"] for entry in found["deployments"]} == {name}
+    assert all(name in entry["tags"] for entry in found["deployments"])
+    queues = [entry["work_pool"].get("work_queue_name") for entry in found["deployments"]]
+    assert queues == [entry["work_pool"].get("work_queue_name") for entry in plan["deployments"]]
+    wanted = plan["definitions"]["environments"][name]
+    common = plan["definitions"]["work_pool"]["job_variables"]["env"]
+    for entry in found["deployments"]:
+        assert entry["work_pool"]["job_variables"]["env"] == common | wanted["job_variables"]["env"]
+    starts_by_itself = [entry for entry in found["deployments"] if "schedules" in entry or "triggers" in entry]
+    assert bool(starts_by_itself) == wanted["schedules"]
+    assert Settings(environment=name).pool == name
+
+
+def test_an_unknown_environment_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(ValueError, match="INFINITY_ENVIRONMENT: expected one of dev, staging, production, got 'prod'"):
+        for_environment(_load("prefect.yaml"), "prod")
 
 
 def test_compose_file_has_the_whole_stack() -> None:

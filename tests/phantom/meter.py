@@ -15,10 +15,13 @@ from unittest.mock import patch
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from infinity import budget
+from infinity.scales import ScaleSchedule
+from infinity.transformer import scale_attention
 
 CARD_BYTES = 80 * 10**9
 FREE_OF_LAUNCH = frozenset(
@@ -54,7 +57,7 @@ class Meter(TorchDispatchMode):
         self.attention_flops: collections.Counter[str] = collections.Counter()
         self.waits: collections.Counter[str] = collections.Counter()
         self.moved = self.live = self.peak = 0
-        self._known: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
+        self._known: weakref.WeakKeyDictionary[Any, list[int]] = weakref.WeakKeyDictionary()
 
     def restart(self) -> None:
         """Forget all counts; the peak begins at what is alive."""
@@ -64,6 +67,8 @@ class Meter(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run the operation on its fake tensors and count it."""
+        if any(issubclass(kind, DTensor) for kind in types):
+            return NotImplemented  # it comes again with this worker's rows
         name = func._schema.name.split("::")[1]
         given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         if name == "_local_scalar_dense":
@@ -96,18 +101,24 @@ class Meter(TorchDispatchMode):
             self.product_flops[_short(image.dtype)] += 2 * made[0].numel() * taps
 
     def _see(self, tensor: Tensor) -> None:
-        if tensor.device.type != "cuda":
+        if tensor.device.type != "cuda" or isinstance(tensor, DTensor):
             return
         storage = tensor.untyped_storage()
         if storage in self._known:
             return
-        size = self._known[storage] = storage.nbytes()
-        self.live += size
-        self.peak = max(self.peak, self.live)
-        weakref.finalize(storage, self._gone, size)
+        size = self._known[storage] = [0]
+        self._grow(size, storage.nbytes())
+        weakref.finalize(storage, self._grow, size, 0)
 
-    def _gone(self, size: int) -> None:
-        self.live -= size
+    def resized(self, storage: torch.UntypedStorage, num_bytes: int) -> None:
+        """Count a storage at its new size; FSDP2 empties and fills the storages of gathered weights."""
+        if storage in self._known:
+            self._grow(self._known[storage], num_bytes)
+
+    def _grow(self, size: list[int], num_bytes: int) -> None:
+        self.live += num_bytes - size[0]
+        size[0] = num_bytes
+        self.peak = max(self.peak, self.live)
 
 
 def _short(dtype: torch.dtype) -> str:
@@ -129,6 +140,12 @@ class _OneKernel(torch.autograd.Function):
         return query.new_empty(query.shape).zero_(), key.new_empty(key.shape), value.new_empty(value.shape)
 
 
+def _share(schedule: ScaleSchedule) -> float:
+    """Return the share of pairs of tokens that the block-causal mask allows."""
+    pairs = sum((span.stop - span.start) * span.stop for span in schedule.spans)
+    return float(pairs / schedule.num_tokens**2)
+
+
 @contextmanager
 def metered() -> Iterator[Meter]:
     """Give a meter; inside, attention is one kernel, and a card of 80 GB tells how much of it is free.
@@ -148,5 +165,23 @@ def metered() -> Iterator[Meter]:
     def free(device: torch.device) -> int:
         return CARD_BYTES - meter.live
 
-    with patch.object(F, "scaled_dot_product_attention", attention), patch.object(budget, "free_bytes", free), meter:
+    def flex(query: Tensor, key: Tensor, value: Tensor, block_mask: float, scale: float) -> Tensor:
+        meter.attention_flops[_short(query.dtype)] += int(4 * query.numel() * key.shape[2] * block_mask)
+        result: Tensor = _OneKernel.apply(query, key, value)  # type: ignore[no-untyped-call]
+        return result
+
+    resize = torch.UntypedStorage.resize_
+
+    def resized(storage: torch.UntypedStorage, num_bytes: int) -> Any:
+        meter.resized(storage, num_bytes)
+        return resize(storage, num_bytes)
+
+    with (
+        patch.object(F, "scaled_dot_product_attention", attention),
+        patch.object(scale_attention, "_flex", lambda device: flex),
+        patch.object(scale_attention, "_blocks", lambda schedule, device: _share(schedule)),
+        patch.object(budget, "free_bytes", free),
+        patch.object(torch.UntypedStorage, "resize_", resized),
+        meter,
+    ):
         yield meter

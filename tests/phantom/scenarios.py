@@ -10,6 +10,7 @@ from tests.phantom import card
 card.insert()
 
 import argparse  # noqa: E402
+import contextlib  # noqa: E402
 import json  # noqa: E402
 from collections.abc import Callable  # noqa: E402
 from typing import Any  # noqa: E402
@@ -26,9 +27,11 @@ from infinity.scales import Resolution  # noqa: E402
 from infinity.text import BuiltinTextConfig, build_text_encoder  # noqa: E402
 from infinity.tokenizer import Tokenizer  # noqa: E402
 from infinity.training.transformer.adapters import AdapterConfig  # noqa: E402
+from infinity.training.transformer.engine import EngineConfig  # noqa: E402
 from infinity.transformer import Transformer  # noqa: E402
 from infinity.transformer.precision import store_products_as  # noqa: E402
 from tests.phantom.meter import Meter, metered  # noqa: E402
+from tests.phantom.workers import workers  # noqa: E402
 
 LAYOUTS = {"2B": ("2B-released", "d32"), "8B": ("8B-released", "d56-folded")}
 SCHEDULE = Resolution(size="1024").schedule(1.0)
@@ -36,6 +39,9 @@ TEXT = BuiltinTextConfig(channels=2048)
 CUDA = torch.device("cuda")
 PROMPTS = ("a cat on a mat", "a dog", "a red circle left of a blue square", "a")
 TRAILING = (3.0,) * (SCHEDULE.num_scales - 2) + (1.0, 1.0)
+
+NUM_WORKERS = 8
+"""Cards of a training with sharded weights."""
 
 LATE_SCALES = 4
 """Number of last scales whose work is told apart: 9 to 12 of thirteen."""
@@ -117,7 +123,9 @@ def tokenize(layout: str, number: int) -> Figures:
         return {"encode": encoded, "reconstruct": _figures(meter, resting), "bytes_each": each}
 
 
-def _spec(layout: str, depth: int, **changes: Any) -> TrainTransformerSpec:
+def _spec(
+    layout: str, depth: int, *, shard: bool = False, offload: bool = False, **changes: Any
+) -> TrainTransformerSpec:
     inputs = TransformerInputs(
         manifests=("none",), tokenizer="none", output="none", model=LAYOUTS[layout][0], num_workers=1
     )
@@ -125,27 +133,35 @@ def _spec(layout: str, depth: int, **changes: Any) -> TrainTransformerSpec:
     return spec.replace(
         model=spec.model.replace(depth=depth),
         text=TEXT,
-        engine=spec.engine.replace(attention="windows"),
-        workers=spec.workers.replace(shard=False),
+        engine=spec.engine.replace(attention="flex"),
+        workers=spec.workers.replace(shard=shard, offload=offload, num_workers=NUM_WORKERS if shard else 1),
         **changes,
     )
 
 
-def train(layout: str, depth: int, *, lora: bool = False, recompute: bool = True) -> Figures:
-    """Take two steps of the paper's last stage with 4 pictures; the figures are those of the second."""
-    adapters: dict[str, Any] = {"adapters": AdapterConfig(), "start_from": "start"} if lora else {}
-    spec = _spec(layout, depth, recompute=recompute, **adapters)
-    with card.running(), metered() as meter:
-        tokenizer = tokenizer_preset(LAYOUTS[layout][1])
-        rehearsal = rehearse(
-            spec, Load(SCHEDULE, 4, 1, 128), tokenizer=tokenizer, real=False, device=CUDA, bfloat16=True
-        )
+def train(layout: str, depth: int, **changes: Any) -> Figures:
+    """Take two steps of the paper's last stage with 4 pictures per card; the figures are those of the second.
+
+    Args:
+        layout: Key of ``LAYOUTS``.
+        depth: Number of blocks.
+        changes: Switches of the spec. ``shard`` shares the weights among eight cards, of which one is counted.
+    """
+    spec = _spec(layout, depth, **{"recompute": True} | changes)
+    with card.running(), metered() as meter, contextlib.ExitStack() as stack:
+        tokenizer, load = tokenizer_preset(LAYOUTS[layout][1]), Load(SCHEDULE, 4, 1, 128)
+        group = stack.enter_context(workers(NUM_WORKERS)) if spec.workers.shard else None
+        rehearsal = rehearse(spec, load, tokenizer=tokenizer, real=False, device=CUDA, bfloat16=True, group=group)
         rehearsal.step()
         meter.restart()
         resting = meter.live
         rehearsal.step()
-        losses_on = {str(weight.device.type) for weight in rehearsal.update.weights}
-        return _figures(meter, resting) | {"weights_on": sorted(losses_on)}
+        places = {str(weight.device.type) for weight in rehearsal.update.weights}
+        return _figures(meter, resting) | {"weights_on": sorted(places)}
+
+
+def _training(**changes: Any) -> Callable[[str, int], Figures]:
+    return lambda layout, depth: train(layout, depth, **changes)
 
 
 SCENARIOS: dict[str, Callable[[str, int], Figures]] = {
@@ -155,7 +171,14 @@ SCENARIOS: dict[str, Callable[[str, int], Figures]] = {
     "sheet": lambda layout, depth: draw(layout, depth, 8, held=55 * 10**9),
     "tokenize": lambda layout, depth: tokenize(layout, 7),
     "train": train,
-    "train-lora": lambda layout, depth: train(layout, depth, lora=True),
+    "train-lora": _training(adapters=AdapterConfig(), start_from="start"),
+    "train-shard": _training(shard=True),
+    "train-offload": _training(shard=True, offload=True),
+    "train-windows": _training(engine=EngineConfig(attention="windows")),
+    "train-dense": _training(engine=EngineConfig(attention="dense")),
+    "train-all-kept": _training(recompute=False),
+    "train-first-scales": _training(num_scales=10),
+    "train-plain-loss": _training(z_loss=1e-4, weighting="by_token", self_correction=0.0),
 }
 """Programs by name; each takes a layout and a depth."""
 

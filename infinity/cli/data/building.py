@@ -7,9 +7,8 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
-from infinity.cli.console import clear_errors, following, out
+from infinity.cli.console import clear_errors, following, out, show_table
 
 if TYPE_CHECKING:
     from infinity.jobs.dataset.build import BuildDatasetReport
@@ -20,6 +19,24 @@ class Filters(StrEnum):
 
     none = "none"
     paper = "paper"
+
+
+Roots = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--root",
+        help="Further folder whose files the source may name, by links or in tables; may be given several times. "
+        "What lies neither in it nor in the source is left out as outside_source.",
+    ),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        help="Any other setting of the spec as PATH=VALUE, such as filters.captions.min_words=3; may be given "
+        "several times. `infinity data settings` lists them all.",
+    ),
+]
 
 
 def build(
@@ -41,22 +58,8 @@ def build(
     ] = None,
     name: Annotated[str, typer.Option(help="Name of the data set whose next version this becomes.")] = "",
     parent: Annotated[str | None, typer.Option(help="Manifest of the version before, in the same output.")] = None,
-    roots: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--root",
-            help="Further folder whose files the source may name, by links or in tables; may be given several times. "
-            "What lies neither in it nor in the source is left out as outside_source.",
-        ),
-    ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            help="Any other setting of the spec as PATH=VALUE, such as filters.captions.min_words=3; may be given "
-            "several times. `infinity data settings` lists them all.",
-        ),
-    ] = None,
+    roots: Roots = None,
+    settings: Settings = None,
     ray_address: Annotated[
         str | None, typer.Option(envvar="RAY_ADDRESS", help="Address of a Ray cluster; without one a local Ray starts.")
     ] = None,
@@ -126,10 +129,7 @@ def _show(report: BuildDatasetReport) -> None:
     """Print the funnel, what was not read, and the manifest."""
     from infinity.reporting.gallery import funnel
 
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    for name, number in funnel(report.summary.counts):
-        table.add_row(name, f"{number:,}")
-    out.print(table)
+    show_table(("", ""), [(name, f"{number:,}") for name, number in funnel(report.summary.counts)])
     for line in report.not_read:
         out.print(f"not read: {line}", markup=False, highlight=False, soft_wrap=True)
     counts = report.summary.counts

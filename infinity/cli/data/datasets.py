@@ -6,9 +6,8 @@ import json
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 
-from infinity.cli.console import clear_errors, err, out
+from infinity.cli.console import clear_errors, err, out, show_table
 
 if TYPE_CHECKING:
     from infinity.data.dataset.difference import Change
@@ -29,10 +28,8 @@ def _load(uri: str) -> Manifest:
 
 def _table(title: str, rows: list[tuple[Any, ...]]) -> None:
     if rows:
-        table = Table(title=title, title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
-        for row in rows:
-            table.add_row(*(f"{value:,}" if isinstance(value, int) else str(value) for value in row))
-        out.print(table)
+        cells = [tuple(f"{value:,}" if isinstance(value, int) else str(value) for value in row) for row in rows]
+        show_table([""] * len(rows[0]), cells, title=title)
 
 
 @app.command()

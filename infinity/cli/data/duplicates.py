@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
-from infinity.cli.console import clear_errors, out
+from infinity.cli.console import clear_errors, out, show_table
 
 
 def duplicates(
@@ -27,9 +26,10 @@ def duplicates(
         found, sheet = survey(open_source(storage.absolute(source)).slices, limits)
         storage.write_text(storage.join(output, "duplicates.json"), found.dump())
         storage.write_bytes(storage.join(output, "duplicates.png"), sheet)
-        table = Table("levels", "pairs within the hash distance", box=None)
-        for low in range(0, len(found.differences), 5):
-            table.add_row(f"{low} to {low + 5}", f"{sum(found.differences[low : low + 5]):,}")
-        out.print(table)
+        rows = [
+            (f"{low} to {low + 5}", f"{sum(found.differences[low : low + 5]):,}")
+            for low in range(0, len(found.differences), 5)
+        ]
+        show_table(("levels", "pairs within the hash distance"), rows)
         dropped = sum(len(cluster.dropped) for cluster in found.clusters)
         out.print(f"{found.pictures:,} pictures, {len(found.clusters):,} clusters, {dropped:,} would be dropped")

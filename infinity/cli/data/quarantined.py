@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
-from infinity.cli.console import bar, clear_errors, out
+from infinity.cli.console import bar, clear_errors, out, show_table
 
 ManifestUri = Annotated[str, typer.Argument(help="Manifest of a data set: a path or s3:// URI of manifest.parquet.")]
 
@@ -26,10 +25,8 @@ def quarantine(
         from infinity.jobs.dataset import replay as job
 
         loaded = Manifest.load(manifest)
-        table = Table("reason", "rows", box=None)
-        for reason, number in job.reasons_of(loaded).items():
-            table.add_row(reason, f"{number:,}")
-        out.print(table)
+        rows = [(reason, f"{number:,}") for reason, number in job.reasons_of(loaded).items()]
+        show_table(("reason", "rows"), rows)
         if export is not None:
             number = export_rows(job.collect(loaded), export, job.roots_of(loaded))
             out.print(f"{number:,} rows written to {export}", markup=False, highlight=False, soft_wrap=True)

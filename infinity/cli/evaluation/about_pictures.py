@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from infinity.jobs.evaluation.evaluate import EvaluateReport, EvaluateSpec
+    from infinity.jobs.evaluation.spec import EvaluateReport, EvaluateSpec
 
 _PROMPTS_FROM_TABLE = ("clip_score", "image_reward", "hps", "pick_score", "diversity")
 """Benchmarks that score any prompt; a table of pictures gives their prompts too."""
@@ -52,7 +52,7 @@ def specs(spec: dict[str, Any], models: Sequence[str], pictures: str | None, nam
 
 def _with_pictures() -> frozenset[str]:
     """Return the fields of an evaluation whose benchmark can score pictures that were drawn elsewhere."""
-    from infinity.jobs.evaluation.evaluate import BENCHMARKS_OF_PICTURES
+    from infinity.jobs.evaluation.spec import BENCHMARKS_OF_PICTURES
 
     return BENCHMARKS_OF_PICTURES
 

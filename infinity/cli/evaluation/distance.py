@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from infinity.cli.console import Device, bar, clear_errors, out
-from infinity.cli.evaluation.scores import scores_table
+from infinity.cli.evaluation.scores import show_scores
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -68,7 +68,7 @@ def distance(
 
 
 def _show(scores: Sequence[Score], lines: Sequence[str]) -> None:
-    out.print(scores_table(scores))
+    show_scores(scores)
     for line in lines:
         out.print(line, markup=False, highlight=False, soft_wrap=True)
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
-from infinity.cli.console import clear_errors, out
+from infinity.cli.console import clear_errors, out, show_table
 
 if TYPE_CHECKING:
     from infinity.evaluation.rating.votes import VotedFigure
@@ -70,21 +69,19 @@ def score(
         files = [(uri, RaterFile.parse(storage.read_text(uri), where=uri)) for uri in raters]
         votes = votes_of(about.pairs, about.study, files)
         models = sorted(about.evaluations)
-        table = Table("figure", "value", "95 % interval", "n", box=None)
-        for model, figure in elo(votes, models).items():
-            table.add_row(f"Elo of {model}", *_cells(figure))
+        rows = [(f"Elo of {model}", *_cells(figure)) for model, figure in elo(votes, models).items()]
         for one, other in combinations(models, 2):
-            table.add_row(f"{one} wins against {other}", *_cells(win_rate(votes, one, other)))
+            rows.append((f"{one} wins against {other}", *_cells(win_rate(votes, one, other))))
         if (agreement := rater_agreement(votes)) is not None:
             figure, kappa = agreement
-            table.add_row("equal choices of two raters", *_cells(figure))
-            table.add_row("Cohen's kappa", "undefined" if kappa is None else f"{kappa:.3f}", "", str(figure.n))
+            rows.append(("equal choices of two raters", *_cells(figure)))
+            rows.append(("Cohen's kappa", "undefined" if kappa is None else f"{kappa:.3f}", "", str(figure.n)))
         evaluated = [(name, load(folder)) for name, folder in about.evaluations.items()]
         for metric, values in shared_values(evaluated).items():
             found = scorer_agreement(votes, values, -1.0 if is_lower_better(metric) else 1.0)
             if found is not None:
-                table.add_row(f"agreement with {metric}", *_cells(found))
-        out.print(table)
+                rows.append((f"agreement with {metric}", *_cells(found)))
+        show_table(("figure", "value", "95 % interval", "n"), rows)
         pairs = len({vote.pair.id for vote in votes})
         out.print(
             f"study {about.study}: {len(files)} raters, {pairs} of {len(about.pairs)} pairs, {len(votes)} choices; "

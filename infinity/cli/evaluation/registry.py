@@ -6,9 +6,8 @@ import os
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
-from infinity.cli.console import clear_errors, out
+from infinity.cli.console import clear_errors, out, show_table
 
 if TYPE_CHECKING:
     from infinity.evaluation.promotion.champions import Champions
@@ -45,12 +44,12 @@ def show(
             if not records:
                 known = ", ".join(champions.families()) or "none"
                 raise ValueError(f"{champions.root}: no champion of {family!r}; families: {known}")
-        table = Table("family", "record", "when", "who", "what", "digest", "model", "why", box=None)
-        for each in records:
-            table.add_row(
-                each.family, str(each.number), each.when, each.who, each.action, each.model_digest, each.model, each.why
-            )
-        out.print(table)
+        rows = [
+            (each.family, str(each.number), each.when, each.who, each.action, each.model_digest, each.model, each.why)
+            for each in records
+        ]
+        columns = ("family", "record", "when", "who", "what", "digest", "model", "why")
+        show_table(columns, rows, notes=("model", "why"))
         for digest, by in rolled_back(records).items() if family is not None else ():
             line = f"{digest} is not promoted again automatically: rolled back by {by.who} at {by.when} ({by.why})"
             out.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -9,16 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 
-from infinity.cli.console import Device, bar, clear_errors, out
+from infinity.cli.console import Device, bar, clear_errors, out, show_table
 from infinity.cli.evaluation import about_pictures
+from infinity.cli.evaluation.standing import Published, published_scores
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from infinity.evaluation.promotion.leaderboard import Group
     from infinity.evaluation.score import Score
+    from infinity.jobs.evaluation.evaluate import EvaluateSpec
 
 
 def evaluate(
@@ -76,8 +77,9 @@ def evaluate(
         for each, found in zip(specs, reports, strict=True):
             whose = f"{each.model}  digest {found.model_digest}" if each.model else f"pictures of {each.pictures_of}"
             out.print(whose, markup=False, highlight=False, soft_wrap=True)
-            out.print(scores_table(found.scores))
-            out.print(f"files: {each.located().folder}", markup=False, highlight=False, soft_wrap=True)
+            show_scores(found.scores)
+            for line in _about(each):
+                out.print(line, markup=False, highlight=False, soft_wrap=True)
             unmeasured += about_pictures.unmeasured(each, found)
         if unmeasured:
             raise ValueError("\n".join(unmeasured))
@@ -137,14 +139,32 @@ def json_value(where: str, text: str) -> Any:
         raise ValueError(f"{where}: expected JSON (texts in double quotes), got {text!r:.80} ({reason})") from None
 
 
-def scores_table(scores: Iterable[Score]) -> Table:
-    """Return scores with their intervals and notes as a table for the terminal."""
-    table = Table("metric", "value", "95 % interval", "n", "note", box=None)
+def show_scores(scores: Iterable[Score]) -> None:
+    """Print scores with their intervals, protocols and notes as a table; what was not measured is named below."""
+    rows: list[tuple[str, ...]] = []
+    missing: dict[str, list[str]] = {}
     for score in scores:
-        value = "not measured" if score.value is None else f"{score.value:.4g} {score.unit}"
+        if score.value is None:
+            missing.setdefault(score.note, []).append(score.metric)
+            continue
         interval = "" if score.low is None else f"{score.low:.4g} to {score.high:.4g}"
-        table.add_row(score.metric, value.strip(), interval, f"{score.n:,}", score.note)
-    return table
+        value = f"{score.value:.4g} {score.unit}".strip()
+        rows.append((score.metric, value, interval, f"{score.n:,}", score.protocol, score.note))
+    columns = ("metric", "value", "95 % interval", "n", "protocol", "note")
+    show_table(columns, rows, notes=("protocol", "note"))
+    show_table(("", ""), [(", ".join(metrics), reason) for reason, metrics in missing.items()])
+
+
+def _about(spec: EvaluateSpec) -> list[str]:
+    """Return how pictures were drawn, the command that repeats the evaluation, and where its files are."""
+    folder = spec.located().folder
+    drawn = any(benchmark.pictures is None for _, benchmark in spec.prompt_benchmarks()) or spec.samples is not None
+    sampling = [f"drawn with: {spec.sampling.describe()}, seed {spec.seed}"] if spec.model and drawn else []
+    return [
+        *sampling,
+        "repeat: infinity run spec.json --output <another folder>, in the folder of files",
+        f"files: {folder}",
+    ]
 
 
 def compare(
@@ -167,14 +187,9 @@ def compare(
         if report is None:
             out.print(f"no paired scores: {refusal}", markup=False, highlight=False, soft_wrap=True)
         else:
-            table = Table("metric", "first", "second", "gain", "95 % interval", "δ", "n", "verdict", box=None)
-            for each in report.comparisons:
-                row = comparison_row(each)
-                table.add_row(
-                    *(row[name] for name in ("metric", "champion", "candidate", "gain", "interval", "delta")),
-                    row["n"], row["verdict"],
-                )  # fmt: skip
-            out.print(table)
+            names = ("metric", "champion", "candidate", "gain", "interval", "delta", "n", "verdict")
+            found = [[row[name] for name in names] for row in map(comparison_row, report.comparisons)]
+            show_table(("metric", "first", "second", "gain", "95 % interval", "δ", "n", "verdict"), found)
         out.print(files.html, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -198,22 +213,22 @@ def leaderboard(
             "--output", "-o", help="File to write, .md, .html, .csv, .json or .tex, instead of tables on the terminal."
         ),
     ] = None,
+    published: Published = None,
 ) -> None:
     """List our scores beside published ones, each among scores of its own protocol."""
     with clear_errors():
         from infinity import storage
         from infinity.evaluation.promotion.leaderboard import leaderboard as ranked
-        from infinity.evaluation.promotion.leaderboard import ours, published
-        from infinity.jobs.evaluation.results import find
+        from infinity.jobs.evaluation.results import find, model_title
+        from infinity.jobs.evaluation.standing import entries_of
         from infinity.reporting.exports import leaderboard_csv, leaderboard_json, leaderboard_latex
         from infinity.reporting.leaderboard import leaderboard_html, leaderboard_markdown
 
-        entries = [*published()]
+        entries = published_scores(published)
         for uri in evaluations or ():
             found = find(uri)
-            model = f"{uri.rstrip('/')} (ours)" if found.spec.model else found.spec.pictures_of
-            for score in found.report.scores:
-                entries += ours(found.label(score.metric, model), [score], found.folder)
+            model = f"{model_title(found.spec.model)} (ours)" if found.spec.model else found.spec.pictures_of
+            entries += entries_of(found, model)
         groups = [group for group in ranked(entries) if group.metric.startswith(metric)]
         if not groups:
             raise ValueError(f"--metric: no metric begins with {metric!r}")
@@ -234,12 +249,16 @@ def _print_groups(groups: Iterable[Group]) -> None:
     from infinity.reporting.leaderboard import interval, shown_source, shown_value
 
     for group in groups:
-        table = Table("model", "value", "95 % interval", "n", "source", box=None)
-        for entry in group.entries:
-            cells = (entry.model, shown_value(entry), interval(entry), "" if entry.n is None else f"{entry.n:,}")
-            table.add_row(*cells, shown_source(entry), style="bold" if entry.is_ours else None)
-        out.print(f"\n{group.metric}  ({group.protocol})", markup=False, highlight=False, soft_wrap=True)
-        out.print(table)
+        rows = [
+            (
+                entry.model, shown_value(entry), interval(entry), "" if entry.n is None else f"{entry.n:,}",
+                shown_source(entry),
+            )
+            for entry in group.entries
+        ]  # fmt: skip
+        out.print()
+        title = f"{group.metric} ({group.protocol})"
+        show_table(("model", "value", "95 % interval", "n", "source"), rows, notes=("source",), title=title)
 
 
 def statistics(

@@ -38,7 +38,7 @@ def sweep(
     """Score a model at many settings: the best by the mean over seeds, and which settings may be as good."""
     with clear_errors():
         from infinity import storage
-        from infinity.jobs.evaluation.evaluate import EvaluateSpec
+        from infinity.jobs.evaluation.spec import EvaluateSpec
         from infinity.jobs.evaluation.sweep import SweepGrid, SweepSpec, run
         from infinity.reporting.sweep import SweepPage, best_sentence
 

@@ -52,6 +52,10 @@ Bfloat16 = Annotated[
     bool | None,
     typer.Option(help="Compute products in bfloat16 or float32; by default bfloat16 on a GPU, float32 on a CPU."),
 ]
+Quantize = Annotated[
+    str | None,
+    typer.Option(help="Store the blocks' weights as int8 or int4: less memory, slower, and no adapters."),
+]
 Lora = Annotated[
     list[str] | None,
     typer.Option("--lora", help="Adapter file or folder, with a scale behind a colon (file:0.5); may be repeated."),
@@ -88,7 +92,12 @@ def sampling_of(
 
 
 def loaded(
-    checkpoint: str, device: str, lora: Sequence[str] | None = None, *, bfloat16: bool | None = None
+    checkpoint: str,
+    device: str,
+    lora: Sequence[str] | None = None,
+    *,
+    bfloat16: bool | None = None,
+    quantize: str | None = None,
 ) -> InfinityPipeline:
     """Return a model with its adapters.
 
@@ -99,10 +108,12 @@ def loaded(
     from infinity.generation.device import check_device
     from infinity.generation.infinity_pipeline import InfinityPipeline
     from infinity.transformer.lora_files import parse_adapter
+    from infinity.transformer.quantized import check_quantization
 
     check_device(device)
+    kind = check_quantization(quantize)
     dtype: Dtype = "auto" if bfloat16 is None else "bfloat16" if bfloat16 else "float32"
-    pipe = InfinityPipeline.from_pretrained(checkpoint, device=device, dtype=dtype)
+    pipe = InfinityPipeline.from_pretrained(checkpoint, device=device, dtype=dtype, quantize=kind)
     if lora:
         pipe.set_adapters(parse_adapter(text) for text in lora)
     return pipe

@@ -39,6 +39,7 @@ def generate(
     lora: options.Lora = None,
     batch_size: options.BatchSize = 8,
     bfloat16: options.Bfloat16 = None,
+    quantize: options.Quantize = None,
     device: Device = "cpu",
 ) -> None:
     """Draw pictures for prompts, as PNG files that hold the settings they were drawn with."""
@@ -52,7 +53,7 @@ def generate(
         wanted = [(text, seed + i) for text in prompt_list(prompt) for i in range(count)]
         later = None if later_prompt is None else (later_prompt, later_scale)
         make_picture_folder(output)
-        pipe = options.loaded(checkpoint, device, lora, bfloat16=bfloat16)
+        pipe = options.loaded(checkpoint, device, lora, bfloat16=bfloat16, quantize=quantize)
         with bar(f"drawing {len(wanted)} pictures") as report:
             options.write(_drawn(pipe, wanted, ratio, sampling, batch_size, later, report), output)
 

@@ -63,7 +63,7 @@ def import_model(source: str, tokenizer: str, output: str, size: str | None, tex
     text = with_found_folder(text.replace(max_tokens=config.max_text_tokens), channels=config.text_channels)
     digest = save_model(
         output,
-        imported.build(),
+        imported.build(is_shared=True),
         text=text,
         resolution=imported.resolution(given),
         tokenizer_uri=tokenizer,

@@ -6,9 +6,8 @@ import json
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
-from infinity.cli.console import clear_errors, out
+from infinity.cli.console import clear_errors, out, show_table
 
 
 def info(checkpoint: Annotated[str, typer.Argument(help="Checkpoint or model folder.")]) -> None:
@@ -17,12 +16,13 @@ def info(checkpoint: Annotated[str, typer.Argument(help="Checkpoint or model fol
         from infinity.checkpoint import load_checkpoint
 
         loaded = load_checkpoint(checkpoint)
-        table = Table(show_header=False, box=None)
-        table.add_row("kind", loaded.kind)
-        table.add_row("digest", loaded.digest)
-        table.add_row("tensors", f"{len(loaded.tensors):,}")
-        table.add_row("parameters", f"{sum(tensor.numel() for tensor in loaded.tensors.values()):,}")
-        out.print(table)
+        rows = (
+            ("kind", loaded.kind),
+            ("digest", loaded.digest),
+            ("tensors", f"{len(loaded.tensors):,}"),
+            ("parameters", f"{sum(tensor.numel() for tensor in loaded.tensors.values()):,}"),
+        )
+        show_table(("", ""), rows)
         out.print_json(json.dumps({"config": loaded.config, "extra": loaded.extra}))
 
 

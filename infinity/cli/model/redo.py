@@ -33,13 +33,13 @@ def redo(
 
         make_picture_folder(output)
         found = [read_drawing(path) for path in pictures]
-        pipes: dict[str, InfinityPipeline] = {}
+        pipes: dict[tuple[str, str | None], InfinityPipeline] = {}
         results = []
         for settings in found:
-            place = checkpoint or find_model(settings.model)
-            if place not in pipes:
-                pipes[place] = options.loaded(place, device)
-            pipe = pipes[place]
+            key = place, quantize = checkpoint or find_model(settings.model), settings.quantized
+            if key not in pipes:
+                pipes[key] = options.loaded(place, device, quantize=quantize)
+            pipe = pipes[key]
             load_adapters_of(pipe, settings, [parse_adapter(text)[0] for text in lora or ()])
             results.append(draw_again(pipe, settings))
         options.write(results, output)
@@ -66,6 +66,7 @@ def edit(
     top_p: options.TopP = 0.97,
     negative_prompt: options.NegativePrompt = None,
     lora: options.Lora = None,
+    quantize: options.Quantize = None,
     device: Device = "cpu",
 ) -> None:
     """Draw a part of a picture again; all other bits stay. Give exactly one of --mask, --outpaint, --keep-scales."""
@@ -79,7 +80,7 @@ def edit(
             raise ValueError("expected exactly one of --mask, --outpaint and --keep-scales")
         data = picture.read_bytes()
         make_picture_folder(output)
-        pipe = options.loaded(checkpoint, device)
+        pipe = options.loaded(checkpoint, device, quantize=quantize)
         wanted = _edit(pipe, data, str(picture), mask, outpaint, keep_scales)
         if lora:
             pipe.set_adapters(parse_adapter(text) for text in lora)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from infinity.cli.console import clear_errors, err
+from infinity.cli.model.drawing_options import Quantize
 
 
 def serve(
@@ -29,6 +30,7 @@ def serve(
     max_waiting: Annotated[int, typer.Option(min=1, help="Pictures that wait; more are answered by 429.")] = 64,
     max_batch: Annotated[int, typer.Option(min=1, help="Pictures per pass; changes no picture.")] = 8,
     device: Annotated[str | None, typer.Option(help="Where to compute; the fastest there is if left out.")] = None,
+    quantize: Quantize = None,
 ) -> None:
     """Serve a model until interrupted: OpenAI's images API, a page at /, /health and /metrics."""
     with clear_errors():
@@ -38,6 +40,7 @@ def serve(
         from infinity.jobs.serving import ServePlan, serve_until_stopped
         from infinity.serving.admission import LOOPBACK
         from infinity.serving.settings import ServingConfig, ServingLimits, read_keys
+        from infinity.transformer.quantized import check_quantization
 
         if host not in LOOPBACK and keys is None:
             raise ValueError(f"--host: {host} can be reached by others; expected --keys with a file of API keys")
@@ -45,6 +48,7 @@ def serve(
         config = ServingConfig(
             model=place,
             device=device,
+            quantize=check_quantization(quantize),
             adapters=dict(_named(text) for text in lora or ()),
             key_digests=() if keys is None else tuple(read_keys(keys.read_text(), where=str(keys))),
             limits=ServingLimits(max_images=max_images, max_waiting=max_waiting, max_batch=max_batch),

@@ -6,9 +6,8 @@ import json
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
-from infinity.cli.console import clear_errors, out
+from infinity.cli.console import clear_errors, out, show_table
 
 if TYPE_CHECKING:
     from infinity.jobs.estimate.estimate import Estimate
@@ -58,7 +57,7 @@ def estimate(
         if as_json:
             out.print_json(json.dumps({name: each.to_json() | _sums(each) for name, each in found.items()}))
             return
-        out.print(_table(found))
+        show_table(("", *found), _rows(found), title="A worker's memory in GB, and time")
 
 
 def _trainings(
@@ -98,20 +97,17 @@ def _sums(each: Estimate) -> dict[str, int]:
     return {"device_bytes": each.device_bytes, "total_bytes": each.total_bytes}
 
 
-def _table(found: dict[str, Estimate]) -> Table:
-    table = Table(title="A worker's memory in GB, and time")
-    table.add_column("")
-    for name in found:
-        table.add_column(name, justify="right")
+def _rows(found: dict[str, Estimate]) -> list[tuple[str, ...]]:
+    """Return the rows of the table: a name, and a cell per training."""
     parts = ("weights", "gradients", "optimizer", "average", "activations", "frozen", "process", "saving")
-    for part in parts:
-        table.add_row(part, *(f"{getattr(each, part) / GIGA:.2f}" for each in found.values()))
-    table.add_row("of a step", *(f"{each.device_bytes / GIGA:.2f}" for each in found.values()), style="bold")
-    table.add_row("at most", *(f"{each.total_bytes / GIGA:.2f}" for each in found.values()), style="bold")
-    table.add_row("of these, logits", *(f"{each.logits / GIGA:.3f}" for each in found.values()))
     times = [each.seconds_per_step for each in found.values()]
-    table.add_row("seconds per step", *("not known" if time is None else f"{time:.3g}" for time in times))
     hours = [None if t is None else t * each.num_steps / 3600 for t, each in zip(times, found.values(), strict=True)]
-    table.add_row("hours in all", *("not known" if time is None else f"{time:.3g}" for time in hours))
-    table.add_row("10^12 operations per step", *(f"{each.flops_per_step / 1e12:.3g}" for each in found.values()))
-    return table
+    return [
+        *((part, *(f"{getattr(each, part) / GIGA:.2f}" for each in found.values())) for part in parts),
+        ("of a step", *(f"{each.device_bytes / GIGA:.2f}" for each in found.values())),
+        ("at most", *(f"{each.total_bytes / GIGA:.2f}" for each in found.values())),
+        ("of these, logits", *(f"{each.logits / GIGA:.3f}" for each in found.values())),
+        ("seconds per step", *("not known" if time is None else f"{time:.3g}" for time in times)),
+        ("hours in all", *("not known" if time is None else f"{time:.3g}" for time in hours)),
+        ("10^12 operations per step", *(f"{each.flops_per_step / 1e12:.3g}" for each in found.values())),
+    ]

@@ -90,18 +90,13 @@ def transformer_specs(
     """
     with clear_errors():
         from infinity import storage
-        from infinity.generation.pipeline import TOKENIZER_FOLDER
         from infinity.recipes.paper_transformer import FinetuneInputs, TransformerInputs, finetune_spec, paper_stages
         from infinity.text.t5_folder import place_of
 
         start = None if start_from is None else storage.absolute(start_from)
-        if tokenizer is None and start is None:
-            raise ValueError(
-                "--tokenizer: expected the folder of the frozen tokenizer, got neither it nor --start-from"
-            )
         inputs = TransformerInputs(
             manifests=tuple(storage.absolute(each) for each in manifest),
-            tokenizer=storage.join(start or "", TOKENIZER_FOLDER) if tokenizer is None else storage.absolute(tokenizer),
+            tokenizer=_tokenizer(tokenizer, start),
             output=storage.absolute(output),
             model=model,
             text_model=None if text_model is None else place_of(text_model),
@@ -115,6 +110,18 @@ def transformer_specs(
             written.append(finetune_spec(inputs, how))
         for spec in written:
             _write(spec, storage.join(specs, f"{spec.stage}.json"))
+
+
+def _tokenizer(folder: str | None, start: str | None) -> str:
+    """Return the folder of the frozen tokenizer: the given one, else that in the model to begin with."""
+    from infinity import storage
+    from infinity.generation.pipeline import TOKENIZER_FOLDER
+
+    if folder is not None:
+        return storage.absolute(folder)
+    if start is None:
+        raise ValueError("--tokenizer: expected the folder of the frozen tokenizer, got neither it nor --start-from")
+    return storage.join(start, TOKENIZER_FOLDER)
 
 
 def _write(spec: TrainSpec, uri: str) -> None:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -35,12 +36,20 @@ def run(
     ] = True,
 ) -> None:
     """Run one stage from its spec file, unless it is done already."""
-    log_to_terminal()
+    *_, name, stage, _ = ["", "", *spec_file.split("/")]  # <run>/<stage>/spec.json
+    log_to_terminal(name, stage)
+    with ended_clearly():
+        _run(spec_file, output, ray_address, wait)
+
+
+@contextmanager
+def ended_clearly() -> Iterator[None]:
+    """End with one line and exit code 1 where a stage cannot be done, and with 130 where it is interrupted."""
     from infinity.jobs.cluster.actors import WorkersError
     from infinity.training.learner import TrainingError
 
     try:
-        _run(spec_file, output, ray_address, wait)
+        yield
     except (ValueError, OSError, TrainingError, WorkersError) as error:
         logger.debug("the stage failed", exc_info=True)
         logger.error("error: %s", error)
@@ -69,12 +78,14 @@ def _run(spec_file: str, output: str | None, ray_address: str | None, wait: bool
     logger.info("done: %s", report_uri(spec))
 
 
-def log_to_terminal() -> None:
-    """Write log records to standard error, with the time."""
+def log_to_terminal(run: str = "", stage: str = "") -> None:
+    """Write log records to standard error, with the time; as JSON lines where ``INFINITY_LOG_FORMAT`` says so."""
+    from infinity.logs import JsonLines, wants_json
     from infinity.reporting.terminal import EscapingFormatter
 
+    text = EscapingFormatter("%(asctime)s %(message)s", datefmt="%H:%M:%S")
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(EscapingFormatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+    handler.setFormatter(JsonLines(run, stage) if wants_json() else text)
     logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 

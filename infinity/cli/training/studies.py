@@ -6,9 +6,8 @@ import logging
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
-from infinity.cli.console import clear_errors, out
+from infinity.cli.console import clear_errors, out, show_table
 from infinity.cli.training.running import LogSink, log_to_terminal
 
 if TYPE_CHECKING:
@@ -52,8 +51,8 @@ def study(
         from infinity.studies.world import World
 
         if name is None:
-            for each in map(load_study, names()):
-                out.print(f"{each.number:2}  {each.name:20} {each.claim}", soft_wrap=True, markup=False)
+            studies = map(load_study, names())
+            show_table(("", "", ""), [(str(each.number), each.name, each.claim) for each in studies])
             return
         world = World(size=size, output=storage.absolute(output), manifest=manifest)  # type: ignore[arg-type]  # checked
         wanted = [load_study(each) for each in (names() if name == "all" else [name])]
@@ -77,9 +76,7 @@ def _print_estimate(runs: list[StudyRun], tflops: float | None, here: bool) -> N
     from infinity.studies.cost import CostModel
 
     model = CostModel(flops_per_s=None if tflops is None else tflops * 1e12)
-    table = Table(title="Jobs that are not done")
-    for title in ("study", "jobs", "done", "hours left", "longest job"):
-        table.add_column(title, justify="left" if title == "study" else "right")
+    rows = []
     total = 0.0
     with in_process() if here else nullcontext():
         for run in runs:
@@ -88,11 +85,11 @@ def _print_estimate(runs: list[StudyRun], tflops: float | None, here: bool) -> N
             total += seconds
             longest = max(costs, key=lambda cost: cost.seconds)
             done = sum(cost.source == "done" for cost in costs)
-            table.add_row(
-                run.study.name, str(len(costs)), str(done), f"{seconds / 3600:.3g}",
-                f"{longest.job.kind}, {longest.seconds / 60:.3g} min",
+            rows.append(
+                (run.study.name, str(len(costs)), str(done), f"{seconds / 3600:.3g}",
+                 f"{longest.job.kind}, {longest.seconds / 60:.3g} min")
             )  # fmt: skip
-    out.print(table)
+    show_table(("study", "jobs", "done", "hours left", "longest job"), rows, title="Jobs that are not done")
     shared = " (studies share jobs, so that all together take less)" if len(runs) > 1 else ""
     out.print(f"{total:.0f} s = {total / 3600:.3g} hours in all{shared}")
 

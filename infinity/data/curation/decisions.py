@@ -138,7 +138,7 @@ def decide(
     return Decisions(
         kept=readable if fates.open.all() else readable.filter(pa.array(fates.open)),
         dropped=dropped,
-        tally=_tally(facts.num_rows, dropped, readable),
+        tally=told_of(facts.num_rows, dropped, readable),
         rules=tuple(fates.rules),
         histograms=histograms,
         cleaned=cleaned,
@@ -256,16 +256,26 @@ def _drop_evaluation(
 def _drop_duplicates(fates: _RowReasons, filters: FilterConfig, thumbnails: Thumbnails | None) -> None:
     same, near, alike = filters.duplicates, filters.near_duplicates, filters.caption_duplicates
     exact = None if same == "keep" else partial(exact_duplicates, duplicates=same)
-    fates.drop_matches(DUPLICATE, same if exact else "off", exact)
+    settings = repeat_settings(filters)
+    fates.drop_matches(DUPLICATE, settings[DUPLICATE], exact)
 
     def looks(rows: pa.Table) -> Sequence[Match]:
         assert near is not None
         return near_duplicates(rows, near, thumbnails=_by_place(rows, thumbnails))
 
-    fates.drop_matches(NEAR_DUPLICATE, _near(near) if near else "off", looks if near else None)
-    setting = f"similarity at least {alike.similarity:g}, {alike.scope}" if alike else "off"
+    fates.drop_matches(NEAR_DUPLICATE, settings[NEAR_DUPLICATE], looks if near else None)
     captions = partial(caption_duplicates, limits=alike) if alike else None
-    fates.drop_matches(CAPTION_DUPLICATE, setting, captions)
+    fates.drop_matches(CAPTION_DUPLICATE, settings[CAPTION_DUPLICATE], captions)
+
+
+def repeat_settings(filters: FilterConfig) -> dict[str, str]:
+    """Return the settings of the rules against repetitions in words, by their reason."""
+    near, alike = filters.near_duplicates, filters.caption_duplicates
+    return {
+        DUPLICATE: "off" if filters.duplicates == "keep" else filters.duplicates,
+        NEAR_DUPLICATE: _near(near) if near else "off",
+        CAPTION_DUPLICATE: f"similarity at least {alike.similarity:g}, {alike.scope}" if alike else "off",
+    }
 
 
 def _by_place(rows: pa.Table, thumbnails: Thumbnails | None) -> Thumbnails | None:
@@ -294,7 +304,14 @@ def _dropped(facts: pa.Table, fates: _RowReasons) -> pa.Table:
     return pa.Table.from_pydict(rows, schema=DROPPED).sort_by("row")
 
 
-def _tally(num_rows: int, dropped: pa.Table, readable: pa.Table) -> Tally:
+def told_of(num_rows: int, dropped: pa.Table, readable: pa.Table) -> Tally:
+    """Return counts and examples of dropped rows.
+
+    Args:
+        num_rows: Number of rows that were read.
+        dropped: Columns of ``DROPPED``, by row.
+        readable: Facts of all readable pictures.
+    """
     counts = dict(sorted(Counter(dropped["reason"].to_pylist()).items()))
     unreadable = {slug.removeprefix(_PREFIX): n for slug, n in counts.items() if slug.startswith(_PREFIX)}
     examples: dict[str, tuple[str, ...]] = {}

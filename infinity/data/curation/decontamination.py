@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from jaxtyping import Int, UInt8
 
 from infinity import storage
+from infinity.config import digest_of
 from infinity.data.curation.facts import FACTS, measure_slice
 from infinity.data.curation.filters import Decontamination
 from infinity.data.dedup.duplicates import Match
@@ -41,6 +42,11 @@ class EvaluationSets:
 
     prompts: tuple[str, ...]
     pictures: pa.Table
+
+    def digest(self) -> str:
+        """Return a name for the prompts and pictures, whatever place they came from."""
+        pixels = sorted(value.hex() for value in self.pictures["pixels"].to_pylist())
+        return digest_of([list(self.prompts), pixels])
 
 
 def load_evaluation_sets(config: Decontamination, max_pixels: int) -> EvaluationSets:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -112,13 +113,38 @@ def dropped_file(dropped: pa.Table, thumbnails: pa.Table, pictures: Mapping[int,
         thumbnails: ``row`` and ``thumbnail`` of ``shown_rows``, as far as they can be read.
         pictures: Files of some of these, by row, larger than a thumbnail.
     """
+    buffer = io.BytesIO()
+    dropped = _with_pictures(dropped, thumbnails, pictures)
+    pq.write_table(dropped, buffer, compression="zstd", write_statistics=False)
+    return buffer.getvalue()
+
+
+def _with_pictures(dropped: pa.Table, thumbnails: pa.Table, pictures: Mapping[int, bytes]) -> pa.Table:
     small = dict(zip(thumbnails["row"].to_pylist(), thumbnails["thumbnail"].to_pylist(), strict=True))
     for name, values in (("thumbnail", small), ("picture", pictures)):
         column = pa.array([values.get(row) for row in dropped["row"].to_pylist()], pa.binary())
         dropped = dropped.append_column(name, column)
-    buffer = io.BytesIO()
-    pq.write_table(dropped, buffer, compression="zstd", write_statistics=False)
-    return buffer.getvalue()
+    return dropped
+
+
+def write_dropped(
+    file: BinaryIO, tables: Iterable[pa.Table], thumbnails: pa.Table, pictures: Mapping[int, bytes]
+) -> None:
+    """Write the file of ``dropped_file`` from tables of which one is in memory at a time.
+
+    Args:
+        file: Where to write.
+        tables: All dropped rows: at least one table with their columns.
+        thumbnails: ``row`` and ``thumbnail`` of rows that are shown.
+        pictures: Files of some of these, by row.
+    """
+    writer: pq.ParquetWriter | None = None
+    for table in tables:
+        rows = _with_pictures(table, thumbnails, pictures)
+        writer = writer or pq.ParquetWriter(file, rows.schema, compression="zstd", write_statistics=False)
+        writer.write_table(rows)
+    if writer is not None:
+        writer.close()
 
 
 def small_pictures(piece: Slice, wanted: Sequence[int], max_pixels: int) -> dict[int, bytes]:

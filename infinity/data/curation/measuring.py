@@ -56,6 +56,13 @@ def measure(call: MeasuringCall) -> tuple[pa.Table, pa.Table]:
     return facts, reduced
 
 
+def measure_size(call: MeasuringCall) -> tuple[int, int, int]:
+    """Measure a slice, and return its number of rows, its largest row number (-1 for none) and its unreadable rows."""
+    facts, _ = measure(call)
+    largest = max(facts["row"].to_pylist(), default=-1)
+    return facts.num_rows, largest, facts.num_rows - facts["problem"].null_count
+
+
 def _measured(call: MeasuringCall) -> tuple[pa.Table, pa.Table]:
     """Measure a slice. The facts are written last: where they are, the quarantine is complete."""
     reduced = table_of([], REDUCED)

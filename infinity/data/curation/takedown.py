@@ -111,27 +111,43 @@ def load_takedown(uri: str) -> TakedownList:
     return TakedownList.from_json(found, where=uri)
 
 
-def split_taken_down(facts: pa.Table, takedown: TakedownList) -> tuple[pa.Table, Tally]:
+def listed_pixels(facts: pa.Table, takedown: TakedownList) -> frozenset[bytes]:
+    """Return the checksums of pixels of all rows that the list names itself."""
+    pixels, places = facts["pixels"].to_pylist(), np.flatnonzero([bool(each) for each in _found(facts, takedown)])
+    return frozenset(pixels[place] for place in places if pixels[place] is not None)
+
+
+def _found(facts: pa.Table, takedown: TakedownList) -> np.ndarray:
+    """Return what each row is listed by, in words; empty for rows that the list does not name."""
+    details = np.full(facts.num_rows, "", dtype=object)
+    for title, test in _tests(facts, takedown):
+        for index in np.flatnonzero(details == ""):
+            if found := test(int(index)):
+                details[index] = f"{title} {found}"
+    return details
+
+
+def split_taken_down(
+    facts: pa.Table, takedown: TakedownList, elsewhere: frozenset[bytes] = frozenset()
+) -> tuple[pa.Table, Tally]:
     """Return the facts that stay, and the count of those that go; unreadable rows stay, they are counted elsewhere.
 
     Args:
         facts: Columns ``name``, ``content``, ``pixels``, ``phash`` and ``url`` of FACTS.
         takedown: List of what must go.
+        elsewhere: Checksums of pixels of listed rows of other tables; rows with the same pixels go too.
     """
     if not takedown or not facts.num_rows:
         return facts, Tally.of()
-    gone, details = np.zeros(facts.num_rows, bool), np.full(facts.num_rows, "", dtype=object)
-    for title, test in _tests(facts, takedown):
-        for index in np.flatnonzero(~gone):
-            if found := test(int(index)):
-                gone[index], details[index] = True, f"{title} {found}"
+    details = _found(facts, takedown)
+    gone = details != ""
     pixels = facts["pixels"].to_pylist()
-    named = {pixels[index] for index in np.flatnonzero(gone) if pixels[index] is not None}
+    named = elsewhere | {pixels[index] for index in np.flatnonzero(gone) if pixels[index] is not None}
     same = np.array([value in named for value in pixels], bool) & ~gone
     details[same] = "same pixels as one of these"
     gone |= same
     places = np.flatnonzero(gone)
-    names = facts["name"].take(pa.array(places[:EXAMPLES])).to_pylist()
+    names = facts["name"].take(pa.array(places[:EXAMPLES], pa.int64())).to_pylist()
     tally = Tally(
         read=len(places),
         dropped={TAKEN_DOWN: len(places)} if len(places) else {},

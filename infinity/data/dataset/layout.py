@@ -16,13 +16,14 @@ from typing import Any, TypeVar
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Int
 
-from infinity.config import Config, digest_of
+from infinity.config import digest_of
+from infinity.data.dataset.dealing import ShardLimits, choose_validation, cut_evenly, sample_keys
 from infinity.data.dataset.manifest import Manifest, Split
 from infinity.data.dataset.manifest_head import ShardInfo
 from infinity.data.dataset.manifest_rows import with_further
-from infinity.data.dedup.checksums import as_rows, as_values, earlier_equals
+from infinity.data.dedup.checksums import as_rows
 from infinity.scales import nearest_aspect_ratio
 
 SHARD_VERSION = 1
@@ -34,26 +35,9 @@ SAMPLE_COLUMNS = (
 )  # fmt: skip
 """Columns of the facts that are needed to write a picture."""
 
-_ROWS_AT_ONCE = 8192
-"""Number of rows that are Python objects at a time."""
-
-_KEY_BYTES = 10  # twice as many digits
 T = TypeVar("T")
 
-_SPLITS: tuple[Split, Split] = ("train", "validation")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ShardLimits(Config):
-    """Largest size of a shard.
-
-    Attributes:
-        samples: Samples in one shard.
-        num_bytes: Bytes of pictures in one shard, before those that must change; a larger picture has its own.
-    """
-
-    samples: int
-    num_bytes: int
+SPLITS: tuple[Split, Split] = ("train", "validation")
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,80 +184,6 @@ def _without_further(sample: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in sample.items() if name != "further" or value is not None}
 
 
-def sample_keys(kept: pa.Table) -> pa.ChunkedArray:
-    """Return a name for each sample: 20 hexadecimal digits over picture and captions, and a number for repetitions.
-
-    It does not depend on the place in the source, so a sample is recognised in a source that grew.
-    """
-    parts, keys = [np.empty((0, _KEY_BYTES), np.uint8)], list[pa.Array]()
-    columns = ["content", "caption", "caption_long", "caption_short", "further"]
-    for batch in kept.select(columns).to_batches(_ROWS_AT_ONCE):
-        contents, *captions = (column.to_pylist() for column in batch.columns)
-        digests = [
-            hashlib.sha256(content + json.dumps([*texts, *([further] if further else [])]).encode()).digest()[
-                :_KEY_BYTES
-            ]
-            for content, *texts, further in zip(contents, *captions, strict=True)
-        ]
-        parts.append(np.frombuffer(b"".join(digests), np.uint8).reshape(-1, _KEY_BYTES))
-        keys.append(pa.array([digest.hex() for digest in digests], pa.string()))
-    found, repetitions = pa.chunked_array(keys, pa.string()), earlier_equals(np.concatenate(parts))
-    if not repetitions.any():
-        return found
-    numbers = pa.array([f"-{number}" if number else "" for number in repetitions.tolist()], pa.string())
-    return pc.binary_join_element_wise(found, numbers, "")
-
-
-def choose_validation(pixels: UInt8[np.ndarray, "n 32"], share: float, seed: int) -> Bool[np.ndarray, " n"]:
-    """Return which pictures are set aside for validation: about ``share`` of all, at least one if that leaves others.
-
-    Pictures come in an order given by a hash of seed and content, and equal pictures go together. So adding pictures to
-    a source moves few between the splits, and no picture has an equal in the other split. Pictures are not grouped by
-    caption or resemblance: in a set with few captions that would set aside whole kinds of pictures.
-
-    Args:
-        pixels: A checksum of each picture.
-        share: 0 to below 1.
-        seed: Chooses others.
-    """
-    total = len(pixels)
-    wanted = min(max(1, round(share * total)), total - 1) if share > 0 else 0
-    values, codes, sizes = np.unique(as_values(pixels), return_inverse=True, return_counts=True)
-    salt, hashes = f"{seed}:".encode(), bytearray()
-    for value in values:
-        hashes += hashlib.sha256(salt + value.tobytes()).digest()
-    chosen = np.zeros(len(values), bool)
-    for place in np.argsort(np.frombuffer(hashes, "V32"), kind="stable"):
-        if not wanted:
-            break
-        if sizes[place] <= wanted:
-            chosen[place] = True
-            wanted -= int(sizes[place])
-    return np.asarray(chosen[codes], bool)
-
-
-def cut_evenly(num_bytes: Int[np.ndarray, " n"], limits: ShardLimits) -> Int[np.ndarray, " n"]:
-    """Return each sample's shard number, ascending: as few shards as the limits allow, all about equally large.
-
-    Half of a sample's weight is its share of the samples and half its share of the bytes, so that neither many small
-    pictures nor a few large ones make a shard that is unlike the others.
-    """
-    total = len(num_bytes)
-    if not total:
-        return np.zeros(0, np.int64)
-    sizes = np.maximum(num_bytes.astype(np.float64), 1.0)
-    weights = 0.5 / total + 0.5 * sizes / sizes.sum()
-    middles = np.cumsum(weights) - weights / 2
-    number = max(-(-total // limits.samples), int(-(-sizes.sum() // limits.num_bytes)))
-    while True:
-        shards = np.minimum((middles * number).astype(np.int64), number - 1)
-        _, shards, counts = np.unique(shards, return_inverse=True, return_counts=True)
-        too_large = (np.bincount(shards, sizes) > limits.num_bytes) & (counts > 1)
-        if counts.max() <= limits.samples and not too_large.any():
-            return shards
-        number = max(number + 1, number * 11 // 10)
-
-
 def plan_shards(
     kept: pa.Table,
     *,
@@ -298,11 +208,11 @@ def plan_shards(
     samples = kept.select(SAMPLE_COLUMNS)
     samples = samples.append_column("key", sample_keys(samples))
     before = _Parent(parent, stored.as_parent)
-    ratios = _nearest_ratios(samples, aspect_ratios)
+    ratios = nearest_ratios(samples, aspect_ratios)
     validation = _validation(samples, before, validation_share, seed)
     sizes = samples["num_bytes"].to_numpy()
     planned: list[KeptShard | _ShardPart] = []
-    for split in _SPLITS:
+    for split in SPLITS:
         for ratio in sorted(set(aspect_ratios)):
             group = np.flatnonzero((validation == (split == "validation")) & (ratios == ratio))
             stay, places = before.divide(samples["key"], group, split, ratio, limits)
@@ -383,7 +293,8 @@ def _validation(samples: pa.Table, before: _Parent, share: float, seed: int) -> 
     return validation
 
 
-def _nearest_ratios(samples: pa.Table, aspect_ratios: Sequence[float]) -> Float[np.ndarray, " n"]:
+def nearest_ratios(samples: pa.Table, aspect_ratios: Sequence[float]) -> Float[np.ndarray, " n"]:
+    """Return the ratio (height / width) among the given ones that is nearest to each sample's."""
     heights, widths = (samples[name].to_numpy() for name in ("height_px", "width_px"))
     sizes, codes = np.unique(heights.astype(np.int64) << 32 | widths, return_inverse=True)
     sides = ((size >> 32, size & 0xFFFFFFFF) for size in sizes.tolist())

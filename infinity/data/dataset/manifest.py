@@ -1,7 +1,9 @@
-"""The manifest: one Parquet file that says what a data set holds, where every picture lies, and why it is what it is.
+"""The manifest: a Parquet file that says what a data set holds, where every picture lies, and why it is what it is.
 
 The head (counts, shards and their checksums) is JSON in the Parquet file's own metadata, so that table and head cannot
-part. The manifest is written after everything it names; its presence means that the data set is complete.
+part. The rows of a large data set lie in files of their own (`manifest_parts`), which the manifest names with their
+checksums and which are opened when they are needed. The manifest is written after everything it names; its presence
+means that the data set is complete.
 """
 
 from __future__ import annotations
@@ -9,10 +11,10 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +24,8 @@ from jaxtyping import Int
 
 from infinity import storage
 from infinity.config import parse_json
-from infinity.data.dataset.manifest_head import FORMAT, ManifestHead
+from infinity.data.dataset.manifest_head import FORMAT, PARTS_FORMAT, ManifestHead
+from infinity.data.dataset.manifest_parts import PART_PATH, ManifestPart, PartedColumns, write_parts
 from infinity.data.dataset.manifest_rows import (
     FULL_SCHEMA,
     ROWS_PER_GROUP,
@@ -33,7 +36,7 @@ from infinity.data.dataset.manifest_rows import (
 )
 from infinity.data.dataset.parquet_columns import ParquetColumns
 
-_HEAD_KEY = b"infinity.dataset"
+_HEAD_KEY, _PARTS_KEY = b"infinity.dataset", b"infinity.parts"
 _REPEATING = ("shard", "extension", "split")
 
 Split = Literal["train", "validation"]
@@ -56,7 +59,7 @@ class Manifest:
     """
 
     def __init__(
-        self, *, uri: str, head: ManifestHead, table: pa.Table | ParquetColumns, saved_digest: str = ""
+        self, *, uri: str, head: ManifestHead, table: pa.Table | ParquetColumns | PartedColumns, saved_digest: str = ""
     ) -> None:
         """Compose a manifest.
 
@@ -81,7 +84,14 @@ class Manifest:
         return cls._parsed(uri, storage.read_bytes(uri))
 
     @classmethod
-    def write(cls, uri: str, head: ManifestHead, tables: Iterable[pa.Table], further: bool = False) -> Manifest:
+    def write(
+        cls,
+        uri: str,
+        head: ManifestHead,
+        tables: Iterable[pa.Table],
+        further: bool = False,
+        rows_per_part: int | None = None,
+    ) -> Manifest:
         """Write a manifest whose rows come a piece at a time, and give it as it would be loaded.
 
         Args:
@@ -90,32 +100,47 @@ class Manifest:
             tables: Rows of the manifest, with the columns of ``SCHEMA``; one row group is in memory at a time. The same
                 rows in the same pieces give the same bytes.
             further: Whether some row has further captions.
+            rows_per_part: Rows of a file of its own beside the manifest, a multiple of a row group's; None puts all
+                rows into the manifest.
 
         Raises:
             FileAlreadyThereError: Another manifest lies there.
             StorageError: The manifest cannot be written.
         """
-        content = _file_of(head, tables, further)
+        if rows_per_part is None:
+            content = _file_of(head, tables, further)
+        else:
+            schema = FULL_SCHEMA if further else SCHEMA
+            groups = whole_groups((with_further(table).select(schema.names) for table in tables), schema)
+            parts = write_parts(storage.parent(uri), groups, schema, rows_per_part)
+            content = _file_of(head.replace(format=PARTS_FORMAT), (), further, parts)
         storage.put_once(uri, content)
         return cls._parsed(uri, content)
 
     @classmethod
     def _parsed(cls, uri: str, content: bytes | memoryview) -> Manifest:
         try:
-            columns = ParquetColumns(content, _REPEATING)
+            file = ParquetColumns(content, _REPEATING)
+            metadata, columns = file.metadata, cast(ParquetColumns | PartedColumns, file)
         except (pa.ArrowInvalid, OSError) as error:
             raise ManifestError(f"{uri}: expected a manifest, which is a Parquet file ({error})") from error
-        text = columns.metadata.get(_HEAD_KEY)
+        text = metadata.get(_HEAD_KEY)
         if text is None:
             raise ManifestError(
                 f"{uri}: expected a manifest, found a Parquet file without its head; build the data set first"
             )
         data = parse_json(text, where=uri)
         version = data.get("format") if isinstance(data, dict) else data
-        if version != FORMAT:
+        if version not in (FORMAT, PARTS_FORMAT):
             raise ManifestError(
-                f"{uri}: expected manifest format {FORMAT}, found {version!r:.80}; build the data set again"
+                f"{uri}: expected manifest format {FORMAT} or {PARTS_FORMAT}, found {version!r:.80}; build the data "
+                "set again"
             )
+        if version == PARTS_FORMAT:
+            try:
+                columns = PartedColumns(_parts_of(metadata, uri), storage.parent(uri), _REPEATING)
+            except (pa.ArrowInvalid, OSError) as error:
+                raise ManifestError(f"{uri}: the manifest is damaged ({error}); build the data set again") from error
         if unfit := columns.unfit(SCHEMA):
             raise ManifestError(f"{uri}: {unfit}; build the data set again")
         return cls(
@@ -133,7 +158,7 @@ class Manifest:
             ManifestError: The file is damaged.
         """
         with self._whole():
-            return self._rows.whole() if isinstance(self._rows, ParquetColumns) else self._rows
+            return self._rows.whole() if isinstance(self._rows, ParquetColumns | PartedColumns) else self._rows
 
     def column(self, name: str) -> pa.ChunkedArray:
         """Return one column of ``SCHEMA``; shard, extension and split may come as dictionaries of texts.
@@ -141,7 +166,7 @@ class Manifest:
         Raises:
             ManifestError: The file is damaged.
         """
-        if "table" in self.__dict__ or not isinstance(self._rows, ParquetColumns):
+        if "table" in self.__dict__ or not isinstance(self._rows, ParquetColumns | PartedColumns):
             return self.table[name]
         with self._whole():
             return self._rows.column(name)
@@ -168,6 +193,11 @@ class Manifest:
         return self._saved_digest or hashlib.sha256(self.to_bytes()).hexdigest()
 
     @property
+    def parts(self) -> tuple[ManifestPart, ...]:
+        """Files of the rows, below the manifest's folder; none where the manifest holds its rows itself."""
+        return self._rows.parts if isinstance(self._rows, PartedColumns) else ()
+
+    @property
     def root(self) -> str:
         """URI of the folder that holds the shards, which several versions of a data set share."""
         folder = storage.parent(self.uri)
@@ -175,7 +205,8 @@ class Manifest:
 
     def to_bytes(self) -> bytes:
         """Return the bytes of the manifest's file."""
-        return bytes(_file_of(self.head, [self.table], has_further(self.table)))
+        head = self.head.replace(format=FORMAT) if self.head.format == PARTS_FORMAT else self.head
+        return bytes(_file_of(head, [self.table], has_further(self.table)))
 
     def __len__(self) -> int:
         return int(self._rows.num_rows)
@@ -233,7 +264,7 @@ class Manifest:
             ManifestError: The file is damaged.
         """
         numbers = [int(row) for row in rows]
-        if "table" not in self.__dict__ and isinstance(self._rows, ParquetColumns):
+        if "table" not in self.__dict__ and isinstance(self._rows, ParquetColumns | PartedColumns):
             with self._whole():
                 return self._rows.values(name, numbers)
         column = self.table[name]
@@ -307,11 +338,29 @@ class Manifest:
         return data
 
 
-def _file_of(head: ManifestHead, tables: Iterable[pa.Table], further: bool) -> memoryview:
+def _parts_of(metadata: Mapping[bytes, bytes], uri: str) -> tuple[ManifestPart, ...]:
+    """Return the files that hold the rows.
+
+    Raises:
+        ManifestError: There are none, or one would lie elsewhere: a manifest from a stranger must not name our files.
+    """
+    told = parse_json(metadata.get(_PARTS_KEY, b"[]"), where=uri)
+    parts = tuple(ManifestPart.from_json(each, where=uri) for each in told) if isinstance(told, list) else ()
+    if bad := [part.path for part in parts if not PART_PATH.fullmatch(part.path)]:
+        raise ManifestError(f"{uri}: expected files of rows named {PART_PATH.pattern}, found {bad[0]!r:.200}")
+    if not parts:
+        raise ManifestError(f"{uri}: expected the files of its rows, found none named; build the data set again")
+    return parts
+
+
+def _file_of(
+    head: ManifestHead, tables: Iterable[pa.Table], further: bool, parts: Sequence[ManifestPart] = ()
+) -> memoryview:
     schema = FULL_SCHEMA if further else SCHEMA
-    text = json.dumps(head.to_json(), sort_keys=True, ensure_ascii=True)
+    notes = {_HEAD_KEY: head.to_json()} | ({_PARTS_KEY: [part.to_json() for part in parts]} if parts else {})
+    texts = {key: json.dumps(note, sort_keys=True, ensure_ascii=True).encode() for key, note in notes.items()}
     file = io.BytesIO()
-    with pq.ParquetWriter(file, schema.with_metadata({_HEAD_KEY: text.encode()}), compression="zstd") as writer:
+    with pq.ParquetWriter(file, schema.with_metadata(texts), compression="zstd") as writer:
         for rows in whole_groups((with_further(table).select(schema.names) for table in tables), schema):
             writer.write_table(rows, row_group_size=ROWS_PER_GROUP)
     return file.getbuffer()

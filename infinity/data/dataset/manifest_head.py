@@ -15,6 +15,8 @@ from infinity.data.sources.samples import CaptionChoice
 from infinity.scenes.drawing import ScenesConfig
 
 FORMAT = 2
+PARTS_FORMAT = 3
+"""Format of a head whose rows lie in files of their own."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

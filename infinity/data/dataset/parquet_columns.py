@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import threading
 from bisect import bisect_right
 from collections import OrderedDict
@@ -17,18 +18,18 @@ _PIECES = 1024
 
 
 class ParquetColumns:
-    """Columns of a Parquet file that lies in memory as it is. Safe to share among threads.
+    """Columns of a Parquet file that lies in memory as it is, or that is read in parts. Safe to share among threads.
 
     Args:
-        content: The file.
+        content: The file, or a reader that seeks.
         repeating: Columns of few distinct texts: they come as dictionaries, which saves their time and memory.
 
     Raises:
         pyarrow.ArrowInvalid: Not a Parquet file.
     """
 
-    def __init__(self, content: bytes | memoryview, repeating: tuple[str, ...] = ()) -> None:
-        self._buffer = pa.BufferReader(content)
+    def __init__(self, content: bytes | memoryview | io.RawIOBase, repeating: tuple[str, ...] = ()) -> None:
+        self._buffer = content if isinstance(content, io.RawIOBase) else pa.BufferReader(content)
         metadata = pq.read_metadata(self._buffer)
         names = set(metadata.schema.to_arrow_schema().names)
         self._file = pq.ParquetFile(

@@ -64,13 +64,14 @@ class ShardReader(io.RawIOBase):
 def verify(manifest: Manifest) -> tuple[Fault, ...]:
     """Return everything that is wrong with a data set; nothing is wrong if it is empty.
 
-    Checked are the counts of the head, the order and completeness of the rows, and of every shard: its size, its
-    checksum, the names and the order of its files, and that every row leads to the bytes with its checksum.
+    Checked are the counts of the head, the checksums of the files of rows, the order and completeness of the rows, and
+    of every shard: its size, its checksum, the names and the order of its files, and that every row leads to the bytes
+    with its checksum.
 
     Raises:
         StorageError: The storage refuses; a missing shard is a fault, not an error.
     """
-    faults = _check_counts(manifest)
+    faults = _check_counts(manifest) + _check_parts(manifest)
     rows = _rows_by_shard(manifest.table)
     for shard in manifest.head.shards:
         faults += verify_shard(manifest.shard_uri(shard.path), shard, rows.pop(shard.path, []))
@@ -145,6 +146,16 @@ def _check_content(
         faults.append(_fault("wrong_place", where, expected, found))
     if (found := hashlib.sha256(data).hexdigest()) != row["sha256"]:
         faults.append(_fault("wrong_picture", where, row["sha256"], found))
+    return faults
+
+
+def _check_parts(manifest: Manifest) -> list[Fault]:
+    """Return faults of the files that hold the rows of a large manifest."""
+    faults = []
+    for part in manifest.parts:
+        uri = storage.join(storage.parent(manifest.uri), part.path)
+        if (found := storage.sha256(uri)) != part.sha256:
+            faults.append(_fault("wrong_rows", uri, f"the checksum {part.sha256}", found))
     return faults
 
 

@@ -11,11 +11,12 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Int, UInt8
 
 from infinity.data.dedup.checksums import as_rows, equal_codes
 from infinity.data.dedup.config import CaptionDuplicates, NearDuplicates
@@ -103,12 +104,36 @@ def near_duplicates(
     order = order[structured[order]]
     first, twins = _twins(rows, order, get)
     looks = Fingerprints.of(rows, get).take(order[first])  # one per look: the preferred one
+    edges = block_edges(len(first))
+    blocks = [np.arange(start, end) for start, end in pairwise(edges)]
+    dropped = repeated_looks(looks, blocks, limits, partitions=partitions)
+    by_rank = first.tolist()
+    fates = {by_rank[look]: by_rank[kept] for look, kept in dropped.items()}
+    return _matches(rows, order, "nearly", _with_twins(fates, twins))
+
+
+def block_edges(number: int) -> list[int]:
+    """Return where blocks of pictures that are compared together begin, and where the last one ends."""
+    edges = [0]
+    while (at := edges[-1]) < number:
+        edges.append(min(number, at + min(_LAST_BLOCK, max(_FIRST_BLOCK, at // 16))))
+    return edges
+
+
+def repeated_looks(
+    looks: Fingerprints, blocks: Iterable[Int[np.ndarray, " b"]], limits: NearDuplicates, *, partitions: int = 1
+) -> dict[int, int]:
+    """Return the places of looks that are nearly that of a better one that stays, and the place of that one.
+
+    Args:
+        looks: Pictures of different looks, the best first.
+        blocks: Places of the pictures that are compared together, in order.
+        limits: Limits of nearness.
+        partitions: Number of parts that the search is cut into; the result does not depend on it.
+    """
     dropped: dict[int, int] = {}
     stays = np.empty(0, np.int64)
-    at = 0
-    while at < len(first):
-        block = np.arange(at, min(len(first), at + min(_LAST_BLOCK, max(_FIRST_BLOCK, at // 16))))
-        at = int(block[-1]) + 1
+    for block in blocks:
         both = looks.take(np.concatenate([stays, block]))
         known, new = similar_to_known(both, limits, len(stays), partitions=partitions)
         dropped |= dict(zip(block[new - len(stays)].tolist(), stays[known].tolist(), strict=True))
@@ -117,9 +142,7 @@ def near_duplicates(
         among = _greedy(zip(*(rest[side].tolist() for side in pairs), strict=True))
         dropped |= among
         stays = np.concatenate([stays, rest[~np.isin(rest, np.fromiter(among, np.int64, len(among)))]])
-    by_rank = first.tolist()
-    fates = {by_rank[look]: by_rank[kept] for look, kept in dropped.items()}
-    return _matches(rows, order, "nearly", _with_twins(fates, twins))
+    return dropped
 
 
 def caption_duplicates(rows: pa.Table, limits: CaptionDuplicates) -> list[Match]:
@@ -159,11 +182,16 @@ def _twins(
     for start in range(0, len(order), _FIRST_BLOCK):
         places = order[start : start + _FIRST_BLOCK]
         values = zip(*(column[places].tolist() for column in columns), thumbnails(places), strict=True)
-        for rank, (phash, width, height, picture) in enumerate(values, start=start):
-            key = hashlib.sha256(b"%d,%d,%d," % (phash, width, height) + picture.tobytes()).digest()[:16]
+        for rank, look in enumerate(values, start=start):
+            key = look_key(*look)
             if (better := first.setdefault(key, rank)) != rank:
                 twins[rank] = better
     return np.fromiter(first.values(), np.int64, len(first)), twins
+
+
+def look_key(phash: int, width: int, height: int, thumbnail: UInt8[np.ndarray, "32 32 3"]) -> bytes:
+    """Return 16 bytes that are equal for pictures which no comparison tells apart."""
+    return hashlib.sha256(b"%d,%d,%d," % (phash, width, height) + thumbnail.tobytes()).digest()[:16]
 
 
 def _greedy(links: Iterable[tuple[int, int]]) -> dict[int, int]:

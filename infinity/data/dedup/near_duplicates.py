@@ -58,7 +58,6 @@ class Fingerprints:
     @classmethod
     def of(cls, rows: pa.Table, thumbnails: Thumbnails) -> Fingerprints:
         """Return the fingerprints of readable pictures, from the columns of their facts."""
-        width, height = (rows[name].to_numpy().astype(np.float64) for name in ("width_px", "height_px"))
         places = np.arange(rows.num_rows)
         parts = [places[at : at + _REDUCED_AT_ONCE] for at in range(0, len(places), _REDUCED_AT_ONCE)]
         means = [[np.empty((0, side * side * 3), np.uint8)] for side in (4, 8)]
@@ -66,13 +65,32 @@ class Fingerprints:
             pictures = thumbnails(part)
             for side, found in zip((4, 8), means, strict=True):
                 found.append(mean_colours(pictures, side))
+        return cls.with_means(rows, np.concatenate(means[0]), np.concatenate(means[1]), thumbnails)
+
+    @classmethod
+    def with_means(
+        cls,
+        rows: pa.Table,
+        coarse: UInt8[np.ndarray, "n 48"],
+        fields: UInt8[np.ndarray, "n f"],
+        thumbnails: Thumbnails,
+    ) -> Fingerprints:
+        """Return the fingerprints of pictures whose means are known.
+
+        Args:
+            rows: Columns ``phash``, ``width_px`` and ``height_px`` of ``FACTS``.
+            coarse: Means of 4 x 4 fields.
+            fields: Means of 8 x 8 fields; none where only ``likely_pairs`` is asked.
+            thumbnails: Function from places in ``rows`` to thumbnails.
+        """
+        width, height = (rows[name].to_numpy().astype(np.float64) for name in ("width_px", "height_px"))
         return cls(
             hashes=rows["phash"].to_numpy().astype(np.uint64),
             ratios=np.log(height / width),
             slack=_MAX_STRETCH + 1.0 / np.minimum(width, height),
-            coarse=np.concatenate(means[0]),
-            fields=np.concatenate(means[1]),
-            places=places,
+            coarse=coarse,
+            fields=fields,
+            places=np.arange(rows.num_rows),
             thumbnails=thumbnails,
         )
 
@@ -98,7 +116,7 @@ def similar_fingerprints(looks: Fingerprints, limits: NearDuplicates, *, partiti
         partitions: Number of parts that the search is cut into, see ``near_pairs``; the result does not depend on it.
     """
     found = [_NO_PAIRS]
-    for left, right in _likely(looks, limits, 0, partitions):
+    for left, right in likely_pairs(looks, limits, 0, partitions):
         near = pair_differences(looks, left, right, limits.difference) <= limits.difference
         found.append((left[near], right[near]))
     left, right = _joined(found)
@@ -120,7 +138,7 @@ def similar_to_known(looks: Fingerprints, limits: NearDuplicates, known: int, *,
     """
     if not known:
         return _NO_PAIRS
-    left, right = _joined([_NO_PAIRS, *_likely(looks, limits, known, partitions)])
+    left, right = _joined([_NO_PAIRS, *likely_pairs(looks, limits, known, partitions)])
     left, right, place = _best_first(looks, left, right)
     match = np.full(len(looks.hashes), -1)
     for first, last in _ROUNDS:
@@ -152,20 +170,32 @@ def _best_first(
     return left[kept], right[kept], np.concatenate(places)
 
 
-def _likely(looks: Fingerprints, limits: NearDuplicates, between: int, partitions: int) -> Iterator[Pairs]:
-    """Yield pairs that are near by hash, shape and coarse colours, in pieces of bounded size."""
+def likely_pairs(looks: Fingerprints, limits: NearDuplicates, between: int, partitions: int) -> Iterator[Pairs]:
+    """Yield pairs that are near by hash, shape and coarse colours, in pieces of bounded size; no others can be near.
+
+    Args:
+        looks: All pictures; neither thumbnails nor the means of 8 x 8 fields are looked at.
+        limits: Limits of nearness.
+        between: If positive, only pairs of one of the first ``between`` pictures and a later one.
+        partitions: Number of parts that the search is cut into; the pairs do not depend on it.
+    """
     waiting, number = [_NO_PAIRS], 0
     for left, right in near_pairs(looks.hashes, limits.distance, between=between, partitions=partitions):
         far = np.abs(looks.ratios[left] - looks.ratios[right])
         shaped = far <= np.maximum(looks.slack[left], looks.slack[right])
         for i, j in _pieces(left[shaped], right[shaped]):
-            near = _coarse_distances(looks, i, j) <= _COARSE_SLACK + limits.difference
+            near = _coarse_distances(looks, i, j) <= coarse_limit(limits)
             waiting.append((i[near], j[near]))
             number += len(waiting[-1][0])
         if number >= _WAITING:
             yield _joined(waiting)
             waiting, number = [_NO_PAIRS], 0
     yield _joined(waiting)
+
+
+def coarse_limit(limits: NearDuplicates) -> float:
+    """Return the levels by which any of the 4 x 4 means of two near pictures may differ."""
+    return _COARSE_SLACK + limits.difference
 
 
 def pair_differences(

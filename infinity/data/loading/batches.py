@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -99,11 +99,6 @@ class BatchPlan:
         """Pictures in the split; those of repeated data sets count as often as they come."""
         return int(self._sizes.sum())
 
-    @property
-    def steps_per_epoch(self) -> float:
-        """Steps after which every picture has been seen once on average."""
-        return self.num_pictures / self.batch_size
-
     def first_step(self, epoch: int) -> int:
         """Return the first step of epoch 0, 1, 2, ...; an epoch without a full batch begins where the next does."""
         return int(self._batches_before(epoch).sum())
@@ -171,15 +166,6 @@ def _runs(manifest: Manifest, split: Split) -> tuple[np.ndarray, np.ndarray, np.
     counts = np.diff(np.append(starts, len(shards)))
     kept = inside[starts]
     return ratios[starts][kept], starts[kept], counts[kept], repeats[starts][kept]
-
-
-def whole_split(manifest: Manifest, split: Split, batch_size: int) -> Iterator[BatchIds]:
-    """Yield every picture of a split once, ratio by ratio, in manifest order; a ratio's last batch may be smaller."""
-    rows = manifest.rows(split)
-    for ratio in sorted({float(value) for value in manifest.aspect_ratios[rows]}):
-        part = manifest.rows(split, ratio)
-        for start in range(0, len(part), batch_size):
-            yield BatchIds(ratio, tuple(int(row) for row in part[start : start + batch_size]))
 
 
 def fit(image: Image.Image, size_px: tuple[int, int], placement: Placement = CENTRE) -> UInt8[np.ndarray, "H W 3"]:

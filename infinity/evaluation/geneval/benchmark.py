@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from infinity.config import Config
 from infinity.evaluation.benchmark import BenchmarkResult
 from infinity.evaluation.geneval.coco_detector import CocoDetectorConfig
 from infinity.evaluation.geneval.scenes import SceneDetector
 from infinity.evaluation.geneval.scoring import GenevalConfig, GenevalPrompt
+from infinity.evaluation.geneval.search import BestOf
 from infinity.evaluation.geneval.verdicts import GenevalJudge, summarize_verdicts
 from infinity.evaluation.networks import Networks
 from infinity.evaluation.prompts.benchmark import JudgedPrompts, PictureFolder, PromptItem, PromptSample, spread
@@ -44,7 +45,10 @@ class GenevalBenchmark(Config):
         rewriter: Rewriter of prompts before pictures are drawn, or None.
         pictures: Pictures that were drawn elsewhere, ``<five digits>/samples/<number>.png``; None draws them with the
             model.
+        best_of: Search among the pictures of a prompt; None counts all.
     """
+
+    later: ClassVar[frozenset[str]] = frozenset({"best_of"})
 
     prompts: PinnedFile = OFFICIAL_PROMPTS
     detector: CocoDetectorConfig | SceneDetector = field(default_factory=CocoDetectorConfig)
@@ -54,6 +58,7 @@ class GenevalBenchmark(Config):
     num_shown: int = 8
     rewriter: Rewriter | None = None
     pictures: PictureFolder | None = None
+    best_of: BestOf | None = None
 
     def __post_init__(self) -> None:
         if self.pictures_per_prompt < 1 or self.num_shown < 0:
@@ -63,6 +68,8 @@ class GenevalBenchmark(Config):
             )
         if self.prompts_per_task is not None and self.prompts_per_task < 1:
             raise ValueError(f"GenevalBenchmark.prompts_per_task: expected at least 1, got {self.prompts_per_task}")
+        if self.best_of is not None:
+            self.best_of.check(self.pictures_per_prompt, "GenevalBenchmark")
 
     @property
     def name(self) -> str:
@@ -94,11 +101,12 @@ class GenevalBenchmark(Config):
 
     def judge_settings(self) -> Mapping[str, Any]:
         """Return the settings that a verdict depends on: the detector and the thresholds."""
-        return {"rules": "geneval/1", "detector": self.detector.settings(), **self.thresholds.to_json()}
+        searched = {} if self.best_of is None else self.best_of.settings()
+        return {"rules": "geneval/1", "detector": self.detector.settings(), **self.thresholds.to_json(), **searched}
 
     def judge(self, networks: Networks) -> GenevalJudge:
         """Return the judge that applies the official rules to the detector's boxes."""
-        return GenevalJudge(self.detector.load(networks), self.thresholds)
+        return GenevalJudge(self.detector.load(networks), self.thresholds, self.best_of)
 
     def summarize(self, results: JudgedPrompts) -> BenchmarkResult:
         """Return ``geneval.overall``, ``.<task>`` and ``.prompts``; a sheet and the verdicts of every task."""
@@ -107,6 +115,7 @@ class GenevalBenchmark(Config):
             self.name,
             protocol=self._protocol(),
             num_shown=self.num_shown,
+            best_of=self.best_of,
             sheets=self.name,
             records=f"{self.name}_verdicts.jsonl",
         )

@@ -10,6 +10,7 @@ from infinity.config import Config
 from infinity.evaluation.benchmark import BenchmarkResult
 from infinity.evaluation.geneval.scene_detector import detect
 from infinity.evaluation.geneval.scoring import Detections, GenevalConfig
+from infinity.evaluation.geneval.search import BestOf
 from infinity.evaluation.geneval.verdicts import GenevalJudge, summarize_verdicts
 from infinity.evaluation.networks import Networks
 from infinity.evaluation.pictures.store import Picture
@@ -68,14 +69,16 @@ class SceneBenchmark(Config):
         num_shown: Captions of each task on its sheet.
         captions: "held_out" takes the 121 captions that no training picture has. "all" adds those of training after
             them: 50 per task are 240 in all, since some tasks have fewer.
+        best_of: Search among the pictures of a caption; None counts all.
     """
 
-    later: ClassVar[frozenset[str]] = frozenset({"captions"})
+    later: ClassVar[frozenset[str]] = frozenset({"captions", "best_of"})
 
     pictures_per_prompt: int = 4
     prompts_per_task: int | None = None
     num_shown: int = 8
     captions: Literal["held_out", "all"] = "held_out"
+    best_of: BestOf | None = None
 
     def __post_init__(self) -> None:
         if self.pictures_per_prompt < 1 or self.num_shown < 0:
@@ -85,6 +88,8 @@ class SceneBenchmark(Config):
             )
         if self.prompts_per_task is not None and self.prompts_per_task < 1:
             raise ValueError(f"SceneBenchmark.prompts_per_task: expected at least 1, got {self.prompts_per_task}")
+        if self.best_of is not None:
+            self.best_of.check(self.pictures_per_prompt, "SceneBenchmark")
 
     @property
     def name(self) -> str:
@@ -113,11 +118,17 @@ class SceneBenchmark(Config):
 
     def judge_settings(self) -> Mapping[str, Any]:
         """Return the settings that a verdict depends on: the detector and the official thresholds."""
-        return {"rules": "scene-geneval/1", "detector": SceneDetector().settings(), **GenevalConfig().to_json()}
+        searched = {} if self.best_of is None else self.best_of.settings()
+        return {
+            "rules": "scene-geneval/1",
+            "detector": SceneDetector().settings(),
+            **GenevalConfig().to_json(),
+            **searched,
+        }
 
     def judge(self, networks: Networks) -> GenevalJudge:
         """Return the judge that applies the official rules to the exact detector's boxes."""
-        return GenevalJudge(SceneDetector(), GenevalConfig())
+        return GenevalJudge(SceneDetector(), GenevalConfig(), self.best_of)
 
     def summarize(self, results: JudgedPrompts) -> BenchmarkResult:
         """Return ``scene_geneval.overall``, ``.<task>`` and ``.prompts``; a sheet and the verdicts of every task."""
@@ -131,6 +142,7 @@ class SceneBenchmark(Config):
             self.name,
             protocol=protocol,
             num_shown=self.num_shown,
+            best_of=self.best_of,
             sheets="samples",
             records="scene_verdicts.jsonl",
         )

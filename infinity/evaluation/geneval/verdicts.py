@@ -10,6 +10,7 @@ from typing import Protocol
 from infinity.data.images.contact_sheet import compose_sheet
 from infinity.evaluation.benchmark import BenchmarkResult, SheetImage, magnification
 from infinity.evaluation.geneval.scoring import TASKS, Detections, GenevalConfig, GenevalPrompt, Verdict, judge
+from infinity.evaluation.geneval.search import BestOf, share_of_objects
 from infinity.evaluation.geneval.state import GenevalState
 from infinity.evaluation.pictures.store import Picture
 from infinity.evaluation.prompts.benchmark import (
@@ -47,10 +48,11 @@ class Detector(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class GenevalJudge:
-    """Judge of pictures of GenEval prompts; an item's record has one entry per picture."""
+    """Judge of pictures of GenEval prompts; an item's record has one entry per picture, with the scorer's value."""
 
     detector: Detector
     thresholds: GenevalConfig
+    best_of: BestOf | None = None
 
     def __call__(
         self, samples: Sequence[PromptSample], pictures: Sequence[Sequence[Picture | MissingPicture]]
@@ -64,19 +66,29 @@ class GenevalJudge:
             entries = [
                 {"missing": picture.reason}
                 if isinstance(picture, MissingPicture)
-                else _entry(picture, judge(prompt, next(detections), self.thresholds))
+                else self._entry(picture, prompt, next(detections))
                 for picture in found
             ]
             records.append({"pictures": entries})
         return records
 
-
-def _entry(picture: Picture, verdict: Verdict) -> Record:
-    return {"size_px": list(picture.shape[:2]), "correct": verdict.correct, "reason": verdict.reason}
+    def _entry(self, picture: Picture, prompt: GenevalPrompt, found: Detections) -> Record:
+        verdict = judge(prompt, found, self.thresholds)
+        entry = {"size_px": list(picture.shape[:2]), "correct": verdict.correct, "reason": verdict.reason}
+        if self.best_of is not None and self.best_of.scorer == "objects":
+            entry["objects"] = share_of_objects(prompt, found, self.thresholds)
+        return entry
 
 
 def summarize_verdicts(
-    results: JudgedPrompts, name: str, *, protocol: str, num_shown: int, sheets: str, records: str
+    results: JudgedPrompts,
+    name: str,
+    *,
+    protocol: str,
+    num_shown: int,
+    sheets: str,
+    records: str,
+    best_of: BestOf | None = None,
 ) -> BenchmarkResult:
     """Return scores, a sheet of pictures per task, and the lines of all verdicts of GenEval prompts.
 
@@ -87,10 +99,13 @@ def summarize_verdicts(
         num_shown: Captions of each task on its sheet.
         sheets: First part of the names of the sheets, which end in the task.
         records: Name of the file of verdicts.
+        best_of: Search among the pictures of a prompt; None counts all.
 
     Raises:
         PictureError: A picture for a sheet cannot be read.
     """
+    if best_of is not None:
+        results, protocol = best_of.pick(results), protocol + best_of.words
     judged, missing = [], []
     ids: dict[str, str] = {}
     sizes: set[tuple[int, int]] = set()

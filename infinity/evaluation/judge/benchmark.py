@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from infinity.config import Config
 from infinity.evaluation.benchmark import BenchmarkResult
 from infinity.evaluation.judge.answers import Answerer, JudgeAnswer, JudgeConfig, load_judge, version_of
 from infinity.evaluation.judge.probes import ProbeRun, ProbeSet, drift
@@ -18,38 +17,29 @@ from infinity.evaluation.pictures.store import Picture
 from infinity.evaluation.prompts.benchmark import (
     JudgedPrompts,
     MissingPicture,
-    PictureFolder,
     PromptItem,
     PromptSample,
     Record,
     complete,
-    spread,
 )
-from infinity.evaluation.prompts.found import in_folders_or_flat, locate
+from infinity.evaluation.prompts.listed import ListedBenchmark
 from infinity.evaluation.prompts.lists import describe
-from infinity.evaluation.prompts.rewriting import Rewriter
-from infinity.evaluation.prompts.rewriting import describe as describe_rewriter
 from infinity.perception.language.endpoint import EndpointConfig
 
 RULES = "judge/1"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class JudgeBenchmark(Config):
+class JudgeBenchmark(ListedBenchmark):
     """Questions about pictures that a judge answers.
 
     Attributes:
         suite: Benchmark: geneval2, dsg, tifa, tiif, unigenbench, vqascore, or questions of your own.
         questions: Files of questions, by path or URL.
         answerer: Judge: a local model ("kind": "local") or an endpoint ("kind": "endpoint").
-        pictures_per_prompt: Pictures of every prompt.
-        num_prompts: Number of prompts, spread over all; None takes all. Scores of a part say so.
         probes: Pictures and questions with known answers, which show whether the judge has changed; or None.
         again: Number to raise, to ask again what an earlier evaluation could not get because of time-outs. Answers that
             were given are kept.
-        rewriter: Rewriter of prompts before pictures are drawn, or None.
-        pictures: Pictures that were drawn elsewhere, ``<id>/samples/<number>.png``, ``<id>_<number>.png`` or
-            ``<id>.png``, or a table of prompt and file; None draws them.
     """
 
     later: ClassVar[frozenset[str]] = frozenset({"again"})
@@ -57,19 +47,11 @@ class JudgeBenchmark(Config):
     suite: SuiteName
     questions: tuple[QuestionFile, ...]
     answerer: JudgeConfig
-    pictures_per_prompt: int = 1
-    num_prompts: int | None = None
     probes: ProbeSet | None = None
     again: int = 0
-    rewriter: Rewriter | None = None
-    pictures: PictureFolder | None = None
 
     def __post_init__(self) -> None:
-        if self.pictures_per_prompt < 1 or (self.num_prompts is not None and self.num_prompts < 1):
-            raise ValueError(
-                "JudgeBenchmark: expected pictures_per_prompt and num_prompts of at least 1, got "
-                f"{self.pictures_per_prompt} and {self.num_prompts}"
-            )
+        ListedBenchmark.__post_init__(self)
         if not self.questions:
             raise ValueError("JudgeBenchmark.questions: expected at least one file, got none")
 
@@ -79,32 +61,23 @@ class JudgeBenchmark(Config):
         return SUITES[self.suite]
 
     @property
-    def name(self) -> str:
-        """First part of the names of metrics and files; scores with rewritten prompts have names of their own."""
-        return f"judge_{self.suite}" if self.rewriter is None else f"judge_{self.suite}_rewritten"
+    def metric(self) -> str:
+        """First part of the names of metrics; every suite has names of its own."""
+        return f"judge_{self.suite}"
 
-    def items(self) -> tuple[PromptItem, ...]:
-        """Return the prompts with their questions.
+    def all_items(self) -> list[PromptItem]:
+        """Return all prompts with their questions.
 
         Raises:
             ValueError: A file has a line that cannot be read, an id twice, or no prompt.
             StorageError: A file is missing.
         """
-        return spread(self._all(), self.num_prompts)
-
-    def _all(self) -> list[PromptItem]:
         found: dict[str, PromptItem] = {}
         for source in self.questions:
             for name, item in items_of(source, self.rules.read).items():
                 if found.setdefault(name, item) is not item:
                     raise ValueError(f"{source.file.uri}: the id {name!r} is in another file of questions too")
         return list(found.values())
-
-    def find(self, folder: PictureFolder, items: Sequence[PromptItem]) -> list[PromptSample]:
-        """Return pictures that were drawn elsewhere."""
-        number = self.pictures_per_prompt
-        known = items if self.num_prompts is None else self._all()
-        return locate(folder, items, number, layout=in_folders_or_flat, most=number, known=known)
 
     def judge_settings(self) -> Mapping[str, Any]:
         """Return the settings that an answer depends on: the judge and the wording."""
@@ -135,11 +108,10 @@ class JudgeBenchmark(Config):
             f"{source.file.uri.rsplit('/', 1)[-1]} {checksum(source)}, licence: {source.licence}"
             for source in self.questions
         )
-        part = "" if self.num_prompts is None else f"; a part of the prompts: {self.num_prompts}"
         return (
             f"{RULES} {self.suite}: {self.rules.title}; {self.rules.describe()}; judge: {judge} ({answered}); "
             f"questions: {sources}; {describe([sample.item for sample in results.samples])}, "
-            f"{self.pictures_per_prompt} pictures each, {describe_rewriter(self.rewriter)}{part}"
+            f"{self.pictures_per_prompt} pictures each, {self.drawing()}"
         )
 
 

@@ -55,7 +55,7 @@ class PictureStore:
 
     def key(self, drawing: Drawing) -> str:
         """Return the path of a picture below the folder; it names all that the picture depends on (decision 21)."""
-        drawn = [VERSION, self.device, self.sampling.to_json(), drawing.prompt, drawing.seed, drawing.aspect_ratio]
+        drawn = [VERSION, self.device, self.sampling.identity(), drawing.prompt, drawing.seed, drawing.aspect_ratio]
         digest = digest_of(drawn)
         return f"{self.model_digest[:16]}/{digest[:2]}/{digest}.png"
 

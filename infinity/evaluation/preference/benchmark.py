@@ -14,7 +14,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from infinity.config import Config
 from infinity.evaluation.benchmark import BenchmarkResult
 from infinity.evaluation.bootstrap import mean_interval
 from infinity.evaluation.networks import Networks
@@ -24,7 +23,6 @@ from infinity.evaluation.preference.clip_score import clip_scores
 from infinity.evaluation.prompts.benchmark import (
     JudgedPrompts,
     MissingPicture,
-    PictureFolder,
     PromptItem,
     PromptSample,
     Record,
@@ -33,10 +31,8 @@ from infinity.evaluation.prompts.benchmark import (
     join_notes,
     note_of_missing,
 )
-from infinity.evaluation.prompts.found import in_folders_or_flat, locate
+from infinity.evaluation.prompts.listed import ListedBenchmark
 from infinity.evaluation.prompts.lists import PromptList, category_of, describe, read_lists
-from infinity.evaluation.prompts.rewriting import Rewriter
-from infinity.evaluation.prompts.rewriting import describe as describe_rewriter
 from infinity.evaluation.score import Score, slug
 from infinity.perception.clip import Clip, ClipConfig, PictureTextEncoder
 from infinity.perception.preference.hps import Hps, HpsConfig
@@ -66,39 +62,22 @@ Fit = Callable[[Sequence[Picture], Sequence[str]], Iterable[float]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class FitBenchmark(Config, ABC):
+class FitBenchmark(ListedBenchmark, ABC):
     """Base of the three benchmarks.
 
     Attributes:
-        prompts: Lists of prompts.
-        pictures_per_prompt: Pictures of every prompt.
-        num_prompts: Number of prompts per category, spread over it; None takes all. Scores of a part say so.
-        rewriter: Rewriter of prompts before pictures are drawn, or None; pictures are scored with the original prompt.
-        pictures: Pictures that were drawn elsewhere, ``<id>/samples/<number>.png``, ``<id>_<number>.png`` or
-            ``<id>.png`` (any picture ending), where an id begins with its category, ``<category>/``; None draws them.
+        prompts: Lists of prompts. ``num_prompts`` counts per category, and an id begins with its category,
+            ``<category>/``.
     """
 
     unit: ClassVar[str] = ""
 
     prompts: tuple[PromptList, ...] = (IMAGE_REWARD_PROMPTS,)
-    pictures_per_prompt: int = 1
-    num_prompts: int | None = None
-    rewriter: Rewriter | None = None
-    pictures: PictureFolder | None = None
 
     def __post_init__(self) -> None:
-        if self.pictures_per_prompt < 1 or (self.num_prompts is not None and self.num_prompts < 1):
-            raise ValueError(
-                f"{type(self).__name__}: expected pictures_per_prompt and num_prompts of at least 1, got "
-                f"{self.pictures_per_prompt} and {self.num_prompts}"
-            )
+        ListedBenchmark.__post_init__(self)
         if not self.prompts:
             raise ValueError(f"{type(self).__name__}.prompts: expected at least one list, got none")
-
-    @property
-    @abstractmethod
-    def metric(self) -> str:
-        """First part of the names of metrics where prompts are drawn as they are."""
 
     @abstractmethod
     def rules(self) -> Mapping[str, Any]:
@@ -116,11 +95,6 @@ class FitBenchmark(Config, ABC):
     def describe(self) -> str:
         """Return version, network and arithmetic in words, for the protocol."""
 
-    @property
-    def name(self) -> str:
-        """First part of the names of metrics and files; scores with rewritten prompts have names of their own."""
-        return self.metric if self.rewriter is None else f"{self.metric}_rewritten"
-
     def items(self) -> tuple[PromptItem, ...]:
         """Return the prompts.
 
@@ -130,11 +104,9 @@ class FitBenchmark(Config, ABC):
         """
         return read_lists(self.prompts, self.num_prompts)
 
-    def find(self, folder: PictureFolder, items: Sequence[PromptItem]) -> list[PromptSample]:
-        """Return pictures that were drawn elsewhere."""
-        number = self.pictures_per_prompt
-        whole = items if self.num_prompts is None else read_lists(self.prompts, None)
-        return locate(folder, items, number, layout=in_folders_or_flat, most=number, known=whole)
+    def all_items(self) -> tuple[PromptItem, ...]:
+        """Return the prompts of all categories."""
+        return read_lists(self.prompts, None)
 
     def judge_settings(self) -> Mapping[str, Any]:
         """Return the settings that a number depends on: network and arithmetic.
@@ -182,10 +154,9 @@ class FitBenchmark(Config, ABC):
         )  # fmt: skip
 
     def _protocol(self, results: JudgedPrompts) -> str:
-        part = "" if self.num_prompts is None else f"; a part of the prompts: {self.num_prompts} a category"
         return (
             f"{self.describe()}; {describe([sample.item for sample in results.samples])}, {self.pictures_per_prompt} "
-            f"pictures each, mean of the prompts' means, {describe_rewriter(self.rewriter)}{part}"
+            f"pictures each, mean of the prompts' means, {self.drawing(' a category')}"
         )
 
 

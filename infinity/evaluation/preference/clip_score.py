@@ -6,7 +6,6 @@ import numpy as np
 from jaxtyping import Float, Float64
 
 PROTOCOL = "clip-score/1: 100 * cosine, not clamped per pair; the mean over pairs, not below 0"
-CLIPSCORE_PROTOCOL = "clipscore/1: 2.5 * max(cosine, 0) per pair (arXiv:2104.08718); the mean over pairs"
 
 Embeddings = Float[np.ndarray, "n D"]
 
@@ -39,8 +38,3 @@ def mean_clip_score(scores: Float[np.ndarray, " n"]) -> float:
     if not len(scores):
         raise ValueError("mean_clip_score: expected at least one pair of picture and text, got none")
     return max(float(np.mean(scores)), 0.0)
-
-
-def clipscore(scores: Float[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
-    """Return the score of the CLIPScore paper for every pair, 0 to 2.5, from ``clip_scores``."""
-    return np.asarray(2.5 * np.maximum(scores.astype(np.float64) / 100, 0))

@@ -41,6 +41,10 @@ MARGINS = (
     Margin(metric="clip_score*.overall", delta=0.3, unit=""),
     Margin(metric="image_reward*.overall", delta=0.05, unit=""),
     Margin(metric="hps*.overall", delta=0.3, unit=""),
+    Margin(metric="pick_score*.overall", delta=0.2, unit=""),
+    Margin(metric="diversity*.overall", delta=0.02, unit=""),
+    Margin(metric="judge_*.overall", delta=3.0, unit="percent"),  # 800 to 1,600 prompts
+    Margin(metric="text_rendering*.overall", delta=0.05, unit="share"),
     Margin(metric="reconstruction.psnr_db", delta=0.2, unit="dB"),
     Margin(metric="validation.loss", delta=0.005, unit="nats", better="lower"),
 )

@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import PurePosixPath
 from typing import Any
 
-from infinity.config import Config, parse_json
+from infinity.config import parse_json
 from infinity.evaluation.benchmark import BenchmarkResult
 from infinity.evaluation.bootstrap import mean_interval
 from infinity.evaluation.networks import Networks
@@ -16,7 +16,6 @@ from infinity.evaluation.pictures.store import Picture
 from infinity.evaluation.prompts.benchmark import (
     JudgedPrompts,
     MissingPicture,
-    PictureFolder,
     PromptItem,
     PromptSample,
     Record,
@@ -24,12 +23,9 @@ from infinity.evaluation.prompts.benchmark import (
     described,
     join_notes,
     note_of_missing,
-    spread,
 )
-from infinity.evaluation.prompts.found import in_folders_or_flat, locate
+from infinity.evaluation.prompts.listed import ListedBenchmark
 from infinity.evaluation.prompts.lists import describe
-from infinity.evaluation.prompts.rewriting import Rewriter
-from infinity.evaluation.prompts.rewriting import describe as describe_rewriter
 from infinity.evaluation.score import Score
 from infinity.evaluation.text_rendering.scoring import TextScore, quoted, text_score, words_of
 from infinity.perception.detection.ocr import TextArea, TextAreaConfig
@@ -43,7 +39,7 @@ Reader = Callable[[Picture], Sequence[str]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TextRenderingBenchmark(Config):
+class TextRenderingBenchmark(ListedBenchmark):
     """Words that prompts ask for, read in the pictures.
 
     Attributes:
@@ -51,42 +47,23 @@ class TextRenderingBenchmark(Config):
             object has ``prompt``, perhaps ``id``, and perhaps ``text``, the wanted text or a list of texts. Without it,
             what stands in quotation marks in the prompt is wanted.
         ocr: Settings of the OCR.
-        pictures_per_prompt: Pictures of every prompt.
-        num_prompts: Number of prompts, spread over all; None takes all. Scores of a part say so.
-        rewriter: Rewriter of prompts before pictures are drawn, or None.
-        pictures: Pictures that were drawn elsewhere, ``<id>/samples/<number>.png``, ``<id>_<number>.png`` or
-            ``<id>.png``, or a table of prompt and file; None draws them.
     """
 
     prompts: PinnedFile
     ocr: TextAreaConfig = field(default_factory=lambda: TextAreaConfig(min_confidence=0.5))
-    pictures_per_prompt: int = 1
-    num_prompts: int | None = None
-    rewriter: Rewriter | None = None
-    pictures: PictureFolder | None = None
-
-    def __post_init__(self) -> None:
-        if self.pictures_per_prompt < 1 or (self.num_prompts is not None and self.num_prompts < 1):
-            raise ValueError(
-                "TextRenderingBenchmark: expected pictures_per_prompt and num_prompts of at least 1, got "
-                f"{self.pictures_per_prompt} and {self.num_prompts}"
-            )
 
     @property
-    def name(self) -> str:
-        """First part of the names of metrics and files; scores with rewritten prompts have names of their own."""
-        return "text_rendering" if self.rewriter is None else "text_rendering_rewritten"
+    def metric(self) -> str:
+        """First part of the names of metrics."""
+        return "text_rendering"
 
-    def items(self) -> tuple[PromptItem, ...]:
-        """Return the prompts, each with its wanted words.
+    def all_items(self) -> tuple[PromptItem, ...]:
+        """Return all prompts, each with its wanted words.
 
         Raises:
             ValueError: A line cannot be read, a prompt asks for no text, an id is there twice, or there is no prompt.
             StorageError: The file is missing.
         """
-        return spread(self._all(), self.num_prompts)
-
-    def _all(self) -> tuple[PromptItem, ...]:
         uri = self.prompts.uri
         form = {".json": _list, ".jsonl": json_lines}.get(PurePosixPath(uri).suffix, text_lines)
         items: dict[str, PromptItem] = {}
@@ -97,12 +74,6 @@ class TextRenderingBenchmark(Config):
         if not items:
             raise ValueError(f"{uri}: expected prompts that ask for text, found none")
         return tuple(items.values())
-
-    def find(self, folder: PictureFolder, items: Sequence[PromptItem]) -> list[PromptSample]:
-        """Return pictures that were drawn elsewhere."""
-        number = self.pictures_per_prompt
-        known = items if self.num_prompts is None else self._all()
-        return locate(folder, items, number, layout=in_folders_or_flat, most=number, known=known)
 
     def judge_settings(self) -> Mapping[str, Any]:
         """Return the settings that the read words depend on.
@@ -145,12 +116,11 @@ class TextRenderingBenchmark(Config):
         )
 
     def _protocol(self, results: JudgedPrompts) -> str:
-        part = "" if self.num_prompts is None else f"; a part of the prompts: {self.num_prompts}"
         return (
             f"{RULES}: rapidocr {version('rapidocr')} (digest {self.ocr.weights_digest()}), words in lower case "
             "without punctuation; accuracy is the share of wanted words read exactly, edit distance that of TIIF; "
             f"{describe([sample.item for sample in results.samples])}, {self.pictures_per_prompt} pictures each, mean "
-            f"of the prompts' means, {describe_rewriter(self.rewriter)}{part}"
+            f"of the prompts' means, {self.drawing()}"
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from typing import cast
 
@@ -12,9 +12,12 @@ import pyarrow as pa
 from infinity import storage
 from infinity.data.curation.dropped import DROPPED_FILE, dropped_file, shown_rows
 from infinity.data.curation.facts import MEASURE_VERSION
-from infinity.data.dataset.layout import SHARD_VERSION, ShardLimits, ShardPlan, ShardPlans, Stored, plan_shards
+from infinity.data.curation.takedown import TakedownList
+from infinity.data.dataset.dealing import ShardLimits
+from infinity.data.dataset.layout import SHARD_VERSION, ShardPlan, ShardPlans, Stored, plan_shards
 from infinity.data.dataset.manifest import Manifest
 from infinity.data.dataset.manifest_head import ManifestHead, ShardInfo
+from infinity.data.dataset.manifest_parts import ROWS_PER_PART
 from infinity.data.dataset.manifest_rows import FULL_SCHEMA, has_further, with_further
 from infinity.data.dataset.shards import write_shard
 from infinity.data.dataset.versions import check_next, publish
@@ -25,7 +28,9 @@ from infinity.jobs.cluster.connection import connect
 from infinity.jobs.cluster.fan_out import each_result
 from infinity.jobs.dataset.decisions import FilterDecisions, counts_of, decide_again, decide_rows, nothing_left
 from infinity.jobs.dataset.dropped_pictures import dropped_pictures
-from infinity.jobs.dataset.facts import DatasetError, SourceTable, gather, open_record
+from infinity.jobs.dataset.facts import DatasetError, OpenedSource, SourceTable, gather, open_record
+from infinity.jobs.dataset.large import decide_large, gather_places, is_large, plan_large, save_dropped_parts
+from infinity.jobs.dataset.planning import PartedPlans
 from infinity.jobs.dataset.sources import only_takes_down, sources_of, stores_as, takedown_of
 from infinity.jobs.dataset.spec import BuildDatasetReport, BuildDatasetSpec, judges_of
 from infinity.jobs.dataset.summary import save_thumbnails, summarize
@@ -92,20 +97,10 @@ def _build(
             opened = tuple(open_record(record, spec.output, looking, joins) for record in records)
             not_read += [str(each) for source in opened for each in source.source.not_read]
             begin(spec)
-            rows = None
-            if opened:
-                measuring = section(progress, 0.02, 0.6)
-                rows = gather(opened, spec.filters.max_pixels, root, measuring, judges_of(spec), spec.storing)
-            judged = decide_rows(spec, rows, takedown) if rows else decide_again(cast(Manifest, parent), takedown)
-            if rows and judged.dropped is not None:
-                _save_dropped(rows, judged.dropped, spec, storage.parent(uri))
-            if not judged.kept.num_rows:
-                raise DatasetError(
-                    nothing_left(spec, judged.tally, next((o.source.hint for o in opened if o.source.hint), ""))
-                )
-            rows = rows.without_facts() if rows else None
+            large = is_large(spec, opened) if opened else False
+            decide = _decided_large if large else _decided
+            rows, judged, planned, folder = decide(spec, opened, parent, takedown, uri, root, progress)
             give_back()
-            planned = _planned(spec, rows, judged, parent)
             shards, further = _write(spec, rows, planned, root, section(progress, 0.6, 0.95), samples)
             del planned  # with all that is known of the samples, before the manifest needs its room
         progress(Progress(0.95, "writing the manifest"))
@@ -113,7 +108,63 @@ def _build(
         sources = tuple(each.record for each in opened) or (parent.head.sources if parent else ())
         head = _head(spec, judged, parent, root, shards, samples.num_rows)
         give_back()
-        return Manifest.write(uri, head.replace(sources=sources, takedown=takedown), samples.tables(), further)
+        head = head.replace(sources=sources, takedown=takedown)
+        manifest = Manifest.write(uri, head, samples.tables(), further, ROWS_PER_PART if large else None)
+    if folder:
+        storage.delete_tree(folder)
+    return manifest
+
+
+_Decided = tuple[SourceTable | None, FilterDecisions, ShardPlans | PartedPlans, str]
+"""Rows without their facts, what the manifest tells of those that go, the shards, and a folder that can go then."""
+
+
+def _decided(
+    spec: BuildDatasetSpec,
+    opened: Sequence[OpenedSource],
+    parent: Manifest | None,
+    takedown: TakedownList,
+    uri: str,
+    root: str,
+    progress: ProgressSink,
+) -> _Decided:
+    """Measure, decide and plan with all facts in this process."""
+    rows = None
+    if opened:
+        measuring = section(progress, 0.02, 0.6)
+        rows = gather(opened, spec.filters.max_pixels, root, measuring, judges_of(spec), spec.storing)
+    judged = decide_rows(spec, rows, takedown) if rows else decide_again(cast(Manifest, parent), takedown)
+    if rows and judged.dropped is not None:
+        _save_dropped(rows, judged.dropped, spec, storage.parent(uri))
+    _require_rows(spec, judged, judged.kept.num_rows, opened)
+    rows = rows.without_facts() if rows else None
+    give_back()
+    return rows, judged, _planned(spec, rows, judged, parent), ""
+
+
+def _decided_large(
+    spec: BuildDatasetSpec,
+    opened: Sequence[OpenedSource],
+    parent: Manifest | None,
+    takedown: TakedownList,
+    uri: str,
+    root: str,
+    progress: ProgressSink,
+) -> _Decided:
+    """Measure, decide and plan in parts, so that no process holds all rows; there is no parent."""
+    assert parent is None
+    rows = gather_places(spec, opened, root, section(progress, 0.02, 0.5))
+    found, judged = decide_large(spec, rows, takedown, root, section(progress, 0.5, 0.56))
+    save_dropped_parts(spec, rows, found.dropped, storage.join(storage.parent(uri), DROPPED_FILE))
+    _require_rows(spec, judged, found.counts.kept, opened)
+    planned = plan_large(spec, rows, found, section(progress, 0.56, 0.6))
+    return rows.table, judged, planned, found.work.folder
+
+
+def _require_rows(spec: BuildDatasetSpec, judged: FilterDecisions, number: int, opened: Sequence[OpenedSource]) -> None:
+    if not number:
+        hint = next((each.source.hint for each in opened if each.source.hint), "")
+        raise DatasetError(nothing_left(spec, judged.tally, hint))
 
 
 def _head(
@@ -132,7 +183,7 @@ def _head(
         spec={
             name: value
             for name, value in spec.to_json().items()
-            if name not in ("output", "parent", "takedown", "workers") and (name != "roots" or value)
+            if name not in ("output", "parent", "takedown", "workers", "partitions") and (name != "roots" or value)
         },
         root="..",
         parent=parent.digest if parent else "",
@@ -174,7 +225,7 @@ def _planned(
 def _write(
     spec: BuildDatasetSpec,
     rows: SourceTable | None,
-    planned: ShardPlans,
+    planned: ShardPlans | PartedPlans,
     root: str,
     progress: ProgressSink,
     samples: WaitingRows,

@@ -45,7 +45,7 @@ def decide_rows(spec: BuildDatasetSpec, rows: SourceTable, takedown: TakedownLis
     thumbnails = rows.thumbnails().of if compares else None
     decisions = decide(facts, spec.filters, evaluation, thumbnails)
     tally = taken + decisions.tally
-    _refuse_unreadable(spec, tally)
+    refuse_unreadable(spec, tally)
     return FilterDecisions(
         kept=decisions.kept,
         tally=tally,
@@ -94,7 +94,12 @@ def counts_of(tally: Tally, kept: int) -> dict[str, int]:
     return counts | {f"dropped_{reason}": number for reason, number in tally.dropped.items()}
 
 
-def _refuse_unreadable(spec: BuildDatasetSpec, tally: Tally) -> None:
+def refuse_unreadable(spec: BuildDatasetSpec, tally: Tally) -> None:
+    """Require that enough rows can be read.
+
+    Raises:
+        DatasetError: A larger share than the spec allows cannot be read.
+    """
     unreadable = sum(tally.unreadable.values())
     if unreadable > spec.max_unreadable_share * tally.read:
         raise DatasetError(

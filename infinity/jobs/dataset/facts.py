@@ -75,7 +75,7 @@ class SourceTable:
     facts: pa.Table
     files: tuple[str, ...]
     shifts: tuple[int, ...]
-    reduced: pa.Table = field(default_factory=lambda: _placed(REDUCED.empty_table(), "", 0))
+    reduced: pa.Table = field(default_factory=lambda: placed(REDUCED.empty_table(), "", 0))
 
     def without_facts(self) -> SourceTable:
         """Return the same rows with their places alone: all that is needed once it is decided which rows stay."""
@@ -214,6 +214,20 @@ def gather(
         StorageError: A source cannot be read, or the facts not be written.
     """
     measuring = section(progress, 0.0, 0.5 if judges else 1.0)
+    calls = measuring_calls(opened, max_pixels, root, storing)
+    kinds = " and ".join(dict.fromkeys(each.source.kind for each in opened))
+
+    checked = _Checked(len(calls), kinds, measuring)
+    found = checked.each(each_result(measure, ((call,) for call in calls), checked.on_done))
+    if judges is not None:
+        found = _judged(calls, list(found), judges, root, section(progress, 0.5, 1.0))
+    return _joined(opened, calls, found)
+
+
+def measuring_calls(
+    opened: Sequence[OpenedSource], max_pixels: int, root: str, storing: StoringConfig
+) -> list[MeasuringCall]:
+    """Return one call per slice of all sources, in order; see ``gather``."""
     calls: list[MeasuringCall] = []
     for each in opened:
         folder = each.folder(max_pixels, storing.side_px)
@@ -230,13 +244,7 @@ def gather(
                     storing=storing,
                 )
             )
-    kinds = " and ".join(dict.fromkeys(each.source.kind for each in opened))
-
-    checked = _Checked(len(calls), kinds, measuring)
-    found = checked.each(each_result(measure, ((call,) for call in calls), checked.on_done))
-    if judges is not None:
-        found = _judged(calls, list(found), judges, root, section(progress, 0.5, 1.0))
-    return _joined(opened, calls, found)
+    return calls
 
 
 class _Checked:
@@ -301,7 +309,7 @@ def _joined(
             measured, stored = next(found)
             table = _shifted(measured, shift)
             facts.add(table)
-            reduced.add(_placed(stored, calls[len(slices)].reduced, shift))
+            reduced.add(placed(stored, calls[len(slices)].reduced, shift))
             slices.append(ShiftedSlice(piece, shift) if shift else piece)
             shifts.append(shift)
             behind = max(behind, piece.first_row + shift + 1, *(row + 1 for row in table["row"][-1:].to_pylist()))
@@ -320,6 +328,7 @@ def _shifted(table: pa.Table, shift: int) -> pa.Table:
     return table.set_column(table.schema.get_field_index("row"), "row", rows) if shift else table
 
 
-def _placed(reduced: pa.Table, uri: str, shift: int) -> pa.Table:
+def placed(reduced: pa.Table, uri: str, shift: int) -> pa.Table:
+    """Return the places of a slice's reduced pictures with the URI of their file, by row of all sources."""
     files = pa.array([pictures_uri(uri)] * reduced.num_rows, pa.string())
     return _shifted(reduced, shift).append_column("uri", files)

@@ -28,6 +28,7 @@ from infinity.data.dataset.manifest import Manifest
 from infinity.data.dataset.shards import INDEX_FOLDER, SHARDS_FOLDER
 from infinity.data.sources import quarantine
 from infinity.jobs.dataset.facts import FACTS_FOLDER, QUARANTINE_FOLDER, REDUCED_FOLDER
+from infinity.jobs.dataset.partitioned import DECISIONS_FOLDER
 from infinity.jobs.dataset.replay import REPLAYS_FOLDER
 from infinity.jobs.dataset.scoring import CAPTIONS_FOLDER, SCORES_FOLDER
 
@@ -70,6 +71,7 @@ def purge(child: Manifest, listed: TakedownList) -> Purged:
     for kind, uris in (
         ("facts, quarantines and copies", _measured(child.root, listed)),
         ("downloads", _downloads(child.root, listed)),
+        ("unfinished decisions", _decisions(child.root)),
     ):
         for uri in uris:
             storage.delete_tree(uri)
@@ -84,7 +86,7 @@ def purge(child: Manifest, listed: TakedownList) -> Purged:
 
 
 def collect_garbage(root: str, older_than_s: float, *, dry_run: bool = False) -> dict[str, int]:
-    """Delete what no version below a root needs: shards, their indices, and drafts of dead writers.
+    """Delete what no version below a root needs: shards, their indices, drafts and decisions of dead writers.
 
     Args:
         root: The folder that versions share.
@@ -103,9 +105,16 @@ def collect_garbage(root: str, older_than_s: float, *, dry_run: bool = False) ->
     infos = {info.uri: info for info in storage.list_details(storage.join(root, SHARDS_FOLDER))}
     shards = [uri for uri in infos if uri.endswith(".tar") and _below(uri, root) not in named]
     gone = {uri for uri in shards if _is_old(infos[uri].version, now, older_than_s)}
-    indices = [uri for uri in infos if uri.endswith(".json") and storage.join(root, _shard_of(uri)) in gone]
+    indices = [uri for uri in infos if uri.endswith(".json") and storage.join(root, shard_of(uri)) in gone]
     drafts = [uri for uri, version in storage.list_drafts(root) if _is_old(version, now, older_than_s)]
-    for kind, uris in (("indices", indices), ("shards", sorted(gone)), ("drafts", drafts)):
+    unfinished = storage.list_details(storage.join(root, DECISIONS_FOLDER))
+    decisions = [info.uri for info in unfinished if _is_old(info.version, now, older_than_s)]
+    for kind, uris in (
+        ("indices", indices),
+        ("shards", sorted(gone)),
+        ("drafts", drafts),
+        ("unfinished decisions", decisions),
+    ):
         for uri in uris:
             deleted[kind] += 1
             if not dry_run:
@@ -150,7 +159,7 @@ def _named(holders: Sequence[Manifest], listed: TakedownList) -> tuple[str, ...]
 def _delete_shards(root: str, needed: Sequence[Manifest], holders: Sequence[Manifest]) -> int:
     stays = {shard.path for manifest in needed for shard in manifest.head.shards}
     goes = {shard.path: manifest for manifest in holders for shard in manifest.head.shards if shard.path not in stays}
-    indices = [uri for uri in storage.list_files(storage.join(root, INDEX_FOLDER)) if _shard_of(uri) in goes]
+    indices = [uri for uri in storage.list_files(storage.join(root, INDEX_FOLDER)) if shard_of(uri) in goes]
     for uri in indices:
         storage.delete_tree(uri)
     for path, manifest in goes.items():
@@ -158,7 +167,7 @@ def _delete_shards(root: str, needed: Sequence[Manifest], holders: Sequence[Mani
     return len(goes)
 
 
-def _shard_of(index: str) -> str:
+def shard_of(index: str) -> str:
     """Return the shard that an index describes; empty if it is none."""
     try:
         return str(json.loads(storage.read_text(index))["info"]["path"])
@@ -185,6 +194,13 @@ def _measured(root: str, listed: TakedownList) -> Iterator[str]:
             of = storage.name(storage.parent(uri))
             if any(stem == name and of.startswith(slices) for slices, name in names):
                 yield uri
+
+
+def _decisions(root: str) -> Iterator[str]:
+    """Yield the folder of decisions on the way, where there is one: it may hold any row, and is made again."""
+    uri = storage.join(root, DECISIONS_FOLDER)
+    if storage.list_files(uri):
+        yield uri
 
 
 def _parquet(root: str, folder: str) -> Iterator[str]:

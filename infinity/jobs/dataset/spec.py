@@ -20,6 +20,8 @@ from infinity.reporting.summary import DatasetSummary
 from infinity.scales import ASPECT_RATIOS
 from infinity.scenes.drawing import ScenesConfig
 
+_ONE_PROCESS = "a parent, scorers, a captioner or captions compared anywhere"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BuildDatasetSpec(JobSpec):
@@ -39,6 +41,8 @@ class BuildDatasetSpec(JobSpec):
         scorers: Pretrained networks that score the pictures, for the thresholds in ``filters.models``.
         captioner: Vision-language model that writes long captions; the source's stay as the short ones.
         workers: Processes that run these networks; they change no result.
+        partitions: Parts in which rows are compared and dealt to shards, so that no process holds all rows; none of
+            them changes a result. None chooses by the number of slices, and takes one process for a small data set.
         aspect_ratios: Ratios (height / width) that pictures are sorted into.
         validation_share: Share of the pictures that is set aside, 0 to below 1.
         samples_per_shard: Most samples in one shard.
@@ -52,7 +56,8 @@ class BuildDatasetSpec(JobSpec):
     """
 
     kind: ClassVar[str] = "dataset"
-    later: ClassVar[frozenset[str]] = frozenset({"storing", "roots"})
+    later: ClassVar[frozenset[str]] = frozenset({"storing", "roots", "partitions"})
+    elsewhere: ClassVar[frozenset[str]] = JobSpec.elsewhere | {"partitions"}
 
     source: str | None = None
     scenes: ScenesConfig | None = None
@@ -66,6 +71,7 @@ class BuildDatasetSpec(JobSpec):
     scorers: tuple[ScorerConfig, ...] = ()
     captioner: CaptionerConfig | None = None
     workers: WorkersConfig = field(default_factory=WorkersConfig)
+    partitions: int | None = None
     aspect_ratios: tuple[float, ...] = ASPECT_RATIOS
     validation_share: float = 0.05
     samples_per_shard: int = 512
@@ -97,6 +103,23 @@ class BuildDatasetSpec(JobSpec):
         if self.name:
             check_name(self.name)
         judges_of(self)
+        if self.partitions is not None and (self.partitions < 1 or (reason := self.needs_one_process)):
+            found = self.partitions if self.partitions < 1 else f"{self.partitions} with {reason}"
+            raise ValueError(f"{name}.partitions: expected at least 1, or null with {_ONE_PROCESS}, got {found}")
+
+    @property
+    def needs_one_process(self) -> str:
+        """What of the spec is decided in one process only, in words; empty if nothing is."""
+        alike = self.filters.caption_duplicates
+        return ", ".join(
+            words
+            for words, is_there in (
+                ("a parent", self.parent is not None),
+                ("scorers or a captioner", judges_of(self) is not None),
+                ("captions compared anywhere", alike is not None and alike.scope == "anywhere"),
+            )
+            if is_there
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -101,8 +101,9 @@ def rehearse(
     real: bool = True,
     device: torch.device = CPU,
     bfloat16: bool | None = None,
+    group: ProcessGroup | None = None,
 ) -> Rehearsal:
-    """Build a training with all weights in this process.
+    """Build a training with all weights in this process, or one worker of a transformer's training.
 
     Args:
         spec: Spec of either training; its manifest, tokenizer and start model are not opened.
@@ -111,36 +112,46 @@ def rehearse(
         real: Whether weights are drawn; fake tensors need none.
         device: Device of the computation.
         bfloat16: Whether a transformer's matrix products are bfloat16; None for the default of the device.
+        group: Workers of a transformer's training, whose weights are sharded and offloaded as the spec says; None for
+            one worker that holds all weights.
     """
     if isinstance(spec, TrainTokenizerSpec):
         return _rehearse_tokenizer(spec, load, real=real)
     assert tokenizer is not None, "a transformer needs the shape of its tokenizer"
-    rehearsal, task = _rehearse_transformer(spec, load, tokenizer, real=real, device=device)
+    rehearsal, task = _rehearse_transformer(spec, load, tokenizer, real=real, device=device, group=group)
     if bfloat16 is not None:
         task.bfloat16 = bfloat16
     return rehearsal
 
 
 def _rehearse_transformer(
-    spec: TrainTransformerSpec, load: Load, tokenizer: TokenizerConfig, *, real: bool, device: torch.device
+    spec: TrainTransformerSpec,
+    load: Load,
+    tokenizer: TokenizerConfig,
+    *,
+    real: bool,
+    device: torch.device,
+    group: ProcessGroup | None,
 ) -> tuple[Rehearsal, TransformerTask]:
-    with device:
+    workers = spec.workers if group is not None else spec.workers.replace(shard=False, offload=False)
+    with CPU if workers.offload else device:
         transformer = Transformer(spec.model)
     if real:
         transformer.init_weights(generator_for(0, "weights", device=device))
     on_gpu = device.type == "cuda"
     kernel = "windows" if spec.engine.attention == "flex" and not on_gpu else spec.engine.attention
     here = spec.replace(
-        workers=spec.workers.replace(shard=False, offload=False, use_gpu=on_gpu),
+        workers=workers.replace(use_gpu=on_gpu),
         engine=spec.engine.replace(attention=kernel, compile=real and spec.engine.compile),
     )
-    state, task = make_state_and_task(here, transformer, tokenizer, ProcessGroup(), device)
+    group = group or ProcessGroup()
+    state, task = make_state_and_task(here, transformer, tokenizer, group, device)
     size, tokens = load.part_size, load.text_tokens
     grid = load.schedule.unfolded().last_grid if tokenizer.fold else load.schedule.last_grid
     latents = torch.randn(size, tokenizer.num_bits, *grid)
     text = TextCondition(torch.randn(size * tokens, spec.model.text_channels), (tokens,) * size)
     micro_batch = LatentBatch(tuple(map(str, range(size))), load.schedule, latents, text)
-    return _ready(spec, load, state, task, micro_batch), task
+    return _ready(spec, load, state, task, micro_batch, group=group), task
 
 
 def _rehearse_tokenizer(spec: TrainTokenizerSpec, load: Load, *, real: bool) -> Rehearsal:
@@ -174,10 +185,12 @@ def _ready(
     task: TransformerTask | TokenizerTask,
     micro_batch: Any,
     resting_bytes: int = 0,
+    group: ProcessGroup | None = None,
 ) -> Rehearsal:
     task.module.train()
-    # One worker with all micro-batches of its own batch; the guard must not skip losses of made-up data.
-    guard = spec.loop.guard.replace(explosion=None)
-    loop = spec.loop.replace(batch_size=load.part_size * load.num_parts, num_parts=load.num_parts, guard=guard)
-    update: TrainStep[Any] = TrainStep(state, task, loop, spec.optimizer, 0, ProcessGroup())
+    group = group or ProcessGroup()
+    # Every worker has as many micro-batches; the guard must not skip losses of made-up data.
+    guard, num_parts = spec.loop.guard.replace(explosion=None), load.num_parts * group.size
+    loop = spec.loop.replace(batch_size=load.part_size * num_parts, num_parts=num_parts, guard=guard)
+    update: TrainStep[Any] = TrainStep(state, task, loop, spec.optimizer, 0, group)
     return Rehearsal(state, update, [micro_batch] * load.num_parts, resting_bytes)

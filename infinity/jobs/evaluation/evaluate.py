@@ -4,269 +4,32 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import replace
 from itertools import chain
-from typing import Any, ClassVar, Self
 
 from infinity import storage
 from infinity.checkpoint import MARKER_FILE, CheckpointError, read_kind_and_config
-from infinity.config import Config, digest_of
-from infinity.data.dataset.manifest import Manifest, Split
-from infinity.evaluation.benchmark import Benchmark, EvalTarget
-from infinity.evaluation.contents import contents, is_current, model_digest
-from infinity.evaluation.dpg.benchmark import DpgBenchmark
-from infinity.evaluation.drawings import SampleBenchmark
-from infinity.evaluation.fid.distribution import DistributionBenchmark
-from infinity.evaluation.fid.inception_weights import InceptionWeights, load_inception
-from infinity.evaluation.geneval.benchmark import GenevalBenchmark
-from infinity.evaluation.geneval.scenes import SceneBenchmark
-from infinity.evaluation.judge.benchmark import JudgeBenchmark
-from infinity.evaluation.preference.benchmark import ClipScoreBenchmark, HpsBenchmark, ImageRewardBenchmark
-from infinity.evaluation.preference.clip_family import DiversityBenchmark, PickScoreBenchmark
-from infinity.evaluation.prompts.benchmark import PictureFolder, PromptBenchmark
+from infinity.data.dataset.manifest import Manifest
+from infinity.evaluation.fid.inception_weights import load_inception
 from infinity.evaluation.prompts.rewriting import RewriteFile
-from infinity.evaluation.reconstruction.benchmark import ReconstructionBenchmark
-from infinity.evaluation.score import Score
-from infinity.evaluation.text_rendering.benchmark import TextRenderingBenchmark
-from infinity.evaluation.validation import ValidationBenchmark
 from infinity.generation.pipeline import KIND, TOKENIZER_FOLDER, TOKENIZER_KIND, ModelConfig
-from infinity.generation.sampling import SamplingConfig
 from infinity.jobs.cluster.connection import connect
-from infinity.jobs.cluster.workers import WorkersConfig
 from infinity.jobs.evaluation.files import write_items, write_lines, write_records, write_sheets
 from infinity.jobs.evaluation.origins import with_origin, with_split
 from infinity.jobs.evaluation.parts import worker_pool
+from infinity.jobs.evaluation.spec import EvaluateReport, EvaluateSpec
 from infinity.jobs.evaluation.steps import Evaluation, ModelResults, compute
 from infinity.jobs.ownership import owned
 from infinity.jobs.progress import Progress, ProgressSink, section, silent
-from infinity.jobs.spec import JobReport, JobSpec, begin, commit, is_done, load_report
+from infinity.jobs.spec import begin, commit, is_done, load_report
 from infinity.perception.lpips import load_lpips
-from infinity.reporting.summary import Sheet
 from infinity.tokenizer import TokenizerConfig
 
+__all__ = ["EvaluateReport", "EvaluateSpec", "check_model", "run", "run_all"]  # the registry finds all of a job here
+
 DRAWINGS_FILE, SCORES_FILE, STORE_FOLDER = "drawings.jsonl", "scores.json", "store"
-
-BENCHMARKS_OF_PICTURES = frozenset(
-    {"geneval", "dpg", "clip_score", "image_reward", "hps", "pick_score", "diversity", "judge", "text_rendering"}
-)
-"""Fields of a spec whose benchmark can score pictures that were drawn elsewhere."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class EvaluateSpec(JobSpec):
-    """What is scored, and by which benchmarks.
-
-    Attributes:
-        model: URI of a model folder; empty where all pictures were drawn elsewhere, by ``pictures_of``.
-        manifest: URI of the data set's manifest; None where no benchmark needs a data set.
-        split: Split of the data set that is used; "train" is never the default, and scores on it say so.
-        reconstruction: PSNR, SSIM and LPIPS of reconstructions, or None.
-        validation: Loss and accuracy of predicted bits, or None.
-        samples: Pictures to look at, or None.
-        scenes: GenEval's six tasks over drawn scenes, or None where the model never learned scenes.
-        geneval: GenEval on its official prompts, or None.
-        dpg: DPG-Bench, or None.
-        clip_score: CLIP score over lists of prompts, or None.
-        image_reward: ImageReward on its benchmark, or None.
-        hps: HPSv2 on its benchmark, or None.
-        pick_score: PickScore over lists of prompts, or None.
-        diversity: Distance between pictures of one prompt, or None.
-        judge: Questions about pictures that a vision-language model answers (GenEval 2, DSG, TIFA, TIIF, UniGenBench++,
-            VQAScore), or None.
-        text_rendering: Words that prompts ask for, read in the pictures by an OCR, or None.
-        distribution: Settings of FID, KID, Inception Score, precision and recall, which need ``inception``.
-        inception: Weights of the feature network; None reports FID and the others as not measured.
-        sampling: How pictures are drawn.
-        batch_size: Pictures per work item.
-        workers: Resources of the workers; their number changes no score.
-        seed: Number from which the seed of every drawing follows.
-        store: URI where pictures and verdicts are kept, shared by all evaluations that name it: existing pictures are
-            not drawn again. None is the folder "store" in ``output``. Not part of the job's identity.
-        pictures_of: Name of the model that drew the pictures of all benchmarks, where ``model`` is empty.
-        inputs: Digest of the contents of all inputs, set by ``located`` for an evaluation beside an earlier one with
-            other contents. Empty for the first.
-    """
-
-    kind: ClassVar[str] = "evaluation"
-    elsewhere: ClassVar[frozenset[str]] = frozenset({"output", "workers", "store"})
-    later: ClassVar[frozenset[str]] = frozenset(
-        {
-            "clip_score",
-            "image_reward",
-            "hps",
-            "pick_score",
-            "diversity",
-            "judge",
-            "text_rendering",
-            "pictures_of",
-            "inputs",
-        }
-    )
-
-    model: str
-    manifest: str | None = None
-    split: Split = "validation"
-    reconstruction: ReconstructionBenchmark | None = field(default_factory=ReconstructionBenchmark)
-    validation: ValidationBenchmark | None = field(default_factory=ValidationBenchmark)
-    samples: SampleBenchmark | None = field(default_factory=SampleBenchmark)
-    scenes: SceneBenchmark | None = None
-    geneval: GenevalBenchmark | None = None
-    dpg: DpgBenchmark | None = None
-    clip_score: ClipScoreBenchmark | None = None
-    image_reward: ImageRewardBenchmark | None = None
-    hps: HpsBenchmark | None = None
-    pick_score: PickScoreBenchmark | None = None
-    diversity: DiversityBenchmark | None = None
-    judge: JudgeBenchmark | None = None
-    text_rendering: TextRenderingBenchmark | None = None
-    distribution: DistributionBenchmark = field(default_factory=DistributionBenchmark)
-    inception: InceptionWeights | None = None
-    sampling: SamplingConfig = field(default_factory=SamplingConfig)
-    batch_size: int = 32
-    workers: WorkersConfig = field(default_factory=WorkersConfig)
-    seed: int = 0
-    store: str | None = None
-    pictures_of: str = ""
-    inputs: str = ""
-
-    def __post_init__(self) -> None:
-        JobSpec.__post_init__(self)
-        if self.batch_size < 1:
-            raise ValueError(f"EvaluateSpec.batch_size: expected at least 1, got {self.batch_size}")
-        if not self.model:
-            self._check_foreign()
-        on_data = [name for name, _ in self.data_benchmarks()]
-        if not on_data and not list(self.prompt_benchmarks()):
-            raise ValueError("EvaluateSpec: expected at least one benchmark, got none")
-        if self.manifest is None and on_data:
-            raise ValueError(
-                f"EvaluateSpec.manifest: {', '.join(on_data)} need a data set; name its manifest, or set them to None"
-            )
-
-    def _check_foreign(self) -> None:
-        drawn = [name for name, _ in self.data_benchmarks()]
-        drawn += [name for name, benchmark in self.prompt_benchmarks() if benchmark.pictures is None]
-        if drawn:
-            raise ValueError(
-                f"EvaluateSpec: {', '.join(drawn)} need a model that draws; name its folder, or, for prompts, the "
-                "pictures that were drawn elsewhere"
-            )
-        if not self.pictures_of.strip():
-            raise ValueError(
-                "EvaluateSpec.pictures_of: expected the name of the model that drew the pictures, got none"
-            )
-
-    def located(self) -> Self:
-        """Return the spec whose folder holds, or will hold, the evaluation of the present inputs.
-
-        This is the spec itself, unless a finished evaluation of other contents has its folder.
-
-
-        Raises:
-            ConfigError: The report in the folder cannot be read.
-            StorageError: An input cannot be read.
-        """
-        plain = self.replace(inputs="")
-        if not is_done(plain):
-            return plain
-        report, found = load_report(plain, EvaluateReport), plain.contents()
-        digest = model_digest(self.model)
-        if digest in (None, report.model_digest) and is_current(report.inputs, found, self.manifest):
-            return plain
-        return self.replace(inputs=digest_of([digest, found]))
-
-    def contents(self) -> dict[str, str]:
-        """Return digests of the inputs besides the model that the spec names by location only."""
-        values = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "workers"}
-        return contents(self.manifest, {name: part for name, part in values.items() if isinstance(part, Config)})
-
-    def origins(self, inputs: Mapping[str, str]) -> dict[str, str]:
-        """Return whose pictures were drawn elsewhere, by the first part of the metrics' names."""
-        found = {}
-        for each in fields(self):
-            pictures = getattr(getattr(self, each.name), "pictures", None)
-            if isinstance(pictures, PictureFolder):
-                digest = inputs.get(f"{each.name}.pictures.files", "unknown")
-                found[each.name] = pictures.origin(self.pictures_of, digest)
-        return found
-
-    @property
-    def target(self) -> EvalTarget:
-        """The target that the workers load."""
-        return EvalTarget(
-            model=self.model,
-            manifest=self.manifest,
-            split=self.split,
-            sampling=self.sampling,
-            seed=self.seed,
-            batch_size=self.batch_size,
-            inception=self.inception,
-            device="cuda" if self.workers.use_gpu else "cpu",
-        )
-
-    def data_benchmarks(self) -> Iterator[tuple[str, Benchmark[Any]]]:
-        """Yield the benchmarks on the data set with their names in words, the longest work first."""
-        if self.inception is not None:
-            yield "FID", self.distribution
-        named: dict[str, Benchmark[Any] | None] = {
-            "samples": self.samples,
-            "validation": self.validation,
-            "reconstruction": self.reconstruction,
-        }
-        for name, benchmark in named.items():
-            if benchmark is not None:
-                yield name, benchmark
-
-    def prompt_benchmarks(self) -> Iterator[tuple[str, PromptBenchmark]]:
-        """Yield the benchmarks over prompts with their names in words."""
-        named: dict[str, PromptBenchmark | None] = {
-            "scenes": self.scenes,
-            "GenEval": self.geneval,
-            "DPG-Bench": self.dpg,
-            "CLIP score": self.clip_score,
-            "ImageReward": self.image_reward,
-            "HPSv2": self.hps,
-            "PickScore": self.pick_score,
-            "diversity": self.diversity,
-            "judge": self.judge,
-            "text rendering": self.text_rendering,
-        }
-        for name, benchmark in named.items():
-            if benchmark is not None:
-                yield name, benchmark
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class EvaluateReport(JobReport):
-    """Result of an evaluation.
-
-    Attributes:
-        model_digest: Digest of the checkpoint that was scored.
-        scores: All scores with sample size and protocol; those that could not be measured say why.
-        pictures: Sheets by name: "samples", "samples.<task>", "reconstructions", "worst".
-        records: URIs of JSON lines files by name, for example the verdicts on all drawn scenes.
-        drawings: URI of the JSON lines file with the pictures of every prompt, or None where nothing was drawn. Keys:
-            benchmark (first part of the metrics' names; "samples" for captions of the data set), id (as in ``items``),
-            prompt, drawn (the text, where it was rewritten), seeds (of pictures that were drawn here), pictures (URIs).
-        items: URI of the JSON lines file with the value of every prompt or picture, or None where no metric has any.
-            Keys: metric, id, value. The mean of a metric's values is its score; metrics that are no such mean have
-            none.
-        seconds: Duration of the job.
-        inputs: Digests of the inputs that the spec names by location only; empty in reports of earlier versions.
-        origins: Whose pictures were drawn elsewhere, by the first part of the metrics' names.
-    """
-
-    model_digest: str
-    scores: tuple[Score, ...]
-    pictures: dict[str, Sheet]
-    records: dict[str, str]
-    items: str | None = None
-    drawings: str | None = None
-    seconds: float
-    inputs: dict[str, str] = field(default_factory=dict)
-    origins: dict[str, str] = field(default_factory=dict)
 
 
 def run(spec: EvaluateSpec, *, progress: ProgressSink = silent) -> EvaluateReport:

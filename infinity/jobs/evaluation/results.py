@@ -12,12 +12,13 @@ from infinity.checkpoint import MARKER_FILE
 from infinity.config import digest_of, parse_json
 from infinity.evaluation.contents import MANIFEST, is_named_by_content
 from infinity.evaluation.promotion.gate import ScoredModel
-from infinity.jobs.evaluation.evaluate import EvaluateReport, EvaluateSpec
 from infinity.jobs.evaluation.origins import origin_of
+from infinity.jobs.evaluation.spec import EvaluateReport, EvaluateSpec
 from infinity.jobs.registry import parse_spec
 from infinity.jobs.spec import REPORT_FILE, SPEC_FILE
 from infinity.storage.lines import json_objects
 
+TRAINED_FOLDER = "model"
 FOLDER_PREFIX = f"{EvaluateSpec.kind}-"
 
 
@@ -107,6 +108,20 @@ class Evaluated:
             )
             for _, line in _lines(self.report.drawings)
         )
+
+
+def model_title(model: str) -> str:
+    """Return a model's name in words: run and job of a folder ``<run>/<job>/model``, else the folder's own name.
+
+    Example:
+        >>> model_title("s3://bucket/runs/demo/transformer-0123456789abcdef/model")
+        'demo, transformer-0123456789abcdef'
+    """
+    place = model.rstrip("/")
+    job = storage.parent(place)
+    if storage.name(place) != TRAINED_FOLDER:
+        return storage.name(place)
+    return ", ".join(filter(None, (storage.name(storage.parent(job)), storage.name(job)))) or TRAINED_FOLDER
 
 
 def foreign_origin(metric: str, settings: Mapping[str, Any], origins: Mapping[str, str]) -> str | None:

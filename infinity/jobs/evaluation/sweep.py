@@ -15,7 +15,8 @@ from infinity import storage
 from infinity.config import Config
 from infinity.evaluation.score import Score
 from infinity.generation.sampling import PyramidGuidance, SamplingConfig
-from infinity.jobs.evaluation.evaluate import STORE_FOLDER, EvaluateSpec, run_all
+from infinity.jobs.evaluation.evaluate import STORE_FOLDER, run_all
+from infinity.jobs.evaluation.spec import EvaluateSpec
 from infinity.jobs.ownership import Tenure, owned
 from infinity.jobs.progress import ProgressSink, silent
 from infinity.jobs.spec import JobReport, JobSpec, begin, commit, is_done, load_report, report_uri

@@ -25,6 +25,7 @@ from infinity.jobs.progress import Progress
 from infinity.jobs.registry import load_spec, run_spec
 from infinity.jobs.spec import JobSpec
 from infinity.jobs.submission.files import NOT_SEEN, JobFiles
+from infinity.logs import JsonLines, wants_json
 from infinity.training.learner import TrainingError
 
 logger = logging.getLogger(__name__)
@@ -39,7 +40,9 @@ LOOK_S = 2.0
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the submitted stage; 0 when its report is written."""
     uri, mark = sys.argv[1:] if arguments is None else arguments
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines() if wants_json() else logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     if (spec := _submitted(uri)) is None:
         return NOT_SEEN
     files = JobFiles.of(spec)

@@ -9,14 +9,31 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
 from infinity.reporting.plots.curves import Points, Series, smoothed, thinned
 
 
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A 95 % interval of the value at one place of the x axis, in the tone of its line."""
+
+    x: float
+    low: float
+    high: float
+    tone: str
+
+
 def line_chart(
-    series: Sequence[Series], *, title: str, unit: str = "", log: bool = False, smooth: bool = False
+    series: Sequence[Series],
+    *,
+    title: str,
+    unit: str = "",
+    log: bool = False,
+    smooth: bool = False,
+    intervals: Sequence[Interval] = (),
 ) -> Markup:
     """Return a chart of lines over training steps.
 
@@ -26,6 +43,7 @@ def line_chart(
         unit: Unit of y, shown after the values under the pointer.
         log: Whether y is logarithmic; all values must be positive then.
         smooth: Whether a running mean is drawn, with the raw values pale behind it.
+        intervals: Intervals that are drawn as vertical marks, in the tone of their line.
 
     Raises:
         ValueError: There are no points, or a logarithmic axis has a value that is not positive.
@@ -37,9 +55,14 @@ def line_chart(
         raise ValueError(f"chart {title!r}: a logarithmic axis needs positive values")
     main = [Series(line.label, smoothed(line.points, _fade(line.points)), line.tone) for line in raw] if smooth else raw
     x_axis = _Axis.around([x for line in raw for x, _ in line.points], log=False, from_zero=True)
-    y_axis = _Axis.around([y for line in raw for _, y in line.points], log=log)
+    values = [y for line in raw for _, y in line.points]
+    if log:  # marks end where the plot would grow by a power of ten: an interval may reach below zero
+        least = min(values) / 10
+        intervals = [Interval(mark.x, max(mark.low, least), max(mark.high, least), mark.tone) for mark in intervals]
+    y_axis = _Axis.around([*values, *(end for mark in intervals for end in (mark.low, mark.high))], log=log)
     paths = [_path(line, x_axis, y_axis, "raw") for line in raw] if smooth else []
     paths += [_path(line, x_axis, y_axis, "line") for line in main]
+    paths += _marks(intervals, x_axis, y_axis)
     grid = [
         f'<line class="grid" x1="0" x2="100" y1="{y_axis.down(t):.2f}" y2="{y_axis.down(t):.2f}"/>'
         for t in y_axis.ticks
@@ -123,6 +146,18 @@ def _path(line: Series, x_axis: _Axis, y_axis: _Axis, kind: str) -> str:
     return f'<polyline class="{kind} {line.tone}" points="{" ".join(f"{x:.2f},{y:.2f}" for x, y in spots)}"/>'
 
 
+def _marks(intervals: Sequence[Interval], x_axis: _Axis, y_axis: _Axis) -> list[str]:
+    """Return the marks; those of different lines stand a little apart, since lines share their places."""
+    tones = list(dict.fromkeys(each.tone for each in intervals))
+    apart = {tone: 0.35 * (number - (len(tones) - 1) / 2) for number, tone in enumerate(tones)}
+    return [_mark(each, x_axis.along(each.x) + apart[each.tone], y_axis) for each in intervals]
+
+
+def _mark(each: Interval, x: float, y_axis: _Axis) -> str:
+    low, high = y_axis.down(each.low), y_axis.down(each.high)
+    return f'<line class="whisker {each.tone}" x1="{x:.2f}" x2="{x:.2f}" y1="{low:.2f}" y2="{high:.2f}"/>'
+
+
 def _legend(lines: Sequence[Series]) -> Markup:
     if len(lines) < 2:
         return Markup("")
@@ -140,4 +175,4 @@ def _short(value: float) -> float:
     return float(f"{value:.5g}")
 
 
-__all__ = ["Points", "Series", "interval", "line_chart"]
+__all__ = ["Interval", "Points", "Series", "interval", "line_chart"]

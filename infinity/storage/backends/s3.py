@@ -68,7 +68,7 @@ def _client(process: int, settings: tuple[str | None, ...], quick: bool = False)
         connect_timeout=3 if quick else 10,
         read_timeout=5 if quick else 60,
     )
-    with _explained("connect to", "S3"):
+    with explained("connect to", "S3"):
         # A session of its own: boto3's default session would keep the first credentials it saw.
         return boto3.Session().client(
             "s3", region_name=settings[5] or os.environ.get("AWS_DEFAULT_REGION"), config=config
@@ -88,7 +88,7 @@ def split(uri: str) -> tuple[str, str]:
 
 
 @contextmanager
-def _explained(action: str, uri: str) -> Iterator[None]:
+def explained(action: str, uri: str) -> Iterator[None]:
     """Turn botocore's and boto3's errors into a StorageError that names the URI and the reason."""
     from boto3.exceptions import Boto3Error
     from botocore.exceptions import (
@@ -146,7 +146,7 @@ def _translate(error: object, action: str, uri: str) -> StorageError:
 def exists(uri: str) -> bool:
     """Return whether an object has this key or lies below it."""
     bucket, key = split(uri)
-    with _explained("look for", uri):
+    with explained("look for", uri):
         # A listing, not a HEAD request: only a listing tells a missing bucket from a missing key.
         # Among keys with a common prefix the prefix itself sorts first, so one entry is enough.
         for prefix in (key.rstrip("/"), f"{key.rstrip('/')}/"):
@@ -162,7 +162,7 @@ def read(uri: str, start: int, length: int | None) -> bytes:
     if length == 0:
         return b""
     bucket, key = split(uri)
-    with _explained("read", uri):
+    with explained("read", uri):
         if start == 0 and length is None:
             return client().get_object(Bucket=bucket, Key=key)["Body"].read()
         last = "" if length is None else str(start + length - 1)
@@ -178,15 +178,23 @@ def read(uri: str, start: int, length: int | None) -> bytes:
 def size(uri: str) -> int:
     """Return the size of an object in bytes."""
     bucket, key = split(uri)
-    with _explained("look at", uri):
+    with explained("look at", uri):
         return client().head_object(Bucket=bucket, Key=key)["ContentLength"]
+
+
+@patiently
+def changed(uri: str) -> float:
+    """Return the time of the last change of an object, in seconds since 1970, by the clock of the store."""
+    bucket, key = split(uri)
+    with explained("look at", uri):
+        return client().head_object(Bucket=bucket, Key=key)["LastModified"].timestamp()
 
 
 @patiently
 def write(uri: str, data: bytes, *, if_absent: bool) -> None:
     """Put one object; in S3 a put is atomic by itself."""
     bucket, key = split(uri)
-    with _explained("write", uri), fences.passing(uri):
+    with explained("write", uri), fences.passing(uri):
         if if_absent:
             _put_absent(bucket, key, io.BytesIO(data), len(data))
         elif len(data) < _MULTIPART_FROM_BYTES:
@@ -198,7 +206,7 @@ def write(uri: str, data: bytes, *, if_absent: bool) -> None:
 def read_tagged(uri: str) -> tuple[bytes, str]:
     """Return a whole object and its ETag."""
     bucket, key = split(uri)
-    with _explained("read", uri):
+    with explained("read", uri):
         answer = client().get_object(Bucket=bucket, Key=key)
         return answer["Body"].read(), answer["ETag"]
 
@@ -211,7 +219,7 @@ def swap(uri: str, tag: str | None, data: bytes, *, quick: bool = False) -> str:
         FileMissingError: No object has this key.
     """
     bucket, key = split(uri)
-    with _explained("write", uri):
+    with explained("write", uri):
         see_to_conditions(client(), bucket, key, "put" if tag is None else "swap")
         by = client(quick=quick)
         if tag is None:
@@ -222,7 +230,7 @@ def swap(uri: str, tag: str | None, data: bytes, *, quick: bool = False) -> str:
 def delete(uri: str) -> None:
     """Delete one object, given its URI."""
     bucket, key = split(uri)
-    with _explained("delete", uri):
+    with explained("delete", uri):
         client().delete_object(Bucket=bucket, Key=key)
 
 
@@ -242,7 +250,7 @@ def _upload(file: BinaryIO, uri: str, *, if_absent: bool = False) -> None:
     with local.explained("write", f"a temporary file in {tempfile.gettempdir()} for {uri}"):
         num_bytes = file.seek(0, io.SEEK_END)
         file.seek(0)
-    with _explained("write", uri), fences.passing(uri):
+    with explained("write", uri), fences.passing(uri):
         if if_absent:
             _put_absent(bucket, key, file, num_bytes)
         else:
@@ -315,16 +323,34 @@ def list_entries(uri: str) -> list[tuple[str, int, str]]:
     return [entry for entry in _all_entries(uri) if is_content(entry[0].rpartition("/")[2])]
 
 
+@patiently
+def list_times(uri: str) -> list[tuple[str, int, float]]:
+    """Return (key below the prefix, bytes, time of change in seconds since 1970) of all objects that are content."""
+    found = _objects(uri)
+    return [(key, size, changed) for key, size, _, changed in found if is_content(key.rpartition("/")[2])]
+
+
 def _all_entries(uri: str) -> list[tuple[str, int, str]]:
     """Return the entries of ``list_entries`` and also those that are no content, such as leases."""
+    return [(key, size, tag) for key, size, tag, _ in _objects(uri)]
+
+
+def below(uri: str) -> tuple[str, str]:
+    """Return the bucket, and the prefix of all keys below a URI."""
     bucket, key = split(uri)
-    prefix = f"{key.rstrip('/')}/" if key.strip("/") else ""
-    found: list[tuple[str, int, str]] = []
-    with _explained("list", uri):
+    return bucket, f"{key.rstrip('/')}/" if key.strip("/") else ""
+
+
+def _objects(uri: str) -> list[tuple[str, int, str, float]]:
+    """Return (key relative to the prefix, bytes, ETag, time of change) of all objects below a prefix, sorted by key."""
+    bucket, prefix = below(uri)
+    found: list[tuple[str, int, str, float]] = []
+    with explained("list", uri):
         pages = client().get_paginator("list_objects_v2")
         for page in pages.paginate(Bucket=bucket, Prefix=prefix, PaginationConfig={"PageSize": _PAGE_KEYS}):
             found += [
-                (item["Key"][len(prefix) :], item["Size"], item["ETag"].strip('"')) for item in page.get("Contents", [])
+                (item["Key"][len(prefix) :], item["Size"], item["ETag"].strip('"'), item["LastModified"].timestamp())
+                for item in page.get("Contents", [])
             ]
     # A key that ends with a slash is what consoles create to show an empty folder.
     return sorted(entry for entry in found if entry[0] and not entry[0].endswith("/"))
@@ -337,7 +363,7 @@ def delete_tree(uri: str) -> None:
     keys = [f"{key.rstrip('/')}/{relative}".lstrip("/") for relative, _, _ in _all_entries(uri)]
     if key and not key.endswith("/"):
         keys.append(key)
-    with _explained("delete", uri), fences.passing(uri):
+    with explained("delete", uri), fences.passing(uri):
         for start in range(0, len(keys), _PAGE_KEYS):
             batch = [{"Key": item} for item in keys[start : start + _PAGE_KEYS]]
             answer = client().delete_objects(Bucket=bucket, Delete={"Objects": batch, "Quiet": True})  # type: ignore[typeddict-item]
@@ -349,7 +375,7 @@ def delete_tree(uri: str) -> None:
 def upload_file(path: Path, uri: str) -> None:
     """Copy a local file of any size to S3."""
     bucket, key = split(uri)
-    with _explained("write", uri), fences.passing(uri):
+    with explained("write", uri), fences.passing(uri):
         client().upload_file(str(path), bucket, key)
 
 
@@ -357,5 +383,5 @@ def upload_file(path: Path, uri: str) -> None:
 def download_file(uri: str, path: Path) -> None:
     """Copy an object of any size to a local file, whole or not at all."""
     bucket, key = split(uri)
-    with _explained("read", uri), local.create(path) as part:
+    with explained("read", uri), local.create(path) as part:
         client().download_fileobj(bucket, key, part)

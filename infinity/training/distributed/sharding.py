@@ -48,15 +48,25 @@ def shard(
     policy = CPUOffloadPolicy(pin_memory=device.type == "cuda") if offload else OffloadPolicy()
     half = MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False)
     for block in transformer.block_modules():
+        _bring(block, device)  # block by block, so that a device that cannot hold all weights can still shard them
         # The caption's keys and values of all blocks are computed before the first block runs: a unit of their own.
         for unit in (block.cross_attention.key_value, block.cross_attention, block.feed_forward):
             fully_shard(unit, mesh=mesh, offload_policy=policy, mp_policy=half if bfloat16 else MixedPrecisionPolicy())
         fully_shard(block.self_attention, mesh=mesh, offload_policy=policy)  # its scale per head is read in float32
+    _bring(transformer, device)
     fully_shard(transformer, mesh=mesh, offload_policy=policy)
     for module in transformer.modules():
         if isinstance(module, FSDPModule):
             module.set_gradient_divide_factor(1.0)
             module.set_force_sum_reduction_for_comms(True)  # gloo and NCCL both support plain sums
+
+
+def _bring(module: nn.Module, device: torch.device) -> None:
+    """Move the weights that are not sharded yet to a device: FSDP2 shards there, and offloads the shards itself."""
+    for each in module.modules():
+        for name, weight in each._parameters.items():
+            if weight is not None and not isinstance(weight, DTensor) and weight.device.type != device.type:
+                each._parameters[name] = nn.Parameter(weight.detach().to(device), weight.requires_grad)
 
 
 def is_sharded(module: nn.Module) -> bool:

@@ -7,6 +7,9 @@ transformer with the adapters merged into its weights; the adapter alone is expo
 from __future__ import annotations
 
 import copy
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from torch import nn
@@ -55,7 +58,8 @@ def add_adapters(transformer: Transformer, config: AdapterConfig) -> None:
         ImportError: The library peft is not installed.
     """
     try:
-        from peft import LoraConfig, inject_adapter_in_model
+        with _quiet_import():
+            from peft import LoraConfig, inject_adapter_in_model
     except ImportError as error:
         raise ImportError(
             "adapters need the library peft, which is not installed: pip install 'infinity-t2i[adapters]'"
@@ -69,6 +73,20 @@ def add_adapters(transformer: Transformer, config: AdapterConfig) -> None:
         target_modules=rf"blocks\.\d+\.(.+\.)?({names})",
     )
     inject_adapter_in_model(lora, transformer)
+
+
+@contextmanager
+def _quiet_import() -> Iterator[None]:
+    """Silence warnings of an import about GPU extensions of torchao, which peft loads and adapters do not use."""
+    loggers = [logging.getLogger(name) for name in ("torchao", "torch.utils._pytree")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def merged(transformer: Transformer) -> Transformer:

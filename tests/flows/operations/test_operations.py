@@ -41,7 +41,6 @@ def test_cancel_stores_the_step_and_nothing_lives_after_it(operated: Operated) -
     logger.warning("cancel: nothing lives after %.1f s, stored at step %d: %s", alone_s, operated.stored, state)
     assert state["type"] == "CANCELLED"
     assert operated.stored > 0
-    assert alone_s < 60.0
     wait_until(
         lambda: f"stored at step {operated.stored}" in (operated.state(run)["message"] or ""),
         "the last word of the run",

@@ -26,9 +26,10 @@ GROUPS = {
     ),
     "Train": ("run", "estimate", "tokenizer-spec", "transformer-specs", "redraw", "track", "diagnose"),
     "Evaluate": (
-        "evaluate", "sweep", "compare", "leaderboard", "statistics", "distance", "report", "study", "registry", "rate",
+        "evaluate", "sweep", "compare", "leaderboard", "standing", "statistics", "distance", "report", "study",
+        "registry", "rate",
     ),
-    "Operate": ("doctor",),
+    "Operate": ("doctor", "fleet", "compare-runs", "metrics", "gc"),
     "Data": ("data",),
 }  # fmt: skip
 

@@ -16,7 +16,7 @@ from infinity import storage
 from infinity.cli import app
 from infinity.diagnosis.diagnose import diagnose
 from infinity.diagnosis.findings import REMEDIES, LikelyCause
-from infinity.diagnosis.pictures import caption_findings, tokenizer_findings
+from infinity.diagnosis.pictures import caption_findings, data_findings, tokenizer_findings
 from infinity.diagnosis.weights import rounded_share, unmoved, weight_findings
 from infinity.jobs.cluster.connection import in_process
 from infinity.jobs.registry import run_spec
@@ -147,6 +147,14 @@ def test_pictures_tell_channels_from_foreign_tokenizers() -> None:
     assert not tokenizer_findings(25.0, 20.0, None)
     assert [each.cause for each in caption_findings([0.5, 0.6], [0.5, 0.6])] == ["captions shuffled"]
     assert not caption_findings([0.5, 0.6], [0.55, 0.66])
+
+
+def test_a_tokenizer_of_another_data_set_is_told_by_its_origin_wherever_both_lie() -> None:
+    (found,) = data_findings("s3://b/dataset-12/manifest.parquet", "/runs/dataset-34/manifest.parquet")
+    assert found.cause == "another tokenizer"
+    assert "dataset-34" in found.evidence
+    assert not data_findings("s3://b/dataset-12/manifest.parquet", "/runs/dataset-12/manifest.parquet")
+    assert not data_findings("/runs/dataset-12/manifest.parquet", "")
 
 
 def test_a_finding_names_a_known_fault_with_a_remedy() -> None:

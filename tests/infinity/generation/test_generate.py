@@ -171,8 +171,8 @@ def test_after_the_last_guided_scale_the_unconditional_half_rests_and_no_bit_cha
     rows: list[int] = []
     real = Transformer.decode_scale
 
-    def counted(self: Transformer, decoding: Any, k: int, inputs: Tensor | None, mix: Any = None) -> Tensor:
-        hidden = real(self, decoding, k, inputs, mix)
+    def counted(self: Transformer, decoding: Any, k: int, inputs: Tensor | None, *how: Any) -> Tensor:
+        hidden = real(self, decoding, k, inputs, *how)
         rows.append(len(hidden))
         return hidden
 

@@ -47,6 +47,18 @@ def test_the_figure_shows_the_overall_metric_as_means_over_seeds_at_rising_stren
     }
 
 
+def test_every_point_with_an_interval_has_a_mark_of_its_width() -> None:
+    html = sweep_html(PAGE)
+    marks = re.findall(r'<line class="whisker (tone-\d)" x1="[-\d.]+" x2="[-\d.]+" y1="([\d.]+)" y2="([\d.]+)"', html)
+    assert [tone for tone, _, _ in marks] == ["tone-1", "tone-1", "tone-2"]
+    heights = [float(low) - float(high) for _, low, high in marks]
+    assert heights == pytest.approx([heights[0]] * 3, abs=0.02)
+    assert all(0 <= float(end) <= 100 for _, *ends in marks for end in ends)
+    bare = tuple(each.replace(scores=each.scores[:1]) for each in ROWS)
+    page = SweepPage(model="/model", metric="m", rows=bare)
+    assert '<line class="whisker' not in sweep_html(page)
+
+
 def test_without_an_overall_metric_the_first_one_is_shown() -> None:
     rows = tuple(each.replace(scores=each.scores[:1]) for each in ROWS)
     assert SweepPage(model="/model", metric="m", rows=rows).shown == "m.counting"

@@ -319,6 +319,27 @@ def test_health_metrics_models_and_the_page(config: ServingConfig, room: Drawing
     assert (script.status_code, style.status_code) == (200, 200)
 
 
+def test_a_request_that_is_cancelled_is_no_failure_of_the_server(config: ServingConfig, room: DrawingRoom) -> None:
+    """Ray cancels a request whose client went away."""
+    limits = ServingLimits(batch_wait_s=3600)
+    server = PictureServer(config.replace(limits=limits), room)
+
+    async def work(client: httpx.AsyncClient) -> str:
+        asked = asyncio.create_task(client.post(GENERATIONS, json={"prompt": "a"}))
+        while not server.batcher.waiting:
+            assert not asked.done(), asked.result().text
+            await asyncio.sleep(0)
+        asked.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asked
+        assert not server.batcher.waiting
+        return (await client.get("/metrics")).text
+
+    found = during(server, work)
+    assert 'infinity_requests_total{path="/v1/images/generations",status="499"} 1.0' in found
+    assert 'status="500"' not in found
+
+
 def test_nothing_of_a_prompt_is_logged(
     config: ServingConfig, room: DrawingRoom, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:

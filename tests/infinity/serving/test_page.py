@@ -6,7 +6,6 @@ import base64
 import io
 import json
 import os
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import uvicorn
 from PIL import Image
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
@@ -28,6 +26,7 @@ from infinity.serving.app import PictureServer
 from infinity.serving.settings import ServingConfig
 from tests.browser.screenshots import Browser, open_browser, why_no_browser
 from tests.fixtures.limits import AGES_S
+from tests.fixtures.served_app import served
 from tests.fixtures.small_world import write_model
 
 pytestmark = [
@@ -47,15 +46,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def address(model: str) -> Iterator[str]:
     server = PictureServer(ServingConfig(model=model, device="cpu"))
-    running = uvicorn.Server(uvicorn.Config(server.app, host="127.0.0.1", port=0, log_level="error", lifespan="off"))
-    thread = threading.Thread(target=running.run, daemon=True)
-    thread.start()
-    while not running.started:
-        thread.join(0.05)
-    (port,) = {socket.getsockname()[1] for each in running.servers for socket in each.sockets}
-    yield f"http://127.0.0.1:{port}"
-    running.should_exit = True
-    thread.join()
+    with served(server.app) as found:
+        yield found
 
 
 @pytest.fixture(scope="module")

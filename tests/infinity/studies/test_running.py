@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from infinity import storage
-from infinity.jobs.evaluation.evaluate import EvaluateSpec
+from infinity.jobs.evaluation.spec import EvaluateSpec
 from infinity.jobs.progress import Progress, ProgressSink
 from infinity.jobs.spec import JobSpec
 from infinity.jobs.training.transformer import TrainTransformerSpec

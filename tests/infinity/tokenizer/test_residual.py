@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from infinity.bits import bits_to_codes, fold, unfold
+from infinity.bits import fold
 from infinity.scales import ASPECT_RATIOS, ScaleSchedule, custom_schedule, published_schedule
 from infinity.tokenizer.quantizer import QuantizerKind, straight_through
 from infinity.tokenizer.residual import ResidualLoop, fold_bits, resize, shrink, unfold_bits
@@ -29,7 +29,7 @@ def plain_quantize(features: Tensor, schedule: ScaleSchedule) -> tuple[list[Tens
         if k + 1 < schedule.num_scales:
             residual = F.interpolate(residual, size=grid, mode="area")
         bits.append((F.normalize(residual, dim=1) > 0).permute(0, 2, 3, 1))
-        codes = bits_to_codes(bits[-1]).permute(0, 3, 1, 2)
+        codes = torch.where(bits[-1], 1.0, -1.0).permute(0, 3, 1, 2) * features.shape[1] ** -0.5
         total = total + F.interpolate(codes, size=schedule.last_grid, mode="bilinear", align_corners=False)
     return bits, total
 
@@ -154,7 +154,7 @@ def test_folded_input_is_the_unfolded_one_with_2x2_positions_in_channels() -> No
 def test_unfolded_bits_are_the_inverse_of_folded_bits() -> None:
     bits = random_features(2, 8, (3, 5)).permute(0, 2, 3, 1) > 0
     assert torch.equal(fold_bits(unfold_bits(bits)), bits)
-    maps = unfold(bits.permute(0, 3, 1, 2).float())
+    maps = F.pixel_shuffle(bits.permute(0, 3, 1, 2).float(), 2)
     assert torch.equal(unfold_bits(bits), maps.permute(0, 2, 3, 1) > 0.5)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -197,9 +196,8 @@ def test_a_worker_that_is_killed_in_a_step_leaves_no_other_waiting(folder: Path,
     def work(group: ProcessGroup) -> None:
         train_cell(folder, cell, group, "killed", dies_at=third_step if group.rank == 1 else None)
 
-    started, meeting = time.monotonic(), folder / f"meeting-killed-{shard}"
+    meeting = folder / f"meeting-killed-{shard}"
     assert exit_codes(2, work, meeting) == [1, -signal.SIGKILL]
-    assert time.monotonic() - started < AGES_S / 2
     assert re.search("closed|reset", error_of(meeting, 0).read_text()), "the connection says it, not a time-out"
     trained(folder, [cell], 3, f"after-a-kill-{shard}", resume="killed")
     train_cell(folder, cell, ProcessGroup(), "alone")

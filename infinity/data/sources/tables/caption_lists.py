@@ -75,15 +75,6 @@ def list_rows(uri: str, form: ListForm) -> Rows:
     return rows
 
 
-def repeats_pictures(uri: str, form: ListForm) -> bool:
-    """Return whether successive lines of a list name the same picture, by its first lines."""
-    start = storage.read_bytes(uri, start=0, length=_LOOKED_AT)
-    text = start.decode("utf-16" if start.startswith(UTF16) else "utf-8-sig", "replace")
-    lines = [line for line in text.splitlines() if line.strip()][form.has_header :]
-    names = [cells[0] for cells in map(_Cells(form), lines) if not isinstance(cells, str)]
-    return len(set(names)) < len(names)
-
-
 class _Cells:
     """Picture and caption of a line, or a text that says what is wrong with it."""
 

@@ -68,6 +68,44 @@ def test_one_folder_with_geneval_dpg_and_flat_pictures(tmp_path: Path) -> None:
     assert "(ours)" not in output
 
 
+def test_a_page_shows_them_beside_a_row_of_their_own_protocol_and_no_other(tmp_path: Path) -> None:
+    for number, shape in enumerate(("star", "heart")):
+        for sample in range(4):
+            draw(tmp_path / f"flux/{number:05d}/samples/{sample:05d}.png", shape)
+    command = ("evaluate", "--pictures", tmp_path / "flux", "--name", "FLUX.9", "-b", geneval(tmp_path))
+    assert run(*command, "-o", tmp_path / "out")[0] == 0
+    (folder,) = below(str(tmp_path / "out"))
+    protocol = load(folder).report.scores[0].protocol
+    table = tmp_path / "published.csv"
+    rows = (("Rival", protocol), ("Stranger", "geneval/1: another detector"))
+    table.write_text(
+        "metric,model,value,unit,protocol,source\n"
+        + "".join(f'geneval.overall,{name},0.25,share,"{how}",a report\n' for name, how in rows)
+    )
+    page = tmp_path / "page.html"
+    code, output = run("standing", folder, "-o", page, "--published", table)
+    assert code == 0, output
+    assert "geneval: Beside 1 published score" in output
+    html = page.read_text()
+    assert "Rival" in html
+    assert "Stranger" not in html
+    assert "SDXL" not in html
+    assert html.count("data:image/png;base64") >= 1
+    code, output = run("standing", folder, "-o", page)
+    assert "No published score stands beside: other prompts than the official file" in output
+    code, output = run("leaderboard", folder, "--published", table, "--metric", "geneval.overall")
+    own = output.split("geneval.overall (")[1]
+    assert "Rival" in own
+    assert "Stranger" not in own
+    for wrong, words in (
+        (("-o", tmp_path / "page.pdf"), "ending in .html"),
+        (("--published", table, "--published", table), "is there twice"),
+    ):
+        code, output = run("standing", folder, *wrong)
+        assert code == 1
+        assert words in output
+
+
 @pytest.mark.parametrize("form", ["csv", "jsonl"])
 def test_loose_pictures_with_a_table_are_scored_over_the_prompts_of_the_table(tmp_path: Path, form: str) -> None:
     (tmp_path / "clip").mkdir()
@@ -86,6 +124,8 @@ def test_loose_pictures_with_a_table_are_scored_over_the_prompts_of_the_table(tm
     assert code == 0, output
     (folder,) = below(str(tmp_path / "out"))
     (score,) = load(folder).report.scores
+    assert run("standing", folder, "-o", tmp_path / "page.html")[0] == 0
+    assert (tmp_path / "page.html").read_text().count("data:image/") == 2
     assert score.n == 2
     assert "INCOMPLETE: 1 of 3 prompts" in score.note
     assert "gone.png" in score.note

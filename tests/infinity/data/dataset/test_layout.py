@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infinity.data.curation.facts import FACTS
-from infinity.data.dataset.layout import ShardLimits, ShardPlan, choose_validation, cut_evenly, plan_shards, sample_keys
+from infinity.data.dataset.dealing import ShardLimits, choose_validation, cut_evenly, sample_keys, shard_sizes
+from infinity.data.dataset.layout import ShardPlan, plan_shards
 from infinity.data.dedup.checksums import as_rows
 from infinity.scales import ASPECT_RATIOS, nearest_aspect_ratio
 
@@ -176,3 +177,15 @@ def test_a_plan_holds_no_more_than_its_own_samples() -> None:
     for plan in planned.new():
         assert plan.samples.num_rows <= 20
         assert len(pickle.dumps(plan)) < 30_000  # a part of a table would take all 1,000 along
+
+
+def test_shards_are_cut_alike_wherever_the_samples_are_cut_into_pieces() -> None:
+    random = np.random.default_rng(0)
+    for total, samples, num_bytes in ((1, 9, 9), (3000, 64, 10**7), (3000, 500, 40_000), (500, 500, 1)):
+        sizes = random.lognormal(8, 1.2, total).astype(np.int64)
+        limits = ShardLimits(samples=samples, num_bytes=num_bytes)
+        whole = cut_evenly(sizes, limits)
+        for number in (1, 3, 40):
+            pieces = np.split(sizes, np.sort(random.integers(0, total + 1, number)))
+            found = shard_sizes(lambda pieces=pieces: iter(pieces), total, limits)
+            assert np.repeat(np.arange(len(found)), found).tolist() == whole.tolist()

@@ -106,7 +106,7 @@ def test_what_is_no_manifest_is_a_clear_error(tmp_path: Path) -> None:
 def test_manifest_of_another_version_is_a_clear_error(tmp_path: Path) -> None:
     m = manifest(str(tmp_path / "m.parquet"))
     Manifest(uri=m.uri, head=m.head.replace(format=99), table=m.table).save()
-    with pytest.raises(ManifestError, match="expected manifest format 2, found 99"):
+    with pytest.raises(ManifestError, match="expected manifest format 2 or 3, found 99"):
         Manifest.load(m.uri)
 
 

@@ -16,7 +16,8 @@ from PIL import Image
 
 from infinity import storage
 from infinity.data.curation.facts import measure_slice
-from infinity.data.dataset.layout import ShardLimits, ShardPlan, plan_shards
+from infinity.data.dataset.dealing import ShardLimits
+from infinity.data.dataset.layout import ShardPlan, plan_shards
 from infinity.data.dataset.shards import WrittenShard, write_shard
 from infinity.data.sources.opening import open_source
 from infinity.data.sources.samples import SourceError

@@ -1,5 +1,6 @@
 """Thumbnails without structure merge no pictures; of two versions the one without a frame stays."""
 
+from bisect import bisect_right
 from collections.abc import Callable
 
 import numpy as np
@@ -30,8 +31,8 @@ def page_of_text(seed: int, margin: int = 50, step: int = 17, size: int = 12) ->
     for y in range(margin, 800 - margin, step):
         words = ["".join(chr(97 + int(c)) for c in random.integers(0, 26, random.integers(2, 9))) for _ in range(30)]
         text = " ".join(words)
-        while font.getlength(text) > 600 - 2 * margin:
-            text = text[:-1]
+        most = bisect_right(range(len(text)), 600 - 2 * margin, key=lambda end: font.getlength(text[: end + 1]))
+        text = text[:most]
         canvas.text((margin, y), text, fill=(20, 20, 20), font=font)
     return page
 

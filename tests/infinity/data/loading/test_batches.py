@@ -11,7 +11,7 @@ from PIL import Image
 
 from infinity import storage
 from infinity.data.dataset.manifest import Manifest
-from infinity.data.loading.batches import BatchPlan, ImageCache, fit, load_images, whole_split
+from infinity.data.loading.batches import BatchPlan, ImageCache, fit, load_images
 from infinity.data.loading.draws import key_of, uniform_at
 from tests.fixtures.pictures_on_disk import encoded, noise
 from tests.infinity.data.dataset.test_manifest import manifest
@@ -62,7 +62,6 @@ def test_a_round_is_a_new_shuffle() -> None:
     assert sorted(first) == sorted(second) == list(range(12))
     assert first != second
     assert first != [row for step in range(3) for row in plan((1.0,) * 12, 4, seed=1).batch(step).rows]
-    assert p.steps_per_epoch == 3.0
 
 
 def test_few_pictures_repeat_within_a_batch() -> None:
@@ -81,11 +80,6 @@ def test_impossible_plans_are_clear_errors() -> None:
         BatchPlan(manifest("m"), "train", 0)
     with pytest.raises(ValueError, match="expected at least 0, got -1"):
         BatchPlan(manifest("m"), "train", 1).batch(-1)
-
-
-def test_whole_split_gives_every_picture_once() -> None:
-    ids = list(whole_split(manifest("m", validation=()), "train", 2))
-    assert [(i.aspect_ratio, i.rows) for i in ids] == [(1.0, (0, 1)), (1.5, (2, 3)), (1.5, (4,))]
 
 
 @pytest.fixture

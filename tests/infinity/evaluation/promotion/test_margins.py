@@ -18,6 +18,11 @@ from infinity.evaluation.promotion.margins import MARGINS, GateConfig, Margin
         ("geneval.two_object", 0.1),
         ("dpg.overall", 1.5),
         ("validation.loss", 0.005),
+        ("pick_score.overall", 0.2),
+        ("diversity.overall", 0.02),
+        ("judge_geneval2.overall", 3.0),
+        ("judge_dsg_rewritten.overall", 3.0),
+        ("text_rendering.overall", 0.05),
     ],
 )
 def test_the_first_pattern_that_matches_gives_the_margin(metric: str, delta: float) -> None:
@@ -26,7 +31,10 @@ def test_the_first_pattern_that_matches_gives_the_margin(metric: str, delta: flo
     assert margin.delta == delta
 
 
-@pytest.mark.parametrize("metric", ["dpg.entity", "fid.tf1", "seconds.pretrain", "", "SCENE_GENEVAL.OVERALL"])
+@pytest.mark.parametrize(
+    "metric",
+    ["dpg.entity", "fid.tf1", "seconds.pretrain", "", "judge_dsg.gaps", "judge_dsg.tokens", "SCENE_GENEVAL.OVERALL"],
+)
 def test_a_metric_that_no_pattern_names_has_no_margin(metric: str) -> None:
     assert GateConfig().margin(metric) is None
 

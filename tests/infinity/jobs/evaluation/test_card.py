@@ -9,7 +9,7 @@ import torch
 from infinity.generation.model_folder import ModelNotFoundError, model_folder
 from infinity.generation.pipeline import save_model
 from infinity.jobs.evaluation.card import gather
-from infinity.jobs.evaluation.evaluate import EvaluateReport
+from infinity.jobs.evaluation.spec import EvaluateReport
 from infinity.reporting.card import write_card
 from infinity.tokenizer.saved import save_tokenizer
 from infinity.tokenizer.tokenizer import Tokenizer

@@ -22,8 +22,9 @@ from infinity.generation.pipeline import ModelConfig
 from infinity.jobs.cluster.connection import in_process
 from infinity.jobs.cluster.workers import WorkersConfig
 from infinity.jobs.evaluation import evaluate
-from infinity.jobs.evaluation.evaluate import EvaluateReport, EvaluateSpec, run
+from infinity.jobs.evaluation.evaluate import run
 from infinity.jobs.evaluation.results import below, load
+from infinity.jobs.evaluation.spec import EvaluateReport, EvaluateSpec
 from infinity.jobs.spec import is_done
 from infinity.perception.clip import ClipConfig
 from infinity.perception.language.vqa import VqaConfig

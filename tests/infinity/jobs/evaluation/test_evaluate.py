@@ -21,8 +21,9 @@ from infinity.generation.pipeline import ModelConfig
 from infinity.generation.sampling import SamplingConfig
 from infinity.jobs.cluster.actors import WorkersError
 from infinity.jobs.cluster.workers import WorkersConfig
-from infinity.jobs.evaluation.evaluate import EvaluateReport, EvaluateSpec, run
+from infinity.jobs.evaluation.evaluate import run
 from infinity.jobs.evaluation.origins import with_split
+from infinity.jobs.evaluation.spec import EvaluateReport, EvaluateSpec
 from infinity.jobs.progress import Progress
 from infinity.jobs.registry import load_spec, run_spec
 from infinity.jobs.spec import is_done

@@ -12,7 +12,8 @@ from infinity.evaluation.prompts.lists import PromptList
 from infinity.generation.sampling import SamplingConfig
 from infinity.jobs.cluster.connection import in_process
 from infinity.jobs.cluster.workers import WorkersConfig
-from infinity.jobs.evaluation.evaluate import EvaluateReport, EvaluateSpec, run
+from infinity.jobs.evaluation.evaluate import run
+from infinity.jobs.evaluation.spec import EvaluateReport, EvaluateSpec
 from infinity.perception.clip import ClipConfig
 from infinity.storage.pinned import PinnedFile
 from tests.fixtures.published_networks import write_hps, write_image_reward

@@ -15,7 +15,8 @@ from infinity.evaluation.geneval.coco_detector import CocoDetectorConfig
 from infinity.evaluation.networks import Networks
 from infinity.evaluation.prompts.rewriting import InstructRewriter, RewriteFile
 from infinity.generation.pipeline import ModelConfig
-from infinity.jobs.evaluation.evaluate import EvaluateReport, EvaluateSpec, run, run_all
+from infinity.jobs.evaluation.evaluate import run, run_all
+from infinity.jobs.evaluation.spec import EvaluateReport, EvaluateSpec
 from infinity.jobs.progress import Progress
 from infinity.jobs.spec import is_done
 from infinity.perception.detection.mask2former import Mask2FormerConfig

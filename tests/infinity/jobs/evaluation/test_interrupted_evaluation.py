@@ -17,7 +17,7 @@ from typing import Literal
 
 import pytest
 
-from infinity.jobs.evaluation.evaluate import EvaluateReport, EvaluateSpec
+from infinity.jobs.evaluation.spec import EvaluateReport, EvaluateSpec
 from infinity.jobs.spec import is_done, load_report
 from tests.fixtures.killing import Victim
 from tests.fixtures.limits import AGES_S

@@ -9,7 +9,7 @@ from infinity import storage
 from infinity.evaluation.geneval.scenes import SceneBenchmark
 from infinity.generation.sampling import PyramidGuidance, SamplingConfig
 from infinity.jobs.cluster.workers import WorkersConfig
-from infinity.jobs.evaluation.evaluate import EvaluateSpec
+from infinity.jobs.evaluation.spec import EvaluateSpec
 from infinity.jobs.evaluation.sweep import SweepGrid, SweepReport, SweepSpec, run
 from tests.fixtures.small_world import write_model
 

@@ -50,7 +50,8 @@ def test_a_bucket_that_is_away_in_a_training_costs_a_note_and_nothing_else(
 ) -> None:
     if away_s > 5.0 and not exhaustive:
         pytest.skip("minutes; --exhaustive takes the bucket away for longer than all tries of its client")
-    loop = LOOP.replace(num_steps=400, log_every_steps=10, save_every_steps=20, sample_every_steps=400)
+    steps = 400 if exhaustive else 120
+    loop = LOOP.replace(num_steps=steps, log_every_steps=10, save_every_steps=20, sample_every_steps=steps)
     spec = tokenizer_spec(f"{s3_server}/run", make_data(tmp_path), loop=loop, workers=ONE)
     with Relay(s3_endpoint) as relay:
         with monkeypatch.context() as patch:

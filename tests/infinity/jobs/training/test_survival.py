@@ -201,7 +201,7 @@ def test_a_sharded_job_with_a_killed_worker_ends_as_a_quiet_one_and_nearly_as_on
     tokenizer = make_tokenizer(tmp_path, manifest, num_steps=10)
 
     def spec_in(name: str) -> TrainTransformerSpec:
-        return sharded_spec(tmp_path / name, manifest, tokenizer, num_steps=80)
+        return sharded_spec(tmp_path / name, manifest, tokenizer, num_steps=50)
 
     spec, report, steps = train_with_a_kill(train_transformer.run, spec_in, step=20)
     assert steps.count(10) <= 1, "the new workers go on from a checkpoint"
@@ -245,8 +245,12 @@ def test_a_job_goes_on_with_two_sharded_workers_one_and_two_again(
 
 
 @pytest.mark.parametrize("whom", ["the process", "its group"])
-def test_sigterm_stores_the_state_and_the_job_goes_on_from_there(whom: str, tmp_path: Path, manifest: str) -> None:
+def test_sigterm_stores_the_state_and_the_job_goes_on_from_there(
+    whom: str, tmp_path: Path, manifest: str, exhaustive: bool
+) -> None:
     """Prefect's runner, a terminal and a service manager signal the whole process group."""
+    if whom == "the process" and not exhaustive:
+        pytest.skip("one more cluster; the group, which holds the process, is signalled by default")
     never = 30_000
     rarely = LONG.replace(num_steps=never, save_every_steps=never, sample_every_steps=never)
     spec = tokenizer_spec(tmp_path, manifest, loop=rarely, workers=ONE)

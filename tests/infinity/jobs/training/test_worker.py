@@ -26,6 +26,8 @@ from tests.fixtures.training_sessions import LOOP, make_tokenizer, tokenizer_spe
 
 TWO = WorkersConfig(num_workers=2, threads=1, max_failures=0)
 TWO_PARTS = LOOP.replace(num_parts=2, num_steps=4)
+TORCH_WAITS_S = 1800.0
+"""How long torch waits for a worker that is gone; a busy machine starts a cluster in less."""
 
 
 def _made(spec: TrainSpec, group: ProcessGroup, device: torch.device, told: OnProgress) -> Session[Any]:
@@ -49,6 +51,7 @@ def loader_fails(spec: TrainSpec, group: ProcessGroup, device: torch.device, tol
 
 def drawing_fails(spec: TrainSpec, group: ProcessGroup, device: torch.device, told: OnProgress) -> Session[Any]:
     """The first worker cannot draw its samples, while the second one goes on."""
+    training_worker.PATIENCE_S = 2.0
     made = _made(spec, group, device, told)
 
     def fails() -> Any:
@@ -112,7 +115,7 @@ def test_what_one_worker_raises_ends_all_and_is_told(
     with pytest.raises(error, match=told) as caught:
         run_training(spec, build, "Training", silent)
     assert type(caught.value) is error
-    assert time.monotonic() - started < AGES_S / 2, "torch alone would wait for half an hour"
+    assert time.monotonic() - started < TORCH_WAITS_S, "the others waited for a time-out of torch"
 
 
 def test_the_cause_is_told_and_not_who_lost_touch_with_it() -> None:

@@ -6,10 +6,10 @@ import re
 from html import unescape
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infinity.reporting.plots.charts import interval, line_chart
+from infinity.reporting.plots.charts import Interval, interval, line_chart
 from infinity.reporting.plots.curves import Series
 
 
@@ -93,3 +93,23 @@ def test_a_bar_and_its_whisker_never_leave_their_box(value: float, one: float, o
     assert width >= 0
     assert left + width <= 100.11
     assert "whisker" not in str(interval(value, None, None))
+
+
+@given(st.lists(st.tuples(st.floats(1, 9), st.floats(-5, 5), st.floats(0, 5)), max_size=4), st.booleans())
+@settings(max_examples=40, deadline=None)
+def test_marks_of_intervals_lie_inside_the_plot_and_low_ends_stand_below_high_ones(
+    found: list[tuple[float, float, float]], log: bool
+) -> None:
+    marks = [Interval(x, low, low + width, f"tone-{number + 1}") for number, (x, low, width) in enumerate(found)]
+    line = Series("a", ((1.0, 2.0), (9.0, 3.0)))
+    chart = str(line_chart([line], title="t", log=log, intervals=marks))
+    drawn = re.findall(r'class="whisker [^>]* y1="([-0-9.]+)" y2="([-0-9.]+)"', chart)
+    assert len(drawn) == len(marks)
+    assert all(-0.01 <= float(high) <= float(low) <= 100.01 for low, high in drawn)
+
+
+def test_intervals_of_two_lines_at_one_place_stand_apart() -> None:
+    marks = [Interval(5.0, 1.0, 2.0, tone) for tone in ("tone-1", "tone-2")]
+    chart = str(line_chart([Series("a", ((1.0, 2.0), (9.0, 3.0)))], title="t", intervals=marks))
+    places = re.findall(r'class="whisker [^>]*? x1="([0-9.]+)"', chart)
+    assert len(set(places)) == 2

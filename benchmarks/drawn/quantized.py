@@ -1,0 +1,85 @@
+"""Weights as int8 and int4: bytes, scene-GenEval, share of other bits, and seconds per picture.
+
+    python -m benchmarks.drawn.quantized runs/demo
+
+It also prints the bytes of the published 2B and 8B layouts, whose tensors are not made.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+import torch
+
+from benchmarks.measuring.scenes import SceneVerdicts, in_words
+from infinity import InfinityPipeline
+from infinity.generation.results import PipelineResult
+from infinity.generation.sampling import SamplingConfig
+from infinity.presets import transformer_preset
+from infinity.transformer import Transformer
+from infinity.transformer.precision import store_products_as
+from infinity.transformer.quantized import QUANTIZATIONS, Quantization, quantize_products, weight_bytes
+
+_LAYOUTS = ("2B-released", "8B-released")
+
+
+def layout_gb(name: str, kind: Quantization | None) -> float:
+    """Return the 10⁹ bytes of a published transformer's weights; without a kind, of its blocks in bfloat16."""
+    with torch.device("meta"):
+        transformer = Transformer(transformer_preset(name))
+        if kind is None:
+            store_products_as(transformer, torch.bfloat16)
+        else:
+            quantize_products(transformer, kind)
+    return weight_bytes(transformer) / 1e9
+
+
+def draw_all(
+    pipe: InfinityPipeline, captions: list[str], sampling: SamplingConfig, count: int
+) -> tuple[list[PipelineResult], float]:
+    """Return ``count`` pictures per caption, batch by batch, and the seconds per picture."""
+    started = time.perf_counter()
+    results = [
+        pipe.draw([caption] * count, list(range(count)), sampling, output_type="np", batch_size=count)
+        for caption in captions
+    ]  # fmt: skip
+    return results, (time.perf_counter() - started) / (len(captions) * count)
+
+
+def main() -> None:
+    """Read the arguments, draw with every kind of weights, and print a line for each."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model")
+    parser.add_argument("--guidance", type=float, default=2.0)
+    parser.add_argument("--temperature", type=float, default=0.5)
+    parser.add_argument("--count", type=int, default=4, help="pictures per caption")
+    parser.add_argument("--per-task", type=int, help="captions per task; all 121 if left out")
+    given = parser.parse_args()
+    sampling = SamplingConfig(guidance=given.guidance, temperature=given.temperature)
+    verdicts = SceneVerdicts(given.per_task)
+    plain: list[PipelineResult] = []
+    for kind in (None, *QUANTIZATIONS):
+        pipe = InfinityPipeline.from_pretrained(given.model, device="cpu", quantize=kind)
+        results, seconds = draw_all(pipe, verdicts.captions, sampling, given.count)
+        plain = plain or results
+        judged = [
+            (prompt, verdict)
+            for result in results
+            for prompt, verdict in zip(result.prompts, verdicts(list(result.pixels()), result.prompts), strict=True)
+        ]
+        pairs = zip(results, plain, strict=True)
+        other = sum(float((a.bits.bits_BLC != b.bits.bits_BLC).float().mean()) for a, b in pairs) / len(plain)
+        megabytes = weight_bytes(pipe.pipeline.transformer) / 1e6
+        print(
+            f"{kind or 'float32'}: {megabytes:.2f} MB, scene-GenEval {in_words(verdicts.score(judged))}, "
+            f"{other:.1%} other bits, {1000 * seconds:.0f} ms per picture",
+            flush=True,
+        )
+    for name in _LAYOUTS:
+        sizes = ", ".join(f"{kind or 'bfloat16'} {layout_gb(name, kind):.2f} GB" for kind in (None, *QUANTIZATIONS))
+        print(f"{name}, transformer alone: {sizes}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""Search at drawing time at equal FLOPs: greedy, one picture, best of n, and a look at previews of more candidates.
+
+    python -m benchmarks.drawn.search runs/demo
+
+The scorer is the exact detector of drawn scenes, which also judges the result: so a row says how often a right picture
+is among the candidates, and what an early look is worth. FLOPs are counted, with all decoding, and without the scorer.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import defaultdict
+from collections.abc import Sequence
+
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.measuring.scenes import SceneVerdicts, in_words
+from infinity import InfinityPipeline
+from infinity.generation.sampling import SamplingConfig
+from infinity.generation.search import SearchConfig, search
+
+
+def flops(pipe: InfinityPipeline, sampling: SamplingConfig, config: SearchConfig) -> int:
+    """Return the floating-point operations of one search."""
+    with FlopCounterMode(display=False) as counter:
+        search(pipe, "a photo of a red circle", lambda pictures, _: [0.0] * len(pictures), config, sampling=sampling)
+    return int(counter.get_total_flops())
+
+
+def early_look(pipe: InfinityPipeline, sampling: SamplingConfig, look_after: int, budget: int) -> SearchConfig | None:
+    """Return a search with an early look for the FLOPs of a budget: its candidates and one finished picture.
+
+    None where the budget does not pay for two candidates.
+    """
+    two, three = (
+        flops(pipe, sampling, SearchConfig(candidates=n, look_after=look_after, kept=1)) for n in (2, 3)
+    )  # fmt: skip
+    candidates = 2 + (budget - two) // (three - two)
+    return SearchConfig(candidates=candidates, look_after=look_after, kept=1) if candidates >= 2 else None
+
+
+def best_of(scores: dict[int, float], count: int) -> float:
+    """Return the score of the best among the first seeds."""
+    return max(scores[seed] for seed in sorted(scores)[:count])
+
+
+def measure(
+    pipe: InfinityPipeline, verdicts: SceneVerdicts, sampling: SamplingConfig, counts: Sequence[int], repeats: int
+) -> list[tuple[str, float, str]]:
+    """Return a row per method: its name, its FLOPs in plain pictures, and scene-GenEval in words."""
+    one, scales = flops(pipe, sampling, SearchConfig(candidates=1)), pipe.pipeline.config.resolution.schedule(1.0)
+    judged: dict[str, list[tuple[str, float]]] = defaultdict(list)
+    costs = {"greedy": 1.0, **{f"best of {n}": float(n) for n in counts}}
+    looks = {}
+    for n in counts:
+        for look_after in range(2, scales.num_scales):
+            config = early_look(pipe, sampling, look_after, n * one)
+            if config is not None and config.candidates > n:
+                name = f"budget {n}: look at {config.candidates} after scale {look_after}"
+                looks[name], costs[name] = config, flops(pipe, sampling, config) / one
+    for caption in verdicts.captions:
+        greedy = pipe.draw([caption], [0], sampling.replace(greedy=True), output_type="np")
+        judged["greedy"].append((caption, verdicts(list(greedy.pixels()), [caption])[0]))
+        for repeat in range(repeats):
+            arguments = {"sampling": sampling, "seed": 1000 * repeat}
+            whole = search(pipe, caption, verdicts, SearchConfig(candidates=max(counts)), **arguments)  # type: ignore[arg-type]
+            scores = dict(zip(whole.seeds, whole.scores, strict=True))
+            for n in counts:
+                judged[f"best of {n}"].append((caption, best_of(scores, n)))
+            for name, config in looks.items():
+                judged[name].append((caption, search(pipe, caption, verdicts, config, **arguments).score))  # type: ignore[arg-type]
+    return [(name, cost, in_words(verdicts.score(judged[name]))) for name, cost in costs.items()]
+
+
+def main() -> None:
+    """Read the arguments, measure, and print a line per method."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model")
+    parser.add_argument("--guidance", type=float, default=2.0)
+    parser.add_argument("--temperature", type=float, default=1.0)
+    parser.add_argument("--counts", type=int, nargs="+", default=[1, 2, 4], help="n of best of n")
+    parser.add_argument("--repeats", type=int, default=1, help="searches per caption and method")
+    parser.add_argument("--per-task", type=int, help="captions per task; all 121 if left out")
+    given = parser.parse_args()
+    sampling = SamplingConfig(guidance=given.guidance, temperature=given.temperature)
+    pipe, verdicts = InfinityPipeline.from_pretrained(given.model, device="cpu"), SceneVerdicts(given.per_task)
+    for name, cost, words in measure(pipe, verdicts, sampling, given.counts, given.repeats):
+        print(f"{name}: {cost:.2f} x the FLOPs of one picture, scene-GenEval {words}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

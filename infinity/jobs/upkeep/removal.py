@@ -1,0 +1,90 @@
+"""Remove what a plan of removal names: owned while it goes, looked at once more before, safe to kill at any moment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from infinity import storage
+from infinity.config import ConfigError
+from infinity.jobs.ownership import SILENCE_S
+from infinity.jobs.removing import remove_content
+from infinity.jobs.spec import REPORT_FILE
+from infinity.jobs.upkeep.inventory import PLAN_FILE
+from infinity.jobs.upkeep.plans import planned_names
+from infinity.jobs.upkeep.rules import GcPlan, Removable
+from infinity.storage.fences import fenced
+from infinity.storage.inventory import UnfinishedFile
+from infinity.storage.leases.lease import acquire
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """What became of one removable thing.
+
+    Attributes:
+        item: The thing.
+        spared: Reason why it stays after all; empty where it is gone.
+    """
+
+    item: Removable
+    spared: str = ""
+
+
+def remove(plan: GcPlan, runs: tuple[str, ...]) -> Iterator[Removed]:
+    """Remove everything that a plan names, and yield what became of it.
+
+    Folders of jobs go one by one, each owned meanwhile: a job that has begun there since, here or on another machine,
+    keeps it. The plans of all runs are read anew before each.
+
+    Args:
+        plan: What may go.
+        runs: Folders of all runs.
+
+    Raises:
+        StorageError: Something cannot be read or deleted; the same command goes on later.
+    """
+    for item in plan.removable:
+        if item.stage is not None:
+            yield _remove_owned(item, item.stage, runs)
+        elif item.kind == "draft":
+            UnfinishedFile(item.uri, item.num_bytes, 0.0, item.upload).discard()
+            yield Removed(item)
+        else:
+            storage.delete_tree(item.uri)
+            yield Removed(item)
+
+
+def _remove_owned(item: Removable, folder: str, runs: tuple[str, ...]) -> Removed:
+    """Remove the folder of a job, or a state in it, unless somebody works there or a plan names it by now."""
+    try:
+        lease = acquire(folder, silence_s=SILENCE_S, wait=False)
+    except storage.LeaseHeldError as error:
+        return Removed(item, str(error))
+    is_gone = False
+    try:
+        if item.kind == "stage" and (run := _now_named(folder, runs)) is not None:
+            return Removed(item, f"the plan of {run} names it by now")
+        with fenced(lease.fence):
+            if item.kind == "stage":
+                remove_content(folder)
+            else:
+                storage.delete_tree(item.uri)
+        is_gone = item.kind == "stage"
+    finally:
+        # The token of an unfinished job stays, as when its owner gives it back.
+        lease.release(finished=is_gone or storage.exists(storage.join(folder, REPORT_FILE)), empty=is_gone)
+    return Removed(item)
+
+
+def _now_named(folder: str, runs: tuple[str, ...]) -> str | None:
+    name = storage.name(folder)
+    for run in runs:
+        uri = storage.join(run, PLAN_FILE)
+        try:
+            if storage.exists(uri) and name in planned_names(storage.read_text(uri), uri):
+                return run
+        except ConfigError:
+            if folder.startswith(f"{run}/"):
+                return run
+    return None

@@ -1,0 +1,131 @@
+"""Weight-only quantization of the blocks' linear maps: 8 or about 5 bits per weight, in plain torch.
+
+Only storage is smaller: every product restores its weights first and computes as before, so this runs on any device
+and with any version of torch. int8 has one scale per output (symmetric). int4 has a scale and a least value per 32
+weights of an output (asymmetric), in float16: 5 bits per weight in all.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from infinity.transformer.model import Transformer
+
+Quantization = Literal["int8", "int4"]
+QUANTIZATIONS: tuple[Quantization, ...] = get_args(Quantization)
+GROUP = 32
+"""Weights of int4 that share a scale and a least value."""
+
+
+class QuantizedLinear(nn.Module):
+    """A linear map with stored integers instead of weights, for inference.
+
+    Example:
+        >>> linear = nn.Linear(64, 8)
+        >>> small = QuantizedLinear(linear, "int8")
+        >>> bool((small.weight - linear.weight).abs().max() <= linear.weight.abs().max() / 127)
+        True
+    """
+
+    codes: Tensor
+    scale: Tensor
+    least: Tensor | None
+    bias: Tensor | None
+
+    def __init__(self, linear: nn.Linear, kind: Quantization) -> None:
+        """Quantize the weights of a linear map; its bias stays as it is.
+
+        Args:
+            linear: Map with weights (Out, In) in any data type of floating point.
+            kind: Form of the stored weights.
+        """
+        super().__init__()
+        self.kind, self.in_features, self.out_features = kind, linear.in_features, linear.out_features
+        weight = linear.weight.detach().float()
+        codes, scale, least = _int8(weight) if kind == "int8" else _int4(weight)
+        for name, value in (("codes", codes), ("scale", scale), ("least", least)):
+            self.register_buffer(name, value)
+        self.register_buffer("bias", None if linear.bias is None else linear.bias.detach())
+
+    @property
+    def weight(self) -> Float[Tensor, "Out In"]:
+        """Restored weights, float32."""
+        if self.least is None:
+            return self.codes.float() * self.scale
+        nibbles = torch.stack([self.codes & 15, self.codes >> 4], dim=-1).view(self.out_features, -1, GROUP)
+        whole = nibbles * self.scale.float().unsqueeze(-1) + self.least.float().unsqueeze(-1)
+        return whole.flatten(1)[:, : self.in_features]
+
+    def forward(self, x: Float[Tensor, "... In"]) -> Float[Tensor, "... Out"]:
+        """Apply the map with restored weights, in the data type of the input or of autocast."""
+        return F.linear(x, self.weight.to(x.dtype), self.bias)
+
+    def extra_repr(self) -> str:
+        """Return what ``print`` shows of the map."""
+        return f"in_features={self.in_features}, out_features={self.out_features}, kind={self.kind}"
+
+
+def quantize_products(transformer: Transformer, kind: Quantization) -> None:
+    """Replace the blocks' linear maps by quantized ones, in place, for inference.
+
+    Text projections, embeddings, norms, modulation and head stay float32.
+
+    Args:
+        transformer: Transformer in evaluation mode; it can not be trained any more, nor take adapters.
+        kind: Form of the stored weights.
+
+    Raises:
+        ValueError: The kind is unknown, or a weight is not finite.
+    """
+    check_quantization(kind)
+    for block in transformer.block_modules():
+        for parent in list(block.modules()):
+            for name, module in list(parent.named_children()):
+                if isinstance(module, nn.Linear):
+                    if not module.weight.is_meta and not bool(module.weight.isfinite().all()):
+                        raise ValueError(f"quantize: the weights of {name} are NaN or infinite; the model is damaged")
+                    setattr(parent, name, QuantizedLinear(module, kind))
+
+
+def check_quantization(name: str | None) -> Quantization | None:
+    """Return a form of stored weights by its name; None for floating point.
+
+    Raises:
+        ValueError: The name is unknown.
+    """
+    for known in QUANTIZATIONS:
+        if name == known:
+            return known
+    if name is not None:
+        raise ValueError(f"quantize: expected {' or '.join(QUANTIZATIONS)}, got {name!r:.80}")
+    return None
+
+
+def weight_bytes(module: nn.Module) -> int:
+    """Return the bytes of all parameters and buffers, also of a module on the device "meta"."""
+    return sum(each.numel() * each.element_size() for each in (*module.parameters(), *module.buffers()))
+
+
+def _int8(weight: Tensor) -> tuple[Tensor, Tensor, None]:
+    scale = _no_zero(weight.abs().amax(dim=1, keepdim=True) / 127)
+    return (weight / scale).round().clamp(-127, 127).to(torch.int8), scale, None
+
+
+def _int4(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    padded = F.pad(weight, (0, -weight.shape[1] % GROUP), mode="constant")
+    groups = padded.view(weight.shape[0], -1, GROUP)
+    least = groups.amin(dim=-1).half()
+    scale = _no_zero(((groups.amax(dim=-1) - least.float()) / 15).half())
+    codes = ((groups - least.float().unsqueeze(-1)) / scale.float().unsqueeze(-1)).round().clamp(0, 15)
+    pairs = codes.to(torch.uint8).view(weight.shape[0], -1, 2)
+    return pairs[..., 0] | pairs[..., 1] << 4, scale, least
+
+
+def _no_zero(scale: Tensor) -> Tensor:
+    """Return scales with 1 instead of 0, where all weights are equal and any scale restores them."""
+    return torch.where(scale == 0, torch.ones_like(scale), scale)

@@ -1,0 +1,78 @@
+"""Drawing with quantized weights: equal in every batch, recorded in the picture, drawn again from its file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from infinity.cli import app
+from infinity.generation.infinity_pipeline import InfinityPipeline
+from infinity.generation.picture_files import read_drawing
+from infinity.generation.redo import OtherModelError, redo
+from infinity.serving.drawing import DrawingRoom
+from infinity.serving.settings import ServingConfig
+from infinity.transformer.quantized import QUANTIZATIONS, Quantization
+from tests.fixtures.small_world import write_model
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write_model(tmp_path_factory.mktemp("model"))
+
+
+def command(*arguments: object) -> Any:
+    return CliRunner().invoke(app, [str(each) for each in arguments])
+
+
+@pytest.mark.parametrize("kind", QUANTIZATIONS)
+def test_a_picture_is_the_same_alone_in_a_batch_by_the_command_and_again(
+    model: str, tmp_path: Path, kind: Quantization
+) -> None:
+    pipe = InfinityPipeline.from_pretrained(model, device="cpu", quantize=kind)
+    prompts = ["a red cube", "two blue balls"]
+    together, alone = pipe(prompts, seed=4, output_type="np"), pipe(prompts[1], seed=4, output_type="np")
+    assert np.array_equal(together.images[1], alone.images[0])
+    assert command("generate", "-c", model, "-p", prompts[1], "--seed", 4, "--quantize", kind, "-o", tmp_path / "a")
+    (file,) = (tmp_path / "a").iterdir()
+    assert read_drawing(file) == alone.settings[0]
+    assert read_drawing(file).quantized == kind
+    found = command("redo", file, "-c", model, "-o", tmp_path / "b")
+    assert found.exit_code == 0, found.output
+    (again,) = (tmp_path / "b").iterdir()
+    assert again.read_bytes() == file.read_bytes()
+
+
+def test_logits_are_close_to_those_of_floating_point_and_int8_is_closer(model: str) -> None:
+    bits = {
+        kind: InfinityPipeline.from_pretrained(model, device="cpu", quantize=kind)("a", guidance_scale=1.0, seed=3)
+        for kind in (None, *QUANTIZATIONS)
+    }
+    differ = {kind: float((bits[kind].bits.bits_BLC != bits[None].bits.bits_BLC).float().mean()) for kind in bits}
+    assert differ[None] == 0 <= differ["int8"] <= differ["int4"] < 0.5
+
+
+def test_a_picture_of_other_weights_is_not_drawn_again_in_silence(model: str) -> None:
+    plain = InfinityPipeline.from_pretrained(model, device="cpu")
+    small = InfinityPipeline.from_pretrained(model, device="cpu", quantize="int8")
+    with pytest.raises(OtherModelError, match="drawn with int8 weights, the model is loaded with floating-point ones"):
+        redo(plain, small("a").settings[0])
+    with pytest.raises(OtherModelError, match="drawn with floating-point weights, the model is loaded with int8 ones"):
+        redo(small, plain("a").settings[0])
+    assert plain("a").settings[0].quantized is None
+
+
+def test_a_server_draws_with_the_weights_that_it_was_told(model: str) -> None:
+    room = DrawingRoom(ServingConfig(model=model, device="cpu", quantize="int4"))
+    expected = InfinityPipeline.from_pretrained(model, device="cpu", quantize="int4")("a", seed=2)
+    assert torch.equal(room.pipe("a", seed=2).bits.bits_BLC, expected.bits.bits_BLC)
+
+
+def test_an_unknown_kind_is_one_sentence(model: str, tmp_path: Path) -> None:
+    found = command("generate", "-c", model, "-p", "a", "--quantize", "int3", "-o", tmp_path)
+    assert found.exit_code != 0
+    assert "quantize: expected int8 or int4, got 'int3'" in " ".join(found.output.split())

@@ -1,0 +1,178 @@
+"""A data set made in parts is that of one process; its rows lie in files that are opened when needed."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from infinity import storage
+from infinity.data.curation.filters import FilterConfig
+from infinity.data.curation.storing import StoringConfig
+from infinity.data.curation.takedown import TakedownList
+from infinity.data.dataset.manifest import Manifest, ManifestError
+from infinity.data.dataset.verify import verify
+from infinity.data.dedup.config import CaptionDuplicates, NearDuplicates
+from infinity.jobs.cluster.connection import in_process
+from infinity.jobs.dataset import build, large
+from infinity.jobs.dataset.build import BuildDatasetSpec, run
+from infinity.jobs.dataset.partitioned import DECISIONS_FOLDER
+from infinity.jobs.dataset.purge import collect_garbage, purge
+from infinity.perception.preference.aesthetic import AestheticConfig
+from tests.fixtures.drawn_sets import drawing, encoded_again
+from tests.fixtures.pictures_on_disk import encoded
+
+FILTERS = FilterConfig(near_duplicates=NearDuplicates(), caption_duplicates=CaptionDuplicates(), min_contrast=None)
+
+
+def source(folder: Path, number: int = 12) -> Path:
+    """Drawings, some of them twice or encoded again, one without a caption and one that cannot be read."""
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    rows = []
+    for index in range(number):
+        image = drawing(index) if index % 4 else encoded_again(drawing(index + 1), random)
+        name = f"{index:02d}.png"
+        (folder / name).write_bytes(encoded(image.resize((96, 72 if index < 6 else 96), Image.Resampling.BILINEAR)))
+        rows.append({"file_name": name, "text": f"drawing {index}" if index != 2 else ""})
+    (folder / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
+    (folder / "twin.png").write_bytes((folder / "01.png").read_bytes())
+    rows += [{"file_name": "bad.png", "text": "bad"}, {"file_name": "twin.png", "text": "a twin"}]
+    (folder / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+def spec(source: Path, output: Path, **more: Any) -> BuildDatasetSpec:
+    given = {"filters": FILTERS, "samples_per_shard": 2, "validation_share": 0.3, "max_unreadable_share": 1.0}
+    return BuildDatasetSpec(source=str(source), output=str(output), **{**given, **more})
+
+
+def built(spec: BuildDatasetSpec) -> Manifest:
+    with in_process():
+        return Manifest.load(run(spec).manifest)
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("local_ray")
+def test_tasks_of_a_cluster_make_the_same_data_set(tmp_path: Path) -> None:
+    pictures = source(tmp_path / "in", 6)
+    here = built(spec(pictures, tmp_path / "here", partitions=1))
+    there = Manifest.load(run(spec(pictures, tmp_path / "there", partitions=1)).manifest)
+    assert storage.read_bytes(there.uri) == storage.read_bytes(here.uri)
+
+
+@pytest.mark.parametrize("storing", [StoringConfig(), StoringConfig(side_px=48)])
+def test_parts_make_the_data_set_of_one_process(
+    tmp_path: Path, storing: StoringConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build, "ROWS_PER_PART", 4)
+    monkeypatch.setattr("infinity.data.dataset.manifest_parts.ROWS_PER_GROUP", 4)
+    pictures = source(tmp_path / "in")
+    one = built(spec(pictures, tmp_path / "one", storing=storing))
+    many = built(spec(pictures, tmp_path / "many", storing=storing, partitions=3))
+    assert many.table.equals(one.table)
+    assert many.head == one.head.replace(format=3)
+    assert len(one) > 6
+    assert one.head.counts["dropped_near_duplicate"] > 0
+    assert one.parts == ()
+    assert len(many.parts) == -(-len(one) // 4)
+    for manifest in (one, many):
+        assert verify(manifest) == ()
+    dropped = [pq.read_table(storage.join(storage.parent(each.uri), "dropped.parquet")) for each in (one, many)]
+    assert dropped[0].equals(dropped[1])
+    assert not storage.list_files(storage.join(many.root, DECISIONS_FOLDER))
+
+
+def test_rows_of_parts_are_read_where_they_are_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "ROWS_PER_PART", 3)
+    manifest = built(spec(source(tmp_path / "in"), tmp_path / "out", partitions=1))
+    captions = manifest.column("caption").to_pylist()
+    again = Manifest.load(manifest.uri)
+    files = [storage.join(storage.parent(again.uri), part.path) for part in again.parts]
+    storage.delete_tree(files[1])
+    assert again.captions([0, len(captions) - 1, 0]) == [captions[0], captions[-1], captions[0]]
+    with pytest.raises(ManifestError, match="damaged"):
+        again.captions([3])
+    with pytest.raises(IndexError):
+        again.values("caption", [len(captions)])
+
+
+def test_a_manifest_cannot_name_files_elsewhere_and_says_what_is_damaged(tmp_path: Path) -> None:
+    manifest = built(spec(source(tmp_path / "in"), tmp_path / "out", partitions=1))
+    part = Path(storage.join(storage.parent(manifest.uri), manifest.parts[0].path))
+    table = pq.read_table(part)
+    pq.write_table(table.set_column(table.schema.get_field_index("source"), "source", table["caption"]), part)
+    assert "wrong_rows" in {fault.kind for fault in verify(Manifest.load(manifest.uri))}
+    for path in ("../../../secret.parquet", "rows/../../x.parquet", "/etc/passwd"):
+        head = pq.read_table(manifest.uri)
+        told = json.loads(head.schema.metadata[b"infinity.parts"])
+        told[0]["path"] = path
+        metadata = head.schema.metadata | {b"infinity.parts": json.dumps(told).encode()}
+        pq.write_table(head.replace_schema_metadata(metadata), tmp_path / "stranger.parquet")
+        with pytest.raises(ManifestError, match="expected files of rows named"):
+            Manifest.load(str(tmp_path / "stranger.parquet"))
+
+
+def test_a_build_that_is_stopped_on_the_way_ends_as_a_quiet_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures = source(tmp_path / "in", 8)
+    quiet = built(spec(pictures, tmp_path / "quiet", partitions=2))
+    write, limit, done, stops, manifest = storage.write_bytes, 3, 0, 0, None
+
+    def failing(uri: str, data: Any, **more: Any) -> None:
+        nonlocal done
+        if done >= limit:
+            raise OSError(f"{uri}: the disk went away")
+        done += 1
+        write(uri, data, **more)
+
+    monkeypatch.setattr(storage, "write_bytes", failing)
+    while manifest is None:
+        try:
+            manifest = built(spec(pictures, tmp_path / "stopped", partitions=2))
+        except OSError:
+            stops, limit = stops + 1, limit + 17
+    assert stops >= 5
+    assert storage.read_bytes(manifest.uri) == storage.read_bytes(quiet.uri)
+
+
+def test_a_large_data_set_is_made_in_parts_unless_something_needs_one_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures = source(tmp_path / "in", 3)
+    monkeypatch.setattr(large, "LARGE_SLICES", 1)
+    assert built(spec(pictures, tmp_path / "a")).parts
+    anywhere = FILTERS.replace(caption_duplicates=CaptionDuplicates(scope="anywhere"))
+    assert not built(spec(pictures, tmp_path / "b", filters=anywhere)).parts
+
+
+def test_partitions_name_no_other_job_and_are_refused_where_they_cannot_be_used(tmp_path: Path) -> None:
+    plain = spec(tmp_path, tmp_path)
+    assert spec(tmp_path, tmp_path, partitions=5).folder == plain.folder
+    anywhere = FILTERS.replace(caption_duplicates=CaptionDuplicates(scope="anywhere"))
+    scorer = AestheticConfig()
+    for more in ({"partitions": 0}, {"parent": "m", "partitions": 2}, {"filters": anywhere, "partitions": 2},
+                 {"scorers": (scorer,), "partitions": 2}):  # fmt: skip
+        with pytest.raises(ValueError, match=r"partitions: expected at least 1, or null with"):
+            spec(tmp_path, tmp_path, **more)
+
+
+def test_a_takedown_and_a_purge_know_rows_in_parts(tmp_path: Path) -> None:
+    first = built(spec(source(tmp_path / "in"), tmp_path / "out", partitions=2))
+    gone = first.values("original_sha256", [1])[0]
+    takedown = TakedownList(sha256=(gone,))
+    child = built(spec(tmp_path / "in", tmp_path / "out", parent=first.uri, takedown=takedown))
+    decisions = tmp_path / "out" / DECISIONS_FOLDER / "left" / "rows"
+    decisions.mkdir(parents=True)
+    (decisions / "000000.parquet").write_bytes(b"of a build that was killed")
+    assert gone not in child.column("original_sha256").to_pylist()
+    assert collect_garbage(child.root, 3600.0).get("unfinished decisions", 0) == 0, "a build may be at work there"
+    assert collect_garbage(child.root, 0.0, dry_run=True)["unfinished decisions"] == 1
+    assert purge(child, takedown).deleted["unfinished decisions"] == 1
+    assert not (tmp_path / "out" / DECISIONS_FOLDER).exists()
+    assert not storage.exists(storage.parent(first.uri))
+    assert verify(child) == ()

@@ -1,0 +1,132 @@
+"""OpenAI's own Python client against the server, over a real connection: its calls, its events and its exceptions."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from infinity.generation.infinity_pipeline import InfinityPipeline
+from infinity.serving.app import PictureServer
+from infinity.serving.settings import ServingConfig, ServingLimits, key_digest
+from tests.fixtures.served_app import served
+from tests.fixtures.small_world import write_model
+
+openai = pytest.importorskip("openai", reason="OpenAI's client is not installed: pip install openai")
+KEY = "a key for the test"
+SETTINGS = {"seed": 7, "guidance": 2.0, "temperature": 0.7}
+BY_PYTHON: dict[str, Any] = {"seed": 7, "guidance_scale": 2.0, "temperature": 0.7}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def pipe(model: str) -> InfinityPipeline:
+    return InfinityPipeline.from_pretrained(model, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def address(model: str) -> Iterator[str]:
+    config = ServingConfig(model=model, device="cpu", key_digests=(key_digest(KEY),))
+    with served(PictureServer(config).app) as address:
+        yield f"{address}/v1"
+
+
+@pytest.fixture(scope="module")
+def client(address: str) -> Iterator[Any]:
+    with openai.OpenAI(api_key=KEY, base_url=address, timeout=300, max_retries=0) as client:
+        yield client
+
+
+def pixels(text: str) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(text.removeprefix("data:image/png;base64,")))))
+
+
+def png_of(array: np.ndarray) -> io.BytesIO:
+    file = io.BytesIO()
+    Image.fromarray(array).save(file, "PNG")
+    file.seek(0)
+    return file
+
+
+@pytest.mark.parametrize("form", ["b64_json", "url"])
+def test_its_pictures_are_those_of_python(client: Any, pipe: InfinityPipeline, form: str) -> None:
+    found = client.images.generate(
+        prompt="a red cube", n=3, size="512x1024", response_format=form, extra_body=SETTINGS, model="any"
+    )
+    expected = pipe("a red cube", num_images_per_prompt=3, width=512, height=1024, **BY_PYTHON)
+    assert np.array_equal(np.stack([pixels(getattr(each, form)) for each in found.data]), expected.pixels())
+
+
+def test_its_stream_ends_with_the_pictures_of_python(client: Any, pipe: InfinityPipeline) -> None:
+    events = list(client.images.generate(prompt="a", stream=True, partial_images=2, extra_body=SETTINGS))
+    assert [event.type for event in events] == ["image_generation.partial_image"] * 2 + ["image_generation.completed"]
+    assert [event.partial_image_index for event in events[:-1]] == sorted(
+        event.partial_image_index for event in events[:-1]
+    )
+    assert np.array_equal(pixels(events[-1].b64_json)[None], pipe("a", **BY_PYTHON).pixels())
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_its_edits_are_those_of_python(client: Any, pipe: InfinityPipeline, tmp_path: Path, streamed: bool) -> None:
+    drawn = pipe("a red cube", seed=3)
+    (path,) = drawn.save(tmp_path)
+    mask = np.zeros((24, 24), dtype=bool)
+    mask[:12, 4:20] = True
+    transparent = np.full((24, 24, 4), 255, dtype=np.uint8)
+    transparent[mask] = 0
+    found = client.images.edit(
+        image=("i.png", path.read_bytes()), mask=("m.png", png_of(transparent)), prompt="a blue ball",
+        extra_body=SETTINGS, **({"stream": True} if streamed else {}),
+    )  # fmt: skip
+    text = list(found)[-1].b64_json if streamed else found.data[0].b64_json
+    assert np.array_equal(pixels(text)[None], pipe.edit(drawn, mask, "a blue ball", **BY_PYTHON).pixels())
+
+
+def test_its_list_of_models_names_the_model(client: Any, pipe: InfinityPipeline) -> None:
+    assert [each.id for each in client.models.list()] == [pipe.pipeline.digest]
+
+
+@pytest.mark.parametrize(
+    ("call", "field"),
+    [
+        ({"prompt": "a", "n": 10**9}, "n"),
+        ({"prompt": "a\0b"}, "prompt"),
+        ({"prompt": "a", "size": "0x0"}, "size"),
+        ({"prompt": "a", "output_format": "webp"}, "output_format"),
+    ],
+)
+def test_a_wrong_field_is_its_bad_request_that_names_the_field(client: Any, call: dict[str, Any], field: str) -> None:
+    with pytest.raises(openai.BadRequestError) as found:
+        client.images.generate(**call)
+    assert found.value.param == field
+    assert field in found.value.message
+
+
+def test_a_wrong_key_is_its_authentication_error(address: str) -> None:
+    with openai.OpenAI(api_key="another key of the test", base_url=address, max_retries=0) as client:
+        with pytest.raises(openai.AuthenticationError):
+            client.images.generate(prompt="a")
+        with pytest.raises(openai.AuthenticationError):
+            client.models.list()
+
+
+def test_an_answer_that_the_server_is_busy_is_its_rate_limit_error(model: str) -> None:
+    config = ServingConfig(model=model, device="cpu", limits=ServingLimits(max_waiting=1))
+    with (
+        served(PictureServer(config).app) as address,
+        openai.OpenAI(api_key="none", base_url=f"{address}/v1", max_retries=0, timeout=300) as client,
+    ):
+        with pytest.raises(openai.RateLimitError) as found:
+            client.images.generate(prompt="a", n=2)
+        assert int(found.value.response.headers["retry-after"]) >= 1
+        assert len(client.images.generate(prompt="a", n=1).data) == 1

@@ -1,0 +1,42 @@
+"""An estimate counts every job once, what is done not at all, and follows the pace of the machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from infinity.jobs.estimate.traced import TracedSpec
+from infinity.studies.cost import IN_PROCESS, ON_RAY, CostModel, measured_pace
+from infinity.studies.grid import cells_of
+from infinity.studies.pages import load_study
+from infinity.studies.world import World
+from tests.fixtures.study_jobs import WrittenReports
+
+SPEED = 1e10
+"""FLOP/s that are assumed, so that nothing is timed."""
+
+
+def test_the_pace_is_one_or_more() -> None:
+    assert measured_pace() >= 1.0
+
+
+def test_a_busy_machine_takes_longer_in_proportion_and_a_job_counts_once(tmp_path: Path) -> None:
+    cells = cells_of(load_study("late_guidance"), World("mini", str(tmp_path)), (0, 1, 2))
+    quiet, busy = (CostModel(flops_per_s=SPEED, pace=pace).costs(cells) for pace in (1.0, 8.0))
+    assert len({cost.job.folder for cost in quiet}) == len(quiet) == 1 + 1 + 3 + 9
+    for slow, quick in zip(busy, quiet, strict=True):
+        assert slow.seconds == pytest.approx(8.0 * quick.seconds)
+    kinds = {cost.job.kind: cost.seconds for cost in quiet}
+    assert kinds["dataset"] == ON_RAY.dataset
+    assert kinds["transformer"] > ON_RAY.training > IN_PROCESS.training
+
+
+def test_what_is_done_costs_nothing_and_teaches_the_cost_of_its_kind(tmp_path: Path) -> None:
+    cells = cells_of(load_study("memory"), World("mini", str(tmp_path)), (0, 1))
+    jobs = [job for cell in cells for job in cell.jobs]
+    WrittenReports(lambda *_: {})(jobs[:1], lambda _: None)
+    first, *others = CostModel(flops_per_s=SPEED).costs(cells)
+    assert (first.seconds, first.source) == (0.0, "done")
+    assert all(isinstance(cost.job, TracedSpec) for cost in others)
+    assert {cost.seconds for cost in others if cost.source == "calibrated"} == {ON_RAY.other}
