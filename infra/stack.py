@@ -176,6 +176,7 @@ class Stack:
             port = free_port()
             command = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block"]
             command += ["--node-ip-address=127.0.0.1", f"--port={port}", "--include-dashboard=false"]
+            command.append(f"--ray-client-server-port={free_port()}")  # 10001 may be another stack's
             command += ["--disable-usage-stats"]
             if self.config.ray_num_cpus is not None:
                 command.append(f"--num-cpus={self.config.ray_num_cpus}")

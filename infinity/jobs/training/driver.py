@@ -17,6 +17,7 @@ from infinity.jobs.cluster.workers import WorkersConfig
 from infinity.jobs.ownership import Tenure, once
 from infinity.jobs.progress import Progress, ProgressSink, relayed
 from infinity.jobs.spec import begin, commit
+from infinity.jobs.training.addresses import torch_config
 from infinity.jobs.training.base import (
     MODEL_FOLDER,
     RAY_FOLDER,
@@ -159,7 +160,7 @@ def _fit_while_it_gets_on(spec: TrainSpec, task: dict[str, Any]) -> dict[str, An
 def _fit(spec: TrainSpec, task: dict[str, Any]) -> dict[str, Any]:
     """Run the workers, which find their own stored states; Ray Train replaces those that die."""
     from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig, TrainingFailedError
-    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.torch import TorchTrainer
 
     workers = spec.workers
     scratch = storage.join(spec.folder, RAY_FOLDER, f"owner-{task['fence'].token}")
@@ -167,7 +168,7 @@ def _fit(spec: TrainSpec, task: dict[str, Any]) -> dict[str, Any]:
     trainer = TorchTrainer(
         work,
         train_loop_config=task,
-        torch_config=TorchConfig(backend="cpu:gloo,cuda:nccl" if workers.use_gpu else "cpu:gloo"),
+        torch_config=torch_config("cpu:gloo,cuda:nccl" if workers.use_gpu else "cpu:gloo"),
         scaling_config=ScalingConfig(
             num_workers=workers.num_workers,
             use_gpu=workers.use_gpu,
