@@ -70,10 +70,12 @@ def actor_here(kind: type[Any]) -> Any:
         kind: Class of the actor, which takes no arguments.
     """
     import ray
+    from ray.util.client import ray as client
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    # Soft, since a client of ray:// is on no machine of the cluster.
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    # A client of ray:// is on no machine of the cluster. Where it is not needed, soft lets the actor go elsewhere.
+    soft = bool(client.is_connected())
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=soft)
     return ray.remote(kind).options(num_cpus=0, max_restarts=-1, scheduling_strategy=here).remote()
 
 

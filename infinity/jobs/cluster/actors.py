@@ -25,6 +25,19 @@ HOMELESS_S = 20.0
 """Seconds after which an actor that no machine has room for gives its call to an idle one."""
 
 
+UNREACHABLE_S = 180.0
+"""Longest time in seconds in which an actor that cannot be reached is asked again; Ray notices a lost machine by then.
+
+Ray's own retries of a call are used up within seconds.
+"""
+
+PAUSE_S = 1.0
+
+
+class _Unreachable(Exception):
+    """An actor cannot be reached for now: its machine is lost and Ray does not know yet, or the network broke off."""
+
+
 class WorkersError(RuntimeError):
     """Workers died more often than allowed, or the cluster cannot give what was asked for."""
 
@@ -84,7 +97,7 @@ def each(team: Sequence[Any], method: str, calls: Sequence[tuple[Any, ...]]) -> 
     if not idle:
         raise WorkersError("all workers have died; see the logs of Ray")
     running: dict[Any, tuple[int, Any]] = {}
-    homeless: dict[Any, float] = {}
+    homeless, unreachable = dict[Any, float](), dict[Any, float]()
     while waiting or running:
         while waiting and idle:
             index, call = waiting.popleft()
@@ -103,11 +116,18 @@ def each(team: Sequence[Any], method: str, calls: Sequence[tuple[Any, ...]]) -> 
         index, actor = running.pop(found[0])
         try:
             result = _result(found[0])
+        except _Unreachable as error:
+            if time.monotonic() - unreachable.setdefault(actor, time.monotonic()) > UNREACHABLE_S:
+                raise WorkersError(f"a worker could not be reached for {UNREACHABLE_S:.0f} s ({error})") from error
+            time.sleep(PAUSE_S)
+            running[getattr(actor, method).remote(*calls[index])] = index, actor
+            continue
         except Exception:
             # Let the others finish what they do: an actor that is killed at work is reported on the terminal.
             if running:
                 ray.wait(list(running), num_returns=len(running), timeout=PATIENCE_S)
             raise
+        unreachable.pop(actor, None)
         idle.append(actor)
         yield index, result
 
@@ -149,6 +169,8 @@ def _result(reference: Any) -> Any:
     except ray.exceptions.RayTaskError as error:
         # The cause is what the worker raised: a sentence for people. Ray's own text is a trace of internals.
         raise error.cause from error
+    except ray.exceptions.ActorUnavailableError as error:
+        raise _Unreachable(str(error).strip().splitlines()[0][:300]) from error
     except ray.exceptions.RayActorError as error:
         raise WorkersError(
             "a worker died again and again, perhaps for want of memory; use fewer workers or a smaller batch_size "

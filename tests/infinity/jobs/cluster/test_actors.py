@@ -71,6 +71,47 @@ def test_actors_without_a_machine_give_their_calls_to_the_others(
             end_actor(actor)
 
 
+@pytest.mark.parametrize("times", [1, 7])
+def test_an_actor_that_cannot_be_reached_for_a_while_is_asked_again(
+    local_ray: None, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    """As in the seconds in which Ray does not know yet that a machine is lost; its own retries are fewer."""
+    from ray.exceptions import ActorUnavailableError
+
+    usual, left = module._result, [times]
+
+    def unavailable(reference: Any) -> Any:
+        if left[0] > 0:
+            left[0] -= 1
+            monkeypatch.setattr("ray.get", lambda _: raising(ActorUnavailableError("Socket closed\nmore", b"0" * 16)))
+        try:
+            return usual(reference)
+        finally:
+            monkeypatch.setattr("ray.get", get)
+
+    import ray
+
+    get = ray.get
+    monkeypatch.setattr(module, "PAUSE_S", 0.0)
+    monkeypatch.setattr(module, "_result", unavailable)
+    found = team(2)
+    try:
+        results = list(each(found, "double", [(number,) for number in range(4)]))
+        assert sorted(results) == [(number, 2 * number) for number in range(4)]
+        left[0] = 1
+        monkeypatch.setattr(module, "UNREACHABLE_S", -1.0)
+        with pytest.raises(WorkersError, match="could not be reached") as caught:
+            list(each(found, "double", [(1,)]))
+        assert "\n" not in str(caught.value)
+    finally:
+        for actor in found:
+            end_actor(actor)
+
+
+def raising(error: Exception) -> Any:
+    raise error
+
+
 def test_actors_that_only_start_slowly_keep_their_calls(local_ray: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "HOMELESS_S", 0.0)
     monkeypatch.setattr(module, "LOOK_S", 0.01)
