@@ -7,7 +7,7 @@ sentence instead of a stack trace, which nobody but the job's author could use.
 import functools
 import os
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Generic, ParamSpec, TypeVar, cast
@@ -21,6 +21,7 @@ from prefect.states import Completed, Failed
 
 from flows.operations.ends import with_standing
 from flows.operations.last_word import leave_last_word
+from flows.operations.orphan import stopped_when_cancelled
 from flows.operations.other_runs import is_over
 from flows.operations.outage import await_server
 from flows.operations.own_output import say_into_own_file
@@ -176,9 +177,11 @@ def flow_body(body: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(body)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        watched: AbstractContextManager[None] = nullcontext()
         if os.environ.get("PREFECT__FLOW_RUN_ID"):  # a worker has started this process
             say_into_own_file(str(flow_run.id))
-        with recorded(str(flow_run.id)):
+            watched = stopped_when_cancelled(str(flow_run.id))
+        with recorded(str(flow_run.id)), watched:
             end = _end_of_flow(lambda: body(*args, **kwargs))
             if await_server() and isinstance(end, State) and end.is_failed():
                 leave_last_word(str(flow_run.id), end.message or "")
