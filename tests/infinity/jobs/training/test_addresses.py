@@ -22,6 +22,8 @@ torch.distributed.init_process_group("gloo", init_method=f"tcp://{first}:29500",
 total = torch.tensor([rank + 1.0])
 torch.distributed.all_reduce(total)
 assert total.item() == 3.0
+torch.distributed.barrier()
+torch.distributed.destroy_process_group()  # gloo's threads abort a process that ends around them
 """
 
 
