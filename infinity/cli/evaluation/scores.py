@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from infinity.evaluation.promotion.leaderboard import Group
     from infinity.evaluation.score import Score
-    from infinity.jobs.evaluation.spec import EvaluateSpec
+    from infinity.jobs.evaluation.spec import EvaluateReport, EvaluateSpec
 
 
 def evaluate(
@@ -74,16 +74,19 @@ def evaluate(
         ]
         with bar(f"scoring {len(specs)} model{'s' if len(specs) > 1 else ''}") as report:
             reports = run_all(specs, progress=lambda progress: report(progress.fraction))
-        unmeasured = []
-        for each, found in zip(specs, reports, strict=True):
-            whose = f"{each.model}  digest {found.model_digest}" if each.model else f"pictures of {each.pictures_of}"
-            out.print(whose, markup=False, highlight=False, soft_wrap=True)
-            show_scores(found.scores)
-            for line in _about(each):
-                out.print(line, markup=False, highlight=False, soft_wrap=True)
-            unmeasured += about_pictures.unmeasured(each, found)
+        unmeasured = [line for each, found in zip(specs, reports, strict=True) for line in _shown(each, found)]
         if unmeasured:
             raise ValueError("\n".join(unmeasured))
+
+
+def _shown(spec: EvaluateSpec, report: EvaluateReport) -> list[str]:
+    """Print the scores of one model; return what could not be measured, a line each."""
+    whose = f"{spec.model}  digest {report.model_digest}" if spec.model else f"pictures of {spec.pictures_of}"
+    out.print(whose, markup=False, highlight=False, soft_wrap=True)
+    show_scores(report.scores)
+    for line in _about(spec):
+        out.print(line, markup=False, highlight=False, soft_wrap=True)
+    return about_pictures.unmeasured(spec, report)
 
 
 def chosen_benchmarks(spec_type: type[Any], benchmarks: list[str]) -> dict[str, Any]:

@@ -50,7 +50,7 @@ class BestOf(Config):
         return f"; search: the best of {self.candidates} by {self.scorer}"
 
     def pick(self, results: JudgedPrompts) -> JudgedPrompts:
-        """Return every prompt with the chosen pictures alone; of equals the first, and never a missing one before."""
+        """Return every prompt with its best pictures: the first of equal ones, a missing one only where all are."""
         found = [self._pick(sample, record) for sample, record in results]
         return JudgedPrompts(samples=tuple(s for s, _ in found), records=tuple(r for _, r in found))
 
