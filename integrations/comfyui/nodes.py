@@ -133,13 +133,18 @@ class InfinityLoadAdapter:
         return (more,)
 
 
-class InfinityDraw:
-    """Draw pictures for a prompt, with a preview after every scale."""
+class _Pictures:
+    """What all nodes share that give pictures."""
 
     CATEGORY = CATEGORY
-    FUNCTION = "draw"
     RETURN_TYPES: ClassVar[tuple[str, ...]] = ("IMAGE", "INFINITY_PICTURES")
     RETURN_NAMES: ClassVar[tuple[str, ...]] = ("images", "pictures")
+
+
+class InfinityDraw(_Pictures):
+    """Draw pictures for a prompt, with a preview after every scale."""
+
+    FUNCTION = "draw"
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
@@ -196,13 +201,10 @@ class InfinityDraw:
         return as_comfy_images(result), result
 
 
-class InfinityEdit:
+class InfinityEdit(_Pictures):
     """Draw the masked part of a picture again; the bits of all other tokens stay."""
 
-    CATEGORY = CATEGORY
     FUNCTION = "edit"
-    RETURN_TYPES: ClassVar[tuple[str, ...]] = ("IMAGE", "INFINITY_PICTURES")
-    RETURN_NAMES: ClassVar[tuple[str, ...]] = ("images", "pictures")
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
