@@ -11,7 +11,7 @@ from infinity.presets import tokenizer_preset
 from infinity.recipes.runs import end_to_end
 from infinity.tokenizer.tokenizer import Tokenizer
 from infinity.training.ema import Ema
-from infinity.training.muon import Muon, orthogonal
+from infinity.training.muon import Muon, _by_gram, _by_steps, orthogonal
 from infinity.training.optimizer import OptimizerConfig, make_optimizer
 from infinity.training.state import TrainState
 from infinity.training.tokenizer.discriminator import AdversarialConfig, PatchDiscriminator
@@ -58,7 +58,7 @@ def new_state(config: OptimizerConfig = MUON) -> TrainState:
     return TrainState(module=module, optimizer=make_optimizer(module, config), ema=Ema(module, 0.9))
 
 
-@pytest.mark.parametrize("shape", [(8, 8), (6, 30), (30, 6), (1, 7), (7, 1)])
+@pytest.mark.parametrize("shape", [(8, 8), (6, 30), (30, 6), (6, 12), (1, 7), (7, 1)])
 @pytest.mark.parametrize("decay", [0.0, 0.3])
 def test_a_matrix_steps_like_torchs_own_muon(shape: tuple[int, int], decay: float) -> None:
     start = torch.randn(shape, generator=torch.Generator().manual_seed(1))
@@ -129,6 +129,13 @@ def test_singular_values_become_about_one(
     values = torch.linalg.svdvals(result)[:, : max(1, shape[1] // 2)]  # the smallest ones need more iterations
     assert values.min() > 0.6
     assert values.max() < 1.3
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 12), (1, 16, 100), (3, 1, 9)])
+def test_wide_matrices_may_be_iterated_by_the_products_of_their_rows(shape: tuple[int, int, int]) -> None:
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    x /= x.norm(dim=(1, 2), keepdim=True)
+    torch.testing.assert_close(_by_gram(x), _by_steps(x))
 
 
 def test_a_gradient_of_zero_changes_nothing_and_is_finite() -> None:
