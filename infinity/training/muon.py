@@ -24,7 +24,7 @@ SIZE_OF_ADAMW = 0.2
 """Usual root mean square of a step of AdamW at rate 1, to which a step of a matrix is scaled."""
 
 _LEAST_NORM = 1e-7
-_WIDE = 3
+_WIDE = 6
 """Ratio of columns to rows from which iterating on products of rows is faster."""
 
 
@@ -93,7 +93,7 @@ class Muon(torch.optim.Optimizer):
 def orthogonal(matrices: Tensor) -> Tensor:
     """Return matrices with the same singular vectors and with singular values of about one (0.7 to 1.2).
 
-    Products are bfloat16 on a GPU and on processors that have it, else float32.
+    Products are bfloat16 on a GPU and on processors that have it, else float32; those of wide matrices are float32.
 
     Args:
         matrices: N matrices of at most as many rows as columns, (N, rows, columns), float32.
@@ -102,10 +102,11 @@ def orthogonal(matrices: Tensor) -> Tensor:
         Float32, of the same shape.
     """
     norms = torch.linalg.vector_norm(matrices, dim=(1, 2), keepdim=True)
-    x = (matrices / norms.clamp(min=_LEAST_NORM)).to(_dtype(matrices.device.type))
+    x = matrices / norms.clamp(min=_LEAST_NORM)
     rows, columns = x.shape[1:]
-    result: Tensor = (_by_gram(x) if columns >= _WIDE * rows else _by_steps(x)).float()
-    return result
+    if columns >= _WIDE * rows:
+        return _by_gram(x)
+    return _by_steps(x.to(_dtype(matrices.device.type))).float()
 
 
 def _by_steps(x: Tensor) -> Tensor:
@@ -120,7 +121,9 @@ def _by_steps(x: Tensor) -> Tensor:
 def _by_gram(x: Tensor) -> Tensor:
     """Iterate on the products of rows alone, which are square, and multiply the matrices once; the same in theory.
 
-    Every iteration multiplies from the left by a polynomial of the gram matrix, and all of these commute.
+    Every iteration multiplies from the left by a polynomial of the gram matrix, and all of these commute. Never in
+    bfloat16: rounding gives the gram matrix of a nearly singular one negative eigenvalues, and these grow without
+    bound.
     """
     a, b, c = COEFFICIENTS
     gram, factors = torch.bmm(x, x.mT), None

@@ -138,6 +138,17 @@ def test_wide_matrices_may_be_iterated_by_the_products_of_their_rows(shape: tupl
     torch.testing.assert_close(_by_gram(x), _by_steps(x))
 
 
+@pytest.mark.parametrize("shape", [(8, 128, 512), (2, 32, 288), (2, 64, 64), (1, 16, 400)])
+def test_nearly_singular_matrices_stay_bounded(shape: tuple[int, int, int]) -> None:
+    generator = torch.Generator().manual_seed(6)
+    number, rows, columns = shape
+    matrices = torch.randn(number, rows, 2, generator=generator) @ torch.randn(number, 2, columns, generator=generator)
+    matrices += 1e-4 * torch.randn(shape, generator=generator)
+    values = torch.linalg.svdvals(orthogonal(matrices))
+    assert values.max() < 1.3
+    assert values[:, 1].min() > 0.6
+
+
 def test_a_gradient_of_zero_changes_nothing_and_is_finite() -> None:
     weight = nn.Parameter(torch.ones(3, 3))
     weight.grad = torch.zeros(3, 3)
