@@ -25,7 +25,7 @@ from infinity.scenes.drawing import ScenesConfig
 from infinity.text import BuiltinTextConfig
 from infinity.tokenizer.tokenizer import TokenizerConfig
 from infinity.training.learner import LoopConfig
-from infinity.training.optimizer import OptimizerConfig
+from infinity.training.optimizer import Algorithm, OptimizerConfig
 from infinity.training.tokenizer.collapse import CollapseConfig
 from infinity.training.tokenizer.objective import TokenizerLosses
 from infinity.transformer.config import TransformerConfig
@@ -71,6 +71,7 @@ class Recipe(Config):
         num_measured: Pictures for the reconstruction, and for loss and accuracy of bits.
         sampling: Guidance, temperature and top-p.
         workers: Workers of the trainings and the evaluation.
+        algorithm: Optimizer's algorithm of all trainings.
     """
 
     num_scenes: int
@@ -88,6 +89,7 @@ class Recipe(Config):
     num_measured: int
     sampling: SamplingConfig
     workers: WorkersConfig
+    algorithm: Algorithm = "adamw"
 
 
 def end_to_end(recipe: RecipeName, *, source: str | None, output: str) -> EndToEnd:
@@ -113,7 +115,7 @@ def end_to_end(recipe: RecipeName, *, source: str | None, output: str) -> EndToE
     # The learning rate decays only in the finetuning, since short trainings gain most during the decay.
     finetune = pretrain.replace(
         start_from=storage.join(pretrain.folder, MODEL_FOLDER),
-        optimizer=_optimizer(sizes.transformer_rate, sizes.finetune_loop, decay="linear"),
+        optimizer=_optimizer(sizes, sizes.transformer_rate, sizes.finetune_loop, decay="linear"),
         loop=sizes.finetune_loop,
         stage="finetune",
     )
@@ -137,7 +139,7 @@ def _tokenizer(sizes: Recipe, manifest: str, output: str) -> TrainTokenizerSpec:
         output=output,
         manifest=manifest,
         resolution=Resolution(sides=sizes.sides),
-        optimizer=_optimizer(sizes.tokenizer_rate, sizes.tokenizer_loop, weight_decay=0.0),
+        optimizer=_optimizer(sizes, sizes.tokenizer_rate, sizes.tokenizer_loop, weight_decay=0.0),
         loop=sizes.tokenizer_loop,
         workers=sizes.workers,
         model=sizes.tokenizer,
@@ -151,7 +153,7 @@ def _pretrain(sizes: Recipe, tokenizer: TrainTokenizerSpec) -> TrainTransformerS
         output=tokenizer.output,
         manifest=tokenizer.manifest,
         resolution=tokenizer.resolution,
-        optimizer=_optimizer(sizes.transformer_rate, sizes.pretrain_loop, decay="constant"),
+        optimizer=_optimizer(sizes, sizes.transformer_rate, sizes.pretrain_loop, decay="constant"),
         loop=sizes.pretrain_loop,
         workers=sizes.workers,
         tokenizer=storage.join(tokenizer.folder, MODEL_FOLDER),
@@ -174,6 +176,7 @@ def _dataset(sizes: Recipe, source: str | None, output: str) -> BuildDatasetSpec
 
 
 def _optimizer(
+    sizes: Recipe,
     rate: float,
     loop: LoopConfig,
     *,
@@ -187,6 +190,7 @@ def _optimizer(
         weight_decay=weight_decay,
         warmup_steps=min(100, round(warmup_share * loop.num_steps)),
         decay=decay,
+        algorithm=sizes.algorithm,
     )
 
 

@@ -13,6 +13,8 @@ from infinity.config import Config
 from infinity.training.eight_bit import eight_bit_adamw
 from infinity.training.muon import Muon
 
+Algorithm = Literal["adamw", "muon"]
+
 DECAYING = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d)
 
 
@@ -51,7 +53,7 @@ class OptimizerConfig(Config):
     final_share: float = 0.0
     drop_step: int | None = None
     states: Literal["float32", "8bit"] = "float32"
-    algorithm: Literal["adamw", "muon"] = "adamw"
+    algorithm: Algorithm = "adamw"
 
     def __post_init__(self) -> None:
         if self.learning_rate <= 0:
