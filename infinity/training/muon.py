@@ -6,13 +6,15 @@ the usual size of AdamW's, so that both take the same learning rate (arXiv:2502.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from infinity.training.distributed.parallel import ProcessGroup
 from infinity.transformer.precision import has_bfloat16
 
 MOMENTUM = 0.95
@@ -43,6 +45,7 @@ class Muon(torch.optim.Optimizer):
         betas: tuple[float, float],
         eps: float,
         weight_decay: float,
+        group: ProcessGroup = ProcessGroup(),  # noqa: B008 - frozen
     ) -> None:
         """Split the weights between the two algorithms.
 
@@ -54,7 +57,9 @@ class Muon(torch.optim.Optimizer):
             betas: Decay rates of AdamW's moments.
             eps: Small number of AdamW.
             weight_decay: Weight decay of the matrices.
+            group: Workers that hold the same weights and gradients, and share out the work on the matrices.
         """
+        self._group = group
         self._adamw = torch.optim.AdamW(others or [{"params": []}], lr=lr, betas=betas, eps=eps, fused=True)
         super().__init__([{"params": list(matrices), "weight_decay": weight_decay}], {"lr": lr})
         self._matrices = self.param_groups[0]
@@ -75,12 +80,27 @@ class Muon(torch.optim.Optimizer):
         ahead = dict(zip(weights, torch._foreach_lerp(gradients, momenta, MOMENTUM), strict=True))
         if decay:
             torch._foreach_mul_(weights, 1.0 - rate * decay)
-        for alike in self._alike:
-            steps = orthogonal(torch.stack([_matrix(ahead[weight]) for weight in alike]))
+        for alike, steps in zip(self._alike, self._steps(ahead), strict=True):
             size = SIZE_OF_ADAMW * max(steps.shape[1:]) ** 0.5
             steps_like = [_unmatrix(step, weight) for step, weight in zip(steps, alike, strict=True)]
             torch._foreach_add_(alike, steps_like, alpha=-rate * size)
         self._adamw.step()
+
+    def _steps(self, ahead: Mapping[Tensor, Tensor]) -> list[Tensor]:
+        """Return the steps of all matrices, grouped by shape; each worker computes its share of every group.
+
+        Workers on different processors would round differently; so all take the same result.
+        """
+        shapes = [(len(alike), *_matrix(alike[0]).shape) for alike in self._alike]
+        sizes = [math.prod(shape) for shape in shapes]
+        flat = next(iter(ahead.values())).new_zeros(sum(sizes))
+        steps = [part.view(shape) for part, shape in zip(flat.split(sizes), shapes, strict=True)]
+        own = slice(self._group.rank, None, self._group.size)
+        for alike, part in zip(self._alike, steps, strict=True):
+            if alike[own]:
+                part[own] = orthogonal(torch.stack([_matrix(ahead[weight]) for weight in alike[own]]))
+        self._group.sum(flat)
+        return steps
 
     def _momentum(self, weight: Tensor) -> Tensor:
         state = self.state[weight]

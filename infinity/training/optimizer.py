@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from infinity.config import Config
+from infinity.training.distributed.parallel import ProcessGroup
 from infinity.training.eight_bit import eight_bit_adamw
 from infinity.training.muon import Muon
 
@@ -92,8 +93,17 @@ def learning_rate_at(config: OptimizerConfig, step: int, num_steps: int) -> floa
     return config.learning_rate * (config.final_share + (1.0 - config.final_share) * share)
 
 
-def make_optimizer(module: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
+def make_optimizer(
+    module: nn.Module,
+    config: OptimizerConfig,
+    group: ProcessGroup = ProcessGroup(),  # noqa: B008 - frozen
+) -> torch.optim.Optimizer:
     """Return the optimizer of all weights that take a gradient; AdamW is one fused kernel per parameter group.
+
+    Args:
+        module: Network whose weights are trained.
+        config: Settings.
+        group: Workers that take every step together.
 
     Raises:
         ImportError: 8-bit moments without the library torchao.
@@ -115,6 +125,7 @@ def make_optimizer(module: nn.Module, config: OptimizerConfig) -> torch.optim.Op
             betas=config.betas,
             eps=config.eps,
             weight_decay=config.weight_decay,
+            group=group,
         )
     if config.states == "8bit":
         return eight_bit_adamw(groups, lr=config.learning_rate, betas=config.betas, eps=config.eps)

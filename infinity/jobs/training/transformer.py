@@ -239,7 +239,7 @@ def make_state_and_task(
         shard(transformer, group, device, offload=spec.workers.offload, bfloat16=in_bfloat16)
     state = TrainState(
         module=transformer,
-        optimizer=make_optimizer(transformer, spec.optimizer),
+        optimizer=make_optimizer(transformer, spec.optimizer, group),
         ema=None if spec.loop.ema_decay is None else Ema(transformer, spec.loop.ema_decay),
     )
     task = TransformerTask(

@@ -10,6 +10,7 @@ from infinity.jobs.training.transformer import TrainTransformerSpec
 from infinity.presets import tokenizer_preset
 from infinity.recipes.runs import end_to_end
 from infinity.tokenizer.tokenizer import Tokenizer
+from infinity.training.distributed.parallel import ProcessGroup
 from infinity.training.ema import Ema
 from infinity.training.muon import Muon, _by_gram, _by_steps, orthogonal
 from infinity.training.optimizer import OptimizerConfig, make_optimizer
@@ -189,6 +190,24 @@ def test_matrices_alone_can_be_trained() -> None:
     network(torch.ones(1, 4, 5)).sum().backward()
     optimizer.step()
     assert not torch.equal(network.square.weight, before)
+
+
+def test_workers_share_out_the_matrices_and_together_compute_all_of_them() -> None:
+    sums: list[Tensor] = []
+
+    class Recording(ProcessGroup):
+        def sum(self, values: Tensor) -> Tensor:
+            sums.append(values.clone())
+            return values
+
+    for rank, size in ((0, 1), (0, 3), (1, 3), (2, 3)):
+        module = Network()
+        state = TrainState(module=module, optimizer=make_optimizer(module, MUON, Recording(rank, size)))
+        learn(state, range(1))
+    whole, *shares = sums
+    assert torch.equal(sum(shares[1:], shares[0]), whole)
+    zeros = [share == 0 for share in shares]
+    assert all(torch.all(a | b) for a, b in ((zeros[0], zeros[1]), (zeros[1], zeros[2])))
 
 
 def test_the_rate_moves_in_all_groups() -> None:
