@@ -210,15 +210,15 @@ def _loop(
 
 
 def _demo() -> Recipe:
-    """Return the demo: twenty minutes on two cores for all stages together (decision 9)."""
+    """Return the demo: ten minutes on two cores for all stages together (decision 9, docs/speedrun.md)."""
     num_bits = 24
     return Recipe(
         num_scenes=8000,
         size_px=48,
         sides=(1, 2, 4, 6),
         tokenizer=tokenizer_preset("scenes").replace(num_bits=num_bits),
-        losses=SCENE_LOSSES,
-        tokenizer_loop=_loop(3200, 16, num_parts=2),
+        losses=SCENE_LOSSES.replace(l1=0.5, l2=4.0),
+        tokenizer_loop=_loop(1100, 16, num_parts=2),
         tokenizer_rate=6e-3,
         transformer=TransformerConfig(
             width=128,
@@ -230,15 +230,16 @@ def _demo() -> Recipe:
             drop_path=0.0,
             condition_drop=0.1,
         ),
-        pretrain_loop=_loop(1600, 32, num_parts=2),
-        finetune_loop=_loop(900, 32, num_parts=2),
-        transformer_rate=3e-3,
+        pretrain_loop=_loop(350, 32, num_parts=2),
+        finetune_loop=_loop(450, 32, num_parts=2),
+        transformer_rate=6e-3,
         scenes=SceneBenchmark(),
         num_measured=256,
         sampling=SamplingConfig(guidance=2.0, temperature=0.5),
         # Two processes of one thread each: small operations gain little from a second thread, but half batches run
         # almost twice as fast.
         workers=WorkersConfig(num_workers=2, threads=1),
+        algorithm="muon",
     )
 
 
@@ -251,6 +252,7 @@ def _emoji() -> Recipe:
     num_bits, demo = 32, _demo()
     return demo.replace(
         tokenizer=demo.tokenizer.replace(num_bits=num_bits, base_width=24),
+        losses=SCENE_LOSSES,
         tokenizer_loop=_loop(5000, 16, num_parts=2),
         tokenizer_rate=4e-3,
         transformer=demo.transformer.replace(width=192, num_heads=6, depth=6, num_bits=num_bits),
@@ -258,6 +260,7 @@ def _emoji() -> Recipe:
         finetune_loop=_loop(1800, 32, num_parts=2),
         transformer_rate=2e-3,
         sampling=SamplingConfig(guidance=3.0, temperature=0.4),
+        algorithm="adamw",
     )
 
 
