@@ -2,9 +2,9 @@
 
 python -m benchmarks.speedrun --work FOLDER --seeds 0 1 2 --beside CHECKOUT
 
-Seconds of the processor (user and system, of all processes of a stage) are given beside those of the clock, since other
-programs disturb them less. ``--beside`` runs each stage of the other tree just after the same stage here, with the
-first seed only. What a folder holds already is not run again; one log per seed lies in it.
+Seconds of the processor (user and system, of all processes) are given beside those of the clock, since other programs
+disturb them less. ``--beside`` runs the other tree just after this one, with the first seed only. A seed that has its
+log, ``speedrun.json``, is not run again.
 """
 
 from __future__ import annotations
@@ -14,32 +14,40 @@ import json
 import os
 import statistics
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from benchmarks.measuring.watching import watch
 
-STAGES = ("dataset", "tokenizer", "pretrain", "finetune", "evaluation")
 METRICS = {"score": "scene_geneval.overall", "psnr_db": "reconstruction.psnr_db"}
 GOALS = {"score": 0.92, "psnr_db": 31.0}
+LOG = "speedrun.json"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Took:
-    """What one stage took.
+class Record:
+    """What the stages of one seed took, and what came out.
 
     Attributes:
-        wall_s: Seconds of the clock.
+        wall_s: Seconds of the clock, of all stages.
         cpu_s: Seconds of the processor, of all processes.
-        load: Load of the machine when the stage began.
-        folder: Folder of the stage.
+        load: Load of the machine before and after.
+        stages: Seconds of the clock by stage.
+        score: Scene-GenEval.
+        psnr_db: PSNR of reconstructions.
     """
 
     wall_s: float
     cpu_s: float
-    load: float
-    folder: str
+    load: tuple[float, float]
+    stages: dict[str, float]
+    score: float
+    psnr_db: float
+
+    def row(self, tree: str, seed: int) -> str:
+        """Return a row of the board."""
+        return f"| {tree} | {seed} | {self.cpu_s:.0f} | {self.wall_s:.0f} | {self.score:.3f} | {self.psnr_db:.2f} |"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -48,45 +56,56 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--work", type=Path, required=True, help="folder of the runs")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--beside", type=Path, help="checkout of another tree, with a .venv of its own")
+    parser.add_argument("--bfloat16", action="store_true", help="products of the transformer here in bfloat16")
     options = parser.parse_args(arguments)
     work: Path = options.work.resolve()
-    trees = {"here": Path.cwd()} | ({"beside": options.beside.resolve()} if options.beside else {})
-    totals: dict[str, list[dict[str, float]]] = {name: [] for name in trees}
-    for place, seed in enumerate(options.seeds):
-        logs: dict[str, dict[str, Took]] = {name: {} for name in trees if place == 0 or name == "here"}
-        for stage in STAGES:
-            for name, log in logs.items():
-                log[stage] = run_stage(trees[name], work / name / f"seed-{seed}", seed, stage)
-        for name, log in logs.items():
-            totals[name].append(summary(log))
-            print(row(name, seed, totals[name][-1]), flush=True)
-    if options.beside:
+    more = ["bfloat16"] if options.bfloat16 else []
+    records, other = [], None
+    for seed in options.seeds:
+        records.append(run_seed(Path.cwd(), work / "here", seed, more))
+        print(records[-1].row("here", seed), flush=True)
+        if options.beside and other is None:
+            other = run_seed(options.beside.resolve(), work / "beside", seed)
+            print(other.row("beside", seed), flush=True)
+    if other is not None:
         for which in ("wall_s", "cpu_s"):
-            ratio = statistics.median(each[which] for each in totals["here"]) / totals["beside"][0][which]
+            ratio = statistics.median(getattr(each, which) for each in records) / getattr(other, which)
             print(f"median {which} here / beside: {ratio:.2f}")
-    return 0 if all(each[name] >= goal for each in totals["here"] for name, goal in GOALS.items()) else 1
+    return 0 if all(getattr(each, name) >= goal for each in records for name, goal in GOALS.items()) else 1
 
 
-def run_stage(tree: Path, output: Path, seed: int, stage: str) -> Took:
-    """Run a stage of a tree, or return what it took when it was run.
+def run_seed(tree: Path, work: Path, seed: int, more: Sequence[str] = ()) -> Record:
+    """Run all stages of a tree, or return the record of when they were run.
+
+    Args:
+        tree: Checkout.
+        work: Folder of its runs.
+        seed: Seed of the trainings.
+        more: Further arguments of ``stage.py``.
 
     Raises:
-        RuntimeError: The stage failed; the message holds the end of its output.
+        RuntimeError: A stage failed; the message holds the end of its output.
     """
-    log = output / "speedrun.json"
-    known: dict[str, Any] = json.loads(log.read_text()) if log.is_file() else {}
-    if stage not in known:
-        output.mkdir(parents=True, exist_ok=True)
-        load = os.getloadavg()[0]
-        script = Path(__file__).with_name("stage.py")
-        command = [str(python_of(tree)), str(script), str(output), str(seed), stage]
-        watched = watch(["env", "-C", str(tree), "-u", "PYTHONPATH", *command])
-        folder = watched.lines[watched.lines.index("end") + 1]
-        took = Took(wall_s=round(watched.wall_s, 1), cpu_s=round(watched.cpu_s, 1), load=load, folder=folder)
-        known[stage] = asdict(took)
-        log.write_text(json.dumps(known, indent=2) + "\n")
-        print(f"{output.parent.name} seed {seed} {stage}: {took.wall_s} s, processor {took.cpu_s} s", flush=True)
-    return Took(**known[stage])
+    output = work / f"seed-{seed}"
+    log = output / LOG
+    if log.is_file():
+        return Record(**json.loads(log.read_text()))
+    output.mkdir(parents=True, exist_ok=True)
+    before = os.getloadavg()[0]
+    command = [str(python_of(tree)), str(Path(__file__).with_name("stage.py")), str(output), str(seed), *more]
+    watched = watch(["env", "-C", str(tree), "-u", "PYTHONPATH", *command])
+    words = [line.split() for line in watched.lines if line.startswith("stage ")]
+    score, psnr_db = figures(Path(watched.lines[watched.lines.index("end") + 1]))
+    record = Record(
+        wall_s=round(watched.wall_s, 1),
+        cpu_s=round(watched.cpu_s, 1),
+        load=(before, os.getloadavg()[0]),
+        stages={name: float(seconds) for _, name, seconds in words},
+        score=score,
+        psnr_db=psnr_db,
+    )
+    log.write_text(json.dumps(asdict(record), indent=2) + "\n")
+    return record
 
 
 def python_of(tree: Path) -> Path:
@@ -95,19 +114,10 @@ def python_of(tree: Path) -> Path:
     return own if own.exists() else Path(sys.executable)
 
 
-def summary(log: dict[str, Took]) -> dict[str, float]:
-    """Return total seconds of the stages, and the model's score and PSNR as its evaluation reports them."""
-    report = json.loads((Path(log["evaluation"].folder) / "report.json").read_text())
-    scores = {each["metric"]: each["value"] for each in report.get("report", report)["scores"]}
-    figures = {name: float(scores[metric]) for name, metric in METRICS.items()}
-    seconds = {which: round(sum(getattr(took, which) for took in log.values()), 1) for which in ("wall_s", "cpu_s")}
-    return seconds | figures
-
-
-def row(name: str, seed: int, total: dict[str, float]) -> str:
-    """Return a row of the board."""
-    values = f"{total['cpu_s']:.0f} | {total['wall_s']:.0f} | {total['score']:.3f} | {total['psnr_db']:.2f}"
-    return f"| {name} | {seed} | {values} |"
+def figures(evaluation: Path) -> tuple[float, float]:
+    """Return a model's score and PSNR as its evaluation reports them."""
+    scores = {each["metric"]: each["value"] for each in json.loads((evaluation / "report.json").read_text())["scores"]}
+    return float(scores[METRICS["score"]]), float(scores[METRICS["psnr_db"]])
 
 
 if __name__ == "__main__":
