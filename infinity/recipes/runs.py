@@ -96,7 +96,7 @@ def end_to_end(recipe: RecipeName, *, source: str | None, output: str) -> EndToE
     """Return the specs of a run.
 
     Args:
-        recipe: Recipe: "demo" takes less than 20 minutes on two cores, "emoji" is for a few thousand small pictures and
+        recipe: Recipe: "demo" takes less than 10 minutes on two cores, "emoji" is for a few thousand small pictures and
             takes two hours, "mini" takes two minutes and learns next to nothing.
         source: URI of captioned pictures (image folder, .jsonl or .parquet); None draws scenes.
         output: URI of the folder in which every stage creates a folder.
@@ -210,15 +210,15 @@ def _loop(
 
 
 def _demo() -> Recipe:
-    """Return the demo: ten minutes on two cores for all stages together (decision 9, docs/speedrun.md)."""
+    """Return the demo: less than ten minutes on two cores for all stages together (decision 9)."""
     num_bits = 24
     return Recipe(
         num_scenes=8000,
         size_px=48,
         sides=(1, 2, 4, 6),
         tokenizer=tokenizer_preset("scenes").replace(num_bits=num_bits),
-        losses=SCENE_LOSSES.replace(l1=0.5, l2=4.0),
-        tokenizer_loop=_loop(1100, 16, num_parts=2),
+        losses=SCENE_LOSSES.replace(l1=0.25, l2=6.0),
+        tokenizer_loop=_loop(1200, 16, num_parts=2),
         tokenizer_rate=6e-3,
         transformer=TransformerConfig(
             width=128,
@@ -230,9 +230,9 @@ def _demo() -> Recipe:
             drop_path=0.0,
             condition_drop=0.1,
         ),
-        pretrain_loop=_loop(350, 32, num_parts=2),
-        finetune_loop=_loop(450, 32, num_parts=2),
-        transformer_rate=6e-3,
+        pretrain_loop=_loop(450, 32, num_parts=2),
+        finetune_loop=_loop(750, 32, num_parts=2),
+        transformer_rate=5e-3,
         scenes=SceneBenchmark(),
         num_measured=256,
         sampling=SamplingConfig(guidance=2.0, temperature=0.5),
