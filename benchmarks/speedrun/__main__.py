@@ -26,7 +26,7 @@ LOG = "speedrun.json"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Record:
+class SeedRecord:
     """What the stages of one seed took, and what came out.
 
     Attributes:
@@ -74,12 +74,12 @@ def main(arguments: list[str] | None = None) -> int:
     return 0 if meets_goals(records) else 1
 
 
-def meets_goals(records: Sequence[Record]) -> bool:
+def meets_goals(records: Sequence[SeedRecord]) -> bool:
     """Return whether the median seed meets each goal."""
     return all(statistics.median(getattr(each, name) for each in records) >= goal for name, goal in GOALS.items())
 
 
-def run_seed(tree: Path, work: Path, seed: int, more: Sequence[str] = ()) -> Record:
+def run_seed(tree: Path, work: Path, seed: int, more: Sequence[str] = ()) -> SeedRecord:
     """Run all stages of a tree, or return the record of when they were run.
 
     Args:
@@ -94,14 +94,14 @@ def run_seed(tree: Path, work: Path, seed: int, more: Sequence[str] = ()) -> Rec
     output = work / f"seed-{seed}"
     log = output / LOG
     if log.is_file():
-        return Record(**json.loads(log.read_text()))
+        return SeedRecord(**json.loads(log.read_text()))
     output.mkdir(parents=True, exist_ok=True)
     before = os.getloadavg()[0]
     command = [str(python_of(tree)), str(Path(__file__).with_name("stage.py")), str(output), str(seed), *more]
     watched = watch(["env", "-C", str(tree), "-u", "PYTHONPATH", *command])
     words = [line.split() for line in watched.lines if line.startswith("stage ")]
     score, psnr_db = figures(Path(watched.lines[watched.lines.index("end") + 1]))
-    record = Record(
+    record = SeedRecord(
         wall_s=round(watched.wall_s, 1),
         cpu_s=round(watched.cpu_s, 1),
         load=(before, os.getloadavg()[0]),
