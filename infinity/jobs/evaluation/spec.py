@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 from infinity.config import Config, digest_of
 from infinity.data.dataset.manifest import Split
 from infinity.evaluation.benchmark import Benchmark, EvalTarget
-from infinity.evaluation.contents import contents, is_current, model_digest
+from infinity.evaluation.contents import check_model_files, contents, is_current, model_digest
 from infinity.evaluation.dpg.benchmark import DpgBenchmark
 from infinity.evaluation.drawings import SampleBenchmark
 from infinity.evaluation.fid.distribution import DistributionBenchmark
@@ -146,11 +146,13 @@ class EvaluateSpec(JobSpec):
 
         Raises:
             ConfigError: The report in the folder cannot be read.
+            CheckpointError: A file of the model was replaced, so that its digest does not stand for it any more.
             StorageError: An input cannot be read.
         """
         plain = self.replace(inputs="")
         if not is_done(plain):
             return plain
+        check_model_files(self.model)
         report, found = load_report(plain, EvaluateReport), plain.contents()
         digest = model_digest(self.model)
         if digest in (None, report.model_digest) and is_current(report.inputs, found, self.manifest):
