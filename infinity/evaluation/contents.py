@@ -50,7 +50,7 @@ def check_model_files(model: str) -> None:
         return
     folders = {storage.parent(uri) for uri in storage.list_files(model) if storage.name(uri) == MARKER_FILE}
     for folder in sorted(folders):
-        for name, expected in read_checksums(folder).items():
+        for name, expected in read_checksums(folder)[1].items():
             uri = storage.join(folder, name)
             if storage.exists(uri) and not _is_as_committed(uri, expected):
                 raise CheckpointError(
@@ -108,7 +108,13 @@ def judged_by(benchmark: PromptBenchmark) -> dict[str, str]:
     found: dict[str, str] = {}
     for field in dataclasses.fields(benchmark):
         value = getattr(benchmark, field.name)
-        if isinstance(value, Config) and field.name not in ("pictures", "rewriter", "prompts", "questions"):
+        if isinstance(value, Config) and field.name not in (
+            "pictures",
+            "rewriter",
+            "prompts",
+            "questions",
+            "reference",
+        ):
             found |= {f"{field.name}.{where}": digest for where, digest in _of(value) if digest}
     return found
 
@@ -139,13 +145,17 @@ def _of(value: Any) -> Iterator[tuple[str, str]]:
     if isinstance(value, PictureFolder):
         yield "files", value.content() if _is_there(value) else ""
         return
+    if callable(content := getattr(value, "content", None)):
+        yield "files", content()
+        return
     if isinstance(value, tuple):
         for number, item in enumerate(value):
             yield from ((f"{number}.{where}", digest) for where, digest in _of(item))
         return
     if not isinstance(value, Config):
         return
-    if isinstance(model := getattr(value, "model", None), str) and getattr(value, "sha256", None) is None:
+    model = getattr(value, "model", None)
+    if isinstance(model, str) and model and getattr(value, "sha256", None) is None:
         yield "weights", folder_digest(Path(model)) if Path(model).is_dir() else ""
     for field in dataclasses.fields(value):
         inner = getattr(value, field.name)

@@ -90,12 +90,12 @@ def _existing(folder: str, file: str) -> str:
 
     Names of files come in either form: macOS writes accents as characters of their own.
     """
-    place = _place(folder, file)
-    if storage.exists(place):
+    place, bare = _place(folder, file), file.strip()
+    forms = (bare, *(unicodedata.normalize(form, bare) for form in ("NFC", "NFD")))
+    others = [other for other in (_place(folder, form) for form in forms) if other != place]
+    if not others or storage.exists(place):
         return place
-    bare = file.strip()
-    others = (_place(folder, each) for each in (bare, *(unicodedata.normalize(form, bare) for form in ("NFC", "NFD"))))
-    return next((other for other in others if other != place and storage.exists(other)), place)
+    return next((other for other in others if storage.exists(other)), place)
 
 
 def _place(folder: str, file: str) -> str:
