@@ -78,9 +78,29 @@ def locate(
     pictures = {path: info for path, info in files.items() if is_picture(path)}
     renamed = _by_metadata(folder, files, known or items, same)
     ids = {item.id for item in known or items}
+    by_item, unmatched = _matched(folder, sorted(pictures), layout, ids, renamed)
+    # GenEval's generator writes a grid.png beside the samples.
+    folders = {path.rpartition("/")[0] for path in unmatched}
+    with_samples = {name for name in folders if by_item.get(renamed.get(name, name))}
+    stray = [path for path in unmatched if path.rpartition("/")[0] not in with_samples]
+    warn_of_unmatched(folder, stray, len(pictures))
+    if not renamed:
+        _check_numbering(folder, {name for path in pictures for name, _ in layout(path)}, ids)
+    _warn_of_further(folder, map(len, by_item.values()), most)
+    samples = []
+    for item in items:
+        paths = [path for _, path in sorted(by_item.get(item.id, {}).items())][:most]
+        samples.append(with_missing(folder, item, [place_of(folder, pictures[path]) for path in paths], number))
+    return samples
+
+
+def _matched(
+    folder: PictureFolder, paths: Sequence[str], layout: Layout, ids: Collection[str], renamed: Mapping[str, str]
+) -> tuple[dict[str, dict[int, str]], list[str]]:
+    """Return the paths of each item's pictures by their number, and the paths that belong to no item."""
     by_item: dict[str, dict[int, str]] = {}
     unmatched: list[str] = []
-    for path in sorted(pictures):
+    for path in paths:
         places = [(renamed.get(name, name), place) for name, place in layout(path)]
         own = next((pair for pair in places if pair[0] in ids), None)
         if own is None:
@@ -93,19 +113,7 @@ def locate(
                 f"{folder.uri}: expected one picture {place} of {item_id}, found {taken} and {path}; take one "
                 "of them out"
             )
-    # GenEval's generator writes a grid.png beside the samples.
-    grids = [
-        path for path in unmatched if (beside := path.rpartition("/")[0]) and by_item.get(renamed.get(beside, beside))
-    ]
-    warn_of_unmatched(folder, [path for path in unmatched if path not in {*grids}], len(pictures))
-    if not renamed:
-        _check_numbering(folder, {name for path in pictures for name, _ in layout(path)}, ids)
-    _warn_of_further(folder, map(len, by_item.values()), most)
-    samples = []
-    for item in items:
-        paths = [path for _, path in sorted(by_item.get(item.id, {}).items())][:most]
-        samples.append(with_missing(folder, item, [place_of(folder, pictures[path]) for path in paths], number))
-    return samples
+    return by_item, unmatched
 
 
 def with_missing(

@@ -9,7 +9,8 @@ import pytest
 
 from infinity.data.images.contact_sheet import encode_png
 from infinity.evaluation.benchmark import BenchmarkResult
-from infinity.evaluation.dpg.benchmark import DpgBenchmark, DpgJudge, read_prompts
+from infinity.evaluation.dpg.benchmark import DpgBenchmark, DpgJudge
+from infinity.evaluation.dpg.prompts import read_prompts
 from infinity.evaluation.prompts.benchmark import JudgedPrompts, PictureFolder
 from infinity.storage.pinned import PinnedFile
 from tests.fixtures.small_world import values
