@@ -64,7 +64,8 @@ def _is_as_committed(uri: str, expected: Mapping[str, Any]) -> bool:
     if path is None:
         return bool(storage.size(uri) == expected["bytes"])
     about = os.stat(path)
-    return _sha256(uri, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns) == expected["sha256"]
+    found = _sha256(uri, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns)
+    return bool(found == expected["sha256"])
 
 
 @lru_cache(maxsize=4096)

@@ -203,8 +203,7 @@ def check_tracker(name: str, where: str = "--to") -> None:
         raise ValueError(f"{where}: expected one of {', '.join(TRACKERS)}, got {name!r}")
     if importlib.util.find_spec(_PACKAGES[name]) is None:
         raise ValueError(
-            f"{where}: {name} needs a package that is not installed; install it with: "
-            "pip install 'infinity-t2i[trackers]'"
+            f"{where} {name}: its package is not installed here; install it with: pip install 'infinity-t2i[trackers]'"
         )
 
 

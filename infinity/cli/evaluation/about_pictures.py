@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from infinity.jobs.evaluation.spec import EvaluateReport, EvaluateSpec
 
-_PROMPTS_FROM_TABLE = ("clip_score", "image_reward", "hps", "pick_score", "diversity")
+_PROMPTS_FROM_TABLE = ("clip_score", "image_reward", "hps", "pick_score", "diversity", "cmmd", "fd_dinov2")
 """Benchmarks that score any prompt; a table of pictures gives their prompts too."""
 
 _MOST_CHARACTERS = 200

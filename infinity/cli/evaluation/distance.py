@@ -38,8 +38,8 @@ def distance(
         typer.Option(
             "--metric",
             "-m",
-            help="inception (FID, KID, Inception Score, precision, recall; the default), cmmd or fd_dinov2; may be "
-            "repeated. cmmd=<folder> takes the network from a folder or another hub name.",
+            help="inception (FID, KID, Inception Score, precision, recall; the default), cmmd, fd_dinov2 or "
+            "fd_efficientnet_lite0; may be repeated. cmmd=<folder> takes the network from a folder or another hub.",
         ),
     ] = None,
     device: Device = "cpu",
@@ -83,10 +83,13 @@ def _chosen(metrics: Sequence[str]) -> dict[str, str]:
     chosen = {}
     for text in metrics:
         name, _, place = text.partition("=")
-        if name not in ("inception", "cmmd", "fd_dinov2") or (name == "inception" and place):
+        if name not in ("inception", "cmmd", "fd_dinov2", "fd_efficientnet_lite0") or (name == "inception" and place):
             raise ValueError(
-                f"--metric: expected inception, cmmd, fd_dinov2, cmmd=<folder> or fd_dinov2=<folder>, got {text!r}"
+                "--metric: expected inception, cmmd, fd_dinov2, fd_efficientnet_lite0, or cmmd=<folder> and so on, got "
+                f"{text!r}"
             )
+        if name in chosen:
+            raise ValueError(f"--metric: {name} is there twice; expected it once")
         chosen[name] = place
     return chosen
 

@@ -20,7 +20,7 @@ from infinity.evaluation.fid.frechet import GaussianStats
 from infinity.evaluation.fid.inception import InceptionFeatures
 from infinity.evaluation.fid.preparation import PREPARATIONS, Convention
 from infinity.evaluation.fid.reference_statistics import Provenance
-from infinity.evaluation.pictures.files import endings, is_picture
+from infinity.evaluation.pictures.files import digest_of_files, endings, is_picture
 from infinity.evaluation.pictures.shards import count_pictures, is_shard, read_pictures
 from infinity.evaluation.pictures.store import decode_picture
 
@@ -74,6 +74,21 @@ class ReferenceSet(Config):
             what = f"the split {self.split!r}" if manifest is not None else f"{', '.join(sorted(endings()))} files"
             raise ValueError(f"{self.uri}: expected at least 2 pictures ({what}), found {found.number}")
         return found
+
+    def content(self) -> str:
+        """Return a digest of the pictures, or of the manifest, which names its pictures by content; empty for none.
+
+        Raises:
+            StorageError: The place cannot be read.
+        """
+        inside = self.uri if self.uri.endswith(".parquet") else storage.join(self.uri, "manifest.parquet")
+        single = self.uri if is_shard(self.uri) else inside
+        if storage.exists(single):
+            return storage.sha256(single)[:16]
+        listed = () if is_shard(self.uri) else storage.list_details(self.uri)
+        start = len(self.uri.rstrip("/")) + 1
+        found = [(info.uri[start:], info) for info in listed if is_picture(info.uri) or is_shard(info.uri)]
+        return digest_of_files(found) if found else ""
 
     def _loose(self) -> Files:
         """Return the pictures of a folder, of a folder of shards, or of one shard."""
