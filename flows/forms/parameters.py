@@ -10,8 +10,10 @@ from pydantic import Field
 
 from flows.forms.benchmark_forms import (
     ClipScoreForm,
+    CmmdForm,
     DiversityForm,
     DpgForm,
+    FdDinov2Form,
     GenevalForm,
     HpsForm,
     ImageRewardForm,
@@ -284,6 +286,8 @@ _BENCHMARKS = (
     "diversity",
     "judge",
     "text_rendering",
+    "cmmd",
+    "fd_dinov2",
 )
 
 
@@ -313,6 +317,8 @@ class EvaluationForm(Form):
         default=None, description="Questions to a vision-language model: GenEval 2, DSG, TIFA, TIIF, VQAScore, others."
     )
     text_rendering: TextRenderingForm | None = Field(default=None, description="Words in pictures, read by an OCR.")
+    cmmd: CmmdForm | None = Field(default=None, description="Distance to a reference set by CLIP's vectors.")
+    fd_dinov2: FdDinov2Form | None = Field(default=None, description="Distance to a reference set by DINOv2's vectors.")
     guidance: Positive | None = Field(
         default=None, description="How strongly drawings follow their caption; 1 is not at all."
     )
