@@ -199,11 +199,11 @@ def _why_not_started(folder: Path, said: str) -> str:
         except OSError:
             continue
         if found := _ERROR.findall(lines):
-            return f"{name.partition('.')[0]}: {found[-1].strip()[:200]}"
+            return f"{name.partition('.')[0]}: {found[-1].rpartition('Check failed: ')[2].strip()[:200]}"
     return said.strip().partition(". ")[0] or "no reason was given"
 
 
-_ERROR = re.compile(r"^\[[^\]]* [EF] [^\]]*\](?: \([^)]*\))? \S+: (.*)$", re.MULTILINE)
+_ERROR = re.compile(r"^\[[^\]]* [EFC] [^\]]*\](?: \([^)]*\))? \S+: +(.*)$", re.MULTILINE)
 """Lines of Ray's logs about errors that ended something, such as ``[2026-11-29 22:25:49,678 E 12 12] node.cc:1: …``."""
 
 

@@ -14,7 +14,7 @@ from infinity.jobs.watching import ClusterLostError
 TIMED_OUT = "The current node timed out during startup. This could happen because some of the raylet failed to startup."
 RAYLET = """[2026-11-29 22:24:01,100 I 4711 4711] (raylet) main.cc:330: Setting cluster ID
 [2026-11-29 22:24:40,200 E 4711 4720] (raylet) agent_manager.cc:86: Agent process expected id 1 timed out
-[2026-11-29 22:24:47,697 F 4711 4711] (raylet) agent_manager.cc:108: The raylet exited because its agent failed
+[2026-11-29 22:24:47,697 C 4711 4711] (raylet) node.cc:35:  This may be a bug. Check failed: port Its agent failed
 [2026-11-29 22:24:47,698 I 4711 4711] (raylet) main.cc:900: Exiting
 """
 
@@ -44,12 +44,12 @@ def test_a_ray_that_does_not_start_is_one_sentence_with_reason_and_what_to_do(
 ) -> None:
     with (
         caplog.at_level(logging.WARNING),
-        pytest.raises(ClusterLostError, match=r"its agent failed; load .* on .* CPUs.*end other programs") as caught,
+        pytest.raises(ClusterLostError, match=r"Its agent failed; load .* on .* CPUs.*end other programs") as caught,
         connect(),
     ):
         pytest.fail("nothing is connected")
     assert len(attempts) == START_ATTEMPTS
-    assert f"{START_ATTEMPTS} attempts (raylet: The raylet exited" in str(caught.value)
+    assert f"{START_ATTEMPTS} attempts (raylet: port Its agent" in str(caught.value)
     assert "\n" not in str(caught.value)
     assert sum("trying again" in line for line in caplog.messages) == START_ATTEMPTS - 1
     assert not Path(attempts[0]).exists()
