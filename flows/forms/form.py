@@ -61,4 +61,6 @@ def _make_plain(box: dict[str, Any]) -> None:
     box.update(kinds[0])
     if box["type"] == "boolean":
         del box["type"]
-        box["enum"] = [True, False, None]
+        box["enum"] = [True, False]
+    if "enum" in box:
+        box["enum"] = [*box["enum"], None]  # else the server would refuse a null

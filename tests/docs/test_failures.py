@@ -26,7 +26,8 @@ def texts(path: Path) -> str:
     joined = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.JoinedStr):
-            joined.append("".join(part.value if isinstance(part, ast.Constant) else "…" for part in node.values))  # type: ignore[misc]
+            parts = [str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values]
+            joined.append("".join(parts))
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             joined.append(node.value)
     return "\n".join(joined)
