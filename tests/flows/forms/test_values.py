@@ -68,7 +68,7 @@ def other(form: type[Form], box: str, before: Any) -> Any:
     if isinstance(before, bool):
         return not before
     whole = int in get_args(form.model_fields[box].annotation) or "int" in str(form.model_fields[box].annotation)
-    return 7 if whole else 0.5
+    return 13 if whole else 0.35
 
 
 @pytest.mark.parametrize(("stage", "box"), [(stage, box) for stage, paths in PATHS.items() for box in paths])
