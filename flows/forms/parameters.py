@@ -4,7 +4,7 @@ A box that stays empty keeps the recipe's value. Bounds are checked when a run i
 values at once is checked by the specs themselves, when the run begins.
 """
 
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import Field
 
@@ -21,6 +21,7 @@ from flows.forms.benchmark_forms import (
 )
 from flows.forms.form import Count, Form, Positive, Seed, Share
 from flows.forms.judge_forms import JudgeForm, TextRenderingForm
+from flows.forms.values import StageName
 from infinity import storage
 from infinity.config import Config
 from infinity.data.curation.filters import FilterConfig, ModelFilters
@@ -47,7 +48,9 @@ AnyTrainSpec = TypeVar("AnyTrainSpec", bound=TrainSpec)
 
 
 class DatasetForm(Form):
-    """What is kept of the pictures. Empty boxes: the run's last values, at first the recipe's."""
+    """What is kept of the pictures. Empty boxes keep the run's values; a new run has its recipe's."""
+
+    stage: ClassVar[StageName | None] = "dataset"
 
     num_scenes: Count | None = Field(default=None, description="Number of drawn scenes, where no pictures are given.")
     min_side_px: Count | None = Field(default=None, description="Shortest side that is kept, in pixels.")
@@ -173,12 +176,13 @@ class DatasetForm(Form):
 
 
 class TrainingForm(Form):
-    """How long, how fast and on what a model is trained. Empty boxes: the run's last values, at first the recipe's."""
+    """Length, speed and place of a training. Empty boxes keep the run's values; a new run has a recipe's."""
 
     num_steps: Count | None = Field(default=None, description="Updates of the whole training.")
     batch_size: Count | None = Field(default=None, description="Pictures of one update, over all workers.")
     num_parts: Count | None = Field(
-        default=None, description="Parts of a batch, over all workers; more parts, less memory. Empty: one a worker."
+        default=None,
+        description="Parts of a batch, over all workers; more parts, less memory. At least one per worker.",
     )
     learning_rate: Positive | None = Field(default=None, description="Highest learning rate.")
     save_every_steps: Count | None = Field(
@@ -210,7 +214,9 @@ class TrainingForm(Form):
 
 
 class TokenizerForm(TrainingForm):
-    """How the tokenizer is trained. Empty boxes: the run's last values, at first the recipe's."""
+    """How the tokenizer is trained. Empty boxes keep the run's values; a new run has its recipe's."""
+
+    stage: ClassVar[StageName | None] = "tokenizer"
 
     num_bits: Annotated[int, Field(ge=1, le=64)] | None = Field(
         default=None, description="Bits of one position. The transformers of the run follow."
@@ -222,7 +228,7 @@ class TokenizerForm(TrainingForm):
 
 
 class TransformerForm(TrainingForm):
-    """How a transformer is trained. Empty boxes: the run's last values, at first the recipe's."""
+    """How a transformer is trained. Empty boxes keep the run's values; a new run has its recipe's."""
 
     self_correction: Share | None = Field(
         default=None,
@@ -249,7 +255,9 @@ class TransformerForm(TrainingForm):
 
 
 class FinetuneForm(TransformerForm):
-    """How a transformer is trained further. Empty boxes: the run's last values, at first the recipe's."""
+    """How a transformer is trained further. Empty boxes keep the run's values; a new run has its recipe's."""
+
+    stage: ClassVar[StageName | None] = "finetune"
 
     adapter_rank: Annotated[int, Field(ge=1, le=1024)] | None = Field(
         default=None,
@@ -266,7 +274,9 @@ class FinetuneForm(TransformerForm):
 
 
 class PretrainForm(TransformerForm):
-    """How a transformer is trained from nothing. Empty boxes: the run's last values, at first the recipe's."""
+    """How a transformer is trained from nothing. Empty boxes keep the run's values; a new run has its recipe's."""
+
+    stage: ClassVar[StageName | None] = "pretrain"
 
     depth: Count | None = Field(default=None, description="Number of blocks.")
     width: Count | None = Field(default=None, description="Channels; a multiple of the number of heads.")
@@ -292,7 +302,9 @@ _BENCHMARKS = (
 
 
 class EvaluationForm(Form):
-    """What is measured, and on how much. Empty boxes: the run's last values, at first the recipe's."""
+    """What is measured, and on how much. Empty boxes keep the run's values; a new run has its recipe's."""
+
+    stage: ClassVar[StageName | None] = "evaluation"
 
     reconstruction_pictures: Count | None = Field(default=None, description="Pictures for PSNR and SSIM.")
     validation_pictures: Count | None = Field(
