@@ -86,7 +86,7 @@ def connect(
         object_store_bytes: Shared memory of the local cluster.
 
     Raises:
-        ConnectionError: No cluster answers at the address.
+        ConnectionError: No cluster answers at the address, or the machine is too busy to start one.
         PermissionError: The cluster asks for a token that this process does not have.
         NoClusterError: No cluster answers at the address.
         ClusterLostError: The cluster was lost inside the block.
@@ -174,8 +174,13 @@ def _start_local(folder: Path, num_cpus: int | None, dashboard: bool, object_sto
                 )
             return
         except Exception as error:  # Ray raises nothing narrower
-            if "timed out during startup" not in str(error) or attempt == START_ATTEMPTS:
+            if "timed out during startup" not in str(error):
                 raise
+            if attempt == START_ATTEMPTS:
+                raise ConnectionError(
+                    f"Ray did not start on this machine in {START_ATTEMPTS} attempts, and nothing was run; try again "
+                    "when the machine is less busy, or give the address of a running cluster"
+                ) from error
             logger.warning("the machine is busy, Ray did not start in time; trying again")
             ray.shutdown()
 

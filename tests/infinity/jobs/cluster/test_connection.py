@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from infinity.jobs.cluster import ray_token
+from infinity.jobs.cluster import connection, ray_token
 from infinity.jobs.cluster.connection import MAX_FOLDER_LENGTH, connect, short_temporary_folder
 from tests.fixtures.limits import AGES_S
 from tests.fixtures.sockets import commands, listening_addresses, processes_with
@@ -27,6 +27,24 @@ def test_a_connected_process_stays_connected_after_the_block(local_ray: None) ->
     with connect():
         assert ray.get_runtime_context().get_node_id() == before
     assert ray.is_initialized()
+
+
+def test_a_machine_that_is_too_busy_to_start_ray_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Ray says after half a minute is of no kind; the wait itself is left out here."""
+    ray = pytest.importorskip("ray")
+    attempts = []
+
+    def init(**options: object) -> None:
+        attempts.append(options["_temp_dir"])
+        raise Exception("The current node timed out during startup. This could happen because some raylet failed.")
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(connection, "_is_connected", lambda: False)  # of this process, where tests share a cluster
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    with pytest.raises(ConnectionError, match=r"did not start on this machine in 3 attempts.*try again"), connect():
+        pass
+    assert len(attempts) == connection.START_ATTEMPTS
+    assert not Path(str(attempts[0])).exists()
 
 
 def test_the_folder_of_ray_is_short_even_where_temporary_folders_lie_deep(
