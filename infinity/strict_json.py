@@ -21,7 +21,7 @@ def parse_json(text: str | bytes, *, where: str) -> Any:
     """The value of a JSON text from anywhere, with bounds on what it may ask of us.
 
     Args:
-        text: UTF-8 where it is bytes.
+        text: UTF-8 where it is bytes, or UTF-16 or UTF-32 that begin as JSON does; a byte order mark is skipped.
         where: Name of the place in error messages.
 
     Raises:
@@ -49,10 +49,13 @@ def parse_json(text: str | bytes, *, where: str) -> Any:
             raise ConfigError(f"{where}: the key {twice!r:.80} stands twice in one object; keep one of them")
         return found
 
+    is_whole = isinstance(text, bytes)  # what is decoded has half characters as escapes only
     try:
+        text = text.removeprefix("\ufeff") if isinstance(text, str) else _decoded(text, where)
         data = json.loads(text, parse_constant=refuse, parse_int=whole, parse_float=decimal, object_pairs_hook=unique)
         _check_depth(text, data)
-        _check_characters(text, data, where)
+        if not is_whole or "\\ud" in text or "\\uD" in text:
+            _check_characters(data, where)
     except ConfigError:
         raise
     except ValueError as error:
@@ -62,8 +65,20 @@ def parse_json(text: str | bytes, *, where: str) -> Any:
     return data
 
 
-def _check_depth(text: str | bytes, data: Any) -> None:
-    num_brackets = text.count("[") + text.count("{") if isinstance(text, str) else text.count(b"[") + text.count(b"{")
+def _decoded(data: bytes, where: str) -> str:
+    """Decode strictly, unlike ``json.loads``, which lets encoded halves of characters pass."""
+    encoding = json.detect_encoding(data)
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError as error:
+        expected = encoding.upper().removesuffix("-SIG")
+        offset = error.start + len(data) - len(error.object)  # the decoder's own place is behind the mark
+        message = f"{where}: expected {expected} text, found byte {data[offset]:#04x} at offset {offset}"
+        raise ConfigError(message) from error
+
+
+def _check_depth(text: str, data: Any) -> None:
+    num_brackets = text.count("[") + text.count("{")
     if num_brackets <= MAX_DEPTH:
         return
     level = [data] if isinstance(data, dict | list) else []
@@ -75,10 +90,8 @@ def _check_depth(text: str | bytes, data: Any) -> None:
     raise RecursionError
 
 
-def _check_characters(text: str | bytes, data: Any, where: str) -> None:
+def _check_characters(data: Any, where: str) -> None:
     """A lone surrogate is legal as an escape, but is no character: it cannot be written to a file or a terminal."""
-    if isinstance(text, bytes) and b"\\ud" not in text and b"\\uD" not in text:
-        return
     try:
         json.dumps(data, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:

@@ -1,6 +1,7 @@
 """A person finetunes an imported model from the form in the browser; pictures of the form and of the run's page.
 
-    python -m tests.browser.finetune_form --out shots
+    python -m tests.browser.finetune_form --out shots                  # trains an adapter (LoRA)
+    python -m tests.browser.finetune_form --out shots --weights all    # trains all weights
 
 Starts a stack of its own (server, worker, file server) in a temporary folder, imports a small model from files in the
 published format, opens the form of ``finetune`` with a run, pictures and the model filled in, presses Submit, and waits
@@ -18,6 +19,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import torch
+
+from infinity.checkpoint import load_checkpoint
 from infra.environment import apply_common_environment
 from infra.settings import Settings
 from infra.stack import Stack
@@ -25,7 +29,8 @@ from tests.browser.scheduled_evaluation import NotSeenError, Server, told
 from tests.browser.screenshots import Browser, open_browser, why_no_browser
 from tests.fixtures.published_files import write_pictures, write_published, write_t5
 
-BOXES = {"num_steps": 2, "batch_size": 2, "num_parts": 1, "num_workers": 1, "threads": 1, "adapter_rank": 2}
+BOXES = {"num_steps": 2, "batch_size": 2, "num_parts": 1, "num_workers": 1, "threads": 1}
+WEIGHTS: dict[str, dict[str, int]] = {"adapter": {"adapter_rank": 2}, "all": {}}
 
 
 def command(*arguments: object) -> None:
@@ -60,11 +65,22 @@ def submit(browser: Browser, server: Server, parameters: dict[str, Any], out: Pa
     return server.ended(str(run["id"]))
 
 
+def count_changed(before: Path, after: Path) -> None:
+    """Print how many tensors of the imported model the training has changed; none is an error."""
+    old, new = (load_checkpoint(str(folder)).tensors for folder in (before, after))
+    changed = sum(not torch.equal(old[name].float(), new[name].float()) for name in old)
+    print(f"{changed} of {len(old)} tensors differ from the imported model", flush=True)
+    if changed == 0:
+        raise NotSeenError("the finetuned model has the weights of the imported one")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry of the command line; 0 when the form's run ended well and its model draws."""
     parser = argparse.ArgumentParser(prog="python -m tests.browser.finetune_form")
     parser.add_argument("--out", type=Path, required=True, help="folder for the pictures")
-    out = parser.parse_args(arguments).out
+    parser.add_argument("--weights", choices=tuple(WEIGHTS), default="adapter", help="what is trained (adapter)")
+    args = parser.parse_args(arguments)
+    out, boxes = args.out, BOXES | WEIGHTS[args.weights]
     if (reason := why_no_browser()) is not None:
         print(f"error: {reason}", file=sys.stderr)
         return 1
@@ -81,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         stack.worker_up(up)
         os.environ.update(stack.client_environment(up))  # for the questions of this process
         server = Server(up.api_url)
-        parameters = {"run": "formed", "data": str(folder / "pictures"), "model": str(model), "transformer": BOXES}
+        parameters = {"run": "formed", "data": str(folder / "pictures"), "model": str(model), "transformer": boxes}
         with open_browser() as browser:
             browser.log_in(up.ui_url, os.environ["PREFECT_API_AUTH_STRING"])
             run = submit(browser, server, parameters, out)
@@ -91,6 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if run["state"]["type"] != "COMPLETED":
             return 1
         (finetuned,) = (folder / "runs" / "formed").glob("transformer-*/model")
+        count_changed(model, finetuned)
         command("generate", "-c", finetuned, "-p", "a red circle", "-o", out)
     finally:
         stack.down()

@@ -27,7 +27,14 @@ from infinity.strict_json import MAX_DEPTH, ConfigError, parse_json
         ("", "not valid JSON"),
         ("{", "not valid JSON"),
         (b"\xff\xfe", "not valid JSON"),
-        ("\ufeff{}", "not valid JSON"),
+        (b'{"a": "\xff"}', "expected UTF-8 text, found byte 0xff at offset 7"),
+        (b'{"a": "\xed\xa0\x80"}', "expected UTF-8 text, found byte 0xed at offset 7"),
+        (b'\xef\xbb\xbf["\xc3"]', "expected UTF-8 text, found byte 0xc3 at offset 5"),
+        ('["\ud800"]', r"found \\ud800, which is half of one"),
+        (b'["\\udead"]', r"found \\udead, which is half of one"),
+        ('["\\ud800"]'.encode("utf-16"), r"found \\ud800, which is half of one"),
+        ('["\ud800"]'.encode("utf-16", "surrogatepass"), "expected UTF-16 text, found byte 0x00 at offset 6"),
+        ("\ufeff\ufeff{}", "not valid JSON"),
     ],
 )
 def test_what_is_beyond_all_need_is_one_sentence_with_its_place(text: str | bytes, message: str) -> None:
@@ -35,6 +42,13 @@ def test_what_is_beyond_all_need_is_one_sentence_with_its_place(text: str | byte
         parse_json(text, where="the file")
     assert str(caught.value).startswith("the file: ")
     assert len(str(caught.value)) < 250
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_a_file_of_any_encoding_of_json_is_read_with_or_without_a_mark(encoding: str) -> None:
+    text = '{"漢字": ["🎈", "\\ud83c\\udf88"]}'
+    assert parse_json(text.encode(encoding), where="x") == {"漢字": ["🎈", "🎈"]}
+    assert parse_json(f"\ufeff{text}", where="x") == {"漢字": ["🎈", "🎈"]}
 
 
 def test_what_files_of_ours_hold_is_read_as_by_the_standard_library() -> None:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 import tomllib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from tests.mutation.mutants import Mutant, mutants_of, sample
-from tests.mutation.reach import Reach, reach
+from tests.mutation.reach import Cache, Reach
 from tests.mutation.running import NOT_RUN, ROOT, judged, warm_up
 
 ROOMS = ("tokenizer", "transformer", "kernels", "generation", "training", "storage")
@@ -104,13 +105,32 @@ def _within(tests: Sequence[str], reached: Mapping[str, Reach], budget_s: float)
     return chosen
 
 
-def run(mutant: Mutant, reached: Mapping[str, Reach], budget_s: float) -> tuple[str, str]:
-    """Outcome of a mutant and the test that decided."""
+def stages(mutant: Mutant, files: Sequence[Path]) -> list[list[Path]]:
+    """Divide test files by how near they are: those of the mirrored name; its folder and importers; all others."""
+    dotted = mutant.path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+    package, _, module = dotted.rpartition(".")
+    folder = ROOT / "tests" / Path(mutant.path).parent
+    found: list[list[Path]] = [[], [], []]
+    for path in files:
+        text = path.read_text(encoding="utf-8")
+        is_near = path.parent == folder or f"{dotted} import" in text or f"import {dotted}" in text
+        is_near = is_near or re.search(rf"from {re.escape(package)} import [^\n]*\b{module}\b", text) is not None
+        found[0 if path.name == f"test_{mutant.module}.py" else 1 if is_near else 2].append(path)
+    return found
+
+
+def run(
+    mutant: Mutant, near_first: Sequence[Sequence[Path]], reach_of: Callable[[Sequence[Path]], dict[str, Reach]],
+    budget_s: float,
+) -> tuple[str, str]:  # fmt: skip
+    """Outcome of a mutant and the test that decided; files further away are looked at only if it survives."""
     outcome = ("survived", "no test reaches it")
-    for tests in tests_for(mutant, reached, budget_s):
-        allowed_s = {test: 10.0 + 10.0 * (reached[test].own_s + reached[test].shared_s) for test in tests}
-        if tests and (outcome := judged(mutant, allowed_s))[0] != "survived":
-            return outcome
+    for files in near_first:
+        reached = reach_of(files)
+        for tests in tests_for(mutant, reached, budget_s):
+            allowed_s = {test: 10.0 + 10.0 * (reached[test].own_s + reached[test].shared_s) for test in tests}
+            if tests and (outcome := judged(mutant, allowed_s))[0] != "survived":
+                return outcome
     return outcome
 
 
@@ -153,6 +173,13 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--only", default="*", help="run the mutants of the sample whose keys match this pattern")
     parser.add_argument("--without", nargs="*", default=(), help="source files to leave out, as patterns")
     parser.add_argument("--again", action="store_true", help="run mutants again that survived an earlier run")
+    parser.add_argument(
+        "--stages",
+        type=int,
+        default=3,
+        choices=(1, 2, 3),
+        help="1: tests of the mirrored file only; 2: also of its folder and of what imports it; 3: all (3)",
+    )
     parser.add_argument("--budget", type=float, default=60.0, help="processor seconds of tests a mutant (60)")
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "mutation", help="folder of results")
     return parser.parse_args(arguments)
@@ -169,7 +196,7 @@ def main(arguments: Sequence[str]) -> int:
         print(f"{EQUIVALENT.name} names {len(stale)} mutants that are not there:", *stale, sep="\n  ", file=sys.stderr)
     warm_up()
     files = [path for path in sorted((ROOT / "tests").rglob("test_*.py")) if _may_help(path)]
-    reached = reach(files, args.out / "reach.json", lambda line: print(line, flush=True))
+    cache = Cache(args.out / "reach.json", lambda line: print(line, flush=True))
     log = args.out / "results.jsonl"
     before = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
     done = {
@@ -185,7 +212,7 @@ def main(arguments: Sequence[str]) -> int:
         elif (mutant.path, mutant.key) in done:
             results.append({**done[mutant.path, mutant.key], **facts})
         elif fnmatchcase(mutant.key, args.only):
-            outcome, by = run(mutant, reached, args.budget)
+            outcome, by = run(mutant, stages(mutant, files)[: args.stages], cache.of, args.budget)
             results.append({**facts, "outcome": outcome, "by": by})
             with log.open("a") as file:
                 file.write(json.dumps(results[-1]) + "\n")

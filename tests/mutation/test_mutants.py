@@ -1,14 +1,16 @@
 """Mutants are where they should be, do what they say, and are drawn alike whatever else changes."""
 
 import importlib.util
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import infinity
-from tests.mutation.__main__ import EQUIVALENT, MODULES, ROOMS, core, equivalents, table
+from tests.mutation.__main__ import EQUIVALENT, MODULES, ROOMS, core, equivalents, run, stages, table
 from tests.mutation.mutants import Mutant, mutants_of, mutated_code, sample
+from tests.mutation.reach import Reach
 from tests.mutation.running import ROOT, MutantFinder
 
 
@@ -101,6 +103,31 @@ def test_every_name_of_the_core_is_a_file() -> None:
     assert {(room, name) for room, names in MODULES.items() for name in names} <= found
     folders = {part for path in core() for part in path.relative_to(ROOT / "infinity").parts[:-1]}
     assert set(ROOMS) <= folders
+
+
+def test_tests_of_the_mirrored_file_come_first_then_its_folder_and_importers(tmp_path: Path) -> None:
+    mutant = next(iter(mutants_of(ROOT / "infinity" / "tokenizer" / "quantizer.py", ROOT)))
+    named, importing, absent = (tmp_path / f"test_{name}.py" for name in ("quantizer", "other", "absent"))
+    for path, text in (
+        (named, ""),
+        (importing, "from infinity.tokenizer.quantizer import Quantizer\n"),
+        (absent, "from infinity.tokenizer.quantizers import more\n"),
+    ):
+        path.write_text(text)
+    beside = ROOT / "tests" / "infinity" / "tokenizer" / "test_tokenizer.py"
+    assert stages(mutant, [absent, beside, importing, named]) == [[named], [beside, importing], [absent]]
+
+
+def test_a_mutant_that_survives_is_brought_to_tests_further_away() -> None:
+    mutant = next(m for m in mutants_of(ROOT / "infinity" / "bits.py", ROOT) if m.function == "fold")
+    asked: list[Sequence[Path]] = []
+
+    def reach_of(files: Sequence[Path]) -> dict[str, Reach]:
+        asked.append(files)
+        return {}
+
+    assert run(mutant, [[Path("near.py")], [Path("far.py")]], reach_of, 1.0) == ("survived", "no test reaches it")
+    assert asked == [[Path("near.py")], [Path("far.py")]]
 
 
 def test_an_import_gets_the_changed_module() -> None:

@@ -291,7 +291,19 @@ class Manifest:
         """
         if not self.has_further:
             return [[] for _ in rows]
-        return [json.loads(text) if text else [] for text in self.values("further", rows)]
+        return [self._captions_in(text, row) for row, text in zip(rows, self.values("further", rows), strict=True)]
+
+    def _captions_in(self, text: Any, row: int) -> list[str]:
+        try:
+            captions: Any = json.loads(text) if text else []
+        except (ValueError, TypeError, RecursionError):
+            captions = None
+        if not isinstance(captions, list) or not all(isinstance(caption, str) for caption in captions):
+            raise ManifestError(
+                f"{self.uri}: expected a JSON list of texts as further captions of row {row}, found {text!r:.80}; "
+                "build the data set again"
+            )
+        return captions
 
     def place(self, row: int) -> tuple[str, int, int]:
         """Return the URI of the shard, offset and number of bytes of one picture.

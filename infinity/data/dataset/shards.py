@@ -117,7 +117,7 @@ def _from_index(uri: str, root: str) -> WrittenShard | None:
         data = json.loads(text)
         info = ShardInfo.from_json(data["info"], where=uri)
         rows = pa.Table.from_pylist(data["rows"], schema=FULL_SCHEMA)  # whatever lies there
-    except (KeyError, ValueError, pa.ArrowException) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, pa.ArrowException) as error:
         raise ConfigError(f"{uri}: expected the index of a shard ({error}); delete it to write it again") from error
     try:
         size = storage.size(storage.join(root, info.path))

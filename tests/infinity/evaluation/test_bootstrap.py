@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from infinity.evaluation.bootstrap import mean_interval, stratified_interval
+from infinity.evaluation.bootstrap import mean_interval, resampled_interval, stratified_interval
 
 
 def test_interval_holds_the_truth_about_as_often_as_it_says() -> None:
@@ -43,3 +43,16 @@ def test_unequal_numbers_of_pictures_count_by_their_number() -> None:
 @pytest.mark.parametrize("values", [[1.0], [0.5, 0.5, 0.5], [0.0, 0.0]])
 def test_nothing_is_known_where_all_agree(values: list[float]) -> None:
     assert mean_interval(values) is None
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e6])
+def test_replicates_that_differ_by_rounding_alone_say_nothing(scale: float) -> None:
+    clusters = scale * np.outer(np.arange(1.0, 11.0), [0.3, 0.1])
+    agreeing = {
+        "of ones": lambda sums: sums[:, 0] / sums[:, 1],
+        "of zeros": lambda sums: sums[:, 0] / scale - 3 * sums[:, 1] / scale,
+    }
+    for figure in agreeing.values():
+        assert len(np.unique(figure(clusters))) > 1, "there is no rounding to see"
+        assert resampled_interval(clusters, figure) is None
+    assert resampled_interval(clusters, lambda sums: sums[:, 0] / scale) is not None

@@ -21,6 +21,7 @@ from infinity.jobs.spec import begin, commit, is_done
 from infinity.storage import FileAlreadyThereError, LeaseHeldError, LeaseLostError
 from infinity.storage.names import LEASE_FILE
 from infinity.training.metrics import TENSORBOARD_FOLDER
+from tests.fixtures.double_starts import NOTES, noted
 from tests.fixtures.killing import Victim, newest_step
 from tests.fixtures.limits import AGES_S, wait_until
 from tests.fixtures.small_jobs import spec_of
@@ -135,6 +136,38 @@ def test_a_silence_that_is_none_is_refused(tmp_path: Path, monkeypatch: pytest.M
 
 def test_the_stated_time_is_a_minute() -> None:
     assert ownership.SILENCE_S == 60.0
+
+
+PRELOADING = """
+import os, sys, threading
+from tests.fixtures.preloading import preload
+name, here = "colorsys", os.getpid()
+number = preload(lambda: (__import__(name), threading.Thread(target=lambda: None).start(), os.chdir("/")))
+assert name in sys.modules and number >= 1, number
+assert preload(lambda: __import__(name)) == 0
+assert os.getcwd() != "/" and os.getpid() == here and threading.active_count() == 1
+try:
+    preload(lambda: 1 / 0)
+except RuntimeError as error:
+    print(error)
+"""
+
+
+def test_what_a_job_imports_is_imported_before_the_starts_and_nothing_else_stays() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", PRELOADING], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "the rehearsal failed; its traceback is above\n"
+    assert "ZeroDivisionError" in done.stderr
+
+
+def test_schedules_that_were_noted_count_by_kind_and_seed(tmp_path: Path) -> None:
+    assert noted(tmp_path, "dataset") == {}
+    rows = [
+        {"kind": kind, "seed": seed, "killed": seed, "fenced": 0} for kind in ("dataset", "sweep") for seed in (3, 5)
+    ]
+    (tmp_path / NOTES).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert {seed: row["killed"] for seed, row in noted(tmp_path, "dataset").items()} == {3: 3, 5: 5}
 
 
 @pytest.mark.slow

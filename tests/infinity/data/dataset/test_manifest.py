@@ -103,6 +103,20 @@ def test_what_is_no_manifest_is_a_clear_error(tmp_path: Path) -> None:
         Manifest.load(uri)
 
 
+@pytest.mark.parametrize("text", ["{", "5", '"a"', '["a", 5]', '{"a": 1}', "[" * 10_000, "null", 5])
+def test_further_captions_that_are_no_list_of_texts_are_a_clear_error(text: str | int) -> None:
+    m = manifest("s3://bucket/set/manifest.parquet")
+    column = pa.array(['["one", "two"]', None, "", text, None] if isinstance(text, str) else [5] * 5)
+    odd = Manifest(uri=m.uri, head=m.head, table=m.table.append_column("further", column))
+    if isinstance(text, str):
+        assert odd.further([2, 0, 1]) == [[], ["one", "two"], []]
+    with pytest.raises(
+        ManifestError, match=r"manifest.parquet: expected a JSON list of texts .* of row 3, found"
+    ) as told:
+        odd.further([3])
+    assert len(str(told.value)) < 300
+
+
 def test_manifest_of_another_version_is_a_clear_error(tmp_path: Path) -> None:
     m = manifest(str(tmp_path / "m.parquet"))
     Manifest(uri=m.uri, head=m.head.replace(format=99), table=m.table).save()
