@@ -74,6 +74,13 @@ def _moved(start: str, mark: str = "/") -> str:
     return separated(rows_of("image", "caption", [f"{start}img{mark}{name}" for name in NAMES]))
 
 
+def _cached(folder: Path) -> None:
+    """Write Arrow whose pictures lay in a cache, and the pictures."""
+    pictures(folder, NAMES)
+    old = [{"bytes": None, "path": f"/home/them/.cache/{name}"} for name in NAMES]
+    arrow("stream", {"image": old, "text": list(TEXTS)})(folder)
+
+
 _IN = tuple(f"img/{name}" for name in NAMES)
 _SPLITS = {"train": rows_of("image", "caption")[:2], "val": rows_of("image", "caption")[2:]}
 _LISTED = {
@@ -83,7 +90,6 @@ _LISTED = {
 }
 _FRAME = {"image": dict(enumerate(NAMES)), "caption": dict(enumerate(TEXTS))}
 _PLACES = [{"image": {"bytes": None, "path": name}, "text": text} for name, text in zip(NAMES, TEXTS, strict=True)]
-_OLD = [{"bytes": None, "path": f"/home/them/.cache/{name}"} for name in NAMES]
 
 ODD: tuple[Layout, ...] = (
     Layout("caption files in other case", beside(("0.png", "1.png", "2.png"), _by_name("{}.TXT"))),
@@ -139,9 +145,9 @@ ODD: tuple[Layout, ...] = (
     Layout("names from the folder above", table("x.csv", _moved("sets/cats/"), _IN)),
     Layout("names of a folder that is not here", table("x.csv", _moved("/home/them/"), ("val/0.png", "val/1.png")),
            rows=5, kept=0, captions=0),
-    Layout("pictures as base64", lambda f: (f / "x.jsonl").write_text(lines(rows_of("image", "text", _ENCODED)))),
-    Layout("pictures as data addresses", lambda f: (f / "x.jsonl").write_text(
-        lines(rows_of("image", "text", [f"data:image/png;base64,{text}" for text in _ENCODED])))),
+    Layout("pictures as base64", _files({"x.jsonl": lines(rows_of("image", "text", _ENCODED))}, ())),
+    Layout("pictures as data addresses", _files(
+        {"x.jsonl": lines(rows_of("image", "text", [f"data:image/png;base64,{text}" for text in _ENCODED]))}, ())),
     Layout("Parquet, base64", parquet({"image": _ENCODED, "text": TEXTS})),
     Layout("Parquet, columns with numbers", parquet(
         {"image": [picture(i) for i in range(3)], "caption_0": TEXTS, "caption_1": [t + " too" for t in TEXTS]}),
@@ -150,15 +156,14 @@ ODD: tuple[Layout, ...] = (
         {"image": [picture(i) for i in range(3)], "text": TEXTS, "description": [1, 2, 3]})),
     Layout("Parquet, conversations of two", parquet(
         {"image": [picture(i) for i in range(3)], "texts": [[{"user": "what?", "assistant": t}] for t in TEXTS]})),
-    Layout("Arrow with names of a cache", lambda f: (
-        pictures(f, NAMES), arrow("stream", {"image": _OLD, "text": list(TEXTS)})(f)), rows=5),
+    Layout("Arrow with names of a cache", _cached, rows=5),
     Layout("webdataset with several dots", _tar(_samples("img.v1.{}"))),
     Layout("webdataset with lists in JSON", _tar(_samples("{}", "json"))),
     Layout("webdataset with HEIC", _tar([("0.heic", b"\0\0\0\x18ftypheic" + bytes(40)), ("0.txt", b"x"),
                                          *_samples("s{}")]), rows=4),
     Layout("packed image folder", _tar([("0.png", picture(0)), ("metadata.jsonl", lines(rows_of()[:1]).encode()),
                                         *_samples("s{}")]), rows=5),
-    Layout("file that is no source", lambda f: (f / "x.rar").write_bytes(b"Rar!"), source="x.rar",
+    Layout("file that is no source", _files({"x.rar": b"Rar!"}, ()), source="x.rar",
            refused="x.rar: a file that is no source; unpack it first"),
 )  # fmt: skip
 

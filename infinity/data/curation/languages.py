@@ -50,7 +50,8 @@ def check_languages(languages: Sequence[str]) -> None:
 def language_shares(captions: Iterable[str], languages: Sequence[str]) -> Float[np.ndarray, " n"]:
     """Return the probability of each caption to be in one of some languages, 0 to 1.
 
-    All languages are about equally likely, 0.007 each, for a caption that says nothing about its language.
+    All languages are about equally likely, 0.007 each, for a caption that says nothing about its language. A caption
+    without letters is in all of them: 1.
 
     Args:
         captions: Cleaned captions.
@@ -62,7 +63,13 @@ def language_shares(captions: Iterable[str], languages: Sequence[str]) -> Float[
     check_languages(languages)
     wanted = frozenset(languages)
     rank = _identifier().rank
-    return np.fromiter((sum(p for code, p in rank(caption) if code in wanted) for caption in captions), np.float64)
+
+    def share(caption: str) -> float:
+        if not any(map(str.isalpha, caption)):
+            return 1.0
+        return float(sum(p for code, p in rank(caption) if code in wanted))
+
+    return np.fromiter(map(share, captions), np.float64)
 
 
 @lru_cache(maxsize=1)

@@ -7,7 +7,7 @@ A picture takes what a table says of it; where that says nothing, the files of i
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -119,7 +119,8 @@ class CaptionFiles:
         if not stems or not alone:
             return {}
         found: dict[str, str] = {}
-        for names_of in (_spellings, _places):
+        rules: tuple[Callable[[str, bool], Iterable[str]], ...] = (_spellings, _places)
+        for names_of in rules:
             texts: dict[str, list[str]] = {}
             for stem in stems:
                 for key in names_of(stem, True):

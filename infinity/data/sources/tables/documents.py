@@ -108,10 +108,10 @@ class Columns:
         same = {
             name: value for name, value in cells.items() if type(value) is type(first) and len(value) == len(places)
         }
+        if not isinstance(first, list) and any(set(value) != set(places) for value in same.values()):
+            return None
         names = (*columns.pictures(same), *columns.urls(same))
         if not _has_caption_column(same, columns) or not any(isinstance(same[name][places[0]], str) for name in names):
-            return None
-        if not isinstance(first, list) and any(set(value) != set(places) for value in same.values()):
             return None
         return [{name: value[place] for name, value in same.items()} for place in places]
 
@@ -167,7 +167,7 @@ def _is_row(content: Any, columns: SourceColumns) -> bool:
 
 def _one_after_the_other(text: str) -> list[Any] | None:
     """Return the objects of a document that holds several, over any number of lines each; None if it does not."""
-    decoder, found, at = json.JSONDecoder(), [], 0
+    decoder, found, at = json.JSONDecoder(), list[Any](), 0
     try:
         while (match := _NEXT_OBJECT.match(text, at)) and match.end() < len(text):
             value, at = decoder.raw_decode(text, match.end())

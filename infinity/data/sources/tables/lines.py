@@ -141,7 +141,7 @@ def read_header(uri: str, columns: SourceColumns) -> tuple[tuple[str, ...], str,
     """
     rows = quoted_rows(uri, 0, None)
     first, start = next(rows, None), 0
-    likely = ("\t", *_DELIMITERS) if uri.lower().endswith(".tsv") else _DELIMITERS
+    likely: tuple[str, ...] = ("\t", *_DELIMITERS) if uri.lower().endswith(".tsv") else _DELIMITERS
     if first is not None and (told := _SEPARATOR.match(first.content)):
         likely, start, first = (told[1].decode(), *likely), first.num_bytes, next(rows, None)
     if first is None or first.is_blank or not first.is_whole:
