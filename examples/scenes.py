@@ -2,7 +2,7 @@
 
     python examples/scenes.py
 
-The recipe "demo" takes about 20 minutes on two CPU cores and needs no download: the training pictures are drawn
+The recipe "demo" takes less than 10 minutes on two CPU cores and needs no download: the training pictures are drawn
 (coloured shapes with captions such as "a photo of two red circles"). The recipe "mini" takes two minutes and learns
 next to nothing. An interrupted run goes on where it stopped when it is started again.
 """

@@ -31,14 +31,18 @@ LAYOUTS = {"2B-released": "2B", "8B-released": "8B"}
 Work = Mapping[str, Any]
 
 
-def seconds_of(work: Work, *, compiled: bool = False) -> float:
+EAGER: Work = {"launches": 1.0, "moved": 1.0}
+"""Shares of the eager launches and bytes that are left without a compiler: all."""
+
+
+def seconds_of(work: Work, left: Work = EAGER) -> float:
     """Return the predicted seconds of counted work: what the card needs or what the host needs, the longer of both.
 
     Args:
         work: Launches, bytes moved, and operations by data type.
-        compiled: Whether element-wise kernels are fused: then a quarter of the launches and a third of the bytes.
+        left: Shares of launches and of bytes that are left when a compiler fuses element-wise kernels.
     """
-    launches, moved = work["launches"] / (4 if compiled else 1), work["moved"] / (3 if compiled else 1)
+    launches, moved = (work[what] * left[what] for what in ("launches", "moved"))
     half, full = (work["products"].get(kind, 0.0) for kind in ("bfloat16", "float32"))
     card = half / (REACHED["products"] * PEAK_FLOPS) + full / (REACHED["products"] * FLOAT32_FLOPS)
     card += sum(work["attention"].values()) / (REACHED["attention"] * PEAK_FLOPS)
@@ -83,14 +87,15 @@ def predict(case: Case, work: Mapping[str, Any]) -> dict[str, Any]:
     scenario = "draw-trailing" if case.guidance_off else SCENARIOS[case.group]
     layout, config = LAYOUTS[case.model], transformer_preset(case.model)
     full = at_depth(work[f"{scenario}:{layout}:1"], work[f"{scenario}:{layout}:2"], config.depth)
+    left = fusion(work[_compiled(case)]) if _is_compiled(case) else EAGER
     if case.group == "train":
         assert case.spec is not None, "trainings have a spec"
         schedule = Resolution(size=case.size).schedule(1.0)
-        seconds = seconds_of(full, compiled=case.compiled or case.spec.engine.compile)
+        seconds = seconds_of(full, left)
         flops = training_flops(config, schedule, [128] * case.pictures)
         return {"seconds": seconds, "mfu": flops / seconds / PEAK_FLOPS, "memory_gb": full["peak"] / 1e9}
-    coarse = seconds_of(full["coarse"], compiled=case.compiled)
-    late = seconds_of(_minus(full["loop"], full["coarse"]), compiled=case.compiled)
+    coarse = seconds_of(full["coarse"], left)
+    late = seconds_of(_minus(full["loop"], full["coarse"]), left)
     decoder = seconds_of(_minus(full, full["loop"]))
     return {
         "seconds": coarse + late + decoder,
@@ -100,6 +105,15 @@ def predict(case: Case, work: Mapping[str, Any]) -> dict[str, Any]:
         "memory_gb": full["peak"] / 1e9,
         "launches": full["launches"],
     }
+
+
+def fusion(counted: Work) -> dict[str, float]:
+    """Return the shares of one block's launches and bytes that are left after fusion.
+
+    Args:
+        counted: One block's work, "eager" and "compiled".
+    """
+    return {what: counted["compiled"][what] / number for what, number in counted["eager"].items()}
 
 
 def _minus(more: Work, less: Work) -> dict[str, Any]:
@@ -124,6 +138,7 @@ def print_predictions(wanted: list[Case], measured: Path) -> None:
     there = json.loads(measured.read_text())["cases"] if measured.exists() else {}
     predictable = [case for case in wanted if _is_predictable(case)]
     keys = sorted({f"{_scenario(case)}:{LAYOUTS[case.model]}:{depth}" for case in predictable for depth in (1, 2)})
+    keys += sorted({_compiled(case) for case in predictable if _is_compiled(case)})
     work = counted(keys) if keys else {}
     for case in wanted:
         line: dict[str, Any] = {"case": case.key}
@@ -134,6 +149,15 @@ def print_predictions(wanted: list[Case], measured: Path) -> None:
         if case.key in there:
             line["measured"] = there[case.key]
         print(json.dumps(line), flush=True)
+
+
+def _is_compiled(case: Case) -> bool:
+    return case.compiled or (case.spec is not None and case.spec.engine.compile)
+
+
+def _compiled(case: Case) -> str:
+    """Return the scenario that counts one block as the compiler fuses it."""
+    return f"compiled-{SCENARIOS[case.group]}:{LAYOUTS[case.model]}:1"
 
 
 def _scenario(case: Case) -> str:

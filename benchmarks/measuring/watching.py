@@ -62,6 +62,7 @@ def watch(command: Sequence[str], environment: dict[str, str] | None = None) -> 
         lines.append(line.rstrip("\n"))
         if lines[-1] in ("begin", "end"):
             moments[lines[-1]] = (time.perf_counter(), watcher.look())
+    process.stdout.close()
     code = process.wait()
     watcher.stop()
     if code or set(moments) != {"begin", "end"}:

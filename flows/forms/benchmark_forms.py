@@ -6,22 +6,25 @@ from pydantic import Field
 
 from flows.forms.form import Count, Form
 from infinity.evaluation.dpg.benchmark import DpgBenchmark
+from infinity.evaluation.fid.drawn_distance import CmmdBenchmark, DrawnDistanceBenchmark, FdDinov2Benchmark
+from infinity.evaluation.fid.reference_sets import ReferenceSet
 from infinity.evaluation.geneval.benchmark import GenevalBenchmark
 from infinity.evaluation.geneval.coco_detector import CocoDetectorConfig
 from infinity.evaluation.geneval.scenes import SceneDetector
 from infinity.evaluation.preference.benchmark import (
     ClipScoreBenchmark,
-    FitBenchmark,
     HpsBenchmark,
     ImageRewardBenchmark,
 )
 from infinity.evaluation.preference.clip_family import DiversityBenchmark, PickScoreBenchmark
+from infinity.evaluation.prompts.listed import ListedBenchmark
 from infinity.evaluation.prompts.lists import PromptList
 from infinity.evaluation.prompts.rewriting import InstructRewriter, RewriteFile, Rewriter
 from infinity.perception.language.instruct import InstructConfig
 from infinity.storage.pinned import PinnedFile
 
-AnyFit = TypeVar("AnyFit", bound=FitBenchmark)
+AnyListed = TypeVar("AnyListed", bound=ListedBenchmark)
+AnyDistance = TypeVar("AnyDistance", bound=DrawnDistanceBenchmark)
 
 
 class RewritingForm(Form):
@@ -116,7 +119,7 @@ class FitForm(RewritingForm):
     num_prompts: Count | None = Field(default=None, description="Number of prompts per category.")
     pictures_per_prompt: Count | None = Field(default=None, description="Pictures of every prompt.")
 
-    def common(self, benchmark: AnyFit) -> AnyFit:
+    def common(self, benchmark: AnyListed) -> AnyListed:
         """Return the benchmark with what was filled in of these boxes."""
         if self.prompts_uri is not None:
             benchmark = benchmark.replace(prompts=(PromptList(file=PinnedFile(uri=self.prompts_uri)),))
@@ -163,6 +166,51 @@ class DiversityForm(FitForm):
         if self.clip_model is None:
             return benchmark
         return benchmark.replace(clip=benchmark.clip.replace(model=self.clip_model))
+
+
+class DrawnDistanceForm(FitForm):
+    """Distance between pictures of prompts and a reference set."""
+
+    reference_uri: str | None = Field(
+        default=None, description="Pictures to compare with: a folder, tar shards, or a manifest (path or s3:// URI)."
+    )
+    network_model: str | None = Field(
+        default=None, description="CLIP or DINOv2 (folder or hub name); by default the published one."
+    )
+
+    def filled(self, kind: type[AnyDistance], before: AnyDistance | None) -> AnyDistance:
+        """Return the benchmark with what was filled in.
+
+        Raises:
+            ValueError: There is no list of prompts, or no reference set.
+        """
+        if before is None and (self.prompts_uri is None or self.reference_uri is None):
+            raise ValueError("expected prompts_uri and reference_uri, got none of one; fill in both boxes")
+        if before is None:
+            lists = (PromptList(file=PinnedFile(uri=str(self.prompts_uri))),)
+            before = kind(prompts=lists, reference=ReferenceSet(uri=str(self.reference_uri)))  # type: ignore[call-arg]
+        benchmark = self.common(before)
+        if self.reference_uri is not None:
+            benchmark = benchmark.replace(reference=benchmark.reference.replace(uri=self.reference_uri))
+        if self.network_model is not None:
+            benchmark = benchmark.replace(network=benchmark.network.replace(model=self.network_model))
+        return benchmark
+
+
+class CmmdForm(DrawnDistanceForm):
+    """CMMD between pictures of prompts and a reference set."""
+
+    def change(self, before: CmmdBenchmark | None) -> CmmdBenchmark:
+        """Return the benchmark with what was filled in."""
+        return self.filled(CmmdBenchmark, before)
+
+
+class FdDinov2Form(DrawnDistanceForm):
+    """FD-DINOv2 between pictures of prompts and a reference set."""
+
+    def change(self, before: FdDinov2Benchmark | None) -> FdDinov2Benchmark:
+        """Return the benchmark with what was filled in."""
+        return self.filled(FdDinov2Benchmark, before)
 
 
 class WeightsForm(FitForm):

@@ -4,14 +4,16 @@ A box that stays empty keeps the recipe's value. Bounds are checked when a run i
 values at once is checked by the specs themselves, when the run begins.
 """
 
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import Field
 
 from flows.forms.benchmark_forms import (
     ClipScoreForm,
+    CmmdForm,
     DiversityForm,
     DpgForm,
+    FdDinov2Form,
     GenevalForm,
     HpsForm,
     ImageRewardForm,
@@ -19,6 +21,7 @@ from flows.forms.benchmark_forms import (
 )
 from flows.forms.form import Count, Form, Positive, Seed, Share
 from flows.forms.judge_forms import JudgeForm, TextRenderingForm
+from flows.forms.values import StageName
 from infinity import storage
 from infinity.config import Config
 from infinity.data.curation.filters import FilterConfig, ModelFilters
@@ -45,7 +48,9 @@ AnyTrainSpec = TypeVar("AnyTrainSpec", bound=TrainSpec)
 
 
 class DatasetForm(Form):
-    """What is kept of the pictures. Empty boxes: the run's last values, at first the recipe's."""
+    """What is kept of the pictures. Empty boxes keep the run's values; a new run has its recipe's."""
+
+    stage: ClassVar[StageName | None] = "dataset"
 
     num_scenes: Count | None = Field(default=None, description="Number of drawn scenes, where no pictures are given.")
     min_side_px: Count | None = Field(default=None, description="Shortest side that is kept, in pixels.")
@@ -171,12 +176,13 @@ class DatasetForm(Form):
 
 
 class TrainingForm(Form):
-    """How long, how fast and on what a model is trained. Empty boxes: the run's last values, at first the recipe's."""
+    """Length, speed and place of a training. Empty boxes keep the run's values; a new run has a recipe's."""
 
     num_steps: Count | None = Field(default=None, description="Updates of the whole training.")
     batch_size: Count | None = Field(default=None, description="Pictures of one update, over all workers.")
     num_parts: Count | None = Field(
-        default=None, description="Parts of a batch, over all workers; more parts, less memory. Empty: one a worker."
+        default=None,
+        description="Parts of a batch, over all workers; more parts, less memory. At least one per worker.",
     )
     learning_rate: Positive | None = Field(default=None, description="Highest learning rate.")
     save_every_steps: Count | None = Field(
@@ -208,7 +214,9 @@ class TrainingForm(Form):
 
 
 class TokenizerForm(TrainingForm):
-    """How the tokenizer is trained. Empty boxes: the run's last values, at first the recipe's."""
+    """How the tokenizer is trained. Empty boxes keep the run's values; a new run has its recipe's."""
+
+    stage: ClassVar[StageName | None] = "tokenizer"
 
     num_bits: Annotated[int, Field(ge=1, le=64)] | None = Field(
         default=None, description="Bits of one position. The transformers of the run follow."
@@ -220,7 +228,7 @@ class TokenizerForm(TrainingForm):
 
 
 class TransformerForm(TrainingForm):
-    """How a transformer is trained. Empty boxes: the run's last values, at first the recipe's."""
+    """How a transformer is trained. Empty boxes keep the run's values; a new run has its recipe's."""
 
     self_correction: Share | None = Field(
         default=None,
@@ -247,7 +255,9 @@ class TransformerForm(TrainingForm):
 
 
 class FinetuneForm(TransformerForm):
-    """How a transformer is trained further. Empty boxes: the run's last values, at first the recipe's."""
+    """How a transformer is trained further. Empty boxes keep the run's values; a new run has its recipe's."""
+
+    stage: ClassVar[StageName | None] = "finetune"
 
     adapter_rank: Annotated[int, Field(ge=1, le=1024)] | None = Field(
         default=None,
@@ -264,7 +274,9 @@ class FinetuneForm(TransformerForm):
 
 
 class PretrainForm(TransformerForm):
-    """How a transformer is trained from nothing. Empty boxes: the run's last values, at first the recipe's."""
+    """How a transformer is trained from nothing. Empty boxes keep the run's values; a new run has its recipe's."""
+
+    stage: ClassVar[StageName | None] = "pretrain"
 
     depth: Count | None = Field(default=None, description="Number of blocks.")
     width: Count | None = Field(default=None, description="Channels; a multiple of the number of heads.")
@@ -284,11 +296,15 @@ _BENCHMARKS = (
     "diversity",
     "judge",
     "text_rendering",
+    "cmmd",
+    "fd_dinov2",
 )
 
 
 class EvaluationForm(Form):
-    """What is measured, and on how much. Empty boxes: the run's last values, at first the recipe's."""
+    """What is measured, and on how much. Empty boxes keep the run's values; a new run has its recipe's."""
+
+    stage: ClassVar[StageName | None] = "evaluation"
 
     reconstruction_pictures: Count | None = Field(default=None, description="Pictures for PSNR and SSIM.")
     validation_pictures: Count | None = Field(
@@ -313,6 +329,8 @@ class EvaluationForm(Form):
         default=None, description="Questions to a vision-language model: GenEval 2, DSG, TIFA, TIIF, VQAScore, others."
     )
     text_rendering: TextRenderingForm | None = Field(default=None, description="Words in pictures, read by an OCR.")
+    cmmd: CmmdForm | None = Field(default=None, description="Distance to a reference set by CLIP's vectors.")
+    fd_dinov2: FdDinov2Form | None = Field(default=None, description="Distance to a reference set by DINOv2's vectors.")
     guidance: Positive | None = Field(
         default=None, description="How strongly drawings follow their caption; 1 is not at all."
     )

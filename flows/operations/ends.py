@@ -22,10 +22,16 @@ def standing(folder: str) -> str:
     return f"stored at step {step}" if step >= 0 else ""
 
 
-def with_standing(spec: JobSpec, message: str) -> str:
-    """Return a message about the end of a stage, with where it stands if it is a training that has begun."""
+def with_standing(spec: JobSpec, message: str, *, may_pass: bool = False) -> str:
+    """Return a message about the end of a stage, with where it stands if it is a training that has begun.
+
+    Args:
+        spec: Spec of the stage.
+        message: What happened.
+        may_pass: Whether the cause may be gone at another start, so that starting again is worth a try.
+    """
     stands = standing(spec.folder) if isinstance(spec, TrainSpec) else ""
-    return f"{message}; {stands}; {GO_ON}" if stands else message
+    return "; ".join([message, *filter(None, [stands]), *([GO_ON] if stands or may_pass else [])])
 
 
 def command(deployment: str, parameters: Mapping[str, Any]) -> str:

@@ -129,13 +129,22 @@ def _end_of_job(stage: str, spec: JobSpec) -> State[Any]:
         return Failed(message=str(error))  # waiting for an address that never answered helps nobody
     except (ConnectionError, TimeoutError) as error:
         _disconnect()
-        return Failed(name=UNREACHABLE, message=with_standing(spec, str(error)))
+        return Failed(name=UNREACHABLE, message=with_standing(spec, str(error), may_pass=True))
     except FORESEEN as error:
         logger.debug("%s failed", stage, exc_info=True)
         return Failed(message=with_standing(spec, str(error)))
-    except Exception:
+    except Exception as error:
         logger.exception("%s failed in a way that no job foresees", stage)
-        raise
+        return Failed(message=with_standing(spec, _unforeseen(error)))
+
+
+def _unforeseen(error: Exception) -> str:
+    """Return a sentence about an error that no job raises on purpose, and where to look."""
+    first = str(error).strip().partition("\n")[0][:300]
+    return (
+        f"{type(error).__name__}{f': {first}' if first else ''}, which no job foresees; the log of this run has its "
+        "trace, and `infinity doctor` looks for what is wrong with the set-up"
+    )
 
 
 def _report_of(job: Job, spec: JobSpec, page: ProgressSink) -> JobReport:

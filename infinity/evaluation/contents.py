@@ -8,13 +8,16 @@ of their own, so that earlier scores stay beside what they were measured on.
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from infinity import storage
-from infinity.checkpoint import MARKER_FILE
+from infinity.checkpoint import MARKER_FILE, CheckpointError
+from infinity.checkpoint.record import read_checksums
 from infinity.config import Config, digest_of
 from infinity.evaluation.prompts.benchmark import PictureFolder, PromptBenchmark
 from infinity.perception.loading import folder_digest
@@ -32,6 +35,43 @@ def model_digest(model: str) -> str | None:
         return None
     marker = storage.join(model, MARKER_FILE)
     return storage.read_text(marker).strip() if storage.exists(marker) else None
+
+
+def check_model_files(model: str) -> None:
+    """Check that a model's files still are those that its digest stands for, before figures of it are read back.
+
+    On a disk, contents are compared; a file that did not change since is not read twice. In S3, sizes are.
+
+    Raises:
+        CheckpointError: A file was replaced.
+        StorageError: A file cannot be read.
+    """
+    if not model:
+        return
+    folders = {storage.parent(uri) for uri in storage.list_files(model) if storage.name(uri) == MARKER_FILE}
+    for folder in sorted(folders):
+        for name, expected in read_checksums(folder)[1].items():
+            uri = storage.join(folder, name)
+            if storage.exists(uri) and not _is_as_committed(uri, expected):
+                raise CheckpointError(
+                    f"{uri}: expected the file that was evaluated, found another content; the checkpoint is damaged, "
+                    "so restore the file, or save the model anew"
+                )
+
+
+def _is_as_committed(uri: str, expected: Mapping[str, Any]) -> bool:
+    path = storage.local_path(uri)
+    if path is None:
+        return bool(storage.size(uri) == expected["bytes"])
+    about = os.stat(path)
+    found = _sha256(uri, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns)
+    return bool(found == expected["sha256"])
+
+
+@lru_cache(maxsize=4096)
+def _sha256(uri: str, *_: int) -> str:
+    """Return a file's sha256; the other arguments change when the file does (its time of change cannot be set)."""
+    return storage.sha256(uri)
 
 
 def is_named_by_content(uri: str) -> bool:
@@ -69,7 +109,13 @@ def judged_by(benchmark: PromptBenchmark) -> dict[str, str]:
     found: dict[str, str] = {}
     for field in dataclasses.fields(benchmark):
         value = getattr(benchmark, field.name)
-        if isinstance(value, Config) and field.name not in ("pictures", "rewriter", "prompts", "questions"):
+        if isinstance(value, Config) and field.name not in (
+            "pictures",
+            "rewriter",
+            "prompts",
+            "questions",
+            "reference",
+        ):
             found |= {f"{field.name}.{where}": digest for where, digest in _of(value) if digest}
     return found
 
@@ -100,13 +146,17 @@ def _of(value: Any) -> Iterator[tuple[str, str]]:
     if isinstance(value, PictureFolder):
         yield "files", value.content() if _is_there(value) else ""
         return
+    if callable(content := getattr(value, "content", None)):
+        yield "files", content()
+        return
     if isinstance(value, tuple):
         for number, item in enumerate(value):
             yield from ((f"{number}.{where}", digest) for where, digest in _of(item))
         return
     if not isinstance(value, Config):
         return
-    if isinstance(model := getattr(value, "model", None), str) and getattr(value, "sha256", None) is None:
+    model = getattr(value, "model", None)
+    if isinstance(model, str) and model and getattr(value, "sha256", None) is None:
         yield "weights", folder_digest(Path(model)) if Path(model).is_dir() else ""
     for field in dataclasses.fields(value):
         inner = getattr(value, field.name)

@@ -19,6 +19,7 @@ from threading import Event
 from typing import TypeVar
 
 from infinity import storage
+from infinity.jobs.live_tracking import tracked
 from infinity.jobs.progress import Progress, ProgressSink, unfailing
 from infinity.jobs.removing import end_removal
 from infinity.jobs.spec import JobReport, JobSpec, is_done, load_report
@@ -101,7 +102,8 @@ def owned(spec: JobSpec, progress: ProgressSink) -> Iterator[Tenure]:
     try:
         with fenced(lease.fence):
             end_removal(folder)
-            yield Tenure(told, lease.fence, lease.lost)
+            with tracked(folder):
+                yield Tenure(told, lease.fence, lease.lost)
     finally:
         _give_back(lease, spec, folder)
 

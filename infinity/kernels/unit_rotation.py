@@ -46,13 +46,18 @@ def plain_unit_queries_and_keys(
     joint: Float[Tensor, "B L M E"], log_scale: Float[Tensor, " N"], rotary: Float[Tensor, "L P 2"]
 ) -> tuple[Float[Tensor, "B N L E"], Float[Tensor, "B N L E"]]:
     """Compute the same in plain operations, with autograd's gradients; a compiler fuses them by itself."""
-    x_SBNLE = joint.float().unflatten(2, (2, -1)).permute(2, 0, 3, 1, 4)
-    scale = torch.stack([log_scale.clamp(max=MAX_LOG_SCALE).exp(), torch.ones_like(log_scale)])
-    unit = F.normalize(x_SBNLE, dim=-1, eps=_MIN_LENGTH) * scale[:, None, :, None, None]
-    even, odd = unit.unflatten(-1, (-1, 2)).unbind(-1)
-    cosine, sine = rotary.unbind(-1)
-    y = torch.stack([even * cosine - odd * sine, even * sine + odd * cosine], dim=-1).flatten(-2)
-    return y[0], y[1]
+    query_BLNE, key_BLNE = joint.float().chunk(2, dim=2)
+    scale_N1 = log_scale.clamp(max=MAX_LOG_SCALE).exp()[:, None]
+    query = _rotated(F.normalize(query_BLNE, dim=-1, eps=_MIN_LENGTH) * scale_N1, rotary)
+    return query, _rotated(F.normalize(key_BLNE, dim=-1, eps=_MIN_LENGTH), rotary)
+
+
+def _rotated(x_BLNE: Float[Tensor, "B L N E"], rotary: Float[Tensor, "L P 2"]) -> Float[Tensor, "B N L E"]:
+    """Rotate adjacent pairs of channels in real numbers, which a compiler fuses with what stands before and after."""
+    even, odd = x_BLNE.unflatten(-1, (-1, 2)).unbind(-1)
+    cosine, sine = rotary[:, None].unbind(-1)
+    y_BLNE = torch.stack([even * cosine - odd * sine, even * sine + odd * cosine], dim=-1).flatten(-2)
+    return y_BLNE.transpose(1, 2)
 
 
 class _UnitRotate(torch.autograd.Function):

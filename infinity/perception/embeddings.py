@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -14,16 +15,19 @@ from PIL import Image
 from torch import Tensor
 
 from infinity.config import Config
+from infinity.perception import efficientnet_lite
 from infinity.perception.clip import Picture, normalised, rgb
 from infinity.perception.loading import check_complete, check_weights, explain, folder_digest, model_folder
+from infinity.storage.pinned import file_sha256
 
 _CLIP_MEAN, _CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
-EmbeddingKind = Literal["cmmd", "fd_dinov2"]
+EmbeddingKind = Literal["cmmd", "fd_dinov2", "fd_efficientnet_lite0"]
 _PUBLISHED: dict[EmbeddingKind, str] = {
     "cmmd": "openai/clip-vit-large-patch14-336",
     "fd_dinov2": "facebook/dinov2-large",
+    "fd_efficientnet_lite0": efficientnet_lite.PACKAGE,
 }
 
 
@@ -33,8 +37,9 @@ class EmbeddingConfig(Config):
 
     Attributes:
         kind: "cmmd" for CLIP ViT-L/14 at 336 px (arXiv:2401.09603), "fd_dinov2" for DINOv2 ViT-L/14 at 224 px
-            (arXiv:2306.04675).
-        model: Local folder or hub name; empty for the published network of the kind.
+            (arXiv:2306.04675), "fd_efficientnet_lite0" for EfficientNet-Lite0 at 224 px (a distance of our own: the
+            weights come with a small package, so that it can be measured anywhere).
+        model: Local folder or hub name, for EfficientNet-Lite0 a file; empty for the published network of the kind.
         revision: Commit, tag or branch of a hub name; None for the newest.
         sha256: First 8 to 64 digits of the checksum of the weights, or None for no check.
         batch_size: Pictures per batch; changes results by rounding only.
@@ -50,6 +55,16 @@ class EmbeddingConfig(Config):
     def place(self) -> str:
         """The local folder or hub name."""
         return self.model or _PUBLISHED[self.kind]
+
+    def weights_digest(self) -> str:
+        """Return 16 digits that name the weights and their settings.
+
+        Raises:
+            ValueError: There is no such network.
+        """
+        if self.kind == "fd_efficientnet_lite0":
+            return file_sha256(_lite_file(self))[:16]
+        return folder_digest(model_folder(self.kind, self.place, self.revision))
 
 
 class Embedder(ABC):
@@ -162,7 +177,47 @@ class Dinov2Embedder(Embedder):
         return f"{self.config.place} digest {self.digest}, scaled to {self.side_px} px (bicubic, 8 bits), first token"
 
 
-_EMBEDDERS: dict[EmbeddingKind, Any] = {"cmmd": CmmdEmbedder, "fd_dinov2": Dinov2Embedder}
+class EfficientNetLiteEmbedder(Embedder):
+    """EfficientNet-Lite0: both sides scaled to 224 px, the mean of the last map."""
+
+    mean, std = (127 / 255, 127 / 255, 127 / 255), (128 / 255, 128 / 255, 128 / 255)
+    side_px = 224
+
+    def __init__(self, config: EmbeddingConfig, device: str = "cpu") -> None:
+        self.config, self._device = config, device
+        file = _lite_file(config)
+        found, expected = file_sha256(file), config.sha256 or ("" if config.model else efficientnet_lite.SHA256)
+        if not found.startswith(expected):
+            raise ValueError(f"{file}: expected a file with the sha256 {expected}, found {found}")
+        self._model, self.digest = efficientnet_lite.load(file).to(device), found[:16]
+
+    def prepare(self, picture: Image.Image) -> Image.Image:
+        """Return the picture scaled to a square by Pillow's bicubic filter, whatever its shape."""
+        return picture.resize((self.side_px, self.side_px), Image.Resampling.BICUBIC)
+
+    def vectors(self, pixels: Float[Tensor, "n 3 S S"]) -> Float[Tensor, "n D"]:
+        """Return the mean of the last map."""
+        found: Tensor = self._model.features(pixels)
+        return found
+
+    def describe(self) -> str:
+        """Return network and preparation in words."""
+        return (
+            f"EfficientNet-Lite0 (ImageNet) {self.config.place} sha256 {self.digest}, scaled to {self.side_px} px "
+            "(bicubic, 8 bits), mean of the last map"
+        )
+
+
+def _lite_file(config: EmbeddingConfig) -> Path:
+    file = Path(config.model) if config.model else efficientnet_lite.packaged_weights()
+    if not file.is_file():
+        raise ValueError(f"{file}: expected the weights file of EfficientNet-Lite0, found none")
+    return file
+
+
+_EMBEDDERS: dict[EmbeddingKind, Any] = {
+    "cmmd": CmmdEmbedder, "fd_dinov2": Dinov2Embedder, "fd_efficientnet_lite0": EfficientNetLiteEmbedder,
+}  # fmt: skip
 
 
 def load_embedder(config: EmbeddingConfig, device: str = "cpu") -> Embedder:

@@ -25,7 +25,7 @@ from infinity.scenes.drawing import ScenesConfig
 from infinity.text import BuiltinTextConfig
 from infinity.tokenizer.tokenizer import TokenizerConfig
 from infinity.training.learner import LoopConfig
-from infinity.training.optimizer import OptimizerConfig
+from infinity.training.optimizer import Algorithm, OptimizerConfig
 from infinity.training.tokenizer.collapse import CollapseConfig
 from infinity.training.tokenizer.objective import TokenizerLosses
 from infinity.transformer.config import TransformerConfig
@@ -71,6 +71,7 @@ class Recipe(Config):
         num_measured: Pictures for the reconstruction, and for loss and accuracy of bits.
         sampling: Guidance, temperature and top-p.
         workers: Workers of the trainings and the evaluation.
+        algorithm: Optimizer's algorithm of all trainings.
     """
 
     num_scenes: int
@@ -88,13 +89,14 @@ class Recipe(Config):
     num_measured: int
     sampling: SamplingConfig
     workers: WorkersConfig
+    algorithm: Algorithm = "adamw"
 
 
 def end_to_end(recipe: RecipeName, *, source: str | None, output: str) -> EndToEnd:
     """Return the specs of a run.
 
     Args:
-        recipe: Recipe: "demo" takes less than 20 minutes on two cores, "emoji" is for a few thousand small pictures and
+        recipe: Recipe: "demo" takes less than 10 minutes on two cores, "emoji" is for a few thousand small pictures and
             takes two hours, "mini" takes two minutes and learns next to nothing.
         source: URI of captioned pictures (image folder, .jsonl or .parquet); None draws scenes.
         output: URI of the folder in which every stage creates a folder.
@@ -113,7 +115,7 @@ def end_to_end(recipe: RecipeName, *, source: str | None, output: str) -> EndToE
     # The learning rate decays only in the finetuning, since short trainings gain most during the decay.
     finetune = pretrain.replace(
         start_from=storage.join(pretrain.folder, MODEL_FOLDER),
-        optimizer=_optimizer(sizes.transformer_rate, sizes.finetune_loop, decay="linear"),
+        optimizer=_optimizer(sizes, sizes.transformer_rate, sizes.finetune_loop, decay="linear"),
         loop=sizes.finetune_loop,
         stage="finetune",
     )
@@ -137,7 +139,7 @@ def _tokenizer(sizes: Recipe, manifest: str, output: str) -> TrainTokenizerSpec:
         output=output,
         manifest=manifest,
         resolution=Resolution(sides=sizes.sides),
-        optimizer=_optimizer(sizes.tokenizer_rate, sizes.tokenizer_loop, weight_decay=0.0),
+        optimizer=_optimizer(sizes, sizes.tokenizer_rate, sizes.tokenizer_loop, weight_decay=0.0),
         loop=sizes.tokenizer_loop,
         workers=sizes.workers,
         model=sizes.tokenizer,
@@ -151,7 +153,7 @@ def _pretrain(sizes: Recipe, tokenizer: TrainTokenizerSpec) -> TrainTransformerS
         output=tokenizer.output,
         manifest=tokenizer.manifest,
         resolution=tokenizer.resolution,
-        optimizer=_optimizer(sizes.transformer_rate, sizes.pretrain_loop, decay="constant"),
+        optimizer=_optimizer(sizes, sizes.transformer_rate, sizes.pretrain_loop, decay="constant"),
         loop=sizes.pretrain_loop,
         workers=sizes.workers,
         tokenizer=storage.join(tokenizer.folder, MODEL_FOLDER),
@@ -174,6 +176,7 @@ def _dataset(sizes: Recipe, source: str | None, output: str) -> BuildDatasetSpec
 
 
 def _optimizer(
+    sizes: Recipe,
     rate: float,
     loop: LoopConfig,
     *,
@@ -187,6 +190,7 @@ def _optimizer(
         weight_decay=weight_decay,
         warmup_steps=min(100, round(warmup_share * loop.num_steps)),
         decay=decay,
+        algorithm=sizes.algorithm,
     )
 
 
@@ -206,15 +210,15 @@ def _loop(
 
 
 def _demo() -> Recipe:
-    """Return the demo: twenty minutes on two cores for all stages together (decision 9)."""
+    """Return the demo: less than ten minutes on two cores for all stages together (decision 9)."""
     num_bits = 24
     return Recipe(
         num_scenes=8000,
         size_px=48,
         sides=(1, 2, 4, 6),
         tokenizer=tokenizer_preset("scenes").replace(num_bits=num_bits),
-        losses=SCENE_LOSSES,
-        tokenizer_loop=_loop(3200, 16, num_parts=2),
+        losses=SCENE_LOSSES.replace(l1=0.25, l2=6.0),
+        tokenizer_loop=_loop(1200, 16, num_parts=2),
         tokenizer_rate=6e-3,
         transformer=TransformerConfig(
             width=128,
@@ -226,15 +230,16 @@ def _demo() -> Recipe:
             drop_path=0.0,
             condition_drop=0.1,
         ),
-        pretrain_loop=_loop(1600, 32, num_parts=2),
-        finetune_loop=_loop(900, 32, num_parts=2),
-        transformer_rate=3e-3,
+        pretrain_loop=_loop(450, 32, num_parts=2),
+        finetune_loop=_loop(750, 32, num_parts=2),
+        transformer_rate=5e-3,
         scenes=SceneBenchmark(),
         num_measured=256,
         sampling=SamplingConfig(guidance=2.0, temperature=0.5),
         # Two processes of one thread each: small operations gain little from a second thread, but half batches run
         # almost twice as fast.
         workers=WorkersConfig(num_workers=2, threads=1),
+        algorithm="muon",
     )
 
 
@@ -247,6 +252,7 @@ def _emoji() -> Recipe:
     num_bits, demo = 32, _demo()
     return demo.replace(
         tokenizer=demo.tokenizer.replace(num_bits=num_bits, base_width=24),
+        losses=SCENE_LOSSES,
         tokenizer_loop=_loop(5000, 16, num_parts=2),
         tokenizer_rate=4e-3,
         transformer=demo.transformer.replace(width=192, num_heads=6, depth=6, num_bits=num_bits),
@@ -254,6 +260,7 @@ def _emoji() -> Recipe:
         finetune_loop=_loop(1800, 32, num_parts=2),
         transformer_rate=2e-3,
         sampling=SamplingConfig(guidance=3.0, temperature=0.4),
+        algorithm="adamw",
     )
 
 

@@ -14,6 +14,7 @@ COLUMNS = ("metric", "model", "value", "unit", "low", "high", "n", "protocol", "
 _ESCAPES = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
+    "|": r"\textbar{}", "[": "{[}",  # at the begin of a row, LaTeX takes [ for an option of the line break
 }  # fmt: skip
 
 

@@ -62,39 +62,63 @@ def jobs_of(folder: str) -> list[str]:
     return sorted(found)
 
 
-def send(job: str, tracker: str, *, folder: Path, project: str) -> SentNow:
-    """Send what is new of a job to a tracker, as a run with the name of the job's folder.
+class Sending:
+    """A job and a tracker that gets what is new of it, as a run with the name of the job's folder.
+
+    The tracker is opened when there is something to send, and stays open until ``close``.
 
     Args:
         job: URI of the job's folder.
         tracker: Name of the tracker.
         folder: Local folder of the tracker.
         project: Name of the project at the tracker.
-
-    Raises:
-        ValueError: There is no such tracker, its package is not installed, or a file of the job cannot be read.
-        StorageError: A file cannot be read.
     """
-    name = storage.name(job.rstrip("/"))
-    state = storage.join(str(folder.absolute()), f"sent-{tracker}", f"{project}-{name}.json")
-    before = SentSoFar.parse(storage.read_text(state), where=state) if storage.exists(state) else SentSoFar()
-    rows = [row for row in _rows(job) if row["step"] > before.step]
-    pictures = [each for each in _pictures(job) if each[0] not in before.pictures]
-    scores = [] if before.scores else _scores(job)
-    if not rows and not pictures and not scores:
-        return SentNow(0, 0, 0)
-    opened = open_tracker(tracker, folder, project, name)
+
+    def __init__(self, job: str, tracker: str, *, folder: Path, project: str) -> None:
+        self.job, self.tracker = job, tracker
+        self._folder, self._project, self._name = folder, project, storage.name(job.rstrip("/"))
+        self._state = storage.join(str(folder.absolute()), f"sent-{tracker}", f"{project}-{self._name}.json")
+        self._opened: Tracker | None = None
+
+    def update(self) -> SentNow:
+        """Send what was not sent before.
+
+        Raises:
+            ValueError: There is no such tracker, its package is not installed, or a file of the job cannot be read.
+            StorageError: A file cannot be read.
+        """
+        state = self._state
+        before = SentSoFar.parse(storage.read_text(state), where=state) if storage.exists(state) else SentSoFar()
+        rows = [row for row in _rows(self.job) if row["step"] > before.step]
+        pictures = [each for each in _pictures(self.job) if each[0] not in before.pictures]
+        scores = [] if before.scores else _scores(self.job)
+        if not rows and not pictures and not scores:
+            return SentNow(0, 0, 0)
+        if self._opened is None:
+            self._opened = open_tracker(self.tracker, self._folder, self._project, self._name)
+        _write(self._opened, self.job, rows, pictures, scores)
+        after = SentSoFar(
+            step=int(max([before.step, *(row["step"] for row in rows)])),
+            pictures=(*before.pictures, *(path for path, _, _ in pictures)),
+            scores=before.scores or bool(scores),
+        )
+        storage.write_text(state, after.dump())
+        return SentNow(len(rows), len(pictures), len(scores))
+
+    def close(self) -> None:
+        """Write what is left, and end the run at the tracker."""
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
+
+
+def send(job: str, tracker: str, *, folder: Path, project: str) -> SentNow:
+    """Send what is new of a job to a tracker once; arguments and errors are those of `Sending`."""
+    sending = Sending(job, tracker, folder=folder, project=project)
     try:
-        _write(opened, job, rows, pictures, scores)
+        return sending.update()
     finally:
-        opened.close()
-    after = SentSoFar(
-        step=int(max([before.step, *(row["step"] for row in rows)])),
-        pictures=(*before.pictures, *(path for path, _, _ in pictures)),
-        scores=before.scores or bool(scores),
-    )
-    storage.write_text(state, after.dump())
-    return SentNow(len(rows), len(pictures), len(scores))
+        sending.close()
 
 
 def _write(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import importlib.util
 import io
 import os
 import time
@@ -189,14 +190,30 @@ TRACKERS: dict[str, Callable[[Path, str, str], Tracker]] = {
 """All trackers by name; each takes a local folder, the project's name and the run's name."""
 
 
+_PACKAGES = {"tensorboard": "tensorboardX", "wandb": "wandb", "mlflow": "mlflow", "trackio": "trackio"}
+
+
+def check_tracker(name: str, where: str = "--to") -> None:
+    """Check that there is a tracker of a name, and that its package is installed, without importing it.
+
+    Raises:
+        ValueError: One of both is not so.
+    """
+    if name not in TRACKERS:
+        raise ValueError(f"{where}: expected one of {', '.join(TRACKERS)}, got {name!r}")
+    if importlib.util.find_spec(_PACKAGES[name]) is None:
+        raise ValueError(
+            f"{where} {name}: its package is not installed here; install it with: pip install 'infinity-t2i[trackers]'"
+        )
+
+
 def open_tracker(name: str, folder: Path, project: str, run: str) -> Tracker:
     """Return a tracker.
 
     Raises:
         ValueError: There is no tracker of that name, or its package is not installed.
     """
-    if name not in TRACKERS:
-        raise ValueError(f"--to: expected one of {', '.join(TRACKERS)}, got {name!r}")
+    check_tracker(name)
     try:
         return TRACKERS[name](folder, project, run)
     except ImportError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -156,6 +156,14 @@ class Tokenizer(nn.Module):
         >>> tuple(tokenizer.decode_labels(quantized.labels).shape)
         (2, 3, 8, 8)
     """
+
+    outer_layers: ClassVar[tuple[str, ...]] = (
+        "encoder.conv_in",
+        "encoder.conv_out",
+        "decoder.conv_in",
+        "decoder.conv_out",
+    )
+    """Layers that read or write pixels or codes; Muon leaves them to AdamW."""
 
     def __init__(self, config: TokenizerConfig) -> None:
         super().__init__()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -68,6 +68,9 @@ class Transformer(nn.Module):
         one_form: Whether every block gets a drop path and every caption a mask, even where these change nothing, so
             that a compiler meets one form of call.
     """
+
+    outer_layers: ClassVar[tuple[str, ...]] = ("token_project", "head")
+    """Layers that read or write bits; Muon leaves them to AdamW."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()

@@ -33,11 +33,16 @@ def check_bfloat16(device: torch.device) -> None:
     Raises:
         ValueError: A CPU without instructions for bfloat16 (AVX-512 BF16, AMX, or those of Arm).
     """
-    if device.type == "cpu" and not _has_instructions():
+    if not has_bfloat16(device):
         raise ValueError(
             "bfloat16: this processor has no instructions for it and would emulate it, slower than float32; leave "
             "bfloat16 out"
         )
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Return whether the device has instructions for products in bfloat16: every GPU, and newer processors."""
+    return device.type != "cpu" or _has_instructions()
 
 
 def _has_instructions() -> bool:

@@ -29,8 +29,11 @@ from infinity.tokenizer import Tokenizer  # noqa: E402
 from infinity.training.transformer.adapters import AdapterConfig  # noqa: E402
 from infinity.training.transformer.engine import EngineConfig  # noqa: E402
 from infinity.transformer import Transformer  # noqa: E402
+from infinity.transformer.attention import KeyValueCache  # noqa: E402
 from infinity.transformer.precision import store_products_as  # noqa: E402
-from tests.phantom.meter import Meter, metered  # noqa: E402
+from infinity.transformer.scale_attention import AttentionMask  # noqa: E402
+from tests.phantom.fusion import block_inputs, call_block, fused, summed  # noqa: E402
+from tests.phantom.meter import Meter, _share, metered  # noqa: E402
 from tests.phantom.workers import workers  # noqa: E402
 
 LAYOUTS = {"2B": ("2B-released", "d32"), "8B": ("8B-released", "d56-folded")}
@@ -159,12 +162,79 @@ def train(layout: str, depth: int, **changes: Any) -> Figures:
         return _figures(meter, resting) | {"weights_on": sorted(places)}
 
 
+def compiled_draw(layout: str, depth: int) -> Figures:
+    """Count one block at the last scale, guided, beside its caches: eager and as the compiler fuses it.
+
+    Args:
+        layout: Key of ``LAYOUTS``.
+        depth: Not used; one block is counted.
+    """
+    with card.running():
+        config = transformer_preset(LAYOUTS[layout][0]).replace(depth=1)
+        model = Transformer(config).eval()
+        store_products_as(model, torch.bfloat16)
+        block, span = model.to(CUDA).block_modules()[0], SCHEDULE.spans[-1]
+        inputs = block_inputs(config, batch=2, tokens=span.stop - span.start)
+        heads = (2, config.num_heads, SCHEDULE.num_tokens, config.width // config.num_heads)
+        memory = [torch.empty(heads, device=CUDA, dtype=torch.bfloat16) for _ in range(2)]
+
+        def run(keys: torch.Tensor, values: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
+            cache = KeyValueCache(span.stop)
+            cache.length, cache._keys, cache._values = span.start, keys, values
+            return call_block(block, rest, cache)
+
+        arguments = [*memory, *inputs]
+        with metered() as meter, torch.no_grad():
+            run(*arguments)
+            eager = {"launches": meter.launches.total(), "moved": meter.moved}
+        return {"eager": eager, "compiled": summed(fused(run, arguments))}
+
+
+def compiled_train(layout: str, depth: int) -> Figures:
+    """Count one block in a step of the 1024 class with activation checkpointing: eager and as the compiler fuses it.
+
+    Its forward pass, then in one graph the same again and the backward pass.
+
+    Args:
+        layout: Key of ``LAYOUTS``.
+        depth: Not used; one block is counted.
+    """
+    with card.running():
+        config = transformer_preset(LAYOUTS[layout][0]).replace(depth=1)
+        with CUDA:
+            block = Transformer(config).block_modules()[0]
+        names = [name for name, _ in block.named_parameters()]
+        inputs = block_inputs(config, batch=4, tokens=SCHEDULE.num_tokens)
+        weights = [torch.empty_like(weight, requires_grad=True) for weight in block.parameters()]
+        grad, mask = torch.empty_like(inputs[0]), AttentionMask(blocks=_share(SCHEDULE))  # type: ignore[arg-type]
+
+        def forward(*tensors: torch.Tensor) -> torch.Tensor:
+            given, own = tensors[: len(inputs)], tensors[len(inputs) :]
+            return call_block(block, given, mask, dict(zip(names, own, strict=True)))
+
+        def backward(grad: torch.Tensor, *tensors: torch.Tensor) -> list[torch.Tensor]:
+            learned = [tensor for tensor in tensors if tensor.requires_grad]
+            found = torch.autograd.grad(forward(*tensors), learned, grad, allow_unused=True)
+            return [each for each in found if each is not None]
+
+        arguments = [*inputs, *weights]
+        with metered() as meter:
+            with torch.no_grad():
+                forward(*arguments)
+            backward(grad, *arguments)
+            eager = {"launches": meter.launches.total(), "moved": meter.moved}
+        kernels = fused(forward, arguments) + fused(backward, [grad, *arguments], learns=True)
+        return {"eager": eager, "compiled": summed(kernels)}
+
+
 def _training(**changes: Any) -> Callable[[str, int], Figures]:
     return lambda layout, depth: train(layout, depth, **changes)
 
 
 SCENARIOS: dict[str, Callable[[str, int], Figures]] = {
     "draw": lambda layout, depth: draw(layout, depth, 1),
+    "compiled-draw": compiled_draw,
+    "compiled-train": compiled_train,
     "draw-trailing": lambda layout, depth: draw(layout, depth, 1, TRAILING),
     "draw-32": lambda layout, depth: draw(layout, depth, 32),
     "sheet": lambda layout, depth: draw(layout, depth, 8, held=55 * 10**9),

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from infinity.jobs.evaluation.spec import EvaluateReport, EvaluateSpec
 
-_PROMPTS_FROM_TABLE = ("clip_score", "image_reward", "hps", "pick_score", "diversity")
+_PROMPTS_FROM_TABLE = ("clip_score", "image_reward", "hps", "pick_score", "diversity", "cmmd", "fd_dinov2")
 """Benchmarks that score any prompt; a table of pictures gives their prompts too."""
+
+_MOST_CHARACTERS = 200
+"""Longest name of a model."""
 
 
 def specs(spec: dict[str, Any], models: Sequence[str], pictures: str | None, name: str) -> Iterator[dict[str, Any]]:
@@ -40,6 +45,10 @@ def specs(spec: dict[str, Any], models: Sequence[str], pictures: str | None, nam
         raise ValueError("--pictures: expected a folder or table of pictures, got ''")
     if pictures is None and not elsewhere:
         raise ValueError("expected model folders, or --pictures with a folder that another model drew; got neither")
+    if pictures is not None and not is_table(pictures) and os.path.isfile(pictures):
+        raise ValueError(
+            f"--pictures: expected a folder or a table (.csv, .tsv, .jsonl, .json, .parquet), got the file {pictures}"
+        )
     for key, part in spec.items():
         if isinstance(part, dict) and key in _with_pictures() and not part.get("pictures") and pictures is not None:
             uri = _own_folder(storage.absolute(pictures), key)
@@ -47,7 +56,22 @@ def specs(spec: dict[str, Any], models: Sequence[str], pictures: str | None, nam
             if key in _PROMPTS_FROM_TABLE and is_table(uri) and not part.get("prompts"):
                 part["prompts"] = [{"file": {"uri": uri}}]
     first = pictures or next(iter(elsewhere.values()))["uri"]
-    yield {**spec, "model": "", "pictures_of": name or storage.name(str(first).rstrip("/"))}
+    by_place = storage.name(storage.absolute(str(first)).rstrip("/"))
+    yield {**spec, "model": "", "pictures_of": _checked_name(name) or by_place}
+
+
+def _checked_name(name: str) -> str:
+    """Return the name without blanks at its ends; a name with line breaks or other control characters is refused.
+
+    Names stand in tables, pages and LaTeX files, where such characters would change what is around them.
+    """
+    if name and not name.strip():
+        raise ValueError(f"--name: expected the name of a model, got {name!r}")
+    if bad := next((char for char in name if unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp")), None):
+        raise ValueError(f"--name: expected printable characters, found {bad!r} in {name!r:.80}; leave it out")
+    if len(name) > _MOST_CHARACTERS:
+        raise ValueError(f"--name: expected at most {_MOST_CHARACTERS} characters, got {len(name)}")
+    return name.strip()
 
 
 def _with_pictures() -> frozenset[str]:

@@ -18,11 +18,15 @@ if TYPE_CHECKING:
 
 
 def distance(
-    first: Annotated[str, typer.Argument(help="Set that is scored: folder of pictures, manifest, or .npz.")],
+    first: Annotated[str, typer.Argument(help="Set that is scored: pictures, tar shards, manifest, or .npz.")],
     second: Annotated[str, typer.Argument(help="Set that it is compared with, in one of the same forms.")],
     convention: Annotated[
-        str, typer.Option(help="How pictures are prepared: tf1, pytorch_fid, clean_fid or imagenet_norm.")
-    ] = "tf1",
+        str | None,
+        typer.Option(
+            help="How pictures are prepared: tf1 (the default), pytorch_fid, clean_fid or imagenet_norm. It holds for "
+            ".npz files too that do not state theirs."
+        ),
+    ] = None,
     split: Annotated[str, typer.Option(help="Split of a data set: validation or train.")] = "validation",
     feature: Annotated[int, typer.Option(help="Width of the Inception features: 64, 192, 768 or 2048.")] = 2048,
     kid_subset: Annotated[int, typer.Option(min=2, help="Pictures per subset of KID.")] = 1000,
@@ -34,8 +38,8 @@ def distance(
         typer.Option(
             "--metric",
             "-m",
-            help="inception (FID, KID, Inception Score, precision, recall; the default), cmmd or fd_dinov2; may be "
-            "repeated. cmmd=<folder> takes the network from a folder or another hub name.",
+            help="inception (FID, KID, Inception Score, precision, recall; the default), cmmd, fd_dinov2 or "
+            "fd_efficientnet_lite0; may be repeated. cmmd=<folder> takes the network from a folder or another hub.",
         ),
     ] = None,
     device: Device = "cpu",
@@ -52,7 +56,8 @@ def distance(
         from infinity.evaluation.fid.inception_weights import InceptionWeights
         from infinity.evaluation.fid.set_distance import distances
 
-        about = {"convention": convention, "split": split, "feature": feature}
+        stated = {} if convention is None else {"convention": convention}
+        about = {**stated, "split": split, "feature": feature}
         given = {name: value for name, value in (("uri", weights), ("sha256", sha256)) if value is not None}
         loaded: list[Network] = []
 
@@ -78,10 +83,13 @@ def _chosen(metrics: Sequence[str]) -> dict[str, str]:
     chosen = {}
     for text in metrics:
         name, _, place = text.partition("=")
-        if name not in ("inception", "cmmd", "fd_dinov2") or (name == "inception" and place):
+        if name not in ("inception", "cmmd", "fd_dinov2", "fd_efficientnet_lite0") or (name == "inception" and place):
             raise ValueError(
-                f"--metric: expected inception, cmmd, fd_dinov2, cmmd=<folder> or fd_dinov2=<folder>, got {text!r}"
+                "--metric: expected inception, cmmd, fd_dinov2, fd_efficientnet_lite0, or cmmd=<folder> and so on, got "
+                f"{text!r}"
             )
+        if name in chosen:
+            raise ValueError(f"--metric: {name} is there twice; expected it once")
         chosen[name] = place
     return chosen
 
@@ -102,7 +110,7 @@ def _by_embeddings(
     check_device(device)
     sides = []
     for uri in (first, second):
-        if uri.endswith((".npz", ".pt")):
+        if _is_statistics(uri):
             raise ValueError(
                 f"{uri}: {' and '.join(wanted)} need the pictures themselves; name their folder or manifest"
             )
@@ -125,13 +133,19 @@ def _side(uri: str, about: dict[str, object], network: Callable[[], Network], de
     from infinity.evaluation.fid.reference_sets import ReferenceSet
     from infinity.evaluation.fid.reference_statistics import StatisticsFile, read_statistics
     from infinity.evaluation.fid.set_distance import PictureSet, look_at
-    from infinity.storage.pinned import PinnedFile
 
     place = storage.absolute(uri)
-    if uri.endswith((".npz", ".pt")):
-        found = read_statistics(StatisticsFile(file=PinnedFile(uri=place)))
+    if _is_statistics(uri):
+        stated = {name: about[name] for name in ("convention",) if name in about}
+        file = StatisticsFile.from_json({"file": {"uri": place}, **stated}, where="distance")
+        found = read_statistics(file)
         return PictureSet(found.moments, found.provenance)
     reference = ReferenceSet.from_json({"uri": place, **about}, where="distance")
     reference.files()  # fails before weights are downloaded
     with bar(f"reading {uri}") as report:
         return look_at(reference, network(), device=device, progress=report)
+
+
+def _is_statistics(uri: str) -> bool:
+    """Return whether a URI names a file of statistics, by its ending."""
+    return uri.lower().endswith((".npz", ".pt"))

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import re
-import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -16,6 +13,7 @@ from infinity import storage
 from infinity.config import Config
 from infinity.evaluation.benchmark import BenchmarkResult
 from infinity.evaluation.bootstrap import stratified_interval
+from infinity.evaluation.dpg.prompts import read_prompts
 from infinity.evaluation.dpg.scoring import (
     PROTOCOLS,
     ItemError,
@@ -43,7 +41,13 @@ from infinity.evaluation.prompts.benchmark import (
     note_of_missing,
     split_missing,
 )
-from infinity.evaluation.prompts.found import in_folders_or_flat, locate, place_of, with_missing
+from infinity.evaluation.prompts.found import (
+    in_folders_or_flat,
+    locate,
+    place_of,
+    warn_of_unmatched,
+    with_missing,
+)
 from infinity.evaluation.prompts.rewriting import Rewriter, describe
 from infinity.evaluation.score import Score, slug
 from infinity.perception.language.vqa import Vqa, VqaConfig
@@ -58,6 +62,9 @@ OFFICIAL_PROMPTS = PinnedFile(
     uri="https://github.com/TencentQQGYLab/ELLA/archive/3c228f1dc6c4d3cad0a47493816151a419f14db3.zip"
 )
 
+_MOST_ASPECT = 3
+"""Largest ratio of the sides of a grid; a longer picture is a strip, whose quarters are no pictures."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DpgBenchmark(Config):
@@ -70,8 +77,8 @@ class DpgBenchmark(Config):
         vqa: Model that answers the questions.
         pictures_per_prompt: Tiles of the grid; the benchmark has 4.
         num_prompts: Number of prompts, spread over all; None takes all. Scores of a part say so.
-        resolution_px: Side of a tile in a grid that was drawn elsewhere; None is half of the grid's side. As in the
-            reference, a smaller grid is padded with black.
+        resolution_px: Side of a tile in a grid that was drawn elsewhere; None is half of the grid's side, or all of it
+            with one picture per prompt. As in the reference, a smaller grid is padded with black.
         rewriter: Rewriter of prompts before pictures are drawn, or None.
         pictures: Grids ``<item id>.png`` that were drawn elsewhere; None draws them with the model.
     """
@@ -133,6 +140,8 @@ class DpgBenchmark(Config):
         if not any(stem in stems for stem in grids):
             number = self.pictures_per_prompt
             return locate(folder, items, number, layout=in_folders_or_flat, most=number, known=whole)
+        pictures = [path for path in folder.files() if is_picture(path)]
+        warn_of_unmatched(folder, [p for p in pictures if "/" in p or p.split(".")[0] not in stems], len(pictures))
         return [
             with_missing(
                 folder, item, [place_of(folder, grids[stem])] if (stem := item.id.split(".")[0]) in grids else [], 1
@@ -161,7 +170,13 @@ class DpgBenchmark(Config):
             "tiles": self.pictures_per_prompt,
             "grids": self.pictures is not None,
             "resolution_px": self.resolution_px,
+            **({"whole": True} if self.is_whole else {}),
         }
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether a file that was drawn elsewhere is one picture, not a grid."""
+        return self.pictures is not None and self.pictures_per_prompt == 1 and self.resolution_px is None
 
     def judge(self, networks: Networks) -> DpgJudge:
         """Return the judge, with its model loaded."""
@@ -215,8 +230,9 @@ class DpgBenchmark(Config):
         }[protocol]
         part = "" if self.num_prompts is None else f"; a part of the prompts: {self.num_prompts}"
         table = self.questions.git_blob or self.questions.sha256 or self.questions.uri
+        grid = "" if self.is_whole else " in a 2x2 grid"
         return (
-            f"dpg-{protocol}/1: {self.pictures_per_prompt} pictures a prompt in a 2x2 grid, {self.vqa.describe()}, "
+            f"dpg-{protocol}/1: {self.pictures_per_prompt} pictures a prompt{grid}, {self.vqa.describe()}, "
             f"question table {table[:16]}, {describe(self.rewriter)}; {quirks}{part}"
         )
 
@@ -248,6 +264,9 @@ class DpgJudge:
                 other = f"pictures of {len(sizes)} sizes" if sizes else "no picture"
                 records.append({"missing": reasons[0] if reasons else other})
                 continue
+            if problem := self._problem(usable):
+                records.append({"missing": problem})
+                continue
             tiles, padded = self._tiles(usable)
             size = {"size_px": list(tiles[0].shape[:2])}
             records.append({"answers": [{} for _ in tiles], **size, **({"padded": True} if padded else {})})
@@ -258,12 +277,23 @@ class DpgJudge:
                 by_question.update({question: next(answers) for question in sample.item.about["questions"]})
         return list(records)
 
+    def _problem(self, pictures: list[Picture]) -> str:
+        """Return why a file cannot be cut into tiles; empty where it can."""
+        rows, columns, _ = pictures[0].shape
+        if self.benchmark.pictures is None or len(pictures) > 1 or self.benchmark.pictures_per_prompt == 1:
+            return ""
+        if min(rows, columns) < 2 or max(rows, columns) > _MOST_ASPECT * min(rows, columns):
+            return f"expected a grid of 2 x 2 pictures, found {rows}x{columns} pixels (rows x columns)"
+        return ""
+
     def _tiles(self, pictures: list[Picture]) -> tuple[list[Picture], bool]:
         """Return the tiles of one item, and whether a grid was too small for them."""
         if self.benchmark.pictures is None or len(pictures) > 1:
             return cut(tile(pictures), (pictures[0].shape[0], pictures[0].shape[1]), len(pictures)), False
         (grid,) = pictures
         side = self.benchmark.resolution_px
+        if self.benchmark.is_whole:
+            return [grid], False
         size = (grid.shape[0] // 2, grid.shape[1] // 2) if side is None else (side, side)
         padded = 2 * size[0] > grid.shape[0] or 2 * size[1] > grid.shape[1]
         return cut(grid, size, self.benchmark.pictures_per_prompt), padded
@@ -309,45 +339,6 @@ def pool(
         category: {item: (100 * total, number) for item, (total, number) in values.items()}
         for category, values in pooled.items()
     }
-
-
-def read_prompts(source: str | PinnedFile) -> dict[str, str]:
-    """Return prompts by the name of their file, without blanks at their ends.
-
-    Raises:
-        ValueError: No prompt, an empty prompt, or a prompt that is not UTF-8.
-        StorageError: A file is missing.
-    """
-    found: dict[str, bytes] = {}
-    if isinstance(source, str):
-        where = source
-        for uri in storage.list_files(source):
-            if uri.endswith(".txt"):
-                found[storage.name(uri).removesuffix(".txt")] = storage.read_bytes(uri)
-    else:
-        where = source.uri
-        found = dict(_zipped(source))
-    if not found:
-        raise ValueError(f"{where}: expected prompts in files <item id>.txt, found none")
-    prompts = {}
-    for name, data in found.items():
-        try:
-            prompts[name] = data.decode("utf-8").strip()
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{where}: the prompt {name}.txt is not UTF-8 ({error.reason})") from error
-        if not prompts[name]:
-            raise ValueError(f"{where}: the prompt {name}.txt is empty")
-    return prompts
-
-
-def _zipped(source: PinnedFile) -> Iterable[tuple[str, bytes]]:
-    try:
-        with zipfile.ZipFile(io.BytesIO(source.read())) as archive:
-            for path in archive.namelist():
-                if match := re.fullmatch(r"(?:.*/)?prompts/([^/]+)\.txt", path):
-                    yield match[1], archive.read(path)
-    except zipfile.BadZipFile as error:
-        raise ValueError(f"{source.uri}: expected a zip file with a folder of prompts ({error})") from error
 
 
 def _texts(name: str, tables: Iterable[Table]) -> list[str]:

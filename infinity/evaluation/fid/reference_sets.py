@@ -20,7 +20,8 @@ from infinity.evaluation.fid.frechet import GaussianStats
 from infinity.evaluation.fid.inception import InceptionFeatures
 from infinity.evaluation.fid.preparation import PREPARATIONS, Convention
 from infinity.evaluation.fid.reference_statistics import Provenance
-from infinity.evaluation.pictures.files import endings, is_picture
+from infinity.evaluation.pictures.files import digest_of_files, endings, is_picture
+from infinity.evaluation.pictures.shards import count_pictures, is_shard, read_pictures
 from infinity.evaluation.pictures.store import decode_picture
 
 FEATURES = (64, 192, 768, 2048)
@@ -35,8 +36,8 @@ class ReferenceSet(Config):
     """Which pictures are read, and how they are prepared.
 
     Attributes:
-        uri: Folder of pictures, read in the order of their names, subfolders included; or a manifest, or its
-            folder.
+        uri: Folder of pictures, read in the order of their names, subfolders included; or a folder of tar shards, or
+            one shard; or a manifest, or its folder.
         split: Split of a data set; "train" is never the default.
         size_px: Rows and columns that every picture is brought to first, as a model sees it: the middle, scaled by a
             Lanczos filter, rounded to 8 bits. None takes pictures as they are.
@@ -68,12 +69,40 @@ class ReferenceSet(Config):
             rows = [int(row) for row in manifest.rows(self.split)]
             found = Files(len(rows), lambda: ((f"{manifest.uri} row {row}", manifest.read_image(row)) for row in rows))
         else:
-            uris = [uri for uri in storage.list_files(self.uri) if is_picture(uri)]
-            found = Files(len(uris), lambda: ((uri, storage.read_bytes(uri)) for uri in sorted(uris)))
+            found = self._loose()
         if found.number < 2:
             what = f"the split {self.split!r}" if manifest is not None else f"{', '.join(sorted(endings()))} files"
             raise ValueError(f"{self.uri}: expected at least 2 pictures ({what}), found {found.number}")
         return found
+
+    def content(self) -> str:
+        """Return a digest of the pictures, or of the manifest, which names its pictures by content; empty for none.
+
+        Raises:
+            StorageError: The place cannot be read.
+        """
+        inside = self.uri if self.uri.endswith(".parquet") else storage.join(self.uri, "manifest.parquet")
+        single = self.uri if is_shard(self.uri) else inside
+        if storage.exists(single):
+            return storage.sha256(single)[:16]
+        listed = () if is_shard(self.uri) else storage.list_details(self.uri)
+        start = len(self.uri.rstrip("/")) + 1
+        found = [(info.uri[start:], info) for info in listed if is_picture(info.uri) or is_shard(info.uri)]
+        return digest_of_files(found) if found else ""
+
+    def _loose(self) -> Files:
+        """Return the pictures of a folder, of a folder of shards, or of one shard."""
+        listed = [self.uri] if is_shard(self.uri) else storage.list_files(self.uri)
+        uris = sorted(uri for uri in listed if is_picture(uri))
+        shards = sorted(uri for uri in listed if is_shard(uri))
+        if uris and shards:
+            raise ValueError(
+                f"{self.uri}: expected either pictures or shards, found {len(uris)} and {len(shards)} of them; put "
+                "them into folders of their own"
+            )
+        if shards:
+            return Files(count_pictures(shards), lambda: read_pictures(shards))
+        return Files(len(uris), lambda: ((uri, storage.read_bytes(uri)) for uri in uris))
 
     def _manifest(self) -> Manifest | None:
         inside = storage.join(self.uri, "manifest.parquet")

@@ -133,8 +133,8 @@ def _provenance(arrays: dict[str, Any], source: StatisticsFile, width: int) -> t
     if "passport" not in arrays:
         if stated is None:
             raise StatisticsError(
-                f"{where}: the file does not say how its pictures were prepared; state the convention: tf1 "
-                "(torch-fidelity, ADM), pytorch_fid, clean_fid or imagenet_norm"
+                f"{where}: the file does not say how its pictures were prepared; state the convention (--convention): "
+                "tf1 (torch-fidelity, ADM), pytorch_fid, clean_fid or imagenet_norm"
             )
         return Provenance(convention=stated, feature=width, source=where), source.count
     about = parse_json(str(arrays["passport"]), where=f"{where}: passport")
@@ -147,7 +147,10 @@ def _provenance(arrays: dict[str, Any], source: StatisticsFile, width: int) -> t
     if provenance.feature != width:
         raise StatisticsError(f"{where}: expected {provenance.feature} features, as its passport says, found {width}")
     if stated is not None and stated != provenance.convention:
-        raise StatisticsError(f"{where}: stated as {stated}, but the file says {provenance.convention}")
+        raise StatisticsError(
+            f"{where}: stated as {stated}, but the file says {provenance.convention}; different conventions never "
+            "compare"
+        )
     return provenance, count
 
 
@@ -167,7 +170,10 @@ def _arrays(data: bytes, where: str) -> dict[str, Any]:
             f"{where}: expected an .npz or .pt file of statistics ({type(error).__name__}: {error!s:.300})"
         ) from error
     if missing := {"mu", "sigma"} - set(arrays):
-        raise StatisticsError(f"{where}: expected mu and sigma, missing {sorted(missing)}; found {found[:8]}")
+        raise StatisticsError(
+            f"{where}: expected mu and sigma, missing {sorted(missing)}; found {found[:8]}. Pictures themselves are "
+            "read from a folder or from tar shards"
+        )
     return arrays
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from infinity.config import Config
@@ -14,7 +14,14 @@ from infinity.evaluation.geneval.scoring import GenevalConfig, GenevalPrompt
 from infinity.evaluation.geneval.search import BestOf
 from infinity.evaluation.geneval.verdicts import GenevalJudge, summarize_verdicts
 from infinity.evaluation.networks import Networks
-from infinity.evaluation.prompts.benchmark import JudgedPrompts, PictureFolder, PromptItem, PromptSample, spread
+from infinity.evaluation.prompts.benchmark import (
+    JudgedPrompts,
+    PictureFolder,
+    PromptItem,
+    PromptSample,
+    join_notes,
+    spread,
+)
 from infinity.evaluation.prompts.found import locate
 from infinity.evaluation.prompts.rewriting import Rewriter, describe
 from infinity.storage.lines import json_objects
@@ -25,6 +32,9 @@ OFFICIAL_PROMPTS = PinnedFile(
     "prompts/evaluation_metadata.jsonl",
     sha256="5c48e0813e812e3c373fa5c8ed07a8f0a483be30272b4427b0559c8048e67c13",
 )
+
+MORE_PICTURES = "have more pictures than the protocol says"
+"""Words in the note of a score over more pictures per prompt than were asked for; GenEval's scorer takes all."""
 
 _NAMED = 8
 """Number of classes that an error message names."""
@@ -110,7 +120,7 @@ class GenevalBenchmark(Config):
 
     def summarize(self, results: JudgedPrompts) -> BenchmarkResult:
         """Return ``geneval.overall``, ``.<task>`` and ``.prompts``; a sheet and the verdicts of every task."""
-        return summarize_verdicts(
+        found = summarize_verdicts(
             results,
             self.name,
             protocol=self._protocol(),
@@ -119,6 +129,11 @@ class GenevalBenchmark(Config):
             sheets=self.name,
             records=f"{self.name}_verdicts.jsonl",
         )
+        more = sum(len(record["pictures"]) > self.pictures_per_prompt for _, record in results)
+        if not more or self.best_of is not None:
+            return found
+        words = f"{more} prompts {MORE_PICTURES}, all of which count"
+        return replace(found, scores=tuple(s.replace(note=join_notes(words, s.note)) for s in found.scores))
 
     def _protocol(self) -> str:
         part = "" if self.prompts_per_task is None else f"; a part: {self.prompts_per_task} prompts a task"

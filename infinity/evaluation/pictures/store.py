@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from infinity import storage
 from infinity.config import digest_of
@@ -117,6 +117,10 @@ def decode_picture(
     try:
         with Image.open(io.BytesIO(data)) as image:
             return np.asarray((ImageOps.exif_transpose(image) if upright else image).convert("RGB"))
+    # Its message would name an object in memory, and records of an evaluation must not change from run to run.
+    except UnidentifiedImageError as error:
+        reason = "it is empty" if not data else "no format that Pillow knows"
+        raise PictureError(f"{where}: expected a picture, found a damaged file ({reason}); {remedy}") from error
     # Pillow raises any of these for damaged files.
     except (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError) as error:
         raise PictureError(f"{where}: expected a picture, found a damaged file ({error}); {remedy}") from error

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping
+import os
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -13,6 +16,7 @@ import pyarrow.parquet as pq
 
 from infinity import storage
 from infinity.config import parse_json
+from infinity.data.sources.columns import place_of
 from infinity.storage.lines import json_objects
 
 TABLE_ENDINGS = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
@@ -48,19 +52,31 @@ def has_pictures(data: bytes, uri: str) -> bool:
     return isinstance(row, Mapping) and not {str(name).lower() for name in row}.isdisjoint(FILE_NAMES)
 
 
+def prompt_key(prompt: str) -> str:
+    """Return the form of a prompt by which texts are matched: without blanks at its ends, in Unicode's form NFC.
+
+    Example:
+        >>> prompt_key(" cafe\\u0301") == prompt_key("caf\\u00e9")
+        True
+    """
+    return unicodedata.normalize("NFC", prompt.strip())
+
+
 def read_table(uri: str) -> tuple[Row, ...]:
     """Return the rows of a table: CSV or TSV with a header, JSON lines, a JSON list of objects, or Parquet.
 
-    Relative paths of pictures start from the table's folder.
+    Relative paths of pictures start from the table's folder; backslashes separate folders too.
 
     Raises:
-        ValueError: No column for prompts or for files, an empty cell, the same file twice, or no row.
+        ValueError: No column for prompts or for files, two of one name, more cells than columns, an empty cell, the
+            same file twice, or no row.
         StorageError: The table is missing.
     """
     rows: dict[str, Row] = {}
     for where, data in _objects(uri):
+        _check_names(data, where)
         prompt, file = _cell(where, data, PROMPT_NAMES), _cell(where, data, FILE_NAMES)
-        found = file if "://" in file or file.startswith("/") else storage.join(storage.parent(uri), file)
+        found = _existing(storage.parent(uri), file)
         if found in rows:
             raise ValueError(f"{where}: the file {file!r} is there twice; expected one row per picture")
         rows[found] = Row(prompt.strip(), found)
@@ -69,14 +85,41 @@ def read_table(uri: str) -> tuple[Row, ...]:
     return tuple(rows.values())
 
 
+def _existing(folder: str, file: str) -> str:
+    """Return the place of a picture: the name as it is, or without blanks, or in another Unicode form if that exists.
+
+    Names of files come in either form: macOS writes accents as characters of their own.
+    """
+    place, bare = _place(folder, file), file.strip()
+    forms = (bare, *(unicodedata.normalize(form, bare) for form in ("NFC", "NFD")))
+    others = [other for other in (_place(folder, form) for form in forms) if other != place]
+    if not others or storage.exists(place):
+        return place
+    return next((other for other in others if storage.exists(other)), place)
+
+
+def _place(folder: str, file: str) -> str:
+    place = place_of(folder, file)
+    return place if storage.local_path(place) is None or "://" in place else os.path.normpath(place)
+
+
+def _check_names(names: Iterable[Any], where: str) -> None:
+    """Refuse two columns of one name, of which only one would be read."""
+    counts = Counter(str(name).strip().lower() for name in names)
+    if twice := [name for name in (*PROMPT_NAMES, *FILE_NAMES) if counts[name] > 1]:
+        raise ValueError(f"{where}: expected one column {twice[0]}, found {counts[twice[0]]}; rename the others")
+
+
 def _cell(where: str, data: Mapping[str, Any], names: tuple[str, ...]) -> str:
     by_name = {str(name).strip().lower(): value for name, value in data.items()}
     name = next((name for name in names if name in by_name), None)
     if name is None:
         raise ValueError(f"{where}: expected a column {' or '.join(names[:3])}, found {', '.join(map(str, data))}")
     value = by_name[name]
+    if isinstance(value, Mapping):
+        raise ValueError(f"{where}: expected a path as {name}, found a picture inside the table; write it as a file")
     if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"{where}: expected a text as {name}, found {value!r}")
+        raise ValueError(f"{where}: expected a text as {name}, found {value!r:.80}")
     return value
 
 
@@ -84,6 +127,9 @@ def _objects(uri: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     data, ending = storage.read_bytes(uri), PurePosixPath(uri.lower()).suffix
     if ending == ".jsonl":
         yield from json_objects(data, uri, skips_blank=True)
+        return
+    if ending in (".csv", ".tsv"):
+        yield from _lines(data, uri, "excel-tab" if ending == ".tsv" else "excel")
         return
     for number, row in enumerate(_rows(data, uri, ending), start=1):
         if not isinstance(row, Mapping):
@@ -95,15 +141,41 @@ def _rows(data: bytes, uri: str, ending: str) -> list[Any]:
     try:
         if ending == ".parquet":
             return list(pq.read_table(io.BytesIO(data)).to_pylist())
-        if ending == ".json":
-            found = parse_json(data, where=uri)
-            if not isinstance(found, list):
-                raise ValueError(f"found {type(found).__name__}")
-            return found
-        text = io.StringIO(data.decode("utf-8-sig"), newline="")
-        return [
-            {name: value for name, value in row.items() if name is not None}
-            for row in csv.DictReader(text, dialect="excel-tab" if ending == ".tsv" else "excel", strict=True)
-        ]
-    except (ValueError, csv.Error, OSError) as error:  # pyarrow's errors are ValueErrors
+        found = parse_json(data, where=uri)
+        if not isinstance(found, list):
+            raise ValueError(f"found {type(found).__name__}")
+        return found
+    except (ValueError, OSError) as error:  # pyarrow's errors are ValueErrors
         raise ValueError(f"{uri}: expected a table of prompt and file ({error})") from error
+
+
+def _lines(data: bytes, uri: str, dialect: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield the rows of a CSV or TSV file; a row with more cells than the header has columns is an error.
+
+    Such a row comes from a separator in a text without quotation marks: the prompt would be cut there in silence.
+    """
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{uri}: expected a table in UTF-8, found other bytes ({error}); save it as UTF-8") from error
+    reader = csv.reader(io.StringIO(text, newline=""), dialect=dialect, strict=True)
+    try:
+        header = next(reader, [])
+        _check_names(header, f"{uri}, line 1")
+        number = 0
+        for cells in reader:
+            if not cells:
+                continue
+            number += 1
+            where = f"{uri}, row {number}"
+            if any(cell.strip() for cell in cells[len(header) :]):
+                raise ValueError(
+                    f"{where}: expected {len(header)} cells as in the header, found {len(cells)}; put texts that hold "
+                    "the separator into double quotes"
+                )
+            yield where, dict(zip(header, (*cells, *[None] * len(header)), strict=False))
+    except csv.Error as error:
+        raise ValueError(
+            f"{uri}, line {reader.line_num}: expected a table of prompt and file ({error}); a quotation mark at the "
+            "begin of a cell must be closed, and doubled inside"
+        ) from error

@@ -25,6 +25,11 @@ LOWER_IS_BETTER = (
     "fid_reference",
     "kid",
     "rkid",
+    "cmmd",
+    "fd_dinov2",
+    "fd_efficientnet_lite0",
+    "failed",
+    "gaps",
     "lpips",
     "loss",
     "validation_loss",
@@ -144,7 +149,7 @@ def leaderboard(entries: Iterable[LeaderboardEntry]) -> tuple[Group, ...]:
 
 def is_lower_better(metric: str) -> bool:
     """Return whether a smaller value is the better one."""
-    return any(word in LOWER_IS_BETTER for word in metric.split("."))
+    return any(word.removesuffix("_rewritten") in LOWER_IS_BETTER for word in metric.split("."))
 
 
 def _ranked(metric: str, entries: list[LeaderboardEntry]) -> tuple[LeaderboardEntry, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from infinity import storage
 from infinity.config import parse_json
 from infinity.evaluation.pictures.files import content_digest, is_picture
 from infinity.evaluation.pictures.store import PictureError
-from infinity.evaluation.pictures.table import read_table
+from infinity.evaluation.pictures.table import prompt_key, read_table
 from infinity.evaluation.prompts.benchmark import MissingPicture, PictureFolder, PicturePlace, PromptItem, PromptSample
 
 logger = logging.getLogger(__name__)
@@ -77,14 +78,33 @@ def locate(
     pictures = {path: info for path, info in files.items() if is_picture(path)}
     renamed = _by_metadata(folder, files, known or items, same)
     ids = {item.id for item in known or items}
+    by_item, unmatched = _matched(folder, sorted(pictures), layout, ids, renamed)
+    # GenEval's generator writes a grid.png beside the samples.
+    folders = {path.rpartition("/")[0] for path in unmatched}
+    with_samples = {name for name in folders if by_item.get(renamed.get(name, name))}
+    stray = [path for path in unmatched if path.rpartition("/")[0] not in with_samples]
+    warn_of_unmatched(folder, stray, len(pictures))
+    if not renamed:
+        _check_numbering(folder, {name for path in pictures for name, _ in layout(path)}, ids)
+    _warn_of_further(folder, map(len, by_item.values()), most)
+    samples = []
+    for item in items:
+        paths = [path for _, path in sorted(by_item.get(item.id, {}).items())][:most]
+        samples.append(with_missing(folder, item, [place_of(folder, pictures[path]) for path in paths], number))
+    return samples
+
+
+def _matched(
+    folder: PictureFolder, paths: Sequence[str], layout: Layout, ids: Collection[str], renamed: Mapping[str, str]
+) -> tuple[dict[str, dict[int, str]], list[str]]:
+    """Return the paths of each item's pictures by their number, and the paths that belong to no item."""
     by_item: dict[str, dict[int, str]] = {}
-    unmatched = []
-    for path in sorted(pictures):
+    unmatched: list[str] = []
+    for path in paths:
         places = [(renamed.get(name, name), place) for name, place in layout(path)]
         own = next((pair for pair in places if pair[0] in ids), None)
         if own is None:
-            beside = path.rpartition("/")[0]  # GenEval's generator writes a grid.png beside the samples
-            unmatched += [] if renamed.get(beside, beside) in ids else [path]
+            unmatched.append(path)
             continue
         item_id, place = own
         taken = by_item.setdefault(item_id, {}).setdefault(place, path)
@@ -93,12 +113,7 @@ def locate(
                 f"{folder.uri}: expected one picture {place} of {item_id}, found {taken} and {path}; take one "
                 "of them out"
             )
-    _warn_of_unmatched(folder, unmatched, len(pictures))
-    samples = []
-    for item in items:
-        paths = [path for _, path in sorted(by_item.get(item.id, {}).items())][:most]
-        samples.append(with_missing(folder, item, [place_of(folder, pictures[path]) for path in paths], number))
-    return samples
+    return by_item, unmatched
 
 
 def with_missing(
@@ -121,7 +136,7 @@ def _by_metadata(
     """Return, by name of a folder with metadata, the id of the item that its metadata ask for."""
     by_prompt: dict[str, list[PromptItem]] = {}
     for item in items:
-        by_prompt.setdefault(item.prompt.strip(), []).append(item)
+        by_prompt.setdefault(prompt_key(item.prompt), []).append(item)
     claimed: dict[str, str] = {}
     renamed: dict[str, str] = {}
     named = [path.removesuffix(f"/{METADATA_FILE}") for path in files if path.endswith(f"/{METADATA_FILE}")]
@@ -131,7 +146,7 @@ def _by_metadata(
         for name, metadata in wanted.items():
             if name in renamed:
                 continue
-            fits = [item.id for item in by_prompt.get(metadata["prompt"].strip(), ()) if same(item, metadata)]
+            fits = [item.id for item in by_prompt.get(prompt_key(metadata["prompt"]), ()) if same(item, metadata)]
             free = [item_id for item_id in fits if item_id not in claimed and (item_id == name or not own)]
             if free:
                 renamed[name], claimed[free[0]] = free[0], name
@@ -150,6 +165,18 @@ def _check_unnamed(
         raise PictureError(
             f"{folder.uri}: the folder {clash[0]} has no {METADATA_FILE}, and by that of the folder "
             f"{claimed[clash[0]]} prompt {clash[0]} is drawn there; add {METADATA_FILE} or take one of them out"
+        )
+
+
+def _check_numbering(folder: PictureFolder, named: Collection[str], ids: Collection[str]) -> None:
+    """Refuse pictures that are numbered from 1: without metadata, each would be scored with the next prompt."""
+    if not ids or not all(name.isdigit() for name in ids):
+        return
+    first, beyond = min(ids), f"{int(max(ids)) + 1:0{len(max(ids))}d}"
+    if int(first) == 0 and first not in named and beyond in named:
+        raise PictureError(
+            f"{folder.uri}: expected pictures numbered from {first}, found none of that number, but {beyond}, which "
+            "is beyond the last prompt; number them from 0, or give a table of prompt and file"
         )
 
 
@@ -179,7 +206,7 @@ def _read_metadata(folder: PictureFolder, name: str) -> dict[str, Any]:
     return data
 
 
-def _warn_of_unmatched(folder: PictureFolder, unmatched: Sequence[str], number: int) -> None:
+def warn_of_unmatched(folder: PictureFolder, unmatched: Sequence[str], number: int) -> None:
     """Warn of pictures that belong to no prompt, since their author may expect them to be scored."""
     if unmatched:
         logger.warning(
@@ -190,11 +217,32 @@ def _warn_of_unmatched(folder: PictureFolder, unmatched: Sequence[str], number: 
 
 
 def _listed(folder: PictureFolder, items: Sequence[PromptItem], number: int, most: int | None) -> list[PromptSample]:
-    """Return the items with the pictures that a table names, in the table's order."""
+    """Return the items with the pictures that a table names, in the table's order.
+
+    Items of one prompt get successive pictures where the table has enough for each, else the same ones.
+    """
     by_prompt: dict[str, list[str]] = {}
     for row in read_table(folder.uri):
-        by_prompt.setdefault(row.prompt, []).append(row.uri)
-    prompts = {item.prompt.strip() for item in items}
+        by_prompt.setdefault(prompt_key(row.prompt), []).append(row.uri)
+    keys = [prompt_key(item.prompt) for item in items]
+    wanted = Counter(keys)
+    _check_listed(folder, by_prompt, wanted)
+    taken: Counter[str] = Counter()
+    chosen = []
+    for key in keys:
+        uris = by_prompt.get(key, [])
+        share = len(uris) // wanted[key] if len(uris) >= number * wanted[key] else 0
+        first, taken[key] = taken[key] * share, taken[key] + 1
+        chosen.append(uris[first : first + share] if share else uris)
+    _warn_of_further(folder, [len(uris) for uris in chosen], most)
+    return [
+        with_missing(folder, item, [_listed_place(uri) for uri in uris[:most]], number)
+        for item, uris in zip(items, chosen, strict=True)
+    ]
+
+
+def _check_listed(folder: PictureFolder, by_prompt: Mapping[str, Sequence[str]], prompts: Collection[str]) -> None:
+    """Refuse a table without any prompt of the benchmark; warn of prompts that are not scored."""
     unmatched = [prompt for prompt in by_prompt if prompt not in prompts]
     if len(unmatched) == len(by_prompt):
         raise PictureError(
@@ -206,12 +254,16 @@ def _listed(folder: PictureFolder, items: Sequence[PromptItem], number: int, mos
             "%s: %d of %d prompts are not among the benchmark's and are not scored (first: %r)",
             folder.uri, len(unmatched), len(by_prompt), unmatched[0],
         )  # fmt: skip
-    return [
-        with_missing(
-            folder, item, [_listed_place(uri) for uri in by_prompt.get(item.prompt.strip(), [])[:most]], number
-        )
-        for item in items
-    ]
+
+
+def _warn_of_further(folder: PictureFolder, numbers: Iterable[int], most: int | None) -> None:
+    """Warn of prompts with more pictures than are scored."""
+    if most is not None and (more := sum(number > most for number in numbers)):
+        logger.warning(
+            "%s: %d prompts have more than %d pictures, of which the first are scored; set pictures_per_prompt to "
+            "score more",
+            folder.uri, more, most,
+        )  # fmt: skip
 
 
 def _listed_place(uri: str) -> PicturePlace | MissingPicture:

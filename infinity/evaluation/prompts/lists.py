@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from infinity.config import Config, digest_of, parse_json
-from infinity.evaluation.pictures.table import has_pictures, read_table
+from infinity.evaluation.pictures.table import has_pictures, prompt_key, read_table
 from infinity.evaluation.prompts.benchmark import PromptItem, spread
 from infinity.evaluation.score import slug
 from infinity.storage.lines import json_lines, text_lines
@@ -106,8 +106,10 @@ def describe(items: Sequence[PromptItem]) -> str:
 
 def _table(uri: str) -> Iterator[tuple[str, object]]:
     """Yield the prompts of a table of prompt and picture, each once."""
-    for prompt in dict.fromkeys(row.prompt for row in read_table(uri)):
-        yield uri, prompt
+    seen: dict[str, str] = {}
+    for row in read_table(uri):
+        seen.setdefault(prompt_key(row.prompt), row.prompt)
+    yield from ((uri, prompt) for prompt in seen.values())
 
 
 def _texts(data: bytes, uri: str) -> Iterator[tuple[str, object]]:

@@ -95,7 +95,9 @@ def each(team: Sequence[Any], method: str, calls: Sequence[tuple[Any, ...]]) -> 
 
     waiting, idle = deque(enumerate(calls)), [actor for actor in team if _state(actor) != "DEAD"]
     if not idle:
-        raise WorkersError("all workers have died; see the logs of Ray")
+        raise WorkersError(
+            "all workers have died, perhaps for want of memory; use fewer workers or a smaller batch_size"
+        )
     running: dict[Any, tuple[int, Any]] = {}
     homeless, unreachable = dict[Any, float](), dict[Any, float]()
     while waiting or running:

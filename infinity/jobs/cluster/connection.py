@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextvars
 import logging
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -18,7 +19,7 @@ from pathlib import Path
 
 from infinity.jobs.cluster import ray_token
 from infinity.jobs.cluster.sessions import apart
-from infinity.jobs.watching import answering, explained, own_processes, require_cluster, watched
+from infinity.jobs.watching import ClusterLostError, answering, explained, own_processes, require_cluster, watched
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +90,7 @@ def connect(
         ConnectionError: No cluster answers at the address.
         PermissionError: The cluster asks for a token that this process does not have.
         NoClusterError: No cluster answers at the address.
-        ClusterLostError: The cluster was lost inside the block.
+        ClusterLostError: The cluster was lost inside the block, or the local one did not start.
     """
     if is_in_process():
         yield
@@ -173,11 +174,37 @@ def _start_local(folder: Path, num_cpus: int | None, dashboard: bool, object_sto
                     _node_ip_address="127.0.0.1",
                 )
             return
+        except (ValueError, OSError):
+            raise
         except Exception as error:  # Ray raises nothing narrower
+            reason = _why_not_started(folder, str(error))
             if "timed out during startup" not in str(error) or attempt == START_ATTEMPTS:
-                raise
-            logger.warning("the machine is busy, Ray did not start in time; trying again")
+                raise ClusterLostError(
+                    f"Ray did not start on this machine in {attempt} attempts ({reason}; load {_load():.0f} on "
+                    f"{os.cpu_count()} CPUs); end other programs, or name a cluster in RAY_ADDRESS"
+                ) from error
+            logger.warning("the machine is busy, Ray did not start in time (%s); trying again", reason)
             ray.shutdown()
+
+
+def _load() -> float:
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+
+
+def _why_not_started(folder: Path, said: str) -> str:
+    """Return the last error in the logs of Ray's own processes, or what Ray said where they name none."""
+    for name in ("raylet.out", "raylet.err", "gcs_server.out", "gcs_server.err"):
+        try:
+            lines = (folder / "session_latest" / "logs" / name).read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            continue
+        if found := _ERROR.findall(lines):
+            return f"{name.partition('.')[0]}: {found[-1].rpartition('Check failed: ')[2].strip()[:200]}"
+    return said.strip().partition(". ")[0] or "no reason was given"
+
+
+_ERROR = re.compile(r"^\[[^\]]* [EFC] [^\]]*\](?: \([^)]*\))? \S+: +(.*)$", re.MULTILINE)
+"""Lines of Ray's logs about errors that ended something, such as ``[2026-11-29 22:25:49,678 E 12 12] node.cc:1: …``."""
 
 
 def short_temporary_folder() -> Path:

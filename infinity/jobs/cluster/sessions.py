@@ -7,7 +7,9 @@ cluster died of that, no worker could store its state any more, and the driver w
 from __future__ import annotations
 
 import os
+import random
 import signal
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -15,6 +17,12 @@ from typing import Any
 
 START_S = 180.0
 """Longest time in seconds that a node may take to tell the head of itself."""
+
+AGENT_PORTS = ("metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port", "runtime_env_agent_port")
+"""Parameters of a node that name the ports of its agents."""
+
+QUIET_PORTS = range(20_000, 32_000)
+"""Ports that systems give to nobody by themselves: Linux does so from 32768, others from 49152."""
 
 
 @contextmanager
@@ -37,7 +45,7 @@ def apart() -> Iterator[None]:
 
     services.ConsolePopen = start
     try:
-        with patient(lambda: all(process.poll() is None for process in started)):
+        with patient(lambda: all(process.poll() is None for process in started)), known_ports():
             yield
     except BaseException:
         for process in started:
@@ -45,6 +53,44 @@ def apart() -> Iterator[None]:
         raise
     finally:
         services.ConsolePopen = usual
+
+
+@contextmanager
+def known_ports() -> Iterator[None]:
+    """Inside the block a node that starts is told the ports of its agents.
+
+    Without them the raylet waits for files in which its agents name their ports. It ends after 30 seconds without
+    them, and agents are Python programs, which need longer on a busy machine.
+    """
+    from ray._private import parameter
+
+    usual = parameter.RayParams
+
+    def with_ports(*arguments: Any, **options: Any) -> Any:
+        left = [name for name in AGENT_PORTS if not options.get(name)]
+        return usual(*arguments, **options | dict(zip(left, quiet_ports(len(left)), strict=True)))
+
+    parameter.RayParams = with_ports
+    try:
+        yield
+    finally:
+        parameter.RayParams = usual
+
+
+def quiet_ports(number: int) -> list[int]:
+    """Return ports of loopback that are free, below those that the system gives to whoever asks for any."""
+    found, candidates = list[int](), list(QUIET_PORTS)
+    random.SystemRandom().shuffle(candidates)
+    while len(found) < number and candidates:
+        with socket.socket() as tried, suppress(OSError):
+            tried.bind(("127.0.0.1", port := candidates.pop()))
+            found.append(port)
+    if len(found) == number:
+        return found
+    raise OSError(
+        f"expected {number} free ports of 127.0.0.1 from {QUIET_PORTS.start} to {QUIET_PORTS.stop - 1}, found "
+        f"{len(found)}; end other programs"
+    )
 
 
 @contextmanager

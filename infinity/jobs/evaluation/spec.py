@@ -9,10 +9,11 @@ from typing import Any, ClassVar, Self
 from infinity.config import Config, digest_of
 from infinity.data.dataset.manifest import Split
 from infinity.evaluation.benchmark import Benchmark, EvalTarget
-from infinity.evaluation.contents import contents, is_current, model_digest
+from infinity.evaluation.contents import check_model_files, contents, is_current, model_digest
 from infinity.evaluation.dpg.benchmark import DpgBenchmark
 from infinity.evaluation.drawings import SampleBenchmark
 from infinity.evaluation.fid.distribution import DistributionBenchmark
+from infinity.evaluation.fid.drawn_distance import CmmdBenchmark, FdDinov2Benchmark
 from infinity.evaluation.fid.inception_weights import InceptionWeights
 from infinity.evaluation.geneval.benchmark import GenevalBenchmark
 from infinity.evaluation.geneval.scenes import SceneBenchmark
@@ -30,7 +31,19 @@ from infinity.jobs.spec import JobReport, JobSpec, is_done, load_report
 from infinity.reporting.summary import Sheet
 
 BENCHMARKS_OF_PICTURES = frozenset(
-    {"geneval", "dpg", "clip_score", "image_reward", "hps", "pick_score", "diversity", "judge", "text_rendering"}
+    {
+        "geneval",
+        "dpg",
+        "clip_score",
+        "image_reward",
+        "hps",
+        "pick_score",
+        "diversity",
+        "judge",
+        "text_rendering",
+        "cmmd",
+        "fd_dinov2",
+    }
 )
 """Fields of a spec whose benchmark can score pictures that were drawn elsewhere."""
 
@@ -57,6 +70,8 @@ class EvaluateSpec(JobSpec):
         judge: Questions about pictures that a vision-language model answers (GenEval 2, DSG, TIFA, TIIF, UniGenBench++,
             VQAScore), or None.
         text_rendering: Words that prompts ask for, read in the pictures by an OCR, or None.
+        cmmd: CMMD between the pictures of prompts and a reference set, or None.
+        fd_dinov2: FD-DINOv2 between the pictures of prompts and a reference set, or None.
         distribution: Settings of FID, KID, Inception Score, precision and recall, which need ``inception``.
         inception: Weights of the feature network; None reports FID and the others as not measured.
         sampling: How pictures are drawn.
@@ -81,6 +96,8 @@ class EvaluateSpec(JobSpec):
             "diversity",
             "judge",
             "text_rendering",
+            "cmmd",
+            "fd_dinov2",
             "pictures_of",
             "inputs",
         }
@@ -102,6 +119,8 @@ class EvaluateSpec(JobSpec):
     diversity: DiversityBenchmark | None = None
     judge: JudgeBenchmark | None = None
     text_rendering: TextRenderingBenchmark | None = None
+    cmmd: CmmdBenchmark | None = None
+    fd_dinov2: FdDinov2Benchmark | None = None
     distribution: DistributionBenchmark = field(default_factory=DistributionBenchmark)
     inception: InceptionWeights | None = None
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
@@ -146,11 +165,13 @@ class EvaluateSpec(JobSpec):
 
         Raises:
             ConfigError: The report in the folder cannot be read.
+            CheckpointError: A file of the model was replaced, so that its digest does not stand for it any more.
             StorageError: An input cannot be read.
         """
         plain = self.replace(inputs="")
         if not is_done(plain):
             return plain
+        check_model_files(self.model)
         report, found = load_report(plain, EvaluateReport), plain.contents()
         digest = model_digest(self.model)
         if digest in (None, report.model_digest) and is_current(report.inputs, found, self.manifest):
@@ -212,6 +233,8 @@ class EvaluateSpec(JobSpec):
             "diversity": self.diversity,
             "judge": self.judge,
             "text rendering": self.text_rendering,
+            "CMMD": self.cmmd,
+            "FD-DINOv2": self.fd_dinov2,
         }
         for name, benchmark in named.items():
             if benchmark is not None:

@@ -8,7 +8,7 @@ from itertools import islice
 
 from infinity import storage
 from infinity.evaluation.dpg.benchmark import DpgBenchmark
-from infinity.evaluation.geneval.benchmark import OFFICIAL_PROMPTS, GenevalBenchmark
+from infinity.evaluation.geneval.benchmark import MORE_PICTURES, OFFICIAL_PROMPTS, GenevalBenchmark
 from infinity.evaluation.geneval.coco_detector import CocoDetectorConfig
 from infinity.evaluation.geneval.scoring import GenevalConfig
 from infinity.evaluation.preference.benchmark import (
@@ -82,8 +82,9 @@ def differences(found: Evaluated, score: Score) -> tuple[str, ...]:
     if matched is None:
         return ()
     missing = ("pictures are missing",) if INCOMPLETE in score.note else ()
+    more = ("more pictures per prompt",) if MORE_PICTURES in score.note else ()
     corrected = ("corrected rules",) if "_corrected." in score.metric else ()
-    return (*matched.differences, *corrected, *missing)
+    return (*matched.differences, *corrected, *missing, *more)
 
 
 def standing_of(found: Evaluated, published: Sequence[LeaderboardEntry]) -> StandingPage:

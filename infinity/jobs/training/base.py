@@ -64,7 +64,7 @@ class TrainSpec(JobSpec):
         share: Repeats or weight of this data set beside ``sets``, and what is put around its captions.
         sets: Further data sets, with the same settings of each.
         resolution: Grids of every aspect ratio; with the tokenizer's stride they set the size of the pictures.
-        optimizer: AdamW and its learning rate.
+        optimizer: The optimizer and its learning rate.
         loop: Length, batch size, micro-batches and intervals.
         workers: Number of workers and their devices.
         order: Shuffling of the pictures.

@@ -143,7 +143,7 @@ def build(
     tokenizer.to(device)
     adversary = _adversary(spec, device)
     network, missing = _perceptual(spec, group, device)
-    state, task = make_state_and_task(spec, tokenizer, adversary, network)
+    state, task = make_state_and_task(spec, tokenizer, adversary, network, group)
     ids = sample_rows(manifest, spec.num_samples)
     extra = {"spec": spec.digest(), "stage": spec.stage, "num_steps": spec.loop.num_steps}
 
@@ -166,12 +166,16 @@ def build(
 
 
 def make_state_and_task(
-    spec: TrainTokenizerSpec, tokenizer: Tokenizer, adversary: Adversary | None, network: Lpips | None
+    spec: TrainTokenizerSpec,
+    tokenizer: Tokenizer,
+    adversary: Adversary | None,
+    network: Lpips | None,
+    group: ProcessGroup = ProcessGroup(),  # noqa: B008 - frozen
 ) -> tuple[TrainState, TokenizerTask]:
     """Return the state of step 0 and the task, for networks with their initial weights."""
     state = TrainState(
         module=tokenizer,
-        optimizer=make_optimizer(tokenizer, spec.optimizer),
+        optimizer=make_optimizer(tokenizer, spec.optimizer, group),
         ema=None if spec.loop.ema_decay is None else Ema(tokenizer, spec.loop.ema_decay),
         adversary=adversary,
     )

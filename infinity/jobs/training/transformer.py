@@ -104,6 +104,11 @@ class TrainTransformerSpec(TrainSpec):
                 "workers, so that a stored state could not resume with another number; expected 'float32' with "
                 "workers.shard (workers.offload keeps the moments off a GPU), or no workers.shard"
             )
+        if self.optimizer.algorithm == "muon" and self.workers.shard:
+            raise ValueError(
+                "optimizer.algorithm 'muon' with workers.shard: a step of Muon needs whole matrices, and each worker "
+                "would hold some rows of them; expected 'adamw' with workers.shard, or no workers.shard"
+            )
         if self.encoded is not None and (self.sets or self.share != ShareConfig()):
             raise ValueError(
                 "encoded: a store holds latents and captions of one data set as it is, got further sets or a share; "
@@ -234,7 +239,7 @@ def make_state_and_task(
         shard(transformer, group, device, offload=spec.workers.offload, bfloat16=in_bfloat16)
     state = TrainState(
         module=transformer,
-        optimizer=make_optimizer(transformer, spec.optimizer),
+        optimizer=make_optimizer(transformer, spec.optimizer, group),
         ema=None if spec.loop.ema_decay is None else Ema(transformer, spec.loop.ema_decay),
     )
     task = TransformerTask(

@@ -81,6 +81,7 @@ class PatchDiscriminator(nn.Module):
                 nn.LeakyReLU(0.2, inplace=True),
             ]
         self.layers = nn.Sequential(*layers, nn.Conv2d(width, 1, 4, padding=1))
+        self.outer_layers = ("layers.0", f"layers.{len(layers)}")  # Muon leaves them to AdamW
         self.register_buffer("averages", torch.zeros(2))  # running mean answers to pictures and to reconstructions
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flows.forms.benchmark_forms import DiversityForm, PickScoreForm
+from flows.forms.benchmark_forms import CmmdForm, DiversityForm, FdDinov2Form, PickScoreForm
 from flows.forms.judge_forms import JudgeForm, TextRenderingForm
 from flows.forms.parameters import EvaluationForm
 from infinity.evaluation.judge.answers import LocalJudge
@@ -93,3 +93,18 @@ def test_what_is_missing_or_twice_is_said(
     with pytest.raises(ValueError, match=words) as caught:
         form.change(before)  # type: ignore[arg-type]
     assert "secret" not in str(caught.value)
+
+
+def test_distances_of_sets_need_prompts_and_a_reference_once(plan: EndToEnd) -> None:
+    form = EvaluationForm(
+        cmmd=CmmdForm(prompts_uri="/p.txt", reference_uri="/coco", network_model="/clip"),
+        fd_dinov2=FdDinov2Form(prompts_uri="/p.txt", reference_uri="/coco"),
+    )
+    spec = form.change(plan.evaluation)
+    assert spec.cmmd is not None
+    assert (spec.cmmd.reference.uri, spec.cmmd.network.model, spec.cmmd.network.kind) == ("/coco", "/clip", "cmmd")
+    assert spec.fd_dinov2 is not None
+    assert FdDinov2Form(num_prompts=4).change(spec.fd_dinov2) == spec.fd_dinov2.replace(num_prompts=4)
+    assert EvaluateSpec.from_json(spec.to_json(), where="stored") == spec
+    with pytest.raises(ValueError, match="expected prompts_uri and reference_uri"):
+        CmmdForm(prompts_uri="/p.txt").change(None)

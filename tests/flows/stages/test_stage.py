@@ -119,3 +119,9 @@ def test_a_fault_of_ours_keeps_its_trace_in_the_log(
     state = _flow(str(tmp_path), return_state=True)
     assert state.is_failed()
     assert "count failed in a way that no job foresees" in caplog.text
+    assert "raise TypeError" in caplog.text
+    assert state.message is not None
+    assert state.message.startswith(
+        "count: TypeError: a fault, which no job foresees; the log of this run has its trace"
+    )
+    assert "infinity doctor" in state.message

@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import re
+from dataclasses import replace
 
-from infinity.evaluation.promotion.leaderboard import leaderboard, ours, published
+from infinity.evaluation.promotion.leaderboard import Group, leaderboard, ours, published
 from infinity.evaluation.score import Score
 from infinity.reporting.exports import leaderboard_csv, leaderboard_json, leaderboard_latex, tex
 from tests.infinity.reporting.pages import HOSTILE
@@ -41,3 +42,11 @@ def test_every_special_character_of_latex_is_escaped() -> None:
     assert tex(r"\&%$#_{}~^<>") == (
         r"\textbackslash{}\&\%\$\#\_\{\}\textasciitilde{}\textasciicircum{}\textless{}\textgreater{}"
     )
+
+
+def test_a_name_in_square_brackets_is_no_option_of_the_line_before_in_latex() -> None:
+    rows = leaderboard(ours("[pro] | 1.1", [SCORE], "runs/e"))
+    plain = leaderboard_latex(
+        [Group(each.metric, each.protocol, (replace(each.entries[0], is_ours=False),)) for each in rows]
+    )
+    assert "\n{[}pro] \\textbar{} 1.1 &" in plain

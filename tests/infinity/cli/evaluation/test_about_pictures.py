@@ -68,3 +68,26 @@ def test_pictures_of_one_benchmark_may_be_given_in_its_settings_and_name_the_mod
 def test_either_models_or_pictures_are_named(models: list[str], pictures: str | None, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         made(models, pictures, geneval={})
+
+
+def test_without_a_name_the_folder_gives_it_wherever_the_command_runs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    picture(tmp_path / "flux/00000.png")
+    monkeypatch.chdir(tmp_path / "flux")
+    for place in (".", "./", str(tmp_path / "flux") + "/"):
+        assert made([], place, geneval={})[0]["pictures_of"] == "flux"
+    assert made([], ".", " FLUX | 1.1 [pro] ", geneval={})[0]["pictures_of"] == "FLUX | 1.1 [pro]"
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\x1b[31mb", "\u202eabc", "zero\u200bwidth", "\0", "x" * 201, "  "])
+def test_a_name_that_would_change_what_is_around_it_is_refused(tmp_path: Path, name: str) -> None:
+    picture(tmp_path / "flux/00000.png")
+    with pytest.raises(ValueError, match="--name: expected"):
+        made([], str(tmp_path / "flux"), name, geneval={})
+
+
+def test_a_file_that_is_no_table_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    picture(tmp_path / "flux.png")
+    with pytest.raises(ValueError, match="expected a folder or a table"):
+        made([], str(tmp_path / "flux.png"), clip_score={})

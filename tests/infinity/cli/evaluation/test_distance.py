@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -109,3 +110,28 @@ def test_what_cannot_be_compared_is_said_in_a_sentence(
     assert code == 1
     assert words in output
     assert "Traceback" not in output
+
+
+def test_a_published_file_without_its_convention_needs_it_stated_and_then_compares(tmp_path: Path) -> None:
+    first = write(tmp_path / "a", 1)
+    np.savez(tmp_path / "published.NPZ", mu=np.zeros(64), sigma=np.eye(64), mu_s=np.zeros(3))
+    (tmp_path / "published.NPZ.npz").rename(tmp_path / "published.NPZ")
+    options = [option for option in OPTIONS if option not in ("--convention", "pytorch_fid")]
+    code, output = run("distance", first, tmp_path / "published.NPZ", *options)
+    assert code == 1
+    assert "state the convention (--convention)" in output
+    code, output = run("distance", first, tmp_path / "published.NPZ", *OPTIONS)
+    assert code == 0, output
+    assert value(output, "fid") > 0
+
+
+def test_shards_have_the_figures_of_the_folder_that_they_hold(tmp_path: Path) -> None:
+    first, second = write(tmp_path / "a", 1), write(tmp_path / "b", 2)
+    (tmp_path / "shards").mkdir()
+    for number, half in enumerate((sorted(first.iterdir())[:6], sorted(first.iterdir())[6:])):
+        with tarfile.open(tmp_path / f"shards/{number:05d}.tar", "w") as tar:
+            for file in half:
+                tar.add(file, file.name)
+    found = [run("distance", place, second, *OPTIONS)[1] for place in (first, tmp_path / "shards")]
+    for metric in ("fid", "kid", "precision", "recall"):
+        assert value(found[0], metric) == value(found[1], metric)

@@ -9,7 +9,8 @@ import pytest
 
 from infinity.data.images.contact_sheet import encode_png
 from infinity.evaluation.benchmark import BenchmarkResult
-from infinity.evaluation.dpg.benchmark import DpgBenchmark, DpgJudge, read_prompts
+from infinity.evaluation.dpg.benchmark import DpgBenchmark, DpgJudge
+from infinity.evaluation.dpg.prompts import read_prompts
 from infinity.evaluation.prompts.benchmark import JudgedPrompts, PictureFolder
 from infinity.storage.pinned import PinnedFile
 from tests.fixtures.small_world import values
@@ -135,3 +136,33 @@ def test_broken_prompts_are_named(tmp_path: Path) -> None:
     (tmp_path / "no.zip").write_bytes(b"x")
     with pytest.raises(ValueError, match="expected a zip file"):
         read_prompts(PinnedFile(uri=str(tmp_path / "no.zip")))
+
+
+def test_one_picture_per_prompt_is_judged_whole_unless_a_side_is_given(benchmark: DpgBenchmark, tmp_path: Path) -> None:
+    write_grid(tmp_path / "grids", "a", (255, 0, 0, 0))  # a bright corner, a dark picture
+    single = benchmark.replace(pictures_per_prompt=1)
+    assert values(judged(single).scores)["dpg_corrected.overall"] == 0
+    corner = single.replace(resolution_px=8)
+    assert values(judged(corner).scores)["dpg_corrected.overall"] == 100
+    assert single.judge_settings() != corner.judge_settings()
+    assert "in a 2x2 grid" not in judged(single).scores[0].protocol
+    assert "in a 2x2 grid" in judged(corner).scores[0].protocol
+
+
+@pytest.mark.parametrize("size", [(8, 32), (64, 16), (1, 1)])
+def test_a_strip_or_a_dot_is_no_grid_and_a_counted_gap(
+    benchmark: DpgBenchmark, tmp_path: Path, size: tuple[int, int]
+) -> None:
+    write_grid(tmp_path / "grids", "b", (255, 255, 255, 255))
+    (tmp_path / "grids/a.png").write_bytes(encode_png(np.full((*size, 3), 255, np.uint8)))
+    note = next(score.note for score in judged(benchmark).scores if score.metric == "dpg_corrected.overall")
+    assert f"a: expected a grid of 2 x 2 pictures, found {size[0]}x{size[1]} pixels" in note
+
+
+def test_single_pictures_beside_grids_are_named(
+    benchmark: DpgBenchmark, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("a", "b_0", "b_1"):
+        write_grid(tmp_path / "grids", name, (255, 255, 255, 255))
+    judged(benchmark)
+    assert "2 of 3 pictures belong to no prompt of the benchmark" in caplog.text

@@ -12,7 +12,7 @@ from PIL import Image
 
 from infinity.data.images.contact_sheet import encode_png
 from infinity.evaluation.benchmark import BenchmarkResult
-from infinity.evaluation.geneval.benchmark import GenevalBenchmark
+from infinity.evaluation.geneval.benchmark import MORE_PICTURES, GenevalBenchmark
 from infinity.evaluation.geneval.coco_detector import CLASSES, CocoDetector, crop_of
 from infinity.evaluation.geneval.scenes import SceneDetector
 from infinity.evaluation.geneval.scoring import COLOURS, ClassDetections, Detections, GenevalConfig
@@ -223,3 +223,11 @@ def test_pictures_are_turned_upright_before_anything_looks_at_them(tmp_path: Pat
     image.save(buffer, format="PNG", exif=exif)
     (tmp_path / "p.png").write_bytes(buffer.getvalue())
     np.testing.assert_array_equal(read_picture(str(tmp_path / "p.png")), np.rot90(np.asarray(image), -1))
+
+
+def test_more_pictures_than_the_protocol_says_all_count_and_every_score_says_so(tmp_path: Path) -> None:
+    benchmark = GenevalBenchmark(prompts=write_prompts(tmp_path / "p", CUP, RED), pictures_per_prompt=2)
+    write_pictures(tmp_path / "pictures", (255, 0, 0), (255, 255))
+    scores = judged(benchmark, PictureFolder(uri=str(tmp_path / "pictures"))).scores
+    assert next(score.n for score in scores if score.metric == "geneval.overall") == 5
+    assert all(f"1 prompts {MORE_PICTURES}, all of which count" in score.note for score in scores)

@@ -1,6 +1,7 @@
 """Tables of prompt and picture, in every form, and what is wrong in them by its row."""
 
 import json
+import unicodedata
 from pathlib import Path
 
 import pyarrow as pa
@@ -76,3 +77,59 @@ def test_lists_of_prompts_alone_stay_lists() -> None:
     assert not has_pictures(b'{"prompt": "a", "id": 1}\n', "x.jsonl")
     assert not has_pictures(b"a cat\n", "x.txt")
     assert not has_pictures(b"{broken", "x.json")
+
+
+def read(folder: Path, text: str, name: str = "table.csv") -> list[tuple[str, str]]:
+    (folder / name).write_text(text, encoding="utf-8")
+    start = len(str(folder)) + 1
+    return [(row.prompt, row.uri[start:]) for row in read_table(str(folder / name))]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("file,prompt\n1.png,a cup, red\n", "row 1: expected 2 cells as in the header, found 3; put texts that hold"),
+        ("file,prompt\n1.png,a cup\n2.png,one, two, three\n", "row 2: expected 2 cells"),
+        ("prompt,file,prompt\na,1.png,b\n", "line 1: expected one column prompt, found 2"),
+        ("Prompt, prompt ,file\na,b,1.png\n", "line 1: expected one column prompt, found 2"),
+        ("prompt,file\na,1.png\nb,./1.png\n", "row 2: the file './1.png' is there twice"),
+        ("prompt,file\na,1.png\nb,x/../1.png\n", "row 2: the file 'x/../1.png' is there twice"),
+        ('prompt,file\n"a,1.png\n', "line 2: expected a table of prompt and file"),
+        ("prompt,file\na\n", "row 1: expected a text as file, found None"),
+    ],
+)
+def test_no_text_is_cut_and_no_file_counts_twice(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        read(tmp_path, text)
+
+
+def test_commas_quotes_and_line_breaks_in_quotation_marks_are_part_of_a_prompt(tmp_path: Path) -> None:
+    text = 'prompt,file,seed\n"a cup, ""big"" and red",1.png,3,,\n"two\nlines",2.png,4\n\n'
+    assert read(tmp_path, text) == [('a cup, "big" and red', "1.png"), ("two\nlines", "2.png")]
+
+
+def test_a_file_is_found_by_any_usual_spelling_of_its_name(tmp_path: Path) -> None:
+    (tmp_path / "x").mkdir()
+    decomposed = unicodedata.normalize("NFD", "café.png")
+    for name in ("x/1.png", decomposed, "2.png"):
+        (tmp_path / name).write_bytes(b"")
+    composed = unicodedata.normalize("NFC", "café.png")
+    found = read(tmp_path, f"prompt\tfile\na\tx\\1.png\nb\t{composed}\nc\t 2.png \n", "table.tsv")
+    assert [name for _, name in found] == ["x/1.png", decomposed, "2.png"]
+
+
+def test_other_encodings_and_pictures_inside_a_table_are_refused_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes("prompt,file\nä,1.png\n".encode("utf-16"))
+    with pytest.raises(ValueError, match="save it as UTF-8"):
+        read_table(str(tmp_path / "t.csv"))
+    pq.write_table(
+        pa.table({"prompt": ["a"], "image": [{"bytes": b"x" * 9999, "path": "1.png"}]}), tmp_path / "t.parquet"
+    )
+    with pytest.raises(ValueError, match=r"found a picture inside the table; write it as a file$"):
+        read_table(str(tmp_path / "t.parquet"))
+
+
+def test_one_prompt_in_two_unicode_forms_is_one_prompt(tmp_path: Path) -> None:
+    one, other = (unicodedata.normalize(form, "a café") for form in ("NFC", "NFD"))
+    read(tmp_path, f"prompt,file\n{one},1.png\n{other},2.png\n")
+    assert [item.prompt for item in PromptList(file=PinnedFile(uri=str(tmp_path / "table.csv"))).read()] == [one]

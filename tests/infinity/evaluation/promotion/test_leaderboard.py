@@ -15,6 +15,17 @@ def score(protocol: str, value: float | None = 0.7) -> Score:
     return Score(metric="geneval.overall", value=value, unit="share", n=2212, protocol=protocol, low=0.6, high=0.8)
 
 
+@pytest.mark.parametrize(
+    ("metric", "lower"),
+    [
+        ("cmmd.overall", True), ("fd_dinov2_rewritten.overall", True), ("dpg.failed", True), ("judge_dsg.gaps", True),
+        ("geneval.overall", False), ("diversity.overall", False),
+    ],
+)  # fmt: skip
+def test_distances_and_failures_are_better_when_lower(metric: str, lower: bool) -> None:
+    assert is_lower_better(metric) is lower
+
+
 def test_the_table_of_published_figures_holds_those_of_the_paper() -> None:
     entries = {(entry.metric, entry.model, entry.source): entry.value for entry in published()}
     assert entries["geneval.overall", "SDXL", "GenEval README"] == 0.55

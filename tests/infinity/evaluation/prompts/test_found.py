@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from infinity.evaluation.geneval.scenes import SceneDetector
 from infinity.evaluation.pictures.files import endings
 from infinity.evaluation.pictures.store import PictureError
 from infinity.evaluation.prompts.benchmark import MissingPicture, PictureFolder, PromptItem, PromptSample
-from infinity.evaluation.prompts.found import in_folders_or_flat, locate
+from infinity.evaluation.prompts.found import Layout, in_folders, in_folders_or_flat, locate
 from infinity.storage.pinned import PinnedFile
 
 SHAPES = ("star", "heart", "square", "star")  # the official file has prompts twice too
@@ -247,3 +248,57 @@ def test_the_version_of_a_place_is_its_content_and_nothing_else(tmp_path: Path) 
     save(tmp_path / "a.bmp", 1)
     assert version() == first
     assert PictureFolder(uri=str(tmp_path)).content() == content
+
+
+def test_metadata_match_prompts_in_either_unicode_form(tmp_path: Path) -> None:
+    one, other = (unicodedata.normalize(form, "a café") for form in ("NFC", "NFD"))
+    save(tmp_path / "pictures/00007/samples/0.png")
+    (tmp_path / "pictures/00007/metadata.jsonl").write_text(json.dumps({"prompt": other}))
+    items = [PromptItem(id="00000", prompt=one)]
+    (sample,) = locate(PictureFolder(uri=str(tmp_path / "pictures")), items, 1)
+    assert names(sample) == ["00007/samples/0.png"]
+
+
+@pytest.mark.parametrize("files", [("{:05d}/samples/0.png", in_folders), ("{:05d}.webp", in_folders_or_flat)])
+def test_pictures_numbered_from_1_are_refused_and_gaps_are_not(tmp_path: Path, files: tuple[str, Layout]) -> None:
+    form, layout = files
+    items = [PromptItem(id=f"{number:05d}", prompt=f"{number}") for number in range(3)]
+    place = PictureFolder(uri=str(tmp_path / "pictures"))
+    save(tmp_path / "pictures" / form.format(1))
+    locate(place, items, 1, layout=layout)
+    for number in (2, 3):
+        save(tmp_path / "pictures" / form.format(number))
+    with pytest.raises(
+        PictureError, match="expected pictures numbered from 00000, found none of that number, but 00003"
+    ):
+        locate(place, items, 1, layout=layout)
+    save(tmp_path / "pictures" / form.format(0))
+    assert [len(names(sample)) for sample in locate(place, items, 1, layout=layout)] == [1, 1, 1]
+
+
+def test_pictures_beside_no_samples_are_named_in_a_warning(
+    geneval: GenevalBenchmark, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    save(tmp_path / "pictures/00000/00000.png")
+    with caplog.at_level(logging.WARNING):
+        find(geneval)
+    assert "1 of 1 pictures belong to no prompt" in caplog.text
+    assert "first: 00000/00000.png" in caplog.text
+
+
+def test_equal_prompts_share_the_rows_of_a_table_in_its_order(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    items = [PromptItem(id=f"{number}", prompt=prompt) for number, prompt in enumerate(("a", "a", "b"))]
+    for number in range(5):
+        save(tmp_path / f"{number}.png")
+    table = tmp_path / "table.csv"
+    table.write_text("prompt,file\na,0.png\na,1.png\nb,2.png\nb,3.png\n")
+    with caplog.at_level(logging.WARNING):
+        found = locate(PictureFolder(uri=str(table)), items, 1, most=1)
+    assert [names(sample) for sample in found] == [["0.png"], ["1.png"], ["2.png"]]
+    assert "1 prompts have more than 1 pictures" in caplog.text
+    table.write_text("prompt,file\na,0.png\nb,2.png\n")  # one picture for both: both are judged on it
+    assert [names(sample) for sample in locate(PictureFolder(uri=str(table)), items, 1)] == [
+        ["0.png"],
+        ["0.png"],
+        ["2.png"],
+    ]

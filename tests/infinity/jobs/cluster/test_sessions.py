@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 
 import pytest
 
-from infinity.jobs.cluster.sessions import apart, patient
+from infinity.jobs.cluster import sessions
+from infinity.jobs.cluster.sessions import AGENT_PORTS, QUIET_PORTS, apart, known_ports, patient, quiet_ports
 from tests.fixtures.killing import living
 from tests.fixtures.limits import wait_until
 
@@ -78,3 +80,34 @@ def test_a_node_whose_process_is_dead_is_not_waited_for(monkeypatch: pytest.Monk
     monkeypatch.setattr(services, "get_node", get_node)
     with pytest.raises(RuntimeError, match="no node info"), patient(lambda: False):
         services.get_node("address", "n1")
+
+
+@pytest.mark.parametrize("given", [{}, {"metrics_export_port": None}, {"runtime_env_agent_port": 0}])
+def test_a_node_is_told_a_port_of_its_own_for_each_agent(given: dict[str, int | None]) -> None:
+    """A raylet that has to learn them from files ends after 30 seconds, whatever it was told of patience."""
+    from ray._private import parameter
+
+    usual = parameter.RayParams
+    with known_ports():
+        params = parameter.RayParams(**given)
+    ports = [getattr(params, name) for name in AGENT_PORTS]
+    assert len(set(ports)) == len(AGENT_PORTS)
+    assert set(ports) <= set(QUIET_PORTS)
+    assert parameter.RayParams is usual
+
+
+def test_a_port_that_was_asked_for_stays() -> None:
+    from ray._private import parameter
+
+    with known_ports():
+        assert parameter.RayParams(metrics_agent_port=31_999).metrics_agent_port == 31_999
+
+
+def test_ports_that_are_taken_are_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        monkeypatch.setattr(sessions, "QUIET_PORTS", range(port, port + 1))
+        assert quiet_ports(0) == []
+        with pytest.raises(OSError, match=rf"expected 1 free ports .* {port} .* found 0; end other programs"):
+            quiet_ports(1)

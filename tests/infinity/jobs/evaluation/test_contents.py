@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from infinity.checkpoint import load_checkpoint, save_checkpoint
+from infinity.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from infinity.evaluation.dpg.benchmark import DpgBenchmark
 from infinity.evaluation.geneval.benchmark import GenevalBenchmark
 from infinity.evaluation.geneval.scenes import SceneDetector
@@ -264,3 +264,21 @@ def test_evaluations_of_a_run_by_an_earlier_version_are_still_done(tmp_path: Pat
     assert spec.located() != spec
     elsewhere = spec.replace(manifest=write_data(tmp_path / "loose", num_validation=3), model=model)
     assert not is_done(elsewhere.located())
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer/model.safetensors", "tokenizer/config.json"])
+def test_weights_that_were_replaced_behind_an_old_digest_are_refused(tmp_path: Path, name: str) -> None:
+    model, manifest = write_model(tmp_path), write_data(tmp_path / "data", num_validation=3)
+    spec = spec_of(
+        tmp_path / "out", model=model, pictures_of="", manifest=manifest, geneval=None,
+        reconstruction=ReconstructionBenchmark(num_pictures=2),
+    )  # fmt: skip
+    first = scored(spec)
+    file = Path(model) / name
+    before, about = file.read_bytes(), file.stat()
+    file.write_bytes(before[:-2] + bytes(byte ^ 1 for byte in before[-2:]))
+    os.utime(file, ns=(about.st_atime_ns, about.st_mtime_ns))
+    with pytest.raises(CheckpointError, match=f"{name}: expected the file that was evaluated, found another content"):
+        scored(spec)
+    file.write_bytes(before)
+    assert scored(spec) == first
