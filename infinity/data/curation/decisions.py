@@ -32,6 +32,7 @@ from infinity.data.curation.filters import (
     ScoreRule,
 )
 from infinity.data.curation.histograms import Histogram
+from infinity.data.curation.languages import language_shares
 from infinity.data.curation.rule_counts import RuleCount
 from infinity.data.dedup.config import NearDuplicates
 from infinity.data.dedup.duplicates import Match, caption_duplicates, exact_duplicates, near_duplicates
@@ -185,6 +186,8 @@ def all_scores(readable: pa.Table, filters: FilterConfig) -> dict[str, Float[np.
     """
     width, height = (readable[name].to_numpy().astype(np.float64) for name in ("width_px", "height_px"))
     scores = caption_scores(_captions(readable), filters.captions.script)
+    if filters.captions.languages:
+        scores["language_share"] = language_shares(_captions(readable), filters.captions.languages)
     scores |= {
         "side_px": np.minimum(width, height),
         "num_pixels": width * height,

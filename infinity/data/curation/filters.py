@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from infinity.config import Config
+from infinity.data.curation.languages import check_codes
 from infinity.data.dedup.config import CaptionDuplicates, NearDuplicates
 from infinity.data.images.decoding import MAX_PIXELS
 
@@ -71,9 +72,13 @@ class CaptionFilters(Config):
         min_english: Smallest share of English function words, 0 to 1; 0.1 keeps sentences.
         rejects: Kinds of captions that describe nothing and are dropped: "placeholder" ("nan", "untitled"), "file_name"
             ("IMG_2034.jpg"), "entities" ("&amp;") and "markup" ("<b>").
+        languages: Codes of the languages (ISO 639, such as "en") that captions may be in; empty for all. Needs the
+            extra ``languages``.
+        min_language: Smallest probability, 0 to 1, that a caption is in one of them; a caption that says nothing about
+            its language has about 0.007 for each.
     """
 
-    later: ClassVar[frozenset[str]] = frozenset({"rejects"})
+    later: ClassVar[frozenset[str]] = frozenset({"rejects", "languages", "min_language"})
 
     max_chars: int | None = None
     min_words: int | None = None
@@ -85,6 +90,8 @@ class CaptionFilters(Config):
     min_script: float | None = None
     min_english: float | None = None
     rejects: tuple[Nonsense, ...] = ()
+    languages: tuple[str, ...] = ()
+    min_language: float = 0.005
 
     def to_json(self) -> dict[str, Any]:
         """Return the rules as JSON, without later fields at their defaults: older manifests keep their bytes."""
@@ -94,7 +101,8 @@ class CaptionFilters(Config):
         for name in ("max_chars", "min_words", "max_words", "max_char_run"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f"CaptionFilters.{name}: expected at least 1 or null, got {value}")
-        for name in ("min_letters", "max_word_repeats", "min_script", "min_english"):
+        check_codes(self.languages)
+        for name in ("min_letters", "max_word_repeats", "min_script", "min_english", "min_language"):
             if (value := getattr(self, name)) is not None and not 0 <= value <= 1:
                 raise ValueError(f"CaptionFilters.{name}: expected 0 to 1 or null, got {value}")
 
@@ -229,6 +237,8 @@ class FilterConfig(Config):
         yield ScoreRule(reason="caption_repeats_word", score="caption_word_repeats", maximum=limits.max_word_repeats)
         yield ScoreRule(reason="caption_script", score="caption_script", minimum=limits.min_script)
         yield ScoreRule(reason="caption_language", score="caption_english", minimum=limits.min_english)
+        if limits.languages:
+            yield ScoreRule(reason="caption_other_language", score="language_share", minimum=limits.min_language)
 
     def _picture_rules(self) -> Iterator[ScoreRule]:
         yield ScoreRule(reason="small_side", score="side_px", minimum=self.min_side_px)

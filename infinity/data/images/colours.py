@@ -20,6 +20,7 @@ MAX_DIFFERENCE = 2
 
 _STEPS = 9
 _MODES = {"RGB ": "RGB", "GRAY": "L", "CMYK": "CMYK", "Lab ": "LAB"}
+_GREY = ("1", "L", "LA", "La")
 _ALPHA = ("LA", "La", "PA", "RGBA", "RGBa")
 
 
@@ -42,12 +43,14 @@ class Profile:
 
 
 def profile_of(image: Image.Image) -> Profile | None:
-    """Return the profile of a loaded picture; None if it has none, one that cannot be read or used, or sRGB."""
+    """Return the profile of a loaded picture; None if it has none, one of other pixels, a broken one, or sRGB."""
     data = image.info.get("icc_profile")
     if not isinstance(data, bytes) or not data:
         return None
     profile = _parsed(data)
     if profile is None or (profile.mode in ("CMYK", "LAB")) != (image.mode in ("CMYK", "LAB")):
+        return None
+    if profile.mode == "L" and image.mode not in _GREY:  # following it would take the colours away
         return None
     if image.mode.startswith(("I", "F")):  # of more bits than a transform takes
         return None

@@ -8,10 +8,11 @@ from typing import Literal
 
 from infinity.data.images.header_values import BrokenHeaderError, Header
 
-TIFF = (b"II*\0", b"MM\0*")
+TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+"""How TIFF begins; with a plus sign in BigTIFF, whose places have 8 bytes."""
 
 _BIT_FIELDS = (0, 3, 6)  # kinds of BMP whose rows are not packed
-_TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
+_TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _WIDTH, _HEIGHT, _BITS, _OFFSETS, _SAMPLES, _COUNTS = 256, 257, 258, 273, 277, 279
 _TILE_OFFSETS, _TILE_COUNTS = 324, 325
 _METADATA = (270, 305, 306, 315, 700, 33432, 33723, 34377, 34675)
@@ -43,6 +44,21 @@ def read_bmp(data: bytes) -> Header:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """How numbers are written in a TIFF."""
+
+    order: Literal["little", "big"]
+    is_big: bool
+
+    @property
+    def place_bytes(self) -> int:
+        return 8 if self.is_big else 4
+
+    def number(self, data: bytes, at: int, num_bytes: int) -> int:
+        return int.from_bytes(data[at : at + num_bytes], self.order)
+
+
 @dataclass(slots=True)
 class _Page:
     """Fields of one directory of a TIFF."""
@@ -58,8 +74,8 @@ class _Page:
 
 def read_tiff(data: bytes) -> Header:
     """Read the size from the first page; count the other pages."""
-    order: Literal["little", "big"] = "little" if data.startswith(b"II") else "big"
-    page = _page(data, int.from_bytes(data[4:8], order), order)
+    kind = _Kind("little" if data.startswith(b"II") else "big", is_big=b"+" in data[2:4])
+    page = _page(data, kind.number(data, 8 if kind.is_big else 4, kind.place_bytes), kind)
     width, height = page.first(_WIDTH, 0), page.first(_HEIGHT, 0)
     if not width or not height:
         raise BrokenHeaderError("the first page has no size")
@@ -68,7 +84,7 @@ def read_tiff(data: bytes) -> Header:
     frames, metadata, end, at, seen = 1, page.metadata_bytes, page.end, page.following, set[int]()
     while at and at not in seen and frames < _MAX_PAGES:
         seen.add(at)
-        other = _page(data, at, order, with_values=False)
+        other = _page(data, at, kind, with_values=False)
         frames, metadata, end, at = frames + 1, metadata + other.metadata_bytes, max(end, other.end), other.following
     return Header(
         format="TIFF",
@@ -81,30 +97,28 @@ def read_tiff(data: bytes) -> Header:
     )
 
 
-def _page(data: bytes, at: int, order: Literal["little", "big"], *, with_values: bool = True) -> _Page:
+def _page(data: bytes, at: int, form: _Kind, *, with_values: bool = True) -> _Page:
+    wide = form.place_bytes
+    begin = at + (8 if form.is_big else 2)
     if not 8 <= at <= len(data) - 2:
         raise BrokenHeaderError(f"a page at offset {at:,} of {len(data):,} bytes")
-    number = int.from_bytes(data[at : at + 2], order)
-    end = at + 2 + 12 * number + 4
+    end = begin + (4 + 2 * wide) * form.number(data, at, begin - at) + wide
     if end > len(data):
         raise BrokenHeaderError("a page that is cut off")
-    page = _Page({}, 0, end, int.from_bytes(data[end - 4 : end], order))
-    for entry in range(at + 2, end - 4, 12):
-        tag, kind = (int.from_bytes(data[entry + i : entry + i + 2], order) for i in (0, 2))
-        count = int.from_bytes(data[entry + 4 : entry + 8], order)
-        size = _TYPE_BYTES.get(kind, 1) * count
-        place = entry + 8 if size <= 4 else int.from_bytes(data[entry + 8 : entry + 12], order)
-        if size > 4:
+    page = _Page({}, 0, end, form.number(data, end - wide, wide))
+    for entry in range(begin, end - wide, 4 + 2 * wide):
+        tag, kind = (form.number(data, entry + i, 2) for i in (0, 2))
+        size = _TYPE_BYTES.get(kind, 1) * form.number(data, entry + 4, wide)
+        place = entry + 4 + wide if size <= wide else form.number(data, entry + 4 + wide, wide)
+        if size > wide:
             page.end = max(page.end, place + size)
         if tag in _METADATA:
             page.metadata_bytes += size
         if with_values and tag in (_WIDTH, _HEIGHT, _BITS, _SAMPLES, _OFFSETS, _COUNTS, _TILE_OFFSETS, _TILE_COUNTS):
-            if kind not in (3, 4) or place + size > len(data):
+            if kind not in (3, 4, 16) or place + size > len(data):
                 raise BrokenHeaderError(f"tag {tag} that holds no numbers")
             step = _TYPE_BYTES[kind]
-            page.values[tag] = tuple(
-                int.from_bytes(data[i : i + step], order) for i in range(place, place + size, step)
-            )
+            page.values[tag] = tuple(form.number(data, i, step) for i in range(place, place + size, step))
     for offsets, counts in ((_OFFSETS, _COUNTS), (_TILE_OFFSETS, _TILE_COUNTS)):
         strips = zip(page.values.get(offsets, ()), page.values.get(counts, ()), strict=False)
         page.end = max([page.end, *(offset + size for offset, size in strips)])

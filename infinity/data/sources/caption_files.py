@@ -6,23 +6,25 @@ A picture takes what a table says of it; where that says nothing, the files of i
 
 from __future__ import annotations
 
-import codecs
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from infinity import storage
 from infinity.data.images.decoding import UnreadableError
 from infinity.data.sources.columns import SourceColumns
+from infinity.data.sources.encodings import decoded
 from infinity.data.sources.fence import Slice
+from infinity.data.sources.file_names import folded, is_picture
 from infinity.data.sources.samples import CaptionChoice, Record
 
 TEXT_ENDINGS = ("txt", "text", "caption")
 ENDINGS = (*TEXT_ENDINGS, "json")
 MAX_TEXT_BYTES = 2**20
 
-UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+FOLDERS = ("captions", "caption", "texts", "text", "txt", "prompts", "descriptions")
+"""Folders of caption files that lie beside the folder of the pictures, or in it."""
 
 
 def fields_of(parts: Iterable[tuple[str, bytes]], columns: SourceColumns) -> dict[str, Any]:
@@ -39,7 +41,7 @@ def fields_of(parts: Iterable[tuple[str, bytes]], columns: SourceColumns) -> dic
     texts: list[str] = []
     for name, data in parts:
         if ending_of(name) == "json":
-            fields.update(_object(name, data))
+            fields.update(_object(name, data, columns.caption or "text"))
         else:
             texts.append(text_of(name, data))
     if texts:  # a caption of its own counts more than what the JSON repeats
@@ -49,13 +51,13 @@ def fields_of(parts: Iterable[tuple[str, bytes]], columns: SourceColumns) -> dic
 
 
 def text_of(name: str, data: bytes) -> str:
-    """Return a text in UTF-8, or in UTF-16 with its mark.
+    """Return a text in UTF-8, UTF-16 or UTF-32.
 
     Raises:
-        UnreadableError: The bytes are neither UTF-8 nor UTF-16.
+        UnreadableError: The bytes are no such text.
     """
     try:
-        return data.decode("utf-16" if data.startswith(UTF16) else "utf-8-sig")
+        return decoded(data)
     except UnicodeDecodeError as error:
         raise UnreadableError("bad_row", f"{name}: not UTF-8: {error.reason}") from error
 
@@ -73,15 +75,25 @@ def stem_of(uri: str) -> str:
 class CaptionFiles:
     """Which of a folder's files hold captions of which pictures.
 
+    Names that differ in capitals or in how accents are written belong together where nothing else has one of them; so
+    do names in folders side by side, one of which has a name of ``FOLDERS``.
+
     Args:
         files: URIs of all files of the folder.
     """
 
     def __init__(self, files: Iterable[str]) -> None:
         self._by_stem: dict[str, list[str]] = {}
+        pictures: set[str] = set()
+        self._names: set[str] = set()
         for uri in files:
-            if ending_of(uri) in ENDINGS and not storage.name(uri).startswith("."):
+            if is_picture(uri):
+                pictures.add(uri)
+                self._names |= {uri, stem_of(uri)}
+            elif ending_of(uri) in ENDINGS and not storage.name(uri).startswith("."):
                 self._by_stem.setdefault(uri[: uri.rindex(".")], []).append(uri)
+        self._other = self._further(pictures)
+        self._used = set(self._other.values())
 
     def of(self, picture: str) -> tuple[str, ...]:
         """Return the caption files of a picture, the one that counts most last.
@@ -90,7 +102,51 @@ class CaptionFiles:
         """
         stem = stem_of(picture)
         whole = self._by_stem.get(picture, []) if stem != picture else []
-        return (*sorted(whole, key=_order), *sorted(self._by_stem.get(stem, []), key=_order))
+        own = self._by_stem.get(stem, [])
+        if not whole and not own and picture in self._other:
+            own = self._by_stem[self._other[picture]]
+        return (*sorted(whole, key=_order), *sorted(own, key=_order))
+
+    def is_of_picture(self, file: str) -> bool:
+        """Return whether a file holds a caption of a picture of the folder."""
+        stem = stem_of(file)
+        return ending_of(file) in ENDINGS and (stem in self._names or stem in self._used)
+
+    def _further(self, pictures: set[str]) -> dict[str, str]:
+        """Return names of caption files, without their ending, by the picture whose name is nearly the same."""
+        stems = [stem for stem in self._by_stem if stem not in self._names]
+        alone = [picture for picture in pictures if not {picture, stem_of(picture)} & self._by_stem.keys()]
+        if not stems or not alone:
+            return {}
+        found: dict[str, str] = {}
+        rules: tuple[Callable[[str, bool], Iterable[str]], ...] = (_spellings, _places)
+        for names_of in rules:
+            texts: dict[str, list[str]] = {}
+            for stem in stems:
+                for key in names_of(stem, True):
+                    texts.setdefault(key, []).append(stem)
+            owners: dict[str, list[str]] = {}
+            for picture in alone if texts else ():
+                for key in {*names_of(picture, False), *names_of(stem_of(picture), False)} & texts.keys():
+                    owners.setdefault(key, []).append(picture)
+            for key, those in owners.items():
+                if len(those) == len(texts[key]) == 1:
+                    found.setdefault(those[0], texts[key][0])
+        return found
+
+
+def _spellings(name: str, is_text: bool) -> tuple[str, ...]:
+    return (folded(name),)
+
+
+def _places(name: str, is_text: bool) -> Iterator[str]:
+    """Yield a name without one of its folders: of a text, one for captions; of a picture, any or none."""
+    parts = name.split("/")
+    for at, part in enumerate(parts[:-1]):
+        if not is_text or part.lower() in FOLDERS:
+            yield f"{at} " + "/".join(parts[:at] + parts[at + 1 :])
+    if not is_text:
+        yield from (f"{at} {name}" for at in range(len(parts)))
 
 
 def _order(uri: str) -> tuple[int, str]:
@@ -154,13 +210,15 @@ def _content(uri: str) -> bytes:
     return data
 
 
-def _object(name: str, data: bytes) -> dict[str, Any]:
+def _object(name: str, data: bytes, caption: str) -> dict[str, Any]:
     try:
         found = json.loads(text_of(name, data))
     except (ValueError, RecursionError) as error:
         if isinstance(error, UnreadableError):
             raise
         raise UnreadableError("bad_row", f"{name}: not JSON: {error}") from error
+    if isinstance(found, str) or (isinstance(found, list) and all(isinstance(part, str) for part in found)):
+        return {caption: found}
     if not isinstance(found, dict):
-        raise UnreadableError("bad_row", f"{name}: expected an object, found {type(found).__name__}")
+        raise UnreadableError("bad_row", f"{name}: expected an object or captions, found {type(found).__name__}")
     return found

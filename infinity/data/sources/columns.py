@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from infinity import storage
 from infinity.config import Config
 from infinity.data.images.decoding import UnreadableError
+from infinity.data.sources.inline_pictures import picture_in_text
 from infinity.data.sources.samples import CaptionChoice, Record, RowCaptions
 
 SURE_COLUMNS = ("file_name", "image_path")
@@ -41,9 +44,16 @@ SHORT_COLUMNS += ("prompt", "captions", "texts", "sentence", "sentences", "promp
 SHORT_COLUMNS += ("comment", "caption_text", "image_caption", "txt", "conversations")
 """Names that are guessed, the likeliest first; docs/data/sources.md lists them for people."""
 
-TEXT_FIELDS = ("text", "caption", "raw", "value", "content")
+TEXT_FIELDS = ("text", "caption", "raw", "value", "content", "assistant", "answer", "en", "english")
 """Fields of a caption that is an object, the likeliest first."""
 
+PLACE_FIELDS = ("path", "file_name", "filename", "src", "url")
+"""Fields of a picture that is an object, the likeliest first."""
+
+_MAX_NAME = 300
+_NEW_WORD = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+_NO_WORD = re.compile(r"[\W_]+")
+_NUMBER = re.compile(r"_?\d+$")
 _ASKING = ("human", "user", "system")
 """Who speaks, in a conversation about a picture, without describing it."""
 
@@ -54,9 +64,10 @@ HOW_TO_NAME = "name the columns (--image-column, --caption-column; in a spec und
 class SourceColumns(Config):
     """Names of a source's columns where guessing is not enough; None guesses.
 
-    Guesses ignore upper and lower case, and the first of several names counts: ``PICTURE_COLUMNS`` for pictures (in
-    Parquet also ``bytes`` and the formats of pictures), ``URL_COLUMNS`` for addresses, ``LONG_COLUMNS`` for long
-    captions, and ``SHORT_COLUMNS`` for short or only ones.
+    Guesses ignore upper and lower case and what separates words (``imagePath``, ``Image Path``), and the first of
+    several names counts: ``PICTURE_COLUMNS`` for pictures (in Parquet also ``bytes`` and the formats of pictures),
+    ``URL_COLUMNS`` for addresses, ``LONG_COLUMNS`` for long captions, and ``SHORT_COLUMNS`` for short or only ones.
+    Captions may be numbered (``caption_0``, ``caption_1``), and are all taken then.
 
     Attributes:
         picture: Column of the picture's bytes or its file.
@@ -83,11 +94,11 @@ class SourceColumns(Config):
 
     def longs(self, found: Iterable[str]) -> tuple[str, ...]:
         """Return the columns of ``found`` that may hold a long caption."""
-        return _among(found, self.long_caption, LONG_COLUMNS)
+        return _among(found, self.long_caption, LONG_COLUMNS, numbered=True)
 
     def shorts(self, found: Iterable[str]) -> tuple[str, ...]:
         """Return the columns of ``found`` that may hold a short or only caption."""
-        return _among(found, self.caption, SHORT_COLUMNS)
+        return _among(found, self.caption, SHORT_COLUMNS, numbered=True)
 
     def captions_of(self, fields: Mapping[str, Any], choice: CaptionChoice) -> RowCaptions:
         """Return the captions of one row.
@@ -112,16 +123,17 @@ class SourceColumns(Config):
             raw: The row as it was found.
         """
         names = tuple(fields)
-        name, place = where, ""
+        name = where
+        place: str | bytes = ""
         try:
             image = _first_text(fields, self.pictures(names))
             url = _first_text(fields, self.urls(names))
             if is_address(image):
                 image, url = "", url or image
-            name = image or url or where
+            name = (image or url or where)[:_MAX_NAME]
             if not image and not url:
                 raise UnreadableError("bad_row", f"names no picture and no url; found {shown(names)}; {HOW_TO_NAME}")
-            place = place_of(folder, image) if image else url
+            place = picture_in_text(image) or place_of(folder, image) if image else url
             captions = self.captions_of(fields, choice)
         except UnreadableError as error:
             return Record(row=row, name=name, image=place, problem=error, raw=raw)
@@ -153,11 +165,25 @@ def is_address(text: str) -> bool:
     return text.strip().lower().startswith(("http://", "https://"))
 
 
-def _among(found: Iterable[str], chosen: str | None, guesses: tuple[str, ...]) -> tuple[str, ...]:
+def _among(
+    found: Iterable[str], chosen: str | None, guesses: tuple[str, ...], numbered: bool = False
+) -> tuple[str, ...]:
     names = tuple(found)
     if chosen is not None:
         return (chosen,) if chosen in names else ()
-    return tuple(name for guess in guesses for name in names if name.lower() == guess)
+    spelled = {name: _spellings(name, numbered) for name in names}
+    return tuple(dict.fromkeys(name for guess in guesses for name in names if guess in spelled[name]))
+
+
+@lru_cache(maxsize=4096)
+def _spellings(name: str, numbered: bool) -> frozenset[str]:
+    """Return what a name of a column may stand for: in small letters, with bars between words, without a number."""
+    words = _NO_WORD.sub("_", _NEW_WORD.sub("_", name)).strip("_").lower()
+    return frozenset({name.lower(), words, _without_number(words) if numbered else words})
+
+
+def _without_number(name: str) -> str:
+    return _NUMBER.sub("", name)
 
 
 def _first_text(fields: Mapping[str, Any], names: tuple[str, ...]) -> str:
@@ -166,6 +192,10 @@ def _first_text(fields: Mapping[str, Any], names: tuple[str, ...]) -> str:
         value = fields[name]
         if isinstance(value, list) and len(value) == 1:
             value = value[0]
+        if isinstance(value, Mapping):
+            value = next((value[part] for part in PLACE_FIELDS if isinstance(value.get(part), str)), value)
+        if type(value) is int and not _spellings(name, False) & {*SURE_COLUMNS}:  # ids name pictures without ending
+            value = str(value)
         if value is None or value == "":
             continue
         if not isinstance(value, str):
@@ -177,14 +207,27 @@ def _first_text(fields: Mapping[str, Any], names: tuple[str, ...]) -> str:
 def _texts(fields: Mapping[str, Any], names: tuple[str, ...]) -> list[str]:
     """Return the texts that are not blank of the first column that has one."""
     for name in names:
-        value = fields[name]
-        several = value if isinstance(value, list | tuple) else (value,)
+        several = _parts(fields[name])
         texts = [text for part in several if isinstance(text := _text_in(part), str)]
         if not texts and any(part is not None for part in several):
-            raise UnreadableError("bad_row", f"expected a text, texts or null as {name}, found {type(value).__name__}")
+            kind = type(fields[name]).__name__
+            raise UnreadableError("bad_row", f"expected a text, texts or null as {name}, found {kind}")
         if found := [text for text in texts if text.strip()]:
-            return found
+            same = _without_number(name)  # caption_0, caption_1 are captions of one picture
+            others = (
+                part
+                for each in names
+                if each != name and _without_number(each) == same
+                for part in _parts(fields[each])
+            )
+            return [*found, *(text for part in others if isinstance(text := _text_in(part), str) and text.strip())]
     return []
+
+
+def _parts(value: Any) -> Sequence[Any]:
+    """Return the captions of a cell; a number that is none is nothing, as pandas writes it."""
+    parts = value if isinstance(value, list | tuple) else (value,)
+    return [None if part != part else part for part in parts]
 
 
 def _text_in(part: Any) -> Any:

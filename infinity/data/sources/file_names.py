@@ -3,30 +3,52 @@
 Windows separates folders by backslashes, macOS decomposes letters with accents, and both ignore capitals. A name that
 no file has is compared without these differences; it counts where exactly one file matches. So does a name without its
 ending. Where none of the pictures of a table lie where it says, as with COCO's, the one file that ends with the name is
-meant.
+meant. Where a data set was moved, its names begin with the folder where it once lay, on any system; the longest rest
+that is a file here is meant.
 """
 
 from __future__ import annotations
 
 import unicodedata
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from infinity.data.sources.fence import Slice
 from infinity.data.sources.samples import Record
 
-_READ = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".jp2", ".j2k")
+_READ = (
+    ".jpg",
+    ".jpeg",
+    ".jpe",
+    ".jfif",
+    ".png",
+    ".apng",
+    ".webp",
+    ".gif",
+    ".bmp",
+    ".tif",
+    ".tiff",
+    ".avif",
+    ".jp2",
+    ".j2k",
+)
 PICTURE_ENDINGS = (*_READ, ".heic", ".heif", ".jxl")
 """Endings of pictures; of some of them the data stage can only say why it cannot read them."""
 
 
+def is_picture(uri: str) -> bool:
+    """Return whether a file is a picture, by its name; hidden files, which some systems leave behind, are none."""
+    return uri.lower().endswith(PICTURE_ENDINGS) and not uri.rpartition("/")[2].startswith(".")
+
+
+def folded(name: str) -> str:
+    """Return what is left of a name without what systems change: capitals, and how accents are written."""
+    return _composed(_composed(name).casefold())
+
+
 def _composed(name: str) -> str:
     return unicodedata.normalize("NFC", name)
-
-
-def _folded(name: str) -> str:
-    return _composed(_composed(name).casefold())
 
 
 def _stem(name: str) -> str:
@@ -58,31 +80,46 @@ class FileNames:
         """Return the one file that a name means; the name itself where a file has it, or none or several match."""
         if uri in self._files or "://" in uri.partition("s3://")[2]:
             return uri
-        forms = (_composed, _folded) if uri.lower().endswith(PICTURE_ENDINGS) else (_composed, _folded, _stem)
+        forms = (_composed, folded) if uri.lower().endswith(PICTURE_ENDINGS) else (_composed, folded, _stem)
         for form in forms:
             found = self._forms(form).get(form(uri) if form is not _stem else _composed(uri), ())
             if len(found) == 1:
                 return found[0]
         return uri
 
-    def of_table(self, places: Iterable[str], folder: str) -> Callable[[str], str]:
+    def of_table(self, places: Iterable[str], folders: Sequence[str]) -> Callable[[str], str]:
         """Return the function that matches the names of one table.
 
         Args:
             places: Places of some of its pictures, as the table gives them.
-            folder: URI of the table's folder.
+            folders: URIs of the table's folder and of the source.
         """
         some = list(places)
         if not self._files or any(self.match(uri) in self._files for uri in some):
             return self.match
-        start = folder.rstrip("/") + "/"
+        start = folders[0].rstrip("/") + "/"
 
         def elsewhere(uri: str) -> str:
             if not uri.startswith(start):
                 return self.match(uri)
             return self._by_end(uri[len(start) :]) or uri
 
-        return elsewhere if any(elsewhere(uri) in self._files for uri in some) else self.match
+        if any(elsewhere(uri) in self._files for uri in some):
+            return elsewhere
+        return self._moved(some, folders) or self.match
+
+    def _moved(self, places: Sequence[str], folders: Sequence[str]) -> Callable[[str], str] | None:
+        """Return the function for a data set that was moved: all names begin with the folder where it once lay."""
+        found: Counter[tuple[str, str]] = Counter()
+        for uri in places:
+            cuts = (at + 1 for at, letter in enumerate(uri) if letter == "/")
+            starts = ((uri[:at], folder.rstrip("/") + "/") for at in cuts for folder in folders)
+            first = next((pair for pair in starts if self.match(pair[1] + uri[len(pair[0]) :]) in self._files), None)
+            found.update([first] if first else [])
+        if not found:
+            return None
+        (old, new), _ = found.most_common(1)[0]
+        return lambda uri: self.match(new + uri[len(old) :] if uri.startswith(old) else uri)
 
     def _by_end(self, name: str) -> str | None:
         """Return the one file that ends with a name, with or without its ending."""

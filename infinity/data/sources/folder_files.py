@@ -10,14 +10,15 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from infinity import storage
-from infinity.data.sources.caption_files import ENDINGS as CAPTION_ENDINGS
-from infinity.data.sources.caption_files import ending_of, stem_of
+from infinity.data.sources.caption_files import CaptionFiles, ending_of
 from infinity.data.sources.columnar.arrow import ENDINGS as ARROW_ENDINGS
 from infinity.data.sources.columns import SourceColumns
-from infinity.data.sources.file_names import PICTURE_ENDINGS
+from infinity.data.sources.encodings import decoded
+from infinity.data.sources.file_names import is_picture
 from infinity.data.sources.tables.caption_lists import list_form
 from infinity.data.sources.webdataset import SHARD_ENDINGS
 
@@ -33,10 +34,12 @@ FILES = (*TABLES, *COLUMNAR, *SHARD_ENDINGS)
 """Endings of files that are sources themselves."""
 
 _CHUNK_BYTES = 2**24
+_HEAD_BYTES = 2**12
+_LINES_LOOKED_AT = 16
 _MAX_LISTS = 64
 """Texts without a picture that are looked into, since one of them may be a list of captions."""
 
-_PACKED = (".zip", ".rar", ".7z", ".gz", ".bz2", ".xz", ".zst")
+PACKED = (".zip", ".rar", ".7z", ".gz", ".bz2", ".xz", ".zst")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -111,7 +114,7 @@ class _Sorting:
         self._columns, self._kind, self._into = columns, kind, into
         self._metadata = frozenset(_metadata(files))
         self._beside = _beside(files)
-        self._stems = {stem for file in files if is_picture(file) for stem in (file, stem_of(file))}
+        self._captions = CaptionFiles(files)
         self._lists = 0
         into.tables.extend(_metadata(files))
 
@@ -126,8 +129,8 @@ class _Sorting:
             into.pictures.append(file)
         elif is_shard(file):
             into.shards.append(file)
-        elif ending_of(file) in CAPTION_ENDINGS and stem_of(file) in self._stems:
-            return  # the caption of a picture
+        elif self._captions.is_of_picture(file):
+            return
         elif storage.name(file) in METADATA_NAMES:
             into.not_read.append((file, "metadata.csv beside a metadata.jsonl, which counts"))
         elif name.endswith(COLUMNAR):
@@ -152,6 +155,9 @@ class _Sorting:
             self._into.addresses.append(file)
 
     def _lines(self, file: str) -> None:
+        if is_document(file):
+            self._document(file)
+            return
         fields = first_fields(file)
         if self._columns.pictures(fields) or self._columns.urls(fields):
             self._source(file, self._into.tables)
@@ -197,29 +203,29 @@ def _ends(file: str, ending: str) -> bool:
 
 def _why_not(file: str) -> str:
     ending = ending_of(file) if "." in storage.name(file) else ""
-    if file.lower().endswith(_PACKED):
+    if file.lower().endswith(PACKED):
         return f"packed files (.{ending}), which must be unpacked first"
     return f".{ending} files, which are no part of a source" if ending else "files without ending"
 
 
 def first_fields(uri: str) -> dict[str, Any]:
-    """Return the fields of the first line of a JSON-lines file; none if it is no object."""
-    start = storage.read_bytes(uri, start=0, length=_CHUNK_BYTES)
-    if start.startswith((b"\xff\xfe", b"\xfe\xff")):
-        start = start.decode("utf-16", "replace").encode("utf-8", "replace")
-    for line in start.split(b"\n"):
-        if line.strip():
-            try:
-                fields = json.loads(line.removeprefix(b"\xef\xbb\xbf"))
-            except (ValueError, RecursionError):
-                return {}
-            return fields if isinstance(fields, dict) else {}
+    """Return the fields of the first line of a JSON-lines file that is an object; none where no early line is one."""
+    start = decoded(storage.read_bytes(uri, start=0, length=_CHUNK_BYTES), "replace")
+    lines = (line for line in start.split("\n") if line.strip())
+    for line in islice(lines, _LINES_LOOKED_AT):
+        try:
+            fields = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(fields, dict):
+            return fields
     return {}
 
 
-def is_picture(uri: str) -> bool:
-    """Return whether a file is a picture, by its name; hidden files, which some systems leave behind, are none."""
-    return uri.lower().endswith(PICTURE_ENDINGS) and not storage.name(uri).startswith(".")
+def is_document(uri: str) -> bool:
+    """Return whether a file of JSON lines is one document, or has rows over several lines."""
+    start = decoded(storage.read_bytes(uri, start=0, length=_HEAD_BYTES), "replace").lstrip()
+    return start.startswith("[") or start.partition("\n")[0].strip() == "{"
 
 
 def is_shard(uri: str) -> bool:

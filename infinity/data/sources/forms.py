@@ -19,7 +19,7 @@ from infinity.data.sources.columnar.arrow import arrow_slices
 from infinity.data.sources.columnar.parquet import parquet_kind, parquet_slices
 from infinity.data.sources.columns import HOW_TO_NAME, SourceColumns, shown
 from infinity.data.sources.fence import FencedSlice, OutsideLinks, Slice, fenced
-from infinity.data.sources.file_names import FileNames, Renamed
+from infinity.data.sources.file_names import FileNames, Renamed, is_picture
 from infinity.data.sources.folder_files import (
     LINES,
     LISTS,
@@ -27,7 +27,7 @@ from infinity.data.sources.folder_files import (
     FolderFiles,
     NotRead,
     first_fields,
-    is_picture,
+    is_document,
     is_shard,
 )
 from infinity.data.sources.quarantine import QuarantineSlice, num_quarantined
@@ -48,9 +48,12 @@ EXPECTED = (
     "a .json document (an array, or COCO captions), .parquet or .arrow files (image or bytes, and text), webdataset "
     "shards (.tar), a list of addresses (.parquet, .csv or .tsv with url and text), or a folder of these"
 )
+_MAX_TOLD = 8
 _MAX_LOOKED_THROUGH = 2**28
 _NAMING = ("JSON lines", "JSON", "CSV", "list of captions")
 """Kinds of files whose rows name pictures."""
+
+_COLUMNAR = ("Parquet", "Arrow")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -183,9 +186,9 @@ class Opening:
         Raises:
             SourceError: The table has no columns for pictures and captions, or is too large to be read at once.
         """
-        if uri.lower().endswith(LINES) or self._is_lines(uri):
+        if (uri.lower().endswith(LINES) and not is_document(uri)) or self._is_lines(uri):
             return *lines_slices(uri, row, self.captions, self.columns, self.rows_per_slice), "JSON lines"
-        if uri.lower().endswith(".json"):
+        if uri.lower().endswith((".json", *LINES)):
             rows = document_rows(uri, self.columns)
             if rows is None:
                 raise SourceError(f"{uri}: expected an array of captioned pictures or COCO captions; {HOW_TO_NAME}")
@@ -248,7 +251,7 @@ class _Reading:
                 kind = "image folder" if storage.name(table) in METADATA_NAMES else "folder of JSON lines"
                 self._hint = self._hint or f"{table} has {shown(first_fields(table))}; {HOW_TO_NAME}"
             self._kinds.append("image folder" if storage.name(table) in METADATA_NAMES else kind)
-            self._slices += self._matched(table, fenced(found, self._how.roots))
+            self._slices += self._matched(table, found)
 
     def _matched(self, table: str, pieces: Sequence[Slice]) -> list[Slice]:
         """Return slices whose pictures have the names of files, and their captions where the table has none.
@@ -256,7 +259,7 @@ class _Reading:
         Rows that name the same picture are one row with several captions.
         """
         some = (str(record.image) for piece in pieces[:1] for record in piece.read() if names_file(record))
-        match = self._names.of_table(some, storage.parent(table))
+        match = self._names.of_table(some, (storage.parent(table), self._how.roots[0]))
         repeated = RepeatedPictures()
         matched = [self._matched_slice(piece, match, repeated) for piece in pieces]
         if not self._how.joins:
@@ -281,7 +284,7 @@ class _Reading:
                 captions[found] = captions[image] = files
         if other:
             piece, self._variant = Renamed(piece, other), "names"
-        return self._with_captions(piece, captions)
+        return self._with_captions(FencedSlice(piece, self._how.roots), captions)
 
     def _with_captions(self, piece: Slice, captions: dict[str, tuple[str, ...]]) -> Slice:
         if not captions:
@@ -299,17 +302,14 @@ class _Reading:
                 continue
             self._kinds.append(found.kind)
             self._row = found.num_rows
-            pieces = fenced(found.slices, self._how.roots)
-            if found.kind in _NAMING or (found.kind == "Parquet" and self._may_name(file)):
-                pieces = tuple(self._matched(file, pieces))
-            self._slices += pieces
+            is_naming = found.kind in _NAMING or (found.kind in _COLUMNAR and self._may_name(file))
+            self._slices += self._matched(file, found.slices) if is_naming else fenced(found.slices, self._how.roots)
 
     def alone(self, file: str) -> Source:
         """Return the rows of one file that is the whole source."""
         found = self._how.read(file, 0)
-        pieces: Sequence[Slice] = fenced(found.slices, self._how.roots)
-        if found.kind in _NAMING:
-            pieces = self._matched(file, pieces)
+        is_naming = found.kind in _NAMING
+        pieces = self._matched(file, found.slices) if is_naming else fenced(found.slices, self._how.roots)
         source = _source(file, [found.kind], pieces, found.num_rows)
         return replace(source, variant=self._told_variant, not_read=self._joined_rows())
 
@@ -381,8 +381,9 @@ def and_links(outside: tuple[str, ...]) -> str:
 
 
 def _not_read_too(not_read: Sequence[NotRead]) -> str:
-    told = "; ".join(str(each) for each in not_read if "packed" in each.why)
-    return f"; not read: {told}" if told else ""
+    told = "; ".join(str(each) for each in not_read[:_MAX_TOLD])
+    more = f"; and {len(not_read) - _MAX_TOLD} further kinds" if len(not_read) > _MAX_TOLD else ""
+    return f"; not read: {told}{more}" if told else ""
 
 
 def _what_is_missing(files: tuple[str, ...], sorted_files: FolderFiles) -> str:

@@ -19,7 +19,7 @@ from infinity.config import digest_of
 from infinity.data.sources.columns import SourceColumns
 from infinity.data.sources.fence import Slice, fenced
 from infinity.data.sources.file_names import PICTURE_ENDINGS
-from infinity.data.sources.folder_files import FILES, TABLES
+from infinity.data.sources.folder_files import FILES, PACKED, TABLES
 from infinity.data.sources.forms import EXPECTED, URL_LIST, Opening, Source, and_links
 from infinity.data.sources.samples import CaptionChoice, Record, SourceError
 from infinity.scenes.drawing import ScenesConfig, training_scene
@@ -86,6 +86,7 @@ def open_source(
     if uri.lower().endswith(FILES):
         _check_file(uri)
         return how.file(uri)
+    _check_folder(uri)
     infos, outside = storage.list_inside(uri, how.roots)
     files = tuple(info.uri for info in infos)
     if not files:
@@ -120,6 +121,7 @@ def fingerprint(uri: str, roots: tuple[str, ...] = ()) -> str:
                 found = [(record.name, str(record.image)) for record in piece.read() if not record.problem]
                 named += [_Seen(name, image, *_version(image)) for name, image in found]
         return digest_of([storage.sha256(uri), *_contents(named)])
+    _check_folder(uri)
     details, links = storage.list_inside(uri, roots)
     if not details and not links:
         raise SourceError(f"{uri}: found no files; {EXPECTED}")
@@ -175,6 +177,14 @@ def _plain(uri: str) -> str:
 def _check_file(uri: str) -> None:
     if not storage.exists(uri):
         raise SourceError(f"{uri}: there is no such file; {EXPECTED}")
+
+
+def _check_folder(uri: str) -> None:
+    """Refuse a file that is no source; whether a bucket has such a folder is seen when it is listed."""
+    path = storage.local_path(uri)
+    if path is not None and path.is_file():
+        packed = "; unpack it first" if uri.lower().endswith(PACKED) else ""
+        raise SourceError(f"{uri}: a file that is no source{packed}; {EXPECTED}")
 
 
 def _version(uri: str) -> tuple[int, str]:

@@ -18,6 +18,7 @@ from infinity import storage
 from infinity.data.images.decoding import UnreadableError
 from infinity.data.sources.caption_files import ENDINGS, MAX_TEXT_BYTES, fields_of
 from infinity.data.sources.columns import SourceColumns
+from infinity.data.sources.file_names import PICTURE_ENDINGS
 from infinity.data.sources.samples import CaptionChoice, Record, SourceError
 from infinity.data.sources.shard_files import ShardBytes, opened_shard
 
@@ -30,7 +31,8 @@ MAX_NAME_BYTES = 4096
 MAX_EXTENSION_BYTES = 2**16
 """A header of extended attributes that is larger holds no name that anybody gave a picture."""
 
-PICTURES = ("jpg", "jpeg", "png", "webp", "gif", "avif", "bmp", "tif", "tiff", "jp2", "j2k")
+PICTURES = tuple(ending.removeprefix(".") for ending in PICTURE_ENDINGS)
+_TABLES = ("jsonl", "ndjson", "csv", "tsv", "parquet", "arrow")
 _MAX_MEMBERS = 64
 _MAX_JOINED = 2**20
 _MAX_INDICES = 16
@@ -56,6 +58,16 @@ class Member:
         """The sample's name: everything before the first dot of the file's name."""
         folder, slash, file = self.name.rpartition("/")
         return folder + slash + file.partition(".")[0]
+
+    @property
+    def stem(self) -> str:
+        """The sample's name in shards whose names hold further dots: everything before the last one."""
+        folder, slash, file = self.name.rpartition("/")
+        return folder + slash + file.rpartition(".")[0]
+
+    def key_of(self, is_dotted: bool) -> str:
+        """The sample's name, as the shard has them."""
+        return self.stem if is_dotted else self.key
 
     @property
     def is_hidden(self) -> bool:
@@ -94,7 +106,7 @@ class ShardSlice:
             for row in sorted(row for row in wanted if 0 <= row - self.first_row < len(index)):
                 yield self._record(row, index.sample(row - self.first_row, reader), reader)
             return
-        found = samples(reader) if index.joined is None else iter(index.joined)
+        found = samples(reader, is_dotted=index.is_dotted) if index.joined is None else iter(index.joined)
         for row, sample in enumerate(found, start=self.first_row):
             if row == self.first_row + ROWS_PER_SHARD - 1:
                 problem = UnreadableError("bad_file", f"more than {ROWS_PER_SHARD - 1:,} samples in one shard")
@@ -137,13 +149,13 @@ def shard_slices(
     return [ShardSlice(uri, first_row + i * ROWS_PER_SHARD, captions, columns) for i, uri in enumerate(uris)]
 
 
-def samples(reader: ShardBytes, start: int = 0) -> Iterator[tuple[Member, ...]]:
+def samples(reader: ShardBytes, start: int = 0, is_dotted: bool = False) -> Iterator[tuple[Member, ...]]:
     """Yield groups of successive members that share a key, from the offset of a header on; hidden ones are skipped."""
     group: list[Member] = []
     for member in members(reader, start):
         if member.is_hidden and member.problem is None:
             continue
-        if group and member.key != group[0].key:
+        if group and member.key_of(is_dotted) != group[0].key_of(is_dotted):
             yield tuple(group)
             group = []
         if len(group) < _MAX_MEMBERS:
@@ -241,12 +253,15 @@ class _Index:
 
     begins: array[int]
     joined: tuple[tuple[Member, ...], ...] | None = None
+    is_dotted: bool = False
 
     def __len__(self) -> int:
         return len(self.begins) if self.joined is None else len(self.joined)
 
     def sample(self, number: int, reader: ShardBytes) -> tuple[Member, ...]:
-        return next(samples(reader, self.begins[number])) if self.joined is None else self.joined[number]
+        if self.joined is not None:
+            return self.joined[number]
+        return next(samples(reader, self.begins[number], self.is_dotted))
 
 
 _INDICES: OrderedDict[tuple[str, int], _Index] = OrderedDict()
@@ -264,19 +279,28 @@ def _indexed(uri: str, reader: ShardBytes) -> _Index:
     return index
 
 
-def _index(reader: ShardBytes) -> _Index:
+def _index(reader: ShardBytes, is_dotted: bool = False) -> _Index:
     """Index a shard by its headers: do the files of each sample lie beside each other, as they should?"""
     begins, seen = array("q"), set[str]()
-    for sample in samples(reader):
-        key = sample[0].key
+    for sample in samples(reader, is_dotted=is_dotted):
+        if not is_dotted and _are_several(sample):
+            return _index(reader, is_dotted=True)
+        key = sample[0].key_of(is_dotted)
         if key in seen:
-            return _Index(begins, _joined(reader))
+            return _Index(begins, _joined(reader, is_dotted), is_dotted)
         seen.add(key)
         begins.append(sample[0].begin)
-    return _Index(begins)
+    return _Index(begins, is_dotted=is_dotted)
 
 
-def _joined(reader: ShardBytes) -> tuple[tuple[Member, ...], ...]:
+def _are_several(sample: tuple[Member, ...]) -> bool:
+    """Return whether files of one key are several samples: each picture but the last has a caption of its own name."""
+    pictures = [member.stem for member in sample if member.ending in PICTURES]
+    told = {member.stem for member in sample if member.ending in ENDINGS}
+    return len(pictures) > 1 and sample[0].key not in pictures and told.issuperset(pictures[:-1])
+
+
+def _joined(reader: ShardBytes, is_dotted: bool) -> tuple[tuple[Member, ...], ...]:
     """Return the samples of a shard that was packed in another order, each with all its files, in order of their first.
 
     Raises:
@@ -284,7 +308,7 @@ def _joined(reader: ShardBytes) -> tuple[tuple[Member, ...], ...]:
     """
     groups: dict[str, list[Member]] = {}
     number = 0
-    for sample in samples(reader):
+    for sample in samples(reader, is_dotted=is_dotted):
         number += len(sample)
         if number > _MAX_JOINED:
             raise UnreadableError(
@@ -292,7 +316,7 @@ def _joined(reader: ShardBytes) -> tuple[tuple[Member, ...], ...]:
                 f"files of one sample do not lie beside each other, and there are more than {_MAX_JOINED:,} of them; "
                 "pack the shard with tar --sort=name",
             )
-        groups.setdefault(sample[0].key, []).extend(sample)
+        groups.setdefault(sample[0].key_of(is_dotted), []).extend(sample)
     return tuple(tuple(_bounded(group)) for group in groups.values())
 
 
@@ -318,7 +342,9 @@ def _picture_of(sample: tuple[Member, ...]) -> Member:
         pictures = [member for member in pictures if member.name == f"{member.key}.{member.name.rpartition('.')[2]}"]
     if len(pictures) != 1:
         names = ", ".join(member.name for member in sample[:5])
-        raise UnreadableError("bad_row", f"expected one picture, found {len(pictures)} among {names}")
+        is_table = not pictures and any(member.ending in _TABLES for member in sample)
+        advice = "; a folder that was packed with its table must be unpacked first" if is_table else ""
+        raise UnreadableError("bad_row", f"expected one picture, found {len(pictures)} among {names}{advice}")
     return pictures[0]
 
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 from infinity import storage
 from infinity.data.curation.dropped import DROPPED_FILE, dropped_file, shown_rows
 from infinity.data.curation.facts import MEASURE_VERSION
+from infinity.data.curation.languages import check_languages
 from infinity.data.curation.takedown import TakedownList
 from infinity.data.dataset.dealing import ShardLimits
 from infinity.data.dataset.layout import SHARD_VERSION, ShardPlan, ShardPlans, Stored, plan_shards
@@ -52,6 +53,7 @@ def run(spec: BuildDatasetSpec, *, progress: ProgressSink = silent) -> BuildData
     Raises:
         SourceError: The source is empty, of an unknown form, or without captions; or it changed meanwhile.
         DatasetError: No picture is left, or too many cannot be read.
+        LanguageError: Captions are to be in a language that nothing here can tell.
         ManifestError: The parent is no manifest, or its shards are not what it says.
         VersionConflictError: Somebody else made the next version of the named data set meanwhile.
         StorageError: Source or output cannot be reached, or no space is left.
@@ -60,6 +62,7 @@ def run(spec: BuildDatasetSpec, *, progress: ProgressSink = silent) -> BuildData
 
 
 def _run(spec: BuildDatasetSpec, tenure: Tenure) -> BuildDatasetReport:
+    check_languages(spec.filters.captions.languages)  # before hours of measuring
     started, progress = time.monotonic(), tenure.progress
     progress(Progress(0.0, "looking at the source"))
     folder = storage.absolute(storage.join(spec.output, storage.name(spec.folder)))

@@ -16,6 +16,7 @@ import pyarrow as pa
 from infinity import storage
 from infinity.data.images.decoding import UnreadableError
 from infinity.data.sources.columns import HOW_TO_NAME, TEXT_FIELDS, SourceColumns, is_address, place_of, shown
+from infinity.data.sources.inline_pictures import picture_in_text
 from infinity.data.sources.samples import CaptionChoice, Record, SourceError
 
 FORMAT_COLUMNS = ("jpg", "jpeg", "png", "webp", "avif", "gif")
@@ -23,6 +24,7 @@ FORMAT_COLUMNS = ("jpg", "jpeg", "png", "webp", "avif", "gif")
 
 SURE_COLUMNS = ("image", "bytes", "path", "file_name", "image_bytes", "img_bytes", "image_data", *FORMAT_COLUMNS)
 PICTURE_COLUMNS = (*SURE_COLUMNS, "image_path", "filename", "file_path", "img", "picture", "images")
+_MAX_NAME = 300
 DOWNLOADED = {b"infinity.kind": b"downloaded"}
 """Metadata of a file that the downloader wrote; the columns ``reason`` and ``detail`` say what could not be fetched."""
 
@@ -69,7 +71,7 @@ class ColumnarSlice(ABC):
         url = next((value for value in urls if isinstance(value, str) and value), None)
         if data is None and isinstance(path, str) and is_address(path):
             path, url = None, url or path
-        name = self._name(row) + (f" ({shown})" if isinstance(shown := path or url, str) else "")
+        name = self._name(row) + (f" ({shown[:_MAX_NAME]})" if isinstance(shown := path or url, str) else "")
         try:
             for value in values.values():
                 if isinstance(value, UnreadableError):
@@ -101,7 +103,7 @@ class ColumnarSlice(ABC):
 def needed_columns(schema: pa.Schema, columns: SourceColumns) -> list[str]:
     names = schema.names
     wanted = {*picture_columns("", schema, columns), *columns.urls(names)}
-    wanted |= {*columns.longs(names), *columns.shorts(names), *({"status", "error_message"} & set(names))}
+    wanted |= {*_caption_columns(schema, columns), *({"status", "error_message"} & set(names))}
     if (schema.metadata or {}).get(b"infinity.kind") == DOWNLOADED[b"infinity.kind"]:
         wanted |= {"reason", "detail", "found"} & set(names)
     return [name for name in names if name in wanted]
@@ -111,19 +113,25 @@ def check_columns(uri: str, schema: pa.Schema, columns: SourceColumns) -> None:
     names = schema.names
     found = shown(names)
     pictures, urls = picture_columns(uri, schema, columns), columns.urls(names)
-    captions = (*columns.longs(names), *columns.shorts(names))
+    named = (*columns.longs(names), *columns.shorts(names))
     if not pictures and not urls:
         raise SourceError(
             f"{uri}: no pictures: expected a column image, bytes or path, or url, found {found}; {HOW_TO_NAME}"
         )
-    if not captions:
+    if not named:
         raise SourceError(
             f"{uri}: no captions at all: expected a column text, caption or long_caption, found {found}; {HOW_TO_NAME}"
         )
-    for name in (*captions, *urls):
-        kind = schema.field(name).type
-        if not _is_text(kind) and not (name in captions and _holds_captions(kind)):
-            raise SourceError(f"{uri}: column {name}: expected texts, found {kind}")
+    captions = _caption_columns(schema, columns)
+    wrong = (*(() if captions else named), *(name for name in urls if not _is_text(schema.field(name).type)))
+    if wrong:
+        raise SourceError(f"{uri}: column {wrong[0]}: expected texts, found {schema.field(wrong[0]).type}")
+
+
+def _caption_columns(schema: pa.Schema, columns: SourceColumns) -> tuple[str, ...]:
+    """Return columns that can hold captions; a number called ``description`` is none."""
+    named = (*columns.longs(schema.names), *columns.shorts(schema.names))
+    return tuple(name for name in named if _holds_captions(schema.field(name).type))
 
 
 def _holds_captions(kind: pa.DataType) -> bool:
@@ -194,6 +202,8 @@ def _picture(values: dict[str, Any], names: tuple[str, ...]) -> tuple[bytes | No
                 data = part
             elif isinstance(part, str) and part and path is None:
                 path = part
+    if data is None and path is not None and (held := picture_in_text(path)) is not None:
+        return held, None
     return data, path
 
 

@@ -11,8 +11,8 @@ import re
 from dataclasses import dataclass
 
 from infinity import storage
-from infinity.data.sources.caption_files import UTF16
 from infinity.data.sources.columns import SourceColumns, is_address
+from infinity.data.sources.encodings import decoded
 from infinity.data.sources.file_names import PICTURE_ENDINGS
 from infinity.data.sources.tables.documents import Rows
 from infinity.data.sources.tables.held_rows import document
@@ -20,6 +20,8 @@ from infinity.data.sources.tables.held_rows import document
 _LOOKED_AT = 2**16
 _NUMBER = re.compile(r"#(?:enr?#)?\d+$")
 _DELIMITERS = ("|", "\t", ",", ";")
+_LINE_END = re.compile(r"\r\n|\n|\r")  # captions hold the other ends of lines that Python knows
+_OPEN_CELL = re.compile(r'(?:^|[|\t,;])\s*"(?:[^"]|"")*$')
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +50,7 @@ def list_form(uri: str, columns: SourceColumns) -> ListForm | None:
         StorageError: The file cannot be read.
     """
     start = storage.read_bytes(uri, start=0, length=_LOOKED_AT)
-    text = start.decode("utf-16" if start.startswith(UTF16) else "utf-8-sig", "replace")
-    lines = [line for line in text.splitlines() if line.strip()]
+    lines = _lines(decoded(start, "replace"))
     return _with_header(lines, columns) or _without_header(lines) if lines else None
 
 
@@ -62,7 +63,7 @@ def list_rows(uri: str, form: ListForm) -> Rows:
     """
     pictures: dict[str, list[str]] = {}
     rows: Rows = []
-    lines = [line for line in document(uri).splitlines() if line.strip()][form.has_header :]
+    lines = _lines(document(uri))[form.has_header :]
     for cells in map(_Cells(form), lines):
         if isinstance(cells, str):
             rows.append(cells)
@@ -73,6 +74,25 @@ def list_rows(uri: str, form: ListForm) -> Rows:
             rows.append({"url" if form.is_url else "file_name": name, "text": pictures[name]})
         pictures[name].append(caption)
     return rows
+
+
+def _lines(text: str) -> list[str]:
+    """Return the lines that are not blank; a cell in quotes may go on over line ends, up to the next picture."""
+    rows: list[list[str]] = []
+    is_open = False
+    for line in _LINE_END.split(text):
+        if is_open and not _begins_row(line):
+            rows[-1].append(line)
+            is_open ^= bool(line.count('"') % 2)
+        elif line.strip():
+            rows.append([line])
+            is_open = _OPEN_CELL.search(line) is not None
+    return ["\n".join(row) for row in rows]
+
+
+def _begins_row(line: str) -> bool:
+    """Return whether a line begins with a picture or an address."""
+    return any(_is_picture(cell) or is_address(cell) for mark in _DELIMITERS for cell in line.split(mark, 1)[:1])
 
 
 class _Cells:

@@ -7,6 +7,7 @@ has columns, as in every other table: ``columns.py`` finds picture and captions 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -14,6 +15,10 @@ from infinity.data.sources.columns import SourceColumns
 from infinity.data.sources.file_names import PICTURE_ENDINGS
 from infinity.data.sources.samples import SourceError
 from infinity.data.sources.tables.held_rows import document
+
+_LOOKED_AT = 16
+_NEXT_OBJECT = re.compile(r"[\s,]*")
+_OF_ANYTHING = ("title", "description", "comment", "content", "text")
 
 Rows = list[Any]
 """Columns of each row, or a text that says why a row has none."""
@@ -71,35 +76,67 @@ class Array:
 
     def rows(self, content: Any, columns: SourceColumns) -> Rows | None:
         """Return a row per element."""
-        if isinstance(content, Mapping):
-            inside = [value for value in content.values() if isinstance(value, list)]
-            content = inside[0] if len(inside) == 1 else None
-        if not isinstance(content, list):
+        inside = content.values() if isinstance(content, Mapping) else (content,)
+        arrays = [_unpacked(value) for value in inside if isinstance(value, list)]
+        found = [rows for rows in arrays if _is_captioned(_first_object(rows), columns)]
+        if len(arrays) > 1:  # of images, licenses and boxes only what has captions
+            found = [rows for rows in found if _has_caption_column(_first_object(rows), columns)]
+        return [row for rows in found for row in rows] if found else None
+
+
+class Pairs:
+    """An array of arrays, each with the name of a picture and its captions."""
+
+    def rows(self, content: Any, columns: SourceColumns) -> Rows | None:
+        """Return a row per inner array."""
+        if not isinstance(content, list) or not content or not all(map(_is_pair, content[:_LOOKED_AT])):
             return None
-        rows = [
-            part["row"] if isinstance(part, dict) and isinstance(part.get("row"), dict) else part for part in content
-        ]
-        return rows if _is_captioned(next((row for row in rows if isinstance(row, dict)), {}), columns) else None
+        name, caption = columns.picture or "file_name", columns.caption or "text"
+        return [{name: pair[0], caption: pair[1:]} if _is_pair(pair) else pair for pair in content]
+
+
+class Columns:
+    """An object of columns, as data frames write it: lists, or objects with a number for each row."""
+
+    def rows(self, content: Any, columns: SourceColumns) -> Rows | None:
+        """Return a row per element of the columns."""
+        if not isinstance(content, Mapping):
+            return None
+        cells = {name: value for name, value in content.items() if isinstance(value, list | Mapping) and value}
+        first = next(iter(cells.values()), None)
+        places = range(len(first)) if isinstance(first, list) else list(first or ())
+        same = {
+            name: value for name, value in cells.items() if type(value) is type(first) and len(value) == len(places)
+        }
+        if not isinstance(first, list) and any(set(value) != set(places) for value in same.values()):
+            return None
+        names = (*columns.pictures(same), *columns.urls(same))
+        if not _has_caption_column(same, columns) or not any(isinstance(same[name][places[0]], str) for name in names):
+            return None
+        return [{name: value[place] for name, value in same.items()} for place in places]
 
 
 class ByName:
-    """An object whose keys name pictures and whose values are a caption, a list of them, or an object with one."""
+    """An object whose keys name pictures and whose values are a caption, a list of them, or an object with one.
+
+    Keys of objects with captions may lack the picture's ending, or be any numbers where the objects name pictures.
+    """
 
     def rows(self, content: Any, columns: SourceColumns) -> Rows | None:
         """Return a row per key, which names its picture."""
         if not isinstance(content, Mapping) or not content:
             return None
-        named = sum(str(key).lower().endswith(PICTURE_ENDINGS) for key in content)
+        named = sum(_names_picture(key) or _has_caption(value, columns) for key, value in content.items())
         if 2 * named < len(content):
             return None
         name, caption = columns.picture or "file_name", columns.caption or "text"
         return [
-            {**value, name: key} if isinstance(value, Mapping) else {name: key, caption: value}
+            _keyed(key, value, name, columns) if isinstance(value, Mapping) else {name: key, caption: value}
             for key, value in content.items()
         ]
 
 
-FORMS: tuple[DocumentForm, ...] = (Coco(), Karpathy(), Array(), ByName())
+FORMS: tuple[DocumentForm, ...] = (Coco(), Karpathy(), Pairs(), Array(), Columns(), ByName())
 """All forms, in the order in which they are asked; docs/sources.md lists them for people."""
 
 
@@ -114,16 +151,73 @@ def document_rows(uri: str, columns: SourceColumns) -> Rows | None:
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise SourceError(f"{uri}: expected JSON ({error})") from error
+        content = _one_after_the_other(text)
+        if content is None:
+            raise SourceError(f"{uri}: expected JSON ({error})") from error
+    if _is_row(content, columns):
+        return [content]
     return next((rows for form in FORMS if (rows := form.rows(content, columns)) is not None), None)
 
 
-def _is_captioned(row: dict[str, Any], columns: SourceColumns) -> bool:
+def _is_row(content: Any, columns: SourceColumns) -> bool:
+    """Return whether a document is a single row, and no object of columns."""
+    names = columns.pictures(content) if isinstance(content, dict) else ()
+    return _is_captioned(content, columns) and any(isinstance(content[name], str) for name in names)
+
+
+def _one_after_the_other(text: str) -> list[Any] | None:
+    """Return the objects of a document that holds several, over any number of lines each; None if it does not."""
+    decoder, found, at = json.JSONDecoder(), list[Any](), 0
+    try:
+        while (match := _NEXT_OBJECT.match(text, at)) and match.end() < len(text):
+            value, at = decoder.raw_decode(text, match.end())
+            found.append(value)
+    except (ValueError, RecursionError):
+        return None
+    return found if len(found) > 1 and all(isinstance(value, dict) for value in found) else None
+
+
+def _unpacked(rows: list[Any]) -> list[Any]:
+    return [row["row"] if isinstance(row, dict) and isinstance(row.get("row"), dict) else row for row in rows]
+
+
+def _first_object(rows: list[Any]) -> Any:
+    return next((row for row in rows if isinstance(row, dict)), None)
+
+
+def _names_picture(text: Any) -> bool:
+    return isinstance(text, str) and text.lower().endswith(PICTURE_ENDINGS)
+
+
+def _is_pair(part: Any) -> bool:
+    is_texts = isinstance(part, list) and len(part) > 1 and all(isinstance(text, str) for text in part)
+    return is_texts and _names_picture(part[0])
+
+
+def _has_caption_column(row: Mapping[str, Any], columns: SourceColumns) -> bool:
+    return bool(columns.shorts(row) or columns.longs(row))
+
+
+def _has_caption(value: Any, columns: SourceColumns) -> bool:
+    """Return whether an object below a key describes a picture; a title or a description may be of anything."""
+    names = (*columns.shorts(value), *columns.longs(value)) if isinstance(value, Mapping) else ()
+    return any(name not in _OF_ANYTHING for name in names)
+
+
+def _keyed(key: str, value: Mapping[str, Any], name: str, columns: SourceColumns) -> dict[str, Any]:
+    """Return the row of an object below a key: the key names the picture unless the object does."""
+    has_own = not _names_picture(key) and any(_names_picture(value[each]) for each in columns.pictures(value))
+    return dict(value) if has_own else {**value, name: key}
+
+
+def _is_captioned(row: Any, columns: SourceColumns) -> bool:
     """Return whether a row names a picture: ``filename`` alone may be any file."""
+    if not isinstance(row, dict):
+        return False
     places = [row[name] for name in (*columns.pictures(row), *columns.urls(row))]
-    if not places or columns.shorts(row) or columns.longs(row):
+    if not places or _has_caption_column(row, columns):
         return bool(places)
-    return any(isinstance(place, str) and place.lower().endswith(PICTURE_ENDINGS) for place in places)
+    return any(map(_names_picture, places))
 
 
 def _lists(content: Any, *names: str) -> list[list[Any] | None]:

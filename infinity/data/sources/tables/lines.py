@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from infinity.data.sources.tables.table_rows import MAX_ROW_BYTES, TextRow, cut,
 
 _BOM = b"\xef\xbb\xbf"
 _DELIMITERS = (",", "\t", ";")
+_SEPARATOR = re.compile(rb"(?:\xef\xbb\xbf)?\"?sep=([,;|\t])\"?\s*$")  # how spreadsheets tell each other
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,10 +139,13 @@ def read_header(uri: str, columns: SourceColumns) -> tuple[tuple[str, ...], str,
     Raises:
         SourceError: The file has no header, or its header name no picture or no caption.
     """
-    first = next(quoted_rows(uri, 0, None), None)
+    rows = quoted_rows(uri, 0, None)
+    first, start = next(rows, None), 0
+    likely: tuple[str, ...] = ("\t", *_DELIMITERS) if uri.lower().endswith(".tsv") else _DELIMITERS
+    if first is not None and (told := _SEPARATOR.match(first.content)):
+        likely, start, first = (told[1].decode(), *likely), first.num_bytes, next(rows, None)
     if first is None or first.is_blank or not first.is_whole:
         raise SourceError(f"{uri}: expected a header with the names of the columns, found none")
-    likely = ("\t", *_DELIMITERS) if uri.lower().endswith(".tsv") else _DELIMITERS
     found: tuple[str, ...] = ()
     for delimiter in likely:
         try:
@@ -149,7 +154,7 @@ def read_header(uri: str, columns: SourceColumns) -> tuple[tuple[str, ...], str,
             raise SourceError(f"{uri}: expected a header with the names of the columns ({error.detail})") from error
         found = tuple(cell.strip() for cell in cells)
         if (columns.pictures(found) or columns.urls(found)) and (columns.shorts(found) or columns.longs(found)):
-            return found, delimiter, first.num_bytes
+            return found, delimiter, start + first.num_bytes
     raise SourceError(
         f"{uri}: expected columns for a picture (file_name or url) and for a caption (text or caption), found "
         f"{first.content[:200].decode('utf-8', 'replace').strip()}; {HOW_TO_NAME}"
@@ -196,7 +201,7 @@ def _cells(content: bytes, delimiter: str) -> list[str]:
 
 
 def _parsed(text: str, delimiter: str) -> list[str]:
-    return next(csv.reader([text], delimiter=delimiter, strict=True), [])
+    return next(csv.reader([text], delimiter=delimiter, strict=True, skipinitialspace=True), [])
 
 
 def _check_length(row: TextRow) -> None:

@@ -6,11 +6,11 @@ is taken as its first line alone, which is then malformed, so that one stray quo
 
 from __future__ import annotations
 
-import codecs
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from infinity import storage
+from infinity.data.sources.encodings import LONGEST_MARK, encoding_of
 
 MAX_ROW_BYTES = 2**20
 """Longer rows are malformed; only their beginning is kept in memory."""
@@ -49,10 +49,6 @@ class _Encoding:
         whole = content[: len(content) // self.width * self.width]
         text = whole.decode(self.name, "surrogatepass").encode("utf-8", "surrogatepass")
         return text if len(whole) == len(content) else text + b"\xff"
-
-
-_UTF8 = _Encoding("utf-8", b"\n")
-_KINDS = {codecs.BOM_UTF16_LE: _Encoding("utf-16-le", b"\n\0"), codecs.BOM_UTF16_BE: _Encoding("utf-16-be", b"\0\n")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +134,9 @@ def _joined(parts: list[TextRow]) -> TextRow:
 
 
 def _lines(uri: str, start: int, length: int | None) -> Iterator[tuple[TextRow, int]]:
-    """Yield lines in UTF-8, and how many double quotes each has; a file in UTF-16 says so by its mark."""
-    kind = _KINDS.get(storage.read_bytes(uri, start=0, length=2), _UTF8)
+    """Yield lines in UTF-8, and how many double quotes each has."""
+    name = encoding_of(storage.read_bytes(uri, start=0, length=LONGEST_MARK))
+    kind = _Encoding(name, "\n".encode(name))
     position, begin = start, start
     end = None if length is None else start + length
     held, size, quotes = bytearray(), 0, 0

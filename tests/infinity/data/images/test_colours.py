@@ -152,3 +152,20 @@ def test_one_colour_is_one_colour_in_every_space(name: str) -> None:
     shown = np.asarray(decode((CASES / name).read_bytes(), LIMIT).image)
     assert far(shown[24, 24], np.array([200, 60, 40])) <= 2
     assert far(shown[5, 5], np.array([90, 140, 60])) <= 2
+
+
+def grey_profile(gamma: float) -> bytes:
+    """A profile of grey pixels."""
+    whole = matrix_profile((0.4, 0.2, 0.0), (0.4, 0.7, 0.1), (0.1, 0.1, 0.7), gamma)
+    return whole.replace(b"mntrRGB XYZ ", b"mntrGRAYXYZ ").replace(b"rTRC", b"kTRC")
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "TIFF"])
+def test_a_profile_of_grey_pixels_takes_no_colours_away(format: str) -> None:
+    plain = Image.fromarray(noise())
+    data = encoded(noise(), format=format, icc_profile=grey_profile(1.0))
+    assert far(decode(data, LIMIT).image, Image.open(io.BytesIO(data)).convert("RGB")) == 0
+    grey = io.BytesIO()
+    plain.convert("L").save(grey, "PNG", icc_profile=grey_profile(1.0))
+    followed = decode(grey.getvalue(), LIMIT).image
+    assert far(followed, plain.convert("L").convert("RGB")) > 20

@@ -239,3 +239,13 @@ def test_the_header_alone_refuses_what_is_too_large(format: str) -> None:
     assert reason(data, 2999) == "too_many_pixels"
     with pytest.raises(UnreadableError, match="too much memory"):
         decode(data, LIMIT, max_memory_bytes=len(data) + 3000 * 4)
+
+
+def test_a_tiff_with_long_offsets_is_read_and_a_lying_one_is_refused() -> None:
+    data = encoded(noise(), "TIFF", big_tiff=True)
+    assert data.startswith(b"II+\0")
+    assert (np.asarray(decode(data, 10**7).image) == noise()).all()
+    number = int.from_bytes(data[8:16], "little")
+    lying = data[:number] + b"\xff" * 8 + data[number + 8 :]
+    with pytest.raises(UnreadableError, match="cut off"):
+        decode(lying, 10**7)

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.layouts.cases import LAYOUTS, Layout, outcome
+from benchmarks.layouts.cases import Layout, outcome
+from benchmarks.layouts.odd import ALL_LAYOUTS, ODD
 from benchmarks.layouts.writers import NAMES, TEXTS, arrow, lines, picture, pictures, separated, shard, structs
 from infinity import storage
 from infinity.data.sources.checking import fetch
@@ -19,7 +20,7 @@ from infinity.data.sources.samples import SourceError
 from tests.infinity.data.sources.test_opening import check_laws, records
 
 
-@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
+@pytest.mark.parametrize("layout", ALL_LAYOUTS, ids=lambda layout: layout.name)
 def test_every_layout_is_read_or_refused_in_a_sentence(tmp_path: Path, layout: Layout) -> None:
     layout.make(tmp_path)
     found = outcome(tmp_path, layout)
@@ -28,8 +29,20 @@ def test_every_layout_is_read_or_refused_in_a_sentence(tmp_path: Path, layout: L
         check_laws(open_source(str(tmp_path / layout.source), columns=layout.columns))
 
 
+@pytest.mark.parametrize(
+    "layout", [each for each in ODD if each.kept == each.rows == 3 and not each.refused], ids=lambda layout: layout.name
+)
+def test_every_picture_has_its_own_caption(tmp_path: Path, layout: Layout) -> None:
+    layout.make(tmp_path)
+    found = [each for each in records(open_source(str(tmp_path / layout.source))) if each.caption and not each.problem]
+    wanted = {picture(i): text for i, text in enumerate(TEXTS)}
+    assert {fetch(each) for each in found} == set(wanted)
+    for each in found:
+        assert all(text.startswith(wanted[fetch(each)]) for text in (str(each.caption), *each.further))
+
+
 def test_there_are_enough_layouts_and_each_has_a_name_of_its_own() -> None:
-    assert len({layout.name for layout in LAYOUTS}) == len(LAYOUTS) >= 45
+    assert len({layout.name for layout in ALL_LAYOUTS}) == len(ALL_LAYOUTS) >= 45
 
 
 Part = Callable[[Path, str], int]
