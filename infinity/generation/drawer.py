@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 import torch
 
 from infinity import storage
 from infinity.generation.editing.edits import Edit, draw_edit
 from infinity.generation.generate import Generated
-from infinity.generation.picture_files import AdapterUse, DrawingSettings, EditRecord
+from infinity.generation.picture_files import AdapterUse, DrawingSettings, EditRecord, WatermarkUse
 from infinity.generation.pipeline import Pipeline, prompt_list
 from infinity.generation.results import OnPreview, OutputType, PipelineResult, ScalePreview, as_output, settings_of
 from infinity.generation.sampling import SamplingConfig
 from infinity.generation.steering import OnPictures, PictureSteering, ScaleDone
+from infinity.generation.watermark.pattern import BitWatermark
 from infinity.transformer.lora import Adapter, AdapterStack
 from infinity.transformer.lora_files import load_adapter
 
@@ -24,6 +26,7 @@ class Drawer:
     Attributes:
         pipeline: Transformer, tokenizer and text encoder.
         model: URI of the model folder; empty where there is none.
+        watermark: Watermark of all pictures that are drawn from now on; None, the default, for none.
     """
 
     def __init__(self, pipeline: Pipeline, model: str = "") -> None:
@@ -35,6 +38,7 @@ class Drawer:
         """
         self.pipeline, self.model = pipeline, model
         self._stack = AdapterStack(pipeline.transformer)
+        self.watermark: BitWatermark | None = None
 
     @property
     def device(self) -> torch.device:
@@ -65,6 +69,7 @@ class Drawer:
             output_type: Form of the pictures, as in the call.
             progress: Called with the fraction done, from 0 to 1.
         """
+        steering = replace(steering or PictureSteering(), watermark=self.watermark)
         generated = self.pipeline.generate(
             prompts,
             aspect_ratio=aspect_ratio,
@@ -74,12 +79,8 @@ class Drawer:
             progress=progress,
             steering=steering,
         )
-        later = () if steering is None else steering.later_prompts
-        record = (
-            None
-            if steering is None or not later
-            else EditRecord(later_prompt=later[0], later_scale=steering.later_scale)
-        )
+        later = steering.later_prompts
+        record = EditRecord(later_prompt=later[0], later_scale=steering.later_scale) if later else None
         return self._result(generated, prompts, seeds, sampling, aspect_ratio, record, output_type)
 
     def draw_edit(
@@ -93,7 +94,8 @@ class Drawer:
     ) -> PipelineResult:
         """Draw an edit once per seed; the form from which inpainting, outpainting and variations are made."""
         prompts = prompt_list([prompt] * len(seeds))
-        generated = draw_edit(self.pipeline, edit, prompts, seeds, sampling, on_scale=on_scale)
+        steering = PictureSteering(on_scale=on_scale, watermark=self.watermark)
+        generated = draw_edit(self.pipeline, edit, prompts, seeds, sampling, steering=steering)
         return self._result(generated, prompts, seeds, sampling, edit.source.aspect_ratio, edit.record, output_type)
 
     def set_adapters(self, adapters: Iterable[tuple[Adapter | str, float]]) -> None:
@@ -127,6 +129,12 @@ class Drawer:
         """Loaded adapters with their scales."""
         return tuple(AdapterUse(name=a.name, content=a.digest, scale=scale) for a, scale in self._stack.loaded)
 
+    @property
+    def watermark_use(self) -> WatermarkUse | None:
+        """Name and strength of the watermark, as settings of pictures hold them."""
+        mark = self.watermark
+        return None if mark is None else WatermarkUse(key_id=mark.key.id, strength=mark.strength)
+
     def _previews(self, callback: OnPreview | None) -> OnPictures | None:
         if callback is None:
             return None
@@ -150,7 +158,7 @@ class Drawer:
         height, width = generated.images_BHW3.shape[1:3]
         about = DrawingSettings.of(
             prompts[0], seeds[0], sampling, aspect_ratio=aspect_ratio, size=(width, height), model=self.pipeline.digest
-        ).replace(adapters=self.adapters, edit=record, quantized=self.pipeline.quantized)
+        ).replace(adapters=self.adapters, edit=record, quantized=self.pipeline.quantized, watermark=self.watermark_use)
         return PipelineResult(
             as_output(output_type, generated.images_BHW3),
             tuple(prompts),

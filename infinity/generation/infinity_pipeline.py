@@ -21,6 +21,7 @@ from infinity.generation.pipeline import Pipeline, prompt_list
 from infinity.generation.results import OnPreview, OutputType, PipelineResult
 from infinity.generation.sampling import PyramidGuidance, SamplingConfig
 from infinity.generation.steering import PictureSteering
+from infinity.generation.watermark.pattern import BitWatermark
 from infinity.transformer.quantized import Quantization
 
 
@@ -48,6 +49,7 @@ class InfinityPipeline(Editor):
         revision: str | None = None,
         compiled: bool = False,
         quantize: Quantization | None = None,
+        watermark: BitWatermark | None = None,
     ) -> Self:
         """Load a model.
 
@@ -60,6 +62,7 @@ class InfinityPipeline(Editor):
             compiled: Whether blocks are compiled (``torch.compile``); the first picture then takes minutes.
             revision: Branch, tag or commit of a hub's repository.
             quantize: "int8" or "int4" stores the blocks' weights in 8 or 5 bits each; slower, and no adapters.
+            watermark: Watermark of all pictures; None for none.
 
         Raises:
             CheckpointError: The folder is damaged, or its parts do not belong together.
@@ -71,7 +74,9 @@ class InfinityPipeline(Editor):
         pipeline = Pipeline.load(
             folder, device or best_device(), bfloat16=bfloat16, compiled=compiled, quantized=quantize
         )
-        return cls(pipeline, folder)
+        pipe = cls(pipeline, folder)
+        pipe.watermark = watermark
+        return pipe
 
     def to(self, device: str | torch.device) -> Self:
         """Move the model to another device, in the data type in which it was loaded; return the pipeline itself.

@@ -53,7 +53,9 @@ class DrawingRoom:
     """A loaded model with its adapters, used by one thread."""
 
     def __init__(self, config: ServingConfig) -> None:
-        self.pipe = InfinityPipeline.from_pretrained(config.model, device=config.device, quantize=config.quantize)
+        self.pipe = InfinityPipeline.from_pretrained(
+            config.model, device=config.device, quantize=config.quantize, watermark=config.watermark()
+        )
         self.adapters = {
             name: dataclasses.replace(load_adapter(storage.absolute(place)), name=name)
             for name, place in config.adapters.items()
