@@ -194,7 +194,8 @@ def drawing_in(data: bytes, *, where: str) -> DrawingSettings:
             image.load()  # text chunks may also follow the pixels
             text = getattr(image, "text", {}).get(PNG_KEY)
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{where}: expected a PNG file, found none that can be read ({error})") from error
+        reason = "it is another kind of file" if isinstance(error, UnidentifiedImageError) else error
+        raise ValueError(f"{where}: expected a PNG file, found none that can be read ({reason})") from error
     if text is None:
         raise ValueError(f"{where}: expected a drawing with its settings in the text chunk {PNG_KEY!r}, found none")
     return DrawingSettings.parse(str(text), where=f"{where}: {PNG_KEY}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -56,6 +57,7 @@ class WatermarkTest:
         return self.log10_p <= math.log10(threshold)
 
 
+@functools.lru_cache(maxsize=65_536)
 def log10_tail(green: int, pairs: int) -> float:
     """Return log10 of the probability of at least ``green`` heads in ``pairs`` throws of a fair coin, exactly.
 

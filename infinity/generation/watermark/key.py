@@ -33,6 +33,8 @@ class WatermarkKey:
     secret: bytes = field(repr=False)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.secret, bytes):
+            raise ValueError(f"watermark key: expected bytes, got {type(self.secret).__name__}")
         if len(self.secret) < FEWEST_CHARACTERS:
             raise ValueError(
                 f"watermark key: expected at least {FEWEST_CHARACTERS} characters, found {len(self.secret)}"

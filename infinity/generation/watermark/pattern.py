@@ -54,7 +54,7 @@ class BitWatermark:
     strength: float = DEFAULT_STRENGTH
 
     def __post_init__(self) -> None:
-        if not 0 < self.strength <= MOST_STRENGTH:  # also false for NaN
+        if not isinstance(self.strength, int | float) or not 0 < self.strength <= MOST_STRENGTH:  # also refuses NaN
             raise ValueError(
                 f"watermark strength: expected a number above 0 to {MOST_STRENGTH:g}, got {self.strength}; leave the "
                 "watermark out for none"

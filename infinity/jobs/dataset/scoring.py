@@ -25,6 +25,7 @@ from infinity.data.images.decoding import UnreadableError, decode
 from infinity.data.sources.checking import fetch
 from infinity.data.sources.opening import Slice
 from infinity.data.sources.samples import CaptionChoice, SourceError
+from infinity.generation.watermark.own_output import OwnOutputConfig
 from infinity.jobs.cluster.actors import actors, each
 from infinity.jobs.cluster.workers import WorkersConfig
 from infinity.jobs.progress import Progress, ProgressSink, section
@@ -51,7 +52,7 @@ class ScorersConfig(Config):
         max_pixels: Limit of the first pass: larger pictures are unreadable.
     """
 
-    scorers: tuple[ScorerConfig, ...] = ()
+    scorers: tuple[ScorerConfig | OwnOutputConfig, ...] = ()
     captioner: CaptionerConfig | None = None
     captions: CaptionChoice = "long"
     workers: WorkersConfig = field(default_factory=WorkersConfig)

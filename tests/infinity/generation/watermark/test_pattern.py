@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -43,7 +45,7 @@ def test_both_heads_lean_by_the_same_odds() -> None:
     assert torch.allclose(one, (joint.unsqueeze(-1) * codes).sum(dim=-2), atol=1e-5)
 
 
-@pytest.mark.parametrize("strength", [0.0, -1.0, 51.0, float("nan"), float("inf")])
-def test_a_strength_out_of_range_is_refused(strength: float) -> None:
+@pytest.mark.parametrize("strength", [0.0, -1.0, 51.0, float("nan"), float("inf"), "2", None])
+def test_a_strength_out_of_range_is_refused(strength: Any) -> None:
     with pytest.raises(ValueError, match="watermark strength"):
         BitWatermark(KEY, strength)
