@@ -88,7 +88,8 @@ def other_views(folder: Path, count: int, size_px: int, seed: int = 0) -> Iterat
 @torch.no_grad()
 def false_alarms(pipe: InfinityPipeline, views: Iterator[np.ndarray]) -> dict[str, list[float]]:
     """Return log10 of the p-values of pictures that are not ours, by the name of the key."""
-    pipeline, found = pipe.pipeline, defaultdict(list)
+    found: dict[str, list[float]] = defaultdict(list)
+    pipeline = pipe.pipeline
     schedule = pipeline.config.resolution.schedule(1.0)
     while batch := [view for _, view in zip(range(_BATCH), views, strict=False)]:
         pixels = to_pixels(torch.from_numpy(np.stack(batch)), pipe.device)
@@ -99,7 +100,7 @@ def false_alarms(pipe: InfinityPipeline, views: Iterator[np.ndarray]) -> dict[st
 
 
 def measure_strength(
-    pipe: InfinityPipeline, verdicts: SceneVerdicts, strength: float, guidance: float, t: float
+    pipe: InfinityPipeline, verdicts: SceneVerdicts, strength: float, sampling: SamplingConfig
 ) -> None:
     """Draw every caption once per key, judge the pictures, change them, and print what is found."""
     judged: list[tuple[str, float]] = []

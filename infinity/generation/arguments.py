@@ -5,7 +5,6 @@ from __future__ import annotations
 import operator
 import os
 from collections.abc import Sequence
-from numbers import Real
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -41,7 +40,7 @@ def real_number(name: str, value: Any) -> float:
     Raises:
         ValueError: It is none; the message names the argument.
     """
-    if not isinstance(value, Real) or isinstance(value, bool):
+    if not isinstance(value, int | float | np.integer | np.floating) or isinstance(value, bool):
         raise ValueError(f"{name}: expected a number, got {value!r:.80}")
     return value if isinstance(value, int) else float(value)
 

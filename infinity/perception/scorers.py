@@ -53,7 +53,7 @@ class OwnScorerConfig(Protocol):
         ...
 
 
-def score_key(config: ScorerConfig | OwnScorerConfig) -> str:
+def score_key(config: ScorerConfig) -> str:
     """Return 16 digits that change with everything a score depends on, and with nothing else (folder, batch, checksum).
 
     Raises:

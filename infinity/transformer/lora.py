@@ -10,8 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from numbers import Real
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -107,7 +107,7 @@ class AdapterStack:
         """
         wanted = tuple(adapters)
         for adapter, scale in wanted:
-            if isinstance(scale, bool) or not isinstance(scale, Real) or not math.isfinite(scale):
+            if not _is_finite_number(scale):
                 raise AdapterError(f"adapter {adapter.name}: expected a finite number as its scale, got {scale!r:.40}")
             check_fit(adapter, self.transformer)
         used = [(adapter, scale) for adapter, scale in wanted if scale != 0.0]
@@ -123,6 +123,10 @@ class AdapterStack:
                     total = total + scale * layer.to(base.device).change(base)
             weight.copy_(total)
         self.loaded = wanted
+
+
+def _is_finite_number(scale: object) -> bool:
+    return isinstance(scale, int | float | np.number) and not isinstance(scale, bool) and math.isfinite(scale)
 
 
 def check_fit(adapter: Adapter, transformer: Transformer) -> None:

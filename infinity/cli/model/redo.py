@@ -41,8 +41,8 @@ def redo(
             if key not in pipes:
                 pipes[key] = options.loaded(place, device, quantize=quantize)
             pipe = pipes[key]
-            mark = settings.watermark
-            pipe.watermark = None if mark is None else options.watermark_of(watermark_key_file, mark.strength)
+            mark, secret = settings.watermark, watermark_key_file  # without it, redo says which key is needed
+            pipe.watermark = options.watermark_of(secret, mark.strength) if mark is not None and secret else None
             load_adapters_of(pipe, settings, [parse_adapter(text)[0] for text in lora or ()])
             results.append(draw_again(pipe, settings))
         options.write(results, output)

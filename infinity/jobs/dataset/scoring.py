@@ -102,7 +102,7 @@ def judge(slices: Sequence[MeasuredSlice], config: ScorersConfig, root: str, pro
         told = config.captioner.weights_digest() if config.captioner else ""
         scorers: dict[str, tuple[str, Config]] = {}
         for scorer in config.scorers:
-            key = score_key(scorer)
+            key = score_key(scorer)  # type: ignore[arg-type]  # a scorer that is loaded by itself, too
             if scorer.kind == "clip_similarity":  # the only one that reads captions
                 key = digest_of([key, told, config.captions])
             scorers[scorer.score] = storage.join(root, SCORES_FOLDER, f"{scorer.score}-{key}"), scorer
