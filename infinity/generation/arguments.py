@@ -124,7 +124,7 @@ def picture_seeds(
     try:
         return seed_list(prompts, seed)
     except ValueError as error:
-        expected = f"one whole number or {len(prompts)}, one per picture"
+        expected = f"one number or {len(prompts)}, one per picture"
         raise ValueError(f"seed: expected {expected}, got {seed!s:.80}") from error
 
 

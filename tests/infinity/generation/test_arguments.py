@@ -62,7 +62,7 @@ def test_several_seeds_may_be_an_array_or_a_tensor_and_none_is_the_default() -> 
 
 @pytest.mark.parametrize("seed", ["7", "abc", 1.5, [1.5], [], [1, 2], {"a": 1}, object(), [None]])
 def test_other_seeds_are_one_sentence(seed: Any) -> None:
-    with pytest.raises(ValueError, match="seed: expected one whole number or 1, one per picture"):
+    with pytest.raises(ValueError, match="seed: expected one number or 1, one per picture"):
         picture_seeds([CAT], seed)
 
 
