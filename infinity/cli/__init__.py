@@ -13,7 +13,7 @@ import typer
 from infinity.cli import doctor, metrics, upkeep
 from infinity.cli.data import building, datasets, duplicates, quarantined
 from infinity.cli.evaluation import distance, rating, registry, scores, standing, sweep
-from infinity.cli.model import adapters, pictures, published, pull, records, redo, serving
+from infinity.cli.model import adapters, pictures, published, pull, records, redo, serving, watermarks
 from infinity.cli.training import diagnosis, estimate, finetune, recipes, redraw, running, studies, track
 
 app = typer.Typer(
@@ -67,6 +67,7 @@ app.add_typer(datasets.app, name="data", rich_help_panel="Data")
 app.add_typer(rating.app, name="rate", rich_help_panel="Evaluate")
 app.add_typer(registry.app, name="registry", rich_help_panel="Evaluate")
 app.add_typer(adapters.app, name="adapter", rich_help_panel="Model: draw pictures, look inside")
+app.add_typer(watermarks.app, name="watermark", rich_help_panel="Model: draw pictures, look inside")
 app.add_typer(published.app, name="published", rich_help_panel="Model: draw pictures, look inside")
 
 __all__ = ["app"]

@@ -2,17 +2,86 @@
 
 from __future__ import annotations
 
+import operator
+import os
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
+import numpy as np
 import torch
 
-from infinity.generation.pipeline import seed_list
+from infinity.generation.pipeline import prompt_list, seed_list
+from infinity.generation.sampling import PyramidGuidance, SamplingConfig
 from infinity.scales import check_aspect_ratio, nearest_aspect_ratio
 
 MAX_SEED = 2**63 - 1
 Dtype = Literal["auto", "float32", "bfloat16"]
 DTYPES: tuple[Dtype, ...] = get_args(Dtype)
+
+
+def whole_number(name: str, value: Any, least: int = 1) -> int:
+    """Return a whole number of any library as an int.
+
+    Raises:
+        ValueError: It is none, or too small; the message names the argument.
+    """
+    try:
+        found = operator.index(value)
+    except TypeError:
+        raise ValueError(f"{name}: expected a whole number, got {value!r:.80}") from None
+    if found < least:
+        raise ValueError(f"{name}: expected at least {least}, got {found}")
+    return found
+
+
+def real_number(name: str, value: Any) -> float:
+    """Return a number of any library as a plain one.
+
+    Raises:
+        ValueError: It is none; the message names the argument.
+    """
+    if not isinstance(value, int | float | np.integer | np.floating) or isinstance(value, bool):
+        raise ValueError(f"{name}: expected a number, got {value!r:.80}")
+    return value if isinstance(value, int) else float(value)
+
+
+def _per_scale(name: str, value: Any) -> float | tuple[float, ...]:
+    """Return a number, or the numbers of a list or array."""
+    if isinstance(value, list | tuple | np.ndarray):
+        return tuple(real_number(name, each) for each in value)
+    return real_number(name, value)
+
+
+def sampling_config(guidance: Any, temperature: Any, top_p: Any, negative_prompt: Any) -> SamplingConfig:
+    """Return the settings of sampling from the arguments of a call.
+
+    Raises:
+        ValueError: An argument is of another type, or out of range.
+    """
+    if negative_prompt is not None:
+        if not isinstance(negative_prompt, str):
+            kind = type(negative_prompt).__name__
+            raise ValueError(f"negative_prompt: expected one text for all pictures, got {kind}")
+        prompt_list(negative_prompt)
+    pyramid = isinstance(guidance, PyramidGuidance)
+    return SamplingConfig(
+        guidance=guidance if pyramid else _per_scale("guidance_scale", guidance),
+        temperature=_per_scale("temperature", temperature),
+        nucleus=real_number("top_p", top_p),
+        negative_prompt=negative_prompt,
+    )
+
+
+def place_text(name: str, place: Any) -> str:
+    """Return a place, given as a text or a ``pathlib.Path``, as a text.
+
+    Raises:
+        ValueError: It is neither.
+    """
+    found = os.fspath(place) if isinstance(place, str | os.PathLike) else None
+    if not isinstance(found, str):
+        raise ValueError(f"{name}: expected a path, a URI or a name, got {place!r:.80}")
+    return found
 
 
 def aspect_ratio_of(height: int | None, width: int | None, ratio: float | None) -> float:
@@ -24,34 +93,39 @@ def aspect_ratio_of(height: int | None, width: int | None, ratio: float | None) 
     if (height is None) != (width is None):
         raise ValueError(f"height and width: expected both or neither, got {height} and {width}")
     if height is not None and width is not None:
+        height, width = real_number("height", height), real_number("width", width)  # type: ignore[assignment]
         if ratio is not None:
             raise ValueError("aspect_ratio: expected either height and width or a ratio, got both")
         if height < 1 or width < 1:
             raise ValueError(f"height and width: expected at least 1 pixel, got {height} and {width}")
         return nearest_aspect_ratio(check_aspect_ratio(height / width), 1.0)
-    return nearest_aspect_ratio(1.0 if ratio is None else check_aspect_ratio(ratio), 1.0)
+    return nearest_aspect_ratio(1.0 if ratio is None else check_aspect_ratio(real_number("aspect_ratio", ratio)), 1.0)
 
 
 def picture_seeds(
-    prompts: Sequence[str], seed: int | Sequence[int], generator: torch.Generator | None = None
+    prompts: Sequence[str], seed: int | Sequence[int] | None, generator: torch.Generator | None = None
 ) -> list[int]:
     """Return one seed per picture; a repeated prompt continues with the next seeds.
 
     Args:
         prompts: Prompt of each picture.
-        seed: Seed of the first picture of every prompt, or one per picture.
+        seed: Seed of the first picture of every prompt, or one per picture; None is 0.
         generator: Source of the seeds instead.
 
     Raises:
-        ValueError: The number of seeds differs, or a generator and a seed are given.
+        ValueError: The number of seeds differs, one is no whole number, or a generator and a seed are given.
     """
     if generator is not None:
-        if seed != 0:
+        if not isinstance(generator, torch.Generator):
+            raise ValueError(f"generator: expected one torch.Generator, got {type(generator).__name__}")
+        if seed is not None and (not isinstance(seed, int) or seed != 0):
             raise ValueError("generator: expected either a generator or a seed, got both")
         return torch.randint(MAX_SEED, (len(prompts),), generator=generator, device=generator.device).tolist()
-    if not isinstance(seed, int) and len(seed) != len(prompts):
-        raise ValueError(f"seed: expected one number or {len(prompts)}, one per picture, got {len(seed)}")
-    return seed_list(prompts, seed)
+    try:
+        return seed_list(prompts, seed)
+    except ValueError as error:
+        expected = f"one number or {len(prompts)}, one per picture"
+        raise ValueError(f"seed: expected {expected}, got {seed!s:.80}") from error
 
 
 def one_seed_each(count: int, seed: int | Sequence[int]) -> list[int]:
@@ -60,9 +134,7 @@ def one_seed_each(count: int, seed: int | Sequence[int]) -> list[int]:
     Raises:
         ValueError: There is no picture, or the number of seeds differs.
     """
-    if count < 1:
-        raise ValueError(f"num_images: expected at least 1, got {count}")
-    return picture_seeds([""] * count, seed)
+    return picture_seeds([""] * whole_number("num_images", count), seed)
 
 
 def is_bfloat16(dtype: Dtype | torch.dtype) -> bool | None:

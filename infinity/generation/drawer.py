@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 import torch
 
 from infinity import storage
+from infinity.generation.arguments import place_text
 from infinity.generation.editing.edits import Edit, draw_edit
 from infinity.generation.generate import Generated
-from infinity.generation.picture_files import AdapterUse, DrawingSettings, EditRecord
+from infinity.generation.picture_files import AdapterUse, DrawingSettings, EditRecord, WatermarkUse
 from infinity.generation.pipeline import Pipeline, prompt_list
 from infinity.generation.results import OnPreview, OutputType, PipelineResult, ScalePreview, as_output, settings_of
 from infinity.generation.sampling import SamplingConfig
 from infinity.generation.steering import OnPictures, PictureSteering, ScaleDone
+from infinity.generation.watermark.pattern import BitWatermark
 from infinity.transformer.lora import Adapter, AdapterStack
 from infinity.transformer.lora_files import load_adapter
 
@@ -35,6 +39,20 @@ class Drawer:
         """
         self.pipeline, self.model = pipeline, model
         self._stack = AdapterStack(pipeline.transformer)
+        self._lock = threading.RLock()  # adapters do not change while another thread draws
+        self._watermark: BitWatermark | None = None
+
+    @property
+    def watermark(self) -> BitWatermark | None:
+        """Watermark of all pictures that are drawn from now on; None, the default, for none."""
+        return self._watermark
+
+    @watermark.setter
+    def watermark(self, watermark: BitWatermark | None) -> None:
+        if watermark is not None and not isinstance(watermark, BitWatermark):
+            raise ValueError(f"watermark: expected a BitWatermark or None, got {type(watermark).__name__}")
+        with self._lock:
+            self._watermark = watermark
 
     @property
     def device(self) -> torch.device:
@@ -65,22 +83,20 @@ class Drawer:
             output_type: Form of the pictures, as in the call.
             progress: Called with the fraction done, from 0 to 1.
         """
-        generated = self.pipeline.generate(
-            prompts,
-            aspect_ratio=aspect_ratio,
-            sampling=sampling,
-            seeds=seeds,
-            batch_size=batch_size,
-            progress=progress,
-            steering=steering,
-        )
-        later = () if steering is None else steering.later_prompts
-        record = (
-            None
-            if steering is None or not later
-            else EditRecord(later_prompt=later[0], later_scale=steering.later_scale)
-        )
-        return self._result(generated, prompts, seeds, sampling, aspect_ratio, record, output_type)
+        with self._lock:
+            steering = replace(steering or PictureSteering(), watermark=self.watermark)
+            generated = self.pipeline.generate(
+                prompts,
+                aspect_ratio=aspect_ratio,
+                sampling=sampling,
+                seeds=seeds,
+                batch_size=batch_size,
+                progress=progress,
+                steering=steering,
+            )
+            later = steering.later_prompts
+            record = EditRecord(later_prompt=later[0], later_scale=steering.later_scale) if later else None
+            return self._result(generated, prompts, seeds, sampling, aspect_ratio, record, output_type)
 
     def draw_edit(
         self,
@@ -93,8 +109,10 @@ class Drawer:
     ) -> PipelineResult:
         """Draw an edit once per seed; the form from which inpainting, outpainting and variations are made."""
         prompts = prompt_list([prompt] * len(seeds))
-        generated = draw_edit(self.pipeline, edit, prompts, seeds, sampling, on_scale=on_scale)
-        return self._result(generated, prompts, seeds, sampling, edit.source.aspect_ratio, edit.record, output_type)
+        with self._lock:
+            steering = PictureSteering(on_scale=on_scale, watermark=self.watermark)
+            generated = draw_edit(self.pipeline, edit, prompts, seeds, sampling, steering=steering)
+            return self._result(generated, prompts, seeds, sampling, edit.source.aspect_ratio, edit.record, output_type)
 
     def set_adapters(self, adapters: Iterable[tuple[Adapter | str, float]]) -> None:
         """Load adapters instead of those that are loaded; their changes add up.
@@ -105,10 +123,11 @@ class Drawer:
         Raises:
             AdapterError: A file is damaged, or an adapter is one of another model; the loaded ones stay then.
             StorageError: A file cannot be read.
+            ValueError: They are not pairs of an adapter and a scale.
         """
-        self._stack.set(
-            (load_adapter(storage.absolute(each)) if isinstance(each, str) else each, scale) for each, scale in adapters
-        )
+        wanted = [_adapter_and_scale(each) for each in adapters]
+        with self._lock:
+            self._stack.set(wanted)
 
     def load_lora_weights(self, adapter: str, scale: float = 1.0) -> None:
         """Add an adapter to those that are loaded; the name is that of diffusers.
@@ -116,20 +135,30 @@ class Drawer:
         Raises:
             AdapterError: The file is damaged, or of another model.
         """
-        self.set_adapters([*self._stack.loaded, (adapter, scale)])
+        with self._lock:
+            self.set_adapters([*self._stack.loaded, (adapter, scale)])
 
     def unload_lora_weights(self) -> None:
         """Take all adapters away; the weights are bit for bit those before."""
-        self._stack.set([])
+        with self._lock:
+            self._stack.set([])
 
     @property
     def adapters(self) -> tuple[AdapterUse, ...]:
         """Loaded adapters with their scales."""
         return tuple(AdapterUse(name=a.name, content=a.digest, scale=scale) for a, scale in self._stack.loaded)
 
+    @property
+    def watermark_use(self) -> WatermarkUse | None:
+        """Name and strength of the watermark, as settings of pictures hold them."""
+        mark = self.watermark
+        return None if mark is None else WatermarkUse(key_id=mark.key.id, strength=mark.strength)
+
     def _previews(self, callback: OnPreview | None) -> OnPictures | None:
         if callback is None:
             return None
+        if not callable(callback):
+            raise ValueError(f"callback_on_scale: expected a function, got {type(callback).__name__}")
 
         def on_scale(rows: slice, done: ScaleDone) -> None:
             numbers = range(rows.start, rows.stop)
@@ -150,7 +179,7 @@ class Drawer:
         height, width = generated.images_BHW3.shape[1:3]
         about = DrawingSettings.of(
             prompts[0], seeds[0], sampling, aspect_ratio=aspect_ratio, size=(width, height), model=self.pipeline.digest
-        ).replace(adapters=self.adapters, edit=record, quantized=self.pipeline.quantized)
+        ).replace(adapters=self.adapters, edit=record, quantized=self.pipeline.quantized, watermark=self.watermark_use)
         return PipelineResult(
             as_output(output_type, generated.images_BHW3),
             tuple(prompts),
@@ -160,3 +189,12 @@ class Drawer:
             aspect_ratio,
             settings_of(prompts, seeds, about),
         )
+
+
+def _adapter_and_scale(pair: object) -> tuple[Adapter, float]:
+    if isinstance(pair, str) or not isinstance(pair, Sequence) or len(pair) != 2:
+        raise ValueError(f"adapters: expected pairs of an adapter and its scale, got {pair!r:.80}")
+    adapter, scale = pair
+    if isinstance(adapter, Adapter):
+        return adapter, scale
+    return load_adapter(storage.absolute(place_text("adapter", adapter))), scale

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 from PIL import Image
 
-from infinity.generation.arguments import aspect_ratio_of, one_seed_each
+from infinity.generation.arguments import aspect_ratio_of, one_seed_each, sampling_config, whole_number
 from infinity.generation.drawer import Drawer
 from infinity.generation.editing.edits import Edit, inpainting, variation
 from infinity.generation.editing.masks import COVERED, Mask
 from infinity.generation.editing.sources import PictureBits, bits_of_image, decoded_bits, on_canvas
+from infinity.generation.pipeline import prompt_list
 from infinity.generation.results import OnPreview, OutputType, PipelineResult
 from infinity.generation.sampling import SamplingConfig
 from infinity.generation.steering import PictureSteering
@@ -60,9 +61,7 @@ class Editor(Drawer):
         Raises:
             ValueError: The mask covers no token, or an argument is out of range.
         """
-        sampling = SamplingConfig(
-            guidance=guidance_scale, temperature=temperature, nucleus=top_p, negative_prompt=negative_prompt
-        )
+        sampling = sampling_config(guidance_scale, temperature, top_p, negative_prompt)
         edit = inpainting(self.source(image), mask, covered=covered)
         seeds = one_seed_each(num_images, seed)
         return self.draw_edit(edit, prompt, seeds, sampling, output_type, self._previews(callback_on_scale))
@@ -97,6 +96,7 @@ class Editor(Drawer):
             ValueError: The picture has this shape already.
         """
         ratio = aspect_ratio_of(None, None, aspect_ratio)
+        _check_picture(image)
         canvas, mask = on_canvas(image, ratio)
         return inpainting(bits_of_image(self.pipeline, canvas, ratio), mask)
 
@@ -123,7 +123,7 @@ class Editor(Drawer):
         Raises:
             ValueError: ``keep_scales`` is out of range.
         """
-        edit = variation(self.source(image), keep_scales)
+        edit = variation(self.source(image), whole_number("keep_scales", keep_scales))
         return self.draw_edit(edit, prompt, one_seed_each(num_images, seed), sampling or SamplingConfig())
 
     def blend(
@@ -151,19 +151,29 @@ class Editor(Drawer):
         Raises:
             ValueError: The scale is out of range.
         """
-        steering = PictureSteering(later_prompts=(later_prompt,) * num_images, later_scale=later_scale)
         ratio = aspect_ratio_of(None, None, aspect_ratio)
         seeds = one_seed_each(num_images, seed)
-        return self.draw([prompt] * num_images, seeds, sampling or SamplingConfig(), ratio, steering=steering)
+        later, first = tuple(prompt_list([later_prompt] * len(seeds))), whole_number("later_scale", later_scale, 0)
+        steering = PictureSteering(later_prompts=later, later_scale=first)
+        return self.draw([prompt] * len(seeds), seeds, sampling or SamplingConfig(), ratio, steering=steering)
 
     def source(self, image: Source) -> PictureBits:
         """Return the bits of a picture that is to be edited.
 
         Raises:
-            ValueError: A result holds several pictures, or is of a model with other bits.
+            ValueError: It is no picture, or a result that holds several, or is of a model with other bits.
         """
         if not isinstance(image, PipelineResult):
+            _check_picture(image)
             return bits_of_image(self.pipeline, image)
         if image.bits.batch_size != 1:
             raise ValueError(f"image: expected a result with one picture, got {image.bits.batch_size}")
         return decoded_bits(self.pipeline, image.bits, image.aspect_ratio)
+
+
+def _check_picture(image: object) -> None:
+    if not isinstance(image, Image.Image):
+        kind = type(image).__name__
+        raise ValueError(
+            f"image: expected a PIL picture or the result of a call, got {kind}; PIL's Image.open reads one"
+        )

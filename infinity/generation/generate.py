@@ -23,6 +23,7 @@ from infinity.generation.sampling import (
     uniform_numbers,
 )
 from infinity.generation.steering import NOTHING, ScaleDone, Steering
+from infinity.generation.watermark.pattern import leaning
 from infinity.scales import ScaleSchedule
 from infinity.text import TextCondition, TextEncoder
 from infinity.tokenizer import Tokenizer
@@ -223,6 +224,7 @@ def sample_bits(
     loop, pruned = tokenizer.start_loop(schedule, text.batch_size), PrunedScales(sampling.pruned, schedule)
     decoding = transformer.start_decoding(plan.doubled(transformer, text, negative, 0), schedule)
     uniform = None if sampling.greedy else _uniform_numbers(transformer, conditions, schedule)
+    offsets = steering.offsets(schedule, transformer.config.num_bits, transformer.start.device)
     bits: list[Tensor] = []
     are_numbers: list[Tensor] = []
     kept: list[tuple[Tensor, Tensor]] = []
@@ -235,7 +237,8 @@ def sample_bits(
             decoding = replace(decoding, caption=transformer.read(later))
         head, logits = plan.logits(transformer, decoding, k, inputs, pruned)
         are_numbers.append(logits.isfinite().all())
-        chosen = _choose(logits, sampling, uniform, schedule.spans[k], transformer.config.num_bits)
+        led = logits if offsets is None else leaning(logits, offsets[schedule.spans[k]])
+        chosen = _choose(led, sampling, uniform, schedule.spans[k], transformer.config.num_bits)
         bits.append(steering.over(chosen, schedule.spans[k]).unflatten(1, (rows, columns)))
         loop.add(bits[-1])
         if keep_logits:

@@ -12,15 +12,24 @@ import torch
 
 from infinity import storage
 from infinity.checkpoint import MARKER_FILE
-from infinity.generation.arguments import Dtype, aspect_ratio_of, is_bfloat16, picture_seeds
+from infinity.generation.arguments import (
+    Dtype,
+    aspect_ratio_of,
+    is_bfloat16,
+    picture_seeds,
+    place_text,
+    sampling_config,
+    whole_number,
+)
 from infinity.generation.device import best_device, check_device
 from infinity.generation.editor import Editor
 from infinity.generation.hub import fetch_model, is_hub_name, upload_model
 from infinity.generation.model_folder import model_folder
 from infinity.generation.pipeline import Pipeline, prompt_list
 from infinity.generation.results import OnPreview, OutputType, PipelineResult
-from infinity.generation.sampling import PyramidGuidance, SamplingConfig
+from infinity.generation.sampling import PyramidGuidance
 from infinity.generation.steering import PictureSteering
+from infinity.generation.watermark.pattern import BitWatermark
 from infinity.transformer.quantized import Quantization
 
 
@@ -48,6 +57,7 @@ class InfinityPipeline(Editor):
         revision: str | None = None,
         compiled: bool = False,
         quantize: Quantization | None = None,
+        watermark: BitWatermark | None = None,
     ) -> Self:
         """Load a model.
 
@@ -60,18 +70,22 @@ class InfinityPipeline(Editor):
             compiled: Whether blocks are compiled (``torch.compile``); the first picture then takes minutes.
             revision: Branch, tag or commit of a hub's repository.
             quantize: "int8" or "int4" stores the blocks' weights in 8 or 5 bits each; slower, and no adapters.
+            watermark: Watermark of all pictures; None for none.
 
         Raises:
             CheckpointError: The folder is damaged, or its parts do not belong together.
             ValueError: There is no model, no such device or data type, or the hub cannot be reached.
         """
         bfloat16 = is_bfloat16(dtype)
+        model = place_text("model", model)
         place = fetch_model(model, revision=revision) if is_hub_name(model) else model
         folder = model_folder(storage.absolute(place))
         pipeline = Pipeline.load(
             folder, device or best_device(), bfloat16=bfloat16, compiled=compiled, quantized=quantize
         )
-        return cls(pipeline, folder)
+        pipe = cls(pipeline, folder)
+        pipe.watermark = watermark
+        return pipe
 
     def to(self, device: str | torch.device) -> Self:
         """Move the model to another device, in the data type in which it was loaded; return the pipeline itself.
@@ -100,7 +114,7 @@ class InfinityPipeline(Editor):
         guidance_scale: float | tuple[float, ...] | PyramidGuidance = 3.0,
         temperature: float | tuple[float, ...] = 1.0,
         top_p: float = 0.97,
-        seed: int | Sequence[int] = 0,
+        seed: int | Sequence[int] | None = 0,
         generator: torch.Generator | None = None,
         batch_size: int = 8,
         output_type: OutputType = "pil",
@@ -130,13 +144,10 @@ class InfinityPipeline(Editor):
         Raises:
             ValueError: An argument is out of range; the message names it.
         """
-        if num_images_per_prompt < 1:
-            raise ValueError(f"num_images_per_prompt: expected at least 1, got {num_images_per_prompt}")
+        count = whole_number("num_images_per_prompt", num_images_per_prompt)
         ratio = aspect_ratio_of(height, width, aspect_ratio)
-        sampling = SamplingConfig(
-            guidance=guidance_scale, temperature=temperature, nucleus=top_p, negative_prompt=negative_prompt
-        )
-        wanted = [text for text in prompt_list(prompt) for _ in range(num_images_per_prompt)]
+        sampling = sampling_config(guidance_scale, temperature, top_p, negative_prompt)
+        wanted = [text for text in prompt_list(prompt) for _ in range(count)]
         seeds = picture_seeds(wanted, seed, generator)
         return self.draw(
             wanted,

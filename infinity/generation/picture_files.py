@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -36,6 +36,19 @@ class AdapterUse(Config):
     name: str
     content: str
     scale: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WatermarkUse(Config):
+    """A watermark that a picture was drawn with.
+
+    Attributes:
+        key_id: Name of the key, from which the key does not follow.
+        strength: Logits by which bits leaned.
+    """
+
+    key_id: str
+    strength: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,9 +90,10 @@ class DrawingSettings(Config):
         edit: What steered the drawing beside its prompt; None for a plain drawing.
         quantized: Form of the blocks' stored weights; None for floating point.
         pruned: Shares of left-out tokens (``SamplingConfig``).
+        watermark: Watermark in the bits; None for none.
     """
 
-    later: ClassVar[frozenset[str]] = frozenset({"adapters", "edit", "quantized", "pruned"})
+    later: ClassVar[frozenset[str]] = frozenset({"adapters", "edit", "quantized", "pruned", "watermark"})
 
     prompt: str
     seed: int
@@ -98,6 +112,12 @@ class DrawingSettings(Config):
     edit: EditRecord | None = None
     quantized: Literal["int8", "int4"] | None = None
     pruned: tuple[float, ...] = ()
+    watermark: WatermarkUse | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values; without a watermark there is no such field, so that files keep their bytes."""
+        found = Config.to_json(self)
+        return found if self.watermark is not None else {k: v for k, v in found.items() if k != "watermark"}
 
     @classmethod
     def of(
@@ -174,7 +194,8 @@ def drawing_in(data: bytes, *, where: str) -> DrawingSettings:
             image.load()  # text chunks may also follow the pixels
             text = getattr(image, "text", {}).get(PNG_KEY)
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{where}: expected a PNG file, found none that can be read ({error})") from error
+        reason = "it is another kind of file" if isinstance(error, UnidentifiedImageError) else error
+        raise ValueError(f"{where}: expected a PNG file, found none that can be read ({reason})") from error
     if text is None:
         raise ValueError(f"{where}: expected a drawing with its settings in the text chunk {PNG_KEY!r}, found none")
     return DrawingSettings.parse(str(text), where=f"{where}: {PNG_KEY}")

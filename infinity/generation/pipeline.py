@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import operator
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
-from typing import Any, Self, SupportsIndex
+from typing import Any, Self
 
 import torch
 
@@ -205,8 +205,7 @@ class Pipeline:
         """
         prompts = prompt_list(prompts)
         seeds = seed_list(prompts, seeds)
-        if batch_size < 1:
-            raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
+        batch_size = _at_least_one(batch_size)
         schedule = self.config.resolution.schedule(aspect_ratio)
         with self.autocast():
             return generate_in_passes(
@@ -226,12 +225,24 @@ class Pipeline:
         return self.transformer.start.device
 
 
+def _at_least_one(batch_size: int) -> int:
+    try:
+        found = operator.index(batch_size)
+    except TypeError:
+        raise ValueError(f"batch_size: expected a whole number, got {batch_size!r:.80}") from None
+    if found < 1:
+        raise ValueError(f"batch_size: expected at least 1, got {found}")
+    return found
+
+
 def prompt_list(prompts: str | Sequence[str]) -> list[str]:
     """Return the prompts as a list; a single text is one prompt.
 
     Raises:
         ValueError: There is no prompt, or one is not a text.
     """
+    if not isinstance(prompts, str) and (isinstance(prompts, Mapping | Set) or not isinstance(prompts, Iterable)):
+        raise ValueError(f"prompts: expected a text or a list of texts, got {type(prompts).__name__}")
     found = [prompts] if isinstance(prompts, str) else list(prompts)
     if not found:
         raise ValueError("prompts: expected at least one prompt, got none")
@@ -256,13 +267,18 @@ def seed_list(prompts: Sequence[str], seeds: int | Sequence[int] | None) -> list
         >>> seed_list(["a cat", "a dog", "a cat"], 5)
         [5, 5, 6]
     """
-    if seeds is None or isinstance(seeds, SupportsIndex):
-        first, counts = operator.index(seeds or 0), Counter[str]()
-        found = []
+    try:
+        first = 0 if seeds is None else operator.index(seeds)  # type: ignore[arg-type]  # a list is no index
+    except TypeError:
+        pass
+    else:
+        counts, found = Counter[str](), []
         for prompt in prompts:
             found.append(first + counts[prompt])
             counts[prompt] += 1
         return found
+    if isinstance(seeds, str) or not isinstance(seeds, Iterable):
+        raise ValueError(f"seeds: expected whole numbers, got {seeds!r:.80}")
     given = list(seeds)
     if len(given) != len(prompts):
         raise ValueError(f"seeds: expected one per prompt, got {len(given)} for {len(prompts)} prompts")

@@ -14,7 +14,7 @@ from infinity.generation.editing.edits import recorded
 from infinity.generation.editing.sources import PictureBits, bits_of_image
 from infinity.generation.editor import Editor
 from infinity.generation.model_folder import ModelNotFoundError
-from infinity.generation.picture_files import DrawingSettings, drawing_in
+from infinity.generation.picture_files import DrawingSettings, WatermarkUse, drawing_in
 from infinity.generation.results import PipelineResult
 from infinity.generation.steering import PictureSteering
 from infinity.transformer.lora import AdapterError
@@ -47,6 +47,11 @@ def redo(drawer: Drawer, settings: DrawingSettings) -> PipelineResult:
             f"the picture was drawn with {settings.quantized or 'floating-point'} weights, the model is loaded with "
             f"{drawer.pipeline.quantized or 'floating-point'} ones; load it as the picture says"
         )
+    if settings.watermark != drawer.watermark_use:
+        raise OtherModelError(
+            f"the picture was drawn with {_watermark(settings.watermark)}, the model draws with "
+            f"{_watermark(drawer.watermark_use)}; set the watermark that the picture names"
+        )
     if settings.adapters != drawer.adapters:
         named = ", ".join(f"{use.name}:{use.scale:g}" for use in settings.adapters) or "no adapter"
         raise AdapterError(f"the picture was drawn with {named}; load these adapters first")
@@ -58,6 +63,10 @@ def redo(drawer: Drawer, settings: DrawingSettings) -> PipelineResult:
     if edit is not None and edit.later_prompt is not None:
         steering = PictureSteering(later_prompts=(edit.later_prompt,), later_scale=edit.later_scale)
     return drawer.draw(prompts, seeds, settings.sampling, settings.aspect_ratio, steering=steering)
+
+
+def _watermark(use: WatermarkUse | None) -> str:
+    return "no watermark" if use is None else f"the watermark of the key {use.key_id} at strength {use.strength:g}"
 
 
 def source_of(editor: Editor, data: bytes, *, where: str, max_pixels: int = MAX_PIXELS) -> PictureBits:
@@ -72,8 +81,10 @@ def source_of(editor: Editor, data: bytes, *, where: str, max_pixels: int = MAX_
         settings = drawing_in(data, where=where)
     except ValueError:
         settings = None
-    if settings is not None and (settings.model, settings.adapters, settings.quantized) == (
-        editor.pipeline.digest, editor.adapters, editor.pipeline.quantized,
+    if settings is not None and (
+        settings.model, settings.adapters, settings.quantized, settings.watermark
+    ) == (
+        editor.pipeline.digest, editor.adapters, editor.pipeline.quantized, editor.watermark_use
     ):  # fmt: skip
         return editor.source(redo(editor, settings))
     return bits_of_image(editor.pipeline, decode(data, max_pixels).image)

@@ -142,7 +142,7 @@ def _previews(
                 sampling=sampling,
                 seeds=some,
                 batch_size=batch_size,
-                steering=PictureSteering(on_scale=on_scale),
+                steering=PictureSteering(on_scale=on_scale, watermark=drawer.watermark),
             )
         except _Enough:
             continue

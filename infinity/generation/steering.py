@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from infinity.bits import BitLabels
+from infinity.generation.watermark.pattern import BitWatermark
 from infinity.scales import ScaleSchedule
 from infinity.text import TextCondition
 
@@ -93,11 +94,13 @@ class Steering:
         kept: Bits taken over from other pictures.
         later: Captions from a later scale on.
         on_scale: Callback after every scale.
+        watermark: Watermark towards which the bits lean.
     """
 
     kept: KeptBits | None = None
     later: LaterText | None = None
     on_scale: OnScale | None = None
+    watermark: BitWatermark | None = None
 
     def check(self, schedule: ScaleSchedule, batch_size: int, num_bits: int) -> None:
         """Refuse what does not fit the batch.
@@ -109,6 +112,10 @@ class Steering:
             self.kept.check(schedule, batch_size, num_bits)
         if self.later is not None and not 0 <= self.later.scale <= schedule.num_scales:
             raise ValueError(f"later prompt: expected a scale from 0 to {schedule.num_scales}, got {self.later.scale}")
+
+    def offsets(self, schedule: ScaleSchedule, num_bits: int, device: torch.device) -> Float[Tensor, "L C"] | None:
+        """Return what the watermark adds to the logit of a 1 of every bit; None without a watermark."""
+        return None if self.watermark is None else self.watermark.offsets(schedule, num_bits).to(device)
 
     def over(self, drawn_BMC: Bool[Tensor, "B M C"], span: slice) -> Bool[Tensor, "B M C"]:
         """Return the drawn bits of one scale with the kept tokens replaced, where there are any."""
@@ -130,12 +137,14 @@ class PictureSteering:
         later_prompts: N prompts from ``later_scale`` on; empty for none.
         later_scale: First scale, from 0, that reads the later prompts.
         on_scale: Callback after every scale of a batch.
+        watermark: Watermark towards which all bits lean that are not taken over.
     """
 
     kept: KeptBits | None = None
     later_prompts: Sequence[str] = ()
     later_scale: int = 0
     on_scale: OnPictures | None = None
+    watermark: BitWatermark | None = None
 
     def batch(self, rows: slice, encode: Callable[[Sequence[str]], TextCondition]) -> Steering:
         """Return the steering of some of the pictures.
@@ -149,4 +158,5 @@ class PictureSteering:
             None if kept is None else KeptBits(kept.labels.select(rows), kept.kept_BL[rows]),
             LaterText(self.later_scale, encode(self.later_prompts[rows])) if self.later_prompts else None,
             None if on_scale is None else lambda done: on_scale(rows, done),
+            self.watermark,
         )

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from infinity import storage
-from infinity.data.images.decoding import MAX_PIXELS, decode
+from infinity.data.images.decoding import MAX_PIXELS, decode, to_rgb
 from infinity.generation.editing.edits import Edit, inpainting, variation
 from infinity.generation.infinity_pipeline import InfinityPipeline
 from infinity.generation.picture_files import to_png
@@ -53,7 +53,9 @@ class DrawingRoom:
     """A loaded model with its adapters, used by one thread."""
 
     def __init__(self, config: ServingConfig) -> None:
-        self.pipe = InfinityPipeline.from_pretrained(config.model, device=config.device, quantize=config.quantize)
+        self.pipe = InfinityPipeline.from_pretrained(
+            config.model, device=config.device, quantize=config.quantize, watermark=config.watermark()
+        )
         self.adapters = {
             name: dataclasses.replace(load_adapter(storage.absolute(place)), name=name)
             for name, place in config.adapters.items()
@@ -139,4 +141,5 @@ def mask_of(data: bytes) -> np.ndarray:
             alpha = np.asarray(image.convert("RGBA"))[..., 3]
             if int(alpha.min()) < 128:
                 return alpha < 128
-        return np.asarray(image.convert("L")) >= 128
+        grey = to_rgb(image) if image.mode.startswith("I") else image  # 16 bits: convert("L") would clip them
+        return np.asarray(grey.convert("L")) >= 128

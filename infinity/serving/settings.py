@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from infinity.config import Config
+from infinity.generation.watermark.key import read_watermark_key
+from infinity.generation.watermark.pattern import DEFAULT_STRENGTH, BitWatermark
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,6 +53,8 @@ class ServingConfig(Config):
         adapters: Places of adapters by the name with which a request asks for them.
         key_digests: Sha256 of each API key; empty for a server without keys, on this machine alone.
         limits: Bounds.
+        watermark_key: Place of the key of a watermark in all pictures, a file or ``env:NAME``; None for no watermark.
+        watermark_strength: Logits by which bits lean to the watermark; None for the default.
     """
 
     model: str
@@ -59,6 +63,19 @@ class ServingConfig(Config):
     adapters: dict[str, str] = field(default_factory=dict)
     key_digests: tuple[str, ...] = ()
     limits: ServingLimits = field(default_factory=ServingLimits)
+    watermark_key: str | None = None
+    watermark_strength: float | None = None
+
+    def watermark(self) -> BitWatermark | None:
+        """Return the watermark of all pictures, if there is one.
+
+        Raises:
+            ValueError: There is no key, it is too short, or the strength is out of range.
+        """
+        if self.watermark_key is None:
+            return None
+        key, strength = read_watermark_key(self.watermark_key), self.watermark_strength
+        return BitWatermark(key, DEFAULT_STRENGTH if strength is None else strength)
 
     def admits(self, key: str) -> bool:
         """Return whether a request with this key is served; takes as long for every wrong key."""

@@ -7,9 +7,11 @@ adapters were merged computes with the same numbers as one on which they are loa
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -100,10 +102,13 @@ class AdapterStack:
         """Replace the loaded adapters by these, each with its scale; 0 is no change, 1 the whole.
 
         Raises:
-            AdapterError: An adapter is not one of this transformer; nothing is changed then.
+            AdapterError: An adapter is not one of this transformer, or a scale is no finite number; nothing is changed
+                then.
         """
         wanted = tuple(adapters)
-        for adapter, _ in wanted:
+        for adapter, scale in wanted:
+            if not _is_finite_number(scale):
+                raise AdapterError(f"adapter {adapter.name}: expected a finite number as its scale, got {scale!r:.40}")
             check_fit(adapter, self.transformer)
         used = [(adapter, scale) for adapter, scale in wanted if scale != 0.0]
         touched = {name for adapter, _ in used for name in adapter.layers}
@@ -118,6 +123,10 @@ class AdapterStack:
                     total = total + scale * layer.to(base.device).change(base)
             weight.copy_(total)
         self.loaded = wanted
+
+
+def _is_finite_number(scale: object) -> bool:
+    return isinstance(scale, int | float | np.number) and not isinstance(scale, bool) and math.isfinite(scale)
 
 
 def check_fit(adapter: Adapter, transformer: Transformer) -> None:

@@ -129,6 +129,8 @@ def _layers(tensors: Mapping[str, Tensor], config: Mapping[str, Any], where: str
         down, up = found["lora_A"], found["lora_B"]
         if down.ndim != 2 or up.ndim != 2 or up.shape[1] != down.shape[0] or not down.shape[0]:
             raise AdapterError(f"{where}: {module}: the shapes {tuple(down.shape)} and {tuple(up.shape)} are no LoRA")
+        if not all(part.is_floating_point() for part in found.values()):
+            raise AdapterError(f"{where}: {module}: expected floating-point numbers, found {down.dtype} and {up.dtype}")
         layers[module] = LowRank(
             down, up, _scaling(module, down.shape[0], config, where), found.get("lora_magnitude_vector")
         )
@@ -138,17 +140,29 @@ def _layers(tensors: Mapping[str, Tensor], config: Mapping[str, Any], where: str
 
 
 def _scaling(module: str, rank: int, config: Mapping[str, Any], where: str) -> float:
-    """Return peft's factor of a linear map; the first pattern that matches its name, as in peft, gives its alpha."""
-    alpha = config["lora_alpha"]
-    for pattern, value in (config.get("alpha_pattern") or {}).items():
+    """Return peft's factor of a linear map."""
+    expected = _of_module(module, "r", "rank_pattern", config, where)
+    if expected != rank:
+        raise AdapterError(f"{where}: {module} has the rank {rank}, its configuration says {expected:g}")
+    alpha = _of_module(module, "lora_alpha", "alpha_pattern", config, where)
+    return alpha / (rank**0.5 if config.get("use_rslora") else rank)
+
+
+def _of_module(module: str, name: str, patterns: str, config: Mapping[str, Any], where: str) -> float:
+    """Return a number of a linear map: as in peft, of the first pattern that matches its name, else the general one."""
+    found = config.get(patterns) or {}
+    if not isinstance(found, dict):
+        raise AdapterError(f"{where}: expected {patterns} to be an object, found {type(found).__name__}")
+    for pattern, value in found.items():
         try:
             is_match = re.match(rf"(.*\.)?({pattern})$", module) is not None
         except re.error as error:
-            raise AdapterError(f"{where}: alpha_pattern {pattern!r:.60} is not a regular expression") from error
+            raise AdapterError(f"{where}: {patterns} {pattern!r:.60} is not a regular expression") from error
         if is_match:
-            alpha = value
-            break
-    return float(alpha) / (rank**0.5 if config.get("use_rslora") else rank)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e6:
+                raise AdapterError(f"{where}: expected positive numbers in {patterns}, found {value!r:.40}")
+            return float(value)
+    return float(config[name])
 
 
 def adapter_digest(layers: Mapping[str, LowRank]) -> str:

@@ -20,6 +20,8 @@ from infinity.checkpoint import MARKER_FILE
 from infinity.generation.arguments import DTYPES, MAX_SEED, Dtype
 from infinity.generation.hub import is_hub_name
 from infinity.generation.model_folder import model_folder
+from infinity.generation.watermark import BitWatermark, read_watermark_key
+from infinity.generation.watermark.pattern import DEFAULT_STRENGTH
 from infinity.transformer.quantized import QUANTIZATIONS, check_quantization
 
 from .watching import scale_callback
@@ -76,11 +78,15 @@ class InfinityLoadModel:
                 "device": (["auto", "cpu", "cuda", "mps"],),
                 "dtype": (list(DTYPES),),
                 "quantize": (["none", *QUANTIZATIONS],),
-            }
+            },
+            "optional": {
+                "watermark_key_file": ("STRING", {"default": ""}),
+                "watermark_strength": ("FLOAT", {"default": DEFAULT_STRENGTH, "min": 0.1, "max": 50.0, "step": 0.1}),
+            },
         }
 
     @classmethod
-    def IS_CHANGED(cls, model: str, device: str, dtype: str, quantize: str = "none") -> str:
+    def IS_CHANGED(cls, model: str, device: str, dtype: str, quantize: str = "none", **_watermark: object) -> str:
         """Return the digest of the model folder, so that ComfyUI loads a retrained model again."""
         if is_hub_name(model):
             return model
@@ -89,18 +95,29 @@ class InfinityLoadModel:
         except ValueError:
             return ""  # there is no model yet; loading says so
 
-    def load(self, model: str, device: str, dtype: Dtype, quantize: str) -> tuple[NodeModel]:
-        """Load a model.
+    def load(
+        self,
+        model: str,
+        device: str,
+        dtype: Dtype,
+        quantize: str,
+        watermark_key_file: str = "",
+        watermark_strength: float = DEFAULT_STRENGTH,
+    ) -> tuple[NodeModel]:
+        """Load a model; with the file of a key (or ``env:NAME``) its pictures carry a watermark in their bits.
 
         Raises:
             CheckpointError: The folder is damaged.
-            ValueError: There is no model, no such device or data type.
+            ValueError: There is no model, no such device, data type or key.
         """
+        place = watermark_key_file.strip()
+        watermark = BitWatermark(read_watermark_key(place), watermark_strength) if place else None
         pipe = InfinityPipeline.from_pretrained(
             model,
             device=None if device == "auto" else device,
             dtype=dtype,
             quantize=check_quantization(None if quantize == "none" else quantize),
+            watermark=watermark,
         )
         return (NodeModel(pipe),)
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from infinity.generation.infinity_pipeline import InfinityPipeline
     from infinity.generation.results import PipelineResult
     from infinity.generation.sampling import SamplingConfig
+    from infinity.generation.watermark.pattern import BitWatermark
 
 Prompts = Annotated[list[str], typer.Option("--prompt", "-p", help="What to draw; may be given several times.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for the PNG files.")]
@@ -59,6 +60,13 @@ Quantize = Annotated[
 Lora = Annotated[
     list[str] | None,
     typer.Option("--lora", help="Adapter file or folder, with a scale behind a colon (file:0.5); may be repeated."),
+]
+WatermarkKeyFile = Annotated[
+    str | None,
+    typer.Option(help="Put a watermark into the bits, with the key in this file, or in a variable: env:NAME."),
+]
+WatermarkStrength = Annotated[
+    float | None, typer.Option(help="Logits by which bits lean to the watermark, up to 50; 2 if left out.")
 ]
 
 
@@ -117,6 +125,22 @@ def loaded(
     if lora:
         pipe.set_adapters(parse_adapter(text) for text in lora)
     return pipe
+
+
+def watermark_of(key_file: str | None, strength: float | None) -> BitWatermark | None:
+    """Return the watermark that the options ask for, if they do.
+
+    Raises:
+        ValueError: There is no key, it is too short, or the strength is out of range or given without a key.
+    """
+    from infinity.generation.watermark.key import read_watermark_key
+    from infinity.generation.watermark.pattern import DEFAULT_STRENGTH, BitWatermark
+
+    if key_file is None:
+        if strength is not None:
+            raise ValueError("--watermark-strength: expected --watermark-key-file with it, found none")
+        return None
+    return BitWatermark(read_watermark_key(key_file), DEFAULT_STRENGTH if strength is None else strength)
 
 
 def write(results: Iterable[PipelineResult], folder: Path) -> None:

@@ -40,6 +40,8 @@ def generate(
     batch_size: options.BatchSize = 8,
     bfloat16: options.Bfloat16 = None,
     quantize: options.Quantize = None,
+    watermark_key_file: options.WatermarkKeyFile = None,
+    watermark_strength: options.WatermarkStrength = None,
     device: Device = "cpu",
 ) -> None:
     """Draw pictures for prompts, as PNG files that hold the settings they were drawn with."""
@@ -52,8 +54,10 @@ def generate(
         sampling = options.sampling_of(guidance, guidance_layers, temperature, top_p, greedy, negative_prompt)
         wanted = [(text, seed + i) for text in prompt_list(prompt) for i in range(count)]
         later = None if later_prompt is None else (later_prompt, later_scale)
+        watermark = options.watermark_of(watermark_key_file, watermark_strength)
         make_picture_folder(output)
         pipe = options.loaded(checkpoint, device, lora, bfloat16=bfloat16, quantize=quantize)
+        pipe.watermark = watermark
         with bar(f"drawing {len(wanted)} pictures") as report:
             options.write(_drawn(pipe, wanted, ratio, sampling, batch_size, later, report), output)
 
@@ -112,7 +116,7 @@ def reconstruct(
             raise ValueError(f"{checkpoint} is a tokenizer alone and knows no resolution; give one with --sides")
         make_picture_folder(output)
         for path in images:
-            picture = _picture(path)
+            picture = read_picture(path)
             schedule = resolution.schedule(nearest_aspect_ratio(picture.height, picture.width))
             original = torch.from_numpy(fit(picture, schedule.image_size_px(tokenizer.config.stride_px)).copy())[None]
             rebuilt = to_images(tokenizer.reconstruct(to_pixels(original, device), schedule))
@@ -122,7 +126,12 @@ def reconstruct(
             out.print(f"{file}  {quality:.2f} dB", markup=False, highlight=False, soft_wrap=True)
 
 
-def _picture(path: Path) -> Image.Image:
+def read_picture(path: Path) -> Image.Image:
+    """Return the picture in a file.
+
+    Raises:
+        ValueError: The file is not a picture that can be read.
+    """
     from infinity import storage
     from infinity.data.images.decoding import MAX_PIXELS, UnreadableError, decode
 

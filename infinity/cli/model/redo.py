@@ -22,6 +22,7 @@ def redo(
     ] = None,
     output: options.Output = Path("redone"),
     lora: options.Lora = None,
+    watermark_key_file: options.WatermarkKeyFile = None,
     device: Device = "cpu",
 ) -> None:
     """Draw pictures again from the settings in their files; the pixels are equal on the same kind of processor."""
@@ -40,6 +41,8 @@ def redo(
             if key not in pipes:
                 pipes[key] = options.loaded(place, device, quantize=quantize)
             pipe = pipes[key]
+            mark, secret = settings.watermark, watermark_key_file  # without it, redo says which key is needed
+            pipe.watermark = options.watermark_of(secret, mark.strength) if mark is not None and secret else None
             load_adapters_of(pipe, settings, [parse_adapter(text)[0] for text in lora or ()])
             results.append(draw_again(pipe, settings))
         options.write(results, output)
@@ -67,6 +70,8 @@ def edit(
     negative_prompt: options.NegativePrompt = None,
     lora: options.Lora = None,
     quantize: options.Quantize = None,
+    watermark_key_file: options.WatermarkKeyFile = None,
+    watermark_strength: options.WatermarkStrength = None,
     device: Device = "cpu",
 ) -> None:
     """Draw a part of a picture again; all other bits stay. Give exactly one of --mask, --outpaint, --keep-scales."""
@@ -78,9 +83,11 @@ def edit(
         sampling = options.sampling_of(guidance, "", temperature, top_p, False, negative_prompt)
         if sum(each is not None for each in (mask, outpaint, keep_scales)) != 1:
             raise ValueError("expected exactly one of --mask, --outpaint and --keep-scales")
+        watermark = options.watermark_of(watermark_key_file, watermark_strength)
         data = picture.read_bytes()
         make_picture_folder(output)
         pipe = options.loaded(checkpoint, device, quantize=quantize)
+        pipe.watermark = watermark
         wanted = _edit(pipe, data, str(picture), mask, outpaint, keep_scales)
         if lora:
             pipe.set_adapters(parse_adapter(text) for text in lora)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from infinity.cli.console import clear_errors, err
-from infinity.cli.model.drawing_options import Quantize
+from infinity.cli.model.drawing_options import Quantize, WatermarkKeyFile, WatermarkStrength, watermark_of
 
 
 def serve(
@@ -31,6 +31,8 @@ def serve(
     max_batch: Annotated[int, typer.Option(min=1, help="Pictures per pass; changes no picture.")] = 8,
     device: Annotated[str | None, typer.Option(help="Where to compute; the fastest there is if left out.")] = None,
     quantize: Quantize = None,
+    watermark_key_file: WatermarkKeyFile = None,
+    watermark_strength: WatermarkStrength = None,
 ) -> None:
     """Serve a model until interrupted: OpenAI's images API, a page at /, /health and /metrics."""
     with clear_errors():
@@ -44,6 +46,9 @@ def serve(
 
         if host not in LOOPBACK and keys is None:
             raise ValueError(f"--host: {host} can be reached by others; expected --keys with a file of API keys")
+        watermark_of(watermark_key_file, watermark_strength)  # a wrong key is told now, not by a replica
+        if watermark_key_file is not None and not watermark_key_file.startswith("env:"):
+            watermark_key_file = storage.absolute(watermark_key_file)
         place = model if is_hub_name(model) else model_folder(storage.absolute(model))
         config = ServingConfig(
             model=place,
@@ -52,6 +57,8 @@ def serve(
             adapters=dict(_named(text) for text in lora or ()),
             key_digests=() if keys is None else tuple(read_keys(keys.read_text(), where=str(keys))),
             limits=ServingLimits(max_images=max_images, max_waiting=max_waiting, max_batch=max_batch),
+            watermark_key=watermark_key_file,
+            watermark_strength=watermark_strength,
         )
         plan = ServePlan(serving=config, host=host, port=port, replicas=replicas, gpus=gpus)
         serve_until_stopped(plan, lambda address: err.print(f"serving at {address}", markup=False, highlight=False))

@@ -117,22 +117,33 @@ class ModelFilters(Config):
         max_watermark: Largest probability of a watermark, 0 to 1.
         max_nsfw: Largest probability of unsafe content, 0 to 1.
         max_text_area: Largest share of the picture that text covers, 0 to 1.
+        max_own_output: Largest -log10 of the p-value of a model's own watermark; 6 drops what chance makes once in a
+            million.
     """
+
+    later: ClassVar[frozenset[str]] = frozenset({"max_own_output"})
 
     min_clip_similarity: float | None = None
     min_aesthetic: float | None = None
     max_watermark: float | None = None
     max_nsfw: float | None = None
     max_text_area: float | None = None
+    max_own_output: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the rules as JSON, without later fields at their defaults: older manifests keep their bytes."""
+        return self.identity()
 
     def rules(self) -> tuple[ScoreRule, ...]:
-        """In the order in which they are asked."""
+        """In the order in which they are asked; the rule against own output is there only where it is on."""
+        own = ScoreRule(reason="own_output", score="own_output", maximum=self.max_own_output, score_range=(0.0, 20.0))
         return (
             ScoreRule(reason="low_clip_similarity", score="clip_similarity", minimum=self.min_clip_similarity),
             ScoreRule(reason="low_aesthetic", score="aesthetic", minimum=self.min_aesthetic),
             ScoreRule(reason="watermark", score="watermark", maximum=self.max_watermark),
             ScoreRule(reason="nsfw", score="nsfw", maximum=self.max_nsfw),
             ScoreRule(reason="text_area", score="text_area", maximum=self.max_text_area),
+            *((own,) if own.is_on else ()),
         )
 
     def needed(self) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, UInt8
@@ -17,7 +17,7 @@ from infinity.generation.generate import Generated
 from infinity.generation.picture_files import EditRecord
 from infinity.generation.pipeline import Pipeline
 from infinity.generation.sampling import SamplingConfig
-from infinity.generation.steering import KeptBits, OnPictures, PictureSteering
+from infinity.generation.steering import KeptBits, PictureSteering
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,12 +84,13 @@ def draw_edit(
     sampling: SamplingConfig,
     *,
     batch_size: int = 8,
-    on_scale: OnPictures | None = None,
+    steering: PictureSteering | None = None,
 ) -> Generated:
     """Draw an edit once per prompt and seed.
 
     Tokens that are kept have exactly the source's bits. Pixels that no convolution of the decoder connects with a
-    changed position are those of the source; its group norms would change them slightly otherwise.
+    changed position are those of the source; its group norms would change them slightly otherwise. ``steering`` may
+    hold a callback and a watermark, which is in the redrawn tokens alone.
 
     Raises:
         ValueError: The source is one of another model.
@@ -103,7 +104,7 @@ def draw_edit(
         sampling=sampling,
         seeds=seeds,
         batch_size=batch_size,
-        steering=PictureSteering(kept=kept, on_scale=on_scale),
+        steering=replace(steering or PictureSteering(), kept=kept),
     )
     images = torch.stack([with_source_pixels(pipeline, drawn, row, source) for row in range(count)])
     return Generated(images_BHW3=images, labels=drawn.labels)

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 from PIL import Image
 from torch import Tensor
 
+from infinity.data.images.decoding import to_rgb
 from infinity.scales import ScaleSchedule
 from infinity.tokenizer import TokenizerConfig
 
@@ -23,12 +24,17 @@ def pixel_mask(mask: Mask, size_px: tuple[int, int]) -> Bool[Tensor, "H W"]:
     """Return a mask as booleans of a size (height, width), enlarged or reduced to the nearest pixel.
 
     Raises:
-        ValueError: The mask has not two axes, or no pixel.
+        ValueError: It is no mask, has not two axes, or no pixel.
     """
     if isinstance(mask, Image.Image):
-        found = torch.from_numpy(np.array(mask.convert("L"))) >= 128
+        grey = to_rgb(mask) if mask.mode.startswith("I") else mask  # 16 bits: convert("L") would clip instead of scale
+        found = torch.from_numpy(np.array(grey.convert("L"))) >= 128
     else:
-        values = torch.as_tensor(mask)
+        try:
+            values = torch.as_tensor(mask)
+        except (TypeError, ValueError, RuntimeError):
+            kind = type(mask).__name__
+            raise ValueError(f"mask: expected a PIL picture, an array or a tensor, got {kind}") from None
         found = values if values.dtype == torch.bool else values > 0
     if found.ndim != 2 or not found.numel():
         raise ValueError(f"mask: expected a picture of one channel (height, width), got the shape {tuple(found.shape)}")

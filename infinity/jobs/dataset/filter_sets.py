@@ -26,8 +26,17 @@ def filter_set(name: FilterSet) -> ModelFilters:
 
 
 def with_model_filters(spec: BuildDatasetSpec, models: ModelFilters) -> BuildDatasetSpec:
-    """Return the spec with these thresholds, and with the default network for every score that they lack."""
+    """Return the spec with these thresholds, and with the default network for every score that they lack.
+
+    Raises:
+        ValueError: A score has no default network: own output needs the model and the key of its watermark.
+    """
     known = {scorer.score for scorer in spec.scorers}
     absent = [name for name in models.needed() if name not in known]
+    if unknown := [name for name in absent if name not in DEFAULT_SCORERS]:
+        raise ValueError(
+            f"filters: the score {unknown[0]} has no default network; expected a scorer of this kind in the spec's "
+            "scorers, with its model and its key_file"
+        )
     scorers = (*spec.scorers, *(DEFAULT_SCORERS[name] for name in absent))
     return spec.replace(filters=spec.filters.replace(models=models), scorers=scorers)

@@ -25,6 +25,7 @@ from infinity.data.images.decoding import UnreadableError, decode
 from infinity.data.sources.checking import fetch
 from infinity.data.sources.opening import Slice
 from infinity.data.sources.samples import CaptionChoice, SourceError
+from infinity.generation.watermark.own_output import OwnOutputConfig
 from infinity.jobs.cluster.actors import actors, each
 from infinity.jobs.cluster.workers import WorkersConfig
 from infinity.jobs.progress import Progress, ProgressSink, section
@@ -51,7 +52,7 @@ class ScorersConfig(Config):
         max_pixels: Limit of the first pass: larger pictures are unreadable.
     """
 
-    scorers: tuple[ScorerConfig, ...] = ()
+    scorers: tuple[ScorerConfig | OwnOutputConfig, ...] = ()
     captioner: CaptionerConfig | None = None
     captions: CaptionChoice = "long"
     workers: WorkersConfig = field(default_factory=WorkersConfig)
@@ -101,7 +102,7 @@ def judge(slices: Sequence[MeasuredSlice], config: ScorersConfig, root: str, pro
         told = config.captioner.weights_digest() if config.captioner else ""
         scorers: dict[str, tuple[str, Config]] = {}
         for scorer in config.scorers:
-            key = score_key(scorer)
+            key = score_key(scorer)  # type: ignore[arg-type]  # a scorer that is loaded by itself, too
             if scorer.kind == "clip_similarity":  # the only one that reads captions
                 key = digest_of([key, told, config.captions])
             scorers[scorer.score] = storage.join(root, SCORES_FOLDER, f"{scorer.score}-{key}"), scorer

@@ -11,6 +11,7 @@ from infinity.data.curation.takedown import TakedownList
 from infinity.data.dataset.versions import check_name
 from infinity.data.sources.columns import SourceColumns
 from infinity.data.sources.download.config import DownloadConfig
+from infinity.generation.watermark.own_output import OwnOutputConfig
 from infinity.jobs.cluster.workers import WorkersConfig
 from infinity.jobs.dataset.scoring import ScorersConfig
 from infinity.jobs.spec import JobReport, JobSpec
@@ -68,7 +69,7 @@ class BuildDatasetSpec(JobSpec):
     download: DownloadConfig = field(default_factory=DownloadConfig)
     filters: FilterConfig = field(default_factory=FilterConfig)
     storing: StoringConfig = field(default_factory=StoringConfig)
-    scorers: tuple[ScorerConfig, ...] = ()
+    scorers: tuple[ScorerConfig | OwnOutputConfig, ...] = ()
     captioner: CaptionerConfig | None = None
     workers: WorkersConfig = field(default_factory=WorkersConfig)
     partitions: int | None = None

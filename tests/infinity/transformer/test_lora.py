@@ -213,3 +213,25 @@ def test_the_scale_stands_behind_a_colon() -> None:
     for text in ("a:11", "a:nan", "a:inf"):
         with pytest.raises(AdapterError, match="expected a scale"):
             parse_adapter(text)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"r": 7, "rank_pattern": {}}, "configuration says 7"),
+        ({"rank_pattern": {".*": 5}}, "configuration says 5"),
+        ({"rank_pattern": {"(": 5}}, "no.* regular expression|not a regular expression"),
+        ({"alpha_pattern": [1]}, "alpha_pattern to be an object"),
+        ({"alpha_pattern": {".*": "4"}}, "positive numbers in alpha_pattern"),
+        ({"rank_pattern": {".*": None}}, "positive numbers in rank_pattern"),
+    ],
+)
+def test_a_configuration_that_contradicts_the_tensors_is_one_sentence(
+    tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    layer = LowRank(torch.ones(2, 8), torch.ones(8, 2), 1.0)
+    save_adapter(str(tmp_path), Adapter("a", {"blocks.0.feed_forward.expand": layer}, ""))
+    file = tmp_path / "adapter_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+    with pytest.raises(AdapterError, match=message):
+        load_adapter(str(tmp_path))
