@@ -251,6 +251,7 @@ def test_cheap_commands_run_in_miniature(
         words.append(str(tmp_path / "tokenizer-source") if start_from else given.get(word, word))
     for name in ("vgg16-397923af.pth", "vgg.pth"):
         Path(name).write_bytes(b"looked at when the training begins")
+    Path("watermark.key").write_text("the key of a test")
     done = CliRunner().invoke(app, words, catch_exceptions=False)
     assert done.exit_code == 0, f"{command}: {done.output}"
 

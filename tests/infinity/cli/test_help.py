@@ -22,6 +22,7 @@ GROUPS = {
         "info",
         "card",
         "adapter",
+        "watermark",
         "published",
     ),
     "Train": ("run", "finetune", "estimate", "tokenizer-spec", "transformer-specs", "redraw", "track", "diagnose"),
