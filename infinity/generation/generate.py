@@ -225,24 +225,22 @@ def sample_bits(
     decoding = transformer.start_decoding(plan.doubled(transformer, text, negative, 0), schedule)
     uniform = None if sampling.greedy else _uniform_numbers(transformer, conditions, schedule)
     offsets = steering.offsets(schedule, transformer.config.num_bits, transformer.start.device)
-    bits: list[Tensor] = []
-    are_numbers: list[Tensor] = []
+    bits, are_numbers = list[Tensor](), list[Tensor]()
     kept: list[tuple[Tensor, Tensor]] = []
     for k, (rows, columns) in enumerate(schedule.grids):
         inputs = loop.next_input(k - 1) if k > 0 else None
         if k == plan.num_doubled and k > 0:
-            decoding = decoding.first(conditions.text.batch_size)
+            decoding = decoding.first(text.batch_size)
         if steering.later is not None and k == steering.later.scale:
-            later = plan.doubled(transformer, steering.later.text, negative, k)
-            decoding = replace(decoding, caption=transformer.read(later))
+            doubled = plan.doubled(transformer, steering.later.text, negative, k)
+            decoding = replace(decoding, caption=transformer.read(doubled))
         head, logits = plan.logits(transformer, decoding, k, inputs, pruned)
         are_numbers.append(logits.isfinite().all())
         led = logits if offsets is None else leaning(logits, offsets[schedule.spans[k]])
         chosen = _choose(led, sampling, uniform, schedule.spans[k], transformer.config.num_bits)
         bits.append(steering.over(chosen, schedule.spans[k]).unflatten(1, (rows, columns)))
         loop.add(bits[-1])
-        if keep_logits:
-            kept.append((head, logits))
+        kept += [(head, logits)] if keep_logits else []
         if progress is not None:
             progress(schedule.spans[k].stop / schedule.num_tokens)
         if steering.on_scale is not None:
