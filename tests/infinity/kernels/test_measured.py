@@ -122,3 +122,13 @@ def test_weights_and_tensors_of_a_kind_of_their_own_are_served(monkeypatch: pyte
     monkeypatch.setattr(measured, "seconds", measuring("upsample", []))
     assert uses_fast(torch.nn.Parameter(torch.zeros(1)), "upsample")
     assert uses_fast(torch.zeros(1), "feed_forward")
+
+
+def test_choices_are_kept_in_the_users_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert measured.kept_at() == tmp_path / "cache" / "infinity" / "kernels.json"
+    monkeypatch.setenv("XDG_CACHE_HOME", "")
+    assert measured.kept_at() == tmp_path / "home" / ".cache" / "infinity" / "kernels.json"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert measured.kept_at() == tmp_path / "home" / ".cache" / "infinity" / "kernels.json"

@@ -7,8 +7,10 @@ import pytest
 from typer.testing import CliRunner
 
 from infinity.cli import app
+from infinity.cli.training.estimate import _rows, _trainings
 from infinity.jobs.estimate import estimate as estimating
 from infinity.jobs.estimate.estimate import Calibration, Estimate
+from infinity.recipes.runs import end_to_end
 
 FOUND = Estimate(
     weights=10**9,
@@ -77,3 +79,18 @@ def test_exactly_one_thing_is_estimated(arguments: list[str]) -> None:
     told = CliRunner().invoke(app, ["estimate", *arguments])
     assert told.exit_code != 0
     assert "either the spec file" in told.output
+
+
+def test_hours_are_those_of_all_steps_and_bytes_are_gigabytes() -> None:
+    rows = {name: cells for name, *cells in _rows({"one": FOUND.replace(seconds_per_step=2.0), "two": FOUND})}
+    assert rows["hours in all"] == ["4", "not known"]
+    assert rows["seconds per step"] == ["2", "not known"]
+    assert rows["activations"] == ["5.00", "5.00"]
+    assert rows["of these, logits"] == ["0.001", "0.001"]
+
+
+def test_a_tokenizers_spec_is_a_training_of_its_own(tmp_path: Path) -> None:
+    spec = end_to_end("mini", source=None, output=str(tmp_path)).tokenizer
+    file = tmp_path / "spec.json"
+    file.write_text(json.dumps(spec.to_file()))
+    assert _trainings(str(file), None, None) == [(spec.stage, spec, None)]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from infinity.data.dedup.alignment import mean_colours, thumbnail_difference, unexplained
+from infinity.data.dedup.alignment import _gradient, mean_colours, thumbnail_difference, unexplained
 from infinity.data.images.fingerprint import measure_fingerprint
 from tests.fixtures.drawn_sets import cropped, drawing
 
@@ -65,3 +65,12 @@ def test_shifts_explain_crops_better_than_other_pictures(pairs: tuple[np.ndarray
     assert unexplained(a[0], a[:1])[0] == pytest.approx(0, abs=1e-2)
     flat = np.full(192, 100, np.uint8)
     assert unexplained(flat, flat[None] + np.uint8(10))[0] == pytest.approx(10)
+
+
+@pytest.mark.parametrize("axis", [1, 2])
+def test_the_gradient_of_an_even_slope_is_the_slope_also_at_the_borders(axis: int) -> None:
+    """Levels per picture side: one level per place, eight places."""
+    shape = [1, 1, 1, 1]
+    shape[axis] = 8
+    slope = np.broadcast_to(np.arange(8, dtype=np.float32).reshape(shape), (2, 8, 8, 3))
+    assert np.array_equal(_gradient(slope, axis), np.full_like(slope, 8.0))

@@ -37,3 +37,10 @@ def test_as_many_items_as_are_called_for_rule_the_loss_out() -> None:
         bound = pessimistic_mean(np.zeros((n, 1)), np.array([0.9]), num_resamples=20_000, seed=0)[0]
         assert (bound > -0.16) == is_enough
     assert items_needed(20, 0.1, 2.0, 0.9) == 1  # more than an item can lose is never lost
+
+
+@pytest.mark.parametrize("n", [1, 3, 7])
+def test_too_few_items_for_a_neighbour_have_the_least_factor_however_related(n: int) -> None:
+    """Fewer than eight items show no relation, and nothing is computed from neighbours that do not exist."""
+    related = np.repeat(np.random.default_rng(6).normal(size=(1, 20)), n, axis=0) + np.arange(n)[:, None]
+    assert np.allclose(design_effect(related), 1.0 + 20.0 / n)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from jaxtyping import Float64
 
+from infinity.evaluation.promotion.chance import pessimistic_mean
 from infinity.evaluation.promotion.gate_rule import judge, worst_loss
 from infinity.evaluation.promotion.margins import GateConfig, Margin
 
@@ -102,3 +103,13 @@ def test_the_worst_loss_of_an_item_ends_at_zero_or_is_ten_margins(
 ) -> None:
     margin = Margin(metric="m", delta=0.2, unit=unit, better="lower" if better == "lower" else "higher")
     assert worst_loss(margin, values) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("loss", [1.5, 4.0])
+def test_a_loss_that_was_seen_is_possible_for_every_item(loss: float) -> None:
+    """A distance may lose more than 1; the bound knows the largest loss of the sample."""
+    gains = np.zeros((12, 1))
+    gains[3] = -loss
+    bound = pessimistic_mean(gains, np.array([loss]), num_resamples=GATE.num_resamples, seed=GATE.seed)
+    assert verdicts(gains)["sure"] <= bound
+    assert bound < pessimistic_mean(gains, np.array([1.0]), num_resamples=GATE.num_resamples, seed=GATE.seed)

@@ -256,3 +256,9 @@ def test_a_strange_picture_is_encoded_at_the_nearest_shape(pipe: InfinityPipelin
         found = bits_of_image(pipe.pipeline, Image.new(mode, size))
         assert found.labels.batch_size == 1
         assert found.image_HW3.shape[2] == 3
+
+
+@pytest.mark.parametrize(("preset", "tokens"), [("d32", 18), ("d56-folded", 18), ("scenes", 13)])
+def test_the_reach_of_the_known_decoders(preset: str, tokens: int) -> None:
+    """Published tokenizers reach 288 px at a stride of 16; docs/generation.md names these figures."""
+    assert decoder_reach(tokenizer_preset(preset)) == tokens
