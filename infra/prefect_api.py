@@ -1,6 +1,7 @@
 """What is asked of a Prefect server, with the headers that Prefect's own client sends."""
 
 import base64
+import time
 import uuid
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,6 +10,9 @@ import httpx
 
 ANSWER_TIMEOUT_S = 30.0
 """A busy machine answers late; where nobody listens, it says so at once."""
+
+BUSY_PAUSE_S = 0.5
+"""Time between two questions to a server that answers 503: its database is locked for a moment."""
 
 
 @dataclass(slots=True)
@@ -47,12 +51,12 @@ class PrefectApi:
     def try_ask(self, method: str, path: str, content: Any = None) -> httpx.Response | None:
         """Return the answer, or None if there is none."""
         try:
-            return self.ask(method, path, content)
+            return self._ask_once(method, path, content)
         except httpx.HTTPError:
             return None
 
     def ask(self, method: str, path: str, content: Any = None) -> httpx.Response:
-        """Send one request and return the answer.
+        """Send a request and return the answer; a server whose database is locked is asked again until the time is up.
 
         Args:
             method: HTTP method.
@@ -62,6 +66,14 @@ class PrefectApi:
         Raises:
             httpx.HTTPError: There is no answer.
         """
+        deadline = time.monotonic() + self.timeout_s
+        while True:
+            answer = self._ask_once(method, path, content)
+            if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE or time.monotonic() > deadline:
+                return answer
+            time.sleep(BUSY_PAUSE_S)
+
+    def _ask_once(self, method: str, path: str, content: Any = None) -> httpx.Response:
         with httpx.Client(
             base_url=self.url, headers=self._headers(), timeout=self.timeout_s, trust_env=not is_local(self.url)
         ) as client:
