@@ -134,6 +134,13 @@ def test_a_merged_model_draws_the_bits_of_loaded_adapters_and_a_difference_gives
     plain = InfinityPipeline.from_pretrained(model)("a red cube", num_images_per_prompt=4, seed=2)
     assert not torch.equal(plain.bits.bits_BLC, with_merged.bits.bits_BLC)
     loaded.unload_lora_weights()
+    loaded.load_lora_weights(adapter)  # as it is, at scale 1
+    whole = loaded("a red cube", num_images_per_prompt=4, seed=2).bits.bits_BLC
+    loaded.unload_lora_weights()
+    loaded.load_lora_weights(adapter, 1.0)
+    assert torch.equal(loaded("a red cube", num_images_per_prompt=4, seed=2).bits.bits_BLC, whole)
+    assert not torch.equal(whole, plain.bits.bits_BLC)
+    loaded.unload_lora_weights()
     assert torch.equal(loaded("a red cube", num_images_per_prompt=4, seed=2).bits.bits_BLC, plain.bits.bits_BLC)
     output = command("adapter", "from-difference", model, tmp_path / "merged", tmp_path / "found", "--rank", 2)
     assert "1 linear maps, 0.00% of the change left out" in " ".join(output.split())

@@ -130,3 +130,13 @@ def test_a_loss_of_exactly_the_limit_is_trained_on(loss: float, skipped: bool) -
     limit = config.guard.limit([], task.loss_at_start)
     assert limit == 40.0
     assert (update._wrong("", loss, 1.0, limit) is not None) == skipped
+
+
+def test_the_adversary_remembers_as_many_losses_as_are_asked_for() -> None:
+    second = Second(4, 1)
+    adversary = Adversary(
+        module=second, optimizer=torch.optim.SGD(second.parameters()), config=OptimizerConfig(learning_rate=RATE)
+    )
+    for loss in range(5):
+        adversary.count(float(loss), torch.zeros(0), window=3)
+    assert adversary.recent == [2.0, 3.0, 4.0]

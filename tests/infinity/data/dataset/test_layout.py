@@ -189,3 +189,11 @@ def test_shards_are_cut_alike_wherever_the_samples_are_cut_into_pieces() -> None
             pieces = np.split(sizes, np.sort(random.integers(0, total + 1, number)))
             found = shard_sizes(lambda pieces=pieces: iter(pieces), total, limits)
             assert np.repeat(np.arange(len(found)), found).tolist() == whole.tolist()
+
+
+def test_the_digest_of_a_shard_is_the_one_of_every_version_also_for_captions_of_any_script() -> None:
+    """Shards are named by it: another digest would write finished data sets anew."""
+    table = candidates([1, 2], captions=["ein Kätzchen", "猫 🐈"])
+    limits = ShardLimits(samples=10, num_bytes=10**9)
+    planned = plan_shards(table, aspect_ratios=ASPECT_RATIOS, validation_share=0.0, limits=limits, seed=0)
+    assert [plan.digest for plan in planned.new()] == ["a620af61da6daee9"]

@@ -14,7 +14,7 @@ from infinity.bits import BitLabels
 from infinity.generation.editing.edits import draw_edit, inpainting, recorded, variation
 from infinity.generation.editing.masks import decoder_reach, pixel_mask, reached_pixels, redrawn_tokens
 from infinity.generation.editing.records import edit_record, recorded_bits
-from infinity.generation.editing.sources import PictureBits, bits_of_image, decoded_bits
+from infinity.generation.editing.sources import PictureBits, bits_of_image, decoded_bits, on_canvas
 from infinity.generation.infinity_pipeline import InfinityPipeline
 from infinity.generation.picture_files import EditRecord
 from infinity.generation.sampling import SamplingConfig
@@ -262,3 +262,13 @@ def test_a_strange_picture_is_encoded_at_the_nearest_shape(pipe: InfinityPipelin
 def test_the_reach_of_the_known_decoders(preset: str, tokens: int) -> None:
     """Published tokenizers reach 288 px at a stride of 16; docs/generation.md names these figures."""
     assert decoder_reach(tokenizer_preset(preset)) == tokens
+
+
+@pytest.mark.parametrize(("aspect_ratio", "top", "left"), [(2.0, 5, 0), (0.5, 0, 5)])
+def test_a_canvas_has_the_picture_in_its_middle(aspect_ratio: float, top: int, left: int) -> None:
+    picture = Image.effect_noise((10, 10), 50).convert("RGB")
+    canvas, mask = on_canvas(picture, aspect_ratio)
+    box = (left, top, left + 10, top + 10)
+    assert np.array_equal(np.array(canvas.crop(box)), np.array(picture))
+    assert not np.array(mask.crop(box)).any()
+    assert (np.array(mask) == 255).sum() == canvas.width * canvas.height - 100
