@@ -43,8 +43,9 @@ class Form(BaseModel):
         for position, (name, box) in enumerate(boxes.items()):
             _make_plain(box)
             box["position"], box["title"] = position, name
-            if cls.stage is not None and (means := empty_means(cls.stage, name)):
-                box["description"] = f"{box.get('description', '')} {means}".strip()
+            said = box.get("description", "")
+            if cls.stage is not None and "Empty:" not in said and (means := empty_means(cls.stage, name)):
+                box["description"] = f"{said} {means}".strip()
         return schema
 
 

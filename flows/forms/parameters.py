@@ -116,7 +116,7 @@ class DatasetForm(Form):
         default=None, description="Of an address list: hosts that may be asked although they are not public."
     )
     image_column: str | None = Field(
-        default=None, description="Column of the picture's file or bytes. Empty: guessed, see docs/data/sources.md."
+        default=None, description="Column of the picture's file or bytes. Empty: guessed, see docs/sources.md."
     )
     caption_column: str | None = Field(default=None, description="Column of the short or only caption.")
     long_caption_column: str | None = Field(default=None, description="Column of the long caption.")

@@ -42,7 +42,7 @@ SHORT_COLUMNS: tuple[str, ...] = (
 )
 SHORT_COLUMNS += ("prompt", "captions", "texts", "sentence", "sentences", "prompts", "top_caption", "blip_caption")
 SHORT_COLUMNS += ("comment", "caption_text", "image_caption", "txt", "conversations")
-"""Names that are guessed, the likeliest first; docs/data/sources.md lists them for people."""
+"""Names that are guessed, the likeliest first; docs/sources.md lists them for people."""
 
 TEXT_FIELDS = ("text", "caption", "raw", "value", "content", "assistant", "answer", "en", "english")
 """Fields of a caption that is an object, the likeliest first."""
