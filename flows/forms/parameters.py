@@ -34,7 +34,7 @@ from infinity.evaluation.reconstruction.benchmark import ReconstructionBenchmark
 from infinity.evaluation.validation import ValidationBenchmark
 from infinity.jobs.dataset.build import BuildDatasetSpec
 from infinity.jobs.dataset.filter_sets import FilterSet, filter_set, with_model_filters
-from infinity.jobs.evaluation.spec import EvaluateSpec
+from infinity.jobs.evaluation.spec import BENCHMARKS_OF_PICTURES, EvaluateSpec
 from infinity.jobs.training.base import TrainSpec
 from infinity.jobs.training.encode import from_store
 from infinity.jobs.training.tokenizer import TrainTokenizerSpec
@@ -286,21 +286,6 @@ class PretrainForm(TransformerForm):
         return TransformerForm.change(self, spec.replace(model=spec.model.replace(**self.given("depth", "width"))))
 
 
-_BENCHMARKS = (
-    "geneval",
-    "dpg",
-    "clip_score",
-    "image_reward",
-    "hps",
-    "pick_score",
-    "diversity",
-    "judge",
-    "text_rendering",
-    "cmmd",
-    "fd_dinov2",
-)
-
-
 class EvaluationForm(Form):
     """What is measured, and on how much. Empty boxes keep the run's values; a new run has its recipe's."""
 
@@ -366,7 +351,7 @@ class EvaluationForm(Form):
         if self.scene_prompts_per_task is not None:
             before = changes.get("scenes", spec.scenes) or SceneBenchmark()
             changes["scenes"] = before.replace(prompts_per_task=self.scene_prompts_per_task)
-        for name in _BENCHMARKS:
+        for name in sorted(BENCHMARKS_OF_PICTURES):
             if (form := getattr(self, name)) is not None:
                 changes[name] = form.change(getattr(spec, name))
         if inception := self.given("inception_uri", "inception_sha256"):

@@ -64,9 +64,12 @@ def _as_kernels_write(x: Tensor) -> Tensor:
     return x.new_empty(x.shape[0], x.shape[2], x.shape[1], x.shape[3]).transpose(1, 2)
 
 
+NO_NUMBERS = "attention of the phantom card has shapes and places, and no numbers: call it with fake tensors"
+
+
 @torch.library.custom_op("phantom::attention", mutates_args=())
 def _attention(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-    raise NotImplementedError
+    raise NotImplementedError(NO_NUMBERS)
 
 
 @_attention.register_fake
@@ -78,7 +81,7 @@ def _(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
 def _attention_backward(
     grad: Tensor, query: Tensor, key: Tensor, value: Tensor, output: Tensor, sums: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    raise NotImplementedError
+    raise NotImplementedError(NO_NUMBERS)
 
 
 @_attention_backward.register_fake

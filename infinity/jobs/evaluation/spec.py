@@ -87,21 +87,7 @@ class EvaluateSpec(JobSpec):
 
     kind: ClassVar[str] = "evaluation"
     elsewhere: ClassVar[frozenset[str]] = frozenset({"output", "workers", "store"})
-    later: ClassVar[frozenset[str]] = frozenset(
-        {
-            "clip_score",
-            "image_reward",
-            "hps",
-            "pick_score",
-            "diversity",
-            "judge",
-            "text_rendering",
-            "cmmd",
-            "fd_dinov2",
-            "pictures_of",
-            "inputs",
-        }
-    )
+    later: ClassVar[frozenset[str]] = BENCHMARKS_OF_PICTURES - {"geneval", "dpg"} | {"pictures_of", "inputs"}
 
     model: str
     manifest: str | None = None
