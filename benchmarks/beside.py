@@ -81,14 +81,17 @@ class BesideSetting:
         return found
 
 
-def run(command: Sequence[str], published: Path) -> Lines:
-    """Run one process and return the JSON lines that it printed.
+def run(command: Sequence[str], published: Path | None = None) -> Lines:
+    """Run one process, of the published code if its checkout is given, and return the JSON lines that it printed.
 
     Raises:
         SystemExit: The process failed; the message holds the end of what it said.
     """
-    environment = {"UPSTREAM_DIR": str(published)} if "benchmarks.run" not in command else {}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | environment)
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False,
+        env=os.environ | ({"UPSTREAM_DIR": str(published)} if published else {}),
+        cwd=published,  # "python -c" finds packages in its folder, and both are called infinity
+    )  # fmt: skip
     if done.returncode:
         raise SystemExit(f"error: {' '.join(command)[:120]} ended with {done.returncode}: {done.stderr[-500:].strip()}")
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
@@ -184,12 +187,15 @@ def main(arguments: list[str] | None = None) -> None:
         published=args.published.resolve(), tool=args.tool.resolve(), groups=args.groups, threads=args.threads,
         repeats=args.repeats, bfloat16=args.bfloat16,
     )  # fmt: skip
-    machine = run([sys.executable, "-c", _MACHINE.format(threads=args.threads)], setting.published)[0]
+    machine = run([sys.executable, "-c", _MACHINE.format(threads=args.threads)])[0]
     rounds: list[dict[str, Lines]] = []
     loads = []
     for number in range(args.rounds):
         kinds = list(setting.commands().items())
-        measured = {kind: run(command, setting.published) for kind, command in (kinds, kinds[::-1])[number % 2]}
+        measured = {
+            kind: run(command, setting.published if kind.startswith("published") else None)
+            for kind, command in (kinds, kinds[::-1])[number % 2]
+        }
         rounds.append({kind: measured[kind] for kind, _ in kinds})
         loads.append(round(os.getloadavg()[0], 1))
         rows = compare(rounds)

@@ -17,6 +17,7 @@ from infinity.evaluation.preference.benchmark import (
     ImageRewardBenchmark,
 )
 from infinity.evaluation.preference.clip_family import DiversityBenchmark, PickScoreBenchmark
+from infinity.evaluation.preference.hps3 import Hps3Benchmark
 from infinity.evaluation.prompts.listed import ListedBenchmark
 from infinity.evaluation.prompts.lists import PromptList
 from infinity.evaluation.prompts.rewriting import InstructRewriter, RewriteFile, Rewriter
@@ -249,4 +250,22 @@ class HpsForm(WeightsForm):
         network = benchmark.network.replace(**self.given("version", "tokenizer"))
         if self.weights_uri is not None or self.weights_sha256 is not None:
             network = network.replace(weights=self.weights(network.file))
+        return benchmark.replace(network=network)
+
+
+class Hps3Form(WeightsForm):
+    """HPSv3 on HPSv2's 3,200 prompts of four styles, one picture each; the tokenizer is a Qwen2-VL's."""
+
+    instruction_uri: str | None = Field(
+        default=None, description="Copy of the published data_collator_qwen.py, which holds the instruction."
+    )
+
+    def change(self, before: Hps3Benchmark | None) -> Hps3Benchmark:
+        """Return the benchmark with what was filled in."""
+        benchmark = self.common(before or Hps3Benchmark())
+        network = benchmark.network.replace(weights=self.weights(benchmark.network.weights))
+        if self.tokenizer is not None:
+            network = network.replace(base=self.tokenizer)
+        if self.instruction_uri is not None:
+            network = network.replace(instruction=network.instruction.replace(uri=self.instruction_uri))
         return benchmark.replace(network=network)

@@ -15,6 +15,7 @@ from flows.forms.benchmark_forms import (
     DpgForm,
     FdDinov2Form,
     GenevalForm,
+    Hps3Form,
     HpsForm,
     ImageRewardForm,
     PickScoreForm,
@@ -308,6 +309,7 @@ class EvaluationForm(Form):
     clip_score: ClipScoreForm | None = Field(default=None, description="How well pictures fit prompts, by CLIP.")
     image_reward: ImageRewardForm | None = Field(default=None, description="What people would give, by ImageReward.")
     hps: HpsForm | None = Field(default=None, description="What people would prefer, by HPSv2.")
+    hps3: Hps3Form | None = Field(default=None, description="What people would prefer, by HPSv3; takes 16 GB.")
     pick_score: PickScoreForm | None = Field(default=None, description="What people would prefer, by PickScore.")
     diversity: DiversityForm | None = Field(default=None, description="How far pictures of one prompt differ.")
     judge: JudgeForm | None = Field(

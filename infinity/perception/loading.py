@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
 from infinity import storage
@@ -87,7 +89,7 @@ def folder_digest(folder: Path) -> str:
 
 
 def read_tensors(file: PinnedFile) -> dict[str, Tensor]:
-    """Return the tensors of a PyTorch file by name; a training's file with a ``state_dict`` is accepted too.
+    """Return the tensors of a PyTorch or safetensors file by name; a training's ``state_dict`` is accepted too.
 
     Raises:
         ValueError: There is no such file, or it holds other things than tensors; no code in it is run.
@@ -95,6 +97,11 @@ def read_tensors(file: PinnedFile) -> dict[str, Tensor]:
         StorageError: The file is missing or unreadable.
     """
     path = file.fetch()
+    if path.suffix == ".safetensors":
+        try:
+            return load_file(path)
+        except (SafetensorError, OSError) as error:
+            raise ValueError(f"{file.uri}: expected a safetensors file ({error})") from error
     try:
         found = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_mappable(path))
     except Exception as error:  # torch's unpickler raises many types; all of them mean an unusable file
@@ -214,14 +221,22 @@ def load_tokenizer(model: str) -> Any:
         raise ValueError(explain("tokenizer", model, error)) from error
 
 
-def build(kind: Any, config: Any, tensors: Mapping[str, Tensor], where: str, **options: Any) -> Any:
-    """Return a network of transformers, in float32, with exactly the given tensors.
+def build(
+    kind: Any,
+    config: Any,
+    tensors: Mapping[str, Tensor],
+    where: str,
+    dtype: torch.dtype = torch.float32,
+    **options: Any,
+) -> Any:
+    """Return a network of transformers with exactly the given tensors.
 
     Args:
         kind: Class of the network.
         config: Configuration of the network.
         tensors: Tensors by the network's names.
         where: Name of their source in error messages.
+        dtype: Data type of the network.
         options: Options of the constructor.
 
     Raises:
@@ -229,7 +244,7 @@ def build(kind: Any, config: Any, tensors: Mapping[str, Tensor], where: str, **o
     """
     try:
         network, report = kind.from_pretrained(
-            None, config=config, state_dict=dict(tensors), dtype=torch.float32, output_loading_info=True, **options
+            None, config=config, state_dict=dict(tensors), dtype=dtype, output_loading_info=True, **options
         )
     except (RuntimeError, ValueError) as error:
         raise ValueError(f"{where}: these tensors are not those of a {kind.__name__}: {error}") from error

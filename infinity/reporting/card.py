@@ -127,7 +127,7 @@ class ModelCard:
 
 
 def _asks_people(settings: Mapping[str, Any]) -> bool:
-    return any(settings.get(name) for name in ("image_reward", "hps", "pick_score"))
+    return any(settings.get(name) for name in ("image_reward", "hps", "hps3", "pick_score"))
 
 
 @dataclass(frozen=True, slots=True)

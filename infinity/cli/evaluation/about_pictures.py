@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from infinity.jobs.evaluation.spec import EvaluateReport, EvaluateSpec
 
-_PROMPTS_FROM_TABLE = ("clip_score", "image_reward", "hps", "pick_score", "diversity", "cmmd", "fd_dinov2")
+_PROMPTS_FROM_TABLE = (
+    "clip_score", "image_reward", "hps", "hps3", "pick_score", "diversity", "cmmd", "fd_dinov2",
+)  # fmt: skip
 """Benchmarks that score any prompt; a table of pictures gives their prompts too."""
 
 _MOST_CHARACTERS = 200

@@ -20,6 +20,7 @@ from infinity.evaluation.geneval.scenes import SceneBenchmark
 from infinity.evaluation.judge.benchmark import JudgeBenchmark
 from infinity.evaluation.preference.benchmark import ClipScoreBenchmark, HpsBenchmark, ImageRewardBenchmark
 from infinity.evaluation.preference.clip_family import DiversityBenchmark, PickScoreBenchmark
+from infinity.evaluation.preference.hps3 import Hps3Benchmark
 from infinity.evaluation.prompts.benchmark import PictureFolder, PromptBenchmark
 from infinity.evaluation.reconstruction.benchmark import ReconstructionBenchmark
 from infinity.evaluation.score import Score
@@ -37,6 +38,7 @@ BENCHMARKS_OF_PICTURES = frozenset(
         "clip_score",
         "image_reward",
         "hps",
+        "hps3",
         "pick_score",
         "diversity",
         "judge",
@@ -65,6 +67,7 @@ class EvaluateSpec(JobSpec):
         clip_score: CLIP score over lists of prompts, or None.
         image_reward: ImageReward on its benchmark, or None.
         hps: HPSv2 on its benchmark, or None.
+        hps3: HPSv3 over lists of prompts, or None.
         pick_score: PickScore over lists of prompts, or None.
         diversity: Distance between pictures of one prompt, or None.
         judge: Questions about pictures that a vision-language model answers (GenEval 2, DSG, TIFA, TIIF, UniGenBench++,
@@ -101,6 +104,7 @@ class EvaluateSpec(JobSpec):
     clip_score: ClipScoreBenchmark | None = None
     image_reward: ImageRewardBenchmark | None = None
     hps: HpsBenchmark | None = None
+    hps3: Hps3Benchmark | None = None
     pick_score: PickScoreBenchmark | None = None
     diversity: DiversityBenchmark | None = None
     judge: JudgeBenchmark | None = None
@@ -215,6 +219,7 @@ class EvaluateSpec(JobSpec):
             "CLIP score": self.clip_score,
             "ImageReward": self.image_reward,
             "HPSv2": self.hps,
+            "HPSv3": self.hps3,
             "PickScore": self.pick_score,
             "diversity": self.diversity,
             "judge": self.judge,

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from flows.forms.benchmark_forms import ClipScoreForm, DpgForm, GenevalForm, HpsForm, ImageRewardForm
+from flows.forms.benchmark_forms import ClipScoreForm, DpgForm, GenevalForm, Hps3Form, HpsForm, ImageRewardForm
 from flows.forms.parameters import DatasetForm, EvaluationForm, FinetuneForm, PretrainForm, TokenizerForm
 from infinity.evaluation.dpg.benchmark import DpgBenchmark
 from infinity.evaluation.geneval.benchmark import GenevalBenchmark
@@ -11,6 +11,7 @@ from infinity.evaluation.geneval.coco_detector import CocoDetectorConfig
 from infinity.evaluation.geneval.scenes import SceneDetector
 from infinity.evaluation.preference.benchmark import ImageRewardBenchmark
 from infinity.evaluation.prompts.rewriting import InstructRewriter, RewriteFile
+from infinity.perception.preference.hps3 import Hps3Config
 from infinity.recipes.runs import EndToEnd, end_to_end
 
 
@@ -144,3 +145,13 @@ def test_boxes_of_scorers_change_weights_prompts_and_numbers(plan: EndToEnd) -> 
     given = HpsForm(weights_sha256="1" * 8).change(None).network
     assert (given.file.sha256, given.file.uri[-23:]) == ("1" * 8, "/HPS_v2.1_compressed.pt")
     assert EvaluationForm(seed=1).change(spec).hps == hps
+
+
+def test_boxes_of_hps3_name_its_files_and_keep_the_others() -> None:
+    form = Hps3Form(weights_uri="/hps3.safetensors", tokenizer="/qwen", instruction_uri="/texts.py", num_prompts=2)
+    network = form.change(None).network
+    assert (network.weights.uri, network.base, network.instruction.uri) == (
+        "/hps3.safetensors", "/qwen", "/texts.py",
+    )  # fmt: skip
+    assert network.instruction_sha256 == Hps3Config().instruction_sha256
+    assert Hps3Form(pictures_per_prompt=2).change(form.change(None)).network == network

@@ -29,8 +29,8 @@ NAMES_SOMETHING = {
     },
     "tokenizer": {"settings"}, "pretrain": {"settings", "stored"}, "finetune": {"settings", "stored"},
     "evaluation": {
-        "geneval", "dpg", "clip_score", "image_reward", "hps", "pick_score", "diversity", "judge", "text_rendering",
-        "cmmd", "fd_dinov2", "inception_uri", "inception_sha256",
+        "geneval", "dpg", "clip_score", "image_reward", "hps", "hps3", "pick_score", "diversity", "judge",
+        "text_rendering", "cmmd", "fd_dinov2", "inception_uri", "inception_sha256",
     },
 }  # fmt: skip
 """Boxes without a path: they name files and networks, or several settings at once."""

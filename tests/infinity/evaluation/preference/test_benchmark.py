@@ -16,16 +16,18 @@ from infinity.evaluation.preference.benchmark import (
     HpsBenchmark,
     ImageRewardBenchmark,
 )
+from infinity.evaluation.preference.hps3 import Hps3Benchmark
 from infinity.evaluation.promotion.leaderboard import published
 from infinity.evaluation.promotion.margins import GateConfig
 from infinity.evaluation.prompts.benchmark import JudgedPrompts, PictureFolder, PromptBenchmark
 from infinity.evaluation.prompts.lists import PromptList
 from infinity.perception.clip import Clip, ClipConfig
 from infinity.perception.preference.hps import Hps
+from infinity.perception.preference.hps3 import Hps3
 from infinity.perception.preference.image_reward import ImageReward
 from infinity.storage import StorageError
 from infinity.storage.pinned import PinnedFile, PinnedFileError
-from tests.fixtures.published_networks import write_hps, write_image_reward
+from tests.fixtures.published_networks import write_hps, write_hps3, write_image_reward
 from tests.fixtures.tiny_networks import write_clip
 
 PROMPTS = {"anime": ("a red cup", "two dogs", "a cat left of a bench"), "photo": ("x", "a picture of a dog")}
@@ -56,6 +58,7 @@ def benchmarks(folder: Path) -> dict[str, FitBenchmark]:
         "clip_score": ClipScoreBenchmark(clip=ClipConfig(model=write_clip(folder / "clip")), **common),
         "image_reward": ImageRewardBenchmark(network=write_image_reward(folder / "reward")[0], **common),
         "hps_v21": HpsBenchmark(network=write_hps(folder / "hps")[0], **common),
+        "hps_v3": Hps3Benchmark(network=write_hps3(folder / "hps3"), **common),
     }
 
 
@@ -67,7 +70,7 @@ def judged(benchmark: FitBenchmark) -> BenchmarkResult:
     return benchmark.summarize(JudgedPrompts(samples=tuple(samples), records=tuple(records)))
 
 
-@pytest.mark.parametrize("name", ["clip_score", "image_reward", "hps_v21"])
+@pytest.mark.parametrize("name", ["clip_score", "image_reward", "hps_v21", "hps_v3"])
 def test_figures_are_means_of_what_the_network_says(
     benchmarks: dict[str, FitBenchmark], folder: Path, name: str
 ) -> None:
@@ -80,6 +83,8 @@ def test_figures_are_means_of_what_the_network_says(
             pictures = [np.asarray(Image.open(path)) for path in paths]
             if isinstance(benchmark, ImageRewardBenchmark):
                 numbers = ImageReward(benchmark.network)(pictures, [prompt] * NUMBER)
+            elif isinstance(benchmark, Hps3Benchmark):
+                numbers = Hps3(benchmark.network)(pictures, [prompt] * NUMBER)
             else:
                 assert isinstance(benchmark, ClipScoreBenchmark | HpsBenchmark)
                 encoder = Clip(benchmark.clip) if isinstance(benchmark, ClipScoreBenchmark) else Hps(benchmark.network)
@@ -104,6 +109,7 @@ def test_passports_name_weights_prompts_and_conventions(benchmarks: dict[str, Fi
         "clip_score": ("clip-score/1", "100 * cosine"),
         "image_reward": ("image-reward/1", "cut to 9 tokens", "centre crop"),
         "hps_v21": ("hps/1: HPS v2.1", "black around", "(averaging)"),
+        "hps_v3": ("hps3/1: HPSv3 weights", "last layers float32", "3136 px"),
     }.items():
         protocol = judged(benchmarks[name]).scores[0].protocol
         assert all(word in protocol for word in words), protocol
@@ -198,5 +204,5 @@ def test_the_gate_and_the_leaderboard_know_the_figures() -> None:
     for metric in (HpsBenchmark().metric, ImageRewardBenchmark().metric):
         assert f"{metric}.overall" in names
         assert f"{metric}_rewritten.overall" not in names
-    for metric in ("hps_v21", "image_reward", "clip_score", "hps_v21_rewritten"):
+    for metric in ("hps_v21", "image_reward", "clip_score", "hps_v3", "hps_v21_rewritten"):
         assert GateConfig().margin(f"{metric}.overall") is not None

@@ -1,0 +1,45 @@
+"""Benchmark by HPSv3 (arXiv:2508.03789), a vision-language model that learned what people prefer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from infinity.evaluation.networks import Networks
+from infinity.evaluation.preference.benchmark import HPS_PROMPTS, Fit, FitBenchmark
+from infinity.evaluation.prompts.lists import PromptList
+from infinity.perception.preference.hps3 import Hps3, Hps3Config
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Hps3Benchmark(FitBenchmark):
+    """HPSv3, about -5 to 15, by default on HPSv2's prompts: 800 in each of four styles, one picture of each.
+
+    Attributes:
+        network: Network that scores pictures; 16 GB in bfloat16.
+    """
+
+    network: Hps3Config = field(default_factory=Hps3Config)
+    prompts: tuple[PromptList, ...] = HPS_PROMPTS
+
+    @property
+    def metric(self) -> str:
+        """First part of the names of metrics."""
+        return "hps_v3"
+
+    def rules(self) -> Mapping[str, Any]:
+        """Return the digest of the network, and the arithmetic."""
+        return {"rules": "hps3/1", "weights": self.network.weights_digest()}
+
+    def fit(self, networks: Networks) -> Fit:
+        """Return HPSv3's scoring function."""
+        return networks.get(self.network, Hps3)
+
+    def describe(self) -> str:
+        """Return version, network and arithmetic in words."""
+        return (
+            f"hps3/1: HPSv3 weights sha256 {self.network.weights.content_digest()[:16]} ({self.network.dtype}, last "
+            f"layers float32), pictures scaled to about {self.network.pixels} px by Pillow's bicubic filter, mean of "
+            "the predicted preference"
+        )
