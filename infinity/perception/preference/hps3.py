@@ -162,7 +162,7 @@ class Hps3:
 
     def _scaled(self, picture: Picture) -> Image.Image:
         pixels = rgb(picture)
-        rows, columns = fitting_size(*pixels.shape[:2], self._config.pixels)
+        rows, columns = fitting_size(pixels.shape[0], pixels.shape[1], self._config.pixels)
         return Image.fromarray(pixels).resize((columns, rows), Image.Resampling.BICUBIC)
 
     def _vocabulary(self, tensors: Mapping[str, Tensor], where: str) -> int:
