@@ -106,7 +106,10 @@ def diagnose(folder: str, *, with_pictures: bool = True) -> Diagnosis:
     outside: list[str] = []
     if reference is not None:
         looked_at.append(f"settings of the recipe {reference.recipe}")
-        outside = [each.sentence for each in departures(curves, reference)]
+        if reference.is_of(fields):
+            outside = [each.sentence for each in departures(curves, reference)]
+        else:
+            looked_at[0] += ", which were not compared since the recipe has other pictures"
         findings += setting_findings(fields, reference.spec)
         if isinstance(spec, TrainTransformerSpec):
             findings += data_findings(spec.manifest, _trained_on(spec.tokenizer))

@@ -17,7 +17,7 @@ from infinity.reporting.templates import rendered
 LOG_RATIO = 30.0
 """Ratio of the largest value of a figure to the smallest above which its axis is logarithmic."""
 
-Verdict = Literal["holds", "does not hold", "not told apart"]
+Verdict = Literal["holds", "does not hold", "not told apart", "not run"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,12 +29,14 @@ class PaperFigure(Config):
         metric: Metric in the paper's words.
         value: Printed number; None where it prints that the run was out of memory.
         source: Table or figure of the paper.
+        ours: Our metric that is set beside it; empty for the metric of the study's figure.
     """
 
     arm: str
     metric: str
     value: float | None
     source: str
+    ours: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,6 +97,7 @@ class Cost(Config):
         jobs_s: Seconds of all jobs together, also those that earlier runs did.
         num_jobs: Number of jobs.
         num_done_before: Jobs that were done before.
+        processor_s: Processor seconds of all jobs together, where they ran in the process of the study; None elsewhere.
     """
 
     estimated_s: float | None
@@ -102,6 +105,7 @@ class Cost(Config):
     jobs_s: float
     num_jobs: int
     num_done_before: int
+    processor_s: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -117,7 +121,7 @@ class StudyResult(Config):
         size: Size of the trainings.
         seeds: Seeds.
         metric: Metric of the figure.
-        verdict: Verdict about the claim.
+        verdict: Verdict about the claim; "not run" where no arm has a value.
         reason: Likely reason, where the claim does not hold or is not told apart.
         contrasts: Contrasts with their verdicts.
         rows: Values of every arm and seed.
@@ -147,6 +151,11 @@ class StudyResult(Config):
     notes: tuple[str, ...] = ()
 
     @property
+    def complete_seeds(self) -> int:
+        """Number of seeds in which every contrast has its value."""
+        return min((len(each.per_seed) for each in self.contrasts), default=0)
+
+    @property
     def arms(self) -> list[str]:
         """Names of the arms in order."""
         return list(dict.fromkeys(row.arm for row in self.rows))
@@ -172,7 +181,8 @@ def study_html(result: StudyResult, summaries: Mapping[str, Mapping[str, tuple[f
 
 def studies_html(results: Sequence[tuple[StudyResult, str]]) -> str:
     """Return the page with the verdicts of several studies; each comes with the address of its own page."""
-    return rendered("studies.html.j2", results=results)
+    not_run = sum(result.verdict == "not run" for result, _ in results)
+    return rendered("studies.html.j2", results=results, num_not_run=not_run)
 
 
 def _chart(result: StudyResult, summary: Mapping[str, tuple[float, float | None, int]]) -> Markup:
@@ -227,14 +237,20 @@ def _beside(
     result: StudyResult, summaries: Mapping[str, Mapping[str, tuple[float, float | None, int]]]
 ) -> list[list[str]]:
     """Return the paper's figures, each beside ours where an arm has its name."""
-    ours = summaries.get(result.metric, {})
     return [
         [
             figure.arm,
             figure.metric,
             "out of memory" if figure.value is None else f"{figure.value:g}",
             figure.source,
-            f"{result.metric} {_cell(ours[figure.arm])}" if figure.arm in ours else "no such arm here",
+            _ours(figure, figure.ours or result.metric, summaries),
         ]
         for figure in result.paper
     ]
+
+
+def _ours(
+    figure: PaperFigure, metric: str, summaries: Mapping[str, Mapping[str, tuple[float, float | None, int]]]
+) -> str:
+    ours = summaries.get(metric, {})
+    return f"{metric} {_cell(ours[figure.arm])}" if figure.arm in ours else "no such arm here"

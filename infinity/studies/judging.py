@@ -87,8 +87,13 @@ def _verdict(contrast: Contrast, found: Sequence[float], mean: float | None, hal
     return "not told apart", "an end of the claim's range lies within the interval"
 
 
-def verdict_of(results: Sequence[ContrastResult]) -> Verdict:
-    """Return the verdict about the claim: all contrasts must hold, and one that does not hold decides."""
+def verdict_of(results: Sequence[ContrastResult], rows: Sequence[StudyRow]) -> Verdict:
+    """Return the verdict about the claim: all contrasts must hold, and one that does not hold decides.
+
+    Where no row has a value the study was not run.
+    """
+    if not any(row.values for row in rows):
+        return "not run"
     verdicts: list[Verdict] = [result.verdict for result in results]
     if "does not hold" in verdicts:
         return "does not hold"

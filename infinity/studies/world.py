@@ -27,6 +27,8 @@ Size = Literal["mini", "small", "paper"]
 SIZES: tuple[Size, ...] = get_args(Size)
 SELF_CORRECTION = 0.3
 """Rate of the arms that are not about it, the paper's best."""
+STEPS = {"mini": (12, 8), "small": (600, 400)}
+"""Steps of a tokenizer and of a transformer; the recipe "demo" has 1,200 and 1,200."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +36,8 @@ class World:
     """Specs of one size, from which the arms of a study differ in a few fields.
 
     Attributes:
-        size: "mini" takes seconds per training and learns nothing, "small" minutes on two cores, "paper" is the
-            published recipe on GPUs.
+        size: "mini" takes seconds per training and learns nothing, "small" is a third of the recipe "demo" and takes
+            minutes on two cores, "paper" is the published recipe on GPUs.
         output: URI of the folder with all jobs; studies in one folder share data set, tokenizers and trainings.
         manifest: Manifest of the data set of the paper's size; the other sizes draw scenes.
     """
@@ -74,7 +76,7 @@ class World:
         """
         if self.is_drawn:
             recipe = self._recipe().tokenizer
-            spec = recipe.replace(loop=_shorter(recipe.loop, 1200 if self.size == "small" else 12))
+            spec = recipe.replace(loop=_shorter(recipe.loop, STEPS[self.size][0]))
         else:
             assert self.manifest is not None
             spec = tokenizer_recipe("paper-1", TokenizerInputs(manifest=self.manifest, output=self.output))
@@ -96,7 +98,7 @@ class World:
             recipe = self._recipe()
             spec = recipe.finetune.replace(
                 start_from=None,
-                loop=_shorter(recipe.pretrain.loop, 1200 if self.size == "small" else 8),
+                loop=_shorter(recipe.pretrain.loop, STEPS[self.size][1]),
                 stage="pretrain",
                 sampling=recipe.evaluation.sampling,
             )
@@ -120,6 +122,8 @@ class World:
     ) -> EvaluateSpec:
         """Return the evaluation of a trained model: loss and accuracy of bits, and a score of its drawings.
 
+        Without drawings the reconstructions of its tokenizer are measured instead.
+
         Args:
             transformer: Training of the model.
             seed: Number from which the seeds of the drawings follow.
@@ -133,7 +137,7 @@ class World:
             output=self.output,
             model=storage.join(transformer.folder, MODEL_FOLDER),
             manifest=transformer.manifest,
-            reconstruction=ReconstructionBenchmark(num_pictures=number),
+            reconstruction=None if drawings else ReconstructionBenchmark(num_pictures=number),
             validation=ValidationBenchmark(num_pictures=number, self_correction=SELF_CORRECTION),
             samples=None,
             scenes=self._scenes(best_of) if drawings and self.is_drawn else None,
@@ -159,7 +163,7 @@ class World:
         if self.size == "mini":
             plain = SceneBenchmark(pictures_per_prompt=1, prompts_per_task=1, num_shown=1)
         else:
-            plain = SceneBenchmark(pictures_per_prompt=2)
+            plain = SceneBenchmark()
         return plain.replace(pictures_per_prompt=plain.pictures_per_prompt * _drawn(best_of), best_of=best_of)
 
     def _geneval(self, best_of: BestOf | None) -> GenevalBenchmark:

@@ -30,7 +30,9 @@ def study(
     budget: Annotated[
         float | None, typer.Option(min=0, help="Minutes after which no further cell begins; the command goes on later.")
     ] = None,
-    estimate: Annotated[bool, typer.Option("--estimate", help="Print the cost, and run nothing.")] = False,
+    estimate: Annotated[
+        bool, typer.Option("--estimate", help="Print the cost, write it down for the page, and run nothing.")
+    ] = False,
     tflops: Annotated[
         float | None,
         typer.Option(help="Speed of a device in practice, in 10^12 operations per second; else a CPU is timed."),
@@ -74,6 +76,7 @@ def _print_estimate(runs: list[StudyRun], tflops: float | None, here: bool) -> N
 
     from infinity.jobs.cluster.connection import in_process
     from infinity.studies.cost import CostModel
+    from infinity.studies.estimates import write_estimate
 
     model = CostModel(flops_per_s=None if tflops is None else tflops * 1e12)
     rows = []
@@ -81,7 +84,7 @@ def _print_estimate(runs: list[StudyRun], tflops: float | None, here: bool) -> N
     with in_process() if here else nullcontext():
         for run in runs:
             costs = model.costs(run.cells)
-            seconds = sum(cost.seconds for cost in costs)
+            seconds = write_estimate(run.folder, costs, model.pace or 1.0).seconds
             total += seconds
             longest = max(costs, key=lambda cost: cost.seconds)
             done = sum(cost.source == "done" for cost in costs)

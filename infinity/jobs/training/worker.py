@@ -23,7 +23,7 @@ from infinity.jobs.training.base import (
     TrainSpec,
 )
 from infinity.reporting.plots.bands import judge
-from infinity.reporting.plots.reference import ReferenceCurves, departures, reference_for
+from infinity.reporting.plots.reference import ReferenceCurves, curves_for, departures
 from infinity.storage import LeaseLostError
 from infinity.storage.fences import fenced
 from infinity.training.checkpoints import LostStateError, StateStore
@@ -144,7 +144,7 @@ def _advance(
     state, folder, config = session.state, spec.folder, spec.loop
     drawn: Samples | None = None
     with _metrics_writer(group, folder, state) as write:
-        reference = reference_for(spec.kind, spec.to_json())
+        reference = curves_for(spec.kind, spec.to_json())
 
         def log(now: TrainState) -> None:
             write(now)

@@ -26,6 +26,19 @@ class Interval:
     tone: str
 
 
+@dataclass(frozen=True, slots=True)
+class Ribbon:
+    """A grey area between two lines with the same places on the x axis, behind all lines."""
+
+    low: Points
+    high: Points
+
+    @property
+    def values(self) -> list[float]:
+        """All values of both lines."""
+        return [y for _, y in (*self.low, *self.high)]
+
+
 def line_chart(
     series: Sequence[Series],
     *,
@@ -34,6 +47,7 @@ def line_chart(
     log: bool = False,
     smooth: bool = False,
     intervals: Sequence[Interval] = (),
+    ribbon: Ribbon | None = None,
 ) -> Markup:
     """Return a chart of lines over training steps.
 
@@ -44,6 +58,7 @@ def line_chart(
         log: Whether y is logarithmic; all values must be positive then.
         smooth: Whether a running mean is drawn, with the raw values pale behind it.
         intervals: Intervals that are drawn as vertical marks, in the tone of their line.
+        ribbon: Area behind the lines, such as the range of healthy runs; None for none.
 
     Raises:
         ValueError: There are no points, or a logarithmic axis has a value that is not positive.
@@ -51,16 +66,19 @@ def line_chart(
     raw = [Series(line.label, thinned(line.points), line.tone) for line in series if line.points]
     if not raw:
         raise ValueError(f"chart {title!r}: expected at least one point, got none")
-    if log and min(y for line in raw for _, y in line.points) <= 0:
+    behind = [] if ribbon is None else ribbon.values
+    if log and min([*behind, *(y for line in raw for _, y in line.points)]) <= 0:
         raise ValueError(f"chart {title!r}: a logarithmic axis needs positive values")
     main = [Series(line.label, smoothed(line.points, _fade(line.points)), line.tone) for line in raw] if smooth else raw
-    x_axis = _Axis.around([x for line in raw for x, _ in line.points], log=False, from_zero=True)
-    values = [y for line in raw for _, y in line.points]
+    places = [x for x, _ in ribbon.low] if ribbon is not None else []
+    x_axis = _Axis.around([*places, *(x for line in raw for x, _ in line.points)], log=False, from_zero=True)
+    values = [*behind, *(y for line in raw for _, y in line.points)]
     if log:  # marks end where the plot would grow by a power of ten: an interval may reach below zero
         least = min(values) / 10
         intervals = [Interval(mark.x, max(mark.low, least), max(mark.high, least), mark.tone) for mark in intervals]
     y_axis = _Axis.around([*values, *(end for mark in intervals for end in (mark.low, mark.high))], log=log)
-    paths = [_path(line, x_axis, y_axis, "raw") for line in raw] if smooth else []
+    paths = [] if ribbon is None else [_area(ribbon, x_axis, y_axis)]
+    paths += [_path(line, x_axis, y_axis, "raw") for line in raw] if smooth else []
     paths += [_path(line, x_axis, y_axis, "line") for line in main]
     paths += _marks(intervals, x_axis, y_axis)
     grid = [
@@ -146,6 +164,12 @@ def _path(line: Series, x_axis: _Axis, y_axis: _Axis, kind: str) -> str:
     return f'<polyline class="{kind} {line.tone}" points="{" ".join(f"{x:.2f},{y:.2f}" for x, y in spots)}"/>'
 
 
+def _area(ribbon: Ribbon, x_axis: _Axis, y_axis: _Axis) -> str:
+    edge = (*ribbon.low, *reversed(ribbon.high))
+    spots = " ".join(f"{x_axis.along(x):.2f},{y_axis.down(y):.2f}" for x, y in edge)
+    return f'<polygon class="ribbon" points="{spots}"/>'
+
+
 def _marks(intervals: Sequence[Interval], x_axis: _Axis, y_axis: _Axis) -> list[str]:
     """Return the marks; those of different lines stand a little apart, since lines share their places."""
     tones = list(dict.fromkeys(each.tone for each in intervals))
@@ -175,4 +199,4 @@ def _short(value: float) -> float:
     return float(f"{value:.5g}")
 
 
-__all__ = ["Interval", "Points", "Series", "interval", "line_chart"]
+__all__ = ["Interval", "Points", "Ribbon", "Series", "interval", "line_chart"]

@@ -102,9 +102,12 @@ def test_one_contrast_that_does_not_hold_decides_and_all_must_hold() -> None:
     good = judge_contrast(better("a", "b", "m"), rows(a=[3.0, 3.1, 3.2], b=[1.0, 1.2, 1.1]))
     bad = judge_contrast(better("b", "a", "m"), rows(a=[3.0, 3.1, 3.2], b=[1.0, 1.2, 1.1]))
     open_ = judge_contrast(better("a", "b", "m"), [])
-    assert verdict_of([good, good]) == "holds"
-    assert verdict_of([good, open_]) == "not told apart"
-    assert verdict_of([good, open_, bad]) == "does not hold"
+    measured = rows(a=[3.0])
+    assert verdict_of([good, good], measured) == "holds"
+    assert verdict_of([good, open_], measured) == "not told apart"
+    assert verdict_of([good, open_, bad], measured) == "does not hold"
+    assert verdict_of([open_], measured) == "not told apart"
+    assert verdict_of([open_], [StudyRow(arm="a", seed=0, values={}, note="not run")]) == "not run"
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ def curve(seed: int, *, shift: float = 0.0, since: int = 0, number: int = 50) ->
 
 def reference(num_seeds: int = 5) -> ReferenceCurves:
     bands = build_bands([{"loss": curve(seed), "tokens_per_s": curve(seed)} for seed in range(num_seeds)])
-    return ReferenceCurves(recipe="r", stage="s", num_seeds=num_seeds, family="f", spec={}, bands=bands)
+    return ReferenceCurves(recipe="r", stage="s", num_seeds=num_seeds, family="f", data="d", spec={}, bands=bands)
 
 
 def test_a_band_holds_all_seeds_and_only_metrics_that_tell_of_health() -> None:
