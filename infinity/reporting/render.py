@@ -189,7 +189,8 @@ def _draw(chart: _Chart, curves: dict[str, Points], recipe: BesideRecipe | None)
     behind = [] if ribbon is None else ribbon.values
     positive = all(y > 0 for y in (*behind, *(y for line in lines for _, y in line.points)))
     log = chart.log and positive
-    return line_chart(lines, title=chart.title, unit=chart.unit, log=log, smooth=chart.smooth, ribbon=ribbon)
+    smooth = chart.smooth and ribbon is None  # a running mean lags, and would leave a range that its values keep
+    return line_chart(lines, title=chart.title, unit=chart.unit, log=log, smooth=smooth, ribbon=ribbon)
 
 
 def _score_row(score: Score) -> dict[str, Any]:

@@ -111,6 +111,11 @@ class _Runner:
     prediction: Prediction | None = None
     started: float = field(default_factory=time.monotonic)
 
+    def __post_init__(self) -> None:
+        if models := self.run.world.models:
+            of = ", ".join(f"{model.transformer.stage} of seed {model.transformer.seed}" for model in models)
+            self.notes.append(f"drawn with finished models, nothing was trained: {of}")
+
     def result(self) -> StudyResult:
         cells, study = self.run.cells, self.run.study
         jobs = list(jobs_of(cells))

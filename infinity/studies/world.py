@@ -21,6 +21,7 @@ from infinity.jobs.training.transformer import TrainTransformerSpec
 from infinity.recipes.paper_tokenizer import TokenizerInputs, tokenizer_recipe
 from infinity.recipes.paper_transformer import TransformerInputs, paper_stages
 from infinity.recipes.runs import EndToEnd, end_to_end
+from infinity.studies.finished import FinishedModel
 from infinity.training.learner import LoopConfig
 
 Size = Literal["mini", "small", "paper"]
@@ -40,11 +41,13 @@ class World:
             minutes on two cores, "paper" is the published recipe on GPUs.
         output: URI of the folder with all jobs; studies in one folder share data set, tokenizers and trainings.
         manifest: Manifest of the data set of the paper's size; the other sizes draw scenes.
+        models: Finished models that draw instead of trained ones, one per seed from 0; empty to train.
     """
 
     size: Size
     output: str
     manifest: str | None = None
+    models: tuple[FinishedModel, ...] = ()
 
     def __post_init__(self) -> None:
         if self.size not in SIZES:
@@ -73,7 +76,11 @@ class World:
             seed: Seed of weights and order.
             model: Changed fields of its shape, such as ``num_bits``.
             changes: Changed fields of the spec.
+
+        Raises:
+            ValueError: The models are finished ones.
         """
+        self._check_trains()
         if self.is_drawn:
             recipe = self._recipe().tokenizer
             spec = recipe.replace(loop=_shorter(recipe.loop, STEPS[self.size][0]))
@@ -152,12 +159,24 @@ class World:
         """Return the jobs of a model with the usual tokenizer (data set, tokenizer, transformer), and the last of them.
 
         Args:
-            seed: Seed of the transformer; all seeds share the tokenizer.
+            seed: Seed of the transformer; all seeds share the tokenizer. Of finished models, the place.
             changes: Changes of ``transformer``.
+
+        Raises:
+            ValueError: There is no finished model for the seed, or it would have to be another one.
         """
+        if self.models and not changes:
+            if seed >= len(self.models):
+                raise ValueError(f"seeds: {len(self.models)} finished models serve seeds below that, got {seed}")
+            found = self.models[seed]
+            return [found.tokenizer, found.transformer], found.transformer
         tokenizer = self.tokenizer()
         transformer = self.transformer(tokenizer, seed, **changes)
         return [*self.data(), tokenizer, transformer], transformer
+
+    def _check_trains(self) -> None:
+        if self.models:
+            raise ValueError("models: this study trains models of its own, so that finished ones do not serve it")
 
     def _scenes(self, best_of: BestOf | None) -> SceneBenchmark:
         if self.size == "mini":

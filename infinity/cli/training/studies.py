@@ -27,6 +27,10 @@ def study(
     seeds: Annotated[str, typer.Option(help="Seeds as numbers and ranges, such as 0-2,7.")] = "0-2",
     output: Annotated[str, typer.Option("--output", "-o", help="Folder of all jobs and results.")] = "runs/studies",
     manifest: Annotated[str | None, typer.Option(help="Manifest of a data set, for the size paper.")] = None,
+    models: Annotated[
+        list[str] | None,
+        typer.Option(help="Folder of a finished run or training that draws instead of a trained model; one per seed."),
+    ] = None,
     budget: Annotated[
         float | None, typer.Option(min=0, help="Minutes after which no further cell begins; the command goes on later.")
     ] = None,
@@ -47,6 +51,7 @@ def study(
     """Test claims of the paper: train and evaluate what is not done, judge by the rule, write page and JSON."""
     with clear_errors():
         from infinity import storage
+        from infinity.studies.finished import finished_model
         from infinity.studies.grid import parse_seeds
         from infinity.studies.pages import load_study, names
         from infinity.studies.running import StudyRun
@@ -56,7 +61,8 @@ def study(
             studies = map(load_study, names())
             show_table(("", "", ""), [(str(each.number), each.name, each.claim) for each in studies])
             return
-        world = World(size=size, output=storage.absolute(output), manifest=manifest)  # type: ignore[arg-type]  # checked
+        finished = tuple(finished_model(storage.absolute(folder)) for folder in models or ())
+        world = World(size, storage.absolute(output), manifest, finished)  # type: ignore[arg-type]  # checked
         wanted = [load_study(each) for each in (names() if name == "all" else [name])]
         runs = [
             StudyRun(
