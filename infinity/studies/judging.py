@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Mapping, Sequence
 
@@ -48,6 +49,7 @@ def judge_contrast(contrast: Contrast, rows: Sequence[StudyRow]) -> ContrastResu
     if contrast.counted and found:
         half = max(abs(value - found[0]) for value in found)
     verdict, why = _verdict(contrast, found, mean, half)
+    why = _unknown(contrast, rows) or why
     middle = contrast.above if contrast.above is not None else contrast.below
     directed = found if contrast.above is not None else [-value for value in found]
     assert middle is not None
@@ -71,6 +73,15 @@ def _complete(contrast: Contrast, rows: Sequence[StudyRow]) -> dict[int, dict[st
         if row.arm in contrast.weights and (value := row.values.get(contrast.metric)) is not None:
             found.setdefault(row.seed, {})[row.arm] = value
     return {seed: values for seed, values in sorted(found.items()) if values.keys() == contrast.weights.keys()}
+
+
+def _unknown(contrast: Contrast, rows: Sequence[StudyRow]) -> str:
+    """Return that no arm has the contrast's metric though there are values, or an empty text."""
+    measured = sorted({name for row in rows for name in row.values})
+    if not measured or contrast.metric in measured:
+        return ""
+    near = difflib.get_close_matches(contrast.metric, measured, n=3, cutoff=0.3) or measured[:5]
+    return f"no arm has the metric {contrast.metric!r}; measured were {', '.join(near)}"
 
 
 def _verdict(contrast: Contrast, found: Sequence[float], mean: float | None, half: float | None) -> tuple[Verdict, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -176,6 +177,8 @@ class Study:
     lower: bool = False
 
     def __post_init__(self) -> None:
+        if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", self.name):
+            raise ValueError(f"study {self.name!r}: expected a name of a-z, 0-9, _ and -, which names its folder")
         if not self.contrasts:
             raise ValueError(f"study {self.name}: expected at least one contrast, got none")
         if needed := sorted(self.explores & {arm for contrast in self.contrasts for arm in contrast.weights}):

@@ -57,6 +57,8 @@ def study(
         from infinity.studies.running import StudyRun
         from infinity.studies.world import World
 
+        if tflops is not None and not 0 < tflops < float("inf"):
+            raise ValueError(f"--tflops: expected a speed above 0, got {tflops:g}")
         if name is None:
             studies = map(load_study, names())
             show_table(("", "", ""), [(str(each.number), each.name, each.claim) for each in studies])
