@@ -30,6 +30,7 @@ from infinity.tokenizer.pixels import to_pixels
 from infinity.tokenizer.self_correction import teacher_forcing
 from infinity.training.checkpoints import StateStore
 from infinity.training.metrics import METRICS_FILE
+from infinity.training.optimizer import Algorithm
 from infinity.training.state import generator_for
 from infinity.transformer.loss import token_cross_entropy
 from infinity.transformer.model import Transformer
@@ -37,8 +38,11 @@ from infinity.transformer.model import Transformer
 AnySpec = TrainTokenizerSpec | TrainTransformerSpec
 NUM_PICTURES = 64
 """Pictures of the training split that the probes look at."""
-CAPTION_STEPS = 500
-"""Steps before which captions are not judged: a young model has learned the bits' frequencies only."""
+CAPTION_STEPS: dict[Algorithm, int] = {"adamw": 500, "muon": 300}
+"""Steps before which captions are not judged: a young model has learned the bits' frequencies only.
+
+After 300 steps of the demo with Muon the captions of other pictures raise the loss 2.5 to 2.8 times (three seeds).
+"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -163,7 +167,7 @@ def _probe(
     straight, swapped = (reconstruction_db(tokenizer, each, schedule) for each in (pixels, pixels.flip(1)))
     found = tokenizer_findings(straight, swapped, _trained_db(spec.tokenizer))
     step = curves["loss"][-1][0] if curves.get("loss") else 0
-    if not weights or step < CAPTION_STEPS or len(rows) < 2:
+    if not weights or step < caption_steps(spec) or len(rows) < 2:
         return found
     model = Transformer(spec.model)
     if model.state_dict().keys() != weights.keys():
@@ -180,6 +184,11 @@ def _probe(
         logits = model(encoder.encode(texts), taught.inputs_BMC, schedule)
         losses.append(token_cross_entropy(logits, taught.labels.bits_BLC).mean(dim=1).tolist())
     return found + caption_findings(*losses)
+
+
+def caption_steps(spec: TrainTransformerSpec) -> int:
+    """Return the step from which captions are judged: at once where the training goes on from another one."""
+    return CAPTION_STEPS[spec.optimizer.algorithm] if spec.start_from is None else 0
 
 
 def _trained_on(tokenizer: str) -> str:

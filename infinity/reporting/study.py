@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -118,7 +119,7 @@ class StudyResult(Config):
         title: Title.
         claim: The claim.
         source: Table or figure of the paper.
-        size: Size of the trainings.
+        size: Size of the trainings, or "finished models".
         seeds: Seeds.
         metric: Metric of the figure.
         verdict: Verdict about the claim; "not run" where no arm has a value.
@@ -186,10 +187,11 @@ def studies_html(results: Sequence[tuple[StudyResult, str]]) -> str:
 
 
 def _chart(result: StudyResult, summary: Mapping[str, tuple[float, float | None, int]]) -> Markup:
-    """Return the figure: lines over the arms' places, or over their numbers where they have none.
+    """Return the figure: lines over the arms' places, or over their names where they have none.
 
-    There is a line per seed; where arms share a place, such as those of two quantizers, one per seed and first word of
-    the arm's name. Vertical marks are the 95 % intervals of the arms' means over seeds.
+    There is a line per seed; where arms share a place, such as those of
+    two quantizers, one per seed and first word of the arm's name. Vertical marks are the 95 % intervals of the arms'
+    means over seeds.
     """
     places = result.places or {arm: float(place) for place, arm in enumerate(result.arms, start=1)}
     shares = len(set(places.values())) < len(places)
@@ -204,10 +206,10 @@ def _chart(result: StudyResult, summary: Mapping[str, tuple[float, float | None,
         Series(name, tuple(sorted(line)), f"tone-{tone % 8 + 1}") for tone, (name, line) in enumerate(points.items())
     ]
     values = [y for line in lines for _, y in line.points]
-    numbered = ", ".join(f"{place:g} {arm}" for arm, place in places.items())
     return line_chart(
         lines,
-        title=f"{result.metric} over {result.x_title or 'arms: ' + numbered}",
+        title=f"{result.metric} over {result.x_title}" if result.places else f"{result.metric} of every arm",
+        names={} if result.places else {place: arm for arm, place in places.items()},
         log=min(values) > 0 and max(values) > LOG_RATIO * min(values),
         intervals=[
             Interval(places[arm], mean - half, mean + half, "tone-8")
@@ -221,16 +223,39 @@ def _cell(summary: tuple[float, float | None, int] | None) -> str:
     if summary is None:
         return "not measured"
     mean, half, seeds = summary
-    spread = "" if half is None else f" ± {number(half)}"
-    return f"{number(mean)}{spread} (n = {seeds})"
+    if half is None:
+        return f"{number(mean)} (n = {seeds})"
+    shown, spread = rounded(half, mean, half)
+    return f"{shown} ± {spread} (n = {seeds})"
+
+
+def rounded(half: float, *values: float) -> list[str]:
+    """Return values with as many digits as say something: two of half of their interval's width.
+
+    Example:
+        >>> rounded(0.025, -0.032407, -0.057366)
+        ['-0.032', '-0.057']
+    """
+    if not 1e-4 < half < 1e4:
+        return [number(value) for value in values]
+    digits = max(0, 1 - math.floor(math.log10(half)))
+    return [f"{value:.{digits}f}" for value in values]
 
 
 def _contrast(each: ContrastResult) -> list[str]:
-    measured = "no complete seed" if each.mean is None else number(each.mean)
-    if each.low is not None and each.high is not None:
-        measured += f" ({number(each.low)} to {number(each.high)})"
+    measured = mean_with_interval(each)
     sign = "" if each.sign_p is None else f"{each.sign_p:.3g}"
     return [each.name, each.rule, measured, sign, each.verdict, each.why]
+
+
+def mean_with_interval(each: ContrastResult) -> str:
+    """Return the mean of a contrast with its interval, or that no seed has all arms."""
+    if each.mean is None:
+        return "no complete seed"
+    if each.low is None or each.high is None:
+        return number(each.mean)
+    mean, low, high = rounded((each.high - each.low) / 2, each.mean, each.low, each.high)
+    return f"{mean} ({low} to {high})"
 
 
 def _beside(

@@ -50,9 +50,6 @@ def judge_contrast(contrast: Contrast, rows: Sequence[StudyRow]) -> ContrastResu
         half = max(abs(value - found[0]) for value in found)
     verdict, why = _verdict(contrast, found, mean, half)
     why = _unknown(contrast, rows) or why
-    middle = contrast.above if contrast.above is not None else contrast.below
-    directed = found if contrast.above is not None else [-value for value in found]
-    assert middle is not None
     return ContrastResult(
         name=contrast.name,
         rule=contrast.rule,
@@ -60,10 +57,20 @@ def judge_contrast(contrast: Contrast, rows: Sequence[StudyRow]) -> ContrastResu
         mean=mean,
         low=None if mean is None or half is None else mean - half,
         high=None if mean is None or half is None else mean + half,
-        sign_p=sign_test(directed, middle if contrast.above is not None else -middle) if found else None,
+        sign_p=_sign_p(contrast, found),
         verdict=verdict,
         why=why,
     )
+
+
+def _sign_p(contrast: Contrast, found: Sequence[float]) -> float | None:
+    """Return p of the sign test; None without values, and where the claim's range has two ends."""
+    if not found or (contrast.above is not None and contrast.below is not None):
+        return None
+    if contrast.above is not None:
+        return sign_test(found, contrast.above)
+    assert contrast.below is not None
+    return sign_test([-value for value in found], -contrast.below)
 
 
 def _complete(contrast: Contrast, rows: Sequence[StudyRow]) -> dict[int, dict[str, float]]:
@@ -95,7 +102,8 @@ def _verdict(contrast: Contrast, found: Sequence[float], mean: float | None, hal
         return "holds", "the interval lies within the claim's range"
     if high < above or low > below:
         return "does not hold", "the interval lies outside the claim's range"
-    return "not told apart", "an end of the claim's range lies within the interval"
+    end = contrast.above if contrast.above is not None and low <= contrast.above <= high else contrast.below
+    return "not told apart", f"an end of the claim's range, {end:g}, lies within the interval; more seeds narrow it"
 
 
 def verdict_of(results: Sequence[ContrastResult], rows: Sequence[StudyRow]) -> Verdict:

@@ -114,11 +114,12 @@ class _Runner:
     def __post_init__(self) -> None:
         if models := self.run.world.models:
             of = ", ".join(f"{model.transformer.stage} of seed {model.transformer.seed}" for model in models)
-            self.notes.append(f"drawn with finished models, nothing was trained: {of}")
+            self.notes.append(f"Drawn with finished models, nothing was trained: {of}.")
 
     def result(self) -> StudyResult:
         cells, study = self.run.cells, self.run.study
-        jobs = list(jobs_of(cells))
+        # Trainings of finished models lie elsewhere, and are no part of this study's cost.
+        jobs = [job for job in jobs_of(cells) if job.output == self.run.world.output]
         done_before = sum(map(is_done, jobs))
         estimated_s = estimated_seconds(self.run.folder, len(jobs) - done_before)
         held_out = None if study.power_law is None else study.power_law.held_out
@@ -228,7 +229,7 @@ class _Runner:
             title=study.title,
             claim=study.claim,
             source=study.source,
-            size=run.world.size,
+            size="finished models" if run.world.models else run.world.size,
             seeds=run.seeds,
             metric=study.metric,
             verdict=verdict_of(contrasts, self.rows),

@@ -71,9 +71,13 @@ class Contrast(Config):
         """The rule in words."""
         ends = [f"above {self.above:g}"] if self.above is not None else []
         ends += [f"below {self.below:g}"] if self.below is not None else []
-        scale = "log2 of " if self.log2 else ""
-        sign = [f"{weight:+.3g} · {arm}" for arm, weight in self.weights.items()]
-        return f"{' '.join(sign)} in {scale}{self.metric}, {' and '.join(ends)}"
+        metric = f"log2 of {self.metric}" if self.log2 else self.metric
+        arms = {weight: arm for arm, weight in self.weights.items()}
+        if len(self.weights) == 2 and arms.keys() == {1.0, -1.0}:
+            what = f"{metric} of “{arms[1.0]}” minus that of “{arms[-1.0]}”"
+        else:
+            what = f"{', '.join(f'{weight:+.3g} × “{arm}”' for arm, weight in self.weights.items())} of {metric}"
+        return f"{what}: {' and '.join(ends)}"
 
 
 def better(arm: str, than: str, metric: str, *, lower: bool = False, by: float = 0.0) -> Contrast:

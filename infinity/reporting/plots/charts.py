@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup, escape
@@ -48,8 +48,9 @@ def line_chart(
     smooth: bool = False,
     intervals: Sequence[Interval] = (),
     ribbon: Ribbon | None = None,
+    names: Mapping[float, str] | None = None,
 ) -> Markup:
-    """Return a chart of lines over training steps.
+    """Return a chart of lines over training steps, or over things with names.
 
     Args:
         series: At least one line with at least one point.
@@ -59,6 +60,7 @@ def line_chart(
         smooth: Whether a running mean is drawn, with the raw values pale behind it.
         intervals: Intervals that are drawn as vertical marks, in the tone of their line.
         ribbon: Area behind the lines, such as the range of healthy runs; None for none.
+        names: Names of the places 1, 2, …, which stand under them instead of numbers; None or empty for numbers.
 
     Raises:
         ValueError: There are no points, or a logarithmic axis has a value that is not positive.
@@ -71,7 +73,8 @@ def line_chart(
         raise ValueError(f"chart {title!r}: a logarithmic axis needs positive values")
     main = [Series(line.label, smoothed(line.points, _fade(line.points)), line.tone) for line in raw] if smooth else raw
     places = [x for x, _ in ribbon.low] if ribbon is not None else []
-    x_axis = _Axis.around([*places, *(x for line in raw for x, _ in line.points)], log=False, from_zero=True)
+    places += [x for line in raw for x, _ in line.points]
+    x_axis = _Axis.of_names(names) if names else _Axis.around(places, log=False, from_zero=True)
     values = [*behind, *(y for line in raw for _, y in line.points)]
     if log:  # marks end where the plot would grow by a power of ten: an interval may reach below zero
         least = min(values) / 10
@@ -86,7 +89,7 @@ def line_chart(
         for t in y_axis.ticks
     ]
     y_labels = [f'<span style="top:{y_axis.down(t):.2f}%">{_tick(t)}</span>' for t in y_axis.ticks]
-    x_labels = [f'<span style="left:{x_axis.along(t):.2f}%">{_tick(t)}</span>' for t in x_axis.ticks]
+    x_labels = _x_labels(x_axis, names or {})
     hover = {
         "x": [x_axis.low, x_axis.high], "y": [y_axis.low, y_axis.high], "log": log, "unit": unit,
         "lines": [
@@ -95,7 +98,8 @@ def line_chart(
     }  # fmt: skip
     return Markup(
         f'<figure class="chart"><figcaption>{escape(title)}{_legend(main)}</figcaption>'
-        f'<div class="frame" data-chart="{escape(json.dumps(hover))}"><div class="y">{"".join(y_labels)}</div>'
+        f'<div class="frame{" named" if names else ""}" data-chart="{escape(json.dumps(hover))}">'
+        f'<div class="y">{"".join(y_labels)}</div>'
         f'<div class="plot">'
         f'<svg viewBox="0 0 100 100" preserveAspectRatio="none" role="img" aria-label="{escape(title)}">'
         f'{"".join(grid)}{"".join(paths)}</svg></div><div class="x">{"".join(x_labels)}</div></div></figure>'
@@ -138,6 +142,11 @@ class _Axis:
         first = math.ceil(low / step)
         return cls(low, high, [n * step for n in range(first, math.floor(high / step + 1e-9) + 1)], log=False)
 
+    @classmethod
+    def of_names(cls, names: Mapping[float, str]) -> _Axis:
+        """Return an axis with as much room on both sides of every place."""
+        return cls(min(names) - 0.5, max(names) + 0.5, list(names), log=False)
+
     def along(self, value: float) -> float:
         if self._log:
             return 100 * math.log(value / self.low) / math.log(self.high / self.low)
@@ -162,6 +171,16 @@ def _path(line: Series, x_axis: _Axis, y_axis: _Axis, kind: str) -> str:
     if len(spots) == 1:  # a single logged step is drawn as a short mark
         spots = [(spots[0][0] - 0.6, spots[0][1]), (spots[0][0] + 0.6, spots[0][1])]
     return f'<polyline class="{kind} {line.tone}" points="{" ".join(f"{x:.2f},{y:.2f}" for x, y in spots)}"/>'
+
+
+def _x_labels(axis: _Axis, names: Mapping[float, str]) -> list[str]:
+    """Return the labels below the plot: numbers, or names that have equal shares of its width."""
+    if not names:
+        return [f'<span style="left:{axis.along(t):.2f}%">{_tick(t)}</span>' for t in axis.ticks]
+    width = 100 / len(names)
+    return [
+        f'<span style="left:{axis.along(x):.2f}%;width:{width:.2f}%">{escape(name)}</span>' for x, name in names.items()
+    ]
 
 
 def _area(ribbon: Ribbon, x_axis: _Axis, y_axis: _Axis) -> str:

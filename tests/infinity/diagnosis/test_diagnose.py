@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from infinity import storage
 from infinity.cli import app
-from infinity.diagnosis.diagnose import diagnose
+from infinity.diagnosis.diagnose import caption_steps, diagnose
 from infinity.diagnosis.findings import REMEDIES, LikelyCause
 from infinity.diagnosis.pictures import caption_findings, data_findings, tokenizer_findings
 from infinity.diagnosis.weights import rounded_share, unmoved, weight_findings
@@ -178,3 +178,11 @@ def test_a_folder_that_is_no_training_is_refused_in_one_sentence(healthy: TrainT
     (tmp_path / "spec.json").write_text(json.dumps(specs.pretrain.to_file()))
     with pytest.raises(ValueError, match="nothing was logged yet"):
         diagnose(str(tmp_path))
+
+
+def test_captions_are_judged_within_the_demos_pretraining_and_from_the_first_step_of_a_finetuning() -> None:
+    demo = end_to_end("demo", source=None, output="run")
+    assert 0 < caption_steps(demo.pretrain) < demo.pretrain.loop.num_steps
+    assert caption_steps(demo.finetune) == 0
+    mini = end_to_end("mini", source=None, output="run")
+    assert caption_steps(mini.pretrain) > mini.pretrain.loop.num_steps, "it learns too little to be judged"

@@ -13,6 +13,7 @@ from infinity.reporting.study import (
     StudyResult,
     StudyRow,
     Verdict,
+    rounded,
     studies_html,
     study_html,
 )
@@ -90,11 +91,37 @@ def test_a_figure_of_the_paper_stands_beside_the_arm_of_its_name() -> None:
     assert "beside ours" not in study_html(study(paper=()), SUMMARIES)
 
 
-@pytest.mark.parametrize("verdict", ["holds", "does not hold", "not told apart"])
+@pytest.mark.parametrize("verdict", ["holds", "does not hold", "not told apart", "not run"])
 def test_a_reason_stands_only_where_the_claim_does_not_hold(verdict: Verdict) -> None:
     for page in (study_html(study(verdict), SUMMARIES), studies_html([(study(verdict), "heads.html")])):
         assert f"<strong>{verdict}</strong>" in page
-        assert ("too few steps" in page) == (verdict != "holds")
+        assert ("too few steps" in page) == (verdict in ("does not hold", "not told apart"))
+
+
+def test_the_page_of_all_studies_says_what_was_not_run_and_why() -> None:
+    left = study(
+        "not run", number=5, notes=("the budget of 0 minutes was spent",), contrasts=(CONTRAST.replace(per_seed={}),)
+    )
+    page = studies_html([(study(), "a.html"), (left, "b.html")])
+    assert "2 claims, each with its verdict; 1 of them was not run" in page
+    found = next(each for each in cells(page) if each[0] == "5")
+    assert found[4:] == ["0 of 2", "<strong>not run</strong>", "the budget of 0 minutes was spent"]
+    whole = next(each for each in cells(page) if each[0] == "3")
+    assert whole[4:] == ["2 of 2", "<strong>holds</strong>", ""]
+
+
+def test_a_figure_stands_beside_the_metric_that_it_asks_for() -> None:
+    figure = PaperFigure(arm="bits 16", metric="FID", value=3.5, source="Table 4", ours="fid")
+    (beside,) = [each for each in cells(study_html(study(paper=(figure,)), SUMMARIES)) if each[1:2] == ["FID"]]
+    assert beside[4] == "fid 12 (n = 1)"
+
+
+@pytest.mark.parametrize(
+    ("half", "value", "shown"),
+    [(0.025, -0.032407, "-0.032"), (0.3, 0.2, "0.20"), (12.0, 345.678, "346"), (1e-9, 0.123456, "0.1235")],
+)
+def test_a_mean_has_the_digits_that_its_interval_allows(half: float, value: float, shown: str) -> None:
+    assert rounded(half, value) == [shown]
 
 
 def test_a_figure_has_a_line_per_seed_and_where_arms_share_places_one_per_kind_of_arm() -> None:

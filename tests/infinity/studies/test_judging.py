@@ -139,3 +139,19 @@ def test_only_arms_that_no_contrast_needs_are_given_up_and_only_when_clearly_wor
             name="s", number=1, title="", claim="", source="", arms=lambda *_: {}, contrasts=(better("a", "b", "m"),),
             explores=frozenset({"b"}),
         )  # fmt: skip
+
+
+def test_a_rule_names_its_arms_and_range_in_words() -> None:
+    assert better("a b", "c", "loss", lower=True).rule == "loss of “c” minus that of “a b”: above 0"
+    assert same("a", "b", "m", margin=0.5).rule == "m of “a” minus that of “b”: above -0.5 and below 0.5"
+    found = slope({"x": 1.0, "y": 3.0}, "m", name="s", above=0.0, log2=True)
+    assert found.rule == "-0.5 × “x”, +0.5 × “y” of log2 of m: above 0"
+
+
+def test_a_range_with_two_ends_has_no_sign_test_and_an_open_verdict_names_the_end() -> None:
+    found = judge_contrast(same("a", "b", "m", margin=0.1), rows(a=[1.0, 1.2, 1.0], b=[1.1, 1.0, 1.05]))
+    assert found.sign_p is None
+    assert "0.1, lies within the interval; more seeds narrow it" in found.why
+    assert judge_contrast(better("a", "b", "m"), rows(a=[1.0, 2.0], b=[0.0, 0.0])).sign_p == 0.25
+    below = Contrast(name="c", metric="m", weights={"a": 1.0}, below=1.5)
+    assert judge_contrast(below, rows(a=[1.0, 2.0, 1.1])).sign_p == 0.5

@@ -135,3 +135,13 @@ def test_a_ribbon_that_reaches_zero_needs_a_plain_axis() -> None:
     ribbon = Ribbon(((1.0, 0.0),), ((1.0, 2.0),))
     with pytest.raises(ValueError, match="positive"):
         line_chart([Series("a", ((1.0, 1.0),))], title="t", log=True, ribbon=ribbon)
+
+
+def test_places_with_names_have_them_below_instead_of_numbers_and_equal_room() -> None:
+    names = {1.0: "none", 2.0: "<all>", 3.0: "some"}
+    chart = str(line_chart([Series("seed 0", ((1.0, 2.0), (3.0, 3.0)))], title="t", names=names))
+    below = re.findall(r'<span style="left:([0-9.]+)%;width:([0-9.]+)%">([^<]*)</span>', chart)
+    assert [(float(left), text) for left, _, text in below] == [(16.67, "none"), (50.0, "&lt;all&gt;"), (83.33, "some")]
+    assert {float(width) for _, width, _ in below} == {33.33}
+    assert 'class="frame named"' in chart
+    assert hover(chart)["x"] == [0.5, 3.5]
