@@ -96,7 +96,10 @@ def diagnose(folder: str, *, with_pictures: bool = True) -> Diagnosis:
         ValueError: The folder is not that of a training, or nothing was logged yet.
         StorageError: A file cannot be read.
     """
-    spec = load_spec(storage.join(folder, SPEC_FILE))
+    uri = storage.join(folder, SPEC_FILE)
+    if not storage.exists(uri):
+        raise ValueError(f"{uri}: is not there; expected the folder of a training{_trainings_in(folder)}")
+    spec = load_spec(uri)
     if not isinstance(spec, AnySpec):
         raise ValueError(f"{folder}: expected the folder of a training, found a job of kind {spec.kind!r}")
     uri = storage.join(folder, METRICS_FILE)
@@ -133,6 +136,14 @@ def diagnose(folder: str, *, with_pictures: bool = True) -> Diagnosis:
         findings=tuple(sorted(findings, key=lambda finding: -finding.certainty)),
         looked_at=tuple(looked_at),
     )
+
+
+def _trainings_in(folder: str) -> str:
+    """Return the folders of trainings in the folder of a run, in words; an empty text where there are none."""
+    specs = [uri for uri in storage.list_files(folder) if storage.name(uri) == SPEC_FILE]
+    folders = sorted({storage.parent(uri) for uri in specs})
+    found = [each for each in folders if storage.name(each).startswith(("tokenizer-", "transformer-"))]
+    return f", such as {', '.join(found)}" if found else ""
 
 
 def _weights(folder: str) -> dict[str, Tensor]:
