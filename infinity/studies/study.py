@@ -163,6 +163,7 @@ class Study:
         reason: Likely reason if the claim does not hold at this size.
         explores: Arms that no contrast needs; one that is clearly worse than the best gets no further seeds.
         lower: Whether smaller values of the figure's metric are better.
+        only_draws: Whether all arms draw with the usual model, so that finished models serve it.
     """
 
     name: str
@@ -179,6 +180,7 @@ class Study:
     reason: str = ""
     explores: frozenset[str] = frozenset()
     lower: bool = False
+    only_draws: bool = False
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", self.name):

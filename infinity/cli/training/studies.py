@@ -50,6 +50,8 @@ def study(
 ) -> None:
     """Test claims of the paper: train and evaluate what is not done, judge by the rule, write page and JSON."""
     with clear_errors():
+        from dataclasses import replace
+
         from infinity import storage
         from infinity.studies.finished import finished_model
         from infinity.studies.grid import parse_seeds
@@ -64,11 +66,15 @@ def study(
             show_table(("", "", ""), [(str(each.number), each.name, each.claim) for each in studies])
             return
         finished = tuple(finished_model(storage.absolute(folder)) for folder in models or ())
-        world = World(size, storage.absolute(output), manifest, finished)  # type: ignore[arg-type]  # checked
+        trained = World(size, storage.absolute(output), manifest)  # type: ignore[arg-type]  # checked
+        drawn = replace(trained, models=finished)
         wanted = [load_study(each) for each in (names() if name == "all" else [name])]
         runs = [
             StudyRun(
-                study=each, world=world, seeds=parse_seeds(seeds), budget_s=None if budget is None else 60 * budget
+                study=each,
+                world=drawn if each.only_draws or name != "all" else trained,
+                seeds=parse_seeds(seeds),
+                budget_s=None if budget is None else 60 * budget,
             )
             for each in wanted
         ]

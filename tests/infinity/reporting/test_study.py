@@ -142,8 +142,14 @@ def test_a_study_without_a_value_has_no_figure_and_says_why() -> None:
 def test_cost_is_told_in_minutes_with_the_estimate_where_there_was_one() -> None:
     page = study_html(study(), SUMMARIES)
     assert "4 jobs, 1 of them done before" in page
-    assert "took 1.5 minutes, estimated before as 2.0; all jobs together took 4.0" in page
+    assert "took 1.5 minutes, estimated before as 2.0; all jobs together took 4.0 minutes." in page
     assert "estimated before" not in study_html(study(cost=COST.replace(estimated_s=None)), SUMMARIES)
+    assert "4.0 minutes, 2.5 of the processor." in study_html(study(cost=COST.replace(processor_s=150.0)), SUMMARIES)
+
+
+def test_the_verdict_is_told_with_its_size_or_with_finished_models() -> None:
+    assert "Verdict at the size “mini” and seeds 0, 1" in study_html(study(), SUMMARIES)
+    assert "Verdict with finished models and seeds 0, 1" in study_html(study(size="finished models"), SUMMARIES)
 
 
 def test_the_page_of_all_studies_leads_to_each_of_them() -> None:

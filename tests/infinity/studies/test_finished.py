@@ -15,7 +15,7 @@ from infinity.jobs.spec import REPORT_FILE, JobSpec
 from infinity.recipes.runs import end_to_end
 from infinity.studies.finished import FinishedModel, finished_model
 from infinity.studies.grid import cells_of, jobs_of
-from infinity.studies.pages import load_study
+from infinity.studies.pages import load_study, names
 from infinity.studies.running import StudyRun, run_study
 from infinity.studies.world import World
 from tests.fixtures.study_jobs import WrittenReports
@@ -72,7 +72,10 @@ def models(folder: Path) -> tuple[FinishedModel, ...]:
     return tuple(finished_model(write_run(folder / f"run-{seed}", seed)) for seed in range(3))
 
 
-@pytest.mark.parametrize("name", ["late_guidance", "pruning", "sampling"])
+DRAWING = [name for name in names() if load_study(name).only_draws]
+
+
+@pytest.mark.parametrize("name", DRAWING)
 def test_a_study_that_draws_evaluates_the_finished_models_and_trains_nothing(name: str, tmp_path: Path) -> None:
     found = models(tmp_path)
     jobs = WrittenReports(lambda job, _: {"scene_geneval.overall": 0.5 + 0.01 * len(job.model), "validation.loss": 0.5})
@@ -85,10 +88,7 @@ def test_a_study_that_draws_evaluates_the_finished_models_and_trains_nothing(nam
     assert result.complete_seeds == 3
 
 
-TRAINING = ("bits", "flip_rate", "heads", "positions", "scaling", "search", "self_correction", "vocabulary")
-
-
-@pytest.mark.parametrize("name", TRAINING)
+@pytest.mark.parametrize("name", sorted(set(names()) - set(DRAWING)))
 def test_a_study_that_trains_refuses_finished_models(name: str, tmp_path: Path) -> None:
     world = World("mini", str(tmp_path / "s"), models=models(tmp_path))
     with pytest.raises(ValueError, match="trains models of its own"):
@@ -105,6 +105,17 @@ def test_the_command_says_what_is_wrong_with_its_models(tmp_path: Path) -> None:
         done = CliRunner().invoke(app, ["study", "sampling", "--here", "-o", str(tmp_path / "s"), *options])
         assert done.exit_code != 0
         assert message in " ".join(done.output.split())
+
+
+def test_of_all_studies_those_that_draw_take_finished_models_and_nothing_else_is_run(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / f"run-{seed}", seed) for seed in range(3)]
+    given = [option for run in runs for option in ("--models", run)]
+    options = ["--here", "--size", "mini", "--budget", "0", "-o", str(tmp_path / "s"), *given]
+    done = CliRunner().invoke(app, ["study", "all", *options])
+    assert done.exit_code == 0, done.output
+    page = (tmp_path / "s" / "studies.html").read_text()
+    assert page.count("<strong>not run</strong>") == len(names())
+    assert page.count("<td>finished models</td>") == len(DRAWING)
 
 
 def test_finished_models_get_a_folder_of_their_own(tmp_path: Path) -> None:
