@@ -122,7 +122,7 @@ class StudyResult(Config):
         size: Size of the trainings, or "finished models".
         seeds: Seeds.
         metric: Metric of the figure.
-        verdict: Verdict about the claim; "not run" where no arm has a value.
+        verdict: Verdict about the claim; "not run" where jobs were left out, and no contrast has a seed.
         reason: Likely reason, where the claim does not hold or is not told apart.
         contrasts: Contrasts with their verdicts.
         rows: Values of every arm and seed.
@@ -252,7 +252,7 @@ def mean_with_interval(each: ContrastResult) -> str:
     """Return the mean of a contrast with its interval, or that no seed has all arms."""
     if each.mean is None:
         return "no complete seed"
-    if each.low is None or each.high is None:
+    if each.low is None or each.high is None or each.low == each.high:
         return number(each.mean)
     mean, low, high = rounded((each.high - each.low) / 2, each.mean, each.low, each.high)
     return f"{mean} ({low} to {high})"

@@ -106,12 +106,17 @@ def _verdict(contrast: Contrast, found: Sequence[float], mean: float | None, hal
     return "not told apart", f"an end of the claim's range, {end:g}, lies within the interval; more seeds narrow it"
 
 
+NOT_RUN = "not run: "
+"""How the note of a row begins whose jobs were left out, by a budget or since the arm is hopeless."""
+
+
 def verdict_of(results: Sequence[ContrastResult], rows: Sequence[StudyRow]) -> Verdict:
     """Return the verdict about the claim: all contrasts must hold, and one that does not hold decides.
 
-    Where no row has a value the study was not run.
+    Where no contrast has a seed since jobs were left out, and none has failed, the study was not run.
     """
-    if not any(row.values for row in rows):
+    notes = [row.note for row in rows if row.note]
+    if notes and all(note.startswith(NOT_RUN) for note in notes) and not any(each.per_seed for each in results):
         return "not run"
     verdicts: list[Verdict] = [result.verdict for result in results]
     if "does not hold" in verdicts:

@@ -21,7 +21,7 @@ from infinity.jobs.training.transformer import TrainTransformerSpec
 from infinity.reporting.study import Cost, StudyResult, StudyRow, studies_html, study_html
 from infinity.studies.estimates import estimated_seconds
 from infinity.studies.grid import Cell, cells_of, jobs_of
-from infinity.studies.judging import is_hopeless, judge_contrast, summaries, verdict_of
+from infinity.studies.judging import NOT_RUN, is_hopeless, judge_contrast, summaries, verdict_of
 from infinity.studies.power_law import Prediction, judge_prediction, predict
 from infinity.studies.study import Study
 from infinity.studies.values import note_seconds, processor_seconds_of, seconds_of, values_of
@@ -152,13 +152,13 @@ class _Runner:
         if all(map(is_done, cell.jobs)):
             return ""
         if reason := is_hopeless(self.run.study, cell.arm, self.rows):
-            return f"not run: {reason}"
+            return NOT_RUN + reason
         budget = self.run.budget_s
         if budget is not None and time.monotonic() - self.started >= budget:
             note = f"the budget of {budget / 60:g} minutes was spent; the same command goes on"
             if note not in self.notes:
                 self.notes.append(note)
-            return f"not run: {note}"
+            return NOT_RUN + note
         return ""
 
     def _train(self, cell: Cell, progress: ProgressSink) -> str:

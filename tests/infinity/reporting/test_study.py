@@ -76,6 +76,9 @@ def test_a_contrast_has_rule_interval_and_sign_test_or_says_that_no_seed_is_comp
     assert known[1] == "&gt; 0"
     assert re.fullmatch(r"0\.2\d* \(-0\.1\d* to 0\.5\d*\)", known[2])
     assert known[3:] == ["0.25", "not told apart", "the interval holds 0"]
+    counted = CONTRAST.replace(low=0.2, high=0.2)
+    (exact,) = [each for each in cells(study_html(study(contrasts=(counted,)), {})) if each[0] == CONTRAST.name]
+    assert exact[2] == "0.2"
     nothing = CONTRAST.replace(mean=None, low=None, high=None, sign_p=None)
     (unknown,) = [each for each in cells(study_html(study(contrasts=(nothing,)), {})) if each[0] == CONTRAST.name]
     assert unknown[2:4] == ["no complete seed", ""]

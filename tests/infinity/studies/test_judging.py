@@ -102,12 +102,24 @@ def test_one_contrast_that_does_not_hold_decides_and_all_must_hold() -> None:
     good = judge_contrast(better("a", "b", "m"), rows(a=[3.0, 3.1, 3.2], b=[1.0, 1.2, 1.1]))
     bad = judge_contrast(better("b", "a", "m"), rows(a=[3.0, 3.1, 3.2], b=[1.0, 1.2, 1.1]))
     open_ = judge_contrast(better("a", "b", "m"), [])
-    measured = rows(a=[3.0])
-    assert verdict_of([good, good], measured) == "holds"
-    assert verdict_of([good, open_], measured) == "not told apart"
-    assert verdict_of([good, open_, bad], measured) == "does not hold"
-    assert verdict_of([open_], measured) == "not told apart"
-    assert verdict_of([open_], [StudyRow(arm="a", seed=0, values={}, note="not run")]) == "not run"
+    assert verdict_of([good, good], []) == "holds"
+    assert verdict_of([good, open_], []) == "not told apart"
+    assert verdict_of([good, open_, bad], []) == "does not hold"
+
+
+@pytest.mark.parametrize(
+    ("notes", "expected"),
+    [
+        (["", "not run: the budget was spent"], "not run"),
+        (["not run: the budget was spent"] * 2, "not run"),
+        (["", "the training failed"], "not told apart"),
+        (["not run: the budget was spent", "the training failed"], "not told apart"),
+        (["", ""], "not told apart"),
+    ],
+)
+def test_a_claim_without_a_complete_seed_was_not_run_unless_something_failed(notes: list[str], expected: str) -> None:
+    found = [StudyRow(arm="a", seed=s, values={} if note else {"m": 1.0}, note=note) for s, note in enumerate(notes)]
+    assert verdict_of([judge_contrast(better("a", "b", "m"), found)], found) == expected
 
 
 @pytest.mark.parametrize(
