@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from infinity import storage
 from infinity.config import digest_of
+from infinity.data.curation.answers import Answers
 from infinity.data.curation.decontamination import load_evaluation_sets
 from infinity.data.curation.dropped import SHOWN, write_dropped
 from infinity.data.curation.facts import FACTS, SMALL_FACTS
@@ -27,7 +28,7 @@ from infinity.data.sources.opening import Slice
 from infinity.jobs.cluster.fan_out import each_result
 from infinity.jobs.dataset.decisions import FilterDecisions, refuse_unreadable
 from infinity.jobs.dataset.dropped_pictures import dropped_pictures
-from infinity.jobs.dataset.facts import OpenedSource, SourceTable, measuring_calls
+from infinity.jobs.dataset.facts import OpenedSource, SourceTable, asked, measuring_calls
 from infinity.jobs.dataset.partitioned import (
     PartitionedDecisions,
     Stages,
@@ -35,8 +36,9 @@ from infinity.jobs.dataset.partitioned import (
     decide_partitioned,
 )
 from infinity.jobs.dataset.planning import PartedPlans, PlanConfig, Reduced, plan_partitioned
-from infinity.jobs.dataset.spec import BuildDatasetSpec
-from infinity.jobs.progress import Progress, ProgressSink
+from infinity.jobs.dataset.scoring import ask
+from infinity.jobs.dataset.spec import BuildDatasetSpec, judges_of
+from infinity.jobs.progress import Progress, ProgressSink, section
 
 LARGE_SLICES = 4096
 """Slices of a data set from which on it is made in parts: 260,000 pictures in slices of 64."""
@@ -67,13 +69,16 @@ def is_large(spec: BuildDatasetSpec, opened: Sequence[OpenedSource]) -> bool:
 def gather_places(
     spec: BuildDatasetSpec, opened: Sequence[OpenedSource], root: str, progress: ProgressSink
 ) -> LargeRows:
-    """Measure all slices that are unknown, and return where their facts lie; see ``facts.gather``."""
+    """Measure all slices that are unknown, ask the networks, and return where it all lies; see ``facts.gather``."""
     calls = measuring_calls(opened, spec.filters.max_pixels, root, spec.storing)
+    judges = judges_of(spec)
+    measuring = section(progress, 0.0, 0.5 if judges else 1.0)
 
     def on_done(done: int) -> None:
-        progress(Progress(done / len(calls), f"checked {done:,} of {len(calls):,} slices"))
+        measuring(Progress(done / len(calls), f"checked {done:,} of {len(calls):,} slices"))
 
     sizes = list(each_result(measure_size, ((call,) for call in calls), on_done))
+    answers = ask(asked(calls), judges, root, section(progress, 0.5, 1.0)) if judges else Answers()
     slices, shifts, shift, place = list[Slice](), list[int](), 0, 0
     for each in opened:
         behind = shift
@@ -84,7 +89,8 @@ def gather_places(
             place += 1
         shift = behind
     told = zip(calls, shifts, slices, sizes, strict=True)
-    chunks = chunks_of((call.facts, shift, piece.first_row, size[0]) for call, shift, piece, size in told)
+    files = ((call.facts, shift, piece.first_row, size[0]) for call, shift, piece, size in told)
+    chunks = chunks_of(files, answers=answers)
     edges = list(accumulate((len(chunk.files) for chunk in chunks), initial=0))
     places = [(call.reduced, shift) for call, shift in zip(calls, shifts, strict=True)]
     reduced = [tuple(places[start:end]) if spec.storing.side_px else () for start, end in pairwise(edges)]

@@ -13,6 +13,7 @@ from typing import Any
 
 from infinity import storage
 from infinity.config import digest_of
+from infinity.data.curation.answers import Answers
 from infinity.data.curation.decisions import repeat_settings
 from infinity.data.curation.decontamination import EvaluationSets
 from infinity.data.curation.facts import MEASURE_VERSION
@@ -50,25 +51,30 @@ class PartitionedDecisions:
     work: Workspace
 
 
-def chunks_of(files: Iterable[tuple[str, int, int, int]], most: int = ROWS_PER_CHUNK) -> tuple[Chunk, ...]:
+def chunks_of(
+    files: Iterable[tuple[str, int, int, int]],
+    most: int = ROWS_PER_CHUNK,
+    answers: Answers = Answers(),  # noqa: B008
+) -> tuple[Chunk, ...]:
     """Return neighbouring slices together, as many as have about ``most`` rows.
 
     Args:
         files: Slices in order: URI of the facts, number that is added to its row numbers, smallest row number
             after that, and number of rows.
         most: Rows of a chunk, unless a slice alone has more.
+        answers: What networks said of the pictures.
     """
     chunks: list[Chunk] = []
     waiting: list[tuple[str, int]] = []
     first = number = 0
     for uri, shift, first_row, rows in files:
         if waiting and number + rows > most:
-            chunks.append(Chunk(files=tuple(waiting), first_row=first))
+            chunks.append(Chunk(files=tuple(waiting), first_row=first, answers=answers))
             waiting, number = [], 0
         first = first_row if not waiting else first
         waiting.append((uri, shift))
         number += rows
-    return (*chunks, Chunk(files=tuple(waiting), first_row=first)) if waiting else tuple(chunks)
+    return (*chunks, Chunk(files=tuple(waiting), first_row=first, answers=answers)) if waiting else tuple(chunks)
 
 
 def decide_partitioned(
@@ -103,6 +109,8 @@ def decide_partitioned(
     places = digest_of([[storage.join(*map(storage.name, (storage.parent(uri), uri))), shift]
                         for chunk in chunks for uri, shift in chunk.files])  # fmt: skip
     settings = [DECIDE_VERSION, MEASURE_VERSION, filters.to_json(), takedown.to_json(), named, partitions]
+    if chunks and (answers := chunks[0].answers).folders:
+        settings.append([[name, storage.name(folder)] for name, folder in answers.folders] + [answers.choice])
     folder = storage.join(root, DECISIONS_FOLDER, digest_of([*settings, places, [c.first_row for c in chunks]]))
     work = Workspace(
         folder=folder,

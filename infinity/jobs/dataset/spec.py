@@ -21,7 +21,7 @@ from infinity.reporting.summary import DatasetSummary
 from infinity.scales import ASPECT_RATIOS
 from infinity.scenes.drawing import ScenesConfig
 
-_ONE_PROCESS = "a parent, scorers, a captioner or captions compared anywhere"
+_ONE_PROCESS = "a parent or captions compared anywhere"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -116,7 +116,6 @@ class BuildDatasetSpec(JobSpec):
             words
             for words, is_there in (
                 ("a parent", self.parent is not None),
-                ("scorers or a captioner", judges_of(self) is not None),
                 ("captions compared anywhere", alike is not None and alike.scope == "anywhere"),
             )
             if is_there
