@@ -137,10 +137,10 @@ class _Decision:
         work, stages = self.work, row_rules.stages_of(self.work.filters)
         if work.takedown:
             self.each_chunk(row_rules.find_listed)
-        counts = _added(self.each_chunk(row_rules.judge_rows))
+        counts = added(self.each_chunk(row_rules.judge_rows))
         for place, stage in enumerate(stages):
             {EXACT: self.exact, NEAR: self.near, CAPTIONS: self.captions}[stage](stages[:place])
-        settled = _added(self.each_number(row_rules.settle, stages))
+        settled = added(self.each_number(row_rules.settle, stages))
         return PartitionedDecisions(
             counts=self._whole(counts, settled),
             kept=tuple(work.of_chunks(row_rules.KEPT)),
@@ -228,7 +228,8 @@ class Stages:
         return list(each_result(function, calls, on_done))
 
 
-def _added(told: Sequence[Told]) -> ChunkCounts:
+def added(told: Sequence[Told]) -> ChunkCounts:
+    """Return the counts of all chunks, from what their tasks told."""
     counts = [ChunkCounts.from_json(each) for each in told]
     total = counts[0]
     for each in counts[1:]:

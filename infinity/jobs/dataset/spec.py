@@ -21,7 +21,7 @@ from infinity.reporting.summary import DatasetSummary
 from infinity.scales import ASPECT_RATIOS
 from infinity.scenes.drawing import ScenesConfig
 
-_ONE_PROCESS = "a parent or captions compared anywhere"
+_ONE_PROCESS = "captions compared anywhere"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -112,14 +112,7 @@ class BuildDatasetSpec(JobSpec):
     def needs_one_process(self) -> str:
         """What of the spec is decided in one process only, in words; empty if nothing is."""
         alike = self.filters.caption_duplicates
-        return ", ".join(
-            words
-            for words, is_there in (
-                ("a parent", self.parent is not None),
-                ("captions compared anywhere", alike is not None and alike.scope == "anywhere"),
-            )
-            if is_there
-        )
+        return _ONE_PROCESS if alike is not None and alike.scope == "anywhere" else ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

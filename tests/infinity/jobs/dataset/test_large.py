@@ -193,7 +193,7 @@ def test_partitions_name_no_other_job_and_are_refused_where_they_cannot_be_used(
     plain = spec(tmp_path, tmp_path)
     assert spec(tmp_path, tmp_path, partitions=5).folder == plain.folder
     anywhere = FILTERS.replace(caption_duplicates=CaptionDuplicates(scope="anywhere"))
-    for more in ({"partitions": 0}, {"parent": "m", "partitions": 2}, {"filters": anywhere, "partitions": 2}):
+    for more in ({"partitions": 0}, {"filters": anywhere, "partitions": 2}):
         with pytest.raises(ValueError, match=r"partitions: expected at least 1, or null with"):
             spec(tmp_path, tmp_path, **more)
 
