@@ -76,7 +76,7 @@ def is_large(spec: BuildDatasetSpec, opened: Sequence[OpenedSource], parent: Man
     slices = sum(len(each.source.slices) for each in opened)
     if not opened and parent is not None:
         slices = len(parent) // ROWS_PER_SLICE
-    return not spec.needs_one_process and slices >= LARGE_SLICES
+    return slices >= LARGE_SLICES
 
 
 def gather_places(

@@ -18,7 +18,7 @@ from infinity.data.curation.decisions import repeat_settings
 from infinity.data.curation.decontamination import EvaluationSets
 from infinity.data.curation.facts import MEASURE_VERSION
 from infinity.data.curation.filters import FilterConfig
-from infinity.data.curation.partitioned import components, looks, near, pairs, repeats, row_rules
+from infinity.data.curation.partitioned import captions, components, looks, near, pairs, repeats, row_rules
 from infinity.data.curation.partitioned.row_rules import CAPTIONS, EXACT, NEAR, ChunkCounts
 from infinity.data.curation.partitioned.workspace import FATES, Chunk, Workspace
 from infinity.data.curation.takedown import TakedownList
@@ -100,7 +100,6 @@ def decide_partitioned(
             result does not depend on it.
 
     Raises:
-        ValueError: Repeated captions are looked for among all rows: that is decided in one process only.
         MissingScoreError: A rule asks for a score that is not there.
         StorageError: Facts cannot be read, or files not be written.
     """
@@ -164,9 +163,20 @@ class _Decision:
         self.each_partition(repeats.drop_exact)
 
     def captions(self, before: Sequence[str]) -> None:
-        """Drop rows whose captions repeat one."""
-        self.each_number(repeats.send_captions, before)
-        self.each_partition(repeats.drop_captions)
+        """Drop rows whose captions repeat one, of the same picture or anywhere."""
+        alike = self.work.filters.caption_duplicates
+        if alike is None or alike.scope == "picture":
+            self.each_number(repeats.send_captions, before)
+            self.each_partition(repeats.drop_captions)
+            return
+        self.each_number(captions.send_words, before)
+        self.each_partition(captions.choose_words)
+        self.each_partition(captions.compare_captions)
+        files = self._components(self.work.of_partitions(captions.PAIRS), captions.PREFIX)
+        self.each_partition(components.write_labels, files, self.work.first_rows, captions.PREFIX)
+        self.each_number(captions.send_members)
+        self.each_partition(captions.decide_captions)
+        self.each_partition(captions.drop_captions_anywhere)
 
     def near(self, before: Sequence[str]) -> None:
         """Drop rows that nearly repeat one that stays."""
@@ -185,16 +195,16 @@ class _Decision:
         self.each_partition(near.decide_near, starts[-1])
         self.each_partition(near.drop_near)
 
-    def _components(self, files: list[str]) -> list[str]:
+    def _components(self, files: list[str], prefix: str = "") -> list[str]:
         """Return the places of the edges that are left when every picture knows the smallest of its component."""
         before, turn = None, 0
         while True:
-            told = self.each_partition(components.large_star, turn, files)
+            told = self.each_partition(components.large_star, turn, files, prefix)
             found = sum(each["edges"] for each in told), sum(each["sum"] for each in told)
             if found == before:
                 return files
-            self.each_partition(components.small_star, turn)
-            files, before, turn = self.work.of_partitions(components.small_stage(turn)), found, turn + 1
+            self.each_partition(components.small_star, turn, prefix)
+            files, before, turn = self.work.of_partitions(components.small_stage(turn, prefix)), found, turn + 1
 
     def each_chunk(self, function: Callable[..., Told], *more: Any) -> list[Told]:
         """Run a task for each chunk, which is given the chunk."""
