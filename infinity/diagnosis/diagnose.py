@@ -36,6 +36,8 @@ from infinity.transformer.loss import token_cross_entropy
 from infinity.transformer.model import Transformer
 
 AnySpec = TrainTokenizerSpec | TrainTransformerSpec
+MIN_UPDATES = 2
+"""Updates before which weights are not judged: those before the first one have their initial values."""
 NUM_PICTURES = 64
 """Pictures of the training split that the probes look at."""
 CAPTION_STEPS: dict[Algorithm, int] = {"adamw": 500, "muon": 300}
@@ -147,9 +149,10 @@ def _trainings_in(folder: str) -> str:
 
 
 def _weights(folder: str) -> dict[str, Tensor]:
-    """Return the weights of the newest stored state, or none where there is no state yet."""
-    newest, _ = StateStore(storage.join(folder, STATE_FOLDER), background=False).newest()
-    if newest is None:
+    """Return the weights of the newest stored state, or none where there is no state of ``MIN_UPDATES`` yet."""
+    store = StateStore(storage.join(folder, STATE_FOLDER), background=False)
+    newest, _ = store.newest()
+    if newest is None or store.newest_step() < MIN_UPDATES:
         return {}
     return {name.removeprefix("weights/"): x for name, x in newest.tensors.items() if name.startswith("weights/")}
 

@@ -13,6 +13,7 @@ from infinity.cli.training.running import LogSink, log_to_terminal
 if TYPE_CHECKING:
     from infinity.reporting.study import StudyResult
     from infinity.studies.running import StudyRun
+    from infinity.studies.world import World
 
 logger = logging.getLogger(__name__)
 
@@ -50,14 +51,7 @@ def study(
 ) -> None:
     """Test claims of the paper: train and evaluate what is not done, judge by the rule, write page and JSON."""
     with clear_errors():
-        from dataclasses import replace
-
-        from infinity import storage
-        from infinity.studies.finished import finished_model
-        from infinity.studies.grid import parse_seeds
         from infinity.studies.pages import load_study, names
-        from infinity.studies.running import StudyRun
-        from infinity.studies.world import World
 
         if tflops is not None and not 0 < tflops < float("inf"):
             raise ValueError(f"--tflops: expected a speed above 0, got {tflops:g}")
@@ -65,24 +59,42 @@ def study(
             studies = map(load_study, names())
             show_table(("", "", ""), [(str(each.number), each.name, each.claim) for each in studies])
             return
-        finished = tuple(finished_model(storage.absolute(folder)) for folder in models or ())
-        trained = World(size, storage.absolute(output), manifest)  # type: ignore[arg-type]  # checked
-        drawn = replace(trained, models=finished)
-        wanted = [load_study(each) for each in (names() if name == "all" else [name])]
-        runs = [
-            StudyRun(
-                study=each,
-                world=drawn if each.only_draws or name != "all" else trained,
-                seeds=parse_seeds(seeds),
-                budget_s=None if budget is None else 60 * budget,
-            )
-            for each in wanted
-        ]
+        runs = _runs(name, _worlds(size, output, manifest, models or []), seeds, budget)
         log_to_terminal()
         if estimate:
             _print_estimate(runs, tflops, here)
             return
         _run(runs, ray_address, here)
+
+
+def _worlds(size: str, output: str, manifest: str | None, models: list[str]) -> tuple[World, World]:
+    """Return the world of studies that train, and that of those that only draw, with the finished models."""
+    from dataclasses import replace
+
+    from infinity import storage
+    from infinity.studies.finished import finished_model
+    from infinity.studies.world import World
+
+    trained = World(size, storage.absolute(output), manifest)  # type: ignore[arg-type]  # checked
+    return trained, replace(trained, models=tuple(finished_model(storage.absolute(folder)) for folder in models))
+
+
+def _runs(name: str, worlds: tuple[World, World], seeds: str, budget: float | None) -> list[StudyRun]:
+    """Return the run of a study, which must fit finished models, or of all, of which some only draw."""
+    from infinity.studies.grid import parse_seeds
+    from infinity.studies.pages import load_study, names
+    from infinity.studies.running import StudyRun
+
+    trained, drawn = worlds
+    return [
+        StudyRun(
+            study=each,
+            world=drawn if each.only_draws or name != "all" else trained,
+            seeds=parse_seeds(seeds),
+            budget_s=None if budget is None else 60 * budget,
+        )
+        for each in map(load_study, names() if name == "all" else [name])
+    ]
 
 
 def _print_estimate(runs: list[StudyRun], tflops: float | None, here: bool) -> None:

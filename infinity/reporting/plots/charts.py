@@ -68,26 +68,22 @@ def line_chart(
     raw = [Series(line.label, thinned(line.points), line.tone) for line in series if line.points]
     if not raw:
         raise ValueError(f"chart {title!r}: expected at least one point, got none")
-    behind = [] if ribbon is None else ribbon.values
-    if log and min([*behind, *(y for line in raw for _, y in line.points)]) <= 0:
-        raise ValueError(f"chart {title!r}: a logarithmic axis needs positive values")
     main = [Series(line.label, smoothed(line.points, _fade(line.points)), line.tone) for line in raw] if smooth else raw
-    places = [x for x, _ in ribbon.low] if ribbon is not None else []
-    places += [x for line in raw for x, _ in line.points]
-    x_axis = _Axis.of_names(names) if names else _Axis.around(places, log=False, from_zero=True)
-    values = [*behind, *(y for line in raw for _, y in line.points)]
+    values = [*(ribbon.values if ribbon is not None else ()), *(y for line in raw for _, y in line.points)]
+    if log and min(values) <= 0:
+        raise ValueError(f"chart {title!r}: a logarithmic axis needs positive values")
     if log:  # marks end where the plot would grow by a power of ten: an interval may reach below zero
         least = min(values) / 10
         intervals = [Interval(mark.x, max(mark.low, least), max(mark.high, least), mark.tone) for mark in intervals]
+    places = [
+        x for points in (*(line.points for line in raw), ribbon.low if ribbon is not None else ()) for x, _ in points
+    ]
+    x_axis = _Axis.of_names(names) if names else _Axis.around(places, log=False, from_zero=True)
     y_axis = _Axis.around([*values, *(end for mark in intervals for end in (mark.low, mark.high))], log=log)
     paths = [] if ribbon is None else [_area(ribbon, x_axis, y_axis)]
     paths += [_path(line, x_axis, y_axis, "raw") for line in raw] if smooth else []
     paths += [_path(line, x_axis, y_axis, "line") for line in main]
     paths += _marks(intervals, x_axis, y_axis)
-    grid = [
-        f'<line class="grid" x1="0" x2="100" y1="{y_axis.down(t):.2f}" y2="{y_axis.down(t):.2f}"/>'
-        for t in y_axis.ticks
-    ]
     y_labels = [f'<span style="top:{y_axis.down(t):.2f}%">{_tick(t)}</span>' for t in y_axis.ticks]
     x_labels = _x_labels(x_axis, names or {})
     hover = {
@@ -102,7 +98,7 @@ def line_chart(
         f'<div class="y">{"".join(y_labels)}</div>'
         f'<div class="plot">'
         f'<svg viewBox="0 0 100 100" preserveAspectRatio="none" role="img" aria-label="{escape(title)}">'
-        f'{"".join(grid)}{"".join(paths)}</svg></div><div class="x">{"".join(x_labels)}</div></div></figure>'
+        f'{_grid(y_axis)}{"".join(paths)}</svg></div><div class="x">{"".join(x_labels)}</div></div></figure>'
     )
 
 
@@ -171,6 +167,11 @@ def _path(line: Series, x_axis: _Axis, y_axis: _Axis, kind: str) -> str:
     if len(spots) == 1:  # a single logged step is drawn as a short mark
         spots = [(spots[0][0] - 0.6, spots[0][1]), (spots[0][0] + 0.6, spots[0][1])]
     return f'<polyline class="{kind} {line.tone}" points="{" ".join(f"{x:.2f},{y:.2f}" for x, y in spots)}"/>'
+
+
+def _grid(axis: _Axis) -> str:
+    heights = [f"{axis.down(tick):.2f}" for tick in axis.ticks]
+    return "".join(f'<line class="grid" x1="0" x2="100" y1="{y}" y2="{y}"/>' for y in heights)
 
 
 def _x_labels(axis: _Axis, names: Mapping[float, str]) -> list[str]:

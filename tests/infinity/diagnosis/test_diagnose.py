@@ -213,3 +213,16 @@ def test_a_folder_that_is_no_trainings_is_refused_and_those_inside_are_named(tmp
         diagnose(plan.dataset.folder)
     with pytest.raises(ValueError, match="nothing was logged yet"):
         diagnose(plan.pretrain.folder)
+
+
+@pytest.mark.slow
+def test_a_state_before_the_second_update_says_nothing_about_frozen_weights(
+    healthy: TrainTransformerSpec, tmp_path: Path
+) -> None:
+    folder = planted(healthy, tmp_path)
+    states = sorted(Path(folder, "state").glob("step-*"))
+    assert "weights" in diagnose(folder, with_pictures=False).looked_at
+    for state in states[1:]:
+        shutil.rmtree(state)
+    states[0].rename(states[0].with_name("step-00000001"))
+    assert "weights" not in diagnose(folder, with_pictures=False).looked_at
