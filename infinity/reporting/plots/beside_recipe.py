@@ -51,7 +51,7 @@ def beside_recipe(metrics: str, curves: Mapping[str, Points]) -> BesideRecipe | 
     whose = f"the recipe {reference.recipe} ({reference.stage}, {reference.num_seeds} seeds)"
     folder = storage.parent(metrics)
     return BesideRecipe(
-        sentence=f"Outside the range of healthy runs of {whose}: {told}. For the likeliest cause: infinity diagnose {folder}"
+        sentence=f"Outside the range of healthy runs of {whose}: {told}. The likeliest cause: infinity diagnose {folder}"
         if outside
         else f"Inside the range of healthy runs of {whose}, which is the grey area of the charts.",
         is_inside=not outside,
