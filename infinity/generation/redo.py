@@ -8,7 +8,7 @@ from pathlib import Path
 
 from infinity import storage
 from infinity.checkpoint import MARKER_FILE
-from infinity.data.images.decoding import MAX_PIXELS, decode
+from infinity.data.images.decoding import MAX_PIXELS, check_header, decode
 from infinity.generation.drawer import Drawer
 from infinity.generation.editing.edits import recorded
 from infinity.generation.editing.sources import PictureBits, bits_of_image
@@ -77,6 +77,7 @@ def source_of(editor: Editor, data: bytes, *, where: str, max_pixels: int = MAX_
     Raises:
         UnreadableError: The bytes are not a picture that can be read.
     """
+    check_header(data, max_pixels)  # before any pixel is decoded
     try:
         settings = drawing_in(data, where=where)
     except ValueError:
