@@ -179,7 +179,13 @@ class Drawer:
         height, width = generated.images_BHW3.shape[1:3]
         about = DrawingSettings.of(
             prompts[0], seeds[0], sampling, aspect_ratio=aspect_ratio, size=(width, height), model=self.pipeline.digest
-        ).replace(adapters=self.adapters, edit=record, quantized=self.pipeline.quantized, watermark=self.watermark_use)
+        ).replace(
+            adapters=self.adapters,
+            edit=record,
+            quantized=self.pipeline.quantized,
+            cache=self.pipeline.cache,
+            watermark=self.watermark_use,
+        )
         return PipelineResult(
             as_output(output_type, generated.images_BHW3),
             tuple(prompts),

@@ -58,7 +58,11 @@ class DrawingRoom:
 
     def __init__(self, config: ServingConfig) -> None:
         self.pipe = InfinityPipeline.from_pretrained(
-            config.model, device=config.device, quantize=config.quantize, watermark=config.watermark()
+            config.model,
+            device=config.device,
+            quantize=config.quantize,
+            cache=config.cache,
+            watermark=config.watermark(),
         )
         self.adapters = {
             name: dataclasses.replace(load_adapter(storage.absolute(place)), name=name)

@@ -90,7 +90,7 @@ def from_int8(
     codes: Int8[Tensor, "B N S E"], scale: Float[Tensor, "B N S 1"], dtype: torch.dtype
 ) -> Float[Tensor, "B N S E"]:
     """Restore numbers in a data type."""
-    return (codes.float() * scale.float()).to(dtype)
+    return codes.float().mul_(scale).to(dtype)
 
 
 def bytes_per_token(width: int, num_heads: int, form: CacheForm | None, dtype: torch.dtype) -> int:

@@ -34,12 +34,12 @@ def redo(
 
         make_picture_folder(output)
         found = [read_drawing(path) for path in pictures]
-        pipes: dict[tuple[str, str | None], InfinityPipeline] = {}
+        pipes: dict[tuple[str, str | None, str | None], InfinityPipeline] = {}
         results = []
         for settings in found:
-            key = place, quantize = checkpoint or find_model(settings.model), settings.quantized
+            key = place, quantize, cache = checkpoint or find_model(settings.model), settings.quantized, settings.cache
             if key not in pipes:
-                pipes[key] = options.loaded(place, device, quantize=quantize)
+                pipes[key] = options.loaded(place, device, quantize=quantize, cache=cache)
             pipe = pipes[key]
             mark, secret = settings.watermark, watermark_key_file  # without it, redo says which key is needed
             pipe.watermark = options.watermark_of(secret, mark.strength) if mark is not None and secret else None
@@ -70,6 +70,7 @@ def edit(
     negative_prompt: options.NegativePrompt = None,
     lora: options.Lora = None,
     quantize: options.Quantize = None,
+    cache: options.Cache = None,
     watermark_key_file: options.WatermarkKeyFile = None,
     watermark_strength: options.WatermarkStrength = None,
     device: Device = "cpu",
@@ -86,7 +87,7 @@ def edit(
         watermark = options.watermark_of(watermark_key_file, watermark_strength)
         data = picture.read_bytes()
         make_picture_folder(output)
-        pipe = options.loaded(checkpoint, device, quantize=quantize)
+        pipe = options.loaded(checkpoint, device, quantize=quantize, cache=cache)
         pipe.watermark = watermark
         wanted = _edit(pipe, data, str(picture), mask, outpaint, keep_scales)
         if lora:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from infinity.cli.console import clear_errors, err
-from infinity.cli.model.drawing_options import Quantize, WatermarkKeyFile, WatermarkStrength, watermark_of
+from infinity.cli.model.drawing_options import Cache, Quantize, WatermarkKeyFile, WatermarkStrength, watermark_of
 
 
 def serve(
@@ -31,6 +31,7 @@ def serve(
     max_batch: Annotated[int, typer.Option(min=1, help="Pictures per pass; changes no picture.")] = 8,
     device: Annotated[str | None, typer.Option(help="Where to compute; the fastest there is if left out.")] = None,
     quantize: Quantize = None,
+    cache: Cache = None,
     watermark_key_file: WatermarkKeyFile = None,
     watermark_strength: WatermarkStrength = None,
 ) -> None:
@@ -42,6 +43,7 @@ def serve(
         from infinity.jobs.serving import ServePlan, serve_until_stopped
         from infinity.serving.admission import LOOPBACK
         from infinity.serving.settings import ServingConfig, ServingLimits, read_keys
+        from infinity.transformer.cache import check_cache_form
         from infinity.transformer.quantized import check_quantization
 
         if host not in LOOPBACK and keys is None:
@@ -54,6 +56,7 @@ def serve(
             model=place,
             device=device,
             quantize=check_quantization(quantize),
+            cache=check_cache_form(cache),
             adapters=dict(_named(text) for text in lora or ()),
             key_digests=() if keys is None else tuple(read_keys(keys.read_text(), where=str(keys))),
             limits=ServingLimits(max_images=max_images, max_waiting=max_waiting, max_batch=max_batch),
