@@ -106,12 +106,16 @@ class Drawer:
         sampling: SamplingConfig,
         output_type: OutputType = "pil",
         on_scale: OnPictures | None = None,
+        *,
+        batch_size: int = 8,
     ) -> PipelineResult:
         """Draw an edit once per seed; the form from which inpainting, outpainting and variations are made."""
         prompts = prompt_list([prompt] * len(seeds))
         with self._lock:
             steering = PictureSteering(on_scale=on_scale, watermark=self.watermark)
-            generated = draw_edit(self.pipeline, edit, prompts, seeds, sampling, steering=steering)
+            generated = draw_edit(
+                self.pipeline, edit, prompts, seeds, sampling, batch_size=batch_size, steering=steering
+            )
             return self._result(generated, prompts, seeds, sampling, edit.source.aspect_ratio, edit.record, output_type)
 
     def set_adapters(self, adapters: Iterable[tuple[Adapter | str, float]]) -> None:

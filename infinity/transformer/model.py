@@ -65,8 +65,10 @@ class Decoding:
         caches = tuple(cache.first(batch_size) for cache in self.caches)
         return Decoding(self.caption.first(batch_size), caches, self.schedule)
 
-    def select(self, rows: Int[Tensor, " R"]) -> Decoding:
-        """Go on with some samples, each of which may occur several times."""
+    def repeat(self, count: int) -> Decoding:
+        """Go on with ``count`` copies of every sample, which lie side by side."""
+        rows = torch.arange(len(self.caption.pooled_BD), device=self.caption.pooled_BD.device)
+        rows = rows.repeat_interleave(count)
         return Decoding(self.caption.select(rows), tuple(cache.select(rows) for cache in self.caches), self.schedule)
 
 
