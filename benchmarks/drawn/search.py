@@ -90,9 +90,9 @@ def main() -> None:
     parser.add_argument("--guidance", type=float, default=2.0)
     parser.add_argument("--temperature", type=float, default=1.0)
     parser.add_argument("--counts", type=int, nargs="+", default=[1, 2, 4], help="n of best of n")
-    scales = "numbers of scales; all that make sense if left out, none if empty"
-    parser.add_argument("--looks", type=int, nargs="*", help=f"previews after these {scales}")
-    parser.add_argument("--shares", type=int, nargs="*", help=f"candidates that share these {scales}")
+    which = "numbers of scales; all that make sense if left out, none if empty"
+    parser.add_argument("--looks", type=int, nargs="*", help=f"previews after these {which}")
+    parser.add_argument("--shares", type=int, nargs="*", help=f"candidates that share these {which}")
     parser.add_argument("--repeats", type=int, default=1, help="searches per caption and method")
     parser.add_argument("--per-task", type=int, help="captions per task; all 121 if left out")
     given = parser.parse_args()

@@ -77,6 +77,7 @@ def edit(
 ) -> None:
     """Draw a part of a picture again; all other bits stay. Give exactly one of --mask, --outpaint, --keep-scales."""
     with clear_errors():
+        from infinity import storage
         from infinity.generation.arguments import one_seed_each
         from infinity.generation.picture_files import make_picture_folder
         from infinity.transformer.lora_files import parse_adapter
@@ -85,7 +86,7 @@ def edit(
         if sum(each is not None for each in (mask, outpaint, keep_scales)) != 1:
             raise ValueError("expected exactly one of --mask, --outpaint and --keep-scales")
         watermark = options.watermark_of(watermark_key_file, watermark_strength)
-        data = picture.read_bytes()
+        data = storage.read_bytes(str(picture))
         make_picture_folder(output)
         pipe = options.loaded(checkpoint, device, quantize=quantize, cache=cache)
         pipe.watermark = watermark
@@ -99,14 +100,18 @@ def _edit(
     pipe: InfinityPipeline, data: bytes, where: str, mask: Path | None, outpaint: float | None, keep_scales: int | None
 ) -> Edit:
     """Return the edit that the options ask for."""
-    from infinity.data.images.decoding import MAX_PIXELS, decode
+    from infinity.cli.model.pictures import read_picture
+    from infinity.data.images.decoding import UnreadableError
     from infinity.generation.editing.edits import inpainting, variation
     from infinity.generation.redo import source_of
 
     if outpaint is not None:
-        return pipe.outpainting(decode(data, MAX_PIXELS).image, outpaint)
-    source = source_of(pipe, data, where=where)
+        return pipe.outpainting(read_picture(Path(where)), outpaint)
+    try:
+        source = source_of(pipe, data, where=where)
+    except UnreadableError as error:
+        raise ValueError(f"{where}: expected a picture, found {error}") from error
     if keep_scales is not None:
         return variation(source, keep_scales)
     assert mask is not None
-    return inpainting(source, decode(mask.read_bytes(), MAX_PIXELS).image)
+    return inpainting(source, read_picture(mask))

@@ -44,6 +44,7 @@ def serve(
         from infinity.serving.admission import LOOPBACK
         from infinity.serving.settings import ServingConfig, ServingLimits, read_keys
         from infinity.transformer.cache import check_cache_form
+        from infinity.transformer.lora_files import load_adapter
         from infinity.transformer.quantized import check_quantization
 
         if host not in LOOPBACK and keys is None:
@@ -51,14 +52,17 @@ def serve(
         watermark_of(watermark_key_file, watermark_strength)  # a wrong key is told now, not by a replica
         if watermark_key_file is not None and not watermark_key_file.startswith("env:"):
             watermark_key_file = storage.absolute(watermark_key_file)
+        adapters = dict(_named(text) for text in lora or ())
+        for adapter in adapters.values():
+            load_adapter(adapter)  # so is a wrong adapter
         place = model if is_hub_name(model) else model_folder(storage.absolute(model))
         config = ServingConfig(
             model=place,
             device=device,
             quantize=check_quantization(quantize),
             cache=check_cache_form(cache),
-            adapters=dict(_named(text) for text in lora or ()),
-            key_digests=() if keys is None else tuple(read_keys(keys.read_text(), where=str(keys))),
+            adapters=adapters,
+            key_digests=() if keys is None else tuple(read_keys(storage.read_text(str(keys)), where=str(keys))),
             limits=ServingLimits(max_images=max_images, max_waiting=max_waiting, max_batch=max_batch),
             watermark_key=watermark_key_file,
             watermark_strength=watermark_strength,

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from infinity.cli.console import clear_errors, out, show_table
-from infinity.cli.model.drawing_options import Cache, Quantize
 
 if TYPE_CHECKING:
     from infinity.jobs.estimate.estimate import Estimate
@@ -43,8 +42,8 @@ def estimate(
     ] = None,
     pictures: Annotated[int, typer.Option(min=1, help="Pictures per pass, with --draw.")] = 1,
     bfloat16: Annotated[bool, typer.Option(help="Products of drawing in bfloat16, as on a GPU, or float32.")] = True,
-    quantize: Quantize = None,
-    cache: Cache = None,
+    quantize: Annotated[str | None, typer.Option(help="Form of drawing's weights: int8 or int4.")] = None,
+    cache: Annotated[str | None, typer.Option(help="Form of drawing's keys and values: int8.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
     """Estimate memory and seconds per step: the training's own step, traced without memory, and a short calibration.

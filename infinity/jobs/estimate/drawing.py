@@ -10,7 +10,7 @@ from infinity import storage
 from infinity.checkpoint import read_kind_and_config
 from infinity.config import Config
 from infinity.generation.memory import cache_bytes, picture_bytes
-from infinity.generation.model_folder import model_folder
+from infinity.generation.model_folder import ModelNotFoundError, model_folder
 from infinity.generation.pipeline import KIND, TOKENIZER_FOLDER, TOKENIZER_KIND, ModelConfig
 from infinity.jobs.estimate.estimate import FLAN_T5_XL_WEIGHTS, GPU_CONTEXT_BYTES
 from infinity.presets import tokenizer_preset, transformer_preset
@@ -98,7 +98,10 @@ def shapes_of(model: str) -> tuple[ModelConfig, TokenizerConfig]:
         text = T5TextConfig(model="google/flan-t5-xl", dtype="bfloat16")
         resolution = Resolution(size=names[2])
         return ModelConfig(transformer=transformer, text=text, resolution=resolution, tokenizer_digest=""), tokenizer
-    folder = model_folder(storage.absolute(model))
+    try:
+        folder = model_folder(storage.absolute(model))
+    except ModelNotFoundError as error:
+        raise ModelNotFoundError(f"{error}; nor is it one of {', '.join(PUBLISHED)}") from error
     config = ModelConfig.from_json(read_kind_and_config(folder, kind=KIND)[1], where=folder)
     inner = storage.join(folder, TOKENIZER_FOLDER)
     described = read_kind_and_config(inner, kind=TOKENIZER_KIND)[1]
