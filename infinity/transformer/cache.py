@@ -19,7 +19,7 @@ class KeyValueCache:
     """Keys and values of the scales generated so far; memory for ``capacity`` tokens is taken at the first scale."""
 
     def __init__(self, capacity: int, form: CacheForm | None = None) -> None:
-        """Start empty.
+        """Start without any token.
 
         Args:
             capacity: Number of tokens of all scales.
