@@ -255,7 +255,7 @@ def test_a_stream_that_is_cut_takes_its_pictures_out_of_the_queue(config: Servin
             assert message.get("status", 200) == 200
             begun.set()
 
-        await asyncio.wait_for(server.app(scope, receive, answer), 60)
+        await asyncio.wait_for(server.app(scope, receive, answer), 300)
         assert not server.batcher.waiting
         await server.batcher.close()
 
