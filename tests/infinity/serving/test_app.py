@@ -182,6 +182,18 @@ def test_an_edit_is_that_of_python_with_white_or_transparent_masks(
         assert np.array_equal(np.stack([pixels(png) for png in pngs(response)]), expected)
 
 
+def test_an_edit_takes_adapters_as_the_page_and_as_clients_of_openai_send_them(
+    config: ServingConfig, room: DrawingRoom
+) -> None:
+    files = {"image": ("i.png", png_of(np.zeros((24, 24, 3), np.uint8)))}
+    common = {"prompt": "a", "seed": "5", "keep_scales": "1"}
+    plain, page, client = (
+        pngs(post(PictureServer(config, room), path=EDITS, files=files, data=common | loras))
+        for loras in ({}, {"loras": '{"wild": 1}'}, {"loras[wild]": "1"})
+    )
+    assert page == client != plain
+
+
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({}, "prompt"), ({"prompt": 3}, "prompt"), ({"prompt": "a\0b"}, "NUL"), ({"prompt": "x" * 4001}, "at most 4,000"),
     ({"prompt": "\ud800"}, "found not JSON"), ({"prompt": "a", "n": 0}, "n: expected"),
