@@ -72,6 +72,7 @@ def gc(
         outside |= {} if without_prefect else _scheduled(prefect_url, state)
         outside |= _champions(registry)
         inventory = take_inventory(root)
+        _tell_if_empty(inventory)
         plan = gc_plan(inventory, rules, outside, now=time.time())
         if as_json:
             rows = [{"kind": item.kind, "uri": item.uri, "bytes": item.num_bytes, "why": item.why}
@@ -83,6 +84,11 @@ def gc(
             _delete(plan, inventory)
         elif plan.removable and not as_json:
             out.print("nothing was touched; the same command with --delete removes it", soft_wrap=True)
+
+
+def _tell_if_empty(inventory: Inventory) -> None:
+    if not inventory.runs and not inventory.stages:
+        err.print(f"no run lies below {inventory.root}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _scheduled(prefect_url: str | None, state: Path) -> dict[str, str]:
@@ -171,6 +177,7 @@ def fleet(
         from infinity.reporting.fleet import render_fleet
 
         inventory = take_inventory(root)
+        _tell_if_empty(inventory)
         cards = [card(run, cpu_hour=cpu_hour, gpu_hour=gpu_hour) for run in status_of(inventory)]
         if as_json:
             out.print_json(json.dumps([asdict(each) for each in cards]))
@@ -187,7 +194,7 @@ def fleet(
 
 
 def compare_runs(
-    runs: Annotated[list[str], typer.Argument(help="Names of two or more runs below the root.")],
+    runs: Annotated[list[str], typer.Argument(help="Two or more runs: names below the root, folders or URIs.")],
     root: Annotated[
         str, typer.Option(envvar="INFINITY_RUNS", help="Folder or s3:// URI that holds all runs.")
     ] = "runs",
@@ -197,11 +204,12 @@ def compare_runs(
     with clear_errors():
         from infinity import storage
         from infinity.jobs.upkeep.inventory import take_inventory
-        from infinity.jobs.upkeep.run_views import view
+        from infinity.jobs.upkeep.run_views import place_of_run, view
         from infinity.reporting.run_comparison import different_settings, render_run_comparison
 
-        inventory = take_inventory(root)
-        views = [view(storage.join(inventory.root, name), inventory) for name in runs]
+        places = [place_of_run(name, root) for name in runs]
+        inventories = {above: take_inventory(above) for _, above in dict.fromkeys(places)}
+        views = [view(folder, inventories[above]) for folder, above in places]
         storage.write_text(output, render_run_comparison(views))
         for name, *values in different_settings(views):
             out.print(f"{name}: {' | '.join(values)}", markup=False, highlight=False, soft_wrap=True)

@@ -166,6 +166,12 @@ def test_two_runs_side_by_side_show_what_differs_and_nothing_else(tmp_path: Path
     assert page.exit_code == 0, page.output
     assert "tokenizer.seed: 0 | 7" in page.stdout
     assert "tokenizer: loss" in (tmp_path / "p.html").read_text()
+    by_folder = [str(tmp_path / "one"), str(tmp_path / "two"), "-o", str(tmp_path / "q.html")]
+    page = CliRunner().invoke(app, ["compare-runs", *by_folder])
+    assert page.exit_code == 0, page.output
+    assert (tmp_path / "q.html").read_text() == (tmp_path / "p.html").read_text()
+    wrong = CliRunner().invoke(app, ["compare-runs", str(tmp_path / "three"), "one", "--root", str(tmp_path)])
+    assert f"{tmp_path}/three/run.json: expected the plan of a run" in wrong.stderr.replace("\n", "")
     wrong = CliRunner().invoke(app, ["compare-runs", "one", "three", "--root", str(tmp_path)])
     assert wrong.exit_code == 1
     assert "below" in wrong.stderr
@@ -232,3 +238,11 @@ def test_the_command_shows_a_line_per_run_and_writes_the_page(tmp_path: Path) ->
 def test_spans_of_time_are_in_words(seconds: float | None, text: str) -> None:
     assert duration(seconds) == text
     assert ago(0.0) == ""
+
+
+@pytest.mark.parametrize("command", [["gc", "--without-prefect"], ["fleet"]])
+def test_a_root_without_runs_is_told(command: list[str], tmp_path: Path) -> None:
+    """A root that is mistyped must not look like one in which all is well."""
+    shown = CliRunner().invoke(app, [*command, str(tmp_path / "rusn")])
+    assert shown.exit_code == 0, shown.output
+    assert f"no run lies below {tmp_path}/rusn" in shown.stderr
