@@ -38,6 +38,7 @@ from infinity.training.loop import Callbacks, train
 from infinity.training.metrics import MetricsWriter
 from infinity.training.state import MetricRow, TrainState
 from infinity.training.tokenizer.collapse import CollapseError
+from infinity.transformer.quantized import weight_count
 
 logger = logging.getLogger(__name__)
 
@@ -113,7 +114,7 @@ def train_session(
         "final": {name: value for name, value in state.history[-1].items() if name != "step"},
         "captions": samples.captions if samples else (),
         "rows": samples.rows if samples else (),
-        "num_parameters": sum(weight.numel() for weight in session.task.module.parameters()),
+        "num_parameters": weight_count(session.task.module),
         "notes": state.notes,
     }
 
