@@ -50,10 +50,10 @@ def beside_recipe(metrics: str, curves: Mapping[str, Points]) -> BesideRecipe | 
     told = "; ".join(each.sentence for each in outside)
     whose = f"the recipe {reference.recipe} ({reference.stage}, {reference.num_seeds} seeds)"
     folder = storage.parent(metrics)
+    inside = f"Inside the range of healthy runs of {whose}, which is the grey area of the charts."
+    ask = f"The likeliest cause: infinity diagnose {folder}"
     return BesideRecipe(
-        sentence=f"Outside the range of healthy runs of {whose}: {told}. The likeliest cause: infinity diagnose {folder}"
-        if outside
-        else f"Inside the range of healthy runs of {whose}, which is the grey area of the charts.",
+        sentence=f"Outside the range of healthy runs of {whose}: {told}. {ask}" if outside else inside,
         is_inside=not outside,
         ribbons={name: _ribbon(name, reference) for name in JUDGED if name in reference.bands},
     )
