@@ -87,13 +87,15 @@ def predict(case: Case, work: Mapping[str, Any]) -> dict[str, Any]:
     scenario = "draw-trailing" if case.guidance_off else SCENARIOS[case.group]
     layout, config = LAYOUTS[case.model], transformer_preset(case.model)
     full = at_depth(work[f"{scenario}:{layout}:1"], work[f"{scenario}:{layout}:2"], config.depth)
-    left = fusion(work[_compiled(case)]) if _is_compiled(case) else EAGER
+    compiled = work[_compiled(case)] if _is_compiled(case) else None
+    left = EAGER if compiled is None else fusion(compiled)
     if case.group == "train":
         assert case.spec is not None, "trainings have a spec"
         schedule = Resolution(size=case.size).schedule(1.0)
         seconds = seconds_of(full, left)
         flops = training_flops(config, schedule, [128] * case.pictures)
-        return {"seconds": seconds, "mfu": flops / seconds / PEAK_FLOPS, "memory_gb": full["peak"] / 1e9}
+        kept = 0 if compiled is None else config.depth * compiled["kept"]  # beside what blocks without a compiler keep
+        return {"seconds": seconds, "mfu": flops / seconds / PEAK_FLOPS, "memory_gb": (full["peak"] + kept) / 1e9}
     coarse = seconds_of(full["coarse"], left)
     late = seconds_of(_minus(full["loop"], full["coarse"]), left)
     decoder = seconds_of(_minus(full, full["loop"]))

@@ -32,7 +32,7 @@ FREE_OF_LAUNCH = frozenset(
     "view", "view_as_complex", "view_as_real", "conj", "_conj"}
 )  # fmt: skip
 """Operations that start no kernel: views, and memory without content."""
-MATRIX = frozenset({"mm", "addmm", "bmm", "baddbmm"})
+MATRIX = frozenset({"mm", "addmm", "bmm", "baddbmm", "_addmm_activation"})
 WAITS = frozenset({"_local_scalar_dense", "nonzero", "masked_select", "is_nonzero"})
 """Operations for whose result the host waits."""
 

@@ -32,7 +32,7 @@ from infinity.transformer import Transformer  # noqa: E402
 from infinity.transformer.attention import KeyValueCache  # noqa: E402
 from infinity.transformer.precision import store_products_as  # noqa: E402
 from infinity.transformer.scale_attention import AttentionMask  # noqa: E402
-from tests.phantom.fusion import block_inputs, call_block, fused, summed  # noqa: E402
+from tests.phantom.fusion import block_inputs, call_block, draw_block, fused, fused_checkpointed, summed  # noqa: E402
 from tests.phantom.meter import Meter, _share, metered  # noqa: E402
 from tests.phantom.workers import workers  # noqa: E402
 
@@ -174,16 +174,19 @@ def compiled_draw(layout: str, depth: int) -> Figures:
         model = Transformer(config).eval()
         store_products_as(model, torch.bfloat16)
         block, span = model.to(CUDA).block_modules()[0], SCHEDULE.spans[-1]
+        block.self_attention.join()
         inputs = block_inputs(config, batch=2, tokens=span.stop - span.start)
-        heads = (2, config.num_heads, SCHEDULE.num_tokens, config.width // config.num_heads)
-        memory = [torch.empty(heads, device=CUDA, dtype=torch.bfloat16) for _ in range(2)]
+        branch = torch.empty(inputs[0].shape, device=CUDA, dtype=torch.bfloat16)
+        heads = (2, SCHEDULE.num_tokens, config.num_heads, config.width // config.num_heads)
+        memory = [torch.empty(heads, device=CUDA, dtype=torch.bfloat16).transpose(1, 2) for _ in range(2)]
 
-        def run(keys: torch.Tensor, values: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
-            cache = KeyValueCache(span.stop)
+        def run(keys: torch.Tensor, values: torch.Tensor, branch: torch.Tensor, *rest: torch.Tensor) -> Any:
+            cache = KeyValueCache(span.stop, by_token=True)
             cache.length, cache._keys, cache._values = span.start, keys, values
-            return call_block(block, rest, cache)
+            x, pending = draw_block(block, rest, cache, branch)
+            return x, pending.branch
 
-        arguments = [*memory, *inputs]
+        arguments = [*memory, branch, *inputs]
         with metered() as meter, torch.no_grad():
             run(*arguments)
             eager = {"launches": meter.launches.total(), "moved": meter.moved}
@@ -193,7 +196,7 @@ def compiled_draw(layout: str, depth: int) -> Figures:
 def compiled_train(layout: str, depth: int) -> Figures:
     """Count one block in a step of the 1024 class with activation checkpointing: eager and as the compiler fuses it.
 
-    Its forward pass, then in one graph the same again and the backward pass.
+    Its forward pass, then in one graph the same again and the backward pass; compiled, some results are kept.
 
     Args:
         layout: Key of ``LAYOUTS``.
@@ -223,8 +226,8 @@ def compiled_train(layout: str, depth: int) -> Figures:
                 forward(*arguments)
             backward(grad, *arguments)
             eager = {"launches": meter.launches.total(), "moved": meter.moved}
-        kernels = fused(forward, arguments) + fused(backward, [grad, *arguments], learns=True)
-        return {"eager": eager, "compiled": summed(kernels)}
+        found = fused_checkpointed(forward, arguments)
+        return {"eager": eager, "compiled": summed(found.forward + found.backward), "kept": found.kept}
 
 
 def _training(**changes: Any) -> Callable[[str, int], Figures]:

@@ -161,18 +161,23 @@ def test_weights_are_where_the_switches_put_them(figures: dict[str, Any]) -> Non
 
 
 def test_the_compiler_fuses_a_block_into_few_kernels(figures: dict[str, Any]) -> None:
-    """Seven products and two attentions stay; nine kernels do all the rest."""
+    """Six products and two attentions stay; four kernels do all the rest."""
     for key, _, found in _each(figures, "compiled-draw"):
-        assert 9 < found["compiled"]["launches"] <= 18, key
+        assert 8 < found["compiled"]["launches"] <= 12, key
         assert found["eager"]["launches"] <= 46, key
 
 
 def test_a_compiled_training_step_moves_little_more_than_half_of_the_bytes(figures: dict[str, Any]) -> None:
-    """The weights of all blocks are 2.0 billion; the update alone moves what it moves without a compiler."""
+    """The weights of all blocks are 2.0 billion; the update alone moves what it moves without a compiler.
+
+    What compiled blocks keep for the backward pass fits beside everything else.
+    """
     for key, layout, found in _each(figures, "compiled-train"):
         left = found["compiled"]["moved"] / found["eager"]["moved"]
-        assert 0.4 < left <= 0.55, key
+        assert 0.35 < left <= 0.46, key
         if layout == "2B":
             whole = _at_full_depth(figures, "train", layout, "moved")
             saved = found["eager"]["moved"] - found["compiled"]["moved"]
-            assert whole - transformer_preset(NAMES[layout]).depth * saved <= 1.65e12
+            depth = transformer_preset(NAMES[layout]).depth
+            assert whole - depth * saved <= 1.3e12
+            assert _at_full_depth(figures, "train", layout, "peak") + depth * found["kept"] <= ALLOWED
