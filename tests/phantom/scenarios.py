@@ -60,6 +60,7 @@ def _figures(meter: Meter, resting: int) -> Figures:
         "casts": meter.launches["_to_copy"],
         "moved": meter.moved,
         "products": dict(meter.product_flops),
+        "convolutions": dict(meter.convolution_flops),
         "attention": dict(meter.attention_flops),
     }
 
@@ -124,6 +125,47 @@ def tokenize(layout: str, number: int) -> Figures:
         meter.restart()
         tokenizer.reconstruct(images, SCHEDULE)
         return {"encode": encoded, "reconstruct": _figures(meter, resting), "bytes_each": each}
+
+
+def encode(layout: str, number: int) -> Figures:
+    """Encode pictures in float32, as trainings do."""
+    with card.running(), metered() as meter, torch.no_grad():
+        tokenizer = Tokenizer(tokenizer_preset(LAYOUTS[layout][1])).eval().to(CUDA)
+        images = torch.empty(number, 3, 1024, 1024, device=CUDA)
+        meter.restart()
+        resting = meter.live
+        tokenizer.encode(images)
+        return _figures(meter, resting)
+
+
+def decode(layout: str, number: int, *, bfloat16: bool = True) -> Figures:
+    """Decode the sum of codes of some pictures."""
+    with card.running(), metered() as meter, torch.no_grad():
+        tokenizer = Tokenizer(tokenizer_preset(LAYOUTS[layout][1])).eval().to(CUDA)
+        grid = (SCHEDULE.unfolded() if tokenizer.config.fold else SCHEDULE).last_grid
+        features = torch.empty(number, tokenizer.config.num_bits, *grid, device=CUDA)
+        meter.restart()
+        resting = meter.live
+        with torch.autocast("cuda", torch.bfloat16, enabled=bfloat16):
+            tokenizer.decode(features)
+        return _figures(meter, resting)
+
+
+def save(layout: str, depth: int) -> Figures:
+    """Count the bytes on the card that a save in the background copies to the host while the training waits.
+
+    The training is that of ``benchmarks.gpu``: the 256 class, float32 weights and moments, no averages.
+    """
+    spec = _spec(layout, depth, engine=EngineConfig())
+    spec = spec.replace(loop=spec.loop.replace(ema_decay=None))
+    with card.running(), metered():
+        load = Load(Resolution(size="256").schedule(1.0), 1, 1, 128)
+        rehearsal = rehearse(
+            spec, load, tokenizer=tokenizer_preset(LAYOUTS[layout][1]), real=False, device=CUDA, bfloat16=True
+        )
+        rehearsal.step()
+        held = [tensor for _, tensor in rehearsal.state.held() if tensor.device.type == "cuda"]
+        return {"copied": sum(tensor.nbytes for tensor in held), "tensors": len(held)}
 
 
 def _spec(
@@ -242,6 +284,12 @@ SCENARIOS: dict[str, Callable[[str, int], Figures]] = {
     "draw-32": lambda layout, depth: draw(layout, depth, 32),
     "sheet": lambda layout, depth: draw(layout, depth, 8, held=55 * 10**9),
     "tokenize": lambda layout, depth: tokenize(layout, 7),
+    "encode-1": lambda layout, depth: encode(layout, 1),
+    "encode-4": lambda layout, depth: encode(layout, 4),
+    "decode-1": lambda layout, depth: decode(layout, 1),
+    "decode-1-f32": lambda layout, depth: decode(layout, 1, bfloat16=False),
+    "decode-4": lambda layout, depth: decode(layout, 4),
+    "save": save,
     "train": train,
     "train-lora": _training(adapters=AdapterConfig(), start_from="start"),
     "train-shard": _training(shard=True),

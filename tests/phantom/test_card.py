@@ -12,6 +12,7 @@ import torch
 from infinity.generation.memory import picture_bytes
 from infinity.presets import transformer_preset
 from infinity.scales import published_schedule
+from infinity.transformer import Transformer
 from tests.fixtures.limits import AGES_S
 from tests.phantom import card
 
@@ -26,10 +27,11 @@ BY_DEFAULT = (
     *("draw:2B:1", "draw:2B:2", "draw-trailing:2B:2", "sheet:8B:1", "tokenize:2B:1", "train:2B:1", "train:2B:2"),
     *("train-shard:2B:1", "train-offload:2B:1"),
     *("compiled-draw:2B:1", "compiled-train:2B:1"),
+    *("encode-4:2B:1", "decode-4:2B:1", "save:2B:1"),
 )
 SWEEP = (
     *("draw:8B:1", "draw:8B:2", "draw-trailing:8B:2", "draw-32:2B:2", "draw-32:8B:2", "sheet:2B:2", "tokenize:8B:1"),
-    *("compiled-draw:8B:1", "compiled-train:8B:1"),
+    *("compiled-draw:8B:1", "compiled-train:8B:1", "encode-4:8B:1", "decode-4:8B:1"),
     *("train:8B:1", "train:8B:2", "train-shard:8B:1", "train-offload:8B:1"),
     *(f"train-{switch}:{layout}:2" for switch in SWITCHES for layout in NAMES),
 )
@@ -138,6 +140,22 @@ def test_encoding_and_decoding_take_what_they_are_said_to_take(figures: dict[str
             taken = found[what]["peak"] - found[what]["resting"]
             assert 0.4 * 4 * found["bytes_each"] <= taken <= 1.1 * 4 * found["bytes_each"], (key, what)
             assert found[what]["peak"] <= ALLOWED
+
+
+def test_four_pictures_are_encoded_or_decoded_in_one_pass(figures: dict[str, Any]) -> None:
+    """17 GB are the most that encoder and decoder take, whatever the card has."""
+    for key, _, found in _each(figures, "encode-4", "decode-4"):
+        assert found["peak"] <= 17e9, key
+        assert sum(found["convolutions"].values()) > 0.8 * sum(found["products"].values()), key
+
+
+def test_a_save_copies_weights_and_moments_and_nothing_else(figures: dict[str, Any]) -> None:
+    """Three float32 numbers per weight, and one step count per weight tensor, which lies on the card too."""
+    config = transformer_preset(NAMES["2B"]).replace(depth=1)
+    with torch.device("meta"):
+        weights = [weight.numel() for weight in Transformer(config).parameters()]
+    found = figures["save:2B:1"]
+    assert 12 * sum(weights) <= found["copied"] <= 12 * sum(weights) + 4 * len(weights)
 
 
 def test_a_training_step_of_the_1024_class_fits(figures: dict[str, Any]) -> None:
