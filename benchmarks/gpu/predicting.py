@@ -122,7 +122,8 @@ def _predict_whole(case: Case, work: Mapping[str, Any]) -> dict[str, Any]:
     layout = LAYOUTS[case.model]
     if case.group == "save":
         depth = transformer_preset(case.model).depth
-        full = at_depth(*(work[f"{_scenario(case)}:{layout}:{number}"] for number in (1, 2)), depth)
+        one, two = (work[f"{_scenario(case)}:{layout}:{number}"] for number in (1, 2))
+        full = at_depth(one, two, depth)
         return {
             "seconds": full["copied"] / HOST_BYTES_PER_S + full["tensors"] * COPY_S,
             "copied_gb": full["copied"] / 1e9,
