@@ -126,8 +126,8 @@ class Block(nn.Module):
         Args:
             inputs: Arguments of ``forward``.
         """
-        kept: Any = {"context_fn": _kept_contexts} if torch.compiler.is_compiling() else {}
-        result: Tensor = checkpoint(self.forward, *inputs, recomputed=True, use_reentrant=False, **kept)
+        kept: Any = {"context_fn": _kept_contexts, "recomputed": True} if torch.compiler.is_compiling() else {}
+        result: Tensor = checkpoint(self.forward, *inputs, use_reentrant=False, **kept)
         return result
 
     def advance(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, cast
 
 import torch
@@ -142,7 +143,9 @@ class Transformer(nn.Module):
             inputs = (x_BLD, caption.modulations[i], caption.memories[i], rotary, mask, drop_paths[i])
             # A compiled block is for training; sheets and validation have forms of their own and run eagerly.
             run = block if self.training else block.forward
-            x_BLD = block.checkpointed(*inputs) if recompute else run(*inputs)
+            if recompute:
+                run = block.checkpointed if self.training else partial(Block.checkpointed, block)
+            x_BLD = run(*inputs)
         return self.logits(x_BLD, caption.pooled_BD)
 
     def read(self, text: TextCondition) -> CaptionContext:

@@ -5,7 +5,10 @@ from typing import Any
 
 import pytest
 import torch
+from torch._dynamo.backends.common import aot_autograd
 from torch._dynamo.utils import counters
+from torch._functorch.aot_autograd import make_boxed_func
+from torch._functorch.partitioners import min_cut_rematerialization_partition
 
 from infinity.scales import ASPECT_RATIOS, ScaleSchedule, published_schedule
 from infinity.training.transformer import engine
@@ -115,8 +118,14 @@ def test_compiled_checkpointing_has_the_gradients_of_a_plain_step(
     """The graphs are divided as for a card: attention and a product are kept, all else is computed again."""
     if attention == "windows" and not exhaustive:
         pytest.skip("one kernel is compiled by default; --exhaustive compiles this one too")
-    compile_, config = torch.compile, CONFIG.replace(depth=1)
-    monkeypatch.setattr(torch, "compile", lambda f, **o: compile_(f, backend="aot_eager_decomp_partition", **o))
+    compile_, config, graphs = torch.compile, CONFIG.replace(depth=1), list[torch.fx.GraphModule]()
+
+    def as_it_is(graph: torch.fx.GraphModule, _: Any) -> Any:
+        graphs.append(graph)
+        return make_boxed_func(graph.forward)
+
+    divided = aot_autograd(fw_compiler=as_it_is, bw_compiler=as_it_is, partition_fn=min_cut_rematerialization_partition)
+    monkeypatch.setattr(torch, "compile", lambda function, **options: compile_(function, backend=divided, **options))
     monkeypatch.setattr(engine, "check_compiler", lambda device: None)
     torch._dynamo.reset()
     counters.clear()
@@ -136,6 +145,11 @@ def test_compiled_checkpointing_has_the_gradients_of_a_plain_step(
         found.append({name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None})
     assert counters["stats"]["unique_graphs"] >= 1
     assert not counters["graph_break"]
+    backward = graphs[-1]
+    names = [str(node.target) for node in backward.graph.nodes]
+    assert sum("attention_backward" in name or "for_cpu_backward" in name for name in names) >= 2
+    assert not [name for name in names if "attention" in name and "backward" not in name], "attention is computed again"
+    assert any("gelu.default" in name for name in names), "the feed-forward is not computed again"
     assert found[0].keys() == found[1].keys()
     for name, gradient in found[0].items():
         torch.testing.assert_close(found[1][name], gradient, rtol=1e-3, atol=1e-3 * float(gradient.abs().max()))
