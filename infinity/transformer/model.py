@@ -142,7 +142,7 @@ class Transformer(nn.Module):
                 x_BLD = x_BLD + embedding
             inputs = (x_BLD, caption.modulations[i], caption.memories[i], rotary, mask, drop_paths[i])
             # A compiled block is for training; sheets and validation have forms of their own and run eagerly.
-            run = block if self.training else block.forward
+            run: Callable[..., Tensor] = block if self.training else block.forward
             if recompute:
                 run = block.checkpointed if self.training else partial(Block.checkpointed, block)
             x_BLD = run(*inputs)
