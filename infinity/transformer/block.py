@@ -147,7 +147,7 @@ class Block(nn.Module):
         Args:
             x_BLD: Residual stream without ``pending``, float32.
             pending: Last branch of the block before; None where it is added already.
-            modulation: As in ``forward``, like all that follow.
+            modulation: Adaptive norm and gates.
             text: Keys and values of the captions.
             rotary: Rotary position embedding of the L tokens.
             mask: Mask or cache.
