@@ -24,6 +24,10 @@ REACHED = {"products": 0.65, "attention": 0.5, "bytes": 0.75}
 """Shares of the data sheet that large kernels usually reach."""
 FLOAT32_FLOPS, BYTES_PER_S, LAUNCH_S = 67e12, 4.8e12, 5e-6
 """An H200's float32 FLOP/s and bytes per second, and the seconds in which the host starts a kernel."""
+TF32_FLOPS = 494e12
+"""Its FLOP/s in TF32, which torch lets convolutions in float32 use unless it is told otherwise."""
+HOST_BYTES_PER_S, COPY_S = 10e9, 20e-6
+"""Bytes per second of a copy to memory of the host that is not pinned, and the seconds to start one: guesses."""
 
 SCENARIOS = {"picture": "draw", "train": "train"}
 LAYOUTS = {"2B-released": "2B", "8B-released": "8B"}
@@ -44,7 +48,9 @@ def seconds_of(work: Work, left: Work = EAGER) -> float:
     """
     launches, moved = (work[what] * left[what] for what in ("launches", "moved"))
     half, full = (work["products"].get(kind, 0.0) for kind in ("bfloat16", "float32"))
-    card = half / (REACHED["products"] * PEAK_FLOPS) + full / (REACHED["products"] * FLOAT32_FLOPS)
+    convolved = work.get("convolutions", {}).get("float32", 0.0)
+    card = half / PEAK_FLOPS + (full - convolved) / FLOAT32_FLOPS + convolved / TF32_FLOPS
+    card /= REACHED["products"]
     card += sum(work["attention"].values()) / (REACHED["attention"] * PEAK_FLOPS)
     card += moved / (REACHED["bytes"] * BYTES_PER_S)
     return float(max(card, launches * LAUNCH_S))
@@ -81,19 +87,23 @@ def predict(case: Case, work: Mapping[str, Any]) -> dict[str, Any]:
     """Return the figures that a measurement of the case would have.
 
     Args:
-        case: Case of a published layout at the 1024 class, of the groups "picture" and "train".
+        case: Case of a published layout at the 1024 class.
         work: Counted scenarios by name.
     """
+    if case.group not in SCENARIOS:
+        return _predict_whole(case, work)
     scenario = "draw-trailing" if case.guidance_off else SCENARIOS[case.group]
     layout, config = LAYOUTS[case.model], transformer_preset(case.model)
     full = at_depth(work[f"{scenario}:{layout}:1"], work[f"{scenario}:{layout}:2"], config.depth)
-    left = fusion(work[_compiled(case)]) if _is_compiled(case) else EAGER
+    compiled = work[_compiled(case)] if _is_compiled(case) else None
+    left = EAGER if compiled is None else fusion(compiled)
     if case.group == "train":
         assert case.spec is not None, "trainings have a spec"
         schedule = Resolution(size=case.size).schedule(1.0)
         seconds = seconds_of(full, left)
         flops = training_flops(config, schedule, [128] * case.pictures)
-        return {"seconds": seconds, "mfu": flops / seconds / PEAK_FLOPS, "memory_gb": full["peak"] / 1e9}
+        kept = 0 if compiled is None else config.depth * compiled["kept"]  # beside what blocks without a compiler keep
+        return {"seconds": seconds, "mfu": flops / seconds / PEAK_FLOPS, "memory_gb": (full["peak"] + kept) / 1e9}
     coarse = seconds_of(full["coarse"], left)
     late = seconds_of(_minus(full["loop"], full["coarse"]), left)
     decoder = seconds_of(_minus(full, full["loop"]))
@@ -104,6 +114,27 @@ def predict(case: Case, work: Mapping[str, Any]) -> dict[str, Any]:
         "decoder_s": decoder,
         "memory_gb": full["peak"] / 1e9,
         "launches": full["launches"],
+    }
+
+
+def _predict_whole(case: Case, work: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the figures of the tokenizer, or of a save; the host waits for each tensor that it copies."""
+    layout = LAYOUTS[case.model]
+    if case.group == "save":
+        depth = transformer_preset(case.model).depth
+        one, two = (work[f"{_scenario(case)}:{layout}:{number}"] for number in (1, 2))
+        full = at_depth(one, two, depth)
+        return {
+            "seconds": full["copied"] / HOST_BYTES_PER_S + full["tensors"] * COPY_S,
+            "copied_gb": full["copied"] / 1e9,
+        }
+    found = work[f"{_scenario(case)}:{layout}:1"]
+    seconds = seconds_of(found)
+    return {
+        "seconds": seconds,
+        "seconds_per_picture": seconds / case.pictures,
+        "memory_gb": found["peak"] / 1e9,
+        "launches": found["launches"],
     }
 
 
@@ -137,7 +168,13 @@ def print_predictions(wanted: list[Case], measured: Path) -> None:
     """
     there = json.loads(measured.read_text())["cases"] if measured.exists() else {}
     predictable = [case for case in wanted if _is_predictable(case)]
-    keys = sorted({f"{_scenario(case)}:{LAYOUTS[case.model]}:{depth}" for case in predictable for depth in (1, 2)})
+    keys = sorted(
+        {
+            f"{_scenario(case)}:{LAYOUTS[case.model]}:{depth}"
+            for case in predictable
+            for depth in ((1,) if case.group in ("encode", "decode") else (1, 2))
+        }
+    )
     keys += sorted({_compiled(case) for case in predictable if _is_compiled(case)})
     work = counted(keys) if keys else {}
     for case in wanted:
@@ -161,13 +198,20 @@ def _compiled(case: Case) -> str:
 
 
 def _scenario(case: Case) -> str:
+    if case.group == "save":
+        return "save"
+    if case.group in ("encode", "decode"):
+        in_float32 = case.group == "decode" and not case.bfloat16
+        return f"{case.group}-{case.pictures}{'-f32' if in_float32 else ''}"
     return "draw-trailing" if case.guidance_off else SCENARIOS[case.group]
 
 
 def _is_predictable(case: Case) -> bool:
-    """Return whether the phantom counts this case: one picture, or a training step with 4 pictures of all weights."""
-    if case.model not in LAYOUTS or case.size != "1024" or case.group not in SCENARIOS:
+    """Return whether the phantom counts this case: of pictures one, of training steps those of all weights."""
+    if case.model not in LAYOUTS or (case.size != "1024" and case.group != "save"):
         return False
+    if case.group not in SCENARIOS:
+        return True
     if case.group == "picture":
         return case.pictures == 1
     return case.name in ("1024", "1024-compiled")

@@ -22,4 +22,5 @@ def compile_for_drawing(transformer: Transformer, *, backend: str = "inductor") 
     """
     torch._dynamo.config.recompile_limit = max(_MOST_GRAPHS, torch._dynamo.config.recompile_limit)
     for block in transformer.block_modules():
-        block.forward = torch.compile(block.forward, dynamic=True, backend=backend)  # type: ignore[method-assign]
+        block.self_attention.join()
+        block.advance = torch.compile(block.advance, dynamic=True, backend=backend)  # type: ignore[method-assign]

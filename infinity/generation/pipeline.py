@@ -174,9 +174,9 @@ class Pipeline:
             quantize_products(transformer, quantized)
         if in_bfloat16:
             store_products_as(transformer, torch.bfloat16)
+        models = transformer.to(device), tokenizer.to(device), text_encoder
         if compiled:
             compile_for_drawing(transformer)
-        models = transformer.to(device), tokenizer.to(device), text_encoder
         return cls(config, *models, model.digest, in_bfloat16, quantized, cache)
 
     def autocast(self) -> torch.autocast:

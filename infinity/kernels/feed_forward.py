@@ -16,13 +16,16 @@ from torch.autograd.function import once_differentiable
 from infinity.kernels.switch import uses_fast
 
 
-def feed_forward(x: Float[Tensor, "*batch D"], expand: nn.Linear, contract: nn.Linear) -> Float[Tensor, "*batch D"]:
+def feed_forward(
+    x: Float[Tensor, "*batch D"], expand: nn.Linear, contract: nn.Linear, *, recomputed: bool = False
+) -> Float[Tensor, "*batch D"]:
     """Linear, GELU in its tanh form, Linear (paper 3.1).
 
     Args:
         x: Input of any number of leading axes.
         expand: From D to the hidden width.
         contract: From the hidden width to D.
+        recomputed: Whether the backward pass computes the layer again anyway (activation checkpointing).
 
     Returns:
         A tensor of the shape of ``x``.
@@ -31,8 +34,40 @@ def feed_forward(x: Float[Tensor, "*batch D"], expand: nn.Linear, contract: nn.L
         weights = expand.weight, expand.bias, contract.weight, contract.bias
         result: Tensor = _FeedForward.apply(x, *weights)  # type: ignore[no-untyped-call]
         return result
+    if _gains_by_gelu_products(x, expand, contract, recomputed):
+        result = _with_gelu_product(x, expand, contract)
+        return result
     contracted: Tensor = contract(F.gelu(expand(x), approximate="tanh"))
     return contracted
+
+
+def _gains_by_gelu_products(x: Tensor, expand: nn.Linear, contract: nn.Linear, recomputed: bool) -> bool:
+    """Return whether the GELU's input is not needed later: plain layers on a GPU, where nothing is kept of them."""
+    if type(expand) is not nn.Linear or type(contract) is not nn.Linear or x.device.type != "cuda":
+        return False
+    return not torch.is_grad_enabled() or (recomputed and torch.compiler.is_compiling())
+
+
+def _with_gelu_product(x: Tensor, expand: nn.Linear, contract: nn.Linear) -> Tensor:
+    kind = x.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+    weights = expand.weight, expand.bias, contract.weight, contract.bias
+    result: Tensor = _FeedForwardAgain.apply(*(part.to(dtype) for part in (x, *weights)))  # type: ignore[no-untyped-call]
+    return result
+
+
+def gelu_product(
+    x: Float[Tensor, "*batch D"], weight: Float[Tensor, "H D"], bias: Float[Tensor, " H"]
+) -> Float[Tensor, "*batch H"]:
+    """Apply a linear map and the GELU in its tanh form; on a GPU in one kernel, which saves a pass over the result.
+
+    Torch's operation for that has the tanh form on a GPU alone, and applies it before the result is rounded. A compiler
+    keeps it as one call.
+    """
+    if x.device.type != "cuda":
+        return F.gelu(F.linear(x, weight, bias), approximate="tanh")
+    hidden: Tensor = torch._addmm_activation(bias, x.flatten(0, -2), weight.t(), use_gelu=True)
+    return hidden.view(*x.shape[:-1], -1)
 
 
 def _serves(x: Tensor, expand: nn.Linear, contract: nn.Linear) -> bool:
@@ -62,4 +97,27 @@ class _FeedForward(torch.autograd.Function):
         grad_x = (grad_hidden @ expand).view_as(x)
         if not learns:
             return grad_x, None, None, None, None
+        return grad_x, grad_hidden.t() @ flat, grad_hidden.sum(dim=0), grad_contract, grad.sum(dim=0)
+
+
+class _FeedForwardAgain(torch.autograd.Function):
+    """Keep the input alone, and compute the hidden features again; for compiled blocks with activation checkpointing.
+
+    They are computed again there in any case. As a function of its own the forward pass need not write the GELU's
+    input, so that the product applies the GELU. All arguments have one data type.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, expand: Tensor, bias: Tensor, contract: Tensor, end_bias: Tensor) -> Tensor:
+        ctx.save_for_backward(x, expand, bias, contract)
+        return F.linear(gelu_product(x, expand, bias), contract, end_bias)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
+        x, expand, bias, contract = ctx.saved_tensors
+        flat, grad = x.flatten(0, -2), grad.flatten(0, -2)
+        hidden = F.linear(flat, expand, bias)
+        grad_contract = grad.t() @ F.gelu(hidden, approximate="tanh")
+        grad_hidden = torch.ops.aten.gelu_backward(grad @ contract, hidden, approximate="tanh")
+        grad_x = (grad_hidden @ expand).view_as(x)
         return grad_x, grad_hidden.t() @ flat, grad_hidden.sum(dim=0), grad_contract, grad.sum(dim=0)

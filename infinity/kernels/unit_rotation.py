@@ -36,10 +36,38 @@ def unit_queries_and_keys(
         Queries and keys, float32, contiguous per head, as the attention kernels read them.
     """
     if not uses_fast(joint, "unit_rotation"):
+        if torch.compiler.is_compiling() and torch.is_grad_enabled():
+            query, key = _FusedUnitRotate.apply(joint, log_scale, rotary)  # type: ignore[no-untyped-call]
+            return query, key
         return plain_unit_queries_and_keys(joint, log_scale, rotary)
     rotary_LP = torch.view_as_complex(rotary)
     query, key = _UnitRotate.apply(joint.float(), log_scale, rotary_LP)  # type: ignore[no-untyped-call]
     return query, key
+
+
+def queries_keys_values(
+    joint: Float[Tensor, "B L M E"], log_scale: Float[Tensor, " N"], rotary: Float[Tensor, "L P 2"]
+) -> tuple[Float[Tensor, "B N L E"], Float[Tensor, "B N L E"], Float[Tensor, "B N L E"]]:
+    """Return queries and keys as ``unit_queries_and_keys`` does, and the values, from one product of all three.
+
+    Args:
+        joint: Queries, keys, then values of the N heads: M is 3 N.
+        log_scale: One number per head.
+        rotary: Cosine and sine of every pair of channels of the L tokens.
+
+    Returns:
+        Queries and keys, float32, and the values in the data type of ``joint``.
+    """
+    heads = len(log_scale)
+    query_key, value_BLNE = joint.split([2 * heads, heads], dim=2)
+    if uses_fast(joint, "unit_rotation"):
+        return *unit_queries_and_keys(query_key, log_scale, rotary), value_BLNE.transpose(1, 2)
+    query, key = plain_unit_queries_and_keys(query_key, log_scale, rotary)
+    # A compiler fuses kernels that read the same memory. No cosine is above 2, so that the values stay as they are; but
+    # reading cosines makes writing the values part of the kernel that writes queries and keys.
+    pairs = value_BLNE.unflatten(-1, (-1, 2))
+    value = torch.where(_by_head(rotary)[..., :1] > 2.0, 0.0, pairs).flatten(-2)
+    return query, key, value.transpose(1, 2)
 
 
 def plain_unit_queries_and_keys(
@@ -53,11 +81,53 @@ def plain_unit_queries_and_keys(
 
 
 def _rotated(x_BLNE: Float[Tensor, "B L N E"], rotary: Float[Tensor, "L P 2"]) -> Float[Tensor, "B N L E"]:
-    """Rotate adjacent pairs of channels in real numbers, which a compiler fuses with what stands before and after."""
-    even, odd = x_BLNE.unflatten(-1, (-1, 2)).unbind(-1)
-    cosine, sine = rotary[:, None].unbind(-1)
-    y_BLNE = torch.stack([even * cosine - odd * sine, even * sine + odd * cosine], dim=-1).flatten(-2)
-    return y_BLNE.transpose(1, 2)
+    """Rotate adjacent pairs of channels in real numbers, which a compiler fuses with what stands before and after.
+
+    (even, odd) becomes (even cos - odd sin, odd cos + even sin): the pair, plus the flipped pair with signs. A flip is
+    another order of reading for a compiler, where stacking two halves would be a kernel with two results.
+    """
+    return _turned(x_BLNE, rotary, forward=True).transpose(1, 2)
+
+
+def _turned(x_BLNE: Float[Tensor, "B L N E"], rotary: Float[Tensor, "L P 2"], *, forward: bool) -> Tensor:
+    """Rotate adjacent pairs of channels, or rotate them back."""
+    pairs = x_BLNE.unflatten(-1, (-1, 2))
+    cosine, sine = _by_head(rotary).split(1, dim=-1)
+    signs = torch.arange(-1, 2, 2, device=x_BLNE.device) * (1 if forward else -1)
+    turned: Tensor = (pairs * cosine + pairs.flip(-1) * (sine * signs)).flatten(-2)
+    return turned
+
+
+def _by_head(rotary: Float[Tensor, "*B L P 2"]) -> Float[Tensor, "*B L 1 P 2"]:
+    """Give rotations an axis of heads; those of some tokens of each picture, (B, 1, L, P, 2), have one elsewhere."""
+    return rotary.unsqueeze(1) if rotary.ndim == 3 else rotary.transpose(1, 2)
+
+
+class _FusedUnitRotate(torch.autograd.Function):
+    """The plain formula with the gradients of ``_UnitRotate`` in real numbers, for a compiler.
+
+    Only the input is kept. With u = x / |x| and g = rotate_back(dy) * scale, dx = (g - u (u.g)) / |x|, which a compiler
+    makes one kernel that reads x and dy; of autograd's own gradients it makes several.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, joint: Tensor, log_scale: Tensor, rotary: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(joint, log_scale, rotary)
+        return plain_unit_queries_and_keys(joint, log_scale, rotary)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
+        joint, log_scale, rotary = ctx.saved_tensors
+        factors = log_scale.clamp(max=MAX_LOG_SCALE).exp()[:, None], 1.0
+        found, products = [], []
+        for x, grad, factor in zip(joint.chunk(2, dim=2), grads, factors, strict=True):
+            inverse = torch.linalg.vector_norm(x.float(), dim=-1, keepdim=True).clamp_min(_MIN_LENGTH).reciprocal()
+            unit, back = x.float() * inverse, _turned(grad.float().transpose(1, 2), rotary, forward=False) * factor
+            along = (unit * back).sum(dim=-1, keepdim=True)
+            found.append(((back - unit * along) * inverse).to(joint.dtype))
+            products.append(along)
+        per_head = products[0].sum(dim=(0, 1, 3)) * (log_scale <= MAX_LOG_SCALE)
+        return torch.cat(found, dim=2), per_head, None
 
 
 class _UnitRotate(torch.autograd.Function):

@@ -109,11 +109,11 @@ class TrainStep(Generic[P]):
         if wrong is not None:
             return self._skipped(sums.seen, wrong)  # the next call drops the gradients
         if self.optimizer.clip_norm is not None:
-            clip(self.weights, self.optimizer.clip_norm, norm)
+            clip(self.weights, self.optimizer.clip_norm, norm_)
         state.optimizer.step()
         if adversary is not None:
             if adversary.config.clip_norm is not None:
-                clip(adversary.weights, adversary.config.clip_norm, adversary_norm)
+                clip(adversary.weights, adversary.config.clip_norm, float(adversary_norm))
             adversary.optimizer.step()
             adversary.count(sums.adversary_loss, sums.answers, window=guard.window)
         state.count(sums.loss, window=guard.window)

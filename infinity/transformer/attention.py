@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from infinity.kernels.unit_rotation import unit_queries_and_keys
+from infinity.kernels.unit_rotation import queries_keys_values, unit_queries_and_keys
 from infinity.transformer.cache import KeyValueCache
 from infinity.transformer.scale_attention import AttentionMask, attend, block_causal_attention
 
@@ -22,12 +23,25 @@ def cast_once(x: Tensor) -> Tensor:
     return x.to(torch.get_autocast_dtype(kind))
 
 
+class JoinedProducts(NamedTuple):
+    """Weights (3 D, D) and bias (3 D) of queries, keys and values; the keys' bias is zero."""
+
+    weight: Tensor
+    bias: Tensor
+
+
 class SelfAttention(nn.Module):
-    """Self-attention with queries and keys of length one, a learned scale per head, and RoPE; no bias on keys."""
+    """Self-attention with queries and keys of length one, a learned scale per head, and RoPE; no bias on keys.
+
+    Attributes:
+        joined: Queries, keys and values as one product, for drawing; None, the default, for two.
+    """
 
     def __init__(self, width: int, num_heads: int) -> None:
         super().__init__()
         self.num_heads = num_heads
+        self.joined: JoinedProducts | None = None
+        self._bias_versions = (0, 0)
         self.query_key = nn.Linear(width, 2 * width, bias=False)
         self.query_bias = nn.Parameter(torch.empty(width))
         self.value = nn.Linear(width, width)
@@ -41,15 +55,8 @@ class SelfAttention(nn.Module):
         mask: AttentionMask | KeyValueCache,
     ) -> Float[Tensor, "B L D"]:
         """Attend among all scales under the block-causal mask, or from one scale to those in the cache."""
-        x_BLD = cast_once(x_BLD)
-        bias = torch.cat([self.query_bias, torch.zeros_like(self.query_bias)])
-        if type(self.query_key) is nn.Linear:
-            joint = F.linear(x_BLD, self.query_key.weight, bias)  # fuses product and bias: one pass over memory
-        else:
-            joint = self.query_key(x_BLD) + bias  # an adapter (LoRA) has taken the place of the linear map
-        joint = joint.unflatten(-1, (2 * self.num_heads, -1))
-        value = self.value(x_BLD).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
-        query, key = (each.to(value.dtype) for each in unit_queries_and_keys(joint, self.log_scale, rotary))
+        query, key, value = self._read(cast_once(x_BLD), rotary)
+        query, key = query.to(value.dtype), key.to(value.dtype)
         if isinstance(mask, KeyValueCache):
             key, value = mask.extend(key, value)
             attended = attend(query, key, value, None, 1.0)
@@ -57,6 +64,54 @@ class SelfAttention(nn.Module):
             attended = block_causal_attention(query, key, value, mask)
         projected: Tensor = self.project(attended.transpose(1, 2).flatten(2))
         return projected
+
+    def _read(
+        self, x_BLD: Float[Tensor, "B L D"], rotary: Float[Tensor, "L P 2"]
+    ) -> tuple[Float[Tensor, "B N L E"], Float[Tensor, "B N L E"], Float[Tensor, "B N L E"]]:
+        """Return queries and keys, float32, and values."""
+        if self.joined is not None:
+            joint = F.linear(x_BLD, *self.joined).unflatten(-1, (3 * self.num_heads, -1))
+            return queries_keys_values(joint, self.log_scale, rotary)
+        bias = torch.cat([self.query_bias, torch.zeros_like(self.query_bias)])
+        if type(self.query_key) is nn.Linear:
+            joint = F.linear(x_BLD, self.query_key.weight, bias)  # fuses product and bias: one pass over memory
+        else:
+            joint = self.query_key(x_BLD) + bias  # an adapter (LoRA) has taken the place of the linear map
+        joint = joint.unflatten(-1, (2 * self.num_heads, -1))
+        value = self.value(x_BLD).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+        return *unit_queries_and_keys(joint, self.log_scale, rotary), value
+
+    @torch.no_grad()
+    def join(self) -> None:
+        """Compute queries, keys and values as one product from now on, for drawing alone.
+
+        The weights of both linear maps become views of one tensor. So names, shapes and numbers of a checkpoint stay,
+        and a change in place, such as that of an adapter, reaches the joined product. Layers that are not plain linear
+        maps, such as quantized ones, stay as they are.
+        """
+        self.joined = None
+        if type(self.query_key) is not nn.Linear or type(self.value) is not nn.Linear:
+            return
+        weight = torch.cat([self.query_key.weight, self.value.weight])
+        bias = torch.cat([self.query_bias, torch.zeros_like(self.query_bias), self.value.bias.float()])
+        width = len(self.query_bias)
+        self.query_key.weight = nn.Parameter(weight[: 2 * width], requires_grad=False)
+        self.value.weight = nn.Parameter(weight[2 * width :], requires_grad=False)
+        self.joined = JoinedProducts(weight, bias.to(weight.dtype))
+        self._bias_versions = self._versions_of_biases()
+
+    def join_again(self) -> None:
+        """Renew a joined product whose weights were moved, cast or replaced, or whose biases were changed, since."""
+        if self.joined is None:
+            return
+        memory = self.joined.weight.untyped_storage()._cdata
+        parts = (self.query_key.weight, self.value.weight)
+        is_same = all(part.untyped_storage()._cdata == memory for part in parts)
+        if not is_same or self._bias_versions != self._versions_of_biases():
+            self.join()
+
+    def _versions_of_biases(self) -> tuple[int, int]:
+        return self.query_bias._version, self.value.bias._version
 
 
 @dataclass(frozen=True, slots=True)

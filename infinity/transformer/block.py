@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
 from infinity.kernels.feed_forward import feed_forward
 from infinity.transformer.attention import CrossAttention, SelfAttention, TextMemory
@@ -25,6 +28,20 @@ class Modulation(NamedTuple):
     expand_gain: Tensor
     attend_shift: Tensor
     expand_shift: Tensor
+
+
+class PendingBranch(NamedTuple):
+    """Output of a block's last branch before it is added to the residual stream: gate (B, 1, D), branch (B, L, D).
+
+    Adding it is left to the next block, so that a compiler fuses the addition with that block's first norm.
+    """
+
+    gate: Tensor
+    branch: Tensor
+
+    def added_to(self, x_BLD: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
+        """Return the residual stream after the branch, float32."""
+        return torch.addcmul(x_BLD, self.gate, self.branch.float())
 
 
 class DropPathMask(NamedTuple):
@@ -49,9 +66,9 @@ class FeedForward(nn.Module):
         self.expand = nn.Linear(width, hidden_width)
         self.contract = nn.Linear(hidden_width, width)
 
-    def forward(self, x_BLD: Float[Tensor, "B L D"]) -> Float[Tensor, "B L D"]:
-        """Return a tensor of the same shape."""
-        return feed_forward(x_BLD, self.expand, self.contract)
+    def forward(self, x_BLD: Float[Tensor, "B L D"], *, recomputed: bool = False) -> Float[Tensor, "B L D"]:
+        """Return a tensor of the same shape; ``recomputed`` says that the backward pass computes it again."""
+        return feed_forward(x_BLD, self.expand, self.contract, recomputed=recomputed)
 
 
 class Block(nn.Module):
@@ -82,6 +99,8 @@ class Block(nn.Module):
         rotary: Float[Tensor, "L P 2"],
         mask: AttentionMask | KeyValueCache,
         drop_path: DropPathMask | None = None,
+        *,
+        recomputed: bool = False,
     ) -> Float[Tensor, "B L D"]:
         """Apply the block.
 
@@ -92,10 +111,55 @@ class Block(nn.Module):
             rotary: Rotary position embedding (RoPE) of the L tokens.
             mask: Block-causal mask in training, cache of keys and values in generation.
             drop_path: Factors of stochastic depth; None outside of training.
+            recomputed: Whether the backward pass computes the block again.
 
         Returns:
             The residual stream after the block, float32.
         """
+        x_BLD, pending = self.advance(x_BLD, None, modulation, text, rotary, mask, drop_path, recomputed=recomputed)
+        return pending.added_to(x_BLD)
+
+    def checkpointed(self, *inputs: Any) -> Float[Tensor, "B L D"]:
+        """Apply the block with activation checkpointing: the backward pass computes it again from its inputs.
+
+        Compiled, it keeps attention and the second product of the feed-forward, which are small for what they cost.
+
+        Args:
+            inputs: Arguments of ``forward``.
+        """
+        kept: Any = {"context_fn": _kept_contexts, "recomputed": True} if torch.compiler.is_compiling() else {}
+        result: Tensor = checkpoint(self.forward, *inputs, use_reentrant=False, **kept)
+        return result
+
+    def advance(
+        self,
+        x_BLD: Float[Tensor, "B L D"],
+        pending: PendingBranch | None,
+        modulation: Modulation,
+        text: TextMemory,
+        rotary: Float[Tensor, "L P 2"],
+        mask: AttentionMask | KeyValueCache,
+        drop_path: DropPathMask | None = None,
+        *,
+        recomputed: bool = False,
+    ) -> tuple[Float[Tensor, "B L D"], PendingBranch]:
+        """Apply the block like ``forward``, between two additions to the residual stream.
+
+        Args:
+            x_BLD: Residual stream without ``pending``, float32.
+            pending: Last branch of the block before; None where it is added already.
+            modulation: Adaptive norm and gates.
+            text: Keys and values of the captions.
+            rotary: Rotary position embedding of the L tokens.
+            mask: Mask or cache.
+            drop_path: Factors of stochastic depth.
+            recomputed: Whether the backward pass computes the block again.
+
+        Returns:
+            The residual stream before the feed-forward's addition, and what is to be added.
+        """
+        if pending is not None:
+            x_BLD = pending.added_to(x_BLD)
         m = modulation
         attend_gate = m.attend_gate if drop_path is None else m.attend_gate * drop_path.attend
         expand_gate = m.expand_gate if drop_path is None else m.expand_gate * drop_path.expand
@@ -104,4 +168,29 @@ class Block(nn.Module):
         read = self.cross_attention(self.cross_norm(x_BLD), text).float()
         x_BLD = x_BLD + read if self.cross_gate is None else torch.addcmul(x_BLD, self.cross_gate, read)
         normed = modulated_norm(x_BLD, m.expand_gain, m.expand_shift, self.norm_eps)
-        return torch.addcmul(x_BLD, expand_gate, self.feed_forward(normed).float())
+        return x_BLD, PendingBranch(expand_gate, self.feed_forward(normed, recomputed=recomputed))
+
+
+def is_kept(operation: object, shapes: Sequence[Sequence[int]]) -> bool:
+    """Return whether activation checkpointing of a compiled block keeps an operation's result.
+
+    It keeps attention, whose operations grow with the square of the tokens, and products whose result is smaller than
+    their input.
+
+    Args:
+        operation: Operation of torch.
+        shapes: Shapes of its tensors.
+    """
+    name = str(operation)
+    if "attention" in name:
+        return "backward" not in name
+    matrices = [shape for shape in shapes if len(shape) == 2]
+    return "addmm" in name and len(matrices) == 2 and matrices[1][1] < matrices[0][1]
+
+
+def _policy(_: Any, operation: object, *args: Any, **__: Any) -> CheckpointPolicy:
+    kept = is_kept(operation, [each.shape for each in args if isinstance(each, Tensor)])
+    return CheckpointPolicy.MUST_SAVE if kept else CheckpointPolicy.PREFER_RECOMPUTE
+
+
+_kept_contexts = partial(create_selective_checkpoint_contexts, _policy)

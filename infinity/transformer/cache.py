@@ -16,16 +16,22 @@ _LARGEST_SCALE = 65504.0
 
 
 class KeyValueCache:
-    """Keys and values of the scales generated so far; memory for ``capacity`` tokens is taken at the first scale."""
+    """Keys and values of the scales generated so far; memory for ``capacity`` tokens is taken at the first scale.
 
-    def __init__(self, capacity: int, form: CacheForm | None = None) -> None:
+    Attributes:
+        by_token: Whether all heads of a token lie side by side in memory, as products write them and attention kernels
+            of a GPU read them; else all tokens of a head do, which is faster on a CPU.
+    """
+
+    def __init__(self, capacity: int, form: CacheForm | None = None, *, by_token: bool = False) -> None:
         """Start without any token.
 
         Args:
             capacity: Number of tokens of all scales.
             form: Form of the stored numbers; None for that of the keys and values themselves.
+            by_token: Order in memory.
         """
-        self.capacity, self.form = capacity, form
+        self.capacity, self.form, self.by_token = capacity, form, by_token
         self.length = 0
         self._stored: tuple[Tensor, ...] = ()
 
@@ -35,7 +41,7 @@ class KeyValueCache:
         """Store a scale's keys and values and return those of all scales so far, as they were stored."""
         new = (keys, values) if self.form is None else (*to_int8(keys), *to_int8(values))
         if self.length == 0:
-            self._stored = tuple(each.new_empty(*each.shape[:2], self.capacity, each.shape[3]) for each in new)
+            self._stored = tuple(self._empty(each) for each in new)
         end = self.length + keys.shape[2]
         for stored, each in zip(self._stored, new, strict=True):
             stored[:, :, self.length : end] = each
@@ -44,6 +50,12 @@ class KeyValueCache:
         if self.form is None:
             return found[0], found[1]
         return from_int8(found[0], found[1], keys.dtype), from_int8(found[2], found[3], values.dtype)
+
+    def _empty(self, like: Tensor) -> Tensor:
+        batch, heads, _, width = like.shape
+        if self.by_token:
+            return like.new_empty(batch, self.capacity, heads, width).transpose(1, 2)
+        return like.new_empty(batch, heads, self.capacity, width)
 
     def first(self, batch_size: int) -> KeyValueCache:
         """Return a cache of the first samples, which shares the memory; the old one must not be used any more."""
@@ -54,7 +66,7 @@ class KeyValueCache:
         return self._of(tuple(stored[rows] for stored in self._stored))
 
     def _of(self, stored: tuple[Tensor, ...]) -> KeyValueCache:
-        cache = KeyValueCache(self.capacity, self.form)
+        cache = KeyValueCache(self.capacity, self.form, by_token=self.by_token)
         cache.length, cache._stored = self.length, stored
         return cache
 

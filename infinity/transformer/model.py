@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, cast
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from infinity.scales import ScaleSchedule
 from infinity.text import TextCondition
 from infinity.transformer.attention import CaptionPool, TextMemory
-from infinity.transformer.block import Block, DropPathMask, Modulation, modulated_norm
+from infinity.transformer.block import Block, DropPathMask, Modulation, PendingBranch, modulated_norm
 from infinity.transformer.cache import CacheForm, KeyValueCache
 from infinity.transformer.config import TransformerConfig
 from infinity.transformer.initialisation import init_weights
@@ -159,8 +159,10 @@ class Transformer(nn.Module):
                 x_BLD = x_BLD + embedding
             inputs = (x_BLD, caption.modulations[i], caption.memories[i], rotary, mask, drop_paths[i])
             # A compiled block is for training; sheets and validation have forms of their own and run eagerly.
-            run = block if self.training else block.forward
-            x_BLD = checkpoint(run, *inputs, use_reentrant=False) if recompute else run(*inputs)
+            run: Callable[..., Tensor] = block if self.training else block.forward
+            if recompute:
+                run = block.checkpointed if self.training else partial(Block.checkpointed, block)
+            x_BLD = run(*inputs)
         return self.logits(x_BLD, caption.pooled_BD)
 
     def read(self, text: TextCondition) -> CaptionContext:
@@ -184,7 +186,10 @@ class Transformer(nn.Module):
     def start_decoding(self, text: TextCondition, schedule: ScaleSchedule) -> Decoding:
         """Read the captions and make empty caches for ``schedule``."""
         self._check(text, None, schedule)
-        caches = tuple(KeyValueCache(schedule.num_tokens, self.cache_form) for _ in self.blocks)
+        on_gpu = text.features_TD.device.type == "cuda"
+        caches = tuple(KeyValueCache(schedule.num_tokens, self.cache_form, by_token=on_gpu) for _ in self.blocks)
+        for block in self.block_modules():
+            block.self_attention.join_again()
         return Decoding(self.read(text), caches, schedule)
 
     def decode_scale(
@@ -218,13 +223,15 @@ class Transformer(nn.Module):
         if chosen_Bm is not None:
             x_BMD = x_BMD.gather(1, chosen_Bm.unsqueeze(-1).expand(-1, -1, x_BMD.shape[-1]))
             rotary = rotary[chosen_Bm].unsqueeze(1)  # (B, 1, m, P, 2): pictures differ in positions, heads do not
+        pending: PendingBranch | None = None
         for i, block in enumerate(self.block_modules()):
             if self.scale_embedding is not None and self.config.adds_scale_embedding(i):
-                x_BMD = x_BMD + self.scale_embedding[k]
-            x_BMD = block.forward(x_BMD, caption.modulations[i], caption.memories[i], rotary, decoding.caches[i])
+                x_BMD, pending = _complete(x_BMD, pending) + self.scale_embedding[k], None
+            inputs = (caption.modulations[i], caption.memories[i], rotary, decoding.caches[i])
+            x_BMD, pending = block.advance(x_BMD, pending, *inputs)
             if mix is not None:
-                x_BMD = mix(i, x_BMD)
-        return x_BMD
+                x_BMD, pending = mix(i, _complete(x_BMD, pending)), None
+        return _complete(x_BMD, pending)
 
     def logits(
         self, x_BLD: Float[Tensor, "B L D"], pooled_BD: Float[Tensor, "B D"]
@@ -294,6 +301,11 @@ class Transformer(nn.Module):
                 f"Transformer: expected inputs of shape {expected} (captions, tokens after the first scale, bits of a "
                 f"token), got {tuple(inputs_BMC.shape)}; another schedule or tokenizer?"
             )
+
+
+def _complete(x_BLD: Float[Tensor, "B L D"], pending: PendingBranch | None) -> Float[Tensor, "B L D"]:
+    """Return the residual stream with the branch that was not added yet."""
+    return x_BLD if pending is None else pending.added_to(x_BLD)
 
 
 def _draw(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import operator
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch._dynamo.device_interface import CudaInterface
+from torch._functorch.aot_autograd import aot_function
+from torch._functorch.partitioners import min_cut_rematerialization_partition
 from torch._inductor import compile_fx, scheduler
 from torch._inductor import config as inductor
 from torch._inductor.debug import DebugContext
@@ -28,11 +31,11 @@ from torch._inductor.graph import GraphLowering
 from torch._inductor.scheduler import BaseSchedulerNode
 from torch._inductor.virtualized import V
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils.checkpoint import CheckpointPolicy
 
-from infinity.kernels.switch import use_kernels
 from infinity.transformer import TransformerConfig, scale_attention
 from infinity.transformer.attention import TextMemory
-from infinity.transformer.block import Block, DropPathMask, Modulation
+from infinity.transformer.block import Block, DropPathMask, Modulation, PendingBranch, is_kept
 from infinity.transformer.cache import KeyValueCache
 from infinity.transformer.scale_attention import AttentionMask
 
@@ -120,7 +123,7 @@ def _for_the_card() -> Iterator[None]:
         return CARD
 
     with (
-        use_kernels("plain"),  # as ``uses_fast`` says inside compiled code
+        patch.object(torch.compiler, "is_compiling", lambda: True),  # so that the code takes its forms for a compiler
         patch.object(F, "scaled_dot_product_attention", _attend),
         patch.object(scale_attention, "_flex", lambda device: _attend),
         patch.object(CudaInterface, "get_device_properties", staticmethod(card)),
@@ -134,6 +137,65 @@ def _for_the_card() -> Iterator[None]:
         yield
 
 
+@dataclass(frozen=True, slots=True)
+class Checkpointed:
+    """Kernels of a function with activation checkpointing.
+
+    Attributes:
+        forward: Kernels of the forward pass.
+        backward: Kernels of the backward pass, in which the forward pass is computed again.
+        kept: Bytes that the forward pass leaves beside the function's arguments and its result.
+    """
+
+    forward: list[Kernel]
+    backward: list[Kernel]
+    kept: int
+
+
+def fused_checkpointed(function: Callable[..., Tensor], arguments: list[Tensor]) -> Checkpointed:
+    """Divide a function into forward and backward pass as the compiler does, and fuse both.
+
+    What ``is_kept`` names is kept, as in ``Block.checkpointed``; all else is computed again.
+
+    Args:
+        function: Function of tensors alone with one result.
+        arguments: Fake tensors on the card.
+    """
+    graphs: list[tuple[torch.fx.GraphModule, Sequence[Tensor]]] = []
+
+    def take(graph: torch.fx.GraphModule, inputs: Sequence[Tensor]) -> torch.fx.GraphModule:
+        graphs.append((graph, inputs))
+        return graph
+
+    def divide(joint: torch.fx.GraphModule, inputs: Any, **options: Any) -> Any:
+        for node in joint.graph.nodes:
+            if node.op == "call_function":
+                node.meta["recompute"] = _policy_of(node)
+                node.meta["ac_graph_id"] = 0
+        return min_cut_rematerialization_partition(joint, inputs, **options)
+
+    with _for_the_card():
+        table = select_decomp_table()
+        divided = aot_function(function, take, take, partition_fn=divide, decompositions=table)(*arguments)
+        divided.backward(torch.empty_like(divided))
+        kernels = []
+        for graph, inputs in graphs:
+            kernels.append(_lowered(graph, list(inputs), is_inference=False))
+    results = graphs[0][0].graph.output_node().args[0]
+    given = {node.name for node in graphs[0][0].graph.nodes if node.op == "placeholder"}
+    kept = [node.meta["val"] for node in results[1:] if node.name not in given]
+    return Checkpointed(*kernels, sum(each.numel() * each.itemsize for each in kept))
+
+
+def _policy_of(node: torch.fx.Node) -> CheckpointPolicy:
+    """Return what checkpointing does with a node; a part of a result goes with the whole."""
+    if node.target is operator.getitem:
+        return _policy_of(node.args[0])  # type: ignore[arg-type]
+    values = [each.meta.get("val") for each in node.all_input_nodes]
+    kept = is_kept(node.target, [value.shape for value in values if isinstance(value, Tensor)])
+    return CheckpointPolicy.MUST_SAVE if kept else CheckpointPolicy.PREFER_RECOMPUTE
+
+
 def fused(function: Callable[..., Any], arguments: list[Tensor], *, learns: bool = False) -> list[Kernel]:
     """Return the kernels of a function as the compiler would fuse it; to be called inside ``card.running()``.
 
@@ -142,17 +204,21 @@ def fused(function: Callable[..., Any], arguments: list[Tensor], *, learns: bool
         arguments: Fake tensors on the card.
         learns: Whether the function computes gradients of its own.
     """
-    mode = torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.FAKE)
     with _for_the_card(), torch.set_grad_enabled(learns):
         table = select_decomp_table()
         graph = make_fx(function, decomposition_table=table, tracing_mode="real", _allow_non_fake_inputs=True)(
             *arguments
         )
         graph.graph.eliminate_dead_code()
-        with V.set_fake_mode(mode), torch.no_grad():
-            joint_graph_passes(graph)
-            compile_fx._recursive_post_grad_passes(graph, not learns)
-            return _scheduled(graph, arguments)
+        return _lowered(graph, arguments, is_inference=not learns)
+
+
+def _lowered(graph: torch.fx.GraphModule, arguments: list[Tensor], *, is_inference: bool) -> list[Kernel]:
+    mode = torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.FAKE)
+    with V.set_fake_mode(mode), torch.no_grad():
+        joint_graph_passes(graph)
+        compile_fx._recursive_post_grad_passes(graph, is_inference)
+        return _scheduled(graph, arguments)
 
 
 def _scheduled(graph: torch.fx.GraphModule, arguments: list[Tensor]) -> list[Kernel]:
@@ -182,7 +248,7 @@ def _kernel(node: BaseSchedulerNode) -> Kernel:
     return Kernel(kind, names, _moved_by_call(parts[0]))
 
 
-PRODUCTS = frozenset({"mm", "addmm", "bmm", "baddbmm"})
+PRODUCTS = frozenset({"mm", "addmm", "bmm", "baddbmm", "_addmm_activation"})
 
 
 def _moved_by_call(node: Any) -> int:
@@ -231,16 +297,23 @@ def block_inputs(config: TransformerConfig, *, batch: int, tokens: int) -> list[
 def call_block(
     block: Block,
     inputs: Sequence[Tensor],
-    mask: AttentionMask | KeyValueCache,
-    weights: Mapping[str, Tensor] | None = None,
+    mask: AttentionMask,
+    weights: Mapping[str, Tensor],
 ) -> Tensor:
-    """Run a block in bfloat16 on the tensors of ``block_inputs``; drop path takes part where weights are given."""
+    """Run a training's block in bfloat16 on the tensors of ``block_inputs``, with drop path."""
     x, keys, values, rotary, attend, expand, *modulation = inputs
-    drop_path = None if weights is None else DropPathMask(attend, expand)
+    drop_path = DropPathMask(attend, expand)
     arguments = (x, Modulation(*modulation), TextMemory(keys, values, None), rotary, mask, drop_path)
     with torch.autocast("cuda", torch.bfloat16, cache_enabled=False):
-        if weights is None:
-            result: Tensor = block(*arguments)
-            return result
-        learned: Tensor = torch.func.functional_call(block, dict(weights), arguments)
+        learned: Tensor = torch.func.functional_call(block, dict(weights), arguments, {"recomputed": True})
         return learned
+
+
+def draw_block(
+    block: Block, inputs: Sequence[Tensor], cache: KeyValueCache, branch: Tensor
+) -> tuple[Tensor, PendingBranch]:
+    """Run a block in bfloat16 as the loop over scales does, after another block whose last branch is not added yet."""
+    x, keys, values, rotary, _attend, _expand, *modulation = inputs
+    m = Modulation(*modulation)
+    with torch.autocast("cuda", torch.bfloat16, cache_enabled=False):
+        return block.advance(x, PendingBranch(m.expand_gate, branch), m, TextMemory(keys, values, None), rotary, cache)

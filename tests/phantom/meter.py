@@ -32,7 +32,7 @@ FREE_OF_LAUNCH = frozenset(
     "view", "view_as_complex", "view_as_real", "conj", "_conj"}
 )  # fmt: skip
 """Operations that start no kernel: views, and memory without content."""
-MATRIX = frozenset({"mm", "addmm", "bmm", "baddbmm"})
+MATRIX = frozenset({"mm", "addmm", "bmm", "baddbmm", "_addmm_activation"})
 WAITS = frozenset({"_local_scalar_dense", "nonzero", "masked_select", "is_nonzero"})
 """Operations for whose result the host waits."""
 
@@ -44,6 +44,7 @@ class Meter(TorchDispatchMode):
         launches: Kernels by name of the operation.
         moved: Bytes that the kernels read and write.
         product_flops: Operations of matrix products and convolutions by data type.
+        convolution_flops: Those of convolutions alone.
         attention_flops: Operations of fused attention by data type.
         waits: Waits of the host for the card, and copies between both, by name.
         live: Bytes of all tensors on the card.
@@ -54,6 +55,7 @@ class Meter(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]
         self.launches: collections.Counter[str] = collections.Counter()
         self.product_flops: collections.Counter[str] = collections.Counter()
+        self.convolution_flops: collections.Counter[str] = collections.Counter()
         self.attention_flops: collections.Counter[str] = collections.Counter()
         self.waits: collections.Counter[str] = collections.Counter()
         self.moved = self.live = self.peak = 0
@@ -61,7 +63,8 @@ class Meter(TorchDispatchMode):
 
     def restart(self) -> None:
         """Forget all counts; the peak begins at what is alive."""
-        for counts in (self.launches, self.product_flops, self.attention_flops, self.waits):
+        flops = (self.product_flops, self.convolution_flops, self.attention_flops)
+        for counts in (self.launches, *flops, self.waits):
             counts.clear()
         self.moved, self.peak = 0, self.live
 
@@ -98,7 +101,9 @@ class Meter(TorchDispatchMode):
         elif name == "convolution":
             image, weight = given[:2]
             taps = weight.numel() // weight.shape[0]
-            self.product_flops[_short(image.dtype)] += 2 * made[0].numel() * taps
+            number = 2 * made[0].numel() * taps
+            self.product_flops[_short(image.dtype)] += number
+            self.convolution_flops[_short(image.dtype)] += number
 
     def _see(self, tensor: Tensor) -> None:
         if tensor.device.type != "cuda" or isinstance(tensor, DTensor):

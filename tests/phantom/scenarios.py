@@ -32,7 +32,7 @@ from infinity.transformer import Transformer  # noqa: E402
 from infinity.transformer.cache import KeyValueCache  # noqa: E402
 from infinity.transformer.precision import store_products_as  # noqa: E402
 from infinity.transformer.scale_attention import AttentionMask  # noqa: E402
-from tests.phantom.fusion import block_inputs, call_block, fused, summed  # noqa: E402
+from tests.phantom.fusion import block_inputs, call_block, draw_block, fused, fused_checkpointed, summed  # noqa: E402
 from tests.phantom.meter import Meter, _share, metered  # noqa: E402
 from tests.phantom.workers import workers  # noqa: E402
 
@@ -60,6 +60,7 @@ def _figures(meter: Meter, resting: int) -> Figures:
         "casts": meter.launches["_to_copy"],
         "moved": meter.moved,
         "products": dict(meter.product_flops),
+        "convolutions": dict(meter.convolution_flops),
         "attention": dict(meter.attention_flops),
     }
 
@@ -126,6 +127,47 @@ def tokenize(layout: str, number: int) -> Figures:
         return {"encode": encoded, "reconstruct": _figures(meter, resting), "bytes_each": each}
 
 
+def encode(layout: str, number: int) -> Figures:
+    """Encode pictures in float32, as trainings do."""
+    with card.running(), metered() as meter, torch.no_grad():
+        tokenizer = Tokenizer(tokenizer_preset(LAYOUTS[layout][1])).eval().to(CUDA)
+        images = torch.empty(number, 3, 1024, 1024, device=CUDA)
+        meter.restart()
+        resting = meter.live
+        tokenizer.encode(images)
+        return _figures(meter, resting)
+
+
+def decode(layout: str, number: int, *, bfloat16: bool = True) -> Figures:
+    """Decode the sum of codes of some pictures."""
+    with card.running(), metered() as meter, torch.no_grad():
+        tokenizer = Tokenizer(tokenizer_preset(LAYOUTS[layout][1])).eval().to(CUDA)
+        grid = (SCHEDULE.unfolded() if tokenizer.config.fold else SCHEDULE).last_grid
+        features = torch.empty(number, tokenizer.config.num_bits, *grid, device=CUDA)
+        meter.restart()
+        resting = meter.live
+        with torch.autocast("cuda", torch.bfloat16, enabled=bfloat16):
+            tokenizer.decode(features)
+        return _figures(meter, resting)
+
+
+def save(layout: str, depth: int) -> Figures:
+    """Count the bytes on the card that a save in the background copies to the host while the training waits.
+
+    The training is that of ``benchmarks.gpu``: the 256 class, float32 weights and moments, no averages.
+    """
+    spec = _spec(layout, depth, engine=EngineConfig())
+    spec = spec.replace(loop=spec.loop.replace(ema_decay=None))
+    with card.running(), metered():
+        load = Load(Resolution(size="256").schedule(1.0), 1, 1, 128)
+        rehearsal = rehearse(
+            spec, load, tokenizer=tokenizer_preset(LAYOUTS[layout][1]), real=False, device=CUDA, bfloat16=True
+        )
+        rehearsal.step()
+        held = [tensor for _, tensor in rehearsal.state.held() if tensor.device.type == "cuda"]
+        return {"copied": sum(tensor.nbytes for tensor in held), "tensors": len(held)}
+
+
 def _spec(
     layout: str, depth: int, *, shard: bool = False, offload: bool = False, **changes: Any
 ) -> TrainTransformerSpec:
@@ -174,16 +216,19 @@ def compiled_draw(layout: str, depth: int) -> Figures:
         model = Transformer(config).eval()
         store_products_as(model, torch.bfloat16)
         block, span = model.to(CUDA).block_modules()[0], SCHEDULE.spans[-1]
+        block.self_attention.join()
         inputs = block_inputs(config, batch=2, tokens=span.stop - span.start)
-        heads = (2, config.num_heads, SCHEDULE.num_tokens, config.width // config.num_heads)
-        memory = [torch.empty(heads, device=CUDA, dtype=torch.bfloat16) for _ in range(2)]
+        branch = torch.empty(inputs[0].shape, device=CUDA, dtype=torch.bfloat16)
+        heads = (2, SCHEDULE.num_tokens, config.num_heads, config.width // config.num_heads)
+        memory = [torch.empty(heads, device=CUDA, dtype=torch.bfloat16).transpose(1, 2) for _ in range(2)]
 
-        def run(keys: torch.Tensor, values: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
-            cache = KeyValueCache(span.stop)
+        def run(keys: torch.Tensor, values: torch.Tensor, branch: torch.Tensor, *rest: torch.Tensor) -> Any:
+            cache = KeyValueCache(span.stop, by_token=True)
             cache.length, cache._keys, cache._values = span.start, keys, values
-            return call_block(block, rest, cache)
+            x, pending = draw_block(block, rest, cache, branch)
+            return x, pending.branch
 
-        arguments = [*memory, *inputs]
+        arguments = [*memory, branch, *inputs]
         with metered() as meter, torch.no_grad():
             run(*arguments)
             eager = {"launches": meter.launches.total(), "moved": meter.moved}
@@ -193,7 +238,7 @@ def compiled_draw(layout: str, depth: int) -> Figures:
 def compiled_train(layout: str, depth: int) -> Figures:
     """Count one block in a step of the 1024 class with activation checkpointing: eager and as the compiler fuses it.
 
-    Its forward pass, then in one graph the same again and the backward pass.
+    Its forward pass, then in one graph the same again and the backward pass; compiled, some results are kept.
 
     Args:
         layout: Key of ``LAYOUTS``.
@@ -223,8 +268,8 @@ def compiled_train(layout: str, depth: int) -> Figures:
                 forward(*arguments)
             backward(grad, *arguments)
             eager = {"launches": meter.launches.total(), "moved": meter.moved}
-        kernels = fused(forward, arguments) + fused(backward, [grad, *arguments], learns=True)
-        return {"eager": eager, "compiled": summed(kernels)}
+        found = fused_checkpointed(forward, arguments)
+        return {"eager": eager, "compiled": summed(found.forward + found.backward), "kept": found.kept}
 
 
 def _training(**changes: Any) -> Callable[[str, int], Figures]:
@@ -239,6 +284,12 @@ SCENARIOS: dict[str, Callable[[str, int], Figures]] = {
     "draw-32": lambda layout, depth: draw(layout, depth, 32),
     "sheet": lambda layout, depth: draw(layout, depth, 8, held=55 * 10**9),
     "tokenize": lambda layout, depth: tokenize(layout, 7),
+    "encode-1": lambda layout, depth: encode(layout, 1),
+    "encode-4": lambda layout, depth: encode(layout, 4),
+    "decode-1": lambda layout, depth: decode(layout, 1),
+    "decode-1-f32": lambda layout, depth: decode(layout, 1, bfloat16=False),
+    "decode-4": lambda layout, depth: decode(layout, 4),
+    "save": save,
     "train": train,
     "train-lora": _training(adapters=AdapterConfig(), start_from="start"),
     "train-shard": _training(shard=True),

@@ -12,6 +12,7 @@ import torch
 from infinity.generation.memory import picture_bytes
 from infinity.presets import transformer_preset
 from infinity.scales import published_schedule
+from infinity.transformer import Transformer
 from tests.fixtures.limits import AGES_S
 from tests.phantom import card
 
@@ -26,10 +27,11 @@ BY_DEFAULT = (
     *("draw:2B:1", "draw:2B:2", "draw-trailing:2B:2", "sheet:8B:1", "tokenize:2B:1", "train:2B:1", "train:2B:2"),
     *("train-shard:2B:1", "train-offload:2B:1"),
     *("compiled-draw:2B:1", "compiled-train:2B:1"),
+    *("encode-4:2B:1", "decode-4:2B:1", "save:2B:1"),
 )
 SWEEP = (
     *("draw:8B:1", "draw:8B:2", "draw-trailing:8B:2", "draw-32:2B:2", "draw-32:8B:2", "sheet:2B:2", "tokenize:8B:1"),
-    *("compiled-draw:8B:1", "compiled-train:8B:1"),
+    *("compiled-draw:8B:1", "compiled-train:8B:1", "encode-4:8B:1", "decode-4:8B:1"),
     *("train:8B:1", "train:8B:2", "train-shard:8B:1", "train-offload:8B:1"),
     *(f"train-{switch}:{layout}:2" for switch in SWITCHES for layout in NAMES),
 )
@@ -140,6 +142,22 @@ def test_encoding_and_decoding_take_what_they_are_said_to_take(figures: dict[str
             assert found[what]["peak"] <= ALLOWED
 
 
+def test_four_pictures_are_encoded_or_decoded_in_one_pass(figures: dict[str, Any]) -> None:
+    """17 GB are the most that encoder and decoder take, whatever the card has."""
+    for key, _, found in _each(figures, "encode-4", "decode-4"):
+        assert found["peak"] <= 17e9, key
+        assert sum(found["convolutions"].values()) > 0.8 * sum(found["products"].values()), key
+
+
+def test_a_save_copies_weights_and_moments_and_nothing_else(figures: dict[str, Any]) -> None:
+    """Three float32 numbers per weight, and one step count per weight tensor, which lies on the card too."""
+    config = transformer_preset(NAMES["2B"]).replace(depth=1)
+    with torch.device("meta"):
+        weights = [weight.numel() for weight in Transformer(config).parameters()]
+    found = figures["save:2B:1"]
+    assert 12 * sum(weights) <= found["copied"] <= 12 * sum(weights) + 4 * len(weights)
+
+
 def test_a_training_step_of_the_1024_class_fits(figures: dict[str, Any]) -> None:
     """On one card the 2B layout with averages and moments; on each of eight cards either layout, also offloaded."""
     assert _at_full_depth(figures, "train", "2B", "peak") <= ALLOWED
@@ -161,18 +179,23 @@ def test_weights_are_where_the_switches_put_them(figures: dict[str, Any]) -> Non
 
 
 def test_the_compiler_fuses_a_block_into_few_kernels(figures: dict[str, Any]) -> None:
-    """Seven products and two attentions stay; nine kernels do all the rest."""
+    """Six products and two attentions stay; four kernels do all the rest."""
     for key, _, found in _each(figures, "compiled-draw"):
-        assert 9 < found["compiled"]["launches"] <= 18, key
+        assert 8 < found["compiled"]["launches"] <= 12, key
         assert found["eager"]["launches"] <= 46, key
 
 
 def test_a_compiled_training_step_moves_little_more_than_half_of_the_bytes(figures: dict[str, Any]) -> None:
-    """The weights of all blocks are 2.0 billion; the update alone moves what it moves without a compiler."""
+    """The weights of all blocks are 2.0 billion; the update alone moves what it moves without a compiler.
+
+    What compiled blocks keep for the backward pass fits beside everything else.
+    """
     for key, layout, found in _each(figures, "compiled-train"):
         left = found["compiled"]["moved"] / found["eager"]["moved"]
-        assert 0.4 < left <= 0.55, key
+        assert 0.35 < left <= 0.46, key
         if layout == "2B":
             whole = _at_full_depth(figures, "train", layout, "moved")
             saved = found["eager"]["moved"] - found["compiled"]["moved"]
-            assert whole - transformer_preset(NAMES[layout]).depth * saved <= 1.65e12
+            depth = transformer_preset(NAMES[layout]).depth
+            assert whole - depth * saved <= 1.3e12
+            assert _at_full_depth(figures, "train", layout, "peak") + depth * found["kept"] <= ALLOWED

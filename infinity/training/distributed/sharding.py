@@ -168,7 +168,11 @@ def gradient_norm(weights: Iterable[Tensor]) -> Tensor:
     return square.sqrt()
 
 
-def clip(weights: Iterable[Tensor], max_norm: float, norm: Tensor) -> None:
-    """Scale all gradients in place so that their norm, at present ``norm``, is at most ``max_norm``."""
-    gradients = [local(weight.grad) for weight in weights if weight.grad is not None]
-    torch._foreach_mul_(gradients, torch.clamp(max_norm / (norm + 1e-6), max=1.0))
+def clip(weights: Iterable[Tensor], max_norm: float, norm: float) -> None:
+    """Scale all gradients in place so that their norm, at present ``norm``, is at most ``max_norm``.
+
+    A smaller norm leaves them as they are, without a pass over memory.
+    """
+    factor = float(torch.clamp(max_norm / (torch.tensor(norm) + 1e-6), max=1.0))  # in float32, like the gradients
+    if factor < 1.0:
+        torch._foreach_mul_([local(weight.grad) for weight in weights if weight.grad is not None], factor)

@@ -76,6 +76,9 @@ def set_up(transformer: Transformer, config: EngineConfig, device: torch.device,
         layers = (block.self_attention, block.cross_attention, block.feed_forward) if sharded else (block,)
         for layer in layers:
             layer.compile(dynamic=True)
+        if not sharded:
+            # The pass that computes the block again is part of the graph, so that a compiler fuses it with gradients.
+            block.checkpointed = torch.compile(block.checkpointed, dynamic=True)  # type: ignore[method-assign]
 
 
 def begin(config: EngineConfig, device: torch.device) -> None:

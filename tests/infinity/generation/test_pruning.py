@@ -10,6 +10,7 @@ from infinity.evaluation.pictures.store import Drawing, PictureStore
 from infinity.generation import PyramidGuidance, SamplingConfig, generate
 from infinity.generation.picture_files import DrawingSettings
 from infinity.generation.pruning import PrunedScales, computed_tokens
+from infinity.kernels.switch import use_kernels
 from infinity.transformer import Transformer
 from tests.fixtures.tiny_pipeline import PROMPTS, SCHEDULE, SEEDS, tiny_parts
 
@@ -36,6 +37,13 @@ def test_the_tokens_furthest_from_the_mean_are_computed_and_never_none(share: fl
         assert kept == sorted(set(kept))
         left = [float(row[i]) for i in range(length) if i not in kept]
         assert not left or max(left) <= float(row[kept].min())
+
+
+def test_plain_kernels_leave_out_the_same_tokens() -> None:
+    """Compiled blocks take the plain formulas."""
+    with use_kernels("plain"):
+        plain = drawn(GUIDED)
+    assert (plain == drawn(GUIDED)).float().mean() > 0.99
 
 
 def test_shares_of_nothing_change_no_bit() -> None:

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from infinity.kernels.feed_forward import feed_forward
+from infinity.kernels.feed_forward import _gains_by_gelu_products, _with_gelu_product, feed_forward
 
 
 @pytest.mark.parametrize("frozen", [False, True])
@@ -46,3 +46,32 @@ def test_less_is_kept_for_the_backward_pass() -> None:
 
     assert kept(lambda: feed_forward(x, expand, contract)) == 640
     assert kept(lambda: contract(F.gelu(expand(x), approximate="tanh"))) == 1280
+
+
+@pytest.mark.parametrize("shape", [(3, 50, 8), (7, 8)])
+def test_the_form_for_checkpointed_blocks_has_the_same_value_and_gradients(shape: tuple[int, ...]) -> None:
+    """On a CPU it is not used, but computes the same."""
+    torch.manual_seed(0)
+    expand, contract, x = nn.Linear(8, 16), nn.Linear(16, 8), torch.randn(shape, requires_grad=True)
+    leaves = [x, *expand.parameters(), *contract.parameters()]
+    found, expected = _with_gelu_product(x, expand, contract), contract(F.gelu(expand(x), approximate="tanh"))
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
+    weight = torch.randn(expected.shape)
+    for ours, plain in zip(
+        torch.autograd.grad((found * weight).sum(), leaves),
+        torch.autograd.grad((expected * weight).sum(), leaves),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours, plain, atol=1e-5, rtol=1e-5)
+    assert not _gains_by_gelu_products(x, expand, contract, recomputed=True)
+
+
+def test_autocast_decides_the_data_type_of_that_form() -> None:
+    expand, contract, x = nn.Linear(8, 16), nn.Linear(16, 8), torch.randn(5, 8, requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        found, expected = _with_gelu_product(x, expand, contract), contract(F.gelu(expand(x), approximate="tanh"))
+    assert found.dtype == expected.dtype == torch.bfloat16
+    torch.testing.assert_close(found, expected, atol=0.02, rtol=0)
+    found.float().sum().backward()
+    assert x.grad is not None
+    assert x.grad.dtype == expand.weight.grad.dtype == torch.float32

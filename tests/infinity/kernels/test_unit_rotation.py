@@ -7,7 +7,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from infinity.kernels.unit_rotation import MAX_LOG_SCALE, plain_unit_queries_and_keys, unit_queries_and_keys
+from infinity.kernels.switch import Kernels, use_kernels
+from infinity.kernels.unit_rotation import (
+    MAX_LOG_SCALE,
+    _FusedUnitRotate,
+    plain_unit_queries_and_keys,
+    queries_keys_values,
+    unit_queries_and_keys,
+)
 from infinity.scales import Resolution
 from infinity.transformer.rope import rotations
 
@@ -27,7 +34,7 @@ def _plain(joint: torch.Tensor, log_scale: torch.Tensor) -> torch.Tensor:
     return torch.stack([_rotate(query * scale), _rotate(key)])
 
 
-@pytest.mark.parametrize("way", [unit_queries_and_keys, plain_unit_queries_and_keys])
+@pytest.mark.parametrize("way", [unit_queries_and_keys, plain_unit_queries_and_keys, _FusedUnitRotate.apply])
 def test_unit_queries_and_keys_equal_the_plain_formula(way: Callable[..., tuple[torch.Tensor, torch.Tensor]]) -> None:
     generator = torch.Generator().manual_seed(0)
     joint = torch.randn(2, SCHEDULE.num_tokens, 6, 8, generator=generator, requires_grad=True)
@@ -52,9 +59,24 @@ def test_queries_have_their_scale_and_keys_length_one() -> None:
     torch.testing.assert_close(key.norm(dim=-1), torch.ones_like(lengths))
 
 
-def test_zero_vector_stays_finite() -> None:
+@pytest.mark.parametrize("way", [unit_queries_and_keys, _FusedUnitRotate.apply])
+def test_zero_vector_stays_finite(way: Callable[..., tuple[torch.Tensor, torch.Tensor]]) -> None:
     joint = torch.zeros(1, SCHEDULE.num_tokens, 2, 8, requires_grad=True)
-    query, key = unit_queries_and_keys(joint, torch.zeros(1), TURN)
+    query, key = way(joint, torch.zeros(1), TURN)
     (query.sum() + key.sum()).backward()
     assert joint.grad is not None
     assert joint.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("kernels", ["plain", "fast"])
+@pytest.mark.parametrize("by_picture", [False, True])
+def test_one_product_of_queries_keys_and_values_is_taken_apart(kernels: Kernels, by_picture: bool) -> None:
+    """Also where each picture has tokens, and so rotations, of its own: (B, 1, L, P, 2)."""
+    joint = torch.randn(2, SCHEDULE.num_tokens, 9, 8, generator=torch.Generator().manual_seed(0))
+    log_scale = torch.tensor([0.5, 1.0, 5.0])
+    expected = _plain(joint[:, :, :6], log_scale)
+    rotary = TURN.expand(2, 1, *TURN.shape) if by_picture else TURN
+    with use_kernels(kernels):
+        query, key, value = queries_keys_values(joint, log_scale, rotary)
+    torch.testing.assert_close(torch.stack([query, key]), expected, atol=1e-5, rtol=1e-5)
+    assert torch.equal(value, joint[:, :, 6:].transpose(1, 2))
