@@ -35,7 +35,8 @@ MODULES = {
 """Other files of the core by their names, wherever in a room they lie: arithmetic of evaluation, decisions on data."""
 
 _NO_TESTS = (
-    "tests/infinity/cli/*",
+    "tests/infinity/cli/[!t]*",
+    "tests/infinity/cli/test_*",
     "tests/infinity/jobs/cluster/*",
     "tests/infinity/jobs/dataset/*",
     "tests/infinity/jobs/estimate/*",
@@ -106,16 +107,18 @@ def _within(tests: Sequence[str], reached: Mapping[str, Reach], budget_s: float)
 
 
 def stages(mutant: Mutant, files: Sequence[Path]) -> list[list[Path]]:
-    """Divide test files by how near they are: those of the mirrored name; its folder and importers; all others."""
+    """Divide test files by how near they are: those of the mirrored name; its folder; its room; importers; others."""
     dotted = mutant.path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
     package, _, module = dotted.rpartition(".")
     folder = ROOT / "tests" / Path(mutant.path).parent
-    found: list[list[Path]] = [[], [], []]
+    room = ROOT / "tests" / Path(*Path(mutant.path).parts[:2])
+    found: list[list[Path]] = [[], [], [], [], []]
     for path in files:
         text = path.read_text(encoding="utf-8")
-        is_near = path.parent == folder or f"{dotted} import" in text or f"import {dotted}" in text
-        is_near = is_near or re.search(rf"from {re.escape(package)} import [^\n]*\b{module}\b", text) is not None
-        found[0 if path.name == f"test_{mutant.module}.py" else 1 if is_near else 2].append(path)
+        imports = f"{dotted} import" in text or f"import {dotted}" in text
+        imports = imports or re.search(rf"from {re.escape(package)} import [^\n]*\b{module}\b", text) is not None
+        nearness = (path.name == f"test_{mutant.module}.py", path.parent == folder, room in path.parents, imports, True)
+        found[nearness.index(True)].append(path)
     return found
 
 
@@ -176,9 +179,9 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--stages",
         type=int,
-        default=3,
-        choices=(1, 2, 3),
-        help="1: tests of the mirrored file only; 2: also of its folder and of what imports it; 3: all (3)",
+        default=5,
+        choices=(1, 2, 3, 4, 5),
+        help="1: tests of the mirrored file only; 2: also of its folder; 3: of its room; 4: of importers; 5: all (5)",
     )
     parser.add_argument("--budget", type=float, default=60.0, help="processor seconds of tests a mutant (60)")
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "mutation", help="folder of results")

@@ -46,3 +46,17 @@ def test_less_is_kept_for_the_backward_pass() -> None:
 
     assert kept(lambda: feed_forward(x, expand, contract)) == 640
     assert kept(lambda: contract(F.gelu(expand(x), approximate="tanh"))) == 1280
+
+
+@pytest.mark.parametrize("learning", range(4))
+def test_a_single_weight_that_learns_gets_its_gradient(learning: int) -> None:
+    """As in a finetuning of some layers alone."""
+    torch.manual_seed(1)
+    expand, contract = nn.Linear(8, 16), nn.Linear(16, 8)
+    weights = [*expand.parameters(), *contract.parameters()]
+    for place, weight in enumerate(weights):
+        weight.requires_grad_(place == learning)
+    x = torch.randn(5, 8, requires_grad=True)
+    expected = torch.autograd.grad(contract(F.gelu(expand(x), approximate="tanh")).sum(), weights[learning])
+    found = torch.autograd.grad(feed_forward(x, expand, contract).sum(), weights[learning])
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
