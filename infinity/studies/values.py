@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from infinity import storage
+from infinity.config import ConfigError
 from infinity.jobs.estimate.traced import TracedReport
 from infinity.jobs.evaluation.spec import EvaluateReport
 from infinity.jobs.registry import job_of
@@ -60,5 +62,16 @@ def seconds_of(job: JobSpec) -> float:
     job = job.located()
     noted = storage.join(job.folder, SECONDS_FILE)
     if storage.exists(noted):
-        return float(storage.read_text(noted))
+        return _seconds_in(noted)
     return float(getattr(load_report(job, job_of(job.kind).report_type), "seconds", 0.0))
+
+
+def _seconds_in(uri: str) -> float:
+    text = storage.read_bytes(uri).decode("utf-8", "replace").strip()
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise ConfigError(f"{uri}: expected seconds, found {text!r:.80}; delete the file, and the report's time counts")
+    return seconds
