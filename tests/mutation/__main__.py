@@ -11,8 +11,10 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+from tests.mutation.hints import Hints
 from tests.mutation.mutants import Mutant, mutants_of, sample
 from tests.mutation.reach import Cache, Reach
 from tests.mutation.running import NOT_RUN, ROOT, judged, warm_up
@@ -124,9 +126,14 @@ def stages(mutant: Mutant, files: Sequence[Path]) -> list[list[Path]]:
 
 def run(
     mutant: Mutant, near_first: Sequence[Sequence[Path]], reach_of: Callable[[Sequence[Path]], dict[str, Reach]],
-    budget_s: float,
+    budget_s: float, hint: Mapping[str, float] = MappingProxyType({}),
 ) -> tuple[str, str]:  # fmt: skip
-    """Outcome of a mutant and the test that decided; files further away are looked at only if it survives."""
+    """Outcome of a mutant and the test that decided; files further away are looked at only if it survives.
+
+    A hint is the test that ended it earlier: if it ends it again, no other is asked.
+    """
+    if hint and (outcome := judged(mutant, hint))[0] == "killed":
+        return outcome
     outcome = ("survived", "no test reaches it")
     for files in near_first:
         reached = reach_of(files)
@@ -183,6 +190,9 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
         choices=(1, 2, 3, 4, 5),
         help="1: tests of the mirrored file only; 2: also of its folder; 3: of its room; 4: of importers; 5: all (5)",
     )
+    parser.add_argument(
+        "--hints", type=Path, nargs="*", default=(), help="results.jsonl of earlier runs, whose tests are tried first"
+    )
     parser.add_argument("--budget", type=float, default=60.0, help="processor seconds of tests a mutant (60)")
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "mutation", help="folder of results")
     return parser.parse_args(arguments)
@@ -200,7 +210,7 @@ def main(arguments: Sequence[str]) -> int:
     warm_up()
     files = [path for path in sorted((ROOT / "tests").rglob("test_*.py")) if _may_help(path)]
     cache = Cache(args.out / "reach.json", lambda line: print(line, flush=True))
-    log = args.out / "results.jsonl"
+    hints, log = Hints(args.hints), args.out / "results.jsonl"
     before = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
     done = {
         (result["path"], result["key"]): result
@@ -215,7 +225,8 @@ def main(arguments: Sequence[str]) -> int:
         elif (mutant.path, mutant.key) in done:
             results.append({**done[mutant.path, mutant.key], **facts})
         elif fnmatchcase(mutant.key, args.only):
-            outcome, by = run(mutant, stages(mutant, files)[: args.stages], cache.of, args.budget)
+            near_first = stages(mutant, files)[: args.stages]
+            outcome, by = run(mutant, near_first, cache.of, args.budget, hints.of(mutant.key))
             results.append({**facts, "outcome": outcome, "by": by})
             with log.open("a") as file:
                 file.write(json.dumps(results[-1]) + "\n")
