@@ -34,6 +34,8 @@ def test_loaded_folder_draws_what_its_parts_drew(model_folder: str) -> None:
     )
     assert torch.equal(found.labels.bits_BLC, expected.labels.bits_BLC)
     assert torch.equal(found.images_BHW3, expected.images_BHW3)
+    assert seen == sorted(seen)
+    assert len(set(seen)) == len(seen) == 2 * SCHEDULE.num_scales, "two passes, a step per scale"
     assert seen[-1] == 1.0
 
 

@@ -66,6 +66,10 @@ def test_other_prompts_are_drawn_on_request(folders: dict[str, Path], tmp_path: 
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 0, done.output
     assert "<li>a green square</li>" in (tmp_path / "training.html").read_text()
+    printed = done.output.split()
+    assert str(tmp_path / "training.html") in printed
+    assert len(printed) == 3
+    assert all(Path(each).exists() for each in printed), "page, sheet and metrics, which can be copied from here"
 
 
 def test_states_that_are_not_there_are_named(folders: dict[str, Path], tmp_path: Path) -> None:
