@@ -63,9 +63,7 @@ def test_a_broken_or_missing_spec_file_ends_with_one_line(tmp_path: Path, caplog
         assert caplog.records[-1].levelname == "ERROR"
 
 
-def test_what_a_stage_says_goes_to_the_terminal_with_the_time(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_a_stage_says_goes_to_the_terminal_with_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     level = logging.root.level
     monkeypatch.setattr(logging.root, "handlers", [])  # as in a process of its own
     try:

@@ -5,12 +5,22 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+import torch
 
 from infinity.jobs.cluster.workers import WorkersConfig
+from infinity.jobs.progress import silent
+from infinity.jobs.registry import job_of
+from infinity.jobs.spec import commit
 from infinity.jobs.training import driver
 from infinity.jobs.training.base import TrainSpec
+from infinity.jobs.training.transformer import make_state_and_task
+from infinity.jobs.training.worker import sentence
+from infinity.training.distributed.parallel import ProcessGroup
 from infinity.training.learner import LoopConfig, TrainingError
-from tests.fixtures.training_sessions import LOOP, tokenizer_spec
+from infinity.training.transformer.engine import EngineConfig
+from infinity.transformer.model import Transformer
+from tests.fixtures.training_pictures import TOKENIZER
+from tests.fixtures.training_sessions import LOOP, tokenizer_spec, transformer_spec
 
 
 def _loop(num_parts: int) -> LoopConfig:
@@ -44,3 +54,34 @@ def test_a_training_in_this_process_has_one_worker(tmp_path: Path, num_workers: 
     spec = tokenizer_spec(tmp_path, "manifest.parquet", workers=workers, loop=_loop(num_workers))
     with pytest.raises(TrainingError, match=f"has one worker, the spec asks for {num_workers}"):
         driver._train_here(spec, None, None)  # type: ignore[arg-type]  # neither is reached
+
+
+@pytest.mark.parametrize("kind", ["tokenizer", "transformer"])
+def test_a_training_that_is_done_is_not_looked_at_again(tmp_path: Path, kind: str) -> None:
+    """Neither data set nor tokenizer need to be there any more; what it came to is read back."""
+    spec: Any = tokenizer_spec(tmp_path, "gone.parquet")
+    if kind == "transformer":
+        spec = transformer_spec(tmp_path, "gone.parquet", "gone")
+    outcome = {"metrics": "metrics.jsonl", "final": {"loss": 0.5}, "captions": (), "rows": (), "num_parameters": 7}
+    report = commit(spec, driver.training_report(spec, "Training", outcome | {"notes": ["a note"]}, 3.0))
+    assert job_of(kind).run(spec, progress=silent) == report
+
+
+def test_what_a_spec_leaves_out_is_what_it_always_was(tmp_path: Path) -> None:
+    """A spec file without a field must find the folder that it found before."""
+    spec = transformer_spec(tmp_path, "m", "t")
+    fields = spec.to_json()
+    assert {fields.pop(name) for name in ("recompute", "flips_only")} == {False}
+    assert type(spec).from_json(fields).digest() == spec.digest()
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_products_are_in_bfloat16_on_a_processor_where_that_is_asked_for(tmp_path: Path, asked: bool) -> None:
+    spec = transformer_spec(tmp_path, "m", "t", engine=EngineConfig(bfloat16=asked))
+    _, task = make_state_and_task(spec, Transformer(spec.model), TOKENIZER, ProcessGroup(), torch.device("cpu"))
+    assert task.bfloat16 is asked
+
+
+def test_the_line_of_a_step_says_how_long_the_rest_takes() -> None:
+    row = {"step": 30, "loss": 0.51234, "bit_accuracy": 0.75, "pictures_per_s": 12.4, "rest_s": 630.0}
+    assert sentence(row, 1000) == "step 30 of 1000, loss 0.5123, bit accuracy 0.750, 12 pictures/s, about 10 min to go"
