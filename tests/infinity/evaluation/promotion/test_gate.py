@@ -328,9 +328,9 @@ def test_only_the_metrics_that_are_asked_for_are_judged() -> None:
 def test_how_many_items_decide_knows_the_largest_loss_that_was_seen() -> None:
     """Decibels may fall by more than ten margins; one such item calls for more items than none."""
     margin = Margin(metric="psnr", delta=0.2, unit="dB", better="higher")
-    gains = np.zeros(40)
+    gains = np.zeros(600)
     few = _comparison("psnr", margin, gains, {"a": 30.0}, {"a": 30.0}, FAST, 1)
     gains[0] = -30.0
     more = _comparison("psnr", margin, gains, {"a": 30.0}, {"a": 29.0}, FAST, 1)
-    assert few.verdict in ("passes", "too_small")
-    assert more.num_needed >= items_needed(40, 0.0, 2 * margin.delta, 30.0) > few.num_needed
+    assert few.num_needed == items_needed(600, 0.0, 2 * margin.delta, 10 * margin.delta)
+    assert more.num_needed >= items_needed(600, 0.0, 2 * margin.delta, 30.0) > 10 * few.num_needed

@@ -108,7 +108,7 @@ def test_the_worst_loss_of_an_item_ends_at_zero_or_is_ten_margins(
 @pytest.mark.parametrize("loss", [1.5, 4.0])
 def test_a_loss_that_was_seen_is_possible_for_every_item(loss: float) -> None:
     """A distance may lose more than 1; the bound knows the largest loss of the sample."""
-    gains = np.zeros((12, 1))
+    gains = np.zeros((200, 1))
     gains[3] = -loss
     bound = pessimistic_mean(gains, np.array([loss]), num_resamples=GATE.num_resamples, seed=GATE.seed)
     assert verdicts(gains)["sure"] <= bound
