@@ -7,19 +7,27 @@ from typing import Any, NoReturn
 import pytest
 import torch
 
+from infinity.data.dataset.manifest import Manifest
 from infinity.jobs.cluster.workers import WorkersConfig
 from infinity.jobs.progress import silent
 from infinity.jobs.registry import job_of
 from infinity.jobs.spec import commit
 from infinity.jobs.training import driver
+from infinity.jobs.training import tokenizer as train_tokenizer
 from infinity.jobs.training.base import TrainSpec
 from infinity.jobs.training.transformer import make_state_and_task
+from infinity.jobs.training.transformer_samples import drawable
 from infinity.jobs.training.worker import sentence
 from infinity.training.distributed.parallel import ProcessGroup
+from infinity.training.distributed.sharding import shard
 from infinity.training.learner import LoopConfig, TrainingError
+from infinity.training.loaders.mixing import MixedResolution
+from infinity.training.loaders.pictures import LoaderConfig
 from infinity.training.transformer.engine import EngineConfig
 from infinity.transformer.model import Transformer
-from tests.fixtures.training_pictures import TOKENIZER
+from tests.fixtures.process_groups import exit_codes
+from tests.fixtures.tiny_transformer import random_transformer
+from tests.fixtures.training_pictures import RESOLUTION, TOKENIZER, make_data
 from tests.fixtures.training_sessions import LOOP, tokenizer_spec, transformer_spec
 
 
@@ -85,3 +93,30 @@ def test_products_are_in_bfloat16_on_a_processor_where_that_is_asked_for(tmp_pat
 def test_the_line_of_a_step_says_how_long_the_rest_takes() -> None:
     row = {"step": 30, "loss": 0.51234, "bit_accuracy": 0.75, "pictures_per_s": 12.4, "rest_s": 630.0}
     assert sentence(row, 1000) == "step 30 of 1000, loss 0.5123, bit accuracy 0.750, 12 pictures/s, about 10 min to go"
+
+
+def _draws_whole(group: ProcessGroup) -> None:
+    model, expected = random_transformer(), random_transformer().state_dict()
+    shard(model, group, torch.device("cpu"))
+    with drawable(model, None, group) as copy:
+        assert (copy is not None) == group.leads
+        for name, weight in () if copy is None else copy.state_dict().items():
+            assert torch.equal(weight, expected[name]), name
+
+
+def test_a_sharded_model_is_drawn_by_a_whole_copy_in_the_first_worker(tmp_path: Path) -> None:
+    assert exit_codes(2, _draws_whole, tmp_path / "meeting") == [0, 0]
+
+
+@pytest.mark.parametrize(("resolutions", "num_steps"), [(1, 5), (2, 3), (3, 2)])
+def test_every_step_of_a_run_is_prefetched_and_none_beyond(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resolutions: int, num_steps: int
+) -> None:
+    """Five steps are divided among the resolutions; a loader that ends too early would read while the model waits."""
+    made: list[LoaderConfig] = []
+    monkeypatch.setattr(train_tokenizer, "PictureLoader", lambda config, _stride: made.append(config))
+    mixed = tuple(MixedResolution(resolution=RESOLUTION, batch_size=2) for _ in range(resolutions))
+    loop = LOOP.replace(num_steps=5, batch_size=2)
+    spec = tokenizer_spec(tmp_path, make_data(tmp_path), mixed=mixed if resolutions > 1 else (), loop=loop)
+    train_tokenizer._loader(spec, Manifest.load(spec.manifest), ProcessGroup())
+    assert [config.num_steps for config in made] == [num_steps] * resolutions
