@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from dataclasses import asdict
@@ -174,8 +175,13 @@ def fleet(
         from infinity.jobs.upkeep.inventory import take_inventory
         from infinity.reporting.fleet import render_fleet
 
+        for name, price in (("--cpu-hour", cpu_hour), ("--gpu-hour", gpu_hour)):
+            if not 0 <= price < math.inf:
+                raise ValueError(f"{name}: expected a price of at least 0, got {price}")
         inventory = take_inventory(root)
         cards = [card(run, cpu_hour=cpu_hour, gpu_hour=gpu_hour) for run in status_of(inventory)]
+        if not cards:
+            err.print(f"no run lies below {inventory.root}", markup=False, highlight=False, soft_wrap=True)
         if as_json:
             out.print_json(json.dumps([asdict(each) for each in cards]))
         for each in () if as_json else cards:
