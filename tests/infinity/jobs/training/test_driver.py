@@ -15,7 +15,7 @@ from infinity.jobs.spec import commit
 from infinity.jobs.training import driver
 from infinity.jobs.training import tokenizer as train_tokenizer
 from infinity.jobs.training.base import TrainSpec
-from infinity.jobs.training.transformer import make_state_and_task
+from infinity.jobs.training.transformer import build, make_state_and_task
 from infinity.jobs.training.transformer_samples import drawable
 from infinity.jobs.training.worker import sentence
 from infinity.training.distributed.parallel import ProcessGroup
@@ -28,7 +28,7 @@ from infinity.transformer.model import Transformer
 from tests.fixtures.process_groups import exit_codes
 from tests.fixtures.tiny_transformer import random_transformer
 from tests.fixtures.training_pictures import RESOLUTION, TOKENIZER, make_data
-from tests.fixtures.training_sessions import LOOP, tokenizer_spec, transformer_spec
+from tests.fixtures.training_sessions import LOOP, make_tokenizer, tokenizer_spec, transformer_spec
 
 
 def _loop(num_parts: int) -> LoopConfig:
@@ -120,3 +120,12 @@ def test_every_step_of_a_run_is_prefetched_and_none_beyond(
     spec = tokenizer_spec(tmp_path, make_data(tmp_path), mixed=mixed if resolutions > 1 else (), loop=loop)
     train_tokenizer._loader(spec, Manifest.load(spec.manifest), ProcessGroup())
     assert [config.num_steps for config in made] == [num_steps] * resolutions
+
+
+def test_the_progress_of_a_beginning_training_begins_at_nothing_and_never_falls(tmp_path: Path) -> None:
+    manifest = make_data(tmp_path)
+    spec = transformer_spec(tmp_path, manifest, make_tokenizer(tmp_path, manifest, num_steps=1))
+    shares: list[float] = []
+    build(spec, ProcessGroup(), torch.device("cpu"), lambda share, _message: shares.append(share))
+    assert shares[0] == 0.0
+    assert shares == sorted(shares)
