@@ -12,7 +12,7 @@ from PIL import Image
 
 from infinity import storage
 from infinity.generation import DrawingSettings, PyramidGuidance, SamplingConfig, read_drawing
-from infinity.generation.picture_files import to_png, write_drawing
+from infinity.generation.picture_files import WatermarkUse, to_png, write_drawing
 from infinity.generation.watermark.key import write_new_key
 
 PROMPTS = ["a red cube", "красный куб", "赤い立方体", "🎈", "", "a/b\\c", "x" * 5000, "two\nlines\x00", "A RED CUBE!"]
@@ -133,3 +133,11 @@ def test_a_folder_that_cannot_be_made_is_named_with_what_to_do(tmp_path: Path) -
     (tmp_path / "file").write_text("x")
     with pytest.raises(storage.StorageError, match=r"cannot make the folder .*file/out for .*; choose another place"):
         write_drawing(tmp_path / "file" / "out", 0, to_png(image(), drawing()), drawing())
+
+
+def test_a_watermark_is_in_the_settings_of_marked_pictures_alone() -> None:
+    """Files of pictures without one keep the bytes that they had before there were watermarks."""
+    plain, use = drawing(), WatermarkUse(key_id="3e022888be9b", strength=2.0)
+    assert "watermark" not in plain.to_json()
+    assert plain.replace(watermark=use).to_json()["watermark"] == use.to_json()
+    assert DrawingSettings.parse(plain.replace(watermark=use).dump()).watermark == use
