@@ -154,3 +154,11 @@ def test_as_many_batches_in_a_row_may_be_empty_as_the_guard_allows(allowed: int)
         assert update._pass_over(0)
     with pytest.raises(NonFiniteLossError, match=f"nothing is left of {allowed + 1} batches in a row"):
         update._pass_over(0)
+
+
+@pytest.mark.parametrize("stop", [False, True])
+def test_one_worker_that_is_asked_to_stop_is_enough(stop: bool) -> None:
+    task = Regression()
+    update = TrainStep(new_state(task, CONFIG), task, CONFIG, OptimizerConfig(learning_rate=RATE), 3, ProcessGroup())
+    update(loader(0), False, stop=stop)
+    assert update.must_stop is stop

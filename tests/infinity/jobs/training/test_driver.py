@@ -2,14 +2,16 @@
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import pytest
 import torch
 
+from infinity import storage
 from infinity.data.dataset.manifest import Manifest
 from infinity.jobs.cluster.workers import WorkersConfig
-from infinity.jobs.progress import silent
+from infinity.jobs.progress import Progress, silent
 from infinity.jobs.registry import job_of
 from infinity.jobs.spec import commit
 from infinity.jobs.training import driver
@@ -17,7 +19,7 @@ from infinity.jobs.training import tokenizer as train_tokenizer
 from infinity.jobs.training.base import TrainSpec
 from infinity.jobs.training.transformer import build, make_state_and_task
 from infinity.jobs.training.transformer_samples import drawable
-from infinity.jobs.training.worker import sentence
+from infinity.jobs.training.worker import sentence, work_on
 from infinity.training.distributed.parallel import ProcessGroup
 from infinity.training.distributed.sharding import shard
 from infinity.training.learner import LoopConfig, TrainingError
@@ -129,3 +131,24 @@ def test_the_progress_of_a_beginning_training_begins_at_nothing_and_never_falls(
     build(spec, ProcessGroup(), torch.device("cpu"), lambda share, _message: shares.append(share))
     assert shares[0] == 0.0
     assert shares == sorted(shares)
+
+
+def test_waiting_for_the_store_is_told_and_is_no_progress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    notes: list[Any] = []
+
+    def patient(_seconds: float, note: Any) -> NoReturn:
+        notes.append(note)
+        raise AskedError
+
+    monkeypatch.setattr(storage, "patient", patient)
+    threads = torch.get_num_threads()
+    told: list[Progress] = []
+    spec = tokenizer_spec(tmp_path, "manifest.parquet")
+    try:
+        with pytest.raises(AskedError):
+            fence = SimpleNamespace(folder=str(tmp_path))  # nothing is written
+            work_on({"spec": spec, "sink": told.append, "fence": fence}, ProcessGroup(), torch.device("cpu"))
+    finally:
+        torch.set_num_threads(threads)
+    notes[0]("the store is away")
+    assert told == [Progress(0.0, "the store is away")]
