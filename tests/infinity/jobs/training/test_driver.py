@@ -144,9 +144,9 @@ def test_waiting_for_the_store_is_told_and_is_no_progress(tmp_path: Path, monkey
     threads = torch.get_num_threads()
     told: list[Progress] = []
     spec = tokenizer_spec(tmp_path, "manifest.parquet")
+    fence = SimpleNamespace(folder=str(tmp_path))  # nothing is written
     try:
         with pytest.raises(AskedError):
-            fence = SimpleNamespace(folder=str(tmp_path))  # nothing is written
             work_on({"spec": spec, "sink": told.append, "fence": fence}, ProcessGroup(), torch.device("cpu"))
     finally:
         torch.set_num_threads(threads)
