@@ -187,8 +187,6 @@ def fleet(
         inventory = take_inventory(root)
         _tell_if_empty(inventory)
         cards = [card(run, cpu_hour=cpu_hour, gpu_hour=gpu_hour) for run in status_of(inventory)]
-        if not cards:
-            err.print(f"no run lies below {inventory.root}", markup=False, highlight=False, soft_wrap=True)
         if as_json:
             out.print_json(json.dumps([asdict(each) for each in cards]))
         for each in () if as_json else cards:
