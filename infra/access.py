@@ -8,6 +8,7 @@ from infra import keys
 from infra.environment import is_free_port
 from infra.prefect_api import PrefectApi
 from infra.settings import Settings
+from infra.stored import read_word
 
 FILES_PORTS = range(20_000, 32_000)
 """Below the ports that systems lend to outgoing connections, so that a port stays free while nobody serves there."""
@@ -91,9 +92,9 @@ def files_port(config: Settings) -> int:
         StackError: Another program has the port.
     """
     memory = keys.private_folder(config.state.resolve() / "stack") / "files-port"
-    remembered = memory.read_text("utf-8").strip() if memory.exists() else ""
-    if remembered and not remembered.isdecimal():
-        raise StackError(f"{memory}: expected the port of the file server, found {remembered!r}; delete the file")
+    remembered = read_word(memory) if memory.exists() else ""
+    if remembered and not (remembered.isdecimal() and len(remembered) < 6 and 0 < int(remembered) < 2**16):
+        raise StackError(f"{memory}: expected the port of the file server, found {remembered!r:.80}; delete the file")
     port = config.files_port or (int(remembered) if remembered else None)
     if port is None:
         port = next(port for port in random.sample(FILES_PORTS, len(FILES_PORTS)) if is_free_port(port))

@@ -27,6 +27,7 @@ from infra import keys
 from infra.access import StackError
 from infra.processes import Register
 from infra.settings import Settings, settings
+from infra.stored import read_word
 
 SQLITE, POSTGRESQL = "sqlite", "postgresql+asyncpg"
 VARIABLE = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
@@ -103,7 +104,7 @@ def database(config: Settings) -> Database:
         memory.unlink(missing_ok=True)
         return Database(None, file)
     if asked is None:
-        return Database(memory.read_text("utf-8").strip() if memory.exists() else None, file)
+        return Database(read_word(memory) if memory.exists() else None, file)
     parts = urlsplit(asked)
     if parts.scheme != POSTGRESQL or not parts.hostname or not parts.path.strip("/"):
         raise StackError(f"DATABASE: expected {SQLITE} or {HOW.partition('=')[2]}, got {parts.scheme}://…")

@@ -10,6 +10,8 @@ import secrets
 import stat
 from pathlib import Path
 
+from infra.stored import read_word
+
 FOLDER = "secrets"
 PREFECT_AUTH = "prefect-auth"
 """Name and password that Prefect's server asks for, as ``name:password``."""
@@ -58,14 +60,18 @@ def key_file(state: Path, name: str) -> Path:
             f"{stat.S_IMODE(mode.st_mode):04o} of user {mode.st_uid}; who could read it may know the secret: "
             "delete the file, then 'make down' and 'make up' make a new one"
         )
-    if not path.read_text(encoding="utf-8").strip():
+    try:
+        is_empty = not read_word(path)
+    except ValueError as error:
+        raise KeyFileError(f"{error}; after that 'make down' and 'make up' make a new one") from error
+    if is_empty:
         raise KeyFileError(f"{path} is empty; delete it, then 'make down' and 'make up' make a new one")
     return path
 
 
 def key(state: Path, name: str) -> str:
     """Return the secret of this name."""
-    return key_file(state, name).read_text(encoding="utf-8").strip()
+    return read_word(key_file(state, name))
 
 
 def write_private(path: Path, text: str, *, replace: bool) -> None:

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from infra.stored import read_json, record_of
+
 KEPT_LOGS = 5
 """Logs of earlier processes of a name."""
 
@@ -58,11 +60,12 @@ class Register:
         if not self._path.exists():
             return {}
         try:
-            return {name: Service(**fields) for name, fields in json.loads(self._path.read_text("utf-8")).items()}
-        except (ValueError, TypeError, AttributeError) as error:
-            raise ValueError(
-                f"{self._path} is not a record of services ({error}); stop them by hand and delete it"
-            ) from error
+            found = read_json(self._path)
+            if not isinstance(found, dict):
+                raise ValueError(f"{self._path}: expected an object of services by name, found {found!r:.80}")
+            return {name: record_of(Service, each, f"{self._path}: {name}") for name, each in found.items()}
+        except ValueError as error:
+            raise ValueError(f"{error}; this is no record of services: stop them by hand and delete it") from error
 
     def living(self, name: str) -> Service | None:
         """Return the service of this name if it runs."""

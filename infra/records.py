@@ -16,6 +16,7 @@ from pathlib import Path
 
 from infra.processes import birth
 from infra.settings import settings
+from infra.stored import read_json, record_of
 
 logger = logging.getLogger(__name__)
 
@@ -94,8 +95,8 @@ def records(state: Path | None = None) -> list[FlowRunRecord]:
     found = []
     for path in sorted(_folder(state).glob("*.json")):
         try:
-            found.append(FlowRunRecord(**json.loads(path.read_text(encoding="utf-8"))))
-        except (OSError, ValueError, TypeError) as error:
+            found.append(record_of(FlowRunRecord, read_json(path), str(path)))
+        except (OSError, ValueError) as error:
             logger.warning("%s is not a record of a flow run and was passed over (%s)", path, error)
     return found
 

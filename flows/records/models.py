@@ -6,9 +6,9 @@ from flows.records.plan import alone_in
 from infinity import storage
 from infinity.checkpoint import is_committed
 from infinity.jobs.training.base import MODEL_FOLDER
+from infinity.jobs.upkeep.inventory import MODELS_FILE
+from infinity.jobs.upkeep.plans import finished_models
 from infinity.recipes.runs import EndToEnd
-
-MODELS_FILE = "models.json"
 
 
 def note_model(folder: str, model: str) -> None:
@@ -16,17 +16,6 @@ def note_model(folder: str, model: str) -> None:
     with alone_in(folder):
         others = [each for each in finished_models(folder) if each != model]
         storage.write_text(storage.join(folder, MODELS_FILE), json.dumps([*others, model], indent=2) + "\n")
-
-
-def finished_models(folder: str) -> list[str]:
-    """Models of the run, the newest last; a run begun by an older version has none on this list."""
-    uri = storage.join(folder, MODELS_FILE)
-    if not storage.exists(uri):
-        return []
-    found = json.loads(storage.read_text(uri))
-    if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
-        raise ValueError(f"{uri}: expected a list of model folders, found something else; delete it to begin a new one")
-    return found
 
 
 def newest_model(plan: EndToEnd, folder: str) -> str | None:

@@ -16,10 +16,12 @@ from infinity.jobs.training.encode import from_store
 from infinity.jobs.training.transformer import TrainTransformerSpec
 from infinity.recipes.paper_transformer import model_config, started_from
 from infinity.recipes.runs import EndToEnd, RecipeName, end_to_end
+from infinity.storage.json_files import read_config
 from infinity.storage.leases.lease import acquire
 from infra.settings import settings
 
 PLAN_FILE = "run.json"
+_DAMAGED = "restore the file, or move it away and begin the run again: finished stages are found by their folders"
 CHANGING = "changing"
 """Folder of a run that is there while a flow changes ``run.json`` or ``models.json``."""
 LOCK_SILENCE_S = 10.0
@@ -140,7 +142,7 @@ def load_plan(run: str) -> EndToEnd:
     uri = storage.join(folder_of(run), PLAN_FILE)
     if not is_begun(run):
         raise ValueError(f"no run {run!r}: {uri} is not there; begin it with the flow build-dataset or end-to-end")
-    return EndToEnd.parse(storage.read_text(uri), where=uri)
+    return read_config(uri, EndToEnd, remedy=_DAMAGED)
 
 
 def _fitting(stage: str, spec: TrainTransformerSpec, specs: Mapping[str, Any]) -> TrainTransformerSpec:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from dataclasses import asdict
@@ -116,13 +117,17 @@ def local_prefect(prefect_url: str | None, state: Path) -> PrefectAddress | None
     services, secret = state / "stack" / "services.json", state / "secrets" / "prefect-auth"
     if not services.exists():
         return None
-    url = json.loads(services.read_text("utf-8")).get("server", {}).get("url", "")
-    if not url:
+    from infinity import storage
+    from infinity.storage.json_files import read_object
+
+    server = read_object(str(services), remedy="stop the services by hand and delete the file").get("server")
+    url = server.get("url") if isinstance(server, dict) else None
+    if not isinstance(url, str) or not url:
         raise PrefectUnknownError(
             f"{state}: the Prefect server of this stack does not run, so that its schedules cannot be asked what "
             "they need; start it with `make up`, or give --without-prefect"
         )
-    return PrefectAddress(url, auth or (secret.read_text("utf-8").strip() if secret.exists() else ""))
+    return PrefectAddress(url, auth or (storage.read_text(str(secret)).strip() if secret.exists() else ""))
 
 
 def _champions(registry: str | None) -> dict[str, str]:
@@ -176,6 +181,9 @@ def fleet(
         from infinity.jobs.upkeep.inventory import take_inventory
         from infinity.reporting.fleet import render_fleet
 
+        for name, price in (("--cpu-hour", cpu_hour), ("--gpu-hour", gpu_hour)):
+            if not 0 <= price < math.inf:
+                raise ValueError(f"{name}: expected a price of at least 0, got {price}")
         inventory = take_inventory(root)
         _tell_if_empty(inventory)
         cards = [card(run, cpu_hour=cpu_hour, gpu_hour=gpu_hour) for run in status_of(inventory)]

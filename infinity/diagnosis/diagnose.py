@@ -18,12 +18,13 @@ from infinity.diagnosis.pictures import caption_findings, data_findings, reconst
 from infinity.diagnosis.settings import setting_findings
 from infinity.diagnosis.weights import weight_findings
 from infinity.jobs.registry import load_spec
-from infinity.jobs.spec import REPORT_FILE, SPEC_FILE
+from infinity.jobs.spec import DAMAGED_REPORT, REPORT_FILE, SPEC_FILE
 from infinity.jobs.training.base import STATE_FOLDER, TrainReport
 from infinity.jobs.training.tokenizer import TrainTokenizerSpec
 from infinity.jobs.training.transformer import TrainTransformerSpec
 from infinity.reporting.plots.curves import Points, read_curves
 from infinity.reporting.plots.reference import departures, reference_for
+from infinity.storage.json_files import read_config
 from infinity.text import build_text_encoder
 from infinity.tokenizer import Tokenizer, load_tokenizer
 from infinity.tokenizer.pixels import to_pixels
@@ -217,5 +218,5 @@ def _trained_db(tokenizer: str) -> float | None:
     uri = storage.join(storage.parent(tokenizer), REPORT_FILE)
     if not storage.exists(uri):
         return None
-    final = TrainReport.parse(storage.read_text(uri), where=uri).training.final
+    final = read_config(uri, TrainReport, remedy=DAMAGED_REPORT).training.final
     return final.get("psnr_db")

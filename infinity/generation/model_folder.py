@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from infinity import storage
 from infinity.checkpoint import MARKER_FILE
-from infinity.config import parse_json
+from infinity.storage.json_files import read_object
 
 RUN_FILE = "run.json"
 """Plan of a run with the specs of its stages; the evaluation's spec names the last model."""
@@ -22,6 +22,7 @@ def model_folder(uri: str) -> str:
 
     Raises:
         ModelNotFoundError: The folder is neither, or the run has not trained a model yet.
+        ConfigError: The plan of the run is damaged.
         StorageError: The place cannot be read.
     """
     if storage.exists(storage.join(uri, MARKER_FILE)):
@@ -38,8 +39,7 @@ def model_folder(uri: str) -> str:
 
 
 def _last_model(plan: str) -> str:
-    try:
-        specs = parse_json(storage.read_text(plan), where=plan)
-        return str(specs["evaluation"]["model"])
-    except (ValueError, KeyError, TypeError):
-        return ""
+    specs = read_object(plan, remedy="restore the plan of the run, or name a model folder")
+    evaluation = specs.get("evaluation")
+    model = evaluation.get("model") if isinstance(evaluation, dict) else None
+    return model if isinstance(model, str) else ""

@@ -223,13 +223,35 @@ def write_drawing(folder: Path, index: int, png: bytes, drawing: DrawingSettings
     for name in _names(index, drawing):
         path = folder / name
         try:
-            with path.open("xb") as file:
-                file.write(png)
+            _write_new(path, png)
         except FileExistsError:
             if not path.is_file() or path.read_bytes() != png:
                 continue
         return path
     raise AssertionError("names never end")
+
+
+def _write_new(path: Path, png: bytes) -> None:
+    """Write a file under a name that is free; on a disk that is full nothing stays of it.
+
+    Not by a link, as storage does: disks of cameras and sticks have none.
+    """
+    try:
+        file = path.open("xb")
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    try:
+        with file:
+            file.write(png)
+    except OSError as error:
+        path.unlink()
+        raise _cannot_write(path, error) from error
+
+
+def _cannot_write(path: Path, error: OSError) -> storage.StorageError:
+    return storage.StorageError(f"cannot write {path}: {error.strerror}; free some space or choose another place")
 
 
 def make_picture_folder(folder: Path) -> None:
@@ -245,6 +267,10 @@ def make_picture_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except FileExistsError as error:
         raise storage.StorageError(f"{folder}: expected a folder for the pictures, found something else") from error
+    except OSError as error:
+        raise storage.StorageError(
+            f"cannot make the folder {folder} for the pictures: {error.strerror}; choose another place"
+        ) from error
 
 
 _IS_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # as a Path, which has lost the second slash

@@ -58,7 +58,11 @@ def parse_spec(data: Any, *, where: str = "spec") -> JobSpec:
     """
     if not isinstance(data, Mapping) or set(data) != {"kind", "spec"}:
         raise ConfigError(f"{where}: expected an object with exactly the keys 'kind' and 'spec'")
-    return job_of(f"{data['kind']!s:.80}").spec_type.from_json(data["spec"], where=f"{where}.spec")
+    try:
+        job = job_of(f"{data['kind']!s:.80}")
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
+    return job.spec_type.from_json(data["spec"], where=f"{where}.spec")
 
 
 def load_spec(uri: str) -> JobSpec:
@@ -68,7 +72,7 @@ def load_spec(uri: str) -> JobSpec:
         ConfigError: The file is no spec.
         StorageError: There is no such file.
     """
-    return parse_spec(parse_json(storage.read_text(uri), where=uri), where=uri)
+    return parse_spec(parse_json(storage.read_bytes(uri), where=uri), where=uri)
 
 
 def run_spec(spec: JobSpec, *, progress: ProgressSink = silent) -> JobReport:

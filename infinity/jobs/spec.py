@@ -11,9 +11,12 @@ from typing import Any, ClassVar, Self, TypeVar
 
 from infinity import storage
 from infinity.config import Config, digest_of
+from infinity.storage.json_files import read_config
 
 SPEC_FILE = "spec.json"
 REPORT_FILE = "report.json"
+DAMAGED_REPORT = "restore the file, or delete it and start the same job again, which finds what is done"
+"""Advice of errors about a report that cannot be read."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,8 +94,7 @@ def load_report(spec: JobSpec, report_type: type[R]) -> R:
         ConfigError: The file is not a report of this type.
         StorageError: The report does not exist.
     """
-    uri = report_uri(spec)
-    return report_type.parse(storage.read_text(uri), where=uri)
+    return read_config(report_uri(spec), report_type, remedy=DAMAGED_REPORT)
 
 
 def commit(spec: JobSpec, report: R) -> R:

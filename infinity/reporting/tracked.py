@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,14 +11,17 @@ from pathlib import Path
 from PIL import Image
 
 from infinity import storage
-from infinity.config import Config, parse_json
+from infinity.config import Config, ConfigError, parse_json
 from infinity.evaluation.score import Score
 from infinity.reporting.trackers import Tracker, open_tracker
+from infinity.storage.json_files import read_config, read_json
 from infinity.training.metrics import METRICS_FILE
 
 _SAMPLE = re.compile(r"samples/step-(\d+)\.png$")
 _SHEET = re.compile(r"sheets/([^/]+)\.png$")
 _SCORES = "scores.json"
+_DAMAGED = "restore the file, or delete the evaluation's report and start the same evaluation again"
+_FORGOTTEN = "restore the file, or delete it to send everything again"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,7 +90,7 @@ class Sending:
             StorageError: A file cannot be read.
         """
         state = self._state
-        before = SentSoFar.parse(storage.read_text(state), where=state) if storage.exists(state) else SentSoFar()
+        before = read_config(state, SentSoFar, remedy=_FORGOTTEN) if storage.exists(state) else SentSoFar()
         rows = [row for row in _rows(self.job) if row["step"] > before.step]
         pictures = [each for each in _pictures(self.job) if each[0] not in before.pictures]
         scores = [] if before.scores else _scores(self.job)
@@ -167,5 +169,7 @@ def _scores(job: str) -> list[Score]:
     uri = storage.join(job, _SCORES)
     if not storage.exists(uri):
         return []
-    listed = json.loads(storage.read_text(uri))
+    listed = read_json(uri, remedy=_DAMAGED)
+    if not isinstance(listed, list):
+        raise ConfigError(f"{uri}: expected a list of scores, found {listed!r:.80}; {_DAMAGED}")
     return [Score.from_json(each, where=uri) for each in listed]

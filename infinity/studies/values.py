@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from infinity import storage
+from infinity.config import ConfigError
 from infinity.jobs.estimate.traced import TracedReport
 from infinity.jobs.evaluation.spec import EvaluateReport
 from infinity.jobs.registry import job_of
@@ -78,4 +80,15 @@ def processor_seconds_of(job: JobSpec) -> float | None:
 
 def _noted(job: JobSpec) -> list[float]:
     uri = storage.join(job.located().folder, SECONDS_FILE)
-    return [float(line) for line in storage.read_text(uri).split()] if storage.exists(uri) else []
+    return _seconds_in(uri) if storage.exists(uri) else []
+
+
+def _seconds_in(uri: str) -> list[float]:
+    text = storage.read_bytes(uri).decode("utf-8", "replace").strip()
+    try:
+        seconds = [float(line) for line in text.split()]
+    except ValueError:
+        seconds = []
+    if not seconds or not all(0 <= each < math.inf for each in seconds):
+        raise ConfigError(f"{uri}: expected seconds, found {text!r:.80}; delete the file, and the report's time counts")
+    return seconds

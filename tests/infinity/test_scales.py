@@ -1,6 +1,7 @@
 """Scale schedules: the published table, prefixes, spans and the nearest ratio."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -151,3 +152,16 @@ def test_impossible_schedules_are_refused_with_a_reason() -> None:
 def test_folding_doubles_rows_and_columns() -> None:
     schedule = published_schedule(1.5, "256")
     assert all(b == (2 * a[0], 2 * a[1]) for a, b in zip(schedule.grids, schedule.unfolded().grids, strict=True))
+
+
+@pytest.mark.parametrize(("height", "width"), [(math.inf, 1), (1, math.inf), (math.nan, 1), (-1, 1), (1, 0)])
+def test_sides_that_no_picture_has_are_nearest_to_nothing(height: float, width: float) -> None:
+    with pytest.raises(ValueError, match="expected a positive height and width"):
+        nearest_aspect_ratio(height, width)
+
+
+@pytest.mark.parametrize("ratio", [math.nan, math.inf, -1.0, 0.0])
+@pytest.mark.parametrize("resolution", [Resolution(sides=(1, 2, 4)), Resolution(size="256")])
+def test_no_schedule_has_a_ratio_that_no_picture_has(resolution: Resolution, ratio: float) -> None:
+    with pytest.raises(ValueError, match="aspect ratio: expected"):
+        resolution.schedule(ratio)

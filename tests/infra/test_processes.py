@@ -70,7 +70,7 @@ def test_the_register_remembers_across_processes_and_forgets_the_dead(tmp_path: 
 
 def test_a_broken_register_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "services.json").write_text("{")
-    with pytest.raises(ValueError, match="not a record of services"):
+    with pytest.raises(ValueError, match="no record of services"):
         Register(tmp_path / "services.json").services()
 
 

@@ -11,8 +11,10 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+from tests.mutation.hints import Hints
 from tests.mutation.mutants import Mutant, mutants_of, sample
 from tests.mutation.reach import Cache, Reach
 from tests.mutation.running import NOT_RUN, ROOT, judged, warm_up
@@ -35,7 +37,8 @@ MODULES = {
 """Other files of the core by their names, wherever in a room they lie: arithmetic of evaluation, decisions on data."""
 
 _NO_TESTS = (
-    "tests/infinity/cli/*",
+    "tests/infinity/cli/[!t]*",
+    "tests/infinity/cli/test_*",
     "tests/infinity/jobs/cluster/*",
     "tests/infinity/jobs/dataset/*",
     "tests/infinity/jobs/estimate/*",
@@ -106,24 +109,31 @@ def _within(tests: Sequence[str], reached: Mapping[str, Reach], budget_s: float)
 
 
 def stages(mutant: Mutant, files: Sequence[Path]) -> list[list[Path]]:
-    """Divide test files by how near they are: those of the mirrored name; its folder and importers; all others."""
+    """Divide test files by how near they are: those of the mirrored name; its folder; its room; importers; others."""
     dotted = mutant.path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
     package, _, module = dotted.rpartition(".")
     folder = ROOT / "tests" / Path(mutant.path).parent
-    found: list[list[Path]] = [[], [], []]
+    room = ROOT / "tests" / Path(*Path(mutant.path).parts[:2])
+    found: list[list[Path]] = [[], [], [], [], []]
     for path in files:
         text = path.read_text(encoding="utf-8")
-        is_near = path.parent == folder or f"{dotted} import" in text or f"import {dotted}" in text
-        is_near = is_near or re.search(rf"from {re.escape(package)} import [^\n]*\b{module}\b", text) is not None
-        found[0 if path.name == f"test_{mutant.module}.py" else 1 if is_near else 2].append(path)
+        imports = f"{dotted} import" in text or f"import {dotted}" in text
+        imports = imports or re.search(rf"from {re.escape(package)} import [^\n]*\b{module}\b", text) is not None
+        nearness = (path.name == f"test_{mutant.module}.py", path.parent == folder, room in path.parents, imports, True)
+        found[nearness.index(True)].append(path)
     return found
 
 
 def run(
     mutant: Mutant, near_first: Sequence[Sequence[Path]], reach_of: Callable[[Sequence[Path]], dict[str, Reach]],
-    budget_s: float,
+    budget_s: float, hint: Mapping[str, float] = MappingProxyType({}),
 ) -> tuple[str, str]:  # fmt: skip
-    """Outcome of a mutant and the test that decided; files further away are looked at only if it survives."""
+    """Outcome of a mutant and the test that decided; files further away are looked at only if it survives.
+
+    A hint is the test that ended it earlier: if it ends it again, no other is asked.
+    """
+    if hint and (outcome := judged(mutant, hint))[0] == "killed":
+        return outcome
     outcome = ("survived", "no test reaches it")
     for files in near_first:
         reached = reach_of(files)
@@ -176,9 +186,12 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--stages",
         type=int,
-        default=3,
-        choices=(1, 2, 3),
-        help="1: tests of the mirrored file only; 2: also of its folder and of what imports it; 3: all (3)",
+        default=5,
+        choices=(1, 2, 3, 4, 5),
+        help="1: tests of the mirrored file only; 2: also of its folder; 3: of its room; 4: of importers; 5: all (5)",
+    )
+    parser.add_argument(
+        "--hints", type=Path, nargs="*", default=(), help="results.jsonl of earlier runs, whose tests are tried first"
     )
     parser.add_argument("--budget", type=float, default=60.0, help="processor seconds of tests a mutant (60)")
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "mutation", help="folder of results")
@@ -197,7 +210,7 @@ def main(arguments: Sequence[str]) -> int:
     warm_up()
     files = [path for path in sorted((ROOT / "tests").rglob("test_*.py")) if _may_help(path)]
     cache = Cache(args.out / "reach.json", lambda line: print(line, flush=True))
-    log = args.out / "results.jsonl"
+    hints, log = Hints(args.hints), args.out / "results.jsonl"
     before = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
     done = {
         (result["path"], result["key"]): result
@@ -212,7 +225,8 @@ def main(arguments: Sequence[str]) -> int:
         elif (mutant.path, mutant.key) in done:
             results.append({**done[mutant.path, mutant.key], **facts})
         elif fnmatchcase(mutant.key, args.only):
-            outcome, by = run(mutant, stages(mutant, files)[: args.stages], cache.of, args.budget)
+            near_first = stages(mutant, files)[: args.stages]
+            outcome, by = run(mutant, near_first, cache.of, args.budget, hints.of(mutant.key))
             results.append({**facts, "outcome": outcome, "by": by})
             with log.open("a") as file:
                 file.write(json.dumps(results[-1]) + "\n")

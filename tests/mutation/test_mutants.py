@@ -105,17 +105,20 @@ def test_every_name_of_the_core_is_a_file() -> None:
     assert set(ROOMS) <= folders
 
 
-def test_tests_of_the_mirrored_file_come_first_then_its_folder_and_importers(tmp_path: Path) -> None:
-    mutant = next(iter(mutants_of(ROOT / "infinity" / "tokenizer" / "quantizer.py", ROOT)))
-    named, importing, absent = (tmp_path / f"test_{name}.py" for name in ("quantizer", "other", "absent"))
+def test_tests_of_the_mirrored_file_come_first_then_its_folder_its_room_and_importers(tmp_path: Path) -> None:
+    mutant = next(iter(mutants_of(ROOT / "infinity" / "storage" / "leases" / "owner.py", ROOT)))
+    named, importing, absent = (tmp_path / f"test_{name}.py" for name in ("owner", "other", "absent"))
     for path, text in (
         (named, ""),
-        (importing, "from infinity.tokenizer.quantizer import Quantizer\n"),
-        (absent, "from infinity.tokenizer.quantizers import more\n"),
+        (importing, "from infinity.storage.leases.owner import this_process\n"),
+        (absent, "from infinity.storage.leases.owners import more\n"),
     ):
         path.write_text(text)
-    beside = ROOT / "tests" / "infinity" / "tokenizer" / "test_tokenizer.py"
-    assert stages(mutant, [absent, beside, importing, named]) == [[named], [beside, importing], [absent]]
+    room = ROOT / "tests" / "infinity" / "storage"
+    beside, above = room / "leases" / "test_lease.py", room / "test_laws.py"
+    assert stages(mutant, [absent, above, beside, importing, named]) == [
+        [named], [beside], [above], [importing], [absent],
+    ]  # fmt: skip
 
 
 def test_a_mutant_that_survives_is_brought_to_tests_further_away() -> None:

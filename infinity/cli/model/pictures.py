@@ -99,6 +99,7 @@ def reconstruct(
     with clear_errors():
         import torch
 
+        from infinity import storage
         from infinity.data.images.contact_sheet import compose_sheet
         from infinity.data.loading.batches import fit
         from infinity.evaluation.reconstruction.image_quality import psnr_db
@@ -123,7 +124,7 @@ def reconstruct(
             rebuilt = to_images(tokenizer.reconstruct(to_pixels(original, device), schedule))
             quality = float(psnr_db(original.numpy(), rebuilt.numpy())[0])
             file = output / f"{path.stem}-reconstructed.png"
-            file.write_bytes(compose_sheet(list(torch.cat([original, rebuilt]).numpy()), 2))
+            storage.write_bytes(str(file), compose_sheet(list(torch.cat([original, rebuilt]).numpy()), 2))
             out.print(f"{file}  {quality:.2f} dB", markup=False, highlight=False, soft_wrap=True)
 
 

@@ -23,7 +23,7 @@ from typing import Any, BinaryIO, cast
 import pyarrow as pa
 
 from infinity import storage
-from infinity.config import ConfigError
+from infinity.config import ConfigError, parse_json
 from infinity.data.dataset.layout import Origin, ShardPlan
 from infinity.data.dataset.manifest import ManifestError
 from infinity.data.dataset.manifest_head import ShardInfo
@@ -110,11 +110,11 @@ def write_shard(plan: ShardPlan, slices: Sequence[Slice], root: str, max_pixels:
 def _from_index(uri: str, root: str) -> WrittenShard | None:
     """Return the shard that was written for this plan, if it is still there."""
     try:
-        text = storage.read_text(uri)
+        text = storage.read_bytes(uri)
     except storage.FileMissingError:
         return None
     try:
-        data = json.loads(text)
+        data = parse_json(text, where=uri)
         info = ShardInfo.from_json(data["info"], where=uri)
         rows = pa.Table.from_pylist(data["rows"], schema=FULL_SCHEMA)  # whatever lies there
     except (KeyError, TypeError, AttributeError, ValueError, pa.ArrowException) as error:

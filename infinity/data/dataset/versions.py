@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from infinity import storage
 from infinity.config import Config
 from infinity.data.dataset.manifest import Manifest
+from infinity.storage.json_files import read_config
 
 VERSIONS_FOLDER = "versions"
 
@@ -59,7 +60,7 @@ def versions(root: str, name: str) -> tuple[Version, ...]:
     """
     check_name(name)
     files = storage.list_files(storage.join(root, VERSIONS_FOLDER, name))
-    return tuple(Version.parse(storage.read_text(uri), where=uri) for uri in files)
+    return tuple(read_config(uri, Version, remedy="restore the file; a version is never changed") for uri in files)
 
 
 def load_version(root: str, name: str, number: int | None = None) -> Manifest:

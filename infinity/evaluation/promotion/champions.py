@@ -25,8 +25,10 @@ from infinity import storage
 from infinity.checkpoint import MARKER_FILE
 from infinity.config import Config
 from infinity.evaluation.score import Score
+from infinity.storage.json_files import read_config
 
 KEPT_FOLDER = "kept"
+_RESTORE = "restore the file; records of champions are never changed or deleted"
 
 _FAMILY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _RECORD = re.compile(r"(\d{6})\.json")
@@ -201,7 +203,7 @@ class Champions:
             ConfigError: A record is damaged.
         """
         uris = storage.list_files(storage.join(self._folder(family), KEPT_FOLDER))
-        notes = (Kept.parse(storage.read_text(uri), where=uri) for uri in uris)
+        notes = (read_config(uri, Kept, remedy=_RESTORE) for uri in uris)
         return tuple(sorted(notes, key=lambda note: (note.when, note.model_digest)))
 
     def rollback(self, family: str, *, to: int | None = None, why: str = "", follows: int | None = None) -> Champion:
@@ -289,7 +291,7 @@ class Champions:
 
     def _read(self, family: str, number: int) -> Champion:
         uri = self._uri(family, number)
-        record = Champion.parse(storage.read_text(uri), where=uri)
+        record = read_config(uri, Champion, remedy=_RESTORE)
         if (record.family, record.number, record.parent) != (family, number, number - 1):
             raise ChampionError(
                 f"{uri}: expected record {number} of the family {family!r}, found record {record.number} of "

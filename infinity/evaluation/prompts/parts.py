@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from infinity import storage
-from infinity.config import digest_of, parse_json
+from infinity.config import ConfigError, digest_of
 from infinity.evaluation.benchmark import EvalContext
 from infinity.evaluation.contents import judged_by
 from infinity.evaluation.drawn import draw
@@ -20,8 +20,10 @@ from infinity.evaluation.pictures.store import Drawing, PictureStore
 from infinity.evaluation.prompts.benchmark import PromptBenchmark, PromptSample, Record
 from infinity.evaluation.prompts.rewriting import InstructRewriter
 from infinity.perception.language.instruct import InstructConfig, InstructModel
+from infinity.storage.json_files import read_object
 
 VERDICTS_FOLDER, REWRITINGS_FOLDER = "verdicts", "rewritings"
+_DAMAGED = "delete the file, and it is computed again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,7 @@ class RewritePart:
 
         Raises:
             ValueError: The model returns an empty answer.
+            ConfigError: A rewriting that was kept is damaged.
         """
 
         def rewrite() -> list[Record]:
@@ -121,8 +124,13 @@ class RewritePart:
                 )
             return [{"rewritten": answer} for answer in answers]
 
-        records = _kept(self.folder, [digest_of(prompt) for prompt in self.prompts], rewrite)
-        return tuple(str(record["rewritten"]) for record in records)
+        names = [digest_of(prompt) for prompt in self.prompts]
+        texts = [record.get("rewritten") for record in _kept(self.folder, names, rewrite)]
+        for name, text in zip(names, texts, strict=True):
+            if not isinstance(text, str):
+                uri = _place(self.folder, name)
+                raise ConfigError(f"{uri}: expected a text under 'rewritten', found {text!r:.80}; {_DAMAGED}")
+        return tuple(map(str, texts))
 
 
 def rewrite_parts(rewriter: InstructRewriter, prompts: Sequence[str], folder: str) -> list[RewritePart]:
@@ -138,10 +146,14 @@ def _load_instruct(config: InstructConfig, device: str) -> InstructModel:
 
 def _kept(folder: str, names: Sequence[str], compute: Callable[[], Sequence[Record]]) -> tuple[Record, ...]:
     """Return records by name from storage if all are there; else compute all and write the missing ones."""
-    uris = [storage.join(folder, name[:2], f"{name}.json") for name in names]
+    uris = [_place(folder, name) for name in names]
     if all(storage.exists(uri) for uri in uris):
-        return tuple(parse_json(storage.read_text(uri), where=uri) for uri in uris)
+        return tuple(read_object(uri, remedy=_DAMAGED) for uri in uris)
     return tuple(_keep(uri, record) for uri, record in zip(uris, compute(), strict=True))
+
+
+def _place(folder: str, name: str) -> str:
+    return storage.join(folder, name[:2], f"{name}.json")
 
 
 def _keep(uri: str, record: Record) -> Any:
@@ -151,5 +163,5 @@ def _keep(uri: str, record: Record) -> Any:
     try:
         storage.write_text(uri, json.dumps(record, ensure_ascii=False) + "\n", if_absent=True)
     except storage.FileAlreadyThereError:
-        return parse_json(storage.read_text(uri), where=uri)
+        return read_object(uri, remedy=_DAMAGED)
     return json.loads(json.dumps(record))

@@ -85,6 +85,10 @@ def write_new_key(path: Path) -> WatermarkKey:
     """
     key = WatermarkKey(secrets.token_hex(32).encode())
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(key.secret + b"\n")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(key.secret + b"\n")
+    except OSError as error:
+        path.unlink()  # half a key would be taken for one
+        raise storage.StorageError(f"cannot write the key {path}: {error.strerror}; choose another place") from error
     return key

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from infinity import storage
+from infinity.config import parse_json
 from infinity.data.curation import facts as facts_files
 from infinity.data.curation.takedown import TakedownList, split_taken_down
 from infinity.data.dataset.layout import samples_of
@@ -170,7 +170,7 @@ def _delete_shards(root: str, needed: Sequence[Manifest], holders: Sequence[Mani
 def shard_of(index: str) -> str:
     """Return the shard that an index describes; empty if it is none."""
     try:
-        return str(json.loads(storage.read_text(index))["info"]["path"])
+        return str(parse_json(storage.read_bytes(index), where=index)["info"]["path"])
     except (ValueError, KeyError, TypeError):
         return ""
 

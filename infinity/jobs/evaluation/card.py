@@ -8,11 +8,12 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from infinity import storage
 from infinity.checkpoint import MARKER_FILE, read_kind_and_config
-from infinity.config import Config, ConfigError, parse_json
+from infinity.config import Config, ConfigError
 from infinity.data.dataset.manifest import Manifest
 from infinity.evaluation.score import Score
 from infinity.generation.model_folder import model_folder
@@ -21,8 +22,10 @@ from infinity.jobs.evaluation.results import below, foreign_origin
 from infinity.jobs.spec import REPORT_FILE, SPEC_FILE
 from infinity.reporting.card import DataFacts, EvaluationFacts, ModelCard, TrainingFacts
 from infinity.reporting.summary import Sheet
+from infinity.storage.json_files import read_object
 
 MAX_SHEETS = 8
+_RESTORE = "restore the file, or start the same job again"
 
 
 class CardError(ValueError):
@@ -99,8 +102,10 @@ def _trainings(model: str) -> Iterator[TrainingFacts]:
         settings, training = spec.get("spec", {}), report.get("training")
         if not isinstance(training, Mapping):
             continue
-        chain.append(_training(folder, settings, training))
-        waiting += [settings[name] for name in ("tokenizer", "start_from") if isinstance(settings.get(name), str)]
+        with _of_another_shape(report_uri):
+            chain.append(_training(folder, settings, training))
+        with _of_another_shape(spec_uri):
+            waiting += [settings[name] for name in ("tokenizer", "start_from") if isinstance(settings.get(name), str)]
     # The chain leads from the model back to the start of its training, and at last to the tokenizer.
     yield from reversed(chain)
 
@@ -148,17 +153,27 @@ def _evaluations(model: str) -> Iterator[EvaluationFacts]:
         if report.get("model_digest") != digest:
             continue
         settings, origins = spec.get("spec", {}), report.get("origins", {})
-        scores = [Score.from_json(score, where=report_uri) for score in report.get("scores", ())]
-        sheets = {name: Sheet.from_json(sheet, where=report_uri) for name, sheet in report.get("pictures", {}).items()}
-        # Scores of pictures that another model drew are not scores of this model.
-        own = tuple(score for score in scores if foreign_origin(score.metric, settings, origins) is None)
-        shown = [sheet for name, sheet in sheets.items() if foreign_origin(name, settings, origins) is None]
+        with _of_another_shape(report_uri):
+            scores = [Score.from_json(score, where=report_uri) for score in report.get("scores", ())]
+            pictures = report.get("pictures", {})
+            sheets = {name: Sheet.from_json(sheet, where=report_uri) for name, sheet in pictures.items()}
+            # Scores of pictures that another model drew are not scores of this model.
+            own = tuple(score for score in scores if foreign_origin(score.metric, settings, origins) is None)
+            shown = [sheet for name, sheet in sheets.items() if foreign_origin(name, settings, origins) is None]
         if own:
             yield EvaluationFacts(folder=folder, scores=own, sheets=tuple(shown[:MAX_SHEETS]), settings=settings)
 
 
 def _object(uri: str) -> dict[str, Any]:
-    data = parse_json(storage.read_text(uri), where=uri)
-    if not isinstance(data, dict):
-        raise ConfigError(f"{uri}: expected an object, got {type(data).__name__}")
-    return data
+    return read_object(uri, remedy=_RESTORE)
+
+
+@contextmanager
+def _of_another_shape(uri: str) -> Iterator[None]:
+    """Name the record whose values have other names or types than those that are read of it."""
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(
+            f"{uri}: expected the record of a job, found another one ({error!r:.80}); {_RESTORE}"
+        ) from error

@@ -15,7 +15,8 @@ from infinity.evaluation.promotion.gate import ScoredModel
 from infinity.jobs.evaluation.origins import origin_of
 from infinity.jobs.evaluation.spec import EvaluateReport, EvaluateSpec
 from infinity.jobs.registry import parse_spec
-from infinity.jobs.spec import REPORT_FILE, SPEC_FILE
+from infinity.jobs.spec import DAMAGED_REPORT, REPORT_FILE, SPEC_FILE
+from infinity.storage.json_files import read_config
 from infinity.storage.lines import json_objects
 
 TRAINED_FOLDER = "model"
@@ -179,7 +180,7 @@ def load(folder: str) -> Evaluated:
     spec = parse_spec(parse_json(storage.read_text(spec_uri), where=spec_uri), where=spec_uri)
     if not isinstance(spec, EvaluateSpec):
         raise EvaluationNotFoundError(f"{folder}: expected an evaluation, found a job of kind {spec.kind!r}")
-    report = EvaluateReport.parse(storage.read_text(report_uri), where=report_uri)
+    report = read_config(report_uri, EvaluateReport, remedy=DAMAGED_REPORT)
     return Evaluated(folder, spec, report)
 
 

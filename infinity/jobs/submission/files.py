@@ -104,7 +104,7 @@ class JobFiles:
     def _read(self, name: str) -> dict[str, Any] | None:
         uri = storage.join(self.folder, name)
         try:
-            found = parse_json(storage.read_text(uri), where=uri)
+            found = parse_json(storage.read_bytes(uri), where=uri)
         except (storage.FileMissingError, ConfigError):
             return None
         return found if isinstance(found, dict) else None

@@ -11,7 +11,7 @@ from typing import Any
 
 from infinity import storage
 from infinity.checkpoint import MARKER_FILE
-from infinity.config import ConfigError
+from infinity.config import ConfigError, parse_json
 from infinity.jobs.spec import REPORT_FILE, JobSpec
 from infinity.jobs.training.base import STATE_FOLDER, TrainSpec
 from infinity.jobs.upkeep.inventory import PLAN_FILE, Inventory, StageFolder
@@ -124,7 +124,7 @@ def _run(inventory: Inventory, folder: str, stages: Mapping[str, StageFolder]) -
     files = [file for file in inventory.files if file.uri.startswith(f"{folder}/")]
     uri, specs, trouble = storage.join(folder, PLAN_FILE), {}, ""
     try:
-        specs = planned_specs(storage.read_text(uri), uri)
+        specs = planned_specs(storage.read_bytes(uri), uri)
     except ConfigError as error:
         trouble = f"its plan cannot be read by this version: {error}"
     except storage.FileMissingError:
@@ -194,7 +194,8 @@ def _last_row(stage: StageFolder) -> dict[str, float]:
     """Return the numbers of the last line of the metrics that is whole."""
     if METRICS_FILE not in stage.paths:
         return {}
-    for line in reversed(storage.read_text(stage.paths[METRICS_FILE].uri).splitlines()):
+    text = storage.read_bytes(stage.paths[METRICS_FILE].uri).decode("utf-8", "replace")
+    for line in reversed(text.splitlines()):
         try:
             row = json.loads(line)
             return {name: float(value) for name, value in row.items() if isinstance(value, int | float)}
@@ -211,8 +212,8 @@ def _judged(metrics: Mapping[str, float]) -> tuple[str, ...]:
 def _json(stage: StageFolder, name: str) -> dict[str, Any]:
     """Return a JSON file of a stage; nothing where it is damaged, which its own job tells when it is read."""
     try:
-        found = json.loads(storage.read_text(stage.paths[name].uri))
-    except (ValueError, storage.FileMissingError):
+        found = parse_json(storage.read_bytes(stage.paths[name].uri), where=name)
+    except (ConfigError, storage.FileMissingError):
         return {}
     return found if isinstance(found, dict) else {}
 

@@ -1,4 +1,4 @@
-"""The plan of a run, read without the recipes: which spec each of its stages has, and so which folder."""
+"""The plan of a run, read without the recipes: which spec each stage has, and so which folder; its finished models."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from infinity import storage
 from infinity.config import ConfigError, parse_json
 from infinity.jobs.registry import parse_spec
 from infinity.jobs.spec import JobSpec
-from infinity.jobs.upkeep.inventory import STAGE_NAME
+from infinity.jobs.upkeep.inventory import MODELS_FILE, STAGE_NAME
+from infinity.storage.json_files import read_json
 
 PLAN_KINDS = {
     "dataset": "dataset", "tokenizer": "tokenizer", "pretrain": "transformer", "finetune": "transformer",
@@ -17,7 +18,7 @@ PLAN_KINDS = {
 """Kind of job of each stage of a plan, in the order in which they run."""
 
 
-def planned_specs(text: str, where: str) -> dict[str, JobSpec]:
+def planned_specs(text: str | bytes, where: str) -> dict[str, JobSpec]:
     """Return the specs of a plan by the names of its stages.
 
     Args:
@@ -37,10 +38,29 @@ def planned_specs(text: str, where: str) -> dict[str, JobSpec]:
     }
 
 
-def planned_names(text: str, where: str) -> set[str]:
+def planned_names(text: str | bytes, where: str) -> set[str]:
     """Return the names of all stages of a plan, and of those that it refers to.
 
     Raises:
         ConfigError: The plan is of another version, or damaged.
     """
-    return {storage.name(spec.folder) for spec in planned_specs(text, where).values()} | set(STAGE_NAME.findall(text))
+    named = {storage.name(spec.folder) for spec in planned_specs(text, where).values()}
+    return named | set(STAGE_NAME.findall(text if isinstance(text, str) else text.decode("utf-8", "replace")))
+
+
+def finished_models(run: str) -> list[str]:
+    """Return the models of the run in this folder whose trainings ended, the newest last.
+
+    A run that was begun by an older version has no list.
+
+    Raises:
+        ConfigError: The list is damaged.
+        StorageError: The list cannot be read.
+    """
+    uri, remedy = storage.join(run, MODELS_FILE), "restore the file, or delete it to begin a new list"
+    if not storage.exists(uri):
+        return []
+    found = read_json(uri, remedy=remedy)
+    if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
+        raise ConfigError(f"{uri}: expected a list of model folders, found {found!r:.80}; {remedy}")
+    return found

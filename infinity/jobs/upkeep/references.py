@@ -6,7 +6,6 @@ folder lies and however its path is spelled: a root that was moved or mounted el
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
@@ -15,7 +14,7 @@ from infinity.checkpoint import is_committed
 from infinity.config import ConfigError
 from infinity.evaluation.promotion.champions import KEPT_FOLDER
 from infinity.jobs.upkeep.inventory import MODELS_FILE, PLAN_FILE, REGISTRY_FOLDER, STAGE_NAME, Inventory, StageFolder
-from infinity.jobs.upkeep.plans import planned_names
+from infinity.jobs.upkeep.plans import finished_models, planned_names
 
 SCORING, MODELS = ("evaluation", "sweep"), "transformer-"
 READERS = 16
@@ -81,15 +80,9 @@ def _is_soft(uri: str) -> bool:
 
 def _newest_models(inventory: Inventory, run: str, number: int) -> list[str]:
     """Return the last finished models on a run's list; a scheduled evaluation scores the last one."""
-    uri = storage.join(run, MODELS_FILE)
-    if uri not in inventory.documents:
+    if storage.join(run, MODELS_FILE) not in inventory.documents:
         return []
-    try:
-        models = json.loads(storage.read_text(uri))
-    except ValueError as error:
-        raise ValueError(f"{uri}: expected a list of model folders, found no JSON ({error}); restore it") from error
-    if not isinstance(models, list) or not all(isinstance(model, str) for model in models):
-        raise ValueError(f"{uri}: expected a list of model folders, found something else; restore it")
+    models = finished_models(run)
     return [model for model in models if is_committed(model)][-number:]
 
 
@@ -98,8 +91,10 @@ def _planned(inventory: Inventory) -> Iterator[tuple[str, str]]:
     for run in inventory.runs:
         uri = storage.join(run, PLAN_FILE)
         try:
-            yield from ((f"a stage of {storage.name(run)}", name) for name in planned_names(_text(uri), uri))
-        except ConfigError:
+            yield from (
+                (f"a stage of {storage.name(run)}", name) for name in planned_names(storage.read_bytes(uri), uri)
+            )
+        except (ConfigError, storage.FileMissingError):  # the latter: deleted since it was listed
             why = f"beside the plan of another version {uri}"
             yield from ((why, stage.name) for stage in inventory.stages if stage.run == run)
 

@@ -82,7 +82,7 @@ def _now_named(folder: str, runs: tuple[str, ...]) -> str | None:
     for run in runs:
         uri = storage.join(run, PLAN_FILE)
         try:
-            if storage.exists(uri) and name in planned_names(storage.read_text(uri), uri):
+            if storage.exists(uri) and name in planned_names(storage.read_bytes(uri), uri):
                 return run
         except ConfigError:
             if folder.startswith(f"{run}/"):

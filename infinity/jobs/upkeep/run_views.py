@@ -9,13 +9,14 @@ from typing import Any
 from infinity import storage
 from infinity.jobs.dataset.build import BuildDatasetReport
 from infinity.jobs.evaluation.evaluate import EvaluateReport
-from infinity.jobs.spec import REPORT_FILE, JobSpec
+from infinity.jobs.spec import DAMAGED_REPORT, REPORT_FILE, JobSpec
 from infinity.jobs.training.base import SAMPLES_FOLDER
 from infinity.jobs.upkeep.inventory import PLAN_FILE, STAGE_NAME, Inventory, StageFolder
 from infinity.jobs.upkeep.plans import PLAN_KINDS, planned_specs
 from infinity.reporting.plots.curves import Points, read_curves
 from infinity.reporting.run_comparison import RunView
 from infinity.storage.errors import FileMissingError
+from infinity.storage.json_files import read_config
 from infinity.training.metrics import METRICS_FILE
 
 _SAMPLES = re.compile(rf"{SAMPLES_FOLDER}/step-\d+\.png")
@@ -54,7 +55,7 @@ def view(folder: str, inventory: Inventory) -> RunView:
     """
     uri = storage.join(folder, PLAN_FILE)
     try:
-        specs = planned_specs(storage.read_text(uri), uri)
+        specs = planned_specs(storage.read_bytes(uri), uri)
     except FileMissingError as error:
         names = ", ".join(run[len(inventory.root) + 1 :] for run in inventory.runs) or "no run"
         raise ValueError(
@@ -82,7 +83,7 @@ def _folder(spec: JobSpec, run: str, inventory: Inventory) -> StageFolder | None
 
 def _report(stage: StageFolder, report_type: type[Any]) -> Any:
     uri = stage.paths[REPORT_FILE].uri
-    return report_type.parse(storage.read_text(uri), where=uri)
+    return read_config(uri, report_type, remedy=DAMAGED_REPORT)
 
 
 def _curves(stage: StageFolder) -> dict[str, Points]:

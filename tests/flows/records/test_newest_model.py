@@ -7,9 +7,11 @@ import pytest
 
 from flows import evaluate as evaluate_module
 from flows.evaluate import evaluate
-from flows.records.models import MODELS_FILE, finished_models, newest_model, note_model
+from flows.records.models import newest_model, note_model
 from flows.records.plan import new_plan, save_plan
 from infinity.jobs.training.base import MODEL_FOLDER
+from infinity.jobs.upkeep.inventory import MODELS_FILE
+from infinity.jobs.upkeep.plans import finished_models
 from infinity.recipes.runs import EndToEnd
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from infinity.evaluation.bootstrap import mean_interval, resampled_interval, stratified_interval
 
@@ -56,3 +57,23 @@ def test_replicates_that_differ_by_rounding_alone_say_nothing(scale: float) -> N
         assert len(np.unique(figure(clusters))) > 1, "there is no rounding to see"
         assert resampled_interval(clusters, figure) is None
     assert resampled_interval(clusters, lambda sums: sums[:, 0] / scale) is not None
+
+
+def test_an_interval_that_is_not_asked_for_otherwise_holds_95_of_100_replicates() -> None:
+    values = np.random.default_rng(5).normal(size=80).tolist()
+    assert mean_interval(values) == mean_interval(values, 0.95)
+    clusters = np.array([[value, 1.0] for value in values])
+    mean = lambda sums: sums[:, 0] / sums[:, 1]  # noqa: E731 - a formula
+    assert resampled_interval(clusters, mean) == resampled_interval(clusters, mean, 0.95)
+
+
+@pytest.mark.parametrize("share", [0.5, 0.8, 0.95])
+def test_as_many_replicates_lie_below_an_interval_as_above_it(share: float) -> None:
+    """Of values that are symmetrical about 3, so is the interval of their mean."""
+    half = np.abs(np.random.default_rng(6).normal(size=100))
+    clusters = np.concatenate([3.0 + half, 3.0 - half])[:, None]
+    found = resampled_interval(clusters, lambda sums: sums[:, 0] / 200, share)
+    assert found is not None
+    low, high = found
+    assert abs((low + high) / 2 - 3.0) < 0.1 * (high - low)
+    assert high - low == pytest.approx(2 * stats.norm.ppf((1 + share) / 2) * clusters.std() / 200**0.5, rel=0.1)

@@ -14,7 +14,14 @@ import torch
 from PIL import Image
 
 from infinity import InfinityPipeline
-from infinity.generation.arguments import aspect_ratio_of, picture_seeds, place_text, sampling_config, whole_number
+from infinity.generation.arguments import (
+    aspect_ratio_of,
+    is_bfloat16,
+    picture_seeds,
+    place_text,
+    sampling_config,
+    whole_number,
+)
 from infinity.generation.editing.masks import pixel_mask
 from infinity.generation.picture_files import read_drawing
 from infinity.serving.drawing import mask_of
@@ -170,3 +177,11 @@ def test_helpers_say_what_was_expected() -> None:
     for wrong in (b"a", None, 3):
         with pytest.raises(ValueError, match="model: expected a path"):
             place_text("model", wrong)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "expected"),
+    [("auto", None), ("bfloat16", True), (torch.bfloat16, True), ("float32", False), (torch.float32, False)],
+)
+def test_a_data_type_is_bfloat16_or_not_or_left_to_the_device(dtype: Any, expected: bool | None) -> None:
+    assert is_bfloat16(dtype) is expected

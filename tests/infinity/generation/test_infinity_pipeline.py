@@ -107,3 +107,14 @@ def test_every_public_name_is_there_and_others_are_named() -> None:
         assert getattr(infinity, name).__name__ == name
     with pytest.raises(AttributeError, match="has no attribute 'Pipelin'"):
         _ = infinity.Pipelin
+
+
+def test_the_hub_gets_the_model_folder_and_its_address_comes_back(
+    pipe: InfinityPipeline, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def uploaded(folder: Path, name: str, *, private: bool) -> str:
+        assert (folder / "COMMITTED").read_bytes() == (Path(model) / "COMMITTED").read_bytes()
+        return f"https://hub.example/{name}?private={private}"
+
+    monkeypatch.setattr("infinity.generation.infinity_pipeline.upload_model", uploaded)
+    assert pipe.push_to_hub("me/small", private=True) == "https://hub.example/me/small?private=True"

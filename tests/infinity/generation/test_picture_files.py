@@ -1,14 +1,19 @@
 """Drawings say how they were drawn, and none hides another."""
 
 import os
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from infinity import storage
 from infinity.generation import DrawingSettings, PyramidGuidance, SamplingConfig, read_drawing
-from infinity.generation.picture_files import to_png, write_drawing
+from infinity.generation.picture_files import WatermarkUse, to_png, write_drawing
+from infinity.generation.watermark.key import write_new_key
 
 PROMPTS = ["a red cube", "красный куб", "赤い立方体", "🎈", "", "a/b\\c", "x" * 5000, "two\nlines\x00", "A RED CUBE!"]
 SAMPLINGS = [
@@ -94,3 +99,45 @@ def test_a_pipe_of_the_same_name_is_left_alone(tmp_path: Path) -> None:
     other = write_drawing(tmp_path / "b", 0, to_png(image(), drawing()), drawing())
     assert other.name != usual
     assert read_drawing(other) == drawing()
+
+
+@contextmanager
+def files_of_at_most(num_bytes: int) -> Iterator[None]:
+    """What a disk that is nearly full does: a write ends in the middle with an error of the system."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_disk_that_is_full_gets_no_half_a_picture_and_is_named(tmp_path: Path) -> None:
+    png = to_png(image(), drawing())
+    with (
+        files_of_at_most(len(png) // 2),
+        pytest.raises(storage.StorageError, match=rf"cannot write {tmp_path}/out/000"),
+    ):
+        write_drawing(tmp_path / "out", 0, png, drawing())
+    assert list((tmp_path / "out").iterdir()) == []
+    assert write_drawing(tmp_path / "out", 0, png, drawing()).read_bytes() == png
+
+
+def test_half_a_watermark_key_is_no_key(tmp_path: Path) -> None:
+    with files_of_at_most(10), pytest.raises(storage.StorageError, match=rf"cannot write the key {tmp_path}/key"):
+        write_new_key(tmp_path / "key")
+    assert not (tmp_path / "key").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_named_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(storage.StorageError, match=r"cannot make the folder .*file/out for .*; choose another place"):
+        write_drawing(tmp_path / "file" / "out", 0, to_png(image(), drawing()), drawing())
+
+
+def test_a_watermark_is_in_the_settings_of_marked_pictures_alone() -> None:
+    """Files of pictures without one keep the bytes that they had before there were watermarks."""
+    plain, use = drawing(), WatermarkUse(key_id="3e022888be9b", strength=2.0)
+    assert "watermark" not in plain.to_json()
+    assert plain.replace(watermark=use).to_json()["watermark"] == use.to_json()
+    assert DrawingSettings.parse(plain.replace(watermark=use).dump()).watermark == use

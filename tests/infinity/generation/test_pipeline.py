@@ -27,13 +27,18 @@ def model_folder(tmp_path: Path) -> str:
 
 def test_loaded_folder_draws_what_its_parts_drew(model_folder: str) -> None:
     sampling = SamplingConfig()
-    expected = generate(*tiny_parts(), PROMPTS, schedule=SCHEDULE, sampling=sampling, seeds=SEEDS)
+    alone: list[float] = []
     seen: list[float] = []
+    expected = generate(
+        *tiny_parts(), PROMPTS, schedule=SCHEDULE, sampling=sampling, seeds=SEEDS, progress=alone.append
+    )
     found = Pipeline.load(model_folder).generate(
         PROMPTS, sampling=sampling, seeds=SEEDS, batch_size=3, progress=seen.append
     )
     assert torch.equal(found.labels.bits_BLC, expected.labels.bits_BLC)
     assert torch.equal(found.images_BHW3, expected.images_BHW3)
+    passes = [3 * share / 4 for share in alone] + [0.75 + share / 4 for share in alone]
+    assert seen == pytest.approx(passes), "a pass of three pictures, one of one"
     assert seen[-1] == 1.0
 
 

@@ -75,3 +75,17 @@ def test_autocast_decides_the_data_type_of_that_form() -> None:
     found.float().sum().backward()
     assert x.grad is not None
     assert x.grad.dtype == expand.weight.grad.dtype == torch.float32
+
+
+@pytest.mark.parametrize("learning", range(4))
+def test_a_single_weight_that_learns_gets_its_gradient(learning: int) -> None:
+    """As in a finetuning of some layers alone."""
+    torch.manual_seed(1)
+    expand, contract = nn.Linear(8, 16), nn.Linear(16, 8)
+    weights = [*expand.parameters(), *contract.parameters()]
+    for place, weight in enumerate(weights):
+        weight.requires_grad_(place == learning)
+    x = torch.randn(5, 8, requires_grad=True)
+    expected = torch.autograd.grad(contract(F.gelu(expand(x), approximate="tanh")).sum(), weights[learning])
+    found = torch.autograd.grad(feed_forward(x, expand, contract).sum(), weights[learning])
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)

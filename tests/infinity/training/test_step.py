@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from infinity.training.adversary import AdversarialLoss, Adversary
 from infinity.training.distributed.parallel import ProcessGroup
 from infinity.training.guard import GuardConfig
-from infinity.training.learner import LoopConfig, Losses
+from infinity.training.learner import LoopConfig, Losses, NonFiniteLossError
 from infinity.training.optimizer import OptimizerConfig
 from infinity.training.state import TrainState
 from infinity.training.step import TrainStep
@@ -140,3 +140,25 @@ def test_the_adversary_remembers_as_many_losses_as_are_asked_for() -> None:
     for loss in range(5):
         adversary.count(float(loss), torch.zeros(0), window=3)
     assert adversary.recent == [2.0, 3.0, 4.0]
+
+
+@pytest.mark.parametrize("allowed", [0, 1, 3])
+def test_as_many_batches_in_a_row_may_be_empty_as_the_guard_allows(allowed: int) -> None:
+    task, config = Regression(), CONFIG.replace(guard=GuardConfig(max_skipped=allowed))
+    optimizer = OptimizerConfig(learning_rate=RATE)
+    update = TrainStep(new_state(task, config), task, config, optimizer, 3, ProcessGroup())
+    for _ in range(allowed):
+        assert update._pass_over(0)
+    assert not update._pass_over(5), "a batch with samples begins the count anew"
+    for _ in range(allowed):
+        assert update._pass_over(0)
+    with pytest.raises(NonFiniteLossError, match=f"nothing is left of {allowed + 1} batches in a row"):
+        update._pass_over(0)
+
+
+@pytest.mark.parametrize("stop", [False, True])
+def test_one_worker_that_is_asked_to_stop_is_enough(stop: bool) -> None:
+    task = Regression()
+    update = TrainStep(new_state(task, CONFIG), task, CONFIG, OptimizerConfig(learning_rate=RATE), 3, ProcessGroup())
+    update(loader(0), False, stop=stop)
+    assert update.must_stop is stop

@@ -210,7 +210,8 @@ def test_the_scale_stands_behind_a_colon() -> None:
     assert parse_adapter("a/b:-1") == ("a/b", -1.0)
     assert parse_adapter("s3://bucket/x") == ("s3://bucket/x", 1.0)
     assert parse_adapter("C:name") == ("C:name", 1.0)
-    for text in ("a:11", "a:nan", "a:inf"):
+    assert [parse_adapter(f"a:{scale}")[1] for scale in (10, -10)] == [10.0, -10.0]
+    for text in ("a:11", "a:10.01", "a:-10.01", "a:nan", "a:inf"):
         with pytest.raises(AdapterError, match="expected a scale"):
             parse_adapter(text)
 

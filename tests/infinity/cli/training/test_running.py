@@ -1,6 +1,8 @@
 """``infinity run``: what a cluster's manifest calls."""
 
 import json
+import logging
+import re
 from pathlib import Path
 
 import pytest
@@ -59,6 +61,16 @@ def test_a_broken_or_missing_spec_file_ends_with_one_line(tmp_path: Path, caplog
         assert result.exit_code == 1
         assert message in caplog.records[-1].getMessage()
         assert caplog.records[-1].levelname == "ERROR"
+
+
+def test_what_a_stage_says_goes_to_the_terminal_with_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    level = logging.root.level
+    monkeypatch.setattr(logging.root, "handlers", [])  # as in a process of its own
+    try:
+        result = CliRunner().invoke(app, ["run", str(tmp_path / "missing.json")])
+    finally:
+        logging.root.setLevel(level)
+    assert re.search(r"^\d\d:\d\d:\d\d .*missing\.json", result.stderr, re.MULTILINE)
 
 
 @pytest.mark.ray

@@ -2,7 +2,7 @@
 
 import pytest
 
-from infinity.data.curation.filters import CaptionFilters, Decontamination, FilterConfig, clean_caption
+from infinity.data.curation.filters import CaptionFilters, Decontamination, FilterConfig, ScoreRule, clean_caption
 from infinity.data.dedup.config import NearDuplicates
 
 
@@ -54,3 +54,10 @@ def test_every_rule_has_a_reason_of_its_own_and_settings_survive_json() -> None:
     reasons = [rule.reason for rule in config.rules()]
     assert len(set(reasons)) == len(reasons)
     assert FilterConfig.from_json(config.to_json()) == config
+
+
+@pytest.mark.parametrize(
+    ("minimum", "maximum", "is_on"), [(None, None, False), (0.0, None, True), (None, 0.0, True), (0.1, 0.9, True)]
+)
+def test_a_rule_is_on_with_either_limit(minimum: float | None, maximum: float | None, is_on: bool) -> None:
+    assert ScoreRule(reason="dull", score="warmth", minimum=minimum, maximum=maximum).is_on == is_on

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from infinity.data.dedup.alignment import _gradient, mean_colours, thumbnail_difference, unexplained
+from infinity.data.dedup.alignment import _LUMA_CHROMA, _gradient, mean_colours, thumbnail_difference, unexplained
 from infinity.data.images.fingerprint import measure_fingerprint
 from tests.fixtures.drawn_sets import cropped, drawing
 
@@ -74,3 +74,10 @@ def test_the_gradient_of_an_even_slope_is_the_slope_also_at_the_borders(axis: in
     shape[axis] = 8
     slope = np.broadcast_to(np.arange(8, dtype=np.float32).reshape(shape), (2, 8, 8, 3))
     assert np.array_equal(_gradient(slope, axis), np.full_like(slope, 8.0))
+
+
+def test_grey_has_luma_alone() -> None:
+    """As in JFIF: the factors of luma add up to one, those of either chroma to nothing."""
+    assert _LUMA_CHROMA.sum(axis=0) == pytest.approx([1.0, 0.0, 0.0], abs=1e-6)
+    full = np.array([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
+    assert np.allclose(_LUMA_CHROMA.T, full * [[1.0], [0.7], [0.7]], atol=1e-3)

@@ -30,3 +30,13 @@ def test_without_known_pictures_nothing_is_repeated() -> None:
     facts = facts_of([facts_of_picture(drawing(0), "a"), facts_of_picture(drawing(0), "b")])
     old, new = similar_to_known(Fingerprints.of(facts, thumbnails_in(facts)), NearDuplicates(), 0)
     assert len(old) == len(new) == 0
+
+
+@pytest.mark.parametrize(("stretch", "near"), [(1.0, True), (1.05, True), (1.2, False), (2.5, False)])
+def test_a_stretched_picture_is_another_one_although_its_thumbnail_is_the_same(stretch: float, near: bool) -> None:
+    """A crop of 5 % along one axis changes the shape by as much; more no crop does."""
+    picture = drawing(0)
+    stretched = picture.resize((picture.width, round(picture.height * stretch)), Image.Resampling.LANCZOS)
+    facts = facts_of([facts_of_picture(picture, "a"), facts_of_picture(stretched, "b")])
+    old, _ = similar_to_known(Fingerprints.of(facts, thumbnails_in(facts)), NearDuplicates(), 1)
+    assert (len(old) == 1) == near

@@ -12,6 +12,7 @@ from infinity.evaluation.geneval.benchmark import GenevalBenchmark
 from infinity.evaluation.geneval.scenes import SceneBenchmark
 from infinity.evaluation.geneval.scoring import ClassDetections, Detections, GenevalConfig, GenevalPrompt, Requirement
 from infinity.evaluation.geneval.search import BestOf, share_of_objects
+from infinity.evaluation.geneval.verdicts import GenevalJudge
 from infinity.evaluation.networks import Networks
 from infinity.evaluation.prompts.benchmark import JudgedPrompts, MissingPicture, PromptItem, PromptSample
 
@@ -95,3 +96,16 @@ def test_a_benchmark_without_search_keeps_its_name_and_its_verdicts(benchmark: t
 def test_no_candidate_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 1, got 0"):
         BestOf(candidates=0)
+
+
+@pytest.mark.parametrize(("scorer", "has_objects"), [(None, False), ("verdict", False), ("objects", True)])
+def test_an_entry_has_the_scorers_value_where_the_scorer_is_not_the_verdict(scorer: Any, has_objects: bool) -> None:
+    best_of = None if scorer is None else BestOf(candidates=2, scorer=scorer)
+    judge = GenevalJudge(lambda pictures: [found(circle=1) for _ in pictures], GenevalConfig(), best_of)
+    prompt = GenevalPrompt("counting", "p", (Requirement("circle", 2),), ())
+    item = PromptItem(id="0", prompt="p", about=prompt.to_metadata())
+    ((record,),) = [judge([PromptSample(item=item, drawn="p", places=())], [[np.zeros((8, 9, 3), np.uint8)]])]
+    (entry,) = record["pictures"]
+    assert entry["size_px"] == [8, 9]
+    assert not entry["correct"]
+    assert entry.get("objects") == (0.5 if has_objects else None)

@@ -44,3 +44,11 @@ def test_too_few_items_for_a_neighbour_have_the_least_factor_however_related(n: 
     """Fewer than eight items show no relation, and nothing is computed from neighbours that do not exist."""
     related = np.repeat(np.random.default_rng(6).normal(size=(1, 20)), n, axis=0) + np.arange(n)[:, None]
     assert np.allclose(design_effect(related), 1.0 + 20.0 / n)
+
+
+def test_neighbours_are_looked_at_up_to_an_eighth_of_the_items() -> None:
+    """Sixteen items show their relation over one and two places; beyond that chance alone is seen."""
+    gains = np.repeat([1.0, -1.0], 8)[:, None]
+    one, two = ((gains[:-lag] * gains[lag:]).sum() / 16 + 1 / 16 for lag in (1, 2))
+    seen = max(one - (1 / 16) ** 0.5, one + two - (2 / 16) ** 0.5)
+    assert design_effect(gains) == pytest.approx([1.0 + 2.0 * seen])

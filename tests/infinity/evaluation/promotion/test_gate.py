@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from infinity.evaluation.promotion.gate import GateError, ScoredModel, compare
+from infinity.evaluation.promotion.chance import items_needed
+from infinity.evaluation.promotion.gate import GateError, ScoredModel, _comparison, compare
 from infinity.evaluation.promotion.gate_rule import judge
 from infinity.evaluation.promotion.margins import MARGINS, GateConfig, Margin
 from infinity.evaluation.promotion.resampling import resample
@@ -322,3 +323,14 @@ def test_only_the_metrics_that_are_asked_for_are_judged() -> None:
     assert report.decision == "promote"
     assert report.is_better
     assert report.ungated == {"geneval.counting": "is judged against another champion"}
+
+
+def test_how_many_items_decide_knows_the_largest_loss_that_was_seen() -> None:
+    """Decibels may fall by more than ten margins; one such item calls for more items than none."""
+    margin = Margin(metric="psnr", delta=0.2, unit="dB", better="higher")
+    gains = np.zeros(600)
+    few = _comparison("psnr", margin, gains, {"a": 30.0}, {"a": 30.0}, FAST, 1)
+    gains[0] = -30.0
+    more = _comparison("psnr", margin, gains, {"a": 30.0}, {"a": 29.0}, FAST, 1)
+    assert few.num_needed == items_needed(600, 0.0, 2 * margin.delta, 10 * margin.delta)
+    assert more.num_needed >= items_needed(600, 0.0, 2 * margin.delta, 30.0) > 10 * few.num_needed

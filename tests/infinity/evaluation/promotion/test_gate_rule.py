@@ -108,8 +108,16 @@ def test_the_worst_loss_of_an_item_ends_at_zero_or_is_ten_margins(
 @pytest.mark.parametrize("loss", [1.5, 4.0])
 def test_a_loss_that_was_seen_is_possible_for_every_item(loss: float) -> None:
     """A distance may lose more than 1; the bound knows the largest loss of the sample."""
-    gains = np.zeros((12, 1))
+    gains = np.zeros((200, 1))
     gains[3] = -loss
     bound = pessimistic_mean(gains, np.array([loss]), num_resamples=GATE.num_resamples, seed=GATE.seed)
     assert verdicts(gains)["sure"] <= bound
     assert bound < pessimistic_mean(gains, np.array([1.0]), num_resamples=GATE.num_resamples, seed=GATE.seed)
+
+
+def test_a_loss_of_exactly_the_margin_is_allowed() -> None:
+    """All prompts lose a quarter, the margin is a quarter; binary fractions, so that nothing is rounded."""
+    exact, more = (verdicts(np.full((64, 1), -loss), delta=0.25) for loss in (0.25, 0.2500001))
+    assert float(exact["low"][0]) == -0.25
+    assert not exact["worse"].any()
+    assert more["worse"].all()

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from infinity.evaluation.text_rendering.scoring import edit_distance, quoted, text_score, words_of
 
@@ -41,3 +45,17 @@ def test_quoted_texts_are_wanted_and_apostrophes_are_not(prompt: str, texts: tup
 
 def test_words_have_no_case_width_or_punctuation_at_their_ends() -> None:
     assert words_of("“Ｏｐｅｎ”, 24/7! - e.g. now.") == ("open", "24/7", "e.g", "now")
+
+
+@given(st.text("ab", min_size=1, max_size=6), st.text("ab", min_size=1, max_size=6))
+def test_the_distance_of_two_words_is_levenshteins_over_the_length_of_the_longer(a: str, b: str) -> None:
+    @cache
+    def levenshtein(i: int, j: int) -> int:
+        """Of the first i letters of a and the first j of b, straight from its definition."""
+        if not i or not j:
+            return i + j
+        return min(
+            levenshtein(i - 1, j) + 1, levenshtein(i, j - 1) + 1, levenshtein(i - 1, j - 1) + (a[i - 1] != b[j - 1])
+        )
+
+    assert edit_distance((a,), (b,)) == pytest.approx(levenshtein(len(a), len(b)) / max(len(a), len(b)))

@@ -13,7 +13,7 @@ from infinity.bits import BitLabels
 from infinity.generation.generate import generate
 from infinity.generation.sampling import SamplingConfig
 from infinity.generation.steering import Steering
-from infinity.generation.watermark.detection import WatermarkDetector, labels_tests, log10_tail
+from infinity.generation.watermark.detection import WatermarkDetector, WatermarkTest, labels_tests, log10_tail
 from infinity.generation.watermark.key import WatermarkKey
 from infinity.generation.watermark.pattern import BitWatermark
 from infinity.scales import Resolution
@@ -104,3 +104,8 @@ def test_a_crop_is_put_back_to_where_it_was() -> None:
 def test_shares_out_of_range_are_refused(crops: tuple[float, ...]) -> None:
     with pytest.raises(ValueError, match="crops"):
         WatermarkDetector(tiny_tokenizer(), RESOLUTION, KEYS[0]).test(Image.new("RGB", (16, 16)), crops)
+
+
+@pytest.mark.parametrize(("log10_p", "p_value"), [(0.0, 1.0), (-3.0, 1e-3), (-400.0, 0.0)])
+def test_the_p_value_is_that_of_its_logarithm(log10_p: float, p_value: float) -> None:
+    assert WatermarkTest(green=1, pairs=1, log10_p=log10_p).p_value == pytest.approx(p_value)

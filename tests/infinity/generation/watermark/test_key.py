@@ -49,3 +49,8 @@ def test_a_new_key_is_its_owners_alone_and_replaces_none(tmp_path: Path) -> None
     with pytest.raises(FileExistsError):
         write_new_key(path)
     assert read_watermark_key(str(path)) == key
+
+
+def test_the_pattern_of_a_key_never_changes() -> None:
+    """Pictures that were marked years ago are found by it."""
+    assert WatermarkKey(b"sixteen letters.").id == "3e022888be9b"

@@ -9,7 +9,7 @@ import torch
 
 from infinity.bits import index_to_bits
 from infinity.generation.watermark.key import WatermarkKey
-from infinity.generation.watermark.pattern import BitWatermark, leaning
+from infinity.generation.watermark.pattern import BitWatermark, count_pairs, leaning, pair_signs
 from infinity.scales import ASPECT_RATIOS, published_schedule
 
 KEY, OTHER = WatermarkKey(b"a key of the tests"), WatermarkKey(b"the other test key")
@@ -49,3 +49,18 @@ def test_both_heads_lean_by_the_same_odds() -> None:
 def test_a_strength_out_of_range_is_refused(strength: Any) -> None:
     with pytest.raises(ValueError, match="watermark strength"):
         BitWatermark(KEY, strength)
+
+
+def test_pairs_are_counted_per_picture_by_their_definition() -> None:
+    key, shape = WatermarkKey(b"sixteen letters."), (3, 4, 7, 5)
+    bits = torch.rand(shape, generator=torch.Generator().manual_seed(0)) < 0.5
+    signs = pair_signs(key, (4, 7), 2, 5)
+    green, differs = count_pairs(key, bits, 2)
+    for picture in range(3):
+        pairs = [
+            (bits[picture, y, 2 * x, c], bits[picture, y, 2 * x + 1, c], signs[y, x, c])
+            for y in range(4) for x in range(3) for c in range(5)
+        ]  # fmt: skip
+        unlike = [(left, sign) for left, right, sign in pairs if left != right]
+        assert int(differs[picture]) == len(unlike) > 0
+        assert int(green[picture]) == sum(bool(left) == bool(sign > 0) for left, sign in unlike)

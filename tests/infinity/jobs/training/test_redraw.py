@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from infinity.checkpoint import CheckpointError
+from infinity.checkpoint import CheckpointError, is_committed
 from infinity.cli import app
 from infinity.jobs.spec import begin
 from infinity.jobs.training import redraw as redrawing
 from infinity.jobs.training import worker as training_worker
-from infinity.jobs.training.base import TrainSpec
+from infinity.jobs.training.base import MODEL_FOLDER, TrainSpec
 from infinity.jobs.training.redraw import Redrawn, redraw
 from tests.fixtures.training_pictures import make_data
 from tests.fixtures.training_sessions import ALONE, LOOP, make_tokenizer, session, tokenizer_spec, transformer_spec
@@ -46,6 +46,7 @@ def test_sheet_rows_and_page_of_a_stored_state_come_back(
     folders: dict[str, Path], kind: str, step: int | None, tmp_path: Path
 ) -> None:
     folder = folders[kind]
+    assert is_committed(str(folder / MODEL_FOLDER)), "the training has left its model"
     found = redraw(str(folder), str(tmp_path), step=step)
     at = step or 6
     assert found == Redrawn(at, *(str(tmp_path / name) for name in ("training.html", "samples.png", "metrics.jsonl")))
@@ -66,6 +67,10 @@ def test_other_prompts_are_drawn_on_request(folders: dict[str, Path], tmp_path: 
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 0, done.output
     assert "<li>a green square</li>" in (tmp_path / "training.html").read_text()
+    printed = done.output.split()
+    assert str(tmp_path / "training.html") in printed
+    assert len(printed) == 3
+    assert all(Path(each).exists() for each in printed), "page, sheet and metrics, which can be copied from here"
 
 
 def test_states_that_are_not_there_are_named(folders: dict[str, Path], tmp_path: Path) -> None:

@@ -289,3 +289,12 @@ def test_many_processes_with_signals_at_random_moments_have_one_committer(
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"{last + 1} schedules")
     print(json.dumps(done.stdout.strip()))
+
+
+def test_an_owner_that_forgets_the_folder_does_not_live_on_for_it(
+    folder: str, owners: Callable[..., lease.Lease]
+) -> None:
+    """Python waits at its end for all threads but daemons, and a heart-beat never ends by itself."""
+    owner = owners(folder, silence_s=60.0)
+    assert owner._thread.is_alive()
+    assert owner._thread.daemon

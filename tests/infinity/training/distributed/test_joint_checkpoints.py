@@ -8,6 +8,7 @@ import os
 import random
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from zlib import crc32
 
@@ -20,6 +21,8 @@ from torch.distributed.fsdp import fully_shard
 
 from infinity import storage
 from infinity.checkpoint import CheckpointError, load_checkpoint, open_checkpoint
+from infinity.checkpoint.writing import write_part
+from infinity.training import checkpoints
 from infinity.training.checkpoints import StateStore
 from infinity.training.distributed.parallel import ProcessGroup
 from infinity.training.distributed.sharding import assign
@@ -213,6 +216,23 @@ def test_a_damaged_part_is_found_and_the_state_before_is_taken(stored: Path, tmp
         assert place.endswith(f"{FIRST:08d}")
         assert name in notes[0]
         check(newest_here(str(copy)), FIRST)
+
+
+def test_a_damaged_part_is_refused_before_anything_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The many files of a large joint state are opened one by one while it is read; all are looked at before."""
+    monkeypatch.setattr(checkpoints, "write_part", partial(write_part, max_file_bytes=60))
+    faults = (Fault(), Fault())
+    assert two_workers(save_twice(str(tmp_path / "state"), faults), tmp_path / "meeting") == [0, 0]
+    files = sorted((tmp_path / "state" / f"step-{SECOND:08d}").glob("*.safetensors"))
+    assert len(files) > 4, files
+    for file in (files[0], files[len(files) // 2], files[-1]):
+        content = file.read_bytes()
+        file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        state = state_at(FIRST)
+        with pytest.raises(CheckpointError, match=file.name):
+            StateStore(str(tmp_path / "state"), background=False).restore(state, str(file.parent))
+        check(state, FIRST)
+        file.write_bytes(content)
 
 
 def test_a_worker_alone_does_not_store_a_part_as_the_whole(tmp_path: Path) -> None:

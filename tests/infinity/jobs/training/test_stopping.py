@@ -1,0 +1,82 @@
+"""A signal that reclaims the machine asks the training to stop; a second one has its usual effect."""
+
+import signal
+import threading
+from types import SimpleNamespace
+
+import pytest
+
+from infinity.jobs.training import stopping
+from infinity.jobs.training.stopping import _asked_by_signal, stopping_here, stopping_on_signal
+
+
+def test_a_first_signal_asks_and_a_second_one_is_as_before() -> None:
+    heard: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
+    try:
+        with _asked_by_signal() as asked:
+            assert not asked.is_set()
+            signal.raise_signal(signal.SIGTERM)
+            assert asked.is_set()
+            assert heard == []
+            signal.raise_signal(signal.SIGTERM)
+            assert heard == [signal.SIGTERM]
+        signal.raise_signal(signal.SIGTERM)
+        assert heard == [signal.SIGTERM] * 2, "behind the block all is as it was"
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize("way", ["signal", "another owner"])
+def test_a_training_in_this_process_stops_for_a_signal_and_when_another_process_owns_it(way: str) -> None:
+    lost, before = threading.Event(), signal.getsignal(signal.SIGTERM)
+    with stopping_here(lost) as stop:
+        assert not stop()
+        if way == "signal":
+            signal.raise_signal(signal.SIGTERM)
+        else:
+            lost.set()
+        assert stop()
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_in_another_thread_signals_are_left_alone() -> None:
+    before, found = signal.getsignal(signal.SIGTERM), []
+
+    def work() -> None:
+        with stopping_here(threading.Event()) as stop:
+            found.append((stop(), signal.getsignal(signal.SIGTERM) is before))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert found == [(False, True)]
+
+
+class Bell:
+    """What workers are asked through, in this process."""
+
+    def __init__(self) -> None:
+        self.num_rings = 0
+        self.ring = SimpleNamespace(remote=self._rang)
+
+    def _rang(self) -> None:
+        self.num_rings += 1
+
+
+@pytest.mark.parametrize("way", ["nothing", "signal", "another owner"])
+def test_a_driver_rings_once_when_it_is_asked_and_leaves_no_thread(monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    bell, lost = Bell(), threading.Event()
+    monkeypatch.setattr(stopping, "actor_here", lambda _kind: bell)
+    monkeypatch.setattr(stopping, "end_actor", lambda _bell: None)
+    monkeypatch.setattr("ray.get", lambda answer: answer)
+    rung, before = threading.Event(), set(threading.enumerate())
+    monkeypatch.setattr(bell, "ring", SimpleNamespace(remote=lambda: (bell._rang(), rung.set())))
+    with stopping_on_signal(lost):
+        if way == "signal":
+            signal.raise_signal(signal.SIGTERM)
+        elif way == "another owner":
+            lost.set()
+        assert rung.wait(60.0 if way != "nothing" else 0.1) == (way != "nothing")
+    assert bell.num_rings == (way != "nothing")
+    assert not [thread for thread in set(threading.enumerate()) - before if thread.name == "stop"]
