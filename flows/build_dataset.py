@@ -3,6 +3,7 @@
 from prefect import flow
 
 from flows.forms.parameters import DatasetForm
+from flows.operations.cancels import explain_cancel
 from flows.operations.reaper import explain_crash
 from flows.records.plan import changed, folder_of, new_plan, save_plan
 from flows.stages.kinds import dataset_stage
@@ -11,7 +12,12 @@ from infinity.jobs.dataset.build import BuildDatasetReport
 from infinity.recipes.runs import RecipeName
 
 
-@flow(name="build-dataset", flow_run_name="{run}: build dataset", on_crashed=[explain_crash])
+@flow(
+    name="build-dataset",
+    flow_run_name="{run}: build dataset",
+    on_crashed=[explain_crash],
+    on_cancellation=[explain_cancel],
+)
 @flow_body
 def build_dataset(
     run: str = "demo",

@@ -8,6 +8,7 @@ from prefect import flow
 from prefect.logging import get_run_logger
 
 from flows.forms.parameters import DatasetForm, EvaluationForm, FinetuneForm, PretrainForm, TokenizerForm
+from flows.operations.cancels import explain_cancel
 from flows.operations.reaper import explain_crash
 from flows.pages.run_page import publish_run
 from flows.records.events import announce_model
@@ -22,7 +23,13 @@ from infinity.recipes.runs import RecipeName
 from infinity.reporting.write import ReportFiles, write_report
 
 
-@flow(name="end-to-end", flow_run_name="{run}: end to end", log_prints=False, on_crashed=[explain_crash])
+@flow(
+    name="end-to-end",
+    flow_run_name="{run}: end to end",
+    log_prints=False,
+    on_crashed=[explain_crash],
+    on_cancellation=[explain_cancel],
+)
 @flow_body
 def end_to_end(
     run: str = "demo",

@@ -8,6 +8,7 @@ from prefect.context import FlowRunContext
 from prefect.states import Completed
 
 from flows.forms.parameters import EvaluationForm
+from flows.operations.cancels import explain_cancel
 from flows.operations.reaper import explain_crash
 from flows.records.models import newest_model
 from flows.records.plan import change_plan, changed, folder_of, is_begun
@@ -22,7 +23,7 @@ NOTHING = "Skipped"
 DEFAULT_RUN = "demo"
 
 
-@flow(name="evaluate", flow_run_name="{run}: evaluate", on_crashed=[explain_crash])
+@flow(name="evaluate", flow_run_name="{run}: evaluate", on_crashed=[explain_crash], on_cancellation=[explain_cancel])
 @flow_body
 def evaluate(
     run: str = DEFAULT_RUN,

@@ -3,6 +3,7 @@
 from prefect import flow
 
 from flows.forms.parameters import DatasetForm, FinetuneForm
+from flows.operations.cancels import explain_cancel
 from flows.operations.reaper import explain_crash
 from flows.records.plan import (
     beginning_with,
@@ -20,7 +21,7 @@ from infinity.jobs.training.base import TrainReport
 from infinity.recipes.runs import EndToEnd
 
 
-@flow(name="finetune", flow_run_name="{run}: finetune", on_crashed=[explain_crash])
+@flow(name="finetune", flow_run_name="{run}: finetune", on_crashed=[explain_crash], on_cancellation=[explain_cancel])
 @flow_body
 def finetune(
     run: str = "demo",

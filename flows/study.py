@@ -6,6 +6,7 @@ from typing import Literal
 from prefect import flow
 from prefect.logging import get_run_logger
 
+from flows.operations.cancels import explain_cancel
 from flows.operations.reaper import explain_crash
 from flows.pages.studies import publish_studies
 from flows.stages.stage import flow_body, run_stage
@@ -21,7 +22,7 @@ from infinity.studies.world import World
 from infra.settings import settings
 
 
-@flow(name="study", flow_run_name="{name}: study", on_crashed=[explain_crash])
+@flow(name="study", flow_run_name="{name}: study", on_crashed=[explain_crash], on_cancellation=[explain_cancel])
 @flow_body
 def study(
     name: str = "all",

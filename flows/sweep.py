@@ -5,6 +5,7 @@ from pydantic import Field
 
 from flows.forms.form import Form, Positive
 from flows.forms.parameters import EvaluationForm
+from flows.operations.cancels import explain_cancel
 from flows.operations.reaper import explain_crash
 from flows.records.plan import load_plan
 from flows.stages.kinds import sweep_stage
@@ -27,7 +28,7 @@ class GridForm(Form):
     seeds: tuple[int, ...] = Field(default=(0,), description="Numbers from which the seeds of drawings follow.")
 
 
-@flow(name="sweep", flow_run_name="{run}: sweep", on_crashed=[explain_crash])
+@flow(name="sweep", flow_run_name="{run}: sweep", on_crashed=[explain_crash], on_cancellation=[explain_cancel])
 @flow_body
 def sweep(
     run: str = "demo",

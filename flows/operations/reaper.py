@@ -29,7 +29,7 @@ from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelled, Crashed
 
-from flows.operations.ends import GO_ON, command, standing
+from flows.operations.ends import again, standing
 from flows.operations.outage import ANSWER_S
 from infra import records
 from infra.records import FlowRunRecord
@@ -89,7 +89,7 @@ def _add_standing(client: SyncPrefectClient, run: FlowRun, record: FlowRunRecord
     stands = _standing(record)
     if run.state is None or not run.state.is_crashed() or not stands or stands in said:
         return None
-    message = "; ".join(filter(None, [said.rstrip("."), stands, _again(client, run)]))
+    message = "; ".join(filter(None, [said.rstrip("."), stands, again(client, run)]))
     client.set_flow_run_state(run.id, Crashed(message=message), force=True)
     return f"{run.name}: {message}"
 
@@ -127,23 +127,12 @@ def _message(client: SyncPrefectClient, run: FlowRun, record: FlowRunRecord | No
             "restarted"
         )
         stands = _standing(record)
-    return "; ".join(filter(None, [cause, stands, _again(client, run)]))
+    return "; ".join(filter(None, [cause, stands, again(client, run)]))
 
 
 def _standing(record: FlowRunRecord) -> str:
     stands = standing(record.folder) if record.folder else ""
     return f"{record.stage}: {stands}" if stands else ""
-
-
-def _again(client: SyncPrefectClient, run: FlowRun) -> str:
-    """Return how a run goes on, with the command if it is one of a deployment."""
-    if run.deployment_id is None:
-        return GO_ON
-    try:
-        name = f"{client.read_flow(run.flow_id).name}/{client.read_deployment(run.deployment_id).name}"
-    except ObjectNotFound:  # the deployment was deleted meanwhile
-        return GO_ON
-    return f"{GO_ON}: {command(name, run.parameters)}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -18,7 +18,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from infinity.jobs.cluster import ray_token
-from infinity.jobs.cluster.sessions import apart
+from infinity.jobs.cluster.sessions import apart, own_handler
 from infinity.jobs.watching import ClusterLostError, answering, explained, own_processes, require_cluster, watched
 
 logger = logging.getLogger(__name__)
@@ -124,7 +124,8 @@ def _joined(address: str) -> Iterator[None]:
         import ray
 
         try:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+            with own_handler():
+                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         except Exception as error:  # Ray raises several kinds
             if ray_token.is_refusal(error):
                 raise PermissionError(ray_token.refusal(address)) from error
@@ -162,7 +163,7 @@ def _start_local(folder: Path, num_cpus: int | None, dashboard: bool, object_sto
         os.environ.setdefault(name, value)
     for attempt in range(1, START_ATTEMPTS + 1):
         try:
-            with apart():
+            with own_handler(), apart():
                 ray.init(
                     address="local",
                     num_cpus=num_cpus,

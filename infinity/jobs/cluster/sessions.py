@@ -56,6 +56,23 @@ def apart() -> Iterator[None]:
 
 
 @contextmanager
+def own_handler() -> Iterator[None]:
+    """Inside the block Ray leaves the handler of SIGTERM as it is, where this process has one of its own.
+
+    Ray's handler ends the process. A flow could not tell then that it was cancelled, and would count as crashed.
+    """
+    from ray._private import utils
+
+    usual = utils.set_sigterm_handler
+    if callable(signal.getsignal(signal.SIGTERM)):
+        utils.set_sigterm_handler = lambda handler: None
+    try:
+        yield
+    finally:
+        utils.set_sigterm_handler = usual
+
+
+@contextmanager
 def known_ports() -> Iterator[None]:
     """Inside the block a node that starts is told the ports of its agents.
 
