@@ -21,7 +21,7 @@ from infinity.recipes.runs import RecipeName
 @flow_body
 def build_dataset(
     run: str = "demo",
-    data: str | None = None,
+    data: str | None = "",
     recipe: RecipeName = "demo",
     dataset: DatasetForm = DatasetForm(),  # noqa: B008
 ) -> BuildDatasetReport:
@@ -35,6 +35,6 @@ def build_dataset(
         dataset: What is kept of the pictures.
     """
     folder = folder_of(run)
-    plan = changed(new_plan(recipe, data, folder), {"dataset": dataset.change})
+    plan = changed(new_plan(recipe, data or None, folder), {"dataset": dataset.change})
     save_plan(plan, folder)
     return dataset_stage(plan.dataset)

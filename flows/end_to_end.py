@@ -33,7 +33,7 @@ from infinity.reporting.write import ReportFiles, write_report
 @flow_body
 def end_to_end(
     run: str = "demo",
-    data: str | None = None,
+    data: str | None = "",
     recipe: RecipeName = "demo",
     dataset: DatasetForm = DatasetForm(),  # noqa: B008 - a frozen value, and the form shows its defaults
     tokenizer: TokenizerForm = TokenizerForm(),  # noqa: B008
@@ -59,7 +59,7 @@ def end_to_end(
     folder = folder_of(run)
     forms = _Forms(dataset, tokenizer, pretrain, finetune, evaluation)
     changes: dict[str, Change] = {name: form.change for name, form in forms._asdict().items()}
-    plan = changed(new_plan(recipe, data, folder), changes)
+    plan = changed(new_plan(recipe, data or None, folder), changes)
     announce_plan(plan)
     save_plan(plan, folder)
     is_new = not is_done(plan.finetune)
@@ -70,7 +70,7 @@ def end_to_end(
         finetune=training_stage("finetune", plan.finetune),
         evaluation=evaluation_stage(plan.evaluation),
     )
-    summary = summarize(plan, reports, title=run, command=_command(run, data, recipe, forms))
+    summary = summarize(plan, reports, title=run, command=_command(run, data or None, recipe, forms))
     files = write_report(summary, folder)
     publish_run({"report": files.html, "figures": files.json}, summary, plan)
     if is_new:

@@ -27,7 +27,7 @@ DEFAULT_RUN = "demo"
 @flow_body
 def evaluate(
     run: str = DEFAULT_RUN,
-    model: str | None = None,
+    model: str | None = "",
     evaluation: EvaluationForm = EvaluationForm(),  # noqa: B008
     gate: GateForm = GateForm(),  # noqa: B008
 ) -> State[Any]:
@@ -45,10 +45,10 @@ def evaluate(
         gate: What happens to the model.
     """
     folder = folder_of(run)
-    if model is None and _nobody_named(run) and not is_begun(run):
+    if not model and _nobody_named(run) and not is_begun(run):
         return Completed(name=NOTHING, message=f"nothing to evaluate: there is no run {run!r} yet ({folder})")
     plan = change_plan(run, lambda before: changed(before, {"evaluation": evaluation.change}))
-    wanted = newest_model(plan, folder) if model is None else storage.absolute(model)
+    wanted = storage.absolute(model) if model else newest_model(plan, folder)
     if wanted is None:
         reason = f"nothing to evaluate: no model of run {run!r} is finished yet; train one to evaluate it"
         return Completed(name=NOTHING, message=reason)

@@ -33,7 +33,7 @@ MOST_FAILURES = 20
 
 @flow(name="fleet", flow_run_name="fleet", on_crashed=[explain_crash], on_cancellation=[explain_cancel])
 @flow_body
-def fleet(compare: list[str] | None = None) -> int:
+def fleet(compare: tuple[str, ...] | None = ()) -> int:
     """Publish the page of all runs as the artifact "fleet"; return the number of runs.
 
     Args:

@@ -32,7 +32,7 @@ class GridForm(Form):
 @flow_body
 def sweep(
     run: str = "demo",
-    model: str | None = None,
+    model: str | None = "",
     metric: str = "scene_geneval",
     grid: GridForm = GridForm(),  # noqa: B008
     evaluation: EvaluationForm = EvaluationForm(),  # noqa: B008
@@ -47,6 +47,6 @@ def sweep(
         evaluation: Benchmarks and their sizes, for each setting.
     """
     base = evaluation.change(load_plan(run).evaluation)
-    if model is not None:
+    if model:
         base = base.replace(model=storage.absolute(model))
     return sweep_stage(SweepSpec(output=base.output, base=base, grid=SweepGrid(**grid.model_dump()), metric=metric))

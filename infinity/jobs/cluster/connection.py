@@ -45,6 +45,8 @@ LOCAL_ENVIRONMENT = {
     "RAY_worker_register_timeout_seconds": "600",
     "RAY_health_check_timeout_ms": "60000",
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "600",
+    # So long agents of a node look for a head that is gone before they end; that of a local Ray never comes back.
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "15",
 }
 
 
