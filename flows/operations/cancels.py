@@ -13,6 +13,7 @@ import httpx
 from prefect import Flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun, State
+from prefect.settings import PREFECT_API_URL
 
 from flows.operations.ends import GO_ON, again, standing
 from flows.operations.last_word import speak_later
@@ -34,7 +35,8 @@ def speak_if_never_begun() -> None:
     A worker that is just starting a process may not hear of the cancel. The flow's body is not called then, and the run
     would be "Cancelling" for ever.
     """
-    if flow_run := os.environ.get("PREFECT__FLOW_RUN_ID"):
+    flow_run = os.environ.get("PREFECT__FLOW_RUN_ID")
+    if flow_run and PREFECT_API_URL.value():
         atexit.register(_speak_if_never_begun, flow_run)
 
 
