@@ -147,8 +147,9 @@ def _in_ray() -> None:
     def sleep() -> None:
         time.sleep(5.0)  # short: nobody stops it
 
+    sleeps = ray.remote(num_cpus=0)(sleep).remote()
     threading.Timer(0.2, _ask_to_end).start()
-    ray.get(ray.remote(num_cpus=0)(sleep).remote())
+    ray.get(sleeps)
     raise AssertionError("was not interrupted")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import socket
@@ -135,5 +136,20 @@ def test_ray_takes_the_handler_of_sigterm_only_from_a_process_without_one(has_ow
         assert signal.getsignal(signal.SIGTERM) is (own if has_own else rays)
         utils.set_sigterm_handler(rays)  # outside of the block Ray does as it likes
         assert signal.getsignal(signal.SIGTERM) is rays
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_a_handler_that_ray_installs_below_python_does_not_stay() -> None:
+    before, seen = signal.getsignal(signal.SIGTERM), list[int]()
+    try:
+        signal.signal(signal.SIGTERM, lambda number, _: seen.append(number))
+        with own_handler():
+            ignore = ctypes.c_void_p(signal.SIG_IGN)
+            ctypes.CDLL(None).signal(signal.SIGTERM, ignore)  # nothing that Python would know of
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert not seen
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert seen == [signal.SIGTERM]
     finally:
         signal.signal(signal.SIGTERM, before)
