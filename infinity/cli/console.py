@@ -62,8 +62,15 @@ def clear_errors() -> Iterator[None]:
     try:
         yield
     except (ValueError, OSError) as error:
-        err.print(f"error: {error}", style="red", markup=False, highlight=False)
+        err.print(f"error: {_sentence(error)}", style="red", markup=False, highlight=False)
         raise typer.Exit(1) from error
+
+
+def _sentence(error: Exception) -> str:
+    """Return the words of an error; of one by the operating system its file and reason, without its number."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename}: {error.strerror[:1].lower()}{error.strerror[1:]}"
+    return str(error) or type(error).__name__
 
 
 @contextlib.contextmanager

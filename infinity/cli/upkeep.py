@@ -187,7 +187,7 @@ def fleet(
 
 
 def compare_runs(
-    runs: Annotated[list[str], typer.Argument(help="Names of two or more runs below the root.")],
+    runs: Annotated[list[str], typer.Argument(help="Two or more runs: names below the root, folders or URIs.")],
     root: Annotated[
         str, typer.Option(envvar="INFINITY_RUNS", help="Folder or s3:// URI that holds all runs.")
     ] = "runs",
@@ -197,11 +197,12 @@ def compare_runs(
     with clear_errors():
         from infinity import storage
         from infinity.jobs.upkeep.inventory import take_inventory
-        from infinity.jobs.upkeep.run_views import view
+        from infinity.jobs.upkeep.run_views import place_of_run, view
         from infinity.reporting.run_comparison import different_settings, render_run_comparison
 
-        inventory = take_inventory(root)
-        views = [view(storage.join(inventory.root, name), inventory) for name in runs]
+        places = [place_of_run(name, root) for name in runs]
+        inventories = {above: take_inventory(above) for _, above in dict.fromkeys(places)}
+        views = [view(folder, inventories[above]) for folder, above in places]
         storage.write_text(output, render_run_comparison(views))
         for name, *values in different_settings(views):
             out.print(f"{name}: {' | '.join(values)}", markup=False, highlight=False, soft_wrap=True)

@@ -163,15 +163,20 @@ class ShardPlans:
         )
 
 
-def samples_of(manifest: Manifest) -> pa.Table:
-    """Return a data set's samples as ``plan_shards`` takes them, in the order of its rows, from the manifest alone."""
-    table = with_further(manifest.table)
+def samples_of(rows: pa.Table, first_row: int = 0) -> pa.Table:
+    """Return samples as ``plan_shards`` takes them, from the rows of a manifest alone.
+
+    Args:
+        rows: Neighbouring rows of the manifest.
+        first_row: Number of the first of them.
+    """
+    table = with_further(rows)
     binary = {
         name: pa.array([bytes.fromhex(value) for value in table[column].to_pylist()], pa.binary(32))
         for name, column in (("content", "original_sha256"), ("pixels", "pixels_sha256"))
     }
     columns = {
-        "row": pa.array(range(len(manifest)), pa.int64()),
+        "row": pa.array(range(first_row, first_row + len(table)), pa.int64()),
         "name": table["source"],
         "keep_bytes": pc.equal(table["sha256"], table["original_sha256"]),
         **binary,
@@ -262,12 +267,12 @@ class _Parent:
             for shard, group in zip(self.shards, self.groups, strict=True)
             if group == (split, ratio) and all(key in wanted for key in shard.rows["key"].to_pylist())
         ]
-        full = [shard for shard in whole if not _is_small(shard.info, limits)]
+        full = [shard for shard in whole if not is_small(shard.info, limits)]
         loose = _without(wanted, whole)
         return (whole, loose) if not len(loose) else (full, _without(wanted, full))
 
 
-def _is_small(info: ShardInfo, limits: ShardLimits) -> bool:
+def is_small(info: ShardInfo, limits: ShardLimits) -> bool:
     return 2 * info.num_samples < limits.samples and 2 * info.num_bytes < limits.num_bytes
 
 

@@ -270,6 +270,18 @@ class Manifest:
         column = self.table[name]
         return [column[row].as_py() for row in numbers]
 
+    def piece(self, start: int, stop: int) -> pa.Table:
+        """Return all columns of the rows from one to before another; of a loaded manifest only that part is decoded.
+
+        Raises:
+            ManifestError: The file is damaged.
+        """
+        schema = FULL_SCHEMA if self.has_further else SCHEMA
+        if "table" in self.__dict__ or not isinstance(self._rows, ParquetColumns | PartedColumns):
+            return self.table.slice(start, stop - start).select(schema.names).cast(schema)
+        columns = {name: self.values(name, range(start, stop)) for name in schema.names}
+        return pa.table(columns, schema=schema)
+
     @property
     def has_further(self) -> bool:
         """True where some row may have further captions."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -145,13 +145,23 @@ def repeated_looks(
     return dropped
 
 
-def caption_duplicates(rows: pa.Table, limits: CaptionDuplicates) -> list[Match]:
-    """Return rows whose caption nearly repeats that of a preferred row that stays."""
+def caption_duplicates(
+    rows: pa.Table, limits: CaptionDuplicates, groups_of: Sequence[Hashable] | None = None
+) -> list[Match]:
+    """Return rows whose caption nearly repeats that of a preferred row that stays.
+
+    Args:
+        rows: Columns of ``FACTS`` of readable pictures.
+        limits: Limits of likeness.
+        groups_of: A value of each row; rows with equal values are compared. None takes what the limits' scope says.
+    """
     order = preference(rows)
+    if groups_of is None:
+        groups_of = [b""] * rows.num_rows if limits.scope == "anywhere" else rows["pixels"].to_pylist()
     captions = rows["caption"].take(pa.array(order)).to_pylist()
-    groups: defaultdict[bytes, list[int]] = defaultdict(list)
-    for rank, pixels in enumerate(rows["pixels"].take(pa.array(order)).to_pylist()):
-        groups[b"" if limits.scope == "anywhere" else pixels].append(rank)
+    groups: defaultdict[Hashable, list[int]] = defaultdict(list)
+    for rank, place in enumerate(order.tolist()):
+        groups[groups_of[place]].append(rank)
     links: list[tuple[int, int]] = []
     twins: dict[int, int] = {}
     for ranks in groups.values():

@@ -52,12 +52,22 @@ def similar_captions(captions: Sequence[str], similarity: float) -> tuple[list[t
     if similarity == 1:
         return [], equal  # captions that are not equal are below 1
     sets = [each for each in first if each]
-    pairs = []
-    for a, b in _candidates(sets):
-        shared = len(sets[a] & sets[b])
-        if shared >= similarity * (len(sets[a]) + len(sets[b]) - shared):
-            pairs.append((first[sets[a]], first[sets[b]]))  # sets come in the order of their captions
-    return pairs, equal
+    # Sets come in the order of their captions.
+    alike = ((a, b) for a, b in _candidates(sets) if are_alike(sets[a], sets[b], similarity))
+    return [(first[sets[a]], first[sets[b]]) for a, b in alike], equal
+
+
+def are_alike(a: Shingles, b: Shingles, similarity: float) -> bool:
+    """Return whether the Jaccard similarity of two sets is at least a number."""
+    shared = len(a & b)
+    return shared >= similarity * (len(a) + len(b) - shared)
+
+
+def band_keys(each: Shingles) -> UInt64[np.ndarray, " 32"]:
+    """Return a number for every band of a signature, equal for captions that agree in the band."""
+    rows = _signature(each).reshape(_BANDS, _ROWS)
+    lines = (b"%d," % band + row.tobytes() for band, row in enumerate(rows))
+    return np.array([int.from_bytes(hashlib.blake2b(line, digest_size=8).digest(), "big") for line in lines], np.uint64)
 
 
 def _candidates(sets: Sequence[Shingles]) -> list[tuple[int, int]]:

@@ -30,7 +30,14 @@ from infinity.jobs.cluster.fan_out import each_result
 from infinity.jobs.dataset.decisions import FilterDecisions, counts_of, decide_again, decide_rows, nothing_left
 from infinity.jobs.dataset.dropped_pictures import dropped_pictures
 from infinity.jobs.dataset.facts import DatasetError, OpenedSource, SourceTable, gather, open_record
-from infinity.jobs.dataset.large import decide_large, gather_places, is_large, plan_large, save_dropped_parts
+from infinity.jobs.dataset.large import (
+    decide_again_large,
+    decide_large,
+    gather_places,
+    is_large,
+    plan_large,
+    save_dropped_parts,
+)
 from infinity.jobs.dataset.planning import PartedPlans
 from infinity.jobs.dataset.sources import only_takes_down, sources_of, stores_as, takedown_of
 from infinity.jobs.dataset.spec import BuildDatasetReport, BuildDatasetSpec, judges_of
@@ -100,7 +107,7 @@ def _build(
             opened = tuple(open_record(record, spec.output, looking, joins) for record in records)
             not_read += [str(each) for source in opened for each in source.source.not_read]
             begin(spec)
-            large = is_large(spec, opened) if opened else False
+            large = is_large(spec, opened, parent)
             decide = _decided_large if large else _decided
             rows, judged, planned, folder = decide(spec, opened, parent, takedown, uri, root, progress)
             give_back()
@@ -154,13 +161,19 @@ def _decided_large(
     root: str,
     progress: ProgressSink,
 ) -> _Decided:
-    """Measure, decide and plan in parts, so that no process holds all rows; there is no parent."""
-    assert parent is None
+    """Measure, decide and plan in parts, so that no process holds all rows."""
+    deciding, planning = section(progress, 0.5, 0.56), section(progress, 0.56, 0.6)
+    if not opened:
+        assert parent is not None
+        found, judged = decide_again_large(spec, parent, takedown, root, deciding)
+        _require_rows(spec, judged, found.counts.kept, opened)
+        planned = plan_large(spec, [()] * len(found.kept), found, parent, planning)
+        return None, judged, planned, found.work.folder
     rows = gather_places(spec, opened, root, section(progress, 0.02, 0.5))
-    found, judged = decide_large(spec, rows, takedown, root, section(progress, 0.5, 0.56))
+    found, judged = decide_large(spec, rows, takedown, root, deciding)
     save_dropped_parts(spec, rows, found.dropped, storage.join(storage.parent(uri), DROPPED_FILE))
     _require_rows(spec, judged, found.counts.kept, opened)
-    planned = plan_large(spec, rows, found, section(progress, 0.56, 0.6))
+    planned = plan_large(spec, rows.reduced, found, parent, planning)
     return rows.table, judged, planned, found.work.folder
 
 

@@ -15,6 +15,7 @@ from infinity.data.curation.rule_counts import RuleCount
 from infinity.data.curation.takedown import TakedownList, split_taken_down
 from infinity.data.dataset.layout import samples_of
 from infinity.data.dataset.manifest import Manifest
+from infinity.data.dataset.manifest_head import ManifestHead
 from infinity.data.sources.checking import UNREADABLE, Tally
 from infinity.jobs.dataset.facts import DatasetError, SourceTable
 from infinity.jobs.dataset.spec import BuildDatasetSpec
@@ -66,8 +67,19 @@ def _converted(kept: pa.Table) -> dict[str, int]:
 
 def decide_again(parent: Manifest, takedown: TakedownList) -> FilterDecisions:
     """Return the parent without what was taken down, from its manifest alone: sources and facts may be gone."""
-    kept, taken = split_taken_down(samples_of(parent), takedown)
-    head = parent.head
+    kept, taken = split_taken_down(samples_of(parent.table), takedown)
+    return told_again(parent.head, kept, taken, takedown)
+
+
+def told_again(head: ManifestHead, kept: pa.Table, taken: Tally, takedown: TakedownList) -> FilterDecisions:
+    """Return what a parent's head tells, with what was taken down since.
+
+    Args:
+        head: Head of the parent's manifest.
+        kept: Samples that stay.
+        taken: Counts of those that were taken down.
+        takedown: What had to go.
+    """
     dropped = {
         name.removeprefix("dropped_"): number for name, number in head.counts.items() if name.startswith("dropped_")
     }

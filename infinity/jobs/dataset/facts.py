@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from infinity import storage
 from infinity.config import digest_of
 from infinity.data.curation import facts as facts_files
+from infinity.data.curation.answers import Answers
 from infinity.data.curation.facts import MEASURE_VERSION
 from infinity.data.curation.measuring import MeasuringCall, measure
 from infinity.data.curation.storing import REDUCE_VERSION, REDUCED, REDUCED_EXTENSION, StoringConfig, pictures_uri
@@ -26,7 +27,7 @@ from infinity.data.dedup.thumbnail_store import Stretch, ThumbnailStore
 from infinity.data.sources.opening import URL_LIST, Slice, Source, fingerprint, open_source, scene_source
 from infinity.data.tables import TableStack
 from infinity.jobs.cluster.fan_out import each_result
-from infinity.jobs.dataset.scoring import MeasuredSlice, ScorersConfig, judge
+from infinity.jobs.dataset.scoring import ScorersConfig, ask
 from infinity.jobs.progress import Progress, ProgressSink, section
 
 FACTS_FOLDER = "facts"
@@ -220,7 +221,7 @@ def gather(
     checked = _Checked(len(calls), kinds, measuring)
     found = checked.each(each_result(measure, ((call,) for call in calls), checked.on_done))
     if judges is not None:
-        found = _judged(calls, list(found), judges, root, section(progress, 0.5, 1.0))
+        found = _judged(calls, list(found), ask(asked(calls), judges, root, section(progress, 0.5, 1.0)))
     return _joined(opened, calls, found)
 
 
@@ -275,18 +276,16 @@ class _Checked:
             yield facts, reduced
 
 
+def asked(calls: Sequence[MeasuringCall]) -> list[tuple[Slice, str]]:
+    """Return every slice with the URI of its facts."""
+    return [(call.piece, call.facts) for call in calls]
+
+
 def _judged(
-    calls: Sequence[MeasuringCall],
-    found: Sequence[tuple[pa.Table, pa.Table]],
-    judges: ScorersConfig,
-    root: str,
-    progress: ProgressSink,
+    calls: Sequence[MeasuringCall], found: Sequence[tuple[pa.Table, pa.Table]], answers: Answers
 ) -> Iterator[tuple[pa.Table, pa.Table]]:
-    measured = [
-        MeasuredSlice(call.piece, table, storage.join(*map(storage.name, (storage.parent(call.facts), call.facts))))
-        for call, (table, _) in zip(calls, found, strict=True)
-    ]
-    return zip(judge(measured, judges, root, progress), [reduced for _, reduced in found], strict=True)
+    for call, (table, reduced) in zip(calls, found, strict=True):
+        yield answers.attach(table, call.facts), reduced
 
 
 def _joined(

@@ -14,29 +14,41 @@ import pyarrow.compute as pc
 
 from infinity import storage
 from infinity.config import digest_of
+from infinity.data.curation.answers import Answers
 from infinity.data.curation.decontamination import load_evaluation_sets
 from infinity.data.curation.dropped import SHOWN, write_dropped
 from infinity.data.curation.facts import FACTS, SMALL_FACTS
 from infinity.data.curation.measuring import measure_size
 from infinity.data.curation.partitioned.buckets import read_bucket
-from infinity.data.curation.partitioned.workspace import Chunk
+from infinity.data.curation.partitioned.row_rules import KEPT
+from infinity.data.curation.partitioned.workspace import Chunk, Workspace
 from infinity.data.curation.takedown import TakedownList
 from infinity.data.dataset.dealing import ShardLimits
+from infinity.data.dataset.layout import samples_of
+from infinity.data.dataset.manifest import Manifest
 from infinity.data.dataset.shards import ShiftedSlice
-from infinity.data.sources.opening import Slice
+from infinity.data.sources.opening import ROWS_PER_SLICE, Slice
 from infinity.jobs.cluster.fan_out import each_result
-from infinity.jobs.dataset.decisions import FilterDecisions, refuse_unreadable
+from infinity.jobs.dataset.decisions import FilterDecisions, refuse_unreadable, told_again
 from infinity.jobs.dataset.dropped_pictures import dropped_pictures
-from infinity.jobs.dataset.facts import OpenedSource, SourceTable, measuring_calls
+from infinity.jobs.dataset.facts import OpenedSource, SourceTable, asked, measuring_calls
+from infinity.jobs.dataset.parent_parts import ParentRows, find_again, keep_again
 from infinity.jobs.dataset.partitioned import (
+    DECIDE_VERSION,
+    DECISIONS_FOLDER,
+    ROWS_PER_PARTITION,
     PartitionedDecisions,
     Stages,
+    added,
     chunks_of,
     decide_partitioned,
 )
-from infinity.jobs.dataset.planning import PartedPlans, PlanConfig, Reduced, plan_partitioned
-from infinity.jobs.dataset.spec import BuildDatasetSpec
-from infinity.jobs.progress import Progress, ProgressSink
+from infinity.jobs.dataset.plan_tasks import PlanConfig, Reduced
+from infinity.jobs.dataset.planning import PartedPlans, plan_partitioned
+from infinity.jobs.dataset.scoring import ask
+from infinity.jobs.dataset.sources import stores_as
+from infinity.jobs.dataset.spec import BuildDatasetSpec, judges_of
+from infinity.jobs.progress import Progress, ProgressSink, section
 
 LARGE_SLICES = 4096
 """Slices of a data set from which on it is made in parts: 260,000 pictures in slices of 64."""
@@ -57,23 +69,29 @@ class LargeRows:
     reduced: tuple[Reduced, ...]
 
 
-def is_large(spec: BuildDatasetSpec, opened: Sequence[OpenedSource]) -> bool:
-    """Return whether a data set is made in parts: as its spec says, or else by the number of its slices."""
+def is_large(spec: BuildDatasetSpec, opened: Sequence[OpenedSource], parent: Manifest | None) -> bool:
+    """Return whether a data set is made in parts: as its spec says, or else by its number of slices, or of rows."""
     if spec.partitions is not None:
         return True
-    return not spec.needs_one_process and sum(len(each.source.slices) for each in opened) >= LARGE_SLICES
+    slices = sum(len(each.source.slices) for each in opened)
+    if not opened and parent is not None:
+        slices = len(parent) // ROWS_PER_SLICE
+    return slices >= LARGE_SLICES
 
 
 def gather_places(
     spec: BuildDatasetSpec, opened: Sequence[OpenedSource], root: str, progress: ProgressSink
 ) -> LargeRows:
-    """Measure all slices that are unknown, and return where their facts lie; see ``facts.gather``."""
+    """Measure all slices that are unknown, ask the networks, and return where it all lies; see ``facts.gather``."""
     calls = measuring_calls(opened, spec.filters.max_pixels, root, spec.storing)
+    judges = judges_of(spec)
+    measuring = section(progress, 0.0, 0.5 if judges else 1.0)
 
     def on_done(done: int) -> None:
-        progress(Progress(done / len(calls), f"checked {done:,} of {len(calls):,} slices"))
+        measuring(Progress(done / len(calls), f"checked {done:,} of {len(calls):,} slices"))
 
     sizes = list(each_result(measure_size, ((call,) for call in calls), on_done))
+    answers = ask(asked(calls), judges, root, section(progress, 0.5, 1.0)) if judges else Answers()
     slices, shifts, shift, place = list[Slice](), list[int](), 0, 0
     for each in opened:
         behind = shift
@@ -84,7 +102,8 @@ def gather_places(
             place += 1
         shift = behind
     told = zip(calls, shifts, slices, sizes, strict=True)
-    chunks = chunks_of((call.facts, shift, piece.first_row, size[0]) for call, shift, piece, size in told)
+    files = ((call.facts, shift, piece.first_row, size[0]) for call, shift, piece, size in told)
+    chunks = chunks_of(files, answers=answers)
     edges = list(accumulate((len(chunk.files) for chunk in chunks), initial=0))
     places = [(call.reduced, shift) for call, shift in zip(calls, shifts, strict=True)]
     reduced = [tuple(places[start:end]) if spec.storing.side_px else () for start, end in pairwise(edges)]
@@ -129,20 +148,58 @@ def decide_large(
     return found, judged
 
 
+def decide_again_large(
+    spec: BuildDatasetSpec, parent: Manifest, takedown: TakedownList, root: str, progress: ProgressSink
+) -> tuple[PartitionedDecisions, FilterDecisions]:
+    """Take pictures out of an earlier version in parts, from its manifest alone; see ``decisions.decide_again``."""
+    rows = ParentRows.of(parent, reusable=True)
+    partitions = spec.partitions or max(1, rows.num_rows // ROWS_PER_PARTITION)
+    named = digest_of([DECIDE_VERSION, parent.digest, takedown.to_json(), partitions])
+    work = Workspace(
+        folder=storage.join(root, DECISIONS_FOLDER, named),
+        first_rows=tuple(start for start, _ in rows.ranges),
+        num_partitions=partitions,
+        filters=spec.filters,
+        takedown=takedown,
+    )
+    calls = [(work, number, rows) for number in range(len(rows.ranges))]
+    stage = Stages(progress).run
+    if takedown:
+        stage(find_again, calls)
+    counts = added(stage(keep_again, calls))
+    kept = tuple(work.of_chunks(KEPT))
+    judged = told_again(parent.head, samples_of(parent.piece(0, 0)), counts.tally, takedown)
+    return PartitionedDecisions(counts=counts, kept=kept, dropped=(), work=work), judged
+
+
 def plan_large(
-    spec: BuildDatasetSpec, rows: LargeRows, found: PartitionedDecisions, progress: ProgressSink
+    spec: BuildDatasetSpec,
+    reduced: Sequence[Reduced],
+    found: PartitionedDecisions,
+    parent: Manifest | None,
+    progress: ProgressSink,
 ) -> PartedPlans:
-    """Deal the rows that stay to shards; see ``layout.plan_shards``."""
+    """Deal the rows that stay to shards; see ``layout.plan_shards``.
+
+    Args:
+        spec: Spec of the data set.
+        reduced: Places of the reduced pictures of each chunk.
+        found: Rows that stay.
+        parent: The earlier version, or None.
+        progress: Callback after every task.
+    """
+    before = None if parent is None else ParentRows.of(parent, stores_as(parent, spec))
     config = PlanConfig(
         aspect_ratios=tuple(sorted(set(spec.aspect_ratios))),
         validation_share=spec.validation_share,
         limits=ShardLimits(samples=spec.samples_per_shard, num_bytes=spec.shard_bytes),
         seed=spec.seed,
         storing=spec.storing.recipe if spec.storing.side_px is not None else "",
+        parent="" if before is None else f"{before.digest} {before.reusable}",
     )
     folder = storage.join(found.work.folder, f"plan-{digest_of(config.to_json())}")
     work = replace(found.work, folder=folder)
-    return plan_partitioned(work, found.kept, rows.reduced, found.counts.kept, config, Stages(progress).run)
+    return plan_partitioned(work, found.kept, reduced, found.counts.kept, config, Stages(progress).run, before)
 
 
 def save_dropped_parts(spec: BuildDatasetSpec, rows: LargeRows, dropped: Sequence[str], uri: str) -> None:

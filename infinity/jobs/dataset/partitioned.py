@@ -13,11 +13,12 @@ from typing import Any
 
 from infinity import storage
 from infinity.config import digest_of
+from infinity.data.curation.answers import Answers
 from infinity.data.curation.decisions import repeat_settings
 from infinity.data.curation.decontamination import EvaluationSets
 from infinity.data.curation.facts import MEASURE_VERSION
 from infinity.data.curation.filters import FilterConfig
-from infinity.data.curation.partitioned import components, looks, near, pairs, repeats, row_rules
+from infinity.data.curation.partitioned import captions, components, looks, near, pairs, repeats, row_rules
 from infinity.data.curation.partitioned.row_rules import CAPTIONS, EXACT, NEAR, ChunkCounts
 from infinity.data.curation.partitioned.workspace import FATES, Chunk, Workspace
 from infinity.data.curation.takedown import TakedownList
@@ -50,25 +51,30 @@ class PartitionedDecisions:
     work: Workspace
 
 
-def chunks_of(files: Iterable[tuple[str, int, int, int]], most: int = ROWS_PER_CHUNK) -> tuple[Chunk, ...]:
+def chunks_of(
+    files: Iterable[tuple[str, int, int, int]],
+    most: int = ROWS_PER_CHUNK,
+    answers: Answers = Answers(),  # noqa: B008
+) -> tuple[Chunk, ...]:
     """Return neighbouring slices together, as many as have about ``most`` rows.
 
     Args:
         files: Slices in order: URI of the facts, number that is added to its row numbers, smallest row number
             after that, and number of rows.
         most: Rows of a chunk, unless a slice alone has more.
+        answers: What networks said of the pictures.
     """
     chunks: list[Chunk] = []
     waiting: list[tuple[str, int]] = []
     first = number = 0
     for uri, shift, first_row, rows in files:
         if waiting and number + rows > most:
-            chunks.append(Chunk(files=tuple(waiting), first_row=first))
+            chunks.append(Chunk(files=tuple(waiting), first_row=first, answers=answers))
             waiting, number = [], 0
         first = first_row if not waiting else first
         waiting.append((uri, shift))
         number += rows
-    return (*chunks, Chunk(files=tuple(waiting), first_row=first)) if waiting else tuple(chunks)
+    return (*chunks, Chunk(files=tuple(waiting), first_row=first, answers=answers)) if waiting else tuple(chunks)
 
 
 def decide_partitioned(
@@ -94,7 +100,6 @@ def decide_partitioned(
             result does not depend on it.
 
     Raises:
-        ValueError: Repeated captions are looked for among all rows: that is decided in one process only.
         MissingScoreError: A rule asks for a score that is not there.
         StorageError: Facts cannot be read, or files not be written.
     """
@@ -103,6 +108,8 @@ def decide_partitioned(
     places = digest_of([[storage.join(*map(storage.name, (storage.parent(uri), uri))), shift]
                         for chunk in chunks for uri, shift in chunk.files])  # fmt: skip
     settings = [DECIDE_VERSION, MEASURE_VERSION, filters.to_json(), takedown.to_json(), named, partitions]
+    if chunks and (answers := chunks[0].answers).folders:
+        settings.append([[name, storage.name(folder)] for name, folder in answers.folders] + [answers.choice])
     folder = storage.join(root, DECISIONS_FOLDER, digest_of([*settings, places, [c.first_row for c in chunks]]))
     work = Workspace(
         folder=folder,
@@ -129,10 +136,10 @@ class _Decision:
         work, stages = self.work, row_rules.stages_of(self.work.filters)
         if work.takedown:
             self.each_chunk(row_rules.find_listed)
-        counts = _added(self.each_chunk(row_rules.judge_rows))
+        counts = added(self.each_chunk(row_rules.judge_rows))
         for place, stage in enumerate(stages):
             {EXACT: self.exact, NEAR: self.near, CAPTIONS: self.captions}[stage](stages[:place])
-        settled = _added(self.each_number(row_rules.settle, stages))
+        settled = added(self.each_number(row_rules.settle, stages))
         return PartitionedDecisions(
             counts=self._whole(counts, settled),
             kept=tuple(work.of_chunks(row_rules.KEPT)),
@@ -156,9 +163,20 @@ class _Decision:
         self.each_partition(repeats.drop_exact)
 
     def captions(self, before: Sequence[str]) -> None:
-        """Drop rows whose captions repeat one."""
-        self.each_number(repeats.send_captions, before)
-        self.each_partition(repeats.drop_captions)
+        """Drop rows whose captions repeat one, of the same picture or anywhere."""
+        alike = self.work.filters.caption_duplicates
+        if alike is None or alike.scope == "picture":
+            self.each_number(repeats.send_captions, before)
+            self.each_partition(repeats.drop_captions)
+            return
+        self.each_number(captions.send_words, before)
+        self.each_partition(captions.choose_words)
+        self.each_partition(captions.compare_captions)
+        files = self._components(self.work.of_partitions(captions.PAIRS), captions.PREFIX)
+        self.each_partition(components.write_labels, files, self.work.first_rows, captions.PREFIX)
+        self.each_number(captions.send_members)
+        self.each_partition(captions.decide_captions)
+        self.each_partition(captions.drop_captions_anywhere)
 
     def near(self, before: Sequence[str]) -> None:
         """Drop rows that nearly repeat one that stays."""
@@ -177,16 +195,16 @@ class _Decision:
         self.each_partition(near.decide_near, starts[-1])
         self.each_partition(near.drop_near)
 
-    def _components(self, files: list[str]) -> list[str]:
+    def _components(self, files: list[str], prefix: str = "") -> list[str]:
         """Return the places of the edges that are left when every picture knows the smallest of its component."""
         before, turn = None, 0
         while True:
-            told = self.each_partition(components.large_star, turn, files)
+            told = self.each_partition(components.large_star, turn, files, prefix)
             found = sum(each["edges"] for each in told), sum(each["sum"] for each in told)
             if found == before:
                 return files
-            self.each_partition(components.small_star, turn)
-            files, before, turn = self.work.of_partitions(components.small_stage(turn)), found, turn + 1
+            self.each_partition(components.small_star, turn, prefix)
+            files, before, turn = self.work.of_partitions(components.small_stage(turn, prefix)), found, turn + 1
 
     def each_chunk(self, function: Callable[..., Told], *more: Any) -> list[Told]:
         """Run a task for each chunk, which is given the chunk."""
@@ -220,7 +238,8 @@ class Stages:
         return list(each_result(function, calls, on_done))
 
 
-def _added(told: Sequence[Told]) -> ChunkCounts:
+def added(told: Sequence[Told]) -> ChunkCounts:
+    """Return the counts of all chunks, from what their tasks told."""
     counts = [ChunkCounts.from_json(each) for each in told]
     total = counts[0]
     for each in counts[1:]:

@@ -62,7 +62,7 @@ def purge(child: Manifest, listed: TakedownList) -> Purged:
     """
     found = _manifests(child.root)
     ancestors = _ancestors(child, found)
-    holders = [manifest for manifest in ancestors if _taken(samples_of(manifest), listed).num_rows]
+    holders = [manifest for manifest in ancestors if _taken(samples_of(manifest.table), listed).num_rows]
     listed = listed | TakedownList(sha256=_named(holders, listed))
     gone = {manifest.uri for manifest in holders}
     needed = [manifest for manifest in found if manifest.uri not in gone]
@@ -80,7 +80,7 @@ def purge(child: Manifest, listed: TakedownList) -> Purged:
         storage.delete_tree(storage.parent(manifest.uri))
         deleted["versions"] += 1
     others = (manifest for manifest in needed if manifest.uri != child.uri)
-    still = tuple(manifest.uri for manifest in others if _taken(samples_of(manifest), listed).num_rows)
+    still = tuple(manifest.uri for manifest in others if _taken(samples_of(manifest.table), listed).num_rows)
     sources = tuple(record.source for record in child.head.sources if record.source is not None)
     return Purged(deleted=dict(deleted), still=still, sources=sources)
 
@@ -151,7 +151,7 @@ def _named(holders: Sequence[Manifest], listed: TakedownList) -> tuple[str, ...]
     """Return checksums of files and pixels of all listed pictures, by which their copies are found."""
     found: set[str] = set()
     for manifest in holders:
-        taken = _taken(samples_of(manifest), listed)
+        taken = _taken(samples_of(manifest.table), listed)
         found |= {value.hex() for name in ("content", "pixels") for value in taken[name].to_pylist()}
     return tuple(sorted(found))
 

@@ -1,26 +1,26 @@
 """What pretrained networks say of every readable picture: asked once, kept beside the facts.
 
-Every scorer and the captioner has a folder named by what its answers follow from (weights, settings that matter), and
-in it a folder for the facts it goes with and a Parquet file for each slice. Thresholds play no part, so a data set
-with others asks no network; neither does a job that was killed, for the slices it had finished.
+Where answers lie follows from weights and the settings that matter (``curation.answers``). Thresholds play no part, so
+a data set with others asks no network; neither does a job that was killed, for the slices it had finished.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import torch
 
 from infinity import storage
 from infinity.config import Config, digest_of
+from infinity.data.curation import facts as facts_files
+from infinity.data.curation.answers import CAPTION, Answers, absent, keep, place_of
+from infinity.data.curation.facts import SMALL_FACTS
 from infinity.data.images.decoding import UnreadableError, decode
 from infinity.data.sources.checking import fetch
 from infinity.data.sources.opening import Slice
@@ -28,7 +28,7 @@ from infinity.data.sources.samples import CaptionChoice, SourceError
 from infinity.generation.watermark.own_output import OwnOutputConfig
 from infinity.jobs.cluster.actors import actors, each
 from infinity.jobs.cluster.workers import WorkersConfig
-from infinity.jobs.progress import Progress, ProgressSink, section
+from infinity.jobs.progress import Progress, ProgressSink, section, silent
 from infinity.perception.language.captioner import Captioner, CaptionerConfig
 from infinity.perception.scorers import ScorerConfig, load_scorers, score_key
 
@@ -64,20 +64,13 @@ class ScorersConfig(Config):
             raise ValueError(f"scorers: expected at most one for each score, got several for {', '.join(twice)}")
 
 
-@dataclass(frozen=True, slots=True)
-class MeasuredSlice:
-    """A slice, its facts, and the name that its facts have below their folder: ``<folder>/<first row>.parquet``."""
-
-    piece: Slice
-    facts: pa.Table
-    name: str
-
-
-def judge(slices: Sequence[MeasuredSlice], config: ScorersConfig, root: str, progress: ProgressSink) -> list[pa.Table]:
-    """Return the facts of every slice with new captions and a column for each score.
+def ask(
+    pieces: Sequence[tuple[Slice, str]], config: ScorersConfig, root: str, progress: ProgressSink = silent
+) -> Answers:
+    """See to it that the networks have answered for every slice, and return where the answers lie.
 
     Args:
-        slices: Slices of all sources.
+        pieces: Slices of all sources, each with the URI of its facts.
         config: Networks to ask.
         root: URI of the folder that all versions of the data set share.
         progress: Callback after every slice.
@@ -88,55 +81,50 @@ def judge(slices: Sequence[MeasuredSlice], config: ScorersConfig, root: str, pro
         StorageError: Pictures or weights cannot be read, or the answers not be written.
         WorkersError: No room on the cluster, or workers that die.
     """
-    tables = [each_slice.facts for each_slice in slices]
+    answers = Answers(choice=config.captions)
     behind = 0.0
     if config.captioner is not None:
         behind = 0.5 if config.scorers else 1.0
         folder = storage.join(root, CAPTIONS_FOLDER, config.captioner.weights_digest())
-        columns = {"caption": (folder, config.captioner)}
-        answers = _answers(slices, tables, columns, config, section(progress, 0.0, behind))
-        tables = [
-            _recaptioned(table, found["caption"], config.captions) for table, found in zip(tables, answers, strict=True)
-        ]
+        answers = replace(answers, folders=((CAPTION, folder),))
+        _ask(pieces, answers, {CAPTION: config.captioner}, config, section(progress, 0.0, behind))
     if config.scorers:
         told = config.captioner.weights_digest() if config.captioner else ""
-        scorers: dict[str, tuple[str, Config]] = {}
-        for scorer in config.scorers:
-            key = score_key(scorer)  # type: ignore[arg-type]  # a scorer that is loaded by itself, too
-            if scorer.kind == "clip_similarity":  # the only one that reads captions
-                key = digest_of([key, told, config.captions])
-            scorers[scorer.score] = storage.join(root, SCORES_FOLDER, f"{scorer.score}-{key}"), scorer
-        answers = _answers(slices, tables, scorers, config, section(progress, behind, 1.0))
-        tables = [_with_scores(table, found) for table, found in zip(tables, answers, strict=True)]
-    return tables
+        scored = tuple((scorer.score, _folder_of(scorer, told, config, root)) for scorer in config.scorers)
+        answers = replace(answers, folders=(*answers.folders, *scored))
+        wanted = {scorer.score: scorer for scorer in config.scorers}
+        _ask(pieces, answers, wanted, config, section(progress, behind, 1.0))
+    return answers
 
 
-def _answers(
-    slices: Sequence[MeasuredSlice],
-    tables: Sequence[pa.Table],
-    judges: Mapping[str, tuple[str, Config]],
+def _folder_of(scorer: ScorerConfig | OwnOutputConfig, captioner: str, config: ScorersConfig, root: str) -> str:
+    key = score_key(scorer)  # type: ignore[arg-type]  # a scorer that is loaded by itself, too
+    if scorer.kind == "clip_similarity":  # the only one that reads captions
+        key = digest_of([key, captioner, config.captions])
+    return storage.join(root, SCORES_FOLDER, f"{scorer.score}-{key}")
+
+
+def _ask(
+    pieces: Sequence[tuple[Slice, str]],
+    answers: Answers,
+    judges: Mapping[str, Config],
     config: ScorersConfig,
     progress: ProgressSink,
-) -> list[dict[str, pa.Array]]:
-    """For each slice the column of every judge, in the order of its readable rows."""
-    found: list[dict[str, pa.Array]] = []
+) -> None:
+    """Ask networks about the slices whose answers are missing; the pictures of a slice are opened once for all."""
+    files = [uri for _, uri in pieces]
+    missing = {name: absent(folder, files) for name, folder in answers.folders if name in judges}
+    # Scorers look at the captions that a captioner has written before.
+    before, folders = Answers() if CAPTION in judges else answers.only(CAPTION), dict(answers.folders)
     calls: list[tuple[Any, ...]] = []
-    for each_slice, table in zip(slices, tables, strict=True):
-        uris = {name: storage.join(folder, each_slice.name) for name, (folder, _) in judges.items()}
-        known = {name: answer for name, uri in uris.items() if (answer := _stored(uri)) is not None}
-        found.append(known)
-        if absent := {name: uri for name, uri in uris.items() if name not in known}:
-            readable = table.filter(pc.is_null(table["problem"])).select(["row", "name", "caption", "content"])
-            calls.append((each_slice.piece, readable, absent, len(found) - 1))
+    for place, (piece, facts) in enumerate(pieces):
+        if uris := {name: place_of(folders[name], facts) for name in judges if missing[name][place]}:
+            calls.append((dict(judges), piece, facts, before, uris, config.max_pixels))
     if not calls:
-        return found
-    wanted = {name: judge_config for name, (_, judge_config) in judges.items()}
+        return
     with actors(_ScoringActor, config.workers, len(calls)) as team:
-        work = [(wanted, call[0], call[1], call[2], config.max_pixels) for call in calls]
-        for done, (index, answer) in enumerate(each(team, "judge", work), start=1):
-            found[calls[index][3]] |= answer
-            progress(Progress(done / len(calls), f"{', '.join(wanted)}: {done:,} of {len(calls):,} slices"))
-    return found
+        for done, _ in enumerate(each(team, "judge", calls), start=1):
+            progress(Progress(done / len(calls), f"{', '.join(judges)}: {done:,} of {len(calls):,} slices"))
 
 
 class _ScoringActor:
@@ -148,20 +136,33 @@ class _ScoringActor:
         self._loaded: dict[str, Any] = {}
 
     def judge(
-        self, judges: dict[str, Config], piece: Slice, readable: pa.Table, uris: dict[str, str], max_pixels: int
-    ) -> dict[str, pa.Array]:
-        """Return the answers of all judges that have a URI, and write them there."""
+        self,
+        judges: dict[str, Config],
+        piece: Slice,
+        facts: str,
+        before: Answers,
+        uris: dict[str, str],
+        max_pixels: int,
+    ) -> None:
+        """Write the answers of all judges that have a URI, for the readable pictures of a slice.
+
+        Args:
+            judges: Configuration of each network.
+            piece: The slice.
+            facts: URI of its facts.
+            before: Captions to read instead of the source's.
+            uris: Where the answers go.
+            max_pixels: Larger pictures are unreadable.
+        """
+        table = before.attach(facts_files.from_bytes(storage.read_bytes(facts), facts, SMALL_FACTS), facts)
+        readable = table.filter(pc.is_null(table["problem"])).select(["row", "name", "caption", "content"])
         networks = self._networks({name: judges[name] for name in uris})
         answers: dict[str, list[Any]] = {name: [] for name in uris}
         for pictures, captions in _batches(piece, readable, max_pixels):
             for name, network in networks.items():
                 answers[name] += list(network(pictures, captions))
-        columns = {}
         for name, values in answers.items():
-            kind = pa.string() if name == "caption" else pa.float32()
-            columns[name] = pa.array(values, kind)
-            _keep(uris[name], pa.table({"row": readable["row"].combine_chunks(), name: columns[name]}))
-        return columns
+            keep(uris[name], readable["row"], name, values)
 
     def _networks(self, judges: dict[str, Config]) -> dict[str, Any]:
         absent = {name: config for name, config in judges.items() if name not in self._loaded}
@@ -203,48 +204,3 @@ def _batches(piece: Slice, readable: pa.Table, max_pixels: int) -> Iterator[tupl
         raise SourceError(f"{len(rows) - seen} pictures are gone since they were measured; start again")
     if pictures:
         yield pictures, captions
-
-
-def _keep(uri: str, table: pa.Table) -> None:
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd", write_statistics=False)
-    try:
-        storage.write_bytes(uri, buffer.getvalue(), if_absent=True)
-    except storage.FileAlreadyThereError:
-        return  # another job judged the same slice meanwhile, and said the same
-
-
-def _stored(uri: str) -> pa.Array | None:
-    """Return the answers that lie at a URI, or None."""
-    try:
-        data = storage.read_bytes(uri)
-    except storage.FileMissingError:
-        return None
-    return pq.read_table(io.BytesIO(data)).column(1).combine_chunks()
-
-
-def _with_scores(facts: pa.Table, scores: Mapping[str, pa.Array]) -> pa.Table:
-    """Return a float32 column for each score; null where a picture cannot be read."""
-    readable = np.flatnonzero(np.asarray(pc.is_null(facts["problem"])))
-    for name, values in scores.items():
-        column: list[float | None] = [None] * facts.num_rows
-        for place, value in zip(readable.tolist(), values.to_pylist(), strict=True):
-            column[place] = value
-        facts = facts.append_column(name, pa.array(column, pa.float32()))
-    return facts
-
-
-def _recaptioned(facts: pa.Table, captions: pa.Array, choice: CaptionChoice) -> pa.Table:
-    """Return facts with the model's caption as the long and the source's as the short one, where a row has both."""
-    readable = np.flatnonzero(np.asarray(pc.is_null(facts["problem"]))).tolist()
-    columns = {name: facts[name].to_pylist() for name in ("caption", "caption_long", "caption_short")}
-    for place, long in zip(readable, captions.to_pylist(), strict=True):
-        short = columns["caption_short"][place] or columns["caption"][place]
-        if not long:
-            continue
-        if short:
-            columns["caption_long"][place], columns["caption_short"][place] = long, short
-        columns["caption"][place] = long if choice == "long" or not short else short
-    for name, values in columns.items():
-        facts = facts.set_column(facts.schema.get_field_index(name), name, pa.array(values, pa.string()))
-    return facts

@@ -9,6 +9,9 @@ from infinity.data.dataset.manifest import Manifest, ManifestError
 from infinity.data.dataset.manifest_head import SourceRecord
 from infinity.jobs.dataset.spec import BuildDatasetSpec
 
+_ROWS_AT_ONCE = 65_536
+"""Rows of a manifest that are Python objects at a time."""
+
 
 def only_takes_down(spec: BuildDatasetSpec, parent: Manifest | None) -> bool:
     """Return whether the parent's rows can stay without another look at their facts."""
@@ -62,12 +65,14 @@ def takedown_of(spec: BuildDatasetSpec, parent: Manifest | None) -> TakedownList
     wanted, hidden = set(spec.takedown.sha256), set(spec.takedown.digests)
     found, also = list[str](), list[str]()
     if parent is not None and (wanted or hidden):
-        columns = (parent.table[name].to_pylist() for name in ("sha256", "original_sha256"))
-        for stored, original in zip(*columns, strict=True):
-            if stored in wanted:
-                found.append(original)
-            if hidden and digest_of_entry("sha256", stored) in hidden:
-                also.append(digest_of_entry("sha256", original))
+        for start in range(0, len(parent), _ROWS_AT_ONCE):
+            rows = range(start, min(start + _ROWS_AT_ONCE, len(parent)))
+            columns = (parent.values(name, rows) for name in ("sha256", "original_sha256"))
+            for stored, original in zip(*columns, strict=True):
+                if stored in wanted:
+                    found.append(original)
+                if hidden and digest_of_entry("sha256", stored) in hidden:
+                    also.append(digest_of_entry("sha256", original))
     takedown = spec.takedown | TakedownList(sha256=tuple(found), digests=tuple(also))
     return takedown | parent.head.takedown if parent else takedown
 

@@ -21,8 +21,6 @@ from infinity.reporting.summary import DatasetSummary
 from infinity.scales import ASPECT_RATIOS
 from infinity.scenes.drawing import ScenesConfig
 
-_ONE_PROCESS = "a parent, scorers, a captioner or captions compared anywhere"
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BuildDatasetSpec(JobSpec):
@@ -104,23 +102,8 @@ class BuildDatasetSpec(JobSpec):
         if self.name:
             check_name(self.name)
         judges_of(self)
-        if self.partitions is not None and (self.partitions < 1 or (reason := self.needs_one_process)):
-            found = self.partitions if self.partitions < 1 else f"{self.partitions} with {reason}"
-            raise ValueError(f"{name}.partitions: expected at least 1, or null with {_ONE_PROCESS}, got {found}")
-
-    @property
-    def needs_one_process(self) -> str:
-        """What of the spec is decided in one process only, in words; empty if nothing is."""
-        alike = self.filters.caption_duplicates
-        return ", ".join(
-            words
-            for words, is_there in (
-                ("a parent", self.parent is not None),
-                ("scorers or a captioner", judges_of(self) is not None),
-                ("captions compared anywhere", alike is not None and alike.scope == "anywhere"),
-            )
-            if is_there
-        )
+        if self.partitions is not None and self.partitions < 1:
+            raise ValueError(f"{name}.partitions: expected at least 1, or null, got {self.partitions}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -24,6 +24,23 @@ STORE = "encoded-"
 TRAININGS = ("tokenizer", "pretrain", "finetune")
 
 
+def place_of_run(name: str, root: str) -> tuple[str, str]:
+    """Return the URI of a run and of the folder of runs that it lies in.
+
+    Args:
+        name: Name of a run below the root, or a path or URI of its folder.
+        root: Folder or URI that holds all runs.
+
+    Raises:
+        StorageError: The place cannot be reached.
+    """
+    given, below = storage.absolute(name), storage.join(storage.absolute(root), name)
+    is_place = "://" in name or name.startswith("/")
+    if not is_place and not storage.exists(storage.join(below, PLAN_FILE)):
+        is_place = storage.exists(storage.join(given, PLAN_FILE))
+    return (given, storage.parent(given)) if is_place else (below, storage.absolute(root))
+
+
 def view(folder: str, inventory: Inventory) -> RunView:
     """Return a run for the page.
 

@@ -22,7 +22,7 @@ LABELS = "labels"
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 
 
-def large_star(work: Workspace, number: int, turn: int, files: Sequence[str]) -> dict[str, Any]:
+def large_star(work: Workspace, number: int, turn: int, files: Sequence[str], prefix: str = "") -> dict[str, Any]:
     """Task of a partition: connect the larger neighbours of each picture with the smallest; tell a sum of all edges.
 
     Args:
@@ -30,8 +30,9 @@ def large_star(work: Workspace, number: int, turn: int, files: Sequence[str]) ->
         number: Number of the partition.
         turn: Number of the turn.
         files: Places of all edges, in both directions.
+        prefix: Prefix of the stages' names.
     """
-    stage = large_stage(turn)
+    stage = large_stage(turn, prefix)
 
     def run() -> Work:
         edges = _unique(read_bucket(files, number))
@@ -45,18 +46,20 @@ def large_star(work: Workspace, number: int, turn: int, files: Sequence[str]) ->
     return work.done(stage, number, run)
 
 
-def small_star(work: Workspace, number: int, turn: int) -> dict[str, Any]:
+def small_star(work: Workspace, number: int, turn: int, prefix: str = "") -> dict[str, Any]:
     """Task of a partition: connect each picture and its smaller neighbours with the smallest of these."""
-    stage = small_stage(turn)
+    stage = small_stage(turn, prefix)
 
     def run() -> Work:
-        found = small(_unique(read_bucket(work.of_partitions(large_stage(turn)), number)))
+        found = small(_unique(read_bucket(work.of_partitions(large_stage(turn, prefix)), number)))
         return *both_ways(found, work.num_partitions), {"edges": len(found)}
 
     return work.done(stage, number, run)
 
 
-def write_labels(work: Workspace, number: int, files: Sequence[str], starts: Sequence[int]) -> dict[str, Any]:
+def write_labels(
+    work: Workspace, number: int, files: Sequence[str], starts: Sequence[int], prefix: str = ""
+) -> dict[str, Any]:
     """Task of a partition: send the component of each picture to the range of the order that holds the picture.
 
     Args:
@@ -64,6 +67,7 @@ def write_labels(work: Workspace, number: int, files: Sequence[str], starts: Seq
         number: Number of the partition.
         files: Places of all edges at the end, in both directions.
         starts: Place in the order of all at which each range begins.
+        prefix: Prefix of the stages' names.
     """
 
     def run() -> Work:
@@ -73,17 +77,22 @@ def write_labels(work: Workspace, number: int, files: Sequence[str], starts: Seq
         buckets = np.searchsorted(np.array(starts), nodes, side="right") - 1
         return table, buckets, {"rows": len(nodes)}
 
-    return work.done(LABELS, number, run)
+    return work.done(labels_stage(prefix), number, run)
 
 
-def large_stage(turn: int) -> str:
+def large_stage(turn: int, prefix: str = "") -> str:
     """Return the name of the stage of large stars in a turn."""
-    return f"large-{turn:03d}"
+    return f"{prefix}large-{turn:03d}"
 
 
-def small_stage(turn: int) -> str:
+def small_stage(turn: int, prefix: str = "") -> str:
     """Return the name of the stage of small stars in a turn."""
-    return f"small-{turn:03d}"
+    return f"{prefix}small-{turn:03d}"
+
+
+def labels_stage(prefix: str = "") -> str:
+    """Return the name of the stage that tells the component of each picture."""
+    return f"{prefix}{LABELS}"
 
 
 def large(edges: Edges) -> Edges:

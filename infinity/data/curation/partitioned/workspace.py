@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from jaxtyping import Int, UInt8
 
 from infinity import storage
 from infinity.data.curation import facts as facts_files
+from infinity.data.curation.answers import Answers
 from infinity.data.curation.facts import SMALL_FACTS
 from infinity.data.curation.filters import FilterConfig
 from infinity.data.curation.partitioned.buckets import read_bucket, read_told, write_buckets
@@ -33,19 +34,23 @@ class Chunk:
     Attributes:
         files: URI of the facts of each slice, and the number that is added to its row numbers.
         first_row: Smallest row number that may occur.
+        answers: What networks said of the pictures.
     """
 
     files: tuple[tuple[str, int], ...]
     first_row: int
+    answers: Answers = field(default_factory=Answers)
 
     def facts(self) -> pa.Table:
-        """Return the facts of all rows, without thumbnails.
+        """Return the facts of all rows with the networks' answers, without thumbnails.
 
         Raises:
             FactsError: A file holds something else.
+            AnswersError: Answers are those of other rows.
             StorageError: A file cannot be read.
         """
-        return pa.concat_tables([_shifted(uri, shift, SMALL_FACTS) for uri, shift in self.files]).combine_chunks()
+        tables = [self.answers.attach(_shifted(uri, shift, SMALL_FACTS), uri) for uri, shift in self.files]
+        return pa.concat_tables(tables).combine_chunks()
 
     def thumbnails(self, rows: pa.ChunkedArray) -> UInt8[np.ndarray, "m 32 32 3"]:
         """Return the thumbnails of some rows, in their order; one slice is held at a time.

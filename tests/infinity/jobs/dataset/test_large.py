@@ -1,6 +1,7 @@
 """A data set made in parts is that of one process; its rows lie in files that are opened when needed."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,20 +11,25 @@ import pytest
 from PIL import Image
 
 from infinity import storage
-from infinity.data.curation.filters import FilterConfig
+from infinity.data.curation.filters import FilterConfig, ModelFilters
 from infinity.data.curation.storing import StoringConfig
 from infinity.data.curation.takedown import TakedownList
 from infinity.data.dataset.manifest import Manifest, ManifestError
 from infinity.data.dataset.verify import verify
 from infinity.data.dedup.config import CaptionDuplicates, NearDuplicates
+from infinity.data.sources.opening import open_source
 from infinity.jobs.cluster.connection import in_process
 from infinity.jobs.dataset import build, large
 from infinity.jobs.dataset.build import BuildDatasetSpec, run
-from infinity.jobs.dataset.partitioned import DECISIONS_FOLDER
+from infinity.jobs.dataset.partitioned import DECISIONS_FOLDER, chunks_of
 from infinity.jobs.dataset.purge import collect_garbage, purge
-from infinity.perception.preference.aesthetic import AestheticConfig
+from infinity.perception.clip import ClipConfig
+from infinity.perception.detection.image_classifier import ImageClassifier, WatermarkConfig
+from infinity.perception.language.captioner import CaptionerConfig
+from infinity.perception.similarity import ClipSimilarityConfig
 from tests.fixtures.drawn_sets import drawing, encoded_again
 from tests.fixtures.pictures_on_disk import encoded
+from tests.fixtures.tiny_networks import write_clip, write_image_classifier, write_llava
 
 FILTERS = FilterConfig(near_duplicates=NearDuplicates(), caption_duplicates=CaptionDuplicates(), min_contrast=None)
 
@@ -75,6 +81,48 @@ def test_parts_make_the_data_set_of_one_process(
     dropped = [pq.read_table(storage.join(storage.parent(each.uri), "dropped.parquet")) for each in (one, many)]
     assert dropped[0].equals(dropped[1])
     assert not storage.list_files(storage.join(many.root, DECISIONS_FOLDER))
+
+
+def judges(folder: Path) -> dict[str, Any]:
+    """Two scorers, of which one reads captions, and a captioner, with random weights."""
+    (folder / "llava").mkdir(parents=True)
+    return {
+        "captioner": CaptionerConfig(model=write_llava(folder / "llava"), prompt="what is there ?", max_new_tokens=6),
+        "scorers": (
+            WatermarkConfig(model=write_image_classifier(folder / "watermark", ("No Watermark", "Watermark"))),
+            ClipSimilarityConfig(clip=ClipConfig(model=write_clip(folder / "clip"))),
+        ),
+    }
+
+
+def test_networks_are_asked_in_parts_as_in_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    ask = ImageClassifier.__call__
+
+    def counting(self: ImageClassifier, pictures: list[np.ndarray], captions: list[str]) -> np.ndarray:
+        asked.append(len(pictures))
+        return ask(self, pictures, captions)
+
+    monkeypatch.setattr(ImageClassifier, "__call__", counting)
+    monkeypatch.setattr("infinity.jobs.dataset.facts.open_source", partial(open_source, rows_per_slice=4))
+    monkeypatch.setattr(large, "chunks_of", partial(chunks_of, most=8))
+    pictures, given = source(tmp_path / "in"), judges(tmp_path / "networks")
+    measured = built(spec(pictures, tmp_path / "first", **given))
+    scores = {each.score: each.edges for each in measured.head.histograms}
+    middle = (scores["watermark"][0] + scores["watermark"][-1]) / 2
+    given["filters"] = FILTERS.replace(models=ModelFilters(max_watermark=middle))
+    one = built(spec(pictures, tmp_path / "one", **given))
+    many = built(spec(pictures, tmp_path / "many", partitions=3, **given))
+    assert many.table.equals(one.table)
+    assert many.head == one.head.replace(format=3)
+    assert one.head.counts["dropped_watermark"] > 0
+    assert len(one) > 2
+    dropped = [pq.read_table(storage.join(storage.parent(each.uri), "dropped.parquet")) for each in (one, many)]
+    assert dropped[0].equals(dropped[1])
+    before = len(asked)
+    again = built(spec(pictures, tmp_path / "many", partitions=2, **given | {"filters": FILTERS}))
+    assert len(asked) == before, "another threshold asks no network"
+    assert len(again) > len(many)
 
 
 def test_rows_of_parts_are_read_where_they_are_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,25 +179,19 @@ def test_a_build_that_is_stopped_on_the_way_ends_as_a_quiet_one(
     assert storage.read_bytes(manifest.uri) == storage.read_bytes(quiet.uri)
 
 
-def test_a_large_data_set_is_made_in_parts_unless_something_needs_one_process(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_large_data_set_is_made_in_parts_whatever_its_rules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pictures = source(tmp_path / "in", 3)
     monkeypatch.setattr(large, "LARGE_SLICES", 1)
     assert built(spec(pictures, tmp_path / "a")).parts
     anywhere = FILTERS.replace(caption_duplicates=CaptionDuplicates(scope="anywhere"))
-    assert not built(spec(pictures, tmp_path / "b", filters=anywhere)).parts
+    assert built(spec(pictures, tmp_path / "b", filters=anywhere)).parts
 
 
 def test_partitions_name_no_other_job_and_are_refused_where_they_cannot_be_used(tmp_path: Path) -> None:
     plain = spec(tmp_path, tmp_path)
     assert spec(tmp_path, tmp_path, partitions=5).folder == plain.folder
-    anywhere = FILTERS.replace(caption_duplicates=CaptionDuplicates(scope="anywhere"))
-    scorer = AestheticConfig()
-    for more in ({"partitions": 0}, {"parent": "m", "partitions": 2}, {"filters": anywhere, "partitions": 2},
-                 {"scorers": (scorer,), "partitions": 2}):  # fmt: skip
-        with pytest.raises(ValueError, match=r"partitions: expected at least 1, or null with"):
-            spec(tmp_path, tmp_path, **more)
+    with pytest.raises(ValueError, match=r"partitions: expected at least 1, or null, got 0"):
+        spec(tmp_path, tmp_path, partitions=0)
 
 
 def test_a_takedown_and_a_purge_know_rows_in_parts(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from infinity.data.curation import facts as facts_files
 from infinity.data.curation.decisions import Decisions, decide
 from infinity.data.curation.decontamination import EvaluationSets
 from infinity.data.curation.facts import SMALL_FACTS
-from infinity.data.curation.filters import Decontamination, FilterConfig
+from infinity.data.curation.filters import CAPTION_DUPLICATE, Decontamination, FilterConfig
 from infinity.data.curation.partitioned.buckets import read_bucket
 from infinity.data.curation.partitioned.workspace import Chunk
 from infinity.data.curation.takedown import TakedownList, split_taken_down
@@ -117,6 +117,38 @@ SETTINGS = {
 def test_every_choice_of_rules_gives_the_same_fates(name: str, tmp_path: Path) -> None:
     facts = rows_of(90)
     assert_same(decided(stored(facts, tmp_path, 20, 40), SETTINGS[name], tmp_path, 2), in_one(facts, SETTINGS[name]))
+
+
+def with_captions(facts: pa.Table) -> pa.Table:
+    """Captions of few words in many versions: equal, one word more, chains of likeness, without a word, in Han."""
+    random = np.random.default_rng(5)
+    words = [
+        "a", "red", "green", "blue", "small", "large", "cup", "dog", "cat", "bench",
+        "left", "right", "of", "the", "old", "new", "and", "with", "two", "three",
+    ]  # fmt: skip
+    texts = [" ".join(random.choice(words, random.integers(4, 12))) for _ in range(max(4, facts.num_rows // 12))]
+    captions = list[str]()
+    for row in range(facts.num_rows):
+        parts = str(random.choice(texts)).split()
+        for _ in range(int(random.integers(0, 3))):
+            parts[int(random.integers(len(parts)))] = str(random.choice(words))
+        captions.append(
+            ["...", "一只红色的杯子", " ".join(parts).upper()][min(row % 29, 2)] if row % 5 else " ".join(parts)
+        )
+    return facts.set_column(facts.schema.get_field_index("caption"), "caption", pa.array(captions, pa.string()))
+
+
+@pytest.mark.parametrize("similarity", [0.5, 0.8, 1.0])
+@pytest.mark.parametrize("partitions", [1, 3])
+def test_captions_that_repeat_any_other_have_the_fates_of_one_process(
+    similarity: float, partitions: int, tmp_path: Path, exhaustive: bool
+) -> None:
+    facts = with_captions(rows_of(5_000 if exhaustive else 200))
+    alike = CaptionDuplicates(similarity=similarity, scope="anywhere")
+    filters = FilterConfig(near_duplicates=NearDuplicates(), caption_duplicates=alike, min_contrast=None)
+    expected = in_one(facts, filters)
+    assert expected.tally.dropped[CAPTION_DUPLICATE] > 20
+    assert_same(decided(stored(facts, tmp_path, 20, 60), filters, tmp_path, partitions), expected)
 
 
 def test_what_is_taken_down_goes_with_its_copies_in_other_chunks(tmp_path: Path) -> None:

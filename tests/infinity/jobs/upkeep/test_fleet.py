@@ -166,6 +166,12 @@ def test_two_runs_side_by_side_show_what_differs_and_nothing_else(tmp_path: Path
     assert page.exit_code == 0, page.output
     assert "tokenizer.seed: 0 | 7" in page.stdout
     assert "tokenizer: loss" in (tmp_path / "p.html").read_text()
+    by_folder = [str(tmp_path / "one"), str(tmp_path / "two"), "-o", str(tmp_path / "q.html")]
+    page = CliRunner().invoke(app, ["compare-runs", *by_folder])
+    assert page.exit_code == 0, page.output
+    assert (tmp_path / "q.html").read_text() == (tmp_path / "p.html").read_text()
+    wrong = CliRunner().invoke(app, ["compare-runs", str(tmp_path / "three"), "one", "--root", str(tmp_path)])
+    assert f"{tmp_path}/three/run.json: expected the plan of a run" in wrong.stderr.replace("\n", "")
     wrong = CliRunner().invoke(app, ["compare-runs", "one", "three", "--root", str(tmp_path)])
     assert wrong.exit_code == 1
     assert "below" in wrong.stderr
