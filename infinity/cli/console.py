@@ -62,7 +62,8 @@ def clear_errors() -> Iterator[None]:
     try:
         yield
     except (ValueError, OSError) as error:
-        err.print(f"error: {_sentence(error)}", style="red", markup=False, highlight=False)
+        # A terminal breaks lines itself; elsewhere a path must stay whole.
+        err.print(f"error: {_sentence(error)}", style="red", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(1) from error
 
 

@@ -72,6 +72,7 @@ def gc(
         outside |= {} if without_prefect else _scheduled(prefect_url, state)
         outside |= _champions(registry)
         inventory = take_inventory(root)
+        _tell_if_empty(inventory)
         plan = gc_plan(inventory, rules, outside, now=time.time())
         if as_json:
             rows = [{"kind": item.kind, "uri": item.uri, "bytes": item.num_bytes, "why": item.why}
@@ -83,6 +84,11 @@ def gc(
             _delete(plan, inventory)
         elif plan.removable and not as_json:
             out.print("nothing was touched; the same command with --delete removes it", soft_wrap=True)
+
+
+def _tell_if_empty(inventory: Inventory) -> None:
+    if not inventory.runs and not inventory.stages:
+        err.print(f"no run lies below {inventory.root}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _scheduled(prefect_url: str | None, state: Path) -> dict[str, str]:
@@ -171,6 +177,7 @@ def fleet(
         from infinity.reporting.fleet import render_fleet
 
         inventory = take_inventory(root)
+        _tell_if_empty(inventory)
         cards = [card(run, cpu_hour=cpu_hour, gpu_hour=gpu_hour) for run in status_of(inventory)]
         if as_json:
             out.print_json(json.dumps([asdict(each) for each in cards]))

@@ -238,3 +238,11 @@ def test_the_command_shows_a_line_per_run_and_writes_the_page(tmp_path: Path) ->
 def test_spans_of_time_are_in_words(seconds: float | None, text: str) -> None:
     assert duration(seconds) == text
     assert ago(0.0) == ""
+
+
+@pytest.mark.parametrize("command", [["gc", "--without-prefect"], ["fleet"]])
+def test_a_root_without_runs_is_told(command: list[str], tmp_path: Path) -> None:
+    """A root that is mistyped must not look like one in which all is well."""
+    shown = CliRunner().invoke(app, [*command, str(tmp_path / "rusn")])
+    assert shown.exit_code == 0, shown.output
+    assert f"no run lies below {tmp_path}/rusn" in shown.stderr
