@@ -15,6 +15,7 @@ from uuid import UUID
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.objects import State
 from prefect.states import Cancelled
 
 from flows.operations.outage import ANSWER_S
@@ -53,20 +54,28 @@ def say(flow_run: UUID, message: str, *, patience_s: float = PATIENCE_S, runner_
         patience_s: Longest time of the wait in seconds.
         runner_s: Time in seconds after which nobody else is expected to end a run that is being cancelled.
     """
-    began = time.monotonic()
     with get_client(sync_client=True, httpx_settings={"timeout": ANSWER_S}) as client:
+        began, is_said = time.monotonic(), False
         while (waited_s := time.monotonic() - began) < patience_s:
-            if _said(client, flow_run, message, is_alone=waited_s > runner_s):
-                return True
+            state = _state(client, flow_run)
+            by_runner = state is not None and state.is_cancelled() and state.message != message
+            if by_runner or (state is not None and state.is_cancelling() and waited_s > runner_s):
+                is_said = _set(client, flow_run, message) or is_said
+                if is_said and by_runner:
+                    return True  # else a runner that is late may still write over it
             time.sleep(0.5)
-    return False
+    return is_said
 
 
-def _said(client: SyncPrefectClient, flow_run: UUID, message: str, *, is_alone: bool) -> bool:
+def _state(client: SyncPrefectClient, flow_run: UUID) -> State | None:
     try:
-        state = client.read_flow_run(flow_run).state
-        if state is None or not (state.is_cancelled() or (is_alone and state.is_cancelling())):
-            return False
+        return client.read_flow_run(flow_run).state
+    except httpx.TransportError:
+        return None
+
+
+def _set(client: SyncPrefectClient, flow_run: UUID, message: str) -> bool:
+    try:
         client.set_flow_run_state(flow_run, Cancelled(message=message), force=True)
     except httpx.TransportError:
         return False

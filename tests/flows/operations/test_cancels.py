@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextvars
 import os
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from uuid import UUID
 
@@ -22,7 +24,7 @@ from flows.operations.last_word import say
 from infra import records
 from infra.records import FlowRunRecord, note_spoken, note_stage, record_of, recorded
 from infra.settings import REPOSITORY, settings
-from tests.fixtures.limits import AGES_S
+from tests.fixtures.limits import AGES_S, wait_until
 
 pytestmark = pytest.mark.prefect
 
@@ -136,7 +138,7 @@ def test_the_last_word_waits_for_the_runner_but_not_for_ever(
     prefect_server: str, state: State, runner_s: float, is_said: bool
 ) -> None:
     run = run_in(state)
-    assert say(run, "the last word", patience_s=AGES_S if is_said else 1.0, runner_s=runner_s) == is_said
+    assert say(run, "the last word", patience_s=1.0, runner_s=runner_s) == is_said
     after = state_of(run)
     assert (after.is_cancelled() and after.message == "the last word") == is_said
 
@@ -145,8 +147,22 @@ def test_a_process_whose_flow_was_never_called_ends_its_run(prefect_server: str)
     """The engine calls no body where the run is being cancelled already; here nobody but the process's end is left."""
     run = run_in(Cancelling())
     code = "import flows.operations.last_word as w; import flows.operations.cancels as c; "
-    code += "c.speak_later = lambda run, message: w.say(c.UUID(run), message, runner_s=-1); c.speak_if_never_begun()"
+    code += "c.speak_later = lambda run, message: w.say(c.UUID(run), message, patience_s=1.0, runner_s=-1); "
+    code += "c.speak_if_never_begun()"
     environment = os.environ | {"PREFECT__FLOW_RUN_ID": str(run)}
     subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, env=environment, check=True, timeout=AGES_S)
     assert state_of(run).is_cancelled()
     assert state_of(run).message == f"cancelled: it had not begun, and nothing was computed; {GO_ON}"
+
+
+def test_a_runner_that_is_late_does_not_write_over_the_last_word(prefect_server: str) -> None:
+    run = run_in(Cancelling())
+    options = {"patience_s": AGES_S, "runner_s": -1.0}
+    in_context = contextvars.copy_context().run  # with the address of the server
+    speaker = threading.Thread(target=in_context, args=(say, run, "the last word"), kwargs=options)
+    speaker.start()
+    wait_until(lambda: state_of(run).is_cancelled(), "the word of one that thought to be alone")
+    with get_client(sync_client=True) as client:
+        client.set_flow_run_state(run, Cancelled(message="Flow run was cancelled successfully."), force=True)
+    speaker.join(timeout=AGES_S)
+    assert state_of(run).message == "the last word"
