@@ -1,4 +1,4 @@
-"""Weights as int8 and int4: bytes, scene-GenEval, share of other bits, and seconds per picture.
+"""Weights as int8 and int4, keys and values as int8: bytes, scene-GenEval, share of other bits, seconds per picture.
 
     python -m benchmarks.drawn.quantized runs/demo
 
@@ -14,13 +14,19 @@ import torch
 
 from benchmarks.measuring.scenes import SceneVerdicts, in_words
 from infinity import InfinityPipeline
+from infinity.generation.memory import cache_bytes
 from infinity.generation.results import PipelineResult
 from infinity.generation.sampling import SamplingConfig
 from infinity.presets import transformer_preset
 from infinity.transformer import Transformer
+from infinity.transformer.cache import CacheForm
 from infinity.transformer.precision import store_products_as
 from infinity.transformer.quantized import QUANTIZATIONS, Quantization, quantize_products, weight_bytes
 
+_ARMS: tuple[tuple[Quantization | None, CacheForm | None], ...] = (
+    (None, None), ("int8", None), ("int4", None), (None, "int8"), ("int4", "int8"),
+)  # fmt: skip
+"""Forms of the weights and of the cache."""
 _LAYOUTS = ("2B-released", "8B-released")
 
 
@@ -47,6 +53,12 @@ def draw_all(
     return results, (time.perf_counter() - started) / (len(captions) * count)
 
 
+def cached_kb(pipe: InfinityPipeline) -> float:
+    """Return the 10³ bytes of the cached keys and values of one square picture with guidance."""
+    config, pipeline = pipe.pipeline.transformer.config, pipe.pipeline
+    return 2 * cache_bytes(config, pipeline.config.resolution.schedule(1.0), torch.float32, pipeline.cache) / 1e3
+
+
 def main() -> None:
     """Read the arguments, draw with every kind of weights, and print a line for each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -59,8 +71,8 @@ def main() -> None:
     sampling = SamplingConfig(guidance=given.guidance, temperature=given.temperature)
     verdicts = SceneVerdicts(given.per_task)
     plain: list[PipelineResult] = []
-    for kind in (None, *QUANTIZATIONS):
-        pipe = InfinityPipeline.from_pretrained(given.model, device="cpu", quantize=kind)
+    for kind, cache in _ARMS:
+        pipe = InfinityPipeline.from_pretrained(given.model, device="cpu", quantize=kind, cache=cache)
         results, seconds = draw_all(pipe, verdicts.captions, sampling, given.count)
         plain = plain or results
         judged = [
@@ -72,7 +84,8 @@ def main() -> None:
         other = sum(float((a.bits.bits_BLC != b.bits.bits_BLC).float().mean()) for a, b in pairs) / len(plain)
         megabytes = weight_bytes(pipe.pipeline.transformer) / 1e6
         print(
-            f"{kind or 'float32'}: {megabytes:.2f} MB, scene-GenEval {in_words(verdicts.score(judged))}, "
+            f"weights {kind or 'float32'}, cache {cache or 'float32'}: {megabytes:.2f} MB, {cached_kb(pipe):.0f} kB of "
+            f"keys and values per picture, scene-GenEval {in_words(verdicts.score(judged))}, "
             f"{other:.1%} other bits, {1000 * seconds:.0f} ms per picture",
             flush=True,
         )

@@ -1,4 +1,4 @@
-"""Search at drawing time at equal FLOPs: greedy, one picture, best of n, and a look at previews of more candidates.
+"""Search at drawing time at equal FLOPs: greedy, best of n, candidates with shared scales, a look at previews of more.
 
     python -m benchmarks.drawn.search runs/demo
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -27,16 +27,28 @@ def flops(pipe: InfinityPipeline, sampling: SamplingConfig, config: SearchConfig
     return int(counter.get_total_flops())
 
 
-def early_look(pipe: InfinityPipeline, sampling: SamplingConfig, look_after: int, budget: int) -> SearchConfig | None:
-    """Return a search with an early look for the FLOPs of a budget: its candidates and one finished picture.
-
-    None where the budget does not pay for two candidates.
-    """
-    two, three = (
-        flops(pipe, sampling, SearchConfig(candidates=n, look_after=look_after, kept=1)) for n in (2, 3)
-    )  # fmt: skip
+def within(pipe: InfinityPipeline, sampling: SamplingConfig, config: SearchConfig, budget: int) -> SearchConfig | None:
+    """Return a search with as many candidates as the FLOPs of a budget pay for; None where that is fewer than two."""
+    two, three = (flops(pipe, sampling, config.replace(candidates=n)) for n in (2, 3))
     candidates = 2 + (budget - two) // (three - two)
-    return SearchConfig(candidates=candidates, look_after=look_after, kept=1) if candidates >= 2 else None
+    return config.replace(candidates=candidates) if candidates >= 2 else None
+
+
+def searches(
+    pipe: InfinityPipeline, sampling: SamplingConfig, counts: Sequence[int], looks: Sequence[int], shares: Sequence[int]
+) -> dict[str, SearchConfig]:
+    """Return the searches by name that cost at most as much as n plain pictures, n one of the counts."""
+    one, found = flops(pipe, sampling, SearchConfig(candidates=1)), {}
+    for n in counts:
+        for look in looks:
+            config = within(pipe, sampling, SearchConfig(look_after=look, kept=1), n * one)
+            if config is not None and config.candidates > n:
+                found[f"budget {n}: look at {config.candidates} after scale {look}"] = config
+        for share in shares:
+            config = within(pipe, sampling, SearchConfig(shared_scales=share), n * one)
+            if config is not None and n > 1:
+                found[f"budget {n}: {config.candidates} candidates share {share} scales"] = config
+    return found
 
 
 def best_of(scores: dict[int, float], count: int) -> float:
@@ -45,19 +57,18 @@ def best_of(scores: dict[int, float], count: int) -> float:
 
 
 def measure(
-    pipe: InfinityPipeline, verdicts: SceneVerdicts, sampling: SamplingConfig, counts: Sequence[int], repeats: int
+    pipe: InfinityPipeline,
+    verdicts: SceneVerdicts,
+    sampling: SamplingConfig,
+    counts: Sequence[int],
+    others: Mapping[str, SearchConfig],
+    repeats: int,
 ) -> list[tuple[str, float, str]]:
     """Return a row per method: its name, its FLOPs in plain pictures, and scene-GenEval in words."""
-    one, scales = flops(pipe, sampling, SearchConfig(candidates=1)), pipe.pipeline.config.resolution.schedule(1.0)
+    one = flops(pipe, sampling, SearchConfig(candidates=1))
     judged: dict[str, list[tuple[str, float]]] = defaultdict(list)
     costs = {"greedy": 1.0, **{f"best of {n}": float(n) for n in counts}}
-    looks = {}
-    for n in counts:
-        for look_after in range(2, scales.num_scales):
-            config = early_look(pipe, sampling, look_after, n * one)
-            if config is not None and config.candidates > n:
-                name = f"budget {n}: look at {config.candidates} after scale {look_after}"
-                looks[name], costs[name] = config, flops(pipe, sampling, config) / one
+    costs |= {name: flops(pipe, sampling, config) / one for name, config in others.items()}
     for caption in verdicts.captions:
         greedy = pipe.draw([caption], [0], sampling.replace(greedy=True), output_type="np")
         judged["greedy"].append((caption, verdicts(list(greedy.pixels()), [caption])[0]))
@@ -67,7 +78,7 @@ def measure(
             scores = dict(zip(whole.seeds, whole.scores, strict=True))
             for n in counts:
                 judged[f"best of {n}"].append((caption, best_of(scores, n)))
-            for name, config in looks.items():
+            for name, config in others.items():
                 judged[name].append((caption, search(pipe, caption, verdicts, config, **arguments).score))  # type: ignore[arg-type]
     return [(name, cost, in_words(verdicts.score(judged[name]))) for name, cost in costs.items()]
 
@@ -79,12 +90,19 @@ def main() -> None:
     parser.add_argument("--guidance", type=float, default=2.0)
     parser.add_argument("--temperature", type=float, default=1.0)
     parser.add_argument("--counts", type=int, nargs="+", default=[1, 2, 4], help="n of best of n")
+    which = "numbers of scales; all that make sense if left out, none if empty"
+    parser.add_argument("--looks", type=int, nargs="*", help=f"previews after these {which}")
+    parser.add_argument("--shares", type=int, nargs="*", help=f"candidates that share these {which}")
     parser.add_argument("--repeats", type=int, default=1, help="searches per caption and method")
     parser.add_argument("--per-task", type=int, help="captions per task; all 121 if left out")
     given = parser.parse_args()
     sampling = SamplingConfig(guidance=given.guidance, temperature=given.temperature)
     pipe, verdicts = InfinityPipeline.from_pretrained(given.model, device="cpu"), SceneVerdicts(given.per_task)
-    for name, cost, words in measure(pipe, verdicts, sampling, given.counts, given.repeats):
+    scales = pipe.pipeline.config.resolution.schedule(1.0).num_scales
+    looks = range(2, scales) if given.looks is None else given.looks
+    shares = range(1, scales) if given.shares is None else given.shares
+    others = searches(pipe, sampling, given.counts, looks, shares)
+    for name, cost, words in measure(pipe, verdicts, sampling, given.counts, others, given.repeats):
         print(f"{name}: {cost:.2f} x the FLOPs of one picture, scene-GenEval {words}", flush=True)
 
 

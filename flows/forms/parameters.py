@@ -43,6 +43,7 @@ from infinity.jobs.training.transformer import TrainTransformerSpec
 from infinity.perception.language.captioner import CaptionerConfig
 from infinity.settings import with_settings
 from infinity.training.transformer.adapters import AdapterConfig
+from infinity.transformer.quantized import Quantization
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)
 AnyTrainSpec = TypeVar("AnyTrainSpec", bound=TrainSpec)
@@ -265,12 +266,21 @@ class FinetuneForm(TransformerForm):
         description="Train low-rank adapters (LoRA) of this rank instead of all weights; 16 is usual. The model comes "
         "out plain.",
     )
+    adapter_base: Quantization | None = Field(
+        default=None,
+        description="Store the weights below adapters in 8 bits each (int8) or 5 (int4): QLoRA, for models that a GPU "
+        "cannot hold otherwise; slower. Needs adapters.",
+    )
 
     def change(self, spec: TrainTransformerSpec) -> TrainTransformerSpec:
         """Return the spec with what was filled in."""
         if self.adapter_rank is not None:
-            rank = self.adapter_rank
-            spec = spec.replace(adapters=AdapterConfig(rank=rank, alpha=float(rank)))
+            rank, adapters = self.adapter_rank, spec.adapters or AdapterConfig()
+            spec = spec.replace(adapters=adapters.replace(rank=rank, alpha=float(rank)))
+        if self.adapter_base is not None:
+            if spec.adapters is None:
+                raise ValueError("adapter_base: expected adapters above the quantized weights; set adapter_rank")
+            spec = spec.replace(adapters=spec.adapters.replace(base=self.adapter_base))
         return TransformerForm.change(self, spec)
 
 

@@ -168,15 +168,20 @@ def _read_shards(folder: str) -> dict[str, Any]:
 
 
 def _read_file(uri: str) -> dict[str, Any]:
-    """Read a file of tensors; those of a local file are mapped, so that memory is taken by what is looked at."""
-    path = storage.local_path(uri)
-    file = path if path is not None and path.is_file() else None
+    """Read a file of tensors, which are mapped, so that memory is taken by what is looked at.
+
+    A file of a bucket is copied to a local one first, which is gone once the tensors are.
+    """
     try:
-        if uri.endswith(".safetensors"):
-            return dict(safetensors.torch.load(_bytes(uri)) if file is None else safetensors.torch.load_file(file))
-        mapped = file if file is not None and zipfile.is_zipfile(file) else None  # older pickles cannot be mapped
-        source = io.BytesIO(_bytes(uri)) if mapped is None else mapped
-        content = torch.load(source, map_location="cpu", weights_only=True, mmap=mapped is not None)
+        with storage.local_copy(uri) as file:
+            if not file.is_file():
+                raise CheckpointError(f"{uri}: expected a checkpoint file, found nothing there")
+            if uri.endswith(".safetensors"):
+                return dict(safetensors.torch.load_file(file))
+            is_mapped = zipfile.is_zipfile(file)  # older pickles cannot be mapped
+            content = torch.load(file, map_location="cpu", weights_only=True, mmap=is_mapped)
+    except storage.FileMissingError as error:
+        raise CheckpointError(f"{uri}: expected a checkpoint file, found nothing there") from error
     except (CheckpointError, storage.StorageError):
         raise
     except pickle.UnpicklingError as error:
@@ -187,13 +192,6 @@ def _read_file(uri: str) -> dict[str, Any]:
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{uri}: expected a dictionary of tensors, found {type(content).__name__}")
     return dict(content)
-
-
-def _bytes(uri: str) -> bytes:
-    try:
-        return storage.read_bytes(uri)
-    except storage.FileMissingError as error:
-        raise CheckpointError(f"{uri}: expected a checkpoint file, found nothing there") from error
 
 
 def _only_tensors(content: Mapping[str, Any], uri: str) -> dict[str, Tensor]:

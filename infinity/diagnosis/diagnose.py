@@ -30,15 +30,21 @@ from infinity.tokenizer.pixels import to_pixels
 from infinity.tokenizer.self_correction import teacher_forcing
 from infinity.training.checkpoints import StateStore
 from infinity.training.metrics import METRICS_FILE
+from infinity.training.optimizer import Algorithm
 from infinity.training.state import generator_for
 from infinity.transformer.loss import token_cross_entropy
 from infinity.transformer.model import Transformer
 
 AnySpec = TrainTokenizerSpec | TrainTransformerSpec
+MIN_UPDATES = 2
+"""Updates before which weights are not judged: those before the first one have their initial values."""
 NUM_PICTURES = 64
 """Pictures of the training split that the probes look at."""
-CAPTION_STEPS = 500
-"""Steps before which captions are not judged: a young model has learned the bits' frequencies only."""
+CAPTION_STEPS: dict[Algorithm, int] = {"adamw": 500, "muon": 300}
+"""Steps before which captions are not judged: a young model has learned the bits' frequencies only.
+
+After 300 steps of the demo with Muon the captions of other pictures raise the loss 2.5 to 2.8 times (three seeds).
+"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,7 +98,10 @@ def diagnose(folder: str, *, with_pictures: bool = True) -> Diagnosis:
         ValueError: The folder is not that of a training, or nothing was logged yet.
         StorageError: A file cannot be read.
     """
-    spec = load_spec(storage.join(folder, SPEC_FILE))
+    uri = storage.join(folder, SPEC_FILE)
+    if not storage.exists(uri):
+        raise ValueError(f"{uri}: is not there; expected the folder of a training{_trainings_in(folder)}")
+    spec = load_spec(uri)
     if not isinstance(spec, AnySpec):
         raise ValueError(f"{folder}: expected the folder of a training, found a job of kind {spec.kind!r}")
     uri = storage.join(folder, METRICS_FILE)
@@ -106,7 +115,10 @@ def diagnose(folder: str, *, with_pictures: bool = True) -> Diagnosis:
     outside: list[str] = []
     if reference is not None:
         looked_at.append(f"settings of the recipe {reference.recipe}")
-        outside = [each.sentence for each in departures(curves, reference)]
+        if reference.is_of(fields):
+            outside = [each.sentence for each in departures(curves, reference)]
+        else:
+            looked_at[0] += ", which were not compared since the recipe has other pictures"
         findings += setting_findings(fields, reference.spec)
         if isinstance(spec, TrainTransformerSpec):
             findings += data_findings(spec.manifest, _trained_on(spec.tokenizer))
@@ -128,10 +140,19 @@ def diagnose(folder: str, *, with_pictures: bool = True) -> Diagnosis:
     )
 
 
+def _trainings_in(folder: str) -> str:
+    """Return the folders of trainings in the folder of a run, in words; an empty text where there are none."""
+    specs = [uri for uri in storage.list_files(folder) if storage.name(uri) == SPEC_FILE]
+    folders = sorted({storage.parent(uri) for uri in specs})
+    found = [each for each in folders if storage.name(each).startswith(("tokenizer-", "transformer-"))]
+    return f", such as {', '.join(found)}" if found else ""
+
+
 def _weights(folder: str) -> dict[str, Tensor]:
-    """Return the weights of the newest stored state, or none where there is no state yet."""
-    newest, _ = StateStore(storage.join(folder, STATE_FOLDER), background=False).newest()
-    if newest is None:
+    """Return the weights of the newest stored state, or none where there is no state of ``MIN_UPDATES`` yet."""
+    store = StateStore(storage.join(folder, STATE_FOLDER), background=False)
+    newest, _ = store.newest()
+    if newest is None or store.newest_step() < MIN_UPDATES:
         return {}
     return {name.removeprefix("weights/"): x for name, x in newest.tensors.items() if name.startswith("weights/")}
 
@@ -160,7 +181,7 @@ def _probe(
     straight, swapped = (reconstruction_db(tokenizer, each, schedule) for each in (pixels, pixels.flip(1)))
     found = tokenizer_findings(straight, swapped, _trained_db(spec.tokenizer))
     step = curves["loss"][-1][0] if curves.get("loss") else 0
-    if not weights or step < CAPTION_STEPS or len(rows) < 2:
+    if not weights or step < caption_steps(spec) or len(rows) < 2:
         return found
     model = Transformer(spec.model)
     if model.state_dict().keys() != weights.keys():
@@ -177,6 +198,11 @@ def _probe(
         logits = model(encoder.encode(texts), taught.inputs_BMC, schedule)
         losses.append(token_cross_entropy(logits, taught.labels.bits_BLC).mean(dim=1).tolist())
     return found + caption_findings(*losses)
+
+
+def caption_steps(spec: TrainTransformerSpec) -> int:
+    """Return the step from which captions are judged: at once where the training goes on from another one."""
+    return CAPTION_STEPS[spec.optimizer.algorithm] if spec.start_from is None else 0
 
 
 def _trained_on(tokenizer: str) -> str:

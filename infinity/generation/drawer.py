@@ -106,12 +106,16 @@ class Drawer:
         sampling: SamplingConfig,
         output_type: OutputType = "pil",
         on_scale: OnPictures | None = None,
+        *,
+        batch_size: int = 8,
     ) -> PipelineResult:
         """Draw an edit once per seed; the form from which inpainting, outpainting and variations are made."""
         prompts = prompt_list([prompt] * len(seeds))
         with self._lock:
             steering = PictureSteering(on_scale=on_scale, watermark=self.watermark)
-            generated = draw_edit(self.pipeline, edit, prompts, seeds, sampling, steering=steering)
+            generated = draw_edit(
+                self.pipeline, edit, prompts, seeds, sampling, batch_size=batch_size, steering=steering
+            )
             return self._result(generated, prompts, seeds, sampling, edit.source.aspect_ratio, edit.record, output_type)
 
     def set_adapters(self, adapters: Iterable[tuple[Adapter | str, float]]) -> None:
@@ -179,7 +183,13 @@ class Drawer:
         height, width = generated.images_BHW3.shape[1:3]
         about = DrawingSettings.of(
             prompts[0], seeds[0], sampling, aspect_ratio=aspect_ratio, size=(width, height), model=self.pipeline.digest
-        ).replace(adapters=self.adapters, edit=record, quantized=self.pipeline.quantized, watermark=self.watermark_use)
+        ).replace(
+            adapters=self.adapters,
+            edit=record,
+            quantized=self.pipeline.quantized,
+            cache=self.pipeline.cache,
+            watermark=self.watermark_use,
+        )
         return PipelineResult(
             as_output(output_type, generated.images_BHW3),
             tuple(prompts),

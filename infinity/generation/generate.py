@@ -56,6 +56,11 @@ class Conditions:
                 f"{len(self.generators)} and {'none' if negative is None else negative.batch_size}"
             )
 
+    def first(self) -> Conditions:
+        """Return those of the first picture alone."""
+        negative = None if self.negative is None else self.negative.select([0])
+        return Conditions(self.text.select([0]), self.generators[:1], negative)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class SampledBits:
@@ -202,7 +207,7 @@ def sample_bits(
 
     With any guidance but 1, every caption runs twice: rows 0 to B - 1 are conditional, rows B to 2 B - 1 unconditional.
     After the last scale with guidance the unconditional rows are dropped, which halves the work of the scales that
-    follow.
+    follow. First scales that all pictures take over from one are computed once (``KeptBits.shared``).
 
     Args:
         transformer: Transformer in evaluation mode.
@@ -220,17 +225,22 @@ def sample_bits(
     _check(transformer, tokenizer)
     steering.check(schedule, conditions.text.batch_size, transformer.config.num_bits)
     plan = _SamplingPlan.of(sampling, schedule, transformer.config.depth)
-    text, negative = conditions.text, conditions.negative
-    loop, pruned = tokenizer.start_loop(schedule, text.batch_size), PrunedScales(sampling.pruned, schedule)
-    decoding = transformer.start_decoding(plan.doubled(transformer, text, negative, 0), schedule)
+    size, negative = conditions.text.batch_size, conditions.negative
+    shared = 0 if keep_logits or sampling.pruned else steering.shared_scales
+    begun = conditions.first() if shared else conditions
+    loop, pruned = tokenizer.start_loop(schedule, begun.text.batch_size), PrunedScales(sampling.pruned, schedule)
+    decoding = transformer.start_decoding(plan.doubled(transformer, begun.text, begun.negative, 0), schedule)
     uniform = None if sampling.greedy else _uniform_numbers(transformer, conditions, schedule)
     offsets = steering.offsets(schedule, transformer.config.num_bits, transformer.start.device)
     bits, are_numbers = list[Tensor](), list[Tensor]()
     kept: list[tuple[Tensor, Tensor]] = []
     for k, (rows, columns) in enumerate(schedule.grids):
+        if k == shared > 0:
+            loop.repeat(size)
+            decoding = decoding.repeat(size)
         inputs = loop.next_input(k - 1) if k > 0 else None
         if k == plan.num_doubled and k > 0:
-            decoding = decoding.first(text.batch_size)
+            decoding = decoding.first(len(loop.total_BCHW))
         if steering.later is not None and k == steering.later.scale:
             doubled = plan.doubled(transformer, steering.later.text, negative, k)
             decoding = replace(decoding, caption=transformer.read(doubled))
@@ -244,9 +254,10 @@ def sample_bits(
         if progress is not None:
             progress(schedule.spans[k].stop / schedule.num_tokens)
         if steering.on_scale is not None:
-            steering.on_scale(ScaleDone(k, schedule.num_scales, loop.total_BCHW))
+            steering.on_scale(ScaleDone(k, schedule.num_scales, loop.total_BCHW.expand(size, -1, -1, -1)))
     _check_numbers(are_numbers)  # at the end, so that the CPU waits for the GPU only once
-    return SampledBits.of(BitLabels.from_scales(schedule, bits), loop.total_BCHW, kept)
+    labels = BitLabels.from_scales(schedule, [each.expand(size, -1, -1, -1) for each in bits])
+    return SampledBits.of(labels, loop.total_BCHW, kept)
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,7 +335,7 @@ def _choose(
     if uniform is None:
         return likeliest_bits(logits, num_bits)
     draw = draw_bits if logits.ndim == 4 else draw_codes
-    return draw(logits.float(), uniform[:, span], sampling.nucleus)
+    return draw(logits.float(), uniform[: len(logits), span], sampling.nucleus)
 
 
 def _check_numbers(are_numbers: Sequence[Tensor]) -> None:

@@ -30,6 +30,7 @@ from infinity.generation.results import OnPreview, OutputType, PipelineResult
 from infinity.generation.sampling import PyramidGuidance
 from infinity.generation.steering import PictureSteering
 from infinity.generation.watermark.pattern import BitWatermark
+from infinity.transformer.cache import CacheForm
 from infinity.transformer.quantized import Quantization
 
 
@@ -57,6 +58,7 @@ class InfinityPipeline(Editor):
         revision: str | None = None,
         compiled: bool = False,
         quantize: Quantization | None = None,
+        cache: CacheForm | None = None,
         watermark: BitWatermark | None = None,
     ) -> Self:
         """Load a model.
@@ -70,6 +72,7 @@ class InfinityPipeline(Editor):
             compiled: Whether blocks are compiled (``torch.compile``); the first picture then takes minutes.
             revision: Branch, tag or commit of a hub's repository.
             quantize: "int8" or "int4" stores the blocks' weights in 8 or 5 bits each; slower, and no adapters.
+            cache: "int8" stores keys and values of earlier scales in 8 bits each: less memory per picture.
             watermark: Watermark of all pictures; None for none.
 
         Raises:
@@ -81,7 +84,7 @@ class InfinityPipeline(Editor):
         place = fetch_model(model, revision=revision) if is_hub_name(model) else model
         folder = model_folder(storage.absolute(place))
         pipeline = Pipeline.load(
-            folder, device or best_device(), bfloat16=bfloat16, compiled=compiled, quantized=quantize
+            folder, device or best_device(), bfloat16=bfloat16, compiled=compiled, quantized=quantize, cache=cache
         )
         pipe = cls(pipeline, folder)
         pipe.watermark = watermark

@@ -8,13 +8,19 @@ from infinity.budget import per_pass, working_bytes
 from infinity.generation.sampling import SamplingConfig
 from infinity.scales import ScaleSchedule
 from infinity.transformer import Transformer, TransformerConfig
+from infinity.transformer.cache import CacheForm, bytes_per_token
 
 _FLOATS_PER_TOKEN = 9
 """Float32 numbers alive per token of the largest scale, and unit of width, in a block's feed-forward (measured)."""
 
 
 def picture_bytes(
-    config: TransformerConfig, schedule: ScaleSchedule, *, doubled: bool, cache_dtype: torch.dtype
+    config: TransformerConfig,
+    schedule: ScaleSchedule,
+    *,
+    doubled: bool,
+    cache_dtype: torch.dtype,
+    cache_form: CacheForm | None = None,
 ) -> int:
     """Return about the working memory of one picture in the loop over scales, above the weights.
 
@@ -24,12 +30,20 @@ def picture_bytes(
         config: Shape of the transformer.
         schedule: Grids of the tokens.
         doubled: Whether an unconditional half runs beside (classifier-free guidance).
-        cache_dtype: Data type of the cached keys and values.
+        cache_dtype: Data type of the keys and values.
+        cache_form: Form in which they are cached; None for their data type.
     """
-    cache = 2 * config.depth * schedule.num_tokens * config.width * cache_dtype.itemsize
+    cache = cache_bytes(config, schedule, cache_dtype, cache_form)
+    if cache_form is not None:
+        cache += 8 * schedule.num_tokens * config.width  # keys and values of one block, restored
     largest = max(span.stop - span.start for span in schedule.spans)
     work = 4 * largest * (_FLOATS_PER_TOKEN * config.width + 4 * config.num_outputs)
     return int((2 if doubled else 1) * (cache + work))
+
+
+def cache_bytes(config: TransformerConfig, schedule: ScaleSchedule, dtype: torch.dtype, form: CacheForm | None) -> int:
+    """Return the bytes of all cached keys and values of one picture without guidance."""
+    return config.depth * schedule.num_tokens * bytes_per_token(config.width, config.num_heads, form, dtype)
 
 
 def pictures_at_once(
@@ -47,5 +61,7 @@ def pictures_at_once(
     device = transformer.start.device
     doubled = any(factor != 1.0 for factor in sampling.guidance_at(schedule))
     dtype = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else torch.float32
-    bytes_each = picture_bytes(transformer.config, schedule, doubled=doubled, cache_dtype=dtype)
+    bytes_each = picture_bytes(
+        transformer.config, schedule, doubled=doubled, cache_dtype=dtype, cache_form=transformer.cache_form
+    )
     return per_pass(min(most, total), bytes_each, working_bytes(device), what="pictures drawn")

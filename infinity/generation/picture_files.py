@@ -16,11 +16,13 @@ from PIL.PngImagePlugin import PngInfo
 from infinity import storage
 from infinity.config import Config
 from infinity.generation.sampling import PyramidGuidance, SamplingConfig
+from infinity.transformer.cache import CacheForm
 from infinity.version import __version__
 
 PNG_KEY = "infinity"
 """Keyword of the PNG text chunk with the settings as JSON."""
 _MOST_NAME_BYTES = 120
+_NEWER = ("watermark", "cache")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,9 +93,10 @@ class DrawingSettings(Config):
         quantized: Form of the blocks' stored weights; None for floating point.
         pruned: Shares of left-out tokens (``SamplingConfig``).
         watermark: Watermark in the bits; None for none.
+        cache: Form of the cached keys and values; None for floating point.
     """
 
-    later: ClassVar[frozenset[str]] = frozenset({"adapters", "edit", "quantized", "pruned", "watermark"})
+    later: ClassVar[frozenset[str]] = frozenset({"adapters", "edit", "quantized", "pruned", "watermark", "cache"})
 
     prompt: str
     seed: int
@@ -113,11 +116,11 @@ class DrawingSettings(Config):
     quantized: Literal["int8", "int4"] | None = None
     pruned: tuple[float, ...] = ()
     watermark: WatermarkUse | None = None
+    cache: CacheForm | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain JSON values; without a watermark there is no such field, so that files keep their bytes."""
-        found = Config.to_json(self)
-        return found if self.watermark is not None else {k: v for k, v in found.items() if k != "watermark"}
+        """Return plain JSON values; newer fields are left out where they are None, so that files keep their bytes."""
+        return {name: value for name, value in Config.to_json(self).items() if value is not None or name not in _NEWER}
 
     @classmethod
     def of(

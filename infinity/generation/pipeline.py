@@ -24,6 +24,7 @@ from infinity.text import TextConfig, TextEncoder, build_text_encoder
 from infinity.tokenizer import Tokenizer, TokenizerConfig
 from infinity.tokenizer.saved import tokenizer_of
 from infinity.transformer import Transformer, TransformerConfig
+from infinity.transformer.cache import CacheForm, check_cache_form
 from infinity.transformer.precision import check_bfloat16, store_products_as
 from infinity.transformer.quantized import Quantization, quantize_products
 
@@ -108,6 +109,7 @@ class Pipeline:
         digest: Digest of the model folder; empty where there is none.
         bfloat16: Whether matrix products and convolutions are bfloat16; float32 otherwise.
         quantized: Form of the blocks' stored weights; None for floating point.
+        cache: Form of the cached keys and values; None for floating point.
     """
 
     config: ModelConfig
@@ -117,6 +119,7 @@ class Pipeline:
     digest: str = ""
     bfloat16: bool = False
     quantized: Quantization | None = None
+    cache: CacheForm | None = None
 
     @classmethod
     def load(
@@ -127,6 +130,7 @@ class Pipeline:
         bfloat16: bool | None = None,
         compiled: bool = False,
         quantized: Quantization | None = None,
+        cache: CacheForm | None = None,
     ) -> Self:
         """Load a model folder.
 
@@ -137,6 +141,7 @@ class Pipeline:
                 no on a CPU.
             compiled: Whether blocks are compiled; the first picture then takes minutes.
             quantized: Form in which the blocks' weights are stored, "int8" or "int4"; None is floating point.
+            cache: Form in which keys and values of earlier scales are stored, "int8"; None is floating point.
 
         Raises:
             CheckpointError: There is no checkpoint, it is damaged, or tensors do not fit.
@@ -164,6 +169,7 @@ class Pipeline:
                 f"{model_uri}: the transformer reads {config.transformer.text_channels} text channels, "
                 f"the text encoder gives {text_encoder.channels}"
             )
+        transformer.cache_form = check_cache_form(cache)
         if quantized is not None:
             quantize_products(transformer, quantized)
         if in_bfloat16:
@@ -171,7 +177,7 @@ class Pipeline:
         if compiled:
             compile_for_drawing(transformer)
         models = transformer.to(device), tokenizer.to(device), text_encoder
-        return cls(config, *models, model.digest, in_bfloat16, quantized)
+        return cls(config, *models, model.digest, in_bfloat16, quantized, cache)
 
     def autocast(self) -> torch.autocast:
         """Return the context in which this model computes."""

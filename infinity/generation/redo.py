@@ -8,7 +8,7 @@ from pathlib import Path
 
 from infinity import storage
 from infinity.checkpoint import MARKER_FILE
-from infinity.data.images.decoding import MAX_PIXELS, decode
+from infinity.data.images.decoding import MAX_PIXELS, check_header, decode
 from infinity.generation.drawer import Drawer
 from infinity.generation.editing.edits import recorded
 from infinity.generation.editing.sources import PictureBits, bits_of_image
@@ -47,6 +47,11 @@ def redo(drawer: Drawer, settings: DrawingSettings) -> PipelineResult:
             f"the picture was drawn with {settings.quantized or 'floating-point'} weights, the model is loaded with "
             f"{drawer.pipeline.quantized or 'floating-point'} ones; load it as the picture says"
         )
+    if settings.cache != drawer.pipeline.cache:
+        raise OtherModelError(
+            f"the picture was drawn with {settings.cache or 'floating-point'} keys and values, the model is loaded "
+            f"with {drawer.pipeline.cache or 'floating-point'} ones; load it as the picture says"
+        )
     if settings.watermark != drawer.watermark_use:
         raise OtherModelError(
             f"the picture was drawn with {_watermark(settings.watermark)}, the model draws with "
@@ -77,14 +82,15 @@ def source_of(editor: Editor, data: bytes, *, where: str, max_pixels: int = MAX_
     Raises:
         UnreadableError: The bytes are not a picture that can be read.
     """
+    check_header(data, max_pixels)  # before any pixel is decoded
     try:
         settings = drawing_in(data, where=where)
     except ValueError:
         settings = None
     if settings is not None and (
-        settings.model, settings.adapters, settings.quantized, settings.watermark
+        settings.model, settings.adapters, settings.quantized, settings.cache, settings.watermark
     ) == (
-        editor.pipeline.digest, editor.adapters, editor.pipeline.quantized, editor.watermark_use
+        editor.pipeline.digest, editor.adapters, editor.pipeline.quantized, editor.pipeline.cache, editor.watermark_use
     ):  # fmt: skip
         return editor.source(redo(editor, settings))
     return bits_of_image(editor.pipeline, decode(data, max_pixels).image)

@@ -3,6 +3,9 @@
 The search only chooses a seed. Its picture is the plain picture of that seed, so every door draws it again, and no file
 needs to know of the search. Candidates that are compared early are drawn to a scale and scored by its preview; those
 that are kept are drawn anew to the end, with the same bits, since a picture owns its random numbers (decision 11).
+
+With shared scales, the candidates after the first keep the first scales of the first one, which are computed once for
+all of them. Such a candidate is a variation of the first picture: its file holds the bits that it keeps.
 """
 
 from __future__ import annotations
@@ -11,10 +14,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from jaxtyping import Float, UInt8
 
 from infinity.config import Config
 from infinity.generation.drawer import Drawer
+from infinity.generation.editing.edits import variation
+from infinity.generation.editing.sources import PictureBits
 from infinity.generation.results import PipelineResult, ScalePreview
 from infinity.generation.sampling import SamplingConfig
 from infinity.generation.steering import PictureSteering, ScaleDone
@@ -32,11 +38,13 @@ class SearchConfig(Config):
         candidates: Candidates per picture, with consecutive seeds.
         look_after: Number of scales after which previews are compared; None compares finished pictures alone.
         kept: Candidates that are drawn to the end after this look.
+        shared_scales: Number of first scales that all candidates share; 0 draws each for itself.
     """
 
     candidates: int = 4
     look_after: int | None = None
     kept: int = 1
+    shared_scales: int = 0
 
     def __post_init__(self) -> None:
         if self.candidates < 1 or not 1 <= self.kept <= self.candidates:
@@ -46,6 +54,10 @@ class SearchConfig(Config):
             )
         if self.look_after is not None and self.look_after < 1:
             raise ValueError(f"search: expected look_after of at least 1 scale, got {self.look_after}")
+        if self.shared_scales < 0 or (self.shared_scales and self.look_after is not None):
+            raise ValueError(
+                f"search: expected shared_scales of at least 0, and 0 with look_after, got {self.shared_scales}"
+            )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,7 +65,7 @@ class SearchResult:
     """Best picture of a search.
 
     Attributes:
-        best: Picture of the best seed, as the pipeline draws it.
+        best: Picture of the best seed, as the pipeline draws it, or as it varies the first one.
         score: Score of this picture.
         seeds: Seeds of the finished candidates, best first.
         scores: Their scores.
@@ -89,8 +101,8 @@ def search(
         batch_size: Most candidates per pass.
 
     Raises:
-        ValueError: The sampling is greedy, the look comes after the last scale, or the scorer returns other than one
-            finite number per picture.
+        ValueError: The sampling is greedy, the look comes after the last scale, all scales are shared, or the scorer
+            returns other than one finite number per picture.
     """
     config, sampling = config or SearchConfig(), sampling or SamplingConfig()
     if sampling.greedy and config.candidates > 1:
@@ -103,11 +115,22 @@ def search(
         previews = _previews(drawer, prompt, seeds, sampling, aspect_ratio, config.look_after, batch_size)
         seeds = [seeds[i] for i in _order(_scored(scorer, previews, prompt))[: config.kept]]
         seeds.sort()
-    found = drawer.draw([prompt] * len(seeds), seeds, sampling, aspect_ratio, batch_size=batch_size, output_type="np")
-    scores = _scored(scorer, list(found.pixels()), prompt)
+    first = len(seeds) if config.shared_scales == 0 else 1
+    found = drawer.draw(
+        [prompt] * first, seeds[:first], sampling, aspect_ratio, batch_size=batch_size, output_type="np"
+    )
+    each = [found.one(i) for i in range(first)]
+    if first < len(seeds):
+        source = PictureBits(found.bits.to("cpu"), torch.from_numpy(found.pixels()[0]), aspect_ratio)
+        branches = drawer.draw_edit(
+            variation(source, config.shared_scales), prompt, seeds[1:], sampling, "np", batch_size=batch_size
+        )
+        each += [branches.one(i) for i in range(len(seeds) - 1)]
+    scores = _scored(scorer, [one.pixels()[0] for one in each], prompt)
     order = _order(scores)
-    best = found.one(order[0])
-    return SearchResult(best, scores[order[0]], tuple(seeds[i] for i in order), tuple(scores[i] for i in order))
+    return SearchResult(
+        each[order[0]], scores[order[0]], tuple(seeds[i] for i in order), tuple(scores[i] for i in order)
+    )
 
 
 class _Enough(Exception):

@@ -24,10 +24,13 @@ class KeptBits:
     Attributes:
         labels: Bits of the source pictures, B of them.
         kept_BL: Tokens whose bits are taken over.
+        shared: Number of first scales that all pictures take over with the same bits, below the same caption; they are
+            computed once for the batch.
     """
 
     labels: BitLabels
     kept_BL: Bool[Tensor, "B L"]
+    shared: int = 0
 
     def __post_init__(self) -> None:
         expected = tuple(self.labels.bits_BLC.shape[:2])
@@ -36,9 +39,10 @@ class KeptBits:
             raise ValueError(f"KeptBits: expected a bool mask (pictures, tokens) {expected}, got {found}")
 
     def over(self, drawn_BMC: Bool[Tensor, "B M C"], span: slice) -> Bool[Tensor, "B M C"]:
-        """Return the drawn bits of one scale with the kept tokens replaced."""
-        kept = self.kept_BL[:, span].to(drawn_BMC.device).unsqueeze(-1)
-        return torch.where(kept, self.labels.bits_BLC[:, span].to(drawn_BMC.device), drawn_BMC)
+        """Return the drawn bits of one scale with the kept tokens replaced, of the first pictures or of all."""
+        rows, device = len(drawn_BMC), drawn_BMC.device
+        kept = self.kept_BL[:rows, span].to(device).unsqueeze(-1)
+        return torch.where(kept, self.labels.bits_BLC[:rows, span].to(device), drawn_BMC)
 
     def check(self, schedule: ScaleSchedule, batch_size: int, num_bits: int) -> None:
         """Refuse bits of other grids, of another number of pictures, or of another tokenizer.
@@ -113,6 +117,12 @@ class Steering:
         if self.later is not None and not 0 <= self.later.scale <= schedule.num_scales:
             raise ValueError(f"later prompt: expected a scale from 0 to {schedule.num_scales}, got {self.later.scale}")
 
+    @property
+    def shared_scales(self) -> int:
+        """Number of first scales that are computed once for all pictures of the batch."""
+        is_shared = self.kept is not None and self.later is None and self.kept.labels.batch_size > 1
+        return self.kept.shared if self.kept is not None and is_shared else 0
+
     def offsets(self, schedule: ScaleSchedule, num_bits: int, device: torch.device) -> Float[Tensor, "L C"] | None:
         """Return what the watermark adds to the logit of a 1 of every bit; None without a watermark."""
         return None if self.watermark is None else self.watermark.offsets(schedule, num_bits).to(device)
@@ -155,7 +165,7 @@ class PictureSteering:
         """
         kept, on_scale = self.kept, self.on_scale
         return Steering(
-            None if kept is None else KeptBits(kept.labels.select(rows), kept.kept_BL[rows]),
+            None if kept is None else KeptBits(kept.labels.select(rows), kept.kept_BL[rows], kept.shared),
             LaterText(self.later_scale, encode(self.later_prompts[rows])) if self.later_prompts else None,
             None if on_scale is None else lambda done: on_scale(rows, done),
             self.watermark,

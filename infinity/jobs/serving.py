@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import signal
 import threading
 import warnings
@@ -115,6 +116,44 @@ def _deployment(plan: ServePlan) -> Any:
     return deployment(Replica).bind(plan.serving.to_json())
 
 
+def _check_resources(plan: ServePlan) -> None:
+    """Refuse resources that the cluster does not have; Ray would wait for them without end.
+
+    Raises:
+        ValueError: The message names the option and the numbers.
+    """
+    import ray
+
+    have = ray.cluster_resources()
+    for name, option, each in (("CPU", "--replicas", plan.cpus), ("GPU", "--gpus", plan.gpus)):
+        if plan.replicas * each > have.get(name, 0):
+            raise ValueError(
+                f"{option}: {plan.replicas} replicas want {plan.replicas * each:g} {name}s, the Ray cluster has "
+                f"{have.get(name, 0):g}"
+            )
+
+
+def last_words(message: str) -> str:
+    """Return the exception's own text from a traceback within a message; empty where there is none.
+
+    Example:
+        >>> last_words("failed to start. Error:\\nTraceback:\\n  File x\\ninfinity.x.AdapterError: of another model\\n")
+        'of another model'
+    """
+    found = [match[1] for line in message.splitlines() if (match := _RAISED.match(line.strip()))]
+    return found[-1] if found else ""
+
+
+_RAISED = re.compile(r"[\w.]*(?:Error|Exception): (.+)")
+
+
+def _why(serve: Any) -> str:
+    """Return why the replicas did not start, as far as Ray knows it."""
+    application = serve.status().applications[APP]
+    messages = [each.message for each in application.deployments.values()]
+    return next(filter(None, map(last_words, messages)), application.message)
+
+
 def serve_until_stopped(plan: ServePlan, ready: Callable[[str], None]) -> None:
     """Serve until SIGTERM or SIGINT, then finish the accepted requests and stop.
 
@@ -123,16 +162,20 @@ def serve_until_stopped(plan: ServePlan, ready: Callable[[str], None]) -> None:
         ready: Called with the address once requests are served.
 
     Raises:
-        ValueError: Ray Serve's dependencies are missing, or the model cannot be loaded.
+        ValueError: Ray Serve's dependencies are missing, the cluster is too small, or the model cannot be loaded.
     """
     serve = _serve()
     stop = threading.Event()
     with connect():
         # After Ray has started, since it sets a handler of its own that ends the process at once.
+        _check_resources(plan)
         handlers = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
             serve.start(http_options={"host": plan.host, "port": plan.port})
-            serve.run(_deployment(plan), name=APP, route_prefix="/", blocking=False)
+            try:
+                serve.run(_deployment(plan), name=APP, route_prefix="/", blocking=False)
+            except RuntimeError as error:
+                raise ValueError(f"no replica could start: {_why(serve)}") from error
             ready(f"http://{plan.host}:{plan.port}")
             stop.wait()
             logger.info("finishing accepted requests")

@@ -14,6 +14,7 @@ from infinity.generation.pipeline import TOKENIZER_FOLDER
 from infinity.jobs.training.transformer import TrainTransformerSpec
 from infinity.recipes.paper_transformer import PAPER_STAGES, FinetuneInputs, TransformerInputs, finetune_spec
 from infinity.text import T5TextConfig
+from infinity.transformer.quantized import Quantization
 
 ADAPTER_RATE = 1e-4
 """Learning rate of adapters on a published model, as usual for LoRA."""
@@ -32,6 +33,8 @@ class Finetuning(Config):
         batch_size: Pictures per update.
         micro_batch: Pictures that are computed at once; less needs less memory and gives the same update.
         rank: Rank of low-rank adapters (LoRA); None trains all weights.
+        quantize_base: Form in which the weights below adapters are stored, "int8" or "int4" (QLoRA); None for floating
+            point.
         learning_rate: Learning rate; None for 1e-4 with adapters (1e-3 on small models), 2e-5 for all weights.
         trigger: Words before each caption of the new pictures, which call them up later; empty for none.
         folder_repeats: Whether pictures of a folder such as ``10_cat`` come that many times as often.
@@ -53,6 +56,7 @@ class Finetuning(Config):
     batch_size: int = 8
     micro_batch: int = 4
     rank: int | None = 16
+    quantize_base: Quantization | None = None
     learning_rate: float | None = None
     trigger: str = ""
     folder_repeats: bool = True
@@ -89,7 +93,13 @@ class Finetuning(Config):
             num_workers=self.num_workers,
             part_size=min(self.micro_batch, self.batch_size),
         )
-        how = FinetuneInputs(num_steps=self.num_steps, batch_size=self.batch_size, rank=self.rank, use_gpu=self.use_gpu)
+        how = FinetuneInputs(
+            num_steps=self.num_steps,
+            batch_size=self.batch_size,
+            rank=self.rank,
+            quantize_base=self.quantize_base,
+            use_gpu=self.use_gpu,
+        )
         spec = finetune_spec(inputs, how)
         share = ShareConfig(trigger=self.trigger, folder_repeats=self.folder_repeats)
         sets: tuple[SetConfig, ...] = ()

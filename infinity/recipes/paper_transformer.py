@@ -22,6 +22,7 @@ from infinity.text import T5TextConfig, difference
 from infinity.training.learner import LoopConfig
 from infinity.training.optimizer import OptimizerConfig
 from infinity.training.transformer.adapters import AdapterConfig
+from infinity.transformer.quantized import Quantization
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -175,13 +176,21 @@ class FinetuneInputs(Config):
         num_steps: Number of updates.
         batch_size: Pictures per update, over all workers.
         rank: Rank of low-rank adapters (LoRA); None trains all weights.
+        quantize_base: Form in which the weights below adapters are stored (QLoRA); None for floating point.
         use_gpu: Whether every worker has a GPU.
     """
 
     num_steps: int = 5_000
     batch_size: int = 256
     rank: int | None = None
+    quantize_base: Quantization | None = None
     use_gpu: bool = True
+
+    def __post_init__(self) -> None:
+        if self.quantize_base is not None and self.rank is None:
+            raise ValueError(
+                "quantize_base: expected adapters above quantized weights, which cannot be trained; set a rank"
+            )
 
 
 def finetune_spec(inputs: TransformerInputs, how: FinetuneInputs) -> TrainTransformerSpec:
@@ -207,7 +216,9 @@ def finetune_spec(inputs: TransformerInputs, how: FinetuneInputs) -> TrainTransf
         workers=spec.workers.replace(
             use_gpu=how.use_gpu, shard=sharded, threads=spec.workers.threads if how.use_gpu else 1
         ),
-        adapters=None if how.rank is None else AdapterConfig(rank=how.rank, alpha=float(how.rank)),
+        adapters=None
+        if how.rank is None
+        else AdapterConfig(rank=how.rank, alpha=float(how.rank), base=how.quantize_base),
         stage="finetune",
     )
 

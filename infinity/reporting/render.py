@@ -13,6 +13,7 @@ from markupsafe import Markup
 from infinity import storage
 from infinity.evaluation.score import Score
 from infinity.reporting.plots.bands import judge
+from infinity.reporting.plots.beside_recipe import BesideRecipe, beside_recipe
 from infinity.reporting.plots.charts import interval, line_chart
 from infinity.reporting.plots.curves import Points, Series, last, per_bit, per_scale, read_curves
 from infinity.reporting.summary import DatasetSummary, RunSummary, Sheet, TrainingSummary
@@ -145,12 +146,14 @@ def _balance(dataset: DatasetSummary) -> str:
 
 def _training(training: TrainingSummary) -> dict[str, Any]:
     curves = read_curves(training.metrics)
+    recipe = beside_recipe(training.metrics, curves)
     prompts = next((sheet.captions for sheet in training.samples if sheet.captions), ())
     return {
         "title": training.title,
         "num_parameters": training.num_parameters,
         "num_steps": training.num_steps,
-        "charts": [drawn for chart in _CHARTS if (drawn := _draw(chart, curves)) is not None],
+        "charts": [drawn for chart in _CHARTS if (drawn := _draw(chart, curves, recipe)) is not None],
+        "recipe": recipe,
         "judged": judged(training.final),
         "samples": training.samples,
         "rows": training.rows,
@@ -168,7 +171,8 @@ def judged(final: Mapping[str, float]) -> list[dict[str, str]]:
     ]
 
 
-def _draw(chart: _Chart, curves: dict[str, Points]) -> Markup | None:
+def _draw(chart: _Chart, curves: dict[str, Points], recipe: BesideRecipe | None) -> Markup | None:
+    ribbon = None
     if chart.by_scale:
         lines = [
             Series(f"scale {k + 1}", points, f"tone-{k % _TONES + 1}")
@@ -179,10 +183,14 @@ def _draw(chart: _Chart, curves: dict[str, Points]) -> Markup | None:
         lines = [Series(chart.metric, tuple((float(bit + 1), value) for bit, value in enumerate(lasts)))]
     else:
         lines = [Series(chart.metric, curves[chart.metric])] if chart.metric in curves else []
+        ribbon = recipe.ribbons.get(chart.metric) if recipe is not None else None
     if not any(line.points for line in lines):
         return None
-    positive = all(y > 0 for line in lines for _, y in line.points)
-    return line_chart(lines, title=chart.title, unit=chart.unit, log=chart.log and positive, smooth=chart.smooth)
+    behind = [] if ribbon is None else ribbon.values
+    positive = all(y > 0 for y in (*behind, *(y for line in lines for _, y in line.points)))
+    log = chart.log and positive
+    smooth = chart.smooth and ribbon is None  # a running mean lags, and would leave a range that its values keep
+    return line_chart(lines, title=chart.title, unit=chart.unit, log=log, smooth=smooth, ribbon=ribbon)
 
 
 def _score_row(score: Score) -> dict[str, Any]:

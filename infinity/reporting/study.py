@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -17,7 +18,7 @@ from infinity.reporting.templates import rendered
 LOG_RATIO = 30.0
 """Ratio of the largest value of a figure to the smallest above which its axis is logarithmic."""
 
-Verdict = Literal["holds", "does not hold", "not told apart"]
+Verdict = Literal["holds", "does not hold", "not told apart", "not run"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,12 +30,14 @@ class PaperFigure(Config):
         metric: Metric in the paper's words.
         value: Printed number; None where it prints that the run was out of memory.
         source: Table or figure of the paper.
+        ours: Our metric that is set beside it; empty for the metric of the study's figure.
     """
 
     arm: str
     metric: str
     value: float | None
     source: str
+    ours: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,6 +98,7 @@ class Cost(Config):
         jobs_s: Seconds of all jobs together, also those that earlier runs did.
         num_jobs: Number of jobs.
         num_done_before: Jobs that were done before.
+        processor_s: Processor seconds of all jobs together, where they ran in the process of the study; None elsewhere.
     """
 
     estimated_s: float | None
@@ -102,6 +106,7 @@ class Cost(Config):
     jobs_s: float
     num_jobs: int
     num_done_before: int
+    processor_s: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -114,10 +119,10 @@ class StudyResult(Config):
         title: Title.
         claim: The claim.
         source: Table or figure of the paper.
-        size: Size of the trainings.
+        size: Size of the trainings, or "finished models".
         seeds: Seeds.
         metric: Metric of the figure.
-        verdict: Verdict about the claim.
+        verdict: Verdict about the claim; "not run" where jobs were left out, and no contrast has a seed.
         reason: Likely reason, where the claim does not hold or is not told apart.
         contrasts: Contrasts with their verdicts.
         rows: Values of every arm and seed.
@@ -147,6 +152,11 @@ class StudyResult(Config):
     notes: tuple[str, ...] = ()
 
     @property
+    def complete_seeds(self) -> int:
+        """Number of seeds in which every contrast has its value."""
+        return min((len(each.per_seed) for each in self.contrasts), default=0)
+
+    @property
     def arms(self) -> list[str]:
         """Names of the arms in order."""
         return list(dict.fromkeys(row.arm for row in self.rows))
@@ -172,14 +182,16 @@ def study_html(result: StudyResult, summaries: Mapping[str, Mapping[str, tuple[f
 
 def studies_html(results: Sequence[tuple[StudyResult, str]]) -> str:
     """Return the page with the verdicts of several studies; each comes with the address of its own page."""
-    return rendered("studies.html.j2", results=results)
+    not_run = sum(result.verdict == "not run" for result, _ in results)
+    return rendered("studies.html.j2", results=results, num_not_run=not_run)
 
 
 def _chart(result: StudyResult, summary: Mapping[str, tuple[float, float | None, int]]) -> Markup:
-    """Return the figure: lines over the arms' places, or over their numbers where they have none.
+    """Return the figure: lines over the arms' places, or over their names where they have none.
 
-    There is a line per seed; where arms share a place, such as those of two quantizers, one per seed and first word of
-    the arm's name. Vertical marks are the 95 % intervals of the arms' means over seeds.
+    There is a line per seed; where arms share a place, such as those of
+    two quantizers, one per seed and first word of the arm's name. Vertical marks are the 95 % intervals of the arms'
+    means over seeds.
     """
     places = result.places or {arm: float(place) for place, arm in enumerate(result.arms, start=1)}
     shares = len(set(places.values())) < len(places)
@@ -194,10 +206,10 @@ def _chart(result: StudyResult, summary: Mapping[str, tuple[float, float | None,
         Series(name, tuple(sorted(line)), f"tone-{tone % 8 + 1}") for tone, (name, line) in enumerate(points.items())
     ]
     values = [y for line in lines for _, y in line.points]
-    numbered = ", ".join(f"{place:g} {arm}" for arm, place in places.items())
     return line_chart(
         lines,
-        title=f"{result.metric} over {result.x_title or 'arms: ' + numbered}",
+        title=f"{result.metric} over {result.x_title}" if result.places else f"{result.metric} of every arm",
+        names={} if result.places else {place: arm for arm, place in places.items()},
         log=min(values) > 0 and max(values) > LOG_RATIO * min(values),
         intervals=[
             Interval(places[arm], mean - half, mean + half, "tone-8")
@@ -211,30 +223,59 @@ def _cell(summary: tuple[float, float | None, int] | None) -> str:
     if summary is None:
         return "not measured"
     mean, half, seeds = summary
-    spread = "" if half is None else f" ± {number(half)}"
-    return f"{number(mean)}{spread} (n = {seeds})"
+    if half is None:
+        return f"{number(mean)} (n = {seeds})"
+    shown, spread = rounded(half, mean, half)
+    return f"{shown} ± {spread} (n = {seeds})"
+
+
+def rounded(half: float, *values: float) -> list[str]:
+    """Return values with as many digits as say something: two of half of their interval's width.
+
+    Example:
+        >>> rounded(0.025, -0.032407, -0.057366)
+        ['-0.032', '-0.057']
+    """
+    if not 1e-4 < half < 1e4:
+        return [number(value) for value in values]
+    digits = max(0, 1 - math.floor(math.log10(half)))
+    return [f"{value:.{digits}f}" for value in values]
 
 
 def _contrast(each: ContrastResult) -> list[str]:
-    measured = "no complete seed" if each.mean is None else number(each.mean)
-    if each.low is not None and each.high is not None:
-        measured += f" ({number(each.low)} to {number(each.high)})"
+    measured = mean_with_interval(each)
     sign = "" if each.sign_p is None else f"{each.sign_p:.3g}"
     return [each.name, each.rule, measured, sign, each.verdict, each.why]
+
+
+def mean_with_interval(each: ContrastResult) -> str:
+    """Return the mean of a contrast with its interval, or that no seed has all arms."""
+    if each.mean is None:
+        return "no complete seed"
+    if each.low is None or each.high is None or each.low == each.high:
+        return number(each.mean)
+    mean, low, high = rounded((each.high - each.low) / 2, each.mean, each.low, each.high)
+    return f"{mean} ({low} to {high})"
 
 
 def _beside(
     result: StudyResult, summaries: Mapping[str, Mapping[str, tuple[float, float | None, int]]]
 ) -> list[list[str]]:
     """Return the paper's figures, each beside ours where an arm has its name."""
-    ours = summaries.get(result.metric, {})
     return [
         [
             figure.arm,
             figure.metric,
             "out of memory" if figure.value is None else f"{figure.value:g}",
             figure.source,
-            f"{result.metric} {_cell(ours[figure.arm])}" if figure.arm in ours else "no such arm here",
+            _ours(figure, figure.ours or result.metric, summaries),
         ]
         for figure in result.paper
     ]
+
+
+def _ours(
+    figure: PaperFigure, metric: str, summaries: Mapping[str, Mapping[str, tuple[float, float | None, int]]]
+) -> str:
+    ours = summaries.get(metric, {})
+    return f"{metric} {_cell(ours[figure.arm])}" if figure.arm in ours else "no such arm here"

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from starlette.requests import Request
 from starlette.responses import Response
 
-from infinity.serving.inputs import RefusedError
+from infinity.serving.refusal import RefusedError
 from infinity.serving.settings import ServingConfig
 
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]", "::1")
@@ -29,7 +29,7 @@ def check_request(request: Request, config: ServingConfig) -> None:
             raise RefusedError("expected a valid API key: Authorization: Bearer <key>", status=401)
     elif _name(host) not in LOOPBACK:
         raise RefusedError("this server has no keys and answers to localhost alone", status=403)
-    if origin is not None and urlsplit(origin).netloc != host:
+    if origin is not None and _place(origin) != host:
         raise RefusedError("pages of other origins are not served", status=403)
 
 
@@ -42,6 +42,13 @@ def protected(response: Response) -> Response:
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers["Referrer-Policy"] = "no-referrer"
     return response
+
+
+def _place(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:  # half of an IPv6 address
+        return None
 
 
 def _name(host: str) -> str:

@@ -6,7 +6,6 @@ import asyncio
 import base64
 import io
 import json
-import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
@@ -19,10 +18,12 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from infinity.serving.admission import check_request, protected
-from infinity.serving.batcher import Batcher, BusyError, QueuedPicture
+from infinity.serving.batcher import Batcher, QueuedPicture
+from infinity.serving.bodies import read_fields
 from infinity.serving.drawing import DrawingRoom, OnePicture, batch_key
-from infinity.serving.inputs import PictureRequest, RefusedError, picture_request, read_fields
+from infinity.serving.inputs import PictureRequest, picture_request
 from infinity.serving.metrics import CONTENT_TYPE, ServerMetrics
+from infinity.serving.refusal import HANDLERS, RefusedError, answer, error_body
 from infinity.serving.settings import ServingConfig
 
 _PAGE = Path(__file__).parent / "page"
@@ -35,8 +36,6 @@ _CLIENT_GONE = 499
 """Status under which a cancelled request is counted; nobody receives it (nginx counts so too)."""
 _MOST_TOLD = 64
 """Previews that wait for a slow reader; older ones are dropped."""
-
-logger = logging.getLogger(__name__)
 
 
 class PictureServer:
@@ -66,8 +65,9 @@ class PictureServer:
                 Route("/metrics", self._metrics),
                 *(Route(path, _page(*file)) for path, file in _PAGE_FILES.items()),
             ],
-            exception_handlers={RefusedError: _refused, BusyError: _busy, 500: _failed},
+            exception_handlers=HANDLERS,
         )
+        self.app.router.redirect_slashes = False
 
     def _counted(self, path: str, *, edits: bool) -> Callable[[Request], Awaitable[Response]]:
         async def serve(request: Request) -> Response:
@@ -76,15 +76,13 @@ class PictureServer:
                 response = await self._draw(request, edits=edits)
                 status = response.status_code
                 return response
-            except RefusedError as error:
-                status = error.status
-                raise
-            except BusyError:
-                status = 429
-                raise
             except asyncio.CancelledError:  # Ray cancels the request of a client that went away
                 status = _CLIENT_GONE
                 raise
+            except Exception as error:  # answered here, since what passes on is logged with its text
+                response = answer(error)
+                status = response.status_code
+                return response
             finally:
                 self.metrics.requests.labels(path, str(status)).inc()
                 self.metrics.seconds.labels(path).observe(time.monotonic() - started)
@@ -146,8 +144,8 @@ class PictureServer:
                     yield _event(f"{kind}.partial_image", about | {"b64_json": _base64(_preview(image))})
             for index, png in enumerate(work.result()):
                 yield _event(f"{kind}.completed", {"index": index} | _entry(png, wanted))
-        except (RefusedError, ValueError) as error:
-            yield _event("error", {"error": {"message": str(error), "type": "invalid_request_error"}})
+        except Exception as error:  # the answer has begun, so that its status cannot tell
+            yield _event("error", error_body(error))
         finally:
             work.cancel()
             self.batcher.cancel(pictures)
@@ -219,25 +217,3 @@ def _page(name: str, kind: str) -> Callable[[Request], Awaitable[Response]]:
         return protected(Response(content, media_type=kind))
 
     return serve
-
-
-def _problem(message: str, status: int, field: str | None = None) -> JSONResponse:
-    kind = "server_error" if status >= 500 else "invalid_request_error"
-    return JSONResponse({"error": {"message": message, "type": kind, "param": field, "code": None}}, status)
-
-
-async def _refused(_: Request, error: Exception) -> Response:
-    assert isinstance(error, RefusedError)
-    return _problem(error.message, error.status, error.field)
-
-
-async def _busy(_: Request, error: Exception) -> Response:
-    assert isinstance(error, BusyError)
-    response = _problem(str(error), 429)
-    response.headers["Retry-After"] = str(error.retry_after_s)
-    return response
-
-
-async def _failed(_: Request, error: Exception) -> Response:
-    logger.error("a request failed: %s", type(error).__name__)
-    return _problem("the server failed at this request", 500)

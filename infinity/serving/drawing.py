@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool
 from PIL import Image
 
 from infinity import storage
-from infinity.data.images.decoding import MAX_PIXELS, decode, to_rgb
+from infinity.data.images.decoding import MAX_PIXELS, decode, upright
 from infinity.generation.editing.edits import Edit, inpainting, variation
 from infinity.generation.infinity_pipeline import InfinityPipeline
 from infinity.generation.picture_files import to_png
@@ -20,7 +23,8 @@ from infinity.generation.results import PipelineResult, ScalePreview
 from infinity.generation.sampling import SamplingConfig
 from infinity.generation.steering import PictureSteering, ScaleDone
 from infinity.serving.batcher import QueuedPicture
-from infinity.serving.inputs import PictureRequest, RefusedError
+from infinity.serving.inputs import PictureRequest
+from infinity.serving.refusal import RefusedError
 from infinity.serving.settings import ServingConfig
 from infinity.transformer.lora_files import load_adapter
 
@@ -54,7 +58,11 @@ class DrawingRoom:
 
     def __init__(self, config: ServingConfig) -> None:
         self.pipe = InfinityPipeline.from_pretrained(
-            config.model, device=config.device, quantize=config.quantize, watermark=config.watermark()
+            config.model,
+            device=config.device,
+            quantize=config.quantize,
+            cache=config.cache,
+            watermark=config.watermark(),
         )
         self.adapters = {
             name: dataclasses.replace(load_adapter(storage.absolute(place)), name=name)
@@ -95,20 +103,24 @@ class DrawingRoom:
     def _edited(
         self, works: Sequence[OnePicture], request: PictureRequest, batch: Sequence[QueuedPicture]
     ) -> PipelineResult:
-        try:
-            edit = self._edit(request)
-        except ValueError as error:
-            raise RefusedError(str(error), "image") from error
+        edit = self._edit(request)
         seeds = [work.seed for work in works]
         return self.pipe.draw_edit(edit, request.prompt, seeds, request.sampling, "np", self._telling(batch))
 
     def _edit(self, request: PictureRequest) -> Edit:
         assert request.image is not None
-        source = source_of(self.pipe, request.image, where="image", max_pixels=_MOST_EDIT_PIXELS)
+        with _about("image"):
+            source = source_of(self.pipe, request.image, where="image", max_pixels=_MOST_EDIT_PIXELS)
+        if request.aspect_ratio not in (None, source.aspect_ratio):
+            raise RefusedError("size: expected the shape of the picture, which an edit keeps, or auto", "size")
         if request.keep_scales is not None:
-            return variation(source, request.keep_scales)
-        assert request.mask is not None
-        return inpainting(source, mask_of(request.mask))
+            with _about("keep_scales"):
+                return variation(source, request.keep_scales)
+        with _about("mask"):
+            mask = transparent_pixels(request.image) if request.mask is None else mask_of(request.mask)
+            if mask is None:
+                raise RefusedError("mask: expected a mask, keep_scales, or an image with transparent pixels", "mask")
+            return inpainting(source, mask)
 
     def _telling(self, batch: Sequence[QueuedPicture]) -> Any:
         """Return a callback that decodes previews for the pictures that somebody watches; None where nobody does."""
@@ -127,19 +139,34 @@ class DrawingRoom:
         return on_scale
 
 
-def mask_of(data: bytes) -> np.ndarray:
+@contextmanager
+def _about(field: str) -> Iterator[None]:
+    """Refuse a request whose field cannot be used."""
+    try:
+        yield
+    except ValueError as error:
+        raise RefusedError(f"{field}: {str(error).removeprefix(f'{field}: ')}", field) from error
+
+
+def mask_of(data: bytes) -> Bool[np.ndarray, "H W"]:
     """Return the pixels to draw again: transparent ones, as in OpenAI's API, or white ones of an opaque picture.
 
     Raises:
-        ValueError: The bytes are not a picture.
+        UnreadableError: The bytes are not a picture.
     """
-    import io
+    clear = transparent_pixels(data)
+    return np.asarray(decode(data, _MOST_EDIT_PIXELS).image.convert("L")) >= 128 if clear is None else clear
 
+
+def transparent_pixels(data: bytes) -> Bool[np.ndarray, "H W"] | None:
+    """Return the pixels that are at least half transparent, turned as the picture's EXIF says; None for none.
+
+    Raises:
+        UnreadableError: The bytes are not a picture.
+    """
     decode(data, _MOST_EDIT_PIXELS)  # refuses what is damaged, hostile or too large
     with Image.open(io.BytesIO(data)) as image:
-        if image.mode in ("RGBA", "LA") or "transparency" in image.info:
-            alpha = np.asarray(image.convert("RGBA"))[..., 3]
-            if int(alpha.min()) < 128:
-                return alpha < 128
-        grey = to_rgb(image) if image.mode.startswith("I") else image  # 16 bits: convert("L") would clip them
-        return np.asarray(grey.convert("L")) >= 128
+        if image.mode not in ("RGBA", "LA", "PA") and "transparency" not in image.info:
+            return None
+        alpha: np.ndarray = np.asarray(upright(image).convert("RGBA"))[..., 3]
+    return alpha < 128 if int(alpha.min()) < 128 else None

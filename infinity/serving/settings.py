@@ -50,6 +50,7 @@ class ServingConfig(Config):
         model: Model folder.
         device: Device; None for the fastest.
         quantize: Form of the blocks' stored weights, "int8" or "int4"; None for floating point.
+        cache: Form of the cached keys and values, "int8"; None for floating point.
         adapters: Places of adapters by the name with which a request asks for them.
         key_digests: Sha256 of each API key; empty for a server without keys, on this machine alone.
         limits: Bounds.
@@ -60,6 +61,7 @@ class ServingConfig(Config):
     model: str
     device: str | None = None
     quantize: Literal["int8", "int4"] | None = None
+    cache: Literal["int8"] | None = None
     adapters: dict[str, str] = field(default_factory=dict)
     key_digests: tuple[str, ...] = ()
     limits: ServingLimits = field(default_factory=ServingLimits)

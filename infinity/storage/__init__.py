@@ -11,6 +11,7 @@ place; this page is where to start reading.
 from __future__ import annotations
 
 import hashlib
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -52,6 +53,7 @@ __all__ = [
     "list_drafts",
     "list_files",
     "list_inside",
+    "local_copy",
     "local_path",
     "name",
     "parent",
@@ -341,6 +343,25 @@ def download_folder(uri: str, folder: Path | str) -> None:
             s3.download_file(join(uri, relative), target)
         else:
             local.copy(source / relative, target)
+
+
+@contextmanager
+def local_copy(uri: str) -> Iterator[Path]:
+    """Give a local file with the content of a URI: the file itself, or a copy that is deleted after the block.
+
+    A copy is written piece by piece, so that memory holds no more than some pieces. TMPDIR says where.
+
+    Raises:
+        StorageError: The file is missing or unreadable, or there is no room for the copy.
+    """
+    path = local_path(uri)
+    if path is not None:
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="infinity-") as folder:
+        copy = Path(folder) / "copy"
+        s3.download_file(uri, copy)
+        yield copy
 
 
 def size(uri: str) -> int:

@@ -41,7 +41,7 @@ class Overheads:
 
 
 ON_RAY = Overheads(training=12.0, evaluation=6.0, dataset=10.0, other=10.0)
-IN_PROCESS = Overheads(training=0.6, evaluation=0.25, dataset=0.9, other=1.5)
+IN_PROCESS = Overheads(training=0.35, evaluation=0.2, dataset=0.65, other=1.5)
 _PACE_S = 0.5
 """Processor seconds over which the pace of this machine is measured."""
 _PLACES = {"output", "seed", "manifest", "tokenizer", "model", "start_from", "encoded", "store", "inputs", "workers"}

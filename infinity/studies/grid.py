@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from infinity.jobs.spec import JobSpec
-from infinity.studies.study import Study
+from infinity.studies.study import Arms, Study
 from infinity.studies.world import World
 
 
@@ -30,16 +30,33 @@ def cells_of(study: Study, world: World, seeds: Sequence[int]) -> list[Cell]:
     """Return all cells, seed by seed, so that a study that ends early has complete seeds; held-out arms come last.
 
     Raises:
-        ValueError: There are too few seeds, a seed twice, or arms that the contrasts need are missing.
+        ValueError: There are too few seeds, a seed twice, arms that the contrasts need are missing, or the page's
+            function of the arms fails.
     """
     if len(set(seeds)) != len(seeds):
         raise ValueError(f"seeds: expected different ones, got {', '.join(map(str, seeds))}")
     if len(seeds) < study.min_seeds:
         raise ValueError(f"seeds: study {study.name} needs at least {study.min_seeds}, got {len(seeds)}")
-    found = [Cell(arm, seed, tuple(jobs)) for seed in seeds for arm, jobs in study.arms(world, seed).items()]
+    found = [Cell(arm, seed, tuple(jobs)) for seed in seeds for arm, jobs in _arms(study, world, seed).items()]
     _check(study, {cell.arm for cell in found})
     held_out = None if study.power_law is None else study.power_law.held_out
     return sorted(found, key=lambda cell: cell.arm == held_out)
+
+
+def _arms(study: Study, world: World, seed: int) -> Arms:
+    """Return what the page's function says; whatever it raises is told as a fault of the page."""
+    try:
+        found = study.arms(world, seed)
+    except ValueError:
+        raise
+    except Exception as error:
+        raise ValueError(f"study {study.name}: its arms raised {type(error).__name__}: {error}") from error
+    if not isinstance(found, Mapping):
+        raise ValueError(f"study {study.name}: expected arms as a dict of jobs, got {type(found).__name__}")
+    for arm, jobs in found.items():
+        if not jobs or not all(isinstance(job, JobSpec) for job in jobs):
+            raise ValueError(f"study {study.name}: arm {arm!r} needs a list of at least one job, got {jobs!s:.80}")
+    return found
 
 
 def _check(study: Study, arms: set[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Mapping, Sequence
 
@@ -48,9 +49,7 @@ def judge_contrast(contrast: Contrast, rows: Sequence[StudyRow]) -> ContrastResu
     if contrast.counted and found:
         half = max(abs(value - found[0]) for value in found)
     verdict, why = _verdict(contrast, found, mean, half)
-    middle = contrast.above if contrast.above is not None else contrast.below
-    directed = found if contrast.above is not None else [-value for value in found]
-    assert middle is not None
+    why = _unknown(contrast, rows) or why
     return ContrastResult(
         name=contrast.name,
         rule=contrast.rule,
@@ -58,10 +57,20 @@ def judge_contrast(contrast: Contrast, rows: Sequence[StudyRow]) -> ContrastResu
         mean=mean,
         low=None if mean is None or half is None else mean - half,
         high=None if mean is None or half is None else mean + half,
-        sign_p=sign_test(directed, middle if contrast.above is not None else -middle) if found else None,
+        sign_p=_sign_p(contrast, found),
         verdict=verdict,
         why=why,
     )
+
+
+def _sign_p(contrast: Contrast, found: Sequence[float]) -> float | None:
+    """Return p of the sign test; None without values, and where the claim's range has two ends."""
+    if not found or (contrast.above is not None and contrast.below is not None):
+        return None
+    if contrast.above is not None:
+        return sign_test(found, contrast.above)
+    assert contrast.below is not None
+    return sign_test([-value for value in found], -contrast.below)
 
 
 def _complete(contrast: Contrast, rows: Sequence[StudyRow]) -> dict[int, dict[str, float]]:
@@ -71,6 +80,15 @@ def _complete(contrast: Contrast, rows: Sequence[StudyRow]) -> dict[int, dict[st
         if row.arm in contrast.weights and (value := row.values.get(contrast.metric)) is not None:
             found.setdefault(row.seed, {})[row.arm] = value
     return {seed: values for seed, values in sorted(found.items()) if values.keys() == contrast.weights.keys()}
+
+
+def _unknown(contrast: Contrast, rows: Sequence[StudyRow]) -> str:
+    """Return that no arm has the contrast's metric though there are values, or an empty text."""
+    measured = sorted({name for row in rows for name in row.values})
+    if not measured or contrast.metric in measured:
+        return ""
+    near = difflib.get_close_matches(contrast.metric, measured, n=3, cutoff=0.3) or measured[:5]
+    return f"no arm has the metric {contrast.metric!r}; measured were {', '.join(near)}"
 
 
 def _verdict(contrast: Contrast, found: Sequence[float], mean: float | None, half: float | None) -> tuple[Verdict, str]:
@@ -84,11 +102,22 @@ def _verdict(contrast: Contrast, found: Sequence[float], mean: float | None, hal
         return "holds", "the interval lies within the claim's range"
     if high < above or low > below:
         return "does not hold", "the interval lies outside the claim's range"
-    return "not told apart", "an end of the claim's range lies within the interval"
+    end = contrast.above if contrast.above is not None and low <= contrast.above <= high else contrast.below
+    return "not told apart", f"an end of the claim's range, {end:g}, lies within the interval; more seeds narrow it"
 
 
-def verdict_of(results: Sequence[ContrastResult]) -> Verdict:
-    """Return the verdict about the claim: all contrasts must hold, and one that does not hold decides."""
+NOT_RUN = "not run: "
+"""How the note of a row begins whose jobs were left out, by a budget or since the arm is hopeless."""
+
+
+def verdict_of(results: Sequence[ContrastResult], rows: Sequence[StudyRow]) -> Verdict:
+    """Return the verdict about the claim: all contrasts must hold, and one that does not hold decides.
+
+    Where no contrast has a seed since jobs were left out, and none has failed, the study was not run.
+    """
+    notes = [row.note for row in rows if row.note]
+    if notes and all(note.startswith(NOT_RUN) for note in notes) and not any(each.per_seed for each in results):
+        return "not run"
     verdicts: list[Verdict] = [result.verdict for result in results]
     if "does not hold" in verdicts:
         return "does not hold"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import runpy
+import traceback
 from pathlib import Path
 
 from infinity.studies.study import Study
@@ -22,7 +23,7 @@ def load_study(name: str) -> Study:
         name: Name of a page in ``examples/studies``, or the path of a Python file that sets ``STUDY``.
 
     Raises:
-        ValueError: There is no such page, or it sets no study.
+        ValueError: There is no such page, it cannot be run, or it sets no study.
     """
     path = Path(name) if name.endswith(".py") else FOLDER / f"{name}.py"
     if not path.is_file():
@@ -32,7 +33,19 @@ def load_study(name: str) -> Study:
 
 
 def _read(path: Path) -> Study:
-    study = runpy.run_path(str(path)).get("STUDY")
+    try:
+        study = runpy.run_path(str(path)).get("STUDY")
+    except Exception as error:  # a page is a program of its user, which may raise anything
+        raise ValueError(f"{path}: {told(error, path)}") from error
     if not isinstance(study, Study):
         raise ValueError(f"{path}: expected a page that sets STUDY to a Study, found {type(study).__name__}")
     return study
+
+
+def told(error: Exception, path: Path) -> str:
+    """Return what a page raised and the last of its lines that led there."""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == path]
+    line = error.lineno if isinstance(error, SyntaxError) else next(reversed(lines), None)
+    where = "" if line is None else f"line {line} raised "
+    message = error.msg if isinstance(error, SyntaxError) else str(error)
+    return f"{where}{type(error).__name__}: {message}"

@@ -10,17 +10,21 @@ from functools import cached_property
 
 from infinity import storage
 from infinity.config import digest_of
+from infinity.jobs.cluster.connection import is_in_process
 from infinity.jobs.evaluation.evaluate import run_all
 from infinity.jobs.evaluation.spec import EvaluateSpec
 from infinity.jobs.progress import Progress, ProgressSink, section, silent
 from infinity.jobs.registry import run_spec
 from infinity.jobs.spec import JobSpec, is_done
+from infinity.jobs.training.tokenizer import TrainTokenizerSpec
+from infinity.jobs.training.transformer import TrainTransformerSpec
 from infinity.reporting.study import Cost, StudyResult, StudyRow, studies_html, study_html
+from infinity.studies.estimates import estimated_seconds
 from infinity.studies.grid import Cell, cells_of, jobs_of
-from infinity.studies.judging import is_hopeless, judge_contrast, summaries, verdict_of
+from infinity.studies.judging import NOT_RUN, is_hopeless, judge_contrast, summaries, verdict_of
 from infinity.studies.power_law import Prediction, judge_prediction, predict
 from infinity.studies.study import Study
-from infinity.studies.values import note_seconds, seconds_of, values_of
+from infinity.studies.values import note_seconds, processor_seconds_of, seconds_of, values_of
 from infinity.studies.world import World
 from infinity.training.learner import InterruptedTraining, NonFiniteLossError
 from infinity.training.tokenizer.collapse import CollapseError
@@ -45,14 +49,12 @@ class StudyRun:
         world: Size, and the folder of all jobs.
         seeds: Seeds.
         budget_s: Seconds after which no further cell begins; None for no limit.
-        estimated_s: Estimate of the whole, told in the result.
     """
 
     study: Study
     world: World
     seeds: tuple[int, ...]
     budget_s: float | None = None
-    estimated_s: float | None = None
 
     @cached_property
     def folder(self) -> str:
@@ -67,13 +69,22 @@ class StudyRun:
 
 
 def run_jobs(jobs: Sequence[JobSpec], progress: ProgressSink) -> None:
-    """Run jobs on the connected cluster; evaluations share their workers."""
+    """Run jobs on the connected cluster, or by one worker in this process; evaluations share their workers."""
+    if is_in_process():
+        jobs = [alone(job) for job in jobs]
     evaluations = [job for job in jobs if isinstance(job, EvaluateSpec)]
     if evaluations:
         run_all(evaluations, progress=progress)
     for job in jobs:
         if not isinstance(job, EvaluateSpec):
             run_spec(job, progress=progress)
+
+
+def alone(job: JobSpec) -> JobSpec:
+    """Return a training with one worker, which does the micro-batches of all; its folder and numbers stay the same."""
+    if isinstance(job, TrainTokenizerSpec | TrainTransformerSpec):
+        return job.replace(workers=job.workers.replace(num_workers=1))
+    return job
 
 
 def run_study(run: StudyRun, *, progress: ProgressSink = silent, run_jobs: RunJobs = run_jobs) -> StudyResult:
@@ -100,10 +111,17 @@ class _Runner:
     prediction: Prediction | None = None
     started: float = field(default_factory=time.monotonic)
 
+    def __post_init__(self) -> None:
+        if models := self.run.world.models:
+            of = ", ".join(f"{model.transformer.stage} of seed {model.transformer.seed}" for model in models)
+            self.notes.append(f"Drawn with finished models, nothing was trained: {of}.")
+
     def result(self) -> StudyResult:
         cells, study = self.run.cells, self.run.study
-        jobs = list(jobs_of(cells))
+        # Trainings of finished models lie elsewhere, and are no part of this study's cost.
+        jobs = [job for job in jobs_of(cells) if job.output == self.run.world.output]
         done_before = sum(map(is_done, jobs))
+        estimated_s = estimated_seconds(self.run.folder, len(jobs) - done_before)
         held_out = None if study.power_law is None else study.power_law.held_out
         groups = [[cell for cell in cells if cell.seed == seed and cell.arm != held_out] for seed in self.run.seeds]
         groups += [[cell for cell in cells if cell.arm == held_out]]
@@ -111,7 +129,7 @@ class _Runner:
             if group and group[0].arm == held_out:
                 self.prediction = self._predict(group)
             self._run_group(group, section(self.progress, number / len(groups), (number + 1) / len(groups)))
-        return self._write(jobs, done_before)
+        return self._write(jobs, done_before, estimated_s)
 
     def _run_group(self, group: Sequence[Cell], progress: ProgressSink) -> None:
         """Run the cells of one seed: first all trainings, then all evaluations together."""
@@ -134,13 +152,13 @@ class _Runner:
         if all(map(is_done, cell.jobs)):
             return ""
         if reason := is_hopeless(self.run.study, cell.arm, self.rows):
-            return f"not run: {reason}"
+            return NOT_RUN + reason
         budget = self.run.budget_s
         if budget is not None and time.monotonic() - self.started >= budget:
             note = f"the budget of {budget / 60:g} minutes was spent; the same command goes on"
             if note not in self.notes:
                 self.notes.append(note)
-            return f"not run: {note}"
+            return NOT_RUN + note
         return ""
 
     def _train(self, cell: Cell, progress: ProgressSink) -> str:
@@ -164,10 +182,14 @@ class _Runner:
         return ""
 
     def _timed(self, jobs: Sequence[JobSpec], progress: ProgressSink) -> None:
-        """Run jobs together, and note beside each its share of the time, from which other jobs are estimated."""
-        began = time.monotonic()
+        """Run jobs together, and note beside each its share of the time, from which other jobs are estimated.
+
+        Processor seconds are known where the jobs run in this process alone.
+        """
+        began, processor = time.monotonic(), time.process_time()
         self.run_jobs(jobs, progress)
-        note_seconds(jobs, time.monotonic() - began)
+        used = time.process_time() - processor if is_in_process() else None
+        note_seconds(jobs, time.monotonic() - began, used)
 
     def _row(self, cell: Cell, note: str) -> StudyRow:
         folders = tuple(job.folder for job in cell.jobs)
@@ -196,7 +218,7 @@ class _Runner:
         storage.put_once(uri, found.dump().encode())
         return found
 
-    def _write(self, jobs: Sequence[JobSpec], done_before: int) -> StudyResult:
+    def _write(self, jobs: Sequence[JobSpec], done_before: int, estimated_s: float | None) -> StudyResult:
         run, study = self.run, self.run.study
         contrasts = [judge_contrast(contrast, self.rows) for contrast in study.contrasts]
         if study.power_law is not None:
@@ -207,20 +229,21 @@ class _Runner:
             title=study.title,
             claim=study.claim,
             source=study.source,
-            size=run.world.size,
+            size="finished models" if run.world.models else run.world.size,
             seeds=run.seeds,
             metric=study.metric,
-            verdict=verdict_of(contrasts),
+            verdict=verdict_of(contrasts, self.rows),
             reason=study.reason,
             contrasts=tuple(contrasts),
             rows=tuple(self.rows),
             paper=study.paper,
             cost=Cost(
-                estimated_s=run.estimated_s,
+                estimated_s=estimated_s,
                 spent_s=round(time.monotonic() - self.started, 2),
                 jobs_s=round(sum(seconds_of(job) for job in jobs if is_done(job)), 2),
                 num_jobs=len(jobs),
                 num_done_before=done_before,
+                processor_s=_processor_seconds(jobs),
             ),
             places=dict(study.places or {}),
             x_title=study.x_title,
@@ -250,6 +273,13 @@ def write_overview(world: World, results: Sequence[tuple[StudyResult, str]]) -> 
     beside = [(result, uri.removeprefix(world.output).lstrip("/")) for result, uri in results]
     storage.write_text(page, studies_html(beside))
     return page
+
+
+def _processor_seconds(jobs: Sequence[JobSpec]) -> float | None:
+    """Return the processor seconds of all finished jobs; None where a job does not have them."""
+    found = [processor_seconds_of(job) for job in jobs if is_done(job)]
+    known = [seconds for seconds in found if seconds is not None]
+    return round(sum(known), 2) if known and len(known) == len(found) else None
 
 
 def _titled(progress: ProgressSink, title: str) -> ProgressSink:

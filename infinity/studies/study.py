@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -70,9 +71,13 @@ class Contrast(Config):
         """The rule in words."""
         ends = [f"above {self.above:g}"] if self.above is not None else []
         ends += [f"below {self.below:g}"] if self.below is not None else []
-        scale = "log2 of " if self.log2 else ""
-        sign = [f"{weight:+.3g} · {arm}" for arm, weight in self.weights.items()]
-        return f"{' '.join(sign)} in {scale}{self.metric}, {' and '.join(ends)}"
+        metric = f"log2 of {self.metric}" if self.log2 else self.metric
+        arms = {weight: arm for arm, weight in self.weights.items()}
+        if len(self.weights) == 2 and arms.keys() == {1.0, -1.0}:
+            what = f"{metric} of “{arms[1.0]}” minus that of “{arms[-1.0]}”"
+        else:
+            what = f"{', '.join(f'{weight:+.3g} × “{arm}”' for arm, weight in self.weights.items())} of {metric}"
+        return f"{what}: {' and '.join(ends)}"
 
 
 def better(arm: str, than: str, metric: str, *, lower: bool = False, by: float = 0.0) -> Contrast:
@@ -158,6 +163,7 @@ class Study:
         reason: Likely reason if the claim does not hold at this size.
         explores: Arms that no contrast needs; one that is clearly worse than the best gets no further seeds.
         lower: Whether smaller values of the figure's metric are better.
+        only_draws: Whether all arms draw with the usual model, so that finished models serve it.
     """
 
     name: str
@@ -174,8 +180,11 @@ class Study:
     reason: str = ""
     explores: frozenset[str] = frozenset()
     lower: bool = False
+    only_draws: bool = False
 
     def __post_init__(self) -> None:
+        if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", self.name):
+            raise ValueError(f"study {self.name!r}: expected a name of a-z, 0-9, _ and -, which names its folder")
         if not self.contrasts:
             raise ValueError(f"study {self.name}: expected at least one contrast, got none")
         if needed := sorted(self.explores & {arm for contrast in self.contrasts for arm in contrast.weights}):

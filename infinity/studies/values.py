@@ -49,16 +49,33 @@ def _values(job: JobSpec, report: JobReport) -> dict[str, float]:
     return {}
 
 
-def note_seconds(jobs: Sequence[JobSpec], seconds: float) -> None:
-    """Write beside the reports of jobs that ran together the share of each in their time."""
+def note_seconds(jobs: Sequence[JobSpec], seconds: float, processor: float | None = None) -> None:
+    """Write beside the reports of jobs that ran together the share of each in their time.
+
+    Args:
+        jobs: Finished jobs.
+        seconds: Seconds by the clock of all of them together.
+        processor: Their processor seconds; None where they are not known.
+    """
+    lines = [f"{each / len(jobs):.2f}" for each in (seconds, processor) if each is not None]
     for job in jobs:
-        storage.write_text(storage.join(job.located().folder, SECONDS_FILE), f"{seconds / len(jobs):.2f}")
+        storage.write_text(storage.join(job.located().folder, SECONDS_FILE), "\n".join(lines))
 
 
 def seconds_of(job: JobSpec) -> float:
     """Return how long a finished job took: what a study noted, else what its report says, else 0."""
+    if noted := _noted(job):
+        return noted[0]
     job = job.located()
-    noted = storage.join(job.folder, SECONDS_FILE)
-    if storage.exists(noted):
-        return float(storage.read_text(noted))
     return float(getattr(load_report(job, job_of(job.kind).report_type), "seconds", 0.0))
+
+
+def processor_seconds_of(job: JobSpec) -> float | None:
+    """Return the processor seconds that a study noted of a finished job; None where it noted none."""
+    noted = _noted(job)
+    return noted[1] if len(noted) > 1 else None
+
+
+def _noted(job: JobSpec) -> list[float]:
+    uri = storage.join(job.located().folder, SECONDS_FILE)
+    return [float(line) for line in storage.read_text(uri).split()] if storage.exists(uri) else []

@@ -21,12 +21,15 @@ from infinity.jobs.training.transformer import TrainTransformerSpec
 from infinity.recipes.paper_tokenizer import TokenizerInputs, tokenizer_recipe
 from infinity.recipes.paper_transformer import TransformerInputs, paper_stages
 from infinity.recipes.runs import EndToEnd, end_to_end
+from infinity.studies.finished import FinishedModel
 from infinity.training.learner import LoopConfig
 
 Size = Literal["mini", "small", "paper"]
 SIZES: tuple[Size, ...] = get_args(Size)
 SELF_CORRECTION = 0.3
 """Rate of the arms that are not about it, the paper's best."""
+STEPS = {"mini": (12, 8), "small": (600, 400)}
+"""Steps of a tokenizer and of a transformer; the recipe "demo" has 1,200 and 1,200."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +37,17 @@ class World:
     """Specs of one size, from which the arms of a study differ in a few fields.
 
     Attributes:
-        size: "mini" takes seconds per training and learns nothing, "small" minutes on two cores, "paper" is the
-            published recipe on GPUs.
+        size: "mini" takes seconds per training and learns nothing, "small" is a third of the recipe "demo" and takes
+            minutes on two cores, "paper" is the published recipe on GPUs.
         output: URI of the folder with all jobs; studies in one folder share data set, tokenizers and trainings.
         manifest: Manifest of the data set of the paper's size; the other sizes draw scenes.
+        models: Finished models that draw instead of trained ones, one per seed from 0; empty to train.
     """
 
     size: Size
     output: str
     manifest: str | None = None
+    models: tuple[FinishedModel, ...] = ()
 
     def __post_init__(self) -> None:
         if self.size not in SIZES:
@@ -71,10 +76,14 @@ class World:
             seed: Seed of weights and order.
             model: Changed fields of its shape, such as ``num_bits``.
             changes: Changed fields of the spec.
+
+        Raises:
+            ValueError: The models are finished ones.
         """
+        self._check_trains()
         if self.is_drawn:
             recipe = self._recipe().tokenizer
-            spec = recipe.replace(loop=_shorter(recipe.loop, 1200 if self.size == "small" else 12))
+            spec = recipe.replace(loop=_shorter(recipe.loop, STEPS[self.size][0]))
         else:
             assert self.manifest is not None
             spec = tokenizer_recipe("paper-1", TokenizerInputs(manifest=self.manifest, output=self.output))
@@ -96,7 +105,7 @@ class World:
             recipe = self._recipe()
             spec = recipe.finetune.replace(
                 start_from=None,
-                loop=_shorter(recipe.pretrain.loop, 1200 if self.size == "small" else 8),
+                loop=_shorter(recipe.pretrain.loop, STEPS[self.size][1]),
                 stage="pretrain",
                 sampling=recipe.evaluation.sampling,
             )
@@ -120,6 +129,8 @@ class World:
     ) -> EvaluateSpec:
         """Return the evaluation of a trained model: loss and accuracy of bits, and a score of its drawings.
 
+        Without drawings the reconstructions of its tokenizer are measured instead.
+
         Args:
             transformer: Training of the model.
             seed: Number from which the seeds of the drawings follow.
@@ -133,7 +144,7 @@ class World:
             output=self.output,
             model=storage.join(transformer.folder, MODEL_FOLDER),
             manifest=transformer.manifest,
-            reconstruction=ReconstructionBenchmark(num_pictures=number),
+            reconstruction=None if drawings else ReconstructionBenchmark(num_pictures=number),
             validation=ValidationBenchmark(num_pictures=number, self_correction=SELF_CORRECTION),
             samples=None,
             scenes=self._scenes(best_of) if drawings and self.is_drawn else None,
@@ -148,18 +159,30 @@ class World:
         """Return the jobs of a model with the usual tokenizer (data set, tokenizer, transformer), and the last of them.
 
         Args:
-            seed: Seed of the transformer; all seeds share the tokenizer.
+            seed: Seed of the transformer; all seeds share the tokenizer. Of finished models, the place.
             changes: Changes of ``transformer``.
+
+        Raises:
+            ValueError: There is no finished model for the seed, or it would have to be another one.
         """
+        if self.models and not changes:
+            if seed >= len(self.models):
+                raise ValueError(f"seeds: {len(self.models)} finished models serve seeds below that, got {seed}")
+            found = self.models[seed]
+            return [found.tokenizer, found.transformer], found.transformer
         tokenizer = self.tokenizer()
         transformer = self.transformer(tokenizer, seed, **changes)
         return [*self.data(), tokenizer, transformer], transformer
+
+    def _check_trains(self) -> None:
+        if self.models:
+            raise ValueError("models: this study trains models of its own, so that finished ones do not serve it")
 
     def _scenes(self, best_of: BestOf | None) -> SceneBenchmark:
         if self.size == "mini":
             plain = SceneBenchmark(pictures_per_prompt=1, prompts_per_task=1, num_shown=1)
         else:
-            plain = SceneBenchmark(pictures_per_prompt=2)
+            plain = SceneBenchmark()
         return plain.replace(pictures_per_prompt=plain.pictures_per_prompt * _drawn(best_of), best_of=best_of)
 
     def _geneval(self, best_of: BestOf | None) -> GenevalBenchmark:

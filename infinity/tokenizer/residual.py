@@ -117,6 +117,10 @@ class ResidualLoop:
         else:
             self.total_BCHW += enlarged
 
+    def repeat(self, count: int) -> None:
+        """Make of a batch of one picture one of ``count`` equal pictures."""
+        self.total_BCHW = self.total_BCHW.expand(count, -1, -1, -1).contiguous(memory_format=torch.channels_last)
+
     def next_input(self, k: int) -> Float[Tensor, "B N C"]:
         """Return the transformer's input of scale k + 1: F_k resized to its grid, one row per token."""
         grid = self.grids[k + 1]

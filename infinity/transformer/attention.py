@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from infinity.kernels.unit_rotation import unit_queries_and_keys
+from infinity.transformer.cache import KeyValueCache
 from infinity.transformer.scale_attention import AttentionMask, attend, block_causal_attention
 
 
@@ -19,35 +20,6 @@ def cast_once(x: Tensor) -> Tensor:
     if x.dtype != torch.float32 or not torch.is_autocast_enabled(kind):
         return x
     return x.to(torch.get_autocast_dtype(kind))
-
-
-class KeyValueCache:
-    """Keys and values of the scales generated so far; memory for ``capacity`` tokens is taken at the first scale."""
-
-    def __init__(self, capacity: int) -> None:
-        self.capacity = capacity
-        self.length = 0
-        self._keys = torch.empty(0)
-        self._values = torch.empty(0)
-
-    def extend(
-        self, keys: Float[Tensor, "B N M E"], values: Float[Tensor, "B N M E"]
-    ) -> tuple[Float[Tensor, "B N S E"], Float[Tensor, "B N S E"]]:
-        """Store a scale's keys and values and return those of all scales so far."""
-        if self.length == 0:
-            shape = (*keys.shape[:2], self.capacity, keys.shape[3])
-            self._keys, self._values = keys.new_empty(shape), values.new_empty(shape)
-        end = self.length + keys.shape[2]
-        self._keys[:, :, self.length : end] = keys
-        self._values[:, :, self.length : end] = values
-        self.length = end
-        return self._keys[:, :, :end], self._values[:, :, :end]
-
-    def first(self, batch_size: int) -> KeyValueCache:
-        """Return a cache of the first samples, which shares the memory; the old one must not be used any more."""
-        cache = KeyValueCache(self.capacity)
-        cache.length, cache._keys, cache._values = self.length, self._keys[:batch_size], self._values[:batch_size]
-        return cache
 
 
 class SelfAttention(nn.Module):
@@ -99,6 +71,10 @@ class TextMemory:
         """Return the keys and values of the first captions."""
         bias = None if self.bias is None else self.bias[:batch_size]
         return TextMemory(self.keys[:batch_size], self.values[:batch_size], bias)
+
+    def select(self, rows: Int[Tensor, " R"]) -> TextMemory:
+        """Return the keys and values of some captions; a caption may occur several times."""
+        return TextMemory(self.keys[rows], self.values[rows], None if self.bias is None else self.bias[rows])
 
 
 class KeyValue(nn.Module):

@@ -10,7 +10,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from infinity.kernels.feed_forward import feed_forward
-from infinity.transformer.attention import CrossAttention, KeyValueCache, SelfAttention, TextMemory
+from infinity.transformer.attention import CrossAttention, SelfAttention, TextMemory
+from infinity.transformer.cache import KeyValueCache
 from infinity.transformer.config import TransformerConfig
 from infinity.transformer.scale_attention import AttentionMask
 

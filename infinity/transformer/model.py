@@ -14,8 +14,9 @@ from torch.utils.checkpoint import checkpoint
 
 from infinity.scales import ScaleSchedule
 from infinity.text import TextCondition
-from infinity.transformer.attention import CaptionPool, KeyValueCache, TextMemory
+from infinity.transformer.attention import CaptionPool, TextMemory
 from infinity.transformer.block import Block, DropPathMask, Modulation, modulated_norm
+from infinity.transformer.cache import CacheForm, KeyValueCache
 from infinity.transformer.config import TransformerConfig
 from infinity.transformer.initialisation import init_weights
 from infinity.transformer.positions import LearnedPositions
@@ -42,6 +43,14 @@ class CaptionContext:
             tuple(memory.first(batch_size) for memory in self.memories),
         )
 
+    def select(self, rows: Int[Tensor, " R"]) -> CaptionContext:
+        """Return some captions; a caption may occur several times."""
+        return CaptionContext(
+            self.pooled_BD[rows],
+            tuple(Modulation(*(part[rows] for part in each)) for each in self.modulations),
+            tuple(memory.select(rows) for memory in self.memories),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Decoding:
@@ -56,6 +65,12 @@ class Decoding:
         caches = tuple(cache.first(batch_size) for cache in self.caches)
         return Decoding(self.caption.first(batch_size), caches, self.schedule)
 
+    def repeat(self, count: int) -> Decoding:
+        """Go on with ``count`` copies of every sample, which lie side by side."""
+        rows = torch.arange(len(self.caption.pooled_BD), device=self.caption.pooled_BD.device)
+        rows = rows.repeat_interleave(count)
+        return Decoding(self.caption.select(rows), tuple(cache.select(rows) for cache in self.caches), self.schedule)
+
 
 class Transformer(nn.Module):
     """Predicts the bits of every scale from the caption and all coarser scales (paper 3.1, 3.3).
@@ -65,6 +80,7 @@ class Transformer(nn.Module):
 
     Attributes:
         kernel: Implementation of block-causal attention in training; results differ by rounding alone.
+        cache_form: Form in which generation stores keys and values; None for that in which they are computed.
         one_form: Whether every block gets a drop path and every caption a mask, even where these change nothing, so
             that a compiler meets one form of call.
     """
@@ -77,6 +93,7 @@ class Transformer(nn.Module):
         self.config = config
         self.kernel: Kernel = "auto"
         self.one_form = False
+        self.cache_form: CacheForm | None = None
         width = config.width
         self.unconditional_text = nn.Parameter(torch.empty(config.max_text_tokens, config.text_channels))
         self.text_norm = nn.RMSNorm(config.text_channels, eps=config.norm_eps)
@@ -167,7 +184,7 @@ class Transformer(nn.Module):
     def start_decoding(self, text: TextCondition, schedule: ScaleSchedule) -> Decoding:
         """Read the captions and make empty caches for ``schedule``."""
         self._check(text, None, schedule)
-        caches = tuple(KeyValueCache(schedule.num_tokens) for _ in self.blocks)
+        caches = tuple(KeyValueCache(schedule.num_tokens, self.cache_form) for _ in self.blocks)
         return Decoding(self.read(text), caches, schedule)
 
     def decode_scale(

@@ -7,12 +7,13 @@ weights of an output (asymmetric), in float16: 5 bits per weight in all.
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from infinity.transformer.model import Transformer
 
@@ -23,7 +24,7 @@ GROUP = 32
 
 
 class QuantizedLinear(nn.Module):
-    """A linear map with stored integers instead of weights, for inference.
+    """A linear map with stored integers instead of weights; gradients flow through it, but not into it.
 
     Example:
         >>> linear = nn.Linear(64, 8)
@@ -49,8 +50,8 @@ class QuantizedLinear(nn.Module):
         weight = linear.weight.detach().float()
         codes, scale, least = _int8(weight) if kind == "int8" else _int4(weight)
         for name, value in (("codes", codes), ("scale", scale), ("least", least)):
-            self.register_buffer(name, value)
-        self.register_buffer("bias", None if linear.bias is None else linear.bias.detach())
+            self.register_buffer(name, value, persistent=False)
+        self.register_buffer("bias", None if linear.bias is None else linear.bias.detach(), persistent=False)
 
     @property
     def weight(self) -> Float[Tensor, "Out In"]:
@@ -63,6 +64,9 @@ class QuantizedLinear(nn.Module):
 
     def forward(self, x: Float[Tensor, "... In"]) -> Float[Tensor, "... Out"]:
         """Apply the map with restored weights, in the data type of the input or of autocast."""
+        if torch.is_grad_enabled() and x.requires_grad:
+            product: Tensor = _RestoredProduct.apply(x, self)  # type: ignore[no-untyped-call]
+            return product
         return F.linear(x, self.weight.to(x.dtype), self.bias)
 
     def extra_repr(self) -> str:
@@ -70,13 +74,27 @@ class QuantizedLinear(nn.Module):
         return f"in_features={self.in_features}, out_features={self.out_features}, kind={self.kind}"
 
 
+class _RestoredProduct(torch.autograd.Function):
+    """Product with restored weights, which the backward pass restores again; autograd would keep those of all maps."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, linear: QuantizedLinear) -> Tensor:
+        ctx.linear, ctx.dtype = linear, x.dtype
+        return F.linear(x, linear.weight.to(x.dtype), linear.bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return (grad @ ctx.linear.weight.to(grad.dtype)).to(ctx.dtype), None
+
+
 def quantize_products(transformer: Transformer, kind: Quantization) -> None:
-    """Replace the blocks' linear maps by quantized ones, in place, for inference.
+    """Replace the blocks' linear maps by quantized ones, in place, for inference or below adapters in training.
 
     Text projections, embeddings, norms, modulation and head stay float32.
 
     Args:
-        transformer: Transformer in evaluation mode; it can not be trained any more, nor take adapters.
+        transformer: Transformer; these maps can not be trained any more, nor be changed by an ``AdapterStack``.
         kind: Form of the stored weights.
 
     Raises:
@@ -87,7 +105,7 @@ def quantize_products(transformer: Transformer, kind: Quantization) -> None:
         for parent in list(block.modules()):
             for name, module in list(parent.named_children()):
                 if isinstance(module, nn.Linear):
-                    if not module.weight.is_meta and not bool(module.weight.isfinite().all()):
+                    if not module.weight.is_meta and bool((~module.weight.isfinite()).any()):
                         raise ValueError(f"quantize: the weights of {name} are NaN or infinite; the model is damaged")
                     setattr(parent, name, QuantizedLinear(module, kind))
 
@@ -109,6 +127,16 @@ def check_quantization(name: str | None) -> Quantization | None:
 def weight_bytes(module: nn.Module) -> int:
     """Return the bytes of all parameters and buffers, also of a module on the device "meta"."""
     return sum(each.numel() * each.element_size() for each in (*module.parameters(), *module.buffers()))
+
+
+def weight_count(module: nn.Module) -> int:
+    """Return the number of weights of a module; a quantized map counts those that it restores."""
+    restored = sum(
+        each.in_features * each.out_features + (0 if each.bias is None else each.out_features)
+        for each in module.modules()
+        if isinstance(each, QuantizedLinear)
+    )
+    return restored + sum(weight.numel() for weight in module.parameters())
 
 
 def _int8(weight: Tensor) -> tuple[Tensor, Tensor, None]:

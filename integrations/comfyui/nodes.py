@@ -22,6 +22,7 @@ from infinity.generation.hub import is_hub_name
 from infinity.generation.model_folder import model_folder
 from infinity.generation.watermark import BitWatermark, read_watermark_key
 from infinity.generation.watermark.pattern import DEFAULT_STRENGTH
+from infinity.transformer.cache import CACHE_FORMS, check_cache_form
 from infinity.transformer.quantized import QUANTIZATIONS, check_quantization
 
 from .watching import scale_callback
@@ -80,13 +81,14 @@ class InfinityLoadModel:
                 "quantize": (["none", *QUANTIZATIONS],),
             },
             "optional": {
+                "cache": (["none", *CACHE_FORMS],),
                 "watermark_key_file": ("STRING", {"default": ""}),
                 "watermark_strength": ("FLOAT", {"default": DEFAULT_STRENGTH, "min": 0.1, "max": 50.0, "step": 0.1}),
             },
         }
 
     @classmethod
-    def IS_CHANGED(cls, model: str, device: str, dtype: str, quantize: str = "none", **_watermark: object) -> str:
+    def IS_CHANGED(cls, model: str, device: str, dtype: str, quantize: str = "none", **_others: object) -> str:
         """Return the digest of the model folder, so that ComfyUI loads a retrained model again."""
         if is_hub_name(model):
             return model
@@ -101,6 +103,7 @@ class InfinityLoadModel:
         device: str,
         dtype: Dtype,
         quantize: str,
+        cache: str = "none",
         watermark_key_file: str = "",
         watermark_strength: float = DEFAULT_STRENGTH,
     ) -> tuple[NodeModel]:
@@ -117,6 +120,7 @@ class InfinityLoadModel:
             device=None if device == "auto" else device,
             dtype=dtype,
             quantize=check_quantization(None if quantize == "none" else quantize),
+            cache=check_cache_form(None if cache == "none" else cache),
             watermark=watermark,
         )
         return (NodeModel(pipe),)

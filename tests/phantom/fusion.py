@@ -31,8 +31,9 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from infinity.kernels.switch import use_kernels
 from infinity.transformer import TransformerConfig, scale_attention
-from infinity.transformer.attention import KeyValueCache, TextMemory
+from infinity.transformer.attention import TextMemory
 from infinity.transformer.block import Block, DropPathMask, Modulation
+from infinity.transformer.cache import KeyValueCache
 from infinity.transformer.scale_attention import AttentionMask
 
 CARD = types.SimpleNamespace(

@@ -57,6 +57,10 @@ Quantize = Annotated[
     str | None,
     typer.Option(help="Store the blocks' weights as int8 or int4: less memory, slower, and no adapters."),
 ]
+Cache = Annotated[
+    str | None,
+    typer.Option(help="Store keys and values of earlier scales as int8: less memory per picture, slower."),
+]
 Lora = Annotated[
     list[str] | None,
     typer.Option("--lora", help="Adapter file or folder, with a scale behind a colon (file:0.5); may be repeated."),
@@ -106,6 +110,7 @@ def loaded(
     *,
     bfloat16: bool | None = None,
     quantize: str | None = None,
+    cache: str | None = None,
 ) -> InfinityPipeline:
     """Return a model with its adapters.
 
@@ -115,13 +120,14 @@ def loaded(
     from infinity.generation.arguments import Dtype
     from infinity.generation.device import check_device
     from infinity.generation.infinity_pipeline import InfinityPipeline
+    from infinity.transformer.cache import check_cache_form
     from infinity.transformer.lora_files import parse_adapter
     from infinity.transformer.quantized import check_quantization
 
     check_device(device)
-    kind = check_quantization(quantize)
+    kind, form = check_quantization(quantize), check_cache_form(cache)
     dtype: Dtype = "auto" if bfloat16 is None else "bfloat16" if bfloat16 else "float32"
-    pipe = InfinityPipeline.from_pretrained(checkpoint, device=device, dtype=dtype, quantize=kind)
+    pipe = InfinityPipeline.from_pretrained(checkpoint, device=device, dtype=dtype, quantize=kind, cache=form)
     if lora:
         pipe.set_adapters(parse_adapter(text) for text in lora)
     return pipe

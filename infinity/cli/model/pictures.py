@@ -40,6 +40,7 @@ def generate(
     batch_size: options.BatchSize = 8,
     bfloat16: options.Bfloat16 = None,
     quantize: options.Quantize = None,
+    cache: options.Cache = None,
     watermark_key_file: options.WatermarkKeyFile = None,
     watermark_strength: options.WatermarkStrength = None,
     device: Device = "cpu",
@@ -56,7 +57,7 @@ def generate(
         later = None if later_prompt is None else (later_prompt, later_scale)
         watermark = options.watermark_of(watermark_key_file, watermark_strength)
         make_picture_folder(output)
-        pipe = options.loaded(checkpoint, device, lora, bfloat16=bfloat16, quantize=quantize)
+        pipe = options.loaded(checkpoint, device, lora, bfloat16=bfloat16, quantize=quantize, cache=cache)
         pipe.watermark = watermark
         with bar(f"drawing {len(wanted)} pictures") as report:
             options.write(_drawn(pipe, wanted, ratio, sampling, batch_size, later, report), output)

@@ -34,12 +34,12 @@ def redo(
 
         make_picture_folder(output)
         found = [read_drawing(path) for path in pictures]
-        pipes: dict[tuple[str, str | None], InfinityPipeline] = {}
+        pipes: dict[tuple[str, str | None, str | None], InfinityPipeline] = {}
         results = []
         for settings in found:
-            key = place, quantize = checkpoint or find_model(settings.model), settings.quantized
+            key = place, quantize, cache = checkpoint or find_model(settings.model), settings.quantized, settings.cache
             if key not in pipes:
-                pipes[key] = options.loaded(place, device, quantize=quantize)
+                pipes[key] = options.loaded(place, device, quantize=quantize, cache=cache)
             pipe = pipes[key]
             mark, secret = settings.watermark, watermark_key_file  # without it, redo says which key is needed
             pipe.watermark = options.watermark_of(secret, mark.strength) if mark is not None and secret else None
@@ -70,12 +70,14 @@ def edit(
     negative_prompt: options.NegativePrompt = None,
     lora: options.Lora = None,
     quantize: options.Quantize = None,
+    cache: options.Cache = None,
     watermark_key_file: options.WatermarkKeyFile = None,
     watermark_strength: options.WatermarkStrength = None,
     device: Device = "cpu",
 ) -> None:
     """Draw a part of a picture again; all other bits stay. Give exactly one of --mask, --outpaint, --keep-scales."""
     with clear_errors():
+        from infinity import storage
         from infinity.generation.arguments import one_seed_each
         from infinity.generation.picture_files import make_picture_folder
         from infinity.transformer.lora_files import parse_adapter
@@ -84,9 +86,9 @@ def edit(
         if sum(each is not None for each in (mask, outpaint, keep_scales)) != 1:
             raise ValueError("expected exactly one of --mask, --outpaint and --keep-scales")
         watermark = options.watermark_of(watermark_key_file, watermark_strength)
-        data = picture.read_bytes()
+        data = storage.read_bytes(str(picture))
         make_picture_folder(output)
-        pipe = options.loaded(checkpoint, device, quantize=quantize)
+        pipe = options.loaded(checkpoint, device, quantize=quantize, cache=cache)
         pipe.watermark = watermark
         wanted = _edit(pipe, data, str(picture), mask, outpaint, keep_scales)
         if lora:
@@ -98,14 +100,18 @@ def _edit(
     pipe: InfinityPipeline, data: bytes, where: str, mask: Path | None, outpaint: float | None, keep_scales: int | None
 ) -> Edit:
     """Return the edit that the options ask for."""
-    from infinity.data.images.decoding import MAX_PIXELS, decode
+    from infinity.cli.model.pictures import read_picture
+    from infinity.data.images.decoding import UnreadableError
     from infinity.generation.editing.edits import inpainting, variation
     from infinity.generation.redo import source_of
 
     if outpaint is not None:
-        return pipe.outpainting(decode(data, MAX_PIXELS).image, outpaint)
-    source = source_of(pipe, data, where=where)
+        return pipe.outpainting(read_picture(Path(where)), outpaint)
+    try:
+        source = source_of(pipe, data, where=where)
+    except UnreadableError as error:
+        raise ValueError(f"{where}: expected a picture, found {error}") from error
     if keep_scales is not None:
         return variation(source, keep_scales)
     assert mask is not None
-    return inpainting(source, decode(mask.read_bytes(), MAX_PIXELS).image)
+    return inpainting(source, read_picture(mask))

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from infinity.cli.console import clear_errors, err
-from infinity.cli.model.drawing_options import Quantize, WatermarkKeyFile, WatermarkStrength, watermark_of
+from infinity.cli.model.drawing_options import Cache, Quantize, WatermarkKeyFile, WatermarkStrength, watermark_of
 
 
 def serve(
@@ -31,6 +31,7 @@ def serve(
     max_batch: Annotated[int, typer.Option(min=1, help="Pictures per pass; changes no picture.")] = 8,
     device: Annotated[str | None, typer.Option(help="Where to compute; the fastest there is if left out.")] = None,
     quantize: Quantize = None,
+    cache: Cache = None,
     watermark_key_file: WatermarkKeyFile = None,
     watermark_strength: WatermarkStrength = None,
 ) -> None:
@@ -42,6 +43,8 @@ def serve(
         from infinity.jobs.serving import ServePlan, serve_until_stopped
         from infinity.serving.admission import LOOPBACK
         from infinity.serving.settings import ServingConfig, ServingLimits, read_keys
+        from infinity.transformer.cache import check_cache_form
+        from infinity.transformer.lora_files import load_adapter
         from infinity.transformer.quantized import check_quantization
 
         if host not in LOOPBACK and keys is None:
@@ -49,13 +52,17 @@ def serve(
         watermark_of(watermark_key_file, watermark_strength)  # a wrong key is told now, not by a replica
         if watermark_key_file is not None and not watermark_key_file.startswith("env:"):
             watermark_key_file = storage.absolute(watermark_key_file)
+        adapters = dict(_named(text) for text in lora or ())
+        for adapter in adapters.values():
+            load_adapter(adapter)  # so is a wrong adapter
         place = model if is_hub_name(model) else model_folder(storage.absolute(model))
         config = ServingConfig(
             model=place,
             device=device,
             quantize=check_quantization(quantize),
-            adapters=dict(_named(text) for text in lora or ()),
-            key_digests=() if keys is None else tuple(read_keys(keys.read_text(), where=str(keys))),
+            cache=check_cache_form(cache),
+            adapters=adapters,
+            key_digests=() if keys is None else tuple(read_keys(storage.read_text(str(keys)), where=str(keys))),
             limits=ServingLimits(max_images=max_images, max_waiting=max_waiting, max_batch=max_batch),
             watermark_key=watermark_key_file,
             watermark_strength=watermark_strength,

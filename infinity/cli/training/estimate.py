@@ -37,10 +37,25 @@ def estimate(
             help="Speed of the device in practice, in 10^12 operations per second; without it a CPU is timed."
         ),
     ] = None,
+    draw: Annotated[
+        str | None, typer.Option(help="Memory of drawing instead: 125m, 2b, 8b, 8b-512, a model folder or a run.")
+    ] = None,
+    pictures: Annotated[int, typer.Option(min=1, help="Pictures per pass, with --draw.")] = 1,
+    bfloat16: Annotated[bool, typer.Option(help="Products of drawing in bfloat16, as on a GPU, or float32.")] = True,
+    quantize: Annotated[str | None, typer.Option(help="Form of drawing's weights: int8 or int4.")] = None,
+    cache: Annotated[str | None, typer.Option(help="Form of drawing's keys and values: int8.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
-    """Estimate memory and seconds per step: the training's own step, traced without memory, and a short calibration."""
+    """Estimate memory and seconds per step: the training's own step, traced without memory, and a short calibration.
+
+    With --draw, estimate the memory of drawing.
+    """
     with clear_errors():
+        if draw is not None:
+            if spec_file is not None or recipe is not None:
+                raise ValueError("--draw: expected no spec file and no --recipe beside it")
+            _drawing(draw, pictures, bfloat16, quantize, cache, aspect_ratio, as_json)
+            return
         from infinity.jobs.estimate.estimate import Assumptions, calibrate
         from infinity.jobs.estimate.estimate import estimate as estimate_spec
 
@@ -58,6 +73,36 @@ def estimate(
             out.print_json(json.dumps({name: each.to_json() | _sums(each) for name, each in found.items()}))
             return
         show_table(("", *found), _rows(found), title="A worker's memory in GB, and time")
+
+
+def _drawing(
+    model: str,
+    pictures: int,
+    bfloat16: bool,
+    quantize: str | None,
+    cache: str | None,
+    aspect_ratio: float,
+    as_json: bool,
+) -> None:
+    from infinity.generation.arguments import aspect_ratio_of
+    from infinity.jobs.estimate.drawing import DrawingSetup, estimate_drawing, shapes_of
+    from infinity.transformer.cache import check_cache_form
+    from infinity.transformer.quantized import check_quantization
+
+    setup = DrawingSetup(
+        quantize=check_quantization(quantize),
+        cache=check_cache_form(cache),
+        bfloat16=bfloat16,
+        pictures=pictures,
+        aspect_ratio=aspect_ratio_of(None, None, aspect_ratio),
+    )
+    found = estimate_drawing(*shapes_of(model), setup)
+    sums = {"total": found.total, "without_text_encoder": found.without_text_encoder}
+    if as_json:
+        out.print_json(json.dumps(found.to_json() | sums))
+        return
+    rows = ((name.replace("_", " "), f"{value / GIGA:.2f}") for name, value in (found.to_json() | sums).items())
+    show_table(("", "GB"), rows, title=f"Memory of drawing {pictures} at once with guidance")
 
 
 def _trainings(

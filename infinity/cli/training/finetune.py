@@ -34,6 +34,9 @@ Sheets = Annotated[
     int | None, typer.Option(min=1, help="Steps between two sheets of drawings; by default five sheets in all.")
 ]
 Rank = Annotated[int, typer.Option(min=0, max=4096, help="Rank of the adapters (LoRA); 0 trains all weights.")]
+QuantizeBase = Annotated[
+    str | None, typer.Option(help="Store the weights below adapters as int8 or int4 (QLoRA): less memory, slower.")
+]
 Cluster = Annotated[
     str | None, typer.Option(envvar="RAY_ADDRESS", help="Address of a Ray cluster; without one a local Ray starts.")
 ]
@@ -47,6 +50,7 @@ def finetune(
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures per update.")] = 8,
     micro_batch: Annotated[int, typer.Option(min=1, help="Pictures computed at once; less needs less memory.")] = 4,
     rank: Rank = 16,
+    quantize_base: QuantizeBase = None,
     learning_rate: Rate = None,
     trigger: Annotated[str, typer.Option(help="Words before each caption that call the new pictures up later.")] = "",
     prior: Prior = None,
@@ -70,6 +74,7 @@ def finetune(
         from infinity import storage
         from infinity.recipes.finetuning import Finetuning
         from infinity.text.t5_folder import place_of
+        from infinity.transformer.quantized import check_quantization
 
         how = Finetuning(
             base=base_folder(base),
@@ -78,6 +83,7 @@ def finetune(
             batch_size=batch_size,
             micro_batch=micro_batch,
             rank=rank or None,
+            quantize_base=check_quantization(quantize_base),
             learning_rate=learning_rate,
             trigger=trigger,
             prior_weight=prior_weight,

@@ -77,6 +77,9 @@ def transformer_specs(
     rank: Annotated[
         int | None, typer.Option(min=1, help="Finetune low-rank adapters (LoRA) of this rank instead of all weights.")
     ] = None,
+    quantize_base: Annotated[
+        str | None, typer.Option(help="Store the weights below these adapters as int8 or int4 (QLoRA).")
+    ] = None,
     cpu: Annotated[bool, typer.Option("--cpu", help="Finetune on CPUs instead of GPUs.")] = False,
     num_workers: Annotated[int, typer.Option(help="Number of GPUs, one process each.")] = 64,
     part_size: Annotated[
@@ -92,6 +95,7 @@ def transformer_specs(
         from infinity import storage
         from infinity.recipes.paper_transformer import FinetuneInputs, TransformerInputs, finetune_spec, paper_stages
         from infinity.text.t5_folder import place_of
+        from infinity.transformer.quantized import check_quantization
 
         start = None if start_from is None else storage.absolute(start_from)
         inputs = TransformerInputs(
@@ -106,7 +110,13 @@ def transformer_specs(
         )
         written = list(paper_stages(inputs))
         if start is not None:
-            how = FinetuneInputs(num_steps=num_steps, batch_size=batch_size, rank=rank, use_gpu=not cpu)
+            how = FinetuneInputs(
+                num_steps=num_steps,
+                batch_size=batch_size,
+                rank=rank,
+                quantize_base=check_quantization(quantize_base),
+                use_gpu=not cpu,
+            )
             written.append(finetune_spec(inputs, how))
         for spec in written:
             _write(spec, storage.join(specs, f"{spec.stage}.json"))

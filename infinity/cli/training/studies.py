@@ -13,6 +13,7 @@ from infinity.cli.training.running import LogSink, log_to_terminal
 if TYPE_CHECKING:
     from infinity.reporting.study import StudyResult
     from infinity.studies.running import StudyRun
+    from infinity.studies.world import World
 
 logger = logging.getLogger(__name__)
 
@@ -27,10 +28,16 @@ def study(
     seeds: Annotated[str, typer.Option(help="Seeds as numbers and ranges, such as 0-2,7.")] = "0-2",
     output: Annotated[str, typer.Option("--output", "-o", help="Folder of all jobs and results.")] = "runs/studies",
     manifest: Annotated[str | None, typer.Option(help="Manifest of a data set, for the size paper.")] = None,
+    models: Annotated[
+        list[str] | None,
+        typer.Option(help="Folder of a finished run or training that draws instead of a trained model; one per seed."),
+    ] = None,
     budget: Annotated[
         float | None, typer.Option(min=0, help="Minutes after which no further cell begins; the command goes on later.")
     ] = None,
-    estimate: Annotated[bool, typer.Option("--estimate", help="Print the cost, and run nothing.")] = False,
+    estimate: Annotated[
+        bool, typer.Option("--estimate", help="Print the cost, write it down for the page, and run nothing.")
+    ] = False,
     tflops: Annotated[
         float | None,
         typer.Option(help="Speed of a device in practice, in 10^12 operations per second; else a CPU is timed."),
@@ -44,24 +51,15 @@ def study(
 ) -> None:
     """Test claims of the paper: train and evaluate what is not done, judge by the rule, write page and JSON."""
     with clear_errors():
-        from infinity import storage
-        from infinity.studies.grid import parse_seeds
         from infinity.studies.pages import load_study, names
-        from infinity.studies.running import StudyRun
-        from infinity.studies.world import World
 
+        if tflops is not None and not 0 < tflops < float("inf"):
+            raise ValueError(f"--tflops: expected a speed above 0, got {tflops:g}")
         if name is None:
             studies = map(load_study, names())
             show_table(("", "", ""), [(str(each.number), each.name, each.claim) for each in studies])
             return
-        world = World(size=size, output=storage.absolute(output), manifest=manifest)  # type: ignore[arg-type]  # checked
-        wanted = [load_study(each) for each in (names() if name == "all" else [name])]
-        runs = [
-            StudyRun(
-                study=each, world=world, seeds=parse_seeds(seeds), budget_s=None if budget is None else 60 * budget
-            )
-            for each in wanted
-        ]
+        runs = _runs(name, _worlds(size, output, manifest, models or []), seeds, budget)
         log_to_terminal()
         if estimate:
             _print_estimate(runs, tflops, here)
@@ -69,11 +67,42 @@ def study(
         _run(runs, ray_address, here)
 
 
+def _worlds(size: str, output: str, manifest: str | None, models: list[str]) -> tuple[World, World]:
+    """Return the world of studies that train, and that of those that only draw, with the finished models."""
+    from dataclasses import replace
+
+    from infinity import storage
+    from infinity.studies.finished import finished_model
+    from infinity.studies.world import World
+
+    trained = World(size, storage.absolute(output), manifest)  # type: ignore[arg-type]  # checked
+    return trained, replace(trained, models=tuple(finished_model(storage.absolute(folder)) for folder in models))
+
+
+def _runs(name: str, worlds: tuple[World, World], seeds: str, budget: float | None) -> list[StudyRun]:
+    """Return the run of a study, which must fit finished models, or of all, of which some only draw."""
+    from infinity.studies.grid import parse_seeds
+    from infinity.studies.pages import load_study, names
+    from infinity.studies.running import StudyRun
+
+    trained, drawn = worlds
+    return [
+        StudyRun(
+            study=each,
+            world=drawn if each.only_draws or name != "all" else trained,
+            seeds=parse_seeds(seeds),
+            budget_s=None if budget is None else 60 * budget,
+        )
+        for each in map(load_study, names() if name == "all" else [name])
+    ]
+
+
 def _print_estimate(runs: list[StudyRun], tflops: float | None, here: bool) -> None:
     from contextlib import nullcontext
 
     from infinity.jobs.cluster.connection import in_process
     from infinity.studies.cost import CostModel
+    from infinity.studies.estimates import write_estimate
 
     model = CostModel(flops_per_s=None if tflops is None else tflops * 1e12)
     rows = []
@@ -81,7 +110,7 @@ def _print_estimate(runs: list[StudyRun], tflops: float | None, here: bool) -> N
     with in_process() if here else nullcontext():
         for run in runs:
             costs = model.costs(run.cells)
-            seconds = sum(cost.seconds for cost in costs)
+            seconds = write_estimate(run.folder, costs, model.pace or 1.0).seconds
             total += seconds
             longest = max(costs, key=lambda cost: cost.seconds)
             done = sum(cost.source == "done" for cost in costs)

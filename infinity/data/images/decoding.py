@@ -154,8 +154,6 @@ def decode(
     Raises:
         UnreadableError: The picture cannot be used; ``reason`` says why.
     """
-    if not data:
-        raise UnreadableError("empty_file", "the file is empty")
     header = check_header(data, max_pixels)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns about odd metadata
@@ -178,8 +176,7 @@ def decode(
             _check_memory(header, need + copy * (turned + 2 * (profile is not None)), max_memory_bytes)
             if profile is not None:
                 image = _with_exif(profile.to_srgb(image), image)
-            upright = ImageOps.exif_transpose(image) if turned else image
-            rgb = to_rgb(upright)
+            rgb = to_rgb(upright(image))
         except UnreadableError:
             raise
         except Exception as error:  # broken files make decoders raise nearly anything; the reason is kept and counted
@@ -198,6 +195,8 @@ def check_header(data: bytes, max_pixels: int) -> Header:
     Raises:
         UnreadableError: The picture cannot be used; ``reason`` says why.
     """
+    if not data:
+        raise UnreadableError("empty_file", "the file is empty")
     try:
         header = read_header(data)
     except BrokenHeaderError as error:
@@ -217,6 +216,11 @@ def check_header(data: bytes, max_pixels: int) -> Header:
     if (hidden := foreign_content(data, header)) is not None:
         raise UnreadableError("polyglot", f"behind the picture lies other content that begins with {hidden!r}")
     return header
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """Return a picture turned as its EXIF says; one without EXIF, or with a broken one, as it is."""
+    return image if _orientation(image) == 1 else ImageOps.exif_transpose(image)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

@@ -97,7 +97,8 @@ def draw_edit(
     """
     count, source = len(prompts), edit.source
     labels = BitLabels(source.labels.schedule, source.labels.bits_BLC.expand(count, -1, -1))
-    kept = KeptBits(labels, edit.kept_L.expand(count, -1))
+    shared = _whole_scales(edit) if len(set(prompts)) == 1 else 0
+    kept = KeptBits(labels, edit.kept_L.expand(count, -1), shared)
     drawn = pipeline.generate(
         prompts,
         aspect_ratio=source.aspect_ratio,
@@ -108,6 +109,12 @@ def draw_edit(
     )
     images = torch.stack([with_source_pixels(pipeline, drawn, row, source) for row in range(count)])
     return Generated(images_BHW3=images, labels=drawn.labels)
+
+
+def _whole_scales(edit: Edit) -> int:
+    """Return the number of first scales that the edit keeps wholly, at most all but the last."""
+    spans = edit.source.labels.schedule.spans[:-1]
+    return next((k for k, span in enumerate(spans) if not bool(edit.kept_L[span].all())), len(spans))
 
 
 @torch.no_grad()

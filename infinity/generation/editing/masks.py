@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from PIL import Image
 from torch import Tensor
 
@@ -21,7 +21,10 @@ Mask = Image.Image | np.ndarray | Tensor
 
 
 def pixel_mask(mask: Mask, size_px: tuple[int, int]) -> Bool[Tensor, "H W"]:
-    """Return a mask as booleans of a size (height, width), enlarged or reduced to the nearest pixel.
+    """Return a mask as booleans of a size (height, width), by the nearest pixels.
+
+    A mask of another shape is cropped as its picture is (``data.loading.batches.fit``): scaled until it covers the
+    size, and cut at the centre.
 
     Raises:
         ValueError: It is no mask, has not two axes, or no pixel.
@@ -38,7 +41,15 @@ def pixel_mask(mask: Mask, size_px: tuple[int, int]) -> Bool[Tensor, "H W"]:
         found = values if values.dtype == torch.bool else values > 0
     if found.ndim != 2 or not found.numel():
         raise ValueError(f"mask: expected a picture of one channel (height, width), got the shape {tuple(found.shape)}")
-    return F.interpolate(found[None, None].float(), size=size_px, mode="nearest-exact")[0, 0] > 0.5
+    step = min(found.shape[0] / size_px[0], found.shape[1] / size_px[1])  # pixels of the mask per pixel of the size
+    rows, columns = (_nearest(length, size, step) for length, size in zip(found.shape, size_px, strict=True))
+    return found[rows][:, columns]
+
+
+def _nearest(length: int, size: int, step: float) -> Int[Tensor, " size"]:
+    """Return the nearest of ``length`` pixels for ``size`` pixels at their centre, ``step`` apart."""
+    places = (torch.arange(size, dtype=torch.float64) + 0.5) * step + (length - size * step) / 2
+    return places.floor().long().clamp(0, length - 1)
 
 
 def redrawn_tokens(

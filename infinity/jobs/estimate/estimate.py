@@ -280,7 +280,7 @@ def _held(rehearsal: Rehearsal) -> dict[str, int]:
     state = rehearsal.state
     modules = [state.module, *([state.adversary.module] if state.adversary is not None else [])]
     optimizers = [state.optimizer, *([state.adversary.optimizer] if state.adversary is not None else [])]
-    weights = [value for module in modules for value in module.state_dict().values()]
+    weights = [value for module in modules for value in (*module.parameters(), *module.buffers())]
     trained = [weight for module in modules for weight in module.parameters() if weight.requires_grad]
     means = [value for each in optimizers for slots in each.state.values() for _, value in opened(slots)]
     return {

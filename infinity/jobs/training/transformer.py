@@ -15,13 +15,13 @@ from infinity.data.loading.batches import BatchPlan
 from infinity.data.loading.captions import CaptionConfig, CaptionDraw
 from infinity.data.loading.mixture import ShareConfig
 from infinity.generation.pipeline import KIND as TRANSFORMER_KIND
-from infinity.generation.pipeline import ModelConfig, load_transformer
+from infinity.generation.pipeline import ModelConfig
 from infinity.generation.sampling import SamplingConfig
 from infinity.jobs.progress import ProgressSink, silent
 from infinity.jobs.spec import JobSpec, is_done, load_report
 from infinity.jobs.training.base import OnProgress, Session, TrainReport, TrainSpec
 from infinity.jobs.training.driver import run_training
-from infinity.jobs.training.transformer_samples import model_exporting, sample_drawing
+from infinity.jobs.training.transformer_samples import model_exporting, sample_drawing, start_weights
 from infinity.text import BuiltinTextConfig, TextConfig, TextEncoder, build_text_encoder, difference
 from infinity.tokenizer.saved import KIND as TOKENIZER_KIND
 from infinity.tokenizer.saved import load_tokenizer
@@ -119,6 +119,8 @@ class TrainTransformerSpec(TrainSpec):
                 "adapters: expected a start_from, whose weights they adapt, and workers.shard false, got start_from "
                 f"{self.start_from} and workers.shard {self.workers.shard}"
             )
+        if self.adapters is not None and self.adapters.base is not None and self.engine.compile:
+            raise ValueError("engine.compile: expected false with a quantized base (adapters.base), got true")
         if self.text.max_tokens > self.model.max_text_tokens:
             raise ValueError(
                 f"text.max_tokens: the transformer holds captions of at most {self.model.max_text_tokens} tokens, the "
@@ -254,11 +256,10 @@ def make_state_and_task(
 
 
 def _transformer(spec: TrainTransformerSpec) -> Transformer:
+    if spec.start_from is not None:
+        return start_weights(spec)
     transformer = Transformer(spec.model)
-    if spec.start_from is None:
-        transformer.init_weights(generator_for(spec.seed, "weights"))
-    else:
-        transformer.load_state_dict(load_transformer(spec.start_from)[1].state_dict())
+    transformer.init_weights(generator_for(spec.seed, "weights"))
     return transformer
 
 

@@ -13,7 +13,7 @@ from infinity import storage
 from infinity.data.dataset.manifest import Manifest
 from infinity.data.images.contact_sheet import compose_sheet
 from infinity.generation.passes import generate_in_passes
-from infinity.generation.pipeline import save_model
+from infinity.generation.pipeline import load_transformer, save_model
 from infinity.generation.sampling import SamplingConfig
 from infinity.jobs.training.base import Samples, weightings
 from infinity.jobs.training.tokenizer import SHEET_SIDE_PX, sample_rows
@@ -24,7 +24,13 @@ from infinity.training.distributed.parallel import ProcessGroup
 from infinity.training.distributed.sharding import is_sharded, whole
 from infinity.training.ema import Ema, averaged
 from infinity.training.state import TrainState
-from infinity.training.transformer.adapters import has_adapters, merged, trained_adapter
+from infinity.training.transformer.adapters import (
+    has_adapters,
+    has_quantized_base,
+    merged,
+    merged_into,
+    trained_adapter,
+)
 from infinity.transformer.lora_files import save_adapter
 from infinity.transformer.model import Transformer
 
@@ -68,23 +74,36 @@ def model_exporting(
     """
     extra = {"spec": spec.digest(), "stage": spec.stage, "num_steps": spec.loop.num_steps}
 
+    def save(uri: str, model: Transformer) -> None:
+        save_model(
+            uri, model, text=spec.text, resolution=spec.resolution, tokenizer_uri=spec.tokenizer, extra=extra
+        )  # fmt: skip
+
     def export(uri: str) -> None:
-        with drawable(transformer, state.ema, group) as model:
-            if model is not None:
-                save_model(
-                    uri,
-                    model,
-                    text=spec.text,
-                    resolution=spec.resolution,
-                    tokenizer_uri=spec.tokenizer,
-                    extra=extra,
-                )
+        if not has_quantized_base(transformer):
+            with drawable(transformer, state.ema, group) as model:
+                if model is not None:
+                    save(uri, model)
         if has_adapters(transformer) and group.leads:
             with averaged(transformer, state.ema):
                 adapter = trained_adapter(transformer, spec.stage)
+            if has_quantized_base(transformer):
+                save(uri, merged_into(start_weights(spec), adapter))
             save_adapter(storage.join(storage.parent(uri), ADAPTER_FOLDER), adapter)
 
     return export
+
+
+def start_weights(spec: TrainTransformerSpec) -> Transformer:
+    """Return a transformer of the spec's shape with the weights of its start model.
+
+    Raises:
+        CheckpointError: There is no such model, or it is damaged.
+    """
+    assert spec.start_from is not None
+    transformer = Transformer(spec.model)
+    transformer.load_state_dict(load_transformer(spec.start_from)[1].state_dict())
+    return transformer
 
 
 @contextmanager
@@ -93,7 +112,8 @@ def drawable(
 ) -> Iterator[Transformer | None]:
     """Give the model with its averaged weights; a sharded one as an unsharded copy, in the first worker only.
 
-    All workers of a sharded training must enter together.
+    All workers of a sharded training must enter together. A model with a quantized base is given with its adapters
+    beside the weights, as it is in training.
 
     Args:
         transformer: Model in training.
@@ -103,7 +123,8 @@ def drawable(
     """
     if not is_sharded(transformer):
         with averaged(transformer, ema):
-            yield merged(transformer) if has_adapters(transformer) else transformer
+            is_merged = has_adapters(transformer) and not has_quantized_base(transformer)
+            yield merged(transformer) if is_merged else transformer
         return
     weights = transformer.state_dict() if ema is None else ema.weights()
     copy = Transformer(transformer.config).to(device or transformer.start.device).eval() if group.leads else None

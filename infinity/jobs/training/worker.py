@@ -23,7 +23,7 @@ from infinity.jobs.training.base import (
     TrainSpec,
 )
 from infinity.reporting.plots.bands import judge
-from infinity.reporting.plots.reference import ReferenceCurves, departures, reference_for
+from infinity.reporting.plots.reference import ReferenceCurves, curves_for, departures
 from infinity.storage import LeaseLostError
 from infinity.storage.fences import fenced
 from infinity.training.checkpoints import LostStateError, StateStore
@@ -38,6 +38,7 @@ from infinity.training.loop import Callbacks, train
 from infinity.training.metrics import MetricsWriter
 from infinity.training.state import MetricRow, TrainState
 from infinity.training.tokenizer.collapse import CollapseError
+from infinity.transformer.quantized import weight_count
 
 logger = logging.getLogger(__name__)
 
@@ -113,7 +114,7 @@ def train_session(
         "final": {name: value for name, value in state.history[-1].items() if name != "step"},
         "captions": samples.captions if samples else (),
         "rows": samples.rows if samples else (),
-        "num_parameters": sum(weight.numel() for weight in session.task.module.parameters()),
+        "num_parameters": weight_count(session.task.module),
         "notes": state.notes,
     }
 
@@ -144,7 +145,7 @@ def _advance(
     state, folder, config = session.state, spec.folder, spec.loop
     drawn: Samples | None = None
     with _metrics_writer(group, folder, state) as write:
-        reference = reference_for(spec.kind, spec.to_json())
+        reference = curves_for(spec.kind, spec.to_json())
 
         def log(now: TrainState) -> None:
             write(now)

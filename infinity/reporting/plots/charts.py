@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup, escape
@@ -26,6 +26,19 @@ class Interval:
     tone: str
 
 
+@dataclass(frozen=True, slots=True)
+class Ribbon:
+    """A grey area between two lines with the same places on the x axis, behind all lines."""
+
+    low: Points
+    high: Points
+
+    @property
+    def values(self) -> list[float]:
+        """All values of both lines."""
+        return [y for _, y in (*self.low, *self.high)]
+
+
 def line_chart(
     series: Sequence[Series],
     *,
@@ -34,8 +47,10 @@ def line_chart(
     log: bool = False,
     smooth: bool = False,
     intervals: Sequence[Interval] = (),
+    ribbon: Ribbon | None = None,
+    names: Mapping[float, str] | None = None,
 ) -> Markup:
-    """Return a chart of lines over training steps.
+    """Return a chart of lines over training steps, or over things with names.
 
     Args:
         series: At least one line with at least one point.
@@ -44,6 +59,8 @@ def line_chart(
         log: Whether y is logarithmic; all values must be positive then.
         smooth: Whether a running mean is drawn, with the raw values pale behind it.
         intervals: Intervals that are drawn as vertical marks, in the tone of their line.
+        ribbon: Area behind the lines, such as the range of healthy runs; None for none.
+        names: Names of the places 1, 2, …, which stand under them instead of numbers; None or empty for numbers.
 
     Raises:
         ValueError: There are no points, or a logarithmic axis has a value that is not positive.
@@ -51,24 +68,24 @@ def line_chart(
     raw = [Series(line.label, thinned(line.points), line.tone) for line in series if line.points]
     if not raw:
         raise ValueError(f"chart {title!r}: expected at least one point, got none")
-    if log and min(y for line in raw for _, y in line.points) <= 0:
-        raise ValueError(f"chart {title!r}: a logarithmic axis needs positive values")
     main = [Series(line.label, smoothed(line.points, _fade(line.points)), line.tone) for line in raw] if smooth else raw
-    x_axis = _Axis.around([x for line in raw for x, _ in line.points], log=False, from_zero=True)
-    values = [y for line in raw for _, y in line.points]
+    values = [*(ribbon.values if ribbon is not None else ()), *(y for line in raw for _, y in line.points)]
+    if log and min(values) <= 0:
+        raise ValueError(f"chart {title!r}: a logarithmic axis needs positive values")
     if log:  # marks end where the plot would grow by a power of ten: an interval may reach below zero
         least = min(values) / 10
         intervals = [Interval(mark.x, max(mark.low, least), max(mark.high, least), mark.tone) for mark in intervals]
+    places = [
+        x for points in (*(line.points for line in raw), ribbon.low if ribbon is not None else ()) for x, _ in points
+    ]
+    x_axis = _Axis.of_names(names) if names else _Axis.around(places, log=False, from_zero=True)
     y_axis = _Axis.around([*values, *(end for mark in intervals for end in (mark.low, mark.high))], log=log)
-    paths = [_path(line, x_axis, y_axis, "raw") for line in raw] if smooth else []
+    paths = [] if ribbon is None else [_area(ribbon, x_axis, y_axis)]
+    paths += [_path(line, x_axis, y_axis, "raw") for line in raw] if smooth else []
     paths += [_path(line, x_axis, y_axis, "line") for line in main]
     paths += _marks(intervals, x_axis, y_axis)
-    grid = [
-        f'<line class="grid" x1="0" x2="100" y1="{y_axis.down(t):.2f}" y2="{y_axis.down(t):.2f}"/>'
-        for t in y_axis.ticks
-    ]
     y_labels = [f'<span style="top:{y_axis.down(t):.2f}%">{_tick(t)}</span>' for t in y_axis.ticks]
-    x_labels = [f'<span style="left:{x_axis.along(t):.2f}%">{_tick(t)}</span>' for t in x_axis.ticks]
+    x_labels = _x_labels(x_axis, names or {})
     hover = {
         "x": [x_axis.low, x_axis.high], "y": [y_axis.low, y_axis.high], "log": log, "unit": unit,
         "lines": [
@@ -77,10 +94,11 @@ def line_chart(
     }  # fmt: skip
     return Markup(
         f'<figure class="chart"><figcaption>{escape(title)}{_legend(main)}</figcaption>'
-        f'<div class="frame" data-chart="{escape(json.dumps(hover))}"><div class="y">{"".join(y_labels)}</div>'
+        f'<div class="frame{" named" if names else ""}" data-chart="{escape(json.dumps(hover))}">'
+        f'<div class="y">{"".join(y_labels)}</div>'
         f'<div class="plot">'
         f'<svg viewBox="0 0 100 100" preserveAspectRatio="none" role="img" aria-label="{escape(title)}">'
-        f'{"".join(grid)}{"".join(paths)}</svg></div><div class="x">{"".join(x_labels)}</div></div></figure>'
+        f'{_grid(y_axis)}{"".join(paths)}</svg></div><div class="x">{"".join(x_labels)}</div></div></figure>'
     )
 
 
@@ -120,6 +138,11 @@ class _Axis:
         first = math.ceil(low / step)
         return cls(low, high, [n * step for n in range(first, math.floor(high / step + 1e-9) + 1)], log=False)
 
+    @classmethod
+    def of_names(cls, names: Mapping[float, str]) -> _Axis:
+        """Return an axis with as much room on both sides of every place."""
+        return cls(min(names) - 0.5, max(names) + 0.5, list(names), log=False)
+
     def along(self, value: float) -> float:
         if self._log:
             return 100 * math.log(value / self.low) / math.log(self.high / self.low)
@@ -144,6 +167,27 @@ def _path(line: Series, x_axis: _Axis, y_axis: _Axis, kind: str) -> str:
     if len(spots) == 1:  # a single logged step is drawn as a short mark
         spots = [(spots[0][0] - 0.6, spots[0][1]), (spots[0][0] + 0.6, spots[0][1])]
     return f'<polyline class="{kind} {line.tone}" points="{" ".join(f"{x:.2f},{y:.2f}" for x, y in spots)}"/>'
+
+
+def _grid(axis: _Axis) -> str:
+    heights = [f"{axis.down(tick):.2f}" for tick in axis.ticks]
+    return "".join(f'<line class="grid" x1="0" x2="100" y1="{y}" y2="{y}"/>' for y in heights)
+
+
+def _x_labels(axis: _Axis, names: Mapping[float, str]) -> list[str]:
+    """Return the labels below the plot: numbers, or names that have equal shares of its width."""
+    if not names:
+        return [f'<span style="left:{axis.along(t):.2f}%">{_tick(t)}</span>' for t in axis.ticks]
+    width = 100 / len(names)
+    return [
+        f'<span style="left:{axis.along(x):.2f}%;width:{width:.2f}%">{escape(name)}</span>' for x, name in names.items()
+    ]
+
+
+def _area(ribbon: Ribbon, x_axis: _Axis, y_axis: _Axis) -> str:
+    edge = (*ribbon.low, *reversed(ribbon.high))
+    spots = " ".join(f"{x_axis.along(x):.2f},{y_axis.down(y):.2f}" for x, y in edge)
+    return f'<polygon class="ribbon" points="{spots}"/>'
 
 
 def _marks(intervals: Sequence[Interval], x_axis: _Axis, y_axis: _Axis) -> list[str]:
@@ -175,4 +219,4 @@ def _short(value: float) -> float:
     return float(f"{value:.5g}")
 
 
-__all__ = ["Interval", "Points", "Series", "interval", "line_chart"]
+__all__ = ["Interval", "Points", "Ribbon", "Series", "interval", "line_chart"]

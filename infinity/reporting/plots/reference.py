@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from infinity import storage
 from infinity.config import Config, digest_of
 from infinity.reporting.plots.curves import Points
 
 FOLDER = Path(__file__).resolve().parents[1] / "reference"
 METRICS = ("loss", "bit_accuracy", "psnr_db", "bit_entropy", "grad_norm", "learning_rate")
 """Metrics that a reference holds, besides the bit accuracy of every scale."""
-WIDENED = 0.5
-"""Share of its width by which a band is widened at each end: five seeds show about half of the whole spread."""
+WIDENED = {3: 1.35, 4: 0.75, 5: 0.5}
+"""Share of its width by which a band is widened at each end, by its number of seeds: then a further value of the same
+normal distribution lies outside in 9 of 100 cases."""
 MIN_OUTSIDE = 3
 """Logged steps in a row outside a band before a run counts as outside."""
 JUDGED = ("loss", "bit_accuracy", "psnr_db")
@@ -43,8 +45,13 @@ class ReferenceBand(Config):
         if len(sizes) != 1 or list(self.steps) != sorted(set(self.steps)):
             raise ValueError("ReferenceBand: expected ascending steps with a median, a low and a high value each")
 
-    def at(self, step: float) -> tuple[float, float] | None:
-        """Return the widened band at a step, interpolated between logged ones; None outside of them."""
+    def at(self, step: float, *, num_seeds: int = 5) -> tuple[float, float] | None:
+        """Return the widened band at a step, interpolated between logged ones; None outside of them.
+
+        Args:
+            step: Step.
+            num_seeds: Number of seeds of the band; few seeds show less of the whole spread.
+        """
         if not self.steps or not self.steps[0] <= step <= self.steps[-1]:
             return None
         after = next(i for i, each in enumerate(self.steps) if each >= step)
@@ -54,7 +61,8 @@ class ReferenceBand(Config):
         low, high, middle = (
             line[before] + share * (line[after] - line[before]) for line in (self.low, self.high, self.median)
         )
-        room = WIDENED * max(high - low, 0.02 * abs(middle))
+        widened = WIDENED[min(max(num_seeds, min(WIDENED)), max(WIDENED))]
+        room = widened * max(high - low, 0.02 * abs(middle))
         return low - room, high + room
 
 
@@ -67,6 +75,7 @@ class ReferenceCurves(Config):
         stage: Stage, such as "tokenizer" or "pretrain".
         num_seeds: Number of seeds.
         family: Digest of what makes runs comparable: kind, shape, steps and batch.
+        data: Name of the folder of the data set, which follows from its contents.
         spec: Identity of the recipe's spec, without places; a diagnosis compares a run's spec with it.
         bands: Band of every metric.
     """
@@ -75,8 +84,17 @@ class ReferenceCurves(Config):
     stage: str
     num_seeds: int
     family: str
+    data: str
     spec: dict[str, Any]
     bands: dict[str, ReferenceBand]
+
+    def is_of(self, spec: Mapping[str, Any]) -> bool:
+        """Return whether a training reads the data that the curves are of; other pictures have other curves.
+
+        Args:
+            spec: Fields of the training's spec as JSON.
+        """
+        return data_of(spec) == self.data
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -121,6 +139,11 @@ def family_of(kind: str, spec: Mapping[str, Any]) -> str:
     return digest_of([kind, shape, starts_anew, loop["num_steps"], loop["batch_size"]])
 
 
+def data_of(spec: Mapping[str, Any]) -> str:
+    """Return the name of the folder of a training's data set, given the fields of its spec."""
+    return storage.name(storage.parent(spec["manifest"]))
+
+
 def build_bands(runs: Sequence[Mapping[str, Points]]) -> dict[str, ReferenceBand]:
     """Return the bands of several seeds' curves, at the steps that all have logged."""
     shared = [name for name in runs[0] if _is_kept(name) and all(name in run for run in runs)]
@@ -154,16 +177,17 @@ def departures(curves: Mapping[str, Points], reference: ReferenceCurves) -> list
     found = []
     for metric in JUDGED:
         if metric in curves and metric in reference.bands:
-            departure = _departure(metric, curves[metric], reference.bands[metric])
+            departure = _departure(metric, curves[metric], reference)
             if departure is not None:
                 found.append(departure)
     return sorted(found, key=lambda each: each.since)
 
 
-def _departure(metric: str, points: Points, band: ReferenceBand) -> Departure | None:
+def _departure(metric: str, points: Points, reference: ReferenceCurves) -> Departure | None:
+    band = reference.bands[metric]
     outside: list[tuple[float, float, str, tuple[float, float]]] = []
     for step, value in points:
-        ends = band.at(step)
+        ends = band.at(step, num_seeds=reference.num_seeds)
         side = "" if ends is None else "below" if value < ends[0] else "above" if value > ends[1] else ""
         if not side or ends is None or (outside and outside[-1][2] != side):
             outside = []
@@ -194,3 +218,9 @@ def reference_for(kind: str, spec: Mapping[str, Any]) -> ReferenceCurves | None:
     """Return the shipped reference of a training; None where no recipe has this kind, shape, length and batch."""
     family = family_of(kind, spec)
     return next((each for each in shipped_references() if each.family == family), None)
+
+
+def curves_for(kind: str, spec: Mapping[str, Any]) -> ReferenceCurves | None:
+    """Return the shipped reference of a training that reads its data too, so that their curves can be compared."""
+    found = reference_for(kind, spec)
+    return found if found is not None and found.is_of(spec) else None

@@ -69,6 +69,9 @@ function fill(wanted, seed) {
   $("seed").value = seed;
   $("guidance").value = wanted.guidance;
   $("temperature").value = wanted.temperature;
+  const [name, scale] = Object.entries(wanted.loras || {})[0] || ["", 1];
+  $("lora").value = name;
+  $("lora_scale").value = scale;
   $("n").value = 1;
   for (const radio of document.querySelectorAll("input[name=ratio]")) radio.checked = Number(radio.value) === wanted.aspect_ratio;
 }
@@ -210,6 +213,7 @@ async function drawPainted() {
   form.append("mask", await canvas.convertToBlob({ type: "image/png" }), "mask.png");
   for (const name of ["prompt", "n", "seed", "guidance", "temperature", "negative_prompt"])
     if (wanted[name] !== undefined) form.append(name, String(wanted[name]));
+  if (wanted.loras) form.append("loras", JSON.stringify(wanted.loras));
   form.append("stream", "true");
   await send("v1/images/edits", wanted, form, {});
 }

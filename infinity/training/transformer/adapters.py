@@ -2,22 +2,28 @@
 
 The adapters are those of the library peft. Samples are drawn with, and the model folder of an export holds, a plain
 transformer with the adapters merged into its weights; the adapter alone is exported beside it, as peft's own files.
+
+The frozen weights below adapters may be stored in 8 or 5 bits each (QLoRA, arXiv 2305.14314). The adapter that comes
+out is one of the unquantized model, into whose weights an export merges it.
 """
 
 from __future__ import annotations
 
 import copy
 import logging
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import nn
 
 from infinity.config import Config
-from infinity.transformer.lora import Adapter, LowRank
+from infinity.transformer.lora import Adapter, AdapterStack, LowRank
 from infinity.transformer.lora_files import adapter_digest
 from infinity.transformer.model import Transformer
+from infinity.transformer.quantized import Quantization, QuantizedLinear, check_quantization, quantize_products
 
 TARGETS = ("query_key", "value", "query", "key", "project", "expand", "contract")
 """Names of a block's linear maps: self-attention, cross-attention to the caption, and feed-forward."""
@@ -33,13 +39,17 @@ class AdapterConfig(Config):
         dropout: Probability that an input of an adapter is dropped in training.
         dora: Whether magnitude and direction of every output's weight are trained apart (DoRA).
         targets: Names of the adapted linear maps, from ``TARGETS``.
+        base: Form in which the blocks' frozen weights are stored, "int8" or "int4" (QLoRA); None for floating point.
     """
+
+    later: ClassVar[frozenset[str]] = frozenset({"base"})
 
     rank: int = 16
     alpha: float = 16.0
     dropout: float = 0.0
     dora: bool = False
     targets: tuple[str, ...] = TARGETS
+    base: Quantization | None = None
 
     def __post_init__(self) -> None:
         if self.rank < 1 or self.alpha <= 0 or not 0.0 <= self.dropout < 1.0:
@@ -49,17 +59,22 @@ class AdapterConfig(Config):
             )
         if not self.targets or (unknown := sorted(set(self.targets) - set(TARGETS))):
             raise ValueError(f"AdapterConfig.targets: expected some of {TARGETS}, got {self.targets or unknown}")
+        check_quantization(self.base)
 
 
 def add_adapters(transformer: Transformer, config: AdapterConfig) -> None:
     """Freeze all weights and add adapters to the blocks' linear maps; new adapters change no output.
 
+    The blocks' weights are quantized first where the configuration says so.
+
     Raises:
         ImportError: The library peft is not installed.
+        ValueError: A weight that is quantized is not finite.
     """
     try:
         with _quiet_import():
             from peft import LoraConfig, inject_adapter_in_model
+            from peft.tuners.lora.layer import Linear as AdaptedLinear
     except ImportError as error:
         raise ImportError(
             "adapters need the library peft, which is not installed: pip install 'infinity-t2i[adapters]'"
@@ -72,7 +87,12 @@ def add_adapters(transformer: Transformer, config: AdapterConfig) -> None:
         use_dora=config.dora,
         target_modules=rf"blocks\.\d+\.(.+\.)?({names})",
     )
-    inject_adapter_in_model(lora, transformer)
+    if config.base is not None:
+        quantize_products(transformer, config.base)
+        lora._register_custom_module({QuantizedLinear: AdaptedLinear})  # peft adapts maps of its own list alone
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Unsupported layer type", UserWarning)  # a quantized map, which is supported
+        inject_adapter_in_model(lora, transformer)
 
 
 @contextmanager
@@ -104,6 +124,16 @@ def merged(transformer: Transformer) -> Transformer:
     return plain.eval()
 
 
+def merged_into(base: Transformer, adapter: Adapter) -> Transformer:
+    """Return the given transformer itself, in evaluation mode, with an adapter added to its weights.
+
+    Raises:
+        AdapterError: The adapter is one of another model, or not finite.
+    """
+    AdapterStack(base).set([(adapter, 1.0)])
+    return base.eval()
+
+
 def trained_adapter(transformer: Transformer, name: str) -> Adapter:
     """Return the adapters of a transformer in training as one that can be saved and loaded without peft."""
     from peft.tuners.lora import LoraLayer
@@ -123,3 +153,8 @@ def trained_adapter(transformer: Transformer, name: str) -> Adapter:
 def has_adapters(module: nn.Module) -> bool:
     """Return whether the module has adapters."""
     return any("lora_" in name for name, _ in module.named_parameters())
+
+
+def has_quantized_base(module: nn.Module) -> bool:
+    """Return whether the module has quantized weights, into which no adapter can be merged."""
+    return any(isinstance(each, QuantizedLinear) for each in module.modules())

@@ -33,11 +33,12 @@ def test_a_drawn_scene_is_right_for_its_caption_alone_and_counts_once() -> None:
     assert score.n == len(verdicts.captions) == 12
 
 
-def test_an_early_look_costs_at_most_its_budget_and_almost_all_of_it(model: str) -> None:
+@pytest.mark.parametrize("how", [SearchConfig(look_after=2), SearchConfig(shared_scales=2)])
+def test_a_search_costs_at_most_its_budget_and_almost_all_of_it(model: str, how: SearchConfig) -> None:
     pipe, sampling = InfinityPipeline.from_pretrained(model, device="cpu"), SamplingConfig(guidance=2.0)
     one = benchmark.flops(pipe, sampling, SearchConfig(candidates=1))
     assert benchmark.flops(pipe, sampling, SearchConfig(candidates=3)) == 3 * one
-    config = benchmark.early_look(pipe, sampling, 2, 4 * one)
+    config = benchmark.within(pipe, sampling, how, 4 * one)
     assert config is not None
     found = benchmark.flops(pipe, sampling, config)
     more = benchmark.flops(pipe, sampling, config.replace(candidates=config.candidates + 1))
@@ -55,10 +56,15 @@ def test_a_line_per_method_and_per_kind_of_weights(
     benchmark.main()
     told = capsys.readouterr().out.splitlines()
     assert [line.partition(":")[0] for line in told[:3]] == ["greedy", "best of 1", "best of 2"]
+    assert sum(" candidates share " in line for line in told) == 3
     assert all("n = 6)" in line for line in told)
     monkeypatch.setattr(quantized, "_LAYOUTS", ("tiny",))
     monkeypatch.setattr(sys, "argv", ["quantized", model, "--count", "1", "--per-task", "1"])
     quantized.main()
     told = capsys.readouterr().out.splitlines()
-    assert [line.partition(":")[0] for line in told[:3]] == ["float32", "int8", "int4"]
+    assert [line.partition(":")[0] for line in told[:5]] == [
+        "weights float32, cache float32", "weights int8, cache float32", "weights int4, cache float32",
+        "weights float32, cache int8", "weights int4, cache int8",
+    ]  # fmt: skip
     assert "0.0% other bits" in told[0]
+    assert "0.0% other bits" not in told[4]

@@ -28,7 +28,7 @@ NAMES_SOMETHING = {
         "near_duplicates", "filter_set", "captioner", "evaluation_prompts", "name", "parent", "allow_hosts",
         "image_column", "caption_column", "long_caption_column", "url_column", "roots", "settings",
     },
-    "tokenizer": {"settings"}, "pretrain": {"settings", "stored"}, "finetune": {"settings", "stored"},
+    "tokenizer": {"settings"}, "pretrain": {"settings", "stored"}, "finetune": {"settings", "stored", "adapter_base"},
     "evaluation": {
         "geneval", "dpg", "clip_score", "image_reward", "hps", "hps3", "pick_score", "diversity", "judge",
         "text_rendering", "cmmd", "fd_dinov2", "inception_uri", "inception_sha256",

@@ -11,6 +11,7 @@ from flows.forms.parameters import EvaluationForm, FinetuneForm, PretrainForm, T
 from flows.records.plan import STAGES, changed, folder_of, load_plan, new_plan, save_plan, with_data
 from infinity.jobs.training.encode import store_for
 from infinity.recipes.runs import EndToEnd
+from infinity.training.transformer.adapters import AdapterConfig
 from infra.settings import REPOSITORY
 from tests.fixtures.limits import AGES_S
 
@@ -98,6 +99,15 @@ def test_a_training_from_a_store_names_the_store_of_what_it_will_train_on(plan: 
     assert without.finetune.encoded is None
     assert without.finetune.folder == later.finetune.folder
     assert changed(later, {"finetune": FinetuneForm().change}) == later
+
+
+def test_the_form_stores_weights_below_adapters_in_few_bits(plan: EndToEnd) -> None:
+    adapted = changed(plan, {"finetune": FinetuneForm(adapter_rank=4, adapter_base="int8").change})
+    assert adapted.finetune.adapters == AdapterConfig(rank=4, alpha=4.0, base="int8")
+    again = changed(adapted, {"finetune": FinetuneForm(adapter_rank=8).change})
+    assert again.finetune.adapters == AdapterConfig(rank=8, alpha=8.0, base="int8")
+    with pytest.raises(ValueError, match="adapter_base: expected adapters"):
+        changed(plan, {"finetune": FinetuneForm(adapter_base="int8").change})
 
 
 def test_two_flows_of_one_run_lose_nothing_of_each_others_changes(tmp_path: Path) -> None:

@@ -1,14 +1,18 @@
 """Published files that are no plain tensors by name are refused in one sentence, and nothing in them is run."""
 
+import errno
 import io
 import os
 import pickle
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 
+from infinity import storage
 from infinity.checkpoint import CheckpointError
 from infinity.convert.files import read_tokenizer_file, read_transformer_file
 
@@ -43,6 +47,38 @@ def test_a_pickle_that_would_run_a_command_is_refused_without_running_it(
             with pytest.raises(CheckpointError, match=str(file)):
                 read(str(file))
     assert not (tmp_path / "touched").exists()
+
+
+@pytest.mark.parametrize("kind", ["zip", "old", "safetensors"])
+def test_a_file_of_a_bucket_is_copied_to_a_disk_and_never_held_as_a_whole(
+    s3_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    tensors = {"a": torch.arange(3_000_000.0), "b": torch.ones(2, 3)}
+    name = "model.safetensors" if kind == "safetensors" else "model.pth"
+    data = safetensors.torch.save(tensors) if kind == "safetensors" else saved(tensors, is_zip=kind == "zip")
+    storage.write_bytes(f"{s3_server}/{kind}/{name}", data)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(storage, "read_bytes", None)
+    found = read_transformer_file(f"{s3_server}/{kind}/{name}").tensors
+    assert list(tmp_path.iterdir()) == []
+    assert found.keys() == tensors.keys()
+    assert all(torch.equal(found[name], value) for name, value in tensors.items())
+    with pytest.raises(CheckpointError, match=r"none\.pth: expected a checkpoint file, found nothing there"):
+        read_transformer_file(f"{s3_server}/{kind}/none.pth")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_room_for_the_copy_is_one_sentence(s3_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage.write_bytes(f"{s3_server}/full/model.pth", saved({"a": torch.zeros(9)}))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(storage.StorageError, match=r"[Nn]o space left"):
+        read_transformer_file(f"{s3_server}/full/model.pth")
+    assert list(tmp_path.iterdir()) == []
 
 
 CUT = b"\x80\x02"

@@ -14,12 +14,13 @@ from typer.testing import CliRunner
 
 from infinity import storage
 from infinity.cli import app
-from infinity.diagnosis.diagnose import diagnose
+from infinity.diagnosis.diagnose import caption_steps, diagnose
 from infinity.diagnosis.findings import REMEDIES, LikelyCause
 from infinity.diagnosis.pictures import caption_findings, data_findings, tokenizer_findings
 from infinity.diagnosis.weights import rounded_share, unmoved, weight_findings
 from infinity.jobs.cluster.connection import in_process
 from infinity.jobs.registry import run_spec
+from infinity.jobs.spec import begin
 from infinity.jobs.training.base import MODEL_FOLDER
 from infinity.jobs.training.transformer import TrainTransformerSpec
 from infinity.jobs.training.worker import judgement
@@ -178,3 +179,50 @@ def test_a_folder_that_is_no_training_is_refused_in_one_sentence(healthy: TrainT
     (tmp_path / "spec.json").write_text(json.dumps(specs.pretrain.to_file()))
     with pytest.raises(ValueError, match="nothing was logged yet"):
         diagnose(str(tmp_path))
+
+
+def test_captions_are_judged_within_the_demos_pretraining_and_from_the_first_step_of_a_finetuning() -> None:
+    demo = end_to_end("demo", source=None, output="run")
+    assert 0 < caption_steps(demo.pretrain) < demo.pretrain.loop.num_steps
+    assert caption_steps(demo.finetune) == 0
+    mini = end_to_end("mini", source=None, output="run")
+    assert caption_steps(mini.pretrain) > mini.pretrain.loop.num_steps, "it learns too little to be judged"
+
+
+@pytest.mark.slow
+def test_curves_of_other_pictures_are_not_judged_by_the_recipes(healthy: TrainTransformerSpec, tmp_path: Path) -> None:
+    slow = planted(healthy, tmp_path, manifest=str(tmp_path / "dataset-0" / "manifest.parquet"))
+    rows = [{"step": step, "loss": 9.0} for step in range(1, 21)]
+    Path(slow, "metrics.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    found = diagnose(slow, with_pictures=False)
+    assert found.departures == ()
+    assert "not compared since the recipe has other pictures" in found.looked_at[0]
+    assert found.reference == "mini, pretrain"
+
+
+def test_a_folder_that_is_no_trainings_is_refused_and_those_inside_are_named(tmp_path: Path) -> None:
+    plan = end_to_end("mini", source=None, output=str(tmp_path))
+    for folder in (tmp_path, tmp_path / "missing"):
+        with pytest.raises(ValueError, match=r"spec\.json: is not there; expected the folder of a training$"):
+            diagnose(str(folder))
+    for spec in (plan.dataset, plan.tokenizer, plan.pretrain):
+        begin(spec)
+    with pytest.raises(ValueError, match=r"such as .*tokenizer-.*, .*transformer-"):
+        diagnose(str(tmp_path))
+    with pytest.raises(ValueError, match="job of kind 'dataset'"):
+        diagnose(plan.dataset.folder)
+    with pytest.raises(ValueError, match="nothing was logged yet"):
+        diagnose(plan.pretrain.folder)
+
+
+@pytest.mark.slow
+def test_a_state_before_the_second_update_says_nothing_about_frozen_weights(
+    healthy: TrainTransformerSpec, tmp_path: Path
+) -> None:
+    folder = planted(healthy, tmp_path)
+    states = sorted(Path(folder, "state").glob("step-*"))
+    assert "weights" in diagnose(folder, with_pictures=False).looked_at
+    for state in states[1:]:
+        shutil.rmtree(state)
+    states[0].rename(states[0].with_name("step-00000001"))
+    assert "weights" not in diagnose(folder, with_pictures=False).looked_at

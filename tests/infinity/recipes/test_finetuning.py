@@ -39,6 +39,15 @@ def test_the_learning_rate_follows_from_what_is_trained(base: str, said: dict[st
     assert (spec.adapters is None) == ("rank" in said)
 
 
+def test_weights_below_adapters_are_stored_as_was_said(base: str) -> None:
+    plain, small = spec_of(base), spec_of(base, quantize_base="int4")
+    assert plain.adapters is not None
+    assert small == plain.replace(adapters=plain.adapters.replace(base="int4"))
+    assert TrainTransformerSpec.parse(small.dump()) == small
+    with pytest.raises(ValueError, match="expected adapters above quantized weights"):
+        spec_of(base, quantize_base="int8", rank=None)
+
+
 @pytest.mark.parametrize("batch_size", [1, 3, 8, 30])
 def test_a_micro_batch_is_at_most_what_was_said(base: str, batch_size: int) -> None:
     loop = spec_of(base, batch_size=batch_size, micro_batch=4).loop

@@ -13,6 +13,7 @@ from infinity.reporting.study import (
     StudyResult,
     StudyRow,
     Verdict,
+    rounded,
     studies_html,
     study_html,
 )
@@ -75,6 +76,9 @@ def test_a_contrast_has_rule_interval_and_sign_test_or_says_that_no_seed_is_comp
     assert known[1] == "&gt; 0"
     assert re.fullmatch(r"0\.2\d* \(-0\.1\d* to 0\.5\d*\)", known[2])
     assert known[3:] == ["0.25", "not told apart", "the interval holds 0"]
+    counted = CONTRAST.replace(low=0.2, high=0.2)
+    (exact,) = [each for each in cells(study_html(study(contrasts=(counted,)), {})) if each[0] == CONTRAST.name]
+    assert exact[2] == "0.2"
     nothing = CONTRAST.replace(mean=None, low=None, high=None, sign_p=None)
     (unknown,) = [each for each in cells(study_html(study(contrasts=(nothing,)), {})) if each[0] == CONTRAST.name]
     assert unknown[2:4] == ["no complete seed", ""]
@@ -90,11 +94,37 @@ def test_a_figure_of_the_paper_stands_beside_the_arm_of_its_name() -> None:
     assert "beside ours" not in study_html(study(paper=()), SUMMARIES)
 
 
-@pytest.mark.parametrize("verdict", ["holds", "does not hold", "not told apart"])
+@pytest.mark.parametrize("verdict", ["holds", "does not hold", "not told apart", "not run"])
 def test_a_reason_stands_only_where_the_claim_does_not_hold(verdict: Verdict) -> None:
     for page in (study_html(study(verdict), SUMMARIES), studies_html([(study(verdict), "heads.html")])):
         assert f"<strong>{verdict}</strong>" in page
-        assert ("too few steps" in page) == (verdict != "holds")
+        assert ("too few steps" in page) == (verdict in ("does not hold", "not told apart"))
+
+
+def test_the_page_of_all_studies_says_what_was_not_run_and_why() -> None:
+    left = study(
+        "not run", number=5, notes=("the budget of 0 minutes was spent",), contrasts=(CONTRAST.replace(per_seed={}),)
+    )
+    page = studies_html([(study(), "a.html"), (left, "b.html")])
+    assert "2 claims, each with its verdict; 1 of them was not run" in page
+    found = next(each for each in cells(page) if each[0] == "5")
+    assert found[4:] == ["0 of 2", "<strong>not run</strong>", "the budget of 0 minutes was spent"]
+    whole = next(each for each in cells(page) if each[0] == "3")
+    assert whole[4:] == ["2 of 2", "<strong>holds</strong>", ""]
+
+
+def test_a_figure_stands_beside_the_metric_that_it_asks_for() -> None:
+    figure = PaperFigure(arm="bits 16", metric="FID", value=3.5, source="Table 4", ours="fid")
+    (beside,) = [each for each in cells(study_html(study(paper=(figure,)), SUMMARIES)) if each[1:2] == ["FID"]]
+    assert beside[4] == "fid 12 (n = 1)"
+
+
+@pytest.mark.parametrize(
+    ("half", "value", "shown"),
+    [(0.025, -0.032407, "-0.032"), (0.3, 0.2, "0.20"), (12.0, 345.678, "346"), (1e-9, 0.123456, "0.1235")],
+)
+def test_a_mean_has_the_digits_that_its_interval_allows(half: float, value: float, shown: str) -> None:
+    assert rounded(half, value) == [shown]
 
 
 def test_a_figure_has_a_line_per_seed_and_where_arms_share_places_one_per_kind_of_arm() -> None:
@@ -115,8 +145,14 @@ def test_a_study_without_a_value_has_no_figure_and_says_why() -> None:
 def test_cost_is_told_in_minutes_with_the_estimate_where_there_was_one() -> None:
     page = study_html(study(), SUMMARIES)
     assert "4 jobs, 1 of them done before" in page
-    assert "took 1.5 minutes, estimated before as 2.0; all jobs together took 4.0" in page
+    assert "took 1.5 minutes, estimated before as 2.0; all jobs together took 4.0 minutes." in page
     assert "estimated before" not in study_html(study(cost=COST.replace(estimated_s=None)), SUMMARIES)
+    assert "4.0 minutes, 2.5 of the processor." in study_html(study(cost=COST.replace(processor_s=150.0)), SUMMARIES)
+
+
+def test_the_verdict_is_told_with_its_size_or_with_finished_models() -> None:
+    assert "Verdict at the size “mini” and seeds 0, 1" in study_html(study(), SUMMARIES)
+    assert "Verdict with finished models and seeds 0, 1" in study_html(study(size="finished models"), SUMMARIES)
 
 
 def test_the_page_of_all_studies_leads_to_each_of_them() -> None:

@@ -182,18 +182,30 @@ def test_an_edit_is_that_of_python_with_white_or_transparent_masks(
         assert np.array_equal(np.stack([pixels(png) for png in pngs(response)]), expected)
 
 
+def test_an_edit_takes_adapters_as_the_page_and_as_clients_of_openai_send_them(
+    config: ServingConfig, room: DrawingRoom
+) -> None:
+    files = {"image": ("i.png", png_of(np.zeros((24, 24, 3), np.uint8)))}
+    common = {"prompt": "a", "seed": "5", "keep_scales": "1"}
+    plain, page, client = (
+        pngs(post(PictureServer(config, room), path=EDITS, files=files, data=common | loras))
+        for loras in ({}, {"loras": '{"wild": 1}'}, {"loras[wild]": "1"})
+    )
+    assert page == client != plain
+
+
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({}, "prompt"), ({"prompt": 3}, "prompt"), ({"prompt": "a\0b"}, "NUL"), ({"prompt": "x" * 4001}, "at most 4,000"),
     ({"prompt": "\ud800"}, "found not JSON"), ({"prompt": "a", "n": 0}, "n: expected"),
     ({"prompt": "a", "n": 10**9}, "n: expected"), ({"prompt": "a", "n": True}, "n: expected"),
     ({"prompt": "a", "n": 1.5}, "n: expected"), ({"prompt": "a", "size": "0x5"}, "size: expected"),
-    ({"prompt": "a", "size": "99999x1"}, "aspect ratio"), ({"prompt": "a", "size": [1]}, "size: expected"),
+    ({"prompt": "a", "size": "99999x1"}, "size: expected height"), ({"prompt": "a", "size": [1]}, "size: expected"),
     ({"prompt": "a", "seed": 2**63}, "seed: expected"), ({"prompt": "a", "guidance": "x"}, "guidance: expected"),
     ({"prompt": "a", "guidance": 1e300}, "guidance"), ({"prompt": "a", "temperature": 0}, "temperature"),
     ({"prompt": "a", "top_p": 2}, "above 0 up to 1"), ({"prompt": "a", "response_format": "gif"}, "response_format"),
     ({"prompt": "a", "stream": "yes"}, "stream: expected"), ({"prompt": "a", "loras": {"x": 1}}, "server has wild"),
     ({"prompt": "a", "loras": {"wild": 99}}, "scales from"), ({"prompt": "a", "loras": 1}, "loras: expected"),
-    ({"prompt": "a", "aspect_ratio": -1}, "aspect ratio"), ({"prompt": "a", "negative_prompt": []}, "negative_prompt"),
+    ({"prompt": "a", "aspect_ratio": -1}, "aspect_ratio"), ({"prompt": "a", "negative_prompt": []}, "negative_prompt"),
 ]  # fmt: skip
 
 

@@ -92,6 +92,33 @@ def test_its_edits_are_those_of_python(client: Any, pipe: InfinityPipeline, tmp_
     assert np.array_equal(pixels(text)[None], pipe.edit(drawn, mask, "a blue ball", **BY_PYTHON).pixels())
 
 
+def test_every_argument_that_it_documents_is_taken_or_refused_by_name(client: Any, pipe: InfinityPipeline) -> None:
+    image, clear = png_of(np.zeros((24, 24, 3), np.uint8)).getvalue(), np.full((24, 24, 4), 255, np.uint8)
+    clear[:12, :, 3] = 0
+    both: dict[str, Any] = {
+        "model": "gpt-image-1", "n": 2, "user": "me", "background": "opaque", "output_compression": 100,
+        "output_format": "png", "quality": "high", "response_format": "b64_json", "size": "1024x1024",
+    }  # fmt: skip
+    drawn = client.images.generate(prompt="a", moderation="low", style="vivid", extra_body=SETTINGS, **both)
+    expected = pipe("a", num_images_per_prompt=2, **BY_PYTHON).pixels()
+    assert np.array_equal(np.stack([pixels(each.b64_json) for each in drawn.data]), expected)
+    edit = {"image": [("i.png", image)], "mask": ("m.png", png_of(clear)), "input_fidelity": "high"}
+    assert len(client.images.edit(prompt="a", **edit, **both).data) == 2
+    wrong: list[tuple[Any, dict[str, Any], str]] = [
+        (client.images.generate, {"background": "transparent"}, "background"),
+        (client.images.generate, {"output_compression": 40}, "output_compression"),
+        (client.images.generate, {"extra_body": {"loras": {"../x": 1}}}, "loras"),
+        (client.images.edit, edit | {"image": [("i.png", image), ("j.png", image)]}, "image"),
+        (client.images.edit, edit | {"size": "1024x1536"}, "size"),
+        (client.images.edit, edit | {"extra_body": {"loras": {"../x": 1}}}, "loras"),
+        (client.images.edit, {"image": ("i.png", image)}, "mask"),
+    ]
+    for call, arguments, field in wrong:
+        with pytest.raises(openai.BadRequestError) as found:
+            call(prompt="a", **arguments)
+        assert found.value.param == field, found.value.message
+
+
 def test_its_list_of_models_names_the_model(client: Any, pipe: InfinityPipeline) -> None:
     assert [each.id for each in client.models.list()] == [pipe.pipeline.digest]
 

@@ -102,9 +102,24 @@ def test_one_contrast_that_does_not_hold_decides_and_all_must_hold() -> None:
     good = judge_contrast(better("a", "b", "m"), rows(a=[3.0, 3.1, 3.2], b=[1.0, 1.2, 1.1]))
     bad = judge_contrast(better("b", "a", "m"), rows(a=[3.0, 3.1, 3.2], b=[1.0, 1.2, 1.1]))
     open_ = judge_contrast(better("a", "b", "m"), [])
-    assert verdict_of([good, good]) == "holds"
-    assert verdict_of([good, open_]) == "not told apart"
-    assert verdict_of([good, open_, bad]) == "does not hold"
+    assert verdict_of([good, good], []) == "holds"
+    assert verdict_of([good, open_], []) == "not told apart"
+    assert verdict_of([good, open_, bad], []) == "does not hold"
+
+
+@pytest.mark.parametrize(
+    ("notes", "expected"),
+    [
+        (["", "not run: the budget was spent"], "not run"),
+        (["not run: the budget was spent"] * 2, "not run"),
+        (["", "the training failed"], "not told apart"),
+        (["not run: the budget was spent", "the training failed"], "not told apart"),
+        (["", ""], "not told apart"),
+    ],
+)
+def test_a_claim_without_a_complete_seed_was_not_run_unless_something_failed(notes: list[str], expected: str) -> None:
+    found = [StudyRow(arm="a", seed=s, values={} if note else {"m": 1.0}, note=note) for s, note in enumerate(notes)]
+    assert verdict_of([judge_contrast(better("a", "b", "m"), found)], found) == expected
 
 
 @pytest.mark.parametrize(
@@ -136,3 +151,19 @@ def test_only_arms_that_no_contrast_needs_are_given_up_and_only_when_clearly_wor
             name="s", number=1, title="", claim="", source="", arms=lambda *_: {}, contrasts=(better("a", "b", "m"),),
             explores=frozenset({"b"}),
         )  # fmt: skip
+
+
+def test_a_rule_names_its_arms_and_range_in_words() -> None:
+    assert better("a b", "c", "loss", lower=True).rule == "loss of “c” minus that of “a b”: above 0"
+    assert same("a", "b", "m", margin=0.5).rule == "m of “a” minus that of “b”: above -0.5 and below 0.5"
+    found = slope({"x": 1.0, "y": 3.0}, "m", name="s", above=0.0, log2=True)
+    assert found.rule == "-0.5 × “x”, +0.5 × “y” of log2 of m: above 0"
+
+
+def test_a_range_with_two_ends_has_no_sign_test_and_an_open_verdict_names_the_end() -> None:
+    found = judge_contrast(same("a", "b", "m", margin=0.1), rows(a=[1.0, 1.2, 1.0], b=[1.1, 1.0, 1.05]))
+    assert found.sign_p is None
+    assert "0.1, lies within the interval; more seeds narrow it" in found.why
+    assert judge_contrast(better("a", "b", "m"), rows(a=[1.0, 2.0], b=[0.0, 0.0])).sign_p == 0.25
+    below = Contrast(name="c", metric="m", weights={"a": 1.0}, below=1.5)
+    assert judge_contrast(below, rows(a=[1.0, 2.0, 1.1])).sign_p == 0.5

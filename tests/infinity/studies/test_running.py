@@ -81,7 +81,7 @@ def test_a_spent_budget_ends_the_study_between_cells_and_the_next_run_goes_on(tm
     jobs = WrittenReports(law)
     ended = run_study(started(tmp_path, budget_s=0.0), run_jobs=jobs)
     assert jobs.ran == []
-    assert ended.verdict == "not told apart"
+    assert ended.verdict == "not run"
     assert "budget" in ended.notes[0]
     assert run_study(started(tmp_path), run_jobs=WrittenReports(law)).verdict == "holds"
 

@@ -85,7 +85,11 @@ def test_only_the_linear_maps_of_the_blocks_change(kind: Quantization) -> None:
     after = model.state_dict()
     kept = before.keys() & after.keys()
     assert all(torch.equal(before[name], after[name]) for name in kept)
-    assert {name.rpartition(".")[2] for name in before.keys() - kept} == {"weight"}
+    maps = {name: module for name, module in model.named_modules() if isinstance(module, QuantizedLinear)}
+    assert {name.rpartition(".")[0] for name in before.keys() - kept} == maps.keys()
+    for name, module in maps.items():
+        assert (module.bias is None) == (f"{name}.bias" not in before)
+        assert module.bias is None or torch.equal(module.bias, before[f"{name}.bias"])
     assert not any(parameter.requires_grad for m in model.modules() if isinstance(m, QuantizedLinear)
                    for parameter in m.parameters())  # fmt: skip
 

@@ -41,10 +41,17 @@ def pipe(path: Path) -> None:
     ],
 )
 def test_what_is_no_picture_is_named(model: str, tmp_path: Path, make: Callable[[Path], object], found: str) -> None:
-    make(tmp_path / "a.png")
-    result = CliRunner().invoke(app, ["reconstruct", str(tmp_path / "a.png"), "-c", model, "-o", str(tmp_path / "out")])
-    assert result.exit_code == 1
-    assert re.search(found, " ".join(result.output.split())), result.output
+    wrong, good, common = tmp_path / "a.png", tmp_path / "good.png", ["-c", model, "-o", tmp_path / "out"]
+    make(wrong)
+    good.write_bytes(encoded(noise(24, 24)))
+    edit = ["-p", "a", *common]
+    for arguments in (
+        ["reconstruct", wrong, *common], ["edit", wrong, "--mask", good, *edit], ["edit", good, "--mask", wrong, *edit],
+        ["edit", wrong, "--keep-scales", 1, *edit], ["edit", wrong, "--outpaint", 2, *edit],
+    ):  # fmt: skip
+        result = CliRunner().invoke(app, list(map(str, arguments)))
+        assert result.exit_code == 1
+        assert re.search(found, " ".join(result.output.split())), result.output
 
 
 def test_a_schedule_that_ends_at_one_position_is_refused_by_name(model: str, tmp_path: Path) -> None:

@@ -57,6 +57,8 @@ def test_a_plan_builds_nothing(folder: Path) -> None:
     ("options", "message"),
     [
         (("--base", "nowhere"), "expected a model folder"),
+        (("--quantize-base", "int3"), "quantize: expected int8 or int4, got 'int3'"),
+        (("--quantize-base", "int8", "--rank", 0), "expected adapters above quantized weights"),
         (("--base", "125M"), "run `infinity pull 125m` first"),
         (("--device", "tpu"), "--device: expected cpu or cuda, got 'tpu'"),
         (("--prior-weight", "1"), "prior_weight: expected a share above 0 and below 1"),

@@ -11,6 +11,7 @@ from PIL import Image
 from torch import nn
 
 from infinity.bits import BitLabels
+from infinity.data.loading.batches import fit
 from infinity.generation.editing.edits import draw_edit, inpainting, recorded, variation
 from infinity.generation.editing.masks import decoder_reach, pixel_mask, reached_pixels, redrawn_tokens
 from infinity.generation.editing.records import edit_record, recorded_bits
@@ -48,6 +49,20 @@ def random_mask(numbers: np.random.Generator, size: tuple[int, int]) -> np.ndarr
         lambda: abs(rows * high - columns * wide) < size[0] * 8,
     )
     return np.asarray(kinds[int(numbers.integers(4))](), dtype=bool)
+
+
+@pytest.mark.parametrize("size", [(24, 24), (12, 36), (36, 12), (24, 27), (100, 99)])
+def test_a_mask_is_cropped_as_its_picture_is(size: tuple[int, int]) -> None:
+    """A mask drawn over a picture of any shape marks what it covers there."""
+    picture = np.zeros((*size, 3), np.uint8)
+    picture[size[0] // 3 : size[0] // 2, size[1] // 3 : size[1] // 2] = 255
+    mask = picture[..., 0] > 0
+    fitted = fit(Image.fromarray(picture), (24, 24))[..., 0]
+    found = pixel_mask(mask, (24, 24)).numpy()
+    assert found.any()
+    sure = (fitted < 50) | (fitted > 205)  # edges are blurred
+    assert np.array_equal(found[sure], fitted[sure] > 127)
+    assert sure.mean() > 0.7
 
 
 def test_bits_outside_200_random_masks_are_equal(pipe: InfinityPipeline, exhaustive: bool) -> None:

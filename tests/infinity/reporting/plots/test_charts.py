@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infinity.reporting.plots.charts import Interval, interval, line_chart
+from infinity.reporting.plots.charts import Interval, Ribbon, interval, line_chart
 from infinity.reporting.plots.curves import Series
 
 
@@ -113,3 +113,35 @@ def test_intervals_of_two_lines_at_one_place_stand_apart() -> None:
     chart = str(line_chart([Series("a", ((1.0, 2.0), (9.0, 3.0)))], title="t", intervals=marks))
     places = re.findall(r'class="whisker [^>]*? x1="([0-9.]+)"', chart)
     assert len(set(places)) == 2
+
+
+@given(points, st.floats(0, 1e5), st.booleans())
+@settings(max_examples=40, deadline=None)
+def test_a_ribbon_lies_inside_the_plot_behind_all_lines(
+    line: tuple[tuple[float, float], ...], width: float, smooth: bool
+) -> None:
+    ribbon = Ribbon(tuple((x, y - width) for x, y in line), tuple((x, y + width) for x, y in line))
+    chart = str(line_chart([Series("a", line[:3])], title="t", ribbon=ribbon, smooth=smooth))
+    spots = [
+        tuple(map(float, spot.split(","))) for spot in chart.split('class="ribbon" points="')[1].split('"')[0].split()
+    ]
+    assert len(spots) == 2 * len(line)
+    assert all(-0.01 <= x <= 100.01 and -0.01 <= y <= 100.01 for x, y in spots)
+    assert chart.index('class="ribbon"') < chart.index("<polyline")
+    assert chart.count("polygon") == 1
+
+
+def test_a_ribbon_that_reaches_zero_needs_a_plain_axis() -> None:
+    ribbon = Ribbon(((1.0, 0.0),), ((1.0, 2.0),))
+    with pytest.raises(ValueError, match="positive"):
+        line_chart([Series("a", ((1.0, 1.0),))], title="t", log=True, ribbon=ribbon)
+
+
+def test_places_with_names_have_them_below_instead_of_numbers_and_equal_room() -> None:
+    names = {1.0: "none", 2.0: "<all>", 3.0: "some"}
+    chart = str(line_chart([Series("seed 0", ((1.0, 2.0), (3.0, 3.0)))], title="t", names=names))
+    below = re.findall(r'<span style="left:([0-9.]+)%;width:([0-9.]+)%">([^<]*)</span>', chart)
+    assert [(float(left), text) for left, _, text in below] == [(16.67, "none"), (50.0, "&lt;all&gt;"), (83.33, "some")]
+    assert {float(width) for _, width, _ in below} == {33.33}
+    assert 'class="frame named"' in chart
+    assert hover(chart)["x"] == [0.5, 3.5]

@@ -8,6 +8,7 @@ import pytest
 
 from infinity.reporting.plots.curves import Points
 from infinity.reporting.plots.reference import (
+    WIDENED,
     ReferenceBand,
     ReferenceCurves,
     build_bands,
@@ -30,7 +31,7 @@ def curve(seed: int, *, shift: float = 0.0, since: int = 0, number: int = 50) ->
 
 def reference(num_seeds: int = 5) -> ReferenceCurves:
     bands = build_bands([{"loss": curve(seed), "tokens_per_s": curve(seed)} for seed in range(num_seeds)])
-    return ReferenceCurves(recipe="r", stage="s", num_seeds=num_seeds, family="f", spec={}, bands=bands)
+    return ReferenceCurves(recipe="r", stage="s", num_seeds=num_seeds, family="f", data="d", spec={}, bands=bands)
 
 
 def test_a_band_holds_all_seeds_and_only_metrics_that_tell_of_health() -> None:
@@ -90,3 +91,32 @@ def test_a_band_whose_lines_differ_in_length_is_refused() -> None:
         ReferenceBand(steps=(1, 2), median=(0.1,), low=(0.1, 0.1), high=(0.1, 0.1))
     with pytest.raises(ValueError, match="ascending steps"):
         ReferenceBand(steps=(2, 1), median=(0.1, 0.1), low=(0.1, 0.1), high=(0.1, 0.1))
+
+
+def test_few_seeds_are_widened_more() -> None:
+    band = reference().bands["loss"]
+    widths = []
+    for number in (1, 2, 3, 4, 5, 9):
+        low, high = band.at(100, num_seeds=number) or (0.0, 0.0)
+        widths.append(high - low)
+    assert widths[0] == widths[1] == widths[2] > widths[3] > widths[4] == widths[5] > 0
+
+
+@pytest.mark.parametrize("number", WIDENED)
+def test_a_further_value_lies_outside_a_band_in_about_9_of_100_cases(number: int) -> None:
+    draw = random.Random(number)
+    outside = 0
+    for _ in range(4000):
+        found = [100 + draw.gauss(0, 1000) for _ in range(number)]  # so wide that the least room does not count
+        low, high = min(found), max(found)
+        band = ReferenceBand(steps=(1,), median=(0.0,), low=(low,), high=(high,))
+        ends = band.at(1, num_seeds=number)
+        assert ends is not None
+        outside += not ends[0] <= 100 + draw.gauss(0, 1000) <= ends[1]
+    assert 0.07 <= outside / 4000 <= 0.11
+
+
+def test_all_stages_of_the_demo_have_curves_of_at_least_three_seeds() -> None:
+    stages = {each.stage: each.num_seeds for each in shipped_references() if each.recipe == "demo"}
+    assert set(stages) == {"tokenizer", "pretrain", "finetune"}
+    assert min(stages.values()) >= 3

@@ -7,8 +7,17 @@ import torch
 
 from infinity.generation.pipeline import Pipeline, load_transformer
 from infinity.jobs.cluster.workers import WorkersConfig
+from infinity.jobs.estimate.estimate import estimate
 from infinity.jobs.training import transformer as train_transformer
+from infinity.scales import custom_schedule
+from infinity.text import TextCondition
+from infinity.tokenizer.saved import load_tokenizer
 from infinity.training.transformer.adapters import AdapterConfig, add_adapters, merged
+from infinity.training.transformer.engine import EngineConfig
+from infinity.transformer import Transformer
+from infinity.transformer.lora import AdapterStack
+from infinity.transformer.lora_files import load_adapter
+from infinity.transformer.quantized import QUANTIZATIONS, Quantization, QuantizedLinear
 from tests.fixtures.tiny_transformer import random_transformer
 from tests.fixtures.toy_training import assert_same
 from tests.fixtures.training_pictures import make_data
@@ -85,6 +94,97 @@ def test_a_stored_state_holds_adapters_only_and_resumes_exactly(
     assert all("lora_" in name for name, _ in whole.state.tensors())
     resumed = train_here(start, resume=tmp_path / "step-00000003")
     assert_same(whole.state, resumed.state)
+
+
+@pytest.mark.parametrize(("base", "dora"), [("int8", False), ("int8", True), ("int4", False)])
+def test_adapters_of_a_quantized_base_learn_and_are_those_of_the_unquantized_one(
+    start: train_transformer.TrainTransformerSpec, tmp_path: Path, base: Quantization, dora: bool
+) -> None:
+    spec = start.replace(
+        adapters=AdapterConfig(rank=4, base=base, dora=dora),
+        optimizer=start.optimizer.replace(learning_rate=1e-2),
+        loop=start.loop.replace(num_steps=40, log_every_steps=1),
+    )
+    made = train_here(spec)
+    losses = [row["loss"] for row in made.state.history]
+    assert sum(losses[-10:]) < 0.99 * sum(losses[:10])
+    assert all("lora_" in name for name, weight in made.state.module.named_parameters() if weight.grad is not None)
+    assert all("lora_" in name for name, _ in made.state.tensors())
+    made.export(str(tmp_path / "model"))
+    assert spec.start_from is not None
+    adapter = load_adapter(str(tmp_path / "adapter"))
+    loaded = load_transformer(spec.start_from)[1]
+    AdapterStack(loaded).set([(adapter, 1.0)])
+    exported = load_transformer(str(tmp_path / "model"))[1].state_dict()
+    for name, value in loaded.state_dict().items():
+        assert torch.equal(value, exported[name]), name
+    plain = load_transformer(spec.start_from)[1].state_dict()
+    assert any(not torch.equal(value, plain[name]) for name, value in exported.items())
+
+
+@pytest.mark.parametrize("base", QUANTIZATIONS)
+def test_gradients_are_those_of_the_restored_weights_which_nothing_keeps(base: Quantization) -> None:
+    quantized, restored = random_transformer(), random_transformer()
+    add_adapters(quantized, AdapterConfig(rank=2, base=base))
+    add_adapters(restored, AdapterConfig(rank=2))
+    maps = dict(quantized.named_modules())
+    with torch.no_grad():
+        for name, module in restored.named_modules():
+            if name.endswith("base_layer"):
+                module.weight.copy_(maps[name].weight)  # type: ignore[operator, union-attr, arg-type]
+        for one, other in zip(trained(quantized), trained(restored), strict=True):
+            other.copy_(one.normal_(0.0, 0.1, generator=torch.Generator().manual_seed(one.numel())))
+    kept: list[tuple[int, ...]] = []
+    schedule = custom_schedule(1.0, last_grid=(4, 4), num_scales=3)
+    text = TextCondition.pack([torch.randn(5, quantized.config.text_channels)])
+    inputs = torch.randn(1, schedule.num_tokens - 1, quantized.config.num_bits)
+
+    def remember(tensor: torch.Tensor) -> torch.Tensor:
+        kept.append(tuple(tensor.shape))
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(remember, lambda tensor: tensor):
+        one = quantized(text, inputs, schedule)
+    other = restored(text, inputs, schedule)
+    torch.testing.assert_close(one, other)
+    for logits in (one, other):
+        logits.square().mean().backward()
+    for first, second in zip(trained(quantized), trained(restored), strict=True):
+        torch.testing.assert_close(first.grad, second.grad, rtol=1e-4, atol=1e-7)
+    restored_shapes = {tuple(m.weight.shape) for m in quantized.modules() if isinstance(m, QuantizedLinear)}
+    assert not restored_shapes & (set(kept) | {shape[::-1] for shape in kept})
+
+
+def trained(model: Transformer) -> list[torch.nn.Parameter]:
+    return [weight for weight in model.parameters() if weight.requires_grad]
+
+
+def test_a_quantized_base_takes_less_memory_in_the_estimate(start: train_transformer.TrainTransformerSpec) -> None:
+    tokenizer = load_tokenizer(start.tokenizer).config
+    wide = start.replace(model=start.model.replace(width=512, num_heads=8, depth=1))
+    found = {
+        base: estimate(wide.replace(adapters=AdapterConfig(rank=4, base=base)), tokenizer=tokenizer)
+        for base in (None, "int4")
+    }
+    blocks = sum(
+        module.weight.numel()
+        for block in Transformer(wide.model).block_modules()
+        for module in block.modules()
+        if isinstance(module, torch.nn.Linear)
+    )
+    plain, small = found[None], found["int4"]
+    assert plain.weights - small.weights == pytest.approx((4 - 5 / 8) * blocks, rel=0.02)
+    assert small.gradients == plain.gradients
+    assert small.device_bytes < plain.device_bytes
+
+
+def test_a_base_of_no_kind_and_a_compiled_one_are_refused(start: train_transformer.TrainTransformerSpec) -> None:
+    with pytest.raises(ValueError, match="quantize: expected int8 or int4, got 'int3'"):
+        AdapterConfig(base="int3")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"engine\.compile: expected false with a quantized base"):
+        start.replace(adapters=AdapterConfig(base="int8"), engine=EngineConfig(compile=True))
+    assert start.digest() == start.replace(adapters=AdapterConfig(rank=4, base=None)).digest()
+    assert start.digest() != start.replace(adapters=AdapterConfig(rank=4, base="int8")).digest()
 
 
 def test_adapters_need_a_model_to_adapt(start: train_transformer.TrainTransformerSpec) -> None:

@@ -1,0 +1,105 @@
+"""Cached keys and values of generation, as they are or in 8 bits per number with a scale per token and head."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch
+from jaxtyping import Float, Int, Int8
+from torch import Tensor
+
+CacheForm = Literal["int8"]
+CACHE_FORMS: tuple[CacheForm, ...] = get_args(CacheForm)
+_LEAST_SCALE = 2.0**-14
+"""Smallest normal number of float16."""
+_LARGEST_SCALE = 65504.0
+
+
+class KeyValueCache:
+    """Keys and values of the scales generated so far; memory for ``capacity`` tokens is taken at the first scale."""
+
+    def __init__(self, capacity: int, form: CacheForm | None = None) -> None:
+        """Start without any token.
+
+        Args:
+            capacity: Number of tokens of all scales.
+            form: Form of the stored numbers; None for that of the keys and values themselves.
+        """
+        self.capacity, self.form = capacity, form
+        self.length = 0
+        self._stored: tuple[Tensor, ...] = ()
+
+    def extend(
+        self, keys: Float[Tensor, "B N M E"], values: Float[Tensor, "B N M E"]
+    ) -> tuple[Float[Tensor, "B N S E"], Float[Tensor, "B N S E"]]:
+        """Store a scale's keys and values and return those of all scales so far, as they were stored."""
+        new = (keys, values) if self.form is None else (*to_int8(keys), *to_int8(values))
+        if self.length == 0:
+            self._stored = tuple(each.new_empty(*each.shape[:2], self.capacity, each.shape[3]) for each in new)
+        end = self.length + keys.shape[2]
+        for stored, each in zip(self._stored, new, strict=True):
+            stored[:, :, self.length : end] = each
+        self.length = end
+        found = [stored[:, :, :end] for stored in self._stored]
+        if self.form is None:
+            return found[0], found[1]
+        return from_int8(found[0], found[1], keys.dtype), from_int8(found[2], found[3], values.dtype)
+
+    def first(self, batch_size: int) -> KeyValueCache:
+        """Return a cache of the first samples, which shares the memory; the old one must not be used any more."""
+        return self._of(tuple(stored[:batch_size] for stored in self._stored))
+
+    def select(self, rows: Int[Tensor, " R"]) -> KeyValueCache:
+        """Return a cache of some samples in memory of its own; a sample may occur several times."""
+        return self._of(tuple(stored[rows] for stored in self._stored))
+
+    def _of(self, stored: tuple[Tensor, ...]) -> KeyValueCache:
+        cache = KeyValueCache(self.capacity, self.form)
+        cache.length, cache._stored = self.length, stored
+        return cache
+
+
+def check_cache_form(name: str | None) -> CacheForm | None:
+    """Return a form by its name; None for that of the keys and values themselves.
+
+    Raises:
+        ValueError: The name is unknown.
+    """
+    for known in CACHE_FORMS:
+        if name == known:
+            return known
+    if name is not None:
+        raise ValueError(f"cache: expected {' or '.join(CACHE_FORMS)}, got {name!r:.80}")
+    return None
+
+
+def to_int8(numbers: Float[Tensor, "B N M E"]) -> tuple[Int8[Tensor, "B N M E"], Float[Tensor, "B N M 1"]]:
+    """Return whole numbers from -127 to 127, and the float16 scale of each token and head that restores the numbers.
+
+    Example:
+        >>> codes, scale = to_int8(torch.tensor([[[[1.0, -0.5, 0.25]]]]))
+        >>> codes.flatten().tolist()
+        [127, -64, 32]
+    """
+    largest = numbers.abs().amax(dim=-1, keepdim=True).float()
+    scale = (largest / 127).clamp(_LEAST_SCALE, _LARGEST_SCALE).half()
+    return (numbers.float() / scale.float()).round().clamp(-127, 127).to(torch.int8), scale
+
+
+def from_int8(
+    codes: Int8[Tensor, "B N S E"], scale: Float[Tensor, "B N S 1"], dtype: torch.dtype
+) -> Float[Tensor, "B N S E"]:
+    """Restore numbers in a data type."""
+    return codes.float().mul_(scale).to(dtype)
+
+
+def bytes_per_token(width: int, num_heads: int, form: CacheForm | None, dtype: torch.dtype) -> int:
+    """Return the bytes of a token's keys and values in one block.
+
+    Args:
+        width: Channels of the block.
+        num_heads: Heads, each of which has a scale of its own.
+        form: Form of the cache.
+        dtype: Data type of keys and values.
+    """
+    return 2 * (width * dtype.itemsize if form is None else width + 2 * num_heads)
