@@ -144,6 +144,8 @@ def _end_of_job(stage: str, spec: JobSpec) -> State[Any]:
             raise
         return Failed(message=_asked_to_end(spec))
     except Exception as error:
+        if meet_stop_request():  # an interrupt in the middle of an import leaves half a module, for example
+            return Failed(message=_asked_to_end(spec))
         logger.exception("%s failed in a way that no job foresees", stage)
         return Failed(message=with_standing(spec, _unforeseen(error)))
 

@@ -146,9 +146,9 @@ def _is_connected() -> bool:
 
 
 def _disconnect() -> None:
-    import ray
-
-    ray.shutdown()
+    ray = sys.modules.get("ray")
+    if ray is not None and hasattr(ray, "shutdown"):  # not where its import was interrupted
+        ray.shutdown()
 
 
 def num_cpus() -> int:
