@@ -3,6 +3,7 @@
 from prefect import flow
 
 from flows.forms.parameters import DatasetForm
+from flows.operations.cancels import explain_cancel
 from flows.operations.reaper import explain_crash
 from flows.records.plan import changed, folder_of, new_plan, save_plan
 from flows.stages.kinds import dataset_stage
@@ -11,11 +12,16 @@ from infinity.jobs.dataset.build import BuildDatasetReport
 from infinity.recipes.runs import RecipeName
 
 
-@flow(name="build-dataset", flow_run_name="{run}: build dataset", on_crashed=[explain_crash])
+@flow(
+    name="build-dataset",
+    flow_run_name="{run}: build dataset",
+    on_crashed=[explain_crash],
+    on_cancellation=[explain_cancel],
+)
 @flow_body
 def build_dataset(
     run: str = "demo",
-    data: str | None = None,
+    data: str | None = "",
     recipe: RecipeName = "demo",
     dataset: DatasetForm = DatasetForm(),  # noqa: B008
 ) -> BuildDatasetReport:
@@ -29,6 +35,6 @@ def build_dataset(
         dataset: What is kept of the pictures.
     """
     folder = folder_of(run)
-    plan = changed(new_plan(recipe, data, folder), {"dataset": dataset.change})
+    plan = changed(new_plan(recipe, data or None, folder), {"dataset": dataset.change})
     save_plan(plan, folder)
     return dataset_stage(plan.dataset)

@@ -8,6 +8,7 @@ from prefect import flow
 from prefect.logging import get_run_logger
 
 from flows.forms.parameters import DatasetForm, EvaluationForm, FinetuneForm, PretrainForm, TokenizerForm
+from flows.operations.cancels import explain_cancel
 from flows.operations.reaper import explain_crash
 from flows.pages.run_page import publish_run
 from flows.records.events import announce_model
@@ -22,11 +23,17 @@ from infinity.recipes.runs import RecipeName
 from infinity.reporting.write import ReportFiles, write_report
 
 
-@flow(name="end-to-end", flow_run_name="{run}: end to end", log_prints=False, on_crashed=[explain_crash])
+@flow(
+    name="end-to-end",
+    flow_run_name="{run}: end to end",
+    log_prints=False,
+    on_crashed=[explain_crash],
+    on_cancellation=[explain_cancel],
+)
 @flow_body
 def end_to_end(
     run: str = "demo",
-    data: str | None = None,
+    data: str | None = "",
     recipe: RecipeName = "demo",
     dataset: DatasetForm = DatasetForm(),  # noqa: B008 - a frozen value, and the form shows its defaults
     tokenizer: TokenizerForm = TokenizerForm(),  # noqa: B008
@@ -52,7 +59,7 @@ def end_to_end(
     folder = folder_of(run)
     forms = _Forms(dataset, tokenizer, pretrain, finetune, evaluation)
     changes: dict[str, Change] = {name: form.change for name, form in forms._asdict().items()}
-    plan = changed(new_plan(recipe, data, folder), changes)
+    plan = changed(new_plan(recipe, data or None, folder), changes)
     announce_plan(plan)
     save_plan(plan, folder)
     is_new = not is_done(plan.finetune)
@@ -63,7 +70,7 @@ def end_to_end(
         finetune=training_stage("finetune", plan.finetune),
         evaluation=evaluation_stage(plan.evaluation),
     )
-    summary = summarize(plan, reports, title=run, command=_command(run, data, recipe, forms))
+    summary = summarize(plan, reports, title=run, command=_command(run, data or None, recipe, forms))
     files = write_report(summary, folder)
     publish_run({"report": files.html, "figures": files.json}, summary, plan)
     if is_new:

@@ -8,6 +8,7 @@ from prefect.context import FlowRunContext
 from prefect.states import Completed
 
 from flows.forms.parameters import EvaluationForm
+from flows.operations.cancels import explain_cancel
 from flows.operations.reaper import explain_crash
 from flows.records.models import newest_model
 from flows.records.plan import change_plan, changed, folder_of, is_begun
@@ -22,11 +23,11 @@ NOTHING = "Skipped"
 DEFAULT_RUN = "demo"
 
 
-@flow(name="evaluate", flow_run_name="{run}: evaluate", on_crashed=[explain_crash])
+@flow(name="evaluate", flow_run_name="{run}: evaluate", on_crashed=[explain_crash], on_cancellation=[explain_cancel])
 @flow_body
 def evaluate(
     run: str = DEFAULT_RUN,
-    model: str | None = None,
+    model: str | None = "",
     evaluation: EvaluationForm = EvaluationForm(),  # noqa: B008
     gate: GateForm = GateForm(),  # noqa: B008
 ) -> State[Any]:
@@ -44,10 +45,10 @@ def evaluate(
         gate: What happens to the model.
     """
     folder = folder_of(run)
-    if model is None and _nobody_named(run) and not is_begun(run):
+    if not model and _nobody_named(run) and not is_begun(run):
         return Completed(name=NOTHING, message=f"nothing to evaluate: there is no run {run!r} yet ({folder})")
     plan = change_plan(run, lambda before: changed(before, {"evaluation": evaluation.change}))
-    wanted = newest_model(plan, folder) if model is None else storage.absolute(model)
+    wanted = storage.absolute(model) if model else newest_model(plan, folder)
     if wanted is None:
         reason = f"nothing to evaluate: no model of run {run!r} is finished yet; train one to evaluate it"
         return Completed(name=NOTHING, message=reason)

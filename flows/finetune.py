@@ -3,6 +3,7 @@
 from prefect import flow
 
 from flows.forms.parameters import DatasetForm, FinetuneForm
+from flows.operations.cancels import explain_cancel
 from flows.operations.reaper import explain_crash
 from flows.records.plan import (
     beginning_with,
@@ -20,12 +21,12 @@ from infinity.jobs.training.base import TrainReport
 from infinity.recipes.runs import EndToEnd
 
 
-@flow(name="finetune", flow_run_name="{run}: finetune", on_crashed=[explain_crash])
+@flow(name="finetune", flow_run_name="{run}: finetune", on_crashed=[explain_crash], on_cancellation=[explain_cancel])
 @flow_body
 def finetune(
     run: str = "demo",
-    data: str | None = None,
-    model: str | None = None,
+    data: str | None = "",
+    model: str | None = "",
     dataset: DatasetForm = DatasetForm(),  # noqa: B008
     transformer: FinetuneForm = FinetuneForm(),  # noqa: B008
 ) -> TrainReport:
@@ -41,17 +42,17 @@ def finetune(
     """
 
     def begin() -> EndToEnd:
-        plan = new_plan("demo", data, folder_of(run))
-        return plan if data is not None else changed(plan, {"dataset": dataset.change})
+        plan = new_plan("demo", data or None, folder_of(run))
+        return plan if data else changed(plan, {"dataset": dataset.change})
 
     def change(before: EndToEnd) -> EndToEnd:
-        plan = before if data is None else with_data(before, data, dataset.change)[1]
-        return changed(plan, {"finetune": lambda spec: transformer.change(beginning_with(spec, model))})
+        plan = with_data(before, data, dataset.change)[1] if data else before
+        return changed(plan, {"finetune": lambda spec: transformer.change(beginning_with(spec, model or None))})
 
-    is_new = model is not None and not is_begun(run)
+    is_new = bool(model) and not is_begun(run)
     before = begin() if is_new else load_plan(run)
     change(before)  # what is wrong is said before a data set is built
-    if data is not None:
+    if data:
         dataset_stage(with_data(before, data, dataset.change)[0])
     elif is_new:
         dataset_stage(before.dataset)

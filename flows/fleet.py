@@ -14,6 +14,7 @@ from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.logging import get_run_logger
 
+from flows.operations.cancels import explain_cancel
 from flows.operations.outage import ANSWER_S
 from flows.operations.reaper import explain_crash
 from flows.pages.comparison_page import publish_comparison
@@ -30,9 +31,9 @@ from infra.settings import settings
 MOST_FAILURES = 20
 
 
-@flow(name="fleet", flow_run_name="fleet", on_crashed=[explain_crash])
+@flow(name="fleet", flow_run_name="fleet", on_crashed=[explain_crash], on_cancellation=[explain_cancel])
 @flow_body
-def fleet(compare: list[str] | None = None) -> int:
+def fleet(compare: tuple[str, ...] | None = ()) -> int:
     """Publish the page of all runs as the artifact "fleet"; return the number of runs.
 
     Args:

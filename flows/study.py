@@ -6,6 +6,7 @@ from typing import Literal
 from prefect import flow
 from prefect.logging import get_run_logger
 
+from flows.operations.cancels import explain_cancel
 from flows.operations.reaper import explain_crash
 from flows.pages.studies import publish_studies
 from flows.stages.stage import flow_body, run_stage
@@ -21,14 +22,14 @@ from infinity.studies.world import World
 from infra.settings import settings
 
 
-@flow(name="study", flow_run_name="{name}: study", on_crashed=[explain_crash])
+@flow(name="study", flow_run_name="{name}: study", on_crashed=[explain_crash], on_cancellation=[explain_cancel])
 @flow_body
 def study(
     name: str = "all",
     size: Literal["mini", "small", "paper"] = "small",
     seeds: str = "0-2",
-    manifest: str | None = None,
-    budget_minutes: float | None = None,
+    manifest: str | None = "",
+    budget_minutes: float | None = 0.0,
 ) -> list[StudyResult]:
     """Test claims of the paper by trainings and evaluations; what is done is not repeated.
 
@@ -37,11 +38,11 @@ def study(
         size: Size of the trainings: mini learns nothing, small takes minutes each, paper needs GPUs.
         seeds: Seeds as numbers and ranges, such as 0-2,7.
         manifest: Manifest of a data set, for the size paper.
-        budget_minutes: Minutes per study after which no further cell begins. Empty: no limit.
+        budget_minutes: Minutes per study after which no further cell begins. 0: no limit.
     """
-    world = World(size, storage.join(storage.absolute(settings().runs), "studies"), manifest)
+    world = World(size, storage.join(storage.absolute(settings().runs), "studies"), manifest or None)
     wanted = [load_study(each) for each in (names() if name == "all" else [name])]
-    budget_s = None if budget_minutes is None else 60 * budget_minutes
+    budget_s = 60 * budget_minutes if budget_minutes else None
     results: list[tuple[StudyResult, str]] = []
     for each in wanted:
         run = StudyRun(study=each, world=world, seeds=parse_seeds(seeds), budget_s=budget_s)

@@ -5,6 +5,7 @@ from pydantic import Field
 
 from flows.forms.form import Form, Positive
 from flows.forms.parameters import EvaluationForm
+from flows.operations.cancels import explain_cancel
 from flows.operations.reaper import explain_crash
 from flows.records.plan import load_plan
 from flows.stages.kinds import sweep_stage
@@ -27,11 +28,11 @@ class GridForm(Form):
     seeds: tuple[int, ...] = Field(default=(0,), description="Numbers from which the seeds of drawings follow.")
 
 
-@flow(name="sweep", flow_run_name="{run}: sweep", on_crashed=[explain_crash])
+@flow(name="sweep", flow_run_name="{run}: sweep", on_crashed=[explain_crash], on_cancellation=[explain_cancel])
 @flow_body
 def sweep(
     run: str = "demo",
-    model: str | None = None,
+    model: str | None = "",
     metric: str = "scene_geneval",
     grid: GridForm = GridForm(),  # noqa: B008
     evaluation: EvaluationForm = EvaluationForm(),  # noqa: B008
@@ -46,6 +47,6 @@ def sweep(
         evaluation: Benchmarks and their sizes, for each setting.
     """
     base = evaluation.change(load_plan(run).evaluation)
-    if model is not None:
+    if model:
         base = base.replace(model=storage.absolute(model))
     return sweep_stage(SweepSpec(output=base.output, base=base, grid=SweepGrid(**grid.model_dump()), metric=metric))

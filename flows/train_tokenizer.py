@@ -3,6 +3,7 @@
 from prefect import flow
 
 from flows.forms.parameters import TokenizerForm
+from flows.operations.cancels import explain_cancel
 from flows.operations.reaper import explain_crash
 from flows.records.plan import change_plan, changed
 from flows.stages.kinds import training_stage
@@ -10,7 +11,12 @@ from flows.stages.stage import flow_body
 from infinity.jobs.training.base import TrainReport
 
 
-@flow(name="train-tokenizer", flow_run_name="{run}: train tokenizer", on_crashed=[explain_crash])
+@flow(
+    name="train-tokenizer",
+    flow_run_name="{run}: train tokenizer",
+    on_crashed=[explain_crash],
+    on_cancellation=[explain_cancel],
+)
 @flow_body
 def train_tokenizer(
     run: str = "demo",

@@ -2,10 +2,12 @@
 
 Prefect's own ``deploy`` makes schedules and automations anew, active, and sets a pool going that was paused. Here a
 schedule that is there keeps its state and its parameters, schedules that a person added stay, an automation that was
-switched off stays off, and a pool is made only where there is none.
+switched off stays off, and a pool is made only where there is none. Nothing is deployed where nothing has changed.
 """
 
 import copy
+import hashlib
+import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ import httpx
 import yaml
 
 from infra.prefect_api import PrefectApi
+from infra.settings import REPOSITORY
 
 Entry = dict[str, Any]
 """Entry for one deployment, from prefect.yaml or from the server."""
@@ -60,10 +63,25 @@ def for_environment(plan: Entry, environment: str) -> Entry:
     return found
 
 
+def version_of(plan: Entry, code: Path = REPOSITORY) -> str:
+    """Return a version that changes with what is deployed: the plan, the code, and where it lies.
+
+    Args:
+        plan: What is deployed.
+        code: Folder of the packages flows and infinity.
+    """
+    found = hashlib.sha256(json.dumps([plan, str(code)], sort_keys=True, default=str).encode())
+    for path in sorted(path for name in ("flows", "infinity") for path in (code / name).rglob("*.py")):
+        found.update(f"{path.relative_to(code)}\0".encode() + path.read_bytes())
+    return found.hexdigest()[:12]
+
+
 def deploy(
     api: PrefectApi, prefect: Callable[..., None], plan: Path, folder: Path, environment: str | None = None
-) -> None:
+) -> bool:
     """Deploy every flow to its pool, and bring the schedules of earlier deployments up to date.
+
+    Deployments carry a version. Where all of them have that of the plan and the code, nothing is done.
 
     Args:
         api: Prefect's API.
@@ -71,6 +89,9 @@ def deploy(
         plan: The file ``prefect.yaml``.
         folder: Folder for the plan as it is deployed.
         environment: Name of an environment of the plan; None for its deployments as they stand.
+
+    Returns:
+        Whether there was anything to deploy.
 
     Raises:
         httpx.HTTPError: The server does not do what it is asked.
@@ -81,16 +102,22 @@ def deploy(
         wanted = for_environment(wanted, environment)
     before = {(entry["entrypoint"], entry["name"]): entry for entry in _asked(api, "POST", "deployments/filter", {})}
     names = [(entry, (entry["entrypoint"], entry["name"])) for entry in wanted["deployments"]]
+    version = version_of(wanted)
+    if all(name in before and before[name]["version"] == version for _, name in names):
+        return False
+    for entry, _ in names:
+        entry["version"] = version
     known = [(entry, before[name]) for entry, name in names if name in before]
     schedules = [(found, entry.pop("schedules", [])) for entry, found in known]
     for entry, found in known:
         _keep_switches(api, entry, found)
+    for found, entries in schedules:  # first: a deploy that is cut off is done again
+        for entry in entries:
+            _update_schedule(api, found, entry)
     deployed = folder / plan.name
     deployed.write_text(yaml.safe_dump(wanted, sort_keys=False), encoding="utf-8")
     prefect("--no-prompt", "deploy", "--all", "--prefect-file", str(deployed))
-    for found, entries in schedules:
-        for entry in entries:
-            _update_schedule(api, found, entry)
+    return True
 
 
 def _keep_switches(api: PrefectApi, entry: Entry, found: Entry) -> None:

@@ -32,6 +32,7 @@ class FlowRunRecord:
         birth: Start time of that process, which tells it from a later one with the same id.
         stage: Stage that the process did last; empty before the first stage.
         folder: Folder of that stage's files.
+        has_spoken: Whether the process has said how the run ended.
     """
 
     flow_run: str
@@ -40,6 +41,7 @@ class FlowRunRecord:
     birth: str
     stage: str = ""
     folder: str = ""
+    has_spoken: bool = False
 
     @property
     def is_alive(self) -> bool:
@@ -84,6 +86,17 @@ def note_stage(stage: str, folder: str) -> None:
     """Record what the flow run of this context is doing now."""
     if (record := _current.get()) is not None:
         _write(replace(record, stage=stage, folder=folder))
+
+
+def record_of(flow_run: str) -> FlowRunRecord | None:
+    """Return the record of a flow run; None where no process of this machine has begun it."""
+    return next((record for record in records() if record.flow_run == flow_run), None)
+
+
+def note_spoken(flow_run: str) -> None:
+    """Record that the process of a flow run has said how the run ended."""
+    if (record := record_of(flow_run)) is not None:
+        _write(replace(record, has_spoken=True))
 
 
 def records(state: Path | None = None) -> list[FlowRunRecord]:

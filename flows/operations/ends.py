@@ -5,6 +5,10 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.objects import FlowRun
+from prefect.exceptions import ObjectNotFound
+
 from infinity import storage
 from infinity.jobs.spec import JobSpec
 from infinity.jobs.training.base import STATE_FOLDER, TrainSpec
@@ -38,3 +42,14 @@ def command(deployment: str, parameters: Mapping[str, Any]) -> str:
     """Return the shell command that starts a run of a deployment again."""
     given = [f"--param {shlex.quote(f'{name}={json.dumps(value)}')}" for name, value in parameters.items()]
     return " ".join(["prefect deployment run", shlex.quote(deployment), *given])
+
+
+def again(client: SyncPrefectClient, run: FlowRun) -> str:
+    """Return how a run goes on, with the command if it is one of a deployment."""
+    if run.deployment_id is None:
+        return GO_ON
+    try:
+        name = f"{client.read_flow(run.flow_id).name}/{client.read_deployment(run.deployment_id).name}"
+    except ObjectNotFound:  # the deployment was deleted meanwhile
+        return GO_ON
+    return f"{GO_ON}: {command(name, run.parameters)}"

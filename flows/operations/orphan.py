@@ -1,10 +1,16 @@
-"""A flow whose worker has died stops itself when its run is cancelled: nobody else is left to stop its process."""
+"""A flow stops itself where nobody else does: its worker has died and its run is cancelled, or its run is suspended.
+
+Prefect lets a suspended flow go on until its next task, for days where a task is a training, while the page says
+"Suspended" and another run gets its place.
+"""
 
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+from prefect.context import FlowRunContext
 
 from flows.operations.other_runs import is_cancelled
 
@@ -13,18 +19,21 @@ PERIOD_S = 10.0
 
 
 @contextmanager
-def stopped_when_cancelled(flow_run: str, *, period_s: float = PERIOD_S) -> Iterator[None]:
-    """Send this process SIGTERM, as its worker would, once its run is cancelled and its worker is gone.
+def stopped_when_unwanted(
+    flow_run: str, *, is_suspended: Callable[[], bool] = lambda: False, period_s: float | None = None
+) -> Iterator[None]:
+    """Send this process SIGTERM once its run is suspended, or cancelled while its worker is gone.
 
     Args:
         flow_run: Id of the run of this process.
-        period_s: Seconds between two looks.
+        is_suspended: Callback that is asked whether the run is suspended.
+        period_s: Seconds between two looks; None: `PERIOD_S`.
     """
     parent, over = os.getppid(), threading.Event()
 
     def watch() -> None:
-        while not over.wait(period_s):
-            if os.getppid() != parent and is_cancelled(flow_run):
+        while not over.wait(PERIOD_S if period_s is None else period_s):
+            if is_suspended() or (os.getppid() != parent and is_cancelled(flow_run)):
                 return os.kill(os.getpid(), signal.SIGTERM)
 
     watcher = threading.Thread(target=watch, daemon=True, name="orphan")
@@ -34,3 +43,12 @@ def stopped_when_cancelled(flow_run: str, *, period_s: float = PERIOD_S) -> Iter
     finally:
         over.set()
         watcher.join()
+
+
+def suspension() -> Callable[[], bool]:
+    """Return a function that tells whether the flow run of this context was suspended meanwhile.
+
+    The engine of the flow hears of it, and ends with that state after the flow's body.
+    """
+    context = FlowRunContext.get()
+    return (lambda: False) if context is None else context.flow_run_suspension_request.is_requested

@@ -29,7 +29,7 @@ from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelled, Crashed
 
-from flows.operations.ends import GO_ON, command, standing
+from flows.operations.ends import GO_ON, again, standing
 from flows.operations.outage import ANSWER_S
 from infra import records
 from infra.records import FlowRunRecord
@@ -84,12 +84,11 @@ def _judge(client: SyncPrefectClient, record: FlowRunRecord) -> str | None:
 
 
 def _add_standing(client: SyncPrefectClient, run: FlowRun, record: FlowRunRecord) -> str | None:
-    """Let the state of a crashed run say where its training stands, and return the new message, if there is one."""
+    """Let the state of a crashed run say where it stands and how it goes on; return the message, if it is new."""
     said = "" if run.state is None else run.state.message or ""
-    stands = _standing(record)
-    if run.state is None or not run.state.is_crashed() or not stands or stands in said:
+    if run.state is None or not run.state.is_crashed() or GO_ON in said:
         return None
-    message = "; ".join(filter(None, [said.rstrip("."), stands, _again(client, run)]))
+    message = "; ".join(filter(None, [said.rstrip("."), _standing(record), again(client, run)]))
     client.set_flow_run_state(run.id, Crashed(message=message), force=True)
     return f"{run.name}: {message}"
 
@@ -127,23 +126,12 @@ def _message(client: SyncPrefectClient, run: FlowRun, record: FlowRunRecord | No
             "restarted"
         )
         stands = _standing(record)
-    return "; ".join(filter(None, [cause, stands, _again(client, run)]))
+    return "; ".join(filter(None, [cause, stands, again(client, run)]))
 
 
 def _standing(record: FlowRunRecord) -> str:
     stands = standing(record.folder) if record.folder else ""
-    return f"{record.stage}: {stands}" if stands else ""
-
-
-def _again(client: SyncPrefectClient, run: FlowRun) -> str:
-    """Return how a run goes on, with the command if it is one of a deployment."""
-    if run.deployment_id is None:
-        return GO_ON
-    try:
-        name = f"{client.read_flow(run.flow_id).name}/{client.read_deployment(run.deployment_id).name}"
-    except ObjectNotFound:  # the deployment was deleted meanwhile
-        return GO_ON
-    return f"{GO_ON}: {command(name, run.parameters)}"
+    return f"{record.stage}: {stands or 'what is finished of it is kept'}" if record.stage else ""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

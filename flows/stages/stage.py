@@ -19,12 +19,13 @@ from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
-from flows.operations.ends import with_standing
-from flows.operations.last_word import leave_last_word
-from flows.operations.orphan import stopped_when_cancelled
+from flows.operations.cancels import leave_last_word, speak_if_never_begun
+from flows.operations.ends import GO_ON, standing, with_standing
+from flows.operations.orphan import stopped_when_unwanted, suspension
 from flows.operations.other_runs import is_over
 from flows.operations.outage import await_server
 from flows.operations.own_output import say_into_own_file
+from flows.operations.stopping import meet_stop_request, stopped_by_signal
 from flows.pages.live import LivePage
 from flows.pages.progress import RunPageSink
 from infinity.jobs.cluster.actors import WorkersError
@@ -34,6 +35,7 @@ from infinity.jobs.registry import Job, job_of
 from infinity.jobs.spec import JobReport, JobSpec, is_done, load_report
 from infinity.jobs.submission.client import SubmissionError, is_job_address
 from infinity.jobs.submission.submit import Watcher, run_as_job
+from infinity.jobs.training.base import TrainSpec
 from infinity.jobs.watching import NoClusterError
 from infinity.training.learner import TrainingError
 from infra.records import note_stage, recorded
@@ -114,6 +116,8 @@ def _run_job(stage: str, spec: JobSpec) -> State[Any]:
 def _end_of_job(stage: str, spec: JobSpec) -> State[Any]:
     logger = get_run_logger()
     try:
+        if meet_stop_request():  # the interrupt came where nobody could hear it
+            return Failed(message=_asked_to_end(spec))
         job = job_of(spec.kind)
         if is_done(spec):
             logger.info("%s was done before; nothing to compute. Its files: %s", stage, spec.folder)
@@ -128,14 +132,28 @@ def _end_of_job(stage: str, spec: JobSpec) -> State[Any]:
     except NoClusterError as error:
         return Failed(message=str(error))  # waiting for an address that never answered helps nobody
     except (ConnectionError, TimeoutError) as error:
+        if meet_stop_request():
+            return Failed(message=_asked_to_end(spec))
         _disconnect()
         return Failed(name=UNREACHABLE, message=with_standing(spec, str(error), may_pass=True))
     except FORESEEN as error:
         logger.debug("%s failed", stage, exc_info=True)
         return Failed(message=with_standing(spec, str(error)))
+    except KeyboardInterrupt:
+        if not meet_stop_request():
+            raise
+        return Failed(message=_asked_to_end(spec))
     except Exception as error:
+        if meet_stop_request():  # an interrupt in the middle of an import leaves half a module, for example
+            return Failed(message=_asked_to_end(spec))
         logger.exception("%s failed in a way that no job foresees", stage)
         return Failed(message=with_standing(spec, _unforeseen(error)))
+
+
+def _asked_to_end(spec: JobSpec) -> str:
+    """Return a sentence about a stage that was asked to end, which names what is kept."""
+    stands = standing(spec.folder) if isinstance(spec, TrainSpec) else "what is finished of it is kept"
+    return f"asked to end; {stands or 'no step of it is stored yet'}; {GO_ON}"
 
 
 def _unforeseen(error: Exception) -> str:
@@ -184,12 +202,14 @@ def flow_body(body: Callable[P, R]) -> Callable[P, R]:
     ``@flow``.
     """
 
+    speak_if_never_begun()
+
     @functools.wraps(body)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
         watched: AbstractContextManager[None] = nullcontext()
         if os.environ.get("PREFECT__FLOW_RUN_ID"):  # a worker has started this process
             say_into_own_file(str(flow_run.id))
-            watched = stopped_when_cancelled(str(flow_run.id))
+            watched = stopped_when_unwanted(str(flow_run.id), is_suspended=suspension())
         with recorded(str(flow_run.id)), watched:
             end = _end_of_flow(lambda: body(*args, **kwargs))
             if await_server() and isinstance(end, State) and end.is_failed():
@@ -201,13 +221,23 @@ def flow_body(body: Callable[P, R]) -> Callable[P, R]:
 
 def _end_of_flow(body: Callable[[], R]) -> R:
     logger = get_run_logger()
-    with ExitStack() as exit_stack:
-        token = _flow_exit.set(exit_stack)
+    with stopped_by_signal():
         try:
-            return body()
+            return _with_one_connection(body)
+        except KeyboardInterrupt:
+            if not meet_stop_request():
+                raise
+            return cast("R", Failed(message=f"asked to end outside of a stage; what is finished is kept; {GO_ON}"))
         except (StageFailed, *FORESEEN) as error:
             logger.debug("the flow failed", exc_info=True)
             logger.error("%s", error)
             return cast("R", Failed(message=str(error)))
+
+
+def _with_one_connection(body: Callable[[], R]) -> R:
+    with ExitStack() as exit_stack:
+        token = _flow_exit.set(exit_stack)
+        try:
+            return body()
         finally:
             _flow_exit.reset(token)

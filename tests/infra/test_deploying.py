@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from infra.deploying import deploy, make_pool
+from infra.deploying import deploy, make_pool, version_of
 from infra.settings import REPOSITORY
 from infra.stack import Stack
 from tests.fixtures.limits import AGES_S
@@ -57,13 +57,15 @@ def test_what_a_person_switched_off_added_or_changed_survives_a_deploy(
     deployed = tmp_path / "deployed"
     deployed.mkdir()
 
-    def deploy_again() -> None:
+    def deploy_again(note: str) -> bool:
+        change(plan, lambda entry: entry.update(description=note))
         server, api = prefect_stack.server_up(), prefect_stack.api(prefect_stack.server_up())
         api.timeout_s = AGES_S
         make_pool(api, lambda *words: prefect_stack._prefect(server, *words), POOL)
-        deploy(api, lambda *words: prefect_stack._prefect(server, *words), plan, deployed)
+        return deploy(api, lambda *words: prefect_stack._prefect(server, *words), plan, deployed)
 
-    deploy_again()
+    assert deploy_again("first")
+    assert not deploy_again("first")  # nothing has changed
     first = schedules(prefect_server)
     assert {cron: schedule["active"] for cron, schedule in first.items()} == {"0 3 * * *": True}
     assert automations(prefect_server) == [("evaluate every new model", True)]
@@ -77,7 +79,7 @@ def test_what_a_person_switched_off_added_or_changed_survives_a_deploy(
     (automation,) = ask(prefect_server, related, method="GET")
     ask(prefect_server, f"automations/{automation['id']}", {"enabled": False}, method="PATCH")
     ask(prefect_server, f"work_pools/{POOL}", {"is_paused": True, "concurrency_limit": 2}, method="PATCH")
-    deploy_again()
+    assert deploy_again("second")
     second = schedules(prefect_server)
     assert second["0 3 * * *"]["id"] == id_
     assert {cron: schedule["active"] for cron, schedule in second.items()} == {"0 3 * * *": False, "30 5 * * *": False}
@@ -90,7 +92,7 @@ def test_what_a_person_switched_off_added_or_changed_survives_a_deploy(
     # that a person paused stays paused.
     change(plan, lambda entry: entry["schedules"][0].update(cron="0 4 * * *"))
     ask(prefect_server, path, {"paused": True}, method="PATCH")
-    deploy_again()
+    assert deploy_again("second")  # with another time
     third = schedules(prefect_server)
     assert {cron: schedule["active"] for cron, schedule in third.items()} == {"0 4 * * *": False, "30 5 * * *": False}
     assert third["0 4 * * *"]["parameters"] == {"run": "mine"}
@@ -99,7 +101,25 @@ def test_what_a_person_switched_off_added_or_changed_survives_a_deploy(
     # So does a schedule that an earlier version made, which had no name.
     ask(prefect_server, f"{path}/schedules/{id_}", method="DELETE")
     ask(prefect_server, f"{path}/schedules", [{"schedule": {"cron": "0 4 * * *", "timezone": "UTC"}, "active": False}])
-    deploy_again()
+    assert deploy_again("fourth")
     fourth = schedules(prefect_server)
     assert fourth["0 4 * * *"]["slug"] == "nightly"
     assert {cron: schedule["active"] for cron, schedule in fourth.items()} == {"0 4 * * *": False, "30 5 * * *": False}
+
+
+def test_the_version_of_what_is_deployed_changes_with_plan_code_and_place(tmp_path: Path) -> None:
+    def code(name: str, text: str) -> Path:
+        place = tmp_path / name / "flows"
+        place.mkdir(parents=True, exist_ok=True)
+        (place / "flow.py").write_text(text, encoding="utf-8")
+        return place.parent
+
+    first = version_of({"deployments": []}, code("a", "x = 1"))
+    assert version_of({"deployments": []}, code("a", "x = 1")) == first
+    assert version_of({"deployments": [{"name": "local"}]}, tmp_path / "a") != first
+    assert version_of({"deployments": []}, code("b", "x = 1")) != first
+    assert version_of({"deployments": []}, code("a", "x = 2")) != first
+    (tmp_path / "a" / "infinity").mkdir()
+    with_file = version_of({"deployments": []}, tmp_path / "a")
+    (tmp_path / "a" / "infinity" / "new.py").touch()
+    assert version_of({"deployments": []}, tmp_path / "a") != with_file

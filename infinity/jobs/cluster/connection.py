@@ -18,7 +18,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from infinity.jobs.cluster import ray_token
-from infinity.jobs.cluster.sessions import apart
+from infinity.jobs.cluster.sessions import apart, own_handler
 from infinity.jobs.watching import ClusterLostError, answering, explained, own_processes, require_cluster, watched
 
 logger = logging.getLogger(__name__)
@@ -45,6 +45,8 @@ LOCAL_ENVIRONMENT = {
     "RAY_worker_register_timeout_seconds": "600",
     "RAY_health_check_timeout_ms": "60000",
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "600",
+    # So long agents of a node look for a head that is gone before they end; that of a local Ray never comes back.
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "15",
 }
 
 
@@ -124,7 +126,8 @@ def _joined(address: str) -> Iterator[None]:
         import ray
 
         try:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+            with own_handler():
+                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         except Exception as error:  # Ray raises several kinds
             if ray_token.is_refusal(error):
                 raise PermissionError(ray_token.refusal(address)) from error
@@ -143,9 +146,9 @@ def _is_connected() -> bool:
 
 
 def _disconnect() -> None:
-    import ray
-
-    ray.shutdown()
+    ray = sys.modules.get("ray")
+    if ray is not None and hasattr(ray, "shutdown"):  # not where its import was interrupted
+        ray.shutdown()
 
 
 def num_cpus() -> int:
@@ -162,7 +165,7 @@ def _start_local(folder: Path, num_cpus: int | None, dashboard: bool, object_sto
         os.environ.setdefault(name, value)
     for attempt in range(1, START_ATTEMPTS + 1):
         try:
-            with apart():
+            with own_handler(), apart():
                 ray.init(
                     address="local",
                     num_cpus=num_cpus,

@@ -10,6 +10,7 @@ import os
 import random
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -53,6 +54,27 @@ def apart() -> Iterator[None]:
         raise
     finally:
         services.ConsolePopen = usual
+
+
+@contextmanager
+def own_handler() -> Iterator[None]:
+    """Around the start of Ray: the handler of SIGTERM stays as it is, where this process has one of its own.
+
+    Ray's handler ends the process. A flow could not tell then that it was cancelled, and would count as crashed. Below
+    Python Ray installs another one, which prints a trace and aborts the process three seconds after the signal.
+    """
+    from ray._private import utils
+
+    usual, own = utils.set_sigterm_handler, signal.getsignal(signal.SIGTERM)
+    is_kept = callable(own) and threading.current_thread() is threading.main_thread()
+    if is_kept:
+        utils.set_sigterm_handler = lambda handler: None
+    try:
+        yield
+    finally:
+        utils.set_sigterm_handler = usual
+        if is_kept:
+            signal.signal(signal.SIGTERM, own)  # again, over the one below Python
 
 
 @contextmanager

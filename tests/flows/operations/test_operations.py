@@ -9,12 +9,13 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from flows.records.plan import load_plan
+from tests.fixtures.bad_ends import OVER, Trial, cancel
 from tests.fixtures.limits import wait_until
 from tests.fixtures.operated import NEVER, Operated, operated_in
 from tests.fixtures.prefect_api import ask
@@ -127,3 +128,39 @@ def test_the_death_of_the_raylet_is_one_sentence_and_the_run_goes_on_from_its_st
     assert operated.state(run)["type"] == "RUNNING"
     ask(operated.server.api_url, f"flow_runs/{run}/set_state", {"state": {"type": "CANCELLING"}})
     operated.wait_for(run, "CANCELLED")
+
+
+def _as_soon_as(*names: str) -> Callable[[Trial], object]:
+    return lambda trial: trial.state()["name"] in names
+
+
+MOMENTS: dict[str, Callable[[Trial], object]] = {
+    "scheduled": lambda trial: True,
+    "pending": _as_soon_as("Pending", "Submitting"),
+    "its process starts": lambda trial: trial.family(),
+    "Python imports": lambda trial: trial.family() and time.sleep(4.0) is None,
+    "running": _as_soon_as("Running"),
+    "its stage begins": lambda trial: trial.folder,
+    "at work": lambda trial: trial.lines(),
+}
+"""When a run is cancelled: as soon as this is true."""
+
+
+@pytest.mark.parametrize("number", range(len(MOMENTS)), ids=list(MOMENTS))
+def test_a_cancel_ends_as_cancelled_whenever_it_comes(operated: Operated, number: int) -> None:
+    moment = list(MOMENTS)[number]
+    trial = Trial(operated, "build-dataset", 1000 + number)
+    wait_until(lambda: MOMENTS[moment](trial) or trial.is_over(), moment)
+    cancel(trial)
+    began = time.monotonic()
+    state = operated.wait_for(trial.run, *OVER)
+    wait_until(lambda: not trial.family(), "the end of all processes of the run", period_s=0.2)
+    alone_s = time.monotonic() - began
+    logger.warning("cancelled when %s: nothing lives after %.1f s: %s", moment, alone_s, state)
+    assert state["type"] == "CANCELLED"
+    time.sleep(10.0)  # the last word comes after the runner's, and nothing begins after it
+    state = trial.state()
+    assert state["type"] == "CANCELLED"
+    assert not trial.family()
+    if trial.folder:
+        assert "start the same again to go on: prefect deployment run build-dataset/local" in state["message"]

@@ -6,12 +6,17 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from uuid import UUID
 
 import pytest
+from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
-from prefect.states import Cancelled, Cancelling, Running
+from prefect.context import FlowRunContext
+from prefect.exceptions import Pause
+from prefect.states import Cancelled, Cancelling, Running, Suspended
 
+from flows.operations import orphan
 from infra.settings import REPOSITORY
 from tests.fixtures.limits import AGES_S
 
@@ -25,11 +30,12 @@ sys.stdin.readline()  # until the worker dies
 FLOW = """
 import signal, sys, time
 from pathlib import Path
-from flows.operations.orphan import stopped_when_cancelled
+from uuid import UUID
+from flows.operations.orphan import stopped_when_unwanted
 
 told = Path(sys.argv[2])
 signal.signal(signal.SIGTERM, lambda *_: (told.with_name("stopped").touch(), sys.exit(0)))
-with stopped_when_cancelled(sys.argv[1], period_s=0.1):
+with stopped_when_unwanted(sys.argv[1], period_s=0.1):
     told.touch()
     while not told.with_name("enough").exists():
         time.sleep(0.05)
@@ -44,6 +50,13 @@ def run_in(state: State) -> str:
         run = client.create_flow_run(fleet)
         client.set_flow_run_state(run.id, state, force=True)
     return str(run.id)
+
+
+def state_of(run: UUID) -> State:
+    with get_client(sync_client=True) as client:
+        found = client.read_flow_run(run).state
+    assert found is not None
+    return found
 
 
 def wait_for(*paths: Path) -> None:
@@ -83,3 +96,33 @@ def test_only_a_cancelled_flow_without_its_worker_stops_itself(
     worker.wait(timeout=AGES_S)
     assert worker.stdin is not None
     worker.stdin.close()
+
+
+def test_a_suspended_flow_stops_at_its_work_and_stays_suspended(
+    prefect_server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Prefect's page says "Suspended" at once; the process works on until its next task."""
+    from flows.stages.stage import flow_body
+
+    runs = list[UUID]()
+
+    @flow(name="suspended")
+    @flow_body
+    def suspended() -> None:
+        context = FlowRunContext.get()
+        assert context is not None
+        assert context.flow_run is not None
+        state = Suspended(timeout_seconds=AGES_S)
+        with get_client(sync_client=True) as client:
+            client.set_flow_run_state(context.flow_run.id, state, force=True)
+        runs.append(context.flow_run.id)
+        context.flow_run_suspension_request.mark_requested(state)  # as Prefect's observer does
+        time.sleep(AGES_S)
+
+    monkeypatch.setenv("PREFECT__FLOW_RUN_ID", "of a worker")  # not before: the end of such a process says a last word
+    monkeypatch.setenv("INFINITY_STATE", str(tmp_path / "state"))
+    monkeypatch.setattr(orphan, "PERIOD_S", 0.1)
+    with pytest.raises(Pause) as raised:
+        suspended()
+    assert raised.value.state.name == "Suspended"
+    assert state_of(runs[0]).name == "Suspended"

@@ -204,3 +204,18 @@ def test_a_state_folder_that_cannot_be_written_ends_no_flow(tmp_path: Path, capl
     with recorded("0123"):
         note_stage("tokenizer", "/runs/tokenizer")
     assert "its run stays 'Running'" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("stage", "said"), [("dataset", "; dataset: what is finished of it is kept"), ("", "")], ids=["a stage", "none"]
+)
+def test_a_crash_in_a_stage_without_steps_or_before_the_first_says_how_it_goes_on(
+    prefect_server: str, tmp_path: Path, stage: str, said: str
+) -> None:
+    process, pid = killed()
+    run = begun(Crashed(message="Process exited with status code: -9."), pid, stage=stage, folder=str(tmp_path))
+    end(process)
+    reap()
+    state = found(run).state
+    assert state is not None
+    assert state.message == f"Process exited with status code: -9{said}; start the same again to go on"

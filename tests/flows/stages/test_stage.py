@@ -1,6 +1,10 @@
 """What a stage shows when it is done, refused or out of reach; the jobs are stand-ins."""
 
+import os
+import signal
 import sys
+import threading
+import time
 import types
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +19,7 @@ from flows.stages.stage import StageResult, flow_body, run_stage
 from infinity.jobs import registry
 from infinity.jobs.progress import Progress, ProgressSink
 from infinity.jobs.spec import JobReport, JobSpec, begin, commit
+from tests.fixtures.limits import AGES_S
 
 pytestmark = [pytest.mark.prefect, pytest.mark.ray]
 
@@ -125,3 +130,103 @@ def test_a_fault_of_ours_keeps_its_trace_in_the_log(
         "count: TypeError: a fault, which no job foresees; the log of this run has its trace"
     )
     assert "infinity doctor" in state.message
+
+
+def _ask_to_end() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _in_python() -> None:
+    _ask_to_end()
+    time.sleep(AGES_S)
+
+
+def _in_ray() -> None:
+    import ray
+
+    def sleep() -> None:
+        time.sleep(5.0)  # short: nobody stops it
+
+    sleeps = ray.remote(num_cpus=0)(sleep).remote()
+    threading.Timer(0.2, _ask_to_end).start()
+    ray.get(sleeps)
+    raise AssertionError("was not interrupted")
+
+
+def _while_the_cluster_breaks_off() -> None:
+    try:
+        _in_python()
+    except KeyboardInterrupt as error:
+        raise ConnectionError("the cluster is gone") from error
+
+
+@pytest.mark.parametrize("where", [_in_python, _in_ray, _while_the_cluster_breaks_off])
+def test_a_stage_that_is_asked_to_end_ends_at_once_with_a_sentence(
+    use_job: Callable[[Run], None], tmp_path: Path, where: Callable[[], None]
+) -> None:
+    calls = list[int]()
+
+    def run(spec: CountSpec, *, progress: ProgressSink) -> CountReport:
+        calls.append(1)
+        where()
+        raise AssertionError("went on")
+
+    use_job(run)
+    state = _flow(str(tmp_path), return_state=True)
+    assert state.is_failed()
+    assert state.message == "count: asked to end; what is finished of it is kept; start the same again to go on"
+    assert len(calls) == 1
+
+
+@flow(name="between")
+@flow_body
+def _between() -> None:
+    _in_python()
+
+
+def test_a_flow_that_is_asked_to_end_outside_of_a_stage_ends_with_a_sentence(prefect_server: str) -> None:
+    state = _between(return_state=True)
+    assert state.is_failed()
+    assert state.message == "asked to end outside of a stage; what is finished is kept; start the same again to go on"
+
+
+def test_a_flow_that_waits_for_its_retry_ends_when_it_is_asked(
+    use_job: Callable[[Run], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(spec: CountSpec, *, progress: ProgressSink) -> CountReport:
+        threading.Timer(1.0, _ask_to_end).start()
+        raise ConnectionError("the cluster is gone")
+
+    use_job(away)
+    monkeypatch.setattr(stage_module._run_job, "retry_delay_seconds", [int(AGES_S), int(AGES_S)])
+    state = _flow(str(tmp_path), return_state=True)
+    assert state.is_failed()
+    assert "asked to end" in str(state.message)
+
+
+def test_a_request_that_was_not_heard_stops_the_next_stage(
+    use_job: Callable[[Run], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An interrupt in a finalizer, or in a callback of C, is printed and lost."""
+    lost = list[int]()
+
+    class Deaf:
+        def __del__(self) -> None:
+            _ask_to_end()
+            time.sleep(0.1)
+
+    def never(spec: CountSpec, *, progress: ProgressSink) -> CountReport:
+        raise AssertionError("began")
+
+    @flow(name="deaf")
+    @flow_body
+    def deaf(output: str) -> StageResult[CountReport]:
+        Deaf()
+        return run_stage("count", CountSpec(output=output), CountReport)
+
+    use_job(never)
+    monkeypatch.setattr(sys, "unraisablehook", lambda _: lost.append(1))
+    state = deaf(str(tmp_path), return_state=True)
+    assert lost
+    assert state.is_failed()
+    assert "count: asked to end" in str(state.message)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -10,7 +12,15 @@ import sys
 import pytest
 
 from infinity.jobs.cluster import sessions
-from infinity.jobs.cluster.sessions import AGENT_PORTS, QUIET_PORTS, apart, known_ports, patient, quiet_ports
+from infinity.jobs.cluster.sessions import (
+    AGENT_PORTS,
+    QUIET_PORTS,
+    apart,
+    known_ports,
+    own_handler,
+    patient,
+    quiet_ports,
+)
 from tests.fixtures.killing import living
 from tests.fixtures.limits import wait_until
 
@@ -111,3 +121,35 @@ def test_ports_that_are_taken_are_not_given(monkeypatch: pytest.MonkeyPatch) -> 
         assert quiet_ports(0) == []
         with pytest.raises(OSError, match=rf"expected 1 free ports .* {port} .* found 0; end other programs"):
             quiet_ports(1)
+
+
+@pytest.mark.parametrize("has_own", [True, False])
+def test_ray_takes_the_handler_of_sigterm_only_from_a_process_without_one(has_own: bool) -> None:
+    from ray._private import utils
+
+    before, rays = signal.getsignal(signal.SIGTERM), lambda *_: None
+    try:
+        own = signal.default_int_handler if has_own else signal.SIG_DFL
+        signal.signal(signal.SIGTERM, own)
+        with own_handler():
+            utils.set_sigterm_handler(rays)
+        assert signal.getsignal(signal.SIGTERM) is (own if has_own else rays)
+        utils.set_sigterm_handler(rays)  # outside of the block Ray does as it likes
+        assert signal.getsignal(signal.SIGTERM) is rays
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_a_handler_that_ray_installs_below_python_does_not_stay() -> None:
+    before, seen = signal.getsignal(signal.SIGTERM), list[int]()
+    try:
+        signal.signal(signal.SIGTERM, lambda number, _: seen.append(number))
+        with own_handler():
+            ignore = ctypes.c_void_p(signal.SIG_IGN)
+            ctypes.CDLL(None).signal(signal.SIGTERM, ignore)  # nothing that Python would know of
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert not seen
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert seen == [signal.SIGTERM]
+    finally:
+        signal.signal(signal.SIGTERM, before)
