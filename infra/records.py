@@ -88,14 +88,14 @@ def note_stage(stage: str, folder: str) -> None:
         _write(replace(record, stage=stage, folder=folder))
 
 
-def record_of(flow_run: str) -> FlowRunRecord | None:
+def run_record(flow_run: str) -> FlowRunRecord | None:
     """Return the record of a flow run; None where no process of this machine has begun it."""
     return next((record for record in records() if record.flow_run == flow_run), None)
 
 
 def note_spoken(flow_run: str) -> None:
     """Record that the process of a flow run has said how the run ended."""
-    if (record := record_of(flow_run)) is not None:
+    if (record := run_record(flow_run)) is not None:
         _write(replace(record, has_spoken=True))
 
 

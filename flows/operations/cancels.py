@@ -18,12 +18,12 @@ from prefect.settings import PREFECT_API_URL
 from flows.operations.ends import GO_ON, again, standing
 from flows.operations.last_word import speak_later
 from flows.operations.outage import ANSWER_S
-from infra.records import FlowRunRecord, note_spoken, record_of
+from infra.records import FlowRunRecord, note_spoken, run_record
 
 
 def explain_cancel(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
     """Say where a cancelled run stands whose own process could not; a hook of every flow."""
-    record = record_of(str(flow_run.id))
+    record = run_record(str(flow_run.id))
     if record is None or not record.has_spoken:
         leave_last_word(str(flow_run.id), of_the_silent(record))
 
@@ -41,7 +41,7 @@ def speak_if_never_begun() -> None:
 
 
 def _speak_if_never_begun(flow_run: str) -> None:
-    record = record_of(flow_run)
+    record = run_record(flow_run)
     if flow_run not in _SPOKEN and (record is None or not (record.has_spoken or record.pid == os.getpid())):
         leave_last_word(flow_run, of_the_silent(record))
 

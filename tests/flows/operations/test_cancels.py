@@ -22,7 +22,7 @@ from flows.operations.cancels import explain_cancel, leave_last_word, of_the_sil
 from flows.operations.ends import GO_ON
 from flows.operations.last_word import say
 from infra import records
-from infra.records import FlowRunRecord, note_spoken, note_stage, record_of, recorded
+from infra.records import FlowRunRecord, note_spoken, note_stage, recorded, run_record
 from infra.settings import REPOSITORY, settings
 from tests.fixtures.limits import AGES_S, wait_until
 
@@ -115,16 +115,16 @@ def test_a_silent_run_tells_what_is_on_record(stage: str, folder: str, said: str
 def test_a_record_of_an_earlier_version_is_read() -> None:
     with recorded("0"):
         pass
-    assert record_of("0") is not None
-    assert record_of("1") is None
+    assert run_record("0") is not None
+    assert run_record("1") is None
     note_spoken("0")
     note_spoken("1")
-    found = record_of("0")
+    found = run_record("0")
     assert found is not None
     assert found.has_spoken
     path = records._path(found)
     path.write_text(path.read_text().replace(', "has_spoken": true', ""))
-    found = record_of("0")
+    found = run_record("0")
     assert found is not None
     assert not found.has_spoken
 
