@@ -224,7 +224,7 @@ def compiled_draw(layout: str, depth: int) -> Figures:
 
         def run(keys: torch.Tensor, values: torch.Tensor, branch: torch.Tensor, *rest: torch.Tensor) -> Any:
             cache = KeyValueCache(span.stop, by_token=True)
-            cache.length, cache._keys, cache._values = span.start, keys, values
+            cache.length, cache._stored = span.start, (keys, values)
             x, pending = draw_block(block, rest, cache, branch)
             return x, pending.branch
 
