@@ -132,8 +132,12 @@ class _Axis:
             ]
             return cls(low / 1.05, high * 1.05, [t for t in candidates if low / 1.05 <= t <= high * 1.05], log=True)
         low = 0.0 if from_zero else low
-        pad = 0.0 if from_zero else 0.04 * (high - low)
-        low, high = (low - pad, high + pad) if high > low else (low - 0.5, high + 0.5)
+        size = max(abs(low), abs(high))
+        if high - low > max(1e-300, 1e-12 * size):
+            pad = 0.0 if from_zero else 0.04 * (high - low)
+        else:  # all alike, but for rounding: no step fits between them
+            pad = max(0.5, 1e-6 * size)
+        low, high = low - pad, high + pad
         step = _round_step((high - low) / 4)
         first = math.ceil(low / step)
         return cls(low, high, [n * step for n in range(first, math.floor(high / step + 1e-9) + 1)], log=False)

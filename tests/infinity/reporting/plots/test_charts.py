@@ -131,6 +131,14 @@ def test_a_ribbon_lies_inside_the_plot_behind_all_lines(
     assert chart.count("polygon") == 1
 
 
+@pytest.mark.parametrize("value", [0.0, 5e-324, -3.0, 1e5, 1e20, -1e200])
+@pytest.mark.parametrize("spread", [0.0, 5e-324])
+def test_values_that_are_all_alike_are_drawn_in_the_middle(value: float, spread: float) -> None:
+    chart = str(line_chart([Series("a", ((0.0, value), (1.0, value + spread)))], title="t"))
+    spots = chart.split('<polyline class="line tone-1" points="')[1].split('"')[0].split()
+    assert [spot.split(",")[1] for spot in spots] == ["50.00", "50.00"]
+
+
 def test_a_ribbon_that_reaches_zero_needs_a_plain_axis() -> None:
     ribbon = Ribbon(((1.0, 0.0),), ((1.0, 2.0),))
     with pytest.raises(ValueError, match="positive"):
