@@ -86,20 +86,25 @@ def line_chart(
     paths += _marks(intervals, x_axis, y_axis)
     y_labels = [f'<span style="top:{y_axis.down(t):.2f}%">{_tick(t)}</span>' for t in y_axis.ticks]
     x_labels = _x_labels(x_axis, names or {})
-    hover = {
-        "x": [x_axis.low, x_axis.high], "y": [y_axis.low, y_axis.high], "log": log, "unit": unit,
-        "lines": [
-            {"label": s.label, "tone": s.tone, "points": [[_short(x), _short(y)] for x, y in s.points]} for s in main
-        ],
-    }  # fmt: skip
+    hover = _hover(main, x_axis, y_axis, log=log, unit=unit)
     return Markup(
         f'<figure class="chart"><figcaption>{escape(title)}{_legend(main)}</figcaption>'
-        f'<div class="frame{" named" if names else ""}" data-chart="{escape(json.dumps(hover))}">'
+        f'<div class="frame{" named" if names else ""}" data-chart="{escape(hover)}">'
         f'<div class="y">{"".join(y_labels)}</div>'
         f'<div class="plot">'
         f'<svg viewBox="0 0 100 100" preserveAspectRatio="none" role="img" aria-label="{escape(title)}">'
         f'{_grid(y_axis)}{"".join(paths)}</svg></div><div class="x">{"".join(x_labels)}</div></div></figure>'
     )
+
+
+def _hover(lines: Sequence[Series], x_axis: _Axis, y_axis: _Axis, *, log: bool, unit: str) -> str:
+    """Return as JSON what the page's script needs to tell the values under the pointer."""
+    told = [
+        {"label": line.label, "tone": line.tone, "points": [[_short(x), _short(y)] for x, y in line.points]}
+        for line in lines
+    ]
+    axes = {"x": [x_axis.low, x_axis.high], "y": [y_axis.low, y_axis.high], "log": log}
+    return json.dumps({**axes, "unit": unit, "lines": told})
 
 
 def interval(value: float, low: float | None, high: float | None) -> Markup:

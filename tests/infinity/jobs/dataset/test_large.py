@@ -28,6 +28,7 @@ from infinity.perception.detection.image_classifier import ImageClassifier, Wate
 from infinity.perception.language.captioner import CaptionerConfig
 from infinity.perception.similarity import ClipSimilarityConfig
 from tests.fixtures.drawn_sets import drawing, encoded_again
+from tests.fixtures.failing_writes import stopped_until_done
 from tests.fixtures.pictures_on_disk import encoded
 from tests.fixtures.tiny_networks import write_clip, write_image_classifier, write_llava
 
@@ -160,21 +161,9 @@ def test_a_build_that_is_stopped_on_the_way_ends_as_a_quiet_one(
 ) -> None:
     pictures = source(tmp_path / "in", 8)
     quiet = built(spec(pictures, tmp_path / "quiet", partitions=2))
-    write, limit, done, stops, manifest = storage.write_bytes, 3, 0, 0, None
-
-    def failing(uri: str, data: Any, **more: Any) -> None:
-        nonlocal done
-        if done >= limit:
-            raise OSError(f"{uri}: the disk went away")
-        done += 1
-        write(uri, data, **more)
-
-    monkeypatch.setattr(storage, "write_bytes", failing)
-    while manifest is None:
-        try:
-            manifest = built(spec(pictures, tmp_path / "stopped", partitions=2))
-        except OSError:
-            stops, limit = stops + 1, limit + 17
+    manifest, stops = stopped_until_done(
+        monkeypatch, lambda: built(spec(pictures, tmp_path / "stopped", partitions=2)), first=3, more=17
+    )
     assert stops >= 5
     assert storage.read_bytes(manifest.uri) == storage.read_bytes(quiet.uri)
 

@@ -27,6 +27,7 @@ from infinity.jobs.dataset.build import BuildDatasetSpec, run
 from infinity.jobs.dataset.parent_parts import ParentRows, group_numbers, staying_shards
 from infinity.jobs.dataset.partitioned import DECISIONS_FOLDER, chunks_of
 from tests.fixtures.drawn_sets import drawing
+from tests.fixtures.failing_writes import stopped_until_done
 from tests.fixtures.pictures_on_disk import encoded
 
 FILTERS = FilterConfig(min_contrast=None)
@@ -143,21 +144,12 @@ def test_a_next_version_that_is_stopped_on_the_way_ends_as_a_quiet_one(
     firsts = [built(spec(tmp_path / name, source=str(pictures))) for name in ("quiet", "stopped")]
     changes = grown(firsts[0], tmp_path)
     quiet = built(spec(tmp_path / "quiet", parent=firsts[0].uri, partitions=2, **changes))
-    write, limit, done, stops, manifest = storage.write_bytes, 5, 0, 0, None
-
-    def failing(uri: str, data: Any, **more: Any) -> None:
-        nonlocal done
-        if done >= limit:
-            raise OSError(f"{uri}: the disk went away")
-        done += 1
-        write(uri, data, **more)
-
-    monkeypatch.setattr(storage, "write_bytes", failing)
-    while manifest is None:
-        try:
-            manifest = built(spec(tmp_path / "stopped", parent=firsts[1].uri, partitions=2, **changes))
-        except OSError:
-            stops, limit = stops + 1, limit + 23
+    manifest, stops = stopped_until_done(
+        monkeypatch,
+        lambda: built(spec(tmp_path / "stopped", parent=firsts[1].uri, partitions=2, **changes)),
+        first=5,
+        more=23,
+    )
     assert stops >= 3
     assert storage.read_bytes(manifest.uri) == storage.read_bytes(quiet.uri)
 
