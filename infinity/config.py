@@ -9,14 +9,16 @@ import json
 import math
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar
 
 from infinity.strict_json import MAX_WHOLE_NUMBER, ConfigError, parse_json
 
-__all__ = ["Config", "ConfigError", "digest_of", "parse_json"]
+__all__ = ["Config", "ConfigError", "digest_of", "one_of", "parse_json"]
+
+Name = TypeVar("Name", bound=str)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,6 +104,20 @@ class Config:
     def replace(self, **changes: Any) -> Self:
         """Return the value with some fields changed, checked again."""
         return dataclasses.replace(self, **changes)
+
+
+def one_of(name: str | None, known: Sequence[Name], where: str) -> Name | None:
+    """Return the one of some names that a text is; None for None.
+
+    Raises:
+        ValueError: The text is none of them; the message begins with ``where``.
+    """
+    if name is None:
+        return None
+    for each in known:
+        if name == each:
+            return each
+    raise ValueError(f"{where}: expected {' or '.join(known)}, got {name!r:.80}")
 
 
 def digest_of(data: Any) -> str:

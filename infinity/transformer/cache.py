@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float, Int, Int8
 from torch import Tensor
 
+from infinity.config import one_of
+
 CacheForm = Literal["int8"]
 CACHE_FORMS: tuple[CacheForm, ...] = get_args(CacheForm)
 _LEAST_SCALE = 2.0**-14
@@ -77,12 +79,7 @@ def check_cache_form(name: str | None) -> CacheForm | None:
     Raises:
         ValueError: The name is unknown.
     """
-    for known in CACHE_FORMS:
-        if name == known:
-            return known
-    if name is not None:
-        raise ValueError(f"cache: expected {' or '.join(CACHE_FORMS)}, got {name!r:.80}")
-    return None
+    return one_of(name, CACHE_FORMS, "cache")
 
 
 def to_int8(numbers: Float[Tensor, "B N M E"]) -> tuple[Int8[Tensor, "B N M E"], Float[Tensor, "B N M 1"]]:

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from infinity.config import one_of
 from infinity.transformer.model import Transformer
 
 Quantization = Literal["int8", "int4"]
@@ -116,12 +117,7 @@ def check_quantization(name: str | None) -> Quantization | None:
     Raises:
         ValueError: The name is unknown.
     """
-    for known in QUANTIZATIONS:
-        if name == known:
-            return known
-    if name is not None:
-        raise ValueError(f"quantize: expected {' or '.join(QUANTIZATIONS)}, got {name!r:.80}")
-    return None
+    return one_of(name, QUANTIZATIONS, "quantize")
 
 
 def weight_bytes(module: nn.Module) -> int:
