@@ -8,7 +8,7 @@ from pathlib import Path
 import typer
 
 from benchmarks.layouts.cases import outcome
-from benchmarks.layouts.odd import ALL_LAYOUTS
+from benchmarks.layouts.labelled import ALL_LAYOUTS
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from benchmarks.layouts.cases import LAYOUTS, Layout
+from benchmarks.layouts.cases import Layout
 from benchmarks.layouts.writers import (
     NAMES,
     TEXTS,
@@ -30,7 +30,7 @@ _QUOTED = "".join(f'{name},"{text},\nand more"\n' for name, text in zip(NAMES, T
 _COMPOSED, _APART = (unicodedata.normalize(form, "é") for form in ("NFC", "NFD"))
 
 
-def _files(files: Mapping[str, str | bytes], names: Sequence[str] = NAMES) -> Callable[[Path], None]:
+def files_beside(files: Mapping[str, str | bytes], names: Sequence[str] = NAMES) -> Callable[[Path], None]:
     """Return a function that writes pictures, and files of any kind."""
 
     def make(folder: Path) -> None:
@@ -46,7 +46,7 @@ def _by_name(form: str) -> dict[str, str]:
     return {form.format(i): text for i, text in enumerate(TEXTS)}
 
 
-def _tar(members: Sequence[tuple[str, bytes]]) -> Callable[[Path], None]:
+def members_of(members: Sequence[tuple[str, bytes]]) -> Callable[[Path], None]:
     """Return a function that writes a shard of these members."""
 
     def make(folder: Path) -> None:
@@ -93,23 +93,24 @@ _PLACES = [{"image": {"bytes": None, "path": name}, "text": text} for name, text
 
 ODD: tuple[Layout, ...] = (
     Layout("caption files in other case", beside(("0.png", "1.png", "2.png"), _by_name("{}.TXT"))),
-    Layout("caption files of names in other case", _files({"a.txt": "one", "B.TXT": "two"}, ("A.png", "b.png")),
+    Layout("caption files of names in other case", files_beside({"a.txt": "one", "B.TXT": "two"}, ("A.png", "b.png")),
            rows=2, kept=2, captions=2),
-    Layout("twins that differ in case alone", _files({"a.txt": "one", "A.txt": "two"}, ("a.png", "A.png")),
+    Layout("twins that differ in case alone", files_beside({"a.txt": "one", "A.txt": "two"}, ("a.png", "A.png")),
            rows=2, kept=2, captions=2),
-    Layout("twins of which one has a caption", _files({"a.txt": "one"}, ("a.png", "A.png")),
+    Layout("twins of which one has a caption", files_beside({"a.txt": "one"}, ("a.png", "A.png")),
            rows=2, kept=1, captions=1),
-    Layout("caption files with composed accents", _files({f"{_COMPOSED}.txt": "one"}, (f"{_APART}.png",)),
+    Layout("caption files with composed accents", files_beside({f"{_COMPOSED}.txt": "one"}, (f"{_APART}.png",)),
            rows=1, kept=1, captions=1),
-    Layout("captions in a folder beside the pictures", _files(_by_name("captions/{}.txt"), _IN)),
-    Layout("captions in a folder below the pictures", _files(_by_name("text/{}.caption"))),
+    Layout("captions in a folder beside the pictures", files_beside(_by_name("captions/{}.txt"), _IN)),
+    Layout("captions in a folder below the pictures", files_beside(_by_name("text/{}.caption"))),
     Layout("captions beside two folders of pictures",
-           _files({"captions/0.txt": "a"}, ("a/0.png", "b/0.png")), rows=3, refused="no captions at all"),
-    Layout("caption files that are JSON texts", _files({f"{i}.json": json.dumps(t) for i, t in enumerate(TEXTS)})),
+           files_beside({"captions/0.txt": "a"}, ("a/0.png", "b/0.png")), rows=3, refused="no captions at all"),
+    Layout("caption files that are JSON texts",
+           files_beside({f"{i}.json": json.dumps(t) for i, t in enumerate(TEXTS)})),
     Layout("caption files that are JSON lists",
-           _files({f"{i}.json": json.dumps([t, t + " too"]) for i, t in enumerate(TEXTS)}), captions=6),
+           files_beside({f"{i}.json": json.dumps([t, t + " too"]) for i, t in enumerate(TEXTS)}), captions=6),
     Layout("caption files in UTF-16 without a mark",
-           _files({f"{i}.txt": t.encode("utf-16-le") for i, t in enumerate(TEXTS)})),
+           files_beside({f"{i}.txt": t.encode("utf-16-le") for i, t in enumerate(TEXTS)})),
     Layout("CSV in UTF-16 without a mark", table("x.csv", separated(rows_of()).encode("utf-16-be"))),
     Layout("CSV in UTF-32", table("x.csv", separated(rows_of()).encode("utf-32"))),
     Layout("CSV that names its separator", table("x.csv", "sep=;\n" + separated(rows_of(), ";"))),
@@ -145,8 +146,8 @@ ODD: tuple[Layout, ...] = (
     Layout("names from the folder above", table("x.csv", _moved("sets/cats/"), _IN)),
     Layout("names of a folder that is not here", table("x.csv", _moved("/home/them/"), ("val/0.png", "val/1.png")),
            rows=5, kept=0, captions=0),
-    Layout("pictures as base64", _files({"x.jsonl": lines(rows_of("image", "text", _ENCODED))}, ())),
-    Layout("pictures as data addresses", _files(
+    Layout("pictures as base64", files_beside({"x.jsonl": lines(rows_of("image", "text", _ENCODED))}, ())),
+    Layout("pictures as data addresses", files_beside(
         {"x.jsonl": lines(rows_of("image", "text", [f"data:image/png;base64,{text}" for text in _ENCODED]))}, ())),
     Layout("Parquet, base64", parquet({"image": _ENCODED, "text": TEXTS})),
     Layout("Parquet, columns with numbers", parquet(
@@ -157,14 +158,12 @@ ODD: tuple[Layout, ...] = (
     Layout("Parquet, conversations of two", parquet(
         {"image": [picture(i) for i in range(3)], "texts": [[{"user": "what?", "assistant": t}] for t in TEXTS]})),
     Layout("Arrow with names of a cache", _cached, rows=5),
-    Layout("webdataset with several dots", _tar(_samples("img.v1.{}"))),
-    Layout("webdataset with lists in JSON", _tar(_samples("{}", "json"))),
-    Layout("webdataset with HEIC", _tar([("0.heic", b"\0\0\0\x18ftypheic" + bytes(40)), ("0.txt", b"x"),
+    Layout("webdataset with several dots", members_of(_samples("img.v1.{}"))),
+    Layout("webdataset with lists in JSON", members_of(_samples("{}", "json"))),
+    Layout("webdataset with HEIC", members_of([("0.heic", b"\0\0\0\x18ftypheic" + bytes(40)), ("0.txt", b"x"),
                                          *_samples("s{}")]), rows=4),
-    Layout("packed image folder", _tar([("0.png", picture(0)), ("metadata.jsonl", lines(rows_of()[:1]).encode()),
+    Layout("packed image folder", members_of([("0.png", picture(0)), ("metadata.jsonl", lines(rows_of()[:1]).encode()),
                                         *_samples("s{}")]), rows=5),
-    Layout("file that is no source", _files({"x.rar": b"Rar!"}, ()), source="x.rar",
+    Layout("file that is no source", files_beside({"x.rar": b"Rar!"}, ()), source="x.rar",
            refused="x.rar: a file that is no source; unpack it first"),
 )  # fmt: skip
-
-ALL_LAYOUTS = LAYOUTS + ODD

@@ -37,6 +37,7 @@ UnreadableReason = Literal[
     "bad_row",
     "bad_file",
     "row_too_large",
+    "labels",
     "outside_source",
     "unsafe_member",
     "bad_response",

@@ -17,6 +17,7 @@ from infinity.data.sources.columns import SourceColumns
 from infinity.data.sources.encodings import decoded
 from infinity.data.sources.fence import Slice
 from infinity.data.sources.file_names import folded, is_picture
+from infinity.data.sources.label_files import labels_in_object, labels_in_text
 from infinity.data.sources.samples import CaptionChoice, Record
 
 TEXT_ENDINGS = ("txt", "text", "caption")
@@ -28,22 +29,30 @@ FOLDERS = ("captions", "caption", "texts", "text", "txt", "prompts", "descriptio
 
 
 def fields_of(parts: Iterable[tuple[str, bytes]], columns: SourceColumns) -> dict[str, Any]:
-    """Return the columns of a row whose captions lie in files of their own.
+    """Return the columns of a row whose captions lie in files of their own; boxes and outlines are passed over.
 
     Args:
         parts: Name and content of each file; a name ends with one of ``ENDINGS``.
         columns: Names of columns.
 
     Raises:
-        UnreadableError: A file is not what its ending says.
+        UnreadableError: A file is not what its ending says, or there are boxes or outlines and no caption.
     """
     fields: dict[str, Any] = {}
     texts: list[str] = []
+    labels = ""
     for name, data in parts:
         if ending_of(name) == "json":
-            fields.update(_object(name, data, columns.caption or "text"))
+            found = _object(name, data, columns.caption or "text")
+            fields.update(found)
+            kind = labels_in_object(found)
+        elif kind := labels_in_text(text := text_of(name, data)):
+            pass
         else:
-            texts.append(text_of(name, data))
+            texts.append(text)
+        labels = labels or (f"{name}: labels ({kind}), no caption" if kind else "")
+    if labels and not any(map(str.strip, texts)) and not columns.longs(fields) and not columns.shorts(fields):
+        raise UnreadableError("labels", labels)
     if texts:  # a caption of its own counts more than what the JSON repeats
         fields = {name: value for name, value in fields.items() if name not in columns.shorts(fields)}
         fields[columns.caption or "text"] = texts[::-1]  # the last one counts most

@@ -7,6 +7,7 @@ beside a picture, or a file that is not read. So nothing is left out in silence.
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,9 +17,10 @@ from typing import Any
 from infinity import storage
 from infinity.data.sources.caption_files import CaptionFiles, ending_of
 from infinity.data.sources.columnar.arrow import ENDINGS as ARROW_ENDINGS
-from infinity.data.sources.columns import SourceColumns
+from infinity.data.sources.columns import HOW_TO_NAME, SourceColumns, shown
 from infinity.data.sources.encodings import decoded
 from infinity.data.sources.file_names import is_picture
+from infinity.data.sources.label_files import LABELS, labels_in_text
 from infinity.data.sources.tables.caption_lists import list_form
 from infinity.data.sources.webdataset import SHARD_ENDINGS
 
@@ -40,6 +42,16 @@ _MAX_LISTS = 64
 """Texts without a picture that are looked into, since one of them may be a list of captions."""
 
 PACKED = (".zip", ".rar", ".7z", ".gz", ".bz2", ".xz", ".zst")
+_PACKED_PART = re.compile(r"\.(?:z\d\d|r\d\d|zip\.\d{3}|7z\.\d{3}|tar\.\d{3})$")
+_REWRITE = "write its pictures and captions as webdataset shards or Parquet first"
+_ADVICE = {
+    (".tfrecord", ".tfrecords", ".mdb", ".lmdb", ".h5", ".hdf5", ".npz", ".npy", ".beton", ".rec", ".mat"): _REWRITE,
+    (".pkl", ".pickle", ".pt", ".pth", ".bin"): f"never opened, since it may hold a program; {_REWRITE}",
+    (".xlsx", ".xls", ".ods", ".db", ".sqlite", ".sqlite3"): "save its table as CSV in UTF-8 first",
+    (".mp4", ".mov", ".mkv", ".webm", ".avi"): "a film; save its pictures first",
+    (".cr2", ".cr3", ".nef", ".arw", ".dng", ".raf", ".orf", ".psd", ".svg", ".exr", ".ico", ".tga", ".ppm", ".dds"):
+        "a picture of a form that is not read; save it as PNG or JPEG",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,16 +95,19 @@ class FolderFiles:
     not_read: list[tuple[str, str]] = field(default_factory=list)
 
     @classmethod
-    def of(cls, files: tuple[str, ...], columns: SourceColumns, kind: Callable[[str], str]) -> FolderFiles:
+    def of(
+        cls, files: tuple[str, ...], columns: SourceColumns, kind: Callable[[str], str], captions: CaptionFiles
+    ) -> FolderFiles:
         """Sort the files of a folder.
 
         Args:
             files: URIs of all files.
             columns: Names of columns.
             kind: Function that tells the kind of a file that is a source itself, see ``Opening.kind``.
+            captions: Caption files of the folder's pictures.
         """
         sorted_files = cls()
-        sorting = _Sorting(files, columns, kind, sorted_files)
+        sorting = _Sorting(files, columns, kind, captions, sorted_files)
         for file in files:
             sorting.add(file)
         return sorted_files
@@ -106,15 +121,34 @@ class FolderFiles:
             examples.setdefault(why, file[start:])
         return tuple(NotRead(why=why, number=number, example=examples[why]) for why, number in numbers.items())
 
+    def what_is_missing(self, files: tuple[str, ...]) -> str:
+        """Return why a folder of these files is no source."""
+        if self.pictures:
+            return (
+                f"no captions at all: found {len(self.pictures)} pictures but no {' or '.join(METADATA_NAMES)}, "
+                "and no .txt, .caption or .json of their names"
+            )
+        tables = [file for file in files if file.lower().endswith(LINES)]
+        if tables and (fields := first_fields(tables[0])):
+            return f"{storage.name(tables[0])} names no picture: found {shown(fields)}; {HOW_TO_NAME}"
+        return (
+            f"found {len(files)} files, but no pictures and no table of pictures, for example {storage.name(files[0])}"
+        )
+
 
 class _Sorting:
     def __init__(
-        self, files: tuple[str, ...], columns: SourceColumns, kind: Callable[[str], str], into: FolderFiles
+        self,
+        files: tuple[str, ...],
+        columns: SourceColumns,
+        kind: Callable[[str], str],
+        captions: CaptionFiles,
+        into: FolderFiles,
     ) -> None:
         self._columns, self._kind, self._into = columns, kind, into
         self._metadata = frozenset(_metadata(files))
         self._beside = _beside(files)
-        self._captions = CaptionFiles(files)
+        self._captions = captions
         self._lists = 0
         into.tables.extend(_metadata(files))
 
@@ -173,7 +207,9 @@ class _Sorting:
 
     def _list(self, file: str) -> None:
         self._lists += 1
-        if self._lists <= _MAX_LISTS and list_form(file, self._columns) is not None:
+        if self._lists <= _MAX_LISTS and _holds_labels(file):
+            self._into.not_read.append((file, LABELS))
+        elif self._lists <= _MAX_LISTS and list_form(file, self._columns) is not None:
             self._source(file, self._into.lists)
         else:
             self._into.not_read.append((file, "texts without a picture of their name"))
@@ -201,10 +237,35 @@ def _ends(file: str, ending: str) -> bool:
     return file.lower().endswith(ending)
 
 
+def _holds_labels(file: str) -> bool:
+    try:
+        start = storage.read_bytes(file, start=0, length=_HEAD_BYTES)
+    except storage.StorageError:
+        return False
+    text = decoded(start, "replace")
+    return bool(labels_in_text(text if len(start) < _HEAD_BYTES else text.rpartition("\n")[0]))
+
+
+def advice(file: str) -> str:
+    """Return what to do with a file that is no source, by its name; empty where nobody knows."""
+    name = storage.name(file).lower()
+    if name.endswith(PACKED) or _PACKED_PART.search(name):
+        return "unpack it first"
+    for endings, what in _ADVICE.items():
+        if any(ending in name if ending == ".tfrecord" else name.endswith(ending) for ending in endings):
+            return what
+    return ""
+
+
 def _why_not(file: str) -> str:
     ending = ending_of(file) if "." in storage.name(file) else ""
-    if file.lower().endswith(PACKED):
+    what = advice(file)
+    if what == "unpack it first":
         return f"packed files (.{ending}), which must be unpacked first"
+    if what:
+        return f".{ending} files ({what})"
+    if ending == "xml":
+        return LABELS
     return f".{ending} files, which are no part of a source" if ending else "files without ending"
 
 

@@ -30,6 +30,7 @@ from infinity.data.sources.folder_files import (
     is_document,
     is_shard,
 )
+from infinity.data.sources.label_files import MASKS, masks_among
 from infinity.data.sources.quarantine import QuarantineSlice, num_quarantined
 from infinity.data.sources.samples import CaptionChoice, Record, SourceError
 from infinity.data.sources.tables.caption_lists import list_form, list_rows
@@ -141,8 +142,8 @@ class Opening:
         Raises:
             SourceError: No file can be read, or nothing in it is known.
         """
-        sorted_files = FolderFiles.of(files, self.columns, self.kind)
         reading = _Reading(self, uri, files)
+        sorted_files = FolderFiles.of(files, self.columns, self.kind, reading.captions)
         reading.tables(sorted_files.tables)
         for group in (sorted_files.shards, sorted_files.columnar, sorted_files.lists):
             reading.files(group)
@@ -233,7 +234,9 @@ class _Reading:
         self._kinds: list[str] = []
         self._errors: list[SourceError] = []
         self._named: set[str] = set()
-        self._captions = CaptionFiles(files)
+        self._masks = masks_among(files)
+        self._unread_masks: list[str] = []
+        self.captions = CaptionFiles(file for file in files if file not in self._masks)
         self._names = FileNames(files)
         self._num_joined = 0
         self._variant = ""
@@ -280,7 +283,7 @@ class _Reading:
                 other[image] = found
             self._named.add(posixpath.normpath(found))
             repeated.add(record, found)
-            if not (record.caption or "").strip() and (files := self._captions.of(found)):
+            if not (record.caption or "").strip() and (files := self.captions.of(found)):
                 captions[found] = captions[image] = files
         if other:
             piece, self._variant = Renamed(piece, other), "names"
@@ -328,7 +331,9 @@ class _Reading:
     def pictures(self, pictures: Sequence[str]) -> None:
         """Add the pictures that no table names, with captions that lie beside them."""
         rest = [file for file in pictures if posixpath.normpath(file) not in self._named]
-        if not self._kinds and not any(map(self._captions.of, rest)):
+        self._unread_masks = [file for file in rest if file in self._masks]
+        rest = [file for file in rest if file not in self._masks]
+        if not self._kinds and not any(map(self.captions.of, rest)):
             return  # a folder of pictures without any captions is no source
         if rest and not self._kinds:
             self._kinds.append("image folder")
@@ -336,7 +341,7 @@ class _Reading:
         for first in range(0, len(rest), self._how.rows_per_slice):
             uris = tuple(rest[first : first + self._how.rows_per_slice])
             piece = FilesSlice(uris, tuple(uri[start:] for uri in uris), self._row + first)
-            captions = {uri: files for uri in uris if (files := self._captions.of(uri))}
+            captions = {uri: files for uri in uris if (files := self.captions.of(uri))}
             self._slices.append(self._with_captions(FencedSlice(piece, self._how.roots), captions))
         self._row += len(rest)
 
@@ -354,9 +359,10 @@ class _Reading:
         links = and_links(outside)
         if self._errors and not self._kinds:
             raise self._errors[0]
+        sorted_files.not_read.extend((mask, MASKS) for mask in self._unread_masks)
         not_read = sorted_files.unread(self._uri)
         if not self._kinds:
-            found = _what_is_missing(self._files, sorted_files)
+            found = sorted_files.what_is_missing(self._files)
             raise SourceError(f"{self._uri}: {found}{links}{_not_read_too(not_read)}; {EXPECTED}")
         not_read = (*self._joined_rows(), *not_read)
         start = len(self._uri.rstrip("/")) + 1
@@ -384,15 +390,3 @@ def _not_read_too(not_read: Sequence[NotRead]) -> str:
     told = "; ".join(str(each) for each in not_read[:_MAX_TOLD])
     more = f"; and {len(not_read) - _MAX_TOLD} further kinds" if len(not_read) > _MAX_TOLD else ""
     return f"; not read: {told}{more}" if told else ""
-
-
-def _what_is_missing(files: tuple[str, ...], sorted_files: FolderFiles) -> str:
-    if sorted_files.pictures:
-        return (
-            f"no captions at all: found {len(sorted_files.pictures)} pictures but no {' or '.join(METADATA_NAMES)}, "
-            "and no .txt, .caption or .json of their names"
-        )
-    tables = [file for file in files if file.lower().endswith(LINES)]
-    if tables and (fields := first_fields(tables[0])):
-        return f"{storage.name(tables[0])} names no picture: found {shown(fields)}; {HOW_TO_NAME}"
-    return f"found {len(files)} files, but no pictures and no table of pictures, for example {storage.name(files[0])}"

@@ -19,7 +19,7 @@ from infinity.config import digest_of
 from infinity.data.sources.columns import SourceColumns
 from infinity.data.sources.fence import Slice, fenced
 from infinity.data.sources.file_names import PICTURE_ENDINGS
-from infinity.data.sources.folder_files import FILES, PACKED, TABLES
+from infinity.data.sources.folder_files import FILES, TABLES, advice
 from infinity.data.sources.forms import EXPECTED, URL_LIST, Opening, Source, and_links
 from infinity.data.sources.samples import CaptionChoice, Record, SourceError
 from infinity.scenes.drawing import ScenesConfig, training_scene
@@ -183,8 +183,8 @@ def _check_folder(uri: str) -> None:
     """Refuse a file that is no source; whether a bucket has such a folder is seen when it is listed."""
     path = storage.local_path(uri)
     if path is not None and path.is_file():
-        packed = "; unpack it first" if uri.lower().endswith(PACKED) else ""
-        raise SourceError(f"{uri}: a file that is no source{packed}; {EXPECTED}")
+        what = advice(uri)
+        raise SourceError(f"{uri}: a file that is no source{f'; {what}' if what else ''}; {EXPECTED}")
 
 
 def _version(uri: str) -> tuple[int, str]:

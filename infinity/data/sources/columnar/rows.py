@@ -8,7 +8,7 @@ fetch have their reason in the file and become rows with a problem.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
 import pyarrow as pa
@@ -24,6 +24,9 @@ FORMAT_COLUMNS = ("jpg", "jpeg", "png", "webp", "avif", "gif")
 
 SURE_COLUMNS = ("image", "bytes", "path", "file_name", "image_bytes", "img_bytes", "image_data", *FORMAT_COLUMNS)
 PICTURE_COLUMNS = (*SURE_COLUMNS, "image_path", "filename", "file_path", "img", "picture", "images")
+_NAMES_ALONE = ("filepath", "image_file", "image_name", "img_path", "file")
+"""Columns of names of files, which count where a table has none of the columns above."""
+
 _MAX_NAME = 300
 DOWNLOADED = {b"infinity.kind": b"downloaded"}
 """Metadata of a file that the downloader wrote; the columns ``reason`` and ``detail`` say what could not be fetched."""
@@ -65,7 +68,7 @@ class ColumnarSlice(ABC):
         """Yield the cells of every row; a cell that claims to be text and is not is an UnreadableError."""
 
     def _record(self, row: int, values: dict[str, Any]) -> Record:
-        pictures = self.columns.pictures(values, PICTURE_COLUMNS, SURE_COLUMNS)
+        pictures = _named_pictures(self.columns, values)
         data, path = _picture(values, pictures)
         urls = [values[name] for name in self.columns.urls(values)]
         url = next((value for value in urls if isinstance(value, str) and value), None)
@@ -147,12 +150,17 @@ def picture_columns(uri: str, schema: pa.Schema, columns: SourceColumns) -> tupl
     Raises:
         SourceError: No column can hold pictures, though some have the name of one.
     """
-    named = columns.pictures(schema.names, PICTURE_COLUMNS, SURE_COLUMNS)
+    named = _named_pictures(columns, schema.names)
     usable = tuple(name for name in named if _holds_pictures(name, schema.field(name).type))
     if named and not usable and not columns.urls(schema.names):
         kind = schema.field(named[0]).type
         raise SourceError(f"{uri}: column {named[0]}: expected bytes, paths or a struct of both, found {kind}")
     return usable
+
+
+def _named_pictures(columns: SourceColumns, names: Iterable[str]) -> tuple[str, ...]:
+    names = tuple(names)
+    return columns.pictures(names, PICTURE_COLUMNS, SURE_COLUMNS) or columns.pictures(names, _NAMES_ALONE, ())
 
 
 def _holds_pictures(name: str, kind: pa.DataType) -> bool:

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.layouts.cases import Layout, outcome
-from benchmarks.layouts.odd import ALL_LAYOUTS, ODD
+from benchmarks.layouts.labelled import ALL_LAYOUTS
+from benchmarks.layouts.odd import ODD
 from benchmarks.layouts.writers import NAMES, TEXTS, arrow, lines, picture, pictures, separated, shard, structs
 from infinity import storage
 from infinity.data.sources.checking import fetch
