@@ -117,6 +117,11 @@ def listed_pixels(facts: pa.Table, takedown: TakedownList) -> frozenset[bytes]:
     return frozenset(pixels[place] for place in places if pixels[place] is not None)
 
 
+def names_any(facts: pa.Table, takedown: TakedownList) -> bool:
+    """Return whether the list itself names a row, a readable one or not."""
+    return any(_found(facts, takedown))
+
+
 def _found(facts: pa.Table, takedown: TakedownList) -> np.ndarray:
     """Return what each row is listed by, in words; empty for rows that the list does not name."""
     details = np.full(facts.num_rows, "", dtype=object)

@@ -282,6 +282,16 @@ class Manifest:
         columns = {name: self.values(name, range(start, stop)) for name in schema.names}
         return pa.table(columns, schema=schema)
 
+    def groups(self, names: Sequence[str]) -> Iterator[pa.Table]:
+        """Yield some columns of ``SCHEMA``, in pieces of rows in order; of a loaded manifest one row group at a time.
+
+        Raises:
+            ManifestError: The file is damaged.
+        """
+        rows = self._rows
+        with self._whole():
+            yield from [rows.select(list(names))] if isinstance(rows, pa.Table) else rows.groups(names)
+
     @property
     def has_further(self) -> bool:
         """True where some row may have further captions."""

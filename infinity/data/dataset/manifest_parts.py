@@ -148,6 +148,11 @@ class PartedColumns:
                 found[place] = value
         return found
 
+    def groups(self, names: Sequence[str]) -> Iterator[pa.Table]:
+        """Yield some columns of each row group of each file; one file is open at a time, and nothing is remembered."""
+        for number in range(len(self.parts)):
+            yield from self._open(number).groups(names)
+
     def whole(self) -> pa.Table:
         """Return all columns of all files, none as a dictionary; not remembered."""
         return pa.concat_tables([self._file(number).whole() for number in range(len(self.parts))])
@@ -155,10 +160,13 @@ class PartedColumns:
     def _file(self, number: int) -> ParquetColumns:
         with self._lock:
             if number not in self._opened:
-                part = self.parts[number]
-                uri = storage.join(self._folder, part.path)
-                found = ParquetColumns(RangeReader(uri, _BLOCK_BYTES), self._repeating)
-                if found.num_rows != part.num_rows:
-                    raise pa.ArrowInvalid(f"{uri}: expected {part.num_rows} rows, found {found.num_rows}")
-                self._opened[number] = found
+                self._opened[number] = self._open(number)
             return self._opened[number]
+
+    def _open(self, number: int) -> ParquetColumns:
+        part = self.parts[number]
+        uri = storage.join(self._folder, part.path)
+        found = ParquetColumns(RangeReader(uri, _BLOCK_BYTES), self._repeating)
+        if found.num_rows != part.num_rows:
+            raise pa.ArrowInvalid(f"{uri}: expected {part.num_rows} rows, found {found.num_rows}")
+        return found

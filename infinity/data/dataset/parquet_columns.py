@@ -6,7 +6,7 @@ import io
 import threading
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -98,6 +98,21 @@ class ParquetColumns:
             piece, start = pieces[group]
             found.append(piece[row - start].as_py())
         return found
+
+    def groups(self, names: Sequence[str]) -> Iterator[pa.Table]:
+        """Yield some columns of each row group, none as a dictionary; nothing is remembered.
+
+        Raises:
+            KeyError: There is no such column.
+            pyarrow.ArrowInvalid: The file is damaged.
+            OSError: The file is damaged.
+        """
+        schema = self._file.metadata.schema.to_arrow_schema()
+        wanted = pa.schema([schema.field(name) for name in names])
+        for group in range(len(self._starts) - 1):
+            with self._lock:
+                rows = self._file.read_row_group(group, columns=list(names), use_threads=False)
+            yield rows.select(list(names)).cast(wanted)
 
     def whole(self) -> pa.Table:
         """Return all columns, none as a dictionary; not remembered.

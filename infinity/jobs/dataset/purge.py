@@ -3,7 +3,8 @@
 A takedown makes a new version; the old ones still hold the picture. ``purge`` deletes those that came before and hold
 it, and every file beside them that does; what the new version or another one needs stays. ``collect_garbage`` deletes
 what no version needs. Both delete shards first and manifests last, the oldest first, so that after a kill the same call
-finds what is left.
+finds what is left; a version that was half deleted is marked, and goes first then. A row group of a manifest, or the
+facts of one slice, are in memory at a time, besides the checksums of the listed pictures.
 """
 
 from __future__ import annotations
@@ -22,8 +23,7 @@ import pyarrow.parquet as pq
 from infinity import storage
 from infinity.config import parse_json
 from infinity.data.curation import facts as facts_files
-from infinity.data.curation.takedown import TakedownList, split_taken_down
-from infinity.data.dataset.layout import samples_of
+from infinity.data.curation.takedown import TakedownList, listed_pixels, names_any
 from infinity.data.dataset.manifest import Manifest
 from infinity.data.dataset.shards import INDEX_FOLDER, SHARDS_FOLDER
 from infinity.data.sources import quarantine
@@ -31,8 +31,10 @@ from infinity.jobs.dataset.facts import FACTS_FOLDER, QUARANTINE_FOLDER, REDUCED
 from infinity.jobs.dataset.partitioned import DECISIONS_FOLDER
 from infinity.jobs.dataset.replay import REPLAYS_FOLDER
 from infinity.jobs.dataset.scoring import CAPTIONS_FOLDER, SCORES_FOLDER
+from infinity.jobs.removing import REMOVING_FILE, end_removal, remove_content
 
 _MANIFEST = "manifest.parquet"
+_NAMED = ("name", "content", "pixels", "phash", "url")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,9 +62,10 @@ def purge(child: Manifest, listed: TakedownList) -> Purged:
     Raises:
         StorageError: Something cannot be read or deleted.
     """
+    _end_removals(child.root)
     found = _manifests(child.root)
     ancestors = _ancestors(child, found)
-    holders = [manifest for manifest in ancestors if _taken(samples_of(manifest.table), listed).num_rows]
+    holders = [manifest for manifest in ancestors if _holds(manifest, listed)]
     listed = listed | TakedownList(sha256=_named(holders, listed))
     gone = {manifest.uri for manifest in holders}
     needed = [manifest for manifest in found if manifest.uri not in gone]
@@ -77,10 +80,12 @@ def purge(child: Manifest, listed: TakedownList) -> Purged:
             storage.delete_tree(uri)
             deleted[kind] += 1
     for manifest in reversed(holders):  # the oldest first: from the child on, the others are found again
-        storage.delete_tree(storage.parent(manifest.uri))
+        folder = storage.parent(manifest.uri)
+        remove_content(folder)
+        storage.delete_tree(folder)
         deleted["versions"] += 1
     others = (manifest for manifest in needed if manifest.uri != child.uri)
-    still = tuple(manifest.uri for manifest in others if _taken(samples_of(manifest.table), listed).num_rows)
+    still = tuple(manifest.uri for manifest in others if _holds(manifest, listed))
     sources = tuple(record.source for record in child.head.sources if record.source is not None)
     return Purged(deleted=dict(deleted), still=still, sources=sources)
 
@@ -140,19 +145,35 @@ def _ancestors(child: Manifest, found: Sequence[Manifest]) -> list[Manifest]:
     return chain
 
 
-def _taken(rows: pa.Table, listed: TakedownList) -> pa.Table:
-    """Return the rows that the list names."""
-    numbered = rows.set_column(rows.schema.get_field_index("row"), "row", pa.array(range(rows.num_rows), pa.int64()))
-    kept, _ = split_taken_down(numbered, listed)
-    return rows.filter(pc.invert(pc.is_in(numbered["row"], kept["row"].combine_chunks())))
+def _end_removals(root: str) -> None:
+    """Delete what is left of versions whose deletion was cut off: the manifest may be gone and its rows still there."""
+    for uri in storage.list_files(root):
+        folder = storage.parent(uri)
+        if storage.name(uri) == REMOVING_FILE and storage.parent(folder) == root.rstrip("/"):
+            end_removal(folder)
+
+
+def _facts_of(manifest: Manifest) -> Iterator[pa.Table]:
+    """Yield what a takedown list can name of a version's rows, piece by piece."""
+    for rows in manifest.groups(("source", "original_sha256", "pixels_sha256", "phash", "url")):
+        sums = (pa.array(map(bytes.fromhex, rows[name].to_pylist()), pa.binary(32)) for name in rows.column_names[1:3])
+        yield pa.table(
+            dict(zip(_NAMED, (rows["source"], *sums, rows["phash"], rows["url"]), strict=True)),
+        )
+
+
+def _holds(manifest: Manifest, listed: TakedownList) -> bool:
+    return any(names_any(facts, listed) for facts in _facts_of(manifest))
 
 
 def _named(holders: Sequence[Manifest], listed: TakedownList) -> tuple[str, ...]:
     """Return checksums of files and pixels of all listed pictures, by which their copies are found."""
     found: set[str] = set()
     for manifest in holders:
-        taken = _taken(samples_of(manifest.table), listed)
-        found |= {value.hex() for name in ("content", "pixels") for value in taken[name].to_pylist()}
+        pixels = frozenset[bytes]().union(*(listed_pixels(facts, listed) for facts in _facts_of(manifest)))
+        for facts in _facts_of(manifest):
+            taken = facts.filter(pc.is_in(facts["pixels"], pa.array(pixels, pa.binary(32))))
+            found |= {value.hex() for name in ("content", "pixels") for value in taken[name].to_pylist()}
     return tuple(sorted(found))
 
 
@@ -180,7 +201,7 @@ def _measured(root: str, listed: TakedownList) -> Iterator[str]:
     names: set[tuple[str, str]] = set()
     for uri in _parquet(root, FACTS_FOLDER):
         table = facts_files.from_bytes(storage.read_bytes(uri), uri)
-        if _taken(table, listed).num_rows:
+        if names_any(table, listed):
             names.add((storage.name(storage.parent(uri)), storage.name(uri)))
     wanted = set(listed.sha256)
     for folder in (QUARANTINE_FOLDER, REPLAYS_FOLDER):

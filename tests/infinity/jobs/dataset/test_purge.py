@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import shutil
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -15,11 +16,12 @@ from infinity.cli import app
 from infinity.data.curation.storing import StoringConfig
 from infinity.data.curation.takedown import TakedownList
 from infinity.data.dataset.manifest import Manifest
+from infinity.data.dataset.manifest_parts import PartedColumns
+from infinity.data.dataset.parquet_columns import ParquetColumns
 from infinity.data.dataset.verify import verify
 from infinity.data.images.decoding import decode
 from infinity.data.images.fingerprint import measure_fingerprint
 from infinity.jobs.cluster.connection import in_process
-from infinity.jobs.dataset import purge as purging
 from infinity.jobs.dataset.build import BuildDatasetSpec, run
 from infinity.jobs.dataset.purge import collect_garbage, purge
 from tests.fixtures.pictures_on_disk import encoded, image_folder, noise
@@ -134,42 +136,99 @@ def test_a_version_that_does_not_come_before_stays_and_is_named(tmp_path: Path) 
     assert (verify(other), verify(child)) == ((), ())
 
 
-def test_a_purge_that_is_killed_at_any_deletion_ends_when_it_is_called_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    delete = storage.delete_tree
-    for number in range(1, 30):
-        top = tmp_path / str(number)
-        manifest = built(top)
-        takedown = TakedownList(urls=(URL,))
-        spec = BuildDatasetSpec.from_json(
-            {**manifest.head.spec, "output": manifest.root, "parent": manifest.uri, "source": None, "fingerprint": ""}
-            | {"takedown": takedown.hidden().to_json()}
-        )
-        with in_process():
-            child = Manifest.load(run(spec).manifest)
-        left = number
+OPERATIONS = ("list_files", "read_bytes", "write_text", "delete_tree", "exists")
+"""All that a purge asks of the storage."""
 
-        def killed(uri: str) -> None:
+
+class Killed(BaseException):
+    """A process that ends at once."""
+
+
+def without_it(manifest: Manifest) -> Manifest:
+    """Return the next version, without the listed picture."""
+    spec = BuildDatasetSpec.from_json(
+        {**manifest.head.spec, "output": manifest.root, "parent": manifest.uri, "source": None, "fingerprint": ""}
+        | {"takedown": TakedownList(urls=(URL,)).hidden().to_json()}
+    )
+    with in_process():
+        return Manifest.load(run(spec.replace(partitions=2 if manifest.parts else None)).manifest)
+
+
+@pytest.mark.parametrize("partitions", [None, 2])
+def test_a_purge_that_is_killed_at_any_operation_of_the_storage_ends_when_it_is_called_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, partitions: int | None, exhaustive: bool
+) -> None:
+    child = without_it(built(tmp_path / "whole", partitions=partitions))
+    assert bool(child.parts) == bool(partitions)
+    left = 10**9
+
+    def counted(name: str) -> object:
+        real = getattr(storage, name)
+
+        def called(*args: object, **options: object) -> object:
             nonlocal left
             left -= 1
-            if left == 0:
-                raise KeyboardInterrupt
-            delete(uri)
+            if left < 0:
+                raise Killed
+            return real(*args, **options)
 
-        monkeypatch.setattr(purging.storage, "delete_tree", killed)
+        return called
+
+    for name in OPERATIONS:
+        monkeypatch.setattr(storage, name, counted(name))
+    number, done = 0, False
+    while not done:
+        top = tmp_path / "copy"
+        left = 10**9
+        shutil.rmtree(top, ignore_errors=True)
+        shutil.copytree(tmp_path / "whole", top)
+        copied = Manifest.load(child.uri.replace(f"{tmp_path}/whole", str(top)))
+        left = number
         try:
-            purge(child, takedown)
-        except KeyboardInterrupt:
-            monkeypatch.setattr(purging.storage, "delete_tree", delete)
-            purge(child, takedown)
-        else:
-            break
-        finally:
-            monkeypatch.setattr(purging.storage, "delete_tree", delete)
+            purge(copied, TakedownList(urls=(URL,)))
+            done = True
+        except Killed:
+            left = 10**9
+            purge(copied, TakedownList(urls=(URL,)))
+        left = 10**9
         assert traces(top / "out") == [], number
-        assert verify(child) == ()
-    assert 4 <= number < 29
+        assert verify(copied) == ()
+        number += 1 if exhaustive else 2
+    assert number > 20
+
+
+def test_a_purge_of_a_manifest_in_parts_deletes_what_one_of_a_whole_manifest_deletes(tmp_path: Path) -> None:
+    children = [without_it(built(tmp_path / str(partitions), partitions=partitions)) for partitions in (None, 3)]
+    whole, parted = (purge(child, TakedownList(urls=(URL,))) for child in children)
+    assert parted.deleted == whole.deleted
+    assert [traces(tmp_path / name / "out") for name in ("None", "3")] == [[], []]
+
+
+def test_a_purge_decodes_no_more_than_a_row_group_of_a_manifest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    child = without_it(built(tmp_path, partitions=2))
+
+    def never(*_: object) -> None:
+        raise AssertionError("the whole manifest was decoded")
+
+    for name in ("whole", "column", "values"):
+        for kind in (ParquetColumns, PartedColumns):
+            monkeypatch.setattr(kind, name, never)
+    assert purge(child, TakedownList(urls=(URL,))).deleted["versions"] == 1
+
+
+def test_an_unreadable_row_goes_by_its_address(tmp_path: Path) -> None:
+    address = "https://example.com/broken.png"
+    rows = [{"file_name": f"{i}.png", "text": f"picture {i}"} for i in range(5)]
+    rows += [{"file_name": "broken.png", "text": "nothing", "url": address}]
+    files = {f"{i}.png": encoded(noise(seed=i)) for i in range(5)} | {"broken.png": b"\x89PNG"}
+    source = image_folder(tmp_path / "in", files, rows)
+    with in_process():
+        manifest = Manifest.load(run(BuildDatasetSpec(source=str(source), output=str(tmp_path / "out"))).manifest)
+    purge(manifest, TakedownList(urls=(address,)))
+    held = [path for path in (tmp_path / "out").rglob("*.parquet") if address in repr(pq.read_table(path).to_pylist())]
+    assert [path for path in held if path.parent.parent.name in ("facts", "quarantine")] == []
 
 
 def test_garbage_is_what_no_version_names(tmp_path: Path) -> None:
