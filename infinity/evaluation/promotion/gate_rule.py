@@ -76,7 +76,7 @@ def judge(
     sure = np.minimum(concentrated, spread.mean + related(DOUBT))
     enough = n >= config.min_items
     worse = enough & (low < -delta) & (spread.mean < -noise)
-    too_small = ~worse & ((sure <= -2 * delta) | (not enough))
+    too_small = ~worse & (~(sure > -2 * delta) | (not enough))  # also where gains are too large to be squared
     better = ~worse & ~too_small & (low > 0) & (spread.mean > noise)
     return {
         "gain": spread.mean, "low": low, "high": high, "noise": noise, "sure": sure,

@@ -121,3 +121,13 @@ def test_a_loss_of_exactly_the_margin_is_allowed() -> None:
     assert float(exact["low"][0]) == -0.25
     assert not exact["worse"].any()
     assert more["worse"].all()
+
+
+@pytest.mark.parametrize("size", [1e160, 1e200, 1e300])
+@pytest.mark.parametrize("sign", [-1.0, 1.0])
+def test_gains_too_large_to_be_squared_never_pass(size: float, sign: float) -> None:
+    gains = sign * size * (1.0 + np.arange(300.0) % 7)
+    with np.errstate(all="ignore"):
+        found = judge(gains[:, None], np.array([0.1]), GateConfig(num_resamples=1000), num_metrics=1)
+    assert found["worse"][0] or found["too_small"][0]
+    assert not found["better"][0]
