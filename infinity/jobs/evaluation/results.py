@@ -12,6 +12,7 @@ from infinity.checkpoint import MARKER_FILE
 from infinity.config import digest_of, parse_json
 from infinity.evaluation.contents import MANIFEST, is_named_by_content
 from infinity.evaluation.promotion.gate import ScoredModel
+from infinity.evaluation.promotion.repeated_prompts import one_item_per_prompt
 from infinity.jobs.evaluation.origins import origin_of
 from infinity.jobs.evaluation.spec import EvaluateReport, EvaluateSpec
 from infinity.jobs.registry import parse_spec
@@ -58,17 +59,19 @@ class Evaluated:
 
     @property
     def measured(self) -> ScoredModel:
-        """Scores and item values, as the gate compares them.
+        """Scores and item values, as the gate compares them; a prompt that a list repeats is one item.
 
         Raises:
             ValueError: The file of values per item is damaged.
         """
+        prompts = {(drawn.benchmark, drawn.id): drawn.prompt for drawn in self.drawings()}
+        items = one_item_per_prompt(self.items(), prompts)
         return ScoredModel(
             model=self.spec.model,
             digest=self.report.model_digest,
             setting=setting(self.spec, self.report.inputs),
             scores={score.metric: score for score in self.report.scores},
-            items={metric: values for metric, values in self.items().items() if not self._is_foreign(metric)},
+            items={metric: values for metric, values in items.items() if not self._is_foreign(metric)},
         )
 
     def label(self, metric: str, model: str) -> str:

@@ -19,6 +19,19 @@ def test_items_scores_and_drawings_come_back(tmp_path: Path) -> None:
     assert all(Path(uri).is_file() for drawn in found.drawings() for uri in drawn.pictures)
 
 
+def test_a_prompt_that_the_list_repeats_is_one_item_of_the_gate(tmp_path: Path) -> None:
+    values = prompts(4, 0.5)
+    found = write_evaluation(tmp_path, "a", values)
+    assert found.measured.items == {METRIC: values}
+    drawings = Path(str(found.report.drawings))
+    lines = [json.loads(line) for line in drawings.read_text().splitlines()]
+    changed = [{**line, "prompt": "a cat" if number < 3 else line["prompt"]} for number, line in enumerate(lines)]
+    drawings.write_text("".join(json.dumps(line) + "\n" for line in changed))
+    again = load(found.folder)
+    assert len(again.measured.items[METRIC]) == 2
+    assert again.items() == {METRIC: values}
+
+
 def test_the_setting_is_everything_but_the_model_and_places(tmp_path: Path) -> None:
     first = write_evaluation(tmp_path, "a", prompts(2, 0.5)).spec
     assert setting(first) == setting(first.replace(model="/elsewhere", output="/other", store="/s"))
