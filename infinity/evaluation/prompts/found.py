@@ -85,7 +85,7 @@ def locate(
     stray = [path for path in unmatched if path.rpartition("/")[0] not in with_samples]
     warn_of_unmatched(folder, stray, len(pictures))
     if not renamed:
-        _check_numbering(folder, {name for path in pictures for name, _ in layout(path)}, ids)
+        _check_numbering(folder, {padded(name, ids, 1) for path in pictures for name, _ in layout(path)}, ids)
     _warn_of_further(folder, map(len, by_item.values()), most)
     samples = []
     for item in items:
@@ -101,7 +101,7 @@ def _matched(
     by_item: dict[str, dict[int, str]] = {}
     unmatched: list[str] = []
     for path in paths:
-        places = [(renamed.get(name, name), place) for name, place in layout(path)]
+        places = [(renamed.get(name) or padded(name, ids), place) for name, place in layout(path)]
         own = next((pair for pair in places if pair[0] in ids), None)
         if own is None:
             unmatched.append(path)
@@ -114,6 +114,28 @@ def _matched(
                 "of them out"
             )
     return by_item, unmatched
+
+
+def padded(name: str, ids: Collection[str], beyond: int = 0) -> str:
+    """Return the number of a folder or file with the zeros that the benchmark's ids have: 7 is 00007.
+
+    Args:
+        name: Name of a folder or file.
+        ids: All ids of the benchmark; others than numbers of one length are left alone.
+        beyond: How far a number may lie beyond the last id.
+
+    Example:
+        >>> padded("7", ["00006", "00007"]), padded("8", ["00006", "00007"]), padded("7", ["a7"])
+        ('00007', '8', '7')
+    """
+    if name in ids or not ids or not (name.isascii() and name.isdigit()):
+        return name
+    last = max(ids)
+    longer = name.zfill(len(last))
+    if longer in ids:
+        return longer
+    is_next = last.isascii() and last.isdigit() and int(last) < int(name) <= int(last) + beyond
+    return longer if is_next else name
 
 
 def with_missing(
@@ -161,10 +183,11 @@ def _check_unnamed(
 ) -> None:
     """Refuse a folder without metadata whose number is claimed by another folder's metadata."""
     plain = {path.split("/samples/")[0] for path in files if "/samples/" in path} - set(named)
-    if clash := sorted(name for name in plain if claimed.get(name, name) != name):
+    if clash := sorted(name for name in plain if claimed.get(padded(name, claimed), name) != name):
+        number = padded(clash[0], claimed)
         raise PictureError(
             f"{folder.uri}: the folder {clash[0]} has no {METADATA_FILE}, and by that of the folder "
-            f"{claimed[clash[0]]} prompt {clash[0]} is drawn there; add {METADATA_FILE} or take one of them out"
+            f"{claimed[number]} prompt {number} is drawn there; add {METADATA_FILE} or take one of them out"
         )
 
 

@@ -276,6 +276,39 @@ def test_pictures_numbered_from_1_are_refused_and_gaps_are_not(tmp_path: Path, f
     assert [len(names(sample)) for sample in locate(place, items, 1, layout=layout)] == [1, 1, 1]
 
 
+@pytest.mark.parametrize("files", [("{}/samples/0.png", in_folders), ("{}.png", in_folders_or_flat)])
+def test_numbers_with_fewer_zeros_than_those_of_the_benchmark_are_found(
+    tmp_path: Path, files: tuple[str, Layout]
+) -> None:
+    form, layout = files
+    items = [PromptItem(id=f"{number:05d}", prompt=f"{number}") for number in range(12)]
+    place = PictureFolder(uri=str(tmp_path / "pictures"))
+    for number in range(12):
+        save(tmp_path / "pictures" / form.format(number), number)
+    found = locate(place, items, 1, layout=layout)
+    assert [names(sample) for sample in found] == [[form.format(number)] for number in range(12)]
+    save(tmp_path / "pictures" / form.format("007"))
+    with pytest.raises(PictureError, match="expected one picture 0 of 00007"):
+        locate(place, items, 1, layout=layout)
+
+
+@pytest.mark.parametrize("files", [("{}/samples/0.png", in_folders), ("{}.png", in_folders_or_flat)])
+def test_numbers_from_1_are_refused_with_few_zeros_too(tmp_path: Path, files: tuple[str, Layout]) -> None:
+    form, layout = files
+    items = [PromptItem(id=f"{number:05d}", prompt=f"{number}") for number in range(3)]
+    for number in (1, 2, 3):
+        save(tmp_path / "pictures" / form.format(number))
+    with pytest.raises(PictureError, match="expected pictures numbered from 00000"):
+        locate(PictureFolder(uri=str(tmp_path / "pictures")), items, 1, layout=layout)
+
+
+def test_a_folder_with_few_zeros_must_not_be_the_prompt_of_another(geneval: GenevalBenchmark, tmp_path: Path) -> None:
+    folder(tmp_path, 7, "heart")
+    save(tmp_path / "pictures" / "1" / "samples" / "3.png")
+    with pytest.raises(PictureError, match=r"the folder 1 has no metadata.jsonl, and by that of the folder 00007"):
+        find(geneval)
+
+
 def test_pictures_beside_no_samples_are_named_in_a_warning(
     geneval: GenevalBenchmark, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
