@@ -21,7 +21,7 @@ LARGE_BYTES = 2**20
 """Size of a block's input from which on memory is worth 4 % of the seconds of a step."""
 
 
-class Recipe:
+class _Recipe:
     """How one tensor is computed again; its value is held between its first and its last use in a backward pass.
 
     Args:
@@ -39,13 +39,13 @@ class Recipe:
     def value(self) -> Tensor:
         """Return the tensor, without gradient."""
         if self._value is None:
-            sources = [each.value() if isinstance(each, Recipe) else each for each in self._sources]
+            sources = [each.value() if isinstance(each, _Recipe) else each for each in self._sources]
             enabled, dtype = self._autocast
             with torch.no_grad(), torch.autocast("cpu", dtype, enabled=enabled):
                 self._value = self._compute(*sources)
         return self._value
 
-    def expect(self) -> Recipe:
+    def expect(self) -> _Recipe:
         """Count one use of the value in the backward pass."""
         self._num_uses += 1
         return self
@@ -62,7 +62,7 @@ class Recipe:
 class _Kept:
     """Stands in autograd's graph for a view of a tensor that is computed again."""
 
-    def __init__(self, recipe: Recipe, view: Tensor) -> None:
+    def __init__(self, recipe: _Recipe, view: Tensor) -> None:
         self._recipe = recipe.expect()
         self._layout = view.size(), view.stride(), view.storage_offset()
 
@@ -84,7 +84,7 @@ class Recomputation:
     """
 
     def __init__(self) -> None:
-        self._recipes: dict[int, tuple[Tensor, Recipe]] = {}
+        self._recipes: dict[int, tuple[Tensor, _Recipe]] = {}
         self._hooks = torch.autograd.graph.saved_tensors_hooks(self._pack, self._unpack)
 
     def __enter__(self) -> Self:
@@ -110,10 +110,10 @@ class Recomputation:
         if any(isinstance(each, Tensor) and _memory(each) == _memory(result) for each in sources):
             return result  # a view
         # The tensor is held as long as its memory is its name, so that no later one gets the same name.
-        self._recipes[_memory(result)] = result, Recipe(compute, known)
+        self._recipes[_memory(result)] = result, _Recipe(compute, known)
         return result
 
-    def _source(self, tensor: Tensor) -> Tensor | Recipe:
+    def _source(self, tensor: Tensor) -> Tensor | _Recipe:
         found = self._recipes.get(_memory(tensor))
         return found[1] if found is not None and found[0] is tensor else tensor.detach()
 
