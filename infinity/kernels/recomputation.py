@@ -26,7 +26,7 @@ class _Recipe:
 
     Args:
         compute: Function without side effects.
-        sources: Its arguments; tensors among them are kept, recipes are computed again.
+        sources: Arguments of the function; tensors among them are kept, recipes are computed again.
     """
 
     def __init__(self, compute: Callable[..., Tensor], sources: tuple[Any, ...]) -> None:
@@ -102,8 +102,8 @@ class Recomputation:
 
         Args:
             compute: Function without side effects that gives the same bits when it is called again.
-            sources: Its arguments, of which the result may be a view. Tensors that are results of ``run`` themselves
-                are computed again too.
+            sources: Arguments of the function, of which the result may be a view. Tensors that are results of ``run``
+                themselves are computed again too.
         """
         known = tuple(self._source(each) if isinstance(each, Tensor) else each for each in sources)
         result = compute(*sources)
