@@ -26,6 +26,7 @@ from infra.files import is_served
 from infra.login import login_file
 from infra.prefect_api import PrefectApi
 from infra.processes import Register, Service
+from infra.ray_ports import free_ports, port_options
 from infra.settings import REPOSITORY, Settings
 
 DEFAULT_PORT = 4200
@@ -177,7 +178,7 @@ class Stack:
             command = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block"]
             command += ["--node-ip-address=127.0.0.1", f"--port={port}", "--include-dashboard=false"]
             command.append(f"--ray-client-server-port={free_port()}")  # 10001 may be another stack's
-            command += ["--disable-usage-stats"]
+            command += [*port_options(free_ports()), "--disable-usage-stats"]
             if self.config.ray_num_cpus is not None:
                 command.append(f"--num-cpus={self.config.ray_num_cpus}")
             environment = self._environment(None) | {
