@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 from tensorboardX import SummaryWriter
 from tensorboardX.event_file_writer import EventsWriter
@@ -51,19 +52,23 @@ class _Events:
                 self._file._py_recordio_writer.close()
 
 
-class _File(FileWriter):
+class _File(FileWriter):  # type: ignore[misc]
     def __init__(self, folder: str, suffix: str) -> None:
-        self.event_writer, self._default_metadata = _Events(folder, suffix), {}
+        self.event_writer = _Events(folder, suffix)
+        self._default_metadata: dict[str, Any] = {}
 
 
-class TensorBoardFile(SummaryWriter):
+class TensorBoardFile(SummaryWriter):  # type: ignore[misc]
     """Write TensorBoard's events with the methods of tensorboardX.
 
     Raises:
         StorageError: The file cannot be written; of every method that adds something, flushes or closes.
     """
 
-    def _get_file_writer(self) -> FileWriter:
+    file_writer: Any
+    all_writers: Any
+
+    def _get_file_writer(self) -> Any:
         if self.file_writer is None:
             self.file_writer = _File(str(self.logdir), self._filename_suffix)
             self.all_writers = {self.file_writer.get_logdir(): self.file_writer}
