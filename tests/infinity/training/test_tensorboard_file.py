@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from infinity import storage
-from infinity.reporting.trackers import TensorBoardTracker
+from infinity.reporting.tracking.trackers import TensorBoardTracker
 from infinity.storage import StorageError
 from infinity.training import tensorboard_file
 from infinity.training.metrics import MetricsWriter
