@@ -24,6 +24,8 @@ REACHED = {"products": 0.65, "attention": 0.5, "bytes": 0.75}
 """Shares of the data sheet that large kernels usually reach."""
 FLOAT32_FLOPS, BYTES_PER_S, LAUNCH_S = 67e12, 4.8e12, 5e-6
 """An H200's float32 FLOP/s and bytes per second, and the seconds in which the host starts a kernel."""
+GRAPHED_LAUNCH_S = 2e-6
+"""Seconds of the smallest kernel of a captured graph: a guess."""
 TF32_FLOPS = 494e12
 """Its FLOP/s in TF32, which torch lets convolutions in float32 use unless it is told otherwise."""
 HOST_BYTES_PER_S, COPY_S = 10e9, 20e-6
@@ -39,12 +41,13 @@ EAGER: Work = {"launches": 1.0, "moved": 1.0}
 """Shares of the eager launches and bytes that are left without a compiler: all."""
 
 
-def seconds_of(work: Work, left: Work = EAGER) -> float:
+def seconds_of(work: Work, left: Work = EAGER, *, graphed: bool = False) -> float:
     """Return the predicted seconds of counted work: what the card needs or what the host needs, the longer of both.
 
     Args:
         work: Launches, bytes moved, and operations by data type.
         left: Shares of launches and of bytes that are left when a compiler fuses element-wise kernels.
+        graphed: Whether a captured CUDA graph starts the kernels, so that the host is not waited for.
     """
     launches, moved = (work[what] * left[what] for what in ("launches", "moved"))
     half, full = (work["products"].get(kind, 0.0) for kind in ("bfloat16", "float32"))
@@ -53,7 +56,7 @@ def seconds_of(work: Work, left: Work = EAGER) -> float:
     card /= REACHED["products"]
     card += sum(work["attention"].values()) / (REACHED["attention"] * PEAK_FLOPS)
     card += moved / (REACHED["bytes"] * BYTES_PER_S)
-    return float(max(card, launches * LAUNCH_S))
+    return float(max(card, launches * (GRAPHED_LAUNCH_S if graphed else LAUNCH_S)))
 
 
 def at_depth(one: Work, two: Work, depth: int) -> dict[str, Any]:
@@ -104,11 +107,12 @@ def predict(case: Case, work: Mapping[str, Any]) -> dict[str, Any]:
         flops = training_flops(config, schedule, [128] * case.pictures)
         kept = 0 if compiled is None else config.depth * compiled["kept"]  # beside what blocks without a compiler keep
         return {"seconds": seconds, "mfu": flops / seconds / PEAK_FLOPS, "memory_gb": (full["peak"] + kept) / 1e9}
-    coarse = seconds_of(full["coarse"], left)
-    late = seconds_of(_minus(full["loop"], full["coarse"]), left)
+    loop = full["coarse"], _minus(full["loop"], full["coarse"])
+    coarse, late = (seconds_of(each, left) for each in loop)
     decoder = seconds_of(_minus(full, full["loop"]))
     return {
         "seconds": coarse + late + decoder,
+        "graphed_s": sum(seconds_of(each, left, graphed=True) for each in loop) + decoder,
         "coarse_scales_s": coarse,
         "late_scales_s": late,
         "decoder_s": decoder,

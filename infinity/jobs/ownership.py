@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextvars
 import logging
 import math
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +22,7 @@ from infinity import storage
 from infinity.jobs.live_tracking import tracked
 from infinity.jobs.progress import Progress, ProgressSink, unfailing
 from infinity.jobs.removing import end_removal
+from infinity.jobs.seconds import seconds_of
 from infinity.jobs.spec import JobReport, JobSpec, is_done, load_report
 from infinity.storage import StorageError
 from infinity.storage.fences import fenced
@@ -98,7 +98,12 @@ def owned(spec: JobSpec, progress: ProgressSink) -> Iterator[Tenure]:
         StorageError: The lease cannot be read or written.
     """
     folder, progress = storage.absolute(spec.folder), unfailing(progress)
-    lease = acquire(folder, silence_s=_silence_s(), wait=_waits.get(), told=_Teller(folder, progress))
+    lease = acquire(
+        folder,
+        silence_s=seconds_of("INFINITY_LEASE_SILENCE_S", SILENCE_S, 0.5),
+        wait=_waits.get(),
+        told=_Teller(folder, progress),
+    )
 
     def told(now: Progress) -> None:
         lease.note(now.message)
@@ -155,14 +160,3 @@ class _Teller:
             logger.warning("%s", text)
         self._told_at = time.monotonic()
         self._progress(Progress(0.0, text))
-
-
-def _silence_s() -> float:
-    text = os.environ.get("INFINITY_LEASE_SILENCE_S", "")
-    try:
-        seconds = float(text) if text else SILENCE_S
-    except ValueError:
-        seconds = math.nan
-    if not 0.5 <= seconds <= 86_400:
-        raise ValueError(f"INFINITY_LEASE_SILENCE_S: expected seconds, from 0.5 to a day, got {text!r}")
-    return seconds

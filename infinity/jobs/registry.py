@@ -65,6 +65,10 @@ def parse_spec(data: Any, *, where: str = "spec") -> JobSpec:
     return job.spec_type.from_json(data["spec"], where=f"{where}.spec")
 
 
+MAX_SPEC_BYTES = 64 * 2**20
+"""Size of the largest spec file; those of stages have some thousand bytes, and prompts may be in them."""
+
+
 def load_spec(uri: str) -> JobSpec:
     """Return the spec in a file, for example the ``spec.json`` of an earlier job.
 
@@ -72,7 +76,10 @@ def load_spec(uri: str) -> JobSpec:
         ConfigError: The file is no spec.
         StorageError: There is no such file.
     """
-    return parse_spec(parse_json(storage.read_bytes(uri), where=uri), where=uri)
+    text = storage.read_bytes(uri, length=MAX_SPEC_BYTES + 1)
+    if len(text) > MAX_SPEC_BYTES:
+        raise ConfigError(f"{uri}: expected a spec of at most {MAX_SPEC_BYTES:,} bytes, found a larger file")
+    return parse_spec(parse_json(text, where=uri), where=uri)
 
 
 def run_spec(spec: JobSpec, *, progress: ProgressSink = silent) -> JobReport:

@@ -1,10 +1,12 @@
-"""Feed-forward layer that keeps less for its backward pass: an eighth of the memory of a training step.
+"""Feed-forward layer that keeps its input alone: a fifth of the memory of a training step.
 
 Fast twin of ``contract(gelu(expand(x)))``. ``python -m benchmarks.kernels`` shows what it earns.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -78,26 +80,54 @@ def _serves(x: Tensor, expand: nn.Linear, contract: nn.Linear) -> bool:
 
 
 class _FeedForward(torch.autograd.Function):
-    """Keep the input of the GELU and compute its output again; autograd would keep both."""
+    """Keep the input alone, and go through the rows in chunks that fit a processor's cache.
+
+    The backward pass computes the hidden features again. In chunks that costs 3 % of its time, since neither these
+    features nor their gradients ever exist for all rows. Where there is one chunk, they are kept.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, expand: Tensor, bias: Tensor, contract: Tensor, end_bias: Tensor) -> Tensor:
-        hidden = F.linear(x, expand, bias)
-        ctx.save_for_backward(x, hidden, expand, contract)
-        return F.linear(F.gelu(hidden, approximate="tanh"), contract, end_bias)
+        flat = x.flatten(0, -2)
+        result = x.new_empty(len(flat), len(contract))
+        chunks = list(_chunks(len(bias), flat, result))
+        for rows, out in chunks:
+            hidden = F.linear(rows, expand, bias)
+            torch.addmm(end_bias, F.gelu(hidden, approximate="tanh"), contract.t(), out=out)
+        ctx.save_for_backward(x, expand, bias, contract, hidden if len(chunks) == 1 else None)
+        return result.view(*x.shape[:-1], len(contract))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, hidden, expand, contract = ctx.saved_tensors
+        x, expand, bias, contract, kept = ctx.saved_tensors
         learns = any(ctx.needs_input_grad[1:])
-        flat, hidden, grad = x.flatten(0, -2), hidden.flatten(0, -2), grad.flatten(0, -2)
-        grad_contract = grad.t() @ F.gelu(hidden, approximate="tanh") if learns else None
-        grad_hidden = torch.ops.aten.gelu_backward(grad @ contract, hidden, approximate="tanh")
-        grad_x = (grad_hidden @ expand).view_as(x)
+        flat, grad = x.flatten(0, -2), grad.flatten(0, -2)
+        grad_x, grad_expand, grad_bias, grad_contract = (torch.zeros_like(t) for t in (flat, expand, bias, contract))
+        for rows, grad_rows, out in _chunks(len(bias), flat, grad, grad_x):
+            hidden = F.linear(rows, expand, bias) if kept is None else kept
+            active = F.gelu(hidden, approximate="tanh")
+            if learns:
+                grad_contract.addmm_(grad_rows.t(), active)
+            torch.mm(grad_rows, contract, out=active)
+            grad_hidden = torch.ops.aten.gelu_backward(active, hidden, approximate="tanh")
+            torch.mm(grad_hidden, expand, out=out)
+            if learns:
+                grad_expand.addmm_(grad_hidden.t(), rows)
+                grad_bias += grad_hidden.sum(dim=0)
         if not learns:
-            return grad_x, None, None, None, None
-        return grad_x, grad_hidden.t() @ flat, grad_hidden.sum(dim=0), grad_contract, grad.sum(dim=0)
+            return grad_x.view_as(x), None, None, None, None
+        return grad_x.view_as(x), grad_expand, grad_bias, grad_contract, grad.sum(dim=0)
+
+
+_CHUNK = 2**19
+"""Hidden features of a chunk, 2 MiB: what a core of a server has as its own cache."""
+
+
+def _chunks(hidden_width: int, *tables: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Divide tables of equally many rows into chunks of about equally many."""
+    count = max(1, math.ceil(len(tables[0]) * hidden_width / _CHUNK))
+    return zip(*(table.chunk(count) for table in tables), strict=True)
 
 
 class _FeedForwardAgain(torch.autograd.Function):

@@ -14,6 +14,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,20 @@ def _feed_forward() -> Callable[[], Tensor]:
     return lambda: feed_forward(x, expand, contract).sum()
 
 
+def _recomputation() -> Callable[[], Tensor]:
+    from infinity.kernels.recomputation import again_if_it_saves, run
+
+    norm, linear, x = nn.LayerNorm(256), nn.Linear(256, 256), torch.randn(4, 256, 256, requires_grad=True)
+
+    def forward() -> Tensor:
+        again = again_if_it_saves(x, recomputed=False)
+        with nullcontext() if again is None else again:
+            result: Tensor = linear(run(again, norm, x)).sum()
+            return result
+
+    return forward
+
+
 def _unit_rotation() -> Callable[[], Tensor]:
     from infinity.kernels.unit_rotation import unit_queries_and_keys
 
@@ -143,6 +158,7 @@ def _upsample() -> Callable[[], Tensor]:
 
 _CASES: Mapping[Kernel, Callable[[], Callable[[], Tensor]]] = {
     "feed_forward": _feed_forward,
+    "recomputation": _recomputation,
     "straight_through": _straight_through,
     "unit_rotation": _unit_rotation,
     "upsample": _upsample,

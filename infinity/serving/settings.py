@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from infinity.config import Config
-from infinity.generation.watermark.key import read_watermark_key
+from infinity.generation.watermark.key import FEWEST_CHARACTERS, read_watermark_key
 from infinity.generation.watermark.pattern import DEFAULT_STRENGTH, BitWatermark
 
 
@@ -93,10 +93,16 @@ def key_digest(key: str) -> str:
 def read_keys(text: str, *, where: str) -> Sequence[str]:
     """Return the digests of keys, one per line; empty lines and lines that begin with # are skipped.
 
+    White space before a # makes a comment no key: whoever has read the comment could draw pictures with it.
+
     Raises:
-        ValueError: There is no key, or one has fewer than 16 characters.
+        ValueError: There is no key, or one has fewer than 16 characters; the message does not quote it.
     """
-    keys = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
-    if not keys or min(map(len, keys)) < 16:
-        raise ValueError(f"{where}: expected one key of at least 16 characters per line, found {len(keys)} keys")
-    return [key_digest(key) for key in keys]
+    lines = enumerate(map(str.strip, text.removeprefix("\ufeff").split("\n")), start=1)
+    keys = {number: line for number, line in lines if line and not line.startswith("#")}
+    expected = f"{where}: expected one key of at least {FEWEST_CHARACTERS} characters per line"
+    if not keys:
+        raise ValueError(f"{expected}, found none")
+    if short := [number for number, key in keys.items() if len(key) < FEWEST_CHARACTERS]:
+        raise ValueError(f"{expected}, found {len(keys[short[0]])} in line {short[0]}")
+    return [key_digest(key) for key in keys.values()]

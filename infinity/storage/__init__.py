@@ -141,13 +141,13 @@ def read_bytes(uri: str, *, start: int | None = None, length: int | None = None)
 
 
 def read_text(uri: str) -> str:
-    """Return a whole UTF-8 file.
+    """Return a whole UTF-8 file, without the byte order mark that some editors put before it.
 
     Raises:
         StorageError: The file is missing, unreadable or not UTF-8.
     """
     try:
-        return read_bytes(uri).decode("utf-8")
+        return read_bytes(uri).decode("utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         raise StorageError(
             f"{uri}: expected UTF-8 text, found byte {error.object[error.start]:#x} at offset {error.start}"

@@ -10,9 +10,10 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from infinity.kernels.recomputation import Recomputation, run
 from infinity.kernels.unit_rotation import queries_keys_values, unit_queries_and_keys
 from infinity.transformer.cache import KeyValueCache
-from infinity.transformer.scale_attention import AttentionMask, attend, block_causal_attention
+from infinity.transformer.scale_attention import AttentionMask, attend, attention_calls
 
 
 def cast_once(x: Tensor) -> Tensor:
@@ -21,6 +22,12 @@ def cast_once(x: Tensor) -> Tensor:
     if x.dtype != torch.float32 or not torch.is_autocast_enabled(kind):
         return x
     return x.to(torch.get_autocast_dtype(kind))
+
+
+def _by_token(*parts_BNLE: Float[Tensor, "B N _ E"]) -> Float[Tensor, "B L D"]:
+    """Put the results of all attention calls behind each other, and the heads of a token beside each other."""
+    joined = parts_BNLE[0] if len(parts_BNLE) == 1 else torch.cat(parts_BNLE, dim=2)
+    return joined.transpose(1, 2).flatten(2)
 
 
 class JoinedProducts(NamedTuple):
@@ -53,16 +60,17 @@ class SelfAttention(nn.Module):
         x_BLD: Float[Tensor, "B L D"],
         rotary: Float[Tensor, "L P 2"],
         mask: AttentionMask | KeyValueCache,
+        again: Recomputation | None = None,
     ) -> Float[Tensor, "B L D"]:
         """Attend among all scales under the block-causal mask, or from one scale to those in the cache."""
-        query, key, value = self._read(cast_once(x_BLD), rotary)
+        query, key, value = self._read(run(again, cast_once, x_BLD), rotary)
         query, key = query.to(value.dtype), key.to(value.dtype)
         if isinstance(mask, KeyValueCache):
             key, value = mask.extend(key, value)
-            attended = attend(query, key, value, None, 1.0)
+            parts = [attend(query, key, value, None, 1.0)]
         else:
-            attended = block_causal_attention(query, key, value, mask)
-        projected: Tensor = self.project(attended.transpose(1, 2).flatten(2))
+            parts = attention_calls(query, key, value, mask)
+        projected: Tensor = self.project(run(again, _by_token, *parts))
         return projected
 
     def _read(
@@ -144,7 +152,7 @@ class KeyValue(nn.Module):
     def forward(self, text_BMD: Float[Tensor, "B M D"], bias: Float[Tensor, "B 1 1 M"] | None) -> TextMemory:
         """Return keys and values, split into heads."""
         keys, values = (
-            linear(text_BMD).unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for linear in (self.key, self.value)
+            layer(text_BMD).unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for layer in (self.key, self.value)
         )
         return TextMemory(keys, values, bias)
 
@@ -159,11 +167,13 @@ class CrossAttention(nn.Module):
         self.key_value = KeyValue(width, width, num_heads)
         self.project = nn.Linear(width, width)
 
-    def forward(self, x_BLD: Float[Tensor, "B L D"], text: TextMemory) -> Float[Tensor, "B L D"]:
+    def forward(
+        self, x_BLD: Float[Tensor, "B L D"], text: TextMemory, again: Recomputation | None = None
+    ) -> Float[Tensor, "B L D"]:
         """Attend from every image token to its caption."""
-        query = self.query(x_BLD).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+        query = self.query(run(again, cast_once, x_BLD)).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
         attended = attend(query, text.keys, text.values, text.bias, query.shape[-1] ** -0.5)
-        projected: Tensor = self.project(attended.transpose(1, 2).flatten(2))
+        projected: Tensor = self.project(run(again, _by_token, attended))
         return projected
 
 

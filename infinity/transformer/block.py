@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -13,7 +14,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
 from infinity.kernels.feed_forward import feed_forward
-from infinity.transformer.attention import CrossAttention, SelfAttention, TextMemory
+from infinity.kernels.recomputation import Recomputation, again_if_it_saves, layer_norm, run
+from infinity.transformer.attention import CrossAttention, SelfAttention, TextMemory, cast_once
 from infinity.transformer.cache import KeyValueCache
 from infinity.transformer.config import TransformerConfig
 from infinity.transformer.scale_attention import AttentionMask
@@ -52,10 +54,15 @@ class DropPathMask(NamedTuple):
 
 
 def modulated_norm(
-    x_BLD: Float[Tensor, "B L D"], gain_B1D: Float[Tensor, "B 1 D"], shift_B1D: Float[Tensor, "B 1 D"], eps: float
+    x_BLD: Float[Tensor, "B L D"],
+    gain_B1D: Float[Tensor, "B 1 D"],
+    shift_B1D: Float[Tensor, "B 1 D"],
+    eps: float,
+    again: Recomputation | None = None,
 ) -> Float[Tensor, "B L D"]:
     """Apply a layer norm without weights, then gain * x + shift per sample; float32 (adaptive norm, paper 3.1)."""
-    return torch.addcmul(shift_B1D, F.layer_norm(x_BLD.float(), x_BLD.shape[-1:], eps=eps), gain_B1D)
+    normed = run(again, F.layer_norm, x_BLD.float(), x_BLD.shape[-1:], None, None, eps)
+    return run(again, torch.addcmul, shift_B1D, normed, gain_B1D)
 
 
 class FeedForward(nn.Module):
@@ -127,8 +134,8 @@ class Block(nn.Module):
         Args:
             inputs: Arguments of ``forward``.
         """
-        kept: Any = {"context_fn": _kept_contexts, "recomputed": True} if torch.compiler.is_compiling() else {}
-        result: Tensor = checkpoint(self.forward, *inputs, use_reentrant=False, **kept)
+        kept: Any = {"context_fn": _kept_contexts} if torch.compiler.is_compiling() else {}
+        result: Tensor = checkpoint(self.forward, *inputs, use_reentrant=False, recomputed=True, **kept)
         return result
 
     def advance(
@@ -163,12 +170,16 @@ class Block(nn.Module):
         m = modulation
         attend_gate = m.attend_gate if drop_path is None else m.attend_gate * drop_path.attend
         expand_gate = m.expand_gate if drop_path is None else m.expand_gate * drop_path.expand
-        normed = modulated_norm(x_BLD, m.attend_gain, m.attend_shift, self.norm_eps)
-        x_BLD = torch.addcmul(x_BLD, attend_gate, self.self_attention(normed, rotary, mask).float())
-        read = self.cross_attention(self.cross_norm(x_BLD), text).float()
-        x_BLD = x_BLD + read if self.cross_gate is None else torch.addcmul(x_BLD, self.cross_gate, read)
-        normed = modulated_norm(x_BLD, m.expand_gain, m.expand_shift, self.norm_eps)
-        return x_BLD, PendingBranch(expand_gate, self.feed_forward(normed, recomputed=recomputed))
+        again = again_if_it_saves(x_BLD, recomputed=recomputed)
+        with nullcontext() if again is None else again:
+            normed = modulated_norm(x_BLD, m.attend_gain, m.attend_shift, self.norm_eps, again)
+            attended = self.self_attention(normed, rotary, mask, again).float()  # a gate's gradient needs its branch
+            x_BLD = run(again, torch.addcmul, x_BLD, attend_gate, attended)
+            read = self.cross_attention(layer_norm(again, self.cross_norm, x_BLD), text, again).float()
+            x_BLD = x_BLD + read if self.cross_gate is None else run(again, torch.addcmul, x_BLD, self.cross_gate, read)
+            normed = modulated_norm(x_BLD, m.expand_gain, m.expand_shift, self.norm_eps, again)
+            normed = run(again, cast_once, normed)
+            return x_BLD, PendingBranch(expand_gate, self.feed_forward(normed, recomputed=recomputed))
 
 
 def is_kept(operation: object, shapes: Sequence[Sequence[int]]) -> bool:

@@ -160,16 +160,25 @@ def block_causal_attention(
     mask: AttentionMask,
 ) -> Float[Tensor, "B N L E"]:
     """Compute softmax(q k) v under ``scale_mask``; queries are already scaled, so that there is no factor."""
+    outputs = attention_calls(query, key, value, mask)
+    return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2)
+
+
+def attention_calls(
+    query: Float[Tensor, "B N L E"],
+    key: Float[Tensor, "B N L E"],
+    value: Float[Tensor, "B N L E"],
+    mask: AttentionMask,
+) -> list[Tensor]:
+    """Return the result of ``block_causal_attention`` in parts, each for some neighbouring tokens."""
     if mask.blocks is not None:
-        attended: Tensor = _flex(query.device)(query, key, value, block_mask=mask.blocks, scale=1.0)
-        return attended
+        return [_flex(query.device)(query, key, value, block_mask=mask.blocks, scale=1.0)]
     if mask.bias is not None:
-        return attend(query, key, value, mask.bias, 1.0)
-    outputs = [
+        return [attend(query, key, value, mask.bias, 1.0)]
+    return [
         attend(query[:, :, c.start : c.stop], key[:, :, : c.stop], value[:, :, : c.stop], c.bias, 1.0)
         for c in mask.chunks
     ]
-    return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2)
 
 
 def _flex(device: torch.device) -> Any:

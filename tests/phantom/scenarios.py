@@ -42,6 +42,8 @@ TEXT = BuiltinTextConfig(channels=2048)
 CUDA = torch.device("cuda")
 PROMPTS = ("a cat on a mat", "a dog", "a red circle left of a blue square", "a")
 TRAILING = (3.0,) * (SCHEDULE.num_scales - 2) + (1.0, 1.0)
+ODD = (1.0, 3.0, 0.0, 1.0, 7.5, -1.0, *(1.0, 3.0) * SCHEDULE.num_scales)[: SCHEDULE.num_scales]
+"""Guidance that is turned on and off between scales."""
 
 NUM_WORKERS = 8
 """Cards of a training with sharded weights."""
@@ -280,6 +282,7 @@ SCENARIOS: dict[str, Callable[[str, int], Figures]] = {
     "draw": lambda layout, depth: draw(layout, depth, 1),
     "compiled-draw": compiled_draw,
     "compiled-train": compiled_train,
+    "draw-odd": lambda layout, depth: draw(layout, depth, 3, ODD),
     "draw-trailing": lambda layout, depth: draw(layout, depth, 1, TRAILING),
     "draw-32": lambda layout, depth: draw(layout, depth, 32),
     "sheet": lambda layout, depth: draw(layout, depth, 8, held=55 * 10**9),
@@ -292,6 +295,7 @@ SCENARIOS: dict[str, Callable[[str, int], Figures]] = {
     "save": save,
     "train": train,
     "train-lora": _training(adapters=AdapterConfig(), start_from="start"),
+    "train-qlora": _training(adapters=AdapterConfig(base="int8", dropout=0.1), start_from="start"),
     "train-shard": _training(shard=True),
     "train-offload": _training(shard=True, offload=True),
     "train-windows": _training(engine=EngineConfig(attention="windows")),

@@ -20,12 +20,12 @@ NAMES = {"2B": "2B-released", "8B": "8B-released"}
 ALLOWED = 0.9 * 80e9
 SCHEDULE = published_schedule(1.0, "1024")
 
-SWITCHES = ("lora", "shard", "offload", "windows", "dense", "all-kept", "first-scales", "plain-loss")
+SWITCHES = ("lora", "qlora", "shard", "offload", "windows", "dense", "all-kept", "first-scales", "plain-loss")
 """Switches of a training; each is tried at both layouts with two blocks."""
 
 BY_DEFAULT = (
     *("draw:2B:1", "draw:2B:2", "draw-trailing:2B:2", "sheet:8B:1", "tokenize:2B:1", "train:2B:1", "train:2B:2"),
-    *("train-shard:2B:1", "train-offload:2B:1"),
+    *("train-shard:2B:1", "train-offload:2B:1", "draw-odd:8B:1", "train-qlora:2B:1"),
     *("compiled-draw:2B:1", "compiled-train:2B:1"),
     *("encode-4:2B:1", "decode-4:2B:1", "save:2B:1"),
 )
@@ -75,12 +75,12 @@ def _layouts(figures: dict[str, Any]) -> list[str]:
 
 
 def test_no_program_waits_for_the_card_inside_the_loop_over_scales(figures: dict[str, Any]) -> None:
-    for key, _, found in _each(figures, "draw", "draw-trailing", "draw-32", "sheet"):
+    for key, _, found in _each(figures, "draw", "draw-odd", "draw-trailing", "draw-32", "sheet"):
         assert found["waits_in_loop"] == 0, key
 
 
 def test_matrix_products_are_bfloat16(figures: dict[str, Any]) -> None:
-    for key, _, found in _each(figures, "draw", "draw-trailing", *TRAININGS):
+    for key, _, found in _each(figures, "draw", "draw-odd", "draw-trailing", *TRAININGS):
         products = found["products"]
         assert products["float32"] <= 0.01 * sum(products.values()), key
 

@@ -101,7 +101,7 @@ def load_takedown(uri: str) -> TakedownList:
         return TakedownList.parse(text, where=uri)
     kinds = {"sha256": "sha256", "phash": "phash", "url": "urls", "domain": "domains"}
     found: dict[str, list[str]] = {name: [] for name in kinds.values()}
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):  # addresses may hold what splitlines splits at
         kind, colon, value = line.strip().partition(":")
         if not line.strip() or line.lstrip().startswith("#"):
             continue

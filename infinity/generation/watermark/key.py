@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import os
 import secrets
@@ -58,7 +59,7 @@ class WatermarkKey:
 def read_watermark_key(place: str) -> WatermarkKey:
     """Read a key from a file, or from an environment variable that ``env:NAME`` names.
 
-    White space around the key does not count.
+    White space around the key does not count, nor does the byte order mark that some editors put before it.
 
     Raises:
         ValueError: There is no key, or it is too short.
@@ -70,7 +71,7 @@ def read_watermark_key(place: str) -> WatermarkKey:
         if not found:
             raise ValueError(f"watermark key: the environment variable {name!r:.80} is not set, or is empty")
     else:
-        found = storage.read_bytes(storage.absolute(place)).strip()
+        found = storage.read_bytes(storage.absolute(place)).removeprefix(codecs.BOM_UTF8).strip()
     try:
         return WatermarkKey(found)
     except ValueError as error:

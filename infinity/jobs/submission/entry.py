@@ -23,6 +23,7 @@ from infinity.jobs.cluster.actors import WorkersError
 from infinity.jobs.cluster.connection import connect
 from infinity.jobs.progress import Progress
 from infinity.jobs.registry import load_spec, run_spec
+from infinity.jobs.seconds import seconds_of
 from infinity.jobs.spec import JobSpec
 from infinity.jobs.submission.files import NOT_SEEN, JobFiles
 from infinity.logs import JsonLines, wants_json
@@ -91,9 +92,12 @@ def watched(files: JobFiles, unwatched: Callable[[float], None]) -> Iterator[Non
     Args:
         files: Files of the job.
         unwatched: Callback with the number of seconds of silence; called in a thread.
+
+    Raises:
+        ValueError: ``INFINITY_JOB_UNWATCHED_S`` is no number of seconds.
     """
-    over = threading.Event()
-    thread = threading.Thread(target=_look_after, args=(files, unwatched, over), name="watched", daemon=True)
+    longest_s, over = seconds_of("INFINITY_JOB_UNWATCHED_S", UNWATCHED_S, 0.5), threading.Event()
+    thread = threading.Thread(target=_look_after, args=(files, unwatched, over, longest_s), name="watched", daemon=True)
     thread.start()
     try:
         yield
@@ -102,8 +106,7 @@ def watched(files: JobFiles, unwatched: Callable[[float], None]) -> Iterator[Non
         thread.join()
 
 
-def _look_after(files: JobFiles, unwatched: Callable[[float], None], over: threading.Event) -> None:
-    longest_s = float(os.environ.get("INFINITY_JOB_UNWATCHED_S") or UNWATCHED_S)
+def _look_after(files: JobFiles, unwatched: Callable[[float], None], over: threading.Event, longest_s: float) -> None:
     sign, heard_at = "", time.monotonic()
     while not over.wait(min(LOOK_S, longest_s / 4)):
         try:

@@ -17,6 +17,7 @@ from infinity.storage import fences
 from infinity.storage.backends.listing import Entry, Listing, walk
 from infinity.storage.errors import FileAlreadyThereError, FileMissingError, StorageError
 from infinity.storage.names import PART_SUFFIX, is_content, is_part
+from infinity.storage.room import room_for
 
 _COPY_BYTES = 4 * 2**20
 _REASONS = {
@@ -67,7 +68,8 @@ def read(path: Path, start: int, length: int | None) -> bytes:
             # Make room for no more than there is, however much is asked for.
             end = status.st_size
             end = end if length is None else min(end, start + length)
-            return _read_range(descriptor, start, end)
+            with room_for(str(path), max(0, end - start)):
+                return _read_range(descriptor, start, end)
         finally:
             os.close(descriptor)
 

@@ -18,6 +18,7 @@ from infinity.storage.backends.conditions import CONFLICTS, see_to_conditions
 from infinity.storage.errors import FileAlreadyThereError, FileMissingError, StorageError, StoreUnreachableError
 from infinity.storage.names import is_content
 from infinity.storage.outages import patiently
+from infinity.storage.room import room_for
 
 if TYPE_CHECKING:
     from types_boto3_s3.client import S3Client
@@ -164,10 +165,14 @@ def read(uri: str, start: int, length: int | None) -> bytes:
     bucket, key = split(uri)
     with explained("read", uri):
         if start == 0 and length is None:
-            return client().get_object(Bucket=bucket, Key=key)["Body"].read()
+            found = client().get_object(Bucket=bucket, Key=key)
+            with room_for(uri, found["ContentLength"]):
+                return found["Body"].read()
         last = "" if length is None else str(start + length - 1)
         try:
-            return client().get_object(Bucket=bucket, Key=key, Range=f"bytes={start}-{last}")["Body"].read()
+            found = client().get_object(Bucket=bucket, Key=key, Range=f"bytes={start}-{last}")
+            with room_for(uri, found["ContentLength"]):
+                return found["Body"].read()
         except client().exceptions.ClientError as error:
             if error.response.get("Error", {}).get("Code") in ("InvalidRange", "416"):
                 return b""  # from the end on there is nothing, as in a local file

@@ -7,6 +7,7 @@ from benchmarks.gpu.predicting import (
     BYTES_PER_S,
     COPY_S,
     FLOAT32_FLOPS,
+    GRAPHED_LAUNCH_S,
     HOST_BYTES_PER_S,
     LAUNCH_S,
     REACHED,
@@ -27,6 +28,12 @@ def test_bytes_decide_where_launches_are_few() -> None:
 
 def test_launches_decide_where_kernels_are_small() -> None:
     assert seconds_of(WORK | {"launches": 10**6, "moved": 1}) == pytest.approx(10**6 * LAUNCH_S)
+
+
+def test_a_captured_graph_saves_the_wait_for_the_host_and_nothing_of_the_cards_own_work() -> None:
+    many = WORK | {"launches": 10**6, "moved": 1}
+    assert seconds_of(many, graphed=True) == pytest.approx(10**6 * GRAPHED_LAUNCH_S)
+    assert seconds_of(WORK, graphed=True) == seconds_of(WORK)
 
 
 def test_a_compiler_leaves_the_share_that_was_counted() -> None:

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from infinity.kernels import feed_forward as module
 from infinity.kernels.feed_forward import _gains_by_gelu_products, _with_gelu_product, feed_forward
 
 
@@ -29,8 +30,8 @@ def test_value_and_gradients_equal_the_formula(shape: tuple[int, ...], frozen: b
         torch.testing.assert_close(ours, plain, atol=1e-5, rtol=1e-5)
 
 
-def test_less_is_kept_for_the_backward_pass() -> None:
-    """Of the hidden width one tensor is kept instead of two."""
+def test_less_is_kept_for_the_backward_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the hidden width one tensor is kept, none where rows go through in chunks; the formula keeps two."""
     expand, contract, x = nn.Linear(8, 64), nn.Linear(64, 8), torch.randn(10, 8, requires_grad=True)
 
     def kept(run: object) -> int:
@@ -46,6 +47,27 @@ def test_less_is_kept_for_the_backward_pass() -> None:
 
     assert kept(lambda: feed_forward(x, expand, contract)) == 640
     assert kept(lambda: contract(F.gelu(expand(x), approximate="tanh"))) == 1280
+    monkeypatch.setattr(module, "_CHUNK", 320)
+    assert kept(lambda: feed_forward(x, expand, contract)) == 0
+
+
+@pytest.mark.parametrize("chunk", [1, 100, 800, 10**6])
+def test_rows_go_through_in_chunks_of_any_size(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    expand, contract, x = nn.Linear(8, 16), nn.Linear(16, 8), torch.randn(3, 17, 8, requires_grad=True)
+    leaves = [x, *expand.parameters(), *contract.parameters()]
+    expected = torch.autograd.grad(contract(F.gelu(expand(x), approximate="tanh")).square().sum(), leaves)
+    monkeypatch.setattr(module, "_CHUNK", chunk)
+    found = torch.autograd.grad(feed_forward(x, expand, contract).square().sum(), leaves)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_an_empty_batch_has_zeros_as_gradients() -> None:
+    expand, contract, x = nn.Linear(8, 16), nn.Linear(16, 8), torch.zeros(0, 8, requires_grad=True)
+    result = feed_forward(x, expand, contract)
+    result.sum().backward()
+    assert result.shape == (0, 8)
+    assert expand.weight.grad is not None
+    assert not expand.weight.grad.any()
 
 
 @pytest.mark.parametrize("shape", [(3, 50, 8), (7, 8)])

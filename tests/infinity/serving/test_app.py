@@ -375,3 +375,14 @@ def test_keys_are_read_from_lines() -> None:
     for text in ("", "# only\n", "short\n"):
         with pytest.raises(ValueError, match="keys: expected one key of at least 16 characters"):
             read_keys(text, where="keys")
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_a_comment_is_never_a_key_and_the_first_key_is_one_whatever_the_editor_put_before(mark: str) -> None:
+    comments = "# keys of the demonstration\n \t# and another long comment\r\n"
+    assert read_keys(f"{mark}{comments}{KEY}\r\n", where="keys") == [key_digest(KEY)]
+    assert read_keys(f"{mark}{KEY}\n{comments}", where="keys") == [key_digest(KEY)]
+    with pytest.raises(ValueError, match=r"keys: .* per line, found none$"):
+        read_keys(f"{mark}{comments}", where="keys")
+    with pytest.raises(ValueError, match=r"keys: .* per line, found 5 in line 3$"):
+        read_keys(f"{mark}{comments}short\n{KEY}", where="keys")
