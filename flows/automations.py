@@ -2,8 +2,8 @@
 
 python -m flows.automations
 
-In these files an action names a deployment as ``deployment: flow/name`` and a block as ``block: type/name``, since ids
-differ from server to server.
+In these files an action names a deployment as ``deployment: flow/local`` and a block as ``block: type/name``, since ids
+differ from server to server. With INFINITY_ENVIRONMENT the deployment is that of the environment.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.events.schemas.automations import AutomationCore
 from prefect.exceptions import ObjectNotFound
 
-from infra.settings import REPOSITORY
+from infra.settings import REPOSITORY, settings
 
 FOLDER = REPOSITORY / "infra" / "automations"
 
@@ -57,6 +57,8 @@ def resolved(client: SyncPrefectClient, wanted: dict[str, Any]) -> dict[str, Any
 def _with_ids(client: SyncPrefectClient, action: dict[str, Any]) -> dict[str, Any]:
     found = dict(action)
     if (deployment := found.pop("deployment", None)) is not None:
+        flow, _, name = deployment.partition("/")
+        deployment = f"{flow}/{settings().environment or name}"
         with _known(f"deployment {deployment}"):
             found["deployment_id"] = str(client.read_deployment_by_name(deployment).id)
     if (block := found.pop("block", None)) is not None:

@@ -22,6 +22,7 @@ from infra.ending import end_flows, halted
 from infra.environment import common_environment, free_port, is_free_port
 from infra.files import is_served
 from infra.processes import Register, Service
+from infra.ray_ports import free_ports, port_options
 from infra.server import access, keys
 from infra.server.access import StackError
 from infra.server.deploying import deploy, make_pool
@@ -178,7 +179,7 @@ class Stack:
             command = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block"]
             command += ["--node-ip-address=127.0.0.1", f"--port={port}", "--include-dashboard=false"]
             command.append(f"--ray-client-server-port={free_port()}")  # 10001 may be another stack's
-            command += ["--disable-usage-stats"]
+            command += [*port_options(free_ports()), "--disable-usage-stats"]
             if self.config.ray_num_cpus is not None:
                 command.append(f"--num-cpus={self.config.ray_num_cpus}")
             environment = self._environment(None) | {

@@ -28,8 +28,10 @@ from flows.operations.own_output import say_into_own_file
 from flows.operations.stopping import meet_stop_request, stopped_by_signal
 from flows.pages.live import LivePage
 from flows.pages.progress import RunPageSink
+from infinity import storage
 from infinity.jobs.cluster.actors import WorkersError
 from infinity.jobs.cluster.connection import connect
+from infinity.jobs.ownership import STORE_PATIENCE_S
 from infinity.jobs.progress import ProgressSink
 from infinity.jobs.registry import Job, job_of
 from infinity.jobs.spec import JobReport, JobSpec, is_done, load_report
@@ -125,7 +127,7 @@ def _end_of_job(stage: str, spec: JobSpec) -> State[Any]:
             return Completed(name="Cached", message=f"done before in {spec.folder}", data=StageResult(report, True))
         logger.info("%s begins; its files go to %s", stage, spec.folder)
         note_stage(stage, spec.folder)
-        with RunPageSink(stage, live=LivePage(stage, spec).show) as page:
+        with RunPageSink(stage, live=LivePage(stage, spec).show) as page, storage.patient(STORE_PATIENCE_S):
             report = _report_of(job, spec, page)
             await_server()  # the last word of the bar, too
         return Completed(message=f"files in {spec.folder}", data=StageResult(report, False))

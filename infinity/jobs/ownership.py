@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextvars
 import logging
 import math
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -31,6 +32,9 @@ logger = logging.getLogger(__name__)
 
 SILENCE_S = 60.0
 """How long an owner may be silent; ``INFINITY_LEASE_SILENCE_S`` sets another time for the jobs of a process."""
+
+STORE_PATIENCE_S = 600.0
+"""How long a job waits for a store that cannot be reached: servers restart, networks break off for some minutes."""
 
 _TOLD_EVERY_S = 30.0
 
@@ -80,7 +84,8 @@ def once(spec: JobSpec, report_type: type[R], work: Callable[[Tenure], R], progr
     """
     if is_done(spec):
         return load_report(spec, report_type)
-    with owned(spec, progress) as tenure:
+    listener = _Listener(progress)
+    with storage.patient(STORE_PATIENCE_S, listener.note), owned(spec, listener) as tenure:
         return load_report(spec, report_type) if is_done(spec) else work(tenure)
 
 
@@ -119,6 +124,23 @@ def _give_back(lease: Lease, spec: JobSpec, folder: str) -> None:
     with suppress(StorageError):
         finished = is_done(spec)
         lease.release(finished=finished, empty=not finished and not storage.list_files(folder))
+
+
+class _Listener:
+    """A job's listener, who also hears that the job waits for a store."""
+
+    def __init__(self, progress: ProgressSink) -> None:
+        self._progress, self._share, self._thread = unfailing(progress), 0.0, threading.get_ident()
+
+    def __call__(self, now: Progress) -> None:
+        self._share = now.fraction
+        self._progress(now)
+
+    def note(self, text: str) -> None:
+        """Log that a call waits, or waits no longer; tell it too where the job waits itself, not one of its threads."""
+        logger.warning("%s", text)
+        if threading.get_ident() == self._thread:
+            self._progress(Progress(self._share, text))
 
 
 class _Teller:

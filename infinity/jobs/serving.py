@@ -11,10 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from infinity import storage
 from infinity.config import Config
 from infinity.jobs.cluster.connection import connect
 from infinity.serving.app import PictureServer
-from infinity.serving.settings import ServingConfig
+from infinity.serving.settings import ServingConfig, read_keys
 
 APP = "infinity"
 MAX_ONGOING = 100_000
@@ -114,6 +115,24 @@ def _deployment(plan: ServePlan) -> Any:
             start_replica(config)
 
     return deployment(Replica).bind(plan.serving.to_json())
+
+
+def application(arguments: dict[str, Any]) -> Any:
+    """Return the application of a configuration file of Ray Serve, which names this function as its import path.
+
+    Args:
+        arguments: Fields of `ServingConfig`, and ``keys``, the place of a file of API keys that every node can read.
+
+    Raises:
+        ValueError: There are no keys, or a field is unknown or wrong.
+    """
+    fields = dict(arguments)
+    if not (place := fields.pop("keys", "")):
+        raise ValueError("keys: others reach a served application; expected the place of a file of API keys")
+    if "key_digests" in fields:
+        raise ValueError("key_digests: expected the place of the keys themselves, as keys")
+    fields["key_digests"] = read_keys(storage.read_text(str(place)), where=str(place))
+    return _deployment(ServePlan(serving=ServingConfig.from_json(fields, where="args")))
 
 
 def _check_resources(plan: ServePlan) -> None:

@@ -29,7 +29,7 @@ from infinity.storage.errors import (
     StoreUnreachableError,
 )
 from infinity.storage.inside import inside as inside_places
-from infinity.storage.outages import patient
+from infinity.storage.outages import patience, patient, stay_patient
 from infinity.storage.places import SCHEME, local_path, named
 
 __all__ = [
@@ -57,12 +57,14 @@ __all__ = [
     "local_path",
     "name",
     "parent",
+    "patience",
     "patient",
     "put_once",
     "read_bytes",
     "read_text",
     "sha256",
     "size",
+    "stay_patient",
     "upload_folder",
     "write_bytes",
     "write_text",

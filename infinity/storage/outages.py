@@ -1,4 +1,4 @@
-"""A store that cannot be reached for some minutes: a training waits for it, a question on a terminal does not."""
+"""A store that cannot be reached for some minutes: a job waits for it, a question on a terminal does not."""
 
 from __future__ import annotations
 
@@ -52,6 +52,21 @@ def patient(seconds: float, note: Callable[[str], None] = logger.warning) -> Ite
     finally:
         with _patience.lock:
             _patience.stack.remove(entry)
+
+
+def patience() -> float:
+    """Return the longest wait of a call of this process, in seconds; 0 where nothing waits."""
+    return _patience.now[0]
+
+
+def stay_patient(seconds: float) -> None:
+    """Let every call wait for a store until this process ends: for a worker that serves one job.
+
+    Args:
+        seconds: Longest wait of each call.
+    """
+    with _patience.lock:
+        _patience.stack.insert(0, (seconds, logger.warning))
 
 
 def patiently(call: Callable[P, R]) -> Callable[P, R]:

@@ -10,10 +10,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tensorboardX import SummaryWriter
-
 from infinity import storage
 from infinity.training.state import MetricRow
+from infinity.training.tensorboard_file import TensorBoardFile
 
 METRICS_FILE, TENSORBOARD_FOLDER = "metrics.jsonl", "tensorboard"
 
@@ -40,7 +39,7 @@ class MetricsWriter:
         # TensorBoard's writer appends to a local file; for S3 it is uploaded at the end.
         self._temporary = tempfile.TemporaryDirectory(prefix="tensorboard-") if local is None else None
         self._folder = local or Path(self._temporary.name if self._temporary else "")
-        self._board = SummaryWriter(str(self._folder), purge_step=first_step or None)
+        self._board = TensorBoardFile(str(self._folder), purge_step=first_step or None)
 
     def write(self, history: Sequence[MetricRow]) -> None:
         """Log the last row of ``history``; the JSON lines file follows within ``period_s``."""
@@ -60,12 +59,15 @@ class MetricsWriter:
 
     def close(self) -> None:
         """Write what is left, and upload the TensorBoard files."""
-        self._board.close()
-        if self._history:
-            self.flush()
-        if self._temporary is not None:
-            storage.upload_folder(self._folder, self._target)
-            self._temporary.cleanup()
+        try:
+            self._board.close()
+            if self._history:
+                self.flush()
+            if self._temporary is not None:
+                storage.upload_folder(self._folder, self._target)
+        finally:
+            if self._temporary is not None:
+                self._temporary.cleanup()
 
     def __enter__(self) -> Self:
         return self

@@ -13,8 +13,10 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.events.schemas.automations import AutomationCore
 from prefect.states import Completed, Crashed
 
+from flows import automations
 from flows.automations import FOLDER, MissingReferenceError, make_automations, resolved
 from flows.resume import RESUMES, _resume
+from infra.settings import Settings
 from tests.fixtures.prefect_api import ask
 
 pytestmark = pytest.mark.prefect
@@ -127,3 +129,17 @@ def test_a_deployment_that_is_not_there_is_named(prefect_server: str) -> None:
         pytest.raises(MissingReferenceError, match="no deployment no-such/flow"),
     ):
         resolved(client, wanted)
+
+
+def test_an_environment_has_automations_that_name_its_own_deployments(
+    prefect_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flow = ask(prefect_server, "flows/", {"name": f"resumes-{uuid4().hex[:8]}"})
+    made = ask(prefect_server, "deployments/", {"name": "staging", "flow_id": flow["id"]})
+    wanted = {"actions": [{"type": "run-deployment", "deployment": f"{flow['name']}/local"}]}
+    with get_client(sync_client=True) as client:
+        with pytest.raises(MissingReferenceError, match=f"no deployment {flow['name']}/local"):
+            resolved(client, wanted)
+        monkeypatch.setattr(automations, "settings", lambda: Settings(environment="staging"))
+        (action,) = resolved(client, wanted)["actions"]
+    assert action == {"type": "run-deployment", "deployment_id": made["id"]}

@@ -67,6 +67,8 @@ def test_every_yaml_file_of_the_repository_is_checked_here() -> None:
         "infra/kubernetes/prefect-worker.yaml",
         "infra/kubernetes/raycluster.yaml",
         "infra/kubernetes/rayjob.yaml",
+        "infra/kubernetes/rayjob-own-cluster.yaml",
+        "infra/kubernetes/rayservice.yaml",
         "infra/automations/crashed-goes-on.yaml",
         "infra/automations/silent-run-crashes.yaml",
         "infra/automations/tell-of-failures.yaml",
@@ -303,18 +305,81 @@ def test_the_env_file_of_compose_gets_a_new_secret_in_every_empty_place(tmp_path
     assert path.read_text() == before
 
 
-def test_every_container_of_the_ray_cluster_asks_for_the_token_of_a_secret() -> None:
-    cluster = _load("infra/kubernetes/raycluster.yaml")
-    spec = cluster["spec"]
+CLUSTERS = {
+    "raycluster.yaml": (),
+    "rayjob-own-cluster.yaml": ("rayClusterSpec",),
+    "rayservice.yaml": ("rayClusterConfig",),
+}
+"""Files that describe a cluster, and where within them."""
+
+
+def _cluster_in(name: str) -> tuple[str, Any]:
+    """Name of the resource and what it says of its cluster."""
+    found = _load(f"infra/kubernetes/{name}")
+    cluster = found["spec"]
+    for key in CLUSTERS[name]:
+        cluster = cluster[key]
+    return found["metadata"]["name"], cluster
+
+
+@pytest.mark.parametrize("file", CLUSTERS)
+def test_every_container_of_a_ray_cluster_asks_for_the_token_of_a_secret(file: str) -> None:
+    owner, spec = _cluster_in(file)
     assert spec["authOptions"] == {"mode": "token"}
+    assert spec["rayVersion"] == _pinned("ray")
+    assert spec["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
     templates = [spec["headGroupSpec"]["template"], *(group["template"] for group in spec["workerGroupSpecs"])]
     for template in templates:
         for container in template["spec"]["containers"]:
             environment = {entry["name"]: entry for entry in container["env"]}
             assert environment["RAY_AUTH_MODE"]["value"] == "token"
             # The operator takes the token from a Secret of the cluster's own name.
-            key = {"name": cluster["metadata"]["name"], "key": "auth_token"}
+            key = {"name": owner, "key": "auth_token"}
             assert environment["RAY_AUTH_TOKEN"]["valueFrom"]["secretKeyRef"] == key
+            assert container["resources"]["requests"] == container["resources"]["limits"]
+            mounted = {each["name"] for each in container.get("volumeMounts", [])}
+            assert mounted == {each["name"] for each in template["spec"].get("volumes", [])}
+
+
+def test_a_job_with_a_cluster_of_its_own_leaves_no_paid_node_behind() -> None:
+    spec = _load("infra/kubernetes/rayjob-own-cluster.yaml")["spec"]
+    assert "clusterSelector" not in spec
+    assert "shutdownAfterJobFinishes" not in spec  # the operator takes either this or the rules
+    assert not spec["rayClusterSpec"]["enableInTreeAutoscaling"]  # it refuses DeleteWorkers beside it
+    assert spec["backoffLimit"] > 0
+    assert spec["activeDeadlineSeconds"] > 0
+    after = {
+        (rule["policy"], rule["condition"]["jobStatus"]): rule["condition"]["ttlSeconds"]
+        for rule in spec["deletionStrategy"]["deletionRules"]
+    }
+    assert {status for policy, status in after if policy == "DeleteCluster"} == {"SUCCEEDED", "FAILED"}
+    assert after["DeleteWorkers", "FAILED"] <= 60 < after["DeleteCluster", "FAILED"] < after["DeleteSelf", "FAILED"]
+    assert after["DeleteCluster", "SUCCEEDED"] <= 60 < after["DeleteSelf", "SUCCEEDED"]
+
+
+def test_the_service_of_kubernetes_serves_the_application_of_this_tree(tmp_path: Path) -> None:
+    pytest.importorskip("ray.serve", reason="what Ray Serve needs is not installed")
+    from ray.serve.schema import ServeDeploySchema
+
+    from infinity.jobs.serving import application
+
+    spec = _load("infra/kubernetes/rayservice.yaml")["spec"]
+    written = yaml.safe_load(spec["serveConfigV2"])
+    (served,) = ServeDeploySchema.model_validate(written).applications
+    assert served.import_path == f"{application.__module__}:{application.__name__}"
+    keys = tmp_path / "keys"
+    keys.write_text("k" * 16)
+    (replica,) = served.deployments
+    assert application({**served.args, "keys": str(keys)})._bound_deployment.name == replica.name
+    group = spec["rayClusterConfig"]["workerGroupSpecs"][0]
+    (container,) = group["template"]["spec"]["containers"]
+    mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+    assert served.args["keys"] == f"{mounts['keys']}/keys"
+    options = written["applications"][0]["deployments"][0]["ray_actor_options"]
+    assert options["num_gpus"] <= int(container["resources"]["limits"]["nvidia.com/gpu"])
+    drained_s = application({**served.args, "keys": str(keys)})._bound_deployment._deployment_config
+    assert drained_s.graceful_shutdown_timeout_s < group["template"]["spec"]["terminationGracePeriodSeconds"]
+    assert drained_s.graceful_shutdown_timeout_s < spec["rayClusterDeletionDelaySeconds"]
 
 
 @pytest.mark.reference
@@ -323,6 +388,8 @@ def test_every_container_of_the_ray_cluster_asks_for_the_token_of_a_secret() -> 
     [
         ("infra/kubernetes/raycluster.yaml", "ray.io_rayclusters.yaml"),
         ("infra/kubernetes/rayjob.yaml", "ray.io_rayjobs.yaml"),
+        ("infra/kubernetes/rayjob-own-cluster.yaml", "ray.io_rayjobs.yaml"),
+        ("infra/kubernetes/rayservice.yaml", "ray.io_rayservices.yaml"),
     ],
 )
 def test_resources_of_kubernetes_have_the_fields_that_the_operator_knows(

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from infinity import storage
 from infinity.jobs.cluster.connection import is_in_process
 from infinity.jobs.cluster.workers import WorkersConfig
 from infinity.jobs.watching import end_actor
@@ -61,7 +62,7 @@ def actors(kind: type[Any], workers: WorkersConfig, most: int) -> Iterator[list[
     import ray
 
     number = min(_room(workers), max(1, most))
-    actor_type = ray.remote(kind).options(
+    actor_type = ray.remote(with_patience(kind)).options(
         num_cpus=workers.threads,
         num_gpus=int(workers.use_gpu),
         max_restarts=workers.max_failures,
@@ -73,6 +74,24 @@ def actors(kind: type[Any], workers: WorkersConfig, most: int) -> Iterator[list[
     finally:
         for actor in team:
             end_actor(actor)
+
+
+def with_patience(kind: type[Any]) -> type[Any]:
+    """Return a class of actors that wait for a store as long as this process does.
+
+    Args:
+        kind: The class.
+    """
+    seconds = storage.patience()
+
+    class Patient(kind):  # type: ignore[misc]
+        def __init__(self, *arguments: Any) -> None:
+            storage.stay_patient(seconds)
+            super().__init__(*arguments)
+
+    Patient.__name__ = kind.__name__
+    Patient.__qualname__ = kind.__qualname__
+    return Patient
 
 
 def each(team: Sequence[Any], method: str, calls: Sequence[tuple[Any, ...]]) -> Iterator[tuple[int, Any]]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any, TypeVar
 
+from infinity import storage
 from infinity.jobs.cluster.connection import is_in_process
 from infinity.storage.fences import Fence, fenced, held
 
@@ -66,7 +67,8 @@ def each_result(
     import ray
     from ray.exceptions import RayTaskError
 
-    task, fences = ray.remote(num_cpus=1)(_call).options(name=getattr(function, "__name__", "call")), held()
+    task = ray.remote(num_cpus=1)(_call).options(name=getattr(function, "__name__", "call"))
+    fences, patience_s = held(), storage.patience()
     limit = _CALLS_PER_CPU * max(1, int(ray.cluster_resources().get("CPU", 1)))
     limit = limit if at_once is None else min(limit, at_once)
     early: dict[int, R] = {}
@@ -76,7 +78,7 @@ def each_result(
     try:
         while True:
             while len(running) < limit and (following := next(waiting, None)) is not None:
-                running[task.remote(fences, function, *following[1])] = following[0]
+                running[task.remote(fences, patience_s, function, *following[1])] = following[0]
             if not running:
                 return
             (finished,), _ = ray.wait(list(running), num_returns=1)
@@ -94,9 +96,9 @@ def each_result(
             ray.cancel(reference)
 
 
-def _call(fences: Sequence[Fence], function: Callable[..., R], *arguments: Any) -> R:
-    """Call the function on a worker, whose writes into the job's folder have to pass the driver's fences."""
-    with ExitStack() as gates:
+def _call(fences: Sequence[Fence], patience_s: float, function: Callable[..., R], *arguments: Any) -> R:
+    """Call the function on a worker, which passes the driver's fences to write, and is as patient as the driver."""
+    with storage.patient(patience_s), ExitStack() as gates:
         for fence in fences:
             gates.enter_context(fenced(fence))
         return function(*arguments)

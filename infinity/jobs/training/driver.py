@@ -28,7 +28,7 @@ from infinity.jobs.training.base import (
     TrainSpec,
 )
 from infinity.jobs.training.stopping import stopping_here, stopping_on_signal
-from infinity.jobs.training.worker import STOPS, STORE_PATIENCE_S, work, work_on
+from infinity.jobs.training.worker import STOPS, work, work_on
 from infinity.reporting.summary import Sheet, TrainingSummary
 from infinity.training.checkpoints import StateStore
 from infinity.training.distributed.parallel import ProcessGroup
@@ -63,12 +63,11 @@ def _run(spec: TrainSpec, build: Build, title: str, tenure: Tenure) -> TrainRepo
     started, progress = time.monotonic(), tenure.progress
     folder = begin(spec)
     progress(Progress(0.0, "starting workers"))
-    with storage.patient(STORE_PATIENCE_S):
-        outcome = (_train_here if is_in_process() else _train_on_ray)(spec, build, tenure)
-        _clean_up(storage.join(folder, RAY_FOLDER))  # also what drivers left that were killed
-        if "stopped" in outcome:
-            raise STOPS[outcome["stopped"]](outcome["message"])
-        report = commit(spec, training_report(spec, title, outcome, time.monotonic() - started))
+    outcome = (_train_here if is_in_process() else _train_on_ray)(spec, build, tenure)
+    _clean_up(storage.join(folder, RAY_FOLDER))  # also what drivers left that were killed
+    if "stopped" in outcome:
+        raise STOPS[outcome["stopped"]](outcome["message"])
+    report = commit(spec, training_report(spec, title, outcome, time.monotonic() - started))
     progress(Progress(1.0, "trained"))
     return report
 

@@ -14,6 +14,7 @@ from infinity import storage
 from infinity.checkpoint import load_checkpoint
 from infinity.data.dataset.manifest import Manifest
 from infinity.data.loading.captions import CaptionConfig, CaptionDraw
+from infinity.jobs.cluster.actors import with_patience
 from infinity.jobs.cluster.connection import connect, is_in_process
 from infinity.jobs.cluster.workers import WorkersConfig
 from infinity.jobs.ownership import Tenure, once
@@ -187,7 +188,7 @@ def _encode(
     from ray.util import ActorPool
 
     workers = spec.workers
-    actor = ray.remote(_EncodingActor).options(
+    actor = ray.remote(with_patience(_EncodingActor)).options(
         num_cpus=workers.threads,
         num_gpus=int(workers.use_gpu),
         max_restarts=workers.max_failures,

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from infinity import storage
+from infinity.jobs.ownership import STORE_PATIENCE_S
 from infinity.jobs.progress import Progress
 from infinity.jobs.training.base import (
     MODEL_FOLDER,
@@ -41,9 +42,6 @@ from infinity.training.tokenizer.collapse import CollapseError
 from infinity.transformer.quantized import weight_count
 
 logger = logging.getLogger(__name__)
-
-STORE_PATIENCE_S = 600.0
-"""How long a training waits for a bucket that is away, file by file; by then it is no passing trouble."""
 
 STOPS: dict[str, type[Exception]] = {
     c.__name__: c

@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from tensorboardX import SummaryWriter
 
 from infinity.evaluation.score import Score
+from infinity.training.tensorboard_file import TensorBoardFile
 
 
 class Tracker(ABC):
@@ -60,7 +60,7 @@ class TensorBoardTracker(Tracker):
 
     def __init__(self, folder: Path, project: str, run: str) -> None:
         # A name of its own: files of one second would overwrite each other.
-        self._board = SummaryWriter(str(folder / "tensorboard" / run), filename_suffix=f".{time.time_ns()}")
+        self._board = TensorBoardFile(str(folder / "tensorboard" / run), filename_suffix=f".{time.time_ns()}")
 
     def curve(self, values: dict[str, float], step: int) -> None:
         """Log values of one step by their names."""

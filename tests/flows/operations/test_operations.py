@@ -13,9 +13,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
+from flows.automations import FOLDER, make_automations
 from flows.records.plan import load_plan
-from tests.fixtures.bad_ends import OVER, Trial, cancel
+from flows.resume import RESUMES
+from tests.fixtures.bad_ends import OVER, STEP, Trial, cancel
 from tests.fixtures.limits import wait_until
 from tests.fixtures.operated import NEVER, Operated, operated_in
 from tests.fixtures.prefect_api import ask
@@ -128,6 +131,32 @@ def test_the_death_of_the_raylet_is_one_sentence_and_the_run_goes_on_from_its_st
     assert operated.state(run)["type"] == "RUNNING"
     ask(operated.server.api_url, f"flow_runs/{run}/set_state", {"state": {"type": "CANCELLING"}})
     operated.wait_for(run, "CANCELLED")
+
+
+def test_the_automation_starts_a_crashed_run_again_and_it_goes_on_behind_its_stored_step(operated: Operated) -> None:
+    api = operated.server.api_url
+    list(make_automations())
+    wanted = yaml.safe_load((FOLDER / "crashed-goes-on.yaml").read_text("utf-8"))["name"]
+    (automation,) = [each for each in ask(api, "automations/filter", {"limit": 200}) if each["name"] == wanted]
+    ask(api, f"automations/{automation['id']}", {"enabled": True}, method="PATCH")
+    trial = Trial(operated, "train-tokenizer", 2000)
+    wait_until(lambda: trial.stored() >= 100, "a stored state", period_s=0.5)
+    stored = trial.stored()
+    os.kill(trial.flow(), signal.SIGKILL)
+    began = time.monotonic()
+    try:
+        assert operated.wait_for(trial.run, "CRASHED", "FAILED")["type"] == "CRASHED"
+        query = {"flow_runs": {"tags": {"all_": [f"{RESUMES}{trial.run}"]}}}
+        (successor,) = wait_until(lambda: ask(api, "flow_runs/filter", query), "a run that goes on", period_s=0.5)
+        logger.warning("started again after %.0f s: %s", time.monotonic() - began, successor["name"])
+        operated.wait_until_training(successor["id"])
+        query = {"logs": {"flow_run_id": {"any_": [successor["id"]]}}, "sort": "TIMESTAMP_ASC", "limit": 200}
+        steps = [int(found[1]) for line in ask(api, "logs/filter", query) if (found := STEP.search(line["message"]))]
+        logger.warning("stored at step %d, went on at %d after %.0f s", stored, steps[0], time.monotonic() - began)
+        assert steps[0] > stored
+        assert operated.wait_for(successor["id"], *OVER)["type"] == "COMPLETED"
+    finally:
+        ask(api, f"automations/{automation['id']}", method="DELETE")
 
 
 def _as_soon_as(*names: str) -> Callable[[Trial], object]:

@@ -24,6 +24,7 @@ from infinity.training.metrics import TENSORBOARD_FOLDER
 from tests.fixtures.double_starts import NOTES, noted
 from tests.fixtures.killing import Victim, newest_step
 from tests.fixtures.limits import AGES_S, wait_until
+from tests.fixtures.relay import Relay
 from tests.fixtures.small_jobs import spec_of
 from tests.fixtures.training_pictures import make_data
 from tests.fixtures.training_sessions import LOOP, tokenizer_spec
@@ -120,6 +121,54 @@ def test_a_report_is_never_replaced(tmp_path: Path) -> None:
     work(spec)  # the same again, as after an answer that was lost
     with pytest.raises(FileAlreadyThereError, match="another process has finished this job meanwhile; start again"):
         work(spec, total=7)
+
+
+def test_a_job_waits_for_a_bucket_that_goes_away_on_the_way_and_tells_so(
+    s3_server: str, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec, told = CountSpec(output=s3_server, limit=3), list[Progress]()
+    with Relay(s3_endpoint) as relay:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", relay.url)
+
+        def listen(now: Progress) -> None:
+            told.append(now)
+            relay.open()
+
+        def loses_its_bucket(tenure: Tenure) -> CountReport:
+            tenure.progress(Progress(0.5, "half"))
+            relay.close()
+            return work(spec)
+
+        assert once(spec, CountReport, loses_its_bucket, listen) == CountReport(total=6)
+    half, waits, back = told
+    assert half.message == "half"
+    assert "no connection to the S3 endpoint" in waits.message
+    assert "waiting for it for up to 600 s" in waits.message
+    assert "the store answers again" in back.message
+    assert waits.fraction == back.fraction == 0.5
+    assert storage.patience() == 0.0
+
+
+def test_a_job_whose_bucket_never_answered_does_not_wait(
+    s3_server: str, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Relay(s3_endpoint) as relay:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", relay.url)
+        relay.close()
+        told: list[Progress] = []
+        with pytest.raises(storage.StoreUnreachableError, match=r"AWS_ENDPOINT_URL_S3"):
+            once(CountSpec(output=s3_server, limit=4), CountReport, lambda _: pytest.fail("no bucket"), told.append)
+    assert told == []
+
+
+def test_what_a_thread_of_a_job_waits_for_is_logged_and_not_told_to_the_job(caplog: pytest.LogCaptureFixture) -> None:
+    told: list[Progress] = []
+    listener = ownership._Listener(told.append)
+    thread = threading.Thread(target=listener.note, args=("the store is away",))
+    thread.start()
+    thread.join()
+    assert told == []
+    assert [record.message for record in caplog.records] == ["the store is away"]
 
 
 @pytest.mark.parametrize("text", ["0", "nan", "soon", "1e9"])

@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 
 from infinity.cli import app
 from infinity.generation.infinity_pipeline import InfinityPipeline
-from infinity.jobs.serving import ServePlan, last_words, serve_until_stopped
+from infinity.jobs.serving import ServePlan, application, last_words, serve_until_stopped
 from infinity.serving.settings import ServingConfig
 from infra.environment import free_port
 from tests.fixtures.limits import AGES_S
@@ -90,6 +90,36 @@ def test_what_cannot_be_served_is_said_before_anything_starts(
     found = CliRunner().invoke(app, ["serve", write_model(tmp_path), *options])
     assert found.exit_code == 1
     assert message in " ".join(found.output.split())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"keys": ""}, "keys: others reach a served application; expected the place of a file of API keys"),
+        ({"keys": "nowhere"}, "there is no such file"),
+        ({"key_digests": ["0"]}, "key_digests: expected the place of the keys themselves"),
+        ({"modell": "x"}, "modell"),
+        ({"limits": {"max_batch": 0}}, "expected at least 1"),
+    ],
+)
+def test_a_wrong_application_of_a_configuration_file_is_refused_with_its_field(
+    tmp_path: Path, change: dict[str, object], message: str
+) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text(f"{KEY}\n")
+    with pytest.raises((ValueError, OSError), match=message):
+        application({"model": "m", "keys": str(keys), **change})
+
+
+def test_an_application_of_a_configuration_file_knows_the_digests_of_its_keys_alone(tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text(f"# of a person\n{KEY}\n")
+    (given,) = application({"model": "m", "keys": str(keys), "quantize": "int8"})._bound_deployment.init_args
+    config = ServingConfig.from_json(given, where="test")
+    assert config.admits(KEY)
+    assert not config.admits("another key for it")
+    assert (config.model, config.quantize) == ("m", "int8")
+    assert KEY not in str(given)
 
 
 def test_the_reason_of_a_replica_that_did_not_start_is_found_in_what_ray_says() -> None:

@@ -91,6 +91,20 @@ def test_the_innermost_patience_counts_and_ends_with_its_block(clock: Clock) -> 
         back_at(clock, 1000.0)()
 
 
+def test_a_process_may_stay_patient_and_a_block_within_counts_before(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience._patience, "stack", [])
+    assert storage.patience() == 0.0
+    with patient(5.0, lambda _: None):
+        storage.stay_patient(600.0)
+        assert storage.patience() == 5.0
+    assert storage.patience() == 600.0
+    assert back_at(clock, 300.0)() == "written"
+    with patient(0.0), pytest.raises(StoreUnreachableError):
+        back_at(clock, 1000.0)()
+
+
 @pytest.mark.parametrize("way", ["write", "put once", "create", "draft", "read", "list", "exists", "size", "delete"])
 def test_every_way_to_a_bucket_waits_for_an_endpoint_that_refuses_connections(
     s3_server: str, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch, way: str

@@ -6,12 +6,15 @@ import os
 import signal
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from infinity import storage
 from infinity.jobs.cluster import actors as module
 from infinity.jobs.cluster.actors import WorkersError, actors, each
+from infinity.jobs.cluster.connection import in_process
 from infinity.jobs.cluster.workers import WorkersConfig
 from infinity.jobs.watching import actor_here, end_actor
 from tests.fixtures.limits import wait_until
@@ -28,6 +31,13 @@ class Doubler:
     def double(self, number: int) -> int:
         time.sleep(0.05)
         return 2 * number
+
+    def patience(self, number: int) -> float:
+        return number + storage.patience()
+
+    def patience_or_die(self, number: int, mark: str) -> float:
+        self.double_or_die(number, mark)
+        return self.patience(number)
 
     def double_or_die(self, number: int, mark: str) -> int:
         if number == 3:
@@ -146,3 +156,13 @@ def test_an_actor_of_messages_is_on_the_machine_of_its_driver(local_ray: None) -
     box = actor_here(Box)
     assert ray.get(box.node.remote()) == ray.get_runtime_context().get_node_id()
     end_actor(box)
+
+
+def test_actors_and_their_successors_are_as_patient_as_the_process_that_asks(local_ray: None, tmp_path: Path) -> None:
+    with storage.patient(77.0), actors(Doubler, WorkersConfig(num_workers=1, threads=1), most=1) as found:
+        assert [result for _, result in each(found, "patience", [(1,), (2,)])] == [78.0, 79.0]
+        calls = [(3, str(tmp_path / "mark"))]
+        assert [result for _, result in each(found, "patience_or_die", calls)] == [80.0]
+    with in_process(), actors(Doubler, WorkersConfig(num_workers=1, threads=1), most=1) as found:
+        assert [result for _, result in each(found, "patience", [(1,)])] == [1.0]
+    assert storage.patience() == 0.0

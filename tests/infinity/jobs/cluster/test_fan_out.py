@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from infinity import storage
 from infinity.jobs.cluster.connection import in_process
 from infinity.jobs.cluster.fan_out import each_result, fan_out
 
@@ -47,3 +48,16 @@ def test_results_of_a_cluster_come_in_the_order_of_the_arguments(local_ray: None
     assert fan_out(squared, [(3,), (0,)]) == [9, 0]
     with pytest.raises(ValueError, match="not this one"):
         fan_out(squared, [(number,) for number in range(90, 110)])
+
+
+def patience_there(number: int) -> tuple[int, float]:
+    return number, storage.patience()
+
+
+@pytest.mark.ray
+def test_calls_are_as_patient_with_a_store_as_the_process_that_asks(local_ray: None) -> None:
+    with storage.patient(77.0):
+        assert fan_out(patience_there, [(1,), (2,)]) == [(1, 77.0), (2, 77.0)]
+    assert fan_out(patience_there, [(3,)]) == [(3, 0.0)]
+    with in_process(), storage.patient(5.0):
+        assert fan_out(patience_there, [(4,)]) == [(4, 5.0)]
