@@ -31,7 +31,7 @@ $(STAMP): pyproject.toml requirements.lock requirements-dev.lock requirements-to
 	  "$$python" -m venv $(VENV) || { echo "error: '$$python -m venv' failed; on Debian and Ubuntu install python3-venv" >&2; exit 1; }; \
 	fi
 	@echo "installing packages into $(VENV): about 2 GB, a few minutes"
-	@$(BIN)/python infra/installing.py --dev $(if $(TORCH_INDEX_URL),--torch-index "$(TORCH_INDEX_URL)")
+	@$(BIN)/python infra/packages/installing.py --dev $(if $(TORCH_INDEX_URL),--torch-index "$(TORCH_INDEX_URL)")
 	@$(BIN)/python -c 'import torch, prefect, ray; print("torch", torch.__version__, "| prefect", prefect.__version__, "| ray", ray.__version__)'
 	@touch $(STAMP)
 

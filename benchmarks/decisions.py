@@ -35,7 +35,7 @@ from infinity.data.curation.partitioned.buckets import read_bucket
 from infinity.data.curation.takedown import TakedownList
 from infinity.data.dedup.config import NearDuplicates
 from infinity.jobs.cluster.connection import connect, in_process
-from infinity.jobs.dataset.partitioned import chunks_of, decide_partitioned
+from infinity.jobs.dataset.large.partitioned import chunks_of, decide_partitioned
 from infinity.jobs.progress import Progress
 
 ROWS_PER_SLICE = 1024

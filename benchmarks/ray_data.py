@@ -30,7 +30,7 @@ from infinity.data.curation.partitioned.row_rules import PREFERENCE_COLUMNS
 from infinity.data.curation.takedown import TakedownList
 from infinity.data.dedup.duplicates import exact_duplicates
 from infinity.jobs.cluster.connection import connect
-from infinity.jobs.dataset.partitioned import chunks_of, decide_partitioned
+from infinity.jobs.dataset.large.partitioned import chunks_of, decide_partitioned
 from infinity.jobs.progress import silent
 
 KINDS = ("fan_out", "ray_data")

@@ -12,8 +12,8 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from infra.access import StackError
 from infra.environment import apply_common_environment
+from infra.server.access import StackError
 from infra.settings import settings
 from infra.stack import Server, Stack
 
@@ -74,7 +74,7 @@ def _show_plan(run: str, data: str | None, recipe: str) -> int:
     """Print what a run will take; 1 where it cannot fit."""
     from flows.records.forecast import Prices, forecast, problems, shown
     from flows.records.plan import STAGES, folder_of, new_plan
-    from infinity.reporting.terminal_table import table_lines
+    from infinity.reporting.terminal.table import table_lines
 
     plan = new_plan(recipe, data, folder_of(run))  # type: ignore[arg-type]  # it checks the name itself
     stages = forecast(plan, timed=True, names=STAGES)

@@ -18,7 +18,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import HTMLResponse, PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from infra.login import PAGE, PAGE_PATH, POLICY
+from infra.server.login import PAGE, PAGE_PATH, POLICY
 
 OWN_NAMES = ("127.0.0.1", "localhost")
 AUTH = "PREFECT_SERVER_API_AUTH_STRING"

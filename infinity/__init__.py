@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from infinity.data.dataset.manifest import Manifest
     from infinity.data.loading.other_trainers import as_webdataset
+    from infinity.generation.drawing.results import PipelineResult
     from infinity.generation.infinity_pipeline import InfinityPipeline
-    from infinity.generation.results import PipelineResult
     from infinity.generation.sampling import SamplingConfig
     from infinity.jobs.dataset.spec import BuildDatasetSpec
     from infinity.jobs.evaluation.spec import EvaluateSpec
@@ -27,7 +27,7 @@ from infinity.version import __version__ as __version__
 
 _HOMES = {
     "InfinityPipeline": "infinity.generation.infinity_pipeline",
-    "PipelineResult": "infinity.generation.results",
+    "PipelineResult": "infinity.generation.drawing.results",
     "SamplingConfig": "infinity.generation.sampling",
     "Tokenizer": "infinity.tokenizer",
     "load_tokenizer": "infinity.tokenizer",

@@ -8,7 +8,7 @@ import secrets
 import sys
 from pathlib import Path
 
-from infra.keys import KeyFileError, write_private
+from infra.server.keys import KeyFileError, write_private
 
 EXAMPLE = Path(__file__).with_name("compose.env.example")
 TARGET = EXAMPLE.with_suffix("")

@@ -23,9 +23,9 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 import asyncpg
 
-from infra import keys
-from infra.access import StackError
 from infra.processes import Register
+from infra.server import keys
+from infra.server.access import StackError
 from infra.settings import Settings, settings
 from infra.stored import read_word
 

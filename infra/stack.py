@@ -16,16 +16,17 @@ from pathlib import Path
 
 import httpx
 
-from infra import access, keys, processes
-from infra.access import StackError
+from infra import processes
 from infra.database import OTHER_NAMES, VARIABLE, database
-from infra.deploying import deploy, make_pool
 from infra.ending import end_flows, halted
 from infra.environment import common_environment, free_port, is_free_port
 from infra.files import is_served
-from infra.login import login_file
-from infra.prefect_api import PrefectApi
 from infra.processes import Register, Service
+from infra.server import access, keys
+from infra.server.access import StackError
+from infra.server.deploying import deploy, make_pool
+from infra.server.login import login_file
+from infra.server.prefect_api import PrefectApi
 from infra.settings import REPOSITORY, Settings
 
 DEFAULT_PORT = 4200

@@ -4,8 +4,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from infra.access import StackError
 from infra.database import database
+from infra.server.access import StackError
 from infra.settings import settings
 from infra.stack import Server, Stack
 

@@ -16,7 +16,7 @@ from infinity.data.dataset.shards import _from_index
 from infinity.data.dataset.versions import versions
 from infinity.evaluation.promotion.champions import Champions
 from infinity.evaluation.prompts.parts import RewritePart
-from infinity.generation.model_folder import model_folder
+from infinity.generation.files.model_folder import model_folder
 from infinity.jobs.dataset.build import BuildDatasetSpec
 from infinity.jobs.evaluation import results
 from infinity.jobs.evaluation.card import _trainings
@@ -25,10 +25,10 @@ from infinity.jobs.spec import load_report
 from infinity.jobs.upkeep.fleet import fleet
 from infinity.jobs.upkeep.inventory import take_inventory
 from infinity.jobs.upkeep.plans import finished_models
-from infinity.reporting.tracked import send
+from infinity.reporting.tracking.tracked import send
 from infinity.studies.values import seconds_of
-from infra import keys
 from infra.processes import Register
+from infra.server import keys
 
 SPEC = BuildDatasetSpec(source="pictures", output="runs")
 

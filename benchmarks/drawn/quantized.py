@@ -14,8 +14,8 @@ import torch
 
 from benchmarks.measuring.scenes import SceneVerdicts, in_words
 from infinity import InfinityPipeline
+from infinity.generation.drawing.results import PipelineResult
 from infinity.generation.memory import cache_bytes
-from infinity.generation.results import PipelineResult
 from infinity.generation.sampling import SamplingConfig
 from infinity.presets import transformer_preset
 from infinity.transformer import Transformer

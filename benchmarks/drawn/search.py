@@ -16,8 +16,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.measuring.scenes import SceneVerdicts, in_words
 from infinity import InfinityPipeline
+from infinity.generation.drawing.search import SearchConfig, search
 from infinity.generation.sampling import SamplingConfig
-from infinity.generation.search import SearchConfig, search
 
 
 def flops(pipe: InfinityPipeline, sampling: SamplingConfig, config: SearchConfig) -> int:

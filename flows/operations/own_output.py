@@ -10,7 +10,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from infra.keys import private_folder
+from infra.server.keys import private_folder
 from infra.settings import settings
 
 KEPT = 50

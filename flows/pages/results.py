@@ -15,8 +15,8 @@ from infinity.data.dataset.manifest import Manifest
 from infinity.evaluation.score import Score
 from infinity.jobs.training.encode import EncodeReport
 from infinity.reporting.plots.bands import judge
+from infinity.reporting.scores.sweep import SweepRow
 from infinity.reporting.summary import DatasetSummary, Sheet, TrainingSummary
-from infinity.reporting.sweep import SweepRow
 
 MAX_SHEETS = 4
 """More pictures than these make a page slow; the report has them all."""

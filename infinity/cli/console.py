@@ -15,8 +15,8 @@ from rich.segment import Segment
 from rich.text import Text
 
 from infinity.jobs.progress import Progress as JobProgress
-from infinity.reporting.terminal import escaped
-from infinity.reporting.terminal_table import WIDTH, folded, table_lines
+from infinity.reporting.terminal.table import WIDTH, folded, table_lines
+from infinity.reporting.terminal.text import escaped
 
 
 class EscapingConsole(Console):

@@ -4,8 +4,8 @@ May import the tokenizer, the transformer and everything below them. Start with 
 door; ``generate.py`` is the loop over scales.
 """
 
+from infinity.generation.files.picture_files import DrawingSettings, read_drawing
 from infinity.generation.generate import Conditions, Generated, SampledBits, generate, sample_bits, to_uint8
-from infinity.generation.picture_files import DrawingSettings, read_drawing
 from infinity.generation.pipeline import ModelConfig, Pipeline, load_transformer, save_model
 from infinity.generation.sampling import PyramidGuidance, SamplingConfig, picture_generator
 

@@ -12,7 +12,8 @@ import torch
 
 from infinity import storage
 from infinity.checkpoint import MARKER_FILE
-from infinity.generation.arguments import (
+from infinity.generation.device import best_device, check_device
+from infinity.generation.drawing.arguments import (
     Dtype,
     aspect_ratio_of,
     is_bfloat16,
@@ -21,12 +22,11 @@ from infinity.generation.arguments import (
     sampling_config,
     whole_number,
 )
-from infinity.generation.device import best_device, check_device
-from infinity.generation.editor import Editor
-from infinity.generation.hub import fetch_model, is_hub_name, upload_model
-from infinity.generation.model_folder import model_folder
+from infinity.generation.drawing.editor import Editor
+from infinity.generation.drawing.results import OnPreview, OutputType, PipelineResult
+from infinity.generation.files.hub import fetch_model, is_hub_name, upload_model
+from infinity.generation.files.model_folder import model_folder
 from infinity.generation.pipeline import Pipeline, prompt_list
-from infinity.generation.results import OnPreview, OutputType, PipelineResult
 from infinity.generation.sampling import PyramidGuidance
 from infinity.generation.steering import PictureSteering
 from infinity.generation.watermark.pattern import BitWatermark

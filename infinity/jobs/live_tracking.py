@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from infinity.reporting.tracked import Sending
-from infinity.reporting.trackers import check_tracker
+from infinity.reporting.tracking.tracked import Sending
+from infinity.reporting.tracking.trackers import check_tracker
 
 logger = logging.getLogger(__name__)
 

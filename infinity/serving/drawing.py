@@ -15,11 +15,11 @@ from PIL import Image
 
 from infinity import storage
 from infinity.data.images.decoding import MAX_PIXELS, decode, upright
+from infinity.generation.drawing.redo import source_of
+from infinity.generation.drawing.results import PipelineResult, ScalePreview
 from infinity.generation.editing.edits import Edit, inpainting, variation
+from infinity.generation.files.picture_files import to_png
 from infinity.generation.infinity_pipeline import InfinityPipeline
-from infinity.generation.picture_files import to_png
-from infinity.generation.redo import source_of
-from infinity.generation.results import PipelineResult, ScalePreview
 from infinity.generation.sampling import SamplingConfig
 from infinity.generation.steering import PictureSteering, ScaleDone
 from infinity.serving.batcher import QueuedPicture

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from infinity.generation.arguments import aspect_ratio_of
+from infinity.generation.drawing.arguments import aspect_ratio_of
 from infinity.generation.sampling import MOST_EXTREME, SamplingConfig
 from infinity.serving.bodies import FILES
 from infinity.serving.refusal import RefusedError

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from infinity import InfinityPipeline, PipelineResult, storage
 from infinity.checkpoint import MARKER_FILE
-from infinity.generation.arguments import DTYPES, MAX_SEED, Dtype
-from infinity.generation.hub import is_hub_name
-from infinity.generation.model_folder import model_folder
+from infinity.generation.drawing.arguments import DTYPES, MAX_SEED, Dtype
+from infinity.generation.files.hub import is_hub_name
+from infinity.generation.files.model_folder import model_folder
 from infinity.generation.watermark import BitWatermark, read_watermark_key
 from infinity.generation.watermark.pattern import DEFAULT_STRENGTH
 from infinity.transformer.cache import CACHE_FORMS, check_cache_form

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from infinity.generation.results import ScalePreview
+from infinity.generation.drawing.results import ScalePreview
 
 _PREVIEW_PX = 512
 """Longest side of a preview, in pixels."""

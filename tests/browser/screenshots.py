@@ -28,8 +28,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.expected_conditions import element_to_be_clickable
 from selenium.webdriver.support.wait import WebDriverWait
 
-from infra.access import auth_string
-from infra.login import PAGE_PATH
+from infra.server.access import auth_string
+from infra.server.login import PAGE_PATH
 from infra.settings import settings
 from tests.fixtures.limits import AGES_S
 from tests.fixtures.prefect_api import ask

@@ -11,9 +11,9 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from infra import keys
 from infra.environment import free_port
-from infra.prefect_api import PrefectApi
+from infra.server import keys
+from infra.server.prefect_api import PrefectApi
 from infra.stack import Stack
 from tests.fixtures.limits import AGES_S
 from tests.fixtures.prefect_api import ask

@@ -23,7 +23,7 @@ from infinity.checkpoint import load_checkpoint
 from infinity.convert.files import read_tokenizer_file, read_transformer_file
 from infinity.data.images.decoding import MAX_PIXELS, UnreadableError, decode
 from infinity.evaluation.fid.reference_statistics import StatisticsFile, read_statistics
-from infinity.generation.picture_files import read_drawing
+from infinity.generation.files.picture_files import read_drawing
 from infinity.storage.pinned import PinnedFile
 from tests.fixtures.pictures_on_disk import encoded, noise
 from tests.fuzz.doors import command

@@ -17,9 +17,9 @@ import asyncpg
 import pytest
 from pydantic import SecretStr
 
-from infra.access import StackError
 from infra.database import backup, database, restore
 from infra.environment import free_port
+from infra.server.access import StackError
 from infra.settings import REPOSITORY, Settings
 from infra.stack import Stack
 from tests.fixtures.killing import living

@@ -19,8 +19,8 @@ from flows.pool import QUEUES
 from infinity.jobs.cluster.connection import short_temporary_folder
 from infinity.jobs.submission.client import is_job_address
 from infra import compose_env, processes
-from infra.deploying import for_environment
 from infra.environment import common_environment, free_port
+from infra.server.deploying import for_environment
 from infra.settings import REPOSITORY, Settings
 from tests.fixtures.limits import AGES_S, wait_until
 
@@ -244,7 +244,7 @@ def test_ray_job_runs_one_stage_on_that_cluster() -> None:
 def test_container_file_installs_with_the_pinned_versions_and_runs_without_rights() -> None:
     lines = (REPOSITORY / "infra" / "Containerfile").read_text(encoding="utf-8").splitlines()
     text = "\n".join(lines)
-    assert "python infra/installing.py" in text
+    assert "python infra/packages/installing.py" in text
     assert any(line.startswith("USER ") and line != "USER root" for line in lines)
     copied = {word for line in lines if line.startswith("COPY") for word in line.split()[1:-1] if "=" not in word}
     assert copied >= {"pyproject.toml", "requirements.lock", "infinity", "flows", "infra", "prefect.yaml"}

@@ -225,8 +225,8 @@ def leaderboard(
         from infinity.evaluation.promotion.leaderboard import leaderboard as ranked
         from infinity.jobs.evaluation.results import find, model_title
         from infinity.jobs.evaluation.standing import entries_of
-        from infinity.reporting.exports import leaderboard_csv, leaderboard_json, leaderboard_latex
-        from infinity.reporting.leaderboard import leaderboard_html, leaderboard_markdown
+        from infinity.reporting.scores.exports import leaderboard_csv, leaderboard_json, leaderboard_latex
+        from infinity.reporting.scores.leaderboard import leaderboard_html, leaderboard_markdown
 
         entries = published_scores(published)
         for uri in evaluations or ():
@@ -250,7 +250,7 @@ def leaderboard(
 
 
 def _print_groups(groups: Iterable[Group]) -> None:
-    from infinity.reporting.leaderboard import interval, shown_source, shown_value
+    from infinity.reporting.scores.leaderboard import interval, shown_source, shown_value
 
     for group in groups:
         rows = [
@@ -317,7 +317,7 @@ def card(
     with clear_errors():
         from infinity import storage
         from infinity.jobs.evaluation.card import gather
-        from infinity.reporting.card import write_card
+        from infinity.reporting.scores.card import write_card
 
         found = gather(model)
         files = write_card(found, output or storage.join(storage.parent(found.model), "card"))

@@ -31,7 +31,7 @@ def standing(
         from infinity import storage
         from infinity.jobs.evaluation.results import find
         from infinity.jobs.evaluation.standing import standing_of
-        from infinity.reporting.standing import standing_html
+        from infinity.reporting.scores.standing import standing_html
 
         if not output.lower().endswith((".html", ".htm")):
             raise ValueError(f"--output: expected a file ending in .html, got {output}")

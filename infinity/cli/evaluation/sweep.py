@@ -40,7 +40,7 @@ def sweep(
         from infinity import storage
         from infinity.jobs.evaluation.spec import EvaluateSpec
         from infinity.jobs.evaluation.sweep import SweepGrid, SweepSpec, run
-        from infinity.reporting.sweep import SweepPage, best_sentence
+        from infinity.reporting.scores.sweep import SweepPage, best_sentence
 
         base: dict[str, Any] = {
             "model": storage.absolute(model),

@@ -11,8 +11,8 @@ import typer
 from infinity.cli.console import number, numbers, out, whole
 
 if TYPE_CHECKING:
+    from infinity.generation.drawing.results import PipelineResult
     from infinity.generation.infinity_pipeline import InfinityPipeline
-    from infinity.generation.results import PipelineResult
     from infinity.generation.sampling import SamplingConfig
     from infinity.generation.watermark.pattern import BitWatermark
 
@@ -117,8 +117,8 @@ def loaded(
     Raises:
         ValueError: The device, the model or an adapter is not there, or they do not belong together.
     """
-    from infinity.generation.arguments import Dtype
     from infinity.generation.device import check_device
+    from infinity.generation.drawing.arguments import Dtype
     from infinity.generation.infinity_pipeline import InfinityPipeline
     from infinity.transformer.cache import check_cache_form
     from infinity.transformer.lora_files import parse_adapter
@@ -151,7 +151,7 @@ def watermark_of(key_file: str | None, strength: float | None) -> BitWatermark |
 
 def write(results: Iterable[PipelineResult], folder: Path) -> None:
     """Write pictures as numbered PNG files with their settings, and print the paths."""
-    from infinity.generation.picture_files import to_png, write_drawing
+    from infinity.generation.files.picture_files import to_png, write_drawing
 
     index = 0
     for result in results:

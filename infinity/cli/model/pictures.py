@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     import torch
     from PIL import Image
 
+    from infinity.generation.drawing.results import PipelineResult
     from infinity.generation.infinity_pipeline import InfinityPipeline
-    from infinity.generation.results import PipelineResult
     from infinity.generation.sampling import SamplingConfig
     from infinity.tokenizer import Tokenizer
 
@@ -47,7 +47,7 @@ def generate(
 ) -> None:
     """Draw pictures for prompts, as PNG files that hold the settings they were drawn with."""
     with clear_errors():
-        from infinity.generation.picture_files import make_picture_folder
+        from infinity.generation.files.picture_files import make_picture_folder
         from infinity.generation.pipeline import prompt_list
         from infinity.scales import check_aspect_ratio, nearest_aspect_ratio
 
@@ -104,7 +104,7 @@ def reconstruct(
         from infinity.data.loading.batches import fit
         from infinity.evaluation.reconstruction.image_quality import psnr_db
         from infinity.generation.device import check_device
-        from infinity.generation.picture_files import make_picture_folder
+        from infinity.generation.files.picture_files import make_picture_folder
         from infinity.scales import Resolution, nearest_aspect_ratio
         from infinity.tokenizer.pixels import to_images, to_pixels
 

@@ -27,9 +27,9 @@ def redo(
 ) -> None:
     """Draw pictures again from the settings in their files; the pixels are equal on the same kind of processor."""
     with clear_errors():
-        from infinity.generation.picture_files import make_picture_folder, read_drawing
-        from infinity.generation.redo import find_model, load_adapters_of
-        from infinity.generation.redo import redo as draw_again
+        from infinity.generation.drawing.redo import find_model, load_adapters_of
+        from infinity.generation.drawing.redo import redo as draw_again
+        from infinity.generation.files.picture_files import make_picture_folder, read_drawing
         from infinity.transformer.lora_files import parse_adapter
 
         make_picture_folder(output)
@@ -78,8 +78,8 @@ def edit(
     """Draw a part of a picture again; all other bits stay. Give exactly one of --mask, --outpaint, --keep-scales."""
     with clear_errors():
         from infinity import storage
-        from infinity.generation.arguments import one_seed_each
-        from infinity.generation.picture_files import make_picture_folder
+        from infinity.generation.drawing.arguments import one_seed_each
+        from infinity.generation.files.picture_files import make_picture_folder
         from infinity.transformer.lora_files import parse_adapter
 
         sampling = options.sampling_of(guidance, "", temperature, top_p, False, negative_prompt)
@@ -102,8 +102,8 @@ def _edit(
     """Return the edit that the options ask for."""
     from infinity.cli.model.pictures import read_picture
     from infinity.data.images.decoding import UnreadableError
+    from infinity.generation.drawing.redo import source_of
     from infinity.generation.editing.edits import inpainting, variation
-    from infinity.generation.redo import source_of
 
     if outpaint is not None:
         return pipe.outpainting(read_picture(Path(where)), outpaint)

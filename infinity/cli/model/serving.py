@@ -44,8 +44,8 @@ def serve(
     """Serve a model until interrupted: OpenAI's images API, a page at /, /health and /metrics."""
     with clear_errors():
         from infinity import storage
-        from infinity.generation.hub import is_hub_name
-        from infinity.generation.model_folder import model_folder
+        from infinity.generation.files.hub import is_hub_name
+        from infinity.generation.files.model_folder import model_folder
         from infinity.jobs.serving import ServePlan, serve_until_stopped
         from infinity.serving.admission import LOOPBACK
         from infinity.serving.settings import ServingConfig, ServingLimits, read_keys

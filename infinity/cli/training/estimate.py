@@ -84,7 +84,7 @@ def _drawing(
     aspect_ratio: float,
     as_json: bool,
 ) -> None:
-    from infinity.generation.arguments import aspect_ratio_of
+    from infinity.generation.drawing.arguments import aspect_ratio_of
     from infinity.jobs.estimate.drawing import DrawingSetup, estimate_drawing, shapes_of
     from infinity.transformer.cache import check_cache_form
     from infinity.transformer.quantized import check_quantization

@@ -126,8 +126,8 @@ def base_folder(base: str) -> str:
     """
     from infinity import storage
     from infinity.convert.catalogue import CATALOGUE
-    from infinity.generation.hub import fetch_model, is_hub_name
-    from infinity.generation.model_folder import model_folder
+    from infinity.generation.files.hub import fetch_model, is_hub_name
+    from infinity.generation.files.model_folder import model_folder
 
     if base.lower() in CATALOGUE and not Path(base).exists():
         pulled = f"models/{base.lower()}"

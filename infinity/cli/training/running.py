@@ -81,7 +81,7 @@ def _run(spec_file: str, output: str | None, ray_address: str | None, wait: bool
 def log_to_terminal(run: str = "", stage: str = "") -> None:
     """Write log records to standard error, with the time; as JSON lines where ``INFINITY_LOG_FORMAT`` says so."""
     from infinity.logs import JsonLines, wants_json
-    from infinity.reporting.terminal import EscapingFormatter
+    from infinity.reporting.terminal.text import EscapingFormatter
 
     text = EscapingFormatter("%(asctime)s %(message)s", datefmt="%H:%M:%S")
     handler = logging.StreamHandler(sys.stderr)

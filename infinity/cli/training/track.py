@@ -21,7 +21,7 @@ def track(
     """Send curves, sample pictures and scores to experiment trackers; what was sent before is not sent again."""
     with clear_errors():
         from infinity import storage
-        from infinity.reporting.tracked import jobs_of, send
+        from infinity.reporting.tracking.tracked import jobs_of, send
 
         for tracker in to:
             for job in jobs_of(storage.absolute(folder)):

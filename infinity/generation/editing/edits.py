@@ -13,8 +13,8 @@ from infinity.bits import BitLabels
 from infinity.generation.editing.masks import COVERED, Mask, pixel_mask, reached_pixels, redrawn_tokens
 from infinity.generation.editing.records import edit_record, recorded_bits
 from infinity.generation.editing.sources import PictureBits, decoded_bits
+from infinity.generation.files.picture_files import EditRecord
 from infinity.generation.generate import Generated
-from infinity.generation.picture_files import EditRecord
 from infinity.generation.pipeline import Pipeline
 from infinity.generation.sampling import SamplingConfig
 from infinity.generation.steering import KeptBits, PictureSteering

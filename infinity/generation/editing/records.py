@@ -12,7 +12,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from infinity.bits import BitLabels
-from infinity.generation.picture_files import EditRecord
+from infinity.generation.files.picture_files import EditRecord
 from infinity.scales import ScaleSchedule
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from infinity import storage
 from infinity.checkpoint import read_kind_and_config
 from infinity.config import Config, digest_of
-from infinity.generation.model_folder import model_folder
+from infinity.generation.files.model_folder import model_folder
 from infinity.generation.watermark.detection import WatermarkDetector
 from infinity.generation.watermark.key import read_watermark_key
 

@@ -30,7 +30,7 @@ from infinity.jobs.cluster.fan_out import each_result
 from infinity.jobs.dataset.decisions import FilterDecisions, counts_of, decide_again, decide_rows, nothing_left
 from infinity.jobs.dataset.dropped_pictures import dropped_pictures
 from infinity.jobs.dataset.facts import DatasetError, OpenedSource, SourceTable, gather, open_record
-from infinity.jobs.dataset.large import (
+from infinity.jobs.dataset.large.build import (
     decide_again_large,
     decide_large,
     gather_places,
@@ -38,7 +38,7 @@ from infinity.jobs.dataset.large import (
     plan_large,
     save_dropped_parts,
 )
-from infinity.jobs.dataset.planning import PartedPlans
+from infinity.jobs.dataset.large.planning import PartedPlans
 from infinity.jobs.dataset.sources import only_takes_down, sources_of, stores_as, takedown_of
 from infinity.jobs.dataset.spec import BuildDatasetReport, BuildDatasetSpec, judges_of
 from infinity.jobs.dataset.summary import save_thumbnails, summarize

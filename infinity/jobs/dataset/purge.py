@@ -28,7 +28,7 @@ from infinity.data.dataset.manifest import Manifest
 from infinity.data.dataset.shards import INDEX_FOLDER, SHARDS_FOLDER
 from infinity.data.sources import quarantine
 from infinity.jobs.dataset.facts import FACTS_FOLDER, QUARANTINE_FOLDER, REDUCED_FOLDER
-from infinity.jobs.dataset.partitioned import DECISIONS_FOLDER
+from infinity.jobs.dataset.large.partitioned import DECISIONS_FOLDER
 from infinity.jobs.dataset.replay import REPLAYS_FOLDER
 from infinity.jobs.dataset.scoring import CAPTIONS_FOLDER, SCORES_FOLDER
 

@@ -9,8 +9,8 @@ import torch
 from infinity import storage
 from infinity.checkpoint import read_kind_and_config
 from infinity.config import Config
+from infinity.generation.files.model_folder import ModelNotFoundError, model_folder
 from infinity.generation.memory import cache_bytes, picture_bytes
-from infinity.generation.model_folder import ModelNotFoundError, model_folder
 from infinity.generation.pipeline import KIND, TOKENIZER_FOLDER, TOKENIZER_KIND, ModelConfig
 from infinity.jobs.estimate.estimate import FLAN_T5_XL_WEIGHTS, GPU_CONTEXT_BYTES
 from infinity.presets import tokenizer_preset, transformer_preset

@@ -16,11 +16,11 @@ from infinity.checkpoint import MARKER_FILE, read_kind_and_config
 from infinity.config import Config, ConfigError
 from infinity.data.dataset.manifest import Manifest
 from infinity.evaluation.score import Score
-from infinity.generation.model_folder import model_folder
+from infinity.generation.files.model_folder import model_folder
 from infinity.generation.pipeline import KIND, ModelConfig
 from infinity.jobs.evaluation.results import below, foreign_origin
 from infinity.jobs.spec import REPORT_FILE, SPEC_FILE
-from infinity.reporting.card import DataFacts, EvaluationFacts, ModelCard, TrainingFacts
+from infinity.reporting.scores.card import DataFacts, EvaluationFacts, ModelCard, TrainingFacts
 from infinity.reporting.summary import Sheet
 from infinity.storage.json_files import read_object
 

@@ -14,7 +14,7 @@ from infinity.data.images.contact_sheet import encode_png
 from infinity.evaluation.pictures.store import read_picture
 from infinity.evaluation.rating.votes import RatedPair
 from infinity.jobs.evaluation.results import DrawnPrompt, Evaluated
-from infinity.reporting.rating import rating_html
+from infinity.reporting.scores.rating import rating_html
 
 PAGE_FILE, KEY_FILE, PICTURES = "rating.html", "key.json", "pictures"
 

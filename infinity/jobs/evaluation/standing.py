@@ -24,7 +24,7 @@ from infinity.evaluation.prompts.lists import PromptList
 from infinity.evaluation.score import Score
 from infinity.jobs.evaluation.results import Evaluated, model_title
 from infinity.perception.preference.image_reward import STANDARD
-from infinity.reporting.standing import StandingPage, StandingSection
+from infinity.reporting.scores.standing import StandingPage, StandingSection
 from infinity.storage.pinned import PinnedFile
 
 INCOMPLETE = "INCOMPLETE"

@@ -20,7 +20,7 @@ from infinity.jobs.evaluation.spec import EvaluateSpec
 from infinity.jobs.ownership import Tenure, owned
 from infinity.jobs.progress import ProgressSink, silent
 from infinity.jobs.spec import JobReport, JobSpec, begin, commit, is_done, load_report, report_uri
-from infinity.reporting.sweep import SweepPage, SweepRow, sweep_csv, sweep_html
+from infinity.reporting.scores.sweep import SweepPage, SweepRow, sweep_csv, sweep_html
 
 PAGE_FILE, TABLE_FILE = "sweep.html", "sweep.csv"
 

@@ -11,8 +11,8 @@ from benchmarks.drawn import quantized
 from benchmarks.drawn import search as benchmark
 from benchmarks.measuring.scenes import SceneVerdicts, in_words
 from infinity import InfinityPipeline
+from infinity.generation.drawing.search import SearchConfig
 from infinity.generation.sampling import SamplingConfig
-from infinity.generation.search import SearchConfig
 from infinity.scenes.drawing import draw_scene
 from infinity.scenes.prompts import TASKS, held_out_prompts
 from tests.fixtures.small_world import write_model

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from infinity.cli import app
 from infinity.evaluation.promotion.champions import Champions
 from infinity.evaluation.score import Score
-from infinity.reporting.terminal_table import WIDTH
+from infinity.reporting.terminal.table import WIDTH
 from tests.fixtures.evaluations import prompts, write_evaluation
 from tests.fixtures.small_world import write_data
 

@@ -11,10 +11,10 @@ import torch
 from typer.testing import CliRunner
 
 from infinity.cli import app
+from infinity.generation.drawing.redo import OtherModelError, redo, source_of
+from infinity.generation.files.picture_files import read_drawing
 from infinity.generation.infinity_pipeline import InfinityPipeline
 from infinity.generation.memory import cache_bytes, picture_bytes
-from infinity.generation.picture_files import read_drawing
-from infinity.generation.redo import OtherModelError, redo, source_of
 from infinity.presets import transformer_preset
 from infinity.scales import published_schedule
 from infinity.serving.drawing import DrawingRoom

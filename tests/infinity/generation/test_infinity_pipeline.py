@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 import infinity
+from infinity.generation.files.model_folder import ModelNotFoundError
 from infinity.generation.infinity_pipeline import InfinityPipeline
-from infinity.generation.model_folder import ModelNotFoundError
 from infinity.generation.pipeline import Pipeline
 from infinity.generation.sampling import SamplingConfig
 from tests.fixtures.small_world import write_model

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from infinity.evaluation.pictures.store import Drawing, PictureStore
 from infinity.generation import PyramidGuidance, SamplingConfig, generate
-from infinity.generation.picture_files import DrawingSettings
+from infinity.generation.files.picture_files import DrawingSettings
 from infinity.generation.pruning import PrunedScales, computed_tokens
 from infinity.kernels.switch import use_kernels
 from infinity.transformer import Transformer

@@ -11,10 +11,10 @@ import torch
 from typer.testing import CliRunner
 
 from infinity.cli import app
+from infinity.generation.drawing.redo import OtherModelError, redo
+from infinity.generation.files.picture_files import read_drawing
 from infinity.generation.infinity_pipeline import InfinityPipeline
-from infinity.generation.picture_files import read_drawing
 from infinity.generation.pipeline import Pipeline, load_transformer
-from infinity.generation.redo import OtherModelError, redo
 from infinity.serving.drawing import DrawingRoom
 from infinity.serving.settings import ServingConfig
 from infinity.transformer.precision import store_products_as

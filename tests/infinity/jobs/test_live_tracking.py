@@ -15,7 +15,7 @@ from PIL import Image
 from infinity.evaluation.score import Score
 from infinity.jobs import live_tracking
 from infinity.jobs.live_tracking import tracked
-from infinity.reporting import trackers
+from infinity.reporting.tracking import trackers
 
 SCORE = Score(metric="geneval.overall", value=0.5, unit="share", n=80, protocol="geneval/1", low=0.4, high=0.6)
 

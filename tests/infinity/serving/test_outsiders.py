@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from infinity.generation.files.picture_files import DrawingSettings, EditRecord, to_png
 from infinity.generation.infinity_pipeline import InfinityPipeline
-from infinity.generation.picture_files import DrawingSettings, EditRecord, to_png
 from infinity.serving.app import PictureServer
 from infinity.serving.drawing import DrawingRoom, mask_of
 from infinity.serving.settings import ServingConfig, ServingLimits, key_digest
@@ -371,7 +371,7 @@ def test_settings_in_a_picture_are_believed_as_little_as_its_pixels(
 
 def test_damaged_bytes_of_pictures_are_refused_or_read(pipe: InfinityPipeline, tmp_path: Path) -> None:
     """Random damage to the files of our own pictures and masks; nothing but a ValueError may come of it."""
-    from infinity.generation.redo import source_of
+    from infinity.generation.drawing.redo import source_of
 
     (path,) = pipe("a").save(tmp_path)
     numbers = random.Random(0)

@@ -19,9 +19,9 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
+from infinity.generation.drawing.redo import source_of
+from infinity.generation.files.picture_files import drawing_in
 from infinity.generation.infinity_pipeline import InfinityPipeline
-from infinity.generation.picture_files import drawing_in
-from infinity.generation.redo import source_of
 from infinity.serving.app import PictureServer
 from infinity.serving.settings import ServingConfig
 from tests.browser.screenshots import Browser, open_browser, why_no_browser

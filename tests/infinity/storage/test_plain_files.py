@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from infinity.generation.picture_files import read_drawing
+from infinity.generation.files.picture_files import read_drawing
 from infinity.perception.loading import load_tokenizer, model_folder
 from infinity.storage import StorageError
 from infinity.storage.leases.lease import acquire

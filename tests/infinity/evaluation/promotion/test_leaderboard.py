@@ -4,7 +4,7 @@ import pytest
 
 from infinity.evaluation.promotion.leaderboard import is_lower_better, leaderboard, ours, published
 from infinity.evaluation.score import Score
-from infinity.reporting.leaderboard import leaderboard_html, leaderboard_markdown
+from infinity.reporting.scores.leaderboard import leaderboard_html, leaderboard_markdown
 
 HEADER = "metric,model,value,unit,protocol,source\n"
 

@@ -16,8 +16,8 @@ from infinity.generation.editing.edits import draw_edit, inpainting, recorded, v
 from infinity.generation.editing.masks import decoder_reach, pixel_mask, reached_pixels, redrawn_tokens
 from infinity.generation.editing.records import edit_record, recorded_bits
 from infinity.generation.editing.sources import PictureBits, bits_of_image, decoded_bits, on_canvas
+from infinity.generation.files.picture_files import EditRecord
 from infinity.generation.infinity_pipeline import InfinityPipeline
-from infinity.generation.picture_files import EditRecord
 from infinity.generation.sampling import SamplingConfig
 from infinity.presets import tokenizer_preset
 from infinity.scales import Resolution, ScaleSchedule

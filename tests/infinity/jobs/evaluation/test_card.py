@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from infinity.generation.model_folder import ModelNotFoundError, model_folder
+from infinity.generation.files.model_folder import ModelNotFoundError, model_folder
 from infinity.generation.pipeline import save_model
 from infinity.jobs.evaluation.card import gather
 from infinity.jobs.evaluation.spec import EvaluateReport
-from infinity.reporting.card import write_card
+from infinity.reporting.scores.card import write_card
 from infinity.tokenizer.saved import save_tokenizer
 from infinity.tokenizer.tokenizer import Tokenizer
 from infinity.transformer import Transformer

@@ -24,7 +24,7 @@ from infinity.jobs.evaluation.spec import EvaluateReport, EvaluateSpec
 from infinity.jobs.evaluation.standing import entries_of, match, standing_of
 from infinity.perception.preference.hps import HpsConfig
 from infinity.perception.preference.image_reward import ImageRewardConfig
-from infinity.reporting.standing import standing_html
+from infinity.reporting.scores.standing import standing_html
 from infinity.storage.pinned import PinnedFile
 
 SOMEWHERE = PinnedFile(uri="/lists/other.json")

@@ -1,0 +1,217 @@
+"""Draw with a loaded model, with or without adapters; the pipeline and the server stand on it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+
+import torch
+
+from infinity import storage
+from infinity.generation.drawing.arguments import place_text
+from infinity.generation.drawing.results import (
+    OnPreview,
+    OutputType,
+    PipelineResult,
+    ScalePreview,
+    as_output,
+    settings_of,
+)
+from infinity.generation.editing.edits import Edit, draw_edit
+from infinity.generation.files.picture_files import AdapterUse, DrawingSettings, EditRecord, WatermarkUse
+from infinity.generation.generate import Generated
+from infinity.generation.pipeline import Pipeline, prompt_list
+from infinity.generation.sampling import SamplingConfig
+from infinity.generation.steering import OnPictures, PictureSteering, ScaleDone
+from infinity.generation.watermark.pattern import BitWatermark
+from infinity.transformer.lora import Adapter, AdapterStack
+from infinity.transformer.lora_files import load_adapter
+
+
+class Drawer:
+    """A loaded model and its adapters.
+
+    Attributes:
+        pipeline: Transformer, tokenizer and text encoder.
+        model: URI of the model folder; empty where there is none.
+    """
+
+    def __init__(self, pipeline: Pipeline, model: str = "") -> None:
+        """Wrap a loaded model folder; ``from_pretrained`` is the usual way.
+
+        Args:
+            pipeline: Transformer, tokenizer and text encoder.
+            model: URI of the model folder, for ``save_pretrained``.
+        """
+        self.pipeline, self.model = pipeline, model
+        self._stack = AdapterStack(pipeline.transformer)
+        self._lock = threading.RLock()  # adapters do not change while another thread draws
+        self._watermark: BitWatermark | None = None
+
+    @property
+    def watermark(self) -> BitWatermark | None:
+        """Watermark of all pictures that are drawn from now on; None, the default, for none."""
+        return self._watermark
+
+    @watermark.setter
+    def watermark(self, watermark: BitWatermark | None) -> None:
+        if watermark is not None and not isinstance(watermark, BitWatermark):
+            raise ValueError(f"watermark: expected a BitWatermark or None, got {type(watermark).__name__}")
+        with self._lock:
+            self._watermark = watermark
+
+    @property
+    def device(self) -> torch.device:
+        """Device on which the model computes."""
+        return self.pipeline.device
+
+    def draw(
+        self,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        sampling: SamplingConfig,
+        aspect_ratio: float = 1.0,
+        *,
+        steering: PictureSteering | None = None,
+        batch_size: int = 8,
+        output_type: OutputType = "pil",
+        progress: Callable[[float], None] | None = None,
+    ) -> PipelineResult:
+        """Draw one picture per prompt and seed; the form of the call from which all others are made.
+
+        Args:
+            prompts: Prompts, one per picture.
+            seeds: Seeds, one per picture.
+            sampling: Guidance, temperature and top-p.
+            aspect_ratio: Height / width; one of the fifteen for published sizes.
+            steering: Later prompts and callbacks.
+            batch_size: Pictures per pass.
+            output_type: Form of the pictures, as in the call.
+            progress: Called with the fraction done, from 0 to 1.
+        """
+        with self._lock:
+            steering = replace(steering or PictureSteering(), watermark=self.watermark)
+            generated = self.pipeline.generate(
+                prompts,
+                aspect_ratio=aspect_ratio,
+                sampling=sampling,
+                seeds=seeds,
+                batch_size=batch_size,
+                progress=progress,
+                steering=steering,
+            )
+            later = steering.later_prompts
+            record = EditRecord(later_prompt=later[0], later_scale=steering.later_scale) if later else None
+            return self._result(generated, prompts, seeds, sampling, aspect_ratio, record, output_type)
+
+    def draw_edit(
+        self,
+        edit: Edit,
+        prompt: str,
+        seeds: Sequence[int],
+        sampling: SamplingConfig,
+        output_type: OutputType = "pil",
+        on_scale: OnPictures | None = None,
+        *,
+        batch_size: int = 8,
+    ) -> PipelineResult:
+        """Draw an edit once per seed; the form from which inpainting, outpainting and variations are made."""
+        prompts = prompt_list([prompt] * len(seeds))
+        with self._lock:
+            steering = PictureSteering(on_scale=on_scale, watermark=self.watermark)
+            generated = draw_edit(
+                self.pipeline, edit, prompts, seeds, sampling, batch_size=batch_size, steering=steering
+            )
+            return self._result(generated, prompts, seeds, sampling, edit.source.aspect_ratio, edit.record, output_type)
+
+    def set_adapters(self, adapters: Iterable[tuple[Adapter | str, float]]) -> None:
+        """Load adapters instead of those that are loaded; their changes add up.
+
+        Args:
+            adapters: Adapters, or places of their files, each with its scale: 0 is none of its change, 1 all.
+
+        Raises:
+            AdapterError: A file is damaged, or an adapter is one of another model; the loaded ones stay then.
+            StorageError: A file cannot be read.
+            ValueError: They are not pairs of an adapter and a scale.
+        """
+        wanted = [_adapter_and_scale(each) for each in adapters]
+        with self._lock:
+            self._stack.set(wanted)
+
+    def load_lora_weights(self, adapter: str, scale: float = 1.0) -> None:
+        """Add an adapter to those that are loaded; the name is that of diffusers.
+
+        Raises:
+            AdapterError: The file is damaged, or of another model.
+        """
+        with self._lock:
+            self.set_adapters([*self._stack.loaded, (adapter, scale)])
+
+    def unload_lora_weights(self) -> None:
+        """Take all adapters away; the weights are bit for bit those before."""
+        with self._lock:
+            self._stack.set([])
+
+    @property
+    def adapters(self) -> tuple[AdapterUse, ...]:
+        """Loaded adapters with their scales."""
+        return tuple(AdapterUse(name=a.name, content=a.digest, scale=scale) for a, scale in self._stack.loaded)
+
+    @property
+    def watermark_use(self) -> WatermarkUse | None:
+        """Name and strength of the watermark, as settings of pictures hold them."""
+        mark = self.watermark
+        return None if mark is None else WatermarkUse(key_id=mark.key.id, strength=mark.strength)
+
+    def _previews(self, callback: OnPreview | None) -> OnPictures | None:
+        if callback is None:
+            return None
+        if not callable(callback):
+            raise ValueError(f"callback_on_scale: expected a function, got {type(callback).__name__}")
+
+        def on_scale(rows: slice, done: ScaleDone) -> None:
+            numbers = range(rows.start, rows.stop)
+            callback(ScalePreview(numbers, done.scale, done.num_scales, done, self.pipeline.tokenizer))
+
+        return on_scale
+
+    def _result(
+        self,
+        generated: Generated,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        sampling: SamplingConfig,
+        aspect_ratio: float,
+        record: EditRecord | None,
+        output_type: OutputType,
+    ) -> PipelineResult:
+        height, width = generated.images_BHW3.shape[1:3]
+        about = DrawingSettings.of(
+            prompts[0], seeds[0], sampling, aspect_ratio=aspect_ratio, size=(width, height), model=self.pipeline.digest
+        ).replace(
+            adapters=self.adapters,
+            edit=record,
+            quantized=self.pipeline.quantized,
+            cache=self.pipeline.cache,
+            watermark=self.watermark_use,
+        )
+        return PipelineResult(
+            as_output(output_type, generated.images_BHW3),
+            tuple(prompts),
+            tuple(seeds),
+            generated.labels,
+            sampling,
+            aspect_ratio,
+            settings_of(prompts, seeds, about),
+        )
+
+
+def _adapter_and_scale(pair: object) -> tuple[Adapter, float]:
+    if isinstance(pair, str) or not isinstance(pair, Sequence) or len(pair) != 2:
+        raise ValueError(f"adapters: expected pairs of an adapter and its scale, got {pair!r:.80}")
+    adapter, scale = pair
+    if isinstance(adapter, Adapter):
+        return adapter, scale
+    return load_adapter(storage.absolute(place_text("adapter", adapter))), scale

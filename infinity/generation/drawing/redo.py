@@ -1,0 +1,126 @@
+"""Draw a picture again from the settings in its PNG file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from infinity import storage
+from infinity.checkpoint import MARKER_FILE
+from infinity.data.images.decoding import MAX_PIXELS, check_header, decode
+from infinity.generation.drawing.drawer import Drawer
+from infinity.generation.drawing.editor import Editor
+from infinity.generation.drawing.results import PipelineResult
+from infinity.generation.editing.edits import recorded
+from infinity.generation.editing.sources import PictureBits, bits_of_image
+from infinity.generation.files.model_folder import ModelNotFoundError
+from infinity.generation.files.picture_files import DrawingSettings, WatermarkUse, drawing_in
+from infinity.generation.steering import PictureSteering
+from infinity.transformer.lora import AdapterError
+from infinity.transformer.lora_files import load_adapter
+
+_PLACES = ("*", "*/model", "*/*/model")
+"""Where model folders lie below ``models`` and ``runs``."""
+
+
+class OtherModelError(ValueError):
+    """A picture was drawn with another model than the given one."""
+
+
+def redo(drawer: Drawer, settings: DrawingSettings) -> PipelineResult:
+    """Draw a picture again.
+
+    The adapters that the settings name must be loaded (``load_adapters_of``).
+
+    Raises:
+        OtherModelError: The settings are those of another model.
+        ValueError: The settings do not fit the model.
+    """
+    if settings.model != drawer.pipeline.digest:
+        raise OtherModelError(
+            f"the picture was drawn with the model {settings.model}, this one is {drawer.pipeline.digest}; "
+            "give the folder of that model"
+        )
+    if settings.quantized != drawer.pipeline.quantized:
+        raise OtherModelError(
+            f"the picture was drawn with {settings.quantized or 'floating-point'} weights, the model is loaded with "
+            f"{drawer.pipeline.quantized or 'floating-point'} ones; load it as the picture says"
+        )
+    if settings.cache != drawer.pipeline.cache:
+        raise OtherModelError(
+            f"the picture was drawn with {settings.cache or 'floating-point'} keys and values, the model is loaded "
+            f"with {drawer.pipeline.cache or 'floating-point'} ones; load it as the picture says"
+        )
+    if settings.watermark != drawer.watermark_use:
+        raise OtherModelError(
+            f"the picture was drawn with {_watermark(settings.watermark)}, the model draws with "
+            f"{_watermark(drawer.watermark_use)}; set the watermark that the picture names"
+        )
+    if settings.adapters != drawer.adapters:
+        named = ", ".join(f"{use.name}:{use.scale:g}" for use in settings.adapters) or "no adapter"
+        raise AdapterError(f"the picture was drawn with {named}; load these adapters first")
+    edit, prompts, seeds = settings.edit, [settings.prompt], [settings.seed]
+    if edit is not None and edit.source_bits:
+        again = recorded(drawer.pipeline, edit, settings.aspect_ratio)
+        return drawer.draw_edit(again, settings.prompt, seeds, settings.sampling)
+    steering = None
+    if edit is not None and edit.later_prompt is not None:
+        steering = PictureSteering(later_prompts=(edit.later_prompt,), later_scale=edit.later_scale)
+    return drawer.draw(prompts, seeds, settings.sampling, settings.aspect_ratio, steering=steering)
+
+
+def _watermark(use: WatermarkUse | None) -> str:
+    return "no watermark" if use is None else f"the watermark of the key {use.key_id} at strength {use.strength:g}"
+
+
+def source_of(editor: Editor, data: bytes, *, where: str, max_pixels: int = MAX_PIXELS) -> PictureBits:
+    """Return the bits of a picture file that is to be edited.
+
+    A picture that this model drew without adapters is drawn again, which gives exactly its bits; others are encoded.
+
+    Raises:
+        UnreadableError: The bytes are not a picture that can be read.
+    """
+    check_header(data, max_pixels)  # before any pixel is decoded
+    try:
+        settings = drawing_in(data, where=where)
+    except ValueError:
+        settings = None
+    if settings is not None and (
+        settings.model, settings.adapters, settings.quantized, settings.cache, settings.watermark
+    ) == (
+        editor.pipeline.digest, editor.adapters, editor.pipeline.quantized, editor.pipeline.cache, editor.watermark_use
+    ):  # fmt: skip
+        return editor.source(redo(editor, settings))
+    return bits_of_image(editor.pipeline, decode(data, max_pixels).image)
+
+
+def load_adapters_of(drawer: Drawer, settings: DrawingSettings, places: Sequence[str]) -> None:
+    """Load the adapters that a picture was drawn with, from the given places in any order.
+
+    Raises:
+        AdapterError: One of them is not among the places.
+    """
+    found = {adapter.digest: adapter for adapter in (load_adapter(storage.absolute(place)) for place in places)}
+    if missing := [use for use in settings.adapters if use.content not in found]:
+        raise AdapterError(
+            f"the picture was drawn with the adapter {missing[0].name} ({missing[0].content}), which is not among "
+            "those given; give its file with --lora"
+        )
+    drawer.set_adapters((found[use.content], use.scale) for use in settings.adapters)
+
+
+def find_model(digest: str) -> str:
+    """Return the model folder with a digest below ``models`` or the folder of runs (INFINITY_RUNS, or ``runs``).
+
+    Raises:
+        ModelNotFoundError: There is none.
+    """
+    roots = [Path("models"), Path(os.environ.get("INFINITY_RUNS") or "runs")]
+    for root in roots:
+        for marker in sorted(file for place in _PLACES for file in root.glob(f"{place}/{MARKER_FILE}")):
+            if marker.read_text(errors="replace").strip() == digest:
+                return str(marker.parent)
+    where = " and ".join(str(root) for root in roots)
+    raise ModelNotFoundError(f"no model {digest} below {where}; give its folder with --checkpoint")

@@ -1,0 +1,68 @@
+"""The leaderboard for other programs: CSV, JSON and LaTeX, every figure with protocol, sample size and interval."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+
+from infinity.evaluation.promotion.leaderboard import Group
+from infinity.reporting.scores.leaderboard import interval, shown_value
+
+COLUMNS = ("metric", "model", "value", "unit", "low", "high", "n", "protocol", "source", "note", "ours")
+_ESCAPES = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
+    "|": r"\textbar{}", "[": "{[}",  # at the begin of a row, LaTeX takes [ for an option of the line break
+}  # fmt: skip
+
+
+def _rows(groups: Sequence[Group]) -> list[dict[str, object]]:
+    return [
+        {
+            "metric": group.metric, "model": entry.model, "value": entry.value, "unit": entry.unit, "low": entry.low,
+            "high": entry.high, "n": entry.n, "protocol": group.protocol, "source": entry.source, "note": entry.note,
+            "ours": entry.is_ours,
+        }
+        for group in groups
+        for entry in group.entries
+    ]  # fmt: skip
+
+
+def leaderboard_csv(groups: Sequence[Group]) -> str:
+    """Return one line per figure; empty cells for what is not known."""
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(_rows(groups))
+    return buffer.getvalue()
+
+
+def leaderboard_json(groups: Sequence[Group]) -> str:
+    """Return a list of figures as JSON."""
+    return json.dumps(_rows(groups), indent=2, ensure_ascii=False) + "\n"
+
+
+def leaderboard_latex(groups: Sequence[Group]) -> str:
+    """Return one ``tabular`` per group, with the protocol in its caption and our scores in bold."""
+    parts = []
+    for group in groups:
+        lines = [r"\begin{table}", rf"\caption{{{tex(group.metric)}. {tex(group.protocol)}}}"]
+        lines += [r"\begin{tabular}{lrrr}", r"model & value & 95 \% interval & n \\", r"\hline"]
+        for entry in group.entries:
+            model = rf"\textbf{{{tex(entry.model)}}}" if entry.is_ours else tex(entry.model)
+            cells = [model, tex(shown_value(entry)), tex(interval(entry)), "" if entry.n is None else str(entry.n)]
+            lines.append(f"{' & '.join(cells)} \\\\")
+        parts.append("\n".join([*lines, r"\end{tabular}", r"\end{table}"]))
+    return "\n\n".join(parts) + "\n"
+
+
+def tex(text: str) -> str:
+    """Return a text with LaTeX's special characters escaped.
+
+    Example:
+        >>> tex("50 % of a_b")
+        '50 \\\\% of a\\\\_b'
+    """
+    return "".join(_ESCAPES.get(char, char) for char in " ".join(text.split()))

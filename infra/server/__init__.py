@@ -1,0 +1,1 @@
+"""The local Prefect server: its API, auth string, log-in page and deployments."""

@@ -1,0 +1,187 @@
+"""Arguments of every type that users hand in are taken for what they mean, or refused in one sentence."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from infinity import InfinityPipeline
+from infinity.generation.drawing.arguments import (
+    aspect_ratio_of,
+    is_bfloat16,
+    picture_seeds,
+    place_text,
+    sampling_config,
+    whole_number,
+)
+from infinity.generation.editing.masks import pixel_mask
+from infinity.generation.files.picture_files import read_drawing
+from infinity.serving.drawing import mask_of
+from infinity.transformer.lora import Adapter, AdapterError, LowRank
+from infinity.transformer.lora_files import save_adapter
+from tests.fixtures.small_world import write_model
+
+PICTURE, MASK, CAT = Image.new("RGB", (24, 24), "red"), Image.new("L", (24, 24), 255), "a cat"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("model")
+
+
+@pytest.fixture(scope="module")
+def pipe(folder: Path) -> InfinityPipeline:
+    return InfinityPipeline.from_pretrained(Path(write_model(folder)))  # type: ignore[arg-type]  # a Path is fine too
+
+
+@pytest.fixture(scope="module")
+def adapter(pipe: InfinityPipeline, folder: Path) -> Path:
+    place = "blocks.0.feed_forward.expand"
+    out, inner = pipe.pipeline.transformer.get_submodule(place).weight.shape
+    numbers = torch.Generator().manual_seed(0)
+    layer = LowRank(torch.randn(2, inner, generator=numbers), torch.randn(out, 2, generator=numbers), 1.0)
+    save_adapter(str(folder / "adapter"), Adapter("a", {place: layer}, ""))
+    return folder / "adapter"
+
+
+@pytest.mark.parametrize(
+    "seed", [np.int64(4), np.uint8(4), torch.tensor(4), [4], (np.int32(4),), np.array([4]), range(4, 5)]
+)
+def test_seeds_of_any_library_are_seeds(seed: Any) -> None:
+    assert picture_seeds([CAT], seed) == [4]
+    assert all(type(each) is int for each in picture_seeds([CAT], seed))
+
+
+def test_several_seeds_may_be_an_array_or_a_tensor_and_none_is_the_default() -> None:
+    assert picture_seeds([CAT, CAT], np.array([7, 5])) == picture_seeds([CAT, CAT], torch.tensor([7, 5])) == [7, 5]  # type: ignore[arg-type]
+    assert picture_seeds([CAT, CAT], None) == [0, 1]
+    numbers = [torch.Generator().manual_seed(1) for _ in range(2)]
+    assert picture_seeds([CAT], None, numbers[0]) == picture_seeds([CAT], 0, numbers[1])
+
+
+@pytest.mark.parametrize("seed", ["7", "abc", 1.5, [1.5], [], [1, 2], {"a": 1}, object(), [None]])
+def test_other_seeds_are_one_sentence(seed: Any) -> None:
+    with pytest.raises(ValueError, match="seed: expected one number or 1, one per picture"):
+        picture_seeds([CAT], seed)
+
+
+@pytest.mark.parametrize("generator", [3, [torch.Generator()], np.random.default_rng(0), "cpu"])
+def test_another_generator_is_one_sentence(generator: Any) -> None:
+    with pytest.raises(ValueError, match="generator: expected one torch"):
+        picture_seeds([CAT], 0, generator)
+
+
+def test_numbers_of_numpy_and_lists_become_plain_settings(pipe: InfinityPipeline, tmp_path: Path) -> None:
+    found = sampling_config(np.float32(2), [np.float64(1), 2, 1, 1], np.float32(1), "")
+    assert found == sampling_config(2.0, (1.0, 2, 1, 1), 1, "")
+    assert sampling_config(np.array([1.0, 2.0]), 1, 1, None).guidance == (1.0, 2.0)
+    (file,) = pipe(CAT, guidance_scale=np.float32(2), temperature=np.float64(0.5), seed=np.int64(3)).save(tmp_path)
+    assert (read_drawing(file).guidance, read_drawing(file).seed) == (2.0, 3)
+
+
+REFUSED: list[tuple[str, Callable[[InfinityPipeline], Any]]] = [
+    ("height: expected a number", lambda pipe: pipe(CAT, height="30", width="30")),  # type: ignore[arg-type]
+    ("aspect_ratio: expected a number", lambda pipe: pipe(CAT, aspect_ratio="1")),  # type: ignore[arg-type]
+    ("prompts: expected a text or a list", lambda pipe: pipe(None)),  # type: ignore[arg-type]
+    ("prompts: expected a text or a list", lambda pipe: pipe(3)),  # type: ignore[arg-type]
+    ("prompts: expected a text or a list", lambda pipe: pipe({CAT: 1})),  # type: ignore[arg-type]
+    ("prompts: expected a text or a list", lambda pipe: pipe({CAT})),  # type: ignore[arg-type]
+    ("prompts: expected at least one", lambda pipe: pipe([])),
+    ("num_images_per_prompt: expected a whole", lambda pipe: pipe(CAT, num_images_per_prompt=1.5)),  # type: ignore[arg-type]
+    ("num_images_per_prompt: expected at least", lambda pipe: pipe(CAT, num_images_per_prompt=0)),
+    ("negative_prompt: expected one text", lambda pipe: pipe(CAT, negative_prompt=["bad"])),  # type: ignore[arg-type]
+    ("half a character", lambda pipe: pipe(CAT, negative_prompt="\ud800")),
+    ("guidance_scale: expected a number", lambda pipe: pipe(CAT, guidance_scale="3")),  # type: ignore[arg-type]
+    ("guidance_scale: expected a number", lambda pipe: pipe(CAT, guidance_scale=None)),  # type: ignore[arg-type]
+    ("temperature: expected a number", lambda pipe: pipe(CAT, temperature=["1"])),  # type: ignore[arg-type]
+    ("top_p: expected a number", lambda pipe: pipe(CAT, top_p=True)),
+    ("batch_size: expected a whole", lambda pipe: pipe(CAT, batch_size="2")),  # type: ignore[arg-type]
+    ("callback_on_scale: expected a function", lambda pipe: pipe(CAT, callback_on_scale=3)),  # type: ignore[arg-type]
+    ("image: expected a PIL picture", lambda pipe: pipe.edit(np.zeros((4, 4, 3), np.uint8), MASK, CAT)),  # type: ignore[arg-type]
+    ("image: expected a PIL picture", lambda pipe: pipe.vary("a.png", CAT, keep_scales=1)),  # type: ignore[arg-type]
+    ("image: expected a PIL picture", lambda pipe: pipe.outpaint(None, CAT, 2.0)),  # type: ignore[arg-type]
+    ("mask: expected a PIL picture", lambda pipe: pipe.edit(PICTURE, None, CAT)),  # type: ignore[arg-type]
+    ("num_images: expected a whole", lambda pipe: pipe.edit(PICTURE, MASK, CAT, num_images=1.5)),  # type: ignore[arg-type]
+    ("keep_scales: expected a whole", lambda pipe: pipe.vary(PICTURE, CAT, keep_scales=1.5)),  # type: ignore[arg-type]
+    ("later_scale: expected a whole", lambda pipe: pipe.blend(CAT, CAT, later_scale=1.5)),  # type: ignore[arg-type]
+    ("prompts: expected texts", lambda pipe: pipe.blend(CAT, None, later_scale=1)),  # type: ignore[arg-type]
+    ("model: expected a path", lambda pipe: InfinityPipeline.from_pretrained(None)),  # type: ignore[arg-type]
+    ("adapter: expected a path", lambda pipe: pipe.load_lora_weights(None)),  # type: ignore[arg-type]
+    ("adapters: expected pairs", lambda pipe: pipe.set_adapters("adapter")),  # type: ignore[arg-type]
+    ("adapters: expected pairs", lambda pipe: pipe.set_adapters(["adapter"])),  # type: ignore[list-item]
+    ("watermark: expected a BitWatermark", lambda pipe: setattr(pipe, "watermark", "a key of the tests")),
+]
+
+
+@pytest.mark.parametrize(("message", "call"), REFUSED)
+def test_what_is_of_another_type_is_one_sentence(
+    pipe: InfinityPipeline, message: str, call: Callable[[InfinityPipeline], Any]
+) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        call(pipe)
+
+
+@pytest.mark.parametrize("scale", [float("nan"), float("inf"), "0.5", None, True, 1j])
+def test_a_scale_that_is_no_finite_number_changes_nothing(pipe: InfinityPipeline, adapter: Path, scale: Any) -> None:
+    before = pipe(CAT, output_type="pt").bits.bits_BLC
+    with pytest.raises(AdapterError, match="finite number as its scale"):
+        pipe.set_adapters([(str(adapter), scale)])
+    assert pipe.adapters == ()
+    assert torch.equal(pipe(CAT, output_type="pt").bits.bits_BLC, before)
+
+
+def test_adapters_never_change_during_a_drawing(pipe: InfinityPipeline, adapter: Path) -> None:
+    def bits() -> torch.Tensor:
+        return pipe(CAT, output_type="pt").bits.bits_BLC
+
+    plain = bits()
+    pipe.load_lora_weights(adapter)  # type: ignore[arg-type]  # a Path is fine too
+    adapted = bits()
+    assert not torch.equal(plain, adapted)
+    pipe.unload_lora_weights()
+    swapper = threading.Thread(target=lambda: pipe.load_lora_weights(str(adapter)))
+
+    def swap_now(preview: object) -> None:
+        if not swapper.ident:
+            swapper.start()
+            swapper.join(0.2)
+
+    during = pipe(CAT, output_type="pt", callback_on_scale=swap_now)
+    swapper.join()
+    assert torch.equal(during.bits.bits_BLC, plain)
+    assert during.settings[0].adapters == ()
+    assert torch.equal(bits(), adapted)
+    pipe.unload_lora_weights()
+
+
+def test_masks_of_16_bits_are_scaled_and_not_clipped(tmp_path: Path) -> None:
+    values = np.array([[0, 300, 32000, 33500, 65535]], np.uint16)
+    Image.fromarray(values).save(tmp_path / "mask.png")
+    expected = [[False, False, False, True, True]]
+    assert pixel_mask(Image.open(tmp_path / "mask.png"), (1, 5)).tolist() == expected
+    assert mask_of((tmp_path / "mask.png").read_bytes()).tolist() == expected
+
+
+def test_helpers_say_what_was_expected() -> None:
+    assert aspect_ratio_of(np.int64(30), np.float32(30), None) == 1.0  # type: ignore[arg-type]
+    assert whole_number("n", np.int8(3)) == 3
+    assert place_text("model", Path("a/b")) == "a/b"
+    for wrong in (b"a", None, 3):
+        with pytest.raises(ValueError, match="model: expected a path"):
+            place_text("model", wrong)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "expected"),
+    [("auto", None), ("bfloat16", True), (torch.bfloat16, True), ("float32", False), (torch.float32, False)],
+)
+def test_a_data_type_is_bfloat16_or_not_or_left_to_the_device(dtype: Any, expected: bool | None) -> None:
+    assert is_bfloat16(dtype) is expected
