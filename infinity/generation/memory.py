@@ -34,16 +34,22 @@ def picture_bytes(
         cache_form: Form in which they are cached; None for their data type.
     """
     cache = cache_bytes(config, schedule, cache_dtype, cache_form)
-    if cache_form is not None:
-        cache += 8 * schedule.num_tokens * config.width  # keys and values of one block, restored
+    if cache_form is not None:  # keys and values of one block, restored, and all scales of them in 8 bits
+        cache += 8 * schedule.num_tokens * config.width
+        cache += schedule.num_tokens * bytes_per_token(config.width, config.num_heads, cache_form, cache_dtype)
     largest = max(span.stop - span.start for span in schedule.spans)
     work = 4 * largest * (_FLOATS_PER_TOKEN * config.width + 4 * config.num_outputs)
     return int((2 if doubled else 1) * (cache + work))
 
 
 def cache_bytes(config: TransformerConfig, schedule: ScaleSchedule, dtype: torch.dtype, form: CacheForm | None) -> int:
-    """Return the bytes of all cached keys and values of one picture without guidance."""
-    return config.depth * schedule.num_tokens * bytes_per_token(config.width, config.num_heads, form, dtype)
+    """Return the bytes of all cached keys and values of one picture without guidance.
+
+    In 8 bits those of the last scale are not kept.
+    """
+    span = schedule.spans[-1]
+    tokens: int = span.stop if form is None else span.start
+    return config.depth * tokens * bytes_per_token(config.width, config.num_heads, form, dtype)
 
 
 def pictures_at_once(

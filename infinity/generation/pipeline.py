@@ -91,10 +91,18 @@ def load_transformer(uri: str) -> tuple[ModelConfig, Transformer]:
     return _transformer_of(load_checkpoint(uri, kind=KIND))
 
 
-def _transformer_of(checkpoint: Checkpoint) -> tuple[ModelConfig, Transformer]:
+def _transformer_of(checkpoint: Checkpoint, *, is_shared: bool = False) -> tuple[ModelConfig, Transformer]:
     config = ModelConfig.from_json(checkpoint.config, where=checkpoint.uri)
-    transformer = build(lambda: Transformer(config.transformer), checkpoint.tensors, where=checkpoint.uri)
+    tensors = checkpoint.tensors
+    transformer = build(lambda: Transformer(config.transformer), tensors, where=checkpoint.uri, is_shared=is_shared)
     return config, transformer.eval()
+
+
+def _copy_mapped(transformer: Transformer) -> None:
+    """Copy the weights that are still those of a mapped file, which may be replaced while the model draws."""
+    for weights in (*transformer.parameters(), *transformer.buffers()):
+        if weights.dtype == torch.float32:
+            weights.data = weights.data.clone()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -153,7 +161,8 @@ class Pipeline:
         if in_bfloat16:
             check_bfloat16(torch.device(device))
         model = load_checkpoint(model_uri, kind=KIND)
-        config, transformer = _transformer_of(model)
+        is_smaller = quantized is not None or in_bfloat16  # then float32 weights stay in the file until their turn
+        config, transformer = _transformer_of(model, is_shared=is_smaller)
         where = storage.join(model_uri, TOKENIZER_FOLDER)
         checkpoint = load_checkpoint(where, kind=TOKENIZER_KIND)
         if checkpoint.digest != config.tokenizer_digest:
@@ -174,6 +183,8 @@ class Pipeline:
             quantize_products(transformer, quantized)
         if in_bfloat16:
             store_products_as(transformer, torch.bfloat16)
+        if is_smaller:
+            _copy_mapped(transformer)
         models = transformer.to(device), tokenizer.to(device), text_encoder
         if compiled:
             compile_for_drawing(transformer)

@@ -6,6 +6,7 @@ import logging
 import re
 import signal
 import threading
+import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,11 +16,14 @@ from infinity import storage
 from infinity.config import Config
 from infinity.jobs.cluster.connection import connect
 from infinity.serving.app import PictureServer
+from infinity.serving.resending import HOOK
 from infinity.serving.settings import ServingConfig, read_keys
 
 APP = "infinity"
 MAX_ONGOING = 100_000
 """Requests that Ray hands to a replica; the bound is its own queue, which answers 429 and says when to come again."""
+_HOOKED = {"RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": HOOK}
+"""Environment in which Ray's HTTP proxy gives a request to another replica when the one that had it dies."""
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +40,7 @@ class ServePlan(Config):
         cpus: CPUs of each replica.
         gpus: GPUs of each replica.
         drain_s: Seconds in which accepted requests are finished before the server stops.
+        address: Running Ray cluster as ``host:port``; None starts one on this machine.
     """
 
     serving: ServingConfig
@@ -45,6 +50,7 @@ class ServePlan(Config):
     cpus: float = 1.0
     gpus: float = 0.0
     drain_s: float = 600.0
+    address: str | None = None
 
 
 class _Front:
@@ -64,7 +70,9 @@ _REPLICA: dict[str, PictureServer] = {}
 def start_replica(config: dict[str, Any]) -> None:
     """Load the model of a replica into this process."""
     server = PictureServer(ServingConfig.from_json(config, where="serving"))
+    started = time.monotonic()
     server.room.warm_up()
+    server.batcher.seconds_each = time.monotonic() - started  # the first ones who wait are told a measured time
     _REPLICA["server"] = server
 
 
@@ -173,6 +181,14 @@ def _why(serve: Any) -> str:
     return next(filter(None, map(last_words, messages)), application.message)
 
 
+def _end(serve: Any) -> None:
+    """Stop Ray Serve, unless it serves others too, who share the cluster."""
+    if set(serve.status().applications) - {APP}:
+        serve.delete(APP)
+    else:
+        serve.shutdown()
+
+
 def serve_until_stopped(plan: ServePlan, ready: Callable[[str], None]) -> None:
     """Serve until SIGTERM or SIGINT, then finish the accepted requests and stop.
 
@@ -185,12 +201,13 @@ def serve_until_stopped(plan: ServePlan, ready: Callable[[str], None]) -> None:
     """
     serve = _serve()
     stop = threading.Event()
-    with connect():
+    with connect(plan.address):
         # After Ray has started, since it sets a handler of its own that ends the process at once.
         _check_resources(plan)
         handlers = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
-            serve.start(http_options={"host": plan.host, "port": plan.port})
+            hooked = {"runtime_env": {"env_vars": _HOOKED}}  # the proxies inherit it from the controller
+            serve.start(http_options={"host": plan.host, "port": plan.port}, controller_options=hooked)
             try:
                 serve.run(_deployment(plan), name=APP, route_prefix="/", blocking=False)
             except RuntimeError as error:
@@ -200,6 +217,6 @@ def serve_until_stopped(plan: ServePlan, ready: Callable[[str], None]) -> None:
             logger.info("finishing accepted requests")
             serve.delete(APP)
         finally:
-            serve.shutdown()
+            _end(serve)
             for number, handler in handlers.items():
                 signal.signal(number, handler)

@@ -7,6 +7,7 @@ bit but those that rounding decides.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -67,6 +68,7 @@ class Batcher:
         self.waiting: list[QueuedPicture] = []
         self.running = 0
         self.seconds_each = 0.5
+        self._began = 0.0
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="drawing")
         self._news = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -80,9 +82,16 @@ class Batcher:
         if self._task is None:
             self._task = asyncio.create_task(self._run())
         if len(self.waiting) + len(pictures) > self._limits.max_waiting:
-            raise BusyError(max(1, min(60, round(self.seconds_each * (len(self.waiting) + self.running)))))
+            raise BusyError(self._seconds_until_room_for(len(pictures)))
         self.waiting.extend(pictures)
         self._news.set()
+
+    def _seconds_until_room_for(self, count: int) -> int:
+        """Return about how long it takes until so many of the waiting pictures have been drawn that others fit."""
+        # A batch that is overdue by x seconds may well need as many more.
+        left = abs(self.running * self.seconds_each - (time.monotonic() - self._began)) if self.running else 0.0
+        leaving = len(self.waiting) + count - self._limits.max_waiting
+        return max(1, math.ceil(left + (leaving - 1) * self.seconds_each))
 
     def cancel(self, pictures: Sequence[QueuedPicture]) -> None:
         """Forget pictures whose client is gone; a batch that has begun is finished."""
@@ -108,12 +117,12 @@ class Batcher:
                 batch = await self._next_batch()
                 if not batch:
                     continue
-                self.running, started = len(batch), time.monotonic()
+                self.running, self._began = len(batch), time.monotonic()
                 try:
                     results = await loop.run_in_executor(self._thread, self._compute, batch)
                 except Exception as error:  # told to each client of the batch; the server goes on
                     results = [error] * len(batch)
-                self._finish(batch, results, time.monotonic() - started)
+                self._finish(batch, results, time.monotonic() - self._began)
 
     async def _next_batch(self) -> list[QueuedPicture]:
         """Wait a moment for pictures that go with the oldest, and take them from the queue."""

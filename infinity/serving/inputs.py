@@ -73,7 +73,7 @@ def picture_request(fields: Mapping[str, Any], config: ServingConfig, *, edits: 
     prompt = _text(fields, "prompt", limits)
     if prompt is None:
         raise RefusedError("prompt: expected a text, found none", "prompt")
-    count = _integer(fields, "n", 1, limits.max_images)
+    count = _integer(fields, "n", 1, limits.most_images)
     first = _integer(fields, "seed", -(2**63), 2**63 - 1 - limits.max_images)
     first = secrets.randbelow(2**31) if first is None else first
     kind = _choice(fields, "response_format", ("b64_json", "url"))

@@ -18,7 +18,7 @@ class ServingLimits(Config):
     """Bounds of the server.
 
     Attributes:
-        max_images: Pictures per request.
+        max_images: Pictures per request; no more than ``max_waiting`` are accepted.
         max_prompt: Characters of a prompt.
         max_body_bytes: Bytes of a request.
         max_waiting: Pictures that wait; more are answered by 429.
@@ -40,6 +40,11 @@ class ServingLimits(Config):
             raise ValueError("ServingLimits: expected at least 1 of everything")
         if self.batch_wait_s < 0 or self.body_timeout_s <= 0:
             raise ValueError("ServingLimits: expected batch_wait_s of at least 0 and body_timeout_s above 0")
+
+    @property
+    def most_images(self) -> int:
+        """Largest number of pictures of a request: more than the empty queue holds could never be served."""
+        return min(self.max_images, self.max_waiting)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

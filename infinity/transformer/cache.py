@@ -20,20 +20,24 @@ _LARGEST_SCALE = 65504.0
 class KeyValueCache:
     """Keys and values of the scales generated so far; memory for ``capacity`` tokens is taken at the first scale.
 
+    In 8 bits, those of the last scale are not kept, since no later scale reads them: at 1024² they are two fifths.
+
     Attributes:
         by_token: Whether all heads of a token lie side by side in memory, as products write them and attention kernels
             of a GPU read them; else all tokens of a head do, which is faster on a CPU.
     """
 
-    def __init__(self, capacity: int, form: CacheForm | None = None, *, by_token: bool = False) -> None:
+    def __init__(self, capacity: int, form: CacheForm | None = None, *, by_token: bool = False, last: int = 0) -> None:
         """Start without any token.
 
         Args:
             capacity: Number of tokens of all scales.
             form: Form of the stored numbers; None for that of the keys and values themselves.
             by_token: Order in memory.
+            last: Number of tokens of the last scale, which are not kept in 8 bits; 0 keeps all.
         """
         self.capacity, self.form, self.by_token = capacity, form, by_token
+        self.last = 0 if form is None else last
         self.length = 0
         self._stored: tuple[Tensor, ...] = ()
 
@@ -43,21 +47,25 @@ class KeyValueCache:
         """Store a scale's keys and values and return those of all scales so far, as they were stored."""
         new = (keys, values) if self.form is None else (*to_int8(keys), *to_int8(values))
         if self.length == 0:
-            self._stored = tuple(self._empty(each) for each in new)
-        end = self.length + keys.shape[2]
-        for stored, each in zip(self._stored, new, strict=True):
-            stored[:, :, self.length : end] = each
-        self.length = end
-        found = [stored[:, :, :end] for stored in self._stored]
+            self._stored = tuple(self._empty(each, self.capacity - self.last) for each in new)
+        start, self.length = self.length, self.length + keys.shape[2]
+        whole = self._stored
+        if self.length > self.capacity - self.last:  # for this block alone, and given up after it
+            whole = tuple(self._empty(each, self.capacity) for each in new)
+            for all_scales, stored in zip(whole, self._stored, strict=True):
+                all_scales[:, :, :start] = stored
+        for stored, each in zip(whole, new, strict=True):
+            stored[:, :, start : self.length] = each
+        found = [stored[:, :, : self.length] for stored in whole]
         if self.form is None:
             return found[0], found[1]
         return from_int8(found[0], found[1], keys.dtype), from_int8(found[2], found[3], values.dtype)
 
-    def _empty(self, like: Tensor) -> Tensor:
+    def _empty(self, like: Tensor, tokens: int) -> Tensor:
         batch, heads, _, width = like.shape
         if self.by_token:
-            return like.new_empty(batch, self.capacity, heads, width).transpose(1, 2)
-        return like.new_empty(batch, heads, self.capacity, width)
+            return like.new_empty(batch, tokens, heads, width).transpose(1, 2)
+        return like.new_empty(batch, heads, tokens, width)
 
     def first(self, batch_size: int) -> KeyValueCache:
         """Return a cache of the first samples, which shares the memory; the old one must not be used any more."""
@@ -68,7 +76,7 @@ class KeyValueCache:
         return self._of(tuple(stored[rows] for stored in self._stored))
 
     def _of(self, stored: tuple[Tensor, ...]) -> KeyValueCache:
-        cache = KeyValueCache(self.capacity, self.form, by_token=self.by_token)
+        cache = KeyValueCache(self.capacity, self.form, by_token=self.by_token, last=self.last)
         cache.length, cache._stored = self.length, stored
         return cache
 

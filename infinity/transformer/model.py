@@ -187,7 +187,10 @@ class Transformer(nn.Module):
         """Read the captions and make empty caches for ``schedule``."""
         self._check(text, None, schedule)
         on_gpu = text.features_TD.device.type == "cuda"
-        caches = tuple(KeyValueCache(schedule.num_tokens, self.cache_form, by_token=on_gpu) for _ in self.blocks)
+        last = schedule.grids[-1][0] * schedule.grids[-1][1]
+        caches = tuple(
+            KeyValueCache(schedule.num_tokens, self.cache_form, by_token=on_gpu, last=last) for _ in self.blocks
+        )
         for block in self.block_modules():
             block.self_attention.join_again()
         return Decoding(self.read(text), caches, schedule)

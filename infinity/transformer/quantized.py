@@ -137,8 +137,11 @@ def weight_count(module: nn.Module) -> int:
 
 
 def _int8(weight: Tensor) -> tuple[Tensor, Tensor, None]:
-    scale = _no_zero(weight.abs().amax(dim=1, keepdim=True) / 127)
-    return (weight / scale).round().clamp(-127, 127).to(torch.int8), scale, None
+    # What stays is allocated before what goes; else the heap of the C library keeps a hole for every layer.
+    codes, scale = weight.new_empty(weight.shape, dtype=torch.int8), weight.new_empty(weight.shape[0], 1)
+    scale.copy_(_no_zero(weight.abs().amax(dim=1, keepdim=True) / 127))
+    codes.copy_((weight / scale).round_().clamp_(-127, 127))
+    return codes, scale, None
 
 
 def _int4(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -29,11 +29,17 @@ def serve(
     max_images: Annotated[int, typer.Option(min=1, help="Pictures per request.")] = 10,
     max_waiting: Annotated[int, typer.Option(min=1, help="Pictures that wait; more are answered by 429.")] = 64,
     max_batch: Annotated[int, typer.Option(min=1, help="Pictures per pass; changes no picture.")] = 8,
+    drain_s: Annotated[
+        float, typer.Option("--drain-s", min=1, help="Seconds in which accepted requests are finished before the end.")
+    ] = 600.0,
     device: Annotated[str | None, typer.Option(help="Where to compute; the fastest there is if left out.")] = None,
     quantize: Quantize = None,
     cache: Cache = None,
     watermark_key_file: WatermarkKeyFile = None,
     watermark_strength: WatermarkStrength = None,
+    ray_address: Annotated[
+        str | None, typer.Option(envvar="RAY_ADDRESS", help="Address of a Ray cluster; without one a local Ray starts.")
+    ] = None,
 ) -> None:
     """Serve a model until interrupted: OpenAI's images API, a page at /, /health and /metrics."""
     with clear_errors():
@@ -67,7 +73,15 @@ def serve(
             watermark_key=watermark_key_file,
             watermark_strength=watermark_strength,
         )
-        plan = ServePlan(serving=config, host=host, port=port, replicas=replicas, gpus=gpus)
+        plan = ServePlan(
+            serving=config,
+            host=host,
+            port=port,
+            replicas=replicas,
+            gpus=gpus,
+            drain_s=drain_s,
+            address=ray_address or None,
+        )
         serve_until_stopped(plan, lambda address: err.print(f"serving at {address}", markup=False, highlight=False))
 
 

@@ -85,6 +85,15 @@ class DrawingEstimate(Config):
         """Peak with the text encoder elsewhere, for example on the CPU."""
         return self.total - self.text_encoder
 
+    @property
+    def decoding_in_bands(self) -> int:
+        """The same where decoding, too, keeps to the memory of the loop over scales.
+
+        A device with less free memory decodes bands of rows (``infinity.tokenizer.bands``), whose whole maps lie in the
+        memory of the CPU. A CPU does so where ``INFINITY_MEMORY_GB`` sets a budget.
+        """
+        return self.transformer + self.tokenizer + self.cache + self.activations + self.context
+
 
 def shapes_of(model: str) -> tuple[ModelConfig, TokenizerConfig]:
     """Return the configuration of a published model by its name, or of a model folder or a run.

@@ -14,9 +14,11 @@ from infinity.cli import app
 from infinity.generation.drawing.redo import OtherModelError, redo
 from infinity.generation.files.picture_files import read_drawing
 from infinity.generation.infinity_pipeline import InfinityPipeline
+from infinity.generation.pipeline import Pipeline, load_transformer
 from infinity.serving.drawing import DrawingRoom
 from infinity.serving.settings import ServingConfig
-from infinity.transformer.quantized import QUANTIZATIONS, Quantization
+from infinity.transformer.precision import store_products_as
+from infinity.transformer.quantized import QUANTIZATIONS, Quantization, quantize_products
 from tests.fixtures.small_world import write_model
 
 
@@ -76,3 +78,28 @@ def test_an_unknown_kind_is_one_sentence(model: str, tmp_path: Path) -> None:
     found = command("generate", "-c", model, "-p", "a", "--quantize", "int3", "-o", tmp_path)
     assert found.exit_code != 0
     assert "quantize: expected int8 or int4, got 'int3'" in " ".join(found.output.split())
+
+
+@pytest.mark.parametrize("kind", [None, *QUANTIZATIONS])
+def test_loading_reads_layer_by_layer_and_keeps_nothing_of_the_file(
+    model: str, kind: Quantization | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Float32 weights stay in the mapped file until they are quantized; the rest is copied, so the file may go."""
+    _, whole = load_transformer(model)
+    if kind is not None:
+        quantize_products(whole, kind)
+    store_products_as(whole, torch.bfloat16)
+    monkeypatch.setattr("infinity.generation.pipeline.check_bfloat16", lambda device: None)  # nothing is computed
+    loaded = Pipeline.load(model, quantized=kind, bfloat16=True).transformer
+    expected = dict((*whole.named_parameters(), *whole.named_buffers()))
+    found = dict((*loaded.named_parameters(), *loaded.named_buffers()))
+    assert found.keys() == expected.keys()
+    for name, weights in found.items():
+        assert weights.dtype == expected[name].dtype
+        assert torch.equal(weights, expected[name]), name
+    maps = Path("/proc/self/maps")
+    if maps.exists():
+        span = [line.split("-") for line in maps.read_text().splitlines() if line.endswith(".safetensors")]
+        mapped = [(int(first, 16), int(rest.split()[0], 16)) for first, rest in span]
+        places = [weights.data_ptr() for weights in found.values()]
+        assert not any(first <= place < last for place in places for first, last in mapped)

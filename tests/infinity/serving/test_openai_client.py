@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import base64
 import io
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -148,12 +151,35 @@ def test_a_wrong_key_is_its_authentication_error(address: str) -> None:
 
 
 def test_an_answer_that_the_server_is_busy_is_its_rate_limit_error(model: str) -> None:
+    config = ServingConfig(model=model, device="cpu", limits=ServingLimits(max_waiting=1, max_batch=1))
+    server, go = PictureServer(config), threading.Event()
+    draw = server.room.compute
+    server.batcher._compute = lambda batch: go.wait() and draw(batch)  # type: ignore[return-value]
+    with (
+        served(server.app) as address,
+        openai.OpenAI(api_key="none", base_url=f"{address}/v1", max_retries=0, timeout=300) as client,
+        ThreadPoolExecutor(2) as others,
+    ):
+        try:
+            drawn = others.submit(client.images.generate, prompt="a", n=1)
+            while not server.batcher.running:
+                time.sleep(0.01)
+            waits = others.submit(client.images.generate, prompt="a", n=1)
+            while not server.batcher.waiting:
+                time.sleep(0.01)
+            with pytest.raises(openai.RateLimitError) as found:
+                client.images.generate(prompt="a", n=1)
+            assert int(found.value.response.headers["retry-after"]) >= 1
+        finally:
+            go.set()
+        assert len(drawn.result().data) == len(waits.result().data) == 1
+
+
+def test_more_pictures_than_may_ever_wait_are_its_bad_request(model: str) -> None:
     config = ServingConfig(model=model, device="cpu", limits=ServingLimits(max_waiting=1))
     with (
         served(PictureServer(config).app) as address,
         openai.OpenAI(api_key="none", base_url=f"{address}/v1", max_retries=0, timeout=300) as client,
+        pytest.raises(openai.BadRequestError, match="n: expected 1"),
     ):
-        with pytest.raises(openai.RateLimitError) as found:
-            client.images.generate(prompt="a", n=2)
-        assert int(found.value.response.headers["retry-after"]) >= 1
-        assert len(client.images.generate(prompt="a", n=1).data) == 1
+        client.images.generate(prompt="a", n=2)

@@ -86,6 +86,42 @@ def test_the_bytes_are_those_that_are_told(form: CacheForm | None) -> None:
     assert stored == 2 * 5 * bytes_per_token(24, 3, form, torch.float32)
 
 
+@pytest.mark.parametrize("by_token", [False, True])
+@pytest.mark.parametrize("scales", [[1, 4, 9], [1, 4], [5]])
+def test_a_last_scale_that_is_not_kept_changes_no_number(scales: list[int], by_token: bool) -> None:
+    numbers = torch.Generator().manual_seed(3)
+    kept = KeyValueCache(sum(scales), "int8", by_token=by_token)
+    short = KeyValueCache(sum(scales), "int8", by_token=by_token, last=scales[-1])
+    for length in scales:
+        pair = tuple(torch.randn(2, 3, length, 8, generator=numbers) for _ in range(2))
+        for found, expected in zip(short.extend(*pair), kept.extend(*pair), strict=True):
+            assert torch.equal(found, expected)
+            assert found.stride() == expected.stride()
+    stored = sum(each.nbytes for each in short._stored)
+    assert stored == 2 * sum(scales[:-1]) * bytes_per_token(24, 3, "int8", torch.float32)
+    assert short.length == kept.length
+
+
+def test_without_a_form_the_last_scale_is_kept_as_it_is() -> None:
+    cache = KeyValueCache(5, last=4)
+    pair = tuple(torch.ones(1, 1, 1, 2) for _ in range(2))
+    cache.extend(*pair)
+    assert cache._stored[0].shape == (1, 1, 5, 2)
+
+
+def test_samples_are_taken_out_before_a_last_scale_that_is_not_kept() -> None:
+    numbers = torch.Generator().manual_seed(4)
+    first, last = (tuple(torch.randn(2, 3, length, 8, generator=numbers) for _ in range(2)) for length in (1, 4))
+    whole, cache = KeyValueCache(5, "int8", last=4), KeyValueCache(5, "int8", last=4)
+    whole.extend(*first)
+    cache.extend(*first)
+    rows = torch.tensor([1])
+    for found, expected in zip(
+        cache.select(rows).extend(last[0][rows], last[1][rows]), whole.extend(*last), strict=True
+    ):
+        assert torch.equal(found, expected[rows])
+
+
 def test_an_unknown_form_is_one_sentence() -> None:
     assert [check_cache_form(name) for name in (None, "int8")] == [None, "int8"]
     with pytest.raises(ValueError, match="cache: expected int8, got 'int4'"):
