@@ -52,7 +52,7 @@ class _Events:
                 self._file._py_recordio_writer.close()
 
 
-class _File(FileWriter):  # type: ignore[misc]
+class _EventFile(FileWriter):  # type: ignore[misc]
     def __init__(self, folder: str, suffix: str) -> None:
         self.event_writer = _Events(folder, suffix)
         self._default_metadata: dict[str, Any] = {}
@@ -70,7 +70,7 @@ class TensorBoardFile(SummaryWriter):  # type: ignore[misc]
 
     def _get_file_writer(self) -> Any:
         if self.file_writer is None:
-            self.file_writer = _File(str(self.logdir), self._filename_suffix)
+            self.file_writer = _EventFile(str(self.logdir), self._filename_suffix)
             self.all_writers = {self.file_writer.get_logdir(): self.file_writer}
             if self.purge_step is not None:
                 start = SessionLog(status=SessionLog.START)

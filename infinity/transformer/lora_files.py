@@ -68,6 +68,10 @@ def _config(ranks: Mapping[str, int], alphas: Mapping[str, float], dora: bool) -
     }
 
 
+_CHANGE_THE_BASE = ("pissa", "olora", "corda", "loftq")
+"""Ways in which peft begins a LoRA that put a part of the base's weights into it."""
+
+
 def load_adapter(uri: str) -> Adapter:
     """Read an adapter: a folder of peft's two files, or the file of tensors beside its ``adapter_config.json``.
 
@@ -107,6 +111,12 @@ def _check_config(config: Any, where: str) -> None:
     for name, fine in unusual.items():
         if config.get(name, fine[0]) not in fine:
             raise AdapterError(f"{where}: expected {name} {fine[0]!r}, found {config[name]!r:.60}; it cannot be loaded")
+    start = config.get("init_lora_weights", True)
+    if isinstance(start, str) and start.lower().startswith(_CHANGE_THE_BASE):
+        raise AdapterError(
+            f"{where}: init_lora_weights is {start!r:.40}, which changes the weights below the adapter, too; convert it "
+            "to plain LoRA with peft (path_initial_model_for_weight_conversion) and load that"
+        )
     for name in ("r", "lora_alpha"):
         value = config.get(name)
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e6:
@@ -129,6 +139,11 @@ def _layers(tensors: Mapping[str, Tensor], config: Mapping[str, Any], where: str
         down, up = found["lora_A"], found["lora_B"]
         if down.ndim != 2 or up.ndim != 2 or up.shape[1] != down.shape[0] or not down.shape[0]:
             raise AdapterError(f"{where}: {module}: the shapes {tuple(down.shape)} and {tuple(up.shape)} are no LoRA")
+        if config.get("use_dora") and "lora_magnitude_vector" not in found:
+            raise AdapterError(
+                f"{where}: {module} has no lora_magnitude_vector, which use_dora in its configuration asks for; as "
+                "plain LoRA it would draw other pictures"
+            )
         if not all(part.is_floating_point() for part in found.values()):
             raise AdapterError(f"{where}: {module}: expected floating-point numbers, found {down.dtype} and {up.dtype}")
         layers[module] = LowRank(

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from infinity.cli.console import clear_errors, err
 from infinity.cli.model.drawing_options import Cache, Quantize, WatermarkKeyFile, WatermarkStrength, watermark_of
+
+if TYPE_CHECKING:
+    from infinity.serving.settings import ServingConfig
 
 
 def serve(
@@ -43,46 +47,53 @@ def serve(
 ) -> None:
     """Serve a model until interrupted: OpenAI's images API, a page at /, /health and /metrics."""
     with clear_errors():
-        from infinity import storage
-        from infinity.generation.files.hub import is_hub_name
-        from infinity.generation.files.model_folder import model_folder
         from infinity.jobs.serving import ServePlan, serve_until_stopped
         from infinity.serving.admission import LOOPBACK
-        from infinity.serving.settings import ServingConfig, ServingLimits, read_keys
-        from infinity.transformer.cache import check_cache_form
-        from infinity.transformer.lora_files import load_adapter
-        from infinity.transformer.quantized import check_quantization
+        from infinity.serving.settings import ServingLimits
 
         if host not in LOOPBACK and keys is None:
             raise ValueError(f"--host: {host} can be reached by others; expected --keys with a file of API keys")
-        watermark_of(watermark_key_file, watermark_strength)  # a wrong key is told now, not by a replica
-        if watermark_key_file is not None and not watermark_key_file.startswith("env:"):
-            watermark_key_file = storage.absolute(watermark_key_file)
-        adapters = dict(_named(text) for text in lora or ())
-        for adapter in adapters.values():
-            load_adapter(adapter)  # so is a wrong adapter
-        place = model if is_hub_name(model) else model_folder(storage.absolute(model))
-        config = ServingConfig(
-            model=place,
-            device=device,
-            quantize=check_quantization(quantize),
-            cache=check_cache_form(cache),
-            adapters=adapters,
-            key_digests=() if keys is None else tuple(read_keys(storage.read_text(str(keys)), where=str(keys))),
-            limits=ServingLimits(max_images=max_images, max_waiting=max_waiting, max_batch=max_batch),
-            watermark_key=watermark_key_file,
-            watermark_strength=watermark_strength,
-        )
-        plan = ServePlan(
-            serving=config,
-            host=host,
-            port=port,
-            replicas=replicas,
-            gpus=gpus,
-            drain_s=drain_s,
-            address=ray_address or None,
-        )
+        limits = ServingLimits(max_images=max_images, max_waiting=max_waiting, max_batch=max_batch)
+        config = _config(model, lora or (), keys, device=device, quantize=quantize, cache=cache, limits=limits)
+        config = _marked(config, watermark_key_file, watermark_strength)
+        plan = ServePlan(serving=config, host=host, port=port, replicas=replicas, gpus=gpus)
+        plan = plan.replace(drain_s=drain_s, address=ray_address or None)
         serve_until_stopped(plan, lambda address: err.print(f"serving at {address}", markup=False, highlight=False))
+
+
+def _config(
+    model: str, lora: Sequence[str], keys: Path | None, *, quantize: str | None, cache: str | None, **others: Any
+) -> ServingConfig:
+    """Return what a replica needs; a wrong adapter is told now, not by a replica."""
+    from infinity import storage
+    from infinity.generation.files.hub import is_hub_name
+    from infinity.generation.files.model_folder import model_folder
+    from infinity.serving.settings import ServingConfig, read_keys
+    from infinity.transformer.cache import check_cache_form
+    from infinity.transformer.lora_files import load_adapter
+    from infinity.transformer.quantized import check_quantization
+
+    adapters = dict(map(_named, lora))
+    for adapter in adapters.values():
+        load_adapter(adapter)
+    return ServingConfig(
+        model=model if is_hub_name(model) else model_folder(storage.absolute(model)),
+        quantize=check_quantization(quantize),
+        cache=check_cache_form(cache),
+        adapters=adapters,
+        key_digests=() if keys is None else tuple(read_keys(storage.read_text(str(keys)), where=str(keys))),
+        **others,
+    )
+
+
+def _marked(config: ServingConfig, key_file: str | None, strength: float | None) -> ServingConfig:
+    """Return the settings with a watermark, if there is one; a wrong key is told now."""
+    from infinity import storage
+
+    watermark_of(key_file, strength)
+    if key_file is not None and not key_file.startswith("env:"):
+        key_file = storage.absolute(key_file)
+    return config.replace(watermark_key=key_file, watermark_strength=strength)
 
 
 def _named(text: str) -> tuple[str, str]:

@@ -31,6 +31,7 @@ from infinity.jobs.dataset.facts import FACTS_FOLDER, QUARANTINE_FOLDER, REDUCED
 from infinity.jobs.dataset.large.partitioned import DECISIONS_FOLDER
 from infinity.jobs.dataset.replay import REPLAYS_FOLDER
 from infinity.jobs.dataset.scoring import CAPTIONS_FOLDER, SCORES_FOLDER
+from infinity.jobs.dataset.sources import named_as_found
 from infinity.jobs.removing import REMOVING_FILE, end_removal, remove_content
 
 _MANIFEST = "manifest.parquet"
@@ -65,6 +66,8 @@ def purge(child: Manifest, listed: TakedownList) -> Purged:
     _end_removals(child.root)
     found = _manifests(child.root)
     ancestors = _ancestors(child, found)
+    for manifest in ancestors:
+        listed = listed | named_as_found(manifest, listed)
     holders = [manifest for manifest in ancestors if _holds(manifest, listed)]
     listed = listed | TakedownList(sha256=_named(holders, listed))
     gone = {manifest.uri for manifest in holders}

@@ -9,9 +9,6 @@ from infinity.data.dataset.manifest import Manifest, ManifestError
 from infinity.data.dataset.manifest_head import SourceRecord
 from infinity.jobs.dataset.spec import BuildDatasetSpec
 
-_ROWS_AT_ONCE = 65_536
-"""Rows of a manifest that are Python objects at a time."""
-
 
 def only_takes_down(spec: BuildDatasetSpec, parent: Manifest | None) -> bool:
     """Return whether the parent's rows can stay without another look at their facts."""
@@ -62,19 +59,23 @@ def sources_of(spec: BuildDatasetSpec, parent: Manifest | None) -> tuple[SourceR
 
 def takedown_of(spec: BuildDatasetSpec, parent: Manifest | None) -> TakedownList:
     """Return the lists of spec and parent; pictures named by their checksum in a shard are named as found, too."""
-    wanted, hidden = set(spec.takedown.sha256), set(spec.takedown.digests)
+    if parent is None:
+        return spec.takedown
+    return spec.takedown | named_as_found(parent, spec.takedown) | parent.head.takedown
+
+
+def named_as_found(manifest: Manifest, listed: TakedownList) -> TakedownList:
+    """Return the checksums, as found, of pictures that a list names by their checksum in a shard of a version."""
+    wanted, hidden = set(listed.sha256), set(listed.digests)
     found, also = list[str](), list[str]()
-    if parent is not None and (wanted or hidden):
-        for start in range(0, len(parent), _ROWS_AT_ONCE):
-            rows = range(start, min(start + _ROWS_AT_ONCE, len(parent)))
-            columns = (parent.values(name, rows) for name in ("sha256", "original_sha256"))
-            for stored, original in zip(*columns, strict=True):
+    if wanted or hidden:
+        for rows in manifest.groups(("sha256", "original_sha256")):
+            for stored, original in zip(*(column.to_pylist() for column in rows.columns), strict=True):
                 if stored in wanted:
                     found.append(original)
                 if hidden and digest_of_entry("sha256", stored) in hidden:
                     also.append(digest_of_entry("sha256", original))
-    takedown = spec.takedown | TakedownList(sha256=tuple(found), digests=tuple(also))
-    return takedown | parent.head.takedown if parent else takedown
+    return TakedownList(sha256=tuple(found), digests=tuple(also))
 
 
 def stores_as(parent: Manifest | None, spec: BuildDatasetSpec) -> bool:

@@ -225,6 +225,9 @@ def test_the_scale_stands_behind_a_colon() -> None:
         ({"alpha_pattern": [1]}, "alpha_pattern to be an object"),
         ({"alpha_pattern": {".*": "4"}}, "positive numbers in alpha_pattern"),
         ({"rank_pattern": {".*": None}}, "positive numbers in rank_pattern"),
+        ({"use_dora": True}, "has no lora_magnitude_vector"),
+        ({"init_lora_weights": "pissa_niter_16"}, "changes the weights below the adapter"),
+        ({"init_lora_weights": "olora"}, "convert it to plain LoRA with peft"),
     ],
 )
 def test_a_configuration_that_contradicts_the_tensors_is_one_sentence(

@@ -101,12 +101,13 @@ def test_after_a_purge_in_s3_nothing_is_left_of_the_picture(tmp_path: Path, s3_s
     assert (len(child), verify(child)) == (9, ())
 
 
+@pytest.mark.parametrize("kind", ["url", "sha256"])
 @pytest.mark.parametrize("side_px", [None, 24])
 def test_reduced_pictures_and_names_go_too_and_a_later_version_keeps_it_out(
-    tmp_path: Path, side_px: int | None
+    tmp_path: Path, side_px: int | None, kind: str
 ) -> None:
     manifest = built(tmp_path, storing=StoringConfig(side_px=side_px), name="toy")
-    child, _ = take_down(tmp_path, manifest, "url", "--purge", "--name", "toy")
+    child, _ = take_down(tmp_path, manifest, kind, "--purge", "--name", "toy")
     assert traces(tmp_path / "out") == []
     spec = BuildDatasetSpec(
         source=str(tmp_path / "in"),
