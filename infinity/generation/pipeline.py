@@ -274,6 +274,17 @@ def prompt_list(prompts: str | Sequence[str]) -> list[str]:
     return found
 
 
+def index(value: Any) -> int:
+    """Return a whole number of any library as an int.
+
+    Raises:
+        TypeError: It is none; True and False are none either.
+    """
+    if isinstance(value, bool):
+        raise TypeError("a truth value is no number")
+    return operator.index(value)
+
+
 def seed_list(prompts: Sequence[str], seeds: int | Sequence[int] | None) -> list[int]:
     """Return one seed per prompt: the given ones, or numbers that count up for repeated prompts.
 
@@ -285,7 +296,7 @@ def seed_list(prompts: Sequence[str], seeds: int | Sequence[int] | None) -> list
         [5, 5, 6]
     """
     try:
-        first = 0 if seeds is None else operator.index(seeds)  # type: ignore[arg-type]  # a list is no index
+        first = 0 if seeds is None else index(seeds)
     except TypeError:
         pass
     else:
@@ -300,7 +311,7 @@ def seed_list(prompts: Sequence[str], seeds: int | Sequence[int] | None) -> list
     if len(given) != len(prompts):
         raise ValueError(f"seeds: expected one per prompt, got {len(given)} for {len(prompts)} prompts")
     try:
-        return [operator.index(seed) for seed in given]
+        return [index(seed) for seed in given]
     except TypeError:
         raise ValueError(f"seeds: expected whole numbers, got {given!s:.80}") from None
 

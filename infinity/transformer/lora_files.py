@@ -114,7 +114,7 @@ def _check_config(config: Any, where: str) -> None:
     start = config.get("init_lora_weights", True)
     if isinstance(start, str) and start.lower().startswith(_CHANGE_THE_BASE):
         raise AdapterError(
-            f"{where}: init_lora_weights is {start!r:.40}, which changes the weights below the adapter, too; convert it "
+            f"{where}: init_lora_weights is {start!r:.40}, which changes the weights below the adapter; convert it "
             "to plain LoRA with peft (path_initial_model_for_weight_conversion) and load that"
         )
     for name in ("r", "lora_alpha"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import os
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
@@ -10,7 +9,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import torch
 
-from infinity.generation.pipeline import prompt_list, seed_list
+from infinity.generation.pipeline import index, prompt_list, seed_list
 from infinity.generation.sampling import PyramidGuidance, SamplingConfig
 from infinity.scales import check_aspect_ratio, nearest_aspect_ratio
 
@@ -26,7 +25,7 @@ def whole_number(name: str, value: Any, least: int = 1) -> int:
         ValueError: It is none, or too small; the message names the argument.
     """
     try:
-        found = operator.index(value)
+        found = index(value)
     except TypeError:
         raise ValueError(f"{name}: expected a whole number, got {value!r:.80}") from None
     if found < least:

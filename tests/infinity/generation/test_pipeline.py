@@ -122,6 +122,8 @@ def test_a_text_is_one_prompt_and_equal_prompts_of_a_call_differ(model_folder: s
         (["a", "b"], {"seeds": [1]}, "expected one per prompt, got 1 for 2"),
         (["a"], {"seeds": [1.5]}, "expected whole numbers"),
         (["a"], {"seeds": ["1"]}, "expected whole numbers"),
+        (["a"], {"seeds": True}, "expected whole numbers"),
+        (["a"], {"seeds": [False]}, "expected whole numbers"),
         (["a"], {"batch_size": 0}, "batch_size"),
         (["a"], {"aspect_ratio": 0.0}, r"from 0\.01 to 100, got 0\.0"),
         (["a"], {"aspect_ratio": -1.0}, r"from 0\.01 to 100"),
