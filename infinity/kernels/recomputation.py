@@ -138,8 +138,9 @@ def again_if_it_saves(x: Tensor, *, recomputed: bool) -> Recomputation | None:
         x: Input of the block.
         recomputed: Whether the backward pass computes everything again anyway (activation checkpointing).
     """
-    wanted = torch.is_grad_enabled() and not recomputed and x.device.type == "cpu" and x.nbytes >= LARGE_BYTES
-    return Recomputation() if wanted and uses_fast(x, "recomputation") else None
+    if recomputed or torch.compiler.is_compiling() or not torch.is_grad_enabled() or x.device.type != "cpu":
+        return None  # a compiler chooses itself what it keeps, and does not know the size of a batch
+    return Recomputation() if x.nbytes >= LARGE_BYTES and uses_fast(x, "recomputation") else None
 
 
 def run(again: Recomputation | None, compute: Callable[..., Tensor], *sources: Any) -> Tensor:
