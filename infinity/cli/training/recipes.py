@@ -12,6 +12,17 @@ from infinity.cli.console import clear_errors, out
 if TYPE_CHECKING:
     from infinity.jobs.training.base import TrainSpec
 
+Rank = Annotated[
+    int | None, typer.Option(min=1, help="Finetune low-rank adapters (LoRA) of this rank instead of all weights.")
+]
+QuantizeBase = Annotated[
+    str | None, typer.Option(help="Store the weights below these adapters as int8 or int4 (QLoRA).")
+]
+PartSize = Annotated[
+    int | None,
+    typer.Option(help="Size of a micro-batch: pictures that a GPU computes at once; by default 64, 16 and 4."),
+]
+
 
 def tokenizer_spec(
     recipe: Annotated[str, typer.Argument(help="paper-1, paper-2 or scenes.")],
@@ -74,18 +85,11 @@ def transformer_specs(
     ] = None,
     num_steps: Annotated[int, typer.Option(min=1, help="Updates of the finetuning (finetune.json).")] = 5_000,
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures per update of the finetuning.")] = 256,
-    rank: Annotated[
-        int | None, typer.Option(min=1, help="Finetune low-rank adapters (LoRA) of this rank instead of all weights.")
-    ] = None,
-    quantize_base: Annotated[
-        str | None, typer.Option(help="Store the weights below these adapters as int8 or int4 (QLoRA).")
-    ] = None,
+    rank: Rank = None,
+    quantize_base: QuantizeBase = None,
     cpu: Annotated[bool, typer.Option("--cpu", help="Finetune on CPUs instead of GPUs.")] = False,
     num_workers: Annotated[int, typer.Option(help="Number of GPUs, one process each.")] = 64,
-    part_size: Annotated[
-        int | None,
-        typer.Option(help="Size of a micro-batch: pictures that a GPU computes at once; by default 64, 16 and 4."),
-    ] = None,
+    part_size: PartSize = None,
 ) -> None:
     """Write the specs of the paper's three stages (256, 512, 1024); `infinity run SPEC_FILE` trains one.
 
