@@ -87,7 +87,7 @@ class Batcher:
         self._news.set()
 
     def _seconds_until_room_for(self, count: int) -> int:
-        """Return about how long it takes until so many of the waiting pictures have been drawn that others fit."""
+        """Return about how many seconds it takes until the queue has room for more pictures."""
         # A batch that is overdue by x seconds may well need as many more.
         left = abs(self.running * self.seconds_each - (time.monotonic() - self._began)) if self.running else 0.0
         leaving = len(self.waiting) + count - self._limits.max_waiting

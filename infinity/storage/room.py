@@ -14,7 +14,7 @@ ASKED_FROM_BYTES = 256 * 2**20
 
 @contextmanager
 def room_for(place: str, num_bytes: int) -> Iterator[None]:
-    """Read so many bytes inside the block.
+    """Bound what is read inside the block.
 
     Args:
         place: Path or URI, for the message.

@@ -152,7 +152,7 @@ def caption_duplicates(
 
     Args:
         rows: Columns of ``FACTS`` of readable pictures.
-        limits: Limits of likeness.
+        limits: Limits of similarity.
         groups_of: A value of each row; rows with equal values are compared. None takes what the limits' scope says.
     """
     order = preference(rows)
