@@ -120,10 +120,13 @@ def csv_slices(
     """Cut a CSV file (or with tabs, ``.tsv``) at row ends; and the row behind its last.
 
     Raises:
-        SourceError: No header, or one that names no picture or no caption.
+        SourceError: No header, or one that names no picture or no caption, or one of them twice.
         StorageError: The file cannot be read.
     """
     header, delimiter, start = read_header(uri, columns)
+    used = [name for names in (columns.pictures, columns.urls, columns.shorts, columns.longs) for name in names(header)]
+    if twice := next((name for name in used if header.count(name) > 1), None):
+        raise SourceError(f"{uri}: the header names the column {twice!r} more than once; give each a name of its own")
     spans, num_rows = cut(uri, quoted_rows, start, rows_per_slice)
     folder = storage.parent(uri)
     slices = [

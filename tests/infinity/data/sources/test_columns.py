@@ -136,3 +136,19 @@ def test_parquet_without_its_columns_names_file_and_columns(tmp_path: Path) -> N
         open_source(str(tmp_path))
     (record,) = records(open_source(str(tmp_path), columns=SourceColumns(caption="blurb")))
     assert record.caption == "a cat"
+
+
+@pytest.mark.parametrize("name", ["list.csv", "list.tsv"])
+@pytest.mark.parametrize("header", ["file_name,text,text", "text,file_name,file_name", "url,url,text", "text,text,url"])
+def test_a_header_that_names_a_used_column_twice_is_refused(tmp_path: Path, header: str, name: str) -> None:
+    (tmp_path / "x.png").write_bytes(PNG)
+    text = f"{header}\nx.png,x.png,x.png\n"
+    (tmp_path / name).write_text(text.replace(",", "\t") if name.endswith("tsv") else text)
+    with pytest.raises(SourceError, match="more than once; give each a name of its own"):
+        open_source(str(tmp_path / name))
+
+
+def test_other_columns_may_share_a_name(tmp_path: Path) -> None:
+    (tmp_path / "x.png").write_bytes(PNG)
+    (tmp_path / "list.csv").write_text("file_name,,,text\nx.png,1,2,a cat\n")
+    assert [record.caption for record in records(open_source(str(tmp_path / "list.csv")))] == ["a cat"]
