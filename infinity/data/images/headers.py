@@ -113,9 +113,11 @@ def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
 
 def _samples_per_pixel(components: bytes) -> float:
     """Return samples of all components for one pixel: 3 without subsampling, 1.5 with 4:2:0."""
+    if components[0] == 0:
+        raise BrokenHeaderError("a frame without components")
     factors = [(components[3 * i + 2] >> 4, components[3 * i + 2] & 15) for i in range(components[0])]
     horizontal, vertical = max(h for h, _ in factors), max(v for _, v in factors)
-    return sum(h * v for h, v in factors) / max(1, horizontal * vertical) if factors else 3.0
+    return sum(h * v for h, v in factors) / max(1, horizontal * vertical)
 
 
 def _png(data: bytes) -> Header:

@@ -80,7 +80,7 @@ def read_tiff(data: bytes) -> Header:
     if not width or not height:
         raise BrokenHeaderError("the first page has no size")
     samples = page.first(_SAMPLES, 1)
-    bits = max(page.values.get(_BITS, (1,)))
+    bits = max(page.values.get(_BITS) or (1,))
     frames, metadata, end, at, seen = 1, page.metadata_bytes, page.end, page.following, set[int]()
     while at and at not in seen and frames < _MAX_PAGES:
         seen.add(at)

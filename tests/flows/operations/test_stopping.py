@@ -55,10 +55,14 @@ def test_what_ends_is_not_interrupted_again() -> None:
 
 
 def test_ctrl_c_is_no_request() -> None:
-    with stopped_by_signal():
-        with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
-        assert not meet_stop_request()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever others left in this process
+    try:
+        with stopped_by_signal():
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+            assert not meet_stop_request()
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_the_handler_before_is_there_again_also_after_an_error() -> None:

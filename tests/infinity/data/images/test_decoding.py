@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
 from infinity.data.images.decoding import FORMATS, Decoded, UnreadableError, decode, to_rgb
+from infinity.data.images.header_values import BrokenHeaderError
+from infinity.data.images.headers import read_header
 from tests.fixtures.pictures_on_disk import encoded, huge_png, noise
 
 LIMIT = 64_000_000
@@ -197,6 +199,15 @@ def test_damaged_file_is_a_picture_or_has_a_reason(format: str, cut: int, change
     # No other exception than the one with a reason.
     with contextlib.suppress(UnreadableError):
         assert decode(bytes(data), LIMIT).image.mode == "RGB"
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"])
+def test_a_header_with_any_byte_changed_is_read_or_named_as_broken(format: str) -> None:
+    whole = encoded(noise(), format)
+    for place in range(min(len(whole), 600)):
+        for value in (0, 1, 255):
+            with contextlib.suppress(BrokenHeaderError):
+                read_header(whole[:place] + bytes([value]) + whole[place + 1 :])
 
 
 NEWER = [
