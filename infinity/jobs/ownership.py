@@ -24,7 +24,7 @@ from infinity.jobs.progress import Progress, ProgressSink, unfailing
 from infinity.jobs.removing import end_removal
 from infinity.jobs.seconds import seconds_of
 from infinity.jobs.spec import JobReport, JobSpec, is_done, load_report
-from infinity.storage import StorageError
+from infinity.storage import LeaseLostError, StorageError
 from infinity.storage.fences import fenced
 from infinity.storage.leases.lease import Lease, LeaseFence, LeaseRecord, acquire
 
@@ -95,6 +95,7 @@ def owned(spec: JobSpec, progress: ProgressSink) -> Iterator[Tenure]:
 
     Raises:
         LeaseHeldError: Another process works on the job, inside of ``without_waiting``.
+        LeaseLostError: Another process took over, whatever error the block met by it.
         StorageError: The lease cannot be read or written.
     """
     folder, progress = storage.absolute(spec.folder), unfailing(progress)
@@ -114,6 +115,15 @@ def owned(spec: JobSpec, progress: ProgressSink) -> Iterator[Tenure]:
             end_removal(folder)
             with tracked(folder):
                 yield Tenure(told, lease.fence, lease.lost)
+    except Exception as error:
+        # A new owner deletes and replaces files; what this process then misses is not the cause that it should name.
+        try:
+            lease.fence.check()
+        except LeaseLostError as lost:
+            raise lost from error
+        except StorageError:
+            pass
+        raise
     finally:
         _give_back(lease, spec, folder)
 

@@ -103,6 +103,23 @@ def test_a_second_start_ends_with_a_sentence_where_it_shall_not_wait(tmp_path: P
         once(spec, CountReport, lambda _: work(spec), silent)
 
 
+def test_what_an_owner_misses_after_it_lost_the_job_is_not_its_error(tmp_path: Path) -> None:
+    spec = CountSpec(output=str(tmp_path), limit=3)
+
+    def misses(_: object) -> CountReport:
+        raise ValueError("found nothing there")
+
+    def loses(tenure: object) -> CountReport:
+        usurp(spec.folder)
+        return misses(tenure)
+
+    with pytest.raises(ValueError, match="found nothing there"):
+        once(spec, CountReport, misses, silent)
+    with pytest.raises(LeaseLostError, match="somebody on elsewhere") as told:
+        once(spec, CountReport, loses, silent)
+    assert isinstance(told.value.__cause__, ValueError)
+
+
 def test_an_owner_that_lost_the_job_commits_nothing(tmp_path: Path) -> None:
     spec = CountSpec(output=str(tmp_path), limit=3)
 
