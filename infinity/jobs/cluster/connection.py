@@ -109,7 +109,8 @@ def connect(
     try:
         with ray_token.loopback(), ray_token.required(folder / "token"):
             try:
-                _start_local(folder, num_cpus, dashboard, object_store_bytes)
+                with _own_address_file(folder):
+                    _start_local(folder, num_cpus, dashboard, object_store_bytes)
                 with watched(own_processes()), explained():
                     yield
             finally:
@@ -188,6 +189,30 @@ def _start_local(folder: Path, num_cpus: int | None, dashboard: bool, object_sto
                 ) from error
             logger.warning("the machine is busy, Ray did not start in time (%s); trying again", reason)
             ray.shutdown()
+
+
+@contextmanager
+def _own_address_file(folder: Path) -> Iterator[None]:
+    """Make processes of the cluster that the block starts find this cluster where they look for any.
+
+    Some parts of Ray, such as the one that frees the places of a dead training, do not ask their own process for its
+    cluster. They read the address of the last ``ray start`` of the machine, which may be gone or someone else's, and
+    die without an answer from it.
+    """
+    import ray
+    from ray._common.utils import get_ray_address_file
+
+    usual = os.environ.get("RAY_TMPDIR")
+    os.environ["RAY_TMPDIR"] = str(folder)  # inherited by the processes that the block starts
+    try:
+        yield
+        path = Path(get_ray_address_file(None))
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(ray.get_runtime_context().gcs_address)
+    finally:
+        os.environ.pop("RAY_TMPDIR")
+        if usual is not None:
+            os.environ["RAY_TMPDIR"] = usual
 
 
 def _load() -> float:

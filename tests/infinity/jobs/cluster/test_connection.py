@@ -44,6 +44,11 @@ def test_the_folder_of_ray_is_short_even_where_temporary_folders_lie_deep(
 HOST = """
 import json, os, stat, sys
 from infinity.jobs.cluster.connection import connect
+
+def find():
+    from ray._private.services import canonicalize_bootstrap_address_or_die
+    return canonicalize_bootstrap_address_or_die("auto")
+
 with connect(num_cpus=1, dashboard=True):
     import ray
     path = os.environ["RAY_AUTH_TOKEN_PATH"]
@@ -54,9 +59,11 @@ with connect(num_cpus=1, dashboard=True):
         "token": open(path).read(),
         "mode": oct(stat.S_IMODE(os.stat(path).st_mode)),
         "worker": ray.get(ray.remote(lambda: os.environ["RAY_AUTH_MODE"]).remote()),
+        "found by a worker": ray.get(ray.remote(find).remote()),
     }), flush=True)
     sys.stdin.readline()
-print(json.dumps({name: os.environ.get(name) for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH", "RAY_AUTH_TOKEN")}))
+names = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH", "RAY_AUTH_TOKEN", "RAY_TMPDIR")
+print(json.dumps({name: os.environ.get(name) for name in names}))
 """
 
 GUEST = """
@@ -98,7 +105,8 @@ def host() -> Iterator[Host]:
         yield Host(said, processes_with("RAY_AUTH_TOKEN_PATH", said["path"]))
         after, _ = process.communicate("end\n", timeout=AGES_S)
         assert json.loads(after) == {
-            "RAY_AUTH_MODE": "disabled", "RAY_AUTH_TOKEN_PATH": None, "RAY_AUTH_TOKEN": "of another cluster"
+            "RAY_AUTH_MODE": "disabled", "RAY_AUTH_TOKEN_PATH": None, "RAY_AUTH_TOKEN": "of another cluster",
+            "RAY_TMPDIR": None
         }  # fmt: skip
         assert not Path(said["path"]).exists()
     finally:
@@ -134,6 +142,11 @@ def test_every_process_of_a_local_ray_listens_on_loopback_alone(host: Host) -> N
     known = {int(host.said[name].rsplit(":", 1)[1]) for name in ("address", "page")}  # of the head and its dashboard
     assert known <= {port for _, port in listening}
     assert {address for address, _ in listening} <= {"127.0.0.1", "::1"}
+
+
+@pytest.mark.ray
+def test_a_worker_that_looks_for_any_ray_finds_its_own(host: Host) -> None:
+    assert host.said["found by a worker"] == host.said["address"]  # whatever else runs, or ran, on the machine
 
 
 @pytest.mark.ray
