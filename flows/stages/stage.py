@@ -16,7 +16,7 @@ from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.logging import get_run_logger
-from prefect.runtime import flow_run
+from prefect.runtime import flow_run, task_run
 from prefect.states import Completed, Failed
 
 from flows.operations.cancels import leave_last_word, speak_if_never_begun
@@ -131,11 +131,11 @@ def _end_of_job(stage: str, spec: JobSpec) -> State[Any]:
             report = _report_of(job, spec, page)
             await_server()  # the last word of the bar, too
         return Completed(message=f"files in {spec.folder}", data=StageResult(report, False))
-    except NoClusterError as error:
-        return Failed(message=str(error))  # waiting for an address that never answered helps nobody
     except (ConnectionError, TimeoutError) as error:
         if meet_stop_request():
             return Failed(message=_asked_to_end(spec))
+        if isinstance(error, NoClusterError) and task_run.run_count == 1:
+            return Failed(message=str(error))  # waiting for an address that never answered helps nobody
         _disconnect()
         return Failed(name=UNREACHABLE, message=with_standing(spec, str(error), may_pass=True))
     except FORESEEN as error:

@@ -107,17 +107,20 @@ def watched(files: JobFiles, unwatched: Callable[[float], None]) -> Iterator[Non
 
 
 def _look_after(files: JobFiles, unwatched: Callable[[float], None], over: threading.Event, longest_s: float) -> None:
-    sign, heard_at = "", time.monotonic()
-    while not over.wait(min(LOOK_S, longest_s / 4)):
+    period_s = min(LOOK_S, longest_s / 4)
+    sign, silent_s, looked_at = "", 0.0, time.monotonic()
+    while not over.wait(period_s):
         try:
             now = files.watched()
         except storage.StorageError:  # nobody could give a sign there
-            heard_at = time.monotonic()
-            continue
-        if now != sign:
-            sign, heard_at = now, time.monotonic()
-        elif time.monotonic() - heard_at > longest_s:
-            unwatched(time.monotonic() - heard_at)
+            now = None
+        # A look that took long waited for the store, or the machine slept: nobody could give a sign then, either.
+        silent_s += min(time.monotonic() - looked_at, 2.0 * period_s)
+        looked_at = time.monotonic()
+        if now is None or now != sign:
+            sign, silent_s = now or sign, 0.0
+        elif silent_s > longest_s:
+            unwatched(silent_s)
             return
 
 
