@@ -4,7 +4,8 @@ python -m flows.server --port 4200
 
 Prefect checks the authentication string and forged requests. Here is added what it has no setting for: names other than
 this server's are refused (a page elsewhere cannot let its own name point to 127.0.0.1 and ask), so are requests from
-pages of other origins, and no page of another site can show this one in a frame.
+pages of other origins, and no page of another site can show this one in a frame. The logs of late runs say why they
+wait, and long forms fit on fewer screens.
 """
 
 import argparse
@@ -18,7 +19,9 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import HTMLResponse, PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from flows.operations.late import explained_again_and_again
 from infra.server.login import PAGE, PAGE_PATH, POLICY
+from infra.server.styled import Styled
 
 OWN_NAMES = ("127.0.0.1", "localhost")
 AUTH = "PREFECT_SERVER_API_AUTH_STRING"
@@ -80,8 +83,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not os.environ.get(AUTH):
         print(f"error: {AUTH} is not set; this server does not run without a secret", file=sys.stderr)
         return 1
-    app = Guard(create_app(final=True), names=(*OWN_NAMES, *options.name), port=options.port)
-    uvicorn.run(app, host=options.host, port=options.port, log_level="warning")
+    app = Guard(Styled(create_app(final=True)), names=(*OWN_NAMES, *options.name), port=options.port)
+    with explained_again_and_again(f"http://127.0.0.1:{options.port}/api", os.environ[AUTH]):
+        uvicorn.run(app, host=options.host, port=options.port, log_level="warning")
     return 0
 
 
