@@ -158,7 +158,7 @@ def _new_client(address: str) -> Any:
     """Return Ray's client of jobs, with an end to every wait: of itself it waits for ever on a dashboard that hangs."""
     from ray.job_submission import JobSubmissionClient
 
-    class Client(JobSubmissionClient):
+    class Client(JobSubmissionClient):  # type: ignore[misc]  # it comes without types
         answer_s = FIRST_ANSWER_S
 
         def _do_request(self, *arguments: Any, **options: Any) -> Any:
