@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     unwatched = threading.Event()
     try:
         with watched(files, _end_for_want_of_a_watcher(files, mark, unwatched)), connect(os.environ.get("RAY_ADDRESS")):
-            run_spec(spec, progress=_ProgressWriter(files))
+            run_spec(spec, progress=_ProgressWriter(files, mark))
     except (ValueError, OSError, TrainingError, WorkersError) as error:
         logger.debug("the stage failed", exc_info=True)
         logger.error("error: %s", error)
@@ -127,15 +127,15 @@ def _look_after(files: JobFiles, unwatched: Callable[[float], None], over: threa
 class _ProgressWriter:
     """Writes progress for those who watch, now and then, and into the job's log."""
 
-    def __init__(self, files: JobFiles) -> None:
-        self._files, self._told_at = files, float("-inf")
+    def __init__(self, files: JobFiles, mark: str) -> None:
+        self._files, self._mark, self._told_at = files, mark, float("-inf")
 
     def __call__(self, progress: Progress) -> None:
         now = time.monotonic()
         if progress.fraction >= 1.0 or now - self._told_at >= TELL_S:
             self._told_at = now
             logger.info("%3.0f %%  %s", 100.0 * progress.fraction, progress.message)
-            self._files.tell(progress)
+            self._files.tell(self._mark, progress)
 
 
 if __name__ == "__main__":

@@ -133,7 +133,7 @@ def _wait(
         ClusterLostError: The cluster does not answer, or does not know the job any more.
         StoppedError: This process was asked to end.
     """
-    heard_at, exchange = time.monotonic(), _Exchange(files, watcher.run, progress)
+    heard_at, exchange = time.monotonic(), _Exchange(files, watcher.run, submitted.metadata.get("mark", ""), progress)
     while True:
         exchange.take_turn()
         try:
@@ -156,11 +156,12 @@ class _Exchange:
     Args:
         files: Files of the job.
         run: Name of the run that watches.
+        mark: Mark of the submission whose progress is told.
         progress: Callback for progress.
     """
 
-    def __init__(self, files: JobFiles, run: str, progress: ProgressSink) -> None:
-        self._files, self._run, self._progress = files, run, progress
+    def __init__(self, files: JobFiles, run: str, mark: str, progress: ProgressSink) -> None:
+        self._files, self._run, self._mark, self._progress = files, run, mark, progress
         self._signed_at, self._told, self._is_away = float("-inf"), Progress(0.0, ""), False
 
     def take_turn(self) -> None:
@@ -170,7 +171,7 @@ class _Exchange:
                 if time.monotonic() - self._signed_at >= SIGN_S:
                     self._signed_at = time.monotonic()
                     self._files.watch(self._run, time.time_ns())
-                now = self._files.progress()
+                now = self._files.progress(self._mark)
         except storage.StorageError as error:
             if not self._is_away:
                 self._is_away = True

@@ -19,6 +19,7 @@ from flows.stages.stage import StageResult, flow_body, run_stage
 from infinity.jobs import registry
 from infinity.jobs.progress import Progress, ProgressSink
 from infinity.jobs.spec import JobReport, JobSpec, begin, commit
+from infinity.jobs.submission.submit import StoppedError
 from infinity.jobs.watching import ClusterLostError, NoClusterError
 from tests.fixtures.limits import AGES_S
 
@@ -142,6 +143,19 @@ def test_an_address_that_never_answered_is_not_asked_again(use_job: Callable[[Ru
     assert state.is_failed()
     assert state.message == "count: no Ray cluster answers at head:6379"
     assert len(asked) == 1
+
+
+def test_a_stage_that_was_stopped_as_a_job_says_how_it_goes_on(use_job: Callable[[Run], None], tmp_path: Path) -> None:
+    def stopped(spec: CountSpec, *, progress: ProgressSink) -> CountReport:
+        raise StoppedError("asked to end; the Ray job infinity-count-1 has ended")
+
+    use_job(stopped)
+    state = _flow(str(tmp_path), return_state=True)
+    assert state.is_failed()
+    assert state.message == (
+        "count: asked to end; the Ray job infinity-count-1 has ended; what is finished of it is kept; "
+        "start the same again to go on"
+    )
 
 
 def test_a_fault_of_ours_keeps_its_trace_in_the_log(

@@ -88,7 +88,7 @@ def test_a_watcher_does_not_wait_for_a_store_that_is_away_and_says_so_once(monke
     }.items():  # fmt: skip
         monkeypatch.setenv(name, value)
     told: list[Progress] = []
-    exchange, began = _Exchange(JobFiles("s3://nobody/stage/job"), "run-1", told.append), time.monotonic()
+    exchange, began = _Exchange(JobFiles("s3://nobody/stage/job"), "run-1", "mark", told.append), time.monotonic()
     with storage.patient(2 * AGES_S, lambda _: None):
         exchange.take_turn()
         exchange.take_turn()
@@ -97,15 +97,23 @@ def test_a_watcher_does_not_wait_for_a_store_that_is_away_and_says_so_once(monke
     assert "cannot be seen now" in told[0].message
 
 
-def test_a_watcher_tells_what_is_new(tmp_path: Path) -> None:
+def test_a_watcher_tells_what_is_new_of_its_own_job(tmp_path: Path) -> None:
     told: list[Progress] = []
     files = JobFiles(str(tmp_path))
-    exchange = _Exchange(files, "run-1", told.append)
+    files.tell("earlier", Progress(0.9, "step 9 of a job that was stopped"))
+    exchange = _Exchange(files, "run-1", "mark", told.append)
     exchange.take_turn()
-    files.tell(Progress(0.5, "step 1"))
+    assert told == []
+    files.tell("mark", Progress(0.5, "step 1"))
     exchange.take_turn()
     exchange.take_turn()
-    files.tell(Progress(1.0, "step 2"))
+    files.tell("mark", Progress(1.0, "step 2"))
     exchange.take_turn()
     assert [(each.fraction, each.message) for each in told] == [(0.5, "step 1"), (0.999, "step 2")]
     assert "run-1" in files.watched()
+
+
+@pytest.mark.parametrize("text", ["", "no JSON", "[]", '{"mark": "mark"}', '{"mark": "mark", "fraction": "x"}'])
+def test_progress_that_cannot_be_read_is_none(tmp_path: Path, text: str) -> None:
+    (tmp_path / "progress.json").write_text(text)
+    assert JobFiles(str(tmp_path)).progress("mark") is None
