@@ -5,7 +5,7 @@ python -m flows.server --port 4200
 Prefect checks the authentication string and forged requests. Here is added what it has no setting for: names other than
 this server's are refused (a page elsewhere cannot let its own name point to 127.0.0.1 and ask), so are requests from
 pages of other origins, and no page of another site can show this one in a frame. The logs of late runs say why they
-wait, and long forms fit on fewer screens.
+wait, long forms fit on fewer screens, and the artifacts of a run have an order.
 """
 
 import argparse
@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 
 import uvicorn
 from prefect.server.api.server import create_app
+from prefect.server.schemas import core
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import HTMLResponse, PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -73,6 +74,12 @@ def _unframed(send: Send) -> Send:
     return with_header
 
 
+def newest_artifacts_first() -> None:
+    """Give artifacts ids that grow with time, as runs have: the page of a run shows its cards by descending id."""
+    core.Artifact.model_fields["id"].default_factory = core.FlowRun.model_fields["id"].default_factory
+    core.Artifact.model_rebuild(force=True)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve Prefect's pages and API until the process is stopped."""
     parser = argparse.ArgumentParser(prog="python -m flows.server", description=__doc__.partition("\n")[0])
@@ -83,6 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not os.environ.get(AUTH):
         print(f"error: {AUTH} is not set; this server does not run without a secret", file=sys.stderr)
         return 1
+    newest_artifacts_first()
     app = Guard(Styled(create_app(final=True)), names=(*OWN_NAMES, *options.name), port=options.port)
     with explained_again_and_again(f"http://127.0.0.1:{options.port}/api", os.environ[AUTH]):
         uvicorn.run(app, host=options.host, port=options.port, log_level="warning")

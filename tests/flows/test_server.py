@@ -109,6 +109,16 @@ def test_its_pages_have_the_style_of_forms_and_no_answer_of_the_api_has_it(prefe
     assert request(ui, "GET", STYLE_PATH.removeprefix("/")).headers["content-type"].startswith("text/css")
 
 
+def test_artifacts_are_shown_newest_first(prefect_server: str) -> None:
+    flow = ask(prefect_server, "flows/", {"name": "artifacts"})["id"]
+    run = ask(prefect_server, "flow_runs/", {"flow_id": flow})["id"]
+    names = [f"card-{number}" for number in range(12)]
+    for key in names:
+        ask(prefect_server, "artifacts/", {"key": key, "type": "markdown", "data": "text", "flow_run_id": run})
+    asked_by_the_page = {"artifacts": {"flow_run_id": {"any_": [run]}, "type": {"not_any_": ["result"]}}}
+    assert [card["key"] for card in ask(prefect_server, "artifacts/filter", asked_by_the_page)] == names[::-1]
+
+
 def test_it_listens_on_loopback_alone(prefect_stack: Stack, prefect_server: str) -> None:
     pid = prefect_stack.register.services()["server"].pid
     assert {address for address, _ in listening_addresses([pid])} == {"127.0.0.1"}
