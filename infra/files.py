@@ -72,7 +72,7 @@ class Handler(SimpleHTTPRequestHandler):
         super().log_message("%s", (format % args).replace(self._token, "..."))
 
 
-class Server(ThreadingHTTPServer):
+class FileServer(ThreadingHTTPServer):
     """A server whose clients may leave before they have the whole file, as a browser does."""
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -101,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {options.token_file} is empty", file=sys.stderr)
         return 1
     handler = partial(Handler, token=token, directory=str(options.folder))
-    with Server(("127.0.0.1", options.port), handler) as server:
+    with FileServer(("127.0.0.1", options.port), handler) as server:
         server.serve_forever()
     return 0
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.actions import LogCreate
 from prefect.client.schemas.filters import (
     DeploymentFilter,
     DeploymentFilterId,
@@ -78,11 +77,9 @@ def explained_again_and_again(api_url: str, auth: str, period_s: float = PERIOD_
 def _explain(client: SyncPrefectClient, run: FlowRun) -> str:
     why = f"waits: {reason(client, run)}"
     if _last_line(client, run) != why:
-        client.create_logs([
-            LogCreate(
-                name=LOGGER, level=logging.WARNING, message=why, timestamp=datetime.now(UTC), flow_run_id=run.id
-            )
-        ])  # fmt: skip
+        now = datetime.now(UTC).isoformat()
+        line = {"name": LOGGER, "level": logging.WARNING, "message": why, "timestamp": now, "flow_run_id": str(run.id)}
+        client.create_logs([line])
     return f"{run.name} {why}"
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from infra.environment import free_port
-from infra.files import Handler, Server, is_served
+from infra.files import FileServer, Handler, is_served
 from tests.fixtures.leaving_client import error_of_a_client_that_leaves
 from tests.fixtures.limits import AGES_S, wait_until
 from tests.fixtures.sockets import commands
@@ -147,7 +147,7 @@ def test_a_browser_that_leaves_makes_no_trace(
 ) -> None:
     with (tmp_path / "model").open("wb") as file:
         file.truncate(50 * 2**20)
-    server = Server(("127.0.0.1", 0), partial(Handler, token=TOKEN, directory=str(tmp_path)))
+    server = FileServer(("127.0.0.1", 0), partial(Handler, token=TOKEN, directory=str(tmp_path)))
     printed = error_of_a_client_that_leaves(server, f"/{TOKEN}/model", monkeypatch, capfd)
     assert "GET /.../model" in printed
     assert "Traceback" not in printed
