@@ -134,7 +134,7 @@ def _taken(client: SyncPrefectClient, what: str, limit: int | None, runs: dict[s
 
     Args:
         client: Client of the server.
-        what: Its kind and name.
+        what: Kind and name of what has the limit.
         limit: How many runs it lets be at work at once; None for any number.
         runs: Filter of its runs.
     """

@@ -45,7 +45,7 @@ class Styled:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer the request."""
+        """Answer the request, with the style where it is one for a page."""
         if scope["type"] != "http" or scope["method"] != "GET" or scope["path"].startswith("/api"):
             await self._app(scope, receive, send)
         elif scope["path"] == STYLE_PATH:
