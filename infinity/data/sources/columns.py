@@ -154,6 +154,8 @@ def place_of(folder: str, name: str) -> str:
         name = name if there else name.replace("\\", "/")
     if "://" in name or name.startswith("/"):
         return name
+    if storage.is_inside_archive(folder):
+        return storage.inside_join(folder, name)
     if storage.local_path(folder) is None and ".." in name.split("/"):  # a bucket knows no folder above
         bucket, key = folder[: len("s3://")], folder[len("s3://") :]
         return bucket + posixpath.normpath(posixpath.join(key, name))

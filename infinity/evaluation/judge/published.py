@@ -17,9 +17,9 @@ from typing import Any, Literal
 
 from infinity import storage
 from infinity.config import Config
-from infinity.evaluation.judge import literals
 from infinity.evaluation.judge.questions import QuestionFile, unigenbench_rows
 from infinity.evaluation.prompts.benchmark import PromptItem
+from infinity.perception.script_texts import assigned_literals, parsed
 from infinity.storage.pinned import PinnedFile
 
 SCRIPTS: Mapping[str, str] = {"tiif": "eval/eval_with_vlm.py", "unigenbench": "eval/src/eval_common.py"}
@@ -166,14 +166,14 @@ def _from_scores(number: int, reply: str) -> list[str] | str:
 
 
 def _tiif(script: bytes, where: str, items: Mapping[str, PromptItem]) -> dict[str, WholeRequest]:
-    texts = literals.assigned_literals(script, where).values()
+    texts = assigned_literals(script, where).values()
     templates = [text for text in texts if isinstance(text, str) and _QUESTIONS in text]
     if not templates:
         raise ValueError(
             f"{where}: expected TIIF's templates, texts with {_QUESTIONS}, found none; give a checkout of "
             "github.com/A113N-W3I/TIIF-Bench, or leave out the checkout to ask in our own wording"
         )
-    system = _system_message(literals.parsed(script, where))
+    system = _system_message(parsed(script, where))
     requests = {}
     for name, item in items.items():
         # The script draws a template per request; here the prompt's id decides, so that the request can be repeated.
@@ -199,7 +199,7 @@ def _system_message(tree: ast.Module) -> str:
 
 
 def _unigenbench(script: bytes, where: str, source: QuestionFile) -> dict[str, WholeRequest]:
-    known = literals.assigned_literals(script, where)
+    known = assigned_literals(script, where)
     requests = {}
     rows = list(unigenbench_rows(source, source.file.read()))
     for row in rows:

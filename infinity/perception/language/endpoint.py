@@ -231,7 +231,7 @@ class Endpoint:
                 return EndpointReply(gap="an empty answer", **about)
             tokens = {self._clean(token): p for token, p in _first_tokens(choice).items()}
             return EndpointReply(text=self._clean(text.strip()), tokens=tokens, **about)
-        except (ValueError, KeyError, IndexError, TypeError, AttributeError):
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError, RecursionError):
             return EndpointReply(gap=f"no chat completion: {self._shown(data)}", passing=True)
 
     def _clean(self, text: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from infinity.evaluation.judge.literals import assigned_literals
+from infinity.perception.script_texts import assigned_literals
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Texts and tables of texts that a Python file assigns, read from its syntax tree: the file is never run."""
+"""Texts and tables of texts that a published Python file assigns, read from its syntax tree: the file is never run."""
 
 from __future__ import annotations
 
