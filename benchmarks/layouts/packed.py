@@ -142,6 +142,12 @@ PACKED: tuple[Layout, ...] = (
     Layout("zip: empty", _file(zip_bytes({})), rows=1, refused="archives without files"),
     Layout("zip: no archive", _file(b"<html>"), rows=1, refused="expected a zip archive"),
     Layout("zip: pictures without captions", _file(zip_bytes(_PICTURES)), refused="no captions at all"),
+    Layout("zip: TextCaps", _file(zip_bytes({
+        **{f"train_images/{name}": data for name, data in _PICTURES.items()},
+        "TextCaps_0.1_train.json": json.dumps({"dataset_type": "train", "data": [
+            {"image_path": f"train_images/{name}", "caption_str": text, "reference_strs": [text]}
+            for name, text in zip(NAMES, TEXTS, strict=True)]}),
+    }))),
     Layout("zip: COCO with a table per split", _file(zip_bytes({
         **{f"train2017/{name}": data for name, data in _PICTURES.items()},
         "annotations/captions_train2017.json": json.dumps({

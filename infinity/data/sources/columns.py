@@ -41,7 +41,7 @@ SHORT_COLUMNS: tuple[str, ...] = (
     "description",
 )
 SHORT_COLUMNS += ("prompt", "captions", "texts", "sentence", "sentences", "prompts", "top_caption", "blip_caption")
-SHORT_COLUMNS += ("comment", "caption_text", "image_caption", "txt", "conversations")
+SHORT_COLUMNS += ("comment", "caption_text", "image_caption", "caption_str", "txt", "conversations")
 """Names that are guessed, the likeliest first; docs/sources.md lists them for people."""
 
 TEXT_FIELDS = ("text", "caption", "raw", "value", "content", "assistant", "answer", "en", "english")

@@ -133,9 +133,15 @@ def _matched(
 
 
 def _by_prompt(items: Sequence[PromptItem]) -> dict[str, str]:
-    """Return ids by prompts that only one item has."""
-    numbers = Counter(prompt_key(item.prompt) for item in items)
-    return {key: item.id for item in items if numbers[key := prompt_key(item.prompt)] == 1}
+    """Return ids by prompts that only one item has, as they are and with underscores for blanks."""
+    keys = [(each, item.id) for item in items for each in {*_names_of(item.prompt)}]
+    numbers = Counter(key for key, _ in keys)
+    return {key: item_id for key, item_id in keys if numbers[key] == 1}
+
+
+def _names_of(prompt: str) -> tuple[str, str]:
+    key = prompt_key(prompt)
+    return key, key.replace(" ", "_")
 
 
 def padded(name: str, ids: Collection[str], beyond: int = 0) -> str:

@@ -372,3 +372,11 @@ def test_the_folders_of_tiif_bench_are_found_and_two_models_in_them_are_an_error
     save(tmp_path / "text/sdxl/short_description/0.png")
     with pytest.raises(PictureError, match=r"expected one picture 0 of text/0, found text/flux.* and text/sdxl"):
         placed(tmp_path, items)
+
+
+def test_underscores_stand_for_blanks_in_names_unless_two_prompts_differ_in_them_alone(tmp_path: Path) -> None:
+    prompts = ["a red cup", "two dogs", "two_dogs"]
+    items = [PromptItem(id=f"{n:05d}", prompt=prompt) for n, prompt in enumerate(prompts)]
+    for name in ("a_red_cup_000001", "two_dogs_000001", "two dogs_000001"):
+        save(tmp_path / f"{name}.png")
+    assert placed(tmp_path, items) == [["a_red_cup_000001.png"], ["two dogs_000001.png"], ["no such file"]]
