@@ -24,7 +24,6 @@ from infinity.jobs.cluster.connection import connect
 from infinity.jobs.progress import Progress
 from infinity.jobs.registry import load_spec, run_spec
 from infinity.jobs.seconds import seconds_of
-from infinity.jobs.spec import JobSpec
 from infinity.jobs.submission.files import NOT_SEEN, JobFiles
 from infinity.logs import JsonLines, wants_json
 from infinity.training.learner import TrainingError
@@ -44,8 +43,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines() if wants_json() else logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
-    if (spec := _submitted(uri)) is None:
+    try:
+        spec = load_spec(uri)
+    except storage.FileMissingError as error:
+        logger.error("error: %s", error)
         return NOT_SEEN
+    except (ValueError, OSError) as error:
+        logger.error("error: %s", error)
+        return 1
     files = JobFiles.of(spec)
     unwatched = threading.Event()
     try:
@@ -58,15 +63,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _leave(files, mark, str(error), may_retry=isinstance(error, (ConnectionError, TimeoutError)))
         return 1
     return 0
-
-
-def _submitted(uri: str) -> JobSpec | None:
-    """Return the submitted spec; None where its file is not visible from here."""
-    try:
-        return load_spec(uri)
-    except storage.FileMissingError as error:
-        logger.error("error: %s", error)
-        return None
 
 
 def _leave(files: JobFiles, mark: str, error: str, *, may_retry: bool) -> None:

@@ -1,7 +1,8 @@
-"""A job without a watcher ends; one whose store or machine was away for a while does not."""
+"""The process of a submitted job ends without a watcher, and in a sentence where its spec cannot be read."""
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from dataclasses import dataclass
@@ -11,8 +12,8 @@ import pytest
 
 from infinity import storage
 from infinity.jobs.progress import Progress
-from infinity.jobs.submission.entry import watched
-from infinity.jobs.submission.files import JobFiles
+from infinity.jobs.submission.entry import main, watched
+from infinity.jobs.submission.files import NOT_SEEN, JobFiles
 from infinity.jobs.submission.submit import _Exchange
 from tests.fixtures.limits import AGES_S
 
@@ -117,3 +118,28 @@ def test_a_watcher_tells_what_is_new_of_its_own_job(tmp_path: Path) -> None:
 def test_progress_that_cannot_be_read_is_none(tmp_path: Path, text: str) -> None:
     (tmp_path / "progress.json").write_text(text)
     assert JobFiles(str(tmp_path)).progress("mark") is None
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"[]", b"{}", b'{"kind": "none", "spec": {}}', b'{"kind": 7}', b"\xff\xfe\x00", b"[" * 10**5],
+)
+def test_a_damaged_spec_is_one_sentence_and_a_code_of_failure(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, content: bytes
+) -> None:
+    file = tmp_path / "submitted.json"
+    file.write_bytes(content)
+    with caplog.at_level(logging.INFO):
+        assert main([str(file), "mark"]) == 1
+    (record,) = caplog.records
+    assert record.getMessage().startswith("error: ")
+    assert str(file) in record.getMessage()
+    assert "\n" not in record.getMessage()
+    assert record.exc_info is None
+
+
+def test_a_spec_that_is_not_visible_here_is_told_by_a_code_of_its_own(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert main([str(tmp_path / "none.json"), "mark"]) == NOT_SEEN
+    assert "there is no such file" in caplog.text
