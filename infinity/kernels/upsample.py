@@ -57,7 +57,7 @@ class _Phases(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Tensor:
-        phases = grad.permute(0, 2, 3, 1).unflatten(0, (2, 2, -1))
+        phases: Tensor = grad.permute(0, 2, 3, 1).unflatten(0, (2, 2, -1))
         taps = phases.new_zeros(phases.shape[2], 3, 3, phases.shape[-1])
         for p, q, a, b in product((0, 1), repeat=4):
             for row, column in product(_TAPS[p][a], _TAPS[q][b]):

@@ -1,10 +1,10 @@
 """The C library's heap in processes that train: without its cache of small blocks.
 
-A tensor's memory begins at a multiple of 64 bytes, so that a few bytes beside it are left over. The cache of small
-blocks keeps these in use after the tensor is freed. Its place is then too small for the next tensor of the same size,
-and the heap grows. Without the cache a training step takes an eighth less memory in the same time
-(docs/performance.md). The library reads its settings once, when a process starts, so that they are given to workers by
-their environment. Other C libraries ignore them.
+Without that cache a training step takes an eighth less memory in the same time (docs/performance.md). The probable
+reason: a tensor's memory begins at a multiple of 64 bytes, so that a few bytes beside it are left over. The cache keeps
+these in use after the tensor is freed. Its place is then too small for the next tensor of the same size. The library
+reads its settings once, when a process starts, so that they are given to workers by their environment. Other C
+libraries ignore them.
 """
 
 from __future__ import annotations
