@@ -170,7 +170,7 @@ def archives(world: World, rng: random.Random) -> None:
     ) as packed:
         for path in sorted(world.pictures.rglob("*")):
             packed.write(path, path.relative_to(world.pictures).as_posix())
-        packed.writestr(odd_text(rng).encode("utf-8", "replace").decode() or "x", "a text")
+        packed.writestr("x" + odd_text(rng).encode("utf-8", "replace").decode(), "a text")
     file.write_bytes(odd_bytes(rng, file.read_bytes()))
     for piece in open_source(str(rng.choice([file, world.scratch]))).slices:
         for record in piece.read():

@@ -81,18 +81,22 @@ class ReferenceSet(Config):
         Raises:
             StorageError: The place cannot be read.
         """
-        inside = self.uri if self.uri.endswith(".parquet") else storage.join(self.uri, "manifest.parquet")
+        inside = self.uri if self.uri.endswith(".parquet") else storage.join(self._folder, "manifest.parquet")
         single = self.uri if is_shard(self.uri) else inside
         if storage.exists(single):
             return storage.sha256(single)[:16]
-        listed = () if is_shard(self.uri) else storage.list_details(self.uri)
-        start = len(self.uri.rstrip("/")) + 1
+        listed = () if is_shard(self.uri) else storage.list_details(self._folder)
+        start = len(self._folder.rstrip("/")) + 1
         found = [(info.uri[start:], info) for info in listed if is_picture(info.uri) or is_shard(info.uri)]
         return digest_of_files(found) if found else ""
 
+    @property
+    def _folder(self) -> str:
+        return storage.inside_archive(self.uri) if storage.is_archive(self.uri) else self.uri
+
     def _loose(self) -> Files:
-        """Return the pictures of a folder, of a folder of shards, or of one shard."""
-        listed = [self.uri] if is_shard(self.uri) else storage.list_files(self.uri)
+        """Return the pictures of a folder or archive, of a folder of shards, or of one shard."""
+        listed = [self.uri] if is_shard(self.uri) else storage.list_files(self._folder)
         uris = sorted(uri for uri in listed if is_picture(uri))
         shards = sorted(uri for uri in listed if is_shard(uri))
         if uris and shards:
@@ -105,7 +109,7 @@ class ReferenceSet(Config):
         return Files(len(uris), lambda: ((uri, storage.read_bytes(uri)) for uri in uris))
 
     def _manifest(self) -> Manifest | None:
-        inside = storage.join(self.uri, "manifest.parquet")
+        inside = storage.join(self._folder, "manifest.parquet")
         if self.uri.endswith(".parquet"):
             return Manifest.load(self.uri)
         return Manifest.load(inside) if storage.exists(inside) else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tarfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -133,5 +134,15 @@ def test_shards_have_the_figures_of_the_folder_that_they_hold(tmp_path: Path) ->
             for file in half:
                 tar.add(file, file.name)
     found = [run("distance", place, second, *OPTIONS)[1] for place in (first, tmp_path / "shards")]
+    for metric in ("fid", "kid", "precision", "recall"):
+        assert value(found[0], metric) == value(found[1], metric)
+
+
+def test_an_archive_has_the_figures_of_the_folder_that_it_holds(tmp_path: Path) -> None:
+    first, second = write(tmp_path / "a", 1), write(tmp_path / "b", 2)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for file in sorted(first.iterdir()):
+            archive.write(file, file.name)
+    found = [run("distance", place, second, *OPTIONS)[1] for place in (first, tmp_path / "a.zip")]
     for metric in ("fid", "kid", "precision", "recall"):
         assert value(found[0], metric) == value(found[1], metric)
