@@ -1,7 +1,8 @@
-"""Plant the known faults in real trainings of the recipe "mini", and diagnose them while they train and at the end.
+"""Plant the known faults in real trainings of a recipe, and diagnose them while they train and at the end.
 
 ``python -m benchmarks.known_faults --work FOLDER`` trains in this process, prints a table, and writes
 ``known_faults.json``. Trainings that are done are diagnosed again, not repeated. Healthy runs count false alarms.
+``--recipe demo`` takes minutes per training; with ``--stop`` one ends as soon as its fault was named.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from infinity.jobs.training import transformer as training
 from infinity.jobs.training.base import MODEL_FOLDER
 from infinity.jobs.training.tokenizer import TrainTokenizerSpec
 from infinity.jobs.training.transformer import TrainTransformerSpec
-from infinity.recipes.runs import EndToEnd, end_to_end
+from infinity.recipes.runs import EndToEnd, RecipeName, end_to_end
 from infinity.reporting.plots.curves import read_curves
 from infinity.scenes.drawing import ScenesConfig, training_scene
 from infinity.training.metrics import METRICS_FILE
@@ -76,10 +77,12 @@ class Trial:
 class Trials:
     """Data sets and tokenizers of all trials, each made when it is first needed."""
 
-    def __init__(self, work: str, first_seed: int = FIRST_SEED) -> None:
+    def __init__(self, work: str, first_seed: int = FIRST_SEED, recipe: RecipeName = "mini") -> None:
         """Take a folder in which everything is kept, and the smaller of the seeds of both tokenizers."""
         self._work, self._first_seed = work, first_seed
-        self._recipe = end_to_end("mini", source=None, output=work)
+        self._recipe = end_to_end(recipe, source=None, output=work)
+        assert self._recipe.dataset.scenes is not None
+        self._scenes: ScenesConfig = self._recipe.dataset.scenes
 
     def healthy(self, seed: int) -> TrainTransformerSpec:
         """Return the recipe's pretraining on a tokenizer of one of two seeds."""
@@ -88,14 +91,14 @@ class Trials:
     def with_other_tokenizer(self, seed: int) -> TrainTransformerSpec:
         """Return the pretraining with a tokenizer of other pictures."""
         recipe = self._recipe
-        other = recipe.dataset.replace(scenes=ScenesConfig(count=160, size_px=32, seed=9))
+        other = recipe.dataset.replace(scenes=self._scenes.replace(seed=9))
         foreign = self._tokenizer(recipe.replace(dataset=other), self._first_seed + seed % 2)
         return self._pretrain(recipe, foreign, seed)
 
     def with_pictures(self, fault: str, seed: int) -> TrainTransformerSpec:
         """Return the pretraining on scenes whose channels or captions are wrong."""
         folder = Path(self._work, fault.replace(" ", "-"))
-        write_scenes(folder, fault)
+        write_scenes(folder, fault, self._scenes)
         dataset = BuildDatasetSpec(
             output=self._work, source=str(folder), fingerprint=fingerprint(str(folder)), validation_share=0.04,
             filters=self._recipe.dataset.filters,
@@ -107,7 +110,8 @@ class Trials:
     def _tokenizer(self, recipe: EndToEnd, seed: int) -> TrainTokenizerSpec:
         run_spec(recipe.dataset)
         manifest = storage.join(recipe.dataset.folder, MANIFEST_FILE)
-        tokenizer = recipe.tokenizer.replace(seed=seed, manifest=manifest)
+        alone = recipe.tokenizer.workers.replace(num_workers=1)
+        tokenizer = recipe.tokenizer.replace(seed=seed, manifest=manifest, workers=alone)
         run_spec(tokenizer)
         return tokenizer
 
@@ -117,16 +121,18 @@ class Trials:
             seed=seed,
             manifest=storage.join(recipe.dataset.folder, MANIFEST_FILE),
             tokenizer=storage.join(tokenizer.folder, MODEL_FOLDER),
-            loop=recipe.pretrain.loop.replace(save_every_steps=1),
+            workers=tokenizer.workers,
+            loop=recipe.pretrain.loop.replace(
+                save_every_steps=max(1, round(EARLY / 2 * recipe.pretrain.loop.num_steps))
+            ),
         )
 
 
-def write_scenes(folder: Path, fault: str) -> None:
+def write_scenes(folder: Path, fault: str, config: ScenesConfig) -> None:
     """Write captioned scenes whose red and blue are swapped, or whose captions belong to other scenes."""
     if (folder / "metadata.jsonl").exists():
         return
     folder.mkdir(parents=True, exist_ok=True)
-    config = ScenesConfig(count=160, size_px=32)
     scenes = [training_scene(config, number) for number in range(config.count)]
     captions = [scene.prompt.prompt for scene in scenes]
     if fault == CAPTION:
@@ -205,8 +211,19 @@ PATCHES = {"bf16 master weights": rounded_weights, "frozen weights": frozen_bloc
 """Faults that no spec can ask for."""
 
 
-def run_trial(trials: Trials, fault: str, seed: int) -> Trial:
-    """Train with a fault, diagnose after a tenth of the steps and at the end."""
+class NamedError(Exception):
+    """The planted fault was named first; the rest of its training would tell nothing."""
+
+
+def run_trial(trials: Trials, fault: str, seed: int, *, stop: bool = False) -> Trial:
+    """Train with a fault, diagnose after a tenth of the steps and at the end.
+
+    Args:
+        trials: Data sets and tokenizers.
+        fault: Fault to plant.
+        seed: Seed of the training.
+        stop: Whether the training ends after the first look where its fault was named then.
+    """
     spec = FAULTS[fault](trials, seed) if fault != HEALTHY else trials.healthy(seed)
     spec = spec.replace(output=storage.join(spec.output, fault.replace(" ", "-") + "-runs"))
     early: list[Diagnosis] = []
@@ -217,12 +234,16 @@ def run_trial(trials: Trials, fault: str, seed: int) -> Trial:
             losses = read_curves(metrics).get("loss", ())
             if losses and losses[-1][0] >= EARLY * spec.loop.num_steps:
                 early.append(diagnose(spec.folder))
+                if stop and _first(early[0]) == fault:
+                    raise NamedError
 
     with ExitStack() as patched:
         if fault in PATCHES:
             patched.enter_context(PATCHES[fault]())
         try:
             run_spec(spec, progress=look)
+        except NamedError:
+            return Trial(fault, seed, fault, fault, bool(early[0].departures))
         except ValueError as error:
             return Trial(fault, seed, refused=str(error))
     late = diagnose(spec.folder)
@@ -254,15 +275,18 @@ def main() -> None:
     parser.add_argument("--healthy", type=int, default=20, help="healthy runs")
     parser.add_argument("--first-seed", type=int, default=FIRST_SEED, help="200 and more were never tried before")
     parser.add_argument("--only", nargs="*", choices=(*FAULTS, HEALTHY), help="some faults alone")
+    parser.add_argument("--recipe", choices=("mini", "demo"), default="mini")
+    parser.add_argument("--stop", action="store_true", help="end a training once its fault was named")
     options = parser.parse_args()
     logging.disable(logging.WARNING)
     work = storage.absolute(options.work)
-    trials, found = Trials(work, options.first_seed), list[Trial]()
+    trials, found = Trials(work, options.first_seed, options.recipe), list[Trial]()
     wanted = [(fault, options.seeds) for fault in FAULTS] + [(HEALTHY, options.healthy)]
     with in_process():
         for fault, number in wanted:
             if not options.only or fault in options.only:
-                found += [run_trial(trials, fault, options.first_seed + i) for i in range(number)]
+                seeds = range(options.first_seed, options.first_seed + number)
+                found += [run_trial(trials, fault, seed, stop=options.stop) for seed in seeds]
                 print(table([trial for trial in found if trial.fault == fault]).splitlines()[1], flush=True)
     print(table(found))
     rows = [{name: getattr(trial, name) for name in Trial.__dataclass_fields__} for trial in found]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from infinity.config import Config
 from infinity.jobs.spec import JobSpec
 from infinity.reporting.study import PaperFigure
+from infinity.studies.values import SCORE
 from infinity.studies.world import World
 
 Arms = Mapping[str, Sequence[JobSpec]]
@@ -91,7 +92,8 @@ def better(arm: str, than: str, metric: str, *, lower: bool = False, by: float =
         by: Difference that must be exceeded, in the metric's unit.
     """
     sign = -1.0 if lower else 1.0
-    return Contrast(name=f"{arm} better than {than}", metric=metric, weights={arm: sign, than: -sign}, above=by)
+    told = "" if metric == SCORE else f" ({metric})"
+    return Contrast(name=f"{arm} better than {than}{told}", metric=metric, weights={arm: sign, than: -sign}, above=by)
 
 
 def same(arm: str, other: str, metric: str, *, margin: float, log2: bool = False) -> Contrast:

@@ -46,9 +46,10 @@ def test_the_table_counts_per_fault_and_shows_what_was_said() -> None:
 
 @pytest.mark.parametrize("fault", [COLOUR, CAPTION])
 def test_written_scenes_have_one_fault_and_no_other(fault: str, tmp_path: Path) -> None:
-    write_scenes(tmp_path, fault)
+    config = ScenesConfig(count=160, size_px=32)
+    write_scenes(tmp_path, fault, config)
     lines = [json.loads(line) for line in (tmp_path / "metadata.jsonl").read_text().splitlines()]
-    scenes = [training_scene(ScenesConfig(count=160, size_px=32), number) for number in range(160)]
+    scenes = [training_scene(config, number) for number in range(160)]
     assert sorted(line["text"] for line in lines) == sorted(scene.prompt.prompt for scene in scenes)
     right = sum(line["text"] == scene.prompt.prompt for line, scene in zip(lines, scenes, strict=True))
     assert right == 160 if fault == COLOUR else right < 20

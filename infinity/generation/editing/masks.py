@@ -27,7 +27,7 @@ def pixel_mask(mask: Mask, size_px: tuple[int, int]) -> Bool[Tensor, "H W"]:
     size, and cut at the centre.
 
     Raises:
-        ValueError: It is no mask, has not two axes, or no pixel.
+        ValueError: It is no mask, has not two axes, no pixel, or one that is NaN.
     """
     if isinstance(mask, Image.Image):
         grey = to_rgb(mask) if mask.mode.startswith("I") else mask  # 16 bits: convert("L") would clip instead of scale
@@ -38,6 +38,8 @@ def pixel_mask(mask: Mask, size_px: tuple[int, int]) -> Bool[Tensor, "H W"]:
         except (TypeError, ValueError, RuntimeError):
             kind = type(mask).__name__
             raise ValueError(f"mask: expected a PIL picture, an array or a tensor, got {kind}") from None
+        if values.is_floating_point() and values.isnan().any():
+            raise ValueError("mask: expected numbers, found NaN; write 0 where nothing is to be drawn again")
         found = values if values.dtype == torch.bool else values > 0
     if found.ndim != 2 or not found.numel():
         raise ValueError(f"mask: expected a picture of one channel (height, width), got the shape {tuple(found.shape)}")

@@ -226,6 +226,8 @@ def test_masks_of_any_kind_mean_the_same() -> None:
     for wrong in (np.zeros(3), np.zeros((2, 2, 2)), np.zeros((0, 4))):
         with pytest.raises(ValueError, match="mask: expected a picture of one channel"):
             pixel_mask(wrong, (4, 6))
+    with pytest.raises(ValueError, match="mask: expected numbers, found NaN"):
+        pixel_mask(np.full((4, 6), np.nan), (4, 6))
 
 
 @pytest.mark.parametrize("covered", [0.01, 0.5, 1.0])
