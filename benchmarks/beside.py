@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from infinity.jobs.cluster.heap import HEAP
+
 ITEMS: Mapping[str, tuple[str, str, Any]] = {
     "transformer_forward_backward": ("train_fwd_bwd", "pn", "0.06M"),
     "generation_7_scales": ("infer_cfg", "pn", "0.06M"),
@@ -89,7 +91,7 @@ def run(command: Sequence[str], published: Path | None = None) -> Lines:
     """
     done = subprocess.run(
         command, capture_output=True, text=True, check=False,
-        env=os.environ | ({"UPSTREAM_DIR": str(published)} if published else {}),
+        env={**os.environ, "UPSTREAM_DIR": str(published)} if published else {**HEAP, **os.environ},
         cwd=published,  # "python -c" finds packages in its folder, and both are called infinity
     )  # fmt: skip
     if done.returncode:

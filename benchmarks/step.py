@@ -16,6 +16,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from infinity.jobs.cluster.heap import HEAP
+
 HERE = Path(__file__).resolve().parents[1]
 
 _COMMON = """
@@ -73,7 +75,8 @@ def cases(before: Path | None) -> dict[str, tuple[Path, str]]:
 def measure(folder: Path, run: str, *, threads: int, repeats: int) -> dict[str, Any]:
     """Time the steps of one process."""
     code = _COMMON.format(threads=threads, repeats=repeats, run=run)
-    environment = os.environ | {"PYTHONPATH": str(folder), "OMP_NUM_THREADS": str(threads)}
+    heap = HEAP if folder == HERE else {}  # another checkout starts its workers in its own way
+    environment = {**heap, **os.environ, "PYTHONPATH": str(folder), "OMP_NUM_THREADS": str(threads)}
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=folder, env=environment, check=True, capture_output=True, text=True
     )

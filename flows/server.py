@@ -4,7 +4,8 @@ python -m flows.server --port 4200
 
 Prefect checks the authentication string and forged requests. Here is added what it has no setting for: names other than
 this server's are refused (a page elsewhere cannot let its own name point to 127.0.0.1 and ask), so are requests from
-pages of other origins, and no page of another site can show this one in a frame.
+pages of other origins, and no page of another site can show this one in a frame. The logs of late runs say why they
+wait, long forms fit on fewer screens, and the artifacts of a run have an order.
 """
 
 import argparse
@@ -14,11 +15,14 @@ from collections.abc import Iterable, Sequence
 
 import uvicorn
 from prefect.server.api.server import create_app
+from prefect.server.schemas import core
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import HTMLResponse, PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from flows.operations.late import explained_again_and_again
 from infra.server.login import PAGE, PAGE_PATH, POLICY
+from infra.server.styled import Styled
 
 OWN_NAMES = ("127.0.0.1", "localhost")
 AUTH = "PREFECT_SERVER_API_AUTH_STRING"
@@ -70,6 +74,12 @@ def _unframed(send: Send) -> Send:
     return with_header
 
 
+def newest_artifacts_first() -> None:
+    """Give artifacts ids that grow with time, as runs have: the page of a run shows its cards by descending id."""
+    core.Artifact.model_fields["id"].default_factory = core.FlowRun.model_fields["id"].default_factory
+    core.Artifact.model_rebuild(force=True)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve Prefect's pages and API until the process is stopped."""
     parser = argparse.ArgumentParser(prog="python -m flows.server", description=__doc__.partition("\n")[0])
@@ -80,8 +90,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not os.environ.get(AUTH):
         print(f"error: {AUTH} is not set; this server does not run without a secret", file=sys.stderr)
         return 1
-    app = Guard(create_app(final=True), names=(*OWN_NAMES, *options.name), port=options.port)
-    uvicorn.run(app, host=options.host, port=options.port, log_level="warning")
+    newest_artifacts_first()
+    app = Guard(Styled(create_app(final=True)), names=(*OWN_NAMES, *options.name), port=options.port)
+    with explained_again_and_again(f"http://127.0.0.1:{options.port}/api", os.environ[AUTH]):
+        uvicorn.run(app, host=options.host, port=options.port, log_level="warning")
     return 0
 
 

@@ -72,6 +72,15 @@ class Handler(SimpleHTTPRequestHandler):
         super().log_message("%s", (format % args).replace(self._token, "..."))
 
 
+class FileServer(ThreadingHTTPServer):
+    """A server whose clients may leave before they have the whole file, as a browser does."""
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Print a trace, except where the client has left."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
 def is_served(url: str) -> bool:
     """Return whether a file server answers there; without the token it refuses, which is an answer."""
     try:
@@ -92,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {options.token_file} is empty", file=sys.stderr)
         return 1
     handler = partial(Handler, token=token, directory=str(options.folder))
-    with ThreadingHTTPServer(("127.0.0.1", options.port), handler) as server:
+    with FileServer(("127.0.0.1", options.port), handler) as server:
         server.serve_forever()
     return 0
 

@@ -258,11 +258,6 @@ def conversations(folder: Path) -> None:
     (folder / "share.json").write_text(json.dumps(rows))
 
 
-def zipped(folder: Path) -> None:
-    """Write an archive that must be unpacked first."""
-    (folder / "pictures.zip").write_bytes(b"PK\x05\x06" + bytes(18))
-
-
 def packed_table(folder: Path) -> None:
     """Write a compressed table beside pictures."""
     pictures(folder, NAMES)

@@ -6,6 +6,7 @@ from flows.forms.benchmark_forms import RewritingForm
 from flows.forms.form import Count
 from infinity.evaluation.judge.answers import JudgeConfig, LocalJudge
 from infinity.evaluation.judge.benchmark import JudgeBenchmark
+from infinity.evaluation.judge.published import Checkout
 from infinity.evaluation.judge.questions import QuestionFile
 from infinity.evaluation.judge.suites import SuiteName
 from infinity.evaluation.text_rendering.benchmark import TextRenderingBenchmark
@@ -21,6 +22,10 @@ class JudgeForm(RewritingForm):
     questions_uri: str | None = Field(default=None, description="File of questions (path, s3:// or http URI).")
     questions_sha256: str | None = Field(default=None, description="First digits of the checksum of the questions.")
     prompts_uri: str | None = Field(default=None, description="File of the prompts, where it is another one (TIIF).")
+    checkout: str | None = Field(
+        default=None,
+        description="Checkout of the benchmark's repository (tiif, unigenbench), to ask in its published wording.",
+    )
     licence: str | None = Field(default=None, description="Licence of the questions, as their publisher states it.")
     vqa_model: str | None = Field(default=None, description="Model that answers here (folder or hub name).")
     endpoint_url: str | None = Field(
@@ -49,8 +54,10 @@ class JudgeForm(RewritingForm):
         assert suite is not None
         answerer, questions = self._answerer(before), self._questions(before)
         benchmark = before or JudgeBenchmark(suite=suite, questions=questions, answerer=answerer)
+        checkout = benchmark.checkout if self.checkout is None else Checkout(uri=self.checkout)
         return benchmark.replace(
             suite=suite,
+            checkout=checkout,
             questions=questions,
             answerer=answerer,
             rewriter=self.rewriter(benchmark.rewriter),

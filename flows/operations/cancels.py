@@ -4,6 +4,7 @@ A flow that ends by itself knows it. For one that was killed, or cancelled befor
 """
 
 import atexit
+import logging
 import os
 from functools import cache
 from typing import Any
@@ -13,6 +14,7 @@ import httpx
 from prefect import Flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun, State
+from prefect.exceptions import UnfinishedRun
 from prefect.settings import PREFECT_API_URL
 
 from flows.operations.ends import GO_ON, again, standing
@@ -63,6 +65,15 @@ def of_the_silent(record: FlowRunRecord | None) -> str:
     return f"its process ended before it could say more; {where}; {GO_ON}"
 
 
+ENGINE_LOGGERS = ("prefect.flow_runs", "prefect.engine")
+"""Loggers in which Prefect's engine tells how the process of a run ended."""
+
+
+def _without_trace(record: logging.LogRecord) -> bool:
+    """Return False for the trace with which the engine ends a cancelled run: it asks for a result that is not there."""
+    return not (record.exc_info and isinstance(record.exc_info[1], UnfinishedRun))
+
+
 def leave_last_word(flow_run: str, message: str) -> None:
     """If a run is being cancelled, see to it that its last state has this message, with the command to go on.
 
@@ -76,6 +87,8 @@ def leave_last_word(flow_run: str, message: str) -> None:
         with get_client(sync_client=True, httpx_settings={"timeout": ANSWER_S}) as client:
             run = client.read_flow_run(UUID(flow_run))
             if run.state is not None and run.state.is_cancelling():
+                for name in ENGINE_LOGGERS:
+                    logging.getLogger(name).addFilter(_without_trace)
                 speak_later(flow_run, f"cancelled: {message.replace(GO_ON, again(client, run))}")
     except httpx.HTTPError:
         return

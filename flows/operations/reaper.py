@@ -30,6 +30,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelled, Crashed
 
 from flows.operations.ends import GO_ON, again, standing
+from flows.operations.late import explain_late
 from flows.operations.outage import ANSWER_S
 from infra import records
 from infra.records import FlowRunRecord
@@ -41,7 +42,9 @@ BUSY = (StateType.PENDING, StateType.RUNNING, StateType.CANCELLING)
 @flow(name="reaper")
 def reaper() -> list[str]:
     """End the runs of this machine whose process is gone, and return what was said of each; may run on a schedule."""
-    return reap()
+    ended = reap()
+    explain_late()  # also where the server is another one than that of the stack
+    return ended
 
 
 def explain_crash(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:

@@ -16,7 +16,7 @@ from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.logging import get_run_logger
-from prefect.runtime import flow_run
+from prefect.runtime import flow_run, task_run
 from prefect.states import Completed, Failed
 
 from flows.operations.cancels import leave_last_word, speak_if_never_begun
@@ -36,7 +36,7 @@ from infinity.jobs.progress import ProgressSink
 from infinity.jobs.registry import Job, job_of
 from infinity.jobs.spec import JobReport, JobSpec, is_done, load_report
 from infinity.jobs.submission.client import SubmissionError, is_job_address
-from infinity.jobs.submission.submit import Watcher, run_as_job
+from infinity.jobs.submission.submit import StoppedError, Watcher, run_as_job
 from infinity.jobs.training.base import TrainSpec
 from infinity.jobs.watching import NoClusterError
 from infinity.training.learner import TrainingError
@@ -131,13 +131,15 @@ def _end_of_job(stage: str, spec: JobSpec) -> State[Any]:
             report = _report_of(job, spec, page)
             await_server()  # the last word of the bar, too
         return Completed(message=f"files in {spec.folder}", data=StageResult(report, False))
-    except NoClusterError as error:
-        return Failed(message=str(error))  # waiting for an address that never answered helps nobody
     except (ConnectionError, TimeoutError) as error:
         if meet_stop_request():
             return Failed(message=_asked_to_end(spec))
+        if isinstance(error, NoClusterError) and task_run.run_count == 1:
+            return Failed(message=str(error))  # waiting for an address that never answered helps nobody
         _disconnect()
         return Failed(name=UNREACHABLE, message=with_standing(spec, str(error), may_pass=True))
+    except StoppedError as error:
+        return Failed(message=_asked_to_end(spec, str(error)))
     except FORESEEN as error:
         logger.debug("%s failed", stage, exc_info=True)
         return Failed(message=with_standing(spec, str(error)))
@@ -152,10 +154,10 @@ def _end_of_job(stage: str, spec: JobSpec) -> State[Any]:
         return Failed(message=with_standing(spec, _unforeseen(error)))
 
 
-def _asked_to_end(spec: JobSpec) -> str:
+def _asked_to_end(spec: JobSpec, said: str = "asked to end") -> str:
     """Return a sentence about a stage that was asked to end, which names what is kept."""
     stands = standing(spec.folder) if isinstance(spec, TrainSpec) else "what is finished of it is kept"
-    return f"asked to end; {stands or 'no step of it is stored yet'}; {GO_ON}"
+    return f"{said}; {stands or 'no step of it is stored yet'}; {GO_ON}"
 
 
 def _unforeseen(error: Exception) -> str:

@@ -32,7 +32,7 @@ def feed_forward(
     Returns:
         A tensor of the shape of ``x``.
     """
-    if _serves(x, expand, contract):
+    if serves(x, expand, contract):
         weights = expand.weight, expand.bias, contract.weight, contract.bias
         result: Tensor = _FeedForward.apply(x, *weights)  # type: ignore[no-untyped-call]
         return result
@@ -72,8 +72,8 @@ def gelu_product(
     return hidden.view(*x.shape[:-1], -1)
 
 
-def _serves(x: Tensor, expand: nn.Linear, contract: nn.Linear) -> bool:
-    """Return whether the fast twin applies: plain float32 layers, without adapters, in a pass with gradients."""
+def serves(x: Tensor, expand: nn.Linear, contract: nn.Linear) -> bool:
+    """Return whether the fast twin serves: plain float32 layers, without adapters, in a pass with gradients."""
     linear = type(expand) is nn.Linear and type(contract) is nn.Linear
     plain = x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
     return linear and plain and torch.is_grad_enabled() and uses_fast(x, "feed_forward")
@@ -90,7 +90,7 @@ class _FeedForward(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, expand: Tensor, bias: Tensor, contract: Tensor, end_bias: Tensor) -> Tensor:
         flat = x.flatten(0, -2)
         result = x.new_empty(len(flat), len(contract))
-        chunks = list(_chunks(len(bias), flat, result))
+        chunks = list(row_chunks(len(bias), flat, result))
         for rows, out in chunks:
             hidden = F.linear(rows, expand, bias)
             torch.addmm(end_bias, F.gelu(hidden, approximate="tanh"), contract.t(), out=out)
@@ -104,7 +104,7 @@ class _FeedForward(torch.autograd.Function):
         learns = any(ctx.needs_input_grad[1:])
         flat, grad = x.flatten(0, -2), grad.flatten(0, -2)
         grad_x, grad_expand, grad_bias, grad_contract = (torch.zeros_like(t) for t in (flat, expand, bias, contract))
-        for rows, grad_rows, out in _chunks(len(bias), flat, grad, grad_x):
+        for rows, grad_rows, out in row_chunks(len(bias), flat, grad, grad_x):
             hidden = F.linear(rows, expand, bias) if kept is None else kept
             active = F.gelu(hidden, approximate="tanh")
             if learns:
@@ -124,7 +124,7 @@ _CHUNK = 2**19
 """Hidden features of a chunk, 2 MiB: what a core of a server has as its own cache."""
 
 
-def _chunks(hidden_width: int, *tables: Tensor) -> Iterator[tuple[Tensor, ...]]:
+def row_chunks(hidden_width: int, *tables: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """Divide tables of equally many rows into chunks of about equally many."""
     count = max(1, math.ceil(len(tables[0]) * hidden_width / _CHUNK))
     return zip(*(table.chunk(count) for table in tables), strict=True)

@@ -1,4 +1,4 @@
-"""Bytes at a URI: a local path, ``file://...`` or ``s3://bucket/key``.
+"""Bytes at a URI: a local path, ``file://...`` or ``s3://bucket/key``; for reading also ``zip://<archive>!/name``.
 
 Every room reads and writes through these functions, so that a folder may lie on a disk or in a bucket. A written file
 is either whole or absent. S3 is configured by the standard ``AWS_*`` variables alone.
@@ -19,8 +19,11 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 from urllib.parse import quote
 
-from infinity.storage.backends import local, s3
+from infinity.storage.backends import archives, local
+from infinity.storage.backends.archives import inside_archive, inside_join, is_archive, is_inside_archive, left_out
+from infinity.storage.backends.remote import download_remote, remote, writable
 from infinity.storage.errors import (
+    EntryError,
     FileAlreadyThereError,
     FileMissingError,
     LeaseHeldError,
@@ -34,6 +37,7 @@ from infinity.storage.places import SCHEME, local_path, named
 
 __all__ = [
     "Draft",
+    "EntryError",
     "FileAlreadyThereError",
     "FileInfo",
     "FileMissingError",
@@ -48,7 +52,12 @@ __all__ = [
     "draft",
     "exists",
     "inside",
+    "inside_archive",
+    "inside_join",
+    "is_archive",
+    "is_inside_archive",
     "join",
+    "left_out",
     "list_details",
     "list_drafts",
     "list_files",
@@ -123,7 +132,7 @@ def exists(uri: str) -> bool:
         StorageError: The place cannot be asked: no such bucket, refused credentials, no connection.
     """
     path = local_path(uri)
-    return s3.exists(uri) if path is None else local.exists(path)
+    return remote(uri).exists(uri) if path is None else local.exists(path)
 
 
 def read_bytes(uri: str, *, start: int | None = None, length: int | None = None) -> bytes:
@@ -137,7 +146,7 @@ def read_bytes(uri: str, *, start: int | None = None, length: int | None = None)
     if offset < 0 or (length is not None and length < 0):
         raise ValueError(f"{uri}: expected a start and a length of at least 0, got {start} and {length}")
     path = local_path(uri)
-    return s3.read(uri, offset, length) if path is None else local.read(path, offset, length)
+    return remote(uri).read(uri, offset, length) if path is None else local.read(path, offset, length)
 
 
 def read_text(uri: str) -> str:
@@ -168,7 +177,7 @@ def write_bytes(uri: str, data: bytes | bytearray | memoryview, *, if_absent: bo
     """
     path = local_path(uri)
     if path is None:
-        s3.write(uri, bytes(data), if_absent=if_absent)
+        writable(uri).write(uri, bytes(data), if_absent=if_absent)
     else:
         local.write(path, data, if_absent=if_absent)
 
@@ -186,7 +195,7 @@ def create(uri: str) -> Iterator[BinaryIO]:
         StorageError: No space left, no such bucket, refused credentials and the like; from inside the block too.
     """
     path = local_path(uri)
-    with s3.create(uri) if path is None else local.create(path) as file:
+    with writable(uri).create(uri) if path is None else local.create(path) as file:
         yield file
 
 
@@ -198,7 +207,7 @@ def draft(folder: str) -> Iterator[Draft]:
         StorageError: No space left, no such bucket, refused credentials and the like; from inside the block too.
     """
     path = local_path(folder)
-    with s3.draft(folder) if path is None else local.draft(path) as file:
+    with writable(folder).draft(folder) if path is None else local.draft(path) as file:
         yield file
 
 
@@ -236,7 +245,7 @@ def list_details(uri: str) -> tuple[FileInfo, ...]:
         StorageError: The folder cannot be listed: no such bucket, refused credentials.
     """
     path = local_path(uri)
-    entries = s3.list_entries(uri) if path is None else local.list_entries(path)
+    entries = remote(uri).list_entries(uri) if path is None else local.list_entries(path)
     return _infos(uri, entries)
 
 
@@ -264,7 +273,7 @@ def list_inside(uri: str, roots: Sequence[str]) -> tuple[tuple[FileInfo, ...], t
     """
     path = local_path(uri)
     if path is None:
-        return _infos(uri, s3.list_entries(uri)), ()
+        return _infos(uri, remote(uri).list_entries(uri)), archives.outside(uri)
     found = local.list_below(path, [root for each in roots if (root := local_path(each)) is not None])
     return _infos(uri, found.entries), tuple(_below(uri, relative) for relative in found.outside)
 
@@ -306,7 +315,7 @@ def delete_tree(uri: str) -> None:
     """
     path = local_path(uri)
     if path is None:
-        s3.delete_tree(uri)
+        writable(uri).delete_tree(uri)
     else:
         local.delete_tree(path)
 
@@ -324,7 +333,7 @@ def upload_folder(folder: Path | str, uri: str) -> None:
         target = _below(uri, relative)
         path = local_path(target)
         if path is None:
-            s3.upload_file(source / relative, target)
+            writable(target).upload_file(source / relative, target)
         else:
             local.copy(source / relative, path)
 
@@ -336,13 +345,13 @@ def download_folder(uri: str, folder: Path | str) -> None:
         StorageError: There is no file below the URI, or one cannot be read or written.
     """
     source = local_path(uri)
-    entries = s3.list_entries(uri) if source is None else local.list_entries(source)
+    entries = remote(uri).list_entries(uri) if source is None else local.list_entries(source)
     if not entries:
         raise FileMissingError(f"{uri}: expected a folder to copy from, found no files")
     for relative, _, _ in entries:
         target = Path(folder) / relative
         if source is None:
-            s3.download_file(join(uri, relative), target)
+            download_remote(join(uri, relative), target)
         else:
             local.copy(source / relative, target)
 
@@ -362,7 +371,7 @@ def local_copy(uri: str) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="infinity-") as folder:
         copy = Path(folder) / "copy"
-        s3.download_file(uri, copy)
+        download_remote(uri, copy)
         yield copy
 
 
@@ -373,7 +382,7 @@ def size(uri: str) -> int:
         StorageError: The file is missing or unreadable.
     """
     path = local_path(uri)
-    return s3.size(uri) if path is None else local.size(path)
+    return remote(uri).size(uri) if path is None else local.size(path)
 
 
 def sha256(uri: str) -> str:

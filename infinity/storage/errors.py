@@ -15,6 +15,10 @@ class FileMissingError(StorageError):
     """There is no file at the URI."""
 
 
+class EntryError(StorageError):
+    """A file inside an archive cannot be read: encrypted, damaged, too large, or of an unknown form."""
+
+
 class FileAlreadyThereError(StorageError):
     """A file that was to be written only if absent is there already: somebody else was first."""
 

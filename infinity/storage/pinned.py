@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -15,7 +16,15 @@ import httpx
 from infinity import storage
 from infinity.config import Config
 
+MAX_WEB_BYTES = 2**29
+"""Largest content of a web address that is read into memory; larger files are fetched to a disk."""
+
+MAX_WEB_S = 600.0
+"""Longest time of such a download in seconds, however slowly a server drips."""
+
 _PIECE_BYTES = 4 * 2**20
+_WEB_PIECE_BYTES = 2**16
+"""Small, so that a slow server is noticed."""
 
 
 class PinnedFileError(ValueError):
@@ -44,6 +53,8 @@ class PinnedFile(Config):
     def __post_init__(self) -> None:
         if not self.uri.strip():
             raise ValueError("PinnedFile.uri: expected a path or URI, got an empty text")
+        if "\0" in self.uri:
+            raise ValueError(f"PinnedFile.uri: expected a path or URI, got one with a NUL character: {self.uri!r:.200}")
         if self.sha256 is not None and not re.fullmatch(r"[0-9a-f]{8,64}", self.sha256):
             raise ValueError(f"PinnedFile.sha256: expected 8 to 64 lower-case hexadecimal digits, got {self.sha256!r}")
         if self.git_blob is not None and not re.fullmatch(r"[0-9a-f]{40}", self.git_blob):
@@ -61,12 +72,7 @@ class PinnedFile(Config):
         cached = self._cached()
         if cached.exists() and (self.sha256 or self.git_blob):
             return self._checked(cached.read_bytes(), str(cached))
-        try:
-            response = httpx.get(self.uri, follow_redirects=True, timeout=60)
-            response.raise_for_status()
-        except httpx.HTTPError as error:
-            raise self._no_download(error) from error
-        data = self._checked(response.content, self.uri)
+        data = self._checked(read_web(self.uri), self.uri)
         storage.write_bytes(str(cached), data)
         return data
 
@@ -115,15 +121,7 @@ class PinnedFile(Config):
             for start in range(0, storage.size(self.uri), _PIECE_BYTES):
                 yield storage.read_bytes(self.uri, start=start, length=_PIECE_BYTES)
             return
-        try:
-            with httpx.stream("GET", self.uri, follow_redirects=True, timeout=60) as response:
-                response.raise_for_status()
-                yield from response.iter_bytes(_PIECE_BYTES)
-        except httpx.HTTPError as error:
-            raise self._no_download(error) from error
-
-    def _no_download(self, error: httpx.HTTPError) -> NoDownloadError:
-        return NoDownloadError(f"{self.uri}: no download ({error}); fetch the file elsewhere and give its path instead")
+        yield from _web_pieces(self.uri)
 
     def _fetched(self, path: Path) -> Path:
         if self.git_blob is not None:
@@ -146,6 +144,35 @@ class PinnedFile(Config):
                 f"{where}: expected the git blob {self.git_blob}, found {blob}; the file is damaged or another one"
             )
         return data
+
+
+def read_web(uri: str) -> bytes:
+    """Return the content of a web address, which must fit into memory.
+
+    Raises:
+        NoDownloadError: There is no answer, it has more than ``MAX_WEB_BYTES``, or it takes more than ``MAX_WEB_S``.
+    """
+    end, data = time.monotonic() + MAX_WEB_S, bytearray()
+    for piece in _web_pieces(uri):
+        data += piece
+        if len(data) > MAX_WEB_BYTES:
+            raise _no_download(uri, f"the answer has more than {MAX_WEB_BYTES:,} bytes")
+        if time.monotonic() > end:
+            raise _no_download(uri, f"{len(data):,} bytes in {MAX_WEB_S:g} s")
+    return bytes(data)
+
+
+def _web_pieces(uri: str) -> Iterator[bytes]:
+    try:
+        with httpx.stream("GET", uri, follow_redirects=True, timeout=60) as response:
+            response.raise_for_status()
+            yield from response.iter_bytes(_WEB_PIECE_BYTES)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise _no_download(uri, str(error)) from error
+
+
+def _no_download(uri: str, why: str) -> NoDownloadError:
+    return NoDownloadError(f"{uri}: no download ({why}); fetch the file elsewhere and give its path instead")
 
 
 def file_sha256(path: Path) -> str:

@@ -12,7 +12,7 @@ SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
 
 def local_path(uri: str) -> Path | None:
-    """Return the path on this machine, or None for a URI in S3.
+    """Return the path on this machine, or None for a URI in S3 or inside an archive.
 
     Raises:
         StorageError: The scheme of the URI is none of ours, or the text is empty.
@@ -23,7 +23,7 @@ def local_path(uri: str) -> Path | None:
     scheme = match[1].lower()
     if scheme == "file":
         return Path(unquote(uri[match.end() :].removeprefix("localhost")))
-    if scheme == "s3":
+    if scheme in ("s3", "zip"):
         return None
     raise StorageError(f"{uri}: expected a local path, file://... or s3://bucket/key, found the scheme {scheme!r}")
 

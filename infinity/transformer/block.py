@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
 from infinity.kernels.feed_forward import feed_forward
+from infinity.kernels.gated_feed_forward import gated_feed_forward, serves_gated
 from infinity.kernels.recomputation import Recomputation, again_if_it_saves, layer_norm, run
 from infinity.transformer.attention import CrossAttention, SelfAttention, TextMemory, cast_once
 from infinity.transformer.cache import KeyValueCache
@@ -73,8 +74,22 @@ class FeedForward(nn.Module):
         self.expand = nn.Linear(width, hidden_width)
         self.contract = nn.Linear(hidden_width, width)
 
-    def forward(self, x_BLD: Float[Tensor, "B L D"], *, recomputed: bool = False) -> Float[Tensor, "B L D"]:
-        """Return a tensor of the same shape; ``recomputed`` says that the backward pass computes it again."""
+    def forward(
+        self,
+        x_BLD: Float[Tensor, "B L D"],
+        *,
+        recomputed: bool = False,
+        onto: tuple[Float[Tensor, "B L D"], Float[Tensor, "B 1 D"]] | None = None,
+    ) -> Float[Tensor, "B L D"]:
+        """Apply the layer.
+
+        Args:
+            x_BLD: Input.
+            recomputed: Whether the backward pass computes the layer again.
+            onto: Residual stream and gate, where the gated result is to be added to the stream; where ``serves_gated``.
+        """
+        if onto is not None:
+            return gated_feed_forward(*onto, x_BLD, self.expand, self.contract)
         return feed_forward(x_BLD, self.expand, self.contract, recomputed=recomputed)
 
 
@@ -123,8 +138,13 @@ class Block(nn.Module):
         Returns:
             The residual stream after the block, float32.
         """
-        x_BLD, pending = self.advance(x_BLD, None, modulation, text, rotary, mask, drop_path, recomputed=recomputed)
-        return pending.added_to(x_BLD)
+        again = again_if_it_saves(x_BLD, recomputed=recomputed)
+        with nullcontext() if again is None else again:
+            x_BLD, gate, normed = self._attended(x_BLD, modulation, text, rotary, mask, drop_path, again)
+            if serves_gated(normed, self.feed_forward.expand, self.feed_forward.contract):
+                added: Tensor = self.feed_forward(normed, onto=(x_BLD, gate))
+                return added
+            return PendingBranch(gate, self.feed_forward(normed, recomputed=recomputed)).added_to(x_BLD)
 
     def checkpointed(self, *inputs: Any) -> Float[Tensor, "B L D"]:
         """Apply the block with activation checkpointing: the backward pass computes it again from its inputs.
@@ -167,19 +187,32 @@ class Block(nn.Module):
         """
         if pending is not None:
             x_BLD = pending.added_to(x_BLD)
+        again = again_if_it_saves(x_BLD, recomputed=recomputed)
+        with nullcontext() if again is None else again:
+            x_BLD, gate, normed = self._attended(x_BLD, modulation, text, rotary, mask, drop_path, again)
+            return x_BLD, PendingBranch(gate, self.feed_forward(normed, recomputed=recomputed))
+
+    def _attended(
+        self,
+        x_BLD: Float[Tensor, "B L D"],
+        modulation: Modulation,
+        text: TextMemory,
+        rotary: Float[Tensor, "L P 2"],
+        mask: AttentionMask | KeyValueCache,
+        drop_path: DropPathMask | None,
+        again: Recomputation | None,
+    ) -> tuple[Float[Tensor, "B L D"], Float[Tensor, "B 1 D"], Float[Tensor, "B L D"]]:
+        """Return the residual stream after both attentions, the gate of the feed-forward, and its input."""
         m = modulation
         attend_gate = m.attend_gate if drop_path is None else m.attend_gate * drop_path.attend
         expand_gate = m.expand_gate if drop_path is None else m.expand_gate * drop_path.expand
-        again = again_if_it_saves(x_BLD, recomputed=recomputed)
-        with nullcontext() if again is None else again:
-            normed = modulated_norm(x_BLD, m.attend_gain, m.attend_shift, self.norm_eps, again)
-            attended = self.self_attention(normed, rotary, mask, again).float()  # a gate's gradient needs its branch
-            x_BLD = run(again, torch.addcmul, x_BLD, attend_gate, attended)
-            read = self.cross_attention(layer_norm(again, self.cross_norm, x_BLD), text, again).float()
-            x_BLD = x_BLD + read if self.cross_gate is None else run(again, torch.addcmul, x_BLD, self.cross_gate, read)
-            normed = modulated_norm(x_BLD, m.expand_gain, m.expand_shift, self.norm_eps, again)
-            normed = run(again, cast_once, normed)
-            return x_BLD, PendingBranch(expand_gate, self.feed_forward(normed, recomputed=recomputed))
+        normed = modulated_norm(x_BLD, m.attend_gain, m.attend_shift, self.norm_eps, again)
+        attended = self.self_attention(normed, rotary, mask, again).float()  # a gate's gradient needs its branch
+        x_BLD = run(again, torch.addcmul, x_BLD, attend_gate, attended)
+        read = self.cross_attention(layer_norm(again, self.cross_norm, x_BLD), text, again).float()
+        x_BLD = x_BLD + read if self.cross_gate is None else run(again, torch.addcmul, x_BLD, self.cross_gate, read)
+        normed = modulated_norm(x_BLD, m.expand_gain, m.expand_shift, self.norm_eps, again)
+        return x_BLD, expand_gate, run(again, cast_once, normed)
 
 
 def is_kept(operation: object, shapes: Sequence[Sequence[int]]) -> bool:

@@ -14,6 +14,7 @@ from websockets.sync.client import connect
 from infra.environment import free_port
 from infra.server import keys
 from infra.server.prefect_api import PrefectApi
+from infra.server.styled import STYLE_PATH
 from infra.stack import Stack
 from tests.fixtures.limits import AGES_S
 from tests.fixtures.prefect_api import ask
@@ -96,6 +97,26 @@ def test_a_socket_is_refused_to_strangers_and_to_pages_of_other_origins(prefect_
         socket.send('{"type": "auth", "token": "infinity:guess"}')
         with pytest.raises(ConnectionClosed):
             socket.recv(timeout=AGES_S)
+
+
+def test_its_pages_have_the_style_of_forms_and_no_answer_of_the_api_has_it(prefect_server: str) -> None:
+    ui = prefect_server.removesuffix("/api")
+    for path in ("", "deployments", "runs/flow-run/1"):
+        answer = request(ui, "GET", path, accept="text/html")
+        assert answer.status_code == 200
+        assert answer.text.count(STYLE_PATH) == 1
+    assert STYLE_PATH not in request(prefect_server, "GET", "health").text
+    assert request(ui, "GET", STYLE_PATH.removeprefix("/")).headers["content-type"].startswith("text/css")
+
+
+def test_artifacts_are_shown_newest_first(prefect_server: str) -> None:
+    flow = ask(prefect_server, "flows/", {"name": "artifacts"})["id"]
+    run = ask(prefect_server, "flow_runs/", {"flow_id": flow})["id"]
+    names = [f"card-{number}" for number in range(12)]
+    for key in names:
+        ask(prefect_server, "artifacts/", {"key": key, "type": "markdown", "data": "text", "flow_run_id": run})
+    asked_by_the_page = {"artifacts": {"flow_run_id": {"any_": [run]}, "type": {"not_any_": ["result"]}}}
+    assert [card["key"] for card in ask(prefect_server, "artifacts/filter", asked_by_the_page)] == names[::-1]
 
 
 def test_it_listens_on_loopback_alone(prefect_stack: Stack, prefect_server: str) -> None:

@@ -4,13 +4,15 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
 
 from infra.environment import free_port
-from infra.files import is_served
+from infra.files import FileServer, Handler, is_served
+from tests.fixtures.leaving_client import error_of_a_client_that_leaves
 from tests.fixtures.limits import AGES_S, wait_until
 from tests.fixtures.sockets import commands
 
@@ -138,3 +140,14 @@ def test_the_token_is_neither_in_the_log_nor_in_the_list_of_processes(files: Fil
     wait_until(lambda: "nothing-here" in files.log.read_text(), "a line of the log")
     assert TOKEN not in files.log.read_text()
     assert not [command for command in commands() if TOKEN in command]
+
+
+def test_a_browser_that_leaves_makes_no_trace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with (tmp_path / "model").open("wb") as file:
+        file.truncate(50 * 2**20)
+    server = FileServer(("127.0.0.1", 0), partial(Handler, token=TOKEN, directory=str(tmp_path)))
+    printed = error_of_a_client_that_leaves(server, f"/{TOKEN}/model", monkeypatch, capfd)
+    assert "GET /.../model" in printed
+    assert "Traceback" not in printed

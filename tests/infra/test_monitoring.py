@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from infinity.jobs.upkeep.prometheus import METRICS
 from infinity.serving.metrics import ServerMetrics
 from infra.settings import REPOSITORY
+from tests.fixtures.limits import AGES_S
 
 FOLDER = REPOSITORY / "infra" / "monitoring"
 NAME = re.compile(r"\binfinity_[a-z0-9_]+")
@@ -110,6 +113,23 @@ def test_prometheus_scrapes_the_exporter_and_loads_the_alerts() -> None:
     config = yaml.safe_load((FOLDER / "prometheus.yaml").read_text())
     assert all((FOLDER / name).exists() for name in config["rule_files"])
     assert {job["job_name"] for job in config["scrape_configs"]} == {"infinity", "infinity-serve", "ray"}
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="needs promtool (Debian: apt-get install prometheus)")
+def test_prometheus_itself_reads_the_files_and_every_expression(tmp_path: Path) -> None:
+    panels = [
+        {"record": f"panel:{number}", "expr": expression.replace("$run", ".*")}
+        for number, (where, expression) in enumerate(expressions())
+        if where.startswith("panel")
+    ]
+    assert len(panels) >= 18
+    (tmp_path / "panels.yaml").write_text(yaml.safe_dump({"groups": [{"name": "panels", "rules": panels}]}))
+    for what, file in [
+        ("config", FOLDER / "prometheus.yaml"), ("rules", FOLDER / "alerts.yaml"), ("rules", tmp_path / "panels.yaml"),
+    ]:  # fmt: skip
+        command = ["promtool", "check", what, str(file)]
+        checked = subprocess.run(command, capture_output=True, text=True, timeout=AGES_S, check=False)
+        assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
 def test_the_documentation_names_every_metric() -> None:

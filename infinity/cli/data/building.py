@@ -40,7 +40,7 @@ Settings = Annotated[
 
 
 def build(
-    source: Annotated[str, typer.Argument(help="Captioned pictures: folder, .jsonl, .parquet, .tar, or addresses.")],
+    source: Annotated[str, typer.Argument(help="Captioned pictures: folder, .zip, .tar, .jsonl, .parquet, addresses.")],
     output: Annotated[str, typer.Option("--output", "-o", help="Folder or s3:// URI that gets the data set.")],
     filters: Annotated[
         Filters,

@@ -48,9 +48,12 @@ def specs(spec: dict[str, Any], models: Sequence[str], pictures: str | None, nam
     if pictures is None and not elsewhere:
         raise ValueError("expected model folders, or --pictures with a folder that another model drew; got neither")
     if pictures is not None and not is_table(pictures) and os.path.isfile(pictures):
-        raise ValueError(
-            f"--pictures: expected a folder or a table (.csv, .tsv, .jsonl, .json, .parquet), got the file {pictures}"
-        )
+        if not storage.is_archive(pictures):
+            raise ValueError(
+                "--pictures: expected a folder, a .zip or a table (.csv, .tsv, .jsonl, .json, .parquet), got the file "
+                f"{pictures}"
+            )
+        name, pictures = name or storage.name(pictures)[:-4], storage.inside_archive(storage.absolute(pictures))
     for key, part in spec.items():
         if isinstance(part, dict) and key in _with_pictures() and not part.get("pictures") and pictures is not None:
             uri = _own_folder(storage.absolute(pictures), key)

@@ -101,7 +101,7 @@ def reconstruct(
 
         from infinity import storage
         from infinity.data.images.contact_sheet import compose_sheet
-        from infinity.data.loading.batches import fit
+        from infinity.data.images.fitting import fit
         from infinity.evaluation.reconstruction.image_quality import psnr_db
         from infinity.generation.device import check_device
         from infinity.generation.files.picture_files import make_picture_folder

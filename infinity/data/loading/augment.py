@@ -13,27 +13,10 @@ from typing import Literal
 import numpy as np
 
 from infinity.config import Config
+from infinity.data.images.fitting import CENTRE, Placement
 from infinity.data.loading.draws import key_of, uniform_at
 
 Crop = Literal["centre", "random"]
-
-
-@dataclass(frozen=True, slots=True)
-class Placement:
-    """Position of the crop in a picture.
-
-    Attributes:
-        down: Share of the surplus height above the crop, 0 to 1.
-        across: Share of the surplus width left of the crop, 0 to 1.
-        mirrored: Whether left and right change sides.
-    """
-
-    down: float = 0.5
-    across: float = 0.5
-    mirrored: bool = False
-
-
-CENTRE = Placement()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

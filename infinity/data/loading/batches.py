@@ -22,7 +22,7 @@ from PIL import Image
 from infinity import storage
 from infinity.data.dataset.manifest import Manifest, Split
 from infinity.data.images.decoding import to_rgb
-from infinity.data.loading.augment import CENTRE, Placement
+from infinity.data.images.fitting import CENTRE, Placement, fit
 from infinity.data.loading.draws import key_of, uniform_at
 from infinity.data.loading.shuffle import OrderConfig, Rounds
 
@@ -166,25 +166,6 @@ def _runs(manifest: Manifest, split: Split) -> tuple[np.ndarray, np.ndarray, np.
     counts = np.diff(np.append(starts, len(shards)))
     kept = inside[starts]
     return ratios[starts][kept], starts[kept], counts[kept], repeats[starts][kept]
-
-
-def fit(image: Image.Image, size_px: tuple[int, int], placement: Placement = CENTRE) -> UInt8[np.ndarray, "H W 3"]:
-    """Scale with a Lanczos filter until the picture covers (height, width), and keep a part of it: the centre.
-
-    Crop and scaling are one step: the crop need not fall on whole pixels, so the picture is never distorted.
-    """
-    height, width = size_px
-    scale = max(height / image.height, width / image.width)
-    left = (image.width - width / scale) * placement.across
-    top = (image.height - height / scale) * placement.down
-    box = (
-        max(0.0, left),
-        max(0.0, top),
-        min(image.width, left + width / scale),
-        min(image.height, top + height / scale),
-    )
-    pixels = np.asarray(image.resize((width, height), Image.Resampling.LANCZOS, box=box))
-    return pixels[:, ::-1] if placement.mirrored else pixels
 
 
 def picture(data: bytes, size_px: tuple[int, int], placement: Placement = CENTRE) -> UInt8[np.ndarray, "H W 3"]:

@@ -211,7 +211,7 @@ def _content(uri: str) -> bytes:
     except storage.FileMissingError as error:
         raise UnreadableError("missing_file", f"{storage.name(uri)}: there is no such file") from error
     except storage.StorageError as error:
-        if storage.local_path(uri) is None:
+        if storage.local_path(uri) is None and not isinstance(error, storage.EntryError):
             raise
         raise UnreadableError("not_accessible", str(error)) from error
     if len(data) > MAX_TEXT_BYTES:

@@ -80,12 +80,16 @@ def fetch(record: Record) -> bytes:
     except storage.FileMissingError as error:
         raise UnreadableError("missing_file", "there is no such file") from error
     except storage.StorageError as error:
-        if in_s3:
+        if in_s3 or (_is_in_s3_archive(record.image) and not isinstance(error, storage.EntryError)):
             raise  # a refused or unreachable bucket would otherwise look like thousands of broken pictures
         raise UnreadableError("not_accessible", str(error)) from error
     if len(data) > MAX_FILE_BYTES:
         raise UnreadableError("file_too_large", f"more than {MAX_FILE_BYTES:,} bytes")
     return data
+
+
+def _is_in_s3_archive(uri: str) -> bool:
+    return uri.lower().startswith("zip://s3://")
 
 
 def _is_key(uri: str) -> bool:

@@ -41,7 +41,7 @@ SHORT_COLUMNS: tuple[str, ...] = (
     "description",
 )
 SHORT_COLUMNS += ("prompt", "captions", "texts", "sentence", "sentences", "prompts", "top_caption", "blip_caption")
-SHORT_COLUMNS += ("comment", "caption_text", "image_caption", "txt", "conversations")
+SHORT_COLUMNS += ("comment", "caption_text", "image_caption", "caption_str", "txt", "conversations")
 """Names that are guessed, the likeliest first; docs/sources.md lists them for people."""
 
 TEXT_FIELDS = ("text", "caption", "raw", "value", "content", "assistant", "answer", "en", "english")
@@ -154,6 +154,8 @@ def place_of(folder: str, name: str) -> str:
         name = name if there else name.replace("\\", "/")
     if "://" in name or name.startswith("/"):
         return name
+    if storage.is_inside_archive(folder):
+        return storage.inside_join(folder, name)
     if storage.local_path(folder) is None and ".." in name.split("/"):  # a bucket knows no folder above
         bucket, key = folder[: len("s3://")], folder[len("s3://") :]
         return bucket + posixpath.normpath(posixpath.join(key, name))

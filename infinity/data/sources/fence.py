@@ -53,14 +53,14 @@ class FencedSlice:
 
 @dataclass(frozen=True, slots=True)
 class OutsideLinks:
-    """Links in a folder that lead out of it: one row each, with the reason; what they lead to is never looked at."""
+    """Links in a folder, or names in an archive, that lead out of it: one row each; what is there is never read."""
 
     names: tuple[str, ...]
     first_row: int
 
     def read(self, wanted: frozenset[int] | None = None) -> Iterator[Record]:
         """Yield one record per link."""
-        problem = UnreadableError("outside_source", f"a link that leads out of the source; {_ADVICE}")
+        problem = UnreadableError("outside_source", f"a link or name that leads out of the source; {_ADVICE}")
         for row, name in enumerate(self.names, start=self.first_row):
             if wanted is None or row in wanted:
                 yield Record(row=row, name=name, problem=problem)

@@ -15,6 +15,7 @@ from itertools import islice
 from typing import Any
 
 from infinity import storage
+from infinity.data.sources.archives import below
 from infinity.data.sources.caption_files import CaptionFiles, ending_of
 from infinity.data.sources.columnar.arrow import ENDINGS as ARROW_ENDINGS
 from infinity.data.sources.columns import HOW_TO_NAME, SourceColumns, shown
@@ -109,16 +110,18 @@ class FolderFiles:
         sorted_files = cls()
         sorting = _Sorting(files, columns, kind, captions, sorted_files)
         for file in files:
-            sorting.add(file)
+            try:
+                sorting.add(file)
+            except storage.EntryError:
+                sorted_files.not_read.append((file, "files of an archive that cannot be read"))
         return sorted_files
 
     def unread(self, folder: str) -> tuple[NotRead, ...]:
         """Return counts of what is not read, by reason; names are relative to the folder."""
-        start = len(folder.rstrip("/")) + 1
         numbers = Counter(why for _, why in self.not_read)
         examples: dict[str, str] = {}
         for file, why in self.not_read:
-            examples.setdefault(why, file[start:])
+            examples.setdefault(why, below(folder, file))
         return tuple(NotRead(why=why, number=number, example=examples[why]) for why, number in numbers.items())
 
     def what_is_missing(self, files: tuple[str, ...]) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from infinity import storage
 from infinity.data.images.decoding import UnreadableError
+from infinity.data.sources.archives import FolderContents, below
 from infinity.data.sources.caption_files import Captioned, CaptionFiles
 from infinity.data.sources.columnar.arrow import ENDINGS as ARROW_ENDINGS
 from infinity.data.sources.columnar.arrow import arrow_slices
@@ -47,7 +48,7 @@ EXPECTED = (
     "expected an image folder with metadata.jsonl or metadata.csv (file_name and text), pictures with a .txt, .caption "
     "or .json of the same name beside them, a .jsonl file of the reference (image_path and long_caption or text), "
     "a .json document (an array, or COCO captions), .parquet or .arrow files (image or bytes, and text), webdataset "
-    "shards (.tar), a list of addresses (.parquet, .csv or .tsv with url and text), or a folder of these"
+    "shards (.tar), a list of addresses (.parquet, .csv or .tsv with url and text), or a folder or .zip of these"
 )
 _MAX_TOLD = 8
 _MAX_LOOKED_THROUGH = 2**28
@@ -136,20 +137,22 @@ class Opening:
         reading = _Reading(self, uri, ())
         return reading.alone(uri)
 
-    def folder(self, uri: str, files: tuple[str, ...], outside: tuple[str, ...]) -> Source:
+    def folder(self, uri: str, contents: FolderContents) -> Source:
         """Return the rows of all files of a folder, and one for each link that leads out of it.
 
         Raises:
             SourceError: No file can be read, or nothing in it is known.
         """
-        reading = _Reading(self, uri, files)
-        sorted_files = FolderFiles.of(files, self.columns, self.kind, reading.captions)
+        reading = _Reading(self, uri, contents.files)
+        sorted_files = FolderFiles.of(contents.files, self.columns, self.kind, reading.captions)
+        sorted_files.not_read.extend(contents.left_out)
+        reading.broken_archives(contents.broken)
         reading.tables(sorted_files.tables)
         for group in (sorted_files.shards, sorted_files.columnar, sorted_files.lists):
             reading.files(group)
         reading.pictures(sorted_files.pictures)
         reading.addresses(sorted_files.addresses)
-        return reading.source(outside, sorted_files)
+        return reading.source(contents.outside, sorted_files)
 
     def kind(self, uri: str) -> str:
         """Return the kind of a file that is a source itself; "unreadable" or "other" where it is none."""
@@ -159,7 +162,7 @@ class Opening:
             if uri.lower().endswith(".json") and not self._is_lines(uri) and document_rows(uri, self.columns) is None:
                 return "other"
             return self.read(uri, 0).kind
-        except SourceError:
+        except (SourceError, storage.EntryError):
             return "unreadable"
 
     def read(self, uri: str, row: int) -> FileRows:
@@ -170,6 +173,8 @@ class Opening:
         """
         name = uri.lower()
         if is_shard(uri):
+            if storage.is_inside_archive(uri):
+                storage.read_bytes(uri, start=0, length=1)  # a shard that cannot be unpacked is one row, said here
             return FileRows(shard_slices((uri,), self.captions, self.columns, row), row + ROWS_PER_SHARD, "webdataset")
         if name.endswith(".parquet"):
             kind = parquet_kind(uri, self.columns)
@@ -232,7 +237,7 @@ class _Reading:
         self._slices: list[Slice] = []
         self._row = 0
         self._kinds: list[str] = []
-        self._errors: list[SourceError] = []
+        self._errors: list[SourceError | storage.EntryError] = []
         self._named: set[str] = set()
         self._masks = masks_among(files)
         self._unread_masks: list[str] = []
@@ -247,7 +252,7 @@ class _Reading:
         for table in tables:
             try:
                 found, self._row, kind = self._how.table(table, self._row)
-            except SourceError as error:
+            except (SourceError, storage.EntryError) as error:
                 self._broken(table, error)
                 continue
             if kind == "JSON lines":
@@ -300,7 +305,7 @@ class _Reading:
         for file in files:
             try:
                 found = self._how.read(file, self._row)
-            except SourceError as error:
+            except (SourceError, storage.EntryError) as error:
                 self._broken(file, error)
                 continue
             self._kinds.append(found.kind)
@@ -337,10 +342,9 @@ class _Reading:
             return  # a folder of pictures without any captions is no source
         if rest and not self._kinds:
             self._kinds.append("image folder")
-        start = len(self._uri.rstrip("/")) + 1
         for first in range(0, len(rest), self._how.rows_per_slice):
             uris = tuple(rest[first : first + self._how.rows_per_slice])
-            piece = FilesSlice(uris, tuple(uri[start:] for uri in uris), self._row + first)
+            piece = FilesSlice(uris, tuple(below(self._uri, uri) for uri in uris), self._row + first)
             captions = {uri: files for uri in uris if (files := self.captions.of(uri))}
             self._slices.append(self._with_captions(FencedSlice(piece, self._how.roots), captions))
         self._row += len(rest)
@@ -349,7 +353,12 @@ class _Reading:
         """Lists of addresses: downloaded where there is nothing else, else rows that name what was not read."""
         self.files(lists)
 
-    def _broken(self, file: str, error: SourceError) -> None:
+    def broken_archives(self, archives: Sequence[tuple[str, str]]) -> None:
+        """Add one row for every archive that cannot be read."""
+        for archive, error in archives:
+            self._broken(archive, SourceError(error))
+
+    def _broken(self, file: str, error: SourceError | storage.EntryError) -> None:
         self._errors.append(error)
         self._slices.append(BrokenFile(file, self._row, str(error)))
         self._row += 1
@@ -365,9 +374,8 @@ class _Reading:
             found = sorted_files.what_is_missing(self._files)
             raise SourceError(f"{self._uri}: {found}{links}{_not_read_too(not_read)}; {EXPECTED}")
         not_read = (*self._joined_rows(), *not_read)
-        start = len(self._uri.rstrip("/")) + 1
         for first in range(0, len(outside), self._how.rows_per_slice):
-            names = tuple(link[start:] for link in outside[first : first + self._how.rows_per_slice])
+            names = tuple(below(self._uri, link) for link in outside[first : first + self._how.rows_per_slice])
             self._slices.append(OutsideLinks(names, self._row + first))
         source = _source(self._uri, self._kinds, self._slices, self._row + len(outside))
         return replace(source, variant=self._told_variant, hint=self._hint, not_read=not_read)

@@ -101,8 +101,8 @@ def _in_mask_folder(file: str) -> bool:
 def _is_grey_or_palette(file: str) -> bool:
     try:
         start = storage.read_bytes(file, start=0, length=_PNG_HEADER_BYTES)
-    except storage.StorageError:
-        if storage.local_path(file) is None:
+    except storage.StorageError as error:
+        if storage.local_path(file) is None and not isinstance(error, storage.EntryError):
             raise
         return False  # the row says why it cannot be read
     return len(start) == _PNG_HEADER_BYTES and start.startswith(_PNG) and start[25] in _GREY_OR_PALETTE

@@ -16,6 +16,7 @@ from PIL import Image
 
 from infinity import storage
 from infinity.config import digest_of
+from infinity.data.sources.archives import contents_of, is_archive_file
 from infinity.data.sources.columns import SourceColumns
 from infinity.data.sources.fence import Slice, fenced
 from infinity.data.sources.file_names import PICTURE_ENDINGS
@@ -70,7 +71,7 @@ def open_source(
     """Recognise a source and cut it into slices; pictures are not opened.
 
     Args:
-        uri: A folder or a file, local or in S3.
+        uri: A folder, a zip archive or another file, local or in S3.
         captions: Choice of caption where a row has a long and a short one.
         rows_per_slice: Rows that one task handles; a shard is always one task.
         columns: Names of columns; None guesses.
@@ -86,16 +87,19 @@ def open_source(
     if uri.lower().endswith(FILES):
         _check_file(uri)
         return how.file(uri)
-    _check_folder(uri)
-    infos, outside = storage.list_inside(uri, how.roots)
-    files = tuple(info.uri for info in infos)
-    if not files:
-        raise SourceError(f"{uri}: found no files{and_links(outside)}; {EXPECTED}")
-    return how.folder(uri, files, outside)
+    is_packed = is_archive_file(uri)
+    (_check_file if is_packed else _check_folder)(uri)
+    found = contents_of(uri, how.roots)
+    if not found.files and not found.broken:
+        empty = f" but {len(found.left_out)} {found.left_out[0][1]}" if found.left_out else ""
+        raise SourceError(f"{uri}: found no files{empty}{and_links(found.outside)}; {EXPECTED}")
+    return how.folder(storage.inside_archive(uri) if is_packed else uri, found)
 
 
 def roots_of(uri: str, further: tuple[str, ...]) -> tuple[str, ...]:
     """Return where everything must lie that a source names: in its folder, or in one that the user allows besides."""
+    if is_archive_file(uri):
+        return (storage.inside_archive(uri), *map(_plain, further))
     return (storage.parent(uri) if uri.lower().endswith(FILES) else uri, *map(_plain, further))
 
 
@@ -113,7 +117,7 @@ def fingerprint(uri: str, roots: tuple[str, ...] = ()) -> str:
     """
     uri = _plain(uri)
     roots = roots_of(uri, roots)
-    if uri.lower().endswith(FILES):
+    if uri.lower().endswith(FILES) or is_archive_file(uri):
         _check_file(uri)
         named: list[_Seen] = []
         if uri.lower().endswith(TABLES) and storage.local_path(uri) is not None:

@@ -8,13 +8,13 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
 import torch
 
 from infinity import storage
 from infinity.checkpoint import load_weights
 from infinity.config import Config
 from infinity.evaluation.fid.inception import Inception
+from infinity.storage.pinned import NoDownloadError, read_web
 
 STANDARD_URL = (
     "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth"
@@ -77,11 +77,9 @@ def _fetch(weights: InceptionWeights) -> bytes:
     if cached.exists():
         return _checked(cached.read_bytes(), weights, str(cached))
     try:
-        response = httpx.get(weights.uri, follow_redirects=True, timeout=60)
-        response.raise_for_status()
-    except httpx.HTTPError as error:
-        raise WeightsError(f"{weights.uri}: no download ({error}); fetch the file and give its path instead") from error
-    data = _checked(response.content, weights, weights.uri)
+        data = _checked(read_web(weights.uri), weights, weights.uri)
+    except NoDownloadError as error:
+        raise WeightsError(str(error)) from error
     storage.write_bytes(str(cached), data)
     return data
 

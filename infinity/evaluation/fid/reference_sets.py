@@ -15,7 +15,7 @@ from PIL import Image
 from infinity import storage
 from infinity.config import Config
 from infinity.data.dataset.manifest import Manifest, Split
-from infinity.data.loading.batches import fit
+from infinity.data.images.fitting import fit
 from infinity.evaluation.fid.frechet import GaussianStats
 from infinity.evaluation.fid.inception import InceptionFeatures
 from infinity.evaluation.fid.preparation import PREPARATIONS, Convention

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, ClassVar
 
 from infinity.evaluation.benchmark import BenchmarkResult
-from infinity.evaluation.judge.answers import Answerer, JudgeAnswer, JudgeConfig, load_judge, version_of
+from infinity.evaluation.judge import published
+from infinity.evaluation.judge.answers import (
+    Answerer,
+    JudgeAnswer,
+    JudgeConfig,
+    WholeQuestions,
+    load_judge,
+    version_of,
+)
 from infinity.evaluation.judge.probes import ProbeRun, ProbeSet, drift
+from infinity.evaluation.judge.published import SCRIPTS, Checkout
 from infinity.evaluation.judge.questions import JudgeQuestion, QuestionFile, items_of, questions_of
 from infinity.evaluation.judge.suites import SUITES, Suite, SuiteName
 from infinity.evaluation.judge.summary import summarize
@@ -38,27 +49,38 @@ class JudgeBenchmark(ListedBenchmark):
         questions: Files of questions, by path or URL.
         answerer: Judge: a local model ("kind": "local") or an endpoint ("kind": "endpoint").
         probes: Pictures and questions with known answers, which show whether the judge has changed; or None.
+        checkout: Checkout of the benchmark's repository, to ask in its published form, one request per picture
+            (tiif and unigenbench); None asks every question in a request of its own.
         again: Number to raise, to ask again what an earlier evaluation could not get because of time-outs. Answers that
             were given are kept.
     """
 
-    later: ClassVar[frozenset[str]] = frozenset({"again"})
+    later: ClassVar[frozenset[str]] = frozenset({"again", "checkout"})
 
     suite: SuiteName
     questions: tuple[QuestionFile, ...]
     answerer: JudgeConfig
     probes: ProbeSet | None = None
+    checkout: Checkout | None = None
     again: int = 0
 
     def __post_init__(self) -> None:
         ListedBenchmark.__post_init__(self)
         if not self.questions:
             raise ValueError("JudgeBenchmark.questions: expected at least one file, got none")
+        if self.checkout is not None and self.suite not in SCRIPTS:
+            raise ValueError(
+                f"JudgeBenchmark.checkout: expected one with {' or '.join(SCRIPTS)}, got it with {self.suite}, which "
+                "asks one question per request; leave it out"
+            )
 
     @property
     def rules(self) -> Suite:
         """What the benchmark asks, and its formula."""
-        return SUITES[self.suite]
+        suite = SUITES[self.suite]
+        if self.checkout is None:
+            return suite
+        return dataclasses.replace(suite, source=published.describe(self.suite, self.checkout))
 
     @property
     def metric(self) -> str:
@@ -74,21 +96,28 @@ class JudgeBenchmark(ListedBenchmark):
         """
         found: dict[str, PromptItem] = {}
         for source in self.questions:
-            for name, item in items_of(source, self.rules.read).items():
+            items = items_of(source, SUITES[self.suite].read)
+            if self.checkout is not None:
+                items = published.with_requests(self.suite, self.checkout, source, items)
+            for name, item in items.items():
                 if found.setdefault(name, item) is not item:
                     raise ValueError(f"{source.file.uri}: the id {name!r} is in another file of questions too")
         return list(found.values())
 
     def judge_settings(self) -> Mapping[str, Any]:
         """Return the settings that an answer depends on: the judge and the wording."""
-        wording = [self.rules.wording, self.rules.soft]
+        rules = SUITES[self.suite]
+        # A published form is part of each item, and so of what its verdict is named by.
+        wording = [rules.wording if self.checkout is None else "published", rules.soft]
         return {"rules": RULES, "wording": wording, "judge": [self.answerer.kind, self.answerer.answer_settings()]}
 
     def judge(self, networks: Networks) -> PictureJudge:
         """Return the judge, with its model loaded and its probes asked."""
         about = None if self.probes is None else ProbeRun(probes=self.probes, judge=self.answerer, suite=self.suite)
         return PictureJudge(
-            load_judge(networks, self.answerer), self.rules, None if about is None else drift(networks, about)
+            load_judge(networks, self.answerer, whole=self.checkout is not None),
+            SUITES[self.suite],
+            None if about is None else drift(networks, about),
         )
 
     def summarize(self, results: JudgedPrompts) -> BenchmarkResult:
@@ -139,6 +168,7 @@ class PictureJudge:
     ) -> list[Record]:
         """Return the answers about all pictures of every item; an item with a missing picture is not asked about."""
         waiting: list[tuple[Picture, JudgeQuestion]] = []
+        whole: list[WholeQuestions] = []
         plan: list[tuple[int, int] | str] = []
         for sample, found in zip(samples, pictures, strict=True):
             usable = complete(found)
@@ -147,8 +177,14 @@ class PictureJudge:
                 continue
             questions = questions_of(sample.item)
             plan.append((len(usable), len(questions)))
-            waiting += [(picture, question) for picture in usable for question in questions]
-        answers = iter(self.answerer.answer(self.suite, waiting))
+            request = published.request_of(sample.item)
+            if request is None:
+                waiting += [(picture, question) for picture in usable for question in questions]
+            else:
+                whole += [WholeQuestions(picture=one, request=request, questions=questions) for one in usable]
+        # A benchmark asks in one of the two ways.
+        replies = self.answerer.answer_whole(whole) if whole else [self.answerer.answer(self.suite, waiting)]
+        answers = chain.from_iterable(replies)
         return [self._record(each, answers) for each in plan]
 
     def _record(self, plan: tuple[int, int] | str, answers: Iterator[JudgeAnswer]) -> Record:

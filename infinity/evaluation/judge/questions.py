@@ -192,8 +192,33 @@ def tiif(kind: str) -> str:
     return f"{'basic' if len(found) == 1 else 'advanced'} {' '.join(sorted(found))}"
 
 
-def read_unigenbench(source: QuestionFile, data: bytes) -> Entries:
-    """Read ``test_prompts_en.csv`` (or ``_zh``) of UniGenBench++: test points with a description each."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UniGenBenchRow:
+    """One row of UniGenBench++.
+
+    Attributes:
+        where: Place in the file.
+        id: Id of the prompt.
+        prompt: The prompt.
+        language: "en" or "zh".
+        points: Names of the test points.
+        words: Description of every test point for this prompt.
+    """
+
+    where: str
+    id: str
+    prompt: str
+    language: str
+    points: tuple[str, ...]
+    words: tuple[str, ...]
+
+
+def unigenbench_rows(source: QuestionFile, data: bytes) -> Iterator[UniGenBenchRow]:
+    """Yield the rows of ``test_prompts_en.csv`` (or ``_zh``) of UniGenBench++.
+
+    Raises:
+        ValueError: A row cannot be read.
+    """
     text = data.decode("utf-8-sig", "replace")
     language = "zh" if "prompt_zh" in text.partition("\n")[0] else "en"
     prompt_column, points_column = f"prompt_{language}", f"sub_dims_{language}"
@@ -205,15 +230,24 @@ def read_unigenbench(source: QuestionFile, data: bytes) -> Entries:
         points, words = (_field(where, about, name, list) for name in names)
         if len(points) != len(words):
             raise ValueError(f"{where}: expected a description per test point, found {len(words)} and {len(points)}")
-        about_picture = f"The picture was asked for by: {row[prompt_column]}\n"
+        yield UniGenBenchRow(
+            where=where, id=row["index"].strip(), prompt=row[prompt_column], language=language,
+            points=tuple(map(str, points)), words=tuple(map(str, words)),
+        )  # fmt: skip
+
+
+def read_unigenbench(source: QuestionFile, data: bytes) -> Entries:
+    """Read ``test_prompts_en.csv`` (or ``_zh``) of UniGenBench++: test points with a description each."""
+    for row in unigenbench_rows(source, data):
+        about_picture = f"The picture was asked for by: {row.prompt}\n"
         questions = [
             _question(
-                where, text=f'{about_picture}Check "{point}": {word}. Is it fulfilled?',
-                group=str(point), dimension=str(point).split("-", 1)[0].strip(),
+                row.where, text=f'{about_picture}Check "{point}": {word}. Is it fulfilled?',
+                group=point, dimension=point.split("-", 1)[0].strip(),
             )
-            for point, word in zip(points, words, strict=True)
+            for point, word in zip(row.points, row.words, strict=True)
         ]  # fmt: skip
-        yield where, row["index"].strip(), row[prompt_column], questions
+        yield row.where, row.id, row.prompt, questions
 
 
 def read_genai(source: QuestionFile, data: bytes) -> Entries:

@@ -1,7 +1,8 @@
 """What each benchmark asks, how answers are read, and how scores follow from them.
 
-Formulas are those of the public scripts; the wording is theirs where it is one sentence, and ours where theirs asks
-about a whole picture at once (TIIF, UniGenBench++). The protocol of a score says which.
+Formulas are those of the public scripts; the wording is theirs where it is one sentence. Where theirs asks about a
+whole picture at once (TIIF, UniGenBench++), it is ours, or that of a checkout (``published.py``). The protocol of a
+score says which.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ class PictureFolder(Config):
             digest: Digest of the pictures' content.
         """
         who = self.name or name
-        where = storage.name(self.uri.rstrip("/"))
+        where = storage.name(self.uri.rstrip("/!"))  # "!" ends the inside of an archive
         return f"pictures {f'of {who}, ' if who else ''}drawn elsewhere: {where} (digest {digest})"
 
     def content(self) -> str:

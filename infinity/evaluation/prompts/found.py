@@ -36,9 +36,14 @@ def in_folders(path: str) -> list[tuple[str, int]]:
 
 
 def in_folders_or_flat(path: str) -> list[tuple[str, int]]:
-    """Match ``<id>_<number>.png`` and ``<id>.png`` too; an id may itself end in a number."""
+    """Match ``<id>_<number>.png`` and ``<id>.png`` too; an id may itself end in a number.
+
+    Of TIIF-Bench's folders, ``<type>/<model>/short_description/<number>.png`` is prompt ``<type>/<number>``.
+    """
     if found := in_folders(path):
         return found
+    if tiif := re.fullmatch(rf"([^/]+)/(?:[^/]+/)?short_description/(\d+){_ENDING}", path):
+        return [(f"{tiif[1]}/{int(tiif[2])}", 0)]
     match = re.fullmatch(rf"((.+)_(\d+)|.+){_ENDING}", path)
     if match is None:
         return []
@@ -58,7 +63,7 @@ def locate(
     """Return the items with their pictures, in the order of the pictures' numbers.
 
     Where a folder has a ``metadata.jsonl``, its prompt decides which item the pictures belong to, not the folder's
-    name.
+    name. A file or folder that no id names may be named by its prompt, as T2I-CompBench's files are.
 
     Args:
         folder: Folder or table of pictures.
@@ -77,15 +82,16 @@ def locate(
     files = folder.files()
     pictures = {path: info for path, info in files.items() if is_picture(path)}
     renamed = _by_metadata(folder, files, known or items, same)
-    ids = {item.id for item in known or items}
-    by_item, unmatched = _matched(folder, sorted(pictures), layout, ids, renamed)
+    ids = {item.id: item.id for item in known or items}
+    by_item, unmatched = _matched(folder, sorted(pictures), layout, _by_prompt(known or items) | ids, renamed)
     # GenEval's generator writes a grid.png beside the samples.
     folders = {path.rpartition("/")[0] for path in unmatched}
     with_samples = {name for name in folders if by_item.get(renamed.get(name, name))}
     stray = [path for path in unmatched if path.rpartition("/")[0] not in with_samples]
     warn_of_unmatched(folder, stray, len(pictures))
     if not renamed:
-        _check_numbering(folder, {padded(name, ids, 1) for path in pictures for name, _ in layout(path)}, ids)
+        numbers = {padded(name, ids.keys(), 1) for path in pictures for name, _ in layout(path)}
+        _check_numbering(folder, numbers, ids.keys())
     _warn_of_further(folder, map(len, by_item.values()), most)
     samples = []
     for item in items:
@@ -95,14 +101,24 @@ def locate(
 
 
 def _matched(
-    folder: PictureFolder, paths: Sequence[str], layout: Layout, ids: Collection[str], renamed: Mapping[str, str]
+    folder: PictureFolder, paths: Sequence[str], layout: Layout, ids: Mapping[str, str], renamed: Mapping[str, str]
 ) -> tuple[dict[str, dict[int, str]], list[str]]:
-    """Return the paths of each item's pictures by their number, and the paths that belong to no item."""
+    """Return the paths of each item's pictures by their number, and the paths that belong to no item.
+
+    Args:
+        folder: Folder of the pictures, for errors.
+        paths: Paths of all pictures.
+        layout: Layout of the folder.
+        ids: Ids of the items, by id and by the prompts that only one of them has.
+        renamed: Ids of the items by folder, where metadata say so.
+    """
     by_item: dict[str, dict[int, str]] = {}
     unmatched: list[str] = []
+    own_ids = frozenset(ids.values())
     for path in paths:
-        places = [(renamed.get(name) or padded(name, ids), place) for name, place in layout(path)]
-        own = next((pair for pair in places if pair[0] in ids), None)
+        places = [(renamed.get(name) or padded(name, own_ids), place) for name, place in layout(path)]
+        named = [(ids.get(prompt_key(name.rpartition("/")[2]), ""), place) for name, place in layout(path)]
+        own = next((pair for pair in (*places, *named) if pair[0] in own_ids), None)
         if own is None:
             unmatched.append(path)
             continue
@@ -114,6 +130,18 @@ def _matched(
                 "of them out"
             )
     return by_item, unmatched
+
+
+def _by_prompt(items: Sequence[PromptItem]) -> dict[str, str]:
+    """Return ids by prompts that only one item has, as they are and with underscores for blanks."""
+    keys = [(each, item.id) for item in items for each in {*_names_of(item.prompt)}]
+    numbers = Counter(key for key, _ in keys)
+    return {key: item_id for key, item_id in keys if numbers[key] == 1}
+
+
+def _names_of(prompt: str) -> tuple[str, str]:
+    key = prompt_key(prompt)
+    return key, key.replace(" ", "_")
 
 
 def padded(name: str, ids: Collection[str], beyond: int = 0) -> str:

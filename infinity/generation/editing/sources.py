@@ -12,7 +12,7 @@ from torch import Tensor
 
 from infinity.bits import BitLabels
 from infinity.data.images.decoding import to_rgb
-from infinity.data.loading.batches import fit
+from infinity.data.images.fitting import fit
 from infinity.generation.generate import to_uint8
 from infinity.generation.pipeline import Pipeline
 from infinity.scales import nearest_aspect_ratio

@@ -15,7 +15,7 @@ from infinity import storage
 from infinity.bits import BitLabels
 from infinity.checkpoint import read_kind_and_config
 from infinity.data.images.decoding import to_rgb
-from infinity.data.loading.batches import fit
+from infinity.data.images.fitting import fit
 from infinity.generation.files.model_folder import model_folder
 from infinity.generation.watermark.key import WatermarkKey
 from infinity.generation.watermark.pattern import count_pairs

@@ -18,6 +18,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from infinity.jobs.cluster import ray_token
+from infinity.jobs.cluster.heap import HEAP
 from infinity.jobs.cluster.sessions import apart, own_handler
 from infinity.jobs.watching import ClusterLostError, answering, explained, own_processes, require_cluster, watched
 
@@ -47,6 +48,7 @@ LOCAL_ENVIRONMENT = {
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "600",
     # So long agents of a node look for a head that is gone before they end; that of a local Ray never comes back.
     "RAY_gcs_rpc_server_reconnect_timeout_s": "15",
+    **HEAP,
 }
 
 

@@ -12,8 +12,7 @@ from infinity import storage
 from infinity.data.dataset.manifest import Manifest
 from infinity.data.images.contact_sheet import compose_sheet
 from infinity.data.images.decoding import to_rgb
-from infinity.data.loading.augment import CENTRE
-from infinity.data.loading.batches import fit
+from infinity.data.images.fitting import CENTRE, fit
 from infinity.reporting.summary import DatasetSummary
 
 THUMBNAILS_FILE = "thumbnails.png"

@@ -16,6 +16,7 @@ from torch import Tensor
 from infinity.checkpoint import MAX_FILE_BYTES
 from infinity.config import Config
 from infinity.data.memory import status_bytes
+from infinity.jobs.cluster.heap import heap_of_workers
 from infinity.jobs.estimate.rehearsal import AnyTrainSpec, Load, Rehearsal, rehearse
 from infinity.jobs.estimate.tracing import Tracer, tracing
 from infinity.jobs.training.tokenizer import TrainTokenizerSpec
@@ -210,7 +211,7 @@ def calibrate(
     load = Load.of(spec, aspect_ratio=assumed.aspect_ratio, text_tokens=assumed.text_tokens)
     units = load.part_size if isinstance(spec, TrainTokenizerSpec) else spec.model.depth
     context = multiprocessing.get_context("spawn")
-    with context.Pool(1) as pool:
+    with heap_of_workers(), context.Pool(1) as pool:
         small, large = pool.apply(_run_reduced, (spec, load, tokenizer, units))
     per_unit = large.size - small.size
     wall, processor = (

@@ -18,6 +18,13 @@ ENDED = frozenset({"SUCCEEDED", "FAILED", "STOPPED"})
 
 NOT_FOUND = "status code 404"
 
+CONNECT_S = 10.0
+"""Longest time in seconds until a connection to the dashboard stands."""
+ANSWER_S = 15.0
+"""Longest time in seconds until the dashboard answers; a process that watches a job has to give signs of life."""
+FIRST_ANSWER_S = 30.0
+"""The same for the first question and for the start of a job, which may meet a busy machine."""
+
 
 class SubmissionError(RuntimeError):
     """A stage that ran as a Ray job could not be done; the message is for the user."""
@@ -99,7 +106,7 @@ class JobClient:
             job: Id of the job.
             command: Shell command.
             variables: Environment of the job; everybody who sees the dashboard reads it, so it holds no secret.
-            metadata: Texts that belong to the job.
+            metadata: Texts that belong to the job and tell it from every other one of this id.
             num_cpus: CPUs of the process that drives the stage, besides those of its workers.
         """
         options: dict[str, Any] = {
@@ -109,12 +116,15 @@ class JobClient:
             "metadata": dict(metadata),
             "entrypoint_num_cpus": num_cpus,
         }
+        self._client.answer_s = FIRST_ANSWER_S
         try:
             self._asked(lambda address: self._client.submit_job(**options))
         except (SubmissionError, ClusterLostError):  # the server fails, too, where two submit the same at once
-            if self.state(job) is not None:
-                return False
-            raise
+            if (state := self.state(job)) is None:
+                raise
+            return bool(state.metadata == metadata)  # the answer may have been lost where the job was not
+        finally:
+            self._client.answer_s = ANSWER_S
         return True
 
     def stop(self, job: str) -> None:
@@ -145,9 +155,18 @@ class JobClient:
 
 
 def _new_client(address: str) -> Any:
+    """Return Ray's client of jobs, with an end to every wait: of itself it waits for ever on a dashboard that hangs."""
     from ray.job_submission import JobSubmissionClient
 
-    return JobSubmissionClient(address)
+    class Client(JobSubmissionClient):  # type: ignore[misc]  # it comes without types
+        answer_s = FIRST_ANSWER_S
+
+        def _do_request(self, *arguments: Any, **options: Any) -> Any:
+            return super()._do_request(*arguments, timeout=(CONNECT_S, self.answer_s), **options)
+
+    client = Client(address)
+    client.answer_s = ANSWER_S
+    return client
 
 
 def _brief(error: Exception) -> str:

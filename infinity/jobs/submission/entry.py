@@ -24,7 +24,6 @@ from infinity.jobs.cluster.connection import connect
 from infinity.jobs.progress import Progress
 from infinity.jobs.registry import load_spec, run_spec
 from infinity.jobs.seconds import seconds_of
-from infinity.jobs.spec import JobSpec
 from infinity.jobs.submission.files import NOT_SEEN, JobFiles
 from infinity.logs import JsonLines, wants_json
 from infinity.training.learner import TrainingError
@@ -44,13 +43,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines() if wants_json() else logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
-    if (spec := _submitted(uri)) is None:
+    try:
+        spec = load_spec(uri)
+    except storage.FileMissingError as error:
+        logger.error("error: %s", error)
         return NOT_SEEN
+    except (ValueError, OSError) as error:
+        logger.error("error: %s", error)
+        return 1
     files = JobFiles.of(spec)
     unwatched = threading.Event()
     try:
         with watched(files, _end_for_want_of_a_watcher(files, mark, unwatched)), connect(os.environ.get("RAY_ADDRESS")):
-            run_spec(spec, progress=_ProgressWriter(files))
+            run_spec(spec, progress=_ProgressWriter(files, mark))
     except (ValueError, OSError, TrainingError, WorkersError) as error:
         logger.debug("the stage failed", exc_info=True)
         logger.error("error: %s", error)
@@ -58,15 +63,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _leave(files, mark, str(error), may_retry=isinstance(error, (ConnectionError, TimeoutError)))
         return 1
     return 0
-
-
-def _submitted(uri: str) -> JobSpec | None:
-    """Return the submitted spec; None where its file is not visible from here."""
-    try:
-        return load_spec(uri)
-    except storage.FileMissingError as error:
-        logger.error("error: %s", error)
-        return None
 
 
 def _leave(files: JobFiles, mark: str, error: str, *, may_retry: bool) -> None:
@@ -107,32 +103,35 @@ def watched(files: JobFiles, unwatched: Callable[[float], None]) -> Iterator[Non
 
 
 def _look_after(files: JobFiles, unwatched: Callable[[float], None], over: threading.Event, longest_s: float) -> None:
-    sign, heard_at = "", time.monotonic()
-    while not over.wait(min(LOOK_S, longest_s / 4)):
+    period_s = min(LOOK_S, longest_s / 4)
+    sign, silent_s, looked_at = "", 0.0, time.monotonic()
+    while not over.wait(period_s):
         try:
             now = files.watched()
         except storage.StorageError:  # nobody could give a sign there
-            heard_at = time.monotonic()
-            continue
-        if now != sign:
-            sign, heard_at = now, time.monotonic()
-        elif time.monotonic() - heard_at > longest_s:
-            unwatched(time.monotonic() - heard_at)
+            now = None
+        # A look that took long waited for the store, or the machine slept: nobody could give a sign then, either.
+        silent_s += min(time.monotonic() - looked_at, 2.0 * period_s)
+        looked_at = time.monotonic()
+        if now is None or now != sign:
+            sign, silent_s = now or sign, 0.0
+        elif silent_s > longest_s:
+            unwatched(silent_s)
             return
 
 
 class _ProgressWriter:
     """Writes progress for those who watch, now and then, and into the job's log."""
 
-    def __init__(self, files: JobFiles) -> None:
-        self._files, self._told_at = files, float("-inf")
+    def __init__(self, files: JobFiles, mark: str) -> None:
+        self._files, self._mark, self._told_at = files, mark, float("-inf")
 
     def __call__(self, progress: Progress) -> None:
         now = time.monotonic()
         if progress.fraction >= 1.0 or now - self._told_at >= TELL_S:
             self._told_at = now
             logger.info("%3.0f %%  %s", 100.0 * progress.fraction, progress.message)
-            self._files.tell(progress)
+            self._files.tell(self._mark, progress)
 
 
 if __name__ == "__main__":

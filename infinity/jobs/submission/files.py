@@ -58,15 +58,17 @@ class JobFiles:
         with suppress(storage.StorageError):
             storage.delete_tree(self.submission(mark))
 
-    def tell(self, progress: Progress) -> None:
-        """Write the progress of the job; called by the job."""
-        self._write(PROGRESS_FILE, {"fraction": progress.fraction, "message": progress.message})
+    def tell(self, mark: str, progress: Progress) -> None:
+        """Write the progress of the job of this submission; called by the job."""
+        self._write(PROGRESS_FILE, {"mark": mark, "fraction": progress.fraction, "message": progress.message})
 
-    def progress(self) -> Progress | None:
-        """Return the newest progress, if any was told."""
+    def progress(self, mark: str) -> Progress | None:
+        """Return the newest progress of the job of this submission, if it told any; that of an earlier job is none."""
         found = self._read(PROGRESS_FILE)
+        if found is None or found.get("mark") != mark:
+            return None
         try:
-            return None if found is None else Progress(float(found["fraction"]), str(found["message"]))
+            return Progress(float(found["fraction"]), str(found["message"]))
         except (KeyError, TypeError, ValueError):
             return None
 

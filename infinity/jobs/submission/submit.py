@@ -133,17 +133,9 @@ def _wait(
         ClusterLostError: The cluster does not answer, or does not know the job any more.
         StoppedError: This process was asked to end.
     """
-    heard_at, signed_at, told = time.monotonic(), float("-inf"), Progress(0.0, "")
+    heard_at, exchange = time.monotonic(), _Exchange(files, watcher.run, submitted.metadata.get("mark", ""), progress)
     while True:
-        if time.monotonic() - signed_at >= SIGN_S:
-            signed_at = time.monotonic()
-            with suppress(storage.StorageError):  # an outage of the store ends no watching
-                files.watch(watcher.run, time.time_ns())
-        with suppress(storage.StorageError):
-            now = files.progress()
-            if now is not None and now != told:
-                told = now
-                progress(Progress(min(now.fraction, 0.999), now.message))
+        exchange.take_turn()
         try:
             state, heard_at = client.state(job), time.monotonic()
         except ClusterLostError:
@@ -158,6 +150,39 @@ def _wait(
             _stop(client, job, watcher, submitted.metadata.get("run", ""))
 
 
+class _Exchange:
+    """Signs of life for the job, and its progress for the callback; a store that is away is waited for by nobody.
+
+    Args:
+        files: Files of the job.
+        run: Name of the run that watches.
+        mark: Mark of the submission whose progress is told.
+        progress: Callback for progress.
+    """
+
+    def __init__(self, files: JobFiles, run: str, mark: str, progress: ProgressSink) -> None:
+        self._files, self._run, self._mark, self._progress = files, run, mark, progress
+        self._signed_at, self._told, self._is_away = float("-inf"), Progress(0.0, ""), False
+
+    def take_turn(self) -> None:
+        """Give a sign of life if it is time, and tell the progress if it is new."""
+        try:
+            with storage.patient(0.0):  # who waits here hears of no cancel
+                if time.monotonic() - self._signed_at >= SIGN_S:
+                    self._signed_at = time.monotonic()
+                    self._files.watch(self._run, time.time_ns())
+                now = self._files.progress(self._mark)
+        except storage.StorageError as error:
+            if not self._is_away:
+                self._is_away = True
+                self._progress(Progress(self._told.fraction, f"its progress cannot be seen now ({error})"))
+            return
+        if now is not None and (now != self._told or self._is_away):
+            self._told = now
+            self._progress(Progress(min(now.fraction, 0.999), now.message))
+        self._is_away = False
+
+
 def _stop(client: JobClient, job: str, watcher: Watcher, submitter: str) -> None:
     """End the job if it is this run's, and raise.
 
@@ -166,13 +191,19 @@ def _stop(client: JobClient, job: str, watcher: Watcher, submitter: str) -> None
     """
     if submitter != watcher.run and not watcher.stops(submitter):
         raise StoppedError(f"asked to end; the Ray job {job} goes on for run {submitter}, which has started it")
-    client.stop(job)
     until = time.monotonic() + PATIENCE_S
-    while time.monotonic() < until:
-        state = client.state(job)
-        if state is None or state.is_over:
-            raise StoppedError(f"asked to end; the Ray job {job} has ended")
-        time.sleep(0.5)
+    try:
+        client.stop(job)
+        while time.monotonic() < until:
+            state = client.state(job)
+            if state is None or state.is_over:
+                raise StoppedError(f"asked to end; the Ray job {job} has ended")
+            time.sleep(0.5)
+    except ClusterLostError as error:
+        raise StoppedError(
+            f"asked to end; {error}; if the Ray job {job} lives, it stores its state and ends within a minute, since "
+            "nobody watches it"
+        ) from error
     raise StoppedError(f"asked to end; the Ray job {job} stores its state and ends within {STOP_S} s")
 
 

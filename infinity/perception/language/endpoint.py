@@ -104,8 +104,25 @@ class EndpointReply:
     version: str = ""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Instruction:
+    """A text that is sent as a published script sends it: before the picture, for a long reply.
+
+    Attributes:
+        text: The text.
+        system: Message of the system before it; empty for none.
+        temperature: Sampling temperature; None leaves it to the endpoint.
+        max_tokens: Largest number of tokens of the reply.
+    """
+
+    text: str
+    system: str = ""
+    temperature: float | None = None
+    max_tokens: int = 4096
+
+
 class Endpoint:
-    """An endpoint that answers questions about pictures at temperature 0.
+    """An endpoint that answers questions about pictures at temperature 0; instructions say their own temperature.
 
     Raises:
         EndpointError: The environment variable of the key is not set.
@@ -120,7 +137,7 @@ class Endpoint:
                 'it, or give "key_env": "" for an endpoint without a key'
             )
 
-    def ask(self, questions: Sequence[tuple[Picture, str]]) -> list[EndpointReply]:
+    def ask(self, questions: Sequence[tuple[Picture, str | Instruction]]) -> list[EndpointReply]:
         """Return a reply to every question, in order; questions without an answer have a gap.
 
         Raises:
@@ -133,7 +150,7 @@ class Endpoint:
         ):
             return list(pool.map(lambda asked: self._ask(client, *asked), questions))
 
-    def _ask(self, client: httpx.Client, picture: Picture, question: str) -> EndpointReply:
+    def _ask(self, client: httpx.Client, picture: Picture, question: str | Instruction) -> EndpointReply:
         body, reason = self._body(picture, question), ""
         for attempt in range(self.config.attempts):
             pause = min(_LONGEST_PAUSE_S, _PAUSE_S * 2.0**attempt)
@@ -171,18 +188,27 @@ class Endpoint:
                     raise httpx.DecodingError(f"an answer of more than {_MOST_BYTES} bytes")
             return response.status_code, data, _pause(response.headers.get("Retry-After"))
 
-    def _body(self, picture: Picture, question: str) -> bytes:
+    def _body(self, picture: Picture, question: str | Instruction) -> bytes:
         file = io.BytesIO()
         Image.fromarray(picture).save(file, format="PNG")
-        image = base64.b64encode(file.getvalue()).decode()
-        content = [
-            {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{image}"}},
-            {"type": "text", "text": question},
-        ]
+        data = base64.b64encode(file.getvalue()).decode()
+        image = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{data}"}}
+        if isinstance(question, Instruction):
+            return self._instruction(image, question)
+        content = [image, {"type": "text", "text": question}]
         about = {"temperature": 0, "max_tokens": self.config.max_tokens, "logprobs": True}
         return json.dumps({
             "model": self.config.model, "messages": [{"role": "user", "content": content}], **about,
             "top_logprobs": self.config.top_logprobs,
+        }).encode()  # fmt: skip
+
+    def _instruction(self, image: Mapping[str, Any], asked: Instruction) -> bytes:
+        system = [{"role": "system", "content": asked.system}] if asked.system else []
+        content = [{"type": "text", "text": asked.text}, image]
+        about = {} if asked.temperature is None else {"temperature": asked.temperature}
+        return json.dumps({
+            "model": self.config.model, "messages": [*system, {"role": "user", "content": content}],
+            "max_tokens": asked.max_tokens, **about,
         }).encode()  # fmt: skip
 
     def _read(self, data: bytes) -> EndpointReply:
@@ -205,7 +231,7 @@ class Endpoint:
                 return EndpointReply(gap="an empty answer", **about)
             tokens = {self._clean(token): p for token, p in _first_tokens(choice).items()}
             return EndpointReply(text=self._clean(text.strip()), tokens=tokens, **about)
-        except (ValueError, KeyError, IndexError, TypeError, AttributeError):
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError, RecursionError):
             return EndpointReply(gap=f"no chat completion: {self._shown(data)}", passing=True)
 
     def _clean(self, text: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from jaxtyping import UInt8
+from jinja2 import TemplateError
 
 from infinity.config import Config
 from infinity.perception.loading import check_complete, check_weights, explain
@@ -110,6 +111,41 @@ class Vqa:
         return [answers[place] for place in range(len(questions))]
 
     @torch.no_grad()
+    def follow(self, asked: Sequence[tuple[Picture, str]], system: str = "") -> list[str]:
+        """Return a reply to every picture and instruction, greedily; the instruction stands before the picture.
+
+        Args:
+            asked: Pictures and instructions.
+            system: Message of the system before each; empty for none.
+
+        Raises:
+            ValueError: The model is not an image-text-to-text model, or its chat template has no place for a system.
+        """
+        if self._kind in ("blip", "vilt"):
+            raise ValueError(
+                f"{self.config.model}: expected an image-text-to-text model, which follows instructions; a "
+                f"{self._kind} answers single questions"
+            )
+        replies: list[str] = []
+        for start in range(0, len(asked), self.config.batch_size):
+            batch = asked[start : start + self.config.batch_size]
+            prompts = [self._instruction(text, system) for _, text in batch]
+            replies += self._generated([picture for picture, _ in batch], prompts)
+        return replies
+
+    def _instruction(self, text: str, system: str) -> str:
+        user = [{"type": "text", "text": text}, {"type": "image"}]
+        before = [{"role": "system", "content": [{"type": "text", "text": system}]}] if system else []
+        try:
+            return str(
+                self._processor.apply_chat_template(
+                    [*before, {"role": "user", "content": user}], add_generation_prompt=True, tokenize=False
+                )
+            )
+        except TemplateError as error:
+            raise ValueError(f"{self.config.model}: its chat template takes no system message ({error})") from error
+
+    @torch.no_grad()
     def first_tokens(self, questions: Sequence[tuple[Picture, str]], wanted: Sequence[Sequence[str]]) -> list[Token]:
         """Return the likeliest first token of every answer, and the probability that a wanted text begins it.
 
@@ -170,22 +206,29 @@ class Vqa:
         return [str(text) for text in self._processor.batch_decode(generated, skip_special_tokens=True)]
 
     def _instructed(self, pictures: list[Picture], questions: list[str]) -> list[str]:
-        inputs = self._chat(pictures, questions)
+        return self._generated(pictures, [self._prompt(question) for question in questions])
+
+    def _generated(self, pictures: list[Picture], prompts: list[str]) -> list[str]:
+        inputs = self._prompted(pictures, prompts)
         generated = self._model.generate(**inputs, max_new_tokens=self.config.max_new_tokens, do_sample=False)
         new = generated[:, inputs["input_ids"].shape[1] :]
         return [str(text).strip() for text in self._processor.batch_decode(new, skip_special_tokens=True)]
 
     def _chat(self, pictures: list[Picture], questions: list[str]) -> Any:
         """Return the model's inputs for one picture and one instruction each, up to where the answer begins."""
-        texts = [
+        return self._prompted(pictures, [self._prompt(question) for question in questions])
+
+    def _prompt(self, question: str) -> str:
+        content = [{"type": "image"}, {"type": "text", "text": self._ask(question)}]
+        return str(
             self._processor.apply_chat_template(
-                [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": self._ask(question)}]}],
-                add_generation_prompt=True,
-                tokenize=False,
+                [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
             )
-            for question in questions
-        ]
-        return self._inputs(images=[[picture] for picture in pictures], text=texts, padding=True, return_tensors="pt")
+        )
+
+    def _prompted(self, pictures: list[Picture], prompts: list[str]) -> Any:
+        images = [[picture] for picture in pictures]
+        return self._inputs(images=images, text=prompts, padding=True, return_tensors="pt")
 
     def _inputs(self, **arguments: Any) -> Any:
         inputs = self._processor(**arguments).to(self._model.device)

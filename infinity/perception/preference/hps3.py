@@ -7,7 +7,6 @@ state at the token ``<|Reward|>`` into mean and deviation of the preference; the
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
@@ -24,6 +23,7 @@ from infinity.checkpoint import load_weights
 from infinity.config import Config, digest_of
 from infinity.perception.clip import Picture, rgb
 from infinity.perception.loading import build, explain, folder_digest, model_folder, read_tensors, shape_of
+from infinity.perception.script_texts import assigned_literals
 from infinity.storage.pinned import PinnedFile
 
 STANDARD = PinnedFile(uri="https://huggingface.co/MizzenAI/HPSv3/resolve/main/HPSv3.safetensors")
@@ -202,17 +202,8 @@ def read_instruction(config: Hps3Config) -> str:
         PinnedFileError: The download failed, or the checksum differs.
     """
     where = config.instruction.uri
-    try:
-        tree = ast.parse(config.instruction.read())
-    except (SyntaxError, ValueError) as error:
-        raise ValueError(f"{where}: expected the published Python file, found something else ({error})") from error
-    texts = {
-        target.id: node.value.value
-        for node in tree.body
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
-        for target in node.targets
-        if isinstance(target, ast.Name)
-    }
+    found = assigned_literals(config.instruction.read(), where)
+    texts = {name: text for name, text in found.items() if isinstance(text, str)}
     parts = [texts.get(name, "") for name in ("INSTRUCTION", "prompt_with_special_token")]
     text = "".join(parts)
     if _PLACE not in parts[0] or text.count(REWARD_TOKEN) != 1:

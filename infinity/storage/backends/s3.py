@@ -180,11 +180,17 @@ def read(uri: str, start: int, length: int | None) -> bytes:
 
 
 @patiently
-def size(uri: str) -> int:
-    """Return the size of an object in bytes."""
+def head(uri: str) -> tuple[int, str]:
+    """Return the size of an object in bytes, and its ETag."""
     bucket, key = split(uri)
     with explained("look at", uri):
-        return client().head_object(Bucket=bucket, Key=key)["ContentLength"]
+        found = client().head_object(Bucket=bucket, Key=key)
+        return found["ContentLength"], found["ETag"].strip('"')
+
+
+def size(uri: str) -> int:
+    """Return the size of an object in bytes."""
+    return head(uri)[0]
 
 
 @patiently

@@ -9,6 +9,7 @@ from flows.forms.judge_forms import JudgeForm, TextRenderingForm
 from flows.forms.parameters import EvaluationForm
 from infinity.evaluation.judge.answers import LocalJudge
 from infinity.evaluation.judge.benchmark import JudgeBenchmark
+from infinity.evaluation.judge.published import Checkout
 from infinity.evaluation.promotion.margins import GateConfig
 from infinity.evaluation.prompts.rewriting import RewriteFile
 from infinity.jobs.evaluation.spec import BENCHMARKS_OF_PICTURES, EvaluateSpec
@@ -70,6 +71,15 @@ def test_a_judge_changes_place_model_and_questions() -> None:
     (file,) = again.questions
     assert file.prompts is not None
     assert (again.suite, file.file.uri, file.prompts.uri, file.licence) == ("tiif", "/t.jsonl", "/p.txt", "MIT")
+
+
+def test_a_checkout_asks_in_the_published_wording_and_stays_where_the_box_is_empty() -> None:
+    before = LOCAL.model_copy(update={"suite": "tiif", "checkout": "/TIIF-Bench"}).change(None)
+    assert before.checkout == Checkout(uri="/TIIF-Bench")
+    assert JudgeForm(num_prompts=3).change(before).checkout == before.checkout
+    assert LOCAL.change(None).checkout is None
+    with pytest.raises(ValueError, match="expected one with tiif or unigenbench, got it with dsg"):
+        JudgeForm(checkout="/TIIF-Bench").change(LOCAL.change(None))
 
 
 @pytest.mark.parametrize(

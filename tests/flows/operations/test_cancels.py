@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import contextvars
+import logging
 import os
 import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from uuid import UUID
 
 import pytest
-from prefect import flow
+from prefect import flow, runtime
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
-from prefect.states import Cancelled, Cancelling, Completed, Running
+from prefect.exceptions import UnfinishedRun
+from prefect.flow_engine import flow_run_logger, run_flow
+from prefect.states import Cancelled, Cancelling, Completed, Failed, Running
 
 from flows.operations import cancels
 from flows.operations.cancels import explain_cancel, leave_last_word, of_the_silent
@@ -93,6 +97,38 @@ def test_what_the_flow_itself_said_stays(prefect_server: str, left: list[str]) -
         leave_last_word(str(run), f"tokenizer: asked to end; {GO_ON}")
     hook(run)
     assert left == [f"cancelled: tokenizer: asked to end; {GO_ON}"]
+
+
+@pytest.fixture
+def _engine_as_it_was() -> Iterator[None]:
+    yield
+    for name in cancels.ENGINE_LOGGERS:
+        logging.getLogger(name).removeFilter(cancels._without_trace)
+
+
+@flow(name="ends while it is cancelled")
+def ending() -> State:
+    """Is cancelled while it is at work, and says what it has stored."""
+    flow_run = runtime.flow_run.id
+    assert flow_run is not None
+    with get_client(sync_client=True) as client:
+        client.set_flow_run_state(UUID(flow_run), Cancelling(), force=True)
+    leave_last_word(flow_run, f"stored at step 3; {GO_ON}")
+    return Failed(message="stored at step 3")
+
+
+@pytest.mark.usefixtures("_engine_as_it_was")
+def test_the_log_of_a_cancelled_run_has_no_trace_of_the_engine(
+    prefect_server: str, left: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    with get_client(sync_client=True) as client:
+        run = client.create_flow_run(ending)
+    with pytest.raises(UnfinishedRun):
+        run_flow(ending, flow_run=run, error_logger=flow_run_logger(flow_run=run))
+    assert left == [f"cancelled: stored at step 3; {GO_ON}"]
+    assert "Traceback" not in caplog.text
+    logging.getLogger("prefect.engine").error("another error", exc_info=ValueError("of ours"))
+    assert "ValueError: of ours" in caplog.text
 
 
 @pytest.mark.parametrize("state", [Running(), Completed(), Cancelled()], ids=["running", "completed", "cancelled"])

@@ -19,6 +19,8 @@ from flows.stages.stage import StageResult, flow_body, run_stage
 from infinity.jobs import registry
 from infinity.jobs.progress import Progress, ProgressSink
 from infinity.jobs.spec import JobReport, JobSpec, begin, commit
+from infinity.jobs.submission.submit import StoppedError
+from infinity.jobs.watching import ClusterLostError, NoClusterError
 from tests.fixtures.limits import AGES_S
 
 pytestmark = [pytest.mark.prefect, pytest.mark.ray]
@@ -112,6 +114,48 @@ def test_a_stage_out_of_reach_is_tried_again(
     monkeypatch.setattr(stage_module._run_job, "retry_delay_seconds", [0, 0])
     assert _flow(str(tmp_path)).report == CountReport(number=3)
     assert len(calls) == 3
+
+
+def test_a_cluster_that_starts_again_may_take_longer_than_one_retry(
+    use_job: Callable[[Run], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage_module._run_job, "retry_delay_seconds", [0, 0])
+    errors: list[Exception] = [ClusterLostError("not answered for 40 s"), NoClusterError("no Ray cluster answers")]
+
+    def back_at_last(spec: CountSpec, *, progress: ProgressSink) -> CountReport:
+        if errors:
+            raise errors.pop(0)
+        return _count(spec, progress=progress)
+
+    use_job(back_at_last)
+    assert _flow(str(tmp_path)) == StageResult(CountReport(number=3), was_done=False)
+
+
+def test_an_address_that_never_answered_is_not_asked_again(use_job: Callable[[Run], None], tmp_path: Path) -> None:
+    asked: list[None] = []
+
+    def nobody(spec: CountSpec, *, progress: ProgressSink) -> CountReport:
+        asked.append(None)
+        raise NoClusterError("no Ray cluster answers at head:6379")
+
+    use_job(nobody)
+    state = _flow(str(tmp_path), return_state=True)
+    assert state.is_failed()
+    assert state.message == "count: no Ray cluster answers at head:6379"
+    assert len(asked) == 1
+
+
+def test_a_stage_that_was_stopped_as_a_job_says_how_it_goes_on(use_job: Callable[[Run], None], tmp_path: Path) -> None:
+    def stopped(spec: CountSpec, *, progress: ProgressSink) -> CountReport:
+        raise StoppedError("asked to end; the Ray job infinity-count-1 has ended")
+
+    use_job(stopped)
+    state = _flow(str(tmp_path), return_state=True)
+    assert state.is_failed()
+    assert state.message == (
+        "count: asked to end; the Ray job infinity-count-1 has ended; what is finished of it is kept; "
+        "start the same again to go on"
+    )
 
 
 def test_a_fault_of_ours_keeps_its_trace_in_the_log(

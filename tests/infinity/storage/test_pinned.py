@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from infinity.storage import StorageError, write_bytes
+from infinity.storage import pinned as pinned_module
 from infinity.storage.pinned import PinnedFile, PinnedFileError, git_blob_id
 
 DATA = "schön\n".encode()
@@ -48,20 +49,6 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
         PinnedFile(uri=str(tmp_path / "nowhere")).read()
 
 
-def test_web_is_asked_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    asked: list[str] = []
-
-    def get(url: str, **options: object) -> httpx.Response:
-        asked.append(url)
-        return httpx.Response(200, content=DATA, request=httpx.Request("GET", url))
-
-    monkeypatch.setattr(httpx, "get", get)
-    pinned = PinnedFile(uri="https://example.org/a/data.txt", sha256=hashlib.sha256(DATA).hexdigest())
-    assert pinned.read() == pinned.read() == DATA
-    assert asked == ["https://example.org/a/data.txt"]
-
-
 @pytest.fixture
 def web(tmp_path: Path) -> Iterator[tuple[str, list[str]]]:
     """Address of a server that has one file, and what it was asked for."""
@@ -84,6 +71,40 @@ def web(tmp_path: Path) -> Iterator[tuple[str, list[str]]]:
     server.shutdown()
     thread.join()
     server.server_close()
+
+
+def test_web_is_asked_once(web: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    pinned = PinnedFile(uri=f"{web[0]}/a/data.txt", sha256=SHA256)
+    assert pinned.read() == pinned.read() == DATA
+    assert web[1] == ["/a/data.txt"]
+
+
+@pytest.mark.parametrize(
+    ("limit", "value", "words"),
+    [
+        ("MAX_WEB_BYTES", len(DATA) - 1, f"more than {len(DATA) - 1} bytes"),
+        ("MAX_WEB_S", -1.0, f"{len(DATA)} bytes in"),
+    ],
+)
+def test_an_answer_that_is_too_large_or_too_slow_is_refused_in_a_sentence(
+    web: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, limit: str, value: float, words: str
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(pinned_module, limit, value)
+    with pytest.raises(PinnedFileError, match=f"{words}.*; fetch the file elsewhere and give its path"):
+        PinnedFile(uri=f"{web[0]}/a/data.txt").read()
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize("uri", ["http://[::1", "http://", "https://exa mple", "http://a:99999999/x"])
+def test_an_address_that_is_none_is_refused_in_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, uri: str
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for read in (PinnedFile(uri=uri).read, PinnedFile(uri=uri).fetch):
+        with pytest.raises((PinnedFileError, StorageError)):
+            read()
 
 
 def test_a_large_file_is_fetched_once_and_leaves_no_draft(
@@ -126,15 +147,15 @@ def test_a_local_file_is_used_where_it_lies_and_one_of_a_bucket_is_copied(
 def test_no_download_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
 
-    def get(url: str, **options: object) -> httpx.Response:
+    def stream(method: str, url: str, **options: object) -> None:
         raise httpx.ConnectError("no route")
 
-    monkeypatch.setattr(httpx, "get", get)
+    monkeypatch.setattr(httpx, "stream", stream)
     with pytest.raises(PinnedFileError, match=r"no download \(no route\); fetch the file elsewhere"):
         PinnedFile(uri="https://example.org/data.txt").read()
 
 
-@pytest.mark.parametrize("changes", [{"uri": " "}, {"sha256": "ABC"}, {"git_blob": "12"}])
+@pytest.mark.parametrize("changes", [{"uri": " "}, {"uri": "http://\0"}, {"sha256": "ABC"}, {"git_blob": "12"}])
 def test_ill_formed_pins_are_refused(changes: dict[str, str]) -> None:
     with pytest.raises(ValueError, match="expected"):
         PinnedFile(**{"uri": "x", **changes})

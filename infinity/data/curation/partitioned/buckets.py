@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -67,7 +68,7 @@ def read_bucket(uris: Iterable[str], bucket: int = 0, columns: Sequence[str] | N
 
 
 def _read_one(uri: str, bucket: int, columns: Sequence[str] | None) -> pa.Table:
-    with pq.ParquetFile(RangeReader(uri, _BLOCK_BYTES)) as file:
+    with _explained(uri), pq.ParquetFile(RangeReader(uri, _BLOCK_BYTES)) as file:
         schema = file.schema_arrow
         present: list[int] = json.loads(schema.metadata[_BUCKETS])
         names = schema.names if columns is None else list(columns)
@@ -75,7 +76,21 @@ def _read_one(uri: str, bucket: int, columns: Sequence[str] | None) -> pa.Table:
             found = file.read_row_group(present.index(bucket), columns=names, use_threads=False)
         else:
             found = schema.empty_table().select(names)
-    return found.select(names).replace_schema_metadata(None)
+        return found.select(names).replace_schema_metadata(None)
+
+
+@contextmanager
+def _explained(uri: str) -> Iterator[None]:
+    """Turn what a damaged file raises into a sentence: the file was written whole, so the disk has changed it."""
+    try:
+        yield
+    except storage.StorageError:
+        raise
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
+        raise storage.StorageError(
+            f"{uri}: expected a file that this decision wrote, found a damaged one ({type(error).__name__}: {error}); "
+            "delete it and run the command again"
+        ) from error
 
 
 def read_told(uri: str) -> dict[str, Any] | None:
@@ -85,7 +100,7 @@ def read_told(uri: str) -> dict[str, Any] | None:
         StorageError: The file cannot be read.
     """
     try:
-        with pq.ParquetFile(RangeReader(uri, _BLOCK_BYTES)) as file:
+        with _explained(uri), pq.ParquetFile(RangeReader(uri, _BLOCK_BYTES)) as file:
             return dict(json.loads(file.schema_arrow.metadata[_TOLD]))
     except storage.FileMissingError:
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -89,5 +90,19 @@ def test_a_name_that_would_change_what_is_around_it_is_refused(tmp_path: Path, n
 
 def test_a_file_that_is_no_table_is_refused_before_anything_is_read(tmp_path: Path) -> None:
     picture(tmp_path / "flux.png")
-    with pytest.raises(ValueError, match="expected a folder or a table"):
+    with pytest.raises(ValueError, match=r"expected a folder, a \.zip or a table"):
         made([], str(tmp_path / "flux.png"), clip_score={})
+
+
+def test_an_archive_of_pictures_is_scored_like_a_folder_and_names_the_model(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "flux.zip", "w") as file:
+        file.writestr("geneval/00000/samples/0.png", b"x")
+    (spec,) = made([], str(tmp_path / "flux.zip"), geneval={}, clip_score={})
+    assert spec["geneval"]["pictures"]["uri"] == f"zip://{tmp_path}/flux.zip!/geneval"
+    assert spec["clip_score"]["pictures"]["uri"] == f"zip://{tmp_path}/flux.zip!"
+    assert spec["pictures_of"] == "flux"
+    (spec,) = made([], str(tmp_path / "flux.zip"), "mine", clip_score={})
+    assert spec["pictures_of"] == "mine"
+    (tmp_path / "flux.rar").write_bytes(b"x")
+    with pytest.raises(ValueError, match=r"expected a folder, a \.zip or a table"):
+        made([], str(tmp_path / "flux.rar"), clip_score={})

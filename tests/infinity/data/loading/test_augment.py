@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from infinity.data.images.fitting import fit
 from infinity.data.loading.augment import CENTRE, AugmentConfig, Placement
-from infinity.data.loading.batches import fit
 
 
 def test_nothing_is_drawn_by_default() -> None:

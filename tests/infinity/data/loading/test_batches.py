@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
 from infinity import storage
 from infinity.data.dataset.manifest import Manifest
-from infinity.data.loading.batches import BatchPlan, ImageCache, fit, load_images
+from infinity.data.loading.batches import BatchPlan, ImageCache, load_images
 from infinity.data.loading.draws import key_of, uniform_at
 from tests.fixtures.pictures_on_disk import encoded, noise
 from tests.infinity.data.dataset.test_manifest import manifest
@@ -108,24 +107,6 @@ def test_pictures_in_s3_equal_local_ones(pictures: Manifest, s3_server: str) -> 
     np.testing.assert_array_equal(
         load_images(_pictures(s3_server), rows, (16, 24)), load_images(pictures, rows, (16, 24))
     )
-
-
-@settings(max_examples=60)
-@given(st.integers(1, 70), st.integers(1, 70), st.integers(1, 40), st.integers(1, 40))
-def test_fitted_picture_has_the_size_and_stays_centred(height: int, width: int, rows: int, columns: int) -> None:
-    ramp = np.broadcast_to(np.linspace(0, 255, width, dtype=np.uint8)[None, :, None], (height, width, 3))
-    fitted = fit(Image.fromarray(np.ascontiguousarray(ramp)), (rows, columns))
-    assert fitted.shape == (rows, columns, 3)
-    mirrored = fit(Image.fromarray(np.ascontiguousarray(ramp[:, ::-1])), (rows, columns))
-    assert np.abs(fitted[:, ::-1].astype(int) - mirrored).max() <= 2
-
-
-def test_fitted_picture_covers_the_frame_and_loses_only_the_long_side() -> None:
-    image = np.zeros((20, 40, 3), np.uint8)
-    image[:, 10:30] = 255  # exactly the centre square
-    assert (fit(Image.fromarray(image), (20, 20)) == 255).all()
-    assert (fit(Image.fromarray(image), (10, 10))[:, 3:-3] == 255).all()
-    assert (fit(Image.fromarray(np.full((7, 9, 3), 80, np.uint8)), (64, 32)) == 80).all()
 
 
 def test_cache_gives_back_what_was_kept_and_forgets_the_least_recently_used() -> None:

@@ -110,10 +110,10 @@ def test_something_else_than_weights_is_refused(tmp_path: Path) -> None:
 
 
 def test_missing_download_names_the_way_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def refuse(url: str, **kwargs: Any) -> None:
+    def refuse(method: str, url: str, **kwargs: Any) -> None:
         raise httpx.ConnectError("no route to host")
 
-    monkeypatch.setattr(httpx, "get", refuse)
+    monkeypatch.setattr(httpx, "stream", refuse)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     with pytest.raises(WeightsError, match="give its path instead"):
         load_inception(InceptionWeights())

@@ -335,3 +335,48 @@ def test_equal_prompts_share_the_rows_of_a_table_in_its_order(tmp_path: Path, ca
         ["0.png"],
         ["2.png"],
     ]
+
+
+def placed(root: Path, items: list[PromptItem], number: int = 1) -> list[list[str]]:
+    samples = locate(PictureFolder(uri=str(root)), items, number, layout=in_folders_or_flat, most=number)
+    return [names(sample) for sample in samples]
+
+
+def test_files_that_are_named_by_their_prompts_are_found_as_t2i_compbench_writes_them(tmp_path: Path) -> None:
+    prompts = ["a red cup, and a dog", "a cup", "caf\u00e9", "twice", "twice", "3"]
+    items = [PromptItem(id=f"{n:05d}", prompt=prompt) for n, prompt in enumerate(prompts)]
+    files = [
+        "a red cup, and a dog_000000.png",
+        "a red cup, and a dog_000001.png",
+        "a cup_000010.jpg",
+        "a cup_000002.png",
+    ]
+    for file in (*files, "cafe\u0301_000000.webp", "twice_000000.png", "nothing like this_000000.png"):
+        save(tmp_path / "samples" / file)
+    missing = "no such file"
+    assert placed(tmp_path, items, 2) == [
+        [f"samples/{name}" for name in files[:2]],
+        [f"samples/{name}" for name in files[:1:-1]],
+        ["samples/cafe\u0301_000000.webp", missing],
+        *[[missing, missing]] * 3,
+    ]
+
+
+def test_the_folders_of_tiif_bench_are_found_and_two_models_in_them_are_an_error(tmp_path: Path) -> None:
+    items = [PromptItem(id=f"{kind}/{n}", prompt=f"{kind} {n}") for kind in ("text", "color+2d") for n in range(2)]
+    files = [f"{kind}/flux/{which}_description/{n}.png" for kind in ("text", "color+2d") for which in ("long", "short")
+             for n in range(2)]  # fmt: skip
+    for file in files:
+        save(tmp_path / file)
+    assert placed(tmp_path, items) == [[file] for file in files if "short" in file]
+    save(tmp_path / "text/sdxl/short_description/0.png")
+    with pytest.raises(PictureError, match=r"expected one picture 0 of text/0, found text/flux.* and text/sdxl"):
+        placed(tmp_path, items)
+
+
+def test_underscores_stand_for_blanks_in_names_unless_two_prompts_differ_in_them_alone(tmp_path: Path) -> None:
+    prompts = ["a red cup", "two dogs", "two_dogs"]
+    items = [PromptItem(id=f"{n:05d}", prompt=prompt) for n, prompt in enumerate(prompts)]
+    for name in ("a_red_cup_000001", "two_dogs_000001", "two dogs_000001"):
+        save(tmp_path / f"{name}.png")
+    assert placed(tmp_path, items) == [["a_red_cup_000001.png"], ["two dogs_000001.png"], ["no such file"]]

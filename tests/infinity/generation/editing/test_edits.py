@@ -11,7 +11,7 @@ from PIL import Image
 from torch import nn
 
 from infinity.bits import BitLabels
-from infinity.data.loading.batches import fit
+from infinity.data.images.fitting import fit
 from infinity.generation.editing.edits import draw_edit, inpainting, recorded, variation
 from infinity.generation.editing.masks import decoder_reach, pixel_mask, reached_pixels, redrawn_tokens
 from infinity.generation.editing.records import edit_record, recorded_bits

@@ -15,6 +15,7 @@ import pytest
 
 from infinity.jobs.cluster import ray_token
 from infinity.jobs.cluster.connection import MAX_FOLDER_LENGTH, connect, short_temporary_folder
+from infinity.jobs.cluster.heap import HEAP
 from tests.fixtures.limits import AGES_S
 from tests.fixtures.sockets import commands, listening_addresses, processes_with
 
@@ -59,6 +60,7 @@ with connect(num_cpus=1, dashboard=True):
         "token": open(path).read(),
         "mode": oct(stat.S_IMODE(os.stat(path).st_mode)),
         "worker": ray.get(ray.remote(lambda: os.environ["RAY_AUTH_MODE"]).remote()),
+        "heap": ray.get(ray.remote(lambda: os.environ["GLIBC_TUNABLES"]).remote()),
         "found by a worker": ray.get(ray.remote(find).remote()),
     }), flush=True)
     sys.stdin.readline()
@@ -147,6 +149,11 @@ def test_every_process_of_a_local_ray_listens_on_loopback_alone(host: Host) -> N
 @pytest.mark.ray
 def test_a_worker_that_looks_for_any_ray_finds_its_own(host: Host) -> None:
     assert host.said["found by a worker"] == host.said["address"]  # whatever else runs, or ran, on the machine
+
+
+@pytest.mark.ray
+def test_workers_have_the_heap_of_trainings(host: Host) -> None:
+    assert host.said["heap"] == os.environ.get("GLIBC_TUNABLES", HEAP["GLIBC_TUNABLES"])  # a user's own setting stays
 
 
 @pytest.mark.ray

@@ -169,3 +169,21 @@ def test_a_key_that_is_not_set_is_named_by_its_variable(monkeypatch: pytest.Monk
     with endpoint() as (url, asked):
         Endpoint(config(url, key_env="")).ask([(PICTURE, "x?")])
     assert "Authorization" not in asked[0]["headers"]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"choices": ' + b"[" * 10**5 + b"]" * 10**5 + b"}",
+        b'{"choices": [{"message": {"content": "yes"}}], "usage": {"prompt_tokens": 1e999}}',
+        b'{"choices": [{"message": {"content": "yes"}, "logprobs": {"content": [{"top_logprobs": [{"token": "yes", '
+        b'"logprob": -1' + b"0" * 400 + b"}]}]}}]}",
+    ],
+    ids=["nested", "infinite count", "endless logarithm"],
+)
+def test_numbers_and_depths_beyond_all_measure_are_gaps(data: bytes) -> None:
+    with endpoint(lambda handler, question, picture: handler.send(data)) as (url, _):
+        (reply,) = Endpoint(config(url, attempts=1)).ask([(PICTURE, "x?")])
+    assert (reply.text, reply.passing) == (None, True)
+    assert reply.gap is not None
+    assert reply.gap.startswith("no chat completion")

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from infinity import storage
@@ -67,3 +68,18 @@ def test_equal_checksums_share_a_bucket_and_buckets_are_evenly_full() -> None:
     buckets = by_checksum(pa.chunked_array([pa.array(sums, pa.binary(32)), pa.array(sums[:9], pa.binary(32))]), 8)
     assert (buckets[4000:] == buckets[:9]).all()
     assert np.bincount(buckets[:4000], minlength=8).min() > 400
+
+
+def test_a_file_that_the_disk_has_changed_is_named_in_a_sentence(tmp_path: Path) -> None:
+    uri, rows = str(tmp_path / "rows.parquet"), pa.table({"row": list(range(9))})
+    write_buckets(uri, rows, np.arange(9) % 3, {"rows": 9})
+    data = (tmp_path / "rows.parquet").read_bytes()
+    for content in (data[:-9], b"", data[:40], data[:-8] + b"\xff" * 4 + b"PAR1"):
+        (tmp_path / "rows.parquet").write_bytes(content)
+        for read in (lambda: read_told(uri), lambda: read_bucket([uri], 1)):
+            with pytest.raises(storage.StorageError, match="expected a file that this decision wrote, found a damaged"):
+                read()
+    pq.write_table(rows, uri)
+    for read in (lambda: read_told(uri), lambda: read_bucket([uri])):
+        with pytest.raises(storage.StorageError, match="delete it and run the command again"):
+            read()
