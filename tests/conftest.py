@@ -25,6 +25,7 @@ os.environ.update(
     {
         "OMP_NUM_THREADS": "1",
         "MKL_NUM_THREADS": "1",
+        "GOMP_SPINCOUNT": "0",  # lanes share the cores: threads of a training that wait for one another must not spin
         "TOKENIZERS_PARALLELISM": "false",
         "HF_HUB_OFFLINE": "1",
         "PREFECT_HOME": str(SESSION_FOLDER / "prefect"),

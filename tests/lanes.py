@@ -1,8 +1,8 @@
 """The test suite in several processes at once: ``python -m tests.lanes [--lanes N] [options of pytest]``.
 
 Every process collects all tests and takes file by file from a shared list, so that none waits for another one's slow
-file. The tests of ``tests/flows`` go together, since they share one run on one Prefect server. Each process has its own
-Ray, servers and folders, as two people on one machine have.
+file. The tests of ``tests/flows`` and all others that need a Prefect server go together: they share one server and one
+run on it. Each process has its own Ray, servers and folders, as two people on one machine have.
 
 Up to three tests that failed are run once more, alone. A test that then passes is *unsteady*: it is named at the end,
 and the run counts as passed. A test that fails twice is a failure, and so are more than three that fail. ``--once``
@@ -16,7 +16,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from itertools import groupby
 from pathlib import Path
 
 import pytest
@@ -24,7 +23,9 @@ import pytest
 CLAIMS = "INFINITY_TEST_CLAIMS"
 """Names the folder in which a process claims a file by creating a mark."""
 
-TOGETHER = "tests/flows/"
+TOGETHER, SERVER = "tests/flows/", "prefect_stack"
+"""Folder whose tests share one run, and the fixture of the Prefect server on which it is; one process starts both."""
+
 DEFAULT_LANES = 2
 MOST_SECOND_TRIES = 3
 
@@ -35,15 +36,20 @@ CHOSEN = "chosen"
 """File in the folder of the claims: the ids of the only tests to run; absent for all."""
 
 
-def unit_of(item: pytest.Item) -> str:
-    """Return the name of what one process takes as a whole: the file of a test, or the folder that goes together."""
-    file = item.nodeid.partition("::")[0]
-    return TOGETHER if file.startswith(TOGETHER) else file
+def units_of(items: list[pytest.Item]) -> dict[str, list[pytest.Item]]:
+    """Return the tests that one process takes as a whole: those of a file, or all that need the Prefect server."""
+    files = [item.nodeid.partition("::")[0] for item in items]
+    with_server = {file for file, item in zip(files, items, strict=True) if SERVER in getattr(item, "fixturenames", ())}
+    units: dict[str, list[pytest.Item]] = {}
+    for file, item in zip(files, items, strict=True):
+        together = file in with_server or file.startswith(TOGETHER)
+        units.setdefault(TOGETHER if together else file, []).append(item)
+    return units
 
 
 def claimed(items: list[pytest.Item], folder: Path) -> Iterator[pytest.Item]:
     """Yield the tests of the units that this process claims before any other one does."""
-    for unit, tests in groupby(items, key=unit_of):
+    for unit, tests in units_of(items).items():
         try:
             (folder / unit.replace("/", "-")).touch(exist_ok=False)
         except FileExistsError:

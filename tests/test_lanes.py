@@ -5,10 +5,11 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.lanes import verdict
+from tests.lanes import TOGETHER, units_of, verdict
 
 REPOSITORY = Path(__file__).parents[1]
 CONFTEST = """import os
@@ -17,6 +18,9 @@ from tests.lanes import CLAIMS, Lane
 def pytest_configure(config):
     config.pluginmanager.register(Lane(Path(os.environ.pop(CLAIMS))), "lane")
 """
+PLAIN = {**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+"""Environment of the runs: their tests need no plugin, whose imports take most of a run."""
+
 TEST = """import os, pytest
 from pathlib import Path
 @pytest.mark.parametrize("number", range(3))
@@ -46,8 +50,7 @@ def lanes(folder: Path, test: str, *options: str) -> tuple[subprocess.CompletedP
     (folder / "conftest.py").write_text(CONFTEST)
     (folder / "test_one.py").write_text(test)
     command = [sys.executable, "-m", "tests.lanes", *options, "-q", "-p", "no:cacheprovider", str(folder)]
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(command, cwd=REPOSITORY, env=PLAIN, capture_output=True, text=True, timeout=600)
     return done, (folder / "ran").read_text().splitlines()
 
 
@@ -67,8 +70,7 @@ def test_every_test_runs_once_a_file_stays_together_and_a_failure_counts(tmp_pat
         "no:cacheprovider",
         str(tmp_path),
     ]
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(command, cwd=REPOSITORY, env=PLAIN, capture_output=True, text=True, timeout=600)
     assert done.returncode == 1, done.stdout + done.stderr
     ran = [line.split() for line in (tmp_path / "ran").read_text().splitlines()]
     assert sorted((name, number) for name, number, _ in ran) == [
@@ -101,6 +103,22 @@ def test_many_failures_and_a_run_that_asks_for_it_get_no_second_try(tmp_path: Pa
     assert lanes(tmp_path / "many", many)[1].count("it") == 1
     done, ran = lanes(tmp_path / "once", SECOND.replace("FAILS", "count == 1"), "--once")
     assert (done.returncode, ran.count("it")) == (1, 1)
+
+
+def test_files_that_need_the_server_go_together_and_all_others_alone() -> None:
+    class Item:
+        def __init__(self, file: str, name: str, *fixtures: str) -> None:
+            self.nodeid, self.fixturenames = f"{file}::{name}", fixtures
+
+    items: list[Any] = [
+        Item("tests/a.py", "one"),
+        Item("tests/flows/b.py", "two"),
+        Item("tests/infra/c.py", "three"),
+        Item("tests/infra/c.py", "four", "prefect_server", "prefect_stack"),
+        Item("tests/infra/d.py", "five", "tmp_path"),
+    ]
+    units = {unit: [item.nodeid.partition("::")[2] for item in tests] for unit, tests in units_of(items).items()}
+    assert units == {"tests/a.py": ["one"], TOGETHER: ["two", "three", "four"], "tests/infra/d.py": ["five"]}
 
 
 @pytest.mark.parametrize(

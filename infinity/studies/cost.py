@@ -13,7 +13,7 @@ import torch
 from infinity.config import digest_of
 from infinity.jobs.cluster.connection import is_in_process
 from infinity.jobs.dataset.build import BuildDatasetSpec
-from infinity.jobs.estimate.estimate import Assumptions, calibrate, estimate
+from infinity.jobs.estimate.estimate import calibrate, seconds_at
 from infinity.jobs.evaluation.spec import EvaluateSpec
 from infinity.jobs.spec import JobSpec, is_done
 from infinity.jobs.training.tokenizer import TrainTokenizerSpec
@@ -114,9 +114,7 @@ class CostModel:
         if self.flops_per_s is None:
             timed = calibrate(job.replace(workers=job.workers.replace(use_gpu=False)), tokenizer=shape)
             return timed.processor_seconds / job.workers.threads
-        found = estimate(job, Assumptions(flops_per_s=self.flops_per_s), tokenizer=shape).seconds_per_step
-        assert found is not None
-        return found
+        return seconds_at(job, self.flops_per_s)
 
     def _evaluation_s(self, job: EvaluateSpec, cell: Cell) -> float:
         """Return the seconds of drawing and scoring: passes of the transformer at the speed of its training."""

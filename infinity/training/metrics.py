@@ -12,7 +12,6 @@ from typing import Self
 
 from infinity import storage
 from infinity.training.state import MetricRow
-from infinity.training.tensorboard_file import TensorBoardFile
 
 METRICS_FILE, TENSORBOARD_FOLDER = "metrics.jsonl", "tensorboard"
 
@@ -36,6 +35,8 @@ class MetricsWriter:
         self._period_s, self._written_at = period_s, -period_s
         self._history: Sequence[MetricRow] = ()
         local = storage.local_path(self._target)
+        from infinity.training.tensorboard_file import TensorBoardFile  # slow to import, and most processes write none
+
         # TensorBoard's writer appends to a local file; for S3 it is uploaded at the end.
         self._temporary = tempfile.TemporaryDirectory(prefix="tensorboard-") if local is None else None
         self._folder = local or Path(self._temporary.name if self._temporary else "")

@@ -222,20 +222,26 @@ def test_a_tokenizer_goes_out_and_comes_back_bit_for_bit(tmp_path: Path) -> None
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
-def test_drawings_of_other_settings_prompts_and_seeds_stand_beside_each_other(model: Path, tmp_path: Path) -> None:
-    for prompt in ("красный", "赤い立方体", "!?", "a cube", "A cube!"):
-        for options in ((), ("--guidance", "5"), ("--seed", 3), ("--temperature", "0.2"), ("--aspect-ratio", 2)):
-            code, output = run("generate", "-c", model, "-p", prompt, "-o", tmp_path, *options)
-            assert code == 0, output
+def test_drawings_of_other_settings_prompts_and_seeds_stand_beside_each_other(
+    model: Path, tmp_path: Path, exhaustive: bool
+) -> None:
+    """Every prompt without options, and every option with one prompt; each with each where all cases run."""
+    prompts = ("красный", "赤い立方体", "!?", "a cube", "A cube!")
+    choices: dict[tuple[object, ...], tuple[object, ...]] = {
+        (): (3.0, 0, 1.0, (8, 8)),
+        ("--guidance", "5"): (5.0, 0, 1.0, (8, 8)),
+        ("--seed", 3): (3.0, 3, 1.0, (8, 8)),
+        ("--temperature", "0.2"): (3.0, 0, 0.2, (8, 8)),
+        ("--aspect-ratio", 2): (3.0, 0, 1.0, (6, 12)),
+    }
+    cases = [(p, c) for p in prompts for c in choices if exhaustive or p == prompts[0] or c == ()]
+    for prompt, options in cases:
+        code, output = run("generate", "-c", model, "-p", prompt, "-o", tmp_path, *options)
+        assert code == 0, output
     files = list(tmp_path.iterdir())
     settings = [read_drawing(path) for path in files]
-    assert len(files) == 25
+    assert len(files) == len(cases)
     assert {(each.prompt, each.guidance, each.seed, each.temperature, each.size) for each in settings} == {
-        (prompt, guidance, seed, temperature, size)
-        for prompt in ("красный", "赤い立方体", "!?", "a cube", "A cube!")
-        for guidance, seed, temperature, size in (
-            (3.0, 0, 1.0, (8, 8)), (5.0, 0, 1.0, (8, 8)), (3.0, 3, 1.0, (8, 8)), (3.0, 0, 0.2, (8, 8)),
-            (3.0, 0, 1.0, (6, 12)),
-        )
-    }  # fmt: skip
+        (prompt, *choices[options]) for prompt, options in cases
+    }
     assert {each.model for each in settings} == {(model / "COMMITTED").read_text().strip()}

@@ -163,8 +163,7 @@ def estimate(
     saving = host + stored + 2 * min(stored, MAX_FILE_BYTES)
     seconds = calibration.seconds_per_step if calibration is not None else None
     if assumed.flops_per_s is not None:
-        recomputed = 4 / 3 if getattr(spec, "recompute", False) else 1.0
-        seconds = recomputed * flops / spec.workers.num_workers / assumed.flops_per_s
+        seconds = _seconds_at(spec, flops, assumed.flops_per_s)
     base = calibration.process + int((calibration.heap - 1) * peak) if calibration is not None else 0
     return Estimate(
         **kept,
@@ -177,6 +176,26 @@ def estimate(
         flops_per_step=flops,
         num_steps=spec.loop.num_steps,
     )
+
+
+def seconds_at(spec: AnyTrainSpec, flops_per_s: float) -> float:
+    """Return the seconds per step at a device's speed, as ``estimate`` does, without tracing the memory of a step.
+
+    Args:
+        spec: Spec of either training; no file that it names is opened.
+        flops_per_s: FLOP/s that a device reaches in practice.
+    """
+    load = Load.of(spec)
+    if isinstance(spec, TrainTransformerSpec):
+        return _seconds_at(spec, _transformer_flops(spec, load), flops_per_s)
+    with tracing() as trace:
+        rehearsal = rehearse(spec, load, real=False, bfloat16=spec.workers.use_gpu)
+        return _seconds_at(spec, _flops(spec, load, rehearsal, trace), flops_per_s)
+
+
+def _seconds_at(spec: AnyTrainSpec, flops: int, flops_per_s: float) -> float:
+    recomputed = 4 / 3 if getattr(spec, "recompute", False) else 1.0
+    return recomputed * flops / spec.workers.num_workers / flops_per_s
 
 
 def calibrate(
@@ -303,9 +322,13 @@ def _unit(spec: AnyTrainSpec, weights: int) -> int:
 
 def _flops(spec: AnyTrainSpec, load: Load, rehearsal: Rehearsal, trace: Tracer) -> int:
     if isinstance(spec, TrainTransformerSpec):
-        lengths = [load.text_tokens] * spec.loop.batch_size
-        return training_flops(spec.model, spec.objective.trained(load.schedule), lengths)
+        return _transformer_flops(spec, load)
     return trace.flops(rehearsal.step) * spec.workers.num_workers
+
+
+def _transformer_flops(spec: TrainTransformerSpec, load: Load) -> int:
+    lengths = [load.text_tokens] * spec.loop.batch_size
+    return training_flops(spec.model, spec.objective.trained(load.schedule), lengths)
 
 
 def _logits(spec: AnyTrainSpec, load: Load) -> int:

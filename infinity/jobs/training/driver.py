@@ -138,7 +138,7 @@ def _fit_while_it_gets_on(spec: TrainSpec, task: dict[str, Any]) -> dict[str, An
         TrainingError: Workers died more often than allowed without getting on.
     """
     store = StateStore(storage.join(spec.folder, STATE_FOLDER), background=False)
-    before = store.newest_step()
+    before = max(0, store.newest_step())  # storing step 0 is no progress
     while True:
         try:
             return _fit(spec, task)

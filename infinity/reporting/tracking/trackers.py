@@ -21,7 +21,6 @@ import numpy as np
 from PIL import Image
 
 from infinity.evaluation.score import Score
-from infinity.training.tensorboard_file import TensorBoardFile
 
 
 class Tracker(ABC):
@@ -59,6 +58,8 @@ class TensorBoardTracker(Tracker):
     """TensorBoard files in ``<folder>/tensorboard/<run>``."""
 
     def __init__(self, folder: Path, project: str, run: str) -> None:
+        from infinity.training.tensorboard_file import TensorBoardFile  # slow to import, and most processes write none
+
         # A name of its own: files of one second would overwrite each other.
         self._board = TensorBoardFile(str(folder / "tensorboard" / run), filename_suffix=f".{time.time_ns()}")
 

@@ -109,6 +109,7 @@ def test_a_process_may_stay_patient_and_a_block_within_counts_before(
 def test_every_way_to_a_bucket_waits_for_an_endpoint_that_refuses_connections(
     s3_server: str, s3_endpoint: str, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
+    monkeypatch.setattr(patience, "FIRST_PAUSE_S", 0.05)
     uri, folder = f"{s3_server}/folder/file", f"{s3_server}/folder"
     storage.write_text(uri, "before")
     notes: list[str] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,8 @@ def test_the_pace_is_one_or_more() -> None:
 
 def test_a_busy_machine_takes_longer_in_proportion_and_a_job_counts_once(tmp_path: Path) -> None:
     cells = cells_of(load_study("late_guidance"), World("mini", str(tmp_path)), (0, 1, 2))
-    quiet, busy = (CostModel(flops_per_s=SPEED, pace=pace).costs(cells) for pace in (1.0, 8.0))
+    model = CostModel(flops_per_s=SPEED, pace=1.0)
+    quiet, busy = model.costs(cells), replace(model, pace=8.0).costs(cells)
     assert len({cost.job.folder for cost in quiet}) == len(quiet) == 1 + 1 + 3 + 9
     for slow, quick in zip(busy, quiet, strict=True):
         assert slow.seconds == pytest.approx(8.0 * quick.seconds)

@@ -27,7 +27,7 @@ from infinity.training.loaders.latents import LatentBatch
 from infinity.training.loaders.pictures import PictureBatch
 from infinity.training.loop import train
 from tests.fixtures.limits import AGES_S
-from tests.fixtures.process_groups import error_of, exit_codes
+from tests.fixtures.process_groups import error_of, exit_codes, work_together
 from tests.fixtures.toy_training import BATCH, Numbers, Regression, all_states, assert_same, quiet, run
 from tests.fixtures.training_pictures import RESOLUTION, make_data
 from tests.fixtures.training_sessions import LOOP, OPTIMIZER, make_tokenizer, session, transformer_spec
@@ -118,10 +118,7 @@ def trained(folder: Path, cells: Sequence[Cell], size: int, saves: str, *, resum
         for cell in cells:
             train_cell(folder, cell, group, saves, resume=resume)
 
-    meeting = folder / f"meeting-{saves}"
-    codes = exit_codes(size, work, meeting, patience_s=AGES_S + 20 * len(cells), answer_s=60)
-    said = [error_of(meeting, rank).read_text() for rank in range(size) if error_of(meeting, rank).exists()]
-    assert codes == [0] * size, said
+    work_together(size, work, folder / f"meeting-{saves}", patience_s=AGES_S + 20 * len(cells), answer_s=60)
 
 
 def difference(folder: Path, cell: Cell, saves: str, *, other: str = "alone") -> float:

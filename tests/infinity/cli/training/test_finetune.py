@@ -46,8 +46,13 @@ def test_pictures_become_a_model_and_an_adapter_and_again_nothing_is_computed(fo
     assert {path: path.stat().st_mtime_ns for path in stored} == stored
 
 
-def test_a_plan_builds_nothing(folder: Path) -> None:
-    code, output = finetune(folder, "-o", folder / "planned", "--plan")
+def test_a_plan_builds_nothing_and_a_published_name_is_the_folder_that_pull_wrote(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    (folder / "models").mkdir()
+    (folder / "models" / "2b").symlink_to(folder / "model")
+    code, output = finetune(folder, "-o", folder / "planned", "--base", "2b", "--plan")
     assert code == 0, output
     assert "for 2 steps" in output
     assert not (folder / "planned").exists()
@@ -76,11 +81,3 @@ def test_what_cannot_be_is_said_in_one_line(
     assert code == 1
     assert message in caplog.records[-1].getMessage()
     assert not (folder / "out" / "dataset").exists()
-
-
-def test_a_published_name_is_the_folder_that_pull_wrote(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(folder)
-    (folder / "models").mkdir()
-    (folder / "models" / "2b").symlink_to(folder / "model")
-    code, output = finetune(folder, "--base", "2b", "--plan")
-    assert code == 0, output

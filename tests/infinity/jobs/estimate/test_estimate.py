@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from infinity.jobs.estimate.estimate import Assumptions, Calibration, Estimate, _frozen, calibrate, estimate
+from infinity.jobs.estimate.estimate import Assumptions, Calibration, Estimate, _frozen, calibrate, estimate, seconds_at
 from infinity.jobs.estimate.rehearsal import Load
 from infinity.jobs.training.transformer import TrainTransformerSpec
 from infinity.presets import tokenizer_preset
@@ -65,7 +65,7 @@ def test_a_tokenizer_is_traced_too() -> None:
     )
     assert found.process == 10**8
     assert found.seconds_per_step == 0.5
-    assert found.flops_per_step > 0
+    assert seconds_at(MINI.tokenizer, 1e10) == pytest.approx(found.flops_per_step / 1e10)
     assert found.total_bytes > found.device_bytes > found.process + found.weights
 
 
@@ -85,6 +85,11 @@ def test_a_calibration_measures_a_process_and_its_heap() -> None:
     assert 5e7 < found.process < 1e9, "Python with torch takes some hundred MB"
     assert 1.0 <= found.heap <= 1.5
     assert found.processor_seconds > 0
+
+
+def test_seconds_without_the_memory_are_those_of_the_estimate(plain: Estimate) -> None:
+    assert seconds_at(MINI.pretrain, 1e9) == pytest.approx(plain.flops_per_step / 1e9)
+    assert seconds_at(MINI.pretrain.replace(recompute=True), 1e9) == pytest.approx(4 / 3 * plain.flops_per_step / 1e9)
 
 
 def test_seconds_are_not_guessed(plain: Estimate) -> None:

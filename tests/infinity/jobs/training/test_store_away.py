@@ -106,6 +106,23 @@ def test_a_clean_up_that_fails_hides_nothing(monkeypatch: pytest.MonkeyPatch, ca
     assert "s3://bucket/run/ray is left behind" in caplog.text
 
 
+def test_a_training_that_dies_before_its_first_step_has_not_got_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It stores the state of step 0 before the first step, and would be started twice for that."""
+    found, started = iter([-1, 0, 0]), list[int]()
+
+    def fit(*_: object) -> None:
+        started.append(1)
+        raise TrainingError("training stopped: no room")
+
+    monkeypatch.setattr(StateStore, "newest_step", lambda _: next(found))
+    monkeypatch.setattr(training_driver, "_fit", fit)
+    with pytest.raises(TrainingError, match="no room"):
+        training_driver._fit_while_it_gets_on(tokenizer_spec(tmp_path, "manifest.json"), {"fence": Mock()})
+    assert len(started) == 1
+
+
 def test_a_look_for_states_that_fails_hides_no_cause(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     answers = iter([7])
 

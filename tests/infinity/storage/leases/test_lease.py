@@ -1,5 +1,6 @@
 """One owner of a folder: who it is, when another takes over, and that who lost the folder writes nothing more."""
 
+import fcntl
 import json
 import os
 import signal
@@ -236,8 +237,11 @@ def test_a_damaged_lease_is_taken_over_when_nobody_changes_it(tmp_path: Path, mo
     owner.release(finished=False)
 
 
-def test_nobody_takes_over_between_the_look_and_the_write(tmp_path: Path, owners: Callable[..., lease.Lease]) -> None:
+def test_nobody_takes_over_between_the_look_and_the_write(
+    tmp_path: Path, owners: Callable[..., lease.Lease], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A process that was stopped right there still holds the lease, however long it is silent."""
+    monkeypatch.setitem(lease_file._PATIENCE_S, fcntl.LOCK_EX, 0.05)
     owner = owners(str(tmp_path))
     owner.stop()
     gate = owner.fence.passing()
@@ -280,7 +284,7 @@ def test_many_processes_with_signals_at_random_moments_have_one_committer(
 ) -> None:
     """SIGSTOP, SIGCONT, SIGKILL of the owner, jumps of the clock by an hour; see ``lease_schedules``."""
     root = str(tmp_path) if place == "disk" else request.getfixturevalue("s3_server")
-    last = {"disk": 199 if exhaustive else 23, "s3": 59 if exhaustive else 3}[place]
+    last = {"disk": 199 if exhaustive else 7, "s3": 59 if exhaustive else 1}[place]
     module = "tests.fixtures.lease_schedules"
     done = subprocess.run(
         [sys.executable, "-m", module, root, "0", str(last)],
