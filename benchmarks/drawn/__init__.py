@@ -1,1 +1,1 @@
-"""Drawing: weights of few bits, search at drawing time, and nodes for ComfyUI without ComfyUI."""
+"""Drawing: doors, rounding, serving, weights of few bits, search, watermarks, and nodes for ComfyUI."""

@@ -1,6 +1,6 @@
 """Feed-forward layer that keeps its input alone: a fifth of the memory of a training step.
 
-Fast twin of ``contract(gelu(expand(x)))``. ``python -m benchmarks.kernels`` shows what it earns.
+Fast twin of ``contract(gelu(expand(x)))``. ``python -m benchmarks.training.kernels`` shows what it earns.
 """
 
 from __future__ import annotations

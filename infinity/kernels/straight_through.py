@@ -1,7 +1,7 @@
 """Binary spherical quantization with a straight-through gradient, as one autograd function.
 
 Fast twin of ``plain_spherical_straight_through``: on small latents a chain of small functions costs more than its
-arithmetic. ``python -m benchmarks.kernels`` shows what it earns.
+arithmetic. ``python -m benchmarks.training.kernels`` shows what it earns.
 """
 
 from __future__ import annotations

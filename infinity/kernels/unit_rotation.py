@@ -1,6 +1,6 @@
 """Queries and keys of length one, rotated by their positions: one autograd function that keeps only its result.
 
-Fast twin of ``plain_unit_queries_and_keys``. ``python -m benchmarks.kernels`` shows what it earns.
+Fast twin of ``plain_unit_queries_and_keys``. ``python -m benchmarks.training.kernels`` shows what it earns.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Fast twin of ``conv(interpolate(x))``. A pixel of the doubled map sees only 2x2 different pixels of the small one, so
 each of the four phases (row, column modulo 2) is a 2x2 convolution of the small map with sums of weights.
-``python -m benchmarks.kernels`` shows what it earns.
+``python -m benchmarks.training.kernels`` shows what it earns.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ A metric is *worse* if its loss is more than chance explains (gain < -noise) and
 
 So an unchanged model is blocked in 2.5 % of cases (the promise is at most 5 %), and a model that is worse by 2 delta in
 one metric is promoted in at most 1 %, for any sample. Where neighbours are related and a sample is too small to show
-it, the rates rise to 4.9 % and 2.4 % (the promise is 5 % and 2.5 %); see ``python -m benchmarks.gate``.
+it, the rates rise to 4.9 % and 2.4 % (the promise is 5 % and 2.5 %); see ``python -m benchmarks.evaluation.gate``.
 """
 
 from __future__ import annotations

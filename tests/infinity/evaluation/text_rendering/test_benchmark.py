@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from benchmarks.text_rendering import drawn_word
+from benchmarks.evaluation.text_rendering import drawn_word
 from infinity.cli import app
 from infinity.evaluation.benchmark import BenchmarkResult
 from infinity.evaluation.networks import Networks

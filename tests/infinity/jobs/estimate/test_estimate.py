@@ -1,4 +1,4 @@
-"""Estimates follow what they are asked about; `benchmarks.estimate` compares them with real processes."""
+"""Estimates follow what they are asked about; `benchmarks.training.estimate` compares them with real processes."""
 
 import numpy as np
 import pytest
@@ -78,7 +78,7 @@ def test_holes_of_the_heap_grow_with_what_is_alive() -> None:
 
 @pytest.mark.slow
 def test_a_calibration_measures_a_process_and_its_heap() -> None:
-    """How near it comes is for `benchmarks.estimate`: other programs disturb seconds."""
+    """How near it comes is for `benchmarks.training.estimate`: other programs disturb seconds."""
     other = np.ones(2**27)  # a gigabyte of the process that asks, which is none of the training's
     found = calibrate(MINI.tokenizer)
     assert other.all()

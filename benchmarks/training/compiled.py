@@ -1,4 +1,4 @@
-"""Compiled blocks against eager ones on a CPU, in turn in one process: ``python -m benchmarks.compiled``.
+"""Compiled blocks against eager ones on a CPU, in turn in one process: ``python -m benchmarks.training.compiled``.
 
 A step is that of a training: losses, gradients, update and average, on made-up data. The first compiled step is given
 apart, with an empty cache of the compiler and, in a second process, with what the first one left there. One JSON line
@@ -18,8 +18,8 @@ from typing import Any
 
 import torch
 
-from benchmarks.estimate import Configuration, configurations
 from benchmarks.measuring.timing import alternately, seconds_of
+from benchmarks.training.estimate import Configuration, configurations
 from infinity.jobs.estimate.rehearsal import Load, Rehearsal, rehearse
 from infinity.jobs.training.transformer import TrainTransformerSpec
 from infinity.training.transformer.engine import EngineConfig

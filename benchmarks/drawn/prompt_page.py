@@ -1,7 +1,7 @@
 """A page of prompts with one drawing each, for people to look at: how many could be named?
 
-``python -m benchmarks.prompt_page <model folder> <manifest> --output page.jpg``: captions of the training pictures,
-drawn at random, with their numbers under the drawings and their words beside the sheet.
+``python -m benchmarks.drawn.prompt_page <model folder> <manifest> --output page.jpg``: captions of the training
+pictures, drawn at random, with their numbers under the drawings and their words beside the sheet.
 """
 
 from __future__ import annotations

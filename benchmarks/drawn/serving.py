@@ -1,7 +1,7 @@
 """Load a running server with many clients, some of which misbehave: statuses, delays, pictures per second, memory.
 
     infinity serve runs/demo &
-    python -m benchmarks.serving http://127.0.0.1:8000 --requests 1000 --clients 50
+    python -m benchmarks.drawn.serving http://127.0.0.1:8000 --requests 1000 --clients 50
 
 It exits with 1 if the server answered something with 500, or gave two pictures for one prompt and seed.
 """

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.prompt_page import CELL_PX, COLUMNS, TEXT_PX, chosen, page
+from benchmarks.drawn.prompt_page import CELL_PX, COLUMNS, TEXT_PX, chosen, page
 from infinity.data.dataset.manifest import Manifest
 from tests.fixtures.training_pictures import make_data
 

@@ -1,7 +1,7 @@
 """One picture, every door: random prompts and settings through Python, batches, a new process, nodes, CLI and server.
 
     infinity serve runs/demo &
-    python -m benchmarks.doors runs/demo --server http://127.0.0.1:8000 --pictures 500
+    python -m benchmarks.drawn.doors runs/demo --server http://127.0.0.1:8000 --pictures 500
 
 It prints for every door the pictures whose pixels differ from Python alone, and the share of bits behind them; it exits
 with 1 if there is one. To ask a server after a restart too, restart it and run the command again.
@@ -109,7 +109,7 @@ def through_cli(model: str, wanted: list[Wanted]) -> dict[int, np.ndarray]:
 
 def through_node(model: str, wanted: list[Wanted]) -> dict[int, np.ndarray]:
     """Draw by the nodes for ComfyUI, and save as its SaveImage does."""
-    nodes = load_custom_node(Path(__file__).resolve().parents[1] / "integrations" / "comfyui")
+    nodes = load_custom_node(Path(__file__).resolve().parents[2] / "integrations" / "comfyui")
     (loaded,) = run_node(nodes["InfinityLoadModel"], {"model": model, "device": "cpu"})
     found = {}
     for index, item in enumerate(wanted):

@@ -1,4 +1,4 @@
-"""What the gate promises, simulated: ``python -m benchmarks.gate``, some minutes.
+"""What the gate promises, simulated: ``python -m benchmarks.evaluation.gate``, some minutes.
 
 Every cell is 1,000 trials of one metric, four pictures per prompt:
 

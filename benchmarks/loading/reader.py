@@ -1,10 +1,10 @@
 """Pictures per second of the reader and of plain webdataset iteration, alternating over the same shards.
 
-``python -m benchmarks.reader --pictures 4000 --side 512 --size 256 --repeats 7``. Both read the same tar files, decode
-with Pillow and fit to the same square with the same function, in as many threads or, without ``--threads``, in one.
-Plain iteration reads every shard from its first byte to its last, does not shuffle and checks nothing; the reader gives
-shuffled batches and compares every picture with its checksum. ``cpu`` figures count seconds of the processor, which
-other programs on the machine disturb less than those of the clock.
+``python -m benchmarks.loading.reader --pictures 4000 --side 512 --size 256 --repeats 7``. Both read the same tar files,
+decode with Pillow and fit to the same square with the same function, in as many threads or, without ``--threads``, in
+one. Plain iteration reads every shard from its first byte to its last, does not shuffle and checks nothing; the reader
+gives shuffled batches and compares every picture with its checksum. ``cpu`` figures count seconds of the processor,
+which other programs on the machine disturb less than those of the clock.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Seconds and most memory of one training step of a tokenizer: plain, and with each term of the published recipe.
 
-``python -m benchmarks.tokenizer_training --size-px 256 --width 128``: one JSON line a variant, each in a process of its
-own, float32 on the processor. LPIPS and discriminator have random weights, which cost what trained ones cost.
+``python -m benchmarks.training.tokenizer_training --size-px 256 --width 128``: one JSON line a variant, each in a
+process of its own, float32 on the processor. LPIPS and discriminator have random weights, which cost what trained ones
+cost.
 """
 
 from __future__ import annotations
@@ -107,7 +108,7 @@ def main() -> None:
     for name in names:  # each in its own process, since the most memory of a process never falls
         arguments = [f"--{key}={getattr(args, key.replace('-', '_'))}" for key in ("size-px", "width", "num-bits")]
         arguments += [f"--threads={args.threads}", f"--repeats={args.repeats}", f"--variants={name}"]
-        subprocess.run([sys.executable, "-m", "benchmarks.tokenizer_training", *arguments], check=True)
+        subprocess.run([sys.executable, "-m", "benchmarks.training.tokenizer_training", *arguments], check=True)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Estimates of memory and time beside what real processes take: one JSON line per configuration.
 
-``python -m benchmarks.estimate``: every configuration is estimated (a traced step and a calibration), then trained for
-some steps in a process of its own, whose largest memory is read from the system. The measured process also stores
-its state in the background, as the loop does. ``--names`` picks some.
+``python -m benchmarks.training.estimate``: every configuration is estimated (a traced step and a calibration), then
+trained for some steps in a process of its own, whose largest memory is read from the system. The measured process also
+stores its state in the background, as the loop does. ``--names`` picks some.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Make the reference curves of a recipe: train its stages with several seeds and store median and range.
 
-``python -m benchmarks.reference_curves mini --seeds 5 --work FOLDER`` writes infinity/reporting/reference/mini-*.json.
-Trainings that are done are not repeated. ``--runs FOLDER FOLDER FOLDER`` trains nothing and takes finished runs of the
-recipe, one per seed, such as those of ``python -m benchmarks.speedrun``.
+``python -m benchmarks.training.reference_curves mini --seeds 5 --work FOLDER`` writes
+infinity/reporting/reference/mini-*.json. Trainings that are done are not repeated. ``--runs FOLDER FOLDER FOLDER``
+trains nothing and takes finished runs of the recipe, one per seed, such as those of ``python -m benchmarks.speedrun``.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.known_faults import CAPTION, COLOUR, FAULTS, HEALTHY, PATCHES, Trial, table, write_scenes
+from benchmarks.training.known_faults import CAPTION, COLOUR, FAULTS, HEALTHY, PATCHES, Trial, table, write_scenes
 from infinity.diagnosis.findings import REMEDIES
 from infinity.scenes.drawing import ScenesConfig, training_scene
 

@@ -1,6 +1,6 @@
 """Plant the known faults in real trainings of a recipe, and diagnose them while they train and at the end.
 
-``python -m benchmarks.known_faults --work FOLDER`` trains in this process, prints a table, and writes
+``python -m benchmarks.training.known_faults --work FOLDER`` trains in this process, prints a table, and writes
 ``known_faults.json``. Trainings that are done are diagnosed again, not repeated. Healthy runs count false alarms.
 ``--recipe demo`` takes minutes per training; with ``--stop`` one ends as soon as its fault was named.
 """

@@ -1,9 +1,9 @@
-"""A sample of what ``python -m benchmarks.gate`` simulates in full."""
+"""A sample of what ``python -m benchmarks.evaluation.gate`` simulates in full."""
 
 import numpy as np
 import pytest
 
-from benchmarks.gate import KINDS, SIZES, cells, fifty_nights, gains, simulate
+from benchmarks.evaluation.gate import KINDS, SIZES, cells, fifty_nights, gains, simulate
 
 
 @pytest.mark.parametrize(
@@ -16,7 +16,7 @@ def test_the_promise_holds_where_it_is_hardest(kind: str, n: int) -> None:
 
 def test_the_promise_holds_in_every_cell(exhaustive: bool) -> None:
     if not exhaustive:
-        pytest.skip("all cells take minutes; pass --exhaustive, or run python -m benchmarks.gate")
+        pytest.skip("all cells take minutes; pass --exhaustive, or run python -m benchmarks.evaluation.gate")
     found = list(cells())
     assert len(found) == 2 * len(KINDS) * len(SIZES)
     assert [cell for cell in found if not cell.holds] == []

@@ -1,8 +1,8 @@
 """What each fast kernel earns: seconds and memory of a plain formula over those of its fast twin.
 
-``python -m benchmarks.kernels`` prints one JSON line per kernel at the sizes of the reference benchmark, then one for a
-whole training step. Plain and fast take turns in one process, so that other work on the machine disturbs both alike.
-Memory is measured in processes of their own (Linux).
+``python -m benchmarks.training.kernels`` prints one JSON line per kernel at the sizes of the reference benchmark, then
+one for a whole training step. Plain and fast take turns in one process, so that other work on the machine disturbs both
+alike. Memory is measured in processes of their own (Linux).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ STEP = "training step"
 _MEMORY = """
 import torch
 torch.set_num_threads({threads})
-from benchmarks.kernels import STEP, cases
+from benchmarks.training.kernels import STEP, cases
 from infinity.kernels.switch import use_kernels
 with use_kernels({kernels!r}):
     run = cases()[STEP]()
@@ -90,7 +90,7 @@ def ratios(run: Callable[[], object], repeats: int) -> dict[str, float]:
 
 def peak_mb(kernels: str, threads: int) -> float:
     """Return the largest memory of a process that makes training steps, in MB."""
-    root = Path(__file__).resolve().parents[1]
+    root = Path(__file__).resolve().parents[2]
     code = _MEMORY.format(threads=threads, kernels=kernels)
     done = subprocess.run(
         [sys.executable, "-c", code],

@@ -1,8 +1,8 @@
 """Memory and seconds of the reference-sized training pass (item a), alone in a process: one JSON line per process.
 
-``python -m benchmarks.step --before <another checkout>``: this checkout and another one in turn, then what activation
-checkpointing, truncated scales and accumulated parts save. Memory is the largest that the process had, and what it had
-before the first pass.
+``python -m benchmarks.training.step --before <another checkout>``: this checkout and another one in turn, then what
+activation checkpointing, truncated scales and accumulated parts save. Memory is the largest that the process had, and
+what it had before the first pass.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 from infinity.jobs.cluster.heap import HEAP
 
-HERE = Path(__file__).resolve().parents[1]
+HERE = Path(__file__).resolve().parents[2]
 
 _COMMON = """
 import json, resource, time, torch

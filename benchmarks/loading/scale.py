@@ -1,9 +1,9 @@
 """Drawn scenes through the flow of the data stage: time, pictures per second, memory, Prefect task runs.
 
-``python -m benchmarks.scale --pictures 1000 10000 100000`` runs the flow once for each number, in a process of its own
-with a temporary Prefect server and two Ray workers, and prints a line of JSON for each: the whole stage from the call
-of the flow to its end (Ray's start included), the largest resident memory of all processes together (server, Ray and
-workers; shared pages once), and that of the largest process. ``--near-duplicates`` looks for them too.
+``python -m benchmarks.loading.scale --pictures 1000 10000 100000`` runs the flow once for each number, in a process of
+its own with a temporary Prefect server and two Ray workers, and prints a line of JSON for each: the whole stage from
+the call of the flow to its end (Ray's start included), the largest resident memory of all processes together (server,
+Ray and workers; shared pages once), and that of the largest process. ``--near-duplicates`` looks for them too.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def main() -> None:
         for number in args.pictures:
             folder = (args.folder or Path(temporary)) / str(number)
             child = [str(folder), str(number), str(args.near_duplicates)]
-            watched = watch([sys.executable, "-m", "benchmarks.scale", "--child", *child])
+            watched = watch([sys.executable, "-m", "benchmarks.loading.scale", "--child", *child])
             figures = {
                 "pictures": number,
                 "near_duplicates": args.near_duplicates,

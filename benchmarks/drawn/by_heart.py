@@ -1,4 +1,4 @@
-"""One picture learned by heart and drawn again, bit for bit: ``python -m benchmarks.by_heart picture.png``.
+"""One picture learned by heart and drawn again, bit for bit: ``python -m benchmarks.drawn.by_heart picture.png``.
 
 A small tokenizer learns drawn scenes, unless one is given; a small transformer learns the bits of the picture under its
 caption; the released way of drawing (guidance, bits drawn at random) then has to give exactly these bits, and the

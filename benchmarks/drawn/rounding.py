@@ -1,7 +1,7 @@
 """How often rounding decides a bit: the same pictures sampled in one batch and one by one.
 
-``python -m benchmarks.rounding --pictures 64`` prints one JSON line a guidance. Random numbers are equal in both runs,
-so a bit can differ only where its probability and its random number agree to within rounding. A bit that differs
+``python -m benchmarks.drawn.rounding --pictures 64`` prints one JSON line a guidance. Random numbers are equal in both
+runs, so a bit can differ only where its probability and its random number agree to within rounding. A bit that differs
 changes what later scales read; therefore bits are counted up to and including the first scale that differs.
 """
 

@@ -9,7 +9,7 @@ checks its header and makes shards whose bytes are the same each time; img2datas
 The reference needs an environment of its own, since its requirements conflict with ours::
 
     python3.11 -m venv /tmp/reference && /tmp/reference/bin/pip install img2dataset
-    python -m benchmarks.ingest --reference /tmp/reference/bin/python --pictures ../shared/data/infinity_toy --pairs 5
+    python -m benchmarks.loading.ingest --reference /tmp/reference/bin/python --pictures <folder> --pairs 5
 
 Time runs from the call of the job to its end, imports before it excluded; the stage's local cluster is up before, as
 img2dataset's interpreter is, but the workers' start counts for both. Where other programs use the machine, processor
@@ -130,7 +130,7 @@ def main() -> None:
         make_pictures(args.pictures, folder / "pictures", args.number)
         source = str(folder / "pictures")
         (folder / "reference.py").write_text(_REFERENCE)
-        own = [sys.executable, "-m", "benchmarks.ingest", "--stage", source]
+        own = [sys.executable, "-m", "benchmarks.loading.ingest", "--stage", source]
         ways: dict[str, Callable[[str], list[str]]] = {
             "stage": lambda out: [*own, out, "none"],
             "stage, all filters": lambda out: [*own, out, "all"],

@@ -1,7 +1,8 @@
 """Exact duplicates by the project's fan-out and by Ray Data, alternating: seconds, processor time, memory.
 
-``python -m benchmarks.ray_data --rows 100000 --rounds 3`` writes synthetic facts (``benchmarks.decisions``), and lets
-both ask the rules on single rows and then drop exact duplicates, with two Ray workers. Both must keep the same rows.
+``python -m benchmarks.loading.ray_data --rows 100000 --rounds 3`` writes synthetic facts
+(``benchmarks.loading.decisions``), and lets both ask the rules on single rows and then drop exact duplicates, with two
+Ray workers. Both must keep the same rows.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.decisions import ROWS_PER_SLICE, prepare
+from benchmarks.loading.decisions import ROWS_PER_SLICE, prepare
 from benchmarks.measuring.watching import watch
 from infinity.data.curation.decisions import decide
 from infinity.data.curation.facts import SMALL_FACTS
@@ -93,7 +94,7 @@ def main() -> None:
             for kind in KINDS if number % 2 == 0 else KINDS[::-1]:
                 root = Path(temporary, f"{kind}-{number}")
                 root.mkdir()
-                command = [sys.executable, "-m", "benchmarks.ray_data", "--rows", str(args.rows)]
+                command = [sys.executable, "-m", "benchmarks.loading.ray_data", "--rows", str(args.rows)]
                 command += ["--partitions", str(args.partitions), "--child", kind, str(facts), str(root)]
                 watched = watch(command)
                 runs.append({"kind": kind, "wall_s": watched.wall_s, "cpu_s": watched.cpu_s,

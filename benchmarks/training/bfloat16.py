@@ -1,7 +1,7 @@
 """What bfloat16 earns on this processor: seconds of one pass in bfloat16 over those in float32, in turn.
 
-``python -m benchmarks.bfloat16`` prints one JSON line per item of ``benchmarks.run`` that has products, after one with
-the rates of both data types. The quality of bfloat16 is compared by ``infinity compare``, not here.
+``python -m benchmarks.training.bfloat16`` prints one JSON line per item of ``benchmarks.run`` that has products, after
+one with the rates of both data types. The quality of bfloat16 is compared by ``infinity compare``, not here.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Seconds from a manifest of a million rows to the first batch after a late step: ``python -m benchmarks.resume``."""
+"""Seconds from a manifest of a million rows to the first batch after a late step.
+
+``python -m benchmarks.loading.resume`` prints them.
+"""
 
 from __future__ import annotations
 

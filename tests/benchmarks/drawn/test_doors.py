@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from benchmarks import doors
+from benchmarks.drawn import doors
 from infinity.serving.app import PictureServer
 from infinity.serving.settings import ServingConfig
 from tests.fixtures.served_app import served

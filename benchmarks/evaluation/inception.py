@@ -1,10 +1,10 @@
 """Throughput of the Inception network per core against pytorch-fid's, and the time of a Fréchet distance.
 
-``python -m benchmarks.inception --reference <folder>`` prints one JSON line; the folder comes from ``pip install
---no-deps --target <folder> pytorch-fid torchvision`` (torchvision from PyTorch's index for CPUs, of torch's own
+``python -m benchmarks.evaluation.inception --reference <folder>`` prints one JSON line; the folder comes from ``pip
+install --no-deps --target <folder> pytorch-fid torchvision`` (torchvision from PyTorch's index for CPUs, of torch's own
 version). Both networks hold the same random weights and see the same 8-bit pictures; they take turns, so that other
-programs on the machine slow both. Processor time is told beside wall clock for the same reason. Without
-``--reference`` the layer by layer form of our network, which is what the reference computes, stands in.
+programs on the machine slow both. Processor time is told beside wall clock for the same reason. Without ``--reference``
+the layer by layer form of our network, which is what the reference computes, stands in.
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.reference_curves import STAGES, AnySpec, finished, reference_of
 from benchmarks.speedrun.stage import seeded
+from benchmarks.training.reference_curves import STAGES, AnySpec, finished, reference_of
 from infinity import storage
 from infinity.jobs.spec import REPORT_FILE, begin
 from infinity.recipes.runs import end_to_end

@@ -1,7 +1,7 @@
 """Decisions on synthetic facts in partitions: seconds, memory of the driver and of the workers, kills on the way.
 
-``python -m benchmarks.decisions --rows 100000 1000000`` writes facts of as many pictures (a tenth are exact copies of
-others, a tenth near ones), decides on them with two Ray workers, and prints a line of JSON for each number.
+``python -m benchmarks.loading.decisions --rows 100000 1000000`` writes facts of as many pictures (a tenth are exact
+copies of others, a tenth near ones), decides on them with two Ray workers, and prints a line of JSON for each number.
 ``--kill 10`` then starts the same decision from nothing as often and kills all its processes with SIGKILL on the way,
 later each time, until it runs to its end: ``same`` tells whether the fates are the same. ``--here`` runs the tasks in
 one process, without Ray.
@@ -185,7 +185,16 @@ def compared(folder: Path, rows: int, temporary: Path, args: argparse.Namespace)
 
     def command(root: Path) -> list[str]:
         root.mkdir()
-        return [sys.executable, "-m", "benchmarks.decisions", "--child", str(folder), str(rows), str(root), *more]
+        return [
+            sys.executable,
+            "-m",
+            "benchmarks.loading.decisions",
+            "--child",
+            str(folder),
+            str(rows),
+            str(root),
+            *more,
+        ]
 
     quiet = temporary / f"quiet-{rows}"
     found = {"rows": rows, **measured(command(quiet))}

@@ -1,0 +1,1 @@
+"""Scores: the promises of the gate, the pace of Inception, words that are read."""

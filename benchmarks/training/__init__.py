@@ -1,0 +1,1 @@
+"""Steps of both trainings: kernels, precision, compiled blocks, estimates, planted faults and reference curves."""
