@@ -52,6 +52,7 @@ def run_training(spec: TrainSpec, build: Build, title: str, progress: ProgressSi
         NonFiniteLossError: More losses were not finite, or far too large, than ``loop.guard`` bears.
         CollapseError: A tokenizer has collapsed.
         InterruptedTraining: This process got a SIGTERM; the state is stored.
+        KeyboardInterrupt: This process got a SIGINT; the state is stored.
         LostStateError: No stored state of a run that has done steps can be loaded.
         LeaseLostError: This process was silent for too long, and another one trains on.
         TrainingError: Workers died more often than allowed, or raised something else.
@@ -161,10 +162,17 @@ def _fit(spec: TrainSpec, task: dict[str, Any]) -> dict[str, Any]:
     from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig, TrainingFailedError
     from ray.train.torch import TorchTrainer
 
+    class Trainer(TorchTrainer):  # type: ignore[misc]  # it comes without types
+        def _register_sigint_handler(self, controller: Any) -> None:
+            """Leave Ctrl-C to `stopping_on_signal`: Ray's handler ends the workers with all since the last state.
+
+            It would also stay after the training, and end later stages of this process without a word.
+            """
+
     workers = spec.workers
     scratch = storage.join(spec.folder, RAY_FOLDER, f"owner-{task['fence'].token}")
     path, filesystem = _ray_storage(scratch)
-    trainer = TorchTrainer(
+    trainer = Trainer(
         work,
         train_loop_config=task,
         torch_config=torch_config("cpu:gloo,cuda:nccl" if workers.use_gpu else "cpu:gloo"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 import time
@@ -11,6 +12,8 @@ from types import FrameType
 from typing import Any
 
 from infinity.jobs.watching import actor_here, end_actor
+
+logger = logging.getLogger(__name__)
 
 POLL_S = 0.5
 """Seconds between two queries of a worker."""
@@ -54,10 +57,10 @@ class StopSign:
 
 @contextmanager
 def stopping_on_signal(lost: threading.Event) -> Iterator[StopSign]:
-    """Make a SIGTERM to this process ask the workers to store their state and stop, inside the block.
+    """Make a SIGTERM or SIGINT to this process ask the workers to store their state and stop, inside the block.
 
-    Schedulers that reclaim a machine send SIGTERM, and so do work pools that cancel a flow run. A second SIGTERM has
-    its previous effect. Outside the main thread signals cannot be caught, and nothing changes.
+    Schedulers that reclaim a machine send SIGTERM, and so do work pools that cancel a flow run; Ctrl-C is SIGINT. A
+    second signal has its previous effect. Outside the main thread signals cannot be caught, and nothing changes.
 
     Args:
         lost: Set when another process owns the training; the workers are asked then, too, and find that they cannot
@@ -72,6 +75,8 @@ def stopping_on_signal(lost: threading.Event) -> Iterator[StopSign]:
         while not asked.wait(POLL_S) and not lost.is_set():
             pass
         if not done.is_set():
+            if asked.is_set():
+                logger.warning("asked to end: the workers store their state; a second signal ends at once, without it")
             ray.get(bell.ring.remote())
 
     with _asked_by_signal() as asked:
@@ -99,17 +104,32 @@ def stopping_here(lost: threading.Event) -> Iterator[Callable[[], bool]]:
 
 @contextmanager
 def _asked_by_signal() -> Iterator[threading.Event]:
-    asked, in_main = threading.Event(), threading.current_thread() is threading.main_thread()
-    previous = signal.getsignal(signal.SIGTERM) if in_main else None
+    """Yield an event that the first SIGTERM or SIGINT sets; a SIGINT is raised again at the end of the block.
 
-    def on_signal(_number: int, _frame: FrameType | None) -> None:
-        signal.signal(signal.SIGTERM, previous or signal.SIG_DFL)
+    Raises:
+        KeyboardInterrupt: The signal was SIGINT; what the block had to do for it is done.
+    """
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+    previous = {number: signal.getsignal(number) or signal.SIG_DFL for number in (signal.SIGTERM, signal.SIGINT)}
+    heard: list[int] = []
+
+    def restore() -> None:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+    def on_signal(number: int, _frame: FrameType | None) -> None:
+        restore()
+        heard.append(number)
         asked.set()
 
-    if in_main:
-        signal.signal(signal.SIGTERM, on_signal)
+    for number in previous:
+        signal.signal(number, on_signal)
     try:
         yield asked
     finally:
-        if in_main:
-            signal.signal(signal.SIGTERM, previous or signal.SIG_DFL)
+        restore()
+    if signal.SIGINT in heard:
+        raise KeyboardInterrupt

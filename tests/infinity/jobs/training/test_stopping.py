@@ -2,6 +2,7 @@
 
 import signal
 import threading
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -9,22 +10,30 @@ import pytest
 from infinity.jobs.training import stopping
 from infinity.jobs.training.stopping import _asked_by_signal, stopping_here, stopping_on_signal
 
+NUMBERS = (signal.SIGTERM, signal.SIGINT)
 
-def test_a_first_signal_asks_and_a_second_one_is_as_before() -> None:
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_a_first_signal_asks_and_a_second_one_is_as_before(number: signal.Signals) -> None:
     heard: list[int] = []
-    before = signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
+    before = {each: signal.signal(each, lambda number, _: heard.append(number)) for each in NUMBERS}
     try:
-        with _asked_by_signal() as asked:
+        with (
+            pytest.raises(KeyboardInterrupt) if number == signal.SIGINT else nullcontext(),
+            _asked_by_signal() as asked,
+        ):
             assert not asked.is_set()
-            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(number)
             assert asked.is_set()
             assert heard == []
-            signal.raise_signal(signal.SIGTERM)
-            assert heard == [signal.SIGTERM]
-        signal.raise_signal(signal.SIGTERM)
-        assert heard == [signal.SIGTERM] * 2, "behind the block all is as it was"
+            for each in NUMBERS:
+                signal.raise_signal(each)
+            assert heard == [*NUMBERS]
+        signal.raise_signal(number)
+        assert heard == [*NUMBERS, number], "behind the block all is as it was"
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 @pytest.mark.parametrize("way", ["signal", "another owner"])

@@ -244,11 +244,21 @@ def test_a_job_goes_on_with_two_sharded_workers_one_and_two_again(
     assert End.of_job(spec).losses == pytest.approx(alone.losses, abs=1e-5)
 
 
-@pytest.mark.parametrize("whom", ["the process", "its group"])
-def test_sigterm_stores_the_state_and_the_job_goes_on_from_there(
-    whom: str, tmp_path: Path, manifest: str, exhaustive: bool
+ASKED = "InterruptedTraining: stopped as asked after step"
+
+
+@pytest.mark.parametrize(
+    ("number", "whom", "said"),
+    [
+        (signal.SIGTERM, "the process", ASKED),
+        (signal.SIGTERM, "its group", ASKED),
+        (signal.SIGINT, "its group", "KeyboardInterrupt"),
+    ],
+)
+def test_a_signal_stores_the_state_and_the_job_goes_on_from_there(
+    number: signal.Signals, whom: str, said: str, tmp_path: Path, manifest: str, exhaustive: bool
 ) -> None:
-    """Prefect's runner, a terminal and a service manager signal the whole process group."""
+    """Prefect's runner, a terminal and a service manager signal the whole process group; Ctrl-C is SIGINT."""
     if whom == "the process" and not exhaustive:
         pytest.skip("one more cluster; the group, which holds the process, is signalled by default")
     never = 30_000
@@ -258,14 +268,14 @@ def test_sigterm_stores_the_state_and_the_job_goes_on_from_there(
     try:
         wait_until(lambda: "step 20 of" in job.log.read_text() or job.has_ended, "step 20", period_s=0.1)
         if whom == "its group":
-            job.signal_group(signal.SIGTERM)
+            job.signal_group(number)
         else:
-            os.kill(job.process.pid, signal.SIGTERM)
+            os.kill(job.process.pid, number)
         told_at = time.monotonic()
         job.process.wait(timeout=AGES_S)
         wait_until(lambda: not list(job.family()), "the end of all that the job started")
-        logger.warning("nothing lives %.1f s after SIGTERM to %s", time.monotonic() - told_at, whom)
+        logger.warning("nothing lives %.1f s after %s to %s", time.monotonic() - told_at, number.name, whom)
     finally:
         job.end()
-    assert "InterruptedTraining: stopped as asked after step" in job.log.read_text()
+    assert said in job.log.read_text()
     assert 20 <= newest_step(spec) < never
