@@ -24,7 +24,7 @@ def arms(world: World, seed: int) -> Arms:
 
 def fraction(metric: str, most: float) -> Contrast:
     """Return the contrast that holds where the bitwise head needs less than a share of the joint one's."""
-    name, weights = f"bitwise below {most:g} of joint", {"bitwise": 1.0, "joint": -most}
+    name, weights = f"bitwise below {most:g} of joint ({metric})", {"bitwise": 1.0, "joint": -most}
     return Contrast(name=name, metric=metric, weights=weights, below=0.0, counted=True)
 
 

@@ -115,9 +115,10 @@ def _matched(
     by_item: dict[str, dict[int, str]] = {}
     unmatched: list[str] = []
     own_ids = frozenset(ids.values())
+    prompts = {prompt: item_id for prompt, item_id in ids.items() if prompt not in own_ids}
     for path in paths:
         places = [(renamed.get(name) or padded(name, own_ids), place) for name, place in layout(path)]
-        named = [(ids.get(prompt_key(name.rpartition("/")[2]), ""), place) for name, place in layout(path)]
+        named = [(prompts.get(prompt_key(name.rpartition("/")[2]), ""), place) for name, place in layout(path)]
         own = next((pair for pair in (*places, *named) if pair[0] in own_ids), None)
         if own is None:
             unmatched.append(path)

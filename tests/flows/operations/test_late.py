@@ -54,7 +54,7 @@ def place(prefect_server: str) -> Iterator[Place]:
         client.create_work_pool(WorkPoolCreate(name=name, type="process"))
         client.create_work_queue("machine", concurrency_limit=1, work_pool_name=name)
         made = client.create_deployment(
-            client.create_flow(waiting), "local", work_pool_name=name, work_queue_name="machine"
+            client.create_flow(waiting), "waiting", work_pool_name=name, work_queue_name="machine"
         )
         yield Place(client, name, made)
 

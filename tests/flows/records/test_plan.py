@@ -1,17 +1,18 @@
 """A changed stage moves every stage after it and none before it."""
 
-import multiprocessing
-from functools import partial
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from flows.forms.parameters import EvaluationForm, FinetuneForm, PretrainForm, TokenizerForm
-from flows.records.plan import STAGES, change_plan, changed, folder_of, load_plan, new_plan, save_plan, with_data
+from flows.records.plan import STAGES, changed, folder_of, load_plan, new_plan, save_plan, with_data
 from infinity.jobs.training.encode import store_for
 from infinity.recipes.runs import EndToEnd
 from infinity.training.transformer.adapters import AdapterConfig
+from infra.settings import REPOSITORY
 from tests.fixtures.limits import AGES_S
 
 
@@ -113,21 +114,21 @@ def test_two_flows_of_one_run_lose_nothing_of_each_others_changes(tmp_path: Path
     """Processes change their own stage again and again, all at once."""
     run = str(tmp_path / "run")
     save_plan(new_plan("mini", None, run), run)
-    forms = {"pretrain": PretrainForm, "finetune": FinetuneForm, "evaluation": EvaluationForm}
-
-    def change(stage: str, field: str) -> None:
-        for number in range(1, 6):
-            form = forms[stage](**{field: number})
-            change_plan(run, partial(changed, changes={stage: form.change}))
-
+    script = (
+        "import sys; from flows.records.plan import change_plan, changed\n"
+        "from flows.forms.parameters import EvaluationForm, FinetuneForm, PretrainForm\n"
+        "forms = {'pretrain': PretrainForm, 'finetune': FinetuneForm, 'evaluation': EvaluationForm}\n"
+        "run, stage, field = sys.argv[1:]\n"
+        "for number in range(1, 6):\n"
+        "    form = forms[stage](**{field: number})\n"
+        "    change_plan(run, lambda before: changed(before, {stage: form.change}))\n"
+    )
     wanted = {"pretrain": "num_steps", "finetune": "num_steps", "evaluation": "sample_pictures"}
-    processes = multiprocessing.get_context("fork")
-    flows = [processes.Process(target=change, args=each) for each in wanted.items()]
-    for flow in flows:
-        flow.start()
-    for flow in flows:
-        flow.join(AGES_S)
-    assert [flow.exitcode for flow in flows] == [0, 0, 0]
+    flows = [
+        subprocess.Popen([sys.executable, "-c", script, run, stage, field], cwd=REPOSITORY)
+        for stage, field in wanted.items()
+    ]
+    assert [flow.wait(timeout=AGES_S) for flow in flows] == [0, 0, 0]
     plan = load_plan(run)
     assert (plan.pretrain.loop.num_steps, plan.finetune.loop.num_steps) == (5, 5)
     assert plan.evaluation.samples is not None

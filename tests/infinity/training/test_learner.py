@@ -1,16 +1,18 @@
 """The loop advances, stops where it must, and one batch is the same however it is divided."""
 
 import math
+import os
 from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
 
 from infinity.training.distributed.parallel import ProcessGroup, micro_batch_of
 from infinity.training.learner import LoopConfig, Losses
 from infinity.training.meter import TIMED
 from infinity.training.state import MetricRow
-from tests.fixtures.process_groups import work_together
 from tests.fixtures.toy_training import BATCH, Numbers, Regression, assert_same, run
 
 CONFIG = LoopConfig(
@@ -92,17 +94,23 @@ def test_the_learner_may_stop_a_run_whose_figures_are_hopeless() -> None:
         run(CONFIG, task=Hopeless())
 
 
+def _two_ranks(rank: int, folder: str) -> None:
+    os.environ.update(GLOO_SOCKET_IFNAME="lo")
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    group = ProcessGroup.current()
+    run(TWO_PARTS, saves=Path(folder) / f"rank-{rank}", group=group)
+    poisoned = run(TWO_PARTS, task=Regression(spoil="sample-6-2"), group=group)
+    (Path(folder) / f"skipped-{rank}").write_text(str(*poisoned.skipped))
+    dist.barrier()
+    dist.destroy_process_group()
+
+
 @pytest.fixture(scope="module")
 def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folders of the states of a run of two workers, with and without poison."""
     folder = tmp_path_factory.mktemp("two-ranks")
-
-    def work(group: ProcessGroup) -> None:
-        run(TWO_PARTS, saves=folder / f"rank-{group.rank}", group=group)
-        poisoned = run(TWO_PARTS, task=Regression(spoil="sample-6-2"), group=group)
-        (folder / f"skipped-{group.rank}").write_text(str(*poisoned.skipped))
-
-    work_together(2, work, folder / "meeting")
+    mp.spawn(_two_ranks, args=(str(folder),), nprocs=2)
     return folder
 
 

@@ -102,7 +102,7 @@ def test_another_instruction_than_the_weights_were_trained_with_is_refused(confi
     for text, message in {
         HPS3_TEXTS.replace("{text_prompt}", "it"): r"expected INSTRUCTION with \{text_prompt\}",
         HPS3_TEXTS.replace("<|Reward|>", ""): "prompt_with_special_token",
-        "404: Not Found": "expected the published Python file",
+        "404: Not Found": "expected a Python file, found one that cannot be parsed",
         "": "found no texts",
     }.items():
         (tmp_path / "texts.py").write_text(text)

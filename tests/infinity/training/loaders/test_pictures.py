@@ -1,10 +1,13 @@
 """Feeds give every worker its part of the same batches, whatever is prepared ahead."""
 
+import os
 import time
 from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
 
 from infinity.data.dataset.manifest import Manifest
 from infinity.data.loading.augment import AugmentConfig
@@ -12,7 +15,6 @@ from infinity.data.loading.batches import BatchPlan
 from infinity.data.loading.shuffle import OrderConfig
 from infinity.training.distributed.parallel import ProcessGroup
 from infinity.training.loaders.pictures import LoaderConfig, PictureLoader, Prefetcher
-from tests.fixtures.process_groups import work_together
 from tests.fixtures.stored_sets import make_set
 from tests.fixtures.training_pictures import RESOLUTION, SIZE_PX, make_data
 
@@ -61,8 +63,11 @@ SEVERAL = {0.5: 30, 1.0: 50, 1.5: 20}
 NUM_STEPS = 20
 
 
-def _read_as_a_rank(group: ProcessGroup, folder: Path) -> None:
-    manifest = Manifest.load(f"{folder}/set/manifest.parquet")
+def _read_as_a_rank(rank: int, folder: str, size: int) -> None:
+    os.environ.update(GLOO_SOCKET_IFNAME="lo")
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting-{size}", rank=rank, world_size=size)
+    group, manifest = ProcessGroup.current(), Manifest.load(f"{folder}/set/manifest.parquet")
     several = loader_of_several(manifest, group)
     mine = []
     for step in range(NUM_STEPS):
@@ -74,7 +79,9 @@ def _read_as_a_rank(group: ProcessGroup, folder: Path) -> None:
         mine.append((sorted(shapes), numbers.tolist(), group.gather([part.rows for part in parts])))
     several.close()
     if group.leads:
-        torch.save(mine, folder / "read-by-two")
+        torch.save(mine, f"{folder}/read-by-{size}")
+    dist.barrier()
+    dist.destroy_process_group()
 
 
 def loader_of_several(manifest: Manifest, group: ProcessGroup) -> PictureLoader:
@@ -88,8 +95,8 @@ def loader_of_several(manifest: Manifest, group: ProcessGroup) -> PictureLoader:
 def test_two_ranks_read_several_ratios_at_once(tmp_path: Path) -> None:
     """Real processes: every step's batch has one shape on all ranks, and the pictures of a single process."""
     manifest = make_set(str(tmp_path / "set"), SEVERAL)
-    work_together(2, lambda group: _read_as_a_rank(group, tmp_path), tmp_path / "meeting")
-    steps = torch.load(tmp_path / "read-by-two")
+    mp.spawn(_read_as_a_rank, args=(str(tmp_path), 2), nprocs=2)
+    steps = torch.load(tmp_path / "read-by-2")
     alone = loader_of_several(manifest, ProcessGroup())
     seen = set()
     for step, (shapes, sums, rows) in enumerate(steps):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
 from torch import Tensor
 
 from infinity.jobs.training.base import Session
@@ -23,7 +26,6 @@ from infinity.training.loop import train
 from infinity.training.optimizer import OptimizerConfig
 from infinity.training.tokenizer.discriminator import AdversarialConfig
 from infinity.training.tokenizer.objective import TokenizerLosses
-from tests.fixtures.process_groups import work_together
 from tests.fixtures.toy_training import all_states, assert_same, quiet
 from tests.fixtures.training_pictures import RESOLUTION, make_data
 from tests.fixtures.training_sessions import LOOP, session, tokenizer_spec, train_here, untimed
@@ -187,17 +189,22 @@ def test_poison_of_either_network_undoes_the_step_of_both(
     assert ("discriminator" in said) == (poison[0] == "adversarial")
 
 
+def _two_ranks(rank: int, folder: str, spec: TrainTokenizerSpec) -> None:
+    os.environ.update(GLOO_SOCKET_IFNAME="lo")
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    made = train_here(spec, group=ProcessGroup.current())
+    torch.save((dict(made.state.tensors()), made.state.history), f"{folder}/rank-{rank}")
+    dist.barrier()
+    dist.destroy_process_group()
+
+
 @pytest.mark.slow
 def test_two_workers_train_both_networks_like_one(
     spec: TrainTokenizerSpec, whole: tuple[Session[Any], Path], tmp_path: Path
 ) -> None:
     """Parts, their draws and their batch statistics are the same; sums have another order."""
-
-    def work(group: ProcessGroup) -> None:
-        made = train_here(spec, group=group)
-        torch.save((dict(made.state.tensors()), made.state.history), tmp_path / f"rank-{group.rank}")
-
-    work_together(2, work, tmp_path / "meeting")
+    mp.spawn(_two_ranks, args=(str(tmp_path), spec), nprocs=2)
     alone = dict(whole[0].state.tensors())
     results = [torch.load(tmp_path / f"rank-{rank}") for rank in (0, 1)]
     for tensors, _ in results:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
+import torch.multiprocessing as mp
 
 from infinity.jobs.cluster.workers import WorkersConfig
 from infinity.scales import Resolution
@@ -18,7 +19,6 @@ from infinity.training.transformer import engine
 from infinity.training.transformer.engine import EngineConfig, check_compiler
 from infinity.training.transformer.objective import TransformerObjective
 from infinity.transformer.loss import accuracy_per_scale, token_cross_entropy
-from tests.fixtures.process_groups import work_together
 from tests.fixtures.toy_training import all_states, assert_same
 from tests.fixtures.training_pictures import TRANSFORMER, make_data
 from tests.fixtures.training_sessions import LOOP, OPTIMIZER, make_tokenizer, session, train_here, transformer_spec
@@ -78,10 +78,13 @@ def test_compiled_blocks_change_no_loss(tmp_path: Path, data: tuple[str, str], e
     assert compiled == pytest.approx(losses_of(tmp_path, data), abs=1e-5)
 
 
-def _compiled_shards(group: ProcessGroup, folder: Path, data: tuple[str, str]) -> None:
+def _compiled_shards(rank: int, folder: str, data: tuple[str, str]) -> None:
     from torch._dynamo.utils import counters
 
-    states = folder / "states"
+    os.environ.update(GLOO_SOCKET_IFNAME="lo")
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    group, states = ProcessGroup.current(), Path(folder) / "states"
     spec = transformer_spec(
         folder, *data, loop=LOOP.replace(num_parts=2), workers=SHARDED, engine=EngineConfig(compile=True)
     )
@@ -89,6 +92,8 @@ def _compiled_shards(group: ProcessGroup, folder: Path, data: tuple[str, str]) -
     assert counters["stats"]["unique_graphs"] > 0, "nothing was compiled"
     assert not counters["graph_break"]
     assert_same(whole, train_here(spec, resume=states / "step-00000003", group=group).state)
+    dist.barrier()
+    dist.destroy_process_group()
 
 
 @pytest.mark.slow
@@ -97,7 +102,7 @@ def test_compiled_blocks_of_shared_out_weights_change_no_loss_and_resume_bit_for
 ) -> None:
     if not exhaustive:
         pytest.skip("compiling takes minutes; runs with --exhaustive")
-    work_together(2, lambda group: _compiled_shards(group, tmp_path, data), tmp_path / "meeting")
+    mp.spawn(_compiled_shards, args=(str(tmp_path), data), nprocs=2)
     spec = transformer_spec(tmp_path, *data, loop=LOOP.replace(num_parts=2))
     compiled = session(spec).state
     all_states(tmp_path / "states").restore(compiled, str(tmp_path / "states" / "step-00000006"))

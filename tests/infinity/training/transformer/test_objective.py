@@ -1,10 +1,13 @@
 """A transformer learns from latents computed once, resumes exactly, and refuses bits that carry nothing."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
 
 from infinity.data.dataset.manifest import Manifest
 from infinity.data.loading.batches import BatchPlan
@@ -20,7 +23,6 @@ from infinity.training.learner import InterruptedTraining
 from infinity.training.loaders.latents import CaptionFeatures, LatentLoader
 from infinity.training.loaders.pictures import LoaderConfig
 from infinity.training.tokenizer.collapse import CollapseError
-from tests.fixtures.process_groups import work_together
 from tests.fixtures.toy_training import all_states, assert_same
 from tests.fixtures.training_pictures import RESOLUTION, TEXT, TRANSFORMER, make_data
 from tests.fixtures.training_sessions import LOOP, make_tokenizer, session, train_here, transformer_spec, untimed
@@ -101,15 +103,21 @@ def test_a_tokenizer_with_constant_bits_is_refused_before_training(tmp_path: Pat
         session(spec)
 
 
+def _two_ranks(rank: int, folder: str, data: tuple[str, str]) -> None:
+    os.environ.update(GLOO_SOCKET_IFNAME="lo")
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    spec = transformer_spec(folder, *data, loop=LOOP.replace(num_parts=2))
+    train_here(spec, saves=Path(folder) / f"rank-{rank}", group=ProcessGroup.current())
+    dist.barrier()
+    dist.destroy_process_group()
+
+
 @pytest.mark.slow
 def test_two_ranks_equal_one_on_the_same_batches(tmp_path: Path, data: tuple[str, str]) -> None:
+    mp.spawn(_two_ranks, args=(str(tmp_path), data), nprocs=2)
     """With everything that is drawn: flips, dropped conditions, dropped blocks belong to a part, not to a worker."""
     spec = transformer_spec(tmp_path, *data, loop=LOOP.replace(num_parts=2))
-
-    def work(group: ProcessGroup) -> None:
-        train_here(spec, saves=tmp_path / f"rank-{group.rank}", group=group)
-
-    work_together(2, work, tmp_path / "meeting")
     alone = train_here(spec).state
     for rank in (0, 1):
         state = session(spec).state
@@ -120,26 +128,30 @@ def test_two_ranks_equal_one_on_the_same_batches(tmp_path: Path, data: tuple[str
             torch.testing.assert_close(value, state.module.state_dict()[name], rtol=1e-3, atol=1e-4)
 
 
-def _two_shards(group: ProcessGroup, folder: Path, data: tuple[str, str]) -> None:
+def _two_shards(rank: int, folder: str, data: tuple[str, str]) -> None:
+    os.environ.update(GLOO_SOCKET_IFNAME="lo")
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/shard-meeting", rank=rank, world_size=2)
     spec = transformer_spec(folder, *data, loop=LOOP.replace(num_parts=2), workers=SHARDED, recompute=True)
-    made = train_here(spec, saves=folder / "shards", group=group)
+    made = train_here(spec, saves=Path(folder) / "shards", group=ProcessGroup.current())
     samples = made.draw()
-    made.export(str(folder / "sharded-model"))
-    assert bool(samples.png) == group.leads
-    again = train_here(spec, resume=folder / "shards" / "step-00000003", group=group)
+    made.export(str(Path(folder) / "sharded-model"))
+    assert bool(samples.png) == (rank == 0)
+    again = train_here(spec, resume=Path(folder) / "shards" / "step-00000003", group=ProcessGroup.current())
     for (name, mine), (_, theirs) in zip(made.state.tensors(), again.state.tensors(), strict=True):
         assert torch.equal(mine, theirs), (name, mine, theirs)
-    one = train_here(spec, resume=folder / "alone" / "step-00000003", group=group)
+    one = train_here(spec, resume=Path(folder) / "alone" / "step-00000003", group=ProcessGroup.current())
     assert one.state.history[-1]["loss"] == pytest.approx(made.state.history[-1]["loss"], abs=1e-5)
+    dist.barrier()
+    dist.destroy_process_group()
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:FSDP2-wrapped module")  # nothing changes these views in place
 def test_sharded_ranks_equal_one_resume_exactly_and_export_a_plain_model(tmp_path: Path, data: tuple[str, str]) -> None:
     """Each rank stores its own rows; either number of ranks goes on with what the other has stored."""
     spec = transformer_spec(tmp_path, *data, loop=LOOP.replace(num_parts=2))
     alone = train_here(spec, saves=tmp_path / "alone")
-    work_together(2, lambda group: _two_shards(group, tmp_path, data), tmp_path / "meeting")
+    mp.spawn(_two_shards, args=(str(tmp_path), data), nprocs=2)
     stored = session(spec).state
     last = tmp_path / "shards" / "step-00000006"
     files = [last / "model-1of2.safetensors", last / "model-2of2.safetensors"]
