@@ -21,8 +21,11 @@ from infinity.kernels.switch import uses_fast
 MIN_SIDE = 8
 """Smallest side for the fast twin: on smaller maps the borders of the phases cost more than the products saved."""
 
-_TAPS = (((0,), (1, 2)), ((0, 1), (2,)))
+_PLACES = (((0,), (1, 2)), ((0, 1), (2,)))
 """Taps of a row or column of the kernel that fall on the same small pixel: [phase][tap of the small map]."""
+
+_TABLE = torch.tensor([[[float(tap in taps) for tap in range(3)] for taps in phase] for phase in _PLACES])
+"""The same with zeros and ones: [phase, tap of the small map, tap of the kernel]."""
 
 
 def doubled_conv(x_BDhw: Float[Tensor, "B D h w"], conv: nn.Conv2d) -> Float[Tensor, "B E H W"]:
@@ -31,44 +34,40 @@ def doubled_conv(x_BDhw: Float[Tensor, "B D h w"], conv: nn.Conv2d) -> Float[Ten
         result: Tensor = conv(F.interpolate(x_BDhw, scale_factor=2.0, mode="nearest"))
         return result
     assert conv.bias is not None
-    phases = _Phases.apply(conv.weight)  # type: ignore[no-untyped-call]
+    learns = torch.is_grad_enabled() and conv.weight.requires_grad
+    phases = _learnt_phases(conv.weight) if learns else phase_weights(conv.weight)
     maps = F.conv2d(x_BDhw, phases, conv.bias.repeat(4), padding=1)
     result = _Interleave.apply(maps)  # type: ignore[no-untyped-call]
     return result
 
 
-class _Phases(torch.autograd.Function):
-    """Sums of taps (E, D, 3, 3) for each phase (4 E, D, 2, 2), channels last: whole rows of D numbers are added.
+def _learnt_phases(weight: Float[Tensor, "E D 3 3"]) -> Float[Tensor, "E4 D 2 2"]:
+    """Return the sums of taps with a gradient; its rounding is that of all trainings so far, so that they repeat."""
+    table = _TABLE.to(weight)
+    phases = torch.einsum("pai,qbj,ocij->pqocab", table, table, weight).flatten(0, 2)
+    return phases.contiguous(memory_format=torch.channels_last)
+
+
+def phase_weights(weight: Float[Tensor, "E D 3 3"]) -> Float[Tensor, "E4 D 2 2"]:
+    """Return the sums of taps for each phase, channels last, without gradient: whole rows of D numbers are added.
 
     An einsum with a table of zeros and ones took a twentieth of decoding, most of it to change the order in memory.
     """
-
-    @staticmethod
-    def forward(ctx: Any, weight: Tensor) -> Tensor:
-        taps = weight.permute(0, 2, 3, 1)
-        width_out, _, _, width_in = taps.shape
-        phases = taps.new_empty(2, 2, width_out, 2, 2, width_in)
-        for p, a in product((0, 1), repeat=2):
-            row = _sum(taps, 1, _TAPS[p][a])
-            for q, b in product((0, 1), repeat=2):
-                phases[p, q, :, a, b] = _sum(row, 1, _TAPS[q][b])
-        return phases.flatten(0, 2).permute(0, 3, 1, 2)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        phases: Tensor = grad.permute(0, 2, 3, 1).unflatten(0, (2, 2, -1))
-        taps = phases.new_zeros(phases.shape[2], 3, 3, phases.shape[-1])
-        for p, q, a, b in product((0, 1), repeat=4):
-            for row, column in product(_TAPS[p][a], _TAPS[q][b]):
-                taps[:, row, column] += phases[p, q, :, a, b]
-        return taps.permute(0, 3, 1, 2)
+    taps = weight.detach().permute(0, 2, 3, 1)
+    width_out, _, _, width_in = taps.shape
+    phases = taps.new_empty(2, 2, width_out, 2, 2, width_in)
+    for p, a in product((0, 1), repeat=2):
+        row = _sum(taps, _PLACES[p][a])
+        for q, b in product((0, 1), repeat=2):
+            phases[p, q, :, a, b] = _sum(row, _PLACES[q][b])
+    return phases.flatten(0, 2).permute(0, 3, 1, 2)
 
 
-def _sum(x: Tensor, axis: int, places: tuple[int, ...]) -> Tensor:
-    total: Tensor = x.select(axis, places[0])
+def _sum(x: Tensor, places: tuple[int, ...]) -> Tensor:
+    """Return the sum of some places of the second axis."""
+    total: Tensor = x.select(1, places[0])
     for place in places[1:]:
-        total = total + x.select(axis, place)
+        total = total + x.select(1, place)
     return total
 
 
