@@ -15,9 +15,9 @@ import zipfile
 import zlib
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
 
 from infinity.storage.backends import local, s3
+from infinity.storage.backends.positions import SeekingReader
 from infinity.storage.errors import EntryError, FileMissingError, StorageError
 from infinity.storage.places import local_path
 
@@ -327,24 +327,15 @@ def _read(archive: str, start: int, length: int) -> bytes:
     return s3.read(archive, start, length) if path is None else local.read(path, start, length)
 
 
-class _Bytes(io.RawIOBase):
+class _Bytes(SeekingReader):
     """An archive for the reader of its directory, which seeks; a directory too large for memory is refused."""
 
     def __init__(self, archive: str, num_bytes: int) -> None:
-        self._archive, self._num_bytes, self._position = archive, num_bytes, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
+        super().__init__(num_bytes)
+        self._archive = archive
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._position = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._num_bytes}[whence]
-        if self._position < 0:
+        if super().seek(offset, whence) < 0:
             raise OSError("a place before its begin")
         return self._position
 
@@ -358,8 +349,3 @@ class _Bytes(io.RawIOBase):
         data = _read(self._archive, self._position, wanted)
         self._position += len(data)
         return data
-
-    def readinto(self, buffer: Any) -> int:
-        data = self.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
