@@ -2,7 +2,8 @@
 
 Every process collects all tests and takes file by file from a shared list, so that none waits for another one's slow
 file. The tests of ``tests/flows`` and all others that need a Prefect server go together: they share one server and one
-run on it. Each process has its own Ray, servers and folders, as two people on one machine have.
+run on it. Each process has its own Ray, servers and folders, as two people on one machine have. Files with heavy tests
+come first. They often wait, for a cluster, a server or a browser, so a third process takes the other files meanwhile.
 
 Up to three tests that failed are run once more, alone. A test that then passes is *unsteady*: it is named at the end,
 and the run counts as passed. A test that fails twice is a failure, and so are more than three that fail. ``--once``
@@ -26,7 +27,13 @@ CLAIMS = "INFINITY_TEST_CLAIMS"
 TOGETHER, SERVER = "tests/flows/", "prefect_stack"
 """Folder whose tests share one run, and the fixture of the Prefect server on which it is; one process starts both."""
 
-DEFAULT_LANES = 2
+HEAVY = ("ray", "prefect", "browser", "slow")
+"""Marks of tests that start other processes or take long."""
+
+LIGHT_LANE = "INFINITY_TEST_LIGHT_LANE"
+"""Set for a process that leaves heavy files to the others: at most two clusters run at a time."""
+
+DEFAULT_LANES, HEAVY_LANES = 3, 2
 MOST_SECOND_TRIES = 3
 
 FAILED = "failed"
@@ -47,14 +54,29 @@ def units_of(items: list[pytest.Item]) -> dict[str, list[pytest.Item]]:
     return units
 
 
-def claimed(items: list[pytest.Item], folder: Path) -> Iterator[pytest.Item]:
-    """Yield the tests of the units that this process claims before any other one does."""
-    for unit, tests in units_of(items).items():
+def is_heavy(tests: list[pytest.Item]) -> bool:
+    """Return whether one of a unit's tests is heavy."""
+    return any(item.get_closest_marker(mark) is not None for item in tests for mark in HEAVY)
+
+
+def claimed(items: list[pytest.Item], folder: Path, *, light: bool = False) -> Iterator[pytest.Item]:
+    """Yield the tests of the units that this process claims before any other one does.
+
+    Args:
+        items: Tests of all processes.
+        folder: Folder of the claims.
+        light: Whether to leave units with heavy tests to others.
+    """
+    units = units_of(items)
+    heavy = {unit for unit, tests in units.items() if unit == TOGETHER or is_heavy(tests)}
+    for unit in sorted(units, key=lambda unit: (unit != TOGETHER, unit not in heavy)):
+        if light and unit in heavy:
+            continue
         try:
             (folder / unit.replace("/", "-")).touch(exist_ok=False)
         except FileExistsError:
             continue
-        yield from tests
+        yield from units[unit]
 
 
 class Lane:
@@ -66,6 +88,7 @@ class Lane:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._light = os.environ.pop(LIGHT_LANE, None) is not None
 
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
         """Keep the chosen tests of a second run."""
@@ -87,7 +110,7 @@ class Lane:
             raise session.Interrupted("errors during collection")
         if session.config.option.collectonly:
             return True
-        tests = claimed(session.items, self._folder)
+        tests = claimed(session.items, self._folder, light=self._light)
         item = next(tests, None)
         while item is not None:
             following = next(tests, None)
@@ -136,10 +159,10 @@ def run(arguments: list[str], *, lanes: int, only: list[str] | None = None) -> t
         command, environment = [sys.executable, "-m", "pytest", *arguments], {**os.environ, CLAIMS: str(claims)}
         others = []
         for number in range(1, lanes):
+            kind = {LIGHT_LANE: "1"} if number >= HEAVY_LANES else {}
             with (Path(folder) / f"{number}.log").open("wb") as log:
-                others.append(
-                    (log.name, subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT))
-                )
+                lane = subprocess.Popen(command, env=environment | kind, stdout=log, stderr=subprocess.STDOUT)
+                others.append((log.name, lane))
         try:
             codes = [subprocess.call(command, env=environment)]
             for log_name, process in others:

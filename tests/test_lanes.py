@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.lanes import TOGETHER, units_of, verdict
+from tests.lanes import TOGETHER, claimed, units_of, verdict
 
 REPOSITORY = Path(__file__).parents[1]
 CONFTEST = """import os
@@ -49,7 +49,18 @@ def lanes(folder: Path, test: str, *options: str) -> tuple[subprocess.CompletedP
     folder.mkdir(exist_ok=True)
     (folder / "conftest.py").write_text(CONFTEST)
     (folder / "test_one.py").write_text(test)
-    command = [sys.executable, "-m", "tests.lanes", *options, "-q", "-p", "no:cacheprovider", str(folder)]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.lanes",
+        "--lanes",
+        "2",
+        *options,
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        str(folder),
+    ]
     done = subprocess.run(command, cwd=REPOSITORY, env=PLAIN, capture_output=True, text=True, timeout=600)
     return done, (folder / "ran").read_text().splitlines()
 
@@ -105,11 +116,17 @@ def test_many_failures_and_a_run_that_asks_for_it_get_no_second_try(tmp_path: Pa
     assert (done.returncode, ran.count("it")) == (1, 1)
 
 
-def test_files_that_need_the_server_go_together_and_all_others_alone() -> None:
-    class Item:
-        def __init__(self, file: str, name: str, *fixtures: str) -> None:
-            self.nodeid, self.fixturenames = f"{file}::{name}", fixtures
+class Item:
+    """What lanes ask a test for."""
 
+    def __init__(self, file: str, name: str, *fixtures: str, mark: str = "") -> None:
+        self.nodeid, self.fixturenames, self._mark = f"{file}::{name}", fixtures, mark
+
+    def get_closest_marker(self, name: str) -> str | None:
+        return self._mark if name == self._mark else None
+
+
+def test_files_that_need_the_server_go_together_and_all_others_alone() -> None:
     items: list[Any] = [
         Item("tests/a.py", "one"),
         Item("tests/flows/b.py", "two"),
@@ -119,6 +136,25 @@ def test_files_that_need_the_server_go_together_and_all_others_alone() -> None:
     ]
     units = {unit: [item.nodeid.partition("::")[2] for item in tests] for unit, tests in units_of(items).items()}
     assert units == {"tests/a.py": ["one"], TOGETHER: ["two", "three", "four"], "tests/infra/d.py": ["five"]}
+
+
+def test_heavy_files_come_first_and_are_left_alone_by_the_light_lane(tmp_path: Path) -> None:
+    items: list[Any] = [
+        Item("tests/a.py", "one"),
+        Item("tests/b.py", "two"),
+        Item("tests/b.py", "three", mark="ray"),
+        Item("tests/flows/c.py", "four"),
+        Item("tests/d.py", "five"),
+    ]
+
+    def names(folder: str, *, light: bool) -> list[str]:
+        (tmp_path / folder).mkdir(exist_ok=True)
+        return [item.nodeid.partition("::")[2] for item in claimed(items, tmp_path / folder, light=light)]
+
+    assert names("alone", light=False) == ["four", "two", "three", "one", "five"]
+    assert names("shared", light=True) == ["one", "five"]
+    assert names("shared", light=False) == ["four", "two", "three"]
+    assert names("shared", light=False) == []
 
 
 @pytest.mark.parametrize(
