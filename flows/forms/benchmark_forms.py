@@ -1,12 +1,13 @@
 """Boxes of the benchmarks over prompts on the form of an evaluation."""
 
-from typing import Literal, TypeVar
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
 from flows.forms.form import Count, Form
 from infinity.evaluation.dpg.benchmark import DpgBenchmark
-from infinity.evaluation.fid.drawn_distance import CmmdBenchmark, DrawnDistanceBenchmark, FdDinov2Benchmark
+from infinity.evaluation.fid.drawn_distance import CmmdBenchmark, FdDinov2Benchmark
 from infinity.evaluation.fid.reference_sets import ReferenceSet
 from infinity.evaluation.geneval.benchmark import GenevalBenchmark
 from infinity.evaluation.geneval.coco_detector import CocoDetectorConfig
@@ -23,9 +24,6 @@ from infinity.evaluation.prompts.lists import PromptList
 from infinity.evaluation.prompts.rewriting import InstructRewriter, RewriteFile, Rewriter
 from infinity.perception.language.instruct import InstructConfig
 from infinity.storage.pinned import PinnedFile
-
-AnyListed = TypeVar("AnyListed", bound=ListedBenchmark)
-AnyDistance = TypeVar("AnyDistance", bound=DrawnDistanceBenchmark)
 
 
 class RewritingForm(Form):
@@ -66,13 +64,11 @@ class GenevalForm(RewritingForm):
     def change(self, before: GenevalBenchmark | None) -> GenevalBenchmark:
         """Return the benchmark with what was filled in."""
         benchmark = before or GenevalBenchmark()
-        prompts = {name.removeprefix("prompts_"): v for name, v in self.given("prompts_uri", "prompts_sha256").items()}
-        return benchmark.replace(
-            prompts=benchmark.prompts.replace(**prompts),
-            detector=self._detector(benchmark.detector),
-            rewriter=self.rewriter(benchmark.rewriter),
-            **self.given("prompts_per_task", "pictures_per_prompt"),
+        benchmark = benchmark.replace(
+            detector=self._detector(benchmark.detector), rewriter=self.rewriter(benchmark.rewriter)
         )
+        same = {name: name for name in ("prompts_per_task", "pictures_per_prompt")}
+        return self.at_paths(benchmark, {**same, "prompts_uri": "prompts.uri", "prompts_sha256": "prompts.sha256"})
 
     def _detector(self, before: CocoDetectorConfig | SceneDetector) -> CocoDetectorConfig | SceneDetector:
         if self.detector == "scenes":
@@ -80,11 +76,7 @@ class GenevalForm(RewritingForm):
         detector = CocoDetectorConfig() if self.detector == "coco" and isinstance(before, SceneDetector) else before
         if isinstance(detector, SceneDetector):
             return detector
-        if self.objects_model is not None:
-            detector = detector.replace(objects=detector.objects.replace(model=self.objects_model))
-        if self.colours_model is not None:
-            detector = detector.replace(colours=detector.colours.replace(model=self.colours_model))
-        return detector
+        return self.at_paths(detector, {"objects_model": "objects.model", "colours_model": "colours.model"})
 
 
 class DpgForm(RewritingForm):
@@ -102,15 +94,21 @@ class DpgForm(RewritingForm):
     def change(self, before: DpgBenchmark | None) -> DpgBenchmark:
         """Return the benchmark with what was filled in."""
         benchmark = before or DpgBenchmark()
-        if self.questions_uri is not None:
-            benchmark = benchmark.replace(questions=benchmark.questions.replace(uri=self.questions_uri))
-        if self.vqa_model is not None:
-            benchmark = benchmark.replace(vqa=benchmark.vqa.replace(model=self.vqa_model))
-        return benchmark.replace(rewriter=self.rewriter(benchmark.rewriter), **self.given("prompts", "num_prompts"))
+        benchmark = benchmark.replace(rewriter=self.rewriter(benchmark.rewriter))
+        places = {"questions_uri": "questions.uri", "vqa_model": "vqa.model"}
+        return self.at_paths(benchmark, {**places, "prompts": "prompts", "num_prompts": "num_prompts"})
 
 
 class FitForm(RewritingForm):
-    """Boxes that CLIP score, ImageReward and HPSv2 have in common."""
+    """Boxes that CLIP score, ImageReward and HPSv2 have in common.
+
+    Attributes:
+        kind: Benchmark that the form makes where there is none.
+        places: Paths of further boxes in the benchmark.
+    """
+
+    kind: ClassVar[type[ListedBenchmark]]
+    places: ClassVar[Mapping[str, str]] = {}
 
     prompts_uri: str | None = Field(
         default=None,
@@ -120,57 +118,49 @@ class FitForm(RewritingForm):
     num_prompts: Count | None = Field(default=None, description="Number of prompts per category.")
     pictures_per_prompt: Count | None = Field(default=None, description="Pictures of every prompt.")
 
-    def common(self, benchmark: AnyListed) -> AnyListed:
-        """Return the benchmark with what was filled in of these boxes."""
+    def change(self, before: ListedBenchmark | None) -> ListedBenchmark:
+        """Return the benchmark with what was filled in."""
+        benchmark = before or self.kind()
         if self.prompts_uri is not None:
             benchmark = benchmark.replace(prompts=(PromptList(file=PinnedFile(uri=self.prompts_uri)),))
-        changes = self.given("num_prompts", "pictures_per_prompt")
-        return benchmark.replace(rewriter=self.rewriter(benchmark.rewriter), **changes)
+        benchmark = benchmark.replace(rewriter=self.rewriter(benchmark.rewriter))
+        common = {name: name for name in ("num_prompts", "pictures_per_prompt")}
+        return self.at_paths(benchmark, {**common, **self.places})
 
 
 class ClipScoreForm(FitForm):
     """CLIP score, by default on the prompts of ImageReward's benchmark."""
 
-    clip_model: str | None = Field(default=None, description="CLIP (folder or hub name); by default ViT-L/14.")
+    kind = ClipScoreBenchmark
+    places: ClassVar[Mapping[str, str]] = {"clip_model": "clip.model"}
 
-    def change(self, before: ClipScoreBenchmark | None) -> ClipScoreBenchmark:
-        """Return the benchmark with what was filled in."""
-        benchmark = self.common(before or ClipScoreBenchmark())
-        if self.clip_model is None:
-            return benchmark
-        return benchmark.replace(clip=benchmark.clip.replace(model=self.clip_model))
+    clip_model: str | None = Field(default=None, description="CLIP (folder or hub name); by default ViT-L/14.")
 
 
 class PickScoreForm(FitForm):
     """PickScore, by default on the prompts of ImageReward's benchmark."""
 
+    kind = PickScoreBenchmark
+    places: ClassVar[Mapping[str, str]] = {"clip_model": "clip.model"}
+
     clip_model: str | None = Field(
         default=None, description="CLIP with its processor (folder or hub name); by default the published one."
     )
-
-    def change(self, before: PickScoreBenchmark | None) -> PickScoreBenchmark:
-        """Return the benchmark with what was filled in."""
-        benchmark = self.common(before or PickScoreBenchmark())
-        if self.clip_model is None:
-            return benchmark
-        return benchmark.replace(clip=benchmark.clip.replace(model=self.clip_model))
 
 
 class DiversityForm(FitForm):
     """Distance between the pictures of one prompt, by CLIP."""
 
-    clip_model: str | None = Field(default=None, description="CLIP (folder or hub name); by default ViT-L/14.")
+    kind = DiversityBenchmark
+    places: ClassVar[Mapping[str, str]] = {"clip_model": "clip.model"}
 
-    def change(self, before: DiversityBenchmark | None) -> DiversityBenchmark:
-        """Return the benchmark with what was filled in."""
-        benchmark = self.common(before or DiversityBenchmark())
-        if self.clip_model is None:
-            return benchmark
-        return benchmark.replace(clip=benchmark.clip.replace(model=self.clip_model))
+    clip_model: str | None = Field(default=None, description="CLIP (folder or hub name); by default ViT-L/14.")
 
 
 class DrawnDistanceForm(FitForm):
     """Distance between pictures of prompts and a reference set."""
+
+    places: ClassVar[Mapping[str, str]] = {"reference_uri": "reference.uri", "network_model": "network.model"}
 
     reference_uri: str | None = Field(
         default=None, description="Pictures to compare with: a folder, tar shards, or a manifest (path or s3:// URI)."
@@ -179,7 +169,7 @@ class DrawnDistanceForm(FitForm):
         default=None, description="CLIP or DINOv2 (folder or hub name); by default the published one."
     )
 
-    def filled(self, kind: type[AnyDistance], before: AnyDistance | None) -> AnyDistance:
+    def change(self, before: ListedBenchmark | None) -> ListedBenchmark:
         """Return the benchmark with what was filled in.
 
         Raises:
@@ -189,29 +179,24 @@ class DrawnDistanceForm(FitForm):
             raise ValueError("expected prompts_uri and reference_uri, got none of one; fill in both boxes")
         if before is None:
             lists = (PromptList(file=PinnedFile(uri=str(self.prompts_uri))),)
-            before = kind(prompts=lists, reference=ReferenceSet(uri=str(self.reference_uri)))  # type: ignore[call-arg]
-        benchmark = self.common(before)
-        if self.reference_uri is not None:
-            benchmark = benchmark.replace(reference=benchmark.reference.replace(uri=self.reference_uri))
-        if self.network_model is not None:
-            benchmark = benchmark.replace(network=benchmark.network.replace(model=self.network_model))
-        return benchmark
+            before = self.kind(prompts=lists, reference=ReferenceSet(uri=str(self.reference_uri)))  # type: ignore[call-arg]
+        return super().change(before)
 
 
 class CmmdForm(DrawnDistanceForm):
     """CMMD between pictures of prompts and a reference set."""
 
-    def change(self, before: CmmdBenchmark | None) -> CmmdBenchmark:
-        """Return the benchmark with what was filled in."""
-        return self.filled(CmmdBenchmark, before)
+    kind = CmmdBenchmark
 
 
 class FdDinov2Form(DrawnDistanceForm):
     """FD-DINOv2 between pictures of prompts and a reference set."""
 
-    def change(self, before: FdDinov2Benchmark | None) -> FdDinov2Benchmark:
-        """Return the benchmark with what was filled in."""
-        return self.filled(FdDinov2Benchmark, before)
+    kind = FdDinov2Benchmark
+
+
+WEIGHTS = {"weights_uri": "network.weights.uri", "weights_sha256": "network.weights.sha256"}
+"""Paths of the boxes of a file of weights."""
 
 
 class WeightsForm(FitForm):
@@ -223,20 +208,12 @@ class WeightsForm(FitForm):
     weights_sha256: str | None = Field(default=None, description="First digits of its checksum.")
     tokenizer: str | None = Field(default=None, description="Tokenizer of the prompts (folder or hub name).")
 
-    def weights(self, before: PinnedFile) -> PinnedFile:
-        """Return the weights file with what was filled in."""
-        given = self.given("weights_uri", "weights_sha256")
-        return before.replace(**{name.removeprefix("weights_"): value for name, value in given.items()})
-
 
 class ImageRewardForm(WeightsForm):
     """ImageReward on its 100 prompts, ten pictures each."""
 
-    def change(self, before: ImageRewardBenchmark | None) -> ImageRewardBenchmark:
-        """Return the benchmark with what was filled in."""
-        benchmark = self.common(before or ImageRewardBenchmark())
-        network = benchmark.network.replace(weights=self.weights(benchmark.network.weights), **self.given("tokenizer"))
-        return benchmark.replace(network=network)
+    kind = ImageRewardBenchmark
+    places: ClassVar[Mapping[str, str]] = {**WEIGHTS, "tokenizer": "network.tokenizer"}
 
 
 class HpsForm(WeightsForm):
@@ -244,28 +221,29 @@ class HpsForm(WeightsForm):
 
     version: Literal["v2.1", "v2.0"] | None = Field(default=None, description="Scores of two versions do not compare.")
 
-    def change(self, before: HpsBenchmark | None) -> HpsBenchmark:
-        """Return the benchmark with what was filled in."""
-        benchmark = self.common(before or HpsBenchmark())
-        network = benchmark.network.replace(**self.given("version", "tokenizer"))
-        if self.weights_uri is not None or self.weights_sha256 is not None:
-            network = network.replace(weights=self.weights(network.file))
-        return benchmark.replace(network=network)
+    kind = HpsBenchmark
+    places: ClassVar[Mapping[str, str]] = {**WEIGHTS, "tokenizer": "network.tokenizer", "version": "network.version"}
+
+    def change(self, before: ListedBenchmark | None) -> ListedBenchmark:
+        """Return the benchmark with what was filled in; a box of the weights begins with the published file."""
+        benchmark = before or HpsBenchmark()
+        assert isinstance(benchmark, HpsBenchmark)
+        if self.given("weights_uri", "weights_sha256"):
+            network = benchmark.network.replace(**self.given("version"))
+            benchmark = benchmark.replace(network=network.replace(weights=network.file))
+        return super().change(benchmark)
 
 
 class Hps3Form(WeightsForm):
     """HPSv3 on HPSv2's 3,200 prompts of four styles, one picture each; the tokenizer is a Qwen2-VL's."""
 
+    kind = Hps3Benchmark
+    places: ClassVar[Mapping[str, str]] = {
+        **WEIGHTS,
+        "tokenizer": "network.base",
+        "instruction_uri": "network.instruction.uri",
+    }
+
     instruction_uri: str | None = Field(
         default=None, description="Copy of the published data_collator_qwen.py, which holds the instruction."
     )
-
-    def change(self, before: Hps3Benchmark | None) -> Hps3Benchmark:
-        """Return the benchmark with what was filled in."""
-        benchmark = self.common(before or Hps3Benchmark())
-        network = benchmark.network.replace(weights=self.weights(benchmark.network.weights))
-        if self.tokenizer is not None:
-            network = network.replace(base=self.tokenizer)
-        if self.instruction_uri is not None:
-            network = network.replace(instruction=network.instruction.replace(uri=self.instruction_uri))
-        return benchmark.replace(network=network)

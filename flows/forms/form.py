@@ -1,12 +1,13 @@
 """What every form is made of: boxes with bounds, empty ones that keep what was there."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, SerializerFunctionWrapHandler, model_serializer
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from flows.forms.values import StageName, empty_means
+from flows.forms.values import PATHS, AnyConfig, StageName, empty_means, replaced
 
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -30,6 +31,15 @@ class Form(BaseModel):
     def given(self, *names: str) -> dict[str, Any]:
         """Return the filled-in fields among ``names``."""
         return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+    def at_paths(self, spec: AnyConfig, paths: Mapping[str, str]) -> AnyConfig:
+        """Return a config with the filled-in boxes among ``paths``, each at its path."""
+        return replaced(spec, {paths[name]: value for name, value in self.given(*paths).items()})
+
+    def at_own_paths(self, spec: AnyConfig, *others: str) -> AnyConfig:
+        """Return a spec of the form's stage with its filled-in boxes; ``others`` are set elsewhere."""
+        assert self.stage is not None
+        return self.at_paths(spec, {name: path for name, path in PATHS[self.stage].items() if name not in others})
 
     @model_serializer(mode="wrap")
     def _filled_in(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from flows.forms.judge_forms import JudgeForm, TextRenderingForm
 from flows.forms.values import StageName
 from infinity import storage
 from infinity.config import Config
-from infinity.data.curation.filters import FilterConfig, ModelFilters
+from infinity.data.curation.filters import FilterConfig
 from infinity.data.dedup.config import NearDuplicates
 from infinity.data.sources.opening import fingerprint
 from infinity.evaluation.drawings import SampleBenchmark
@@ -45,8 +45,11 @@ from infinity.settings import with_settings
 from infinity.training.transformer.adapters import AdapterConfig
 from infinity.transformer.quantized import Quantization
 
-AnyConfig = TypeVar("AnyConfig", bound=Config)
 AnyTrainSpec = TypeVar("AnyTrainSpec", bound=TrainSpec)
+
+
+_OF_MODELS = ("max_text_area", "max_watermark", "max_nsfw", "min_aesthetic", "min_clip_similarity")
+"""Boxes of thresholds on scores of networks."""
 
 
 class DatasetForm(Form):
@@ -137,44 +140,32 @@ class DatasetForm(Form):
 
     def change(self, spec: BuildDatasetSpec) -> BuildDatasetSpec:
         """Return the spec with what was filled in."""
-        changes = self.given("validation_share", "max_unreadable_share", "samples_per_shard", "seed", "name")
+        changes = self.given("name")
         if self.parent is not None:
             changes["parent"] = storage.absolute(self.parent)
         if spec.scenes is not None:
-            scenes = self.given("seed") | ({} if self.num_scenes is None else {"count": self.num_scenes})
-            changes["scenes"] = spec.scenes.replace(**scenes)
+            changes["scenes"] = self.at_paths(spec.scenes, {"seed": "seed", "num_scenes": "count"})
         elif self.num_scenes is not None:
             raise ValueError("num_scenes: counts drawn scenes, but this run has pictures of its own; leave it empty")
         changes["download"] = spec.download.replace(**self.given("allow_hosts"))
-        if self.store_side_px is not None:
-            changes["storing"] = spec.storing.replace(side_px=self.store_side_px)
         if self.roots and spec.source is not None:
             roots = tuple(map(storage.absolute, self.roots))
             changes |= {"roots": roots, "fingerprint": fingerprint(spec.source, roots)}
         names = {"image_column": "picture", "url_column": "url", "caption_column": "caption"}
-        names["long_caption_column"] = "long_caption"
-        if columns := {names[name]: value for name, value in self.given(*names).items()}:
-            changes["columns"] = spec.columns.replace(**columns)
+        changes["columns"] = self.at_paths(spec.columns, {**names, "long_caption_column": "long_caption"})
         if self.captioner is not None:
             changes["captioner"] = CaptionerConfig(model=self.captioner)
-        spec = with_settings(spec.replace(filters=self._filters(spec.filters), **changes), self.settings or {})
-        return with_model_filters(spec, self._models(spec.filters.models))
+        spec = self.at_own_paths(spec.replace(**changes), "num_scenes", *_OF_MODELS)
+        spec = with_settings(spec.replace(filters=self._filters(spec.filters)), self.settings or {})
+        models = spec.filters.models if self.filter_set is None else filter_set(self.filter_set)
+        return with_model_filters(spec, models.replace(**self.given(*_OF_MODELS)))
 
     def _filters(self, filters: FilterConfig) -> FilterConfig:
-        simple = ("min_side_px", "min_pixels", "max_elongation", "min_caption_chars", "duplicates", "min_contrast")
-        changes = self.given(*simple, "min_sharpness")
         if self.near_duplicates is not None:
-            changes["near_duplicates"] = NearDuplicates() if self.near_duplicates else None
+            filters = filters.replace(near_duplicates=NearDuplicates() if self.near_duplicates else None)
         if self.evaluation_prompts is not None:
-            changes["evaluation"] = filters.evaluation.replace(prompts=(self.evaluation_prompts,))
-        names = {"max_caption_chars": "max_chars", "min_caption_words": "min_words", "min_english": "min_english"}
-        captions = {names[name]: value for name, value in self.given(*names).items()}
-        return filters.replace(captions=filters.captions.replace(**captions), **changes)
-
-    def _models(self, before: ModelFilters) -> ModelFilters:
-        models = before if self.filter_set is None else filter_set(self.filter_set)
-        single = ("max_text_area", "max_watermark", "max_nsfw", "min_aesthetic", "min_clip_similarity")
-        return models.replace(**self.given(*single))
+            filters = filters.replace(evaluation=filters.evaluation.replace(prompts=(self.evaluation_prompts,)))
+        return filters
 
 
 class TrainingForm(Form):
@@ -203,16 +194,10 @@ class TrainingForm(Form):
 
     def change_training(self, spec: AnyTrainSpec) -> AnyTrainSpec:
         """Return the spec with what was filled in here."""
-        loop = self.given("num_steps", "batch_size", "num_parts", "save_every_steps", "sample_every_steps")
         if self.num_workers is not None and self.num_parts is None:
-            loop["num_parts"] = max(spec.loop.num_parts, self.num_workers)
-        changed = spec.replace(
-            loop=spec.loop.replace(**loop),
-            optimizer=spec.optimizer.replace(**self.given("learning_rate")),
-            workers=spec.workers.replace(**self.given("num_workers", "threads", "use_gpu")),
-            **self.given("seed"),
-        )
-        return with_settings(changed, self.settings or {})
+            parts = max(spec.loop.num_parts, self.num_workers)
+            return self.model_copy(update={"num_parts": parts}).change_training(spec)
+        return with_settings(self.at_own_paths(spec, "adapter_rank"), self.settings or {})
 
 
 class TokenizerForm(TrainingForm):
@@ -226,7 +211,7 @@ class TokenizerForm(TrainingForm):
 
     def change(self, spec: TrainTokenizerSpec) -> TrainTokenizerSpec:
         """Return the spec with what was filled in."""
-        return self.change_training(spec.replace(model=spec.model.replace(**self.given("num_bits"))))
+        return self.change_training(spec)
 
 
 class TransformerForm(TrainingForm):
@@ -249,8 +234,7 @@ class TransformerForm(TrainingForm):
 
     def change(self, spec: TrainTransformerSpec) -> TrainTransformerSpec:
         """Return the spec with what was filled in."""
-        spec = self.change_training(spec.replace(**self.given("self_correction")))
-        spec = spec.replace(workers=spec.workers.replace(**self.given("shard")))
+        spec = self.change_training(spec)
         if self.stored is None:
             return spec
         return from_store(spec) if self.stored else spec.replace(encoded=None)
@@ -291,10 +275,6 @@ class PretrainForm(TransformerForm):
 
     depth: Count | None = Field(default=None, description="Number of blocks.")
     width: Count | None = Field(default=None, description="Channels; a multiple of the number of heads.")
-
-    def change(self, spec: TrainTransformerSpec) -> TrainTransformerSpec:
-        """Return the spec with what was filled in."""
-        return TransformerForm.change(self, spec.replace(model=spec.model.replace(**self.given("depth", "width"))))
 
 
 class EvaluationForm(Form):
@@ -348,27 +328,17 @@ class EvaluationForm(Form):
 
     def change(self, spec: EvaluateSpec) -> EvaluateSpec:
         """Return the spec with what was filled in."""
-        changes: dict[str, Any] = self.given("seed")
-        changes["sampling"] = spec.sampling.replace(**self.given("guidance", "temperature", "nucleus"))
-        changes["workers"] = spec.workers.replace(**self.given("num_workers", "use_gpu"))
-        for field, benchmark, kind in (
-            ("reconstruction_pictures", "reconstruction", ReconstructionBenchmark),
-            ("validation_pictures", "validation", ValidationBenchmark),
-            ("sample_pictures", "samples", SampleBenchmark),
-        ):
-            if (number := getattr(self, field)) is not None:
-                changes[benchmark] = (getattr(spec, benchmark) or kind()).replace(num_pictures=number)
-        if scenes := self.given("pictures_per_prompt"):
-            changes["scenes"] = (spec.scenes or SceneBenchmark()).replace(**scenes)
-        if self.scene_prompts_per_task is not None:
-            before = changes.get("scenes", spec.scenes) or SceneBenchmark()
-            changes["scenes"] = before.replace(prompts_per_task=self.scene_prompts_per_task)
-        for name in sorted(BENCHMARKS_OF_PICTURES):
-            if (form := getattr(self, name)) is not None:
-                changes[name] = form.change(getattr(spec, name))
-        if inception := self.given("inception_uri", "inception_sha256"):
-            before_weights = spec.inception or InceptionWeights()
-            changes["inception"] = before_weights.replace(
-                **{name.removeprefix("inception_"): value for name, value in inception.items()}
-            )
-        return spec.replace(**changes)
+        parts: dict[str, tuple[type[Config], tuple[str, ...]]] = {
+            "reconstruction": (ReconstructionBenchmark, ("reconstruction_pictures",)),
+            "validation": (ValidationBenchmark, ("validation_pictures",)),
+            "samples": (SampleBenchmark, ("sample_pictures",)),
+            "scenes": (SceneBenchmark, ("pictures_per_prompt", "scene_prompts_per_task")),
+            "inception": (InceptionWeights, ("inception_uri", "inception_sha256")),
+        }
+        changes = {part: kind() for part, (kind, boxes) in parts.items()
+                   if getattr(spec, part) is None and self.given(*boxes)}  # fmt: skip
+        changes |= {
+            name: form.change(getattr(spec, name)) for name, form in self.given(*BENCHMARKS_OF_PICTURES).items()
+        }
+        weights = {"inception_uri": "inception.uri", "inception_sha256": "inception.sha256"}
+        return self.at_paths(self.at_own_paths(spec.replace(**changes)), weights)

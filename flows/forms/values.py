@@ -5,9 +5,12 @@ A value is read from the specs of the recipe, so that no page tells a number tha
 
 from collections.abc import Mapping
 from functools import cache
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
+from infinity.config import Config
 from infinity.recipes.runs import RECIPES, EndToEnd, end_to_end
+
+AnyConfig = TypeVar("AnyConfig", bound=Config)
 
 StageName = Literal["dataset", "tokenizer", "pretrain", "finetune", "evaluation"]
 """Name of a stage in the plan of a run."""
@@ -81,6 +84,24 @@ def value_at(spec: object, path: str) -> Any:
             return None
         spec = getattr(spec, name)
     return spec
+
+
+def replaced(spec: AnyConfig, changes: Mapping[str, Any]) -> AnyConfig:
+    """Return a config with other values at paths; the values of one part are changed together.
+
+    Args:
+        spec: Spec of a stage, or a part of one.
+        changes: New values by path, such as ``loop.num_steps``.
+    """
+    own: dict[str, Any] = {}
+    parts: dict[str, dict[str, Any]] = {}
+    for path, value in changes.items():
+        name, _, rest = path.partition(".")
+        if rest:
+            parts.setdefault(name, {})[rest] = value
+        else:
+            own[name] = value
+    return spec.replace(**own, **{name: replaced(getattr(spec, name), inner) for name, inner in parts.items()})
 
 
 def empty_means(stage: StageName, box: str) -> str:

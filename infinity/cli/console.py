@@ -31,6 +31,10 @@ class EscapingConsole(Console):
         for segment in super().render(renderable, options):
             yield segment if segment.control else Segment(escaped(segment.text), segment.style)
 
+    def say(self, text: str, **options: Any) -> None:
+        """Print a text as it is, in lines that a terminal breaks itself; elsewhere a path must stay whole."""
+        self.print(text, markup=False, highlight=False, soft_wrap=True, **options)
+
 
 out = EscapingConsole()
 err = EscapingConsole(stderr=True)
@@ -53,7 +57,7 @@ def show_table(
     width = min(WIDTH, max(40, out.width)) if out.is_terminal else WIDTH
     lines = table_lines(columns, list(rows), notes=notes, width=width)
     for line in (folded(title, width) if title else []) + lines:
-        out.print(line, markup=False, highlight=False, soft_wrap=True)
+        out.say(line)
 
 
 @contextlib.contextmanager
@@ -62,8 +66,7 @@ def clear_errors() -> Iterator[None]:
     try:
         yield
     except (ValueError, OSError) as error:
-        # A terminal breaks lines itself; elsewhere a path must stay whole.
-        err.print(f"error: {_sentence(error)}", style="red", markup=False, highlight=False, soft_wrap=True)
+        err.say(f"error: {_sentence(error)}", style="red")
         raise typer.Exit(1) from error
 
 
@@ -107,7 +110,7 @@ def following(title: str, pause_s: float = 30.0) -> Iterator[Callable[[JobProgre
         last = now
         left = (now - started) * (1 - each.fraction) / each.fraction if each.fraction else math.inf
         told = f", about {left / 60:.0f} min left" if math.isfinite(left) else ""
-        err.print(f"{title}: {each.fraction:.0%}, {each.message}{told}", markup=False, highlight=False, soft_wrap=True)
+        err.say(f"{title}: {each.fraction:.0%}, {each.message}{told}")
 
     yield show
 

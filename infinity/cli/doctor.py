@@ -53,8 +53,7 @@ def doctor(
             findings.append(finding)
             if not as_json:
                 out.print(f"{finding.verdict:5}", style=COLOURS[finding.verdict], end="  ", highlight=False)
-                text = f"{finding.check}: {finding.found}" + (f"; {finding.fix}" if finding.fix else "")
-                out.print(text, markup=False, highlight=False, soft_wrap=True)
+                out.say(f"{finding.check}: {finding.found}" + (f"; {finding.fix}" if finding.fix else ""))
     if as_json:
         out.print_json(json.dumps([finding.to_json() for finding in findings]))
     if any(finding.verdict == "fault" for finding in findings):

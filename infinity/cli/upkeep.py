@@ -84,12 +84,12 @@ def gc(
         if delete:
             _delete(plan, inventory)
         elif plan.removable and not as_json:
-            out.print("nothing was touched; the same command with --delete removes it", soft_wrap=True)
+            out.say("nothing was touched; the same command with --delete removes it")
 
 
 def _tell_if_empty(inventory: Inventory) -> None:
     if not inventory.runs and not inventory.stages:
-        err.print(f"no run lies below {inventory.root}", markup=False, highlight=False, soft_wrap=True)
+        err.say(f"no run lies below {inventory.root}")
 
 
 def _scheduled(prefect_url: str | None, state: Path) -> dict[str, str]:
@@ -139,12 +139,7 @@ def _champions(registry: str | None) -> dict[str, str]:
 
 def _show(plan: GcPlan) -> None:
     for item in plan.removable:
-        out.print(
-            f"{item.num_bytes:>16,}  {item.kind:5}  {item.uri}: {item.why}",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
-        )
+        out.say(f"{item.num_bytes:>16,}  {item.kind:5}  {item.uri}: {item.why}")
     total, stages = sum(item.num_bytes for item in plan.removable), len(plan.stages)
     gone = sum(item.kind == "stage" for item in plan.removable)
     told = f"{total:,} bytes in {len(plan.removable):,} places may go; {stages - gone:,} of {stages:,} stages stay"
@@ -157,7 +152,7 @@ def _delete(plan: GcPlan, inventory: Inventory) -> None:
     free, number = 0, 0
     for removed in remove(plan, inventory.runs):
         if removed.spared:
-            err.print(f"stays: {removed.item.uri}: {removed.spared}", markup=False, highlight=False, soft_wrap=True)
+            err.say(f"stays: {removed.item.uri}: {removed.spared}")
         else:
             free, number = free + removed.item.num_bytes, number + 1
     err.print(f"removed {free:,} bytes in {number:,} places", highlight=False)
@@ -192,13 +187,13 @@ def fleet(
         for each in () if as_json else cards:
             now = f"{each.state}: {each.stage}, {each.fraction:.0%}" if each.stage else each.state
             facts = ", ".join(f"{label} {value}" for label, value in each.facts)
-            out.print(f"{each.name}  {now}  {facts}", markup=False, highlight=False, soft_wrap=True)
+            out.say(f"{each.name}  {now}  {facts}")
             for sentence in each.attention:
-                out.print(f"  attention: {sentence}", markup=False, highlight=False, soft_wrap=True, style="red")
+                out.say(f"  attention: {sentence}", style="red")
         if output is not None:
             when = datetime.now(UTC).isoformat(sep=" ", timespec="seconds")
             storage.write_text(output, render_fleet(cards, root=inventory.root, when=when))
-            out.print(output, markup=False, highlight=False, soft_wrap=True)
+            out.say(output)
 
 
 def compare_runs(
@@ -220,5 +215,5 @@ def compare_runs(
         views = [view(folder, inventories[above]) for folder, above in places]
         storage.write_text(output, render_run_comparison(views))
         for name, *values in different_settings(views):
-            out.print(f"{name}: {' | '.join(values)}", markup=False, highlight=False, soft_wrap=True)
-        out.print(output, markup=False, highlight=False, soft_wrap=True)
+            out.say(f"{name}: {' | '.join(values)}")
+        out.say(output)

@@ -114,8 +114,7 @@ def settings(
             out.print(f"\n{title or 'the data set'}", style="bold", markup=False, highlight=False)
             for setting in members:
                 default = f", default {setting.default}" if setting.default else ""
-                told = f"  {setting.path} ({setting.kind}{default}): {setting.help}"
-                out.print(told, markup=False, highlight=False, soft_wrap=True)
+                out.say(f"  {setting.path} ({setting.kind}{default}): {setting.help}")
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -131,7 +130,7 @@ def _show(report: BuildDatasetReport) -> None:
 
     show_table(("", ""), [(name, f"{number:,}") for name, number in funnel(report.summary.counts)])
     for line in report.not_read:
-        out.print(f"not read: {line}", markup=False, highlight=False, soft_wrap=True)
+        out.say(f"not read: {line}")
     counts = report.summary.counts
-    out.print(f"{counts['kept']:,} of {counts['read']:,} pictures kept", markup=False, highlight=False)
-    out.print(report.manifest, markup=False, highlight=False, soft_wrap=True)
+    out.say(f"{counts['kept']:,} of {counts['read']:,} pictures kept")
+    out.say(report.manifest)

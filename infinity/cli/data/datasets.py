@@ -106,7 +106,7 @@ def verify(manifest: ManifestUri) -> None:
         loaded = _load(manifest)
         faults = find_faults(loaded)
     for fault in faults:
-        err.print(str(fault), markup=False, highlight=False, soft_wrap=True)
+        err.say(str(fault))
     if faults:
         err.print(f"{len(faults)} faults in {len(loaded.head.shards)} shards", style="red")
         raise typer.Exit(1)
@@ -126,7 +126,7 @@ def gallery(
         from infinity.reporting.gallery import gallery as page
 
         storage.write_text(output, page(_load(manifest), per_ratio, seed))
-        out.print(output, soft_wrap=True)
+        out.say(output)
 
 
 @app.command()
@@ -180,20 +180,18 @@ def takedown(
         if purge:
             _tell(purge_versions(Manifest.load(report.manifest), wanted))
         else:
-            out.print(
-                "older versions still hold the pictures; the same command with --purge deletes them", soft_wrap=True
-            )
-        out.print(f"{counts['kept']:,} pictures left: {report.manifest}", soft_wrap=True)
+            out.say("older versions still hold the pictures; the same command with --purge deletes them")
+        out.say(f"{counts['kept']:,} pictures left: {report.manifest}")
 
 
 def _tell(done: Purged) -> None:
     """What a purge deleted, and what it left alone."""
     told = ", ".join(f"{number:,} {kind}" for kind, number in done.deleted.items() if number) or "nothing"
-    out.print(f"deleted: {told}", highlight=False, soft_wrap=True)
+    out.say(f"deleted: {told}")
     for uri in done.still:
-        out.print(f"still held by {uri}, which does not come before it", markup=False, soft_wrap=True)
+        out.say(f"still held by {uri}, which does not come before it")
     for uri in done.sources:
-        out.print(f"not touched, and may hold them: the source {uri}", markup=False, soft_wrap=True)
+        out.say(f"not touched, and may hold them: the source {uri}")
 
 
 @app.command()

@@ -29,7 +29,7 @@ def quarantine(
         show_table(("reason", "rows"), rows)
         if export is not None:
             number = export_rows(job.collect(loaded), export, job.roots_of(loaded))
-            out.print(f"{number:,} rows written to {export}", markup=False, highlight=False, soft_wrap=True)
+            out.say(f"{number:,} rows written to {export}")
 
 
 def replay(
@@ -49,5 +49,5 @@ def replay(
             spec = replay_spec(Manifest.load(manifest), source)
             report = build_dataset.run(spec, progress=lambda progress: show(progress.fraction))
         counts = report.summary.counts
-        out.print(f"{counts['kept']:,} of {counts['read']:,} rows kept", markup=False, highlight=False)
-        out.print(report.manifest, markup=False, highlight=False, soft_wrap=True)
+        out.say(f"{counts['kept']:,} of {counts['read']:,} rows kept")
+        out.say(report.manifest)

@@ -19,11 +19,10 @@ def show(adapter: Annotated[str, typer.Argument(help="Folder or .safetensors fil
         from infinity.transformer.lora_files import load_adapter
 
         found = load_adapter(storage.absolute(adapter))
-        out.print(f"{found.name}  digest {found.digest}", markup=False, highlight=False, soft_wrap=True)
+        out.say(f"{found.name}  digest {found.digest}")
         for name, layer in found.layers.items():
             kind = "LoRA" if layer.magnitude is None else "DoRA"
-            line = f"  {name}  {kind} of rank {layer.down.shape[0]}, factor {layer.scaling:g}"
-            out.print(line, markup=False, highlight=False, soft_wrap=True)
+            out.say(f"  {name}  {kind} of rank {layer.down.shape[0]}, factor {layer.scaling:g}")
 
 
 @app.command()
@@ -53,7 +52,7 @@ def merge(
             tokenizer_uri=storage.join(place, TOKENIZER_FOLDER),
             extra=extra,
         )
-        out.print(f"{output}  digest {digest}", markup=False, highlight=False, soft_wrap=True)
+        out.say(f"{output}  digest {digest}")
 
 
 @app.command("from-difference")
@@ -73,5 +72,4 @@ def from_difference(
         one, other = (load_transformer(storage.absolute(place))[1] for place in (base, tuned))
         adapter, rest = difference_adapter(one, other, rank)
         digest = save_adapter(storage.absolute(output), adapter)
-        about = f"{output}  digest {digest}  {len(adapter.layers)} linear maps, {rest:.2%} of the change left out"
-        out.print(about, markup=False, highlight=False, soft_wrap=True)
+        out.say(f"{output}  digest {digest}  {len(adapter.layers)} linear maps, {rest:.2%} of the change left out")

@@ -157,5 +157,5 @@ def write(results: Iterable[PipelineResult], folder: Path) -> None:
     for result in results:
         for image, about in zip(result.pixels(), result.settings, strict=True):
             path = write_drawing(folder, index, to_png(image, about), about)
-            out.print(str(path), markup=False, highlight=False, soft_wrap=True)
+            out.say(str(path))
             index += 1

@@ -125,7 +125,7 @@ def reconstruct(
             quality = float(psnr_db(original.numpy(), rebuilt.numpy())[0])
             file = output / f"{path.stem}-reconstructed.png"
             storage.write_bytes(str(file), compose_sheet(list(torch.cat([original, rebuilt]).numpy()), 2))
-            out.print(f"{file}  {quality:.2f} dB", markup=False, highlight=False, soft_wrap=True)
+            out.say(f"{file}  {quality:.2f} dB")
 
 
 def read_picture(path: Path) -> Image.Image:

@@ -21,7 +21,7 @@ def import_tokenizer(
     with clear_errors():
         from infinity.convert import import_tokenizer as convert
 
-        out.print(f"{output}  digest {convert(source, output, fold=fold)}", soft_wrap=True)
+        out.say(f"{output}  digest {convert(source, output, fold=fold)}")
 
 
 @app.command("import-transformer")
@@ -69,10 +69,10 @@ def import_model(source: str, tokenizer: str, output: str, size: str | None, tex
         tokenizer_uri=tokenizer,
         extra=imported.extra,
     )
-    out.print(f"{output}  digest {digest}", soft_wrap=True)
+    out.say(f"{output}  digest {digest}")
     if text.fingerprint is None:
         note = "was not looked at, since it is not on this machine; its first use will tell whether it fits"
-        err.print(f"note: the text model {text.model} {note}", markup=False, highlight=False, soft_wrap=True)
+        err.say(f"note: the text model {text.model} {note}")
 
 
 @app.command("export")
@@ -87,4 +87,4 @@ def export(
 
         kind, _ = read_kind_and_config(checkpoint)
         (export_tokenizer if kind == "tokenizer" else export_transformer)(checkpoint, target)
-        out.print(target, soft_wrap=True)
+        out.say(target)

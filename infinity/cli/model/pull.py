@@ -41,15 +41,14 @@ def pull(
         hub = HubRepository.from_environment(repository or REPOSITORY, revision)
         files = hub.files(model.sources)
         size = sum(file.num_bytes for file in files)
-        about = f"{hub.endpoint}/{hub.name}: {len(files)} files, {size / 1e9:.2f} GB, licence: {hub.licence()}"
-        err.print(about, markup=False, highlight=False, soft_wrap=True)
+        err.say(f"{hub.endpoint}/{hub.name}: {len(files)} files, {size / 1e9:.2f} GB, licence: {hub.licence()}")
         with bar(f"downloading {name}") as report:
             hub.download(files, downloads, lambda there, total: report(there / max(total, 1)))
         tokenizer = target if model.transformer is None else f"{target}-tokenizer"
         digest = import_tokenizer(str(downloads / model.tokenizer), tokenizer, fold=model.fold)
         if model.transformer is None:
-            out.print(f"{target}  digest {digest}", soft_wrap=True)
+            out.say(f"{target}  digest {digest}")
             return
         source = str(downloads / model.transformer)
         import_model(source, tokenizer, target, model.size, text_model or model.text_model, ema=False)
-        out.print(f'infinity generate -c {target} -p "a lighthouse at dusk"', markup=False, soft_wrap=True)
+        out.say(f'infinity generate -c {target} -p "a lighthouse at dusk"')

@@ -34,4 +34,4 @@ def report(folder: Annotated[str, typer.Argument(help="Folder with the summary.j
         from infinity.reporting.write import write_report
 
         uri = storage.join(folder, "summary.json")
-        out.print(write_report(RunSummary.parse(storage.read_text(uri), where=uri), folder).html, soft_wrap=True)
+        out.say(write_report(RunSummary.parse(storage.read_text(uri), where=uri), folder).html)

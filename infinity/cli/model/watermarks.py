@@ -22,7 +22,7 @@ def new_key(path: Annotated[Path, typer.Argument(help="File to write; only its o
             key = write_new_key(path)
         except FileExistsError:
             raise ValueError(f"{path}: expected no file of this name, found one; a key is never replaced") from None
-        out.print(f"{path}  key {key.id}", markup=False, highlight=False, soft_wrap=True)
+        out.say(f"{path}  key {key.id}")
 
 
 @app.command()
@@ -50,5 +50,4 @@ def detect(
         for path in pictures:
             found = detector.test(read_picture(path), CROPS if crop is None else tuple(crop))
             said = "watermark found" if found.is_found(threshold) else "no watermark found"
-            line = f"{path}  {said}, p = 10^{found.log10_p:.2f} ({found.green} of {found.pairs} pairs)"
-            out.print(line, markup=False, highlight=False, soft_wrap=True)
+            out.say(f"{path}  {said}, p = 10^{found.log10_p:.2f} ({found.green} of {found.pairs} pairs)")

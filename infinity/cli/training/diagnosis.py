@@ -26,11 +26,10 @@ def diagnose(
         if as_json:
             out.print_json(found.dump())
         else:
-            out.print(found.sentence, markup=False, soft_wrap=True)
+            out.say(found.sentence)
             if not found.reference:
                 out.print("No recipe has this kind, shape, length and batch, so that there are no curves to compare.")
             for number, each in enumerate(found.findings, start=1):
-                line = f"{number}. {each.cause} ({each.certainty:.0%}): {each.evidence}"
-                out.print(line, markup=False, soft_wrap=True)
+                out.say(f"{number}. {each.cause} ({each.certainty:.0%}): {each.evidence}")
     if not found.is_healthy:
         raise typer.Exit(2)

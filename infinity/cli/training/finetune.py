@@ -96,7 +96,7 @@ def finetune(
             seed=seed,
         )
         first = how.spec("to be built", None if prior is None else "to be built")
-        err.print(_told(first), markup=False, highlight=False, soft_wrap=True)
+        err.say(_told(first))
         if not plan:
             _train(how, pictures, prior, ray_address)
 
@@ -165,8 +165,7 @@ def _built(pictures: str, how: Finetuning) -> str:
         report = run_spec(spec, progress=show)
     assert isinstance(report, BuildDatasetReport)
     counts = report.summary.counts
-    told = f"{counts['kept']:,} of {counts['read']:,} pictures kept: {report.manifest}"
-    err.print(told, markup=False, highlight=False, soft_wrap=True)
+    err.say(f"{counts['kept']:,} of {counts['read']:,} pictures kept: {report.manifest}")
     return report.manifest
 
 
@@ -192,8 +191,7 @@ def _show(model: str, how: Finetuning) -> None:
     from infinity.jobs.training.transformer_samples import ADAPTER_FOLDER
 
     prompt = how.prompts[0] if how.prompts else f"{how.trigger}, …" if how.trigger else "…"
-    out.print(f'infinity generate -c {model} -p "{prompt}"', markup=False, highlight=False, soft_wrap=True)
+    out.say(f'infinity generate -c {model} -p "{prompt}"')
     if how.rank is not None:
         adapter = storage.join(storage.parent(model), ADAPTER_FOLDER)
-        line = f'infinity generate -c {how.base} --lora {adapter} -p "{prompt}"'
-        out.print(line, markup=False, highlight=False, soft_wrap=True)
+        out.say(f'infinity generate -c {how.base} --lora {adapter} -p "{prompt}"')

@@ -142,4 +142,4 @@ def _write(spec: TrainSpec, uri: str) -> None:
     from infinity import storage
 
     storage.write_text(uri, json.dumps(spec.to_file(), indent=2, ensure_ascii=False) + "\n")
-    out.print(f"{uri}  trains into {spec.folder}", soft_wrap=True)
+    out.say(f"{uri}  trains into {spec.folder}")

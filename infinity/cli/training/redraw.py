@@ -31,4 +31,4 @@ def redraw(
             storage.absolute(training), storage.absolute(output), step=step, prompts=tuple(prompt or ()), device=device
         )
         for uri in (found.page, found.sheet, found.metrics):
-            out.print(uri, markup=False, highlight=False, soft_wrap=True)
+            out.say(uri)

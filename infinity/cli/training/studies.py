@@ -136,8 +136,8 @@ def _run(runs: list[StudyRun], ray_address: str | None, here: bool) -> None:
             for run in runs:
                 result = run_study(run, progress=LogSink())
                 results.append((result, storage.join(run.folder, PAGE_FILE)))
-                out.print(f"{result.number:2}  {result.name}: {result.verdict}  {results[-1][1]}", soft_wrap=True)
+                out.say(f"{result.number:2}  {result.name}: {result.verdict}  {results[-1][1]}")
     except (TrainingError, WorkersError) as error:
         raise ValueError(f"{error}; the same command goes on") from error
     if len(runs) > 1:
-        out.print(write_overview(runs[0].world, results), soft_wrap=True)
+        out.say(write_overview(runs[0].world, results))

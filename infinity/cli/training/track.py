@@ -29,4 +29,4 @@ def track(
                 line = (
                     f"{tracker}  {storage.name(job)}  {sent.rows} steps, {sent.pictures} pictures, {sent.scores} scores"
                 )
-                out.print(line, markup=False, highlight=False, soft_wrap=True)
+                out.say(line)
