@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.measuring.timing import spread
 from infinity.jobs.cluster.heap import HEAP
 
 ITEMS: Mapping[str, tuple[str, str, Any]] = {
@@ -140,15 +141,8 @@ def _row(values: Sequence[Mapping[str, float]], which: str) -> dict[str, float]:
             if kind.startswith("ours") and base in values[0]:
                 ratios = [each[kind] / each[base] for each in values]
                 row[f"{kind}/{base}_{which}"] = statistics.median(ratios)
-                row[f"{kind}/{base}_{which}_spread"] = _spread(ratios)
+                row[f"{kind}/{base}_{which}_spread"] = spread(ratios)
     return row
-
-
-def _spread(values: Sequence[float]) -> float:
-    if len(values) == 1:
-        return 0.0
-    low, _, high = statistics.quantiles(values, n=4, method="inclusive")
-    return high - low
 
 
 def table(rows: Sequence[Mapping[str, Any]], bfloat16: bool) -> str:

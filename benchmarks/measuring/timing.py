@@ -56,7 +56,7 @@ def alternately(runs: Mapping[str, Callable[[], object]], *, repeats: int) -> di
     for name in others:
         for which, what in enumerate(("ratio", "ratio_cpu")):
             ratios = [turn[name][which] / turn[first][which] for turn in turns]
-            found[name] |= {what: statistics.median(ratios), f"{what}_spread": _spread(ratios)}
+            found[name] |= {what: statistics.median(ratios), f"{what}_spread": spread(ratios)}
     return found
 
 
@@ -64,7 +64,7 @@ def _figures(pairs: Sequence[tuple[float, float]]) -> dict[str, Any]:
     seconds = [wall for wall, _ in pairs]
     return {
         "median_s": statistics.median(seconds),
-        "spread_s": _spread(seconds),
+        "spread_s": spread(seconds),
         "min_s": min(seconds),
         "max_s": max(seconds),
         "median_cpu_s": statistics.median(processor for _, processor in pairs),
@@ -73,8 +73,8 @@ def _figures(pairs: Sequence[tuple[float, float]]) -> dict[str, Any]:
     }
 
 
-def _spread(values: Sequence[float]) -> float:
-    """Distance of the quartiles; 0 of a single value."""
+def spread(values: Sequence[float]) -> float:
+    """Return the distance of the quartiles; 0 of a single value."""
     if len(values) == 1:
         return 0.0
     low, _, high = statistics.quantiles(values, n=4, method="inclusive")

@@ -9,7 +9,6 @@ finished ones are not repeated. Without ``--emoji`` the figure of the discrimina
 from __future__ import annotations
 
 import argparse
-import base64
 import json
 from pathlib import Path
 from typing import Any
@@ -34,6 +33,7 @@ from benchmarks.tokenizer_figures.runs import (
 from infinity.reporting.figures import Figure, figures_html
 from infinity.reporting.plots.charts import line_chart
 from infinity.reporting.plots.curves import Points, Series
+from infinity.reporting.templates import data_uri
 from infinity.tokenizer.quantizer import MAX_BRUTE_FORCE_BITS
 
 CODES_MEASURED = (4, 6, 8, 10, 12, 14, MAX_BRUTE_FORCE_BITS)
@@ -74,7 +74,7 @@ class FigureResults:
     def pictures(self, shown: Pictures, *runs: str) -> str:
         """Return originals and, below, reconstructions of each training, as a ``data:`` URI."""
         rows = [shown.measured[:NUM_SHOWN].numpy(), *(np.load(self._folder / f"{run}.npy") for run in runs)]
-        return "data:image/png;base64," + base64.b64encode(sheet(rows)).decode("ascii")
+        return data_uri(sheet(rows))
 
     def over_seeds(self, weight: float | None) -> list[str]:
         """Trainings with a discriminator of this weight, or without, that there are."""

@@ -14,10 +14,10 @@ import resource
 import statistics
 import subprocess
 import sys
-import time
 
 import torch
 
+from benchmarks.measuring.timing import seconds_of
 from infinity.perception.lpips import Lpips
 from infinity.scales import Resolution
 from infinity.tokenizer.tokenizer import Tokenizer, TokenizerConfig
@@ -70,12 +70,12 @@ def batch(variant: str, size_px: int) -> PictureBatch:
 def measure(variant: str, size_px: int, width: int, num_bits: int, repeats: int) -> dict[str, object]:
     """Return median wall-clock and processor seconds per step after a first one, and the most memory of the process."""
     update, part = step_of(variant, size_px, width, num_bits), batch(variant, size_px)
-    pairs = []
-    for _ in range(repeats + 1):
-        wall, busy = time.perf_counter(), time.process_time()
+
+    def step() -> None:
         if (skipped := update([part], measured=False)) is not None:
             raise RuntimeError(f"a step was skipped: {skipped}")
-        pairs.append((time.perf_counter() - wall, time.process_time() - busy))
+
+    pairs = [seconds_of(step) for _ in range(repeats + 1)]
     return {
         "variant": variant,
         "size_px": size_px,

@@ -1,6 +1,5 @@
 """Pictures that a run page can show: inside the markdown, since a browser refuses pages that name local files."""
 
-import base64
 import io
 
 from PIL import Image
@@ -8,6 +7,7 @@ from PIL import Image
 from flows.pages.links import link
 from infinity import storage
 from infinity.reporting.summary import Sheet
+from infinity.reporting.templates import data_uri
 
 MAX_BYTES = 12_000
 """Bytes of a thumbnail: pages lie in Prefect's database, and the whole picture in its file."""
@@ -26,17 +26,17 @@ def embedded(uri: str, *, max_bytes: int = MAX_BYTES) -> str:
 def embedded_png(data: bytes, *, max_bytes: int = MAX_BYTES) -> str:
     """Return a file as ``data:`` URI of at most ``max_bytes`` before base64: a PNG itself, or a WebP of it."""
     if len(data) <= max_bytes and data.startswith(b"\x89PNG"):
-        return _data_uri("png", data)
+        return data_uri(data)
     image = Image.open(io.BytesIO(data)).convert("RGB")
     image.thumbnail((MAX_SIDE_PX, MAX_SIDE_PX))
     for quality in (90, 75, 50, 30):
         data = _webp(image, quality)
         if len(data) <= max_bytes:
-            return _data_uri("webp", data)
+            return data_uri(data, "webp")
     while len(data) > max_bytes:
         image = image.resize((max(1, image.width * 2 // 3), max(1, image.height * 2 // 3)))
         data = _webp(image, 75)
-    return _data_uri("webp", data)
+    return data_uri(data, "webp")
 
 
 def figure(sheet: Sheet, *, max_bytes: int = MAX_BYTES) -> str:
@@ -57,7 +57,3 @@ def _webp(image: Image.Image, quality: int) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "WEBP", quality=quality)
     return buffer.getvalue()
-
-
-def _data_uri(kind: str, data: bytes) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import json
 from collections.abc import Sequence
@@ -13,7 +12,7 @@ from PIL import Image
 from infinity import storage
 from infinity.evaluation.promotion.gate import Comparison, GateReport
 from infinity.evaluation.score import Score
-from infinity.reporting.templates import rendered
+from infinity.reporting.templates import data_uri, rendered
 
 MAX_SIDE_PX = 384
 """Largest side of a picture; larger ones are shrunk, so that a page with a hundred prompts can still be mailed."""
@@ -123,12 +122,12 @@ def thumbnail(uri: str, *, max_png_bytes: int = MAX_PNG_BYTES, max_side_px: int 
     data = storage.read_bytes(uri)
     with Image.open(io.BytesIO(data)) as image:
         if len(data) <= max_png_bytes and image.format == "PNG":
-            return "data:image/png;base64," + base64.b64encode(data).decode("ascii")
+            return data_uri(data)
         smaller = image.convert("RGB")
     smaller.thumbnail((max_side_px, max_side_px))
     buffer = io.BytesIO()
     smaller.save(buffer, "JPEG", quality=85)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    return data_uri(buffer.getvalue(), "jpeg")
 
 
 def chosen(prompts: Sequence[ShownPrompt], most: int) -> tuple[ShownPrompt, ...]:

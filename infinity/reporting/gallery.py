@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from html import escape
 
@@ -13,6 +12,7 @@ from infinity.data.curation.dropped import DroppedRow, load_dropped
 from infinity.data.dataset.manifest import Manifest
 from infinity.data.images.contact_sheet import encode_png
 from infinity.data.loading.batches import load_images
+from infinity.reporting.templates import data_uri
 
 _AREA_PX = 128
 _STYLE = """
@@ -95,8 +95,8 @@ def _section(title: str, figures: Sequence[str], kind: str) -> str:
 
 
 def _figure(image: UInt8[np.ndarray, "H W 3"], text: str) -> str:
-    data = base64.b64encode(encode_png(image)).decode()
-    return f'<figure><img alt="" src="data:image/png;base64,{data}"><figcaption>{escape(text)}</figcaption></figure>'
+    picture = data_uri(encode_png(image))
+    return f'<figure><img alt="" src="{picture}"><figcaption>{escape(text)}</figcaption></figure>'
 
 
 def _words(text: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -16,8 +15,8 @@ from infinity.reporting.plots.bands import judge
 from infinity.reporting.plots.beside_recipe import BesideRecipe, beside_recipe
 from infinity.reporting.plots.charts import interval, line_chart
 from infinity.reporting.plots.curves import Points, Series, last, per_bit, per_scale, read_curves
-from infinity.reporting.summary import DatasetSummary, RunSummary, Sheet, TrainingSummary
-from infinity.reporting.templates import rendered
+from infinity.reporting.summary import DatasetSummary, RunSummary, TrainingSummary
+from infinity.reporting.templates import data_uri, rendered
 
 _TONES = 8
 
@@ -95,12 +94,7 @@ def render_training(training: TrainingSummary, about: str, notes: Iterable[str] 
 
 
 def _render(name: str, **values: Any) -> str:
-    return rendered(name, picture=picture_data_uri, **values)
-
-
-def picture_data_uri(uri: str) -> str:
-    """Return a PNG file as ``data:`` URI for the ``src`` of a picture."""
-    return "data:image/png;base64," + base64.b64encode(storage.read_bytes(uri)).decode("ascii")
+    return rendered(name, picture=lambda uri: data_uri(storage.read_bytes(uri)), **values)
 
 
 def _cards(run: RunSummary) -> list[dict[str, str]]:
@@ -214,6 +208,3 @@ def _score_row(score: Score) -> dict[str, Any]:
 def _number(value: float | None) -> str:
     assert value is not None
     return f"{value:.4g}" if abs(value) < 10 else f"{value:.2f}".rstrip("0").rstrip(".")
-
-
-__all__ = ["Sheet", "picture_data_uri", "render_page"]

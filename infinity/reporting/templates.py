@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,11 @@ def rendered(
     return environment.get_template(template).render(
         css=Markup("".join(map(_text, styles))), js=Markup(_text(script)), **values
     )
+
+
+def data_uri(data: bytes, kind: str = "png") -> str:
+    """Return the bytes of a picture of this kind as a ``data:`` URI, for the ``src`` of a picture."""
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
 
 
 def _text(name: str) -> str:
