@@ -40,6 +40,9 @@ out = EscapingConsole()
 err = EscapingConsole(stderr=True)
 
 Checkpoint = Annotated[str, typer.Option("--checkpoint", "-c", help="Model folder: a path or s3:// URI.")]
+Cluster = Annotated[
+    str | None, typer.Option(envvar="RAY_ADDRESS", help="Address of a Ray cluster; without one a local Ray starts.")
+]
 Device = Annotated[str, typer.Option(help="Where to compute, for example cpu or cuda.")]
 
 

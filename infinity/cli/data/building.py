@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from infinity.cli.console import clear_errors, following, out, show_table
+from infinity.cli.console import Cluster, clear_errors, following, out, show_table
 
 if TYPE_CHECKING:
     from infinity.jobs.dataset.build import BuildDatasetReport
@@ -60,9 +60,7 @@ def build(
     parent: Annotated[str | None, typer.Option(help="Manifest of the version before, in the same output.")] = None,
     roots: Roots = None,
     settings: Settings = None,
-    ray_address: Annotated[
-        str | None, typer.Option(envvar="RAY_ADDRESS", help="Address of a Ray cluster; without one a local Ray starts.")
-    ] = None,
+    ray_address: Cluster = None,
 ) -> None:
     """Build a data set: read pictures, drop what cannot be used, count the reasons, write shards and a manifest."""
     with clear_errors():

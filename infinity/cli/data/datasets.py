@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from infinity.cli.console import clear_errors, err, out, show_table
+from infinity.cli.console import Cluster, clear_errors, err, out, show_table
 
 if TYPE_CHECKING:
     from infinity.data.dataset.difference import Change
@@ -143,9 +143,7 @@ def takedown(
             "--purge", help="Delete the older versions that hold the pictures, and every file beside them that does."
         ),
     ] = False,
-    ray_address: Annotated[
-        str | None, typer.Option(envvar="RAY_ADDRESS", help="Address of a Ray cluster; without one a local Ray starts.")
-    ] = None,
+    ray_address: Cluster = None,
 ) -> None:
     """Make a new version without the listed pictures; shards that hold none of them stay as they are.
 

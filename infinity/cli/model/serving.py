@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from infinity.cli.console import clear_errors, err
+from infinity.cli.console import Cluster, clear_errors, err
 from infinity.cli.model.drawing_options import Cache, Quantize, WatermarkKeyFile, WatermarkStrength, watermark_of
 
 if TYPE_CHECKING:
@@ -41,9 +41,7 @@ def serve(
     cache: Cache = None,
     watermark_key_file: WatermarkKeyFile = None,
     watermark_strength: WatermarkStrength = None,
-    ray_address: Annotated[
-        str | None, typer.Option(envvar="RAY_ADDRESS", help="Address of a Ray cluster; without one a local Ray starts.")
-    ] = None,
+    ray_address: Cluster = None,
 ) -> None:
     """Serve a model until interrupted: OpenAI's images API, a page at /, /health and /metrics."""
     with clear_errors():

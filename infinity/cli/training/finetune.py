@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from infinity.cli.console import err, following, out
+from infinity.cli.console import Cluster, err, following, out
 from infinity.cli.training.running import ended_clearly, log_to_terminal
 
 if TYPE_CHECKING:
@@ -36,9 +36,6 @@ Sheets = Annotated[
 Rank = Annotated[int, typer.Option(min=0, max=4096, help="Rank of the adapters (LoRA); 0 trains all weights.")]
 QuantizeBase = Annotated[
     str | None, typer.Option(help="Store the weights below adapters as int8 or int4 (QLoRA): less memory, slower.")
-]
-Cluster = Annotated[
-    str | None, typer.Option(envvar="RAY_ADDRESS", help="Address of a Ray cluster; without one a local Ray starts.")
 ]
 
 

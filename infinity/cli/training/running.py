@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from infinity.cli.console import Cluster
+
 if TYPE_CHECKING:
     from infinity.jobs.progress import Progress
 
@@ -28,9 +30,7 @@ def run(
         str | None,
         typer.Option(help="Folder for the outputs instead of the spec's own: computes a finished stage again."),
     ] = None,
-    ray_address: Annotated[
-        str | None, typer.Option(envvar="RAY_ADDRESS", help="Address of a Ray cluster; without one a local Ray starts.")
-    ] = None,
+    ray_address: Cluster = None,
     wait: Annotated[
         bool, typer.Option(help="Where another process works on this stage: wait for its end, or end with a sentence.")
     ] = True,

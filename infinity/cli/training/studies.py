@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from infinity.cli.console import clear_errors, out, show_table
+from infinity.cli.console import Cluster, clear_errors, out, show_table
 from infinity.cli.training.running import LogSink, log_to_terminal
 
 if TYPE_CHECKING:
@@ -42,9 +42,7 @@ def study(
         float | None,
         typer.Option(help="Speed of a device in practice, in 10^12 operations per second; else a CPU is timed."),
     ] = None,
-    ray_address: Annotated[
-        str | None, typer.Option(envvar="RAY_ADDRESS", help="Address of a Ray cluster; without one a local Ray starts.")
-    ] = None,
+    ray_address: Cluster = None,
     here: Annotated[bool, typer.Option("--here", help="Run in this process, one job after the other, without Ray.")] = (
         False
     ),
