@@ -25,12 +25,13 @@ SWITCHES = ("lora", "qlora", "shard", "offload", "windows", "dense", "all-kept",
 
 BY_DEFAULT = (
     *("draw:2B:1", "draw:2B:2", "draw-trailing:2B:2", "sheet:8B:1", "tokenize:2B:1", "train:2B:1", "train:2B:2"),
-    *("train-shard:2B:1", "train-offload:2B:1", "draw-odd:8B:1", "train-qlora:2B:1"),
+    *("train-shard:2B:1", "train-offload:2B:1"),
     *("compiled-draw:2B:1", "compiled-train:2B:1"),
     *("encode-4:2B:1", "decode-4:2B:1", "save:2B:1"),
 )
 SWEEP = (
-    *("draw:8B:1", "draw:8B:2", "draw-trailing:8B:2", "draw-32:2B:2", "draw-32:8B:2", "sheet:2B:2", "tokenize:8B:1"),
+    *("draw:8B:1", "draw:8B:2", "draw-odd:8B:1", "draw-trailing:8B:2", "draw-32:2B:2", "draw-32:8B:2"),
+    *("sheet:2B:2", "tokenize:8B:1"),
     *("compiled-draw:8B:1", "compiled-train:8B:1", "encode-4:8B:1", "decode-4:8B:1"),
     *("train:8B:1", "train:8B:2", "train-shard:8B:1", "train-offload:8B:1"),
     *(f"train-{switch}:{layout}:2" for switch in SWITCHES for layout in NAMES),

@@ -237,19 +237,30 @@ def test_schedules_that_were_noted_count_by_kind_and_seed(tmp_path: Path) -> Non
     assert {seed: row["killed"] for seed, row in noted(tmp_path, "dataset").items()} == {3: 3, 5: 5}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
-def test_double_starts_with_signals_end_in_one_report(kind: str, tmp_path: Path, exhaustive: bool) -> None:
-    """SIGSTOP, SIGCONT and SIGKILL at random moments, clocks that differ and jump by an hour."""
-    if kind in HEAVY and not exhaustive:
-        pytest.skip("takes longer than the others; run with --exhaustive")
-    module, last = "tests.fixtures.double_starts", 199 if exhaustive else 0
+@pytest.fixture(scope="module")
+def double_starts(tmp_path_factory: pytest.TempPathFactory, exhaustive: bool) -> Path:
+    """Folder in which double starts have run: one process for all kinds, whose schedules mostly sleep, side by side."""
+    folder, last = tmp_path_factory.mktemp("double") / "out", 199 if exhaustive else 0
+    kinds = [kind for kind in KINDS if exhaustive or kind not in HEAVY]
     done = subprocess.run(
-        [sys.executable, "-m", module, str(tmp_path / "out"), "0", str(last), kind],
-        cwd=REPOSITORY, capture_output=True, text=True, timeout=(last + 1) * AGES_S, check=False,
+        [sys.executable, "-m", "tests.fixtures.double_starts", str(folder), "0", str(last), *kinds],
+        cwd=REPOSITORY, capture_output=True, text=True, timeout=(last + 1) * len(kinds) * AGES_S, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     print(done.stdout.strip())
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_double_starts_with_signals_end_in_one_report(
+    kind: str, request: pytest.FixtureRequest, exhaustive: bool
+) -> None:
+    """SIGSTOP, SIGCONT and SIGKILL at random moments, clocks that differ and jump by an hour."""
+    if kind in HEAVY and not exhaustive:
+        pytest.skip("takes longer than the others; run with --exhaustive")
+    folder: Path = request.getfixturevalue("double_starts")
+    assert sorted(noted(folder, kind)) == list(range(200 if exhaustive else 1))
 
 
 def test_a_dataset_job_waits_for_another_process_of_this_one(tmp_path: Path) -> None:

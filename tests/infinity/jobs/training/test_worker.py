@@ -103,7 +103,7 @@ def test_what_one_worker_raises_ends_all_and_is_told(
     error: type[Exception],
     told: str,
 ) -> None:
-    if build is not drawing_fails and not exhaustive:
+    if build is not refused_by_one and not exhaustive:
         pytest.skip("three more trainings on Ray; by default a worker that stops alone is one of two forks below")
     request.getfixturevalue("local_ray")
     loop = TWO_PARTS.replace(sample_every_steps=2)
