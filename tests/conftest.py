@@ -15,7 +15,7 @@ from infra.environment import apply_common_environment, free_port
 from infra.settings import Settings
 from infra.stack import Stack
 from tests.fixtures.limits import AGES_S
-from tests.fixtures.s3_server import s3_server
+from tests.fixtures.servers.s3_server import s3_server
 from tests.lanes import CLAIMS, Lane
 
 # Set before torch, ray or prefect are imported by any test: threads, homes and telemetry are read at import.

@@ -26,7 +26,7 @@ from infra.environment import apply_common_environment
 from infra.settings import Settings
 from infra.stack import Stack
 from tests.browser.screenshots import Browser, open_browser, why_no_browser
-from tests.fixtures.prefect_api import ask
+from tests.fixtures.servers.prefect_api import ask
 
 RUN = "looked-at"
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -27,7 +27,7 @@ from infra.settings import Settings
 from infra.stack import Stack
 from tests.browser.scheduled_evaluation import NotSeenError, Server, told
 from tests.browser.screenshots import Browser, open_browser, why_no_browser
-from tests.fixtures.published_files import write_pictures, write_published, write_t5
+from tests.fixtures.models.published_files import write_pictures, write_published, write_t5
 
 BOXES = {"num_steps": 2, "batch_size": 2, "num_parts": 1, "num_workers": 1, "threads": 1}
 WEIGHTS: dict[str, dict[str, int]] = {"adapter": {"adapter_rank": 2}, "all": {}}

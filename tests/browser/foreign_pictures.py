@@ -19,7 +19,7 @@ from infinity.cli import app
 from infinity.jobs.cluster.connection import in_process
 from infinity.jobs.evaluation.results import below, load
 from tests.browser.screenshots import open_browser, why_no_browser
-from tests.fixtures.tiny_networks import write_clip
+from tests.fixtures.models.tiny_networks import write_clip
 from tests.infinity.jobs.evaluation.test_contents import draw, write_dpg, write_prompts
 
 

@@ -32,7 +32,7 @@ from infra.server.access import auth_string
 from infra.server.login import PAGE_PATH
 from infra.settings import settings
 from tests.fixtures.limits import AGES_S
-from tests.fixtures.prefect_api import ask
+from tests.fixtures.servers.prefect_api import ask
 
 FLAGS = (
     "--headless",

@@ -23,9 +23,9 @@ from typer.testing import CliRunner
 from infinity.cli import app
 from infinity.jobs.cluster.connection import in_process
 from infinity.jobs.dataset.build import BuildDatasetSpec, run
+from tests.fixtures.data.pictures_on_disk import good_folder
+from tests.fixtures.data.small_world import write_model
 from tests.fixtures.documents import REPOSITORY, Command, blocks, commands, documents, example_commands, name_of
-from tests.fixtures.pictures_on_disk import good_folder
-from tests.fixtures.small_world import write_model
 
 COMMANDS = [command for document in documents() for command in commands(document)] + example_commands()
 PYTEST_OPTIONS = {"-s": False, "-x": False, "-q": False, "--exhaustive": False, "--share": True, "-k": True}

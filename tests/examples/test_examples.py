@@ -19,7 +19,7 @@ from infinity.data.dataset.manifest import Manifest
 from infinity.generation.pipeline import KIND
 from infinity.jobs.cluster.connection import in_process
 from infinity.scenes.drawing import ScenesConfig, write_scenes
-from tests.fixtures.small_world import write_data, write_model
+from tests.fixtures.data.small_world import write_data, write_model
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 PAGES = (

@@ -22,7 +22,7 @@ from infinity.reporting.study import StudyResult
 from infinity.studies.pages import FOLDER, load_study, names
 from infinity.studies.running import StudyRun, run_study
 from infinity.studies.world import World
-from tests.fixtures.study_jobs import WrittenReports, weights_of
+from tests.fixtures.jobs.study_jobs import WrittenReports, weights_of
 
 NAMES = names()
 SEEDS = (3, 5, 8)

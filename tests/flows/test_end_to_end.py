@@ -17,7 +17,7 @@ from infinity import run_spec
 from infinity.checkpoint import load_checkpoint
 from infinity.data.dataset.manifest import Manifest
 from infinity.jobs.cluster.connection import in_process
-from tests.fixtures.prefect_api import ask
+from tests.fixtures.servers.prefect_api import ask
 from tests.flows.conftest import MiniRun
 
 pytestmark = [pytest.mark.prefect, pytest.mark.ray, pytest.mark.slow]

@@ -14,7 +14,7 @@ from flows import evaluate as module
 from flows.evaluate import DEFAULT_RUN, evaluate
 from flows.records.plan import folder_of, new_plan, save_plan
 from tests.fixtures.limits import wait_until
-from tests.fixtures.prefect_api import ask
+from tests.fixtures.servers.prefect_api import ask
 
 pytestmark = pytest.mark.prefect
 

@@ -11,7 +11,7 @@ from flows.records.plan import beginning_with, changed, load_plan, new_plan
 from infinity.checkpoint import load_checkpoint
 from infinity.cli import app
 from infinity.jobs.cluster.connection import in_process
-from tests.fixtures.published_files import write_pictures, write_published, write_t5
+from tests.fixtures.models.published_files import write_pictures, write_published, write_t5
 
 
 def _imported(folder: Path) -> Path:

@@ -17,7 +17,7 @@ from infinity.cli.metrics import metrics_server
 from infinity.recipes.runs import end_to_end
 from infra.settings import settings
 from tests.fixtures.limits import AGES_S
-from tests.fixtures.prefect_api import ask
+from tests.fixtures.servers.prefect_api import ask
 
 
 def begun(root: Path, name: str, seed: int) -> None:

@@ -17,7 +17,7 @@ from flows import automations
 from flows.automations import FOLDER, MissingReferenceError, make_automations, resolved
 from flows.resume import RESUMES, _resume
 from infra.settings import Settings
-from tests.fixtures.prefect_api import ask
+from tests.fixtures.servers.prefect_api import ask
 
 pytestmark = pytest.mark.prefect
 FILES = sorted(FOLDER.glob("*.yaml"))

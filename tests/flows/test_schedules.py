@@ -13,7 +13,7 @@ from flows.evaluate import evaluate
 from flows.records.events import MODEL_TRAINED, announce_model
 from infra.settings import REPOSITORY
 from tests.fixtures.limits import wait_until
-from tests.fixtures.prefect_api import ask
+from tests.fixtures.servers.prefect_api import ask
 
 pytestmark = pytest.mark.prefect
 

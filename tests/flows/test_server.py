@@ -17,8 +17,8 @@ from infra.server.prefect_api import PrefectApi
 from infra.server.styled import STYLE_PATH
 from infra.stack import Stack
 from tests.fixtures.limits import AGES_S
-from tests.fixtures.prefect_api import ask
-from tests.fixtures.sockets import commands, listening_addresses
+from tests.fixtures.servers.prefect_api import ask
+from tests.fixtures.servers.sockets import commands, listening_addresses
 
 pytestmark = pytest.mark.prefect
 

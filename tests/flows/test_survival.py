@@ -15,8 +15,8 @@ import torch
 from flows.records.plan import load_plan
 from infinity.checkpoint import load_checkpoint
 from infinity.jobs.training.base import MODEL_FOLDER, TrainSpec
-from tests.fixtures.killing import Victim
-from tests.fixtures.training_sessions import train_here
+from tests.fixtures.faults.killing import Victim
+from tests.fixtures.jobs.training_sessions import train_here
 
 KILLS = 10
 logger = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ def killed_at_random(folder: Path, *, kills: int, seed: int) -> Counter[str]:
     flows: list[Victim] = []
     try:
         while not is_finished(folder):
-            flows.append(Victim(["tests.fixtures.flow_chaos", str(folder)], log))
+            flows.append(Victim(["tests.fixtures.faults.flow_chaos", str(folder)], log))
             while len(flows) > 2:
                 flows.pop(0).end()
             if done.total() >= kills:

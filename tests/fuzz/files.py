@@ -25,7 +25,7 @@ from infinity.data.images.decoding import MAX_PIXELS, UnreadableError, decode
 from infinity.evaluation.fid.reference_statistics import StatisticsFile, read_statistics
 from infinity.generation.files.picture_files import read_drawing
 from infinity.storage.pinned import PinnedFile
-from tests.fixtures.pictures_on_disk import encoded, noise
+from tests.fixtures.data.pictures_on_disk import encoded, noise
 from tests.fuzz.doors import command
 from tests.fuzz.mutations import NUMBERS, TEXTS, odd_bytes, odd_json, odd_text, odd_value
 from tests.fuzz.world import World

@@ -23,8 +23,8 @@ from infinity.jobs.live_tracking import tracked
 from infinity.perception.language.endpoint import Endpoint, EndpointConfig, EndpointReply
 from infinity.perception.preference.hps3 import Hps3Config, fitting_size, read_instruction
 from infinity.storage.pinned import PinnedFile
-from tests.fixtures.benchmark_checkouts import CHECKOUTS, TIIF_SCRIPT, UNIGENBENCH_SCRIPT
-from tests.fixtures.question_files import WRITERS
+from tests.fixtures.data.benchmark_checkouts import CHECKOUTS, TIIF_SCRIPT, UNIGENBENCH_SCRIPT
+from tests.fixtures.data.question_files import WRITERS
 from tests.fuzz.doors import command
 from tests.fuzz.mutations import NUMBERS, TEXTS, odd_bytes, odd_json, odd_text, odd_value
 from tests.fuzz.world import World

@@ -21,9 +21,9 @@ from infinity.text import BuiltinTextConfig
 from infinity.tokenizer import Tokenizer, TokenizerConfig
 from infinity.tokenizer.saved import save_tokenizer
 from infinity.transformer import Transformer, TransformerConfig
-from tests.fixtures.hostile_pictures import hostile_pictures, newer_formats
-from tests.fixtures.pictures_on_disk import good_folder
-from tests.fixtures.run_summaries import example_summary
+from tests.fixtures.data.pictures_on_disk import good_folder
+from tests.fixtures.faults.hostile_pictures import hostile_pictures, newer_formats
+from tests.fixtures.jobs.run_summaries import example_summary
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from infinity.generation.passes import generate_in_passes
 from infinity.presets import tokenizer_preset, transformer_preset
 from infinity.scales import published_schedule
 from infinity.tokenizer import Tokenizer
-from tests.fixtures.tiny_pipeline import PROMPTS, SCHEDULE, SEEDS, tiny_parts, tiny_tokenizer
+from tests.fixtures.models.tiny_pipeline import PROMPTS, SCHEDULE, SEEDS, tiny_parts, tiny_tokenizer
 
 CPU = torch.device("cpu")
 

@@ -22,10 +22,10 @@ from infra.environment import free_port
 from infra.server.access import StackError
 from infra.settings import REPOSITORY, Settings
 from infra.stack import Stack
-from tests.fixtures.killing import living
+from tests.fixtures.faults.killing import living
 from tests.fixtures.limits import AGES_S, wait_until
-from tests.fixtures.postgres import postgres, why_no_postgres
-from tests.fixtures.prefect_api import ask
+from tests.fixtures.servers.postgres import postgres, why_no_postgres
+from tests.fixtures.servers.prefect_api import ask
 
 
 def config(tmp_path: Path, url: str | None = None) -> Settings:

@@ -12,9 +12,9 @@ import pytest
 
 from infra.environment import free_port
 from infra.files import FileServer, Handler, is_served
-from tests.fixtures.leaving_client import error_of_a_client_that_leaves
 from tests.fixtures.limits import AGES_S, wait_until
-from tests.fixtures.sockets import commands
+from tests.fixtures.servers.leaving_client import error_of_a_client_that_leaves
+from tests.fixtures.servers.sockets import commands
 
 TOKEN = "a-secret_of-43-characters-and-then-some-more"
 

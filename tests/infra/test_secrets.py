@@ -17,10 +17,10 @@ from infinity.jobs.cluster.connection import in_process
 from infinity.jobs.registry import run_spec
 from infinity.jobs.submission.submit import _variables
 from infra.settings import Settings
-from tests.fixtures.canaries import KINDS, Canary, Search, canaries, listed
+from tests.fixtures.jobs.small_jobs import spec_of
 from tests.fixtures.limits import wait_until
-from tests.fixtures.measure_secrets import measure
-from tests.fixtures.small_jobs import spec_of
+from tests.fixtures.operations.canaries import KINDS, Canary, Search, canaries, listed
+from tests.fixtures.operations.measure_secrets import measure
 
 VARIABLES = {
     "s3_access_key": "AWS_ACCESS_KEY_ID", "s3_secret_key": "AWS_SECRET_ACCESS_KEY", "ray_token": "RAY_AUTH_TOKEN",

@@ -22,7 +22,7 @@ from infra.processes import Register
 from infra.settings import REPOSITORY, Settings
 from infra.stack import Stack, StackError
 from tests.fixtures.limits import AGES_S, wait_until
-from tests.fixtures.prefect_api import ask
+from tests.fixtures.servers.prefect_api import ask
 
 
 @pytest.fixture

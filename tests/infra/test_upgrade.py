@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fixtures.measure_upgrade import main
+from tests.fixtures.operations.measure_upgrade import main
 
 OLDER = "INFINITY_OLDER"
 """Names the folder of an older checkout with a ``.venv``."""

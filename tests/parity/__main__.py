@@ -8,8 +8,8 @@ from pathlib import Path
 
 import torch
 
-from tests.parity.evaluation import find_files, passed_over, replay_file
 from tests.parity.replay import find_cases, replay
+from tests.parity.scores.evaluation import find_files, passed_over, replay_file
 
 _MOST_FAILURES = 20
 

@@ -11,13 +11,13 @@ from safetensors import SafetensorError
 
 from infinity.checkpoint import CheckpointError
 from tests.parity.case import Case, CaseError
-from tests.parity.inference import replay_inference
 from tests.parity.ledger import Ledger
-from tests.parity.quantizer import replay_quantizer
-from tests.parity.schedules import replay_schedules
-from tests.parity.self_correction import replay_self_correction
-from tests.parity.tokenizer import replay_tokenizer
-from tests.parity.transformer import replay_transformer
+from tests.parity.model.inference import replay_inference
+from tests.parity.model.quantizer import replay_quantizer
+from tests.parity.model.schedules import replay_schedules
+from tests.parity.model.self_correction import replay_self_correction
+from tests.parity.model.tokenizer import replay_tokenizer
+from tests.parity.model.transformer import replay_transformer
 
 _BY_NAME: dict[str, Callable[[Ledger], None]] = {
     "bsq_quantizer": replay_quantizer,

@@ -22,8 +22,8 @@ from infinity.text import build_text_encoder  # noqa: E402
 from infinity.tokenizer.saved import load_tokenizer  # noqa: E402
 from infinity.training.distributed.parallel import ProcessGroup  # noqa: E402
 from infinity.training.distributed.sharding import is_sharded  # noqa: E402
-from tests.fixtures.training_pictures import make_data  # noqa: E402
-from tests.fixtures.training_sessions import LOOP, make_tokenizer, transformer_spec  # noqa: E402
+from tests.fixtures.data.training_pictures import make_data  # noqa: E402
+from tests.fixtures.jobs.training_sessions import LOOP, make_tokenizer, transformer_spec  # noqa: E402
 
 
 def main(folder: Path) -> None:

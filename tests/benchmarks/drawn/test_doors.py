@@ -10,8 +10,8 @@ import pytest
 from benchmarks.drawn import doors
 from infinity.serving.app import PictureServer
 from infinity.serving.settings import ServingConfig
-from tests.fixtures.served_app import served
-from tests.fixtures.small_world import write_model
+from tests.fixtures.data.small_world import write_model
+from tests.fixtures.servers.served_app import served
 
 
 @pytest.fixture(scope="module")

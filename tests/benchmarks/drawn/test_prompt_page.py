@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.drawn.prompt_page import CELL_PX, COLUMNS, TEXT_PX, chosen, page
 from infinity.data.dataset.manifest import Manifest
-from tests.fixtures.training_pictures import make_data
+from tests.fixtures.data.training_pictures import make_data
 
 
 def test_captions_are_different_ones_of_the_training_pictures_and_follow_from_the_seed(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from infinity.generation.drawing.search import SearchConfig
 from infinity.generation.sampling import SamplingConfig
 from infinity.scenes.drawing import draw_scene
 from infinity.scenes.prompts import TASKS, held_out_prompts
-from tests.fixtures.small_world import write_model
+from tests.fixtures.data.small_world import write_model
 
 
 @pytest.fixture(scope="module")

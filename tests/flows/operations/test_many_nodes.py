@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.fixtures.many_nodes import why_no_namespaces
-from tests.fixtures.measure_many_nodes import fingerprints, measure, reached
+from tests.fixtures.operations.many_nodes import why_no_namespaces
+from tests.fixtures.operations.measure_many_nodes import fingerprints, measure, reached
 
 STAGES = ("dataset", "tokenizer", "pretrain", "finetune", "evaluation")
 

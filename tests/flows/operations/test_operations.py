@@ -18,10 +18,10 @@ import yaml
 from flows.automations import FOLDER, make_automations
 from flows.records.plan import load_plan
 from flows.resume import RESUMES
-from tests.fixtures.bad_ends import OVER, STEP, Trial, cancel
 from tests.fixtures.limits import wait_until
-from tests.fixtures.operated import NEVER, Operated, operated_in
-from tests.fixtures.prefect_api import ask
+from tests.fixtures.operations.bad_ends import OVER, STEP, Trial, cancel
+from tests.fixtures.operations.operated import NEVER, Operated, operated_in
+from tests.fixtures.servers.prefect_api import ask
 
 pytestmark = [pytest.mark.prefect, pytest.mark.ray, pytest.mark.slow]
 logger = logging.getLogger(__name__)

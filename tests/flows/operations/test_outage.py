@@ -11,8 +11,8 @@ from flows.operations import outage as server_module
 from flows.operations.outage import await_server, until_shown
 from infra.environment import free_port
 from infra.settings import settings
+from tests.fixtures.faults.relay import Relay
 from tests.fixtures.limits import wait_until
-from tests.fixtures.relay import Relay
 
 pytestmark = pytest.mark.prefect
 

@@ -20,7 +20,7 @@ from infra.processes import birth
 from infra.records import FlowRunRecord, note_stage, recorded
 from infra.settings import settings
 from tests.fixtures.limits import AGES_S
-from tests.fixtures.prefect_api import ask
+from tests.fixtures.servers.prefect_api import ask
 
 pytestmark = pytest.mark.prefect
 

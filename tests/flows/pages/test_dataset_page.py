@@ -11,7 +11,7 @@ from infinity.data.dataset.manifest import Manifest
 from infinity.jobs.cluster.connection import in_process
 from infinity.jobs.dataset import build as build_dataset
 from infinity.jobs.dataset.build import BuildDatasetReport, BuildDatasetSpec
-from tests.fixtures.pictures_on_disk import encoded, good_folder, noise
+from tests.fixtures.data.pictures_on_disk import encoded, good_folder, noise
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from prefect import flow
 from flows.pages.live import CURVE_WIDTH, LivePage, course
 from flows.records.plan import new_plan
 from infinity.jobs.progress import Progress
-from tests.fixtures.prefect_api import ask
+from tests.fixtures.servers.prefect_api import ask
 
 
 @pytest.mark.parametrize("number", [1, 2, 39, 40, 41, 1000])

@@ -12,7 +12,7 @@ import pytest
 
 from infra.stack import Stack
 from tests.browser.screenshots import Browser, open_browser, why_no_browser
-from tests.fixtures.prefect_api import ask
+from tests.fixtures.servers.prefect_api import ask
 
 pytestmark = [
     pytest.mark.browser,

@@ -7,7 +7,7 @@ import pytest
 from flows.pages.run_page import _page, lineage
 from flows.records.plan import new_plan
 from infra.settings import settings
-from tests.fixtures.run_summaries import example_summary
+from tests.fixtures.jobs.run_summaries import example_summary
 
 
 def test_the_page_answers_in_order_and_a_run_cannot_break_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

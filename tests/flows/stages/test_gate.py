@@ -15,7 +15,7 @@ from flows.stages.gate import GateForm, decide
 from flows.stages.stage import flow_body
 from infinity.evaluation.promotion.champions import Champion, Champions
 from infinity.jobs.evaluation.results import Evaluated
-from tests.fixtures.evaluations import prompts, write_evaluation
+from tests.fixtures.jobs.evaluations import prompts, write_evaluation
 
 pytestmark = pytest.mark.prefect
 

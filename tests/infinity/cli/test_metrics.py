@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from infinity.cli.metrics import metrics_server
-from tests.fixtures.leaving_client import error_of_a_client_that_leaves
+from tests.fixtures.servers.leaving_client import error_of_a_client_that_leaves
 
 LONG = b"infinity_run_bytes 1\n" * 2_000_000
 

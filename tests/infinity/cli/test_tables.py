@@ -12,8 +12,8 @@ from infinity.cli import app
 from infinity.evaluation.promotion.champions import Champions
 from infinity.evaluation.score import Score
 from infinity.reporting.terminal.table import WIDTH
-from tests.fixtures.evaluations import prompts, write_evaluation
-from tests.fixtures.small_world import write_data
+from tests.fixtures.data.small_world import write_data
+from tests.fixtures.jobs.evaluations import prompts, write_evaluation
 
 
 def shown(*args: object) -> list[str]:

@@ -29,7 +29,7 @@ from infinity.reporting.plots.curves import read_curves
 from infinity.reporting.plots.reference import reference_for
 from infinity.training.optimizer import OptimizerConfig
 from infinity.transformer import Transformer
-from tests.fixtures.tiny_transformer import tiny_config
+from tests.fixtures.models.tiny_transformer import tiny_config
 
 SEED = 77
 """A seed that the shipped curves do not have."""

@@ -10,8 +10,8 @@ import pytest
 
 from infinity.data.dataset.manifest import Manifest
 from infinity.evaluation.benchmark import EvalContext, EvalTarget, batches, magnification, picture_ids, spread
-from tests.fixtures.small_world import eval_target
-from tests.fixtures.stored_sets import make_set
+from tests.fixtures.data.small_world import eval_target
+from tests.fixtures.data.stored_sets import make_set
 
 
 @pytest.fixture(scope="module")

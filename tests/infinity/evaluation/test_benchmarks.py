@@ -22,7 +22,7 @@ from infinity.evaluation.reconstruction.image_quality import psnr_db
 from infinity.evaluation.validation import ValidationBenchmark, ValidationState
 from infinity.generation.sampling import SamplingConfig
 from infinity.scales import custom_schedule
-from tests.fixtures.small_world import eval_target, values, write_data, write_model
+from tests.fixtures.data.small_world import eval_target, values, write_data, write_model
 
 
 @pytest.fixture(scope="module")

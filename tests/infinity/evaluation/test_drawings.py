@@ -15,7 +15,7 @@ from infinity.evaluation.fid.distribution import METRICS, DistributionBenchmark
 from infinity.evaluation.fid.feature_distances import KidConfig
 from infinity.evaluation.fid.inception import InceptionFeatures
 from infinity.evaluation.fid.inception_weights import InceptionWeights
-from tests.fixtures.small_world import eval_target, write_data, write_model
+from tests.fixtures.data.small_world import eval_target, write_data, write_model
 
 
 def small_network(images: torch.Tensor) -> InceptionFeatures:

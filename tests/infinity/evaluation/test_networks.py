@@ -13,7 +13,7 @@ from infinity.evaluation.model import loaded_pipeline, picture_store
 from infinity.evaluation.networks import Networks
 from infinity.evaluation.pictures.store import Drawing
 from infinity.generation.sampling import SamplingConfig
-from tests.fixtures.small_world import eval_target, write_model
+from tests.fixtures.data.small_world import eval_target, write_model
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -19,7 +19,7 @@ from infinity.presets import transformer_preset
 from infinity.scales import published_schedule
 from infinity.serving.drawing import DrawingRoom
 from infinity.serving.settings import ServingConfig
-from tests.fixtures.small_world import write_model
+from tests.fixtures.data.small_world import write_model
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from torch._dynamo.utils import counters
 from infinity.generation import SamplingConfig, generate
 from infinity.generation.compiled import compile_for_drawing
 from infinity.scales import published_schedule
-from tests.fixtures.tiny_pipeline import PROMPTS, tiny_parts
+from tests.fixtures.models.tiny_pipeline import PROMPTS, tiny_parts
 
 TRAILING = (3.0, 3.0, 1.0)
 

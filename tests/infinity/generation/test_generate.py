@@ -20,8 +20,8 @@ from infinity.scales import ASPECT_RATIOS, published_schedule
 from infinity.text import TextCondition
 from infinity.tokenizer import ResidualLoop
 from infinity.transformer import Transformer
-from tests.fixtures.tiny_pipeline import PROMPTS, SCHEDULE, SEEDS, tiny_parts, tiny_tokenizer
-from tests.fixtures.tiny_transformer import random_text, random_transformer, tiny_config
+from tests.fixtures.models.tiny_pipeline import PROMPTS, SCHEDULE, SEEDS, tiny_parts, tiny_tokenizer
+from tests.fixtures.models.tiny_transformer import random_text, random_transformer, tiny_config
 
 PLAIN = SamplingConfig(guidance=1.0, nucleus=1.0)
 

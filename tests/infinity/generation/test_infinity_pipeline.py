@@ -14,7 +14,7 @@ from infinity.generation.files.model_folder import ModelNotFoundError
 from infinity.generation.infinity_pipeline import InfinityPipeline
 from infinity.generation.pipeline import Pipeline
 from infinity.generation.sampling import SamplingConfig
-from tests.fixtures.small_world import write_model
+from tests.fixtures.data.small_world import write_model
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from infinity.checkpoint import CheckpointError, Piece, load_checkpoint, withdra
 from infinity.generation import ModelConfig, Pipeline, SamplingConfig, generate, load_transformer, save_model
 from infinity.text import BuiltinTextConfig
 from infinity.tokenizer.saved import save_tokenizer
-from tests.fixtures.tiny_pipeline import PROMPTS, RESOLUTION, SCHEDULE, SEEDS, TEXT, tiny_parts, tiny_tokenizer
+from tests.fixtures.models.tiny_pipeline import PROMPTS, RESOLUTION, SCHEDULE, SEEDS, TEXT, tiny_parts, tiny_tokenizer
 
 
 @pytest.fixture

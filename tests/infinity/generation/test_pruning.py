@@ -12,7 +12,7 @@ from infinity.generation.files.picture_files import DrawingSettings
 from infinity.generation.pruning import PrunedScales, computed_tokens
 from infinity.kernels.switch import use_kernels
 from infinity.transformer import Transformer
-from tests.fixtures.tiny_pipeline import PROMPTS, SCHEDULE, SEEDS, tiny_parts
+from tests.fixtures.models.tiny_pipeline import PROMPTS, SCHEDULE, SEEDS, tiny_parts
 
 PRUNED = (0.5, 0.75)
 GUIDED = SamplingConfig(guidance=3.0, pruned=PRUNED)

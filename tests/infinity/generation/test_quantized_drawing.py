@@ -19,7 +19,7 @@ from infinity.serving.drawing import DrawingRoom
 from infinity.serving.settings import ServingConfig
 from infinity.transformer.precision import store_products_as
 from infinity.transformer.quantized import QUANTIZATIONS, Quantization, quantize_products
-from tests.fixtures.small_world import write_model
+from tests.fixtures.data.small_world import write_model
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,8 @@ import torch
 
 from infinity.bits import BitLabels
 from infinity.generation.steering import KeptBits, LaterText, Steering
-from tests.fixtures.tiny_pipeline import SCHEDULE
-from tests.fixtures.tiny_transformer import random_text
+from tests.fixtures.models.tiny_pipeline import SCHEDULE
+from tests.fixtures.models.tiny_transformer import random_text
 
 TOKENS, BITS = SCHEDULE.num_tokens, 4
 LABELS = BitLabels(SCHEDULE, torch.zeros(2, TOKENS, BITS, dtype=torch.bool))

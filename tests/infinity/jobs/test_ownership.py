@@ -22,13 +22,13 @@ from infinity.jobs.spec import begin, commit, is_done
 from infinity.storage import FileAlreadyThereError, LeaseHeldError, LeaseLostError
 from infinity.storage.names import LEASE_FILE
 from infinity.training.metrics import TENSORBOARD_FOLDER
-from tests.fixtures.double_starts import NOTES, noted
-from tests.fixtures.killing import Victim, newest_step
+from tests.fixtures.data.training_pictures import make_data
+from tests.fixtures.faults.killing import Victim, newest_step
+from tests.fixtures.faults.relay import Relay
+from tests.fixtures.jobs.double_starts import NOTES, noted
+from tests.fixtures.jobs.small_jobs import spec_of
+from tests.fixtures.jobs.training_sessions import LOOP, tokenizer_spec
 from tests.fixtures.limits import AGES_S, wait_until
-from tests.fixtures.relay import Relay
-from tests.fixtures.small_jobs import spec_of
-from tests.fixtures.training_pictures import make_data
-from tests.fixtures.training_sessions import LOOP, tokenizer_spec
 from tests.infinity.jobs.test_spec import CountReport, CountSpec
 from tests.infinity.storage.leases.test_lease import usurp
 
@@ -207,7 +207,7 @@ def test_the_stated_time_is_a_minute() -> None:
 
 PRELOADING = """
 import os, sys, threading
-from tests.fixtures.preloading import preload
+from tests.fixtures.jobs.preloading import preload
 name, here = "colorsys", os.getpid()
 number = preload(lambda: (__import__(name), threading.Thread(target=lambda: None).start(), os.chdir("/")))
 assert name in sys.modules and number >= 1, number
@@ -243,7 +243,7 @@ def double_starts(tmp_path_factory: pytest.TempPathFactory, exhaustive: bool) ->
     folder, last = tmp_path_factory.mktemp("double") / "out", 199 if exhaustive else 0
     kinds = [kind for kind in KINDS if exhaustive or kind not in HEAVY]
     done = subprocess.run(
-        [sys.executable, "-m", "tests.fixtures.double_starts", str(folder), "0", str(last), *kinds],
+        [sys.executable, "-m", "tests.fixtures.jobs.double_starts", str(folder), "0", str(last), *kinds],
         cwd=REPOSITORY, capture_output=True, text=True, timeout=(last + 1) * len(kinds) * AGES_S, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
@@ -297,7 +297,7 @@ def test_a_training_that_was_stopped_and_taken_over_is_fenced_when_it_wakes(
     spec = tokenizer_spec(tmp_path / "out", make_data(tmp_path), loop=loop, workers=one)
     file = tmp_path / "spec.json"
     file.write_text(json.dumps(spec.to_file()))
-    driver = ["tests.fixtures.job_chaos", str(file), *(["--here"] if place == "in the drivers" else [])]
+    driver = ["tests.fixtures.faults.job_chaos", str(file), *(["--here"] if place == "in the drivers" else [])]
     victims = [Victim(driver, tmp_path / "first.log")]
     try:
         wait_until(lambda: newest_step(spec) > 0, "a stored state")

@@ -26,8 +26,8 @@ from infinity.generation.infinity_pipeline import InfinityPipeline
 from infinity.jobs.serving import ServePlan, application, last_words, serve_until_stopped
 from infinity.serving.settings import ServingConfig
 from infra.environment import free_port
+from tests.fixtures.data.small_world import write_model
 from tests.fixtures.limits import AGES_S
-from tests.fixtures.small_world import write_model
 
 pytest.importorskip("ray.serve", reason="what Ray Serve needs is not installed: pip install 'infinity-t2i[serving]'")
 KEY = "a key for the test"

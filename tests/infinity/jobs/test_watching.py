@@ -23,7 +23,7 @@ from infinity.jobs.watching import (
     probe,
     require_cluster,
 )
-from tests.fixtures.killing import Victim
+from tests.fixtures.faults.killing import Victim
 from tests.fixtures.limits import AGES_S
 
 logger = logging.getLogger(__name__)
@@ -158,7 +158,7 @@ def test_a_driver_whose_local_ray_dies_learns_it_in_seconds_and_may_use_a_new_on
 ) -> None:
     if process != "raylet" and not exhaustive:
         pytest.skip("two clusters; --exhaustive loses the head too")
-    job = Victim(["tests.fixtures.lost_cluster", process], tmp_path / "job.log")
+    job = Victim(["tests.fixtures.faults.lost_cluster", process], tmp_path / "job.log")
     try:
         assert job.process.wait(timeout=AGES_S) == 0, job.log.read_text()[-2000:]
     finally:

@@ -12,7 +12,7 @@ from infinity.kernels.recomputation import Recomputation, again_if_it_saves, run
 from infinity.kernels.switch import use_kernels
 from infinity.scales import ScaleSchedule
 from infinity.transformer import Transformer, TransformerConfig, block
-from tests.fixtures.tiny_transformer import random_inputs, random_text, random_transformer, tiny_config
+from tests.fixtures.models.tiny_transformer import random_inputs, random_text, random_transformer, tiny_config
 
 FINE = ScaleSchedule(aspect_ratio=1.0, grids=((1, 1), (2, 2), (12, 12), (16, 16)), frame=(16, 16))
 """Three scales that share a masked call, and one with a call of its own."""

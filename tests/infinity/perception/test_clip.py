@@ -9,7 +9,7 @@ from PIL import Image
 
 from infinity import storage
 from infinity.perception.clip import Clip, ClipConfig, normalised
-from tests.fixtures.tiny_networks import write_clip
+from tests.fixtures.models.tiny_networks import write_clip
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from infinity.perception.preference.aesthetic import AestheticConfig, AestheticH
 from infinity.perception.scorers import PAPER_SCORERS, ScorerConfig, load_scorers, score_key
 from infinity.perception.similarity import ClipSimilarityConfig
 from infinity.storage.pinned import PinnedFile
-from tests.fixtures.tiny_networks import write_clip, write_image_classifier
+from tests.fixtures.models.tiny_networks import write_clip, write_image_classifier
 
 PUBLISHED_KEYS = [f"layers.{n}.{part}" for n in (0, 2, 4, 6, 7) for part in ("weight", "bias")]
 

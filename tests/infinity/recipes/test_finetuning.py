@@ -8,7 +8,7 @@ import pytest
 from infinity.data.loading.mixture import ShareConfig
 from infinity.jobs.training.transformer import TrainTransformerSpec
 from infinity.recipes.finetuning import SMALL_ADAPTER_RATE, Finetuning
-from tests.fixtures.small_world import RESOLUTION, TEXT, write_model
+from tests.fixtures.data.small_world import RESOLUTION, TEXT, write_model
 
 
 @pytest.fixture(scope="module")

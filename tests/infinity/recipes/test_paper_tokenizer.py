@@ -17,7 +17,7 @@ from infinity.recipes.runs import end_to_end
 from infinity.tokenizer.tokenizer import Tokenizer
 from infinity.training.distributed.parallel import ProcessGroup
 from infinity.training.optimizer import learning_rate_at
-from tests.fixtures.training_pictures import make_data
+from tests.fixtures.data.training_pictures import make_data
 
 INPUTS = TokenizerInputs(manifest="/data/manifest.parquet", output="/runs")
 

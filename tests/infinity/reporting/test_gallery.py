@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from infinity.data.dataset.manifest import Manifest, ManifestError
 from infinity.reporting.gallery import funnel, gallery
-from tests.fixtures.small_world import write_data
+from tests.fixtures.data.small_world import write_data
 from tests.infinity.reporting.pages import HOSTILE, check_page, squeezed
 
 

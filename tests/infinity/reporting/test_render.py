@@ -12,7 +12,7 @@ from infinity.reporting.plots.bands import BANDS
 from infinity.reporting.render import judged, render_page, render_training
 from infinity.reporting.summary import DatasetSummary, RunSummary, Sheet, TrainingSummary
 from infinity.storage import FileMissingError
-from tests.fixtures.run_summaries import example_summary
+from tests.fixtures.jobs.run_summaries import example_summary
 from tests.infinity.reporting.pages import HOSTILE, check_page, squeezed
 
 

@@ -10,7 +10,7 @@ from infinity import storage
 from infinity.reporting.render import render_page
 from infinity.reporting.summary import RunSummary
 from infinity.reporting.write import figures, write_report
-from tests.fixtures.run_summaries import example_summary
+from tests.fixtures.jobs.run_summaries import example_summary
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from infinity.serving.drawing import DrawingRoom
 from infinity.serving.settings import ServingConfig, ServingLimits, key_digest, read_keys
 from infinity.transformer.lora import Adapter, LowRank
 from infinity.transformer.lora_files import save_adapter
-from tests.fixtures.small_world import write_model
+from tests.fixtures.data.small_world import write_model
 
 GENERATIONS, EDITS = "/v1/images/generations", "/v1/images/edits"
 KEY = "k" * 20

@@ -18,8 +18,8 @@ from PIL import Image
 from infinity.generation.infinity_pipeline import InfinityPipeline
 from infinity.serving.app import PictureServer
 from infinity.serving.settings import ServingConfig, ServingLimits, key_digest
-from tests.fixtures.served_app import served
-from tests.fixtures.small_world import write_model
+from tests.fixtures.data.small_world import write_model
+from tests.fixtures.servers.served_app import served
 
 openai = pytest.importorskip("openai", reason="OpenAI's client is not installed: pip install openai")
 KEY = "a key for the test"

@@ -23,7 +23,7 @@ from infinity.generation.infinity_pipeline import InfinityPipeline
 from infinity.serving.app import PictureServer
 from infinity.serving.drawing import DrawingRoom, mask_of
 from infinity.serving.settings import ServingConfig, ServingLimits, key_digest
-from tests.fixtures.small_world import write_model
+from tests.fixtures.data.small_world import write_model
 
 GENERATIONS, EDITS = "/v1/images/generations", "/v1/images/edits"
 JSON = {"Content-Type": "application/json"}

@@ -25,9 +25,9 @@ from infinity.generation.infinity_pipeline import InfinityPipeline
 from infinity.serving.app import PictureServer
 from infinity.serving.settings import ServingConfig
 from tests.browser.screenshots import Browser, open_browser, why_no_browser
+from tests.fixtures.data.small_world import write_model
 from tests.fixtures.limits import AGES_S
-from tests.fixtures.served_app import served
-from tests.fixtures.small_world import write_model
+from tests.fixtures.servers.served_app import served
 
 pytestmark = [
     pytest.mark.browser,

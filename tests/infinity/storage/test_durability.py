@@ -20,7 +20,7 @@ from infinity import storage
 from infinity.checkpoint import save_checkpoint
 from infinity.training.checkpoints import StateConfig, StateStore
 from infinity.training.learner import LoopConfig
-from tests.fixtures.toy_training import BATCH, run
+from tests.fixtures.jobs.toy_training import BATCH, run
 
 CONFIG = LoopConfig(
     num_steps=12, batch_size=BATCH, log_every_steps=50, save_every_steps=4, sample_every_steps=100, ema_decay=0.9

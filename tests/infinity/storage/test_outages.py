@@ -12,8 +12,8 @@ from infinity import storage
 from infinity.storage import outages as patience
 from infinity.storage.errors import StorageError, StoreUnreachableError
 from infinity.storage.outages import patient, patiently
+from tests.fixtures.faults.relay import Relay
 from tests.fixtures.limits import AGES_S
-from tests.fixtures.relay import Relay
 
 
 class Clock:

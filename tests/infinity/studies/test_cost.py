@@ -12,7 +12,7 @@ from infinity.studies.cost import IN_PROCESS, ON_RAY, CostModel, measured_pace
 from infinity.studies.grid import cells_of
 from infinity.studies.pages import load_study
 from infinity.studies.world import World
-from tests.fixtures.study_jobs import WrittenReports
+from tests.fixtures.jobs.study_jobs import WrittenReports
 
 SPEED = 1e10
 """FLOP/s that are assumed, so that nothing is timed."""

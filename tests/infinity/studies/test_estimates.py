@@ -14,7 +14,7 @@ from infinity.studies.estimates import ESTIMATE_FILE, estimated_seconds, write_e
 from infinity.studies.pages import load_study
 from infinity.studies.running import PAGE_FILE, StudyRun, run_study
 from infinity.studies.world import World
-from tests.fixtures.study_jobs import WrittenReports
+from tests.fixtures.jobs.study_jobs import WrittenReports
 
 
 def costs(folder: Path, *seconds: float) -> list[JobCost]:

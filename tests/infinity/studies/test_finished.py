@@ -18,7 +18,7 @@ from infinity.studies.grid import cells_of, jobs_of
 from infinity.studies.pages import load_study, names
 from infinity.studies.running import StudyRun, run_study
 from infinity.studies.world import World
-from tests.fixtures.study_jobs import WrittenReports
+from tests.fixtures.jobs.study_jobs import WrittenReports
 
 STAGES = ("tokenizer", "pretrain", "finetune")
 

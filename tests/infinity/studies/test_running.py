@@ -20,7 +20,7 @@ from infinity.studies.running import JSON_FILE, PAGE_FILE, StudyRun, run_study
 from infinity.studies.study import Arms, Study, better
 from infinity.studies.world import World
 from infinity.training.tokenizer.collapse import CollapseError
-from tests.fixtures.study_jobs import WrittenReports
+from tests.fixtures.jobs.study_jobs import WrittenReports
 
 
 def arms(world: World, seed: int) -> Arms:

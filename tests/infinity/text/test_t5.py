@@ -19,8 +19,8 @@ from infinity.training.loaders.encoded import TextHead
 from infinity.training.loaders.encoding import _text_features
 from infinity.training.loaders.latents import CaptionFeatures
 from infinity.transformer import Decoding, Transformer
-from tests.fixtures.tiny_pipeline import SCHEDULE, tiny_tokenizer
-from tests.fixtures.tiny_transformer import tiny_config
+from tests.fixtures.models.tiny_pipeline import SCHEDULE, tiny_tokenizer
+from tests.fixtures.models.tiny_transformer import tiny_config
 
 SENTENCES = [
     f"{count} {colour} {shape} {place} a {other}"

@@ -20,8 +20,8 @@ from infinity.training import checkpoints
 from infinity.training.checkpoints import LostStateError, StateStore
 from infinity.training.learner import LoopConfig
 from infinity.training.state import TrainState
-from tests.fixtures.storage_faults import LOCAL_KINDS, Fault, KilledError, Kind, faulty_disk
-from tests.fixtures.toy_training import BATCH, Regression, assert_same, new_state, run
+from tests.fixtures.faults.storage_faults import LOCAL_KINDS, Fault, KilledError, Kind, faulty_disk
+from tests.fixtures.jobs.toy_training import BATCH, Regression, assert_same, new_state, run
 
 CONFIG = LoopConfig(
     num_steps=12, batch_size=BATCH, log_every_steps=5, save_every_steps=4, sample_every_steps=100, ema_decay=0.9

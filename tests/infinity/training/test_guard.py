@@ -8,7 +8,7 @@ import torch
 
 from infinity.training.guard import GuardConfig
 from infinity.training.learner import LoopConfig, Losses, NonFiniteLossError
-from tests.fixtures.toy_training import BATCH, Numbers, Regression, assert_same, run
+from tests.fixtures.jobs.toy_training import BATCH, Numbers, Regression, assert_same, run
 
 CONFIG = LoopConfig(
     num_steps=24, batch_size=BATCH, log_every_steps=5, save_every_steps=6, sample_every_steps=100, ema_decay=0.9

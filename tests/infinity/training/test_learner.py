@@ -13,7 +13,7 @@ from infinity.training.distributed.parallel import ProcessGroup, micro_batch_of
 from infinity.training.learner import LoopConfig, Losses
 from infinity.training.meter import TIMED
 from infinity.training.state import MetricRow
-from tests.fixtures.toy_training import BATCH, Numbers, Regression, assert_same, run
+from tests.fixtures.jobs.toy_training import BATCH, Numbers, Regression, assert_same, run
 
 CONFIG = LoopConfig(
     num_steps=12, batch_size=BATCH, log_every_steps=5, save_every_steps=4, sample_every_steps=100, ema_decay=0.9

@@ -15,8 +15,8 @@ from infinity.text import TextCondition
 from infinity.training import meter
 from infinity.training.flops import attended_pairs, forward_flops, training_flops
 from infinity.training.meter import TIMED, Meter
-from tests.fixtures.tiny_transformer import TEXT_CHANNELS, random_transformer, tiny_config
-from tests.fixtures.toy_training import Regression, loader
+from tests.fixtures.jobs.toy_training import Regression, loader
+from tests.fixtures.models.tiny_transformer import TEXT_CHANNELS, random_transformer, tiny_config
 
 SCHEDULE = Resolution(sides=(1, 2, 4)).schedule(1.0)
 TEXT_TOKENS = 5

@@ -27,9 +27,9 @@ from infinity.jobs.training.base import MODEL_FOLDER, SAMPLES_FOLDER, STATE_FOLD
 from infinity.training.meter import TIMED
 from infinity.training.metrics import METRICS_FILE
 from infinity.training.tokenizer.objective import TokenizerLosses
-from tests.fixtures.storage_faults import in_a_dying_process
-from tests.fixtures.training_pictures import make_data
-from tests.fixtures.training_sessions import ALONE, LOOP, make_tokenizer, session, tokenizer_spec, transformer_spec
+from tests.fixtures.data.training_pictures import make_data
+from tests.fixtures.faults.storage_faults import in_a_dying_process
+from tests.fixtures.jobs.training_sessions import ALONE, LOOP, make_tokenizer, session, tokenizer_spec, transformer_spec
 
 Act = Literal["loss", "update", "log", "sample", "save"]
 ACTS: tuple[Act, ...] = get_args(Act)

@@ -8,7 +8,7 @@ from torch import nn
 
 from infinity.training.learner import LoopConfig
 from infinity.training.state import TrainState, generator_for
-from tests.fixtures.toy_training import BATCH, Regression, all_states, assert_same, new_state, run
+from tests.fixtures.jobs.toy_training import BATCH, Regression, all_states, assert_same, new_state, run
 
 CONFIG = LoopConfig(num_steps=3, batch_size=BATCH, ema_decay=0.9)
 

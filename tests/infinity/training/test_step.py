@@ -16,7 +16,7 @@ from infinity.training.learner import LoopConfig, Losses, NonFiniteLossError
 from infinity.training.optimizer import OptimizerConfig
 from infinity.training.state import TrainState
 from infinity.training.step import TrainStep
-from tests.fixtures.toy_training import BATCH, Numbers, Regression, loader, new_state, run
+from tests.fixtures.jobs.toy_training import BATCH, Numbers, Regression, loader, new_state, run
 
 CONFIG = LoopConfig(num_steps=6, batch_size=BATCH, log_every_steps=1, save_every_steps=1, sample_every_steps=100)
 RATE = 0.5

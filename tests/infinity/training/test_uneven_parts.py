@@ -26,11 +26,11 @@ from infinity.training.learner import LoopConfig, Losses, NonFiniteLossError
 from infinity.training.loaders.latents import LatentBatch
 from infinity.training.loaders.pictures import PictureBatch
 from infinity.training.loop import train
+from tests.fixtures.data.training_pictures import RESOLUTION, make_data
+from tests.fixtures.jobs.process_groups import error_of, exit_codes, work_together
+from tests.fixtures.jobs.toy_training import BATCH, Numbers, Regression, all_states, assert_same, quiet, run
+from tests.fixtures.jobs.training_sessions import LOOP, OPTIMIZER, make_tokenizer, session, transformer_spec
 from tests.fixtures.limits import AGES_S
-from tests.fixtures.process_groups import error_of, exit_codes, work_together
-from tests.fixtures.toy_training import BATCH, Numbers, Regression, all_states, assert_same, quiet, run
-from tests.fixtures.training_pictures import RESOLUTION, make_data
-from tests.fixtures.training_sessions import LOOP, OPTIMIZER, make_tokenizer, session, transformer_spec
 
 CLOSE = 1e-5
 STEPS, KILLED = 4, 2

@@ -4,7 +4,7 @@ import torch
 
 from infinity.transformer.attention import KeyValueCache
 from infinity.transformer.block import is_kept, modulated_norm
-from tests.fixtures.tiny_transformer import random_text, random_transformer
+from tests.fixtures.models.tiny_transformer import random_text, random_transformer
 
 
 def test_modulated_norm_is_layer_norm_with_a_gain_and_shift_of_each_sample() -> None:

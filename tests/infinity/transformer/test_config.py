@@ -3,7 +3,7 @@
 import pytest
 
 from infinity.transformer import TransformerConfig
-from tests.fixtures.tiny_transformer import tiny_config
+from tests.fixtures.models.tiny_transformer import tiny_config
 
 
 def test_configuration_survives_json() -> None:

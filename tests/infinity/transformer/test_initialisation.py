@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from infinity.transformer import Transformer
-from tests.fixtures.tiny_transformer import tiny_config
+from tests.fixtures.models.tiny_transformer import tiny_config
 
 WIDTH, DEPTH = 256, 4
 

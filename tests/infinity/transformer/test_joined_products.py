@@ -12,7 +12,13 @@ from infinity.transformer import Transformer
 from infinity.transformer.lora import Adapter, AdapterStack, LowRank
 from infinity.transformer.precision import store_products_as
 from infinity.transformer.quantized import quantize_products
-from tests.fixtures.tiny_transformer import decode_all, random_inputs, random_text, random_transformer, tiny_config
+from tests.fixtures.models.tiny_transformer import (
+    decode_all,
+    random_inputs,
+    random_text,
+    random_transformer,
+    tiny_config,
+)
 
 SCHEDULE = Resolution(sides=(1, 2, 3)).schedule(1.0)
 TEXT, INPUTS = random_text((3, 5)), random_inputs(SCHEDULE, 2)

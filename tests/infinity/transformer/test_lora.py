@@ -14,7 +14,7 @@ from infinity.training.transformer.adapters import AdapterConfig, add_adapters, 
 from infinity.transformer import Transformer
 from infinity.transformer.lora import Adapter, AdapterError, AdapterStack, LowRank, low_rank_difference
 from infinity.transformer.lora_files import load_adapter, parse_adapter, save_adapter
-from tests.fixtures.tiny_transformer import random_transformer
+from tests.fixtures.models.tiny_transformer import random_transformer
 
 PLACES = ("blocks.0.self_attention.query_key", "blocks.1.feed_forward.contract")
 

@@ -9,7 +9,7 @@ from infinity.scales import ASPECT_RATIOS, Resolution, published_schedule
 from infinity.text import TextCondition
 from infinity.transformer import Transformer
 from infinity.transformer.loss import token_cross_entropy
-from tests.fixtures.tiny_transformer import (
+from tests.fixtures.models.tiny_transformer import (
     TEXT_CHANNELS,
     decode_all,
     random_inputs,

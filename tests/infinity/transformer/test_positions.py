@@ -8,7 +8,13 @@ from infinity.convert.transformer_names import transformer_entries
 from infinity.scales import ASPECT_RATIOS, Resolution, published_schedule
 from infinity.transformer import Transformer, TransformerConfig
 from infinity.transformer.positions import MAX_SIDE, LearnedPositions
-from tests.fixtures.tiny_transformer import decode_all, random_inputs, random_text, random_transformer, tiny_config
+from tests.fixtures.models.tiny_transformer import (
+    decode_all,
+    random_inputs,
+    random_text,
+    random_transformer,
+    tiny_config,
+)
 
 SQUARE = Resolution(sides=(1, 2, 3, 4)).schedule(1.0)
 VARIANTS = [

@@ -9,7 +9,7 @@ from infinity import InfinityPipeline
 from infinity.generation import SamplingConfig, generate
 from infinity.generation.pipeline import Pipeline
 from infinity.transformer.precision import check_bfloat16, store_products_as
-from tests.fixtures.tiny_pipeline import PROMPTS, SCHEDULE, SEEDS, tiny_parts
+from tests.fixtures.models.tiny_pipeline import PROMPTS, SCHEDULE, SEEDS, tiny_parts
 
 IN_BFLOAT16 = torch.autocast("cpu", torch.bfloat16)
 

@@ -19,7 +19,7 @@ from infinity.transformer.quantized import (
     quantize_products,
     weight_bytes,
 )
-from tests.fixtures.tiny_transformer import random_transformer
+from tests.fixtures.models.tiny_transformer import random_transformer
 
 SHAPES = [(1, 1), (3, 31), (8, 32), (5, 33), (64, 256)]
 

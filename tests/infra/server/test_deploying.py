@@ -11,7 +11,7 @@ from infra.server.deploying import deploy, make_pool, version_of
 from infra.settings import REPOSITORY
 from infra.stack import Stack
 from tests.fixtures.limits import AGES_S
-from tests.fixtures.prefect_api import ask
+from tests.fixtures.servers.prefect_api import ask
 
 pytestmark = [pytest.mark.prefect, pytest.mark.slow]
 

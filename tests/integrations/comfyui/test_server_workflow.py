@@ -13,7 +13,7 @@ import torch
 from benchmarks.drawn.comfyui_host import load_custom_node, run_node
 from benchmarks.drawn.comfyui_server import by_python, settings, workflow
 from infinity import InfinityPipeline
-from tests.fixtures.small_world import write_model
+from tests.fixtures.data.small_world import write_model
 
 PACKAGE = Path(__file__).resolve().parents[3] / "integrations" / "comfyui"
 

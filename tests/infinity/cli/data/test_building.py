@@ -17,7 +17,7 @@ from infinity.jobs.dataset import build as build_dataset
 from infinity.jobs.dataset.build import BuildDatasetReport, BuildDatasetSpec
 from infinity.jobs.progress import Progress
 from infinity.perception.scorers import PAPER_SCORERS
-from tests.fixtures.pictures_on_disk import good_folder
+from tests.fixtures.data.pictures_on_disk import good_folder
 
 
 def build(*arguments: str) -> Result:

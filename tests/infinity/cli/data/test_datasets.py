@@ -11,7 +11,7 @@ from infinity.data.curation.filters import FilterConfig
 from infinity.data.dataset.manifest import Manifest
 from infinity.jobs.cluster.connection import in_process
 from infinity.jobs.dataset.build import BuildDatasetSpec, run
-from tests.fixtures.pictures_on_disk import good_folder
+from tests.fixtures.data.pictures_on_disk import good_folder
 
 
 def call(*arguments: str) -> Result:

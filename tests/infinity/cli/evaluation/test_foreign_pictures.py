@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 from infinity.cli import app
 from infinity.jobs.cluster.connection import in_process
 from infinity.jobs.evaluation.results import below, load
-from tests.fixtures.small_world import write_model
-from tests.fixtures.tiny_networks import write_clip
+from tests.fixtures.data.small_world import write_model
+from tests.fixtures.models.tiny_networks import write_clip
 from tests.infinity.jobs.evaluation.test_contents import draw, write_dpg, write_prompts
 
 

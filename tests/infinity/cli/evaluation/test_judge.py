@@ -19,9 +19,9 @@ from infinity.cli import app
 from infinity.jobs.cluster.connection import in_process
 from infinity.jobs.evaluation.results import below, load
 from infinity.perception.language import endpoint as module
-from tests.fixtures.endpoint_stub import StubHandler, bright, endpoint
-from tests.fixtures.question_files import WRITERS
-from tests.fixtures.tiny_networks import write_llava
+from tests.fixtures.data.question_files import WRITERS
+from tests.fixtures.models.tiny_networks import write_llava
+from tests.fixtures.servers.endpoint_stub import StubHandler, bright, endpoint
 
 KEY = "sk-secret-987654321"
 

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from infinity.cli import app
 from infinity.jobs.evaluation.rating import RatingKey
-from tests.fixtures.evaluations import prompts, write_evaluation
+from tests.fixtures.jobs.evaluations import prompts, write_evaluation
 
 NUMBER = 6
 

@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from infinity.cli import app
 from infinity.evaluation.promotion.champions import Champions
-from tests.fixtures.evaluations import write_mark
+from tests.fixtures.jobs.evaluations import write_mark
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from infinity.cli import app
 from infinity.evaluation.fid.inception import InceptionFeatures
-from tests.fixtures.evaluations import prompts, write_evaluation
-from tests.fixtures.small_world import write_data, write_model
+from tests.fixtures.data.small_world import write_data, write_model
+from tests.fixtures.jobs.evaluations import prompts, write_evaluation
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from infinity.cli import app
 from infinity.jobs.cluster.connection import in_process
-from tests.fixtures.small_world import write_model
+from tests.fixtures.data.small_world import write_model
 
 SCENES = 'scenes={"pictures_per_prompt": 1, "prompts_per_task": 1, "num_shown": 1}'
 

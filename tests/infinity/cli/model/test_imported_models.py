@@ -12,7 +12,7 @@ from infinity.checkpoint import load_checkpoint
 from infinity.cli import app
 from infinity.generation import read_drawing
 from infinity.jobs.cluster.connection import in_process
-from tests.fixtures.published_files import published_tensors, write_pictures, write_published, write_t5
+from tests.fixtures.models.published_files import published_tensors, write_pictures, write_published, write_t5
 
 
 def run(*arguments: object) -> tuple[int, str]:

@@ -9,8 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from infinity.cli import app
-from tests.fixtures.pictures_on_disk import encoded, noise
-from tests.fixtures.small_world import write_model
+from tests.fixtures.data.pictures_on_disk import encoded, noise
+from tests.fixtures.data.small_world import write_model
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,8 @@ from infinity.checkpoint import load_checkpoint
 from infinity.cli import app
 from infinity.convert import hub_files
 from infinity.convert.catalogue import CATALOGUE
-from tests.fixtures.hub import Hub, running_hub
-from tests.fixtures.published_files import published_tensors, write_t5
+from tests.fixtures.models.published_files import published_tensors, write_t5
+from tests.fixtures.servers.hub import Hub, running_hub
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +147,7 @@ def test_a_model_goes_to_a_hub_and_comes_back(hub: Hub, tmp_path: Path) -> None:
     import sys
 
     from infinity.generation.infinity_pipeline import InfinityPipeline
-    from tests.fixtures.small_world import write_model
+    from tests.fixtures.data.small_world import write_model
 
     model = write_model(tmp_path)
     code = (

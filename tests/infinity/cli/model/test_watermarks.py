@@ -8,7 +8,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from infinity.cli import app
-from tests.fixtures.small_world import write_model
+from tests.fixtures.data.small_world import write_model
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ from typer.testing import CliRunner
 from infinity.checkpoint import load_checkpoint
 from infinity.cli import app
 from infinity.jobs.cluster.connection import in_process
-from tests.fixtures.published_files import write_pictures
-from tests.fixtures.small_world import write_model
+from tests.fixtures.data.small_world import write_model
+from tests.fixtures.models.published_files import write_pictures
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 from infinity.cli import app
 from infinity.jobs.registry import load_spec
 from infinity.jobs.training.transformer import TrainTransformerSpec
-from tests.fixtures.small_world import write_model
+from tests.fixtures.data.small_world import write_model
 
 
 def specs_of(folder: Path, *options: object) -> dict[str, TrainTransformerSpec]:

@@ -10,8 +10,8 @@ from infinity.data.curation.decisions import decide
 from infinity.data.curation.facts import measure_slice
 from infinity.data.curation.filters import CaptionFilters, FilterConfig
 from infinity.data.sources.samples import Record
-from tests.fixtures.facts_builder import facts_of
-from tests.fixtures.pictures_on_disk import encoded, noise
+from tests.fixtures.data.facts_builder import facts_of
+from tests.fixtures.data.pictures_on_disk import encoded, noise
 
 
 @pytest.mark.parametrize(

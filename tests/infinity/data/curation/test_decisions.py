@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from infinity.data.curation.caption_scores import caption_scores
 from infinity.data.curation.decisions import Decisions, MissingScoreError, decide
 from infinity.data.curation.filters import CaptionFilters, FilterConfig, ModelFilters, ScoreRule
-from tests.fixtures.facts_builder import facts_of
+from tests.fixtures.data.facts_builder import facts_of
 
 
 def fate(filters: FilterConfig | None = None, **row: Any) -> str | None:

@@ -10,9 +10,9 @@ from infinity.data.curation.decontamination import EvaluationSetError, load_eval
 from infinity.data.curation.facts import measure_slice
 from infinity.data.curation.filters import Decontamination, FilterConfig
 from infinity.data.sources.opening import open_source
-from tests.fixtures.drawn_sets import drawing
-from tests.fixtures.facts_builder import facts_of
-from tests.fixtures.pictures_on_disk import encoded, good_folder, image_folder
+from tests.fixtures.data.drawn_sets import drawing
+from tests.fixtures.data.facts_builder import facts_of
+from tests.fixtures.data.pictures_on_disk import encoded, good_folder, image_folder
 
 LONG = "a weathered wooden boat rests on the pebbled shore of a calm lake with mountains and tall pines behind it"
 

@@ -9,7 +9,7 @@ import pytest
 from infinity.data.curation.facts import FACTS, FactsError, from_bytes, measure_slice, to_bytes
 from infinity.data.curation.filters import FilterConfig
 from infinity.data.sources.opening import open_source
-from tests.fixtures.pictures_on_disk import good_folder, huge_png, image_folder
+from tests.fixtures.data.pictures_on_disk import good_folder, huge_png, image_folder
 from tests.infinity.data.sources.test_checking import bad_folder
 
 LIMIT = FilterConfig().max_pixels

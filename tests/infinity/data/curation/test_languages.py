@@ -10,7 +10,7 @@ from infinity.data.curation.decisions import decide
 from infinity.data.curation.filters import CaptionFilters, FilterConfig
 from infinity.data.curation.languages import LanguageError, check_languages, language_shares
 from infinity.jobs.dataset.build import BuildDatasetSpec, run
-from tests.fixtures.facts_builder import facts_of
+from tests.fixtures.data.facts_builder import facts_of
 
 ENGLISH = ("a red cat on a mat", "house by the sea", "a cat", "IMG 123", "1girl, solo, red hair", "👩‍👩‍👧‍👦")
 OTHERS = (

@@ -19,8 +19,8 @@ from infinity.data.curation.decisions import decide
 from infinity.data.curation.facts import measure_slice
 from infinity.data.curation.filters import FilterConfig
 from infinity.data.sources.opening import open_source
-from tests.fixtures.hostile_pictures import damaged, others, polyglots
-from tests.fixtures.pictures_on_disk import encoded, huge_png, noise
+from tests.fixtures.data.pictures_on_disk import encoded, huge_png, noise
+from tests.fixtures.faults.hostile_pictures import damaged, others, polyglots
 
 JPEG = encoded(noise(seed=9), "JPEG")
 BAD_PICTURES = [huge_png(), *damaged().values(), *others("/nowhere").values(), *list(polyglots().values())[:4]]

@@ -24,8 +24,8 @@ from infinity.data.images.resizing import shrink
 from infinity.data.sources.opening import open_source
 from infinity.jobs.cluster.connection import in_process
 from infinity.jobs.dataset.build import BuildDatasetSpec, run
-from tests.fixtures.drawn_sets import drawing
-from tests.fixtures.pictures_on_disk import image_folder
+from tests.fixtures.data.drawn_sets import drawing
+from tests.fixtures.data.pictures_on_disk import image_folder
 
 SMALL = StoringConfig(side_px=64)
 

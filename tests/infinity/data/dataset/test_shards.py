@@ -22,7 +22,7 @@ from infinity.data.dataset.shards import WrittenShard, write_shard
 from infinity.data.sources.opening import open_source
 from infinity.data.sources.samples import SourceError
 from infinity.storage import StorageError
-from tests.fixtures.pictures_on_disk import encoded, image_folder, noise
+from tests.fixtures.data.pictures_on_disk import encoded, image_folder, noise
 
 LIMIT = 10**8
 LIMITS = ShardLimits(samples=99, num_bytes=10**9)

@@ -19,8 +19,8 @@ from infinity.data.dataset.versions import VersionConflictError, load_version, p
 from infinity.jobs.cluster.connection import in_process
 from infinity.jobs.dataset import build as build_dataset
 from infinity.jobs.dataset.build import BuildDatasetSpec, run
-from tests.fixtures.facts_builder import facts_of
-from tests.fixtures.pictures_on_disk import good_folder
+from tests.fixtures.data.facts_builder import facts_of
+from tests.fixtures.data.pictures_on_disk import good_folder
 from tests.infinity.data.dataset.test_manifest import manifest as small_manifest
 
 

@@ -6,7 +6,7 @@ from PIL import Image
 
 from infinity.data.dedup.alignment import _LUMA_CHROMA, _gradient, mean_colours, thumbnail_difference, unexplained
 from infinity.data.images.fingerprint import measure_fingerprint
-from tests.fixtures.drawn_sets import cropped, drawing
+from tests.fixtures.data.drawn_sets import cropped, drawing
 
 LIMIT = 18.0
 

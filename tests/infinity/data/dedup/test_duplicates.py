@@ -17,8 +17,8 @@ from infinity.data.dedup.config import CaptionDuplicates, NearDuplicates
 from infinity.data.dedup.duplicates import near_duplicates, preference
 from infinity.data.dedup.hamming import Pairs, _Bands, _by_bands, near_pairs
 from infinity.data.images.fingerprint import measure_fingerprint
-from tests.fixtures.drawn_sets import cropped, drawing, encoded_again, resized
-from tests.fixtures.facts_builder import facts_of
+from tests.fixtures.data.drawn_sets import cropped, drawing, encoded_again, resized
+from tests.fixtures.data.facts_builder import facts_of
 
 COPIES = {"encoded": encoded_again, "resized": resized, "cropped": cropped}
 

@@ -5,8 +5,8 @@ from PIL import Image, ImageEnhance
 
 from infinity.data.dedup.config import NearDuplicates
 from infinity.data.dedup.near_duplicates import Fingerprints, similar_to_known, thumbnails_in
-from tests.fixtures.drawn_sets import drawing
-from tests.fixtures.facts_builder import facts_of
+from tests.fixtures.data.drawn_sets import drawing
+from tests.fixtures.data.facts_builder import facts_of
 from tests.infinity.data.dedup.test_duplicates import facts_of_picture
 
 

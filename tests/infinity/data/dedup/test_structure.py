@@ -11,8 +11,8 @@ from infinity.data.dedup.config import NearDuplicates
 from infinity.data.dedup.duplicates import near_duplicates
 from infinity.data.dedup.near_duplicates import thumbnails_in
 from infinity.data.dedup.structure import told_by
-from tests.fixtures.drawn_sets import drawing
-from tests.fixtures.facts_builder import facts_of
+from tests.fixtures.data.drawn_sets import drawing
+from tests.fixtures.data.facts_builder import facts_of
 from tests.infinity.data.dedup.test_duplicates import facts_of_picture
 
 

@@ -13,7 +13,7 @@ from infinity.data.images.colours import MAX_DIFFERENCE, profile_of
 from infinity.data.images.decoding import decode
 from infinity.jobs.cluster.connection import in_process
 from infinity.jobs.dataset.build import BuildDatasetSpec, run
-from tests.fixtures.pictures_on_disk import encoded, image_folder, noise
+from tests.fixtures.data.pictures_on_disk import encoded, image_folder, noise
 
 LIMIT = 10**7
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()

@@ -14,7 +14,7 @@ from PIL import Image, ImageFile
 from infinity.data.images.decoding import FORMATS, Decoded, UnreadableError, decode, to_rgb
 from infinity.data.images.header_values import BrokenHeaderError
 from infinity.data.images.headers import read_header
-from tests.fixtures.pictures_on_disk import encoded, huge_png, noise
+from tests.fixtures.data.pictures_on_disk import encoded, huge_png, noise
 
 LIMIT = 64_000_000
 

@@ -15,7 +15,7 @@ from infinity.data.images.fingerprint import (
     reduced,
     widest_deviation,
 )
-from tests.fixtures.drawn_sets import drawing
+from tests.fixtures.data.drawn_sets import drawing
 
 
 def test_flat_picture_has_no_contrast_and_no_sharpness() -> None:

@@ -12,7 +12,7 @@ from infinity import storage
 from infinity.data.dataset.manifest import Manifest
 from infinity.data.loading.batches import BatchPlan, ImageCache, load_images
 from infinity.data.loading.draws import key_of, uniform_at
-from tests.fixtures.pictures_on_disk import encoded, noise
+from tests.fixtures.data.pictures_on_disk import encoded, noise
 from tests.infinity.data.dataset.test_manifest import manifest
 
 RATIOS = st.lists(st.sampled_from([0.5, 1.0, 1.5]), min_size=1, max_size=40).map(tuple)

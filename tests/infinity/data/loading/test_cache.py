@@ -16,8 +16,8 @@ from infinity.data.loading import cache as cache_module
 from infinity.data.loading.cache import ShardCache
 from infinity.storage import FileMissingError, StorageError
 from infinity.storage.retries import DamagedError, Patience, UnreachableError
+from tests.fixtures.data.stored_sets import _write
 from tests.fixtures.limits import AGES_S
-from tests.fixtures.stored_sets import _write
 
 QUICK = Patience(attempts=3, timeout_s=AGES_S, pause_s=0.01)
 

@@ -17,7 +17,7 @@ from infinity.data.loading.mixture import Mixture, SetConfig, ShareConfig, load_
 from infinity.data.loading.shuffle import OrderConfig
 from infinity.data.loading.stored import ReadingConfig
 from infinity.data.loading.stream import PixelLoader
-from tests.fixtures.stored_sets import make_set
+from tests.fixtures.data.stored_sets import make_set
 
 
 def two_sets(folder: Path, first: ShareConfig, second: ShareConfig) -> Manifest:

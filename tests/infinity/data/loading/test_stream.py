@@ -21,8 +21,8 @@ from infinity.storage import StorageError
 from infinity.storage.retries import DamagedError, Patience, UnreachableError
 from infinity.training.distributed.parallel import ProcessGroup
 from infinity.training.loaders.pictures import micro_batches
+from tests.fixtures.data.stored_sets import SIZES, make_set
 from tests.fixtures.limits import AGES_S
-from tests.fixtures.stored_sets import SIZES, make_set
 
 BATCH, SEED, NUM_STEPS = 12, 3, 9
 ALONE = ProcessGroup()

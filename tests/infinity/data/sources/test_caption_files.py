@@ -9,7 +9,7 @@ from infinity import storage
 from infinity.data.sources.checking import fetch
 from infinity.data.sources.opening import open_source
 from infinity.data.sources.samples import Record, SourceError
-from tests.fixtures.pictures_on_disk import encoded, image_folder, noise
+from tests.fixtures.data.pictures_on_disk import encoded, image_folder, noise
 from tests.infinity.data.sources.test_opening import check_laws, records
 
 

@@ -11,7 +11,7 @@ from infinity.data.sources import checking
 from infinity.data.sources.checking import EXAMPLES, Tally, fetch, printable
 from infinity.data.sources.samples import Record
 from infinity.storage import StorageError
-from tests.fixtures.pictures_on_disk import encoded, huge_png, image_folder, noise
+from tests.fixtures.data.pictures_on_disk import encoded, huge_png, image_folder, noise
 
 
 def bad_folder(folder: Path) -> Path:

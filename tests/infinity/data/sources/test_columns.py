@@ -13,7 +13,7 @@ from infinity.data.sources.columnar.rows import FORMAT_COLUMNS
 from infinity.data.sources.columns import LONG_COLUMNS, PICTURE_COLUMNS, SHORT_COLUMNS, SourceColumns
 from infinity.data.sources.opening import URL_LIST, open_source
 from infinity.data.sources.samples import Record, SourceError
-from tests.fixtures.pictures_on_disk import encoded, image_folder, noise
+from tests.fixtures.data.pictures_on_disk import encoded, image_folder, noise
 from tests.infinity.data.sources.test_opening import check_laws, records
 
 PNG = encoded(noise())

@@ -23,7 +23,7 @@ from infinity.data.sources.samples import Record, SourceError
 from infinity.jobs.cluster.connection import in_process
 from infinity.jobs.dataset.build import BuildDatasetSpec, run
 from infinity.jobs.dataset.sources import recorded_sources
-from tests.fixtures.pictures_on_disk import encoded, good_folder, noise
+from tests.fixtures.data.pictures_on_disk import encoded, good_folder, noise
 
 SECRET = encoded(noise(seed=77), "PNG") + b"the secret"
 """A picture that would be kept, and bytes that a quarantine would keep if it were none."""

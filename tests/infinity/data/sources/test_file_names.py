@@ -10,7 +10,7 @@ import pytest
 
 from infinity.data.sources.checking import fetch
 from infinity.data.sources.opening import open_source
-from tests.fixtures.pictures_on_disk import encoded, noise
+from tests.fixtures.data.pictures_on_disk import encoded, noise
 from tests.infinity.data.sources.test_opening import check_laws, records
 
 DATA = encoded(noise(seed=1))

@@ -13,12 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from infinity.data.memory import WORKER_BYTES
-from tests.fixtures import measure_hostile
-from tests.fixtures.hostile_pictures import hostile_pictures
-from tests.fixtures.hostile_sources import hostile_csv_rows, hostile_lines, hostile_shards, hostile_tables
+from tests.fixtures.data.pictures_on_disk import encoded, image_folder, noise
+from tests.fixtures.faults.hostile_pictures import hostile_pictures
+from tests.fixtures.faults.hostile_sources import hostile_csv_rows, hostile_lines, hostile_shards, hostile_tables
 from tests.fixtures.limits import AGES_S
-from tests.fixtures.picture_server import canary as listening
-from tests.fixtures.pictures_on_disk import encoded, image_folder, noise
+from tests.fixtures.operations import measure_hostile
+from tests.fixtures.servers.picture_server import canary as listening
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import base64
 import pytest
 
 from infinity.data.sources.inline_pictures import picture_in_text
-from tests.fixtures.pictures_on_disk import encoded, noise
+from tests.fixtures.data.pictures_on_disk import encoded, noise
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 

@@ -12,7 +12,7 @@ from infinity.data.sources.caption_files import fields_of
 from infinity.data.sources.columns import SourceColumns
 from infinity.data.sources.label_files import labels_in_object, labels_in_text, masks_among
 from infinity.data.sources.opening import open_source
-from tests.fixtures.pictures_on_disk import encoded, noise
+from tests.fixtures.data.pictures_on_disk import encoded, noise
 
 KITTI = "Pedestrian 0.00 0 -0.20 712.40 143.00 810.73 307.92 1.89 0.48 1.20 1.84 1.47 8.41 0.01"
 """Type, truncation, occlusion, angle, box, size, place and turn: 14 numbers."""

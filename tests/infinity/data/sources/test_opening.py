@@ -15,7 +15,7 @@ from infinity.data.sources.checking import fetch
 from infinity.data.sources.opening import Source, fingerprint, open_source, scene_source
 from infinity.data.sources.samples import Record, SourceError
 from infinity.scenes.drawing import ScenesConfig
-from tests.fixtures.pictures_on_disk import encoded, good_folder, image_folder, noise
+from tests.fixtures.data.pictures_on_disk import encoded, good_folder, image_folder, noise
 
 
 def records(source: Source) -> list[Record]:

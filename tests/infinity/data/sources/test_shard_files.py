@@ -15,8 +15,8 @@ from infinity import storage
 from infinity.data.sources import shard_files
 from infinity.data.sources.checking import fetch
 from infinity.data.sources.opening import open_source
-from tests.fixtures.hostile_sources import tar_of
-from tests.fixtures.pictures_on_disk import encoded, noise
+from tests.fixtures.data.pictures_on_disk import encoded, noise
+from tests.fixtures.faults.hostile_sources import tar_of
 from tests.infinity.data.sources.test_opening import check_laws, records
 
 PNG = [encoded(noise(seed=i)) for i in range(4)]

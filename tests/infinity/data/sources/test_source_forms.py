@@ -22,7 +22,7 @@ from infinity.data.sources.samples import Record, SourceError
 from infinity.data.sources.tables import table_rows
 from infinity.data.sources.tables.table_rows import cut, lines, quoted_rows
 from infinity.data.sources.webdataset import ROWS_PER_SHARD
-from tests.fixtures.pictures_on_disk import encoded, noise
+from tests.fixtures.data.pictures_on_disk import encoded, noise
 from tests.infinity.data.sources.test_opening import check_laws, records
 
 CAPTION = 'two lines,\n"quoted", and a comma'

@@ -13,7 +13,7 @@ from infinity.evaluation.dpg.benchmark import DpgBenchmark, DpgJudge
 from infinity.evaluation.dpg.prompts import read_prompts
 from infinity.evaluation.prompts.benchmark import JudgedPrompts, PictureFolder
 from infinity.storage.pinned import PinnedFile
-from tests.fixtures.small_world import values
+from tests.fixtures.data.small_world import values
 from tests.infinity.evaluation.dpg.test_scoring import HEADER
 
 ROWS = (

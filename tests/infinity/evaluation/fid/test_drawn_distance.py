@@ -25,7 +25,7 @@ from infinity.jobs.cluster.connection import in_process
 from infinity.jobs.evaluation.results import below, load
 from infinity.perception.embeddings import EmbeddingConfig, load_embedder
 from infinity.storage.pinned import PinnedFile
-from tests.fixtures.tiny_networks import write_clip, write_dinov2
+from tests.fixtures.models.tiny_networks import write_clip, write_dinov2
 
 NUMBER = 22
 

@@ -16,7 +16,7 @@ from infinity.cli import app
 from infinity.evaluation.fid.embedding_distance import EmbeddedSet, embed_set, embedding_score, mmd
 from infinity.evaluation.fid.reference_sets import ReferenceSet
 from infinity.perception.embeddings import Embedder, EmbeddingConfig, load_embedder
-from tests.fixtures.tiny_networks import write_clip, write_dinov2
+from tests.fixtures.models.tiny_networks import write_clip, write_dinov2
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import torch
 
 from infinity.evaluation.fid.fused_inception import FusedInception
 from infinity.evaluation.fid.inception import Inception
-from tests.fixtures.inception_recipe import recipe_tensors
+from tests.fixtures.models.inception_recipe import recipe_tensors
 
 
 def test_features_equal_those_of_the_layers_whoever_else_is_in_the_batch() -> None:

@@ -16,7 +16,7 @@ from infinity.checkpoint import CheckpointError
 from infinity.evaluation.fid.inception import Inception
 from infinity.evaluation.fid.inception_weights import InceptionWeights, WeightsError, load_inception
 from infinity.evaluation.fid.preparation import PREPARATIONS, resize_tf1
-from tests.fixtures.inception_recipe import recipe_tensors
+from tests.fixtures.models.inception_recipe import recipe_tensors
 
 
 @pytest.fixture(scope="module")

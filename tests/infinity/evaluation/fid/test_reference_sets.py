@@ -20,7 +20,7 @@ from infinity.evaluation.fid.reference_sets import ReferenceSet, measure
 from infinity.evaluation.fid.reference_statistics import StatisticsFile, read_statistics, write_statistics
 from infinity.evaluation.pictures.store import PictureError
 from infinity.storage.pinned import PinnedFile
-from tests.fixtures.small_world import write_data
+from tests.fixtures.data.small_world import write_data
 
 
 def small_network(images: torch.Tensor) -> InceptionFeatures:

@@ -21,7 +21,7 @@ from infinity.evaluation.pictures.store import read_picture
 from infinity.evaluation.prompts.benchmark import JudgedPrompts, PictureFolder
 from infinity.perception.detection.mask2former import Instances
 from infinity.storage.pinned import PinnedFile
-from tests.fixtures.small_world import values
+from tests.fixtures.data.small_world import values
 
 CUP = {"tag": "single_object", "include": [{"class": "cup", "count": 1}], "prompt": "a photo of a cup"}
 RED = {"tag": "colors", "include": [{"class": "cup", "count": 1, "color": "red"}], "prompt": "a photo of a red cup"}

@@ -13,7 +13,7 @@ from infinity.evaluation.networks import Networks
 from infinity.evaluation.prompts.benchmark import JudgedPrompts, PictureFolder, PromptItem, PromptSample
 from infinity.scenes.drawing import draw_scene
 from infinity.scenes.prompts import TASKS, held_out_prompts
-from tests.fixtures.small_world import values
+from tests.fixtures.data.small_world import values
 
 
 def write_scenes(folder: Path, number: int, shift: int = 0) -> list[PromptItem]:

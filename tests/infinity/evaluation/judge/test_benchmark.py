@@ -22,8 +22,8 @@ from infinity.evaluation.prompts.benchmark import JudgedPrompts, PictureFolder
 from infinity.evaluation.score import Score
 from infinity.perception.language.vqa import Vqa, VqaConfig
 from infinity.storage.pinned import PinnedFile
-from tests.fixtures.question_files import WRITERS
-from tests.fixtures.tiny_networks import write_llava
+from tests.fixtures.data.question_files import WRITERS
+from tests.fixtures.models.tiny_networks import write_llava
 
 Say = Callable[[JudgeQuestion], JudgeAnswer]
 

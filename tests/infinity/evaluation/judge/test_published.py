@@ -20,10 +20,10 @@ from infinity.evaluation.prompts.benchmark import JudgedPrompts, PictureFolder
 from infinity.perception.language import endpoint as module
 from infinity.perception.language.endpoint import EndpointConfig
 from infinity.perception.language.vqa import VqaConfig
-from tests.fixtures.benchmark_checkouts import CHECKOUTS, TIIF_SCRIPT, UNIGENBENCH_SCRIPT
-from tests.fixtures.endpoint_stub import StubHandler, endpoint
-from tests.fixtures.question_files import WRITERS
-from tests.fixtures.tiny_networks import write_llava
+from tests.fixtures.data.benchmark_checkouts import CHECKOUTS, TIIF_SCRIPT, UNIGENBENCH_SCRIPT
+from tests.fixtures.data.question_files import WRITERS
+from tests.fixtures.models.tiny_networks import write_llava
+from tests.fixtures.servers.endpoint_stub import StubHandler, endpoint
 
 JUDGE = EndpointConfig(url="http://127.0.0.1:1/v1", model="stub", key_env="", attempts=2)
 

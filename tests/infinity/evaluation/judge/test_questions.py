@@ -10,7 +10,7 @@ import pytest
 from infinity.evaluation.judge.questions import JudgeQuestion, QuestionFile, items_of, questions_of, tiif
 from infinity.evaluation.judge.suites import SUITES, SuiteName, accepted, understood
 from infinity.storage.pinned import PinnedFile, PinnedFileError
-from tests.fixtures.question_files import PROMPTS, WRITERS
+from tests.fixtures.data.question_files import PROMPTS, WRITERS
 
 DSG = "item_id,text,proposition_id,dependency,tuple,question_natural_language"
 

@@ -27,8 +27,8 @@ from infinity.perception.preference.hps3 import Hps3
 from infinity.perception.preference.image_reward import ImageReward
 from infinity.storage import StorageError
 from infinity.storage.pinned import PinnedFile, PinnedFileError
-from tests.fixtures.published_networks import write_hps, write_hps3, write_image_reward
-from tests.fixtures.tiny_networks import write_clip
+from tests.fixtures.models.published_networks import write_hps, write_hps3, write_image_reward
+from tests.fixtures.models.tiny_networks import write_clip
 
 PROMPTS = {"anime": ("a red cup", "two dogs", "a cat left of a bench"), "photo": ("x", "a picture of a dog")}
 NUMBER = 2

@@ -18,7 +18,7 @@ from infinity.evaluation.prompts.benchmark import JudgedPrompts, PictureFolder, 
 from infinity.evaluation.prompts.lists import PromptList
 from infinity.perception.clip import Clip, ClipConfig
 from infinity.storage.pinned import PinnedFile
-from tests.fixtures.tiny_networks import write_clip
+from tests.fixtures.models.tiny_networks import write_clip
 
 PROMPTS = ("a red cup", "two dogs")
 NUMBER = 3

@@ -18,7 +18,7 @@ from infinity.evaluation.prompts.benchmark import JudgedPrompts, PicturePlace, P
 from infinity.evaluation.prompts.parts import JudgePart, RewritePart, judge_parts, rewrite_parts
 from infinity.evaluation.prompts.rewriting import InstructRewriter
 from infinity.perception.language.instruct import InstructConfig
-from tests.fixtures.small_world import eval_target
+from tests.fixtures.data.small_world import eval_target
 
 CONTEXT = EvalContext(eval_target("/model", "/manifest"))
 

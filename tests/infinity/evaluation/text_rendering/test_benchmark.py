@@ -17,7 +17,7 @@ from infinity.evaluation.prompts.benchmark import JudgedPrompts, PictureFolder
 from infinity.evaluation.text_rendering.benchmark import TextRenderingBenchmark
 from infinity.jobs.cluster.connection import in_process
 from infinity.storage.pinned import PinnedFile
-from tests.fixtures.small_world import write_model
+from tests.fixtures.data.small_world import write_model
 
 WORDS = ("coffee", "window", "garden")
 

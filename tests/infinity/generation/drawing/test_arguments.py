@@ -27,7 +27,7 @@ from infinity.generation.files.picture_files import read_drawing
 from infinity.serving.drawing import mask_of
 from infinity.transformer.lora import Adapter, AdapterError, LowRank
 from infinity.transformer.lora_files import save_adapter
-from tests.fixtures.small_world import write_model
+from tests.fixtures.data.small_world import write_model
 
 PICTURE, MASK, CAT = Image.new("RGB", (24, 24), "red"), Image.new("L", (24, 24), 255), "a cat"
 

@@ -15,7 +15,7 @@ from infinity.generation.files.picture_files import read_drawing
 from infinity.generation.infinity_pipeline import InfinityPipeline
 from infinity.transformer.lora import Adapter, LowRank
 from infinity.transformer.lora_files import save_adapter
-from tests.fixtures.small_world import write_model
+from tests.fixtures.data.small_world import write_model
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +114,7 @@ def test_the_model_of_a_picture_is_found_among_the_runs(
 
 
 def test_a_picture_of_another_model_is_refused(model: str, tmp_path: Path) -> None:
-    from tests.fixtures.small_world import TOKENIZER
+    from tests.fixtures.data.small_world import TOKENIZER
 
     command("generate", "-c", model, "-p", "a", "-o", tmp_path / "out")
     other = write_model(tmp_path / "other", tokenizer=TOKENIZER.replace(num_bits=3))

@@ -17,7 +17,7 @@ from infinity.generation.editing.edits import variation
 from infinity.generation.infinity_pipeline import InfinityPipeline
 from infinity.generation.sampling import SamplingConfig
 from infinity.generation.steering import ScaleDone
-from tests.fixtures.small_world import write_model
+from tests.fixtures.data.small_world import write_model
 
 SAMPLING = SamplingConfig(guidance=2.0)
 

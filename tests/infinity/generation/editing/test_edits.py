@@ -22,7 +22,7 @@ from infinity.generation.sampling import SamplingConfig
 from infinity.presets import tokenizer_preset
 from infinity.scales import Resolution, ScaleSchedule
 from infinity.tokenizer import Tokenizer
-from tests.fixtures.small_world import write_model
+from tests.fixtures.data.small_world import write_model
 
 SAMPLING = SamplingConfig(guidance=2.0)
 

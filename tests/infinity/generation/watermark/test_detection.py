@@ -17,7 +17,7 @@ from infinity.generation.watermark.detection import WatermarkDetector, Watermark
 from infinity.generation.watermark.key import WatermarkKey
 from infinity.generation.watermark.pattern import BitWatermark
 from infinity.scales import Resolution
-from tests.fixtures.tiny_pipeline import PROMPTS, RESOLUTION, SCHEDULE, SEEDS, tiny_parts, tiny_tokenizer
+from tests.fixtures.models.tiny_pipeline import PROMPTS, RESOLUTION, SCHEDULE, SEEDS, tiny_parts, tiny_tokenizer
 
 KEYS = [WatermarkKey(f"key {number} of the tests".encode()) for number in range(3)]
 

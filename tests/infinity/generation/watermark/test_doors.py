@@ -21,7 +21,7 @@ from infinity.serving.batcher import QueuedPicture
 from infinity.serving.drawing import DrawingRoom, OnePicture
 from infinity.serving.inputs import picture_request
 from infinity.serving.settings import ServingConfig
-from tests.fixtures.small_world import write_model
+from tests.fixtures.data.small_world import write_model
 
 PROMPT, STRENGTH = "a red cube", 4.0
 SECRET = "never to be shown by anything"

@@ -14,7 +14,7 @@ from infinity.jobs.dataset.filter_sets import with_model_filters
 from infinity.jobs.dataset.spec import BuildDatasetSpec
 from infinity.perception.scorers import load_scorers, score_key
 from infinity.scenes.drawing import ScenesConfig
-from tests.fixtures.small_world import write_model
+from tests.fixtures.data.small_world import write_model
 
 SECRET = "a secret of the tests"
 

@@ -17,7 +17,7 @@ from infinity.jobs.cluster import ray_token
 from infinity.jobs.cluster.connection import MAX_FOLDER_LENGTH, connect, short_temporary_folder
 from infinity.jobs.cluster.heap import HEAP
 from tests.fixtures.limits import AGES_S
-from tests.fixtures.sockets import commands, listening_addresses, processes_with
+from tests.fixtures.servers.sockets import commands, listening_addresses, processes_with
 
 
 @pytest.mark.ray

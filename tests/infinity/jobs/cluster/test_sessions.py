@@ -21,7 +21,7 @@ from infinity.jobs.cluster.sessions import (
     patient,
     quiet_ports,
 )
-from tests.fixtures.killing import living
+from tests.fixtures.faults.killing import living
 from tests.fixtures.limits import wait_until
 
 pytestmark = pytest.mark.ray

@@ -19,7 +19,7 @@ from infinity.jobs.progress import Progress
 from infinity.jobs.spec import is_done
 from infinity.scenes.drawing import ScenesConfig, training_scene
 from infinity.storage import StorageError
-from tests.fixtures.pictures_on_disk import encoded, good_folder, image_folder, noise
+from tests.fixtures.data.pictures_on_disk import encoded, good_folder, image_folder, noise
 from tests.infinity.data.sources.test_checking import bad_folder
 from tests.infinity.storage.backends.test_s3 import answers
 

@@ -14,9 +14,9 @@ from infinity.jobs.dataset import build as build_dataset
 from infinity.jobs.dataset.build import BuildDatasetSpec
 from infinity.jobs.dataset.download import DownloadReport, DownloadSpec, _shared, run
 from infinity.jobs.spec import is_done
+from tests.fixtures.data.pictures_on_disk import good_folder
 from tests.fixtures.limits import AGES_S
-from tests.fixtures.picture_server import plain, serving, status
-from tests.fixtures.pictures_on_disk import good_folder
+from tests.fixtures.servers.picture_server import plain, serving, status
 
 CONFIG = DownloadConfig(allow_hosts=("127.0.0.1",), timeout_s=AGES_S, retries=0)
 

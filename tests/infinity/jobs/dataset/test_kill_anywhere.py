@@ -34,8 +34,8 @@ from infinity.jobs.dataset.build import BuildDatasetSpec, run
 from infinity.jobs.spec import is_done
 from infinity.storage import StorageError
 from infinity.storage.backends import conditions, s3
-from tests.fixtures.pictures_on_disk import encoded, noise
-from tests.fixtures.storage_faults import (
+from tests.fixtures.data.pictures_on_disk import encoded, noise
+from tests.fixtures.faults.storage_faults import (
     LOCAL_KINDS,
     S3_KINDS,
     Fault,

@@ -24,7 +24,7 @@ from infinity.data.images.fingerprint import measure_fingerprint
 from infinity.jobs.cluster.connection import in_process
 from infinity.jobs.dataset.build import BuildDatasetSpec, run
 from infinity.jobs.dataset.purge import collect_garbage, purge
-from tests.fixtures.pictures_on_disk import encoded, image_folder, noise
+from tests.fixtures.data.pictures_on_disk import encoded, image_folder, noise
 
 CAPTION = "somebody who wants to be forgotten"
 URL = "https://example.com/somebody.png"

@@ -15,7 +15,7 @@ from infinity.data.sources.samples import SourceError
 from infinity.jobs.cluster.connection import in_process
 from infinity.jobs.dataset.build import BuildDatasetSpec, run
 from infinity.jobs.dataset.replay import quarantined, reasons_of, replay_spec
-from tests.fixtures.pictures_on_disk import encoded, good_folder, noise
+from tests.fixtures.data.pictures_on_disk import encoded, good_folder, noise
 
 
 def broken_folder(folder: Path) -> Path:

@@ -26,7 +26,7 @@ from infinity.perception.clip import ClipConfig
 from infinity.perception.detection.image_classifier import ImageClassifier, WatermarkConfig
 from infinity.perception.language.captioner import CaptionerConfig
 from infinity.perception.similarity import ClipSimilarityConfig
-from tests.fixtures.tiny_networks import write_clip, write_image_classifier, write_llava
+from tests.fixtures.models.tiny_networks import write_clip, write_image_classifier, write_llava
 
 NUM_PICTURES = 12
 

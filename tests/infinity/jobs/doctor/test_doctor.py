@@ -25,7 +25,7 @@ from infinity.jobs.doctor import Finding, Setup, examine
 from infinity.jobs.doctor.cluster import about_this_machine, compared
 from infinity.jobs.doctor.machine import required, unmet
 from infra.environment import free_port
-from tests.fixtures.killing import REPOSITORY
+from tests.fixtures.faults.killing import REPOSITORY
 from tests.fixtures.limits import AGES_S
 
 

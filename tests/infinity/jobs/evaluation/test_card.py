@@ -14,8 +14,8 @@ from infinity.reporting.scores.card import write_card
 from infinity.tokenizer.saved import save_tokenizer
 from infinity.tokenizer.tokenizer import Tokenizer
 from infinity.transformer import Transformer
-from tests.fixtures.evaluations import prompts, write_evaluation
-from tests.fixtures.small_world import RESOLUTION, TEXT, TOKENIZER, TRANSFORMER, write_data
+from tests.fixtures.data.small_world import RESOLUTION, TEXT, TOKENIZER, TRANSFORMER, write_data
+from tests.fixtures.jobs.evaluations import prompts, write_evaluation
 
 
 def write_training(run: Path, job: str, manifest: str, settings: dict[str, object]) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from infinity.evaluation.promotion.margins import GateConfig
 from infinity.jobs.evaluation.comparing import shown_prompts, write_comparison
-from tests.fixtures.evaluations import prompts, write_evaluation
+from tests.fixtures.jobs.evaluations import prompts, write_evaluation
 
 FAST = GateConfig(num_resamples=1000)
 

@@ -30,8 +30,8 @@ from infinity.perception.clip import ClipConfig
 from infinity.perception.language.vqa import VqaConfig
 from infinity.scenes.drawing import SceneObject, render
 from infinity.storage.pinned import PinnedFile
-from tests.fixtures.small_world import write_data, write_model
-from tests.fixtures.tiny_networks import write_clip, write_vilt
+from tests.fixtures.data.small_world import write_data, write_model
+from tests.fixtures.models.tiny_networks import write_clip, write_vilt
 from tests.infinity.evaluation.dpg.test_scoring import HEADER
 
 SHAPES = ("star", "heart")

@@ -30,7 +30,7 @@ from infinity.jobs.spec import is_done
 from infinity.perception.lpips import LpipsConfig
 from infinity.scenes.prompts import TASKS
 from infinity.storage.pinned import PinnedFile
-from tests.fixtures.small_world import TOKENIZER, write_data, write_model
+from tests.fixtures.data.small_world import TOKENIZER, write_data, write_model
 
 pytestmark = pytest.mark.ray
 

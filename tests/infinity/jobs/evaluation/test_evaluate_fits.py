@@ -16,9 +16,9 @@ from infinity.jobs.evaluation.evaluate import run
 from infinity.jobs.evaluation.spec import EvaluateReport, EvaluateSpec
 from infinity.perception.clip import ClipConfig
 from infinity.storage.pinned import PinnedFile
-from tests.fixtures.published_networks import write_hps, write_image_reward
-from tests.fixtures.small_world import write_model
-from tests.fixtures.tiny_networks import write_clip
+from tests.fixtures.data.small_world import write_model
+from tests.fixtures.models.published_networks import write_hps, write_image_reward
+from tests.fixtures.models.tiny_networks import write_clip
 
 
 @pytest.fixture(scope="module")

@@ -22,8 +22,8 @@ from infinity.jobs.spec import is_done
 from infinity.perception.detection.mask2former import Mask2FormerConfig
 from infinity.perception.language.instruct import InstructConfig
 from infinity.storage.pinned import PinnedFile
-from tests.fixtures.prompt_sets import prompt_sets_spec
-from tests.fixtures.tiny_networks import write_instruct, write_mask2former
+from tests.fixtures.data.prompt_sets import prompt_sets_spec
+from tests.fixtures.models.tiny_networks import write_instruct, write_mask2former
 from tests.infinity.jobs.evaluation.test_interrupted_evaluation import files_of
 
 pytestmark = [pytest.mark.ray, pytest.mark.reference]

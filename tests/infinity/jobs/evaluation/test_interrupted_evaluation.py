@@ -19,9 +19,9 @@ import pytest
 
 from infinity.jobs.evaluation.spec import EvaluateReport, EvaluateSpec
 from infinity.jobs.spec import is_done, load_report
-from tests.fixtures.killing import Victim
+from tests.fixtures.data.prompt_sets import prompt_sets_spec
+from tests.fixtures.faults.killing import Victim
 from tests.fixtures.limits import AGES_S
-from tests.fixtures.prompt_sets import prompt_sets_spec
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.reference]
 

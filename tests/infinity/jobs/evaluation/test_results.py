@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from infinity.jobs.evaluation.results import EvaluationNotFoundError, find, load, setting
-from tests.fixtures.evaluations import METRIC, prompts, write_evaluation, write_mark
+from tests.fixtures.jobs.evaluations import METRIC, prompts, write_evaluation, write_mark
 
 
 def test_items_scores_and_drawings_come_back(tmp_path: Path) -> None:

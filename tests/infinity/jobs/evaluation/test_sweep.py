@@ -11,7 +11,7 @@ from infinity.generation.sampling import PyramidGuidance, SamplingConfig
 from infinity.jobs.cluster.workers import WorkersConfig
 from infinity.jobs.evaluation.spec import EvaluateSpec
 from infinity.jobs.evaluation.sweep import SweepGrid, SweepReport, SweepSpec, run
-from tests.fixtures.small_world import write_model
+from tests.fixtures.data.small_world import write_model
 
 GRID = SweepGrid(
     on_logits=(1.0, 3.0), pyramid=(3.0,), on_features=(2.0,), greedy=True, temperatures=(0.5, 1.0), seeds=(0, 7)

@@ -12,8 +12,8 @@ from infinity.jobs.submission import client as client_module
 from infinity.jobs.submission.client import JobClient
 from infinity.jobs.submission.submit import StoppedError, Watcher, _stop
 from infinity.jobs.watching import ClusterLostError, NoClusterError
-from tests.fixtures.dashboard_stub import DashboardStub, dashboard_stub
 from tests.fixtures.limits import AGES_S
+from tests.fixtures.servers.dashboard_stub import DashboardStub, dashboard_stub
 
 pytestmark = pytest.mark.ray
 

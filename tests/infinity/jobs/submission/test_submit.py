@@ -19,9 +19,9 @@ from infinity.jobs.spec import JobSpec, is_done
 from infinity.jobs.submission.client import is_job_address
 from infinity.jobs.submission.files import submission_id
 from infinity.recipes.runs import EndToEnd, end_to_end
-from tests.fixtures.killing import REPOSITORY, Victim, newest_step
+from tests.fixtures.faults.killing import REPOSITORY, Victim, newest_step
 from tests.fixtures.limits import AGES_S, wait_until
-from tests.fixtures.ray_head import RayHead, ray_head
+from tests.fixtures.servers.ray_head import RayHead, ray_head
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -55,7 +55,9 @@ def start(head: RayHead, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
         with pytest.MonkeyPatch.context() as patch:
             for name, value in (head.variables | variables).items():
                 patch.setenv(name, value)
-            victim = Victim(["tests.fixtures.job_driver", str(file), head.address, run], tmp_path / f"{file.stem}.log")
+            victim = Victim(
+                ["tests.fixtures.jobs.job_driver", str(file), head.address, run], tmp_path / f"{file.stem}.log"
+            )
         started.append(victim)
         return victim
 
@@ -140,7 +142,7 @@ def test_a_folder_that_the_cluster_does_not_see_is_refused_with_a_sentence(
     spec_file = tmp_path / "spec.json"
     spec_file.write_text(json.dumps(spec.to_file()))
     hide = f'mount -t tmpfs none {tmp_path / "mine"} && exec "$@"'
-    driver = [sys.executable, "-m", "tests.fixtures.job_driver", str(spec_file), head.address, "run-1"]
+    driver = [sys.executable, "-m", "tests.fixtures.jobs.job_driver", str(spec_file), head.address, "run-1"]
     ended = subprocess.run(
         ["unshare", "--mount", "sh", "-c", hide, "sh", *driver],
         env=os.environ | head.variables, cwd=REPOSITORY, capture_output=True, text=True, timeout=AGES_S, check=False,

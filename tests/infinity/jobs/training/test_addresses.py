@@ -9,9 +9,9 @@ import sys
 import pytest
 
 from infinity.jobs.training.addresses import VARIABLE, interface_of, listen_at
-from tests.fixtures.killing import REPOSITORY
+from tests.fixtures.faults.killing import REPOSITORY
 from tests.fixtures.limits import AGES_S
-from tests.fixtures.many_nodes import network, why_no_namespaces
+from tests.fixtures.operations.many_nodes import network, why_no_namespaces
 
 MEET = """
 import sys, torch

@@ -27,10 +27,10 @@ from infinity.training.loaders.mixing import MixedResolution
 from infinity.training.loaders.pictures import LoaderConfig
 from infinity.training.transformer.engine import EngineConfig
 from infinity.transformer.model import Transformer
-from tests.fixtures.process_groups import exit_codes
-from tests.fixtures.tiny_transformer import random_transformer
-from tests.fixtures.training_pictures import RESOLUTION, TOKENIZER, make_data
-from tests.fixtures.training_sessions import LOOP, make_tokenizer, tokenizer_spec, transformer_spec
+from tests.fixtures.data.training_pictures import RESOLUTION, TOKENIZER, make_data
+from tests.fixtures.jobs.process_groups import exit_codes
+from tests.fixtures.jobs.training_sessions import LOOP, make_tokenizer, tokenizer_spec, transformer_spec
+from tests.fixtures.models.tiny_transformer import random_transformer
 
 
 def _loop(num_parts: int) -> LoopConfig:

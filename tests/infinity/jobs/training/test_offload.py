@@ -10,9 +10,9 @@ import torch
 
 from infinity.jobs.cluster.workers import WorkersConfig
 from infinity.jobs.training import redraw
+from tests.fixtures.data.training_pictures import make_data
+from tests.fixtures.jobs.training_sessions import make_tokenizer, session, transformer_spec
 from tests.fixtures.limits import AGES_S
-from tests.fixtures.training_pictures import make_data
-from tests.fixtures.training_sessions import make_tokenizer, session, transformer_spec
 from tests.phantom import card
 
 

@@ -15,8 +15,8 @@ from infinity.jobs.training import redraw as redrawing
 from infinity.jobs.training import worker as training_worker
 from infinity.jobs.training.base import MODEL_FOLDER, TrainSpec
 from infinity.jobs.training.redraw import Redrawn, redraw
-from tests.fixtures.training_pictures import make_data
-from tests.fixtures.training_sessions import ALONE, LOOP, make_tokenizer, session, tokenizer_spec, transformer_spec
+from tests.fixtures.data.training_pictures import make_data
+from tests.fixtures.jobs.training_sessions import ALONE, LOOP, make_tokenizer, session, tokenizer_spec, transformer_spec
 
 SHORT = LOOP.replace(num_steps=6, log_every_steps=1, save_every_steps=3, sample_every_steps=3)
 

@@ -6,8 +6,8 @@ import torch
 
 from infinity.data.loading.mixture import SetConfig, ShareConfig
 from infinity.jobs.training.tokenizer import TrainTokenizerSpec
-from tests.fixtures.training_pictures import make_data
-from tests.fixtures.training_sessions import LOOP, tokenizer_spec, train_here
+from tests.fixtures.data.training_pictures import make_data
+from tests.fixtures.jobs.training_sessions import LOOP, tokenizer_spec, train_here
 
 
 def test_a_training_over_two_sets_resumed_at_every_step_ends_the_same(tmp_path: Path) -> None:

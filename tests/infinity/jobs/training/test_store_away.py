@@ -20,11 +20,11 @@ from infinity.jobs.training.tokenizer import TrainTokenizerSpec
 from infinity.storage import StoreUnreachableError
 from infinity.training.checkpoints import StateStore
 from infinity.training.learner import TrainingError
-from tests.fixtures.killing import Victim
+from tests.fixtures.data.training_pictures import make_data
+from tests.fixtures.faults.killing import Victim
+from tests.fixtures.faults.relay import Relay
+from tests.fixtures.jobs.training_sessions import LOOP, tokenizer_spec
 from tests.fixtures.limits import AGES_S, wait_until
-from tests.fixtures.relay import Relay
-from tests.fixtures.training_pictures import make_data
-from tests.fixtures.training_sessions import LOOP, tokenizer_spec
 from tests.infinity.jobs.training.test_survival import End
 
 logger = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ ONE = WorkersConfig(num_workers=1, threads=1, max_failures=0)
 def started(spec: TrainTokenizerSpec, folder: Path, *options: str) -> Victim:
     file = folder / "job.json"
     file.write_text(json.dumps(spec.to_file()))
-    return Victim(["tests.fixtures.job_chaos", str(file), *options], folder / "job.log")
+    return Victim(["tests.fixtures.faults.job_chaos", str(file), *options], folder / "job.log")
 
 
 @pytest.mark.slow

@@ -30,10 +30,9 @@ from infinity.jobs.training.base import STATE_FOLDER, TrainSpec
 from infinity.jobs.training.transformer import TrainTransformerSpec
 from infinity.training.distributed.parallel import ProcessGroup
 from infinity.training.state import MetricRow
-from tests.fixtures.killing import Victim, newest_step, train_with_a_kill
-from tests.fixtures.limits import AGES_S, wait_until
-from tests.fixtures.training_pictures import make_data
-from tests.fixtures.training_sessions import (
+from tests.fixtures.data.training_pictures import make_data
+from tests.fixtures.faults.killing import Victim, newest_step, train_with_a_kill
+from tests.fixtures.jobs.training_sessions import (
     LOOP,
     make_tokenizer,
     tokenizer_spec,
@@ -41,6 +40,7 @@ from tests.fixtures.training_sessions import (
     transformer_spec,
     untimed,
 )
+from tests.fixtures.limits import AGES_S, wait_until
 from tests.infinity.training.distributed.test_joint_checkpoints import two_workers
 
 LONG = LOOP.replace(num_steps=400, log_every_steps=10, save_every_steps=10, sample_every_steps=400)
@@ -115,7 +115,7 @@ def start(spec: TrainSpec, folder: Path) -> Victim:
     """A driver process with its cluster."""
     file = folder / "job.json"
     file.write_text(json.dumps(spec.to_file()))
-    return Victim(["tests.fixtures.job_chaos", str(file)], folder / "job.log")
+    return Victim(["tests.fixtures.faults.job_chaos", str(file)], folder / "job.log")
 
 
 def wait_for_step(job: Victim, spec: TrainSpec, step: int) -> bool:

@@ -28,10 +28,10 @@ from infinity.training.loaders.mixing import MixedResolution
 from infinity.training.loop import train
 from infinity.training.optimizer import OptimizerConfig
 from infinity.training.tokenizer.objective import PerceptualConfig
-from tests.fixtures.killing import train_with_a_kill
-from tests.fixtures.toy_training import quiet
-from tests.fixtures.training_pictures import RESOLUTION, TOKENIZER, make_data
-from tests.fixtures.training_sessions import LOOP, make_tokenizer, session, tokenizer_spec, train_here
+from tests.fixtures.data.training_pictures import RESOLUTION, TOKENIZER, make_data
+from tests.fixtures.faults.killing import train_with_a_kill
+from tests.fixtures.jobs.toy_training import quiet
+from tests.fixtures.jobs.training_sessions import LOOP, make_tokenizer, session, tokenizer_spec, train_here
 from tests.infinity.perception.test_lpips import pinned, random_tensors
 from tests.infinity.training.tokenizer.test_adversarial import SMALL
 

@@ -14,8 +14,8 @@ from infinity.text import BuiltinTextConfig
 from infinity.tokenizer.saved import load_tokenizer, save_tokenizer
 from infinity.training.distributed.parallel import ProcessGroup
 from infinity.training.state import generator_for
-from tests.fixtures.training_pictures import TEXT, TRANSFORMER, make_data
-from tests.fixtures.training_sessions import LOOP, make_tokenizer, train_here, transformer_spec
+from tests.fixtures.data.training_pictures import TEXT, TRANSFORMER, make_data
+from tests.fixtures.jobs.training_sessions import LOOP, make_tokenizer, train_here, transformer_spec
 
 TWO = WorkersConfig(num_workers=2, threads=1, max_failures=0)
 

@@ -20,10 +20,10 @@ from infinity.storage.leases.lease import acquire
 from infinity.training.distributed.parallel import ProcessGroup
 from infinity.training.learner import TrainingError
 from infinity.training.tokenizer.collapse import CollapseError
+from tests.fixtures.data.training_pictures import make_data
+from tests.fixtures.jobs.process_groups import exit_codes, work_together
+from tests.fixtures.jobs.training_sessions import LOOP, make_tokenizer, tokenizer_spec, transformer_spec
 from tests.fixtures.limits import AGES_S
-from tests.fixtures.process_groups import exit_codes, work_together
-from tests.fixtures.training_pictures import make_data
-from tests.fixtures.training_sessions import LOOP, make_tokenizer, tokenizer_spec, transformer_spec
 
 TWO = WorkersConfig(num_workers=2, threads=1, max_failures=0)
 TWO_PARTS = LOOP.replace(num_parts=2, num_steps=4)

@@ -23,10 +23,10 @@ from infinity.jobs.upkeep.inventory import take_inventory
 from infinity.jobs.upkeep.removal import Removed, remove
 from infinity.jobs.upkeep.rules import DAY_S, GcPlan, GcRules, gc_plan
 from infinity.storage.leases.lease import acquire
-from tests.fixtures.killing import REPOSITORY
+from tests.fixtures.faults.killing import REPOSITORY
+from tests.fixtures.jobs.run_roots import stage_name, write_plan, write_stage
+from tests.fixtures.jobs.small_jobs import spec_of
 from tests.fixtures.limits import AGES_S
-from tests.fixtures.run_roots import stage_name, write_plan, write_stage
-from tests.fixtures.small_jobs import spec_of
 
 
 class Killed(BaseException):

@@ -24,8 +24,8 @@ from infinity.jobs.upkeep.rules import DAY_S, GcPlan, GcRules, gc_plan
 from infinity.recipes.runs import end_to_end
 from infinity.scenes.drawing import ScenesConfig
 from infinity.storage.inventory import unfinished_files
-from tests.fixtures.prefect_api import ask
-from tests.fixtures.run_roots import stage_name, write_champion, write_plan, write_stage
+from tests.fixtures.jobs.run_roots import stage_name, write_champion, write_plan, write_stage
+from tests.fixtures.servers.prefect_api import ask
 
 LATER_S = 2 * DAY_S
 """Two days after everything was written."""

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from infinity.perception.detection.colours import TEMPLATES, ColourClassifier, ColourConfig
-from tests.fixtures.tiny_networks import write_clip
+from tests.fixtures.models.tiny_networks import write_clip
 
 COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white")
 

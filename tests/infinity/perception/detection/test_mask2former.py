@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from infinity.perception.detection.mask2former import Mask2Former, Mask2FormerConfig, frames_of, rows_of
-from tests.fixtures.tiny_networks import write_mask2former
+from tests.fixtures.models.tiny_networks import write_mask2former
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ import pytest
 
 from infinity.perception.language import endpoint as module
 from infinity.perception.language.endpoint import Endpoint, EndpointConfig, EndpointError
-from tests.fixtures.endpoint_stub import StubHandler, endpoint
 from tests.fixtures.limits import AGES_S
+from tests.fixtures.servers.endpoint_stub import StubHandler, endpoint
 
 PICTURE = np.full((4, 6, 3), 200, np.uint8)
 KEY = "sk-very-secret-0123456789"

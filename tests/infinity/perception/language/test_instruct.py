@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from infinity.perception.language.instruct import InstructConfig, InstructModel
-from tests.fixtures.tiny_networks import write_instruct
+from tests.fixtures.models.tiny_networks import write_instruct
 
 
 def test_answers_depend_on_no_neighbour_and_leave_the_question_out(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from infinity.perception.language.vqa import Vqa, VqaConfig
-from tests.fixtures.tiny_networks import write_blip, write_llava, write_vilt
+from tests.fixtures.models.tiny_networks import write_blip, write_llava, write_vilt
 
 WRITERS: dict[str, Callable[[Path], str]] = {"vilt": write_vilt, "blip": write_blip, "llava": write_llava}
 QUESTIONS = ["is there a cup ?", "what colour is the dog ?", "is there a dog ?", "is there a cat in the photo ?"]

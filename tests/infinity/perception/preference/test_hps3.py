@@ -11,7 +11,7 @@ import torch
 from infinity.checkpoint import CheckpointError
 from infinity.perception.preference.hps3 import Hps3, Hps3Config, fitting_size, read_instruction
 from infinity.storage.pinned import PinnedFile
-from tests.fixtures.published_networks import HPS3_TEXTS, write_hps3
+from tests.fixtures.models.published_networks import HPS3_TEXTS, write_hps3
 
 PROMPTS = ("a red cup", "two dog and a cat left of the bench", "x", "a red cup")
 

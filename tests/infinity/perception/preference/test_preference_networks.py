@@ -15,7 +15,7 @@ from infinity.perception.preference.hps import Hps, HpsConfig, clean, fit
 from infinity.perception.preference.image_reward import ImageReward, ImageRewardConfig
 from infinity.storage import FileMissingError
 from infinity.storage.pinned import PinnedFile, PinnedFileError
-from tests.fixtures.published_networks import OpenClip, OriginalImageReward, write_hps, write_image_reward
+from tests.fixtures.models.published_networks import OpenClip, OriginalImageReward, write_hps, write_image_reward
 
 PROMPTS = ("a red cup", "two dogs and a cat left of the bench", "x", "a red cup")
 

@@ -21,8 +21,8 @@ from infinity.storage.leases import lease, lease_file
 from infinity.storage.leases.lease import LeaseFence, LeaseRecord, Waiting, acquire, parsed
 from infinity.storage.leases.owner import Owner, this_process
 from infinity.storage.names import LEASE_FILE
+from tests.fixtures.faults.storage_faults import in_a_dying_process
 from tests.fixtures.limits import AGES_S, wait_until
-from tests.fixtures.storage_faults import in_a_dying_process
 
 REPOSITORY = Path(__file__).parents[4]
 NEVER_S = 3600.0
@@ -285,7 +285,7 @@ def test_many_processes_with_signals_at_random_moments_have_one_committer(
     """SIGSTOP, SIGCONT, SIGKILL of the owner, jumps of the clock by an hour; see ``lease_schedules``."""
     root = str(tmp_path) if place == "disk" else request.getfixturevalue("s3_server")
     last = {"disk": 199 if exhaustive else 7, "s3": 59 if exhaustive else 1}[place]
-    module = "tests.fixtures.lease_schedules"
+    module = "tests.fixtures.faults.lease_schedules"
     done = subprocess.run(
         [sys.executable, "-m", module, root, "0", str(last)],
         cwd=REPOSITORY, capture_output=True, text=True, timeout=4 * AGES_S, check=False,

@@ -28,8 +28,8 @@ from infinity.training.distributed.parallel import ProcessGroup
 from infinity.training.distributed.sharding import assign
 from infinity.training.ema import Ema
 from infinity.training.state import TrainState
+from tests.fixtures.faults.storage_faults import Fault, faulty_disk
 from tests.fixtures.limits import AGES_S
-from tests.fixtures.storage_faults import Fault, faulty_disk
 
 FIRST, SECOND = 4, 8
 

@@ -9,8 +9,8 @@ from torch.distributed.tensor import DTensor
 
 from infinity.training.distributed.parallel import ProcessGroup
 from infinity.training.distributed.sharding import _bring, clip, is_sharded, own_rows, shard, whole
-from tests.fixtures.process_groups import exit_codes
-from tests.fixtures.tiny_transformer import random_transformer
+from tests.fixtures.jobs.process_groups import exit_codes
+from tests.fixtures.models.tiny_transformer import random_transformer
 
 
 def test_all_weights_of_a_unit_are_brought_to_the_device_as_they_are() -> None:

@@ -24,9 +24,9 @@ from infinity.tokenizer.saved import load_tokenizer, save_tokenizer
 from infinity.tokenizer.self_correction import teacher_forcing, teacher_forcing_of_bits
 from infinity.training.loaders import encoding
 from infinity.training.loaders.encoded import EncodedCaptions, EncodedFiles, EncodedIndex, TextHead, hash_of
-from tests.fixtures.toy_training import assert_same
-from tests.fixtures.training_pictures import RESOLUTION, TEXT, make_data
-from tests.fixtures.training_sessions import make_tokenizer, session, train_here, transformer_spec, untimed
+from tests.fixtures.data.training_pictures import RESOLUTION, TEXT, make_data
+from tests.fixtures.jobs.toy_training import assert_same
+from tests.fixtures.jobs.training_sessions import make_tokenizer, session, train_here, transformer_spec, untimed
 
 
 @pytest.fixture(scope="module")

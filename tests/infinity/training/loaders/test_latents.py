@@ -17,8 +17,8 @@ from infinity.training.distributed.parallel import ProcessGroup
 from infinity.training.loaders import latents
 from infinity.training.loaders.latents import CaptionFeatures, LatentBatch, LatentLoader
 from infinity.training.loaders.pictures import LoaderConfig
-from tests.fixtures.stored_sets import make_set
-from tests.fixtures.training_pictures import RESOLUTION, TEXT, TOKENIZER
+from tests.fixtures.data.stored_sets import make_set
+from tests.fixtures.data.training_pictures import RESOLUTION, TEXT, TOKENIZER
 
 COUNTS = {0.5: 5, 1.0: 9}
 

@@ -15,8 +15,8 @@ from infinity.data.loading.batches import BatchPlan
 from infinity.data.loading.shuffle import OrderConfig
 from infinity.training.distributed.parallel import ProcessGroup
 from infinity.training.loaders.pictures import LoaderConfig, PictureLoader, Prefetcher
-from tests.fixtures.stored_sets import make_set
-from tests.fixtures.training_pictures import RESOLUTION, SIZE_PX, make_data
+from tests.fixtures.data.stored_sets import make_set
+from tests.fixtures.data.training_pictures import RESOLUTION, SIZE_PX, make_data
 
 
 @pytest.fixture(scope="module")

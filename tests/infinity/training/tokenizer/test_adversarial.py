@@ -26,9 +26,9 @@ from infinity.training.loop import train
 from infinity.training.optimizer import OptimizerConfig
 from infinity.training.tokenizer.discriminator import AdversarialConfig
 from infinity.training.tokenizer.objective import TokenizerLosses
-from tests.fixtures.toy_training import all_states, assert_same, quiet
-from tests.fixtures.training_pictures import RESOLUTION, make_data
-from tests.fixtures.training_sessions import LOOP, session, tokenizer_spec, train_here, untimed
+from tests.fixtures.data.training_pictures import RESOLUTION, make_data
+from tests.fixtures.jobs.toy_training import all_states, assert_same, quiet
+from tests.fixtures.jobs.training_sessions import LOOP, session, tokenizer_spec, train_here, untimed
 
 SMALL = AdversarialConfig(
     optimizer=OptimizerConfig(learning_rate=4e-3, clip_norm=1.0, betas=(0.5, 0.9)),

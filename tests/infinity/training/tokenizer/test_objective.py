@@ -11,9 +11,9 @@ from infinity.training.loop import train
 from infinity.training.optimizer import OptimizerConfig
 from infinity.training.tokenizer.collapse import CollapseConfig, CollapseError
 from infinity.training.tokenizer.objective import TokenizerLosses, _entropies
-from tests.fixtures.toy_training import assert_same, quiet
-from tests.fixtures.training_pictures import make_data
-from tests.fixtures.training_sessions import LOOP, session, tokenizer_spec, train_here, untimed
+from tests.fixtures.data.training_pictures import make_data
+from tests.fixtures.jobs.toy_training import assert_same, quiet
+from tests.fixtures.jobs.training_sessions import LOOP, session, tokenizer_spec, train_here, untimed
 
 
 @pytest.fixture(scope="module")

@@ -18,10 +18,10 @@ from infinity.transformer import Transformer
 from infinity.transformer.lora import AdapterStack
 from infinity.transformer.lora_files import load_adapter
 from infinity.transformer.quantized import QUANTIZATIONS, Quantization, QuantizedLinear
-from tests.fixtures.tiny_transformer import random_transformer
-from tests.fixtures.toy_training import assert_same
-from tests.fixtures.training_pictures import make_data
-from tests.fixtures.training_sessions import LOOP, make_tokenizer, session, train_here, transformer_spec
+from tests.fixtures.data.training_pictures import make_data
+from tests.fixtures.jobs.toy_training import assert_same
+from tests.fixtures.jobs.training_sessions import LOOP, make_tokenizer, session, train_here, transformer_spec
+from tests.fixtures.models.tiny_transformer import random_transformer
 
 
 @pytest.fixture(scope="module")

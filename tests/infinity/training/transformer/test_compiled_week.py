@@ -14,7 +14,7 @@ from infinity.scales import ASPECT_RATIOS, ScaleSchedule, published_schedule
 from infinity.training.transformer import engine
 from infinity.training.transformer.engine import EngineConfig
 from infinity.transformer import Transformer
-from tests.fixtures.tiny_transformer import random_inputs, random_text, random_transformer, tiny_config
+from tests.fixtures.models.tiny_transformer import random_inputs, random_text, random_transformer, tiny_config
 
 CONFIG = tiny_config(depth=2, drop_path=0.2)
 CPU = torch.device("cpu")

@@ -19,9 +19,9 @@ from infinity.training.transformer import engine
 from infinity.training.transformer.engine import EngineConfig, check_compiler
 from infinity.training.transformer.objective import TransformerObjective
 from infinity.transformer.loss import accuracy_per_scale, token_cross_entropy
-from tests.fixtures.toy_training import all_states, assert_same
-from tests.fixtures.training_pictures import TRANSFORMER, make_data
-from tests.fixtures.training_sessions import LOOP, OPTIMIZER, make_tokenizer, session, train_here, transformer_spec
+from tests.fixtures.data.training_pictures import TRANSFORMER, make_data
+from tests.fixtures.jobs.toy_training import all_states, assert_same
+from tests.fixtures.jobs.training_sessions import LOOP, OPTIMIZER, make_tokenizer, session, train_here, transformer_spec
 
 SHARDED = WorkersConfig(num_workers=2, threads=1, shard=True)
 STILL = TRANSFORMER.replace(condition_drop=0.0, drop_path=0.0)

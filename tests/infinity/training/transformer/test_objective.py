@@ -23,9 +23,9 @@ from infinity.training.learner import InterruptedTraining
 from infinity.training.loaders.latents import CaptionFeatures, LatentLoader
 from infinity.training.loaders.pictures import LoaderConfig
 from infinity.training.tokenizer.collapse import CollapseError
-from tests.fixtures.toy_training import all_states, assert_same
-from tests.fixtures.training_pictures import RESOLUTION, TEXT, TRANSFORMER, make_data
-from tests.fixtures.training_sessions import LOOP, make_tokenizer, session, train_here, transformer_spec, untimed
+from tests.fixtures.data.training_pictures import RESOLUTION, TEXT, TRANSFORMER, make_data
+from tests.fixtures.jobs.toy_training import all_states, assert_same
+from tests.fixtures.jobs.training_sessions import LOOP, make_tokenizer, session, train_here, transformer_spec, untimed
 from tests.infinity.training.distributed.test_joint_checkpoints import two_workers
 
 STILL = TRANSFORMER.replace(condition_drop=0.0, drop_path=0.0)

@@ -11,8 +11,8 @@ from infinity.generation.pipeline import Pipeline
 from infinity.generation.sampling import SamplingConfig
 from infinity.tokenizer.pixels import to_pixels
 from infinity.training.optimizer import OptimizerConfig
-from tests.fixtures.training_pictures import RESOLUTION, make_data
-from tests.fixtures.training_sessions import LOOP, make_tokenizer, train_here, transformer_spec
+from tests.fixtures.data.training_pictures import RESOLUTION, make_data
+from tests.fixtures.jobs.training_sessions import LOOP, make_tokenizer, train_here, transformer_spec
 
 DRAWN = SamplingConfig()
 """Guidance 3, bits drawn at random with nucleus 0.97: as people draw."""

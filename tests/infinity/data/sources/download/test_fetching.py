@@ -17,9 +17,9 @@ from infinity.data.images.decoding import UnreadableError
 from infinity.data.sources.download.addresses import Lookup, PublicResolver, _result
 from infinity.data.sources.download.config import DownloadConfig
 from infinity.data.sources.download.fetching import Fetcher
-from tests.fixtures import picture_server as server
 from tests.fixtures.limits import AGES_S
-from tests.fixtures.picture_server import HOST, Handler, Site, lookup, picture, plain, redirect, serving, status
+from tests.fixtures.servers import picture_server as server
+from tests.fixtures.servers.picture_server import HOST, Handler, Site, lookup, picture, plain, redirect, serving, status
 
 CONFIG = DownloadConfig(
     allow_hosts=(HOST,), timeout_s=AGES_S, retries=1, backoff_s=0.01, max_wait_s=2.0, max_bytes=2**20, per_host=4

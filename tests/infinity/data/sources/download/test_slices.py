@@ -13,9 +13,9 @@ from infinity.data.sources.download import slices
 from infinity.data.sources.download.config import DownloadConfig
 from infinity.data.sources.download.slices import SliceCounts, download_slice
 from infinity.data.sources.opening import URL_LIST, Slice, open_source
-from tests.fixtures import picture_server as server
 from tests.fixtures.limits import AGES_S
-from tests.fixtures.picture_server import HOST, Site, lookup, picture, plain, serving, status
+from tests.fixtures.servers import picture_server as server
+from tests.fixtures.servers.picture_server import HOST, Site, lookup, picture, plain, serving, status
 
 CONFIG = DownloadConfig(allow_hosts=(HOST,), timeout_s=AGES_S, retries=0)
 ANSWERS = {f"/{i}": plain(i) for i in range(8)} | {"/gone": status(404), "/cut": server.short}

@@ -28,10 +28,10 @@ from infinity.perception.clip import ClipConfig
 from infinity.perception.detection.image_classifier import ImageClassifier, WatermarkConfig
 from infinity.perception.language.captioner import CaptionerConfig
 from infinity.perception.similarity import ClipSimilarityConfig
-from tests.fixtures.drawn_sets import drawing, encoded_again
-from tests.fixtures.failing_writes import stopped_until_done
-from tests.fixtures.pictures_on_disk import encoded
-from tests.fixtures.tiny_networks import write_clip, write_image_classifier, write_llava
+from tests.fixtures.data.drawn_sets import drawing, encoded_again
+from tests.fixtures.data.pictures_on_disk import encoded
+from tests.fixtures.faults.failing_writes import stopped_until_done
+from tests.fixtures.models.tiny_networks import write_clip, write_image_classifier, write_llava
 
 FILTERS = FilterConfig(near_duplicates=NearDuplicates(), caption_duplicates=CaptionDuplicates(), min_contrast=None)
 

@@ -27,9 +27,9 @@ from infinity.jobs.dataset.large import build as large
 from infinity.jobs.dataset.large import parent_parts
 from infinity.jobs.dataset.large.parent_parts import ParentRows, group_numbers, staying_shards
 from infinity.jobs.dataset.large.partitioned import DECISIONS_FOLDER, chunks_of
-from tests.fixtures.drawn_sets import drawing
-from tests.fixtures.failing_writes import stopped_until_done
-from tests.fixtures.pictures_on_disk import encoded
+from tests.fixtures.data.drawn_sets import drawing
+from tests.fixtures.data.pictures_on_disk import encoded
+from tests.fixtures.faults.failing_writes import stopped_until_done
 
 FILTERS = FilterConfig(min_contrast=None)
 

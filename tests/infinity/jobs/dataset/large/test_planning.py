@@ -18,7 +18,7 @@ from infinity.data.dataset.dealing import ShardLimits
 from infinity.data.dataset.layout import plan_shards
 from infinity.jobs.dataset.large.planning import PartedPlans, PlanConfig, plan_partitioned
 from infinity.scales import ASPECT_RATIOS
-from tests.fixtures.facts_builder import facts_of
+from tests.fixtures.data.facts_builder import facts_of
 
 RATIOS = tuple(sorted(set(ASPECT_RATIOS)))
 
