@@ -79,24 +79,19 @@ def test_what_a_person_switched_off_added_or_changed_survives_a_deploy(
     (automation,) = ask(prefect_server, related, method="GET")
     ask(prefect_server, f"automations/{automation['id']}", {"enabled": False}, method="PATCH")
     ask(prefect_server, f"work_pools/{POOL}", {"is_paused": True, "concurrency_limit": 2}, method="PATCH")
+    # Meanwhile prefect.yaml got another time, which comes into force and does not switch the schedule on; the whole
+    # deployment that a person paused stays paused.
+    ask(prefect_server, path, {"paused": True}, method="PATCH")
+    change(plan, lambda entry: entry["schedules"][0].update(cron="0 4 * * *"))
     assert deploy_again("second")
     second = schedules(prefect_server)
-    assert second["0 3 * * *"]["id"] == id_
-    assert {cron: schedule["active"] for cron, schedule in second.items()} == {"0 3 * * *": False, "30 5 * * *": False}
-    assert second["0 3 * * *"]["parameters"] == {"run": "mine"}
+    assert {cron: schedule["active"] for cron, schedule in second.items()} == {"0 4 * * *": False, "30 5 * * *": False}
+    assert second["0 4 * * *"]["id"] == id_
+    assert second["0 4 * * *"]["parameters"] == {"run": "mine"}
+    assert deployment(prefect_server)["paused"]
     assert automations(prefect_server) == [("evaluate every new model", False)]
     pool = ask(prefect_server, f"work_pools/{POOL}", method="GET")
     assert (pool["is_paused"], pool["concurrency_limit"]) == (True, 2)
-
-    # Another time in prefect.yaml comes into force, and still does not switch the schedule on; the whole deployment
-    # that a person paused stays paused.
-    change(plan, lambda entry: entry["schedules"][0].update(cron="0 4 * * *"))
-    ask(prefect_server, path, {"paused": True}, method="PATCH")
-    assert deploy_again("second")  # with another time
-    third = schedules(prefect_server)
-    assert {cron: schedule["active"] for cron, schedule in third.items()} == {"0 4 * * *": False, "30 5 * * *": False}
-    assert third["0 4 * * *"]["parameters"] == {"run": "mine"}
-    assert deployment(prefect_server)["paused"]
 
     # So does a schedule that an earlier version made, which had no name.
     ask(prefect_server, f"{path}/schedules/{id_}", method="DELETE")
