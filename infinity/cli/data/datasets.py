@@ -157,6 +157,7 @@ def takedown(
         from infinity.data.dataset.manifest import Manifest
         from infinity.jobs.cluster.connection import connect
         from infinity.jobs.dataset.build import BuildDatasetSpec, run
+        from infinity.jobs.dataset.purge import not_there
         from infinity.jobs.dataset.purge import purge as purge_versions
 
         parent = _load(manifest)
@@ -164,6 +165,7 @@ def takedown(
             key: value for key, value in parent.head.spec.items() if key not in ("source", "scenes", "fingerprint")
         }
         wanted = load_takedown(listed).replace(phash_distance=distance)
+        absent = not_there(parent, wanted)
         spec = BuildDatasetSpec.from_json(
             {
                 **settings,
@@ -183,6 +185,9 @@ def takedown(
             out.print(
                 "older versions still hold the pictures; the same command with --purge deletes them", soft_wrap=True
             )
+        if absent:
+            told = f"{len(absent):,} entries of the list name no picture of this version, for example {absent[0]}"
+            out.print(told, markup=False, highlight=False, soft_wrap=True)
         out.print(f"{counts['kept']:,} pictures left: {report.manifest}", soft_wrap=True)
 
 
