@@ -10,7 +10,6 @@ import argparse
 import hashlib
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -27,6 +26,7 @@ from infinity.data.dataset.manifest import Manifest
 from infinity.data.dataset.manifest_head import ManifestHead
 from infinity.data.dataset.manifest_parts import ROWS_PER_PART
 from infinity.data.dataset.manifest_rows import SCHEMA, with_further
+from infinity.data.memory import status_bytes
 from infinity.jobs.dataset.purge import purge
 
 ROWS_PER_SLICE = 1024
@@ -88,12 +88,20 @@ def prepare(root: Path, rows: int) -> None:
 def purge_one(root: Path, row: int) -> None:
     """Purge one address, and tell what it took."""
     child = Manifest.load(f"{root}/dataset-new/manifest.parquet")
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    before = status_bytes("VmHWM") >> 20
     started = time.monotonic()
     deleted = purge(child, TakedownList(urls=(url_of(row),))).deleted
     told = {"seconds": round(time.monotonic() - started, 1), "deleted": {k: n for k, n in deleted.items() if n}}
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-    print(json.dumps({**told, "mib_before": before, "mib_peak": peak, "load": round(os.getloadavg()[0], 1)}))
+    print(
+        json.dumps(
+            {
+                **told,
+                "mib_before": before,
+                "mib_peak": status_bytes("VmHWM") >> 20,
+                "load": round(os.getloadavg()[0], 1),
+            }
+        )
+    )
 
 
 def main() -> None:

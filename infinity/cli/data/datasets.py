@@ -165,6 +165,8 @@ def takedown(
             key: value for key, value in parent.head.spec.items() if key not in ("source", "scenes", "fingerprint")
         }
         wanted = load_takedown(listed).replace(phash_distance=distance)
+        if not wanted:
+            raise ValueError(f"{listed}: expected at least one entry such as url:https://..., found none")
         absent = not_there(parent, wanted)
         spec = BuildDatasetSpec.from_json(
             {
@@ -214,6 +216,8 @@ def gc(
         from infinity import storage
         from infinity.jobs.dataset.purge import collect_garbage
 
+        if not storage.exists(storage.absolute(root)):
+            raise storage.FileMissingError(f"{root}: there is no such folder; expected the output of data sets")
         done = collect_garbage(storage.absolute(root), older_than_hours * 3600, dry_run=dry_run)
         told = ", ".join(f"{number:,} {kind}" for kind, number in done.items()) or "nothing"
         out.print(f"{'would delete' if dry_run else 'deleted'}: {told}", highlight=False)

@@ -200,6 +200,27 @@ def test_without_a_purge_the_command_says_that_older_versions_hold_the_picture(t
     assert (storage.exists(manifest.uri), verify(manifest)) == (True, ())
 
 
+def test_a_list_without_an_entry_is_refused_and_entries_that_name_no_picture_are_told(tmp_path: Path) -> None:
+    manifest = built(tmp_path)
+
+    def said(text: str) -> str:
+        (tmp_path / "list.txt").write_text(text)
+        with in_process():
+            done = CliRunner().invoke(app, ["data", "takedown", manifest.uri, str(tmp_path / "list.txt")])
+        return f"{done.exit_code} {' '.join(done.output.split())}"
+
+    for text in ("", "# url:https://example.com/x.png\n\n", "{}"):
+        assert said(text).startswith("1 ")
+        assert "expected at least one entry" in said(text)
+    told = f"2 entries of the list name no picture of this version, for example url:{URL}?"
+    assert told in said(f"url:{URL}\nurl:{URL}?\ndomain:example.org\n")
+
+
+def test_garbage_is_not_looked_for_where_there_is_nothing(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["data", "gc", str(tmp_path / "misspelled")])
+    assert (done.exit_code, "there is no such folder" in " ".join(done.output.split())) == (1, True)
+
+
 def test_a_version_that_does_not_come_before_stays_and_is_named(tmp_path: Path) -> None:
     manifest = built(tmp_path)
     other = built(tmp_path, seed=7, validation_share=0.3)
