@@ -125,4 +125,4 @@ TOOLS: tuple[Layout, ...] = (
     Layout("a caption column that must be named", files_beside(
         {"t.csv": separated(rows_of("img_name", "blurb"))}), columns=SourceColumns(caption="blurb")),
 )  # fmt: skip
-"""Layouts of tools."""
+"""Layouts of tools and of data sets that many people use."""

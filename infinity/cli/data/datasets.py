@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -187,10 +188,14 @@ def takedown(
             out.print(
                 "older versions still hold the pictures; the same command with --purge deletes them", soft_wrap=True
             )
-        if absent:
-            told = f"{len(absent):,} entries of the list name no picture of this version, for example {absent[0]}"
-            out.print(told, markup=False, highlight=False, soft_wrap=True)
+        _tell_absent(absent)
         out.print(f"{counts['kept']:,} pictures left: {report.manifest}", soft_wrap=True)
+
+
+def _tell_absent(absent: Sequence[str]) -> None:
+    if absent:
+        told = f"{len(absent):,} entries of the list name no picture of this version, for example {absent[0]}"
+        out.print(told, markup=False, highlight=False, soft_wrap=True)
 
 
 def _tell(done: Purged) -> None:

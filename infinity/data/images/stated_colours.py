@@ -74,7 +74,7 @@ def stated_colours(image: Image.Image, codes: tuple[int, int] | None) -> StatedC
 
     Args:
         image: The picture.
-        codes: Its primaries and transfer function as in H.273, if its container names them.
+        codes: Primaries and transfer function as in H.273, if the container names them.
     """
     found: StatedColours | None = None
     if codes is not None:

@@ -120,7 +120,7 @@ class Diffusion:
     """DiffusionDB: an object by the picture's name, each with a prompt ``p`` and a seed ``se``."""
 
     def rows(self, content: Any, columns: SourceColumns) -> Rows | None:
-        """Return a row per key."""
+        """Return a row per key, with its prompt."""
         values = list(content.values()) if isinstance(content, Mapping) else []
         if not values or not all(isinstance(each, Mapping) and {"p", "se"} <= each.keys() for each in values):
             return None
