@@ -15,6 +15,9 @@ from benchmarks.layouts.odd import ODD
 from benchmarks.layouts.tools import TOOLS
 from benchmarks.layouts.writers import NAMES, TEXTS, arrow, lines, picture, pictures, separated, shard, structs
 from infinity import storage
+from infinity.data.curation.decisions import decide
+from infinity.data.curation.facts import measure_slice
+from infinity.data.curation.filters import FilterConfig
 from infinity.data.sources.checking import fetch
 from infinity.data.sources.columns import SourceColumns
 from infinity.data.sources.opening import fingerprint, open_source
@@ -274,3 +277,20 @@ def test_a_pointer_of_git_lfs_says_how_to_get_the_file(tmp_path: Path, name: str
         elif not (name == "x.zip" and source != tmp_path):
             with pytest.raises(SourceError, match=f"{name}: {told}"):
                 open_source(str(source))
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("webdataset with packed texts", "0.png (40 x 40): '', no caption in 0.png, 0.txt.gz"),
+        ("webdataset with classes", "0.png (40 x 40): '', no caption in 0.png, 0.cls"),
+        ("JSON of tags by name", "0.png (40 x 40): '', no caption in the columns tags, rating, file_name; name the"),
+    ],
+)
+def test_a_picture_without_a_caption_tells_what_lies_in_its_place(tmp_path: Path, name: str, told: str) -> None:
+    (layout,) = (each for each in TOOLS if each.name == name)
+    layout.make(tmp_path)
+    facts = pa.concat_tables([measure_slice(piece, 10**6).facts for piece in open_source(str(tmp_path)).slices])
+    decisions = decide(facts, FilterConfig())
+    assert told in decisions.tally.examples["caption_missing"][0]
+    assert all(detail.startswith("no caption in ") for detail in decisions.dropped["detail"].to_pylist())
