@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -155,6 +156,7 @@ def takedown(
         from infinity.data.dataset.manifest import Manifest
         from infinity.jobs.cluster.connection import connect
         from infinity.jobs.dataset.build import BuildDatasetSpec, run
+        from infinity.jobs.dataset.purge import not_there
         from infinity.jobs.dataset.purge import purge as purge_versions
 
         parent = _load(manifest)
@@ -162,6 +164,9 @@ def takedown(
             key: value for key, value in parent.head.spec.items() if key not in ("source", "scenes", "fingerprint")
         }
         wanted = load_takedown(listed).replace(phash_distance=distance)
+        if not wanted:
+            raise ValueError(f"{listed}: expected at least one entry such as url:https://..., found none")
+        absent = not_there(parent, wanted)
         spec = BuildDatasetSpec.from_json(
             {
                 **settings,
@@ -179,7 +184,13 @@ def takedown(
             _tell(purge_versions(Manifest.load(report.manifest), wanted))
         else:
             out.say("older versions still hold the pictures; the same command with --purge deletes them")
+        _tell_absent(absent)
         out.say(f"{counts['kept']:,} pictures left: {report.manifest}")
+
+
+def _tell_absent(absent: Sequence[str]) -> None:
+    if absent:
+        out.say(f"{len(absent):,} entries of the list name no picture of this version, for example {absent[0]}")
 
 
 def _tell(done: Purged) -> None:
@@ -205,6 +216,8 @@ def gc(
         from infinity import storage
         from infinity.jobs.dataset.purge import collect_garbage
 
+        if not storage.exists(storage.absolute(root)):
+            raise storage.FileMissingError(f"{root}: there is no such folder; expected the output of data sets")
         done = collect_garbage(storage.absolute(root), older_than_hours * 3600, dry_run=dry_run)
         told = ", ".join(f"{number:,} {kind}" for kind, number in done.items()) or "nothing"
         out.print(f"{'would delete' if dry_run else 'deleted'}: {told}", highlight=False)

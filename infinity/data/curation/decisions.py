@@ -128,7 +128,8 @@ def decide(
     readable = facts.filter(pc.is_null(facts["problem"])) if facts["problem"].null_count < facts.num_rows else facts
     fates = _RowReasons(readable)
     missing = np.fromiter((not caption for caption in _captions(readable)), bool, readable.num_rows)
-    fates.drop(CAPTION_MISSING, "caption", missing, [""] * int(missing.sum()))
+    details = readable["detail"].filter(pa.array(missing)).to_pylist()
+    fates.drop(CAPTION_MISSING, "caption", missing, [detail or "" for detail in details])
     damaged = np.fromiter((is_damaged(caption) for caption in _captions(readable)), bool, readable.num_rows)
     fates.drop(CAPTION_DAMAGED, "caption", damaged, [""] * int(damaged.sum()))
     _drop_nonsense(fates, filters)

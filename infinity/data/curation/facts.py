@@ -42,7 +42,10 @@ FACTS = pa.schema(
         ("caption_short", pa.string()),
         ("further", pa.string()),  # further captions that may stand for ``caption``, as a JSON list; null for none
         ("problem", pa.string()),  # why it cannot be read; null for readable pictures
-        ("detail", pa.string()),  # the same in words; of a readable picture what was done to it, or null
+        (
+            "detail",
+            pa.string(),
+        ),  # the same in words; of a readable picture what was done to it, or what it lacks, or null
         # Everything below is null where there is a problem.
         ("num_bytes", pa.int64()),  # of the file as it was read
         ("width_px", pa.int32()),
@@ -101,7 +104,9 @@ def measure_slice(piece: Slice, max_pixels: int, reduced: ReducedWriter | None =
 def measure_record(record: Record, data: bytes, picture: Decoded) -> dict[str, object]:
     """Return the facts of one readable picture."""
     fingerprint = measure_fingerprint(picture.image)
-    told = {"detail": CONVERTED + printable(picture.converted_from)} if picture.converted_from else {}
+    told = {"detail": printable(record.found)[:1000]} if record.found else {}
+    if picture.converted_from:
+        told = {"detail": CONVERTED + printable(picture.converted_from)}
     return (
         _described(record)
         | told

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
@@ -19,6 +19,9 @@ from infinity.data.sources.checking import EXAMPLES, Tally
 
 TAKEN_DOWN = "taken_down"
 """The reason that is counted."""
+
+_KINDS = {"sha256": "sha256", "phash": "phash", "url": "urls", "domain": "domains"}
+"""Fields of a list by the word that begins a line."""
 
 _HEX_64 = re.compile(r"[0-9a-f]{64}")
 _HEX_16 = re.compile(r"[0-9a-f]{16}")
@@ -99,15 +102,14 @@ def load_takedown(uri: str) -> TakedownList:
     text = storage.read_text(uri)
     if text.lstrip().startswith("{"):
         return TakedownList.parse(text, where=uri)
-    kinds = {"sha256": "sha256", "phash": "phash", "url": "urls", "domain": "domains"}
-    found: dict[str, list[str]] = {name: [] for name in kinds.values()}
+    found: dict[str, list[str]] = {name: [] for name in _KINDS.values()}
     for number, line in enumerate(text.split("\n"), start=1):  # addresses may hold what splitlines splits at
         kind, colon, value = line.strip().partition(":")
         if not line.strip() or line.lstrip().startswith("#"):
             continue
-        if not colon or kind not in kinds:
-            raise ConfigError(f"{uri} line {number}: expected one of {', '.join(kinds)} and a colon, got {line!r}")
-        found[kinds[kind]].append(value.strip() if kind == "url" else value.strip().lower())
+        if not colon or kind not in _KINDS:
+            raise ConfigError(f"{uri} line {number}: expected one of {', '.join(_KINDS)} and a colon, got {line!r}")
+        found[_KINDS[kind]].append(value.strip() if kind == "url" else value.strip().lower())
     return TakedownList.from_json(found, where=uri)
 
 
@@ -122,6 +124,11 @@ def names_any(facts: pa.Table, takedown: TakedownList) -> bool:
     return any(_found(facts, takedown))
 
 
+def named_rows(facts: pa.Table, takedown: TakedownList) -> list[bool]:
+    """Return for each row, a readable one or not, whether the list itself names it."""
+    return [bool(detail) for detail in _found(facts, takedown)]
+
+
 def _found(facts: pa.Table, takedown: TakedownList) -> np.ndarray:
     """Return what each row is listed by, in words; empty for rows that the list does not name."""
     details = np.full(facts.num_rows, "", dtype=object)
@@ -130,6 +137,31 @@ def _found(facts: pa.Table, takedown: TakedownList) -> np.ndarray:
             if found := test(int(index)):
                 details[index] = f"{title} {found}"
     return details
+
+
+def entries_without_rows(tables: Iterable[pa.Table], takedown: TakedownList) -> tuple[str, ...]:
+    """Return the entries of a list that name none of a version's rows, as lines of a list.
+
+    Args:
+        tables: Columns ``content``, ``pixels``, ``phash`` and ``url`` of FACTS, and ``sha256``, of the files in shards.
+        takedown: The list; entries of ``digests`` are left out, since they name nothing to people.
+    """
+    left = {kind: dict.fromkeys(getattr(takedown, name)) for kind, name in _KINDS.items()}
+    domains = {_host(name): name for name in takedown.domains}
+    for facts in tables:
+        sums = (value for name in ("content", "pixels") for value in facts[name].to_pylist() if value is not None)
+        urls = [url for url in facts["url"].to_pylist() if url is not None]
+        found = {"sha256": {*(value.hex() for value in sums), *facts["sha256"].to_pylist()}, "url": set(urls)}
+        found["domain"] = {name for url in urls for name in _domains(url, domains)} if left["domain"] else set()
+        hashes = np.array([value for value in facts["phash"].to_pylist() if value is not None], np.uint64)
+        near = (value for value in left["phash"] if _any_near(hashes, int(value, 16), takedown.phash_distance))
+        found["phash"] = set(near)
+        left = {kind: {value: None for value in values if value not in found[kind]} for kind, values in left.items()}
+    return tuple(f"{kind}:{value}" for kind, values in left.items() for value in values)
+
+
+def _any_near(hashes: UInt64[np.ndarray, " n"], value: int, distance: int) -> bool:
+    return bool((np.bitwise_count(hashes ^ np.uint64(value)) <= distance).any())
 
 
 def split_taken_down(
@@ -185,9 +217,10 @@ def _tests(facts: pa.Table, takedown: TakedownList) -> list[tuple[str, Callable[
         found = facts["phash"].to_pylist()
         tests.append(("phash", lambda i: "" if found[i] is None else _near(found[i], hashes, takedown.phash_distance)))
     if takedown.urls or takedown.domains:
-        urls, addresses, domains = facts["url"].to_pylist(), set(takedown.urls), set(takedown.domains)
+        urls, addresses = facts["url"].to_pylist(), set(takedown.urls)
+        domains = {_host(name): name for name in takedown.domains}
         tests.append(("url", lambda i: urls[i] if urls[i] in addresses else ""))
-        tests.append(("domain", lambda i: _domain(urls[i] or "", domains)))
+        tests.append(("domain", lambda i: next(iter(_domains(urls[i] or "", domains)), "")))
     return tests
 
 
@@ -196,11 +229,25 @@ def _near(value: int, hashes: UInt64[np.ndarray, " n"], distance: int) -> str:
     return f"{int(hashes[int(bits.argmin())]):016x} in {int(bits.min())} bits" if bits.min() <= distance else ""
 
 
-def _domain(url: str, domains: set[str]) -> str:
-    """Return the listed domain that the address lies in, or an empty text."""
+def _domains(url: str, domains: Mapping[str, str]) -> list[str]:
+    """Return the listed domains that the address lies in, the longest first.
+
+    Args:
+        url: The address.
+        domains: Listed domains by what ``_host`` makes of them.
+    """
     try:
-        host = (urlsplit(url).hostname or "").rstrip(".").lower()
+        host = _host(urlsplit(url).hostname or "")
     except ValueError:
-        return ""  # not an address, so that no domain can list it
+        return []  # not an address, so that no domain can list it
     labels = host.split(".")
-    return next((name for i in range(len(labels)) if (name := ".".join(labels[i:])) in domains), "")
+    return [domains[name] for i in range(len(labels)) if (name := ".".join(labels[i:])) in domains]
+
+
+def _host(name: str) -> str:
+    """Return the one spelling of a host's name: in small letters and ASCII, without a dot at its end."""
+    plain = name.strip().rstrip(".").lower()
+    try:
+        return plain if plain.isascii() else plain.encode("idna").decode()
+    except UnicodeError:
+        return plain

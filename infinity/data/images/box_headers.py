@@ -32,6 +32,7 @@ def is_avif(data: bytes) -> bool:
 def read_avif(data: bytes) -> Header:
     """Return the header; width and height are the largest of all pictures in the file: tiles, alpha plane and whole."""
     width = height = frames = metadata = end = 0
+    codes: tuple[int, int] | None = None
     for kind, start, stop, depth in _boxes(data, 0, len(data)):
         if depth == 0:
             end = stop
@@ -42,6 +43,9 @@ def read_avif(data: bytes) -> Header:
             frames = max(frames, struct.unpack_from(">I", data, start + 8)[0])
         elif kind in (b"colr", b"iinf", b"udta"):
             metadata += stop - start
+            if data[start : start + 4] == b"nclx" and codes is None:
+                primaries, transfer = struct.unpack_from(">HH", data, start + 4)
+                codes = (primaries, transfer)
     if not width or not height:
         raise BrokenHeaderError("no size before the data ends")
     return Header(
@@ -52,6 +56,7 @@ def read_avif(data: bytes) -> Header:
         metadata_bytes=metadata,
         buffer_bytes_per_px=12,  # planes of up to 16 bits with alpha, and their RGBA
         end=end,
+        codes=codes,
     )
 
 

@@ -15,6 +15,8 @@ from typing import Any, cast
 import numpy as np
 from PIL import Image, ImageCms
 
+from infinity.data.images.stated_colours import stated_colours
+
 MAX_DIFFERENCE = 2
 """Levels by which a profile may differ from sRGB and still be taken for it."""
 
@@ -34,6 +36,8 @@ class Profile:
 
     def to_srgb(self, image: Image.Image) -> Image.Image:
         """Return the picture in sRGB; transparency stays."""
+        if image.mode.startswith("I"):
+            return self._from_deep_grey(image)
         alpha = image.convert("RGBA").getchannel("A") if _has_alpha(image) else None
         own = image if image.mode == self.mode else _plain(image).convert(self.mode)
         converted = cast(Image.Image, ImageCms.applyTransform(own, self.transform))
@@ -41,24 +45,46 @@ class Profile:
             converted.putalpha(alpha)
         return converted
 
+    def _from_deep_grey(self, image: Image.Image) -> Image.Image:
+        """Return grey of 16 bits in sRGB: colours of 256 levels, and of those between them by interpolation."""
+        levels = Image.fromarray(np.arange(256, dtype=np.uint8)[None]).convert(self.mode)
+        curves = np.asarray(ImageCms.applyTransform(levels, self.transform))[0].astype(np.float32)
+        pixels = np.empty((image.height, image.width, 3), np.uint8)
+        for place, row in zip(pixels, np.asarray(image), strict=True):
+            for channel in range(3):
+                place[:, channel] = np.rint(np.interp(row / 257, np.arange(256), curves[:, channel]))
+        return Image.fromarray(pixels)
 
-def profile_of(image: Image.Image) -> Profile | None:
-    """Return the profile of a loaded picture; None if it has none, one of other pixels, a broken one, or sRGB."""
-    data = image.info.get("icc_profile")
-    if not isinstance(data, bytes) or not data:
-        return None
-    profile = _parsed(data)
+
+def profile_of(image: Image.Image, codes: tuple[int, int] | None = None) -> Profile | None:
+    """Return what makes sRGB of a loaded picture; None if it is sRGB, has no profile, or one that is of other pixels.
+
+    Args:
+        image: The picture.
+        codes: Colour primaries and transfer function (H.273) that its container names; a profile counts more.
+    """
+    data, name = image.info.get("icc_profile"), ""
+    if (not isinstance(data, bytes) or not data) and (stated := stated_colours(image, codes)) is not None:
+        data, name = stated.profile, stated.name
+    found = _usable(_parsed(data, name), image) if isinstance(data, bytes) and data else None
+    return _lab() if found is None and image.mode == "LAB" else found
+
+
+def _usable(profile: Profile | None, image: Image.Image) -> Profile | None:
+    """Return the profile if it is one of such pixels."""
     if profile is None or (profile.mode in ("CMYK", "LAB")) != (image.mode in ("CMYK", "LAB")):
         return None
-    if profile.mode == "L" and image.mode not in _GREY:  # following it would take the colours away
+    if (
+        profile.mode == "L" and image.mode not in _GREY and not image.mode.startswith("I;16")
+    ):  # following it would take the colours away
         return None
-    if image.mode.startswith(("I", "F")):  # of more bits than a transform takes
+    if image.mode in ("I", "F"):  # numbers that are no levels
         return None
     return profile
 
 
 @lru_cache(maxsize=64)
-def _parsed(data: bytes) -> Profile | None:
+def _parsed(data: bytes, name: str = "") -> Profile | None:
     try:
         profile = ImageCms.ImageCmsProfile(io.BytesIO(data))
         mode = _MODES.get(profile.profile.xcolor_space)
@@ -68,11 +94,19 @@ def _parsed(data: bytes) -> Profile | None:
         flags = ImageCms.Flags.BLACKPOINTCOMPENSATION | ImageCms.Flags.NOCACHE
         srgb = ImageCms.createProfile("sRGB")
         transform = ImageCms.buildTransform(profile, srgb, mode, "RGB", intent, flags)
-        name = (profile.profile.profile_description or "unnamed").strip()[:100]
+        name = name or (profile.profile.profile_description or "unnamed").strip()[:100]
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError, AttributeError):  # a profile may be anything
         return None
     found = Profile(name, mode, transform)
     return None if _is_srgb(found) else found
+
+
+@lru_cache(maxsize=1)
+def _lab() -> Profile:
+    """Return the way from CIE Lab, whose numbers need no profile."""
+    lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+    intent = ImageCms.Intent.RELATIVE_COLORIMETRIC
+    return Profile("CIE Lab", "LAB", ImageCms.buildTransform(lab, srgb, "LAB", "RGB", intent))
 
 
 def _is_srgb(profile: Profile) -> bool:

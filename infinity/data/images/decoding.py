@@ -12,6 +12,7 @@ import struct
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import BinaryIO, Literal, cast
 
 import numpy as np
@@ -19,6 +20,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from infinity.data.images.colours import profile_of
 from infinity.data.images.headers import BrokenHeaderError, Header, foreign_content, read_header
+from infinity.data.images.stated_colours import HDR
 
 UnreadableReason = Literal[
     "missing_file",
@@ -76,6 +78,14 @@ MAX_PIXELS = 178_000_000
 """Pillow itself refuses a few pixels more than this; a setting may only be stricter."""
 
 _ORIENTATION = 0x0112  # the EXIF tag
+
+
+LFS_POINTER = "a pointer of Git LFS in the place of the file; fetch the files with git lfs pull"
+
+
+def is_lfs_pointer(start: bytes) -> bool:
+    """Return whether a file is what Git leaves in the place of a large one, by its first 64 bytes."""
+    return start.startswith(b"version https://git-lfs.github.com/spec/")
 
 
 class UnreadableError(ValueError):
@@ -173,7 +183,7 @@ def decode(
             orientation = _orientation(image)  # some formats keep it behind the pixels
             turned, swapped = orientation != 1, orientation >= 5
             _check_memory(header, need + copy * turned, max_memory_bytes)
-            profile = profile_of(image)
+            profile = profile_of(image, header.codes)
             _check_memory(header, need + copy * (turned + 2 * (profile is not None)), max_memory_bytes)
             if profile is not None:
                 image = _with_exif(profile.to_srgb(image), image)
@@ -214,6 +224,9 @@ def check_header(data: bytes, max_pixels: int) -> Header:
         raise UnreadableError(
             "too_much_metadata", f"{header.metadata_bytes:,} bytes of metadata, more than {MAX_METADATA_BYTES:,}"
         )
+    if header.codes is not None and header.codes[1] in HDR:
+        kind = HDR[header.codes[1]]
+        raise UnreadableError("format", f"{header.format} in HDR ({kind}), which has no levels of sRGB; save it in SDR")
     if (hidden := foreign_content(data, header)) is not None:
         raise UnreadableError("polyglot", f"behind the picture lies other content that begins with {hidden!r}")
     return header
@@ -229,7 +242,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode.startswith("I") or image.mode == "F":
-        return _by_strips(image, _from_deep_grey)
+        return _by_strips(image, partial(_from_deep_grey, white=_white(image)))
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
         return _by_strips(image, _on_white)
     return image.convert("RGB")
@@ -286,6 +299,8 @@ def _unidentified(data: bytes) -> UnreadableError:
     """Tell a picture of another format from something that is no picture."""
     if len(data) < 12 and any(data.startswith(start) for start in (b"\xff\xd8", b"\x89PNG", b"GIF8", b"RIFF")):
         return UnreadableError("truncated", f"only {len(data)} bytes: {data!r}")
+    if is_lfs_pointer(data):
+        return UnreadableError("not_a_picture", LFS_POINTER)
     if data[4:8] == b"ftyp" and data[8:11] in (b"hei", b"hev", b"mif"):
         return UnreadableError("format", f"HEIC is not one of {', '.join(FORMATS)}")
     try:
@@ -317,10 +332,16 @@ def _orientation(image: Image.Image) -> int:
     return value if value in range(1, 9) else 1
 
 
-def _from_deep_grey(image: Image.Image) -> Image.Image:
-    values = np.asarray(image).astype(np.float64)
+def _white(image: Image.Image) -> float:
+    """Return the value that is white: 65,535, or in floating point 1 where no value is larger, else 255."""
     if image.mode != "F":
-        values = values / 257  # 65535 becomes 255
+        return 65535.0
+    values = np.asarray(image)
+    return 255.0 if np.max(values, initial=0.0, where=np.isfinite(values)) > 1 else 1.0
+
+
+def _from_deep_grey(image: Image.Image, white: float) -> Image.Image:
+    values = np.nan_to_num(np.asarray(image).astype(np.float64), nan=0.0, posinf=white, neginf=0.0) * (255 / white)
     return Image.fromarray(np.rint(np.clip(values, 0, 255)).astype(np.uint8)).convert("RGB")
 
 

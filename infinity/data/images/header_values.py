@@ -21,6 +21,7 @@ class Header:
         metadata_bytes: Text, colour profiles, EXIF, comments, as they lie in the file (perhaps compressed).
         buffer_bytes_per_px: Memory of the decoder besides the picture itself, in bytes per pixel.
         end: Offset behind the picture; what follows belongs to no decoder.
+        codes: Colour primaries and transfer function as in ITU-T H.273; None where the container does not name them.
     """
 
     format: str
@@ -30,3 +31,4 @@ class Header:
     metadata_bytes: int
     buffer_bytes_per_px: float
     end: int
+    codes: tuple[int, int] | None = None

@@ -23,7 +23,7 @@ _PNG_METADATA = (b"tEXt", b"zTXt", b"iTXt", b"iCCP", b"eXIf", b"sPLT", b"hIST")
 _WEBP_METADATA = (b"ICCP", b"EXIF", b"XMP ")
 _SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
-_STANDALONE = (0x01, *range(0xD0, 0xD8))
+_STANDALONE = (0x00, 0x01, *range(0xD0, 0xD8))
 _ZIP_END = b"PK\x05\x06"
 _ZIP_END_BYTES = 22
 _ARCHIVES = (b"PK\x03\x04", _ZIP_END, b"Rar!\x1a", b"7z\xbc\xaf")
@@ -98,12 +98,16 @@ def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
     """Yield (marker, offset of the content, its length) up to the first scan."""
     at = 2
     while at + 4 <= len(data):
-        if data[at] != 0xFF:
-            raise BrokenHeaderError(f"expected a marker at offset {at}")
+        if data[at] != 0xFF:  # bytes that belong to nothing, which decoders skip
+            if (at := data.find(b"\xff", at)) < 0:
+                return
+            continue
         marker = data[at + 1]
         if marker == 0xFF or marker in _STANDALONE:
             at += 1 if marker == 0xFF else 2
             continue
+        if marker < 0xC0:
+            raise BrokenHeaderError(f"expected a marker at offset {at}")
         (length,) = struct.unpack_from(">H", data, at + 2)
         if length < 2 or marker == 0xD9:
             raise BrokenHeaderError(f"a segment of {length} bytes at offset {at}")
@@ -124,7 +128,7 @@ def _png(data: bytes) -> Header:
     if data[12:16] != b"IHDR":
         raise BrokenHeaderError("the first chunk is not IHDR")
     width, height = struct.unpack_from(">II", data, 16)
-    at, metadata, frames = 8, 0, 1
+    at, metadata, frames, codes = 8, 0, 1, None
     while at + 8 <= len(data):
         (length,) = struct.unpack_from(">I", data, at)
         kind = data[at + 4 : at + 8]
@@ -132,6 +136,8 @@ def _png(data: bytes) -> Header:
             metadata += length
         elif kind == b"acTL":
             frames = max(frames, struct.unpack_from(">I", data, at + 8)[0])
+        elif kind == b"cICP" and length == 4:
+            codes = (data[at + 8], data[at + 9])
         at += 12 + length
         if kind == b"IEND":
             break
@@ -143,6 +149,7 @@ def _png(data: bytes) -> Header:
         metadata_bytes=metadata,
         buffer_bytes_per_px=0,
         end=min(at, len(data)),
+        codes=codes,
     )
 
 

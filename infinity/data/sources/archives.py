@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from infinity import storage
+
+_SYSTEM_FOLDERS = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,6 +26,15 @@ class FolderContents:
     left_out: tuple[tuple[str, str], ...] = ()
     broken: tuple[tuple[str, str], ...] = ()
 
+    def without_hidden(self, folder: str) -> FolderContents:
+        """Return the contents without hidden files and what lies in hidden folders: old copies, thumbnails, history."""
+        hidden = [(file, "hidden files") for file in self.files if _is_hidden(below(folder, file))]
+        if not hidden:
+            return self
+        stays = set(self.files).difference(file for file, _ in hidden)
+        files = tuple(file for file in self.files if file in stays)
+        return replace(self, files=files, left_out=(*self.left_out, *hidden))
+
 
 def contents_of(uri: str, roots: Sequence[str]) -> FolderContents:
     """List a folder, or the inside of an archive, and the archives that lie in a folder.
@@ -38,7 +49,7 @@ def contents_of(uri: str, roots: Sequence[str]) -> FolderContents:
         StorageError: The place cannot be listed.
     """
     if is_archive_file(uri):
-        return _of_archive(uri)
+        return _of_archive(uri).without_hidden(storage.inside_archive(uri))
     infos, outside = storage.list_inside(uri, roots)
     files: list[str] = []
     out, left_out, broken = list(outside), list[tuple[str, str]](), list[tuple[str, str]]()
@@ -56,7 +67,8 @@ def contents_of(uri: str, roots: Sequence[str]) -> FolderContents:
         files += found.files
         out += found.outside
         left_out += found.left_out
-    return FolderContents(files=tuple(files), outside=tuple(out), left_out=tuple(left_out), broken=tuple(broken))
+    found = FolderContents(files=tuple(files), outside=tuple(out), left_out=tuple(left_out), broken=tuple(broken))
+    return found.without_hidden(uri)
 
 
 def is_archive_file(uri: str) -> bool:
@@ -75,10 +87,14 @@ def below(folder: str, file: str) -> str:
         ('a/b.png', 'a.zip!/b.png')
     """
     start = folder.rstrip("/") + "/"
-    for name in (file, file.removeprefix("zip://")):
+    for name in (file, file.removeprefix("zip://")):  # of an archive in a folder
         if name.startswith(start):
             return name[len(start) :]
     return file
+
+
+def _is_hidden(name: str) -> bool:
+    return any(part.startswith(".") or part in _SYSTEM_FOLDERS for part in name.split("/"))
 
 
 def _of_archive(uri: str) -> FolderContents:

@@ -228,6 +228,8 @@ def _object(name: str, data: bytes, caption: str) -> dict[str, Any]:
         raise UnreadableError("bad_row", f"{name}: not JSON: {error}") from error
     if isinstance(found, str) or (isinstance(found, list) and all(isinstance(part, str) for part in found)):
         return {caption: found}
+    if isinstance(found, list) and all(isinstance(part, dict) for part in found):
+        return {"objects" if labels_in_object({"objects": found}) else caption: found}
     if not isinstance(found, dict):
         raise UnreadableError("bad_row", f"{name}: expected an object or captions, found {type(found).__name__}")
     return found

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import ast
+import io
+import json
 import posixpath
 import re
+import tokenize
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -27,8 +32,9 @@ PICTURE_COLUMNS: tuple[str, ...] = (
     "image_name",
     "img_path",
 )
+PICTURE_COLUMNS += ("image_file_name", "image_filename", "img_name")
 PICTURE_COLUMNS += ("image", "img", "file", "path", "picture", "images", "image_id")
-URL_COLUMNS = ("url", "image_url", "img_url", "image_link", "photo_image_url", "urls", "link")
+URL_COLUMNS = ("url", "image_url", "img_url", "image_link", "photo_image_url", "urls", "image_urls", "link")
 LONG_COLUMNS = ("long_caption", "caption_long", "dense_caption", "detailed_caption", "recaption", "re_caption")
 SHORT_COLUMNS: tuple[str, ...] = (
     "text",
@@ -41,7 +47,16 @@ SHORT_COLUMNS: tuple[str, ...] = (
     "description",
 )
 SHORT_COLUMNS += ("prompt", "captions", "texts", "sentence", "sentences", "prompts", "top_caption", "blip_caption")
-SHORT_COLUMNS += ("comment", "caption_text", "image_caption", "caption_str", "txt", "conversations")
+SHORT_COLUMNS += (
+    "comment",
+    "caption_text",
+    "image_caption",
+    "caption_str",
+    "txt",
+    "conversations",
+    "vlm_caption",
+    "raw",
+)
 """Names that are guessed, the likeliest first; docs/sources.md lists them for people."""
 
 TEXT_FIELDS = ("text", "caption", "raw", "value", "content", "assistant", "answer", "en", "english")
@@ -107,7 +122,10 @@ class SourceColumns(Config):
             UnreadableError: A caption is neither a text nor missing.
         """
         names = tuple(fields)
-        return RowCaptions.of(_texts(fields, self.longs(names)), _texts(fields, self.shorts(names)), choice)
+        found = RowCaptions.of(_texts(fields, self.longs(names)), _texts(fields, self.shorts(names)), choice)
+        if names and not self.longs(names) and not self.shorts(names):
+            return RowCaptions(found=f"no caption in {shown(names)}; {HOW_TO_NAME}")
+        return found
 
     def record_of(
         self, fields: Mapping[str, Any], *, row: int, where: str, folder: str, choice: CaptionChoice, raw: bytes
@@ -152,6 +170,8 @@ def place_of(folder: str, name: str) -> str:
         except storage.StorageError:  # no file can have this name
             there = True
         name = name if there else name.replace("\\", "/")
+    if name[:7].lower() == "file://":
+        return str(storage.local_path(name))
     if "://" in name or name.startswith("/"):
         return name
     if storage.is_inside_archive(folder):
@@ -170,11 +190,18 @@ def is_address(text: str) -> bool:
 def _among(
     found: Iterable[str], chosen: str | None, guesses: tuple[str, ...], numbered: bool = False
 ) -> tuple[str, ...]:
-    names = tuple(found)
     if chosen is not None:
-        return (chosen,) if chosen in names else ()
-    spelled = {name: _spellings(name, numbered) for name in names}
-    return tuple(dict.fromkeys(name for guess in guesses for name in names if guess in spelled[name]))
+        return (chosen,) if chosen in found else ()
+    return _guessed(tuple(found), guesses, numbered)
+
+
+@lru_cache(maxsize=16)  # rows of a table have the same columns; there may be very many
+def _guessed(names: tuple[str, ...], guesses: tuple[str, ...], numbered: bool) -> tuple[str, ...]:
+    spelled: dict[str, list[str]] = {}
+    for name in names:
+        for spelling in _spellings(name, numbered):
+            spelled.setdefault(spelling, []).append(name)
+    return tuple(dict.fromkeys(name for guess in guesses for name in spelled.get(guess, ())))
 
 
 @lru_cache(maxsize=4096)
@@ -227,9 +254,43 @@ def _texts(fields: Mapping[str, Any], names: tuple[str, ...]) -> list[str]:
 
 
 def _parts(value: Any) -> Sequence[Any]:
-    """Return the captions of a cell; a number that is none is nothing, as pandas writes it."""
-    parts = value if isinstance(value, list | tuple) else (value,)
+    """Return the captions of a cell, also of a list as text; a number that is none is nothing, as pandas writes it."""
+    parts = _in_text(value) if isinstance(value, str) else value if isinstance(value, list | tuple) else (value,)
     return [None if part != part else part for part in parts]
+
+
+def _in_text(text: str) -> Sequence[Any]:
+    """Return the captions of a list that a table of text holds, as JSON or as Python and NumPy write it; else the text.
+
+    Example:
+        >>> _in_text('["a", "b"]'), _in_text("['a' 'b']"), _in_text("[a]")
+        (['a', 'b'], ['a', 'b'], ('[a]',))
+    """
+    plain = text.strip()
+    if plain[:1] + plain[-1:] not in ("[]", "{}"):
+        return (text,)
+    try:
+        found = json.loads(plain)
+    except (ValueError, RecursionError):
+        return _literals(plain) or (text,)
+    parts = found if isinstance(found, list) else [found]
+    return parts if all(isinstance(_text_in(part), str) for part in parts) else (text,)
+
+
+def _literals(text: str) -> list[str]:
+    """Return the texts of a list in Python's notation, with or without commas; none for anything else."""
+    found: list[str] = []
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Python warns about odd escapes
+            for token in tokenize.generate_tokens(io.StringIO(text).readline):
+                if token.type == tokenize.STRING and token.string[0] in "\"'":
+                    found.append(ast.literal_eval(token.string))
+                elif token.string not in ("[", ",", "]") and token.string.strip():
+                    return []
+    except (tokenize.TokenError, SyntaxError, ValueError):
+        return []
+    return found
 
 
 def _text_in(part: Any) -> Any:

@@ -60,10 +60,42 @@ class OutsideLinks:
 
     def read(self, wanted: frozenset[int] | None = None) -> Iterator[Record]:
         """Yield one record per link."""
-        problem = UnreadableError("outside_source", f"a link or name that leads out of the source; {_ADVICE}")
+        problem = UnreadableError(
+            "outside_source", f"a link or name that leads out of the source, or to nothing; {_ADVICE}"
+        )
         for row, name in enumerate(self.names, start=self.first_row):
             if wanted is None or row in wanted:
                 yield Record(row=row, name=name, problem=problem)
+
+
+@dataclass(frozen=True, slots=True)
+class BrokenFile:
+    """A file of a source that cannot be read at all, while others can: one row with the problem."""
+
+    uri: str
+    first_row: int
+    detail: str
+
+    def read(self, wanted: frozenset[int] | None = None) -> Iterator[Record]:
+        """Yield the one record of the file."""
+        if wanted is None or self.first_row in wanted:
+            problem = UnreadableError("bad_file", self.detail)
+            yield Record(row=self.first_row, name=storage.name(self.uri), problem=problem, raw=self.uri.encode())
+
+
+@dataclass(frozen=True, slots=True)
+class FilesSlice:
+    """Pictures of a folder that no table names."""
+
+    uris: tuple[str, ...]
+    names: tuple[str, ...]
+    first_row: int
+
+    def read(self, wanted: frozenset[int] | None = None) -> Iterator[Record]:
+        """Yield one record per file."""
+        for row, (uri, name) in enumerate(zip(self.uris, self.names, strict=True), start=self.first_row):
+            if wanted is None or row in wanted:
+                yield Record(row=row, name=name, image=uri)
 
 
 def fenced(pieces: Sequence[Slice], roots: tuple[str, ...]) -> tuple[Slice, ...]:

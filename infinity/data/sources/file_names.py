@@ -2,17 +2,20 @@
 
 Windows separates folders by backslashes, macOS decomposes letters with accents, and both ignore capitals. A name that
 no file has is compared without these differences; it counts where exactly one file matches. So does a name without its
-ending. Where none of the pictures of a table lie where it says, as with COCO's, the one file that ends with the name is
-meant. Where a data set was moved, its names begin with the folder where it once lay, on any system; the longest rest
-that is a file here is meant.
+ending, with blanks behind it, or quoted as in an address (``my%20cat.png``). Where none of the pictures of a table lie
+where it says, as with COCO's, the one file that ends with the name is meant; of several, the one below a folder that
+the table's own name repeats. Where a data set was moved, its names begin with the folder where it once lay, on any
+system; the longest rest that is a file here is meant.
 """
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from urllib.parse import unquote
 
 from infinity.data.sources.fence import Slice
 from infinity.data.sources.samples import Record
@@ -80,6 +83,14 @@ class FileNames:
         """Return the one file that a name means; the name itself where a file has it, or none or several match."""
         if uri in self._files or "://" in uri.partition("s3://")[2]:
             return uri
+        for name in dict.fromkeys((uri, uri.rstrip(), unquote(uri))):
+            if (found := self._alike(name)) in self._files:
+                return found
+        return uri
+
+    def _alike(self, uri: str) -> str:
+        if uri in self._files:
+            return uri
         forms = (_composed, folded) if uri.lower().endswith(PICTURE_ENDINGS) else (_composed, folded, _stem)
         for form in forms:
             found = self._forms(form).get(form(uri) if form is not _stem else _composed(uri), ())
@@ -87,12 +98,14 @@ class FileNames:
                 return found[0]
         return uri
 
-    def of_table(self, places: Iterable[str], folders: Sequence[str]) -> Callable[[str], str]:
+    def of_table(self, places: Iterable[str], folders: Sequence[str], table: str = "") -> Callable[[str], str]:
         """Return the function that matches the names of one table.
 
         Args:
             places: Places of some of its pictures, as the table gives them.
             folders: URIs of the table's folder and of the source.
+            table: Name of the table; where several files end with a name, the one below a folder that it names is
+                meant, such as ``val2017`` in ``captions_val2017.json``.
         """
         some = list(places)
         if not self._files or any(self.match(uri) in self._files for uri in some):
@@ -102,7 +115,7 @@ class FileNames:
         def elsewhere(uri: str) -> str:
             if not uri.startswith(start):
                 return self.match(uri)
-            return self._by_end(uri[len(start) :]) or uri
+            return self._by_end(uri[len(start) :], table) or uri
 
         if any(elsewhere(uri) in self._files for uri in some):
             return elsewhere
@@ -121,13 +134,16 @@ class FileNames:
         (old, new), _ = found.most_common(1)[0]
         return lambda uri: self.match(new + uri[len(old) :] if uri.startswith(old) else uri)
 
-    def _by_end(self, name: str) -> str | None:
+    def _by_end(self, name: str, table: str) -> str | None:
         """Return the one file that ends with a name, with or without its ending."""
         last = _composed(name.rpartition("/")[2])
         is_whole = name.lower().endswith(PICTURE_ENDINGS)
         by_name = self._forms(_last if is_whole else _last_stem).get(last, ())
         wanted = "/" + _composed(name)
         found = [uri for uri in by_name if (_composed(uri) if is_whole else _stem(uri)).endswith(wanted)]
+        if len(found) > 1:
+            words = re.split(r"[\W_]+", table.rpartition(".")[0])
+            found = [uri for uri in found if any(part in words for part in uri.split("/")[:-1] if part)]
         return found[0] if len(found) == 1 else None
 
     def _forms(self, form: Callable[[str], str]) -> dict[str, list[str]]:

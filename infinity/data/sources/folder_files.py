@@ -160,9 +160,7 @@ class _Sorting:
         name, into = file.lower(), self._into
         if file in self._metadata:
             return
-        if storage.name(file).startswith("."):
-            into.not_read.append((file, "hidden files"))
-        elif is_picture(file):
+        if is_picture(file):
             into.pictures.append(file)
         elif is_shard(file):
             into.shards.append(file)

@@ -8,18 +8,18 @@ row with a reason, so that rows read and rows that are named as not read are all
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from infinity import storage
-from infinity.data.images.decoding import UnreadableError
+from infinity.data.images.decoding import LFS_POINTER, is_lfs_pointer
 from infinity.data.sources.archives import FolderContents, below
 from infinity.data.sources.caption_files import Captioned, CaptionFiles
 from infinity.data.sources.columnar.arrow import ENDINGS as ARROW_ENDINGS
-from infinity.data.sources.columnar.arrow import arrow_slices
+from infinity.data.sources.columnar.arrow import arrow_slices, holds_pictures
 from infinity.data.sources.columnar.parquet import parquet_kind, parquet_slices
 from infinity.data.sources.columns import HOW_TO_NAME, SourceColumns, shown
-from infinity.data.sources.fence import FencedSlice, OutsideLinks, Slice, fenced
+from infinity.data.sources.fence import BrokenFile, FencedSlice, FilesSlice, OutsideLinks, Slice, fenced
 from infinity.data.sources.file_names import FileNames, Renamed, is_picture
 from infinity.data.sources.folder_files import (
     LINES,
@@ -33,7 +33,7 @@ from infinity.data.sources.folder_files import (
 )
 from infinity.data.sources.label_files import MASKS, masks_among
 from infinity.data.sources.quarantine import QuarantineSlice, num_quarantined
-from infinity.data.sources.samples import CaptionChoice, Record, SourceError
+from infinity.data.sources.samples import CaptionChoice, SourceError
 from infinity.data.sources.tables.caption_lists import list_form, list_rows
 from infinity.data.sources.tables.documents import document_rows
 from infinity.data.sources.tables.held_rows import held_slices
@@ -78,36 +78,6 @@ class Source:
     variant: str = ""
     hint: str = ""
     not_read: tuple[NotRead, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class BrokenFile:
-    """A file of a source that cannot be read at all, while others can: one row with the problem."""
-
-    uri: str
-    first_row: int
-    detail: str
-
-    def read(self, wanted: frozenset[int] | None = None) -> Iterator[Record]:
-        """Yield the one record of the file."""
-        if wanted is None or self.first_row in wanted:
-            problem = UnreadableError("bad_file", self.detail)
-            yield Record(row=self.first_row, name=storage.name(self.uri), problem=problem, raw=self.uri.encode())
-
-
-@dataclass(frozen=True, slots=True)
-class FilesSlice:
-    """Pictures of a folder that no table names."""
-
-    uris: tuple[str, ...]
-    names: tuple[str, ...]
-    first_row: int
-
-    def read(self, wanted: frozenset[int] | None = None) -> Iterator[Record]:
-        """Yield one record per file."""
-        for row, (uri, name) in enumerate(zip(self.uris, self.names, strict=True), start=self.first_row):
-            if wanted is None or row in wanted:
-                yield Record(row=row, name=name, image=uri)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +152,8 @@ class Opening:
                 return FileRows([QuarantineSlice(uri, row)], row + num_quarantined(uri), kind)
             return FileRows(*parquet_slices(uri, row, self.captions, self.columns), kind)
         if name.endswith(ARROW_ENDINGS):
-            return FileRows(*arrow_slices(uri, row, self.captions, self.columns), "Arrow")
+            kind = "Arrow" if holds_pictures(uri, self.columns) else URL_LIST
+            return FileRows(*arrow_slices(uri, row, self.captions, self.columns), kind)
         lines, end, kind = self.table(uri, row)
         return FileRows(lines, end, URL_LIST if holds_urls(lines) else kind)
 
@@ -241,6 +212,7 @@ class _Reading:
         self._named: set[str] = set()
         self._masks = masks_among(files)
         self._unread_masks: list[str] = []
+        self._without_captions: list[str] = []
         self.captions = CaptionFiles(file for file in files if file not in self._masks)
         self._names = FileNames(files)
         self._num_joined = 0
@@ -267,7 +239,7 @@ class _Reading:
         Rows that name the same picture are one row with several captions.
         """
         some = (str(record.image) for piece in pieces[:1] for record in piece.read() if names_file(record))
-        match = self._names.of_table(some, (storage.parent(table), self._how.roots[0]))
+        match = self._names.of_table(some, (storage.parent(table), self._how.roots[0]), storage.name(table))
         repeated = RepeatedPictures()
         matched = [self._matched_slice(piece, match, repeated) for piece in pieces]
         if not self._how.joins:
@@ -315,7 +287,12 @@ class _Reading:
 
     def alone(self, file: str) -> Source:
         """Return the rows of one file that is the whole source."""
-        found = self._how.read(file, 0)
+        try:
+            found = self._how.read(file, 0)
+        except SourceError:
+            if _is_pointer(file):
+                raise SourceError(f"{file}: {LFS_POINTER}") from None
+            raise
         is_naming = found.kind in _NAMING
         pieces = self._matched(file, found.slices) if is_naming else fenced(found.slices, self._how.roots)
         source = _source(file, [found.kind], pieces, found.num_rows)
@@ -339,7 +316,8 @@ class _Reading:
         self._unread_masks = [file for file in rest if file in self._masks]
         rest = [file for file in rest if file not in self._masks]
         if not self._kinds and not any(map(self.captions.of, rest)):
-            return  # a folder of pictures without any captions is no source
+            self._without_captions = rest  # a folder of pictures without any captions is no source
+            return
         if rest and not self._kinds:
             self._kinds.append("image folder")
         for first in range(0, len(rest), self._how.rows_per_slice):
@@ -359,6 +337,8 @@ class _Reading:
             self._broken(archive, SourceError(error))
 
     def _broken(self, file: str, error: SourceError | storage.EntryError) -> None:
+        if not isinstance(error, storage.EntryError) and _is_pointer(file):
+            error = SourceError(f"{file}: {LFS_POINTER}")
         self._errors.append(error)
         self._slices.append(BrokenFile(file, self._row, str(error)))
         self._row += 1
@@ -369,6 +349,9 @@ class _Reading:
         if self._errors and not self._kinds:
             raise self._errors[0]
         sorted_files.not_read.extend((mask, MASKS) for mask in self._unread_masks)
+        if self._kinds:
+            why = "pictures without a caption beside a list of addresses"
+            sorted_files.not_read.extend((file, why) for file in self._without_captions)
         not_read = sorted_files.unread(self._uri)
         if not self._kinds:
             found = sorted_files.what_is_missing(self._files)
@@ -379,6 +362,13 @@ class _Reading:
             self._slices.append(OutsideLinks(names, self._row + first))
         source = _source(self._uri, self._kinds, self._slices, self._row + len(outside))
         return replace(source, variant=self._told_variant, hint=self._hint, not_read=not_read)
+
+
+def _is_pointer(file: str) -> bool:
+    try:
+        return is_lfs_pointer(storage.read_bytes(file, start=0, length=64))
+    except storage.StorageError:
+        return False  # the first error says what is wrong
 
 
 def _source(uri: str, kinds: Sequence[str], slices: Sequence[Slice], num_rows: int) -> Source:

@@ -31,6 +31,7 @@ class Record:
         url: Address on the web where the picture was found, or None.
         problem: Reason why the row cannot be used at all, or None.
         raw: The row as it was found where it has a problem, perhaps only its beginning: what a quarantine keeps.
+        found: What a row without a caption has in its place, in words; may be empty.
     """
 
     row: int
@@ -43,21 +44,24 @@ class Record:
     url: str | None = None
     problem: UnreadableError | None = None
     raw: bytes = b""
+    found: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class RowCaptions:
-    """The captions of one row, as four fields of a record."""
+    """The captions of one row, or what it has in their place, as fields of a record."""
 
     caption: str | None = None
     caption_long: str | None = None
     caption_short: str | None = None
     further: tuple[str, ...] = ()
+    found: str = ""
 
     @property
     def fields(self) -> dict[str, Any]:
         """The captions as arguments of ``Record``."""
-        return {name: getattr(self, name) for name in ("caption", "caption_long", "caption_short", "further")}
+        names = ("caption", "caption_long", "caption_short", "further", "found")
+        return {name: getattr(self, name) for name in names}
 
     @classmethod
     def of(cls, longs: Sequence[str], shorts: Sequence[str], choice: CaptionChoice) -> RowCaptions:

@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from infinity import storage
-from infinity.data.images.decoding import UnreadableError
-from infinity.data.sources.caption_files import ENDINGS, MAX_TEXT_BYTES, fields_of
+from infinity.data.images.decoding import LFS_POINTER, UnreadableError, is_lfs_pointer
+from infinity.data.sources.caption_files import ENDINGS, MAX_TEXT_BYTES, TEXT_ENDINGS, fields_of
 from infinity.data.sources.columns import SourceColumns
 from infinity.data.sources.file_names import PICTURE_ENDINGS
-from infinity.data.sources.samples import CaptionChoice, Record, SourceError
+from infinity.data.sources.samples import CaptionChoice, Record, RowCaptions, SourceError
 from infinity.data.sources.shard_files import ShardBytes, opened_shard
 
 SHARD_ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
@@ -101,6 +101,8 @@ class ShardSlice:
                 yield Record(row=self.first_row, name=storage.name(self.uri), problem=error, raw=self.uri.encode())
 
     def _records(self, reader: ShardBytes, wanted: frozenset[int] | None) -> Iterator[Record]:
+        if reader.size < _BLOCK and is_lfs_pointer(reader.pread(0, 64)):
+            raise UnreadableError("bad_file", LFS_POINTER)
         index = _indexed(self.uri, reader)
         if wanted is not None:
             for row in sorted(row for row in wanted if 0 <= row - self.first_row < len(index)):
@@ -121,6 +123,8 @@ class ShardSlice:
             picture = _picture_of(sample)
             fields = self._fields(sample, reader)
             found = self.columns.captions_of(fields, self.captions)
+            if found.caption is None and not fields:
+                found = RowCaptions(found=f"no caption in {', '.join(member.name for member in sample[:5])}")
             url = next((fields[name] for name in self.columns.urls(fields) if isinstance(fields[name], str)), None)
             captions = {**found.fields, "url": url}
             data = _content(picture, reader, MAX_PICTURE_BYTES)
@@ -132,8 +136,21 @@ class ShardSlice:
 
     def _fields(self, sample: tuple[Member, ...], reader: ShardBytes) -> dict[str, Any]:
         """Return the facts of a sample's JSON, with its text as the short or only caption."""
-        told = (member for member in sample if member.ending in ENDINGS)
+        told = [member for member in sample if member.ending == "json"]
+        told += self._texts(sample)
         return fields_of(((member.name, _content(member, reader, MAX_TEXT_BYTES)) for member in told), self.columns)
+
+    def _texts(self, sample: tuple[Member, ...]) -> list[Member]:
+        """Return the texts of a sample that are captions, the one that counts most last.
+
+        That is the text with the picture's name; of ``0.caption.txt`` and ``0.tags.txt`` the one with a column's name.
+        """
+        names = {sample[0].key, *(member.stem for member in sample if member.ending in PICTURES)}
+        texts = [member for member in sample if member.ending in TEXT_ENDINGS]
+        plain = [member for member in texts if member.stem in names]
+        others = [(member, (member.stem[len(member.key) + 1 :],)) for member in texts if member.stem not in names]
+        named = [member for member, middle in others if self.columns.shorts(middle) or self.columns.longs(middle)]
+        return [*named, *plain] or texts
 
 
 def shard_slices(

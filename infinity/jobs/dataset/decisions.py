@@ -86,8 +86,10 @@ def told_again(head: ManifestHead, kept: pa.Table, taken: Tally, takedown: Taked
     before = Tally(
         read=head.counts["read"] - taken.read, dropped=dropped, unreadable=head.unreadable, examples=head.examples
     )
-    if takedown.digests:  # of these nothing must be left, and any example may tell of them
-        before, taken = replace(before, examples={}), replace(taken, examples={})
+    if takedown.digests or takedown.domains or takedown.phash:  # any example may tell of what must not be left
+        before = replace(before, examples={})
+    if takedown.digests:
+        taken = replace(taken, examples={})
     return FilterDecisions(
         kept=kept,
         tally=before + taken,

@@ -171,7 +171,8 @@ def open_record(record: SourceRecord, output: str, progress: ProgressSink, joins
     record = record.replace(fingerprint=found)
     source = open_source(uri, captions=record.captions, columns=record.columns, roots=record.roots, joins=joins)
     if source.kind == URL_LIST:
-        source = open_source(_downloaded(record, output, progress), captions=record.captions)
+        pictures = open_source(_downloaded(record, output, progress), captions=record.captions)
+        source = replace(pictures, not_read=(*source.not_read, *pictures.not_read))
     return OpenedSource(record=record, source=source)
 
 

@@ -1,10 +1,11 @@
 """Bytes that must be gone: what a takedown left in older versions, facts, quarantines and downloads of a data set.
 
 A takedown makes a new version; the old ones still hold the picture. ``purge`` deletes those that came before and hold
-it, and every file beside them that does; what the new version or another one needs stays. ``collect_garbage`` deletes
-what no version needs. Both delete shards first and manifests last, the oldest first, so that after a kill the same call
-finds what is left; a version that was half deleted is marked, and goes first then. A row group of a manifest, or the
-facts of one slice, are in memory at a time, besides the checksums of the listed pictures.
+it, or tell of it as a row that was dropped, and every file beside them that does; what the new version or another one
+needs stays. ``collect_garbage`` deletes what no version needs. Both delete shards first and manifests last, the oldest
+first, so that after a kill the same call finds what is left; a version that was half deleted is marked, and goes first
+then. Facts that the list itself names go after the versions that are found by them. A row group of a manifest, or the
+facts of one slice, are in memory at a time, besides checksums and names of the listed pictures.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ import hashlib
 import io
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence, Set
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -23,7 +24,8 @@ import pyarrow.parquet as pq
 from infinity import storage
 from infinity.config import parse_json
 from infinity.data.curation import facts as facts_files
-from infinity.data.curation.takedown import TakedownList, listed_pixels, names_any
+from infinity.data.curation.dropped import DROPPED_FILE
+from infinity.data.curation.takedown import TakedownList, entries_without_rows, listed_pixels, named_rows, names_any
 from infinity.data.dataset.manifest import Manifest
 from infinity.data.dataset.shards import INDEX_FOLDER, SHARDS_FOLDER
 from infinity.data.sources import quarantine
@@ -36,6 +38,7 @@ from infinity.jobs.removing import REMOVING_FILE, end_removal, remove_content
 
 _MANIFEST = "manifest.parquet"
 _NAMED = ("name", "content", "pixels", "phash", "url")
+_COPIES = "facts, quarantines and copies"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,14 +71,15 @@ def purge(child: Manifest, listed: TakedownList) -> Purged:
     ancestors = _ancestors(child, found)
     for manifest in ancestors:
         listed = listed | named_as_found(manifest, listed)
-    holders = [manifest for manifest in ancestors if _holds(manifest, listed)]
-    listed = listed | TakedownList(sha256=_named(holders, listed))
+    found_again = _traces(child.root, listed)
+    holders = [each for each in ancestors if _holds(each, listed) or _tells(each, found_again.names)]
+    listed = listed | TakedownList(sha256=_named(holders, listed) + tuple(sorted(found_again.sums)))
     gone = {manifest.uri for manifest in holders}
     needed = [manifest for manifest in found if manifest.uri not in gone]
     deleted: Counter[str] = Counter()
     deleted["shards"] = _delete_shards(child.root, needed, holders)
     for kind, uris in (
-        ("facts, quarantines and copies", _measured(child.root, listed)),
+        (_COPIES, _measured(child.root, listed, found_again)),
         ("downloads", _downloads(child.root, listed)),
         ("unfinished decisions", _decisions(child.root)),
     ):
@@ -87,6 +91,9 @@ def purge(child: Manifest, listed: TakedownList) -> Purged:
         remove_content(folder)
         storage.delete_tree(folder)
         deleted["versions"] += 1
+    for uri in found_again.facts:
+        storage.delete_tree(uri)
+        deleted[_COPIES] += 1
     others = (manifest for manifest in needed if manifest.uri != child.uri)
     still = tuple(manifest.uri for manifest in others if _holds(manifest, listed))
     sources = tuple(record.source for record in child.head.sources if record.source is not None)
@@ -156,17 +163,85 @@ def _end_removals(root: str) -> None:
             end_removal(folder)
 
 
+def not_there(manifest: Manifest, listed: TakedownList) -> tuple[str, ...]:
+    """Return the entries of a list that name no picture of a version, as lines of a list."""
+    return entries_without_rows(_facts_of(manifest), listed)
+
+
 def _facts_of(manifest: Manifest) -> Iterator[pa.Table]:
     """Yield what a takedown list can name of a version's rows, piece by piece."""
-    for rows in manifest.groups(("source", "original_sha256", "pixels_sha256", "phash", "url")):
+    for rows in manifest.groups(("source", "original_sha256", "pixels_sha256", "phash", "url", "sha256")):
         sums = (pa.array(map(bytes.fromhex, rows[name].to_pylist()), pa.binary(32)) for name in rows.column_names[1:3])
-        yield pa.table(
-            dict(zip(_NAMED, (rows["source"], *sums, rows["phash"], rows["url"]), strict=True)),
-        )
+        named = (rows["source"], *sums, rows["phash"], rows["url"], rows["sha256"])
+        yield pa.table(dict(zip((*_NAMED, "sha256"), named, strict=True)))
 
 
 def _holds(manifest: Manifest, listed: TakedownList) -> bool:
     return any(names_any(facts, listed) for facts in _facts_of(manifest))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Traces:
+    """What facts and quarantines tell of rows that a list itself names, whether a version holds them or not.
+
+    Attributes:
+        facts: URIs of their facts.
+        names: Names of the rows.
+        sums: Checksums of their files and pixels.
+    """
+
+    facts: list[str] = field(default_factory=list)
+    names: set[str] = field(default_factory=set)
+    sums: set[str] = field(default_factory=set)
+
+
+def _traces(root: str, listed: TakedownList) -> _Traces:
+    found = _Traces()
+    slices = {_slice_of(uri) for uri in _parquet(root, QUARANTINE_FOLDER) if _in_quarantine(uri, listed, found)}
+    for uri in _parquet(root, FACTS_FOLDER):
+        table = facts_files.from_bytes(storage.read_bytes(uri), uri, _NAMED)
+        rows = table.filter(pa.array(named_rows(table, listed)))
+        found.names.update(rows["name"].to_pylist())
+        sums = rows["content"].to_pylist() + rows["pixels"].to_pylist()
+        found.sums.update(value.hex() for value in sums if value is not None)
+        if rows.num_rows or _slice_of(uri) in slices:
+            found.facts.append(uri)
+    return found
+
+
+def _in_quarantine(uri: str, listed: TakedownList, found: _Traces | None = None) -> bool:
+    """Return whether a quarantine has a listed row; names of these join ``found``."""
+    rows = quarantine.load(uri).select(["name", "sha256", "url"])
+    named = rows.filter(pa.array(named_rows(_as_facts(rows["sha256"], rows["url"]), listed)))
+    if found is not None:
+        found.names.update(named["name"].to_pylist())
+    return bool(named.num_rows)
+
+
+def _as_facts(sums: pa.Array | pa.ChunkedArray, urls: pa.Array | pa.ChunkedArray) -> pa.Table:
+    """Return what a list can name of rows of which only bytes and address are known."""
+    unknown = (pa.nulls(len(urls), kind) for kind in (pa.string(), pa.binary(32), pa.uint64()))
+    name, pixels, phash = unknown
+    return pa.table(dict(zip(_NAMED, (name, sums, pixels, phash, urls), strict=True)))
+
+
+def _slice_of(uri: str) -> tuple[str, str]:
+    """Return the names of the folder and the file of a slice's facts or quarantine."""
+    return storage.name(storage.parent(uri)), storage.name(uri)
+
+
+def _tells(manifest: Manifest, names: Set[str]) -> bool:
+    """Return whether a version tells of a row of these names that it dropped, perhaps with its picture and caption."""
+    if not names:
+        return False
+    examples = (line for lines in manifest.head.examples.values() for line in lines)
+    if any(line.startswith((f"{name} (", f"{name}: ")) for line in examples for name in names):
+        return True
+    uri = storage.join(storage.parent(manifest.uri), DROPPED_FILE)
+    if not storage.exists(uri):
+        return False
+    with pq.ParquetFile(io.BytesIO(storage.read_bytes(uri))) as file:
+        return any(not names.isdisjoint(rows["name"].to_pylist()) for rows in file.iter_batches(columns=["name"]))
 
 
 def _named(holders: Sequence[Manifest], listed: TakedownList) -> tuple[str, ...]:
@@ -199,24 +274,23 @@ def shard_of(index: str) -> str:
         return ""
 
 
-def _measured(root: str, listed: TakedownList) -> Iterator[str]:
-    """Yield facts, quarantines, reduced pictures, scores and captions of slices that hold a listed picture."""
-    names: set[tuple[str, str]] = set()
+def _measured(root: str, listed: TakedownList, later: _Traces) -> Iterator[str]:
+    """Yield facts, quarantines, reduced pictures, scores and captions of slices that hold a listed picture.
+
+    Facts of ``later`` are left out: they go when no version needs them to be found.
+    """
+    last = set(later.facts)
+    names = set(map(_slice_of, later.facts))
     for uri in _parquet(root, FACTS_FOLDER):
-        table = facts_files.from_bytes(storage.read_bytes(uri), uri)
-        if names_any(table, listed):
-            names.add((storage.name(storage.parent(uri)), storage.name(uri)))
-    wanted = set(listed.sha256)
+        if names_any(facts_files.from_bytes(storage.read_bytes(uri), uri, _NAMED), listed):
+            names.add(_slice_of(uri))
     for folder in (QUARANTINE_FOLDER, REPLAYS_FOLDER):
-        for uri in _parquet(root, folder):
-            rows = quarantine.load(uri).select(["sha256", "url"]).to_pylist()
-            if any(row["sha256"].hex() in wanted or row["url"] in listed.urls for row in rows):
-                yield uri
+        yield from (uri for uri in _parquet(root, folder) if _in_quarantine(uri, listed))
     for folder in (QUARANTINE_FOLDER, REDUCED_FOLDER, SCORES_FOLDER, CAPTIONS_FOLDER, FACTS_FOLDER):
         for uri in storage.list_files(storage.join(root, folder)):
             stem = storage.name(uri).partition(".")[0] + ".parquet"
             of = storage.name(storage.parent(uri))
-            if any(stem == name and of.startswith(slices) for slices, name in names):
+            if uri not in last and any(stem == name and of.startswith(slices) for slices, name in names):
                 yield uri
 
 
@@ -233,15 +307,13 @@ def _parquet(root: str, folder: str) -> Iterator[str]:
 
 def _downloads(root: str, listed: TakedownList) -> Iterator[str]:
     """Yield folders of downloads that hold a listed picture: they are asked for again when they are needed."""
-    wanted = set(listed.sha256)
 
     def holds(uri: str) -> bool:
         with pq.ParquetFile(io.BytesIO(storage.read_bytes(uri))) as file:
             for batch in file.iter_batches(16, columns=["url", "image"]):
-                for row in batch.to_pylist():
-                    digest = hashlib.sha256(row["image"] or b"").hexdigest()
-                    if row["url"] in listed.urls or digest in wanted:
-                        return True
+                sums = [hashlib.sha256(data or b"").digest() for data in batch["image"].to_pylist()]
+                if names_any(_as_facts(pa.array(sums, pa.binary(32)), batch["url"]), listed):
+                    return True
         return False
 
     yield from _folders(root, holds)

@@ -21,8 +21,8 @@ class Listing:
 
     Attributes:
         entries: All files, sorted by path.
-        outside: Links to files and folders that lie below none of the allowed roots, sorted; what is behind them was
-            not looked at.
+        outside: Links to files and folders that lie below none of the allowed roots, and links to nothing, sorted; what
+            is behind them was not looked at. Without roots there are none.
     """
 
     entries: list[Entry] = field(default_factory=list)
@@ -61,6 +61,8 @@ def walk(folder: Path, roots: Sequence[Path] | None = None) -> Listing:
                     (links if is_link else waiting).append(path)
                 elif (entry := _entry(folder, path)) is not None:
                     found.entries.append(entry)
+                elif is_link and real_roots is not None:
+                    found.outside.append(path)  # to nothing: it is told, as every file of a source
         waiting.extend(sorted(links))
     found.entries.sort()
     found.outside.sort()

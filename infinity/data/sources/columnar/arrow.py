@@ -9,12 +9,13 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import pyarrow as pa
 
 from infinity import storage
-from infinity.data.sources.columnar.rows import ColumnarSlice, cell_of, check_columns, needed_columns
+from infinity.data.sources.columnar.rows import ColumnarSlice, cell_of, check_columns, needed_columns, picture_columns
 from infinity.data.sources.columns import SourceColumns
 from infinity.data.sources.samples import CaptionChoice, SourceError
 from infinity.storage.ranges import RangeReader
@@ -97,6 +98,20 @@ def arrow_slices(
             raise
         raise SourceError(f"{uri}: expected an Arrow file ({error})") from error
     return slices, row
+
+
+def holds_pictures(uri: str, columns: SourceColumns) -> bool:
+    """Return whether an Arrow file has pictures or names of their files, and not addresses alone.
+
+    Raises:
+        StorageError: The file cannot be read.
+    """
+    try:
+        first = tuple(message for message, _ in islice(_messages(uri), 1))
+        schema = _schema(uri, first)
+    except (pa.ArrowException, struct.error, IndexError):
+        return True  # whoever reads its rows says what is wrong
+    return bool(picture_columns(uri, schema, columns)) or not columns.urls(schema.names)
 
 
 def _schema(uri: str, prelude: tuple[Message, ...]) -> pa.Schema:

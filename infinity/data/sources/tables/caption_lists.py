@@ -21,7 +21,7 @@ _LOOKED_AT = 2**16
 _NUMBER = re.compile(r"#(?:enr?#)?\d+$")
 _DELIMITERS = ("|", "\t", ",", ";")
 _LINE_END = re.compile(r"\r\n|\n|\r")  # captions hold the other ends of lines that Python knows
-_OPEN_CELL = re.compile(r'(?:^|[|\t,;])\s*"(?:[^"]|"")*$')
+_OPEN_CELL = re.compile(r'(?:^|[|\t,;]) *"(?:[^"]|"")*$')
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +91,9 @@ def _lines(text: str) -> list[str]:
 
 
 def _begins_row(line: str) -> bool:
-    """Return whether a line begins with a picture or an address."""
-    return any(_is_picture(cell) or is_address(cell) for mark in _DELIMITERS for cell in line.split(mark, 1)[:1])
+    """Return whether a line begins with a picture or an address, or ends with one behind a tab."""
+    cells = [line.split(mark, 1)[0] for mark in _DELIMITERS] + line.rsplit("\t", 1)[1:]
+    return any(_is_picture(cell) or is_address(cell) for cell in cells)
 
 
 class _Cells:

@@ -116,6 +116,17 @@ class Columns:
         return [{name: value[place] for name, value in same.items()} for place in places]
 
 
+class Diffusion:
+    """DiffusionDB: an object by the picture's name, each with a prompt ``p`` and a seed ``se``."""
+
+    def rows(self, content: Any, columns: SourceColumns) -> Rows | None:
+        """Return a row per key, with its prompt."""
+        values = list(content.values()) if isinstance(content, Mapping) else []
+        if not values or not all(isinstance(each, Mapping) and {"p", "se"} <= each.keys() for each in values):
+            return None
+        return [{"file_name": name, "text": each["p"]} for name, each in content.items()]
+
+
 class ByName:
     """An object whose keys name pictures and whose values are a caption, a list of them, or an object with one.
 
@@ -136,7 +147,7 @@ class ByName:
         ]
 
 
-FORMS: tuple[DocumentForm, ...] = (Coco(), Karpathy(), Pairs(), Array(), Columns(), ByName())
+FORMS: tuple[DocumentForm, ...] = (Coco(), Karpathy(), Pairs(), Array(), Columns(), Diffusion(), ByName())
 """All forms, in the order in which they are asked; docs/sources.md lists them for people."""
 
 

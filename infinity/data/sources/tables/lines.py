@@ -8,6 +8,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from infinity import storage
 from infinity.data.images.decoding import UnreadableError
@@ -78,14 +79,17 @@ class CsvSlice(_TextSlice):
     delimiter: str
 
     def _rows(self) -> Iterator[TextRow]:
-        return quoted_rows(self.uri, self.start, self.length)
+        return quoted_rows(self.uri, self.start, self.length, self.delimiter)
 
     def _record(self, row: int, where: str, text: TextRow) -> Record:
         try:
             _check_length(text)
             cells = _cells(text.content, self.delimiter)
             if len(cells) != len(self.header):
-                raise UnreadableError("bad_row", f"expected {len(self.header)} cells, found {len(cells)}")
+                advice = (
+                    "; a cell that holds the separator needs quotes around it" if len(cells) > len(self.header) else ""
+                )
+                raise UnreadableError("bad_row", f"expected {len(self.header)} cells, found {len(cells)}{advice}")
         except UnreadableError as error:
             return Record(row=row, name=where, problem=error, raw=text.content)
         return self.columns.record_of(
@@ -127,7 +131,7 @@ def csv_slices(
     used = [name for names in (columns.pictures, columns.urls, columns.shorts, columns.longs) for name in names(header)]
     if twice := next((name for name in used if header.count(name) > 1), None):
         raise SourceError(f"{uri}: the header names the column {twice!r} more than once; give each a name of its own")
-    spans, num_rows = cut(uri, quoted_rows, start, rows_per_slice)
+    spans, num_rows = cut(uri, partial(quoted_rows, delimiters=delimiter), start, rows_per_slice)
     folder = storage.parent(uri)
     slices = [
         CsvSlice(uri, s.start, s.num_bytes, first_row + s.row, folder, captions, columns, header, delimiter)

@@ -1,13 +1,17 @@
 """Rows of text tables (JSON lines, CSV), read in pieces: no row and no file is too long for memory.
 
-A row ends at a line feed; in CSV, at one outside of quotes. A CSV row whose quotes never close within ``MAX_ROW_BYTES``
-is taken as its first line alone, which is then malformed, so that one stray quote does not swallow a file.
+A row ends at a line feed; in CSV, at one outside of a cell in quotes. Quotes count where a cell begins with one: those
+within a cell are inches and quotations. A CSV row whose quotes never close within ``MAX_ROW_BYTES``, or close within a
+cell, is taken as its first line alone, which is then malformed, so that no stray quote swallows other rows.
 """
 
 from __future__ import annotations
 
+import re
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 from infinity import storage
 from infinity.data.sources.encodings import LONGEST_MARK, encoding_of
@@ -35,12 +39,6 @@ class _Encoding:
         while stop >= 0 and stop % len(self.mark):
             stop = chunk.find(self.mark, stop + 1)
         return stop
-
-    def quotes(self, chunk: bytes, start: int, end: int) -> int:
-        """Return the number of double quotes."""
-        if self.width == 1:
-            return chunk.count(b'"', start, end)
-        return chunk[start:end].decode(self.name, "replace").count('"')
 
     def as_utf8(self, content: bytearray) -> bytes:
         """Return content in UTF-8; what is no text in its encoding is none in UTF-8 either."""
@@ -82,35 +80,55 @@ class Span:
 Rows = Callable[[str, int, int | None], Iterator[TextRow]]
 
 
-def lines(uri: str, start: int, length: int | None) -> Iterator[TextRow]:
-    """Yield the lines of ``length`` bytes from ``start``, or of all from there."""
-    for row, _ in _lines(uri, start, length):
-        yield row
+def quoted_rows(uri: str, start: int, length: int | None, delimiters: str = ",;\t|") -> Iterator[TextRow]:
+    """Yield the rows of CSV, which may go on over line ends inside of a cell in quotes; see ``lines``.
 
-
-def quoted_rows(uri: str, start: int, length: int | None) -> Iterator[TextRow]:
-    """Yield the same for CSV, where a row may go on over line ends inside of quotes."""
-    position, end = start, None if length is None else start + length
-    while True:
-        parts: list[TextRow] = []
-        is_open, restart = False, None
-        for line, num_quotes in _lines(uri, position, None if end is None else end - position):
+    Args:
+        uri: The table.
+        start: Offset of a row.
+        length: Bytes from there; None for all.
+        delimiters: Characters between cells.
+    """
+    quotes = _Quotes(delimiters)
+    source, again = lines(uri, start, length), deque[TextRow]()
+    parts: list[TextRow] = []
+    state = "closed"
+    while (line := again.popleft() if again else next(source, None)) is not None or parts:
+        if line is not None:
             parts.append(line)
-            is_open ^= bool(num_quotes % 2)
-            if is_open and line.start + line.num_bytes - parts[0].start <= MAX_ROW_BYTES:
+            state = quotes.after(line.content, is_open=state == "open")
+            if state == "open" and line.start + line.num_bytes - parts[0].start <= MAX_ROW_BYTES:
                 continue
-            if is_open and len(parts) > 1:
-                restart = parts[0].start + parts[0].num_bytes
-                break
-            yield _joined(parts)
-            parts, is_open = [], False
-        if restart is None and len(parts) > 1:
-            restart = parts[0].start + parts[0].num_bytes
-        if parts:
-            yield parts[0]
-        if restart is None:
-            return
-        position = restart
+        if state != "closed":
+            again.extendleft(reversed(parts[1:]))
+            parts = parts[:1]
+        yield _joined(parts)
+        parts, state = [], "closed"
+
+
+class _Quotes:
+    """Whether a cell in quotes goes on behind a line."""
+
+    def __init__(self, delimiters: str) -> None:
+        marks = re.escape(delimiters.encode())
+        self._begin = re.compile(rb'(?:^(?:\xef\xbb\xbf)?|[%b]) *"' % marks)
+        self._end = re.compile(rb'"(?:"|[ \r]*(?:$|[%b])|)' % marks)
+
+    def after(self, line: bytes, *, is_open: bool) -> Literal["open", "closed", "broken"]:
+        """Return "broken" where a cell goes on behind its closing quote."""
+        at = 0
+        while True:
+            if not is_open:
+                if (begin := self._begin.search(line, at)) is None:
+                    return "closed"
+                at = begin.end()
+            while (end := self._end.search(line, at)) is not None and end[0] == b'""':
+                at = end.end()
+            if end is None:
+                return "open"
+            if end[0] == b'"' and end.end() < len(line):
+                return "broken"
+            at, is_open = end.start() + 1, False
 
 
 def cut(uri: str, rows: Rows, start: int, rows_per_slice: int) -> tuple[list[Span], int]:
@@ -133,13 +151,13 @@ def _joined(parts: list[TextRow]) -> TextRow:
     return TextRow(parts[0].start, sum(part.num_bytes for part in parts), content)
 
 
-def _lines(uri: str, start: int, length: int | None) -> Iterator[tuple[TextRow, int]]:
-    """Yield lines in UTF-8, and how many double quotes each has."""
+def lines(uri: str, start: int, length: int | None) -> Iterator[TextRow]:
+    """Yield the lines of ``length`` bytes from ``start``, or of all from there, in UTF-8."""
     name = encoding_of(storage.read_bytes(uri, start=0, length=LONGEST_MARK))
     kind = _Encoding(name, "\n".encode(name))
     position, begin = start, start
     end = None if length is None else start + length
-    held, size, quotes = bytearray(), 0, 0
+    held, size = bytearray(), 0
     while end is None or position < end:
         wanted = _CHUNK_BYTES if end is None else min(_CHUNK_BYTES, end - position)
         chunk = storage.read_bytes(uri, start=position, length=wanted)
@@ -151,13 +169,12 @@ def _lines(uri: str, start: int, length: int | None) -> Iterator[tuple[TextRow, 
             stop = kind.end_of_line(chunk, at)
             piece_end = len(chunk) if stop < 0 else stop
             held += chunk[at : min(piece_end, at + MAX_ROW_BYTES - len(held))]
-            quotes += kind.quotes(chunk, at, piece_end)
             after = piece_end + (kind.width if stop >= 0 else 0)
             size, at = size + after - at, after
             if stop >= 0:
-                yield TextRow(begin, size, kind.as_utf8(held)), quotes
+                yield TextRow(begin, size, kind.as_utf8(held))
                 begin += size
                 held.clear()
-                size = quotes = 0
+                size = 0
     if size:
-        yield TextRow(begin, size, kind.as_utf8(held)), quotes
+        yield TextRow(begin, size, kind.as_utf8(held))

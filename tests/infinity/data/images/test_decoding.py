@@ -260,3 +260,11 @@ def test_a_tiff_with_long_offsets_is_read_and_a_lying_one_is_refused() -> None:
     lying = data[:number] + b"\xff" * 8 + data[number + 8 :]
     with pytest.raises(UnreadableError, match="cut off"):
         decode(lying, 10**7)
+
+
+@pytest.mark.parametrize("junk", [b"\0", b"\0\0\x10junk", b"\xff\xff\xff", b"\xff\0\xff\0", bytes(5000)])
+def test_bytes_between_the_segments_of_a_jpeg_are_skipped_as_decoders_do(junk: bytes) -> None:
+    data = encoded(noise(), "JPEG")
+    behind_first = 4 + int.from_bytes(data[4:6], "big")
+    picture = decode(data[:behind_first] + junk + data[behind_first:], LIMIT)
+    assert picture.pixels_sha256 == decode(data, LIMIT).pixels_sha256

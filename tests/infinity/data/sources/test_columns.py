@@ -152,3 +152,49 @@ def test_other_columns_may_share_a_name(tmp_path: Path) -> None:
     (tmp_path / "x.png").write_bytes(PNG)
     (tmp_path / "list.csv").write_text("file_name,,,text\nx.png,1,2,a cat\n")
     assert [record.caption for record in records(open_source(str(tmp_path / "list.csv")))] == ["a cat"]
+
+
+@pytest.mark.parametrize(
+    ("cell", "captions"),
+    [
+        ('["a cat", "the cat"]', ("a cat", "the cat")),
+        ("['a cat', \"it isn't\"]", ("a cat", "it isn't")),
+        ("['a cat' 'the cat']", ("a cat", "the cat")),
+        ("['a cat'\n 'the cat']", ("a cat", "the cat")),
+        ('[{"raw": "a cat"}, {"caption": "the cat"}]', ("a cat", "the cat")),
+        ('{"text": "a cat"}', ("a cat",)),
+        (" [ 'a cat' ] ", ("a cat",)),
+        ("[]", ()),
+        ("[sic] a cat [x]", ("[sic] a cat [x]",)),
+        ("[a cat]", ("[a cat]",)),
+        ("[1, 2]", ("[1, 2]",)),
+        ("['a', 1]", ("['a', 1]",)),
+        ("[b'a']", ("[b'a']",)),
+        ("[f'a']", ("[f'a']",)),
+        ("['a' + 'b']", ("['a' + 'b']",)),
+        ("['\\d']", ("\\d",)),
+        ("['a", ("['a",)),
+        ("{'a': 1}", ("{'a': 1}",)),
+        ("[" * 5000 + "]" * 5000, ("[" * 5000 + "]" * 5000,)),
+    ],
+)
+def test_lists_that_a_table_holds_as_text_are_captions(tmp_path: Path, cell: str, captions: tuple[str, ...]) -> None:
+    record = only(tmp_path, {"file_name": "x.png", "text": cell})
+    assert record.problem is None
+    assert tuple(filter(None, (record.caption, *record.further))) == captions
+
+
+def test_rows_with_very_many_columns_are_read(tmp_path: Path) -> None:
+    row = {"file_name": "x.png", **{f"c{i}": 1 for i in range(20_000)}, "text": "a cat"}
+    (tmp_path / "x.png").write_bytes(PNG)
+    (tmp_path / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for _ in range(3)))
+    assert records(open_source(str(tmp_path)))[0].caption == "a cat"
+
+
+def test_a_row_without_a_caption_says_which_columns_it_has(tmp_path: Path) -> None:
+    record = only(tmp_path, {"file_name": "x.png", "tags": "1girl", "rating": "g"})
+    assert record.found.startswith(
+        "no caption in the columns file_name, tags, rating; name the columns (--image-column"
+    )
+    assert only(tmp_path, {"file_name": "x.png", "text": ""}).found == ""
+    assert only(tmp_path, {"file_name": "x.png", "text": "a cat"}).found == ""

@@ -88,3 +88,47 @@ def test_backslashes_that_climb_lead_out_like_slashes(tmp_path: Path) -> None:
     (tmp_path / "secret.png").write_bytes(DATA)
     folder = laid(tmp_path / "in", "x.png", "..\\secret.png")
     assert [r.problem and r.problem.reason for r in records(open_source(str(folder)))] == ["outside_source", None]
+
+
+@pytest.mark.parametrize("table", ["metadata.jsonl", "metadata.csv", "rows.parquet"])
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [("my cat.png", "my%20cat.png"), ("a/b#c.png", "a/b%23c.png"), ("50%.png", "50%25.png"), ("é.png", "%C3%A9.png"),
+     ("x.png", "x.png "), ("a/x.png", "a/x.png  "), ("Cat.PNG", "cat.png ")],
+)  # fmt: skip
+def test_names_quoted_as_addresses_and_with_blanks_behind_them_match(
+    tmp_path: Path, table: str, file: str, name: str
+) -> None:
+    laid(tmp_path, file, name, table)
+    (record,) = records(open_source(str(tmp_path)))
+    assert (record.problem, fetch(record), record.caption) == (None, DATA, "a cat")
+
+
+def test_a_file_that_has_the_quoted_name_counts_more(tmp_path: Path) -> None:
+    laid(tmp_path, "a%20b.png", "a%20b.png")
+    (tmp_path / "a b.png").write_bytes(b"another")
+    assert found(tmp_path)[0] == ("a cat", DATA)
+
+
+def test_file_addresses_name_files_of_the_source_alone(tmp_path: Path) -> None:
+    laid(tmp_path / "in", "my cat.png", f"file://{tmp_path}/in/my%20cat.png")
+    (tmp_path / "secret.png").write_bytes(b"secret")
+    assert found(tmp_path / "in") == [("a cat", DATA)]
+    (tmp_path / "in" / "metadata.jsonl").write_text(
+        json.dumps({"file_name": f"file://{tmp_path}/secret.png", "text": "a cat"}) + "\n"
+    )
+    first = records(open_source(str(tmp_path / "in")))[0]
+    assert first.problem is not None
+    assert first.problem.reason == "outside_source"
+
+
+def test_of_files_that_end_with_a_name_the_one_below_a_folder_of_the_tables_name_is_meant(tmp_path: Path) -> None:
+    for number, split in enumerate(("train", "val")):
+        (tmp_path / "images" / split).mkdir(parents=True)
+        (tmp_path / "images" / split / "0.png").write_bytes(encoded(noise(seed=number)))
+        (tmp_path / f"captions_{split}.csv").write_text(f"file_name,text\n0.png,{split}\n")
+    (tmp_path / "captions.csv").write_text("file_name,text\n0.png,neither\n")
+    told = {record.caption: record.image for record in records(open_source(str(tmp_path)))}
+    assert told["train"] == f"{tmp_path}/images/train/0.png"
+    assert told["val"] == f"{tmp_path}/images/val/0.png"
+    assert told["neither"] == f"{tmp_path}/0.png"

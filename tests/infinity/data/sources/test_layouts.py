@@ -12,8 +12,12 @@ from hypothesis import strategies as st
 from benchmarks.layouts.cases import Layout, outcome
 from benchmarks.layouts.labelled import ALL_LAYOUTS
 from benchmarks.layouts.odd import ODD
+from benchmarks.layouts.tools import TOOLS
 from benchmarks.layouts.writers import NAMES, TEXTS, arrow, lines, picture, pictures, separated, shard, structs
 from infinity import storage
+from infinity.data.curation.decisions import decide
+from infinity.data.curation.facts import measure_slice
+from infinity.data.curation.filters import FilterConfig
 from infinity.data.sources.checking import fetch
 from infinity.data.sources.columns import SourceColumns
 from infinity.data.sources.opening import fingerprint, open_source
@@ -31,11 +35,14 @@ def test_every_layout_is_read_or_refused_in_a_sentence(tmp_path: Path, layout: L
 
 
 @pytest.mark.parametrize(
-    "layout", [each for each in ODD if each.kept == each.rows == 3 and not each.refused], ids=lambda layout: layout.name
+    "layout",
+    [each for each in (*ODD, *TOOLS) if each.kept == each.rows == 3 and not each.refused],
+    ids=lambda layout: layout.name,
 )
 def test_every_picture_has_its_own_caption(tmp_path: Path, layout: Layout) -> None:
     layout.make(tmp_path)
-    found = [each for each in records(open_source(str(tmp_path / layout.source))) if each.caption and not each.problem]
+    source = open_source(str(tmp_path / layout.source), columns=layout.columns)
+    found = [each for each in records(source) if each.caption and not each.problem]
     wanted = {picture(i): text for i, text in enumerate(TEXTS)}
     assert {fetch(each) for each in found} == set(wanted)
     for each in found:
@@ -222,3 +229,68 @@ def test_a_document_that_is_too_large_says_what_to_do(tmp_path: Path, monkeypatc
     (tmp_path / "data.json").write_text(json.dumps([{"image": "0.png", "caption": "x"}], indent=1))
     with pytest.raises(SourceError, match="write it as JSON lines"):
         open_source(str(tmp_path / "data.json"))
+
+
+@pytest.mark.parametrize("hidden", [".ipynb_checkpoints", ".git/old", "@eaDir", "__MACOSX", "$RECYCLE.BIN"])
+def test_what_lies_in_a_hidden_folder_is_named_and_takes_no_part(tmp_path: Path, hidden: str) -> None:
+    root = tmp_path / ".cache" / "set"  # where the source itself lies does not matter
+    pictures(root, [*NAMES, f"{hidden}/0.png"])
+    (root / "t.csv").write_text(separated([{"image": name, "caption": "new"} for name in NAMES]))
+    (root / hidden / "a.csv").write_text(separated([{"image": name, "caption": "old"} for name in NAMES]))
+    source = open_source(str(root))
+    assert [record.caption for record in records(source)] == ["new"] * 3
+    assert [(each.why, each.number) for each in source.not_read] == [("hidden files", 2)]
+    (root / "t.csv").write_text(separated([{"image": f"{hidden}/0.png", "caption": "wanted"}]))
+    assert [r.caption for r in records(open_source(str(root / "t.csv")))] == ["wanted"]
+
+
+def test_a_link_to_nothing_is_a_row_with_a_reason(tmp_path: Path) -> None:
+    pictures(tmp_path, NAMES)
+    (tmp_path / "t.csv").write_text(separated([{"image": name, "caption": "x"} for name in NAMES]))
+    (tmp_path / "gone.png").symlink_to(".git/annex/objects/gone")
+    (tmp_path / "gone.txt").write_text("a caption")
+    *good, link = records(open_source(str(tmp_path)))
+    assert [record.problem for record in good] == [None] * 3
+    assert (link.name, link.problem.reason) == ("gone.png", "outside_source")  # type: ignore[union-attr]
+    assert "or to nothing" in str(link.problem)
+
+
+def test_pictures_beside_a_list_of_addresses_are_named(tmp_path: Path) -> None:
+    pictures(tmp_path, NAMES)
+    (tmp_path / "list.csv").write_text("url,caption\nhttps://example.com/0.png,a cat\n")
+    source = open_source(str(tmp_path))
+    assert source.kind == "URL list"
+    assert [(each.why, each.number) for each in source.not_read] == [
+        ("pictures without a caption beside a list of addresses", 3)
+    ]
+
+
+@pytest.mark.parametrize("name", ["x.parquet", "x.arrow", "x.csv", "x.zip", "x.tar"])
+def test_a_pointer_of_git_lfs_says_how_to_get_the_file(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 1\n"
+    )
+    told = "a pointer of Git LFS in the place of the file; fetch the files with git lfs pull"
+    for source in (tmp_path, tmp_path / name):
+        if name == "x.tar":
+            assert str(records(open_source(str(source)))[0].problem) == f"bad file: {told}"
+        elif not (name == "x.zip" and source != tmp_path):
+            with pytest.raises(SourceError, match=f"{name}: {told}"):
+                open_source(str(source))
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("webdataset with packed texts", "0.png (40 x 40): '', no caption in 0.png, 0.txt.gz"),
+        ("webdataset with classes", "0.png (40 x 40): '', no caption in 0.png, 0.cls"),
+        ("JSON of tags by name", "0.png (40 x 40): '', no caption in the columns tags, rating, file_name; name the"),
+    ],
+)
+def test_a_picture_without_a_caption_tells_what_lies_in_its_place(tmp_path: Path, name: str, told: str) -> None:
+    (layout,) = (each for each in TOOLS if each.name == name)
+    layout.make(tmp_path)
+    facts = pa.concat_tables([measure_slice(piece, 10**6).facts for piece in open_source(str(tmp_path)).slices])
+    decisions = decide(facts, FilterConfig())
+    assert told in decisions.tally.examples["caption_missing"][0]
+    assert all(detail.startswith("no caption in ") for detail in decisions.dropped["detail"].to_pylist())

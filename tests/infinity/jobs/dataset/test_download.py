@@ -14,7 +14,7 @@ from infinity.jobs.dataset import build as build_dataset
 from infinity.jobs.dataset.build import BuildDatasetSpec
 from infinity.jobs.dataset.download import DownloadReport, DownloadSpec, _shared, run
 from infinity.jobs.spec import is_done
-from tests.fixtures.data.pictures_on_disk import good_folder
+from tests.fixtures.data.pictures_on_disk import encoded, good_folder, noise
 from tests.fixtures.limits import AGES_S
 from tests.fixtures.servers.picture_server import plain, serving, status
 
@@ -58,6 +58,23 @@ def test_data_stage_downloads_a_list_and_accounts_for_every_address(tmp_path: Pa
     assert report.unreadable == {"address_not_public": 1, "http_status": 1}
     manifest = Manifest.load(report.manifest)
     assert sorted(manifest.table["url"].to_pylist()) == [site.url(f"/{n}.png", "127.0.0.1") for n in ("a", "b")]
+
+
+def test_what_lies_beside_a_list_is_told_when_the_list_is_downloaded(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "local.png").write_bytes(encoded(noise(seed=9)))
+    (folder / "notes.md").write_text("about")
+    with serving({"/a.png": plain(1)}) as site, in_process():
+        (folder / "urls.csv").write_text(f"url,text\n{site.url('/a.png', '127.0.0.1')},the picture\n")
+        report = build_dataset.run(
+            BuildDatasetSpec(source=str(folder), output=str(tmp_path / "out"), download=CONFIG, validation_share=0.0)
+        )
+    assert report.summary.counts["kept"] == 1
+    assert report.not_read == (
+        "1 .md files, which are no part of a source, for example notes.md",
+        "1 pictures without a caption beside a list of addresses, for example local.png",
+    )
 
 
 def test_source_with_pictures_is_no_list(tmp_path: Path) -> None:

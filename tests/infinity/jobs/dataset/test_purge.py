@@ -19,7 +19,7 @@ from infinity.data.dataset.manifest import Manifest
 from infinity.data.dataset.manifest_parts import PartedColumns
 from infinity.data.dataset.parquet_columns import ParquetColumns
 from infinity.data.dataset.verify import verify
-from infinity.data.images.decoding import decode
+from infinity.data.images.decoding import UnreadableError, decode
 from infinity.data.images.fingerprint import measure_fingerprint
 from infinity.jobs.cluster.connection import in_process
 from infinity.jobs.dataset.build import BuildDatasetSpec, run
@@ -31,9 +31,9 @@ URL = "https://example.com/somebody.png"
 SECRET = encoded(noise(seed=500))
 
 
-def built(top: Path, **settings: object) -> Manifest:
+def built(top: Path, secret: bytes = SECRET, **settings: object) -> Manifest:
     """Ten pictures in shards of four, one of which must go."""
-    files = {f"{i}.png": encoded(noise(seed=i)) for i in range(9)} | {"somebody.png": SECRET}
+    files = {f"{i}.png": encoded(noise(seed=i)) for i in range(9)} | {"somebody.png": secret}
     rows: list[dict[str, str]] = [{"file_name": f"{i}.png", "text": f"picture {i}"} for i in range(9)]
     rows.insert(4, {"file_name": "somebody.png", "text": CAPTION, "url": URL})
     source = image_folder(top / "in", files, rows)
@@ -42,11 +42,19 @@ def built(top: Path, **settings: object) -> Manifest:
         return Manifest.load(run(spec.replace(**settings)).manifest)
 
 
-def traces(out: Path) -> list[str]:
+def thumbnail_of(secret: bytes) -> bytes:
+    """The small picture that facts and dropped rows keep; that of the secret itself where it cannot be read."""
+    try:
+        return measure_fingerprint(decode(secret, 10**6).image).thumbnail.tobytes()
+    except UnreadableError:
+        return secret
+
+
+def traces(out: Path, secret: bytes = SECRET) -> list[str]:
     """Files below the output that hold anything of the picture: in bytes, or in a cell of a Parquet file."""
-    sums = {hashlib.sha256(SECRET).hexdigest(), hashlib.sha256(SECRET).digest()}
-    thumbnail = measure_fingerprint(decode(SECRET, 10**6).image).thumbnail.tobytes()
-    needles: list[bytes] = [SECRET, CAPTION.encode(), URL.encode(), thumbnail]
+    sums = {hashlib.sha256(secret).hexdigest(), hashlib.sha256(secret).digest()}
+    thumbnail = thumbnail_of(secret)
+    needles: list[bytes] = [secret, CAPTION.encode(), URL.encode(), thumbnail]
     needles += [value.encode() if isinstance(value, str) else value for value in sums]
     found = []
     for path in sorted(path for path in out.rglob("*") if path.is_file()):
@@ -101,6 +109,69 @@ def test_after_a_purge_in_s3_nothing_is_left_of_the_picture(tmp_path: Path, s3_s
     assert (len(child), verify(child)) == (9, ())
 
 
+SMALL, BROKEN = encoded(noise(10, 10, seed=501)), encoded(noise(seed=502))[:-60]
+"""Pictures that no version holds: one is dropped by a rule, one lies in quarantine."""
+
+
+def entry_of(secret: bytes, kind: str) -> str:
+    """A line of a list that names the picture."""
+    if kind == "phash":
+        return f"phash:{measure_fingerprint(decode(secret, 10**6).image).phash:016x}"
+    sums = {"sha256": hashlib.sha256(secret).hexdigest()}
+    return f"{kind}:{({'url': URL, 'domain': 'example.com'} | sums)[kind]}"
+
+
+@pytest.mark.parametrize(
+    ("secret", "kind"),
+    [(SMALL, kind) for kind in ("url", "domain", "sha256", "phash")]
+    + [(BROKEN, kind) for kind in ("domain", "sha256")],
+    ids=lambda value: value if isinstance(value, str) else "small" if value == SMALL else "broken",
+)
+def test_after_a_purge_nothing_is_left_of_a_picture_that_was_never_kept(
+    tmp_path: Path, secret: bytes, kind: str
+) -> None:
+    manifest = built(tmp_path, secret)
+    assert traces(tmp_path / "out", secret)
+    (tmp_path / "list.txt").write_text(entry_of(secret, kind))
+    with in_process():
+        call = ["data", "takedown", manifest.uri, str(tmp_path / "list.txt"), "--purge"]
+        done = CliRunner().invoke(app, call, env={"COLUMNS": "300"})
+    assert done.exit_code == 0, done.output
+    assert traces(tmp_path / "out", secret) == []
+    child = Manifest.load(next(line for line in done.output.splitlines() if "pictures left" in line).split()[-1])
+    assert (len(child), verify(child)) == (9, ())
+
+
+def test_a_purge_of_a_dropped_picture_that_is_killed_at_any_deletion_ends_when_it_is_called_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    child = without_it(built(tmp_path / "whole", SMALL))
+    real, number, done = storage.delete_tree, 0, False
+    while not done:
+        top, left = tmp_path / f"copy{number}", [number]
+        shutil.copytree(tmp_path / "whole", top)
+        copied = Manifest.load(child.uri.replace(f"{tmp_path}/whole", str(top)))
+
+        def killed(uri: str, left: list[int] = left) -> None:
+            left[0] -= 1
+            if left[0] < 0:
+                raise Killed
+            real(uri)
+
+        monkeypatch.setattr(storage, "delete_tree", killed)
+        try:
+            purge(copied, TakedownList(urls=(URL,)))
+            done = True
+        except Killed:
+            monkeypatch.setattr(storage, "delete_tree", real)
+            purge(copied, TakedownList(urls=(URL,)))
+        monkeypatch.setattr(storage, "delete_tree", real)
+        assert traces(top / "out", SMALL) == [], number
+        assert verify(copied) == ()
+        number += 1
+    assert number > 4
+
+
 @pytest.mark.parametrize("kind", ["url", "sha256"])
 @pytest.mark.parametrize("side_px", [None, 24])
 def test_reduced_pictures_and_names_go_too_and_a_later_version_keeps_it_out(
@@ -127,6 +198,27 @@ def test_without_a_purge_the_command_says_that_older_versions_hold_the_picture(t
     _, said = take_down(tmp_path, manifest, "sha256")
     assert "older versions still hold the pictures; the same command with --purge deletes them" in said
     assert (storage.exists(manifest.uri), verify(manifest)) == (True, ())
+
+
+def test_a_list_without_an_entry_is_refused_and_entries_that_name_no_picture_are_told(tmp_path: Path) -> None:
+    manifest = built(tmp_path)
+
+    def said(text: str) -> str:
+        (tmp_path / "list.txt").write_text(text)
+        with in_process():
+            done = CliRunner().invoke(app, ["data", "takedown", manifest.uri, str(tmp_path / "list.txt")])
+        return f"{done.exit_code} {' '.join(done.output.split())}"
+
+    for text in ("", "# url:https://example.com/x.png\n\n", "{}"):
+        assert said(text).startswith("1 ")
+        assert "expected at least one entry" in said(text)
+    told = f"2 entries of the list name no picture of this version, for example url:{URL}?"
+    assert told in said(f"url:{URL}\nurl:{URL}?\ndomain:example.org\n")
+
+
+def test_garbage_is_not_looked_for_where_there_is_nothing(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["data", "gc", str(tmp_path / "misspelled")])
+    assert (done.exit_code, "there is no such folder" in " ".join(done.output.split())) == (1, True)
 
 
 def test_a_version_that_does_not_come_before_stays_and_is_named(tmp_path: Path) -> None:

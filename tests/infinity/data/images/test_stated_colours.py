@@ -1,0 +1,210 @@
+"""Colours that a picture states without a profile are followed: gAMA, cHRM, cICP, codes of AVIF, EXIF of cameras."""
+
+import struct
+import zlib
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+
+from infinity.data.images.decoding import UnreadableError, decode
+from infinity.data.images.stated_colours import StatedColours, stated_colours
+from tests.fixtures.data.pictures_on_disk import encoded, noise
+from tests.infinity.data.images.test_colours import P3, far, grey_profile
+
+LIMIT = 10**7
+D65 = np.array([0.95047, 1.0, 1.08883])
+SRGB = ((0.64, 0.33), (0.30, 0.60), (0.15, 0.06))
+WIDE = {
+    "p3": ((0.68, 0.32), (0.265, 0.69), (0.15, 0.06)),
+    "adobe": ((0.64, 0.33), (0.21, 0.71), (0.15, 0.06)),
+    "bt2020": ((0.708, 0.292), (0.170, 0.797), (0.131, 0.046)),
+}
+
+
+def with_chunks(picture: np.ndarray | Image.Image, **chunks: bytes) -> bytes:
+    """A PNG with further chunks in front of its pixels."""
+    data = encoded(picture)
+    more = b"".join(
+        struct.pack(">I", len(content))
+        + name.encode()
+        + content
+        + struct.pack(">I", zlib.crc32(name.encode() + content))
+        for name, content in chunks.items()
+    )
+    return data[:33] + more + data[33:]
+
+
+def gama(gamma: float) -> bytes:
+    return struct.pack(">I", round(gamma * 100_000))
+
+
+def chrm(points: tuple[tuple[float, float], ...], white: tuple[float, float] = (0.3127, 0.3290)) -> bytes:
+    return struct.pack(">8I", *(round(value * 100_000) for point in (white, *points) for value in point))
+
+
+def light(levels: np.ndarray, gamma: float | None) -> np.ndarray:
+    """Light of levels in [0, 1] by a gamma, or by the curve of sRGB."""
+    if gamma is not None:
+        return np.asarray(levels**gamma)
+    return np.where(levels <= 0.04045, levels / 12.92, ((levels + 0.055) / 1.055) ** 2.4)
+
+
+def matrix(points: tuple[tuple[float, float], ...]) -> np.ndarray:
+    columns = np.stack([np.array([x / y, 1, (1 - x - y) / y]) for x, y in points], 1)
+    return np.asarray(columns * np.linalg.solve(columns, D65))
+
+
+def expected(levels: np.ndarray, points: tuple[tuple[float, float], ...], gamma: float | None) -> np.ndarray:
+    """The levels of sRGB for a white of D65, by the textbook: no adaptation is needed."""
+    shown = light(levels / 255, gamma) @ matrix(points).T @ np.linalg.inv(matrix(SRGB)).T
+    shown = np.clip(shown, 0, 1)
+    return np.rint(255 * np.where(shown <= 0.0031308, shown * 12.92, 1.055 * shown ** (1 / 2.4) - 0.055)).astype(int)
+
+
+@pytest.mark.parametrize("gamma", [1.0, 1.4, 1.8, 2.6])
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA"])
+def test_gama_is_followed(mode: str, gamma: float) -> None:
+    image = Image.fromarray(noise()).convert(mode)
+    picture = decode(with_chunks(image, gAMA=gama(1 / gamma)), LIMIT)
+    plain = np.asarray(image.convert("RGB")).astype(float)
+    assert far(picture.image, expected(plain, SRGB, gamma)) <= 2
+    assert far(plain, expected(plain, SRGB, gamma)) > 10
+    assert (picture.keep_bytes, picture.converted_from) == (False, "gAMA and cHRM")
+    assert decode(picture.encode(), LIMIT).keep_bytes
+
+
+@pytest.mark.parametrize("name", WIDE)
+@pytest.mark.parametrize("gamma", [None, 1.8])
+def test_chrm_is_followed(name: str, gamma: float | None) -> None:
+    chunks = {"cHRM": chrm(WIDE[name])} | ({"gAMA": gama(1 / gamma)} if gamma else {"gAMA": gama(1 / 2.2)})
+    picture = decode(with_chunks(noise(), **chunks), LIMIT)
+    assert far(picture.image, expected(noise().astype(float), WIDE[name], gamma)) <= 2
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        {"gAMA": gama(1 / 2.2)},  # what most programs write for sRGB
+        {"gAMA": gama(1 / 2.2), "cHRM": chrm(SRGB)},
+        {"sRGB": b"\0", "gAMA": gama(1.0), "cHRM": chrm(WIDE["p3"])},
+        {"cICP": bytes([1, 13, 0, 1])},
+        {"cICP": bytes([1, 1, 0, 1])},
+        {"cICP": bytes([99, 13, 0, 1])},
+        {"cICP": bytes([12, 99, 0, 1])},
+        {"gAMA": bytes(4)},
+        {"cHRM": bytes(32)},
+        {"cHRM": chrm(((0.3, 0.3), (0.3, 0.3), (0.3, 0.3)))},
+        {"cHRM": b"\x7f" * 32},
+    ],
+    ids=str,
+)
+def test_srgb_and_what_makes_no_sense_change_nothing(chunks: dict[str, bytes]) -> None:
+    picture = decode(with_chunks(noise(), **chunks), LIMIT)
+    assert (picture.keep_bytes, picture.converted_from) == (True, "")
+    assert far(picture.image, noise()) == 0
+
+
+@pytest.mark.parametrize(
+    ("codes", "name", "gamma"), [((12, 13), "p3", None), ((9, 8), "bt2020", 1.0), ((12, 4), "p3", 2.2)]
+)
+def test_codes_of_png_are_followed(codes: tuple[int, int], name: str, gamma: float | None) -> None:
+    picture = decode(with_chunks(noise(), cICP=bytes([*codes, 0, 1])), LIMIT)
+    assert far(picture.image, expected(noise().astype(float), WIDE[name], gamma)) <= 2
+    assert picture.converted_from == f"H.273 {codes[0]}/{codes[1]}"
+
+
+def avif(picture: np.ndarray, primaries: int, transfer: int) -> bytes:
+    data = bytearray(encoded(picture, "AVIF", quality=100, subsampling="4:4:4"))
+    at = data.index(b"nclx") + 4
+    data[at : at + 4] = struct.pack(">HH", primaries, transfer)
+    return bytes(data)
+
+
+def test_codes_of_avif_are_followed() -> None:
+    plain = np.asarray(decode(avif(noise(), 1, 13), LIMIT).image).astype(float)
+    assert far(decode(avif(noise(), 12, 13), LIMIT).image, expected(plain, WIDE["p3"], None)) <= 2
+
+
+@pytest.mark.parametrize(("transfer", "name"), [(16, "PQ"), (18, "HLG")])
+def test_hdr_is_refused_since_its_levels_are_none_of_srgb(transfer: int, name: str) -> None:
+    for data in (with_chunks(noise(), cICP=bytes([9, transfer, 0, 1])), avif(noise(), 9, transfer)):
+        with pytest.raises(UnreadableError, match=f"HDR \\({name}\\)"):
+            decode(data, LIMIT)
+
+
+def test_a_profile_counts_more_than_codes_and_chunks() -> None:
+    data = encoded(noise(), icc_profile=P3)
+    at = data.index(b"iCCP") - 4
+    chunk = struct.pack(">I", 4) + b"gAMA" + gama(1.0) + struct.pack(">I", zlib.crc32(b"gAMA" + gama(1.0)))
+    both = decode(data[:at] + chunk + data[at:], LIMIT)
+    assert (both.pixels_sha256, both.converted_from) == (decode(data, LIMIT).pixels_sha256, "wide")
+
+
+def camera(**tags: Any) -> Image.Exif:
+    exif = Image.Exif()
+    ifd = exif.get_ifd(0x8769)
+    ifd[0xA001], ifd[0xA005] = tags.get("space", 0xFFFF), {1: tags.get("index", "R03")}
+    exif[0x0112] = tags.get("orientation", 1)
+    return exif
+
+
+def test_cameras_that_say_adobe_rgb_are_believed() -> None:
+    plain = encoded(noise(), "JPEG", quality=100, subsampling=0)
+    levels = np.asarray(decode(plain, LIMIT).image).astype(float)
+    data = encoded(noise(), "JPEG", quality=100, subsampling=0, exif=camera(orientation=6))
+    picture = decode(data, LIMIT)
+    assert far(picture.image, np.rot90(expected(levels, WIDE["adobe"], 563 / 256), 3)) <= 2
+    assert (picture.converted_from, picture.keep_bytes) == ("Adobe RGB of a camera", False)
+    for tags in ({"space": 1}, {"index": "R98"}):
+        assert decode(encoded(noise(), "JPEG", exif=camera(**tags)), LIMIT).converted_from == ""
+
+
+def test_deep_grey_follows_gama() -> None:
+    deep = np.linspace(0, 65535, 1600).astype(np.uint16).reshape(40, 40)
+    levels = np.repeat((deep / 257.0)[..., None], 3, -1)
+    picture = decode(with_chunks(Image.fromarray(deep), gAMA=gama(1.0)), LIMIT)
+    assert far(picture.image, expected(levels, SRGB, 1.0)) <= 2
+
+
+def test_deep_grey_follows_its_profile_as_plain_grey_does() -> None:
+    levels = np.arange(256, dtype=np.uint8).reshape(16, 16).repeat(2, 0).repeat(2, 1)
+    plain = decode(encoded(Image.fromarray(levels), icc_profile=grey_profile(1.0)), LIMIT)
+    deep = decode(encoded(Image.fromarray(levels.astype(np.uint16) * 257), icc_profile=grey_profile(1.0)), LIMIT)
+    assert far(plain.image, deep.image) == 0
+    ramp = np.linspace(0, 65535, 4096).astype(np.uint16).reshape(64, 64)
+    between = decode(encoded(Image.fromarray(ramp), icc_profile=grey_profile(1.0)), LIMIT)
+    assert (np.diff(np.asarray(between.image)[..., 0].astype(int).ravel()) >= 0).all()
+
+
+def test_lab_pictures_are_read_with_and_without_a_profile() -> None:
+    lab = ImageCms.profileToProfile(
+        Image.fromarray(noise()), ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), outputMode="LAB"
+    )
+    assert lab is not None
+    with_profile = decode(encoded(lab, "TIFF"), LIMIT)
+    lab.info.pop("icc_profile", None)
+    without = decode(encoded(lab, "TIFF"), LIMIT)
+    for picture in (with_profile, without):
+        assert picture.converted_from
+        difference = np.abs(np.asarray(picture.image).astype(int) - noise())
+        assert np.quantile(difference, 0.95) <= 3  # 8 bits of Lab are coarse
+
+
+@pytest.mark.parametrize("white", [1.0, 255.0])
+def test_grey_in_floating_point_goes_to_one_or_to_255(white: float) -> None:
+    values = np.linspace(0, white, 1600, dtype=np.float32).reshape(40, 40)
+    found = np.asarray(decode(encoded(Image.fromarray(values), "TIFF"), LIMIT).image)[..., 0]
+    assert far(found, np.rint(values * (255 / white))) == 0
+    values[0, :3] = np.nan, np.inf, -np.inf
+    odd = np.asarray(decode(encoded(Image.fromarray(values), "TIFF"), LIMIT).image)[..., 0]
+    assert odd[0, :3].tolist() == [0, 255, 0]
+    assert far(odd[1:], found[1:]) == 0
+
+
+def test_points_that_span_no_colours_make_no_profile() -> None:
+    point = (0.3, 0.3)
+    assert StatedColours("x", (point, point, point, point), None).profile == b""
+    assert StatedColours("x", ((0.3, 0.0), *SRGB), 1.0).profile == b""
+    assert stated_colours(Image.new("RGB", (1, 1)), None) is None
