@@ -11,6 +11,8 @@ from typing import Any
 import torch
 
 from infinity.config import digest_of
+from infinity.evaluation.geneval.benchmark import NUM_OFFICIAL_PROMPTS, OFFICIAL_PROMPTS, GenevalBenchmark
+from infinity.evaluation.prompts.benchmark import PromptBenchmark
 from infinity.jobs.cluster.connection import is_in_process
 from infinity.jobs.dataset.build import BuildDatasetSpec
 from infinity.jobs.estimate.estimate import calibrate, seconds_at
@@ -112,6 +114,11 @@ class CostModel:
     def _measured_step_s(self, job: TrainTokenizerSpec | TrainTransformerSpec, shape: TokenizerConfig | None) -> float:
         """Return the seconds of a step by a device's speed, or the processor seconds of one that is timed here."""
         if self.flops_per_s is None:
+            if job.workers.use_gpu:
+                raise ValueError(
+                    f"the {job.kind}'s training is for GPUs, of which this machine's CPU says nothing: give the speed "
+                    "that one reaches in practice, such as --tflops 400"
+                )
             timed = calibrate(job.replace(workers=job.workers.replace(use_gpu=False)), tokenizer=shape)
             return timed.processor_seconds / job.workers.threads
         return seconds_at(job, self.flops_per_s)
@@ -125,8 +132,14 @@ class CostModel:
             passes += (benchmark.num_pictures or 0) if benchmark is not None else 0
         guided = 1 if job.sampling.guidance == 1.0 else 2
         for _, prompts in job.prompt_benchmarks():
-            passes += guided * len(prompts.items()) * int(getattr(prompts, "pictures_per_prompt", 1))
+            passes += guided * _num_prompts(prompts) * int(getattr(prompts, "pictures_per_prompt", 1))
         return 2.0 * passes * per_picture / job.workers.num_workers
+
+
+def _num_prompts(prompts: PromptBenchmark) -> int:
+    """Return the number of prompts; that of GenEval's own file is known without it."""
+    whole = isinstance(prompts, GenevalBenchmark) and prompts.prompts_per_task is None
+    return NUM_OFFICIAL_PROMPTS if whole and prompts.prompts == OFFICIAL_PROMPTS else len(prompts.items())
 
 
 def measured_pace() -> float:

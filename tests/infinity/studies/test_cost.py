@@ -10,7 +10,7 @@ import pytest
 from infinity.jobs.estimate.traced import TracedSpec
 from infinity.studies.cost import IN_PROCESS, ON_RAY, CostModel, measured_pace
 from infinity.studies.grid import cells_of
-from infinity.studies.pages import load_study
+from infinity.studies.pages import load_study, names
 from infinity.studies.world import World
 from tests.fixtures.study_jobs import WrittenReports
 
@@ -42,3 +42,19 @@ def test_what_is_done_costs_nothing_and_teaches_the_cost_of_its_kind(tmp_path: P
     assert (first.seconds, first.source) == (0.0, "done")
     assert all(isinstance(cost.job, TracedSpec) for cost in others)
     assert {cost.seconds for cost in others if cost.source == "calibrated"} == {ON_RAY.other}
+
+
+@pytest.mark.parametrize("name", names())
+def test_the_papers_size_is_estimated_from_a_speed_without_data_prompts_or_gpus(name: str, exhaustive: bool) -> None:
+    if name != "pruning" and not exhaustive:
+        pytest.skip("tracing a step of every tokenizer takes a minute; --exhaustive")
+    cells = cells_of(load_study(name), World("paper", "/none", "/none/dataset-1/manifest.parquet"), (0, 1, 2))
+    costs = CostModel(flops_per_s=4e14).costs(cells)
+    assert {cost.source for cost in costs} == {"calibrated"}
+    assert name == "memory" or max(cost.seconds for cost in costs) > 3600
+
+
+def test_a_training_for_gpus_is_not_timed_on_a_cpu() -> None:
+    cells = cells_of(load_study("vocabulary"), World("paper", "/none", "/none/dataset-1/manifest.parquet"), (0, 1, 2))
+    with pytest.raises(ValueError, match=r"the tokenizer's training is for GPUs.*--tflops 400"):
+        CostModel(pace=1.0).costs(cells)
