@@ -1,10 +1,10 @@
 """Plant the known faults in real trainings of a recipe, and diagnose them while they train and at the end.
 
 ``python -m benchmarks.training.known_faults --work FOLDER`` trains in this process, prints a table, and writes
-``known_faults.json`` after every trial. The same command goes on: a training that is done is diagnosed again, not
-repeated, and one that was stopped continues from its last state. Every fault gets its first seed before any gets its
-second. Healthy runs count false alarms. ``--recipe demo`` takes minutes per training; with ``--stop`` one ends as soon
-as its fault was named, and a healthy one after a tenth of its steps.
+``known_faults.json`` after every trial. The same command goes on where it was stopped; with ``--again`` all trainings
+are diagnosed once more, which repeats none of them. Every fault gets its first seed before any gets its second. Healthy
+runs count false alarms. ``--recipe demo`` takes minutes per training; with ``--stop`` one ends as soon as its fault was
+named, and a healthy one after a tenth of its steps.
 """
 
 from __future__ import annotations
@@ -225,8 +225,8 @@ PATCHES = {"bf16 master weights": rounded_weights, "frozen weights": frozen_bloc
 """Faults that no spec can ask for."""
 
 
-class DecidedError(Exception):
-    """The rest of a training would tell nothing more."""
+class Decided(BaseException):  # it ends a training as Ctrl-C does; no error of a listener would
+    """The rest of a training would tell nothing more, or its diagnosis failed."""
 
 
 def run_trial(trials: Trials, fault: str, seed: int, *, stop: bool = False) -> Trial:
@@ -245,16 +245,21 @@ def run_trial(trials: Trials, fault: str, seed: int, *, stop: bool = False) -> T
 
     def look(_: Progress) -> None:
         if len(looks) < len(LOOKS) and _logged(spec) >= LOOKS[len(looks)] * spec.loop.num_steps:
-            looks.append(diagnose(spec.folder))
+            try:
+                looks.append(diagnose(spec.folder))
+            except Exception as error:
+                raise Decided from error
             if stop and is_decided(fault, looks):
-                raise DecidedError
+                raise Decided
 
     with ExitStack() as patched:
         if fault in PATCHES:
             patched.enter_context(PATCHES[fault]())
         try:
             run_spec(spec, progress=look)
-        except DecidedError:
+        except Decided as end:
+            if end.__cause__ is not None:
+                raise end.__cause__ from None
             return told(fault, seed, looks)
         except ValueError as error:
             if _logged(spec):
@@ -328,6 +333,7 @@ def main() -> None:
     parser.add_argument("--recipe", choices=("mini", "demo"), default="mini")
     parser.add_argument("--tokenizers", type=int, choices=(1, 2), default=2, help="tokenizers per data set")
     parser.add_argument("--stop", action="store_true", help="end a training once all is told that counts")
+    parser.add_argument("--again", action="store_true", help="diagnose what is in the record once more")
     options = parser.parse_args()
     logging.disable(logging.WARNING)
     work = storage.absolute(options.work)
@@ -338,6 +344,8 @@ def main() -> None:
     found = kept(record)
     with in_process():
         for fault, seed in ordered(wanted, options.first_seed):
+            if (fault, seed) in found and not options.again:
+                continue
             found[fault, seed] = trial = run_trial(trials, fault, seed, stop=options.stop)
             print(f"seed {seed}, steps {trial.steps}: {table([trial]).splitlines()[1]}", flush=True)
             storage.write_text(record, json.dumps([asdict(each) for each in found.values()], indent=2))

@@ -27,8 +27,6 @@ def diagnose(
             out.print_json(found.dump())
         else:
             out.print(found.sentence, markup=False, soft_wrap=True)
-            if not found.reference:
-                out.print("No recipe has this kind, shape, length and batch, so that there are no curves to compare.")
             for number, each in enumerate(found.findings, start=1):
                 line = f"{number}. {each.cause} ({each.certainty:.0%}): {each.evidence}"
                 out.print(line, markup=False, soft_wrap=True)
