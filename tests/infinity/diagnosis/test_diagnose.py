@@ -256,10 +256,10 @@ def test_a_run_of_no_recipe_is_not_said_to_have_healthy_curves(healthy: TrainTra
     ("text", "message"),
     [
         ("", "holds no loss"),
-        ('{"step": 3, "grad_norm": 1.0}\\n', "holds no loss"),
-        ('{"step": 1, "loss": 0.7}\\n{"step": 2, "lo', "line 2"),
-        ('{"loss": 0.7}\\n', "expected an object with a step"),
-        ("\\xff", "metrics.jsonl"),
+        ('{"step": 3, "grad_norm": 1.0}\n', "holds no loss"),
+        ('{"step": 1, "loss": 0.7}\n{"step": 2, "lo', "line 2"),
+        ('{"loss": 0.7}\n', "expected an object with a step"),
+        ("\xff", "metrics.jsonl"),
     ],
 )
 def test_damaged_metrics_are_named_with_their_place(
