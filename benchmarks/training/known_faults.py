@@ -163,8 +163,8 @@ def write_scenes(folder: Path, fault: str, config: ScenesConfig) -> None:
 def rounded_weights() -> Iterator[None]:
     """Round all weights to bfloat16 after every step."""
 
-    def rounding(module: Any, config: Any) -> torch.optim.Optimizer:
-        optimizer = make_optimizer(module, config)
+    def rounding(*given: Any) -> torch.optim.Optimizer:
+        optimizer = make_optimizer(*given)
 
         def cut(*_: Any) -> None:
             for group in optimizer.param_groups:
@@ -346,7 +346,8 @@ def main() -> None:
         for fault, seed in ordered(wanted, options.first_seed):
             if (fault, seed) in found and not options.again:
                 continue
-            found[fault, seed] = trial = run_trial(trials, fault, seed, stop=options.stop)
+            trial = run_trial(trials, fault, seed, stop=options.stop)
+            found = kept(record) | {(fault, seed): trial}  # another process may have added to it
             print(f"seed {seed}, steps {trial.steps}: {table([trial]).splitlines()[1]}", flush=True)
             storage.write_text(record, json.dumps([asdict(each) for each in found.values()], indent=2))
     print(table([found[each] for each in ordered(wanted, options.first_seed)]))

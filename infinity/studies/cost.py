@@ -147,8 +147,10 @@ class CostModel:
 
 def _num_prompts(prompts: PromptBenchmark) -> int:
     """Return the number of prompts; that of GenEval's own file is known without it."""
-    whole = isinstance(prompts, GenevalBenchmark) and prompts.prompts_per_task is None
-    return NUM_OFFICIAL_PROMPTS if whole and prompts.prompts == OFFICIAL_PROMPTS else len(prompts.items())
+    if isinstance(prompts, GenevalBenchmark) and prompts.prompts_per_task is None:
+        if prompts.prompts == OFFICIAL_PROMPTS:
+            return NUM_OFFICIAL_PROMPTS
+    return len(prompts.items())
 
 
 def measured_pace() -> float:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from benchmarks.training import known_faults
@@ -27,8 +28,12 @@ from benchmarks.training.known_faults import (
 )
 from infinity.diagnosis.diagnose import Diagnosis
 from infinity.diagnosis.findings import REMEDIES, LikelyCause
+from infinity.diagnosis.weights import rounded_share
 from infinity.jobs.progress import Progress, ProgressSink, silent, unfailing
+from infinity.jobs.training import transformer as training
+from infinity.recipes.runs import end_to_end
 from infinity.scenes.drawing import ScenesConfig, training_scene
+from infinity.training.distributed.parallel import ProcessGroup
 
 
 def test_every_known_fault_is_planted() -> None:
@@ -154,3 +159,20 @@ def test_a_trial_ends_where_it_is_decided_and_an_error_of_its_diagnosis_is_not_s
     assert (trial.found, trial.steps, trial.is_right) == (3, 3, True)
     with pytest.raises(IndexError):
         known_faults.run_trial(trials, "learning rate too high", 900, stop=True)
+
+
+def test_a_patched_training_rounds_its_weights_or_freezes_its_blocks() -> None:
+    """The patches replace functions of the training, whose arguments may change."""
+    spec = end_to_end("mini", source=None, output="run").pretrain
+    tokenizer = end_to_end("mini", source=None, output="run").tokenizer.model
+    for fault, patch in PATCHES.items():
+        with patch():
+            transformer = training._transformer(spec)
+            state, _ = training.make_state_and_task(spec, transformer, tokenizer, ProcessGroup(), torch.device("cpu"))
+        frozen = [name for name, weight in transformer.named_parameters() if not weight.requires_grad]
+        assert bool(frozen) == (fault == "frozen weights")
+        for weight in transformer.parameters():
+            weight.grad = torch.full_like(weight, 1e-3) if weight.requires_grad else None
+        state.optimizer.step()
+        weights = {name: weight.detach() for name, weight in transformer.named_parameters()}
+        assert (rounded_share(weights) == 1.0) == (fault == "bf16 master weights")
