@@ -147,10 +147,10 @@ class CostModel:
 
 def _num_prompts(prompts: PromptBenchmark) -> int:
     """Return the number of prompts; that of GenEval's own file is known without it."""
-    if isinstance(prompts, GenevalBenchmark) and prompts.prompts_per_task is None:
-        if prompts.prompts == OFFICIAL_PROMPTS:
-            return NUM_OFFICIAL_PROMPTS
-    return len(prompts.items())
+    is_official = isinstance(prompts, GenevalBenchmark) and prompts == prompts.replace(
+        prompts=OFFICIAL_PROMPTS, prompts_per_task=None
+    )
+    return NUM_OFFICIAL_PROMPTS if is_official else len(prompts.items())
 
 
 def measured_pace() -> float:
