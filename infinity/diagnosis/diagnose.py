@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -23,7 +23,7 @@ from infinity.jobs.training.base import STATE_FOLDER, TrainReport
 from infinity.jobs.training.tokenizer import TrainTokenizerSpec
 from infinity.jobs.training.transformer import TrainTransformerSpec
 from infinity.reporting.plots.curves import Points, read_curves
-from infinity.reporting.plots.reference import departures, reference_for
+from infinity.reporting.plots.reference import ReferenceCurves, departures, reference_for
 from infinity.storage.json_files import read_config
 from infinity.text import build_text_encoder
 from infinity.tokenizer import Tokenizer, load_tokenizer
@@ -37,6 +37,7 @@ from infinity.transformer.loss import token_cross_entropy
 from infinity.transformer.model import Transformer
 
 AnySpec = TrainTokenizerSpec | TrainTransformerSpec
+CURVES = "curves"
 MIN_UPDATES = 2
 """Updates before which weights are not judged: those before the first one have their initial values."""
 NUM_PICTURES = 64
@@ -59,7 +60,8 @@ class Diagnosis(Config):
         reference: Recipe and stage whose curves it was compared with; empty where none fits.
         departures: Sentences about metrics outside their bands.
         findings: Evidence for known faults, the surest first.
-        looked_at: What was looked at.
+        looked_at: What was judged.
+        not_judged: What was not, and why.
     """
 
     folder: str
@@ -69,6 +71,7 @@ class Diagnosis(Config):
     departures: tuple[str, ...]
     findings: tuple[LikelyCause, ...]
     looked_at: tuple[str, ...]
+    not_judged: tuple[str, ...]
 
     @property
     def is_healthy(self) -> bool:
@@ -77,19 +80,46 @@ class Diagnosis(Config):
 
     @property
     def sentence(self) -> str:
-        """The result in one sentence."""
+        """The result in one sentence, or two where something was not judged."""
+        left = f". Not judged: {'; '.join(self.not_judged)}" if self.not_judged else ""
+        return self._verdict().removesuffix("." if left else "") + left
+
+    def _verdict(self) -> str:
         where = f"step {self.step} of {self.num_steps}"
+        if not self.looked_at:
+            return f"{where}: nothing could be judged"
         if self.is_healthy:
             return f"healthy at {where}: {', '.join(self.looked_at)} show nothing wrong"
-        outside = "; ".join(self.departures) or "inside its band"
+        outside = "; ".join(self.departures) or (
+            "inside its band" if CURVES in self.looked_at else "no band to compare"
+        )
         if not self.findings:
             return f"{where}: {outside}; none of the known faults was found"
         first = self.findings[0]
         return f"{where}: {outside}; this looks like: {first.cause} ({first.evidence}). {first.remedy.capitalize()}."
 
 
+@dataclass(slots=True)
+class _Evidence:
+    """What was found so far, what was judged, and what was not."""
+
+    departures: list[str] = field(default_factory=list)
+    findings: list[LikelyCause] = field(default_factory=list)
+    looked_at: list[str] = field(default_factory=list)
+    not_judged: list[str] = field(default_factory=list)
+
+    def add(self, what: str, findings: Sequence[LikelyCause] = ()) -> None:
+        self.looked_at.append(what)
+        self.findings += findings
+
+    def leave(self, what: str, why: object) -> None:
+        self.not_judged.append(f"{what}, since {why}")
+
+
 def diagnose(folder: str, *, with_pictures: bool = True) -> Diagnosis:
     """Diagnose a training that runs, has stopped or is done; its files are only read.
+
+    What cannot be judged, such as pictures of a data set that was deleted, is said in the result with the reason.
 
     Args:
         folder: Folder of the training, with its ``spec.json`` and ``metrics.jsonl``.
@@ -97,48 +127,70 @@ def diagnose(folder: str, *, with_pictures: bool = True) -> Diagnosis:
 
     Raises:
         ValueError: The folder is not that of a training, or nothing was logged yet.
-        StorageError: A file cannot be read.
+        StorageError: The spec or the metrics cannot be read.
     """
+    spec = _training(folder)
+    uri = storage.join(folder, METRICS_FILE)
+    if not storage.exists(uri):
+        raise ValueError(f"{uri}: is not there, so nothing was logged yet; look again after some steps")
+    curves = read_curves(uri)
+    if not curves.get("loss"):
+        raise ValueError(f"{uri}: holds no loss, so that there is nothing to judge; look again after some steps")
+    step = int(curves["loss"][-1][0])
+    reference = reference_for(spec.kind, spec.to_json())
+    evidence = _Evidence()
+    _judge_recipe(spec, curves, reference, evidence)
+    weights = _weights(folder)
+    if weights:
+        evidence.add("weights", weight_findings(weights, _initial(spec)))
+    else:
+        evidence.leave("weights", f"no state after {MIN_UPDATES} updates is stored")
+    if with_pictures and isinstance(spec, TrainTransformerSpec):
+        try:
+            _judge_pictures(spec, weights, step, evidence)
+        except (ValueError, OSError) as error:
+            evidence.leave("pictures and captions", error)
+    return Diagnosis(
+        folder=folder,
+        step=step,
+        num_steps=spec.loop.num_steps,
+        reference="" if reference is None else f"{reference.recipe}, {reference.stage}",
+        departures=tuple(evidence.departures),
+        findings=tuple(sorted(evidence.findings, key=lambda finding: -finding.certainty)),
+        looked_at=tuple(evidence.looked_at),
+        not_judged=tuple(evidence.not_judged),
+    )
+
+
+def _training(folder: str) -> AnySpec:
     uri = storage.join(folder, SPEC_FILE)
     if not storage.exists(uri):
         raise ValueError(f"{uri}: is not there; expected the folder of a training{_trainings_in(folder)}")
     spec = load_spec(uri)
     if not isinstance(spec, AnySpec):
         raise ValueError(f"{folder}: expected the folder of a training, found a job of kind {spec.kind!r}")
-    uri = storage.join(folder, METRICS_FILE)
-    if not storage.exists(uri):
-        raise ValueError(f"{uri}: is not there, so nothing was logged yet; look again after some steps")
-    curves = read_curves(uri)
+    return spec
+
+
+def _judge_recipe(
+    spec: AnySpec, curves: Mapping[str, Points], reference: ReferenceCurves | None, evidence: _Evidence
+) -> None:
+    """Compare curves and settings with those of the recipe, and the tokenizer's data set with the run's."""
+    if reference is None:
+        evidence.leave("curves and settings", "no recipe has this kind, shape, length and batch")
+        return
     fields = spec.to_json()
-    reference = reference_for(spec.kind, fields)
-    looked_at = [f"curves of {len(curves.get('loss', ()))} logged steps"]
-    findings: list[LikelyCause] = []
-    outside: list[str] = []
-    if reference is not None:
-        looked_at.append(f"settings of the recipe {reference.recipe}")
-        if reference.is_of(fields):
-            outside = [each.sentence for each in departures(curves, reference)]
-        else:
-            looked_at[0] += ", which were not compared since the recipe has other pictures"
-        findings += setting_findings(fields, reference.spec)
-        if isinstance(spec, TrainTransformerSpec):
-            findings += data_findings(spec.manifest, _trained_on(spec.tokenizer))
-    weights = _weights(folder)
-    if weights:
-        looked_at.append("weights")
-        findings += weight_findings(weights, _initial(spec))
-    if with_pictures and isinstance(spec, TrainTransformerSpec):
-        looked_at.append("pictures and captions")
-        findings += _probe(spec, weights, curves)
-    return Diagnosis(
-        folder=folder,
-        step=int(curves["loss"][-1][0]) if curves.get("loss") else 0,
-        num_steps=spec.loop.num_steps,
-        reference="" if reference is None else f"{reference.recipe}, {reference.stage}",
-        departures=tuple(outside),
-        findings=tuple(sorted(findings, key=lambda finding: -finding.certainty)),
-        looked_at=tuple(looked_at),
-    )
+    if reference.is_of(fields):
+        evidence.add(CURVES)
+        evidence.departures += [each.sentence for each in departures(curves, reference)]
+    else:
+        evidence.leave("curves", f"the recipe {reference.recipe} has other pictures")
+    evidence.add(f"settings of the recipe {reference.recipe}", setting_findings(fields, reference.spec))
+    if isinstance(spec, TrainTransformerSpec):
+        try:
+            evidence.findings += data_findings(spec.manifest, _trained_on(spec.tokenizer))
+        except (ValueError, OSError) as error:
+            evidence.leave("the data of the tokenizer", error)
 
 
 def _trainings_in(folder: str) -> str:
@@ -168,9 +220,7 @@ def _initial(spec: AnySpec) -> dict[str, Tensor] | None:
 
 
 @torch.no_grad()
-def _probe(
-    spec: TrainTransformerSpec, weights: Mapping[str, Tensor], curves: Mapping[str, Points]
-) -> list[LikelyCause]:
+def _judge_pictures(spec: TrainTransformerSpec, weights: Mapping[str, Tensor], step: int, evidence: _Evidence) -> None:
     """Try the run's tokenizer on its pictures, and its weights with right and with shuffled captions."""
     manifest = Manifest.load(spec.manifest)
     ratio = Counter(map(float, manifest.aspect_ratios)).most_common(1)[0][0]
@@ -180,13 +230,14 @@ def _probe(
     images = torch.from_numpy(load_images(manifest, rows, schedule.image_size_px(tokenizer.config.stride_px)))
     pixels = to_pixels(images, torch.device("cpu"))
     straight, swapped = (reconstruction_db(tokenizer, each, schedule) for each in (pixels, pixels.flip(1)))
-    found = tokenizer_findings(straight, swapped, _trained_db(spec.tokenizer))
-    step = curves["loss"][-1][0] if curves.get("loss") else 0
-    if not weights or step < caption_steps(spec) or len(rows) < 2:
-        return found
+    evidence.add("pictures", tokenizer_findings(straight, swapped, _trained_db(spec.tokenizer)))
     model = Transformer(spec.model)
+    if not weights or step < caption_steps(spec) or len(rows) < 2:
+        evidence.leave("captions", f"that takes {caption_steps(spec)} steps, stored weights and two pictures")
+        return
     if model.state_dict().keys() != weights.keys():
-        return found  # frozen weights, and a start model under adapters, are not in a stored state
+        evidence.leave("captions", "frozen weights, or a start model under adapters, are not in a stored state")
+        return
     model.load_state_dict(dict(weights))
     model.eval()
     config = tokenizer.config
@@ -198,7 +249,7 @@ def _probe(
     for texts in (captions, [*captions[half:], *captions[:half]]):
         logits = model(encoder.encode(texts), taught.inputs_BMC, schedule)
         losses.append(token_cross_entropy(logits, taught.labels.bits_BLC).mean(dim=1).tolist())
-    return found + caption_findings(*losses)
+    evidence.add("captions", caption_findings(*losses))
 
 
 def caption_steps(spec: TrainTransformerSpec) -> int:

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 
 from infinity.config import digest_of
+from infinity.evaluation.geneval.benchmark import NUM_OFFICIAL_PROMPTS, OFFICIAL_PROMPTS, GenevalBenchmark
+from infinity.evaluation.prompts.benchmark import PromptBenchmark
 from infinity.jobs.cluster.connection import is_in_process
 from infinity.jobs.dataset.build import BuildDatasetSpec
 from infinity.jobs.estimate.estimate import calibrate, seconds_at
@@ -19,7 +21,7 @@ from infinity.jobs.spec import JobSpec, is_done
 from infinity.jobs.training.tokenizer import TrainTokenizerSpec
 from infinity.jobs.training.transformer import TrainTransformerSpec
 from infinity.studies.grid import Cell
-from infinity.studies.values import seconds_of
+from infinity.studies.values import processor_seconds_of, seconds_of
 from infinity.tokenizer.tokenizer import TokenizerConfig
 
 
@@ -69,7 +71,7 @@ class CostModel:
     flops_per_s: float | None = None
     pace: float | None = None
     _rates: dict[str, float] = field(default_factory=dict)
-    _finished: dict[str, list[float]] = field(default_factory=dict)
+    _finished: dict[str, list[JobSpec]] = field(default_factory=dict)
 
     def costs(self, cells: Sequence[Cell]) -> list[JobCost]:
         """Return the cost of every job once, in order; finished ones cost nothing more."""
@@ -86,10 +88,19 @@ class CostModel:
     def _cost(self, job: JobSpec, cell: Cell) -> JobCost:
         if is_done(job):
             return JobCost(job, 0.0, "done")
-        if taken := self._finished.get(_key(job, cell)):
-            return JobCost(job, math.fsum(taken) / len(taken), "a finished one of its kind")
         assert self.pace is not None
+        if finished := self._finished.get(_key(job, cell)):
+            return JobCost(job, self._as_before(finished), "a finished one of its kind")
         return JobCost(job, self.pace * self._processor_s(job, cell), "calibrated")
+
+    def _as_before(self, finished: Sequence[JobSpec]) -> float:
+        """Return the mean seconds of finished jobs: their processor seconds at the present pace, where both count."""
+        assert self.pace is not None
+        processor = [processor_seconds_of(job) for job in finished]
+        known = [seconds for seconds in processor if seconds is not None]
+        if is_in_process() and self.flops_per_s is None and len(known) == len(finished):
+            return self.pace * math.fsum(known) / len(known)
+        return math.fsum(map(seconds_of, finished)) / len(finished)
 
     def _processor_s(self, job: JobSpec, cell: Cell) -> float:
         """Return the seconds of a job on a machine without other programs."""
@@ -112,6 +123,11 @@ class CostModel:
     def _measured_step_s(self, job: TrainTokenizerSpec | TrainTransformerSpec, shape: TokenizerConfig | None) -> float:
         """Return the seconds of a step by a device's speed, or the processor seconds of one that is timed here."""
         if self.flops_per_s is None:
+            if job.workers.use_gpu:
+                raise ValueError(
+                    f"the {job.kind}'s training is for GPUs, of which this machine's CPU says nothing: give the speed "
+                    "that one reaches in practice, such as --tflops 400"
+                )
             timed = calibrate(job.replace(workers=job.workers.replace(use_gpu=False)), tokenizer=shape)
             return timed.processor_seconds / job.workers.threads
         return seconds_at(job, self.flops_per_s)
@@ -125,8 +141,16 @@ class CostModel:
             passes += (benchmark.num_pictures or 0) if benchmark is not None else 0
         guided = 1 if job.sampling.guidance == 1.0 else 2
         for _, prompts in job.prompt_benchmarks():
-            passes += guided * len(prompts.items()) * int(getattr(prompts, "pictures_per_prompt", 1))
+            passes += guided * _num_prompts(prompts) * int(getattr(prompts, "pictures_per_prompt", 1))
         return 2.0 * passes * per_picture / job.workers.num_workers
+
+
+def _num_prompts(prompts: PromptBenchmark) -> int:
+    """Return the number of prompts; that of GenEval's own file is known without it."""
+    is_official = isinstance(prompts, GenevalBenchmark) and prompts == prompts.replace(
+        prompts=OFFICIAL_PROMPTS, prompts_per_task=None
+    )
+    return NUM_OFFICIAL_PROMPTS if is_official else len(prompts.items())
 
 
 def measured_pace() -> float:
@@ -138,14 +162,14 @@ def measured_pace() -> float:
     return max(1.0, (time.perf_counter() - wall) / (time.process_time() - processor))
 
 
-def _finished(cells: Sequence[Cell]) -> dict[str, list[float]]:
-    """Return the seconds of finished jobs by what their cost depends on."""
-    found: dict[str, list[float]] = {}
+def _finished(cells: Sequence[Cell]) -> dict[str, list[JobSpec]]:
+    """Return finished jobs by what their cost depends on."""
+    found: dict[str, list[JobSpec]] = {}
     seen: set[str] = set()
     for cell in cells:
         for job in cell.jobs:
             if job.folder not in seen and is_done(job):
-                found.setdefault(_key(job, cell), []).append(seconds_of(job))
+                found.setdefault(_key(job, cell), []).append(job)
             seen.add(job.folder)
     return found
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from infinity import storage
 from infinity.config import Config
+from infinity.storage.json_files import read_config
 from infinity.studies.cost import JobCost
 
 ESTIMATE_FILE = "estimate.json"
@@ -59,5 +60,5 @@ def estimated_seconds(folder: str, num_left: int) -> float | None:
     uri = storage.join(folder, ESTIMATE_FILE)
     if not storage.exists(uri):
         return None
-    found = WrittenEstimate.parse(storage.read_text(uri), where=uri)
+    found = read_config(uri, WrittenEstimate, remedy="delete the file, and --estimate writes another")
     return found.seconds if found.num_left == num_left else None

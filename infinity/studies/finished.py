@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from infinity import storage
 from infinity.jobs.registry import load_spec
@@ -10,6 +12,9 @@ from infinity.jobs.spec import SPEC_FILE, JobSpec, is_done
 from infinity.jobs.training.base import TrainSpec
 from infinity.jobs.training.tokenizer import TrainTokenizerSpec
 from infinity.jobs.training.transformer import TrainTransformerSpec
+
+_OF_A_RUN = {"output", "seed", "manifest", "tokenizer", "start_from", "encoded", "workers", "reading"}
+"""Fields in which the trainings of one recipe may differ; their data sets must have one name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,34 @@ def finished_model(folder: str) -> FinishedModel:
     if not isinstance(tokenizer, TrainTokenizerSpec):
         raise ValueError(f"{transformer.folder}: the training of its tokenizer is not at {transformer.tokenizer}")
     return FinishedModel(tokenizer, transformer)
+
+
+def check_seeds(models: Sequence[FinishedModel]) -> None:
+    """Refuse models that are not trainings of one recipe with different seeds, which an interval over seeds assumes.
+
+    Raises:
+        ValueError: A model is given twice, or two differ in more than seeds and places.
+    """
+    names = [storage.name(model.transformer.folder) for model in models]
+    for number, (model, name) in enumerate(zip(models, names, strict=True)):
+        if name in names[:number]:
+            raise ValueError(
+                f"models: {name} is given twice; expected a training with a seed of its own per seed of the study"
+            )
+        first, other = _recipe(models[0]), _recipe(model)
+        if differing := [field for field in first | other if first.get(field) != other.get(field)]:
+            raise ValueError(
+                f"models: expected trainings of one recipe, but {model.transformer.folder} and "
+                f"{models[0].transformer.folder} differ in {', '.join(differing)}; run the study once per recipe"
+            )
+
+
+def _recipe(model: FinishedModel) -> dict[str, Any]:
+    """Return what the trainings of a model's recipe have in common, by names for messages."""
+    found = {"the data set": storage.name(storage.parent(model.transformer.manifest))}
+    for spec in (model.tokenizer, model.transformer):
+        found |= {f"{spec.kind}.{name}": value for name, value in spec.identity().items() if name not in _OF_A_RUN}
+    return found
 
 
 def _is_training(uri: str) -> bool:

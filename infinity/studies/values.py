@@ -52,7 +52,9 @@ def _values(job: JobSpec, report: JobReport) -> dict[str, float]:
 
 
 def note_seconds(jobs: Sequence[JobSpec], seconds: float, processor: float | None = None) -> None:
-    """Write beside the reports of jobs that ran together the share of each in their time.
+    """Write beside the reports of jobs that ran together the share of each in their time, where none was noted.
+
+    Another study that waited for a job notes nothing more: its time is that of waiting.
 
     Args:
         jobs: Finished jobs.
@@ -61,7 +63,9 @@ def note_seconds(jobs: Sequence[JobSpec], seconds: float, processor: float | Non
     """
     lines = [f"{each / len(jobs):.2f}" for each in (seconds, processor) if each is not None]
     for job in jobs:
-        storage.write_text(storage.join(job.located().folder, SECONDS_FILE), "\n".join(lines))
+        uri = storage.join(job.located().folder, SECONDS_FILE)
+        if not storage.exists(uri):
+            storage.write_text(uri, "\n".join(lines))
 
 
 def seconds_of(job: JobSpec) -> float:

@@ -21,7 +21,7 @@ from infinity.jobs.training.transformer import TrainTransformerSpec
 from infinity.recipes.paper_tokenizer import TokenizerInputs, tokenizer_recipe
 from infinity.recipes.paper_transformer import TransformerInputs, paper_stages
 from infinity.recipes.runs import EndToEnd, end_to_end
-from infinity.studies.finished import FinishedModel
+from infinity.studies.finished import FinishedModel, check_seeds
 from infinity.training.learner import LoopConfig
 
 Size = Literal["mini", "small", "paper"]
@@ -54,6 +54,7 @@ class World:
             raise ValueError(f"size: expected one of {', '.join(SIZES)}, got {self.size!r}")
         if (self.manifest is None) == (self.size == "paper"):
             raise ValueError("manifest: the size paper needs the manifest of a data set, the other sizes draw scenes")
+        check_seeds(self.models)
 
     @property
     def is_drawn(self) -> bool:

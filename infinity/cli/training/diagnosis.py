@@ -27,8 +27,6 @@ def diagnose(
             out.print_json(found.dump())
         else:
             out.say(found.sentence)
-            if not found.reference:
-                out.print("No recipe has this kind, shape, length and batch, so that there are no curves to compare.")
             for number, each in enumerate(found.findings, start=1):
                 out.say(f"{number}. {each.cause} ({each.certainty:.0%}): {each.evidence}")
     if not found.is_healthy:

@@ -107,6 +107,7 @@ def _print_estimate(runs: list[StudyRun], tflops: float | None, here: bool) -> N
     total = 0.0
     with in_process() if here else nullcontext():
         for run in runs:
+            logger.info("%s: estimating", run.study.name)
             costs = model.costs(run.cells)
             seconds = write_estimate(run.folder, costs, model.pace or 1.0).seconds
             total += seconds

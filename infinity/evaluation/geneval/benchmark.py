@@ -32,6 +32,7 @@ OFFICIAL_PROMPTS = PinnedFile(
     "prompts/evaluation_metadata.jsonl",
     sha256="5c48e0813e812e3c373fa5c8ed07a8f0a483be30272b4427b0559c8048e67c13",
 )
+NUM_OFFICIAL_PROMPTS = 553
 
 MORE_PICTURES = "have more pictures than the protocol says"
 """Words in the note of a score over more pictures per prompt than were asked for; GenEval's scorer takes all."""

@@ -196,7 +196,8 @@ def test_curves_of_other_pictures_are_not_judged_by_the_recipes(healthy: TrainTr
     Path(slow, "metrics.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     found = diagnose(slow, with_pictures=False)
     assert found.departures == ()
-    assert "not compared since the recipe has other pictures" in found.looked_at[0]
+    assert found.not_judged[0] == "curves, since the recipe mini has other pictures"
+    assert "curves" not in found.looked_at
     assert found.reference == "mini, pretrain"
 
 
@@ -226,3 +227,46 @@ def test_a_state_before_the_second_update_says_nothing_about_frozen_weights(
         shutil.rmtree(state)
     states[0].rename(states[0].with_name("step-00000001"))
     assert "weights" not in diagnose(folder, with_pictures=False).looked_at
+
+
+@pytest.mark.slow
+def test_what_cannot_be_judged_is_said_and_the_rest_is_judged(healthy: TrainTransformerSpec, tmp_path: Path) -> None:
+    gone = str(tmp_path / Path(healthy.manifest).parent.name / "manifest.parquet")
+    folder = planted(healthy, tmp_path, manifest=gone, optimizer=rate(healthy, 10.0))
+    found = diagnose(folder)
+    assert found.findings[0].cause == "learning rate too high"
+    assert found.looked_at == ("curves", "settings of the recipe mini", "weights")
+    assert found.not_judged[0].startswith("pictures and captions, since ")
+    assert gone in found.sentence
+    shutil.rmtree(Path(folder, "state"))
+    assert "weights, since no state after 2 updates is stored" in diagnose(folder, with_pictures=False).not_judged
+
+
+@pytest.mark.slow
+def test_a_run_of_no_recipe_is_not_said_to_have_healthy_curves(healthy: TrainTransformerSpec, tmp_path: Path) -> None:
+    folder = planted(healthy, tmp_path, loop=healthy.loop.replace(batch_size=16))
+    found = diagnose(folder, with_pictures=False)
+    assert found.sentence.startswith("healthy at step 20 of 20: weights show nothing wrong. Not judged: curves and ")
+    shutil.rmtree(Path(folder, "state"))
+    assert diagnose(folder, with_pictures=False).sentence.startswith("step 20 of 20: nothing could be judged. Not ")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "holds no loss"),
+        ('{"step": 3, "grad_norm": 1.0}\n', "holds no loss"),
+        ('{"step": 1, "loss": 0.7}\n{"step": 2, "lo', "line 2"),
+        ('{"loss": 0.7}\n', "expected an object with a step"),
+        ("\xff", "metrics.jsonl"),
+    ],
+)
+def test_damaged_metrics_are_named_with_their_place(
+    text: str, message: str, healthy: TrainTransformerSpec, tmp_path: Path
+) -> None:
+    folder = planted(healthy, tmp_path)
+    Path(folder, "metrics.jsonl").write_bytes(text.encode("latin-1"))
+    done = CliRunner().invoke(app, ["diagnose", folder, "--no-pictures"])
+    assert done.exit_code == 1
+    assert message in " ".join(done.output.split())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,34 @@ def test_a_study_that_trains_refuses_finished_models(name: str, tmp_path: Path) 
     world = World("mini", str(tmp_path / "s"), models=models(tmp_path))
     with pytest.raises(ValueError, match="trains models of its own"):
         cells_of(load_study(name), world, (0, 1, 2))
+
+
+def test_models_that_are_no_seeds_of_one_recipe_are_refused_with_what_differs(tmp_path: Path) -> None:
+    found = models(tmp_path)
+    assert World("mini", "s", models=found).models == found
+    with pytest.raises(ValueError, match=rf"{Path(found[0].transformer.folder).name} is given twice"):
+        World("mini", "s", models=(*found, found[0]))
+    transformer, tokenizer = found[1].transformer, found[1].tokenizer
+    for other, differing in (
+        (replace(found[1], transformer=transformer.replace(self_correction=0.0)), "transformer.self_correction;"),
+        (replace(found[1], tokenizer=tokenizer.replace(loop=tokenizer.loop.replace(num_steps=41))), "tokenizer.loop;"),
+        (replace(found[1], transformer=transformer.replace(manifest="/d/dataset-1/m.parquet")), "the data set;"),
+        (replace(found[1], transformer=transformer.replace(stage="pretrain", seed=9)), "transformer.stage;"),
+    ):
+        with pytest.raises(ValueError, match=f"differ in {differing}"):
+            World("mini", "s", models=(found[0], other))
+
+
+def test_one_recipe_may_run_elsewhere_with_other_workers_and_other_readers(tmp_path: Path) -> None:
+    found = models(tmp_path)
+    transformer = found[1].transformer
+    moved = transformer.replace(
+        output="s3://elsewhere",
+        workers=transformer.workers.replace(threads=4),
+        reading=transformer.reading.replace(num_workers=7),
+        manifest=f"s3://elsewhere/{Path(transformer.manifest).parent.name}/manifest.parquet",
+    )
+    World("mini", "s", models=(found[0], replace(found[1], transformer=moved)))
 
 
 def test_the_command_says_what_is_wrong_with_its_models(tmp_path: Path) -> None:

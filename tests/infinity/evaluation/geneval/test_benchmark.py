@@ -12,7 +12,7 @@ from PIL import Image
 
 from infinity.data.images.contact_sheet import encode_png
 from infinity.evaluation.benchmark import BenchmarkResult
-from infinity.evaluation.geneval.benchmark import MORE_PICTURES, GenevalBenchmark
+from infinity.evaluation.geneval.benchmark import MORE_PICTURES, NUM_OFFICIAL_PROMPTS, GenevalBenchmark
 from infinity.evaluation.geneval.coco_detector import CLASSES, CocoDetector, crop_of
 from infinity.evaluation.geneval.scenes import SceneDetector
 from infinity.evaluation.geneval.scoring import COLOURS, ClassDetections, Detections, GenevalConfig
@@ -60,7 +60,7 @@ def test_official_file_has_its_prompts_and_its_checksum_is_the_default(shared: P
     file = shared / "bench/geneval/evaluation_metadata.jsonl"
     benchmark = official.replace(prompts=official.prompts.replace(uri=str(file)))
     items = benchmark.items()
-    assert (len(items), items[0].id, items[552].id) == (553, "00000", "00552")
+    assert (len(items), items[0].id, items[552].id) == (NUM_OFFICIAL_PROMPTS, "00000", "00552")
     assert tuple((shared / "bench/geneval/object_names.txt").read_text().split("\n")[:80]) == CLASSES
     part = benchmark.replace(prompts_per_task=3).items()
     assert len(part) == 18
