@@ -192,6 +192,11 @@ class TrainingForm(Form):
     )
     sample_every_steps: Count | None = Field(default=None, description="Steps between two sheets of sample pictures.")
     num_workers: Count | None = Field(default=None, description="Processes that share every batch.")
+    min_workers: Count | None = Field(
+        default=None,
+        description="Fewest processes. With it the training begins with as many as the cluster has room for, and goes "
+        "on with fewer or more as machines come and go. Empty: it waits until there is room for all.",
+    )
     threads: Count | None = Field(default=None, description="CPU threads of each worker.")
     use_gpu: bool | None = Field(default=None, description="One GPU for each worker, with bfloat16.")
     seed: Seed | None = Field(default=None, description="Seed of weights, order of pictures and all draws.")
@@ -209,7 +214,7 @@ class TrainingForm(Form):
         changed = spec.replace(
             loop=spec.loop.replace(**loop),
             optimizer=spec.optimizer.replace(**self.given("learning_rate")),
-            workers=spec.workers.replace(**self.given("num_workers", "threads", "use_gpu")),
+            workers=spec.workers.replace(**self.given("num_workers", "min_workers", "threads", "use_gpu")),
             **self.given("seed"),
         )
         return with_settings(changed, self.settings or {})
