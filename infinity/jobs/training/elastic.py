@@ -81,13 +81,13 @@ def elastic_policy(config: Any, stop: StopSign, tell: ProgressSink) -> Any:
             there = {node["NodeID"] for node in ray.nodes() if _answers(node)}
             free = {node: have for node, have in available_resources_per_node().items() if node in there}
             room = sum(node in there for node in self._places) + super()._count_possible_workers(free)
-            return min(room, int(super()._count_possible_workers(reserved_resources)))
+            return int(min(room, super()._count_possible_workers(reserved_resources)))
 
         def make_decision_for_non_running_worker_group(self) -> Any:
             decision = super().make_decision_for_non_running_worker_group()
             if waits := isinstance(decision, NoopDecision):
                 if not self._waits:
-                    tell(Progress(0.0, f"waiting until the cluster has room for {config.min_workers} workers"))
+                    tell(Progress(0.0, f"waiting for room in the cluster, min_workers is {config.min_workers}"))
                 time.sleep(PAUSE_S)
             self._waits = waits
             return decision

@@ -6,7 +6,11 @@ import json
 import os
 import re
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Event
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,9 +20,11 @@ from infinity.jobs.cluster.connection import connect
 from infinity.jobs.cluster.workers import WorkersConfig
 from infinity.jobs.progress import Progress
 from infinity.jobs.registry import load_spec, run_spec
+from infinity.jobs.spec import load_report
 from infinity.jobs.training import driver, elastic
+from infinity.jobs.training.base import TrainReport
 from infinity.jobs.training.elastic import elastic_policy, scaling, workforce
-from infinity.jobs.training.stopping import _Bell
+from infinity.jobs.training.stopping import StopSign, _Bell, stopping_on_signal
 from infinity.training.learner import TrainingError
 from tests.fixtures.killing import Victim
 from tests.fixtures.limits import AGES_S, wait_until
@@ -28,7 +34,9 @@ from tests.fixtures.training_pictures import make_data
 from tests.fixtures.training_sessions import LOOP, make_tokenizer, tokenizer_spec, transformer_spec
 from tests.infinity.jobs.training.test_survival import End
 
-STEPS = 4000
+STEPS, FREE_STEPS = 240, 40
+"""Of the whole training, and of one set of workers before they wait for what the test does next."""
+
 ELASTIC = WorkersConfig(num_workers=3, min_workers=1, threads=1, shard=True)
 pytestmark = pytest.mark.filterwarnings("ignore:FSDP2-wrapped module")  # nothing changes its views in place
 
@@ -140,7 +148,7 @@ def test_a_training_without_room_says_what_it_waits_for_once(monkeypatch: pytest
     decisions = [policy.make_decision_for_non_running_worker_group() for _ in range(3)]
     assert [type(each).__name__ for each in decisions] == ["NoopDecision", "NoopDecision", "ResizeDecision"]
     assert decisions[-1].num_workers == 2
-    assert [each.message for each in told] == ["waiting until the cluster has room for 2 workers"]
+    assert [each.message for each in told] == ["waiting for room in the cluster, min_workers is 2"]
 
 
 PAUSED = {"stopped": "InterruptedTraining", "message": "stopped as asked after step 7"}
@@ -192,41 +200,74 @@ def test_one_worker_in_this_process_is_enough_where_one_may_do(tmp_path: Path, m
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_a_training_loses_a_node_and_gets_one_and_ends_as_one_that_was_alone(tmp_path: Path, exhaustive: bool) -> None:
+@pytest.mark.parametrize("number", [2, 3])
+def test_a_training_loses_a_node_and_gets_one_and_ends_as_one_that_was_alone(
+    tmp_path: Path, exhaustive: bool, number: int
+) -> None:
     if not exhaustive:
         pytest.skip("some minutes; --exhaustive runs it")
     if (reason := why_no_namespaces()) is not None:
         pytest.skip(reason)
     manifest = make_data(tmp_path)
-    loop = LOOP.replace(num_steps=STEPS, num_parts=3, log_every_steps=50, save_every_steps=50, sample_every_steps=STEPS)
+    loop = LOOP.replace(num_steps=STEPS, num_parts=3, log_every_steps=10, save_every_steps=10, sample_every_steps=STEPS)
     tokenizer = make_tokenizer(tmp_path, manifest, num_steps=10)
-    spec = transformer_spec(tmp_path, manifest, tokenizer, loop=loop, workers=ELASTIC)
-    file, log = tmp_path / "job.json", tmp_path / "job.log"
+    workers = ELASTIC.replace(num_workers=number)
+    spec = transformer_spec(tmp_path, manifest, tokenizer, loop=loop, workers=workers)
+    file, log, go = tmp_path / "job.json", tmp_path / "job.log", tmp_path / "go"
     file.write_text(json.dumps(spec.to_file()))
-    with network(3) as (_, nodes), many_nodes(nodes, tmp_path / "nodes", cpus=[1, 1, 1]) as cluster:
+    many, few = f" {number} workers, as many", f" {number - 1} of {number} workers, the cluster has room for no more"
+    with network(number) as (_, nodes), many_nodes(nodes, tmp_path / "nodes", cpus=[1] * number) as cluster:
         with variables_set(cluster.client):
-            job = Victim([__name__, str(file)], log, cluster.place)
+            job = Victim([__name__, str(file), str(go)], log, cluster.place)
 
         def wait_for(pattern: str) -> None:
             wait_until(lambda: re.search(pattern, log.read_text(), re.DOTALL) or job.has_ended, pattern)
             assert not job.has_ended, log.read_text()[-2000:]
 
         try:
-            wait_for("step 100 of.*3 workers, as many")
-            cluster.kill(2)
-            wait_for("3 workers, as many.*step.*2 of 3 workers, the cluster has room for no more")
-            cluster.start(2)
-            wait_for("2 of 3 workers, the cluster.*step.* 3 workers, as many")
+            wait_for(f"step {FREE_STEPS} of[^\n]*{many}")
+            cluster.kill(number - 1)
+            wait_for(f"step[^\n]*{few}")
+            cluster.start(number - 1)
+            wait_for(f"{few}.*step[^\n]*{many}")
+            go.touch()
             assert job.process.wait(timeout=AGES_S) == 0, log.read_text()[-2000:]
         finally:
             job.end()
     alone = End.of_quiet_run(spec.replace(workers=WorkersConfig(threads=1)), tmp_path)
-    assert End.of_job(spec).losses == pytest.approx(alone.losses, abs=1e-5)
+    end = End.of_job(spec)
+    assert end.losses == pytest.approx(alone.losses, abs=1e-5)
+    largest = max(float((value - alone.tensors[name]).abs().max()) for name, value in end.tensors.items())
+    print(f"{number} workers, {number - 1}, {number}: weights differ from one worker's by at most {largest:.1e}")
+    fewer, more = load_report(spec, TrainReport).notes
+    assert re.fullmatch(rf"went on after step \d+ with{few}", fewer)
+    assert re.fullmatch(rf"went on after step \d+ with{many} as are wanted", more)
+
+
+class Held(StopSign):
+    """A request to stop, at which the first worker waits after some steps until a file is there."""
+
+    def __init__(self, bell: Any, go: str) -> None:
+        super().__init__(bell)
+        self._go, self._steps = go, 0
+
+    def __call__(self) -> bool:
+        self._steps += 1
+        while not (asked := super().__call__()) and self._steps > FREE_STEPS and not Path(self._go).exists():
+            time.sleep(0.05)
+        return asked
+
+
+@contextmanager
+def held(lost: Event) -> Iterator[Held]:
+    with stopping_on_signal(lost) as stop:
+        yield Held(stop._bell, sys.argv[2])
 
 
 def main() -> None:
     """Run the job of a spec file on the cluster of the environment, with short times between looks for room."""
     elastic.RESIZE_EVERY_S = 5.0
+    driver.stopping_on_signal = held  # type: ignore[assignment]
     with connect(os.environ["RAY_ADDRESS"]):
         run_spec(load_spec(sys.argv[1]), progress=_say)
 
