@@ -183,6 +183,11 @@ class TrainingForm(Form):
     )
     sample_every_steps: Count | None = Field(default=None, description="Steps between two sheets of sample pictures.")
     num_workers: Count | None = Field(default=None, description="Processes that share every batch.")
+    min_workers: Count | None = Field(
+        default=None,
+        description="Fewest processes. With it the training begins with as many as the cluster has room for, and goes "
+        "on with fewer or more as machines come and go. Empty: it waits until there is room for all.",
+    )
     threads: Count | None = Field(default=None, description="CPU threads of each worker.")
     use_gpu: bool | None = Field(default=None, description="One GPU for each worker, with bfloat16.")
     seed: Seed | None = Field(default=None, description="Seed of weights, order of pictures and all draws.")

@@ -47,6 +47,7 @@ _TRAINING = {
     "save_every_steps": "loop.save_every_steps",
     "sample_every_steps": "loop.sample_every_steps",
     **_WORKERS,
+    "min_workers": "workers.min_workers",
     "threads": "workers.threads",
     "seed": "seed",
 }

@@ -46,6 +46,7 @@ class Finetuning(Config):
         sample_every: Steps between two sheets of drawings; None for five sheets in all.
         text_model: Folder or hub name of the base's T5, if it has moved; None for the place that the base names.
         num_workers: Number of processes, each with a GPU where ``use_gpu`` is set.
+        min_workers: Fewest processes, where the cluster may shrink and grow; None for all of ``num_workers``.
         use_gpu: Whether to compute on GPUs.
         seed: Seed of the order of pictures and of all draws.
     """
@@ -66,6 +67,7 @@ class Finetuning(Config):
     sample_every: int | None = None
     text_model: str | None = None
     num_workers: int = 1
+    min_workers: int | None = None
     use_gpu: bool = False
     seed: int = 0
 
@@ -114,6 +116,7 @@ class Finetuning(Config):
             optimizer=spec.optimizer.replace(learning_rate=self._rate(spec)),
             loop=spec.loop.replace(sample_every_steps=self.sample_every or spec.loop.sample_every_steps),
             prompts=self.prompts,
+            workers=spec.workers.replace(min_workers=self.min_workers),
             share=share,
             sets=sets,
             seed=self.seed,

@@ -37,6 +37,9 @@ Rank = Annotated[int, typer.Option(min=0, max=4096, help="Rank of the adapters (
 QuantizeBase = Annotated[
     str | None, typer.Option(help="Store the weights below adapters as int8 or int4 (QLoRA): less memory, slower.")
 ]
+Fewest = Annotated[
+    int | None, typer.Option(min=1, help="Fewest processes, where machines come and go; by default all of them.")
+]
 
 
 def finetune(
@@ -57,6 +60,7 @@ def finetune(
     sample_every: Sheets = None,
     text_model: Annotated[str | None, typer.Option(help="Place of the base's T5, if it has moved.")] = None,
     num_workers: Annotated[int, typer.Option(min=1, help="Number of processes; on GPUs one for each.")] = 1,
+    min_workers: Fewest = None,
     device: Annotated[str | None, typer.Option(help="cpu or cuda; by default a GPU if there is one.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the order of pictures and of all draws.")] = 0,
     plan: Annotated[bool, typer.Option("--plan", help="Only say how much memory and time it takes.")] = False,
@@ -89,6 +93,7 @@ def finetune(
             sample_every=sample_every,
             text_model=None if text_model is None else place_of(text_model),
             num_workers=num_workers,
+            min_workers=min_workers,
             use_gpu=on_gpu(device),
             seed=seed,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from infinity.config import Config
 
@@ -21,7 +22,13 @@ class WorkersConfig(Config):
         max_failures: Number of times that dead workers are replaced, without a newer stored state in between, before
             the job
             fails.
+        min_workers: Fewest processes of a training; None for one that waits for all of ``num_workers``. Where it is
+            less than these, a training begins with as many as the cluster has room for, goes on with fewer when a node
+            is lost, and with more when one is added; batches and micro-batches stay the same. Other jobs take as many
+            as there is room for anyway.
     """
+
+    later: ClassVar[frozenset[str]] = frozenset({"min_workers"})
 
     num_workers: int = 1
     threads: int = 2
@@ -29,6 +36,7 @@ class WorkersConfig(Config):
     shard: bool = False
     offload: bool = False
     max_failures: int = 2
+    min_workers: int | None = None
 
     def __post_init__(self) -> None:
         if self.num_workers < 1 or self.threads < 1 or self.max_failures < 0:
@@ -38,3 +46,18 @@ class WorkersConfig(Config):
             )
         if self.offload and not self.shard:
             raise ValueError("WorkersConfig.offload: only weights that are shared out can be offloaded; set shard too")
+        if self.min_workers is not None and not 1 <= self.min_workers <= self.num_workers:
+            raise ValueError(
+                f"WorkersConfig.min_workers: expected 1 to num_workers, which is {self.num_workers}, got "
+                f"{self.min_workers}"
+            )
+
+    @property
+    def fewest(self) -> int:
+        """Number of workers without which a training does not begin."""
+        return self.num_workers if self.min_workers is None else self.min_workers
+
+    @property
+    def is_elastic(self) -> bool:
+        """Whether the number of workers of a training may change while it runs."""
+        return self.fewest < self.num_workers

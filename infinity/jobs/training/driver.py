@@ -27,12 +27,13 @@ from infinity.jobs.training.base import (
     TrainReport,
     TrainSpec,
 )
+from infinity.jobs.training.elastic import elastic_policy, scaling
 from infinity.jobs.training.stopping import stopping_here, stopping_on_signal
 from infinity.jobs.training.worker import STOPS, work, work_on
 from infinity.reporting.summary import Sheet, TrainingSummary
 from infinity.training.checkpoints import StateStore
 from infinity.training.distributed.parallel import ProcessGroup
-from infinity.training.learner import TrainingError
+from infinity.training.learner import InterruptedTraining, TrainingError
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +76,7 @@ def _run(spec: TrainSpec, build: Build, title: str, tenure: Tenure) -> TrainRepo
 
 def _train_on_ray(spec: TrainSpec, build: Build, tenure: Tenure) -> dict[str, Any]:
     workers = spec.workers
-    with connect(num_cpus=max(os.cpu_count() or 1, workers.num_workers * workers.threads)):
+    with connect(num_cpus=max(os.cpu_count() or 1, workers.fewest * workers.threads)):
         _check_resources(workers)
         with relayed(tenure.progress) as sink, stopping_on_signal(tenure.lost) as stop:
             task = {"spec": spec, "build": build, "sink": sink, "stop": stop, "fence": tenure.fence}
@@ -84,11 +85,12 @@ def _train_on_ray(spec: TrainSpec, build: Build, tenure: Tenure) -> dict[str, An
 
 def _train_here(spec: TrainSpec, build: Build, tenure: Tenure) -> dict[str, Any]:
     workers, threads = spec.workers, torch.get_num_threads()
-    if workers.num_workers != 1:
+    if workers.fewest != 1:
         raise TrainingError(
-            f"a training in this process has one worker, the spec asks for {workers.num_workers}; "
+            f"a training in this process has one worker, the spec asks for {workers.fewest}; "
             "set workers.num_workers to 1, or train on Ray"
         )
+    spec = spec.replace(workers=workers.replace(num_workers=1, min_workers=None))
     device = torch.device("cuda" if workers.use_gpu else "cpu")
     with stopping_here(tenure.lost) as stop:
         task = {"spec": spec, "build": build, "sink": tenure.progress, "stop": stop, "fence": tenure.fence}
@@ -123,17 +125,17 @@ def _check_resources(workers: WorkersConfig) -> None:
     import ray
 
     have = ray.cluster_resources()
-    wanted = {"CPU": workers.num_workers * workers.threads, "GPU": workers.num_workers * workers.use_gpu}
+    wanted = {"CPU": workers.fewest * workers.threads, "GPU": workers.fewest * workers.use_gpu}
     for name, number in wanted.items():
         if number > have.get(name, 0):
             raise TrainingError(
-                f"training wants {number} {name}s ({workers.num_workers} workers), the Ray cluster has "
+                f"training wants {number} {name}s ({workers.fewest} workers), the Ray cluster has "
                 f"{have.get(name, 0):.0f}; change workers.num_workers, workers.threads or workers.use_gpu"
             )
 
 
 def _fit_while_it_gets_on(spec: TrainSpec, task: dict[str, Any]) -> dict[str, Any]:
-    """Replace dead workers as long as a newer state was stored since others died.
+    """Replace dead workers as long as a newer state was stored since others died, and paused ones by more.
 
     Raises:
         TrainingError: Workers died more often than allowed without getting on.
@@ -142,7 +144,10 @@ def _fit_while_it_gets_on(spec: TrainSpec, task: dict[str, Any]) -> dict[str, An
     before = max(0, store.newest_step())  # storing step 0 is no progress
     while True:
         try:
-            return _fit(spec, task)
+            outcome = _fit(spec, task)
+            if outcome.get("stopped") != InterruptedTraining.__name__ or not task["stop"].was_pause():
+                return outcome
+            logger.info("%s; there is room for more workers", outcome["message"])
         except TrainingError as error:
             try:
                 task["fence"].check()
@@ -159,7 +164,7 @@ def _fit_while_it_gets_on(spec: TrainSpec, task: dict[str, Any]) -> dict[str, An
 
 def _fit(spec: TrainSpec, task: dict[str, Any]) -> dict[str, Any]:
     """Run the workers, which find their own stored states; Ray Train replaces those that die."""
-    from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig, TrainingFailedError
+    from ray.train import FailureConfig, LoggingConfig, RunConfig, TrainingFailedError
     from ray.train.torch import TorchTrainer
 
     class Trainer(TorchTrainer):  # type: ignore[misc]  # it comes without types
@@ -169,6 +174,11 @@ def _fit(spec: TrainSpec, task: dict[str, Any]) -> dict[str, Any]:
             It would also stay after the training, and end later stages of this process without a word.
             """
 
+        def _initialize_and_run_controller(self, **given: Any) -> Any:
+            if workers.is_elastic:
+                given["scaling_policy"] = elastic_policy(self.scaling_config, task["stop"], task["sink"])
+            return super()._initialize_and_run_controller(**given)
+
     workers = spec.workers
     scratch = storage.join(spec.folder, RAY_FOLDER, f"owner-{task['fence'].token}")
     path, filesystem = _ray_storage(scratch)
@@ -176,11 +186,7 @@ def _fit(spec: TrainSpec, task: dict[str, Any]) -> dict[str, Any]:
         work,
         train_loop_config=task,
         torch_config=torch_config("cpu:gloo,cuda:nccl" if workers.use_gpu else "cpu:gloo"),
-        scaling_config=ScalingConfig(
-            num_workers=workers.num_workers,
-            use_gpu=workers.use_gpu,
-            resources_per_worker={"CPU": workers.threads} | ({"GPU": 1} if workers.use_gpu else {}),
-        ),
+        scaling_config=scaling(workers),
         run_config=RunConfig(
             name=f"fit-{uuid.uuid4().hex}",
             storage_path=path,

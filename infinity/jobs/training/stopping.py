@@ -20,16 +20,23 @@ POLL_S = 0.5
 
 
 class _Bell:
-    """Actor that holds the request."""
+    """Actor that holds the request to stop for good, or to stop until there are more workers."""
 
     def __init__(self) -> None:
-        self._rung = False
+        self._rung = self._paused = False
 
     def ring(self) -> None:
         self._rung = True
 
+    def pause(self) -> None:
+        self._paused = True
+
     def rung(self) -> bool:
-        return self._rung
+        return self._rung or self._paused
+
+    def was_pause(self) -> bool:
+        paused, self._paused = self._paused, False
+        return paused and not self._rung
 
 
 class StopSign:
@@ -53,6 +60,16 @@ class StopSign:
                 self._seen, self._asked = ray.get(self._asked), None
                 self._next_s = time.monotonic() + POLL_S
         return self._seen
+
+    def pause(self) -> None:
+        """Ask the workers to store their state and end, so that more of them can go on."""
+        self._bell.pause.remote()
+
+    def was_pause(self) -> bool:
+        """Return whether the workers were asked for a pause alone, and let the next ones go on."""
+        import ray
+
+        return bool(ray.get(self._bell.was_pause.remote()))
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from infinity.jobs.training.base import (
     Session,
     TrainSpec,
 )
+from infinity.jobs.training.elastic import workforce
 from infinity.reporting.plots.bands import judge
 from infinity.reporting.plots.reference import ReferenceCurves, curves_for, departures
 from infinity.storage import LeaseLostError
@@ -101,6 +102,8 @@ def train_session(
     with storage.patient(STORE_PATIENCE_S, note), _states(spec, group if session.joint else ProcessGroup()) as store:
         resume(state, store, group, note)
         session.ready(note)
+        if (force := workforce(spec.workers, group.size)) and (state.step or group.size < spec.workers.num_workers):
+            note(f"went on after step {state.step} with {force}" if state.step else f"began with {force}")
         samples = _advance(spec, session, group, store, WorkerMessages(tell, note, stop))
     if group.leads or session.joint:
         session.export(storage.join(folder, MODEL_FOLDER))
@@ -143,11 +146,11 @@ def _advance(
     state, folder, config = session.state, spec.folder, spec.loop
     drawn: Samples | None = None
     with _metrics_writer(group, folder, state) as write:
-        reference = curves_for(spec.kind, spec.to_json())
+        reference, force = curves_for(spec.kind, spec.to_json()), workforce(spec.workers, group.size)
 
         def log(now: TrainState) -> None:
             write(now)
-            words = sentence(now.history[-1], config.num_steps)
+            words = ", ".join(filter(None, (sentence(now.history[-1], config.num_steps), force)))
             messages.tell(_share(now, config), f"{words}{judgement(now.history, reference)}")
 
         def sample(now: TrainState) -> None:

@@ -20,7 +20,7 @@ FORMS: dict[StageName, type[Form]] = {
 }  # fmt: skip
 OTHER: dict[str, Any] = {
     "duplicates": "keep", "min_english": 0.25, "max_elongation": 2.5, "width": 64, "num_parts": 4, "batch_size": 4,
-    "store_side_px": 48, "num_workers": 3,
+    "store_side_px": 48, "num_workers": 3, "min_workers": 1,
 }  # fmt: skip
 """Values for boxes that not any number fits."""
 NAMES_SOMETHING = {

@@ -55,6 +55,14 @@ def test_a_micro_batch_is_at_most_what_was_said(base: str, batch_size: int) -> N
     assert -(-batch_size // loop.num_parts) <= 4
 
 
+def test_the_fewest_workers_are_taken_over_and_are_not_more_than_the_most(base: str) -> None:
+    spec = spec_of(base, num_workers=3, min_workers=2)
+    assert (spec.workers.num_workers, spec.workers.min_workers) == (3, 2)
+    assert spec.folder == spec_of(base, num_workers=3).folder
+    with pytest.raises(ValueError, match="min_workers: expected 1 to num_workers, which is 1, got 2"):
+        spec_of(base, min_workers=2)
+
+
 def test_trigger_words_stand_before_the_new_captions_only_and_the_shares_are_those_said(base: str) -> None:
     alone = spec_of(base, trigger="zork")
     assert alone.share == ShareConfig(trigger="zork", folder_repeats=True)
