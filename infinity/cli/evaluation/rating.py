@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -36,6 +37,8 @@ def make(
             text for text, (name, sign, uri) in zip(evaluations, named, strict=True) if not (name and sign and uri)
         ]:
             raise ValueError(f"expected <model's name>=<folder>, got {wrong[0]!r}")
+        if twice := next((name for name, count in Counter(name for name, _, _ in named).items() if count > 1), None):
+            raise ValueError(f"{twice!r}: expected one evaluation per model's name, got two; give each a name of its own")
         found = {name: find(uri) for name, _, uri in named}
         files = make_rating(found, storage.absolute(output), most=prompts, seed=seed, benchmark=benchmark)
         out.print(f"{files.number} pairs", markup=False, highlight=False)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from infinity.config import Config, parse_json
+from infinity.evaluation.pictures.table import form_of
 from infinity.evaluation.prompts.benchmark import PromptItem
 from infinity.storage.lines import json_objects
 from infinity.storage.pinned import PinnedFile
@@ -253,7 +254,7 @@ def read_unigenbench(source: QuestionFile, data: bytes) -> Entries:
 def read_genai(source: QuestionFile, data: bytes) -> Entries:
     """Read prompts of GenAI-Bench (an object by id, each with its prompt), or JSON lines with prompt, id and skills."""
     uri = source.file.uri
-    if uri.endswith(".jsonl"):
+    if form_of(uri) == ".jsonl":
         lines = list(json_objects(data, uri))
         named = [(where, str(line.get("id", f"{n:05d}")), line) for n, (where, line) in enumerate(lines)]
     else:
