@@ -37,8 +37,9 @@ def make(
             text for text, (name, sign, uri) in zip(evaluations, named, strict=True) if not (name and sign and uri)
         ]:
             raise ValueError(f"expected <model's name>=<folder>, got {wrong[0]!r}")
-        if twice := next((name for name, count in Counter(name for name, _, _ in named).items() if count > 1), None):
-            raise ValueError(f"{twice!r}: expected one evaluation per model's name, got two; give each a name of its own")
+        name, number = Counter(name for name, _, _ in named).most_common(1)[0]
+        if number > 1:
+            raise ValueError(f"{name}: expected one evaluation per model's name, got {number}; give each its own name")
         found = {name: find(uri) for name, _, uri in named}
         files = make_rating(found, storage.absolute(output), most=prompts, seed=seed, benchmark=benchmark)
         out.print(f"{files.number} pairs", markup=False, highlight=False)

@@ -152,7 +152,12 @@ def read_tifa(source: QuestionFile, data: bytes) -> Entries:
     yield from ((where, name, caption, questions) for name, (where, caption, questions) in grouped.items())
 
 
-def read_tiif(source: QuestionFile, data: bytes) -> Entries:
+def read_tiif_long(source: QuestionFile, data: bytes) -> Entries:
+    """Read the files of TIIF; the long descriptions are drawn, with the same questions."""
+    return read_tiif(source, data, "long_description")
+
+
+def read_tiif(source: QuestionFile, data: bytes, drawn: str = "short_description") -> Entries:
     """Read a file of TIIF's evaluation prompts, beside the file of its prompts; the short descriptions are drawn."""
     uri = source.file.uri
     if source.prompts is None:
@@ -174,7 +179,7 @@ def read_tiif(source: QuestionFile, data: bytes) -> Entries:
             )
             for text, answer in zip(asked, answers, strict=True)
         ]
-        yield where, f"{kind}/{number}", _field(where, about, "short_description", str), questions
+        yield where, f"{kind}/{number}", _field(where, about, drawn, str), questions
 
 
 def tiif(kind: str) -> str:

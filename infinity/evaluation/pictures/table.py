@@ -224,7 +224,7 @@ def _delimited(text: str, usual: str) -> tuple[str, str]:
 
     Spreadsheets write semicolons where a comma stands in numbers.
     """
-    first, end, rest = text.partition("\n")
+    first, _, rest = text.partition("\n")
     if told := _TOLD.fullmatch(first):
         return rest, told[1]
     known = {*PROMPT_NAMES, *FILE_NAMES}

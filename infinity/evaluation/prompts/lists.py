@@ -145,7 +145,7 @@ def _check_plain(data: bytes, uri: str) -> None:
             is_json = isinstance(parse_json(first, where=uri), list | dict)
     if is_json:
         raise ValueError(
-            f"{uri}: expected one prompt per line, found JSON; name the file .jsonl (an object per line) or .json (a list)"
+            f"{uri}: expected one prompt per line, found JSON; name the file .jsonl (one per line) or .json (a list)"
         )
 
 
