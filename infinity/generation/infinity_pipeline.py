@@ -98,11 +98,13 @@ class InfinityPipeline(Editor):
         Raises:
             ValueError: This machine has no such device.
         """
-        name, loaded = check_device(str(device)), self._stack.loaded
-        self._stack.set([])
-        transformer, tokenizer = self.pipeline.transformer.to(name), self.pipeline.tokenizer.to(name)
-        self.pipeline = replace(self.pipeline, transformer=transformer, tokenizer=tokenizer)
-        self._stack.set(loaded)
+        name = check_device(str(device))
+        with self._changing("device"):
+            loaded = self._stack.loaded
+            self._stack.set([])
+            transformer, tokenizer = self.pipeline.transformer.to(name), self.pipeline.tokenizer.to(name)
+            self.pipeline = replace(self.pipeline, transformer=transformer, tokenizer=tokenizer)
+            self._stack.set(loaded)
         return self
 
     def __call__(
@@ -174,7 +176,7 @@ class InfinityPipeline(Editor):
         """
         if not self.model:
             raise ValueError("save_pretrained: this pipeline was not loaded from a model folder")
-        target = storage.absolute(folder)
+        target = storage.absolute(place_text("folder", folder))
         # The markers come last, since they declare a folder complete.
         for file in sorted(storage.list_files(self.model), key=lambda name: name.endswith(MARKER_FILE)):
             inner = file.removeprefix(self.model).lstrip("/")

@@ -107,6 +107,12 @@ def _check_config(config: Any, where: str) -> None:
         "bias": ("none", None),
         "modules_to_save": (None, []),
         "fan_in_fan_out": (False, None),
+        "lora_bias": (False, None),
+        "layer_replication": (None, []),
+        "trainable_token_indices": (None, [], {}),
+        "target_parameters": (None, []),
+        "alora_invocation_tokens": (None, []),
+        "use_qalora": (False, None),
     }
     for name, fine in unusual.items():
         if config.get(name, fine[0]) not in fine:
