@@ -229,8 +229,7 @@ def _adapters(fields: Mapping[str, Any], config: ServingConfig) -> tuple[tuple[s
         raise RefusedError("loras: expected an object of scales by name", "loras")
     for name, scale in found.items():
         if name not in config.adapters:
-            known = ", ".join(config.adapters) or "none"
-            raise RefusedError(f"loras: this server has {known}, found {name!r:.60}", "loras")
+            raise RefusedError(f"loras: this server has {', '.join(config.adapters) or 'none'}", "loras")
         if not -10 <= _as_number(scale) <= 10:
             raise RefusedError("loras: expected scales from -10 to 10", "loras")
     return tuple((name, float(scale)) for name, scale in sorted(found.items()))

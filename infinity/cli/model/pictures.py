@@ -153,9 +153,11 @@ def _tokenizer_of(uri: str, device: str | torch.device) -> tuple[Tokenizer, Any]
     """Return the tokenizer of a tokenizer or model folder, and the model's resolution if there is a model."""
     from infinity import storage
     from infinity.checkpoint import read_kind_and_config
+    from infinity.generation.files.model_folder import of_run
     from infinity.generation.pipeline import TOKENIZER_FOLDER, ModelConfig
     from infinity.tokenizer.saved import load_tokenizer
 
+    uri = of_run(uri)
     kind, config = read_kind_and_config(uri)
     if kind == "tokenizer":
         return load_tokenizer(uri).to(device), None

@@ -103,8 +103,9 @@ def locate(
     stray = [path for path in unmatched if path.rpartition("/")[0] not in with_samples]
     warn_of_unmatched(folder, stray, len(pictures))
     if not renamed:
-        numbers = {padded(name, ids.keys(), 1) for path in pictures for name, _ in layout(path)}
-        _check_numbering(folder, numbers, ids.keys())
+        for own in (ids.keys(), _last_parts(ids).keys()):
+            numbers = {padded(name, own, 1) for path in pictures for name, _ in layout(path)}
+            _check_numbering(folder, numbers, own)
     _warn_of_further(folder, map(len, by_item.values()), most)
     samples = []
     for item in items:
@@ -136,10 +137,12 @@ def _matched(
     unmatched: list[str] = []
     own_ids = frozenset(ids.values())
     prompts = {prompt: item_id for prompt, item_id in ids.items() if prompt not in own_ids}
+    numbers = _last_parts(own_ids)
     for path in paths:
         places = [(renamed.get(name) or padded(name, own_ids), place) for name, place in layout(path)]
         named = [(prompts.get(prompt_key(name.rpartition("/")[2]), ""), place) for name, place in layout(path)]
-        own = next((pair for pair in (*places, *named) if pair[0] in own_ids), None)
+        numbered = [(numbers.get(padded(name, numbers), ""), place) for name, place in layout(path)]
+        own = next((pair for pair in (*places, *named, *numbered) if pair[0] in own_ids), None)
         if own is None:
             unmatched.append(path)
             continue
@@ -151,6 +154,13 @@ def _matched(
                 "of them out"
             )
     return by_item, unmatched
+
+
+def _last_parts(ids: Iterable[str]) -> dict[str, str]:
+    """Return ids by their number, such as 00007 of Food/00007, where all categories share one numbering."""
+    split = [(item_id.rpartition("/")[2], item_id) for item_id in ids if "/" in item_id]
+    found = dict(split)
+    return found if len(found) == len(split) else {}
 
 
 def _by_prompt(items: Sequence[PromptItem]) -> dict[str, str]:

@@ -422,3 +422,17 @@ def test_long_prompts_of_tiif_bench_have_folders_of_their_own(tmp_path: Path) ->
         save(tmp_path / file)
     found = locate(PictureFolder(uri=str(tmp_path)), items, 1, layout=in_folders_or_long, most=1)
     assert [names(sample) for sample in found] == [[file] for file in files[:2]]
+
+
+def test_pictures_without_their_category_are_found_where_categories_share_one_numbering(tmp_path: Path) -> None:
+    ids = ("Abstract/00000", "Food/00001", "Food/00002")
+    items = [PromptItem(id=name, prompt=f"prompt {name}") for name in ids]
+    for name in ("00000.png", "1_0.png", "Food/00002.png"):
+        save(tmp_path / "shared" / name)
+    assert placed(tmp_path / "shared", items) == [["00000.png"], ["1_0.png"], ["Food/00002.png"]]
+    (tmp_path / "shared/00000.png").rename(tmp_path / "shared/00003.png")
+    with pytest.raises(PictureError, match="expected pictures numbered from 00000"):
+        placed(tmp_path / "shared", items)
+    clash = [*items, PromptItem(id="Art/00001", prompt="another")]
+    save(tmp_path / "clash/00001.png")
+    assert placed(tmp_path / "clash", clash) == [["no such file"]] * 4
