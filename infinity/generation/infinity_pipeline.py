@@ -17,10 +17,10 @@ from infinity.generation.drawing.arguments import (
     Dtype,
     aspect_ratio_of,
     is_bfloat16,
+    picture_count,
     picture_seeds,
     place_text,
     sampling_config,
-    whole_number,
 )
 from infinity.generation.drawing.editor import Editor
 from infinity.generation.drawing.results import OnPreview, OutputType, PipelineResult
@@ -149,7 +149,7 @@ class InfinityPipeline(Editor):
         Raises:
             ValueError: An argument is out of range; the message names it.
         """
-        count = whole_number("num_images_per_prompt", num_images_per_prompt)
+        count = picture_count("num_images_per_prompt", num_images_per_prompt)
         ratio = aspect_ratio_of(height, width, aspect_ratio)
         sampling = sampling_config(guidance_scale, temperature, top_p, negative_prompt)
         wanted = [text for text in prompt_list(prompt) for _ in range(count)]

@@ -187,6 +187,20 @@ def test_no_callback_changes_the_model_that_a_picture_is_drawn_with(pipe: Infini
     pipe.unload_lora_weights()
 
 
+@pytest.mark.parametrize("seed", [2**64, -(2**64), [2**70], 2**64 - 1])
+def test_a_seed_is_one_that_the_file_of_a_picture_can_hold(seed: Any) -> None:
+    with pytest.raises(ValueError, match=r"seed: expected one number or .* of at most 64 bits"):
+        picture_seeds([CAT] * (1 if isinstance(seed, list) else 2), seed)
+    assert picture_seeds([CAT], 2**64 - 1) == [2**64 - 1]
+
+
+def test_more_pictures_than_a_call_can_hold_are_refused(pipe: InfinityPipeline) -> None:
+    with pytest.raises(ValueError, match="num_images_per_prompt: expected at most 100,000, got 1,000,000,000"):
+        pipe(CAT, num_images_per_prompt=10**9)
+    with pytest.raises(ValueError, match="num_images: expected at most 100,000"):
+        pipe.vary(PICTURE, CAT, keep_scales=1, num_images=100_001)
+
+
 def test_a_folder_to_save_in_may_be_a_path(pipe: InfinityPipeline, tmp_path: Path) -> None:
     assert pipe.save_pretrained(tmp_path / "copy") == str(tmp_path / "copy")
     assert (tmp_path / "copy" / "COMMITTED").exists()
