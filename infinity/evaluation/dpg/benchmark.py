@@ -140,8 +140,7 @@ class DpgBenchmark(Config):
         stems = {item.id.split(".")[0] for item in whole}
         if not any(stem in stems for stem in grids):
             number = self.pictures_per_prompt
-            inner = only_folder(folder, filter(is_picture, folder.files()))
-            if inner is not None and storage.name(inner.uri) not in stems:
+            if (inner := only_folder(folder, filter(is_picture, folder.files()), stems)) is not None:
                 return self.find(inner, items)
             return locate(folder, items, number, layout=in_folders_or_flat, most=number, known=whole)
         pictures = [path for path in folder.files() if is_picture(path)]

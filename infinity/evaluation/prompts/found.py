@@ -95,7 +95,7 @@ def locate(
     renamed = _by_metadata(folder, files, known or items, same)
     ids = {item.id: item.id for item in known or items}
     by_item, unmatched = _matched(folder, sorted(pictures), layout, _by_prompt(known or items) | ids, renamed)
-    if not by_item and (inner := only_folder(folder, pictures)) is not None:
+    if not by_item and (inner := only_folder(folder, pictures, ids)) is not None:
         return locate(inner, items, number, layout=layout, most=most, known=known, same=same)
     # GenEval's generator writes a grid.png beside the samples.
     folders = {path.rpartition("/")[0] for path in unmatched}
@@ -114,11 +114,15 @@ def locate(
     return samples
 
 
-def only_folder(folder: PictureFolder, pictures: Iterable[str]) -> PictureFolder | None:
-    """Return the one folder in which all pictures lie; None where they lie in several, or beside each other."""
+def only_folder(folder: PictureFolder, pictures: Iterable[str], ids: Iterable[str]) -> PictureFolder | None:
+    """Return the one folder in which all pictures lie; None where they lie in several, or beside each other.
+
+    A folder of a category, of a prompt, or of TIIF-Bench's short or long prompts is none: its name says what is drawn.
+    """
     tops = {path.partition("/")[0] if "/" in path else "" for path in pictures}
     (top,) = tops if len(tops) == 1 else ("",)
-    return folder.replace(uri=storage.join(folder.uri, top)) if top else None
+    has_meaning = not top or top.endswith("_description") or top in {part for name in ids for part in name.split("/")}
+    return None if has_meaning else folder.replace(uri=storage.join(folder.uri, top))
 
 
 def _matched(

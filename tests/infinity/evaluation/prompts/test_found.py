@@ -422,6 +422,11 @@ def test_long_prompts_of_tiif_bench_have_folders_of_their_own(tmp_path: Path) ->
         save(tmp_path / file)
     found = locate(PictureFolder(uri=str(tmp_path)), items, 1, layout=in_folders_or_long, most=1)
     assert [names(sample) for sample in found] == [[file] for file in files[:2]]
+    for left in ("text/flux/short_description", "text/flux", "text"):
+        for place in (tmp_path / "text/flux/short_description").glob("*.png"):
+            place.unlink()
+        assert placed(tmp_path, items) == [["no such file"]] * 2, "long prompts are not taken for short ones"
+        assert placed((tmp_path / left).parent, items) == [["no such file"]] * 2
 
 
 def test_pictures_without_their_category_are_found_where_categories_share_one_numbering(tmp_path: Path) -> None:
