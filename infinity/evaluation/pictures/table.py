@@ -80,7 +80,7 @@ def read_table(uri: str, data: bytes | None = None) -> tuple[Row, ...]:
 
     Args:
         uri: URI of the table.
-        data: Its content, where that is known already.
+        data: Content of the table, where that is known already.
 
     Raises:
         ValueError: No column for prompts or for files, two of one name, more cells than columns, an empty cell, the
