@@ -22,7 +22,7 @@ from infinity.evaluation.prompts.benchmark import (
     join_notes,
     spread,
 )
-from infinity.evaluation.prompts.found import in_folders_or_flat, locate
+from infinity.evaluation.prompts.found import in_folders_or_numbered, locate
 from infinity.evaluation.prompts.rewriting import Rewriter, describe
 from infinity.storage.lines import json_objects
 from infinity.storage.pinned import PinnedFile
@@ -108,7 +108,7 @@ class GenevalBenchmark(Config):
         """
         whole = items if self.prompts_per_task is None else self.replace(prompts_per_task=None).items()
         number = self.pictures_per_prompt
-        return locate(folder, items, number, layout=in_folders_or_flat, known=whole, same=_asks_the_same)
+        return locate(folder, items, number, layout=in_folders_or_numbered, known=whole, same=_asks_the_same)
 
     def judge_settings(self) -> Mapping[str, Any]:
         """Return the settings that a verdict depends on: the detector and the thresholds."""

@@ -55,6 +55,11 @@ def in_folders_or_flat(path: str, descriptions: str = "short") -> list[tuple[str
     return [(match[1], 0), *((name, int(number)) for name, number in pairs if name)]
 
 
+def in_folders_or_numbered(path: str) -> list[tuple[str, int]]:
+    """Match as ``in_folders_or_flat``, but no file whose name is an id alone, as where pictures are numbered."""
+    return in_folders(path) or in_folders_or_flat(path)[1:]
+
+
 def in_folders_or_long(path: str) -> list[tuple[str, int]]:
     """Match as ``in_folders_or_flat``, and ``long_description`` in TIIF-Bench's folders."""
     return in_folders_or_flat(path, "long")

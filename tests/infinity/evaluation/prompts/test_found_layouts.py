@@ -85,3 +85,8 @@ def test_pictures_without_their_category_are_found_where_categories_share_one_nu
     clash = [*items, PromptItem(id="Art/00001", prompt="another")]
     save(tmp_path / "clash/00001.png")
     assert placed(tmp_path / "clash", clash) == [["no such file"]] * 4
+
+
+def test_a_stray_file_with_a_number_is_no_picture_of_geneval(geneval: GenevalBenchmark, tmp_path: Path) -> None:
+    save(tmp_path / "pictures/cat/1.png")
+    assert [set(names(sample)) for sample in find(geneval)] == [{"no such file"}] * 4
