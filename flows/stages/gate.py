@@ -20,6 +20,7 @@ from infinity.evaluation.promotion.champions import (
     ChampionError,
     Champions,
     check_digest,
+    family_of,
 )
 from infinity.evaluation.promotion.contest import contest
 from infinity.evaluation.promotion.floors import below_floor
@@ -84,7 +85,7 @@ def decide(spec: EvaluateSpec, report: EvaluateReport, folder: str, form: GateFo
     """
     if not form.promote:
         return Completed(name="Scored", message=f"{report.model_digest} was scored only, as asked", data=report)
-    family = form.family or storage.name(folder)
+    family = form.family or family_of(storage.name(folder))
     champions = Champions(storage.absolute(settings().registry or storage.join(storage.parent(folder), "registry")))
     history = champions.history(family)
     if history and history[-1].model_digest == report.model_digest:

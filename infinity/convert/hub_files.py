@@ -121,11 +121,11 @@ class HubRepository:
             )
 
     def _fetch(self, file: HubFile, path: Path, count: Callable[[int], None]) -> None:
-        if path.is_file() and path.stat().st_size == file.num_bytes:
-            count(file.num_bytes)  # verified before it got its name
-            return
         part = path.with_name(path.name + ".part")
         try:
+            if path.is_file() and path.stat().st_size == file.num_bytes and _is_content(file, path):
+                count(file.num_bytes)
+                return
             part.parent.mkdir(parents=True, exist_ok=True)
             self._fetch_part(file, part, count)
             self._verify(file, part)
@@ -174,11 +174,8 @@ class HubRepository:
                     count(target.tell())
 
     def _verify(self, file: HubFile, part: Path) -> None:
-        if file.sha256 is None:
-            return
-        with part.open("rb") as opened:
-            found = hashlib.file_digest(opened, "sha256").hexdigest()
-        if found != file.sha256:
+        if not _is_content(file, part):
+            found = _sha256(part)
             part.unlink()
             raise PullError(
                 f"{self._address(file)}: expected sha256 {file.sha256}, found {found}; the download was damaged and is "
@@ -225,6 +222,16 @@ def _file(entry: dict[str, Any]) -> HubFile:
     if path.startswith("/") or ".." in path.split("/") or "\\" in path:
         raise PullError(f"{path!r:.100}: the hub lists a path outside its repository")
     return HubFile(path, int(lfs.get("size", entry.get("size", 0))), lfs.get("oid"))
+
+
+def _is_content(file: HubFile, path: Path) -> bool:
+    """Return whether a file holds what the hub states; another revision's file may have the same name and size."""
+    return file.sha256 is None or _sha256(path) == file.sha256
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _there(path: Path) -> int:

@@ -19,6 +19,7 @@ from infinity import storage
 from infinity.checkpoint import MARKER_FILE, CheckpointError
 from infinity.checkpoint.record import read_checksums
 from infinity.config import Config, digest_of
+from infinity.evaluation.pictures.files import is_text
 from infinity.evaluation.prompts.benchmark import PictureFolder, PromptBenchmark
 from infinity.perception.loading import folder_digest
 from infinity.storage.pinned import NoDownloadError, PinnedFile
@@ -166,7 +167,7 @@ def _of(value: Any) -> Iterator[tuple[str, str]]:
 
 
 def _texts(folder: str) -> list[str]:
-    return [uri for uri in storage.list_files(folder) if uri.endswith(".txt")]
+    return [uri for uri in storage.list_files(folder) if is_text(uri)]
 
 
 def _is_there(folder: PictureFolder) -> bool:

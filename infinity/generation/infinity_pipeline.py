@@ -17,10 +17,10 @@ from infinity.generation.drawing.arguments import (
     Dtype,
     aspect_ratio_of,
     is_bfloat16,
+    picture_count,
     picture_seeds,
     place_text,
     sampling_config,
-    whole_number,
 )
 from infinity.generation.drawing.editor import Editor
 from infinity.generation.drawing.results import OnPreview, OutputType, PipelineResult
@@ -98,11 +98,13 @@ class InfinityPipeline(Editor):
         Raises:
             ValueError: This machine has no such device.
         """
-        name, loaded = check_device(str(device)), self._stack.loaded
-        self._stack.set([])
-        transformer, tokenizer = self.pipeline.transformer.to(name), self.pipeline.tokenizer.to(name)
-        self.pipeline = replace(self.pipeline, transformer=transformer, tokenizer=tokenizer)
-        self._stack.set(loaded)
+        name = check_device(str(device))
+        with self._changing("device"):
+            loaded = self._stack.loaded
+            self._stack.set([])
+            transformer, tokenizer = self.pipeline.transformer.to(name), self.pipeline.tokenizer.to(name)
+            self.pipeline = replace(self.pipeline, transformer=transformer, tokenizer=tokenizer)
+            self._stack.set(loaded)
         return self
 
     def __call__(
@@ -147,7 +149,7 @@ class InfinityPipeline(Editor):
         Raises:
             ValueError: An argument is out of range; the message names it.
         """
-        count = whole_number("num_images_per_prompt", num_images_per_prompt)
+        count = picture_count("num_images_per_prompt", num_images_per_prompt)
         ratio = aspect_ratio_of(height, width, aspect_ratio)
         sampling = sampling_config(guidance_scale, temperature, top_p, negative_prompt)
         wanted = [text for text in prompt_list(prompt) for _ in range(count)]
@@ -174,7 +176,7 @@ class InfinityPipeline(Editor):
         """
         if not self.model:
             raise ValueError("save_pretrained: this pipeline was not loaded from a model folder")
-        target = storage.absolute(folder)
+        target = storage.absolute(place_text("folder", folder))
         # The markers come last, since they declare a folder complete.
         for file in sorted(storage.list_files(self.model), key=lambda name: name.endswith(MARKER_FILE)):
             inner = file.removeprefix(self.model).lstrip("/")

@@ -20,6 +20,7 @@ from infinity.generation.passes import generate_in_passes
 from infinity.generation.sampling import SamplingConfig
 from infinity.generation.steering import PictureSteering
 from infinity.scales import Resolution
+from infinity.strict_json import MAX_WHOLE_NUMBER
 from infinity.text import TextConfig, TextEncoder, build_text_encoder
 from infinity.tokenizer import Tokenizer, TokenizerConfig
 from infinity.tokenizer.saved import tokenizer_of
@@ -289,7 +290,7 @@ def seed_list(prompts: Sequence[str], seeds: int | Sequence[int] | None) -> list
     """Return one seed per prompt: the given ones, or numbers that count up for repeated prompts.
 
     Raises:
-        ValueError: The number of seeds differs, or one is not a whole number.
+        ValueError: The number of seeds differs, or one is not a whole number of at most 64 bits.
 
     Example:
         >>> seed_list(["a cat", "a dog", "a cat"], 5)
@@ -304,16 +305,23 @@ def seed_list(prompts: Sequence[str], seeds: int | Sequence[int] | None) -> list
         for prompt in prompts:
             found.append(first + counts[prompt])
             counts[prompt] += 1
-        return found
+        return _storable(found)
     if isinstance(seeds, str) or not isinstance(seeds, Iterable):
         raise ValueError(f"seeds: expected whole numbers, got {seeds!r:.80}")
     given = list(seeds)
     if len(given) != len(prompts):
         raise ValueError(f"seeds: expected one per prompt, got {len(given)} for {len(prompts)} prompts")
     try:
-        return [index(seed) for seed in given]
+        return _storable([index(seed) for seed in given])
     except TypeError:
         raise ValueError(f"seeds: expected whole numbers, got {given!s:.80}") from None
+
+
+def _storable(seeds: list[int]) -> list[int]:
+    """Return the seeds, if the file of a picture can hold them; it could not be drawn again otherwise."""
+    if large := next((seed for seed in seeds if abs(seed) >= MAX_WHOLE_NUMBER), None):
+        raise ValueError(f"seeds: expected whole numbers of at most 64 bits, got {large!s:.80}")
+    return seeds
 
 
 def _check_bits(transformer: TransformerConfig, tokenizer: TokenizerConfig, *, where: str) -> None:

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from jaxtyping import Bool
-from PIL import Image
-
 from infinity import storage
-from infinity.data.images.decoding import MAX_PIXELS, decode, upright
+from infinity.data.images.decoding import MAX_PIXELS
 from infinity.generation.drawing.redo import source_of
 from infinity.generation.drawing.results import PipelineResult, ScalePreview
 from infinity.generation.editing.edits import Edit, inpainting, variation
+from infinity.generation.editing.masks import mask_of, transparent_pixels
 from infinity.generation.files.picture_files import to_png
 from infinity.generation.infinity_pipeline import InfinityPipeline
 from infinity.generation.sampling import SamplingConfig
@@ -117,7 +113,8 @@ class DrawingRoom:
             with _about("keep_scales"):
                 return variation(source, request.keep_scales)
         with _about("mask"):
-            mask = transparent_pixels(request.image) if request.mask is None else mask_of(request.mask)
+            most = _MOST_EDIT_PIXELS
+            mask = transparent_pixels(request.image, most) if request.mask is None else mask_of(request.mask, most)
             if mask is None:
                 raise RefusedError("mask: expected a mask, keep_scales, or an image with transparent pixels", "mask")
             return inpainting(source, mask)
@@ -146,27 +143,3 @@ def _about(field: str) -> Iterator[None]:
         yield
     except ValueError as error:
         raise RefusedError(f"{field}: {str(error).removeprefix(f'{field}: ')}", field) from error
-
-
-def mask_of(data: bytes) -> Bool[np.ndarray, "H W"]:
-    """Return the pixels to draw again: transparent ones, as in OpenAI's API, or white ones of an opaque picture.
-
-    Raises:
-        UnreadableError: The bytes are not a picture.
-    """
-    clear = transparent_pixels(data)
-    return np.asarray(decode(data, _MOST_EDIT_PIXELS).image.convert("L")) >= 128 if clear is None else clear
-
-
-def transparent_pixels(data: bytes) -> Bool[np.ndarray, "H W"] | None:
-    """Return the pixels that are at least half transparent, turned as the picture's EXIF says; None for none.
-
-    Raises:
-        UnreadableError: The bytes are not a picture.
-    """
-    decode(data, _MOST_EDIT_PIXELS)  # refuses what is damaged, hostile or too large
-    with Image.open(io.BytesIO(data)) as image:
-        if image.mode not in ("RGBA", "LA", "PA") and "transparency" not in image.info:
-            return None
-        alpha: np.ndarray = np.asarray(upright(image).convert("RGBA"))[..., 3]
-    return alpha < 128 if int(alpha.min()) < 128 else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -19,7 +20,13 @@ from infinity.transformer.lora import Adapter, AdapterError, LowRank
 CONFIG_FILE = "adapter_config.json"
 TENSORS_FILE = "adapter_model.safetensors"
 _PREFIX = "base_model.model."
-_KEY = re.compile(r"(?P<module>.+)\.(?P<part>lora_A\.weight|lora_B\.weight|lora_magnitude_vector(\.weight)?)")
+_KEY = re.compile(
+    r"(base_model\.model\.)?((transformer|diffusion_model)\.)?(?P<module>.+)\."
+    r"((?P<part>lora_A|lora_B|lora_down|lora_up)(\.[\w-]+)?\.weight"
+    r"|(?P<vector>lora_magnitude_vector)(\.[\w-]+)?|(?P<alpha>alpha))"
+)
+_PARTS = {"lora_down": "lora_A", "lora_up": "lora_B"}
+"""Names of kohya's sd-scripts for peft's."""
 
 
 def save_adapter(folder: str, adapter: Adapter) -> str:
@@ -75,6 +82,10 @@ _CHANGE_THE_BASE = ("pissa", "olora", "corda", "loftq")
 def load_adapter(uri: str) -> Adapter:
     """Read an adapter: a folder of peft's two files, or the file of tensors beside its ``adapter_config.json``.
 
+    Keys may also have the prefix ``transformer.`` (diffusers), an adapter's name (``lora_A.default.weight``), or the
+    names ``lora_down``, ``lora_up`` and ``alpha`` (kohya). A file in which every linear map has its ``alpha`` needs no
+    configuration.
+
     Raises:
         AdapterError: The files are damaged, or describe something else than LoRA or DoRA of linear maps.
         StorageError: The place cannot be read.
@@ -82,18 +93,20 @@ def load_adapter(uri: str) -> Adapter:
     file = uri if uri.endswith(".safetensors") else storage.join(uri, TENSORS_FILE)
     about = storage.join(storage.parent(file), CONFIG_FILE)
     try:
-        data, text = storage.read_bytes(file), storage.read_text(about)
+        data = storage.read_bytes(file)
     except storage.FileMissingError as error:
         raise AdapterError(f"{uri}: expected an adapter ({TENSORS_FILE} and {CONFIG_FILE}), found none") from error
     try:
         tensors = safetensors.torch.load(data)
     except (SafetensorError, ValueError, KeyError) as error:
         raise AdapterError(f"{file}: damaged, or not a safetensors file ({type(error).__name__})") from error
-    try:
-        config = parse_json(text, where=about)
-    except ConfigError as error:
-        raise AdapterError(str(error)) from error
-    _check_config(config, about)
+    config: dict[str, Any] | None = None
+    if storage.exists(about):
+        try:
+            config = parse_json(storage.read_text(about), where=about)
+        except ConfigError as error:
+            raise AdapterError(str(error)) from error
+        _check_config(config, about)
     layers = _layers(tensors, config, file)
     folder = storage.parent(file) if storage.name(file) == TENSORS_FILE else file
     return Adapter(storage.name(folder.rstrip("/")), layers, adapter_digest(layers))
@@ -107,6 +120,12 @@ def _check_config(config: Any, where: str) -> None:
         "bias": ("none", None),
         "modules_to_save": (None, []),
         "fan_in_fan_out": (False, None),
+        "lora_bias": (False, None),
+        "layer_replication": (None, []),
+        "trainable_token_indices": (None, [], {}),
+        "target_parameters": (None, []),
+        "alora_invocation_tokens": (None, []),
+        "use_qalora": (False, None),
     }
     for name, fine in unusual.items():
         if config.get(name, fine[0]) not in fine:
@@ -123,43 +142,85 @@ def _check_config(config: Any, where: str) -> None:
             raise AdapterError(f"{where}: expected a positive number {name}, found {value!r:.40}")
 
 
-def _layers(tensors: Mapping[str, Tensor], config: Mapping[str, Any], where: str) -> dict[str, LowRank]:
-    parts: dict[str, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
-        match = _KEY.fullmatch(key.removeprefix(_PREFIX))
-        if match is None:
-            raise AdapterError(
-                f"{where}: expected tensors lora_A, lora_B and magnitudes of linear maps, found {key!r:.120}"
-            )
-        parts.setdefault(match["module"], {})[match["part"].split(".")[0]] = value
+def _layers(tensors: Mapping[str, Tensor], config: Mapping[str, Any] | None, where: str) -> dict[str, LowRank]:
     layers = {}
-    for module, found in parts.items():
+    for module, found in _parts(tensors, where).items():
         if "lora_A" not in found or "lora_B" not in found:
             raise AdapterError(f"{where}: {module} has only {', '.join(sorted(found))}; expected lora_A and lora_B")
-        down, up = found["lora_A"], found["lora_B"]
+        if not all(part.is_floating_point() for name, part in found.items() if name != "alpha"):
+            kinds = " and ".join(str(found[name].dtype) for name in ("lora_A", "lora_B"))
+            raise AdapterError(f"{where}: {module}: expected floating-point numbers, found {kinds}")
+        # Few operations exist for numbers of 8 bits.
+        down, up = (part.float() if part.element_size() == 1 else part for part in (found["lora_A"], found["lora_B"]))
         if down.ndim != 2 or up.ndim != 2 or up.shape[1] != down.shape[0] or not down.shape[0]:
             raise AdapterError(f"{where}: {module}: the shapes {tuple(down.shape)} and {tuple(up.shape)} are no LoRA")
-        if config.get("use_dora") and "lora_magnitude_vector" not in found:
-            raise AdapterError(
-                f"{where}: {module} has no lora_magnitude_vector, which use_dora in its configuration asks for; as "
-                "plain LoRA it would draw other pictures"
-            )
-        if not all(part.is_floating_point() for part in found.values()):
-            raise AdapterError(f"{where}: {module}: expected floating-point numbers, found {down.dtype} and {up.dtype}")
-        layers[module] = LowRank(
-            down, up, _scaling(module, down.shape[0], config, where), found.get("lora_magnitude_vector")
-        )
+        magnitude = _magnitude(module, found.get("lora_magnitude_vector"), up.shape[0], config, where)
+        scaling = _scaling(module, down.shape[0], found.get("alpha"), config, where)
+        layers[module] = LowRank(down, up, scaling, magnitude)
     if not layers:
         raise AdapterError(f"{where}: the adapter holds no tensor")
     return layers
 
 
-def _scaling(module: str, rank: int, config: Mapping[str, Any], where: str) -> float:
-    """Return peft's factor of a linear map."""
+def _parts(tensors: Mapping[str, Tensor], where: str) -> dict[str, dict[str, Tensor]]:
+    """Return the tensors of every linear map by peft's names of the parts."""
+    parts: dict[str, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        match = _KEY.fullmatch(key)
+        if match is None:
+            raise AdapterError(
+                f"{where}: expected tensors lora_A, lora_B and magnitudes of linear maps, found {key!r:.120}"
+            )
+        if match["module"].startswith("lora_"):
+            raise AdapterError(
+                f"{where}: expected names of linear maps with dots, such as blocks.0.feed_forward.expand, found "
+                f"{match['module']!r:.120}; kohya's sd-scripts write underscores, so rename them"
+            )
+        part = _PARTS.get(str(match["part"]), match["part"]) or match["vector"] or match["alpha"]
+        own = parts.setdefault(match["module"], {})
+        if part in own:
+            raise AdapterError(f"{where}: {match['module']} has {part} twice; expected one adapter per file")
+        own[part] = value
+    return parts
+
+
+def _magnitude(
+    module: str, found: Tensor | None, rows: int, config: Mapping[str, Any] | None, where: str
+) -> Tensor | None:
+    """Return the magnitudes of a linear map, which are there exactly if its configuration asks for DoRA."""
+    wanted = bool(config and config.get("use_dora"))
+    if wanted and found is None:
+        raise AdapterError(
+            f"{where}: {module} has no lora_magnitude_vector, which use_dora in its configuration asks for; as "
+            "plain LoRA it would draw other pictures"
+        )
+    if found is not None and not wanted:
+        raise AdapterError(
+            f"{where}: {module} has a lora_magnitude_vector (DoRA), but its {CONFIG_FILE} does not set use_dora; set it"
+        )
+    if found is not None and found.shape != (rows,):
+        raise AdapterError(f"{where}: {module}: expected {rows} magnitudes, found the shape {tuple(found.shape)}")
+    return found
+
+
+def _scaling(module: str, rank: int, own_alpha: Tensor | None, config: Mapping[str, Any] | None, where: str) -> float:
+    """Return the factor of a linear map: peft's by its configuration, or alpha / rank where the file holds alpha."""
+    if own_alpha is not None:
+        alpha = float(own_alpha) if own_alpha.numel() == 1 else math.nan
+        if not 0 < alpha < 1e6:
+            raise AdapterError(f"{where}: {module}: expected a positive number alpha, found {own_alpha.tolist()!s:.40}")
+    elif config is None:
+        raise AdapterError(
+            f"{where}: expected {CONFIG_FILE} beside it, or an alpha of every linear map in it, found neither for "
+            f"{module}; without alpha the strength of the adapter is unknown"
+        )
+    else:
+        alpha = _of_module(module, "lora_alpha", "alpha_pattern", config, where)
+    if config is None:
+        return alpha / rank
     expected = _of_module(module, "r", "rank_pattern", config, where)
     if expected != rank:
         raise AdapterError(f"{where}: {module} has the rank {rank}, its configuration says {expected:g}")
-    alpha = _of_module(module, "lora_alpha", "alpha_pattern", config, where)
     return alpha / (rank**0.5 if config.get("use_rslora") else rank)
 
 

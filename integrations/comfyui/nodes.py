@@ -23,6 +23,7 @@ from infinity.generation.files.model_folder import model_folder
 from infinity.generation.watermark import BitWatermark, read_watermark_key
 from infinity.generation.watermark.pattern import DEFAULT_STRENGTH
 from infinity.transformer.cache import CACHE_FORMS, check_cache_form
+from infinity.transformer.lora_files import load_adapter
 from infinity.transformer.quantized import QUANTIZATIONS, check_quantization
 
 from .watching import scale_callback
@@ -94,7 +95,7 @@ class InfinityLoadModel:
             return model
         try:
             return storage.read_text(storage.join(model_folder(storage.absolute(model)), MARKER_FILE))
-        except ValueError:
+        except (ValueError, OSError):
             return ""  # there is no model yet; loading says so
 
     def load(
@@ -142,6 +143,14 @@ class InfinityLoadAdapter:
                 "scale": ("FLOAT", {"default": 1.0, "min": -4.0, "max": 4.0, "step": 0.05}),
             }
         }
+
+    @classmethod
+    def IS_CHANGED(cls, adapter: str, **_others: object) -> str:
+        """Return the digest of the adapter, so that ComfyUI draws again with one that was trained again."""
+        try:
+            return load_adapter(storage.absolute(adapter)).digest
+        except (ValueError, OSError):
+            return ""  # there is no adapter yet; loading says so
 
     def load(self, model: NodeModel, adapter: str, scale: float) -> tuple[NodeModel]:
         """Return a model with one more adapter; the given one is unchanged.
@@ -295,6 +304,8 @@ def _one_source(image: Tensor | None, pictures: PipelineResult | None) -> Image.
     assert image is not None
     if image.ndim != 4 or image.shape[0] != 1 or image.shape[3] != 3:
         raise ValueError(f"image: expected one picture, (1, height, width, 3), got the shape {tuple(image.shape)}")
+    if not image.isfinite().all():
+        raise ValueError("image: expected numbers from 0 to 1, found NaN or infinity; look at the node that gave it")
     return Image.fromarray((image[0].clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy())
 
 

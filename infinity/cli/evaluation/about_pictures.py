@@ -33,6 +33,7 @@ def specs(spec: dict[str, Any], models: Sequence[str], pictures: str | None, nam
     """
     from infinity import storage
     from infinity.evaluation.pictures.table import is_table
+    from infinity.generation.files.model_folder import of_run
 
     elsewhere = {key: part["pictures"] for key, part in spec.items() if isinstance(part, dict) and part.get("pictures")}
     if models:
@@ -41,7 +42,7 @@ def specs(spec: dict[str, Any], models: Sequence[str], pictures: str | None, nam
                 "--pictures: expected model folders or pictures that another model drew, got both; leave one out, or "
                 'give the pictures of one benchmark as -b geneval={"pictures": {"uri": ...}}'
             )
-        yield from ({**spec, "model": storage.absolute(model)} for model in models)
+        yield from ({**spec, "model": of_run(storage.absolute(model))} for model in models)
         return
     if pictures is not None and not pictures.strip():
         raise ValueError("--pictures: expected a folder or table of pictures, got ''")

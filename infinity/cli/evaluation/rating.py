@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -36,6 +37,9 @@ def make(
             text for text, (name, sign, uri) in zip(evaluations, named, strict=True) if not (name and sign and uri)
         ]:
             raise ValueError(f"expected <model's name>=<folder>, got {wrong[0]!r}")
+        name, number = Counter(name for name, _, _ in named).most_common(1)[0]
+        if number > 1:
+            raise ValueError(f"{name}: expected one evaluation per model's name, got {number}; give each its own name")
         found = {name: find(uri) for name, _, uri in named}
         files = make_rating(found, storage.absolute(output), most=prompts, seed=seed, benchmark=benchmark)
         out.print(f"{files.number} pairs", markup=False, highlight=False)

@@ -38,12 +38,13 @@ def sweep(
     """Score a model at many settings: the best by the mean over seeds, and which settings may be as good."""
     with clear_errors():
         from infinity import storage
+        from infinity.generation.files.model_folder import of_run
         from infinity.jobs.evaluation.spec import EvaluateSpec
         from infinity.jobs.evaluation.sweep import SweepGrid, SweepSpec, run
         from infinity.reporting.scores.sweep import SweepPage, best_sentence
 
         base: dict[str, Any] = {
-            "model": storage.absolute(model),
+            "model": of_run(storage.absolute(model)),
             "output": storage.absolute(output),
             "workers": {"num_workers": workers, "threads": 1, "use_gpu": device.startswith("cuda")},
         }

@@ -35,11 +35,12 @@ def merge(
     with clear_errors():
         from infinity import storage
         from infinity.checkpoint import load_checkpoint
+        from infinity.generation.files.model_folder import of_run
         from infinity.generation.pipeline import KIND, TOKENIZER_FOLDER, load_transformer, save_model
         from infinity.transformer.lora import AdapterStack
         from infinity.transformer.lora_files import load_adapter, parse_adapter
 
-        place = storage.absolute(model)
+        place = of_run(storage.absolute(model))
         extra = load_checkpoint(place, kind=KIND).extra
         config, transformer = load_transformer(place)
         wanted = [parse_adapter(text) for text in lora]
@@ -65,11 +66,12 @@ def from_difference(
     """Make an adapter from the difference of two models; what it leaves out is stated."""
     with clear_errors():
         from infinity import storage
+        from infinity.generation.files.model_folder import of_run
         from infinity.generation.pipeline import load_transformer
         from infinity.transformer.lora import difference_adapter
         from infinity.transformer.lora_files import save_adapter
 
-        one, other = (load_transformer(storage.absolute(place))[1] for place in (base, tuned))
+        one, other = (load_transformer(of_run(storage.absolute(place)))[1] for place in (base, tuned))
         adapter, rest = difference_adapter(one, other, rank)
         digest = save_adapter(storage.absolute(output), adapter)
         out.say(f"{output}  digest {digest}  {len(adapter.layers)} linear maps, {rest:.2%} of the change left out")

@@ -84,6 +84,8 @@ def sampling_of(
     """
     from infinity.generation.sampling import PyramidGuidance, SamplingConfig
 
+    if "..." in guidance:
+        raise ValueError(f"--guidance: expected two points between start and end, got {guidance!r:.80}")
     if ".." in guidance:
         start, end = (number("guidance", part) for part in guidance.split("..", 1))
         factor: float | tuple[float, ...] | PyramidGuidance = PyramidGuidance(start=start, end=end)

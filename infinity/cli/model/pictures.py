@@ -35,7 +35,9 @@ def generate(
     greedy: options.Greedy = False,
     negative_prompt: options.NegativePrompt = None,
     later_prompt: Annotated[str | None, typer.Option(help="Prompt of the finer scales, from --later-scale on.")] = None,
-    later_scale: Annotated[int, typer.Option(min=0, help="First scale, from 0, that reads --later-prompt.")] = 1,
+    later_scale: Annotated[
+        int | None, typer.Option(min=0, help="First scale, from 0, that reads --later-prompt; 1 if left out.")
+    ] = None,
     lora: options.Lora = None,
     batch_size: options.BatchSize = 8,
     bfloat16: options.Bfloat16 = None,
@@ -48,13 +50,16 @@ def generate(
     """Draw pictures for prompts, as PNG files that hold the settings they were drawn with."""
     with clear_errors():
         from infinity.generation.files.picture_files import make_picture_folder
-        from infinity.generation.pipeline import prompt_list
+        from infinity.generation.pipeline import prompt_list, seed_list
         from infinity.scales import check_aspect_ratio, nearest_aspect_ratio
 
         ratio = nearest_aspect_ratio(check_aspect_ratio(aspect_ratio), 1.0)
         sampling = options.sampling_of(guidance, guidance_layers, temperature, top_p, greedy, negative_prompt)
-        wanted = [(text, seed + i) for text in prompt_list(prompt) for i in range(count)]
-        later = None if later_prompt is None else (later_prompt, later_scale)
+        texts = [text for text in prompt_list(prompt) for _ in range(count)]
+        wanted = list(zip(texts, seed_list(texts, seed), strict=True))
+        if later_prompt is None and later_scale is not None:
+            raise ValueError("--later-scale: expected --later-prompt with it, found none")
+        later = None if later_prompt is None else (later_prompt, 1 if later_scale is None else later_scale)
         watermark = options.watermark_of(watermark_key_file, watermark_strength)
         make_picture_folder(output)
         pipe = options.loaded(checkpoint, device, lora, bfloat16=bfloat16, quantize=quantize, cache=cache)
@@ -148,9 +153,11 @@ def _tokenizer_of(uri: str, device: str | torch.device) -> tuple[Tokenizer, Any]
     """Return the tokenizer of a tokenizer or model folder, and the model's resolution if there is a model."""
     from infinity import storage
     from infinity.checkpoint import read_kind_and_config
+    from infinity.generation.files.model_folder import of_run
     from infinity.generation.pipeline import TOKENIZER_FOLDER, ModelConfig
     from infinity.tokenizer.saved import load_tokenizer
 
+    uri = of_run(uri)
     kind, config = read_kind_and_config(uri)
     if kind == "tokenizer":
         return load_tokenizer(uri).to(device), None

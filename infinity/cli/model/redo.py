@@ -53,7 +53,8 @@ def edit(
     checkpoint: Checkpoint,
     prompt: Annotated[str, typer.Option("--prompt", "-p", help="Text of the new picture.")],
     mask: Annotated[
-        Path | None, typer.Option(help="Picture of any size, white where to draw again; the rest keeps its bits.")
+        Path | None,
+        typer.Option(help="Picture of any size, white where to draw again, or transparent; the rest keeps its bits."),
     ] = None,
     outpaint: Annotated[
         float | None, typer.Option(help="Draw what lies outside, on a canvas of this height / width.")
@@ -100,10 +101,12 @@ def _edit(
     pipe: InfinityPipeline, data: bytes, where: str, mask: Path | None, outpaint: float | None, keep_scales: int | None
 ) -> Edit:
     """Return the edit that the options ask for."""
+    from infinity import storage
     from infinity.cli.model.pictures import read_picture
-    from infinity.data.images.decoding import UnreadableError
+    from infinity.data.images.decoding import MAX_PIXELS, UnreadableError
     from infinity.generation.drawing.redo import source_of
     from infinity.generation.editing.edits import inpainting, variation
+    from infinity.generation.editing.masks import mask_of
 
     if outpaint is not None:
         return pipe.outpainting(read_picture(Path(where)), outpaint)
@@ -114,4 +117,8 @@ def _edit(
     if keep_scales is not None:
         return variation(source, keep_scales)
     assert mask is not None
-    return inpainting(source, read_picture(mask))
+    try:
+        marked = mask_of(storage.read_bytes(str(mask)), MAX_PIXELS)
+    except UnreadableError as error:
+        raise ValueError(f"{mask}: expected a picture, found {error}") from error
+    return inpainting(source, marked)

@@ -71,7 +71,10 @@ def _config(
     from infinity.transformer.lora_files import load_adapter
     from infinity.transformer.quantized import check_quantization
 
-    adapters = dict(map(_named, lora))
+    named = [_named(text) for text in lora]
+    adapters = dict(named)
+    if len(adapters) < len(named):
+        raise ValueError(f"--lora: expected a name of its own for each adapter, got {', '.join(n for n, _ in named)}")
     for adapter in adapters.values():
         load_adapter(adapter)
     return ServingConfig(

@@ -44,6 +44,7 @@ from infinity.evaluation.prompts.benchmark import (
 from infinity.evaluation.prompts.found import (
     in_folders_or_flat,
     locate,
+    only_folder,
     place_of,
     warn_of_unmatched,
     with_missing,
@@ -139,6 +140,8 @@ class DpgBenchmark(Config):
         stems = {item.id.split(".")[0] for item in whole}
         if not any(stem in stems for stem in grids):
             number = self.pictures_per_prompt
+            if (inner := only_folder(folder, filter(is_picture, folder.files()), stems)) is not None:
+                return self.find(inner, items)
             return locate(folder, items, number, layout=in_folders_or_flat, most=number, known=whole)
         pictures = [path for path in folder.files() if is_picture(path)]
         warn_of_unmatched(folder, [p for p in pictures if "/" in p or p.split(".")[0] not in stems], len(pictures))

@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Iterable
 
 from infinity import storage
+from infinity.evaluation.pictures.files import is_text
 from infinity.storage.pinned import PinnedFile
 
 
@@ -22,8 +23,8 @@ def read_prompts(source: str | PinnedFile) -> dict[str, str]:
     if isinstance(source, str):
         where = source
         for uri in storage.list_files(source):
-            if uri.endswith(".txt"):
-                found[storage.name(uri).removesuffix(".txt")] = storage.read_bytes(uri)
+            if is_text(uri):
+                found[storage.name(uri)[: -len(".txt")]] = storage.read_bytes(uri)
     else:
         where = source.uri
         found = dict(_zipped(source))
@@ -44,7 +45,8 @@ def _zipped(source: PinnedFile) -> Iterable[tuple[str, bytes]]:
     try:
         with zipfile.ZipFile(io.BytesIO(source.read())) as archive:
             for path in archive.namelist():
-                if match := re.fullmatch(r"(?:.*/)?prompts/([^/]+)\.txt", path):
+                match = re.fullmatch(r"(?:.*/)?prompts/([^/]+)\.txt", path, re.IGNORECASE)
+                if match and is_text(path):
                     yield match[1], archive.read(path)
     except zipfile.BadZipFile as error:
         raise ValueError(f"{source.uri}: expected a zip file with a folder of prompts ({error})") from error

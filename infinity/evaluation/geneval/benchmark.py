@@ -22,7 +22,7 @@ from infinity.evaluation.prompts.benchmark import (
     join_notes,
     spread,
 )
-from infinity.evaluation.prompts.found import locate
+from infinity.evaluation.prompts.found import in_folders_or_numbered, locate
 from infinity.evaluation.prompts.rewriting import Rewriter, describe
 from infinity.storage.lines import json_objects
 from infinity.storage.pinned import PinnedFile
@@ -54,8 +54,8 @@ class GenevalBenchmark(Config):
             say so.
         num_shown: Prompts of each task on its sheet.
         rewriter: Rewriter of prompts before pictures are drawn, or None.
-        pictures: Pictures that were drawn elsewhere, ``<five digits>/samples/<number>.png``; None draws them with the
-            model.
+        pictures: Pictures that were drawn elsewhere, ``<five digits>/samples/<number>.png`` or, in files or folders,
+            ``<five digits>_<number>.png`` and ``<five digits>/<number>.png``; None draws them with the model.
         best_of: Search among the pictures of a prompt; None counts all.
     """
 
@@ -108,7 +108,8 @@ class GenevalBenchmark(Config):
             PictureError: No file, two pictures of one number, or metadata that is no line of the prompt file.
         """
         whole = items if self.prompts_per_task is None else self.replace(prompts_per_task=None).items()
-        return locate(folder, items, self.pictures_per_prompt, known=whole, same=_asks_the_same)
+        number = self.pictures_per_prompt
+        return locate(folder, items, number, layout=in_folders_or_numbered, known=whole, same=_asks_the_same)
 
     def judge_settings(self) -> Mapping[str, Any]:
         """Return the settings that a verdict depends on: the detector and the thresholds."""

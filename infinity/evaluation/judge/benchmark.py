@@ -33,6 +33,7 @@ from infinity.evaluation.prompts.benchmark import (
     Record,
     complete,
 )
+from infinity.evaluation.prompts.found import Layout, in_folders_or_flat, in_folders_or_long
 from infinity.evaluation.prompts.listed import ListedBenchmark
 from infinity.evaluation.prompts.lists import describe
 from infinity.perception.language.endpoint import EndpointConfig
@@ -45,12 +46,12 @@ class JudgeBenchmark(ListedBenchmark):
     """Questions about pictures that a judge answers.
 
     Attributes:
-        suite: Benchmark: geneval2, dsg, tifa, tiif, unigenbench, vqascore, or questions of your own.
+        suite: Benchmark: geneval2, dsg, tifa, tiif, tiif_long, unigenbench, vqascore, or questions of your own.
         questions: Files of questions, by path or URL.
         answerer: Judge: a local model ("kind": "local") or an endpoint ("kind": "endpoint").
         probes: Pictures and questions with known answers, which show whether the judge has changed; or None.
         checkout: Checkout of the benchmark's repository, to ask in its published form, one request per picture
-            (tiif and unigenbench); None asks every question in a request of its own.
+            (tiif, tiif_long and unigenbench); None asks every question in a request of its own.
         again: Number to raise, to ask again what an earlier evaluation could not get because of time-outs. Answers that
             were given are kept.
     """
@@ -68,7 +69,7 @@ class JudgeBenchmark(ListedBenchmark):
         ListedBenchmark.__post_init__(self)
         if not self.questions:
             raise ValueError("JudgeBenchmark.questions: expected at least one file, got none")
-        if self.checkout is not None and self.suite not in SCRIPTS:
+        if self.checkout is not None and self._published not in SCRIPTS:
             raise ValueError(
                 f"JudgeBenchmark.checkout: expected one with {' or '.join(SCRIPTS)}, got it with {self.suite}, which "
                 "asks one question per request; leave it out"
@@ -80,12 +81,22 @@ class JudgeBenchmark(ListedBenchmark):
         suite = SUITES[self.suite]
         if self.checkout is None:
             return suite
-        return dataclasses.replace(suite, source=published.describe(self.suite, self.checkout))
+        return dataclasses.replace(suite, source=published.describe(self._published, self.checkout))
+
+    @property
+    def _published(self) -> str:
+        """Name of the published form: long prompts are asked about as short ones are."""
+        return self.suite.removesuffix("_long")
 
     @property
     def metric(self) -> str:
         """First part of the names of metrics; every suite has names of its own."""
         return f"judge_{self.suite}"
+
+    @property
+    def layout(self) -> Layout:
+        """Layout of folders of pictures that were drawn elsewhere; TIIF-Bench keeps those of long prompts apart."""
+        return in_folders_or_long if self.suite == "tiif_long" else in_folders_or_flat
 
     def all_items(self) -> list[PromptItem]:
         """Return all prompts with their questions.
@@ -98,7 +109,7 @@ class JudgeBenchmark(ListedBenchmark):
         for source in self.questions:
             items = items_of(source, SUITES[self.suite].read)
             if self.checkout is not None:
-                items = published.with_requests(self.suite, self.checkout, source, items)
+                items = published.with_requests(self._published, self.checkout, source, items)
             for name, item in items.items():
                 if found.setdefault(name, item) is not item:
                     raise ValueError(f"{source.file.uri}: the id {name!r} is in another file of questions too")

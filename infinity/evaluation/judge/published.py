@@ -96,7 +96,7 @@ def with_requests(
         ValueError: There is no script, it has another form than the published one, or lacks a test point.
     """
     script, where = checkout.read(suite), checkout.script(suite).uri
-    requests = _tiif(script, where, items) if suite == "tiif" else _unigenbench(script, where, source)
+    requests = _unigenbench(script, where, source) if suite == "unigenbench" else _tiif(script, where, items)
     return {
         name: PromptItem(id=name, prompt=item.prompt, about={**item.about, "request": requests[name].to_json()})
         for name, item in items.items()
@@ -113,7 +113,9 @@ def describe(suite: str, checkout: Checkout) -> str:
     """Return the origin of the wording in words, for the protocol."""
     data = checkout.read(suite)
     which = (
-        "one of its templates per prompt, by the prompt's id, at temperature 1" if suite == "tiif" else "its template"
+        "its template"
+        if suite == "unigenbench"
+        else "one of its templates per prompt, by the prompt's id, at temperature 1"
     )
     return (
         f"wording, form and formula of its public script ({SCRIPTS[suite].rpartition('/')[2]} sha256 "

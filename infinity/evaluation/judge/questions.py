@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from infinity.config import Config, parse_json
+from infinity.evaluation.pictures.table import form_of
 from infinity.evaluation.prompts.benchmark import PromptItem
 from infinity.storage.lines import json_objects
 from infinity.storage.pinned import PinnedFile
@@ -151,7 +152,12 @@ def read_tifa(source: QuestionFile, data: bytes) -> Entries:
     yield from ((where, name, caption, questions) for name, (where, caption, questions) in grouped.items())
 
 
-def read_tiif(source: QuestionFile, data: bytes) -> Entries:
+def read_tiif_long(source: QuestionFile, data: bytes) -> Entries:
+    """Read the files of TIIF; the long descriptions are drawn, with the same questions."""
+    return read_tiif(source, data, "long_description")
+
+
+def read_tiif(source: QuestionFile, data: bytes, drawn: str = "short_description") -> Entries:
     """Read a file of TIIF's evaluation prompts, beside the file of its prompts; the short descriptions are drawn."""
     uri = source.file.uri
     if source.prompts is None:
@@ -173,7 +179,7 @@ def read_tiif(source: QuestionFile, data: bytes) -> Entries:
             )
             for text, answer in zip(asked, answers, strict=True)
         ]
-        yield where, f"{kind}/{number}", _field(where, about, "short_description", str), questions
+        yield where, f"{kind}/{number}", _field(where, about, drawn, str), questions
 
 
 def tiif(kind: str) -> str:
@@ -253,7 +259,7 @@ def read_unigenbench(source: QuestionFile, data: bytes) -> Entries:
 def read_genai(source: QuestionFile, data: bytes) -> Entries:
     """Read prompts of GenAI-Bench (an object by id, each with its prompt), or JSON lines with prompt, id and skills."""
     uri = source.file.uri
-    if uri.endswith(".jsonl"):
+    if form_of(uri) == ".jsonl":
         lines = list(json_objects(data, uri))
         named = [(where, str(line.get("id", f"{n:05d}")), line) for n, (where, line) in enumerate(lines)]
     else:

@@ -15,7 +15,7 @@ from typing import Literal
 from infinity.evaluation.judge import questions as files
 from infinity.evaluation.judge.questions import Entries, JudgeQuestion, QuestionFile
 
-SuiteName = Literal["geneval2", "dsg", "tifa", "tiif", "unigenbench", "vqascore", "questions"]
+SuiteName = Literal["geneval2", "dsg", "tifa", "tiif", "tiif_long", "unigenbench", "vqascore", "questions"]
 
 NUMBERS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 _OWN = "wording of this project, one question per request"
@@ -78,6 +78,10 @@ SUITES: dict[SuiteName, Suite] = {
     ),
     "tiif": Suite(
         title="TIIF-Bench, short prompts (arXiv:2506.02161)", read=files.read_tiif, overall="groups",
+        wording="{question} Answer with one word: yes or no.", source=f"formula of its public script, {_OWN}",
+    ),
+    "tiif_long": Suite(
+        title="TIIF-Bench, long prompts (arXiv:2506.02161)", read=files.read_tiif_long, overall="groups",
         wording="{question} Answer with one word: yes or no.", source=f"formula of its public script, {_OWN}",
     ),
     "unigenbench": Suite(
@@ -144,7 +148,11 @@ def understood(question: JudgeQuestion, reply: str) -> str | None:
     if question.choices:
         return None
     first = re.match(r"[\s\"'*(]*(\w+)", plain)
-    return first[1] if first and first[1] in words else None
+    return first[1] if first and first[1] in words and not _NO_ANSWER.match(plain) else None
+
+
+_NO_ANSWER = re.compile(r"\W*(yes\W*(/|or|and)\W*no|no\W*(/|or|and)\W*yes|no (idea|clue|answer))\b")
+"""Replies that begin with yes or no and say neither."""
 
 
 def is_expected(question: JudgeQuestion, answer: str) -> bool:

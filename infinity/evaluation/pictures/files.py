@@ -28,8 +28,18 @@ def endings() -> frozenset[str]:
 
 def is_picture(path: str) -> bool:
     """Return whether a file's name is that of a picture; hidden files, such as those that macOS adds, are not."""
+    return _ending(path) in endings()
+
+
+def is_text(path: str) -> bool:
+    """Return whether a file's name is that of a text, ``.txt`` in any case; hidden files are not."""
+    return _ending(path) == ".txt"
+
+
+def _ending(path: str) -> str:
+    """Return the ending of a file in lower case with its dot; empty for hidden files and for none."""
     name = path.rsplit("/", 1)[-1].lower()
-    return not name.startswith(".") and "." in name and f".{name.rsplit('.', 1)[-1]}" in endings()
+    return "" if name.startswith(".") or "." not in name else f".{name.rsplit('.', 1)[-1]}"
 
 
 def content_digest(info: storage.FileInfo) -> str:

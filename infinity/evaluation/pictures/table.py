@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,9 +20,11 @@ from infinity.config import parse_json
 from infinity.data.sources.columns import place_of
 from infinity.storage.lines import json_objects
 
-TABLE_ENDINGS = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
+TABLE_ENDINGS = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
 PROMPT_NAMES = ("prompt", "caption", "text")
 FILE_NAMES = ("file", "path", "image", "picture", "file_name", "filename", "image_path", "file_path")
+_TOLD = re.compile(r'"?sep=([,;|\t])"?\s*')
+"""First line by which spreadsheets tell each other what separates cells."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,19 +40,26 @@ def is_table(uri: str) -> bool:
     return uri.lower().endswith(TABLE_ENDINGS)
 
 
+def form_of(uri: str) -> str:
+    """Return the ending of a file by which its form is known, in lower case; ``.ndjson`` is another name of ``.jsonl``.
+
+    Example:
+        >>> form_of("Prompts.JSONL"), form_of("a.ndjson"), form_of("prompts")
+        ('.jsonl', '.jsonl', '')
+    """
+    ending = PurePosixPath(uri.lower()).suffix
+    return ".jsonl" if ending == ".ndjson" else ending
+
+
 def has_pictures(data: bytes, uri: str) -> bool:
     """Return whether a file of prompts is a table that also names pictures; a list of prompts alone is not."""
-    ending = PurePosixPath(uri.lower()).suffix
-    if ending in (".csv", ".tsv", ".parquet"):
-        return True
-    if ending not in (".json", ".jsonl"):
+    if form_of(uri) not in TABLE_ENDINGS:
         return False
     try:
-        first = parse_json(data.split(b"\n", 1)[0] if ending == ".jsonl" else data, where=uri)
+        row: object = next((row for _, row in table_rows(data, uri)), None)
     except ValueError:
         return False  # the reader of lists reports what is wrong
-    row = first[0] if isinstance(first, list) and first else first
-    return isinstance(row, Mapping) and not {str(name).lower() for name in row}.isdisjoint(FILE_NAMES)
+    return isinstance(row, Mapping) and not {_spelled(name) for name in row}.isdisjoint(FILE_NAMES)
 
 
 def prompt_key(prompt: str) -> str:
@@ -62,10 +72,15 @@ def prompt_key(prompt: str) -> str:
     return unicodedata.normalize("NFC", prompt.strip())
 
 
-def read_table(uri: str) -> tuple[Row, ...]:
+def read_table(uri: str, data: bytes | None = None) -> tuple[Row, ...]:
     """Return the rows of a table: CSV or TSV with a header, JSON lines, a JSON list of objects, or Parquet.
 
-    Relative paths of pictures start from the table's folder; backslashes separate folders too.
+    Relative paths of pictures start from the table's folder; backslashes separate folders too. Cells of a CSV file are
+    separated by commas, semicolons or tabs, whichever its header is.
+
+    Args:
+        uri: URI of the table.
+        data: Content of the table, where that is known already.
 
     Raises:
         ValueError: No column for prompts or for files, two of one name, more cells than columns, an empty cell, the
@@ -73,9 +88,9 @@ def read_table(uri: str) -> tuple[Row, ...]:
         StorageError: The table is missing.
     """
     rows: dict[str, Row] = {}
-    for where, data in _objects(uri):
-        _check_names(data, where)
-        prompt, file = _cell(where, data, PROMPT_NAMES), _cell(where, data, FILE_NAMES)
+    for where, cells in table_rows(storage.read_bytes(uri) if data is None else data, uri):
+        _check_names(cells, where)
+        prompt, file = _cell(where, cells, PROMPT_NAMES), _cell(where, cells, FILE_NAMES)
         found = _existing(storage.parent(uri), file)
         if found in rows:
             raise ValueError(f"{where}: the file {file!r} is there twice; expected one row per picture")
@@ -105,13 +120,18 @@ def _place(folder: str, file: str) -> str:
 
 def _check_names(names: Iterable[Any], where: str) -> None:
     """Refuse two columns of one name, of which only one would be read."""
-    counts = Counter(str(name).strip().lower() for name in names)
+    counts = Counter(map(_spelled, names))
     if twice := [name for name in (*PROMPT_NAMES, *FILE_NAMES) if counts[name] > 1]:
         raise ValueError(f"{where}: expected one column {twice[0]}, found {counts[twice[0]]}; rename the others")
 
 
+def _spelled(name: object) -> str:
+    """Return a column's name in small letters, with bars between its words."""
+    return "_".join(str(name).strip().lower().replace("-", " ").split())
+
+
 def _cell(where: str, data: Mapping[str, Any], names: tuple[str, ...]) -> str:
-    by_name = {str(name).strip().lower(): value for name, value in data.items()}
+    by_name = {_spelled(name): value for name, value in data.items()}
     name = next((name for name in names if name in by_name), None)
     if name is None:
         raise ValueError(f"{where}: expected a column {' or '.join(names[:3])}, found {', '.join(map(str, data))}")
@@ -123,13 +143,30 @@ def _cell(where: str, data: Mapping[str, Any], names: tuple[str, ...]) -> str:
     return value
 
 
-def _objects(uri: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    data, ending = storage.read_bytes(uri), PurePosixPath(uri.lower()).suffix
+def prompt_rows(data: bytes, uri: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield the rows of a table of prompts without pictures, such as PartiPrompts; names of columns in small letters.
+
+    Raises:
+        ValueError: The table cannot be read, has no column for prompts, or an empty cell in it.
+    """
+    for where, cells in table_rows(data, uri):
+        _check_names(cells, where)
+        found = {_spelled(name): value for name, value in cells.items() if value not in (None, "")}
+        yield where, {**found, "prompt": _cell(where, cells, PROMPT_NAMES)}
+
+
+def table_rows(data: bytes, uri: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield the rows of a table by the names of their columns, each behind its place.
+
+    Raises:
+        ValueError: It cannot be read; the message names the row.
+    """
+    ending = form_of(uri)
     if ending == ".jsonl":
         yield from json_objects(data, uri, skips_blank=True)
         return
     if ending in (".csv", ".tsv"):
-        yield from _lines(data, uri, "excel-tab" if ending == ".tsv" else "excel")
+        yield from _lines(data, uri, "\t" if ending == ".tsv" else ",")
         return
     for number, row in enumerate(_rows(data, uri, ending), start=1):
         if not isinstance(row, Mapping):
@@ -149,7 +186,7 @@ def _rows(data: bytes, uri: str, ending: str) -> list[Any]:
         raise ValueError(f"{uri}: expected a table of prompt and file ({error})") from error
 
 
-def _lines(data: bytes, uri: str, dialect: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _lines(data: bytes, uri: str, usual: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yield the rows of a CSV or TSV file; a row with more cells than the header has columns is an error.
 
     Such a row comes from a separator in a text without quotation marks: the prompt would be cut there in silence.
@@ -158,7 +195,8 @@ def _lines(data: bytes, uri: str, dialect: str) -> Iterator[tuple[str, Mapping[s
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{uri}: expected a table in UTF-8, found other bytes ({error}); save it as UTF-8") from error
-    reader = csv.reader(io.StringIO(text, newline=""), dialect=dialect, strict=True)
+    text, delimiter = _delimited(text, usual)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
         header = next(reader, [])
         _check_names(header, f"{uri}, line 1")
@@ -179,3 +217,16 @@ def _lines(data: bytes, uri: str, dialect: str) -> Iterator[tuple[str, Mapping[s
             f"{uri}, line {reader.line_num}: expected a table of prompt and file ({error}); a quotation mark at the "
             "begin of a cell must be closed, and doubled inside"
         ) from error
+
+
+def _delimited(text: str, usual: str) -> tuple[str, str]:
+    """Return the text behind a line that tells what separates cells, and what does: as told, or as the header has it.
+
+    Spreadsheets write semicolons where a comma stands in numbers.
+    """
+    first, _, rest = text.partition("\n")
+    if told := _TOLD.fullmatch(first):
+        return rest, told[1]
+    known = {*PROMPT_NAMES, *FILE_NAMES}
+    cells = {mark: {_spelled(cell.strip(' "')) for cell in first.split(mark)} for mark in (usual, ",", ";", "\t")}
+    return text, max(cells, key=lambda mark: len(cells[mark] & known))

@@ -14,8 +14,10 @@ champion but better in no metric: they did not replace it.
 from __future__ import annotations
 
 import getpass
+import hashlib
 import re
 import socket
+import unicodedata
 import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -314,6 +316,20 @@ class Champions:
         raise ChampionError(
             f"{self.root}: the family {family!r} has no record {number}; `infinity registry show` lists"
         )
+
+
+def family_of(run: str) -> str:
+    """Return the family of a run's models: the run's name, or its plain letters and a digest where it has others too.
+
+    Example:
+        >>> family_of("demo"), family_of("my pictures")
+        ('demo', 'my-pictures-583ce862')
+    """
+    if _FAMILY.fullmatch(run):
+        return run
+    name = unicodedata.normalize("NFC", run)  # a disk may change the form of a name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+    return "-".join((*re.findall(r"[A-Za-z0-9]+", name), digest))
 
 
 def check_digest(model: str, digest: str) -> None:

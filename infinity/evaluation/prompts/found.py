@@ -35,19 +35,34 @@ def in_folders(path: str) -> list[tuple[str, int]]:
     return [(match[1], int(match[2]))] if match else []
 
 
-def in_folders_or_flat(path: str) -> list[tuple[str, int]]:
-    """Match ``<id>_<number>.png`` and ``<id>.png`` too; an id may itself end in a number.
+def in_folders_or_flat(path: str, descriptions: str = "short") -> list[tuple[str, int]]:
+    """Match ``<id>_<number>.png``, ``<id>.png`` and ``<id>/<number>.png`` too; an id may itself end in a number.
 
     Of TIIF-Bench's folders, ``<type>/<model>/short_description/<number>.png`` is prompt ``<type>/<number>``.
+
+    Args:
+        path: Path below the folder of the pictures.
+        descriptions: Prompts of TIIF-Bench that are scored: "short" or "long".
     """
     if found := in_folders(path):
         return found
-    if tiif := re.fullmatch(rf"([^/]+)/(?:[^/]+/)?short_description/(\d+){_ENDING}", path):
+    if tiif := re.fullmatch(rf"([^/]+)/(?:[^/]+/)?{descriptions}_description/(\d+){_ENDING}", path):
         return [(f"{tiif[1]}/{int(tiif[2])}", 0)]
-    match = re.fullmatch(rf"((.+)_(\d+)|.+){_ENDING}", path)
+    match = re.fullmatch(rf"((.+)_(\d+)|(.+)/(\d+)|.+){_ENDING}", path)
     if match is None:
         return []
-    return [(match[1], 0), *([(match[2], int(match[3]))] if match[2] else [])]
+    pairs = [(match[2], match[3]), (match[4], match[5])]
+    return [(match[1], 0), *((name, int(number)) for name, number in pairs if name)]
+
+
+def in_folders_or_numbered(path: str) -> list[tuple[str, int]]:
+    """Match as ``in_folders_or_flat``, but no file whose name is an id alone, as where pictures are numbered."""
+    return in_folders(path) or in_folders_or_flat(path)[1:]
+
+
+def in_folders_or_long(path: str) -> list[tuple[str, int]]:
+    """Match as ``in_folders_or_flat``, and ``long_description`` in TIIF-Bench's folders."""
+    return in_folders_or_flat(path, "long")
 
 
 def locate(
@@ -63,7 +78,8 @@ def locate(
     """Return the items with their pictures, in the order of the pictures' numbers.
 
     Where a folder has a ``metadata.jsonl``, its prompt decides which item the pictures belong to, not the folder's
-    name. A file or folder that no id names may be named by its prompt, as T2I-CompBench's files are.
+    name. A file or folder that no id names may be named by its prompt, as T2I-CompBench's files are. A folder that
+    holds all others, as archives have, is passed over.
 
     Args:
         folder: Folder or table of pictures.
@@ -84,20 +100,34 @@ def locate(
     renamed = _by_metadata(folder, files, known or items, same)
     ids = {item.id: item.id for item in known or items}
     by_item, unmatched = _matched(folder, sorted(pictures), layout, _by_prompt(known or items) | ids, renamed)
+    if not by_item and (inner := only_folder(folder, pictures, ids)) is not None:
+        return locate(inner, items, number, layout=layout, most=most, known=known, same=same)
     # GenEval's generator writes a grid.png beside the samples.
     folders = {path.rpartition("/")[0] for path in unmatched}
     with_samples = {name for name in folders if by_item.get(renamed.get(name, name))}
     stray = [path for path in unmatched if path.rpartition("/")[0] not in with_samples]
     warn_of_unmatched(folder, stray, len(pictures))
     if not renamed:
-        numbers = {padded(name, ids.keys(), 1) for path in pictures for name, _ in layout(path)}
-        _check_numbering(folder, numbers, ids.keys())
+        for own in (ids.keys(), _last_parts(ids).keys()):
+            numbers = {padded(name, own, 1) for path in pictures for name, _ in layout(path)}
+            _check_numbering(folder, numbers, own)
     _warn_of_further(folder, map(len, by_item.values()), most)
     samples = []
     for item in items:
         paths = [path for _, path in sorted(by_item.get(item.id, {}).items())][:most]
         samples.append(with_missing(folder, item, [place_of(folder, pictures[path]) for path in paths], number))
     return samples
+
+
+def only_folder(folder: PictureFolder, pictures: Iterable[str], ids: Iterable[str]) -> PictureFolder | None:
+    """Return the one folder in which all pictures lie; None where they lie in several, or beside each other.
+
+    A folder of a category, of a prompt, or of TIIF-Bench's short or long prompts is none: its name says what is drawn.
+    """
+    tops = {path.partition("/")[0] if "/" in path else "" for path in pictures}
+    (top,) = tops if len(tops) == 1 else ("",)
+    has_meaning = not top or top.endswith("_description") or top in {part for name in ids for part in name.split("/")}
+    return None if has_meaning else folder.replace(uri=storage.join(folder.uri, top))
 
 
 def _matched(
@@ -116,10 +146,12 @@ def _matched(
     unmatched: list[str] = []
     own_ids = frozenset(ids.values())
     prompts = {prompt: item_id for prompt, item_id in ids.items() if prompt not in own_ids}
+    numbers = _last_parts(own_ids)
     for path in paths:
         places = [(renamed.get(name) or padded(name, own_ids), place) for name, place in layout(path)]
         named = [(prompts.get(prompt_key(name.rpartition("/")[2]), ""), place) for name, place in layout(path)]
-        own = next((pair for pair in (*places, *named) if pair[0] in own_ids), None)
+        numbered = [(numbers.get(padded(name, numbers), ""), place) for name, place in layout(path)]
+        own = next((pair for pair in (*places, *named, *numbered) if pair[0] in own_ids), None)
         if own is None:
             unmatched.append(path)
             continue
@@ -131,6 +163,13 @@ def _matched(
                 "of them out"
             )
     return by_item, unmatched
+
+
+def _last_parts(ids: Iterable[str]) -> dict[str, str]:
+    """Return ids by their number, such as 00007 of Food/00007, where all categories share one numbering."""
+    split = [(item_id.rpartition("/")[2], item_id) for item_id in ids if "/" in item_id]
+    found = dict(split)
+    return found if len(found) == len(split) else {}
 
 
 def _by_prompt(items: Sequence[PromptItem]) -> dict[str, str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from infinity.config import Config
 from infinity.evaluation.prompts.benchmark import PictureFolder, PromptItem, PromptSample, spread
-from infinity.evaluation.prompts.found import in_folders_or_flat, locate
+from infinity.evaluation.prompts.found import Layout, in_folders_or_flat, locate
 from infinity.evaluation.prompts.rewriting import Rewriter, describe
 
 
@@ -51,6 +51,11 @@ class ListedBenchmark(Config, ABC):
         """
 
     @property
+    def layout(self) -> Layout:
+        """Layout of folders of pictures that were drawn elsewhere."""
+        return in_folders_or_flat
+
+    @property
     def name(self) -> str:
         """First part of the names of metrics and files; scores with rewritten prompts have names of their own."""
         return self.metric if self.rewriter is None else f"{self.metric}_rewritten"
@@ -68,7 +73,7 @@ class ListedBenchmark(Config, ABC):
         """Return pictures that were drawn elsewhere."""
         number = self.pictures_per_prompt
         known = items if self.num_prompts is None else self.all_items()
-        return locate(folder, items, number, layout=in_folders_or_flat, most=number, known=known)
+        return locate(folder, items, number, layout=self.layout, most=number, known=known)
 
     def drawing(self, per: str = "") -> str:
         """Return how prompts were drawn in words, for the protocol.

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import codecs
+import contextlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Any
 
-from infinity.config import Config, digest_of, parse_json
-from infinity.evaluation.pictures.table import has_pictures, prompt_key, read_table
+from infinity.config import Config, ConfigError, digest_of, parse_json
+from infinity.evaluation.pictures.table import form_of, has_pictures, prompt_key, prompt_rows, read_table
 from infinity.evaluation.prompts.benchmark import PromptItem, spread
 from infinity.evaluation.score import slug
 from infinity.storage.lines import json_lines, text_lines
@@ -23,7 +24,8 @@ class PromptList(Config):
     Attributes:
         file: ``.txt`` with one prompt per line, ``.jsonl`` with an object per line, or ``.json`` with a list. An object
             has ``prompt`` and perhaps ``id`` and ``category``. In a list or in JSON lines, a text alone is a prompt
-            too. A table of prompt and picture file is read as the list of its prompts, each once.
+            too. A table (``.csv``, ``.tsv``, ``.parquet``) has the same columns; one of prompt and picture file is
+            read as the list of its prompts, each once.
         category: Category of all prompts that state none, for which scores are reported too; None for no category.
     """
 
@@ -39,9 +41,8 @@ class PromptList(Config):
             StorageError: The file is missing.
         """
         uri = self.file.uri
-        form = {".json": _list, ".jsonl": json_lines}.get(PurePosixPath(uri).suffix, _texts)
         data = self.file.read()
-        entries = list(_table(uri) if has_pictures(data, uri) else form(data, uri))
+        entries = list(_table(data, uri) if has_pictures(data, uri) else entries_of(data, uri))
         if not entries:
             raise ValueError(f"{uri}: expected prompts, found none")
         items: dict[str, PromptItem] = {}
@@ -104,20 +105,48 @@ def describe(items: Sequence[PromptItem]) -> str:
     return f"{len(items)} prompts {digest_of([[item.id, item.prompt] for item in items])}"
 
 
-def _table(uri: str) -> Iterator[tuple[str, object]]:
+def entries_of(data: bytes, uri: str) -> Iterator[tuple[str, object]]:
+    """Return the texts or objects of a list of prompts in any of its forms, each behind its place.
+
+    Raises:
+        ValueError: The file has another form than its ending says, or a broken line.
+    """
+    forms = {".json": _list, ".jsonl": json_lines, **dict.fromkeys((".csv", ".tsv", ".parquet"), prompt_rows)}
+    return forms.get(form_of(uri), _texts)(data, uri)
+
+
+def _table(data: bytes, uri: str) -> Iterator[tuple[str, object]]:
     """Yield the prompts of a table of prompt and picture, each once."""
     seen: dict[str, str] = {}
-    for row in read_table(uri):
+    for row in read_table(uri, data):
         seen.setdefault(prompt_key(row.prompt), row.prompt)
     yield from ((uri, prompt) for prompt in seen.values())
 
 
 def _texts(data: bytes, uri: str) -> Iterator[tuple[str, object]]:
     if data.strip():
+        _check_plain(data, uri)
         for where, line in text_lines(data, uri):
             if not line.strip():
                 raise ValueError(f"{where}: expected a prompt, found an empty line")
             yield where, line
+
+
+def _check_plain(data: bytes, uri: str) -> None:
+    """Refuse JSON in a file whose name says plain lines: each line would be drawn as a prompt.
+
+    Raises:
+        ValueError: The first line is an object or a list of JSON, or begins one.
+    """
+    first = data.removeprefix(codecs.BOM_UTF8).lstrip().partition(b"\n")[0].strip()
+    is_json = first in (b"[", b"{")
+    if first[:1] in (b"[", b"{") and not is_json:
+        with contextlib.suppress(ConfigError):
+            is_json = isinstance(parse_json(first, where=uri), list | dict)
+    if is_json:
+        raise ValueError(
+            f"{uri}: expected one prompt per line, found JSON; name the file .jsonl (one per line) or .json (a list)"
+        )
 
 
 def _list(data: bytes, uri: str) -> Iterator[tuple[str, object]]:

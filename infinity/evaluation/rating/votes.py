@@ -93,8 +93,10 @@ def votes_of(pairs: Sequence[RatedPair], study: str, files: Sequence[tuple[str, 
     for where, file in files:
         if file.study != study:
             raise ValueError(f"{where}: expected choices of the study {study}, found those of {file.study}")
-        if (other := raters.setdefault(file.rater, where)) != where:
-            raise ValueError(f"{where}: the rater {file.rater!r} is in {other} too; expected one file per rater")
+        name = " ".join(file.rater.split()).casefold()
+        if name in raters:
+            raise ValueError(f"{where}: the rater {file.rater!r} is in {raters[name]} too; expected one file per rater")
+        raters[name] = where
         if unknown := sorted(set(file.choices) - set(known)):
             raise ValueError(f"{where}: the pair {unknown[0]!r} is not in the study")
         votes += [Vote(known[pair], file.rater, wins[choice]) for pair, choice in file.choices.items()]

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from pathlib import PurePosixPath
 from typing import Any
 
-from infinity.config import parse_json
 from infinity.evaluation.benchmark import BenchmarkResult
 from infinity.evaluation.bootstrap import mean_interval
 from infinity.evaluation.networks import Networks
@@ -25,11 +23,10 @@ from infinity.evaluation.prompts.benchmark import (
     note_of_missing,
 )
 from infinity.evaluation.prompts.listed import ListedBenchmark
-from infinity.evaluation.prompts.lists import describe
+from infinity.evaluation.prompts.lists import describe, entries_of
 from infinity.evaluation.score import Score
 from infinity.evaluation.text_rendering.scoring import TextScore, quoted, text_score, words_of
 from infinity.perception.detection.ocr import TextArea, TextAreaConfig
-from infinity.storage.lines import json_lines, text_lines
 from infinity.storage.pinned import PinnedFile
 
 RULES = "text-rendering/1"
@@ -65,9 +62,8 @@ class TextRenderingBenchmark(ListedBenchmark):
             StorageError: The file is missing.
         """
         uri = self.prompts.uri
-        form = {".json": _list, ".jsonl": json_lines}.get(PurePosixPath(uri).suffix, text_lines)
         items: dict[str, PromptItem] = {}
-        for number, (where, entry) in enumerate(form(self.prompts.read(), uri)):
+        for number, (where, entry) in enumerate(entries_of(self.prompts.read(), uri)):
             item = _item(where, entry, number)
             if items.setdefault(item.id, item) is not item:
                 raise ValueError(f"{where}: the id {item.id!r} is there twice")
@@ -173,10 +169,3 @@ def _item(where: str, entry: object, number: int) -> PromptItem:
             f"{where}: expected a text in quotation marks, or the field text, found {prompt[:80]!r} which asks for none"
         )
     return PromptItem(id=str(data.get("id", f"{number:05d}")), prompt=prompt.strip(), about={"words": words})
-
-
-def _list(data: bytes, uri: str) -> Iterator[tuple[str, object]]:
-    found = parse_json(data, where=uri)
-    if not isinstance(found, list):
-        raise ValueError(f"{uri}: expected a list of prompts, found {type(found).__name__}")
-    yield from ((f"{uri}, entry {number}", entry) for number, entry in enumerate(found, start=1))

@@ -11,7 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-_QUOTED = re.compile(r"“([^”]*)”|\"([^\"]*)\"|(?<!\w)'([^']+)'(?!\w)|‘([^’]*)’|「([^」]*)」")
+_QUOTED = re.compile(
+    r"“([^”]*)”|\"([^\"]*)\"|(?<!\w)'((?:[^']|(?<=\w)'(?=\w))+)'(?!\w)|‘((?:[^’]|(?<=\w)’(?=\w))*)’"
+    r"|「([^」]*)」|『([^』]*)』|„([^“”]*)[“”]|«([^»]*)»|＂([^＂]*)＂"
+)
+"""Texts in quotation marks of several languages; an apostrophe between two letters ends none."""
 _EDGES = re.compile(r"^[^\w]+|[^\w]+$")
 
 

@@ -14,6 +14,8 @@ from infinity.generation.sampling import PyramidGuidance, SamplingConfig
 from infinity.scales import check_aspect_ratio, nearest_aspect_ratio
 
 MAX_SEED = 2**63 - 1
+MOST_PICTURES = 100_000
+"""Most pictures per prompt of one call, as of one command."""
 Dtype = Literal["auto", "float32", "bfloat16"]
 DTYPES: tuple[Dtype, ...] = get_args(Dtype)
 
@@ -123,8 +125,20 @@ def picture_seeds(
     try:
         return seed_list(prompts, seed)
     except ValueError as error:
-        expected = f"one number or {len(prompts)}, one per picture"
+        expected = f"one number or {len(prompts)}, one per picture, of at most 64 bits"
         raise ValueError(f"seed: expected {expected}, got {seed!s:.80}") from error
+
+
+def picture_count(name: str, value: Any) -> int:
+    """Return a number of pictures of one prompt.
+
+    Raises:
+        ValueError: It is no whole number, below 1, or more than a call can hold.
+    """
+    count = whole_number(name, value)
+    if count > MOST_PICTURES:
+        raise ValueError(f"{name}: expected at most {MOST_PICTURES:,}, got {count:,}; draw them in several calls")
+    return count
 
 
 def one_seed_each(count: int, seed: int | Sequence[int]) -> list[int]:
@@ -133,7 +147,7 @@ def one_seed_each(count: int, seed: int | Sequence[int]) -> list[int]:
     Raises:
         ValueError: There is no picture, or the number of seeds differs.
     """
-    return picture_seeds([""] * whole_number("num_images", count), seed)
+    return picture_seeds([""] * picture_count("num_images", count), seed)
 
 
 def is_bfloat16(dtype: Dtype | torch.dtype) -> bool | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
@@ -47,6 +48,7 @@ class Drawer:
         self.pipeline, self.model = pipeline, model
         self._stack = AdapterStack(pipeline.transformer)
         self._lock = threading.RLock()  # adapters do not change while another thread draws
+        self._drawings = 0  # of the thread that holds the lock
         self._watermark: BitWatermark | None = None
 
     @property
@@ -58,8 +60,27 @@ class Drawer:
     def watermark(self, watermark: BitWatermark | None) -> None:
         if watermark is not None and not isinstance(watermark, BitWatermark):
             raise ValueError(f"watermark: expected a BitWatermark or None, got {type(watermark).__name__}")
-        with self._lock:
+        with self._changing("watermark"):
             self._watermark = watermark
+
+    @contextmanager
+    def _drawing(self) -> Iterator[None]:
+        with self._lock:
+            self._drawings += 1
+            try:
+                yield
+            finally:
+                self._drawings -= 1
+
+    @contextmanager
+    def _changing(self, what: str) -> Iterator[None]:
+        """Let nothing be drawn meanwhile, and refuse the change from a callback: the picture would be of two models."""
+        with self._lock:
+            if self._drawings:
+                raise ValueError(
+                    f"{what}: cannot be changed by a callback of a drawing; change it when the call is done"
+                )
+            yield
 
     @property
     def device(self) -> torch.device:
@@ -90,7 +111,7 @@ class Drawer:
             output_type: Form of the pictures, as in the call.
             progress: Called with the fraction done, from 0 to 1.
         """
-        with self._lock:
+        with self._drawing():
             steering = replace(steering or PictureSteering(), watermark=self.watermark)
             generated = self.pipeline.generate(
                 prompts,
@@ -118,7 +139,7 @@ class Drawer:
     ) -> PipelineResult:
         """Draw an edit once per seed; the form from which inpainting, outpainting and variations are made."""
         prompts = prompt_list([prompt] * len(seeds))
-        with self._lock:
+        with self._drawing():
             steering = PictureSteering(on_scale=on_scale, watermark=self.watermark)
             generated = draw_edit(
                 self.pipeline, edit, prompts, seeds, sampling, batch_size=batch_size, steering=steering
@@ -134,10 +155,12 @@ class Drawer:
         Raises:
             AdapterError: A file is damaged, or an adapter is one of another model; the loaded ones stay then.
             StorageError: A file cannot be read.
-            ValueError: They are not pairs of an adapter and a scale.
+            ValueError: They are not pairs of an adapter and a scale, or a callback of a drawing changes them.
         """
+        if not isinstance(adapters, Iterable):
+            raise ValueError(f"adapters: expected pairs of an adapter and its scale, got {adapters!r:.80}")
         wanted = [_adapter_and_scale(each) for each in adapters]
-        with self._lock:
+        with self._changing("adapters"):
             self._stack.set(wanted)
 
     def load_lora_weights(self, adapter: str, scale: float = 1.0) -> None:
@@ -151,7 +174,7 @@ class Drawer:
 
     def unload_lora_weights(self) -> None:
         """Take all adapters away; the weights are bit for bit those before."""
-        with self._lock:
+        with self._changing("adapters"):
             self._stack.set([])
 
     @property

@@ -98,7 +98,14 @@ class Editor(Drawer):
         ratio = aspect_ratio_of(None, None, aspect_ratio)
         _check_picture(image)
         canvas, mask = on_canvas(image, ratio)
-        return inpainting(bits_of_image(self.pipeline, canvas, ratio), mask)
+        source = bits_of_image(self.pipeline, canvas, ratio)
+        try:
+            return inpainting(source, mask)
+        except ValueError as error:
+            raise ValueError(
+                f"aspect_ratio: the picture nearly has the shape {ratio:g} already, so that no token lies outside it; "
+                "expected another shape"
+            ) from error
 
     def vary(
         self,

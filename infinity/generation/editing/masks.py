@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -9,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from PIL import Image
 from torch import Tensor
 
-from infinity.data.images.decoding import to_rgb
+from infinity.data.images.decoding import MAX_PIXELS, decode, to_rgb, upright
 from infinity.scales import ScaleSchedule
 from infinity.tokenizer import TokenizerConfig
 
@@ -17,10 +19,11 @@ COVERED = 0.5
 """Share of a token's area that a mask must cover so that the token is drawn again."""
 
 Mask = Image.Image | np.ndarray | Tensor
-"""Pixels to draw again: white (at least half the brightness), True, or positive."""
+"""Pixels to draw again: transparent, or white (at least half the brightness) where none is; True, or a whole number
+above 0."""
 
 
-def pixel_mask(mask: Mask, size_px: tuple[int, int]) -> Bool[Tensor, "H W"]:
+def pixel_mask(mask: Mask, size_px: tuple[int, int]) -> Bool[Tensor, ...]:
     """Return a mask as booleans of a size (height, width), by the nearest pixels.
 
     A mask of another shape is cropped as its picture is (``data.loading.batches.fit``): scaled until it covers the
@@ -30,22 +33,68 @@ def pixel_mask(mask: Mask, size_px: tuple[int, int]) -> Bool[Tensor, "H W"]:
         ValueError: It is no mask, has not two axes, no pixel, or one that is NaN.
     """
     if isinstance(mask, Image.Image):
-        grey = to_rgb(mask) if mask.mode.startswith("I") else mask  # 16 bits: convert("L") would clip instead of scale
-        found = torch.from_numpy(np.array(grey.convert("L"))) >= 128
+        found = torch.from_numpy(_marked(mask))
     else:
         try:
-            values = torch.as_tensor(mask)
+            # A copy: torch warns of memory that is read-only, and refuses steps backwards.
+            values = torch.as_tensor(mask.copy() if isinstance(mask, np.ndarray) else mask)
         except (TypeError, ValueError, RuntimeError):
             kind = type(mask).__name__
             raise ValueError(f"mask: expected a PIL picture, an array or a tensor, got {kind}") from None
         if values.is_floating_point() and values.isnan().any():
             raise ValueError("mask: expected numbers, found NaN; write 0 where nothing is to be drawn again")
-        found = values if values.dtype == torch.bool else values > 0
+        found = _at_least_half(values)
     if found.ndim != 2 or not found.numel():
         raise ValueError(f"mask: expected a picture of one channel (height, width), got the shape {tuple(found.shape)}")
     step = min(found.shape[0] / size_px[0], found.shape[1] / size_px[1])  # pixels of the mask per pixel of the size
     rows, columns = (_nearest(length, size, step) for length, size in zip(found.shape, size_px, strict=True))
     return found[rows][:, columns]
+
+
+def mask_of(data: bytes, max_pixels: int = MAX_PIXELS) -> Bool[np.ndarray, "H W"]:
+    """Return the pixels of a mask's file to draw again: transparent ones, as in OpenAI's API, or else white ones.
+
+    Raises:
+        UnreadableError: The bytes are not a picture.
+    """
+    clear = transparent_pixels(data, max_pixels)
+    return _white(decode(data, max_pixels).image) if clear is None else clear
+
+
+def transparent_pixels(data: bytes, max_pixels: int = MAX_PIXELS) -> Bool[np.ndarray, "H W"] | None:
+    """Return the pixels of a file that are at least half transparent, turned as its EXIF says; None for none.
+
+    Raises:
+        UnreadableError: The bytes are not a picture.
+    """
+    decode(data, max_pixels)  # refuses what is damaged, hostile or too large
+    with Image.open(io.BytesIO(data)) as image:
+        return _clear(image)
+
+
+def _marked(mask: Image.Image) -> Bool[np.ndarray, "H W"]:
+    clear = _clear(mask)
+    return _white(to_rgb(upright(mask))) if clear is None else clear
+
+
+def _clear(image: Image.Image) -> Bool[np.ndarray, "H W"] | None:
+    if image.mode not in ("RGBA", "LA", "PA") and "transparency" not in image.info:
+        return None
+    alpha: np.ndarray = np.asarray(upright(image).convert("RGBA"))[..., 3]
+    return alpha < 128 if int(alpha.min()) < 128 else None
+
+
+def _white(image: Image.Image) -> Bool[np.ndarray, "H W"]:
+    return np.asarray(image.convert("L")) >= 128
+
+
+def _at_least_half(values: Tensor) -> Bool[Tensor, ...]:
+    """Return which numbers of a mask mark a pixel: from half of 1 or of 255 on; of whole numbers those above 0."""
+    if values.dtype == torch.bool or not values.numel():
+        return values.bool()
+    if values.is_floating_point() or values.dtype == torch.uint8:
+        return values >= (0.5 if float(values.max()) <= 1 else 128)
+    return values > 0
 
 
 def _nearest(length: int, size: int, step: float) -> Int[Tensor, " size"]:
@@ -55,7 +104,7 @@ def _nearest(length: int, size: int, step: float) -> Int[Tensor, " size"]:
 
 
 def redrawn_tokens(
-    mask_HW: Bool[Tensor, "H W"], schedule: ScaleSchedule, *, covered: float = COVERED
+    mask_HW: Bool[Tensor, ...], schedule: ScaleSchedule, *, covered: float = COVERED
 ) -> Bool[Tensor, " L"]:
     """Return the tokens of all scales of whose area the mask covers at least a share.
 
@@ -105,7 +154,7 @@ def decoder_reach(config: TokenizerConfig) -> int:
 
 def reached_pixels(
     changed_BChw: Float[Tensor, "1 C h w"], config: TokenizerConfig, size_px: tuple[int, int]
-) -> Bool[Tensor, "H W"]:
+) -> Bool[Tensor, ...]:
     """Return the pixels that the convolutions reach from the positions where a difference of latents is not 0."""
     reach = decoder_reach(config)
     changed = (changed_BChw != 0).any(dim=1, keepdim=True).float()

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from infinity.bits import BitLabels
-from infinity.data.images.decoding import to_rgb
+from infinity.data.images.decoding import to_rgb, upright
 from infinity.data.images.fitting import fit
 from infinity.generation.generate import to_uint8
 from infinity.generation.pipeline import Pipeline
@@ -52,10 +52,10 @@ def bits_of_image(pipeline: Pipeline, image: Image.Image, aspect_ratio: float | 
 
     Args:
         pipeline: Loaded model.
-        image: Picture of any size and mode.
+        image: Picture of any size and mode; it is turned as its EXIF says.
         aspect_ratio: Height / width of the schedule; None for the nearest to the picture's.
     """
-    picture = to_rgb(image)
+    picture = to_rgb(upright(image))
     ratio = nearest_aspect_ratio(picture.height, picture.width) if aspect_ratio is None else aspect_ratio
     schedule = pipeline.config.resolution.schedule(ratio)
     tokenizer = pipeline.tokenizer
@@ -79,7 +79,7 @@ def on_canvas(image: Image.Image, aspect_ratio: float) -> tuple[Image.Image, Ima
     Raises:
         ValueError: The picture has this shape already, so that there is nothing outside it.
     """
-    picture = to_rgb(image)
+    picture = to_rgb(upright(image))
     width = max(picture.width, round(picture.height / aspect_ratio))
     height = max(picture.height, round(width * aspect_ratio))
     top, left = (height - picture.height) // 2, (width - picture.width) // 2

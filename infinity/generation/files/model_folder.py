@@ -38,6 +38,18 @@ def model_folder(uri: str) -> str:
     raise ModelNotFoundError(f"{uri}: the run has no trained model yet ({model or 'its plan names none'})")
 
 
+def of_run(uri: str) -> str:
+    """Return the last model of a run for the folder of a run, and any other place as it is.
+
+    Raises:
+        ModelNotFoundError: The run has not trained a model yet.
+        ConfigError: The plan of the run is damaged.
+        StorageError: The place cannot be read.
+    """
+    is_run = not storage.exists(storage.join(uri, MARKER_FILE)) and storage.exists(storage.join(uri, RUN_FILE))
+    return model_folder(uri) if is_run else uri
+
+
 def _last_model(plan: str) -> str:
     specs = read_object(plan, remedy="restore the plan of the run, or name a model folder")
     evaluation = specs.get("evaluation")

@@ -67,7 +67,7 @@ class Evaluated:
         prompts = {(drawn.benchmark, drawn.id): drawn.prompt for drawn in self.drawings()}
         items = one_item_per_prompt(self.items(), prompts)
         return ScoredModel(
-            model=self.spec.model,
+            model=self.spec.model or f"pictures of {self.spec.pictures_of}",
             digest=self.report.model_digest,
             setting=setting(self.spec, self.report.inputs),
             scores={score.metric: score for score in self.report.scores},

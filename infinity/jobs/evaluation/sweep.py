@@ -51,6 +51,12 @@ class SweepGrid(Config):
     def __post_init__(self) -> None:
         if not self.on_logits + self.pyramid + self.on_features or not self.temperatures or not self.seeds:
             raise ValueError("SweepGrid: expected at least one strength of guidance, one temperature and one seed")
+        for name in ("on_logits", "pyramid", "on_features", "temperatures", "seeds"):
+            values = getattr(self, name)
+            if len(set(values)) < len(values):
+                raise ValueError(f"SweepGrid.{name}: expected each number once, got {values}")
+        if self.greedy and not self.on_logits:
+            raise ValueError("SweepGrid.greedy: expected strengths in on_logits, at which it is drawn, got none")
 
     def ways(self, base: SamplingConfig) -> Iterator[tuple[str, float, SamplingConfig]]:
         """Yield name, strength and settings of every way of sampling, apart from the seed."""

@@ -13,7 +13,7 @@ from prefect.client.schemas.objects import State
 from flows.stages import gate
 from flows.stages.gate import GateForm, decide
 from flows.stages.stage import flow_body
-from infinity.evaluation.promotion.champions import Champion, Champions
+from infinity.evaluation.promotion.champions import Champion, Champions, family_of
 from infinity.jobs.evaluation.results import Evaluated
 from tests.fixtures.jobs.evaluations import prompts, write_evaluation
 
@@ -34,7 +34,7 @@ def end_of(candidate: Evaluated, **form: Any) -> State[Any]:
     @flow(name="decide")
     @flow_body
     def decide_flow() -> State[Any]:
-        return decide(candidate.spec, candidate.report, candidate.spec.output, GateForm(family="demo", **form))
+        return decide(candidate.spec, candidate.report, candidate.spec.output, GateForm(**{"family": "demo", **form}))
 
     state: State[Any] = decide_flow(return_state=True)
     return state
@@ -183,3 +183,9 @@ def test_a_floor_holds_for_the_first_champion_too(run: Path) -> None:
     assert "rfid has a floor of 9 but no value" in str(end_of(first, floors={"rfid": 9.0}).message)
     assert "beauty has a floor of 1 but was not measured" in str(end_of(first, floors={"beauty": 1.0}).message)
     assert end_of(first, floors={"scene_geneval.*": 0.3}).name == "Promoted"
+
+
+def test_a_run_of_any_name_has_a_family(run: Path) -> None:
+    first = write_evaluation(run.parent / "Meine Bilder \u732b", "first", prompts(40, 0.5))
+    assert [end_of(first, family=None).name for _ in range(2)] == ["Promoted", "Unchanged"]
+    assert champions(run).families() == (family_of("Meine Bilder \u732b"),)

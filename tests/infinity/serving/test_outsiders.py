@@ -18,10 +18,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from infinity.generation.editing.masks import mask_of
 from infinity.generation.files.picture_files import DrawingSettings, EditRecord, to_png
 from infinity.generation.infinity_pipeline import InfinityPipeline
 from infinity.serving.app import PictureServer
-from infinity.serving.drawing import DrawingRoom, mask_of
+from infinity.serving.drawing import DrawingRoom
 from infinity.serving.settings import ServingConfig, ServingLimits, key_digest
 from tests.fixtures.data.small_world import write_model
 

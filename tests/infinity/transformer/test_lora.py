@@ -239,3 +239,78 @@ def test_a_configuration_that_contradicts_the_tensors_is_one_sentence(
     file.write_text(json.dumps(json.loads(file.read_text()) | changes))
     with pytest.raises(AdapterError, match=message):
         load_adapter(str(tmp_path))
+
+
+def odd_file(folder: Path, tensors: dict[str, torch.Tensor], config: dict[str, Any] | None) -> Path:
+    folder.mkdir(parents=True)
+    safetensors.torch.save_file({name: value.clone() for name, value in tensors.items()}, folder / "a.safetensors")
+    if config is not None:
+        (folder / "adapter_config.json").write_text(
+            json.dumps({"peft_type": "LORA", "r": 2, "lora_alpha": 3, **config})
+        )
+    return folder / "a.safetensors"
+
+
+A, B, ALPHA = torch.randn(2, 8), torch.randn(8, 2), torch.tensor(3.0)
+SPELLINGS = {
+    "peft": ("base_model.model.{}.lora_A.weight", "base_model.model.{}.lora_B.weight"),
+    "peft, not saved by it": ("base_model.model.{}.lora_A.default.weight", "base_model.model.{}.lora_B.default.weight"),
+    "diffusers": ("transformer.{}.lora_A.weight", "transformer.{}.lora_B.weight"),
+    "kohya with dots": ("diffusion_model.{}.lora_down.weight", "diffusion_model.{}.lora_up.weight"),
+    "bare": ("{}.lora_A.weight", "{}.lora_B.weight"),
+}
+
+
+@pytest.mark.parametrize("name", SPELLINGS)
+@pytest.mark.parametrize("alpha", ["in the configuration", "in the file"])
+def test_every_spelling_of_the_keys_is_the_same_adapter(tmp_path: Path, name: str, alpha: str) -> None:
+    down, up = (key.format(PLACES[0]) for key in SPELLINGS[name])
+    tensors = {down: A, up: B}
+    if alpha == "in the file":
+        tensors[down.partition(".lora_")[0] + ".alpha"] = ALPHA
+    found = load_adapter(str(odd_file(tmp_path / "x", tensors, {} if alpha == "in the configuration" else None))).layers
+    assert list(found) == [PLACES[0]]
+    layer = found[PLACES[0]]
+    assert torch.equal(layer.down, A)
+    assert torch.equal(layer.up, B)
+    assert layer.scaling == 1.5
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2])
+def test_numbers_of_few_bits_are_taken_as_they_are(tmp_path: Path, dtype: torch.dtype) -> None:
+    model = random_transformer()
+    out, inner = model.get_submodule(PLACES[0]).weight.shape
+    down, up = torch.randn(2, inner).to(dtype), torch.randn(out, 2).to(dtype)
+    tensors = {f"{PLACES[0]}.lora_A.weight": down, f"{PLACES[0]}.lora_B.weight": up}
+    before = model.get_submodule(PLACES[0]).weight.detach().clone()
+    AdapterStack(model).set([(load_adapter(str(odd_file(tmp_path / "x", tensors, {}))), 1.0)])
+    expected = before + 1.5 * (up.float() @ down.float())
+    torch.testing.assert_close(model.get_submodule(PLACES[0]).weight.detach(), expected)
+
+
+P = PLACES[0]
+PAIR = {f"{P}.lora_A.weight": A, f"{P}.lora_B.weight": B}
+
+
+@pytest.mark.parametrize(
+    ("tensors", "config", "message"),
+    [
+        (PAIR, None, "expected adapter_config.json beside it, or an alpha of every linear map in it, found neither"),
+        ({"lora_unet_blocks_0_a.lora_down.weight": A, "lora_unet_blocks_0_a.lora_up.weight": B}, None, "underscores"),
+        ({**PAIR, f"base_model.model.{P}.lora_A.weight": A}, {}, "has lora_A twice"),
+        ({**PAIR, f"{P}.lora_down.weight": A}, {}, "has lora_A twice; expected one adapter per file"),
+        ({**PAIR, f"{P}.lora_magnitude_vector": torch.ones(8)}, {}, "does not set use_dora"),
+        ({**PAIR, f"{P}.lora_magnitude_vector": torch.ones(7)}, {"use_dora": True}, r"expected 8 magnitudes, .*\(7,\)"),
+        ({**PAIR, f"{P}.lora_magnitude_vector": torch.ones(8, 1)}, {"use_dora": True}, "expected 8 magnitudes"),
+        ({**PAIR, f"{P}.alpha": torch.tensor(float("nan"))}, {}, "expected a positive number alpha"),
+        ({**PAIR, f"{P}.alpha": torch.ones(2)}, None, "expected a positive number alpha"),
+        ({f"{P}.alpha": ALPHA}, None, "has only alpha"),
+        (PAIR, {"layer_replication": [[0, 1]]}, "layer_replication"), (PAIR, {"use_qalora": True}, "use_qalora"),
+        (PAIR, {"trainable_token_indices": [1]}, "trainable_token_indices"), (PAIR, {"lora_bias": True}, "lora_bias"),
+    ],
+)  # fmt: skip
+def test_odd_files_that_would_draw_other_pictures_are_one_sentence(
+    tmp_path: Path, tensors: dict[str, torch.Tensor], config: dict[str, Any] | None, message: str
+) -> None:
+    with pytest.raises(AdapterError, match=message):
+        load_adapter(str(odd_file(tmp_path / "x", tensors, config)))

@@ -123,6 +123,7 @@ def test_an_edit_has_the_pixels_of_python_from_bits_and_from_pixels(
         ({}, "expected either image or pictures to be connected, found none"),
         ({"image": torch.zeros(2, 8, 8, 3)}, "image: expected one picture"),
         ({"image": torch.zeros(1, 8, 8, 4)}, "image: expected one picture"),
+        ({"image": torch.full((1, 8, 8, 3), float("nan"))}, "image: expected numbers from 0 to 1, found NaN"),
         ({"image": torch.zeros(1, 8, 8, 3), "mask": torch.ones(2, 8, 8)}, "mask: expected one mask"),
         ({"image": torch.zeros(1, 8, 8, 3), "mask": torch.zeros(1, 8, 8)}, "mask: covers less than"),
     ],
@@ -146,8 +147,21 @@ def test_a_retrained_model_is_loaded_again_and_a_missing_one_is_named_by_loading
     assert load.IS_CHANGED(place, "cpu", "auto") == (Path(place) / "COMMITTED").read_text() != ""
     assert load.IS_CHANGED(str(tmp_path), "cpu", "auto") == ""
     assert load.IS_CHANGED("owner/model", "cpu", "auto") == "owner/model"
+    assert load.IS_CHANGED("", "cpu", "auto") == ""
     with pytest.raises(ValueError, match="expected a model folder"):
         run_node(load, {"model": str(tmp_path), "device": "cpu"})
+
+
+def test_an_adapter_that_was_trained_again_is_drawn_with_again(
+    nodes: dict[str, type], adapters: list[str], tmp_path: Path
+) -> None:
+    changed: Any = nodes["InfinityLoadAdapter"].IS_CHANGED  # type: ignore[attr-defined]
+    shutil.copytree(adapters[0], tmp_path / "lora")
+    before = changed(adapter=str(tmp_path / "lora"), model=None, scale=1.0)
+    assert before == changed(adapter=adapters[0], model=None, scale=1.0) != ""
+    shutil.copytree(adapters[1], tmp_path / "lora", dirs_exist_ok=True)
+    assert changed(adapter=str(tmp_path / "lora"), model=None, scale=1.0) not in ("", before)
+    assert changed(adapter="", model=None, scale=1.0) == changed(adapter=str(tmp_path / "gone")) == ""
 
 
 class Bar:

@@ -67,6 +67,8 @@ def test_what_is_no_study_is_one_sentence(study: Path, tmp_path: Path) -> None:
     assert "expected <model's name>=<folder>" in run("make", tmp_path, "-o", tmp_path / "x")[1]
     folder = next(iter(key_of(study).evaluations.values()))
     assert "expected at least two evaluations" in run("make", f"a={folder}", "-o", tmp_path / "x")[1]
+    named = [f"{name}={folder}" for name in ("a", "b", "a")]
+    assert "a: expected one evaluation per model's name, got 2" in run("make", *named, "-o", tmp_path / "x")[1]
     (study / "odd.json").write_text("{}")
     code, output = run("score", study / "key.json", study / "odd.json")
     assert (code, "missing" in output) == (1, True)

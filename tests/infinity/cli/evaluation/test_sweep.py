@@ -40,6 +40,12 @@ def test_a_sweep_names_the_best_by_the_mean_over_seeds(tmp_path: Path, monkeypat
         (("-b", SCENES, "--grid", '{"guidance": [1]}'), "unknown 'guidance'"),
         (("-b", SCENES, "--grid", "[1"), "--grid: expected JSON"),
         (("-b", SCENES, "--grid", '{"seeds": []}'), "at least one strength"),
+        (("-b", SCENES, "--grid", '{"seeds": [0, 0]}'), "SweepGrid.seeds: expected each number once, got (0, 0)"),
+        (("-b", SCENES, "--grid", '{"on_logits": [1, 1.0]}'), "SweepGrid.on_logits: expected each number once"),
+        (
+            ("-b", SCENES, "--grid", '{"on_logits": [], "pyramid": [3], "greedy": true}'),
+            "expected strengths in on_logits",
+        ),
         (("-b", SCENES, "-b", SCENES), "scenes is there twice"),
         ((), "--benchmark: expected at least one of"),
     ],

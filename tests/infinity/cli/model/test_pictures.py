@@ -5,9 +5,12 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
+from infinity import InfinityPipeline
 from infinity.cli import app
 from tests.fixtures.data.pictures_on_disk import encoded, noise
 from tests.fixtures.data.small_world import write_model
@@ -78,3 +81,29 @@ def test_every_copy_of_every_prompt_has_its_seed_in_every_batch_size(model: str,
             f"{index:03d}-{word}-seed{seed}.png"
             for index, (word, seed) in enumerate((word, seed) for word in "ab" for seed in (5, 6, 7))
         ]
+
+
+def test_a_prompt_that_is_given_again_goes_on_with_the_next_seeds_as_in_python(model: str, tmp_path: Path) -> None:
+    command = ["generate", "-c", model, "-p", "a", "-p", "b", "-p", "a", "--count", "2", "--batch-size", "3"]
+    assert CliRunner().invoke(app, [*command, "-o", str(tmp_path)]).exit_code == 0
+    drawn = sorted(tmp_path.iterdir())
+    seeds = [path.stem.rpartition("seed")[2] for path in drawn]
+    result = InfinityPipeline.from_pretrained(model, device="cpu")(["a", "b", "a"], num_images_per_prompt=2)
+    assert seeds == [str(seed) for seed in result.seeds] == ["0", "1", "0", "1", "2", "3"]
+    for path, picture in zip(drawn, result.pixels(), strict=True):
+        assert np.array_equal(np.asarray(Image.open(path)), picture)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--later-scale", "2"), "--later-scale: expected --later-prompt with it, found none"),
+        (("--guidance", "1...3"), "--guidance: expected two points between start and end, got '1...3'"),
+    ],
+)
+def test_options_that_would_be_passed_over_or_misread_are_refused(
+    model: str, tmp_path: Path, options: tuple[str, ...], words: str
+) -> None:
+    result = CliRunner().invoke(app, ["generate", "-c", model, "-p", "a", "-o", str(tmp_path / "o"), *options])
+    assert result.exit_code == 1
+    assert words in " ".join(result.output.split())

@@ -169,3 +169,21 @@ def test_a_model_goes_to_a_hub_and_comes_back(hub: Hub, tmp_path: Path) -> None:
     assert f"{hub.url}/me/small" in done.stdout
     assert "me/absent: not a folder here, and the hub did not give it" in done.stdout
     assert InfinityPipeline.from_pretrained(model).model == model
+
+
+def test_a_file_that_was_replaced_by_another_of_its_size_is_downloaded_anew(hub: Hub, tmp_path: Path) -> None:
+    assert pull("vae-d16")[0] == 0
+    file, copy = hub.root / "FoundationVision/Infinity/infinity_vae_d16.pth", tmp_path / "models/downloads"
+    whole = file.read_bytes()
+    before = (tmp_path / "models/vae-d16/COMMITTED").read_text()
+    tensors = torch.load(file, weights_only=True)
+    name = next(key for key, value in tensors["vae"].items() if value.is_floating_point() and value.numel() > 10)
+    tensors["vae"][name] += 1
+    try:
+        torch.save(tensors, file)
+        assert file.stat().st_size == len(whole)
+        assert pull("vae-d16")[0] == 0
+        assert (copy / file.name).read_bytes() == file.read_bytes() != whole
+        assert (tmp_path / "models/vae-d16/COMMITTED").read_text() != before
+    finally:
+        file.write_bytes(whole)

@@ -127,6 +127,9 @@ def test_official_prompts_are_all_there(shared: Path) -> None:
 def test_broken_prompts_are_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="found none"):
         read_prompts(str(tmp_path))
+    (tmp_path / "7.TXT").write_text("seven")
+    (tmp_path / "._7.txt").write_bytes(b"\xff\xfe")  # as macOS adds it
+    assert read_prompts(str(tmp_path)) == {"7": "seven"}
     (tmp_path / "x.txt").write_bytes(b"\xff\xfe")
     with pytest.raises(ValueError, match=r"x\.txt is not UTF-8"):
         read_prompts(str(tmp_path))

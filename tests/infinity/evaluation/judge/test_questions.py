@@ -22,6 +22,13 @@ def test_every_form_gives_prompts_in_order_with_questions(tmp_path: Path, suite:
     assert all(questions_of(item) for item in items.values())
 
 
+def test_long_prompts_of_tiif_have_the_questions_of_the_short_ones(tmp_path: Path) -> None:
+    source = WRITERS["tiif"](tmp_path)
+    short, long = (items_of(source, SUITES[suite].read) for suite in ("tiif", "tiif_long"))
+    assert [item.prompt for item in long.values()] == ["x", "x"]
+    assert {name: item.about for name, item in short.items()} == {name: item.about for name, item in long.items()}
+
+
 def test_dsgs_numbers_become_places(tmp_path: Path) -> None:
     items = items_of(WRITERS["dsg"](tmp_path), SUITES["dsg"].read)
     assert [question.parents for question in questions_of(items["x_1"])] == [(), (0,)]

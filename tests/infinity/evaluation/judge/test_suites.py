@@ -28,6 +28,8 @@ OPEN = JudgeQuestion(text="Which animal is it?", answer="dog")
     [
         (YES, "yes", "yes"), (YES, " **Yes**, there is one.", "yes"), (YES, "NO.", "no"), (YES, "Nothing there", None),
         (YES, "I think yes", None), (YES, "", None), (YES, "yesterday", None),
+        (YES, "Yes/No", None), (YES, "no or yes?", None), (YES, "**yes** and no", None), (YES, "No idea.", None),
+        (YES, "no answer is possible", None), (YES, "No, no other cup", "no"), (YES, "Yes, no doubt", "yes"),
         (TWO, "2", "2"), (TWO, "Two cups", "two"), (TWO, "several", "several"), (TWO, "12", None),
         (TWO, "twofold", None),
         (COLOUR, "dark blue.", "dark blue"), (COLOUR, "'Red'", "red"), (COLOUR, "red and green", None),

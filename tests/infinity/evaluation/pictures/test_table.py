@@ -133,3 +133,25 @@ def test_one_prompt_in_two_unicode_forms_is_one_prompt(tmp_path: Path) -> None:
     one, other = (unicodedata.normalize(form, "a café") for form in ("NFC", "NFD"))
     read(tmp_path, f"prompt,file\n{one},1.png\n{other},2.png\n")
     assert [item.prompt for item in PromptList(file=PinnedFile(uri=str(tmp_path / "table.csv"))).read()] == [one]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "prompt;file\na, b;1.png\n", 'sep=;\r\nprompt;file\r\n"a, b";1.png\r\n', "file\tprompt\n1.png\ta, b\n",
+        '"sep=|"\nPrompt|Image Path\na, b|1.png\n', "Image-Path;Caption\n1.png;a, b\n",
+    ],
+)  # fmt: skip
+def test_cells_are_separated_as_the_header_has_it_or_as_the_first_line_tells(tmp_path: Path, text: str) -> None:
+    assert read(tmp_path, text) == [("a, b", "1.png")]
+
+
+def test_a_cell_too_many_is_told_with_semicolons_too(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="row 1: expected 2 cells as in the header, found 3"):
+        read(tmp_path, "file;prompt\n1.png;a cup; red\n")
+
+
+def test_tables_of_prompts_alone_are_lists() -> None:
+    assert not has_pictures(b"Prompt\tCategory\nbond\tAbstract\n", "PartiPrompts.tsv")
+    assert has_pictures(b"Prompt;Image Path\na;1.png\n", "x.CSV")
+    assert has_pictures(b'{"prompt": "a", "file": "1.png"}\n', "x.NDJSON")

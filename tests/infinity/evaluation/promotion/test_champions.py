@@ -8,7 +8,13 @@ from threading import Barrier
 import pytest
 
 from infinity import storage
-from infinity.evaluation.promotion.champions import Champion, ChampionChangedError, ChampionError, Champions
+from infinity.evaluation.promotion.champions import (
+    Champion,
+    ChampionChangedError,
+    ChampionError,
+    Champions,
+    family_of,
+)
 from infinity.evaluation.score import Score
 
 SCORES = (Score(metric="geneval.overall", value=0.7, unit="share", n=553, protocol="geneval/1"),)
@@ -191,3 +197,24 @@ def test_records_of_earlier_versions_are_read(tmp_path: Path) -> None:
     del old["set_aside"]
     file.write_text(json.dumps(old))
     assert champions.history("demo")[0].set_aside == ()
+
+
+def test_every_run_has_a_family_of_its_own_with_a_plain_name(tmp_path: Path) -> None:
+    names = [
+        "demo",
+        "run_2.b",
+        "my pictures",
+        "my-pictures",
+        "my  pictures",
+        "\u732b",
+        "caf\u00e9",
+        "-x",
+        ".hidden",
+        "a/b",
+    ]
+    families = [family_of(name) for name in names]
+    assert families[:2] == names[:2]
+    assert len(set(families)) == len(names)
+    assert family_of("cafe\u0301") == family_of("caf\u00e9")
+    for family in families:
+        assert Champions(str(tmp_path)).champion(family) is None

@@ -312,11 +312,12 @@ def test_a_folder_with_few_zeros_must_not_be_the_prompt_of_another(geneval: Gene
 def test_pictures_beside_no_samples_are_named_in_a_warning(
     geneval: GenevalBenchmark, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    save(tmp_path / "pictures/00000/00000.png")
+    save(tmp_path / "pictures/00000/front.png")
+    save(tmp_path / "pictures/00001/front.png")
     with caplog.at_level(logging.WARNING):
         find(geneval)
-    assert "1 of 1 pictures belong to no prompt" in caplog.text
-    assert "first: 00000/00000.png" in caplog.text
+    assert "2 of 2 pictures belong to no prompt" in caplog.text
+    assert "first: 00000/front.png" in caplog.text
 
 
 def test_equal_prompts_share_the_rows_of_a_table_in_its_order(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -24,6 +24,11 @@ def test_text_json_lines_and_json_give_the_same_prompts(tmp_path: Path) -> None:
         "d.jsonl": "\n".join(json.dumps(prompt) for prompt in prompts),
         "e.json": json.dumps(prompts),
         "f.json": json.dumps([{"prompt": prompt, "more": 1} for prompt in prompts], indent=2),
+        "G.JSONL": "".join(json.dumps({"prompt": prompt}) + "\n" for prompt in prompts),
+        "h.ndjson": "".join(json.dumps(prompt) + "\n" for prompt in prompts),
+        "I.Json": json.dumps(prompts),
+        "j.csv": "\ufeffPrompt;Challenge\r\n" + "".join(f"{prompt};Basic\r\n" for prompt in prompts),
+        "K.TSV": "Note\tPrompt\n" + "".join(f"\t{prompt}\n" for prompt in prompts),
     }
     for name, text in forms.items():
         items = prompt_list(tmp_path / name, text).read()
@@ -56,6 +61,11 @@ def test_a_part_is_spread_over_every_category(tmp_path: Path) -> None:
         ("a.txt", " \n \n", "expected prompts, found none"),
         ("a.txt", "cup\n\ndog\n", r"a\.txt, line 2: expected a prompt, found an empty line"),
         ("a.txt", b"cup\nd\xffg", "expected UTF-8, found byte 0xff"),
+        ("a.txt", '{"prompt": "cup"}\n{"prompt": "dog"}\n', r"a\.txt: expected one prompt per line, found JSON"),
+        ("prompts", '[\n"cup", "dog"]', "found JSON; name the file .jsonl"),
+        ("a.txt", b'\xef\xbb\xbf["cup", "dog"]', "found JSON"),
+        ("a.csv", "title,more\ncup,1\n", r"a\.csv, row 1: expected a column prompt or caption"),
+        ("a.csv", "prompt,more\n,1\n", r"a\.csv, row 1: expected a text as prompt, found ''"),
         ("a.jsonl", '{"prompt": "cup"}\n{"prompt": \n', r"a\.jsonl, line 2: not valid JSON"),
         ("a.jsonl", '{"prompt": "cup"}\n{"text": "dog"}\n', r"a\.jsonl, line 2: expected a prompt"),
         ("a.jsonl", '{"prompt": " "}\n', r"a\.jsonl, line 1: expected a prompt"),
@@ -87,3 +97,15 @@ def test_files_that_are_not_there_or_clash_are_refused(tmp_path: Path) -> None:
         PromptList(file=PinnedFile(uri=str(tmp_path / "nowhere.txt"))).read()
     with pytest.raises(PinnedFileError, match="expected sha256 00000000"):
         one.replace(file=one.file.replace(sha256="00000000")).read()
+
+
+def test_a_published_table_of_prompts_keeps_ids_and_categories(tmp_path: Path) -> None:
+    text = 'Prompt\tCategory\tChallenge\tNote\nbond\tAbstract\tBasic\tx\n"a cup, red"\tFood\tBasic\t\n'
+    items = prompt_list(tmp_path / "PartiPrompts.tsv", text).read()
+    assert [(item.id, item.prompt) for item in items] == [("Abstract/00000", "bond"), ("Food/00001", "a cup, red")]
+    assert [item.id for item in prompt_list(tmp_path / "a.csv", "ID,caption\nx-1,cup\nx-2,dog\n").read()] == [
+        "x-1",
+        "x-2",
+    ]
+    plain = prompt_list(tmp_path / "b.txt", "{a} [b]\n[tilted] cup\n{a: 1}\n").read()
+    assert [item.prompt for item in plain] == ["{a} [b]", "[tilted] cup", "{a: 1}"]

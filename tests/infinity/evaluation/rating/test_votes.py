@@ -111,3 +111,10 @@ def test_files_that_do_not_belong_are_refused(files: list[RaterFile], words: str
 def test_a_choice_that_is_none_is_refused_by_its_place() -> None:
     with pytest.raises(ValueError, match=r"x\.json.*choices"):
         RaterFile.parse('{"study": "s", "rater": "x", "choices": {"p0": "middle"}}', where="x.json")
+
+
+@pytest.mark.parametrize("again", ["ann", " ann", "Ann"])
+def test_no_choice_counts_twice_also_where_one_file_is_named_twice(again: str) -> None:
+    files = [RaterFile(study="s1", rater=name, choices={"p0": "left"}) for name in ("ann", again)]
+    with pytest.raises(ValueError, match=r"a\.json: the rater '.*' is in a\.json too; expected one file per rater"):
+        votes_of([pair(0)], "s1", [("a.json", file) for file in files])

@@ -36,7 +36,9 @@ def test_words_are_assigned_so_that_the_sum_is_smallest() -> None:
     ("prompt", "texts"),
     [
         ('a sign "OPEN"', ("OPEN",)), ("a sign 'Hot tea' and “cold”", ("Hot tea", "cold")), ("a dog's bone", ()),
-        ("don't 'stop' it's", ("stop",)), ("招牌「开」", ("开",)), ('"" and "x"', ("x",)),
+        ("don't 'stop' it's", ("stop",)), ("招牌「开」", ("开",)), ("ein „Offen“ und „Zu”", ("Offen", "Zu")),
+        ("un «Ouvert»", ("Ouvert",)), ("招牌『开放』＂门＂", ("开放", "门")), ("‘don’t walk’ now", ("don’t walk",)),
+        ("the dogs' 'let's go' sign, the '90s 'OPEN'", ("let's go", "OPEN")), ('"" and "x"', ("x",)),
     ],
 )  # fmt: skip
 def test_quoted_texts_are_wanted_and_apostrophes_are_not(prompt: str, texts: tuple[str, ...]) -> None:

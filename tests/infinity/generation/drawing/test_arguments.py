@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import threading
 from collections.abc import Callable
@@ -22,9 +23,10 @@ from infinity.generation.drawing.arguments import (
     sampling_config,
     whole_number,
 )
-from infinity.generation.editing.masks import pixel_mask
+from infinity.generation.drawing.redo import source_of
+from infinity.generation.editing.masks import mask_of, pixel_mask
 from infinity.generation.files.picture_files import read_drawing
-from infinity.serving.drawing import mask_of
+from infinity.generation.watermark import BitWatermark, WatermarkKey
 from infinity.transformer.lora import Adapter, AdapterError, LowRank
 from infinity.transformer.lora_files import save_adapter
 from tests.fixtures.data.small_world import write_model
@@ -160,6 +162,116 @@ def test_adapters_never_change_during_a_drawing(pipe: InfinityPipeline, adapter:
     assert during.settings[0].adapters == ()
     assert torch.equal(bits(), adapted)
     pipe.unload_lora_weights()
+
+
+def test_no_callback_changes_the_model_that_a_picture_is_drawn_with(pipe: InfinityPipeline, adapter: Path) -> None:
+    mark = BitWatermark(WatermarkKey(b"k" * 40))
+    plain = pipe(CAT)
+    changes: dict[str, Callable[[], object]] = {
+        "adapters": lambda: pipe.load_lora_weights(str(adapter)),
+        "adapters: cannot": pipe.unload_lora_weights,
+        "watermark": lambda: setattr(pipe, "watermark", mark),
+        "device": lambda: pipe.to("cpu"),
+    }
+    for what, change in changes.items():
+        for call in (
+            lambda change=change: pipe(CAT, callback_on_scale=lambda _: change()),
+            lambda change=change: pipe.edit(plain, np.ones((8, 8), bool), CAT, callback_on_scale=lambda _: change()),
+        ):
+            with pytest.raises(ValueError, match=rf"{what}.*by a callback of a drawing"):
+                call()
+    again = pipe(CAT, callback_on_scale=lambda _: pipe("another"))  # drawing is no change
+    assert np.array_equal(again.pixels(), plain.pixels())
+    assert again.settings == plain.settings
+    pipe.load_lora_weights(str(adapter))  # a drawing that was refused holds nothing back
+    pipe.unload_lora_weights()
+
+
+@pytest.mark.parametrize("seed", [2**64, -(2**64), [2**70], 2**64 - 1])
+def test_a_seed_is_one_that_the_file_of_a_picture_can_hold(seed: Any) -> None:
+    with pytest.raises(ValueError, match=r"seed: expected one number or .* of at most 64 bits"):
+        picture_seeds([CAT] * (1 if isinstance(seed, list) else 2), seed)
+    assert picture_seeds([CAT], 2**64 - 1) == [2**64 - 1]
+
+
+def test_more_pictures_than_a_call_can_hold_are_refused(pipe: InfinityPipeline) -> None:
+    with pytest.raises(ValueError, match="num_images_per_prompt: expected at most 100,000, got 1,000,000,000"):
+        pipe(CAT, num_images_per_prompt=10**9)
+    with pytest.raises(ValueError, match="num_images: expected at most 100,000"):
+        pipe.vary(PICTURE, CAT, keep_scales=1, num_images=100_001)
+
+
+def test_a_folder_to_save_in_may_be_a_path(pipe: InfinityPipeline, tmp_path: Path) -> None:
+    assert pipe.save_pretrained(tmp_path / "copy") == str(tmp_path / "copy")
+    assert (tmp_path / "copy" / "COMMITTED").exists()
+    for wrong in (3, None):
+        with pytest.raises(ValueError, match="folder: expected a path"):
+            pipe.save_pretrained(wrong)
+    for none in (None, 3):
+        with pytest.raises(ValueError, match="adapters: expected pairs"):
+            pipe.set_adapters(none)
+
+
+def test_a_canvas_of_nearly_the_shape_of_the_picture_is_one_sentence(pipe: InfinityPipeline) -> None:
+    with pytest.raises(ValueError, match="aspect_ratio: the picture nearly has the shape 1 already"):
+        pipe.outpaint(Image.new("RGB", (240, 239)), CAT, 1.0)
+
+
+LEFT = np.arange(24) < 12
+LAYERS = {
+    "hole": np.where(LEFT[:, None], [255, 255, 255, 0], [255, 255, 255, 255]),
+    "hole in black": np.where(LEFT[:, None], [0, 0, 0, 0], [0, 0, 0, 255]),
+    "hole in a picture": np.where(LEFT[:, None], [9, 200, 90, 30], [200, 250, 30, 255]),
+    "opaque": np.where(LEFT[:, None], [255, 255, 255, 255], [0, 0, 0, 255]),
+    "brush": np.where(LEFT[:, None], [0, 0, 0, 0], [255, 255, 255, 255]),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_a_mask_with_transparency_means_the_same_to_python_the_command_line_and_the_server(
+    pipe: InfinityPipeline, tmp_path: Path, name: str, mode: str
+) -> None:
+    picture = Image.fromarray(np.broadcast_to(LAYERS[name], (24, 24, 4)).astype(np.uint8), "RGBA").convert(mode)
+    picture.save(tmp_path / "mask.png")
+    expected = np.broadcast_to(LEFT, (24, 24))
+    assert np.array_equal(mask_of((tmp_path / "mask.png").read_bytes()), expected)
+    assert np.array_equal(pixel_mask(picture, (24, 24)).numpy(), expected)
+    assert np.array_equal(pixel_mask(Image.open(tmp_path / "mask.png"), (24, 24)).numpy(), expected)
+
+
+def test_a_mask_as_an_array_of_its_pixels_marks_what_the_picture_marks() -> None:
+    soft = Image.fromarray(np.array([[0, 3, 100, 127, 128, 200, 255]], np.uint8))
+    expected = [[False, False, False, False, True, True, True]]
+    for mask in (soft, np.asarray(soft), np.asarray(soft, np.float32) / 255, np.asarray(soft, np.float64)):
+        assert pixel_mask(mask, (1, 7)).tolist() == expected
+    assert pixel_mask(np.asarray(soft)[:, ::-1], (1, 7)).tolist() == [expected[0][::-1]]
+    assert pixel_mask(np.array([[0, 1, 2, -1]]), (1, 4)).tolist() == [[False, True, True, False]]
+    assert pixel_mask(np.array([[0, 1]], np.uint8), (1, 2)).tolist() == [[False, True]]
+
+
+@pytest.mark.parametrize("orientation", [3, 6, 8])
+def test_a_picture_from_a_phone_is_edited_upright_by_python_too(
+    pipe: InfinityPipeline, tmp_path: Path, orientation: int
+) -> None:
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 20, 3), np.uint8))
+    exif = picture.getexif()
+    exif[0x0112] = orientation
+    picture.save(tmp_path / "phone.png", exif=exif)
+    by_file = source_of(pipe, (tmp_path / "phone.png").read_bytes(), where="phone.png")
+    by_python = pipe.source(Image.open(tmp_path / "phone.png"))
+    assert by_python.aspect_ratio == by_file.aspect_ratio
+    assert torch.equal(by_python.labels.bits_BLC, by_file.labels.bits_BLC)
+    mask = Image.fromarray((np.arange(20) < 10)[None].repeat(40, 0))
+    turned = Image.open(_png_of(mask.convert("L"), exif))
+    data = _png_of(mask.convert("L"), exif).getvalue()
+    assert np.array_equal(pixel_mask(turned, mask_of(data).shape).numpy(), mask_of(data))
+
+
+def _png_of(picture: Image.Image, exif: Image.Exif) -> io.BytesIO:
+    file = io.BytesIO()
+    picture.save(file, "PNG", exif=exif)
+    return file
 
 
 def test_masks_of_16_bits_are_scaled_and_not_clipped(tmp_path: Path) -> None:

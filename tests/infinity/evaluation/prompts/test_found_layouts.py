@@ -1,0 +1,92 @@
+"""Pictures of others in further layouts: flat, without samples, below folders that hold all, without categories."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from infinity.evaluation.dpg.benchmark import DpgBenchmark
+from infinity.evaluation.geneval.benchmark import GenevalBenchmark
+from infinity.evaluation.geneval.scenes import SceneDetector
+from infinity.evaluation.pictures.store import PictureError
+from infinity.evaluation.prompts.benchmark import MissingPicture, PictureFolder, PromptItem
+from infinity.evaluation.prompts.found import in_folders_or_long, locate
+from infinity.storage.pinned import PinnedFile
+from tests.infinity.evaluation.prompts.test_found import SHAPES, find, folder, line, names, placed, save
+
+
+@pytest.fixture
+def geneval(tmp_path: Path) -> GenevalBenchmark:
+    file = tmp_path / "prompts.jsonl"
+    file.write_text("".join(json.dumps(line(shape)) + "\n" for shape in SHAPES))
+    return GenevalBenchmark(
+        prompts=PinnedFile(uri=str(file)), detector=SceneDetector(), pictures_per_prompt=2,
+        pictures=PictureFolder(uri=str(tmp_path / "pictures")),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["{:05d}_{}.png", "{:05d}/{}.jpg", "{}_{}.webp", "flux/{:05d}/samples/{:05d}.png",
+                                  "out/flux/{:05d}_{}.png", "out/flux/{}/{}.png"])  # fmt: skip
+def test_geneval_is_found_flat_without_samples_and_below_folders_that_hold_everything(
+    geneval: GenevalBenchmark, tmp_path: Path, name: str
+) -> None:
+    for number in range(4):
+        for sample in range(2):
+            save(tmp_path / "pictures" / name.format(number, sample), 60 * number + sample)
+    found = find(geneval)
+    for number, sample in enumerate(found):
+        greys = [int(picture[0, 0, 0]) for picture in sample.pictures() if not isinstance(picture, MissingPicture)]
+        assert greys == pytest.approx([60 * number, 60 * number + 1], abs=1)
+
+
+def test_one_prompt_alone_is_not_taken_for_a_folder_that_holds_everything(
+    geneval: GenevalBenchmark, tmp_path: Path
+) -> None:
+    folder(tmp_path, 2, "square")
+    assert [len(set(names(sample)) - {"no such file"}) for sample in find(geneval)] == [0, 0, 2, 0]
+
+
+def test_grids_below_a_folder_that_holds_everything_are_found(tmp_path: Path) -> None:
+    (tmp_path / "prompts").mkdir()
+    for name in ("7", "partiprompts3"):
+        (tmp_path / f"prompts/{name}.txt").write_text(name)
+        save(tmp_path / f"zipped/flux/{name}.png")
+    benchmark = DpgBenchmark(prompts=str(tmp_path / "prompts"))
+    items = [PromptItem(id=name, prompt=name) for name in ("7", "partiprompts3")]
+    found = benchmark.find(PictureFolder(uri=str(tmp_path / "zipped")), items)
+    assert [names(sample) for sample in found] == [["7.png"], ["partiprompts3.png"]]
+
+
+def test_long_prompts_of_tiif_bench_have_folders_of_their_own(tmp_path: Path) -> None:
+    items = [PromptItem(id=f"text/{n}", prompt=f"text {n}") for n in range(2)]
+    files = [f"text/flux/{which}_description/{n}.png" for which in ("long", "short") for n in range(2)]
+    for file in files:
+        save(tmp_path / file)
+    found = locate(PictureFolder(uri=str(tmp_path)), items, 1, layout=in_folders_or_long, most=1)
+    assert [names(sample) for sample in found] == [[file] for file in files[:2]]
+    for left in ("text/flux/short_description", "text/flux", "text"):
+        for place in (tmp_path / "text/flux/short_description").glob("*.png"):
+            place.unlink()
+        assert placed(tmp_path, items) == [["no such file"]] * 2, "long prompts are not taken for short ones"
+        assert placed((tmp_path / left).parent, items) == [["no such file"]] * 2
+
+
+def test_pictures_without_their_category_are_found_where_categories_share_one_numbering(tmp_path: Path) -> None:
+    ids = ("Abstract/00000", "Food/00001", "Food/00002")
+    items = [PromptItem(id=name, prompt=f"prompt {name}") for name in ids]
+    for name in ("00000.png", "1_0.png", "Food/00002.png"):
+        save(tmp_path / "shared" / name)
+    assert placed(tmp_path / "shared", items) == [["00000.png"], ["1_0.png"], ["Food/00002.png"]]
+    (tmp_path / "shared/00000.png").rename(tmp_path / "shared/00003.png")
+    with pytest.raises(PictureError, match="expected pictures numbered from 00000"):
+        placed(tmp_path / "shared", items)
+    clash = [*items, PromptItem(id="Art/00001", prompt="another")]
+    save(tmp_path / "clash/00001.png")
+    assert placed(tmp_path / "clash", clash) == [["no such file"]] * 4
+
+
+def test_a_stray_file_with_a_number_is_no_picture_of_geneval(geneval: GenevalBenchmark, tmp_path: Path) -> None:
+    save(tmp_path / "pictures/cat/1.png")
+    assert [set(names(sample)) for sample in find(geneval)] == [{"no such file"}] * 4
